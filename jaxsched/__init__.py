@@ -1,0 +1,122 @@
+"""Learning-rate schedules as data, for JAX.
+
+A schedule is an immutable pytree of numbers with a pure ``__call__(step)``: it goes wherever Optax
+takes one, and its numbers can be traced, stacked, vmapped, differentiated, swapped without
+recompiling, printed, compared and saved. This file is the whole public API.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxsched._io import from_dict as from_dict
+from jaxsched._io import from_json as from_json
+from jaxsched._io import to_dict as to_dict
+from jaxsched._io import to_json as to_json
+from jaxsched._struct import strong as strong
+from jaxsched._tools import Coverage as Coverage
+from jaxsched._tools import Phase as Phase
+from jaxsched._tools import boundaries as boundaries
+from jaxsched._tools import coverage as coverage
+from jaxsched._tools import members as members
+from jaxsched._tools import sample as sample
+from jaxsched._tools import stack as stack
+from jaxsched._tools import unstack as unstack
+from jaxsched.schedules._base import AbstractSchedule as AbstractSchedule
+from jaxsched.schedules._base import Constant as Constant
+from jaxsched.schedules._base import Maximum as Maximum
+from jaxsched.schedules._base import Minimum as Minimum
+from jaxsched.schedules._base import Product as Product
+from jaxsched.schedules._base import Sequence as Sequence
+from jaxsched.schedules._base import Sum as Sum
+from jaxsched.schedules._base import maximum as maximum
+from jaxsched.schedules._base import minimum as minimum
+from jaxsched.schedules._function import Function as Function
+from jaxsched.schedules._function import from_fn as from_fn
+from jaxsched.schedules._laws import Exponential as Exponential
+from jaxsched.schedules._laws import InverseSqrt as InverseSqrt
+from jaxsched.schedules._laws import InverseTime as InverseTime
+from jaxsched.schedules._laws import PowerLaw as PowerLaw
+from jaxsched.schedules._laws import Silver as Silver
+from jaxsched.schedules._piecewise import MonotoneCubic as MonotoneCubic
+from jaxsched.schedules._piecewise import PiecewiseConstant as PiecewiseConstant
+from jaxsched.schedules._piecewise import PiecewiseCosine as PiecewiseCosine
+from jaxsched.schedules._piecewise import PiecewiseLinear as PiecewiseLinear
+from jaxsched.schedules._piecewise import Table as Table
+from jaxsched.schedules._recipes import SHAPES as SHAPES
+from jaxsched.schedules._recipes import constant as constant
+from jaxsched.schedules._recipes import cooldown_from as cooldown_from
+from jaxsched.schedules._recipes import cosine_decay as cosine_decay
+from jaxsched.schedules._recipes import exponential_decay as exponential_decay
+from jaxsched.schedules._recipes import flat_cosine as flat_cosine
+from jaxsched.schedules._recipes import infinite as infinite
+from jaxsched.schedules._recipes import inverse_sqrt as inverse_sqrt
+from jaxsched.schedules._recipes import linear_decay as linear_decay
+from jaxsched.schedules._recipes import multi_step as multi_step
+from jaxsched.schedules._recipes import noam as noam
+from jaxsched.schedules._recipes import one_cycle as one_cycle
+from jaxsched.schedules._recipes import one_cycle_momentum as one_cycle_momentum
+from jaxsched.schedules._recipes import piecewise_constant as piecewise_constant
+from jaxsched.schedules._recipes import polynomial_decay as polynomial_decay
+from jaxsched.schedules._recipes import power_scheduler as power_scheduler
+from jaxsched.schedules._recipes import reverse as reverse
+from jaxsched.schedules._recipes import silver as silver
+from jaxsched.schedules._recipes import slanted_triangular as slanted_triangular
+from jaxsched.schedules._recipes import step_decay as step_decay
+from jaxsched.schedules._recipes import trapezoid as trapezoid
+from jaxsched.schedules._recipes import tri_stage as tri_stage
+from jaxsched.schedules._recipes import triangular as triangular
+from jaxsched.schedules._recipes import triangular_exp as triangular_exp
+from jaxsched.schedules._recipes import warm_restarts as warm_restarts
+from jaxsched.schedules._recipes import warmup_constant as warmup_constant
+from jaxsched.schedules._recipes import warmup_cosine as warmup_cosine
+from jaxsched.schedules._recipes import warmup_exponential as warmup_exponential
+from jaxsched.schedules._recipes import warmup_linear as warmup_linear
+from jaxsched.schedules._recipes import wsd as wsd
+from jaxsched.schedules._recipes import wsd_s as wsd_s
+from jaxsched.schedules._shapes import AbstractShape as AbstractShape
+from jaxsched.schedules._shapes import Cosine as Cosine
+from jaxsched.schedules._shapes import Geometric as Geometric
+from jaxsched.schedules._shapes import HalfCosine as HalfCosine
+from jaxsched.schedules._shapes import Harmonic as Harmonic
+from jaxsched.schedules._shapes import Linear as Linear
+from jaxsched.schedules._shapes import MirrorCosine as MirrorCosine
+from jaxsched.schedules._shapes import Polynomial as Polynomial
+from jaxsched.schedules._shapes import QuarterCosine as QuarterCosine
+from jaxsched.schedules._shapes import Rex as Rex
+from jaxsched.schedules._shapes import ShiftedExponential as ShiftedExponential
+from jaxsched.schedules._shapes import Sqrt as Sqrt
+from jaxsched.schedules._shapes import Tanh as Tanh
+from jaxsched.schedules._shapes import Warp as Warp
+from jaxsched.schedules._wrappers import Clip as Clip
+from jaxsched.schedules._wrappers import Quantize as Quantize
+from jaxsched.schedules._wrappers import Repeat as Repeat
+from jaxsched.schedules._wrappers import Reverse as Reverse
+from jaxsched.schedules._wrappers import Shift as Shift
+from jaxsched.schedules._wrappers import Stretch as Stretch
+from jaxsched.schedules._wrappers import Window as Window
+from jaxsched.units import Units as Units
+
+if TYPE_CHECKING:
+    from jaxsched.optim import current as current
+    from jaxsched.optim import inject as inject
+    from jaxsched.optim import override as override
+    from jaxsched.plot import plot as plot
+
+__version__ = "0.1.0"
+
+# These need Optax or matplotlib, which `import jaxsched` does not load.
+_LAZY = {
+    "inject": "jaxsched.optim",
+    "current": "jaxsched.optim",
+    "override": "jaxsched.optim",
+    "plot": "jaxsched.plot",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value  # the submodule `jaxsched.plot` would hide the function
+        return value
+    raise AttributeError(f"module 'jaxsched' has no attribute {name!r}")

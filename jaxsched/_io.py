@@ -1,0 +1,143 @@
+"""Schedules as plain data: ``to_dict``, ``from_dict`` and strict JSON. Nothing is ever executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from jaxsched._struct import fetch, is_known
+from jaxsched.schedules import _base, _laws, _piecewise, _shapes, _wrappers
+from jaxsched.schedules._base import AbstractSchedule
+
+FORMAT = 1
+_DEPTH = 64
+
+# The closed list of what a file can name.
+_TYPES: dict[str, type[AbstractSchedule]] = {
+    name: value
+    for module in (_base, _shapes, _laws, _wrappers, _piecewise)
+    for name, value in vars(module).items()
+    if isinstance(value, type)
+    and issubclass(value, AbstractSchedule)
+    and dataclasses.is_dataclass(value)
+    and not name.startswith(("_", "Abstract"))
+}
+
+
+def to_dict(schedule: AbstractSchedule) -> dict[str, Any]:
+    """A schedule as nested dictionaries, lists and numbers, ready for JSON, TOML or YAML.
+
+    Raises:
+        TypeError: for a schedule of ``js.from_fn``: code is not data; or for traced numbers.
+
+    >>> import jaxsched as js
+    >>> js.to_dict(js.Constant(0.5))
+    {'jaxsched': 1, 'type': 'Constant', 'value': 0.5}
+    """
+    return {"jaxsched": FORMAT, **_encode(schedule)}
+
+
+def from_dict(data: dict[str, Any]) -> AbstractSchedule:
+    """The schedule that ``to_dict`` wrote.
+
+    Raises:
+        ValueError: for an unknown version, type or field, a missing field or a bad number.
+
+    >>> import jaxsched as js
+    >>> js.from_dict({'jaxsched': 1, 'type': 'Constant', 'value': 0.5})
+    Constant(value=0.5)
+    """
+    if not isinstance(data, dict) or data.get("jaxsched") != FORMAT:
+        version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
+        raise ValueError(f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {version!r}.")
+    return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0)
+
+
+def to_json(schedule: AbstractSchedule) -> str:
+    """``to_dict`` as strict JSON.
+
+    >>> import jaxsched as js
+    >>> js.from_json(js.to_json(js.Constant(0.5)))
+    Constant(value=0.5)
+    """
+    return json.dumps(to_dict(schedule), allow_nan=False)
+
+
+def from_json(text: str) -> AbstractSchedule:
+    """The schedule that ``to_json`` wrote; duplicate keys and NaN are refused.
+
+    >>> import jaxsched as js
+    >>> js.from_json('{"jaxsched": 1, "type": "Constant", "value": 0.5}')
+    Constant(value=0.5)
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError(f"from_json(text=...) must not repeat a key, got {pairs}.")
+        return dict(pairs)
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"from_json(text=...) must hold finite numbers, got {word}.")
+
+    return from_dict(json.loads(text, object_pairs_hook=unique, parse_constant=refuse))
+
+
+def _encode(x: Any) -> Any:
+    if isinstance(x, AbstractSchedule):
+        name = type(x).__name__
+        if _TYPES.get(name) is not type(x):
+            raise TypeError(
+                f"to_dict(schedule=...) must be made of jaxsched's own types, got {x!r} ({name}): "
+                "a function is code, not data. Sample it into a js.Table, or pickle it."
+            )
+        fields = {
+            f.name: _encode(getattr(x, f.name))
+            for f in dataclasses.fields(x)  # type: ignore[arg-type]
+            if getattr(x, f.name) is not None
+        }
+        return {"type": name, **fields}
+    if isinstance(x, tuple):
+        return [_encode(part) for part in x]
+    if isinstance(x, (int, float)):
+        return x
+    if not is_known(x):
+        raise TypeError(f"to_dict(schedule=...) must hold known numbers, got {x!r}.")
+    value = np.asarray(fetch(x))
+    return value.item() if value.ndim == 0 else value.tolist()
+
+
+def _decode(data: Any, depth: int) -> AbstractSchedule:
+    if depth > _DEPTH:
+        raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.")
+    if not isinstance(data, dict) or data.get("type") not in _TYPES:
+        got = data.get("type") if isinstance(data, dict) else data
+        raise ValueError(
+            f"from_dict(type=...) must be one of {', '.join(sorted(_TYPES))}, got {got!r}."
+        )
+    cls = _TYPES[data["type"]]
+    given = {k: _field(v, depth) for k, v in data.items() if k != "type"}
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in given]
+    unknown = [name for name in given if name not in fields]
+    if missing or unknown:
+        raise ValueError(
+            f"from_dict: {cls.__name__} must have the fields {', '.join(fields)}, "
+            f"got unknown {unknown}, missing {missing}."
+        )
+    return cls(**given)
+
+
+def _field(value: Any, depth: int) -> Any:
+    if isinstance(value, dict):
+        return _decode(value, depth + 1)
+    if isinstance(value, list):
+        if value and isinstance(value[0], dict):
+            return tuple(_decode(part, depth + 1) for part in value)
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"from_dict(data=...) must hold finite numbers, got {value!r}.")
+    return value

@@ -1,0 +1,282 @@
+"""Immutable records whose fields are numbers: frozen dataclasses that are pytrees.
+
+``@struct`` registers a class with JAX. Unlike ``jax.tree_util.register_dataclass`` it does not run
+the constructor when JAX rebuilds an object: there the leaves may be tracers, axis specifications,
+shardings or *gradients* (for which a length of -0.3 is no error). So a constructor may check and
+convert what a person wrote, and a transformation never meets those checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+T = TypeVar("T")
+
+INT32_MAX = 2**31 - 1
+
+
+def number(
+    default: Any = dataclasses.MISSING,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    optional: bool = False,
+) -> Any:
+    """A field that holds one number; where its value is known, the bounds are checked."""
+    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    check = {"kind": "number", "optional": optional, **bounds}
+    return dataclasses.field(default=default, metadata={"check": check})
+
+
+def numbers(*, increasing: bool = False, at_least: float | None = None) -> Any:
+    """A field that holds a one-dimensional array; a list or tuple is made one."""
+    check = {"kind": "numbers", "increasing": increasing, "at_least": at_least}
+    return dataclasses.field(metadata={"check": check})
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A field that is no number: part of the structure, compared and hashed by JAX."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(number, numbers, static))
+def struct(cls: type[T]) -> type[T]:
+    """Makes a class a frozen dataclass and a pytree; see the module's text."""
+    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
+    fixed = tuple(f.name for f in fields if f.metadata.get("static"))
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in leaves)
+
+    def flatten(self: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        values = self.__dict__
+        return tuple([values[n] for n in leaves]), tuple([values[n] for n in fixed])
+
+    def flatten_with_keys(self: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        children, aux = flatten(self)
+        return tuple(zip(keys, children, strict=True)), aux
+
+    def unflatten(aux: tuple[Any, ...], children: Any) -> Any:
+        self = object.__new__(cls)
+        self.__dict__.update(zip(leaves, children, strict=True))
+        self.__dict__.update(zip(fixed, aux, strict=True))
+        return self
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+class Record:
+    """What every struct does: checks at construction, a repr that pastes back, == and hash."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            check = field.metadata.get("check")
+            if check is None:
+                continue
+            value = getattr(self, field.name)
+            where = f"{type(self).__name__}({field.name}=...)"
+            if check["kind"] == "number":
+                value = checked_number(where, value, **{k: check[k] for k in _BOUNDS}, **{
+                    "optional": check["optional"]
+                })
+            else:
+                value = checked_array(where, value, check["increasing"], check["at_least"])
+            object.__setattr__(self, field.name, value)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{field.name}={_show(getattr(self, field.name))}"
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if not _is_default(field, getattr(self, field.name))
+        )
+        return f"{type(self).__name__}({shown})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        mine, my_tree = jax.tree.flatten(self)
+        theirs, their_tree = jax.tree.flatten(other)
+        return my_tree == their_tree and all(map(_same, mine, theirs))
+
+    def __hash__(self) -> int:
+        leaves, tree = jax.tree.flatten(self)
+        return hash((type(self), tree, tuple(map(_hashable, leaves))))
+
+
+_BOUNDS = ("at_least", "above", "at_most", "below")
+
+
+def is_known(x: Any) -> bool:
+    """Whether a number's value is at hand: a Python or NumPy number, or a concrete array."""
+    if isinstance(x, (int, float, np.ndarray, np.generic)):
+        return True
+    return isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and (
+        x.is_fully_addressable
+    )
+
+
+def fetch(x: Any) -> Any:
+    """The value of a known number on the host (an explicit transfer, so no guard forbids it)."""
+    return jax.device_get(x) if isinstance(x, jax.Array) else x
+
+
+def checked_number(
+    where: str,
+    x: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    optional: bool = False,
+) -> Any:
+    """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
+
+    Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
+    member by member. A Python integer beyond int32 becomes a float, which JAX can hold.
+    """
+    if x is None and optional:
+        return None
+    if type(x) is object or isinstance(x, jax.ShapeDtypeStruct):
+        return x
+    if isinstance(x, (bool, np.bool_)) or not _is_numeric(x):
+        raise TypeError(f"{where} must be a number, got {_describe(x)}.")
+    if not is_known(x):
+        return x
+    value = np.asarray(fetch(x), np.float64)
+    wanted = [
+        (at_least, value >= (at_least if at_least is not None else 0), "at least"),
+        (above, value > (above if above is not None else 0), "greater than"),
+        (at_most, value <= (at_most if at_most is not None else 0), "at most"),
+        (below, value < (below if below is not None else 0), "less than"),
+    ]
+    if not np.all(np.isfinite(value)):
+        raise ValueError(f"{where} must be finite, got {_describe(x)}.")
+    for bound, holds, words in wanted:
+        if bound is not None and not np.all(holds):
+            raise ValueError(f"{where} must be {words} {bound:g}, got {_describe(x)}.")
+    if isinstance(x, (int, np.integer)):
+        return float(x) if abs(int(x)) > INT32_MAX else int(x)
+    if isinstance(x, (float, np.floating)) and not isinstance(x, np.ndarray):
+        return float(x) if not isinstance(x, np.float32) else x
+    return x
+
+
+def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> Any:
+    """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known."""
+    if isinstance(xs, (list, tuple, range)):
+        if any(isinstance(x, jax.core.Tracer) for x in xs):
+            xs = jnp.stack([jnp.asarray(x) for x in xs])
+        else:
+            xs = [checked_number(where, x) for x in xs]
+            whole = bool(xs) and all(isinstance(x, int) for x in xs)
+            xs = np.asarray(xs, np.int32 if whole else np.float32)
+    if type(xs) is object or isinstance(xs, jax.ShapeDtypeStruct):
+        return xs
+    if not _is_numeric(xs) or np.ndim(xs) < 1:
+        raise TypeError(f"{where} must be a one-dimensional array, got {_describe(xs)}.")
+    if not is_known(xs):
+        return xs
+    value = np.asarray(fetch(xs), np.float64)
+    if not np.all(np.isfinite(value)):
+        raise ValueError(f"{where} must be finite, got {_describe(xs)}.")
+    if increasing and not np.all(np.diff(value) > 0):
+        raise ValueError(f"{where} must be strictly increasing, got {_describe(xs)}.")
+    if at_least is not None and not np.all(value >= at_least):
+        raise ValueError(f"{where} must be at least {at_least:g}, got {_describe(xs)}.")
+    return xs
+
+
+def strong(tree: T) -> T:
+    """Every number of ``tree`` as a strong-typed array: float32 or int32, so that it can be state.
+
+    A Python number is *weak-typed* in JAX: a program traced with one is traced again when an array
+    takes its place. Arrays that are already strong are left as they are.
+    """
+
+    def convert(x: Any) -> Any:
+        if isinstance(x, jax.Array) and not x.weak_type:
+            return x
+        if isinstance(x, (np.ndarray, np.generic)):
+            return jnp.asarray(x)
+        whole = isinstance(x, int) or (
+            isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.integer)
+        )
+        return jax.lax.convert_element_type(x, jnp.int32 if whole else jnp.float32)
+
+    return jax.tree.map(convert, tree)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _is_numeric(x: Any) -> bool:
+    if isinstance(x, (int, float)):
+        return True
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and (
+        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+    )
+
+
+def _describe(x: Any) -> str:
+    text = repr(x)
+    text = text if len(text) <= 80 else text[:77] + "..."
+    return text if isinstance(x, (int, float)) else f"{text} ({type(x).__name__})"
+
+
+def _is_default(field: Any, value: Any) -> bool:
+    if field.default is dataclasses.MISSING:
+        return False
+    return value is None if field.default is None else (
+        isinstance(value, (int, float, str)) and value == field.default
+    )
+
+
+def _show(x: Any) -> str:
+    if isinstance(x, tuple):
+        inner = ", ".join(map(_show, x))
+        return f"({inner},)" if len(x) == 1 else f"({inner})"
+    if isinstance(x, jax.core.Tracer):
+        return f"<traced {x.dtype}{list(x.shape)}>"
+    if isinstance(x, (np.ndarray, np.generic, jax.Array)) and is_known(x):
+        value = np.asarray(fetch(x))
+        return repr(value.item()) if value.ndim == 0 else _show_array(value)
+    return repr(x)
+
+
+def _show_array(value: np.ndarray) -> str:
+    if value.ndim > 1:
+        return "[" + ", ".join(map(_show_array, value)) + "]"
+    # str(np.float32) is the shortest text that reads back as the same float32.
+    return "[" + ", ".join(map(str, value)) + "]"
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
+    if is_known(a) and is_known(b):
+        return bool(np.array_equal(fetch(a), fetch(b)))
+    return False
+
+
+def _hashable(x: Any) -> Any:
+    if isinstance(x, (int, float)):
+        return x
+    if is_known(x):
+        value = np.asarray(fetch(x))
+        return value.item() if value.ndim == 0 else tuple(value.ravel().tolist())
+    return id(x)
+
+
+def is_nan(x: Any) -> bool:
+    return isinstance(x, float) and math.isnan(x)

@@ -1,0 +1,68 @@
+"""Names under which ``jax.export`` writes the nodes of an optimizer state."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jax
+from jax import export
+
+from jaxsched.optim._state import InjectState, Knob
+
+
+def register_export(tree: Any) -> None:
+    """Registers every class in ``tree`` that ``jax.export`` doesn't know, so it can be serialized.
+
+    ``inject`` does it for its own state and for the schedules it is given, so this is for the rest:
+    call ``register_export(opt_state)`` before you serialize or deserialize an exported train step,
+    because Optax doesn't register its states (``ScaleByAdamState``, ...). A class is written
+    under its module and name. Calling it again does no harm.
+
+    Args:
+        tree: any pytree, such as an optimizer state. Only its structure is looked at.
+
+    Raises:
+        TypeError: when such a step is serialized later, if a class holds static fields (those that
+            aren't leaves) that JSON can't write.
+
+    >>> import jax.numpy as jnp, optax
+    >>> from jaxsched.optim import register_export
+    >>> register_export(optax.adam(0.1).init(jnp.ones(3)))
+    """
+    nodes: list[Any] = [jax.tree.structure(tree)]
+    while nodes:
+        node = nodes.pop()
+        nodes.extend(node.children())
+        data = node.node_data()
+        if data is not None:
+            _register(data[0])
+
+
+def _register(kind: type) -> None:
+    if kind in (tuple, list, dict, type(None)):
+        return
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        if issubclass(kind, tuple):
+            export.register_namedtuple_serialization(kind, serialized_name=name)
+        else:
+            export.register_pytree_node_serialization(
+                kind,
+                serialized_name=name,
+                serialize_auxdata=lambda aux: json.dumps(aux).encode(),
+                deserialize_auxdata=lambda data: _tuples(json.loads(data)),
+            )
+    except ValueError:  # already registered, by us or by the class's own library
+        return
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+# Our own names are fixed: a file written today must be read after a module has been moved.
+for _kind in (Knob, InjectState):
+    export.register_namedtuple_serialization(
+        _kind, serialized_name=f"jaxsched.optim.{_kind.__name__}"
+    )

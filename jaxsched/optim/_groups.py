@@ -1,0 +1,146 @@
+"""Learning rates by parameter path that keep their ratios at every step."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from jaxsched.optim._inject import inject, is_source
+from jaxsched.optim._state import plain_arrays
+from jaxsched.schedules._base import AbstractSchedule, Constant
+
+
+def group_lr(
+    factory: Callable[..., optax.GradientTransformation],
+    groups: Mapping[str, Any],
+    *,
+    rate: str = "learning_rate",
+) -> Callable[..., optax.GradientTransformationExtraArgs]:
+    """``inject(factory)``, with the rate of every parameter multiplied by its group's multiplier.
+
+    All groups share one rate and one count, so their ratios hold at every step, also after an
+    ``override`` of the rate. Coupled weight decay is multiplied too, as in PyTorch's groups.
+
+    Args:
+        factory: as for ``inject``; its update must be proportional to the rate, as it is for
+            sgd, adam, adamw, lion and their like.
+        groups: regular expression -> multiplier, a number or a schedule. An expression must match
+            (``re.fullmatch``) the whole path, such as ``layers/0/kernel``, and every parameter
+            exactly one expression.
+        rate: the name of the argument that the multipliers multiply; it must be given by name.
+
+    Returns:
+        As ``inject(factory)``; ``rate`` may also be a plain number. ``current`` shows
+        ``"<expression>/learning_rate"`` for every group;
+        ``override(state, group="<expression>", multiplier=0.5)`` changes one.
+
+    Raises:
+        ValueError: at ``init``, if a parameter is matched by no expression or by several, or an
+            expression matches no parameter.
+
+    >>> import jax.numpy as jnp, optax, jaxsched as js
+    >>> from jaxsched.optim import current, group_lr
+    >>> tx = group_lr(optax.sgd, {"body/.*": 0.1, "head": 1.0})(learning_rate=js.Constant(1.0))
+    >>> state = tx.init({"body": {"w": jnp.ones(2)}, "head": jnp.ones(2)})
+    >>> round(float(current(state)["body/.*/learning_rate"]), 6)
+    0.1
+    """
+    if not groups:
+        raise ValueError("group_lr(groups=...) must name at least one group, got none.")
+    patterns = {f"{pattern}/{rate}": re.compile(pattern) for pattern in groups}
+
+    def grouped(*args: Any, **kwargs: Any) -> optax.GradientTransformation:
+        multipliers = {key: kwargs.pop(key) for key in patterns}
+        return optax.chain(factory(*args, **kwargs), _scale_by_group(patterns, multipliers))
+
+    grouped.__name__ = getattr(factory, "__name__", type(factory).__name__)
+    # The factory's own signature, and one keyword per group: each multiplier is a hyperparameter.
+    signature = inspect.signature(factory)
+    named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    extra = inspect.Parameter("multipliers", inspect.Parameter.VAR_KEYWORD)
+    grouped.__signature__ = signature.replace(parameters=[*named, extra])  # type: ignore[attr-defined]
+
+    def build(*args: Any, **kwargs: Any) -> optax.GradientTransformationExtraArgs:
+        if args or rate not in kwargs:
+            raise TypeError(f"group_lr(...)(...) takes arguments by name, {rate}=... among them.")
+        unknown = set(kwargs) - set(signature.parameters)
+        if unknown:
+            raise TypeError(
+                f"group_lr({grouped.__name__}, ...)(...) got unknown arguments {sorted(unknown)}; "
+                f"it has {list(signature.parameters)}."
+            )
+        given = kwargs[rate]
+        kwargs[rate] = given if is_source(given) else Constant(given)
+        multipliers = {
+            f"{pattern}/{rate}": m if isinstance(m, AbstractSchedule) else Constant(m)
+            for pattern, m in groups.items()
+        }
+        return inject(grouped)(**kwargs, **multipliers)
+
+    return build
+
+
+def layerwise_decay(patterns: Sequence[str], decay: Any) -> dict[str, Any]:
+    """Multipliers that fall by ``decay`` per layer from the last pattern (1) to the first.
+
+    Args:
+        patterns: regular expressions on paths, from the input to the output.
+        decay: factor between neighbouring layers, such as 0.8; a number or a tracer.
+
+    Returns:
+        ``{pattern: decay ** distance from the last}`` for ``group_lr``.
+
+    >>> from jaxsched.optim import layerwise_decay
+    >>> layerwise_decay(["embed/.*", "layers/0/.*", "head/.*"], 0.5)
+    {'embed/.*': 0.25, 'layers/0/.*': 0.5, 'head/.*': 1.0}
+    """
+    if len(set(patterns)) != len(patterns):
+        raise ValueError(f"layerwise_decay(patterns=...) must differ, got {list(patterns)}.")
+    last = len(patterns) - 1
+    return {pattern: decay ** (last - i) for i, pattern in enumerate(patterns)}
+
+
+def _scale_by_group(
+    patterns: dict[str, re.Pattern[str]], multipliers: dict[str, jax.Array]
+) -> optax.GradientTransformation:
+    def init(params: Any) -> optax.EmptyState:
+        leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
+        used = {_group(path, patterns) for path, _ in leaves}
+        for key, pattern in patterns.items():
+            if key not in used:
+                paths = [_text(path) for path, _ in leaves]
+                raise ValueError(
+                    f"group_lr(groups=...): {pattern.pattern!r} matches no parameter of {paths}."
+                )
+        return optax.EmptyState()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        scaled = jax.tree_util.tree_map_with_path(
+            lambda path, u: multipliers[_group(path, patterns)] * u, updates
+        )
+        return scaled, state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _group(path: Any, patterns: dict[str, re.Pattern[str]]) -> str:
+    text = _text(path)
+    found = [key for key, pattern in patterns.items() if pattern.fullmatch(text)]
+    if len(found) != 1:
+        every = [pattern.pattern for pattern in patterns.values()]
+        matched = [patterns[key].pattern for key in found]
+        raise ValueError(
+            f"group_lr(groups=...) must match parameter {text!r} exactly once, got "
+            f"{len(found)} matches {matched} among {every} (whole path, re.fullmatch)."
+        )
+    return found[0]
+
+
+def _text(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

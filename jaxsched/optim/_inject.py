@@ -1,0 +1,241 @@
+"""``inject``: schedules that live in the optimizer state, as data."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxsched._struct import strong
+from jaxsched.optim._export import register_export
+from jaxsched.optim._state import InjectState, Knob
+from jaxsched.schedules._base import AbstractSchedule
+
+Factory = Callable[..., optax.GradientTransformation]
+
+
+def inject(
+    factory: Factory,
+    *,
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: Any = jnp.float32,
+) -> Callable[..., optax.GradientTransformationExtraArgs]:
+    """Lets schedules drive any hyperparameter of an Optax optimizer, from inside its state.
+
+    ``inject(optax.adamw)(learning_rate=schedule, weight_decay=0.1)`` is the optimizer
+    ``optax.adamw`` whose rate at update ``count`` (from 0) is ``schedule(count)``. Arguments that
+    are schedules or controllers become state; all others are handed to ``factory`` as they are, so
+    that without a schedule's rounding the updates are those of the plain optimizer, bit for bit.
+
+    The schedules themselves are part of the optimizer state: change a number there (``override``),
+    or put other schedules of the same structure there, and the next update follows, without a new
+    trace. Under ``vmap`` every member of a population has its own.
+
+    A scheduled value is computed and kept in ``hyperparam_dtype`` whatever the parameters are, and
+    promotes as a Python number does: updates keep the dtype of their parameter.
+
+    Args:
+        factory: a function that returns an ``optax.GradientTransformation``, such as
+            ``optax.adamw``, or your own
+            ``lambda lr, clip: optax.chain(optax.clip_by_global_norm(clip), optax.sgd(lr))``. It is
+            called again in every trace, with float32 scalars for the scheduled arguments.
+        static_args: names of arguments to leave alone even if they are schedules.
+        hyperparam_dtype: the floating dtype of the values, float32.
+
+    Returns:
+        A function with the arguments of ``factory``. It takes a schedule (or controller) for any
+        numeric argument, and returns an ``optax.GradientTransformationExtraArgs`` whose state
+        holds one ``InjectState``. To be able to change a constant later, give
+        ``js.Constant(0.9)``. A plain function is not taken for a schedule, since it may be a mask:
+        wrap it in ``js.from_fn``.
+
+    Raises:
+        TypeError: if ``factory`` can't be called, an argument is unknown or missing, or a schedule
+            is given for an argument that isn't a number.
+        ValueError: if ``static_args`` names no argument, or nothing is scheduled.
+
+    >>> import jax.numpy as jnp, optax, jaxsched as js
+    >>> from jaxsched.optim import current, inject
+    >>> tx = inject(optax.sgd)(learning_rate=js.Linear(1.0, 0.0, 4), momentum=0.9)
+    >>> params = {"w": jnp.ones(2)}
+    >>> state = tx.init(params)
+    >>> for _ in range(2):
+    ...     updates, state = tx.update({"w": jnp.ones(2)}, state, params)
+    >>> float(current(state)["learning_rate"])
+    0.75
+    """
+    if not callable(factory):
+        raise TypeError(
+            "inject(factory=...) must be a function that makes an optimizer, such as optax.adam, "
+            f"got {type(factory).__name__}. Write inject(optax.adam)(learning_rate=schedule), not "
+            "inject(optax.adam(schedule))."
+        )
+    signature = inspect.signature(factory)
+    name = _name(factory)
+    fixed = {static_args} if isinstance(static_args, str) else set(static_args)
+    if not fixed <= set(signature.parameters):
+        raise ValueError(
+            f"inject(static_args=...) must name arguments of {name}, got "
+            f"{sorted(fixed - set(signature.parameters))}; it has {list(signature.parameters)}."
+        )
+
+    @functools.wraps(factory)
+    def build(*args: Any, **kwargs: Any) -> optax.GradientTransformationExtraArgs:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"inject({name})(...): {error}. Its arguments are {list(signature.parameters)}."
+            ) from None
+        bound.apply_defaults()
+        sources = _scheduled(name, bound, fixed)
+        register_export(list(sources.values()))
+        return _transformation(_Rebuild(factory, bound), sources, hyperparam_dtype)
+
+    return build
+
+
+def _transformation(
+    rebuild: _Rebuild, sources: dict[str, Any], dtype: Any
+) -> optax.GradientTransformationExtraArgs:
+    def init(params: Any) -> InjectState:
+        state = InjectState(
+            count=jnp.zeros((), jnp.int32),
+            values={},
+            schedules={k: strong(s) for k, s in sources.items() if _is_pytree(s)},
+            controller_states={
+                k: strong(s.init()) for k, s in sources.items() if _is_controller(s)
+            },
+            knobs={k: Knob.untouched(dtype) for k in sources},
+            inner_state=(),
+        )
+        # Nothing has been applied yet: these are the values that the first update will use.
+        values = {k: state.value(k, state.schedules.get(k, s)) for k, s in sources.items()}
+        return state._replace(values=values, inner_state=rebuild(values).init(params))
+
+    def update(
+        updates: Any, state: InjectState, params: Any = None, **extra: Any
+    ) -> tuple[Any, InjectState]:
+        # The state decides, not what this optimizer was built with: that is what makes a swapped
+        # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
+        live = {k: state.schedules.get(k, s) for k, s in sources.items()}
+        values = {k: state.value(k, s, **extra) for k, s in live.items()}
+        inner = optax.with_extra_args_support(rebuild(values))
+        updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
+        return updates, InjectState(
+            count=optax.safe_increment(state.count),
+            values=values,
+            schedules=state.schedules,
+            controller_states={
+                k: live[k].update(s, **extra) for k, s in state.controller_states.items()
+            },
+            knobs=state.knobs,
+            inner_state=inner_state,
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+class _Rebuild:
+    """Calls a factory with its arguments as bound, save the scheduled ones."""
+
+    def __init__(self, factory: Factory, bound: inspect.BoundArguments):
+        self.factory = factory
+        self.bound = bound
+
+    def __call__(self, values: dict[str, jax.Array]) -> optax.GradientTransformation:
+        bound = inspect.BoundArguments(self.bound.signature, dict(self.bound.arguments))
+        keywords = _keywords_name(bound.signature)
+        for name, value in values.items():
+            if name in bound.signature.parameters:
+                bound.arguments[name] = like_python_number(value)
+            else:
+                bound.arguments[keywords] = {
+                    **bound.arguments[keywords], name: like_python_number(value)
+                }
+        return self.factory(*bound.args, **bound.kwargs)
+
+
+def like_python_number(value: jax.Array) -> jax.Array:
+    """``value`` as a weak-typed array: times bfloat16 it is bfloat16, as 0.1 would be.
+
+    So a scheduled hyperparameter never widens an update or a moment, and yet keeps its own digits
+    wherever the optimizer computes with it alone (``1 - b2``, ``b2 ** count``).
+    """
+    return jax.lax.full_like(jnp.asarray(0.0), value)
+
+
+# ----------------------------------------------------------------------------- sorting arguments
+
+
+def _scheduled(name: str, bound: inspect.BoundArguments, fixed: set[str]) -> dict[str, Any]:
+    sources: dict[str, Any] = {}
+    for argument, value in bound.arguments.items():
+        parameter = bound.signature.parameters[argument]
+        if argument in fixed:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            sources.update({k: v for k, v in value.items() if is_source(v) and k not in fixed})
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            if any(map(is_source, value)):
+                raise TypeError(f"inject({name})(*{argument}): give schedules by keyword.")
+        elif is_source(value):
+            if not _takes_number(parameter):
+                raise TypeError(
+                    f"inject({name})({argument}=...) isn't a number and can't be scheduled, got "
+                    f"{value!r}. If {name} wants the schedule itself, add "
+                    f"static_args={argument!r}."
+                )
+            sources[argument] = value
+    if not sources:
+        given = {k: v for k, v in bound.arguments.items() if k in ("learning_rate", "lr")}
+        example = next(iter(given), "learning_rate")
+        raise ValueError(
+            f"inject({name})(...) must be given at least one schedule, got none. Give one, e.g. "
+            f"{example}=js.Constant(0.1); a plain function is wrapped by js.from_fn."
+        )
+    return sources
+
+
+def is_source(value: Any) -> bool:
+    return isinstance(value, AbstractSchedule) or _is_controller(value)
+
+
+def _is_controller(value: Any) -> bool:
+    # Optax's StatefulSchedule protocol. A class has these methods too, but is no object of it.
+    methods = (getattr(value, "init", None), getattr(value, "update", None), value)
+    return not isinstance(value, type) and all(map(callable, methods))
+
+
+def _is_pytree(source: Any) -> bool:
+    return not jax.tree_util.treedef_is_leaf(jax.tree.structure(source))
+
+
+def _takes_number(parameter: inspect.Parameter) -> bool:
+    default = parameter.default
+    if default is parameter.empty:
+        return True
+    if default is None:
+        # sgd(momentum: float | None = None) takes numbers, adamw(mask: Any = None) doesn't.
+        kinds = typing.get_args(parameter.annotation)
+        return not kinds or float in kinds
+    if isinstance(default, (bool, str, bytes)):
+        return False
+    return is_source(default) or isinstance(default, (int, float)) or hasattr(default, "dtype")
+
+
+def _keywords_name(signature: inspect.Signature) -> str:
+    kinds = {p.kind: name for name, p in signature.parameters.items()}
+    return kinds.get(inspect.Parameter.VAR_KEYWORD, "")
+
+
+def _name(factory: Any) -> str:
+    if isinstance(factory, functools.partial):
+        return _name(factory.func)
+    return getattr(factory, "__name__", type(factory).__name__)

@@ -1,0 +1,156 @@
+"""The state that ``inject`` keeps inside an optimizer's state, and how it is found there.
+
+An injected state, ours or Optax's, is called a *site*. Optimizer states nest freely (chain,
+partition, MultiSteps, TrainState, nnx.Optimizer), so every function of this package that reads or
+changes hyperparameters goes through ``find_sites`` or ``map_sites``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from optax import schedules as optax_schedules
+
+
+class Knob(NamedTuple):
+    """What a person turned by hand: ``scale * (fixed if is_fixed else schedule(step))``.
+
+    Always in the state, so that turning it changes numbers only and nothing is traced again.
+    """
+
+    scale: jax.Array  # hyperparameter dtype, 1 at first
+    fixed: jax.Array  # hyperparameter dtype, means nothing until is_fixed
+    is_fixed: jax.Array  # bool
+
+    @classmethod
+    def untouched(cls, dtype: Any) -> Knob:
+        return cls(jnp.ones((), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.bool_))
+
+    def apply(self, scheduled: jax.Array) -> jax.Array:
+        value = scheduled.astype(self.scale.dtype)
+        return self.scale * jnp.where(self.is_fixed, self.fixed, value)
+
+
+class InjectState(NamedTuple):
+    """The state of ``jaxsched.optim.inject``; every leaf is a strong-typed array.
+
+    Under ``vmap`` all leaves have the members' axes in front.
+    """
+
+    # Named as in every Optax state; it hides tuple.count, which nobody calls.
+    count: jax.Array  # type: ignore[assignment]  # int32: updates done, shared by all
+    values: dict[str, jax.Array]  # as applied in the last update
+    schedules: dict[str, Any]  # the schedules (and controllers that are pytrees) themselves
+    controller_states: dict[str, Any]  # only for hyperparameters that a controller drives
+    knobs: dict[str, Knob]
+    inner_state: Any
+
+    def value(self, name: str, source: Any, **extra: Any) -> jax.Array:
+        """The value at the present count; ``source`` is the schedule or controller."""
+        if name in self.controller_states:
+            scheduled = source(self.controller_states[name], **extra)
+        else:
+            scheduled = source(self.count)
+        return self.knobs[name].apply(jnp.asarray(scheduled))
+
+
+OPTAX_STATES = (
+    optax_schedules.InjectStatefulHyperparamsState,
+    optax_schedules.InjectHyperparamsState,
+)
+
+
+class Site(NamedTuple):
+    """An injected state and where it was found."""
+
+    prefix: str  # "" or the group that qualifies its names, e.g. "decay"
+    state: Any  # an InjectState or one of OPTAX_STATES
+
+    def qualified(self, name: str) -> str:
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+
+def find_sites(tree: Any) -> list[Site]:
+    """All injected states in ``tree``, outermost first, with prefixes that keep names apart."""
+    found: list[tuple[Any, Any]] = []
+
+    def note(path: Any, state: Any) -> Any:
+        found.append((path, state))
+        return state
+
+    _walk(tree, (), note)
+    return [Site(prefix, state) for prefix, (_, state) in zip(_prefixes(found), found, strict=True)]
+
+
+def map_sites(change: Callable[[Site], Any], tree: Any) -> Any:
+    """``tree`` with every injected state replaced by ``change(site)``."""
+    prefixes = iter([site.prefix for site in find_sites(tree)])
+    return _walk(tree, (), lambda _, state: change(Site(next(prefixes), state)))
+
+
+def plain_arrays(tree: Any) -> Any:
+    """``tree`` with Flax NNX variables replaced by their arrays; any other tree as it is."""
+    nnx = sys.modules.get("flax.nnx")  # whoever holds an nnx variable has imported it
+    if nnx is None:
+        return tree
+    tree = tree.opt_state if isinstance(tree, nnx.Optimizer) else tree
+    return nnx.as_pure(tree)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def is_site(node: Any) -> bool:
+    return isinstance(node, (InjectState, *OPTAX_STATES))
+
+
+def _walk(tree: Any, path: tuple[Any, ...], visit: Callable[[Any, Any], Any]) -> Any:
+    treedef: Any
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_site)
+    rebuilt = []
+    for sub, leaf in leaves:
+        if is_site(leaf):
+            here = (*path, *sub)
+            leaf = visit(here, leaf)
+            inner = _walk(leaf.inner_state, (*here, _INNER), visit)
+            leaf = leaf._replace(inner_state=inner)
+        rebuilt.append(leaf)
+    return treedef.unflatten(rebuilt)
+
+
+_INNER = jax.tree_util.GetAttrKey("inner_state")
+
+
+def _prefixes(found: list[tuple[Any, Any]]) -> list[str]:
+    # The keys of dictionaries are names that a person gave (the labels of optax.partition, the
+    # names of optax.named_chain). Where those leave two hyperparameters with one name, as in a
+    # chain of two injected transformations, the whole path tells them apart.
+    labels = [
+        "/".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
+        for path, _ in found
+    ]
+    uses = Counter(
+        (label, name)
+        for label, (_, state) in zip(labels, found, strict=True)
+        for name in hyperparameters(state)
+    )
+    return [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        if any(uses[label, name] > 1 for name in hyperparameters(state))
+        else label
+        for label, (path, state) in zip(labels, found, strict=True)
+    ]
+
+
+def hyperparameters(state: Any) -> dict[str, Any]:
+    """The values of one injected state that a person scheduled (or may set), by name."""
+    if isinstance(state, InjectState):
+        return state.values
+    scheduled = getattr(state, "hyperparams_states", {})
+    # Optax injects every number; those that nobody scheduled are of interest only if none is.
+    return {k: v for k, v in state.hyperparams.items() if not scheduled or k in scheduled}

@@ -1,0 +1,410 @@
+"""What a schedule is, and the nodes that its operators build.
+
+``a >> b`` is a Sequence, ``a * b`` a Product, ``a + b`` a Sum; a plain number counts as a Constant.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._number import Number
+from jaxsched._struct import INT32_MAX, Record, fetch, is_known, number, struct
+
+
+class AbstractSchedule(Record, abc.ABC):
+    """A pure function from the step to a value, as an immutable pytree of numbers.
+
+    A subclass is a ``@struct`` whose fields are its numbers and implements ``_value`` and
+    ``duration``. It never has methods called ``init`` and ``update``: Optax takes an object that
+    has both for a stateful schedule.
+    """
+
+    __array_ufunc__ = None  # so that `numpy_number * schedule` reaches our operators
+
+    @property
+    @abc.abstractmethod
+    def duration(self) -> Any:
+        """Length in steps (optimizer updates), after which the value holds; None: open-ended."""
+
+    @abc.abstractmethod
+    def _value(self, t: Number) -> Number:
+        """The value at ``t >= 0``, in the kind of number that ``t`` is."""
+
+    def __call__(self, step: Any) -> jax.Array:
+        """The value for the update number ``step`` (from 0).
+
+        Args:
+            step: an integer (or real) number or array of any shape, traced or not. Before 0 the
+                value at 0 holds, after ``duration`` the value at the end.
+
+        Returns:
+            A strong float32 array in the shape of ``step`` (float64 where the schedule's own
+            numbers are float64 arrays, in x64 mode).
+
+        Raises:
+            TypeError: if ``step`` is no number.
+            ValueError: if the schedule is a stacked population; map over it with ``jax.vmap``.
+        """
+        leaves = jax.tree.leaves(self)
+        if any(map(np.ndim, leaves)):
+            self._require_single()
+        double_precision = _has_float64(leaves)
+        if is_known(step) and all(map(is_known, leaves)):
+            values = self._on_host(_host_step(step))
+            return jnp.asarray(values.astype(np.float64 if double_precision else np.float32))
+        t = _traced_step(step, double_precision)
+        value = self._value(num.maximum(t, num.like(t, 0.0)))
+        return value if double_precision else num.to_float32(value)
+
+    def _on_host(self, step: Any) -> Any:
+        """The values in float64, for a known schedule and known steps."""
+        with np.errstate(all="ignore"):
+            value = self._value(np.maximum(np.asarray(step, np.float64), 0.0))
+        return np.broadcast_to(np.asarray(value, np.float64), np.shape(step))
+
+    def _require_single(self) -> None:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(self)[0]:
+            if np.ndim(leaf) > _own_rank(self, path):
+                raise ValueError(
+                    f"{type(self).__name__} is a population: {jax.tree_util.keystr(path)} has "
+                    f"shape {np.shape(leaf)}. Call its members by `jax.vmap(lambda s: s(step))"
+                    "(schedule)`."
+                )
+
+    # The operators. A sequence or sum of sequences or sums is one flat node, so >> is associative.
+
+    def __rshift__(self, other: Any) -> AbstractSchedule:
+        return Sequence(_parts(Sequence, self, other))
+
+    def __mul__(self, other: Any) -> AbstractSchedule:
+        return Product(_parts(Product, self, other)) if _is_term(other) else NotImplemented
+
+    def __rmul__(self, other: Any) -> AbstractSchedule:
+        return Product(_parts(Product, other, self)) if _is_term(other) else NotImplemented
+
+    def __truediv__(self, other: Any) -> AbstractSchedule:
+        if isinstance(other, AbstractSchedule) or not _is_term(other):
+            return NotImplemented
+        return self * (1.0 / other)
+
+    def __add__(self, other: Any) -> AbstractSchedule:
+        return Sum(_parts(Sum, self, other)) if _is_term(other) else NotImplemented
+
+    def __radd__(self, other: Any) -> AbstractSchedule:
+        return Sum(_parts(Sum, other, self)) if _is_term(other) else NotImplemented
+
+    def __neg__(self) -> AbstractSchedule:
+        return -1.0 * self
+
+    def __sub__(self, other: Any) -> AbstractSchedule:
+        return self + (-1.0 * other) if _is_term(other) else NotImplemented
+
+    def __rsub__(self, other: Any) -> AbstractSchedule:
+        return other + (-1.0 * self) if _is_term(other) else NotImplemented
+
+    def _repr_html_(self) -> str:
+        from jaxsched.plot import svg
+
+        return svg(self)
+
+
+@struct
+class Constant(AbstractSchedule):
+    """The same value at every step; with ``steps``, a piece of that length.
+
+    Args:
+        value: the value.
+        steps: length in optimizer updates, at least 0; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> float(js.Constant(0.5)(10))
+    0.5
+    """
+
+    value: Any = number()
+    steps: Any = number(None, at_least=0, optional=True)
+
+    @property
+    def duration(self) -> Any:
+        return self.steps
+
+    def _value(self, t: Number) -> Number:
+        value = num.like(t, self.value)
+        return num.where(t >= 0.0, value, value)  # in the shape of t
+
+
+@struct
+class Sequence(AbstractSchedule):
+    r"""One schedule after another; each part starts at its own step 0.
+
+    .. math:: s(t) = s_i(t - b_i), \quad b_i \le t < b_{i+1}, \quad b_i = \sum_{j<i} d_j
+
+    A step on a boundary belongs to the later part. Usually written ``a >> b``.
+
+    Args:
+        parts: the schedules, at least one; all but the last must have a duration.
+
+    Raises:
+        ValueError: if a part before the last is open-ended.
+
+    >>> import jaxsched as js
+    >>> warm = js.Linear(0.0, 1.0, 10) >> js.Constant(1.0)
+    >>> [round(float(warm(t)), 6) for t in (0, 5, 10, 99)]
+    [0.0, 0.5, 1.0, 1.0]
+    """
+
+    parts: tuple[AbstractSchedule, ...]
+
+    def __post_init__(self) -> None:
+        _check_parts(self)
+        for index, part in enumerate(self.parts[:-1]):
+            if part.duration is None:
+                raise ValueError(
+                    f"Sequence(parts=...) must have a duration in every part but the last, got the "
+                    f"open-ended {part!r} as part {index} of {len(self.parts)}. Give it a length, "
+                    "e.g. `Window(part, 0, steps)`."
+                )
+
+    @property
+    def duration(self) -> Any:
+        durations = [part.duration for part in self.parts]
+        return None if durations[-1] is None else functools.reduce(add_steps, durations)
+
+    def _value(self, t: Number) -> Number:
+        value: Number = None
+        start = num.like(t, 0.0)
+        for part in self.parts:
+            # A part that is not selected is evaluated inside its own range all the same, so that
+            # nothing overflows there and no NaN reaches a gradient.
+            local = num.maximum(t - start, num.like(t, 0.0))
+            duration = part.duration
+            if duration is not None:
+                duration = num.like(t, duration)
+                local = num.minimum(local, duration)
+            here = part._value(local)
+            value = here if value is None else num.where(t >= start, here, value)
+            start = None if duration is None else start + duration
+        return value
+
+
+class _Combination(AbstractSchedule):
+    """Schedules that run side by side and are combined at every step."""
+
+    parts: tuple[AbstractSchedule, ...]
+
+    def __post_init__(self) -> None:
+        _check_parts(self)
+
+    @property
+    def duration(self) -> Any:
+        durations = [
+            part.duration for part in self.parts if not _is_endless_constant(part)
+        ] or [None]
+        return None if None in durations else functools.reduce(longer, durations)
+
+    @staticmethod
+    @abc.abstractmethod
+    def _combine(x: Number, y: Number) -> Number: ...
+
+    def _value(self, t: Number) -> Number:
+        return functools.reduce(self._combine, [part._value(t) for part in self.parts])
+
+
+@struct
+class Product(_Combination):
+    """The product of schedules, step by step. Usually written ``a * b`` or ``0.1 * a``.
+
+    >>> import jaxsched as js
+    >>> float((0.1 * js.Linear(1.0, 0.0, 10))(5)) == float(jnp.float32(0.05))
+    True
+    """
+
+    parts: tuple[AbstractSchedule, ...]
+
+    @staticmethod
+    def _combine(x: Number, y: Number) -> Number:
+        return x * y
+
+
+@struct
+class Sum(_Combination):
+    """The sum of schedules, step by step. Usually written ``a + b``.
+
+    >>> import jaxsched as js
+    >>> float((js.Linear(1.0, 0.0, 10) + 0.25)(5))
+    0.75
+    """
+
+    parts: tuple[AbstractSchedule, ...]
+
+    @staticmethod
+    def _combine(x: Number, y: Number) -> Number:
+        return x + y
+
+
+@struct
+class Minimum(_Combination):
+    """The smallest of schedules, step by step; ``js.minimum(a, b)``."""
+
+    parts: tuple[AbstractSchedule, ...]
+
+    @staticmethod
+    def _combine(x: Number, y: Number) -> Number:
+        return num.minimum(x, y)
+
+
+@struct
+class Maximum(_Combination):
+    """The largest of schedules, step by step; ``js.maximum(a, b)``."""
+
+    parts: tuple[AbstractSchedule, ...]
+
+    @staticmethod
+    def _combine(x: Number, y: Number) -> Number:
+        return num.maximum(x, y)
+
+
+def minimum(*schedules: Any) -> AbstractSchedule:
+    """The pointwise minimum of schedules and numbers.
+
+    >>> import jaxsched as js
+    >>> float(js.minimum(js.Linear(0.0, 1.0, 10), 0.25)(9))
+    0.25
+    """
+    return Minimum(_parts(Minimum, *schedules))
+
+
+def maximum(*schedules: Any) -> AbstractSchedule:
+    """The pointwise maximum of schedules and numbers.
+
+    >>> import jaxsched as js
+    >>> float(js.maximum(js.Linear(1.0, 0.0, 10), 0.25)(9))
+    0.25
+    """
+    return Maximum(_parts(Maximum, *schedules))
+
+
+# ---------------------------------------------------------------- lengths, which may be traced
+
+
+def _aligned(x: Any, y: Any) -> tuple[Any, Any]:
+    """Two lengths in one dtype: an integer meets a float as a float (strict promotion)."""
+    if isinstance(x, (int, float)) or isinstance(y, (int, float)) or x.dtype == y.dtype:
+        return x, y
+    dtype = jnp.promote_types(x.dtype, y.dtype)
+    return jnp.asarray(x).astype(dtype), jnp.asarray(y).astype(dtype)
+
+
+def add_steps(x: Any, y: Any) -> Any:
+    x, y = _aligned(x, y)
+    return x + y
+
+
+def subtract_steps(x: Any, y: Any) -> Any:
+    x, y = _aligned(x, y)
+    return x - y
+
+
+def longer(x: Any, y: Any) -> Any:
+    if isinstance(x, (int, float)) and isinstance(y, (int, float)):
+        return max(x, y)
+    return jnp.maximum(*_aligned(x, y))
+
+
+# --------------------------------------------------------------------------------------- details
+
+
+def _is_term(x: Any) -> bool:
+    return isinstance(x, (AbstractSchedule, int, float)) or hasattr(x, "dtype")
+
+
+def _parts(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
+    parts: list[AbstractSchedule] = []
+    for term in terms:
+        term = term if isinstance(term, AbstractSchedule) else Constant(term)
+        parts.extend(term.parts if isinstance(term, node) else (term,))
+    return tuple(parts)
+
+
+def _check_parts(self: Any) -> None:
+    name = type(self).__name__
+    if not isinstance(self.parts, tuple) or not self.parts:
+        raise ValueError(
+            f"{name}(parts=...) must be a tuple of at least one schedule, got {self.parts!r}."
+        )
+    for part in self.parts:
+        if not isinstance(part, AbstractSchedule):
+            raise TypeError(
+                f"{name}(parts=...) must hold schedules, got {part!r} ({type(part).__name__}); "
+                "wrap a function with `js.from_fn`."
+            )
+
+
+def _is_endless_constant(part: AbstractSchedule) -> bool:
+    return isinstance(part, Constant) and part.steps is None
+
+
+def _has_float64(leaves: list[Any]) -> bool:
+    return bool(jax.config.jax_enable_x64) and any(  # type: ignore[attr-defined]
+        isinstance(x, (np.ndarray, jax.Array)) and x.dtype == np.float64 for x in leaves
+    )
+
+
+def _own_rank(schedule: AbstractSchedule, path: Any) -> int:
+    """0 for a field that is a number, 1 for one that is an array, wherever it stands in the tree."""
+    node: Any = schedule
+    rank = 0
+    for key in path:
+        if isinstance(key, jax.tree_util.GetAttrKey):
+            fields = getattr(type(node), "__dataclass_fields__", {})
+            check = fields[key.name].metadata.get("check", {}) if key.name in fields else {}
+            rank = int(check.get("kind") == "numbers")
+            node = getattr(node, key.name)
+        elif isinstance(key, jax.tree_util.SequenceKey):
+            node = node[key.idx]
+        elif isinstance(key, jax.tree_util.DictKey):
+            node = node[key.key]
+    return rank if isinstance(node, (np.ndarray, jax.Array, np.generic, int, float)) else 2
+
+
+def _host_step(step: Any) -> Any:
+    step = fetch(step)
+    dtype = np.asarray(step).dtype
+    if not (np.issubdtype(dtype, np.integer) or jnp.issubdtype(dtype, jnp.floating)):
+        raise _step_error(step)
+    return step
+
+
+def _traced_step(step: Any, double_precision: bool) -> Number:
+    if isinstance(step, (bool, np.bool_)) or not (
+        isinstance(step, (int, float)) or hasattr(step, "dtype")
+    ):
+        raise _step_error(step)
+    if isinstance(step, int) or isinstance(step, np.ndarray | np.generic):
+        # On the host an integer may be of any size; in the program it is at most int32.
+        step = np.clip(step, -(2**31), 2**31 - 1)
+        step = step.astype(np.int32 if np.issubdtype(step.dtype, np.integer) else np.float32)
+    step = jnp.asarray(step)
+    if not (
+        jnp.issubdtype(step.dtype, jnp.integer) or jnp.issubdtype(step.dtype, jnp.floating)
+    ):
+        raise _step_error(step)
+    if step.dtype in (jnp.uint32, jnp.uint64, jnp.int64):
+        step = jnp.minimum(step, np.asarray(INT32_MAX, step.dtype)).astype(jnp.int32)
+    if double_precision:
+        return step.astype(jnp.float64)
+    return num.as_double(step)
+
+
+def _step_error(step: Any) -> TypeError:
+    return TypeError(
+        f"schedule(step) must be given an integer or real step, got {step!r} "
+        f"({getattr(step, 'dtype', type(step).__name__)})."
+    )

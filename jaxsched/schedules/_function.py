@@ -1,0 +1,92 @@
+"""A schedule from any function, checked once when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._number import Number
+from jaxsched._struct import checked_number, static, struct
+from jaxsched.schedules._base import AbstractSchedule
+
+_BRANCH = """\
+from_fn(fn=...) must not branch in Python on the step or on a parameter: {name} was called with a \
+traced value, whose truth is not known when JAX compiles it.
+Write both sides and select one:
+    if step < 10: return a            ->  return jnp.where(step < 10, a, b)
+    else: return b
+or use js.PiecewiseConstant([10], [a, b])."""
+
+
+@struct
+class Function(AbstractSchedule):
+    """A user's function of the step with parameters; made by ``js.from_fn``."""
+
+    fn: Callable[..., Any] = static()
+    parameters: dict[str, Any]
+    steps: Any
+
+    @property
+    def duration(self) -> Any:
+        return self.steps
+
+    def _value(self, t: Number) -> Number:
+        if self.steps is not None:
+            t = num.minimum(t, num.like(t, self.steps))
+        step = jnp.asarray(num.to_int32(t))
+        call = lambda s: jnp.asarray(self.fn(s, **self.parameters))  # noqa: E731
+        values = jax.vmap(call)(step.reshape(-1)).reshape(step.shape)
+        if isinstance(t, (num.Double, jax.Array)):
+            return num.like(t, values)
+        return np.asarray(jax.device_get(values), np.float64)
+
+    def __repr__(self) -> str:
+        name = getattr(self.fn, "__qualname__", repr(self.fn))
+        shown = "".join(f", {k}={v!r}" for k, v in self.parameters.items())
+        length = "" if self.steps is None else f", steps={self.steps!r}"
+        return f"from_fn({name}{shown}{length})"
+
+
+def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> Function:
+    """Makes a schedule of ``fn(step, **parameters)``.
+
+    The function is traced once, here, with an int32 scalar, so a mistake shows now and not in the
+    middle of a training run.
+
+    Args:
+        fn: takes an int32 scalar (whole steps, from 0) and the parameters by keyword; returns a
+            scalar. Written with ``jnp``; a module-level function can be pickled.
+        steps: length in optimizer updates, after which the value holds; ``None`` for ever.
+        **parameters: numbers, which become the leaves of the schedule.
+
+    Raises:
+        TypeError: if ``fn`` is not callable, branches in Python on a traced value, or returns
+            something that is not one real number.
+
+    >>> import jaxsched as js
+    >>> decay = js.from_fn(lambda step, peak: peak / (1 + step), peak=1.0)
+    >>> float(decay(3))
+    0.25
+    """
+    if not callable(fn) or isinstance(fn, AbstractSchedule):
+        raise TypeError(f"from_fn(fn=...) must be a function of the step, got {fn!r}.")
+    parameters = {
+        name: checked_number(f"from_fn({name}=...)", value) for name, value in parameters.items()
+    }
+    steps = checked_number("from_fn(steps=...)", steps, at_least=0, optional=True)
+    name = getattr(fn, "__qualname__", repr(fn))
+    abstract = {k: jax.ShapeDtypeStruct((), jnp.result_type(v)) for k, v in parameters.items()}
+    try:
+        out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
+    except jax.errors.ConcretizationTypeError as error:
+        raise TypeError(_BRANCH.format(name=name)) from error
+    if getattr(out, "shape", None) != () or not (
+        jnp.issubdtype(out.dtype, jnp.floating) or jnp.issubdtype(out.dtype, jnp.integer)
+    ):
+        raise TypeError(f"from_fn(fn=...) must return one real number for a step, got {out}.")
+    return Function(fn=fn, parameters=parameters, steps=steps)

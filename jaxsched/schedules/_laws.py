@@ -1,0 +1,144 @@
+"""Open-ended laws: they need no horizon and are defined at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._number import Number
+from jaxsched._struct import number, struct
+from jaxsched.schedules._base import AbstractSchedule
+
+
+class _Law(AbstractSchedule):
+    @property
+    def duration(self) -> None:
+        return None
+
+
+@struct
+class Exponential(_Law):
+    r"""Exponential decay or growth without end.
+
+    .. math:: s(t) = \text{start}\; e^{\,\text{rate}\cdot t}
+
+    The rate per step is stored rather than a factor near 1, of which float32 would keep few
+    digits; ``js.exponential_decay(peak, factor, every)`` converts.
+
+    Args:
+        start: value at step 0.
+        rate: change of the logarithm per optimizer update; negative for a decay.
+
+    >>> import jaxsched as js
+    >>> round(float(js.Exponential(1.0, -0.01)(100)), 6)
+    0.367879
+    """
+
+    start: Any = number()
+    rate: Any = number()
+
+    def _value(self, t: Number) -> Number:
+        return num.like(t, self.start) * num.exp(num.like(t, self.rate) * t)
+
+
+@struct
+class InverseSqrt(_Law):
+    r"""Inverse square root of time.
+
+    .. math:: s(t) = \frac{\text{start}}{\sqrt{1 + t/\text{timescale}}}
+
+    Args:
+        start: value at step 0.
+        timescale: positive, in optimizer updates; after three of them the value is halved.
+
+    >>> import jaxsched as js
+    >>> float(js.InverseSqrt(1.0, 100)(300))
+    0.5
+    """
+
+    start: Any = number()
+    timescale: Any = number(above=0)
+
+    def _value(self, t: Number) -> Number:
+        scale = num.like(t, self.timescale)
+        return num.like(t, self.start) / num.sqrt((t + scale) / scale)
+
+
+@struct
+class InverseTime(_Law):
+    r"""Inverse of time (Robbins & Monro, 1951).
+
+    .. math:: s(t) = \frac{\text{start}}{1 + t/\text{timescale}}
+
+    Args:
+        start: value at step 0.
+        timescale: positive, in optimizer updates; after one of them the value is halved.
+
+    >>> import jaxsched as js
+    >>> float(js.InverseTime(1.0, 100)(100))
+    0.5
+    """
+
+    start: Any = number()
+    timescale: Any = number(above=0)
+
+    def _value(self, t: Number) -> Number:
+        scale = num.like(t, self.timescale)
+        return num.like(t, self.start) * scale / (t + scale)
+
+
+@struct
+class PowerLaw(_Law):
+    r"""A power of time.
+
+    .. math:: s(t) = \text{start}\,(1 + t/\text{timescale})^{\text{exponent}}
+
+    Args:
+        start: value at step 0.
+        exponent: negative for a decay.
+        timescale: positive, in optimizer updates.
+
+    >>> import jaxsched as js
+    >>> float(js.PowerLaw(1.0, -1.0, 100)(100))
+    0.5
+    """
+
+    start: Any = number()
+    exponent: Any = number()
+    timescale: Any = number(above=0)
+
+    def _value(self, t: Number) -> Number:
+        scale = num.like(t, self.timescale)
+        growth = num.log((t + scale) / scale)
+        return num.like(t, self.start) * num.exp(num.like(t, self.exponent) * growth)
+
+
+@struct
+class Silver(_Law):
+    r"""The silver step sizes for smooth convex problems: a fractal of short and long steps.
+
+    .. math:: s(t) = \text{scale}\,\left(1 + \rho^{\nu(t+1) - 1}\right), \quad \rho = 1 + \sqrt 2
+
+    with :math:`\nu(i)` the exponent of the largest power of two that divides i. The natural
+    lengths are :math:`2^k - 1` steps.
+    Altschuler & Parrilo, "Acceleration by Stepsize Hedging II" (arXiv:2309.16530).
+
+    Args:
+        scale: 1/L, the inverse of the smoothness constant.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.Silver(1.0)(t)), 4) for t in range(4)]
+    [1.4142, 2.0, 1.4142, 3.4142]
+    """
+
+    scale: Any = number()
+
+    def _value(self, t: Number) -> Number:
+        step = num.to_int32(t)
+        index = step + (step < np.int32(2**31 - 1))  # the step after the last is the last
+        return num.like(t, self.scale) * num.take(_SILVER, num.trailing_zeros(index), t)
+
+
+_SILVER = 1 + (1 + np.sqrt(2)) ** (np.arange(31.0) - 1)

@@ -1,0 +1,254 @@
+"""Schedules given by points: thousands of them cost one binary search, not a chain of branches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._number import Number
+from jaxsched._struct import is_known, numbers, struct
+from jaxsched.schedules._base import AbstractSchedule
+
+
+class _Points(AbstractSchedule):
+    def _require_lengths(self, name: str, other: str, extra: int) -> None:
+        steps, values = getattr(self, name), getattr(self, other)
+        if not hasattr(steps, "shape") or not hasattr(values, "shape"):
+            return
+        wanted = steps.shape[-1] + extra
+        if values.shape[-1] != wanted or wanted < 1:
+            many = f"{steps.shape[-1]} + {extra}" if extra else f"{max(wanted, 1)}"
+            raise ValueError(
+                f"{type(self).__name__}({other}=...) must have {many} values for "
+                f"{steps.shape[-1]} {name}, got {values.shape[-1]}."
+            )
+
+
+@struct
+class PiecewiseConstant(_Points):
+    """A value per interval; the value at a boundary is already the new one.
+
+    Args:
+        boundaries: strictly increasing steps, int32 or float32 [K] (a step between two whole ones
+            acts from the next whole one); a list is made an array.
+        values: the *absolute* values of the K + 1 intervals, float32 [K + 1].
+
+    >>> import jaxsched as js
+    >>> drops = js.PiecewiseConstant([10, 20], [1.0, 0.5, 0.25])
+    >>> [float(drops(t)) for t in (9, 10, 20)]
+    [1.0, 0.5, 0.25]
+    """
+
+    boundaries: Any = numbers(increasing=True, at_least=0)
+    values: Any = numbers()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_lengths("boundaries", "values", 1)
+
+    @property
+    def duration(self) -> Any:
+        return _last(self.boundaries)
+
+    def _value(self, t: Number) -> Number:
+        return num.take(self.values, _count_reached(self.boundaries, t), t)
+
+
+@struct
+class Table(_Points):
+    """One value per step, the last one held: any curve, from anywhere.
+
+    Args:
+        values: the value of each update, float32 [N], N >= 1; a list is made an array.
+
+    >>> import jaxsched as js
+    >>> float(js.Table([1.0, 0.5, 0.25])(1))
+    0.5
+    """
+
+    values: Any = numbers()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if hasattr(self.values, "shape") and self.values.shape[-1] < 1:
+            raise ValueError("Table(values=...) must hold at least one value, got none.")
+
+    @property
+    def duration(self) -> int:
+        return int(self.values.shape[-1])
+
+    def _value(self, t: Number) -> Number:
+        xp = jnp if isinstance(t, (num.Double, jax.Array)) else np
+        index = xp.minimum(num.to_int32(t), np.int32(self.values.shape[-1] - 1))
+        return num.take(self.values, index, t)
+
+
+class _Knots(_Points):
+    steps: Any
+    values: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_lengths("steps", "values", 0)
+
+    @property
+    def duration(self) -> Any:
+        return _last(self.steps)
+
+    def _segment(self, t: Number) -> tuple[Any, Number, Number, Number]:
+        """Index of the knot at or before ``t``, fractions done and left to the next, and length."""
+        count = self.steps.shape[-1]
+        xp = jnp if isinstance(t, (num.Double, jax.Array)) else np
+        index = _count_reached(self.steps, t) - 1
+        index = xp.clip(index, 0, max(count - 2, 0)).astype(np.int32)
+        begin = num.take(self.steps, index, t)
+        end = num.take(self.steps, xp.minimum(index + 1, np.int32(count - 1)), t)
+        length = num.where(end > begin, end - begin, num.like(t, 1.0))
+        zero = num.like(t, 0.0)
+        done = num.clip(t - begin, zero, length)
+        return index, done / length, (length - done) / length, length
+
+    def _ends(self, index: Any, t: Number) -> tuple[Number, Number]:
+        xp = jnp if isinstance(t, (num.Double, jax.Array)) else np
+        following = xp.minimum(index + 1, np.int32(self.values.shape[-1] - 1))
+        return num.take(self.values, index, t), num.take(self.values, following, t)
+
+
+@struct
+class PiecewiseLinear(_Knots):
+    """Straight lines through knots; the first and the last value hold outside.
+
+    Args:
+        steps: strictly increasing steps of the knots, int32 or float32 [K], K >= 1.
+        values: absolute values there, float32 [K].
+
+    >>> import jaxsched as js
+    >>> float(js.PiecewiseLinear([0, 10, 20], [0.0, 1.0, 0.0])(15))
+    0.5
+    """
+
+    steps: Any = numbers(increasing=True, at_least=0)
+    values: Any = numbers()
+
+    def _value(self, t: Number) -> Number:
+        index, done, left, _ = self._segment(t)
+        here, there = self._ends(index, t)
+        return here * left + there * done
+
+
+@struct
+class PiecewiseCosine(_Knots):
+    """Half cosines through knots: flat at each; the first and the last value hold outside.
+
+    Args:
+        steps: strictly increasing steps of the knots, int32 or float32 [K], K >= 1.
+        values: absolute values there, float32 [K].
+
+    >>> import jaxsched as js
+    >>> float(js.PiecewiseCosine([0, 10, 20], [0.0, 1.0, 0.0])(15))
+    0.5
+    """
+
+    steps: Any = numbers(increasing=True, at_least=0)
+    values: Any = numbers()
+
+    def _value(self, t: Number) -> Number:
+        index, done, left, _ = self._segment(t)
+        early = done <= left
+        small = num.sin_squared(num.where(early, done, left))
+        large = 1.0 - small
+        here, there = self._ends(index, t)
+        return here * num.where(early, large, small) + there * num.where(early, small, large)
+
+
+@struct
+class MonotoneCubic(_Knots):
+    """A smooth curve through knots that never overshoots them (PCHIP).
+
+    Fritsch & Butland, "A Method for Constructing Local Monotone Piecewise Cubic Interpolants"
+    (SIAM J. Sci. Stat. Comput. 5, 1984), with SciPy's end slopes. The slopes are computed in
+    float32, so values are exact to about 1e-6 of the knots' range.
+
+    Args:
+        steps: strictly increasing steps of the knots, int32 or float32 [K], K >= 2.
+        values: absolute values there, float32 [K].
+
+    >>> import jaxsched as js
+    >>> curve = js.MonotoneCubic([0, 10, 100], [1.0, 0.5, 0.0])
+    >>> float(curve(10)), float(curve(1000))
+    (0.5, 0.0)
+    """
+
+    steps: Any = numbers(increasing=True, at_least=0)
+    values: Any = numbers()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if hasattr(self.steps, "shape") and self.steps.shape[-1] < 2:
+            raise ValueError(
+                f"MonotoneCubic(steps=...) must hold at least 2 knots, got {self.steps.shape[-1]}."
+            )
+
+    def _value(self, t: Number) -> Number:
+        index, done, left, length = self._segment(t)
+        here, there = self._ends(index, t)
+        traced = isinstance(t, (num.Double, jax.Array))
+        slopes = _slopes(self.steps, self.values, jnp if traced else np)
+        slope = num.take(slopes, index, t) * length
+        next_slope = num.take(slopes, index + 1, t) * length
+        # Hermite's basis in what is done and what is left, each term kept whole.
+        rise = done * done * (1.0 + 2.0 * left)
+        fall = left * left * (1.0 + 2.0 * done)
+        return here * fall + there * rise + done * left * (slope * left - next_slope * done)
+
+
+def _slopes(steps: Any, values: Any, xp: Any) -> Any:
+    kind = np.float64 if xp is np else jnp.promote_types(values.dtype, jnp.float32)
+    x, y = xp.asarray(steps).astype(kind), xp.asarray(values).astype(kind)
+    h = xp.diff(x)
+    d = xp.diff(y) / h
+    if h.shape[-1] == 1:
+        return xp.concatenate([d, d])
+    same = d[:-1] * d[1:] > 0
+    w1, w2 = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
+    one = xp.ones_like(d[1:])
+    mean = (w1 + w2) / (w1 / xp.where(same, d[:-1], one) + w2 / xp.where(same, d[1:], one))
+    inner = xp.where(same, mean, xp.zeros_like(mean))
+    return xp.concatenate([
+        _end_slope(h[0], h[1], d[0], d[1], xp)[None],
+        inner,
+        _end_slope(h[-1], h[-2], d[-1], d[-2], xp)[None],
+    ])
+
+
+def _end_slope(h0: Any, h1: Any, d0: Any, d1: Any, xp: Any) -> Any:
+    slope = ((2 * h0 + h1) * d0 - h0 * d1) / (h0 + h1)
+    slope = xp.where(slope * d0 <= 0, xp.zeros_like(slope), slope)
+    return xp.where((d0 * d1 <= 0) & (xp.abs(slope) > xp.abs(3 * d0)), 3 * d0, slope)
+
+
+def _count_reached(boundaries: Any, t: Number) -> Any:
+    """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
+    if not isinstance(t, (num.Double, jax.Array)):
+        return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
+    boundaries = jnp.asarray(boundaries)
+    if not jnp.issubdtype(boundaries.dtype, jnp.integer):
+        limit = boundaries.dtype.type(2**31 - 129)
+        boundaries = jnp.ceil(jnp.minimum(boundaries, limit)).astype(jnp.int32)
+    # The default method, a binary search in a loop, is the fast one for many boundaries; a few are
+    # counted faster one by one (benchmarks/first.py).
+    method = "compare_all" if boundaries.shape[-1] <= 16 else "scan"
+    return jnp.searchsorted(boundaries, num.to_int32(t), side="right", method=method).astype(
+        jnp.int32
+    )
+
+
+def _last(steps: Any) -> Any:
+    if steps.shape[-1] == 0:
+        return 0
+    last = steps[..., -1]
+    return last.item() if is_known(last) and np.ndim(last) == 0 else last

@@ -1,0 +1,728 @@
+"""Named recipes: functions that return a composition. Every numeric argument may be traced.
+
+``steps`` is always the whole length in optimizer updates, warmup included, and ``peak`` the
+largest value. To sweep a setting, map the recipe:
+
+    jax.vmap(functools.partial(js.warmup_cosine, steps=1000))(peak=peaks, warmup=warmups)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import checked_number, fetch, is_known
+from jaxsched.schedules import _laws as laws
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import (
+    AbstractSchedule,
+    Constant,
+    add_steps,
+    minimum,
+    subtract_steps,
+)
+from jaxsched.schedules._piecewise import PiecewiseConstant
+from jaxsched.schedules._wrappers import Quantize, Repeat, Reverse, Shift, Window
+
+Shape = str | Callable[[Any, Any, Any], AbstractSchedule]
+
+SHAPES: dict[str, Callable[[Any, Any, Any], AbstractSchedule]] = {
+    "linear": shapes.Linear,
+    "cosine": shapes.Cosine,
+    "1-sqrt": shapes.Sqrt,
+    "sqrt": lambda start, end, steps: shapes.Polynomial(start, end, steps, power=0.5),
+    "square": lambda start, end, steps: shapes.Warp(shapes.Linear(start, end, steps), power=2.0),
+    "polynomial": shapes.Polynomial,
+    "exponential": shapes.ShiftedExponential,
+    "geometric": shapes.Geometric,
+    "harmonic": shapes.Harmonic,
+    "mirror_cosine": shapes.MirrorCosine,
+    "half_cosine": shapes.HalfCosine,
+    "quarter_cosine": shapes.QuarterCosine,
+    "rex": shapes.Rex,
+}
+
+
+def constant(peak: Any, steps: Any = None) -> AbstractSchedule:
+    """The same value for ever, or for ``steps`` updates.
+
+    >>> import jaxsched as js
+    >>> float(js.constant(0.5)(7))
+    0.5
+    """
+    return Constant(peak, steps)
+
+
+def step_decay(peak: Any, factor: Any, every: Any) -> AbstractSchedule:
+    r"""Multiplied by ``factor`` every so many steps: :math:`\text{peak}\cdot f^{\lfloor t/e\rfloor}`.
+
+    He et al., "Deep Residual Learning" (arXiv:1512.03385).
+
+    Args:
+        peak: value of the first updates.
+        factor: positive factor of each drop.
+        every: updates between drops, greater than 0; the update number ``every`` is the first
+            with the lower value.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.step_decay(1.0, 0.5, 10)(t)), 6) for t in (0, 9, 10, 20)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
+    every = checked_number("step_decay(every=...)", every, above=0)
+    return Quantize(_exponential("step_decay", peak, factor, every), every)
+
+
+def multi_step(peak: Any, factor: Any, milestones: Any) -> AbstractSchedule:
+    """Multiplied by ``factor`` at each milestone (a step, the first with the lower value).
+
+    Args:
+        peak: value of the first updates.
+        factor: one positive factor for all milestones or an array with one for each.
+        milestones: strictly increasing steps, [K]; thousands cost no more than two.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.multi_step(1.0, 0.5, [10, 15])(t)), 6) for t in (9, 10, 15)]
+    [1.0, 0.5, 0.25]
+    """
+    many = len(milestones)
+    known = all(map(is_known, (peak, *np.ravel(factor))) if np.ndim(factor) else ()) or (
+        is_known(peak) and is_known(factor)
+    )
+    if known:
+        peak = checked_number("multi_step(peak=...)", peak)
+        for one in np.ravel(fetch(factor)):
+            checked_number("multi_step(factor=...)", float(one), above=0)
+        factors = np.broadcast_to(np.asarray(fetch(factor), np.float64), (many,))
+        values: Any = np.asarray(fetch(peak), np.float64) * np.cumprod(np.append(1.0, factors))
+        values = values.astype(np.float32)
+    else:
+        factors = jnp.broadcast_to(jnp.asarray(factor, jnp.float32), (many,))
+        one = jnp.ones((1,), jnp.float32)
+        values = jnp.asarray(peak, jnp.float32) * jnp.cumprod(jnp.concatenate([one, factors]))
+    return PiecewiseConstant(milestones, values)
+
+
+def piecewise_constant(boundaries: Any, values: Any) -> AbstractSchedule:
+    """Absolute values between boundaries; see ``js.PiecewiseConstant``.
+
+    >>> import jaxsched as js
+    >>> float(js.piecewise_constant([10], [1.0, 0.5])(10))
+    0.5
+    """
+    return PiecewiseConstant(boundaries, values)
+
+
+def exponential_decay(peak: Any, factor: Any, every: Any = 1) -> AbstractSchedule:
+    r"""Smooth exponential decay without end: :math:`\text{peak}\cdot f^{\,t/e}`.
+
+    Args:
+        peak: value at step 0.
+        factor: positive; the change over ``every`` updates.
+        every: updates, greater than 0.
+
+    >>> import jaxsched as js
+    >>> round(float(js.exponential_decay(1.0, 0.25, 10)(5)), 6)
+    0.5
+    """
+    return _exponential("exponential_decay", peak, factor, every)
+
+
+def polynomial_decay(
+    peak: Any, steps: Any, power: Any = 2.0, end: Any = 0.0, warmup: Any = 0
+) -> AbstractSchedule:
+    """A power of what is left, after an optional linear warmup from 0.
+
+    >>> import jaxsched as js
+    >>> float(js.polynomial_decay(1.0, 100)(50))
+    0.25
+    """
+    return _warmed(
+        "polynomial_decay", peak, steps, warmup, lambda n: shapes.Polynomial(peak, end, n, power)
+    )
+
+
+def linear_decay(peak: Any, steps: Any, end: Any = 0.0) -> AbstractSchedule:
+    """A straight line from ``peak`` at step 0 to ``end`` at ``steps``.
+
+    Defazio et al., "Optimal Linear Decay Learning Rate Schedules and Further Refinements"
+    (arXiv:2310.07831); with ``end=0`` "linear to zero", Bergsma et al. (arXiv:2502.15938).
+
+    >>> import jaxsched as js
+    >>> float(js.linear_decay(1.0, 100)(50))
+    0.5
+    """
+    return shapes.Linear(peak, end, steps)
+
+
+def cosine_decay(peak: Any, steps: Any, end: Any = 0.0) -> AbstractSchedule:
+    """Half a cosine from ``peak`` at step 0 to ``end`` at ``steps``.
+
+    Loshchilov & Hutter, "SGDR" (arXiv:1608.03983).
+
+    >>> import jaxsched as js
+    >>> float(js.cosine_decay(1.0, 100)(50))
+    0.5
+    """
+    return shapes.Cosine(peak, end, steps)
+
+
+def warmup_constant(peak: Any, warmup: Any) -> AbstractSchedule:
+    """Linear from 0 to ``peak`` over ``warmup`` updates, then constant.
+
+    Goyal et al., "Accurate, Large Minibatch SGD" (arXiv:1706.02677).
+
+    >>> import jaxsched as js
+    >>> float(js.warmup_constant(1.0, 10)(5))
+    0.5
+    """
+    return shapes.Linear(0.0, peak, warmup) >> Constant(peak)
+
+
+def warmup_linear(peak: Any, steps: Any, warmup: Any, end: Any = 0.0) -> AbstractSchedule:
+    """Linear from 0 to ``peak``, then linear to ``end``.
+
+    Devlin et al., "BERT" (arXiv:1810.04805).
+
+    >>> import jaxsched as js
+    >>> [float(js.warmup_linear(1.0, 30, 10)(t)) for t in (5, 10, 20)]
+    [0.5, 1.0, 0.5]
+    """
+    return _warmed("warmup_linear", peak, steps, warmup, lambda n: shapes.Linear(peak, end, n))
+
+
+def warmup_cosine(peak: Any, steps: Any, warmup: Any, end: Any = 0.0) -> AbstractSchedule:
+    """Linear from 0 to ``peak``, then half a cosine to ``end``.
+
+    Goyal et al. (arXiv:1706.02677) with Loshchilov & Hutter (arXiv:1608.03983).
+
+    Args:
+        peak: value at step ``warmup``.
+        steps: whole length in optimizer updates, warmup included.
+        warmup: length of the warmup, from 0 to ``steps``.
+        end: value from ``steps`` on.
+
+    >>> import jaxsched as js
+    >>> [float(js.warmup_cosine(1.0, 30, 10)(t)) for t in (5, 10, 20)]
+    [0.5, 1.0, 0.5]
+    """
+    return _warmed("warmup_cosine", peak, steps, warmup, lambda n: shapes.Cosine(peak, end, n))
+
+
+def warmup_exponential(peak: Any, warmup: Any, factor: Any, every: Any = 1) -> AbstractSchedule:
+    """Linear from 0 to ``peak``, then ``exponential_decay`` without end.
+
+    >>> import jaxsched as js
+    >>> round(float(js.warmup_exponential(1.0, 10, 0.5, 10)(20)), 6)
+    0.5
+    """
+    return shapes.Linear(0.0, peak, warmup) >> _exponential(
+        "warmup_exponential", peak, factor, every
+    )
+
+
+def warm_restarts(
+    peak: Any, steps: Any, growth: Any = 1.0, decay: Any = 1.0, end: Any = 0.0, cycles: Any = None
+) -> AbstractSchedule:
+    """Cosine decays that start again (SGDR).
+
+    Loshchilov & Hutter, "SGDR" (arXiv:1608.03983).
+
+    Args:
+        peak: value at step 0.
+        steps: length of the first cycle in optimizer updates.
+        growth: length of each cycle over the one before, 1 or at least 1.005.
+        decay: each peak over the one before; ``end`` stays.
+        end: value that each cycle falls to.
+        cycles: how many; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> sgdr = js.warm_restarts(1.0, 10, growth=2.0, decay=0.5)
+    >>> [float(sgdr(t)) for t in (0, 5, 10, 20, 30)]
+    [1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+    falling = Repeat(shapes.Cosine(peak, 0.0, steps), growth, decay, cycles)
+    if isinstance(end, (int, float)) and end == 0:
+        return falling
+    return falling + Repeat(shapes.Cosine(0.0, end, steps), growth, 1.0, cycles)
+
+
+def one_cycle(
+    peak: Any,
+    steps: Any,
+    warmup: Any = 0.3,
+    div: Any = 25.0,
+    final_div: Any = 1e4,
+    shape: Shape = "cosine",
+    three_phase: bool = False,
+) -> AbstractSchedule:
+    """Up to ``peak`` and far down again (1cycle).
+
+    Smith & Topin, "Super-Convergence" (arXiv:1708.07120). The inverse cycle of the momentum is
+    ``js.one_cycle_momentum``.
+
+    Args:
+        peak: largest value.
+        steps: whole length in optimizer updates.
+        warmup: *share* of ``steps`` that goes up, greater than 0 and less than 1.
+        div: start is ``peak / div``.
+        final_div: end is ``peak / div / final_div``.
+        shape: "cosine" or "linear" (any name of ``js.SHAPES``).
+        three_phase: down to the start as fast as up, then to the end; ``warmup`` below 1/2.
+
+    >>> import jaxsched as js
+    >>> lr = js.one_cycle(1.0, 100)
+    >>> round(float(lr(0)), 6), float(lr(30)), round(float(lr(100)), 9)
+    (0.04, 1.0, 4e-06)
+    """
+    warmup = checked_number("one_cycle(warmup=...)", warmup, above=0, below=0.5 if three_phase else 1)
+    div = checked_number("one_cycle(div=...)", div, above=0)
+    final_div = checked_number("one_cycle(final_div=...)", final_div, above=0)
+    up = share(warmup, steps)
+    low = _divide(peak, div)
+    last = _divide(low, final_div)
+    make = _shape("one_cycle", shape)
+    if not three_phase:
+        return make(low, peak, up) >> make(peak, last, subtract_steps(steps, up))
+    rest = subtract_steps(subtract_steps(steps, up), up)
+    return make(low, peak, up) >> make(peak, low, up) >> make(low, last, rest)
+
+
+def one_cycle_momentum(
+    steps: Any, low: Any = 0.85, high: Any = 0.95, warmup: Any = 0.3, shape: Shape = "cosine"
+) -> AbstractSchedule:
+    """The momentum that goes with ``one_cycle``: down while the rate goes up, and back.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.one_cycle_momentum(100)(t)), 6) for t in (0, 30, 100)]
+    [0.95, 0.85, 0.95]
+    """
+    warmup = checked_number("one_cycle_momentum(warmup=...)", warmup, above=0, below=1)
+    up = share(warmup, steps)
+    make = _shape("one_cycle_momentum", shape)
+    return make(high, low, up) >> make(low, high, subtract_steps(steps, up))
+
+
+def triangular(
+    low: Any, peak: Any, up: Any, down: Any = None, decay: Any = 1.0
+) -> AbstractSchedule:
+    """Straight up and down between two values, again and again (cyclical learning rates).
+
+    Smith, "Cyclical Learning Rates" (arXiv:1506.01186); ``decay=0.5`` is its *triangular2*.
+
+    Args:
+        low: value at step 0 and at the end of each cycle.
+        peak: value after ``up`` updates.
+        up: length of the rise.
+        down: length of the fall; as long as the rise by default.
+        decay: height of each cycle over ``low``, over that of the one before.
+
+    >>> import jaxsched as js
+    >>> [float(js.triangular(0.0, 1.0, 10)(t)) for t in (5, 10, 15, 30)]
+    [0.5, 1.0, 0.5, 1.0]
+    """
+    return low + Repeat(_triangle(low, peak, up, down), 1.0, decay)
+
+
+def triangular_exp(
+    low: Any, peak: Any, up: Any, factor: Any, down: Any = None
+) -> AbstractSchedule:
+    r"""``triangular`` whose height shrinks by ``factor`` at every *update* (*exp_range*).
+
+    Smith, "Cyclical Learning Rates" (arXiv:1506.01186).
+
+    >>> import jaxsched as js
+    >>> round(float(js.triangular_exp(0.0, 1.0, 10, factor=0.9)(10)), 6)
+    0.348678
+    """
+    waves = Repeat(_triangle(low, peak, up, down))
+    return low + waves * _exponential("triangular_exp", 1.0, factor, 1)
+
+
+def slanted_triangular(
+    peak: Any, steps: Any, cut: Any = 0.1, ratio: Any = 32.0
+) -> AbstractSchedule:
+    """A short rise and a long fall, both from and to ``peak / ratio``.
+
+    Howard & Ruder, "Universal Language Model Fine-tuning" (arXiv:1801.06146).
+
+    Args:
+        peak: largest value.
+        steps: whole length in optimizer updates.
+        cut: share of ``steps`` that goes up, greater than 0 and less than 1.
+        ratio: how much smaller the lowest value is.
+
+    >>> import jaxsched as js
+    >>> float(js.slanted_triangular(1.0, 100)(10))
+    1.0
+    """
+    cut = checked_number("slanted_triangular(cut=...)", cut, above=0, below=1)
+    ratio = checked_number("slanted_triangular(ratio=...)", ratio, above=0)
+    up = share(cut, steps)
+    low = _divide(peak, ratio)
+    return shapes.Linear(low, peak, up) >> shapes.Linear(peak, low, subtract_steps(steps, up))
+
+
+def wsd(
+    peak: Any,
+    steps: Any,
+    warmup: Any,
+    decay: Any,
+    shape: Shape = "linear",
+    end: Any = 0.0,
+) -> AbstractSchedule:
+    """Warmup, stable, decay: a trapezoid.
+
+    Hu et al., "MiniCPM" (arXiv:2404.06395); Hägele et al. (arXiv:2405.18392).
+
+    Args:
+        peak: value of the stable phase.
+        steps: whole length in optimizer updates; ``None`` leaves the stable phase open, and
+            ``decay`` unused: decay later with ``js.cooldown_from``.
+        warmup: length of the linear warmup from 0.
+        decay: length of the decay; ``warmup + decay`` at most ``steps``.
+        shape: a name of ``js.SHAPES`` ("linear", "cosine", "1-sqrt", "square", "geometric", ...)
+            or a function ``(start, end, steps) -> schedule``.
+        end: value from ``steps`` on ("geometric" and "harmonic" need it positive).
+
+    >>> import jaxsched as js
+    >>> [float(js.wsd(1.0, 100, 10, 20)(t)) for t in (5, 50, 90, 100)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    rise = shapes.Linear(0.0, peak, warmup)
+    make = _shape("wsd", shape)
+    if steps is None:
+        return rise >> Constant(peak)
+    stable = subtract_steps(subtract_steps(steps, warmup), decay)
+    if isinstance(stable, (int, float)) and stable < 0:
+        raise ValueError(
+            f"wsd(warmup=..., decay=...) must fit into steps={steps}, got {warmup} + {decay}."
+        )
+    return rise >> Constant(peak, stable) >> make(peak, end, decay)
+
+
+def trapezoid(
+    peak: Any, steps: Any, warmup: Any, decay: Any, shape: Shape = "linear", end: Any = 0.0
+) -> AbstractSchedule:
+    """Another name of ``wsd``.
+
+    >>> import jaxsched as js
+    >>> js.trapezoid(1.0, 100, 10, 20) == js.wsd(1.0, 100, 10, 20)
+    True
+    """
+    return wsd(peak, steps, warmup, decay, shape, end)
+
+
+def cooldown_from(
+    schedule: AbstractSchedule, start: Any, length: Any, end: Any = 0.0, shape: Shape = "linear"
+) -> AbstractSchedule:
+    """Follows ``schedule`` until ``start``, then falls from there to ``end`` in ``length`` steps.
+
+    Continuous at ``start``; the schedule needs no horizon. Map it over ``start`` and ``length`` to
+    branch several cooldowns off one run.
+
+    Args:
+        schedule: any schedule.
+        start: first step of the cooldown, at least 0.
+        length: its length in optimizer updates.
+        end: value afterwards.
+        shape: as in ``js.wsd``.
+
+    >>> import jaxsched as js
+    >>> lr = js.cooldown_from(js.inverse_sqrt(1.0, 100), start=400, length=100)
+    >>> [float(lr(t)) for t in (400, 450, 500)]
+    [0.5, 0.25, 0.0]
+    """
+    start = checked_number("cooldown_from(start=...)", start, at_least=0)
+    top = schedule(start)
+    if is_known(top):
+        top = np.float32(fetch(top)) if np.asarray(fetch(top)).dtype == np.float32 else top
+    return Window(schedule, 0, start) >> _shape("cooldown_from", shape)(top, end, length)
+
+
+def wsd_s(
+    peak: Any,
+    steps: Any,
+    warmup: Any,
+    decay: Any,
+    shape: Shape = "linear",
+    end: Any = 0.0,
+    cycles: Any = None,
+) -> AbstractSchedule:
+    """WSD-S: stable and decay again and again, back to the peak each time without a warmup.
+
+    Wen et al., "Understanding Warmup-Stable-Decay Learning Rates" (arXiv:2410.05192).
+
+    Args:
+        peak: value of the stable phases.
+        steps: length of one cycle (stable and decay) in optimizer updates.
+        warmup: length of the one warmup, before the first cycle.
+        decay: length of each decay, at most ``steps``.
+        shape: as in ``js.wsd``.
+        end: value that each decay falls to.
+        cycles: how many; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> [float(js.wsd_s(1.0, 100, 10, 20)(t)) for t in (5, 100, 110, 200)]
+    [0.5, 0.5, 1.0, 0.5]
+    """
+    stable = subtract_steps(steps, decay)
+    if isinstance(stable, (int, float)) and stable < 0:
+        raise ValueError(f"wsd_s(decay=...) must be at most steps={steps}, got {decay}.")
+    cycle = Constant(peak, stable) >> _shape("wsd_s", shape)(peak, end, decay)
+    return shapes.Linear(0.0, peak, warmup) >> Repeat(cycle, cycles=cycles)
+
+
+def infinite(
+    peak: Any, warmup: Any, cooldown: Any, constant: Any, shape: Shape = "cosine"
+) -> AbstractSchedule:
+    """Warmup, cooldown to a constant, and there for ever; anneal with ``js.cooldown_from``.
+
+    Ibrahim et al., "Simple and Scalable Strategies to Continually Pre-train Large Language Models"
+    (arXiv:2403.08763).
+
+    Args:
+        peak: value after the warmup.
+        warmup: its length in optimizer updates.
+        cooldown: length of the fall to ``constant``.
+        constant: the value held.
+        shape: as in ``js.wsd``.
+
+    >>> import jaxsched as js
+    >>> [float(js.infinite(1.0, 10, 20, 0.5)(t)) for t in (10, 20, 30, 10_000)]
+    [1.0, 0.75, 0.5, 0.5]
+    """
+    fall = _shape("infinite", shape)(peak, constant, cooldown)
+    return shapes.Linear(0.0, peak, warmup) >> fall >> Constant(constant)
+
+
+def tri_stage(
+    peak: Any, warmup: Any, hold: Any, decay: Any, start: Any = 0.01, end: Any = 0.01
+) -> AbstractSchedule:
+    """Linear rise, hold, geometric fall.
+
+    Park et al., "SpecAugment" (arXiv:1904.08779).
+
+    Args:
+        peak: value of the hold.
+        warmup, hold, decay: lengths in optimizer updates.
+        start: first value over ``peak``.
+        end: last value over ``peak``, positive.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.tri_stage(1.0, 10, 10, 10)(t)), 6) for t in (0, 10, 25, 30)]
+    [0.01, 1.0, 0.1, 0.01]
+    """
+    end = checked_number("tri_stage(end=...)", end, above=0)
+    return (
+        shapes.Linear(_multiply(peak, start), peak, warmup)
+        >> Constant(peak, hold)
+        >> shapes.Geometric(peak, _multiply(peak, end), decay)
+    )
+
+
+def flat_cosine(peak: Any, steps: Any, flat: Any = 0.75, end: Any = 0.0) -> AbstractSchedule:
+    """Constant, then half a cosine (fastai's ``fit_flat_cos``).
+
+    Args:
+        peak: value of the flat part.
+        steps: whole length in optimizer updates.
+        flat: share of ``steps`` that is flat, from 0 to 1.
+        end: value from ``steps`` on.
+
+    >>> import jaxsched as js
+    >>> [float(js.flat_cosine(1.0, 100, flat=0.5)(t)) for t in (50, 75)]
+    [1.0, 0.5]
+    """
+    flat = checked_number("flat_cosine(flat=...)", flat, at_least=0, at_most=1)
+    hold = share(flat, steps)
+    return Constant(peak, hold) >> shapes.Cosine(peak, end, subtract_steps(steps, hold))
+
+
+def inverse_sqrt(peak: Any, warmup: Any, timescale: Any = None) -> AbstractSchedule:
+    r"""Linear warmup from 0, then :math:`\text{peak}/\sqrt{1+(t-w)/\tau}` without end.
+
+    Vaswani et al. (arXiv:1706.03762), Zhai et al., "Scaling Vision Transformers"
+    (arXiv:2106.04560). To end it, ``js.cooldown_from``.
+
+    Args:
+        peak: value at step ``warmup``.
+        warmup: w, its length in optimizer updates.
+        timescale: tau; ``warmup`` by default (then positive), which gives peak * sqrt(w/t).
+
+    >>> import jaxsched as js
+    >>> [float(js.inverse_sqrt(1.0, 100)(t)) for t in (50, 100, 400)]
+    [0.5, 1.0, 0.5]
+    """
+    if timescale is None:
+        timescale = checked_number("inverse_sqrt(warmup=...)", warmup, above=0)
+    return shapes.Linear(0.0, peak, warmup) >> laws.InverseSqrt(peak, timescale)
+
+
+def noam(dimension: Any, warmup: Any, factor: Any = 1.0) -> AbstractSchedule:
+    r"""The Transformer's: :math:`f\,d^{-1/2}\min(s^{-1/2}, s\,w^{-3/2})` with :math:`s = t + 1`.
+
+    Vaswani et al., "Attention Is All You Need" (arXiv:1706.03762).
+
+    Args:
+        dimension: width d of the model.
+        warmup: w, in optimizer updates, at least 1.
+        factor: f.
+
+    >>> import jaxsched as js
+    >>> round(float(js.noam(512, 4000)(3999)), 9)
+    0.000698771
+    """
+    dimension = checked_number("noam(dimension=...)", dimension, above=0)
+    warmup = checked_number("noam(warmup=...)", warmup, at_least=1)
+    sqrt: Any = math.sqrt if isinstance(dimension, (int, float)) else jnp.sqrt
+    root_d = sqrt(dimension if sqrt is math.sqrt else jnp.asarray(dimension, jnp.float32))
+    sqrt = math.sqrt if isinstance(warmup, (int, float)) else jnp.sqrt
+    root_w = sqrt(warmup if sqrt is math.sqrt else jnp.asarray(warmup, jnp.float32))
+    peak = _divide(factor, _multiply(root_d, root_w))
+    rise = shapes.Linear(_divide(peak, warmup), peak, subtract_steps(warmup, 1))
+    return rise >> laws.InverseSqrt(peak, warmup)
+
+
+def power_scheduler(
+    peak: Any,
+    batch: Any,
+    tokens_per_step: Any,
+    warmup: Any = 0,
+    a: Any = 4.6,
+    b: Any = -0.51,
+) -> AbstractSchedule:
+    r"""The power of the tokens seen: :math:`\min(\text{peak},\, \text{batch}\cdot a\, n^b)`.
+
+    Shen et al., "Power Scheduler" (arXiv:2408.13359). The tokens n are counted at the *end* of
+    each update, so the first one sees one batch; they are never held in an integer, which would
+    overflow.
+
+    Args:
+        peak: upper bound of the value.
+        batch: sequences in a batch.
+        tokens_per_step: tokens in a batch, greater than 0.
+        warmup: optimizer updates of a linear rise to the value there, from 0.
+        a: amplitude, positive.
+        b: exponent, negative.
+
+    >>> import jaxsched as js
+    >>> lr = js.power_scheduler(0.02, 128, 128 * 4096)
+    >>> round(float(lr(100_000)), 8)
+    0.00200732
+    """
+    a = checked_number("power_scheduler(a=...)", a, above=0)
+    tokens_per_step = checked_number(
+        "power_scheduler(tokens_per_step=...)", tokens_per_step, above=0
+    )
+    first = _multiply(_multiply(batch, a), _power(tokens_per_step, b))
+    law = minimum(peak, laws.PowerLaw(first, b, 1.0))
+    if isinstance(warmup, (int, float)) and warmup == 0:
+        return law
+    top = law(warmup)
+    top = np.float32(fetch(top)) if is_known(top) else top
+    return shapes.Linear(0.0, top, warmup) >> Shift(law, _multiply(warmup, -1))
+
+
+def silver(smoothness: Any) -> AbstractSchedule:
+    """Silver step sizes for gradient descent on an L-smooth convex function; see ``js.Silver``.
+
+    Args:
+        smoothness: L, positive.
+
+    >>> import jaxsched as js
+    >>> float(js.silver(2.0)(1))
+    1.0
+    """
+    return laws.Silver(_divide(1.0, checked_number("silver(smoothness=...)", smoothness, above=0)))
+
+
+def reverse(schedule: AbstractSchedule) -> AbstractSchedule:
+    """A schedule run backwards; see ``js.Reverse``.
+
+    >>> import jaxsched as js
+    >>> float(js.reverse(js.Linear(0.0, 1.0, 4))(1))
+    0.75
+    """
+    return Reverse(schedule)
+
+
+# --------------------------------------------------------------------------------------- details
+
+
+def share(fraction: Any, steps: Any) -> Any:
+    """``fraction * steps``, rounded to the nearest whole step where both are known."""
+    if is_known(fraction) and is_known(steps) and np.ndim(steps) == np.ndim(fraction) == 0:
+        return round(float(fetch(fraction)) * float(fetch(steps)))
+    return jnp.round(jnp.asarray(fraction, jnp.float32) * jnp.asarray(steps, jnp.float32))
+
+
+def _warmed(name: str, peak: Any, steps: Any, warmup: Any, rest: Callable[[Any], Any]) -> Any:
+    warmup = checked_number(f"{name}(warmup=...)", warmup, at_least=0)
+    steps = checked_number(f"{name}(steps=...)", steps, at_least=0)
+    if is_known(warmup) and is_known(steps):
+        if np.any(np.asarray(fetch(warmup)) > np.asarray(fetch(steps))):
+            raise ValueError(f"{name}(warmup=...) must be at most steps={steps}, got {warmup}.")
+    if isinstance(warmup, (int, float)) and warmup == 0:
+        return rest(steps)
+    return shapes.Linear(0.0, peak, warmup) >> rest(subtract_steps(steps, warmup))
+
+
+def _shape(name: str, shape: Shape) -> Callable[[Any, Any, Any], AbstractSchedule]:
+    if callable(shape):
+        return shape
+    if shape not in SHAPES:
+        raise ValueError(
+            f"{name}(shape=...) must be a function (start, end, steps) -> schedule or one of "
+            f"{', '.join(map(repr, SHAPES))}, got {shape!r}."
+        )
+    return SHAPES[shape]
+
+
+def _exponential(name: str, peak: Any, factor: Any, every: Any) -> AbstractSchedule:
+    factor = checked_number(f"{name}(factor=...)", factor, above=0)
+    every = checked_number(f"{name}(every=...)", every, above=0)
+    if isinstance(factor, (int, float)):
+        return laws.Exponential(peak, _divide(math.log(factor), every))
+    factor = jnp.asarray(factor)
+    # Near 1 the logarithm of the factor hangs on its distance from 1, which is exact.
+    return laws.Exponential(peak, _divide(jnp.log1p(factor - 1), every))
+
+
+def _triangle(low: Any, peak: Any, up: Any, down: Any) -> AbstractSchedule:
+    height = _add(peak, _multiply(low, -1.0))
+    fall = up if down is None else down
+    return shapes.Linear(0.0, height, up) >> shapes.Linear(height, 0.0, fall)
+
+
+def _floats(x: Any, y: Any) -> tuple[Any, Any]:
+    if isinstance(x, (int, float)) and isinstance(y, (int, float)):
+        return x, y
+    as_float = lambda v: (  # noqa: E731
+        v if isinstance(v, (int, float)) or jnp.issubdtype(v.dtype, jnp.floating)
+        else jnp.asarray(v, jnp.float32)
+    )
+    return as_float(x), as_float(y)
+
+
+def _add(x: Any, y: Any) -> Any:
+    x, y = _floats(x, y)
+    return add_steps(x, y)
+
+
+def _multiply(x: Any, y: Any) -> Any:
+    x, y = _floats(x, y)
+    return x * y
+
+
+def _divide(x: Any, y: Any) -> Any:
+    x, y = _floats(x, y)
+    return x / y
+
+
+def _power(x: Any, y: Any) -> Any:
+    x, y = _floats(x, y)
+    return x**y

@@ -1,0 +1,353 @@
+"""Schedules around a schedule: the same values at other times, or other values at the same times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._number import Number
+from jaxsched._struct import fetch, is_known, number, struct
+from jaxsched.schedules._base import AbstractSchedule, add_steps, subtract_steps
+
+_CYCLE_BITS = 12  # at most 4095 growing cycles: growth 1.005 passes 2^31 steps in 3300
+_LEAST_GROWTH = 1.005
+
+
+class _Wrapper(AbstractSchedule):
+    schedule: AbstractSchedule
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not isinstance(self.schedule, AbstractSchedule):
+            raise TypeError(
+                f"{name}(schedule=...) must be a schedule, got {self.schedule!r} "
+                f"({type(self.schedule).__name__}); wrap a function with `js.from_fn`."
+            )
+        super().__post_init__()
+
+    @property
+    def duration(self) -> Any:
+        return self.schedule.duration
+
+    def _require_duration(self) -> None:
+        if self.schedule.duration is None:
+            raise ValueError(
+                f"{type(self).__name__}(schedule=...) must have a duration, got the open-ended "
+                f"{self.schedule!r}. Give it a length, e.g. `Window(schedule, 0, steps)`."
+            )
+
+
+@struct
+class Repeat(_Wrapper):
+    r"""The same schedule again and again, each cycle longer and lower by a factor.
+
+    Cycle i begins at :math:`b_i = d\,(g^i-1)/(g-1)`, runs :math:`g^i` times as slowly and is
+    multiplied by :math:`\text{decay}^i`. A step on a restart belongs to the new cycle. The cycle
+    is found from exact sums, never from a rounded logarithm, which restarts late in PyTorch, timm
+    and Keras.
+
+    Args:
+        schedule: one cycle; it must have a duration d > 0.
+        growth: g, length of each cycle over the one before: 1, or at least 1.005.
+        decay: factor on the values of each cycle, at least 0.
+        cycles: how many, at least 1; ``None`` (default) for ever. The end of the last one holds.
+
+    >>> import jaxsched as js
+    >>> saw = js.Repeat(js.Linear(1.0, 0.0, 4), growth=2.0, decay=0.5)
+    >>> [float(saw(t)) for t in (0, 2, 4, 8, 12)]
+    [1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+
+    schedule: AbstractSchedule
+    growth: Any = number(1.0, at_least=1)
+    decay: Any = number(1.0, at_least=0)
+    cycles: Any = number(None, at_least=1, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_duration()
+        length = self.schedule.duration
+        if is_known(length) and not np.all(np.asarray(fetch(length)) > 0):
+            raise ValueError(
+                f"Repeat(schedule=...) must have a duration greater than 0, got {self.schedule!r}."
+            )
+        if is_known(self.growth):
+            growth = np.asarray(fetch(self.growth))
+            if np.any((growth > 1) & (growth < _LEAST_GROWTH)):
+                raise ValueError(
+                    f"Repeat(growth=...) must be 1 or at least {_LEAST_GROWTH}, got {self.growth!r}."
+                )
+
+    @property
+    def duration(self) -> Any:
+        if self.cycles is None:
+            return None
+        length = self.schedule.duration
+        if _is_one(self.growth):
+            return length * self.cycles
+        if all(isinstance(x, (int, float)) for x in (length, self.growth, self.cycles)):
+            total = length * (self.growth**self.cycles - 1) / (self.growth - 1)
+            return int(total) if float(total).is_integer() else total
+        length, growth, cycles = (jnp.asarray(x, jnp.float32) for x in (
+            length, self.growth, self.cycles
+        ))
+        safe = jnp.where(growth > 1, growth, 2.0)
+        return length * jnp.where(growth > 1, (safe**cycles - 1) / (safe - 1), cycles)
+
+    def _value(self, t: Number) -> Number:
+        length = num.like(t, self.schedule.duration)
+        length = num.where(length > 0.0, length, num.like(t, 1.0))
+        last = None if self.cycles is None else num.like(t, self.cycles) - 1.0
+        if _is_one(self.growth):
+            cycle, local = _equal_cycles(t, length, last)
+        else:
+            growth = num.like(t, self.growth)
+            grows = growth > 1.0
+            cycle, local = num_where_pair(
+                grows,
+                _growing_cycles(t, length, num.where(grows, growth, num.like(t, 2.0)), last),
+                _equal_cycles(t, length, last),
+            )
+        value = self.schedule._value(num.clip(local, num.like(t, 0.0), length))
+        if _is_one(self.decay):
+            return value
+        first = cycle <= 0.0
+        factor = num.power(num.like(t, self.decay), num.where(first, num.like(t, 1.0), cycle))
+        return num.where(first, value, value * factor)
+
+
+def num_where_pair(
+    condition: Any, x: tuple[Number, Number], y: tuple[Number, Number]
+) -> tuple[Number, Number]:
+    return num.where(condition, x[0], y[0]), num.where(condition, x[1], y[1])
+
+
+def _is_one(x: Any) -> bool:
+    return isinstance(x, (int, float)) and x == 1
+
+
+def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Number, Number]:
+    """Number of the cycle at ``t`` and the step in it."""
+    cycle, local = num.divmod_exact(t, length)
+    if last is None:
+        return cycle, local
+    return num.minimum(cycle, last), num.where(cycle > last, length, local)
+
+
+def _growing_cycles(
+    t: Number, length: Number, growth: Number, last: Number | None
+) -> tuple[Number, Number]:
+    """The same where each cycle is ``growth`` times as long as the one before."""
+    zero, one = num.like(t, 0.0), num.like(t, 1.0)
+    guess = num.floor(num.log(one + t * (growth - one) / length) / num.log(growth))
+    guess = num.clip(guess - one, zero, num.like(t, float(2**_CYCLE_BITS - 3)))
+    # The guess may be one off either way; the sums below decide, and they are exact.
+    cycle, ratio = guess, num.whole_power(growth, guess, _CYCLE_BITS)
+    for _ in range(2):
+        longer = ratio * growth
+        later = t >= length * (longer - one) / (growth - one)
+        cycle, ratio = num_where_pair(later, (cycle + one, longer), (cycle, ratio))
+    if last is not None:
+        over = cycle > last
+        cycle = num.minimum(cycle, last)
+        ratio = num.where(over, num.whole_power(growth, cycle, _CYCLE_BITS), ratio)
+    return cycle, (t - length * (ratio - one) / (growth - one)) / ratio
+
+
+@struct
+class Stretch(_Wrapper):
+    r"""The same schedule, slower: :math:`s(t/\text{factor})`.
+
+    Args:
+        schedule: any schedule.
+        factor: positive; 2 takes twice as long, 0.5 half.
+
+    >>> import jaxsched as js
+    >>> float(js.Stretch(js.Linear(0.0, 1.0, 10), 2.0)(10))
+    0.5
+    """
+
+    schedule: AbstractSchedule
+    factor: Any = number(above=0)
+
+    @property
+    def duration(self) -> Any:
+        inner = self.schedule.duration
+        if inner is None:
+            return None
+        if isinstance(inner, (int, float)) and isinstance(self.factor, (int, float)):
+            length = inner * self.factor
+            return int(length) if float(length).is_integer() else length
+        return jnp.asarray(inner, jnp.float32) * jnp.asarray(self.factor, jnp.float32)
+
+    def _value(self, t: Number) -> Number:
+        return self.schedule._value(t / num.like(t, self.factor))
+
+
+@struct
+class Shift(_Wrapper):
+    r"""The same schedule, later: :math:`s(t - \text{steps})`, with s(0) held before.
+
+    Args:
+        schedule: any schedule.
+        steps: delay in optimizer updates; negative to start in the middle.
+
+    >>> import jaxsched as js
+    >>> float(js.Shift(js.Linear(0.0, 1.0, 10), 5)(10))
+    0.5
+    """
+
+    schedule: AbstractSchedule
+    steps: Any = number()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+
+    @property
+    def duration(self) -> Any:
+        inner = self.schedule.duration
+        if inner is None:
+            return None
+        total = add_steps(inner, self.steps)
+        return max(total, 0) if isinstance(total, (int, float)) else jnp.maximum(total, 0)
+
+    def _value(self, t: Number) -> Number:
+        return self.schedule._value(num.maximum(t - num.like(t, self.steps), num.like(t, 0.0)))
+
+
+@struct
+class Window(_Wrapper):
+    """The part of a schedule from ``start`` to ``stop``, as a piece of that length.
+
+    Args:
+        schedule: any schedule, open-ended ones too.
+        start: first step taken, at least 0.
+        stop: step at which the piece ends, at least ``start``; its value holds afterwards.
+
+    >>> import jaxsched as js
+    >>> piece = js.Window(js.InverseSqrt(1.0, 100), 0, 300)
+    >>> piece.duration, float(piece(1000))
+    (300, 0.5)
+    """
+
+    schedule: AbstractSchedule
+    start: Any = number(at_least=0)
+    stop: Any = number(at_least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if is_known(self.start) and is_known(self.stop):
+            start, stop = np.asarray(fetch(self.start)), np.asarray(fetch(self.stop))
+            if np.any(stop < start):
+                raise ValueError(
+                    f"Window(stop=...) must be at least start={self.start!r}, got {self.stop!r}."
+                )
+
+    @property
+    def duration(self) -> Any:
+        return subtract_steps(self.stop, self.start)
+
+    def _value(self, t: Number) -> Number:
+        return self.schedule._value(
+            num.minimum(t + num.like(t, self.start), num.like(t, self.stop))
+        )
+
+
+@struct
+class Clip(_Wrapper):
+    """A schedule kept between two bounds.
+
+    Args:
+        schedule: any schedule.
+        low: least value, or ``None``.
+        high: largest value, or ``None``; at least ``low``.
+
+    >>> import jaxsched as js
+    >>> float(js.Clip(js.Linear(1.0, 0.0, 10), low=0.1)(10)) == float(jnp.float32(0.1))
+    True
+    """
+
+    schedule: AbstractSchedule
+    low: Any = number(None, optional=True)
+    high: Any = number(None, optional=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low is None and self.high is None:
+            raise ValueError("Clip(low=..., high=...) must be given at least one bound, got none.")
+        if self.low is not None and self.high is not None:
+            if is_known(self.low) and is_known(self.high):
+                if np.any(np.asarray(fetch(self.high)) < np.asarray(fetch(self.low))):
+                    raise ValueError(
+                        f"Clip(high=...) must be at least low={self.low!r}, got {self.high!r}."
+                    )
+
+    def _value(self, t: Number) -> Number:
+        value = self.schedule._value(t)
+        if self.high is not None:
+            value = num.minimum(value, num.like(t, self.high))
+        if self.low is not None:
+            value = num.maximum(value, num.like(t, self.low))
+        return value
+
+
+@struct
+class Quantize(_Wrapper):
+    r"""A schedule that moves only every so many steps: a staircase.
+
+    .. math:: s(\text{every}\cdot\lfloor t/\text{every} \rfloor)
+
+    Args:
+        schedule: any schedule.
+        every: length of a stair in optimizer updates, greater than 0.
+
+    >>> import jaxsched as js
+    >>> stairs = js.Quantize(js.Linear(1.0, 0.0, 10), 5)
+    >>> [float(stairs(t)) for t in (0, 4, 5, 10)]
+    [1.0, 1.0, 0.5, 0.0]
+    """
+
+    schedule: AbstractSchedule
+    every: Any = number(above=0)
+
+    @property
+    def duration(self) -> Any:
+        inner = self.schedule.duration
+        if inner is None:
+            return None
+        if isinstance(inner, (int, float)) and isinstance(self.every, (int, float)):
+            return -(-inner // self.every) * self.every
+        inner, every = jnp.asarray(inner, jnp.float32), jnp.asarray(self.every, jnp.float32)
+        return jnp.ceil(inner / every) * every
+
+    def _value(self, t: Number) -> Number:
+        every = num.like(t, self.every)
+        every = num.where(every > 0.0, every, num.like(t, 1.0))
+        count, _ = num.divmod_exact(t, every)
+        return self.schedule._value(count * every)
+
+
+@struct
+class Reverse(_Wrapper):
+    r"""A schedule run backwards: :math:`s(d - t)`.
+
+    Args:
+        schedule: a schedule with a duration d.
+
+    >>> import jaxsched as js
+    >>> float(js.Reverse(js.Linear(0.0, 1.0, 4))(1))
+    0.75
+    """
+
+    schedule: AbstractSchedule
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_duration()
+
+    def _value(self, t: Number) -> Number:
+        length = num.like(t, self.schedule.duration)
+        return self.schedule._value(num.maximum(length - t, num.like(t, 0.0)))

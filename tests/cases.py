@@ -1,0 +1,162 @@
+"""Every schedule and every recipe, once or more: a new one that is not listed here fails a test."""
+
+from __future__ import annotations
+
+import jaxsched as js
+
+CLASSES = {
+    "Constant": js.Constant(3e-4),
+    "Constant-steps": js.Constant(0.1, 50),
+    "Linear": js.Linear(1e-7, 1e-1, 1000),
+    "Linear-to-zero": js.Linear(0.3, 0.0, 1_000_000),
+    "Linear-empty": js.Linear(0.0, 0.1, 0),
+    "Linear-one": js.Linear(0.0, 0.1, 1),
+    "Cosine": js.Cosine(0.1, 0.0, 1_000_000),
+    "Cosine-end": js.Cosine(0.1, 0.001, 10_000),
+    "Cosine-up": js.Cosine(0.0, 0.1, 2**31 - 1),
+    "Cosine-exponent": js.Cosine(0.1, 0.0, 100_000, exponent=2.0),
+    "Cosine-exponent-end": js.Cosine(0.1, 0.01, 3001, exponent=0.7),
+    "Polynomial": js.Polynomial(0.1, 0.0, 10_000),
+    "Polynomial-root": js.Polynomial(0.1, 0.02, 16_777_216, power=0.5),
+    "Polynomial-high": js.Polynomial(0.0, 0.1, 5000, power=7.5),
+    "Geometric": js.Geometric(1e-6, 10.0, 300),
+    "Sqrt": js.Sqrt(0.1, 0.0, 1_000_000),
+    "Sqrt-end": js.Sqrt(0.1, 0.03, 777),
+    "Tanh": js.Tanh(0.1, 0.001, 100_000),
+    "Rex": js.Rex(0.1, 0.0, 100_000_000),
+    "HalfCosine": js.HalfCosine(0.1, 0.001, 12_345),
+    "QuarterCosine": js.QuarterCosine(0.1, 0.0, 1_000_000),
+    "MirrorCosine": js.MirrorCosine(0.1, 0.0, 12_345),
+    "Harmonic": js.Harmonic(0.1, 1e-4, 10_000),
+    "ShiftedExponential": js.ShiftedExponential(0.1, 0.0, 10_000),
+    "Warp": js.Warp(js.Linear(0.1, 0.0, 1_000_000), power=2.0),
+    "Warp-cosine": js.Warp(js.Cosine(0.1, 0.0, 10_000), power=1.5),
+    "Exponential": js.Exponential(0.1, -1e-4),
+    "Exponential-slow": js.Exponential(1.0, -1e-7),
+    "InverseSqrt": js.InverseSqrt(0.1, 1000),
+    "InverseTime": js.InverseTime(0.1, 123.5),
+    "PowerLaw": js.PowerLaw(0.1, -0.51, 200.0),
+    "Silver": js.Silver(0.25),
+    "Sequence": js.Linear(0.0, 1.0, 500) >> js.Constant(1.0, 7500) >> js.Linear(1.0, 0.0, 2000),
+    "Product": 3e-4 * (js.Linear(0.0, 1.0, 500) >> js.InverseSqrt(1.0, 500)),
+    "Sum": js.Cosine(0.1, 0.0, 1000) + js.Constant(0.01),
+    "Minimum": js.minimum(js.PowerLaw(2.0, -0.5, 1.0), 0.1),
+    "Maximum": js.maximum(js.Linear(0.1, 0.0, 1000), 0.02),
+    "Repeat": js.Repeat(js.Cosine(0.1, 0.0, 1000)),
+    "Repeat-growth": js.Repeat(js.Cosine(0.1, 0.0, 10), growth=3.0, decay=0.9),
+    "Repeat-cycles": js.Repeat(js.Linear(0.1, 0.01, 7), growth=1.5, decay=0.5, cycles=4),
+    "Stretch": js.Stretch(js.Linear(0.1, 0.0, 1000), 1.5),
+    "Shift": js.Shift(js.Cosine(0.1, 0.0, 1000), 300),
+    "Window": js.Window(js.InverseSqrt(0.1, 100), 50, 2000),
+    "Clip": js.Clip(js.Linear(0.1, 0.0, 1000), low=0.01, high=0.09),
+    "Quantize": js.Quantize(js.Cosine(0.1, 0.0, 1000), 30),
+    "Reverse": js.Reverse(js.Polynomial(0.1, 0.0, 1000)),
+    "PiecewiseConstant": js.PiecewiseConstant([10, 1000, 20_000_001], [0.1, 0.05, 0.01, 0.001]),
+    "Table": js.Table([0.1, 0.2, 0.3, 0.05]),
+    "PiecewiseLinear": js.PiecewiseLinear([0, 100, 1000], [0.0, 0.1, 0.01]),
+    "PiecewiseCosine": js.PiecewiseCosine([10, 100, 1000], [0.0, 0.1, 0.01]),
+    "MonotoneCubic": js.MonotoneCubic([0, 100, 400, 1000], [0.1, 0.08, 0.02, 0.0]),
+    "Function": js.from_fn(lambda step, peak: peak / (1 + step), peak=0.1),
+}
+
+# name: (recipe, its numeric arguments by keyword)
+RECIPES = {
+    "constant": (js.constant, dict(peak=0.1)),
+    "step_decay": (js.step_decay, dict(peak=0.1, factor=0.5, every=300)),
+    "multi_step": (
+        lambda peak, factor: js.multi_step(peak, factor, [50, 80]),
+        dict(peak=0.1, factor=0.1),
+    ),
+    "piecewise_constant": (
+        lambda first: js.piecewise_constant([50], [first, 0.01]),
+        dict(first=0.1),
+    ),
+    "exponential_decay": (js.exponential_decay, dict(peak=0.1, factor=0.5, every=300)),
+    "polynomial_decay": (
+        js.polynomial_decay,
+        dict(peak=0.1, steps=1000, power=2.0, end=0.01, warmup=100),
+    ),
+    "linear_decay": (js.linear_decay, dict(peak=0.1, steps=1000, end=0.0)),
+    "cosine_decay": (js.cosine_decay, dict(peak=0.1, steps=1000, end=0.0)),
+    "warmup_constant": (js.warmup_constant, dict(peak=0.1, warmup=100)),
+    "warmup_linear": (js.warmup_linear, dict(peak=0.1, steps=1000, warmup=100, end=0.0)),
+    "warmup_cosine": (js.warmup_cosine, dict(peak=0.1, steps=1000, warmup=100, end=0.001)),
+    "warmup_exponential": (
+        js.warmup_exponential,
+        dict(peak=0.1, warmup=100, factor=0.5, every=200),
+    ),
+    "warm_restarts": (
+        js.warm_restarts,
+        dict(peak=0.1, steps=100, growth=2.0, decay=0.8, end=0.001),
+    ),
+    "one_cycle": (
+        js.one_cycle,
+        dict(peak=0.1, steps=1000, warmup=0.3, div=25.0, final_div=1e4),
+    ),
+    "one_cycle_three": (
+        lambda peak, steps: js.one_cycle(peak, steps, shape="linear", three_phase=True),
+        dict(peak=0.1, steps=1000),
+    ),
+    "one_cycle_momentum": (
+        js.one_cycle_momentum,
+        dict(steps=1000, low=0.85, high=0.95, warmup=0.3),
+    ),
+    "triangular": (js.triangular, dict(low=0.01, peak=0.1, up=200, down=100, decay=0.5)),
+    "triangular_exp": (
+        js.triangular_exp,
+        dict(low=0.01, peak=0.1, up=200, factor=0.999, down=100),
+    ),
+    "slanted_triangular": (
+        js.slanted_triangular,
+        dict(peak=0.1, steps=1000, cut=0.1, ratio=32.0),
+    ),
+    "wsd": (js.wsd, dict(peak=0.1, steps=1000, warmup=100, decay=200, end=0.001)),
+    "trapezoid": (js.trapezoid, dict(peak=0.1, steps=1000, warmup=100, decay=200)),
+    "cooldown_from": (
+        lambda peak, start, length: js.cooldown_from(js.inverse_sqrt(peak, 100), start, length),
+        dict(peak=0.1, start=400, length=200),
+    ),
+    "wsd_s": (js.wsd_s, dict(peak=0.1, steps=300, warmup=50, decay=100, end=0.01)),
+    "infinite": (js.infinite, dict(peak=0.1, warmup=100, cooldown=200, constant=0.03)),
+    "tri_stage": (
+        js.tri_stage,
+        dict(peak=0.1, warmup=100, hold=200, decay=300, start=0.01, end=0.05),
+    ),
+    "flat_cosine": (js.flat_cosine, dict(peak=0.1, steps=1000, flat=0.75, end=0.001)),
+    "inverse_sqrt": (js.inverse_sqrt, dict(peak=0.1, warmup=100, timescale=250)),
+    "noam": (js.noam, dict(dimension=512, warmup=400, factor=2.0)),
+    "power_scheduler": (
+        js.power_scheduler,
+        dict(peak=0.02, batch=128, tokens_per_step=524_288, warmup=100),
+    ),
+    "silver": (js.silver, dict(smoothness=4.0)),
+    "reverse": (
+        lambda peak, steps: js.reverse(js.Cosine(peak, 0.0, steps)),
+        dict(peak=0.1, steps=1000),
+    ),
+}
+for _shape in js.SHAPES:
+    RECIPES[f"wsd-{_shape}"] = (
+        lambda peak, decay, end, shape=_shape: js.wsd(peak, 1000, 100, decay, shape, end),
+        dict(peak=0.1, decay=200, end=0.001),
+    )
+
+
+def _build(recipe, arguments):
+    return recipe(**arguments)
+
+
+ALL = CLASSES | {name: _build(*case) for name, case in RECIPES.items()}
+
+
+def landmarks(schedule, most=2**31 - 1):
+    """Steps at and around every boundary, the end and the tail, and the extremes."""
+    marks = {0, 1, 2, 3, 5, 100, 1000, 10**6, 2**24 + 1, 2**31 - 1}
+    ends = list(js.boundaries(schedule))
+    if schedule.duration is not None:
+        ends.append(schedule.duration)
+    for end in ends:
+        end = int(end)
+        marks |= {end + d for d in (-1000, -77, -7, -3, -2, -1, 0, 1, 2)}
+        marks |= {2 * end, 10 * end, end // 2, end // 3, end * 2 // 3}
+    return sorted(m for m in marks if 0 <= m <= most)

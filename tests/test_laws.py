@@ -1,0 +1,47 @@
+"""Every law of ``jaxsched.testing`` on every schedule and every recipe."""
+
+from __future__ import annotations
+
+import pytest
+from cases import ALL, CLASSES, RECIPES
+
+from jaxsched.testing import LAWS, check_schedule, landmarks
+
+# A function is code: it has no repr that pastes back, and a lambda no pickle.
+NOT_FOR_FUNCTIONS = {"printable", "copyable", "serializable"}
+
+
+# The decay shapes of wsd are there as classes too; once is enough for the costly laws.
+NAMES = [*CLASSES, *(name for name in RECIPES if not name.startswith("wsd-"))]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", NAMES)
+def test_law(name, law):
+    if name == "Function" and law in NOT_FOR_FUNCTIONS:
+        pytest.skip("code is not data")
+    LAWS[law](ALL[name], landmarks(ALL[name]))
+
+
+def test_a_broken_schedule_is_found():
+    import dataclasses
+
+    from jaxsched import AbstractSchedule
+    from jaxsched._struct import number, struct
+
+    @struct
+    class Rebound(AbstractSchedule):
+        """Falls linearly and does not stop at its end."""
+
+        steps: float = number()
+
+        @property
+        def duration(self):
+            return self.steps
+
+        def _value(self, t):
+            return t * (-1.0) + 1.0
+
+    assert dataclasses.is_dataclass(Rebound)
+    with pytest.raises(AssertionError, match=r"law 'total' .* end does not hold"):
+        check_schedule(Rebound(10), skip=["printable"])

@@ -1,0 +1,341 @@
+"""The Optax seam: what is applied is what the schedule says, read from -update / gradient."""
+
+import pickle
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxsched as js
+from jaxsched.optim import (
+    current,
+    decay_weights,
+    group_lr,
+    inject,
+    layerwise_decay,
+    override,
+    register_export,
+    resume,
+)
+
+STEPS = 8
+LR = js.warmup_cosine(peak=0.5, steps=STEPS, warmup=3, end=0.01)
+EXPECTED = np.asarray(LR(np.arange(STEPS)))
+PARAMS = {"w": jnp.ones(3), "b": jnp.ones(2)}
+GRADS = jax.tree.map(jnp.ones_like, PARAMS)
+
+
+def applied(tx, steps=STEPS, leaf="w"):
+    """The rate of every update under a gradient of one, and the last state."""
+    update, state, rates = jax.jit(tx.update), tx.init(PARAMS), []
+    for _ in range(steps):
+        updates, state = update(GRADS, state, PARAMS)
+        rates.append(-float(updates[leaf][0]))
+    return np.array(rates), state
+
+
+def bits_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.sgd(LR),
+        optax.chain(optax.scale_by_schedule(LR), optax.scale(-1.0)),
+        optax.inject_hyperparams(optax.sgd)(learning_rate=LR),
+        optax.inject_hyperparams(optax.sgd)(learning_rate=LR, momentum=js.Constant(0.0)),
+        inject(optax.sgd)(learning_rate=LR),
+        inject(optax.sgd)(LR),
+        optax.chain(optax.clip_by_global_norm(1e9), inject(optax.sgd)(learning_rate=LR)),
+        optax.partition({"a": inject(optax.sgd)(LR)}, {"w": "a", "b": "a"}),
+        optax.masked(inject(optax.sgd)(LR), {"w": True, "b": False}),
+        optax.apply_if_finite(inject(optax.sgd)(LR), 3),
+    ],
+)
+def test_the_applied_rates_are_the_schedule(tx):
+    np.testing.assert_allclose(applied(tx)[0], EXPECTED, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factory", [optax.adam, optax.adamw, partial(optax.sgd, momentum=0.9)])
+def test_static_hyperparameters_leave_the_optimizer_bit_identical(factory):
+    mine, plain = inject(factory)(learning_rate=js.Constant(1e-3)), factory(1e-3)
+    p = q = {"w": jnp.linspace(-1.0, 1.0, 7)}
+    s, t = mine.init(p), plain.init(q)
+    for i in range(20):
+        g = jax.tree.map(lambda x, i=i: jnp.sin(x * (i + 1)), p)
+        u, s = jax.jit(mine.update)(g, s, p)
+        v, t = jax.jit(plain.update)(g, t, q)
+        bits_equal(u, v)
+        p, q = optax.apply_updates(p, u), optax.apply_updates(q, v)
+
+
+@pytest.mark.parametrize("factory", [optax.adam, optax.adamw, partial(optax.sgd, momentum=0.9)])
+@pytest.mark.parametrize("dtypes", [(jnp.bfloat16,) * 2, (jnp.float32,) * 2,
+                                    (jnp.bfloat16, jnp.float32)])
+def test_updates_keep_their_dtype_within_an_ulp(factory, dtypes):
+    p = {k: jnp.linspace(0.1, 1.0, 5).astype(d) for k, d in zip("ab", dtypes, strict=True)}
+    mine, plain = inject(factory)(learning_rate=js.Constant(1e-3)), factory(1e-3)
+    s, t = mine.init(p), plain.init(p)
+    for _ in range(3):
+        u, s = jax.jit(mine.update)(p, s, p)
+        v, t = jax.jit(plain.update)(p, t, p)
+    assert current(s)["learning_rate"].dtype == jnp.float32
+    for k, d in zip("ab", dtypes, strict=True):
+        assert u[k].dtype == d
+        a, b = np.float64(u[k]), np.float64(v[k])
+        assert np.isfinite(a).all()
+        assert (np.abs(a - b) <= float(jnp.finfo(d).eps) * np.abs(b)).all()
+
+
+def test_optax_inject_is_nan_with_bfloat16_and_ours_is_not():
+    p = {"w": jnp.ones(3, jnp.bfloat16)}
+    theirs = optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)
+    ours = inject(optax.adam)(learning_rate=js.Constant(1e-3), b2=js.Constant(0.999))
+    u, _ = theirs.update(p, theirs.init(p), p)
+    assert np.isnan(np.float32(u["w"])).any()
+    with jax.debug_nans(True):
+        u, s = jax.jit(ours.update)(p, ours.init(p), p)
+    assert np.isfinite(np.float32(u["w"])).all()
+    assert jax.tree.map(jnp.result_type, s) == jax.tree.map(jnp.result_type, ours.init(p))
+
+
+@pytest.mark.parametrize(
+    ("factory", "given"),
+    [
+        (optax.sgd, {"learning_rate": LR, "momentum": js.Linear(0.95, 0.85, STEPS)}),
+        (optax.adam, {"learning_rate": 0.1, "b1": js.Linear(0.95, 0.85, STEPS)}),
+        (optax.adam, {"learning_rate": 0.1, "eps": js.Linear(1e-8, 1e-3, STEPS)}),
+        (optax.adamw, {"learning_rate": 0.1, "weight_decay": js.Linear(0.1, 0.0, STEPS)}),
+        (optax.clip_by_global_norm, {"max_norm": js.Linear(1.0, 0.1, STEPS)}),
+    ],
+)
+def test_every_hyperparameter_can_be_scheduled(factory, given):
+    _, state = applied(inject(factory)(**given))
+    scheduled = {k: s for k, s in given.items() if isinstance(s, js.AbstractSchedule)}
+    assert set(current(state)) == set(scheduled)
+    for name, schedule in scheduled.items():
+        np.testing.assert_allclose(current(state)[name], schedule(STEPS - 1), rtol=1e-6)
+
+
+def test_current_names_groups_and_sees_through_wrappers():
+    tx = optax.partition({"x": inject(optax.sgd)(LR), "y": inject(optax.sgd)(2.0 * LR)},
+                         {"w": "x", "b": "y"})
+    _, state = applied(optax.apply_if_finite(tx, 2), steps=3)
+    values = current(state)
+    np.testing.assert_allclose(values["x/learning_rate"], EXPECTED[2], rtol=1e-6)
+    np.testing.assert_allclose(values["y/learning_rate"], 2 * EXPECTED[2], rtol=1e-6)
+    state = override(state, group="y", learning_rate=0.25)
+    _, state = jax.jit(tx.update)(GRADS, state.inner_state, PARAMS)
+    assert float(current(state)["y/learning_rate"]) == 0.25
+    with pytest.raises(ValueError, match="ambiguous"):
+        override(state, learning_rate=1.0)
+    twice = optax.chain(inject(optax.sgd)(LR), inject(optax.sgd)(LR)).init(PARAMS)
+    assert set(current(twice)) == {"0/learning_rate", "1/learning_rate"}
+    with pytest.raises(ValueError, match="js.inject"):
+        current(optax.adam(LR).init(PARAMS))
+
+
+def test_multisteps_uses_the_rate_of_each_update():
+    tx = optax.MultiSteps(inject(optax.sgd)(LR), every_k_schedule=2)
+    update, state, rates = jax.jit(tx.update), tx.init(PARAMS), []
+    for i in range(2 * STEPS):
+        updates, state = update(GRADS, state, PARAMS)
+        if i % 2:
+            rates.append(-float(updates["w"][0]))
+            assert float(current(state)["learning_rate"]) == pytest.approx(rates[-1])
+    np.testing.assert_allclose(rates, EXPECTED, rtol=1e-6)
+
+
+def test_a_skipped_update_holds_the_count_only_inside_the_guard():
+    bad = {**GRADS, "w": GRADS["w"] * jnp.nan}
+    inside = optax.apply_if_finite(inject(optax.sgd)(LR), 5)
+    outside = optax.chain(optax.apply_if_finite(optax.identity(), 5), inject(optax.sgd)(LR))
+    for tx, count in ((inside, 0), (outside, 1)):
+        _, state = tx.update(bad, tx.init(PARAMS), PARAMS)
+        assert int(optax.tree_utils.tree_get(state, "count")) == count
+
+
+def test_override_acts_at_the_next_update_and_never_retraces():
+    tx = inject(optax.sgd)(learning_rate=LR)
+    traces = []
+
+    @jax.jit
+    def step(state):
+        traces.append(1)
+        updates, state = tx.update(GRADS, state, PARAMS)
+        return -updates["w"][0], state
+
+    state = tx.init(PARAMS)
+    _, state = step(state)
+    new = js.warmup_cosine(peak=0.9, steps=20, warmup=5, end=0.02)
+    for change, expected in [
+        ({"learning_rate": 0.125}, 0.125),
+        ({"learning_rate": None}, EXPECTED[2]),
+        ({"scale": {"learning_rate": 0.5}}, 0.5 * EXPECTED[3]),
+        ({"learning_rate": new}, new(4)),
+    ]:
+        rate, state = step(override(state, **change))
+        np.testing.assert_allclose(rate, expected, rtol=1e-6)
+    for peak in range(60):
+        _, state = step(override(state, learning_rate=js.warmup_cosine(peak + 1.0, 90, 5, 0.0)))
+    assert len(traces) == 1
+    fresh = override(tx.init(PARAMS), learning_rate=0.25)
+    assert float(current(fresh)["learning_rate"]) == 0.25
+
+
+def test_override_raises_where_it_would_not_act():
+    state = inject(optax.sgd)(LR).init(PARAMS)
+    with pytest.raises(ValueError, match="'momentum'"):
+        override(state, momentum=0.5)
+    with pytest.raises(ValueError, match="structure"):
+        override(state, learning_rate=js.Constant(0.1))
+    scheduled = optax.inject_hyperparams(optax.sgd)(learning_rate=LR).init(PARAMS)
+    with pytest.raises(ValueError, match="ignores"):
+        override(scheduled, learning_rate=0.1)
+    constant = optax.inject_hyperparams(optax.sgd)(learning_rate=0.5)
+    state = override(constant.init(PARAMS), learning_rate=0.25)
+    assert -float(constant.update(GRADS, state, PARAMS)[0]["w"][0]) == 0.25
+
+
+def test_vmapped_members_have_their_own_schedules():
+    peaks = jnp.array([0.1, 0.2, 0.4])
+    tx = inject(optax.sgd)(learning_rate=LR)
+
+    def start(peak):
+        lr = js.warmup_cosine(peak=peak, steps=STEPS, warmup=3, end=0.01)
+        return inject(optax.sgd)(learning_rate=lr).init(PARAMS)
+
+    states = override(jax.vmap(start)(peaks), scale={"learning_rate": jnp.array([1.0, 1.0, 2.0])})
+    update = jax.jit(jax.vmap(tx.update, in_axes=(None, 0, None)))
+    for _ in range(4):
+        updates, states = update(GRADS, states, PARAMS)
+    np.testing.assert_allclose(current(states)["learning_rate"], [0.1, 0.2, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(-updates["w"][:, 0], [0.1, 0.2, 0.8], rtol=1e-6)
+
+
+def test_groups_keep_their_ratios():
+    tx = group_lr(optax.sgd, {"w": 0.5, "b": 2.0})(learning_rate=LR)
+    rates, state = applied(tx)
+    np.testing.assert_allclose(rates, 0.5 * EXPECTED, rtol=1e-6)
+    np.testing.assert_allclose(applied(tx, leaf="b")[0], 2 * EXPECTED, rtol=1e-6)
+    assert float(current(state)["b/learning_rate"]) == pytest.approx(2 * EXPECTED[-1])
+    state = override(state, group="w", multiplier=0.0)
+    assert float(tx.update(GRADS, state, PARAMS)[0]["w"][0]) == 0.0
+    for groups, words in [({"w": 1.0}, "'b'"), ({".*": 1.0, "w": 1.0}, "'w'"),
+                          ({".*": 1.0, "x": 1.0}, "'x'")]:
+        with pytest.raises(ValueError, match=words):
+            group_lr(optax.sgd, groups)(learning_rate=LR).init(PARAMS)
+    assert layerwise_decay(["a", "b"], 0.5) == {"a": 0.5, "b": 1.0}
+
+
+def test_both_weight_decay_conventions_shrink_in_closed_form():
+    shape, peak, wd = js.Linear(1.0, 0.0, STEPS), 0.5, 0.1
+    coupled = inject(optax.adamw)(learning_rate=peak * shape, weight_decay=wd)
+    free = optax.chain(inject(optax.adam)(learning_rate=peak * shape),
+                       inject(decay_weights)(weight_decay=wd * shape))
+    weights = np.asarray(shape(np.arange(STEPS)), np.float64)
+    for tx, factor in ((coupled, wd * peak), (free, wd)):
+        p, s = PARAMS, tx.init(PARAMS)
+        for _ in range(STEPS):
+            u, s = tx.update(jax.tree.map(jnp.zeros_like, p), s, p)
+            p = optax.apply_updates(p, u)
+        np.testing.assert_allclose(p["w"], np.prod(1 - factor * weights), rtol=1e-5)
+
+
+def test_resume_is_bitwise_and_a_new_schedule_is_an_explicit_choice():
+    tx = inject(optax.adam)(learning_rate=LR)
+    update = jax.jit(tx.update)
+
+    def run(p, s, n):
+        for _ in range(n):
+            u, s = update(jax.tree.map(jnp.sin, p), s, p)
+            p = optax.apply_updates(p, u)
+        return p, s
+
+    whole = run(PARAMS, tx.init(PARAMS), 6)
+    half = run(PARAMS, tx.init(PARAMS), 2)
+    loaded = pickle.loads(pickle.dumps(jax.tree.map(np.asarray, half)))
+    bits_equal(run(*loaded, 4), whole)
+
+    fresh = inject(optax.adam)(learning_rate=js.Linear(1.0, 0.5, 10)).init(PARAMS)
+    with pytest.raises(ValueError, match="policy"):
+        resume(half[1], fresh)
+    bits_equal(resume(half[1], fresh, policy="checkpoint"), half[1])
+    new = resume(half[1], fresh, policy="new")
+    bits_equal(new.inner_state, half[1].inner_state)
+    _, after = update(GRADS, new, PARAMS)
+    assert float(current(after)["learning_rate"]) == pytest.approx(0.9)
+
+
+def test_linen_train_state_and_nnx_optimizer():
+    from flax import nnx
+    from flax.training.train_state import TrainState
+
+    tx = inject(optax.sgd)(learning_rate=LR)
+    train = TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
+    train = override(train.apply_gradients(grads=GRADS), learning_rate=0.25)
+    train = train.apply_gradients(grads=GRADS)
+    assert float(current(train)["learning_rate"]) == 0.25
+    np.testing.assert_allclose(train.params["w"], 0.75)
+
+    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    tx = group_lr(optax.sgd, {"kernel": 1.0, "bias": 0.5})(learning_rate=LR)
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    step = nnx.jit(lambda m, o: o.update(m, nnx.grad(lambda m: m.bias[...].sum())(m)))
+    before = float(model.bias[0])
+    step(model, optimizer)
+    override(optimizer, learning_rate=0.25)
+    step(model, optimizer)
+    assert float(model.bias[0]) == pytest.approx(before - 0.5 * 0.25)
+    assert float(current(optimizer)["bias/learning_rate"]) == 0.125
+
+
+def test_an_update_step_is_exported():
+    tx = inject(optax.adam)(learning_rate=LR)
+    state = tx.init(PARAMS)
+    register_export(state)
+    step = jax.jit(tx.update)
+    data = jax.export.export(step)(GRADS, state, PARAMS).serialize()
+    bits_equal(jax.export.deserialize(data).call(GRADS, state, PARAMS), step(GRADS, state, PARAMS))
+
+
+def test_harsh_modes():
+    # Not adam: optax.adam itself fails under strict promotion, at `b1 ** count`.
+    tx = inject(optax.sgd)(learning_rate=LR, momentum=js.Linear(0.9, 0.8, 5))
+    state = tx.init(PARAMS)
+    with (
+        jax.transfer_guard("disallow"),
+        jax.numpy_dtype_promotion("strict"),
+        jax.check_tracer_leaks(),
+    ):
+        _, state = jax.jit(tx.update)(GRADS, state, PARAMS)
+    assert all(not x.weak_type for x in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: inject(optax.adam(1.0)), TypeError, "inject"),
+        (lambda: inject(optax.adam)(learning_rate=0.1), ValueError, "js.Constant"),
+        (lambda: inject(optax.adam)(LR, beta=LR), TypeError, "beta"),
+        (lambda: inject(optax.adam)(LR, nesterov=LR), TypeError, "nesterov"),
+        (lambda: inject(optax.adam)(LR, mu_dtype=LR), TypeError, "mu_dtype"),
+        (lambda: inject(optax.adam, static_args="no"), ValueError, "static_args"),
+    ],
+)
+def test_errors_name_the_argument(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_a_schedule_in_params_is_neither_called_nor_dropped():
+    params = {"w": jnp.ones(2), "lr": js.strong(js.Constant(0.5))}
+    tx = optax.masked(optax.sgd(1.0), {"w": True, "lr": False})
+    grads = jax.tree.map(jnp.ones_like, params)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    assert isinstance(optax.apply_updates(params, updates)["lr"], js.Constant)

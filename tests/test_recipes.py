@@ -1,0 +1,139 @@
+"""Every recipe x every numeric argument x {jit, vmap, grad}, and what each recipe promises."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import RECIPES
+
+import jaxsched as js
+from jaxsched.testing import landmarks, ulp_distance
+
+ARGUMENTS = [(name, argument) for name, (_, given) in RECIPES.items() for argument in given]
+BASE = [case for case in ARGUMENTS if not case[0].startswith("wsd-")]
+
+
+def run(name, steps, **changed):
+    recipe, given = RECIPES[name]
+    return recipe(**{**given, **changed})(steps)
+
+
+@pytest.mark.parametrize(("name", "argument"), BASE)
+def test_every_argument_may_be_traced(name, argument):
+    """jit argument, vmap and grad in one program; rows equal the plain calls (PAIN 1, 2)."""
+    recipe, given = RECIPES[name]
+    steps = landmarks(recipe(**given))
+    steps = jnp.asarray(steps[steps < 10**6])
+    settings = np.float32([0.9, 0.95]) * np.float32(given[argument])
+    if isinstance(given[argument], int):
+        settings = np.round(settings).astype(np.int32)
+    if (name, argument) == ("warm_restarts", "growth"):
+        settings = np.float32([1.5, 3.0])
+    traces = 0
+
+    @jax.jit
+    def program(settings):
+        nonlocal traces
+        traces += 1
+        real = settings.astype(jnp.float32)
+        each = jax.vmap(lambda x: run(name, steps, **{argument: x}))(settings)
+        loss = lambda x: jnp.mean(run(name, steps, **{argument: x}))  # noqa: E731
+        return each, jax.vmap(jax.grad(loss))(real)
+
+    rows, grads = program(settings)
+    program(settings[::-1])
+    assert traces == 1
+    assert np.all(np.isfinite(rows)) and np.all(np.isfinite(grads))
+    for row, setting in zip(np.asarray(rows), settings, strict=True):
+        plain = np.asarray(run(name, steps, **{argument: setting.item()}))
+        # A traced factor is turned into a rate in float32; everything else stays within 2 ulp.
+        np.testing.assert_allclose(row, plain, rtol=2e-6, atol=1e-12)
+        if argument != "factor":
+            assert np.median(ulp_distance(row, plain)) <= 1
+
+
+@pytest.mark.parametrize("name", ["warmup_cosine", "one_cycle", "wsd", "warm_restarts"])
+def test_one_trace_for_64_settings(name):
+    recipe, given = RECIPES[name]
+    traces = 0
+
+    @jax.jit
+    def value(arguments, step):
+        nonlocal traces
+        traces += 1
+        return recipe(**arguments)(step)
+
+    floats = {key: jnp.asarray(x, jnp.float32) for key, x in given.items()}
+    for k in range(64):
+        value({key: x * (1 + k / 640) for key, x in floats.items()}, jnp.int32(50))
+    assert traces == 1
+
+
+def test_warmup_cosine_prints_as_promised():
+    assert repr(js.warmup_cosine(peak=3e-4, steps=10_000, warmup=500)) == (
+        "Sequence(parts=(Linear(start=0.0, end=0.0003, steps=500), "
+        "Cosine(start=0.0003, end=0.0, steps=9500)))"
+    )
+
+
+def test_a_warmup_of_all_and_of_none():
+    for steps in (0, 1, 2, 10):
+        for warmup in (0, steps):
+            schedule = js.warmup_cosine(1.0, steps, warmup)
+            values = np.asarray(jax.jit(schedule)(jnp.arange(-2, 25)))
+            assert np.all(np.isfinite(values)) and values.min() >= 0 and values.max() <= 1
+            assert values[-1] == 0.0
+
+
+@pytest.mark.parametrize("shape", [name for name in js.SHAPES if name != "geometric"])
+def test_wsd_decays_in_every_shape(shape):
+    lr = js.sample(js.wsd(1.0, 100, 10, 40, shape=shape, end=0.01), 120)
+    np.testing.assert_allclose(lr[10:61], 1.0, rtol=1e-6)
+    assert np.all(np.diff(lr[60:101]) <= 1e-7)
+    np.testing.assert_allclose(lr[100:], 0.01, rtol=1e-6)
+
+
+def test_cooldowns_are_continuous_and_map():
+    """|jump| <= 1 ulp at the start, no horizon needed, vmap over start and length (PAIN 13)."""
+    base = js.inverse_sqrt(0.1, 100)
+    starts, lengths = jnp.asarray([200, 400, 777]), jnp.asarray([50, 100, 333])
+    branch = jax.jit(
+        jax.vmap(lambda start, length: js.cooldown_from(base, start, length)(
+            start + jnp.asarray([-1, 0, length])
+        ))
+    )
+    values = np.asarray(branch(starts, lengths))
+    assert ulp_distance(values[:, 1], np.asarray(base(starts))).max() <= 1
+    assert np.all(values[:, 2] == 0)
+    endless = js.wsd(0.1, None, 10, 0)
+    assert endless.duration is None
+    assert float(endless(2**31 - 1)) == np.float32(0.1)
+
+
+def test_shapes_by_function():
+    bent = js.wsd(1.0, 100, 0, 50, shape=functools.partial(js.Polynomial, power=3.0))
+    assert float(bent(75)) == 0.125
+
+
+def test_an_example_tunes_a_schedule_by_its_gradient():
+    """Twenty steps of descent on a quadratic: the peak follows its own gradient and gains."""
+
+    def final_loss(peak):
+        lr = js.cosine_decay(peak, 20.0)
+        x = jnp.asarray([1.0, 1.0])
+        for t in range(20):
+            x = x - lr(t) * jnp.asarray([1.0, 0.05]) * x
+        return jnp.sum(x**2)
+
+    gradient = jax.jit(jax.value_and_grad(final_loss))
+    peak = jnp.float32(0.1)
+    before, _ = gradient(peak)
+    for _ in range(30):
+        _, slope = gradient(peak)
+        peak = peak - 0.05 * slope
+    after, _ = gradient(peak)
+    assert after < 0.7 * before
