@@ -1,16 +1,20 @@
-"""Real numbers that are twice as precise as float32, so that formulas can be written as on paper.
+"""Exact time, so that formulas can be written as on paper and still keep every digit.
 
-A schedule's formula is evaluated on *numbers*, of which there are two kinds:
+A schedule's formula is written once and evaluated on numbers of two sorts:
 
-- on the host, when every input is known: ``numpy.float64``;
-- inside a JAX program: ``Double``, an unevaluated sum ``hi + lo`` of two float32 values (about 48
-  bits). float64 itself is not to be had there: JAX has it only in x64 mode, and a TPU not at all.
-  In x64 mode, where a schedule's own numbers are float64, plain float64 arrays take its place.
+- *numbers* are exact: the step, lengths, what is left of a piece, exponents. On the host (when
+  every input is known) they are ``numpy.float64``. Inside a JAX program they are ``Double``, an
+  unevaluated sum ``hi + lo`` of two float32 values (about 48 bits): float64 is not to be had there,
+  JAX has it only in x64 mode and a TPU not at all. In x64 mode, where a schedule's own numbers are
+  float64, plain float64 arrays take its place. Constants stay ``numpy.float64`` until they meet a
+  Double, so what is known when a program is traced costs it nothing.
+- *values* are what comes out: float32 in a program, float64 on the host, where they are rounded to
+  float32 once, at the end.
 
-The functions below take either kind. Both are rounded to float32 once, at the very end, so a
-schedule is right to about one unit in the last place on every device and in every program, however
-XLA contracts, fuses or vectorizes it. Single float32 arithmetic is not: 17 of 20 schedules of the
-usual formulation lose between 10 and 10^7 units in their tails.
+A tail is lost where two nearly equal float32 numbers are subtracted, and that happens to times, not
+to values: once the fraction that is left is known to its last digit, ordinary float32 arithmetic
+adds two or three units in the last place. 17 of 20 schedules of the usual formulation lose between
+10 and 10^7 units there.
 
 Derivatives are those of the plain float32 formula: every operation *grafts* the derivative of
 ``hi`` as a person would have written it onto the exact value, and ``lo`` has none.
@@ -46,10 +50,11 @@ class Double:
     """``hi + lo``: two float32 arrays of one shape, with ``|lo|`` at most half a unit of ``hi``."""
 
     __slots__ = ("hi", "lo")
+    __array_ufunc__ = None  # so that `numpy_number * double` reaches our operators
 
-    def __init__(self, hi: Any, lo: Any = None):
+    def __init__(self, hi: Any, lo: Any):
         self.hi = hi
-        self.lo = jnp.zeros_like(hi) if lo is None else lo
+        self.lo = lo
 
     def __neg__(self) -> Double:
         return Double(-self.hi, -self.lo)
@@ -57,7 +62,7 @@ class Double:
     def __add__(self, other: Any) -> Double:
         other = as_double(other)
         value, error = _two_sum(*_fixed(self.hi, other.hi))
-        rest = error + (lax.stop_gradient(self.lo) + lax.stop_gradient(other.lo))
+        rest = error + (_fix(self.lo) + _fix(other.lo))
         return _renormalized(value, rest, self.hi + other.hi)
 
     def __sub__(self, other: Any) -> Double:
@@ -77,34 +82,39 @@ class Double:
         rest = ((a - product) - error + a_lo - value * b_lo) / b
         return _renormalized(value, rest, self.hi / other.hi)
 
-    def __radd__(self, other: Any) -> Double:
-        return as_double(other) + self
+    __radd__ = __add__
 
     def __rsub__(self, other: Any) -> Double:
         return as_double(other) - self
 
-    def __rmul__(self, other: Any) -> Double:
-        return as_double(other) * self
+    __rmul__ = __mul__
 
     def __rtruediv__(self, other: Any) -> Double:
         return as_double(other) / self
 
+    # The sign of a Double is that of its upper half, so zero takes one comparison.
+
     def __lt__(self, other: Any) -> Any:
+        if _is_zero(other):
+            return self.hi < 0
         other = as_double(other)
         return (self.hi < other.hi) | ((self.hi == other.hi) & (self.lo < other.lo))
 
     def __le__(self, other: Any) -> Any:
+        if _is_zero(other):
+            return self.hi <= 0
         other = as_double(other)
         return (self.hi < other.hi) | ((self.hi == other.hi) & (self.lo <= other.lo))
 
     def __gt__(self, other: Any) -> Any:
-        return as_double(other) < self
+        return self.hi > 0 if _is_zero(other) else as_double(other) < self
 
     def __ge__(self, other: Any) -> Any:
-        return as_double(other) <= self
+        return self.hi >= 0 if _is_zero(other) else as_double(other) <= self
 
 
-Number = Any  # numpy.float64 (scalar or array), Double, or a float64 jax.Array
+Number = Any  # Double, numpy.float64 (scalar or array), or a float64 jax.Array
+Value = Any  # a float32 array in a program, numpy.float64 on the host, a float64 array in x64 mode
 
 
 # ---------------------------------------------------------------------- from and to plain arrays
@@ -117,7 +127,7 @@ def as_double(x: Any) -> Double:
     if isinstance(x, (int, float, np.generic, np.ndarray)):
         exact = np.asarray(x, np.float64)
         hi = exact.astype(np.float32)
-        return Double(jnp.asarray(hi), jnp.asarray((exact - hi).astype(np.float32)))
+        return Double(hi[()], (exact - hi).astype(np.float32)[()])
     if jnp.issubdtype(x.dtype, jnp.integer):
         # 31 bits do not fit a float32 but two halves do, each exactly.
         x = x.astype(jnp.int32)
@@ -127,67 +137,94 @@ def as_double(x: Any) -> Double:
     if x.dtype == jnp.float64:
         hi = x.astype(jnp.float32)
         return Double(hi, (x - hi.astype(jnp.float64)).astype(jnp.float32))
-    return Double(x.astype(jnp.float32))
+    hi = x.astype(jnp.float32)
+    return Double(hi, jnp.zeros_like(hi))
 
 
 def like(t: Number, x: Any) -> Number:
-    """The number ``x`` (a leaf of a schedule) in the kind of ``t``."""
-    if isinstance(t, Double):
+    """The number ``x`` (a leaf of a schedule) in the kind of ``t``, exactly."""
+    if type(x) is float or type(x) is int:
+        return np.float64(x)  # said apart only because it is quick, as below
+    if isinstance(x, Double) or (isinstance(t, Double) and isinstance(x, jax.Array)):
         return as_double(x)
-    if isinstance(t, jax.Array):
-        return jnp.asarray(x).astype(jnp.float64)
+    if isinstance(t, jax.Array) and isinstance(x, jax.Array):
+        return x.astype(jnp.float64)
     return np.asarray(x, np.float64)[()]
 
 
-def to_float32(x: Number) -> Any:
-    """Rounds to float32, once."""
-    return x.hi if isinstance(x, Double) else x.astype(np.float32)
+def full(t: Number, x: float) -> Number:
+    """The number ``x`` in the kind and the shape of ``t``."""
+    if type(t) is np.float64:
+        return np.float64(x)
+    if isinstance(t, Double):
+        return Double(jnp.full_like(t.hi, x), jnp.zeros_like(t.hi))
+    return _xp(t).full_like(t, x)[()]
+
+
+def real(t: Number, x: Any) -> Value:
+    """``x`` (a leaf of a schedule) as a value of the kind that ``t`` leads to."""
+    if type(t) is np.float64:
+        return like(t, x)
+    if isinstance(t, Double):
+        return x.astype(jnp.float32) if isinstance(x, jax.Array) else np.asarray(x, np.float32)[()]
+    return like(t, x)
+
+
+def single(x: Number) -> Value:
+    """A number that depends on the step, rounded to a value."""
+    return x.hi if isinstance(x, Double) else x
+
+
+def ratio(x: Number, y: Number) -> Value:
+    """``x / y`` as a value: three roundings, at most 1.5 units in the last place."""
+    if isinstance(x, Double) or isinstance(y, Double):
+        return as_double(x).hi / as_double(y).hi
+    return x / y
 
 
 def to_int32(x: Number) -> Any:
     """The whole part, rounded down; exact up to the largest int32, which it saturates at."""
     limit = 2.0**31 - 1
     if isinstance(x, Double):
-        x = minimum(floor(x), as_double(limit))
+        x = minimum(floor(x), limit)
         # hi may round up to 2^31, which has no int32: take it in two halves.
-        half = lax.stop_gradient(x.hi * np.float32(0.5))
+        half = _fix(x.hi * np.float32(0.5))
         whole = half.astype(jnp.int32)
-        rest = (half - whole.astype(jnp.float32)) * 2 + lax.stop_gradient(x.lo)
+        rest = (half - whole.astype(jnp.float32)) * 2 + _fix(x.lo)
         return whole + (whole + rest.astype(jnp.int32))
     xp = _xp(x)
     return xp.clip(xp.floor(x), -limit, limit).astype(np.int32)
 
 
-def take(values: Any, index: Any, t: Number) -> Number:
-    """``values[index]`` in the kind of ``t``; the gradient reaches ``values``."""
-    if isinstance(t, Double):
-        values = as_double(values)
-        return Double(values.hi[index], values.lo[index])
-    if isinstance(t, jax.Array):
-        return jnp.asarray(values)[index].astype(jnp.float64)
-    return np.asarray(values, np.float64)[index]
+def pick(xs: Any, index: Any) -> Any:
+    """``xs[index]``; the gradient reaches ``xs``."""
+    return jnp.asarray(xs)[index] if isinstance(index, jax.Array) else np.asarray(xs)[index]
 
 
 # ------------------------------------------------------------------------------------- functions
 
 
-def where(condition: Any, x: Number, y: Number) -> Number:
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """``x`` where the condition holds, else ``y``; of numbers or of values."""
+    if type(condition) is np.bool_ or type(condition) is bool:
+        return x if condition else y
     if isinstance(x, Double) or isinstance(y, Double):
         x, y = as_double(x), as_double(y)
         return Double(jnp.where(condition, x.hi, y.hi), jnp.where(condition, x.lo, y.lo))
-    return (jnp if isinstance(condition, jax.Array) else np).where(condition, x, y)
+    return _xp(condition).where(condition, x, y)
 
 
-def minimum(x: Number, y: Number) -> Number:
+def minimum(x: Any, y: Any) -> Any:
     return where(x <= y, x, y)
 
 
-def maximum(x: Number, y: Number) -> Number:
+def maximum(x: Any, y: Any) -> Any:
     return where(x >= y, x, y)
 
 
-def clip(x: Number, low: Number, high: Number) -> Number:
-    return maximum(minimum(x, high), low)
+def positive(x: Number) -> Number:
+    """``max(x, 0)``."""
+    return where(x > 0.0, x, full(x, 0.0))
 
 
 def floor(x: Number) -> Number:
@@ -207,51 +244,52 @@ def divmod_exact(t: Number, length: Number) -> tuple[Number, Number]:
     return count, t - count * length
 
 
-def sqrt(x: Number) -> Number:
-    """Square root; its derivative at zero, which is infinite, is taken to be zero."""
-    if not isinstance(x, Double):
-        return _xp(x).sqrt(x)
-    positive = x.hi > 0
-    hi, lo = _fixed(jnp.where(positive, x.hi, 1), x.lo)
-    root = jnp.sqrt(hi)
-    square, error = _two_product(root, root)
-    rest = ((hi - square) - error + lo) / (root + root)
-    smooth = jnp.sqrt(jnp.where(positive, x.hi, 1))
-    result = _renormalized(root, rest, smooth)
-    return where(positive, result, Double(jnp.zeros_like(hi)))
-
-
 def exp(x: Number) -> Number:
-    return _xp(x).exp(x) if not isinstance(x, Double) else _exp2(x * math.log2(math.e))
+    return _exp2(x * math.log2(math.e)) if isinstance(x, Double) else _xp(x).exp(x)
 
 
 def log(x: Number) -> Number:
     """Natural logarithm of a positive number."""
-    return _xp(x).log(x) if not isinstance(x, Double) else _log2(x) * math.log(2)
+    return _log2(x) * math.log(2) if isinstance(x, Double) else _xp(x).log(x)
 
 
 def power(x: Number, exponent: Number) -> Number:
     """``x ** exponent`` for ``x >= 0`` and a positive exponent; flat (no derivative) at zero."""
-    positive = x > 0.0
-    base = where(positive, x, like(x, 1.0))
-    if isinstance(x, Double):
-        result = _exp2(exponent * _log2(base))
+    some = x > 0.0
+    base = where(some, x, 1.0)
+    if isinstance(base, Double) or isinstance(exponent, Double):
+        result: Number = _exp2(exponent * _log2(as_double(base)))
     else:
         result = base**exponent
-    return where(positive, result, like(x, 0.0))
+    return where(some, result, 0.0)
 
 
-def sin(x: Number) -> Number:
-    """``sin(pi/2 * x)`` for ``x`` in [0, 1]."""
-    if not isinstance(x, Double):
-        return _xp(x).sin(_PI / 2 * x)
-    return x * _series(x * x, _SIN)
+def sqrt(x: Value) -> Value:
+    """Square root of a value; its derivative at zero, which is infinite, is taken to be zero."""
+    xp = _xp(x)
+    some = x > 0
+    return where(some, xp.sqrt(where(some, x, xp.ones_like(x))), xp.zeros_like(x))
 
 
-def sin_squared(x: Number) -> Number:
-    """``sin(pi/2 * x) ** 2`` for ``x`` in [0, 1/2]."""
+def sin(x: Value) -> Value:
+    """``sin(pi/2 * x)`` of a value in [0, 1]."""
+    if isinstance(x, jax.Array) and x.dtype == jnp.float32:
+        return x * _polynomial(x * x, _SIN)
+    return _xp(x).sin(_PI / 2 * x)
+
+
+def sin_squared(x: Number) -> Value:
+    """``sin(pi/2 * x) ** 2`` for ``x`` in [0, 1/2]: a square keeps twice the error of its root."""
     if not isinstance(x, Double):
         return _xp(x).sin(_PI / 2 * x) ** 2
+    square = (x * x).hi
+    return square * _polynomial(square, _SIN_SQUARED)
+
+
+def exact_sin_squared(x: Number) -> Number:
+    """The same as a number."""
+    if not isinstance(x, Double):
+        return sin_squared(x)
     square = x * x
     return square * _series(square, _SIN_SQUARED)
 
@@ -260,20 +298,18 @@ def log1p(x: Number) -> Number:
     """``log(1 + x)`` for ``x`` in (-1, 0], precise near zero."""
     if not isinstance(x, Double):
         return _xp(x).log1p(x)
-    near = x.hi > -_NEAR_ZERO
-    zero = as_double(0.0)
-    small = where(near, x, zero)
-    return where(near, small * _series(small, _LOG1P), log(where(near, zero, x) + 1.0))
+    near = x > -_NEAR_ZERO
+    small = where(near, x, 0.0)
+    return where(near, small * _series(small, _LOG1P), log(where(near, 0.0, x) + 1.0))
 
 
 def expm1(x: Number) -> Number:
     """``exp(x) - 1`` for ``x <= 0``, precise near zero."""
     if not isinstance(x, Double):
         return _xp(x).expm1(x)
-    near = x.hi > -_NEAR_ZERO
-    zero = as_double(0.0)
-    small = where(near, x, zero)
-    return where(near, small * _series(small, _EXPM1), exp(where(near, zero, x)) - 1.0)
+    near = x > -_NEAR_ZERO
+    small = where(near, x, 0.0)
+    return where(near, small * _series(small, _EXPM1), exp(where(near, 0.0, x)) - 1.0)
 
 
 def whole_power(base: Number, count: Number, bits: int) -> Number:
@@ -281,15 +317,16 @@ def whole_power(base: Number, count: Number, bits: int) -> Number:
 
     Exact while the result has 48 bits; saturates far beyond any number of steps.
     """
-    if not isinstance(base, Double):
+    if not isinstance(count, Double):
         return base**count
+    base = as_double(base)
     remaining = to_int32(count)
     square = Double(*_fixed(base.hi, base.lo))
     result = as_double(1.0)
     for bit in range(bits):
         result = where((remaining >> bit) & 1 == 1, _saturated(result * square), result)
         square = _saturated(square * square)
-    smooth = result.hi * lax.stop_gradient(to_float32(count)) * jnp.log(base.hi)
+    smooth = result.hi * _fix(count.hi) * jnp.log(base.hi)
     return Double(_graft(result.hi, smooth), result.lo)
 
 
@@ -304,12 +341,12 @@ def trailing_zeros(x: Any) -> Any:
 _HUGE = np.float32(2.0**60)  # its square is still finite
 # Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above.
 _SIN = [(-1) ** k * (_PI / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
-_SIN_SQUARED = [(-1) ** k * _PI ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(8)]
+_SIN_SQUARED = [(-1) ** k * _PI ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(6)]
 # log2(m) = 2/ln2 * atanh(s), s = (m - 1)/(m + 1), |s| <= 0.172 for m in [0.707, 1.414].
 _LOG2 = [2 / math.log(2) / (2 * k + 1) for k in range(6)]
 _LOG1P = [1.0, -1 / 2, 1 / 3, -1 / 4]
 _EXPM1 = [1 / math.factorial(k + 1) for k in range(4)]
-_NEAR_ZERO = np.float32(2.0**-10)
+_NEAR_ZERO = 2.0**-10
 _EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(9)]
 
 
@@ -317,8 +354,16 @@ def _xp(x: Any) -> Any:
     return jnp if isinstance(x, jax.Array) else np
 
 
+def _is_zero(x: Any) -> bool:
+    return isinstance(x, float) and x == 0  # numpy.float64 is a float
+
+
+def _fix(x: Any) -> Any:
+    return lax.stop_gradient(x) if isinstance(x, jax.Array) else x
+
+
 def _fixed(*xs: Any) -> tuple[Any, ...]:
-    return tuple(lax.stop_gradient(x) for x in xs)
+    return tuple(map(_fix, xs))
 
 
 def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
@@ -348,6 +393,8 @@ def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _upper_half(a: Any) -> Any:
+    if not isinstance(a, jax.Array):
+        return (np.asarray(a, np.float32).view(np.int32) & _SPLIT).view(np.float32)[()]
     bits = lax.bitcast_convert_type(a, jnp.int32) & _SPLIT
     return lax.bitcast_convert_type(bits, jnp.float32)
 
@@ -358,15 +405,20 @@ def _renormalized(value: Any, rest: Any, smooth: Any) -> Double:
 
 
 def _saturated(x: Double) -> Double:
-    return where(x.hi < _HUGE, x, Double(jnp.full_like(x.hi, _HUGE)))
+    return where(x.hi < _HUGE, x, as_double(_HUGE))
+
+
+def _polynomial(x: Value, coefficients: list[float]) -> Value:
+    total = jnp.full_like(x, coefficients[-1])
+    for c in coefficients[-2::-1]:
+        total = total * x + np.float32(c)
+    return total
 
 
 def _series(x: Double, coefficients: list[float]) -> Double:
     """A polynomial whose first two terms carry the weight, so only they are summed as Doubles."""
-    tail = jnp.full_like(x.hi, coefficients[-1])
-    for c in coefficients[-2:1:-1]:
-        tail = tail * x.hi + np.float32(c)
-    return (Double(tail) * x + coefficients[1]) * x + coefficients[0]
+    tail = _polynomial(x.hi, coefficients[2:])
+    return (Double(tail, jnp.zeros_like(tail)) * x + coefficients[1]) * x + coefficients[0]
 
 
 def _log2(x: Double) -> Double:
@@ -377,7 +429,8 @@ def _log2(x: Double) -> Double:
     scale = lax.bitcast_convert_type((np.int32(127) - exponent) << 23, jnp.float32)
     m = Double(hi * scale, lo * scale)
     s = (m - 1.0) / (m + 1.0)
-    result = s * _series(s * s, _LOG2) + Double(exponent.astype(jnp.float32))
+    whole = exponent.astype(jnp.float32)
+    result = s * _series(s * s, _LOG2) + Double(whole, jnp.zeros_like(whole))
     return Double(_graft(result.hi, jnp.log(x.hi) * np.float32(math.log2(math.e))), result.lo)
 
 

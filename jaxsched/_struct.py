@@ -9,7 +9,9 @@ convert what a person wrote, and a transformation never meets those checks.
 from __future__ import annotations
 
 import dataclasses
-import math
+import inspect
+import operator
+from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -49,9 +51,11 @@ def static(default: Any = dataclasses.MISSING) -> Any:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(number, numbers, static))
 def struct(cls: type[T]) -> type[T]:
-    """Makes a class a frozen dataclass and a pytree; see the module's text."""
-    cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
+    """Makes a subclass of ``Record`` a frozen dataclass and a pytree; see the module's text."""
+    # Its methods are those of Record: to generate them per class would take most of our import.
+    cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    cls.__signature__ = _signature(fields)  # type: ignore[attr-defined]
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
     fixed = tuple(f.name for f in fields if f.metadata.get("static"))
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in leaves)
@@ -77,6 +81,19 @@ def struct(cls: type[T]) -> type[T]:
 class Record:
     """What every struct does: checks at construction, a repr that pastes back, == and hash."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.__dict__.update(_bind(type(self), args, kwargs))
+        self.__post_init__()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise dataclasses.FrozenInstanceError(
+            f"{type(self).__name__}.{name} cannot be set: it is immutable. Make another one, e.g. "
+            f"`dataclasses.replace(x, {name}=...)`."
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise dataclasses.FrozenInstanceError(f"{type(self).__name__}.{name} cannot be deleted.")
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             check = field.metadata.get("check")
@@ -85,12 +102,15 @@ class Record:
             value = getattr(self, field.name)
             where = f"{type(self).__name__}({field.name}=...)"
             if check["kind"] == "number":
-                value = checked_number(where, value, **{k: check[k] for k in _BOUNDS}, **{
-                    "optional": check["optional"]
-                })
+                value = checked_number(
+                    where,
+                    value,
+                    **{k: check[k] for k in _BOUNDS},
+                    **{"optional": check["optional"]},
+                )
             else:
                 value = checked_array(where, value, check["increasing"], check["at_least"])
-            object.__setattr__(self, field.name, value)
+            self.__dict__[field.name] = value
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -103,13 +123,45 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        mine, my_tree = jax.tree.flatten(self)
-        theirs, their_tree = jax.tree.flatten(other)
-        return my_tree == their_tree and all(map(_same, mine, theirs))
+        trees: Any = (jax.tree.structure(self), jax.tree.structure(other))
+        return trees[0] == trees[1] and all(
+            map(_same, jax.tree.leaves(self), jax.tree.leaves(other))
+        )
 
     def __hash__(self) -> int:
         leaves, tree = jax.tree.flatten(self)
         return hash((type(self), tree, tuple(map(_hashable, leaves))))
+
+
+def _signature(fields: Any) -> inspect.Signature:
+    kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
+    missing = dataclasses.MISSING
+    return inspect.Signature(
+        [
+            inspect.Parameter(f.name, kind, default=empty if f.default is missing else f.default)
+            for f in fields
+        ]
+    )
+
+
+def _bind(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments to fields, as Python binds them to parameters."""
+    fields = dataclasses.fields(cls)
+    names = [f.name for f in fields]
+    values = dict(zip(names, args, strict=False))
+    twice = sorted(values.keys() & kwargs.keys())
+    unknown = sorted(kwargs.keys() - set(names))
+    values |= kwargs
+    missing = [f.name for f in fields if f.name not in values and f.default is dataclasses.MISSING]
+    if len(args) > len(names) or twice or unknown or missing:
+        raise TypeError(
+            f"{cls.__name__} takes ({', '.join(names)}), got {len(args)} positional arguments"
+            + (f", {twice} twice" if twice else "")
+            + (f", unknown {unknown}" if unknown else "")
+            + (f", without {missing}" if missing else "")
+            + "."
+        )
+    return {f.name: values.get(f.name, f.default) for f in fields}
 
 
 _BOUNDS = ("at_least", "above", "at_most", "below")
@@ -119,14 +171,21 @@ def is_known(x: Any) -> bool:
     """Whether a number's value is at hand: a Python or NumPy number, or a concrete array."""
     if isinstance(x, (int, float, np.ndarray, np.generic)):
         return True
-    return isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and (
-        x.is_fully_addressable
+    return (
+        isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and (x.is_fully_addressable)
     )
 
 
 def fetch(x: Any) -> Any:
     """The value of a known number on the host (an explicit transfer, so no guard forbids it)."""
     return jax.device_get(x) if isinstance(x, jax.Array) else x
+
+
+def breaks(rule: Callable[..., Any], *numbers: Any) -> bool:
+    """Whether ``rule`` holds for any member of numbers that are all known: a relation violated."""
+    if not all(map(is_known, numbers)):
+        return False
+    return bool(np.any(rule(*(np.asarray(fetch(x), np.float64) for x in numbers))))
 
 
 def checked_number(
@@ -154,15 +213,15 @@ def checked_number(
         return x
     value = np.asarray(fetch(x), np.float64)
     wanted = [
-        (at_least, value >= (at_least if at_least is not None else 0), "at least"),
-        (above, value > (above if above is not None else 0), "greater than"),
-        (at_most, value <= (at_most if at_most is not None else 0), "at most"),
-        (below, value < (below if below is not None else 0), "less than"),
+        (at_least, operator.ge, "at least"),
+        (above, operator.gt, "greater than"),
+        (at_most, operator.le, "at most"),
+        (below, operator.lt, "less than"),
     ]
     if not np.all(np.isfinite(value)):
         raise ValueError(f"{where} must be finite, got {_describe(x)}.")
     for bound, holds, words in wanted:
-        if bound is not None and not np.all(holds):
+        if bound is not None and not np.all(holds(value, bound)):
             raise ValueError(f"{where} must be {words} {bound:g}, got {_describe(x)}.")
     if isinstance(x, (int, np.integer)):
         return float(x) if abs(int(x)) > INT32_MAX else int(x)
@@ -237,8 +296,10 @@ def _describe(x: Any) -> str:
 def _is_default(field: Any, value: Any) -> bool:
     if field.default is dataclasses.MISSING:
         return False
-    return value is None if field.default is None else (
-        isinstance(value, (int, float, str)) and value == field.default
+    return (
+        value is None
+        if field.default is None
+        else (isinstance(value, (int, float, str)) and value == field.default)
     )
 
 
@@ -276,7 +337,3 @@ def _hashable(x: Any) -> Any:
         value = np.asarray(fetch(x))
         return value.item() if value.ndim == 0 else tuple(value.ravel().tolist())
     return id(x)
-
-
-def is_nan(x: Any) -> bool:
-    return isinstance(x, float) and math.isnan(x)

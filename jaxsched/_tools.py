@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import checked_number, fetch, is_known, strong
-from jaxsched.schedules._base import AbstractSchedule, Sequence
+from jaxsched.schedules._base import AbstractSchedule, Sequence, _own_rank
 from jaxsched.schedules._piecewise import PiecewiseConstant, _Knots
+from jaxsched.schedules._wrappers import Clip, Quantize, Reverse, Shift, Stretch, Window
 
 
 def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def stack(schedules: Any) -> AbstractSchedule:
             f"stack(schedules=...) must have one structure, got {len(trees)}: {schedules[0]!r} and "
             "others. Sample schedules of different kinds into js.Table."
         )
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *map(_strong_float, schedules))
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *map(strong, schedules))
 
 
 def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
@@ -92,7 +92,7 @@ def boundaries(schedule: AbstractSchedule) -> tuple[float, ...]:
     >>> js.boundaries(js.wsd(1.0, 100, warmup=10, decay=20))
     (10, 80)
     """
-    return tuple(end for _, _, end in _phases(schedule)[:-1])
+    return tuple(phase.start for phase in _phases(schedule)[1:])
 
 
 class Phase(NamedTuple):
@@ -128,7 +128,7 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     (0.5, ['Linear'])
     """
     steps = checked_number("coverage(steps=...)", steps, at_least=0)
-    phases = [Phase(*phase) for phase in _phases(schedule)]
+    phases = _phases(schedule)
     duration = schedule.duration
     fraction = None
     if duration is not None:
@@ -138,52 +138,69 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     return Coverage(fraction, unreached, cut)
 
 
-def _phases(schedule: AbstractSchedule) -> list[tuple[str, float, float | None]]:
-    name = type(schedule).__name__
+def _phases(schedule: AbstractSchedule) -> list[Phase]:
+    name, duration = type(schedule).__name__, _known(schedule.duration)
     if isinstance(schedule, Sequence):
-        found: list[tuple[str, float, float | None]] = []
+        found: list[Phase] = []
         begin: float = 0
-        for part in schedule.parts:
-            for inner, start, end in _phases(part):
-                found.append((inner, begin + start, None if end is None else begin + end))
-            begin += _known(part.duration) or 0
+        for index, part in enumerate(schedule.parts):
+            length = _known(part.duration)
+            inner = _phases(part)
+            if index + 1 < len(schedule.parts):
+                inner = _moved(inner, 0, length)
+            found += [Phase(n, begin + a, None if b is None else begin + b) for n, a, b in inner]
+            begin += length or 0
         return found
     if isinstance(schedule, PiecewiseConstant | _Knots):
         points = schedule.boundaries if isinstance(schedule, PiecewiseConstant) else schedule.steps
         edges = [0, *(p for p in np.asarray(fetch(points)).tolist() if p > 0)]
         ends = [*edges[1:], None if isinstance(schedule, PiecewiseConstant) else edges[-1]]
-        return [(name, a, b) for a, b in zip(edges, ends, strict=True) if a != b]
-    children = [
-        value
-        for field in dataclasses.fields(schedule)  # type: ignore[arg-type]
-        for value in _as_tuple(getattr(schedule, field.name))
-        if isinstance(value, AbstractSchedule)
-    ]
-    composed = [c for c in children if len(_phases(c)) > 1]
-    if composed and hasattr(schedule, "parts"):
-        return max(map(_phases, composed), key=len)
-    return [(name, 0, _known(schedule.duration))]
+        return [Phase(name, a, b) for a, b in zip(edges, ends, strict=True) if a != b]
+    if isinstance(schedule, Clip | Quantize):
+        return _phases(schedule.schedule)
+    if isinstance(schedule, Shift):
+        return _moved(_phases(schedule.schedule), _number(schedule.steps), None)
+    if isinstance(schedule, Window):
+        return _moved(_phases(schedule.schedule), -_number(schedule.start), duration)
+    if isinstance(schedule, Stretch):
+        factor = _number(schedule.factor)
+        inner = _phases(schedule.schedule)
+        return [Phase(n, a * factor, None if b is None else b * factor) for n, a, b in inner]
+    if isinstance(schedule, Reverse) and duration is not None:
+        inner = _moved(_phases(schedule.schedule), 0, duration)
+        return [Phase(n, duration - (b or duration), duration - a) for n, a, b in reversed(inner)]
+    parts = getattr(schedule, "parts", ())
+    composed = [phases for phases in map(_phases, parts) if len(phases) > 1]
+    return max(composed, key=len) if composed else [Phase(name, 0, duration)]
 
 
-def _as_tuple(x: Any) -> tuple[Any, ...]:
-    return x if isinstance(x, tuple) else (x,)
+def _moved(phases: list[Phase], by: float, stop: float | None) -> list[Phase]:
+    """Phases ``by`` steps later and cut to [0, stop]; the first one reaches back to 0."""
+    moved: list[Phase] = []
+    for name, start, end in phases:
+        start = max(start + by, 0) if moved else 0
+        end = end if end is None else end + by
+        if stop is not None:
+            end = stop if end is None else min(end, stop)
+        if end is None or end > start:
+            moved.append(Phase(name, start, end))
+    return moved or phases[:1]
 
 
 def _known(x: Any) -> float | None:
     if x is None:
         return None
+    return _number(x)
+
+
+def _number(x: Any) -> float:
     if not is_known(x):
         raise TypeError(f"the phases of a schedule need known lengths, got {x!r}.")
-    return np.asarray(fetch(x)).item()
-
-
-def _strong_float(schedule: AbstractSchedule) -> AbstractSchedule:
-    return strong(schedule)
+    number: float = np.asarray(fetch(x)).item()
+    return number
 
 
 def _extra_axes(schedule: AbstractSchedule) -> list[Any]:
-    from jaxsched.schedules._base import _own_rank
-
     return [
         leaf
         for path, leaf in jax.tree_util.tree_flatten_with_path(schedule)[0]

@@ -34,11 +34,11 @@ class Units(Record):
     """
 
     batch: int = number(at_least=1)
-    accumulation: int = number(1, at_least=1)
-    samples: int | None = number(None, at_least=1, optional=True)
-    tokens_per_sample: int | None = number(None, at_least=1, optional=True)
-    steps: int | None = number(None, at_least=1, optional=True)
-    drop_last: bool = static(True)
+    accumulation: int = number(default=1, at_least=1)
+    samples: int | None = number(default=None, at_least=1, optional=True)
+    tokens_per_sample: int | None = number(default=None, at_least=1, optional=True)
+    steps: int | None = number(default=None, at_least=1, optional=True)
+    drop_last: bool = static(default=True)
 
     def epochs(self, count: float) -> int:
         """Steps in ``count`` passes over the training set.

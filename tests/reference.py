@@ -19,6 +19,10 @@ def exact(x):
     return mp.mpf(int(x)) if isinstance(x, (int, np.integer)) else mp.mpf(float(x))
 
 
+def optional(x):
+    return mp.mpf(1) if x is None else exact(x)
+
+
 def reference(schedule, step):
     return value(schedule, max(mp.mpf(step), mp.mpf(0)))
 
@@ -31,7 +35,7 @@ def length(schedule):
     if isinstance(schedule, js.Repeat):
         if schedule.cycles is None:
             return None
-        g, d = exact(schedule.growth), length(schedule.schedule)
+        g, d = optional(schedule.growth), length(schedule.schedule)
         return mp.fsum(d * g**i for i in range(int(schedule.cycles)))
     if isinstance(schedule, js.Stretch):
         return length(schedule.schedule) * exact(schedule.factor)
@@ -76,7 +80,7 @@ def _(s, p):
 
 @of(js.Cosine, weight)
 def _(s, p):
-    return ((1 + mp.cos(mp.pi * p)) / 2) ** exact(s.exponent) if p < 1 else mp.mpf(0)
+    return ((1 + mp.cos(mp.pi * p)) / 2) ** optional(s.exponent) if p < 1 else mp.mpf(0)
 
 
 @of(js.Polynomial, weight)
@@ -205,7 +209,7 @@ def _(s, t):
 
 @of(js.Repeat, value)
 def _(s, t):
-    g, d, f = exact(s.growth), length(s.schedule), exact(s.decay)
+    g, d, f = optional(s.growth), length(s.schedule), optional(s.decay)
     cycle, begin, span = 0, mp.mpf(0), d
     if g == 1:
         cycle = int(mp.floor(t / d))

@@ -27,6 +27,7 @@ def test_a_broken_schedule_is_found():
     import dataclasses
 
     from jaxsched import AbstractSchedule
+    from jaxsched import _number as num
     from jaxsched._struct import number, struct
 
     @struct
@@ -40,7 +41,7 @@ def test_a_broken_schedule_is_found():
             return self.steps
 
         def _value(self, t):
-            return t * (-1.0) + 1.0
+            return num.positive(t) * (-1.0) + 1.0
 
     assert dataclasses.is_dataclass(Rebound)
     with pytest.raises(AssertionError, match=r"law 'total' .* end does not hold"):

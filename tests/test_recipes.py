@@ -17,9 +17,9 @@ ARGUMENTS = [(name, argument) for name, (_, given) in RECIPES.items() for argume
 BASE = [case for case in ARGUMENTS if not case[0].startswith("wsd-")]
 
 
-def run(name, steps, **changed):
+def run(name, at, changed):
     recipe, given = RECIPES[name]
-    return recipe(**{**given, **changed})(steps)
+    return recipe(**{**given, **changed})(at)
 
 
 @pytest.mark.parametrize(("name", "argument"), BASE)
@@ -40,8 +40,8 @@ def test_every_argument_may_be_traced(name, argument):
         nonlocal traces
         traces += 1
         real = settings.astype(jnp.float32)
-        each = jax.vmap(lambda x: run(name, steps, **{argument: x}))(settings)
-        loss = lambda x: jnp.mean(run(name, steps, **{argument: x}))  # noqa: E731
+        each = jax.vmap(lambda x: run(name, steps, {argument: x}))(settings)
+        loss = lambda x: jnp.mean(run(name, steps, {argument: x}))
         return each, jax.vmap(jax.grad(loss))(real)
 
     rows, grads = program(settings)
@@ -49,7 +49,7 @@ def test_every_argument_may_be_traced(name, argument):
     assert traces == 1
     assert np.all(np.isfinite(rows)) and np.all(np.isfinite(grads))
     for row, setting in zip(np.asarray(rows), settings, strict=True):
-        plain = np.asarray(run(name, steps, **{argument: setting.item()}))
+        plain = np.asarray(run(name, steps, {argument: setting.item()}))
         # A traced factor is turned into a rate in float32; everything else stays within 2 ulp.
         np.testing.assert_allclose(row, plain, rtol=2e-6, atol=1e-12)
         if argument != "factor":
@@ -102,9 +102,11 @@ def test_cooldowns_are_continuous_and_map():
     base = js.inverse_sqrt(0.1, 100)
     starts, lengths = jnp.asarray([200, 400, 777]), jnp.asarray([50, 100, 333])
     branch = jax.jit(
-        jax.vmap(lambda start, length: js.cooldown_from(base, start, length)(
-            start + jnp.asarray([-1, 0, length])
-        ))
+        jax.vmap(
+            lambda start, length: js.cooldown_from(base, start, length)(
+                start + jnp.asarray([-1, 0, length])
+            )
+        )
     )
     values = np.asarray(branch(starts, lengths))
     assert ulp_distance(values[:, 1], np.asarray(base(starts))).max() <= 1

@@ -157,7 +157,8 @@ class _Rebuild:
                 bound.arguments[name] = like_python_number(value)
             else:
                 bound.arguments[keywords] = {
-                    **bound.arguments[keywords], name: like_python_number(value)
+                    **bound.arguments[keywords],
+                    name: like_python_number(value),
                 }
         return self.factory(*bound.args, **bound.kwargs)
 

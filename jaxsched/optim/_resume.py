@@ -10,9 +10,7 @@ import numpy as np
 from jaxsched.optim._state import InjectState, Site, find_sites, map_sites
 
 
-def resume(
-    saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | None = None
-) -> Any:
+def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | None = None) -> Any:
     """The saved optimizer state, to continue by its own schedules or by those of ``fresh``.
 
     Counts, moments and everything else always come from ``saved``: a new schedule goes on at the

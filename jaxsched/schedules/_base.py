@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._number import Number
+from jaxsched._number import Number, Value
 from jaxsched._struct import INT32_MAX, Record, fetch, is_known, number, struct
 
 
@@ -34,8 +35,8 @@ class AbstractSchedule(Record, abc.ABC):
         """Length in steps (optimizer updates), after which the value holds; None: open-ended."""
 
     @abc.abstractmethod
-    def _value(self, t: Number) -> Number:
-        """The value at ``t >= 0``, in the kind of number that ``t`` is."""
+    def _value(self, t: Number) -> Value:
+        """The value at any ``t``, also before 0 and after the end, where it holds."""
 
     def __call__(self, step: Any) -> jax.Array:
         """The value for the update number ``step`` (from 0).
@@ -52,21 +53,24 @@ class AbstractSchedule(Record, abc.ABC):
             TypeError: if ``step`` is no number.
             ValueError: if the schedule is a stacked population; map over it with ``jax.vmap``.
         """
+        if type(step) is int and _is_plain(self):  # the same as below, for a call in a hurry
+            with np.errstate(all="ignore"):
+                return jnp.asarray(np.float32(self._value(np.float64(step))))
         leaves = jax.tree.leaves(self)
         if any(map(np.ndim, leaves)):
             self._require_single()
-        double_precision = _has_float64(leaves)
+        dtype = np.float64 if _has_float64(leaves) else np.float32
         if is_known(step) and all(map(is_known, leaves)):
             values = self._on_host(_host_step(step))
-            return jnp.asarray(values.astype(np.float64 if double_precision else np.float32))
-        t = _traced_step(step, double_precision)
-        value = self._value(num.maximum(t, num.like(t, 0.0)))
-        return value if double_precision else num.to_float32(value)
+            return jnp.asarray(values.astype(dtype))
+        t = _traced_step(step, dtype)
+        value = jnp.asarray(num.single(self._value(t))).astype(dtype)
+        return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
     def _on_host(self, step: Any) -> Any:
         """The values in float64, for a known schedule and known steps."""
         with np.errstate(all="ignore"):
-            value = self._value(np.maximum(np.asarray(step, np.float64), 0.0))
+            value = self._value(np.asarray(step, np.float64)[()])
         return np.broadcast_to(np.asarray(value, np.float64), np.shape(step))
 
     def _require_single(self) -> None:
@@ -129,15 +133,14 @@ class Constant(AbstractSchedule):
     """
 
     value: Any = number()
-    steps: Any = number(None, at_least=0, optional=True)
+    steps: Any = number(default=None, at_least=0, optional=True)
 
     @property
     def duration(self) -> Any:
         return self.steps
 
-    def _value(self, t: Number) -> Number:
-        value = num.like(t, self.value)
-        return num.where(t >= 0.0, value, value)  # in the shape of t
+    def _value(self, t: Number) -> Value:
+        return num.real(t, self.value)
 
 
 @struct
@@ -177,20 +180,15 @@ class Sequence(AbstractSchedule):
         durations = [part.duration for part in self.parts]
         return None if durations[-1] is None else functools.reduce(add_steps, durations)
 
-    def _value(self, t: Number) -> Number:
-        value: Number = None
-        start = num.like(t, 0.0)
-        for part in self.parts:
-            # A part that is not selected is evaluated inside its own range all the same, so that
-            # nothing overflows there and no NaN reaches a gradient.
-            local = num.maximum(t - start, num.like(t, 0.0))
-            duration = part.duration
-            if duration is not None:
-                duration = num.like(t, duration)
-                local = num.minimum(local, duration)
-            here = part._value(local)
-            value = here if value is None else num.where(t >= start, here, value)
-            start = None if duration is None else start + duration
+    def _value(self, t: Number) -> Value:
+        # A part that is not selected is evaluated all the same, before its start or after its end,
+        # where it holds its value: nothing overflows there and no NaN reaches a gradient.
+        value = self.parts[0]._value(t)
+        start: Number = 0.0
+        for before, part in itertools.pairwise(self.parts):
+            start = start + num.like(t, before.duration)
+            local = t - start
+            value = num.where(local >= 0.0, part._value(local), value)
         return value
 
 
@@ -204,16 +202,16 @@ class _Combination(AbstractSchedule):
 
     @property
     def duration(self) -> Any:
-        durations = [
-            part.duration for part in self.parts if not _is_endless_constant(part)
-        ] or [None]
+        durations = [part.duration for part in self.parts if not _is_endless_constant(part)] or [
+            None
+        ]
         return None if None in durations else functools.reduce(longer, durations)
 
     @staticmethod
     @abc.abstractmethod
-    def _combine(x: Number, y: Number) -> Number: ...
+    def _combine(x: Value, y: Value) -> Value: ...
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
         return functools.reduce(self._combine, [part._value(t) for part in self.parts])
 
 
@@ -229,7 +227,7 @@ class Product(_Combination):
     parts: tuple[AbstractSchedule, ...]
 
     @staticmethod
-    def _combine(x: Number, y: Number) -> Number:
+    def _combine(x: Value, y: Value) -> Value:
         return x * y
 
 
@@ -245,7 +243,7 @@ class Sum(_Combination):
     parts: tuple[AbstractSchedule, ...]
 
     @staticmethod
-    def _combine(x: Number, y: Number) -> Number:
+    def _combine(x: Value, y: Value) -> Value:
         return x + y
 
 
@@ -256,7 +254,7 @@ class Minimum(_Combination):
     parts: tuple[AbstractSchedule, ...]
 
     @staticmethod
-    def _combine(x: Number, y: Number) -> Number:
+    def _combine(x: Value, y: Value) -> Value:
         return num.minimum(x, y)
 
 
@@ -267,7 +265,7 @@ class Maximum(_Combination):
     parts: tuple[AbstractSchedule, ...]
 
     @staticmethod
-    def _combine(x: Number, y: Number) -> Number:
+    def _combine(x: Value, y: Value) -> Value:
         return num.maximum(x, y)
 
 
@@ -295,11 +293,21 @@ def maximum(*schedules: Any) -> AbstractSchedule:
 
 
 def _aligned(x: Any, y: Any) -> tuple[Any, Any]:
-    """Two lengths in one dtype: an integer meets a float as a float (strict promotion)."""
-    if isinstance(x, (int, float)) or isinstance(y, (int, float)) or x.dtype == y.dtype:
+    """Two lengths in one dtype: an integer meets a float as a float32 (strict promotion)."""
+    if _is_whole(x) == _is_whole(y):
         return x, y
-    dtype = jnp.promote_types(x.dtype, y.dtype)
-    return jnp.asarray(x).astype(dtype), jnp.asarray(y).astype(dtype)
+    return (as_real(x), y) if _is_whole(x) else (x, as_real(y))
+
+
+def _is_whole(x: Any) -> bool:
+    return isinstance(x, int) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer))
+
+
+def as_real(x: Any) -> Any:
+    """A number as a float; integer arrays as float32."""
+    if isinstance(x, (int, float)):
+        return float(x)
+    return jnp.asarray(x).astype(jnp.float32) if _is_whole(x) else x
 
 
 def add_steps(x: Any, y: Any) -> Any:
@@ -351,6 +359,18 @@ def _is_endless_constant(part: AbstractSchedule) -> bool:
     return isinstance(part, Constant) and part.steps is None
 
 
+def _is_plain(schedule: AbstractSchedule) -> bool:
+    """Whether every number is a Python number, decided quickly."""
+    for value in schedule.__dict__.values():
+        kind = type(value)
+        if kind is float or kind is int or value is None:
+            continue
+        parts = value if kind is tuple else (value,)
+        if not all(isinstance(part, AbstractSchedule) and _is_plain(part) for part in parts):
+            return False
+    return True
+
+
 def _has_float64(leaves: list[Any]) -> bool:
     return bool(jax.config.jax_enable_x64) and any(  # type: ignore[attr-defined]
         isinstance(x, (np.ndarray, jax.Array)) and x.dtype == np.float64 for x in leaves
@@ -358,7 +378,7 @@ def _has_float64(leaves: list[Any]) -> bool:
 
 
 def _own_rank(schedule: AbstractSchedule, path: Any) -> int:
-    """0 for a field that is a number, 1 for one that is an array, wherever it stands in the tree."""
+    """0 for a field that is a number, 1 for one that is an array, anywhere in the tree."""
     node: Any = schedule
     rank = 0
     for key in path:
@@ -382,25 +402,21 @@ def _host_step(step: Any) -> Any:
     return step
 
 
-def _traced_step(step: Any, double_precision: bool) -> Number:
+def _traced_step(step: Any, dtype: Any) -> Number:
     if isinstance(step, (bool, np.bool_)) or not (
         isinstance(step, (int, float)) or hasattr(step, "dtype")
     ):
         raise _step_error(step)
-    if isinstance(step, int) or isinstance(step, np.ndarray | np.generic):
+    if isinstance(step, int | np.ndarray | np.generic):
         # On the host an integer may be of any size; in the program it is at most int32.
         step = np.clip(step, -(2**31), 2**31 - 1)
         step = step.astype(np.int32 if np.issubdtype(step.dtype, np.integer) else np.float32)
     step = jnp.asarray(step)
-    if not (
-        jnp.issubdtype(step.dtype, jnp.integer) or jnp.issubdtype(step.dtype, jnp.floating)
-    ):
+    if not (jnp.issubdtype(step.dtype, jnp.integer) or jnp.issubdtype(step.dtype, jnp.floating)):
         raise _step_error(step)
     if step.dtype in (jnp.uint32, jnp.uint64, jnp.int64):
         step = jnp.minimum(step, np.asarray(INT32_MAX, step.dtype)).astype(jnp.int32)
-    if double_precision:
-        return step.astype(jnp.float64)
-    return num.as_double(step)
+    return step.astype(dtype) if dtype is np.float64 else num.as_double(step)
 
 
 def _step_error(step: Any) -> TypeError:

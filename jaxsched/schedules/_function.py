@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._number import Number
+from jaxsched._number import Number, Value
 from jaxsched._struct import checked_number, static, struct
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -35,14 +35,15 @@ class Function(AbstractSchedule):
     def duration(self) -> Any:
         return self.steps
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
+        t = num.positive(t)
         if self.steps is not None:
             t = num.minimum(t, num.like(t, self.steps))
         step = jnp.asarray(num.to_int32(t))
-        call = lambda s: jnp.asarray(self.fn(s, **self.parameters))  # noqa: E731
+        call = lambda s: jnp.asarray(self.fn(s, **self.parameters))
         values = jax.vmap(call)(step.reshape(-1)).reshape(step.shape)
         if isinstance(t, (num.Double, jax.Array)):
-            return num.like(t, values)
+            return num.real(t, values)
         return np.asarray(jax.device_get(values), np.float64)
 
     def __repr__(self) -> str:

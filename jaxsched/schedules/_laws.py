@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._number import Number
+from jaxsched._number import Number, Value
 from jaxsched._struct import number, struct
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -39,8 +39,9 @@ class Exponential(_Law):
     start: Any = number()
     rate: Any = number()
 
-    def _value(self, t: Number) -> Number:
-        return num.like(t, self.start) * num.exp(num.like(t, self.rate) * t)
+    def _value(self, t: Number) -> Value:
+        exponent = num.positive(t) * num.like(t, self.rate)
+        return num.real(t, self.start) * num.single(num.exp(exponent))
 
 
 @struct
@@ -61,9 +62,9 @@ class InverseSqrt(_Law):
     start: Any = number()
     timescale: Any = number(above=0)
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
         scale = num.like(t, self.timescale)
-        return num.like(t, self.start) / num.sqrt((t + scale) / scale)
+        return num.real(t, self.start) * num.sqrt(num.ratio(scale, num.positive(t) + scale))
 
 
 @struct
@@ -84,9 +85,9 @@ class InverseTime(_Law):
     start: Any = number()
     timescale: Any = number(above=0)
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
         scale = num.like(t, self.timescale)
-        return num.like(t, self.start) * scale / (t + scale)
+        return num.real(t, self.start) * num.ratio(scale, num.positive(t) + scale)
 
 
 @struct
@@ -109,10 +110,10 @@ class PowerLaw(_Law):
     exponent: Any = number()
     timescale: Any = number(above=0)
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
         scale = num.like(t, self.timescale)
-        growth = num.log((t + scale) / scale)
-        return num.like(t, self.start) * num.exp(num.like(t, self.exponent) * growth)
+        growth = num.log((num.positive(t) + scale) / scale)
+        return num.real(t, self.start) * num.single(num.exp(growth * num.like(t, self.exponent)))
 
 
 @struct
@@ -135,10 +136,10 @@ class Silver(_Law):
 
     scale: Any = number()
 
-    def _value(self, t: Number) -> Number:
-        step = num.to_int32(t)
-        index = step + (step < np.int32(2**31 - 1))  # the step after the last is the last
-        return num.like(t, self.scale) * num.take(_SILVER, num.trailing_zeros(index), t)
+    def _value(self, t: Number) -> Value:
+        # The step after the last is the last.
+        index = num.minimum(num.to_int32(num.positive(t)), np.int32(2**31 - 2)) + 1
+        return num.real(t, self.scale) * num.real(t, num.pick(_SILVER, num.trailing_zeros(index)))
 
 
 _SILVER = 1 + (1 + np.sqrt(2)) ** (np.arange(31.0) - 1)

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._number import Number
+from jaxsched._number import Number, Value
 from jaxsched._struct import is_known, numbers, struct
 from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._shapes import Progress, cosine_weights, progress
 
 
 class _Points(AbstractSchedule):
@@ -54,8 +55,8 @@ class PiecewiseConstant(_Points):
     def duration(self) -> Any:
         return _last(self.boundaries)
 
-    def _value(self, t: Number) -> Number:
-        return num.take(self.values, _count_reached(self.boundaries, t), t)
+    def _value(self, t: Number) -> Value:
+        return num.real(t, num.pick(self.values, _count_reached(self.boundaries, t)))
 
 
 @struct
@@ -81,10 +82,10 @@ class Table(_Points):
     def duration(self) -> int:
         return int(self.values.shape[-1])
 
-    def _value(self, t: Number) -> Number:
-        xp = jnp if isinstance(t, (num.Double, jax.Array)) else np
-        index = xp.minimum(num.to_int32(t), np.int32(self.values.shape[-1] - 1))
-        return num.take(self.values, index, t)
+    def _value(self, t: Number) -> Value:
+        index = num.to_int32(num.positive(t))
+        last = np.int32(self.values.shape[-1] - 1)
+        return num.real(t, num.pick(self.values, num.minimum(index, last)))
 
 
 class _Knots(_Points):
@@ -99,23 +100,18 @@ class _Knots(_Points):
     def duration(self) -> Any:
         return _last(self.steps)
 
-    def _segment(self, t: Number) -> tuple[Any, Number, Number, Number]:
-        """Index of the knot at or before ``t``, fractions done and left to the next, and length."""
-        count = self.steps.shape[-1]
-        xp = jnp if isinstance(t, (num.Double, jax.Array)) else np
-        index = _count_reached(self.steps, t) - 1
-        index = xp.clip(index, 0, max(count - 2, 0)).astype(np.int32)
-        begin = num.take(self.steps, index, t)
-        end = num.take(self.steps, xp.minimum(index + 1, np.int32(count - 1)), t)
-        length = num.where(end > begin, end - begin, num.like(t, 1.0))
-        zero = num.like(t, 0.0)
-        done = num.clip(t - begin, zero, length)
-        return index, done / length, (length - done) / length, length
+    def _segment(self, t: Number) -> tuple[Any, Any, Progress]:
+        """Indices of the knots around ``t``, and the progress between them."""
+        last = self.steps.shape[-1] - 1
+        reached = _count_reached(self.steps, t)
+        index = num.maximum(num.minimum(reached, np.int32(max(last, 1))) - 1, np.int32(0))
+        following = num.minimum(index + 1, np.int32(last))
+        begin = num.like(t, num.pick(self.steps, index))
+        end = num.like(t, num.pick(self.steps, following))
+        return index, following, progress(t - begin, end - begin)
 
-    def _ends(self, index: Any, t: Number) -> tuple[Number, Number]:
-        xp = jnp if isinstance(t, (num.Double, jax.Array)) else np
-        following = xp.minimum(index + 1, np.int32(self.values.shape[-1] - 1))
-        return num.take(self.values, index, t), num.take(self.values, following, t)
+    def _at(self, knot: Any, t: Number) -> Value:
+        return num.real(t, num.pick(self.values, knot))
 
 
 @struct
@@ -134,10 +130,9 @@ class PiecewiseLinear(_Knots):
     steps: Any = numbers(increasing=True, at_least=0)
     values: Any = numbers()
 
-    def _value(self, t: Number) -> Number:
-        index, done, left, _ = self._segment(t)
-        here, there = self._ends(index, t)
-        return here * left + there * done
+    def _value(self, t: Number) -> Value:
+        i, j, at = self._segment(t)
+        return self._at(i, t) * at.left + self._at(j, t) * at.done
 
 
 @struct
@@ -156,13 +151,10 @@ class PiecewiseCosine(_Knots):
     steps: Any = numbers(increasing=True, at_least=0)
     values: Any = numbers()
 
-    def _value(self, t: Number) -> Number:
-        index, done, left, _ = self._segment(t)
-        early = done <= left
-        small = num.sin_squared(num.where(early, done, left))
-        large = 1.0 - small
-        here, there = self._ends(index, t)
-        return here * num.where(early, large, small) + there * num.where(early, small, large)
+    def _value(self, t: Number) -> Value:
+        i, j, at = self._segment(t)
+        w_here, w_there = cosine_weights(at)
+        return self._at(i, t) * w_here + self._at(j, t) * w_there
 
 
 @struct
@@ -193,17 +185,18 @@ class MonotoneCubic(_Knots):
                 f"MonotoneCubic(steps=...) must hold at least 2 knots, got {self.steps.shape[-1]}."
             )
 
-    def _value(self, t: Number) -> Number:
-        index, done, left, length = self._segment(t)
-        here, there = self._ends(index, t)
+    def _value(self, t: Number) -> Value:
+        i, j, at = self._segment(t)
         traced = isinstance(t, (num.Double, jax.Array))
         slopes = _slopes(self.steps, self.values, jnp if traced else np)
-        slope = num.take(slopes, index, t) * length
-        next_slope = num.take(slopes, index + 1, t) * length
+        pick = lambda xs, knot: num.like(t, num.pick(xs, knot))
+        done, left = at.exact()
+        slope, next_slope = pick(slopes, i) * at.length, pick(slopes, j) * at.length
         # Hermite's basis in what is done and what is left, each term kept whole.
-        rise = done * done * (1.0 + 2.0 * left)
-        fall = left * left * (1.0 + 2.0 * done)
-        return here * fall + there * rise + done * left * (slope * left - next_slope * done)
+        rise = done * done * (left * 2.0 + 1.0)
+        fall = left * left * (done * 2.0 + 1.0)
+        bend = done * left * (left * slope - done * next_slope)
+        return num.single(fall * pick(self.values, i) + rise * pick(self.values, j) + bend)
 
 
 def _slopes(steps: Any, values: Any, xp: Any) -> Any:
@@ -218,11 +211,13 @@ def _slopes(steps: Any, values: Any, xp: Any) -> Any:
     one = xp.ones_like(d[1:])
     mean = (w1 + w2) / (w1 / xp.where(same, d[:-1], one) + w2 / xp.where(same, d[1:], one))
     inner = xp.where(same, mean, xp.zeros_like(mean))
-    return xp.concatenate([
-        _end_slope(h[0], h[1], d[0], d[1], xp)[None],
-        inner,
-        _end_slope(h[-1], h[-2], d[-1], d[-2], xp)[None],
-    ])
+    return xp.concatenate(
+        [
+            _end_slope(h[0], h[1], d[0], d[1], xp)[None],
+            inner,
+            _end_slope(h[-1], h[-2], d[-1], d[-2], xp)[None],
+        ]
+    )
 
 
 def _end_slope(h0: Any, h1: Any, d0: Any, d1: Any, xp: Any) -> Any:

@@ -9,19 +9,21 @@ largest value. To sweep a setting, map the recipe:
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import checked_number, fetch, is_known
+from jaxsched._struct import breaks, checked_array, checked_number, fetch, is_known
 from jaxsched.schedules import _laws as laws
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import (
     AbstractSchedule,
     Constant,
-    add_steps,
+    as_real,
     minimum,
     subtract_steps,
 )
@@ -58,7 +60,9 @@ def constant(peak: Any, steps: Any = None) -> AbstractSchedule:
 
 
 def step_decay(peak: Any, factor: Any, every: Any) -> AbstractSchedule:
-    r"""Multiplied by ``factor`` every so many steps: :math:`\text{peak}\cdot f^{\lfloor t/e\rfloor}`.
+    r"""Multiplied by ``factor`` every so many steps.
+
+    .. math:: s(t) = \text{peak}\cdot f^{\lfloor t/e\rfloor}
 
     He et al., "Deep Residual Learning" (arXiv:1512.03385).
 
@@ -89,20 +93,18 @@ def multi_step(peak: Any, factor: Any, milestones: Any) -> AbstractSchedule:
     [1.0, 0.5, 0.25]
     """
     many = len(milestones)
-    known = all(map(is_known, (peak, *np.ravel(factor))) if np.ndim(factor) else ()) or (
-        is_known(peak) and is_known(factor)
-    )
-    if known:
+    if isinstance(factor, (list, tuple)):
+        factor = checked_array("multi_step(factor=...)", factor, False, None)
+    if is_known(peak) and is_known(factor):
         peak = checked_number("multi_step(peak=...)", peak)
         for one in np.ravel(fetch(factor)):
             checked_number("multi_step(factor=...)", float(one), above=0)
-        factors = np.broadcast_to(np.asarray(fetch(factor), np.float64), (many,))
-        values: Any = np.asarray(fetch(peak), np.float64) * np.cumprod(np.append(1.0, factors))
-        values = values.astype(np.float32)
-    else:
-        factors = jnp.broadcast_to(jnp.asarray(factor, jnp.float32), (many,))
-        one = jnp.ones((1,), jnp.float32)
-        values = jnp.asarray(peak, jnp.float32) * jnp.cumprod(jnp.concatenate([one, factors]))
+        exact = np.broadcast_to(np.asarray(fetch(factor), np.float64), (many,))
+        scales = np.asarray(fetch(peak), np.float64) * np.cumprod(np.append(1.0, exact))
+        return PiecewiseConstant(milestones, scales.astype(np.float32))
+    factors = jnp.broadcast_to(jnp.asarray(factor, jnp.float32), (many,))
+    one = jnp.ones((1,), jnp.float32)
+    values = jnp.asarray(peak, jnp.float32) * jnp.cumprod(jnp.concatenate([one, factors]))
     return PiecewiseConstant(milestones, values)
 
 
@@ -225,7 +227,7 @@ def warmup_exponential(peak: Any, warmup: Any, factor: Any, every: Any = 1) -> A
 
 
 def warm_restarts(
-    peak: Any, steps: Any, growth: Any = 1.0, decay: Any = 1.0, end: Any = 0.0, cycles: Any = None
+    peak: Any, steps: Any, growth: Any = None, decay: Any = None, end: Any = 0.0, cycles: Any = None
 ) -> AbstractSchedule:
     """Cosine decays that start again (SGDR).
 
@@ -234,8 +236,8 @@ def warm_restarts(
     Args:
         peak: value at step 0.
         steps: length of the first cycle in optimizer updates.
-        growth: length of each cycle over the one before, 1 or at least 1.005.
-        decay: each peak over the one before; ``end`` stays.
+        growth: length of each cycle over the one before, 1 (default) or at least 1.005.
+        decay: each peak over the one before, 1 by default; ``end`` stays.
         end: value that each cycle falls to.
         cycles: how many; ``None`` (default) for ever.
 
@@ -247,7 +249,7 @@ def warm_restarts(
     falling = Repeat(shapes.Cosine(peak, 0.0, steps), growth, decay, cycles)
     if isinstance(end, (int, float)) and end == 0:
         return falling
-    return falling + Repeat(shapes.Cosine(0.0, end, steps), growth, 1.0, cycles)
+    return falling + Repeat(shapes.Cosine(0.0, end, steps), growth, None, cycles)
 
 
 def one_cycle(
@@ -278,7 +280,9 @@ def one_cycle(
     >>> round(float(lr(0)), 6), float(lr(30)), round(float(lr(100)), 9)
     (0.04, 1.0, 4e-06)
     """
-    warmup = checked_number("one_cycle(warmup=...)", warmup, above=0, below=0.5 if three_phase else 1)
+    warmup = checked_number(
+        "one_cycle(warmup=...)", warmup, above=0, below=0.5 if three_phase else 1
+    )
     div = checked_number("one_cycle(div=...)", div, above=0)
     final_div = checked_number("one_cycle(final_div=...)", final_div, above=0)
     up = share(warmup, steps)
@@ -307,7 +311,7 @@ def one_cycle_momentum(
 
 
 def triangular(
-    low: Any, peak: Any, up: Any, down: Any = None, decay: Any = 1.0
+    low: Any, peak: Any, up: Any, down: Any = None, decay: Any = None
 ) -> AbstractSchedule:
     """Straight up and down between two values, again and again (cyclical learning rates).
 
@@ -318,18 +322,16 @@ def triangular(
         peak: value after ``up`` updates.
         up: length of the rise.
         down: length of the fall; as long as the rise by default.
-        decay: height of each cycle over ``low``, over that of the one before.
+        decay: height of each cycle over ``low``, over that of the one before; 1 by default.
 
     >>> import jaxsched as js
     >>> [float(js.triangular(0.0, 1.0, 10)(t)) for t in (5, 10, 15, 30)]
     [0.5, 1.0, 0.5, 1.0]
     """
-    return low + Repeat(_triangle(low, peak, up, down), 1.0, decay)
+    return low + Repeat(_triangle(low, peak, up, down), None, decay)
 
 
-def triangular_exp(
-    low: Any, peak: Any, up: Any, factor: Any, down: Any = None
-) -> AbstractSchedule:
+def triangular_exp(low: Any, peak: Any, up: Any, factor: Any, down: Any = None) -> AbstractSchedule:
     r"""``triangular`` whose height shrinks by ``factor`` at every *update* (*exp_range*).
 
     Smith, "Cyclical Learning Rates" (arXiv:1506.01186).
@@ -397,7 +399,7 @@ def wsd(
     if steps is None:
         return rise >> Constant(peak)
     stable = subtract_steps(subtract_steps(steps, warmup), decay)
-    if isinstance(stable, (int, float)) and stable < 0:
+    if breaks(lambda stable: stable < 0, stable):
         raise ValueError(
             f"wsd(warmup=..., decay=...) must fit into steps={steps}, got {warmup} + {decay}."
         )
@@ -437,9 +439,7 @@ def cooldown_from(
     [0.5, 0.25, 0.0]
     """
     start = checked_number("cooldown_from(start=...)", start, at_least=0)
-    top = schedule(start)
-    if is_known(top):
-        top = np.float32(fetch(top)) if np.asarray(fetch(top)).dtype == np.float32 else top
+    top = _plain(schedule(start))
     return Window(schedule, 0, start) >> _shape("cooldown_from", shape)(top, end, length)
 
 
@@ -470,7 +470,7 @@ def wsd_s(
     [0.5, 0.5, 1.0, 0.5]
     """
     stable = subtract_steps(steps, decay)
-    if isinstance(stable, (int, float)) and stable < 0:
+    if breaks(lambda stable: stable < 0, stable):
         raise ValueError(f"wsd_s(decay=...) must be at most steps={steps}, got {decay}.")
     cycle = Constant(peak, stable) >> _shape("wsd_s", shape)(peak, end, decay)
     return shapes.Linear(0.0, peak, warmup) >> Repeat(cycle, cycles=cycles)
@@ -612,7 +612,7 @@ def power_scheduler(
     >>> import jaxsched as js
     >>> lr = js.power_scheduler(0.02, 128, 128 * 4096)
     >>> round(float(lr(100_000)), 8)
-    0.00200732
+    0.00200902
     """
     a = checked_number("power_scheduler(a=...)", a, above=0)
     tokens_per_step = checked_number(
@@ -622,8 +622,7 @@ def power_scheduler(
     law = minimum(peak, laws.PowerLaw(first, b, 1.0))
     if isinstance(warmup, (int, float)) and warmup == 0:
         return law
-    top = law(warmup)
-    top = np.float32(fetch(top)) if is_known(top) else top
+    top = _plain(law(warmup))
     return shapes.Linear(0.0, top, warmup) >> Shift(law, _multiply(warmup, -1))
 
 
@@ -663,9 +662,8 @@ def share(fraction: Any, steps: Any) -> Any:
 def _warmed(name: str, peak: Any, steps: Any, warmup: Any, rest: Callable[[Any], Any]) -> Any:
     warmup = checked_number(f"{name}(warmup=...)", warmup, at_least=0)
     steps = checked_number(f"{name}(steps=...)", steps, at_least=0)
-    if is_known(warmup) and is_known(steps):
-        if np.any(np.asarray(fetch(warmup)) > np.asarray(fetch(steps))):
-            raise ValueError(f"{name}(warmup=...) must be at most steps={steps}, got {warmup}.")
+    if breaks(operator.gt, warmup, steps):
+        raise ValueError(f"{name}(warmup=...) must be at most steps={steps}, got {warmup}.")
     if isinstance(warmup, (int, float)) and warmup == 0:
         return rest(steps)
     return shapes.Linear(0.0, peak, warmup) >> rest(subtract_steps(steps, warmup))
@@ -693,36 +691,28 @@ def _exponential(name: str, peak: Any, factor: Any, every: Any) -> AbstractSched
 
 
 def _triangle(low: Any, peak: Any, up: Any, down: Any) -> AbstractSchedule:
-    height = _add(peak, _multiply(low, -1.0))
+    height = subtract_steps(peak, low)
     fall = up if down is None else down
     return shapes.Linear(0.0, height, up) >> shapes.Linear(height, 0.0, fall)
 
 
-def _floats(x: Any, y: Any) -> tuple[Any, Any]:
-    if isinstance(x, (int, float)) and isinstance(y, (int, float)):
-        return x, y
-    as_float = lambda v: (  # noqa: E731
-        v if isinstance(v, (int, float)) or jnp.issubdtype(v.dtype, jnp.floating)
-        else jnp.asarray(v, jnp.float32)
-    )
-    return as_float(x), as_float(y)
-
-
-def _add(x: Any, y: Any) -> Any:
-    x, y = _floats(x, y)
-    return add_steps(x, y)
+def _plain(value: jax.Array) -> Any:
+    """A known float32 scalar as a NumPy one, which prints and compares as a number does."""
+    plain = is_known(value) and value.ndim == 0 and value.dtype == jnp.float32
+    return np.float32(fetch(value)) if plain else value
 
 
 def _multiply(x: Any, y: Any) -> Any:
-    x, y = _floats(x, y)
-    return x * y
+    return _floating(x) * _floating(y)
 
 
 def _divide(x: Any, y: Any) -> Any:
-    x, y = _floats(x, y)
-    return x / y
+    return _floating(x) / _floating(y)
 
 
 def _power(x: Any, y: Any) -> Any:
-    x, y = _floats(x, y)
-    return x**y
+    return _floating(x) ** _floating(y)
+
+
+def _floating(x: Any) -> Any:
+    return x if isinstance(x, (int, float)) else as_real(x)

@@ -4,17 +4,17 @@ Each one is a *weight* that falls from 1 to 0 over ``steps`` updates:
 
     value = start * weight + end * (1 - weight)
 
-and computes both weights in the form that keeps every digit: from the steps that are *left* near
-the end, from those *done* near the start (1 - weight would cancel there).
+and computes both weights in the form that keeps every digit: from the steps that *remain* near the
+end, from those that have *passed* near the start (1 - weight would cancel there).
 """
 
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxsched import _number as num
-from jaxsched._number import Number
+from jaxsched._number import Number, Value
 from jaxsched._struct import number, struct
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -31,26 +31,52 @@ class AbstractShape(AbstractSchedule):
         return self.steps
 
     @abc.abstractmethod
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        """Weights of ``start`` and ``end`` at the fractions ``done`` and ``left = 1 - done``."""
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        """Weights of ``start`` and ``end``; they add up to 1."""
 
-    def _value(self, t: Number) -> Number:
-        done, left = fractions(t, self.steps)
-        w_start, w_end = self._weights(done, left)
-        return w_start * num.like(t, self.start) + w_end * num.like(t, self.end)
+    def _value(self, t: Number) -> Value:
+        w_start, w_end = self._weights(progress(t, self.steps))
+        return w_start * num.real(t, self.start) + w_end * num.real(t, self.end)
 
 
-def fractions(t: Number, steps: Any) -> tuple[Number, Number]:
-    """The shares of ``steps`` that are done and left at ``t``, each to its last digit.
+class Progress(NamedTuple):
+    """How far a piece has come: ``passed + rest == length``, in steps, exactly."""
 
-    A piece of length 0 is over at once.
-    """
-    steps = num.like(t, steps)
-    zero, one = num.like(t, 0.0), num.like(t, 1.0)
-    empty = steps <= 0.0
-    length = num.where(empty, one, steps)
-    passed = num.where(empty, one, num.clip(t, zero, length))
-    return passed / length, (length - passed) / length
+    passed: Number
+    rest: Number
+    length: Number
+
+    @property
+    def done(self) -> Value:
+        """The fraction that has passed, rounded."""
+        return num.ratio(self.passed, self.length)
+
+    @property
+    def left(self) -> Value:
+        """The fraction that remains, rounded."""
+        return num.ratio(self.rest, self.length)
+
+    def exact(self) -> tuple[Number, Number]:
+        """Both fractions as numbers."""
+        return self.passed / self.length, self.rest / self.length
+
+    def nearer(self) -> tuple[Any, Number]:
+        """Whether the start is the nearer end, and the exact fraction to it, at most 1/2."""
+        early = num.single(self.passed) <= num.single(self.rest)
+        return early, num.where(early, self.passed, self.rest) / self.length
+
+
+def progress(t: Number, steps: Any) -> Progress:
+    """The progress at ``t`` of a piece of ``steps``; a piece of length 0 is over at once."""
+    length = num.like(t, steps)
+    empty = length <= 0.0
+    length = num.where(empty, 1.0, length)
+    rest = length - t
+    zero, whole = num.full(t, 0.0), num.full(t, 1.0) * length
+    before, over = t <= 0.0, rest <= 0.0
+    passed = num.where(over, whole, num.where(before, zero, t))
+    rest = num.where(over, zero, num.where(before, whole, rest))
+    return Progress(num.where(empty, whole, passed), num.where(empty, zero, rest), length)
 
 
 @struct
@@ -73,8 +99,8 @@ class Linear(AbstractShape):
     end: Any = number()
     steps: Any = number(at_least=0)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        return left, done
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        return at.left, at.done
 
 
 @struct
@@ -91,7 +117,7 @@ class Cosine(AbstractShape):
         start: value at step 0.
         end: value from step ``steps`` on.
         steps: length in optimizer updates, at least 0.
-        exponent: positive; above 1 the decay comes earlier.
+        exponent: positive; above 1 the decay comes earlier. ``None`` (default) is 1.
 
     >>> import jaxsched as js
     >>> float(js.Cosine(1.0, 0.0, 100)(50))
@@ -101,33 +127,36 @@ class Cosine(AbstractShape):
     start: Any = number()
     end: Any = number()
     steps: Any = number(at_least=0)
-    exponent: Any = number(1.0, above=0)
+    exponent: Any = number(default=None, above=0, optional=True)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        # One evaluation on the shorter side, where the squared sine is at most 1/2.
-        early = done <= left
-        small = num.sin_squared(num.where(early, done, left))
-        large = 1.0 - small
-        w_start, w_end = num.where(early, large, small), num.where(early, small, large)
-        if isinstance(self.exponent, (int, float)) and self.exponent == 1:
-            return w_start, w_end
-        return raised(w_start, w_end, self.exponent)
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        if self.exponent is None:
+            return cosine_weights(at)
+        w_start, w_end = raised(*cosine_weights(at, num.exact_sin_squared), self.exponent)
+        return num.single(w_start), num.single(w_end)
+
+
+def cosine_weights(at: Progress, square: Any = num.sin_squared) -> tuple[Any, Any]:
+    # One evaluation on the nearer side, where the squared sine is at most 1/2.
+    early, near = at.nearer()
+    small = square(near)
+    large = 1.0 - small
+    return num.where(early, large, small), num.where(early, small, large)
 
 
 def raised(w_start: Number, w_end: Number, exponent: Any) -> tuple[Number, Number]:
     """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``."""
     exponent = num.like(w_start, exponent)
-    zero, one = num.like(w_start, 0.0), num.like(w_start, 1.0)
-    some = w_start > zero
+    some = w_start > 0.0
     # The logarithm from whichever weight is the smaller, and with it the more exact.
     early = w_end < 0.25
     log = num.where(
         early,
-        num.log1p(-num.where(early, w_end, zero)),
-        num.log(num.where(early | ~some, one, w_start)),
+        num.log1p(-num.where(early, w_end, 0.0)),
+        num.log(num.where(some & ~early, w_start, 1.0)),
     )
-    power = num.where(some, num.exp(exponent * log), zero)
-    return power, num.where(some, -num.expm1(exponent * log), one)
+    power = num.where(some, num.exp(exponent * log), 0.0)
+    return power, num.where(some, -num.expm1(exponent * log), 1.0)
 
 
 @struct
@@ -150,10 +179,12 @@ class Polynomial(AbstractShape):
     start: Any = number()
     end: Any = number()
     steps: Any = number(at_least=0)
-    power: Any = number(2.0, above=0)
+    power: Any = number(default=2.0, above=0)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        return raised(left, done, self.power)
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        done, left = at.exact()
+        w_start, w_end = raised(left, done, self.power)
+        return num.single(w_start), num.single(w_end)
 
 
 @struct
@@ -180,14 +211,12 @@ class Geometric(AbstractSchedule):
     def duration(self) -> Any:
         return self.steps
 
-    def _value(self, t: Number) -> Number:
-        done, left = fractions(t, self.steps)
-        start, end = num.like(t, self.start), num.like(t, self.end)
+    def _value(self, t: Number) -> Value:
         # From the nearer end, so that both ends are met exactly.
-        ratio = num.log(end / start)
-        early = done <= left
-        power = num.where(early, done * ratio, -(left * ratio))
-        return num.where(early, start, end) * num.exp(power)
+        early, near = progress(t, self.steps).nearer()
+        rate = num.log(num.like(t, self.end) / num.like(t, self.start))
+        growth = num.single(num.exp(near * num.where(early, rate, -rate)))
+        return num.where(early, num.real(t, self.start), num.real(t, self.end)) * growth
 
 
 @struct
@@ -214,13 +243,13 @@ class Sqrt(AbstractShape):
     end: Any = number()
     steps: Any = number(at_least=0)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        root = num.sqrt(done)
-        return left / (1.0 + root), root
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        root = num.sqrt(at.done)
+        return at.left / (1.0 + root), root
 
 
 @struct
-class Tanh(AbstractSchedule):
+class Tanh(AbstractShape):
     r"""Hyperbolic-tangent decay: stays high, falls, stays low.
 
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,
@@ -244,23 +273,17 @@ class Tanh(AbstractSchedule):
     start: Any = number()
     end: Any = number()
     steps: Any = number(at_least=0)
-    lower: Any = number(-7.0)
-    upper: Any = number(3.0)
+    lower: Any = number(default=-7.0)
+    upper: Any = number(default=3.0)
 
-    @property
-    def duration(self) -> Any:
-        return self.steps
-
-    def _value(self, t: Number) -> Number:
-        done, left = fractions(t, self.steps)
-        u = num.like(t, self.lower) * left + num.like(t, self.upper) * done
-        start, end = num.like(t, self.start), num.like(t, self.end)
-        one, zero = num.like(t, 1.0), num.like(t, 0.0)
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        done, left = at.exact()
+        u = left * num.like(left, self.lower) + done * num.like(done, self.upper)
         # (1 - tanh u)/2 = 1/(1 + e^2u), with the exponential on the side where it is small.
-        tail = num.exp(-2.0 * num.maximum(u, -u))
-        small, large = tail / (one + tail), one / (one + tail)
-        falling = u > zero
-        return num.where(falling, small, large) * start + num.where(falling, large, small) * end
+        falling = u > 0.0
+        tail = num.single(num.exp(num.where(falling, u, -u) * -2.0))
+        small, large = tail / (1.0 + tail), 1.0 / (1.0 + tail)
+        return num.where(falling, small, large), num.where(falling, large, small)
 
 
 @struct
@@ -287,12 +310,12 @@ class Rex(AbstractShape):
     start: Any = number()
     end: Any = number()
     steps: Any = number(at_least=0)
-    beta: Any = number(0.5, above=0)
+    beta: Any = number(default=0.5, above=0)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        beta = num.like(done, self.beta)
-        whole = beta * done + left  # beta + (1 - beta) * left, without the difference
-        return left / whole, beta * done / whole
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        passed = at.passed * num.like(at.passed, self.beta)
+        whole = passed + at.rest  # beta + (1 - beta) * left, without the difference
+        return num.ratio(at.rest, whole), num.ratio(passed, whole)
 
 
 @struct
@@ -315,8 +338,8 @@ class HalfCosine(AbstractShape):
     end: Any = number()
     steps: Any = number(at_least=0)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        return 2.0 * num.sin_squared(left * 0.5), num.sin(done)
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        return 2.0 * num.sin_squared(at.rest / at.length * 0.5), num.sin(at.done)
 
 
 @struct
@@ -339,8 +362,8 @@ class QuarterCosine(AbstractShape):
     end: Any = number()
     steps: Any = number(at_least=0)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        return num.sin(left), 2.0 * num.sin_squared(done * 0.5)
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        return num.sin(at.left), 2.0 * num.sin_squared(at.passed / at.length * 0.5)
 
 
 @struct
@@ -366,10 +389,9 @@ class MirrorCosine(AbstractShape):
     end: Any = number()
     steps: Any = number(at_least=0)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        early = done <= left
-        near = num.where(early, done, left)
-        small = 2.0 * near - num.sin_squared(near)
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        early, near = at.nearer()
+        small = 2.0 * num.single(near) - num.sin_squared(near)
         large = 1.0 - small
         return num.where(early, large, small), num.where(early, small, large)
 
@@ -394,10 +416,11 @@ class Harmonic(AbstractShape):
     end: Any = number(above=0)
     steps: Any = number(at_least=0)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
-        start, end = num.like(done, self.start), num.like(done, self.end)
-        whole = left * end + done * start
-        return left * end / whole, done * start / whole
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        before = at.rest * num.like(at.rest, self.end)
+        after = at.passed * num.like(at.passed, self.start)
+        whole = before + after
+        return num.ratio(before, whole), num.ratio(after, whole)
 
 
 @struct
@@ -420,14 +443,15 @@ class ShiftedExponential(AbstractShape):
     start: Any = number()
     end: Any = number()
     steps: Any = number(at_least=0)
-    ratio: Any = number(0.1, above=0, below=1)
+    ratio: Any = number(default=0.1, above=0, below=1)
 
-    def _weights(self, done: Number, left: Number) -> tuple[Number, Number]:
+    def _weights(self, at: Progress) -> tuple[Value, Value]:
+        done, left = at.exact()
         rate = num.log(num.like(done, self.ratio))
-        whole = -num.expm1(rate)
+        whole = num.expm1(rate)
         # r^p - r = r^p (1 - r^(1-p)) and 1 - r^p: no difference of nearly equal numbers.
-        w_start = num.exp(rate * done) * -num.expm1(rate * left) / whole
-        return w_start, -num.expm1(rate * done) / whole
+        w_start = num.exp(done * rate) * num.expm1(left * rate) / whole
+        return num.single(w_start), num.ratio(num.expm1(done * rate), whole)
 
 
 @struct
@@ -461,7 +485,8 @@ class Warp(AbstractSchedule):
     def duration(self) -> Any:
         return self.shape.steps
 
-    def _value(self, t: Number) -> Number:
-        done, left = raised(*fractions(t, self.shape.steps), self.power)
-        w_start, w_end = self.shape._weights(done, left)
-        return w_start * num.like(t, self.shape.start) + w_end * num.like(t, self.shape.end)
+    def _value(self, t: Number) -> Value:
+        shape = self.shape
+        passed, rest = raised(*progress(t, shape.steps).exact(), self.power)
+        w_start, w_end = shape._weights(Progress(passed, rest, num.full(t, 1.0)))
+        return w_start * num.real(t, shape.start) + w_end * num.real(t, shape.end)

@@ -1,15 +1,15 @@
-"""Schedules around a schedule: the same values at other times, or other values at the same times."""
+"""Schedules around a schedule: the same values at other times, or others at the same times."""
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._number import Number
-from jaxsched._struct import fetch, is_known, number, struct
+from jaxsched._number import Number, Value
+from jaxsched._struct import breaks, number, struct
 from jaxsched.schedules._base import AbstractSchedule, add_steps, subtract_steps
 
 _CYCLE_BITS = 12  # at most 4095 growing cycles: growth 1.005 passes 2^31 steps in 3300
@@ -51,8 +51,9 @@ class Repeat(_Wrapper):
 
     Args:
         schedule: one cycle; it must have a duration d > 0.
-        growth: g, length of each cycle over the one before: 1, or at least 1.005.
-        decay: factor on the values of each cycle, at least 0.
+        growth: g, length of each cycle over the one before: 1, or at least 1.005. ``None``
+            (default) is 1.
+        decay: factor on the values of each cycle, at least 0. ``None`` (default) is 1.
         cycles: how many, at least 1; ``None`` (default) for ever. The end of the last one holds.
 
     >>> import jaxsched as js
@@ -62,71 +63,64 @@ class Repeat(_Wrapper):
     """
 
     schedule: AbstractSchedule
-    growth: Any = number(1.0, at_least=1)
-    decay: Any = number(1.0, at_least=0)
-    cycles: Any = number(None, at_least=1, optional=True)
+    growth: Any = number(default=None, at_least=1, optional=True)
+    decay: Any = number(default=None, at_least=0, optional=True)
+    cycles: Any = number(default=None, at_least=1, optional=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_duration()
         length = self.schedule.duration
-        if is_known(length) and not np.all(np.asarray(fetch(length)) > 0):
+        if breaks(lambda length: length <= 0, length):
             raise ValueError(
                 f"Repeat(schedule=...) must have a duration greater than 0, got {self.schedule!r}."
             )
-        if is_known(self.growth):
-            growth = np.asarray(fetch(self.growth))
-            if np.any((growth > 1) & (growth < _LEAST_GROWTH)):
-                raise ValueError(
-                    f"Repeat(growth=...) must be 1 or at least {_LEAST_GROWTH}, got {self.growth!r}."
-                )
+        if breaks(lambda growth: (growth > 1) & (growth < _LEAST_GROWTH), self.growth):
+            raise ValueError(
+                f"Repeat(growth=...) must be 1 or at least {_LEAST_GROWTH}, got {self.growth!r}."
+            )
 
     @property
     def duration(self) -> Any:
         if self.cycles is None:
             return None
         length = self.schedule.duration
-        if _is_one(self.growth):
+        if self.growth is None:
             return length * self.cycles
         if all(isinstance(x, (int, float)) for x in (length, self.growth, self.cycles)):
+            if self.growth == 1:
+                return length * self.cycles
             total = length * (self.growth**self.cycles - 1) / (self.growth - 1)
             return int(total) if float(total).is_integer() else total
-        length, growth, cycles = (jnp.asarray(x, jnp.float32) for x in (
-            length, self.growth, self.cycles
-        ))
+        length, growth, cycles = (
+            jnp.asarray(x, jnp.float32) for x in (length, self.growth, self.cycles)
+        )
         safe = jnp.where(growth > 1, growth, 2.0)
         return length * jnp.where(growth > 1, (safe**cycles - 1) / (safe - 1), cycles)
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
+        t = num.positive(t)
         length = num.like(t, self.schedule.duration)
-        length = num.where(length > 0.0, length, num.like(t, 1.0))
+        length = num.where(length > 0.0, length, 1.0)
         last = None if self.cycles is None else num.like(t, self.cycles) - 1.0
-        if _is_one(self.growth):
-            cycle, local = _equal_cycles(t, length, last)
-        else:
+        cycle, local = _equal_cycles(t, length, last)
+        if self.growth is not None:
             growth = num.like(t, self.growth)
             grows = growth > 1.0
-            cycle, local = num_where_pair(
-                grows,
-                _growing_cycles(t, length, num.where(grows, growth, num.like(t, 2.0)), last),
-                _equal_cycles(t, length, last),
-            )
-        value = self.schedule._value(num.clip(local, num.like(t, 0.0), length))
-        if _is_one(self.decay):
+            growing = _growing_cycles(t, length, num.where(grows, growth, 2.0), last)
+            cycle, local = _where_pair(grows, growing, (cycle, local))
+        value = self.schedule._value(local)
+        if self.decay is None:
             return value
-        first = cycle <= 0.0
-        factor = num.power(num.like(t, self.decay), num.where(first, num.like(t, 1.0), cycle))
-        return num.where(first, value, value * factor)
+        later = cycle > 0.0
+        factor = num.power(num.like(t, self.decay), num.where(later, cycle, 1.0))
+        return num.where(later, value * num.single(factor), value)
 
 
-def num_where_pair(
+def _where_pair(
     condition: Any, x: tuple[Number, Number], y: tuple[Number, Number]
 ) -> tuple[Number, Number]:
     return num.where(condition, x[0], y[0]), num.where(condition, x[1], y[1])
-
-
-def _is_one(x: Any) -> bool:
-    return isinstance(x, (int, float)) and x == 1
 
 
 def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Number, Number]:
@@ -141,20 +135,19 @@ def _growing_cycles(
     t: Number, length: Number, growth: Number, last: Number | None
 ) -> tuple[Number, Number]:
     """The same where each cycle is ``growth`` times as long as the one before."""
-    zero, one = num.like(t, 0.0), num.like(t, 1.0)
-    guess = num.floor(num.log(one + t * (growth - one) / length) / num.log(growth))
-    guess = num.clip(guess - one, zero, num.like(t, float(2**_CYCLE_BITS - 3)))
+    guess = num.floor(num.log(t * (growth - 1.0) / length + 1.0) / num.log(growth))
+    guess = num.minimum(num.positive(guess - 1.0), num.full(t, float(2**_CYCLE_BITS - 3)))
     # The guess may be one off either way; the sums below decide, and they are exact.
     cycle, ratio = guess, num.whole_power(growth, guess, _CYCLE_BITS)
     for _ in range(2):
         longer = ratio * growth
-        later = t >= length * (longer - one) / (growth - one)
-        cycle, ratio = num_where_pair(later, (cycle + one, longer), (cycle, ratio))
+        later = t >= (longer - 1.0) * length / (growth - 1.0)
+        cycle, ratio = _where_pair(later, (cycle + 1.0, longer), (cycle, ratio))
     if last is not None:
         over = cycle > last
         cycle = num.minimum(cycle, last)
         ratio = num.where(over, num.whole_power(growth, cycle, _CYCLE_BITS), ratio)
-    return cycle, (t - length * (ratio - one) / (growth - one)) / ratio
+    return cycle, (t - (ratio - 1.0) * length / (growth - 1.0)) / ratio
 
 
 @struct
@@ -183,7 +176,7 @@ class Stretch(_Wrapper):
             return int(length) if float(length).is_integer() else length
         return jnp.asarray(inner, jnp.float32) * jnp.asarray(self.factor, jnp.float32)
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
         return self.schedule._value(t / num.like(t, self.factor))
 
 
@@ -203,9 +196,6 @@ class Shift(_Wrapper):
     schedule: AbstractSchedule
     steps: Any = number()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
     @property
     def duration(self) -> Any:
         inner = self.schedule.duration
@@ -214,8 +204,8 @@ class Shift(_Wrapper):
         total = add_steps(inner, self.steps)
         return max(total, 0) if isinstance(total, (int, float)) else jnp.maximum(total, 0)
 
-    def _value(self, t: Number) -> Number:
-        return self.schedule._value(num.maximum(t - num.like(t, self.steps), num.like(t, 0.0)))
+    def _value(self, t: Number) -> Value:
+        return self.schedule._value(t - num.like(t, self.steps))
 
 
 @struct
@@ -239,21 +229,18 @@ class Window(_Wrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if is_known(self.start) and is_known(self.stop):
-            start, stop = np.asarray(fetch(self.start)), np.asarray(fetch(self.stop))
-            if np.any(stop < start):
-                raise ValueError(
-                    f"Window(stop=...) must be at least start={self.start!r}, got {self.stop!r}."
-                )
+        if breaks(operator.gt, self.start, self.stop):
+            raise ValueError(
+                f"Window(stop=...) must be at least start={self.start!r}, got {self.stop!r}."
+            )
 
     @property
     def duration(self) -> Any:
         return subtract_steps(self.stop, self.start)
 
-    def _value(self, t: Number) -> Number:
-        return self.schedule._value(
-            num.minimum(t + num.like(t, self.start), num.like(t, self.stop))
-        )
+    def _value(self, t: Number) -> Value:
+        start, stop = num.like(t, self.start), num.like(t, self.stop)
+        return self.schedule._value(num.minimum(num.positive(t) + start, stop))
 
 
 @struct
@@ -271,26 +258,24 @@ class Clip(_Wrapper):
     """
 
     schedule: AbstractSchedule
-    low: Any = number(None, optional=True)
-    high: Any = number(None, optional=True)
+    low: Any = number(default=None, optional=True)
+    high: Any = number(default=None, optional=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.low is None and self.high is None:
             raise ValueError("Clip(low=..., high=...) must be given at least one bound, got none.")
-        if self.low is not None and self.high is not None:
-            if is_known(self.low) and is_known(self.high):
-                if np.any(np.asarray(fetch(self.high)) < np.asarray(fetch(self.low))):
-                    raise ValueError(
-                        f"Clip(high=...) must be at least low={self.low!r}, got {self.high!r}."
-                    )
+        if breaks(operator.gt, self.low, self.high):
+            raise ValueError(
+                f"Clip(high=...) must be at least low={self.low!r}, got {self.high!r}."
+            )
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
         value = self.schedule._value(t)
         if self.high is not None:
-            value = num.minimum(value, num.like(t, self.high))
+            value = num.minimum(value, num.real(t, self.high))
         if self.low is not None:
-            value = num.maximum(value, num.like(t, self.low))
+            value = num.maximum(value, num.real(t, self.low))
         return value
 
 
@@ -323,10 +308,10 @@ class Quantize(_Wrapper):
         inner, every = jnp.asarray(inner, jnp.float32), jnp.asarray(self.every, jnp.float32)
         return jnp.ceil(inner / every) * every
 
-    def _value(self, t: Number) -> Number:
+    def _value(self, t: Number) -> Value:
         every = num.like(t, self.every)
-        every = num.where(every > 0.0, every, num.like(t, 1.0))
-        count, _ = num.divmod_exact(t, every)
+        every = num.where(every > 0.0, every, 1.0)
+        count, _ = num.divmod_exact(num.positive(t), every)
         return self.schedule._value(count * every)
 
 
@@ -348,6 +333,5 @@ class Reverse(_Wrapper):
         super().__post_init__()
         self._require_duration()
 
-    def _value(self, t: Number) -> Number:
-        length = num.like(t, self.schedule.duration)
-        return self.schedule._value(num.maximum(length - t, num.like(t, 0.0)))
+    def _value(self, t: Number) -> Value:
+        return self.schedule._value(num.like(t, self.schedule.duration) - t)

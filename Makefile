@@ -1,0 +1,38 @@
+# `make demo` and `make test` do all on a fresh machine: they need python3 (3.11 or newer) only.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test lint docs bench clean
+
+demo: $(VENV)/.demo
+	$(RUN)/python -m examples.letter_mlp
+	$(RUN)/python -m examples.digits_cnn
+
+test: lint
+	$(RUN)/python -m pytest -n auto
+
+lint: $(VENV)/.dev
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/mypy
+
+docs: $(VENV)/.dev
+	$(RUN)/python docs/figures.py
+
+bench: $(VENV)/.dev
+	$(RUN)/python -m benchmarks.first
+
+clean:
+	rm -rf $(VENV) out build dist
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(RUN)/python -m pip install --quiet --editable ".[examples]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(RUN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
