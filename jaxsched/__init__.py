@@ -70,6 +70,8 @@ from jaxsched.schedules._recipes import warmup_constant as warmup_constant
 from jaxsched.schedules._recipes import warmup_cosine as warmup_cosine
 from jaxsched.schedules._recipes import warmup_exponential as warmup_exponential
 from jaxsched.schedules._recipes import warmup_linear as warmup_linear
+from jaxsched.schedules._recipes import warmup_polynomial as warmup_polynomial
+from jaxsched.schedules._recipes import with_warmup as with_warmup
 from jaxsched.schedules._recipes import wsd as wsd
 from jaxsched.schedules._recipes import wsd_s as wsd_s
 from jaxsched.schedules._shapes import AbstractShape as AbstractShape

@@ -72,9 +72,14 @@ RECIPES = {
         dict(first=0.1),
     ),
     "exponential_decay": (js.exponential_decay, dict(peak=0.1, factor=0.5, every=300)),
-    "polynomial_decay": (
-        js.polynomial_decay,
-        dict(peak=0.1, steps=1000, power=2.0, end=0.01, warmup=100),
+    "polynomial_decay": (js.polynomial_decay, dict(peak=0.1, steps=1000, power=2.0, end=0.01)),
+    "warmup_polynomial": (
+        js.warmup_polynomial,
+        dict(peak=0.1, steps=1000, warmup=100, power=1.5, end=0.01),
+    ),
+    "with_warmup": (
+        lambda peak, warmup: js.with_warmup(js.step_decay(peak, 0.5, 300), warmup),
+        dict(peak=0.1, warmup=100),
     ),
     "linear_decay": (js.linear_decay, dict(peak=0.1, steps=1000, end=0.0)),
     "cosine_decay": (js.cosine_decay, dict(peak=0.1, steps=1000, end=0.0)),

@@ -133,18 +133,14 @@ def exponential_decay(peak: Any, factor: Any, every: Any = 1) -> AbstractSchedul
     return _exponential("exponential_decay", peak, factor, every)
 
 
-def polynomial_decay(
-    peak: Any, steps: Any, power: Any = 2.0, end: Any = 0.0, warmup: Any = 0
-) -> AbstractSchedule:
-    """A power of what is left, after an optional linear warmup from 0.
+def polynomial_decay(peak: Any, steps: Any, power: Any = 2.0, end: Any = 0.0) -> AbstractSchedule:
+    """A power of what is left: from ``peak`` at step 0 to ``end`` at ``steps``.
 
     >>> import jaxsched as js
     >>> float(js.polynomial_decay(1.0, 100)(50))
     0.25
     """
-    return _warmed(
-        "polynomial_decay", peak, steps, warmup, lambda n: shapes.Polynomial(peak, end, n, power)
-    )
+    return shapes.Polynomial(peak, end, steps, power)
 
 
 def linear_decay(peak: Any, steps: Any, end: Any = 0.0) -> AbstractSchedule:
@@ -212,6 +208,42 @@ def warmup_cosine(peak: Any, steps: Any, warmup: Any, end: Any = 0.0) -> Abstrac
     [0.5, 1.0, 0.5]
     """
     return _warmed("warmup_cosine", peak, steps, warmup, lambda n: shapes.Cosine(peak, end, n))
+
+
+def warmup_polynomial(
+    peak: Any, steps: Any, warmup: Any, power: Any = 2.0, end: Any = 0.0
+) -> AbstractSchedule:
+    """Linear from 0 to ``peak``, then a power of what is left, down to ``end``.
+
+    Args:
+        peak, steps, warmup, end: as in ``js.warmup_cosine``.
+        power: positive; 1 is ``js.warmup_linear``.
+
+    >>> import jaxsched as js
+    >>> [float(js.warmup_polynomial(1.0, 30, 10)(t)) for t in (5, 10, 20)]
+    [0.5, 1.0, 0.25]
+    """
+    return _warmed(
+        "warmup_polynomial", peak, steps, warmup, lambda n: shapes.Polynomial(peak, end, n, power)
+    )
+
+
+def with_warmup(schedule: AbstractSchedule, warmup: Any, start: Any = 0.0) -> AbstractSchedule:
+    """Linear from ``start`` to the first value of any schedule, then that schedule from its start.
+
+    Args:
+        schedule: such as ``js.step_decay(...)``, whose drops are then counted from the end of
+            the warmup.
+        warmup: its length in optimizer updates, at least 0; the whole becomes so much longer.
+        start: value of the first update.
+
+    >>> import jaxsched as js
+    >>> lr = js.with_warmup(js.step_decay(1.0, 0.5, every=100), warmup=10)
+    >>> [float(lr(t)) for t in (5, 10, 109, 110)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    warmup = checked_number("with_warmup(warmup=...)", warmup, at_least=0)
+    return shapes.Linear(start, _plain(schedule(0)), warmup) >> schedule
 
 
 def warmup_exponential(peak: Any, warmup: Any, factor: Any, every: Any = 1) -> AbstractSchedule:
@@ -620,8 +652,6 @@ def power_scheduler(
     )
     first = _multiply(_multiply(batch, a), _power(tokens_per_step, b))
     law = minimum(peak, laws.PowerLaw(first, b, 1.0))
-    if isinstance(warmup, (int, float)) and warmup == 0:
-        return law
     top = _plain(law(warmup))
     return shapes.Linear(0.0, top, warmup) >> Shift(law, _multiply(warmup, -1))
 
@@ -664,8 +694,6 @@ def _warmed(name: str, peak: Any, steps: Any, warmup: Any, rest: Callable[[Any],
     steps = checked_number(f"{name}(steps=...)", steps, at_least=0)
     if breaks(operator.gt, warmup, steps):
         raise ValueError(f"{name}(warmup=...) must be at most steps={steps}, got {warmup}.")
-    if isinstance(warmup, (int, float)) and warmup == 0:
-        return rest(steps)
     return shapes.Linear(0.0, peak, warmup) >> rest(subtract_steps(steps, warmup))
 
 

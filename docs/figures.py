@@ -1,0 +1,115 @@
+"""Makes every figure of the documentation: ``python docs/figures.py`` (about 5 s).
+
+Each one is drawn by ``js.plot``; the files are ``docs/figures/*.png``.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from PIL import Image
+
+import jaxsched as js
+
+FOLDER = Path(__file__).parent / "figures"
+LOOK = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "grid.alpha": 0.25,
+    "lines.linewidth": 1.6,
+}
+
+# Every recipe over a run of 1000 updates with the peak 1: name -> schedule.
+RECIPES = {
+    "constant": js.constant(1.0),
+    "linear_decay": js.linear_decay(1.0, 1000),
+    "cosine_decay": js.cosine_decay(1.0, 1000),
+    "polynomial_decay": js.polynomial_decay(1.0, 1000),
+    "exponential_decay": js.exponential_decay(1.0, 0.5, 200),
+    "step_decay": js.step_decay(1.0, 0.5, 300),
+    "multi_step": js.multi_step(1.0, 0.2, [500, 800]),
+    "piecewise_constant": js.piecewise_constant([200, 400, 800], [0.3, 1.0, 0.5, 0.1]),
+    "warmup_constant": js.warmup_constant(1.0, 100),
+    "warmup_linear": js.warmup_linear(1.0, 1000, 100),
+    "warmup_cosine": js.warmup_cosine(1.0, 1000, 100),
+    "warmup_exponential": js.warmup_exponential(1.0, 100, 0.5, 200),
+    "wsd (trapezoid)": js.wsd(1.0, 1000, 100, 200),
+    "wsd_s": js.wsd_s(1.0, 280, 100, 80),
+    "infinite": js.infinite(1.0, 100, 400, 0.4),
+    "cooldown_from": js.cooldown_from(js.inverse_sqrt(1.0, 100), 700, 200),
+    "inverse_sqrt": js.inverse_sqrt(1.0, 100),
+    "noam": js.noam(512, 100, factor=512**0.5 * 10),
+    "power_scheduler": js.power_scheduler(1.0, 60, 400, warmup=50),
+    "tri_stage": js.tri_stage(1.0, 100, 300, 400),
+    "flat_cosine": js.flat_cosine(1.0, 1000),
+    "slanted_triangular": js.slanted_triangular(1.0, 1000),
+    "one_cycle": js.one_cycle(1.0, 1000),
+    "one_cycle_momentum": js.one_cycle_momentum(1000),
+    "warm_restarts": js.warm_restarts(1.0, 150, growth=2.0),
+    "triangular": js.triangular(0.1, 1.0, 125, decay=0.5),
+    "triangular_exp": js.triangular_exp(0.1, 1.0, 125, factor=0.998),
+    "reverse": js.reverse(js.cosine_decay(1.0, 1000)),
+}
+
+
+def gallery() -> Figure:
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    panels: Any = figure.subplots(7, 4, sharex=True)
+    for ax, (name, schedule) in zip(panels.flat, RECIPES.items(), strict=True):
+        js.plot(schedule, ax=ax, steps=1000, labels=[name], color="#3b76af")
+        ax.set(xlabel="", ylabel="", xticks=[0, 500, 1000])
+        ax.set_ylim(*((0.8, 1.0) if "momentum" in name else (-0.05, 1.1)))
+        ax.set_title(name, fontsize=9, family="monospace")
+    figure.supxlabel("step (optimizer update)", fontsize=9)
+    return figure
+
+
+def wsd_shapes() -> Figure:
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    ax = figure.subplots()
+    # In the order of their curves, from the highest down.
+    names = ["sqrt", "square", "rex", "cosine", "linear", "1-sqrt", "exponential", "geometric"]
+    shapes = [js.wsd(1.0, 1000, 100, 600, shape, end=0.01) for shape in names]
+    js.plot(*shapes, ax=ax, labels=names)
+    ax.legend(title="shape", frameon=False, loc=(0.15, 0.03), fontsize=8)
+    ax.set_title("js.wsd(1.0, 1000, 100, 600, shape=..., end=0.01)", fontsize=9)
+    return figure
+
+
+def family() -> Figure:
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    peaks = jnp.array([0.025, 0.05, 0.1, 0.2, 0.4])
+    recipe = functools.partial(js.warmup_cosine, steps=1000, warmup=100)
+    population = jax.vmap(recipe)(peak=peaks)
+    linear, log = figure.subplots(1, 2)
+    js.plot(population, ax=linear)
+    js.plot(population, ax=log, log=True)
+    linear.set_title("a swept peak: one population", fontsize=9)
+    log.set_title("log=True", fontsize=9)
+    log.get_legend().remove()
+    return figure
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    with mpl.rc_context(LOOK):
+        for make in (gallery, wsd_shapes, family):
+            path = FOLDER / f"{make.__name__}.png"
+            picture = io.BytesIO()
+            make().savefig(picture, dpi=90)
+            # 64 colors are enough, and halve the file.
+            Image.open(picture).convert("RGB").quantize(64).save(path, optimize=True)
+            print(f"{path.name}: {path.stat().st_size / 1024:.0f} KB")
+
+
+if __name__ == "__main__":
+    main()
