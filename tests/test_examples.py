@@ -1,0 +1,208 @@
+"""The examples run, their data are what they say, and their claim holds in a reduced run."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+import jaxsched as js
+from examples import cpu_conv, datasets, digits_cnn, letter_linen, letter_mlp, population, report
+
+NAMES = sorted(datasets.EXPECTED)
+
+# ------------------------------------------------------------------------------------------- data
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_have_the_promised_shapes_and_classes(name):
+    data = datasets.load(name)
+    _, shape, classes, sizes = datasets.EXPECTED[name]
+    assert tuple(len(part.y) for part in data[:3]) == sizes
+    for part in data[:3]:
+        assert part.x.shape == (len(part.y), *shape)
+        assert part.x.dtype == np.float32
+        assert part.y.dtype == np.int32
+        assert set(part.y) == set(range(classes))
+        assert np.isfinite(part.x).all()
+    assert data.classes == classes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_row_occurs_twice_so_the_parts_are_disjoint(name):
+    data = datasets.load(name)
+    rows = np.concatenate([part.x.reshape(len(part.x), -1) for part in data[:3]])
+    assert len(np.unique(rows, axis=0)) == len(rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs_are_standardised_with_the_training_part(name):
+    x = datasets.load(name).train.x
+    axis = 0 if name == "letter" else None
+    np.testing.assert_allclose(x.mean(axis), 0.0, atol=1e-4)
+    np.testing.assert_allclose(x.std(axis), 1.0, atol=1e-4)
+
+
+def test_the_test_digits_are_those_of_other_writers():
+    # The first image of scikit-learn's digits, a zero, is one of a test writer.
+    first = "0 0 5 13 9 1 0 0 0 0 13 15 10 15 5 0 0 3 15 2 0 11 8 0 0 4 12 0 0 8 8 0"
+    first += " 0 5 8 0 0 9 8 0 0 4 11 0 1 12 7 0 0 2 14 5 10 12 0 0 0 0 6 13 10 0 0 0"
+    image = np.array(first.split(), np.uint8).reshape(8, 8)
+    with np.load(datasets.FOLDER / "optdigits.npz") as file:
+        assert (file["x_test"] == image).all((1, 2)).sum() == 1
+        assert not (file["x"] == image).all((1, 2)).any()
+
+
+def test_the_split_is_the_same_every_time():
+    assert datasets.load("letter").test.y[:8].tolist() == [14, 9, 20, 17, 13, 21, 19, 9]
+
+
+def test_data_are_small():
+    sizes = [file.stat().st_size for file in datasets.FOLDER.glob("*.npz")]
+    assert len(sizes) == 4
+    assert max(sizes) < 400_000
+    assert sum(sizes) < 1_000_000
+
+
+def test_an_unknown_data_set_is_refused():
+    with pytest.raises(ValueError, match="must be one of"):
+        datasets.load("cifar")
+
+
+# ------------------------------------------------------------------------------------ convolution
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", "explicit"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("shape", "kernel"),
+    [((2, 11, 3), (3, 3, 4)), ((2, 12, 1), (4, 1, 2)), ((2, 9, 8, 3), (3, 2, 3, 5))],
+)
+def test_cpu_conv_agrees_with_lax(shape, kernel, stride, padding, dilation):
+    rank = len(shape) - 2
+    x, w = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate((shape, kernel)))
+    arguments = {
+        "window_strides": (stride,) * rank,
+        "padding": [(1, 2)] * rank if padding == "explicit" else padding,
+        "rhs_dilation": (dilation,) * rank,
+        "dimension_numbers": ("NHC", "HIO", "NHC") if rank == 1 else ("NHWC", "HWIO", "NHWC"),
+    }
+    ours = cpu_conv.conv_general_dilated(x, w, **arguments)
+    np.testing.assert_allclose(ours, lax.conv_general_dilated(x, w, **arguments), atol=2e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", "CIRCULAR"])
+def test_cpu_conv_in_a_flax_layer_gives_the_same_values_and_gradients(padding):
+    def run(conv):
+        layer = nnx.Conv(
+            3, 4, (3, 3), 2, padding=padding, conv_general_dilated=conv, rngs=nnx.Rngs(0)
+        )
+        x = jax.random.normal(jax.random.key(1), (2, 8, 7, 3))
+        graph, params = nnx.split(layer)
+        loss = lambda params, x: (nnx.merge(graph, params)(x) ** 2).sum()
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
+
+    ours, theirs = run(cpu_conv.conv_general_dilated), run(lax.conv_general_dilated)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+
+
+def test_cpu_conv_refuses_what_it_cannot_do():
+    x, w = jnp.zeros((1, 4, 5)), jnp.zeros((2, 3, 3))
+    with pytest.raises(NotImplementedError, match="channels-last"):
+        cpu_conv.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NCH", "OIH", "NCH"))
+    x, w = jnp.zeros((1, 5, 4)), jnp.zeros((3, 2, 2))
+    spec = ("NHC", "HIO", "NHC")
+    with pytest.raises(NotImplementedError, match="without groups"):
+        cpu_conv.conv_general_dilated(
+            x, w, (1,), "SAME", dimension_numbers=spec, feature_group_count=2
+        )
+
+
+# ------------------------------------------------------------------------------------- population
+
+
+def test_each_epoch_visits_a_row_at_most_once():
+    table = population.batches(rows=100, batch=32, steps=7, seed=3)
+    assert table.shape == (7, 32)
+    for epoch in (table[:3], table[3:6]):
+        assert len(np.unique(epoch)) == 96
+    assert (table != population.batches(100, 32, 7, seed=4)).any()
+
+
+def test_a_member_of_the_population_trains_as_it_would_alone():
+    data, steps = datasets.load("letter"), 40
+    several = [js.constant(0.05), js.cosine_decay(0.08, steps), js.linear_decay(0.02, steps)]
+    together = population.train_all(letter_mlp.MLP, data, several, 1, steps, width=2)
+    alone = population.train_all(letter_mlp.MLP, data, several[1:2], 1, steps)
+    np.testing.assert_allclose(together.loss[:, 1:2], alone.loss, rtol=1e-3)
+    assert together.test.shape == (1, 3)
+
+
+def test_decaying_beats_holding_and_the_tuned_constant():
+    # The short version of letter_mlp: larger batches, an eighth of the steps.
+    peak, steps = 0.32, 500
+    schedules = [js.constant(peak), js.constant(peak / 4), js.cosine_decay(peak, steps)]
+    runs = population.train_all(
+        letter_mlp.MLP, datasets.load("letter"), schedules, seeds=3, steps=steps, batch=128
+    )
+    held, tuned, cosine = runs.test.T
+    assert (cosine > held + 4.0).all()
+    assert (cosine > tuned + 1.0).all()
+    assert cosine.mean() > 92.0
+    assert (runs.average_test[:, 0] > held).all()  # averaging the weights helps, too
+
+
+@pytest.mark.parametrize("name", sorted(digits_cnn.SETTINGS))
+def test_the_cnn_fits_its_data(name):
+    data = datasets.load(name)
+    shape = data.train.x.shape[1:]
+    setting = digits_cnn.SETTINGS[name]
+    make = lambda: digits_cnn.CNN(shape, setting, data.classes, nnx.Rngs(0))(data.val.x[:3])
+    assert jax.eval_shape(make).shape == (3, data.classes)
+    assert setting.steps % population.POINTS == 0
+
+
+# --------------------------------------------------------------------------------------- programs
+
+
+@pytest.mark.parametrize(
+    ("example", "arguments"),
+    [
+        (letter_mlp, []),
+        (digits_cnn, []),
+        pytest.param(digits_cnn, ["--data", "optdigits"], marks=pytest.mark.slow),
+    ],
+)
+def test_example_runs(example, arguments, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "made" / "figure.png"
+    monkeypatch.setattr(sys, "argv", ["example", "--quick", "--out", str(out), *arguments])
+    example.main()
+    printed = capsys.readouterr().out
+    assert "cosine to 0" in printed
+    assert "averaged weights" in printed
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_linen_example_prints_the_applied_rates(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["example", "--quick"])
+    letter_linen.main()
+    printed = capsys.readouterr().out
+    decayed = js.cosine_decay(letter_linen.PEAK, 100)
+    for step in (25, 50, 75, 100):  # the rate of update number step - 1
+        assert f"step {step:4d}  rate {float(decayed(step - 1)):.3g}" in printed
+
+
+@pytest.mark.slow
+def test_convolution_benchmark_runs(capsys):
+    cpu_conv.main()
+    assert capsys.readouterr().out.count("times faster") == 2
+
+
+def test_paired_gain():
+    assert report.gain(np.array([3.0, 5.0]), np.array([1.0, 2.0])) == "+2.50 (0.50)"
+    assert report.gain(np.ones(2), np.ones(2)) == "-"
+    assert report.mean_std(np.array([1.0, 3.0])) == "2.00 ± 1.41"
