@@ -35,6 +35,7 @@ from jaxsched.schedules._laws import Exponential as Exponential
 from jaxsched.schedules._laws import InverseSqrt as InverseSqrt
 from jaxsched.schedules._laws import InverseTime as InverseTime
 from jaxsched.schedules._laws import PowerLaw as PowerLaw
+from jaxsched.schedules._laws import RAdamWarmup as RAdamWarmup
 from jaxsched.schedules._laws import Silver as Silver
 from jaxsched.schedules._piecewise import MonotoneCubic as MonotoneCubic
 from jaxsched.schedules._piecewise import PiecewiseConstant as PiecewiseConstant
@@ -98,27 +99,51 @@ from jaxsched.schedules._wrappers import Window as Window
 from jaxsched.units import Units as Units
 
 if TYPE_CHECKING:
+    from jaxsched.controllers import AbstractController as AbstractController
+    from jaxsched.controllers import AutoDecay as AutoDecay
+    from jaxsched.controllers import Average as Average
+    from jaxsched.controllers import Bounce as Bounce
+    from jaxsched.controllers import Greedy as Greedy
+    from jaxsched.controllers import NewBob as NewBob
+    from jaxsched.controllers import Plateau as Plateau
+    from jaxsched.controllers import Trigger as Trigger
+    from jaxsched.controllers import diagnose as diagnose
     from jaxsched.optim import current as current
     from jaxsched.optim import inject as inject
+    from jaxsched.optim import observe as observe
     from jaxsched.optim import override as override
     from jaxsched.plot import plot as plot
 
 __version__ = "0.1.0"
 
-# These need Optax or matplotlib, which `import jaxsched` does not load.
+# What `import jaxsched` does not load: it needs Optax or matplotlib, or not everyone needs it.
 _LAZY = {
-    "inject": "jaxsched.optim",
-    "current": "jaxsched.optim",
-    "override": "jaxsched.optim",
-    "plot": "jaxsched.plot",
+    "jaxsched.controllers": (
+        "AbstractController",
+        "AutoDecay",
+        "Average",
+        "Bounce",
+        "Greedy",
+        "NewBob",
+        "Plateau",
+        "Trigger",
+        "diagnose",
+    ),
+    "jaxsched.optim": ("current", "inject", "observe", "override"),
+    "jaxsched.plot": ("plot",),
 }
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name in _MODULE_OF:
         import importlib
 
-        value = getattr(importlib.import_module(_LAZY[name]), name)
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
         globals()[name] = value  # the submodule `jaxsched.plot` would hide the function
         return value
     raise AttributeError(f"module 'jaxsched' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

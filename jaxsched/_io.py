@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import fetch, is_known
+from jaxsched._struct import Record, fetch, is_known
 from jaxsched.schedules import _base, _laws, _piecewise, _shapes, _wrappers
 from jaxsched.schedules._base import AbstractSchedule
 
 FORMAT = 1
 _DEPTH = 64
 
-# The closed list of what a file can name.
-_TYPES: dict[str, type[AbstractSchedule]] = {
-    name: value
-    for module in (_base, _shapes, _laws, _wrappers, _piecewise)
-    for name, value in vars(module).items()
-    if isinstance(value, type)
-    and issubclass(value, AbstractSchedule)
-    and dataclasses.is_dataclass(value)
-    and not name.startswith(("_", "Abstract"))
-}
+
+@functools.cache
+def _types() -> dict[str, type[Record]]:
+    """The closed list of what a file can name: schedules and controllers."""
+    from jaxsched import controllers
+
+    return {
+        name: value
+        for module in (_base, _shapes, _laws, _wrappers, _piecewise, controllers)
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, AbstractSchedule | controllers.AbstractController)
+        and dataclasses.is_dataclass(value)
+        and not name.startswith(("_", "Abstract"))
+    }
 
 
-def to_dict(schedule: AbstractSchedule) -> dict[str, Any]:
-    """A schedule as nested dictionaries, lists and numbers, ready for JSON, TOML or YAML.
+def to_dict(schedule: Any) -> dict[str, Any]:
+    """A schedule or controller as nested dictionaries, lists and numbers, ready for JSON or TOML.
 
     Raises:
         TypeError: for a schedule of ``js.from_fn``: code is not data; or for traced numbers.
@@ -41,8 +47,8 @@ def to_dict(schedule: AbstractSchedule) -> dict[str, Any]:
     return {"jaxsched": FORMAT, **_encode(schedule)}
 
 
-def from_dict(data: dict[str, Any]) -> AbstractSchedule:
-    """The schedule that ``to_dict`` wrote.
+def from_dict(data: dict[str, Any]) -> Any:
+    """The schedule or controller that ``to_dict`` wrote.
 
     Raises:
         ValueError: for an unknown version, type or field, a missing field or a bad number.
@@ -57,7 +63,7 @@ def from_dict(data: dict[str, Any]) -> AbstractSchedule:
     return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0)
 
 
-def to_json(schedule: AbstractSchedule) -> str:
+def to_json(schedule: Any) -> str:
     """``to_dict`` as strict JSON.
 
     >>> import jaxsched as js
@@ -67,7 +73,7 @@ def to_json(schedule: AbstractSchedule) -> str:
     return json.dumps(to_dict(schedule), allow_nan=False)
 
 
-def from_json(text: str) -> AbstractSchedule:
+def from_json(text: str) -> Any:
     """The schedule that ``to_json`` wrote; duplicate keys and NaN are refused.
 
     >>> import jaxsched as js
@@ -87,9 +93,9 @@ def from_json(text: str) -> AbstractSchedule:
 
 
 def _encode(x: Any) -> Any:
-    if isinstance(x, AbstractSchedule):
+    if isinstance(x, Record):
         name = type(x).__name__
-        if _TYPES.get(name) is not type(x):
+        if _types().get(name) is not type(x):
             raise TypeError(
                 f"to_dict(schedule=...) must be made of jaxsched's own types, got {x!r} ({name}): "
                 "a function is code, not data. Sample it into a js.Table, or pickle it."
@@ -102,7 +108,7 @@ def _encode(x: Any) -> Any:
         return {"type": name, **fields}
     if isinstance(x, tuple):
         return [_encode(part) for part in x]
-    if isinstance(x, (int, float)):
+    if isinstance(x, (int, float, str)):
         return x
     if not is_known(x):
         raise TypeError(f"to_dict(schedule=...) must hold known numbers, got {x!r}.")
@@ -110,15 +116,15 @@ def _encode(x: Any) -> Any:
     return value.item() if value.ndim == 0 else value.tolist()
 
 
-def _decode(data: Any, depth: int) -> AbstractSchedule:
+def _decode(data: Any, depth: int) -> Any:
     if depth > _DEPTH:
         raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.")
-    if not isinstance(data, dict) or data.get("type") not in _TYPES:
-        got = data.get("type") if isinstance(data, dict) else data
+    kind = data.get("type") if isinstance(data, dict) else data
+    if not isinstance(kind, str) or kind not in _types():
         raise ValueError(
-            f"from_dict(type=...) must be one of {', '.join(sorted(_TYPES))}, got {got!r}."
+            f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, got {kind!r}."
         )
-    cls = _TYPES[data["type"]]
+    cls = _types()[kind]
     given = {k: _field(v, depth) for k, v in data.items() if k != "type"}
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in given]

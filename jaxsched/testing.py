@@ -1,6 +1,6 @@
-"""The contract of a schedule as checks that anyone can run on their own.
+"""The contracts of schedules and controllers as checks that anyone can run on their own.
 
-    from jaxsched.testing import check_schedule
+    from jaxsched.testing import check_controller, check_schedule
     check_schedule(MySchedule(...))
 
 Each law is a function of a schedule (with known numbers) that raises ``AssertionError`` with the
@@ -21,6 +21,8 @@ import numpy as np
 
 import jaxsched as js
 from jaxsched._struct import fetch, is_known
+from jaxsched.controllers._laws import CONTROLLER_LAWS as CONTROLLER_LAWS
+from jaxsched.controllers._laws import check_controller as check_controller
 
 Schedule = js.AbstractSchedule
 

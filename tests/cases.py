@@ -36,6 +36,8 @@ CLASSES = {
     "InverseSqrt": js.InverseSqrt(0.1, 1000),
     "InverseTime": js.InverseTime(0.1, 123.5),
     "PowerLaw": js.PowerLaw(0.1, -0.51, 200.0),
+    "RAdamWarmup": js.RAdamWarmup(0.999),
+    "RAdamWarmup-fast": js.RAdamWarmup(0.75),
     "Silver": js.Silver(0.25),
     "Sequence": js.Linear(0.0, 1.0, 500) >> js.Constant(1.0, 7500) >> js.Linear(1.0, 0.0, 2000),
     "Product": 3e-4 * (js.Linear(0.0, 1.0, 500) >> js.InverseSqrt(1.0, 500)),

@@ -167,6 +167,19 @@ def _(s, t):
     return exact(s.start) * (1 + t / exact(s.timescale)) ** exact(s.exponent)
 
 
+@of(js.RAdamWarmup, value)
+def _(s, t):
+    b2 = exact(s.b2)
+    last = 2 / (1 - b2) - 1
+
+    def rho(n):
+        return last - 2 * n * b2**n / (1 - b2**n)
+
+    first = next(n for n in range(1, 99) if rho(n) > 4)
+    now = rho(t + first)
+    return mp.sqrt((now - 4) * (now - 2) * last / ((last - 4) * (last - 2) * now))
+
+
 @of(js.Silver, value)
 def _(s, t):
     i = int(mp.floor(t)) + 1

@@ -27,7 +27,11 @@ MODULES = sorted(
     if not module.name.endswith("__main__")
 )
 # The public modules, and where each one's names are listed.
-PUBLIC = {"jaxsched": "jaxsched/__init__.py", "jaxsched.optim": "jaxsched/optim/__init__.py"}
+PUBLIC = {
+    "jaxsched": "jaxsched/__init__.py",
+    "jaxsched.controllers": "jaxsched/controllers/__init__.py",
+    "jaxsched.optim": "jaxsched/optim/__init__.py",
+}
 
 
 def name_of(page):

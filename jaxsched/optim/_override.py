@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from jaxsched.optim._state import (
     hyperparameters,
     map_sites,
     plain_arrays,
+    write_back,
 )
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -98,11 +98,7 @@ def override(
     arrays = plain_arrays(opt_state)
     for name, value, is_scale in changes:
         arrays = _change(arrays, group, name, value, is_scale)
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is not None and isinstance(opt_state, nnx.Optimizer):
-        nnx.update(opt_state.opt_state, nnx.state(arrays))
-        return opt_state
-    return arrays
+    return write_back(opt_state, arrays)
 
 
 def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool) -> Any:

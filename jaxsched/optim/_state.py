@@ -93,6 +93,20 @@ def map_sites(change: Callable[[Site], Any], tree: Any) -> Any:
     return _walk(tree, (), lambda _, state: change(Site(next(prefixes), state)))
 
 
+def replaced_sites(change: Callable[[Site], Any], opt_state: Any) -> Any:
+    """``map_sites`` for whatever holds a state; an ``nnx.Optimizer`` is changed in place."""
+    return write_back(opt_state, map_sites(change, plain_arrays(opt_state)))
+
+
+def write_back(opt_state: Any, arrays: Any) -> Any:
+    """``arrays``, or the ``nnx.Optimizer`` they were read from, which now holds them."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and isinstance(opt_state, nnx.Optimizer):
+        nnx.update(opt_state.opt_state, nnx.state(arrays))
+        return opt_state
+    return arrays
+
+
 def plain_arrays(tree: Any) -> Any:
     """``tree`` with Flax NNX variables replaced by their arrays; any other tree as it is."""
     nnx = sys.modules.get("flax.nnx")  # whoever holds an nnx variable has imported it

@@ -117,6 +117,42 @@ class PowerLaw(_Law):
 
 
 @struct
+class RAdamWarmup(_Law):
+    r"""A warmup from the variance of Adam's second moment: it rises from about 0.01 to 1.
+
+    .. math::
+        r(t) = \sqrt{\frac{(\rho-4)(\rho-2)\,\rho_\infty}{(\rho_\infty-4)(\rho_\infty-2)\,\rho}},
+        \quad \rho = \rho_\infty - \frac{2 n \beta_2^n}{1 - \beta_2^n}, \quad
+        \rho_\infty = \frac{2}{1-\beta_2} - 1, \quad n = t + n_0
+
+    with :math:`n_0` the first count at which :math:`\rho > 4` (5 for usual ``b2``). Multiply a
+    rate by it: ``peak * js.RAdamWarmup(0.999)``. A function of the step alone: a plain schedule.
+
+    Args:
+        b2: the optimizer's decay rate of the second moment, 0.7 to less than 1.
+
+    References: Liu et al., On the variance of the adaptive learning rate and beyond,
+    arXiv:1908.03265; the offset is that of the package pytorch-warmup.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.RAdamWarmup(0.99)(t)), 3) for t in (0, 10, 100, 1000)]
+    [0.054, 0.218, 0.648, 1.0]
+    """
+
+    b2: Any = number(0.999, at_least=0.7, below=1)
+
+    def _value(self, t: Number) -> Value:
+        b2 = num.like(t, self.b2)
+        last = 2.0 / (1.0 - b2) - 1.0
+        decay = num.log(b2)
+        # rho > 4 from count 5 on or, for b2 from 0.7 to this root, from count 6.
+        n = num.positive(t) + num.where(b2 > 0.7733030257, 5.0, 6.0)
+        now = last + 2.0 * n * num.exp(decay * n) / num.expm1(decay * n)
+        share = (num.positive(now - 4.0) / (last - 4.0)) * ((now - 2.0) / (last - 2.0))
+        return num.sqrt(num.single(share * (last / now)))
+
+
+@struct
 class Silver(_Law):
     r"""The silver step sizes for smooth convex problems: a fractal of short and long steps.
 

@@ -1,0 +1,132 @@
+"""``AutoDecay``: lower the rate when it bounces and staying no longer pays; no horizon is given."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import number, struct
+from jaxsched.controllers._base import (
+    AbstractController,
+    flag,
+    next_count,
+    number32,
+    one,
+    zero,
+)
+from jaxsched.controllers._gap import averaging_gap
+from jaxsched.controllers._metric import count_if, improves
+
+
+class AutoDecayState(NamedTuple):
+    step: jax.Array  # int32: optimizer updates
+    base: Any  # () or, if the base is a controller, its state
+    scale: jax.Array  # float32
+    seen: jax.Array  # int32: windows reported
+    gap: jax.Array  # float32: the averaging gap of the last window, in nats
+    best: jax.Array  # float32: the least loss of averaged weights
+    bad: jax.Array  # int32: windows in a row that didn't improve on it
+
+
+@struct
+class AutoDecay(AbstractController):
+    r"""Multiplies the rate by ``factor`` when it bounces *and* the averaged weights have stalled.
+
+    At the end of each window of updates two losses are reported, on the same examples: that of the
+    weights, :math:`\ell`, and that of the mean of the window's weights, :math:`\bar\ell`. Then
+
+    .. math:: \log \ell - \log \bar\ell > \text{threshold}
+
+    says that a decay now would gain about so much: the weights bounce around better ones. But while
+    :math:`\bar\ell` itself still falls, staying pays, too. So the rate is cut when the gap is above
+    the threshold and more than ``patience`` windows in a row have not improved :math:`\bar\ell`.
+    The gap alone decays too early. Where nothing bounces nothing is cut, so the rate doesn't
+    collapse on a metric that stalls for another reason.
+
+    Args:
+        base: the schedule (or number, or controller) that is scaled.
+        factor: what the scale is multiplied by, above 0 and below 1.
+        patience: windows without improvement of the averaged weights that are borne, at least 0.
+        threshold: the averaging gap, in nats, from which it counts as bouncing.
+        rtol: relative margin of an improvement, a fraction of the best loss.
+        min_scale: the scale's lower bound, 0 to 1.
+
+    ``update`` and ``observe`` take ``value`` and ``averaged``, two positive losses, and
+    ``reported``, which may be traced. Between the ends of windows leave ``averaged`` away or give
+    ``reported=False``. What isn't positive and finite is ignored, save that an infinite ``value``
+    beside a finite ``averaged`` is a gap above any threshold.
+
+    The defaults are for windows of about a fortieth of a run. Many small cuts did better than a few
+    large ones, and a threshold below the 0.1 nats of ``diagnose`` better than that: where staying
+    no longer pays, a small gain is one. Keep the mean of the last window: a rate that knows no
+    horizon is never at its end, and the mean is (see ``benchmarks/controllers.py``).
+
+    >>> from jaxsched.controllers import AutoDecay
+    >>> auto = AutoDecay(1.0, factor=0.5, patience=0)
+    >>> state = auto.init()
+    >>> for loss, averaged in [(1.0, 0.8), (0.9, 0.7), (0.9, 0.7), (0.7, 0.68), (0.7, 0.69)]:
+    ...     state = auto.update(state, value=loss, averaged=averaged)
+    ...     print(loss, averaged, float(auto(state)))
+    1.0 0.8 1.0
+    0.9 0.7 1.0
+    0.9 0.7 0.5
+    0.7 0.68 0.5
+    0.7 0.69 0.5
+    """
+
+    base: Any
+    factor: Any = number(default=0.7, above=0, below=1)
+    patience: Any = number(default=1, at_least=0)
+    threshold: Any = number(default=0.05, at_least=0)
+    rtol: Any = number(default=0.01, at_least=0, below=1)
+    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
+
+    State = AutoDecayState
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        return self.min_scale, 1.0
+
+    def _start(self) -> dict[str, Any]:
+        best = jnp.full((), jnp.inf, jnp.float32)
+        counts = {name: zero(jnp.int32) for name in ("seen", "bad")}
+        return {"scale": one(), "gap": zero(), "best": best, **counts}
+
+    def _observe(
+        self,
+        state: AutoDecayState,
+        *,
+        value: Any = None,
+        averaged: Any = None,
+        reported: Any = True,
+        **extra: Any,
+    ) -> AutoDecayState:
+        del extra
+        if value is None or averaged is None:
+            return state
+        for name, loss in {"value": value, "averaged": averaged}.items():
+            if np.shape(loss) != ():
+                raise ValueError(
+                    f"AutoDecay.update({name}=...) must be one number, got shape {np.shape(loss)}: "
+                    "take its mean first."
+                )
+        value, averaged = number32(value), number32(averaged)
+        arrived = flag("AutoDecay.update(reported=...)", reported)
+        arrived &= (value > 0) & (averaged > 0) & jnp.isfinite(averaged)
+        gap = averaging_gap(jnp.minimum(value, jnp.finfo(jnp.float32).max), averaged).value
+
+        better = improves(averaged, state.best, self.rtol, 0.0)
+        bad = jnp.where(better, 0, next_count(state.bad))
+        stalled = number32(bad) > number32(self.patience)
+        fires = arrived & stalled & (gap > number32(self.threshold))
+        cut = jnp.maximum(state.scale * number32(self.factor), number32(self.min_scale))
+        return state._replace(
+            scale=jnp.where(fires, cut, state.scale),
+            seen=count_if(arrived, state.seen),
+            gap=jnp.where(arrived, gap, state.gap),
+            best=jnp.where(arrived & better, averaged, state.best),
+            bad=jnp.where(arrived, jnp.where(fires, 0, bad), state.bad),
+        )

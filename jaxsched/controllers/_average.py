@@ -1,0 +1,88 @@
+"""Averages of the weights: a preview of what a lower rate would give, for one sum a step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched.controllers._base import flag, next_count, number32
+
+
+class Average(NamedTuple):
+    r"""The running mean of a tree of weights, as a small pytree that goes through ``jit``.
+
+    After ``n`` calls of ``add`` the mean is that of the window, or with ``decay`` an exponential
+    moving average without the bias of its start:
+
+    .. math:: m_n = m_{n-1} + r_n\,(w_n - m_{n-1}), \quad
+        r_n = \tfrac1n \text{ or } \frac{1 - d}{1 - d^n}
+
+    Means are kept in float32 whatever the weights are (float64 stays). Leaves that aren't floating
+    (counters, random keys) are those of the last ``add``. Batch statistics are no weights: measure
+    them again at the mean, or average them too and see what it costs.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxsched.controllers import Average
+    >>> average = Average.start({"w": jnp.zeros(2)})
+    >>> for w in (1.0, 2.0, 6.0):
+    ...     average = average.add({"w": jnp.full(2, w)})
+    >>> average.mean["w"].tolist(), int(average.steps)
+    ([3.0, 3.0], 3)
+    """
+
+    mean: Any  # a tree like the weights
+    steps: jax.Array  # int32 (): how many were added since the start
+
+    @classmethod
+    def start(cls, weights: Any) -> Average:
+        """An empty average; only shapes and dtypes of ``weights`` are looked at."""
+        return cls(jax.tree.map(_wide, weights), jnp.zeros((), jnp.int32))
+
+    def add(self, weights: Any, *, decay: Any = None) -> Average:
+        """The average with one more tree in it.
+
+        Args:
+            weights: a tree like that of ``start``.
+            decay: None: the mean of all, each with the same weight; a number of at least 0 and
+                below 1: an exponential moving average over about ``1 / (1 - decay)`` steps.
+        """
+        steps = next_count(self.steps)
+        n = number32(steps)
+        if decay is None:
+            share = 1.0 / n
+        else:
+            lost = 1.0 - number32(decay)
+            share = lost / -jnp.expm1(n * jnp.log1p(-lost))
+        first = steps == 1
+        mean = jax.tree.map(lambda m, w: _toward(m, w, share, first), self.mean, weights)
+        return Average(mean, steps)
+
+    def restart(self, when: Any = True) -> Average:
+        """The average, emptied where ``when`` is true (it may be traced): the next window."""
+        fresh = flag("Average.restart(when=...)", when)
+        return self._replace(steps=jnp.where(fresh, 0, self.steps))
+
+    def like(self, weights: Any) -> Any:
+        """The mean in the dtypes of ``weights``, as the model takes it."""
+        return jax.tree.map(lambda m, w: m.astype(w.dtype), self.mean, weights)
+
+
+def _is_real(x: Any) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jnp.floating))
+
+
+def _wide(x: Any) -> jax.Array:
+    x = jnp.asarray(x)
+    if not _is_real(x):
+        return x
+    return jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _toward(mean: jax.Array, weight: Any, share: jax.Array, first: jax.Array) -> jax.Array:
+    weight = jnp.asarray(weight).astype(mean.dtype)
+    if not _is_real(mean):
+        return weight
+    # The first one replaces whatever was there, a NaN included.
+    return jnp.where(first, weight, mean + share.astype(mean.dtype) * (weight - mean))

@@ -1,0 +1,190 @@
+"""What a controller is: a schedule that is told what was measured.
+
+A controller is immutable data, as a schedule is; what it has seen is a value that it is given and
+gives back. It has the three methods of Optax's ``StatefulSchedule``, so it goes wherever one does.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import INT32_MAX, Record
+from jaxsched.schedules._base import AbstractSchedule, Constant
+
+S = TypeVar("S")
+
+
+class AbstractController(Record, abc.ABC):
+    """A rate that follows what is measured: ``base(step) * scale``, unless its text says otherwise.
+
+    A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
+    controller), with a ``State`` (a ``NamedTuple`` that has ``step``, ``base`` and ``scale``),
+    ``_start`` and ``_observe``. Every number of it is a leaf and may be traced.
+    """
+
+    State: ClassVar[Any]
+    monotone: ClassVar[bool] = True  # the scale never rises
+
+    base: Any
+
+    def __post_init__(self) -> None:
+        Record.__post_init__(self)
+        object.__setattr__(self, "base", _as_base(type(self).__name__, self.base))
+        for field in _fields(self):
+            options = field.metadata.get("options")
+            value = getattr(self, field.name)
+            if options is not None and value not in options:
+                raise ValueError(
+                    f"{type(self).__name__}({field.name}=...) must be one of "
+                    f"{', '.join(map(repr, options))}, got {value!r}."
+                )
+
+    @property
+    @abc.abstractmethod
+    def bounds(self) -> tuple[Any, Any] | None:
+        """The least and the greatest value that ``scale`` can take; None: it has no scale."""
+
+    @abc.abstractmethod
+    def _start(self) -> dict[str, Any]:
+        """The fields of the first state beside ``step`` and ``base``."""
+
+    @abc.abstractmethod
+    def _observe(self, state: Any, **report: Any) -> Any:
+        """The state with what was measured taken in; ``step`` and ``base`` stay as they are."""
+
+    def init(self) -> Any:
+        """The state before the first update."""
+        return self.State(
+            step=jnp.zeros((), jnp.int32),
+            base=self.base.init() if isinstance(self.base, AbstractController) else (),
+            **self._start(),
+        )
+
+    def update(self, state: S, **report: Any) -> S:
+        """The state after one more optimizer update, told what was measured in it, if anything.
+
+        Args:
+            state: from ``init``, ``update`` or ``observe``.
+            **report: the measurements that the class names (``value=`` for most); any other
+                keyword is left alone, so that everything an Optax chain is given may come along.
+
+        Returns:
+            A state of the same structure, shapes and dtypes. What was measured acts from the next
+            update on.
+        """
+        before: Any = state
+        self._check(before)
+        new, base = self._observe(before, **report), before.base
+        if isinstance(self.base, AbstractController):
+            base = self.base.update(before.base, **report)
+        after: S = new._replace(step=next_count(new.step), base=base)
+        return after
+
+    def observe(self, state: S, **report: Any) -> S:
+        """The state told what was measured between two updates (a validation): no step is counted.
+
+        >>> import jaxsched as js
+        >>> from jaxsched.controllers import Plateau
+        >>> plateau = Plateau(0.1, factor=0.5, patience=0)
+        >>> state = plateau.update(plateau.init())
+        >>> for loss in (1.0, 1.0):
+        ...     state = plateau.observe(state, value=loss)
+        >>> int(state.step), float(state.scale)
+        (1, 0.5)
+        """
+        self._check(state)
+        new: Any = self._observe(state, **report)
+        if isinstance(self.base, AbstractController):
+            new = new._replace(base=self.base.observe(new.base, **report))
+        after: S = new
+        return after
+
+    def __call__(self, state: Any, **extra: Any) -> jax.Array:
+        """The value for the next update: float32, of shape ()."""
+        del extra
+        self._check(state)
+        base = self._base_value(state)
+        value: jax.Array = base * state.scale.astype(base.dtype)
+        return value
+
+    def _base_value(self, state: Any) -> jax.Array:
+        if isinstance(self.base, AbstractController):
+            value: jax.Array = self.base(state.base)
+        else:
+            value = self.base(state.step)
+        return value
+
+    def _check(self, state: Any) -> None:
+        name = type(self).__name__
+        if not isinstance(state, self.State):
+            raise TypeError(
+                f"{name} must be called with a state of its own, from `init` or `update`, got "
+                f"{type(state).__name__}. A controller isn't a plain schedule: write "
+                f"`js.inject(optax.adam)(learning_rate=controller)` (or optax.inject_hyperparams), "
+                "not `optax.adam(controller)`."
+            )
+        for field in _fields(self):
+            value = getattr(self, field.name)
+            if field.metadata.get("check", {}).get("kind") == "number" and np.ndim(value):
+                raise ValueError(
+                    f"{name} is a population: {field.name} has shape {np.shape(value)}. Map over "
+                    "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
+                )
+
+
+def choice(default: str, *options: str) -> Any:
+    """A field that holds one of a few words: structure, not a number."""
+    return dataclasses.field(default=default, metadata={"static": True, "options": options})
+
+
+def next_count(count: jax.Array) -> jax.Array:
+    """``count + 1``, which stays at the last int32."""
+    last = jnp.asarray(INT32_MAX, count.dtype)
+    return jnp.minimum(count, last - 1) + 1
+
+
+def number32(x: Any) -> jax.Array:
+    """A strong float32 scalar of a number of any kind."""
+    return jax.lax.convert_element_type(x, jnp.float32)
+
+
+def flag(where: str, x: Any) -> jax.Array:
+    """A boolean of shape () from a Python or NumPy bool, an array or a tracer."""
+    if np.shape(x) != ():
+        raise ValueError(f"{where} must be one boolean, got shape {np.shape(x)}.")
+    return jnp.asarray(x).astype(jnp.bool_)
+
+
+def one() -> jax.Array:
+    return jnp.ones((), jnp.float32)
+
+
+def zero(dtype: Any = jnp.float32) -> jax.Array:
+    return jnp.zeros((), dtype)
+
+
+def _fields(record: Any) -> tuple[Any, ...]:
+    return dataclasses.fields(record)
+
+
+def _as_base(name: str, base: Any) -> Any:
+    if isinstance(base, (AbstractSchedule, AbstractController)):
+        return base
+    if callable(base):
+        raise TypeError(
+            f"{name}(base=...) must be a schedule, a controller or a number, got {base!r} "
+            f"({type(base).__name__}); wrap a function with `js.from_fn`."
+        )
+    try:
+        return Constant(base, None)
+    except TypeError:
+        raise TypeError(
+            f"{name}(base=...) must be a schedule, a controller or a number, got {base!r} "
+            f"({type(base).__name__})."
+        ) from None

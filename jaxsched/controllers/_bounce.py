@@ -1,0 +1,127 @@
+"""``Bounce`` (ABEL): lower the rate when the norm of the weights bounces."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import number, struct
+from jaxsched.controllers._base import AbstractController, flag, next_count, number32, one, zero
+from jaxsched.controllers._metric import count_if
+
+
+class BounceState(NamedTuple):
+    step: jax.Array  # int32: optimizer updates
+    base: Any  # () or, if the base is a controller, its state
+    scale: jax.Array  # float32
+    seen: jax.Array  # int32: norms received
+    last: jax.Array  # float32: the norm at the last look
+    trend: jax.Array  # int32: +1 it rose, -1 it fell, 0 not known yet
+    turned: jax.Array  # bool: it has turned once since the last cut
+    pending: jax.Array  # int32: norms since the last look
+
+
+@struct
+class Bounce(AbstractController):
+    r"""ABEL: multiplies the rate by ``factor`` each time the norm of the weights has bounced.
+
+    At every look (each ``every``-th report) the norm has risen or fallen since the look before.
+    When it turns round for the first time it has reached its minimum; when it turns again the
+    weights have bounced off, and the rate is cut:
+
+    .. math:: (n_i - n_{i-1})\,(n_{i-1} - n_{i-2}) < 0 \quad \text{twice}
+
+    It needs no validation, and does nothing where the norm keeps rising: without weight decay,
+    that is, as its authors write. Look once an epoch; from update to update a norm turns by chance.
+
+    Args:
+        base: the schedule (or number, or controller) that is scaled. The authors add one cut near
+            the end of training: multiply the base by ``js.piecewise_constant`` for it.
+        factor: what the scale is multiplied by, above 0 and below 1.
+        every: reports from one look to the next, at least 1: the updates of an epoch, if every
+            update reports.
+        min_scale: the scale's lower bound, 0 to 1.
+
+    ``update`` and ``observe`` take one of ``norm`` (a number that grows with the norm, such as its
+    square) and ``weights`` (a tree of arrays, of which the squared norm is taken), and
+    ``reported``, which may be traced. A norm that isn't finite is ignored.
+
+    Raises:
+        ValueError: if ``norm`` isn't one number, or both are given.
+
+    References: Lewkowycz, How to decay your learning rate, arXiv:2103.12682.
+
+    >>> from jaxsched.controllers import Bounce
+    >>> bounce = Bounce(1.0, factor=0.1)
+    >>> state = bounce.init()
+    >>> for norm in (5.0, 4.0, 3.0, 4.0, 3.5):
+    ...     state = bounce.update(state, norm=norm)
+    ...     print(norm, round(float(bounce(state)), 3))
+    5.0 1.0
+    4.0 1.0
+    3.0 1.0
+    4.0 1.0
+    3.5 0.1
+    """
+
+    base: Any
+    factor: Any = number(default=0.1, above=0, below=1)
+    every: Any = number(default=1, at_least=1)
+    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
+
+    State = BounceState
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        return self.min_scale, 1.0
+
+    def _start(self) -> dict[str, Any]:
+        counts = {name: zero(jnp.int32) for name in ("seen", "trend", "pending")}
+        return {"scale": one(), "last": zero(), "turned": zero(jnp.bool_), **counts}
+
+    def _observe(
+        self,
+        state: BounceState,
+        *,
+        norm: Any = None,
+        weights: Any = None,
+        reported: Any = True,
+        **extra: Any,
+    ) -> BounceState:
+        del extra
+        if norm is None and weights is None:
+            return state
+        if norm is not None and weights is not None:
+            raise ValueError("Bounce.update(norm=..., weights=...) must be given one, got both.")
+        norm = _squared_norm(weights) if norm is None else norm
+        if np.shape(norm) != ():
+            raise ValueError(
+                f"Bounce.update(norm=...) must be one number, got shape {np.shape(norm)}."
+            )
+        norm = number32(norm)
+        arrived = flag("Bounce.update(reported=...)", reported) & jnp.isfinite(norm)
+        pending = next_count(state.pending)
+        # The first report is the first look: there is nothing to wait for.
+        looks = arrived & ((number32(pending) >= number32(self.every)) | (state.seen == 0))
+
+        moved = jnp.where(norm > state.last, 1, -1).astype(jnp.int32)
+        moved = jnp.where((state.seen == 0) | (norm == state.last), 0, moved)
+        turns = looks & (moved * state.trend < 0)
+        fires = turns & state.turned
+        cut = jnp.maximum(state.scale * number32(self.factor), number32(self.min_scale))
+        return state._replace(
+            scale=jnp.where(fires, cut, state.scale),
+            seen=count_if(arrived, state.seen),
+            last=jnp.where(looks, norm, state.last),
+            trend=jnp.where(looks & (moved != 0), moved, state.trend),
+            turned=state.turned ^ turns,
+            pending=jnp.where(arrived, jnp.where(looks, 0, pending), state.pending),
+        )
+
+
+def _squared_norm(weights: Any) -> jax.Array:
+    squares = [jnp.sum(jnp.square(jnp.asarray(w, jnp.float32))) for w in jax.tree.leaves(weights)]
+    return jnp.sum(jnp.stack(squares)) if squares else zero()

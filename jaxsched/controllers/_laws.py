@@ -1,0 +1,412 @@
+"""The contract of a controller as checks that anyone can run on their own.
+
+Each law is a function of a controller (with known numbers) and a run: a list of reports, the
+keywords of one ``update`` each. ``CONTROLLER_LAWS`` lists them.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import fetch, strong
+from jaxsched.controllers._base import AbstractController
+
+Report = dict[str, Any]
+Run = Sequence[Report]
+
+
+def check_controller(
+    controller: Any,
+    *,
+    run: Run | None = None,
+    bounds: tuple[float, float] | None = None,
+    skip: Iterable[str] = (),
+) -> None:
+    """Runs every law on ``controller``, a stateful schedule in Optax's sense.
+
+    Args:
+        controller: an object with ``init()``, ``update(state, **report)`` and
+            ``__call__(state, **extra)`` and known numbers.
+        run: one report for each update, e.g. ``[{"value": 1.0}, {}, {"value": 0.9}]``. By default
+            a metric that falls, stalls, is absent, NaN, infinite, zero and negative by turns.
+        bounds: the least and the greatest rate. By default those that an ``AbstractController``
+            promises; else only finite rates are asked for.
+        skip: names of laws that do not apply, e.g. ``"factorizes"`` where the rate is not
+            ``base(step) * scale``.
+
+    Raises:
+        AssertionError: naming the law that does not hold.
+
+    >>> import jaxsched as js
+    >>> from jaxsched.testing import check_controller
+    >>> check_controller(js.Plateau(js.Constant(0.1), factor=0.5, patience=2))
+    """
+    run = default_run() if run is None else list(run)
+    unknown = set(skip) - set(CONTROLLER_LAWS)
+    if unknown:
+        raise ValueError(
+            f"check_controller(skip=...) must name laws of {list(CONTROLLER_LAWS)}, got {unknown}."
+        )
+    for name, law in CONTROLLER_LAWS.items():
+        if name in skip:
+            continue
+        try:
+            if name == "bounded":
+                bounded(controller, run, bounds)
+            else:
+                law(controller, run)
+        except AssertionError as error:
+            raise AssertionError(f"law {name!r} does not hold for {controller!r}: {error}") from (
+                error
+            )
+
+
+def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
+    """Reports of every kind that a metric can be: falling, stalled, absent, broken, negative.
+
+    Each has all the measurements that our controllers look at.
+    """
+    noise = np.random.RandomState(seed).standard_normal(steps)
+    values = [2.0 * 0.8**t + 0.05 * noise[t] - 0.5 for t in range(steps)]
+
+    def report(value: float, step: int) -> Report:
+        norm = value + step % 5
+        metrics = {"value": value, "averaged": 0.7 * value, "norm": norm}
+        return {k: np.float32(v) for k, v in metrics.items()} | {"trigger": step % 9 == 8}
+
+    run = [report(v, t) for t, v in enumerate(values)]
+    for index, odd in enumerate((np.nan, np.inf, -np.inf, 0.0, -3e38)):
+        run[3 * index + 6] = report(odd, 0)
+    run[21] = {}
+    run[24] = report(7.0, 0) | {"reported": False}
+    return run
+
+
+# ------------------------------------------------------------------------------------- the laws
+
+
+def pure(controller: Any, run: Run) -> None:
+    """The same state and report give the same state and value, and change neither."""
+    text, state = repr(controller), controller.init()
+    for report in run[:10]:
+        before = _copy(state)
+        first, value = controller.update(state, **report), controller(state, **report)
+        _equal(state, before, "update or a call changed the state it was given")
+        _equal(first, controller.update(state, **report), "the same report gave another state")
+        _equal(value, controller(state, **report), "the same state gave another value")
+        state = first
+    assert repr(controller) == text, "it changed"
+    _equal(controller.init(), controller.init(), "init() gave another state")
+
+
+def stable_state(controller: Any, run: Run) -> None:
+    """The state keeps its structure, shapes and strong dtypes whatever is reported."""
+    state = controller.init()
+    wanted = _kinds(state)
+    for leaf in jax.tree.leaves(state):
+        strongly = isinstance(leaf, jax.Array) and not leaf.weak_type
+        assert strongly, f"init() holds {leaf!r}"
+    kinds = {tuple(report): report for report in run}.values()  # one of each set of keywords
+    for report in [*kinds, *map(_as_python, kinds), *map(_as_bfloat16, kinds)]:
+        new = jax.eval_shape(lambda r=report: controller.update(state, **r))
+        assert _kinds(new) == wanted, f"after {report} the state is {_kinds(new)}, not {wanted}"
+    value = jax.eval_shape(controller, state)
+    kind = (value.shape, value.dtype, value.weak_type)
+    assert kind == ((), jnp.float32, False), f"the value is {value}"
+
+
+def total(controller: Any, run: Run) -> None:
+    """The rate is finite, and the state without a NaN, at every step."""
+    for index, (state, value) in enumerate(_follow(controller, run)):
+        assert np.isfinite(value), f"the rate is {value} after {run[:index]}"
+        for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+            name = jax.tree_util.keystr(path)
+            assert not np.isnan(np.asarray(leaf)).any(), f"{name} is NaN after {run[index - 1]}"
+
+
+def bounded(controller: Any, run: Run, bounds: tuple[float, float] | None = None) -> None:
+    """The rate, or the scale of one of our own controllers, stays within its bounds."""
+    if bounds is None and isinstance(controller, AbstractController):
+        if controller.bounds is None:
+            return
+        low, high = (np.float32(fetch(x)) for x in controller.bounds)
+        seen = [float(state.scale) for state, _ in _follow(controller, run)]
+        assert low <= min(seen), f"the scale falls to {min(seen)}, below {low}"
+        assert max(seen) <= high, f"the scale rises to {max(seen)}, above {high}"
+    elif bounds is not None:
+        low, high = map(np.float32, bounds)
+        rates = [value for _, value in _follow(controller, run)]
+        assert low <= min(rates), f"the rate falls to {min(rates)}, below {low}"
+        assert max(rates) <= high, f"the rate rises to {max(rates)}, above {high}"
+
+
+def monotone(controller: Any, run: Run) -> None:
+    """Where it is promised, the scale never rises."""
+    if getattr(controller, "monotone", False):
+        scales = [float(state.scale) for state, _ in _follow(controller, run)]
+        rises = [i for i in range(1, len(scales)) if scales[i] > scales[i - 1]]
+        assert not rises, f"the scale rises to {scales[rises[0]]} after {run[rises[0] - 1]}"
+
+
+def holds(controller: Any, run: Run) -> None:
+    """Without a report the scale holds, and so does it with one that is not reported."""
+    state = controller.init()
+    for report in run:
+        state = controller.update(state, **report)
+        if hasattr(state, "scale"):
+            held = controller.update(state)
+            assert float(held.scale) == float(state.scale), "the scale changes without a report"
+
+
+def ignores_nan(controller: Any, run: Run) -> None:
+    """Where a NaN is to be ignored, it leaves no trace: the run is the one without that report."""
+    if _is_opaque(controller) or getattr(controller, "nan", "ignore") != "ignore":
+        return
+    step = _program(controller)
+    clean = broken = controller.init()
+    for index, report in enumerate(run):
+        metrics = {k for k, v in report.items() if isinstance(v, (float, np.floating))}
+        without = {k: v for k, v in report.items() if k not in metrics}
+        with_nan = without | {k: np.float32(np.nan) for k in metrics}
+        hit = index % 3 == 1
+        clean, _ = step(clean, without if hit else report)
+        broken, _ = step(broken, with_nan if hit else report)
+    _equal(clean, broken, "NaN left a trace in the state")
+
+
+def no_retrace(controller: Any, run: Run) -> None:
+    """Another number, of the controller or of a report, is no new program."""
+    if _is_opaque(controller):
+        return
+    traces = 0
+
+    @jax.jit
+    def step(controller: Any, state: Any, report: Report) -> Any:
+        nonlocal traces
+        traces += 1
+        return controller.update(state, **report), controller(state)
+
+    report = _full(run)
+    for factor in (1.0, 0.5):
+        state = controller.init()
+        member = _scaled(controller, factor)
+        for number in (1.0, np.nan):
+            changed = jax.tree.map(
+                lambda x, n=number: x * x.dtype.type(n) if x.dtype.kind == "f" else x, report
+            )
+            state, _ = step(member, state, changed)
+    assert traces == 1, f"{traces} traces for 4 settings"
+
+
+def scanned(controller: Any, run: Run) -> None:
+    """The eager run, the jitted one and the scan agree: states exactly, rates within 2 ulp."""
+    if _is_opaque(controller):
+        return
+    run = _uniform(run)
+    stacked = jax.tree.map(lambda *xs: jnp.stack([jnp.asarray(x) for x in xs]), *run)
+
+    @jax.jit
+    def scan(controller: Any, stacked: Any) -> Any:
+        def body(state: Any, report: Report) -> Any:
+            new = controller.update(state, **report)
+            return new, (new, controller(new))
+
+        return jax.lax.scan(body, controller.init(), stacked)[1]
+
+    # The controller as data, so that both programs are given the same numbers in the same dtypes.
+    states, values = scan(_scaled(controller, 1.0), stacked)
+    for index, (state, value) in enumerate(list(_follow(controller, run))[1:]):
+        _close(jax.tree.map(lambda x, i=index: x[i], states), state, "scan and eager states")
+        _close(values[index], value, "scan and eager rates")
+
+
+def resumable(controller: Any, run: Run) -> None:
+    """Saved and loaded at any step, a run goes on with the same bits."""
+    step = _program(controller)
+    whole = [controller.init()]
+    for report in run:
+        whole.append(step(whole[-1], report)[0])
+    for stop in range(0, len(run), 5):
+        saved = pickle.dumps(jax.tree.map(np.asarray, whole[stop]))
+        state = jax.tree.map(jnp.asarray, pickle.loads(saved))
+        for report in run[stop:]:
+            state, _ = step(state, report)
+        _equal(state, whole[-1], f"the run resumed at step {stop} ends otherwise")
+
+
+def batched(controller: Any, run: Run) -> None:
+    """A member of a population has the states and rates of a run of its own."""
+    if _is_opaque(controller):
+        return
+    members = [_scaled(controller, factor) for factor in (1.0, 0.5)]
+    population = jax.tree.map(lambda *xs: jnp.stack(xs), *members)
+
+    def step(controller: Any, state: Any, report: Report) -> Any:
+        return controller.update(state, **report), controller(state)
+
+    solo, update = jax.jit(step), jax.jit(jax.vmap(step, in_axes=(0, 0, None)))
+    states = jax.vmap(lambda c: c.init())(population)
+    alone = [member.init() for member in members]
+    for report in _uniform(run):
+        states, together = update(population, states, report)
+        for index, member in enumerate(members):
+            alone[index], rate = solo(member, alone[index], report)
+            _close(together[index], rate, "rates in a population and alone")
+            mine = jax.tree.map(lambda x, i=index: x[i], states)
+            _close(mine, alone[index], "states in a population and alone")
+
+
+def factorizes(controller: Any, run: Run) -> None:
+    """Where there is a scale, the rate is ``base(step) * scale``; a step is an update."""
+    if not isinstance(controller, AbstractController) or controller.bounds is None:
+        return
+    if isinstance(controller.base, AbstractController):
+        return
+    for index, (state, value) in enumerate(_follow(controller, run)):
+        assert int(state.step) == index, f"step is {int(state.step)} after {index} updates"
+        expected = controller.base(index) * state.scale
+        _close(value, expected, f"the rate and base * scale at step {index}")
+
+
+def data(controller: Any, run: Run) -> None:
+    """Its leaves are numbers; ``eval(repr(c)) == c``; pickled and copied it is equal."""
+    if not isinstance(controller, AbstractController):
+        return
+    import jaxsched
+    from jaxsched import controllers
+
+    names = {**vars(jaxsched), **vars(controllers)}
+    again = eval(repr(controller), names)
+    for other in (again, pickle.loads(pickle.dumps(controller)), copy.deepcopy(controller)):
+        assert other == controller, f"written and read back it is {other!r}"
+        assert hash(other) == hash(controller), "equal controllers have different hashes"
+    for leaf in jax.tree.leaves(controller):
+        assert np.asarray(fetch(leaf)).dtype.kind in "if", f"the leaf {leaf!r} is no number"
+
+
+CONTROLLER_LAWS: dict[str, Callable[..., None]] = {
+    law.__name__: law
+    for law in (
+        pure,
+        stable_state,
+        total,
+        bounded,
+        monotone,
+        holds,
+        ignores_nan,
+        no_retrace,
+        scanned,
+        resumable,
+        batched,
+        factorizes,
+        data,
+    )
+}
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _follow(controller: Any, run: Run) -> Iterable[tuple[Any, float]]:
+    """The state and the rate before each update, and after the last."""
+    step = _program(controller)
+    state = controller.init()
+    yield state, float(controller(state))
+    for report in run:
+        state, value = step(state, report)
+        yield state, float(value)
+
+
+def _program(controller: Any) -> Any:
+    try:
+        return _cached_program(controller)
+    except TypeError:  # it has no hash
+        return _cached_program.__wrapped__(controller)
+
+
+@functools.lru_cache(maxsize=32)  # all the laws follow the same controller
+def _cached_program(controller: Any) -> Any:
+    def step(state: Any, report: Report) -> Any:
+        new = controller.update(state, **report)
+        return new, controller(new)
+
+    return jax.jit(step)
+
+
+def _is_opaque(controller: Any) -> bool:
+    """Whether it is no pytree, so that its numbers can't be mapped over."""
+    return jax.tree_util.treedef_is_leaf(jax.tree.structure(controller))
+
+
+def _full(run: Run) -> Report:
+    """A report with every keyword of the run that is an array, as arrays."""
+    full: Report = {}
+    for report in run:
+        for key, value in report.items():
+            if value is not None and key not in full:
+                full[key] = np.asarray(value)
+    if "reported" in full:
+        full["reported"] = np.asarray(True)
+    return full
+
+
+def _uniform(run: Run) -> list[Report]:
+    """The reports of a run, each with every keyword, so that they share one program."""
+    full = _full(run)
+    return [full | {k: v for k, v in report.items() if v is not None} for report in run if report]
+
+
+def _scaled(controller: Any, factor: float) -> Any:
+    """A member of the same structure with other numbers, all of them arrays."""
+    return jax.tree.map(
+        lambda x: x * jnp.asarray(factor, x.dtype) if x.dtype.kind == "f" else x,
+        strong(controller),
+    )
+
+
+def _as_python(report: Report) -> Report:
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in report.items()}
+
+
+def _as_bfloat16(report: Report) -> Report:
+    return {
+        k: jnp.asarray(v, jnp.bfloat16) if isinstance(v, np.floating) else v
+        for k, v in report.items()
+    }
+
+
+def _kinds(tree: Any) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(jnp.shape(x), x.dtype, getattr(x, "weak_type", True)) for x in leaves]
+
+
+def _copy(tree: Any) -> Any:
+    return jax.tree.map(lambda x: np.array(x), tree)
+
+
+def _equal(a: Any, b: Any, words: str) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        same = np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        assert same, f"{words}: {a} and {b}"
+
+
+def _close(a: Any, b: Any, words: str) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        if x.dtype.kind in "ib":
+            assert np.array_equal(x, y), f"{words} differ: {a} and {b}"
+        else:
+            x, y = np.float32(x), np.float32(y)
+            same = (x == y) | (np.isnan(x) & np.isnan(y))
+            with np.errstate(invalid="ignore"):
+                near = np.abs(x - y) <= 2 * np.spacing(np.abs(y))
+            assert np.all(same | near), f"{words} differ: {a} and {b}"

@@ -1,0 +1,83 @@
+"""How a reported metric is read: which way is better, by how much, and what NaN means."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched.controllers._base import flag, next_count, number32, zero
+
+
+class Reading(NamedTuple):
+    """A metric of which smaller is better, or nothing."""
+
+    value: jax.Array  # float32 (), never NaN and never minus infinity
+    arrived: jax.Array  # bool (): whether there is something to act on
+    broken: jax.Array  # bool (): it was reported as NaN (or infinitely good)
+
+
+def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
+    """One report. NaN and a metric that is infinitely *good* are no measurement: see ``nan``.
+
+    A metric that is infinitely bad is a bad one, as in every other library.
+    """
+    if np.shape(value) != ():
+        raise ValueError(
+            f"{where} must be one number, got shape {np.shape(value)}: take its mean first."
+        )
+    value = sign(mode) * number32(value)
+    here = flag(where.replace("value=", "reported="), reported)
+    broken = here & (jnp.isnan(value) | (value == -jnp.inf))
+    # As the worst there is, a broken metric passes through sums and comparisons without a NaN.
+    value = jnp.where(broken, jnp.inf, value)
+    return Reading(value, here & ~broken if nan == "ignore" else here, broken)
+
+
+def improves(value: jax.Array, best: jax.Array, rtol: Any, atol: Any) -> jax.Array:
+    """Whether ``value`` is below ``best`` by more than ``rtol * |best| + atol``.
+
+    The magnitude of ``best``, not its sign: ``best * (1 - rtol)`` lies above a negative best, so
+    that a constant negative metric would improve for ever. Anything improves on infinity.
+    """
+    known = jnp.isfinite(best)
+    anchor = jnp.where(known, best, 0.0)
+    limit = anchor - (number32(rtol) * jnp.abs(anchor) + number32(atol))
+    return jnp.where(known, value < limit, value < best)
+
+
+class Evaluation(NamedTuple):
+    """An evaluation under way: the mean of several reports, such as those of micro-batches."""
+
+    total: jax.Array  # float32 ()
+    reports: jax.Array  # int32 ()
+
+    @classmethod
+    def empty(cls) -> Evaluation:
+        return cls(zero(), zero(jnp.int32))
+
+    def add(self, report: Reading, size: Any) -> tuple[jax.Array, jax.Array, Evaluation]:
+        """The mean so far, whether it is complete (``size`` reports), and what is kept."""
+        total, reports = self.total + report.value, next_count(self.reports)
+        ready = report.arrived & (number32(reports) >= number32(size))
+        after = Evaluation(jnp.where(ready, 0.0, total), jnp.where(ready, 0, reports))
+        kept = Evaluation(
+            *(jnp.where(report.arrived, new, old) for new, old in zip(after, self, strict=True))
+        )
+        return total / number32(reports), ready, kept
+
+
+def worst(mode: str) -> jax.Array:
+    """The metric on which anything improves."""
+    return jnp.full((), jnp.inf if mode == "min" else -jnp.inf, jnp.float32)
+
+
+def sign(mode: str) -> float:
+    """What turns a metric into one of which smaller is better, and back."""
+    return 1.0 if mode == "min" else -1.0
+
+
+def count_if(happened: jax.Array, count: jax.Array) -> jax.Array:
+    return jnp.where(happened, next_count(count), count)

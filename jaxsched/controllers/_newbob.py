@@ -1,0 +1,102 @@
+"""``NewBob``: lower the rate when an evaluation improves too little on the one before."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._struct import number, struct
+from jaxsched.controllers._base import AbstractController, choice, next_count, number32, one, zero
+from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
+
+
+class NewBobState(NamedTuple):
+    step: jax.Array  # int32: optimizer updates
+    base: Any  # () or, if the base is a controller, its state
+    scale: jax.Array  # float32
+    seen: jax.Array  # int32: metrics received
+    last: jax.Array  # float32: the evaluation before, in the metric's own sign
+    bad: jax.Array  # int32: small improvements since the last cut, in a row or not
+    evaluation: Evaluation  # the one under way
+
+
+@struct
+class NewBob(AbstractController):
+    r"""Multiplies the rate by ``factor`` when an evaluation gains too little on the last one.
+
+    Evaluation :math:`v_i` gains enough (``mode="min"``) if :math:`v_i < v_{i-1} - \text{rtol}\,
+    |v_{i-1}|`. After more than ``patience`` evaluations that don't, in a row or not, the rate is
+    cut and the count begins anew. Unlike ``Plateau`` it compares with the evaluation before, not
+    with the best, so it also acts while progress goes on slowly.
+
+    Args:
+        base: the schedule (or number, or controller) that is scaled.
+        factor: what the scale is multiplied by, above 0 and below 1.
+        patience: evaluations with too small a gain that are borne, at least 0.
+        rtol: the gain that is enough, a fraction of the magnitude of the evaluation before.
+        min_scale: the scale's lower bound, 0 to 1.
+        accumulate: reports whose mean is one evaluation.
+        mode: ``"min"`` if less is better, ``"max"`` if more is.
+        nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
+
+    ``update`` and ``observe`` take ``value`` and ``reported``, as those of ``Plateau`` do.
+
+    References: the "newbob" of ICSI's QuickNet; speechbrain's ``NewBobScheduler``.
+
+    >>> from jaxsched.controllers import NewBob
+    >>> newbob = NewBob(1.0)
+    >>> state = newbob.init()
+    >>> for loss in (10.0, 2.0, 2.5):
+    ...     state = newbob.update(state, value=loss)
+    ...     print(loss, float(newbob(state)))
+    10.0 1.0
+    2.0 1.0
+    2.5 0.5
+    """
+
+    base: Any
+    factor: Any = number(default=0.5, above=0, below=1)
+    patience: Any = number(default=0, at_least=0)
+    rtol: Any = number(default=0.0025, at_least=0, below=1)
+    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
+    accumulate: Any = number(default=1, at_least=1)
+    mode: str = choice("min", "min", "max")
+    nan: str = choice("ignore", "ignore", "bad")
+
+    State = NewBobState
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        return self.min_scale, 1.0
+
+    def _start(self) -> dict[str, Any]:
+        counts = {name: zero(jnp.int32) for name in ("seen", "bad")}
+        return {
+            "scale": one(),
+            "last": worst(self.mode),
+            "evaluation": Evaluation.empty(),
+            **counts,
+        }
+
+    def _observe(
+        self, state: NewBobState, *, value: Any = None, reported: Any = True, **extra: Any
+    ) -> NewBobState:
+        del extra
+        if value is None:
+            return state
+        report = read("NewBob.update(value=...)", value, reported, self.mode, self.nan)
+        mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
+        better = improves(mean, sign(self.mode) * state.last, self.rtol, 0.0)
+
+        bad = jnp.where(better, state.bad, next_count(state.bad))
+        fires = ready & ~better & (number32(bad) > number32(self.patience))
+        cut = jnp.maximum(state.scale * number32(self.factor), number32(self.min_scale))
+        return state._replace(
+            scale=jnp.where(fires, cut, state.scale),
+            seen=count_if(report.arrived, state.seen),
+            last=jnp.where(ready, sign(self.mode) * mean, state.last),
+            bad=jnp.where(ready, jnp.where(fires, 0, bad), state.bad),
+            evaluation=evaluation,
+        )

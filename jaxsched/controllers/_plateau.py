@@ -1,0 +1,149 @@
+"""``Plateau``: lower the rate when a metric stops improving."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._struct import number, struct
+from jaxsched.controllers._base import AbstractController, choice, next_count, number32, one, zero
+from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
+
+
+class PlateauState(NamedTuple):
+    step: jax.Array  # int32: optimizer updates
+    base: Any  # () or, if the base is a controller, its state
+    scale: jax.Array  # float32
+    seen: jax.Array  # int32: metrics received; 0 says that nobody reports any
+    best: jax.Array  # float32, in the metric's own sign
+    bad: jax.Array  # int32: evaluations without improvement, in a row
+    wait: jax.Array  # int32: evaluations of the cooldown that are left
+    evaluation: Evaluation  # the one under way
+
+
+@struct
+class Plateau(AbstractController):
+    r"""Multiplies the rate by ``factor`` when a metric has stopped improving.
+
+    An evaluation :math:`v` (the mean of ``accumulate`` reports) improves on the best so far,
+    :math:`b`, if (``mode="min"``)
+
+    .. math:: v < b - (\mathrm{rtol}\,|b| + \mathrm{atol})
+
+    and the rate is cut when too many in a row don't. What "too many" means differs:
+
+    ============  ================  ======================  =====================================
+    ``rule``      is cut when       cooldown ignores        whose
+    ============  ================  ======================  =====================================
+    ``"torch"``   bad > patience    ``cooldown``            PyTorch, transformers (default)
+    ``"keras"``   bad >= patience   ``cooldown - 1``        Keras
+    ``"optax"``   bad >= patience   ``cooldown``            optax.contrib.reduce_on_plateau
+    ============  ================  ======================  =====================================
+
+    A patience of 0 cuts at every evaluation without improvement under all three. (Optax cuts at
+    improving ones too: a bug.) The margin takes the magnitude of the best, so it is right for
+    negative metrics and for zero. (To PyTorch and Optax a constant negative one always improves.)
+
+    Args:
+        base: the schedule (or number, or controller) that is scaled; its steps are optimizer
+            updates.
+        factor: what the scale is multiplied by, above 0 and below 1.
+        patience: evaluations without improvement that are borne, at least 0.
+        rtol: relative margin, a fraction of ``|best|``.
+        atol: absolute margin, in the units of the metric.
+        cooldown: evaluations after a cut in which nothing is counted.
+        min_scale: the scale's lower bound, 0 to 1: the least rate divided by the base.
+        accumulate: reports whose mean is one evaluation, e.g. the micro-batches of an epoch.
+        mode: ``"min"`` if less is better, ``"max"`` if more is.
+        rule: whose patience, see above.
+        nan: what a NaN metric (or one that is infinitely good) does: ``"ignore"``: nothing, as if
+            not reported; ``"bad"``: it is the worst value; ``"stop"``: the scale falls to
+            ``min_scale`` for good, so that a diverged run stands still.
+
+    ``update`` and ``observe`` take ``value``, one real number of any dtype. On the updates that
+    have none, leave it away or give ``value=None`` (another compiled program), or, inside one
+    program, ``reported=False`` with any value; then the scale holds. ``reported`` may be traced.
+
+    >>> import jaxsched as js
+    >>> from jaxsched.controllers import Plateau
+    >>> plateau = Plateau(js.Constant(0.5), factor=0.5, patience=1)
+    >>> state = plateau.init()
+    >>> for loss in (3.0, 2.0, 2.0, 2.0, 1.0):
+    ...     state = plateau.update(state, value=loss)
+    ...     print(loss, float(plateau(state)))
+    3.0 0.5
+    2.0 0.5
+    2.0 0.5
+    2.0 0.25
+    1.0 0.25
+    """
+
+    base: Any
+    factor: Any = number(default=0.1, above=0, below=1)
+    patience: Any = number(default=10, at_least=0)
+    rtol: Any = number(default=1e-4, at_least=0, below=1)
+    atol: Any = number(default=0.0, at_least=0)
+    cooldown: Any = number(default=0, at_least=0)
+    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
+    accumulate: Any = number(default=1, at_least=1)
+    mode: str = choice("min", "min", "max")
+    rule: str = choice("torch", "torch", "keras", "optax")
+    nan: str = choice("ignore", "ignore", "bad", "stop")
+
+    State = PlateauState
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        return self.min_scale, 1.0
+
+    def _start(self) -> dict[str, Any]:
+        counts = {name: zero(jnp.int32) for name in ("seen", "bad", "wait")}
+        return {
+            "scale": one(),
+            "best": worst(self.mode),
+            "evaluation": Evaluation.empty(),
+            **counts,
+        }
+
+    def _observe(
+        self, state: PlateauState, *, value: Any = None, reported: Any = True, **extra: Any
+    ) -> PlateauState:
+        del extra
+        if value is None:
+            return state
+        report = read("Plateau.update(value=...)", value, reported, self.mode, self.nan)
+        mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
+        better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
+
+        bad = jnp.where(better | (state.wait > 0), 0, next_count(state.bad))
+        fires = ready & (number32(bad) >= self._needed())
+        cut = jnp.maximum(state.scale * number32(self.factor), number32(self.min_scale))
+        scale = jnp.where(fires, cut, state.scale)
+        if self.nan == "stop":
+            scale = jnp.where(report.broken, number32(self.min_scale), scale)
+        rest = jnp.where(fires, self._ignored(), jnp.maximum(state.wait - 1, 0))
+        return state._replace(
+            scale=scale,
+            seen=count_if(report.arrived, state.seen),
+            best=jnp.where(ready & better, sign(self.mode) * mean, state.best),
+            bad=jnp.where(ready, jnp.where(fires, 0, bad), state.bad),
+            wait=jnp.where(ready, rest, state.wait),
+            evaluation=evaluation,
+        )
+
+    def _needed(self) -> jax.Array:
+        """How many evaluations without improvement, in a row, lower the rate; at least 1."""
+        patience = number32(self.patience)
+        if self.rule == "torch":
+            return jnp.floor(patience) + 1.0
+        return jnp.maximum(patience, 1.0)
+
+    def _ignored(self) -> jax.Array:
+        """How many evaluations after a cut don't count.
+
+        Keras counts its cooldown down before it looks at the evaluation, so the last one counts.
+        """
+        cooldown = jnp.ceil(number32(self.cooldown)) - (1.0 if self.rule == "keras" else 0.0)
+        return jnp.maximum(cooldown, 0.0).astype(jnp.int32)

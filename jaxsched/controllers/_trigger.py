@@ -1,0 +1,103 @@
+"""``Trigger``: start the cooldown, or the next stage, when told to."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._struct import struct
+from jaxsched.controllers._base import AbstractController, flag, number32, zero
+from jaxsched.schedules._base import AbstractSchedule
+
+
+class TriggerState(NamedTuple):
+    step: jax.Array  # int32: optimizer updates
+    base: Any  # () or, if the base is a controller, its state
+    stage: jax.Array  # int32: 0: the base, i: the i-th of the stages
+    start: jax.Array  # int32: the step at which the stage began
+    held: jax.Array  # float32: the rate at that step
+
+
+@struct
+class Trigger(AbstractController):
+    r"""Follows ``base`` until a flag starts the next stage, which begins at the present rate.
+
+    With :math:`t_i` the update at which the flag came for the i-th time,
+
+    .. math:: \eta(t) = \eta(t_i) \cdot \text{stage}_i(t - t_i), \quad t_i \le t < t_{i+1}
+
+    One stage is on-demand annealing: train at a constant rate for as long as there is reason to,
+    then cool down (``js.Linear(1.0, 0.0, 1000)``). Several are stage rebasing: every stage starts
+    where the one before was left. The base may be a controller: its cuts are in the rate that is
+    held. After the last stage the flag does nothing.
+
+    Args:
+        base: the schedule (or number, or controller) to follow at first.
+        stages: a schedule, or a tuple of them: factors of the rate at which they start, so that
+            they begin at 1 if the rate isn't to jump.
+
+    ``update`` and ``observe`` take ``trigger``: whether the next stage starts, a boolean (Python
+    or traced; one for each member under ``vmap``). It is an event: with several stages left, a flag
+    that stays up starts one after another. The update that carries it is the stage's step 0.
+
+    References: Hägele et al., Scaling laws and compute-optimal training beyond fixed training
+    durations, arXiv:2405.18392 (cooldown from a constant rate); OLMo-core and allennlp (stages).
+
+    >>> import jaxsched as js
+    >>> from jaxsched.controllers import Trigger
+    >>> trigger = Trigger(0.5, js.Linear(1.0, 0.0, 2))
+    >>> state = trigger.init()
+    >>> for step in range(5):
+    ...     print(step, float(trigger(state)))
+    ...     state = trigger.update(state, trigger=step == 2)
+    0 0.5
+    1 0.5
+    2 0.5
+    3 0.25
+    4 0.0
+    """
+
+    base: Any
+    stages: Any
+
+    State = TriggerState
+    monotone: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        stages = self.stages if isinstance(self.stages, tuple) else (self.stages,)
+        if not stages or not all(isinstance(stage, AbstractSchedule) for stage in stages):
+            raise TypeError(
+                "Trigger(stages=...) must be a schedule or a tuple of schedules, got "
+                f"{self.stages!r}; a cooldown over n steps is `js.Linear(1.0, 0.0, n)`."
+            )
+        object.__setattr__(self, "stages", stages)
+        AbstractController.__post_init__(self)
+
+    @property
+    def bounds(self) -> None:
+        return None
+
+    def _start(self) -> dict[str, Any]:
+        return {"stage": zero(jnp.int32), "start": zero(jnp.int32), "held": zero()}
+
+    def _observe(self, state: TriggerState, *, trigger: Any = None, **extra: Any) -> TriggerState:
+        del extra
+        if trigger is None:
+            return state
+        starts = flag("Trigger.update(trigger=...)", trigger) & (state.stage < len(self.stages))
+        return state._replace(
+            stage=state.stage + starts.astype(jnp.int32),
+            start=jnp.where(starts, state.step, state.start),
+            held=jnp.where(starts, number32(self(state)), state.held),
+        )
+
+    def __call__(self, state: Any, **extra: Any) -> jax.Array:
+        del extra
+        self._check(state)
+        value = self._base_value(state)
+        for index, stage in enumerate(self.stages, 1):
+            here = number32(state.held * number32(stage(state.step - state.start)))
+            value = jnp.where(state.stage == index, here.astype(value.dtype), value)
+        return value

@@ -1,0 +1,39 @@
+"""A harsher place than the user's: what passes here passes there.
+
+For every test: no implicit rank promotion, 32-bit numbers, two CPU devices, no compilation cache
+(so that what a test counts does not hang on the run before), and the same random examples each
+time. Strict dtype promotion is for the schedules only: Optax's own Adam fails under it
+(``b1 ** count``), so it is a fixture, and automatic in the modules of ``STRICT``.
+"""
+
+from __future__ import annotations
+
+import jax
+import pytest
+from hypothesis import settings
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_x64", False)
+jax.config.update("jax_enable_compilation_cache", False)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+settings.register_profile("jaxsched", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("jaxsched")
+
+STRICT = {"test_laws", "test_recipes", "test_values"}
+# Written without dtypes, as users write: the user's arithmetic, not ours, promotes.
+USERS_CODE = ("Function", "tunes_a_schedule_by_its_gradient")
+
+
+@pytest.fixture
+def strict():
+    """No implicit dtype promotion."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _strict_for_schedules(request):
+    ours = request.module.__name__ in STRICT
+    if ours and not any(name in request.node.name for name in USERS_CODE):
+        request.getfixturevalue("strict")

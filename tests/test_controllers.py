@@ -1,0 +1,533 @@
+"""Every controller under every law, and in every seam."""
+
+import pickle
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxsched as js
+from jaxsched import controllers
+from jaxsched.controllers import (
+    AutoDecay,
+    Bounce,
+    Greedy,
+    NewBob,
+    Plateau,
+    Trigger,
+)
+from jaxsched.controllers._laws import default_run
+from jaxsched.optim import current, inject, observe, override, register_export, resume
+from jaxsched.testing import CONTROLLER_LAWS, check_controller
+
+BASE = js.Linear(0.5, 0.1, 40)
+
+CONTROLLERS = {
+    "Plateau": Plateau(BASE, factor=0.5, patience=1),
+    "Plateau-max": Plateau(
+        BASE, 0.3, patience=0, mode="max", rule="keras", nan="bad", cooldown=2, min_scale=0.25
+    ),
+    "Plateau-stop": Plateau(BASE, 0.5, patience=1, accumulate=2, nan="stop", rule="optax"),
+    "Greedy": Greedy(BASE, 0.5, patience=1, max_scale=4.0, warmup=1, cooldown=2),
+    "Greedy-max": Greedy(BASE, 0.8, patience=0, mode="max", nan="bad", accumulate=2),
+    "NewBob": NewBob(BASE, patience=1, min_scale=0.1),
+    "Bounce": Bounce(BASE, 0.5),
+    "AutoDecay": AutoDecay(BASE, 0.5, patience=0, rtol=0.0),
+    "Trigger": Trigger(BASE, js.Linear(1.0, 0.0, 5)),
+    "Trigger-stages": Trigger(Plateau(BASE, 0.5), (js.Cosine(1.0, 0.5, 7), js.Constant(1.0))),
+}
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+@pytest.mark.parametrize("law", CONTROLLER_LAWS)
+def test_law(name, law):
+    CONTROLLER_LAWS[law](CONTROLLERS[name], default_run())
+
+
+def test_a_broken_controller_is_found():
+    class Forgetful:
+        """A stateful schedule in Optax's sense whose state changes its dtype."""
+
+        def init(self):
+            return jnp.int32(0)
+
+        def update(self, state, *, value=0.0, **extra):
+            return state + (jnp.nan_to_num(value) > 0.5) * 1.0
+
+        def __call__(self, state, **extra):
+            return jnp.float32(0.1)
+
+    with pytest.raises(AssertionError, match="law 'stable_state' does not hold"):
+        check_controller(Forgetful())
+    with pytest.raises(ValueError, match="must name laws"):
+        check_controller(Forgetful(), skip=["fast"])
+
+
+def test_any_stateful_schedule_can_be_checked():
+    class Halving:
+        """Opaque: no pytree, no scale, no hash."""
+
+        __hash__ = None
+
+        def init(self):
+            return jnp.float32(1.0)
+
+        def update(self, state, *, value=None, **extra):
+            return state if value is None else jnp.where(value > 0, state / 2, state)
+
+        def __call__(self, state, **extra):
+            return 0.1 * state
+
+    check_controller(Halving())
+    check_controller(Halving(), bounds=(0.0, 0.1))
+    with pytest.raises(AssertionError, match=r"'bounded' .* falls to"):
+        check_controller(Halving(), bounds=(0.05, 0.1))
+
+
+# ------------------------------------------------------------------------------------- the seams
+
+PARAMS = {"w": jnp.ones(3)}
+GRADS = jax.tree.map(jnp.ones_like, PARAMS)
+LOSSES = np.float32([3.0, 2.0, 2.0, 2.0, 1.9, 1.9, 1.9, 1.0])
+WATCHING = Plateau(BASE, factor=0.5, patience=1)
+SCALES = np.float32([1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25])  # at each update
+RATES = np.asarray(BASE(np.arange(len(LOSSES)))) * SCALES
+
+
+def applied(tx, params=PARAMS, state=None, losses=LOSSES):
+    """The rate of every update under a gradient of one, and the last state."""
+    update = jax.jit(lambda g, s, value: tx.update(g, s, params, value=value))
+    state, rates = tx.init(params) if state is None else state, []
+    for loss in losses:
+        updates, state = update(jax.tree.map(jnp.ones_like, params), state, loss)
+        rates.append(-float(updates["w"][0]))
+    return np.array(rates), state
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        inject(optax.sgd)(learning_rate=WATCHING),
+        optax.inject_hyperparams(optax.sgd)(learning_rate=WATCHING),
+        optax.chain(optax.clip_by_global_norm(1e9), inject(optax.sgd)(learning_rate=WATCHING)),
+        optax.apply_if_finite(inject(optax.sgd)(learning_rate=WATCHING), 3),
+        optax.partition({"a": inject(optax.sgd)(learning_rate=WATCHING)}, {"w": "a"}),
+        optax.masked(inject(optax.sgd)(learning_rate=WATCHING), {"w": True}),
+    ],
+)
+def test_the_applied_rate_is_base_times_scale(tx):
+    rates, _ = applied(tx)
+    np.testing.assert_allclose(rates, RATES, rtol=1e-6)
+
+
+def test_it_is_a_stateful_schedule_to_optax_and_a_plain_schedule_is_not():
+    from optax._src.base import StatefulSchedule
+
+    assert isinstance(WATCHING, StatefulSchedule)
+    assert not isinstance(BASE, StatefulSchedule)
+
+
+def test_current_override_resume_and_export_with_a_controller():
+    tx = inject(optax.adam)(learning_rate=WATCHING)
+    _, state = applied(tx, losses=LOSSES[:5])
+    assert float(current(state)["learning_rate"]) == pytest.approx(RATES[4])
+    assert float(state.controller_states["learning_rate"].scale) == 0.5
+    halved = override(state, scale={"learning_rate": 0.5})
+    _, after = applied(tx, state=halved, losses=LOSSES[5:6])
+    assert float(current(after)["learning_rate"]) == pytest.approx(0.5 * RATES[5])
+
+    saved = pickle.dumps(jax.tree.map(np.asarray, state))
+    again = jax.tree.map(jnp.asarray, pickle.loads(saved))
+    whole, resumed = (applied(tx, state=s, losses=LOSSES[5:])[1] for s in (state, again))
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+
+    slower = inject(optax.adam)(learning_rate=Plateau(BASE, factor=0.1, patience=1))
+    new = resume(again, slower.init(PARAMS), policy="new")
+    assert float(new.controller_states["learning_rate"].scale) == 0.5
+    assert float(new.schedules["learning_rate"].factor) == pytest.approx(0.1)
+
+    register_export(state)
+    step = jax.jit(lambda g, s, v: tx.update(g, s, PARAMS, value=v)[1])
+    exported = jax.export.export(step)(GRADS, state, jnp.float32(1.9))
+    assert exported.call(GRADS, state, jnp.float32(1.9)).count == 6
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_parameters_leave_the_scale_alone(dtype):
+    params = {"w": jnp.ones(3, dtype)}
+    tx = inject(optax.adamw)(learning_rate=Plateau(1e-3, factor=0.9, patience=0))
+    update = jax.jit(lambda g, s, v: tx.update(g, s, params, value=v))
+    state = tx.init(params)
+    for _ in range(4):
+        updates, state = update(params, state, jnp.ones((), dtype))
+    assert updates["w"].dtype == dtype
+    held = state.controller_states["learning_rate"]
+    assert held.scale.dtype == jnp.float32
+    np.testing.assert_allclose(held.scale, np.float32(0.9) ** 3, rtol=1e-6)
+
+
+def test_factor_and_patience_are_swept_in_one_program():
+    factors, patiences = np.float32([0.1, 0.5, 0.9]), np.int32([0, 1, 2])
+    traces = 0
+
+    @jax.jit
+    def sweep(factors, patiences, losses):
+        nonlocal traces
+        traces += 1
+
+        def member(factor, patience):
+            tx = inject(optax.sgd)(learning_rate=Plateau(BASE, factor=factor, patience=patience))
+
+            def body(state, loss):
+                _, state = tx.update(GRADS, state, PARAMS, value=loss)
+                return state, current(state)["learning_rate"]
+
+            return jax.lax.scan(body, tx.init(PARAMS), losses)[1]
+
+        return jax.vmap(member)(factors, patiences)
+
+    rates = sweep(factors, patiences, LOSSES)
+    sweep(factors * 0.5, patiences + 1, LOSSES + 1)
+    assert traces == 1
+    for factor, patience, row in zip(factors, patiences, rates, strict=True):
+        solo = inject(optax.sgd)(learning_rate=Plateau(BASE, factor=factor, patience=patience))
+        np.testing.assert_allclose(row, applied(solo)[0], rtol=1e-6)
+
+
+def test_stacked_controllers_are_a_population():
+    population = js.stack([Plateau(BASE, f, patience=p) for f, p in [(0.1, 0), (0.5, 1)]])
+    states = jax.vmap(lambda c: c.init())(population)
+    update = jax.jit(jax.vmap(lambda c, s, v: c.update(s, value=v), (0, 0, None)))
+    for loss in LOSSES:
+        states = update(population, states, loss)
+    np.testing.assert_allclose(states.scale, [1e-4, 0.25], rtol=1e-5)
+
+
+def test_multisteps_hands_on_the_value_of_the_last_micro_batch_only():
+    tx = optax.MultiSteps(inject(optax.sgd)(learning_rate=Plateau(0.5, 0.5, patience=0)), 2)
+    state, update = tx.init(PARAMS), jax.jit(lambda s, v: tx.update(GRADS, s, PARAMS, value=v))
+    means = []
+    for micro in [(9.0, 1.0), (9.0, 1.0), (1.0, 0.5)]:
+        for index in range(2):  # so the loop reports the mean so far
+            value = jnp.float32(np.mean(micro[: index + 1]))
+            _, state = update(state, value)
+        means.append(float(state.inner_opt_state.controller_states["learning_rate"].best))
+    assert means == [5.0, 5.0, 0.75]
+    assert int(state.inner_opt_state.controller_states["learning_rate"].step) == 3
+
+
+def test_a_skipped_update_is_no_step_and_no_report_inside_the_guard_only():
+    controlled = inject(optax.sgd)(learning_rate=Plateau(BASE, 0.5, patience=0))
+    broken = {"w": jnp.full(3, jnp.nan)}
+
+    def after(tx, find):
+        state = tx.init(PARAMS)
+        for grads in (GRADS, broken, GRADS):
+            _, state = tx.update(grads, state, PARAMS, value=1.0)
+        held = find(state).controller_states["learning_rate"]
+        return int(held.step), int(held.seen), float(held.scale)
+
+    guarded = optax.apply_if_finite(controlled, 5)
+    assert after(guarded, lambda s: s.inner_state) == (2, 2, 0.5)
+    beside = optax.chain(optax.apply_if_finite(optax.identity(), 5), controlled)
+    assert after(beside, lambda s: s[1]) == (3, 3, 0.25)
+
+
+def test_nnx_optimizer_forwards_the_metric():
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, inject(optax.sgd)(learning_rate=WATCHING), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, loss):
+        grads = nnx.grad(lambda m: m(jnp.ones((1, 2))).sum())(model)
+        optimizer.update(model, grads, value=loss)
+
+    for index, loss in enumerate(LOSSES):
+        step(model, optimizer, loss)
+        rate = float(current(optimizer)["learning_rate"])
+        assert rate == pytest.approx(RATES[index], rel=1e-6)
+
+
+def test_linen_recipe():
+    from flax.training import train_state
+
+    class TrainState(train_state.TrainState):
+        def apply_gradients(self, *, grads, value=None, **changes):
+            updates, opt_state = self.tx.update(grads, self.opt_state, self.params, value=value)
+            params = optax.apply_updates(self.params, updates)
+            return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **changes)
+
+    tx = inject(optax.sgd)(learning_rate=WATCHING)
+    train = TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
+    step = jax.jit(lambda train, loss: train.apply_gradients(grads=GRADS, value=loss))
+    for index, loss in enumerate(LOSSES):
+        train = step(train, loss)
+        assert float(current(train)["learning_rate"]) == pytest.approx(RATES[index], rel=1e-6)
+
+
+def test_a_controller_over_a_controller_is_the_product_of_scales():
+    inner, outer = Plateau(BASE, 0.5, patience=1), Plateau(BASE, 0.1, patience=3)
+    both = Plateau(inner, 0.1, patience=3)
+    a, b, c = inner.init(), outer.init(), both.init()
+    for step, loss in enumerate([*LOSSES, *LOSSES]):
+        a, b, c = (x.update(s, value=loss) for x, s in ((inner, a), (outer, b), (both, c)))
+        np.testing.assert_allclose(both(c), BASE(step + 1) * a.scale * b.scale, rtol=1e-6)
+    assert float(a.scale) < 1.0
+    assert float(b.scale) < 1.0
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "jax_numpy_dtype_promotion=strict",
+        "jax_numpy_rank_promotion=raise",
+        "jax_enable_x64=True",
+        "jax_disable_jit=True",
+        "jax_debug_nans=True",
+    ],
+)
+def test_jax_modes(mode):
+    name, value = mode.split("=")
+    value = value == "True" if value in ("True", "False") else value
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        for key in ("Plateau-max", "Greedy", "NewBob", "Bounce", "AutoDecay", "Trigger"):
+            controller = CONTROLLERS[key]
+            state = controller.init()
+            for report in default_run()[4:6]:
+                state = controller.update(state, **report)
+                assert controller(state).dtype == jnp.float32
+    finally:
+        jax.config.update(name, before)
+
+
+def test_importing_controllers_loads_neither_optax_nor_flax():
+    code = (
+        "import sys, jaxsched.controllers; "
+        "print([m for m in ('optax', 'flax', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_controller_is_under_the_laws_and_documented():
+    public = [
+        value
+        for name, value in vars(controllers).items()
+        if isinstance(value, type)
+        and issubclass(value, controllers.AbstractController)
+        and not name.startswith("Abstract")
+    ]
+    assert {type(c) for c in CONTROLLERS.values()} == set(public)
+    for value in public:
+        assert ">>>" in value.__doc__, f"{value.__name__} has no example"
+
+
+# ------------------------------------------------------------------------- each against its words
+
+
+class HuggingFace:
+    """transformers' GreedyLR.step in plain Python (optimization.py, 2026), without its reset."""
+
+    def __init__(self, mode, factor, patience, atol, cooldown, warmup, low, high):
+        self.__dict__.update(locals())
+        self.best = np.inf if mode == "min" else -np.inf
+        self.lr, self.good, self.bad, self.cooling, self.warming = 1.0, 0, 0, 0, 0
+
+    def step(self, a):
+        if self.cooling > 0:
+            self.cooling -= 1
+            self.good = self.bad = 0
+        elif self.warming > 0:
+            self.warming -= 1
+            self.good = self.bad = 0
+        else:
+            d = self.atol
+            if a < self.best - d if self.mode == "min" else a > self.best + d:
+                self.best, self.bad = a, 0
+                self.good += 1
+            else:
+                self.bad += 1
+                self.good = 0
+            if self.good > self.patience:
+                self.lr, self.warming = min(self.lr / self.factor, self.high), self.warmup
+                self.good = 0
+            elif self.bad > self.patience:
+                self.lr, self.cooling = max(self.lr * self.factor, self.low), self.cooldown
+                self.bad = 0
+        return self.lr
+
+
+def scales(controller, reports):
+    @jax.jit
+    def run(controller, reports):
+        def body(state, report):
+            state = controller.update(state, **report)
+            return state, state.scale
+
+        return jax.lax.scan(body, controller.init(), reports)[1]
+
+    return np.asarray(run(controller, reports))
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_greedy_against_the_shipped_rule(mode):
+    rng = np.random.RandomState(0)
+    falling = np.concatenate([np.linspace(3, 1, 25), np.ones(25), np.linspace(1, 0, 10)])
+    values = np.float32(falling + 0.02 * rng.standard_normal(60)) * (1 if mode == "min" else -1)
+    for patience, cooldown, warmup in [(0, 0, 0), (2, 0, 0), (1, 2, 3), (3, 1, 0)]:
+        theirs = HuggingFace(mode, 0.5, patience, 1e-3, cooldown, warmup, 0.125, 8.0)
+        ours = Greedy(
+            1.0,
+            0.5,
+            patience,
+            atol=1e-3,
+            cooldown=cooldown,
+            warmup=warmup,
+            min_scale=0.125,
+            max_scale=8.0,
+            mode=mode,
+        )
+        expected = [theirs.step(float(v)) for v in values]
+        assert scales(ours, {"value": values}).tolist() == expected
+        assert max(expected) > 1.0 > min(expected) or patience > 1
+
+
+def test_newbob_against_the_shipped_rule():
+    def speechbrain(values, factor, patient, threshold):
+        rate, left, previous = 1.0, patient, None
+        for value in values:
+            if previous is not None and (previous - value) / previous < threshold:
+                rate, left = (rate * factor, patient) if left == 0 else (rate, left - 1)
+            previous = value
+            yield rate
+
+    rng = np.random.RandomState(1)
+    values = np.float32(np.linspace(3, 2, 40) + 0.05 * rng.standard_normal(40))
+    for patience in (0, 1, 3):
+        expected = list(speechbrain(values.astype(float), 0.5, patience, 0.0025))
+        assert scales(NewBob(1.0, patience=patience), {"value": values}).tolist() == expected
+    zeros = NewBob(1.0)  # the gain has no relative size there: a stall all the same
+    assert scales(zeros, {"value": np.zeros(3, np.float32)}).tolist() == [1.0, 0.5, 0.25]
+    negative = np.float32([-1.0, -2.0, -2.0, -3.0])
+    assert scales(zeros, {"value": negative}).tolist() == [1.0, 1.0, 0.5, 0.5]
+
+
+def test_bounce_against_the_published_rule():
+    def abel(norms, factor):
+        rate, reached = 1.0, False
+        for i in range(len(norms)):
+            if i > 1 and (norms[i] - norms[i - 1]) * (norms[i - 1] - norms[i - 2]) < 0:
+                rate, reached = (rate * factor, False) if reached else (rate, True)
+            yield rate
+
+    rng = np.random.RandomState(2)
+    norms = np.float32(np.sin(np.arange(40) / 2.0) + 0.3 * rng.standard_normal(40))
+    expected = list(abel(norms, 0.5))
+    assert expected[-1] < 0.1
+    assert scales(Bounce(1.0, 0.5), {"norm": norms}).tolist() == expected
+    # Between two looks anything may happen; NaN and what isn't reported are no look.
+    often = np.stack([norms, rng.rand(40), np.full(40, np.nan)], axis=1).astype(np.float32)
+    flags = np.tile([True, False, True], 40)
+    got = scales(Bounce(1.0, 0.5), {"norm": often.ravel(), "reported": flags})
+    assert got[::3].tolist() == expected
+    every = scales(Bounce(1.0, 0.5, every=3), {"norm": np.repeat(norms, 3)})
+    assert every[-1] == expected[-1]
+    weights = {"a": np.stack([norms + 9] * 2, 1), "b": np.zeros(40, np.float32)}
+    assert scales(Bounce(1.0, 0.5), {"weights": weights}).tolist() == expected
+    with pytest.raises(ValueError, match="got both"):
+        Bounce(1.0).update(Bounce(1.0).init(), norm=1.0, weights=1.0)
+
+
+def test_trigger_cools_down_from_the_present_rate_of_each_member():
+    base = js.Linear(1.0, 0.0, 100)
+    trigger = Trigger(base, js.Linear(1.0, 0.0, 10))
+    when = np.int32([5, 20, 1000])
+
+    @jax.jit
+    @jax.vmap
+    def rates(when):
+        def body(state, step):
+            new = trigger.update(state, trigger=step == when)
+            return new, trigger(state)
+
+        return jax.lax.scan(body, trigger.init(), np.arange(60, dtype=np.int32))[1]
+
+    steps = np.arange(60)
+    for row, t in zip(rates(when), when, strict=True):
+        cooled = base(int(t)) * np.clip(1 - (steps - t) / 10, 0, 1)
+        np.testing.assert_allclose(
+            row, np.where(steps < t, base(steps), cooled), rtol=1e-5, atol=1e-7
+        )
+
+
+def test_trigger_between_updates_acts_on_the_next_one():
+    trigger = Trigger(0.5, js.Linear(1.0, 0.0, 2))
+    state = trigger.observe(trigger.update(trigger.init()), trigger=True)
+    seen = []
+    for _ in range(4):
+        seen.append(float(trigger(state)))
+        state = trigger.update(state, trigger=False)
+    assert seen == [0.5, 0.25, 0.0, 0.0]
+
+
+def test_stages_are_rebased_on_the_rate_where_the_last_one_was_left():
+    stages = (js.Linear(1.0, 0.5, 4), js.Linear(1.0, 2.0, 2))
+    trigger = Trigger(Plateau(1.0, 0.5, patience=0), stages)
+    state, seen = trigger.init(), []
+    for step in range(12):
+        seen.append(float(trigger(state)))
+        state = trigger.update(state, value=1.0 if step < 2 else None, trigger=step in (3, 7, 10))
+    # a plateau at 1 (cut to 0.5), the first stage from there, the second from 0.25
+    assert seen == [1.0, 1.0, 0.5, 0.5, 0.4375, 0.375, 0.3125, 0.25, 0.375, 0.5, 0.5, 0.5]
+    with pytest.raises(TypeError, match=r"Linear\(1.0, 0.0, n\)"):
+        Trigger(0.1, 1000)
+
+
+def test_observe_tells_the_controllers_of_an_optimizer_and_counts_no_step():
+    """A validation between updates: through a chain, jitted, vmapped, and in an nnx.Optimizer."""
+    tx = optax.chain(
+        optax.clip_by_global_norm(1.0), inject(optax.sgd)(learning_rate=Plateau(0.5, 0.5, 0))
+    )
+    params = jnp.ones(2)
+    state = tx.init(params)
+    for loss in (1.0, 1.0):
+        state = jax.jit(lambda s, loss: observe(s, value=loss))(state, loss)
+    updates, state = tx.update(jnp.full(2, 0.1), state, params)
+    np.testing.assert_allclose(updates, -0.025)
+    assert float(current(state)["learning_rate"]) == 0.25
+
+    def start(factor):
+        return inject(optax.sgd)(learning_rate=Plateau(1.0, factor, patience=0)).init(params)
+
+    states = jax.vmap(start)(jnp.array([0.5, 0.25]))
+    for _ in range(2):
+        states = observe(states, value=jnp.ones(2))
+    update = jax.vmap(inject(optax.sgd)(learning_rate=Plateau(1.0, 0.5, 0)).update, (None, 0, None))
+    _, states = update(jnp.ones(2), states, params)
+    np.testing.assert_allclose(current(states)["learning_rate"], [0.5, 0.25])
+    with pytest.raises(ValueError, match=r"js\.Plateau"):
+        observe(inject(optax.sgd)(learning_rate=BASE).init(params), value=1.0)
+
+    from flax import nnx
+
+    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(
+        model, inject(optax.sgd)(learning_rate=Plateau(0.5, 0.5, 0)), wrt=nnx.Param
+    )
+    for _ in range(2):
+        assert observe(optimizer, value=1.0) is optimizer
+    optimizer.update(model, nnx.grad(lambda m: m.bias[...].sum())(model))
+    assert float(current(optimizer)["learning_rate"]) == 0.25
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_controllers_are_written_as_data(name):
+    controller = CONTROLLERS[name]
+    assert js.from_json(js.to_json(controller)) == controller
