@@ -57,7 +57,8 @@ def from_dict(data: dict[str, Any]) -> Any:
     >>> js.from_dict({'jaxsched': 1, 'type': 'Constant', 'value': 0.5})
     Constant(value=0.5)
     """
-    if not isinstance(data, dict) or data.get("jaxsched") != FORMAT:
+    version = data.get("jaxsched") if isinstance(data, dict) else None
+    if type(version) is not int or version != FORMAT:
         version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
         raise ValueError(f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {version!r}.")
     return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0)
@@ -89,7 +90,11 @@ def from_json(text: str) -> Any:
     def refuse(word: str) -> Any:
         raise ValueError(f"from_json(text=...) must hold finite numbers, got {word}.")
 
-    return from_dict(json.loads(text, object_pairs_hook=unique, parse_constant=refuse))
+    try:
+        data = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError(f"from_json(text=...) must be nested at most {_DEPTH} deep.") from None
+    return from_dict(data)
 
 
 def _encode(x: Any) -> Any:
@@ -134,7 +139,23 @@ def _decode(data: Any, depth: int) -> Any:
             f"from_dict: {cls.__name__} must have the fields {', '.join(fields)}, "
             f"got unknown {unknown}, missing {missing}."
         )
-    return cls(**given)
+    numbers = {n for n, f in fields.items() if f.metadata.get("check", {}).get("kind") == "number"}
+    given = {k: _population(v) if k in numbers else v for k, v in given.items()}
+    try:
+        return cls(**given)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"from_dict: {error}") from error
+
+
+def _population(value: Any) -> Any:
+    """The numbers of a stacked population, as ``js.stack`` holds them."""
+    if not isinstance(value, list):
+        return value
+    try:
+        array = np.asarray(value)
+        return array.astype(np.int32 if array.dtype.kind == "i" else np.float32)
+    except ValueError as error:
+        raise ValueError(f"from_dict(data=...) must hold numbers, got {value!r}.") from error
 
 
 def _field(value: Any, depth: int) -> Any:

@@ -85,7 +85,8 @@ class Double:
     __radd__ = __add__
 
     def __rsub__(self, other: Any) -> Double:
-        return as_double(other) - self
+        # Not `as_double(other) - self`: XLA folds (1 - x) - 1 to -x, and with it the error away.
+        return (-self) + other
 
     __rmul__ = __mul__
 
@@ -128,6 +129,8 @@ def as_double(x: Any) -> Double:
         exact = np.asarray(x, np.float64)
         hi = exact.astype(np.float32)
         return Double(hi[()], (exact - hi).astype(np.float32)[()])
+    if x.dtype == jnp.int64:  # in x64 mode
+        x = x.astype(jnp.float64)
     if jnp.issubdtype(x.dtype, jnp.integer):
         # 31 bits do not fit a float32 but two halves do, each exactly.
         x = x.astype(jnp.int32)
@@ -227,6 +230,15 @@ def positive(x: Number) -> Number:
     return where(x > 0.0, x, full(x, 0.0))
 
 
+def nudged(t: Number) -> Number:
+    """``t`` and a little more: what is as good as a boundary counts as one.
+
+    390.6 is three numbers in float64, in two words and in float32, and 5 * 390.6 falls on either
+    side of step 1953. A whole step that a whole boundary is compared with is never nudged over it.
+    """
+    return t + where(t > 0.0, minimum(t * _NUDGE, full(t, 0.25)), full(t, 0.0))
+
+
 def floor(x: Number) -> Number:
     """Rounds down to a whole number; its derivative is zero."""
     if not isinstance(x, Double):
@@ -237,15 +249,20 @@ def floor(x: Number) -> Number:
 
 
 def divmod_exact(t: Number, length: Number) -> tuple[Number, Number]:
-    """``t // length`` and ``t % length``, right at every multiple of ``length``."""
-    count = floor(t / length)
-    rest = t - count * length
+    """``t // length`` and ``t % length`` for ``t >= 0``, right at every multiple of ``length``."""
+    reached = nudged(t)
+    count = floor(reached / length)
+    rest = reached - count * length
     count = where(rest < 0.0, count - 1.0, where(rest >= length, count + 1.0, count))
-    return count, t - count * length
+    return count, positive(t - count * length)
 
 
 def exp(x: Number) -> Number:
-    return _exp2(x * math.log2(math.e)) if isinstance(x, Double) else _xp(x).exp(x)
+    """Exponential; from about 88 on it holds its largest value, 2.4e38, and never overflows."""
+    if isinstance(x, Double):
+        return _exp2(x * math.log2(math.e))
+    xp = _xp(x)
+    return xp.exp(xp.minimum(x, _EXP2_MAX * math.log(2)))
 
 
 def log(x: Number) -> Number:
@@ -312,22 +329,34 @@ def expm1(x: Number) -> Number:
     return where(near, small * _series(small, _EXPM1), exp(where(near, 0.0, x)) - 1.0)
 
 
-def whole_power(base: Number, count: Number, bits: int) -> Number:
-    """``base ** count`` for ``base >= 1`` and whole ``0 <= count < 2**bits``, by squaring.
+def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
+    """``base ** count`` and ``1 + base + ... + base ** (count - 1)``, for ``base >= 1`` and whole
+    ``0 <= count < 2**bits``.
 
-    Exact while the result has 48 bits; saturates far beyond any number of steps.
+    By doubling, without a division: exact as long as the sum has 48 bits (53 on the host). Both
+    saturate far beyond any number of steps.
     """
-    if not isinstance(count, Double):
-        return base**count
-    base = as_double(base)
     remaining = to_int32(count)
-    square = Double(*_fixed(base.hi, base.lo))
-    result = as_double(1.0)
-    for bit in range(bits):
-        result = where((remaining >> bit) & 1 == 1, _saturated(result * square), result)
-        square = _saturated(square * square)
-    smooth = result.hi * _fix(count.hi) * jnp.log(base.hi)
-    return Double(_graft(result.hi, smooth), result.lo)
+
+    def double(bit: Any, so_far: list[Number]) -> list[Number]:
+        # block is base ** 2**bit, and block_sum the sum of so many terms.
+        power, total, block, block_sum = so_far
+        taken = (remaining >> bit) & 1 == 1
+        total = where(taken, _saturated(total + power * block_sum), total)
+        power = where(taken, _saturated(power * block), power)
+        block_sum = _saturated(block_sum + block * block_sum)
+        return [power, total, _saturated(block * block), block_sum]
+
+    so_far = [full(count, 1.0), full(count, 0.0), base, full(count, 1.0)]
+    if not isinstance(count, Double):
+        for bit in range(bits):
+            so_far = double(bit, so_far)
+    else:  # as a loop it compiles in a tenth of the time
+        so_far[2] = as_double(base) + full(count, 0.0)
+        words = lambda numbers: [(x.hi, x.lo) for x in numbers]
+        doubled = lambda bit, carry: words(double(bit, [Double(*x) for x in carry]))
+        so_far = [Double(*x) for x in lax.fori_loop(0, bits, doubled, words(so_far))]
+    return so_far[0], so_far[1]
 
 
 def trailing_zeros(x: Any) -> Any:
@@ -338,7 +367,7 @@ def trailing_zeros(x: Any) -> Any:
 
 # -------------------------------------------------------------------------------------- internals
 
-_HUGE = np.float32(2.0**60)  # its square is still finite
+_HUGE = 2.0**60  # its square is still finite
 # Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above.
 _SIN = [(-1) ** k * (_PI / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
 _SIN_SQUARED = [(-1) ** k * _PI ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(6)]
@@ -347,6 +376,8 @@ _LOG2 = [2 / math.log(2) / (2 * k + 1) for k in range(6)]
 _LOG1P = [1.0, -1 / 2, 1 / 3, -1 / 4]
 _EXPM1 = [1 / math.factorial(k + 1) for k in range(4)]
 _NEAR_ZERO = 2.0**-10
+_NUDGE = 2.0**-22
+_EXP2_MIN, _EXP2_MAX = -151.0, 127.5  # below and above, exp2 holds its value: 0 and 2.4e38
 _EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(9)]
 
 
@@ -380,16 +411,17 @@ def _fast_two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
-    """``a * b`` and its rounding error, exactly (Dekker).
+    """``a * b`` as a sum of two, of which the second is small: a Double that is not yet tidied up.
 
-    The factors are halved by masking bits, not by Veltkamp's multiplication: that one breaks where
-    XLA contracts a product and a sum into one operation. The half products here are exact, so a
-    contraction changes nothing.
+    The factors are halved by masking bits, so that each of the four products of halves is exact.
+    Where XLA contracts a product and a sum into one operation, nothing changes then; of the rounded
+    product ``a * b`` it would keep the exact value here and the rounded one there.
     """
-    product = a * b
     a1, b1 = _upper_half(a), _upper_half(b)
     a2, b2 = a - a1, b - b1
-    return product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
+    middle, error = _two_sum(a1 * b2, a2 * b1)
+    total, rest = _fast_two_sum(a1 * b1, middle)
+    return total, rest + (error + a2 * b2)
 
 
 def _upper_half(a: Any) -> Any:
@@ -404,8 +436,8 @@ def _renormalized(value: Any, rest: Any, smooth: Any) -> Double:
     return Double(_graft(hi, smooth), lo)
 
 
-def _saturated(x: Double) -> Double:
-    return where(x.hi < _HUGE, x, as_double(_HUGE))
+def _saturated(x: Number) -> Number:
+    return where((x.hi if isinstance(x, Double) else x) < _HUGE, x, full(x, _HUGE))
 
 
 def _polynomial(x: Value, coefficients: list[float]) -> Value:
@@ -436,13 +468,14 @@ def _log2(x: Double) -> Double:
 
 def _exp2(x: Double) -> Double:
     hi, lo = _fixed(x.hi, x.lo)
-    whole = jnp.round(jnp.clip(hi, -151.0, 129.0))
-    rest = Double(*_two_sum(jnp.clip(hi, -151.0, 129.0) - whole, lo))
+    inside = jnp.clip(hi, _EXP2_MIN, _EXP2_MAX)
+    whole = jnp.round(inside)
+    rest = Double(*_two_sum(inside - whole, jnp.where(inside == hi, lo, 0)))
     value = _series(rest, _EXP2)
     n = whole.astype(jnp.int32)
     half = n >> 1  # in two factors: one alone would overflow where the result does not
     scale_1 = lax.bitcast_convert_type((half + 127) << 23, jnp.float32)
     scale_2 = lax.bitcast_convert_type((n - half + 127) << 23, jnp.float32)
     result = Double((value.hi * scale_1) * scale_2, (value.lo * scale_1) * scale_2)
-    smooth = lax.stop_gradient(result.hi) * x.hi * np.float32(math.log(2))
+    smooth = jnp.exp2(jnp.clip(x.hi, _EXP2_MIN, _EXP2_MAX))
     return Double(_graft(result.hi, smooth), result.lo)

@@ -21,6 +21,7 @@ import numpy as np
 T = TypeVar("T")
 
 INT32_MAX = 2**31 - 1
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def number(
@@ -32,9 +33,25 @@ def number(
     below: float | None = None,
     optional: bool = False,
 ) -> Any:
-    """A field that holds one number; where its value is known, the bounds are checked."""
+    """A field that holds one real number; where its value is known, the bounds are checked.
+
+    A whole number is made a float, so that 1 and 0.5 are the same kind of leaf.
+    """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    check = {"kind": "number", "optional": optional, **bounds}
+    check = {"kind": "number", "optional": optional, "real": True, **bounds}
+    return dataclasses.field(default=default, metadata={"check": check})
+
+
+def length(
+    default: Any = dataclasses.MISSING,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    optional: bool = False,
+) -> Any:
+    """A field that holds a number of steps, usually a whole one, which stays an integer."""
+    field = number(default, at_least=at_least, above=above, optional=optional)
+    check = {**field.metadata["check"], "real": False}
     return dataclasses.field(default=default, metadata={"check": check})
 
 
@@ -49,7 +66,7 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(number, numbers, static))
+@dataclass_transform(frozen_default=True, field_specifiers=(number, length, numbers, static))
 def struct(cls: type[T]) -> type[T]:
     """Makes a subclass of ``Record`` a frozen dataclass and a pytree; see the module's text."""
     # Its methods are those of Record: to generate them per class would take most of our import.
@@ -106,7 +123,8 @@ class Record:
                     where,
                     value,
                     **{k: check[k] for k in _BOUNDS},
-                    **{"optional": check["optional"]},
+                    optional=check["optional"],
+                    real=check["real"],
                 )
             else:
                 value = checked_array(where, value, check["increasing"], check["at_least"])
@@ -197,62 +215,80 @@ def checked_number(
     at_most: float | None = None,
     below: float | None = None,
     optional: bool = False,
+    real: bool = False,
 ) -> Any:
     """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
 
     Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
-    member by member. A Python integer beyond int32 becomes a float, which JAX can hold.
+    member by member. An integer beyond int32 becomes a float, which JAX can hold; so does every
+    integer if ``real``.
     """
     if x is None and optional:
         return None
-    if type(x) is object or isinstance(x, jax.ShapeDtypeStruct):
-        return x
     if isinstance(x, (bool, np.bool_)) or not _is_numeric(x):
         raise TypeError(f"{where} must be a number, got {_describe(x)}.")
+    if isinstance(x, np.ndarray) and x.ndim == 0:
+        x = x[()]
     if not is_known(x):
-        return x
-    value = np.asarray(fetch(x), np.float64)
+        whole = jnp.issubdtype(x.dtype, jnp.integer)
+        return x.astype(jnp.float32) if real and whole else x
+    try:
+        value = np.asarray(fetch(x), np.float64)
+    except OverflowError:
+        value = np.asarray(np.inf)
     wanted = [
         (at_least, operator.ge, "at least"),
         (above, operator.gt, "greater than"),
         (at_most, operator.le, "at most"),
         (below, operator.lt, "less than"),
     ]
-    if not np.all(np.isfinite(value)):
-        raise ValueError(f"{where} must be finite, got {_describe(x)}.")
+    if not np.all(np.abs(value) <= _FLOAT32_MAX):
+        raise ValueError(f"{where} must be finite in float32, got {_describe(x)}.")
     for bound, holds, words in wanted:
         if bound is not None and not np.all(holds(value, bound)):
             raise ValueError(f"{where} must be {words} {bound:g}, got {_describe(x)}.")
     if isinstance(x, (int, np.integer)):
-        return float(x) if abs(int(x)) > INT32_MAX else int(x)
-    if isinstance(x, (float, np.floating)) and not isinstance(x, np.ndarray):
-        return float(x) if not isinstance(x, np.float32) else x
+        return float(x) if real or abs(int(x)) > INT32_MAX else int(x)
+    if isinstance(x, (float, np.floating)):
+        return x if isinstance(x, np.float32) else float(x)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        if real:
+            return x.astype(jnp.float32)
+        return x.astype(np.int32 if np.all(np.abs(value) <= INT32_MAX) else np.float64)
     return x
 
 
 def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> Any:
     """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known."""
     if isinstance(xs, (list, tuple, range)):
+        xs = [checked_number(where, x) for x in xs]
+        whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
         if any(isinstance(x, jax.core.Tracer) for x in xs):
-            xs = jnp.stack([jnp.asarray(x) for x in xs])
+            dtype = jnp.int32 if whole else jnp.float32
+            xs = jnp.stack([jnp.asarray(x).astype(dtype) for x in xs])
         else:
-            xs = [checked_number(where, x) for x in xs]
-            whole = bool(xs) and all(isinstance(x, int) for x in xs)
             xs = np.asarray(xs, np.int32 if whole else np.float32)
-    if type(xs) is object or isinstance(xs, jax.ShapeDtypeStruct):
-        return xs
     if not _is_numeric(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {_describe(xs)}.")
-    if not is_known(xs):
-        return xs
+    if is_known(xs):
+        _check_array(where, xs, increasing, at_least)
+    if jnp.issubdtype(xs.dtype, jnp.integer):
+        return xs.astype(jnp.int32)
+    return xs if xs.dtype == np.float64 else xs.astype(jnp.float32)
+
+
+def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:
     value = np.asarray(fetch(xs), np.float64)
-    if not np.all(np.isfinite(value)):
-        raise ValueError(f"{where} must be finite, got {_describe(xs)}.")
+    if not np.all(np.abs(value) <= _FLOAT32_MAX):
+        raise ValueError(f"{where} must be finite in float32, got {_describe(xs)}.")
+    if increasing and not np.all(value <= INT32_MAX):
+        raise ValueError(
+            f"{where} must be at most {INT32_MAX}, the last step there is, got {_describe(xs)}."
+        )
     if increasing and not np.all(np.diff(value) > 0):
         raise ValueError(f"{where} must be strictly increasing, got {_describe(xs)}.")
     if at_least is not None and not np.all(value >= at_least):
         raise ValueError(f"{where} must be at least {at_least:g}, got {_describe(xs)}.")
-    return xs
 
 
 def strong(tree: T) -> T:
@@ -273,6 +309,11 @@ def strong(tree: T) -> T:
         return jax.lax.convert_element_type(x, jnp.int32 if whole else jnp.float32)
 
     return jax.tree.map(convert, tree)
+
+
+def own(tree: T) -> T:
+    """``strong``, in arrays that nobody else holds, so that they may be donated."""
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), strong(tree))
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -32,6 +32,8 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
     n = checked_number("sample(n=...)", n, at_least=1)
+    if not isinstance(n, int):
+        raise TypeError(f"sample(n=...) must be a whole number, got {n!r}.")
     steps = np.arange(n, dtype=np.int32)
     if members(schedule) is None:
         return np.asarray(fetch(schedule(steps)))

@@ -10,7 +10,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from jaxsched._struct import Record, checked_number, number, static, struct
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._struct import Record, checked_number, length, static, struct
 
 
 @struct
@@ -33,11 +36,11 @@ class Units(Record):
     (390, 195, 10)
     """
 
-    batch: int = number(at_least=1)
-    accumulation: int = number(default=1, at_least=1)
-    samples: int | None = number(default=None, at_least=1, optional=True)
-    tokens_per_sample: int | None = number(default=None, at_least=1, optional=True)
-    steps: int | None = number(default=None, at_least=1, optional=True)
+    batch: int = length(at_least=1)
+    accumulation: int = length(default=1, at_least=1)
+    samples: int | None = length(default=None, at_least=1, optional=True)
+    tokens_per_sample: int | None = length(default=None, at_least=1, optional=True)
+    steps: int | None = length(default=None, at_least=1, optional=True)
     drop_last: bool = static(default=True)
 
     def epochs(self, count: float) -> int:
@@ -82,5 +85,4 @@ class Units(Record):
 
 
 def _whole(steps: float) -> int:
-    # Halves up: Python's round would take 0.5 to 0 and 1.5 to 2.
-    return max(math.floor(steps + 0.5), int(steps > 0))
+    return max(int(num.floor(num.nudged(np.float64(steps) + 0.5))), int(steps > 0))

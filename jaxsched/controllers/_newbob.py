@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import number, struct
+from jaxsched._struct import length, number, struct
 from jaxsched.controllers._base import AbstractController, choice, next_count, number32, one, zero
 from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
 
@@ -58,10 +58,10 @@ class NewBob(AbstractController):
 
     base: Any
     factor: Any = number(default=0.5, above=0, below=1)
-    patience: Any = number(default=0, at_least=0)
+    patience: Any = length(default=0, at_least=0)
     rtol: Any = number(default=0.0025, at_least=0, below=1)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
-    accumulate: Any = number(default=1, at_least=1)
+    accumulate: Any = length(default=1, at_least=1)
     mode: str = choice("min", "min", "max")
     nan: str = choice("ignore", "ignore", "bad")
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import number, struct
+from jaxsched._struct import length, number, struct
 from jaxsched.controllers._base import AbstractController, choice, next_count, number32, one, zero
 from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
 
@@ -82,12 +82,12 @@ class Plateau(AbstractController):
 
     base: Any
     factor: Any = number(default=0.1, above=0, below=1)
-    patience: Any = number(default=10, at_least=0)
+    patience: Any = length(default=10, at_least=0)
     rtol: Any = number(default=1e-4, at_least=0, below=1)
     atol: Any = number(default=0.0, at_least=0)
-    cooldown: Any = number(default=0, at_least=0)
+    cooldown: Any = length(default=0, at_least=0)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
-    accumulate: Any = number(default=1, at_least=1)
+    accumulate: Any = length(default=1, at_least=1)
     mode: str = choice("min", "min", "max")
     rule: str = choice("torch", "torch", "keras", "optax")
     nan: str = choice("ignore", "ignore", "bad", "stop")

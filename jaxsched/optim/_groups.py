@@ -112,7 +112,7 @@ def _scale_by_group(
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
         used = {_group(path, patterns) for path, _ in leaves}
         for key, pattern in patterns.items():
-            if key not in used:
+            if leaves and key not in used:
                 paths = [_text(path) for path, _ in leaves]
                 raise ValueError(
                     f"group_lr(groups=...): {pattern.pattern!r} matches no parameter of {paths}."

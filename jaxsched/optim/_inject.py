@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._struct import strong
+from jaxsched._struct import own, strong
 from jaxsched.optim._export import register_export
 from jaxsched.optim._state import InjectState, Knob
 from jaxsched.schedules._base import AbstractSchedule
@@ -108,7 +108,7 @@ def _transformation(
         state = InjectState(
             count=jnp.zeros((), jnp.int32),
             values={},
-            schedules={k: strong(s) for k, s in sources.items() if _is_pytree(s)},
+            schedules={k: own(s) for k, s in sources.items() if _is_pytree(s)},
             controller_states={
                 k: strong(s.init()) for k, s in sources.items() if _is_controller(s)
             },

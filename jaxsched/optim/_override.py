@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import strong
+from jaxsched._struct import checked_number, own
 from jaxsched.optim._state import (
     InjectState,
     Site,
@@ -93,8 +93,15 @@ def override(
     >>> float(current(override(state, learning_rate=0.25))["learning_rate"])
     0.25
     """
+    if scale is not None and not isinstance(scale, Mapping):
+        raise TypeError(
+            "override(scale=...) must be a mapping such as {'learning_rate': 0.5}, got "
+            f"{scale!r}."
+        )
     changes = [(name, value, False) for name, value in values.items()]
     changes += [(name, value, True) for name, value in (scale or {}).items()]
+    if not changes:
+        raise ValueError("override(...) must be given something to change, got nothing.")
     arrays = plain_arrays(opt_state)
     for name, value, is_scale in changes:
         arrays = _change(arrays, group, name, value, is_scale)
@@ -174,7 +181,7 @@ def _shown(state: InjectState, name: str) -> jax.Array:
 
 
 def _same_structure(state: InjectState, name: str, schedule: AbstractSchedule) -> Any:
-    old, new = state.schedules.get(name), strong(schedule)
+    old, new = state.schedules.get(name), own(schedule)
     present: Any = jax.tree.structure(old)
     where = f"override({name}=...)"
     if present != jax.tree.structure(new):
@@ -194,8 +201,8 @@ def _leaf_like(where: str, axes: int, old: jax.Array, new: jax.Array) -> jax.Arr
 
 
 def _like(old: jax.Array, value: Any, name: str) -> jax.Array:
-    shape, dtype = jnp.shape(value), jnp.result_type(value)
-    if dtype == jnp.bool_ or shape not in ((), old.shape):
+    value = checked_number(f"override({name}=...)", value)
+    if jnp.shape(value) not in ((), old.shape):
         raise ValueError(
             f"override({name}=...) must be a number or an array of shape {old.shape}, got "
             f"{value!r}."

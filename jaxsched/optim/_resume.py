@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from jaxsched._struct import own
 from jaxsched.optim._state import InjectState, Site, find_sites, map_sites
 
 
@@ -65,7 +66,7 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
         new = theirs[site.prefix]
         same = _structure(site.state.controller_states) == _structure(new.controller_states)
         return site.state._replace(
-            schedules=new.schedules,
+            schedules=own(new.schedules),
             knobs=new.knobs,
             controller_states=site.state.controller_states if same else new.controller_states,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import functools
 import itertools
+import operator
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import INT32_MAX, Record, fetch, is_known, number, struct
+from jaxsched._struct import INT32_MAX, Record, fetch, is_known, length, number, struct
 
 
 class AbstractSchedule(Record, abc.ABC):
@@ -33,6 +34,11 @@ class AbstractSchedule(Record, abc.ABC):
     @abc.abstractmethod
     def duration(self) -> Any:
         """Length in steps (optimizer updates), after which the value holds; None: open-ended."""
+
+    def _length(self, t: Number) -> Number | None:
+        """The duration as an exact number of the kind of ``t``."""
+        duration = self.duration
+        return None if duration is None else num.like(t, duration)
 
     @abc.abstractmethod
     def _value(self, t: Number) -> Value:
@@ -96,7 +102,9 @@ class AbstractSchedule(Record, abc.ABC):
     def __truediv__(self, other: Any) -> AbstractSchedule:
         if isinstance(other, AbstractSchedule) or not _is_term(other):
             return NotImplemented
-        return self * (1.0 / other)
+        if isinstance(other, (int, float)) and other == 0:
+            raise ValueError(f"schedule / number must not divide by zero, got {other!r}.")
+        return self * (1.0 / as_real(other))
 
     def __add__(self, other: Any) -> AbstractSchedule:
         return Sum(_parts(Sum, self, other)) if _is_term(other) else NotImplemented
@@ -108,10 +116,10 @@ class AbstractSchedule(Record, abc.ABC):
         return -1.0 * self
 
     def __sub__(self, other: Any) -> AbstractSchedule:
-        return self + (-1.0 * other) if _is_term(other) else NotImplemented
+        return self + -_term(other) if _is_term(other) else NotImplemented
 
     def __rsub__(self, other: Any) -> AbstractSchedule:
-        return other + (-1.0 * self) if _is_term(other) else NotImplemented
+        return _term(other) + -self if _is_term(other) else NotImplemented
 
     def _repr_html_(self) -> str:
         from jaxsched.plot import svg
@@ -133,7 +141,7 @@ class Constant(AbstractSchedule):
     """
 
     value: Any = number()
-    steps: Any = number(default=None, at_least=0, optional=True)
+    steps: Any = length(default=None, at_least=0, optional=True)
 
     @property
     def duration(self) -> Any:
@@ -177,18 +185,24 @@ class Sequence(AbstractSchedule):
 
     @property
     def duration(self) -> Any:
-        durations = [part.duration for part in self.parts]
-        return None if durations[-1] is None else functools.reduce(add_steps, durations)
+        return exact_duration(self)
+
+    def _length(self, t: Number) -> Number | None:
+        lengths = [part._length(t) for part in self.parts]
+        if lengths[-1] is None:
+            return None
+        return functools.reduce(operator.add, [num.positive(length) for length in lengths])
 
     def _value(self, t: Number) -> Value:
+        t = num.positive(t)
         # A part that is not selected is evaluated all the same, before its start or after its end,
         # where it holds its value: nothing overflows there and no NaN reaches a gradient.
         value = self.parts[0]._value(t)
         start: Number = 0.0
         for before, part in itertools.pairwise(self.parts):
-            start = start + num.like(t, before.duration)
+            start = start + num.positive(before._length(t))
             local = t - start
-            value = num.where(local >= 0.0, part._value(local), value)
+            value = num.where(num.nudged(t) >= start, part._value(local), value)
         return value
 
 
@@ -202,10 +216,11 @@ class _Combination(AbstractSchedule):
 
     @property
     def duration(self) -> Any:
-        durations = [part.duration for part in self.parts if not _is_endless_constant(part)] or [
-            None
-        ]
-        return None if None in durations else functools.reduce(longer, durations)
+        return exact_duration(self)
+
+    def _length(self, t: Number) -> Number | None:
+        lengths = [p._length(t) for p in self.parts if not _is_endless_constant(p)] or [None]
+        return None if None in lengths else functools.reduce(num.maximum, lengths)
 
     @staticmethod
     @abc.abstractmethod
@@ -292,11 +307,29 @@ def maximum(*schedules: Any) -> AbstractSchedule:
 # ---------------------------------------------------------------- lengths, which may be traced
 
 
-def _aligned(x: Any, y: Any) -> tuple[Any, Any]:
-    """Two lengths in one dtype: an integer meets a float as a float32 (strict promotion)."""
-    if _is_whole(x) == _is_whole(y):
-        return x, y
-    return (as_real(x), y) if _is_whole(x) else (x, as_real(y))
+def exact_duration(schedule: AbstractSchedule) -> Any:
+    """The ``duration`` of a schedule that defines ``_length``: a Python number, if it is known.
+
+    Otherwise a float32 array. It is for people; inside, ``_length`` keeps every digit.
+    """
+    known = all(map(is_known, jax.tree.leaves(schedule)))
+    with np.errstate(all="ignore"):
+        length = schedule._length(np.float64(0.0) if known else num.Double(*_ZERO))
+    if length is None or isinstance(length, num.Double):
+        return None if length is None else length.hi
+    if np.ndim(length):  # of a population
+        return length
+    return int(length) if float(length).is_integer() else float(length)
+
+
+_ZERO = np.zeros((2,), np.float32)
+
+
+def subtract_steps(x: Any, y: Any) -> Any:
+    """``x - y`` in one dtype: an integer meets a float as a float32 (strict promotion)."""
+    if _is_whole(x) != _is_whole(y):
+        x, y = as_real(x), as_real(y)
+    return x - y
 
 
 def _is_whole(x: Any) -> bool:
@@ -310,22 +343,6 @@ def as_real(x: Any) -> Any:
     return jnp.asarray(x).astype(jnp.float32) if _is_whole(x) else x
 
 
-def add_steps(x: Any, y: Any) -> Any:
-    x, y = _aligned(x, y)
-    return x + y
-
-
-def subtract_steps(x: Any, y: Any) -> Any:
-    x, y = _aligned(x, y)
-    return x - y
-
-
-def longer(x: Any, y: Any) -> Any:
-    if isinstance(x, (int, float)) and isinstance(y, (int, float)):
-        return max(x, y)
-    return jnp.maximum(*_aligned(x, y))
-
-
 # --------------------------------------------------------------------------------------- details
 
 
@@ -333,10 +350,14 @@ def _is_term(x: Any) -> bool:
     return isinstance(x, (AbstractSchedule, int, float)) or hasattr(x, "dtype")
 
 
+def _term(x: Any) -> AbstractSchedule:
+    return x if isinstance(x, AbstractSchedule) else Constant(x)
+
+
 def _parts(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
     parts: list[AbstractSchedule] = []
     for term in terms:
-        term = term if isinstance(term, AbstractSchedule) else Constant(term)
+        term = _term(term)
         parts.extend(term.parts if isinstance(term, node) else (term,))
     return tuple(parts)
 
@@ -396,6 +417,8 @@ def _own_rank(schedule: AbstractSchedule, path: Any) -> int:
 
 def _host_step(step: Any) -> Any:
     step = fetch(step)
+    if isinstance(step, int) and abs(step) > INT32_MAX:
+        return float(min(step, 10**300))  # np.int64 ends, and so does float64
     dtype = np.asarray(step).dtype
     if not (np.issubdtype(dtype, np.integer) or jnp.issubdtype(dtype, jnp.floating)):
         raise _step_error(step)
@@ -407,15 +430,21 @@ def _traced_step(step: Any, dtype: Any) -> Number:
         isinstance(step, (int, float)) or hasattr(step, "dtype")
     ):
         raise _step_error(step)
-    if isinstance(step, int | np.ndarray | np.generic):
+    if isinstance(step, int):
         # On the host an integer may be of any size; in the program it is at most int32.
-        step = np.clip(step, -(2**31), 2**31 - 1)
-        step = step.astype(np.int32 if np.issubdtype(step.dtype, np.integer) else np.float32)
+        step = np.int32(max(min(step, INT32_MAX), -INT32_MAX))
+    if np.issubdtype(step.dtype, np.bool_) if isinstance(step, np.ndarray) else False:
+        raise _step_error(step)
+    if isinstance(step, np.ndarray | np.generic) and step.dtype.kind in "iu":
+        step = np.clip(step, -min(INT32_MAX, -np.iinfo(step.dtype).min), INT32_MAX).astype(np.int32)
     step = jnp.asarray(step)
     if not (jnp.issubdtype(step.dtype, jnp.integer) or jnp.issubdtype(step.dtype, jnp.floating)):
         raise _step_error(step)
     if step.dtype in (jnp.uint32, jnp.uint64, jnp.int64):
-        step = jnp.minimum(step, np.asarray(INT32_MAX, step.dtype)).astype(jnp.int32)
+        step = jnp.minimum(step, np.asarray(INT32_MAX, step.dtype))
+        if step.dtype == jnp.int64:
+            step = jnp.maximum(step, np.asarray(-INT32_MAX, step.dtype))
+        step = step.astype(jnp.int32)
     return step.astype(dtype) if dtype is np.float64 else num.as_double(step)
 
 

@@ -39,12 +39,15 @@ class Function(AbstractSchedule):
         t = num.positive(t)
         if self.steps is not None:
             t = num.minimum(t, num.like(t, self.steps))
-        step = jnp.asarray(num.to_int32(t))
-        call = lambda s: jnp.asarray(self.fn(s, **self.parameters))
-        values = jax.vmap(call)(step.reshape(-1)).reshape(step.shape)
+        step = num.to_int32(num.nudged(t))
         if isinstance(t, (num.Double, jax.Array)):
-            return num.real(t, values)
-        return np.asarray(jax.device_get(values), np.float64)
+            return num.real(t, self._call(step))
+        with jax.ensure_compile_time_eval():  # a known value stays known inside a trace
+            return np.asarray(jax.device_get(self._call(step)), np.float64)
+
+    def _call(self, step: Any) -> jax.Array:
+        call = lambda s: jnp.asarray(self.fn(s, **self.parameters))
+        return jax.vmap(call)(jnp.ravel(step)).reshape(np.shape(step))
 
     def __repr__(self) -> str:
         name = getattr(self.fn, "__qualname__", repr(self.fn))
@@ -79,6 +82,12 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     parameters = {
         name: checked_number(f"from_fn({name}=...)", value) for name, value in parameters.items()
     }
+    for key, value in parameters.items():
+        if np.ndim(value):
+            raise TypeError(
+                f"from_fn({key}=...) must be one number, got shape {np.shape(value)}: let the "
+                "function hold the array, or use js.Table."
+            )
     steps = checked_number("from_fn(steps=...)", steps, at_least=0, optional=True)
     name = getattr(fn, "__qualname__", repr(fn))
     abstract = {k: jax.ShapeDtypeStruct((), jnp.result_type(v)) for k, v in parameters.items()}

@@ -174,7 +174,7 @@ class Silver(_Law):
 
     def _value(self, t: Number) -> Value:
         # The step after the last is the last.
-        index = num.minimum(num.to_int32(num.positive(t)), np.int32(2**31 - 2)) + 1
+        index = num.minimum(num.to_int32(num.nudged(num.positive(t))), np.int32(2**31 - 2)) + 1
         return num.real(t, self.scale) * num.real(t, num.pick(_SILVER, num.trailing_zeros(index)))
 
 

@@ -34,8 +34,7 @@ class PiecewiseConstant(_Points):
     """A value per interval; the value at a boundary is already the new one.
 
     Args:
-        boundaries: strictly increasing steps, int32 or float32 [K] (a step between two whole ones
-            acts from the next whole one); a list is made an array.
+        boundaries: strictly increasing steps, int32 or float32 [K]; a list is made an array.
         values: the *absolute* values of the K + 1 intervals, float32 [K + 1].
 
     >>> import jaxsched as js
@@ -83,7 +82,7 @@ class Table(_Points):
         return int(self.values.shape[-1])
 
     def _value(self, t: Number) -> Value:
-        index = num.to_int32(num.positive(t))
+        index = num.to_int32(num.nudged(num.positive(t)))
         last = np.int32(self.values.shape[-1] - 1)
         return num.real(t, num.pick(self.values, num.minimum(index, last)))
 
@@ -228,18 +227,22 @@ def _end_slope(h0: Any, h1: Any, d0: Any, d1: Any, xp: Any) -> Any:
 
 def _count_reached(boundaries: Any, t: Number) -> Any:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
+    t = num.nudged(t)
     if not isinstance(t, (num.Double, jax.Array)):
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
     boundaries = jnp.asarray(boundaries)
-    if not jnp.issubdtype(boundaries.dtype, jnp.integer):
-        limit = boundaries.dtype.type(2**31 - 129)
-        boundaries = jnp.ceil(jnp.minimum(boundaries, limit)).astype(jnp.int32)
+    if jnp.issubdtype(boundaries.dtype, jnp.integer):
+        key = num.to_int32(t)
+    elif isinstance(t, num.Double):
+        # b <= hi + lo: where lo is negative, only what is below hi.
+        hi, boundaries = jax.lax.stop_gradient(t.hi), boundaries.astype(jnp.float32)
+        key = jnp.where(t.lo < 0, jnp.nextafter(hi, jnp.full_like(hi, -jnp.inf)), hi)
+    else:
+        key, boundaries = t, boundaries.astype(jnp.float64)
     # The default method, a binary search in a loop, is the fast one for many boundaries; a few are
     # counted faster one by one (benchmarks/first.py).
     method = "compare_all" if boundaries.shape[-1] <= 16 else "scan"
-    return jnp.searchsorted(boundaries, num.to_int32(t), side="right", method=method).astype(
-        jnp.int32
-    )
+    return jnp.searchsorted(boundaries, key, side="right", method=method).astype(jnp.int32)
 
 
 def _last(steps: Any) -> Any:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched import _number as num
 from jaxsched._struct import breaks, checked_array, checked_number, fetch, is_known
 from jaxsched.schedules import _laws as laws
 from jaxsched.schedules import _shapes as shapes
@@ -92,6 +93,8 @@ def multi_step(peak: Any, factor: Any, milestones: Any) -> AbstractSchedule:
     >>> [round(float(js.multi_step(1.0, 0.5, [10, 15])(t)), 6) for t in (9, 10, 15)]
     [1.0, 0.5, 0.25]
     """
+    if not hasattr(milestones, "__len__"):
+        raise TypeError(f"multi_step(milestones=...) must be a list of steps, got {milestones!r}.")
     many = len(milestones)
     if isinstance(factor, (list, tuple)):
         factor = checked_array("multi_step(factor=...)", factor, False, None)
@@ -242,6 +245,7 @@ def with_warmup(schedule: AbstractSchedule, warmup: Any, start: Any = 0.0) -> Ab
     >>> [float(lr(t)) for t in (5, 10, 109, 110)]
     [0.5, 1.0, 1.0, 0.5]
     """
+    _base("with_warmup", schedule)
     warmup = checked_number("with_warmup(warmup=...)", warmup, at_least=0)
     return shapes.Linear(start, _plain(schedule(0)), warmup) >> schedule
 
@@ -312,6 +316,8 @@ def one_cycle(
     >>> round(float(lr(0)), 6), float(lr(30)), round(float(lr(100)), 9)
     (0.04, 1.0, 4e-06)
     """
+    _lengths("one_cycle", steps=steps)
+    _reals("one_cycle", peak=peak)
     warmup = checked_number(
         "one_cycle(warmup=...)", warmup, above=0, below=0.5 if three_phase else 1
     )
@@ -336,6 +342,7 @@ def one_cycle_momentum(
     >>> [round(float(js.one_cycle_momentum(100)(t)), 6) for t in (0, 30, 100)]
     [0.95, 0.85, 0.95]
     """
+    _lengths("one_cycle_momentum", steps=steps)
     warmup = checked_number("one_cycle_momentum(warmup=...)", warmup, above=0, below=1)
     up = share(warmup, steps)
     make = _shape("one_cycle_momentum", shape)
@@ -360,6 +367,7 @@ def triangular(
     >>> [float(js.triangular(0.0, 1.0, 10)(t)) for t in (5, 10, 15, 30)]
     [0.5, 1.0, 0.5, 1.0]
     """
+    _check_triangle("triangular", low, peak, up, down)
     return low + Repeat(_triangle(low, peak, up, down), None, decay)
 
 
@@ -372,6 +380,7 @@ def triangular_exp(low: Any, peak: Any, up: Any, factor: Any, down: Any = None) 
     >>> round(float(js.triangular_exp(0.0, 1.0, 10, factor=0.9)(10)), 6)
     0.348678
     """
+    _check_triangle("triangular_exp", low, peak, up, down)
     waves = Repeat(_triangle(low, peak, up, down))
     return low + waves * _exponential("triangular_exp", 1.0, factor, 1)
 
@@ -393,6 +402,8 @@ def slanted_triangular(
     >>> float(js.slanted_triangular(1.0, 100)(10))
     1.0
     """
+    _lengths("slanted_triangular", steps=steps)
+    _reals("slanted_triangular", peak=peak)
     cut = checked_number("slanted_triangular(cut=...)", cut, above=0, below=1)
     ratio = checked_number("slanted_triangular(ratio=...)", ratio, above=0)
     up = share(cut, steps)
@@ -426,10 +437,12 @@ def wsd(
     >>> [float(js.wsd(1.0, 100, 10, 20)(t)) for t in (5, 50, 90, 100)]
     [0.5, 1.0, 0.5, 0.0]
     """
+    _lengths("wsd", warmup=warmup, decay=decay)
     rise = shapes.Linear(0.0, peak, warmup)
     make = _shape("wsd", shape)
     if steps is None:
         return rise >> Constant(peak)
+    _lengths("wsd", steps=steps)
     stable = subtract_steps(subtract_steps(steps, warmup), decay)
     if breaks(lambda stable: stable < 0, stable):
         raise ValueError(
@@ -470,6 +483,7 @@ def cooldown_from(
     >>> [float(lr(t)) for t in (400, 450, 500)]
     [0.5, 0.25, 0.0]
     """
+    _base("cooldown_from", schedule)
     start = checked_number("cooldown_from(start=...)", start, at_least=0)
     top = _plain(schedule(start))
     return Window(schedule, 0, start) >> _shape("cooldown_from", shape)(top, end, length)
@@ -501,6 +515,7 @@ def wsd_s(
     >>> [float(js.wsd_s(1.0, 100, 10, 20)(t)) for t in (5, 100, 110, 200)]
     [0.5, 0.5, 1.0, 0.5]
     """
+    _lengths("wsd_s", steps=steps, warmup=warmup, decay=decay)
     stable = subtract_steps(steps, decay)
     if breaks(lambda stable: stable < 0, stable):
         raise ValueError(f"wsd_s(decay=...) must be at most steps={steps}, got {decay}.")
@@ -548,6 +563,7 @@ def tri_stage(
     >>> [round(float(js.tri_stage(1.0, 10, 10, 10)(t)), 6) for t in (0, 10, 25, 30)]
     [0.01, 1.0, 0.1, 0.01]
     """
+    _reals("tri_stage", peak=peak, start=start)
     end = checked_number("tri_stage(end=...)", end, above=0)
     return (
         shapes.Linear(_multiply(peak, start), peak, warmup)
@@ -569,6 +585,7 @@ def flat_cosine(peak: Any, steps: Any, flat: Any = 0.75, end: Any = 0.0) -> Abst
     >>> [float(js.flat_cosine(1.0, 100, flat=0.5)(t)) for t in (50, 75)]
     [1.0, 0.5]
     """
+    _lengths("flat_cosine", steps=steps)
     flat = checked_number("flat_cosine(flat=...)", flat, at_least=0, at_most=1)
     hold = share(flat, steps)
     return Constant(peak, hold) >> shapes.Cosine(peak, end, subtract_steps(steps, hold))
@@ -608,6 +625,7 @@ def noam(dimension: Any, warmup: Any, factor: Any = 1.0) -> AbstractSchedule:
     >>> round(float(js.noam(512, 4000)(3999)), 9)
     0.000698771
     """
+    _reals("noam", factor=factor)
     dimension = checked_number("noam(dimension=...)", dimension, above=0)
     warmup = checked_number("noam(warmup=...)", warmup, at_least=1)
     sqrt: Any = math.sqrt if isinstance(dimension, (int, float)) else jnp.sqrt
@@ -646,6 +664,8 @@ def power_scheduler(
     >>> round(float(lr(100_000)), 8)
     0.00200902
     """
+    _reals("power_scheduler", batch=batch, b=b)
+    _lengths("power_scheduler", warmup=warmup)
     a = checked_number("power_scheduler(a=...)", a, above=0)
     tokens_per_step = checked_number(
         "power_scheduler(tokens_per_step=...)", tokens_per_step, above=0
@@ -683,10 +703,31 @@ def reverse(schedule: AbstractSchedule) -> AbstractSchedule:
 
 
 def share(fraction: Any, steps: Any) -> Any:
-    """``fraction * steps``, rounded to the nearest whole step where both are known."""
-    if is_known(fraction) and is_known(steps) and np.ndim(steps) == np.ndim(fraction) == 0:
-        return round(float(fetch(fraction)) * float(fetch(steps)))
-    return jnp.round(jnp.asarray(fraction, jnp.float32) * jnp.asarray(steps, jnp.float32))
+    """``fraction * steps``, rounded to the nearest whole step, halves up; traced or not."""
+    known = is_known(fraction) and is_known(steps)
+    x: Any = np.float64(0.0) if known else num.as_double(0.0)
+    x = num.like(x, fetch(fraction)) * num.like(x, fetch(steps))
+    whole = num.to_int32(num.nudged(x + 0.5))
+    return int(whole) if known and np.ndim(whole) == 0 else whole
+
+
+def _lengths(name: str, **lengths: Any) -> None:
+    """Raises in a recipe's own name what a piece would raise in its own."""
+    for argument, value in lengths.items():
+        checked_number(f"{name}({argument}=...)", value, at_least=0)
+
+
+def _reals(name: str, **numbers: Any) -> None:
+    for argument, value in numbers.items():
+        checked_number(f"{name}({argument}=...)", value)
+
+
+def _base(name: str, schedule: Any) -> None:
+    if not isinstance(schedule, AbstractSchedule):
+        raise TypeError(
+            f"{name}(schedule=...) must be a schedule, got {schedule!r} "
+            f"({type(schedule).__name__}); wrap a function with `js.from_fn`."
+        )
 
 
 def _warmed(name: str, peak: Any, steps: Any, warmup: Any, rest: Callable[[Any], Any]) -> Any:
@@ -716,6 +757,11 @@ def _exponential(name: str, peak: Any, factor: Any, every: Any) -> AbstractSched
     factor = jnp.asarray(factor)
     # Near 1 the logarithm of the factor hangs on its distance from 1, which is exact.
     return laws.Exponential(peak, _divide(jnp.log1p(factor - 1), every))
+
+
+def _check_triangle(name: str, low: Any, peak: Any, up: Any, down: Any) -> None:
+    _reals(name, low=low, peak=peak)
+    _lengths(name, up=up, **({} if down is None else {"down": down}))
 
 
 def _triangle(low: Any, peak: Any, up: Any, down: Any) -> AbstractSchedule:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import number, struct
+from jaxsched._struct import length, number, struct
 from jaxsched.schedules._base import AbstractSchedule
 
 
@@ -97,7 +97,7 @@ class Linear(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
         return at.left, at.done
@@ -126,7 +126,7 @@ class Cosine(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
     exponent: Any = number(default=None, above=0, optional=True)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
@@ -178,7 +178,7 @@ class Polynomial(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
     power: Any = number(default=2.0, above=0)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
@@ -205,7 +205,7 @@ class Geometric(AbstractSchedule):
 
     start: Any = number(above=0)
     end: Any = number(above=0)
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
 
     @property
     def duration(self) -> Any:
@@ -214,7 +214,7 @@ class Geometric(AbstractSchedule):
     def _value(self, t: Number) -> Value:
         # From the nearer end, so that both ends are met exactly.
         early, near = progress(t, self.steps).nearer()
-        rate = num.log(num.like(t, self.end) / num.like(t, self.start))
+        rate = num.log(num.like(t, self.end)) - num.log(num.like(t, self.start))
         growth = num.single(num.exp(near * num.where(early, rate, -rate)))
         return num.where(early, num.real(t, self.start), num.real(t, self.end)) * growth
 
@@ -241,7 +241,7 @@ class Sqrt(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
         root = num.sqrt(at.done)
@@ -272,7 +272,7 @@ class Tanh(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
     lower: Any = number(default=-7.0)
     upper: Any = number(default=3.0)
 
@@ -309,7 +309,7 @@ class Rex(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
     beta: Any = number(default=0.5, above=0)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
@@ -336,7 +336,7 @@ class HalfCosine(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
         return 2.0 * num.sin_squared(at.rest / at.length * 0.5), num.sin(at.done)
@@ -360,7 +360,7 @@ class QuarterCosine(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
         return num.sin(at.left), 2.0 * num.sin_squared(at.passed / at.length * 0.5)
@@ -387,7 +387,7 @@ class MirrorCosine(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
         early, near = at.nearer()
@@ -414,11 +414,14 @@ class Harmonic(AbstractShape):
 
     start: Any = number(above=0)
     end: Any = number(above=0)
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:
-        before = at.rest * num.like(at.rest, self.end)
-        after = at.passed * num.like(at.passed, self.start)
+        # Of the two ends as shares of the larger one, so that nothing overflows.
+        start, end = num.like(at.rest, self.start), num.like(at.rest, self.end)
+        top = num.maximum(start, end)
+        done, left = at.exact()
+        before, after = left * (end / top), done * (start / top)
         whole = before + after
         return num.ratio(before, whole), num.ratio(after, whole)
 
@@ -442,7 +445,7 @@ class ShiftedExponential(AbstractShape):
 
     start: Any = number()
     end: Any = number()
-    steps: Any = number(at_least=0)
+    steps: Any = length(at_least=0)
     ratio: Any = number(default=0.1, above=0, below=1)
 
     def _weights(self, at: Progress) -> tuple[Value, Value]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import breaks, number, struct
-from jaxsched.schedules._base import AbstractSchedule, add_steps, subtract_steps
+from jaxsched._struct import breaks, length, number, struct
+from jaxsched.schedules._base import AbstractSchedule, exact_duration
 
 _CYCLE_BITS = 12  # at most 4095 growing cycles: growth 1.005 passes 2^31 steps in 3300
-_LEAST_GROWTH = 1.005
+_LEAST_GROWTH = 1.005  # or its float32, which is a little less
 
 
 class _Wrapper(AbstractSchedule):
@@ -30,7 +30,10 @@ class _Wrapper(AbstractSchedule):
 
     @property
     def duration(self) -> Any:
-        return self.schedule.duration
+        return exact_duration(self)
+
+    def _length(self, t: Number) -> Number | None:
+        return self.schedule._length(t)
 
     def _require_duration(self) -> None:
         if self.schedule.duration is None:
@@ -65,7 +68,7 @@ class Repeat(_Wrapper):
     schedule: AbstractSchedule
     growth: Any = number(default=None, at_least=1, optional=True)
     decay: Any = number(default=None, at_least=0, optional=True)
-    cycles: Any = number(default=None, at_least=1, optional=True)
+    cycles: Any = length(default=None, at_least=1, optional=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,33 +78,31 @@ class Repeat(_Wrapper):
             raise ValueError(
                 f"Repeat(schedule=...) must have a duration greater than 0, got {self.schedule!r}."
             )
-        if breaks(lambda growth: (growth > 1) & (growth < _LEAST_GROWTH), self.growth):
+        if breaks(lambda cycles: cycles != np.floor(cycles), self.cycles):
+            raise ValueError(f"Repeat(cycles=...) must be a whole number, got {self.cycles!r}.")
+        if breaks(lambda growth: (growth > 1) & (growth < _LEAST_GROWTH - 1e-7), self.growth):
             raise ValueError(
                 f"Repeat(growth=...) must be 1 or at least {_LEAST_GROWTH}, got {self.growth!r}."
             )
 
-    @property
-    def duration(self) -> Any:
+    def _length(self, t: Number) -> Number | None:
         if self.cycles is None:
             return None
-        length = self.schedule.duration
+        once, cycles = self._once(t), num.like(t, self.cycles)
         if self.growth is None:
-            return length * self.cycles
-        if all(isinstance(x, (int, float)) for x in (length, self.growth, self.cycles)):
-            if self.growth == 1:
-                return length * self.cycles
-            total = length * (self.growth**self.cycles - 1) / (self.growth - 1)
-            return int(total) if float(total).is_integer() else total
-        length, growth, cycles = (
-            jnp.asarray(x, jnp.float32) for x in (length, self.growth, self.cycles)
-        )
-        safe = jnp.where(growth > 1, growth, 2.0)
-        return length * jnp.where(growth > 1, (safe**cycles - 1) / (safe - 1), cycles)
+            return once * cycles
+        growth = num.like(t, self.growth)
+        grows = growth > 1.0
+        _, total = num.geometric(num.where(grows, growth, 2.0), cycles, _CYCLE_BITS)
+        return num.where(grows, total, cycles) * once
+
+    def _once(self, t: Number) -> Number:
+        length: Number = self.schedule._length(t)
+        return num.where(length > 0.0, length, 1.0)
 
     def _value(self, t: Number) -> Value:
         t = num.positive(t)
-        length = num.like(t, self.schedule.duration)
-        length = num.where(length > 0.0, length, 1.0)
+        length = self._once(t)
         last = None if self.cycles is None else num.like(t, self.cycles) - 1.0
         cycle, local = _equal_cycles(t, length, last)
         if self.growth is not None:
@@ -135,19 +136,22 @@ def _growing_cycles(
     t: Number, length: Number, growth: Number, last: Number | None
 ) -> tuple[Number, Number]:
     """The same where each cycle is ``growth`` times as long as the one before."""
-    guess = num.floor(num.log(t * (growth - 1.0) / length + 1.0) / num.log(growth))
+    reached = num.nudged(t)
+    guess = num.floor(num.log(reached * (growth - 1.0) / length + 1.0) / num.log(growth))
     guess = num.minimum(num.positive(guess - 1.0), num.full(t, float(2**_CYCLE_BITS - 3)))
-    # The guess may be one off either way; the sums below decide, and they are exact.
-    cycle, ratio = guess, num.whole_power(growth, guess, _CYCLE_BITS)
+    # The guess may be one off either way; the sums of lengths decide, and they are exact.
+    cycle, (ratio, before) = guess, num.geometric(growth, guess, _CYCLE_BITS)
     for _ in range(2):
-        longer = ratio * growth
-        later = t >= (longer - 1.0) * length / (growth - 1.0)
-        cycle, ratio = _where_pair(later, (cycle + 1.0, longer), (cycle, ratio))
+        after = before * growth + 1.0
+        later = reached >= after * length
+        cycle = num.where(later, cycle + 1.0, cycle)
+        ratio, before = num.where(later, ratio * growth, ratio), num.where(later, after, before)
     if last is not None:
         over = cycle > last
         cycle = num.minimum(cycle, last)
-        ratio = num.where(over, num.whole_power(growth, cycle, _CYCLE_BITS), ratio)
-    return cycle, (t - (ratio - 1.0) * length / (growth - 1.0)) / ratio
+        at_last = num.geometric(growth, cycle, _CYCLE_BITS)
+        ratio, before = _where_pair(over, at_last, (ratio, before))
+    return cycle, num.positive(t - before * length) / ratio
 
 
 @struct
@@ -166,15 +170,9 @@ class Stretch(_Wrapper):
     schedule: AbstractSchedule
     factor: Any = number(above=0)
 
-    @property
-    def duration(self) -> Any:
-        inner = self.schedule.duration
-        if inner is None:
-            return None
-        if isinstance(inner, (int, float)) and isinstance(self.factor, (int, float)):
-            length = inner * self.factor
-            return int(length) if float(length).is_integer() else length
-        return jnp.asarray(inner, jnp.float32) * jnp.asarray(self.factor, jnp.float32)
+    def _length(self, t: Number) -> Number | None:
+        inner = self.schedule._length(t)
+        return None if inner is None else inner * num.like(t, self.factor)
 
     def _value(self, t: Number) -> Value:
         return self.schedule._value(t / num.like(t, self.factor))
@@ -194,18 +192,15 @@ class Shift(_Wrapper):
     """
 
     schedule: AbstractSchedule
-    steps: Any = number()
+    steps: Any = length()
 
-    @property
-    def duration(self) -> Any:
-        inner = self.schedule.duration
-        if inner is None:
-            return None
-        total = add_steps(inner, self.steps)
-        return max(total, 0) if isinstance(total, (int, float)) else jnp.maximum(total, 0)
+    def _length(self, t: Number) -> Number | None:
+        inner = self.schedule._length(t)
+        return None if inner is None else num.positive(inner + num.like(t, self.steps))
 
     def _value(self, t: Number) -> Value:
-        return self.schedule._value(t - num.like(t, self.steps))
+        later = num.positive(t) - num.like(t, self.steps)
+        return self.schedule._value(num.positive(later))
 
 
 @struct
@@ -224,8 +219,8 @@ class Window(_Wrapper):
     """
 
     schedule: AbstractSchedule
-    start: Any = number(at_least=0)
-    stop: Any = number(at_least=0)
+    start: Any = length(at_least=0)
+    stop: Any = length(at_least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -234,9 +229,8 @@ class Window(_Wrapper):
                 f"Window(stop=...) must be at least start={self.start!r}, got {self.stop!r}."
             )
 
-    @property
-    def duration(self) -> Any:
-        return subtract_steps(self.stop, self.start)
+    def _length(self, t: Number) -> Number:
+        return num.positive(num.like(t, self.stop) - num.like(t, self.start))
 
     def _value(self, t: Number) -> Value:
         start, stop = num.like(t, self.start), num.like(t, self.stop)
@@ -296,21 +290,22 @@ class Quantize(_Wrapper):
     """
 
     schedule: AbstractSchedule
-    every: Any = number(above=0)
+    every: Any = length(above=0)
 
-    @property
-    def duration(self) -> Any:
-        inner = self.schedule.duration
+    def _length(self, t: Number) -> Number | None:
+        inner = self.schedule._length(t)
         if inner is None:
             return None
-        if isinstance(inner, (int, float)) and isinstance(self.every, (int, float)):
-            return -(-inner // self.every) * self.every
-        inner, every = jnp.asarray(inner, jnp.float32), jnp.asarray(self.every, jnp.float32)
-        return jnp.ceil(inner / every) * every
+        every = self._stair(t)
+        count, rest = num.divmod_exact(inner, every)
+        return num.where(rest > 0.0, count + 1.0, count) * every
+
+    def _stair(self, t: Number) -> Number:
+        every = num.like(t, self.every)
+        return num.where(every > 0.0, every, 1.0)
 
     def _value(self, t: Number) -> Value:
-        every = num.like(t, self.every)
-        every = num.where(every > 0.0, every, 1.0)
+        every = self._stair(t)
         count, _ = num.divmod_exact(num.positive(t), every)
         return self.schedule._value(count * every)
 
@@ -334,4 +329,5 @@ class Reverse(_Wrapper):
         self._require_duration()
 
     def _value(self, t: Number) -> Value:
-        return self.schedule._value(num.like(t, self.schedule.duration) - t)
+        left = self.schedule._length(t) - num.positive(t)
+        return self.schedule._value(num.positive(left))
