@@ -113,6 +113,15 @@ if TYPE_CHECKING:
     from jaxsched.optim import observe as observe
     from jaxsched.optim import override as override
     from jaxsched.plot import plot as plot
+    from jaxsched.search import Supervised as Supervised
+    from jaxsched.search import final_score as final_score
+    from jaxsched.search import grid as grid
+    from jaxsched.search import loguniform as loguniform
+    from jaxsched.search import range_test as range_test
+    from jaxsched.search import sampled as sampled
+    from jaxsched.search import sweep as sweep
+    from jaxsched.search import uniform as uniform
+    from jaxsched.search import zipped as zipped
 
 __version__ = "0.1.0"
 
@@ -131,14 +140,28 @@ _LAZY = {
     ),
     "jaxsched.optim": ("current", "inject", "observe", "override"),
     "jaxsched.plot": ("plot",),
+    "jaxsched.search": (
+        "Supervised",
+        "final_score",
+        "grid",
+        "loguniform",
+        "range_test",
+        "sampled",
+        "sweep",
+        "uniform",
+        "zipped",
+    ),
 }
+_SUBMODULES = ("controllers", "optim", "search", "testing")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
+    if name in _MODULE_OF or name in _SUBMODULES:
         import importlib
 
+        if name in _SUBMODULES:
+            return importlib.import_module(f"jaxsched.{name}")
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
         globals()[name] = value  # the submodule `jaxsched.plot` would hide the function
         return value
@@ -146,4 +169,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+    return sorted({*globals(), *_MODULE_OF, *_SUBMODULES})

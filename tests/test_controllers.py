@@ -531,3 +531,34 @@ def test_observe_tells_the_controllers_of_an_optimizer_and_counts_no_step():
 def test_controllers_are_written_as_data(name):
     controller = CONTROLLERS[name]
     assert js.from_json(js.to_json(controller)) == controller
+
+
+def test_controllers_are_members_of_a_sweep():
+    """Factor and patience are hyperparameters; alone or vectorized, each run is that of a loop."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 4)).astype(np.float32)
+    y = (x.sum(axis=1, keepdims=True) + rng.normal(size=(64, 1)) * 2).astype(np.float32)
+
+    def optimizer(learning_rate, factor, patience):
+        plateau = Plateau(learning_rate, factor=factor, patience=patience)
+        return optax.inject_hyperparams(optax.sgd)(learning_rate=plateau)
+
+    model = (lambda key: jnp.zeros((4, 1)), lambda w, x: x @ w)
+    data = {"train": (x, y), "validation": (x, y), "batch_size": 8}
+    task = js.Supervised(model, optimizer, optax.squared_error, **data)
+
+    def trial(factor, patience):
+        constants = {"factor": js.Constant(factor), "patience": js.Constant(patience)}
+        return {"learning_rate": js.warmup_constant(0.3, 5), **constants}
+
+    trials = js.grid(trial, factor=[0.3, 0.9], patience=[1, 20])
+    alone, wide = (js.sweep(task, trials, steps=60, width=w, progress=False) for w in (1, 4))
+    np.testing.assert_allclose(alone.train["loss"], wide.train["loss"], rtol=1e-5)
+
+    step = jax.jit(task.step)
+    for row, t in zip(alone.train["loss"][:, 0, 0], trials, strict=True):
+        state = jax.jit(task.init)(jax.random.key(0))
+        values = {name: js.sample(schedule, 60) for name, schedule in t.schedules.items()}
+        for i, batch in enumerate(task.batches(0, 0, 60)):
+            state, metrics = step(state, {n: v[i] for n, v in values.items()}, batch)
+            assert float(metrics["loss"]) == row[i]

@@ -31,6 +31,7 @@ PUBLIC = {
     "jaxsched": "jaxsched/__init__.py",
     "jaxsched.controllers": "jaxsched/controllers/__init__.py",
     "jaxsched.optim": "jaxsched/optim/__init__.py",
+    "jaxsched.search": "jaxsched/search/__init__.py",
 }
 
 

@@ -1,0 +1,296 @@
+"""A sweep's memory on disk: what has been measured, and the states that are still needed.
+
+``records-*.npz`` hold finished stages and are written once; ``states-*.npz`` hold all work that was
+open at a moment, and the last two are kept. Both name every stage by its place in the plan, which
+``sweep.json`` identifies. Whatever file is lost or damaged, the stages that it held are trained
+again from the nearest state before them, which gives the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib.version
+import numpy as np
+
+import jaxsched
+from jaxsched.search._engine import Engine, plain_state
+from jaxsched.search._plan import Plan
+from jaxsched.search._record import Key, Record, Work
+from jaxsched.search._store import Damaged, digest, read, write, write_json
+
+FORMAT = 1
+
+
+class Checkpoint:
+    """Saves an engine's records and open work into a directory, now and then, and restores them.
+
+    Args:
+        directory: owned by this process.
+        fields: what identifies the sweep, name -> text.
+        every: seconds between saves, at least; more where a save takes over a twentieth of that.
+            0 saves after every segment.
+
+    Raises:
+        ValueError: if the directory holds another sweep, or something else.
+    """
+
+    def __init__(self, directory: Path, fields: dict[str, str], every: float):
+        self._directory = directory
+        self._every = every
+        self._saved: set[Key] = set()
+        self._number = 1 + max(map(_number, directory.glob("*-*.npz")), default=0)
+        self._last = time.monotonic()
+        self._took = 0.0
+        _identify(directory, fields)
+
+    def tick(self, engine: Engine) -> None:
+        """Saves if it is time to; called under the engine's lock."""
+        pause = max(self._every, 20 * self._took) if self._every else 0.0
+        if time.monotonic() - self._last >= pause:
+            self.save(engine)
+
+    def save(self, engine: Engine) -> None:
+        """Writes the records that are new, then the open work; only then deletes older work."""
+        began = time.monotonic()
+        fresh = {k: r for k, r in engine.records.items() if k not in self._saved}
+        number = f"{self._number:08d}"
+        if fresh:
+            write(self._directory / f"records-{number}.npz", *_from_records(fresh))
+        write(self._directory / f"states-{number}.npz", *_from_works(engine.unfinished()))
+        self._saved |= set(fresh)
+        self._number += 1
+        for old in sorted(self._directory.glob("states-*.npz"))[:-2]:
+            old.unlink()
+        self._last = time.monotonic()
+        self._took = self._last - began
+
+    def restore(self, engine: Engine, structure: Any, replay: Callable[[], None]) -> None:
+        """Puts what is on the disk into the engine; files that are damaged are named and skipped.
+
+        Args:
+            engine: with its work at the beginning; its records and pool are replaced.
+            structure: the abstract state.
+            replay: makes the early-stopping decisions that the engine's records allow.
+        """
+        for leftover in self._directory.glob("*.npz.*.tmp"):
+            leftover.unlink()
+        records: dict[Key, Record] = {}
+        for path in sorted(self._directory.glob("records-*.npz")):
+            try:
+                records |= _to_records(*read(path))
+            except Damaged as damage:
+                _warn(f"{damage}. What it held is trained again.")
+        self._saved = set(records)
+        works: list[Work] = []
+        for path in sorted(self._directory.glob("states-*.npz"), reverse=True):
+            try:
+                works = _to_works(*read(path), structure)
+                break
+            except Damaged as damage:
+                _warn(f"{damage}. The checkpoint before it is used.")
+        engine.records = records
+        roots, engine.pool = engine.pool, []
+        replay()
+        engine.pool = to_do(engine, works, roots)
+        self._saved &= set(records)
+
+
+def to_do(engine: Engine, works: list[Work], roots: list[Work]) -> list[Work]:
+    """The work that completes the engine's records, from the states that are at hand.
+
+    A stage that is missing and has no state to begin with needs its parent to be trained again; the
+    parent's record is taken out then.
+    """
+    plan, records = engine.plan, engine.records
+    at_hand = {work.key: work for work in [*roots, *works] if engine.needs(work.key.stage)}
+    for fold, seed in plan.runs():
+        lost: set[int] = set()  # below a divergence: nothing to be done
+        for stage in plan.stages:
+            record = records.get(Key(stage.index, fold, seed))
+            if stage.parent in lost or (record is not None and record.diverged >= 0):
+                lost.add(stage.index)
+        for stage in reversed(plan.stages):  # children before their parents
+            key = Key(stage.index, fold, seed)
+            missing = key not in records and key not in at_hand and engine.needs(stage.index)
+            if missing and stage.parent is not None and stage.parent not in lost:
+                records.pop(key._replace(stage=stage.parent), None)
+    wanted = [key for key in plan.all_keys() if key in at_hand and key not in records]
+    return [at_hand[key] for key in reversed(wanted)]
+
+
+def identity(
+    plan: Plan, task: Any, abstract: dict[str, Any], trials: Any, arguments: dict[str, Any]
+) -> dict[str, str]:
+    """What must be equal for a checkpoint to be this sweep's; the names are for the error."""
+    leaves = jax.tree.leaves(task)
+    opaque = len(leaves) == 1 and leaves[0] is task
+    init = jax.make_jaxpr(task.init)(jax.random.key(0))
+    evaluate = jax.make_jaxpr(plan.tasks[0].evaluate)(abstract["state"])
+    shapes = [
+        (jax.tree_util.keystr(path), str(leaf.dtype), leaf.shape)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(abstract["state"])[0]
+    ]
+    first = plan.feed.get(plan.tasks[0], 0, plan.seeds[0], 0, jax.local_devices()[0])
+    fields = {
+        "jaxsched": jaxsched.__version__,
+        "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
+        "task": f"{type(task).__module__}.{type(task).__qualname__}",
+        "task's arrays": "" if opaque else digest(*leaves),
+        "task's init": _jaxpr_digest(init),
+        "task's step": _jaxpr_digest(abstract["step"]),
+        "task's evaluate": _jaxpr_digest(evaluate),
+        "task's batches": digest(*jax.tree.leaves(first)),
+        "state": digest(json.dumps(shapes)),
+        **{name: str(value) for name, value in arguments.items()},
+        "seeds": str(list(plan.seeds)),
+        "folds": str(len(plan.tasks)),
+        "number of trials": str(len(trials)),
+    }
+    for i, trial in enumerate(trials):
+        steps = int(plan.table.horizons[i])
+        values = plan.table.values(i, 0, steps)
+        fields[f"trial {i} ({trial.name})"] = f"{steps} steps of values {digest(values)}"
+    return fields
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _identify(directory: Path, fields: dict[str, str]) -> None:
+    path = directory / "sweep.json"
+    if not path.exists():
+        others = [p.name for p in directory.iterdir() if not p.name.startswith("lock")]
+        if [name for name in others if not name.endswith(".tmp")]:
+            raise ValueError(
+                f"`sweep(checkpoint=...)` must be an empty directory or one of this sweep, got "
+                f"{directory}, which holds {', '.join(sorted(others)[:3])}."
+            )
+        write_json(path, {"format": FORMAT, "fields": fields})
+        return
+    try:
+        held = json.loads(path.read_text())
+        there = held["fields"] if held["format"] == FORMAT else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`sweep(checkpoint=...)` must be this sweep's directory, got {directory}, whose "
+            f"sweep.json is damaged ({error})."
+        ) from None
+    if there is None:
+        raise ValueError(f"`sweep(checkpoint=...)`: {path} has another format than {FORMAT}.")
+    differing = [n for n in {**there, **fields} if there.get(n) != fields.get(n)]
+    if differing:
+        shown = "; ".join(f"{n}: {_cut(there.get(n))} there, {_cut(fields.get(n))} here"
+                          for n in differing[:5])  # fmt: skip
+        more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
+        raise ValueError(
+            f"`sweep(checkpoint=...)` must be this sweep's directory, got {directory} of another "
+            f"one. They differ in {shown}{more}. Give it another directory."
+        )
+
+
+def _jaxpr_digest(closed: Any) -> str:
+    # Addresses of functions differ from process to process and mean nothing.
+    text = re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
+    return digest(text, *(x for x in closed.consts if hasattr(x, "dtype")))
+
+
+def _from_records(records: dict[Key, Record]) -> tuple[Any, dict[str, Any]]:
+    meta: list[Any] = []
+    arrays: dict[str, Any] = {}
+    for i, (key, record) in enumerate(records.items()):
+        meta.append({"key": list(key), "diverged": record.diverged})
+        arrays |= _record_arrays(f"{i}", record)
+    return meta, arrays
+
+
+def _to_records(meta: Any, arrays: dict[str, Any]) -> dict[Key, Record]:
+    found = _records(arrays)
+    return {
+        Key(*entry["key"]): Record(**found[f"{i}"], diverged=entry["diverged"])
+        for i, entry in enumerate(meta)
+    }
+
+
+def _from_works(works: list[Work]) -> tuple[Any, dict[str, Any]]:
+    entries: list[Any] = []
+    arrays: dict[str, Any] = {}
+    states: list[Any] = []  # forks share a state: it is written once
+    for i, work in enumerate(works):
+        state = None
+        if work.state is not None:
+            plain = plain_state(work.state)
+            state = next((k for k, s in enumerate(states) if s is plain), len(states))
+            if state == len(states):
+                states.append(plain)
+                arrays |= {f"s{state}/{j}": x for j, x in enumerate(jax.tree.leaves(plain))}
+        diverged = work.record.diverged
+        entries.append({"key": list(work.key), "at": work.at, "state": state, "diverged": diverged})
+        arrays |= _record_arrays(f"r{i}", work.record)
+    return entries, arrays
+
+
+def _to_works(meta: Any, arrays: dict[str, Any], structure: Any) -> list[Work]:
+    treedef: Any
+    wanted, treedef = jax.tree.flatten(structure)
+    states: dict[int, Any] = {}
+    found = _records(arrays)
+    works = []
+    for i, entry in enumerate(meta):
+        state = entry["state"]
+        if state is not None and state not in states:
+            leaves = [arrays[f"s{state}/{j}"] for j in range(len(wanted))]
+            for leaf, like in zip(leaves, wanted, strict=True):
+                if (leaf.shape, leaf.dtype) != (like.shape, like.dtype):
+                    raise Damaged(f"a state has a {leaf.dtype}{list(leaf.shape)} for {like}")
+            states[state] = treedef.unflatten(leaves)
+        kept = None if state is None else states[state]
+        works.append(
+            Work(
+                Key(*entry["key"]),
+                entry["at"],
+                kept,
+                Record(**found[f"r{i}"], diverged=entry["diverged"]),
+            )
+        )
+    return works
+
+
+def _record_arrays(name: str, record: Record) -> dict[str, np.ndarray]:
+    return {
+        f"{name}/{group}/{metric}": values
+        for group in ("train", "validation")
+        for metric, values in getattr(record, group).items()
+    }
+
+
+def _records(arrays: dict[str, Any]) -> dict[str, Any]:
+    """name -> group -> metric -> values, of arrays that are called name/group/metric."""
+    found: dict[str, Any] = {}
+    for path, values in arrays.items():
+        name, group, *metric = path.split("/", 2)
+        if metric:
+            groups = found.setdefault(name, {"train": {}, "validation": {}})
+            groups[group][metric[0]] = values
+    return found
+
+
+def _number(path: Path) -> int:
+    found = re.search(r"-(\d+)\.npz$", path.name)
+    return int(found.group(1)) if found else 0
+
+
+def _cut(text: str | None) -> str:
+    text = "none" if text is None else text
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"sweep(checkpoint=...): {text}", RuntimeWarning, stacklevel=2)

@@ -1,0 +1,124 @@
+"""A convolution that is fast inside a compiled loop on a CPU.
+
+XLA's own is 10 to 30 times slower there than outside of a loop (its gradients are; jax-ml/jax
+#12868), and worse when its kernels are mapped over (#13800). This one takes strided slices of the
+padded input, one for each offset of the kernel, concatenates them along the channels, and
+does one matrix product. It costs a copy of the input for each offset of the kernel.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def cpu_conv(
+    lhs: Any,
+    rhs: Any,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: Any = None,
+) -> jax.Array:
+    """``jax.lax.conv_general_dilated``, made of slices and one matrix product.
+
+    Flax takes it as it is: ``nnx.Conv(..., conv_general_dilated=js.search.cpu_conv)``, and
+    ``linen.Conv`` alike. All arguments mean what they mean in ``jax.lax``; values agree with it to
+    rounding.
+
+    Returns:
+        An array of the shape and dtype that ``jax.lax.conv_general_dilated`` returns.
+
+    Raises:
+        NotImplementedError: for ``batch_group_count`` other than 1, or an ``out_sharding``.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxsched.search import cpu_conv
+    >>> cpu_conv(jnp.ones((1, 1, 5)), jnp.ones((2, 1, 3)), (1,), "VALID")[0, 0].tolist()
+    [3.0, 3.0, 3.0]
+    """
+    if batch_group_count != 1 or out_sharding is not None:
+        raise NotImplementedError(
+            "`cpu_conv(batch_group_count=..., out_sharding=...)` must be 1 and None, got "
+            f"{batch_group_count} and {out_sharding}; use `jax.lax.conv_general_dilated`."
+        )
+    spec = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    batch, feature, *space = spec.lhs_spec
+    out_features, in_features, *window = spec.rhs_spec
+    x = jnp.transpose(lhs, (batch, *space, feature))
+    w = jnp.transpose(rhs, (*window, in_features, out_features))
+    kernel, rank = w.shape[:-2], len(space)
+    spread = tuple(rhs_dilation or (1,) * rank)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, spread, strict=True)]
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:-1], reach, window_strides, padding)
+    gaps = [d - 1 for d in (lhs_dilation or (1,) * rank)]
+    edges = [(low, high, gap) for (low, high), gap in zip(padding, gaps, strict=True)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    sizes = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, window_strides, strict=True)]
+
+    def seen_at(offset: tuple[int, ...]) -> jax.Array:
+        """What one element of the kernel meets, [batch, *sizes, channels]."""
+        first = [o * d for o, d in zip(offset, spread, strict=True)]
+        last = [f + (n - 1) * s + 1 for f, n, s in zip(first, sizes, window_strides, strict=True)]
+        return lax.slice(
+            x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *window_strides, 1)
+        )
+
+    patches = [seen_at(offset) for offset in itertools.product(*map(range, kernel))]
+    met = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
+    groups, depth, outputs = feature_group_count, w.shape[-2], w.shape[-1]
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    if groups == 1:
+        # Two flat matrices: with the axes of the image left in, XLA is a fifth slower.
+        flat = lax.dot(
+            met.reshape(-1, prod(kernel) * depth), w.reshape(prod(kernel) * depth, -1), **options
+        )
+        y = flat.reshape(*met.shape[:-1], outputs)
+    else:
+        met = met.reshape(*met.shape[:-1], prod(kernel), groups, depth)
+        w = w.reshape(prod(kernel), depth, groups, outputs // groups)
+        y = jnp.einsum("...kgc,kcgo->...go", met, w, **options)
+        y = y.reshape(*y.shape[:-2], outputs)
+    out_batch, out_feature, *out_space = spec.out_spec
+    order = {out_batch: 0, out_feature: rank + 1, **{a: i + 1 for i, a in enumerate(out_space)}}
+    return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
+
+
+def warn_of_convolutions(step: Any, where: str = "sweep") -> None:
+    """Says how to be faster if a step, as a closed jaxpr, has an ordinary convolution."""
+    if _has_convolution(step.jaxpr):
+        warnings.warn(
+            f"{where}(task=...): the step has a convolution of XLA, which inside a compiled loop "
+            "on a CPU is 10 to 30 times slower than it need be. Give the layer "
+            "`conv_general_dilated=js.search.cpu_conv` (Flax nnx.Conv and linen.Conv take it).",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _has_convolution(jaxpr: Any) -> bool:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            return True
+        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(value) and _has_convolution(getattr(value, "jaxpr", value)):
+                return True
+    return False
+
+
+def _is_jaxpr(x: Any) -> bool:
+    return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")

@@ -1,0 +1,150 @@
+"""Results as CSV, JSON, a pandas table, and as a file that can be loaded again."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsched._io import from_dict, to_dict
+from jaxsched._tools import sample
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._piecewise import Table as ScheduleTable
+from jaxsched.search._store import write_npz
+from jaxsched.search._trials import Trial
+
+if TYPE_CHECKING:
+    from jaxsched.search._result import SweepResult
+
+FORMAT = 1
+
+
+def to_csv(rows: list[dict[str, Any]], file: Any) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+    return _written(out.getvalue(), file)
+
+
+def to_json(rows: list[dict[str, Any]], file: Any) -> str:
+    return _written(json.dumps([_finite(row) for row in rows], allow_nan=False, indent=1), file)
+
+
+def to_pandas(rows: list[dict[str, Any]]) -> Any:
+    try:
+        import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError:
+        raise ImportError("`to_pandas()` needs pandas: pip install pandas.") from None
+    return pd.DataFrame(rows)
+
+
+def save(result: SweepResult, file: Any) -> None:
+    """One npz: the arrays, and a JSON text for the rest. Schedules of code become tables."""
+    meta = {
+        "jaxsched sweep": FORMAT,
+        "trials": [
+            {
+                "name": trial.name,
+                "settings": {k: _plain(v) for k, v in trial.settings.items()},
+                "schedules": {
+                    name: schedule_data(schedule, int(result.horizons[i]))
+                    for name, schedule in trial.schedules.items()
+                },
+            }
+            for i, trial in enumerate(result.trials)
+        ],
+        **{
+            f.name: getattr(result, f.name)
+            for f in dataclasses.fields(result)
+            if f.name not in _ARRAYS and f.name not in ("trials", "train", "validation")
+        },
+    }
+    arrays = {name: getattr(result, name) for name in _ARRAYS}
+    for group in ("train", "validation"):
+        arrays |= {f"{group}/{k}": v for k, v in getattr(result, group).items()}
+    write_npz(Path(file), {**arrays, "meta": np.array(json.dumps(meta))})
+
+
+def load(file: Any) -> SweepResult:
+    """The result that ``SweepResult.save`` wrote.
+
+    Raises:
+        ValueError: if the file holds something else or is damaged.
+    """
+    from jaxsched.search._result import SweepResult
+
+    try:
+        with open(file, "rb") as raw, np.load(raw, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+        meta = json.loads(str(arrays.pop("meta")))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {error}") from None
+    except Exception as error:  # zip and JSON have many ways to say that bytes are wrong
+        raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {error}") from None
+    if meta.pop("jaxsched sweep", None) != FORMAT:
+        raise ValueError(f"`load(file=...)` must be a result of format {FORMAT}, got {file}.")
+    for array in arrays.values():
+        array.setflags(write=False)
+    groups: dict[str, dict[str, Any]] = {"train": {}, "validation": {}}
+    for name in [n for n in arrays if "/" in n]:
+        group, metric = name.split("/", 1)
+        groups[group][metric] = arrays.pop(name)
+    trials = tuple(
+        Trial(
+            t["name"],
+            t["settings"],
+            {name: from_dict(data) for name, data in t["schedules"].items()},
+        )
+        for t in meta.pop("trials")
+    )
+    seeds = tuple(meta.pop("seeds"))
+    fields: dict[str, Any] = {**meta, **arrays, **groups}
+    return SweepResult(trials=trials, seeds=seeds, **fields)
+
+
+def schedule_data(schedule: AbstractSchedule, steps: int) -> dict[str, Any]:
+    """A schedule as data; one that is code by its values, which are all that a sweep saw of it."""
+    try:
+        return to_dict(schedule)
+    except TypeError:
+        return to_dict(ScheduleTable(sample(schedule, steps)))
+
+
+# ---------------------------------------------------------------------------------------- details
+
+_ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
+
+
+def _cell(value: Any) -> Any:
+    # A spreadsheet would run a text that begins like a formula.
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else _plain(v)
+        for k, v in row.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+
+
+def _written(text: str, file: Any) -> str:
+    if file is not None:
+        Path(file).write_text(text)
+    return text

@@ -1,0 +1,95 @@
+"""The last step: the winner is trained once more, and only now the test data are looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched.search._engine import Engine
+from jaxsched.search._program import program_for
+from jaxsched.search._record import Key
+from jaxsched.search._result import Best, SweepResult, assemble
+from jaxsched.search._sweep import make_plan, roots
+from jaxsched.search._task import Task, check_metrics
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FinalScore:
+    """The winner of a sweep on the test data.
+
+    Args:
+        best: the trial.
+        metrics: metric -> float32 [seeds] on the test data.
+        states: the trained state of each seed.
+        result: the curves of these runs.
+    """
+
+    best: Best
+    metrics: dict[str, np.ndarray]
+    states: tuple[Any, ...]
+    result: SweepResult
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, values in self.metrics.items():
+            count = len(values)
+            error = values.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
+            shown.append(f"{name} {values.mean():.4g}" + (f" ± {error:.2g}" if count > 1 else ""))
+        return f"FinalScore({self.best.name}: {', '.join(shown)})"
+
+
+def final_score(task: Task, result: SweepResult, best: Best | None = None) -> FinalScore:
+    """Trains the best trial once more with every seed, and scores it on the test data.
+
+    Keeping the states of all trials for this would cost their number in memory; training again
+    costs one trial, and at width 1 (which is used here) gives the very bits of the sweep's run.
+    After a cross-validation the winner is trained on all data but the test data
+    (``task.everything()``).
+
+    Args:
+        task: the task of the sweep; it must have ``test``.
+        result: of the sweep.
+        best: another choice than ``result.best()``, such as ``result.best(prefer="peak")``.
+
+    Raises:
+        TypeError: if the task has no ``test``, or after a cross-validation no ``everything``.
+        ValueError: if all trials diverged.
+
+    >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
+    >>> from jaxsched.search import Supervised, final_score, sweep
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> task = Supervised(
+    ...     (lambda key: jnp.zeros((1, 1)), lambda w, x: x @ w), optax.sgd, optax.squared_error,
+    ...     train=(x, 3 * x), validation=(x, 3 * x), test=(x[:8], 3 * x[:8]), batch_size=16)
+    >>> result = sweep(task, [js.Constant(0.5), js.Constant(0.01)], steps=50)
+    >>> bool(final_score(task, result).metrics["loss"][0] < 1e-3)
+    True
+    """
+    for method in ("test", *(["everything"] if result.folds > 1 else [])):
+        if not hasattr(task, method):
+            raise TypeError(f"`final_score(task=...)` must have a method `{method}`, got {task!r}.")
+    best = result.best() if best is None else best
+    anew: Any = task
+    if result.folds > 1:
+        anew = anew.everything()
+    steps = int(result.horizons[best.index])
+    plan, _ = make_plan(anew, (best.trial,), steps=steps, seeds=result.seeds, metric=result.metric)
+    program = program_for(anew, plan.table.names, plan.feed.length, 1)
+    engine = Engine(plan, program, jax.local_devices()[:1], lambda engine: None)
+    engine.pool, engine.ends = roots(plan), {}
+    engine.run(None)
+    last = plan.stages[-1].index
+    states = tuple(engine.ends[Key(last, 0, seed)] for seed in range(len(plan.seeds)))
+    arrays = program.arguments(anew, engine.devices[0])
+    check_metrics(jax.eval_shape(program.test, arrays, states[0]), "final_score", "test")
+    scores = [jax.device_get(program.test(arrays, state)) for state in states]
+    metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
+    never = np.full(1, -1, np.int64)
+    curves = assemble(
+        plan, engine.records, (best.trial,), never, result.metric, result.maximize, {}
+    )
+    return FinalScore(best, metrics, states, curves)

@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM in a long run: the segments under way are finished, then it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Calls ``stop`` at the first signal; the second one does what it always does.
+
+    Yields:
+        A list that holds the signal's number once it has come.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # Python delivers signals to the main thread, where somebody else listens
+        return
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: Any) -> None:
+        came.append(number)
+        restore()
+        stop()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, handle)
+    try:
+        yield came
+    finally:
+        restore()
+
+
+def leave(number: int, text: str) -> None:
+    """Ends as the signal asked to."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt(text)
+    raise SystemExit(128 + number)

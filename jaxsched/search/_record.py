@@ -1,0 +1,65 @@
+"""What the host loop passes around: a piece of work, and the record of a finished one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Key(NamedTuple):
+    """One run of one stage: ``stage`` and ``fold`` and ``seed`` are positions in the plan."""
+
+    stage: int
+    fold: int
+    seed: int
+
+
+@dataclasses.dataclass
+class Record:
+    """What was measured in a stage so far.
+
+    Args:
+        train: metric -> float32 [updates so far], NaN after a divergence.
+        validation: metric -> [evaluations so far], NaN after a divergence.
+        diverged: the update whose loss was not finite, or -1.
+    """
+
+    train: dict[str, np.ndarray]
+    validation: dict[str, np.ndarray]
+    diverged: int = -1
+
+    @classmethod
+    def empty(cls, train: Any, validation: Any) -> Record:
+        def none(names: Any) -> dict[str, np.ndarray]:
+            return {name: np.zeros(0, np.float32) for name in sorted(names)}
+
+        return cls(none(train), none(validation))
+
+    def extended(self, train: Any, validation: Any, diverged: int) -> Record:
+        """With what a further piece measured; a new record, so that a snapshot stays what it is."""
+        return Record(
+            {name: np.append(self.train[name], train[name]) for name in self.train},
+            {name: np.append(self.validation[name], validation[name]) for name in self.validation}
+            if validation is not None
+            else self.validation,
+            diverged if self.diverged < 0 else self.diverged,
+        )
+
+
+@dataclasses.dataclass
+class Work:
+    """A stage to be trained from update ``at`` on.
+
+    Args:
+        key: which.
+        at: the next update; the stage's start, or later if it was interrupted.
+        state: as before update ``at``; ``None`` for the initial state.
+        record: of the updates before ``at`` in this stage.
+    """
+
+    key: Key
+    at: int
+    state: Any
+    record: Record

@@ -1,0 +1,211 @@
+"""Files that are whole or not there, arrays that are right or refused, a directory with one owner.
+
+Every array has a digest beside it. Storage flips bits silently, and so do Orbax and friends on the
+way back; here a damaged file is an error (``Damaged``), and the caller falls back to an older one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Damaged(Exception):
+    """A file that does not hold what was written to it."""
+
+
+def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
+    """Writes arrays of any dtype (bfloat16 and random keys too) and a JSON value, or nothing.
+
+    Raises:
+        OSError: if the disk is full, or does not take the file for another reason.
+    """
+    kinds, stored = {}, {}
+    for name, value in arrays.items():
+        kinds[name], data = _pack(value)
+        stored[name] = data
+    header = json.dumps({"meta": meta, "arrays": kinds})
+    stored["header"] = np.frombuffer(header.encode(), np.uint8)
+    write_npz(path, stored)
+
+
+def read(path: Path) -> tuple[Any, dict[str, Any]]:
+    """What ``write`` wrote: the JSON value and the arrays, on the host.
+
+    Raises:
+        Damaged: if anything of it has changed.
+    """
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            header = json.loads(file["header"].tobytes())
+            return header["meta"], {
+                name: _unpack(kind, file[name]) for name, kind in header["arrays"].items()
+            }
+    except Damaged as error:
+        raise Damaged(f"{path}: {error}") from None
+    except Exception as error:  # zip, zlib, NumPy and JSON: many ways to say that bytes are wrong
+        raise Damaged(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    """Writes a whole file or none: under another name, flushed to the disk, then renamed."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_directory(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno,
+                f"no space left on the disk to write {path}; what was saved before is whole: "
+                "make room and run the same call again",
+            ) from None
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The same for a small JSON file."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _flush_directory(path.parent)
+
+
+@contextlib.contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """Holds ``directory`` for this process alone; one that died holds nothing.
+
+    Raises:
+        RuntimeError: if another process that lives has it.
+    """
+    lock = directory / "lock"
+    pid = os.getpid()
+    mine = json.dumps({"pid": pid, "host": socket.gethostname(), "born": _born(pid)})
+    # A link is made or not made, as with O_EXCL, and the lock is never there without its text.
+    draft = directory / f"lock.{pid}.tmp"
+    draft.write_text(mine)
+    try:
+        while True:
+            try:
+                os.link(draft, lock)
+                break
+            except FileExistsError:
+                _clear_if_stale(lock)
+    finally:
+        draft.unlink()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            if lock.read_text() == mine:
+                lock.unlink()
+
+
+def digest(*parts: Any) -> str:
+    """A short digest of texts, bytes and arrays."""
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if isinstance(part, (str, bytes)):
+            data = part.encode() if isinstance(part, str) else part
+        else:
+            kind, array = _pack(part)
+            data = json.dumps(kind).encode() + array.tobytes()
+        found.update(len(data).to_bytes(8, "little"))
+        found.update(data)
+    return found.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _pack(value: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """An array as bytes, with the dtype, the shape and the digest to make it again."""
+    impl = None
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        impl = str(jax.random.key_impl(value))
+        value = jax.random.key_data(value)
+    array = np.asarray(jax.device_get(value))
+    data = array.tobytes()
+    kind = {"dtype": array.dtype.name, "shape": list(array.shape), "key": impl}
+    kind["blake2b"] = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return kind, np.frombuffer(data, np.uint8)
+
+
+def _unpack(kind: dict[str, Any], data: np.ndarray) -> Any:
+    raw = data.tobytes()
+    if hashlib.blake2b(raw, digest_size=16).hexdigest() != kind["blake2b"]:
+        raise Damaged("an array does not have its digest")
+    array = np.frombuffer(raw, jnp.dtype(kind["dtype"])).reshape(kind["shape"])
+    return (
+        array
+        if kind["key"] is None
+        else jax.random.wrap_key_data(jnp.asarray(array), impl=kind["key"])
+    )
+
+
+def _clear_if_stale(lock: Path) -> None:
+    try:
+        text = lock.read_text()
+        owner = json.loads(text)
+    except FileNotFoundError:
+        return  # released meanwhile
+    except ValueError:
+        owner = {}
+    if owner.get("host") != socket.gethostname() or _born(owner["pid"]) == owner["born"]:
+        raise RuntimeError(
+            f"`sweep(checkpoint=...)` must be a directory that no other process uses, got "
+            f"{lock.parent}, in use by process {owner.get('pid', '?')} on "
+            f"{owner.get('host', 'an unknown host')}. If that is dead, delete {lock}."
+        )
+    # Only one of several that see the dead owner can rename its lock; a new one is put back.
+    aside = lock.with_name(f"lock.{os.getpid()}.stale")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(lock, aside)
+        if aside.read_text() != text:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, lock)
+        aside.unlink()
+
+
+def _born(pid: int) -> str | None:
+    """When a process started, so that a number that was given out again is not taken for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass
+    return "unknown"
+
+
+def _flush_directory(directory: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system can
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

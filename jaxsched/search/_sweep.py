@@ -1,0 +1,321 @@
+"""``sweep``: trains every trial with every seed on every fold, and says which one is best."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched.search._checkpoint import Checkpoint, identity
+from jaxsched.search._convolution import warn_of_convolutions
+from jaxsched.search._engine import Engine
+from jaxsched.search._interrupt import graceful, leave
+from jaxsched.search._plan import Plan
+from jaxsched.search._program import Feed, program_for
+from jaxsched.search._progress import shown
+from jaxsched.search._record import Key, Work
+from jaxsched.search._result import SweepResult, assemble
+from jaxsched.search._shards import share_of
+from jaxsched.search._stages import stage_tree
+from jaxsched.search._stopping import StoppingRule
+from jaxsched.search._store import digest, owned
+from jaxsched.search._table import Table
+from jaxsched.search._task import Task, check_evaluation, check_task
+from jaxsched.search._trials import Trials, as_trials
+from jaxsched.search._waves import replay, run_waves
+from jaxsched.search._width import measured_width
+
+# Rows in the tables of a compiled call, so the most updates that one makes. It divides BLOCK.
+LENGTH = 1024
+_BATCHES = 16 << 20  # bytes: fewer rows where a task's batches are the data themselves
+
+
+def sweep(
+    task: Task,
+    trials: Any,
+    *,
+    steps: int | None = None,
+    seeds: int | Iterable[int] = 1,
+    folds: int | None = None,
+    evaluate_every: int | None = None,
+    metric: str = "loss",
+    maximize: bool = False,
+    stopping: StoppingRule | None = None,
+    limit: float = math.inf,
+    width: int | str | None = None,
+    share: bool = True,
+    devices: Iterable[Any] | None = None,
+    shard: tuple[int, int] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 10.0,
+    progress: bool | None = None,
+) -> SweepResult:
+    """Trains every trial with every seed on every fold, in one compiled program.
+
+    The schedules are tabulated in float64 and rounded once to float32; the program reads their
+    values. So schedules of any kind share one compilation, and their number is no shape of it.
+    Trials whose values agree bit for bit up to some step are trained once up to there.
+
+    On a CPU (width 1) every run has exactly the bits of a solo run, and of a Python loop over
+    ``jax.jit(task.step)`` that is fed ``js.sample(schedule, steps)``, whatever the order, the
+    neighbours, the number of devices or shared prefixes. At greater widths (``jax.vmap``) a run
+    does not depend on its place or its neighbours, but differs from a solo run by rounding.
+
+    A run whose training loss is not finite, or above ``limit``, has diverged: it stops there, is
+    flagged with its step, and disturbs no other.
+
+    Args:
+        task: what to train; see ``Task`` and ``Supervised``.
+        trials: from ``grid``, ``zipped`` or ``sampled``, or a list of schedules of any kinds (of
+            the learning rate), or of dicts hyperparameter -> schedule.
+        steps: length of every run in optimizer updates, at least 1; by default each trial runs for
+            the duration of its longest schedule.
+        seeds: how many (0, 1, ...), or which ones; of the initial state and the data order.
+        folds: cross-validation in so many parts, at least 2; the task must have ``fold``.
+        evaluate_every: steps between evaluations; by default a run is evaluated at its end.
+        metric: the validation metric that ranks trials; ``maximize``: the more the better.
+        stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
+        limit: a training loss above it counts as diverged.
+        width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto", which measures
+            some widths and takes the fastest that fits into memory.
+        share: ``False`` trains shared prefixes again for each trial (for measurements).
+        devices: where; by default ``jax.local_devices()``, each with its own share of the runs.
+        shard: ``(i, n)``: trains only the trials of the process ``i`` of ``n``, which need not know
+            of each other; ``merge`` makes one result of theirs. Each needs its own checkpoint.
+        checkpoint: a directory, made if it is not there, from which the same call goes on after it
+            was killed, on any number of devices; the results are the same, bit for bit. Ctrl-C
+            (or SIGTERM) then finishes the segments under way and saves before it leaves.
+        checkpoint_every: seconds between saves, at least; 0: after every segment.
+        progress: a line on standard error (needs rich); by default only on a terminal.
+
+    Returns:
+        Curves, table, best trial and summary; see ``SweepResult``.
+
+    Raises:
+        TypeError: if the task is none, changes shapes or dtypes, or its metrics are no scalars.
+        ValueError: for a bad argument, or a checkpoint of another sweep (naming what differs),
+            always before any training.
+        RuntimeError: if another process uses the checkpoint's directory.
+        OSError: if the disk is full; what was saved before is whole.
+
+    >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
+    >>> from jaxsched.search import Supervised, grid, sweep
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> task = Supervised(
+    ...     (lambda key: jnp.zeros((1, 1)), lambda w, x: x @ w),
+    ...     lambda learning_rate: optax.sgd(learning_rate), optax.squared_error,
+    ...     train=(x, 3 * x), validation=(x, 3 * x), batch_size=16)
+    >>> result = sweep(task, grid(js.cosine_decay, peak=[0.01, 0.1, 1.0, 100.0], steps=50))
+    >>> result.best().name
+    'peak=1'
+    >>> result.diverged[:, 0, 0].tolist()[:3], result.edges()
+    ([-1, -1, -1], {})
+    """
+    started = time.monotonic()
+    trials = as_trials(trials)
+    directory = None if checkpoint is None else _directory(checkpoint)
+    choices: dict[str, Any] = {
+        "steps": steps,
+        "seeds": seeds,
+        "folds": folds,
+        "evaluate_every": evaluate_every,
+        "metric": metric,
+        "stopping": stopping,
+        "limit": limit,
+        "share": share,
+    }
+    plan, abstract = make_plan(task, trials, **choices)
+    part = {}
+    if shard is not None:
+        part = {"shard": _shard(shard, plan, trials, stopping)}
+        trials = tuple(trials[t] for t in part["shard"]["trials"])
+        plan, abstract = make_plan(task, trials, **choices)
+    places = list(devices) if devices is not None else jax.local_devices()
+    if places[0].platform == "cpu":
+        warn_of_convolutions(abstract["step"])
+    wide = _width(width, plan, places[0])
+    program = program_for(plan.tasks[0], plan.table.names, plan.feed.length, wide)
+    before = program.traces.copy()
+    hooks: list[Callable[[Engine], None]] = []
+    engine = Engine(plan, program, places, lambda engine: [hook(engine) for hook in hooks])
+    engine.pool = roots(plan)
+    rule = (stopping, metric, maximize)
+    with contextlib.ExitStack() as stack:
+        store = None
+        if directory is not None:
+            arguments = {
+                "evaluate_every": evaluate_every,
+                "stopping": f"{stopping} by {metric}, maximize {maximize}" if stopping else None,
+                "limit": limit,
+                "width": wide,
+                "share": share,
+                "platform": places[0].platform,
+            }
+            stack.enter_context(owned(directory))
+            store = Checkpoint(
+                directory, identity(plan, task, abstract, trials, arguments), checkpoint_every
+            )
+            store.restore(engine, abstract["state"], lambda: replay(engine, *rule))
+            hooks.append(store.tick)
+            came = stack.enter_context(graceful(engine.stop))
+        names = [trial.name for trial in trials]
+        bar = stack.enter_context(shown(progress, engine, names, metric, maximize))
+        hooks.append(bar.tick)
+        stopped = run_waves(engine, *rule)
+        if store is not None:
+            store.save(engine)
+            if came:
+                leave(came[0], f"saved in {directory}; the same call goes on from there")
+    info = {
+        "width": wide,
+        "devices": len(places),
+        "platform": places[0].platform,
+        "seconds": time.monotonic() - started,
+        "traces": dict(program.traces - before),
+        **part,
+    }
+    return assemble(plan, engine.records, trials, stopped, metric, maximize, info)
+
+
+def make_plan(
+    task: Task,
+    trials: Trials,
+    *,
+    steps: int | None = None,
+    seeds: int | Iterable[int] = 1,
+    folds: int | None = None,
+    evaluate_every: int | None = None,
+    metric: str = "loss",
+    stopping: StoppingRule | None = None,
+    limit: float = math.inf,
+    share: bool = True,
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan, after every check that needs no training; and the abstract task."""
+    for name, value in {"steps": steps, "evaluate_every": evaluate_every}.items():
+        if value is not None:
+            _check_whole(name, value, 1)
+    if math.isnan(limit):
+        raise ValueError("`sweep(limit=...)` must be a number, got nan.")
+    table = Table(trials, steps)
+    found = check_task(task, table.names)
+    tasks: tuple[Any, ...] = (task,)
+    if folds is not None:
+        _check_whole("folds", folds, 2)
+        if not hasattr(task, "fold"):
+            raise TypeError(
+                f"`sweep(folds=...)` must be None for a task without `fold`, got {folds}."
+            )
+        tasks = tuple(task.fold(i, folds) for i in range(folds))
+    found["validation"] = check_evaluation(tasks[0], found["state"])
+    if metric not in found["validation"]:
+        raise ValueError(
+            f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
+        )
+    rungs = stopping.rungs(int(table.horizons.max())) if stopping is not None else ()
+    plan = Plan(
+        tasks=tasks,
+        table=table,
+        stages=stage_tree(table, rungs, share),
+        seeds=_seeds(seeds),
+        every=evaluate_every,
+        rungs=rungs,
+        limit=limit,
+        train=tuple(sorted(found["metrics"])),
+        validation=tuple(sorted(found["validation"])),
+        feed=Feed(_length(found["batches"])),
+    )
+    return plan, found
+
+
+def roots(plan: Plan) -> list[Work]:
+    """The work of a sweep at its beginning; the last one comes first."""
+    first = [stage.index for stage in plan.stages if stage.parent is None]
+    return [
+        Work(Key(index, fold, seed), 0, None, plan.empty_record())
+        for fold, seed in plan.runs()
+        for index in first
+    ][::-1]
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _directory(checkpoint: str | os.PathLike[str]) -> Path:
+    directory = Path(checkpoint)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"`sweep(checkpoint=...)` must be a directory that can be written, got {directory}: "
+            f"{error.strerror}."
+        ) from None
+    return directory
+
+
+def _shard(
+    shard: tuple[int, int], plan: Plan, trials: Trials, stopping: StoppingRule | None
+) -> dict[str, Any]:
+    """Which trials are this process's, and of which sweep."""
+    index, count = shard
+    if stopping is not None:
+        raise ValueError(
+            "`sweep(shard=...)` must be None with early stopping, which compares all trials, "
+            f"got {shard}."
+        )
+    if not 0 <= index < count <= len(trials):
+        raise ValueError(
+            f"`sweep(shard=...)` must be (i, n) with 0 <= i < n <= {len(trials)} trials, "
+            f"got {shard}."
+        )
+    horizons = plan.table.horizons
+    values = [plan.table.values(i, 0, int(horizons[i])) for i in range(len(trials))]
+    whole = digest(str([t.name for t in trials]), str(plan.seeds), str(len(plan.tasks)), *values)
+    mine = share_of(plan.stages, horizons, index, count)
+    return {"index": index, "of": count, "trials": mine, "sweep": whole}
+
+
+def _length(batch: Any) -> int:
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
+    length = LENGTH
+    while length > 1 and length * size > _BATCHES:
+        length //= 2
+    return length
+
+
+def _width(width: int | str | None, plan: Plan, device: Any) -> int:
+    if width is None:
+        width = 1 if device.platform == "cpu" else "auto"
+    if width == "auto":
+        return measured_width(plan, plan.table.names, plan.feed.length, device)
+    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+        raise ValueError(f'`sweep(width=...)` must be at least 1 or "auto", got {width!r}.')
+    return width
+
+
+def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    if isinstance(seeds, int):
+        _check_whole("seeds", seeds, 1)
+        return tuple(range(seeds))
+    found = tuple(seeds)
+    for seed in found:
+        _check_whole("seeds", seed, 0)
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"`sweep(seeds=...)` must hold different seeds, got {list(found)}.")
+    return tuple(map(int, found))
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(
+            f"`sweep({name}=...)` must be a whole number of at least {least}, got {value!r}."
+        )

@@ -1,0 +1,239 @@
+"""What a sweep trains: the protocol of a task, and helpers to write one in ten lines."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import checked_number
+
+State = Any  # a pytree of arrays
+Metrics = dict[str, Any]  # name -> scalar array
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A model, an optimizer and data, as three pure functions; any object that has them is a task.
+
+    A step is one optimizer update. All functions are traced, so they are written with ``jnp``; they
+    serve Flax NNX and Linen, Equinox, or plain pytrees alike, as long as the state is a pytree of
+    arrays whose shapes and dtypes a step does not change.
+
+    A task may have more:
+
+    - ``batches(seed, start, length)``: what the updates ``start, ..., start + length - 1`` read, as
+      a pytree of NumPy arrays with the leading axis ``length``. It is called on the host, must be a
+      function of its arguments alone, and row ``t`` must not depend on ``start`` or ``length``:
+      then a run reads the same data however it is cut up. Usually int32 [length, batch] from
+      ``js.search.shuffled``, and the step gathers the rows of data that rest on the device.
+      Without it a step is given its own number, an int32 scalar.
+    - ``fold(index, folds)``: the same task for cross-validation, which trains on all but the part
+      ``index`` of the data and evaluates on that part. All folds must have the same shapes.
+    - ``everything()``: the same task, trained on all but the test data, for the final score.
+    - ``test(state)``: metrics on the test data; nothing but the final score calls it.
+
+    A task may be a pytree (``jax.tree_util.register_dataclass``): then its arrays are arguments of
+    the compiled programs. Otherwise they see what the methods close over.
+
+    >>> import jax, jax.numpy as jnp, numpy as np, jaxsched as js
+    >>> from jaxsched.search import Task, shuffled
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)
+    >>> class Line:
+    ...     def init(self, key):
+    ...         return jax.random.normal(key, (2,))
+    ...     def loss(self, w, rows):
+    ...         return jnp.mean((w[0] * jnp.asarray(x)[rows] + w[1] - 2.0) ** 2)
+    ...     def batches(self, seed, start, length):
+    ...         return shuffled(64, 8, seed, start, length)
+    ...     def step(self, state, hyperparams, batch):
+    ...         loss, grad = jax.value_and_grad(self.loss)(state, batch)
+    ...         return state - hyperparams["learning_rate"] * grad, {"loss": loss}
+    ...     def evaluate(self, state):
+    ...         return {"loss": self.loss(state, jnp.arange(64))}
+    >>> isinstance(Line(), Task)
+    True
+    """
+
+    def init(self, key: jax.Array) -> State:
+        """The state before the first update: parameters, optimizer state and whatever belongs."""
+        ...
+
+    def step(
+        self, state: State, hyperparams: dict[str, jax.Array], batch: Any
+    ) -> tuple[State, Metrics]:
+        """One optimizer update.
+
+        Args:
+            state: as from ``init`` or the step before.
+            hyperparams: the scheduled values of this update, name -> float32 scalar.
+            batch: this update's row of ``batches``, or the number of the update (int32, from 0).
+
+        Returns:
+            The state after the update, and scalars: at least ``"loss"``, of the batch before the
+            update. A loss that is not finite ends the run: it has diverged.
+        """
+        ...
+
+    def evaluate(self, state: State) -> Metrics:
+        """Scalars on the validation data; at least ``"loss"``."""
+        ...
+
+
+def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np.ndarray:
+    """The rows that the updates from ``start`` read, if every epoch shuffles the data anew.
+
+    An epoch has ``samples // batch`` updates; what is left over in one is for another to read. Row
+    ``t`` depends on ``samples``, ``batch``, ``seed`` and ``t`` only, on every machine.
+
+    Args:
+        samples: size of the training set, at least ``batch``.
+        batch: rows of one update, at least 1.
+        seed: a whole number, at least 0.
+        start: first update, from 0.
+        length: number of updates.
+
+    Returns:
+        int32 [length, batch], each in [0, samples).
+
+    Raises:
+        ValueError: if the batch is larger than the data.
+
+    >>> from jaxsched.search import shuffled
+    >>> shuffled(6, 2, seed=0, start=0, length=3).shape
+    (3, 2)
+    >>> bool((shuffled(6, 2, 0, 0, 9)[4:6] == shuffled(6, 2, 0, 4, 2)).all())
+    True
+    """
+    batch = checked_number("shuffled(batch=...)", batch, at_least=1, at_most=samples)
+    per_epoch = samples // batch
+    updates = np.arange(start, start + length)
+    rows = np.empty((length, batch), np.int32)
+    for epoch in np.unique(updates // per_epoch):
+        order = _permutation(samples, seed, int(epoch))[: per_epoch * batch]
+        here = updates // per_epoch == epoch
+        rows[here] = order.reshape(per_epoch, batch)[updates[here] % per_epoch]
+    return rows
+
+
+@functools.lru_cache(maxsize=32)
+def _permutation(samples: int, seed: int, epoch: int) -> np.ndarray:
+    # Philox's bits are fixed for ever; `Generator.permutation` may change with NumPy's version.
+    bits = np.random.Philox(key=[seed, epoch]).random_raw(samples)
+    return np.argsort(bits, kind="stable").astype(np.int32)
+
+
+# ------------------------------------------------------------------ what the engine asks of a task
+
+
+def initial_state(task: Task, key: jax.Array) -> State:
+    """``task.init`` with strong types only, so that a step leaves them as they are."""
+    return jax.tree.map(_strong, task.init(key))
+
+
+def batches(task: Task, seed: int, start: int, length: int) -> Any:
+    """The batches of ``length`` updates on the host, or their numbers, int32 [length]."""
+    if hasattr(task, "batches"):
+        return task.batches(seed, start, length)
+    return np.arange(start, start + length, dtype=np.int32)
+
+
+def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") -> dict[str, Any]:
+    """Traces a task without running it; raises if it can't be trained.
+
+    Args:
+        task: the task.
+        hyperparams: the names that ``step`` will be given.
+        where: the caller's name, for the errors.
+
+    Returns:
+        The abstract "state", "metrics" (of a step) and "batches" (of one update), and the "step" as
+        a closed jaxpr.
+
+    Raises:
+        TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
+            or a metric is no real scalar.
+        ValueError: if there is no "loss" among the metrics.
+    """
+    missing = [m for m in ("init", "step", "evaluate") if not callable(getattr(task, m, None))]
+    if missing or isinstance(task, type):
+        raise TypeError(
+            f"`{where}(task=...)` must have the methods init, step and evaluate, "
+            f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
+        )
+    state = jax.eval_shape(lambda k: initial_state(task, k), jax.random.key(0))
+    drawn = batches(task, 0, 0, 2)
+    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(drawn)}
+    if lengths != {(2,)}:
+        raise TypeError(
+            f"`{where}(task=...)`: batches(seed, 0, 2) must return arrays with the leading axis 2, "
+            f"got the leading axes {sorted(lengths)}."
+        )
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
+    values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in hyperparams}
+    jaxpr, (after, metrics) = jax.make_jaxpr(lambda s, h, b: task.step(s, h, b), return_shape=True)(
+        state, values, batch
+    )
+    _check_same(state, after, where)
+    check_metrics(metrics, where, "step")
+    return {"state": state, "metrics": metrics, "batches": batch, "step": jaxpr}
+
+
+def check_evaluation(task: Any, state: Any, where: str = "sweep") -> Metrics:
+    """The abstract metrics of ``evaluate``; raises as ``check_task`` does."""
+    validation = jax.eval_shape(lambda s: task.evaluate(s), state)
+    check_metrics(validation, where, "evaluate")
+    return validation
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _strong(x: Any) -> jax.Array:
+    # What was made of Python numbers is weak-typed; as a loop's state it would change its type.
+    x = jnp.asarray(x)
+    if getattr(x, "weak_type", False):
+        return jax.lax.convert_element_type(x, x.dtype)
+    return x
+
+
+def _check_same(before: Any, after: Any, where: str) -> None:
+    old_tree: Any = jax.tree.structure(before)
+    new_tree: Any = jax.tree.structure(after)
+    if old_tree != new_tree:
+        raise TypeError(
+            f"`{where}(task=...)`: step must return a state of the structure that init returned, "
+            f"got {new_tree} after {old_tree}."
+        )
+    paths, _ = jax.tree_util.tree_flatten_with_path(before)
+    for (path, old), new in zip(paths, jax.tree.leaves(after), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise TypeError(
+                f"`{where}(task=...)`: step must not change shapes or dtypes, got "
+                f"{new.dtype}{list(new.shape)} for the {old.dtype}{list(old.shape)} at "
+                f"state{jax.tree_util.keystr(path)}."
+            )
+
+
+def check_metrics(metrics: Any, where: str, method: str) -> None:
+    if not isinstance(metrics, dict):
+        raise TypeError(
+            f"`{where}(task=...)`: {method} must return its metrics as a dict name -> scalar, "
+            f"got {metrics!r}."
+        )
+    if "loss" not in metrics:
+        raise ValueError(
+            f'`{where}(task=...)`: the metrics of {method} must have a "loss", '
+            f"got {sorted(metrics)}."
+        )
+    for name, value in metrics.items():
+        dtype = getattr(value, "dtype", np.asarray(0.0).dtype)
+        real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+        if np.shape(value) != () or not real:
+            raise TypeError(
+                f"`{where}(task=...)`: the metric {name!r} of {method} must be a real scalar, "
+                f"got {value!r}."
+            )

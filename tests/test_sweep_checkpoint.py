@@ -1,0 +1,312 @@
+"""A sweep that is killed goes on, and ends as if it had not been; and whatever else befalls it."""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from sweep_tasks import Plain, supervised
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import _store
+
+HERE = Path(__file__).parent
+TRIALS = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20)] + [js.Constant(1e30)]
+TASK = supervised()
+
+
+def sweep(directory, trials=TRIALS, task=TASK, **arguments):
+    arguments = {"steps": 60, "devices": jax.local_devices()[:1], **arguments}
+    return search.sweep(task, trials, checkpoint=directory, checkpoint_every=0.0, **arguments)
+
+
+def start(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(HERE / "sweep_worker.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(*arguments):
+    process = start(*arguments)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def same(a, b):
+    a, b = (r if isinstance(r, search.SweepResult) else search.load(r) for r in (a, b))
+    for group in ("train", "validation"):
+        for name, values in getattr(a, group).items():
+            assert values.tobytes() == getattr(b, group)[name].tobytes(), name
+    assert np.array_equal(a.diverged, b.diverged)
+    assert np.array_equal(a.stopped, b.stopped)
+    assert (a.steps_asked, a.steps_trained) == (b.steps_asked, b.steps_trained)
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "halving", "wide"])
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, kind):
+    finish("none", tmp_path / "whole.npz", kind)
+    directory, out = tmp_path / "run", tmp_path / "out.npz"
+    rng = random.Random(kind)
+    kills = 0
+    for attempt in range(4):
+        devices = 1 + attempt % 2 if kind != "wide" else 1
+        process = start(directory, out, kind, devices, 0.05)
+        assert process.stdout.readline() == "ready\n"
+        deadline = time.monotonic() + 60
+        count = len(list(directory.glob("states-*")))
+        while time.monotonic() < deadline and process.poll() is None:
+            if len(list(directory.glob("states-*"))) > count or count >= 2:
+                break  # it trains and has saved something
+            time.sleep(0.02)
+        time.sleep(rng.random())
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    assert kills >= 2
+    finish(directory, out, kind, 1)
+    assert same(tmp_path / "whole.npz", out)
+
+
+def test_a_killed_sweep_goes_on_from_where_it_was(tmp_path):
+    """One SIGKILL in the middle; the rest takes fewer steps than the whole."""
+    directory, out = tmp_path / "run", tmp_path / "out.npz"
+    process = start(directory, out, "plain", 1, 0.1)
+    process.stdout.readline()
+    while len(list(directory.glob("records-*.npz"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {path.name for path in directory.glob("records-*.npz")}
+    finish(directory, out, "plain", 2)
+    assert before <= {path.name for path in directory.glob("records-*.npz")}
+    assert not list(directory.glob("*.tmp"))
+    finish("none", tmp_path / "whole.npz")
+    assert same(tmp_path / "whole.npz", out)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_finishes_the_segment_saves_and_leaves(tmp_path, number, code):
+    directory, out = tmp_path / "run", tmp_path / "out.npz"
+    process = start(directory, out, "plain", 1, 0.1)
+    process.stdout.readline()
+    while not list(directory.glob("states-*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (code, -number)
+    assert not (directory / "lock").exists()
+    assert not out.exists()
+    if number == signal.SIGINT:
+        assert f"saved in {directory}; the same call goes on from there" in err
+
+
+def interrupted(directory, after, **arguments):
+    """Stops a sweep by an error after so many pieces, if it has so many."""
+    calls = iter(range(10_000))
+    real = search._engine.Engine._collect
+
+    def failing(self, *args):
+        if next(calls) == after:
+            raise OSError(errno.EIO, "pulled the plug")
+        return real(self, *args)
+
+    search._engine.Engine._collect = failing
+    try:
+        with contextlib.suppress(OSError):
+            sweep(directory, **arguments)
+    finally:
+        search._engine.Engine._collect = real
+
+
+class Noisy(nnx.Module):
+    """A state with everything: random keys, batch statistics, bfloat16."""
+
+    def __init__(self, rngs):
+        self.a = nnx.Linear(6, 8, rngs=rngs, param_dtype=jnp.bfloat16)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.dropout = nnx.Dropout(0.2, rngs=rngs)
+        self.b = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.b(self.dropout(self.norm(jax.nn.relu(self.a(x)))))
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_state_of_any_dtype_comes_back_as_it_was(tmp_path, width):
+    task = supervised(model=lambda rngs: Noisy(rngs))
+    arguments = {"task": task, "evaluate_every": 20, "width": width}
+    whole = sweep(None, **arguments)
+    for after in (3, 6):
+        interrupted(tmp_path, after, **arguments)
+    assert same(sweep(tmp_path, **arguments), whole)
+
+
+def test_a_finished_sweep_is_read_and_not_trained_again(tmp_path):
+    first = sweep(tmp_path)
+    task = supervised()
+    again = sweep(tmp_path, task=task)
+    assert same(first, again)
+    assert "segment" not in again.info["traces"]
+
+
+def flip(path, where=0.5):
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * where)] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("pattern", ["states-*.npz", "records-*.npz"])
+def test_a_damaged_file_is_named_and_what_it_held_is_made_again(tmp_path, pattern):
+    arguments = {"evaluate_every": 20, "seeds": 2}
+    whole = sweep(None, **arguments)
+    interrupted(tmp_path, 14, **arguments)
+    damaged = sorted(tmp_path.glob(pattern))[-1]
+    flip(damaged)
+    with pytest.warns(RuntimeWarning, match=damaged.name):
+        result = sweep(tmp_path, **arguments)
+    assert same(result, whole)
+
+
+def test_every_file_lost_but_the_identity(tmp_path):
+    whole = sweep(None, evaluate_every=20)
+    interrupted(tmp_path, 8, evaluate_every=20)
+    for path in tmp_path.glob("states-*.npz"):
+        path.unlink()
+    assert same(sweep(tmp_path, evaluate_every=20), whole)
+
+
+def test_bit_flips_never_pass_unseen(tmp_path):
+    path = tmp_path / "x.npz"
+    arrays = {"a": np.arange(500, dtype=np.float32), "b": jax.random.key(3)}
+    _store.write(path, {"n": 1}, arrays)
+    good = path.read_bytes()
+    meta, back = _store.read(path)
+    assert meta == {"n": 1}
+    assert np.array_equal(back["a"], arrays["a"])
+    rng = random.Random(0)
+    harmless = 0
+    for _ in range(100):
+        data = bytearray(good)
+        bit = rng.randrange(8 * len(data))
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        try:
+            _, found = _store.read(path)
+        except _store.Damaged:
+            continue
+        assert np.array_equal(found["a"], arrays["a"])  # e.g. in a time stamp
+        assert found["b"] == arrays["b"]
+        harmless += 1
+    assert harmless < 30
+
+
+def test_another_sweep_is_refused_and_the_difference_named(tmp_path):
+    sweep(tmp_path)
+    changes = [
+        ({"seeds": 2}, r"seeds: \[0\] there, \[0, 1\] here"),
+        ({"limit": 5.0}, "limit: inf there, 5.0 here"),
+        ({"trials": [*TRIALS[:2], js.Constant(0.1)]}, r"trial 2 \(Constant"),
+        ({"trials": TRIALS[:2]}, "number of trials: 3 there, 2 here"),
+        ({"steps": 61}, "trial 0 "),
+        ({"task": supervised(batch_size=8)}, "task's batches"),
+        ({"task": supervised(optimizer=lambda learning_rate: TASK._parts.optimizer(learning_rate))},
+         None),
+        ({"task": supervised(optimizer=optax.sgd)}, "task's step"),
+    ]  # fmt: skip
+    for arguments, words in changes:
+        if words is None:  # other text, same program: nothing differs
+            sweep(tmp_path, **arguments)
+            continue
+        with pytest.raises(ValueError, match=words):
+            sweep(tmp_path, **arguments)
+    x = np.array(TASK._pool[0])
+    x[0] += 1
+    other = supervised(validation=(x[96:144], np.array(TASK._pool[1][96:144])))
+    other._pool = (jnp.asarray(x), TASK._pool[1])
+    with pytest.raises(ValueError, match="task's arrays"):
+        sweep(tmp_path, task=other)
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match=r"must be an empty directory .* holds thesis.tex"):
+        sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"`sweep\(checkpoint=...\)` must be a directory that can"):
+        sweep(tmp_path / "file" / "run")
+
+
+def test_two_processes_exclude_each_other_and_the_dead_do_not(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    born = _store._born(holder.pid)
+    owner = {"pid": holder.pid, "host": _store.socket.gethostname(), "born": born}
+    (tmp_path / "lock").write_text(json.dumps(owner))
+    with pytest.raises(RuntimeError, match=f"in use by process {holder.pid}"):
+        sweep(tmp_path)
+    holder.kill()
+    holder.wait()
+    sweep(tmp_path)
+    assert not (tmp_path / "lock").exists()
+    (tmp_path / "lock").write_text(json.dumps({**owner, "host": "elsewhere"}))
+    with pytest.raises(RuntimeError, match=r"on elsewhere. If that is dead, delete"):
+        sweep(tmp_path)
+
+
+def test_a_full_disk_is_a_clear_error_that_loses_nothing(tmp_path, monkeypatch):
+    whole = sweep(None, evaluate_every=20)
+    interrupted(tmp_path, 6, evaluate_every=20)
+    there = {p.name: p.read_bytes() for p in tmp_path.glob("*.npz")}
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"no space left on the disk .* is whole: make room"):
+        sweep(tmp_path, evaluate_every=20)
+    monkeypatch.undo()
+    assert there == {p.name: p.read_bytes() for p in tmp_path.glob("*.npz")}
+    assert not list(tmp_path.glob("*.tmp"))
+    assert same(sweep(tmp_path, evaluate_every=20), whole)
+
+
+def full(descriptor):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_halving_goes_on_with_the_same_decisions(tmp_path):
+    trials = [js.Constant(rate) for rate in (1e-4, 1e-3, 1e-2, 0.1, 1e30)]
+    arguments = {"trials": trials, "stopping": search.SuccessiveHalving(10, 2), "seeds": 2}
+    whole = sweep(None, **arguments)
+    for after in (6, 9, 9, 6):
+        interrupted(tmp_path, after, **arguments)
+    assert same(sweep(tmp_path, **arguments), whole)
+
+
+def test_a_sweep_without_a_checkpoint_leaves_signals_alone():
+    before = signal.getsignal(signal.SIGINT)
+    search.sweep(Plain(), [js.Constant(0.1)], steps=3)
+    assert signal.getsignal(signal.SIGINT) is before

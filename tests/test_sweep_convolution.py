@@ -1,0 +1,105 @@
+"""The CPU convolution is lax's, to rounding; and a sweep says when it would help."""
+
+import warnings
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax import lax
+from sweep_tasks import supervised
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import cpu_conv
+
+CASES = [
+    # lhs, rhs (channel-last), strides, padding, lhs_dilation, rhs_dilation, groups
+    ((2, 9, 3), (3, 3, 4), (1,), "SAME", None, None, 1),
+    ((2, 9, 3), (2, 3, 4), (3,), "VALID", None, (2,), 1),
+    ((2, 9, 4), (3, 2, 6), (2,), "SAME", None, None, 2),
+    ((2, 8, 7, 3), (3, 3, 3, 5), (1, 1), "SAME", None, None, 1),
+    ((2, 8, 7, 3), (3, 2, 3, 5), (2, 1), "VALID", None, (1, 2), 1),
+    ((2, 8, 7, 3), (1, 1, 3, 5), (2, 2), "SAME", None, None, 1),
+    ((2, 8, 7, 4), (3, 3, 1, 8), (1, 2), "SAME", None, None, 4),
+    ((2, 8, 7, 3), (3, 3, 3, 5), (1, 1), [(2, 1), (0, 3)], None, None, 1),
+    ((2, 8, 7, 3), (3, 3, 3, 5), (1, 1), [(-1, 1), (2, -1)], None, None, 1),
+    ((2, 4, 5, 3), (3, 3, 3, 5), (1, 1), [(2, 2), (2, 2)], (2, 3), None, 1),
+    ((1, 5, 6, 4, 2), (2, 3, 2, 2, 3), (1, 2, 1), "SAME", None, None, 1),
+]
+
+
+@pytest.mark.parametrize(("lhs", "rhs", "strides", "padding", "dilate", "spread", "groups"), CASES)
+@pytest.mark.parametrize("first", [False, True], ids=["channels last", "channels first"])
+def test_values_and_gradients_are_those_of_lax(
+    lhs, rhs, strides, padding, dilate, spread, groups, first
+):
+    rng = np.random.RandomState(0)
+    x, w = (jnp.asarray(rng.randn(*shape), jnp.float32) for shape in (lhs, rhs))
+    space = "DHW"[-len(strides) :]
+    numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
+    if first:
+        x, w = jnp.moveaxis(x, -1, 1), jnp.moveaxis(w, (-1, -2), (0, 1))
+        numbers = None
+
+    def run(conv):
+        def value(x, w):
+            y = conv(
+                x,
+                w,
+                strides,
+                padding,
+                lhs_dilation=dilate,
+                rhs_dilation=spread,
+                dimension_numbers=numbers,
+                feature_group_count=groups,
+            )
+            return jnp.sum(jnp.sin(y)), y
+
+        return jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True))(x, w)
+
+    (_, y), grads = run(cpu_conv)
+    (_, expected), expected_grads = run(lax.conv_general_dilated)
+    assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    for a, b in zip(grads, expected_grads, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_flax_layers_take_it():
+    x = jnp.asarray(np.random.RandomState(1).randn(2, 8, 8, 3), jnp.float32)
+    for make in (
+        lambda **k: nnx.Conv(3, 4, (3, 3), strides=2, rngs=nnx.Rngs(0), **k)(x),
+        lambda **k: nn.Conv(4, (3, 3), strides=2, **k).init_with_output(jax.random.key(0), x)[0],
+    ):
+        ours = make(conv_general_dilated=cpu_conv)
+        np.testing.assert_allclose(ours, make(), rtol=1e-5, atol=1e-5)
+
+
+def test_what_it_does_not_do():
+    with pytest.raises(NotImplementedError, match=r"`cpu_conv\(batch_group_count=..., out_shard"):
+        cpu_conv(jnp.ones((2, 2, 5)), jnp.ones((2, 2, 3)), (1,), "SAME", batch_group_count=2)
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs, **options):
+        self.conv = nnx.Conv(1, 4, (3,), rngs=rngs, **options)
+        self.out = nnx.Linear(24, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(jax.nn.relu(self.conv(x[..., None])).reshape(x.shape[0], -1))
+
+
+def test_a_sweep_warns_of_an_ordinary_convolution_and_not_of_ours():
+    trials = [js.Constant(0.1)]
+    ordinary = supervised(optax.sgd, lambda rngs: Net(rngs))
+    with pytest.warns(UserWarning, match="`conv_general_dilated=js.search.cpu_conv`"):
+        slow = search.sweep(ordinary, trials, steps=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = supervised(optax.sgd, lambda rngs: Net(rngs, conv_general_dilated=cpu_conv))
+        fast = search.sweep(ours, trials, steps=20)
+    np.testing.assert_allclose(slow.train["loss"], fast.train["loss"], rtol=1e-3)

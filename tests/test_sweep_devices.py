@@ -1,0 +1,131 @@
+"""Several devices, and several processes that know nothing of each other: the same bits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from sweep_tasks import supervised
+
+import jaxsched as js
+from jaxsched.search import SuccessiveHalving, merge, sweep
+
+TASK = supervised()
+TRIALS = [
+    *(js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20, 30)),
+    js.Constant(1e30),
+    js.cosine_decay(0.2, 60),
+]
+
+
+def equal(a, b):
+    for group in ("train", "validation"):
+        for name, values in getattr(a, group).items():
+            assert values.tobytes() == getattr(b, group)[name].tobytes()
+    assert np.array_equal(a.diverged, b.diverged)
+    assert np.array_equal(a.evaluated, b.evaluated)
+    return a.ranking() == b.ranking()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"stopping": SuccessiveHalving(10, 2)}])
+def test_two_devices_give_the_bits_of_one(arguments):
+    one, two = jax.local_devices()[:1], jax.local_devices()[:2]
+    assert len(two) == 2
+    a = sweep(TASK, TRIALS, steps=60, seeds=3, evaluate_every=25, devices=one, **arguments)
+    b = sweep(TASK, TRIALS, steps=60, seeds=3, evaluate_every=25, devices=two, **arguments)
+    assert equal(a, b)
+    assert b.info["devices"] == 2
+    assert a.steps_trained == b.steps_trained
+
+
+def test_folds_on_two_devices():
+    a = sweep(TASK, TRIALS[:2], steps=20, folds=3, devices=jax.local_devices()[:1])
+    assert equal(a, sweep(TASK, TRIALS[:2], steps=20, folds=3))
+
+
+def test_an_error_on_one_device_ends_the_sweep():
+    class Broken(Exception):
+        pass
+
+    task = supervised()
+    draw = task.batches
+
+    def batches(seed, start, length):
+        if seed == 2 and length > 2:
+            raise Broken
+        return draw(seed, start, length)
+
+    task.batches = batches
+    with pytest.raises(Broken):
+        sweep(task, TRIALS, steps=60, seeds=3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_shards_merge_to_the_whole(count, tmp_path):
+    whole = sweep(TASK, TRIALS, steps=60, seeds=2, evaluate_every=25)
+    files = []
+    for i in range(count):
+        part = sweep(TASK, TRIALS, steps=60, seeds=2, evaluate_every=25, shard=(i, count))
+        part.save(tmp_path / f"{i}.npz")
+        files.append(tmp_path / f"{i}.npz")
+    merged = merge(files[::-1])
+    assert equal(whole, merged)
+    assert merged.trials == whole.trials
+    assert merged.steps_asked == whole.steps_asked
+    assert merged.to_json() == whole.to_json()
+
+
+def test_shards_of_runs_of_different_lengths():
+    trials = [js.cosine_decay(0.1, n) for n in (10, 30, 20)]
+    whole = sweep(TASK, trials)
+    assert equal(whole, merge([sweep(TASK, trials, shard=(i, 3)) for i in range(3)]))
+
+
+def test_merge_refuses_what_does_not_belong_together():
+    parts = [sweep(TASK, TRIALS, steps=10, shard=(i, 2)) for i in range(2)]
+    with pytest.raises(ValueError, match=r"each of the 2 shards once, got the shards \[0\]"):
+        merge(parts[:1])
+    with pytest.raises(ValueError, match=r"got the shards \[1, 1\]"):
+        merge([parts[1], parts[1]])
+    other = sweep(TASK, TRIALS, steps=11, shard=(1, 2))
+    with pytest.raises(ValueError, match="shards of one sweep, got 2"):
+        merge([parts[0], other])
+    with pytest.raises(ValueError, match=r"results of `sweep\(shard=...\)`"):
+        merge([sweep(TASK, TRIALS, steps=10)])
+    with pytest.raises(ValueError, match=r"`sweep\(shard=...\)` must be \(i, n\)"):
+        sweep(TASK, TRIALS, steps=10, shard=(2, 2))
+    with pytest.raises(ValueError, match=r"`sweep\(shard=...\)` must be None with early stopping"):
+        sweep(TASK, TRIALS, steps=10, shard=(0, 2), stopping=SuccessiveHalving(5))
+
+
+SHARD = """
+import sys
+import jaxsched as js
+from jaxsched.search import sweep
+from sweep_tasks import supervised
+trials = [*(js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20, 30)),
+          js.Constant(1e30), js.cosine_decay(0.2, 60)]
+i = int(sys.argv[1])
+result = sweep(supervised(), trials, steps=60, seeds=2, shard=(i, 2), checkpoint=sys.argv[2])
+if i == 1 and len(sys.argv) > 4:
+    sys.exit(3)
+result.save(sys.argv[3])
+"""
+
+
+def test_two_real_processes_and_one_that_dies(tmp_path):
+    """What befalls one process stops no other; the dead one is run again."""
+
+    def run(i, *more):
+        arguments = [str(i), str(tmp_path / f"run{i}"), str(tmp_path / f"{i}.npz"), *more]
+        return subprocess.Popen(
+            [sys.executable, "-c", SHARD, *arguments], cwd=Path(__file__).parent
+        )
+
+    both = [run(0), run(1, "die")]
+    assert [p.wait(timeout=300) for p in both] == [0, 3]
+    assert run(1).wait(timeout=300) == 0
+    whole = sweep(TASK, TRIALS, steps=60, seeds=2)
+    assert equal(whole, merge([tmp_path / "0.npz", tmp_path / "1.npz"]))

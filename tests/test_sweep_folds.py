@@ -1,0 +1,119 @@
+"""Cross-validation, and the final score on the test data."""
+
+import jax
+import numpy as np
+import pytest
+from sweep_tasks import Plain, data, python_loop, supervised
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import final_score
+
+TRIALS = [js.Constant(rate) for rate in (1e-3, 0.03, 0.3)]
+
+
+def sweep(task, trials=TRIALS, **arguments):
+    return search.sweep(task, trials, devices=jax.local_devices()[:1], **arguments)
+
+
+def test_each_fold_is_the_sweep_of_its_task_and_all_share_one_program():
+    x, y = data(100)
+    task = supervised(train=(x, y), validation=None)
+    result = sweep(task, folds=3, seeds=2, steps=30)
+    assert result.info["traces"] == {"init": 1, "segment": 1, "evaluate": 1}
+    assert result.train["loss"].shape == (3, 3, 2, 30)
+    for fold in range(3):
+        alone = sweep(task.fold(fold, 3), seeds=2, steps=30)
+        assert alone.train["loss"][:, 0].tobytes() == result.train["loss"][:, fold].tobytes()
+        assert alone.final()[:, 0].tobytes() == result.final()[:, fold].tobytes()
+    mean, error = result.scores()
+    values = result.final().reshape(3, 6).astype(np.float64)
+    np.testing.assert_allclose(mean, values.mean(axis=1))
+    np.testing.assert_allclose(error, values.std(axis=1, ddof=1) / np.sqrt(6))
+
+
+def test_folds_part_the_data():
+    x, y = data(100)
+    task = supervised(train=(x[:70], y[:70]), validation=(x[70:], y[70:]))
+    folds = [task.fold(i, 3) for i in range(3)]
+    held = [set(f._held[f._weight > 0].tolist()) for f in folds]
+    assert set.union(*held) == set(range(100))
+    assert sum(map(len, held)) == 100
+    for fold, out in zip(folds, held, strict=True):
+        rows = set(fold._rows.tolist())
+        assert not rows & out
+        assert len(rows) == 66
+    assert set(task.everything()._rows.tolist()) == set(range(100))
+
+
+def test_a_padded_fold_evaluates_to_the_mean_of_its_rows():
+    x, y = data(100)
+    fold = supervised(train=(x, y), validation=None).fold(2, 3)  # 33 rows and a padding
+    state = fold.init(jax.random.key(0))
+    rows = fold._held[fold._weight > 0]
+    assert len(rows) == 33
+    plain = supervised(train=(x, y), validation=(x[rows], y[rows]))
+    evaluate = jax.jit(lambda task, state: task.evaluate(state))
+    found = evaluate(fold, state)
+    for name, value in evaluate(plain, state).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6)
+
+
+def test_final_score_trains_the_very_run_of_the_sweep():
+    task = supervised()
+    result = sweep(task, seeds=2, steps=40)
+    final = final_score(task, result)
+    best = result.best()
+    assert final.best == best
+    assert final.result.train["loss"][0].tobytes() == result.train["loss"][best.index].tobytes()
+    for j in range(2):
+        values = {"learning_rate": js.sample(best.schedule, 40)}
+        state, _ = python_loop(task, values, j)
+        assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(final.states[j])))
+        np.testing.assert_allclose(final.metrics["loss"][j], task.test(state)["loss"], rtol=1e-6)
+    assert "accuracy" in repr(final)
+
+
+def test_after_a_cross_validation_the_winner_is_trained_on_everything():
+    x, y = data(100)
+    task = supervised(train=(x[:80], y[:80]), validation=None, test=(x[80:], y[80:]))
+    result = sweep(task, folds=2, steps=30)
+    final = final_score(task, result)
+    values = {"learning_rate": js.sample(result.best().schedule, 30)}
+    _, losses = python_loop(task.everything(), values, 0)
+    assert final.result.train["loss"][0, 0, 0].tobytes() == losses.tobytes()
+
+
+def test_the_test_data_are_not_read_before():
+    class Trap:
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            raise AssertionError("read the test data")
+
+        __array__ = __getitem__
+
+    task = supervised(test=(Trap(), Trap()))
+    result = sweep(task, steps=10)
+    with pytest.raises(Exception, match=r"Trap|read the test data"):
+        final_score(task, result)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"`fold\(folds=...\)` must be from 2 to the 144 samples"):
+        sweep(supervised(), folds=145, steps=5)
+    with pytest.raises(ValueError, match=r"`Supervised\(batch_size=...\)` must be at most the 72"):
+        sweep(supervised(batch_size=96), folds=2, steps=5)
+    with pytest.raises(ValueError, match=r"`sweep\(folds=...\)` must be a whole number of at"):
+        sweep(supervised(), folds=1, steps=5)
+    with pytest.raises(TypeError, match="without `fold`"):
+        sweep(Plain(), folds=2, steps=5)
+    with pytest.raises(ValueError, match=r"`Supervised\(validation=...\)` must be given"):
+        sweep(supervised(validation=None), steps=5)
+    with pytest.raises(TypeError, match="must have a method `test`"):
+        final_score(Plain(), sweep(Plain(), steps=5))
+    task = supervised(test=None)
+    result = sweep(task, steps=5)
+    with pytest.raises(ValueError, match=r"`Supervised\(test=...\)` must be given"):
+        final_score(task, result)

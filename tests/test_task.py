@@ -1,0 +1,261 @@
+"""What a task may be, and what is said about one that can't be trained, before any training."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from sweep_tasks import Plain, data, momentum, supervised
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import Supervised, Task, shuffled
+
+
+def sweep(task, trials=None, **arguments):
+    trials = [js.Constant(0.1), js.Constant(0.01)] if trials is None else trials
+    arguments = {"steps": 12, "devices": jax.local_devices()[:1], **arguments}
+    return search.sweep(task, trials, **arguments)
+
+
+# -------------------------------------------------------------------------------------- batches
+
+
+def test_shuffled_does_not_depend_on_the_cut_and_takes_each_row_once_in_an_epoch():
+    whole = shuffled(50, 8, 3, 0, 40)
+    assert whole.dtype == np.int32
+    for start, length in ((0, 1), (5, 7), (6, 34), (39, 1)):
+        assert np.array_equal(whole[start : start + length], shuffled(50, 8, 3, start, length))
+    for epoch in range(6):
+        rows = whole[6 * epoch : 6 * epoch + 6].ravel()
+        assert len(set(rows.tolist())) == 48
+    assert not np.array_equal(whole[:6], whole[6:12])
+    assert not np.array_equal(whole, shuffled(50, 8, 4, 0, 40))
+
+
+def test_shuffled_is_the_same_for_ever():
+    assert shuffled(10, 5, 0, 0, 2).tolist() == [[0, 2, 9, 1, 8], [5, 4, 3, 6, 7]]
+
+
+def test_shuffled_refuses_a_batch_larger_than_the_data():
+    with pytest.raises(ValueError, match=r"shuffled\(batch=...\) must be at most 5, got 6"):
+        shuffled(5, 6, 0, 0, 1)
+
+
+# --------------------------------------------------------------------------------- kinds of models
+
+
+class Module(nnx.Module):
+    def __init__(self, rngs):
+        self.a = nnx.Linear(6, 8, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.dropout = nnx.Dropout(0.2, rngs=rngs)
+        self.b = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.b(self.dropout(self.norm(jax.nn.relu(self.a(x)))))
+
+
+class Linen(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.relu(nn.Dense(8)(x)))
+
+
+MODELS = {"nnx": lambda rngs: Module(rngs), "linen": Linen()}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_flax_models_learn(kind):
+    task = supervised(model=MODELS[kind])
+    assert isinstance(task, Task)
+    result = sweep(task, [js.Constant(0.0), js.Constant(0.1)], steps=60, seeds=2)
+    accuracy = result.final("accuracy").mean(axis=(1, 2))
+    assert accuracy[1] > accuracy[0] + 0.2
+
+
+def test_nnx_training_updates_statistics_and_evaluation_does_not():
+    task = supervised(model=MODELS["nnx"])
+    state = task.init(jax.random.key(0))
+    after, _ = jax.jit(task.step)(state, {"learning_rate": jnp.float32(0.0)}, np.arange(16))
+    changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.rest, after.rest)
+    assert any(jax.tree.leaves(changed))
+    assert task.evaluate(after)["loss"] == task.evaluate(after)["loss"]
+
+
+def test_the_rate_is_applied_as_a_value_and_bfloat16_stays():
+    def init(key):
+        return jnp.ones((6, 3), jnp.bfloat16)
+
+    task = supervised(optax.adam, (init, lambda w, x: x.astype(jnp.bfloat16) @ w))
+    state = task.init(jax.random.key(0))
+    after, _ = task.step(state, {"learning_rate": jnp.float32(0.1)}, np.arange(16))
+    assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(state)]
+
+
+def test_a_supervised_step_is_the_plain_optax_step():
+    x, y = data(96)
+    task = supervised()
+    params = task.init(jax.random.key(0)).params
+    tx = momentum(0.05)
+    rows = task.batches(0, 0, 1)[0]
+
+    def loss(p):
+        logits = task._parts.apply(p, (), jnp.asarray(x[rows]), True)[0]
+        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(y[rows])).mean()
+
+    updates, _ = tx.update(jax.grad(loss)(params), tx.init(params), params)
+    expected = optax.apply_updates(params, updates)
+    state, _ = task.step(task.init(jax.random.key(0)), {"learning_rate": jnp.float32(0.05)}, rows)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_a_user_pytree_task_keeps_its_arrays_out_of_the_program():
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass
+    class Tree(Plain):
+        target: jax.Array
+
+        def step(self, state, hyperparams, batch):
+            grad = state - self.target
+            return state - hyperparams["learning_rate"] * grad, {"loss": jnp.sum(grad**2)}
+
+        def evaluate(self, state):
+            return {"loss": jnp.sum((state - self.target) ** 2)}
+
+    first = sweep(Tree(jnp.ones(3)), steps=200)
+    second = sweep(Tree(jnp.zeros(3)), steps=200)
+    assert first.best().score < 1e-3
+    assert second.best().score < 1e-3
+    assert "segment" not in second.info["traces"]
+
+
+# ----------------------------------------------------------------------------------------- mistakes
+
+
+def with_step(step):
+    return type("Changed", (Plain,), {"step": step})()
+
+
+BAD_TASKS = [
+    (object(), TypeError, "must have the methods init, step and evaluate, got <object"),
+    (Plain, TypeError, "a class"),
+    (
+        with_step(lambda self, s, h, b: (s[:2], {"loss": jnp.sum(s)})),
+        TypeError,
+        r"step must not change shapes or dtypes, got float32\[2\] for the float32\[3\] at state",
+    ),
+    (
+        with_step(lambda self, s, h, b: (s.astype(jnp.float16), {"loss": jnp.sum(s)})),
+        TypeError,
+        r"got float16\[3\] for the float32\[3\]",
+    ),
+    (
+        with_step(lambda self, s, h, b: ((s, s), {"loss": jnp.sum(s)})),
+        TypeError,
+        "step must return a state of the structure that init returned",
+    ),
+    (with_step(lambda self, s, h, b: (s, {})), ValueError, 'step must have a "loss", got'),
+    (with_step(lambda self, s, h, b: (s, jnp.sum(s))), TypeError, "metrics as a dict"),
+    (
+        with_step(lambda self, s, h, b: (s, {"loss": s})),
+        TypeError,
+        "the metric 'loss' of step must be a real scalar",
+    ),
+    (
+        with_step(lambda self, s, h, b: (s, {"loss": jnp.sum(s) > 0})),
+        TypeError,
+        "must be a real scalar",
+    ),
+    (
+        type("E", (Plain,), {"evaluate": lambda self, s: {"accuracy": jnp.sum(s)}})(),
+        ValueError,
+        'evaluate must have a "loss"',
+    ),
+    (
+        type("B", (Plain,), {"batches": lambda self, seed, start, n: np.zeros((3, n))})(),
+        TypeError,
+        r"batches\(seed, 0, 2\) must return arrays with the leading axis 2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "error", "words"), BAD_TASKS)
+def test_bad_tasks_are_refused_before_any_training(task, error, words):
+    with pytest.raises(error, match=words):
+        sweep(task)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"steps": 0}, r"`sweep\(steps=...\)` must be a whole number of at least 1, got 0"),
+        ({"steps": 2.5}, r"got 2.5"),
+        ({"seeds": 0}, r"`sweep\(seeds=...\)` must be a whole number of at least 1, got 0"),
+        ({"seeds": [1, 1]}, r"must hold different seeds, got \[1, 1\]"),
+        ({"seeds": []}, "must hold different seeds"),
+        ({"evaluate_every": 0}, r"`sweep\(evaluate_every=...\)`"),
+        (
+            {"metric": "accuracy"},
+            r"`sweep\(metric=...\)` must be one of \['loss'\], got 'accuracy'",
+        ),
+        ({"width": 0}, r"`sweep\(width=...\)` must be at least 1 or \"auto\", got 0"),
+        ({"width": "huge"}, "got 'huge'"),
+        ({"limit": float("nan")}, "must be a number, got nan"),
+        ({"trials": []}, "must hold at least one trial"),
+    ],
+)
+def test_bad_arguments(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        sweep(Plain(), **arguments)
+
+
+def test_names_that_the_optimizer_does_not_take():
+    with pytest.raises(TypeError, match=r"must take the scheduled hyperparameters \['lr'\]"):
+        sweep(supervised(), [{"lr": js.Constant(0.1)}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"batch_size": 0}, ValueError, "must be at least 1, got 0"),
+        ({"batch_size": 97}, ValueError, "at most the 96 training samples, got 97"),
+        ({"train": data(5)[0]}, TypeError, r"`Supervised\(train=...\)` must be a pair"),
+        ({"train": (np.ones(3), np.ones(4))}, ValueError, "3 inputs and 4 targets"),
+        ({"train": (np.ones(0), np.ones(0))}, ValueError, "and some, got 0 inputs"),
+        ({"model": 3}, TypeError, r"`Supervised\(model=...\)` must be a function"),
+        ({"model": lambda rngs: 3}, TypeError, "got one that returns "),
+        ({"optimizer": optax.sgd(0.1)}, TypeError, "must be a function of the scheduled"),
+    ],
+)
+def test_bad_supervised(changes, error, words):
+    with pytest.raises(error, match=words):
+        supervised(**changes)
+
+
+def test_a_loss_that_is_a_mean_already():
+    x, y = data(96)
+    task = Supervised(
+        Linen(),
+        momentum,
+        lambda outputs, targets: jnp.mean(outputs),
+        train=(x, y),
+        validation=(x, y),
+    )
+    with pytest.raises(TypeError, match=r"`Supervised\(loss=...\)` must return a value per sample"):
+        sweep(task)
+
+
+def test_linen_with_batch_statistics_is_refused():
+    class Norm(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.BatchNorm(use_running_average=True)(x)
+
+    with pytest.raises(TypeError, match=r"a Linen module that has only \"params\", got"):
+        sweep(supervised(model=Norm()))
