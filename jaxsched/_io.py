@@ -15,7 +15,7 @@ from jaxsched.schedules import _base, _laws, _piecewise, _shapes, _wrappers
 from jaxsched.schedules._base import AbstractSchedule
 
 FORMAT = 1
-_DEPTH = 64
+_DEPTH = 200
 
 
 @functools.cache
@@ -44,7 +44,7 @@ def to_dict(schedule: Any) -> dict[str, Any]:
     >>> js.to_dict(js.Constant(0.5))
     {'jaxsched': 1, 'type': 'Constant', 'value': 0.5}
     """
-    return {"jaxsched": FORMAT, **_encode(schedule)}
+    return {"jaxsched": FORMAT, **_encode(schedule, 0)}
 
 
 def from_dict(data: dict[str, Any]) -> Any:
@@ -97,7 +97,9 @@ def from_json(text: str) -> Any:
     return from_dict(data)
 
 
-def _encode(x: Any) -> Any:
+def _encode(x: Any, depth: int) -> Any:
+    if depth > _DEPTH:
+        raise ValueError(f"to_dict(schedule=...) must be nested at most {_DEPTH} deep.")
     if isinstance(x, Record):
         name = type(x).__name__
         if _types().get(name) is not type(x):
@@ -106,13 +108,13 @@ def _encode(x: Any) -> Any:
                 "a function is code, not data. Sample it into a js.Table, or pickle it."
             )
         fields = {
-            f.name: _encode(getattr(x, f.name))
+            f.name: _encode(getattr(x, f.name), depth + 1)
             for f in dataclasses.fields(x)  # type: ignore[arg-type]
             if getattr(x, f.name) is not None
         }
         return {"type": name, **fields}
     if isinstance(x, tuple):
-        return [_encode(part) for part in x]
+        return [_encode(part, depth) for part in x]
     if isinstance(x, (int, float, str)):
         return x
     if not is_known(x):
@@ -153,9 +155,13 @@ def _population(value: Any) -> Any:
         return value
     try:
         array = np.asarray(value)
+        if array.dtype.kind not in "if" or not array.size:
+            raise ValueError(f"from_dict(data=...) must hold numbers, got {str(value)[:80]}.")
         return array.astype(np.int32 if array.dtype.kind == "i" else np.float32)
     except ValueError as error:
-        raise ValueError(f"from_dict(data=...) must hold numbers, got {value!r}.") from error
+        raise ValueError(
+            f"from_dict(data=...) must hold numbers, got {str(value)[:80]}."
+        ) from error
 
 
 def _field(value: Any, depth: int) -> Any:

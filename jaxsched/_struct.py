@@ -254,7 +254,15 @@ def checked_number(
     if jnp.issubdtype(x.dtype, jnp.integer):
         if real:
             return x.astype(jnp.float32)
-        return x.astype(np.int32 if np.all(np.abs(value) <= INT32_MAX) else np.float64)
+        x = x.astype(np.int32 if np.all(np.abs(value) <= INT32_MAX) else np.float64)
+    return _frozen(x)
+
+
+def _frozen(x: Any) -> Any:
+    """A NumPy array as one of our own that nobody can write to; all else as it is."""
+    if isinstance(x, np.ndarray) and x.flags.writeable:
+        x = x.copy()
+        x.setflags(write=False)
     return x
 
 
@@ -273,8 +281,8 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
     if is_known(xs):
         _check_array(where, xs, increasing, at_least)
     if jnp.issubdtype(xs.dtype, jnp.integer):
-        return xs.astype(jnp.int32)
-    return xs if xs.dtype == np.float64 else xs.astype(jnp.float32)
+        return _frozen(xs.astype(jnp.int32))
+    return _frozen(xs if xs.dtype == np.float64 else xs.astype(jnp.float32))
 
 
 def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:

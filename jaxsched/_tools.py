@@ -51,13 +51,26 @@ def stack(schedules: Any) -> AbstractSchedule:
     schedules = list(schedules)
     if not schedules:
         raise ValueError("stack(schedules=...) must hold at least one schedule, got none.")
+    for schedule in schedules:
+        if not isinstance(schedule, AbstractSchedule):
+            raise TypeError(f"stack(schedules=...) must hold schedules, got {schedule!r}.")
     trees = {str(jax.tree.structure(s)) for s in schedules}
     if len(trees) > 1:
         raise ValueError(
             f"stack(schedules=...) must have one structure, got {len(trees)}: {schedules[0]!r} and "
             "others. Sample schedules of different kinds into js.Table."
         )
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *map(strong, schedules))
+    return jax.tree.map(_stacked, *map(strong, schedules))
+
+
+def _stacked(*xs: jax.Array) -> jax.Array:
+    if len({x.shape for x in xs}) > 1:
+        raise ValueError(
+            "stack(schedules=...) must have arrays of one shape, got the shapes "
+            f"{sorted({x.shape for x in xs})}."
+        )
+    same = len({x.dtype for x in xs}) == 1
+    return jnp.stack([x if same else x.astype(jnp.float32) for x in xs])
 
 
 def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
@@ -198,6 +211,8 @@ def _known(x: Any) -> float | None:
 def _number(x: Any) -> float:
     if not is_known(x):
         raise TypeError(f"the phases of a schedule need known lengths, got {x!r}.")
+    if np.ndim(x):
+        raise ValueError("the phases of a population differ: ask one of `js.unstack(population)`.")
     number: float = np.asarray(fetch(x)).item()
     return number
 

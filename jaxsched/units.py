@@ -43,6 +43,15 @@ class Units(Record):
     steps: int | None = length(default=None, at_least=1, optional=True)
     drop_last: bool = static(default=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch", "accumulation", "samples", "tokens_per_sample", "steps"):
+            value = getattr(self, name)
+            if value is not None and value != int(value):
+                raise ValueError(f"Units({name}=...) must be a whole number, got {value!r}.")
+            # An integer beyond int32 may be one here: it never enters a program.
+            self.__dict__[name] = None if value is None else int(value)
+
     def epochs(self, count: float) -> int:
         """Steps in ``count`` passes over the training set.
 

@@ -397,7 +397,11 @@ def _is_plain(schedule: AbstractSchedule) -> bool:
 
 def _has_float64(leaves: list[Any]) -> bool:
     return bool(jax.config.jax_enable_x64) and any(  # type: ignore[attr-defined]
-        isinstance(x, (np.ndarray, jax.Array)) and x.dtype == np.float64 for x in leaves
+        # A Python number that is an argument of a program is weak-typed there, and no float64.
+        isinstance(x, (np.ndarray, jax.Array))
+        and x.dtype == np.float64
+        and not getattr(x, "weak_type", False)
+        for x in leaves
     )
 
 

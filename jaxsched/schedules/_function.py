@@ -31,6 +31,22 @@ class Function(AbstractSchedule):
     parameters: dict[str, Any]
     steps: Any
 
+    def __post_init__(self) -> None:
+        parameters = {
+            name: checked_number(f"from_fn({name}=...)", value)
+            for name, value in self.parameters.items()
+        }
+        for name, value in parameters.items():
+            if np.ndim(value):
+                raise TypeError(
+                    f"from_fn({name}=...) must be one number, got shape {np.shape(value)}: let the "
+                    "function hold the array, or use js.Table."
+                )
+        self.__dict__["parameters"] = parameters
+        self.__dict__["steps"] = checked_number(
+            "from_fn(steps=...)", self.steps, at_least=0, optional=True
+        )
+
     @property
     def duration(self) -> Any:
         return self.steps
@@ -79,18 +95,11 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     """
     if not callable(fn) or isinstance(fn, AbstractSchedule):
         raise TypeError(f"from_fn(fn=...) must be a function of the step, got {fn!r}.")
-    parameters = {
-        name: checked_number(f"from_fn({name}=...)", value) for name, value in parameters.items()
-    }
-    for key, value in parameters.items():
-        if np.ndim(value):
-            raise TypeError(
-                f"from_fn({key}=...) must be one number, got shape {np.shape(value)}: let the "
-                "function hold the array, or use js.Table."
-            )
-    steps = checked_number("from_fn(steps=...)", steps, at_least=0, optional=True)
+    schedule = Function(fn=fn, parameters=parameters, steps=steps)
     name = getattr(fn, "__qualname__", repr(fn))
-    abstract = {k: jax.ShapeDtypeStruct((), jnp.result_type(v)) for k, v in parameters.items()}
+    abstract = {
+        k: jax.ShapeDtypeStruct((), jnp.result_type(v)) for k, v in schedule.parameters.items()
+    }
     try:
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.ConcretizationTypeError as error:
@@ -99,4 +108,4 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
         jnp.issubdtype(out.dtype, jnp.floating) or jnp.issubdtype(out.dtype, jnp.integer)
     ):
         raise TypeError(f"from_fn(fn=...) must return one real number for a step, got {out}.")
-    return Function(fn=fn, parameters=parameters, steps=steps)
+    return schedule

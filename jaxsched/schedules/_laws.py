@@ -64,7 +64,8 @@ class InverseSqrt(_Law):
 
     def _value(self, t: Number) -> Value:
         scale = num.like(t, self.timescale)
-        return num.real(t, self.start) * num.sqrt(num.ratio(scale, num.positive(t) + scale))
+        grown = num.sqrt(num.single(num.positive(t) + scale))
+        return num.real(t, self.start) * (num.sqrt(num.real(t, self.timescale)) / grown)
 
 
 @struct
@@ -112,7 +113,7 @@ class PowerLaw(_Law):
 
     def _value(self, t: Number) -> Value:
         scale = num.like(t, self.timescale)
-        growth = num.log((num.positive(t) + scale) / scale)
+        growth = num.log(num.positive(t) + scale) - num.log(scale)
         return num.real(t, self.start) * num.single(num.exp(growth * num.like(t, self.exponent)))
 
 

@@ -199,7 +199,8 @@ class MonotoneCubic(_Knots):
 
 
 def _slopes(steps: Any, values: Any, xp: Any) -> Any:
-    kind = np.float64 if xp is np else jnp.promote_types(values.dtype, jnp.float32)
+    wide = xp is np or values.dtype == np.float64
+    kind = np.float64 if wide else np.float32
     x, y = xp.asarray(steps).astype(kind), xp.asarray(values).astype(kind)
     h = xp.diff(x)
     d = xp.diff(y) / h
@@ -236,7 +237,9 @@ def _count_reached(boundaries: Any, t: Number) -> Any:
     elif isinstance(t, num.Double):
         # b <= hi + lo: where lo is negative, only what is below hi.
         hi, boundaries = jax.lax.stop_gradient(t.hi), boundaries.astype(jnp.float32)
-        key = jnp.where(t.lo < 0, jnp.nextafter(hi, jnp.full_like(hi, -jnp.inf)), hi)
+        key = jnp.where(
+            t.lo < 0, jnp.nextafter(hi, jnp.full_like(hi, np.finfo(np.float32).min)), hi
+        )
     else:
         key, boundaries = t, boundaries.astype(jnp.float64)
     # The default method, a binary search in a loop, is the fast one for many boundaries; a few are

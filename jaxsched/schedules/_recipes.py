@@ -93,6 +93,9 @@ def multi_step(peak: Any, factor: Any, milestones: Any) -> AbstractSchedule:
     >>> [round(float(js.multi_step(1.0, 0.5, [10, 15])(t)), 6) for t in (9, 10, 15)]
     [1.0, 0.5, 0.25]
     """
+    _reals("multi_step", peak=peak)
+    if not isinstance(factor, (list, tuple)):
+        factor = checked_number("multi_step(factor=...)", factor, above=0)
     if not hasattr(milestones, "__len__"):
         raise TypeError(f"multi_step(milestones=...) must be a list of steps, got {milestones!r}.")
     many = len(milestones)

@@ -215,7 +215,7 @@ class Geometric(AbstractSchedule):
         # From the nearer end, so that both ends are met exactly.
         early, near = progress(t, self.steps).nearer()
         rate = num.log(num.like(t, self.end)) - num.log(num.like(t, self.start))
-        growth = num.single(num.exp(near * num.where(early, rate, -rate)))
+        growth = num.single(num.exp(num.where(early, near, -near) * rate))
         return num.where(early, num.real(t, self.start), num.real(t, self.end)) * growth
 
 

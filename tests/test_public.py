@@ -1,0 +1,551 @@
+"""The package as a thing that is shipped: its names, layers, imports, types and files."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import graphlib
+import importlib
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import jaxsched as js
+
+PACKAGE = Path(js.__file__).parent
+ROOT = PACKAGE.parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+INIT = PACKAGE / "__init__.py"
+
+
+def python(program, *flags, **environment):
+    """A fresh interpreter that sees this checkout and nothing of this process's modules."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", *flags, "-c", textwrap.dedent(program)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@functools.cache
+def parsed(path):
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+# ------------------------------------------------------------------------------------- names
+
+
+def exports(body):
+    return [
+        (node.module, alias.name, alias.asname)
+        for node in body
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("jaxsched")
+        for alias in node.names
+    ]
+
+
+def type_checking(body):
+    return next(
+        (
+            n.body
+            for n in body
+            if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING"
+        ),
+        [],
+    )
+
+
+EAGER = exports(parsed(INIT).body)
+LAZY = exports(type_checking(parsed(INIT).body))
+PUBLIC = [name for _, name, _ in EAGER + LAZY]
+
+
+@pytest.mark.parametrize(
+    "folder", ["", *sorted({p.parent.name for p in FILES if p.parent != PACKAGE})]
+)
+def test_every_name_is_exported_as_itself(folder):
+    """``X as X``: the only form that type checkers take for an export without ``__all__``."""
+    body = parsed(PACKAGE / folder / "__init__.py").body
+    for module, name, alias in exports(body) + exports(type_checking(body)):
+        assert alias == name, f"{module}.{name} is exported as {alias}"
+
+
+@pytest.mark.parametrize("listed", [EAGER, LAZY], ids=["eager", "lazy"])
+def test_names_stand_sorted_by_module_and_name_and_once(listed):
+    key = lambda line: (line[0], *_isort(line[1]))
+    assert listed == sorted(listed, key=key)
+    assert len(set(PUBLIC)) == len(PUBLIC)
+
+
+def _isort(name):
+    """As Ruff sorts: constants, classes, functions."""
+    kind = 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2
+    return kind, name
+
+
+def test_what_is_exported_is_what_can_be_imported():
+    """In both directions, and the lazy names are those that type checkers see."""
+    for module, name, _ in EAGER:
+        assert getattr(js, name) is getattr(importlib.import_module(module), name)
+    listed = {module: set() for module, _, _ in LAZY}
+    for module, name, _ in LAZY:
+        listed[module].add(name)
+    assert {module: set(names) for module, names in js._LAZY.items()} == listed
+    visible = {n for n in dir(js) if not n.startswith("_")}
+    modules = {n.split(".")[1] for n in MODULES if n.count(".") >= 1}
+    # `plot` is a module and a function: the name in the package is the function.
+    assert set(PUBLIC) <= visible
+    assert visible - set(PUBLIC) <= modules | {"Any", "TYPE_CHECKING"}
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _, _ in LAZY}))
+def test_a_lazy_name_is_there_and_is_itself_next_time(module):
+    """In a fresh interpreter: `jaxsched.plot` is a module too, and must not hide the function."""
+    names = [name for m, name, _ in LAZY if m == module]
+    done = python(f"""
+        import jaxsched as js
+        first = {{name: getattr(js, name) for name in {names}}}
+        import {module}
+        for name, value in first.items():
+            assert getattr(js, name) is value and callable(value), name
+            exec(f"from jaxsched import {{name}} as again; assert again is value")
+    """)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"'jaxsched' has no attribute 'no_such_name'"):
+        js.no_such_name  # noqa: B018
+    assert not hasattr(js, "init")
+
+
+@pytest.mark.parametrize("name", [n for n in PUBLIC if n[0].islower()])
+def test_every_public_function_is_documented(name):
+    assert getattr(js, name).__doc__
+
+
+def test_every_schedule_that_is_defined_is_public():
+    defined = {
+        node.name
+        for path in (PACKAGE / "schedules").glob("*.py")
+        for node in parsed(path).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    }
+    protocols = {"Progress"}  # what shapes hand to each other
+    assert defined - protocols <= set(PUBLIC), sorted(defined - set(PUBLIC))
+
+
+# ------------------------------------------------------------------------------------ layers
+
+# A module imports only from what stands before it. A new module is put here by hand.
+ORDER = [
+    "_struct",
+    "_number",
+    "schedules",
+    "_tools",
+    "units",
+    "controllers",
+    "_io",
+    "optim",
+    "search",
+    "compat",
+    "predict",
+    "plot",
+    "testing",
+    "cli",
+    "__main__",
+]
+# Upwards, but only when the function is called: (module, what it imports).
+WHEN_CALLED = {
+    ("jaxsched.schedules._base", "jaxsched.plot"),  # the picture that a notebook shows
+    ("jaxsched.controllers._laws", "jaxsched"),  # eval(repr(x)) in a law
+}
+# The root is loaded before any of its modules; only its version is read.
+FROM_THE_ROOT = {"jaxsched.testing", "jaxsched.search._checkpoint"}
+
+
+def imports(path, nested):
+    """The modules of ours that a file imports: when it is loaded, or only when called."""
+    tree = parsed(path)
+    hidden = {id(n) for stmt in type_checking(tree.body) for n in ast.walk(stmt)}
+    inside = {
+        id(n)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for n in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if id(node) in hidden or (id(node) in inside) != nested:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.split(".")[0] == "jaxsched")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            if node.module.split(".")[0] == "jaxsched":
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}"
+                    yield full if full in MODULES else node.module
+
+
+def layer(module):
+    parts = module.split(".")
+    return ORDER.index(parts[1]) if len(parts) > 1 else len(ORDER)
+
+
+def test_every_module_has_its_place():
+    unplaced = {name.split(".")[1] for name in MODULES if name != "jaxsched"} - set(ORDER)
+    assert not unplaced, f"put {unplaced} into ORDER"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "jaxsched"])
+def test_a_module_imports_only_from_the_layers_before_it(module):
+    for nested in (False, True):
+        for imported in imports(MODULES[module], nested):
+            if (nested and (module, imported) in WHEN_CALLED) or (
+                imported == "jaxsched" and module in FROM_THE_ROOT
+            ):
+                continue
+            assert layer(imported) <= layer(module), f"{module} imports {imported}"
+
+
+def test_no_modules_import_each_other():
+    graph = {name: set(imports(path, False)) - {name} for name, path in MODULES.items()}
+    for name in FROM_THE_ROOT & set(graph):
+        graph[name].discard("jaxsched")
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError
+
+
+def test_exceptions_to_the_layers_are_in_use():
+    for module, imported in WHEN_CALLED:
+        assert imported in set(imports(MODULES[module], True)), (module, imported)
+
+
+ALLOWED_CORE = {"Tracer"}
+
+
+def private_uses(source):
+    """Dotted names and imports that reach into the inside of JAX, Optax or Flax."""
+    found = []
+    tree = ast.parse(source)
+    roots = {
+        "jax": "jax",
+        "jnp": "jax.numpy",
+        "lax": "jax.lax",
+        "optax": "optax",
+        "flax": "flax",
+        "nnx": "flax.nnx",
+        "jaxlib": "jaxlib",
+    }
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Attribute):
+            parts, inner = [node.attr], node.value
+            while isinstance(inner, ast.Attribute):
+                parts.append(inner.attr)
+                inner = inner.value
+            if isinstance(inner, ast.Name) and inner.id in roots:
+                names = [".".join([roots[inner.id], *reversed(parts)])]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] not in {"jax", "jaxlib", "optax", "flax"}:
+                continue
+            inside = any(p.startswith("_") and not p.startswith("__") for p in parts)
+            core = parts[:2] == ["jax", "core"] and not set(parts[2:]) <= ALLOWED_CORE
+            if inside or core or parts[:2] == ["jax", "interpreters"]:
+                found.append(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import jax._src.core",
+        "from jax._src import core",
+        "from jax.core import ShapedArray",
+        "import jax\njax._src.core.x",
+        "import jax\njax.core.get_aval(1)",
+        "from jax.interpreters import ad",
+        "import jax.numpy as jnp\njnp._where(1)",
+        "import optax\noptax._src.base.x",
+    ],
+)
+def test_the_search_for_private_uses_finds_one(source):
+    assert private_uses(source)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_reaches_into_the_inside_of_jax_or_optax(module):
+    assert not private_uses(MODULES[module].read_text("utf-8"))
+
+
+# ----------------------------------------------------------------------------------- imports
+
+HEAVY = ("optax", "flax", "orbax", "matplotlib", "scipy", "pandas", "hypothesis", "rich")
+LOADED = f"""
+    import sys
+    {{}}
+    print(sorted(set({HEAVY}) & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "loaded"),
+    [
+        ("import jaxsched", []),
+        ("import jaxsched as js; js.warmup_cosine(0.1, 10, 2)(3)", []),
+        ("import jaxsched as js; js.from_json(js.to_json(js.Table([1.0, 2.0])))", []),
+        ("from jaxsched import *", []),
+        # The check itself: with what needs Optax, Optax is there.
+        ("import jaxsched as js; js.inject", ["optax"]),
+    ],
+)
+def test_import_jaxsched_loads_jax_and_numpy_only(statement, loaded):
+    done = python(LOADED.format(statement))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(loaded)
+
+
+def test_an_import_touches_no_device_and_prints_nothing():
+    """JAX's settings may still be changed after the import: no array has been made."""
+    done = python("""
+        import jaxsched, jax
+        jax.config.update("jax_num_cpu_devices", 3)
+        assert jax.device_count() == 3
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_package_works_with_assertions_stripped():
+    done = python(
+        """
+        import jaxsched as js
+        try:
+            js.Linear(0.0, 1.0, -1)
+        except ValueError:
+            print(float(js.Linear(0.0, 1.0, 4)(1)))
+        """,
+        "-OO",
+    )
+    assert done.stdout.strip() == "0.25", done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_assert_is_aimed_at_users(module):
+    """``-O`` strips them. The public laws raise AssertionError: there it is the promise."""
+    if module in ("jaxsched.testing", "jaxsched.controllers._laws"):
+        return
+    lines = [n.lineno for n in ast.walk(parsed(MODULES[module])) if isinstance(n, ast.Assert)]
+    assert not lines, f"{module}: assert in the lines {lines}"
+
+
+# ------------------------------------------------------------------------------------- types
+
+SNIPPET = """
+import optax
+import jaxsched as js
+
+cosine: js.AbstractSchedule = js.warmup_cosine(peak=3e-4, steps=100, warmup=10)
+schedule: optax.Schedule = cosine
+rate: optax.ScalarOrSchedule = js.Linear(0.0, 1.0, 10)
+both: optax.ScalarOrSchedule = 3e-4 * (js.Linear(0.0, 1.0, 10) >> js.Constant(1.0)) + 0.1
+tx: optax.GradientTransformation = optax.adamw(cosine)
+injected: optax.GradientTransformationExtraArgs = js.inject(optax.adamw)(learning_rate=cosine)
+"""
+WRONG = """
+import jaxsched as js, optax
+text: str = js.Linear(0.0, 1.0, 10)(3)
+js.Linear(0.0, 1.0)
+js.Linear(0.0, 1.0, 10).steps = 5
+schedule: optax.Schedule = "cosine"
+"""
+
+
+@pytest.mark.slow
+def test_a_schedule_is_an_optax_schedule_for_a_type_checker(tmp_path):
+    pytest.importorskip("mypy")
+    for name, text in (("right.py", SNIPPET), ("wrong.py", WRONG)):
+        (tmp_path / name).write_text(text)
+    # Optax has annotations but no py.typed; without these settings its aliases would be `Any`.
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nstrict = true\nfollow_untyped_imports = true\nfollow_imports = silent\n"
+    )
+    done = [
+        subprocess.run(
+            [sys.executable, "-m", "mypy", "--no-error-summary", name],
+            cwd=tmp_path,
+            env={**os.environ, "MYPYPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        for name in ("right.py", "wrong.py")
+    ]
+    assert done[0].returncode == 0, done[0].stdout + done[0].stderr
+    # And what is wrong is found: the aliases are not all `Any`.
+    errors = set(re.findall(r"wrong\.py:(\d+): error", done[1].stdout))
+    assert errors == {"3", "4", "5", "6"}, done[1].stdout
+
+
+# ------------------------------------------------------------------------------------- files
+
+
+@functools.cache
+def tracked():
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+# Written so that none of them matches itself.
+MACHINE = re.compile(r"(?<![\w.~])/(?:home|root|work|Users|mnt|srv)/\w|[A-Z]:\\\\Users")
+REGISTRY = re.compile(
+    r"https?://[\w.:@/-]*(?:simple\b|registry|artifactory|nexus|devpi|/pypi/)|"
+    r"--(?:extra-)?index-url|--trusted-host|--find-links"
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (MACHINE, "see /" + "home/me/x"),
+        (MACHINE, "'/" + "work/main/jaxsched'"),
+        (REGISTRY, "https://mirror.corp" + "/simple"),
+        (REGISTRY, "pip install --index" + "-url x"),
+    ],
+)
+def test_the_search_for_machine_paths_finds_one(pattern, text):
+    assert pattern.search(text)
+
+
+@pytest.mark.parametrize("pattern", [MACHINE, REGISTRY], ids=["machine path", "registry"])
+def test_no_tracked_file_names_this_machine_or_a_registry(pattern):
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [
+            f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+            for number, line in enumerate(text.splitlines(), 1)
+            if pattern.search(line)
+        ]
+    assert not found, "\n".join(found)
+
+
+def test_no_tracked_file_is_made_by_a_machine():
+    parts = {"__pycache__", ".venv", ".hypothesis", ".pytest_cache", "build", "dist", "out"}
+    assert not [p for p in tracked() if parts & set(p.relative_to(ROOT).parts)]
+    assert not [p for p in tracked() if p.stat().st_size > 1_000_000]
+
+
+def settings():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def test_every_folder_that_a_tool_is_told_of_exists():
+    tool = settings()["tool"]
+    told = [
+        *tool["pytest"]["ini_options"]["testpaths"],
+        *tool["pytest"]["ini_options"]["pythonpath"],
+        *tool["ruff"]["src"],
+        *tool["mypy"]["packages"],
+        *tool["flit"]["sdist"]["exclude"],
+        tool["flit"]["module"]["name"],
+        settings()["project"]["readme"],
+        *settings()["project"]["license-files"],
+    ]
+    assert not [name for name in told if not (ROOT / name).exists()]
+
+
+PATHS = re.compile(r"\b((?:benchmarks|docs|tests|examples|jaxsched)/[\w/.-]+\.(?:py|md|png|npz))\b")
+
+MAKES_UP_NAMES = {"test_public.py", "test_docs.py"}
+
+
+def test_every_file_that_a_text_names_exists():
+    missing = {
+        f"{path.relative_to(ROOT)} names {name}"
+        for path in [*FILES, *tracked()]
+        if path.suffix in (".py", ".md", ".toml") and path.name not in MAKES_UP_NAMES
+        for name in PATHS.findall(path.read_text("utf-8"))
+        if not (ROOT / name).exists() and not (path.parent / name).exists()
+    }
+    assert not missing, "\n".join(sorted(missing))
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    pytest.importorskip("flit_core")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import flit_core.buildapi as b; print(b.build_wheel({str(tmp_path)!r}))",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(tmp_path / done.stdout.strip().splitlines()[-1]) as wheel:
+        names = {n for n in wheel.namelist() if not n.endswith("/")}
+        metadata = wheel.read(next(n for n in names if n.endswith("METADATA"))).decode()
+    code = {n for n in names if ".dist-info/" not in n}
+    shipped = {
+        str(p.relative_to(ROOT))
+        for p in PACKAGE.rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
+    }
+    assert code == shipped
+    assert "jaxsched/py.typed" in code
+    assert not [n for n in names if n.startswith(("tests", "examples", "benchmarks", "docs"))]
+    assert any("LICENSE" in n for n in names)
+    assert f"Version: {js.__version__}" in metadata
+    needed = {
+        re.split(r"[<>=!~ ;\[]", line.split(": ")[1])[0]
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist") and "extra ==" not in line
+    }
+    assert needed == {"jax", "numpy", "optax"}
+
+
+def test_what_the_core_imports_is_declared():
+    """Third-party modules that a module of ours loads at import are dependencies or extras."""
+    declared = {"jax", "jaxlib", "numpy", "optax"}
+    for name, path in MODULES.items():
+        tree = parsed(path)
+        hidden = {id(n) for stmt in type_checking(tree.body) for n in ast.walk(stmt)}
+        for node in tree.body:
+            if id(node) in hidden or not isinstance(node, (ast.Import, ast.ImportFrom)):
+                continue
+            modules = (
+                [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+            )
+            for module in modules:
+                top = module.split(".")[0]
+                assert top in declared | {"jaxsched"} | sys.stdlib_module_names, f"{name}: {module}"
