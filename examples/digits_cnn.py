@@ -31,7 +31,7 @@ from flax import nnx
 from jax import lax
 
 import jaxsched as js
-from examples import cpu_conv, datasets, report
+from examples import datasets, report
 from examples.population import Runs, train_all
 
 KINDS: dict[str, Callable[[float, int], js.AbstractSchedule]] = {
@@ -59,8 +59,8 @@ SETTINGS = {
     "mnist5k": Setting((8, 16), (3, 3), (2, 2), 1000, 0.04, (0.01, 0.02)),
 }
 
-# In a compiled loop on a CPU XLA's own convolution is many times slower; see cpu_conv.
-CONV = cpu_conv.conv_general_dilated if jax.default_backend() == "cpu" else lax.conv_general_dilated
+# In a compiled loop on a CPU XLA's own convolution is many times slower; see docs/finding.md.
+CONV = js.search.cpu_conv if jax.default_backend() == "cpu" else lax.conv_general_dilated
 
 
 class CNN(nnx.Module):

@@ -3,14 +3,12 @@
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax import lax
 
 import jaxsched as js
-from examples import cpu_conv, datasets, digits_cnn, letter_linen, letter_mlp, population, report
+from examples import datasets, digits_cnn, letter_linen, letter_mlp, population, report
 
 NAMES = sorted(datasets.EXPECTED)
 
@@ -73,53 +71,6 @@ def test_an_unknown_data_set_is_refused():
 
 
 # ------------------------------------------------------------------------------------ convolution
-
-
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("padding", ["SAME", "VALID", "explicit"])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("shape", "kernel"),
-    [((2, 11, 3), (3, 3, 4)), ((2, 12, 1), (4, 1, 2)), ((2, 9, 8, 3), (3, 2, 3, 5))],
-)
-def test_cpu_conv_agrees_with_lax(shape, kernel, stride, padding, dilation):
-    rank = len(shape) - 2
-    x, w = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate((shape, kernel)))
-    arguments = {
-        "window_strides": (stride,) * rank,
-        "padding": [(1, 2)] * rank if padding == "explicit" else padding,
-        "rhs_dilation": (dilation,) * rank,
-        "dimension_numbers": ("NHC", "HIO", "NHC") if rank == 1 else ("NHWC", "HWIO", "NHWC"),
-    }
-    ours = cpu_conv.conv_general_dilated(x, w, **arguments)
-    np.testing.assert_allclose(ours, lax.conv_general_dilated(x, w, **arguments), atol=2e-5)
-
-
-@pytest.mark.parametrize("padding", ["SAME", "VALID", "CIRCULAR"])
-def test_cpu_conv_in_a_flax_layer_gives_the_same_values_and_gradients(padding):
-    def run(conv):
-        layer = nnx.Conv(
-            3, 4, (3, 3), 2, padding=padding, conv_general_dilated=conv, rngs=nnx.Rngs(0)
-        )
-        x = jax.random.normal(jax.random.key(1), (2, 8, 7, 3))
-        graph, params = nnx.split(layer)
-        loss = lambda params, x: (nnx.merge(graph, params)(x) ** 2).sum()
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
-
-    ours, theirs = run(cpu_conv.conv_general_dilated), run(lax.conv_general_dilated)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
-
-
-def test_cpu_conv_refuses_what_it_cannot_do():
-    x, w = jnp.zeros((1, 4, 5)), jnp.zeros((2, 3, 3))
-    with pytest.raises(NotImplementedError, match="channels-last"):
-        cpu_conv.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NCH", "OIH", "NCH"))
-    x, w = jnp.zeros((1, 5, 4)), jnp.zeros((3, 2, 2))
-    spec = ("NHC", "HIO", "NHC")
-    with pytest.raises(NotImplementedError, match="without groups"):
-        cpu_conv.conv_general_dilated(
-            x, w, (1,), "SAME", dimension_numbers=spec, feature_group_count=2
-        )
 
 
 # ------------------------------------------------------------------------------------- population
@@ -194,12 +145,6 @@ def test_linen_example_prints_the_applied_rates(monkeypatch, capsys):
     decayed = js.cosine_decay(letter_linen.PEAK, 100)
     for step in (25, 50, 75, 100):  # the rate of update number step - 1
         assert f"step {step:4d}  rate {float(decayed(step - 1)):.3g}" in printed
-
-
-@pytest.mark.slow
-def test_convolution_benchmark_runs(capsys):
-    cpu_conv.main()
-    assert capsys.readouterr().out.count("times faster") == 2
 
 
 def test_paired_gain():
