@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import checked_number, fetch, is_known, strong
+from jaxsched._struct import Record, checked_number, fetch, is_known, strong
 from jaxsched.schedules._base import AbstractSchedule, Sequence, _own_rank
 from jaxsched.schedules._piecewise import PiecewiseConstant, _Knots
 from jaxsched.schedules._wrappers import Clip, Quantize, Reverse, Shift, Stretch, Window
@@ -52,7 +52,7 @@ def stack(schedules: Any) -> AbstractSchedule:
     if not schedules:
         raise ValueError("stack(schedules=...) must hold at least one schedule, got none.")
     for schedule in schedules:
-        if not isinstance(schedule, AbstractSchedule):
+        if not isinstance(schedule, Record):  # a schedule or a controller
             raise TypeError(f"stack(schedules=...) must hold schedules, got {schedule!r}.")
     trees = {str(jax.tree.structure(s)) for s in schedules}
     if len(trees) > 1:

@@ -424,7 +424,7 @@ def tracked():
 MACHINE = re.compile(r"(?<![\w.~])/(?:home|root|work|Users|mnt|srv)/\w|[A-Z]:\\\\Users")
 REGISTRY = re.compile(
     r"https?://[\w.:@/-]*(?:simple\b|registry|artifactory|nexus|devpi|/pypi/)|"
-    r"--(?:extra-)?index-url|--trusted-host|--find-links"
+    r"--(?:extra-)?index[-]url|--trusted[-]host|--find[-]links"
 )
 
 

@@ -56,7 +56,7 @@ def test_accuracy(name):
     assert max(map(ulps, as_argument(rounded, jnp.asarray(steps, jnp.int32)), want)) <= 4
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(schedules)
 def test_accuracy_of_compositions(schedule):
     """At most 16 ulp, compiled and on the host."""

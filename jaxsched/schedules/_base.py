@@ -202,10 +202,7 @@ class Sequence(AbstractSchedule):
         for before, part in itertools.pairwise(self.parts):
             start = start + num.positive(before._length(t))
             local = t - start
-            # A boundary known to be whole needs no nudge, which would cost more than all the rest.
-            whole = isinstance(start, float) and start.is_integer()
-            reached = local >= 0.0 if whole else num.nudged(t) >= start
-            value = num.where(reached, part._value(local), value)
+            value = num.where(num.nudged(t) >= start, part._value(local), value)
         return value
 
 
