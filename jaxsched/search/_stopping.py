@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from jaxsched._struct import checked_number
 
 
+@runtime_checkable
 class StoppingRule(Protocol):
     """When trials are compared, and which of them go on. Both functions are deterministic."""
 
