@@ -157,7 +157,8 @@ def _population(value: Any) -> Any:
         array = np.asarray(value)
         if array.dtype.kind not in "if" or not array.size:
             raise ValueError(f"from_dict(data=...) must hold numbers, got {str(value)[:80]}.")
-        return array.astype(np.int32 if array.dtype.kind == "i" else np.float32)
+        # checked_number narrows whole numbers, or keeps them as floats where int32 ends.
+        return array if array.dtype.kind == "i" else array.astype(np.float32)
     except ValueError as error:
         raise ValueError(
             f"from_dict(data=...) must hold numbers, got {str(value)[:80]}."

@@ -333,6 +333,7 @@ def test_harsh_modes():
         (lambda: inject(optax.adam)(LR, nesterov=LR), TypeError, "nesterov"),
         (lambda: inject(optax.adam)(LR, mu_dtype=LR), TypeError, "mu_dtype"),
         (lambda: inject(optax.adam, static_args="no"), ValueError, "static_args"),
+        (lambda: inject(optax.sgd, hyperparam_dtype=jnp.int32), TypeError, "hyperparam_dtype"),
     ],
 )
 def test_errors_name_the_argument(call, error, words):

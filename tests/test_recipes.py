@@ -139,3 +139,20 @@ def test_an_example_tunes_a_schedule_by_its_gradient():
         peak = peak - 0.05 * slope
     after, _ = gradient(peak)
     assert after < 0.7 * before
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint32, jnp.uint8, jnp.uint32, np.int64])
+def test_lengths_of_every_integer_kind_do_not_wrap(kind):
+    """`steps - warmup - decay` of unsigned numbers is no huge stable phase."""
+    with pytest.raises(ValueError, match="must fit into steps"):
+        js.wsd(1.0, kind(10), 8, 8)
+    lr = js.wsd(1.0, kind(100), kind(10), kind(20))
+    assert lr.duration == 100
+    np.testing.assert_array_equal(js.sample(lr, 120), js.sample(js.wsd(1.0, 100, 10, 20), 120))
+
+
+def test_a_population_of_lengths_beyond_int32_is_read_without_wrapping():
+    text = '{"jaxsched": 1, "type": "Linear", "start": 1.0, "end": 0.0, "steps": [4294967301]}'
+    assert js.from_json(text).steps.tolist() == [4294967301.0]
+    with pytest.raises(ValueError, match="at least 0"):
+        js.from_json(text.replace("4294967301", "-4294967291"))

@@ -76,6 +76,10 @@ def inject(
             f"got {type(factory).__name__}. Write inject(optax.adam)(learning_rate=schedule), not "
             "inject(optax.adam(schedule))."
         )
+    if not jnp.issubdtype(hyperparam_dtype, jnp.floating):
+        raise TypeError(
+            f"inject(hyperparam_dtype=...) must be a floating dtype, got {hyperparam_dtype!r}."
+        )
     signature = inspect.signature(factory)
     name = _name(factory)
     fixed = {static_args} if isinstance(static_args, str) else set(static_args)

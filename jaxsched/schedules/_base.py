@@ -329,7 +329,12 @@ def subtract_steps(x: Any, y: Any) -> Any:
     """``x - y`` in one dtype: an integer meets a float as a float32 (strict promotion)."""
     if _is_whole(x) != _is_whole(y):
         x, y = as_real(x), as_real(y)
-    return x - y
+    return _signed(x) - _signed(y)
+
+
+def _signed(x: Any) -> Any:
+    """An integer array as int32: an unsigned one would wrap below 0."""
+    return x.astype(np.int32) if _is_whole(x) and not isinstance(x, int) else x
 
 
 def _is_whole(x: Any) -> bool:
