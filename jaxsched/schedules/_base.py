@@ -199,10 +199,11 @@ class Sequence(AbstractSchedule):
         # where it holds its value: nothing overflows there and no NaN reaches a gradient.
         value = self.parts[0]._value(t)
         start: Number = 0.0
+        reached = num.nudged(t)
         for before, part in itertools.pairwise(self.parts):
             start = start + num.positive(before._length(t))
             local = t - start
-            value = num.where(num.nudged(t) >= start, part._value(local), value)
+            value = num.where(reached >= start, part._value(local), value)
         return value
 
 
@@ -427,34 +428,36 @@ def _own_rank(schedule: AbstractSchedule, path: Any) -> int:
 def _host_step(step: Any) -> Any:
     step = fetch(step)
     if isinstance(step, int) and abs(step) > INT32_MAX:
-        return float(min(step, 10**300))  # np.int64 ends, and so does float64
-    dtype = np.asarray(step).dtype
-    if not (np.issubdtype(dtype, np.integer) or jnp.issubdtype(dtype, jnp.floating)):
-        raise _step_error(step)
-    return step
+        return float(max(min(step, 10**300), -(10**300)))  # np.int64 ends, and so does float64
+    return _checked_step(np.asarray(step))
 
 
 def _traced_step(step: Any, dtype: Any) -> Number:
-    if isinstance(step, (bool, np.bool_)) or not (
-        isinstance(step, (int, float)) or hasattr(step, "dtype")
-    ):
-        raise _step_error(step)
-    if isinstance(step, int):
+    if isinstance(step, int) and not isinstance(step, bool):
         # On the host an integer may be of any size; in the program it is at most int32.
         step = np.int32(max(min(step, INT32_MAX), -INT32_MAX))
-    if np.issubdtype(step.dtype, np.bool_) if isinstance(step, np.ndarray) else False:
-        raise _step_error(step)
-    if isinstance(step, np.ndarray | np.generic) and step.dtype.kind in "iu":
-        step = np.clip(step, -min(INT32_MAX, -np.iinfo(step.dtype).min), INT32_MAX).astype(np.int32)
-    step = jnp.asarray(step)
-    if not (jnp.issubdtype(step.dtype, jnp.integer) or jnp.issubdtype(step.dtype, jnp.floating)):
-        raise _step_error(step)
-    if step.dtype in (jnp.uint32, jnp.uint64, jnp.int64):
-        step = jnp.minimum(step, np.asarray(INT32_MAX, step.dtype))
-        if step.dtype == jnp.int64:
-            step = jnp.maximum(step, np.asarray(-INT32_MAX, step.dtype))
-        step = step.astype(jnp.int32)
+    elif not hasattr(step, "dtype"):
+        step = jnp.asarray(step) if isinstance(step, float) else np.asarray(step)
+    step = jnp.asarray(_as_int32(_checked_step(step)))
     return step.astype(dtype) if dtype is np.float64 else num.as_double(step)
+
+
+def _checked_step(step: Any) -> Any:
+    if jnp.issubdtype(step.dtype, jnp.integer) or jnp.issubdtype(step.dtype, jnp.floating):
+        return step
+    raise _step_error(step)
+
+
+def _as_int32(step: Any) -> Any:
+    """An integer step as int32, held at its ends; a real one as it is."""
+    if not jnp.issubdtype(step.dtype, jnp.integer):
+        return step
+    xp, limits = (jnp if isinstance(step, jax.Array) else np), jnp.iinfo(step.dtype)
+    if limits.max > INT32_MAX:
+        step = xp.minimum(step, np.asarray(INT32_MAX, step.dtype))
+    if limits.min < -INT32_MAX - 1:
+        step = xp.maximum(step, np.asarray(-INT32_MAX, step.dtype))
+    return step.astype(np.int32)
 
 
 def _step_error(step: Any) -> TypeError:
