@@ -273,6 +273,11 @@ def test_resume_is_bitwise_and_a_new_schedule_is_an_explicit_choice():
     with pytest.raises(ValueError, match="policy"):
         resume(half[1], fresh)
     bits_equal(resume(half[1], fresh, policy="checkpoint"), half[1])
+    held = override(half[1], learning_rate=0.25)
+    with pytest.raises(ValueError, match="overridden"):
+        resume(held, tx.init(PARAMS))
+    bits_equal(resume(held, tx.init(PARAMS), policy="checkpoint"), held)
+    bits_equal(resume(half[1], tx.init(PARAMS)), half[1])
     new = resume(half[1], fresh, policy="new")
     bits_equal(new.inner_state, half[1].inner_state)
     _, after = update(GRADS, new, PARAMS)

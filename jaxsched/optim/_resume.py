@@ -22,14 +22,14 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
         saved: the optimizer state of the checkpoint.
         fresh: ``tx.init(params)`` of the optimizer as the program builds it now.
         policy: ``"checkpoint"``: schedules and overrides of the checkpoint; ``"new"``: schedules of
-            ``fresh``, and no overrides. ``None`` is an error if they differ.
+            ``fresh``, and its overrides. ``None`` is an error if schedules or overrides differ.
 
     Returns:
         A state for the ``update`` of the new (or the old) optimizer.
 
     Raises:
-        ValueError: if the schedules differ and no policy is given, or the injected hyperparameters
-            have other names.
+        ValueError: if schedules or overrides differ and no policy is given, or the injected
+            hyperparameters have other names.
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import current, inject, resume
@@ -51,7 +51,12 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     if policy is None:
         for prefix, state in ours.items():
             for name, schedule in state.schedules.items():
-                other = theirs[prefix].schedules.get(name)
+                other, turned = theirs[prefix].schedules.get(name), theirs[prefix].knobs[name]
+                if not _equal(state.knobs[name], turned):
+                    raise ValueError(
+                        f"resume(policy=...) must be given, because {name} is overridden in one of "
+                        "the two: 'checkpoint' keeps what the checkpoint has, 'new' drops it."
+                    )
                 if not _equal(schedule, other):
                     raise ValueError(
                         f"resume(policy=...) must be given, because {name} differs: the checkpoint "
