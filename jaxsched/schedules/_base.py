@@ -436,16 +436,19 @@ def _traced_step(step: Any, dtype: Any) -> Number:
     if isinstance(step, int) and not isinstance(step, bool):
         # On the host an integer may be of any size; in the program it is at most int32.
         step = np.int32(max(min(step, INT32_MAX), -INT32_MAX))
-    elif not hasattr(step, "dtype"):
-        step = jnp.asarray(step) if isinstance(step, float) else np.asarray(step)
+    elif isinstance(step, float):
+        step = jnp.asarray(step)
     step = jnp.asarray(_as_int32(_checked_step(step)))
     return step.astype(dtype) if dtype is np.float64 else num.as_double(step)
 
 
 def _checked_step(step: Any) -> Any:
-    if jnp.issubdtype(step.dtype, jnp.integer) or jnp.issubdtype(step.dtype, jnp.floating):
-        return step
-    raise _step_error(step)
+    dtype = getattr(step, "dtype", None)
+    if dtype is None or not (
+        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+    ):
+        raise _step_error(step)
+    return step
 
 
 def _as_int32(step: Any) -> Any:
