@@ -129,7 +129,10 @@ def test_mistakes(make, words):
             "must be a list of schedules or trials, got Constant",
         ),
         (lambda: as_trials([lambda step: 0.1]), r"wrap a function with `js.from_fn`"),
-        (lambda: as_trials([optax.sgd(0.1)]), "got the controller GradientTransformation"),
+        (
+            lambda: as_trials([optax.sgd(0.1)]),
+            "must be made of schedules and controllers, got Grad",
+        ),
         (lambda: grid(js.constant, peak=uniform(0, 1)), "use `sampled`"),
         (lambda: grid(js.constant, speak=[1.0]), "unexpected keyword argument 'speak'"),
     ],

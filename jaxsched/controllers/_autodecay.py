@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +85,7 @@ class AutoDecay(AbstractController):
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
 
     State = AutoDecayState
+    reads: ClassVar[tuple[str, ...]] = ("value", "averaged")
 
     @property
     def bounds(self) -> tuple[Any, Any]:

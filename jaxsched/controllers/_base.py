@@ -30,6 +30,7 @@ class AbstractController(Record, abc.ABC):
 
     State: ClassVar[Any]
     monotone: ClassVar[bool] = True  # the scale never rises
+    reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements without which it does nothing
 
     base: Any
 
@@ -112,6 +113,38 @@ class AbstractController(Record, abc.ABC):
         base = self._base_value(state)
         value: jax.Array = base * state.scale.astype(base.dtype)
         return value
+
+    # ------------------------------------------- for a sweep, which tabulates on the host
+
+    @property
+    def _schedule(self) -> AbstractSchedule:
+        """The schedule at the bottom, under whatever controllers."""
+        found: AbstractSchedule = self.base
+        return found._schedule if isinstance(found, AbstractController) else found
+
+    @property
+    def _reads(self) -> set[str]:
+        """What this one and the controllers below it read."""
+        below = self.base._reads if isinstance(self.base, AbstractController) else set()
+        return {*self.reads, *below}
+
+    def _at(self, state: Any, step: jax.Array) -> Any:
+        """The state after updates up to ``step`` in which nothing was reported."""
+        below = self.base._at(state.base, step) if isinstance(self.base, AbstractController) else ()
+        return state._replace(step=step, base=below)
+
+    def _on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """float64 values at ``steps``, if nothing more is reported.
+
+        ``values`` are those of the schedule at the bottom, float64.
+        """
+        rates = self._base_on_host(state, steps, values) * np.float64(state.scale)
+        return np.asarray(rates)
+
+    def _base_on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        if isinstance(self.base, AbstractController):
+            return self.base._on_host(state.base, steps, values)
+        return values
 
     def _base_value(self, state: Any) -> jax.Array:
         if isinstance(self.base, AbstractController):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +73,7 @@ class Bounce(AbstractController):
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
 
     State = BounceState
+    reads: ClassVar[tuple[str, ...]] = ("norm",)
 
     @property
     def bounds(self) -> tuple[Any, Any]:

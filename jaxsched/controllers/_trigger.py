@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsched._struct import struct
 from jaxsched.controllers._base import AbstractController, flag, number32, zero
@@ -64,6 +65,7 @@ class Trigger(AbstractController):
 
     State = TriggerState
     monotone: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ("trigger",)
 
     def __post_init__(self) -> None:
         stages = self.stages if isinstance(self.stages, tuple) else (self.stages,)
@@ -101,3 +103,10 @@ class Trigger(AbstractController):
             here = number32(state.held * number32(stage(state.step - state.start)))
             value = jnp.where(state.stage == index, here.astype(value.dtype), value)
         return value
+
+    def _on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        index = int(state.stage)
+        if index == 0:
+            return self._base_on_host(state, steps, values)
+        since = np.maximum(steps - int(state.start), 0)
+        return np.asarray(np.float64(state.held) * self.stages[index - 1]._on_host(since))

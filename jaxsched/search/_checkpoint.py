@@ -8,6 +8,7 @@ again from the nearest state before them, which gives the same bits.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
@@ -25,8 +26,9 @@ from jaxsched.search._engine import Engine, plain_state
 from jaxsched.search._plan import Plan
 from jaxsched.search._record import Key, Record, Work
 from jaxsched.search._store import Damaged, digest, read, write, write_json
+from jaxsched.search._watch import controllers, followers
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Checkpoint:
@@ -106,24 +108,35 @@ class Checkpoint:
 def to_do(engine: Engine, works: list[Work], roots: list[Work]) -> list[Work]:
     """The work that completes the engine's records, from the states that are at hand.
 
-    A stage that is missing and has no state to begin with needs its parent to be trained again; the
-    parent's record is taken out then.
+    A run that is missing and has no state to begin with needs its parent to be trained again; the
+    parent's record is taken out then. So is every record below one that is missing, if controllers
+    watch: what they decided there isn't known.
     """
-    plan, records = engine.plan, engine.records
-    at_hand = {work.key: work for work in [*roots, *works] if engine.needs(work.key.stage)}
-    for fold, seed in plan.runs():
-        lost: set[int] = set()  # below a divergence: nothing to be done
-        for stage in plan.stages:
-            record = records.get(Key(stage.index, fold, seed))
-            if stage.parent in lost or (record is not None and record.diverged >= 0):
-                lost.add(stage.index)
-        for stage in reversed(plan.stages):  # children before their parents
-            key = Key(stage.index, fold, seed)
-            missing = key not in records and key not in at_hand and engine.needs(stage.index)
-            if missing and stage.parent is not None and stage.parent not in lost:
-                records.pop(key._replace(stage=stage.parent), None)
-    wanted = [key for key in plan.all_keys() if key in at_hand and key not in records]
-    return [at_hand[key] for key in reversed(wanted)]
+    records, plan = engine.records, engine.plan
+    at_hand = {work.key: work for work in [*roots, *works]}
+    seen = {work.key: work.seen for work in roots}
+    parents: dict[Key, Key] = {}
+    order: list[Key] = []  # parents before children
+    todo = [work.key for work in roots]
+    while todo:
+        key = todo.pop()
+        order.append(key)
+        if key in records or not plan.table.watched:
+            below = followers(plan, key, seen[key], records.get(key))
+            seen |= dict(below)
+            parents |= {child: key for child, _ in below}
+            todo += [child for child, _ in reversed(below)]
+    for key in records.keys() - set(order):
+        del records[key]
+    for key in reversed(order):
+        missing = key not in records and key not in at_hand and engine.needs(key)
+        if missing and key in parents:
+            records.pop(parents[key], None)
+    return [
+        dataclasses.replace(at_hand[key], seen=seen[key])
+        for key in reversed(order)
+        if key in at_hand and key not in records and engine.needs(key)
+    ]
 
 
 def identity(
@@ -158,6 +171,8 @@ def identity(
         steps = int(plan.table.horizons[i])
         values = plan.table.values(i, 0, steps)
         fields[f"trial {i} ({trial.name})"] = f"{steps} steps of values {digest(values)}"
+        for name, controller in controllers(trial).items():
+            fields[f"{name} of trial {i}"] = repr(controller)
     return fields
 
 
@@ -214,7 +229,7 @@ def _from_records(records: dict[Key, Record]) -> tuple[Any, dict[str, Any]]:
 def _to_records(meta: Any, arrays: dict[str, Any]) -> dict[Key, Record]:
     found = _records(arrays)
     return {
-        Key(*entry["key"]): Record(**found[f"{i}"], diverged=entry["diverged"])
+        _key(entry): Record(**found[f"{i}"], diverged=entry["diverged"])
         for i, entry in enumerate(meta)
     }
 
@@ -254,13 +269,19 @@ def _to_works(meta: Any, arrays: dict[str, Any], structure: Any) -> list[Work]:
         kept = None if state is None else states[state]
         works.append(
             Work(
-                Key(*entry["key"]),
+                _key(entry),
                 entry["at"],
                 kept,
                 Record(**found[f"r{i}"], diverged=entry["diverged"]),
+                (),
             )
         )
     return works
+
+
+def _key(entry: Any) -> Key:
+    stage, fold, seed, trials = entry["key"]
+    return Key(stage, fold, seed, tuple(trials))
 
 
 def _record_arrays(name: str, record: Record) -> dict[str, np.ndarray]:

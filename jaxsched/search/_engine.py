@@ -6,6 +6,7 @@ of any size keeps no more states than the tree is deep.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ import numpy as np
 from jaxsched.search._plan import Plan
 from jaxsched.search._program import Program
 from jaxsched.search._record import Key, Record, Work
+from jaxsched.search._watch import followers
 
 # Segments that may be on their way when the loop waits for the oldest: two keep a device busy.
 _AHEAD = 2
@@ -95,11 +97,11 @@ class Engine:
     def drop_stopped(self) -> None:
         """Takes out of the pool what no running trial needs."""
         with self.lock:
-            self.pool = [work for work in self.pool if self.needs(work.key.stage)]
+            self.pool = [work for work in self.pool if self.needs(work.key)]
 
-    def needs(self, stage: int) -> bool:
-        """Whether a trial that is not given up goes through the stage."""
-        return not self.running.isdisjoint(self.plan.stages[stage].trials)
+    def needs(self, key: Key) -> bool:
+        """Whether a trial that is not given up goes through the run."""
+        return not self.running.isdisjoint(key.trials)
 
     # ------------------------------------------------------------------------------ the work pool
 
@@ -142,13 +144,13 @@ class Engine:
                 self.records[work.key] = work.record
                 if self.ends is not None and not plan.children[stage.index]:
                     self.ends[work.key] = plain_state(work.state)
-                if work.record.diverged < 0:
-                    for child in filter(self.needs, reversed(plan.children[stage.index])):
-                        key = work.key._replace(stage=child)
-                        at = plan.stages[child].start
-                        if key not in self._opened:  # as it is where a lost record is made again
-                            self._opened.add(key)
-                            self.pool.append(Work(key, at, work.state, plan.empty_record()))
+                for key, seen in reversed(followers(plan, work.key, work.seen, work.record)):
+                    # One that is open already: a lost record has been made again.
+                    if self.needs(key) and key not in self._opened:
+                        self._opened.add(key)
+                        self.pool.append(
+                            Work(key, stage.stop, work.state, plan.empty_record(), seen)
+                        )
             self._tick(self)
             self.lock.notify_all()
 
@@ -200,6 +202,8 @@ class Engine:
         for lane, work in enumerate(works):
             at = (lane,) if self.program.width > 1 else ()
             train = {k: v[at][start : start + piece.hi - piece.lo] for k, v in seen.items()}
+            if self.plan.table.watched:
+                train |= self._applied(work, piece)
             found = None
             if piece.hi in self.plan.evaluations(self.plan.stages[work.key.stage]):
                 found = {k: v[at] for k, v in validation.items()}
@@ -212,7 +216,7 @@ class Engine:
                 found = dict.fromkeys(found, np.float32(np.nan))
             state = _Seat(stacked, lane) if at else piece.state
             record = work.record.extended(train, found, diverged)
-            after.append(Work(work.key, piece.hi, state, record))
+            after.append(dataclasses.replace(work, at=piece.hi, state=state, record=record))
         with self.lock:
             self.steps_trained += (piece.hi - piece.lo) * len(works)
             self._busy[number] = after
@@ -246,7 +250,7 @@ class Engine:
     def _state(self, work: Work, arrays: list[Any], device: Any) -> Any:
         if work.state is not None:
             return jax.device_put(plain_state(work.state), device)
-        where = work.key[1:]
+        where = work.key[1:3]
         with self.lock:
             if self._initial.get(device, (None,))[0] != where:
                 key = jax.device_put(jax.random.key(self.plan.seeds[work.key.seed]), device)
@@ -258,13 +262,17 @@ class Engine:
 
     def _values(self, seats: list[Work], lo: int) -> np.ndarray:
         first = lo - lo % self.program.length
-        rows = [
-            self.plan.table.values(
-                self.plan.stages[work.key.stage].trials[0], first, first + self.program.length
-            )
-            for work in seats
-        ]
+        rows = [self._table(work, first, first + self.program.length) for work in seats]
         return rows[0] if self.program.width == 1 else np.stack(rows)
+
+    def _table(self, work: Work, start: int, stop: int) -> np.ndarray:
+        return self.plan.table.values(work.key.trials[0], start, stop, work.seen[0])
+
+    def _applied(self, work: Work, piece: _Piece) -> dict[str, np.ndarray]:
+        """The values that controllers had a say in, as curves beside the task's own."""
+        rows = self._table(work, piece.lo, piece.hi)
+        names = self.plan.table.names
+        return {n: rows[k] for k, n in enumerate(names) if n in work.record.train}
 
     def _batches(self, seats: list[Work], lo: int, device: Any) -> Any:
         plan, number = self.plan, lo // self.program.length

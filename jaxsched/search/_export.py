@@ -8,16 +8,16 @@ import io
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from jaxsched._io import from_dict, to_dict
 from jaxsched._tools import sample
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._piecewise import Table as ScheduleTable
 from jaxsched.search._store import write_npz
-from jaxsched.search._trials import Trial
+from jaxsched.search._trials import Followed, Trial
 
 if TYPE_CHECKING:
     from jaxsched.search._result import SweepResult
@@ -111,17 +111,24 @@ def load(file: Any) -> SweepResult:
     return SweepResult(trials=trials, seeds=seeds, **fields)
 
 
-def schedule_data(schedule: AbstractSchedule, steps: int) -> dict[str, Any]:
-    """A schedule as data; one that is code by its values, which are all that a sweep saw of it."""
+def schedule_data(followed: Followed, steps: int) -> dict[str, Any]:
+    """A schedule or controller as data; code by its values: all that a sweep saw of it."""
     try:
-        return to_dict(schedule)
+        return to_dict(followed)
     except TypeError:
-        return to_dict(ScheduleTable(sample(schedule, steps)))
+        return to_dict(_tabulated(followed, steps))
 
 
 # ---------------------------------------------------------------------------------------- details
 
 _ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
+
+
+def _tabulated(followed: Followed, steps: int) -> Followed:
+    if isinstance(followed, AbstractController):
+        changed: Any = followed
+        return cast(Followed, dataclasses.replace(changed, base=_tabulated(changed.base, steps)))
+    return ScheduleTable(sample(followed, steps))
 
 
 def _cell(value: Any) -> Any:

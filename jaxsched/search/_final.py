@@ -15,6 +15,7 @@ from jaxsched.search._record import Key
 from jaxsched.search._result import Best, SweepResult, assemble
 from jaxsched.search._sweep import make_plan, roots
 from jaxsched.search._task import Task, check_metrics
+from jaxsched.search._watch import controllers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +58,8 @@ def final_score(task: Task, result: SweepResult, best: Best | None = None) -> Fi
 
     Raises:
         TypeError: if the task has no ``test``, or after a cross-validation no ``everything``.
-        ValueError: if all trials diverged.
+        ValueError: if all trials diverged, or a controller won a cross-validation: it watches
+            validation data, and then there are none.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, final_score, sweep
@@ -77,13 +79,22 @@ def final_score(task: Task, result: SweepResult, best: Best | None = None) -> Fi
     if result.folds > 1:
         anew = anew.everything()
     steps = int(result.horizons[best.index])
-    plan, _ = make_plan(anew, (best.trial,), steps=steps, seeds=result.seeds, metric=result.metric)
+    choices: dict[str, Any] = {"steps": steps, "seeds": result.seeds, "metric": result.metric}
+    if controllers(best.trial):
+        if result.folds > 1:
+            raise ValueError(
+                f"`final_score(best=...)` must be of schedules after a cross-validation, got "
+                f"{best.name}: a controller watches validation data, and none would be left. Take "
+                "the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
+            )
+        choices |= {name: result.info[name] for name in ("evaluate_every", "watch")}
+    plan, _ = make_plan(anew, (best.trial,), **choices)
     program = program_for(anew, plan.table.names, plan.feed.length, 1)
     engine = Engine(plan, program, jax.local_devices()[:1], lambda engine: None)
     engine.pool, engine.ends = roots(plan), {}
     engine.run(None)
     last = plan.stages[-1].index
-    states = tuple(engine.ends[Key(last, 0, seed)] for seed in range(len(plan.seeds)))
+    states = tuple(engine.ends[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds)))
     arrays = program.arguments(anew, engine.devices[0])
     check_metrics(jax.eval_shape(program.test, arrays, states[0]), "final_score", "test")
     scores = [jax.device_get(program.test(arrays, state)) for state in states]

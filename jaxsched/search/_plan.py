@@ -6,7 +6,7 @@ import dataclasses
 from functools import cached_property
 
 from jaxsched.search._program import Feed
-from jaxsched.search._record import Key, Record
+from jaxsched.search._record import Record
 from jaxsched.search._stages import Stage, leaves, path
 from jaxsched.search._table import Table
 from jaxsched.search._task import Task
@@ -22,6 +22,7 @@ class Plan:
         stages: the stage tree of the trials.
         seeds: of the initial states and of the data order.
         every: updates between evaluations, or ``None``: at the end of a run only.
+        watch: the validation metric that controllers are told.
         rungs: steps at which trials are compared and some are stopped.
         limit: a training loss above it counts as diverged.
         train, validation: names of the metrics.
@@ -33,6 +34,7 @@ class Plan:
     stages: list[Stage]
     seeds: tuple[int, ...]
     every: int | None
+    watch: str
     rungs: tuple[int, ...]
     limit: float
     train: tuple[str, ...]
@@ -58,9 +60,6 @@ class Plan:
     def runs(self) -> list[tuple[int, int]]:
         """(fold, seed) positions; everything below is done once for each."""
         return [(f, s) for f in range(len(self.tasks)) for s in range(len(self.seeds))]
-
-    def all_keys(self) -> list[Key]:
-        return [Key(stage.index, f, s) for f, s in self.runs() for stage in self.stages]
 
     def empty_record(self) -> Record:
         return Record.empty(self.train, self.validation)

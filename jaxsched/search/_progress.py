@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched.search._engine import Engine
-from jaxsched.search._record import Key
+from jaxsched.search._record import by_trial
 
 _SECONDS = 0.25  # between updates: far under 1 % of the time
 
@@ -56,14 +56,14 @@ class Bar:
 
     def _so_far(self, engine: Engine) -> tuple[int, str]:
         plan = engine.plan
+        there = by_trial(engine.records)
         scores = {}
         ended = 0
         for trial, leaf in plan.leaf.items():
-            found = [engine.records.get(Key(leaf.index, f, s)) for f, s in plan.runs()]
-            there = [r for r in found if r is not None]
-            if len(there) == len(found):
+            found = [there.get((leaf.index, f, s, trial)) for f, s in plan.runs()]
+            if all(r is not None for r in found):
                 ended += 1
-                scores[trial] = np.mean([r.validation[self._metric][-1:] for r in there])
+                scores[trial] = np.mean([r.validation[self._metric][-1:] for r in found if r])
         finite = {trial: self._sign * s for trial, s in scores.items() if np.isfinite(s)}
         if not finite:
             return ended, ""

@@ -9,11 +9,15 @@ import numpy as np
 
 
 class Key(NamedTuple):
-    """One run of one stage: ``stage`` and ``fold`` and ``seed`` are positions in the plan."""
+    """One run of one stage, for some of its trials: all, unless controllers have set them apart.
+
+    ``stage``, ``fold``, ``seed`` and the ``trials`` are positions in the plan.
+    """
 
     stage: int
     fold: int
     seed: int
+    trials: tuple[int, ...]
 
 
 @dataclasses.dataclass
@@ -57,9 +61,16 @@ class Work:
         at: the next update; the stage's start, or later if it was interrupted.
         state: as before update ``at``; ``None`` for the initial state.
         record: of the updates before ``at`` in this stage.
+        seen: what the controllers of each trial had seen when the stage began.
     """
 
     key: Key
     at: int
     state: Any
     record: Record
+    seen: tuple[Any, ...]
+
+
+def by_trial(records: dict[Key, Record]) -> dict[tuple[int, int, int, int], Record]:
+    """(stage, fold, seed, trial) -> record."""
+    return {(*key[:3], trial): record for key, record in records.items() for trial in key.trials}

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._plan import Plan
-from jaxsched.search._record import Key, Record
-from jaxsched.search._trials import Trial, Trials
+from jaxsched.search._record import Key, Record, by_trial
+from jaxsched.search._trials import Followed, Trial, Trials
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +39,12 @@ class Best:
         return self.trial.settings
 
     @property
-    def schedules(self) -> dict[str, AbstractSchedule]:
+    def schedules(self) -> dict[str, Followed]:
         return self.trial.schedules
 
     @property
-    def schedule(self) -> AbstractSchedule:
-        """The learning rate's schedule, ready for Optax."""
+    def schedule(self) -> Followed:
+        """The learning rate's schedule (or controller), ready for Optax."""
         return self.trial.schedule
 
 
@@ -59,7 +58,8 @@ class SweepResult:
         seeds: the seeds.
         horizons: int64 [trials], length of each run.
         train: metric -> float32 [trials, folds, seeds, steps], of each update's batch; NaN after
-            the end of a run, a divergence or a stop.
+            the end of a run, a divergence or a stop. With controllers also hyperparameter -> the
+            values that were applied.
         validation: metric -> float32 [trials, folds, seeds, evaluations], likewise.
         evaluated: int64 [evaluations], the steps after which the validation metrics were taken.
         diverged: int64 [trials, folds, seeds], the update whose loss was not finite, or -1.
@@ -298,11 +298,12 @@ def assemble(
     train = {n: np.full((*shape, longest), np.nan, np.float32) for n in plan.train}
     validation = {n: np.full((*shape, len(evaluated)), np.nan, np.float32) for n in plan.validation}
     diverged = np.full(shape, -1, np.int64)
+    found = by_trial(records)
     for trial in range(len(trials)):
         for fold, seed in plan.runs():
             where = (trial, fold, seed)
             for stage in plan.path(trial):
-                record = records.get(Key(stage.index, fold, seed))
+                record = found.get((stage.index, fold, seed, trial))
                 if record is None:
                     break
                 for name, curve in record.train.items():
@@ -322,19 +323,9 @@ def assemble(
     arrays: list[np.ndarray] = [*train.values(), *validation.values()]
     for array in (*arrays, evaluated, diverged, stopped, plan.table.horizons):
         array.setflags(write=False)
-    runs = len(plan.runs())
-    asked = int(plan.table.horizons.sum()) * runs
-    distinct = sum(stage.stop - stage.start for stage in plan.stages) * runs
-    trained = sum(
-        len(r.train["loss"]) if r.diverged < 0 else r.diverged + 1 - plan.stages[k.stage].start
-        for k, r in records.items()
-    )
-    halted = _halted(plan, records)
-    saved = {
-        "shared": asked - distinct,
-        "stopped": halted,
-        "diverged": distinct - halted - trained,
-    }
+    asked = int(plan.table.horizons.sum()) * len(plan.runs())
+    trained, halted, lost = _tally(plan, records)
+    saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
     return SweepResult(
         trials=trials,
         metric=metric,
@@ -352,18 +343,37 @@ def assemble(
     )
 
 
-def _halted(plan: Plan, records: dict[Key, Record]) -> int:
-    """Steps that early stopping alone saved: of stages not begun after one that went well."""
-    total = 0
-    for fold, seed in plan.runs():
-        lost: set[int] = set()  # below a divergence
-        for stage in plan.stages:
-            record = records.get(Key(stage.index, fold, seed))
-            if stage.parent in lost or (record is not None and record.diverged >= 0):
-                lost.add(stage.index)
-            elif record is None:
+def _tally(plan: Plan, records: dict[Key, Record]) -> tuple[int, int, int]:
+    """Steps trained, and not: given up by early stopping, and below a divergence."""
+    found = by_trial(records)
+
+    def below(children: list[int], trials: set[int], fold: int, seed: int) -> int:
+        """Of the stages that nobody has begun, from ``children`` down."""
+        total = 0
+        todo = [(child, trials) for child in children]
+        while todo:
+            index, those = todo.pop()
+            stage = plan.stages[index]
+            those = {t for t in those & set(stage.trials) if (index, fold, seed, t) not in found}
+            if those:
                 total += stage.stop - stage.start
-    return total
+                todo += [(child, those) for child in plan.children[index]]
+        return total
+
+    first = [stage.index for stage in plan.stages if stage.parent is None]
+    everyone = set(range(len(plan.table.horizons)))
+    trained = lost = 0
+    halted = sum(below(first, everyone, fold, seed) for fold, seed in plan.runs())
+    for key, record in records.items():
+        stage = plan.stages[key.stage]
+        rest = below(plan.children[key.stage], set(key.trials), key.fold, key.seed)
+        if record.diverged < 0:
+            trained += len(record.train["loss"])
+            halted += rest
+        else:
+            trained += record.diverged + 1 - stage.start
+            lost += stage.stop - (record.diverged + 1) + rest
+    return trained, halted, lost
 
 
 def _is_number(x: Any) -> bool:

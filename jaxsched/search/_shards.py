@@ -93,6 +93,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         steps_trained=sum(r.steps_trained for r in results),
         info={
             "shards": count,
+            **{name: first.info[name] for name in ("evaluate_every", "watch")},
             "width": first.info["width"],
             "platform": first.info["platform"],
             "devices": sum(r.info["devices"] for r in results),

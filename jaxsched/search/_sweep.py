@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsched.search import _watch
 from jaxsched.search._checkpoint import Checkpoint, identity
 from jaxsched.search._convolution import warn_of_convolutions
 from jaxsched.search._engine import Engine
@@ -21,7 +22,7 @@ from jaxsched.search._interrupt import graceful, leave
 from jaxsched.search._plan import Plan
 from jaxsched.search._program import Feed, program_for
 from jaxsched.search._progress import shown
-from jaxsched.search._record import Key, Work
+from jaxsched.search._record import Work
 from jaxsched.search._result import SweepResult, assemble
 from jaxsched.search._shards import share_of
 from jaxsched.search._stages import stage_tree
@@ -46,6 +47,7 @@ def sweep(
     seeds: int | Iterable[int] = 1,
     folds: int | None = None,
     evaluate_every: int | None = None,
+    watch: str = "loss",
     metric: str = "loss",
     maximize: bool = False,
     stopping: StoppingRule | None = None,
@@ -75,12 +77,14 @@ def sweep(
     Args:
         task: what to train; see ``Task`` and ``Supervised``.
         trials: from ``grid``, ``zipped`` or ``sampled``, or a list of schedules of any kinds (of
-            the learning rate), or of dicts hyperparameter -> schedule.
+            the learning rate), or of dicts hyperparameter -> schedule. Controllers do as well: they
+            are told what every evaluation has found, and act from the next update on.
         steps: length of every run in optimizer updates, at least 1; by default each trial runs for
             the duration of its longest schedule.
         seeds: how many (0, 1, ...), or which ones; of the initial state and the data order.
         folds: cross-validation in so many parts, at least 2; the task must have ``fold``.
         evaluate_every: steps between evaluations; by default a run is evaluated at its end.
+        watch: the validation metric that controllers are told at each of them, as ``value``.
         metric: the validation metric that ranks trials; ``maximize``: the more the better.
         stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
         limit: a training loss above it counts as diverged.
@@ -127,6 +131,7 @@ def sweep(
         "seeds": seeds,
         "folds": folds,
         "evaluate_every": evaluate_every,
+        "watch": watch,
         "metric": metric,
         "stopping": stopping,
         "limit": limit,
@@ -153,6 +158,7 @@ def sweep(
         if directory is not None:
             arguments = {
                 "evaluate_every": evaluate_every,
+                "watch": watch if plan.table.watched else None,
                 "stopping": f"{stopping} by {metric}, maximize {maximize}" if stopping else None,
                 "limit": limit,
                 "width": wide,
@@ -175,6 +181,8 @@ def sweep(
             if came:
                 leave(came[0], f"saved in {directory}; the same call goes on from there")
     info = {
+        "evaluate_every": evaluate_every,
+        "watch": watch,
         "width": wide,
         "devices": len(places),
         "platform": places[0].platform,
@@ -193,6 +201,7 @@ def make_plan(
     seeds: int | Iterable[int] = 1,
     folds: int | None = None,
     evaluate_every: int | None = None,
+    watch: str = "loss",
     metric: str = "loss",
     stopping: StoppingRule | None = None,
     limit: float = math.inf,
@@ -219,16 +228,21 @@ def make_plan(
         raise ValueError(
             f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
         )
+    _watch.check(table, watch, evaluate_every, found["validation"])
     rungs = stopping.rungs(int(table.horizons.max())) if stopping is not None else ()
+    cuts = {*rungs}
+    if table.watched and evaluate_every is not None:
+        cuts |= set(range(evaluate_every, int(table.horizons.max()), evaluate_every))
     plan = Plan(
         tasks=tasks,
         table=table,
-        stages=stage_tree(table, rungs, share),
+        stages=stage_tree(table, cuts, share),
         seeds=_seeds(seeds),
         every=evaluate_every,
+        watch=watch,
         rungs=rungs,
         limit=limit,
-        train=tuple(sorted(found["metrics"])),
+        train=tuple(sorted({*found["metrics"], *(table.names if table.watched else ())})),
         validation=tuple(sorted(found["validation"])),
         feed=Feed(_length(found["batches"])),
     )
@@ -237,12 +251,8 @@ def make_plan(
 
 def roots(plan: Plan) -> list[Work]:
     """The work of a sweep at its beginning; the last one comes first."""
-    first = [stage.index for stage in plan.stages if stage.parent is None]
-    return [
-        Work(Key(index, fold, seed), 0, None, plan.empty_record())
-        for fold, seed in plan.runs()
-        for index in first
-    ][::-1]
+    opened = _watch.roots(plan)
+    return [Work(key, 0, None, plan.empty_record(), seen) for key, seen in opened][::-1]
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -279,7 +289,8 @@ def _shard(
         )
     horizons = plan.table.horizons
     values = [plan.table.values(i, 0, int(horizons[i])) for i in range(len(trials))]
-    whole = digest(str([t.name for t in trials]), str(plan.seeds), str(len(plan.tasks)), *values)
+    names = str([(t.name, _watch.controllers(t)) for t in trials])
+    whole = digest(names, str(plan.seeds), str(len(plan.tasks)), *values)
     mine = share_of(plan.stages, horizons, index, count)
     return {"index": index, "of": count, "trials": mine, "sweep": whole}
 

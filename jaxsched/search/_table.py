@@ -13,56 +13,110 @@ import jax
 import numpy as np
 
 from jaxsched._struct import fetch, is_known
+from jaxsched.controllers._base import AbstractController
+from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._trials import Trials
 
 # Values are always computed in whole blocks that begin at multiples of this, whoever asks for how
 # many: NumPy may round differently in the last, partly filled vector register of an array.
 BLOCK = 4096
 
+Seen = tuple[Any, ...]  # what a trial's controllers have seen: a state, or None, for each name
+
 
 class Table:
     """[trials, hyperparameters, steps] float32, computed in blocks when asked for.
 
     Args:
-        trials: the schedules.
+        trials: the schedules. A controller's values are those of the schedule below it, times what
+            the controller makes of what it has seen.
         steps: length of all runs in updates, or ``None``: of each its own (its longest schedule's).
         budget: bytes to keep; beyond it blocks are computed again when they are needed again.
     """
 
     def __init__(self, trials: Trials, steps: int | None, budget: int = 64 << 20):
         self.names = tuple(sorted(trials[0].schedules))
-        self.horizons = np.array([_horizon(trial, steps) for trial in trials], np.int64)
-        self._schedules = [[trial.schedules[name] for name in self.names] for trial in trials]
+        followed = [[trial.schedules[name] for name in self.names] for trial in trials]
+        self.controllers = [
+            [one if isinstance(one, AbstractController) else None for one in row]
+            for row in followed
+        ]
+        self.watched = any(c is not None for row in self.controllers for c in row)
+        self._schedules = [[_schedule(one) for one in row] for row in followed]
+        self.horizons = np.array(
+            [_horizon(t.name, row, steps) for t, row in zip(trials, self._schedules, strict=True)],
+            np.int64,
+        )
         for trial in trials:
-            for name, schedule in trial.schedules.items():
-                if not all(map(is_known, jax.tree.leaves(schedule))):
-                    raise TypeError(f"`sweep(trials=...)`: {name} of {trial.name} is traced.")
-                schedule._require_single()
-        kept = max(1, budget // (BLOCK * len(self.names) * 4))
-        self._block = functools.lru_cache(maxsize=kept)(self._compute)
+            for name, one in trial.schedules.items():
+                _check(trial.name, name, one)
+        kept = max(1, budget // (BLOCK * len(self.names) * 8))
+        self._plain = functools.lru_cache(maxsize=kept)(self._rounded)
+        self._exact = functools.lru_cache(maxsize=kept if self.watched else 1)(self._computed)
 
-    def values(self, trial: int, start: int, stop: int) -> np.ndarray:
-        """float32 [hyperparameters, stop - start]: what the updates from ``start`` on apply."""
+    def start(self, trial: int) -> Seen:
+        """What the trial's controllers have seen before the first update."""
+        row = self.controllers[trial]
+        return tuple(jax.device_get(c.init()) if c is not None else None for c in row)
+
+    def values(self, trial: int, start: int, stop: int, seen: Seen = ()) -> np.ndarray:
+        """float32 [hyperparameters, stop - start]: what the updates from ``start`` on apply.
+
+        ``seen`` by the trial's controllers, if it has any; without it, the values of the schedules
+        that they scale.
+        """
         first, last = start // BLOCK, -(-stop // BLOCK)
-        blocks = [self._block(trial, b) for b in range(first, last)]
+        if any(state is not None for state in seen):
+            blocks = [self._scaled(trial, b, seen) for b in range(first, last)]
+        else:
+            blocks = [self._plain(trial, b) for b in range(first, last)]
         joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
         return joined[:, start - first * BLOCK : stop - first * BLOCK]
 
-    def _compute(self, trial: int, block: int) -> np.ndarray:
-        steps = np.arange(block * BLOCK, (block + 1) * BLOCK)
+    def _rounded(self, trial: int, block: int) -> np.ndarray:
         with np.errstate(over="ignore"):  # beyond float32 is infinite: such a run diverges
-            rows = [s._on_host(steps).astype(np.float32) for s in self._schedules[trial]]
-        return np.stack(rows)
+            return self._computed(trial, block).astype(np.float32)
+
+    def _scaled(self, trial: int, block: int, seen: Seen) -> np.ndarray:
+        steps = _steps(block)
+        rows = [
+            values if controller is None else controller._on_host(state, steps, values)
+            for controller, state, values in zip(
+                self.controllers[trial], seen, self._exact(trial, block), strict=True
+            )
+        ]
+        with np.errstate(over="ignore"):
+            return np.stack(rows).astype(np.float32)
+
+    def _computed(self, trial: int, block: int) -> np.ndarray:
+        return np.stack([s._on_host(_steps(block)) for s in self._schedules[trial]])
 
 
-def _horizon(trial: Any, steps: int | None) -> int:
+def _steps(block: int) -> np.ndarray:
+    return np.arange(block * BLOCK, (block + 1) * BLOCK)
+
+
+def _schedule(one: Any) -> AbstractSchedule:
+    found: AbstractSchedule = one._schedule if isinstance(one, AbstractController) else one
+    return found
+
+
+def _check(trial: str, name: str, one: Any) -> None:
+    if not all(map(is_known, jax.tree.leaves(one))):
+        raise TypeError(f"`sweep(trials=...)`: {name} of {trial} is traced.")
+    if isinstance(one, AbstractController):
+        one(one.init())  # raises for a population
+    else:
+        one._require_single()
+
+
+def _horizon(name: str, schedules: list[AbstractSchedule], steps: int | None) -> int:
     if steps is not None:
         return steps
-    durations = [schedule.duration for schedule in trial.schedules.values()]
+    durations = [schedule.duration for schedule in schedules]
     known = [float(np.asarray(fetch(d))) for d in durations if d is not None]
     if not known or max(known) < 1:
         raise ValueError(
-            f"`sweep(steps=...)` must be given for the trial {trial.name}: "
-            "no schedule of it has an end."
+            f"`sweep(steps=...)` must be given for the trial {name}: no schedule of it has an end."
         )
     return round(max(known))

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from jaxsched._struct import checked_number
+from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
+
+Followed = AbstractSchedule | AbstractController  # what a hyperparameter may follow
 
 Recipe = Callable[..., Any]  # -> a schedule, or a dict of schedules
 
@@ -23,16 +26,16 @@ class Trial:
     Args:
         name: a label for tables and plots.
         settings: what varies, name -> number or text; the columns of the result's table.
-        schedules: hyperparameter -> schedule.
+        schedules: hyperparameter -> schedule or controller.
     """
 
     name: str
     settings: dict[str, Any]
-    schedules: dict[str, AbstractSchedule]
+    schedules: dict[str, Followed]
 
     @property
-    def schedule(self) -> AbstractSchedule:
-        """The learning rate's schedule, or the only one there is."""
+    def schedule(self) -> Followed:
+        """The learning rate's schedule (or controller), or the only one there is."""
         if "learning_rate" in self.schedules or len(self.schedules) > 1:
             return self.schedules["learning_rate"]
         return next(iter(self.schedules.values()))
@@ -45,8 +48,9 @@ def grid(recipe: Recipe, /, **arguments: Any) -> Trials:
     """Every combination of the arguments' values, the last argument changing fastest.
 
     Args:
-        recipe: a function that returns a schedule (of the learning rate), or a dict hyperparameter
-            -> schedule or number, such as ``js.warmup_cosine`` or one of your own.
+        recipe: a function that returns a schedule or controller (of the learning rate), or a dict
+            hyperparameter -> schedule, controller or number; such as ``js.warmup_cosine`` or one of
+            your own.
         **arguments: for each argument of the recipe a value, or a list or array of values. An
             argument that is itself a list needs a list of lists.
 
@@ -176,7 +180,8 @@ def sampled(
 
 def as_trials(trials: Any, where: str = "sweep") -> Trials:
     """Trials, schedules (of the learning rate) and dicts of schedules, mixed, as trials."""
-    if isinstance(trials, (AbstractSchedule, Trial, Mapping)) or not isinstance(trials, Iterable):
+    single = (AbstractSchedule, AbstractController, Trial, Mapping)
+    if isinstance(trials, single) or not isinstance(trials, Iterable):
         raise TypeError(
             f"`{where}(trials=...)` must be a list of schedules or trials, "
             f"got {type(trials).__name__}."
@@ -196,22 +201,17 @@ def as_trials(trials: Any, where: str = "sweep") -> Trials:
     return made
 
 
-def as_schedules(made: Any, where: str) -> dict[str, AbstractSchedule]:
-    """A schedule, a number or a dict of them, as hyperparameter -> schedule."""
+def as_schedules(made: Any, where: str) -> dict[str, Followed]:
+    """A schedule, controller, number or a dict of them, as hyperparameter -> schedule."""
     named = made if isinstance(made, Mapping) else {"learning_rate": made}
-    schedules = {}
+    schedules: dict[str, Followed] = {}
     for name, one in named.items():
         if isinstance(one, (int, float, np.number)) and not isinstance(one, bool):
             one = Constant(one)
-        if hasattr(one, "init") and hasattr(one, "update"):
+        if not isinstance(one, Followed):
             raise TypeError(
-                f"`{where}` must be made of schedules, whose values are known before the run, "
-                f"got the controller {one!r} for {name!r}."
-            )
-        if not isinstance(one, AbstractSchedule):
-            raise TypeError(
-                f"`{where}` must be made of schedules, got {one!r} ({type(one).__name__})"
-                f" for {name!r}; wrap a function with `js.from_fn`."
+                f"`{where}` must be made of schedules and controllers, got {one!r} "
+                f"({type(one).__name__}) for {name!r}; wrap a function with `js.from_fn`."
             )
         schedules[str(name)] = one
     if not schedules:

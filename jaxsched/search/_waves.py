@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from jaxsched.search._engine import Engine
-from jaxsched.search._record import Key
+from jaxsched.search._plan import Plan
+from jaxsched.search._record import Record, by_trial
 from jaxsched.search._stopping import StoppingRule
 
 
@@ -40,7 +42,8 @@ def _given_up(
 ) -> list[int] | None:
     """The trials that the rule stops at a rung; ``None`` if some have not come so far."""
     running = sorted(t for t in engine.running if engine.plan.table.horizons[t] > rung)
-    costs = [_cost(engine, trial, rung, metric, maximize) for trial in running]
+    found = by_trial(engine.records)
+    costs = [_cost(engine.plan, found, trial, rung, metric, maximize) for trial in running]
     known = [cost for cost in costs if cost is not None]
     if len(known) < len(costs):
         return None
@@ -53,12 +56,14 @@ def _given_up(
     return lost
 
 
-def _cost(engine: Engine, trial: int, rung: int, metric: str, maximize: bool) -> float | None:
+def _cost(
+    plan: Plan, found: dict[Any, Record], trial: int, rung: int, metric: str, maximize: bool
+) -> float | None:
     """Mean over folds and seeds, infinite if a run diverged; ``None`` if one is not there yet."""
     values = []
-    for fold, seed in engine.plan.runs():
-        for stage in engine.plan.path(trial):
-            record = engine.records.get(Key(stage.index, fold, seed))
+    for fold, seed in plan.runs():
+        for stage in plan.path(trial):
+            record = found.get((stage.index, fold, seed, trial))
             if record is None:
                 return None
             if record.diverged >= 0:

@@ -1,0 +1,138 @@
+"""Controllers as members of a sweep: what they are told, and which runs go on as one after it.
+
+They are told on the host, when a stage has ended with an evaluation; until the next one their rates
+are known, so they are values of the table like those of any schedule. Trials whose controllers
+have decided alike so far are one and the same run: a decision is where it forks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxsched.controllers._base import AbstractController
+from jaxsched.search._record import Key, Record
+from jaxsched.search._table import Seen, Table
+from jaxsched.search._trials import Trial
+
+if TYPE_CHECKING:
+    from jaxsched.search._plan import Plan
+
+
+def roots(plan: Plan) -> list[tuple[Key, tuple[Seen, ...]]]:
+    """The runs at their beginning, and what the controllers of their trials have seen: nothing."""
+    opened = []
+    for fold, seed in plan.runs():
+        for stage in plan.stages:
+            if stage.parent is None:
+                seen = {trial: plan.table.start(trial) for trial in stage.trials}
+                opened += _parts(plan, Key(stage.index, fold, seed, stage.trials), seen)
+    return opened
+
+
+def followers(
+    plan: Plan, key: Key, seen: tuple[Seen, ...], record: Record | None
+) -> list[tuple[Key, tuple[Seen, ...]]]:
+    """What follows a run of a stage that has ended as ``record`` says, in a fixed order.
+
+    Without controllers, that is known before it has.
+    """
+    if record is not None and record.diverged >= 0:
+        return []
+    stage = plan.stages[key.stage]
+    report = _report(plan, stage.stop, record)
+    after = dict(zip(key.trials, seen, strict=True))
+    if report:
+        after = {t: _told(plan.table, t, s, stage.stop, report) for t, s in after.items()}
+    opened = []
+    for child in plan.children[key.stage]:
+        trials = tuple(t for t in plan.stages[child].trials if t in after)
+        opened += _parts(plan, key._replace(stage=child, trials=trials), after)
+    return opened
+
+
+def check(table: Table, watch: str, every: int | None, metrics: Any) -> None:
+    """Raises unless the controllers will be told what they act on."""
+    if not table.watched:
+        return
+    if every is None:
+        raise ValueError(
+            "`sweep(evaluate_every=...)` must be given with controllers, which are told what is "
+            "validated, got None."
+        )
+    if watch not in metrics:
+        raise ValueError(f"`sweep(watch=...)` must be one of {sorted(metrics)}, got {watch!r}.")
+    told = set(_names(watch, metrics))
+    for controller in (c for row in table.controllers for c in row if c is not None):
+        missing = sorted(controller._reads - told)
+        if missing:
+            advice = (
+                "; `search.Averaged(task, window=...)` measures the averaged weights"
+                if "averaged" in missing
+                else ", nor is it a metric of task.evaluate"
+            )
+            raise ValueError(
+                f"`sweep(trials=...)`: {type(controller).__name__} must be told "
+                f"{', '.join(missing)}, got only {', '.join(sorted(told))}{advice}."
+            )
+
+
+def controllers(trial: Trial) -> dict[str, AbstractController]:
+    """What of a trial is not in its table."""
+    return {n: s for n, s in trial.schedules.items() if isinstance(s, AbstractController)}
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _names(watch: str, metrics: Any) -> dict[str, str]:
+    """Keyword of ``observe`` -> validation metric."""
+    found = {name: name for name in metrics if name.isidentifier()}
+    found["value"] = watch
+    if f"averaged {watch}" in metrics:
+        found["averaged"] = f"averaged {watch}"
+    return found
+
+
+def _report(plan: Plan, step: int, record: Record | None) -> dict[str, np.float32]:
+    """What is told at the end of a stage; nothing between the evaluations."""
+    if not plan.table.watched or plan.every is None or step % plan.every or record is None:
+        return {}
+    names = _names(plan.watch, plan.validation)
+    return {keyword: record.validation[metric][-1] for keyword, metric in names.items()}
+
+
+def _told(table: Table, trial: int, seen: Seen, step: int, report: dict[str, np.float32]) -> Seen:
+    after = []
+    for controller, state in zip(table.controllers[trial], seen, strict=True):
+        if controller is not None:
+            read = {k: v for k, v in report.items() if k in controller._reads}
+            # On the host's own processor, so that all platforms decide alike.
+            with jax.default_device(jax.local_devices(backend="cpu")[0]):
+                state = jax.device_get(_observe(controller, state, np.int32(step), read))
+        after.append(state)
+    return tuple(after)
+
+
+@jax.jit
+def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> Any:
+    return controller.observe(controller._at(state, step), **report)
+
+
+def _parts(plan: Plan, key: Key, seen: dict[int, Seen]) -> list[tuple[Key, tuple[Seen, ...]]]:
+    """The trials of ``key``, taken apart where their values differ in this stage."""
+    if not key.trials:
+        return []
+    table, stage = plan.table, plan.stages[key.stage]
+    groups: dict[bytes, list[int]] = {}
+    for trial in key.trials:
+        bits = b""
+        if table.watched and len(key.trials) > 1:
+            bits = table.values(trial, stage.start, stage.stop, seen[trial]).tobytes()
+        groups.setdefault(bits, []).append(trial)
+    return [
+        (key._replace(trials=tuple(group)), tuple(seen[t] for t in group))
+        for group in groups.values()
+    ]

@@ -1,0 +1,253 @@
+"""Controllers as trials: told what is validated, forking where they decide."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sweep_tasks import Plain, jitted, python_loop, supervised
+from test_sweep_checkpoint import interrupted, same
+from test_sweep_checkpoint import sweep as kept_sweep
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.controllers import AutoDecay, Bounce, Greedy, NewBob, Plateau, Trigger
+from jaxsched.search import _sweep
+
+BASE = js.warmup_cosine(0.4, 90, warmup=7)
+PLATEAUS = search.grid(
+    lambda factor, patience: Plateau(BASE, factor=factor, patience=patience),
+    factor=[0.3, 0.5],
+    patience=[0, 1],
+)
+
+
+class Watched(Plain):
+    """With every measurement that some controller reads; none of them monotone."""
+
+    def evaluate(self, state):
+        loss = jnp.sum((state - 0.1) ** 2)
+        return {
+            "loss": loss,
+            "averaged loss": 0.9 * loss,
+            "norm": jnp.sin(40 * loss),
+            "trigger": (loss < 1.0).astype(jnp.int32),
+        }
+
+
+def sweep(trials, task=None, **arguments):
+    arguments = {"steps": 90, "evaluate_every": 10, **arguments}
+    return search.sweep(task or Watched(), trials, **arguments)
+
+
+def by_hand(task, controller, steps, every, seed):
+    """What a user's loop does: an update, and after every ``every``-th one a validation."""
+    init, step, evaluate = jitted(task)
+    state, told = init(jax.random.key(seed)), controller.init()
+    rates = []
+    for t in range(steps):
+        rate = controller(told)
+        rates.append(float(rate))
+        state, _ = step(state, {"learning_rate": rate}, jnp.int32(t))
+        told = controller.update(told)
+        if (t + 1) % every == 0:
+            metrics = dict(evaluate(state))
+            report = {"value": metrics["loss"], "averaged": metrics["averaged loss"]}
+            told = controller.observe(
+                told, **report, norm=metrics["norm"], trigger=metrics["trigger"]
+            )
+    return np.array(rates, np.float32), told
+
+
+CONTROLLERS = [
+    Plateau(BASE, factor=0.5, patience=0),
+    Plateau(0.3, factor=0.3, patience=0, cooldown=1, rule="keras"),
+    Greedy(BASE, factor=0.7, patience=0),
+    NewBob(0.3),
+    Bounce(0.3, factor=0.5),
+    AutoDecay(0.3, patience=0),
+    Trigger(Plateau(0.4, factor=0.5, patience=0), (js.Linear(1.0, 0.5, 30), js.Constant(0.5))),
+]
+
+
+@pytest.fixture(scope="module")
+def every_controller():
+    return sweep(CONTROLLERS, seeds=2)
+
+
+@pytest.mark.parametrize("which", range(len(CONTROLLERS)))
+def test_a_controller_does_what_it_does_in_a_loop(every_controller, which):
+    controller, result = CONTROLLERS[which], every_controller
+    for seed in range(2):
+        applied = result.train["learning_rate"][which, 0, seed]
+        rates, told = by_hand(Watched(), controller, 90, 10, seed)
+        np.testing.assert_allclose(applied, rates, rtol=1e-6)
+        scaled = getattr(told, "scale", getattr(told, "stage", None))
+        assert scaled != controller._start().get("scale", 0)  # it has decided something
+        _, losses = python_loop(Watched(), {"learning_rate": applied}, seed)
+        assert losses.tobytes() == result.train["loss"][which, 0, seed].tobytes()
+
+
+def test_trials_are_one_run_until_a_decision_sets_them_apart():
+    trials = (*PLATEAUS, *search.grid(lambda peak: js.warmup_cosine(peak, 90, warmup=7), peak=0.4))
+    result = sweep(trials, seeds=2)
+    alone = sweep(trials, seeds=2, share=False)
+    assert alone.steps_trained == alone.steps_asked == 2 * 5 * 90
+    for name in result.train:
+        assert result.train[name].tobytes() == alone.train[name].tobytes()
+    rates = result.train["learning_rate"][:, 0]
+    distinct = sum(
+        len({one[: 10 * k + 10].tobytes() for one in rates[:, seed]})
+        for seed in range(2)
+        for k in range(9)
+    )
+    assert result.steps_trained == 10 * distinct < alone.steps_trained
+    assert result.info["saved"]["shared"] == result.steps_asked - result.steps_trained
+    plain = sweep([BASE])
+    assert plain.train["loss"][0, 0, 0].tobytes() == result.train["loss"][-1, 0, 0].tobytes()
+    assert "learning_rate" not in plain.train
+
+
+@pytest.mark.parametrize("arguments", [{"length": 16}, {"devices": 2}, {"width": 3}])
+def test_nothing_depends_on_how_it_is_run(monkeypatch, arguments):
+    whole = sweep(PLATEAUS, seeds=2)
+    if "length" in arguments:
+        monkeypatch.setattr(_sweep, "LENGTH", arguments["length"])
+    width = arguments.get("width", 1)
+    devices = jax.local_devices()[:1] * arguments.get("devices", 1)
+    result = sweep(PLATEAUS, seeds=2, devices=devices, width=width)
+    assert result.steps_trained == whole.steps_trained
+    for name in result.train:
+        if width == 1:
+            assert result.train[name].tobytes() == whole.train[name].tobytes()
+        np.testing.assert_allclose(result.train[name], whole.train[name], rtol=1e-4)
+
+
+def test_a_population_of_factors_is_vectorized():
+    factors = np.linspace(0.2, 0.8, 6)
+    trials = search.grid(lambda factor: Plateau(0.3, factor=factor, patience=0), factor=factors)
+    wide = sweep(trials, supervised(), width=4)
+    for trial, rates in zip(trials, wide.train["learning_rate"][:, 0, 0], strict=True):
+        ratios = rates[1:] / rates[:-1]
+        np.testing.assert_allclose(ratios[ratios < 1], trial.settings["factor"], rtol=1e-6)
+
+
+def test_one_program_for_controllers_and_schedules_of_all_kinds():
+    result = sweep([*CONTROLLERS, BASE, js.Constant(0.1)])
+    assert result.info["traces"] == {"init": 1, "segment": 1, "evaluate": 1}
+
+
+def test_several_hyperparameters_each_with_a_controller():
+    def recipe(patience):
+        return {"learning_rate": Plateau(BASE, patience=patience), "weight_decay": NewBob(0.1)}
+
+    result = sweep(search.grid(recipe, patience=[0, 1]))
+    rates, decays = result.train["learning_rate"], result.train["weight_decay"]
+    assert not np.array_equal(rates[0], rates[1])
+    assert float(decays.max()) == np.float32(0.1) > float(decays[..., -1].max())
+
+
+def test_rungs_report_nothing():
+    """Early stopping evaluates in between; a controller must not act on that."""
+    plain = sweep(PLATEAUS)
+    halved = sweep(PLATEAUS, stopping=search.SuccessiveHalving(first=15, eta=3))
+    for trial, stop in enumerate(halved.stopped):
+        stop = 90 if stop < 0 else stop
+        got = halved.train["learning_rate"][trial, 0, 0, :stop]
+        assert got.tobytes() == plain.train["learning_rate"][trial, 0, 0, :stop].tobytes()
+    assert (halved.stopped >= 0).any()
+    saved = halved.info["saved"]
+    assert sum(saved.values()) == halved.steps_asked - halved.steps_trained
+    assert saved["stopped"] > 0
+
+
+def test_a_diverged_run_forks_no_further():
+    trials = search.grid(lambda patience: Plateau(1e30, patience=patience), patience=[0, 1])
+    result = sweep(trials)
+    assert (result.diverged >= 0).all() and result.steps_trained < 10
+    assert np.isnan(result.train["learning_rate"][..., 10:]).all()
+
+
+ARGUMENTS = {"trials": PLATEAUS, "task": Watched(), "steps": 90, "evaluate_every": 10, "seeds": 2}
+
+
+@pytest.mark.parametrize("after", [3, 9, 20])
+def test_interrupted_it_goes_on_with_the_same_bits(tmp_path, after):
+    whole = kept_sweep(None, **ARGUMENTS)
+    interrupted(tmp_path, after, **ARGUMENTS)
+    again = kept_sweep(tmp_path, **ARGUMENTS)
+    assert same(again, whole)
+
+
+@pytest.mark.parametrize("lost", ["states-*.npz", "records-*[13579].npz"])
+def test_lost_files_are_made_again(tmp_path, lost):
+    whole = kept_sweep(None, **ARGUMENTS)
+    interrupted(tmp_path, 20, **ARGUMENTS)
+    for path in tmp_path.glob(lost):
+        path.unlink()
+    assert same(kept_sweep(tmp_path, **ARGUMENTS), whole)
+
+
+def test_a_checkpoint_of_other_controllers_is_refused(tmp_path):
+    kept_sweep(tmp_path, **ARGUMENTS)
+    first = PLATEAUS[0]
+    other = {"learning_rate": Plateau(BASE, factor=0.35, patience=0)}
+    trials = (dataclasses.replace(first, schedules=other), *PLATEAUS[1:])
+    with pytest.raises(ValueError, match="They differ in learning_rate of trial 0: Plateau"):
+        kept_sweep(tmp_path, **{**ARGUMENTS, "trials": trials})
+    with pytest.raises(ValueError, match="watch: loss there, norm here"):
+        kept_sweep(tmp_path, **ARGUMENTS, watch="norm")
+
+
+def test_shards_saved_and_merged(tmp_path):
+    whole = sweep(PLATEAUS)
+    for i in range(2):
+        sweep(PLATEAUS, shard=(i, 2)).save(tmp_path / f"{i}.npz")
+    merged = search.merge([tmp_path / "0.npz", tmp_path / "1.npz"])
+    assert merged.train["loss"].tobytes() == whole.train["loss"].tobytes()
+    assert merged.best().schedule == whole.best().schedule
+    assert isinstance(merged.best().schedule, Plateau)
+
+
+def test_a_controller_over_code_is_saved_with_its_values(tmp_path):
+    one = Plateau(js.from_fn(lambda step: 0.3 / (1 + step)), patience=0)
+    sweep([one]).save(tmp_path / "code.npz")
+    base = search.load(tmp_path / "code.npz").best().schedule.base
+    assert np.allclose(js.sample(base, 90), 0.3 / (1 + np.arange(90)))
+
+
+def test_the_winner_is_scored_by_the_very_same_run():
+    task = supervised()
+    result = sweep([Plateau(0.3, factor=f, patience=0) for f in (0.1, 0.7)], task, seeds=2)
+    final = search.final_score(task, result)
+    best = final.best.index
+    assert final.result.train["loss"].tobytes() == result.train["loss"][best : best + 1].tobytes()
+
+
+def test_after_a_cross_validation_no_validation_data_are_left_to_watch():
+    task = supervised()
+    result = sweep([Plateau(0.3, patience=0)], task, folds=2)
+    assert result.train["learning_rate"].shape == (1, 2, 1, 90)
+    with pytest.raises(ValueError, match="a controller watches validation data"):
+        search.final_score(task, result)
+    applied = js.Table(result.train["learning_rate"][0, 0, 0])
+    trial = search.Trial("applied", {}, {"learning_rate": applied})
+    fixed = dataclasses.replace(result.best(), trial=trial)
+    assert "loss" in search.final_score(task, result, fixed).metrics
+
+
+@pytest.mark.parametrize(
+    ("trials", "arguments", "words"),
+    [
+        ([Plateau(0.1)], {"evaluate_every": None}, r"evaluate_every=...\)` must be given with con"),
+        ([Plateau(0.1)], {"watch": "lost"}, r"watch=...\)` must be one of \['averaged loss', 'l"),
+        ([Bounce(0.1)], {"task": Plain()}, "Bounce must be told norm, got only loss, value, nor"),
+        ([AutoDecay(0.1)], {"task": Plain()}, "AutoDecay must be told averaged.*search.Averaged"),
+        ([Plateau(0.1, factor=np.array([0.1, 0.2]))], {}, "Plateau is a population"),
+        ([Plateau(0.1)], {"steps": None}, "steps=.* must be given for the trial Plateau"),
+    ],
+)
+def test_what_is_refused_before_any_training(trials, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        sweep(trials, **arguments)
