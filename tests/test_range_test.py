@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import jaxsched as js
+from jaxsched.controllers import Plateau, Trigger
 from jaxsched.search import suggest
 from jaxsched.search._range_result import RangeTest
 from jaxsched.search._range_test import range_test
@@ -424,6 +425,24 @@ def test_the_answer_is_for_the_schedule_that_follows(schedule, start, end, divis
         assert isinstance(trial, js.AbstractSchedule)
         assert float(np.max(js.sample(trial, 600))) == pytest.approx(peak, rel=1e-3)
     assert trials[1] == found.schedule
+
+
+@pytest.mark.parametrize(
+    ("controller", "kind"),
+    [
+        (Plateau(0.5, factor=0.5), "decay"),
+        (lambda peak: Plateau(js.warmup_cosine(peak, 100, 10), min_scale=0.5), "decay"),
+        (Plateau(0.5, min_scale=1.0), "constant"),
+        (Trigger(Plateau(0.5, min_scale=1.0), js.Linear(1.0, 0.0, 20)), "decay"),
+        (Trigger(0.5, js.Constant(1.0)), "constant"),
+    ],
+)
+def test_a_controller_is_taken_to_cut_as_far_as_it_may(controller, kind):
+    found = range_test(bowl(noise=0.1), schedule=controller)
+    assert found.peak == range_test(bowl(noise=0.1), schedule=kind).peak
+    for trial, peak in zip(found.confirm(), found.peaks, strict=True):
+        rates = [float(trial(trial.init()._replace(step=jnp.int32(t)))) for t in (0, 10)]
+        assert max(rates) == pytest.approx(peak)
 
 
 def test_confirming_runs_as_a_sweep():

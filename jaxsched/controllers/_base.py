@@ -128,6 +128,10 @@ class AbstractController(Record, abc.ABC):
         below = self.base._reads if isinstance(self.base, AbstractController) else set()
         return {*self.reads, *below}
 
+    def _lowest(self) -> float:
+        """The least scale of all, a fraction of the base's value."""
+        return 1.0 if self.bounds is None else float(np.asarray(self.bounds[0]))
+
     def _at(self, state: Any, step: jax.Array) -> Any:
         """The state after updates up to ``step`` in which nothing was reported."""
         below = self.base._at(state.base, step) if isinstance(self.base, AbstractController) else ()
@@ -169,6 +173,14 @@ class AbstractController(Record, abc.ABC):
                     f"{name} is a population: {field.name} has shape {np.shape(value)}. Map over "
                     "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
                 )
+
+
+def scaled(followed: Any, factor: float) -> Any:
+    """A schedule times ``factor``, or a controller of one."""
+    if isinstance(followed, AbstractController):
+        changed: Any = followed
+        return dataclasses.replace(changed, base=scaled(changed.base, factor))
+    return factor * followed
 
 
 def choice(default: str, *options: str) -> Any:

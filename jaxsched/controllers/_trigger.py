@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import struct
+from jaxsched._struct import fetch, struct
 from jaxsched.controllers._base import AbstractController, flag, number32, zero
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -103,6 +103,10 @@ class Trigger(AbstractController):
             here = number32(state.held * number32(stage(state.step - state.start)))
             value = jnp.where(state.stage == index, here.astype(value.dtype), value)
         return value
+
+    def _lowest(self) -> float:
+        ends = [1.0 if s.duration is None else s._on_host(fetch(s.duration)) for s in self.stages]
+        return float(np.prod(ends))
 
     def _on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         index = int(state.stage)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search import suggest
+from jaxsched.search._trials import Followed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ class Future:
 
     begin: float
     ratio: float
-    make: Callable[[float], AbstractSchedule] | None = None
+    make: Callable[[float], Followed] | None = None
 
 
 def first_tenth(steps: int) -> int:
@@ -96,13 +96,13 @@ class RangeTest:
         return tuple(None if count == len(self.rates) else count for count in counts)
 
     @property
-    def schedule(self) -> AbstractSchedule | None:
-        """The given schedule (or recipe) with the suggested peak; ``None`` without either."""
+    def schedule(self) -> Followed | None:
+        """What was given (schedule, controller or recipe) with the suggested peak, or ``None``."""
         if self.peak is None or self._future.make is None:
             return None
         return self._future.make(self.peak)
 
-    def confirm(self) -> list[AbstractSchedule]:
+    def confirm(self) -> list[Followed]:
         """The given schedule at half, once and twice the suggested peak: trials for ``js.sweep``.
 
         Raises:

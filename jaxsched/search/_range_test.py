@@ -18,6 +18,7 @@ from jax import lax
 
 from jaxsched._struct import checked_number, fetch, is_known
 from jaxsched._tools import boundaries, members
+from jaxsched.controllers._base import AbstractController, scaled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search import _task as tasks
@@ -28,6 +29,7 @@ from jaxsched.search._range_result import (
     first_tenth,
     read,
 )
+from jaxsched.search._trials import Followed
 
 if TYPE_CHECKING:
     from jaxsched.search._task import Task
@@ -51,7 +53,7 @@ def range_test(
     steps: int | None = None,
     *,
     seeds: int | Sequence[int] = 4,
-    schedule: AbstractSchedule | Callable[..., AbstractSchedule] | str | None = None,
+    schedule: Followed | Callable[..., Followed] | str | None = None,
     ramp: str = "exponential",
     name: str = "learning_rate",
     hyperparams: dict[str, float] | None = None,
@@ -83,10 +85,10 @@ def range_test(
             (267 from 1e-7 to 10), at which the divisors were measured, or 200 for a linear ramp.
         seeds: how many (0, 1, 2, ...), or which; whole numbers from 0. Fewer than 4 give a wider
             interval.
-        schedule: what the real run will follow: a schedule; a recipe that only lacks its peak,
-            ``functools.partial(js.warmup_cosine, steps=2000, warmup=100)``; or a kind, one of
-            "decay", "cosine", "linear", "one_cycle", "wsd", "exponential" and "constant". ``None``
-            is "decay", to zero.
+        schedule: what the real run will follow: a schedule or controller; a recipe that only lacks
+            its peak, ``functools.partial(js.warmup_cosine, steps=2000, warmup=100)``; or a kind,
+            one of "decay", "cosine", "linear", "one_cycle", "wsd", "exponential" and "constant".
+            ``None`` is "decay", to zero. A controller is taken to cut the rate as far as it may.
         ramp: "exponential" or "linear".
         name: of the hyperparameter that rises.
         hyperparams: constant values of others that ``task.step`` asks for, name -> number.
@@ -239,9 +241,9 @@ def _future(schedule: Any) -> Future:
         if schedule not in KINDS:
             raise ValueError(f"{where} must be one of {sorted(KINDS)}, got {schedule!r}.")
         return Future(1.0, KINDS[schedule])
-    if isinstance(schedule, AbstractSchedule):
+    if isinstance(schedule, AbstractSchedule | AbstractController):
         begin, peak, end = _shape(where, schedule)
-        return Future(begin / peak, end / peak, lambda rate: (rate / peak) * schedule)
+        return Future(begin / peak, end / peak, lambda rate: scaled(schedule, rate / peak))
     if not callable(schedule) or isinstance(schedule, type):
         raise TypeError(
             f"{where} must be a schedule, a recipe that only lacks its peak, or a kind, "
@@ -254,14 +256,17 @@ def _future(schedule: Any) -> Future:
             f"{where} must be a recipe that only lacks its peak, such as "
             f"`functools.partial(js.cosine_decay, steps=2000)`, got {schedule!r}: {error}."
         ) from error
-    if not isinstance(example, AbstractSchedule):
+    if not isinstance(example, AbstractSchedule | AbstractController):
         raise TypeError(f"{where} must return a schedule, got {example!r} from {schedule!r}.")
     begin, peak, end = _shape(where, example)
     return Future(begin / peak, end / peak, lambda rate: schedule(peak=rate))
 
 
-def _shape(where: str, schedule: AbstractSchedule) -> tuple[float, float, float]:
-    """First value, largest value and end value of a schedule."""
+def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
+    """First value, largest value and end value of a schedule; a controller cuts all it may."""
+    if isinstance(schedule, AbstractController):
+        begin, peak, end = _shape(where, schedule.base)
+        return begin, peak, end * schedule._lowest()
     if not all(map(is_known, jax.tree.leaves(schedule))):
         raise TypeError(f"{where} must have known numbers, got {schedule!r}.")
     if members(schedule) is not None:
