@@ -1,5 +1,6 @@
 """Several devices, and several processes that know nothing of each other: the same bits."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from sweep_tasks import supervised
+from sweep_tasks import Plain, supervised
 
 import jaxsched as js
-from jaxsched.search import SuccessiveHalving, merge, sweep
+from jaxsched.search import SuccessiveHalving, _engine, _program, merge, sweep
+
+HERE = Path(__file__).parent
 
 TASK = supervised()
 TRIALS = [
@@ -104,7 +107,7 @@ SHARD = """
 import sys
 import jaxsched as js
 from jaxsched.search import sweep
-from sweep_tasks import supervised
+from sweep_tasks import Plain, supervised
 trials = [*(js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20, 30)),
           js.Constant(1e30), js.cosine_decay(0.2, 60)]
 i = int(sys.argv[1])
@@ -120,12 +123,54 @@ def test_two_real_processes_and_one_that_dies(tmp_path):
 
     def run(i, *more):
         arguments = [str(i), str(tmp_path / f"run{i}"), str(tmp_path / f"{i}.npz"), *more]
-        return subprocess.Popen(
-            [sys.executable, "-c", SHARD, *arguments], cwd=Path(__file__).parent
-        )
+        return subprocess.Popen([sys.executable, "-c", SHARD, *arguments], cwd=HERE)
 
     both = [run(0), run(1, "die")]
     assert [p.wait(timeout=300) for p in both] == [0, 3]
     assert run(1).wait(timeout=300) == 0
     whole = sweep(TASK, TRIALS, steps=60, seeds=2)
     assert equal(whole, merge([tmp_path / "0.npz", tmp_path / "1.npz"]))
+
+
+@pytest.mark.slow
+def test_a_lack_of_memory_halves_the_width():
+    """A real one, in a process whose address space is limited."""
+    command = [sys.executable, str(HERE / "memory_worker.py"), "400"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    width, *losses = done.stdout.replace("[", "").replace("]", "").replace(",", "").split()
+    assert int(width) < 4
+    expected = [8 * (1 - rate) ** 4 for rate in (0.1, 0.2, 0.3, 0.4)]
+    np.testing.assert_allclose(list(map(float, losses)), expected, rtol=1e-6)
+    assert re.search("RESOURCE_EXHAUSTED: .* It goes on with width", done.stderr)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_lack_of_memory_loses_nothing(monkeypatch, devices):
+    arguments = {"steps": 60, "seeds": 2, "evaluate_every": 20}
+    exact = sweep(Plain(), TRIALS, width=1, **arguments)
+    collect = _engine.Engine._collect
+    calls = iter(range(1000))
+
+    def lacking(self, number, works, piece, program):
+        if next(calls) > 2 and program.width > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return collect(self, number, works, piece, program)
+
+    monkeypatch.setattr(_engine.Engine, "_collect", lacking)
+    places = jax.local_devices()[:1] * devices
+    with pytest.warns(RuntimeWarning, match="sweep.width=[84].: RESOURCE_EXHAUSTED"):
+        result = sweep(Plain(), TRIALS, width=8, devices=places, **arguments)
+    assert result.info["width"] == 2
+    assert result.steps_trained == exact.steps_trained
+    np.testing.assert_allclose(result.train["loss"], exact.train["loss"], rtol=1e-4)
+
+
+def test_one_run_that_does_not_fit_says_so(monkeypatch):
+    def none(self, *arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(_program.Program, "_segment", none)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED") as caught:
+        sweep(Plain(), [js.Constant(0.1)], steps=5)
+    assert "in sweep(...), with one run at a time" in caught.value.__notes__

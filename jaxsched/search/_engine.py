@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -64,8 +65,11 @@ class Engine:
 
         def work(number: int) -> None:
             try:
-                while lanes := self._take(number):
-                    self._train(number, lanes)
+                while taken := self._take(number):
+                    try:
+                        self._train(number, *taken)
+                    except jax.errors.JaxRuntimeError as error:
+                        self._narrow(number, taken[1], error)
             except BaseException as error:
                 errors.append(error)
                 with self.lock:
@@ -105,18 +109,19 @@ class Engine:
 
     # ------------------------------------------------------------------------------ the work pool
 
-    def _take(self, number: int) -> list[Work]:
+    def _take(self, number: int) -> tuple[list[Work], Program] | None:
+        """Some work, and the program that is wide enough for it."""
         with self.lock:
             while not self.stopping:
                 lanes = self._next_lanes()
                 if lanes:
                     self._busy[number] = lanes
-                    return lanes
+                    return lanes, self.program
                 self._busy.pop(number, None)
                 if not self._busy:
                     break
                 self.lock.wait()  # another device may be about to open new stages
-            return []
+            return None
 
     def _next_lanes(self) -> list[Work]:
         lanes: list[Work] = []
@@ -154,15 +159,34 @@ class Engine:
             self._tick(self)
             self.lock.notify_all()
 
+    def _narrow(self, number: int, program: Program, error: jax.errors.JaxRuntimeError) -> None:
+        """After a lack of memory, half as many runs together go on from where they are."""
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise error
+        if program.width == 1:
+            error.add_note("in sweep(...), with one run at a time")
+            raise error
+        with self.lock:
+            self.pool += reversed(self._busy.pop(number))
+            if self.program is program:  # no other device has done so meanwhile
+                self.program = program.narrower()
+                warnings.warn(
+                    f"sweep(width={program.width}): {str(error).splitlines()[0]} It goes on with "
+                    f"width {self.program.width}.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            self.lock.notify_all()
+
     # ---------------------------------------------------------------------------------- training
 
-    def _train(self, number: int, lanes: list[Work]) -> None:
+    def _train(self, number: int, lanes: list[Work], program: Program) -> None:
         """Runs the lanes together up to where the first of them ends."""
-        plan, program = self.plan, self.program
+        plan = self.plan
         device = self.devices[number]
         arrays = self._arrays(lanes[0].key.fold, device)
         seats = [*lanes, *[lanes[0]] * (program.width - len(lanes))]  # the rest repeats the first
-        state = self._seated([self._state(work, arrays, device) for work in seats])
+        state = program.seated([self._state(work, arrays, device) for work in seats])
         alive: Any = np.array([work.record.diverged < 0 for work in seats])
         alive = alive if program.width > 1 else alive[0]
         alive = jax.device_put(alive, device)
@@ -175,8 +199,8 @@ class Engine:
                 arrays,
                 state,
                 alive,
-                self._values(seats, lo),
-                self._batches(seats, lo, device),
+                self._values(seats, lo, program),
+                program.seated(self._batches(seats, lo, device)),
                 np.int32(lo % program.length),
                 np.int32(lo % program.length + hi - lo),
                 np.float32(plan.limit),
@@ -185,22 +209,24 @@ class Engine:
             pending.append(_Piece(lo, hi, state, seen, validation))
             if len(pending) > _AHEAD:
                 oldest = pending.popleft()
-                works = self._collect(number, works, oldest)
+                works = self._collect(number, works, oldest, program)
                 pace.collected(oldest.hi - oldest.lo)
             if self.stopping or all(work.record.diverged >= 0 for work in works):
                 break
         for piece in pending:
-            works = self._collect(number, works, piece)
+            works = self._collect(number, works, piece, program)
         self._finish(number, works)
 
-    def _collect(self, number: int, works: list[Work], piece: _Piece) -> list[Work]:
+    def _collect(
+        self, number: int, works: list[Work], piece: _Piece, program: Program
+    ) -> list[Work]:
         """The lanes after a piece whose measurements are waited for here."""
         seen, validation = jax.device_get((piece.seen, piece.validation))
-        start = piece.lo % self.program.length
-        stacked = _Stacked(piece.state, self.program)
+        start = piece.lo % program.length
+        stacked = _Stacked(piece.state, program)
         after = []
         for lane, work in enumerate(works):
-            at = (lane,) if self.program.width > 1 else ()
+            at = (lane,) if program.width > 1 else ()
             train = {k: v[at][start : start + piece.hi - piece.lo] for k, v in seen.items()}
             if self.plan.table.watched:
                 train |= self._applied(work, piece)
@@ -257,13 +283,10 @@ class Engine:
                 self._initial[device] = (where, self.program.init(arrays, key))
             return self._initial[device][1]
 
-    def _seated(self, states: list[Any]) -> Any:
-        return states[0] if self.program.width == 1 else self.program.stack(states)
-
-    def _values(self, seats: list[Work], lo: int) -> np.ndarray:
-        first = lo - lo % self.program.length
-        rows = [self._table(work, first, first + self.program.length) for work in seats]
-        return rows[0] if self.program.width == 1 else np.stack(rows)
+    def _values(self, seats: list[Work], lo: int, program: Program) -> np.ndarray:
+        first = lo - lo % program.length
+        rows = [self._table(work, first, first + program.length) for work in seats]
+        return rows[0] if program.width == 1 else np.stack(rows)
 
     def _table(self, work: Work, start: int, stop: int) -> np.ndarray:
         return self.plan.table.values(work.key.trials[0], start, stop, work.seen[0])
@@ -274,10 +297,10 @@ class Engine:
         names = self.plan.table.names
         return {n: rows[k] for k, n in enumerate(names) if n in work.record.train}
 
-    def _batches(self, seats: list[Work], lo: int, device: Any) -> Any:
+    def _batches(self, seats: list[Work], lo: int, device: Any) -> list[Any]:
         plan, number = self.plan, lo // self.program.length
         with self.lock:
-            rows = [
+            return [
                 plan.feed.get(
                     plan.tasks[work.key.fold],
                     work.key.fold,
@@ -287,7 +310,6 @@ class Engine:
                 )
                 for work in seats
             ]
-        return self._seated(rows)
 
 
 class _Pace:

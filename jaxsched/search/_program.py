@@ -53,6 +53,16 @@ class Program:
         """The arrays of a task, on the device."""
         return [] if self._opaque else [jax.device_put(x, device) for x in jax.tree.leaves(task)]
 
+    def seated(self, lanes: list[Any]) -> Any:
+        """Trees, one for each lane, as the functions take them."""
+        return lanes[0] if self.width == 1 else self.stack(lanes)
+
+    def narrower(self) -> Program:
+        """The same with half as many lanes."""
+        other = Program(self._task, self.names, self.length, self.width // 2)
+        other.traces = self.traces
+        return other
+
     def _rebuild(self, arrays: list[Any]) -> Task:
         return self._task if self._opaque else self._treedef.unflatten(arrays)
 

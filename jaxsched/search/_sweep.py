@@ -89,7 +89,8 @@ def sweep(
         stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
         limit: a training loss above it counts as diverged.
         width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto", which measures
-            some widths and takes the fastest that fits into memory.
+            some widths and takes the fastest that fits into memory. Where memory runs out all the
+            same, it is halved with a warning.
         share: ``False`` trains shared prefixes again for each trial (for measurements).
         devices: where; by default ``jax.local_devices()``, each with its own share of the runs.
         shard: ``(i, n)``: trains only the trials of the process ``i`` of ``n``, which need not know
@@ -183,7 +184,7 @@ def sweep(
     info = {
         "evaluate_every": evaluate_every,
         "watch": watch,
-        "width": wide,
+        "width": engine.program.width,
         "devices": len(places),
         "platform": places[0].platform,
         "seconds": time.monotonic() - started,
