@@ -57,7 +57,9 @@ class Table:
     def start(self, trial: int) -> Seen:
         """What the trial's controllers have seen before the first update."""
         row = self.controllers[trial]
-        return tuple(jax.device_get(c.init()) if c is not None else None for c in row)
+        # On the host's own processor, so that all platforms decide alike.
+        host = jax.local_devices(backend="cpu")[0]
+        return tuple(jax.device_put(c.init(), host) if c is not None else None for c in row)
 
     def values(self, trial: int, start: int, stop: int, seen: Seen = ()) -> np.ndarray:
         """float32 [hyperparameters, stop - start]: what the updates from ``start`` on apply.

@@ -109,9 +109,7 @@ def _told(table: Table, trial: int, seen: Seen, step: int, report: dict[str, np.
     for controller, state in zip(table.controllers[trial], seen, strict=True):
         if controller is not None:
             read = {k: v for k, v in report.items() if k in controller._reads}
-            # On the host's own processor, so that all platforms decide alike.
-            with jax.default_device(jax.local_devices(backend="cpu")[0]):
-                state = jax.device_get(_observe(controller, state, np.int32(step), read))
+            state = _observe(controller, state, np.int32(step), read)
         after.append(state)
     return tuple(after)
 
