@@ -166,6 +166,15 @@ class Supervised:
         inputs, targets = map(jnp.asarray, self._parts.test)
         return self._means(state, inputs, targets, jnp.ones(len(inputs), jnp.float32))
 
+    def weights(self, state: SupervisedState) -> tuple[Any, Any]:
+        """Parameters and the rest (batch statistics), which ``Averaged`` averages."""
+        return state.params, state.rest
+
+    def with_weights(self, state: SupervisedState, weights: tuple[Any, Any]) -> SupervisedState:
+        """The state with other ``weights``."""
+        params, rest = weights
+        return state._replace(params=params, rest=rest)
+
     def fold(self, index: int, folds: int) -> Supervised:
         """Trains on all data but every ``folds``-th row of a fixed shuffle, evaluates on those."""
         samples = len(self._pool[0])

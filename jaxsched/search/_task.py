@@ -35,6 +35,8 @@ class Task(Protocol):
       ``index`` of the data and evaluates on that part. All folds must have the same shapes.
     - ``everything()``: the same task, trained on all but the test data, for the final score.
     - ``test(state)``: metrics on the test data; nothing but the final score calls it.
+    - ``weights(state)``, a part of the state as a pytree, and ``with_weights(state, weights)``, the
+      state with another one in its place: what ``Averaged`` averages; without them, all of it.
 
     A task may be a pytree (``jax.tree_util.register_dataclass``): then its arrays are arguments of
     the compiled programs. Otherwise they see what the methods close over.
