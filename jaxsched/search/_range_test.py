@@ -21,6 +21,7 @@ from jaxsched._tools import boundaries, members
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search import _task as tasks
+from jaxsched.search._convolution import warn_of_convolutions
 from jaxsched.search._range_result import (
     STEPS_PER_DECADE,
     Future,
@@ -128,6 +129,8 @@ def range_test(
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     abstract = tasks.check_task(task, (name, *constants), where="range_test")
+    if jax.default_backend() == "cpu":
+        warn_of_convolutions(abstract["step"], "range_test")
     if state is not None:
         _check_state(state, abstract["state"])
     drawn = [tasks.batches(task, seed, 0, len(rates)) for seed in chosen]
