@@ -14,6 +14,7 @@ from sweep_tasks import Plain, data, momentum, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Supervised, Task, shuffled
+from jaxsched.search._task import check_evaluation, check_task
 
 
 def sweep(task, trials=None, **arguments):
@@ -184,6 +185,15 @@ def test_a_user_pytree_task_keeps_its_arrays_out_of_the_program():
     assert first.best().score < 1e-3
     assert second.best().score < 1e-3
     assert "segment" not in second.info["traces"]
+
+
+def test_a_task_is_made_and_checked_without_an_implicit_transfer():
+    with jax.transfer_guard("disallow"):
+        for task in (supervised(), supervised(model=MODELS["linen"]), Plain()):
+            state = check_task(task, ("learning_rate",))["state"]
+            check_evaluation(task, state)
+            found = js.range_test(task, 1e-3, 1.0, steps=40, seeds=2)
+    assert found.rates.shape == (40,)
 
 
 # ----------------------------------------------------------------------------------------- mistakes

@@ -109,7 +109,7 @@ class Supervised:
         # One pool of data for training and validation, and which rows are which: so a fold of a
         # cross-validation is other numbers in the same program.
         self._pool = tuple(
-            jnp.asarray(np.concatenate([np.asarray(a) for a in arrays]))
+            jax.device_put(np.concatenate([np.asarray(a) for a in arrays]))
             for arrays in zip(*pool, strict=True)
         )
         self._rows = np.arange(samples, dtype=np.int32)

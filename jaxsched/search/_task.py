@@ -166,7 +166,7 @@ def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") ->
             f"`{where}(task=...)` must have the methods init, step and evaluate, "
             f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
         )
-    state = jax.eval_shape(lambda k: initial_state(task, k), jax.random.key(0))
+    state = jax.eval_shape(lambda: initial_state(task, jax.random.key(0)))
     drawn = batches(task, 0, 0, 2)
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(drawn)}
     if lengths != {(2,)}:
