@@ -234,6 +234,31 @@ BAD_TASKS = [
         "must be a real scalar",
     ),
     (
+        with_step(lambda self, s, h, b: s),
+        TypeError,
+        r"step must return \(state, metrics\), got Jit",
+    ),
+    (
+        with_step(lambda self, s, h, b: (s, {"loss": None})),
+        TypeError,
+        "the metric 'loss' of step must be a real scalar, got None",
+    ),
+    (
+        with_step(lambda self, s, h, b: (s, {"loss": jnp.sum(s), 3: jnp.sum(s)})),
+        TypeError,
+        "metrics as a dict name -> scalar",
+    ),
+    (
+        type("S", (Plain,), {"evaluate": lambda self, s: {"loss": "low"}})(),
+        TypeError,
+        "the metric 'loss' of evaluate must be a real scalar, got 'low'",
+    ),
+    (
+        type("R", (Plain,), {"batches": lambda self, seed, start, n: np.arange(min(n, 5))})(),
+        TypeError,
+        r"batches\(seed, 0, 1024\) must return .* axis 1024, got the leading axes \[\(5,\)\]",
+    ),
+    (
         type("E", (Plain,), {"evaluate": lambda self, s: {"accuracy": jnp.sum(s)}})(),
         ValueError,
         'evaluate must have a "loss"',

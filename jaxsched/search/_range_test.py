@@ -133,7 +133,7 @@ def range_test(
         warn_of_convolutions(abstract["step"], "range_test")
     if state is not None:
         _check_state(state, abstract["state"])
-    drawn = [tasks.batches(task, seed, 0, len(rates)) for seed in chosen]
+    drawn = [tasks.batches(task, seed, 0, len(rates), "range_test") for seed in chosen]
     batches = jax.tree.map(lambda *rows: np.stack([np.asarray(row) for row in rows]), *drawn)
     lanes = jax.device_put((np.asarray(chosen, np.uint32), batches))
     inputs = (jax.device_put(constants), state, jax.device_put(rates), lanes)
