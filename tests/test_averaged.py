@@ -103,8 +103,19 @@ def test_a_decay_is_a_moving_average_without_the_bias_of_its_start():
     np.testing.assert_allclose(task.averaged(states[-1]), expected, rtol=1e-5)
 
 
-def test_before_the_first_update_the_average_is_the_weights():
-    task = Averaged(Plain(), window=3)
+class Numbers(Plain):
+    """With Python numbers in its state."""
+
+    def init(self, key):
+        return (Plain.init(self, key), 1.0, 0)
+
+    def evaluate(self, state):
+        return Plain.evaluate(self, state[0])
+
+
+@pytest.mark.parametrize("inner", [Plain(), Numbers()])
+def test_before_the_first_update_the_average_is_the_weights(inner):
+    task = Averaged(inner, window=3)
     found = task.evaluate(task.init(jax.random.key(1)))
     assert found["loss"] == found["averaged loss"] > 0
 

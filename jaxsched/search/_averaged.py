@@ -10,7 +10,7 @@ import jax
 
 from jaxsched._struct import checked_number
 from jaxsched.controllers import Average
-from jaxsched.search._task import Metrics, State, Task, check_metrics
+from jaxsched.search._task import Metrics, State, Task, check_metrics, initial_state
 
 
 class AveragedState(NamedTuple):
@@ -88,7 +88,7 @@ class Averaged:
 
     def init(self, key: jax.Array) -> AveragedState:
         """The inner task's state, and the average, which is its weights until the first update."""
-        state = self.task.init(key)
+        state = initial_state(self.task, key)  # arrays: their dtypes are looked at
         weights = self._weights(state)
         return AveragedState(state, Average.start(weights).add(weights).restart())
 
