@@ -218,6 +218,8 @@ def test_averages():
     assert half.mean["w"].dtype == jnp.float32
     assert half.mean["w"].tolist() == [1.0, 1.0]
     assert half.like({"w": jnp.ones(2, jnp.bfloat16)})["w"].dtype == jnp.bfloat16
+    key = Average.start(jax.random.key(0)).add(jax.random.key(3))
+    assert key.mean == key.like(jax.random.key(0)) == jax.random.key(3)
     broken = Average.start(jnp.ones(2)).add(jnp.full(2, jnp.nan)).restart().add(jnp.ones(2))
     assert broken.mean.tolist() == [1.0, 1.0]
 

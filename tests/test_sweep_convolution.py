@@ -1,4 +1,4 @@
-"""The CPU convolution is lax's, to rounding; and a sweep says when it would help."""
+"""The CPU convolution is lax's, to rounding; and one is told when it would help."""
 
 import warnings
 
@@ -103,3 +103,12 @@ def test_a_sweep_warns_of_an_ordinary_convolution_and_not_of_ours():
         ours = supervised(optax.sgd, lambda rngs: Net(rngs, conv_general_dilated=cpu_conv))
         fast = search.sweep(ours, trials, steps=20)
     np.testing.assert_allclose(slow.train["loss"], fast.train["loss"], rtol=1e-3)
+
+
+def test_so_does_a_range_test_where_it_was_called():
+    arguments = {"start": 1e-3, "end": 1.0, "steps": 30, "seeds": 1}
+    with pytest.warns(UserWarning, match=r"range_test\(task=...\): the step has a conv") as seen:
+        js.range_test(supervised(optax.sgd, lambda rngs: Net(rngs)), **arguments)
+    assert seen[0].filename == __file__
+    ours = supervised(optax.sgd, lambda rngs: Net(rngs, conv_general_dilated=cpu_conv))
+    js.range_test(ours, **arguments)

@@ -14,6 +14,7 @@ from sweep_tasks import Plain, data, momentum, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Supervised, Task, shuffled
+from jaxsched.search._task import check_evaluation, check_task
 
 
 def sweep(task, trials=None, **arguments):
@@ -66,7 +67,26 @@ class Linen(nn.Module):
         return nn.Dense(3)(nn.relu(nn.Dense(8)(x)))
 
 
-MODELS = {"nnx": lambda rngs: Module(rngs), "linen": Linen()}
+def normed(x, train):
+    x = nn.BatchNorm(use_running_average=not train)(nn.relu(nn.Dense(8)(x)))
+    return nn.Dense(3)(nn.Dropout(0.2, deterministic=not train)(x))
+
+
+class Trained(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool):
+        return normed(x, train)
+
+
+class Deterministic(nn.Module):
+    deterministic: bool | None = None
+
+    @nn.compact
+    def __call__(self, x, deterministic=None):
+        return normed(x, not nn.merge_param("deterministic", self.deterministic, deterministic))
+
+
+MODELS = {"nnx": lambda rngs: Module(rngs), "linen": Linen(), "linen with more": Trained()}
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -85,6 +105,38 @@ def test_nnx_training_updates_statistics_and_evaluation_does_not():
     changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.rest, after.rest)
     assert any(jax.tree.leaves(changed))
     assert task.evaluate(after)["loss"] == task.evaluate(after)["loss"]
+
+
+def test_a_linen_model_in_training_and_in_evaluation():
+    module, task, rows = Trained(), supervised(model=Trained()), np.arange(16)
+    x, y = (a[:16] for a in data(192))
+    state = task.init(jax.random.key(0))
+    collections, key = state.rest
+    assert list(collections) == ["batch_stats"]
+    variables = {"params": state.params, **collections}
+    next_key, now = jax.random.split(key)
+    outputs, changed = module.apply(variables, x, train=True, rngs=now, mutable=["batch_stats"])
+    after, metrics = jax.jit(task.step)(state, {"learning_rate": jnp.float32(0.0)}, rows)
+    loss = optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
+    assert after.rest[1] == next_key
+    for a, b in zip(jax.tree.leaves(after.rest[0]), jax.tree.leaves(changed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    held = task._pool[0][task._held]
+    outputs = module.apply({"params": after.params, **after.rest[0]}, held, train=False)
+    found = search.accuracy(outputs, task._pool[1][task._held]).mean()
+    np.testing.assert_allclose(task.evaluate(after)["accuracy"], found, rtol=1e-6)
+
+
+def test_how_a_linen_model_is_told_its_mode():
+    def rest(module):
+        return supervised(model=module).init(jax.random.key(0)).rest
+
+    assert rest(Linen()) == ({}, None)  # nothing random: no key, which would cost
+    assert rest(Deterministic())[1] is not None
+    frozen, key = rest(Deterministic(deterministic=True))  # a choice of the user's stays
+    assert key is None
+    assert list(frozen) == ["batch_stats"]
 
 
 def test_the_rate_is_applied_as_a_value_and_bfloat16_stays():
@@ -135,6 +187,15 @@ def test_a_user_pytree_task_keeps_its_arrays_out_of_the_program():
     assert "segment" not in second.info["traces"]
 
 
+def test_a_task_is_made_and_checked_without_an_implicit_transfer():
+    with jax.transfer_guard("disallow"):
+        for task in (supervised(), supervised(model=MODELS["linen"]), Plain()):
+            state = check_task(task, ("learning_rate",))["state"]
+            check_evaluation(task, state)
+            found = js.range_test(task, 1e-3, 1.0, steps=40, seeds=2)
+    assert found.rates.shape == (40,)
+
+
 # ----------------------------------------------------------------------------------------- mistakes
 
 
@@ -171,6 +232,31 @@ BAD_TASKS = [
         with_step(lambda self, s, h, b: (s, {"loss": jnp.sum(s) > 0})),
         TypeError,
         "must be a real scalar",
+    ),
+    (
+        with_step(lambda self, s, h, b: s),
+        TypeError,
+        r"step must return \(state, metrics\), got Jit",
+    ),
+    (
+        with_step(lambda self, s, h, b: (s, {"loss": None})),
+        TypeError,
+        "the metric 'loss' of step must be a real scalar, got None",
+    ),
+    (
+        with_step(lambda self, s, h, b: (s, {"loss": jnp.sum(s), 3: jnp.sum(s)})),
+        TypeError,
+        "metrics as a dict name -> scalar",
+    ),
+    (
+        type("S", (Plain,), {"evaluate": lambda self, s: {"loss": "low"}})(),
+        TypeError,
+        "the metric 'loss' of evaluate must be a real scalar, got 'low'",
+    ),
+    (
+        type("R", (Plain,), {"batches": lambda self, seed, start, n: np.arange(min(n, 5))})(),
+        TypeError,
+        r"batches\(seed, 0, 1024\) must return .* axis 1024, got the leading axes \[\(5,\)\]",
     ),
     (
         type("E", (Plain,), {"evaluate": lambda self, s: {"accuracy": jnp.sum(s)}})(),
@@ -251,11 +337,17 @@ def test_a_loss_that_is_a_mean_already():
         sweep(task)
 
 
-def test_linen_with_batch_statistics_is_refused():
-    class Norm(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return nn.BatchNorm(use_running_average=True)(x)
-
-    with pytest.raises(TypeError, match=r"a Linen module that has only \"params\", got"):
-        sweep(supervised(model=Norm()))
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda self, x: nn.Dropout(0.2, deterministic=False)(x), "InvalidRngError"),
+        (lambda self, x: nn.BatchNorm(use_running_average=False)(x), "ModifyScopeVariableError"),
+    ],
+)
+def test_a_linen_model_that_cannot_be_told_to_evaluate(call, error):
+    module = type("Deaf", (nn.Module,), {"__call__": nn.compact(call)})()
+    with pytest.raises(
+        TypeError, match=r"such as `train`; got Deaf, which takes \(self, x\): "
+    ) as e:
+        supervised(model=module)
+    assert type(e.value.__cause__).__name__ == error

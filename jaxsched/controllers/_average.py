@@ -66,7 +66,9 @@ class Average(NamedTuple):
 
     def like(self, weights: Any) -> Any:
         """The mean in the dtypes of ``weights``, as the model takes it."""
-        return jax.tree.map(lambda m, w: m.astype(w.dtype), self.mean, weights)
+        return jax.tree.map(
+            lambda m, w: m if m.dtype == w.dtype else m.astype(w.dtype), self.mean, weights
+        )
 
 
 def _is_real(x: Any) -> bool:
@@ -81,8 +83,9 @@ def _wide(x: Any) -> jax.Array:
 
 
 def _toward(mean: jax.Array, weight: Any, share: jax.Array, first: jax.Array) -> jax.Array:
-    weight = jnp.asarray(weight).astype(mean.dtype)
+    weight = jnp.asarray(weight)
     if not _is_real(mean):
         return weight
+    weight = weight.astype(mean.dtype)
     # The first one replaces whatever was there, a NaN included.
     return jnp.where(first, weight, mean + share.astype(mean.dtype) * (weight - mean))

@@ -1,5 +1,6 @@
 """Choosing a schedule by training: range test, sweeps, cross-validation."""
 
+from jaxsched.search._averaged import Averaged as Averaged
 from jaxsched.search._convolution import cpu_conv as cpu_conv
 from jaxsched.search._export import load as load
 from jaxsched.search._final import FinalScore as FinalScore

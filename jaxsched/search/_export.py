@@ -27,9 +27,8 @@ FORMAT = 1
 
 def to_csv(rows: list[dict[str, Any]], file: Any) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: _cell(v) for k, v in row.items()} for row in rows)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerows([_cell(cell) for cell in line] for line in (rows[0], *map(dict.values, rows)))
     return _written(out.getvalue(), file)
 
 

@@ -44,10 +44,10 @@ def _curves(result: SweepResult, ax: Any) -> None:
             linewidth=2 if chosen else 1,
             zorder=3 if chosen else 2,
             marker="." if here.sum() == 1 else "",
-            label=f"best: {result.trials[i].name}" if chosen else None,
+            label=_text(f"best: {result.trials[i].name}") if chosen else None,
         )
     ax.set_xlabel("step (optimizer updates)")
-    ax.set_ylabel(f"validation {result.metric}")
+    ax.set_ylabel(_text(f"validation {result.metric}"))
     if best is not None:
         ax.legend()
 
@@ -69,11 +69,11 @@ def _against(result: SweepResult, name: str, column: list[Any], ax: Any) -> None
         ax.plot(x[best], mean[best], "o", color="C1", zorder=3, label="best")
         ax.legend()
     if not numeric:
-        ax.set_xticks(range(len(labels)), labels)
+        ax.set_xticks(range(len(labels)), list(map(_text, labels)))
     elif min(x) > 0 and max(x) > 20 * min(x):
         ax.set_xscale("log")
-    ax.set_xlabel(name)
-    ax.set_ylabel(f"validation {result.metric}")
+    ax.set_xlabel(_text(name))
+    ax.set_ylabel(_text(f"validation {result.metric}"))
 
 
 def _heat(result: SweepResult, names: tuple[str, ...], columns: list[list[Any]], ax: Any) -> None:
@@ -87,15 +87,21 @@ def _heat(result: SweepResult, names: tuple[str, ...], columns: list[list[Any]],
         at = (values[1].index(y), values[0].index(x))
         cells[at] = better(cells[at], score)
     image = ax.imshow(cells, origin="lower", aspect="auto", cmap="viridis")
-    ax.figure.colorbar(image, ax=ax, label=f"validation {result.metric}")
+    ax.figure.colorbar(image, ax=ax, label=_text(f"validation {result.metric}"))
     for axis, name, ticks in zip((ax.xaxis, ax.yaxis), names, values, strict=True):
-        axis.set_ticks(range(len(ticks)), [f"{t:.3g}" if _is_float(t) else str(t) for t in ticks])
-        axis.set_label_text(name)
+        shown = [f"{t:.3g}" if _is_float(t) else _text(str(t)) for t in ticks]
+        axis.set_ticks(range(len(ticks)), shown)
+        axis.set_label_text(_text(name))
 
 
 def _best(result: SweepResult) -> int | None:
     first = result.ranking()[0]
     return first if np.isfinite(result.scores()[0][first]) else None
+
+
+def _text(name: str) -> str:
+    """As it is: matplotlib would set what stands between two dollars as mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _is_float(x: Any) -> bool:

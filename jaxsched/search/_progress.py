@@ -28,7 +28,8 @@ class Bar:
 
     def __init__(self, engine: Engine, bar: Any, names: list[str], metric: str, maximize: bool):
         plan = engine.plan
-        self._bar, self._names, self._metric = bar, names, metric
+        self._bar, self._metric = bar, metric
+        self._names = [repr(name)[1:-1] for name in names]  # no line breaks, no terminal's commands
         self._sign = -1.0 if maximize else 1.0
         lengths = sum(stage.stop - stage.start for stage in plan.stages)
         self._total = lengths * len(plan.runs())

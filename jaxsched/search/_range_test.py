@@ -22,6 +22,7 @@ from jaxsched.controllers._base import AbstractController, scaled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search import _task as tasks
+from jaxsched.search._convolution import warn_of_convolutions
 from jaxsched.search._range_result import (
     STEPS_PER_DECADE,
     Future,
@@ -130,9 +131,11 @@ def range_test(
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     abstract = tasks.check_task(task, (name, *constants), where="range_test")
+    if jax.default_backend() == "cpu":
+        warn_of_convolutions(abstract["step"], "range_test")
     if state is not None:
         _check_state(state, abstract["state"])
-    drawn = [tasks.batches(task, seed, 0, len(rates)) for seed in chosen]
+    drawn = [tasks.batches(task, seed, 0, len(rates), "range_test") for seed in chosen]
     batches = jax.tree.map(lambda *rows: np.stack([np.asarray(row) for row in rows]), *drawn)
     lanes = jax.device_put((np.asarray(chosen, np.uint32), batches))
     inputs = (jax.device_put(constants), state, jax.device_put(rates), lanes)
@@ -142,7 +145,8 @@ def range_test(
     else:
         outputs = _compiled(task, *inputs, **static)
     losses, smooth, kept = jax.device_get(outputs)
-    return read(rates, losses, smooth, kept, chosen, future, smoothing)
+    with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
+        return read(rates, losses, smooth, kept, chosen, future, smoothing)
 
 
 # ------------------------------------------------------------------------------- the program

@@ -133,10 +133,15 @@ class SweepResult:
         order = self.ranking()
         first = order[0]
         if not math.isfinite(mean[first]):
+            gone = self.diverged[self.diverged >= 0]
             raise ValueError(
-                f"`best()` must have at least one trial that did not diverge, got none of "
-                f"{len(self.trials)}; the first one diverged at step {self.diverged.max()}. "
-                "Lower the learning rates."
+                f"`best()` must have at least one trial whose {self.metric} is finite in all runs, "
+                f"got none of {len(self.trials)}"
+                + (
+                    f"; the first run diverged at step {gone.min()}. Lower the learning rates."
+                    if len(gone)
+                    else "; no run diverged in training."
+                )
             )
         if prefer is None:
             return self._best(first)

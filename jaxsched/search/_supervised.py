@@ -25,7 +25,7 @@ class SupervisedState(NamedTuple):
     """What a ``Supervised`` task trains."""
 
     params: Any
-    rest: Any  # NNX variables that are no parameters: batch statistics, random keys
+    rest: Any  # what a Flax model has but parameters: batch statistics, random keys
     opt_state: Any
 
 
@@ -40,7 +40,10 @@ class Supervised:
             - a function ``rngs -> nnx.Module`` (Flax NNX), such as
               ``lambda rngs: MLP(64, 10, rngs=rngs)``; training calls it in train mode (dropout,
               batch statistics), evaluation in eval mode;
-            - a Flax Linen module whose variables are "params" only, called with the inputs;
+            - a Flax Linen module, called with the inputs, and in training with ``train=True`` and
+              ``deterministic=False``, in evaluation with the opposite, where its call takes such an
+              argument (also ``training``, ``use_running_average``). Training updates all
+              collections but "params", such as "batch_stats"; dropout gets a new key each time;
             - a pair of functions ``(init, apply)``: ``init(key) -> params`` and
               ``apply(params, inputs) -> outputs``.
 
@@ -106,7 +109,7 @@ class Supervised:
         # One pool of data for training and validation, and which rows are which: so a fold of a
         # cross-validation is other numbers in the same program.
         self._pool = tuple(
-            jnp.asarray(np.concatenate([np.asarray(a) for a in arrays]))
+            jax.device_put(np.concatenate([np.asarray(a) for a in arrays]))
             for arrays in zip(*pool, strict=True)
         )
         self._rows = np.arange(samples, dtype=np.int32)
@@ -165,6 +168,15 @@ class Supervised:
             raise ValueError("`Supervised(test=...)` must be given to score on it, got None.")
         inputs, targets = map(jnp.asarray, self._parts.test)
         return self._means(state, inputs, targets, jnp.ones(len(inputs), jnp.float32))
+
+    def weights(self, state: SupervisedState) -> tuple[Any, Any]:
+        """Parameters and the rest (batch statistics), which ``Averaged`` averages."""
+        return state.params, state.rest
+
+    def with_weights(self, state: SupervisedState, weights: tuple[Any, Any]) -> SupervisedState:
+        """The state with other ``weights``."""
+        params, rest = weights
+        return state._replace(params=params, rest=rest)
 
     def fold(self, index: int, folds: int) -> Supervised:
         """Trains on all data but every ``folds``-th row of a fixed shuffle, evaluates on those."""
@@ -269,7 +281,7 @@ jax.tree_util.register_pytree_node(Supervised, _flatten, _unflatten)
 def _adapter(model: Any, inputs: Any) -> tuple[Any, Any]:
     linen = sys.modules.get("flax.linen")  # whoever has a Linen module has imported it
     if linen is not None and isinstance(model, linen.Module):
-        return _linen(model, jnp.asarray(inputs[:1]))
+        return _linen(model, np.asarray(inputs[:1]))
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         init, apply = model
         return (
@@ -285,17 +297,58 @@ def _adapter(model: Any, inputs: Any) -> tuple[Any, Any]:
     )
 
 
-def _linen(module: Any, sample: Any) -> tuple[Any, Any]:
-    def init(key: Any) -> Any:
-        variables = module.init(key, sample)
-        if set(variables) != {"params"}:
-            raise TypeError(
-                '`Supervised(model=...)` must be a Linen module that has only "params", got '
-                f"{sorted(variables)}. Write a task of your own; see js.search.Task."
-            )
-        return variables["params"], ()
+# What a Linen module calls its modes: the argument of a call, and its value in training.
+_MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
-    return init, lambda params, rest, x, train: (module.apply({"params": params}, x), rest)
+
+def _linen(module: Any, sample: Any) -> tuple[Any, Any]:
+    from flax import errors
+
+    asked = inspect.signature(type(module).__call__).parameters
+    modes = {n: v for n, v in _MODES.items() if n in asked and getattr(module, n, None) is None}
+
+    def call(params: Any, rest: Any, inputs: Any, train: bool) -> Any:
+        collections, key = rest
+        rngs = None
+        if train and key is not None:
+            key, rngs = jax.random.split(key)
+        outputs, changed = module.apply(
+            {"params": params, **collections},
+            inputs,
+            rngs=rngs,
+            mutable=list(collections) if train else [],
+            **{name: value == train for name, value in modes.items()},
+        )
+        return outputs, ({**collections, **changed}, key)
+
+    def init(key: Any) -> Any:
+        collections = dict(module.init(key, jnp.asarray(sample), **modes))
+        # One key serves all streams; drawing from it costs, so only a model that asks has one.
+        own = jax.random.fold_in(key, 1) if random else None
+        return collections.pop("params", {}), (collections, own)
+
+    def attempt(train: bool) -> None:
+        def run(key: Any, inputs: Any) -> Any:
+            params, rest = init(key)
+            return call(params, rest, inputs, train)
+
+        jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), sample)
+
+    random = False
+    try:
+        attempt(True)
+    except errors.InvalidRngError:
+        random = True
+    try:
+        attempt(False)
+    except (errors.InvalidRngError, errors.ModifyScopeVariableError) as error:
+        raise TypeError(
+            "`Supervised(model=...)` must be a Linen module that is evaluated without random "
+            "numbers and without a change of its variables, as its call is told by an argument "
+            f"such as `train`; got {type(module).__name__}, which takes ({', '.join(asked)}): "
+            f"{error}"
+        ) from error
+    return init, call
 
 
 def _nnx(nnx: Any, make: Callable[..., Any]) -> tuple[Any, Any]:

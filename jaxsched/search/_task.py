@@ -35,6 +35,8 @@ class Task(Protocol):
       ``index`` of the data and evaluates on that part. All folds must have the same shapes.
     - ``everything()``: the same task, trained on all but the test data, for the final score.
     - ``test(state)``: metrics on the test data; nothing but the final score calls it.
+    - ``weights(state)``, a part of the state as a pytree, and ``with_weights(state, weights)``, the
+      state with another one in its place: what ``Averaged`` averages; without them, all of it.
 
     A task may be a pytree (``jax.tree_util.register_dataclass``): then its arrays are arguments of
     the compiled programs. Otherwise they see what the methods close over.
@@ -134,11 +136,22 @@ def initial_state(task: Task, key: jax.Array) -> State:
     return jax.tree.map(_strong, task.init(key))
 
 
-def batches(task: Task, seed: int, start: int, length: int) -> Any:
-    """The batches of ``length`` updates on the host, or their numbers, int32 [length]."""
-    if hasattr(task, "batches"):
-        return task.batches(seed, start, length)
-    return np.arange(start, start + length, dtype=np.int32)
+def batches(task: Task, seed: int, start: int, length: int, where: str = "sweep") -> Any:
+    """The batches of ``length`` updates on the host, or their numbers, int32 [length].
+
+    Raises:
+        TypeError: if there are more or fewer of them.
+    """
+    if not hasattr(task, "batches"):
+        return np.arange(start, start + length, dtype=np.int32)
+    drawn = task.batches(seed, start, length)
+    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(drawn)}
+    if lengths != {(length,)}:
+        raise TypeError(
+            f"`{where}(task=...)`: batches(seed, {start}, {length}) must return arrays with the "
+            f"leading axis {length}, got the leading axes {sorted(lengths)}."
+        )
+    return drawn
 
 
 def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") -> dict[str, Any]:
@@ -164,29 +177,35 @@ def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") ->
             f"`{where}(task=...)` must have the methods init, step and evaluate, "
             f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
         )
-    state = jax.eval_shape(lambda k: initial_state(task, k), jax.random.key(0))
-    drawn = batches(task, 0, 0, 2)
-    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(drawn)}
-    if lengths != {(2,)}:
-        raise TypeError(
-            f"`{where}(task=...)`: batches(seed, 0, 2) must return arrays with the leading axis 2, "
-            f"got the leading axes {sorted(lengths)}."
-        )
+    state = jax.eval_shape(lambda: initial_state(task, jax.random.key(0)))
+    drawn = batches(task, 0, 0, 2, where)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in hyperparams}
-    jaxpr, (after, metrics) = jax.make_jaxpr(lambda s, h, b: task.step(s, h, b), return_shape=True)(
-        state, values, batch
-    )
+
+    def step(state: Any, hyperparams: Any, batch: Any) -> Any:
+        made: Any = task.step(state, hyperparams, batch)
+        if not isinstance(made, (tuple, list)) or len(made) != 2:
+            raise TypeError(
+                f"`{where}(task=...)`: step must return (state, metrics), got {made!r}."
+            )
+        check_metrics(made[1], where, "step")
+        return tuple(made)
+
+    jaxpr, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(state, values, batch)
     _check_same(state, after, where)
-    check_metrics(metrics, where, "step")
     return {"state": state, "metrics": metrics, "batches": batch, "step": jaxpr}
 
 
 def check_evaluation(task: Any, state: Any, where: str = "sweep") -> Metrics:
     """The abstract metrics of ``evaluate``; raises as ``check_task`` does."""
-    validation = jax.eval_shape(lambda s: task.evaluate(s), state)
-    check_metrics(validation, where, "evaluate")
-    return validation
+
+    def evaluate(state: Any) -> Any:
+        metrics = task.evaluate(state)
+        check_metrics(metrics, where, "evaluate")
+        return metrics
+
+    found: Metrics = jax.eval_shape(evaluate, state)
+    return found
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -219,7 +238,7 @@ def _check_same(before: Any, after: Any, where: str) -> None:
 
 
 def check_metrics(metrics: Any, where: str, method: str) -> None:
-    if not isinstance(metrics, dict):
+    if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
         raise TypeError(
             f"`{where}(task=...)`: {method} must return its metrics as a dict name -> scalar, "
             f"got {metrics!r}."
@@ -230,7 +249,7 @@ def check_metrics(metrics: Any, where: str, method: str) -> None:
             f"got {sorted(metrics)}."
         )
     for name, value in metrics.items():
-        dtype = getattr(value, "dtype", np.asarray(0.0).dtype)
+        dtype = getattr(value, "dtype", type(value))
         real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
         if np.shape(value) != () or not real:
             raise TypeError(
