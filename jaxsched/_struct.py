@@ -267,7 +267,11 @@ def _frozen(x: Any) -> Any:
 
 
 def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> Any:
-    """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known."""
+    """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known.
+
+    A float64 array stays one in x64 mode. Whole steps that no float32 holds become int32.
+    """
+    wide = is_x64() and getattr(xs, "dtype", None) == np.float64
     if isinstance(xs, (list, tuple, range)):
         xs = [checked_number(where, x) for x in xs]
         whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
@@ -275,14 +279,25 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
             dtype = jnp.int32 if whole else jnp.float32
             xs = jnp.stack([jnp.asarray(x).astype(dtype) for x in xs])
         else:
-            xs = np.asarray(xs, np.int32 if whole else np.float32)
+            xs = np.asarray(xs, np.int32 if whole else np.float64)
     if not _is_numeric(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {_describe(xs)}.")
     if is_known(xs):
         _check_array(where, xs, increasing, at_least)
     if jnp.issubdtype(xs.dtype, jnp.integer):
         return _frozen(xs.astype(jnp.int32))
-    return _frozen(xs if xs.dtype == np.float64 else xs.astype(jnp.float32))
+    if wide:
+        return _frozen(xs)
+    narrow = xs.astype(jnp.float32)
+    if increasing and isinstance(xs, np.ndarray):
+        if np.all(np.floor(xs) == xs) and np.any(narrow != xs):
+            narrow = xs.astype(np.int32)
+        _check_array(where, narrow, increasing, at_least)
+    return _frozen(narrow)
+
+
+def is_x64() -> bool:
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
 
 def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:
@@ -365,10 +380,11 @@ def _show(x: Any) -> str:
 
 
 def _show_array(value: np.ndarray) -> str:
-    if value.ndim > 1:
-        return "[" + ", ".join(map(_show_array, value)) + "]"
     # str(np.float32) is the shortest text that reads back as the same float32.
-    return "[" + ", ".join(map(str, value)) + "]"
+    def show(x: Any) -> str:
+        return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(show, x)) + "]"
+
+    return f"np.float64({show(value)})" if value.dtype == np.float64 else show(value)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -688,6 +688,38 @@ def test_pain_22_nothing_outside_changes_an_immutable_schedule(make):
     assert float(make()(0)) == 1.0
 
 
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: js.Table(np.array([0.1, 0.2])),
+        lambda: js.PiecewiseLinear(np.array([0.1, 20_000_001.5]), np.array([0.1, 0.2])),
+        lambda: js.stack([js.Table(np.array([0.1, 0.2])), js.Table(np.array([0.3, 0.4]))]),
+    ],
+    ids=["Table", "PiecewiseLinear", "population"],
+)
+def test_pain_22_float64_arrays_are_read_as_they_were_written(make, x64):
+    """Float32 as for a list, save in x64 mode, where they stay float64."""
+    with jax.enable_x64(x64):
+        schedule = make()
+        assert schedule.values.dtype == (np.float64 if x64 else np.float32)
+        read = [js.from_json(js.to_json(schedule))]
+        if schedule.values.ndim == 1:  # the repr of a population is for the eye
+            read.append(eval(repr(schedule), {**vars(js), "np": np}))
+        for again in read:
+            assert again == schedule
+            assert again.values.dtype == schedule.values.dtype
+    assert x64 or js.Table(np.array([0.1, 0.2])) == js.Table([0.1, 0.2])
+
+
+def test_pain_16_whole_boundaries_that_no_float32_holds_are_integers():
+    for whole in ([10.0, 20_000_001.0], np.array([10.0, 20_000_001.0])):
+        drops = js.PiecewiseConstant(whole, [2.0, 1.0, 0.0])
+        assert [float(drops(t)) for t in (20_000_000, 20_000_001)] == [1.0, 0.0]
+    with pytest.raises(ValueError, match="strictly increasing"):
+        js.PiecewiseConstant(np.array([20_000_000.5, 20_000_001.0]), [2.0, 1.0, 0.0])
+
+
 @pytest.mark.parametrize("steps", [10.5, 10**10])
 def test_pain_17_a_length_that_is_no_int32_does_not_take_the_place_of_one(steps):
     """It would be another dtype, and so another trace: loud, with the way out in the message."""

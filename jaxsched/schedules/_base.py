@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import INT32_MAX, Record, fetch, is_known, length, number, struct
+from jaxsched._struct import INT32_MAX, Record, fetch, is_known, is_x64, length, number, struct
 
 
 class AbstractSchedule(Record, abc.ABC):
@@ -399,7 +399,7 @@ def _is_plain(schedule: AbstractSchedule) -> bool:
 
 
 def _has_float64(leaves: list[Any]) -> bool:
-    return bool(jax.config.jax_enable_x64) and any(  # type: ignore[attr-defined]
+    return is_x64() and any(
         # A Python number that is an argument of a program is weak-typed there, and no float64.
         isinstance(x, (np.ndarray, jax.Array))
         and x.dtype == np.float64
