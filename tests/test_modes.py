@@ -579,3 +579,20 @@ def test_xla_does_not_get_lost_in_a_program(capfd):
     """Its simplifier says so on stderr, after 50 rounds and twice the time."""
     jax.jit(lambda x: js.warm_restarts(x, 100, 2.0, 0.8, 0.001)(jnp.arange(3)))(np.float32(0.1))
     assert "simplifi" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["Linear", "Cosine", "InverseSqrt", "Repeat-growth", "Table"])
+def test_a_real_step_of_any_size_is_finite(name):
+    step, schedule = np.float32(3e38), ALL[name]
+    assert float(jax.jit(schedule)(step)) == pytest.approx(float(schedule(step)), rel=1e-6)
+
+
+@pytest.mark.parametrize("step", [np.inf, np.float16(-np.inf), jnp.bfloat16(np.inf)], ids=str)
+def test_an_infinite_step_is_the_end_in_a_program_too(step):
+    names = ["Linear", "Cosine", "InverseSqrt", "PowerLaw", "RAdamWarmup", "PiecewiseConstant"]
+    some = [ALL[name] for name in names]
+    values = jax.jit(lambda t: [s(t) for s in some])(step)
+    np.testing.assert_allclose(values, [s(step) for s in some], rtol=1e-6)
+    assert np.all(np.isfinite(values))
+    assert np.isfinite(jax.grad(some[0])(jnp.asarray(step, jnp.float32)))
+    assert np.isnan(jax.jit(some[0])(jnp.float32(jnp.nan)))
