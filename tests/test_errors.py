@@ -17,11 +17,13 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from cases import ALL, CLASSES, RECIPES
 
 import jaxsched as js
 from jaxsched import _io
+from jaxsched.optim import decay_weights, group_lr
 
 # ------------------------------------------------------------------------------ every field
 
@@ -360,6 +362,30 @@ RELATIONS = {
     "phases of a population": (
         lambda: js.boundaries(js.stack([js.wsd(1.0, 9, 1, 2)] * 2)),
         "population",
+    ),
+    "three factors for two milestones": (
+        lambda: js.multi_step(1.0, [0.5, 0.5, 0.5], [1, 2]),
+        "multi_step(factor=...)",
+    ),
+    "an expression that is none": (
+        lambda: group_lr(optax.sgd, {"(": 1.0}),
+        "group_lr(groups=...)",
+    ),
+    "an expression that is no text": (
+        lambda: group_lr(optax.sgd, {1: 1.0}),
+        "group_lr(groups=...)",
+    ),
+    "groups that are no mapping": (
+        lambda: group_lr(optax.sgd, [1]),
+        "group_lr(groups=...)",
+    ),
+    "a decay that is nan": (
+        lambda: decay_weights(math.nan),
+        "decay_weights(weight_decay=...)",
+    ),
+    "a decay that is a word": (
+        lambda: decay_weights("0.1"),
+        "decay_weights(weight_decay=...)",
     ),
 }
 
