@@ -111,6 +111,10 @@ class Record:
     def __delattr__(self, name: str) -> None:
         raise dataclasses.FrozenInstanceError(f"{type(self).__name__}.{name} cannot be deleted.")
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # NumPy copies and unpickles arrays as writable ones.
+        self.__dict__.update({name: _frozen(value) for name, value in state.items()})
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             check = field.metadata.get("check")
@@ -132,7 +136,7 @@ class Record:
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{field.name}={_show(getattr(self, field.name))}"
+            f"{field.name}={show(getattr(self, field.name))}"
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
             if not _is_default(field, getattr(self, field.name))
         )
@@ -254,7 +258,9 @@ def checked_number(
     if jnp.issubdtype(x.dtype, jnp.integer):
         if real:
             return x.astype(jnp.float32)
-        x = x.astype(np.int32 if np.all(np.abs(value) <= INT32_MAX) else np.float64)
+        if np.any(np.abs(value) > INT32_MAX):
+            return _frozen(value) if value.ndim else float(value)
+        x = x.astype(np.int32)
     return _frozen(x)
 
 
@@ -367,12 +373,14 @@ def _is_default(field: Any, value: Any) -> bool:
     )
 
 
-def _show(x: Any) -> str:
+def show(x: Any) -> str:
     if isinstance(x, tuple):
-        inner = ", ".join(map(_show, x))
+        inner = ", ".join(map(show, x))
         return f"({inner},)" if len(x) == 1 else f"({inner})"
     if isinstance(x, jax.core.Tracer):
         return f"<traced {x.dtype}{list(x.shape)}>"
+    if isinstance(x, jax.Array) and x.is_deleted():
+        return "<deleted>"
     if isinstance(x, (np.ndarray, np.generic, jax.Array)) and is_known(x):
         value = np.asarray(fetch(x))
         return repr(value.item()) if value.ndim == 0 else _show_array(value)
@@ -381,10 +389,10 @@ def _show(x: Any) -> str:
 
 def _show_array(value: np.ndarray) -> str:
     # str(np.float32) is the shortest text that reads back as the same float32.
-    def show(x: Any) -> str:
-        return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(show, x)) + "]"
+    def nested(x: Any) -> str:
+        return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(nested, x)) + "]"
 
-    return f"np.float64({show(value)})" if value.dtype == np.float64 else show(value)
+    return f"np.float64({nested(value)})" if value.dtype == np.float64 else nested(value)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -387,6 +387,10 @@ RELATIONS = {
         lambda: decay_weights("0.1"),
         "decay_weights(weight_decay=...)",
     ),
+    "a number before a sequence": (lambda: 1.0 >> js.Linear(1.0, 0.0, 5), "open-ended Constant"),
+    "a word before a sequence": (lambda: "a" >> js.Linear(1.0, 0.0, 5), "Constant(value=...)"),
+    "a word for a yes or no": (lambda: js.Units(4, drop_last="no"), "Units(drop_last=...)"),
+    "an integer for a yes or no": (lambda: js.Units(4, drop_last=1), "Units(drop_last=...)"),
 }
 
 

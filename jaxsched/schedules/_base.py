@@ -94,6 +94,9 @@ class AbstractSchedule(Record, abc.ABC):
     def __rshift__(self, other: Any) -> AbstractSchedule:
         return Sequence(_parts(Sequence, self, other))
 
+    def __rrshift__(self, other: Any) -> AbstractSchedule:
+        return Sequence(_parts(Sequence, other, self))
+
     def __mul__(self, other: Any) -> AbstractSchedule:
         return Product(_parts(Product, self, other)) if _is_term(other) else NotImplemented
 
