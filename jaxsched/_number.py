@@ -201,7 +201,11 @@ def to_int32(x: Number) -> Any:
 
 def pick(xs: Any, index: Any) -> Any:
     """``xs[index]``; the gradient reaches ``xs``."""
-    return jnp.asarray(xs)[index] if isinstance(index, jax.Array) else np.asarray(xs)[index]
+    if not isinstance(index, jax.Array):
+        return np.asarray(xs)[index]
+    if isinstance(xs, np.ndarray) and xs.dtype == np.float64:
+        xs = xs.copy()  # of an array that it knows JAX returns the float32 of before x64 mode
+    return jnp.asarray(xs)[index]
 
 
 # ------------------------------------------------------------------------------------- functions
