@@ -205,7 +205,15 @@ def pick(xs: Any, index: Any) -> Any:
         return np.asarray(xs)[index]
     if isinstance(xs, np.ndarray) and xs.dtype == np.float64:
         xs = xs.copy()  # of an array that it knows JAX returns the float32 of before x64 mode
-    return jnp.asarray(xs)[index]
+    spread = explicit_sharding(index)
+    xs = jnp.asarray(xs)
+    return xs[index] if spread is None else xs.at[index].get(out_sharding=spread)
+
+
+def explicit_sharding(x: jax.Array) -> Any:
+    """How ``x`` is spread over a mesh with explicit axes, where a look-up must say it; or None."""
+    sharding = jax.typeof(x).sharding
+    return sharding if any(axis is not None for axis in sharding.spec) else None
 
 
 # ------------------------------------------------------------------------------------- functions

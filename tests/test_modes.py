@@ -595,3 +595,27 @@ def test_an_infinite_step_is_the_end_in_a_program_too(step):
     assert np.all(np.isfinite(values))
     assert np.isfinite(jax.grad(some[0])(jnp.asarray(step, jnp.float32)))
     assert np.isnan(jax.jit(some[0])(jnp.float32(jnp.nan)))
+
+
+TABLES = {
+    "Table": js.Table([1.0, 0.5, 0.25]),
+    "Silver": js.Silver(1.0),
+    "few": js.PiecewiseConstant([1, 3], [1.0, 0.5, 0.25]),
+    "many": js.PiecewiseLinear(range(40), [1.0 / (1 + i) for i in range(40)]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_read_by_steps_on_an_explicit_mesh(name):
+    schedule, steps = TABLES[name], np.arange(6, dtype=np.int32)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    spec = jax.sharding.PartitionSpec("data")
+    with jax.set_mesh(mesh):
+        spread = jax.device_put(steps, jax.NamedSharding(mesh, spec))
+        values = jax.jit(schedule)(spread)
+        slopes = jax.jit(jax.grad(lambda s: jnp.sum(s(spread)), allow_int=True))(
+            js.strong(schedule)
+        )
+    assert values.sharding.spec == spec
+    np.testing.assert_array_equal(np.asarray(values), np.asarray(schedule(steps)))
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slopes) if x.dtype == np.float32)
