@@ -185,6 +185,22 @@ def ratio(x: Number, y: Number) -> Value:
     return x / y
 
 
+def share(x: Number, whole: Number) -> Value:
+    """The same, with a derivative that is finite also where the square of ``whole`` is no float32.
+
+    A quotient does not hang on a common scale, so the derivative takes one, ``whole``, as constant.
+    """
+    if not isinstance(whole, Double):
+        return ratio(x, whole)
+    scale = _fix(whole.hi)
+    return (as_double(x).hi / scale) / _graft(jnp.ones_like(scale), whole.hi / scale)
+
+
+def constant(x: Number) -> Number:
+    """``x`` without a derivative."""
+    return Double(*_fixed(x.hi, x.lo)) if isinstance(x, Double) else _fix(x)
+
+
 def to_int32(x: Number) -> Any:
     """The whole part, rounded down; exact up to the largest int32, which it saturates at."""
     limit = 2.0**31 - 1

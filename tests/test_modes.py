@@ -540,6 +540,16 @@ def test_an_extreme_number_is_right_in_a_program(case, request):
     np.testing.assert_allclose(jax.jit(schedule)(steps), schedule(steps), rtol=1e-6)
 
 
+def test_a_harmonic_of_thirty_decades_has_finite_gradients():
+    value = lambda start, end, t: js.Harmonic(start, end, 100)(t)
+    slopes = jax.jit(jax.vmap(jax.grad(value, (0, 1, 2))))
+    starts, ends = np.float32([1.0, 1e-30, 1e-30, 1.0]), np.float32([1e-30, 1.0, 1e-30, 1e-30])
+    in_start, in_end, in_step = slopes(starts, ends, np.float32([0, 100, 50, 50]))
+    np.testing.assert_allclose(in_start, [1.0, 0.0, 0.5, 0.0], atol=1e-6)
+    np.testing.assert_allclose(in_end, [0.0, 1.0, 0.5, 2.0], atol=1e-6)
+    assert np.all(np.isfinite(in_step))
+
+
 @pytest.mark.parametrize("start", [0.0, 1.0])
 def test_a_growing_exponential_is_never_nan(start):
     schedule = js.Exponential(start, 0.01)
