@@ -186,13 +186,10 @@ def ratio(x: Number, y: Number) -> Value:
 
 
 def share(x: Number, whole: Number) -> Value:
-    """The same, with a derivative that is finite also where the square of ``whole`` is no float32.
-
-    A quotient does not hang on a common scale, so the derivative takes one, ``whole``, as constant.
-    """
+    """The same, with a derivative also where the square of ``whole`` is no float32."""
     if not isinstance(whole, Double):
         return ratio(x, whole)
-    scale = _fix(whole.hi)
+    scale = _fix(whole.hi)  # a common one, on which a quotient does not hang
     return (as_double(x).hi / scale) / _graft(jnp.ones_like(scale), whole.hi / scale)
 
 
@@ -385,12 +382,6 @@ def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
         doubled = lambda bit, carry: words(double(bit, [Double(*x) for x in carry]))
         so_far = [Double(*x) for x in lax.fori_loop(0, bits, doubled, words(so_far))]
     return so_far[0], so_far[1]
-
-
-def trailing_zeros(x: Any) -> Any:
-    """The exponent of the largest power of two that divides the positive int32 ``x``."""
-    below = (x & -x) - 1
-    return lax.population_count(below) if isinstance(x, jax.Array) else np.bitwise_count(below)
 
 
 # -------------------------------------------------------------------------------------- internals
