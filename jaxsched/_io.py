@@ -16,6 +16,7 @@ from jaxsched.schedules._base import AbstractSchedule
 
 FORMAT = 1
 _DEPTH = 200
+_WIDE = "float64"  # an array of this dtype is {"float64": [...]}, all others are plain lists
 
 
 @functools.cache
@@ -38,12 +39,18 @@ def to_dict(schedule: Any) -> dict[str, Any]:
     """A schedule or controller as nested dictionaries, lists and numbers, ready for JSON or TOML.
 
     Raises:
-        TypeError: for a schedule of ``js.from_fn``: code is not data; or for traced numbers.
+        TypeError: for anything else; for a schedule of ``js.from_fn``: code is not data; or for
+            traced numbers.
 
     >>> import jaxsched as js
     >>> js.to_dict(js.Constant(0.5))
     {'jaxsched': 1, 'type': 'Constant', 'value': 0.5}
     """
+    if not isinstance(schedule, Record):
+        raise TypeError(
+            f"to_dict(schedule=...) must be a schedule or controller, got {_cut(schedule)} "
+            f"({type(schedule).__name__})."
+        )
     return {"jaxsched": FORMAT, **_encode(schedule, 0)}
 
 
@@ -60,7 +67,9 @@ def from_dict(data: dict[str, Any]) -> Any:
     version = data.get("jaxsched") if isinstance(data, dict) else None
     if type(version) is not int or version != FORMAT:
         version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
-        raise ValueError(f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {version!r}.")
+        raise ValueError(
+            f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {_cut(version)}."
+        )
     return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0)
 
 
@@ -84,7 +93,7 @@ def from_json(text: str) -> Any:
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) != len(pairs):
-            raise ValueError(f"from_json(text=...) must not repeat a key, got {pairs}.")
+            raise ValueError(f"from_json(text=...) must not repeat a key, got {_cut(pairs)}.")
         return dict(pairs)
 
     def refuse(word: str) -> Any:
@@ -120,7 +129,9 @@ def _encode(x: Any, depth: int) -> Any:
     if not is_known(x):
         raise TypeError(f"to_dict(schedule=...) must hold known numbers, got {x!r}.")
     value = np.asarray(fetch(x))
-    return value.item() if value.ndim == 0 else value.tolist()
+    if value.ndim == 0:
+        return value.item()
+    return {_WIDE: value.tolist()} if value.dtype == np.float64 else value.tolist()
 
 
 def _decode(data: Any, depth: int) -> Any:
@@ -129,7 +140,7 @@ def _decode(data: Any, depth: int) -> Any:
     kind = data.get("type") if isinstance(data, dict) else data
     if not isinstance(kind, str) or kind not in _types():
         raise ValueError(
-            f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, got {kind!r}."
+            f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, got {_cut(kind)}."
         )
     cls = _types()[kind]
     given = {k: _field(v, depth) for k, v in data.items() if k != "type"}
@@ -139,10 +150,10 @@ def _decode(data: Any, depth: int) -> Any:
     if missing or unknown:
         raise ValueError(
             f"from_dict: {cls.__name__} must have the fields {', '.join(fields)}, "
-            f"got unknown {unknown}, missing {missing}."
+            f"got unknown {_cut(unknown)}, missing {missing}."
         )
     numbers = {n for n, f in fields.items() if f.metadata.get("check", {}).get("kind") == "number"}
-    given = {k: _population(v) if k in numbers else v for k, v in given.items()}
+    given = {k: _population(v) if k in numbers or _nested(v) else v for k, v in given.items()}
     try:
         return cls(**given)
     except (TypeError, OverflowError) as error:
@@ -153,21 +164,37 @@ def _population(value: Any) -> Any:
     """The numbers of a stacked population, as ``js.stack`` holds them."""
     if not isinstance(value, list):
         return value
+    array = _array(value)
+    # checked_number narrows whole numbers, or keeps them as floats where int32 ends.
+    return array if array.dtype.kind == "i" else array.astype(np.float32)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
+
+
+def _array(value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
-        if array.dtype.kind not in "if" or not array.size:
-            raise ValueError(f"from_dict(data=...) must hold numbers, got {str(value)[:80]}.")
-        # checked_number narrows whole numbers, or keeps them as floats where int32 ends.
-        return array if array.dtype.kind == "i" else array.astype(np.float32)
-    except ValueError as error:
-        raise ValueError(
-            f"from_dict(data=...) must hold numbers, got {str(value)[:80]}."
-        ) from error
+    except ValueError:  # a ragged list
+        array = np.asarray(None)
+    if not isinstance(value, list) or array.dtype.kind not in "if" or not array.size:
+        raise ValueError(f"from_dict(data=...) must hold numbers, got {_cut(value)}.")
+    return array
+
+
+def _cut(x: Any) -> str:
+    text = repr(x)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _field(value: Any, depth: int) -> Any:
     if isinstance(value, dict):
-        return _decode(value, depth + 1)
+        return (
+            _array(value[_WIDE]).astype(np.float64)
+            if value.keys() == {_WIDE}
+            else _decode(value, depth + 1)
+        )
     if isinstance(value, list):
         if value and isinstance(value[0], dict):
             return tuple(_decode(part, depth + 1) for part in value)

@@ -185,6 +185,19 @@ def ratio(x: Number, y: Number) -> Value:
     return x / y
 
 
+def share(x: Number, whole: Number) -> Value:
+    """The same, with a derivative also where the square of ``whole`` is no float32."""
+    if not isinstance(whole, Double):
+        return ratio(x, whole)
+    scale = _fix(whole.hi)  # a common one, on which a quotient does not hang
+    return (as_double(x).hi / scale) / _graft(jnp.ones_like(scale), whole.hi / scale)
+
+
+def constant(x: Number) -> Number:
+    """``x`` without a derivative."""
+    return Double(*_fixed(x.hi, x.lo)) if isinstance(x, Double) else _fix(x)
+
+
 def to_int32(x: Number) -> Any:
     """The whole part, rounded down; exact up to the largest int32, which it saturates at."""
     limit = 2.0**31 - 1
@@ -201,7 +214,19 @@ def to_int32(x: Number) -> Any:
 
 def pick(xs: Any, index: Any) -> Any:
     """``xs[index]``; the gradient reaches ``xs``."""
-    return jnp.asarray(xs)[index] if isinstance(index, jax.Array) else np.asarray(xs)[index]
+    if not isinstance(index, jax.Array):
+        return np.asarray(xs)[index]
+    if isinstance(xs, np.ndarray) and xs.dtype == np.float64:
+        xs = xs.copy()  # of an array that it knows JAX returns the float32 of before x64 mode
+    spread = explicit_sharding(index)
+    xs = jnp.asarray(xs)
+    return xs[index] if spread is None else xs.at[index].get(out_sharding=spread)
+
+
+def explicit_sharding(x: jax.Array) -> Any:
+    """How ``x`` is spread over a mesh with explicit axes, where a look-up must say it; or None."""
+    sharding = jax.typeof(x).sharding
+    return sharding if any(axis is not None for axis in sharding.spec) else None
 
 
 # ------------------------------------------------------------------------------------- functions
@@ -357,12 +382,6 @@ def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
         doubled = lambda bit, carry: words(double(bit, [Double(*x) for x in carry]))
         so_far = [Double(*x) for x in lax.fori_loop(0, bits, doubled, words(so_far))]
     return so_far[0], so_far[1]
-
-
-def trailing_zeros(x: Any) -> Any:
-    """The exponent of the largest power of two that divides the positive int32 ``x``."""
-    below = (x & -x) - 1
-    return lax.population_count(below) if isinstance(x, jax.Array) else np.bitwise_count(below)
 
 
 # -------------------------------------------------------------------------------------- internals

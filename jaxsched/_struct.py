@@ -111,6 +111,10 @@ class Record:
     def __delattr__(self, name: str) -> None:
         raise dataclasses.FrozenInstanceError(f"{type(self).__name__}.{name} cannot be deleted.")
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # NumPy copies and unpickles arrays as writable ones.
+        self.__dict__.update({name: _frozen(value) for name, value in state.items()})
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             check = field.metadata.get("check")
@@ -132,7 +136,7 @@ class Record:
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{field.name}={_show(getattr(self, field.name))}"
+            f"{field.name}={show(getattr(self, field.name))}"
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
             if not _is_default(field, getattr(self, field.name))
         )
@@ -254,7 +258,9 @@ def checked_number(
     if jnp.issubdtype(x.dtype, jnp.integer):
         if real:
             return x.astype(jnp.float32)
-        x = x.astype(np.int32 if np.all(np.abs(value) <= INT32_MAX) else np.float64)
+        if np.any(np.abs(value) > INT32_MAX):
+            return _frozen(value) if value.ndim else float(value)
+        x = x.astype(np.int32)
     return _frozen(x)
 
 
@@ -267,7 +273,11 @@ def _frozen(x: Any) -> Any:
 
 
 def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> Any:
-    """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known."""
+    """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known.
+
+    A float64 array stays one in x64 mode. Whole steps that no float32 holds become int32.
+    """
+    wide = is_x64() and getattr(xs, "dtype", None) == np.float64
     if isinstance(xs, (list, tuple, range)):
         xs = [checked_number(where, x) for x in xs]
         whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
@@ -275,14 +285,25 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
             dtype = jnp.int32 if whole else jnp.float32
             xs = jnp.stack([jnp.asarray(x).astype(dtype) for x in xs])
         else:
-            xs = np.asarray(xs, np.int32 if whole else np.float32)
+            xs = np.asarray(xs, np.int32 if whole else np.float64)
     if not _is_numeric(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {_describe(xs)}.")
     if is_known(xs):
         _check_array(where, xs, increasing, at_least)
     if jnp.issubdtype(xs.dtype, jnp.integer):
         return _frozen(xs.astype(jnp.int32))
-    return _frozen(xs if xs.dtype == np.float64 else xs.astype(jnp.float32))
+    if wide:
+        return _frozen(xs)
+    narrow = xs.astype(jnp.float32)
+    if increasing and isinstance(xs, np.ndarray):
+        if np.all(np.floor(xs) == xs) and np.any(narrow != xs):
+            narrow = xs.astype(np.int32)
+        _check_array(where, narrow, increasing, at_least)
+    return _frozen(narrow)
+
+
+def is_x64() -> bool:
+    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
 
 
 def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:
@@ -352,12 +373,14 @@ def _is_default(field: Any, value: Any) -> bool:
     )
 
 
-def _show(x: Any) -> str:
+def show(x: Any) -> str:
     if isinstance(x, tuple):
-        inner = ", ".join(map(_show, x))
+        inner = ", ".join(map(show, x))
         return f"({inner},)" if len(x) == 1 else f"({inner})"
     if isinstance(x, jax.core.Tracer):
         return f"<traced {x.dtype}{list(x.shape)}>"
+    if isinstance(x, jax.Array) and x.is_deleted():
+        return "<deleted>"
     if isinstance(x, (np.ndarray, np.generic, jax.Array)) and is_known(x):
         value = np.asarray(fetch(x))
         return repr(value.item()) if value.ndim == 0 else _show_array(value)
@@ -365,10 +388,11 @@ def _show(x: Any) -> str:
 
 
 def _show_array(value: np.ndarray) -> str:
-    if value.ndim > 1:
-        return "[" + ", ".join(map(_show_array, value)) + "]"
     # str(np.float32) is the shortest text that reads back as the same float32.
-    return "[" + ", ".join(map(str, value)) + "]"
+    def nested(x: Any) -> str:
+        return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(nested, x)) + "]"
+
+    return f"np.float64({nested(value)})" if value.dtype == np.float64 else nested(value)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -45,6 +45,8 @@ class Units(Record):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.drop_last, (bool, np.bool_)):
+            raise TypeError(f"Units(drop_last=...) must be True or False, got {self.drop_last!r}.")
         for name in ("batch", "accumulation", "samples", "tokens_per_sample", "steps"):
             value = getattr(self, name)
             if value is not None and value != int(value):

@@ -17,11 +17,13 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from cases import ALL, CLASSES, RECIPES
 
 import jaxsched as js
 from jaxsched import _io
+from jaxsched.optim import decay_weights, group_lr
 
 # ------------------------------------------------------------------------------ every field
 
@@ -361,6 +363,34 @@ RELATIONS = {
         lambda: js.boundaries(js.stack([js.wsd(1.0, 9, 1, 2)] * 2)),
         "population",
     ),
+    "three factors for two milestones": (
+        lambda: js.multi_step(1.0, [0.5, 0.5, 0.5], [1, 2]),
+        "multi_step(factor=...)",
+    ),
+    "an expression that is none": (
+        lambda: group_lr(optax.sgd, {"(": 1.0}),
+        "group_lr(groups=...)",
+    ),
+    "an expression that is no text": (
+        lambda: group_lr(optax.sgd, {1: 1.0}),
+        "group_lr(groups=...)",
+    ),
+    "groups that are no mapping": (
+        lambda: group_lr(optax.sgd, [1]),
+        "group_lr(groups=...)",
+    ),
+    "a decay that is nan": (
+        lambda: decay_weights(math.nan),
+        "decay_weights(weight_decay=...)",
+    ),
+    "a decay that is a word": (
+        lambda: decay_weights("0.1"),
+        "decay_weights(weight_decay=...)",
+    ),
+    "a number before a sequence": (lambda: 1.0 >> js.Linear(1.0, 0.0, 5), "open-ended Constant"),
+    "a word before a sequence": (lambda: "a" >> js.Linear(1.0, 0.0, 5), "Constant(value=...)"),
+    "a word for a yes or no": (lambda: js.Units(4, drop_last="no"), "Units(drop_last=...)"),
+    "an integer for a yes or no": (lambda: js.Units(4, drop_last=1), "Units(drop_last=...)"),
 }
 
 
@@ -483,6 +513,19 @@ HOSTILE = {
     "a list of words for a number": LINEAR + '["5"]}',
     "a list of lists of words for a number": LINEAR + '[[["5"]]]}',
     "an empty list for a number": LINEAR + "[]}",
+    "true in a list for a number": LINEAR + "[true]}",
+    "null in a list for a number": LINEAR + "[null]}",
+    "a ragged list for a number": LINEAR + "[[1], [1, 2]]}",
+    "a negative length beyond int32": LINEAR + "[-4294967291]}",
+    "words as float64": HEAD + '"Table", "values": {"float64": ["a"]}}',
+    "no list as float64": HEAD + '"Table", "values": {"float64": 1}}',
+    "null as float64": LINEAR + '{"float64": [null]}}',
+    "ten thousand words for a number": LINEAR + "[" + '"w", ' * 9999 + '"w"]}',
+    "ten thousand words for a list": HEAD + '"Table", "values": [' + '"w", ' * 9999 + '"w"]}',
+    "a long repeated key": HEAD + '"Constant", "value": 1, "value": "' + "x" * 100_000 + '"}',
+    "a long type": HEAD + '"' + "x" * 100_000 + '"}',
+    "a long field": HEAD + '"Constant", "value": 1, "' + "x" * 100_000 + '": 1}',
+    "a long version": '{"jaxsched": "' + "x" * 100_000 + '"}',
     "an object for a number": LINEAR + "{}}",
     "a schedule for a number": LINEAR + INNER + "}",
     "a number for a list": HEAD + '"Table", "values": 1}',
@@ -530,6 +573,18 @@ def test_a_hostile_file_is_a_value_error_and_nothing_else(case):
     with pytest.raises(ValueError, match=r".") as caught:
         js.from_json(HOSTILE[case])
     assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("case", ["a long repeated key", "a long type", "a long version"])
+def test_what_was_read_is_cut_in_the_message(case):
+    with pytest.raises(ValueError, match=r"got .{60}\.$"):
+        js.from_json(HOSTILE[case])
+
+
+def test_a_population_of_long_lengths_is_read_as_it_was_written():
+    family = js.from_json(LINEAR + '{"float64": [4294967301, 4294967302]}}')
+    assert family.steps.tolist() == [4294967301, 4294967302]
+    assert js.from_json(js.to_json(family)) == family
 
 
 HOSTILE_DICTS = {
@@ -610,6 +665,12 @@ def test_nothing_on_the_way_from_a_file_can_execute():
     assert readable >= {"Linear", "Sequence", "Repeat", "Table"}
     assert all(issubclass(getattr(js, name), kinds) for name in readable)
     assert not readable & {"Function", "AbstractSchedule", "AbstractController"}
+
+
+@pytest.mark.parametrize("value", [3, None, "x" * 1000, {"type": "Constant"}])
+def test_only_schedules_are_written(value):
+    with pytest.raises(TypeError, match=r"^to_dict\(schedule=\.\.\.\) must be a schedule.{,99}$"):
+        js.to_dict(value)
 
 
 def test_code_is_not_written_as_data():

@@ -307,6 +307,29 @@ def test_linen_train_state_and_nnx_optimizer():
     assert float(current(optimizer)["bias/learning_rate"]) == 0.125
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [LR, js.Clip(js.Table([0.5, 0.25]), high=0.4), js.from_fn(lambda t, a: a / (1 + t), a=1.0)],
+    ids=["sequence", "optional field", "function"],
+)
+def test_flax_writes_and_reads_a_state_bit_for_bit(schedule):
+    serialization = pytest.importorskip("flax.serialization")
+    tx = inject(optax.adam)(learning_rate=schedule, b1=js.Constant(0.9))
+    start = tx.init(PARAMS)
+    _, state = tx.update(GRADS, start, PARAMS)
+    again = serialization.from_bytes(start, serialization.to_bytes(state))
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def test_the_rate_is_found_by_current_and_by_optax_with_a_filter():
+    state = inject(optax.adam)(learning_rate=LR).init(PARAMS)
+    is_value = lambda path, value: isinstance(value, jax.Array)
+    found = optax.tree_utils.tree_get(state, "learning_rate", filtering=is_value)
+    assert float(found) == float(current(state)["learning_rate"])
+
+
 def test_an_update_step_is_exported():
     tx = inject(optax.adam)(learning_rate=LR)
     state = tx.init(PARAMS)

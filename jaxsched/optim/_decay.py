@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import optax
+
+from jaxsched._struct import checked_number
 
 
 def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransformation:
@@ -21,6 +24,10 @@ def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransfor
     Returns:
         A transformation of finished updates; its ``update`` needs ``params``.
 
+    Raises:
+        TypeError: if ``weight_decay`` is no number.
+        ValueError: if it is not finite.
+
     >>> import jax.numpy as jnp
     >>> from jaxsched.optim import decay_weights
     >>> tx = decay_weights(0.25)
@@ -29,4 +36,6 @@ def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransfor
     >>> updates.tolist()
     [-0.25, -0.25]
     """
+    if not callable(weight_decay) and not isinstance(weight_decay, jax.Array):
+        weight_decay = checked_number("decay_weights(weight_decay=...)", weight_decay)
     return optax.add_decayed_weights(-weight_decay, mask)

@@ -40,8 +40,9 @@ def group_lr(
         ``override(state, group="<expression>", multiplier=0.5)`` changes one.
 
     Raises:
-        ValueError: at ``init``, if a parameter is matched by no expression or by several, or an
-            expression matches no parameter.
+        TypeError: if ``groups`` is no mapping from regular expressions.
+        ValueError: for a regular expression that can't be read; at ``init``, if a parameter is
+            matched by no expression or by several, or an expression matches no parameter.
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import current, group_lr
@@ -50,9 +51,14 @@ def group_lr(
     >>> round(float(current(state)["body/.*/learning_rate"]), 6)
     0.1
     """
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            "group_lr(groups=...) must be a mapping from regular expressions to multipliers, got "
+            f"{groups!r}."
+        )
     if not groups:
         raise ValueError("group_lr(groups=...) must name at least one group, got none.")
-    patterns = {f"{pattern}/{rate}": re.compile(pattern) for pattern in groups}
+    patterns = {f"{pattern}/{rate}": _compiled(pattern) for pattern in groups}
 
     def grouped(*args: Any, **kwargs: Any) -> optax.GradientTransformation:
         multipliers = {key: kwargs.pop(key) for key in patterns}
@@ -127,6 +133,16 @@ def _scale_by_group(
         return scaled, state
 
     return optax.GradientTransformation(init, update)
+
+
+def _compiled(pattern: Any) -> re.Pattern[str]:
+    where = "group_lr(groups=...) must be named by regular expressions"
+    if not isinstance(pattern, str):
+        raise TypeError(f"{where}, got {pattern!r} ({type(pattern).__name__}).")
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{where}, got {pattern!r}: {error}.") from None
 
 
 def _group(path: Any, patterns: dict[str, re.Pattern[str]]) -> str:

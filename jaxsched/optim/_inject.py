@@ -14,6 +14,7 @@ import optax
 
 from jaxsched._struct import own, strong
 from jaxsched.optim._export import register_export
+from jaxsched.optim._flax import register_flax
 from jaxsched.optim._state import InjectState, Knob
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -109,6 +110,7 @@ def _transformation(
     rebuild: _Rebuild, sources: dict[str, Any], dtype: Any
 ) -> optax.GradientTransformationExtraArgs:
     def init(params: Any) -> InjectState:
+        register_flax(list(sources.values()))
         state = InjectState(
             count=jnp.zeros((), jnp.int32),
             values={},

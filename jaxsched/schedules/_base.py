@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import INT32_MAX, Record, fetch, is_known, length, number, struct
+from jaxsched._struct import INT32_MAX, Record, fetch, is_known, is_x64, length, number, struct
 
 
 class AbstractSchedule(Record, abc.ABC):
@@ -49,7 +49,8 @@ class AbstractSchedule(Record, abc.ABC):
 
         Args:
             step: an integer (or real) number or array of any shape, traced or not. Before 0 the
-                value at 0 holds, after ``duration`` the value at the end.
+                value at 0 holds, after ``duration`` the value at the end. An infinite step is a
+                large one.
 
         Returns:
             A strong float32 array in the shape of ``step`` (float64 where the schedule's own
@@ -92,6 +93,9 @@ class AbstractSchedule(Record, abc.ABC):
 
     def __rshift__(self, other: Any) -> AbstractSchedule:
         return Sequence(_parts(Sequence, self, other))
+
+    def __rrshift__(self, other: Any) -> AbstractSchedule:
+        return Sequence(_parts(Sequence, other, self))
 
     def __mul__(self, other: Any) -> AbstractSchedule:
         return Product(_parts(Product, self, other)) if _is_term(other) else NotImplemented
@@ -399,7 +403,7 @@ def _is_plain(schedule: AbstractSchedule) -> bool:
 
 
 def _has_float64(leaves: list[Any]) -> bool:
-    return bool(jax.config.jax_enable_x64) and any(  # type: ignore[attr-defined]
+    return is_x64() and any(
         # A Python number that is an argument of a program is weak-typed there, and no float64.
         isinstance(x, (np.ndarray, jax.Array))
         and x.dtype == np.float64
@@ -425,11 +429,17 @@ def _own_rank(schedule: AbstractSchedule, path: Any) -> int:
     return rank if isinstance(node, (np.ndarray, jax.Array, np.generic, int, float)) else 2
 
 
+_LAST = 2.0**100  # a real step is held here, so that an infinite one is the end and no inf - inf
+
+
 def _host_step(step: Any) -> Any:
     step = fetch(step)
     if isinstance(step, int) and abs(step) > INT32_MAX:
         return float(max(min(step, 10**300), -(10**300)))  # np.int64 ends, and so does float64
-    return _checked_step(np.asarray(step))
+    step = _checked_step(np.asarray(step))
+    if jnp.issubdtype(step.dtype, jnp.integer):
+        return step
+    return np.clip(step.astype(np.float64), -_LAST, _LAST)
 
 
 def _traced_step(step: Any, dtype: Any) -> Number:
@@ -439,6 +449,9 @@ def _traced_step(step: Any, dtype: Any) -> Number:
     elif isinstance(step, float):
         step = jnp.asarray(step)
     step = jnp.asarray(_as_int32(_checked_step(step)))
+    if jnp.issubdtype(step.dtype, jnp.floating):
+        step = step.astype(dtype if step.dtype == np.float64 else np.float32)
+        step = jnp.clip(step, np.asarray(-_LAST, step.dtype), np.asarray(_LAST, step.dtype))
     return step.astype(dtype) if dtype is np.float64 else num.as_double(step)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import checked_number, static, struct
+from jaxsched._struct import checked_number, show, static, struct
 from jaxsched.schedules._base import AbstractSchedule
 
 _BRANCH = """\
@@ -67,9 +68,15 @@ class Function(AbstractSchedule):
 
     def __repr__(self) -> str:
         name = getattr(self.fn, "__qualname__", repr(self.fn))
-        shown = "".join(f", {k}={v!r}" for k, v in self.parameters.items())
+        shown = "".join(f", {k}={show(v)}" for k, v in self.parameters.items())
         length = "" if self.steps is None else f", steps={self.steps!r}"
         return f"from_fn({name}{shown}{length})"
+
+
+# What is stored stays a dict, which JAX takes apart; whoever asks for it sees it and can't write.
+Function.parameters = property(  # type: ignore[assignment]
+    lambda self: MappingProxyType(self.__dict__["parameters"])
+)
 
 
 def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> Function:

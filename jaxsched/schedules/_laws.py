@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxsched import _number as num
@@ -176,7 +177,13 @@ class Silver(_Law):
     def _value(self, t: Number) -> Value:
         # The step after the last is the last.
         index = num.minimum(num.to_int32(num.nudged(num.positive(t))), np.int32(2**31 - 2)) + 1
-        return num.real(t, self.scale) * num.real(t, num.pick(_SILVER, num.trailing_zeros(index)))
+        return num.real(t, self.scale) * num.real(t, num.pick(_SILVER, _trailing_zeros(index)))
 
 
 _SILVER = 1 + (1 + np.sqrt(2)) ** (np.arange(31.0) - 1)
+
+
+def _trailing_zeros(x: Any) -> Any:
+    """The exponent of the largest power of two that divides the positive int32 ``x``."""
+    below = (x & -x) - 1
+    return jax.lax.population_count(below) if isinstance(x, jax.Array) else np.bitwise_count(below)

@@ -243,8 +243,9 @@ def _count_reached(boundaries: Any, t: Number) -> Any:
     else:
         key, boundaries = t, boundaries.astype(jnp.float64)
     # The default method, a binary search in a loop, is the fast one for many boundaries; a few are
-    # counted faster one by one (benchmarks/first.py).
-    method = "compare_all" if boundaries.shape[-1] <= 16 else "scan"
+    # counted faster one by one (benchmarks/first.py). Only so can an explicit mesh count.
+    few = boundaries.shape[-1] <= 16 or num.explicit_sharding(key) is not None
+    method = "compare_all" if few else "scan"
     return jnp.searchsorted(boundaries, key, side="right", method=method).astype(jnp.int32)
 
 

@@ -85,6 +85,11 @@ def multi_step(peak: Any, factor: Any, milestones: Any) -> AbstractSchedule:
     many = len(milestones)
     if isinstance(factor, (list, tuple)):
         factor = checked_array("multi_step(factor=...)", factor, False, None)
+    if np.shape(factor) not in ((), (1,), (many,)):
+        raise ValueError(
+            f"multi_step(factor=...) must be one factor or one for each of {many} milestones, got "
+            f"the shape {np.shape(factor)}."
+        )
     if is_known(peak) and is_known(factor):
         peak = checked_number("multi_step(peak=...)", peak)
         for one in np.ravel(fetch(factor)):

@@ -419,11 +419,11 @@ class Harmonic(AbstractShape):
     def _weights(self, at: Progress) -> tuple[Value, Value]:
         # Of the two ends as shares of the larger one, so that nothing overflows.
         start, end = num.like(at.rest, self.start), num.like(at.rest, self.end)
-        top = num.maximum(start, end)
+        top = num.constant(num.maximum(start, end))  # it cancels, and so does its derivative
         done, left = at.exact()
         before, after = left * (end / top), done * (start / top)
         whole = before + after
-        return num.ratio(before, whole), num.ratio(after, whole)
+        return num.share(before, whole), num.share(after, whole)
 
 
 @struct
