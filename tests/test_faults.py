@@ -242,10 +242,6 @@ def test_what_does_not_fit_into_memory_is_not_made_wider(monkeypatch):
     assert result.info["width"] == 1
 
 
-# ------------------------------------------------------------------------------ not yet as promised
-
-
-@pytest.mark.xfail(strict=True, reason="sweep passes them on unchecked")
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -268,7 +264,6 @@ def test_bad_arguments_are_named(tmp_path, monkeypatch, arguments, error):
         sweep(**arguments)
 
 
-@pytest.mark.xfail(strict=True, reason="a NumPy integer is a number of seeds elsewhere")
 def test_a_number_of_seeds_may_be_numpys():
     assert sweep(seeds=np.int64(2)).seeds == (0, 1)
 

@@ -283,8 +283,8 @@ def test_bad_tasks_are_refused_before_any_training(task, error, words):
         ({"steps": 0}, r"`sweep\(steps=...\)` must be a whole number of at least 1, got 0"),
         ({"steps": 2.5}, r"got 2.5"),
         ({"seeds": 0}, r"`sweep\(seeds=...\)` must be a whole number of at least 1, got 0"),
-        ({"seeds": [1, 1]}, r"must hold different seeds, got \[1, 1\]"),
-        ({"seeds": []}, "must hold different seeds"),
+        ({"seeds": [1, 1]}, r"must be different whole numbers, at least one, got \[1, 1\]"),
+        ({"seeds": []}, "must be different whole numbers, at least one"),
         ({"evaluate_every": 0}, r"`sweep\(evaluate_every=...\)`"),
         (
             {"metric": "accuracy"},

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
+from jaxsched.search import _arguments as arguments
 from jaxsched.search import _watch
 from jaxsched.search._checkpoint import Checkpoint, identity
 from jaxsched.search._convolution import warn_of_convolutions
@@ -126,7 +124,8 @@ def sweep(
     """
     started = time.monotonic()
     trials = as_trials(trials)
-    directory = None if checkpoint is None else _directory(checkpoint)
+    directory = None if checkpoint is None else arguments.directory(checkpoint)
+    arguments.number("checkpoint_every", checkpoint_every, 0.0)
     choices: dict[str, Any] = {
         "steps": steps,
         "seeds": seeds,
@@ -144,7 +143,7 @@ def sweep(
         part = {"shard": _shard(shard, plan, trials, stopping)}
         trials = tuple(trials[t] for t in part["shard"]["trials"])
         plan, abstract = make_plan(task, trials, **choices)
-    places = list(devices) if devices is not None else jax.local_devices()
+    places = arguments.places(devices)
     if places[0].platform == "cpu":
         warn_of_convolutions(abstract["step"])
     wide = _width(width, plan, places[0])
@@ -157,7 +156,7 @@ def sweep(
     with contextlib.ExitStack() as stack:
         store = None
         if directory is not None:
-            arguments = {
+            identified = {
                 "evaluate_every": evaluate_every,
                 "watch": watch if plan.table.watched else None,
                 "stopping": f"{stopping} by {metric}, maximize {maximize}" if stopping else None,
@@ -168,7 +167,7 @@ def sweep(
             }
             stack.enter_context(owned(directory))
             store = Checkpoint(
-                directory, identity(plan, task, abstract, trials, arguments), checkpoint_every
+                directory, identity(plan, task, abstract, trials, identified), checkpoint_every
             )
             store.restore(engine, abstract["state"], lambda: replay(engine, *rule))
             hooks.append(store.tick)
@@ -211,14 +210,16 @@ def make_plan(
     """The plan, after every check that needs no training; and the abstract task."""
     for name, value in {"steps": steps, "evaluate_every": evaluate_every}.items():
         if value is not None:
-            _check_whole(name, value, 1)
-    if math.isnan(limit):
-        raise ValueError("`sweep(limit=...)` must be a number, got nan.")
+            arguments.whole(name, value, 1)
+    arguments.number("limit", limit)
+    arguments.instance("stopping", stopping, StoppingRule)
+    for name, text in {"metric": metric, "watch": watch}.items():
+        arguments.text(name, text)
     table = Table(trials, steps)
     found = check_task(task, table.names)
     tasks: tuple[Any, ...] = (task,)
     if folds is not None:
-        _check_whole("folds", folds, 2)
+        arguments.whole("folds", folds, 2)
         if not hasattr(task, "fold"):
             raise TypeError(
                 f"`sweep(folds=...)` must be None for a task without `fold`, got {folds}."
@@ -238,7 +239,7 @@ def make_plan(
         tasks=tasks,
         table=table,
         stages=stage_tree(table, cuts, share),
-        seeds=_seeds(seeds),
+        seeds=arguments.seeds(seeds),
         every=evaluate_every,
         watch=watch,
         rungs=rungs,
@@ -259,25 +260,11 @@ def roots(plan: Plan) -> list[Work]:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _directory(checkpoint: str | os.PathLike[str]) -> Path:
-    directory = Path(checkpoint)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"`sweep(checkpoint=...)` must be a directory that can be written, got {directory}: "
-            f"{error.strerror}."
-        ) from None
-    return directory
-
-
 def _shard(
     shard: tuple[int, int], plan: Plan, trials: Trials, stopping: StoppingRule | None
 ) -> dict[str, Any]:
     """Which trials are this process's, and of which sweep."""
-    index, count = shard
+    index, count = arguments.pair(shard)
     if stopping is not None:
         raise ValueError(
             "`sweep(shard=...)` must be None with early stopping, which compares all trials, "
@@ -312,22 +299,3 @@ def _width(width: int | str | None, plan: Plan, device: Any) -> int:
     if not isinstance(width, int) or isinstance(width, bool) or width < 1:
         raise ValueError(f'`sweep(width=...)` must be at least 1 or "auto", got {width!r}.')
     return width
-
-
-def _seeds(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    if isinstance(seeds, int):
-        _check_whole("seeds", seeds, 1)
-        return tuple(range(seeds))
-    found = tuple(seeds)
-    for seed in found:
-        _check_whole("seeds", seed, 0)
-    if not found or len(set(found)) < len(found):
-        raise ValueError(f"`sweep(seeds=...)` must hold different seeds, got {list(found)}.")
-    return tuple(map(int, found))
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(
-            f"`sweep({name}=...)` must be a whole number of at least {least}, got {value!r}."
-        )

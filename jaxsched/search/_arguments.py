@@ -1,0 +1,98 @@
+"""What ``sweep`` is given, checked before any long work; each raises what names the argument."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def whole(name: str, value: Any, least: int) -> None:
+    """A whole number, Python's or NumPy's."""
+    if not _is_whole(value) or value < least:
+        raise _error(name, f"a whole number of at least {least}", value)
+
+
+def number(name: str, value: Any, least: float = -math.inf) -> None:
+    """A real number, infinity included."""
+    real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not real or not value >= least:
+        expected = "a number" if least == -math.inf else f"a number of at least {least:g}"
+        raise _error(name, expected, value)
+
+
+def text(name: str, value: Any) -> None:
+    """The name of a metric."""
+    if not isinstance(value, str):
+        raise TypeError(_message(name, "the name of a validation metric", value))
+
+
+def instance(name: str, value: Any, kind: type) -> None:
+    """``None`` or something with the methods of ``kind``."""
+    if value is not None and (isinstance(value, type) or not isinstance(value, kind)):
+        raise TypeError(_message(name, f"None or a {kind.__name__}", value))
+
+
+def seeds(given: Any) -> tuple[int, ...]:
+    """Different seeds, each of which gives another key: JAX takes 32 bits of one."""
+    if _is_whole(given):
+        whole("seeds", given, 1)
+        return tuple(range(int(given)))
+    if not isinstance(given, Iterable):
+        raise _error("seeds", "a whole number or different ones", given)
+    found = tuple(given)
+    for seed in found:
+        whole("seeds", seed, 0)
+        if seed >= 2**32:
+            raise _error("seeds", "below 2**32", seed)
+    if not found or len(set(found)) < len(found):
+        raise _error("seeds", "different whole numbers, at least one", list(found))
+    return tuple(map(int, found))
+
+
+def places(devices: Iterable[Any] | None) -> list[Any]:
+    """The devices, or all local ones."""
+    found = jax.local_devices() if devices is None else list(devices)
+    if not found:
+        raise _error("devices", "None or at least one device", found)
+    return found
+
+
+def pair(shard: Any) -> tuple[int, int]:
+    """(which process, of how many)."""
+    if not isinstance(shard, (tuple, list)) or len(shard) != 2 or not all(map(_is_whole, shard)):
+        raise _error("shard", "a pair (i, n) of whole numbers", shard)
+    return shard[0], shard[1]
+
+
+def directory(checkpoint: str | os.PathLike[str]) -> Path:
+    """A directory that can be written, made if it is not there."""
+    found = Path(checkpoint)
+    try:
+        found.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=found):
+            pass
+    except OSError as error:
+        raise _error(
+            "checkpoint", "a directory that can be written", f"{found}: {error.strerror}"
+        ) from None
+    return found
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _error(name: str, expected: str, got: Any) -> ValueError:
+    return ValueError(_message(name, expected, got))
+
+
+def _message(name: str, expected: str, got: Any) -> str:
+    shown = got if name == "checkpoint" else repr(got)
+    return f"`sweep({name}=...)` must be {expected}, got {shown}."
