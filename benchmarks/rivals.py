@@ -1,0 +1,132 @@
+"""A sweep beside the tools that people use instead: PyTorch's loop, and Optuna around Optax's.
+
+    pip install torch optuna
+    taskset -c 0 python -m benchmarks.rivals
+
+Neither is a requirement of jaxsched; a rival that isn't installed is named and left out. CPU
+seconds of one process with one thread, in turns; ours compiles anew each time ("cold"). The others'
+cost is the same for each trial, so a few trials of theirs are timed and multiplied.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import jaxsched as js
+from benchmarks.sweep import RATES, Cnn, cold, mlp, rebuilding_loop, say, sweep, task
+from jaxsched import search
+
+FEW = 4
+
+
+def main() -> None:
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
+    rivals = {"PyTorch": pytorch, "Optuna around the rebuilding loop": optuna}
+    for name, rival in rivals.items():
+        try:
+            loop = rival()
+        except ImportError as error:
+            print(f"{name}: left out, {error}")
+            continue
+        compare(name, "MLP", mlp, loop, 64, 300)
+        compare(name, "MLP", mlp, loop, 64, 3000)
+        compare(name, "CNN", cnn, loop, 64, 300)
+
+
+def cnn() -> search.Supervised:
+    return task(lambda rngs: Cnn(rngs, conv_general_dilated=search.cpu_conv), (8, 8, 1))
+
+
+def compare(
+    rival: str,
+    name: str,
+    make: Callable[[], search.Supervised],
+    loop: Callable[[search.Supervised, list[float], int], Any],
+    count: int,
+    steps: int,
+) -> None:
+    schedules = [js.cosine_decay(float(rate), steps) for rate in RATES[:count]]
+    rates = [float(rate) for rate in RATES[:FEW]]
+    loop(make(), rates[:1], 10)  # so that nobody pays for the first call of anything
+    theirs, ours = [], []
+    for _ in range(3):
+        model = make()
+        theirs.append(cold(lambda m=model: loop(m, rates, steps)) / FEW * count)
+        ours.append(cold(lambda m=model: sweep(m, schedules, steps=steps)))
+    a, b = statistics.median(theirs), statistics.median(ours)
+    say(
+        f"{rival}, {name}, N={count}, T={steps}, cold",
+        f"theirs {a:.2f} s ({FEW} measured), sweep {b:.2f} s",
+        f"{a / b:.1f}",
+    )
+
+
+def pytorch() -> Callable[[search.Supervised, list[float], int], None]:
+    """The loop of its tutorials: SGD with momentum and ``CosineAnnealingLR``."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+
+    def loop(model: search.Supervised, rates: list[float], steps: int) -> None:
+        x, y = (torch.from_numpy(np.array(a)) for a in model._pool)
+        x, y = x.movedim(-1, 1) if x.ndim > 2 else x, y.long()
+        rows = torch.from_numpy(np.array(model.batches(0, 0, steps), np.int64))
+        loss = nn.CrossEntropyLoss()
+        for rate in rates:
+            net = network(x.ndim > 2)
+            optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9)
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+            for batch in rows:
+                optimizer.zero_grad()
+                loss(net(x[batch]), y[batch]).backward()
+                optimizer.step()
+                scheduler.step()
+
+    def network(convolutional: bool) -> nn.Module:
+        if not convolutional:
+            return nn.Sequential(
+                nn.Linear(64, 128, bias=False), nn.ReLU(), nn.Linear(128, 10, bias=False)
+            )
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(4 * 4 * 32, 10),
+        )
+
+    return loop
+
+
+def optuna() -> Callable[[search.Supervised, list[float], int], None]:
+    """A study over the loop that most people write: an optimizer and a step for each trial."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+    def loop(model: search.Supervised, rates: list[float], steps: int) -> None:
+        evaluate = jax.jit(model.evaluate)
+
+        def objective(trial: Any) -> float:
+            rate = trial.suggest_float("rate", RATES[0], RATES[-1], log=True)
+            params = rebuilding_loop(model, optax.cosine_decay_schedule(rate, steps), steps)
+            state = model.init(jax.random.key(0))._replace(params=params)
+            return float(evaluate(state)["loss"])
+
+        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+        study.optimize(objective, n_trials=len(rates))
+
+    return loop
+
+
+if __name__ == "__main__":
+    main()
