@@ -4,9 +4,15 @@ For every test: no implicit rank promotion, 32-bit numbers, two CPU devices, no 
 (so that what a test counts does not hang on the run before), and the same random examples each
 time. Strict dtype promotion is for the schedules only: Optax's own Adam fails under it
 (``b1 ** count``), so it is a fixture, and automatic in the modules of ``STRICT``.
+
+Programs of the modules in ``QUICK`` are compiled with little optimization, in half the time: they
+ask whether a schedule may be traced, mapped and differentiated, and ``test_values`` asks for its
+last digits, in programs as a user's are.
 """
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import pytest
@@ -20,9 +26,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.register_profile("jaxsched", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("jaxsched")
 
+QUICK = {"test_laws", "test_recipes"}
+LITTLE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
 STRICT = {"test_laws", "test_recipes", "test_values"}
 # Written without dtypes, as users write: the user's arithmetic, not ours, promotes.
 USERS_CODE = ("Function", "tunes_a_schedule_by_its_gradient")
+
+
+@pytest.fixture(autouse=True)
+def _compile_quickly(request, monkeypatch):
+    law = getattr(request.node, "callspec", None)
+    as_usual = law is not None and law.params.get("law") == "elementwise"
+    if request.module.__name__ in QUICK and not as_usual:
+        monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=LITTLE))
 
 
 @pytest.fixture
