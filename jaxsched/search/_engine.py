@@ -190,6 +190,7 @@ class Engine:
                 break
         for piece in pending:
             works = self._collect(number, works, piece)
+            pace.collected(piece.hi - piece.lo, piece.answer)
         self._finish(number, works)
 
     def _collect(self, number: int, works: list[Work], piece: _Piece) -> list[Work]:
