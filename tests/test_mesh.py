@@ -116,6 +116,13 @@ def test_an_interrupted_sweep_goes_on_with_the_same_bits(tmp_path, whole):
     assert "segment" not in again.info["traces"]
 
 
+def test_runs_of_a_piece_or_two_are_saved_and_stopped(tmp_path):
+    short = {"steps": 5, "evaluate_every": None, "share": False}
+    interrupted(tmp_path, 2, sweep, **short)
+    assert list(tmp_path.glob("records-*.npz"))
+    assert same(sweep(tmp_path, **short), sweep(**short))
+
+
 def flip_data(folder):
     for path in folder.rglob("d/*"):
         flip(path)
@@ -162,21 +169,17 @@ def test_what_is_left_of_a_save_that_was_cut_off_is_cleared(tmp_path, whole):
     assert {path.name.split(".")[0] for path in tmp_path.glob("*.orbax*")} < kept
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"width": 2}, r"`sweep\(width=...\)` must be 1 on a mesh, got 2"),
-        ({"width": "auto"}, r"must be 1 on a mesh, got 'auto'"),
-        (
-            {"devices": jax.make_mesh((2,), ("model",), axis_types=(AxisType.Explicit,))},
-            "Auto axes",
-        ),
-    ],
-)
-def test_what_a_mesh_can_not_do(arguments, words):
+@pytest.mark.parametrize("width", [2, "auto"])
+def test_a_mesh_has_one_lane(width):
     mesh = mesh_of_all()
-    with pytest.raises(ValueError, match=words):
-        search.sweep(Wide(mesh), TRIALS, steps=20, **{"devices": mesh, **arguments})
+    with pytest.raises(ValueError, match=rf"must be 1 on a mesh, got {width!r}"):
+        search.sweep(Wide(mesh), TRIALS, steps=20, devices=mesh, width=width)
+
+
+def test_a_mesh_has_auto_axes():
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Explicit,))
+    with pytest.raises(ValueError, match="must be a mesh with Auto axes"):
+        search.sweep(Wide(mesh), TRIALS, steps=20, devices=mesh)
 
 
 def test_a_mesh_must_have_devices_of_every_process(monkeypatch):
@@ -208,7 +211,7 @@ def test_large_states_go_to_orbax(tmp_path, monkeypatch, damage):
     def run(directory=None):
         return search.sweep(
             task, TRIALS, steps=60, evaluate_every=20, checkpoint=directory, checkpoint_every=0.0,
-            devices=jax.local_devices()[:1],
+            devices=jax.local_devices()[: 2 if damage is None else 1],
         )  # fmt: skip
 
     interrupted(tmp_path, 4, run)
@@ -309,6 +312,20 @@ def under_way(directory, processes):
         time.sleep(0.02)
 
 
+def listened_at(process):
+    """The addresses at which somebody listens on the coordinator's port, where Linux tells."""
+    port = json.loads(process.args[-1])["address"].split(":")[1]
+    found = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        path = Path("/proc/net") / table
+        for line in path.read_text().splitlines()[1:] if path.exists() else []:
+            (host, at), state = line.split()[1].split(":"), line.split()[3]
+            if int(at, 16) == int(port) and state == "0A":
+                words = [bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8)]
+                found.add(socket.inet_ntop(family, b"".join(words)))
+    return found
+
+
 def test_two_processes_that_differ_say_so_at_once():
     for status, _, errors in ended(pair(second={"decay": 30})):
         assert status == 1
@@ -330,6 +347,8 @@ def test_two_processes_die_and_go_on_with_the_same_bits(tmp_path):
 
     asked = pair(directory=str(directory), pause=0.2)
     under_way(directory, asked)
+    if Path("/proc/net/tcp").exists():
+        assert listened_at(asked[0]) in ({"127.0.0.1"}, {"::ffff:127.0.0.1"})
     asked[1].send_signal(signal.SIGTERM)
     assert [status for status, *_ in ended(asked)] == [143, 143]
     assert not (directory / "lock").exists()

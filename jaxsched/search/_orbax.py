@@ -6,6 +6,7 @@ the devices before it is written and after it is read; no sharding changes it.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 _SEEDS = (np.uint32(0), np.uint32(0x9E3779B9))
 
@@ -113,14 +115,25 @@ def checksums(arrays: dict[str, Any]) -> dict[str, str]:
     one word never goes unseen, and any other one with a chance of 2^-64. The order of a sum of
     integers is of no matter, so neither is the sharding.
     """
-    sums = jax.device_get({name: _sum_of(value) for name, value in arrays.items()})
+    sums = jax.device_get({name: _summed(value) for name, value in arrays.items()})
     return {name: f"{int(a):08x}{int(b):08x}" for name, (a, b) in sums.items()}
 
 
 # ---------------------------------------------------------------------------------------- details
 
 
-@jax.jit
+def _summed(x: Any) -> jax.Array:
+    lies = getattr(x, "sharding", None)
+    return _sum_on(lies.mesh if isinstance(lies, NamedSharding) else None)(x)
+
+
+@functools.lru_cache(maxsize=8)
+def _sum_on(mesh: Mesh | None) -> Any:
+    """The compiled sum, whose result every process of a mesh can read."""
+    everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return jax.jit(_sum_of, out_shardings=everywhere)
+
+
 def _sum_of(x: jax.Array) -> jax.Array:
     """uint32 [2] of an array of any dtype but those of random keys."""
     words = _words(x)

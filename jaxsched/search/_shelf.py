@@ -75,8 +75,7 @@ class Shelf:
     def write(self, path: Path, meta: Any, arrays: dict[str, Any]) -> None:
         """Writes a JSON value and arrays, whole or not at all; see ``_store.write``."""
         states = {name: x for name, x in arrays.items() if re.match(r"s\d+/", name)}
-        size = sum(x.nbytes for x in states.values())
-        if states and (self._mesh is not None or (size >= LARGE and _orbax.installed())):
+        if states and (self._mesh is not None or _worth_it(states)):
             folder = path.with_suffix(".orbax")
             kinds = _orbax.save(folder, states)
             meta = {"orbax": folder.name, "kinds": kinds, "mesh": self._extent(), "meta": meta}
@@ -135,3 +134,9 @@ class Shelf:
         if jax.process_index() == 0 and path.exists():
             data = path.read_bytes()
         return read(path, told(data))
+
+
+def _worth_it(states: dict[str, Any]) -> bool:
+    # Orbax waits for all processes of `jax.distributed`; without a mesh they go their own ways.
+    size = sum(x.nbytes for x in states.values())
+    return size >= LARGE and jax.process_count() == 1 and _orbax.installed()
