@@ -124,7 +124,7 @@ def test_ctrl_c_finishes_the_segment_saves_and_leaves(tmp_path, number, code):
         assert f"saved in {directory}; the same call goes on from there" in err
 
 
-def interrupted(directory, after, **arguments):
+def interrupted(directory, after, run=sweep, **arguments):
     """Stops a sweep by an error after so many pieces, if it has so many."""
     calls = iter(range(10_000))
     real = search._engine.Engine._collect
@@ -137,7 +137,7 @@ def interrupted(directory, after, **arguments):
     search._engine.Engine._collect = failing
     try:
         with contextlib.suppress(OSError):
-            sweep(directory, **arguments)
+            run(directory, **arguments)
     finally:
         search._engine.Engine._collect = real
 

@@ -7,6 +7,7 @@ from jaxsched.search._final import FinalScore as FinalScore
 from jaxsched.search._final import final_score as final_score
 from jaxsched.search._range_result import RangeTest as RangeTest
 from jaxsched.search._range_test import range_test as range_test
+from jaxsched.search._ranks import join as join
 from jaxsched.search._result import Best as Best
 from jaxsched.search._result import SweepResult as SweepResult
 from jaxsched.search._shards import merge as merge

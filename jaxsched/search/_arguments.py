@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 
@@ -54,14 +53,6 @@ def seeds(given: Any) -> tuple[int, ...]:
     if not found or len(set(found)) < len(found):
         raise _error("seeds", "different whole numbers, at least one", list(found))
     return tuple(map(int, found))
-
-
-def places(devices: Iterable[Any] | None) -> list[Any]:
-    """The devices, or all local ones."""
-    found = jax.local_devices() if devices is None else list(devices)
-    if not found:
-        raise _error("devices", "None or at least one device", found)
-    return found
 
 
 def pair(shard: Any) -> tuple[int, int]:

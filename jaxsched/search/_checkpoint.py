@@ -25,7 +25,8 @@ import jaxsched
 from jaxsched.search._engine import Engine, plain_state
 from jaxsched.search._plan import Plan
 from jaxsched.search._record import Key, Record, Work
-from jaxsched.search._store import Damaged, digest, read, write, write_json
+from jaxsched.search._shelf import Shelf
+from jaxsched.search._store import Damaged, digest, write_json
 from jaxsched.search._watch import controllers, followers
 
 FORMAT = 2
@@ -35,7 +36,7 @@ class Checkpoint:
     """Saves an engine's records and open work into a directory, now and then, and restores them.
 
     Args:
-        directory: owned by this process.
+        shelf: of a directory that is owned by this process.
         fields: what identifies the sweep, name -> text.
         every: seconds between saves, at least; more where a save takes over a twentieth of that.
             0 saves after every segment.
@@ -44,33 +45,38 @@ class Checkpoint:
         ValueError: if the directory holds another sweep, or something else.
     """
 
-    def __init__(self, directory: Path, fields: dict[str, str], every: float):
-        self._directory = directory
+    def __init__(self, shelf: Shelf, fields: dict[str, str], every: float):
+        self._shelf = shelf
         self._every = every
         self._saved: set[Key] = set()
-        self._number = 1 + max(map(_number, directory.glob("*-*.npz")), default=0)
+        self._number = 1 + max(map(_number, shelf.named("*-*.npz")), default=0)
         self._last = time.monotonic()
         self._took = 0.0
-        _identify(directory, fields)
+        shelf.once(lambda: _identify(shelf.directory, fields))
 
     def tick(self, engine: Engine) -> None:
         """Saves if it is time to; called under the engine's lock."""
-        pause = max(self._every, 20 * self._took) if self._every else 0.0
-        if time.monotonic() - self._last >= pause:
+        if self.due():
             self.save(engine)
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        pause = max(self._every, 20 * self._took) if self._every else 0.0
+        return time.monotonic() - self._last >= pause
 
     def save(self, engine: Engine) -> None:
         """Writes the records that are new, then the open work; only then deletes older work."""
         began = time.monotonic()
         fresh = {k: r for k, r in engine.records.items() if k not in self._saved}
         number = f"{self._number:08d}"
+        shelf = self._shelf
         if fresh:
-            write(self._directory / f"records-{number}.npz", *_from_records(fresh))
-        write(self._directory / f"states-{number}.npz", *_from_works(engine.unfinished()))
+            shelf.write(shelf.directory / f"records-{number}.npz", *_from_records(fresh))
+        works = _from_works(engine.unfinished())
+        shelf.write(shelf.directory / f"states-{number}.npz", *works)
         self._saved |= set(fresh)
         self._number += 1
-        for old in sorted(self._directory.glob("states-*.npz"))[:-2]:
-            old.unlink()
+        shelf.tidy(kept=2)
         self._last = time.monotonic()
         self._took = self._last - began
 
@@ -82,19 +88,18 @@ class Checkpoint:
             structure: the abstract state.
             replay: makes the early-stopping decisions that the engine's records allow.
         """
-        for leftover in self._directory.glob("*.npz.*.tmp"):
-            leftover.unlink()
+        self._shelf.tidy()
         records: dict[Key, Record] = {}
-        for path in sorted(self._directory.glob("records-*.npz")):
+        for path in self._shelf.named("records-*.npz"):
             try:
-                records |= _to_records(*read(path))
+                records |= _to_records(*self._shelf.read(path))
             except Damaged as damage:
                 _warn(f"{damage}. What it held is trained again.")
         self._saved = set(records)
         works: list[Work] = []
-        for path in sorted(self._directory.glob("states-*.npz"), reverse=True):
+        for path in self._shelf.named("states-*.npz")[::-1]:
             try:
-                works = _to_works(*read(path), structure)
+                works = _to_works(*self._shelf.read(path), structure)
                 break
             except Damaged as damage:
                 _warn(f"{damage}. The checkpoint before it is used.")
@@ -212,8 +217,9 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
 
 
 def _jaxpr_digest(closed: Any) -> str:
-    # Addresses of functions differ from process to process and mean nothing.
-    text = re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr))
+    # Addresses of functions differ from process to process and mean nothing; the size of a mesh may
+    # change when a sweep goes on.
+    text = re.sub(r"0x[0-9a-f]+|Mesh\([^()]*", "", str(closed.jaxpr))
     return digest(text, *(x for x in closed.consts if hasattr(x, "dtype")))
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxsched.search._place import put
 from jaxsched.search._plan import Plan
 from jaxsched.search._program import Program
 from jaxsched.search._record import Key, Record, Work
@@ -49,7 +50,7 @@ class Engine:
         self.stopping = False  # set by a signal handler: finish the segments under way
         self.lock = threading.Condition()
         self.pool: list[Work] = []  # last in, first out
-        self._paces = [_Pace(program.length) for _ in devices]
+        self.paces = [Pace(program.length) for _ in devices]
         self._busy: dict[int, list[Work]] = {}  # what each device is at
         self._tick = tick
         self._barrier: int | None = None
@@ -189,10 +190,10 @@ class Engine:
         state = program.seated([self._state(work, arrays, device) for work in seats])
         alive: Any = np.array([work.record.diverged < 0 for work in seats])
         alive = alive if program.width > 1 else alive[0]
-        alive = jax.device_put(alive, device)
+        alive = put(alive, device)
         pending: deque[_Piece] = deque()
         works = lanes
-        pace = self._paces[number]
+        pace = self.paces[number]
         pace.begin()
         for lo, hi, evaluated in self._pieces(lanes, pace):
             state, alive, seen = program.segment(
@@ -206,15 +207,16 @@ class Engine:
                 np.float32(plan.limit),
             )
             validation = program.evaluate(arrays, state) if evaluated else None
-            pending.append(_Piece(lo, hi, state, seen, validation))
+            pending.append(_Piece(lo, hi, state, seen, validation, pace.ask()))
             if len(pending) > _AHEAD:
                 oldest = pending.popleft()
                 works = self._collect(number, works, oldest, program)
-                pace.collected(oldest.hi - oldest.lo)
+                pace.collected(oldest.hi - oldest.lo, oldest.answer)
             if self.stopping or all(work.record.diverged >= 0 for work in works):
                 break
         for piece in pending:
             works = self._collect(number, works, piece, program)
+            pace.collected(piece.hi - piece.lo, piece.answer)
         self._finish(number, works)
 
     def _collect(
@@ -249,7 +251,7 @@ class Engine:
             self._tick(self)
         return after
 
-    def _pieces(self, lanes: list[Work], pace: _Pace) -> Iterator[tuple[int, int, bool]]:
+    def _pieces(self, lanes: list[Work], pace: Pace) -> Iterator[tuple[int, int, bool]]:
         """(from, to, whether to evaluate there), to where the first of the lanes ends."""
         stages = [self.plan.stages[work.key.stage] for work in lanes]
         stop = min(stage.stop for stage in stages)
@@ -275,11 +277,11 @@ class Engine:
 
     def _state(self, work: Work, arrays: list[Any], device: Any) -> Any:
         if work.state is not None:
-            return jax.device_put(plain_state(work.state), device)
+            return put(plain_state(work.state), device)
         where = work.key[1:3]
         with self.lock:
             if self._initial.get(device, (None,))[0] != where:
-                key = jax.device_put(jax.random.key(self.plan.seeds[work.key.seed]), device)
+                key = put(jax.random.key(self.plan.seeds[work.key.seed]), device)
                 self._initial[device] = (where, self.program.init(arrays, key))
             return self._initial[device][1]
 
@@ -312,7 +314,7 @@ class Engine:
             ]
 
 
-class _Pace:
+class Pace:
     """How many updates to hand over at once: as many as take a moment, whatever the model.
 
     So that progress, checkpoints and Ctrl-C come often, and calls cost little. Results do not
@@ -327,7 +329,10 @@ class _Pace:
     def begin(self) -> None:
         self._last = time.monotonic()
 
-    def collected(self, steps: int) -> None:
+    def ask(self) -> Any:
+        """What to hand to ``collected`` when the piece that was launched last has come back."""
+
+    def collected(self, steps: int, answer: Any) -> None:
         """Another ``steps`` updates have come back."""
         now = time.monotonic()
         wanted = steps * _SECONDS / max(now - self._last, 1e-9)
@@ -341,6 +346,7 @@ class _Piece(NamedTuple):
     state: Any
     seen: dict[str, jax.Array]
     validation: dict[str, jax.Array] | None
+    answer: Any  # of the pace
 
 
 class _Stacked:

@@ -8,9 +8,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from jaxsched.search._checkpoint import identity
 from jaxsched.search._engine import Engine
-from jaxsched.search._program import program_for
+from jaxsched.search._mesh import Lockstep, MeshProgram
+from jaxsched.search._place import Everywhere, places_of
+from jaxsched.search._program import Program, program_for
+from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Key
 from jaxsched.search._result import Best, SweepResult, assemble
 from jaxsched.search._sweep import make_plan, roots
@@ -43,7 +48,9 @@ class FinalScore:
         return f"FinalScore({self.best.name}: {', '.join(shown)})"
 
 
-def final_score(task: Task, result: SweepResult, best: Best | None = None) -> FinalScore:
+def final_score(
+    task: Task, result: SweepResult, best: Best | None = None, *, devices: Mesh | None = None
+) -> FinalScore:
     """Trains the best trial once more with every seed, and scores it on the test data.
 
     Keeping the states of all trials for this would cost their number in memory; training again
@@ -55,6 +62,7 @@ def final_score(task: Task, result: SweepResult, best: Best | None = None) -> Fi
         task: the task of the sweep; it must have ``test``.
         result: of the sweep.
         best: another choice than ``result.best()``, such as ``result.best(prefer="peak")``.
+        devices: the mesh of the sweep, if it had one; by default the first local device.
 
     Raises:
         TypeError: if the task has no ``test``, or after a cross-validation no ``everything``.
@@ -88,9 +96,18 @@ def final_score(task: Task, result: SweepResult, best: Best | None = None) -> Fi
                 "the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
             )
         choices |= {name: result.info[name] for name in ("evaluate_every", "watch")}
-    plan, _ = make_plan(anew, (best.trial,), **choices)
-    program = program_for(anew, plan.table.names, plan.feed.length, 1)
-    engine = Engine(plan, program, jax.local_devices()[:1], lambda engine: None)
+    plan, abstract = make_plan(anew, (best.trial,), **choices)
+    places = places_of(jax.local_devices()[:1] if devices is None else devices)
+    shape = (anew, plan.table.names, plan.feed.length)
+    program: Program
+    if isinstance(places[0], Everywhere):
+        check_same(identity(plan, anew, abstract, (best.trial,), {"mesh": devices}))
+        program = MeshProgram(*shape, places[0])
+        engine = Engine(plan, program, places, lambda engine: None)
+        Lockstep(engine, places[0], None)
+    else:
+        program = program_for(*shape, 1)
+        engine = Engine(plan, program, places, lambda engine: None)
     engine.pool, engine.ends = roots(plan), {}
     engine.run(None)
     last = plan.stages[-1].index

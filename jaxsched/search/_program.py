@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxsched.search._place import put
 from jaxsched.search._task import Task, _strong, initial_state
 
 
@@ -34,13 +35,14 @@ class Program:
     def __init__(self, task: Task, names: tuple[str, ...], length: int, width: int):
         self.names, self.length, self.width = names, length, width
         self.traces: Counter[str] = Counter()
+        self.layout: Any = None  # the shardings of a state, on a mesh
         self._task = task
         self._treedef: Any = jax.tree.structure(task, is_leaf=lambda x: x is None)
         self._opaque = jax.tree_util.treedef_is_leaf(self._treedef)
         # Random numbers take XLA three times as long to compile as a small model's update (1.2 s of
         # CPU time against 0.4 s at this level, for an MLP), and are drawn once for each seed.
         quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-        self.init = jax.jit(self._init, compiler_options=quick)
+        self.init: Any = jax.jit(self._init, compiler_options=quick)
         self.segment = jax.jit(self._segment)
         self.evaluate = jax.jit(self._evaluate)
         self.test = jax.jit(self._test)
@@ -51,7 +53,7 @@ class Program:
 
     def arguments(self, task: Task, device: Any) -> list[Any]:
         """The arrays of a task, on the device."""
-        return [] if self._opaque else [jax.device_put(x, device) for x in jax.tree.leaves(task)]
+        return [] if self._opaque else put(jax.tree.leaves(task), device)
 
     def seated(self, lanes: list[Any]) -> Any:
         """Trees, one for each lane, as the functions take them."""
@@ -179,7 +181,7 @@ class Feed:
             size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(drawn))
             while self._kept and self._bytes + size > self._budget:
                 self._bytes -= _nbytes(self._kept.pop(next(iter(self._kept))))
-            self._kept[key] = jax.device_put(drawn, device)
+            self._kept[key] = put(drawn, device)
             self._bytes += _nbytes(self._kept[key])
         return self._kept[key]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import socket
@@ -40,14 +41,21 @@ def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
     write_npz(path, stored)
 
 
-def read(path: Path) -> tuple[Any, dict[str, Any]]:
+def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
     """What ``write`` wrote: the JSON value and the arrays, on the host.
+
+    Args:
+        path: the file.
+        data: its bytes, if somebody else has read them.
 
     Raises:
         Damaged: if anything of it has changed.
     """
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with (
+            open(path, "rb") if data is None else io.BytesIO(data) as raw,
+            np.load(raw, allow_pickle=False) as file,
+        ):
             header = json.loads(file["header"].tobytes())
             return header["meta"], {
                 name: _unpack(kind, file[name]) for name, kind in header["arrays"].items()

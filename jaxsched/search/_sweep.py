@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxsched.search import _arguments as arguments
 from jaxsched.search import _watch
@@ -17,15 +18,19 @@ from jaxsched.search._checkpoint import Checkpoint, identity
 from jaxsched.search._convolution import warn_of_convolutions
 from jaxsched.search._engine import Engine
 from jaxsched.search._interrupt import graceful, leave
+from jaxsched.search._mesh import Lockstep, MeshProgram, any_signal
+from jaxsched.search._place import Everywhere, places_of
 from jaxsched.search._plan import Plan
 from jaxsched.search._program import Feed, program_for
 from jaxsched.search._progress import shown
+from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Work
 from jaxsched.search._result import SweepResult, assemble
 from jaxsched.search._shards import share_of
+from jaxsched.search._shelf import Shelf
 from jaxsched.search._stages import stage_tree
 from jaxsched.search._stopping import StoppingRule
-from jaxsched.search._store import digest, owned
+from jaxsched.search._store import digest
 from jaxsched.search._table import Table
 from jaxsched.search._task import Task, check_evaluation, check_task
 from jaxsched.search._trials import Trials, as_trials
@@ -52,7 +57,7 @@ def sweep(
     limit: float = math.inf,
     width: int | str | None = None,
     share: bool = True,
-    devices: Iterable[Any] | None = None,
+    devices: Iterable[Any] | Mesh | None = None,
     shard: tuple[int, int] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 10.0,
@@ -90,7 +95,10 @@ def sweep(
             some widths and takes the fastest that fits into memory. Where memory runs out all the
             same, it is halved with a warning.
         share: ``False`` trains shared prefixes again for each trial (for measurements).
-        devices: where; by default ``jax.local_devices()``, each with its own share of the runs.
+        devices: where; by default ``jax.local_devices()``, each with its own share of the runs. A
+            ``jax.sharding.Mesh`` (with Auto axes) trains one run at a time on all of its devices,
+            laid out as ``task.init`` constrains its state; with ``join``, those of several
+            processes, which must all call the same.
         shard: ``(i, n)``: trains only the trials of the process ``i`` of ``n``, which need not know
             of each other; ``merge`` makes one result of theirs. Each needs its own checkpoint.
         checkpoint: a directory, made if it is not there, from which the same call goes on after it
@@ -143,11 +151,28 @@ def sweep(
         part = {"shard": _shard(shard, plan, trials, stopping)}
         trials = tuple(trials[t] for t in part["shard"]["trials"])
         plan, abstract = make_plan(task, trials, **choices)
-    places = arguments.places(devices)
+    places = places_of(devices)
+    mesh = places[0] if isinstance(places[0], Everywhere) else None
     if places[0].platform == "cpu":
         warn_of_convolutions(abstract["step"])
     wide = _width(width, plan, places[0])
-    program = program_for(plan.tasks[0], plan.table.names, plan.feed.length, wide)
+    fields = {}
+    if directory is not None or mesh is not None:
+        identified = {
+            "evaluate_every": evaluate_every,
+            "watch": watch if plan.table.watched else None,
+            "stopping": f"{stopping} by {metric}, maximize {maximize}" if stopping else None,
+            "limit": limit,
+            "width": wide,
+            "share": share,
+            "platform": places[0].platform,
+            **({"mesh": mesh.mesh.axis_names} if mesh is not None else {}),
+        }
+        fields = identity(plan, task, abstract, trials, identified)
+    if mesh is not None:
+        check_same({**fields, "mesh": str(mesh.mesh), "checkpoint": str(directory)})
+    shape = (plan.tasks[0], plan.table.names, plan.feed.length)
+    program = program_for(*shape, wide) if mesh is None else MeshProgram(*shape, mesh)
     before = program.traces.copy()
     hooks: list[Callable[[Engine], None]] = []
     engine = Engine(plan, program, places, lambda engine: [hook(engine) for hook in hooks])
@@ -155,36 +180,31 @@ def sweep(
     rule = (stopping, metric, maximize)
     with contextlib.ExitStack() as stack:
         store = None
+        came: list[int] = []
         if directory is not None:
-            identified = {
-                "evaluate_every": evaluate_every,
-                "watch": watch if plan.table.watched else None,
-                "stopping": f"{stopping} by {metric}, maximize {maximize}" if stopping else None,
-                "limit": limit,
-                "width": wide,
-                "share": share,
-                "platform": places[0].platform,
-            }
-            stack.enter_context(owned(directory))
-            store = Checkpoint(
-                directory, identity(plan, task, abstract, trials, identified), checkpoint_every
-            )
+            shelf = Shelf(directory, mesh, program.layout)
+            stack.enter_context(shelf.owned())
+            store = Checkpoint(shelf, fields, checkpoint_every)
             store.restore(engine, abstract["state"], lambda: replay(engine, *rule))
-            hooks.append(store.tick)
-            came = stack.enter_context(graceful(engine.stop))
+        conductor: Any = engine if mesh is None else Lockstep(engine, mesh, store)
+        if store is not None:
+            hooks.append(store.tick if mesh is None else conductor.tick)
+            came = stack.enter_context(graceful(conductor.stop))
         names = [trial.name for trial in trials]
-        bar = stack.enter_context(shown(progress, engine, names, metric, maximize))
+        shows = progress if mesh is None or jax.process_index() == 0 else False
+        bar = stack.enter_context(shown(shows, engine, names, metric, maximize))
         hooks.append(bar.tick)
         stopped = run_waves(engine, *rule)
         if store is not None:
             store.save(engine)
+            came = came if mesh is None else any_signal(came)
             if came:
                 leave(came[0], f"saved in {directory}; the same call goes on from there")
     info = {
         "evaluate_every": evaluate_every,
         "watch": watch,
         "width": engine.program.width,
-        "devices": len(places),
+        "devices": len(places) if mesh is None else mesh.mesh.size,
         "platform": places[0].platform,
         "seconds": time.monotonic() - started,
         "traces": dict(program.traces - before),
@@ -292,6 +312,10 @@ def _length(batch: Any) -> int:
 
 
 def _width(width: int | str | None, plan: Plan, device: Any) -> int:
+    if isinstance(device, Everywhere):
+        if width not in (None, 1):
+            raise ValueError(f"`sweep(width=...)` must be 1 on a mesh, got {width!r}.")
+        return 1
     if width is None:
         width = 1 if device.platform == "cpu" else "auto"
     if width == "auto":

@@ -1,0 +1,179 @@
+"""Large and sharded arrays in Orbax's format, with the checks that Orbax does not make.
+
+Orbax restores flipped bits in silence, and casts dtypes. So every array has a checksum, taken on
+the devices before it is written and after it is read; no sharding changes it.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_SEEDS = (np.uint32(0), np.uint32(0x9E3779B9))
+
+
+def installed() -> bool:
+    """Whether ``orbax-checkpoint`` can be imported; it takes a third of a second to try."""
+    try:
+        import orbax.checkpoint  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Writes arrays, sharded or not, to a new directory: whole, or under a temporary name.
+
+    Every process that holds a part of them must call it.
+
+    Returns:
+        What ``load`` needs, for a JSON file: name -> dtype, shape, kind of random key, checksum.
+    """
+    import orbax.checkpoint as ocp
+
+    plain = {name: _without_key(value) for name, value in arrays.items()}
+    sums = checksums(plain)
+    filled = {name: value for name, value in plain.items() if value.size}  # Orbax takes no others
+    handler = ocp.PyTreeCheckpointHandler(use_compression=False)  # weights hardly shrink
+    with ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(directory.resolve(), args=ocp.args.PyTreeSave(filled))
+    return {
+        name: {
+            "dtype": value.dtype.name,
+            "shape": list(value.shape),
+            "key": _key_kind(arrays[name]),
+            "checksum": sums[name],
+        }
+        for name, value in plain.items()
+    }
+
+
+def load(directory: Path, kinds: dict[str, Any], shardings: dict[str, Any]) -> dict[str, Any]:
+    """Reads the parts of the arrays that this process is to hold; it waits for no other one.
+
+    Args:
+        directory: of ``save``.
+        kinds: what ``save`` returned.
+        shardings: name -> how the array is to lie on the devices, which need not be those of then;
+            ``None``: on the host.
+
+    Raises:
+        Exception: of many kinds, if files are missing or unreadable.
+    """
+    import orbax.checkpoint as ocp
+
+    def how(name: str) -> Any:
+        shape, dtype = tuple(kinds[name]["shape"]), jnp.dtype(kinds[name]["dtype"])
+        if shardings[name] is None:
+            return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+        return ocp.ArrayRestoreArgs(sharding=shardings[name], global_shape=shape, dtype=dtype)
+
+    filled = [name for name, kind in kinds.items() if 0 not in kind["shape"]]
+    handler = ocp.PyTreeCheckpointHandler()  # a Checkpointer would wait for the other processes
+    found = handler.restore(
+        directory.resolve(),
+        args=ocp.args.PyTreeRestore(
+            dict.fromkeys(filled, 0), restore_args={name: how(name) for name in filled}
+        ),
+    )
+    handler.close()
+    return {name: found[name] if name in found else _empty(kinds[name]) for name in kinds}
+
+
+def verified(arrays: dict[str, Any], kinds: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The arrays of ``load`` as they were saved, and the names of those that have changed.
+
+    Every process that holds a part of them must call it, and gets the same names.
+    """
+    sums = checksums(arrays)
+    changed = [name for name, kind in kinds.items() if sums[name] != kind["checksum"]]
+    keys = {name: kind["key"] for name, kind in kinds.items()}
+    whole = {
+        name: value if keys[name] is None else jax.random.wrap_key_data(value, impl=keys[name])
+        for name, value in arrays.items()
+    }
+    return whole, changed
+
+
+def remove(directory: Path) -> None:
+    """Deletes what ``save`` wrote."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def checksums(arrays: dict[str, Any]) -> dict[str, str]:
+    """Name -> 64 bits in hexadecimal, of the bits of an array and their places.
+
+    Sums over all words of a function that is one-to-one in the word, modulo 2^32: a change within
+    one word never goes unseen, and any other one with a chance of 2^-64. The order of a sum of
+    integers is of no matter, so neither is the sharding.
+    """
+    sums = jax.device_get({name: _summed(value) for name, value in arrays.items()})
+    return {name: f"{int(a):08x}{int(b):08x}" for name, (a, b) in sums.items()}
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _summed(x: Any) -> jax.Array:
+    lies = getattr(x, "sharding", None)
+    return _sum_on(lies.mesh if isinstance(lies, NamedSharding) else None)(x)
+
+
+@functools.lru_cache(maxsize=8)
+def _sum_on(mesh: Mesh | None) -> Any:
+    """The compiled sum, whose result every process of a mesh can read."""
+    everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    return jax.jit(_sum_of, out_shardings=everywhere)
+
+
+def _sum_of(x: jax.Array) -> jax.Array:
+    """uint32 [2] of an array of any dtype but those of random keys."""
+    words = _words(x)
+    place = jnp.zeros(words.shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(words.ndim)):
+        count = lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+        place += count * np.uint32(stride % 2**32)
+        stride *= words.shape[axis]
+    words ^= _mixed(place)
+    return jnp.stack([_mixed(words ^ seed).sum(dtype=jnp.uint32) for seed in _SEEDS])
+
+
+def _words(x: jax.Array) -> jax.Array:
+    """The bits of an array as uint32, with a further axis where a number has more than one word."""
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        x = jnp.stack([x.real, x.imag], -1)
+    if x.dtype == bool:
+        return x.astype(jnp.uint32)
+    about: Any = jnp.finfo if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo
+    bits = about(x.dtype).bits
+    return lax.bitcast_convert_type(x, f"uint{min(bits, 32)}").astype(jnp.uint32)
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+    """The finalizer of MurmurHash3: one-to-one, and every bit depends on every other."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    return x ^ (x >> np.uint32(16))
+
+
+def _empty(kind: dict[str, Any]) -> np.ndarray:
+    return np.zeros(kind["shape"], jnp.dtype(kind["dtype"]))
+
+
+def _without_key(value: Any) -> jax.Array:
+    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(value) if is_key else jnp.asarray(value)
+
+
+def _key_kind(value: Any) -> str | None:
+    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return str(jax.random.key_impl(value)) if is_key else None

@@ -1,0 +1,66 @@
+"""One of the processes of a sweep on a mesh: ``mesh_worker.py '{"processes": 2, "index": 0}'``.
+
+The tests kill it.
+"""
+
+import json
+import sys
+import time
+
+import jax
+
+told = {
+    "address": None,
+    "processes": 1,
+    "index": 0,
+    "devices": 2,
+    "heartbeat": 5,
+    "directory": None,
+    "out": None,
+    "decay": 20,
+    "pause": 0.0,
+    **json.loads(sys.argv[1]),
+}
+jax.config.update("jax_num_cpu_devices", told["devices"])
+
+from mesh_tasks import Wide, mesh_of_all  # noqa: E402
+
+import jaxsched as js  # noqa: E402
+from jaxsched import search  # noqa: E402
+from jaxsched.search import _engine  # noqa: E402
+
+if told["address"]:
+    search.join(
+        told["address"],
+        processes=told["processes"],
+        index=told["index"],
+        heartbeat=told["heartbeat"],
+        patience=30,
+    )
+
+if told["pause"]:  # slow enough to be killed in the middle
+    collect = _engine.Engine._collect
+
+    def slow(self, *arguments):
+        time.sleep(told["pause"])
+        return collect(self, *arguments)
+
+    _engine.Engine._collect = slow
+
+mesh = mesh_of_all()
+result = search.sweep(
+    Wide(mesh),
+    [
+        *(js.wsd(0.2, 60, warmup=5, decay=d) for d in (10, told["decay"])),
+        js.Constant(1e30),
+    ],
+    steps=60,
+    evaluate_every=20,
+    devices=mesh,
+    checkpoint=told["directory"],
+    checkpoint_every=0.0,
+)
+if told["out"]:
+    result.save(f"{told['out']}-{told['index']}.npz")
+    print(search.final_score(Wide(mesh), result, devices=mesh), flush=True)
+print("trained", result.steps_trained, result.info["traces"], flush=True)

@@ -1,0 +1,400 @@
+"""A model on a mesh: of this process, and of two real ones on loopback that are told to die."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from mesh_tasks import Wide, mesh_of_all
+from sweep_tasks import supervised
+from test_sweep_checkpoint import flip, interrupted, same
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import _orbax, _ranks, _shelf
+
+HERE = Path(__file__).parent
+TRIALS = [*(js.wsd(0.2, 60, warmup=5, decay=d) for d in (10, 20)), js.Constant(1e30)]
+
+
+def sweep(directory=None, mesh=None, **arguments):
+    mesh = mesh or mesh_of_all()
+    arguments = {
+        "task": Wide(mesh),
+        "trials": TRIALS,
+        "steps": 60,
+        "evaluate_every": 20,
+        **arguments,
+    }
+    return search.sweep(devices=mesh, checkpoint=directory, checkpoint_every=0.0, **arguments)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return sweep()
+
+
+# ------------------------------------------------------------------------------- one process
+
+
+def test_a_model_is_sharded_and_gives_the_results_of_one_device(whole):
+    mesh = mesh_of_all()
+    one = Mesh(mesh.devices[:1], mesh.axis_names)
+    alone = search.sweep(Wide(one), TRIALS, steps=60, evaluate_every=20, devices=mesh.devices[:1])
+    for group in ("train", "validation"):
+        ours, theirs = getattr(whole, group)["loss"], getattr(alone, group)["loss"]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    assert np.array_equal(whole.diverged, alone.diverged)
+    assert whole.steps_trained == alone.steps_trained
+    assert (whole.info["devices"], whole.info["traces"]) == (2, {"segment": 1, "evaluate": 1})
+
+
+def test_states_keep_the_layout_of_init():
+    seen = []
+
+    class Watched(Wide):
+        def init(self, key):
+            state = super().init(key)
+            jax.debug.inspect_array_sharding(state["params"]["a"], callback=seen.append)
+            return state
+
+        def step(self, state, hyperparams, batch):
+            jax.debug.inspect_array_sharding(state["params"]["a"], callback=seen.append)
+            return super().step(state, hyperparams, batch)
+
+    mesh = mesh_of_all()
+    sweep(task=Watched(mesh), steps=20, trials=TRIALS[:1])
+    wanted = NamedSharding(mesh, PartitionSpec(None, "model"))
+    assert len(seen) >= 2
+    assert all(sharding.is_equivalent_to(wanted, 2) for sharding in seen)
+
+
+def test_a_ready_made_task_with_a_layout():
+    mesh = mesh_of_all()
+
+    class Spread(search.Supervised):
+        def init(self, key):
+            def spread(x):
+                spec = PartitionSpec(None, "model") if x.shape == (6, 16) else PartitionSpec()
+                return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+            return jax.tree.map(spread, super().init(key))
+
+    task = supervised()
+    task.__class__ = Spread
+    spread = search.sweep(task, TRIALS, steps=60, devices=mesh, seeds=2)
+    plain = search.sweep(supervised(), TRIALS, steps=60, seeds=2)
+    np.testing.assert_allclose(spread.train["loss"], plain.train["loss"], rtol=1e-4)
+
+
+def test_the_final_score_on_the_mesh(whole):
+    mesh = mesh_of_all()
+    final = search.final_score(Wide(mesh), whole, devices=mesh)
+    assert final.result.train["loss"].tobytes() == whole.train["loss"][:1].tobytes()
+    assert final.metrics["loss"].shape == (1,)
+    assert not final.states[0]["params"]["a"].is_fully_replicated
+
+
+def test_an_interrupted_sweep_goes_on_with_the_same_bits(tmp_path, whole):
+    for after in (3, 3):
+        interrupted(tmp_path, after, sweep)
+    assert list(tmp_path.glob("states-*.orbax"))
+    assert same(sweep(tmp_path), whole)
+    kept = {path.stem for path in tmp_path.glob("states-*.npz")}
+    assert {path.stem for path in tmp_path.glob("*.orbax")} < kept  # the last has no open work
+    again = sweep(tmp_path)
+    assert same(again, whole)
+    assert "segment" not in again.info["traces"]
+
+
+def test_runs_of_a_piece_or_two_are_saved_and_stopped(tmp_path):
+    short = {"steps": 5, "evaluate_every": None, "share": False}
+    interrupted(tmp_path, 2, sweep, **short)
+    assert list(tmp_path.glob("records-*.npz"))
+    assert same(sweep(tmp_path, **short), sweep(**short))
+
+
+def flip_data(folder):
+    for path in folder.rglob("d/*"):
+        flip(path)
+
+
+# Where Orbax fails in the middle, its readers' callbacks find their event loop closed.
+noisy = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@noisy
+@pytest.mark.parametrize("damage", [flip_data, _orbax.remove])
+def test_damaged_states_are_named_and_made_again(tmp_path, whole, damage):
+    interrupted(tmp_path, 4, sweep)
+    newest = sorted(tmp_path.glob("states-*.orbax"))[-1]
+    damage(newest)
+    with pytest.warns(RuntimeWarning, match=f"{newest.name}.* The checkpoint before it is used"):
+        result = sweep(tmp_path)
+    assert same(result, whole)
+
+
+def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path, whole):
+    interrupted(tmp_path, 3, sweep)
+    smaller = Mesh(mesh_of_all().devices[:1], ("model",))
+    with pytest.warns(RuntimeWarning, match=r"mesh {'model': 2} of 1 processes. On {'model': 1} "):
+        result = sweep(tmp_path, smaller)
+    np.testing.assert_allclose(result.train["loss"], whole.train["loss"], rtol=1e-4)
+
+
+def test_a_sweep_without_a_mesh_is_another_one(tmp_path):
+    interrupted(tmp_path, 3, sweep)
+    mesh = mesh_of_all()
+    with pytest.raises(ValueError, match=r"mesh: \('model',\) there, none here"):
+        search.sweep(Wide(mesh), TRIALS, steps=60, evaluate_every=20, checkpoint=tmp_path)
+
+
+def test_what_is_left_of_a_save_that_was_cut_off_is_cleared(tmp_path, whole):
+    interrupted(tmp_path, 3, sweep)
+    newest = sorted(tmp_path.glob("states-*.npz"))[-1]
+    newest.unlink()  # as if it had been killed before it was written
+    (tmp_path / "states-00000099.orbax.orbax-checkpoint-tmp").mkdir()
+    assert newest.with_suffix(".orbax").exists()
+    assert same(sweep(tmp_path), whole)
+    kept = {path.stem for path in tmp_path.glob("states-*.npz")}
+    assert {path.name.split(".")[0] for path in tmp_path.glob("*.orbax*")} < kept
+
+
+@pytest.mark.parametrize("width", [2, "auto"])
+def test_a_mesh_has_one_lane(width):
+    mesh = mesh_of_all()
+    with pytest.raises(ValueError, match=rf"must be 1 on a mesh, got {width!r}"):
+        search.sweep(Wide(mesh), TRIALS, steps=20, devices=mesh, width=width)
+
+
+def test_a_mesh_has_auto_axes():
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Explicit,))
+    with pytest.raises(ValueError, match="must be a mesh with Auto axes"):
+        search.sweep(Wide(mesh), TRIALS, steps=20, devices=mesh)
+
+
+def test_a_mesh_must_have_devices_of_every_process(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"of every process, got one of the processes \[0\] of 2"):
+        search.sweep(Wide(mesh_of_all()), TRIALS, steps=20, devices=mesh_of_all())
+
+
+def test_without_orbax(tmp_path, monkeypatch):
+    interrupted(tmp_path / "run", 3, sweep)
+    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
+    with pytest.raises(ImportError, match="on a mesh needs Orbax: pip install orbax-checkpoint"):
+        sweep(tmp_path)
+    monkeypatch.setattr(_shelf, "LARGE", 0)
+    plain = {"steps": 20, "checkpoint": tmp_path / "plain", "checkpoint_every": 0.0}
+    search.sweep(supervised(), TRIALS, **plain)
+    assert not list((tmp_path / "plain").glob("*.orbax"))
+
+
+# ----------------------------------------------------------------------- large states, checksums
+
+
+@noisy
+@pytest.mark.parametrize("damage", [None, flip_data])
+def test_large_states_go_to_orbax(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(_shelf, "LARGE", 1000)
+    task = supervised()
+
+    def run(directory=None):
+        return search.sweep(
+            task, TRIALS, steps=60, evaluate_every=20, checkpoint=directory, checkpoint_every=0.0,
+            devices=jax.local_devices()[: 2 if damage is None else 1],
+        )  # fmt: skip
+
+    interrupted(tmp_path, 4, run)
+    newest = sorted(tmp_path.glob("states-*.orbax"))[-1]
+    if damage is not None:
+        damage(newest)
+        with pytest.warns(RuntimeWarning, match=newest.name):
+            assert same(run(tmp_path), run())
+    else:
+        assert same(run(tmp_path), run())
+
+
+ARRAYS = {
+    dtype: np.random.RandomState(0).randint(0, 2, (8, 12)).astype(jnp.dtype(dtype))
+    for dtype in ("float32", "bfloat16", "int8", "bool", "uint32", "complex64", "float8_e4m3fn")
+}
+
+
+@pytest.mark.parametrize("dtype", list(ARRAYS))
+def test_a_checksum_does_not_depend_on_the_sharding(dtype):
+    mesh = mesh_of_all()
+    found = set()
+    for spec in ((), ("model",), (None, "model")):
+        sharding = NamedSharding(mesh, PartitionSpec(*spec))
+        found |= set(_orbax.checksums({"x": jax.device_put(ARRAYS[dtype], sharding)}).values())
+    assert len(found) == 1
+
+
+def test_a_checksum_sees_every_bit_and_every_exchange():
+    x = np.random.RandomState(0).randn(3, 5).astype(np.float32)
+    changed = [x[::-1], x[:, ::-1], x.reshape(5, 3).T, -x]
+    for bit in range(0, 8 * x.nbytes, 7):
+        data = bytearray(x.tobytes())
+        data[bit // 8] ^= 1 << bit % 8
+        changed.append(np.frombuffer(bytes(data), np.float32).reshape(x.shape))
+    sums = _orbax.checksums({str(i): np.array(y) for i, y in enumerate([x, *changed])})
+    assert len(set(sums.values())) == len(sums)
+
+
+def test_arrays_of_any_kind_come_back(tmp_path):
+    arrays = {
+        **{dtype: jnp.asarray(x) for dtype, x in ARRAYS.items()},
+        "scalar": jnp.float32(3),
+        "empty": jnp.zeros((0, 3)),
+        "key": jax.random.key(7),
+        "keys": jax.random.split(jax.random.key(7, impl="rbg"), 4),
+        "host": np.arange(3),
+    }
+    kinds = _orbax.save(tmp_path / "x", arrays)
+    back, changed = _orbax.verified(
+        _orbax.load(tmp_path / "x", json.loads(json.dumps(kinds)), dict.fromkeys(kinds)), kinds
+    )
+    assert not changed
+    for name, x in arrays.items():
+        assert back[name].dtype == jnp.asarray(x).dtype
+        assert np.array_equal(*(_bits(y) for y in (back[name], x)))
+
+
+def _bits(x):
+    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(x) if is_key else x)
+
+
+# ------------------------------------------------------------------------------ two processes
+
+
+def start(**changes):
+    port = changes.pop("port")
+    told = json.dumps({"address": f"127.0.0.1:{port}", "processes": 2, **changes})
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(HERE / "mesh_worker.py"), told],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"},
+    )
+
+
+def pair(first=None, second=None, **both):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    changes = [{**both, **(one or {})} for one in (first, second)]
+    return [start(index=i, port=port, **told) for i, told in enumerate(changes)]
+
+
+def ended(processes):
+    """(exit status, output, errors) of each."""
+    out = [process.communicate(timeout=120) for process in processes]
+    return [(process.returncode, *texts) for process, texts in zip(processes, out, strict=True)]
+
+
+def under_way(directory, processes):
+    """Waits for a save of states that was not there before."""
+    there = {path.name for path in directory.glob("states-*.npz")}
+    while not {path.name for path in directory.glob("states-*.npz")} - there:
+        assert all(process.poll() is None for process in processes), ended(processes)
+        time.sleep(0.02)
+
+
+def listened_at(process):
+    """The addresses at which somebody listens on the coordinator's port, where Linux tells."""
+    port = json.loads(process.args[-1])["address"].split(":")[1]
+    found = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        path = Path("/proc/net") / table
+        for line in path.read_text().splitlines()[1:] if path.exists() else []:
+            (host, at), state = line.split()[1].split(":"), line.split()[3]
+            if int(at, 16) == int(port) and state == "0A":
+                words = [bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8)]
+                found.add(socket.inet_ntop(family, b"".join(words)))
+    return found
+
+
+def test_two_processes_that_differ_say_so_at_once():
+    for status, _, errors in ended(pair(second={"decay": 30})):
+        assert status == 1
+        assert (
+            "ValueError: `sweep(devices=...)`: all processes of a mesh must call the same" in errors
+        )
+        assert "trial 1 (" in errors
+        assert "on process 0, " in errors
+
+
+@pytest.mark.slow
+def test_two_processes_die_and_go_on_with_the_same_bits(tmp_path):
+    out, directory = tmp_path / "whole", tmp_path / "run"
+    first, second = ended(pair(out=str(out)))
+    assert first[0] == second[0] == 0
+    scores = [text[text.index("FinalScore(") :] for _, text, _ in (first, second)]
+    assert scores[0] == scores[1]
+    assert same(f"{out}-0.npz", f"{out}-1.npz")
+
+    asked = pair(directory=str(directory), pause=0.2)
+    under_way(directory, asked)
+    if Path("/proc/net/tcp").exists():
+        assert listened_at(asked[0]) in ({"127.0.0.1"}, {"::ffff:127.0.0.1"})
+    asked[1].send_signal(signal.SIGTERM)
+    assert [status for status, *_ in ended(asked)] == [143, 143]
+    assert not (directory / "lock").exists()
+
+    killed = pair(directory=str(directory), pause=0.2)
+    under_way(directory, killed)
+    killed[1].kill()
+    began = time.monotonic()
+    assert killed[0].wait(timeout=60) == -signal.SIGABRT
+    assert time.monotonic() - began < 20  # a heartbeat of 5 s
+    ended(killed)
+
+    again = tmp_path / "again"
+    for status, text, _ in ended(pair(directory=str(directory), out=str(again))):
+        assert status == 0
+        assert "trained" in text
+    assert same(f"{out}-0.npz", f"{again}-0.npz")
+    assert same(f"{out}-0.npz", f"{again}-1.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("localhost",), r'`join\(address=...\)` must be "host:port", got \'localhost\''),
+        (("localhost:x",), "host:port"),
+        (("a:1", 0), r"`join\(processes=...\)` must be a whole number of at least 1, got 0"),
+        (("a:1", 2, -1), r"`join\(index=...\)` must be a whole number from 0 to 1, got -1"),
+        (("a:1", 2, 0, 0), r"`join\(heartbeat=...\)` must be a whole number of at least 1, got 0"),
+        (("a:1", 2, 0, 5, 1.5), r"`join\(patience=...\)` must be a whole number"),
+    ],
+)
+def test_arguments_of_join(arguments, words):
+    names = ("processes", "index", "heartbeat", "patience")
+    told = {"processes": 2, "index": 0, **dict(zip(names, arguments[1:], strict=False))}
+    with pytest.raises(ValueError, match=words):
+        search.join(arguments[0], **told)
+
+
+def test_an_error_of_the_first_rank_is_one_of_all(monkeypatch):
+    def fail():
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        _ranks.once(fail)
+    message = json.dumps({"kind": 3, "text": "no space left"}).encode()
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(_ranks, "told", lambda data: message)
+    with pytest.raises(OSError, match="no space left"):
+        _ranks.once(lambda: None)
