@@ -179,7 +179,7 @@ def test_a_mesh_has_one_lane(width):
 def test_a_mesh_has_auto_axes():
     mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Explicit,))
     with pytest.raises(ValueError, match="must be a mesh with Auto axes"):
-        search.sweep(Wide(mesh), TRIALS, steps=20, devices=mesh)
+        search.sweep(Wide(mesh_of_all()), TRIALS, steps=20, devices=mesh)
 
 
 def test_a_mesh_must_have_devices_of_every_process(monkeypatch):
