@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(RUN)/python -m examples.digits_cnn
 
 test: lint
-	$(RUN)/python -m pytest -n auto
+	$(RUN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.dev
 	$(RUN)/ruff check

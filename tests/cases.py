@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+
 import jaxsched as js
 
 CLASSES = {
@@ -154,6 +156,14 @@ def _build(recipe, arguments):
 
 
 ALL = CLASSES | {name: _build(*case) for name, case in RECIPES.items()}
+
+
+def _structure(schedule):
+    """What a trace depends on: the same for a recipe that returns a class as it is."""
+    return jax.tree.structure(schedule), tuple(map(type, jax.tree.leaves(schedule)))
+
+
+ONE_OF_EACH_STRUCTURE = list({_structure(ALL[n]): n for n in [*RECIPES, *CLASSES]}.values())
 
 
 def landmarks(schedule, most=2**31 - 1):

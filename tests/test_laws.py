@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cases import ALL, CLASSES, RECIPES
+from cases import ALL, CLASSES, ONE_OF_EACH_STRUCTURE, RECIPES
 
 from jaxsched.testing import LAWS, check_schedule, landmarks
 
@@ -11,12 +11,16 @@ from jaxsched.testing import LAWS, check_schedule, landmarks
 NOT_FOR_FUNCTIONS = {"printable", "copyable", "serializable"}
 
 
-# The decay shapes of wsd are there as classes too; once is enough for the costly laws.
-NAMES = [*CLASSES, *(name for name in RECIPES if not name.startswith("wsd-"))]
+# What is compiled depends on the structure only: once is enough for the costly laws.
+COSTLY = {"elementwise", "no_retrace", "differentiable"}
+CASES = [
+    (name, law)
+    for law in LAWS
+    for name in (ONE_OF_EACH_STRUCTURE if law in COSTLY else [*CLASSES, *RECIPES])
+]
 
 
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "law"), CASES)
 def test_law(name, law):
     if name == "Function" and law in NOT_FOR_FUNCTIONS:
         pytest.skip("code is not data")
