@@ -27,6 +27,7 @@ from sweep_tasks import Plain, supervised
 
 import jaxsched as js
 from jaxsched import search
+from jaxsched.controllers import Plateau
 from jaxsched.search import Trial, _interrupt, _progress, _store, _width
 
 TRIALS = [js.Constant(0.1), js.wsd(0.1, 12, 0, decay=4)]
@@ -268,8 +269,11 @@ def test_a_number_of_seeds_may_be_numpys():
     assert sweep(seeds=np.int64(2)).seeds == (0, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="keys and rates are handed over implicitly")
-def test_a_sweep_under_a_transfer_guard():
+@pytest.mark.parametrize("arguments", [{}, {"width": 2}, {"width": "auto"}, {"checkpoint": "run"}])
+def test_a_sweep_under_a_transfer_guard(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
     task = supervised()
+    trials = [js.Constant(0.1), js.Constant(0.2), Plateau(0.1, patience=0)]
     with jax.transfer_guard("disallow"):
-        sweep(task)
+        result = sweep(task, trials, evaluate_every=5, **arguments)
+        search.final_score(task, result)

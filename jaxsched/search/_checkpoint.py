@@ -150,7 +150,7 @@ def identity(
     """What must be equal for a checkpoint to be this sweep's; the names are for the error."""
     leaves = jax.tree.leaves(task)
     opaque = len(leaves) == 1 and leaves[0] is task
-    init = jax.make_jaxpr(task.init)(jax.random.key(0))
+    init = jax.make_jaxpr(lambda key: task.init(key))(jax.eval_shape(lambda: jax.random.key(0)))
     evaluate = jax.make_jaxpr(plan.tasks[0].evaluate)(abstract["state"])
     shapes = [
         (jax.tree_util.keystr(path), str(leaf.dtype), leaf.shape)

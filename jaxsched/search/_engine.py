@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxsched.search._place import put
 from jaxsched.search._plan import Plan
-from jaxsched.search._program import Program
+from jaxsched.search._program import Program, random_key
 from jaxsched.search._record import Key, Record, Work
 from jaxsched.search._watch import followers
 
@@ -196,16 +196,11 @@ class Engine:
         pace = self.paces[number]
         pace.begin()
         for lo, hi, evaluated in self._pieces(lanes, pace):
-            state, alive, seen = program.segment(
-                arrays,
-                state,
-                alive,
-                self._values(seats, lo, program),
-                program.seated(self._batches(seats, lo, device)),
-                np.int32(lo % program.length),
-                np.int32(lo % program.length + hi - lo),
-                np.float32(plan.limit),
-            )
+            first = lo % program.length
+            bounds = (np.int32(first), np.int32(first + hi - lo), np.float32(plan.limit))
+            values, bounds = put((self._values(seats, lo, program), bounds), device)
+            batches = program.seated(self._batches(seats, lo, device))
+            state, alive, seen = program.segment(arrays, state, alive, values, batches, *bounds)
             validation = program.evaluate(arrays, state) if evaluated else None
             pending.append(_Piece(lo, hi, state, seen, validation, pace.ask()))
             if len(pending) > _AHEAD:
@@ -281,7 +276,7 @@ class Engine:
         where = work.key[1:3]
         with self.lock:
             if self._initial.get(device, (None,))[0] != where:
-                key = put(jax.random.key(self.plan.seeds[work.key.seed]), device)
+                key = put(random_key(self.plan.seeds[work.key.seed]), device)
                 self._initial[device] = (where, self.program.init(arrays, key))
             return self._initial[device][1]
 

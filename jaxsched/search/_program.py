@@ -132,6 +132,16 @@ class Program:
         return state, alive, seen
 
 
+@jax.jit
+def _key(seed: jax.Array) -> jax.Array:
+    return jax.random.key(seed)
+
+
+def random_key(seed: int) -> jax.Array:
+    """``jax.random.key`` of a seed below 2**32, without a transfer that nobody asked for."""
+    return _key(jax.device_put(np.uint32(seed)))
+
+
 def program_for(task: Task, names: tuple[str, ...], length: int, width: int) -> Program:
     """The program of a task; that of an earlier sweep, if the task says what it is made of.
 

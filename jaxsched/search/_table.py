@@ -59,7 +59,7 @@ class Table:
         row = self.controllers[trial]
         # On the host's own processor, so that all platforms decide alike.
         host = jax.local_devices(backend="cpu")[0]
-        return tuple(jax.device_put(c.init(), host) if c is not None else None for c in row)
+        return tuple(_init(jax.device_put(c, host)) if c is not None else None for c in row)
 
     def values(self, trial: int, start: int, stop: int, seen: Seen = ()) -> np.ndarray:
         """float32 [hyperparameters, stop - start]: what the updates from ``start`` on apply.
@@ -84,7 +84,10 @@ class Table:
         rows = [
             values if controller is None else controller._on_host(state, steps, values)
             for controller, state, values in zip(
-                self.controllers[trial], seen, self._exact(trial, block), strict=True
+                self.controllers[trial],
+                jax.device_get(seen),
+                self._exact(trial, block),
+                strict=True,
             )
         ]
         with np.errstate(over="ignore"):
@@ -92,6 +95,11 @@ class Table:
 
     def _computed(self, trial: int, block: int) -> np.ndarray:
         return np.stack([s._on_host(_steps(block)) for s in self._schedules[trial]])
+
+
+@jax.jit
+def _init(controller: Any) -> Any:
+    return controller.init()
 
 
 def _steps(block: int) -> np.ndarray:
@@ -107,7 +115,7 @@ def _check(trial: str, name: str, one: Any) -> None:
     if not all(map(is_known, jax.tree.leaves(one))):
         raise TypeError(f"`sweep(trials=...)`: {name} of {trial} is traced.")
     if isinstance(one, AbstractController):
-        one(one.init())  # raises for a population
+        jax.eval_shape(lambda c: c(c.init()), one)  # raises for a population
     else:
         one._require_single()
 

@@ -109,13 +109,14 @@ def _told(table: Table, trial: int, seen: Seen, step: int, report: dict[str, np.
     for controller, state in zip(table.controllers[trial], seen, strict=True):
         if controller is not None:
             read = {k: v for k, v in report.items() if k in controller._reads}
-            state = _observe(controller, state, np.int32(step), read)
+            told = jax.device_put((controller, np.int32(step), read), state.step.sharding)
+            state = _observe(state, *told)
         after.append(state)
     return tuple(after)
 
 
 @jax.jit
-def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> Any:
+def _observe(state: Any, controller: Any, step: Any, report: dict[str, Any]) -> Any:
     return controller.observe(controller._at(state, step), **report)
 
 

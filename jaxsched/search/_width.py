@@ -7,11 +7,10 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsched.search._plan import Plan
-from jaxsched.search._program import program_for
+from jaxsched.search._program import program_for, random_key
 
 _CANDIDATES = (1, 8, 64, 256)
 _STEPS = 32
@@ -43,25 +42,26 @@ def _seconds(
     """Seconds for each run and update at this width; ``None`` if it does not fit."""
     program = program_for(plan.tasks[0], names, length, width)
     arrays = program.arguments(plan.tasks[0], device)
-    state = program.init(arrays, jax.device_put(jax.random.key(plan.seeds[0]), device))
+    state = program.init(arrays, jax.device_put(random_key(plan.seeds[0]), device))
     values: Any = plan.table.values(0, 0, length)
     batches = plan.feed.get(plan.tasks[0], 0, plan.seeds[0], 0, device)
-    alive: Any = jax.device_put(jnp.ones((), bool), device)
+    alive: Any = np.ones((), bool)
     if width > 1:
         state, batches = program.stack([state] * width), program.stack([batches] * width)
-        values, alive = np.stack([values] * width), jnp.stack([alive] * width)
+        values, alive = np.stack([values] * width), np.ones(width, bool)
     count = min(_STEPS, length)
-    arguments = (arrays, state, alive, values, batches, np.int32(0), np.int32(count))
-    limit = np.float32(np.inf)
+    bounds = (np.int32(0), np.int32(count), np.float32(np.inf))
+    values, alive, bounds = jax.device_put((values, alive, bounds), device)
+    arguments = (arrays, state, alive, values, batches, *bounds)
     try:
-        compiled = program.segment.lower(*arguments, limit).compile()
+        compiled = program.segment.lower(*arguments).compile()
         if _needs(compiled) > _has(device):
             return None
-        jax.block_until_ready(compiled(*arguments, limit))
+        jax.block_until_ready(compiled(*arguments))
         times = []
         for _ in range(3):
             begin = time.perf_counter()
-            jax.block_until_ready(compiled(*arguments, limit))
+            jax.block_until_ready(compiled(*arguments))
             times.append(time.perf_counter() - begin)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error) and width > 1:
