@@ -4,6 +4,8 @@
     python -m benchmarks.controllers rules --seeds 6                         # three minutes
     python -m benchmarks.controllers rules --data mnist1d --optimizer adam --only cosine Auto
 
+    python -m benchmarks.controllers cost                                    # seconds
+
 *counterfactual*: training at constant rates; from the end of each window of 100 updates two
 branches go on for 100 updates, one at the same rate ("stay") and one at a tenth of it ("drop").
 The gain of a decay is log(stay / drop), a loss on 1000 training examples. What was known before the
@@ -261,11 +263,51 @@ def compare(args):
             print(f"{name:24}" + "  ".join(cells))
 
 
+def cost(args):
+    """What ``diagnose`` adds to training that is validated anyway: a mean, an evaluation of it."""
+    window, kinds = 200, ("validated", "with the mean", "and its evaluation")
+    for batch in (32, 256):
+        x = jax.random.normal(jax.random.key(1), (2048, 64))
+        data = datasets.Part(x, jnp.argmax(x[:, :10], axis=1))
+        held = datasets.Part(x[:512], data.y[:512])
+        weights = init(jax.random.key(0), (64, 128, 128, 10))
+        step = gradient_step(optax.trace(0.9))
+        rows = jax.random.randint(jax.random.key(2), (5, window, batch), 0, len(x))
+
+        def train(kind, weights, rows, data=data, held=held, step=step):
+            def update(carry, row):
+                weights, moments, average = carry
+                batch = datasets.Part(data.x[row], data.y[row])
+                weights, moments = step(weights, moments, batch, 0.05)
+                return (weights, moments, average.add(weights) if kind else average), None
+
+            def one_window(carry, rows):
+                weights, moments, average = jax.lax.scan(update, carry, rows)[0]
+                seen = [jnp.mean(losses(weights, held))]
+                seen += [jnp.mean(losses(average.like(weights), held))] if kind == 2 else []
+                return (weights, moments, average.restart()), seen
+
+            carry = (weights, optax.trace(0.9).init(weights), Average.start(weights))
+            return jax.lax.scan(one_window, carry, rows)
+
+        compiled = [jax.jit(functools.partial(train, kind)) for kind in range(3)]
+        times = [[], [], []]
+        for _ in range(max(args.seeds, 8)):
+            for kind, program in enumerate(compiled):
+                begin = time.process_time()
+                jax.block_until_ready(program(weights, rows))
+                times[kind].append(time.process_time() - begin)
+        least = [min(t[1:]) for t in times]
+        shown = ", ".join(f"{k} {1e3 * t:.1f} ms" for k, t in zip(kinds, least, strict=True))
+        ratios = " and ".join(f"{t / least[0]:.3f}" for t in least[1:])
+        print(f"MLP 64-128-128-10, batch {batch}, windows of {window}: {shown} -> {ratios}")
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["counterfactual", "rules"])
+    parser.add_argument("what", choices=["counterfactual", "rules", "cost"])
     parser.add_argument("--data", default="letter", choices=["letter", "mnist1d"])
     parser.add_argument("--optimizer", default="sgd", choices=["sgd", "adam"])
     parser.add_argument("--peaks", type=float, nargs="*")
@@ -275,7 +317,7 @@ def main():
     parser.add_argument("--window", type=int)
     parser.add_argument("--only", nargs="*", help="rules whose name has one of these in it")
     args = parser.parse_args()
-    {"counterfactual": counterfactual, "rules": compare}[args.what](args)
+    {"counterfactual": counterfactual, "rules": compare, "cost": cost}[args.what](args)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def main(names: list[str]) -> None:
         "prefixes": prefixes,
         "halving": halving,
         "mixed": mixed,
+        "watched": watched,
         "cache": cache,
         "width": width,
         "memory": memory,
@@ -359,6 +360,35 @@ def mixed() -> None:
         "mixed kinds : one kind, N=16, T=1000, warm",
         f"{min(b):.3f} : {min(a):.3f} s",
         f"{min(b) / min(a):.3f}",
+    )
+
+
+def watched() -> None:
+    """Controllers that are told every 100 updates, against schedules; and what they share."""
+    model = mlp()
+    plain = [js.cosine_decay(float(r), 2000) for r in RATES[:16]]
+    alone = [js.Plateau(schedule, patience=1) for schedule in plain]
+    same = [
+        js.Plateau(0.1, factor=factor, patience=patience)
+        for factor in (0.1, 0.3, 0.5, 0.7)
+        for patience in (2, 4, 6, 8)
+    ]
+    asked: dict[str, Any] = {"steps": 2000, "evaluate_every": 100}
+    for trials in (plain, alone):
+        sweep(model, trials, **asked)
+    a, b, c, d = [], [], [], []
+    for _ in range(3):
+        a.append(cpu(lambda: sweep(model, plain, **asked)))
+        b.append(cpu(lambda: sweep(model, alone, **asked)))
+        c.append(cpu(lambda: sweep(model, same, **asked)))
+        d.append(cpu(lambda: sweep(model, same, share=False, **asked)))
+    result = sweep(model, same, **asked)
+    wanted, got = result.steps_asked / result.steps_trained, min(d) / min(c)
+    say(
+        "controllers, N=16, T=2000, told every 100, warm",
+        f"schedules {min(a):.2f} s, controllers {min(b):.2f} s; 4 factors x 4 patiences: steps "
+        f"{result.steps_asked} : {result.steps_trained} = {wanted:.2f}, time {got:.2f}",
+        f"{min(b) / min(a):.3f}, {got / wanted:.2f} of ideal",
     )
 
 

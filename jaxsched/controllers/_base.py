@@ -142,8 +142,8 @@ class AbstractController(Record, abc.ABC):
 
         ``values`` are those of the schedule at the bottom, float64.
         """
-        rates = self._base_on_host(state, steps, values) * np.float64(state.scale)
-        return np.asarray(rates)
+        scale = np.float64(jax.device_get(state.scale))
+        return np.asarray(self._base_on_host(state, steps, values) * scale)
 
     def _base_on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         if isinstance(self.base, AbstractController):

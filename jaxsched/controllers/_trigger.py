@@ -109,8 +109,8 @@ class Trigger(AbstractController):
         return float(np.prod(ends))
 
     def _on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-        index = int(state.stage)
+        index, start, held = jax.device_get((state.stage, state.start, state.held))
         if index == 0:
             return self._base_on_host(state, steps, values)
-        since = np.maximum(steps - int(state.start), 0)
-        return np.asarray(np.float64(state.held) * self.stages[index - 1]._on_host(since))
+        stage = self.stages[int(index) - 1]
+        return np.asarray(np.float64(held) * stage._on_host(np.maximum(steps - int(start), 0)))

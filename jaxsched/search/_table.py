@@ -41,6 +41,7 @@ class Table:
             [one if isinstance(one, AbstractController) else None for one in row]
             for row in followed
         ]
+        self._told: dict[int, list[Any]] = {}
         self.watched = any(c is not None for row in self.controllers for c in row)
         self._schedules = [[_schedule(one) for one in row] for row in followed]
         self.horizons = np.array(
@@ -56,10 +57,14 @@ class Table:
 
     def start(self, trial: int) -> Seen:
         """What the trial's controllers have seen before the first update."""
-        row = self.controllers[trial]
-        # On the host's own processor, so that all platforms decide alike.
-        host = jax.local_devices(backend="cpu")[0]
-        return tuple(_init(jax.device_put(c, host)) if c is not None else None for c in row)
+        return tuple(_init(c) if c is not None else None for c in self.told(trial))
+
+    def told(self, trial: int) -> list[Any]:
+        """The trial's controllers on the host itself, so that all platforms decide alike."""
+        if trial not in self._told:
+            host = jax.local_devices(backend="cpu")[0]
+            self._told[trial] = jax.device_put(self.controllers[trial], host)
+        return self._told[trial]
 
     def values(self, trial: int, start: int, stop: int, seen: Seen = ()) -> np.ndarray:
         """float32 [hyperparameters, stop - start]: what the updates from ``start`` on apply.
@@ -85,7 +90,7 @@ class Table:
             values if controller is None else controller._on_host(state, steps, values)
             for controller, state, values in zip(
                 self.controllers[trial],
-                jax.device_get(seen),
+                seen,
                 self._exact(trial, block),
                 strict=True,
             )
@@ -115,7 +120,8 @@ def _check(trial: str, name: str, one: Any) -> None:
     if not all(map(is_known, jax.tree.leaves(one))):
         raise TypeError(f"`sweep(trials=...)`: {name} of {trial} is traced.")
     if isinstance(one, AbstractController):
-        jax.eval_shape(lambda c: c(c.init()), one)  # raises for a population
+        one._check(jax.eval_shape(lambda c: c.init(), one))  # raises for a population
+        _check(trial, name, one.base)
     else:
         one._require_single()
 

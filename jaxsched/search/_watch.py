@@ -106,17 +106,17 @@ def _report(plan: Plan, step: int, record: Record | None) -> dict[str, np.float3
 
 def _told(table: Table, trial: int, seen: Seen, step: int, report: dict[str, np.float32]) -> Seen:
     after = []
-    for controller, state in zip(table.controllers[trial], seen, strict=True):
+    for controller, state in zip(table.told(trial), seen, strict=True):
         if controller is not None:
             read = {k: v for k, v in report.items() if k in controller._reads}
-            told = jax.device_put((controller, np.int32(step), read), state.step.sharding)
-            state = _observe(state, *told)
+            told = jax.device_put((np.int32(step), read), state.step.sharding)
+            state = _observe(controller, state, *told)
         after.append(state)
     return tuple(after)
 
 
 @jax.jit
-def _observe(state: Any, controller: Any, step: Any, report: dict[str, Any]) -> Any:
+def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> Any:
     return controller.observe(controller._at(state, step), **report)
 
 
