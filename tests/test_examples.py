@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 import jaxsched as js
-from examples import datasets, digits_cnn, letter_linen, letter_mlp, population, report
+from examples import datasets, digits_cnn, letter_linen, letter_mlp, population, report, watching
 
 NAMES = sorted(datasets.EXPECTED)
 
@@ -135,6 +135,17 @@ def test_example_runs(example, arguments, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "cosine to 0" in printed
     assert "averaged weights" in printed
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_rules_that_watch_are_compared(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "watching.png"
+    monkeypatch.setattr(sys, "argv", ["example", "--quick", "--steps", "100", "--out", str(out)])
+    watching.main()
+    printed = capsys.readouterr().out
+    for rule in watching.COLORS:
+        assert f"{rule}  " in printed
+    assert "short of cosine with a known horizon" in printed
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
