@@ -62,8 +62,7 @@ class Table:
     def told(self, trial: int) -> list[Any]:
         """The trial's controllers on the host itself, so that all platforms decide alike."""
         if trial not in self._told:
-            host = jax.local_devices(backend="cpu")[0]
-            self._told[trial] = jax.device_put(self.controllers[trial], host)
+            self._told[trial] = jax.device_put(self.controllers[trial], _host())
         return self._told[trial]
 
     def values(self, trial: int, start: int, stop: int, seen: Seen = ()) -> np.ndarray:
@@ -105,6 +104,13 @@ class Table:
 @jax.jit
 def _init(controller: Any) -> Any:
     return controller.init()
+
+
+def _host() -> Any:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names others only
+        return jax.local_devices()[0]
 
 
 def _steps(block: int) -> np.ndarray:
