@@ -120,17 +120,10 @@ def test_the_cnn_fits_its_data(name):
 # --------------------------------------------------------------------------------------- programs
 
 
-@pytest.mark.parametrize(
-    ("example", "arguments"),
-    [
-        (letter_mlp, []),
-        (digits_cnn, []),
-        pytest.param(digits_cnn, ["--data", "optdigits"], marks=pytest.mark.slow),
-    ],
-)
-def test_example_runs(example, arguments, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("example", [letter_mlp, digits_cnn])
+def test_example_runs(example, tmp_path, monkeypatch, capsys):
     out = tmp_path / "made" / "figure.png"
-    monkeypatch.setattr(sys, "argv", ["example", "--quick", "--out", str(out), *arguments])
+    monkeypatch.setattr(sys, "argv", ["example", "--quick", "--out", str(out)])
     example.main()
     printed = capsys.readouterr().out
     assert "cosine to 0" in printed

@@ -32,8 +32,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("lhs", "rhs", "strides", "padding", "dilate", "spread", "groups"), CASES)
-@pytest.mark.parametrize("first", [False, True], ids=["channels last", "channels first"])
+@pytest.mark.parametrize(
+    ("lhs", "rhs", "strides", "padding", "dilate", "spread", "groups", "first"),
+    [
+        (*case, first)
+        for i, case in enumerate(CASES)
+        for first in ([False, True][: 1 + (i % 3 == 1)])
+    ],
+)
 def test_values_and_gradients_are_those_of_lax(
     lhs, rhs, strides, padding, dilate, spread, groups, first
 ):
