@@ -225,8 +225,6 @@ class Engine:
         for lane, work in enumerate(works):
             at = (lane,) if program.width > 1 else ()
             train = {k: v[at][start : start + piece.hi - piece.lo] for k, v in seen.items()}
-            if self.plan.table.watched:
-                train |= self._applied(work, piece)
             found = None
             if piece.hi in self.plan.evaluations(self.plan.stages[work.key.stage]):
                 found = {k: v[at] for k, v in validation.items()}
@@ -235,6 +233,8 @@ class Engine:
                 loss = train["loss"]
                 bad = ~(np.isfinite(loss) & (loss <= np.float32(self.plan.limit)))
                 diverged = piece.lo + int(bad.argmax()) if bad.any() else -1
+            if self.plan.table.watched:
+                train |= self._applied(work, piece, diverged)
             if diverged >= 0 and found is not None:
                 found = dict.fromkeys(found, np.float32(np.nan))
             state = _Seat(stacked, lane) if at else piece.state
@@ -288,9 +288,11 @@ class Engine:
     def _table(self, work: Work, start: int, stop: int) -> np.ndarray:
         return self.plan.table.values(work.key.trials[0], start, stop, work.seen[0])
 
-    def _applied(self, work: Work, piece: _Piece) -> dict[str, np.ndarray]:
+    def _applied(self, work: Work, piece: _Piece, diverged: int) -> dict[str, np.ndarray]:
         """The values that controllers had a say in, as curves beside the task's own."""
-        rows = self._table(work, piece.lo, piece.hi)
+        rows = self._table(work, piece.lo, piece.hi).copy()
+        if diverged >= 0:
+            rows[:, max(diverged + 1 - piece.lo, 0) :] = np.nan
         names = self.plan.table.names
         return {n: rows[k] for k, n in enumerate(names) if n in work.record.train}
 
