@@ -31,13 +31,14 @@ from jaxsched.search import _sweep
 from jaxsched.search._program import program_for
 
 ONE = jax.local_devices()[:1]
-RATES = np.geomspace(1e-3, 0.3, 64)
+RATES = np.geomspace(1e-3, 0.3, 64)  # repeated where more are asked for
 
 
 def main(names: list[str]) -> None:
-    rows: dict[str, Callable[[], None]] = {
+    rows: dict[str, Callable[[], Any]] = {
         "loops": lambda: loops(64, 300),
         "long": lambda: loops(8, 3000),
+        "sizes": lambda: [loops(count, 300) for count in (1, 4, 16, 256)],
         "convolution": convolution,
         "network": network,
         "overhead": overhead,
@@ -139,8 +140,9 @@ def careful_loop(task: Any, schedules: Any, steps: int) -> Any:
 
 
 def loops(count: int, steps: int, make: Any = mlp, name: str = "MLP", theirs: Any = None) -> None:
-    schedules = [js.cosine_decay(float(r), steps) for r in RATES[:count]]
-    few = 4
+    rates = np.resize(RATES, count) * (1 + 1e-3 * np.arange(count))  # no two alike: none is shared
+    schedules = [js.cosine_decay(float(rate), steps) for rate in rates]
+    few = min(4, count)
     for schedule in schedules[:1]:  # so that no one pays for the first import of anything
         rebuilding_loop((theirs or make)(), schedule, 3)
     rebuild, careful, ours = [], [], []
