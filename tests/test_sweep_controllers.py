@@ -13,7 +13,7 @@ from test_sweep_checkpoint import sweep as kept_sweep
 import jaxsched as js
 from jaxsched import search
 from jaxsched.controllers import AutoDecay, Bounce, Greedy, NewBob, Plateau, Trigger
-from jaxsched.search import _sweep
+from jaxsched.search import _checkpoint, _sweep
 
 BASE = js.warmup_cosine(0.4, 90, warmup=7)
 PLATEAUS = search.grid(
@@ -209,6 +209,43 @@ def test_shards_saved_and_merged(tmp_path):
     assert merged.train["loss"].tobytes() == whole.train["loss"].tobytes()
     assert merged.best().schedule == whole.best().schedule
     assert isinstance(merged.best().schedule, Plateau)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_shards_with_and_without_controllers_are_merged(order):
+    trials = [Plateau(0.3, patience=0), js.Constant(0.2), js.Constant(0.1)]
+    whole = sweep(trials)
+    merged = search.merge([sweep(trials, shard=(i, 3)) for i in order])
+    assert merged.train.keys() == whole.train.keys()
+    for name, values in whole.train.items():
+        assert merged.train[name].tobytes() == values.tobytes()
+    assert merged.to_json() == whole.to_json()
+
+
+def test_a_checkpoint_of_a_controller_with_other_code_is_refused(tmp_path):
+    def run(factor):
+        stages = js.from_fn(lambda step: factor / (1 + step))
+        return kept_sweep(tmp_path, **{**ARGUMENTS, "trials": [Trigger(0.1, stages)]})
+
+    run(0.5)
+    run(0.5)
+    with pytest.raises(ValueError, match="code of learning_rate of trial 0"):
+        run(0.25)
+
+
+def test_a_lack_of_memory_while_saving_loses_nothing(tmp_path, monkeypatch):
+    tick, calls = _checkpoint.Checkpoint.tick, iter(range(10_000))
+
+    def lacking(self, engine):
+        if engine.program.width > 1 and not engine._busy and next(calls) == 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        tick(self, engine)
+
+    monkeypatch.setattr(_checkpoint.Checkpoint, "tick", lacking)
+    with pytest.warns(RuntimeWarning, match="goes on with width 2"):
+        result = kept_sweep(tmp_path, **ARGUMENTS, width=4)
+    exact = sweep(PLATEAUS, seeds=2)
+    np.testing.assert_allclose(result.train["loss"], exact.train["loss"], rtol=1e-4)
 
 
 def test_a_controller_over_code_is_saved_with_its_values(tmp_path):

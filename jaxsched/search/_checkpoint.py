@@ -27,6 +27,7 @@ from jaxsched.search._plan import Plan
 from jaxsched.search._record import Key, Record, Work
 from jaxsched.search._shelf import Shelf
 from jaxsched.search._store import Damaged, digest, write_json
+from jaxsched.search._trials import Trial
 from jaxsched.search._watch import controllers, followers
 
 FORMAT = 2
@@ -176,8 +177,18 @@ def identity(
         steps = int(plan.table.horizons[i])
         values = plan.table.values(i, 0, steps)
         fields[f"trial {i} ({trial.name})"] = f"{steps} steps of values {digest(values)}"
-        for name, controller in controllers(trial).items():
-            fields[f"{name} of trial {i}"] = repr(controller)
+        fields |= {f"{name} of trial {i}": text for name, text in controller_fields(trial).items()}
+    return fields
+
+
+def controller_fields(trial: Trial) -> dict[str, str]:
+    """What of a trial is not in its table: its controllers, and the code that they may hold."""
+    fields = {}
+    for name, controller in controllers(trial).items():
+        fields[name] = repr(controller)
+        state = jax.eval_shape(lambda c: c.init(), controller)
+        traced = jax.make_jaxpr(lambda c, s: c(s))(controller, state)
+        fields[f"code of {name}"] = _jaxpr_digest(traced)
     return fields
 
 

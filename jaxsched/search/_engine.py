@@ -168,7 +168,8 @@ class Engine:
             error.add_note("in sweep(...), with one run at a time")
             raise error
         with self.lock:
-            self.pool += reversed(self._busy.pop(number))
+            # Nothing, if it was in saving what has been filed already.
+            self.pool += reversed(self._busy.pop(number, []))
             if self.program is program:  # no other device has done so meanwhile
                 self.program = program.narrower()
                 warnings.warn(

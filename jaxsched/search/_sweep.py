@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from jaxsched.search import _arguments as arguments
 from jaxsched.search import _watch
-from jaxsched.search._checkpoint import Checkpoint, identity
+from jaxsched.search._checkpoint import Checkpoint, controller_fields, identity
 from jaxsched.search._convolution import warn_of_convolutions
 from jaxsched.search._engine import Engine
 from jaxsched.search._interrupt import graceful, leave
@@ -150,7 +150,7 @@ def sweep(
     if shard is not None:
         part = {"shard": _shard(shard, plan, trials, stopping)}
         trials = tuple(trials[t] for t in part["shard"]["trials"])
-        plan, abstract = make_plan(task, trials, **choices)
+        plan, abstract = make_plan(task, trials, **choices, watched=plan.table.watched)
     places = places_of(devices)
     mesh = places[0] if isinstance(places[0], Everywhere) else None
     if places[0].platform == "cpu":
@@ -226,6 +226,7 @@ def make_plan(
     stopping: StoppingRule | None = None,
     limit: float = math.inf,
     share: bool = True,
+    watched: bool = False,
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan, after every check that needs no training; and the abstract task."""
     for name, value in {"steps": steps, "evaluate_every": evaluate_every}.items():
@@ -235,7 +236,7 @@ def make_plan(
     arguments.instance("stopping", stopping, StoppingRule)
     for name, text in {"metric": metric, "watch": watch}.items():
         arguments.text(name, text)
-    table = Table(trials, steps)
+    table = Table(trials, steps, watched)
     found = check_task(task, table.names)
     tasks: tuple[Any, ...] = (task,)
     if folds is not None:
@@ -297,7 +298,7 @@ def _shard(
         )
     horizons = plan.table.horizons
     values = [plan.table.values(i, 0, int(horizons[i])) for i in range(len(trials))]
-    names = str([(t.name, _watch.controllers(t)) for t in trials])
+    names = str([(t.name, controller_fields(t)) for t in trials])
     whole = digest(names, str(plan.seeds), str(len(plan.tasks)), *values)
     mine = share_of(plan.stages, horizons, index, count)
     return {"index": index, "of": count, "trials": mine, "sweep": whole}

@@ -31,10 +31,17 @@ class Table:
         trials: the schedules. A controller's values are those of the schedule below it, times what
             the controller makes of what it has seen.
         steps: length of all runs in updates, or ``None``: of each its own (its longest schedule's).
+        watched: whether other trials of the sweep, in another shard, have controllers.
         budget: bytes to keep; beyond it blocks are computed again when they are needed again.
     """
 
-    def __init__(self, trials: Trials, steps: int | None, budget: int = 64 << 20):
+    def __init__(
+        self,
+        trials: Trials,
+        steps: int | None,
+        watched: bool = False,
+        budget: int = 64 << 20,
+    ):
         self.names = tuple(sorted(trials[0].schedules))
         followed = [[trial.schedules[name] for name in self.names] for trial in trials]
         self.controllers = [
@@ -42,7 +49,7 @@ class Table:
             for row in followed
         ]
         self._told: dict[int, list[Any]] = {}
-        self.watched = any(c is not None for row in self.controllers for c in row)
+        self.watched = watched or any(c is not None for row in self.controllers for c in row)
         self._schedules = [[_schedule(one) for one in row] for row in followed]
         self.horizons = np.array(
             [_horizon(t.name, row, steps) for t, row in zip(trials, self._schedules, strict=True)],

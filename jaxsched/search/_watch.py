@@ -69,7 +69,8 @@ def check(table: Table, watch: str, every: int | None, metrics: Any) -> None:
         missing = sorted(controller._reads - told)
         if missing:
             advice = (
-                "; `search.Averaged(task, window=...)` measures the averaged weights"
+                "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
+                "metric that watch=... names"
                 if "averaged" in missing
                 else ", nor is it a metric of task.evaluate"
             )
