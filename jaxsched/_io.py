@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import Record, fetch, is_known
+from jaxsched._struct import Record, cut, fetch, is_known
 from jaxsched.schedules import _base, _laws, _piecewise, _shapes, _wrappers
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -48,7 +48,7 @@ def to_dict(schedule: Any) -> dict[str, Any]:
     """
     if not isinstance(schedule, Record):
         raise TypeError(
-            f"to_dict(schedule=...) must be a schedule or controller, got {_cut(schedule)} "
+            f"to_dict(schedule=...) must be a schedule or controller, got {cut(repr(schedule))} "
             f"({type(schedule).__name__})."
         )
     return {"jaxsched": FORMAT, **_encode(schedule, 0)}
@@ -68,7 +68,7 @@ def from_dict(data: dict[str, Any]) -> Any:
     if type(version) is not int or version != FORMAT:
         version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
         raise ValueError(
-            f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {_cut(version)}."
+            f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {cut(repr(version))}."
         )
     return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0)
 
@@ -93,7 +93,7 @@ def from_json(text: str) -> Any:
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) != len(pairs):
-            raise ValueError(f"from_json(text=...) must not repeat a key, got {_cut(pairs)}.")
+            raise ValueError(f"from_json(text=...) must not repeat a key, got {cut(repr(pairs))}.")
         return dict(pairs)
 
     def refuse(word: str) -> Any:
@@ -140,7 +140,8 @@ def _decode(data: Any, depth: int) -> Any:
     kind = data.get("type") if isinstance(data, dict) else data
     if not isinstance(kind, str) or kind not in _types():
         raise ValueError(
-            f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, got {_cut(kind)}."
+            f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, "
+            f"got {cut(repr(kind))}."
         )
     cls = _types()[kind]
     given = {k: _field(v, depth) for k, v in data.items() if k != "type"}
@@ -150,7 +151,7 @@ def _decode(data: Any, depth: int) -> Any:
     if missing or unknown:
         raise ValueError(
             f"from_dict: {cls.__name__} must have the fields {', '.join(fields)}, "
-            f"got unknown {_cut(unknown)}, missing {missing}."
+            f"got unknown {cut(repr(unknown))}, missing {missing}."
         )
     numbers = {n for n, f in fields.items() if f.metadata.get("check", {}).get("kind") == "number"}
     given = {k: _population(v) if k in numbers or _nested(v) else v for k, v in given.items()}
@@ -179,13 +180,8 @@ def _array(value: Any) -> np.ndarray:
     except ValueError:  # a ragged list
         array = np.asarray(None)
     if not isinstance(value, list) or array.dtype.kind not in "if" or not array.size:
-        raise ValueError(f"from_dict(data=...) must hold numbers, got {_cut(value)}.")
+        raise ValueError(f"from_dict(data=...) must hold numbers, got {cut(repr(value))}.")
     return array
-
-
-def _cut(x: Any) -> str:
-    text = repr(x)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _field(value: Any, depth: int) -> Any:

@@ -373,6 +373,11 @@ def _is_default(field: Any, value: Any) -> bool:
     )
 
 
+def cut(text: str) -> str:
+    """A text as a message quotes it: not much more than a line's half."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def show(x: Any) -> str:
     if isinstance(x, tuple):
         inner = ", ".join(map(show, x))

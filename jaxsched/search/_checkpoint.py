@@ -22,11 +22,12 @@ import jaxlib.version
 import numpy as np
 
 import jaxsched
+from jaxsched._struct import cut
 from jaxsched.search._engine import Engine, plain_state
 from jaxsched.search._plan import Plan
 from jaxsched.search._record import Key, Record, Work
 from jaxsched.search._shelf import Shelf
-from jaxsched.search._store import Damaged, digest, write_json
+from jaxsched.search._store import Damaged, digest, listed, write_json
 from jaxsched.search._trials import Trial
 from jaxsched.search._watch import controllers, followers
 
@@ -218,12 +219,13 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
         raise ValueError(f"`sweep(checkpoint=...)`: {path} has another format than {FORMAT}.")
     differing = [n for n in {**there, **fields} if there.get(n) != fields.get(n)]
     if differing:
-        shown = "; ".join(f"{n}: {_cut(there.get(n))} there, {_cut(fields.get(n))} here"
-                          for n in differing[:5])  # fmt: skip
-        more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
+        shown = listed(
+            f"{n}: {cut(there.get(n, 'none'))} there, {cut(fields.get(n, 'none'))} here"
+            for n in differing
+        )
         raise ValueError(
             f"`sweep(checkpoint=...)` must be this sweep's directory, got {directory} of another "
-            f"one. They differ in {shown}{more}. Give it another directory."
+            f"one. They differ in {shown}. Give it another directory."
         )
 
 
@@ -323,11 +325,6 @@ def _records(arrays: dict[str, Any]) -> dict[str, Any]:
 def _number(path: Path) -> int:
     found = re.search(r"-(\d+)\.npz$", path.name)
     return int(found.group(1)) if found else 0
-
-
-def _cut(text: str | None) -> str:
-    text = "none" if text is None else text
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _warn(text: str) -> None:

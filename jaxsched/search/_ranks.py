@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxsched.search._store import Damaged, digest
+from jaxsched._struct import cut
+from jaxsched.search._store import Damaged, digest, listed
 
 # What one rank may meet in its files and all others must raise too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
@@ -123,16 +124,15 @@ def check_same(fields: dict[str, str]) -> None:
     names = list(dict.fromkeys(name for found in ranks for name in found))
     differing = [n for n in names if len({found.get(n) for found in ranks}) > 1]
     shown = []
-    for name in differing[:5]:
+    for name in differing:
         other = next(r for r, found in enumerate(ranks) if found.get(name) != ranks[0].get(name))
         shown.append(
-            f"{name}: {_cut(ranks[0].get(name))} on process 0, "
-            f"{_cut(ranks[other].get(name))} on process {other}"
+            f"{name}: {cut(ranks[0].get(name, 'none'))} on process 0, "
+            f"{cut(ranks[other].get(name, 'none'))} on process {other}"
         )
-    more = f"; and {len(differing) - 5} more" if len(differing) > 5 else ""
     raise ValueError(
         "`sweep(devices=...)`: all processes of a mesh must call the same sweep, got different "
-        f"ones: {'; '.join(shown)}{more}."
+        f"ones: {listed(shown)}."
     )
 
 
@@ -142,8 +142,3 @@ def check_same(fields: dict[str, str]) -> None:
 def _padded(size: int) -> int:
     # A power of two, since every length is another program to compile.
     return max(1024, 1 << (size - 1).bit_length())
-
-
-def _cut(text: str | None) -> str:
-    text = "none" if text is None else text
-    return text if len(text) <= 60 else text[:57] + "..."

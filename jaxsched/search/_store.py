@@ -13,7 +13,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,13 @@ def digest(*parts: Any) -> str:
         found.update(len(data).to_bytes(8, "little"))
         found.update(data)
     return found.hexdigest()
+
+
+def listed(texts: Iterable[str]) -> str:
+    """The first five, and how many more there are."""
+    found = list(texts)
+    more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
+    return "; ".join([*found[:5], *more])
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import checked_number
+from jaxsched._struct import checked_number, cut
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
@@ -187,7 +187,9 @@ def as_trials(trials: Any, where: str = "sweep") -> Trials:
             f"got {type(trials).__name__}."
         )
     made = tuple(
-        t if isinstance(t, Trial) else Trial(_short(t), {}, as_schedules(t, f"{where}(trials=...)"))
+        t
+        if isinstance(t, Trial)
+        else Trial(cut(repr(t)), {}, as_schedules(t, f"{where}(trials=...)"))
         for t in trials
     )
     if not made:
@@ -280,8 +282,3 @@ def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Di
 
 def _show(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _short(made: Any) -> str:
-    text = repr(made)
-    return text if len(text) <= 60 else text[:57] + "..."
