@@ -199,11 +199,12 @@ class Engine:
         for lo, hi, evaluated in self._pieces(lanes, pace):
             first = lo % program.length
             bounds = (np.int32(first), np.int32(first + hi - lo), np.float32(plan.limit))
-            values, bounds = put((self._values(seats, lo, program), bounds), device)
+            table = self._values(seats, lo, program)
+            values, bounds = put((table, bounds), device)
             batches = program.seated(self._batches(seats, lo, device))
             state, alive, seen = program.segment(arrays, state, alive, values, batches, *bounds)
             validation = program.evaluate(arrays, state) if evaluated else None
-            pending.append(_Piece(lo, hi, state, seen, validation, pace.ask()))
+            pending.append(_Piece(lo, hi, table, state, seen, validation, pace.ask()))
             if len(pending) > _AHEAD:
                 oldest = pending.popleft()
                 works = self._collect(number, works, oldest, program)
@@ -221,11 +222,12 @@ class Engine:
         """The lanes after a piece whose measurements are waited for here."""
         seen, validation = jax.device_get((piece.seen, piece.validation))
         start = piece.lo % program.length
+        updates = slice(start, start + piece.hi - piece.lo)
         stacked = _Stacked(piece.state, program)
         after = []
         for lane, work in enumerate(works):
             at = (lane,) if program.width > 1 else ()
-            train = {k: v[at][start : start + piece.hi - piece.lo] for k, v in seen.items()}
+            train = {k: v[at][updates] for k, v in seen.items()}
             found = None
             if piece.hi in self.plan.evaluations(self.plan.stages[work.key.stage]):
                 found = {k: v[at] for k, v in validation.items()}
@@ -235,7 +237,10 @@ class Engine:
                 bad = ~(np.isfinite(loss) & (loss <= np.float32(self.plan.limit)))
                 diverged = piece.lo + int(bad.argmax()) if bad.any() else -1
             if self.plan.table.watched:
-                train |= self._applied(work, piece, diverged)
+                applied = piece.values[at][:, updates].copy()
+                if diverged >= 0:
+                    applied[:, max(diverged + 1 - piece.lo, 0) :] = np.nan
+                train |= dict(zip(self.plan.table.names, applied, strict=True))
             if diverged >= 0 and found is not None:
                 found = dict.fromkeys(found, np.float32(np.nan))
             state = _Seat(stacked, lane) if at else piece.state
@@ -283,19 +288,11 @@ class Engine:
 
     def _values(self, seats: list[Work], lo: int, program: Program) -> np.ndarray:
         first = lo - lo % program.length
-        rows = [self._table(work, first, first + program.length) for work in seats]
+        rows = [
+            self.plan.table.values(work.key.trials[0], first, first + program.length, work.seen[0])
+            for work in seats
+        ]
         return rows[0] if program.width == 1 else np.stack(rows)
-
-    def _table(self, work: Work, start: int, stop: int) -> np.ndarray:
-        return self.plan.table.values(work.key.trials[0], start, stop, work.seen[0])
-
-    def _applied(self, work: Work, piece: _Piece, diverged: int) -> dict[str, np.ndarray]:
-        """The values that controllers had a say in, as curves beside the task's own."""
-        rows = self._table(work, piece.lo, piece.hi).copy()
-        if diverged >= 0:
-            rows[:, max(diverged + 1 - piece.lo, 0) :] = np.nan
-        names = self.plan.table.names
-        return {n: rows[k] for k, n in enumerate(names) if n in work.record.train}
 
     def _batches(self, seats: list[Work], lo: int, device: Any) -> list[Any]:
         plan, number = self.plan, lo // self.program.length
@@ -341,6 +338,7 @@ class Pace:
 class _Piece(NamedTuple):
     lo: int
     hi: int
+    values: np.ndarray  # as the program was given them
     state: Any
     seen: dict[str, jax.Array]
     validation: dict[str, jax.Array] | None
