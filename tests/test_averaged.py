@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
-from sweep_tasks import Plain, data, jitted, supervised
+from sweep_tasks import Noisy, Plain, data, jitted, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -43,18 +42,7 @@ class Elementwise(Plain):
         return {"loss": jnp.sum(state["w"] ** 2)}
 
 
-class Module(nnx.Module):
-    def __init__(self, rngs):
-        self.a = nnx.Linear(6, 8, rngs=rngs, param_dtype=jnp.bfloat16)
-        self.norm = nnx.BatchNorm(8, rngs=rngs)
-        self.dropout = nnx.Dropout(0.2, rngs=rngs)
-        self.b = nnx.Linear(8, 3, rngs=rngs)
-
-    def __call__(self, x):
-        return self.b(self.dropout(self.norm(jax.nn.relu(self.a(x)))))
-
-
-NNX = supervised(optax.adam, lambda rngs: Module(rngs))
+NNX = supervised(optax.adam, lambda rngs: Noisy(rngs))
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
-from sweep_tasks import Plain, supervised
+from sweep_tasks import Noisy, Plain, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -140,19 +139,6 @@ def interrupted(directory, after, run=sweep, **arguments):
             run(directory, **arguments)
     finally:
         search._engine.Engine._collect = real
-
-
-class Noisy(nnx.Module):
-    """A state with everything: random keys, batch statistics, bfloat16."""
-
-    def __init__(self, rngs):
-        self.a = nnx.Linear(6, 8, rngs=rngs, param_dtype=jnp.bfloat16)
-        self.norm = nnx.BatchNorm(8, rngs=rngs)
-        self.dropout = nnx.Dropout(0.2, rngs=rngs)
-        self.b = nnx.Linear(8, 3, rngs=rngs)
-
-    def __call__(self, x):
-        return self.b(self.dropout(self.norm(jax.nn.relu(self.a(x)))))
 
 
 @pytest.mark.parametrize("width", [1, 2])

@@ -28,7 +28,7 @@ from jaxsched.search._plan import Plan
 from jaxsched.search._record import Key, Record, Work
 from jaxsched.search._shelf import Shelf
 from jaxsched.search._store import Damaged, digest, listed, write_json
-from jaxsched.search._trials import Trial
+from jaxsched.search._trials import Trials
 from jaxsched.search._watch import controllers, followers
 
 FORMAT = 2
@@ -174,23 +174,36 @@ def identity(
         "folds": str(len(plan.tasks)),
         "number of trials": str(len(trials)),
     }
+    watching = controller_fields(trials)
     for i, trial in enumerate(trials):
         steps = int(plan.table.horizons[i])
         values = plan.table.values(i, 0, steps)
         fields[f"trial {i} ({trial.name})"] = f"{steps} steps of values {digest(values)}"
-        fields |= {f"{name} of trial {i}": text for name, text in controller_fields(trial).items()}
+        fields |= {f"{name} of trial {i}": text for name, text in watching[i].items()}
     return fields
 
 
-def controller_fields(trial: Trial) -> dict[str, str]:
-    """What of a trial is not in its table: its controllers, and the code that they may hold."""
-    fields = {}
-    for name, controller in controllers(trial).items():
-        fields[name] = repr(controller)
-        state = jax.eval_shape(lambda c: c.init(), controller)
-        traced = jax.make_jaxpr(lambda c, s: c(s))(controller, state)
-        fields[f"code of {name}"] = _jaxpr_digest(traced)
-    return fields
+def controller_fields(trials: Trials) -> list[dict[str, str]]:
+    """What of each trial is not in its table: its controllers, and the code that they may hold."""
+    codes: dict[
+        Any, str
+    ] = {}  # the numbers are arguments of the code, so it is traced once for all
+
+    def code(controller: Any) -> str:
+        leaves, tree = jax.tree.flatten(controller)
+        kind = (tree, *map(jax.typeof, leaves))
+        if kind not in codes:
+            state = jax.eval_shape(lambda c: c.init(), controller)
+            traced = jax.make_jaxpr(lambda c, s: c(s))(controller, state)
+            codes[kind] = _jaxpr_digest(traced)
+        return codes[kind]
+
+    found = []
+    for held in map(controllers, trials):
+        fields = {name: repr(controller) for name, controller in held.items()}
+        fields |= {f"code of {name}": code(controller) for name, controller in held.items()}
+        found.append(fields)
+    return found
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -14,7 +14,7 @@ from jaxsched.search._checkpoint import identity
 from jaxsched.search._engine import Engine
 from jaxsched.search._mesh import Lockstep, MeshProgram
 from jaxsched.search._place import Everywhere, places_of
-from jaxsched.search._program import Program, program_for
+from jaxsched.search._program import program_for
 from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Key
 from jaxsched.search._result import Best, SweepResult, assemble
@@ -99,15 +99,13 @@ def final_score(
     plan, abstract = make_plan(anew, (best.trial,), **choices)
     places = places_of(jax.local_devices()[:1] if devices is None else devices)
     shape = (anew, plan.table.names, plan.feed.length)
-    program: Program
-    if isinstance(places[0], Everywhere):
+    mesh = places[0] if isinstance(places[0], Everywhere) else None
+    if mesh is not None:
         check_same(identity(plan, anew, abstract, (best.trial,), {"mesh": devices}))
-        program = MeshProgram(*shape, places[0])
-        engine = Engine(plan, program, places, lambda engine: None)
-        Lockstep(engine, places[0], None)
-    else:
-        program = program_for(*shape, 1)
-        engine = Engine(plan, program, places, lambda engine: None)
+    program = program_for(*shape, 1) if mesh is None else MeshProgram(*shape, mesh)
+    engine = Engine(plan, program, places, lambda engine: None)
+    if mesh is not None:
+        Lockstep(engine, mesh, None)
     engine.pool, engine.ends = roots(plan), {}
     engine.run(None)
     last = plan.stages[-1].index

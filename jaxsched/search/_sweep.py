@@ -298,8 +298,10 @@ def _shard(
         )
     horizons = plan.table.horizons
     values = [plan.table.values(i, 0, int(horizons[i])) for i in range(len(trials))]
-    names = str([(t.name, controller_fields(t)) for t in trials])
-    whole = digest(names, str(plan.seeds), str(len(plan.tasks)), *values)
+    names = [trial.name for trial in trials]
+    whole = digest(
+        str(names), str(controller_fields(trials)), str(plan.seeds), str(len(plan.tasks)), *values
+    )
     mine = share_of(plan.stages, horizons, index, count)
     return {"index": index, "of": count, "trials": mine, "sweep": whole}
 
