@@ -12,10 +12,18 @@ from typing import Any
 import numpy as np
 
 
-def whole(name: str, value: Any, least: int) -> None:
-    """A whole number, Python's or NumPy's."""
-    if not _is_whole(value) or value < least:
-        raise _error(name, f"a whole number of at least {least}", value)
+def whole(name: str, value: Any, least: int, most: int | None = None, where: str = "sweep") -> int:
+    """A whole number, Python's or NumPy's, as Python's."""
+    if not _is_whole(value) or value < least or (most is not None and value > most):
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise _error(name, f"a whole number {bounds}", value, where)
+    return int(value)
+
+
+def flag(name: str, value: Any) -> None:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(_message(name, "True or False", value))
 
 
 def number(name: str, value: Any, least: float = -math.inf) -> None:
@@ -41,8 +49,7 @@ def instance(name: str, value: Any, kind: type) -> None:
 def seeds(given: Any) -> tuple[int, ...]:
     """Different seeds, each of which gives another key: JAX takes 32 bits of one."""
     if _is_whole(given):
-        whole("seeds", given, 1)
-        return tuple(range(int(given)))
+        return tuple(range(whole("seeds", given, 1)))
     if not isinstance(given, Iterable):
         raise _error("seeds", "a whole number or different ones", given)
     found = tuple(given)
@@ -64,6 +71,8 @@ def pair(shard: Any) -> tuple[int, int]:
 
 def directory(checkpoint: str | os.PathLike[str]) -> Path:
     """A directory that can be written, made if it is not there."""
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(_message("checkpoint", "a path", repr(checkpoint)))
     found = Path(checkpoint)
     try:
         found.mkdir(parents=True, exist_ok=True)
@@ -80,10 +89,10 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _error(name: str, expected: str, got: Any) -> ValueError:
-    return ValueError(_message(name, expected, got))
+def _error(name: str, expected: str, got: Any, where: str = "sweep") -> ValueError:
+    return ValueError(_message(name, expected, got, where))
 
 
-def _message(name: str, expected: str, got: Any) -> str:
+def _message(name: str, expected: str, got: Any, where: str = "sweep") -> str:
     shown = got if name == "checkpoint" else repr(got)
-    return f"`sweep({name}=...)` must be {expected}, got {shown}."
+    return f"`{where}({name}=...)` must be {expected}, got {shown}."

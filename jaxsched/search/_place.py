@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -53,10 +54,12 @@ def places_of(devices: Any) -> list[Any]:
         ValueError: if there is none, a mesh leaves a process out, or it has explicit axes.
     """
     if not isinstance(devices, Mesh):
-        found = jax.local_devices() if devices is None else list(devices)
-        if not found:
+        listed = isinstance(devices, Iterable) and not isinstance(devices, str)
+        found: list[Any] = jax.local_devices() if devices is None else [*devices] if listed else []
+        if not found or not all(isinstance(device, jax.Device) for device in found):
             raise ValueError(
-                "`sweep(devices=...)` must be None, a mesh, or at least one device, got []."
+                "`sweep(devices=...)` must be None, a mesh, or at least one device, "
+                f"got {devices!r}."
             )
         return found
     processes = {device.process_index for device in devices.devices.flat}

@@ -11,6 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxsched._struct import cut
+from jaxsched.search._arguments import whole
 from jaxsched.search._store import Damaged, digest, listed
 
 # What one rank may meet in its files and all others must raise too.
@@ -50,17 +51,10 @@ def join(
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError(f'`join(address=...)` must be "host:port", got {address!r}.')
-    limits = {
-        "processes": (processes, 1, None),
-        "index": (index, 0, processes - 1 if isinstance(processes, int) else None),
-        "heartbeat": (heartbeat, 1, None),
-        "patience": (patience, 1, None),
-    }
-    for name, (value, least, most) in limits.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least or (most is not None and value > most):
-            bound = f"of at least {least}" if most is None else f"from {least} to {most}"
-            raise ValueError(f"`join({name}=...)` must be a whole number {bound}, got {value!r}.")
+    processes = whole("processes", processes, 1, where="join")
+    index = whole("index", index, 0, processes - 1, where="join")
+    heartbeat = whole("heartbeat", heartbeat, 1, where="join")
+    patience = whole("patience", patience, 1, where="join")
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=address,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxsched.search import _arguments as arguments
@@ -134,6 +135,9 @@ def sweep(
     trials = as_trials(trials)
     directory = None if checkpoint is None else arguments.directory(checkpoint)
     arguments.number("checkpoint_every", checkpoint_every, 0.0)
+    for name, value in {"maximize": maximize, "share": share, "progress": progress}.items():
+        if not (name == "progress" and value is None):
+            arguments.flag(name, value)
     choices: dict[str, Any] = {
         "steps": steps,
         "seeds": seeds,
@@ -321,8 +325,8 @@ def _width(width: int | str | None, plan: Plan, device: Any) -> int:
         return 1
     if width is None:
         width = 1 if device.platform == "cpu" else "auto"
-    if width == "auto":
+    if isinstance(width, str) and width == "auto":
         return measured_width(plan, plan.table.names, plan.feed.length, device)
-    if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+    if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
         raise ValueError(f'`sweep(width=...)` must be at least 1 or "auto", got {width!r}.')
-    return width
+    return int(width)
