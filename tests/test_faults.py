@@ -6,6 +6,7 @@ arguments in ``test_task.py`` and ``test_trials.py``; more folds than samples in
 ``test_sweep_folds.py``; shards that die in ``test_sweep_devices.py``.
 """
 
+import contextlib
 import dataclasses
 import errno
 import io
@@ -17,6 +18,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +30,7 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.controllers import Plateau
-from jaxsched.search import Trial, _interrupt, _progress, _store, _width
+from jaxsched.search import Trial, _interrupt, _progress, _store, _sweep, _width
 
 TRIALS = [js.Constant(0.1), js.wsd(0.1, 12, 0, decay=4)]
 
@@ -284,3 +286,44 @@ def test_a_sweep_under_a_transfer_guard(tmp_path, monkeypatch, arguments):
     with jax.transfer_guard("disallow"):
         result = sweep(task, trials, evaluate_every=5, **arguments)
         search.final_score(task, result)
+
+
+def test_a_width_that_was_measured_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(_sweep, "measured_width", lambda *arguments: 2)
+    first = sweep(width="auto", checkpoint=tmp_path)
+    monkeypatch.setattr(_sweep, "measured_width", lambda *arguments: 1)  # another moment
+    again = sweep(width="auto", checkpoint=tmp_path)
+    assert again.info["width"] == 2
+    assert again.train["loss"].tobytes() == first.train["loss"].tobytes()
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_progress_ends_at_a_hundred_percent(monkeypatch, watched):
+    shown = []
+    monkeypatch.setattr(_progress, "_SECONDS", 0.0)
+    bar = SimpleNamespace(add_task=lambda *a, total, **k: shown.append(total))
+    bar.update = lambda task, completed, note: shown.append(completed)
+    plain = [js.wsd(0.1, 40, warmup=5, decay=d) for d in (10, 20)]
+    trials = [Plateau(0.3, factor=f, patience=0) for f in (0.3, 0.5)] if watched else plain
+
+    @contextlib.contextmanager
+    def fake(wanted, engine, *rest):
+        yield _progress.Bar(engine, bar, *rest)
+
+    monkeypatch.setattr(_sweep, "shown", fake)
+    sweep(trials=trials, steps=40, evaluate_every=5, seeds=2)
+    total, *done = shown
+    assert done == sorted(done) and done[-1] == total == 2 * 2 * 40
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: search.MedianRule(every=1.5), r"`MedianRule\(every=...\)` must be a whole"),
+        (lambda: search.MedianRule(5, grace=1.5), r"`MedianRule\(grace=...\)` must be a whole"),
+        (lambda: search.SuccessiveHalving(1.5), r"`SuccessiveHalving\(first=...\)` must be"),
+    ],
+)
+def test_rungs_are_whole_steps(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

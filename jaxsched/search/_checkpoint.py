@@ -183,11 +183,18 @@ def identity(
     return fields
 
 
+def held_width(directory: Path) -> int | None:
+    """The width of the sweep in a directory, if there is one: it is measured only once."""
+    try:
+        return int(json.loads((directory / "sweep.json").read_text())["fields"]["width"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none, or one that is refused later
+
+
 def controller_fields(trials: Trials) -> list[dict[str, str]]:
     """What of each trial is not in its table: its controllers, and the code that they may hold."""
-    codes: dict[
-        Any, str
-    ] = {}  # the numbers are arguments of the code, so it is traced once for all
+    # Numbers are arguments of the code, so that of a structure is traced once for all of them.
+    codes: dict[Any, str] = {}
 
     def code(controller: Any) -> str:
         leaves, tree = jax.tree.flatten(controller)

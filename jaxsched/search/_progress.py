@@ -31,8 +31,8 @@ class Bar:
         self._bar, self._metric = bar, metric
         self._names = [repr(name)[1:-1] for name in names]  # no line breaks, no terminal's commands
         self._sign = -1.0 if maximize else 1.0
-        lengths = sum(stage.stop - stage.start for stage in plan.stages)
-        self._total = lengths * len(plan.runs())
+        # Of every trial, since nobody knows yet how often controllers set trials apart.
+        self._total = int(plan.table.horizons.sum()) * len(plan.runs())
         self._task = bar.add_task("sweep", total=self._total, note="")
         self._last = 0.0
         self._begun = time.monotonic()
@@ -43,15 +43,17 @@ class Bar:
         if now - self._last < _SECONDS:
             return
         self._last = now
+        stages = engine.plan.stages
         done = sum(
-            engine.plan.stages[key.stage].stop - engine.plan.stages[key.stage].start
+            (stages[key.stage].stop - stages[key.stage].start) * len(key.trials)
             for key in engine.records
         )
         rate = engine.steps_trained / max(now - self._begun, 1e-9)
         ended, best = self._so_far(engine)
         note = f"{ended}/{len(self._names)} trials, {rate:.0f} steps/s{best}"
         under_way = sum(
-            work.at - engine.plan.stages[work.key.stage].start for work in engine.unfinished()
+            (work.at - stages[work.key.stage].start) * len(work.key.trials)
+            for work in engine.unfinished()
         )
         self._bar.update(self._task, completed=done + under_way, note=note)
 

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from jaxsched._struct import checked_number
+from jaxsched.search._arguments import whole
 
 
 @runtime_checkable
@@ -52,7 +53,7 @@ class SuccessiveHalving:
     eta: float = 2.0
 
     def __post_init__(self) -> None:
-        checked_number("SuccessiveHalving(first=...)", self.first, at_least=1)
+        whole("first", self.first, 1, where="SuccessiveHalving")
         checked_number("SuccessiveHalving(eta=...)", self.eta, above=1)
 
     def rungs(self, steps: int) -> tuple[int, ...]:
@@ -87,8 +88,8 @@ class MedianRule:
     grace: int = 0
 
     def __post_init__(self) -> None:
-        checked_number("MedianRule(every=...)", self.every, at_least=1)
-        checked_number("MedianRule(grace=...)", self.grace, at_least=0)
+        whole("every", self.every, 1, where="MedianRule")
+        whole("grace", self.grace, 0, where="MedianRule")
 
     def rungs(self, steps: int) -> tuple[int, ...]:
         return tuple(r for r in range(self.every, steps, self.every) if r >= self.grace)

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxsched.search import _arguments as arguments
 from jaxsched.search import _watch
-from jaxsched.search._checkpoint import Checkpoint, controller_fields, identity
+from jaxsched.search._checkpoint import Checkpoint, controller_fields, held_width, identity
 from jaxsched.search._convolution import warn_of_convolutions
 from jaxsched.search._engine import Engine
 from jaxsched.search._interrupt import graceful, leave
@@ -159,7 +160,7 @@ def sweep(
     mesh = places[0] if isinstance(places[0], Everywhere) else None
     if places[0].platform == "cpu":
         warn_of_convolutions(abstract["step"])
-    wide = _width(width, plan, places[0])
+    wide = _width(width, plan, places[0], directory)
     fields = {}
     if directory is not None or mesh is not None:
         identified = {
@@ -318,7 +319,7 @@ def _length(batch: Any) -> int:
     return length
 
 
-def _width(width: int | str | None, plan: Plan, device: Any) -> int:
+def _width(width: int | str | None, plan: Plan, device: Any, directory: Path | None) -> int:
     if isinstance(device, Everywhere):
         if width not in (None, 1):
             raise ValueError(f"`sweep(width=...)` must be 1 on a mesh, got {width!r}.")
@@ -326,7 +327,8 @@ def _width(width: int | str | None, plan: Plan, device: Any) -> int:
     if width is None:
         width = 1 if device.platform == "cpu" else "auto"
     if isinstance(width, str) and width == "auto":
-        return measured_width(plan, plan.table.names, plan.feed.length, device)
+        held = held_width(directory) if directory is not None else None
+        return held or measured_width(plan, plan.table.names, plan.feed.length, device)
     if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
         raise ValueError(f'`sweep(width=...)` must be at least 1 or "auto", got {width!r}.')
     return int(width)
