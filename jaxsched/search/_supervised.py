@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,9 +14,10 @@ import optax
 
 from jaxsched._struct import checked_number
 from jaxsched.optim._inject import like_python_number
+from jaxsched.search._data import Arrays, samples_of
+from jaxsched.search._models import adapter
 from jaxsched.search._task import Metrics, shuffled
 
-Arrays = tuple[Any, Any]  # inputs [samples, ...], targets [samples, ...]
 PerSample = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
 
 
@@ -86,7 +86,7 @@ class Supervised:
         batch_size: int = 32,
         metrics: dict[str, PerSample] | None = None,
     ):
-        samples = _samples("train", train)
+        samples = samples_of("train", train)
         checked_number("Supervised(batch_size=...)", batch_size, at_least=1)
         if batch_size > samples:
             raise ValueError(
@@ -100,11 +100,11 @@ class Supervised:
                 f"got {type(optimizer).__name__}."
             )
         pool = [train] if validation is None else [train, validation]
-        held = 0 if validation is None else _samples("validation", validation)
+        held = 0 if validation is None else samples_of("validation", validation)
         if test is not None:
-            _samples("test", test)
+            samples_of("test", test)
         self._parts = _Parts(
-            *_adapter(model, train[0]), optimizer, loss, batch_size, dict(metrics or {}), test
+            *adapter(model, train[0]), optimizer, loss, batch_size, dict(metrics or {}), test
         )
         # One pool of data for training and validation, and which rows are which: so a fold of a
         # cross-validation is other numbers in the same program.
@@ -278,100 +278,6 @@ def _unflatten(parts: Any, children: Any) -> Supervised:
 jax.tree_util.register_pytree_node(Supervised, _flatten, _unflatten)
 
 
-def _adapter(model: Any, inputs: Any) -> tuple[Any, Any]:
-    linen = sys.modules.get("flax.linen")  # whoever has a Linen module has imported it
-    if linen is not None and isinstance(model, linen.Module):
-        return _linen(model, np.asarray(inputs[:1]))
-    if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
-        init, apply = model
-        return (
-            lambda key: (init(key), ()),
-            lambda params, rest, inputs, train: (apply(params, inputs), rest),
-        )
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is not None and callable(model) and not isinstance(model, nnx.Module):
-        return _nnx(nnx, model)
-    raise TypeError(
-        "`Supervised(model=...)` must be a function `rngs -> nnx.Module`, a Flax Linen module or "
-        f"a pair `(init, apply)`, got {type(model).__name__}."
-    )
-
-
-# What a Linen module calls its modes: the argument of a call, and its value in training.
-_MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
-
-
-def _linen(module: Any, sample: Any) -> tuple[Any, Any]:
-    from flax import errors
-
-    asked = inspect.signature(type(module).__call__).parameters
-    modes = {n: v for n, v in _MODES.items() if n in asked and getattr(module, n, None) is None}
-
-    def call(params: Any, rest: Any, inputs: Any, train: bool) -> Any:
-        collections, key = rest
-        rngs = None
-        if train and key is not None:
-            key, rngs = jax.random.split(key)
-        outputs, changed = module.apply(
-            {"params": params, **collections},
-            inputs,
-            rngs=rngs,
-            mutable=list(collections) if train else [],
-            **{name: value == train for name, value in modes.items()},
-        )
-        return outputs, ({**collections, **changed}, key)
-
-    def init(key: Any) -> Any:
-        collections = dict(module.init(key, jnp.asarray(sample), **modes))
-        # One key serves all streams; drawing from it costs, so only a model that asks has one.
-        own = jax.random.fold_in(key, 1) if random else None
-        return collections.pop("params", {}), (collections, own)
-
-    def attempt(train: bool) -> None:
-        def run(key: Any, inputs: Any) -> Any:
-            params, rest = init(key)
-            return call(params, rest, inputs, train)
-
-        jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), sample)
-
-    random = False
-    try:
-        attempt(True)
-    except errors.InvalidRngError:
-        random = True
-    try:
-        attempt(False)
-    except (errors.InvalidRngError, errors.ModifyScopeVariableError) as error:
-        raise TypeError(
-            "`Supervised(model=...)` must be a Linen module that is evaluated without random "
-            "numbers and without a change of its variables, as its call is told by an argument "
-            f"such as `train`; got {type(module).__name__}, which takes ({', '.join(asked)}): "
-            f"{error}"
-        ) from error
-    return init, call
-
-
-def _nnx(nnx: Any, make: Callable[..., Any]) -> tuple[Any, Any]:
-    model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
-    if not isinstance(model, nnx.Module):
-        raise TypeError(
-            "`Supervised(model=...)` must be a function `rngs -> nnx.Module`, "
-            f"got one that returns {type(model).__name__}."
-        )
-    graph = nnx.split(model, nnx.Param, ...)[0]
-
-    def init(key: Any) -> Any:
-        return nnx.as_pure(nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1:])
-
-    def apply(params: Any, rest: Any, inputs: Any, train: bool) -> Any:
-        model = nnx.merge(graph, params, rest)
-        (model.train if train else model.eval)()
-        outputs = model(inputs)
-        return outputs, nnx.as_pure(nnx.split(model, nnx.Param, ...)[2])
-
-    return init, apply
-
-
 def _per_sample(name: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
     values = jnp.asarray(f(outputs, targets), jnp.float32)
     if values.ndim < 1 or values.shape[0] != targets.shape[0]:
@@ -380,18 +286,3 @@ def _per_sample(name: str, f: PerSample, outputs: Any, targets: Any) -> jax.Arra
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
-
-
-def _samples(name: str, arrays: Any) -> int:
-    if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
-        raise TypeError(
-            f"`Supervised({name}=...)` must be a pair (inputs, targets), "
-            f"got {type(arrays).__name__}."
-        )
-    lengths = [len(a) for a in arrays]
-    if lengths[0] != lengths[1] or lengths[0] == 0:
-        raise ValueError(
-            f"`Supervised({name}=...)` must have as many targets as inputs, and some, got "
-            f"{lengths[0]} inputs and {lengths[1]} targets."
-        )
-    return lengths[0]
