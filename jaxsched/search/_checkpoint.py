@@ -24,6 +24,7 @@ import numpy as np
 import jaxsched
 from jaxsched._struct import cut
 from jaxsched.search._engine import Engine, plain_state
+from jaxsched.search._fingerprint import fingerprint
 from jaxsched.search._plan import Plan
 from jaxsched.search._record import Key, Record, Work
 from jaxsched.search._shelf import Shelf
@@ -164,9 +165,9 @@ def identity(
         "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
         "task": f"{type(task).__module__}.{type(task).__qualname__}",
         "task's arrays": "" if opaque else digest(*leaves),
-        "task's init": _jaxpr_digest(init),
-        "task's step": _jaxpr_digest(abstract["step"]),
-        "task's evaluate": _jaxpr_digest(evaluate),
+        "task's init": fingerprint(init),
+        "task's step": fingerprint(abstract["step"]),
+        "task's evaluate": fingerprint(evaluate),
         "task's batches": digest(*jax.tree.leaves(first)),
         "state": digest(json.dumps(shapes)),
         **{name: str(value) for name, value in arguments.items()},
@@ -202,7 +203,7 @@ def controller_fields(trials: Trials) -> list[dict[str, str]]:
         if kind not in codes:
             state = jax.eval_shape(lambda c: c.init(), controller)
             traced = jax.make_jaxpr(lambda c, s: c(s))(controller, state)
-            codes[kind] = _jaxpr_digest(traced)
+            codes[kind] = fingerprint(traced)
         return codes[kind]
 
     found = []
@@ -247,13 +248,6 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
             f"`sweep(checkpoint=...)` must be this sweep's directory, got {directory} of another "
             f"one. They differ in {shown}. Give it another directory."
         )
-
-
-def _jaxpr_digest(closed: Any) -> str:
-    # Addresses of functions differ from process to process and mean nothing; the size of a mesh may
-    # change when a sweep goes on.
-    text = re.sub(r"0x[0-9a-f]+|Mesh\([^()]*", "", str(closed.jaxpr))
-    return digest(text, *(x for x in closed.consts if hasattr(x, "dtype")))
 
 
 def _from_records(records: dict[Key, Record]) -> tuple[Any, dict[str, Any]]:

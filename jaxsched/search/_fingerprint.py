@@ -1,0 +1,244 @@
+"""A digest of what a program computes, and texts of Python values, alike in every process.
+
+The text of a jaxpr will not do: it says nothing of the constants of the jaxprs inside (of a jitted
+function, of a branch), shortens arrays, and holds addresses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
+
+_ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
+_DEEP = 12  # values inside values: what is further down is known by its type only
+
+
+def fingerprint(closed: Any) -> str:
+    """Of a closed jaxpr: all its operations, parameters, constants and literals, and of all inside.
+
+    Two traces of the same computation agree, in whatever process; one bit of the data that a
+    function closes over, however deep, makes another. Names of variables don't matter, nor the
+    size of a mesh, which may change when a sweep goes on. What a callback does on the host is known
+    by its code and what it closes over, not by what else it reads.
+    """
+    return _Walk().of(closed)
+
+
+def fingerprint_of(*values: Any) -> str:
+    """Of Python values: arrays, numbers, texts, containers, functions and objects of these."""
+    return _Walk().of(values)
+
+
+def plain(value: Any) -> str:
+    """A text of a value, without addresses: a class or function by its module and name.
+
+    An object whose class has no ``__repr__`` shows its public attributes. Functions that share a
+    name (lambdas, closures) or hold values (``partial``) and arrays are told apart by a digest.
+    """
+    return _plain(value, 0)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _plain(value: Any, depth: int) -> str:
+    if isinstance(value, (np.ndarray, jax.Array)) and np.ndim(value):
+        return f"{value.dtype}{list(value.shape)}#{fingerprint_of(value)[:8]}"
+    if _is_code(value):
+        name = _name(value)
+        shared = not isinstance(value, (type, types.ModuleType)) and (
+            "<" in name or isinstance(value, (functools.partial, types.MethodType))
+        )
+        return f"{name}#{fingerprint_of(value)[:8]}" if shared else name
+    if depth < _DEEP:
+        deeper = [_plain(v, depth + 1) for v in _items(value)]
+        if type(value) in (list, tuple, set, frozenset):
+            shown = ", ".join(sorted(deeper) if isinstance(value, (set, frozenset)) else deeper)
+            return f"[{shown}]" if isinstance(value, list) else f"({shown})"
+        if isinstance(value, dict):
+            keys = [_plain(k, depth + 1) for k in value]
+            return "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, deeper, strict=True)) + "}"
+    text = repr(value)
+    if not _ADDRESS.search(text):
+        return text
+    if depth == _DEEP:
+        return _name(type(value))
+    fields = ", ".join(f"{k}={_plain(v, depth + 1)}" for k, v in _fields(value).items())
+    return f"{_name(type(value))}({fields})"
+
+
+class _Walk:
+    """Digests of values; one that is met again, such as a jaxpr, is not gone through twice."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, str]] = {}  # holds the values, so that ids stay theirs
+        self._open: list[int] = []
+
+    def of(self, value: Any) -> str:
+        if type(value) in (type(None), bool, int, float, complex, str, bytes):
+            return _digest(type(value).__name__, repr(value))
+        if id(value) in self._known:
+            return self._known[id(value)][1]
+        if id(value) in self._open or (len(self._open) > 100 and not hasattr(value, "eqns")):
+            return _digest("again", type(value).__qualname__)
+        self._open.append(id(value))
+        found = _digest(type(value).__qualname__, *self._parts(value))
+        self._open.pop()
+        self._known[id(value)] = (value, found)
+        return found
+
+    def _parts(self, value: Any) -> Iterable[str | bytes | memoryview]:
+        """What a value is made of, as texts."""
+        if isinstance(value, jax.core.Tracer):
+            return [_aval(value.aval)]
+        if isinstance(value, (jax.Array, jax.ShapeDtypeStruct)) or (
+            hasattr(value, "__array__") and hasattr(value, "dtype")
+        ):
+            return self._array(value)
+        if hasattr(value, "eqns"):
+            return self._jaxpr(value)
+        if _is_code(value):
+            return self._code(value)
+        if isinstance(value, (Mesh, AbstractMesh)):
+            return map(str, value.axis_names)
+        if isinstance(value, NamedSharding):
+            return [str(value.spec), str(value.memory_kind), *map(str, value.mesh.axis_names)]
+        if isinstance(value, (set, frozenset)):
+            return sorted(map(self.of, value))
+        if isinstance(value, (list, tuple, Mapping)):
+            keys = map(self.of, value) if isinstance(value, Mapping) else ()
+            return [*keys, *map(self.of, _items(value))]
+        text = _ADDRESS.sub("", repr(value))
+        if type(value).__module__.startswith("jax") and not dataclasses.is_dataclass(value):
+            return [text]  # what else JAX keeps in an object is of this process
+        return [text, *(self.of(v) for kv in _fields(value).items() for v in kv)]
+
+    def _array(self, value: Any) -> Iterable[str | bytes | memoryview]:
+        kind = [str(value.dtype), str(value.shape), str(getattr(value, "weak_type", False))]
+        if isinstance(value, jax.ShapeDtypeStruct):
+            return kind
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            kind.append(str(jax.random.key_impl(value)))
+            value = jax.random.key_data(value)
+        host = np.asarray(jax.device_get(value))
+        if host.dtype.hasobject:
+            return [*kind, *map(self.of, host.ravel().tolist())]
+        return [*kind, np.ascontiguousarray(host).reshape(-1).view(np.uint8).data]
+
+    def _jaxpr(self, closed: Any) -> Iterable[str | bytes | memoryview]:
+        jaxpr = getattr(closed, "jaxpr", closed)
+        numbers: dict[Any, int] = {}
+
+        def token(atom: Any) -> str:
+            if hasattr(atom, "val"):  # a literal
+                return f"{_aval(atom.aval)}={self.of(atom.val)}"
+            return str(numbers.setdefault(atom, len(numbers)))
+
+        def binder(variable: Any) -> str:
+            return f"{token(variable)}:{_aval(variable.aval)}"
+
+        yield " ".join(map(binder, [*jaxpr.constvars, *jaxpr.invars]))
+        yield from map(self.of, getattr(closed, "consts", ()))
+        for eqn in jaxpr.eqns:
+            name = str(eqn.primitive)
+            ruled = name.startswith(("custom_jvp_call", "custom_vjp_call"))
+            yield name
+            yield " ".join(map(token, eqn.invars)) + "->" + " ".join(map(binder, eqn.outvars))
+            for key, param in sorted(eqn.params.items()):
+                if not (ruled and key in _RULES) and key not in _NOTES:
+                    yield key
+                    yield self.of(param)
+            for key in ("compute_type", "threefry_partitionable", "xla_metadata"):
+                yield str(getattr(eqn.ctx, key, None))
+        yield " ".join(map(token, jaxpr.outvars))
+
+    def _code(self, value: Any) -> Iterable[str]:
+        name = _name(value)
+        if isinstance(value, functools.partial):
+            return [name, *map(self.of, (value.func, value.args, value.keywords))]
+        if isinstance(value, types.MethodType):
+            return [name, self.of(value.__func__), self.of(value.__self__)]
+        if isinstance(value, types.CodeType):
+            return [value.co_code.hex(), str(value.co_names), *map(self.of, value.co_consts)]
+        if isinstance(value, types.FunctionType):
+            held = [_held(cell) for cell in value.__closure__ or ()]
+            parts = (value.__code__, value.__defaults__, value.__kwdefaults__, *held)
+            return [name, *map(self.of, parts)]
+        inner = getattr(value, "__wrapped__", None)  # of jax.jit and its like
+        return [name] if inner is None or isinstance(value, type) else [name, self.of(inner)]
+
+
+# How to differentiate: where that is asked for it has been traced, and here it is not used.
+_RULES = ("fwd_jaxpr_thunk", "bwd", "out_trees", "jvp_jaxpr_fun", "jvp_jaxpr_thunk")
+# Where something was written in a file.
+_NOTES = ("debug", "debug_info", "name_and_src_info", "source_info")
+
+
+def _digest(*parts: str | bytes | memoryview) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        found.update(len(data).to_bytes(8, "little"))  # so that no two lists of parts are alike
+        found.update(data)
+    return found.hexdigest()
+
+
+def _aval(aval: Any) -> str:
+    return f"{_ADDRESS.sub('', str(aval))}{'~' if getattr(aval, 'weak_type', False) else ''}"
+
+
+def _is_code(value: Any) -> bool:
+    """Whether a name and what is held say what a value is: functions, classes, modules."""
+    return isinstance(
+        value, (type, types.ModuleType, types.CodeType, types.MethodType, functools.partial)
+    ) or (callable(value) and hasattr(value, "__qualname__"))
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if isinstance(value, functools.partial):
+        return f"partial({_name(value.func)})"
+    found = getattr(value, "__qualname__", None) or type(value).__qualname__
+    module = getattr(value, "__module__", None)
+    return str(found) if module in (None, "builtins", "__main__") else f"{module}.{found}"
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else []
+
+
+def _held(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not yet filled
+        return None
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The public attributes of an object."""
+    names = [n for kind in type(value).__mro__ for n in _slots(kind)]
+    found = {n: getattr(value, n) for n in names if hasattr(value, n)}
+    found |= getattr(value, "__dict__", {})
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        found = dict(zip(value._fields, value, strict=True))
+    elif dataclasses.is_dataclass(value):
+        found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return {n: v for n, v in found.items() if not n.startswith("_")}
+
+
+def _slots(kind: type) -> Iterable[str]:
+    slots: Any = kind.__dict__.get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)
