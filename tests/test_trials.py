@@ -1,5 +1,8 @@
 """Grids, lists and draws of trials: names and settings stay, mistakes are named."""
 
+import functools
+import pickle
+
 import numpy as np
 import optax
 import pytest
@@ -102,6 +105,9 @@ def test_mixed_lists():
         (lambda: loguniform(0, 1), r"loguniform\(low=...\) must be greater than 0"),
         (lambda: as_trials([]), r"`sweep\(trials=...\)` must hold at least one trial, got none"),
         (lambda: as_trials([{}]), "must schedule at least one hyperparameter"),
+        (lambda: as_trials({}), r"`sweep\(trials=...\)` must hold at least one trial, got none"),
+        (lambda: grid([], peak=1), "must hold at least one recipe, got none"),
+        (lambda: grid([js.constant, js.constant], peak=1), "must be different, got constant twice"),
         (
             lambda: as_trials([{"learning_rate": 0.1}, {"lr": 0.1}]),
             "must schedule the same hyperparameters in all trials",
@@ -124,9 +130,23 @@ def test_mistakes(make, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: as_trials(0.1), "must be a schedule, or a list or dict of .*, got float"),
+        (lambda: as_trials("cosine"), "must be a schedule, or a list or dict of .*, got str"),
+        (lambda: as_trials({"learning_rate": 0.1}), r"got a dict with learning_rate; write \[{"),
+        (lambda: Trial("x", [], js.Constant(0.1)), r"`Trial\(settings=...\)` must be a dict"),
+        (lambda: Trial("x", {}, "cosine"), r"`Trial\(schedules=...\)` must be made of schedules"),
         (
-            lambda: as_trials(js.Constant(0.1)),
-            "must be a list of schedules or trials, got Constant",
+            lambda: grid([js.Constant(0.1)] * 2, peak=1),
+            r"got the schedule Constant.* `sweep` takes",
+        ),
+        (lambda: grid({"a": None}, peak=1), r"name -> function, got None \(NoneType\)"),
+        (
+            lambda: grid([js.cosine_decay, js.wsd], peak=1, steps=9, warmup=1),
+            r"`grid\(decay=...\)` must be given: wsd needs it, got only peak, steps, warmup",
+        ),
+        (
+            lambda: zipped([js.cosine_decay, js.constant], peak=1, steps=9, warmup=1),
+            r"`zipped\(warmup=...\)` .* none of them has: cosine_decay has peak, steps, end; const",
         ),
         (lambda: as_trials([lambda step: 0.1]), r"wrap a function with `js.from_fn`"),
         (
@@ -140,6 +160,86 @@ def test_mistakes(make, words):
 def test_wrong_types(make, words):
     with pytest.raises(TypeError, match=words):
         make()
+
+
+LAMBDAS = [lambda peak: js.Constant(peak), lambda peak, steps: js.cosine_decay(peak, steps)]
+PARTIALS = [functools.partial(js.cosine_decay, end=end) for end in (0.0, 0.1, 0.1)]
+
+
+def names(trials):
+    return [(trial.name, trial.kind) for trial in as_trials(trials)]
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        (
+            grid({"cos": js.cosine_decay, "wsd": js.wsd}, peak=[1, 2], steps=9, warmup=1, decay=2),
+            ["cos|peak=1", "cos|peak=2", "wsd|peak=1", "wsd|peak=2"],
+        ),
+        (grid([js.cosine_decay, js.constant], peak=1, steps=9), ["cosine_decay|", "constant|"]),
+        (
+            grid(js.cosine_decay, peak=[1, 2], steps=9) + grid(js.constant, peak=[1, 2]),
+            ["cosine_decay|peak=1", "cosine_decay|peak=2", "constant|peak=1", "constant|peak=2"],
+        ),
+        (grid(LAMBDAS, peak=[1], steps=9), ["recipe 1|", "recipe 2|"]),
+        (
+            grid(LAMBDAS[0], peak=[1]) + grid(LAMBDAS, peak=[2, 3], steps=9),
+            [f"recipe {i}|peak={p}" for i, p in ((1, 1), (1, 2), (1, 3), (2, 2), (2, 3))],
+        ),
+        (
+            sum((grid(partial, peak=[1], steps=9) for partial in PARTIALS), ()),
+            [f"cosine_decay(end={end})|peak=1 steps=9" for end in (0.0, 0.1, 0.1)],
+        ),
+        (
+            zipped({"c": js.cosine_decay, "k": js.constant}, peak=[1, 1, 2], steps=[9, 8, 9]),
+            [f"{k}|peak={p} steps={s}" for k in "ck" for p, s in ((1, 9), (1, 8), (2, 9))],
+        ),
+        (
+            zipped({"c": js.cosine_decay, "w": js.warmup_cosine}, peak=1, steps=9, warmup=[1, 2]),
+            ["c|", "w|warmup=1", "w|warmup=2"],
+        ),
+        (
+            {"a": js.Constant(0.1), "b": grid(js.constant, peak=[1, 2]), "c": {"learning_rate": 1}},
+            ["a|", "b|peak=1", "b|peak=2", "c|"],
+        ),
+    ],
+)
+def test_several_kinds_are_in_the_names(trials, expected):
+    found = [f"{kind}|{name.removeprefix(kind).strip()}" for name, kind in names(trials)]
+    assert [text.removesuffix(" (2)") for text in found] == expected
+    assert len({name for name, _ in names(trials)}) == len(expected)
+
+
+def test_of_one_kind_the_names_say_nothing_but_what_varies():
+    assert names(grid(js.constant, peak=[1, 2])) == [("peak=1", "constant"), ("peak=2", "constant")]
+    assert names(js.Constant(0.1)) == [("Constant(value=0.1)", "Constant")]
+    assert names(js.Linear(0, 1, 5) >> js.Constant(1))[0][1] == "Linear >> Constant"
+    functions = [js.from_fn(lambda step: 0.1), js.from_fn(lambda step: 0.2)]
+    assert [kind for _, kind in names(functions)] == ["recipe 1", "recipe 2"]
+
+
+def test_equal_names_get_what_differs_and_else_a_number():
+    made = [grid(js.warmup_cosine, peak=[1, 2], steps=9, warmup=w) for w in (0, 3)]
+    expected = [f"peak={p} warmup={w}" for w in (0, 3) for p in (1, 2)]
+    assert [name for name, _ in names(made)] == expected
+    assert [name for name, _ in names([0.1, 0.1])] == ["0.1", "0.1 (2)"]
+
+
+def test_trials_of_an_earlier_sweep_stay_of_their_kind():
+    earlier = as_trials(grid(LAMBDAS[0], peak=[1]) + grid(js.constant, peak=[1]))
+    again = as_trials(earlier + grid(js.constant, peak=[2]))
+    assert [trial.kind for trial in again] == ["recipe", "constant", "constant"]
+    assert [t.name for t in again] == ["recipe peak=1", "constant peak=1", "constant peak=2"]
+    assert pickle.loads(pickle.dumps(grid(LAMBDAS, peak=1, steps=9)))[0].kind == "recipe 1"
+
+
+def test_several_recipes_are_drawn_the_same_values():
+    kinds = {"c": js.cosine_decay, "w": js.warmup_cosine}
+    drawn = sampled(kinds, 3, steps=9, warmup=uniform(0, 5, whole=True), peak=loguniform(0.1, 1))
+    peaks = [trial.settings["peak"] for trial in drawn]
+    assert peaks[:3] == peaks[3:]
+    assert "warmup" not in drawn[0].settings
 
 
 def test_an_error_of_a_recipe_names_the_trial():

@@ -51,6 +51,7 @@ def save(result: SweepResult, file: Any) -> None:
         "trials": [
             {
                 "name": trial.name,
+                "kind": trial.kind,
                 "settings": {k: _plain(v) for k, v in trial.settings.items()},
                 "schedules": {
                     name: schedule_data(schedule, int(result.horizons[i]))
@@ -102,6 +103,7 @@ def load(file: Any) -> SweepResult:
             t["name"],
             t["settings"],
             {name: from_dict(data) for name, data in t["schedules"].items()},
+            t.get("kind", ""),
         )
         for t in meta.pop("trials")
     )

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxsched.search._assemble import assemble
 from jaxsched.search._checkpoint import identity
 from jaxsched.search._engine import Engine
 from jaxsched.search._mesh import Lockstep, MeshProgram
@@ -17,7 +18,7 @@ from jaxsched.search._place import Everywhere, places_of
 from jaxsched.search._program import program_for
 from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Key
-from jaxsched.search._result import Best, SweepResult, assemble
+from jaxsched.search._result import Best, SweepResult
 from jaxsched.search._sweep import make_plan, roots
 from jaxsched.search._task import Task, check_metrics
 from jaxsched.search._watch import controllers

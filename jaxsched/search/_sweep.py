@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from jaxsched.search import _arguments as arguments
 from jaxsched.search import _watch
+from jaxsched.search._assemble import assemble
 from jaxsched.search._checkpoint import Checkpoint, controller_fields, held_width, identity
 from jaxsched.search._convolution import warn_of_convolutions
 from jaxsched.search._engine import Engine
@@ -27,7 +28,7 @@ from jaxsched.search._program import Feed, program_for
 from jaxsched.search._progress import shown
 from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Work
-from jaxsched.search._result import SweepResult, assemble
+from jaxsched.search._result import SweepResult
 from jaxsched.search._shards import share_of
 from jaxsched.search._shelf import Shelf
 from jaxsched.search._stages import stage_tree
@@ -82,8 +83,9 @@ def sweep(
     Args:
         task: what to train; see ``Task`` and ``Supervised``.
         trials: from ``grid``, ``zipped`` or ``sampled``, or a list of schedules of any kinds (of
-            the learning rate), or of dicts hyperparameter -> schedule. Controllers do as well: they
-            are told what every evaluation has found, and act from the next update on.
+            the learning rate), or of dicts hyperparameter -> schedule; or a dict that names them.
+            Controllers do as well: they are told what every evaluation has found, and act from the
+            next update on.
         steps: length of every run in optimizer updates, at least 1; by default each trial runs for
             the duration of its longest schedule.
         seeds: how many (0, 1, ...), or which ones; of the initial state and the data order.

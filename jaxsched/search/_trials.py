@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,20 @@ import numpy as np
 from jaxsched._struct import checked_number, cut
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.search._kinds import (
+    Kind,
+    Maker,
+    Recipe,
+    bare,
+    kinds_of,
+    maker_of,
+    structure,
+    told_apart,
+)
 
 Followed = AbstractSchedule | AbstractController  # what a hyperparameter may follow
-
-Recipe = Callable[..., Any]  # -> a schedule, or a dict of schedules
+Recipes = Recipe | Sequence[Recipe] | Mapping[str, Recipe]
+Rows = list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +36,36 @@ class Trial:
     Args:
         name: a label for tables and plots.
         settings: what varies, name -> number or text; the columns of the result's table.
-        schedules: hyperparameter -> schedule or controller.
+        schedules: hyperparameter -> schedule or controller; or one, of the learning rate.
+        kind: the recipe that made it, by which ``SweepResult.compare`` groups trials.
+
+    Raises:
+        TypeError: if the schedules are none, or the settings no dict.
+
+    >>> import jaxsched as js
+    >>> from jaxsched.search import Trial
+    >>> Trial("mine", {"peak": 0.1}, js.cosine_decay(0.1, 100), kind="cosine").schedule.duration
+    100
     """
 
     name: str
     settings: dict[str, Any]
     schedules: dict[str, Followed]
+    kind: str = ""
+    _maker: Maker = dataclasses.field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.settings, Mapping):
+            raise TypeError(
+                f"`Trial(settings=...)` must be a dict name -> value, got {self.settings!r} "
+                f"({type(self.settings).__name__})."
+            )
+        object.__setattr__(self, "settings", dict(self.settings))
+        schedules = as_schedules(self.schedules, "Trial(schedules=...)")
+        object.__setattr__(self, "schedules", schedules)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maker": None}  # a lambda cannot be pickled
 
     @property
     def schedule(self) -> Followed:
@@ -44,34 +78,45 @@ class Trial:
 Trials = tuple[Trial, ...]
 
 
-def grid(recipe: Recipe, /, **arguments: Any) -> Trials:
+def grid(recipe: Recipes, /, **arguments: Any) -> Trials:
     """Every combination of the arguments' values, the last argument changing fastest.
 
     Args:
         recipe: a function that returns a schedule or controller (of the learning rate), or a dict
             hyperparameter -> schedule, controller or number; such as ``js.warmup_cosine`` or one of
-            your own.
+            your own. Or several kinds: a dict name -> recipe, or a list of recipes, which are
+            called by their functions' names.
         **arguments: for each argument of the recipe a value, or a list or array of values. An
-            argument that is itself a list needs a list of lists.
+            argument that is itself a list needs a list of lists. Each of several recipes is given
+            those that it has.
 
     Returns:
-        A tuple of trials; add tuples to join them.
+        A tuple of trials; add tuples to join them. Where they are of several kinds, their names
+        begin with it.
 
     Raises:
         ValueError: if a list is empty.
+        TypeError: if no recipe has an argument, or one that a recipe needs is missing.
 
     >>> import jaxsched as js
     >>> from jaxsched.search import grid
     >>> trials = grid(js.warmup_cosine, peak=[0.1, 0.3], warmup=[0, 10], steps=100)
     >>> [trial.name for trial in trials]
     ['peak=0.1 warmup=0', 'peak=0.1 warmup=10', 'peak=0.3 warmup=0', 'peak=0.3 warmup=10']
+    >>> kinds = {"cosine": js.warmup_cosine, "wsd": js.wsd}
+    >>> [t.name for t in grid(kinds, peak=0.1, warmup=5, steps=100, decay=[10, 20])]
+    ['cosine', 'wsd decay=10', 'wsd decay=20']
     """
     columns = {name: _values("grid", name, value) for name, value in arguments.items()}
-    rows = [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
-    return _trials("grid", recipe, rows)
+
+    def rows(taken: list[str]) -> Rows:
+        product = itertools.product(*(columns[name] for name in taken))
+        return [dict(zip(taken, row, strict=True)) for row in product]
+
+    return _trials("grid", recipe, columns, rows)
 
 
-def zipped(recipe: Recipe, /, **arguments: Any) -> Trials:
+def zipped(recipe: Recipes, /, **arguments: Any) -> Trials:
     """The first values of all arguments, then the second ones, and so on; single values repeat.
 
     Args and Returns as for ``grid``.
@@ -89,11 +134,12 @@ def zipped(recipe: Recipe, /, **arguments: Any) -> Trials:
     if len(set(lengths.values())) > 1:
         raise ValueError(f"`zipped(...)` must be given lists of one length, got {lengths}.")
     count = max(lengths.values(), default=1)
-    rows = [
-        {name: column[i if len(column) > 1 else 0] for name, column in columns.items()}
-        for i in range(count)
-    ]
-    return _trials("zipped", recipe, rows)
+
+    def rows(taken: list[str]) -> Rows:
+        wide = {name: columns[name] * (count if len(columns[name]) == 1 else 1) for name in taken}
+        return [{name: column[i] for name, column in wide.items()} for i in range(count)]
+
+    return _trials("zipped", recipe, columns, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,13 +187,13 @@ def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
 
 
 def sampled(
-    recipe: Recipe, count: int, /, *, seed: int = 0, method: str = "halton", **arguments: Any
+    recipe: Recipes, count: int, /, *, seed: int = 0, method: str = "halton", **arguments: Any
 ) -> Trials:
     """``count`` random or quasi-random draws; the same seed gives the same trials.
 
     Args:
-        recipe: as for ``grid``.
-        count: number of trials, at least 1.
+        recipe: as for ``grid``; several recipes are drawn the same values of what they share.
+        count: number of trials of each recipe, at least 1.
         seed: of the draw.
         method: "halton" (default), "sobol" or "latin", which cover the box more evenly than chance
             and are SciPy's; or "random".
@@ -171,27 +217,36 @@ def sampled(
     if not free:
         raise ValueError("`sampled(...)` must be given something to draw, got single values only.")
     points = _points(method, len(free), count, seed)
-    rows = []
+    drawn = []
     for point in points:
         quantile = dict(zip(free, map(float, point), strict=True))
-        rows.append({name: _draw(c, quantile.get(name, 0.0)) for name, c in columns.items()})
-    return _trials("sampled", recipe, rows)
+        drawn.append({name: _draw(c, quantile.get(name, 0.0)) for name, c in columns.items()})
+
+    def rows(taken: list[str]) -> Rows:
+        return [{name: row[name] for name in taken} for row in drawn]
+
+    return _trials("sampled", recipe, columns, rows)
 
 
 def as_trials(trials: Any, where: str = "sweep") -> Trials:
-    """Trials, schedules (of the learning rate) and dicts of schedules, mixed, as trials."""
-    single = (AbstractSchedule, AbstractController, Trial, Mapping)
-    if isinstance(trials, single) or not isinstance(trials, Iterable):
-        raise TypeError(
-            f"`{where}(trials=...)` must be a list of schedules or trials, "
-            f"got {type(trials).__name__}."
+    """What a sweep may be given, as trials with names and kinds of their own.
+
+    Schedules (of the learning rate), trials and dicts hyperparameter -> schedule: one, a list of
+    them, or a dict that names them or lists of them.
+    """
+    if isinstance(trials, Mapping):
+        if "learning_rate" in trials:
+            raise TypeError(
+                f"`{where}(trials=...)` must be a list of dicts hyperparameter -> schedule, or one "
+                f"dict that names trials, got a dict with learning_rate; write [{{...}}] around it."
+            )
+        made = tuple(
+            dataclasses.replace(t, name=name, kind=str(kind), _maker=None)
+            for kind, given in trials.items()
+            for t, name in _named(str(kind), _listed(given, where))
         )
-    made = tuple(
-        t
-        if isinstance(t, Trial)
-        else Trial(cut(repr(t)), {}, as_schedules(t, f"{where}(trials=...)"))
-        for t in trials
-    )
+    else:
+        made = _listed(trials, where)
     if not made:
         raise ValueError(f"`{where}(trials=...)` must hold at least one trial, got none.")
     names = {tuple(sorted(trial.schedules)) for trial in made}
@@ -200,7 +255,7 @@ def as_trials(trials: Any, where: str = "sweep") -> Trials:
             f"`{where}(trials=...)` must schedule the same hyperparameters in all trials, "
             f"got {sorted(names)}."
         )
-    return made
+    return tuple(dataclasses.replace(trial, _maker=None) for trial in told_apart(made))
 
 
 def as_schedules(made: Any, where: str) -> dict[str, Followed]:
@@ -224,18 +279,70 @@ def as_schedules(made: Any, where: str) -> dict[str, Followed]:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _trials(where: str, recipe: Recipe, rows: list[dict[str, Any]]) -> Trials:
-    varying = [n for n in rows[0] if len({repr(row[n]) for row in rows}) > 1] or list(rows[0])
+def _trials(
+    where: str,
+    recipe: Any,
+    columns: Mapping[str, Any],
+    rows: Callable[[list[str]], Rows],
+) -> Trials:
+    """Of each kind the rows of the arguments that it has."""
+    kinds = kinds_of(recipe, columns, where)
+    trials: list[Trial] = []
+    for kind in kinds:
+        taken = kind.takes(list(columns), where, len(kinds) == 1)
+        found = rows(taken)
+        if len(taken) < len(columns):  # rows that differ in what the recipe hasn't are one
+            found = list({repr(row): row for row in found}.values())
+        trials += _of_kind(where, kind, found, len(kinds) > 1)
+    return told_apart(tuple(trials))
+
+
+def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
+    varying = [n for n in rows[0] if len({repr(row[n]) for row in rows}) > 1]
+    if not (varying or many):
+        varying = list(rows[0])
     trials = []
     for row in rows:
         name = " ".join(f"{n}={_show(row[n])}" for n in varying)
         try:
-            schedules = as_schedules(recipe(**row), f"{where}(recipe=...)")
+            schedules = as_schedules(kind.recipe(**row), f"{where}(recipe=...)")
         except Exception as error:
-            error.add_note(f"in {where}(...), for the trial {name}")
+            error.add_note(f"in {where}(...), for the trial {f'{kind.name} ' * many}{name}")
             raise
-        trials.append(Trial(name or "trial", row, schedules))
-    return tuple(trials)
+        trials.append(Trial(name or kind.name, row, schedules, kind.name, kind.maker))
+    return trials
+
+
+def _listed(given: Any, where: str) -> Trials:
+    """One thing or a list of things that train, lists of lists included."""
+    single = (AbstractSchedule, AbstractController, Trial, Mapping)
+    if isinstance(given, single):
+        given = [given]
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"`{where}(trials=...)` must be a schedule, or a list or dict of schedules or trials, "
+            f"got {type(given).__name__}."
+        )
+    made: list[Trial] = []
+    for one in given:
+        if isinstance(one, Trial):
+            made.append(one)
+        elif type(one) in (list, tuple):  # no named tuple, as Optax's are
+            made += _listed(one, where)
+        else:
+            schedules = as_schedules(one, f"{where}(trials=...)")
+            rate = schedules.get("learning_rate", next(iter(schedules.values())))
+            maker = maker_of(rate)
+            kind = structure(rate) if maker is None else maker[0]
+            made.append(Trial(cut(repr(one)), {}, schedules, kind, maker))
+    return tuple(made)
+
+
+def _named(kind: str, trials: Trials) -> list[tuple[Trial, str]]:
+    """Trials with the names that a dict gives them."""
+    if len(trials) == 1 and not trials[0].settings:
+        return [(trials[0], kind)]
+    return [(trial, f"{kind} {bare(trial)}".strip()) for trial in trials]
 
 
 def _values(where: str, name: str, value: Any) -> list[Any]:
