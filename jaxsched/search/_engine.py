@@ -196,12 +196,16 @@ class Engine:
         works = lanes
         pace = self.paces[number]
         pace.begin()
+        segment = -1
         for lo, hi, evaluated in self._pieces(lanes, pace):
+            if segment != lo // program.length:  # what a whole segment reads is put there once
+                segment = lo // program.length
+                table = self._values(seats, lo, program)
+                values = put(table, device)
+                batches = program.seated(self._batches(seats, lo, device))
             first = lo % program.length
             bounds = (np.int32(first), np.int32(first + hi - lo), np.float32(plan.limit))
-            table = self._values(seats, lo, program)
-            values, bounds = put((table, bounds), device)
-            batches = program.seated(self._batches(seats, lo, device))
+            bounds = put(bounds, device)
             state, alive, seen = program.segment(arrays, state, alive, values, batches, *bounds)
             validation = program.evaluate(arrays, state) if evaluated else None
             pending.append(_Piece(lo, hi, table, state, seen, validation, pace.ask()))
