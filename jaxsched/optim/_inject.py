@@ -16,7 +16,7 @@ from jaxsched._struct import own, strong
 from jaxsched.optim._export import register_export
 from jaxsched.optim._flax import register_flax
 from jaxsched.optim._state import InjectState, Knob
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._base import AbstractSchedule, Constant
 
 Factory = Callable[..., optax.GradientTransformation]
 
@@ -51,7 +51,8 @@ def inject(
 
     Returns:
         A function with the arguments of ``factory``. It takes a schedule (or controller) for any
-        numeric argument, and returns an ``optax.GradientTransformationExtraArgs`` whose state
+        numeric argument (if there is none, each scalar ``jax.Array`` is taken for a
+        ``js.Constant``), and returns an ``optax.GradientTransformationExtraArgs`` whose state
         holds one ``InjectState``. To be able to change a constant later, give
         ``js.Constant(0.9)``. A plain function is not taken for a schedule, since it may be a mask:
         wrap it in ``js.from_fn``.
@@ -200,6 +201,15 @@ def _scheduled(name: str, bound: inspect.BoundArguments, fixed: set[str]) -> dic
                     f"static_args={argument!r}."
                 )
             sources[argument] = value
+    if not sources:  # the hyperparameters of a sweep's task are such numbers
+        for argument, value in bound.arguments.items():
+            number = isinstance(value, jax.Array) and value.ndim == 0
+            if (
+                number
+                and argument not in fixed
+                and _takes_number(bound.signature.parameters[argument])
+            ):
+                sources[argument] = Constant(value)
     if not sources:
         given = {k: v for k, v in bound.arguments.items() if k in ("learning_rate", "lr")}
         example = next(iter(given), "learning_rate")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,8 +12,8 @@ import numpy as np
 import optax
 
 from jaxsched._struct import checked_number
-from jaxsched.optim._inject import like_python_number
 from jaxsched.search._data import Arrays, samples_of
+from jaxsched.search._hyperparams import built, unset, updated
 from jaxsched.search._models import adapter
 from jaxsched.search._task import Metrics, shuffled
 
@@ -49,8 +48,10 @@ class Supervised:
 
         optimizer: a function of the scheduled hyperparameters that returns an Optax optimizer,
             such as ``lambda learning_rate: optax.sgd(learning_rate, momentum=0.9)``. It is called
-            in every trace with traced scalars. If a hyperparameter's presence changes the
-            structure of the optimizer's state, make it an argument without a default.
+            in every trace with traced scalars. What it puts into the optimizer's state follows
+            them (``js.inject``, ``optax.inject_hyperparams``, ``group_lr``), or is refused. If a
+            hyperparameter's presence changes the structure of the optimizer's state, make it an
+            argument without a default.
         loss: ``loss(outputs, targets) -> [samples, ...]``, a value per sample, as Optax's losses.
         train: inputs and targets, arrays with one leading axis of samples.
         validation: the same. May be left out for cross-validation, which pools it with ``train``.
@@ -122,13 +123,8 @@ class Supervised:
     def init(self, key: jax.Array) -> SupervisedState:
         """Parameters and optimizer state; see ``Task.init``."""
         params, rest = self._parts.init(key)
-        signature = inspect.signature(self._parts.optimizer)
-        needed = {
-            name: jnp.zeros((), jnp.float32)
-            for name, p in signature.parameters.items()
-            if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        }
-        return SupervisedState(params, rest, self._parts.optimizer(**needed).init(params))
+        optimizer = built(self._parts.optimizer, unset(self._parts.optimizer))
+        return SupervisedState(params, rest, optimizer.init(params))
 
     def batches(self, seed: int, start: int, length: int) -> np.ndarray:
         """int32 [length, batch_size] rows of the training data; see ``Task.batches``."""
@@ -147,8 +143,14 @@ class Supervised:
             return jnp.mean(_per_sample("loss", parts.loss, outputs, targets)), rest
 
         (loss, rest), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-        tx = optax.with_extra_args_support(self._optimizer(hyperparams))
-        updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
+
+        def update(tx: Any, opt_state: Any) -> Any:
+            tx = optax.with_extra_args_support(tx)
+            return tx.update(grads, opt_state, state.params, value=loss)
+
+        updates, opt_state = updated(
+            parts.optimizer, hyperparams, state.opt_state, state.params, update
+        )
         params = optax.apply_updates(state.params, updates)
         return SupervisedState(params, rest, opt_state), {"loss": loss}
 
@@ -207,19 +209,6 @@ class Supervised:
         other = copy.copy(self)
         other._rows, other._held, other._weight = rows, held, weight
         return other
-
-    def _optimizer(self, hyperparams: dict[str, jax.Array]) -> optax.GradientTransformation:
-        signature = inspect.signature(self._parts.optimizer)
-        # As Python numbers would: times a bfloat16 update, a rate leaves it bfloat16.
-        values = {name: like_python_number(value) for name, value in hyperparams.items()}
-        try:
-            signature.bind(**values)
-        except TypeError as error:
-            raise TypeError(
-                f"`Supervised(optimizer=...)` must take the scheduled hyperparameters "
-                f"{sorted(values)}: {error}. It takes {list(signature.parameters)}."
-            ) from None
-        return self._parts.optimizer(**values)
 
     def _means(self, state: SupervisedState, inputs: Any, targets: Any, weight: Any) -> Metrics:
         outputs, _ = self._parts.apply(state.params, state.rest, inputs, False)
