@@ -373,8 +373,14 @@ def _is_default(field: Any, value: Any) -> bool:
     )
 
 
+def printable(text: str) -> str:
+    """A text for a terminal: line breaks and control characters as a ``repr`` shows them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def cut(text: str) -> str:
-    """A text as a message quotes it: not much more than a line's half."""
+    """A text as a message quotes it: printable, and not much more than a line's half."""
+    text = printable(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

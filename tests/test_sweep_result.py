@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import fractions
 import io
 import json
+import re
 import sys
 
 import jax
@@ -131,12 +133,45 @@ def test_rows_csv_json(swept, tmp_path):
 
 
 def test_hostile_names_do_no_harm():
-    names = ['=HYPERLINK("x")', "+1", "-1", "@x", 'a,"b"\nc', "[/bold]"]
-    result = result_of([[1.0]] * 6, [{"shape": name} for name in names])
-    read = list(csv.DictReader(io.StringIO(result.to_csv())))
-    assert [r["shape"] for r in read[:4]] == ["'" + name for name in names[:4]]
-    assert read[4]["shape"] == names[4]
+    formulas = [
+        '=HYPERLINK("x")',
+        "+1",
+        "-1",
+        "@x",
+        "\n=1",
+        "\r=1",
+        " \t-1",
+        "\x1b=1",
+        "\ufeff=1",
+        "\uff1d1",
+    ]
+    names = [*formulas, "\t1", 'a,"b"\nc', "a\r=1,2", "[/bold]", " it's", "a b=1", "\x1b[2J\x9b2J"]
+    result = result_of([[1.0]] * len(names), [{"shape": name} for name in names])
+    text = result.to_csv()
+    read = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [r["shape"] for r in read] == [f"'{n}" for n in names[:11]] + names[11:]
+    assert not re.search(r"(^|[\r\n,])[=+@\t-]", re.sub(r'"[^"]*"', "", text))
     assert [r["shape"] for r in json.loads(result.to_json())] == names
+
+
+def test_negative_numbers_of_any_kind_stay_numbers_in_csv():
+    numbers = [-1, -1.5, np.int64(-3), np.float32(-0.5), fractions.Fraction(-1, 2)]
+    result = result_of([[1.0]] * 5, [{"x": number} for number in numbers])
+    read = csv.DictReader(io.StringIO(result.to_csv()))
+    assert [r["x"] for r in read] == ["-1", "-1.5", "-3", "-0.5", "-1/2"]
+
+
+def test_texts_for_a_terminal_hold_no_control_characters():
+    name = "a\x1b]0;title\x07\x9b2J\r\u202eb"
+    trial = search.Trial(name, {name: 1.0}, {"learning_rate": js.Constant(0.1)})
+    result = dataclasses.replace(result_of([[1.0], [2.0]]), trials=(trial, trial), metric=name)
+    result = dataclasses.replace(result, validation={name: result.validation["loss"]})
+    texts = [result.summary(), repr(result), repr(result.best())]
+    with pytest.raises(ValueError, match="must be given for the trial") as error:
+        search.sweep(Plain(), [trial])
+    for text in (*texts, str(error.value)):
+        assert text.isprintable()
+        assert r"a\x1b]0;title\x07\x9b2J\r\u202eb" in text
 
 
 def test_pandas_is_asked_for_by_name(swept, monkeypatch):

@@ -1,5 +1,6 @@
 """Grids, lists and draws of trials: names and settings stay, mistakes are named."""
 
+import copy
 import functools
 import pickle
 
@@ -246,3 +247,37 @@ def test_an_error_of_a_recipe_names_the_trial():
     with pytest.raises(ValueError, match="must be") as caught:
         grid(js.cosine_decay, peak=0.1, steps=[10, -5])
     assert caught.value.__notes__ == ["in grid(...), for the trial steps=-5"]
+
+
+class Shape:
+    """A setting without a ``__repr__``."""
+
+    def __init__(self, power):
+        self.power = power
+
+    def __call__(self, peak):
+        return js.polynomial_decay(peak, 10, power=self.power)
+
+
+def test_functions_and_objects_as_settings_have_names_without_addresses():
+    def recipe(peak, shape):
+        return shape(peak)
+
+    shapes = [js.constant, Shape(2.0), Shape(3.0)]
+    shapes += [lambda peak, n=n: js.cosine_decay(peak, n) for n in (10, 20)]
+    names = [t.name for t in grid(recipe, peak=0.1, shape=shapes)]
+    assert names == [
+        t.name for t in grid(recipe, peak=0.1, shape=[*shapes[:1], *map(copy.copy, shapes[1:])])
+    ]
+    assert len(set(names)) == 5
+    assert names[1] == "shape=test_trials.Shape(power=2.0)"
+    assert not any("0x" in name or "\n" in name for name in names)
+
+
+def test_the_name_of_a_schedule_of_a_callable_has_no_address():
+    def decay(peak, step):
+        return peak / (1 + step)
+
+    found = repr(js.from_fn(functools.partial(decay, 0.1)))
+    assert found.startswith("from_fn(test_the_name")
+    assert found.endswith("decay)")

@@ -67,7 +67,7 @@ class Function(AbstractSchedule):
         return jax.vmap(call)(jnp.ravel(step)).reshape(np.shape(step))
 
     def __repr__(self) -> str:
-        name = getattr(self.fn, "__qualname__", repr(self.fn))
+        name = _name(self.fn)
         shown = "".join(f", {k}={show(v)}" for k, v in self.parameters.items())
         length = "" if self.steps is None else f", steps={self.steps!r}"
         return f"from_fn({name}{shown}{length})"
@@ -103,7 +103,7 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     if not callable(fn) or isinstance(fn, AbstractSchedule):
         raise TypeError(f"from_fn(fn=...) must be a function of the step, got {fn!r}.")
     schedule = Function(fn=fn, parameters=parameters, steps=steps)
-    name = getattr(fn, "__qualname__", repr(fn))
+    name = _name(fn)
     abstract = {
         k: jax.ShapeDtypeStruct((), jnp.result_type(v)) for k, v in schedule.parameters.items()
     }
@@ -116,3 +116,10 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     ):
         raise TypeError(f"from_fn(fn=...) must return one real number for a step, got {out}.")
     return schedule
+
+
+def _name(fn: Any) -> str:
+    """Of a function; never an address, which is another in every process."""
+    while not hasattr(fn, "__qualname__") and hasattr(fn, "func"):  # functools.partial
+        fn = fn.func
+    return str(getattr(fn, "__qualname__", type(fn).__qualname__))

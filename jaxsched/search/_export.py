@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
+import numbers
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ from jaxsched._io import from_dict, to_dict
 from jaxsched._tools import sample
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._piecewise import Table as ScheduleTable
+from jaxsched.search._fingerprint import plain
 from jaxsched.search._store import write_npz
 from jaxsched.search._trials import Followed, Trial
 
@@ -26,10 +27,8 @@ FORMAT = 1
 
 
 def to_csv(rows: list[dict[str, Any]], file: Any) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([_cell(cell) for cell in line] for line in (rows[0], *map(dict.values, rows)))
-    return _written(out.getvalue(), file)
+    lines = [",".join(map(_cell, line)) for line in (rows[0], *map(dict.values, rows))]
+    return _written("\n".join([*lines, ""]), file)
 
 
 def to_json(rows: list[dict[str, Any]], file: Any) -> str:
@@ -132,11 +131,18 @@ def _tabulated(followed: Followed, steps: int) -> Followed:
     return ScheduleTable(sample(followed, steps))
 
 
-def _cell(value: Any) -> Any:
-    # A spreadsheet would run a text that begins like a formula.
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, (bool, numbers.Number)):
+        return "" if value is None else str(value)
+    text = str(value)
+    # A spreadsheet runs a text that begins like a formula, some of them also after blanks.
+    begin = next((c for c in text if c.isprintable() and not c.isspace()), "")
+    wide = unicodedata.normalize("NFKC", begin)  # in East Asian text a sign may be a wide one
+    if (wide and wide in "=+-@") or text[:1] in ("\t", "\r", "\n"):
+        text = "'" + text
+    # By hand: before Python 3.13 `csv` leaves a lone carriage return bare, which ends a row.
+    bare = text.isprintable() and text == text.strip() and not any(c in text for c in "\",;'")
+    return text if bare else '"' + text.replace('"', '""') + '"'
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else plain(value)
 
 
 def _written(text: str, file: Any) -> str:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxsched._struct import printable
 from jaxsched.search._assemble import assemble
 from jaxsched.search._checkpoint import identity
 from jaxsched.search._engine import Engine
@@ -45,8 +46,10 @@ class FinalScore:
         for name, values in self.metrics.items():
             count = len(values)
             error = values.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
-            shown.append(f"{name} {values.mean():.4g}" + (f" ± {error:.2g}" if count > 1 else ""))
-        return f"FinalScore({self.best.name}: {', '.join(shown)})"
+            shown.append(
+                f"{printable(name)} {values.mean():.4g}" + (f" ± {error:.2g}" if count > 1 else "")
+            )
+        return f"FinalScore({printable(self.best.name)}: {', '.join(shown)})"
 
 
 def final_score(

@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 _ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
+_SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _DEEP = 12  # values inside values: what is further down is known by its type only
 
 
@@ -48,10 +49,17 @@ def plain(value: Any) -> str:
     return _plain(value, 0)
 
 
+def label(value: Any) -> str:
+    """A value as a part of a name, in one line: a text as it is, ``plain`` of all else."""
+    return value if isinstance(value, str) else " ".join(plain(value).split())
+
+
 # ---------------------------------------------------------------------------------------- details
 
 
 def _plain(value: Any, depth: int) -> str:
+    if type(value) in _SCALARS:
+        return repr(value)
     if isinstance(value, (np.ndarray, jax.Array)) and np.ndim(value):
         return f"{value.dtype}{list(value.shape)}#{fingerprint_of(value)[:8]}"
     if _is_code(value):
@@ -85,7 +93,7 @@ class _Walk:
         self._open: list[int] = []
 
     def of(self, value: Any) -> str:
-        if type(value) in (type(None), bool, int, float, complex, str, bytes):
+        if type(value) in _SCALARS:
             return _digest(type(value).__name__, repr(value))
         if id(value) in self._known:
             return self._known[id(value)][1]

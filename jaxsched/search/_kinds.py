@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.search._fingerprint import label, plain
 
 if TYPE_CHECKING:
     from jaxsched.search._trials import Trial
@@ -142,7 +143,7 @@ def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
 def _kind(recipe: Any) -> Kind:
     name, key = _label(recipe), recipe
     if isinstance(recipe, functools.partial):  # equal ones may be made twice
-        key = (recipe.func, repr(recipe.args), repr(recipe.keywords))
+        key = (recipe.func, plain(recipe.args), plain(recipe.keywords))
     return Kind(name, (name, key), recipe)
 
 
@@ -201,8 +202,10 @@ def _renamed(trial: Trial, name: str) -> Trial:
 
 def _differing(trials: list[Trial]) -> list[str]:
     names = dict.fromkeys(n for trial in trials for n in trial.settings)
-    differ = [n for n in names if len({repr(trial.settings.get(n)) for trial in trials}) > 1]
-    return [" ".join(f"{n}={t.settings[n]}" for n in differ if n in t.settings) for t in trials]
+    differ = [n for n in names if len({plain(trial.settings.get(n)) for trial in trials}) > 1]
+    return [
+        " ".join(f"{n}={label(t.settings[n])}" for n in differ if n in t.settings) for t in trials
+    ]
 
 
 def _place(trials: list[Trial]) -> list[str]:

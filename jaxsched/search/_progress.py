@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsched._struct import printable
 from jaxsched.search._engine import Engine
 from jaxsched.search._record import by_trial
 
@@ -28,8 +29,8 @@ class Bar:
 
     def __init__(self, engine: Engine, bar: Any, names: list[str], metric: str, maximize: bool):
         plan = engine.plan
-        self._bar, self._metric = bar, metric
-        self._names = [repr(name)[1:-1] for name in names]  # no line breaks, no terminal's commands
+        self._bar, self._metric, self._shown = bar, metric, printable(metric)
+        self._names = [printable(name) for name in names]
         self._sign = -1.0 if maximize else 1.0
         # Of every trial, since nobody knows yet how often controllers set trials apart.
         self._total = int(plan.table.horizons.sum()) * len(plan.runs())
@@ -71,7 +72,7 @@ class Bar:
         if not finite:
             return ended, ""
         best = min(finite, key=lambda trial: finite[trial])
-        return ended, f", best {self._metric} {self._sign * finite[best]:.4g} ({self._names[best]})"
+        return ended, f", best {self._shown} {self._sign * finite[best]:.4g} ({self._names[best]})"
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsched._struct import printable
 from jaxsched.search._trials import Followed, Trial, Trials
 
 
@@ -181,9 +182,10 @@ class SweepResult:
             best = self.best()
         except ValueError:
             return f"{count}: no trial has a score, {lost} diverged; {cost}"
+        shown = printable(f"{best.name}, {self.metric}")
         error = f" ± {best.error:.2g}" if math.isfinite(best.error) else ""
-        edges = "; ".join(f"{n} is the {e} tried" for n, e in self.edges().items())
-        parts = [f"best of {count}: {best.name}, {self.metric} {best.score:.4g}{error}"]
+        edges = "; ".join(f"{printable(n)} is the {e} tried" for n, e in self.edges().items())
+        parts = [f"best of {count}: {shown} {best.score:.4g}{error}"]
         parts.append(f"on the edge of the range ({edges})" if edges else "inside the range")
         parts += [f"{lost} diverged"] if lost else []
         return ", ".join(parts) + f"; {cost}"

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._struct import fetch, is_known
+from jaxsched._struct import fetch, is_known, printable
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._trials import Trials
@@ -131,7 +131,7 @@ def _schedule(one: Any) -> AbstractSchedule:
 
 def _check(trial: str, name: str, one: Any) -> None:
     if not all(map(is_known, jax.tree.leaves(one))):
-        raise TypeError(f"`sweep(trials=...)`: {name} of {trial} is traced.")
+        raise TypeError(f"`sweep(trials=...)`: {printable(f'{name} of {trial}')} is traced.")
     if isinstance(one, AbstractController):
         one._check(jax.eval_shape(lambda c: c.init(), one))  # raises for a population
         _check(trial, name, one.base)
@@ -146,6 +146,7 @@ def _horizon(name: str, schedules: list[AbstractSchedule], steps: int | None) ->
     known = [float(np.asarray(fetch(d))) for d in durations if d is not None]
     if not known or max(known) < 1:
         raise ValueError(
-            f"`sweep(steps=...)` must be given for the trial {name}: no schedule of it has an end."
+            f"`sweep(steps=...)` must be given for the trial {printable(name)}: "
+            "no schedule of it has an end."
         )
     return round(max(known))

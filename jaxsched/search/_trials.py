@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import checked_number, cut
+from jaxsched._struct import checked_number, cut, printable
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.search._fingerprint import label, plain
 from jaxsched.search._kinds import (
     Kind,
     Maker,
@@ -292,13 +293,13 @@ def _trials(
         taken = kind.takes(list(columns), where, len(kinds) == 1)
         found = rows(taken)
         if len(taken) < len(columns):  # rows that differ in what the recipe hasn't are one
-            found = list({repr(row): row for row in found}.values())
+            found = list({plain(row): row for row in found}.values())
         trials += _of_kind(where, kind, found, len(kinds) > 1)
     return told_apart(tuple(trials))
 
 
 def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
-    varying = [n for n in rows[0] if len({repr(row[n]) for row in rows}) > 1]
+    varying = [n for n in rows[0] if len({plain(row[n]) for row in rows}) > 1]
     if not (varying or many):
         varying = list(rows[0])
     trials = []
@@ -307,7 +308,8 @@ def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
         try:
             schedules = as_schedules(kind.recipe(**row), f"{where}(recipe=...)")
         except Exception as error:
-            error.add_note(f"in {where}(...), for the trial {f'{kind.name} ' * many}{name}")
+            name = printable(f"{f'{kind.name} ' * many}{name}")
+            error.add_note(f"in {where}(...), for the trial {name}")
             raise
         trials.append(Trial(name or kind.name, row, schedules, kind.name, kind.maker))
     return trials
@@ -388,4 +390,6 @@ def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Di
 
 
 def _show(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return label(value)
