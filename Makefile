@@ -1,4 +1,5 @@
 # `make demo` and `make test` do all on a fresh machine: they need python3 (3.11 or newer) only.
+# Another Python: `make test VENV=.venv-3.13 PYTHON=python3.13`.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin

@@ -303,7 +303,8 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
 
 
 def is_x64() -> bool:
-    return bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    settings: Any = jax.config  # some versions of JAX declare its attributes, some do not
+    return bool(settings.jax_enable_x64)
 
 
 def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:
