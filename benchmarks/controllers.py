@@ -28,6 +28,7 @@ import numpy as np
 import optax
 
 import jaxsched as js
+from benchmarks import versions
 from examples import datasets
 from jaxsched.controllers import (
     AutoDecay,
@@ -317,6 +318,7 @@ def main():
     parser.add_argument("--window", type=int)
     parser.add_argument("--only", nargs="*", help="rules whose name has one of these in it")
     args = parser.parse_args()
+    print(versions())
     {"counterfactual": counterfactual, "rules": compare, "cost": cost}[args.what](args)
 
 

@@ -23,12 +23,13 @@ import jax.numpy as jnp
 import optax
 
 import jaxsched as js
+from benchmarks import versions
 
 HORIZON = 5000
 
 
 def main() -> None:
-    print(f"jax {jax.__version__}, optax {optax.__version__}, {jax.devices()[0].device_kind}\n")
+    print(versions() + "\n")
     for name, sizes, batch, steps in (
         ("tiny step (8-16-4, batch 16)", (8, 16, 4), 16, 20_000),
         ("MLP step (16-64-64-26, batch 32)", (16, 64, 64, 26), 32, 4000),

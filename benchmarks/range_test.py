@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 import jaxsched as js
+from benchmarks import versions
 from examples import datasets
 from jaxsched.search import Supervised, accuracy, range_test, sweep
 
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="length of the range test (default: its own)")
     parser.add_argument("--seeds", type=int, default=4)
     options = parser.parse_args()
+    print(versions())
     ratios: dict[str, list[float]] = {}
     for name in options.data:
         for optimizer in options.optimizers:

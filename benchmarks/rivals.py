@@ -10,7 +10,6 @@ cost is the same for each trial, so a few trials of theirs are timed and multipl
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 import optax
 
 import jaxsched as js
+from benchmarks import versions
 from benchmarks.sweep import RATES, Cnn, cold, mlp, rebuilding_loop, say, sweep, task
 from jaxsched import search
 
@@ -27,7 +27,7 @@ FEW = 4
 
 
 def main() -> None:
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
+    print(versions())
     rivals = {"PyTorch": pytorch, "Optuna around the rebuilding loop": optuna}
     for name, rival in rivals.items():
         try:

@@ -9,7 +9,6 @@ on the number of trials N and of steps T, so every row names them.
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import optax
 from flax import nnx
 
 import jaxsched as js
+from benchmarks import versions
 from jaxsched import search
 from jaxsched.search import _sweep
 from jaxsched.search._program import program_for
@@ -54,7 +54,7 @@ def main(names: list[str]) -> None:
     if names[:1] == ["--child"]:
         child(*names[1:])
         return
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
+    print(versions())
     for name in names or rows:
         rows[name]()
 
