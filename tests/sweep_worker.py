@@ -3,11 +3,13 @@
 The tests kill it. It prints a line when it begins to train.
 """
 
+import signal
 import sys
 import time
 
 import jax
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 directory, out = sys.argv[1:3]
 kind = sys.argv[3] if len(sys.argv) > 3 else "plain"
 devices = int(sys.argv[4]) if len(sys.argv) > 4 else 1

@@ -9,6 +9,7 @@ arguments in ``test_task.py`` and ``test_trials.py``; more folds than samples in
 import contextlib
 import dataclasses
 import errno
+import functools
 import io
 import itertools
 import json
@@ -227,15 +228,31 @@ def test_two_sweeps_of_one_process_exclude_each_other(tmp_path):
 # ----------------------------------------------------------------------------- signals and memory
 
 
-def test_the_second_ctrl_c_is_at_once():
-    stopped = []
+@pytest.fixture
+def handled():
+    """Sets what SIGINT does: a shell that starts the tests in the background has it ignored."""
     before = signal.getsignal(signal.SIGINT)
+    yield functools.partial(signal.signal, signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_second_ctrl_c_is_at_once(handled):
+    handled(signal.default_int_handler)
+    stopped = []
     with _interrupt.graceful(lambda: stopped.append(1)) as came:
         signal.raise_signal(signal.SIGINT)
         assert (came, stopped) == ([signal.SIGINT], [1])
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_is_ignored_stays_ignored(handled):
+    """So does a sweep in the background of a shell, at the Ctrl-C for another program."""
+    handled(signal.SIG_IGN)
+    with _interrupt.graceful(pytest.fail) as came:
+        signal.raise_signal(signal.SIGINT)
+    assert came == [] and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_what_does_not_fit_into_memory_is_not_made_wider(monkeypatch):

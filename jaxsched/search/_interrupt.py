@@ -13,6 +13,8 @@ from typing import Any
 def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
     """Calls ``stop`` at the first signal; the second one does what it always does.
 
+    Signals that are ignored stay ignored.
+
     Yields:
         A list that holds the signal's number once it has come.
     """
@@ -32,7 +34,10 @@ def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, handle)
+        # One that is ignored stays so, as in the background of a shell; of one that was not set
+        # from Python (None), the handler could not be put back.
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            before[number] = signal.signal(number, handle)
     try:
         yield came
     finally:
