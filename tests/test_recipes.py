@@ -13,46 +13,50 @@ from cases import RECIPES
 import jaxsched as js
 from jaxsched.testing import landmarks, ulp_distance
 
-ARGUMENTS = [(name, argument) for name, (_, given) in RECIPES.items() for argument in given]
-BASE = [case for case in ARGUMENTS if not case[0].startswith("wsd-")]
+BASE = [name for name in RECIPES if not name.startswith("wsd-")]
 
 
-def run(name, at, changed):
-    recipe, given = RECIPES[name]
-    return recipe(**{**given, **changed})(at)
+def perturbed(name):
+    """All arguments of a recipe as arrays [rows]: in each row one of them is another."""
+    _, given = RECIPES[name]
+    rows = []
+    for argument, value in given.items():
+        factors = (0.75, 1.5) if (name, argument) == ("warm_restarts", "growth") else (0.9, 0.95)
+        rows += [{**given, argument: type(value)(factor * value)} for factor in factors]
+    return {key: np.array([row[key] for row in rows], _kind(x)) for key, x in given.items()}
 
 
-@pytest.mark.parametrize(("name", "argument"), BASE)
-def test_every_argument_may_be_traced(name, argument):
-    """jit argument, vmap and grad in one program; rows equal the plain calls (PAIN 1, 2)."""
+def _kind(value):
+    return np.int32 if isinstance(value, int) else np.float32
+
+
+@pytest.mark.parametrize("name", BASE)
+def test_every_argument_may_be_traced(name):
+    """jit arguments, vmap and grad in one program; its rows equal the plain calls."""
     recipe, given = RECIPES[name]
     steps = landmarks(recipe(**given))
     steps = jnp.asarray(steps[steps < 10**6])
-    settings = np.float32([0.9, 0.95]) * np.float32(given[argument])
-    if isinstance(given[argument], int):
-        settings = np.round(settings).astype(np.int32)
-    if (name, argument) == ("warm_restarts", "growth"):
-        settings = np.float32([1.5, 3.0])
+    settings = perturbed(name)
     traces = 0
 
     @jax.jit
     def program(settings):
         nonlocal traces
         traces += 1
-        real = settings.astype(jnp.float32)
-        each = jax.vmap(lambda x: run(name, steps, {argument: x}))(settings)
-        loss = lambda x: jnp.mean(run(name, steps, {argument: x}))
+        loss = lambda arguments: jnp.mean(recipe(**arguments)(steps))
+        real = {key: x.astype(jnp.float32) for key, x in settings.items()}
+        each = jax.vmap(lambda arguments: recipe(**arguments)(steps))(settings)
         return each, jax.vmap(jax.grad(loss))(real)
 
     rows, grads = program(settings)
-    program(settings[::-1])
+    program({key: x[::-1] for key, x in settings.items()})
     assert traces == 1
-    assert np.all(np.isfinite(rows)) and np.all(np.isfinite(grads))
-    for row, setting in zip(np.asarray(rows), settings, strict=True):
-        plain = np.asarray(run(name, steps, {argument: setting.item()}))
+    assert all(np.all(np.isfinite(x)) for x in (rows, *grads.values()))
+    for i, row in enumerate(np.asarray(rows)):
+        plain = np.asarray(recipe(**{key: x[i].item() for key, x in settings.items()})(steps))
         # A traced factor is turned into a rate in float32; everything else stays within 2 ulp.
         np.testing.assert_allclose(row, plain, rtol=2e-6, atol=1e-12)
-        if argument != "factor":
+        if "factor" not in given:
             assert np.median(ulp_distance(row, plain)) <= 1
 
 
