@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from jaxsched.optim import inject as inject
     from jaxsched.optim import observe as observe
     from jaxsched.optim import override as override
+    from jaxsched.optim import remembered as remembered
     from jaxsched.plot import plot as plot
     from jaxsched.search import Supervised as Supervised
     from jaxsched.search import final_score as final_score
@@ -138,7 +139,7 @@ _LAZY = {
         "Trigger",
         "diagnose",
     ),
-    "jaxsched.optim": ("current", "inject", "observe", "override"),
+    "jaxsched.optim": ("current", "inject", "observe", "override", "remembered"),
     "jaxsched.plot": ("plot",),
     "jaxsched.search": (
         "Supervised",

@@ -1,6 +1,7 @@
 """The Optax seam: what is applied is what the schedule says, read from -update / gradient."""
 
 import pickle
+import re
 from functools import partial
 
 import jax
@@ -204,6 +205,62 @@ def test_override_raises_where_it_would_not_act():
     assert -float(constant.update(GRADS, state, PARAMS)[0]["w"][0]) == 0.25
 
 
+def test_a_whole_float_fits_a_whole_number_and_else_the_field_is_named():
+    state = inject(optax.sgd)(learning_rate=js.warmup_cosine(0.1, 200, 10)).init(PARAMS)
+    for steps in (300.0, np.float32(300), jnp.int32(300), jnp.float32(300)):
+        new = override(state, learning_rate=js.warmup_cosine(0.1, steps, 10))
+        assert jax.tree.map(jnp.result_type, new) == jax.tree.map(jnp.result_type, state)
+        assert int(new.schedules["learning_rate"].parts[1].steps) == 290
+    with pytest.raises(ValueError, match=r"whole number in parts\[1\]\.steps.*int32, got 290\.5"):
+        override(state, learning_rate=js.warmup_cosine(0.1, 300.5, 10))
+    with pytest.raises(ValueError, match=r"whole number in parts\[1\]\.steps.*traced"):
+        jax.jit(lambda n: override(state, learning_rate=js.warmup_cosine(0.1, n, 10)))(300.0)
+    population = js.stack([js.warmup_cosine(p, 200, 10) for p in (0.1, 0.2)])
+    with pytest.raises(ValueError, match=r"shape \(\) in parts\[0\]\.start, got \(2,\)"):
+        override(state, learning_rate=population)
+
+
+def test_upcoming_is_what_the_next_update_applies():
+    tx = group_lr(optax.sgd, {"w": 0.5, "b": js.Linear(1.0, 0.0, STEPS)})(learning_rate=LR)
+    state = tx.init(PARAMS)
+    for change in ({}, {}, {"learning_rate": 0.25}, {"scale": {"learning_rate": 0.5}}, {}):
+        state = override(state, **change) if change else state
+        shown = jax.jit(lambda s: current(s, upcoming=True))(state)
+        assert set(shown) == set(current(state))
+        updates, state = tx.update(GRADS, state, PARAMS)
+        for name in ("w", "b"):
+            assert float(shown[f"{name}/learning_rate"]) == pytest.approx(-float(updates[name][0]))
+    constant = optax.inject_hyperparams(optax.sgd)(learning_rate=0.5).init(PARAMS)
+    assert float(current(constant, upcoming=True)["learning_rate"]) == 0.5
+    with pytest.raises(ValueError, match=r"upcoming=True.*js\.inject"):
+        current(optax.inject_hyperparams(optax.sgd)(learning_rate=LR).init(PARAMS), upcoming=True)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.float16, jnp.bfloat16])
+def test_a_rate_is_computed_in_the_dtype_that_is_asked_for(dtype):
+    """To its last digit: 0.1 in float64, and rounded once to anything narrower."""
+    jax.config.update("jax_enable_x64", True)
+    try:
+        params = jnp.ones(2, jnp.float64)
+        tx = inject(optax.sgd, hyperparam_dtype=dtype)(learning_rate=js.Constant(0.1))
+        state, expected = tx.init(params), float(np.asarray(0.1, dtype))
+        for change in ({}, {"learning_rate": None}, {"learning_rate": js.Constant(0.1)}):
+            state = override(state, **change) if change else state
+            updates, state = jax.jit(tx.update)(params, state, params)
+            assert updates.dtype == jnp.float64
+            assert updates.tolist() == [-expected] * 2
+        watching = inject(optax.sgd, hyperparam_dtype=dtype)(learning_rate=js.Plateau(0.1))
+        state = resume(state, watching.init(params), policy="new")
+        assert jax.jit(watching.update)(params, state, params)[0].tolist() == [-expected] * 2
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
+def test_float64_is_refused_where_jax_has_none():
+    with pytest.raises(ValueError, match="jax_enable_x64"):
+        inject(optax.sgd, hyperparam_dtype=jnp.float64)
+
+
 def test_vmapped_members_have_their_own_schedules():
     peaks = jnp.array([0.1, 0.2, 0.4])
     tx = inject(optax.sgd)(learning_rate=LR)
@@ -236,6 +293,77 @@ def test_groups_keep_their_ratios():
         with pytest.raises(ValueError, match=words):
             group_lr(optax.sgd, groups)(learning_rate=LR).init(PARAMS)
     assert layerwise_decay(["a", "b"], 0.5) == {"a": 0.5, "b": 1.0}
+
+
+@pytest.mark.parametrize(
+    "zero", [0.0, js.piecewise_constant([9], [0.0, 1.0]), "override", "traced"]
+)
+def test_a_multiplier_of_zero_freezes_a_group_whatever_its_gradients_are(zero):
+    grads = {"w": jnp.array([jnp.nan, jnp.inf, 1.0]), "b": jnp.ones(2)}
+
+    def update(multiplier):
+        tx = group_lr(optax.adam, {"w": multiplier, "b": 1.0})(learning_rate=0.5)
+        state = tx.init(PARAMS)
+        if zero == "override":
+            state = override(state, group="w", multiplier=0.0)
+        return tx.update(grads, state, PARAMS)[0]
+
+    updates = (
+        jax.jit(update)(0.0) if zero == "traced" else update(1.0 if zero == "override" else zero)
+    )
+    assert updates["w"].tolist() == [0.0, 0.0, 0.0]
+    np.testing.assert_allclose(updates["b"], -0.5, rtol=1e-5)
+
+
+def test_groups_have_names_that_loggers_take():
+    params = {"layers": [{"w": jnp.ones(1)} for _ in range(3)], "head": jnp.ones(1)}
+    tx = group_lr(
+        optax.sgd, {r"layers/(0|1)/.*": 0.25, "top": ("layers/2/w", 0.5), r"(?!layers).*": 1.0}
+    )(learning_rate=1.0)
+    state = tx.init(params)
+    names = {"layers/0_1/learning_rate", "top/learning_rate", "not_layers/learning_rate"}
+    assert set(current(state)) == {"learning_rate", *names}
+    assert all(re.fullmatch(r"[\w\-./]+", name, re.ASCII) for name in current(state))
+    for group in ("layers/0_1", r"layers/(0|1)/.*"):  # by the name or by the expression
+        new = override(state, group=group, multiplier=0.125)
+        updates, _ = tx.update(params, new, params)
+        assert [float(x["w"][0]) for x in updates["layers"]] == [-0.125, -0.125, -0.5]
+    for groups, words in [
+        ({"a/.*": 1.0, "a": ("b", 1.0)}, r"another name than 'a' for 'b'"),
+        ({"*": ("b", 1.0)}, r"another name than '\*'"),
+        ({"a": ("b",)}, r"\(regular expression, multiplier\) for 'a'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            group_lr(optax.sgd, groups)
+
+
+def test_all_groups_are_meant_by_a_star():
+    masks = {"w": True, "b": False}, {"w": False, "b": True}
+    x, y = (optax.masked(inject(optax.sgd)(LR), mask) for mask in masks)
+    chained, named = optax.chain(x, y), optax.named_chain(("x", x), ("y", y))
+    labels = optax.partition({k: inject(optax.sgd)(LR) for k in "xy"}, {"w": "x", "b": "y"})
+    for tx, groups in ((chained, "01"), (named, "xy"), (labels, "xy")):
+        state = tx.init(PARAMS)
+        assert set(current(state)) == {f"{group}/learning_rate" for group in groups}
+        with pytest.raises(ValueError, match=r"ambiguous; give group=, '\*' for all"):
+            override(state, scale={"learning_rate": 0.5})
+        _, state = tx.update(GRADS, state, PARAMS)
+        state = override(state, group="*", scale={"learning_rate": 0.5})
+        state = override(state, group=groups[1], scale={"learning_rate": 0.25})
+        updates, state = tx.update(GRADS, state, PARAMS)
+        rates = [-float(updates[name][0]) for name in "wb"]
+        np.testing.assert_allclose(rates, EXPECTED[1] * np.array([0.5, 0.25]), rtol=1e-6)
+
+    # The groups of one rate: it is halved once, and their multipliers are changed by their name.
+    tx = group_lr(optax.sgd, {"w": 0.5, "b": 2.0})(learning_rate=1.0)
+    state = override(tx.init(PARAMS), group="*", scale={"learning_rate": 0.5})
+    updates, _ = tx.update(GRADS, state, PARAMS)
+    assert [-float(updates[name][0]) for name in "wb"] == [0.25, 1.0]
+    state = override(state, group="*", multiplier=4.0)
+    updates, _ = tx.update(GRADS, state, PARAMS)
+    assert [-float(updates[name][0]) for name in "wb"] == [2.0, 2.0]
+    with pytest.raises(ValueError, match="momentum"):
+        override(state, group="*", momentum=0.5)
 
 
 def test_both_weight_decay_conventions_shrink_in_closed_form():

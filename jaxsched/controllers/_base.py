@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
+import inspect
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -25,12 +27,14 @@ class AbstractController(Record, abc.ABC):
 
     A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
     controller), with a ``State`` (a ``NamedTuple`` that has ``step``, ``base`` and ``scale``),
-    ``_start`` and ``_observe``. Every number of it is a leaf and may be traced.
+    ``_start``, ``_observe`` and, if it isn't ``value`` that it reads, ``reads``. Every number of it
+    is a leaf and may be traced.
     """
 
     State: ClassVar[Any]
     monotone: ClassVar[bool] = True  # the scale never rises
     reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements without which it does nothing
+    or_reads: ClassVar[tuple[str, ...]] = ()  # others that will do in their place
 
     base: Any
 
@@ -90,6 +94,10 @@ class AbstractController(Record, abc.ABC):
     def observe(self, state: S, **report: Any) -> S:
         """The state told what was measured between two updates (a validation): no step is counted.
 
+        Raises:
+            ValueError: if nothing reads one of the measurements (``update`` can't know: all that an
+                Optax chain is given comes along there).
+
         >>> import jaxsched as js
         >>> from jaxsched.controllers import Plateau
         >>> plateau = Plateau(0.1, factor=0.5, patience=0)
@@ -99,10 +107,15 @@ class AbstractController(Record, abc.ABC):
         >>> int(state.step), float(state.scale)
         (1, 0.5)
         """
+        check_report(f"{type(self).__name__}.observe", [self], report)
+        return self._tell(state, report)
+
+    def _tell(self, state: S, report: dict[str, Any]) -> S:
+        """``observe``, with measurements that others may read."""
         self._check(state)
         new: Any = self._observe(state, **report)
         if isinstance(self.base, AbstractController):
-            new = new._replace(base=self.base.observe(new.base, **report))
+            new = new._replace(base=self.base._tell(new.base, report))
         after: S = new
         return after
 
@@ -113,6 +126,32 @@ class AbstractController(Record, abc.ABC):
         base = self._base_value(state)
         value: jax.Array = base * state.scale.astype(base.dtype)
         return value
+
+    # ------------------------------------------- for a run that goes on under another controller
+
+    def _resumed(self, step: jax.Array, seen: list[tuple[Any, Any]]) -> Any:
+        """The state at ``step``, with what a controller of the same kind remembers.
+
+        ``seen`` are the controllers of the run so far with their states, the outermost first. One
+        of another kind has nothing that would mean the same here.
+        """
+        start = self._at(self.init(), step)
+        place = next((i for i, (old, _) in enumerate(seen) if type(old) is type(self)), None)
+        below = seen if place is None else seen[place + 1 :]
+        state = start if place is None else self._carried(*seen[place], start)
+        base = self.base._resumed(step, below) if isinstance(self.base, AbstractController) else ()
+        return state._replace(step=start.step, base=base)
+
+    def _carried(self, old: Any, state: Any, start: Any) -> Any:
+        """What ``state`` of ``old`` says to this one, which is of the same class."""
+        if getattr(old, "mode", None) != getattr(self, "mode", None):
+            state = start._replace(
+                scale=state.scale
+            )  # the best of one sense is no best of the other
+        if self.bounds is None:
+            return state
+        low, high = map(number32, self.bounds)
+        return state._replace(scale=jnp.clip(state.scale, low, high))
 
     # ------------------------------------------- for a sweep, which tabulates on the host
 
@@ -173,6 +212,50 @@ class AbstractController(Record, abc.ABC):
                     f"{name} is a population: {field.name} has shape {np.shape(value)}. Map over "
                     "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
                 )
+
+
+def check_report(where: str, controllers: list[AbstractController], report: Any) -> None:
+    """Raises where a measurement acts on none of ``controllers`` or those below them.
+
+    One that is None was not taken, which is no mistake.
+    """
+    all_levels = [level for controller in controllers for level in levels(controller)]
+    told = {name for name, value in report.items() if value is not None}
+    takes = [_takes(type(level)) for level in all_levels]
+    known = set().union(*takes)
+    acting: set[str] = set()
+    for level, taken in zip(all_levels, takes, strict=True):
+        if any(told >= set(names) for names in _reports(level)):
+            acting |= taken
+    for name in report:
+        if name not in known or (name in told and name not in acting):
+            words = [
+                f"{type(level).__name__} reads {' or '.join(map(' with '.join, _reports(level)))}"
+                for level in all_levels
+            ]
+            raise ValueError(
+                f"{where}({name}=...) must be what a controller acts on: "
+                f"{'; '.join(dict.fromkeys(words))}; got only {', '.join(report)}."
+            )
+
+
+def levels(controller: Any) -> list[AbstractController]:
+    """It and the controllers below it."""
+    if not isinstance(controller, AbstractController):
+        return []
+    return [controller, *levels(controller.base)]
+
+
+def _reports(controller: AbstractController) -> list[tuple[str, ...]]:
+    """The sets of measurements each of which it acts on."""
+    return [names for names in (controller.reads, controller.or_reads) if names]
+
+
+@functools.cache
+def _takes(kind: type[AbstractController]) -> set[str]:
+    """The measurements that its ``_observe`` has arguments for."""
+    parameters = list(inspect.signature(kind._observe).parameters.values())[2:]
+    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
 
 
 def scaled(followed: Any, factor: float) -> Any:

@@ -74,6 +74,7 @@ class Bounce(AbstractController):
 
     State = BounceState
     reads: ClassVar[tuple[str, ...]] = ("norm",)
+    or_reads: ClassVar[tuple[str, ...]] = ("weights",)
 
     @property
     def bounds(self) -> tuple[Any, Any]:

@@ -95,6 +95,13 @@ class Trigger(AbstractController):
             held=jnp.where(starts, number32(self(state)), state.held),
         )
 
+    def _carried(self, old: Any, state: Any, start: Any) -> Any:
+        # Fewer stages than before: the last one. A stage began so many updates ago, at any step.
+        return state._replace(
+            stage=jnp.minimum(state.stage, len(self.stages)),
+            start=start.step - (state.step - state.start),
+        )
+
     def __call__(self, state: Any, **extra: Any) -> jax.Array:
         del extra
         self._check(state)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxsched.optim._inject import inject, is_source
-from jaxsched.optim._state import plain_arrays
+from jaxsched.optim._state import path_text, plain_arrays
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 
@@ -24,20 +25,23 @@ def group_lr(
     """``inject(factory)``, with the rate of every parameter multiplied by its group's multiplier.
 
     All groups share one rate and one count, so their ratios hold at every step, also after an
-    ``override`` of the rate. Coupled weight decay is multiplied too, as in PyTorch's groups.
+    ``override`` of the rate. Coupled weight decay is multiplied too, as in PyTorch's groups. A
+    multiplier of 0 freezes a group: its updates are 0 whatever its gradients are, NaN included.
 
     Args:
         factory: as for ``inject``; its update must be proportional to the rate, as it is for
-            sgd, adam, adamw, lion and their like.
-        groups: regular expression -> multiplier, a number or a schedule. An expression must match
-            (``re.fullmatch``) the whole path, such as ``layers/0/kernel``, and every parameter
-            exactly one expression.
+            sgd, adam, adamw, lion and their like. The state is that of ``factory``.
+        groups: regular expression -> multiplier, a number or a schedule; or name -> (regular
+            expression, multiplier). An expression must match (``re.fullmatch``) the whole path,
+            such as ``layers/0/kernel``, and every parameter exactly one expression. Without a name
+            a group is called after its expression, in letters, digits and ``_-./`` only:
+            ``layers/(0|1)/.*`` is ``layers/0_1``, and ``.*`` alone is ``all``.
         rate: the name of the argument that the multipliers multiply; it must be given by name.
 
     Returns:
         As ``inject(factory)``; ``rate`` may also be a plain number. ``current`` shows
-        ``"<expression>/learning_rate"`` for every group;
-        ``override(state, group="<expression>", multiplier=0.5)`` changes one.
+        ``"<name>/learning_rate"`` for every group; ``override(state, group="<name>",
+        multiplier=0.5)`` changes one, and ``group="*"`` all.
 
     Raises:
         TypeError: if ``groups`` is no mapping from regular expressions.
@@ -46,23 +50,25 @@ def group_lr(
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import current, group_lr
-    >>> tx = group_lr(optax.sgd, {"body/.*": 0.1, "head": 1.0})(learning_rate=js.Constant(1.0))
-    >>> state = tx.init({"body": {"w": jnp.ones(2)}, "head": jnp.ones(2)})
-    >>> round(float(current(state)["body/.*/learning_rate"]), 6)
-    0.1
+    >>> groups = {"body/.*": 0.25, "top": ("head|scale", 1.0)}
+    >>> tx = group_lr(optax.sgd, groups)(learning_rate=js.Constant(1.0))
+    >>> params = {"body": {"w": jnp.ones(2)}, "head": jnp.ones(2), "scale": jnp.ones(())}
+    >>> for name, value in current(tx.init(params)).items():
+    ...     print(name, value)
+    body/learning_rate 0.25
+    learning_rate 1.0
+    top/learning_rate 1.0
     """
-    if not isinstance(groups, Mapping):
-        raise TypeError(
-            "group_lr(groups=...) must be a mapping from regular expressions to multipliers, got "
-            f"{groups!r}."
-        )
-    if not groups:
-        raise ValueError("group_lr(groups=...) must name at least one group, got none.")
-    patterns = {f"{pattern}/{rate}": _compiled(pattern) for pattern in groups}
+    given = _named(groups)
+    patterns = {f"{name}/{rate}": _compiled(pattern) for name, (pattern, _) in given.items()}
+    multipliers = {
+        f"{name}/{rate}": m if isinstance(m, AbstractSchedule) else Constant(m)
+        for name, (_, m) in given.items()
+    }
 
     def grouped(*args: Any, **kwargs: Any) -> optax.GradientTransformation:
-        multipliers = {key: kwargs.pop(key) for key in patterns}
-        return optax.chain(factory(*args, **kwargs), _scale_by_group(patterns, multipliers))
+        values = {key: kwargs.pop(key) for key in patterns}
+        return _scaled_by_group(factory(*args, **kwargs), patterns, values)
 
     grouped.__name__ = getattr(factory, "__name__", type(factory).__name__)
     # The factory's own signature, and one keyword per group: each multiplier is a hyperparameter.
@@ -82,10 +88,6 @@ def group_lr(
             )
         given = kwargs[rate]
         kwargs[rate] = given if is_source(given) else Constant(given)
-        multipliers = {
-            f"{pattern}/{rate}": m if isinstance(m, AbstractSchedule) else Constant(m)
-            for pattern, m in groups.items()
-        }
         return inject(grouped)(**kwargs, **multipliers)
 
     return build
@@ -111,28 +113,74 @@ def layerwise_decay(patterns: Sequence[str], decay: Any) -> dict[str, Any]:
     return {pattern: decay ** (last - i) for i, pattern in enumerate(patterns)}
 
 
-def _scale_by_group(
-    patterns: dict[str, re.Pattern[str]], multipliers: dict[str, jax.Array]
-) -> optax.GradientTransformation:
-    def init(params: Any) -> optax.EmptyState:
+def _scaled_by_group(
+    inner: optax.GradientTransformation,
+    patterns: dict[str, re.Pattern[str]],
+    multipliers: dict[str, jax.Array],
+) -> optax.GradientTransformationExtraArgs:
+    """``inner`` with multiplied updates; its state is that of ``inner``."""
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: Any) -> Any:
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
         used = {_group(path, patterns) for path, _ in leaves}
         for key, pattern in patterns.items():
             if leaves and key not in used:
-                paths = [_text(path) for path, _ in leaves]
+                paths = [path_text(path) for path, _ in leaves]
                 raise ValueError(
                     f"group_lr(groups=...): {pattern.pattern!r} matches no parameter of {paths}."
                 )
-        return optax.EmptyState()
+        return inner.init(params)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        del params
-        scaled = jax.tree_util.tree_map_with_path(
-            lambda path, u: multipliers[_group(path, patterns)] * u, updates
+    def scaled(path: Any, update: jax.Array) -> jax.Array:
+        multiplier = multipliers[_group(path, patterns)]
+        # Chosen and not multiplied, since 0 times NaN is NaN.
+        return jnp.where(multiplier == 0, jnp.zeros_like(update), multiplier * update)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        updates, state = inner.update(updates, state, params, **extra)
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _named(groups: Any) -> dict[str, tuple[Any, Any]]:
+    """Name -> (expression, multiplier)."""
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            "group_lr(groups=...) must be a mapping from regular expressions to multipliers, got "
+            f"{groups!r}."
         )
-        return scaled, state
+    if not groups:
+        raise ValueError("group_lr(groups=...) must name at least one group, got none.")
+    named: dict[str, tuple[Any, Any]] = {}
+    for key, value in groups.items():
+        if isinstance(value, tuple):
+            if not isinstance(key, str):
+                raise TypeError(f"group_lr(groups=...) must have texts as names, got {key!r}.")
+            if len(value) != 2:
+                raise ValueError(
+                    f"group_lr(groups=...) must have (regular expression, multiplier) for {key!r}, "
+                    f"got {value!r}."
+                )
+            name, pair = key, value
+        else:
+            name, pair = readable(key), (key, value)
+        if name in named or name in ("", "*"):
+            raise ValueError(
+                f"group_lr(groups=...) must have another name than {name!r} for {pair[0]!r}; give "
+                f"it one by {{'name': ({pair[0]!r}, multiplier)}}."
+            )
+        named[name] = pair
+    return named
 
-    return optax.GradientTransformation(init, update)
+
+def readable(pattern: Any) -> str:
+    """A name made of an expression, of characters that every logger takes; "all" for ``.*``."""
+    text = re.sub(r"\(\?<?!", "not_", str(pattern))
+    text = re.sub(r"\\(?=\W)|\.[*+]\??", "", text)  # a backslash; what matches anything
+    text = re.sub(r"[^\w./-]+", "_", text, flags=re.ASCII)
+    return re.sub(r"[_/]*/[_/]*", "/", text).strip("_/.") or "all"
 
 
 def _compiled(pattern: Any) -> re.Pattern[str]:
@@ -146,7 +194,7 @@ def _compiled(pattern: Any) -> re.Pattern[str]:
 
 
 def _group(path: Any, patterns: dict[str, re.Pattern[str]]) -> str:
-    text = _text(path)
+    text = path_text(path)
     found = [key for key, pattern in patterns.items() if pattern.fullmatch(text)]
     if len(found) != 1:
         every = [pattern.pattern for pattern in patterns.values()]
@@ -156,7 +204,3 @@ def _group(path: Any, patterns: dict[str, re.Pattern[str]]) -> str:
             f"{len(found)} matches {matched} among {every} (whole path, re.fullmatch)."
         )
     return found[0]
-
-
-def _text(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

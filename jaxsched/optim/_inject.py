@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._struct import own, strong
+from jaxsched._struct import own
 from jaxsched.optim._export import register_export
 from jaxsched.optim._flax import register_flax
 from jaxsched.optim._state import InjectState, Knob
@@ -38,8 +38,10 @@ def inject(
     or put other schedules of the same structure there, and the next update follows, without a new
     trace. Under ``vmap`` every member of a population has its own.
 
-    A scheduled value is computed and kept in ``hyperparam_dtype`` whatever the parameters are, and
-    promotes as a Python number does: updates keep the dtype of their parameter.
+    A scheduled value is kept in ``hyperparam_dtype`` whatever the parameters are, and promotes as a
+    Python number does: updates keep the dtype of their parameter. Schedules are computed in float32
+    (and rounded once to a narrower dtype), or in float64 where that is asked for. The state shares
+    no array with anybody, so that a step may donate it.
 
     Args:
         factory: a function that returns an ``optax.GradientTransformation``, such as
@@ -47,7 +49,8 @@ def inject(
             ``lambda lr, clip: optax.chain(optax.clip_by_global_norm(clip), optax.sgd(lr))``. It is
             called again in every trace, with float32 scalars for the scheduled arguments.
         static_args: names of arguments to leave alone even if they are schedules.
-        hyperparam_dtype: the floating dtype of the values, float32.
+        hyperparam_dtype: the floating dtype of the values, float32. float64 needs x64 mode; the
+            scale of a controller stays float32.
 
     Returns:
         A function with the arguments of ``factory``. It takes a schedule (or controller) for any
@@ -60,7 +63,8 @@ def inject(
     Raises:
         TypeError: if ``factory`` can't be called, an argument is unknown or missing, or a schedule
             is given for an argument that isn't a number.
-        ValueError: if ``static_args`` names no argument, or nothing is scheduled.
+        ValueError: if ``static_args`` names no argument, nothing is scheduled, or a dtype is asked
+            for that JAX doesn't have in this mode.
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import current, inject
@@ -81,6 +85,11 @@ def inject(
     if not jnp.issubdtype(hyperparam_dtype, jnp.floating):
         raise TypeError(
             f"inject(hyperparam_dtype=...) must be a floating dtype, got {hyperparam_dtype!r}."
+        )
+    if jax.dtypes.canonicalize_dtype(hyperparam_dtype) != jnp.dtype(hyperparam_dtype):
+        raise ValueError(
+            f"inject(hyperparam_dtype=...) must be a dtype that JAX has in this mode, got "
+            f"{hyperparam_dtype!r}; call `jax.config.update('jax_enable_x64', True)` first."
         )
     signature = inspect.signature(factory)
     name = _name(factory)
@@ -115,10 +124,8 @@ def _transformation(
         state = InjectState(
             count=jnp.zeros((), jnp.int32),
             values={},
-            schedules={k: own(s) for k, s in sources.items() if _is_pytree(s)},
-            controller_states={
-                k: strong(s.init()) for k, s in sources.items() if _is_controller(s)
-            },
+            schedules={k: own(_widened(s, dtype)) for k, s in sources.items() if _is_pytree(s)},
+            controller_states={k: own(s.init()) for k, s in sources.items() if _is_controller(s)},
             knobs={k: Knob.untouched(dtype) for k in sources},
             inner_state=(),
         )
@@ -147,6 +154,19 @@ def _transformation(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _widened(source: Any, dtype: Any) -> Any:
+    """``source`` with float64 numbers, if values are asked for in float64: it computes in them."""
+    if jnp.dtype(dtype) != jnp.float64:
+        return source
+    return jax.tree.map(
+        lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(_dtype(x), jnp.floating) else x, source
+    )
+
+
+def _dtype(x: Any) -> Any:
+    return getattr(x, "dtype", type(x))
 
 
 class _Rebuild:
@@ -231,7 +251,8 @@ def _is_controller(value: Any) -> bool:
 
 
 def _is_pytree(source: Any) -> bool:
-    return not jax.tree_util.treedef_is_leaf(jax.tree.structure(source))
+    structure: Any = jax.tree.structure(source)  # of a pytree, also one without leaves
+    return bool(structure != jax.tree.structure(0))
 
 
 def _takes_number(parameter: inspect.Parameter) -> bool:

@@ -5,26 +5,39 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, replaced_sites
+from jaxsched.controllers._base import AbstractController, check_report
+from jaxsched.optim._state import (
+    InjectState,
+    Site,
+    find_sites,
+    per_member,
+    plain_arrays,
+    replaced_sites,
+)
 
 
-def observe(opt_state: Any, **report: Any) -> Any:
+def observe(opt_state: Any, *, group: str = "*", **report: Any) -> Any:
     """Reports a metric, such as a validation loss, to every controller; no step is counted.
 
     For what is measured once in a while; a metric of every update goes to ``tx.update(...,
-    value=loss)``. What is reported acts from the next update on.
+    value=loss)``. What is reported acts from the next update on: ``current(..., upcoming=True)``
+    and ``remembered`` show it at once.
 
     Args:
         opt_state: as for ``current``. An ``nnx.Optimizer`` is changed in place and returned.
-        **report: what the controllers' ``observe`` takes, ``value=`` for most; one number, or one
-            for each member of a vmapped population.
+        group: the part before ``/name`` in ``current``, to tell the controllers there only.
+        **report: what the controllers' ``observe`` takes, ``value=`` for most. One number, or one
+            for each member of a vmapped population. ``None``: not measured this time.
 
     Returns:
         A state of the same structure, shapes and dtypes.
 
     Raises:
-        ValueError: if no controller in the state could be told.
+        ValueError: if no controller in the state could be told, or one of the measurements acts on
+            none of them. (``tx.update`` can't know a wrong name: a chain hands on whatever it is
+            given.)
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import inject, observe
@@ -35,31 +48,53 @@ def observe(opt_state: Any, **report: Any) -> Any:
     >>> tx.update(jnp.ones(2), state, jnp.ones(2))[0].tolist()
     [-0.25, -0.25]
     """
+    sites = find_sites(plain_arrays(opt_state))
+    controllers = {
+        (site.prefix, name): site.state.schedules[name]
+        for site in sites
+        for name in _listening(site.state)
+    }
+    meant = {key: c for key, c in controllers.items() if group in ("*", key[0])}
+    if not meant:
+        where = f"; group {group!r} has none, {sorted(p for p, _ in controllers)} have"
+        raise ValueError(
+            "observe(opt_state) must hold a controller that can be told, found none"
+            f"{where if controllers else ''}. Build the optimizer as "
+            "js.inject(optax.adam)(learning_rate=js.Plateau(...))."
+        )
+    if not report:
+        raise ValueError("observe(opt_state, ...) must be given a measurement, such as value=loss.")
+    if all(isinstance(c, AbstractController) for c in meant.values()):
+        check_report("observe", list(meant.values()), report)
 
     def tell(site: Site) -> Any:
-        state = site.state
-        if not isinstance(state, InjectState):
-            return state
-        states = dict(state.controller_states)
-        for name in _listening(state):
+        if not isinstance(site.state, InjectState):
+            return site.state
+        states = dict(site.state.controller_states)
+        for name in states:
+            if (site.prefix, name) in meant:
+                states[name] = _told(site.state, name, report)
+        return site.state._replace(controller_states=states)
 
-            def one(controller: Any, held: Any, report: Any) -> Any:
-                return controller.observe(held, **report)
-
-            for _ in range(state.count.ndim):  # members of a vmapped population
-                one = jax.vmap(one)
-            states[name] = one(state.schedules[name], states[name], report)
-        return state._replace(controller_states=states)
-
-    sites = find_sites(plain_arrays(opt_state))
-    if not any(isinstance(s.state, InjectState) and _listening(s.state) for s in sites):
-        raise ValueError(
-            "observe(opt_state) must hold a controller that can be told, found none; build the "
-            "optimizer as js.inject(optax.adam)(learning_rate=js.Plateau(...))."
-        )
     return replaced_sites(tell, opt_state)
 
 
-def _listening(state: InjectState) -> list[str]:
+def _told(state: InjectState, name: str, report: dict[str, Any]) -> Any:
+    def one(controller: Any, held: Any, report: Any) -> Any:
+        if isinstance(controller, AbstractController):
+            return controller._tell(held, report)  # a measurement may be meant for another one
+        return controller.observe(held, **report)
+
+    members = jnp.shape(state.count)  # of a vmapped population: one number is for all
+    if members:
+        report = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, members) if jnp.ndim(x) == 0 else x, report
+        )
+    return per_member(one, state)(state.schedules[name], state.controller_states[name], report)
+
+
+def _listening(state: Any) -> list[str]:
     """The hyperparameters whose controllers have ``observe`` (ours; Optax's protocol has not)."""
+    if not isinstance(state, InjectState):
+        return []
     return [n for n in state.controller_states if hasattr(state.schedules.get(n), "observe")]

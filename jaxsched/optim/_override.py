@@ -1,4 +1,4 @@
-"""``current`` reads the hyperparameters of an optimizer state, ``override`` changes them."""
+"""``override`` changes the hyperparameters of an optimizer state from the next update on."""
 
 from __future__ import annotations
 
@@ -7,58 +7,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxsched._struct import checked_number, own
+from jaxsched._struct import INT32_MAX, breaks, checked_number, is_known, show
+from jaxsched.optim._current import HELP, current
+from jaxsched.optim._groups import readable
 from jaxsched.optim._state import (
     InjectState,
     Site,
     find_sites,
-    hyperparameters,
     map_sites,
     plain_arrays,
+    upcoming_value,
     write_back,
 )
 from jaxsched.schedules._base import AbstractSchedule
-
-_HELP = (
-    "found no injected hyperparameters. A rate inside optax.adam(schedule) can't be read or set; "
-    "build the optimizer as js.inject(optax.adam)(learning_rate=schedule)."
-)
-
-
-def current(opt_state: Any) -> dict[str, Any]:
-    """Every scheduled hyperparameter as it was applied in the last update.
-
-    Args:
-        opt_state: an optimizer state, or anything that holds one: the state of a chain, partition,
-            MultiSteps or apply_if_finite, a Linen ``TrainState``, an ``nnx.Optimizer``.
-
-    Returns:
-        Name -> float32 scalar (with the members' axes in front under ``vmap``). Names under a label
-        of ``optax.partition`` are ``"label/learning_rate"``. Before the first update: the value
-        that the first update will use. From Optax's own ``inject_hyperparams``: what is scheduled,
-        or all that is injected if nothing is. Free inside ``jit`` and ``scan``: nothing is
-        evaluated. A skipped update leaves the values of the last applied one.
-
-    Raises:
-        ValueError: if nothing was injected.
-
-    >>> import jax.numpy as jnp, optax, jaxsched as js
-    >>> from jaxsched.optim import current, inject
-    >>> state = inject(optax.sgd)(learning_rate=js.Constant(0.5)).init(jnp.ones(2))
-    >>> {name: float(value) for name, value in current(state).items()}
-    {'learning_rate': 0.5}
-    """
-    sites = find_sites(plain_arrays(opt_state))
-    if not sites:
-        raise ValueError(f"current(opt_state) {_HELP}")
-    found = {}
-    for site in sites:
-        values = hyperparameters(site.state)
-        for name, value in values.items():
-            base = name.rpartition("/")[2]  # a group's multiplier is named "<pattern>/<rate>"
-            found[site.qualified(name)] = value if base == name else value * values[base]
-    return found
 
 
 def override(
@@ -72,20 +35,21 @@ def override(
 
     Args:
         opt_state: as for ``current``. An ``nnx.Optimizer`` is changed in place and returned.
-        group: where several groups have the name: the part before ``/name`` in ``current``.
+        group: where several groups have the name: the part before ``/name`` in ``current``, or
+            ``"*"`` for all of them.
         scale: name -> factor in front of the schedule (set, not accumulated).
         values: name -> a number, held until further notice; a schedule of the same structure, which
             takes the old one's place; or ``None``, which gives control back to the schedule.
             ``multiplier=`` is the multiplier of a group of ``group_lr``. Under ``vmap``, an array
-            with one number per member is allowed.
+            with one number per member is allowed. Arrays are copied.
 
     Returns:
         A state of the same structure, shapes and dtypes.
 
     Raises:
         ValueError: if a name is unknown or ambiguous, a schedule has another structure (see
-            ``resume``), or Optax would ignore the change (a value that its own
-            ``inject_hyperparams`` schedules).
+            ``resume``) or a real number where it has a whole one, or Optax would ignore the change
+            (a value that its own ``inject_hyperparams`` schedules).
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import current, inject, override
@@ -111,36 +75,45 @@ def override(
 def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool) -> Any:
     sites = find_sites(tree)
     if not sites:
-        raise ValueError(f"override(opt_state) {_HELP}")
-    targets = []
-    for site in sites:
-        held = site.state.values if isinstance(site.state, InjectState) else site.state.hyperparams
-        for key in held:
-            pattern, _, base = key.rpartition("/")
-            where = site.qualified(pattern) if pattern else site.prefix
-            accepted = (name == "multiplier" and not is_scale) or (is_scale and name == base)
-            if (group in (None, where) if not pattern else group == where) and (
-                accepted if pattern else name == key
-            ):
-                targets.append((site.prefix, key))
-    if len(targets) != 1:
+        raise ValueError(f"override(opt_state) {HELP}")
+    targets = [
+        (site.prefix, key)
+        for site in sites
+        for key in _held(site.state)
+        if _is_meant(site, key, group, name, is_scale)
+    ]
+    if not targets or (len(targets) > 1 and group != "*"):
         known = list(current(tree))
-        problem = "must name one hyperparameter" if not targets else "is ambiguous; give group="
+        problem = (
+            "is ambiguous; give group=, '*' for all"
+            if targets
+            else "must name a hyperparameter that is injected"
+        )
         place = "" if group is None else f" in group {group!r}"
         raise ValueError(f"override({name}=...) {problem}, got {name!r}{place}; there are {known}.")
-    prefix, key = targets[0]
 
     def change(site: Site) -> Any:
-        hit = site.prefix == prefix and key in getattr(
-            site.state, "values" if isinstance(site.state, InjectState) else "hyperparams"
-        )
-        if not hit:
-            return site.state
-        if isinstance(site.state, InjectState):
-            return _set(site.state, key, value, is_scale)
-        return _set_optax(site.state, key, value, is_scale)
+        state, turn = site.state, _set if isinstance(site.state, InjectState) else _set_optax
+        for prefix, key in targets:
+            if site.prefix == prefix and key in _held(state):
+                state = turn(state, key, value, is_scale)
+        return state
 
     return map_sites(change, tree)
+
+
+def _held(state: Any) -> Any:
+    return state.values if isinstance(state, InjectState) else state.hyperparams
+
+
+def _is_meant(site: Site, key: str, group: str | None, name: str, is_scale: bool) -> bool:
+    part, _, base = key.rpartition("/")
+    if not part:
+        return name == key and group in (None, "*", site.prefix)
+    # A multiplier of `group_lr`. All groups have one rate, which "*" scales once, at its root.
+    if name != ("multiplier" if not is_scale or group == "*" else base):
+        return False
+    return group is not None and (group == "*" or site.qualified(part) in (group, readable(group)))
 
 
 def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
@@ -169,35 +142,43 @@ def _shown(state: InjectState, name: str) -> jax.Array:
     """What ``current`` is to show: before the first update, what that update will use."""
     if name in state.controller_states:
         return state.values[name]
-
-    def first(count: Any, schedule: Any, knob: Any) -> jax.Array:
-        return knob.apply(schedule(count))
-
-    for _ in range(state.count.ndim):  # members of a vmapped population
-        first = jax.vmap(first)
-    value: jax.Array = first(state.count, state.schedules[name], state.knobs[name])
-    shown: jax.Array = jnp.where(state.count == 0, value, state.values[name])
+    shown: jax.Array = jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])
     return shown
 
 
 def _same_structure(state: InjectState, name: str, schedule: AbstractSchedule) -> Any:
-    old, new = state.schedules.get(name), own(schedule)
+    old = state.schedules.get(name)
     present: Any = jax.tree.structure(old)
     where = f"override({name}=...)"
-    if present != jax.tree.structure(new):
+    if present != jax.tree.structure(schedule):
         raise ValueError(
             f"{where} must have the structure of the present schedule {old!r}, got {schedule!r}. "
             "Continue with another kind of schedule by `resume(..., policy='new')`."
         )
-    return jax.tree.map(lambda o, n: _leaf_like(where, state.count.ndim, o, n), old, new)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, o, n: _leaf_like(where, path, state.count.ndim, o, n), old, schedule
+    )
 
 
-def _leaf_like(where: str, axes: int, old: jax.Array, new: jax.Array) -> jax.Array:
-    if new.shape not in (old.shape, old.shape[axes:]):
-        raise ValueError(f"{where} must have numbers of shape {old.shape}, got {new.shape}.")
-    if new.dtype != old.dtype and not jnp.issubdtype(old.dtype, jnp.floating):
-        raise ValueError(f"{where} must have {old.dtype} where it has {new.dtype} ({new}).")
-    return jnp.full_like(old, new)
+def _leaf_like(where: str, path: Any, axes: int, old: jax.Array, new: Any) -> jax.Array:
+    field = jax.tree_util.keystr(path).lstrip(".")
+    if jnp.shape(new) not in (old.shape, old.shape[axes:]):
+        raise ValueError(
+            f"{where} must have a number of shape {old.shape} in {field}, got {jnp.shape(new)}."
+        )
+    if jnp.issubdtype(old.dtype, jnp.integer) and not _is_whole(new):
+        raise ValueError(
+            f"{where} must have a whole number in {field}, where the schedule in the state has "
+            f"{old.dtype}, got {show(new)}. Continue with a real one by `resume(..., "
+            "policy='new')`."
+        )
+    return jnp.broadcast_to(jnp.array(new, old.dtype, copy=True), old.shape)
+
+
+def _is_whole(x: Any) -> bool:
+    if jnp.issubdtype(jnp.result_type(x), jnp.integer):
+        return True
+    return is_known(x) and not breaks(lambda x: (x != np.floor(x)) | (np.abs(x) > INT32_MAX), x)
 
 
 def _like(old: jax.Array, value: Any, name: str) -> jax.Array:
@@ -207,7 +188,7 @@ def _like(old: jax.Array, value: Any, name: str) -> jax.Array:
             f"override({name}=...) must be a number or an array of shape {old.shape}, got "
             f"{value!r}."
         )
-    return jnp.full_like(old, value)
+    return jnp.broadcast_to(jnp.array(value, old.dtype, copy=True), old.shape)
 
 
 def _set_optax(state: Any, name: str, value: Any, is_scale: bool) -> Any:

@@ -59,6 +59,32 @@ class InjectState(NamedTuple):
         return self.knobs[name].apply(jnp.asarray(scheduled))
 
 
+def upcoming_value(state: InjectState, name: str) -> jax.Array:
+    """The value that the next update will use, of each member of a vmapped population.
+
+    Raises:
+        ValueError: for an opaque controller, which only the optimizer itself holds.
+    """
+    if name not in state.schedules:
+        raise ValueError(
+            f"current(upcoming=True) must find the controller of {name} in the state, but it "
+            "isn't a pytree, so only the optimizer holds it; make it a js.AbstractController."
+        )
+
+    def value(state: InjectState) -> jax.Array:
+        return state.value(name, state.schedules[name])
+
+    # What the optimizer keeps (moments, of any size) has no part in it.
+    return per_member(value, state)(state._replace(inner_state=()))
+
+
+def per_member(f: Callable[..., Any], state: InjectState) -> Callable[..., Any]:
+    """``f`` mapped over the members of a population, if ``state`` is one."""
+    for _ in range(jnp.ndim(state.count)):
+        f = jax.vmap(f)
+    return f
+
+
 OPTAX_STATES = (
     optax_schedules.InjectStatefulHyperparamsState,
     optax_schedules.InjectHyperparamsState,
@@ -143,22 +169,30 @@ _INNER = jax.tree_util.GetAttrKey("inner_state")
 def _prefixes(found: list[tuple[Any, Any]]) -> list[str]:
     # The keys of dictionaries are names that a person gave (the labels of optax.partition, the
     # names of optax.named_chain). Where those leave two hyperparameters with one name, as in a
-    # chain of two injected transformations, the whole path tells them apart.
-    labels = [
-        "/".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
-        for path, _ in found
+    # chain of two injected transformations, their places in the chains tell them apart; the whole
+    # path, with the fields of every wrapper, does so always.
+    kinds: list[tuple[type, ...]] = [
+        (jax.tree_util.DictKey,),
+        (jax.tree_util.DictKey, jax.tree_util.SequenceKey),
+        (object,),
     ]
-    uses = Counter(
-        (label, name)
-        for label, (_, state) in zip(labels, found, strict=True)
-        for name in hyperparameters(state)
-    )
-    return [
-        jax.tree_util.keystr(path, simple=True, separator="/")
-        if any(uses[label, name] > 1 for name in hyperparameters(state))
-        else label
-        for label, (path, state) in zip(labels, found, strict=True)
-    ]
+    prefixes, clashing = [""] * len(found), {""}
+    for kind in kinds:
+        texts = [path_text(key for key in path if isinstance(key, kind)) for path, _ in found]
+        prefixes = [
+            new if old in clashing else old for old, new in zip(prefixes, texts, strict=True)
+        ]
+        uses = Counter(
+            (prefix, name)
+            for prefix, (_, state) in zip(prefixes, found, strict=True)
+            for name in hyperparameters(state)
+        )
+        clashing = {prefix for (prefix, _), count in uses.items() if count > 1}
+    return prefixes
+
+
+def path_text(path: Any) -> str:
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def hyperparameters(state: Any) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""``current`` reads the rates of an optimizer state, ``remembered`` what its controllers saw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxsched.optim._state import (
+    InjectState,
+    Site,
+    find_sites,
+    hyperparameters,
+    path_text,
+    plain_arrays,
+    upcoming_value,
+)
+
+HELP = (
+    "found no injected hyperparameters. A rate inside optax.adam(schedule) can't be read or set; "
+    "build the optimizer as js.inject(optax.adam)(learning_rate=schedule)."
+)
+
+
+def current(opt_state: Any, *, upcoming: bool = False) -> dict[str, Any]:
+    """Every scheduled hyperparameter as it was applied in the last update.
+
+    Args:
+        opt_state: an optimizer state, or anything that holds one: the state of a chain, partition,
+            MultiSteps or apply_if_finite, a Linen ``TrainState``, an ``nnx.Optimizer``.
+        upcoming: show what the next update will use, if nothing more is reported or changed.
+            Between two updates that is another value: after ``observe`` or ``override``, and where
+            the schedule has moved on. So this is for what is read once an epoch.
+
+    Returns:
+        Name -> scalar in the hyperparameter dtype, float32 (with the members' axes in front under
+        ``vmap``). Names under a label of ``optax.partition`` or ``optax.named_chain`` are
+        ``"label/learning_rate"``. Before the first update: the value that the first update will
+        use. From Optax's own ``inject_hyperparams``: what is scheduled, or all that is injected if
+        nothing is. Free inside ``jit`` and ``scan``: nothing is evaluated unless ``upcoming``. A
+        skipped update leaves the values of the last applied one.
+
+    Raises:
+        ValueError: if nothing was injected, or an upcoming value isn't in the state
+            (``optax.inject_hyperparams`` keeps its schedules elsewhere).
+
+    >>> import jax.numpy as jnp, optax, jaxsched as js
+    >>> from jaxsched.optim import current, inject
+    >>> tx = inject(optax.sgd)(learning_rate=js.Linear(1.0, 0.0, 4))
+    >>> _, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+    >>> current(state)["learning_rate"].item()
+    1.0
+    >>> current(state, upcoming=True)["learning_rate"].item()
+    0.75
+    """
+    sites = find_sites(plain_arrays(opt_state))
+    if not sites:
+        raise ValueError(f"current(opt_state) {HELP}")
+    found = {}
+    for site in sites:
+        values = _upcoming(site) if upcoming else hyperparameters(site.state)
+        for name, value in values.items():
+            base = name.rpartition("/")[2]  # a group's multiplier is named "<group>/<rate>"
+            found[site.qualified(name)] = value if base == name else value * values[base]
+    return found
+
+
+def _upcoming(site: Site) -> dict[str, Any]:
+    state = site.state
+    if isinstance(state, InjectState):
+        return {name: upcoming_value(state, name) for name in state.values}
+    scheduled = sorted(getattr(state, "hyperparams_states", {}))
+    if scheduled:
+        raise ValueError(
+            f"current(upcoming=True) must find the schedule of {scheduled[0]} in the state, but "
+            "optax.inject_hyperparams keeps it in the optimizer; build that by "
+            f"js.inject(...)({scheduled[0]}=schedule)."
+        )
+    return hyperparameters(state)
+
+
+def remembered(opt_state: Any) -> dict[str, Any]:
+    """What every controller in an optimizer state remembers: its scale, its best, its counts.
+
+    It shows what ``observe`` has just changed; the rate that follows is
+    ``current(opt_state, upcoming=True)``.
+
+    Args:
+        opt_state: as for ``current``; controllers in Optax's ``inject_hyperparams`` are shown too.
+
+    Returns:
+        ``"learning_rate/scale"`` and the like -> scalar, for every field of the controller's state:
+        ``step``, ``scale``, ``seen`` and what its class adds. Those of a controller below another
+        are ``"learning_rate/base/scale"``. Names in groups are as in ``current``.
+
+    Raises:
+        ValueError: if there is no controller.
+
+    >>> import jax.numpy as jnp, optax, jaxsched as js
+    >>> from jaxsched.optim import inject, observe, remembered
+    >>> tx = inject(optax.sgd)(learning_rate=js.Plateau(0.5, factor=0.5, patience=0))
+    >>> state = tx.init(jnp.ones(2))
+    >>> for validation_loss in (2.0, 3.0):
+    ...     state = observe(state, value=validation_loss)
+    >>> seen = remembered(state)
+    >>> float(seen["learning_rate/scale"]), float(seen["learning_rate/best"])
+    (0.5, 2.0)
+    """
+    found = {}
+    for site in find_sites(plain_arrays(opt_state)):
+        for name, held in _controller_states(site.state).items():
+            for path, leaf in jax.tree_util.tree_leaves_with_path(held):
+                found[site.qualified("/".join(filter(None, (name, path_text(path)))))] = leaf
+    if not found:
+        raise ValueError(
+            "remembered(opt_state) must hold a controller, found none; build the optimizer as "
+            "js.inject(optax.adam)(learning_rate=js.Plateau(...))."
+        )
+    return found
+
+
+def _controller_states(state: Any) -> dict[str, Any]:
+    if isinstance(state, InjectState):
+        return state.controller_states
+    held = getattr(state, "hyperparams_states", {})
+    # Optax's wrapper of a plain schedule counts, and sees nothing.
+    return {name: x for name, x in held.items() if getattr(x, "_fields", ()) != ("count",)}
