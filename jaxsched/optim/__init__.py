@@ -9,6 +9,7 @@ from jaxsched.optim._groups import layerwise_decay as layerwise_decay
 from jaxsched.optim._inject import inject as inject
 from jaxsched.optim._observe import observe as observe
 from jaxsched.optim._override import override as override
+from jaxsched.optim._resume import adopt as adopt
 from jaxsched.optim._resume import resume as resume
 from jaxsched.optim._state import InjectState as InjectState
 from jaxsched.optim._state import Knob as Knob

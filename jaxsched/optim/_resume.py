@@ -1,14 +1,16 @@
-"""Continuing a saved run, with its own schedules or with new ones: an explicit choice."""
+"""Continuing a saved run with its own schedules, with new ones, or from another optimizer state."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import own
-from jaxsched.optim._state import InjectState, Site, find_sites, map_sites
+from jaxsched._struct import INT32_MAX, checked_number, own
+from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, write_back
+from jaxsched.optim._transfer import Transfer
 
 
 def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | None = None) -> Any:
@@ -16,20 +18,24 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
 
     Counts, moments and everything else always come from ``saved``: a new schedule goes on at the
     saved step, and Adam's bias correction isn't disturbed. The structures of the old and the new
-    schedule may differ.
+    schedule may differ. A new controller starts at the saved step of its base; it keeps what a
+    controller of its class remembers (all but the scale is forgotten if ``mode`` changes), and one
+    of another class has seen nothing.
 
     Args:
         saved: the optimizer state of the checkpoint.
-        fresh: ``tx.init(params)`` of the optimizer as the program builds it now.
+        fresh: ``tx.init(params)`` of the optimizer as the program builds it now. An
+            ``nnx.Optimizer`` is changed in place and returned.
         policy: ``"checkpoint"``: schedules and overrides of the checkpoint; ``"new"``: schedules of
             ``fresh``, and its overrides. ``None`` is an error if schedules or overrides differ.
 
     Returns:
-        A state for the ``update`` of the new (or the old) optimizer.
+        A state for the ``update`` of the new (or the old) optimizer, in arrays of its own.
 
     Raises:
-        ValueError: if schedules or overrides differ and no policy is given, or the injected
-            hyperparameters have other names.
+        ValueError: if schedules or overrides differ and no policy is given, the injected
+            hyperparameters have other names (see ``adopt``), or the rest isn't the state of the
+            same optimizer for the same parameters: the leaf is named.
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import current, inject, resume
@@ -40,59 +46,100 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     """
     if policy not in (None, "checkpoint", "new"):
         raise ValueError(f"resume(policy=...) must be 'checkpoint' or 'new', got {policy!r}.")
-    ours, theirs = _by_name(saved), _by_name(fresh)
-    if not ours or {k: set(s.values) for k, s in ours.items()} != {
-        k: set(s.values) for k, s in theirs.items()
-    }:
+    saved, arrays = plain_arrays(saved), plain_arrays(fresh)
+    ours, theirs = _injected(saved), _injected(arrays)
+    if not ours or _names(ours) != _names(theirs):
         raise ValueError(
             "resume(saved, fresh) must hold the same injected hyperparameters, got "
-            f"{_names(ours)} and {_names(theirs)}."
+            f"{_names(ours)} and {_names(theirs)}; `adopt(saved, fresh)` takes the moments of any "
+            "state of the same optimizer, with fresh's schedules."
         )
+    if policy == "new":
+        return write_back(fresh, Transfer("resume", saved).into(arrays))
+    Transfer("resume", saved, only_check=True).into(arrays)
     if policy is None:
-        for prefix, state in ours.items():
-            for name, schedule in state.schedules.items():
-                other, turned = theirs[prefix].schedules.get(name), theirs[prefix].knobs[name]
-                if not _equal(state.knobs[name], turned):
-                    raise ValueError(
-                        f"resume(policy=...) must be given, because {name} is overridden in one of "
-                        "the two: 'checkpoint' keeps what the checkpoint has, 'new' drops it."
-                    )
-                if not _equal(schedule, other):
-                    raise ValueError(
-                        f"resume(policy=...) must be given, because {name} differs: the checkpoint "
-                        f"has {schedule!r} ('checkpoint'), the program {other!r} ('new')."
-                    )
-    if policy != "new":
-        return saved
+        for (_, state), (_, other) in zip(ours, theirs, strict=True):
+            _check_same(state, other)
+    return write_back(fresh, own(saved))
 
-    def renew(site: Site) -> Any:
-        if not isinstance(site.state, InjectState):
-            return site.state
-        new = theirs[site.prefix]
-        same = _structure(site.state.controller_states) == _structure(new.controller_states)
-        return site.state._replace(
-            schedules=own(new.schedules),
-            knobs=new.knobs,
-            controller_states=site.state.controller_states if same else new.controller_states,
+
+def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:
+    """``fresh`` with the moments and the step of any other state of the same optimizer.
+
+    The door into this package for a training under way, and between optimizers that schedule other
+    hyperparameters. ``saved`` may come from plain Optax (``optax.adamw(0.1)`` or
+    ``optax.adamw(schedule)``), from ``optax.inject_hyperparams``, from ``inject`` with other
+    schedules or controllers for other hyperparameters, or be a tree of dicts and lists, as Orbax
+    restores it without a target and ``flax.serialization`` writes it. Schedules and overrides are
+    those of ``fresh``; controllers remember what they do after ``resume``. (Dicts hold no
+    ``mode``: there it is taken to be that of ``fresh``.)
+
+    Args:
+        saved: the other state, with classes or as nested dicts.
+        fresh: ``tx.init(params)`` of the optimizer that goes on. An ``nnx.Optimizer`` is changed in
+            place and returned.
+        step: how many updates were done, where ``saved`` doesn't say. By default that is the
+            ``count`` of the injected state, which its schedules must share. Without one, all fields
+            ``count`` in that place (``ScaleByAdamState``, ``ScaleByScheduleState``, ...) must
+            agree, or, if there is none, those of the whole state.
+
+    Returns:
+        A state of the structure, shapes and dtypes of ``fresh``, in arrays of its own.
+
+    Raises:
+        ValueError: if anything but the schedules differs (another optimizer, another parameter,
+            shape or dtype): the leaf is named; or if ``step`` must be given, because there is no
+            count or several that disagree.
+
+    >>> import jax.numpy as jnp, optax, jaxsched as js
+    >>> from jaxsched.optim import adopt, current, inject
+    >>> params = {"w": jnp.ones(2)}
+    >>> running = optax.adamw(0.1)
+    >>> state = running.init(params)
+    >>> for _ in range(3):
+    ...     updates, state = running.update(params, state, params)
+    >>> tx = inject(optax.adamw)(learning_rate=js.Linear(0.1, 0.0, 4))
+    >>> state = adopt(state, tx.init(params))
+    >>> int(state.count), round(float(current(state)["learning_rate"]), 6)
+    (3, 0.025)
+    """
+    arrays = plain_arrays(fresh)
+    if not _injected(arrays):
+        raise ValueError(
+            "adopt(fresh=...) must be a state with schedules in it, "
+            "js.inject(optax.adam)(learning_rate=schedule).init(params), found none."
         )
-
-    return map_sites(renew, saved)
-
-
-def _by_name(state: Any) -> dict[str, InjectState]:
-    sites = find_sites(state)
-    return {site.prefix: site.state for site in sites if isinstance(site.state, InjectState)}
+    if step is not None:
+        step = checked_number("adopt(step=...)", step, at_least=0, at_most=INT32_MAX)
+        if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
+            raise TypeError(f"adopt(step=...) must be a whole number, got {step!r}.")
+    return write_back(fresh, Transfer("adopt", plain_arrays(saved), step).into(arrays))
 
 
-def _names(states: dict[str, InjectState]) -> dict[str, list[str]]:
-    return {prefix: sorted(state.values) for prefix, state in states.items()}
+def _injected(state: Any) -> list[Site]:
+    return [site for site in find_sites(state) if isinstance(site.state, InjectState)]
 
 
-def _structure(tree: Any) -> Any:
-    return jax.tree.structure(tree)
+def _names(sites: list[Site]) -> list[str]:
+    return [site.qualified(name) for site in sites for name in sorted(site.state.values)]
+
+
+def _check_same(state: InjectState, other: InjectState) -> None:
+    for name, schedule in state.schedules.items():
+        if not _equal(state.knobs[name], other.knobs[name]):
+            raise ValueError(
+                f"resume(policy=...) must be given, because {name} is overridden in one of "
+                "the two: 'checkpoint' keeps what the checkpoint has, 'new' drops it."
+            )
+        if not _equal(schedule, other.schedules.get(name)):
+            raise ValueError(
+                f"resume(policy=...) must be given, because {name} differs: the checkpoint has "
+                f"{schedule!r} ('checkpoint'), the program {other.schedules.get(name)!r} ('new')."
+            )
 
 
 def _equal(a: Any, b: Any) -> bool:
-    return bool(_structure(a) == _structure(b)) and all(
+    trees: Any = (jax.tree.structure(a), jax.tree.structure(b))
+    return trees[0] == trees[1] and all(
         np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )

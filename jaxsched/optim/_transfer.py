@@ -1,0 +1,264 @@
+"""The moments and the step of one optimizer state in another, leaf by leaf, by their paths.
+
+Injection is no level of its own: what is below an ``InjectState`` (or the state of Optax's
+``inject_hyperparams``) is compared with what the other state has in that place, injected or not.
+A state that was restored as nested dicts and lists has the same paths as the one with classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import cut, fetch, is_known, own
+from jaxsched.controllers._base import AbstractController, levels
+from jaxsched.optim._state import OPTAX_STATES, InjectState, per_member, upcoming_value
+
+Path = tuple[str, ...]
+
+
+class Transfer:
+    """Takes ``saved`` over into a fresh state; ``where`` is what the user called."""
+
+    def __init__(self, where: str, saved: Any, step: Any = None, *, only_check: bool = False):
+        self.where = where
+        self.saved = saved
+        self.step = step
+        self.only_check = only_check
+
+    def into(self, fresh: Any) -> Any:
+        """``fresh`` with the leaves of ``saved``, and its schedules at the step of ``saved``."""
+        return self._node(fresh, self.saved, (), None)
+
+    def _node(self, fresh: Any, saved: Any, path: Path, count: Any) -> Any:
+        """``count`` is that of an injection around it, if there is one."""
+        injected = _injected(saved)
+        below = saved if injected is None else injected.get("inner_state")
+        if isinstance(fresh, InjectState):
+            count = self._count(saved, path, count)
+            inner = self._node(fresh.inner_state, below, path, count)
+            return fresh if self.only_check else self._seated(fresh, injected or {}, count, inner)
+        if injected is not None and not isinstance(fresh, OPTAX_STATES):
+            return self._node(fresh, below, path, self._count(saved, path, count))
+
+        if _children(fresh) is None:
+            return self._leaf(fresh, saved, path)
+        pairs, treedef = _one_level(fresh)
+        held = _children(saved)
+        if held is None:
+            raise self._error(path, _kind(fresh), _kind(saved))
+        names = [name for name, _ in pairs]
+        if names == ["count"] and (self.step is not None or not held):
+            count = self._count(saved, path, count)
+            return treedef.unflatten([_like(count, pairs[0][1])])
+        if not jax.tree.leaves(fresh) and (
+            list(held) == ["count"] or not any(_leaves(saved, path))
+        ):
+            return fresh  # or the count of a schedule, which is injected now, or a number
+        if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
+            # Two optimizers may keep arrays of the same names and shapes that mean other things.
+            raise self._error(path, _kind(fresh), _kind(saved))
+        for name in held.keys() - set(names):
+            for rest, leaf in _leaves(held[name], (*path, name)):
+                raise self._error(rest, "nothing", _kind(leaf))
+        return treedef.unflatten(
+            [self._node(child, held.get(name), (*path, name), count) for name, child in pairs]
+        )
+
+    def _leaf(self, fresh: Any, saved: Any, path: Path) -> Any:
+        saved = np.asarray(saved) if isinstance(saved, (int, float)) else saved
+        if not hasattr(saved, "dtype"):
+            raise self._error(path, _kind(fresh), _kind(saved))
+        whole = all(jnp.issubdtype(x.dtype, jnp.integer) for x in (fresh, saved))
+        if fresh.shape != saved.shape or (fresh.dtype != saved.dtype and not whole):
+            raise self._error(path, _kind(fresh), _kind(saved))
+        return saved if self.only_check else _like(saved, fresh)
+
+    def _error(self, path: Path, expected: str, got: str) -> ValueError:
+        return ValueError(
+            f"{self.where}(saved, fresh) must be states of one optimizer: at "
+            f"{'/'.join(path) or 'the root'} fresh has {expected} and saved {got}. Build the "
+            "optimizer of the checkpoint; only what is scheduled may differ."
+        )
+
+    # ---------------------------------------------------------------------------------- the step
+
+    def _count(self, saved: Any, path: Path, around: Any) -> Any:
+        """How many updates the schedules below ``saved`` have had.
+
+        The count of the injection there; without one, that of the injection around it; else every
+        count that is kept below (by Adam, or by a schedule), or anywhere in the state.
+        """
+        if self.step is not None:
+            return self.step
+        injected = _injected(saved)
+        if injected is not None:
+            counts = {"count": injected["count"]}
+            for name, held in (injected.get("hyperparams_states") or {}).items():
+                fields = _children(held) or {}
+                if list(fields) == ["count"]:
+                    counts[f"hyperparams_states/{name}/count"] = fields["count"]
+        elif around is not None:
+            return around
+        else:
+            counts = _counts(saved, path) or _counts(self.saved, ())
+        known = [np.asarray(fetch(x)) for x in counts.values() if is_known(x)]
+        if not counts or any(not np.array_equal(known[0], x) for x in known[1:]):
+            reason = (
+                f"saved has {', '.join(f'{k}={fetch(v)}' for k, v in counts.items())}"
+                if counts
+                else "saved has no count (as plain optax.sgd hasn't)"
+            )
+            raise ValueError(
+                f"{self.where}(step=...) must be given, the number of updates done: {reason}."
+            )
+        return next(iter(counts.values()))
+
+    # ----------------------------------------------------------------------- schedules at the step
+
+    def _seated(
+        self, fresh: InjectState, injected: Mapping[str, Any], count: Any, inner: Any
+    ) -> InjectState:
+        state = own(fresh._replace(count=_like(count, fresh.count), inner_state=()))
+        held = {
+            name: own(self._controller(state, injected, name)) for name in state.controller_states
+        }
+        state = state._replace(controller_states=held)
+        # Nothing has been applied yet: as after `init`, what the next update will use.
+        values = {
+            name: upcoming_value(state, name) if name in state.schedules else value
+            for name, value in state.values.items()
+        }
+        return state._replace(values=values, inner_state=inner)
+
+    def _controller(self, state: InjectState, injected: Mapping[str, Any], name: str) -> Any:
+        controller, start = state.schedules.get(name), state.controller_states[name]
+        old = (injected.get("schedules") or {}).get(name)
+        held = (injected.get("controller_states") or injected.get("hyperparams_states") or {}).get(
+            name
+        )
+        if isinstance(controller, AbstractController):
+            seen = _seen(controller, old, held)
+            place = per_member(lambda c, step, seen: c._resumed(step, seen), state)
+            return place(controller, state.count, seen)
+        if type(old) is type(controller) and _same_form(held, start):
+            return held
+        if controller is None:
+            raise ValueError(
+                f"{self.where}(saved, fresh) can't start the controller of {name} at a later step, "
+                "since it isn't a pytree and only the optimizer holds it; make it a "
+                "js.AbstractController."
+            )
+
+        def told_nothing(controller: Any, step: Any) -> Any:
+            return jax.lax.fori_loop(
+                0, step, lambda _, s: controller.update(s), own(controller.init())
+            )
+
+        return per_member(told_nothing, state)(controller, state.count)
+
+
+def _seen(controller: AbstractController, old: Any, held: Any) -> list[tuple[Any, Any]]:
+    """The controllers of a saved state and what they remember, the outermost first.
+
+    Where only the numbers were saved, a state is known by the names of its fields.
+    """
+    seen = []
+    while fields := _children(held):
+        kind = (
+            old
+            if isinstance(old, AbstractController)
+            else next((c for c in levels(controller) if set(c.State._fields) == set(fields)), None)
+        )
+        if kind is not None:
+            blank = kind.init()._replace(base=())
+            names = [_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(blank)]
+            leaves = {"/".join(path): leaf for path, leaf in _leaves(held, ())}
+            tree: Any = jax.tree.structure(blank)
+            seen.append((kind, tree.unflatten([jnp.asarray(leaves[name]) for name in names])))
+        old, held = getattr(old, "base", None), fields.get("base")
+    return seen
+
+
+# --------------------------------------------------------------------------------------- details
+
+
+def _one_level(node: Any) -> tuple[list[tuple[str, Any]], Any]:
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    return [(_path(path), child) for path, child in pairs], treedef
+
+
+def _path(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _children(node: Any) -> dict[str, Any] | None:
+    """Its children by name; None for a leaf."""
+    if isinstance(node, Mapping):
+        return {str(key): child for key, child in node.items()}
+    pairs, _ = _one_level(node)
+    return None if pairs and pairs[0][1] is node else dict(pairs)
+
+
+def _leaves(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    children = _children(node)
+    if children is None:
+        yield path, node
+        return
+    for name, child in children.items():
+        yield from _leaves(child, (*path, name))
+
+
+def _counts(node: Any, path: Path) -> dict[str, Any]:
+    names = ("count", "gradient_step")  # the latter in optax.MultiSteps
+    return {
+        "/".join(path): leaf
+        for path, leaf in _leaves(node, path)
+        if path[-1:] and path[-1] in names
+    }
+
+
+def _injected(node: Any) -> dict[str, Any] | None:
+    """The fields of an injected state, ours or Optax's, also if it was restored as a dict."""
+    if isinstance(node, (InjectState, *OPTAX_STATES)):
+        return node._asdict()
+    if isinstance(node, Mapping) and (
+        {"count", "hyperparams"} <= node.keys() or {"count", "values", "knobs"} <= node.keys()
+    ):
+        return dict(node)
+    return None
+
+
+def _is_named(node: Any) -> bool:
+    """Whether its class says what it is, as a NamedTuple's does."""
+    return not isinstance(node, (Mapping, list, tuple)) or hasattr(node, "_fields")
+
+
+def _kind(node: Any) -> str:
+    if hasattr(node, "dtype"):
+        return f"{node.dtype}[{','.join(map(str, node.shape))}]"
+    if node is None:
+        return "nothing"
+    names = ["/".join(path) for path, _ in _leaves(node, ()) if path]
+    return f"{type(node).__name__}({cut(', '.join(names))})"
+
+
+def _same_form(a: Any, b: Any) -> bool:
+    forms: list[Any] = [
+        (jax.tree.structure(tree), [_kind(leaf) for leaf in jax.tree.leaves(tree)])
+        for tree in (a, b)
+    ]
+    return bool(forms[0] == forms[1])
+
+
+def _like(x: Any, fresh: Any) -> Any:
+    """``x`` in an array that nobody else holds, of the shape, dtype and place of ``fresh``."""
+    if jnp.issubdtype(fresh.dtype, jax.dtypes.prng_key):
+        return jnp.array(x, copy=True)
+    x = jnp.broadcast_to(jnp.array(x, fresh.dtype, copy=True), fresh.shape)
+    many = isinstance(fresh, jax.Array) and is_known(fresh) and len(fresh.sharding.device_set) > 1
+    return jax.device_put(x, fresh.sharding) if many else x
