@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from results_by_hand import result_of
 from sweep_tasks import Plain, supervised
 
 import jaxsched as js
@@ -20,32 +21,6 @@ from jaxsched import search
 from jaxsched.search import grid, load
 
 mpl.use("Agg")
-
-
-def result_of(scores, settings=None, maximize=False, diverged=None):
-    """A result with these validation scores, float [trials, runs]."""
-    scores = np.asarray(scores, np.float32)
-    settings = [{"peak": 0.1 * 2**i} for i in range(len(scores))] if settings is None else settings
-    trials = tuple(
-        search.Trial(f"t{i}", s, {"learning_rate": js.Constant(0.1)})
-        for i, s in enumerate(settings)
-    )
-    shape = (len(scores), 1, scores.shape[1])
-    return search.SweepResult(
-        trials=trials,
-        metric="loss",
-        maximize=maximize,
-        seeds=tuple(range(scores.shape[1])),
-        horizons=np.full(len(scores), 10),
-        train={"loss": np.zeros((*shape, 10), np.float32)},
-        validation={"loss": scores[:, None, :, None]},
-        evaluated=np.array([10]),
-        diverged=np.where(np.isfinite(scores), -1, 3)[:, None, :],
-        stopped=np.full(len(scores), -1),
-        steps_asked=100,
-        steps_trained=60,
-        info={},
-    )
 
 
 NAN = np.nan
@@ -69,7 +44,7 @@ def test_ranking(scores, maximize, ranking):
 
 
 def test_one_standard_error_rule():
-    scores = [[1.0, 1.4], [1.1, 1.5], [0.9, 1.3], [2.0, 2.1]]  # means 1.2 1.3 1.1 2.05, error 0.2
+    scores = [[1.0, 1.4], [1.1, 1.5], [0.9, 1.3], [2.0, 2.4]]  # means 1.2 1.3 1.1 2.2, error 0.2
     result = result_of(scores)
     assert result.best().index == 2
     assert result.best().error == pytest.approx(0.2)
@@ -77,8 +52,51 @@ def test_one_standard_error_rule():
     assert result.best(prefer=lambda trial: -trial.settings["peak"]).index == 2
     with pytest.raises(ValueError, match="must have several seeds or folds"):
         result_of([[1], [2]]).best(prefer="peak")
-    with pytest.raises(ValueError, match=r"`best\(prefer=...\)` must name a setting of all trials"):
+    with pytest.raises(ValueError, match=r"`best\(prefer=...\)` must name a setting of a trial"):
         result.best(prefer="warmup")
+
+
+def test_the_rule_is_among_trials_that_have_the_setting():
+    settings = [{"peak": 0.2}, {"peak": 0.1, "warmup": 5}, {"peak": 0.2, "warmup": 1}]
+    result = result_of([[1.0, 1.4], [1.1, 1.5], [2.0, 2.4]], settings)
+    assert [result.best(prefer=name).index for name in ("warmup", "peak")] == [1, 1]
+    assert result_of([[1.0, 1.1], [3, 3.1], [4, 4.1]], settings).best(prefer="warmup").index == 0
+
+
+def test_two_runs_do_not_know_their_error():
+    """The variance is pooled over the better half of the trials, at least four of them."""
+    lucky = result_of([[1.0, 1.00002], [1.1, 1.3], [1.0, 1.2], [2.0, 2.2]])
+    pooled = np.sqrt((3 * 0.02 + 2e-10) / 4 / 2)
+    assert lucky.pooled() == (0, 1, 2, 3)
+    np.testing.assert_allclose(lucky.scores()[1], pooled, rtol=1e-5)
+    assert "± 0.087 (pooled over 4 trials), not told apart from t2 (95%)" in lucky.summary()
+    wild = result_of([[1 + i, 1 + i + 0.2 * 100 ** (i > 3)] for i in range(6)])
+    assert wild.pooled() == (0, 1, 2, 3)  # not those whose noise is 20
+    np.testing.assert_allclose(wild.scores()[1], [0.1] * 4 + [10, 10], rtol=1e-5)
+    many = result_of([[1, 1, 1, 1, 1, 1.6], [2, 3, 2, 3, 2, 3]])
+    assert many.pooled() == ()
+    np.testing.assert_allclose(many.scores()[1], [0.1, np.sqrt(0.3 / 6)], rtol=1e-5)
+    assert "1.1 ± 0.1, ahead of t1 by 1.4 ±" in many.summary()
+    assert "loss 1 (one run: no error), inside" in result_of([[3], [1], [2]]).summary()
+    assert "± 0.1 (of 2 runs only)" in result_of([[1, 1.2], [NAN, 1]]).summary()
+    assert result_of([[1]]).summary().startswith("best of 1 trial: t0")
+
+
+def test_best_by_any_metric():
+    result = result_of([[1], [2]], accuracy=[[0.5], [0.9]])
+    assert result.best().index == 0
+    assert result.best(metric="loss", maximize=True).index == 1
+    best = result.best(metric="accuracy", maximize=True)
+    assert (best.index, best.score) == (1, pytest.approx(0.9))
+    assert result.ranking("accuracy", False) == [0, 1]
+    for call in (result.best, result.table, result.compare, result.ranking):
+        words = r"\(maximize=...\)` must be given for 'accuracy': of 'loss' only"
+        with pytest.raises(ValueError, match=call.__name__ + words):
+            call(metric="accuracy")
+        with pytest.raises(ValueError, match=r"\(metric=...\)` must be one of .*, got 'speed'"):
+            call(metric="speed")
+        with pytest.raises(TypeError, match=r"\(maximize=...\)` must be True or False, got 1"):
+            call(maximize=1)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +121,77 @@ def test_edges_ignore_what_is_no_range():
         {"peak": 0.2, "shape": "x", "steps": 5},
     ]
     assert result_of([[1], [2]], settings).edges() == {"peak": "lowest"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds", "edges", "inside"),
+    [
+        ([{}, {}, {}], None, {}, False),  # a list of schedules has no range
+        ([{"warmup": w} for w in (0, 10, 20)], None, {}, False),  # nothing is below 0
+        ([{"warmup": w, "peak": p} for w, p in ((0, 2), (10, 1), (20, 3))], None, {}, True),
+        ([{"nesterov": n} for n in (True, False, False)], None, {}, False),
+        ([{"peak": 1}, {"peak": 2}, {"peak": 0.1}], ["a", "a", "b"], {"peak": "lowest"}, False),
+        ([{"peak": 1}, {"peak": 1}, {"peak": 0.1}], ["a", "a", "b"], {}, False),
+    ],
+)
+def test_an_edge_is_one_of_a_range_that_is_known(settings, kinds, edges, inside):
+    result = result_of([[1], [2], [3]], settings, kinds=kinds)
+    assert result.edges() == edges
+    assert ("inside the range" in result.summary()) == inside
+    assert ("on the edge" in result.summary()) == bool(edges)
+
+
+def test_the_table_marks_who_did_not_come_to_the_end():
+    scores = [[3], [NAN], [1], [NAN], [NAN]]
+    settings = [{"peak": 0.1 * i, "steps": 10} for i in range(5)]
+    result = result_of(scores, settings, accuracy=[[0.5]] * 5)
+    stopped, evaluated = np.array([-1, -1, -1, 5, 2]), np.array([2, 5, 10])
+    loss = np.full((5, 1, 1, 3), NAN, np.float32)
+    loss[..., -1] = np.array(scores)[:, None]
+    loss[3, ..., :2], loss[4, ..., 0] = (8, 7), 9
+    curves = {"loss": loss, "accuracy": loss / 10}
+    diverged = np.where(np.arange(5) == 1, 3, -1)[:, None, None]
+    changes = {"stopped": stopped, "validation": curves, "diverged": diverged}
+    table = dataclasses.replace(result, evaluated=evaluated, **changes).table()
+    assert table.head == ("", "peak", "loss", "accuracy", "")
+    assert table.rows == (
+        ("1", "0.2", "1", "0.1", ""),
+        ("2", "0", "3", "0.3", ""),
+        ("", "0.3", "(7)", "(0.7)", "stopped at 5"),
+        ("", "0.4", "(9)", "(0.9)", "stopped at 2"),
+        ("", "0.1", "", "", "diverged at 3"),
+    )
+    assert str(result.table(limit=1)).count("\n") == 7
+    assert "... 4 more" in str(result.table(limit=1))
+    assert len(result_of([[i] for i in range(30)]).table(limit=None).rows) == 30
+    assert len(result_of([[i] for i in range(30)]).table().rows) == 20
+
+
+def test_no_name_breaks_a_table():
+    settings = [{"shape": name} for name in ("<b>|\n*x*", "\x1b[31mred", "plain")]
+    table = result_of([[1], [2], [3]], settings).table()
+    assert "\x1b" not in str(table)
+    assert str(table).count("\n") == 8
+    assert "&lt;b&gt;|\\n*x*" in table._repr_html_()
+    assert table.markdown().split("\n")[4] == r"| 1 | &lt;b&gt;\|\\n\*x\* | 1 |  |"
+
+
+def test_kinds_are_a_column_and_settings_keep_their_names():
+    settings = [{"peak": 1, "name": "x", "loss": 3}, {"peak": 2, "kind": "soft", "trial": 7}]
+    rows = result_of([[1], [2]], settings, kinds=["cosine", "wsd"]).rows()
+    assert [(r["kind"], r["name"], r["loss"], r["trial"]) for r in rows] == [
+        ("cosine", "cosine t0", 1.0, 0),
+        ("wsd", "wsd t1", 2.0, 1),
+    ]
+    assert [r["setting kind"] for r in rows] == [None, "soft"]
+    assert (rows[0]["setting name"], rows[0]["setting loss"], rows[1]["setting trial"]) == (
+        "x",
+        3,
+        7,
+    )
+    assert "kind" not in result_of([[1], [2]]).rows()[0]
+    table = result_of([[1], [2]], settings, kinds=["cosine", "wsd"]).table()
+    assert table.head[:3] == ("", "kind", "peak")
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
 """Choosing a schedule by training: range test, sweeps, cross-validation."""
 
 from jaxsched.search._averaged import Averaged as Averaged
+from jaxsched.search._compare import Comparison as Comparison
 from jaxsched.search._convolution import cpu_conv as cpu_conv
 from jaxsched.search._export import load as load
 from jaxsched.search._final import FinalScore as FinalScore
 from jaxsched.search._final import final_score as final_score
+from jaxsched.search._final_scores import FinalScores as FinalScores
+from jaxsched.search._final_scores import final_scores as final_scores
 from jaxsched.search._range_result import RangeTest as RangeTest
 from jaxsched.search._range_test import range_test as range_test
 from jaxsched.search._ranks import join as join

@@ -20,10 +20,10 @@ def whole(name: str, value: Any, least: int, most: int | None = None, where: str
     return int(value)
 
 
-def flag(name: str, value: Any) -> None:
+def flag(name: str, value: Any, where: str = "sweep") -> None:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(_message(name, "True or False", value))
+        raise TypeError(_message(name, "True or False", value, where))
 
 
 def number(name: str, value: Any, least: float = -math.inf) -> None:

@@ -14,7 +14,9 @@ def plot(result: SweepResult, names: tuple[str, ...], ax: Any) -> Any:
     """Learning curves, or the score against one setting, or over two; on ``ax`` or a new figure."""
     if len(names) > 2:
         raise ValueError(f"`plot(*names)` must be given at most two settings, got {list(names)}.")
-    columns = [result.column(name, "plot(*names)") for name in names]
+    for name in names:
+        result.having(name, "plot(*names)")
+    columns = [[t.settings.get(name) for t in result.trials] for name in names]
     if ax is None:
         try:
             import matplotlib.pyplot as plt

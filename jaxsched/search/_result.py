@@ -5,12 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsched._struct import printable
+from jaxsched._struct import checked_number
+from jaxsched.search import _ranking as ranks
+from jaxsched.search import _reports as reports
+from jaxsched.search._arguments import flag, whole
+from jaxsched.search._text_table import TextTable
 from jaxsched.search._trials import Followed, Trial, Trials
+
+if TYPE_CHECKING:
+    from jaxsched.search._compare import Comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Best:
         index: its position among the trials.
         trial: its name, settings and schedules.
         score: mean over folds and seeds of the validation metric at the end of the run.
-        error: standard error of that mean; NaN for a single run.
+        error: standard error of that mean; NaN for a single run. See ``SweepResult.scores``.
     """
 
     index: int
@@ -90,6 +97,11 @@ class SweepResult:
     def folds(self) -> int:
         return int(self.diverged.shape[1])
 
+    @property
+    def runs(self) -> int:
+        """How often each trial was trained: folds times seeds."""
+        return self.folds * len(self.seeds)
+
     def final(self, metric: str | None = None) -> np.ndarray:
         """float32 [trials, folds, seeds]: a validation metric at the end of each run."""
         metric = self._known(metric)
@@ -100,41 +112,55 @@ class SweepResult:
         """float64 [trials] each: mean over folds and seeds, and its standard error.
 
         A trial of which any run diverged or was stopped has no mean (NaN); of a single run the
-        error isn't known (NaN).
+        error isn't known (NaN). Two to five runs know little of their own variance: it is pooled
+        over the trials ``pooled()``, and is the least that the others are given.
         """
-        values = self.final(metric).reshape(len(self.trials), -1).astype(np.float64)
-        count = values.shape[1]
-        with np.errstate(invalid="ignore"):
-            spread = values.std(axis=1, ddof=1) if count > 1 else np.full(len(values), np.nan)
-            return np.where(np.isfinite(values).all(axis=1), values.mean(axis=1), np.nan), (
-                spread / math.sqrt(count)
-            )
+        found = self._scored(metric)
+        return found.mean, found.error
 
-    def ranking(self) -> list[int]:
-        """Indices of the trials, the best first; those without a score last."""
-        mean, _ = self.scores()
-        cost = np.where(np.isfinite(mean), -mean if self.maximize else mean, np.inf)
-        return [int(i) for i in np.argsort(cost, kind="stable")]
+    def pooled(self) -> tuple[int, ...]:
+        """The trials that share one variance: with up to five runs, the better half (at least 4).
 
-    def best(self, *, prefer: str | Callable[[Trial], Any] | None = None) -> Best:
+        Bad settings are noisier, and those near divergence by orders of magnitude.
+        """
+        return self._scored(None).pooled
+
+    def ranking(self, metric: str | None = None, maximize: bool | None = None) -> list[int]:
+        """Indices of the trials, the best first; those without a score last.
+
+        ``metric`` and ``maximize`` as for ``best``.
+        """
+        metric, maximize = self._by(metric, maximize, "ranking")
+        return ranks.order(ranks.means(self._runs(metric)), maximize)
+
+    def best(
+        self,
+        *,
+        prefer: str | Callable[[Trial], Any] | None = None,
+        metric: str | None = None,
+        maximize: bool | None = None,
+    ) -> Best:
         """The trial with the best validation score.
 
         Args:
             prefer: asks for the one-standard-error rule: among the trials whose mean is within one
                 standard error (of the best one) of the best mean, the one with the smallest
                 setting of this name, or the smallest value of this function of the trial.
+            metric: any that was validated; by default the sweep's.
+            maximize: whether more of it is better; must be given for another than the sweep's.
 
         Raises:
-            ValueError: if no trial has a score (all diverged), or the rule is asked for with one
-                run for each trial.
+            ValueError: if no trial has a score (all diverged), the rule is asked for with one run
+                for each trial, or the metric is not known.
         """
-        mean, error = self.scores()
-        order = self.ranking()
+        metric, maximize = self._by(metric, maximize, "best")
+        mean, error = self.scores(metric)
+        order = ranks.order(mean, maximize)
         first = order[0]
         if not math.isfinite(mean[first]):
             gone = self.diverged[self.diverged >= 0]
             raise ValueError(
-                f"`best()` must have at least one trial whose {self.metric} is finite in all runs, "
+                f"`best()` must have at least one trial whose {metric} is finite in all runs, "
                 f"got none of {len(self.trials)}"
                 + (
                     f"; the first run diverged at step {gone.min()}. Lower the learning rates."
@@ -142,8 +168,9 @@ class SweepResult:
                     else "; no run diverged in training."
                 )
             )
+
         if prefer is None:
-            return self._best(first)
+            return self.chosen(first, metric)
         if not math.isfinite(error[first]):
             raise ValueError(
                 "`best(prefer=...)` must have several seeds or folds, from which it knows the "
@@ -151,68 +178,123 @@ class SweepResult:
             )
         near = [i for i in order if abs(mean[i] - mean[first]) <= error[first]]
         if isinstance(prefer, str):
-            self.column(prefer, "best(prefer=...)")
-            return self._best(min(near, key=lambda i: self.trials[i].settings[prefer]))
+            having = set(self.having(prefer, "best(prefer=...)"))
+            near = [i for i in near if i in having] or [first]
+            name = prefer
+            calmest = (
+                min(near, key=lambda i: self.trials[i].settings[name]) if len(near) > 1 else near[0]
+            )
+            return self.chosen(calmest, metric)
         choose = prefer
-        return self._best(min(near, key=lambda i: choose(self.trials[i])))
+        return self.chosen(min(near, key=lambda i: choose(self.trials[i])), metric)
+
+    def chosen(self, index: int, metric: str | None = None) -> Best:
+        """A trial with its score, by its place among the trials; for ``final_score``."""
+        mean, error = self.scores(metric)
+        return Best(index, self.trials[index], float(mean[index]), float(error[index]))
+
+    def difference(self, trial: int, other: int, level: float = 0.95) -> ranks.Difference:
+        """How much the score of a trial is above another's, over the runs that they share.
+
+        The runs are paired: both trials had the same initial states and data. The folds of a
+        cross-validation share training data, so with them the error is somewhat too small.
+
+        Args:
+            trial, other: indices.
+            level: of confidence, for ``differs``.
+        """
+        values = self._runs(None)
+        return ranks.paired(values[trial], values[other], level)
 
     def edges(self) -> dict[str, str]:
         """Settings in which the best trial has the "lowest" or "highest" number that was tried.
 
-        Where there is one, the range is to be widened: the best value may lie outside.
+        Where there is one, the range is to be widened: the best value may lie outside. The range
+        is that of the best trial's kind. 0 is the lowest that there is, so it is no edge.
         """
-        best = self.best()
-        found = {}
-        for name, value in best.settings.items():
-            tried: set[Any] = {t.settings.get(name) for t in self.trials}
-            if len(tried) < 2 or not all(_is_number(v) for v in tried):
-                continue
-            if value in (min(tried), max(tried)):
-                found[name] = "lowest" if value == min(tried) else "highest"
-        return found
+        return reports.edges(self)[0]
 
     def summary(self) -> str:
-        """One line: the best trial, whether it sits on the edge of the range, and what it cost."""
-        count = f"{len(self.trials)} trials"
-        runs = self.folds * len(self.seeds)
-        count += f" x {runs} runs" if runs > 1 else ""
-        lost = int((self.diverged >= 0).any(axis=(1, 2)).sum())
-        cost = f"{self.steps_trained} of {self.steps_asked} steps trained"
-        try:
-            best = self.best()
-        except ValueError:
-            return f"{count}: no trial has a score, {lost} diverged; {cost}"
-        shown = printable(f"{best.name}, {self.metric}")
-        error = f" ± {best.error:.2g}" if math.isfinite(best.error) else ""
-        edges = "; ".join(f"{printable(n)} is the {e} tried" for n, e in self.edges().items())
-        parts = [f"best of {count}: {shown} {best.score:.4g}{error}"]
-        parts.append(f"on the edge of the range ({edges})" if edges else "inside the range")
-        parts += [f"{lost} diverged"] if lost else []
-        return ", ".join(parts) + f"; {cost}"
+        """One line: the best trial, whether the second differs, edges of ranges, what it cost."""
+        return reports.summary(self)
 
     # -------------------------------------------------------------------------------------- table
 
+    def table(
+        self,
+        metric: str | None = None,
+        maximize: bool | None = None,
+        *,
+        limit: int | None = 20,
+    ) -> TextTable:
+        """The trials, the best first, with all metrics; for a terminal, a notebook or a page.
+
+        ``print`` it, show it in a notebook, or take its ``markdown()``. Trials that diverged or
+        were stopped come last and are marked; a stopped one has its score of that step, in
+        parentheses.
+
+        Args:
+            metric, maximize: the ranking, as for ``best``.
+            limit: rows to show, at least 1; ``None``: all.
+        """
+        metric, maximize = self._by(metric, maximize, "table")
+        if limit is not None:
+            whole("limit", limit, 1, where="table")
+        return reports.table(self, metric, maximize, limit)
+
+    def compare(
+        self,
+        by: str = "kind",
+        *,
+        rate: str | None = None,
+        metric: str | None = None,
+        maximize: bool | None = None,
+        level: float = 0.95,
+    ) -> Comparison:
+        """Each kind of schedule at its own best setting: what differs, and how sensitive it is.
+
+        At one common rate a comparison says which kind that rate suits; so the shape is taken apart
+        from the rate (as Naganuma and others do, arXiv:2603.10301), and from all other settings.
+
+        Args:
+            by: "kind", or the name of a setting, each value of which then counts as a kind; of the
+                trials that have it.
+            rate: the setting over which the sensitivity is taken; by default "peak", if there is
+                one.
+            metric, maximize: as for ``best``.
+            level: of confidence, in (0, 1).
+
+        Returns:
+            A ``Comparison``, which prints as a table.
+
+        Raises:
+            ValueError: if no trial has such a setting, or the metric is not known.
+
+        >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
+        >>> from jaxsched.search import Supervised, grid, sweep
+        >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        >>> task = Supervised(
+        ...     (lambda key: jnp.zeros((1, 1)), lambda w, x: x @ w), optax.sgd,
+        ...     optax.squared_error, train=(x, 3 * x), validation=(x, 3 * x), batch_size=16)
+        >>> trials = grid({"cosine": js.cosine_decay, "constant": js.constant},
+        ...     peak=[0.01, 0.03, 0.1], steps=40)
+        >>> comparison = sweep(task, trials, seeds=3).compare()
+        >>> [kind.name for kind in comparison], comparison["cosine"].difference.differs
+        (['constant', 'cosine'], True)
+        """
+        from jaxsched.search._compare import compare
+
+        metric, maximize = self._by(metric, maximize, "compare")
+        level = checked_number("compare(level=...)", level, above=0, below=1)
+        return compare(self, by, rate, metric, maximize, level)
+
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each trial: its settings, score, error, divergence and steps."""
-        mean, error = self.scores()
-        names = list(dict.fromkeys(n for trial in self.trials for n in trial.settings))
-        rows = []
-        for i, trial in enumerate(self.trials):
-            gone = self.diverged[i][self.diverged[i] >= 0]
-            rows.append(
-                {
-                    "trial": i,
-                    "name": trial.name,
-                    **{name: trial.settings.get(name) for name in names},
-                    self.metric: float(mean[i]),
-                    f"{self.metric} error": float(error[i]),
-                    "steps": int(self.horizons[i]),
-                    "diverged runs": len(gone),
-                    "diverged at": int(gone.min()) if len(gone) else None,
-                    "stopped at": int(self.stopped[i]) if self.stopped[i] >= 0 else None,
-                }
-            )
-        return rows
+        """A row for each trial: kind (if there are several), settings, score, divergence, steps.
+
+        A setting that is called like one of the other columns is there as "setting NAME", but for
+        "steps", which is the length of the run.
+        """
+        return reports.rows(self)
 
     def to_csv(self, file: Any = None) -> str:
         """The rows as CSV; also written to ``file`` if one is given."""
@@ -262,28 +344,43 @@ class SweepResult:
 
     # ------------------------------------------------------------------------------------ details
 
-    def _best(self, index: int) -> Best:
-        mean, error = self.scores()
-        return Best(index, self.trials[index], float(mean[index]), float(error[index]))
+    def having(self, name: str, where: str) -> list[int]:
+        """The trials that have a setting.
 
-    def _known(self, metric: str | None) -> str:
+        Raises:
+            ValueError: if none has.
+        """
+        found = [i for i, trial in enumerate(self.trials) if name in trial.settings]
+        if not found:
+            known = sorted({n for trial in self.trials for n in trial.settings})
+            raise ValueError(
+                f"`{where}` must name a setting of a trial ({', '.join(known) or 'none has any'}), "
+                f"got {name!r}."
+            )
+        return found
+
+    def _by(self, metric: str | None, maximize: bool | None, where: str) -> tuple[str, bool]:
+        metric = self._known(metric, where)
+        if maximize is None and metric != self.metric:
+            raise ValueError(
+                f"`{where}(maximize=...)` must be given for {metric!r}: of {self.metric!r} only "
+                "the sweep says whether more is better, got None."
+            )
+        if maximize is not None:
+            flag("maximize", maximize, where)
+        return metric, self.maximize if maximize is None else bool(maximize)
+
+    def _known(self, metric: str | None, where: str = "SweepResult") -> str:
         metric = self.metric if metric is None else metric
         if metric not in self.validation:
             raise ValueError(
-                f"`SweepResult(metric=...)` must be one of {sorted(self.validation)}, "
-                f"got {metric!r}."
+                f"`{where}(metric=...)` must be one of {sorted(self.validation)}, got {metric!r}."
             )
         return metric
 
-    def column(self, name: str, where: str = "column(name=...)") -> list[Any]:
-        """The values of one setting in all trials."""
-        if not all(name in trial.settings for trial in self.trials):
-            known = sorted({n for trial in self.trials for n in trial.settings})
-            raise ValueError(
-                f"`{where}` must name a setting of all trials ({known}), got {name!r}."
-            )
-        return [trial.settings[name] for trial in self.trials]
+    def _runs(self, metric: str | None) -> np.ndarray:
+        """float64 [trials, runs]."""
+        return self.final(metric).reshape(len(self.trials), -1).astype(np.float64)
 
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool)
+    def _scored(self, metric: str | None) -> ranks.Scores:
+        return ranks.scored(self._runs(metric), self.ranking())

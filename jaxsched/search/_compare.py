@@ -1,0 +1,270 @@
+"""The fair comparison: each kind of schedule at its own best setting."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsched.search import _reports as reports
+from jaxsched.search._fingerprint import label
+from jaxsched.search._ranking import Difference, paired
+from jaxsched.search._text_table import TextTable
+
+if TYPE_CHECKING:
+    from jaxsched.search._result import Best, SweepResult
+
+OPTIMISTIC = (
+    "Each is its own best of so many, chosen and compared on the same validation data: flattering, "
+    "the more the more were tried. search.final_scores compares on the test data."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One kind at its own best setting.
+
+    Args:
+        name: the kind, or the value of the setting that was asked for.
+        best: its best trial; ``None`` if none has a score.
+        difference: of its score to that of the best kind; ``None`` for that one itself.
+        tried: how many trials it had.
+        rates: the rates that it tried, ascending; empty if it has no such setting.
+        curve: float64 [rates], its best score at each; NaN where all diverged or were stopped.
+        near: the lowest and highest rate around its best one within a standard error of its score;
+            ``None`` if that isn't known.
+        sensitivity: mean of ``min(score, score at the start) - its best score`` over the rates that
+            all kinds tried (Wortsman and others, arXiv:2309.14322); NaN if that isn't known.
+    """
+
+    name: str
+    best: Best | None
+    difference: Difference | None
+    tried: int
+    rates: np.ndarray
+    curve: np.ndarray
+    near: tuple[float, float] | None
+    sensitivity: float
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison:
+    """What ``SweepResult.compare`` found; the best kind first. Indexed by name.
+
+    Args:
+        by: what the kinds are: "kind", or the name of a setting.
+        metric: by which they are compared.
+        contenders: one for each kind.
+        rates: the rates that all kinds tried, over which the sensitivity is a mean.
+        start: the score at the start, which a diverged run counts as; NaN if it isn't needed.
+        level: of confidence.
+    """
+
+    by: str
+    metric: str
+    contenders: tuple[Contender, ...]
+    rates: np.ndarray
+    start: float
+    level: float
+
+    def __getitem__(self, name: Any) -> Contender:
+        return {contender.name: contender for contender in self.contenders}[label(name)]
+
+    def __iter__(self) -> Iterator[Contender]:
+        return iter(self.contenders)
+
+    def __len__(self) -> int:
+        return len(self.contenders)
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown."""
+        return self.table().markdown()
+
+    def table(self) -> TextTable:
+        """A row for each kind, with what the numbers mean below."""
+        rated = any(len(c.rates) for c in self.contenders)
+        rows = []
+        for contender in self.contenders:
+            best, score = contender.best, ""
+            if best is not None:
+                score = reports.number(best.score, best.error)
+            cells = [
+                contender.name,
+                "none has a score"
+                if best is None
+                else reports.own_name(best.trial, contender.name),
+                f"{contender.tried}",
+                score,
+                *reports.difference(contender.difference),
+            ]
+            if rated:
+                sensitivity = contender.sensitivity
+                cells += [_near(contender), f"{sensitivity:.2g}" if sensitivity >= 0 else ""]
+            rows.append(tuple(cells))
+        head = (self.by, "its best", "of", self.metric, "difference", "differs")
+        rate = ("within 1 s.e.", "sensitivity") if rated else ()
+        title = f"{self.by} by {self.metric}, each at its own best setting"
+        return TextTable(title, (*head, *rate), tuple(rows), tuple(self._notes()))
+
+    def _notes(self) -> Iterator[str]:
+        known = [c.difference for c in self.contenders if c.difference is not None]
+        if known:
+            yield reports.paired_note(known[0].runs, self.level)
+        yield OPTIMISTIC
+        if len(self.rates) > 1:
+            low, high = self.rates[[0, -1]]
+            start = f" (at most {self.start:.4g})" if math.isfinite(self.start) else ""
+            yield (
+                f"Sensitivity: mean excess over its best{start} at {len(self.rates)} rates from "
+                f"{low:.4g} to {high:.4g} (arXiv:2309.14322)."
+            )
+
+
+def compare(
+    result: SweepResult,
+    by: str,
+    rate: str | None,
+    metric: str,
+    maximize: bool,
+    level: float,
+    where: str = "compare",
+) -> Comparison:
+    """See ``SweepResult.compare``."""
+    groups = _grouped(result, by, where)
+    if rate is None:
+        rate = "peak"
+    else:
+        result.having(rate, "compare(rate=...)")
+    sign = -1.0 if maximize else 1.0
+    mean, error = result.scores(metric)
+    cost = sign * mean
+    curves = {} if rate == by else {n: _curve(result, g, rate, cost) for n, g in groups.items()}
+    shared = _shared(curves)
+    start = _start(result, metric, sign, cost)
+    values = result.final(metric).reshape(len(mean), -1)
+    winners = {name: _winner(group, cost) for name, group in groups.items()}
+    order = sorted(groups, key=lambda name: _cost(cost, winners[name]))
+    first = winners[order[0]]
+    contenders = []
+    for name in order:
+        winner = winners[name]
+        rates, curve, given_up = curves.get(name, (np.zeros(0), np.zeros(0), set()))
+        best = difference = near = None
+        if winner is not None:
+            best = result.chosen(winner, metric)
+            if winner != first and first is not None:
+                difference = paired(values[winner], values[first], level)
+            at: Any = result.trials[winner].settings.get(rate)
+            if at in rates and math.isfinite(error[winner]):
+                near = _near_range(rates, curve, float(at), cost[winner] + error[winner])
+        sensitivity = _sensitivity(rates, curve, shared, start, given_up)
+        contenders.append(
+            Contender(
+                name, best, difference, len(groups[name]), rates, sign * curve, near, sensitivity
+            )
+        )
+    return Comparison(by, metric, tuple(contenders), shared, sign * start, level)
+
+
+# ---------------------------------------------------------------------------------------- details
+# Below, a cost is a score of which less is better.
+
+
+def _grouped(result: SweepResult, by: str, where: str) -> dict[str, list[int]]:
+    """The trials of each kind, or of each value of a setting."""
+    kinds = reports.kinds(result)
+    # A recipe's own argument `kind` is meant where the recipes are of one kind only.
+    own = len(kinds) == 1 and any("kind" in trial.settings for trial in result.trials)
+    groups: dict[str, list[int]] = {}
+    if by == "kind" and not own:
+        for i, trial in enumerate(result.trials):
+            groups.setdefault(trial.kind or trial.name, []).append(i)
+        return groups
+    for i in result.having(by, f"{where}(by=...)"):
+        groups.setdefault(label(result.trials[i].settings[by]), []).append(i)
+    return groups
+
+
+def _winner(group: list[int], cost: np.ndarray) -> int | None:
+    found = [i for i in group if math.isfinite(cost[i])]
+    return min(found, key=lambda i: cost[i]) if found else None
+
+
+def _cost(cost: np.ndarray, trial: int | None) -> float:
+    return math.inf if trial is None else float(cost[trial])
+
+
+def _curve(
+    result: SweepResult, group: list[int], rate: str, cost: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, set[float]]:
+    """Rates, the best cost at each, and those at which all was given up before its end."""
+    best: dict[float, float] = {}
+    stopped: dict[float, bool] = {}
+    for i in group:
+        at: Any = result.trials[i].settings.get(rate)
+        if reports.is_number(at):
+            best[float(at)] = float(np.fmin(best.get(float(at), math.nan), cost[i]))
+            stopped[float(at)] = stopped.get(float(at), False) or bool(result.stopped[i] >= 0)
+    rates = sorted(best)
+    curve = np.array([best[r] for r in rates])
+    return np.array(rates), curve, {r for r in rates if stopped[r] and not math.isfinite(best[r])}
+
+
+def _shared(curves: dict[str, tuple[np.ndarray, np.ndarray, set[float]]]) -> np.ndarray:
+    rated = [set(rates.tolist()) for rates, _, _ in curves.values() if len(rates)]
+    return np.array(sorted(set.intersection(*rated)) if rated else [])
+
+
+def _start(result: SweepResult, metric: str, sign: float, cost: np.ndarray) -> float:
+    """The cost before training: the loss of the first batch; of other metrics the worst one."""
+    finite = cost[np.isfinite(cost)]
+    if not len(finite):
+        return math.nan
+    first = result.train["loss"][..., 0] if metric == "loss" and sign > 0 else np.zeros(0)
+    first = first[np.isfinite(first)]
+    start = float(first.mean()) if len(first) else math.nan
+    return start if start > finite.min() else float(finite.max())
+
+
+def _near_range(
+    rates: np.ndarray, curve: np.ndarray, at: float, most: float
+) -> tuple[float, float]:
+    """The neighbours of a rate, without a gap, whose cost is at most so much."""
+    low = high = int(np.searchsorted(rates, at))
+    while low > 0 and curve[low - 1] <= most:
+        low -= 1
+    while high + 1 < len(rates) and curve[high + 1] <= most:
+        high += 1
+    return float(rates[low]), float(rates[high])
+
+
+def _sensitivity(
+    rates: np.ndarray, curve: np.ndarray, shared: np.ndarray, start: float, given_up: set[float]
+) -> float:
+    if len(rates) == 0 or len(shared) < 2 or given_up & set(shared.tolist()):
+        return math.nan
+    costs = curve[np.isin(rates, shared)]
+    if not np.isfinite(costs).any():
+        return math.nan
+    costs = np.fmin(np.where(np.isfinite(costs), costs, np.inf), start)
+    return float((costs - costs.min()).mean())
+
+
+def _near(contender: Contender) -> str:
+    if contender.near is None:
+        return ""
+    low, high = contender.near
+    # What lies beyond the rates that were tried may be as good.
+    below = "≤" if low == contender.rates[0] else ""
+    above = "≥" if high == contender.rates[-1] else ""
+    ends = f"{below}{low:.3g}" if low == high else f"{below}{low:.3g} to {above}{high:.3g}"
+    return ends + (f" (x{high / low:.2g})" if 0 < low < high else "")

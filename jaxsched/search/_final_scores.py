@@ -1,0 +1,131 @@
+"""The winners of all kinds on the test data, once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from jax.sharding import Mesh
+
+from jaxsched._struct import checked_number
+from jaxsched.search import _reports as reports
+from jaxsched.search._final import FinalScore, final_score
+from jaxsched.search._fingerprint import label
+from jaxsched.search._ranking import Difference, paired, scored
+from jaxsched.search._result import SweepResult
+from jaxsched.search._task import Task
+from jaxsched.search._text_table import TextTable
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class FinalScores:
+    """Each kind's winner on the test data, in the order of their validation scores.
+
+    Indexed by the kind's name; prints as a table.
+
+    Args:
+        by: what the kinds are: "kind", or the name of a setting.
+        finals: kind -> ``FinalScore``.
+        level: of confidence.
+    """
+
+    by: str
+    finals: dict[str, FinalScore]
+    level: float
+
+    def __getitem__(self, name: Any) -> FinalScore:
+        return self.finals[label(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.finals)
+
+    def __len__(self) -> int:
+        return len(self.finals)
+
+    def difference(self, name: str, metric: str) -> Difference:
+        """Of a kind's test metric to that of the kind with the best *validation* score.
+
+        The runs are paired by seed, and no test score had a part in the choice of either.
+        """
+        first = next(iter(self.finals.values()))
+        ours, theirs = (final.metrics[metric] for final in (self.finals[name], first))
+        return paired(ours, theirs, self.level)
+
+    def table(self) -> TextTable:
+        """A row for each kind."""
+        first = next(iter(self.finals))
+        metrics = list(self.finals[first].metrics)
+        runs = len(self.finals[first].metrics[metrics[0]])
+        rows = []
+        for name, final in self.finals.items():
+            cells = [name, reports.own_name(final.best.trial, name)]
+            for metric in metrics:
+                found = scored(final.metrics[metric][None], [0])
+                cells.append(reports.number(float(found.mean[0]), float(found.error[0])))
+                cells += reports.difference(
+                    None if name == first else self.difference(name, metric)
+                )
+            rows.append(tuple(cells))
+        head = [self.by, "its best"]
+        for metric in metrics:
+            head += [f"test {metric}", "difference", "differs"]
+        notes = [reports.paired_note(runs, self.level)]
+        notes.append(f"Differences are to {first}, which had the best validation score.")
+        return TextTable(f"{self.by} on the test data", tuple(head), tuple(rows), tuple(notes))
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown."""
+        return self.table().markdown()
+
+
+def final_scores(
+    task: Task,
+    result: SweepResult,
+    by: str = "kind",
+    *,
+    level: float = 0.95,
+    devices: Mesh | None = None,
+) -> FinalScores:
+    """``final_score`` of each kind's winner: a comparison that the choice of them did not flatter.
+
+    Do it once. Whoever looks at the test data, tunes, and looks again has no test data any more.
+
+    Args:
+        task: the task of the sweep; it must have ``test``.
+        result: of the sweep.
+        by: "kind", or the name of a setting, as for ``SweepResult.compare``.
+        level: of confidence, in (0, 1).
+        devices: as for ``final_score``.
+
+    Raises:
+        TypeError, ValueError: as ``final_score`` and ``SweepResult.compare``.
+
+    >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
+    >>> from jaxsched.search import Supervised, final_scores, grid, sweep
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> task = Supervised(
+    ...     (lambda key: jnp.zeros((1, 1)), lambda w, x: x @ w), optax.sgd, optax.squared_error,
+    ...     train=(x, 3 * x), validation=(x, 3 * x), test=(x[:8], 3 * x[:8]), batch_size=16)
+    >>> kinds = {"cosine": js.cosine_decay, "constant": js.constant}
+    >>> result = sweep(task, grid(kinds, peak=[0.03, 0.1], steps=40), seeds=3)
+    >>> scores = final_scores(task, result)
+    >>> list(scores), scores.difference("cosine", "loss").differs
+    (['constant', 'cosine'], True)
+    """
+    from jaxsched.search._compare import compare
+
+    level = checked_number("final_scores(level=...)", level, above=0, below=1)
+    result.best()  # raises where there is none
+    kinds = compare(result, by, None, result.metric, result.maximize, level, "final_scores")
+    chosen = {kind.name: kind.best for kind in kinds if kind.best is not None}
+    finals = {
+        name: final_score(task, result, best, devices=devices) for name, best in chosen.items()
+    }
+    return FinalScores(by, finals, level)

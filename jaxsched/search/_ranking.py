@@ -1,0 +1,104 @@
+"""Scores of trials: means, their errors, and whether two of them differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+# With so few runs, a variance of one trial's own is hardly known: 2 runs give it within a factor
+# of 1000, 6 within one of 6 (95 %).
+FEW = 5
+_LEAST = 4  # trials that share a variance, if there are so many
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Of each trial: float64 [trials].
+
+    Args:
+        mean: over the runs; NaN where one of them diverged or was stopped.
+        error: standard error of the mean; NaN where it isn't known.
+        pooled: the trials that share one variance; empty where each has its own.
+    """
+
+    mean: np.ndarray
+    error: np.ndarray
+    pooled: tuple[int, ...]
+
+
+def means(values: np.ndarray) -> np.ndarray:
+    """float64 [trials] of [trials, runs]; NaN where a run has no finite value."""
+    whole = np.isfinite(values).all(axis=1)
+    mean = np.full(len(values), np.nan)
+    mean[whole] = values[whole].astype(np.float64).mean(axis=1)
+    return mean
+
+
+def order(mean: np.ndarray, maximize: bool) -> list[int]:
+    """Indices of trials, the best first; those without a mean last."""
+    cost = np.where(np.isfinite(mean), -mean if maximize else mean, np.inf)
+    return [int(i) for i in np.argsort(cost, kind="stable")]
+
+
+def scored(values: np.ndarray, ranking: list[int]) -> Scores:
+    """Means and errors of [trials, runs].
+
+    With up to 5 runs the variance is pooled over the better half of the trials (of the
+    ``ranking``, at least 4): bad settings are noisier, and those near divergence by orders of
+    magnitude. A trial outside of that half has its own variance if that is larger.
+    """
+    runs = values.shape[1]
+    mean = means(values)
+    whole = np.isfinite(mean)
+    variance = np.full(len(values), np.nan)
+    if runs > 1:
+        variance[whole] = values[whole].astype(np.float64).var(axis=1, ddof=1)
+    better = [i for i in ranking if whole[i]]
+    better = better[: max(_LEAST, math.ceil(len(better) / 2))]
+    pooled = tuple(sorted(better)) if 1 < runs <= FEW and len(better) > 1 else ()
+    if pooled:
+        shared = variance[list(pooled)].mean()
+        variance = np.fmax(variance, np.where(whole, shared, np.nan))
+        variance[list(pooled)] = shared
+    return Scores(mean, np.sqrt(variance / runs), pooled)
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The mean difference of two trials over the runs that they have in common.
+
+    Args:
+        mean: of the paired differences.
+        error: its standard error; NaN for a single run.
+        runs: how many pairs: seeds times folds.
+        level: of confidence.
+    """
+
+    mean: float
+    error: float
+    runs: int
+    level: float
+
+    @property
+    def margin(self) -> float:
+        """Half the width of the confidence interval: Student's t times the error."""
+        if self.runs < 2:
+            return math.nan
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.runs - 1, 0.5 + self.level / 2)) * self.error
+
+    @property
+    def differs(self) -> bool | None:
+        """Whether it can be told from zero; ``None`` for a single run, which cannot say."""
+        return None if self.runs < 2 else abs(self.mean) > self.margin
+
+
+def paired(ours: np.ndarray, theirs: np.ndarray, level: float) -> Difference:
+    """Of two trials' float64 [runs], in the same order of seeds and folds."""
+    difference = ours.astype(np.float64) - theirs
+    runs = len(difference)
+    error = float(difference.std(ddof=1)) / math.sqrt(runs) if runs > 1 else math.nan
+    return Difference(float(difference.mean()), error, runs, level)

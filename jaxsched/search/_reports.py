@@ -1,0 +1,239 @@
+"""What is said of a sweep: its rows, its ranked table, its one line."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsched._struct import printable
+from jaxsched.search._fingerprint import label, plain
+from jaxsched.search._ranking import FEW, Difference
+from jaxsched.search._text_table import TextTable
+
+if TYPE_CHECKING:
+    from jaxsched.search._result import SweepResult
+    from jaxsched.search._trials import Trial
+
+LEVEL = 0.95
+
+
+def rows(result: SweepResult) -> list[dict[str, Any]]:
+    """A row for each trial."""
+    mean, error = result.scores()
+    names = list(dict.fromkeys(n for trial in result.trials for n in trial.settings))
+    several = len(kinds(result)) > 1
+    ours = {"trial", "name", *(["kind"] if several else []), "diverged runs", "diverged at"}
+    ours |= {"stopped at", result.metric, f"{result.metric} error"}
+    column = {name: f"setting {name}" if name in ours else name for name in names}
+    made = []
+    for i, trial in enumerate(result.trials):
+        gone = result.diverged[i][result.diverged[i] >= 0]
+        made.append(
+            {
+                "trial": i,
+                "name": trial.name,
+                **({"kind": trial.kind} if several else {}),
+                **{column[name]: trial.settings.get(name) for name in names},
+                result.metric: float(mean[i]),
+                f"{result.metric} error": float(error[i]),
+                "steps": int(result.horizons[i]),
+                "diverged runs": len(gone),
+                "diverged at": int(gone.min()) if len(gone) else None,
+                "stopped at": int(result.stopped[i]) if result.stopped[i] >= 0 else None,
+            }
+        )
+    return made
+
+
+def kinds(result: SweepResult) -> list[str]:
+    """The kinds of the trials, in their order."""
+    return list(dict.fromkeys(trial.kind for trial in result.trials))
+
+
+def show(value: Any) -> str:
+    """A setting's value."""
+    return f"{value:.4g}" if isinstance(value, float) else label(value)
+
+
+def number(mean: float, error: float) -> str:
+    """``0.08 ± 0.001``, without the error where it isn't known."""
+    return f"{mean:.4g}" + (f" ± {error:.2g}" if math.isfinite(error) else "")
+
+
+def difference(found: Difference | None) -> tuple[str, str]:
+    """A difference with its error, and whether it can be told from zero."""
+    if found is None:
+        return "", ""
+    text = f"{found.mean:+.2g}"
+    text += f" ± {found.error:.2g}" if math.isfinite(found.error) else ""
+    return text, {True: "yes", False: "no", None: "?"}[found.differs]
+
+
+def paired_note(runs: int, level: float) -> str:
+    """How ``difference`` knows."""
+    if runs < 2:
+        return "One run each: no error is known. Give several seeds."
+    return (
+        f"±: standard error; of a difference, over {runs} paired runs. Whether it differs from 0 "
+        f"at {level:.0%}: by Student's t with {plural(runs - 1, 'degree')} of freedom."
+    )
+
+
+def own_name(trial: Trial, kind: str) -> str:
+    """The name of a trial beside that of its kind."""
+    return "" if trial.name == kind else trial.name.removeprefix(f"{trial.kind} ")
+
+
+def varying(result: SweepResult) -> list[str]:
+    """The settings with several values, in their order."""
+    values: dict[str, set[str]] = {}
+    for trial in result.trials:
+        for name, value in trial.settings.items():
+            values.setdefault(name, set()).add(plain(value))
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def is_number(x: Any) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)
+
+
+# ------------------------------------------------------------------------------------------ table
+
+
+def table(result: SweepResult, metric: str, maximize: bool, limit: int | None) -> TextTable:
+    """The trials, the best first, with all metrics."""
+    metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
+    scores = {name: result.scores(name) for name in metrics}
+    several = len(kinds(result)) > 1
+    names = varying(result)
+    told = {(t.kind if several else "", *_values(t, names)) for t in result.trials}
+    named = len(told) < len(result.trials) or not (names or several)
+    rungs = {
+        i: _at_rung(result, i, metrics) for i, at in enumerate(result.stopped.tolist()) if at >= 0
+    }
+    ranking = result.ranking(metric, maximize)
+    lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
+    sign = -1.0 if maximize else 1.0
+    lost.sort(key=lambda i: (-result.stopped[i], sign * rungs[i][metric] if i in rungs else 0.0))
+    unscored = set(lost)
+    made = []
+    for place, i in enumerate([*ranking[: len(ranking) - len(lost)], *lost]):
+        trial = result.trials[i]
+        cells = [f"{place + 1}" if i not in unscored else "", *([trial.kind] if several else [])]
+        cells += [trial.name] if named else []
+        cells += _values(trial, names)
+        for name in metrics:
+            mean, error = (float(found[i]) for found in scores[name])
+            there = number(mean, error) if math.isfinite(mean) else ""
+            cells.append(f"({rungs[i][name]:.4g})" if i in rungs else there)
+        made.append((*cells, _mark(result, i) if i in unscored else ""))
+    head = ["", *(["kind"] if several else []), *(["name"] if named else []), *names, *metrics, ""]
+    notes = [f"... {len(made) - limit} more"] if limit is not None and len(made) > limit else []
+    notes += [error_note(result)] if result.runs > 1 else ["One run each: no error is known."]
+    notes += ["(...): where it was stopped"] if rungs else []
+    title = f"{plural(len(made), 'trial')} by {metric}, {'highest' if maximize else 'lowest'} first"
+    return TextTable(title, tuple(head), tuple(made[:limit]), tuple(notes))
+
+
+def error_note(result: SweepResult) -> str:
+    """Where the errors come from."""
+    pooled = result.pooled()
+    among = f", pooled over {plural(len(pooled), 'trial')}" if pooled else ""
+    return f"±: standard error of {result.runs} runs{among}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("s" if count != 1 else "")
+
+
+def _values(trial: Any, names: list[str]) -> list[str]:
+    return [show(trial.settings[n]) if n in trial.settings else "" for n in names]
+
+
+def _at_rung(result: SweepResult, trial: int, metrics: list[str]) -> dict[str, float]:
+    """The mean of each metric where the trial was stopped."""
+    at = np.searchsorted(result.evaluated, result.stopped[trial])
+    return {name: float(result.validation[name][trial, ..., at].mean()) for name in metrics}
+
+
+def _mark(result: SweepResult, trial: int) -> str:
+    gone = result.diverged[trial][result.diverged[trial] >= 0]
+    marks = []
+    if len(gone):
+        some = f" in {len(gone)} of {result.runs} runs" if result.runs > 1 else ""
+        marks.append(f"diverged at {gone.min()}{some}")
+    if result.stopped[trial] >= 0:
+        marks.append(f"stopped at {result.stopped[trial]}")
+    return ", ".join(marks or ["not finite"])
+
+
+# ---------------------------------------------------------------------------------------- summary
+
+
+def edges(result: SweepResult) -> tuple[dict[str, str], list[str]]:
+    """Settings whose best number is the lowest or highest that was tried; and those inside.
+
+    Nothing is at an edge where no more can be tried: no length, rate or share is below 0, and no
+    share above 1. A range is that of the best trial's own kind.
+    """
+    best = result.best()
+    at_edge, inside = {}, []
+    for name, value in best.settings.items():
+        tried = {
+            trial.settings[name]
+            for trial in result.trials
+            if trial.kind == best.trial.kind
+            and name in trial.settings
+            and is_number(trial.settings[name])
+        }
+        if not is_number(value) or len(tried) < 2:
+            continue
+        if min(tried) < value < max(tried):
+            inside.append(name)
+        elif value == max(tried) or value != 0:
+            at_edge[name] = "lowest" if value == min(tried) else "highest"
+    return at_edge, inside
+
+
+def summary(result: SweepResult) -> str:
+    """One line."""
+    count = plural(len(result.trials), "trial")
+    count += f" x {result.runs} runs" if result.runs > 1 else ""
+    lost = int((result.diverged >= 0).any(axis=(1, 2)).sum())
+    cost = f"{result.steps_trained} of {result.steps_asked} steps trained"
+    try:
+        best = result.best()
+    except ValueError:
+        return f"{count}: no trial has a score, {lost} diverged; {cost}"
+    score = f"{best.name}, {result.metric} {number(best.score, best.error)}"
+    pooled = result.pooled()
+    if result.runs == 1:
+        score += " (one run: no error)"
+    elif best.index in pooled:
+        score += f" (pooled over {len(pooled)} trials)"
+    elif result.runs <= FEW:
+        score += f" (of {result.runs} runs only)"
+    parts = [f"best of {count}: {score}", *_second(result)]
+    at_edge, inside = edges(result)
+    if at_edge:
+        shown = "; ".join(f"{name} is the {edge} tried" for name, edge in at_edge.items())
+        parts.append(f"on the edge of the range ({shown})")
+    elif inside:
+        parts.append("inside the range")
+    parts += [f"{lost} diverged"] if lost else []
+    return printable(", ".join(parts) + f"; {cost}")
+
+
+def _second(result: SweepResult) -> list[str]:
+    """Whether the best trial can be told from the second."""
+    ranking = result.ranking()
+    second = ranking[1] if len(ranking) > 1 else None
+    if second is None or result.runs == 1 or not math.isfinite(result.scores()[0][second]):
+        return []
+    apart = result.difference(second, ranking[0], LEVEL)
+    name = result.trials[second].name
+    if apart.differs:
+        return [f"ahead of {name} by {number(abs(apart.mean), apart.error)}"]
+    return [f"not told apart from {name} ({LEVEL:.0%})"]

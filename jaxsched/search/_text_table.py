@@ -1,0 +1,78 @@
+"""A table that reads well where it is shown: a terminal, a notebook, a Markdown page."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+
+from jaxsched._struct import printable
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class TextTable:
+    """Rows of texts with a title, and with notes below.
+
+    ``print(table)`` aligns the columns, ``table.markdown()`` is the same for a page, and a notebook
+    shows it as HTML. No text of a user's breaks it: control characters are written as escapes.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        lines = [tuple(map(printable, row)) for row in (self.head, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        right = self._numeric()
+        shown = [
+            "  ".join(
+                cell.rjust(width) if numeric else cell.ljust(width)
+                for cell, width, numeric in zip(line, widths, right, strict=True)
+            ).rstrip()
+            for line in lines
+        ]
+        rule = "-" * max(map(len, shown))
+        parts = [printable(self.title), rule, shown[0], rule, *shown[1:], rule]
+        return "\n".join([*parts, *map(printable, self.notes)])
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown."""
+        head, *rows = [[_markdown(cell) for cell in row] for row in (self.head, *self.rows)]
+        rule = ["---:" if numeric else "---" for numeric in self._numeric()]
+        lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
+        notes = [f"- {_markdown(note)}" for note in self.notes]
+        return "\n".join(
+            [f"**{_markdown(self.title)}**", "", *lines, *(["", *notes] * bool(notes))]
+        )
+
+    def _repr_html_(self) -> str:
+        def line(cells: tuple[str, ...], tag: str) -> str:
+            style = ["right" if numeric else "left" for numeric in self._numeric()]
+            return "".join(
+                f'<{tag} style="text-align:{side}">{_html(cell)}</{tag}>'
+                for cell, side in zip(cells, style, strict=True)
+            )
+
+        body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
+        notes = "".join(f"<div><small>{_html(note)}</small></div>" for note in self.notes)
+        return (
+            f"<table><caption>{_html(self.title)}</caption>"
+            f"<thead><tr>{line(self.head, 'th')}</tr></thead><tbody>{body}</tbody></table>{notes}"
+        )
+
+    def _numeric(self) -> list[bool]:
+        """The columns to align at the right: those of numbers, with or without errors."""
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)
+        return [all(c[:1] in "0123456789+-(." for c in column) for column in columns]
+
+
+def _html(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _markdown(text: str) -> str:
+    escaped = html.escape(printable(text), quote=False)
+    for mark in "\\|*`[]":
+        escaped = escaped.replace(mark, "\\" + mark)
+    return escaped

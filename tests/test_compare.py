@@ -1,0 +1,143 @@
+"""Kinds at their own best settings: a table by hand with known answers, and the test data."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from results_by_hand import result_of
+from sweep_tasks import Plain
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import final_scores, grid, sweep
+
+NAN = np.nan
+KINDS = ["cosine"] * 3 + ["linear"] * 3
+PEAKS = [{"peak": peak} for peak in (0.1, 0.2, 0.4)] * 2
+SCORES = np.array(
+    [
+        [1.0, 1.2, 1.1],
+        [0.5, 0.6, 0.7],  # the best cosine: 0.6
+        [NAN, 9.0, 9.0],
+        [0.9, 1.1, 0.7],
+        [0.6, 0.6, 0.63],
+        [0.4, 0.6, 0.65],  # the best linear: 0.55
+    ]
+)
+ERROR = np.sqrt(np.mean([0.01, 0.0175, 0.04, 0.0003]) / 3)  # of the four best trials
+
+
+def compared(start=0.0, **changes):
+    result = result_of(SCORES, PEAKS, kinds=KINDS)
+    result.train["loss"][..., 0] = start
+    return dataclasses.replace(result, **changes).compare()
+
+
+def test_each_kind_is_compared_at_its_own_best():
+    comparison = compared()
+    assert [kind.name for kind in comparison] == ["linear", "cosine"]
+    linear, cosine = comparison
+    assert (linear.best.index, cosine.best.index, linear.tried) == (5, 1, 3)
+    assert linear.best.score == pytest.approx(0.55)
+    assert linear.best.error == pytest.approx(ERROR, rel=1e-5)
+    assert linear.difference is None
+    difference = cosine.difference  # 0.1, 0, 0.05
+    assert difference.mean == pytest.approx(0.05)
+    assert difference.error == pytest.approx(0.05 / np.sqrt(3))
+    assert difference.margin == pytest.approx(4.302653 * 0.05 / np.sqrt(3))  # t(0.975, 2)
+    assert difference.differs is False
+    # t(0.75, 2) is 0.8165
+    assert result_of(SCORES, PEAKS, kinds=KINDS).compare(level=0.5)["cosine"].difference.differs
+
+
+def test_the_sensitivity_is_the_mean_excess_over_the_rates():
+    linear, cosine = compared()  # nothing is known of the start: a diverged run is as the worst
+    np.testing.assert_allclose(cosine.curve, [1.1, 0.6, NAN], rtol=1e-6)
+    assert cosine.sensitivity == pytest.approx((0.5 + 0 + 0.5) / 3)
+    assert linear.sensitivity == pytest.approx((0.35 + 0.06 + 0) / 3)
+    assert compared(start=2.0)["cosine"].sensitivity == pytest.approx((0.5 + 0 + 1.4) / 3)
+    assert compared(start=0.8)["linear"].sensitivity == pytest.approx((0.25 + 0.06 + 0) / 3)
+
+
+def test_the_range_within_a_standard_error_is_around_the_best():
+    linear, cosine = compared()
+    assert 0.55 + ERROR > 0.61
+    assert linear.near == (0.2, 0.4)
+    assert cosine.near == (0.2, 0.2)
+    assert "0.2 to ≥0.4 (x2)" in str(compared())
+
+
+def test_more_may_be_better():
+    comparison = result_of(-SCORES, PEAKS, True, KINDS).compare()
+    assert comparison["cosine"].difference.mean == pytest.approx(-0.05)
+    assert comparison["cosine"].sensitivity == pytest.approx((0.5 + 0 + 0.5) / 3)
+    np.testing.assert_allclose(comparison["cosine"].curve, [-1.1, -0.6, NAN], rtol=1e-6)
+    assert comparison["linear"].near == (0.2, 0.4)
+
+
+def test_what_is_not_known_is_not_said():
+    single = result_of(SCORES[:, :1], PEAKS, kinds=KINDS).compare()
+    assert single["linear"].near is None
+    assert single["cosine"].difference.differs is None
+    assert "One run each: no error is known" in str(single)
+    apart = [{"peak": p} for p in (0.1, 0.2, 0.4, 0.4, 0.8, 1.6)]
+    comparison = result_of(SCORES, apart, kinds=KINDS).compare()
+    assert np.isnan([kind.sensitivity for kind in comparison]).all()  # one rate in common
+    halted = compared(stopped=np.array([-1, -1, 5, -1, -1, -1]))
+    assert np.isnan(halted["cosine"].sensitivity)  # nobody knows what 0.4 would have come to
+    lost = result_of([[1, 2], [NAN, NAN]], [{}, {}], kinds=["a", "b"]).compare()
+    assert lost["b"].best is None
+    assert "none has a score" in str(lost)
+    assert str(result_of([[NAN], [NAN]]).compare()).count("none has a score") == 2
+
+
+def test_any_setting_can_be_what_is_compared():
+    settings = [{"peak": p, "warmup": w} for w in (0, 5) for p in (0.1, 0.2, 0.4)]
+    comparison = result_of(SCORES, settings).compare(by="warmup")
+    assert [kind.name for kind in comparison] == ["5", "0"]
+    assert comparison[0].sensitivity == pytest.approx((0.5 + 0 + 0.5) / 3)
+    by_peak = result_of(SCORES, settings).compare(by="peak")
+    assert [kind.name for kind in by_peak] == ["0.4", "0.2", "0.1"]
+    other = result_of(SCORES, settings).compare(by="peak", rate="warmup")
+    assert other.rates.tolist() == [0, 5]
+    own = [{"kind": kind} for kind in KINDS]  # of the one recipe, its own argument
+    assert [k.name for k in result_of(SCORES, own).compare()] == ["linear", "cosine"]
+    near = [{"peak": p} for p in (0.100001, 0.100002)]
+    assert len(result_of([[1], [2]], near).compare(by="peak")) == 2
+    for words in ({"by": "shape"}, {"rate": "shape"}):
+        name = next(iter(words))
+        with pytest.raises(ValueError, match=rf"`compare\({name}=...\)` must name a setting of a"):
+            result_of(SCORES, settings).compare(**words)
+    with pytest.raises(ValueError, match=r"compare\(level=...\) must be less than 1"):
+        result_of(SCORES, settings).compare(level=95)
+
+
+def test_a_comparison_is_shown_everywhere():
+    comparison = compared()
+    assert "<td" in comparison._repr_html_()
+    assert comparison.markdown().count("\n| ") == 4
+    assert "search.final_scores compares on the test data" in repr(comparison)
+
+
+class WithTest(Plain):
+    def test(self, state):
+        return {"loss": self.evaluate(state)["loss"] + 1}
+
+
+def test_final_scores_are_of_each_kinds_winner():
+    task = WithTest()
+    kinds = {"cosine": js.cosine_decay, "constant": js.constant}
+    result = sweep(task, grid(kinds, peak=[0.03, 0.1], steps=20), seeds=2)
+    scores = final_scores(task, result)
+    first, second = scores
+    assert [first, second] == [kind.name for kind in result.compare()]
+    assert [scores[name].best.trial.kind for name in scores] == [first, second]
+    alone = search.final_score(task, result, result.compare()[second].best)
+    assert np.array_equal(scores[second].metrics["loss"], alone.metrics["loss"])
+    a, b = (scores[name].metrics["loss"].astype(float) for name in (second, first))
+    assert scores.difference(second, "loss").mean == pytest.approx((a - b).mean())
+    assert scores.difference(first, "loss").mean == 0
+    assert str(scores).startswith("kind on the test data")
+    assert scores.markdown().count("test loss") == 1
+    with pytest.raises(ValueError, match=r"`final_scores\(by=...\)` must name a setting"):
+        final_scores(task, result, by="shape")
