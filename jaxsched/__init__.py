@@ -52,6 +52,7 @@ from jaxsched.schedules._piecewise import Table as Table
 from jaxsched.schedules._recipes import constant as constant
 from jaxsched.schedules._recipes import cosine_decay as cosine_decay
 from jaxsched.schedules._recipes import exponential_decay as exponential_decay
+from jaxsched.schedules._recipes import exponential_growth as exponential_growth
 from jaxsched.schedules._recipes import inverse_sqrt as inverse_sqrt
 from jaxsched.schedules._recipes import linear_decay as linear_decay
 from jaxsched.schedules._recipes import multi_step as multi_step
@@ -82,6 +83,7 @@ from jaxsched.schedules._shapes import ShiftedExponential as ShiftedExponential
 from jaxsched.schedules._shapes import Sqrt as Sqrt
 from jaxsched.schedules._shapes import Tanh as Tanh
 from jaxsched.schedules._shapes import Warp as Warp
+from jaxsched.schedules._share import share as share
 from jaxsched.schedules._stages import cooldown_from as cooldown_from
 from jaxsched.schedules._stages import flat_cosine as flat_cosine
 from jaxsched.schedules._stages import infinite as infinite

@@ -6,13 +6,16 @@ import dataclasses
 import functools
 import json
 import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import Record, cut, fetch, is_known
+from jaxsched._struct import Record, cut, fetch, is_known, is_list
 from jaxsched.schedules import _base, _laws, _piecewise, _shapes, _wrappers
 from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._share import share
 
 FORMAT = 1
 _DEPTH = 200
@@ -21,10 +24,10 @@ _WIDE = "float64"  # an array of this dtype is {"float64": [...]}, all others ar
 
 @functools.cache
 def _types() -> dict[str, type[Record]]:
-    """The closed list of what a file can name: schedules and controllers."""
+    """The closed list of what a file can name: schedules, controllers and shares."""
     from jaxsched import controllers
 
-    return {
+    return {"share": share} | {
         name: value
         for module in (_base, _shapes, _laws, _wrappers, _piecewise, controllers)
         for name, value in vars(module).items()
@@ -36,7 +39,7 @@ def _types() -> dict[str, type[Record]]:
 
 
 def to_dict(schedule: Any) -> dict[str, Any]:
-    """A schedule or controller as nested dictionaries, lists and numbers, ready for JSON or TOML.
+    """A schedule, controller or share as nested dicts, lists and numbers, ready for JSON or TOML.
 
     Raises:
         TypeError: for anything else; for a schedule of ``js.from_fn``: code is not data; or for
@@ -54,8 +57,12 @@ def to_dict(schedule: Any) -> dict[str, Any]:
     return {"jaxsched": FORMAT, **_encode(schedule, 0)}
 
 
-def from_dict(data: dict[str, Any]) -> Any:
-    """The schedule or controller that ``to_dict`` wrote.
+def from_dict(data: Mapping[str, Any]) -> Any:
+    """The schedule, controller or share that ``to_dict`` wrote.
+
+    Args:
+        data: a mapping of any kind, such as a config's, with lists of any kind. A number may be a
+            text, as YAML reads ``1e-5``, and the fraction of a share a percentage, ``"10%"``.
 
     Raises:
         ValueError: for an unknown version, type or field, a missing field or a bad number.
@@ -64,13 +71,28 @@ def from_dict(data: dict[str, Any]) -> Any:
     >>> js.from_dict({'jaxsched': 1, 'type': 'Constant', 'value': 0.5})
     Constant(value=0.5)
     """
+    return _read(data, texts=True)
+
+
+def _read(data: Any, texts: bool) -> Any:
+    try:
+        data = _plain(data)
+    except RecursionError:
+        raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.") from None
     version = data.get("jaxsched") if isinstance(data, dict) else None
     if type(version) is not int or version != FORMAT:
         version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
         raise ValueError(
             f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {cut(repr(version))}."
         )
-    return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0)
+    return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0, texts)
+
+
+def _plain(data: Any) -> Any:
+    """Mappings and sequences of any kind as dicts and lists."""
+    if isinstance(data, Mapping):
+        return {key: _plain(value) for key, value in data.items()}
+    return [_plain(value) for value in data] if is_list(data) else data
 
 
 def to_json(schedule: Any) -> str:
@@ -84,7 +106,7 @@ def to_json(schedule: Any) -> str:
 
 
 def from_json(text: str) -> Any:
-    """The schedule that ``to_json`` wrote; duplicate keys and NaN are refused.
+    """What ``to_json`` wrote; duplicate keys, NaN and numbers as texts are refused.
 
     >>> import jaxsched as js
     >>> js.from_json('{"jaxsched": 1, "type": "Constant", "value": 0.5}')
@@ -103,7 +125,7 @@ def from_json(text: str) -> Any:
         data = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except RecursionError:
         raise ValueError(f"from_json(text=...) must be nested at most {_DEPTH} deep.") from None
-    return from_dict(data)
+    return _read(data, texts=False)
 
 
 def _encode(x: Any, depth: int) -> Any:
@@ -134,7 +156,7 @@ def _encode(x: Any, depth: int) -> Any:
     return {_WIDE: value.tolist()} if value.dtype == np.float64 else value.tolist()
 
 
-def _decode(data: Any, depth: int) -> Any:
+def _decode(data: Any, depth: int, texts: bool) -> Any:
     if depth > _DEPTH:
         raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.")
     kind = data.get("type") if isinstance(data, dict) else data
@@ -144,7 +166,7 @@ def _decode(data: Any, depth: int) -> Any:
             f"got {cut(repr(kind))}."
         )
     cls = _types()[kind]
-    given = {k: _field(v, depth) for k, v in data.items() if k != "type"}
+    given = {k: _field(v, depth, texts) for k, v in data.items() if k != "type"}
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in given]
     unknown = [name for name in given if name not in fields]
@@ -153,12 +175,35 @@ def _decode(data: Any, depth: int) -> Any:
             f"from_dict: {cls.__name__} must have the fields {', '.join(fields)}, "
             f"got unknown {cut(repr(unknown))}, missing {missing}."
         )
+    if texts:
+        given = {
+            k: _number(v, cls) if k in fields and "check" in fields[k].metadata else v
+            for k, v in given.items()
+        }
     numbers = {n for n, f in fields.items() if f.metadata.get("check", {}).get("kind") == "number"}
     given = {k: _population(v) if k in numbers or _nested(v) else v for k, v in given.items()}
     try:
         return cls(**given)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"from_dict: {error}") from error
+
+
+_WHOLE = r"[+-]?\d{1,300}"
+_REAL = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+
+
+def _number(value: Any, cls: type) -> Any:
+    """A number that a config holds as a text, and numbers in lists; all else as it is."""
+    if isinstance(value, list):
+        return [_number(x, cls) for x in value]
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if cls is share and text.endswith("%") and re.fullmatch(_REAL, text[:-1]):
+        return float(text[:-1]) / 100
+    if re.fullmatch(_WHOLE, text):
+        return int(text)
+    return float(text) if re.fullmatch(_REAL, text) else value
 
 
 def _population(value: Any) -> Any:
@@ -184,16 +229,16 @@ def _array(value: Any) -> np.ndarray:
     return array
 
 
-def _field(value: Any, depth: int) -> Any:
+def _field(value: Any, depth: int, texts: bool) -> Any:
     if isinstance(value, dict):
         return (
             _array(value[_WIDE]).astype(np.float64)
             if value.keys() == {_WIDE}
-            else _decode(value, depth + 1)
+            else _decode(value, depth + 1, texts)
         )
     if isinstance(value, list):
         if value and isinstance(value[0], dict):
-            return tuple(_decode(part, depth + 1) for part in value)
+            return tuple(_decode(part, depth + 1, texts) for part in value)
         return value
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"from_dict(data=...) must hold finite numbers, got {value!r}.")

@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import operator
-from collections.abc import Callable
-from typing import Any, TypeVar, dataclass_transform
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxsched._words import bind
 
 T = TypeVar("T")
 
@@ -56,7 +58,7 @@ def length(
 
 
 def numbers(*, increasing: bool = False, at_least: float | None = None) -> Any:
-    """A field that holds a one-dimensional array; a list or tuple is made one."""
+    """A field that holds a one-dimensional array; any sequence is made one."""
     check = {"kind": "numbers", "increasing": increasing, "at_least": at_least}
     return dataclasses.field(metadata={"check": check})
 
@@ -76,6 +78,10 @@ def struct(cls: type[T]) -> type[T]:
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
     fixed = tuple(f.name for f in fields if f.metadata.get("static"))
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in leaves)
+    cls._names = tuple(f.name for f in fields)  # type: ignore[attr-defined]
+    cls._defaults = {  # type: ignore[attr-defined]
+        f.name: f.default for f in fields if f.default is not dataclasses.MISSING
+    }
 
     def flatten(self: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         values = self.__dict__
@@ -98,8 +104,12 @@ def struct(cls: type[T]) -> type[T]:
 class Record:
     """What every struct does: checks at construction, a repr that pastes back, == and hash."""
 
+    _names: ClassVar[tuple[str, ...]]  # of the fields
+    _defaults: ClassVar[dict[str, Any]]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.__dict__.update(_bind(type(self), args, kwargs))
+        given = bind(type(self).__name__, self._names, self._defaults, args, kwargs)
+        self.__dict__.update(given)
         self.__post_init__()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -166,26 +176,6 @@ def _signature(fields: Any) -> inspect.Signature:
     )
 
 
-def _bind(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments to fields, as Python binds them to parameters."""
-    fields = dataclasses.fields(cls)
-    names = [f.name for f in fields]
-    values = dict(zip(names, args, strict=False))
-    twice = sorted(values.keys() & kwargs.keys())
-    unknown = sorted(kwargs.keys() - set(names))
-    values |= kwargs
-    missing = [f.name for f in fields if f.name not in values and f.default is dataclasses.MISSING]
-    if len(args) > len(names) or twice or unknown or missing:
-        raise TypeError(
-            f"{cls.__name__} takes ({', '.join(names)}), got {len(args)} positional arguments"
-            + (f", {twice} twice" if twice else "")
-            + (f", unknown {unknown}" if unknown else "")
-            + (f", without {missing}" if missing else "")
-            + "."
-        )
-    return {f.name: values.get(f.name, f.default) for f in fields}
-
-
 _BOUNDS = ("at_least", "above", "at_most", "below")
 
 
@@ -205,6 +195,8 @@ def fetch(x: Any) -> Any:
 
 def breaks(rule: Callable[..., Any], *numbers: Any) -> bool:
     """Whether ``rule`` holds for any member of numbers that are all known: a relation violated."""
+    if all(type(x) is float or type(x) is int for x in numbers):  # the usual case, quickly
+        return bool(rule(*numbers))
     if not all(map(is_known, numbers)):
         return False
     return bool(np.any(rule(*(np.asarray(fetch(x), np.float64) for x in numbers))))
@@ -230,7 +222,7 @@ def checked_number(
     if x is None and optional:
         return None
     if isinstance(x, (bool, np.bool_)) or not _is_numeric(x):
-        raise TypeError(f"{where} must be a number, got {_describe(x)}.")
+        raise TypeError(f"{where} must be a number, got {_describe(x)}{cure(x)}.")
     if isinstance(x, np.ndarray) and x.ndim == 0:
         x = x[()]
     if not is_known(x):
@@ -278,7 +270,7 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
     A float64 array stays one in x64 mode. Whole steps that no float32 holds become int32.
     """
     wide = is_x64() and getattr(xs, "dtype", None) == np.float64
-    if isinstance(xs, (list, tuple, range)):
+    if is_list(xs):
         xs = [checked_number(where, x) for x in xs]
         whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
         if any(isinstance(x, jax.core.Tracer) for x in xs):
@@ -347,6 +339,17 @@ def own(tree: T) -> T:
 
 
 # ---------------------------------------------------------------------------------------- details
+
+
+def is_list(x: Any) -> bool:
+    """A list, or whatever is as good: a tuple, deque, range, ``array.array``, a config's list."""
+    return isinstance(x, Sequence) and not isinstance(x, (str, bytes, bytearray, memoryview))
+
+
+def cure(x: Any) -> str:
+    """What a message adds where a function was given instead of a schedule or a number."""
+    is_function = callable(x) and not isinstance(x, (type, Record))
+    return "; a function of the step becomes a schedule by `js.from_fn`" if is_function else ""
 
 
 def _is_numeric(x: Any) -> bool:

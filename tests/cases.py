@@ -75,6 +75,10 @@ RECIPES = {
         lambda first: js.piecewise_constant([50], [first, 0.01]),
         dict(first=0.1),
     ),
+    "exponential_growth": (
+        lambda start, every: js.exponential_growth(start, 2.0, every, 1000),
+        dict(start=0.001, every=300),
+    ),
     "exponential_decay": (js.exponential_decay, dict(peak=0.1, factor=0.5, every=300)),
     "polynomial_decay": (js.polynomial_decay, dict(peak=0.1, steps=1000, power=2.0, end=0.01)),
     "warmup_polynomial": (
@@ -100,7 +104,11 @@ RECIPES = {
     ),
     "one_cycle": (
         js.one_cycle,
-        dict(peak=0.1, steps=1000, warmup=0.3, div=25.0, final_div=1e4),
+        dict(peak=0.1, steps=1000, warmup=300, div=25.0, final_div=1e4),
+    ),
+    "one_cycle_share": (
+        lambda peak, steps, share: js.one_cycle(peak, steps, js.share(share)),
+        dict(peak=0.1, steps=1000, share=0.3),
     ),
     "one_cycle_three": (
         lambda peak, steps: js.one_cycle(peak, steps, shape="linear", three_phase=True),
@@ -108,7 +116,7 @@ RECIPES = {
     ),
     "one_cycle_momentum": (
         js.one_cycle_momentum,
-        dict(steps=1000, low=0.85, high=0.95, warmup=0.3),
+        dict(steps=1000, low=0.85, high=0.95, warmup=300),
     ),
     "triangular": (js.triangular, dict(low=0.01, peak=0.1, up=200, down=100, decay=0.5)),
     "triangular_exp": (
@@ -117,13 +125,21 @@ RECIPES = {
     ),
     "slanted_triangular": (
         js.slanted_triangular,
-        dict(peak=0.1, steps=1000, cut=0.1, ratio=32.0),
+        dict(peak=0.1, steps=1000, cut=100, ratio=32.0),
     ),
     "wsd": (js.wsd, dict(peak=0.1, steps=1000, warmup=100, decay=200, end=0.001)),
     "trapezoid": (js.trapezoid, dict(peak=0.1, steps=1000, warmup=100, decay=200)),
     "cooldown_from": (
-        lambda peak, start, length: js.cooldown_from(js.inverse_sqrt(peak, 100), start, length),
-        dict(peak=0.1, start=400, length=200),
+        lambda peak, at, steps: js.cooldown_from(js.inverse_sqrt(peak, 100), at, steps),
+        dict(peak=0.1, at=400, steps=200),
+    ),
+    "wsd_shares": (
+        lambda peak, steps, warmup, decay: js.wsd(peak, steps, js.share(warmup), js.share(decay)),
+        dict(peak=0.1, steps=1000, warmup=0.1, decay=0.2),
+    ),
+    "tri_stage_within": (
+        lambda warmup, hold, steps: js.tri_stage(0.1, warmup, hold, 100, steps=steps),
+        dict(warmup=100, hold=200, steps=1000),
     ),
     "wsd_s": (js.wsd_s, dict(peak=0.1, steps=300, warmup=50, decay=100, end=0.01)),
     "infinite": (js.infinite, dict(peak=0.1, warmup=100, cooldown=200, constant=0.03)),
@@ -131,7 +147,7 @@ RECIPES = {
         js.tri_stage,
         dict(peak=0.1, warmup=100, hold=200, decay=300, start=0.01, end=0.05),
     ),
-    "flat_cosine": (js.flat_cosine, dict(peak=0.1, steps=1000, flat=0.75, end=0.001)),
+    "flat_cosine": (js.flat_cosine, dict(peak=0.1, steps=1000, flat=750, end=0.001)),
     "inverse_sqrt": (js.inverse_sqrt, dict(peak=0.1, warmup=100, timescale=250)),
     "noam": (js.noam, dict(dimension=512, warmup=400, factor=2.0)),
     "power_scheduler": (

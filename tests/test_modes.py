@@ -385,8 +385,7 @@ def test_what_optax_gets_wrong_in_silence_has_a_value(case):
 
 
 ERRORS = {
-    "a cycle that only rises": (lambda: js.one_cycle(0.1, 100, warmup=1), "one_cycle.warmup"),
-    "a cycle that only falls": (lambda: js.one_cycle(0.1, 100, warmup=0), "one_cycle.warmup"),
+    "a rise beyond the cycle": (lambda: js.one_cycle(0.1, 100, warmup=101), "one_cycle.warmup"),
     "a negative length": (lambda: js.Linear(1.0, 0.0, -5), "Linear.steps"),
     "a factor of 0": (lambda: js.exponential_decay(0.1, 0, 10), "exponential_decay.factor"),
     "a period of 0": (lambda: js.exponential_decay(0.1, 0.5, 0), "exponential_decay.every"),
@@ -397,7 +396,7 @@ ERRORS = {
     "unsorted boundaries": (lambda: js.PiecewiseConstant([8, 2], [1, 2, 3]), "Constant.boundaries"),
     "an empty sequence": (lambda: js.Sequence(()), "Sequence.parts"),
     "an empty product": (lambda: js.Product(()), "Product.parts"),
-    "a restart of no length": (lambda: js.warm_restarts(0.1, 0), "Repeat.schedule"),
+    "a restart of no length": (lambda: js.warm_restarts(0.1, 0), "warm_restarts.steps"),
     "no population": (lambda: js.stack([]), "stack.schedules"),
 }
 

@@ -383,7 +383,7 @@ def test_pain_13_a_cooldown_needs_no_horizon_and_starts_without_a_jump():
     assert endless.duration is None
     assert float(endless(2**31 - 1)) == np.float32(0.1)
     for base in (endless, js.inverse_sqrt(0.1, 10), js.cosine_decay(0.1, 1000)):
-        cooled = js.cooldown_from(base, start=400, length=50, shape="1-sqrt")
+        cooled = js.cooldown_from(base, at=400, steps=50, shape="1-sqrt")
         top = float(base(400))
         assert abs(float(cooled(400)) - top) <= np.spacing(np.float32(top))
         assert float(cooled(399)) == float(base(399))

@@ -142,8 +142,8 @@ def test_mistakes(make, words):
         ),
         (lambda: grid({"a": None}, peak=1), r"name -> function, got None \(NoneType\)"),
         (
-            lambda: grid([js.cosine_decay, js.wsd], peak=1, steps=9, warmup=1),
-            r"`grid\(decay=...\)` must be given: wsd needs it, got only peak, steps, warmup",
+            lambda: grid([js.cosine_decay, js.warmup_cosine], peak=1, steps=9),
+            r"`grid\(warmup=...\)` must be given: warmup_cosine needs it, got only peak, steps",
         ),
         (
             lambda: zipped([js.cosine_decay, js.constant], peak=1, steps=9, warmup=1),
@@ -155,7 +155,10 @@ def test_mistakes(make, words):
             "must be made of schedules and controllers, got Grad",
         ),
         (lambda: grid(js.constant, peak=uniform(0, 1)), "use `sampled`"),
-        (lambda: grid(js.constant, speak=[1.0]), "unexpected keyword argument 'speak'"),
+        (
+            lambda: grid(js.constant, speak=[1.0]),
+            "constant has no argument speak; did you mean peak",
+        ),
     ],
 )
 def test_wrong_types(make, words):

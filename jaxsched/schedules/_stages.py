@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxsched._struct import breaks, checked_number
+from jaxsched._struct import breaks
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._arguments import (
-    Shape,
-    check_base,
-    check_lengths,
-    check_reals,
-    multiply,
-    named_shape,
-    plain,
-    share,
-)
+from jaxsched.schedules._arguments import multiply, plain, until
 from jaxsched.schedules._base import AbstractSchedule, Constant, subtract_steps
+from jaxsched.schedules._share import share
+from jaxsched.schedules._signature import (
+    Apart,
+    Base,
+    Count,
+    Cycle,
+    End,
+    Length,
+    Number,
+    Peak,
+    PositiveRatio,
+    Ratio,
+    Shape,
+    Steps,
+    recipe,
+)
 from jaxsched.schedules._wrappers import Repeat, Window
 
 
+@recipe
 def wsd(
-    peak: Any,
-    steps: Any,
-    warmup: Any,
-    decay: Any,
+    peak: Peak,
+    steps: Steps | None,
+    warmup: Length,
+    decay: Length | None = None,
     shape: Shape = "linear",
-    end: Any = 0.0,
+    end: End = 0.0,
 ) -> AbstractSchedule:
     """Warmup, stable, decay: a trapezoid.
 
@@ -36,8 +44,8 @@ def wsd(
         peak: value of the stable phase.
         steps: whole length in optimizer updates; ``None`` leaves the stable phase open, and
             ``decay`` unused: decay later with ``js.cooldown_from``.
-        warmup: length of the linear warmup from 0.
-        decay: length of the decay; ``warmup + decay`` at most ``steps``.
+        warmup: length of the linear warmup from 0, or a ``js.share`` of ``steps``.
+        decay: length of the decay, likewise; ``warmup + decay`` at most ``steps``.
         shape: a name of ``js.SHAPES`` ("linear", "cosine", "1-sqrt", "square", "geometric", ...)
             or a function ``(start, end, steps) -> schedule``.
         end: value from ``steps`` on ("geometric" and "harmonic" need it positive).
@@ -46,22 +54,17 @@ def wsd(
     >>> [float(js.wsd(1.0, 100, 10, 20)(t)) for t in (5, 50, 90, 100)]
     [0.5, 1.0, 0.5, 0.0]
     """
-    check_lengths("wsd", warmup=warmup, decay=decay)
-    rise = shapes.Linear(0.0, peak, warmup)
-    make = named_shape("wsd", shape)
-    if steps is None:
-        return rise >> Constant(peak)
-    check_lengths("wsd", steps=steps)
-    stable = subtract_steps(subtract_steps(steps, warmup), decay)
-    if breaks(lambda stable: stable < 0, stable):
-        raise ValueError(
-            f"wsd(warmup=..., decay=...) must fit into steps={steps}, got {warmup} + {decay}."
-        )
-    return rise >> Constant(peak, stable) >> make(peak, end, decay)
+    return _wsd("wsd", peak, steps, warmup, decay, shape, end)
 
 
+@recipe
 def trapezoid(
-    peak: Any, steps: Any, warmup: Any, decay: Any, shape: Shape = "linear", end: Any = 0.0
+    peak: Peak,
+    steps: Steps | None,
+    warmup: Length,
+    decay: Length | None = None,
+    shape: Shape = "linear",
+    end: End = 0.0,
 ) -> AbstractSchedule:
     """Another name of ``wsd``.
 
@@ -69,17 +72,30 @@ def trapezoid(
     >>> js.trapezoid(1.0, 100, 10, 20) == js.wsd(1.0, 100, 10, 20)
     True
     """
-    return wsd(peak, steps, warmup, decay, shape, end)
+    return _wsd("trapezoid", peak, steps, warmup, decay, shape, end)
 
 
+def _wsd(
+    function: str, peak: Any, steps: Any, warmup: Any, decay: Any, shape: Any, end: Any
+) -> AbstractSchedule:
+    rise = shapes.Linear(0.0, peak, warmup)
+    if steps is None:
+        return rise >> Constant(peak)
+    if decay is None:
+        raise TypeError(f"{function}(decay=...) must be given with steps={steps!r}, got None.")
+    stable = subtract_steps(subtract_steps(steps, warmup), decay)
+    return rise >> Constant(peak, stable) >> shape(peak, end, decay)
+
+
+@recipe
 def wsd_s(
-    peak: Any,
-    steps: Any,
-    warmup: Any,
-    decay: Any,
+    peak: Peak,
+    steps: Cycle,
+    warmup: Apart,
+    decay: Length,
     shape: Shape = "linear",
-    end: Any = 0.0,
-    cycles: Any = None,
+    end: End = 0.0,
+    cycles: Count | None = None,
 ) -> AbstractSchedule:
     """WSD-S: stable and decay again and again, back to the peak each time without a warmup.
 
@@ -88,8 +104,8 @@ def wsd_s(
     Args:
         peak: value of the stable phases.
         steps: length of one cycle (stable and decay) in optimizer updates.
-        warmup: length of the one warmup, before the first cycle.
-        decay: length of each decay, at most ``steps``.
+        warmup: length of the one warmup, before the first cycle, or a ``js.share`` of a cycle.
+        decay: length of each decay, at most ``steps``, or a ``js.share`` of a cycle.
         shape: as in ``js.wsd``.
         end: value that each decay falls to.
         cycles: how many; ``None`` (default) for ever.
@@ -98,16 +114,19 @@ def wsd_s(
     >>> [float(js.wsd_s(1.0, 100, 10, 20)(t)) for t in (5, 100, 110, 200)]
     [0.5, 0.5, 1.0, 0.5]
     """
-    check_lengths("wsd_s", steps=steps, warmup=warmup, decay=decay)
-    stable = subtract_steps(steps, decay)
-    if breaks(lambda stable: stable < 0, stable):
-        raise ValueError(f"wsd_s(decay=...) must be at most steps={steps}, got {decay}.")
-    cycle = Constant(peak, stable) >> named_shape("wsd_s", shape)(peak, end, decay)
+    cycle = Constant(peak, subtract_steps(steps, decay)) >> shape(peak, end, decay)
     return shapes.Linear(0.0, peak, warmup) >> Repeat(cycle, cycles=cycles)
 
 
+@recipe
 def tri_stage(
-    peak: Any, warmup: Any, hold: Any, decay: Any, start: Any = 0.01, end: Any = 0.01
+    peak: Peak,
+    warmup: Length,
+    hold: Length,
+    decay: Length,
+    start: Ratio = 0.01,
+    end: PositiveRatio = 0.01,
+    steps: Steps | None = None,
 ) -> AbstractSchedule:
     """Linear rise, hold, geometric fall.
 
@@ -115,44 +134,50 @@ def tri_stage(
 
     Args:
         peak: value of the hold.
-        warmup, hold, decay: lengths in optimizer updates.
-        start: first value over ``peak``.
-        end: last value over ``peak``, positive.
+        warmup, hold, decay: lengths in optimizer updates, or ``js.share`` s of ``steps``.
+        start: first value over ``peak``, at most 1.
+        end: last value over ``peak``, positive and at most 1.
+        steps: whole length, the rest at ``end``; ``None`` (default): that of the three stages.
 
     >>> import jaxsched as js
     >>> [round(float(js.tri_stage(1.0, 10, 10, 10)(t)), 6) for t in (0, 10, 25, 30)]
     [0.01, 1.0, 0.1, 0.01]
     """
-    check_reals("tri_stage", peak=peak, start=start)
-    end = checked_number("tri_stage(end=...)", end, above=0)
-    return (
+    stages = (
         shapes.Linear(multiply(peak, start), peak, warmup)
         >> Constant(peak, hold)
         >> shapes.Geometric(peak, multiply(peak, end), decay)
     )
+    return until(stages, steps)
 
 
-def flat_cosine(peak: Any, steps: Any, flat: Any = 0.75, end: Any = 0.0) -> AbstractSchedule:
+@recipe
+def flat_cosine(
+    peak: Peak, steps: Steps, flat: Length = share(0.75), end: End = 0.0
+) -> AbstractSchedule:
     """Constant, then half a cosine (fastai's ``fit_flat_cos``).
 
     Args:
         peak: value of the flat part.
         steps: whole length in optimizer updates.
-        flat: share of ``steps`` that is flat, from 0 to 1.
+        flat: length of the flat part, or a ``js.share`` of ``steps``.
         end: value from ``steps`` on.
 
     >>> import jaxsched as js
-    >>> [float(js.flat_cosine(1.0, 100, flat=0.5)(t)) for t in (50, 75)]
+    >>> [float(js.flat_cosine(1.0, 100, flat=50)(t)) for t in (50, 75)]
     [1.0, 0.5]
     """
-    check_lengths("flat_cosine", steps=steps)
-    flat = checked_number("flat_cosine(flat=...)", flat, at_least=0, at_most=1)
-    hold = share(flat, steps)
-    return Constant(peak, hold) >> shapes.Cosine(peak, end, subtract_steps(steps, hold))
+    return Constant(peak, flat) >> shapes.Cosine(peak, end, subtract_steps(steps, flat))
 
 
+@recipe
 def infinite(
-    peak: Any, warmup: Any, cooldown: Any, constant: Any, shape: Shape = "cosine"
+    peak: Peak,
+    warmup: Length,
+    cooldown: Length,
+    constant: End,
+    shape: Shape = "cosine",
+    steps: Steps | None = None,
 ) -> AbstractSchedule:
     """Warmup, cooldown to a constant, and there for ever; anneal with ``js.cooldown_from``.
 
@@ -161,40 +186,45 @@ def infinite(
 
     Args:
         peak: value after the warmup.
-        warmup: its length in optimizer updates.
-        cooldown: length of the fall to ``constant``.
-        constant: the value held.
+        warmup: its length in optimizer updates, or a ``js.share`` of ``steps``.
+        cooldown: length of the fall to ``constant``, likewise.
+        constant: the value held, at most ``peak``.
         shape: as in ``js.wsd``.
+        steps: whole length; ``None`` (default) for ever.
 
     >>> import jaxsched as js
     >>> [float(js.infinite(1.0, 10, 20, 0.5)(t)) for t in (10, 20, 30, 10_000)]
     [1.0, 0.75, 0.5, 0.5]
     """
-    fall = named_shape("infinite", shape)(peak, constant, cooldown)
-    return shapes.Linear(0.0, peak, warmup) >> fall >> Constant(constant)
+    fall = shape(peak, constant, cooldown)
+    return until(shapes.Linear(0.0, peak, warmup) >> fall >> Constant(constant), steps)
 
 
+@recipe
 def cooldown_from(
-    schedule: AbstractSchedule, start: Any, length: Any, end: Any = 0.0, shape: Shape = "linear"
+    schedule: Base, at: Apart, steps: Apart, end: Number = 0.0, shape: Shape = "linear"
 ) -> AbstractSchedule:
-    """Follows ``schedule`` until ``start``, then falls from there to ``end`` in ``length`` steps.
+    """Follows ``schedule`` up to step ``at``, then falls from there to ``end`` in ``steps`` steps.
 
-    Continuous at ``start``; the schedule needs no horizon. Map it over ``start`` and ``length`` to
-    branch several cooldowns off one run.
+    Continuous at ``at``; the schedule needs no horizon. Map it over ``at`` and ``steps`` to branch
+    several cooldowns off one run.
 
     Args:
         schedule: any schedule.
-        start: first step of the cooldown, at least 0.
-        length: its length in optimizer updates.
-        end: value afterwards.
+        at: first step of the cooldown, or a ``js.share`` of the schedule's duration.
+        steps: length of the cooldown in optimizer updates, likewise.
+        end: value afterwards, at most that of the schedule at ``at``.
         shape: as in ``js.wsd``.
 
     >>> import jaxsched as js
-    >>> lr = js.cooldown_from(js.inverse_sqrt(1.0, 100), start=400, length=100)
+    >>> lr = js.cooldown_from(js.inverse_sqrt(1.0, 100), at=400, steps=100)
     >>> [float(lr(t)) for t in (400, 450, 500)]
     [0.5, 0.25, 0.0]
     """
-    check_base("cooldown_from", schedule)
-    start = checked_number("cooldown_from(start=...)", start, at_least=0)
-    top = plain(schedule(start))
-    return Window(schedule, 0, start) >> named_shape("cooldown_from", shape)(top, end, length)
+    top = plain(schedule(at))
+    if breaks(lambda end, top: end > top, end, top):
+        raise ValueError(
+            f"cooldown_from(end=...) must be at most {float(top):.6g}, the value at step {at!r}, "
+            f"got {end!r}: it is a value, not a ratio. What rises is a piece, such as js.Linear."
+        )
+    return Window(schedule, 0, at) >> shape(top, end, steps)

@@ -1,0 +1,69 @@
+"""``js.share``: a length that is said as a part of the whole one."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._struct import Record, fetch, is_known, number, struct
+from jaxsched.schedules._base import _is_whole, as_real
+
+
+@functools.total_ordering
+@struct
+class share(Record):  # in lower case, as `slice` is: it is written where a number is
+    """A share of the whole length, for every length of a recipe that knows the whole.
+
+    A recipe makes steps of it (``of``), so the schedule holds numbers and no share. Shares print,
+    compare, sort, pickle and go through ``js.to_json``; they are values for ``js.grid``, and
+    pytrees whose number may be traced.
+
+    Args:
+        fraction: 0 to 1.
+
+    >>> import jaxsched as js
+    >>> js.warmup_cosine(0.1, 1000, warmup=js.share(0.1)) == js.warmup_cosine(0.1, 1000, 100)
+    True
+    >>> js.share(0.1), str(js.share(0.1))
+    (share(0.1), '10%')
+    """
+
+    fraction: Any = number(at_least=0, at_most=1)
+
+    def of(self, steps: Any) -> Any:
+        """The share of ``steps``, to the nearest whole step, halves up: an integer if it is known.
+
+        Traced, its derivative is that of the plain product, which no rounding makes zero. A traced
+        fraction (or a traced ``steps`` that is no integer) gives a float32, whole up to 2^24.
+
+        >>> import jaxsched as js
+        >>> js.share(0.3).of(1001)
+        300
+        """
+        known = is_known(self.fraction) and is_known(steps)
+        x: Any = np.float64(0.0) if known else num.as_double(0.0)
+        x = num.like(x, fetch(self.fraction)) * num.like(x, fetch(steps))
+        whole = num.to_int32(num.nudged(x + 0.5))
+        if known:
+            return int(whole) if np.ndim(whole) == 0 else whole
+        if is_known(self.fraction) and _is_whole(steps):
+            return whole
+        product = as_real(self.fraction) * as_real(steps)
+        return num._graft(whole.astype(product.dtype), product)
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("fraction=", "", 1)
+
+    def __str__(self) -> str:
+        plain = is_known(self.fraction) and np.ndim(self.fraction) == 0
+        return f"{100 * float(fetch(self.fraction)):.6g}%" if plain else repr(self)
+
+    def __float__(self) -> float:
+        """The fraction: where shares stand on an axis."""
+        return float(fetch(self.fraction))
+
+    def __lt__(self, other: Any) -> Any:
+        return float(self) < float(other) if isinstance(other, share) else NotImplemented

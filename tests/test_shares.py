@@ -1,0 +1,158 @@
+"""A share of the whole length, in every length of every recipe that knows the whole."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_errors import ARGUMENTS, RECIPE, VALID, kind_of
+
+import jaxsched as js
+from jaxsched.testing import ulp_distance
+
+LENGTHS = [case for case in ARGUMENTS if kind_of(*case)[0] in ("Length", "Apart", "Period")]
+
+
+@pytest.mark.parametrize(("name", "argument"), LENGTHS)
+def test_a_share_is_so_many_steps_of_the_whole(name, argument):
+    """`steps`, or the duration of the schedule that is given; and no share where none is known."""
+    recipe, whole = RECIPE[name], {}
+    if "steps" in inspect.signature(recipe).parameters and name != "cooldown_from":
+        whole = {"steps": 1000}
+    given = {**VALID[name], **whole}
+    assert recipe(**{**given, argument: js.share(0.1)}) == recipe(**{**given, argument: 100})
+    if kind_of(name, "steps" if whole else "schedule")[1]:
+        with pytest.raises(ValueError, match=rf"{name}\({argument}=...\).* need the whole length"):
+            recipe(**{**given, "steps": None, argument: js.share(0.1)})
+
+
+@pytest.mark.parametrize("name", ["with_warmup", "cooldown_from"])
+def test_an_open_ended_schedule_has_no_shares(name):
+    lengths = {n: js.share(0.1) for n in ("warmup", "at", "steps") if n in VALID[name]}
+    with pytest.raises(ValueError, match="need a schedule with a duration"):
+        RECIPE[name](js.cosine_decay(1.0, 10) >> js.Constant(0.1), **lengths)
+
+
+def test_milestones_may_be_shares():
+    half, most = js.share(0.5), js.share(0.75)
+    assert js.multi_step(0.1, 0.1, [half, most], steps=200) == js.multi_step(
+        0.1, 0.1, [100, 150], steps=200
+    )
+    assert js.boundaries(js.piecewise_constant([half], [1.0, 0.1], steps=90)) == (45,)
+    with pytest.raises(ValueError, match=r"multi_step\(milestones=...\).*need the whole length"):
+        js.multi_step(0.1, 0.1, [half])
+    with pytest.raises(ValueError, match=r"js.share\(0.75\) = 75 steps"):
+        js.multi_step(0.1, 0.1, [50, 0.75], steps=100)
+    with pytest.raises(ValueError, match=r"multi_step\(milestones=...\) must be at most steps=90"):
+        js.multi_step(0.1, 0.1, [50, 91], steps=90)
+    values = jax.vmap(lambda f: js.multi_step(1.0, 0.5, [js.share(f), most], 100)(49))(
+        jnp.asarray([0.4, 0.5])
+    )
+    np.testing.assert_array_equal(values, [0.5, 1.0])
+
+
+def test_every_recipe_ends_with_the_whole_length_that_it_is_given():
+    for name, recipe in RECIPE.items():
+        if "steps" in inspect.signature(recipe).parameters and name != "cooldown_from":
+            schedule = recipe(**{**VALID[name], "steps": 1234})
+            assert schedule.duration in (1234, None), name  # None: cycles without end
+            if schedule.duration is None:
+                assert name in ("warm_restarts", "wsd_s")
+
+
+@pytest.mark.parametrize(
+    ("stages", "arithmetic"),
+    [
+        ((js.share(0.6), js.share(0.5)), r"share\(0.6\) \+ share\(0.5\) = 1100"),
+        ((600, js.share(0.5)), r"600 \+ share\(0.5\) = 1100"),
+        ((600, 500), r"600 \+ 500 = 1100"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused_with_the_arithmetic(stages, arithmetic):
+    with pytest.raises(ValueError, match=rf"wsd\(warmup=..., decay=...\).*=1000, got {arithmetic}"):
+        js.wsd(0.1, 1000, *stages)
+    with pytest.raises(ValueError, match=r"tri_stage\(warmup=..., hold=..., decay=...\) must fit"):
+        js.tri_stage(0.1, *stages, 100, steps=1000)
+    if isinstance(stages[0], js.share):  # known to be too much of whatever length
+        with pytest.raises(ValueError, match=r"share\(0.5\) = 1.1 of the whole"):
+            jax.eval_shape(lambda n: js.wsd(0.1, n, *stages)(0), 1000)
+
+
+@pytest.mark.parametrize("steps", [11, 1001, 1003])
+def test_shares_of_all_fit_although_each_is_rounded(steps):
+    """Halves of 11 are 6 and 5 steps: rounding never makes the whole longer."""
+    parts = [js.share(f) for f in (0.25, 0.25, 0.5)]
+    assert js.tri_stage(1.0, *parts, steps=steps).duration == steps
+    assert js.tri_stage(1.0, *parts, steps=steps).schedule.duration == steps
+    halves = (js.share(0.5), js.share(0.5))
+    assert js.wsd(1.0, steps, *halves).duration == steps
+    traced = jax.jit(lambda n: js.wsd(1.0, n, *halves)(n - 1))(steps)
+    assert traced == js.wsd(1.0, steps, *halves)(steps - 1) > 0
+
+
+def test_the_whole_may_be_traced_and_then_shares_are_whole_steps_as_well():
+    steps = jnp.asarray([10, 1001, 16_777_217])
+    values = jax.vmap(lambda n: js.warmup_constant(1.0, js.share(0.3), n)(2))(steps)
+    np.testing.assert_allclose(values, [2 / 3, 2 / 300, 2 / 5_033_165], rtol=1e-6)
+
+
+def test_a_traced_share_is_mapped_and_has_the_gradient_of_the_plain_product():
+    value = lambda fraction: js.warmup_constant(1.0, js.share(fraction), 1000)(25)
+    np.testing.assert_array_equal(jax.vmap(value)(jnp.asarray([0.05, 0.1])), [0.5, 0.25])
+    many = js.share(jnp.asarray([0.05, 0.1]))  # a pytree: its number is a leaf
+    rise = jax.vmap(lambda share: js.warmup_constant(1.0, share, 1000)(25))(many)
+    np.testing.assert_array_equal(rise, [0.5, 0.25])
+    # d/df 25 / (1000 f) = -25 / (1000 f^2)
+    assert jax.grad(value)(0.1) == pytest.approx(-2.5, rel=1e-6)
+    slope = jax.grad(lambda n: js.warmup_constant(1.0, js.share(0.1), n)(25))(1000.0)
+    assert slope == pytest.approx(-25 * 0.1 / 100**2, rel=1e-6)
+
+
+def test_shares_that_are_known_are_rounded_as_units_round():
+    run = js.Units(batch=1, steps=1001)
+    for fraction in np.linspace(0.01, 0.99, 99):
+        assert js.share(fraction).of(1001) == run.fraction(fraction)
+    assert js.share(0.29).of(100) == 29  # 0.29 * 100 is 28.999999999999996
+    assert js.share(0.5).of(np.asarray([3, 4])).tolist() == [2, 2]
+    assert (js.share(0.0).of(7), js.share(1).of(7)) == (0, 7)
+
+
+def test_the_defaults_that_are_shares_give_the_bits_that_they_gave_as_fractions():
+    lr = js.one_cycle(0.1, 1001)
+    assert lr == js.Cosine(0.1 / 25, 0.1, 300) >> js.Cosine(0.1, 0.1 / 25 / 1e4, 701)
+    assert js.slanted_triangular(0.1, 96) == js.slanted_triangular(0.1, 96, cut=10)
+    assert js.flat_cosine(0.1, 1001) == js.flat_cosine(0.1, 1001, flat=751)
+    assert js.one_cycle_momentum(1001) == js.one_cycle_momentum(1001, warmup=300)
+    traced = jax.jit(lambda n: js.one_cycle(0.1, n)(jnp.arange(0, 1001, 7)))(1001)
+    assert ulp_distance(traced, lr(jnp.arange(0, 1001, 7))).max() <= 2
+
+
+def test_a_share_is_a_value():
+    tenth = js.share(0.1)
+    assert eval(repr(tenth), vars(js)) == tenth == pickle.loads(pickle.dumps(tenth))
+    assert (repr(tenth), str(tenth), str(js.share(1 / 3))) == ("share(0.1)", "10%", "33.3333%")
+    assert {tenth, js.share(0.1)} == {tenth} and tenth != js.share(0.2) and tenth != 0.1
+    assert sorted([js.share(0.3), tenth]) == [tenth, js.share(0.3)] and float(tenth) == 0.1
+    assert js.to_dict(tenth) == {"jaxsched": 1, "type": "share", "fraction": 0.1}
+    assert js.from_json(js.to_json(tenth)) == tenth
+    assert js.from_dict({"jaxsched": 1, "type": "share", "fraction": "10%"}) == tenth
+    assert jax.tree.leaves(tenth) == [0.1]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "10%", True, None, [0.1], js.share(1)])
+def test_what_is_no_share_is_refused(value):
+    with pytest.raises((TypeError, ValueError), match=r"^share\(fraction=...\) must "):
+        js.share(value)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda s: js.Linear(0.0, s, 10), lambda s: js.Linear(0.0, 1.0, s), js.Constant]
+)
+def test_pieces_take_no_shares_and_lengths_of_less_than_a_step(call):
+    with pytest.raises(TypeError, match=r"must be a number, got share\(0.1\)"):
+        call(js.share(0.1))
+    assert js.Linear(0.0, 1.0, 0.5).duration == 0.5
