@@ -14,6 +14,8 @@ import optax
 
 from jaxsched._struct import own
 from jaxsched.optim._export import register_export
+from jaxsched.optim._extra import handed
+from jaxsched.optim._extra import update as _update
 from jaxsched.optim._flax import register_flax
 from jaxsched.optim._state import InjectState, Knob
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -138,10 +140,10 @@ def _transformation(
     ) -> tuple[Any, InjectState]:
         # The state decides, not what this optimizer was built with: that is what makes a swapped
         # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
+        extra = handed(extra)
         live = {k: state.schedules.get(k, s) for k, s in sources.items()}
         values = {k: state.value(k, s, **extra) for k, s in live.items()}
-        inner = optax.with_extra_args_support(rebuild(values))
-        updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
+        updates, inner_state = _update(rebuild(values), updates, state.inner_state, params, **extra)
         return updates, InjectState(
             count=optax.safe_increment(state.count),
             values=values,
