@@ -113,7 +113,7 @@ def rebuilding_loop(task: Any, schedule: Any, steps: int) -> Any:
         x, y = (a[batch] for a in task._pool)
 
         def loss(p: Any) -> Any:
-            outputs = task._parts.apply(p, state.rest, x, True)[0]
+            outputs = task._parts.model.apply(p, state.rest, x, True)[0]
             return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
 
         value, grads = jax.value_and_grad(loss)(params)

@@ -157,7 +157,7 @@ def test_a_supervised_step_is_the_plain_optax_step():
     rows = task.batches(0, 0, 1)[0]
 
     def loss(p):
-        logits = task._parts.apply(p, (), jnp.asarray(x[rows]), True)[0]
+        logits = task._parts.model.apply(p, (), jnp.asarray(x[rows]), True)[0]
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(y[rows])).mean()
 
     updates, _ = tx.update(jax.grad(loss)(params), tx.init(params), params)

@@ -113,11 +113,13 @@ class Averaged:
 
     def __getattr__(self, name: str) -> Any:
         # What a task may have, if the inner one has it: `hasattr` is how one asks.
-        if name not in ("batches", "fold", "everything", "test"):
+        if name not in ("batches", "fold", "everything", "test", "model"):
             raise AttributeError(f"'Averaged' has no attribute {name!r}")
         method = getattr(self.task, name)
         if name == "test":
             return partial(self._both, "test")
+        if name == "model":  # with the averaged weights
+            return lambda state: method(self.averaged(state))
         return method if name == "batches" else partial(self._around, method)
 
     def _weights(self, state: State) -> Any:

@@ -1,22 +1,333 @@
-"""The data of a ``Supervised`` task."""
+"""The data of a ``Supervised`` task: trees of arrays, or a source whose items are read one by one.
+
+What fits into half of the device's memory rests there, and a batch is row numbers. Anything else
+stays where it is, and a batch is the data themselves, read on the host.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
 
-Arrays = tuple[Any, Any]  # inputs [samples, ...], targets [samples, ...]
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import cut
+
+Data = Any  # (inputs, targets), trees of arrays [samples, ...]; or a source of such pairs
 
 
-def samples_of(name: str, arrays: Any) -> int:
-    if not isinstance(arrays, (tuple, list)) or len(arrays) != 2:
+class Leaf(NamedTuple):
+    """One array of the tree of a single sample."""
+
+    path: str  # inputs['image']
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class Sample(NamedTuple):
+    """What one sample is made of."""
+
+    where: str  # the argument that it is of
+    leaves: list[Leaf]
+    treedef: Any  # of (inputs, targets)
+
+
+class Samples:
+    """What ``Supervised`` was given as ``train``, ``validation`` or ``test``, read when asked for.
+
+    Args:
+        where: the argument, for errors.
+        given: inputs and targets.
+
+    Attributes:
+        length: number of samples.
+    """
+
+    length: int
+
+    def __init__(self, where: str, given: Any):
+        self.where, self._given = where, given
+
+    @cached_property
+    def sample(self) -> Sample:
+        """Of which all of these are."""
+        raise NotImplementedError
+
+    @property
+    def nbytes(self) -> float:
+        """Of all samples; infinite where only items can be read."""
+        return float("inf")
+
+    def read(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The leaves of some samples, [len(rows), ...] each."""
+        raise NotImplementedError
+
+    def all(self) -> list[np.ndarray]:
+        """The leaves of all samples."""
+        return self.read(np.arange(self.length))
+
+    def tree(self, rows: np.ndarray | None = None) -> Any:
+        """(inputs, targets) of some samples, or of all."""
+        leaves = self.all() if rows is None else self.read(rows)
+        return self.sample.treedef.unflatten(leaves)
+
+
+class Columns(Samples):
+    """A pair of trees with an axis of samples in every leaf."""
+
+    def __init__(self, where: str, given: Any):
+        super().__init__(where, given)
+        self._found, self._treedef = _flattened(where, given)
+        counts = [_count(f"{where} {path}", leaf) for path, leaf in self._found]
+        self.length = counts[0]
+        if len(set(counts)) > 1 or not counts[0]:
+            shown = [f"{n} {path}" for (path, _), n in zip(self._found, counts, strict=True)]
+            raise ValueError(
+                f"`{where}` must have as many targets as inputs, and some, got "
+                f"{', '.join(shown[:-1])} and {shown[-1]}."
+            )
+
+    @cached_property
+    def _columns(self) -> list[Any]:
+        return [_column(f"{self.where} {path}", leaf) for path, leaf in self._found]
+
+    @cached_property
+    def sample(self) -> Sample:
+        leaves = []
+        for (path, _), column in zip(self._found, self._columns, strict=True):
+            value = column[0] if _is_array(column) else _item(self.where, column, 0)
+            leaves.append(_leaf(self.where, path, value))
+        return Sample(self.where, leaves, self._treedef)
+
+    @property
+    def nbytes(self) -> float:
+        return sum(c.nbytes if _is_array(c) else float("inf") for c in self._columns)
+
+    def read(self, rows: np.ndarray) -> list[np.ndarray]:
+        return [
+            np.asarray(column[rows])
+            if _is_array(column)
+            else _stacked(self.where, leaf, rows, [_item(self.where, column, i) for i in rows])
+            for column, leaf in zip(self._columns, self.sample.leaves, strict=True)
+        ]
+
+    def all(self) -> list[np.ndarray]:
+        return self._columns if self.nbytes < float("inf") else super().all()
+
+
+class Source(Samples):
+    """Anything with a length whose items are pairs of trees: a list, Grain's sources."""
+
+    def __init__(self, where: str, given: Any):
+        super().__init__(where, given)
+        self.length = len(given)
+        if not 0 < self.length < 2**31:
+            raise ValueError(f"`{where}` must have from 1 to 2**31 - 1 items, got {self.length}.")
+
+    @cached_property
+    def sample(self) -> Sample:
+        found, treedef = self._at(0)
+        leaves = [_leaf(self.where, path, value) for path, value in found]
+        return Sample(self.where, leaves, treedef)
+
+    def read(self, rows: np.ndarray) -> list[np.ndarray]:
+        items = []
+        for row in rows:
+            found, treedef = self._at(row)
+            if treedef != self.sample.treedef:
+                raise ValueError(
+                    f"`{self.where}` must have items of one structure, got "
+                    f"{cut(str(treedef))} at [{row}] and {cut(str(self.sample.treedef))} at [0]."
+                )
+            items.append([leaf for _, leaf in found])
+        return [
+            _stacked(self.where, leaf, rows, [item[j] for item in items])
+            for j, leaf in enumerate(self.sample.leaves)
+        ]
+
+    def _at(self, row: Any) -> tuple[list[tuple[str, Any]], Any]:
+        return _flattened(f"{self.where}[{row}]", _item(self.where, self._given, row))
+
+
+def samples_of(name: str, given: Any) -> Samples:
+    """The samples of an argument of ``Supervised``.
+
+    Raises:
+        TypeError: if it is neither a pair (inputs, targets) nor a source of pairs.
+        ValueError: if leaves disagree in their number of samples, or there are none.
+    """
+    where = f"Supervised({name}=...)"
+    if isinstance(given, list) and len(given) == 2 and all(map(_is_pair, given)):
         raise TypeError(
-            f"`Supervised({name}=...)` must be a pair (inputs, targets), "
-            f"got {type(arrays).__name__}."
+            f"`{where}` must be a tuple (inputs, targets) of trees, or a list of more than two "
+            "pairs, one for each sample; a list of two pairs can be either."
         )
-    lengths = [len(a) for a in arrays]
-    if lengths[0] != lengths[1] or lengths[0] == 0:
+    if _is_pair(given):
+        return Columns(where, given)
+    text_or_tree = isinstance(given, (tuple, Mapping, str, bytes)) or hasattr(given, "__array__")
+    if text_or_tree or not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
+        raise TypeError(
+            f"`{where}` must be a pair (inputs, targets), or a source of such pairs with a length "
+            f"and items, got {type(given).__name__}."
+        )
+    return Source(where, given)
+
+
+class Pool:
+    """The samples of several arguments, one after another."""
+
+    def __init__(self, parts: list[Samples]):
+        self._parts = parts
+        self._starts = np.cumsum([0, *(part.length for part in parts)])
+        self.sample = parts[0].sample
+        for part in parts[1:]:
+            check_alike(part.sample, self.sample)
+        leaves = zip(*(part.sample.leaves for part in parts), strict=True)
+        self._dtypes = [np.result_type(*(leaf.dtype for leaf in same)) for same in leaves]
+        self._held: tuple[Any, Any] = (None, None)  # rows, and what was read of them
+
+    @property
+    def length(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def fits(self) -> bool:
+        """Whether all samples may rest on the device."""
+        return sum(part.nbytes for part in self._parts) <= _room()
+
+    def on_device(self) -> Any:
+        """All samples on the device."""
+        columns = zip(*(part.all() for part in self._parts), strict=True)
+        return self.sample.treedef.unflatten(
+            [jax.device_put(np.concatenate(same)) for same in columns]
+        )
+
+    def read(self, rows: Any) -> Any:
+        """Some samples on the host, [*rows.shape, ...]."""
+        flat = np.ravel(rows)
+        leaves = [
+            np.empty((len(flat), *leaf.shape), dtype)
+            for leaf, dtype in zip(self.sample.leaves, self._dtypes, strict=True)
+        ]
+        for part, start in zip(self._parts, self._starts, strict=False):
+            mine = (flat >= start) & (flat < start + part.length)
+            for leaf, found in zip(leaves, part.read(flat[mine] - start), strict=True):
+                leaf[mine] = found
+        shape = np.shape(rows)
+        return self.sample.treedef.unflatten([x.reshape(*shape, *x.shape[1:]) for x in leaves])
+
+    def held(self, rows: Any) -> Any:
+        """As ``read``; the last answer is kept: a fold asks for its own again and again."""
+        if self._held[0] is not rows:
+            self._held = (rows, self.read(rows))
+        return self._held[1]
+
+
+def check_alike(one: Sample, first: Sample) -> None:
+    """Raises a ``ValueError`` unless both are the same tree of the same shapes."""
+    if one.treedef != first.treedef:
         raise ValueError(
-            f"`Supervised({name}=...)` must have as many targets as inputs, and some, got "
-            f"{lengths[0]} inputs and {lengths[1]} targets."
+            f"`{one.where}` must have the structure of `{first.where}`, "
+            f"{cut(str(first.treedef))}, got {cut(str(one.treedef))}."
         )
-    return lengths[0]
+    for leaf, its in zip(one.leaves, first.leaves, strict=True):
+        if leaf.shape != its.shape:
+            raise ValueError(
+                f"`{one.where}` {leaf.path} must have samples of shape {list(its.shape)}, as "
+                f"`{first.where}` has, got {list(leaf.shape)}."
+            )
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _room() -> float:
+    """Half the memory of the device: a state and its work must fit beside the data."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] / 2
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    except (ValueError, OSError, AttributeError):
+        return float("inf")
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, (tuple, list)) and len(given) == 2
+
+
+def _is_array(column: Any) -> bool:
+    return isinstance(column, np.ndarray)
+
+
+def _flattened(where: str, pair: Any) -> tuple[list[tuple[str, Any]], Any]:
+    """Leaves with names such as ``inputs['image']``; a list is an array, as NumPy takes it."""
+    if not _is_pair(pair):
+        raise TypeError(f"`{where}` must be a pair (inputs, targets), got {type(pair).__name__}.")
+    treedef: Any
+    found, treedef = jax.tree_util.tree_flatten_with_path(
+        tuple(pair), is_leaf=lambda x: isinstance(x, list)
+    )
+    named = [
+        (("inputs", "targets")[path[0].idx] + jax.tree_util.keystr(path[1:]), leaf)
+        for path, leaf in found
+    ]
+    for part in ("inputs", "targets"):
+        if not any(path.startswith(part) for path, _ in named):
+            raise TypeError(f"`{where}` {part} must hold at least one array, got none.")
+    return named, treedef
+
+
+def _count(where: str, leaf: Any) -> int:
+    try:
+        if isinstance(leaf, (str, bytes)):
+            raise TypeError
+        return len(leaf)
+    except TypeError:
+        raise TypeError(
+            f"`{where}` must be an array [samples, ...], got {type(leaf).__name__}."
+        ) from None
+
+
+def _column(where: str, leaf: Any) -> Any:
+    """An array, or what has items."""
+    if not isinstance(leaf, list) and not hasattr(leaf, "__array__"):
+        return leaf
+    try:
+        return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
+    except ValueError as error:
+        raise ValueError(f"`{where}` must be an array: {error}") from None
+
+
+def _item(where: str, source: Any, row: Any) -> Any:
+    try:
+        return source[int(row)]
+    except Exception as error:
+        error.add_note(f"in `{where}`, reading [{row}]")
+        raise
+
+
+def _leaf(where: str, path: str, value: Any) -> Leaf:
+    value = np.asarray(value)
+    if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
+        raise TypeError(f"`{where}` {path} must be numbers, got dtype {value.dtype}.")
+    return Leaf(path, value.shape, np.dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
+
+
+def _stacked(where: str, leaf: Leaf, rows: Any, values: list[Any]) -> np.ndarray:
+    """One leaf of many items, which must all be as that of the first one."""
+    stacked = np.empty((len(values), *leaf.shape), leaf.dtype)
+    for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
+        if value.shape != leaf.shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):
+            raise ValueError(
+                f"`{where}` must have items of one shape and dtype, got "
+                f"{value.dtype}{list(value.shape)} for the {leaf.dtype}{list(leaf.shape)} "
+                f"{leaf.path} at [{row}]."
+            )
+        stacked[k] = value
+    return stacked

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
-def adapter(model: Any, inputs: Any) -> tuple[Any, Any]:
+class Model(NamedTuple):
+    """A model as three functions."""
+
+    init: Callable[[Any], Any]  # key -> params, rest
+    apply: Callable[[Any, Any, Any, bool], Any]  # params, rest, inputs, train -> outputs, rest
+    trained: Callable[[Any, Any], Any]  # params, rest -> the user's own kind of model
+
+
+def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
+    """The functions of what a user gave as model; ``inputs`` returns a batch of one."""
     linen = sys.modules.get("flax.linen")  # whoever has a Linen module has imported it
     if linen is not None and isinstance(model, linen.Module):
-        return _linen(model, np.asarray(inputs[:1]))
+        return _linen(model, inputs())
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         init, apply = model
-        return (
+        return Model(
             lambda key: (init(key), ()),
             lambda params, rest, inputs, train: (apply(params, inputs), rest),
+            lambda params, rest: functools.partial(apply, params),
         )
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and callable(model) and not isinstance(model, nnx.Module):
@@ -35,7 +45,7 @@ def adapter(model: Any, inputs: Any) -> tuple[Any, Any]:
 _MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
 
-def _linen(module: Any, sample: Any) -> tuple[Any, Any]:
+def _linen(module: Any, sample: Any) -> Model:
     from flax import errors
 
     asked = inspect.signature(type(module).__call__).parameters
@@ -56,7 +66,7 @@ def _linen(module: Any, sample: Any) -> tuple[Any, Any]:
         return outputs, ({**collections, **changed}, key)
 
     def init(key: Any) -> Any:
-        collections = dict(module.init(key, jnp.asarray(sample), **modes))
+        collections = dict(module.init(key, jax.tree.map(jnp.asarray, sample), **modes))
         # One key serves all streams; drawing from it costs, so only a model that asks has one.
         own = jax.random.fold_in(key, 1) if random else None
         return collections.pop("params", {}), (collections, own)
@@ -82,10 +92,14 @@ def _linen(module: Any, sample: Any) -> tuple[Any, Any]:
             f"such as `train`; got {type(module).__name__}, which takes ({', '.join(asked)}): "
             f"{error}"
         ) from error
-    return init, call
+
+    def trained(params: Any, rest: Any) -> Any:
+        return module.bind({"params": params, **rest[0]})
+
+    return Model(init, call, trained)
 
 
-def _nnx(nnx: Any, make: Callable[..., Any]) -> tuple[Any, Any]:
+def _nnx(nnx: Any, make: Callable[..., Any]) -> Model:
     model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     if not isinstance(model, nnx.Module):
         raise TypeError(
@@ -103,4 +117,9 @@ def _nnx(nnx: Any, make: Callable[..., Any]) -> tuple[Any, Any]:
         outputs = model(inputs)
         return outputs, nnx.as_pure(nnx.split(model, nnx.Param, ...)[2])
 
-    return init, apply
+    def trained(params: Any, rest: Any) -> Any:
+        model = nnx.merge(graph, params, rest, copy=True)
+        model.eval()
+        return model
+
+    return Model(init, apply, trained)
