@@ -9,7 +9,7 @@ from sweep_tasks import Plain, jitted, python_loop, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import MedianRule, SuccessiveHalving, grid
+from jaxsched.search import SuccessiveHalving, grid
 
 MIXED = [
     js.warmup_cosine(0.3, 70, 10),
@@ -206,21 +206,6 @@ def test_successive_halving_stops_the_worst_and_is_deterministic():
     assert result.steps_asked == 8 * 80 * 2
     assert result.steps_trained + sum(saved.values()) == result.steps_asked
     assert saved["stopped"] == 740  # the diverged trial is none of them
-
-
-def test_median_rule():
-    trials = [js.Constant(rate) for rate in (1e-4, 1e-3, 1e-2, 0.1)]
-    result = sweep(TASK, trials, steps=60, stopping=MedianRule(every=20, grace=20))
-    assert result.stopped.tolist() == [20, 20, 40, -1]
-
-
-def test_a_stopped_trial_ends_there_even_if_a_sharing_one_goes_on():
-    shared = js.Constant(0.1)
-    trials = [shared, js.wsd(0.1, 60, 0, 10), js.Constant(1e-4), js.Constant(1e-5)]
-    for share in (True, False):
-        result = sweep(TASK, trials, steps=60, share=share, stopping=SuccessiveHalving(20, 4))
-        assert result.stopped.tolist() == [-1, 20, 20, 20]
-        assert np.isfinite(result.train["loss"][1, 0, 0]).sum() == 20
 
 
 def test_the_width_may_be_measured():

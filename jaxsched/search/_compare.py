@@ -151,8 +151,9 @@ def compare(
     shared = _shared(curves)
     start = _start(result, metric, sign, cost)
     values = result.final(metric).reshape(len(mean), -1)
-    winners = {name: _winner(group, cost) for name, group in groups.items()}
-    order = sorted(groups, key=lambda name: _cost(cost, winners[name]))
+    place = {trial: i for i, trial in enumerate(result.ranking(metric, maximize))}
+    winners = {name: _winner(group, cost, place) for name, group in groups.items()}
+    order = sorted(groups, key=lambda name: _place(place, winners[name]))
     first = winners[order[0]]
     contenders = []
     for name in order:
@@ -194,13 +195,12 @@ def _grouped(result: SweepResult, by: str, where: str) -> dict[str, list[int]]:
     return groups
 
 
-def _winner(group: list[int], cost: np.ndarray) -> int | None:
-    found = [i for i in group if math.isfinite(cost[i])]
-    return min(found, key=lambda i: cost[i]) if found else None
+def _winner(group: list[int], cost: np.ndarray, place: dict[int, int]) -> int | None:
+    return min((i for i in group if math.isfinite(cost[i])), key=place.__getitem__, default=None)
 
 
-def _cost(cost: np.ndarray, trial: int | None) -> float:
-    return math.inf if trial is None else float(cost[trial])
+def _place(place: dict[int, int], trial: int | None) -> float:
+    return math.inf if trial is None else place[trial]
 
 
 def _curve(

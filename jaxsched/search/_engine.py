@@ -7,6 +7,7 @@ of any size keeps no more states than the tree is deep.
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 import warnings
@@ -50,18 +51,22 @@ class Engine:
         self.stopping = False  # set by a signal handler: finish the segments under way
         self.lock = threading.Condition()
         self.pool: list[Work] = []  # last in, first out
+        self._later: list[Work] = []  # what begins at the barrier or after it
         self.paces = [Pace(program.length) for _ in devices]
         self._busy: dict[int, list[Work]] = {}  # what each device is at
         self._tick = tick
-        self._barrier: int | None = None
+        self._barrier = math.inf
         self._opened: set[Key] = set()
         self._arguments: dict[Any, list[Any]] = {}
         self._initial: dict[Any, tuple[Any, Any]] = {}  # device -> (fold, seed), state
 
     def run(self, barrier: int | None) -> None:
         """Trains until nothing is left that begins before the step ``barrier``."""
-        self._barrier = barrier
+        self._barrier = math.inf if barrier is None else barrier
         self._opened = {*self.records, *(work.key for work in self.pool)}
+        opened, self.pool = self.pool, []
+        for one in opened:
+            self._open(one)
         errors: list[BaseException] = []
 
         def work(number: int) -> None:
@@ -88,12 +93,17 @@ class Engine:
                 thread.start()
             for thread in threads:
                 thread.join()
+        self.pool, self._later = self._later + self.pool, []
         if errors:
             raise errors[0]
 
     def unfinished(self) -> list[Work]:
         """All that is left to do, as it stands now; call it under the lock."""
-        return [*self.pool, *(work for lanes in self._busy.values() for work in lanes)]
+        return [
+            *self._later,
+            *self.pool,
+            *(work for lanes in self._busy.values() for work in lanes),
+        ]
 
     def stop(self) -> None:
         """Lets the segments under way end, and starts no others."""
@@ -128,14 +138,15 @@ class Engine:
         lanes: list[Work] = []
         for index in range(len(self.pool) - 1, -1, -1):
             work = self.pool[index]
-            start = self.plan.stages[work.key.stage].start
-            if self._barrier is not None and start >= self._barrier:
-                continue
             if not lanes or (work.key.fold, work.at) == (lanes[0].key.fold, lanes[0].at):
                 lanes.append(self.pool.pop(index))
             if len(lanes) == self.program.width:
                 break
         return lanes
+
+    def _open(self, work: Work) -> None:
+        later = self.plan.stages[work.key.stage].start >= self._barrier
+        (self._later if later else self.pool).append(work)
 
     def _finish(self, number: int, works: list[Work]) -> None:
         """Files what a group of lanes has done, and opens what follows."""
@@ -154,9 +165,7 @@ class Engine:
                     # One that is open already: a lost record has been made again.
                     if self.needs(key) and key not in self._opened:
                         self._opened.add(key)
-                        self.pool.append(
-                            Work(key, stage.stop, work.state, plan.empty_record(), seen)
-                        )
+                        self._open(Work(key, stage.stop, work.state, plan.empty_record(), seen))
             self._tick(self)
             self.lock.notify_all()
 

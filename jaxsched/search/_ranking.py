@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
@@ -36,10 +38,15 @@ def means(values: np.ndarray) -> np.ndarray:
     return mean
 
 
-def order(mean: np.ndarray, maximize: bool) -> list[int]:
-    """Indices of trials, the best first; those without a mean last."""
-    cost = np.where(np.isfinite(mean), -mean if maximize else mean, np.inf)
-    return [int(i) for i in np.argsort(cost, kind="stable")]
+def order(mean: np.ndarray, maximize: bool, text: Callable[[int], str]) -> list[int]:
+    """Indices of trials, the best first; those without a mean last.
+
+    Equal means are ordered by the ``text`` of the trials: not by their places, so that the best
+    of some trials does not depend on how they are listed.
+    """
+    costs = np.where(np.isfinite(mean), -mean if maximize else mean, np.inf).tolist()
+    tied = {cost for cost, n in Counter(costs).items() if n > 1 and math.isfinite(cost)}
+    return sorted(range(len(costs)), key=lambda i: (costs[i], text(i) if costs[i] in tied else ""))
 
 
 def scored(values: np.ndarray, ranking: list[int]) -> Scores:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,10 +129,11 @@ class SweepResult:
     def ranking(self, metric: str | None = None, maximize: bool | None = None) -> list[int]:
         """Indices of the trials, the best first; those without a score last.
 
+        Equal scores are ordered by their printed schedules, whatever the order of the trials.
         ``metric`` and ``maximize`` as for ``best``.
         """
         metric, maximize = self._by(metric, maximize, "ranking")
-        return ranks.order(ranks.means(self._runs(metric)), maximize)
+        return ranks.order(ranks.means(self._runs(metric)), maximize, self._text)
 
     def best(
         self,
@@ -155,7 +157,7 @@ class SweepResult:
         """
         metric, maximize = self._by(metric, maximize, "best")
         mean, error = self.scores(metric)
-        order = ranks.order(mean, maximize)
+        order = ranks.order(mean, maximize, self._text)
         first = order[0]
         if not math.isfinite(mean[first]):
             gone = self.diverged[self.diverged >= 0]
@@ -377,6 +379,10 @@ class SweepResult:
                 f"`{where}(metric=...)` must be one of {sorted(self.validation)}, got {metric!r}."
             )
         return metric
+
+    def _text(self, trial: int) -> str:
+        """What orders trials with equal scores."""
+        return repr(sorted(self.trials[trial].schedules.items(), key=itemgetter(0)))
 
     def _runs(self, metric: str | None) -> np.ndarray:
         """float64 [trials, runs]."""

@@ -14,18 +14,21 @@ from jaxsched.search._arguments import whole
 
 @runtime_checkable
 class StoppingRule(Protocol):
-    """When trials are compared, and which of them go on. Both functions are deterministic."""
+    """When runs are compared, and which of them go on. Both functions are deterministic.
+
+    Trials that agree up to a rung are one run there: they go on or stop together, and count once.
+    """
 
     def rungs(self, steps: int) -> tuple[int, ...]:
         """The steps, below ``steps`` and increasing, after which trials are compared."""
         ...
 
     def keep(self, costs: np.ndarray) -> np.ndarray:
-        """Which of the trials that are still running go on.
+        """Which of the runs that are still going go on; equal costs should have one fate.
 
         Args:
-            costs: float64 [running]: the mean validation metric, negated if it is maximized;
-                infinite for a trial of which a run diverged.
+            costs: float64 [running]: the mean validation metric over folds and seeds, negated if
+                it is maximized; infinite where one of them diverged.
 
         Returns:
             bool [running].
@@ -35,14 +38,16 @@ class StoppingRule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SuccessiveHalving:
-    """Keeps the best ``1 / eta`` of the trials at ``first``, ``first * eta``, ... steps.
+    """Keeps the best ``1 / eta`` of the runs at ``first``, ``first * eta``, ... steps.
 
     Jamieson and Talwalkar (arXiv:1502.07943). Beware of comparing schedules early: a large rate
-    that is to decay looks worse than a small one until it does.
+    that is to decay looks worse than a small one until it does. Trials that agree up to a rung are
+    one run, which counts once. Runs as good as the last one that is kept are kept as well, so the
+    order of the trials decides nothing.
 
     Args:
         first: step of the first comparison, at least 1.
-        eta: greater than 1.
+        eta: at least 1.01.
 
     >>> from jaxsched.search import SuccessiveHalving
     >>> SuccessiveHalving(first=50, eta=2).rungs(800)
@@ -54,7 +59,7 @@ class SuccessiveHalving:
 
     def __post_init__(self) -> None:
         whole("first", self.first, 1, where="SuccessiveHalving")
-        checked_number("SuccessiveHalving(eta=...)", self.eta, above=1)
+        checked_number("SuccessiveHalving(eta=...)", self.eta, at_least=1.01)
 
     def rungs(self, steps: int) -> tuple[int, ...]:
         found: list[int] = []
@@ -65,15 +70,15 @@ class SuccessiveHalving:
         return tuple(sorted(set(found)))
 
     def keep(self, costs: np.ndarray) -> np.ndarray:
-        best = np.argsort(costs, kind="stable")[: max(1, math.ceil(len(costs) / self.eta))]
-        kept = np.zeros(len(costs), bool)
-        kept[best] = True
-        return kept & np.isfinite(costs)
+        last = max(1, math.ceil(len(costs) / self.eta)) - 1
+        return np.isfinite(costs) & (costs <= np.partition(costs, last)[last])
 
 
 @dataclasses.dataclass(frozen=True)
 class MedianRule:
-    """Stops a trial that is worse than the median of the running ones, every so many steps.
+    """Stops a run that is worse than the median of those still going, every so many steps.
+
+    Trials that agree so far are one run, which counts once.
 
     Args:
         every: steps between comparisons, at least 1.
