@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import checked_number
+from jaxsched.search._every_step import check_every_step
 
 State = Any  # a pytree of arrays
 Metrics = dict[str, Any]  # name -> scalar array
@@ -169,7 +170,7 @@ def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") ->
     Raises:
         TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
             or a metric is no real scalar.
-        ValueError: if there is no "loss" among the metrics.
+        ValueError: if there is no "loss" among the metrics, or a step is no optimizer update.
     """
     missing = [m for m in ("init", "step", "evaluate") if not callable(getattr(task, m, None))]
     if missing or isinstance(task, type):
@@ -177,7 +178,9 @@ def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") ->
             f"`{where}(task=...)` must have the methods init, step and evaluate, "
             f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
         )
-    state = jax.eval_shape(lambda: initial_state(task, jax.random.key(0)))
+    init, state = jax.make_jaxpr(
+        lambda: initial_state(task, jax.random.key(0)), return_shape=True
+    )()
     drawn = batches(task, 0, 0, 2, where)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in hyperparams}
@@ -193,6 +196,9 @@ def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") ->
 
     jaxpr, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(state, values, batch)
     _check_same(state, after, where)
+    outputs: Any = jax.tree.structure((after, metrics))
+    _, numbers = outputs.unflatten(range(outputs.num_leaves))
+    check_every_step(where, state, init, jaxpr, numbers["loss"])
     return {"state": state, "metrics": metrics, "batches": batch, "step": jaxpr}
 
 

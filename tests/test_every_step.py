@@ -1,0 +1,179 @@
+"""A step is an optimizer update, never a micro-batch: what gathers gradients is refused."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from flax import nnx
+from flax.training.train_state import TrainState
+from sweep_tasks import noise, supervised
+
+import jaxsched as js
+from jaxsched.search import Averaged, sweep
+from jaxsched.search._task import check_task
+
+
+def by_hand(k, start=0):
+    """Sums of gradients in a state, applied when a counter says so."""
+
+    def init(params):
+        return {"n": jnp.full((), start, jnp.int32), "sum": jax.tree.map(jnp.zeros_like, params)}
+
+    def update(updates, state, params=None):
+        total = jax.tree.map(jnp.add, state["sum"], updates)
+        emit = state["n"] % k == k - 1
+        out = jax.tree.map(lambda x: jnp.where(emit, x / k, 0.0), total)
+        total = jax.tree.map(lambda x: jnp.where(emit, 0.0, x), total)
+        return out, {"n": state["n"] + 1, "sum": total}
+
+    return optax.GradientTransformation(init, update)
+
+
+def branching(k):
+    """The same with branches, and a counter that begins anew."""
+
+    def init(params):
+        return jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params)
+
+    def update(updates, state, params=None):
+        total = jax.tree.map(jnp.add, state[1], updates)
+        zero = jax.tree.map(jnp.zeros_like, total)
+        return jax.lax.cond(
+            state[0] == k - 1,
+            lambda: (total, (jnp.zeros((), jnp.int32), zero)),
+            lambda: (zero, (state[0] + 1, total)),
+        )
+
+    return optax.GradientTransformation(init, update)
+
+
+def after(transformation):
+    return lambda learning_rate: optax.chain(optax.sgd(learning_rate), transformation)
+
+
+def multi(tx, *arguments, **more):
+    return lambda learning_rate: optax.MultiSteps(tx(learning_rate), *arguments, **more)
+
+
+GATHER = {
+    "MultiSteps": (multi(optax.adam, 4), 4, "optax.MultiSteps at state.opt_state."),
+    "masked": (
+        lambda learning_rate: optax.masked(multi(optax.sgd, 2)(learning_rate), True),
+        2,
+        "optax.MultiSteps at state.opt_state.inner_state.",
+    ),
+    "that skips": (
+        multi(optax.sgd, 2, should_skip_update_fn=optax.skip_not_finite),
+        "k",
+        "in some steps only, by optax.MultiSteps",
+    ),
+    "by a schedule": (multi(optax.sgd, lambda n: jnp.where(n < 3, 2, 5)), 2, "optax.MultiSteps"),
+    "apply_every": (after(optax.apply_every(3)), 3, r"optax.apply_every at state.opt_state\[1\]."),
+    "by hand": (after(by_hand(5)), 5, "in one of 5 steps only. Take"),
+    "begun": (after(by_hand(3, start=2)), 3, "in one of 3 steps only. Take"),
+    "branches": (after(branching(2)), 2, "in one of 2 steps only. Take"),
+}
+
+
+@pytest.mark.parametrize("kind", GATHER)
+def test_an_optimizer_that_gathers_gradients_is_refused_with_the_repair(kind):
+    optimizer, k, words = GATHER[kind]
+    task = supervised(optimizer)
+    for one in (task, Averaged(task, window=4)):
+        where = words if one is task else ""
+        with pytest.raises(ValueError, match=rf"{where}.*`Supervised\(accumulation={k}\)`"):
+            check_task(one, ("learning_rate",))
+
+
+def test_a_range_test_and_a_sweep_say_so_before_training():
+    task = supervised(after(by_hand(4)))
+    words = "a step must be an update of the optimizer, .* changes the parameters in one of 4 steps"
+    with pytest.raises(ValueError, match=r"`sweep\(task=...\)`: " + words):
+        sweep(task, [js.Constant(0.1)], steps=5)
+    with pytest.raises(ValueError, match=r"`range_test\(task=...\)`: " + words):
+        js.range_test(task)
+
+
+KEEP = {
+    "adam": optax.adam,
+    "a warmup of its own": after(
+        optax.scale_by_schedule(optax.warmup_cosine_decay_schedule(0.0, 1.0, 3, 9))
+    ),
+    "frozen at first": after(optax.scale_by_schedule(lambda n: 1.0 * (n >= 5))),
+    "apply_if_finite": lambda learning_rate: optax.apply_if_finite(optax.adam(learning_rate), 3),
+    "sam": lambda learning_rate: optax.contrib.sam(
+        optax.sgd(learning_rate), optax.sgd(0.05), sync_period=2
+    ),
+    "some parameters in some steps": lambda learning_rate: optax.partition(
+        {"now": optax.sgd(learning_rate), "later": after(by_hand(2))(learning_rate)},
+        {"a": "now", "b": "later", "bias": "now"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KEEP)
+def test_what_updates_in_every_step_is_not(kind):
+    check_task(supervised(KEEP[kind]), ("learning_rate",))
+
+
+class Flax:
+    """A task whose state is a ``TrainState`` with an accumulator of its own."""
+
+    tx = optax.MultiSteps(optax.sgd(0.1), 4)
+
+    def init(self, key):
+        return TrainState.create(apply_fn=None, params={"w": noise(key, 3)}, tx=self.tx)
+
+    def loss(self, w):
+        return jnp.sum(w**2)
+
+    def step(self, state, hyperparams, batch):
+        loss, grad = jax.value_and_grad(lambda p: self.loss(p["w"]))(state.params)
+        grad = {"w": hyperparams["learning_rate"] * grad["w"]}
+        return state.apply_gradients(grads=grad), {"loss": loss}
+
+    def evaluate(self, state):
+        return {"loss": self.loss(state.params["w"])}
+
+
+class Linear(nnx.Module):
+    def __init__(self):
+        self.w = nnx.Param(jnp.ones(3))
+
+
+class Nnx(Flax):
+    """The state of an ``nnx.Optimizer``, which keeps the names of the fields only."""
+
+    def init(self, key):
+        model = Linear()
+        made = nnx.split((model, nnx.Optimizer(model, self.tx, wrt=nnx.Param)))
+        self.graph = made[0]
+        return nnx.as_pure(made[1])
+
+    def step(self, state, hyperparams, batch):
+        model, optimizer = nnx.merge(self.graph, state)
+        loss, grad = nnx.value_and_grad(lambda m: self.loss(m.w[...]))(model)
+        grad = jax.tree.map(lambda g: hyperparams["learning_rate"] * g, grad)
+        optimizer.update(model, grad)
+        return nnx.as_pure(nnx.split((model, optimizer))[1]), {"loss": loss}
+
+
+class Counts(Flax):
+    """Written by hand from end to end."""
+
+    def init(self, key):
+        return {"w": noise(key, 3), "sum": jnp.zeros(3), "n": jnp.zeros((), jnp.int32)}
+
+    def step(self, state, hyperparams, batch):
+        loss, grad = jax.value_and_grad(self.loss)(state["w"])
+        total, n = state["sum"] + grad, state["n"] + 1
+        now = n == 4
+        w = jnp.where(now, state["w"] - hyperparams["learning_rate"] * total, state["w"])
+        after = {"w": w, "sum": jnp.where(now, 0.0, total), "n": jnp.where(now, 0, n)}
+        return after, {"loss": loss}
+
+
+@pytest.mark.parametrize("task", [Flax(), Nnx(), Counts()])
+def test_a_task_by_hand_that_gathers_gradients_is_refused(task):
+    with pytest.raises(ValueError, match="changes the parameters in one of 4 steps only"):
+        check_task(task, ("learning_rate",))
