@@ -18,7 +18,7 @@ COOLDOWN = js.Linear(1.0, 0.0, 20)
 
 
 def at(step, tx, params=PARAMS):
-    """A state as after ``step`` updates, with moments of 0.25."""
+    """A state (or that of an optimizer) as after ``step`` updates, with moments of 0.25."""
 
     def leaf(path, x):
         name = getattr(path[-1], "name", None)
@@ -27,7 +27,8 @@ def at(step, tx, params=PARAMS):
         moments = {"mu", "nu", "trace"} & {getattr(key, "name", "") for key in path}
         return jnp.full_like(x, 0.25) if moments else x
 
-    return jax.tree_util.tree_map_with_path(leaf, tx.init(params))
+    state = tx.init(params) if hasattr(tx, "init") else tx
+    return jax.tree_util.tree_map_with_path(leaf, state)
 
 
 def applied(tx, state, leaf="w", grads=GRADS):
@@ -381,6 +382,55 @@ def test_flax_writes_dicts_that_are_adopted_and_its_optimizer_adopts_in_place():
     assert adopt(old, new) is new
     assert float(current(new)["learning_rate"]) == pytest.approx(0.1)
     assert int(new.opt_state.inner_state[0].count[...]) == 3
+
+
+def test_a_linen_train_state_is_resumed_and_adopted_as_a_whole():
+    from flax.training.train_state import TrainState
+
+    def trained(tx, updates=3):
+        state = TrainState.create(apply_fn=None, params=PARAMS, tx=tx)
+        for _ in range(updates):
+            state = state.apply_gradients(grads=GRADS)
+        return state
+
+    new = trained(inject(optax.adam)(learning_rate=Plateau(js.Linear(0.4, 0.0, 4))), 0)
+    ours, plain = (
+        trained(inject(optax.adam)(learning_rate=js.Constant(0.1))),
+        trained(optax.adam(0.1)),
+    )
+    for state in (resume(ours, new, policy="new"), adopt(ours, new), adopt(plain, new)):
+        assert float(current(state)["learning_rate"]) == pytest.approx(0.1)
+        assert state.step == 3
+        np.testing.assert_array_equal(state.params["w"], ours.params["w"])
+        assert int(state.apply_gradients(grads=GRADS).opt_state.count) == 4
+
+
+def test_orbax_restores_what_nnx_saved(orbax):
+    from flax import nnx
+
+    def optimizer(tx):
+        model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        return nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    old = optimizer(optax.adamw(0.3))
+    nnx.update(old.opt_state, nnx.state(at(50, nnx.as_pure(old.opt_state))))
+    for saved in (nnx.state(old), nnx.to_pure_dict(nnx.state(old))):
+        new = adopt(orbax(saved)["opt_state"], optimizer(adamw(BASE)))
+        assert float(current(new)["learning_rate"]) == pytest.approx(RATE, rel=1e-6)
+
+
+def test_random_keys_in_a_state_go_on():
+    def tx(rate, seed):
+        return optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(seed)), sgd(rate))
+
+    old = at(50, tx(BASE, 0))
+    for state in (
+        resume(old, tx(BASE, 1).init(PARAMS)),
+        resume(old, tx(Plateau(BASE), 1).init(PARAMS), policy="new"),
+        adopt(old, tx(Plateau(BASE), 1).init(PARAMS)),
+    ):
+        assert (state[0].rng_key == old[0].rng_key).all()
+        assert float(current(state, upcoming=True)["learning_rate"]) == pytest.approx(RATE)
 
 
 # ------------------------------------------------------------------------------- whose arrays

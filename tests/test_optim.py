@@ -251,6 +251,8 @@ def test_a_rate_is_computed_in_the_dtype_that_is_asked_for(dtype):
             assert updates.tolist() == [-expected] * 2
         watching = inject(optax.sgd, hyperparam_dtype=dtype)(learning_rate=js.Plateau(0.1))
         state = resume(state, watching.init(params), policy="new")
+        groups = group_lr(optax.sgd, {".*": 1.0}, hyperparam_dtype=dtype)(learning_rate=0.1)
+        assert groups.update(params, groups.init(params), params)[0].tolist() == [-expected] * 2
         assert jax.jit(watching.update)(params, state, params)[0].tolist() == [-expected] * 2
     finally:
         jax.config.update("jax_enable_x64", False)

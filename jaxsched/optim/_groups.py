@@ -21,6 +21,7 @@ def group_lr(
     groups: Mapping[str, Any],
     *,
     rate: str = "learning_rate",
+    hyperparam_dtype: Any = jnp.float32,
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """``inject(factory)``, with the rate of every parameter multiplied by its group's multiplier.
 
@@ -37,6 +38,7 @@ def group_lr(
             a group is called after its expression, in letters, digits and ``_-./`` only:
             ``layers/(0|1)/.*`` is ``layers/0_1``, and ``.*`` alone is ``all``.
         rate: the name of the argument that the multipliers multiply; it must be given by name.
+        hyperparam_dtype: as for ``inject``.
 
     Returns:
         As ``inject(factory)``; ``rate`` may also be a plain number. ``current`` shows
@@ -88,7 +90,7 @@ def group_lr(
             )
         given = kwargs[rate]
         kwargs[rate] = given if is_source(given) else Constant(given)
-        return inject(grouped)(**kwargs, **multipliers)
+        return inject(grouped, hyperparam_dtype=hyperparam_dtype)(**kwargs, **multipliers)
 
     return build
 

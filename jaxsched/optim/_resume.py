@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import INT32_MAX, checked_number, own
+from jaxsched._struct import INT32_MAX, checked_number
 from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, write_back
-from jaxsched.optim._transfer import Transfer
+from jaxsched.optim._transfer import Transfer, copied
 
 
 def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | None = None) -> Any:
@@ -60,7 +60,7 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     if policy is None:
         for (_, state), (_, other) in zip(ours, theirs, strict=True):
             _check_same(state, other)
-    return write_back(fresh, own(saved))
+    return write_back(fresh, copied(saved))
 
 
 def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:

@@ -26,7 +26,7 @@ class Transfer:
 
     def __init__(self, where: str, saved: Any, step: Any = None, *, only_check: bool = False):
         self.where = where
-        self.saved = saved
+        self.saved = _without_variables(saved)
         self.step = step
         self.only_check = only_check
 
@@ -70,11 +70,11 @@ class Transfer:
         )
 
     def _leaf(self, fresh: Any, saved: Any, path: Path) -> Any:
-        saved = np.asarray(saved) if isinstance(saved, (int, float)) else saved
-        if not hasattr(saved, "dtype"):
+        if not _is_array(saved):
             raise self._error(path, _kind(fresh), _kind(saved))
-        whole = all(jnp.issubdtype(x.dtype, jnp.integer) for x in (fresh, saved))
-        if fresh.shape != saved.shape or (fresh.dtype != saved.dtype and not whole):
+        kinds = [jax.dtypes.result_type(x) for x in (fresh, saved)]
+        whole = all(jnp.issubdtype(kind, jnp.integer) for kind in kinds)
+        if jnp.shape(fresh) != jnp.shape(saved) or (kinds[0] != kinds[1] and not whole):
             raise self._error(path, _kind(fresh), _kind(saved))
         return saved if self.only_check else _like(saved, fresh)
 
@@ -238,9 +238,29 @@ def _is_named(node: Any) -> bool:
     return not isinstance(node, (Mapping, list, tuple)) or hasattr(node, "_fields")
 
 
+def _without_variables(saved: Any) -> Any:
+    """Dicts without the level ``{"value": array}`` that a saved ``nnx.State`` has at each leaf."""
+    leaves = list(_leaves(saved, ())) if isinstance(saved, Mapping) else []
+    if not leaves or any(path[-1:] != ("value",) for path, _ in leaves):
+        return saved
+
+    def stripped(node: Any) -> Any:
+        if not isinstance(node, Mapping):
+            return node
+        return (
+            node["value"] if set(node) == {"value"} else {k: stripped(v) for k, v in node.items()}
+        )
+
+    return stripped(saved)
+
+
+def _is_array(x: Any) -> bool:
+    return hasattr(x, "dtype") or isinstance(x, (int, float))
+
+
 def _kind(node: Any) -> str:
-    if hasattr(node, "dtype"):
-        return f"{node.dtype}[{','.join(map(str, node.shape))}]"
+    if _is_array(node):
+        return f"{jax.dtypes.result_type(node)}[{','.join(map(str, jnp.shape(node)))}]"
     if node is None:
         return "nothing"
     names = ["/".join(path) for path, _ in _leaves(node, ()) if path]
@@ -255,8 +275,15 @@ def _same_form(a: Any, b: Any) -> bool:
     return bool(forms[0] == forms[1])
 
 
+def copied(tree: Any) -> Any:
+    """``tree`` in strong-typed arrays that nobody else holds."""
+    return jax.tree.map(lambda x: _like(x, x), tree)
+
+
 def _like(x: Any, fresh: Any) -> Any:
     """``x`` in an array that nobody else holds, of the shape, dtype and place of ``fresh``."""
+    if not hasattr(fresh, "dtype"):
+        return x  # a Python number, such as the step of a Linen TrainState
     if jnp.issubdtype(fresh.dtype, jax.dtypes.prng_key):
         return jnp.array(x, copy=True)
     x = jnp.broadcast_to(jnp.array(x, fresh.dtype, copy=True), fresh.shape)
