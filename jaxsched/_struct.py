@@ -317,7 +317,9 @@ def strong(tree: T) -> T:
     """Every number of ``tree`` as a strong-typed array: float32 or int32, so that it can be state.
 
     A Python number is *weak-typed* in JAX: a program traced with one is traced again when an array
-    takes its place. Arrays that are already strong are left as they are.
+    takes its place. Arrays that are already strong are left as they are. So give a compiled
+    function ``strong(schedule)``: ``jax.jit`` then has one program for all numbers, and so has
+    ``equinox.filter_jit``, which takes Python numbers for a part of the program.
     """
 
     def convert(x: Any) -> Any:

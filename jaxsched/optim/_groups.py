@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxsched.optim._extra import update as update_with
 from jaxsched.optim._inject import inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -121,7 +122,6 @@ def _scaled_by_group(
     multipliers: dict[str, jax.Array],
 ) -> optax.GradientTransformationExtraArgs:
     """``inner`` with multiplied updates; its state is that of ``inner``."""
-    inner = optax.with_extra_args_support(inner)
 
     def init(params: Any) -> Any:
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
@@ -140,7 +140,7 @@ def _scaled_by_group(
         return jnp.where(multiplier == 0, jnp.zeros_like(update), multiplier * update)
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        updates, state = inner.update(updates, state, params, **extra)
+        updates, state = update_with(inner, updates, state, params, **extra)
         return jax.tree_util.tree_map_with_path(scaled, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
