@@ -8,7 +8,16 @@ import pytest
 from flax import nnx
 
 import jaxsched as js
-from examples import datasets, digits_cnn, letter_linen, letter_mlp, population, report, watching
+from examples import (
+    compare_kinds,
+    datasets,
+    digits_cnn,
+    letter_linen,
+    letter_mlp,
+    population,
+    report,
+    watching,
+)
 
 NAMES = sorted(datasets.EXPECTED)
 
@@ -140,6 +149,19 @@ def test_rules_that_watch_are_compared(tmp_path, monkeypatch, capsys):
         assert f"{rule}  " in printed
     assert "short of cosine with a known horizon" in printed
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_kinds_are_compared_at_their_own_best_peaks(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "kinds.png"
+    command = ["example", "--seeds", "3", "--steps", "400", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(compare_kinds, "PEAKS", [0.16, 0.32, 0.64])
+    result = compare_kinds.main()
+    assert "kind on the test data" in capsys.readouterr().out
+    assert out.read_bytes().startswith(b"\x89PNG")
+    best = {kind.name: kind.best.index for kind in result.compare()}
+    assert result.difference(best["cosine"], best["linear"]).differs is False
+    assert result.difference(best["cosine"], best["constant"]).differs
 
 
 def test_linen_example_prints_the_applied_rates(monkeypatch, capsys):

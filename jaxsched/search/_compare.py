@@ -122,10 +122,10 @@ class Comparison:
         yield OPTIMISTIC
         if len(self.rates) > 1:
             low, high = self.rates[[0, -1]]
-            start = f" (at most {self.start:.4g})" if math.isfinite(self.start) else ""
+            worst = f"; no score counts as worse than {self.start:.4g}" * math.isfinite(self.start)
             yield (
-                f"Sensitivity: mean excess over its best{start} at {len(self.rates)} rates from "
-                f"{low:.4g} to {high:.4g} (arXiv:2309.14322)."
+                f"Sensitivity: mean distance to its best at {len(self.rates)} rates from {low:.4g} "
+                f"to {high:.4g} (arXiv:2309.14322){worst}."
             )
 
 
@@ -164,9 +164,9 @@ def compare(
             best = result.chosen(winner, metric)
             if winner != first and first is not None:
                 difference = paired(values[winner], values[first], level)
-            at: Any = result.trials[winner].settings.get(rate)
+            at = _rate(result, winner, rate)
             if at in rates and math.isfinite(error[winner]):
-                near = _near_range(rates, curve, float(at), cost[winner] + error[winner])
+                near = _near_range(rates, curve, at, cost[winner] + error[winner])
         sensitivity = _sensitivity(rates, curve, shared, start, given_up)
         contenders.append(
             Contender(
@@ -210,13 +210,19 @@ def _curve(
     best: dict[float, float] = {}
     stopped: dict[float, bool] = {}
     for i in group:
-        at: Any = result.trials[i].settings.get(rate)
-        if reports.is_number(at):
-            best[float(at)] = float(np.fmin(best.get(float(at), math.nan), cost[i]))
-            stopped[float(at)] = stopped.get(float(at), False) or bool(result.stopped[i] >= 0)
+        at = _rate(result, i, rate)
+        if math.isfinite(at):
+            best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
+            stopped[at] = stopped.get(at, False) or bool(result.stopped[i] >= 0)
     rates = sorted(best)
     curve = np.array([best[r] for r in rates])
     return np.array(rates), curve, {r for r in rates if stopped[r] and not math.isfinite(best[r])}
+
+
+def _rate(result: SweepResult, trial: int, name: str) -> float:
+    """A number to nine digits, so that 0.08 is that of ``np.geomspace``; NaN if there is none."""
+    at = result.trials[trial].settings.get(name)
+    return float(f"{at:.9g}") if reports.is_number(at) else math.nan
 
 
 def _shared(curves: dict[str, tuple[np.ndarray, np.ndarray, set[float]]]) -> np.ndarray:
