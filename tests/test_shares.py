@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import json
 import pickle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from results_by_hand import result_of
 from test_errors import ARGUMENTS, RECIPE, VALID, kind_of
 
 import jaxsched as js
+from jaxsched.search import load
 from jaxsched.testing import ulp_distance
 
 LENGTHS = [case for case in ARGUMENTS if kind_of(*case)[0] in ("Length", "Apart", "Period")]
@@ -156,3 +160,36 @@ def test_pieces_take_no_shares_and_lengths_of_less_than_a_step(call):
     with pytest.raises(TypeError, match=r"must be a number, got share\(0.1\)"):
         call(js.share(0.1))
     assert js.Linear(0.0, 1.0, 0.5).duration == 0.5
+
+
+# ------------------------------------------------------------------------------------ in a sweep
+
+
+def test_shares_are_settings_of_a_sweep(tmp_path):
+    """Names and tables say 10%; on an axis a share stands at its fraction; files hold data."""
+    shares = [js.share(f) for f in (0.0, 0.1, 0.2)]
+    kinds = [js.warmup_cosine, js.warmup_constant]
+    trials = js.grid(kinds, peak=0.1, steps=100, warmup=shares)
+    assert [t.name for t in trials[:3]] == [f"warmup_cosine warmup={n}%" for n in (0, 10, 20)]
+    assert trials[1].schedule == js.warmup_cosine(0.1, 100, 10)
+    assert trials[4].schedule == js.warmup_constant(0.1, 10, 100)
+
+    result = result_of([[0.3], [0.1], [0.2]], settings=[dict(warmup=s) for s in shares])
+    assert result.edges() == {} and "inside the range" in result.summary()
+    assert "10%" in str(result.table()) and ",10%," in result.to_csv()
+    assert result.rows()[1]["warmup"] == js.share(0.1)
+    result.save(tmp_path / "r.npz")
+    again = load(tmp_path / "r.npz")
+    assert [t.settings["warmup"] for t in again.trials] == shares
+    assert json.loads(result.to_json())[1]["warmup"] == js.to_dict(js.share(0.1))
+    ax = result.plot("warmup", ax=Figure().subplots())
+    drawn = ax.containers[0].lines[0].get_xdata()
+    np.testing.assert_allclose(sorted(drawn), [0.0, 0.1, 0.2])
+
+    for scores, edges in (
+        ([[0.1], [0.2], [0.3]], {}),
+        ([[0.3], [0.2], [0.1]], {"warmup": "highest"}),
+    ):
+        assert result_of(scores, settings=[dict(warmup=s) for s in shares]).edges() == edges
+    whole = [js.share(0.5), js.share(1.0)]
+    assert result_of([[0.2], [0.1]], settings=[dict(warmup=s) for s in whole]).edges() == {}

@@ -16,6 +16,7 @@ from jaxsched._io import from_dict, to_dict
 from jaxsched._tools import sample
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._piecewise import Table as ScheduleTable
+from jaxsched.schedules._share import share
 from jaxsched.search._fingerprint import plain
 from jaxsched.search._store import write_npz
 from jaxsched.search._trials import Followed, Trial
@@ -100,7 +101,7 @@ def load(file: Any) -> SweepResult:
     trials = tuple(
         Trial(
             t["name"],
-            t["settings"],
+            {k: from_dict(v) if isinstance(v, dict) else v for k, v in t["settings"].items()},
             {name: from_dict(data) for name, data in t["schedules"].items()},
             t.get("kind", ""),
         )
@@ -155,6 +156,8 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
+    if isinstance(value, share):
+        return to_dict(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else plain(value)
 
 

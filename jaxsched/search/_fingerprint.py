@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
+from jaxsched.schedules._share import share
+
 _ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _DEEP = 12  # values inside values: what is further down is known by its type only
@@ -50,8 +52,8 @@ def plain(value: Any) -> str:
 
 
 def label(value: Any) -> str:
-    """A value as a part of a name, in one line: a text as it is, ``plain`` of all else."""
-    return value if isinstance(value, str) else " ".join(plain(value).split())
+    """A value as a part of a name, in one line: a text as it is, a share as 10%, or ``plain``."""
+    return str(value) if isinstance(value, (str, share)) else " ".join(plain(value).split())
 
 
 # ---------------------------------------------------------------------------------------- details

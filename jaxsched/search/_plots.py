@@ -362,7 +362,7 @@ def _ordered(result: SweepResult, trials: list[int]) -> bool:
 
 
 def _of(result: SweepResult, trial: int, name: str) -> Any:
-    value = result.trials[trial].settings.get(name)
+    value = reports.on_axis(result.trials[trial].settings.get(name))
     return str(value) if isinstance(value, (list, dict)) else value
 
 

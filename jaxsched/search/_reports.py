@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsched._struct import printable
+from jaxsched.schedules._share import share
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search._ranking import FEW, Difference
 from jaxsched.search._text_table import TextTable
@@ -93,6 +94,11 @@ def varying(result: SweepResult) -> list[str]:
         for name, value in trial.settings.items():
             values.setdefault(name, set()).add(plain(value))
     return [name for name, found in values.items() if len(found) > 1]
+
+
+def on_axis(setting: Any) -> Any:
+    """Where a setting stands on an axis: a share at its fraction."""
+    return float(setting) if isinstance(setting, share) else setting
 
 
 def is_number(x: Any) -> bool:
@@ -181,18 +187,16 @@ def edges(result: SweepResult) -> tuple[dict[str, str], list[str]]:
     best = result.best()
     at_edge, inside = {}, []
     for name, value in best.settings.items():
-        tried = {
-            trial.settings[name]
-            for trial in result.trials
-            if trial.kind == best.trial.kind
-            and name in trial.settings
-            and is_number(trial.settings[name])
-        }
+        most = 1 if isinstance(value, share) else math.inf
+        value = on_axis(value)
+        same = [trial.settings for trial in result.trials if trial.kind == best.trial.kind]
+        all_tried = (on_axis(settings[name]) for settings in same if name in settings)
+        tried = {x for x in all_tried if is_number(x)}
         if not is_number(value) or len(tried) < 2:
             continue
         if min(tried) < value < max(tried):
             inside.append(name)
-        elif value == max(tried) or value != 0:
+        elif value != (0 if value == min(tried) else most):
             at_edge[name] = "lowest" if value == min(tried) else "highest"
     return at_edge, inside
 

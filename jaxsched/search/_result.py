@@ -184,7 +184,9 @@ class SweepResult:
             near = [i for i in near if i in having] or [first]
             name = prefer
             calmest = (
-                min(near, key=lambda i: self.trials[i].settings[name]) if len(near) > 1 else near[0]
+                min(near, key=lambda i: reports.on_axis(self.trials[i].settings[name]))
+                if len(near) > 1
+                else near[0]
             )
             return self.chosen(calmest, metric)
         choose = prefer
