@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import Record, cut, fetch, is_known, is_list
+from jaxsched._struct import Record, cure, cut, fetch, is_known, is_list
 from jaxsched.schedules import _base, _laws, _piecewise, _shapes, _wrappers
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._share import share
@@ -52,7 +52,7 @@ def to_dict(schedule: Any) -> dict[str, Any]:
     if not isinstance(schedule, Record):
         raise TypeError(
             f"to_dict(schedule=...) must be a schedule or controller, got {cut(repr(schedule))} "
-            f"({type(schedule).__name__})."
+            f"({type(schedule).__name__}){cure(schedule)}."
         )
     return {"jaxsched": FORMAT, **_encode(schedule, 0)}
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import Record, checked_number, fetch, is_known, strong
+from jaxsched._struct import Record, _describe, checked_number, cure, fetch, is_known, strong
 from jaxsched.schedules._base import AbstractSchedule, Sequence, _own_rank
 from jaxsched.schedules._piecewise import PiecewiseConstant, _Knots
 from jaxsched.schedules._wrappers import Clip, Quantize, Reverse, Shift, Stretch, Window
@@ -31,6 +31,7 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
     >>> js.sample(js.Linear(1.0, 0.0, 4), 5).tolist()
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
+    _require_schedule("sample(schedule=...)", schedule)
     n = checked_number("sample(n=...)", n, at_least=1)
     if not isinstance(n, int):
         raise TypeError(f"sample(n=...) must be a whole number, got {n!r}.")
@@ -53,7 +54,9 @@ def stack(schedules: Any) -> AbstractSchedule:
         raise ValueError("stack(schedules=...) must hold at least one schedule, got none.")
     for schedule in schedules:
         if not isinstance(schedule, Record):  # a schedule or a controller
-            raise TypeError(f"stack(schedules=...) must hold schedules, got {schedule!r}.")
+            raise TypeError(
+                f"stack(schedules=...) must hold schedules, got {schedule!r}{cure(schedule)}."
+            )
     trees = {str(jax.tree.structure(s)) for s in schedules}
     if len(trees) > 1:
         raise ValueError(
@@ -80,6 +83,7 @@ def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
     >>> len(js.unstack(js.stack([js.Constant(1.0), js.Constant(2.0)])))
     2
     """
+    _require_schedule("unstack(population=...)", population)
     count = members(population)
     if count is None:
         return [population]
@@ -94,6 +98,7 @@ def members(schedule: AbstractSchedule) -> int | None:
     >>> js.members(js.Constant(1.0)), js.members(js.stack([js.Constant(1.0), js.Constant(2.0)]))
     (None, 2)
     """
+    _require_schedule("members(schedule=...)", schedule)
     sizes = {np.shape(leaf)[0] for leaf in _extra_axes(schedule)}
     if len(sizes) > 1:
         raise ValueError(f"a population must have one number of members, got {sorted(sizes)}.")
@@ -107,6 +112,7 @@ def boundaries(schedule: AbstractSchedule) -> tuple[float, ...]:
     >>> js.boundaries(js.wsd(1.0, 100, warmup=10, decay=20))
     (10, 80)
     """
+    _require_schedule("boundaries(schedule=...)", schedule)
     return tuple(phase.start for phase in _phases(schedule)[1:])
 
 
@@ -142,6 +148,7 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     >>> report.fraction, [phase.name for phase in report.unreached]
     (0.5, ['Linear'])
     """
+    _require_schedule("coverage(schedule=...)", schedule)
     steps = checked_number("coverage(steps=...)", steps, at_least=0)
     phases = _phases(schedule)
     duration = schedule.duration
@@ -151,6 +158,11 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     unreached = tuple(p for p in phases if p.start >= steps and (p.end is None or p.end > p.start))
     cut = tuple(p for p in phases if p.start < steps and p.end is not None and steps < p.end)
     return Coverage(fraction, unreached, cut)
+
+
+def _require_schedule(where: str, schedule: Any) -> None:
+    if not isinstance(schedule, Record):  # a controller is one, too
+        raise TypeError(f"{where} must be a schedule, got {_describe(schedule)}{cure(schedule)}.")
 
 
 def _phases(schedule: AbstractSchedule) -> list[Phase]:

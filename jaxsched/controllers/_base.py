@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import INT32_MAX, Record
+from jaxsched._struct import INT32_MAX, Record, breaks
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 S = TypeVar("S")
@@ -42,6 +42,14 @@ class AbstractController(Record, abc.ABC):
         Record.__post_init__(self)
         object.__setattr__(self, "base", _as_base(type(self).__name__, self.base))
         for field in _fields(self):
+            check = field.metadata.get("check", {})
+            if check.get("real") is False:  # a length: here a count of evaluations or updates
+                count = getattr(self, field.name)
+                if breaks(lambda count: count != np.floor(count), count):
+                    raise ValueError(
+                        f"{type(self).__name__}({field.name}=...) must be a whole number, got "
+                        f"{count!r}."
+                    )
             options = field.metadata.get("options")
             value = getattr(self, field.name)
             if options is not None and value not in options:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import fetch, struct
+from jaxsched._struct import cure, fetch, is_list, struct
 from jaxsched.controllers._base import AbstractController, flag, number32, zero
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -68,11 +68,12 @@ class Trigger(AbstractController):
     reads: ClassVar[tuple[str, ...]] = ("trigger",)
 
     def __post_init__(self) -> None:
-        stages = self.stages if isinstance(self.stages, tuple) else (self.stages,)
+        stages = tuple(self.stages) if is_list(self.stages) else (self.stages,)
         if not stages or not all(isinstance(stage, AbstractSchedule) for stage in stages):
             raise TypeError(
                 "Trigger(stages=...) must be a schedule or a tuple of schedules, got "
-                f"{self.stages!r}; a cooldown over n steps is `js.Linear(1.0, 0.0, n)`."
+                f"{self.stages!r}{cure(self.stages)}; a cooldown over n steps is "
+                "`js.Linear(1.0, 0.0, n)`."
             )
         object.__setattr__(self, "stages", stages)
         AbstractController.__post_init__(self)

@@ -8,6 +8,7 @@ import jax
 import optax
 
 from jaxsched._struct import checked_number
+from jaxsched.schedules._base import AbstractSchedule
 
 
 def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransformation:
@@ -36,6 +37,6 @@ def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransfor
     >>> updates.tolist()
     [-0.25, -0.25]
     """
-    if not callable(weight_decay) and not isinstance(weight_decay, jax.Array):
+    if not isinstance(weight_decay, (AbstractSchedule, jax.Array)):
         weight_decay = checked_number("decay_weights(weight_decay=...)", weight_decay)
     return optax.add_decayed_weights(-weight_decay, mask)

@@ -182,7 +182,8 @@ def _is_whole(x: Any) -> bool:
 
 
 def _like(old: jax.Array, value: Any, name: str) -> jax.Array:
-    value = checked_number(f"override({name}=...)", value)
+    rate = name.rpartition("/")[2] in ("learning_rate", "lr")
+    value = checked_number(f"override({name}=...)", value, at_least=0 if rate else None)
     if jnp.shape(value) not in ((), old.shape):
         raise ValueError(
             f"override({name}=...) must be a number or an array of shape {old.shape}, got "

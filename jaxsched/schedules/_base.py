@@ -17,7 +17,17 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import INT32_MAX, Record, fetch, is_known, is_x64, length, number, struct
+from jaxsched._struct import (
+    INT32_MAX,
+    Record,
+    cure,
+    fetch,
+    is_known,
+    is_x64,
+    length,
+    number,
+    struct,
+)
 
 
 class AbstractSchedule(Record, abc.ABC):
@@ -357,11 +367,21 @@ def as_real(x: Any) -> Any:
 
 
 def _is_term(x: Any) -> bool:
+    _refuse_function(x)
     return isinstance(x, (AbstractSchedule, int, float)) or hasattr(x, "dtype")
 
 
 def _term(x: Any) -> AbstractSchedule:
+    _refuse_function(x)
     return x if isinstance(x, AbstractSchedule) else Constant(x)
+
+
+def _refuse_function(x: Any) -> None:
+    if not isinstance(x, AbstractSchedule) and cure(x):
+        raise TypeError(
+            f"what a schedule is combined with must be a schedule or a number, got {x!r} "
+            f"({type(x).__name__}){cure(x)}."
+        )
 
 
 def _parts(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import checked_number, cut, printable
+from jaxsched._struct import checked_number, cut, is_list, printable
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.search._fingerprint import label, plain
@@ -350,9 +350,7 @@ def _named(kind: str, trials: Trials) -> list[tuple[Trial, str]]:
 def _values(where: str, name: str, value: Any) -> list[Any]:
     if isinstance(value, Distribution):
         raise TypeError(f"`{where}({name}=...)` must be values, got {value!r}; use `sampled`.")
-    if isinstance(value, (list, tuple, range, np.ndarray)) or (
-        hasattr(value, "tolist") and np.ndim(value) > 0
-    ):
+    if is_list(value) or (hasattr(value, "tolist") and np.ndim(value) > 0):
         values = value.tolist() if hasattr(value, "tolist") else list(value)
         if not values:
             raise ValueError(f"`{where}({name}=...)` must hold at least one value, got none.")
