@@ -22,7 +22,8 @@ class Units(Record):
 
     Args:
         batch: samples in one micro-batch, over all devices, at least 1.
-        accumulation: micro-batches in one optimizer update (``optax.MultiSteps``), at least 1.
+        accumulation: micro-batches in one optimizer update (``optax.MultiSteps``,
+            ``search.Supervised(accumulation=...)``), at least 1.
         samples: size of the training set, for ``epochs``.
         tokens_per_sample: for ``tokens``.
         steps: length of the whole run in updates, for ``fraction``.
@@ -58,7 +59,8 @@ class Units(Record):
         """Steps in ``count`` passes over the training set.
 
         An epoch has floor(samples / batch) micro-batches (ceil without ``drop_last``); those that
-        do not fill an update are carried into the next epoch.
+        do not fill an update are carried into the next epoch. (``Supervised`` shuffles for whole
+        updates: its epochs are those of ``Units(batch=batch * accumulation)``.)
         """
         count = checked_number("Units.epochs(count=...)", count, at_least=0)
         samples = self._need("samples", "epochs")
