@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxsched.search import _reports as reports
 from jaxsched.search._fingerprint import label
 from jaxsched.search._ranking import Difference, paired
+from jaxsched.search._result import Best, SweepResult
 from jaxsched.search._text_table import TextTable
-
-if TYPE_CHECKING:
-    from jaxsched.search._result import Best, SweepResult
 
 OPTIMISTIC = (
     "Each is its own best of so many, chosen and compared on the same validation data: flattering, "
@@ -161,7 +159,7 @@ def compare(
         rates, curve, given_up = curves.get(name, (np.zeros(0), np.zeros(0), set()))
         best = difference = near = None
         if winner is not None:
-            best = result.chosen(winner, metric)
+            best = Best(winner, result.trials[winner], float(mean[winner]), float(error[winner]))
             if winner != first and first is not None:
                 difference = paired(values[winner], values[first], level)
             at = _rate(result, winner, rate)

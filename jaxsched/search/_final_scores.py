@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from jaxsched._struct import checked_number
 from jaxsched.search import _reports as reports
+from jaxsched.search._compare import compare
 from jaxsched.search._final import FinalScore, final_score
 from jaxsched.search._fingerprint import label
 from jaxsched.search._ranking import Difference, paired, scored
@@ -119,8 +120,6 @@ def final_scores(
     >>> list(scores), scores.difference("cosine", "loss").differs
     (['constant', 'cosine'], True)
     """
-    from jaxsched.search._compare import compare
-
     level = checked_number("final_scores(level=...)", level, above=0, below=1)
     result.best()  # raises where there is none
     kinds = compare(result, by, None, result.metric, result.maximize, level, "final_scores")

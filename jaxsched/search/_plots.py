@@ -145,16 +145,17 @@ def _against(result: SweepResult, name: str, trials: list[int], ax: Any) -> None
     groups, ordered = _groups(result, name, trials)
     others = [n for n in reports.varying(result) if n != name]
     good = [i for i in trials if math.isfinite(mean[i])]
-    lost = [i for i in trials if i not in set(good)]
-    sign = -1.0 if result.maximize else 1.0
+    lost = [i for i in trials if not math.isfinite(mean[i])]
+    ranked = {trial: place for place, trial in enumerate(result.ranking())}
     ends = []
     looks = draw.looks(len(groups), ordered)
     look_of = {i: look for g, look in zip(groups.values(), looks, strict=True) for i in g}
     for (label, group), look in zip(groups.items(), looks, strict=True):
         best: dict[float, int] = {}
-        for i in sorted((i for i in group if i in set(good)), key=lambda i: sign * mean[i]):
+        scored = [i for i in group if math.isfinite(mean[i])]
+        for i in sorted(scored, key=ranked.__getitem__):
             best.setdefault(scale.at(_of(result, i, name)), i)
-        faint = [i for i in group if i in set(good) and i not in best.values()]
+        faint = sorted(set(scored) - set(best.values()))
         x = [scale.at(_of(result, i, name)) for i in faint]
         ax.plot(x, mean[faint], look.mark, color=look.colour, alpha=0.3, markersize=4, zorder=2)
         at = sorted(best)

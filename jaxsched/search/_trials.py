@@ -70,10 +70,19 @@ class Trial:
 
     @property
     def schedule(self) -> Followed:
-        """The learning rate's schedule (or controller), or the only one there is."""
-        if "learning_rate" in self.schedules or len(self.schedules) > 1:
-            return self.schedules["learning_rate"]
-        return next(iter(self.schedules.values()))
+        """The learning rate's schedule (or controller), or the only one there is.
+
+        Raises:
+            ValueError: if there are several, and none is the learning rate's.
+        """
+        if len(self.schedules) == 1:
+            return next(iter(self.schedules.values()))
+        if "learning_rate" not in self.schedules:
+            raise ValueError(
+                f"`Trial.schedule` must be of a learning_rate or of the only hyperparameter, got "
+                f"{', '.join(self.schedules)}; take `schedules[name]`."
+            )
+        return self.schedules["learning_rate"]
 
 
 Trials = tuple[Trial, ...]
