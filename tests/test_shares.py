@@ -193,3 +193,12 @@ def test_shares_are_settings_of_a_sweep(tmp_path):
         assert result_of(scores, settings=[dict(warmup=s) for s in shares]).edges() == edges
     whole = [js.share(0.5), js.share(1.0)]
     assert result_of([[0.2], [0.1]], settings=[dict(warmup=s) for s in whole]).edges() == {}
+
+
+def test_shares_and_steps_are_not_of_one_range():
+    mixed = [{"warmup": w} for w in (js.share(0.5), 3, js.share(0.1), 9)]
+    assert result_of([[1], [2], [3], [4]], mixed).edges() == {"warmup": "highest"}  # of 10 and 50 %
+    result = result_of([[1.0, 1.4], [1.1, 1.5], [1.1, 1.5], [1.1, 1.5]], mixed)
+    assert result.best(prefer="warmup").index == 2  # 10 % of 10 updates
+    ax = result.plot("warmup", ax=Figure().subplots())
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["50%", "3", "10%", "9"]

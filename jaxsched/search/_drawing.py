@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsched._struct import printable
+from jaxsched.schedules._share import share
 
 # Okabe and Ito's palette, told apart with every kind of colour vision, without its pale yellow.
 # Marks and dashes differ too, for a page in grey.
@@ -70,16 +71,21 @@ def text(name: str, most: int = _CHARACTERS) -> str:
 
 
 class Scale:
-    """Where values stand on an axis: numbers by their size or ratio, all else side by side."""
+    """Where values stand on an axis: numbers by their size or ratio, all else side by side.
+
+    Shares are numbers, but not of the same axis as steps.
+    """
 
     def __init__(self, values: Iterable[Any]):
         found = list(dict.fromkeys(values))
-        self.ordered = self.numeric = all(map(is_number, found))
+        shares = all(isinstance(v, share) for v in found)
+        self.ordered = self.numeric = shares or all(map(is_number, found))
         self.values = sorted(found) if self.numeric else found
-        self.log = self.numeric and is_geometric(self.values)
-        if self.numeric and 3 < len(found) < 13:
+        numbers = [float(v) for v in self.values] if self.numeric else []
+        self.log = is_geometric(numbers)
+        if 3 < len(numbers) < 13:
             # One value far from all others would leave them no room: 1e30, or 0, 10, 100, 1000.
-            gaps = np.diff(np.log(self.values) if self.log else self.values)
+            gaps = np.diff(np.log(numbers) if self.log else numbers)
             self.numeric = bool(gaps.max() < 0.7 * gaps.sum())
             self.log = self.log and self.numeric
 

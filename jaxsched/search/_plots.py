@@ -359,11 +359,12 @@ def _ordered(result: SweepResult, trials: list[int]) -> bool:
     if len(names) != 1:
         return False
     values = [_of(result, i, names[0]) for i in trials]
-    return all(map(draw.is_number, values)) and values == sorted(values)
+    scale = draw.Scale(values)
+    return scale.ordered and values == scale.values
 
 
 def _of(result: SweepResult, trial: int, name: str) -> Any:
-    value = reports.on_axis(result.trials[trial].settings.get(name))
+    value = result.trials[trial].settings.get(name)
     return str(value) if isinstance(value, (list, dict)) else value
 
 

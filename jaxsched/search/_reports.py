@@ -187,16 +187,17 @@ def edges(result: SweepResult) -> tuple[dict[str, str], list[str]]:
     best = result.best()
     at_edge, inside = {}, []
     for name, value in best.settings.items():
-        most = 1 if isinstance(value, share) else math.inf
-        value = on_axis(value)
+        shares = isinstance(value, share)
         same = [trial.settings for trial in result.trials if trial.kind == best.trial.kind]
-        all_tried = (on_axis(settings[name]) for settings in same if name in settings)
-        tried = {x for x in all_tried if is_number(x)}
+        found = [settings[name] for settings in same if name in settings]
+        # A share and a number of steps are not of one range.
+        tried = {on_axis(x) for x in found if isinstance(x, share) == shares}
+        tried, value = {x for x in tried if is_number(x)}, on_axis(value)
         if not is_number(value) or len(tried) < 2:
             continue
         if min(tried) < value < max(tried):
             inside.append(name)
-        elif value != (0 if value == min(tried) else most):
+        elif value != (0 if value == min(tried) else 1 if shares else math.inf):
             at_edge[name] = "lowest" if value == min(tried) else "highest"
     return at_edge, inside
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsched._struct import checked_number
+from jaxsched.schedules._share import share
 from jaxsched.search import _ranking as ranks
 from jaxsched.search import _reports as reports
 from jaxsched.search._arguments import flag, whole
@@ -182,12 +183,7 @@ class SweepResult:
         if isinstance(prefer, str):
             having = set(self.having(prefer, "best(prefer=...)"))
             near = [i for i in near if i in having] or [first]
-            name = prefer
-            calmest = (
-                min(near, key=lambda i: reports.on_axis(self.trials[i].settings[name]))
-                if len(near) > 1
-                else near[0]
-            )
+            calmest = min(near, key=lambda i: self._length(i, prefer)) if len(near) > 1 else near[0]
             return self.chosen(calmest, metric)
         choose = prefer
         return self.chosen(min(near, key=lambda i: choose(self.trials[i])), metric)
@@ -381,6 +377,11 @@ class SweepResult:
                 f"`{where}(metric=...)` must be one of {sorted(self.validation)}, got {metric!r}."
             )
         return metric
+
+    def _length(self, trial: int, name: str) -> Any:
+        """A setting to compare: a share counts as what it is of the trial's own length."""
+        value = self.trials[trial].settings[name]
+        return value.of(int(self.horizons[trial])) if isinstance(value, share) else value
 
     def _text(self, trial: int) -> str:
         """What orders trials with equal scores."""
