@@ -116,6 +116,20 @@ def test_a_stage_that_was_triggered_goes_on_where_it_was():
     assert applied(fewer, moved) == pytest.approx(RATE / 2)
 
 
+def test_a_memory_is_found_where_it_was_if_the_injection_moved():
+    def around(lr):
+        return optax.chain(optax.clip_by_global_norm(1e9), optax.sgd(lr))
+
+    old = optax.chain(optax.clip_by_global_norm(1e9), inject(optax.sgd)(Plateau(BASE, 0.5, 0)))
+    state = at(50, old)
+    for _ in range(2):
+        state = js.observe(state, value=1.0)
+    new = inject(around)(lr=Plateau(BASE, 0.5, 0))
+    assert applied(new, adopt(state, new.init(PARAMS))) == pytest.approx(RATE)  # of another name
+    new = inject(lambda learning_rate: around(learning_rate))(learning_rate=Plateau(BASE, 0.5, 0))
+    assert applied(new, adopt(state, new.init(PARAMS))) == pytest.approx(RATE / 2)
+
+
 WRAPPERS = {
     "multisteps": lambda tx: optax.MultiSteps(tx, 1),
     "masked": lambda tx: optax.masked(tx, {"w": True, "b": False}),

@@ -23,12 +23,9 @@ from jaxsched.controllers import (
 from jaxsched.controllers._laws import default_run
 from jaxsched.optim import (
     current,
-    decay_weights,
     inject,
-    observe,
     override,
     register_export,
-    remembered,
     resume,
 )
 from jaxsched.testing import CONTROLLER_LAWS, check_controller
@@ -497,122 +494,6 @@ def test_stages_are_rebased_on_the_rate_where_the_last_one_was_left():
     assert seen == [1.0, 1.0, 0.5, 0.5, 0.4375, 0.375, 0.3125, 0.25, 0.375, 0.5, 0.5, 0.5]
     with pytest.raises(TypeError, match=r"Linear\(1.0, 0.0, n\)"):
         Trigger(0.1, 1000)
-
-
-def test_observe_tells_the_controllers_of_an_optimizer_and_counts_no_step():
-    """A validation between updates: through a chain, jitted, vmapped, and in an nnx.Optimizer."""
-    tx = optax.chain(
-        optax.clip_by_global_norm(1.0), inject(optax.sgd)(learning_rate=Plateau(0.5, 0.5, 0))
-    )
-    params = jnp.ones(2)
-    state = tx.init(params)
-    for loss in (1.0, 1.0):
-        state = jax.jit(lambda s, loss: observe(s, value=loss))(state, loss)
-    updates, state = tx.update(jnp.full(2, 0.1), state, params)
-    np.testing.assert_allclose(updates, -0.025)
-    assert float(current(state)["learning_rate"]) == 0.25
-
-    def start(factor):
-        return inject(optax.sgd)(learning_rate=Plateau(1.0, factor, patience=0)).init(params)
-
-    states = jax.vmap(start)(jnp.array([0.5, 0.25]))
-    for _ in range(2):
-        states = observe(states, value=jnp.ones(2))
-    update = jax.vmap(inject(optax.sgd)(learning_rate=Plateau(1.0, 0.5, 0)).update, (None, 0, None))
-    _, states = update(jnp.ones(2), states, params)
-    np.testing.assert_allclose(current(states)["learning_rate"], [0.5, 0.25])
-    with pytest.raises(ValueError, match=r"js\.Plateau"):
-        observe(inject(optax.sgd)(learning_rate=BASE).init(params), value=1.0)
-
-    from flax import nnx
-
-    model = nnx.Linear(1, 1, rngs=nnx.Rngs(0))
-    optimizer = nnx.Optimizer(
-        model, inject(optax.sgd)(learning_rate=Plateau(0.5, 0.5, 0)), wrt=nnx.Param
-    )
-    for _ in range(2):
-        assert observe(optimizer, value=1.0) is optimizer
-    optimizer.update(model, nnx.grad(lambda m: m.bias[...].sum())(model))
-    assert float(current(optimizer)["learning_rate"]) == 0.25
-
-
-@pytest.mark.parametrize(
-    ("controller", "report", "words"),
-    [
-        (Plateau(BASE), {"val_loss": 1.0}, r"observe\(val_loss=.*Plateau reads value"),
-        (
-            Plateau(BASE),
-            {"value": 1.0, "val_loss": 1.0},
-            r"observe\(val_loss=.*Plateau reads value",
-        ),
-        (Plateau(BASE), {"reported": True}, r"observe\(reported=.*Plateau reads value"),
-        (Greedy(BASE), {"vaule": 1.0}, "Greedy reads value"),
-        (NewBob(BASE), {"loss": 1.0}, "NewBob reads value"),
-        (AutoDecay(BASE), {"value": 1.0}, "AutoDecay reads value with averaged"),
-        (AutoDecay(BASE), {"averaged": 1.0, "value": None}, "AutoDecay reads value with averaged"),
-        (Bounce(BASE), {"value": 1.0}, "Bounce reads norm or weights"),
-        (Trigger(BASE, BASE), {"value": 1.0}, "Trigger reads trigger"),
-        (
-            Trigger(AutoDecay(BASE), BASE),
-            {"value": 1.0, "trigger": False},
-            "Trigger reads trigger; AutoDecay reads value with averaged",
-        ),
-    ],
-)
-def test_what_acts_on_nothing_is_refused_between_updates(controller, report, words):
-    tx = inject(optax.sgd)(learning_rate=controller)
-    with pytest.raises(ValueError, match=words):
-        observe(tx.init(PARAMS), **report)
-    with pytest.raises(ValueError, match=words):
-        controller.observe(controller.init(), **report)
-    # An update can't know: a chain hands everything on.
-    tx.update(GRADS, tx.init(PARAMS), PARAMS, **report)
-
-
-def test_what_somebody_reads_is_taken_and_none_is_not_measured():
-    both = optax.named_chain(
-        ("a", inject(optax.sgd)(learning_rate=Trigger(Plateau(0.5, 0.5, patience=0), BASE))),
-        ("b", inject(decay_weights)(weight_decay=AutoDecay(0.5, patience=0))),
-    )
-    state = both.init(PARAMS)
-    state = observe(state, value=2.0)
-    state = observe(state, value=1.0, averaged=0.5, reported=True)
-    state = observe(state, value=None)
-    seen = remembered(state)
-    assert (int(seen["a/learning_rate/base/seen"]), int(seen["b/weight_decay/seen"])) == (2, 1)
-    assert float(seen["a/learning_rate/base/best"]) == 1.0
-    state = observe(state, group="a", trigger=True)
-    assert int(remembered(state)["a/learning_rate/stage"]) == 1
-    for report, words in [
-        ({}, "given a measurement"),
-        ({"group": "b", "trigger": True}, "AutoDecay reads value with averaged"),
-        ({"group": "c", "value": 1.0}, r"group 'c' has none, \['a', 'b'\] have"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            observe(state, **report)
-    weighed = Bounce(BASE).observe(Bounce(BASE).init(), weights=PARAMS)
-    assert float(weighed.last) == 3.0
-
-
-def test_what_a_controller_remembers_is_seen_at_once():
-    """Read once an epoch, after the validation: the cut and the rate that follows are there."""
-    for factory in (inject, optax.inject_hyperparams):
-        tx = factory(optax.sgd)(learning_rate=Plateau(0.5, 0.5, patience=0))
-        _, state = applied(tx, losses=[2.0, 2.0])
-        seen = remembered(state)
-        shown = {name: float(seen[f"learning_rate/{name}"]) for name in ("scale", "best", "seen")}
-        assert shown == {"scale": 0.5, "best": 2.0, "seen": 2}
-
-    state = inject(optax.sgd)(learning_rate=Plateau(Plateau(0.5, 0.5, 0), 0.1, 0)).init(PARAMS)
-    for loss in (1.0, 3.0):
-        state = observe(state, value=loss)
-    seen = remembered((state,))
-    assert float(seen["learning_rate/scale"]) == pytest.approx(0.1)
-    assert float(seen["learning_rate/base/scale"]) == 0.5
-    assert float(current(state)["learning_rate"]) == 0.5
-    assert float(current(state, upcoming=True)["learning_rate"]) == pytest.approx(0.025)
-    with pytest.raises(ValueError, match="must hold a controller, found none"):
-        remembered(inject(optax.sgd)(learning_rate=BASE).init(PARAMS))
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)

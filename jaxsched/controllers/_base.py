@@ -229,17 +229,18 @@ def check_report(where: str, controllers: list[AbstractController], report: Any)
     """
     all_levels = [level for controller in controllers for level in levels(controller)]
     told = {name for name, value in report.items() if value is not None}
-    takes = [_takes(type(level)) for level in all_levels]
-    known = set().union(*takes)
+    known: set[str] = set()
     acting: set[str] = set()
-    for level, taken in zip(all_levels, takes, strict=True):
-        if any(told >= set(names) for names in _reports(level)):
-            acting |= taken
+    for kind in map(type, all_levels):
+        reports = _reports(kind)
+        known.update(_arguments(kind), *reports)
+        if any(told >= set(names) for names in reports):
+            acting.update(_arguments(kind), *reports)
     for name in report:
         if name not in known or (name in told and name not in acting):
             words = [
-                f"{type(level).__name__} reads {' or '.join(map(' with '.join, _reports(level)))}"
-                for level in all_levels
+                f"{kind.__name__} reads {' or '.join(map(' with '.join, _reports(kind)))}"
+                for kind in map(type, all_levels)
             ]
             raise ValueError(
                 f"{where}({name}=...) must be what a controller acts on: "
@@ -254,16 +255,18 @@ def levels(controller: Any) -> list[AbstractController]:
     return [controller, *levels(controller.base)]
 
 
-def _reports(controller: AbstractController) -> list[tuple[str, ...]]:
-    """The sets of measurements each of which it acts on."""
-    return [names for names in (controller.reads, controller.or_reads) if names]
-
-
 @functools.cache
-def _takes(kind: type[AbstractController]) -> set[str]:
-    """The measurements that its ``_observe`` has arguments for."""
+def _reports(kind: type[AbstractController]) -> list[tuple[str, ...]]:
+    """The sets of measurements each of which it acts on."""
+    if kind.reads is AbstractController.reads and "value" not in _arguments(kind):
+        return [(name,) for name in _arguments(kind) if name != "reported"]  # it doesn't say
+    return [names for names in (kind.reads, kind.or_reads) if names]
+
+
+def _arguments(kind: type[AbstractController]) -> tuple[str, ...]:
+    """The measurements that its ``_observe`` has names for."""
     parameters = list(inspect.signature(kind._observe).parameters.values())[2:]
-    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
 
 
 def scaled(followed: Any, factor: float) -> Any:

@@ -38,7 +38,8 @@ def current(opt_state: Any, *, upcoming: bool = False) -> dict[str, Any]:
         ``"label/learning_rate"``. Before the first update: the value that the first update will
         use. From Optax's own ``inject_hyperparams``: what is scheduled, or all that is injected if
         nothing is. Free inside ``jit`` and ``scan``: nothing is evaluated unless ``upcoming``. A
-        skipped update leaves the values of the last applied one.
+        skipped update leaves the values of the last applied one. The arrays are the state's own:
+        read them (``float(...)``) before a step that donates it.
 
     Raises:
         ValueError: if nothing was injected, or an upcoming value isn't in the state

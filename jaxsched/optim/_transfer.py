@@ -137,10 +137,7 @@ class Transfer:
 
     def _controller(self, state: InjectState, injected: Mapping[str, Any], name: str) -> Any:
         controller, start = state.schedules.get(name), state.controller_states[name]
-        old = (injected.get("schedules") or {}).get(name)
-        held = (injected.get("controller_states") or injected.get("hyperparams_states") or {}).get(
-            name
-        )
+        old, held = self._memory(injected, name)
         if isinstance(controller, AbstractController):
             seen = _seen(controller, old, held)
             place = per_member(lambda c, step, seen: c._resumed(step, seen), state)
@@ -160,6 +157,19 @@ class Transfer:
             )
 
         return per_member(told_nothing, state)(controller, state.count)
+
+    def _memory(self, injected: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+        """The controller of ``name`` and its state: of this place, or the only one there is."""
+        places = [injected] if _held(injected, name) else list(_injections(self.saved))
+        found = [place for place in places if _held(place, name)]
+        if len(found) != 1:
+            return None, None
+        return (found[0].get("schedules") or {}).get(name), _held(found[0], name)
+
+
+def _held(injected: Mapping[str, Any], name: str) -> Any:
+    states = injected.get("controller_states") or injected.get("hyperparams_states") or {}
+    return states.get(name)
 
 
 def _seen(controller: AbstractController, old: Any, held: Any) -> list[tuple[Any, Any]]:
@@ -220,6 +230,15 @@ def _counts(node: Any, path: Path) -> dict[str, Any]:
         for path, leaf in _leaves(node, path)
         if path[-1:] and path[-1] in names
     }
+
+
+def _injections(node: Any) -> Iterator[dict[str, Any]]:
+    injected = _injected(node)
+    if injected is not None:
+        yield injected
+        node = injected.get("inner_state")
+    for child in (_children(node) or {}).values():
+        yield from _injections(child)
 
 
 def _injected(node: Any) -> dict[str, Any] | None:

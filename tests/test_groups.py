@@ -1,0 +1,116 @@
+"""Groups of parameters: their ratios, names and multipliers, and groups of injected optimizers."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxsched as js
+from jaxsched.optim import current, group_lr, inject, layerwise_decay, override
+
+STEPS = 8
+LR = js.warmup_cosine(peak=0.5, steps=STEPS, warmup=3, end=0.01)
+EXPECTED = np.asarray(LR(np.arange(STEPS)))
+PARAMS = {"w": jnp.ones(3), "b": jnp.ones(2)}
+GRADS = jax.tree.map(jnp.ones_like, PARAMS)
+
+
+def applied(tx, steps=STEPS, leaf="w"):
+    """The rate of every update under a gradient of one, and the last state."""
+    update, state, rates = jax.jit(tx.update), tx.init(PARAMS), []
+    for _ in range(steps):
+        updates, state = update(GRADS, state, PARAMS)
+        rates.append(-float(updates[leaf][0]))
+    return np.array(rates), state
+
+
+def test_groups_keep_their_ratios():
+    tx = group_lr(optax.sgd, {"w": 0.5, "b": 2.0})(learning_rate=LR)
+    rates, state = applied(tx)
+    np.testing.assert_allclose(rates, 0.5 * EXPECTED, rtol=1e-6)
+    np.testing.assert_allclose(applied(tx, leaf="b")[0], 2 * EXPECTED, rtol=1e-6)
+    assert float(current(state)["b/learning_rate"]) == pytest.approx(2 * EXPECTED[-1])
+    state = override(state, group="w", multiplier=0.0)
+    assert float(tx.update(GRADS, state, PARAMS)[0]["w"][0]) == 0.0
+    for groups, words in [
+        ({"w": 1.0}, "'b'"),
+        ({".*": 1.0, "w": 1.0}, "'w'"),
+        ({".*": 1.0, "x": 1.0}, "'x'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            group_lr(optax.sgd, groups)(learning_rate=LR).init(PARAMS)
+    assert layerwise_decay(["a", "b"], 0.5) == {"a": 0.5, "b": 1.0}
+
+
+@pytest.mark.parametrize(
+    "zero", [0.0, js.piecewise_constant([9], [0.0, 1.0]), "override", "traced"]
+)
+def test_a_multiplier_of_zero_freezes_a_group_whatever_its_gradients_are(zero):
+    grads = {"w": jnp.array([jnp.nan, jnp.inf, 1.0]), "b": jnp.ones(2)}
+
+    def update(multiplier):
+        tx = group_lr(optax.adam, {"w": multiplier, "b": 1.0})(learning_rate=0.5)
+        state = tx.init(PARAMS)
+        if zero == "override":
+            state = override(state, group="w", multiplier=0.0)
+        return tx.update(grads, state, PARAMS)[0]
+
+    updates = (
+        jax.jit(update)(0.0) if zero == "traced" else update(1.0 if zero == "override" else zero)
+    )
+    assert updates["w"].tolist() == [0.0, 0.0, 0.0]
+    np.testing.assert_allclose(updates["b"], -0.5, rtol=1e-5)
+
+
+def test_groups_have_names_that_loggers_take():
+    params = {"layers": [{"w": jnp.ones(1)} for _ in range(3)], "head": jnp.ones(1)}
+    tx = group_lr(
+        optax.sgd, {r"layers/(0|1)/.*": 0.25, "top": ("layers/2/w", 0.5), r"(?!layers).*": 1.0}
+    )(learning_rate=1.0)
+    state = tx.init(params)
+    names = {"layers/0_1/learning_rate", "top/learning_rate", "not_layers/learning_rate"}
+    assert set(current(state)) == {"learning_rate", *names}
+    assert all(re.fullmatch(r"[\w\-./]+", name, re.ASCII) for name in current(state))
+    for group in ("layers/0_1", r"layers/(0|1)/.*"):  # by the name or by the expression
+        new = override(state, group=group, multiplier=0.125)
+        updates, _ = tx.update(params, new, params)
+        assert [float(x["w"][0]) for x in updates["layers"]] == [-0.125, -0.125, -0.5]
+    for groups, words in [
+        ({"a/.*": 1.0, "a": ("b", 1.0)}, r"another name than 'a' for 'b'"),
+        ({"*": ("b", 1.0)}, r"another name than '\*'"),
+        ({"a": ("b",)}, r"\(regular expression, multiplier\) for 'a'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            group_lr(optax.sgd, groups)
+
+
+def test_all_groups_are_meant_by_a_star():
+    masks = {"w": True, "b": False}, {"w": False, "b": True}
+    x, y = (optax.masked(inject(optax.sgd)(LR), mask) for mask in masks)
+    chained, named = optax.chain(x, y), optax.named_chain(("x", x), ("y", y))
+    labels = optax.partition({k: inject(optax.sgd)(LR) for k in "xy"}, {"w": "x", "b": "y"})
+    for tx, groups in ((chained, "01"), (named, "xy"), (labels, "xy")):
+        state = tx.init(PARAMS)
+        assert set(current(state)) == {f"{group}/learning_rate" for group in groups}
+        with pytest.raises(ValueError, match=r"ambiguous; give group=, '\*' for all"):
+            override(state, scale={"learning_rate": 0.5})
+        _, state = tx.update(GRADS, state, PARAMS)
+        state = override(state, group="*", scale={"learning_rate": 0.5})
+        state = override(state, group=groups[1], scale={"learning_rate": 0.25})
+        updates, state = tx.update(GRADS, state, PARAMS)
+        rates = [-float(updates[name][0]) for name in "wb"]
+        np.testing.assert_allclose(rates, EXPECTED[1] * np.array([0.5, 0.25]), rtol=1e-6)
+
+    # The groups of one rate: it is halved once, and their multipliers are changed by their name.
+    tx = group_lr(optax.sgd, {"w": 0.5, "b": 2.0})(learning_rate=1.0)
+    state = override(tx.init(PARAMS), group="*", scale={"learning_rate": 0.5})
+    updates, _ = tx.update(GRADS, state, PARAMS)
+    assert [-float(updates[name][0]) for name in "wb"] == [0.25, 1.0]
+    state = override(state, group="*", multiplier=4.0)
+    updates, _ = tx.update(GRADS, state, PARAMS)
+    assert [-float(updates[name][0]) for name in "wb"] == [2.0, 2.0]
+    with pytest.raises(ValueError, match="momentum"):
+        override(state, group="*", momentum=0.5)
