@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from jaxsched.search._result import SweepResult
 
 
+_SMALL: dict[str, Any] = {"fontsize": "small", "fontweight": "normal", "color": "0.3"}
+
+
 def plot(result: SweepResult, names: tuple[str, ...], ax: Any) -> Any:
     """Learning curves, or the score against one setting, or over two; on ``ax`` or a new figure."""
     if len(names) > 2:
@@ -69,7 +72,7 @@ def _curves(result: SweepResult, ax: Any) -> None:
             continue
         stands_out = i in named
         colour = draw.GREY if alone and not stands_out else looks[i].colour
-        if raw and stands_out and len(named) < 5:
+        if raw and stands_out and len(named) < 3:
             ax.plot(*raw[i], color=colour, linewidth=0.6, alpha=0.25, zorder=1)
         ax.plot(
             x,
@@ -212,7 +215,7 @@ def _mark_best(result: SweepResult, ax: Any, trials: list[int], where: Any) -> N
     best = _best(result)
     if best in trials:
         ax.plot(*where(best), "*", color="white", markeredgecolor="black", markersize=15, zorder=5)
-        ax.set_title("\N{WHITE STAR} best", loc="right", fontsize="small", color="0.3")
+        ax.set_title("\N{WHITE STAR} best", loc="right", **_SMALL)
 
 
 def _mark_lost(result: SweepResult, ax: Any, lost: list[int], where: Any, looks: Any) -> None:
@@ -232,7 +235,7 @@ def _say_lost(result: SweepResult, ax: Any, lost: list[int]) -> None:
         said = "diverged" if all(gone) else "stopped" if not any(gone) else "diverged or stopped"
         before = ax.get_title(loc="right")
         title = f"{before}   " * bool(before) + f"\N{MULTIPLICATION SIGN} {said}"
-        ax.set_title(title, loc="right", fontsize="small", color="0.3")
+        ax.set_title(title, loc="right", **_SMALL)
 
 
 # ------------------------------------------------------------------------------- over two settings
