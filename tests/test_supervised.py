@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from sweep_tasks import Noisy, apply, data, init, momentum, supervised
+from sweep_tasks import Noisy, apply, data, init, jitted, momentum, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -42,7 +42,9 @@ def slope(**changes):
 
 
 def test_an_update_of_micro_batches_is_one_of_a_large_batch():
-    large, small = supervised(batch_size=32), supervised(batch_size=8, accumulation=4)
+    model = (lambda key: jnp.zeros((6, 3)), lambda w, x: x @ w)
+    large = supervised(model=model, batch_size=32)
+    small = supervised(model=model, batch_size=8, accumulation=4)
     rows = small.batches(3, 5, 7)
     assert rows.shape == (7, 4, 8)
     assert np.array_equal(rows.reshape(7, 32), large.batches(3, 5, 7))
@@ -74,9 +76,10 @@ def test_a_step_is_an_update_and_not_a_micro_batch():
 
 def test_statistics_and_keys_go_through_the_micro_batches_in_order():
     task = supervised(model=lambda rngs: Noisy(rngs), batch_size=8, accumulation=3)
-    start = task.init(jax.random.key(0))
+    first, step, _ = jitted(task)
+    start = first(jax.random.key(0))
     rows = task.batches(0, 0, 1)[0]
-    after, metrics = jax.jit(task.step)(start, {"learning_rate": jnp.float32(0.1)}, rows)
+    after, metrics = step(start, {"learning_rate": jnp.float32(0.1)}, rows)
     x, y = (jnp.asarray(a) for a in data(192))
 
     def loss(params, rest, rows):
@@ -84,10 +87,9 @@ def test_statistics_and_keys_go_through_the_micro_batches_in_order():
         return LOSS(outputs, y[rows]).mean(), rest
 
     rest, losses, grads = start.rest, [], []
+    value_and_grad = jax.jit(jax.value_and_grad(loss, has_aux=True))
     for micro in rows:
-        (value, rest), grad = jax.jit(jax.value_and_grad(loss, has_aux=True))(
-            start.params, rest, micro
-        )
+        (value, rest), grad = value_and_grad(start.params, rest, micro)
         losses.append(value)
         grads.append(jax.tree.map(lambda g: g.astype(jnp.float32) / 3, grad))
     close(metrics["loss"], np.mean(losses))
@@ -218,13 +220,11 @@ def test_the_key_of_an_augmentation_is_a_function_of_seed_and_step():
 
 def test_an_augmentation_is_of_training_alone_and_does_not_depend_on_how_a_run_is_cut():
     plain, task = supervised(), supervised(augment=jitter)
-    state = plain.init(jax.random.key(0))
-    rate, batch = (
-        {"learning_rate": jnp.float32(0.1)},
-        jax.tree.map(lambda x: x[0], task.batches(0, 0, 1)),
-    )
-    assert plain.step(state, rate, batch["data"])[1] != task.step(state, rate, batch)[1]
-    assert plain.evaluate(state) == task.evaluate(state)
+    batch = jax.tree.map(lambda x: x[0], task.batches(0, 0, 1))
+    (first, step, evaluate), other = jitted(plain), jitted(task)
+    state, rate = first(jax.random.key(0)), {"learning_rate": jnp.float32(0.1)}
+    assert step(state, rate, batch["data"])[1] != other[1](state, rate, batch)[1]
+    assert evaluate(state) == other[2](state)
     whole = sweep(task, seeds=2)
     cut = sweep(task, seeds=2, evaluate_every=5, share=False)
     assert cut.train["loss"].tobytes() == whole.train["loss"].tobytes()
@@ -388,24 +388,32 @@ class Dropped(nn.Module):
 )
 def test_the_trained_model_scores_what_the_task_does(model, call):
     task = Averaged(supervised(model=model), window=4)
-    final = final_score(task, sweep(task, RATES[:1]))
-    (state,) = final.states
-    for model, name in (
-        (task.model(state), "averaged loss"),
-        (task.task.model(state.state), "loss"),
-    ):
-        close(LOSS(call(model), Y[144:]).mean(), final.metrics[name][0], rtol=1e-4)
+    state, rows = jax.jit(task.init)(jax.random.key(0)), task.batches(0, 0, 2)
+    step = jax.jit(task.step)
+    for batch in rows:
+        state, _ = step(state, {"learning_rate": jnp.float32(0.1)}, batch)
+    found = jax.jit(task.test)(state)
+    assert found["loss"] != found["averaged loss"]
+    averaged, plain = task.model(state), task.task.model(state.state)
+    for one, name in ((averaged, "averaged loss"), (plain, "loss")):
+        close(LOSS(call(one), Y[144:]).mean(), found[name], rtol=1e-4)
 
 
 def test_a_trained_flax_model_is_trained_on():
     task = supervised(model=lambda rngs: Noisy(rngs))
-    state = task.init(jax.random.key(0))
+    state = jax.jit(task.init)(jax.random.key(0))
+    loss = jax.jit(task.evaluate)(state)
     model = task.model(state)
     optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
     model.train()
-    grads = nnx.grad(lambda m: LOSS(m(X[:16]), Y[:16]).mean())(model)
-    optimizer.update(model, grads)
-    close(task.evaluate(state)["loss"], task.evaluate(task.init(jax.random.key(0)))["loss"])
+
+    @nnx.jit
+    def step(model, optimizer):
+        grads = nnx.grad(lambda m: LOSS(m(X[:16]), Y[:16]).mean())(model)
+        optimizer.update(model, grads)
+
+    step(model, optimizer)
+    assert jax.jit(task.evaluate)(state) == loss
     assert not np.array_equal(model.b.kernel[...], task.model(state).b.kernel[...])
     with pytest.raises(TypeError, match=r"`Supervised.model\(state=...\)` must be a state of this"):
         task.model(state.params)
@@ -525,8 +533,14 @@ class Duck:
         return watched().update(updates, state, params, value=value)
 
 
+def compiled():
+    tx = watched()
+    return optax.GradientTransformationExtraArgs(tx.init, jax.jit(tx.update))
+
+
 PLACES = {
     "itself": watched,
+    "jax.jit": compiled,
     "MultiSteps": multi_steps,
     "its transformation": lambda: multi_steps().gradient_transformation(),
     "an object": Duck,
@@ -551,7 +565,9 @@ def test_what_an_update_is_told_reaches_a_controller_at_every_place(place):
     tx = js.inject(lambda learning_rate: factory())(learning_rate=js.Constant(1.0))
 
     def update(state, value):
-        return tx.update(jnp.ones(()), state, jnp.ones(()), value=value)[1], None
+        return tx.update(jnp.ones(()), state, jnp.ones(()), value=value, value_fn=lambda w: value)[
+            1
+        ], None
 
     state, _ = jax.jit(lambda s: jax.lax.scan(update, s, jnp.ones(3)))(tx.init(jnp.ones(())))
     assert [float(x) for x in scales(state)] == [0.25] * len(scales(state)) != []

@@ -33,6 +33,8 @@ def handed(extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def _taken(tx: Any, extra: dict[str, Any]) -> dict[str, Any]:
+    if hasattr(tx.update, "lower"):  # one of jax.jit takes no functions
+        extra = {name: x for name, x in extra.items() if not callable(x)}
     try:
         parameters = inspect.signature(tx.update).parameters
     except (TypeError, ValueError):  # not written in Python

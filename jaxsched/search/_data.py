@@ -171,8 +171,8 @@ def samples_of(name: str, given: Any) -> Samples:
     text_or_tree = isinstance(given, (tuple, Mapping, str, bytes)) or hasattr(given, "__array__")
     if text_or_tree or not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
         raise TypeError(
-            f"`{where}` must be a pair (inputs, targets), or a source of such pairs with a length "
-            f"and items, got {type(given).__name__}."
+            f"`{where}` must be a pair (inputs, targets), or a source of such pairs, a list or an "
+            f"object with a length and items, got {type(given).__name__}."
         )
     return Source(where, given)
 
