@@ -221,6 +221,7 @@ def checked_number(
     """
     if x is None and optional:
         return None
+    x = _as_array(x)
     if isinstance(x, (bool, np.bool_)) or not _is_numeric(x):
         raise TypeError(f"{where} must be a number, got {_describe(x)}{cure(x)}.")
     if isinstance(x, np.ndarray) and x.ndim == 0:
@@ -269,6 +270,7 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
 
     A float64 array stays one in x64 mode. Whole steps that no float32 holds become int32.
     """
+    xs = _as_array(xs)
     wide = is_x64() and getattr(xs, "dtype", None) == np.float64
     if is_list(xs):
         xs = [checked_number(where, x) for x in xs]
@@ -341,6 +343,12 @@ def own(tree: T) -> T:
 
 
 # ---------------------------------------------------------------------------------------- details
+
+
+def _as_array(x: Any) -> Any:
+    """An array of another library (of PyTorch, a column of pandas) as NumPy's."""
+    ours = isinstance(x, (int, float, np.ndarray, np.generic, jax.Array))
+    return np.asarray(x) if not ours and hasattr(x, "__array__") and not is_list(x) else x
 
 
 def is_list(x: Any) -> bool:

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import jaxsched as js
-from jaxsched.optim import decay_weights
+from jaxsched.optim import decay_weights, layerwise_decay
 
 # ------------------------------------------------------------------------------------- words
 
@@ -122,6 +122,29 @@ def test_a_list_may_be_any_sequence(kind):
         assert piece(kind([0, 10]), kind([1.0, 0.5])) == piece([0, 10], [1.0, 0.5])
     assert js.Table(kind([1.0, 0.5])) == js.Table([1.0, 0.5])
     assert [t.settings["peak"] for t in js.grid(js.constant, peak=kind([0.5, 0.25]))] == [0.5, 0.25]
+
+
+class Foreign:
+    """An array of another library, whose dtype NumPy does not know."""
+
+    dtype = "float32 of theirs"
+
+    def __init__(self, numbers):
+        self.numbers = np.asarray(numbers)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.numbers
+
+    def __len__(self):
+        return len(self.numbers)
+
+
+def test_arrays_of_other_libraries_are_arrays():
+    assert js.Linear(0.0, Foreign(0.5), Foreign(10)) == js.Linear(0.0, 0.5, 10)
+    assert js.cosine_decay(Foreign(0.5), 10) == js.cosine_decay(0.5, 10)
+    assert js.multi_step(1.0, 0.5, Foreign([10, 20])) == js.multi_step(1.0, 0.5, [10, 20])
+    with pytest.raises(TypeError, match=r"Linear\(end=...\) must be a number"):
+        js.Linear(0.0, Foreign(["a"]), 10)
 
 
 def test_ranges_are_lists_and_texts_and_iterators_are_none():
@@ -265,6 +288,12 @@ def test_functions_become_schedules_by_from_fn():
         (lambda: js.Bounce(0.1, every=1.5), "Bounce(every=...)"),
         (lambda: js.AutoDecay(0.1, patience=np.float32(0.5)), "AutoDecay(patience=...)"),
         (lambda: js.override(overridden(), learning_rate=-0.1), "override(learning_rate=...)"),
+        (
+            lambda: js.override(overridden(), scale={"learning_rate": -1}),
+            "override(learning_rate=...)",
+        ),
+        (lambda: decay_weights(-0.1), "decay_weights(weight_decay=...)"),
+        (lambda: layerwise_decay(["a", "b"], 1.25), "layerwise_decay(decay=...)"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(call, where):

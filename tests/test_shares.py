@@ -122,6 +122,7 @@ def test_shares_that_are_known_are_rounded_as_units_round():
         assert js.share(fraction).of(1001) == run.fraction(fraction)
     assert js.share(0.29).of(100) == 29  # 0.29 * 100 is 28.999999999999996
     assert js.share(0.5).of(np.asarray([3, 4])).tolist() == [2, 2]
+    assert js.share(0.9).of(10**11) == 90_000_000_000  # of tokens
     assert (js.share(0.0).of(7), js.share(1).of(7)) == (0, 7)
 
 

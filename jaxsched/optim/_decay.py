@@ -27,7 +27,7 @@ def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransfor
 
     Raises:
         TypeError: if ``weight_decay`` is no number.
-        ValueError: if it is not finite.
+        ValueError: if it is not finite, or negative.
 
     >>> import jax.numpy as jnp
     >>> from jaxsched.optim import decay_weights
@@ -38,5 +38,5 @@ def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransfor
     [-0.25, -0.25]
     """
     if not isinstance(weight_decay, (AbstractSchedule, jax.Array)):
-        weight_decay = checked_number("decay_weights(weight_decay=...)", weight_decay)
+        weight_decay = checked_number("decay_weights(weight_decay=...)", weight_decay, at_least=0)
     return optax.add_decayed_weights(-weight_decay, mask)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxsched._struct import checked_number
 from jaxsched.optim._extra import update as update_with
 from jaxsched.optim._inject import inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
@@ -101,7 +102,7 @@ def layerwise_decay(patterns: Sequence[str], decay: Any) -> dict[str, Any]:
 
     Args:
         patterns: regular expressions on paths, from the input to the output.
-        decay: factor between neighbouring layers, such as 0.8; a number or a tracer.
+        decay: factor between neighbouring layers, 0 to 1, such as 0.8; a number or a tracer.
 
     Returns:
         ``{pattern: decay ** distance from the last}`` for ``group_lr``.
@@ -112,6 +113,7 @@ def layerwise_decay(patterns: Sequence[str], decay: Any) -> dict[str, Any]:
     """
     if len(set(patterns)) != len(patterns):
         raise ValueError(f"layerwise_decay(patterns=...) must differ, got {list(patterns)}.")
+    decay = checked_number("layerwise_decay(decay=...)", decay, at_least=0, at_most=1)
     last = len(patterns) - 1
     return {pattern: decay ** (last - i) for i, pattern in enumerate(patterns)}
 

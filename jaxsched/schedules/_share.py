@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
@@ -37,7 +38,7 @@ class share(Record):  # in lower case, as `slice` is: it is written where a numb
         """The share of ``steps``, to the nearest whole step, halves up: an integer if it is known.
 
         Traced, its derivative is that of the plain product, which no rounding makes zero. A traced
-        fraction (or a traced ``steps`` that is no integer) gives a float32, whole up to 2^24.
+        fraction (or a traced ``steps`` that is no int32) gives a float32, whole up to 2^24.
 
         >>> import jaxsched as js
         >>> js.share(0.3).of(1001)
@@ -46,13 +47,14 @@ class share(Record):  # in lower case, as `slice` is: it is written where a numb
         known = is_known(self.fraction) and is_known(steps)
         x: Any = np.float64(0.0) if known else num.as_double(0.0)
         x = num.like(x, fetch(self.fraction)) * num.like(x, fetch(steps))
-        whole = num.to_int32(num.nudged(x + 0.5))
+        nearest = num.nudged(x + 0.5)
         if known:
-            return int(whole) if np.ndim(whole) == 0 else whole
-        if is_known(self.fraction) and _is_whole(steps):
-            return whole
+            whole = np.floor(nearest)
+            return int(whole) if np.ndim(whole) == 0 else whole.astype(np.int64)
+        if is_known(self.fraction) and _is_whole(steps) and jnp.can_cast(steps.dtype, np.int32):
+            return num.to_int32(nearest)
         product = as_real(self.fraction) * as_real(steps)
-        return num._graft(whole.astype(product.dtype), product)
+        return num._graft(num.single(num.floor(nearest)).astype(product.dtype), product)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("fraction=", "", 1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +47,7 @@ Factors = Any  # one, or one for each milestone
 Growth = Any  # 1, or at least 1.005
 Count = Any  # a whole number, at least 1
 Numbers = Any  # a list of numbers
-Base = Any  # a schedule
+Base = AbstractSchedule
 Steps = Any  # the whole length
 Cycle = Any  # the same for one cycle, above 0
 Length = Any  # a stage: steps or a share; together the stages fit into the whole
@@ -62,19 +62,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def recipe(make: F) -> F:
     """Checks the arguments by what the annotations say of them, and turns shares into steps."""
-    function: Any = make
-    code, values = function.__code__, function.__defaults__ or ()
-    names = code.co_varnames[: code.co_argcount]
-    defaults = dict(zip(names[len(names) - len(values) :], values, strict=True))
-    kinds = {name: function.__annotations__[name].removesuffix(" | None") for name in names}
-    optional = {name for name in names if function.__annotations__[name].endswith(" | None")}
-    # What others are compared with comes first.
-    order = sorted(names, key=lambda n: (kinds[n] == "End") - (kinds[n] in _WHOLES))
 
     @functools.wraps(make)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        given = bind(function.__name__, names, defaults, args, kwargs)
-        call = _Call(function.__name__, kinds, given)
+        function, kinds, order, optional, defaults = _signature(make)
+        given = bind(function, list(kinds), defaults, args, kwargs)
+        call = _Call(function, kinds, given)
         for name in order:
             if given[name] is not None or name not in optional:
                 given[name] = _CHECKS[kinds[name]](call, name, given[name])
@@ -84,10 +77,23 @@ def recipe(make: F) -> F:
     return checked  # type: ignore[return-value]
 
 
-class _Call(NamedTuple):
-    function: str
-    kinds: dict[str, str]
-    given: dict[str, Any]
+@functools.cache  # when it is called, not when jaxsched is imported
+def _signature(make: Any) -> tuple[str, dict[str, str], list[str], set[str], dict[str, Any]]:
+    words = {name: word for name, word in make.__annotations__.items() if name != "return"}
+    kinds = {name: word.removesuffix(" | None") for name, word in words.items()}
+    optional = {name for name, word in words.items() if word != kinds[name]}
+    # What others are compared with comes first.
+    order = sorted(kinds, key=lambda name: (kinds[name] == "End") - (kinds[name] in _WHOLES))
+    values = make.__defaults__ or ()
+    defaults = dict(zip(list(kinds)[len(kinds) - len(values) :], values, strict=True))
+    return make.__name__, kinds, order, optional, defaults
+
+
+class _Call:
+    """The function that was called, what its arguments are, and what they were given."""
+
+    def __init__(self, function: str, kinds: dict[str, str], given: dict[str, Any]):
+        self.function, self.kinds, self.given = function, kinds, given
 
     def where(self, name: str) -> str:
         return f"{self.function}({name}=...)"
@@ -244,7 +250,8 @@ def _check_fraction(call: _Call, name: str, x: Any) -> None:
     elif single and is_known(whole) and np.ndim(whole) == 0 and whole >= 1:
         repair = f"a share of the {whole} steps is {said} = {share(x).of(whole)} steps."
     else:
-        repair = f"a share is {said}; it needs {_what_whole(call)}."
+        need = "" if whole is not None else f"; it needs {_what_whole(call)}"
+        repair = f"a share is {said}{need}."
     raise ValueError(f"{call.where(name)} must be a number of steps, got {_describe(x)}: {repair}")
 
 
