@@ -306,6 +306,19 @@ def test_the_count_of_a_schedule_decides_and_a_conflict_is_an_error():
         adopt(old._replace(count=jnp.int32(40)), fresh)
 
 
+def test_what_is_no_state_of_the_optimizer_is_refused_before_its_step_is_asked_for():
+    fresh = adamw(BASE).init(PARAMS)
+    for saved, words in [
+        (PARAMS, r"at w fresh has nothing and saved float32\[3\]"),
+        ({}, r"at 0 fresh has ScaleByAdamState\(.*\) and saved nothing"),
+        (None, r"at 0 fresh has ScaleByAdamState\(.*\) and saved nothing"),
+        (3, r"at the root fresh has tuple\(.*\) and saved int32"),
+        (optax.sgd(0.1, momentum=0.9).init(PARAMS), "ScaleByAdamState.*TraceState"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            adopt(saved, fresh)
+
+
 def test_a_state_without_a_count_needs_the_step():
     tx = sgd(BASE)
     for old in (optax.sgd(0.3), optax.sgd(0.3, momentum=0.9)):

@@ -143,3 +143,26 @@ def test_what_a_controller_remembers_is_seen_at_once():
     assert float(current(state, upcoming=True)["learning_rate"]) == pytest.approx(0.025)
     with pytest.raises(ValueError, match="must hold a controller, found none"):
         remembered(inject(optax.sgd)(learning_rate=BASE).init(PARAMS))
+
+
+def test_the_numbers_of_a_running_controller_are_changed_without_a_trace():
+    tx = inject(optax.sgd)(learning_rate=Plateau(0.5, 0.5, patience=1))
+    state, traces = tx.init(PARAMS), []
+
+    @jax.jit
+    def step(state):
+        traces.append(1)
+        updates, state = tx.update(GRADS, state, PARAMS, value=1.0)
+        return -updates["w"][0], state
+
+    rates = []
+    for change in (None, Plateau(0.5, 0.25, patience=2.0), None, None, Plateau(1.0, 0.25, 9)):
+        if change is not None:
+            state = js.override(state, learning_rate=change)
+        rate, state = step(state)
+        rates.append(float(rate))
+    assert rates == [0.5, 0.5, 0.5, 0.5, 0.25]
+    assert len(traces) == 1
+    for other in (Plateau(0.5, mode="max"), Greedy(0.5), js.Constant(0.5)):
+        with pytest.raises(ValueError, match="structure"):
+            js.override(state, learning_rate=other)

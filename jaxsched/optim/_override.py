@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import INT32_MAX, breaks, checked_number, is_known, show
+from jaxsched.controllers._base import AbstractController
 from jaxsched.optim._current import HELP, current
 from jaxsched.optim._groups import readable
 from jaxsched.optim._state import (
@@ -38,8 +39,9 @@ def override(
         group: where several groups have the name: the part before ``/name`` in ``current``, or
             ``"*"`` for all of them.
         scale: name -> factor in front of the schedule (set, not accumulated).
-        values: name -> a number, held until further notice; a schedule of the same structure, which
-            takes the old one's place; or ``None``, which gives control back to the schedule.
+        values: name -> a number, held until further notice; a schedule or controller of the same
+            structure, which takes the old one's place (what a controller remembers stays); or
+            ``None``, which gives control back to the schedule.
             ``multiplier=`` is the multiplier of a group of ``group_lr``. Under ``vmap``, an array
             with one number per member is allowed. Arrays are copied.
 
@@ -121,7 +123,7 @@ def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectSta
     schedules = state.schedules
     if is_scale:
         knob = knob._replace(scale=_like(knob.scale, value, name))
-    elif value is None or isinstance(value, AbstractSchedule):
+    elif value is None or isinstance(value, (AbstractSchedule, AbstractController)):
         knob = knob._replace(
             scale=jnp.ones_like(knob.scale), is_fixed=jnp.zeros_like(knob.is_fixed)
         )
@@ -146,7 +148,7 @@ def _shown(state: InjectState, name: str) -> jax.Array:
     return shown
 
 
-def _same_structure(state: InjectState, name: str, schedule: AbstractSchedule) -> Any:
+def _same_structure(state: InjectState, name: str, schedule: Any) -> Any:
     old = state.schedules.get(name)
     present: Any = jax.tree.structure(old)
     where = f"override({name}=...)"

@@ -56,7 +56,7 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
         )
     if policy == "new":
         return write_back(fresh, Transfer("resume", saved).into(arrays))
-    Transfer("resume", saved, only_check=True).into(arrays)
+    Transfer("resume", saved, 0, only_check=True).into(arrays)
     if policy is None:
         for (_, state), (_, other) in zip(ours, theirs, strict=True):
             _check_same(state, other)

@@ -32,6 +32,8 @@ class Transfer:
 
     def into(self, fresh: Any) -> Any:
         """``fresh`` with the leaves of ``saved``, and its schedules at the step of ``saved``."""
+        if not self.only_check:  # what is no state of this optimizer is not asked for its step
+            Transfer(self.where, self.saved, 0, only_check=True).into(fresh)
         return self._node(fresh, self.saved, (), None)
 
     def _node(self, fresh: Any, saved: Any, path: Path, count: Any) -> Any:
@@ -62,7 +64,7 @@ class Transfer:
         if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
             # Two optimizers may keep arrays of the same names and shapes that mean other things.
             raise self._error(path, _kind(fresh), _kind(saved))
-        for name in held.keys() - set(names):
+        for name in [name for name in held if name not in names]:
             for rest, leaf in _leaves(held[name], (*path, name)):
                 raise self._error(rest, "nothing", _kind(leaf))
         return treedef.unflatten(
