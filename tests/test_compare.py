@@ -106,7 +106,9 @@ def test_any_setting_can_be_what_is_compared():
     assert len(result_of([[1], [2]], near).compare(by="peak")) == 2
     for words in ({"by": "shape"}, {"rate": "shape"}):
         name = next(iter(words))
-        with pytest.raises(ValueError, match=rf"`compare\({name}=...\)` must name a setting of a"):
+        with pytest.raises(
+            ValueError, match=rf"`compare\({name}=...\)` must .*name a setting of a"
+        ):
             result_of(SCORES, settings).compare(**words)
     with pytest.raises(ValueError, match=r"compare\(level=...\) must be less than 1"):
         result_of(SCORES, settings).compare(level=95)
@@ -114,6 +116,8 @@ def test_any_setting_can_be_what_is_compared():
 
 def test_a_comparison_is_shown_everywhere():
     comparison = compared()
+    with pytest.raises(KeyError, match="must be one of linear, cosine, got 'wsd'"):
+        comparison["wsd"]
     assert "<td" in comparison._repr_html_()
     assert comparison.markdown().count("\n| ") == 4
     assert "search.final_scores compares on the test data" in repr(comparison)
@@ -139,5 +143,5 @@ def test_final_scores_are_of_each_kinds_winner():
     assert scores.difference(first, "loss").mean == 0
     assert str(scores).startswith("kind on the test data")
     assert scores.markdown().count("test loss") == 1
-    with pytest.raises(ValueError, match=r"`final_scores\(by=...\)` must name a setting"):
+    with pytest.raises(ValueError, match=r"`final_scores\(by=...\)` must be \"kind\" or name"):
         final_scores(task, result, by="shape")

@@ -106,6 +106,9 @@ def test_mixed_lists():
         (lambda: loguniform(0, 1), r"loguniform\(low=...\) must be greater than 0"),
         (lambda: as_trials([]), r"`sweep\(trials=...\)` must hold at least one trial, got none"),
         (lambda: as_trials([{}]), "must schedule at least one hyperparameter"),
+        (lambda: as_trials({"a": 0.1, "b": []}), "must hold at least one trial for 'b', got none"),
+        (lambda: as_trials({1: 0.1, "1": 0.2}), r"must have different names .* \[1, '1'\]"),
+        (lambda: grid({"": js.constant}, peak=1), "must have different names that are not empty"),
         (lambda: as_trials({}), r"`sweep\(trials=...\)` must hold at least one trial, got none"),
         (lambda: grid([], peak=1), "must hold at least one recipe, got none"),
         (lambda: grid([js.constant, js.constant], peak=1), "must be different, got constant twice"),
@@ -135,6 +138,7 @@ def test_mistakes(make, words):
         (lambda: as_trials("cosine"), "must be a schedule, or a list or dict of .*, got str"),
         (lambda: as_trials({"learning_rate": 0.1}), r"got a dict with learning_rate; write \[{"),
         (lambda: Trial("x", [], js.Constant(0.1)), r"`Trial\(settings=...\)` must be a dict"),
+        (lambda: Trial(3, {}, js.Constant(0.1)), r"`Trial\(name=...\)` must be a text, got 3"),
         (lambda: Trial("x", {}, "cosine"), r"`Trial\(schedules=...\)` must be made of schedules"),
         (
             lambda: grid([js.Constant(0.1)] * 2, peak=1),
@@ -146,9 +150,10 @@ def test_mistakes(make, words):
             r"`grid\(warmup=...\)` must be given: warmup_cosine needs it, got only peak, steps",
         ),
         (
-            lambda: zipped([js.cosine_decay, js.constant], peak=1, steps=9, warmup=1),
-            r"`zipped\(warmup=...\)` .* none of them has: cosine_decay has peak, steps, end; const",
+            lambda: zipped([js.cosine_decay, js.constant], peak_value=1, steps=9),
+            r"`zipped\(peak_value=...\)` .* called peak here. cosine_decay has peak, steps, end",
         ),
+        (lambda: as_trials({"a": lambda step: 0.1}), r"wrap a function with `js.from_fn`"),
         (lambda: as_trials([lambda step: 0.1]), r"wrap a function with `js.from_fn`"),
         (
             lambda: as_trials([optax.sgd(0.1)]),

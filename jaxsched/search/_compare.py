@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from jaxsched.search._ranking import Difference, paired
 from jaxsched.search._result import Best, SweepResult
 from jaxsched.search._text_table import TextTable
 
+T = TypeVar("T")
 OPTIMISTIC = (
     "Each is its own best of so many, chosen and compared on the same validation data: flattering, "
     "the more the more were tried. search.final_scores compares on the test data."
@@ -69,7 +70,7 @@ class Comparison:
     level: float
 
     def __getitem__(self, name: Any) -> Contender:
-        return {contender.name: contender for contender in self.contenders}[label(name)]
+        return named({contender.name: contender for contender in self.contenders}, name)
 
     def __iter__(self) -> Iterator[Contender]:
         return iter(self.contenders)
@@ -125,6 +126,17 @@ class Comparison:
                 f"Sensitivity: mean distance to its best at {len(self.rates)} rates from {low:.4g} "
                 f"to {high:.4g} (arXiv:2309.14322){worst}."
             )
+
+
+def named(found: dict[str, T], name: Any) -> T:
+    """What has a name, or of a setting that value.
+
+    Raises:
+        KeyError: with the names that there are.
+    """
+    if label(name) not in found:
+        raise KeyError(f"must be one of {', '.join(found)}, got {name!r}")
+    return found[label(name)]
 
 
 def compare(
@@ -188,7 +200,7 @@ def _grouped(result: SweepResult, by: str, where: str) -> dict[str, list[int]]:
         for i, trial in enumerate(result.trials):
             groups.setdefault(trial.kind or trial.name, []).append(i)
         return groups
-    for i in result.having(by, f"{where}(by=...)"):
+    for i in result.having(by, f"{where}(by=...)", 'be "kind" or '):
         groups.setdefault(label(result.trials[i].settings[by]), []).append(i)
     return groups
 

@@ -10,9 +10,8 @@ from jax.sharding import Mesh
 
 from jaxsched._struct import checked_number
 from jaxsched.search import _reports as reports
-from jaxsched.search._compare import compare
+from jaxsched.search._compare import compare, named
 from jaxsched.search._final import FinalScore, final_score
-from jaxsched.search._fingerprint import label
 from jaxsched.search._ranking import Difference, paired, scored
 from jaxsched.search._result import SweepResult
 from jaxsched.search._task import Task
@@ -36,7 +35,7 @@ class FinalScores:
     level: float
 
     def __getitem__(self, name: Any) -> FinalScore:
-        return self.finals[label(name)]
+        return named(self.finals, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.finals)

@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from jaxsched._struct import is_list
+from jaxsched._words import _instead
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._fingerprint import label, plain
@@ -56,8 +58,9 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
         ValueError: if there is none, or one of them is there twice.
     """
     if isinstance(recipe, Mapping):
-        kinds = [Kind(str(name), None, one) for name, one in recipe.items()]
-    elif isinstance(recipe, (list, tuple)):
+        named = by_name(recipe, f"{where}(recipe=...)")
+        kinds = [Kind(name, None, one) for name, one in named.items()]
+    elif is_list(recipe):
         kinds = [_kind(one) for one in recipe]
     else:
         kinds = [_kind(recipe)]
@@ -80,14 +83,29 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
             raise ValueError(f"`{where}(recipe=...)` must be different, got {kind.name} twice.")
     if len(kinds) > 1:
         has = {kind.name: _parameters(kind.recipe) for kind in kinds}
+        known = {name for found in has.values() for name in found or ()}
         for name in arguments:
-            if not any(found is None or name in found for found in has.values()):
-                listed = "; ".join(f"{k} has {', '.join(f or ())}" for k, f in has.items())
+            if name not in known and None not in has.values():
+                listed = "; ".join(f"{k} has {', '.join(found or ())}" for k, found in has.items())
                 raise TypeError(
-                    f"`{where}({name}=...)` must be an argument of a recipe, got one that none of "
-                    f"them has: {listed}."
+                    f"`{where}({name}=...)` must be an argument of a recipe, got "
+                    f"{_instead(name, sorted(known))}. {listed}."
                 )
     return kinds
+
+
+def by_name(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """A dict with texts for names.
+
+    Raises:
+        ValueError: if one is empty, or two are the same text.
+    """
+    named = {str(name).strip(): one for name, one in given.items()}
+    if "" in named or len(named) < len(given):
+        raise ValueError(
+            f"`{where}` must have different names that are not empty, got {list(given)}."
+        )
+    return named
 
 
 def structure(followed: Any) -> str:

@@ -185,6 +185,11 @@ class SweepResult:
             near = [i for i in near if i in having] or [first]
             calmest = min(near, key=lambda i: self._length(i, prefer)) if len(near) > 1 else near[0]
             return self.chosen(calmest, metric)
+        if not callable(prefer):
+            raise TypeError(
+                f"`best(prefer=...)` must be the name of a setting or a function of a trial, got "
+                f"{prefer!r}."
+            )
         choose = prefer
         return self.chosen(min(near, key=lambda i: choose(self.trials[i])), metric)
 
@@ -203,6 +208,8 @@ class SweepResult:
             trial, other: indices.
             level: of confidence, for ``differs``.
         """
+        for name, index in {"trial": trial, "other": other}.items():
+            whole(name, index, 0, len(self.trials) - 1, where="difference")
         values = self._runs(None)
         return ranks.paired(values[trial], values[other], level)
 
@@ -344,7 +351,7 @@ class SweepResult:
 
     # ------------------------------------------------------------------------------------ details
 
-    def having(self, name: str, where: str) -> list[int]:
+    def having(self, name: str, where: str, other: str = "") -> list[int]:
         """The trials that have a setting.
 
         Raises:
@@ -354,8 +361,8 @@ class SweepResult:
         if not found:
             known = sorted({n for trial in self.trials for n in trial.settings})
             raise ValueError(
-                f"`{where}` must name a setting of a trial ({', '.join(known) or 'none has any'}), "
-                f"got {name!r}."
+                f"`{where}` must {other}name a setting of a trial "
+                f"({', '.join(known) or 'none has any'}), got {name!r}."
             )
         return found
 

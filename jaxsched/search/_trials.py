@@ -19,6 +19,7 @@ from jaxsched.search._kinds import (
     Maker,
     Recipe,
     bare,
+    by_name,
     kinds_of,
     maker_of,
     structure,
@@ -56,6 +57,9 @@ class Trial:
     _maker: Maker = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for name in ("name", "kind"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"`Trial({name}=...)` must be a text, got {getattr(self, name)!r}.")
         if not isinstance(self.settings, Mapping):
             raise TypeError(
                 f"`Trial(settings=...)` must be a dict name -> value, got {self.settings!r} "
@@ -250,11 +254,8 @@ def as_trials(trials: Any, where: str = "sweep") -> Trials:
                 f"`{where}(trials=...)` must be a list of dicts hyperparameter -> schedule, or one "
                 f"dict that names trials, got a dict with learning_rate; write [{{...}}] around it."
             )
-        made = tuple(
-            dataclasses.replace(t, name=name, kind=str(kind), _maker=None)
-            for kind, given in trials.items()
-            for t, name in _named(str(kind), _listed(given, where))
-        )
+        named = by_name(trials, f"{where}(trials=...)").items()
+        made = tuple(trial for kind, given in named for trial in _of_name(kind, given, where))
     else:
         made = _listed(trials, where)
     if not made:
@@ -349,11 +350,20 @@ def _listed(given: Any, where: str) -> Trials:
     return tuple(made)
 
 
-def _named(kind: str, trials: Trials) -> list[tuple[Trial, str]]:
-    """Trials with the names that a dict gives them."""
-    if len(trials) == 1 and not trials[0].settings:
-        return [(trials[0], kind)]
-    return [(trial, f"{kind} {bare(trial)}".strip()) for trial in trials]
+def _of_name(kind: str, given: Any, where: str) -> list[Trial]:
+    """What a dict has under a name."""
+    listed = type(given) in (list, tuple)
+    trials = _listed(given if listed else [given], where)
+    if not trials:
+        raise ValueError(
+            f"`{where}(trials=...)` must hold at least one trial for {kind!r}, got none."
+        )
+    alone = not listed and not trials[0].settings
+    names = [kind if alone else f"{kind} {bare(trial)}".strip() for trial in trials]
+    return [
+        dataclasses.replace(trial, name=name, kind=kind, _maker=None)
+        for trial, name in zip(trials, names, strict=True)
+    ]
 
 
 def _values(where: str, name: str, value: Any) -> list[Any]:
