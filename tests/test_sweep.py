@@ -9,7 +9,7 @@ from sweep_tasks import Plain, jitted, python_loop, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import SuccessiveHalving, grid
+from jaxsched.search import SuccessiveHalving, _width, grid
 
 MIXED = [
     js.warmup_cosine(0.3, 70, 10),
@@ -208,7 +208,8 @@ def test_successive_halving_stops_the_worst_and_is_deterministic():
     assert saved["stopped"] == 740  # the diverged trial is none of them
 
 
-def test_the_width_may_be_measured():
+def test_the_width_may_be_measured(monkeypatch):
+    monkeypatch.setattr(_width, "_SHARE", np.inf)  # however short the sweep is
     result = sweep(TASK, MIXED[:2] * 4, steps=20, share=False, width="auto")
     assert result.info["width"] in (1, 8)
     narrow = sweep(TASK, MIXED[:2] * 4, steps=20)

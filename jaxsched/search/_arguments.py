@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+MOST = 2**20  # seeds or folds: more are a slip, and would never end
+
 
 def whole(name: str, value: Any, least: int, most: int | None = None, where: str = "sweep") -> int:
     """A whole number, Python's or NumPy's, as Python's."""
@@ -18,6 +20,32 @@ def whole(name: str, value: Any, least: int, most: int | None = None, where: str
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise _error(name, f"a whole number {bounds}", value, where)
     return int(value)
+
+
+def curves(steps: int, runs: int, evaluations: int, train: int, validation: int) -> None:
+    """Raises unless the curves of all runs fit into the memory of this machine.
+
+    Args:
+        steps, evaluations: of the longest run.
+        runs: trials times folds times seeds.
+        train, validation: how many metrics.
+    """
+    needed = 4 * runs * (steps * train + evaluations * validation) + 100 * evaluations
+    if needed > memory():
+        raise ValueError(
+            f"`sweep(steps=...)` must leave room for the curves, got {steps} steps and "
+            f"{evaluations} evaluations of {runs} runs: {needed / 2**30:.3g} GiB, of "
+            f"{memory() / 2**30:.3g} in this machine. Train fewer steps or runs, or return fewer "
+            "metrics."
+        )
+
+
+def memory() -> float:
+    """Bytes of this machine; infinite where nobody says."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return math.inf
 
 
 def flag(name: str, value: Any, where: str = "sweep") -> None:
@@ -49,7 +77,7 @@ def instance(name: str, value: Any, kind: type) -> None:
 def seeds(given: Any) -> tuple[int, ...]:
     """Different seeds, each of which gives another key: JAX takes 32 bits of one."""
     if _is_whole(given):
-        return tuple(range(whole("seeds", given, 1)))
+        return tuple(range(whole("seeds", given, 1, MOST)))
     if not isinstance(given, Iterable):
         raise _error("seeds", "a whole number or different ones", given)
     found = tuple(given)

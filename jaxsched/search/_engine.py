@@ -158,7 +158,7 @@ class Engine:
                 if work.at < stage.stop and work.record.diverged < 0:
                     self.pool.append(work)
                     continue
-                self.records[work.key] = work.record
+                self.records[work.key] = work.record.trimmed()
                 if self.ends is not None and not plan.children[stage.index]:
                     self.ends[work.key] = plain_state(work.state)
                 for key, seen in reversed(followers(plan, work.key, work.seen, work.record)):
@@ -242,7 +242,7 @@ class Engine:
             at = (lane,) if program.width > 1 else ()
             train = {k: v[at][updates] for k, v in seen.items()}
             found = None
-            if piece.hi in self.plan.evaluations(self.plan.stages[work.key.stage]):
+            if self.plan.evaluates(self.plan.stages[work.key.stage], piece.hi):
                 found = {k: v[at] for k, v in validation.items()}
             diverged = work.record.diverged
             if diverged < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from functools import cached_property
 
@@ -67,6 +68,12 @@ class Plan:
     def evaluations(self, stage: Stage) -> list[int]:
         """After how many updates the state is evaluated, within (start, stop]."""
         return self._evaluations[stage.index]
+
+    def evaluates(self, stage: Stage, step: int) -> bool:
+        """Whether ``step`` is one of them."""
+        steps = self._evaluations[stage.index]
+        at = bisect.bisect_left(steps, step)
+        return at < len(steps) and steps[at] == step
 
     @cached_property
     def _evaluations(self) -> list[list[int]]:

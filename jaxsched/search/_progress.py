@@ -40,39 +40,51 @@ class Bar:
 
     def tick(self, engine: Engine) -> None:
         """Draws the line anew if it is time to; called under the engine's lock."""
-        now = time.monotonic()
-        if now - self._last < _SECONDS:
-            return
-        self._last = now
-        stages = engine.plan.stages
-        done = sum(
-            (stages[key.stage].stop - stages[key.stage].start) * len(key.trials)
-            for key in engine.records
-        )
-        rate = engine.steps_trained / max(now - self._begun, 1e-9)
-        ended, best = self._so_far(engine)
-        note = f"{ended}/{len(self._names)} trials, {rate:.0f} steps/s{best}"
-        under_way = sum(
-            (work.at - stages[work.key.stage].start) * len(work.key.trials)
-            for work in engine.unfinished()
-        )
-        self._bar.update(self._task, completed=done + under_way, note=note)
+        if time.monotonic() - self._last >= _SECONDS:
+            self.draw(engine)
 
-    def _so_far(self, engine: Engine) -> tuple[int, str]:
+    def draw(self, engine: Engine) -> None:
+        """Draws the line as it stands."""
+        self._last = time.monotonic()
+        rate = engine.steps_trained / max(self._last - self._begun, 1e-9)
+        done = _done(engine)
+        ended = int((done == engine.plan.table.horizons * len(engine.plan.runs())).sum())
+        note = f"{ended}/{len(self._names)} trials, {rate:.0f} steps/s{self._best(engine)}"
+        self._bar.update(self._task, completed=int(done.sum()), note=note)
+
+    def _best(self, engine: Engine) -> str:
         plan = engine.plan
         there = by_trial(engine.records)
-        scores = {}
-        ended = 0
+        costs = {}
         for trial, leaf in plan.leaf.items():
             found = [there.get((leaf.index, f, s, trial)) for f, s in plan.runs()]
             if all(r is not None for r in found):
-                ended += 1
-                scores[trial] = np.mean([r.validation[self._metric][-1:] for r in found if r])
-        finite = {trial: self._sign * s for trial, s in scores.items() if np.isfinite(s)}
+                score = np.mean([r.validation[self._metric][-1:] for r in found if r])
+                costs[trial] = self._sign * float(score)
+        finite = {trial: cost for trial, cost in costs.items() if np.isfinite(cost)}
         if not finite:
-            return ended, ""
+            return ""
         best = min(finite, key=lambda trial: finite[trial])
-        return ended, f", best {self._shown} {self._sign * finite[best]:.4g} ({self._names[best]})"
+        return f", best {self._shown} {self._sign * finite[best]:.4g} ({self._names[best]})"
+
+
+def _done(engine: Engine) -> np.ndarray:
+    """Updates of each trial that are behind it, int64 [trials]: all, once it was given up.
+
+    A run that has diverged will make no more; those that trials share count for each of them.
+    """
+    plan = engine.plan
+    horizons = plan.table.horizons
+    done = np.zeros(len(horizons), np.int64)
+    for key, record in engine.records.items():
+        stage, trials = plan.stages[key.stage], list(key.trials)
+        ends = stage.stop if record.diverged < 0 else horizons[trials]
+        done[trials] += ends - stage.start
+    for work in engine.unfinished():
+        done[list(work.key.trials)] += work.at - plan.stages[work.key.stage].start
+    given_up = [trial for trial in range(len(done)) if trial not in engine.running]
+    done[given_up] = horizons[given_up] * len(plan.runs())
+    return done
 
 
 @contextlib.contextmanager
@@ -90,6 +102,7 @@ def shown(
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
     except ImportError:
         if wanted:
             raise ImportError("`sweep(progress=True)` needs rich: pip install rich.") from None
@@ -97,9 +110,14 @@ def shown(
         return
     columns = (
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
+        # A long name must not push these out.
+        TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4, no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
         TextColumn("{task.fields[note]}", markup=False),  # a name may hold anything
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
-        yield Bar(engine, bar, names, metric, maximize)
+        line = Bar(engine, bar, names, metric, maximize)
+        try:
+            yield line
+        finally:
+            line.draw(engine)

@@ -82,7 +82,7 @@ def range_test(
         task: what to train, see ``js.search.Task``.
         start: rate of the first update, positive and far too small.
         end: rate of the last update, greater than ``start`` and far too large.
-        steps: optimizer updates for each seed, at least 30; by default 100 for every 3 decades
+        steps: optimizer updates for each seed, from 30 to 10**7; by default 100 for every 3 decades
             (267 from 1e-7 to 10), at which the divisors were measured, or 200 for a linear ramp.
         seeds: how many (0, 1, 2, ...), or which; whole numbers from 0. Fewer than 4 give a wider
             interval.
@@ -304,7 +304,7 @@ def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
     if steps is None:
         decades = math.log10(end / start)
         steps = 200 if ramp == "linear" else max(100, round(decades * STEPS_PER_DECADE))
-    steps = _whole("steps", steps, 30)
+    steps = _whole("steps", steps, 30, 10**7)
     rising = (Geometric if ramp == "exponential" else Linear)(start, end, steps - 1)
     rates: np.ndarray = rising._on_host(np.arange(steps)).astype(np.float32)
     return rates.clip(np.float32(start), np.float32(end))
@@ -320,7 +320,7 @@ def _whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> 
 
 def _seeds(seeds: Any) -> tuple[int, ...]:
     if isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool):
-        return tuple(range(_whole("seeds", int(seeds), 1)))
+        return tuple(range(_whole("seeds", int(seeds), 1, 2**20)))
     chosen = list(seeds) if isinstance(seeds, (Sequence, np.ndarray)) else []
     whole = all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in chosen)
     if not chosen or isinstance(seeds, str) or not whole or len(set(chosen)) < len(chosen):

@@ -33,6 +33,9 @@ class Record:
     train: dict[str, np.ndarray]
     validation: dict[str, np.ndarray]
     diverged: int = -1
+    # (group, metric) -> the array of which the curve is the beginning, shared with the records that
+    # this one was before: each looks at it up to its own end.
+    _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
     def empty(cls, train: Any, validation: Any) -> Record:
@@ -44,12 +47,33 @@ class Record:
     def extended(self, train: Any, validation: Any, diverged: int) -> Record:
         """With what a further piece measured; a new record, so that a snapshot stays what it is."""
         return Record(
-            {name: np.append(self.train[name], train[name]) for name in self.train},
-            {name: np.append(self.validation[name], validation[name]) for name in self.validation}
+            {name: self._longer("train", name, train[name]) for name in self.train},
+            {name: self._longer("validation", name, validation[name]) for name in self.validation}
             if validation is not None
             else self.validation,
             diverged if self.diverged < 0 else self.diverged,
+            self._room,
         )
+
+    def trimmed(self) -> Record:
+        """The same, without room for more."""
+        train, validation = (
+            {name: curve.copy() for name, curve in curves.items()}
+            for curves in (self.train, self.validation)
+        )
+        return Record(train, validation, self.diverged)
+
+    def _longer(self, group: str, name: str, more: Any) -> np.ndarray:
+        """A curve that goes on, in time proportional to ``more``: the room behind it doubles."""
+        old = getattr(self, group)[name]
+        more = np.ravel(more)
+        end, dtype = len(old) + len(more), np.result_type(old, more)
+        room = self._room.get((group, name))
+        if room is None or len(room) < end or room.dtype != dtype:
+            room = self._room[group, name] = np.empty(2 * end, dtype)
+            room[: len(old)] = old
+        room[len(old) : end] = more
+        return room[:end]
 
 
 @dataclasses.dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxsched._struct import INT32_MAX
 from jaxsched.search import _arguments as arguments
 from jaxsched.search import _watch
 from jaxsched.search._assemble import assemble
@@ -24,7 +26,7 @@ from jaxsched.search._interrupt import graceful, leave
 from jaxsched.search._mesh import Lockstep, MeshProgram, any_signal
 from jaxsched.search._place import Everywhere, places_of
 from jaxsched.search._plan import Plan
-from jaxsched.search._program import Feed, program_for
+from jaxsched.search._program import Feed, Program, program_for
 from jaxsched.search._progress import shown
 from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Work
@@ -34,14 +36,13 @@ from jaxsched.search._shelf import Shelf
 from jaxsched.search._stages import stage_tree
 from jaxsched.search._stopping import StoppingRule
 from jaxsched.search._store import digest
-from jaxsched.search._table import Table
+from jaxsched.search._table import ROWS, Table
 from jaxsched.search._task import Task, check_evaluation, check_task
 from jaxsched.search._trials import Trials, as_trials
 from jaxsched.search._waves import replay, run_waves
 from jaxsched.search._width import measured_width
 
-# Rows in the tables of a compiled call, so the most updates that one makes. It divides BLOCK.
-LENGTH = 1024
+LENGTH = ROWS  # of the tables of a compiled call, so the most updates that one makes
 _BATCHES = 16 << 20  # bytes: fewer rows where a task's batches are the data themselves
 
 
@@ -86,8 +87,8 @@ def sweep(
             the learning rate), or of dicts hyperparameter -> schedule; or a dict that names them.
             Controllers do as well: they are told what every evaluation has found, and act from the
             next update on.
-        steps: length of every run in optimizer updates, at least 1; by default each trial runs for
-            the duration of its longest schedule.
+        steps: length of every run in optimizer updates, from 1 to 2**31 - 1; by default each
+            trial runs for the duration of its longest schedule.
         seeds: how many (0, 1, ...), or which ones; of the initial state and the data order.
         folds: cross-validation in so many parts, at least 2; the task must have ``fold``.
         evaluate_every: steps between evaluations; by default a run is evaluated at its end.
@@ -96,7 +97,8 @@ def sweep(
         stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
         limit: a training loss above it counts as diverged.
         width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto", which measures
-            some widths and takes the fastest that fits into memory. Where memory runs out all the
+            some widths, if the sweep is long enough for that to pay, and takes the fastest that
+            fits into memory. Where memory runs out all the
             same, it is halved with a warning.
         share: ``False`` trains shared prefixes again for each trial (for measurements).
         devices: where; by default ``jax.local_devices()``, each with its own share of the runs. A
@@ -162,7 +164,9 @@ def sweep(
     mesh = places[0] if isinstance(places[0], Everywhere) else None
     if places[0].platform == "cpu":
         warn_of_convolutions(abstract["step"])
-    wide = _width(width, plan, places[0], directory)
+    shape = (plan.tasks[0], plan.table.names, plan.feed.length)
+    programs = functools.cache(functools.partial(program_for, *shape))
+    wide = _width(width, plan, programs, places[0], directory)
     fields = {}
     if directory is not None or mesh is not None:
         identified = {
@@ -178,8 +182,7 @@ def sweep(
         fields = identity(plan, task, abstract, trials, identified)
     if mesh is not None:
         check_same({**fields, "mesh": str(mesh.mesh), "checkpoint": str(directory)})
-    shape = (plan.tasks[0], plan.table.names, plan.feed.length)
-    program = program_for(*shape, wide) if mesh is None else MeshProgram(*shape, mesh)
+    program = programs(wide) if mesh is None else MeshProgram(*shape, mesh)
     before = program.traces.copy()
     hooks: list[Callable[[Engine], None]] = []
     engine = Engine(plan, program, places, lambda engine: [hook(engine) for hook in hooks])
@@ -238,7 +241,8 @@ def make_plan(
     """The plan, after every check that needs no training; and the abstract task."""
     for name, value in {"steps": steps, "evaluate_every": evaluate_every}.items():
         if value is not None:
-            arguments.whole(name, value, 1)
+            arguments.whole(name, value, 1, INT32_MAX)
+    known_seeds = arguments.seeds(seeds)
     arguments.number("limit", limit)
     arguments.instance("stopping", stopping, StoppingRule)
     for name, text in {"metric": metric, "watch": watch}.items():
@@ -247,7 +251,7 @@ def make_plan(
     found = check_task(task, table.names)
     tasks: tuple[Any, ...] = (task,)
     if folds is not None:
-        arguments.whole("folds", folds, 2)
+        arguments.whole("folds", folds, 2, arguments.MOST)
         if not hasattr(task, "fold"):
             raise TypeError(
                 f"`sweep(folds=...)` must be None for a task without `fold`, got {folds}."
@@ -259,20 +263,29 @@ def make_plan(
             f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
         )
     _watch.check(table, watch, evaluate_every, found["validation"])
-    rungs = stopping.rungs(int(table.horizons.max())) if stopping is not None else ()
+    longest = int(table.horizons.max())
+    train = tuple(sorted({*found["metrics"], *(table.names if table.watched else ())}))
+    arguments.curves(
+        longest,
+        len(trials) * len(tasks) * len(known_seeds),
+        longest // (evaluate_every or longest),
+        len(train),
+        len(found["validation"]),
+    )
+    rungs = stopping.rungs(longest) if stopping is not None else ()
     cuts = {*rungs}
     if table.watched and evaluate_every is not None:
-        cuts |= set(range(evaluate_every, int(table.horizons.max()), evaluate_every))
+        cuts |= set(range(evaluate_every, longest, evaluate_every))
     plan = Plan(
         tasks=tasks,
         table=table,
         stages=stage_tree(table, cuts, share),
-        seeds=arguments.seeds(seeds),
+        seeds=known_seeds,
         every=evaluate_every,
         watch=watch,
         rungs=rungs,
         limit=limit,
-        train=tuple(sorted({*found["metrics"], *(table.names if table.watched else ())})),
+        train=train,
         validation=tuple(sorted(found["validation"])),
         feed=Feed(_length(found["batches"])),
     )
@@ -321,7 +334,13 @@ def _length(batch: Any) -> int:
     return length
 
 
-def _width(width: int | str | None, plan: Plan, device: Any, directory: Path | None) -> int:
+def _width(
+    width: int | str | None,
+    plan: Plan,
+    programs: Callable[[int], Program],
+    device: Any,
+    directory: Path | None,
+) -> int:
     if isinstance(device, Everywhere):
         if width not in (None, 1):
             raise ValueError(f"`sweep(width=...)` must be 1 on a mesh, got {width!r}.")
@@ -330,7 +349,7 @@ def _width(width: int | str | None, plan: Plan, device: Any, directory: Path | N
         width = 1 if device.platform == "cpu" else "auto"
     if isinstance(width, str) and width == "auto":
         held = held_width(directory) if directory is not None else None
-        return held or measured_width(plan, plan.table.names, plan.feed.length, device)
+        return held or measured_width(plan, programs, device)
     if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
         raise ValueError(f'`sweep(width=...)` must be at least 1 or "auto", got {width!r}.')
     return int(width)

@@ -7,12 +7,13 @@ schedules that are mathematically equal for a while are equal bit for bit.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxsched._struct import fetch, is_known, printable
+from jaxsched._struct import INT32_MAX, fetch, is_known, printable
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._trials import Trials
@@ -20,6 +21,7 @@ from jaxsched.search._trials import Trials
 # Values are always computed in whole blocks that begin at multiples of this, whoever asks for how
 # many: NumPy may round differently in the last, partly filled vector register of an array.
 BLOCK = 4096
+ROWS = 1024  # that a compiled call reads, at most; it divides BLOCK
 
 Seen = tuple[Any, ...]  # what a trial's controllers have seen: a state, or None, for each name
 
@@ -58,9 +60,12 @@ class Table:
         for trial in trials:
             for name, one in trial.schedules.items():
                 _check(trial.name, name, one)
-        kept = max(1, budget // (BLOCK * len(self.names) * 8))
-        self._plain = functools.lru_cache(maxsize=kept)(self._rounded)
-        self._exact = functools.lru_cache(maxsize=kept if self.watched else 1)(self._computed)
+        # Of short runs the beginning of their only block: so thousands of trials find room.
+        self._kept = min(BLOCK, -(-int(self.horizons.max()) // ROWS) * ROWS)
+        room = budget // len(self.names)
+        self._plain = functools.lru_cache(max(1, room // (4 * self._kept)))(self._rounded)
+        exact = max(1, room // (8 * BLOCK)) if self.watched else 1
+        self._exact = functools.lru_cache(exact)(self._computed)
 
     def start(self, trial: int) -> Seen:
         """What the trial's controllers have seen before the first update."""
@@ -88,7 +93,7 @@ class Table:
 
     def _rounded(self, trial: int, block: int) -> np.ndarray:
         with np.errstate(over="ignore"):  # beyond float32 is infinite: such a run diverges
-            return self._computed(trial, block).astype(np.float32)
+            return self._computed(trial, block)[:, : self._kept].astype(np.float32)
 
     def _scaled(self, trial: int, block: int, seen: Seen) -> np.ndarray:
         steps = _steps(block)
@@ -149,4 +154,10 @@ def _horizon(name: str, schedules: list[AbstractSchedule], steps: int | None) ->
             f"`sweep(steps=...)` must be given for the trial {printable(name)}: "
             "no schedule of it has an end."
         )
-    return round(max(known))
+    steps = round(max(known)) if math.isfinite(max(known)) else INT32_MAX + 1
+    if steps > INT32_MAX:
+        raise ValueError(
+            f"`sweep(steps=...)` must be given for the trial {printable(name)}: it lasts "
+            f"{max(known):g} steps, more than the {INT32_MAX} that there are."
+        )
+    return steps

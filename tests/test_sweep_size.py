@@ -1,0 +1,121 @@
+"""What many steps, trials and runs cost, and where a size is refused."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+from sweep_tasks import Plain
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import SuccessiveHalving, _arguments, _sweep, _width
+from jaxsched.search._record import Record
+
+ONE = jax.local_devices()[:1]
+RATES = [js.Constant(0.01 * (i + 1)) for i in range(8)]
+
+
+def sweep(trials=RATES, task=None, **arguments):
+    return search.sweep(task or Plain(), trials, **{"steps": 20, "devices": ONE, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 2**40}, r"`sweep\(steps=...\)` must be a whole number from 1 to 2147483647"),
+        ({"steps": 2**31}, r"sweep\(steps=...\)"),
+        ({"evaluate_every": 2**40}, r"sweep\(evaluate_every=...\)"),
+        ({"seeds": 2**40}, r"sweep\(seeds=...\)"),
+        ({"folds": 2**40}, r"sweep\(folds=...\)"),
+        ({"steps": None, "trials": [js.Linear(0.1, 0.0, 1e12)]}, "lasts 1e[+]12 steps"),
+    ],
+    ids=str,
+)
+def test_a_size_that_would_never_end_is_refused_at_once(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sweep(**arguments)
+
+
+def test_a_range_test_has_a_most_as_well():
+    for name in ("steps", "seeds"):
+        with pytest.raises(ValueError, match=rf"range_test\({name}=...\) must be"):
+            js.range_test(Plain(), **{name: 2**40})
+
+
+def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypatch):
+    monkeypatch.setattr(_arguments, "memory", lambda: 8 * 20 * 4)  # one metric of each update
+    with pytest.raises(ValueError, match=r"20 steps and 20 evaluations of 8 runs: .* GiB"):
+        sweep(evaluate_every=1)
+    monkeypatch.setattr(_arguments, "memory", lambda: 8 * (20 + 1) * 4 + 100)
+    assert len(sweep().trials) == 8
+
+
+def test_a_curve_grows_in_time_proportional_to_its_length():
+    record = first = Record.empty({"loss"}, {"loss"})
+    rooms = set()
+    for step in range(1000):
+        found = {"loss": np.float32(-step)} if step % 2 else None
+        record = record.extended({"loss": np.full(3, step, np.float32)}, found, -1)
+        rooms |= {id(record.train["loss"].base), id(record.validation["loss"].base)}
+        first = record if step == 10 else first
+    assert len(rooms) < 30  # a new one at each doubling, not at each step
+    for kept in (record, record.trimmed()):
+        np.testing.assert_array_equal(kept.train["loss"], np.repeat(np.arange(1000), 3))
+        np.testing.assert_array_equal(kept.validation["loss"], -np.arange(1.0, 1000, 2))
+    assert record.trimmed().train["loss"].base is None
+    assert first.train["loss"].tolist() == np.repeat(np.arange(11), 3).tolist()
+
+
+def test_halving_looks_at_work_in_proportion_to_the_trials(monkeypatch):
+    """What waits for the next rung is not looked through for each run before it."""
+    looks = 0
+
+    class Counted(list):
+        def __getitem__(self, index):
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(index)
+
+    stage_tree = _sweep.stage_tree
+    monkeypatch.setattr(_sweep, "stage_tree", lambda *a: Counted(stage_tree(*a)))
+    counts = []
+    for many in (8, 32):
+        looks = 0
+        rates = [js.Constant(0.01 * (1 + i / many)) for i in range(many)]
+        sweep(rates, task=Plain(), stopping=SuccessiveHalving(5, 2))
+        counts.append(looks)
+    assert counts[1] < 4.5 * counts[0]
+
+
+def test_the_table_keeps_the_beginning_of_short_runs():
+    table = _sweep.Table(search._trials.as_trials(RATES), 20)
+    assert table.values(0, 0, 1024).base.shape == (1, 1024)
+    values = _sweep.Table(search._trials.as_trials([js.Linear(1, 0, 5000)]), 5000).values(
+        0, 10, 4999
+    )
+    assert values.tobytes() == js.sample(js.Linear(1, 0, 5000), 5000)[10:4999].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "measured"),
+    [(0.1, 20, [1]), (np.inf, 20, [1, 8]), (0.1, 10**6, [1, 8])],
+)
+def test_widths_are_measured_where_that_is_a_small_share_of_the_work(
+    monkeypatch, share, steps, measured
+):
+    seen = []
+
+    def seconds(plan, program, count, device):
+        seen.append(program.width)
+        return 0.01 / program.width
+
+    monkeypatch.setattr(_width, "_seconds", seconds)
+    monkeypatch.setattr(_width, "_SHARE", share)
+    times = iter(np.arange(0.0, 100.0))
+    monkeypatch.setattr(_width, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
+    trials = search._trials.as_trials(RATES)
+    plan, _ = _sweep.make_plan(Plain(), trials, steps=steps)
+    programs = lambda width: types.SimpleNamespace(width=width)
+    assert _width.measured_width(plan, programs, ONE[0]) == measured[-1]
+    assert seen == measured
