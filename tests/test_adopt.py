@@ -309,7 +309,7 @@ def test_the_count_of_a_schedule_decides_and_a_conflict_is_an_error():
 def test_what_is_no_state_of_the_optimizer_is_refused_before_its_step_is_asked_for():
     fresh = adamw(BASE).init(PARAMS)
     for saved, words in [
-        (PARAMS, r"at w fresh has nothing and saved float32\[3\]"),
+        (PARAMS, r"at b fresh has nothing and saved float32\[2\]"),
         ({}, r"at 0 fresh has ScaleByAdamState\(.*\) and saved nothing"),
         (None, r"at 0 fresh has ScaleByAdamState\(.*\) and saved nothing"),
         (3, r"at the root fresh has tuple\(.*\) and saved int32"),

@@ -64,7 +64,7 @@ class Transfer:
         if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
             # Two optimizers may keep arrays of the same names and shapes that mean other things.
             raise self._error(path, _kind(fresh), _kind(saved))
-        for name in [name for name in held if name not in names]:
+        for name in sorted(held.keys() - set(names)):
             for rest, leaf in _leaves(held[name], (*path, name)):
                 raise self._error(rest, "nothing", _kind(leaf))
         return treedef.unflatten(
