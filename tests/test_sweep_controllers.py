@@ -53,10 +53,9 @@ def by_hand(task, controller, steps, every, seed):
         told = controller.update(told)
         if (t + 1) % every == 0:
             metrics = dict(evaluate(state))
-            report = {"value": metrics["loss"], "averaged": metrics["averaged loss"]}
-            told = controller.observe(
-                told, **report, norm=metrics["norm"], trigger=metrics["trigger"]
-            )
+            report = metrics | {"value": metrics["loss"], "averaged": metrics["averaged loss"]}
+            read = {name: report[name] for name in controller._reads}
+            told = controller.observe(told, **read)
     return np.array(rates, np.float32), told
 
 
