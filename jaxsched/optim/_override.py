@@ -49,9 +49,9 @@ def override(
         A state of the same structure, shapes and dtypes.
 
     Raises:
-        ValueError: if a name is unknown or ambiguous, a schedule has another structure (see
-            ``resume``) or a real number where it has a whole one, or Optax would ignore the change
-            (a value that its own ``inject_hyperparams`` schedules).
+        ValueError: if a name is unknown or ambiguous, a learning rate negative, a schedule has
+            another structure (see ``resume``) or a real number where it has a whole one, or Optax
+            would ignore the change (a value that its own ``inject_hyperparams`` schedules).
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import current, inject, override
