@@ -35,8 +35,8 @@ def compared(start=0.0, **changes):
 
 def test_each_kind_is_compared_at_its_own_best():
     comparison = compared()
-    assert [kind.name for kind in comparison] == ["linear", "cosine"]
-    linear, cosine = comparison
+    assert list(comparison) == ["linear", "cosine"]
+    linear, cosine = comparison.contenders.values()
     assert (linear.best.index, cosine.best.index, linear.tried) == (5, 1, 3)
     assert linear.best.score == pytest.approx(0.55)
     assert linear.best.error == pytest.approx(ERROR, rel=1e-5)
@@ -51,7 +51,9 @@ def test_each_kind_is_compared_at_its_own_best():
 
 
 def test_the_sensitivity_is_the_mean_excess_over_the_rates():
-    linear, cosine = compared()  # nothing is known of the start: a diverged run is as the worst
+    linear, cosine = (
+        compared().contenders.values()
+    )  # nothing is known of the start: a diverged run is as the worst
     np.testing.assert_allclose(cosine.curve, [1.1, 0.6, NAN], rtol=1e-6)
     assert cosine.sensitivity == pytest.approx((0.5 + 0 + 0.5) / 3)
     assert linear.sensitivity == pytest.approx((0.35 + 0.06 + 0) / 3)
@@ -60,7 +62,7 @@ def test_the_sensitivity_is_the_mean_excess_over_the_rates():
 
 
 def test_the_range_within_a_standard_error_is_around_the_best():
-    linear, cosine = compared()
+    linear, cosine = compared().contenders.values()
     assert 0.55 + ERROR > 0.61
     assert linear.near == (0.2, 0.4)
     assert cosine.near == (0.2, 0.2)
@@ -82,7 +84,9 @@ def test_what_is_not_known_is_not_said():
     assert "One run each: no error is known" in str(single)
     apart = [{"peak": p} for p in (0.1, 0.2, 0.4, 0.4, 0.8, 1.6)]
     comparison = result_of(SCORES, apart, kinds=KINDS).compare()
-    assert np.isnan([kind.sensitivity for kind in comparison]).all()  # one rate in common
+    assert np.isnan(
+        [kind.sensitivity for kind in comparison.contenders.values()]
+    ).all()  # one rate in common
     halted = compared(stopped=np.array([-1, -1, 5, -1, -1, -1]))
     assert np.isnan(halted["cosine"].sensitivity)  # nobody knows what 0.4 would have come to
     lost = result_of([[1, 2], [NAN, NAN]], [{}, {}], kinds=["a", "b"]).compare()
@@ -94,14 +98,14 @@ def test_what_is_not_known_is_not_said():
 def test_any_setting_can_be_what_is_compared():
     settings = [{"peak": p, "warmup": w} for w in (0, 5) for p in (0.1, 0.2, 0.4)]
     comparison = result_of(SCORES, settings).compare(by="warmup")
-    assert [kind.name for kind in comparison] == ["5", "0"]
+    assert list(comparison) == ["5", "0"]
     assert comparison[0].sensitivity == pytest.approx((0.5 + 0 + 0.5) / 3)
     by_peak = result_of(SCORES, settings).compare(by="peak")
-    assert [kind.name for kind in by_peak] == ["0.4", "0.2", "0.1"]
+    assert list(by_peak) == ["0.4", "0.2", "0.1"]
     other = result_of(SCORES, settings).compare(by="peak", rate="warmup")
     assert other.rates.tolist() == [0, 5]
     own = [{"kind": kind} for kind in KINDS]  # of the one recipe, its own argument
-    assert [k.name for k in result_of(SCORES, own).compare()] == ["linear", "cosine"]
+    assert list(result_of(SCORES, own).compare()) == ["linear", "cosine"]
     near = [{"peak": p} for p in (0.100001, 0.100002)]
     assert len(result_of([[1], [2]], near).compare(by="peak")) == 2
     for words in ({"by": "shape"}, {"rate": "shape"}):
@@ -134,7 +138,7 @@ def test_final_scores_are_of_each_kinds_winner():
     result = sweep(task, grid(kinds, peak=[0.03, 0.1], steps=20), seeds=2)
     scores = final_scores(task, result)
     first, second = scores
-    assert [first, second] == [kind.name for kind in result.compare()]
+    assert [first, second] == list(result.compare())
     assert [scores[name].best.trial.kind for name in scores] == [first, second]
     alone = search.final_score(task, result, result.compare()[second].best)
     assert np.array_equal(scores[second].metrics["loss"], alone.metrics["loss"])

@@ -159,7 +159,7 @@ def test_kinds_are_compared_at_their_own_best_peaks(tmp_path, monkeypatch, capsy
     result = compare_kinds.main()
     assert "kind on the test data" in capsys.readouterr().out
     assert out.read_bytes().startswith(b"\x89PNG")
-    best = {kind.name: kind.best.index for kind in result.compare()}
+    best = {name: kind.best.index for name, kind in result.compare().contenders.items()}
     assert result.difference(best["cosine"], best["linear"]).differs is False
     assert result.difference(best["cosine"], best["constant"]).differs
 

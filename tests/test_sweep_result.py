@@ -295,7 +295,7 @@ def drawn(result, *names):
     figure = Figure(layout="constrained")
     ax = figure.subplots()
     assert result.plot(*names, ax=ax) is ax
-    figure.savefig(io.BytesIO())  # a canvas without a backend draws nothing
+    figure.savefig(io.BytesIO(), dpi=30)  # a canvas without a backend draws nothing
     return ax
 
 

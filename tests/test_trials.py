@@ -243,6 +243,14 @@ def test_trials_of_an_earlier_sweep_stay_of_their_kind():
     assert pickle.loads(pickle.dumps(grid(LAMBDAS, peak=1, steps=9)))[0].kind == "recipe 1"
 
 
+def test_a_trial_by_hand_takes_what_is_clear():
+    trial = Trial("mine", {"peak": np.float32(0.5)}, js.cosine_decay(0.5, 10), kind="cosine")
+    assert (trial.schedule, type(trial.settings["peak"])) == (js.cosine_decay(0.5, 10), float)
+    both = Trial("both", {}, {"momentum": 0.9, "weight_decay": 0.1})
+    with pytest.raises(ValueError, match=r"got momentum, weight_decay; take `schedules\[name\]`"):
+        both.schedule  # noqa: B018
+
+
 def test_several_recipes_are_drawn_the_same_values():
     kinds = {"c": js.cosine_decay, "w": js.warmup_cosine}
     drawn = sampled(kinds, 3, steps=9, warmup=uniform(0, 5, whole=True), peak=loguniform(0.1, 1))

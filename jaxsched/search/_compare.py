@@ -51,12 +51,14 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
-    """What ``SweepResult.compare`` found; the best kind first. Indexed by name.
+    """What ``SweepResult.compare`` found: kind -> ``Contender``, the best one first.
+
+    Indexed by the kind's name, or the setting's value; prints as a table.
 
     Args:
         by: what the kinds are: "kind", or the name of a setting.
         metric: by which they are compared.
-        contenders: one for each kind.
+        contenders: name -> what is known of it.
         rates: the rates that all kinds tried, over which the sensitivity is a mean.
         start: the score at the start, which a diverged run counts as; NaN if it isn't needed.
         level: of confidence.
@@ -64,15 +66,15 @@ class Comparison:
 
     by: str
     metric: str
-    contenders: tuple[Contender, ...]
+    contenders: dict[str, Contender]
     rates: np.ndarray
     start: float
     level: float
 
     def __getitem__(self, name: Any) -> Contender:
-        return named({contender.name: contender for contender in self.contenders}, name)
+        return named(self.contenders, name)
 
-    def __iter__(self) -> Iterator[Contender]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.contenders)
 
     def __len__(self) -> int:
@@ -90,9 +92,9 @@ class Comparison:
 
     def table(self) -> TextTable:
         """A row for each kind, with what the numbers mean below."""
-        rated = any(len(c.rates) for c in self.contenders)
+        rated = any(len(c.rates) for c in self.contenders.values())
         rows = []
-        for contender in self.contenders:
+        for contender in self.contenders.values():
             best, score = contender.best, ""
             if best is not None:
                 score = reports.number(best.score, best.error)
@@ -115,7 +117,7 @@ class Comparison:
         return TextTable(title, (*head, *rate), tuple(rows), tuple(self._notes()))
 
     def _notes(self) -> Iterator[str]:
-        known = [c.difference for c in self.contenders if c.difference is not None]
+        known = [c.difference for c in self.contenders.values() if c.difference]
         if known:
             yield reports.paired_note(known[0].runs, self.level)
         yield OPTIMISTIC
@@ -165,7 +167,7 @@ def compare(
     winners = {name: _winner(group, cost, place) for name, group in groups.items()}
     order = sorted(groups, key=lambda name: _place(place, winners[name]))
     first = winners[order[0]]
-    contenders = []
+    contenders = {}
     for name in order:
         winner = winners[name]
         rates, curve, given_up = curves.get(name, (np.zeros(0), np.zeros(0), set()))
@@ -178,12 +180,10 @@ def compare(
             if at in rates and math.isfinite(error[winner]):
                 near = _near_range(rates, curve, at, cost[winner] + error[winner])
         sensitivity = _sensitivity(rates, curve, shared, start, given_up)
-        contenders.append(
-            Contender(
-                name, best, difference, len(groups[name]), rates, sign * curve, near, sensitivity
-            )
+        contenders[name] = Contender(
+            name, best, difference, len(groups[name]), rates, sign * curve, near, sensitivity
         )
-    return Comparison(by, metric, tuple(contenders), shared, sign * start, level)
+    return Comparison(by, metric, contenders, shared, sign * start, level)
 
 
 # ---------------------------------------------------------------------------------------- details

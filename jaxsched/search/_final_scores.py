@@ -20,9 +20,9 @@ from jaxsched.search._text_table import TextTable
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FinalScores:
-    """Each kind's winner on the test data, in the order of their validation scores.
+    """Each kind's winner on the test data: kind -> ``FinalScore``, in the order of validation.
 
-    Indexed by the kind's name; prints as a table.
+    Indexed by the kind's name, or the setting's value; prints as a table.
 
     Args:
         by: what the kinds are: "kind", or the name of a setting.
@@ -122,7 +122,7 @@ def final_scores(
     level = checked_number("final_scores(level=...)", level, above=0, below=1)
     result.best()  # raises where there is none
     kinds = compare(result, by, None, result.metric, result.maximize, level, "final_scores")
-    chosen = {kind.name: kind.best for kind in kinds if kind.best is not None}
+    chosen = {kind.name: kind.best for kind in kinds.contenders.values() if kind.best}
     finals = {
         name: final_score(task, result, best, devices=devices) for name, best in chosen.items()
     }

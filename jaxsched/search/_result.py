@@ -286,7 +286,7 @@ class SweepResult:
         >>> trials = grid({"cosine": js.cosine_decay, "constant": js.constant},
         ...     peak=[0.01, 0.03, 0.1], steps=40)
         >>> comparison = sweep(task, trials, seeds=3).compare()
-        >>> [kind.name for kind in comparison], comparison["cosine"].difference.differs
+        >>> list(comparison), comparison["cosine"].difference.differs
         (['constant', 'cosine'], True)
         """
         from jaxsched.search._compare import compare

@@ -65,7 +65,9 @@ class Trial:
                 f"`Trial(settings=...)` must be a dict name -> value, got {self.settings!r} "
                 f"({type(self.settings).__name__})."
             )
-        object.__setattr__(self, "settings", dict(self.settings))
+        # A scalar array is a number, as in ``grid``.
+        plain = {n: v.item() if _is_scalar(v) else v for n, v in self.settings.items()}
+        object.__setattr__(self, "settings", plain)
         schedules = as_schedules(self.schedules, "Trial(schedules=...)")
         object.__setattr__(self, "schedules", schedules)
 
@@ -375,6 +377,10 @@ def _values(where: str, name: str, value: Any) -> list[Any]:
             raise ValueError(f"`{where}({name}=...)` must hold at least one value, got none.")
         return [v.item() if hasattr(v, "item") else v for v in values]
     return [value.item() if hasattr(value, "item") else value]
+
+
+def _is_scalar(value: Any) -> bool:
+    return hasattr(value, "item") and np.ndim(value) == 0
 
 
 def _draw(column: Any, u: float) -> Any:
