@@ -115,9 +115,11 @@ def svg(schedule: AbstractSchedule, width: int = 300, height: int = 90) -> str:
     caption = _short(_brief(schedule), width // 6)
     family = _thinned(tools.unstack(schedule), 50) if known else []
     last = _extent(family) if known else 1
-    curves = [_curve(member, last, width) for member in family]
-    low = min((float(np.min(values)) for _, values in curves), default=0.0)
-    high = max((float(np.max(values)) for _, values in curves), default=0.0)
+    drawn = [[np.asarray(points) for points in _curve(member, last, width)] for member in family]
+    # Beyond float32 a value is infinite, which has no place.
+    curves = [[points[np.isfinite(values)] for points in (at, values)] for at, values in drawn]
+    low = min((float(np.min(values)) for _, values in curves if len(values)), default=0.0)
+    high = max((float(np.max(values)) for _, values in curves if len(values)), default=0.0)
     top, bottom = 4, height - 30
     flat = high == low
 

@@ -255,3 +255,13 @@ def test_the_svg_stays_small_and_inside_its_box(name):
     for line in root.iter(SVG + "polyline"):
         points = np.array([p.split(",") for p in line.get("points").split()], float)
         assert np.all((points >= 0) & (points <= [300, 90]))
+
+
+def test_a_value_beyond_float32_is_infinite_without_a_warning():
+    """On the host as in a program; its picture shows the rest."""
+    large = js.Constant(1e30) * js.Linear(1e30, 0.0, 10)
+    steps = np.asarray([0, 9, 10])
+    for values in (large(steps), js.sample(large, 11)[steps], jax.jit(large)(steps)):
+        assert np.asarray(values).tolist() == [np.inf, np.inf, 0.0]
+    assert "nan" not in large._repr_html_()
+    assert "nan" not in (js.Constant(1e30) * js.Constant(1e30))._repr_html_()

@@ -79,7 +79,8 @@ class AbstractSchedule(Record, abc.ABC):
         dtype = np.float64 if _has_float64(leaves) else np.float32
         if is_known(step) and all(map(is_known, leaves)):
             values = self._on_host(_host_step(step))
-            return jnp.asarray(values.astype(dtype))
+            with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a program
+                return jnp.asarray(values.astype(dtype))
         t = _traced_step(step, dtype)
         value = jnp.asarray(num.single(self._value(t))).astype(dtype)
         return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
