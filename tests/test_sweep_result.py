@@ -76,7 +76,9 @@ def test_two_runs_do_not_know_their_error():
     many = result_of([[1, 1, 1, 1, 1, 1.6], [2, 3, 2, 3, 2, 3]])
     assert many.pooled() == ()
     np.testing.assert_allclose(many.scores()[1], [0.1, np.sqrt(0.3 / 6)], rtol=1e-5)
-    assert "1.1 ± 0.1, ahead of t1 by 1.4 ±" in many.summary()
+    assert "1.1 ± 0.1, ahead of t1 by 1.4 (95%)" in many.summary()
+    kinds = result_of([[1, 1.1], [1, 1.2], [2, 2.1]], kinds=["a", "a", "b"])
+    assert "ahead of b t2 by 1 (95%)" in kinds.summary()  # not of its own kind's second
     assert "loss 1 (one run: no error), inside" in result_of([[3], [1], [2]]).summary()
     assert "± 0.1 (of 2 runs only)" in result_of([[1, 1.2], [NAN, 1]]).summary()
     assert result_of([[1]]).summary().startswith("best of 1 trial: t0")

@@ -232,13 +232,14 @@ def summary(result: SweepResult) -> str:
 
 
 def _second(result: SweepResult) -> list[str]:
-    """Whether the best trial can be told from the second."""
-    ranking = result.ranking()
-    second = ranking[1] if len(ranking) > 1 else None
-    if second is None or result.runs == 1 or not math.isfinite(result.scores()[0][second]):
+    """Whether the best trial can be told from the second; of several kinds, from another kind's."""
+    first, *others = result.ranking()
+    kind = result.trials[first].kind
+    others = [i for i in others if result.trials[i].kind != kind] or others
+    if result.runs == 1 or not others or not math.isfinite(result.scores()[0][others[0]]):
         return []
-    apart = result.difference(second, ranking[0], LEVEL)
-    name = result.trials[second].name
+    apart = result.difference(others[0], first, LEVEL)
+    name = result.trials[others[0]].name
     if apart.differs:
-        return [f"ahead of {name} by {number(abs(apart.mean), apart.error)}"]
+        return [f"ahead of {name} by {abs(apart.mean):.2g} ({LEVEL:.0%})"]
     return [f"not told apart from {name} ({LEVEL:.0%})"]
