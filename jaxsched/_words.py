@@ -11,11 +11,13 @@ _OURS: dict[str, tuple[str, ...]] = {
     "T_0": ("steps",),
     "T_max": ("steps",),
     "T_mult": ("growth",),
+    "accumulation_size": ("accumulate",),
     "alpha": ("end",),
     "anneal_strategy": ("shape",),
     "base_learning_rate": ("peak", "base", "low"),
     "base_lr": ("low", "peak", "base"),
     "base_momentum": ("low",),
+    "batch_size": ("batch",),
     "boundaries": ("milestones", "steps"),
     "boundaries_and_scales": ("milestones", "boundaries"),
     "cooldown_steps": ("cooldown", "steps", "decay"),
@@ -40,6 +42,7 @@ _OURS: dict[str, tuple[str, ...]] = {
     "final_value": ("end",),
     "first_decay_steps": ("steps",),
     "gamma": ("factor",),
+    "gradient_accumulation_steps": ("accumulation",),
     "hold_steps": ("hold",),
     "init_lr": ("start", "peak", "value"),
     "init_value": ("start", "peak", "value"),
@@ -71,6 +74,7 @@ _OURS: dict[str, tuple[str, ...]] = {
     "peak_lr": ("peak",),
     "peak_value": ("peak",),
     "rate": ("factor",),
+    "schedule": ("base",),
     "start": ("at",),
     "start_factor": ("start",),
     "start_value": ("start",),
@@ -102,10 +106,15 @@ _MEANING = {
     ("warmup_ratio", "warmup"): "a share is js.share(0.1)",
 }
 # Where there is no such argument, what to write instead.
+_START = "a warmup starts at 0 (js.with_warmup has a start)"
 _INSTEAD = {
-    "init_value": "a warmup starts at 0 (js.with_warmup has a start)",
+    **dict.fromkeys(("init_lr", "init_value", "initial_learning_rate"), _START),
+    **dict.fromkeys(("warmup_init_lr", "warmup_lr_init"), _START),
+    "eps": "every cut counts",
     "last_epoch": "a schedule has no state; js.Shift(schedule, -steps) starts in the middle",
+    "monitor": "a controller is told the metric, update(state, value=...)",
     "lr_lambda": "js.from_fn makes a schedule of a function",
+    "optimizer": "js.inject(optax.sgd)(learning_rate=...) puts it into an optimizer",
     "staircase": "the staircase is js.step_decay",
     "threshold_mode": "rtol= is the relative margin, atol= the absolute one",
     "transition_begin": "js.Shift(schedule, steps) starts later",
@@ -144,8 +153,10 @@ def bind(
 
 
 def _instead(word: str, names: Sequence[str]) -> str:
-    own_start = "warmup" in names and word in _INSTEAD  # nothing here is an initial value
-    for ours in () if own_start and "start" not in names else _OURS.get(word, ()):
+    if _INSTEAD.get(word) is _START and "div" in names:
+        return f"{word}; the start is peak / div here"
+    risen = _INSTEAD.get(word) is _START and "warmup" in names and "start" not in names
+    for ours in () if risen else _OURS.get(word, ()):
         if ours in names:
             meaning = _MEANING.get((word, ours))
             return f"{word}; it is called {ours} here" + (f" ({meaning})" if meaning else "")

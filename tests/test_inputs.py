@@ -52,6 +52,8 @@ from jaxsched.optim import decay_weights, layerwise_decay
         (js.Plateau, "min_lr", "min_scale"),
         (js.Plateau, "min_delta", "atol"),
         (js.NewBob, "patience_t", "patience"),
+        (js.Units, "batch_size", "batch"),
+        (js.cosine_decay, "initial_learning_rate", "peak"),
     ],
 )
 def test_the_words_of_other_libraries_are_answered_with_ours(call, theirs, ours):
@@ -69,6 +71,10 @@ def test_several_foreign_words_are_answered_at_once():
         js.warmup_cosine(init_value=0.0, peak_value=0.1, warmup_steps=10, decay_steps=100)
     for words in ("init_value; a warmup starts at 0", "called peak here", "called warmup here"):
         assert words in str(caught.value)
+    with pytest.raises(TypeError, match=r"initial_learning_rate; a warmup starts at 0"):
+        js.warmup_cosine(initial_learning_rate=0.0, warmup_target=0.1)
+    with pytest.raises(TypeError, match=r"init_value; the start is peak / div here"):
+        js.one_cycle(init_value=0.1)
     with pytest.raises(TypeError, match=r"staircase; the staircase is js\.step_decay"):
         js.exponential_decay(0.1, 0.5, 10, staircase=True)
     with pytest.raises(TypeError, match=r"wramup; did you mean warmup\. Its arguments are"):
