@@ -182,6 +182,25 @@ def test_members_of_a_population_each_start_at_their_own_step():
     np.testing.assert_allclose(current(again)["learning_rate"], [RATE / 2, 0.2], rtol=1e-6)
 
 
+def test_populations_and_single_states_are_not_mixed():
+    many = jax.vmap(lambda rate: sgd(js.Constant(rate)).init(PARAMS))(jnp.array([0.3, 0.4]))
+    with pytest.raises(ValueError, match=r"at count fresh has int32\[\] and saved int32\[2\]"):
+        adopt(many, sgd(BASE).init(PARAMS))
+    with pytest.raises(ValueError, match=r"at count fresh has int32\[2\] and saved int32\[3\]"):
+        adopt(many, many, step=jnp.arange(3))
+    np.testing.assert_array_equal(adopt(at(5, sgd(BASE)), many, step=jnp.arange(2)).count, [0, 1])
+
+
+def test_a_parameter_may_be_called_count():
+    params = {"count": jnp.ones(2)}
+    tx = inject(optax.adam)(learning_rate=BASE)
+    state = adopt(at(50, optax.adam(0.3), params), tx.init(params))
+    moved = adopt(at(50, optax.adam(0.3), params), tx.init(params), step=7)
+    for adam in (state.inner_state[0], moved.inner_state[0]):
+        assert (int(adam.count), adam.mu["count"].tolist()) == (50, [0.25, 0.25])
+    assert (int(state.count), int(moved.count)) == (50, 7)
+
+
 class Halved:
     """A stateful schedule in Optax's sense: half of the rate after 20 updates."""
 
@@ -458,35 +477,3 @@ def test_random_keys_in_a_state_go_on():
     ):
         assert (state[0].rng_key == old[0].rng_key).all()
         assert float(current(state, upcoming=True)["learning_rate"]) == pytest.approx(RATE)
-
-
-# ------------------------------------------------------------------------------- whose arrays
-
-
-def test_a_donated_step_deletes_nobody_elses_arrays():
-    rate = jnp.float32(0.5)
-    tx = group_lr(optax.adam, {"w": rate, "b": rate})(
-        learning_rate=Plateau(js.Constant(rate), rate, patience=0), b1=js.Constant(rate)
-    )
-    step = jax.jit(lambda g, s: tx.update(g, s, PARAMS)[1], donate_argnums=1)
-    old = at(3, optax.adam(0.1))
-    saved = at(3, tx)
-    new = (
-        lambda: tx.init(PARAMS),
-        lambda: js.override(tx.init(PARAMS), b1=rate),
-        lambda: js.override(tx.init(PARAMS), b1=js.Constant(rate)),
-        lambda: js.override(tx.init(PARAMS), scale={"b1": rate}),
-        lambda: js.override(tx.init(PARAMS), group="*", multiplier=rate),
-        lambda: js.observe(tx.init(PARAMS), value=rate),
-        lambda: adopt(old, tx.init(PARAMS)),
-        lambda: adopt(old, tx.init(PARAMS), step=jnp.int32(7)),
-        lambda: resume(saved, tx.init(PARAMS)),
-        lambda: resume(saved, tx.init(PARAMS), policy="checkpoint"),
-    )
-    fresh = tx.init(PARAMS)
-    for make in (*new, lambda: resume(saved, fresh, policy="new"), lambda: adopt(old, fresh)):
-        state = make()
-        step(GRADS, state)
-        assert state.count.is_deleted()
-        kept = jax.tree.leaves((rate, old, saved, fresh))
-        assert not any(x.is_deleted() for x in kept)

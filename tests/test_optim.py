@@ -11,6 +11,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched.optim import (
+    adopt,
     current,
     decay_weights,
     group_lr,
@@ -321,6 +322,34 @@ def test_resume_is_bitwise_and_a_new_schedule_is_an_explicit_choice():
     bits_equal(new.inner_state, half[1].inner_state)
     _, after = update(GRADS, new, PARAMS)
     assert float(current(after)["learning_rate"]) == pytest.approx(0.9)
+
+
+def test_a_donated_step_deletes_nobody_elses_arrays():
+    rate = jnp.float32(0.5)
+    tx = group_lr(optax.adam, {"w": rate, "b": rate})(
+        learning_rate=js.Plateau(js.Constant(rate), rate, patience=0), b1=js.Constant(rate)
+    )
+    step = jax.jit(lambda g, s: tx.update(g, s, PARAMS)[1], donate_argnums=1)
+    old, saved = optax.adam(0.1).init(PARAMS), tx.init(PARAMS)
+    new = (
+        lambda: tx.init(PARAMS),
+        lambda: js.override(tx.init(PARAMS), b1=rate),
+        lambda: js.override(tx.init(PARAMS), b1=js.Constant(rate)),
+        lambda: js.override(tx.init(PARAMS), scale={"b1": rate}),
+        lambda: js.override(tx.init(PARAMS), group="*", multiplier=rate),
+        lambda: js.observe(tx.init(PARAMS), value=rate),
+        lambda: adopt(old, tx.init(PARAMS)),
+        lambda: adopt(old, tx.init(PARAMS), step=jnp.int32(7)),
+        lambda: resume(saved, tx.init(PARAMS)),
+        lambda: resume(saved, tx.init(PARAMS), policy="checkpoint"),
+    )
+    fresh = tx.init(PARAMS)
+    for make in (*new, lambda: resume(saved, fresh, policy="new"), lambda: adopt(old, fresh)):
+        state = make()
+        step(GRADS, state)
+        assert state.count.is_deleted()
+        kept = jax.tree.leaves((rate, old, saved, fresh))
+        assert not any(x.is_deleted() for x in kept)
 
 
 def test_linen_train_state_and_nnx_optimizer():

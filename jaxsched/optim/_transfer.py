@@ -43,7 +43,8 @@ class Transfer:
         if isinstance(fresh, InjectState):
             count = self._count(saved, path, count)
             inner = self._node(fresh.inner_state, below, path, count)
-            return fresh if self.only_check else self._seated(fresh, injected or {}, count, inner)
+            placed = self._placed(count, fresh.count, path)
+            return fresh if self.only_check else self._seated(fresh, injected or {}, placed, inner)
         if injected is not None and not isinstance(fresh, OPTAX_STATES):
             return self._node(fresh, below, path, self._count(saved, path, count))
 
@@ -53,18 +54,15 @@ class Transfer:
         held = _children(saved)
         if held is None:
             raise self._error(path, _kind(fresh), _kind(saved))
-        names = [name for name, _ in pairs]
-        if names == ["count"] and (self.step is not None or not held):
+        if _is_counter(fresh) and (self.step is not None or not held):
             count = self._count(saved, path, count)
-            return treedef.unflatten([_like(count, pairs[0][1])])
-        if not jax.tree.leaves(fresh) and (
-            list(held) == ["count"] or not any(_leaves(saved, path))
-        ):
+            return treedef.unflatten([self._placed(count, pairs[0][1], path)])
+        if not jax.tree.leaves(fresh) and (_is_counter(saved) or not any(_leaves(saved, path))):
             return fresh  # or the count of a schedule, which is injected now, or a number
         if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
             # Two optimizers may keep arrays of the same names and shapes that mean other things.
             raise self._error(path, _kind(fresh), _kind(saved))
-        for name in sorted(held.keys() - set(names)):
+        for name in sorted(held.keys() - {name for name, _ in pairs}):
             for rest, leaf in _leaves(held[name], (*path, name)):
                 raise self._error(rest, "nothing", _kind(leaf))
         return treedef.unflatten(
@@ -75,7 +73,7 @@ class Transfer:
         if not _is_array(saved):
             raise self._error(path, _kind(fresh), _kind(saved))
         kinds = [jax.dtypes.result_type(x) for x in (fresh, saved)]
-        whole = all(jnp.issubdtype(kind, jnp.integer) for kind in kinds)
+        whole = _is_whole(fresh) and _is_whole(saved)
         if jnp.shape(fresh) != jnp.shape(saved) or (kinds[0] != kinds[1] and not whole):
             raise self._error(path, _kind(fresh), _kind(saved))
         return saved if self.only_check else _like(saved, fresh)
@@ -101,9 +99,8 @@ class Transfer:
         if injected is not None:
             counts = {"count": injected["count"]}
             for name, held in (injected.get("hyperparams_states") or {}).items():
-                fields = _children(held) or {}
-                if list(fields) == ["count"]:
-                    counts[f"hyperparams_states/{name}/count"] = fields["count"]
+                if _is_counter(held):
+                    counts[f"hyperparams_states/{name}/count"] = (_children(held) or {})["count"]
         elif around is not None:
             return around
         else:
@@ -120,12 +117,17 @@ class Transfer:
             )
         return next(iter(counts.values()))
 
+    def _placed(self, count: Any, fresh: jax.Array, path: Path) -> Any:
+        if jnp.shape(count) not in ((), fresh.shape):  # members of a population
+            raise self._error((*path, "count"), _kind(fresh), _kind(count))
+        return _like(count, fresh)
+
     # ----------------------------------------------------------------------- schedules at the step
 
     def _seated(
         self, fresh: InjectState, injected: Mapping[str, Any], count: Any, inner: Any
     ) -> InjectState:
-        state = own(fresh._replace(count=_like(count, fresh.count), inner_state=()))
+        state = own(fresh._replace(count=count, inner_state=()))
         held = {
             name: own(self._controller(state, injected, name)) for name in state.controller_states
         }
@@ -230,8 +232,18 @@ def _counts(node: Any, path: Path) -> dict[str, Any]:
     return {
         "/".join(path): leaf
         for path, leaf in _leaves(node, path)
-        if path[-1:] and path[-1] in names
+        if path[-1:] and path[-1] in names and _is_whole(leaf)
     }
+
+
+def _is_counter(node: Any) -> bool:
+    """Whether it is the state of a schedule, which holds a count and nothing else."""
+    children = _children(node) or {}
+    return list(children) == ["count"] and _is_whole(children["count"])
+
+
+def _is_whole(leaf: Any) -> bool:  # a parameter may be called "count"
+    return _is_array(leaf) and jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.integer)
 
 
 def _injections(node: Any) -> Iterator[dict[str, Any]]:
