@@ -122,26 +122,37 @@ Value = Any  # a float32 array in a program, numpy.float64 on the host, a float6
 
 
 def as_double(x: Any) -> Double:
-    """The exact value of a Python or NumPy number, an int32 or a float32 array, as a ``Double``."""
+    """The exact value of a Python or NumPy number or an array as a ``Double``.
+
+    Of an integer or a float64 beyond 2^48 it keeps the upper 48 bits.
+    """
     if isinstance(x, Double):
         return x
     if isinstance(x, (int, float, np.generic, np.ndarray)):
         exact = np.asarray(x, np.float64)
         hi = exact.astype(np.float32)
         return Double(hi[()], (exact - hi).astype(np.float32)[()])
-    if x.dtype == jnp.int64:  # in x64 mode
-        x = x.astype(jnp.float64)
     if jnp.issubdtype(x.dtype, jnp.integer):
-        # 31 bits do not fit a float32 but two halves do, each exactly.
-        x = x.astype(jnp.int32)
-        upper = (x & _SPLIT).astype(jnp.float32)
-        lower = (x & np.int32((1 << 12) - 1)).astype(jnp.float32)
-        return Double(*_fast_two_sum(upper, lower))
+        return _of_integers(x)
     if x.dtype == jnp.float64:
         hi = x.astype(jnp.float32)
         return Double(hi, (x - hi.astype(jnp.float64)).astype(jnp.float32))
     hi = x.astype(jnp.float32)
     return Double(hi, jnp.zeros_like(hi))
+
+
+def _of_integers(x: Any) -> Double:
+    if x.dtype.itemsize < 4:
+        x = x.astype(jnp.int32)
+    kind = x.dtype.type
+    if x.dtype.itemsize == 4:
+        # 32 bits do not fit a float32 but two halves do, each exactly.
+        lower = x & kind((1 << 12) - 1)
+        return Double(*_fast_two_sum((x - lower).astype(jnp.float32), lower.astype(jnp.float32)))
+    mask = kind((1 << 24) - 1)
+    third = lambda bits, scale: bits.astype(jnp.float32) * np.float32(scale)
+    upper, middle = third(x >> kind(48), 2.0**48), third((x >> kind(24)) & mask, 2.0**24)
+    return Double(*_fast_two_sum(upper, middle)) + third(x & mask, 1.0)
 
 
 def like(t: Number, x: Any) -> Number:
@@ -210,6 +221,15 @@ def to_int32(x: Number) -> Any:
         return whole + (whole + rest.astype(jnp.int32))
     xp = _xp(x)
     return xp.clip(xp.floor(x), -limit, limit).astype(np.int32)
+
+
+def pick_number(t: Number, xs: Any, index: Any) -> Number:
+    """``xs[index]`` as a number of the kind of ``t``, exactly."""
+    if isinstance(t, Double) and isinstance(xs, np.ndarray):
+        xs = as_double(xs)
+    if isinstance(xs, Double):
+        return Double(pick(xs.hi, index), pick(xs.lo, index))
+    return like(t, pick(xs, index))
 
 
 def pick(xs: Any, index: Any) -> Any:

@@ -216,8 +216,8 @@ def checked_number(
     """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
 
     Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
-    member by member. An integer beyond int32 becomes a float, which JAX can hold; so does every
-    integer if ``real``.
+    member by member. An integer that JAX cannot hold (beyond int32, or int64 in x64 mode) becomes a
+    float; so does every integer if ``real``.
     """
     if x is None and optional:
         return None
@@ -245,13 +245,16 @@ def checked_number(
         if bound is not None and not np.all(holds(value, bound)):
             raise ValueError(f"{where} must be {words} {bound:g}, got {_describe(x)}.")
     if isinstance(x, (int, np.integer)):
-        return float(x) if real or abs(int(x)) > INT32_MAX else int(x)
+        most = 2**63 - 1 if is_x64() else INT32_MAX
+        return float(x) if real or abs(int(x)) > most else int(x)
     if isinstance(x, (float, np.floating)):
         return x if isinstance(x, np.float32) else float(x)
     if jnp.issubdtype(x.dtype, jnp.integer):
         if real:
             return x.astype(jnp.float32)
         if np.any(np.abs(value) > INT32_MAX):
+            if is_x64():
+                return _frozen(x)
             return _frozen(value) if value.ndim else float(value)
         x = x.astype(np.int32)
     return _frozen(x)
@@ -268,7 +271,8 @@ def _frozen(x: Any) -> Any:
 def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> Any:
     """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known.
 
-    A float64 array stays one in x64 mode. Whole steps that no float32 holds become int32.
+    A float64 array stays one in x64 mode. Steps that no float32 holds become int32 or uint32, and
+    stay float64 where those do not hold them either: exact until a program takes them as arguments.
     """
     xs = _as_array(xs)
     wide = is_x64() and getattr(xs, "dtype", None) == np.float64
@@ -276,24 +280,49 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
         xs = [checked_number(where, x) for x in xs]
         whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
         if any(isinstance(x, jax.core.Tracer) for x in xs):
-            dtype = jnp.int32 if whole else jnp.float32
+            dtype: Any = jnp.float32
+            if whole:
+                narrow = all(_is_narrow(jnp.result_type(x)) for x in xs)
+                dtype = jnp.int32 if narrow else jnp.int64 if is_x64() else jnp.uint32
             xs = jnp.stack([jnp.asarray(x).astype(dtype) for x in xs])
         else:
-            xs = np.asarray(xs, np.int32 if whole else np.float64)
+            xs = np.asarray(xs, np.int64 if whole else np.float64)
     if not _is_numeric(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {_describe(xs)}.")
     if is_known(xs):
         _check_array(where, xs, increasing, at_least)
     if jnp.issubdtype(xs.dtype, jnp.integer):
-        return _frozen(xs.astype(jnp.int32))
-    if wide:
+        known = np.asarray(fetch(xs)) if is_known(xs) else None
+        if _is_narrow(xs.dtype) or (known is not None and np.all(np.abs(known) <= INT32_MAX)):
+            return _frozen(xs.astype(jnp.int32))
+        if isinstance(xs, jax.Array):
+            return xs
+        xs = np.asarray(known, np.float64)
+    elif wide:
         return _frozen(xs)
     narrow = xs.astype(jnp.float32)
     if increasing and isinstance(xs, np.ndarray):
-        if np.all(np.floor(xs) == xs) and np.any(narrow != xs):
-            narrow = xs.astype(np.int32)
+        if np.any(narrow != xs):
+            narrow = _exact_steps(xs, narrow)
         _check_array(where, narrow, increasing, at_least)
     return _frozen(narrow)
+
+
+def _is_narrow(dtype: Any) -> bool:
+    """Whether every number of an integer dtype is an int32."""
+    return np.iinfo(dtype).max <= INT32_MAX
+
+
+def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
+    """Float64 steps that no float32 holds in a dtype that does; fractions of small ones are cut."""
+    if np.all(np.floor(xs) == xs):
+        ends = {np.int32: 2.0**31, np.uint32: 2.0**32, **({np.int64: 2.0**63} if is_x64() else {})}
+        for kind, end in ends.items():
+            if np.all((xs >= np.iinfo(kind).min) & (xs < end)):
+                return xs.astype(kind)
+    elif np.all(xs < 2.0**24) or np.any(np.diff(narrow) <= 0):
+        return narrow
+    return xs
 
 
 def is_x64() -> bool:
@@ -305,9 +334,9 @@ def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) 
     value = np.asarray(fetch(xs), np.float64)
     if not np.all(np.abs(value) <= _FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {_describe(xs)}.")
-    if increasing and not np.all(value <= INT32_MAX):
+    if increasing and not np.all(value < 2.0**64):
         raise ValueError(
-            f"{where} must be at most {INT32_MAX}, the last step there is, got {_describe(xs)}."
+            f"{where} must be less than 2**64, where integers end, got {_describe(xs)}."
         )
     if increasing and not np.all(np.diff(value) > 0):
         raise ValueError(f"{where} must be strictly increasing, got {_describe(xs)}.")
@@ -332,6 +361,8 @@ def strong(tree: T) -> T:
         whole = isinstance(x, int) or (
             isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.integer)
         )
+        if isinstance(x, int) and abs(x) > INT32_MAX:
+            return jnp.asarray(x, jnp.int64)  # in x64 mode
         return jax.lax.convert_element_type(x, jnp.int32 if whole else jnp.float32)
 
     return jax.tree.map(convert, tree)

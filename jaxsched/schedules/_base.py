@@ -17,17 +17,8 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import (
-    INT32_MAX,
-    Record,
-    cure,
-    fetch,
-    is_known,
-    is_x64,
-    length,
-    number,
-    struct,
-)
+from jaxsched._struct import Record, cure, is_known, is_x64, length, number, struct
+from jaxsched.schedules._step import as_step, host_step, traced_step
 
 
 class AbstractSchedule(Record, abc.ABC):
@@ -73,15 +64,15 @@ class AbstractSchedule(Record, abc.ABC):
         if type(step) is int and _is_plain(self):  # the same as below, for a call in a hurry
             with np.errstate(all="ignore"):
                 return jnp.asarray(np.float32(self._value(np.float64(step))))
-        leaves = jax.tree.leaves(self)
+        step, leaves = as_step(step), jax.tree.leaves(self)
         if any(map(np.ndim, leaves)):
             self._require_single()
         dtype = np.float64 if _has_float64(leaves) else np.float32
         if is_known(step) and all(map(is_known, leaves)):
-            values = self._on_host(_host_step(step))
+            values = self._on_host(host_step(step))
             with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a program
                 return jnp.asarray(values.astype(dtype))
-        t = _traced_step(step, dtype)
+        t = traced_step(step, dtype)
         value = jnp.asarray(num.single(self._value(t))).astype(dtype)
         return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
@@ -345,12 +336,19 @@ def subtract_steps(x: Any, y: Any) -> Any:
     """``x - y`` in one dtype: an integer meets a float as a float32 (strict promotion)."""
     if _is_whole(x) != _is_whole(y):
         x, y = as_real(x), as_real(y)
-    return _signed(x) - _signed(y)
+    dtypes = [z.dtype for z in (x, y) if _is_whole(z) and not isinstance(z, int)]
+    if all(np.can_cast(dtype, np.int32) for dtype in dtypes):
+        return _whole_as(x, np.int32) - _whole_as(y, np.int32)
+    if is_x64():
+        return _whole_as(x, np.int64) - _whole_as(y, np.int64)
+    x, y = jnp.maximum(jnp.asarray(x), 0), jnp.maximum(jnp.asarray(y), 0)
+    x, y = _whole_as(x, np.uint32), _whole_as(y, np.uint32)
+    return jnp.where(x > y, x - y, 0)  # what is below 0 counts as 0
 
 
-def _signed(x: Any) -> Any:
-    """An integer array as int32: an unsigned one would wrap below 0."""
-    return x.astype(np.int32) if _is_whole(x) and not isinstance(x, int) else x
+def _whole_as(x: Any, dtype: Any) -> Any:
+    """An integer array in a dtype that does not wrap below 0; all else as it is."""
+    return x.astype(dtype) if _is_whole(x) and not isinstance(x, int) else x
 
 
 def _is_whole(x: Any) -> bool:
@@ -448,57 +446,3 @@ def _own_rank(schedule: AbstractSchedule, path: Any) -> int:
         elif isinstance(key, jax.tree_util.DictKey):
             node = node[key.key]
     return rank if isinstance(node, (np.ndarray, jax.Array, np.generic, int, float)) else 2
-
-
-_LAST = 2.0**100  # a real step is held here, so that an infinite one is the end and no inf - inf
-
-
-def _host_step(step: Any) -> Any:
-    step = fetch(step)
-    if isinstance(step, int) and abs(step) > INT32_MAX:
-        return float(max(min(step, 10**300), -(10**300)))  # np.int64 ends, and so does float64
-    step = _checked_step(np.asarray(step))
-    if jnp.issubdtype(step.dtype, jnp.integer):
-        return step
-    return np.clip(step.astype(np.float64), -_LAST, _LAST)
-
-
-def _traced_step(step: Any, dtype: Any) -> Number:
-    if isinstance(step, int) and not isinstance(step, bool):
-        # On the host an integer may be of any size; in the program it is at most int32.
-        step = np.int32(max(min(step, INT32_MAX), -INT32_MAX))
-    elif isinstance(step, float):
-        step = jnp.asarray(step)
-    step = jnp.asarray(_as_int32(_checked_step(step)))
-    if jnp.issubdtype(step.dtype, jnp.floating):
-        step = step.astype(dtype if step.dtype == np.float64 else np.float32)
-        step = jnp.clip(step, np.asarray(-_LAST, step.dtype), np.asarray(_LAST, step.dtype))
-    return step.astype(dtype) if dtype is np.float64 else num.as_double(step)
-
-
-def _checked_step(step: Any) -> Any:
-    dtype = getattr(step, "dtype", None)
-    if dtype is None or not (
-        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
-    ):
-        raise _step_error(step)
-    return step
-
-
-def _as_int32(step: Any) -> Any:
-    """An integer step as int32, held at its ends; a real one as it is."""
-    if not jnp.issubdtype(step.dtype, jnp.integer):
-        return step
-    xp, limits = (jnp if isinstance(step, jax.Array) else np), jnp.iinfo(step.dtype)
-    if limits.max > INT32_MAX:
-        step = xp.minimum(step, np.asarray(INT32_MAX, step.dtype))
-    if limits.min < -INT32_MAX - 1:
-        step = xp.maximum(step, np.asarray(-INT32_MAX, step.dtype))
-    return step.astype(np.int32)
-
-
-def _step_error(step: Any) -> TypeError:
-    return TypeError(
-        f"schedule(step) must be given an integer or real step, got {step!r} "
-        f"({getattr(step, 'dtype', type(step).__name__)})."
-    )

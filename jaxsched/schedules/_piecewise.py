@@ -105,8 +105,8 @@ class _Knots(_Points):
         reached = _count_reached(self.steps, t)
         index = num.maximum(num.minimum(reached, np.int32(max(last, 1))) - 1, np.int32(0))
         following = num.minimum(index + 1, np.int32(last))
-        begin = num.like(t, num.pick(self.steps, index))
-        end = num.like(t, num.pick(self.steps, following))
+        begin = num.pick_number(t, self.steps, index)
+        end = num.pick_number(t, self.steps, following)
         return index, following, progress(t - begin, end - begin)
 
     def _at(self, knot: Any, t: Number) -> Value:
@@ -226,13 +226,20 @@ def _end_slope(h0: Any, h1: Any, d0: Any, d1: Any, xp: Any) -> Any:
     return xp.where((d0 * d1 <= 0) & (xp.abs(slope) > xp.abs(3 * d0)), 3 * d0, slope)
 
 
+_WIDE = (np.uint32, np.int64, np.uint64, np.float64)
+
+
 def _count_reached(boundaries: Any, t: Number) -> Any:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
     t = num.nudged(t)
     if not isinstance(t, (num.Double, jax.Array)):
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
+    if boundaries.dtype in _WIDE and isinstance(t, num.Double):
+        # Beyond int32 and float32; few have so many that a search would be quicker.
+        further = num.Double(t.hi[..., None], t.lo[..., None]) >= num.as_double(boundaries)
+        return jnp.sum(further, -1, dtype=jnp.int32)
     boundaries = jnp.asarray(boundaries)
-    if jnp.issubdtype(boundaries.dtype, jnp.integer):
+    if boundaries.dtype == jnp.int32:
         key = num.to_int32(t)
     elif isinstance(t, num.Double):
         # b <= hi + lo: where lo is negative, only what is below hi.
