@@ -23,6 +23,8 @@ Derivatives are those of the plain float32 formula: every operation *grafts* the
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -55,6 +57,9 @@ class Double:
     def __init__(self, hi: Any, lo: Any):
         self.hi = hi
         self.lo = lo
+
+    def __getitem__(self, index: Any) -> Double:
+        return Double(self.hi[index], self.lo[index])
 
     def __neg__(self) -> Double:
         return Double(-self.hi, -self.lo)
@@ -179,6 +184,8 @@ def real(t: Number, x: Any) -> Value:
     """``x`` (a leaf of a schedule) as a value of the kind that ``t`` leads to."""
     if type(t) is np.float64:
         return like(t, x)
+    if isinstance(x, Double):
+        return x.hi
     if isinstance(t, Double):
         return x.astype(jnp.float32) if isinstance(x, jax.Array) else np.asarray(x, np.float32)[()]
     return like(t, x)
@@ -223,11 +230,49 @@ def to_int32(x: Number) -> Any:
     return xp.clip(xp.floor(x), -limit, limit).astype(np.int32)
 
 
+def words(x: Number) -> tuple[Any, ...]:
+    """The arrays that a number consists of, for JAX to map."""
+    return (x.hi, x.lo) if isinstance(x, Double) else (x,)
+
+
+def number(words: tuple[Any, ...]) -> Number:
+    """The number that ``words`` took apart."""
+    return Double(*words) if len(words) == 2 else words[0]
+
+
+def stacked(t: Number, xs: Iterable[Any]) -> Number:
+    """Numbers (leaves too) as one array of the kind of ``t``; in float64 as long as all are known."""
+    xs = [like(t, x) for x in xs]
+    if all(isinstance(x, np.float64) for x in xs):
+        return np.asarray(xs)
+    if not isinstance(t, Double):
+        return jnp.stack([jnp.asarray(x) for x in xs])
+    xs = [as_double(x) for x in xs]
+    return Double(jnp.stack([x.hi for x in xs]), jnp.stack([x.lo for x in xs]))
+
+
+def running_sum(t: Number, xs: Iterable[Any]) -> Number:
+    """The sums of the first, of the first two, and so on; in a program of logarithmic size."""
+    terms = stacked(t, xs)
+    if isinstance(terms, np.ndarray):
+        return np.cumsum(terms)
+    if not isinstance(terms, Double):
+        return lax.associative_scan(operator.add, terms)
+
+    def add(x: Any, y: Any) -> Any:
+        total = Double(*x) + Double(*y)
+        return total.hi, total.lo
+
+    return Double(*lax.associative_scan(add, (terms.hi, terms.lo)))
+
+
 def pick_number(t: Number, xs: Any, index: Any) -> Number:
     """``xs[index]`` as a number of the kind of ``t``, exactly."""
     if isinstance(t, Double) and isinstance(xs, np.ndarray):
         xs = as_double(xs)
     if isinstance(xs, Double):
+        if isinstance(xs.lo, np.ndarray) and not xs.lo.any():
+            return as_double(pick(xs.hi, index))
         return Double(pick(xs.hi, index), pick(xs.lo, index))
     return like(t, pick(xs, index))
 
@@ -374,6 +419,18 @@ def expm1(x: Number) -> Number:
     return where(near, small * _series(small, _EXPM1), exp(where(near, 0.0, x)) - 1.0)
 
 
+def growths(total: Number, excess: Number) -> Number:
+    """About how many terms of ``1 + g + g^2 + ...`` add up to ``total``, with ``g = 1 + excess``.
+
+    The whole number below, or one of its neighbors, in ordinary arithmetic.
+    """
+    if isinstance(total, Double) or isinstance(excess, Double):
+        total, excess = _fixed(as_double(total).hi, as_double(excess).hi)
+        return as_double(jnp.floor(jnp.log1p(total * excess) / jnp.log1p(excess)))
+    xp = _xp(total + excess)
+    return xp.floor(xp.log1p(total * excess) / xp.log1p(excess))
+
+
 def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
     """``base ** count`` and ``1 + base + ... + base ** (count - 1)``, for ``base >= 1`` and whole
     ``0 <= count < 2**bits``.
@@ -398,9 +455,9 @@ def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
             so_far = double(bit, so_far)
     else:  # as a loop it compiles in a tenth of the time
         so_far[2] = as_double(base) + full(count, 0.0)
-        words = lambda numbers: [(x.hi, x.lo) for x in numbers]
-        doubled = lambda bit, carry: words(double(bit, [Double(*x) for x in carry]))
-        so_far = [Double(*x) for x in lax.fori_loop(0, bits, doubled, words(so_far))]
+        apart = lambda numbers: list(map(words, numbers))
+        doubled = lambda bit, carry: apart(double(bit, [Double(*x) for x in carry]))
+        so_far = [Double(*x) for x in lax.fori_loop(0, bits, doubled, apart(so_far))]
     return so_far[0], so_far[1]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record, cure, is_known, is_x64, length, number, struct
+from jaxsched.schedules._selection import selected
 from jaxsched.schedules._step import as_step, host_step, traced_step
 
 
@@ -201,6 +202,8 @@ class Sequence(AbstractSchedule):
 
     def _value(self, t: Number) -> Value:
         t = num.positive(t)
+        if len(self.parts) > _FEW and isinstance(t, (num.Double, jax.Array)):
+            return selected(t, self.parts)
         # A part that is not selected is evaluated all the same, before its start or after its end,
         # where it holds its value: nothing overflows there and no NaN reaches a gradient.
         value = self.parts[0]._value(t)
@@ -211,6 +214,9 @@ class Sequence(AbstractSchedule):
             local = t - start
             value = num.where(reached >= start, part._value(local), value)
         return value
+
+
+_FEW = 4  # so many parts are quicker to compile one by one
 
 
 class _Combination(AbstractSchedule):

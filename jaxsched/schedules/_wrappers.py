@@ -12,7 +12,7 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import breaks, length, number, struct
 from jaxsched.schedules._base import AbstractSchedule, exact_duration
 
-_CYCLE_BITS = 12  # at most 4095 growing cycles: growth 1.005 passes 2^31 steps in 3300
+_CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps in 7300
 _LEAST_GROWTH = 1.005  # or its float32, which is a little less
 
 
@@ -137,9 +137,9 @@ def _growing_cycles(
 ) -> tuple[Number, Number]:
     """The same where each cycle is ``growth`` times as long as the one before."""
     reached = num.nudged(t)
-    guess = num.floor(num.log(reached * (growth - 1.0) / length + 1.0) / num.log(growth))
-    guess = num.minimum(num.positive(guess - 1.0), num.full(t, float(2**_CYCLE_BITS - 3)))
     # The guess may be one off either way; the sums of lengths decide, and they are exact.
+    guess = num.growths(reached / length, growth - 1.0)
+    guess = num.minimum(num.positive(guess - 1.0), num.full(t, float(2**_CYCLE_BITS - 3)))
     cycle, (ratio, before) = guess, num.geometric(growth, guess, _CYCLE_BITS)
     for _ in range(2):
         after = before * growth + 1.0

@@ -1,0 +1,109 @@
+"""Long sequences: the part that is due is selected first, and evaluated once for all of its kind.
+
+Evaluated one by one, n parts make a program of n formulas, in each of which XLA repeats the sum of
+all lengths before it: the time to compile it grows with n squared.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._number import Number, Value
+from jaxsched._struct import Record, is_known
+
+
+def selected(t: Number, parts: tuple[Any, ...]) -> Value:
+    """The value of a sequence of ``parts`` at the traced ``t >= 0``."""
+    words = num.words(t)
+    shape = words[0].shape
+    if not shape:
+        return _at(t, parts)
+    # Mapped over the steps, so that every part meets numbers without axes, as for one step.
+    one = lambda words: _at(num.number(words), parts)
+    return jax.vmap(one)(tuple(map(jnp.ravel, words))).reshape(shape)
+
+
+def _at(t: Number, parts: tuple[Any, ...]) -> Value:
+    groups = _alike(parts)
+    lengths = _lengths(t, parts, groups)
+    starts = num.running_sum(t, [0.0, *map(num.positive, lengths[:-1])])
+    index = jnp.sum(num.nudged(t) >= starts, dtype=jnp.int32) - 1
+    local = t - num.pick_number(t, starts, index)
+    value = None
+    for members in groups:
+        # A part that is not due is evaluated at its start: nothing overflows there.
+        due = num.pick(np.isin(np.arange(len(parts)), members), index)
+        here = _merged(t, [parts[i] for i in members], index, members)
+        mine = here._value(num.where(due, local, 0.0))
+        value = mine if value is None else num.where(due, mine, value)
+    return value
+
+
+def _alike(parts: tuple[Any, ...]) -> list[list[int]]:
+    """The places of parts that differ in their numbers only."""
+    groups: dict[Any, list[int]] = {}
+    for place, part in enumerate(parts):
+        alone = _has_code(part) or any(map(np.ndim, jax.tree.leaves(part)))
+        groups.setdefault(place if alone else jax.tree.structure(part), []).append(place)
+    return list(groups.values())
+
+
+def _has_code(x: Any) -> bool:
+    """Whether a class that is not of this package, or a function, is part of ``x``."""
+    if isinstance(x, Record):
+        ours = type(x).__module__.startswith("jaxsched.") and not hasattr(x, "fn")
+        return not ours or any(map(_has_code, vars(x).values()))
+    return isinstance(x, tuple) and any(map(_has_code, x))
+
+
+def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> list[Any]:
+    """The length of each part; of parts around others, where it is computed, at once for a kind."""
+    lengths = [None if _is_nested(part) else part._length(t) for part in parts]
+    for members in groups:
+        if lengths[members[0]] is not None:
+            continue
+        leaves = [jax.tree.leaves(parts[i]) for i in members]
+        if len(members) == 1 or all(map(is_known, itertools.chain(*leaves))):
+            for i in members:
+                lengths[i] = parts[i]._length(t)
+            continue
+        columns = [num.stacked(t, column) for column in zip(*leaves, strict=True)]
+        tree = jax.tree.structure(parts[members[0]])
+        # An index is mapped, since a Double is no pytree.
+        one = lambda i, tree=tree, columns=columns: num.words(
+            jax.tree.unflatten(tree, [num.pick_number(t, xs, i) for xs in columns])._length(t)
+        )
+        found = num.number(jax.vmap(one)(np.arange(len(members), dtype=np.int32)))
+        for place, i in enumerate(members):
+            lengths[i] = found[place]
+    return lengths
+
+
+def _is_nested(part: Any) -> bool:
+    return any(isinstance(field, (Record, tuple)) for field in vars(part).values())
+
+
+def _merged(t: Number, members: list[Any], index: Any, places: list[int]) -> Any:
+    """One of its kind with the numbers of the member that is due."""
+    if len(members) == 1:
+        return members[0]
+    among = np.zeros(places[-1] + 1, np.int32)
+    among[places] = range(len(places))
+    at = num.pick(among, num.minimum(index, np.int32(places[-1])))
+    columns = zip(*map(jax.tree.leaves, members), strict=True)
+    return jax.tree.unflatten(
+        jax.tree.structure(members[0]), [_picked(t, column, at) for column in columns]
+    )
+
+
+def _picked(t: Number, column: tuple[Any, ...], at: Any) -> Any:
+    first = column[0]
+    if all(x is first or (type(x) is type(first) is float and x == first) for x in column):
+        return first
+    return num.pick_number(t, num.stacked(t, column), at)
