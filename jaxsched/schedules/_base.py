@@ -18,7 +18,7 @@ import numpy as np
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record, cure, is_known, is_x64, length, number, struct
-from jaxsched.schedules._selection import selected
+from jaxsched.schedules._selection import can_select, selected
 from jaxsched.schedules._step import as_step, host_step, traced_step
 
 
@@ -202,7 +202,7 @@ class Sequence(AbstractSchedule):
 
     def _value(self, t: Number) -> Value:
         t = num.positive(t)
-        if len(self.parts) > _FEW and isinstance(t, (num.Double, jax.Array)):
+        if len(self.parts) > _FEW and can_select(t):
             return selected(t, self.parts)
         # A part that is not selected is evaluated all the same, before its start or after its end,
         # where it holds its value: nothing overflows there and no NaN reaches a gradient.

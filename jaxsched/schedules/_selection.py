@@ -18,6 +18,12 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import Record, is_known
 
 
+def can_select(t: Number) -> bool:
+    """In a program, unless the steps are spread over a mesh, where a look-up would have to say how."""
+    time = num.words(t)[0]
+    return isinstance(time, jax.Array) and num.explicit_sharding(time) is None
+
+
 def selected(t: Number, parts: tuple[Any, ...]) -> Value:
     """The value of a sequence of ``parts`` at the traced ``t >= 0``."""
     words = num.words(t)
