@@ -7,6 +7,8 @@ recompiling, printed, compared and saved. This file is the whole public API.
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np  # noqa: F401  # eval(repr(s), vars(jaxsched)): the repr of an array says np
+
 from jaxsched._io import from_dict as from_dict
 from jaxsched._io import from_json as from_json
 from jaxsched._io import to_dict as to_dict
@@ -172,4 +174,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF, *_SUBMODULES})
+    return sorted({*globals(), *_MODULE_OF, *_SUBMODULES} - {"Any", "TYPE_CHECKING", "np"})

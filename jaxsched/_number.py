@@ -32,91 +32,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-_SPLIT = np.int32(-(1 << 12))  # keeps the upper 12 bits of a float32's 24-bit significand
+from jaxsched._double import Double as Double
+from jaxsched._double import as_double as as_double
+from jaxsched._double import fast_two_sum, fix, fixed, two_sum
+from jaxsched._double import graft as graft
+
 _PI = math.pi
-
-
-@jax.custom_jvp
-def _graft(value: Any, smooth: Any) -> Any:
-    """``value``, with the derivative of ``smooth`` (which costs nothing unless it is asked for)."""
-    del smooth
-    return value
-
-
-@_graft.defjvp
-def _graft_jvp(primals: Any, tangents: Any) -> Any:
-    return _graft(*primals), tangents[1]
-
-
-class Double:
-    """``hi + lo``: two float32 arrays of one shape, with ``|lo|`` at most half a unit of ``hi``."""
-
-    __slots__ = ("hi", "lo")
-    __array_ufunc__ = None  # so that `numpy_number * double` reaches our operators
-
-    def __init__(self, hi: Any, lo: Any):
-        self.hi = hi
-        self.lo = lo
-
-    def __getitem__(self, index: Any) -> Double:
-        return Double(self.hi[index], self.lo[index])
-
-    def __neg__(self) -> Double:
-        return Double(-self.hi, -self.lo)
-
-    def __add__(self, other: Any) -> Double:
-        other = as_double(other)
-        value, error = _two_sum(*_fixed(self.hi, other.hi))
-        rest = error + (_fix(self.lo) + _fix(other.lo))
-        return _renormalized(value, rest, self.hi + other.hi)
-
-    def __sub__(self, other: Any) -> Double:
-        return self + (-as_double(other))
-
-    def __mul__(self, other: Any) -> Double:
-        other = as_double(other)
-        a, b, a_lo, b_lo = _fixed(self.hi, other.hi, self.lo, other.lo)
-        value, error = _two_product(a, b)
-        return _renormalized(value, error + (a * b_lo + a_lo * b), self.hi * other.hi)
-
-    def __truediv__(self, other: Any) -> Double:
-        other = as_double(other)
-        a, b, a_lo, b_lo = _fixed(self.hi, other.hi, self.lo, other.lo)
-        value = a / b
-        product, error = _two_product(value, b)
-        rest = ((a - product) - error + a_lo - value * b_lo) / b
-        return _renormalized(value, rest, self.hi / other.hi)
-
-    __radd__ = __add__
-
-    def __rsub__(self, other: Any) -> Double:
-        # Not `as_double(other) - self`: XLA folds (1 - x) - 1 to -x, and with it the error away.
-        return (-self) + other
-
-    __rmul__ = __mul__
-
-    def __rtruediv__(self, other: Any) -> Double:
-        return as_double(other) / self
-
-    # The sign of a Double is that of its upper half, so zero takes one comparison.
-
-    def __lt__(self, other: Any) -> Any:
-        if _is_zero(other):
-            return self.hi < 0
-        other = as_double(other)
-        return (self.hi < other.hi) | ((self.hi == other.hi) & (self.lo < other.lo))
-
-    def __le__(self, other: Any) -> Any:
-        if _is_zero(other):
-            return self.hi <= 0
-        other = as_double(other)
-        return (self.hi < other.hi) | ((self.hi == other.hi) & (self.lo <= other.lo))
-
-    def __gt__(self, other: Any) -> Any:
-        return self.hi > 0 if _is_zero(other) else as_double(other) < self
-
-    def __ge__(self, other: Any) -> Any:
-        return self.hi >= 0 if _is_zero(other) else as_double(other) <= self
 
 
 Number = Any  # Double, numpy.float64 (scalar or array), or a float64 jax.Array
@@ -124,40 +45,6 @@ Value = Any  # a float32 array in a program, numpy.float64 on the host, a float6
 
 
 # ---------------------------------------------------------------------- from and to plain arrays
-
-
-def as_double(x: Any) -> Double:
-    """The exact value of a Python or NumPy number or an array as a ``Double``.
-
-    Of an integer or a float64 beyond 2^48 it keeps the upper 48 bits.
-    """
-    if isinstance(x, Double):
-        return x
-    if isinstance(x, (int, float, np.generic, np.ndarray)):
-        exact = np.asarray(x, np.float64)
-        hi = exact.astype(np.float32)
-        return Double(hi[()], (exact - hi).astype(np.float32)[()])
-    if jnp.issubdtype(x.dtype, jnp.integer):
-        return _of_integers(x)
-    if x.dtype == jnp.float64:
-        hi = x.astype(jnp.float32)
-        return Double(hi, (x - hi.astype(jnp.float64)).astype(jnp.float32))
-    hi = x.astype(jnp.float32)
-    return Double(hi, jnp.zeros_like(hi))
-
-
-def _of_integers(x: Any) -> Double:
-    if x.dtype.itemsize < 4:
-        x = x.astype(jnp.int32)
-    kind = x.dtype.type
-    if x.dtype.itemsize == 4:
-        # 32 bits do not fit a float32 but two halves do, each exactly.
-        lower = x & kind((1 << 12) - 1)
-        return Double(*_fast_two_sum((x - lower).astype(jnp.float32), lower.astype(jnp.float32)))
-    mask = kind((1 << 24) - 1)
-    third = lambda bits, scale: bits.astype(jnp.float32) * np.float32(scale)
-    upper, middle = third(x >> kind(48), 2.0**48), third((x >> kind(24)) & mask, 2.0**24)
-    return Double(*_fast_two_sum(upper, middle)) + third(x & mask, 1.0)
 
 
 def like(t: Number, x: Any) -> Number:
@@ -207,13 +94,13 @@ def share(x: Number, whole: Number) -> Value:
     """The same, with a derivative also where the square of ``whole`` is no float32."""
     if not isinstance(whole, Double):
         return ratio(x, whole)
-    scale = _fix(whole.hi)  # a common one, on which a quotient does not hang
-    return (as_double(x).hi / scale) / _graft(jnp.ones_like(scale), whole.hi / scale)
+    scale = fix(whole.hi)  # a common one, on which a quotient does not hang
+    return (as_double(x).hi / scale) / graft(jnp.ones_like(scale), whole.hi / scale)
 
 
 def constant(x: Number) -> Number:
     """``x`` without a derivative."""
-    return Double(*_fixed(x.hi, x.lo)) if isinstance(x, Double) else _fix(x)
+    return Double(*fixed(x.hi, x.lo)) if isinstance(x, Double) else fix(x)
 
 
 def to_int32(x: Number) -> Any:
@@ -222,9 +109,9 @@ def to_int32(x: Number) -> Any:
     if isinstance(x, Double):
         x = minimum(floor(x), limit)
         # hi may round up to 2^31, which has no int32: take it in two halves.
-        half = _fix(x.hi * np.float32(0.5))
+        half = fix(x.hi * np.float32(0.5))
         whole = half.astype(jnp.int32)
-        rest = (half - whole.astype(jnp.float32)) * 2 + _fix(x.lo)
+        rest = (half - whole.astype(jnp.float32)) * 2 + fix(x.lo)
         return whole + (whole + rest.astype(jnp.int32))
     xp = _xp(x)
     return xp.clip(xp.floor(x), -limit, limit).astype(np.int32)
@@ -241,7 +128,7 @@ def number(words: tuple[Any, ...]) -> Number:
 
 
 def stacked(t: Number, xs: Iterable[Any]) -> Number:
-    """Numbers (leaves too) as one array of the kind of ``t``; in float64 as long as all are known."""
+    """Numbers (leaves too) as an array of the kind of ``t``; a float64 one if all are known."""
     xs = [like(t, x) for x in xs]
     if all(isinstance(x, np.float64) for x in xs):
         return np.asarray(xs)
@@ -333,9 +220,9 @@ def floor(x: Number) -> Number:
     """Rounds down to a whole number; its derivative is zero."""
     if not isinstance(x, Double):
         return _xp(x).floor(x)
-    hi, lo = _fixed(x.hi, x.lo)
+    hi, lo = fixed(x.hi, x.lo)
     whole = jnp.floor(hi)
-    return Double(*_fast_two_sum(whole, jnp.where(whole == hi, jnp.floor(lo), 0)))
+    return Double(*fast_two_sum(whole, jnp.where(whole == hi, jnp.floor(lo), 0)))
 
 
 def divmod_exact(t: Number, length: Number) -> tuple[Number, Number]:
@@ -425,7 +312,7 @@ def growths(total: Number, excess: Number) -> Number:
     The whole number below, or one of its neighbors, in ordinary arithmetic.
     """
     if isinstance(total, Double) or isinstance(excess, Double):
-        total, excess = _fixed(as_double(total).hi, as_double(excess).hi)
+        total, excess = fixed(as_double(total).hi, as_double(excess).hi)
         return as_double(jnp.floor(jnp.log1p(total * excess) / jnp.log1p(excess)))
     xp = _xp(total + excess)
     return xp.floor(xp.log1p(total * excess) / xp.log1p(excess))
@@ -481,57 +368,6 @@ def _xp(x: Any) -> Any:
     return jnp if isinstance(x, jax.Array) else np
 
 
-def _is_zero(x: Any) -> bool:
-    return isinstance(x, float) and x == 0  # numpy.float64 is a float
-
-
-def _fix(x: Any) -> Any:
-    return lax.stop_gradient(x) if isinstance(x, jax.Array) else x
-
-
-def _fixed(*xs: Any) -> tuple[Any, ...]:
-    return tuple(map(_fix, xs))
-
-
-def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """``a + b`` and its rounding error, exactly (Knuth)."""
-    total = a + b
-    shadow = total - a
-    return total, (a - (total - shadow)) + (b - shadow)
-
-
-def _fast_two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """The same where ``|a| >= |b|`` or ``a`` is zero (Dekker)."""
-    total = a + b
-    return total, b - (total - a)
-
-
-def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
-    """``a * b`` as a sum of two, of which the second is small: a Double that is not yet tidied up.
-
-    The factors are halved by masking bits, so that each of the four products of halves is exact.
-    Where XLA contracts a product and a sum into one operation, nothing changes then; of the rounded
-    product ``a * b`` it would keep the exact value here and the rounded one there.
-    """
-    a1, b1 = _upper_half(a), _upper_half(b)
-    a2, b2 = a - a1, b - b1
-    middle, error = _two_sum(a1 * b2, a2 * b1)
-    total, rest = _fast_two_sum(a1 * b1, middle)
-    return total, rest + (error + a2 * b2)
-
-
-def _upper_half(a: Any) -> Any:
-    if not isinstance(a, jax.Array):
-        return (np.asarray(a, np.float32).view(np.int32) & _SPLIT).view(np.float32)[()]
-    bits = lax.bitcast_convert_type(a, jnp.int32) & _SPLIT
-    return lax.bitcast_convert_type(bits, jnp.float32)
-
-
-def _renormalized(value: Any, rest: Any, smooth: Any) -> Double:
-    hi, lo = _fast_two_sum(value, rest)
-    return Double(_graft(hi, smooth), lo)
-
-
 def _saturated(x: Number) -> Number:
     return where((x.hi if isinstance(x, Double) else x) < _HUGE, x, full(x, _HUGE))
 
@@ -550,7 +386,7 @@ def _series(x: Double, coefficients: list[float]) -> Double:
 
 
 def _log2(x: Double) -> Double:
-    hi, lo = _fixed(x.hi, x.lo)
+    hi, lo = fixed(x.hi, x.lo)
     bits = lax.bitcast_convert_type(hi, jnp.int32)
     # The power of two nearest to sqrt(2) below: the significand m is in [0.707, 1.414].
     exponent = (bits - np.int32(0x3F3504F3)) >> 23
@@ -559,14 +395,14 @@ def _log2(x: Double) -> Double:
     s = (m - 1.0) / (m + 1.0)
     whole = exponent.astype(jnp.float32)
     result = s * _series(s * s, _LOG2) + Double(whole, jnp.zeros_like(whole))
-    return Double(_graft(result.hi, jnp.log(x.hi) * np.float32(math.log2(math.e))), result.lo)
+    return Double(graft(result.hi, jnp.log(x.hi) * np.float32(math.log2(math.e))), result.lo)
 
 
 def _exp2(x: Double) -> Double:
-    hi, lo = _fixed(x.hi, x.lo)
+    hi, lo = fixed(x.hi, x.lo)
     inside = jnp.clip(hi, _EXP2_MIN, _EXP2_MAX)
     whole = jnp.round(inside)
-    rest = Double(*_two_sum(inside - whole, jnp.where(inside == hi, lo, 0)))
+    rest = Double(*two_sum(inside - whole, jnp.where(inside == hi, lo, 0)))
     value = _series(rest, _EXP2)
     n = whole.astype(jnp.int32)
     half = n >> 1  # in two factors: one alone would overflow where the result does not
@@ -574,4 +410,4 @@ def _exp2(x: Double) -> Double:
     scale_2 = lax.bitcast_convert_type((n - half + 127) << 23, jnp.float32)
     result = Double((value.hi * scale_1) * scale_2, (value.lo * scale_1) * scale_2)
     smooth = jnp.exp2(jnp.clip(x.hi, _EXP2_MIN, _EXP2_MAX))
-    return Double(_graft(result.hi, smooth), result.lo)
+    return Double(graft(result.hi, smooth), result.lo)

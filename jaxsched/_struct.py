@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
@@ -146,7 +146,7 @@ class Record:
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{field.name}={show(getattr(self, field.name))}"
+            f"{field.name}={show(getattr(self, field.name), _rank(field))}"
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
             if not _is_default(field, getattr(self, field.name))
         )
@@ -222,7 +222,7 @@ def checked_number(
     if x is None and optional:
         return None
     x = _as_array(x)
-    if isinstance(x, (bool, np.bool_)) or not _is_numeric(x):
+    if isinstance(x, (bool, np.bool_)) or not is_number(x):
         raise TypeError(f"{where} must be a number, got {_describe(x)}{cure(x)}.")
     if isinstance(x, np.ndarray) and x.ndim == 0:
         x = x[()]
@@ -248,7 +248,8 @@ def checked_number(
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
     if isinstance(x, (float, np.floating)):
-        return x if isinstance(x, np.float32) else float(x)
+        kept = isinstance(x, np.float32) or (real and has_float64([x]))
+        return x if kept else float(x)
     if jnp.issubdtype(x.dtype, jnp.integer):
         if real:
             return x.astype(jnp.float32)
@@ -275,19 +276,20 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
     stay float64 where those do not hold them either: exact until a program takes them as arguments.
     """
     xs = _as_array(xs)
-    wide = is_x64() and getattr(xs, "dtype", None) == np.float64
+    wide = has_float64([xs])
     if is_list(xs):
+        wide = not increasing and has_float64(xs)
         xs = [checked_number(where, x) for x in xs]
         whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
         if any(isinstance(x, jax.core.Tracer) for x in xs):
-            dtype: Any = jnp.float32
+            dtype: Any = jnp.float64 if wide else jnp.float32
             if whole:
-                narrow = all(_is_narrow(jnp.result_type(x)) for x in xs)
-                dtype = jnp.int32 if narrow else jnp.int64 if is_x64() else jnp.uint32
+                longest = jnp.int64 if is_x64() else jnp.uint32
+                dtype = jnp.int32 if all(_is_narrow(jnp.result_type(x)) for x in xs) else longest
             xs = jnp.stack([jnp.asarray(x).astype(dtype) for x in xs])
         else:
             xs = np.asarray(xs, np.int64 if whole else np.float64)
-    if not _is_numeric(xs) or np.ndim(xs) < 1:
+    if not is_number(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {_describe(xs)}.")
     if is_known(xs):
         _check_array(where, xs, increasing, at_least)
@@ -316,9 +318,13 @@ def _is_narrow(dtype: Any) -> bool:
 def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
     """Float64 steps that no float32 holds in a dtype that does; fractions of small ones are cut."""
     if np.all(np.floor(xs) == xs):
-        ends = {np.int32: 2.0**31, np.uint32: 2.0**32, **({np.int64: 2.0**63} if is_x64() else {})}
-        for kind, end in ends.items():
-            if np.all((xs >= np.iinfo(kind).min) & (xs < end)):
+        kinds: dict[int, Any] = {
+            31: np.int32,
+            32: np.uint32,
+            **({63: np.int64} if is_x64() else {}),
+        }
+        for bits, kind in kinds.items():
+            if np.all((xs >= np.iinfo(kind).min) & (xs < 2.0**bits)):
                 return xs.astype(kind)
     elif np.all(xs < 2.0**24) or np.any(np.diff(narrow) <= 0):
         return narrow
@@ -328,6 +334,17 @@ def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
 def is_x64() -> bool:
     settings: Any = jax.config  # some versions of JAX declare its attributes, some do not
     return bool(settings.jax_enable_x64)
+
+
+def has_float64(numbers: Iterable[Any]) -> bool:
+    """Whether one of them is float64 and means it: an array or a NumPy number, in x64 mode."""
+    return is_x64() and any(
+        # A Python number that is an argument of a program is weak-typed there, and no float64.
+        isinstance(x, (np.ndarray, np.generic, jax.Array))
+        and x.dtype == np.float64
+        and not getattr(x, "weak_type", False)
+        for x in numbers
+    )
 
 
 def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:
@@ -393,7 +410,7 @@ def cure(x: Any) -> str:
     return "; a function of the step becomes a schedule by `js.from_fn`" if is_function else ""
 
 
-def _is_numeric(x: Any) -> bool:
+def is_number(x: Any) -> bool:
     if isinstance(x, (int, float)):
         return True
     dtype = getattr(x, "dtype", None)
@@ -429,7 +446,12 @@ def cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def show(x: Any) -> str:
+def _rank(field: Any) -> int:
+    return int(field.metadata.get("check", {}).get("kind") == "numbers")
+
+
+def show(x: Any, rank: int = 0) -> str:
+    """A field as its constructor takes it; a list stands for an array of the field's ``rank``."""
     if isinstance(x, tuple):
         inner = ", ".join(map(show, x))
         return f"({inner},)" if len(x) == 1 else f"({inner})"
@@ -439,16 +461,18 @@ def show(x: Any) -> str:
         return "<deleted>"
     if isinstance(x, (np.ndarray, np.generic, jax.Array)) and is_known(x):
         value = np.asarray(fetch(x))
-        return repr(value.item()) if value.ndim == 0 else _show_array(value)
+        return repr(value.item()) if value.ndim == 0 else _show_array(value, rank)
     return repr(x)
 
 
-def _show_array(value: np.ndarray) -> str:
+def _show_array(value: np.ndarray, rank: int) -> str:
     # str(np.float32) is the shortest text that reads back as the same float32.
     def nested(x: Any) -> str:
         return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(nested, x)) + "]"
 
-    return f"np.float64({nested(value)})" if value.dtype == np.float64 else nested(value)
+    kind = "float32" if value.dtype.itemsize == 2 else value.dtype.name  # of half precision
+    text = nested(value.astype(kind))
+    return text if value.ndim == rank and kind != "float64" else f"np.{kind}({text})"
 
 
 def _same(a: Any, b: Any) -> bool:

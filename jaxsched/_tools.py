@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched._populations import own_rank
 from jaxsched._struct import Record, _describe, checked_number, cure, fetch, is_known, strong
-from jaxsched.schedules._base import AbstractSchedule, Sequence, _own_rank
+from jaxsched.schedules._base import AbstractSchedule, Sequence
 from jaxsched.schedules._piecewise import PiecewiseConstant, _Knots
 from jaxsched.schedules._wrappers import Clip, Quantize, Reverse, Shift, Stretch, Window
 
@@ -233,5 +234,5 @@ def _extra_axes(schedule: AbstractSchedule) -> list[Any]:
     return [
         leaf
         for path, leaf in jax.tree_util.tree_flatten_with_path(schedule)[0]
-        if np.ndim(leaf) > _own_rank(schedule, path)
+        if np.ndim(leaf) > own_rank(schedule, path)
     ]

@@ -475,7 +475,19 @@ def test_a_64_bit_step_saturates_in_x64_mode(step):
 
 @pytest.mark.parametrize(
     "step",
-    [True, np.True_, np.asarray([True, False]), "3", None, 1j, np.complex64(1), [1, 2], (1,), {}],
+    [
+        True,
+        np.True_,
+        np.asarray([True, False]),
+        "3",
+        None,
+        1j,
+        np.complex64(1),
+        ["1"],
+        [True],
+        [[1], [1, 2]],
+        {},
+    ],
     ids=repr,
 )
 def test_what_is_no_step_is_a_type_error(step):

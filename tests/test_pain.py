@@ -452,10 +452,10 @@ def test_pain_16_the_tail_keeps_its_digits():
         [10, 20_000_001, 3_000_000_000],
     ],
 )
-@pytest.mark.xfail(strict=True, reason="one value that is no int32 makes all boundaries float32")
 def test_pain_16_a_boundary_is_exact_whatever_its_neighbours(boundaries):
-    values = list(range(len(boundaries) + 1))
-    assert float(js.PiecewiseConstant(boundaries, values)(20_000_000)) == 1.0
+    schedule = js.PiecewiseConstant(boundaries, [float(i) for i in range(len(boundaries) + 1)])
+    for call in (schedule, jax.jit(schedule)):
+        assert [float(call(t)) for t in (20_000_000, 20_000_001)] == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -477,8 +477,8 @@ def test_pain_16_a_boundary_that_no_step_reaches_is_refused():
         lambda n: js.PiecewiseLinear([0, n], [1.0, 0.0]),
         lambda n: js.PiecewiseConstant(np.asarray([n]), [1.0, 0.0]),
     ):
-        with pytest.raises(ValueError, match="at most 2147483647"):
-            make(2**33)
+        with pytest.raises(ValueError, match=r"less than 2\*\*64"):
+            make(2**64)
 
 
 def test_pain_17_a_change_acts_at_the_next_update_or_raises():

@@ -87,7 +87,7 @@ def test_every_program_puts_a_boundary_at_the_same_step(every):
     """5 * 390.6 is 1953 in float64 and a little more or less in other representations."""
     steps = np.arange(int(40 * every) + 3, dtype=np.int32)
     for schedule in (
-        js.step_decay(0.1, 0.5, every),
+        js.Quantize(js.Exponential(0.1, np.log(0.5) / every), every),
         js.Repeat(js.Linear(1.0, 0.5, every)),
         js.Constant(1.0, every) >> js.Constant(0.5, every) >> js.Constant(0.25),
         js.Stretch(js.Constant(1.0, 10) >> js.Constant(2.0), every),
@@ -217,6 +217,99 @@ def test_steps_of_every_kind(kind):
         want = 1.0 - min(max(step - 10, 0), 100) / 100
         for call in (schedule, jax.jit(schedule)):
             np.testing.assert_allclose(float(call(kind(step))), want, rtol=1e-6)
+
+
+ROW = [
+    js.Linear(0.0, 0.1, 10),
+    js.Cosine(0.1, 0.3, 40.5),
+    js.Table([0.1, 0.2, 0.3]),
+    0.5 * js.Linear(0.1, 0.2, 12),
+    js.Constant(0.3, 33),
+    js.Linear(0.2, 0.25, 0),
+    js.Linear(0.2, 0.5, 1),
+]
+
+
+def test_a_long_sequence_is_the_same_with_few_formulas():
+    """More than four parts: one formula for each kind, not for each part."""
+    one, many = (js.Sequence([ROW[0], *[ROW[1]] * n]) for n in (6, 60))
+    size = lambda s: len(str(jax.make_jaxpr(lambda s, t: s(t))(js.strong(s), 3)).splitlines())
+    assert size(many) < 2 * size(one)
+    schedule = js.Sequence(ROW)
+    steps = np.arange(schedule.duration + 3, dtype=np.int32)
+    rounded = js.strong(schedule)
+    want = [reference(rounded, int(step)) for step in steps]
+    assert max(map(ulps, as_argument(rounded, steps), want)) <= 4
+
+
+BEYOND = {
+    "line": js.Linear(0.0, 1.0, 4_000_000_000),
+    "late": js.Shift(js.Linear(1.0, 0.0, 4_000_000_001), 1000),
+    "sequence": js.wsd(0.1, 4_000_000_000, 1_000_000_000, 1_000_000_000),
+    "stairs": js.step_decay(0.1, 0.5, 700_000_000),
+    "cycles": js.Repeat(js.Linear(1.0, 0.0, 1_500_000_001)),
+    "growing cycles": js.warm_restarts(0.1, 1000, 2.0),
+    "boundaries": js.PiecewiseConstant([10, 20_000_001, 3_000_000_001], [1.0, 0.5, 0.25, 0.1]),
+    "knots": js.PiecewiseLinear([0, 3_000_000_001], [0.0, 1.0]),
+    "law": js.inverse_sqrt(0.1, 3_000_000_000),
+}
+UNSIGNED = [0, 999_999_999, 2**31, 3_000_000_000, 3_000_000_001, 4_000_000_000, 2**32 - 1]
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_an_unsigned_step_beyond_int32_is_itself_in_every_program(name):
+    """Token counters: Optax wraps them."""
+    schedule, steps = BEYOND[name], np.asarray(UNSIGNED, np.uint32)
+    want = [reference(schedule, int(step)) for step in steps]
+    assert max(map(ulps, schedule(steps), want)) <= 0.51
+    assert max(map(ulps, jax.jit(jax.vmap(schedule))(steps), want)) <= 4
+
+
+@pytest.mark.parametrize("step", [7 * 10**12, -(2**40), 2**48 - 1, 2**53 - 1, 2**62])
+def test_a_64_bit_step_is_itself_in_x64_mode(step):
+    schedule, half = js.Linear(0.0, 1.0, 10**13), js.PiecewiseConstant([10**12 + 1], [0.0, 1.0])
+    with jax.enable_x64(True):
+        counter = jnp.asarray(step, jnp.int64)
+        assert float(jax.jit(schedule)(counter)) == pytest.approx(
+            min(max(step / 10**13, 0.0), 1.0), rel=3e-7
+        )
+        edge = js.PiecewiseConstant([max(step, 0)], [0.0, 1.0])
+        assert float(as_argument(edge, counter)) == 1.0
+        assert [float(jax.jit(half)(jnp.int64(10**12 + i))) for i in (0, 1)] == [0.0, 1.0]
+        whole = as_argument(js.Linear(0.0, 1.0, jnp.int64(4_000_000_001)), jnp.int64(4_000_000_000))
+        assert whole.dtype == jnp.float32 and float(whole) == np.float32(1 - 1 / 4_000_000_001)
+
+
+def test_a_traced_whole_length_beyond_int32_is_exact():
+    build = jax.jit(lambda n, t: js.wsd(1.0, n, 10, n // 4)(t))
+    steps = np.asarray([5, 2_000_000_000, 3_500_000_000], np.uint32)
+    np.testing.assert_allclose(build(np.uint32(4_000_000_000), steps), [0.5, 1.0, 0.5], rtol=1e-6)
+
+
+class _Counter:
+    """As Keras's variables are."""
+
+    def __jax_array__(self):
+        return jnp.int32(3)
+
+
+@pytest.mark.parametrize(
+    "step", [_Counter(), [3], (3,), range(3, 4), [[jnp.int32(3)]], [np.float32(3.0)]], ids=repr
+)
+def test_a_step_is_whatever_turns_into_an_array(step):
+    schedule = js.Linear(0.0, 1.0, 4)
+    for value in (schedule(step), jax.jit(lambda schedule: schedule(step))(schedule)):
+        assert np.ravel(value).tolist() == [0.75] and value.dtype == jnp.float32
+    inside = jax.jit(lambda t: schedule([t, 4]))(3)
+    assert inside.tolist() == [0.75, 1.0]
+
+
+def test_a_step_that_is_known_to_be_nan_is_refused():
+    for step in (float("nan"), np.float32("nan"), [1.0, float("nan")], jnp.float32("nan")):
+        with pytest.raises(
+            ValueError, match=r"schedule\(step\) must be given a step that is a num"
+        ):
+            js.Linear(0.0, 1.0, 4)(step)
 
 
 def test_steps_beyond_int32():

@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import Record, cure, is_known, is_x64, length, number, struct
+from jaxsched._populations import align, own_rank
+from jaxsched._struct import Record, cure, has_float64, is_known, is_x64, length, number, struct
 from jaxsched.schedules._selection import can_select, selected
 from jaxsched.schedules._step import as_step, host_step, traced_step
 
@@ -31,6 +32,10 @@ class AbstractSchedule(Record, abc.ABC):
     """
 
     __array_ufunc__ = None  # so that `numpy_number * schedule` reaches our operators
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        align(self)
 
     @property
     @abc.abstractmethod
@@ -68,7 +73,7 @@ class AbstractSchedule(Record, abc.ABC):
         step, leaves = as_step(step), jax.tree.leaves(self)
         if any(map(np.ndim, leaves)):
             self._require_single()
-        dtype = np.float64 if _has_float64(leaves) else np.float32
+        dtype = np.float64 if has_float64(leaves) else np.float32
         if is_known(step) and all(map(is_known, leaves)):
             values = self._on_host(host_step(step))
             with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a program
@@ -85,7 +90,7 @@ class AbstractSchedule(Record, abc.ABC):
 
     def _require_single(self) -> None:
         for path, leaf in jax.tree_util.tree_flatten_with_path(self)[0]:
-            if np.ndim(leaf) > _own_rank(self, path):
+            if np.ndim(leaf) > own_rank(self, path):
                 raise ValueError(
                     f"{type(self).__name__} is a population: {jax.tree_util.keystr(path)} has "
                     f"shape {np.shape(leaf)}. Call its members by `jax.vmap(lambda s: s(step))"
@@ -109,9 +114,16 @@ class AbstractSchedule(Record, abc.ABC):
     def __truediv__(self, other: Any) -> AbstractSchedule:
         if isinstance(other, AbstractSchedule) or not _is_term(other):
             return NotImplemented
+        if np.ndim(other):
+            raise _array_error(other)
         if isinstance(other, (int, float)) and other == 0:
             raise ValueError(f"schedule / number must not divide by zero, got {other!r}.")
         return self * (1.0 / as_real(other))
+
+    def __rtruediv__(self, other: Any) -> AbstractSchedule:
+        if np.ndim(other) and _is_term(other):
+            raise _array_error(other)
+        return NotImplemented
 
     def __add__(self, other: Any) -> AbstractSchedule:
         return Sum(_parts(Sum, self, other)) if _is_term(other) else NotImplemented
@@ -233,7 +245,9 @@ class _Combination(AbstractSchedule):
 
     def _length(self, t: Number) -> Number | None:
         lengths = [p._length(t) for p in self.parts if not _is_endless_constant(p)] or [None]
-        return None if None in lengths else functools.reduce(num.maximum, lengths)
+        if any(length is None for length in lengths):
+            return None
+        return functools.reduce(num.maximum, lengths)
 
     @staticmethod
     @abc.abstractmethod
@@ -377,8 +391,20 @@ def _is_term(x: Any) -> bool:
 
 
 def _term(x: Any) -> AbstractSchedule:
+    if isinstance(x, AbstractSchedule):
+        return x
     _refuse_function(x)
-    return x if isinstance(x, AbstractSchedule) else Constant(x)
+    if np.ndim(x):
+        raise _array_error(x)
+    return Constant(x)
+
+
+def _array_error(x: Any) -> TypeError:
+    return TypeError(
+        f"a schedule can be combined with schedules and single numbers, not with an array of the "
+        f"shape {np.shape(x)}: call the schedule with a step and use its value, as in "
+        "`schedule(step) * array`. A number for each member of a population is a `js.Constant`."
+    )
 
 
 def _refuse_function(x: Any) -> None:
@@ -399,9 +425,12 @@ def _parts(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
 
 def _check_parts(self: Any) -> None:
     name = type(self).__name__
+    if isinstance(self.parts, list):
+        self.__dict__["parts"] = tuple(self.parts)
     if not isinstance(self.parts, tuple) or not self.parts:
         raise ValueError(
-            f"{name}(parts=...) must be a tuple of at least one schedule, got {self.parts!r}."
+            f"{name}(parts=...) must be a list or tuple of at least one schedule, got "
+            f"{self.parts!r}."
         )
     for part in self.parts:
         if not isinstance(part, AbstractSchedule):
@@ -425,30 +454,3 @@ def _is_plain(schedule: AbstractSchedule) -> bool:
         if not all(isinstance(part, AbstractSchedule) and _is_plain(part) for part in parts):
             return False
     return True
-
-
-def _has_float64(leaves: list[Any]) -> bool:
-    return is_x64() and any(
-        # A Python number that is an argument of a program is weak-typed there, and no float64.
-        isinstance(x, (np.ndarray, jax.Array))
-        and x.dtype == np.float64
-        and not getattr(x, "weak_type", False)
-        for x in leaves
-    )
-
-
-def _own_rank(schedule: AbstractSchedule, path: Any) -> int:
-    """0 for a field that is a number, 1 for one that is an array, anywhere in the tree."""
-    node: Any = schedule
-    rank = 0
-    for key in path:
-        if isinstance(key, jax.tree_util.GetAttrKey):
-            fields = getattr(type(node), "__dataclass_fields__", {})
-            check = fields[key.name].metadata.get("check", {}) if key.name in fields else {}
-            rank = int(check.get("kind") == "numbers")
-            node = getattr(node, key.name)
-        elif isinstance(key, jax.tree_util.SequenceKey):
-            node = node[key.idx]
-        elif isinstance(key, jax.tree_util.DictKey):
-            node = node[key.key]
-    return rank if isinstance(node, (np.ndarray, jax.Array, np.generic, int, float)) else 2

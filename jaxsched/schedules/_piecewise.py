@@ -231,7 +231,7 @@ _WIDE = (np.uint32, np.int64, np.uint64, np.float64)
 
 def _count_reached(boundaries: Any, t: Number) -> Any:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
-    t = num.nudged(t)
+    t = num.nudged(num.positive(t))
     if not isinstance(t, (num.Double, jax.Array)):
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
     if boundaries.dtype in _WIDE and isinstance(t, num.Double):

@@ -19,7 +19,7 @@ from jaxsched._struct import Record, is_known
 
 
 def can_select(t: Number) -> bool:
-    """In a program, unless the steps are spread over a mesh, where a look-up would have to say how."""
+    """In a program, unless the steps are spread over a mesh: a look-up would have to say how."""
     time = num.words(t)[0]
     return isinstance(time, jax.Array) and num.explicit_sharding(time) is None
 

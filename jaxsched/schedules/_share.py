@@ -54,7 +54,7 @@ class share(Record):  # in lower case, as `slice` is: it is written where a numb
         if is_known(self.fraction) and _is_whole(steps) and jnp.can_cast(steps.dtype, np.int32):
             return num.to_int32(nearest)
         product = as_real(self.fraction) * as_real(steps)
-        return num._graft(num.single(num.floor(nearest)).astype(product.dtype), product)
+        return num.graft(num.single(num.floor(nearest)).astype(product.dtype), product)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("fraction=", "", 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number
-from jaxsched._struct import fetch
+from jaxsched._struct import fetch, is_list
 
 _PLAIN = (int, float, np.ndarray, np.generic, jax.Array)
 _LAST = 2.0**100  # a real step is held here, so that an infinite one is the end and no inf - inf
@@ -20,7 +20,7 @@ def as_step(step: Any) -> Any:
     """A number or an array; of whatever turns into one, such as a list or a variable of Keras."""
     if isinstance(step, _PLAIN):
         return step
-    if isinstance(step, (list, tuple, range)):
+    if is_list(step):
         steps = [as_step(one) for one in step]
         if not any(isinstance(one, jax.core.Tracer) for one in steps):
             return _array(fetch(steps), step)

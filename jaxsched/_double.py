@@ -1,0 +1,184 @@
+"""``Double``: a number in two float32 words, with error-free transformations.
+
+Every operation grafts the derivative of the plain float32 formula onto the exact value; see
+``_number.py``, which says what it is for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+_SPLIT = np.int32(-(1 << 12))  # keeps the upper 12 bits of a float32's 24-bit significand
+
+
+class Double:
+    """``hi + lo``: two float32 arrays of one shape, with ``|lo|`` at most half a unit of ``hi``."""
+
+    __slots__ = ("hi", "lo")
+    __array_ufunc__ = None  # so that `numpy_number * double` reaches our operators
+
+    def __init__(self, hi: Any, lo: Any):
+        self.hi = hi
+        self.lo = lo
+
+    def __getitem__(self, index: Any) -> Double:
+        return Double(self.hi[index], self.lo[index])
+
+    def __neg__(self) -> Double:
+        return Double(-self.hi, -self.lo)
+
+    def __add__(self, other: Any) -> Double:
+        other = as_double(other)
+        value, error = two_sum(*fixed(self.hi, other.hi))
+        rest = error + (fix(self.lo) + fix(other.lo))
+        return _renormalized(value, rest, self.hi + other.hi)
+
+    def __sub__(self, other: Any) -> Double:
+        return self + (-as_double(other))
+
+    def __mul__(self, other: Any) -> Double:
+        other = as_double(other)
+        a, b, a_lo, b_lo = fixed(self.hi, other.hi, self.lo, other.lo)
+        value, error = _two_product(a, b)
+        return _renormalized(value, error + (a * b_lo + a_lo * b), self.hi * other.hi)
+
+    def __truediv__(self, other: Any) -> Double:
+        other = as_double(other)
+        a, b, a_lo, b_lo = fixed(self.hi, other.hi, self.lo, other.lo)
+        value = a / b
+        product, error = _two_product(value, b)
+        rest = ((a - product) - error + a_lo - value * b_lo) / b
+        return _renormalized(value, rest, self.hi / other.hi)
+
+    __radd__ = __add__
+
+    def __rsub__(self, other: Any) -> Double:
+        # Not `as_double(other) - self`: XLA folds (1 - x) - 1 to -x, and with it the error away.
+        return (-self) + other
+
+    __rmul__ = __mul__
+
+    def __rtruediv__(self, other: Any) -> Double:
+        return as_double(other) / self
+
+    # The sign of a Double is that of its upper half, so zero takes one comparison.
+
+    def __lt__(self, other: Any) -> Any:
+        if _is_zero(other):
+            return self.hi < 0
+        other = as_double(other)
+        return (self.hi < other.hi) | ((self.hi == other.hi) & (self.lo < other.lo))
+
+    def __le__(self, other: Any) -> Any:
+        if _is_zero(other):
+            return self.hi <= 0
+        other = as_double(other)
+        return (self.hi < other.hi) | ((self.hi == other.hi) & (self.lo <= other.lo))
+
+    def __gt__(self, other: Any) -> Any:
+        return self.hi > 0 if _is_zero(other) else as_double(other) < self
+
+    def __ge__(self, other: Any) -> Any:
+        return self.hi >= 0 if _is_zero(other) else as_double(other) <= self
+
+
+def as_double(x: Any) -> Double:
+    """The exact value of a Python or NumPy number or an array as a ``Double``.
+
+    Of an integer or a float64 beyond 2^48 it keeps the upper 48 bits.
+    """
+    if isinstance(x, Double):
+        return x
+    if isinstance(x, (int, float, np.generic, np.ndarray)):
+        exact = np.asarray(x, np.float64)
+        hi = exact.astype(np.float32)
+        return Double(hi[()], (exact - hi).astype(np.float32)[()])
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return _of_integers(x)
+    if x.dtype == jnp.float64:
+        hi = x.astype(jnp.float32)
+        return Double(hi, (x - hi.astype(jnp.float64)).astype(jnp.float32))
+    hi = x.astype(jnp.float32)
+    return Double(hi, jnp.zeros_like(hi))
+
+
+def _of_integers(x: Any) -> Double:
+    if x.dtype.itemsize < 4:
+        x = x.astype(jnp.int32)
+    kind = x.dtype.type
+    if x.dtype.itemsize == 4:
+        # 32 bits do not fit a float32 but two halves do, each exactly.
+        lower = x & kind((1 << 12) - 1)
+        return Double(*fast_two_sum((x - lower).astype(jnp.float32), lower.astype(jnp.float32)))
+    mask = kind((1 << 24) - 1)
+    third = lambda bits, scale: bits.astype(jnp.float32) * np.float32(scale)
+    upper, middle = third(x >> kind(48), 2.0**48), third((x >> kind(24)) & mask, 2.0**24)
+    return Double(*fast_two_sum(upper, middle)) + third(x & mask, 1.0)
+
+
+@jax.custom_jvp
+def graft(value: Any, smooth: Any) -> Any:
+    """``value``, with the derivative of ``smooth`` (which costs nothing unless it is asked for)."""
+    del smooth
+    return value
+
+
+@graft.defjvp
+def _graft_jvp(primals: Any, tangents: Any) -> Any:
+    return graft(*primals), tangents[1]
+
+
+def fix(x: Any) -> Any:
+    return lax.stop_gradient(x) if isinstance(x, jax.Array) else x
+
+
+def fixed(*xs: Any) -> tuple[Any, ...]:
+    return tuple(map(fix, xs))
+
+
+def _is_zero(x: Any) -> bool:
+    return isinstance(x, float) and x == 0  # numpy.float64 is a float
+
+
+def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """``a + b`` and its rounding error, exactly (Knuth)."""
+    total = a + b
+    shadow = total - a
+    return total, (a - (total - shadow)) + (b - shadow)
+
+
+def fast_two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """The same where ``|a| >= |b|`` or ``a`` is zero (Dekker)."""
+    total = a + b
+    return total, b - (total - a)
+
+
+def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
+    """``a * b`` as a sum of two, of which the second is small: a Double that is not yet tidied up.
+
+    The factors are halved by masking bits, so that each of the four products of halves is exact.
+    Where XLA contracts a product and a sum into one operation, nothing changes then; of the rounded
+    product ``a * b`` it would keep the exact value here and the rounded one there.
+    """
+    a1, b1 = _upper_half(a), _upper_half(b)
+    a2, b2 = a - a1, b - b1
+    middle, error = two_sum(a1 * b2, a2 * b1)
+    total, rest = fast_two_sum(a1 * b1, middle)
+    return total, rest + (error + a2 * b2)
+
+
+def _upper_half(a: Any) -> Any:
+    if not isinstance(a, jax.Array):
+        return (np.asarray(a, np.float32).view(np.int32) & _SPLIT).view(np.float32)[()]
+    bits = lax.bitcast_convert_type(a, jnp.int32) & _SPLIT
+    return lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def _renormalized(value: Any, rest: Any, smooth: Any) -> Double:
+    hi, lo = fast_two_sum(value, rest)
+    return Double(graft(hi, smooth), lo)
