@@ -404,6 +404,30 @@ def test_draws_over_two_settings_are_points():
     assert ax.get_xscale() == "log"
 
 
+ODD = [{"peak": p, "w": w} for p, w in ((0.1, [1, 2]), (True, None), (np.inf, "$x_1$\n"))]
+
+
+@pytest.mark.parametrize(
+    ("scores", "settings"),
+    [
+        ([[3e38, 3e38], [1, 2], [3e38, 3e38]], None),
+        ([[0, 0]] * 3, None),
+        ([[-5, 1e-30], [0, 3], [-1e30, 1]], None),
+        ([[1, NAN], [NAN, NAN], [1, 2]], None),
+        ([[1, 2], [3, 4], [5, 6]], ODD),
+    ],
+)
+def test_whatever_was_found_can_be_said_and_drawn(scores, settings):
+    result = result_of(scores, settings, kinds=["a", "a", "b"])
+    loss = np.full((3, 1, 2, 10), NAN, np.float32)
+    loss[:2, ..., :4] = 3e38
+    result = dataclasses.replace(result, train={"loss": loss})
+    for call in (result.summary, result.table, result.compare, result.to_csv, result.to_json):
+        assert str(call())
+    for names in ((), ("peak", "w") if settings else ("peak",)):
+        drawn(result, *names)
+
+
 def test_plots_of_words_and_of_nothing_finite():
     settings = [{"shape": "$linear"}, {"shape": "cosine"}]
     for scores in ([[1], [2]], [[NAN], [NAN]]):

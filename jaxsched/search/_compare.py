@@ -247,7 +247,7 @@ def _start(result: SweepResult, metric: str, sign: float, cost: np.ndarray) -> f
         return math.nan
     first = result.train["loss"][..., 0] if metric == "loss" and sign > 0 else np.zeros(0)
     first = first[np.isfinite(first)]
-    start = float(first.mean()) if len(first) else math.nan
+    start = float(first.mean(dtype=np.float64)) if len(first) else math.nan
     return start if start > finite.min() else float(finite.max())
 
 

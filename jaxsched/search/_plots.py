@@ -101,7 +101,9 @@ def _validation(result: SweepResult) -> list[tuple[np.ndarray, np.ndarray]]:
     found = []
     for values in result.validation[result.metric]:
         here = np.isfinite(values).all(axis=(0, 1))
-        found.append((result.evaluated[here], values[..., here].mean(axis=(0, 1))))
+        found.append(
+            (result.evaluated[here], values[..., here].mean(axis=(0, 1), dtype=np.float64))
+        )
     return found
 
 
@@ -130,7 +132,7 @@ def _limit(ax: Any, curves: list[np.ndarray], shown: list[np.ndarray]) -> None:
             low = min(ours.min(), max(every.min(), ours.min() / 10))
             ax.set_ylim(low / 1.15, min(every.max(), ours.max() * 3) * 1.15)
         return
-    span = max(np.ptp(ours), 1e-12)
+    span = max(np.ptp(ours), 1e-3 * np.abs(ours).max(), 1e-12)
     low, high = max(every.min(), ours.min() - span), min(every.max(), ours.max() + span)
     ax.set_ylim(low - 0.05 * span, high + 0.05 * span)
 

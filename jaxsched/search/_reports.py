@@ -161,7 +161,10 @@ def _values(trial: Any, names: list[str]) -> list[str]:
 def _at_rung(result: SweepResult, trial: int, metrics: list[str]) -> dict[str, float]:
     """The mean of each metric where the trial was stopped."""
     at = np.searchsorted(result.evaluated, result.stopped[trial])
-    return {name: float(result.validation[name][trial, ..., at].mean()) for name in metrics}
+    return {
+        name: float(result.validation[name][trial, ..., at].mean(dtype=np.float64))
+        for name in metrics
+    }
 
 
 def _mark(result: SweepResult, trial: int) -> str:
@@ -191,8 +194,8 @@ def edges(result: SweepResult) -> tuple[dict[str, str], list[str]]:
         same = [trial.settings for trial in result.trials if trial.kind == best.trial.kind]
         found = [settings[name] for settings in same if name in settings]
         # A share and a number of steps are not of one range.
-        tried = {on_axis(x) for x in found if isinstance(x, share) == shares}
-        tried, value = {x for x in tried if is_number(x)}, on_axis(value)
+        numbers = [on_axis(x) for x in found if isinstance(x, share) == shares]
+        tried, value = {x for x in numbers if is_number(x)}, on_axis(value)
         if not is_number(value) or len(tried) < 2:
             continue
         if min(tried) < value < max(tried):
