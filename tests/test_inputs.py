@@ -145,6 +145,13 @@ class Foreign:
         return len(self.numbers)
 
 
+@pytest.mark.parametrize("kind", [list, collections.deque, collections.UserList])
+def test_the_schedules_of_a_list_may_be_in_any_sequence(kind):
+    parts = [js.Linear(0.0, 1.0, 10), js.Constant(1.0)]
+    assert js.Sequence(kind(parts)) == js.Sequence(tuple(parts)) == parts[0] >> parts[1]
+    assert js.Trigger(0.1, kind(parts[:1])) == js.Trigger(0.1, parts[0])
+
+
 def test_arrays_of_other_libraries_are_arrays():
     assert js.Linear(0.0, Foreign(0.5), Foreign(10)) == js.Linear(0.0, 0.5, 10)
     assert js.cosine_decay(Foreign(0.5), 10) == js.cosine_decay(0.5, 10)

@@ -104,6 +104,12 @@ def test_the_whole_may_be_traced_and_then_shares_are_whole_steps_as_well():
     np.testing.assert_allclose(values, [2 / 3, 2 / 300, 2 / 5_033_165], rtol=1e-6)
 
 
+def test_shares_of_more_steps_than_an_int32_holds():
+    half = jax.jit(lambda n, t: js.warmup_linear(1.0, n, js.share(0.5))(t))
+    assert half(jnp.uint32(4_000_000_000), jnp.uint32(3_000_000_000)) == 0.5
+    assert js.warmup_linear(1.0, 4_000_000_000, js.share(0.5))(3_000_000_000) == 0.5
+
+
 def test_a_traced_share_is_mapped_and_has_the_gradient_of_the_plain_product():
     value = lambda fraction: js.warmup_constant(1.0, js.share(fraction), 1000)(25)
     np.testing.assert_array_equal(jax.vmap(value)(jnp.asarray([0.05, 0.1])), [0.5, 0.25])

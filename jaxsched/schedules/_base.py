@@ -18,7 +18,17 @@ import numpy as np
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._populations import align, own_rank
-from jaxsched._struct import Record, cure, has_float64, is_known, is_x64, length, number, struct
+from jaxsched._struct import (
+    Record,
+    cure,
+    has_float64,
+    is_known,
+    is_list,
+    is_x64,
+    length,
+    number,
+    struct,
+)
 from jaxsched.schedules._selection import can_select, selected
 from jaxsched.schedules._step import as_step, host_step, traced_step
 
@@ -425,7 +435,7 @@ def _parts(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
 
 def _check_parts(self: Any) -> None:
     name = type(self).__name__
-    if isinstance(self.parts, list):
+    if is_list(self.parts):
         self.__dict__["parts"] = tuple(self.parts)
     if not isinstance(self.parts, tuple) or not self.parts:
         raise ValueError(
