@@ -28,7 +28,8 @@ import jaxsched as js
 from benchmarks import versions
 from jaxsched import search
 from jaxsched.search import _sweep
-from jaxsched.search._program import program_for
+from jaxsched.search._program import code_of, program_for
+from jaxsched.search._task import check_task
 
 ONE = jax.local_devices()[:1]
 RATES = np.geomspace(1e-3, 0.3, 64)  # repeated where more are asked for
@@ -202,7 +203,10 @@ class Cnn1d(nnx.Module):
 
 def segment_of(model: Any, width: int = 1) -> tuple[Any, list[Any]]:
     """The compiled segment and its arguments, up to the rates."""
-    program = program_for(model, ("learning_rate",), _sweep.LENGTH, width)
+    names = ("learning_rate",)
+    found = check_task(model, names)
+    found["code"] = code_of(found)
+    program = program_for(model, names, _sweep.LENGTH, found, width)
     arrays = program.arguments(model, ONE[0])
     state = program.init(arrays, jax.random.key(0))
     rows = jax.device_put(model.batches(0, 0, program.length))

@@ -142,7 +142,7 @@ def test_cross_validation_and_final_score():
     x, y = data(100)
     task = Averaged(supervised(train=(x[:80], y[:80]), validation=None, test=(x[80:], y[80:])),
                     window=10)  # fmt: skip
-    result = sweep(task, folds=2, steps=30, metric="averaged loss")
+    result = sweep(task, folds=2, metric="averaged loss")
     assert result.info["traces"] == {"init": 1, "segment": 1, "evaluate": 1}
     final = final_score(task, result)
     assert set(final.metrics) == {"loss", "accuracy", "averaged loss", "averaged accuracy"}

@@ -210,9 +210,10 @@ def test_successive_halving_stops_the_worst_and_is_deterministic():
 
 def test_the_width_may_be_measured(monkeypatch):
     monkeypatch.setattr(_width, "_SHARE", np.inf)  # however short the sweep is
-    result = sweep(TASK, MIXED[:2] * 4, steps=20, share=False, width="auto")
+    trials = [js.warmup_cosine(0.3, 20, 5), js.Constant(0.05)] * 4
+    result = sweep(TASK, trials, steps=20, share=False, width="auto")
     assert result.info["width"] in (1, 8)
-    narrow = sweep(TASK, MIXED[:2] * 4, steps=20)
+    narrow = sweep(TASK, trials, steps=20)
     np.testing.assert_allclose(result.train["loss"], narrow.train["loss"], rtol=1e-4, atol=1e-6)
 
 
@@ -222,6 +223,7 @@ def test_a_step_without_data_is_given_its_number():
     class Counting(Plain):
         def step(self, state, hyperparams, batch):
             seen.append((batch.shape, batch.dtype))
+            state = state * hyperparams["learning_rate"]
             return state, {"loss": batch.astype(jnp.float32)}
 
     result = sweep(Counting(), [js.Constant(0.1)], steps=300)

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxsched._struct import checked_number
 from jaxsched.controllers import Average
-from jaxsched.search._task import Metrics, State, Task, check_metrics, initial_state
+from jaxsched.search._task import Metrics, State, Task, check_metrics
 
 
 class AveragedState(NamedTuple):
@@ -88,7 +89,7 @@ class Averaged:
 
     def init(self, key: jax.Array) -> AveragedState:
         """The inner task's state, and the average, which is its weights until the first update."""
-        state = initial_state(self.task, key)  # arrays: their dtypes are looked at
+        state = jax.tree.map(jnp.asarray, self.task.init(key))  # dtypes are looked at
         weights = self._weights(state)
         return AveragedState(state, Average.start(weights).add(weights).restart())
 

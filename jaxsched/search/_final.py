@@ -16,12 +16,12 @@ from jaxsched.search._checkpoint import identity
 from jaxsched.search._engine import Engine
 from jaxsched.search._mesh import Lockstep, MeshProgram
 from jaxsched.search._place import Everywhere, places_of
-from jaxsched.search._program import program_for
+from jaxsched.search._program import code_of, program_for
 from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Key
 from jaxsched.search._result import Best, SweepResult
 from jaxsched.search._sweep import make_plan, roots
-from jaxsched.search._task import Task, check_metrics
+from jaxsched.search._task import Task, check_evaluation
 from jaxsched.search._watch import controllers
 
 
@@ -102,7 +102,9 @@ def final_score(
         choices |= {name: result.info[name] for name in ("evaluate_every", "watch")}
     plan, abstract = make_plan(anew, (best.trial,), **choices)
     places = places_of(jax.local_devices()[:1] if devices is None else devices)
-    shape = (anew, plan.table.names, plan.feed.length)
+    _, abstract["test"] = check_evaluation(anew, abstract["state"], "final_score", "test")
+    abstract["code"] = code_of(abstract)
+    shape = (anew, plan.table.names, plan.feed.length, abstract)
     mesh = places[0] if isinstance(places[0], Everywhere) else None
     if mesh is not None:
         check_same(identity(plan, anew, abstract, (best.trial,), {"mesh": devices}))
@@ -115,7 +117,6 @@ def final_score(
     last = plan.stages[-1].index
     states = tuple(engine.ends[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds)))
     arrays = program.arguments(anew, engine.devices[0])
-    check_metrics(jax.eval_shape(program.test, arrays, states[0]), "final_score", "test")
     scores = [jax.device_get(program.test(arrays, state)) for state in states]
     metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
     never = np.full(1, -1, np.int64)

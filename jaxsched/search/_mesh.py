@@ -17,23 +17,31 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxsched.search._checkpoint import Checkpoint
 from jaxsched.search._engine import Engine, Pace
 from jaxsched.search._place import Everywhere
-from jaxsched.search._program import Program
+from jaxsched.search._program import Program, rebuilder
 from jaxsched.search._ranks import gathered
-from jaxsched.search._task import Task
+from jaxsched.search._task import Task, dtypes_of, taken_apart
 
 
 class MeshProgram(Program):
     """The program of a task whose states lie on a mesh as ``task.init`` lays them out.
 
     Args:
-        task, names, length: as for ``Program``; the width is 1.
+        task, names, length: as for ``program_for``; the width is 1.
+        found: of ``check_task``.
         place: the mesh.
     """
 
-    def __init__(self, task: Task, names: tuple[str, ...], length: int, place: Everywhere):
-        super().__init__(task, names, length, 1)
+    def __init__(
+        self,
+        task: Task,
+        names: tuple[str, ...],
+        length: int,
+        found: dict[str, Any],
+        place: Everywhere,
+    ):
+        super().__init__(rebuilder(task), names, length, dtypes_of(found["state"]), 1)
         there = place.sharding
-        arrays = [] if self._opaque else jax.tree.leaves(task)
+        arrays = taken_apart(task)[0]
         abstract = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in arrays]
         key = jax.eval_shape(lambda: jax.random.key(0))
         self.init = jax.jit(self._init, in_shardings=there).lower(abstract, key).compile()

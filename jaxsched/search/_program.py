@@ -7,8 +7,9 @@ elsewhere executes the same program, and gets the same bits.
 
 from __future__ import annotations
 
-import functools
+import weakref
 from collections import Counter
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
@@ -17,28 +18,43 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxsched.search._fingerprint import fingerprint_of
 from jaxsched.search._place import put
-from jaxsched.search._task import Task, _strong, initial_state
+from jaxsched.search._task import (
+    Task,
+    _strong,
+    batches,
+    dtypes_of,
+    initial_state,
+    taken_apart,
+)
 
 
 class Program:
     """``init``, ``segment`` and ``evaluate`` of a task, compiled when first called.
 
     Args:
-        task: the task; if it is a pytree, its arrays are arguments of every function.
+        rebuild: the task of its arrays, which are the first argument of every function.
         names: the scheduled hyperparameters, in the order of the tables' rows.
         length: updates that one table holds, at least 1.
+        dtypes: of the leaves of a state.
         width: lanes that run together. At 1 nothing is vectorized and the update is the one that a
             Python loop would run; above, every state and table has a leading axis [width].
     """
 
-    def __init__(self, task: Task, names: tuple[str, ...], length: int, width: int):
+    def __init__(
+        self,
+        rebuild: Callable[[list[Any]], Task],
+        names: tuple[str, ...],
+        length: int,
+        dtypes: tuple[Any, ...],
+        width: int,
+    ):
         self.names, self.length, self.width = names, length, width
         self.traces: Counter[str] = Counter()
         self.layout: Any = None  # the shardings of a state, on a mesh
-        self._task = task
-        self._treedef: Any = jax.tree.structure(task, is_leaf=lambda x: x is None)
-        self._opaque = jax.tree_util.treedef_is_leaf(self._treedef)
+        self._dtypes = dtypes
+        self._rebuild = rebuild
         # Random numbers take XLA three times as long to compile as a small model's update (1.2 s of
         # CPU time against 0.4 s at this level, for an MLP), and are drawn once for each seed.
         quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
@@ -53,7 +69,7 @@ class Program:
 
     def arguments(self, task: Task, device: Any) -> list[Any]:
         """The arrays of a task, on the device."""
-        return [] if self._opaque else put(jax.tree.leaves(task), device)
+        return put(taken_apart(task)[0], device)
 
     def seated(self, lanes: list[Any]) -> Any:
         """Trees, one for each lane, as the functions take them."""
@@ -61,16 +77,13 @@ class Program:
 
     def narrower(self) -> Program:
         """The same with half as many lanes."""
-        other = Program(self._task, self.names, self.length, self.width // 2)
+        other = Program(self._rebuild, self.names, self.length, self._dtypes, self.width // 2)
         other.traces = self.traces
         return other
 
-    def _rebuild(self, arrays: list[Any]) -> Task:
-        return self._task if self._opaque else self._treedef.unflatten(arrays)
-
     def _init(self, arrays: list[Any], key: Any) -> Any:
         self.traces["init"] += 1
-        return initial_state(self._rebuild(arrays), key)
+        return initial_state(self._rebuild(arrays), key, self._dtypes)
 
     def _evaluate(self, arrays: list[Any], state: Any) -> Any:
         self.traces["evaluate"] += 1
@@ -142,22 +155,66 @@ def random_key(seed: int) -> jax.Array:
     return _key(jax.device_put(np.uint32(seed)))
 
 
-def program_for(task: Task, names: tuple[str, ...], length: int, width: int) -> Program:
-    """The program of a task; that of an earlier sweep, if the task says what it is made of.
+class Kept:
+    """Compiled functions for the next call: the last few, as long as their task lives.
 
-    The structure of a pytree holds all that the trace of a method can depend on but the arrays,
-    which are arguments. What another object's methods close over may have changed since.
+    The methods of a task may close over what has changed since. So whoever asks says what the
+    programs compute, all constants included, and gets what was compiled for that alone.
     """
-    treedef = jax.tree.structure(task)
-    if jax.tree_util.treedef_is_leaf(treedef) or not _hashable(treedef):
-        return Program(task, names, length, width)
-    return _kept(treedef, names, length, width)
+
+    def __init__(self, most: int = 8):
+        self._most = most
+        self._made: dict[Any, tuple[Any, Any]] = {}  # the last one was used last
+
+    def get(self, task: Task, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` made for this task and key before, or makes now."""
+        owner: Any = jax.tree.structure(task)
+        alive = None
+        if jax.tree_util.treedef_is_leaf(owner) or not _hashable(owner):
+            owner = id(task)
+            try:
+                alive = weakref.ref(task, lambda _: self._forget(owner))
+            except TypeError:  # it can't be known when it ends, and with it its number
+                return make()
+        where = (owner, key)
+        found = self._made.pop(where) if where in self._made else (alive, make())
+        self._made[where] = found
+        while len(self._made) > self._most:
+            del self._made[next(iter(self._made))]
+        return found[1]
+
+    def _forget(self, owner: int) -> None:
+        for where in [where for where in self._made if where[0] == owner]:
+            del self._made[where]
 
 
-@functools.lru_cache(maxsize=8)
-def _kept(treedef: Any, names: tuple[str, ...], length: int, width: int) -> Program:
-    # The task without its arrays: a program that is kept does not keep them.
-    return Program(treedef.unflatten([None] * treedef.num_leaves), names, length, width)
+def rebuilder(task: Task) -> Callable[[list[Any]], Task]:
+    """What makes the task of its arrays; neither they nor an opaque task are kept alive by it."""
+    arrays, rebuild = taken_apart(task)
+    if arrays or not jax.tree_util.all_leaves([task]):
+        return rebuild
+    try:
+        there: Any = weakref.ref(task)
+    except TypeError:
+        return rebuild
+    return lambda arrays: there()
+
+
+def code_of(found: dict[str, Any]) -> str:
+    """What the methods of a task compute, as the checks have traced them."""
+    return fingerprint_of(*(found.get(method) for method in ("init", "step", "evaluate", "test")))
+
+
+def program_for(
+    task: Task, names: tuple[str, ...], length: int, found: dict[str, Any], width: int
+) -> Program:
+    """The program of a task that was checked; that of an earlier sweep if it computes the same."""
+    dtypes = dtypes_of(found["state"])
+    key = (names, length, dtypes, width, found["code"])
+    return _PROGRAMS.get(task, key, lambda: Program(rebuilder(task), *key[:4]))
+
+
+_PROGRAMS = Kept()
 
 
 def _hashable(x: Any) -> bool:
@@ -173,27 +230,41 @@ def _select(condition: Any, x: Any, y: Any) -> Any:
 
 
 class Feed:
-    """The batches of whole segments on the device, kept while there is room for them."""
+    """The batches of whole segments on the device, kept while there is room for them.
 
-    def __init__(self, length: int, budget: int = 64 << 20):
-        self.length = length
+    Args:
+        length: updates of a segment.
+        steps: of the longest run: what comes after is not asked for, but filled up.
+        budget: bytes to keep.
+    """
+
+    def __init__(self, length: int, steps: int, budget: int = 64 << 20):
+        self.length, self.steps = length, steps
         self._budget = budget
         self._kept: dict[Any, Any] = {}
         self._bytes = 0
 
     def get(self, task: Task, fold: int, seed: int, segment: int, device: Any) -> Any:
         """What the updates from ``segment * length`` on read, [length, ...]."""
-        from jaxsched.search._task import batches
-
         key = (fold, seed, segment, device)
         if key not in self._kept:
-            drawn = batches(task, seed, segment * self.length, self.length)
+            start = segment * self.length
+            count = min(self.length, self.steps - start)
+            drawn = batches(task, seed, start, count, steps=self.steps)
+            if count < self.length:
+                drawn = jax.tree.map(lambda x: _filled(x, self.length), drawn)
             size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(drawn))
             while self._kept and self._bytes + size > self._budget:
                 self._bytes -= _nbytes(self._kept.pop(next(iter(self._kept))))
             self._kept[key] = put(drawn, device)
             self._bytes += _nbytes(self._kept[key])
         return self._kept[key]
+
+
+def _filled(rows: Any, length: int) -> np.ndarray:
+    """As many rows as a program takes; the last one again, since it is a valid one."""
+    rows = np.asarray(rows)
+    return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])
 
 
 def _nbytes(tree: Any) -> int:

@@ -21,8 +21,10 @@ from jaxsched._tools import boundaries, members
 from jaxsched.controllers._base import AbstractController, scaled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Geometric, Linear
+from jaxsched.search import _doubts as doubts
 from jaxsched.search import _task as tasks
 from jaxsched.search._convolution import warn_of_convolutions
+from jaxsched.search._program import Kept, code_of, rebuilder
 from jaxsched.search._range_result import (
     STEPS_PER_DECADE,
     Future,
@@ -130,21 +132,30 @@ def range_test(
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
-    abstract = tasks.check_task(task, (name, *constants), where="range_test")
+    abstract = tasks.check_task(task, (name, *constants), "range_test", len(rates))
+    doubts.check_used((name, *constants), abstract, "range_test")
     if jax.default_backend() == "cpu":
         warn_of_convolutions(abstract["step"], "range_test")
     if state is not None:
-        _check_state(state, abstract["state"])
-    drawn = [tasks.batches(task, seed, 0, len(rates), "range_test") for seed in chosen]
+        state = _checked_state(state, abstract["state"])
+    count = len(rates)
+    drawn = [tasks.batches(task, seed, 0, count, "range_test", count) for seed in chosen]
     batches = jax.tree.map(lambda *rows: np.stack([np.asarray(row) for row in rows]), *drawn)
     lanes = jax.device_put((np.asarray(chosen, np.uint32), batches))
-    inputs = (jax.device_put(constants), state, jax.device_put(rates), lanes)
-    static: dict[str, Any] = {"name": name, "smoothing": smoothing, "width": width}
-    if jax.tree_util.all_leaves([task]):  # a plain object: the program closes over what it holds
-        outputs = jax.jit(functools.partial(_run, task, **static))(*inputs)
-    else:
-        outputs = _compiled(task, *inputs, **static)
-    losses, smooth, kept = jax.device_get(outputs)
+    arrays = tasks.taken_apart(task)[0]
+    inputs = (arrays, jax.device_put(constants), state, jax.device_put(rates), lanes)
+    static: dict[str, Any] = {
+        "dtypes": tasks.dtypes_of(abstract["state"]),
+        "name": name,
+        "smoothing": smoothing,
+        "width": width,
+    }
+    program = _PROGRAMS.get(
+        task,
+        (*static.values(), code_of(abstract)),
+        lambda: jax.jit(functools.partial(_run, rebuilder(task), **static)),
+    )
+    losses, smooth, kept = jax.device_get(program(*inputs))
     with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
         return read(rates, losses, smooth, kept, chosen, future, smoothing)
 
@@ -153,27 +164,32 @@ def range_test(
 
 
 def _run(
-    task: Task,
+    rebuild: Callable[[list[Any]], Task],
+    arrays: list[Any],
     constants: dict[str, jax.Array],
     state: Any,
     rates: jax.Array,
     lanes: tuple[jax.Array, Any],
     *,
+    dtypes: tuple[Any, ...],
     name: str,
     smoothing: float,
     width: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Losses, debiased moving averages and masks of all seeds, [S, n] each; none of them NaN."""
+    task = rebuild(arrays)
 
     def one(lane: tuple[jax.Array, Any]) -> Any:
         seed, batches = lane
-        begin = state if state is not None else task.init(jax.random.key(seed))
+        begin = state
+        if state is None:
+            begin = tasks.initial_state(task, jax.random.key(seed), dtypes)
 
         def step(state: Any, rate: jax.Array, batch: Any) -> tuple[Any, jax.Array]:
             after, metrics = task.step(state, {**constants, name: rate}, batch)
             return jax.tree.map(tasks._strong, after), metrics["loss"].astype(jnp.float32)
 
-        return _climb(step, jax.tree.map(tasks._strong, begin), rates, batches, smoothing)
+        return _climb(step, begin, rates, batches, smoothing)
 
     count = lanes[0].shape[0]
     if width == count and count > 1:
@@ -181,7 +197,7 @@ def _run(
     return lax.map(one, lanes, batch_size=None if width == 1 else width)
 
 
-_compiled = jax.jit(_run, static_argnames=("name", "smoothing", "width"))
+_PROGRAMS = Kept()
 
 
 class _Climb(NamedTuple):
@@ -348,7 +364,15 @@ def _constants(hyperparams: Any, name: str) -> dict[str, np.float32]:
     }
 
 
-def _check_state(state: Any, expected: Any) -> None:
+def _checked_state(state: Any, expected: Any) -> Any:
+    """The state as arrays; a Python number in it takes the dtype that the task gives it."""
+
+    def array(x: Any, like: Any) -> jax.Array:
+        return tasks._typed(x, like.dtype)
+
+    structure: Any = jax.tree.structure(state)
+    if structure == jax.tree.structure(expected):
+        state = jax.tree.map(array, state, expected)
     found = jax.tree.map(lambda x: (np.shape(x), str(jnp.result_type(x))), state)
     wanted = jax.tree.map(lambda x: (x.shape, str(x.dtype)), expected)
     if str(found) != str(wanted):
@@ -356,3 +380,4 @@ def _check_state(state: Any, expected: Any) -> None:
             "range_test(state=...) must be a state of this task, with the structure, shapes and "
             f"dtypes of task.init(key), {wanted}, got {found}."
         )
+    return state

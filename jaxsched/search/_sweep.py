@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from jaxsched._struct import INT32_MAX
 from jaxsched.search import _arguments as arguments
+from jaxsched.search import _doubts as doubts
 from jaxsched.search import _watch
 from jaxsched.search._assemble import assemble
 from jaxsched.search._checkpoint import Checkpoint, controller_fields, held_width, identity
@@ -26,7 +27,7 @@ from jaxsched.search._interrupt import graceful, leave
 from jaxsched.search._mesh import Lockstep, MeshProgram, any_signal
 from jaxsched.search._place import Everywhere, places_of
 from jaxsched.search._plan import Plan
-from jaxsched.search._program import Feed, Program, program_for
+from jaxsched.search._program import Feed, Program, code_of, program_for
 from jaxsched.search._progress import shown
 from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Work
@@ -118,10 +119,15 @@ def sweep(
 
     Raises:
         TypeError: if the task is none, changes shapes or dtypes, or its metrics are no scalars.
-        ValueError: for a bad argument, or a checkpoint of another sweep (naming what differs),
-            always before any training.
+        ValueError: for a bad argument, a hyperparameter that has no effect on the state that
+            ``step`` returns, or a checkpoint of another sweep (naming what differs), always before
+            any training; and where ``batches`` end too early.
         RuntimeError: if another process uses the checkpoint's directory.
         OSError: if the disk is full; what was saved before is whole.
+
+    Warns:
+        UserWarning: once, if ``steps`` is not the length of the schedules (a decay is cut off, or a
+            rate has ended at zero), and if trials with different values have the same curves.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, grid, sweep
@@ -155,6 +161,8 @@ def sweep(
         "share": share,
     }
     plan, abstract = make_plan(task, trials, **choices)
+    if steps is not None:
+        doubts.warn_of_lengths(trials, steps)
     part = {}
     if shard is not None:
         part = {"shard": _shard(shard, plan, trials, stopping)}
@@ -164,7 +172,7 @@ def sweep(
     mesh = places[0] if isinstance(places[0], Everywhere) else None
     if places[0].platform == "cpu":
         warn_of_convolutions(abstract["step"])
-    shape = (plan.tasks[0], plan.table.names, plan.feed.length)
+    shape = (plan.tasks[0], plan.table.names, plan.feed.length, abstract)
     programs = functools.cache(functools.partial(program_for, *shape))
     wide = _width(width, plan, programs, places[0], directory)
     fields = {}
@@ -220,7 +228,9 @@ def sweep(
         "traces": dict(program.traces - before),
         **part,
     }
-    return assemble(plan, engine.records, trials, stopped, metric, maximize, info)
+    result = assemble(plan, engine.records, trials, stopped, metric, maximize, info)
+    doubts.warn_of_twins(result, plan.table)
+    return result
 
 
 def make_plan(
@@ -248,7 +258,8 @@ def make_plan(
     for name, text in {"metric": metric, "watch": watch}.items():
         arguments.text(name, text)
     table = Table(trials, steps, watched)
-    found = check_task(task, table.names)
+    longest = int(table.horizons.max())
+    found = check_task(task, table.names, steps=longest)
     tasks: tuple[Any, ...] = (task,)
     if folds is not None:
         arguments.whole("folds", folds, 2, arguments.MOST)
@@ -257,13 +268,14 @@ def make_plan(
                 f"`sweep(folds=...)` must be None for a task without `fold`, got {folds}."
             )
         tasks = tuple(task.fold(i, folds) for i in range(folds))
-    found["validation"] = check_evaluation(tasks[0], found["state"])
+    found["validation"], found["evaluate"] = check_evaluation(tasks[0], found["state"])
     if metric not in found["validation"]:
         raise ValueError(
             f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
         )
-    _watch.check(table, watch, evaluate_every, found["validation"])
-    longest = int(table.horizons.max())
+    _watch.check(table, watch, evaluate_every, found)
+    doubts.check_used(table.names, found)
+    found["code"] = code_of(found)
     train = tuple(sorted({*found["metrics"], *(table.names if table.watched else ())}))
     arguments.curves(
         longest,
@@ -287,7 +299,7 @@ def make_plan(
         limit=limit,
         train=train,
         validation=tuple(sorted(found["validation"])),
-        feed=Feed(_length(found["batches"])),
+        feed=Feed(_length(found["batches"]), longest),
     )
     return plan, found
 

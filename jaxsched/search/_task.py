@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import checked_number
+from jaxsched._struct import checked_number, cut
 from jaxsched.search._every_step import check_every_step
 
 State = Any  # a pytree of arrays
@@ -22,14 +24,17 @@ class Task(Protocol):
 
     A step is one optimizer update. All functions are traced, so they are written with ``jnp``; they
     serve Flax NNX and Linen, Equinox, or plain pytrees alike, as long as the state is a pytree of
-    arrays whose shapes and dtypes a step does not change.
+    arrays whose shapes and dtypes a step does not change. (A Python number in the initial state
+    takes the dtype that a step gives it, as in ``jax.lax.scan``.) Every scheduled hyperparameter
+    must act on that state: one that is dead in ``step`` is refused.
 
     A task may have more:
 
     - ``batches(seed, start, length)``: what the updates ``start, ..., start + length - 1`` read, as
       a pytree of NumPy arrays with the leading axis ``length``. It is called on the host, must be a
       function of its arguments alone, and row ``t`` must not depend on ``start`` or ``length``:
-      then a run reads the same data however it is cut up. Usually int32 [length, batch] from
+      then a run reads the same data however it is cut up. Nothing past the longest run is asked
+      for. Usually int32 [length, batch] from
       ``js.search.shuffled``, and the step gathers the rows of data that rest on the device.
       Without it a step is given its own number, an int32 scalar.
     - ``fold(index, folds)``: the same task for cross-validation, which trains on all but the part
@@ -132,40 +137,74 @@ def _permutation(samples: int, seed: int, epoch: int) -> np.ndarray:
 # ------------------------------------------------------------------ what the engine asks of a task
 
 
-def initial_state(task: Task, key: jax.Array) -> State:
-    """``task.init`` with strong types only, so that a step leaves them as they are."""
-    return jax.tree.map(_strong, task.init(key))
+def initial_state(task: Task, key: jax.Array, dtypes: Sequence[Any]) -> State:
+    """``task.init``, with its Python numbers in the dtypes that ``check_task`` has found."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(task.init(key))
+    return treedef.unflatten([_typed(x, dtype) for x, dtype in zip(leaves, dtypes, strict=True)])
 
 
-def batches(task: Task, seed: int, start: int, length: int, where: str = "sweep") -> Any:
+def dtypes_of(state: State) -> tuple[Any, ...]:
+    """Of the leaves of an abstract state."""
+    return tuple(leaf.dtype for leaf in jax.tree.leaves(state))
+
+
+def batches(
+    task: Task, seed: int, start: int, length: int, where: str = "sweep", steps: int | None = None
+) -> Any:
     """The batches of ``length`` updates on the host, or their numbers, int32 [length].
 
     Raises:
+        ValueError: if there are none for some of them; ``steps`` says how many are needed in all.
         TypeError: if there are more or fewer of them.
     """
     if not hasattr(task, "batches"):
         return np.arange(start, start + length, dtype=np.int32)
-    drawn = task.batches(seed, start, length)
+    called = f"`{where}(task=...)`: batches({seed}, {start}, {length})"
+    try:
+        drawn = task.batches(seed, start, length)
+    except (StopIteration, IndexError) as error:
+        needed = "" if steps is None else f" of the {steps}"
+        raise ValueError(
+            f"{called} must return what the updates {start} to {start + length - 1}{needed} read, "
+            f"got {type(error).__name__}{f' ({error})' if str(error) else ''}: the data have ended "
+            "too early. Begin them again, as `js.search.shuffled` does, or train fewer steps."
+        ) from error
+    except Exception as error:
+        error.add_note(f"in {called}")
+        raise
     lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(drawn)}
     if lengths != {(length,)}:
         raise TypeError(
-            f"`{where}(task=...)`: batches(seed, {start}, {length}) must return arrays with the "
-            f"leading axis {length}, got the leading axes {sorted(lengths)}."
+            f"{called} must return arrays with the leading axis {length}, "
+            f"got the leading axes {sorted(lengths)}."
         )
     return drawn
 
 
-def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") -> dict[str, Any]:
+def taken_apart(task: Task) -> tuple[list[Any], Any]:
+    """The arrays of a task, and what makes such a task of others; an opaque object has none."""
+    treedef: Any
+    arrays, treedef = jax.tree.flatten(task)
+    if jax.tree_util.treedef_is_leaf(treedef):
+        return [], lambda arrays: task
+    return arrays, treedef.unflatten
+
+
+def check_task(
+    task: Any, hyperparams: tuple[str, ...], where: str = "sweep", steps: int = 2
+) -> dict[str, Any]:
     """Traces a task without running it; raises if it can't be trained.
 
     Args:
         task: the task.
         hyperparams: the names that ``step`` will be given.
         where: the caller's name, for the errors.
+        steps: the updates of the longest run, at least 1.
 
     Returns:
-        The abstract "state", "metrics" (of a step) and "batches" (of one update), and the "step" as
-        a closed jaxpr.
+        The abstract "state", "metrics" (of a step) and "batches" (of one update), and "init" and
+        "step" as closed jaxprs, whose last arguments are the task's arrays.
 
     Raises:
         TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
@@ -178,15 +217,17 @@ def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") ->
             f"`{where}(task=...)` must have the methods init, step and evaluate, "
             f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
         )
-    init, state = jax.make_jaxpr(
-        lambda: initial_state(task, jax.random.key(0)), return_shape=True
-    )()
-    drawn = batches(task, 0, 0, 2, where)
+    arrays, rebuild = taken_apart(task)
+    drawn = batches(task, 0, 0, min(2, steps), where, steps)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in hyperparams}
 
-    def step(state: Any, hyperparams: Any, batch: Any) -> Any:
-        made: Any = task.step(state, hyperparams, batch)
+    def init(key: Any, arrays: Any) -> Any:
+        made = _called(where, "init", rebuild(arrays), key)
+        return jax.tree_util.tree_map_with_path(partial(_as_array, where), made)
+
+    def step(state: Any, hyperparams: Any, batch: Any, arrays: Any) -> Any:
+        made = _called(where, "step", rebuild(arrays), state, hyperparams, batch)
         if not isinstance(made, (tuple, list)) or len(made) != 2:
             raise TypeError(
                 f"`{where}(task=...)`: step must return (state, metrics), got {made!r}."
@@ -194,24 +235,40 @@ def check_task(task: Any, hyperparams: tuple[str, ...], where: str = "sweep") ->
         check_metrics(made[1], where, "step")
         return tuple(made)
 
-    jaxpr, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(state, values, batch)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    begun, first = jax.make_jaxpr(init, return_shape=True)(key, arrays)
+    state, wanted = None, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first)
+    while state != wanted:  # twice at most, unless dtypes depend on dtypes
+        state = wanted
+        traced, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(
+            state, values, batch, arrays
+        )
+        _check_structure(state, after, where)
+        wanted = jax.tree.map(_promoted, first, state, after)
     _check_same(state, after, where)
     outputs: Any = jax.tree.structure((after, metrics))
     _, numbers = outputs.unflatten(range(outputs.num_leaves))
-    check_every_step(where, state, init, jaxpr, numbers["loss"])
-    return {"state": state, "metrics": metrics, "batches": batch, "step": jaxpr}
+    check_every_step(where, state, begun, traced, numbers["loss"])
+    return {"state": state, "metrics": metrics, "batches": batch, "init": begun, "step": traced}
 
 
-def check_evaluation(task: Any, state: Any, where: str = "sweep") -> Metrics:
-    """The abstract metrics of ``evaluate``; raises as ``check_task`` does."""
+def check_evaluation(
+    task: Any, state: Any, where: str = "sweep", method: str = "evaluate"
+) -> tuple[Metrics, Any]:
+    """The abstract metrics of ``evaluate`` (or ``test``) and its closed jaxpr.
 
-    def evaluate(state: Any) -> Any:
-        metrics = task.evaluate(state)
-        check_metrics(metrics, where, "evaluate")
+    Raises:
+        TypeError, ValueError: as ``check_task``.
+    """
+    arrays, rebuild = taken_apart(task)
+
+    def measure(state: Any, arrays: Any) -> Any:
+        metrics = _called(where, method, rebuild(arrays), state)
+        check_metrics(metrics, where, method)
         return metrics
 
-    found: Metrics = jax.eval_shape(evaluate, state)
-    return found
+    traced, found = jax.make_jaxpr(measure, return_shape=True)(state, arrays)
+    return found, traced
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -220,26 +277,95 @@ def check_evaluation(task: Any, state: Any, where: str = "sweep") -> Metrics:
 def _strong(x: Any) -> jax.Array:
     # What was made of Python numbers is weak-typed; as a loop's state it would change its type.
     x = jnp.asarray(x)
+    return _typed(x, x.dtype)
+
+
+def _typed(x: Any, dtype: Any) -> jax.Array:
+    """An array, of this dtype if it was made of Python numbers."""
+    x = jnp.asarray(x)
     if getattr(x, "weak_type", False):
-        return jax.lax.convert_element_type(x, x.dtype)
+        return jax.lax.convert_element_type(x, dtype)
     return x
 
 
-def _check_same(before: Any, after: Any, where: str) -> None:
-    old_tree: Any = jax.tree.structure(before)
-    new_tree: Any = jax.tree.structure(after)
-    if old_tree != new_tree:
+def _promoted(first: Any, before: Any, after: Any) -> jax.ShapeDtypeStruct:
+    """As in ``lax.scan``: a leaf that ``init`` made of a Python number takes the step's dtype."""
+    dtype = before.dtype
+    if first.weak_type and before.shape == after.shape and dtype != after.dtype:
+        number = {"i": 0, "f": 0.0, "c": 0j}[np.dtype(dtype).kind]
+        dtype = jnp.result_type(number, after.dtype)
+    return jax.ShapeDtypeStruct(before.shape, dtype)
+
+
+def _as_array(where: str, path: Any, leaf: Any) -> jax.Array:
+    try:
+        return jnp.asarray(leaf)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(
+            f"`{where}(task=...)`: init must return a pytree of arrays, got {cut(repr(leaf))} "
+            f"({type(leaf).__name__}) at state{jax.tree_util.keystr(path)}."
+        ) from None
+
+
+def _called(where: str, method: str, task: Any, *arguments: Any) -> Any:
+    """Errors of the user's own code say in which method they came."""
+    try:
+        return getattr(task, method)(*arguments)
+    except StopIteration as error:
+        raise ValueError(
+            f"`{where}(task=...)`: {method} must not raise StopIteration; what it reads from an "
+            "iterator belongs into `batches`."
+        ) from error
+    except Exception as error:
+        error.add_note(f"in `{method}` of {where}(task=...)")
+        raise
+
+
+def _check_structure(before: Any, after: Any, where: str) -> None:
+    old: Any = jax.tree.structure(before)
+    new: Any = jax.tree.structure(after)
+    if old != new:
         raise TypeError(
             f"`{where}(task=...)`: step must return a state of the structure that init returned, "
-            f"got {new_tree} after {old_tree}."
+            f"got {_difference(old, new)}."
         )
+
+
+def _difference(old: Any, new: Any) -> str:
+    """The first place at which two structures differ."""
+    kept, made = old.node_data(), new.node_data()
+    if kept is None or made is None or kept[0] is not made[0]:
+        return f"{_kind(made)} in place of {_kind(kept)}"
+    if kept[1] != made[1]:
+        name = kept[0].__name__
+        if kept[0] is dict:
+            return f"a dict with {cut(str(made[1]))} in place of {cut(str(kept[1]))}"
+        return (
+            f"a {name} with other static parts (fields that are no arrays, such as the `tx` of a "
+            f"TrainState): {cut(str(made[1]))} in place of {cut(str(kept[1]))}. Keep them as init "
+            "made them"
+        )
+    pairs = list(zip(old.children(), new.children(), strict=False))
+    if len(old.children()) != len(new.children()):
+        return f"a {kept[0].__name__} of {len(new.children())} in place of {len(old.children())}"
+    return next(_difference(a, b) for a, b in pairs if a != b)
+
+
+def _kind(node: Any) -> str:
+    if node is None:
+        return "an array"
+    return "None" if node[0] is type(None) else f"a {node[0].__name__}"
+
+
+def _check_same(before: Any, after: Any, where: str) -> None:
     paths, _ = jax.tree_util.tree_flatten_with_path(before)
     for (path, old), new in zip(paths, jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
             raise TypeError(
                 f"`{where}(task=...)`: step must not change shapes or dtypes, got "
                 f"{new.dtype}{list(new.shape)} for the {old.dtype}{list(old.shape)} at "
-                f"state{jax.tree_util.keystr(path)}."
+                f"state{jax.tree_util.keystr(path)}. Let init make it a {new.dtype}"
+                f"{list(new.shape)}, or cast it in step."
             )
 
 

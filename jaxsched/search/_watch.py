@@ -53,10 +53,17 @@ def followers(
     return opened
 
 
-def check(table: Table, watch: str, every: int | None, metrics: Any) -> None:
-    """Raises unless the controllers will be told what they act on."""
+def check(table: Table, watch: str, every: int | None, found: dict[str, Any]) -> None:
+    """Raises unless the controllers of an abstract task will be told what they act on."""
     if not table.watched:
         return
+    metrics = found["validation"]
+    if both := sorted({*table.names} & {*found["metrics"]}):
+        raise ValueError(
+            f"`sweep(task=...)`: step must not return a metric {', '.join(map(repr, both))} in a "
+            "sweep with controllers, whose applied values are shown under this name. Call it "
+            "another."
+        )
     if every is None:
         raise ValueError(
             "`sweep(evaluate_every=...)` must be given with controllers, which are told what is "

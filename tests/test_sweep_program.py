@@ -1,0 +1,182 @@
+"""What is compiled once: for one object, as long as it computes the same; and Python numbers."""
+
+import gc
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sweep_tasks import Plain, supervised
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import Averaged
+from jaxsched.search import _range_test as ranges
+from jaxsched.search._program import _PROGRAMS, Kept
+
+RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
+
+
+def sweep(task, trials=RATES, **arguments):
+    return search.sweep(
+        task, trials, **{"steps": 9, "devices": jax.local_devices()[:1]} | arguments
+    )
+
+
+class Closing(Plain):
+    """Closes over an array and a number in every method, also in a function jitted inside."""
+
+    def __init__(self):
+        self.target, self.power = np.ones(3, np.float32), 2
+
+    def loss(self, state):
+        inner = jax.jit(lambda state: jnp.sum((state - jnp.asarray(self.target)) ** self.power))
+        return inner(state)
+
+    def step(self, state, hyperparams, batch):
+        loss, grad = jax.value_and_grad(self.loss)(state)
+        return state - hyperparams["learning_rate"] * grad, {"loss": loss}
+
+    def evaluate(self, state):
+        return {"loss": self.loss(state)}
+
+    def test(self, state):
+        return {"loss": self.loss(state) + self.power}
+
+
+def test_the_same_object_is_compiled_once_until_it_computes_something_else():
+    task = Closing()
+    first = sweep(task)
+    again = sweep(task, [js.cosine_decay(0.1, 9)] * 2 + RATES, seeds=2)
+    assert (first.info["traces"], again.info["traces"]) == (
+        {"init": 1, "segment": 1, "evaluate": 1},
+        {},
+    )
+    task.target[:] = 0.0  # in place, as nothing sees that compares objects
+    changed = sweep(task)
+    assert changed.info["traces"] == first.info["traces"]
+    assert (changed.train["loss"][0] != first.train["loss"][0]).any()
+    np.testing.assert_allclose(changed.train["loss"], sweep(Closing0()).train["loss"])
+    task.power = 4
+    assert sweep(task).info["traces"] == first.info["traces"]
+    task.target[:], task.power = 1.0, 2
+    back = sweep(task)
+    assert back.info["traces"] == {}
+    assert back.train["loss"].tobytes() == first.train["loss"].tobytes()
+
+
+class Closing0(Closing):
+    def __init__(self):
+        super().__init__()
+        self.target = np.zeros(3, np.float32)
+
+
+def test_the_final_score_measures_the_data_of_now():
+    task = Closing()
+    result = sweep(task)
+    first = search.final_score(task, result).metrics["loss"]
+    task.test = lambda state: {"loss": task.loss(state) + 10.0}
+    np.testing.assert_allclose(search.final_score(task, result).metrics["loss"], first + 8.0)
+
+
+def test_a_pytree_whose_functions_close_over_other_data_is_compiled_anew():
+    shift = np.zeros(3, np.float32)
+    task = supervised(
+        model=(lambda key: jnp.zeros((6, 3)), lambda w, x: x @ w + jnp.asarray(shift)[None])
+    )
+    first = sweep(task)
+    shift[0] = 5.0
+    assert (sweep(task).train["loss"] != first.train["loss"]).all()
+
+
+def test_a_range_test_of_the_same_object_is_compiled_once(monkeypatch):
+    traced = []
+    monkeypatch.setattr(ranges, "_climb", lambda *a, f=ranges._climb: (traced.append(1), f(*a))[1])
+    task = Closing()
+    found = [js.range_test(task, 1e-3, end, steps=30, seeds=1).losses for end in (1.0, 0.5, 1.0)]
+    assert len(traced) == 1
+    assert found[0].tobytes() == found[2].tobytes() != found[1].tobytes()
+    task.target[:] = 0.0
+    js.range_test(task, 1e-3, 1.0, steps=30, seeds=1)
+    assert len(traced) == 2
+
+
+def test_what_was_compiled_ends_with_its_task_and_few_are_kept():
+    task = Closing()
+    sweep(task)
+    held = [weakref.ref(task), weakref.ref(_PROGRAMS.get(task, None, Plain))]
+    del task
+    gc.collect()
+    assert [ref() for ref in held] == [None, None]
+    kept, tasks = Kept(most=2), [Plain(), Plain(), Plain()]
+    made = [kept.get(task, "code", object) for task in tasks]
+    assert kept.get(tasks[2], "code", object) is made[2]
+    assert kept.get(tasks[0], "code", object) is not made[0]
+
+
+# ----------------------------------------------------------------------- Python numbers in a state
+
+
+class Wrapped(Plain):
+    """As a log around an environment: totals that begin as Python numbers."""
+
+    def __init__(self, **begin):
+        self.begin = {"total": 0, "count": 0, "best": None, **begin}
+
+    def init(self, key):
+        return {"w": Plain.init(self, key), **self.begin}
+
+    def step(self, state, hyperparams, batch):
+        w, metrics = Plain.step(self, state["w"], hyperparams, batch)
+        more = {"total": state["total"] + metrics["loss"], "count": state["count"] + 1}
+        return {"w": w, "best": None, **more}, metrics
+
+    def evaluate(self, state):
+        count = jnp.asarray(state["count"]).astype(jnp.float32)
+        return {**Plain.evaluate(self, state["w"]), "total": state["total"] + 0.0, "count": count}
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_python_numbers_in_a_state_take_the_dtype_of_the_step_as_in_a_scan(width):
+    result = sweep(Wrapped(), width=width)
+    np.testing.assert_allclose(
+        result.final("total")[:, 0, 0], result.train["loss"][:, 0, 0].sum(axis=1), rtol=1e-6
+    )
+    assert result.final("count").tolist() == [[[9.0]], [[9.0]]]
+    averaged = sweep(Averaged(Wrapped(), window=3), width=width)
+    np.testing.assert_array_equal(averaged.final("total"), result.final("total"))
+
+
+def test_a_range_test_takes_them_too_from_init_or_from_a_state():
+    task = Wrapped()
+    start = {"start": 1e-3, "end": 1.0, "steps": 30, "seeds": 1}
+    found = js.range_test(task, **start)
+    same = js.range_test(task, **start, state=task.init(jax.random.key(0)))
+    assert found.losses.tobytes() == same.losses.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("begin", "words"),
+    [
+        (
+            {"total": np.int32(0)},
+            r"got float32\[\] for the int32\[\] at state\['total'\]. Let init",
+        ),
+        ({"total": False}, r"got float32\[\] for the bool\[\] at state\['total'\]"),
+        (
+            {"total": "none"},
+            r"init must return a pytree of arrays, got 'none' \(str\) at state\['t",
+        ),
+        ({"best": 1}, "got None in place of an array"),
+    ],
+)
+def test_what_no_scan_takes_is_named_by_its_leaf(begin, words):
+    with pytest.raises(TypeError, match=words):
+        sweep(Wrapped(**begin))
+
+
+def test_python_numbers_with_64_bits():
+    with jax.enable_x64(True):
+        result = sweep(Wrapped())
+    assert result.final("count").tolist() == [[[9.0]], [[9.0]]]
