@@ -147,7 +147,10 @@ def _of_branches(branches: Sequence[Any], alike: list[int]) -> Flow:
 def _of_scan(params: Any) -> Flow:
     """Inputs: constants, carry, rows; outputs: carry, rows."""
     inner = flow(params["jaxpr"])
-    first, carried = params["num_consts"], params["num_carry"]
+    if "ft_in" in params:  # since JAX 0.12
+        first, carried = map(len, params["ft_in"].unpack()[:2])
+    else:
+        first, carried = params["num_consts"], params["num_carry"]
     carry = _looped(inner.reads[:carried], first)
     rows = [_through(mask, first, carry) for mask in inner.reads[carried:]]
     same = [first + k if inner.same[k] == first + k else None for k in range(carried)]
