@@ -21,6 +21,8 @@ TRIALS = [
     js.Constant(1e30),
     js.cosine_decay(0.2, 60),
 ]
+# Where the end is not asked for, a part of the schedules will do.
+pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")
 
 
 def equal(a, b):
@@ -43,7 +45,6 @@ def test_two_devices_give_the_bits_of_one(arguments):
     assert a.steps_trained == b.steps_trained
 
 
-@pytest.mark.filterwarnings("ignore:sweep.steps")  # a tenth of the schedules will do
 def test_folds_on_two_devices():
     a = sweep(TASK, TRIALS[:2], steps=20, folds=3, devices=jax.local_devices()[:1])
     assert equal(a, sweep(TASK, TRIALS[:2], steps=20, folds=3))
@@ -87,7 +88,6 @@ def test_shards_of_runs_of_different_lengths():
     assert equal(whole, merge([sweep(TASK, trials, shard=(i, 3)) for i in range(3)]))
 
 
-@pytest.mark.filterwarnings("ignore:sweep.steps")  # a tenth of the schedules will do
 def test_merge_refuses_what_does_not_belong_together():
     parts = [sweep(TASK, TRIALS, steps=10, shard=(i, 2)) for i in range(2)]
     with pytest.raises(ValueError, match=r"each of the 2 shards once, got the shards \[0\]"):
