@@ -13,7 +13,7 @@ from sweep_tasks import Noisy, apply, data, init, jitted, momentum, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import Averaged, Supervised, _data, final_score
+from jaxsched.search import Averaged, Supervised, _data, _range_test, final_score
 
 RATES = [js.Constant(0.1), js.cosine_decay(0.2, 12)]
 LOSS = optax.softmax_cross_entropy_with_integer_labels
@@ -358,6 +358,24 @@ def test_arrays_that_do_not_fit_are_read_on_the_host(monkeypatch, tmp_path):
     monkeypatch.undo()
     close(found.train["loss"], sweep(supervised()).train["loss"], rtol=1e-5)
     assert supervised().batches(0, 0, 1).dtype == np.int32
+
+
+def test_a_range_test_reads_a_source_piece_by_piece(monkeypatch):
+    task = supervised(train=Counted(X[:96], Y[:96]))
+    whole = js.range_test(task, 1e-3, 3.0, steps=40, seeds=2)
+    monkeypatch.setattr(_range_test, "_BYTES", 20_000)
+    pieces, batches = [], Supervised.batches
+
+    def noted(self, seed, start, length):
+        pieces.append((seed, start, length))
+        return batches(self, seed, start, length)
+
+    monkeypatch.setattr(Supervised, "batches", noted)
+    found = js.range_test(task, 1e-3, 3.0, steps=40, seeds=2)
+    assert max(length for *_, length in pieces) <= 20
+    assert [start for seed, start, _ in pieces[-4:]] == [0, 0, 20, 20]
+    assert np.array_equal(found.losses, whole.losses, equal_nan=True)
+    assert found.peak == whole.peak
 
 
 def test_all_of_a_large_source_is_not_evaluated_on(monkeypatch):

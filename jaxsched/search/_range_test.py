@@ -138,14 +138,11 @@ def range_test(
         warn_of_convolutions(abstract["step"], "range_test")
     if state is not None:
         state = _checked_state(state, abstract["state"])
-    count = len(rates)
-    drawn = [tasks.batches(task, seed, 0, count, "range_test", count) for seed in chosen]
-    batches = jax.tree.map(lambda *rows: np.stack([np.asarray(row) for row in rows]), *drawn)
-    lanes = jax.device_put((np.asarray(chosen, np.uint32), batches))
     arrays = tasks.taken_apart(task)[0]
-    inputs = (arrays, jax.device_put(constants), state, jax.device_put(rates), lanes)
+    given = (arrays, jax.device_put(constants), state)
     static: dict[str, Any] = {
         "dtypes": tasks.dtypes_of(abstract["state"]),
+        "early": first_tenth(len(rates)),
         "name": name,
         "smoothing": smoothing,
         "width": width,
@@ -155,9 +152,26 @@ def range_test(
         (*static.values(), code_of(abstract)),
         lambda: jax.jit(functools.partial(_run, rebuilder(task), **static)),
     )
-    losses, smooth, kept = jax.device_get(program(*inputs))
+    climb, pieces = None, []
+    for lo, hi in _pieces(len(rates), len(chosen), abstract["batches"]):
+        drawn = [
+            tasks.batches(task, seed, lo, hi - lo, "range_test", len(rates)) for seed in chosen
+        ]
+        batches = jax.tree.map(lambda *rows: np.stack([np.asarray(row) for row in rows]), *drawn)
+        lanes = jax.device_put((np.asarray(chosen, np.uint32), batches))
+        outputs, climb = program(*given, jax.device_put(rates[lo:hi]), lanes, climb)
+        pieces.append(jax.device_get(outputs))
+    losses, smooth, kept = (np.concatenate(found, axis=1) for found in zip(*pieces, strict=True))
     with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
         return read(rates, losses, smooth, kept, chosen, future, smoothing)
+
+
+def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:
+    """(from, to): all updates at once, or fewer where batches are the data themselves."""
+    size = seeds * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
+    most = max(1, _BYTES // max(size, 1))
+    length = -(-count // -(-count // most))  # as equal as can be
+    return [(lo, min(lo + length, count)) for lo in range(0, count, length)]
 
 
 # ------------------------------------------------------------------------------- the program
@@ -170,38 +184,48 @@ def _run(
     state: Any,
     rates: jax.Array,
     lanes: tuple[jax.Array, Any],
+    climb: _Climb | None,
     *,
     dtypes: tuple[Any, ...],
+    early: int,
     name: str,
     smoothing: float,
     width: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Losses, debiased moving averages and masks of all seeds, [S, n] each; none of them NaN."""
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], _Climb]:
+    """Losses, debiased moving averages and masks of all seeds, [S, n] each; none of them NaN.
+
+    Of the updates after those of ``climb``, or from the beginning; and where it is then.
+    """
     task = rebuild(arrays)
 
-    def one(lane: tuple[jax.Array, Any]) -> Any:
-        seed, batches = lane
-        begin = state
-        if state is None:
-            begin = tasks.initial_state(task, jax.random.key(seed), dtypes)
+    def one(lane: tuple[jax.Array, Any, _Climb | None]) -> Any:
+        seed, batches, climb = lane
+        if climb is None:
+            begin = state
+            if state is None:
+                begin = tasks.initial_state(task, jax.random.key(seed), dtypes)
+            climb = _Climb.start(begin)
 
         def step(state: Any, rate: jax.Array, batch: Any) -> tuple[Any, jax.Array]:
             after, metrics = task.step(state, {**constants, name: rate}, batch)
             return jax.tree.map(tasks._strong, after), metrics["loss"].astype(jnp.float32)
 
-        return _climb(step, begin, rates, batches, smoothing)
+        end, outputs = lax.scan(_climbing(step, early, smoothing), climb, (rates, batches))
+        return outputs, end
 
-    count = lanes[0].shape[0]
+    count, rows = lanes[0].shape[0], (*lanes, climb)
     if width == count and count > 1:
-        return jax.vmap(one)(lanes)
-    return lax.map(one, lanes, batch_size=None if width == 1 else width)
+        return jax.vmap(one)(rows)
+    return lax.map(one, rows, batch_size=None if width == 1 else width)
 
 
 _PROGRAMS = Kept()
+_BYTES = 64 << 20  # of batches on the device at once
 
 
 class _Climb(NamedTuple):
     state: Any
+    step: jax.Array  # updates done
     total: jax.Array  # of the moving average, before its bias is taken off
     weight: jax.Array
     level: jax.Array  # mean loss of the first tenth, so far
@@ -210,20 +234,22 @@ class _Climb(NamedTuple):
     last: jax.Array  # last finite loss
     alive: jax.Array
 
+    @classmethod
+    def start(cls, state: Any) -> _Climb:
+        zero, infinity = jnp.float32(0.0), jnp.float32(jnp.inf)
+        step, alive = jnp.int32(0), jnp.bool_(True)
+        return cls(state, step, zero, zero, zero, zero, infinity, zero, alive)
 
-def _climb(
-    step: Callable[[Any, jax.Array, Any], tuple[Any, jax.Array]],
-    state: Any,
-    rates: jax.Array,
-    batches: Any,
-    smoothing: float,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    early = first_tenth(len(rates))
+
+def _climbing(
+    step: Callable[[Any, jax.Array, Any], tuple[Any, jax.Array]], early: int, smoothing: float
+) -> Callable[[_Climb, Any], tuple[_Climb, Any]]:
+    """The update of a climb on (rate, batch): loss, moving average, and whether it counts."""
     # Batch noise from neighbors' distance (for normal noise 2/sqrt(pi) deviations), in an average.
     noise_factor = 4 * math.sqrt(math.pi) / 2 * math.sqrt((1 - smoothing) / (1 + smoothing))
 
     def update(c: _Climb, row: Any) -> tuple[_Climb, Any]:
-        i, rate, batch = row
+        i, (rate, batch) = c.step, row
         after, loss = step(c.state, rate, batch)
         finite = c.alive & jnp.isfinite(loss)
         loss = jnp.where(finite, loss, c.last)
@@ -242,12 +268,10 @@ def _climb(
         alive = finite & (warming | ~above)
         state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, c.state)
         shown = jnp.where(alive, smooth, jnp.where(jnp.isfinite(low), low, loss))
-        return _Climb(state, total, weight, level, change, low, loss, alive), (loss, shown, alive)
+        c = _Climb(state, i + 1, total, weight, level, change, low, loss, alive)
+        return c, (loss, shown, alive)
 
-    zero, infinity = jnp.float32(0.0), jnp.float32(jnp.inf)
-    start = _Climb(state, zero, zero, zero, zero, infinity, zero, jnp.bool_(True))
-    rows = (jnp.arange(len(rates), dtype=jnp.int32), rates, batches)
-    return lax.scan(update, start, rows)[1]
+    return update
 
 
 # ---------------------------------------------------------------------------------- the arguments
