@@ -89,7 +89,7 @@ def test_equal_scores_are_ranked_by_the_schedules_and_not_by_their_places():
         {"a": js.Constant(0.1), "b": js.Constant(0.2)},
         {"b": js.Constant(0.2), "a": js.Constant(0.1)},
     ]
-    orders = [[k.name for k in sweep(k, Coarse(), steps=5).compare().contenders] for k in kinds]
+    orders = [list(sweep(k, Coarse(), steps=5).compare().contenders) for k in kinds]
     assert orders[0] == orders[1]
 
 
