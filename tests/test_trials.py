@@ -96,7 +96,9 @@ def test_mixed_lists():
             lambda: zipped(js.cosine_decay, peak=[1, 2], steps=[1, 2, 3]),
             r"`zipped\(...\)` must be given lists of one length, got {'peak': 2, 'steps': 3}",
         ),
-        (lambda: sampled(js.constant, 0, peak=uniform(0, 1)), "must be at least 1, got 0"),
+        (lambda: sampled(js.constant, 0, peak=uniform(0, 1)), "whole number of at least 1, got 0"),
+        (lambda: sampled(js.constant, 2.5, peak=uniform(0, 1)), "of at least 1, got 2.5"),
+        (lambda: sampled(js.constant, 2, peak=uniform(0, 1), seed=-1), r"sampled\(seed=...\)"),
         (lambda: sampled(js.constant, 3, peak=1.0), "must be given something to draw"),
         (
             lambda: sampled(js.constant, 3, method="magic", peak=uniform(0, 1)),

@@ -3,6 +3,8 @@
 from jaxsched.search._averaged import Averaged as Averaged
 from jaxsched.search._compare import Comparison as Comparison
 from jaxsched.search._convolution import cpu_conv as cpu_conv
+from jaxsched.search._draws import loguniform as loguniform
+from jaxsched.search._draws import uniform as uniform
 from jaxsched.search._export import load as load
 from jaxsched.search._final import FinalScore as FinalScore
 from jaxsched.search._final import final_score as final_score
@@ -24,7 +26,5 @@ from jaxsched.search._task import Task as Task
 from jaxsched.search._task import shuffled as shuffled
 from jaxsched.search._trials import Trial as Trial
 from jaxsched.search._trials import grid as grid
-from jaxsched.search._trials import loguniform as loguniform
 from jaxsched.search._trials import sampled as sampled
-from jaxsched.search._trials import uniform as uniform
 from jaxsched.search._trials import zipped as zipped

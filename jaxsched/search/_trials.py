@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import checked_number, cut, is_list, printable
+from jaxsched._struct import cut, is_list, printable
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.search._arguments import whole
+from jaxsched.search._draws import Distribution, draw, points
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search._kinds import (
     Kind,
@@ -158,50 +159,6 @@ def zipped(recipe: Recipes, /, **arguments: Any) -> Trials:
     return _trials("zipped", recipe, columns, rows)
 
 
-@dataclasses.dataclass(frozen=True)
-class Distribution:
-    """Numbers between two bounds, for ``sampled``; made by ``uniform`` and ``loguniform``."""
-
-    low: float
-    high: float
-    log: bool
-    whole: bool
-
-    def at(self, u: float) -> float | int:
-        """The quantile ``u`` in [0, 1)."""
-        if self.whole:
-            # Every whole number owns an interval of one, so that the bounds are not rarer.
-            x = self._between(self.low, self.high + 1, u)
-            return min(math.floor(x), int(self.high))
-        return self._between(self.low, self.high, u)
-
-    def _between(self, low: float, high: float, u: float) -> float:
-        if self.log:
-            return math.exp((1 - u) * math.log(low) + u * math.log(high))
-        return (1 - u) * low + u * high
-
-
-def uniform(low: float, high: float, *, whole: bool = False) -> Distribution:
-    """Evenly between ``low`` and ``high``; with ``whole``, whole numbers and both bounds included.
-
-    >>> from jaxsched.search import uniform
-    >>> uniform(0.0, 1.0).at(0.5), uniform(0, 9, whole=True).at(0.99)
-    (0.5, 9)
-    """
-    return _distribution("uniform", low, high, False, whole)
-
-
-def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
-    """Evenly in the logarithm, for numbers that matter by their ratio, such as learning rates.
-
-    >>> from jaxsched.search import loguniform
-    >>> round(loguniform(1e-4, 1e-2).at(0.5), 6)
-    0.001
-    """
-    checked_number("loguniform(low=...)", low, above=0)
-    return _distribution("loguniform", low, high, True, whole)
-
-
 def sampled(
     recipe: Recipes, count: int, /, *, seed: int = 0, method: str = "halton", **arguments: Any
 ) -> Trials:
@@ -224,7 +181,8 @@ def sampled(
     >>> len(sampled(js.cosine_decay, 8, peak=loguniform(1e-4, 1e-1), steps=100))
     8
     """
-    count = checked_number("sampled(count=...)", count, at_least=1)
+    count = whole("count", count, 1, where="sampled")
+    seed = whole("seed", seed, 0, where="sampled")
     columns = {
         name: value if isinstance(value, Distribution) else _values("sampled", name, value)
         for name, value in arguments.items()
@@ -232,11 +190,10 @@ def sampled(
     free = [n for n, c in columns.items() if isinstance(c, Distribution) or len(c) > 1]
     if not free:
         raise ValueError("`sampled(...)` must be given something to draw, got single values only.")
-    points = _points(method, len(free), count, seed)
     drawn = []
-    for point in points:
+    for point in points(method, len(free), count, seed):
         quantile = dict(zip(free, map(float, point), strict=True))
-        drawn.append({name: _draw(c, quantile.get(name, 0.0)) for name, c in columns.items()})
+        drawn.append({name: draw(c, quantile.get(name, 0.0)) for name, c in columns.items()})
 
     def rows(taken: list[str]) -> Rows:
         return [{name: row[name] for name in taken} for row in drawn]
@@ -381,35 +338,6 @@ def _values(where: str, name: str, value: Any) -> list[Any]:
 
 def _is_scalar(value: Any) -> bool:
     return hasattr(value, "item") and np.ndim(value) == 0
-
-
-def _draw(column: Any, u: float) -> Any:
-    return column.at(u) if isinstance(column, Distribution) else column[int(u * len(column))]
-
-
-def _points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    if method == "random":
-        return rng.random((count, dimensions))
-    from scipy.stats import qmc
-
-    if method == "sobol":  # is balanced in powers of two; the first points of one are still even
-        sobol = qmc.Sobol(dimensions, rng=rng)
-        return np.asarray(sobol.random_base2(max(count - 1, 0).bit_length())[:count])
-    engines = {"halton": qmc.Halton, "latin": qmc.LatinHypercube}
-    if method not in engines:
-        raise ValueError(
-            f'`sampled(method=...)` must be "halton", "sobol", "latin" or "random", got {method!r}.'
-        )
-    return np.asarray(engines[method](dimensions, rng=rng).random(count))
-
-
-def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Distribution:
-    low = checked_number(f"{where}(low=...)", low)
-    high = checked_number(f"{where}(high=...)", high)
-    if not low < high:
-        raise ValueError(f"`{where}(high=...)` must be greater than low={low}, got {high}.")
-    return Distribution(low, high, log, whole)
 
 
 def _show(value: Any) -> str:

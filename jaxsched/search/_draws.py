@@ -1,0 +1,87 @@
+"""Random and quasi-random numbers between bounds, for ``sampled``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from jaxsched._struct import checked_number
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution:
+    """Numbers between two bounds, for ``sampled``; made by ``uniform`` and ``loguniform``."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    def at(self, u: float) -> float | int:
+        """The quantile ``u`` in [0, 1)."""
+        if self.whole:
+            # Every whole number owns an interval of one, so that the bounds are not rarer.
+            x = self._between(self.low, self.high + 1, u)
+            return min(math.floor(x), int(self.high))
+        return self._between(self.low, self.high, u)
+
+    def _between(self, low: float, high: float, u: float) -> float:
+        if self.log:
+            return math.exp((1 - u) * math.log(low) + u * math.log(high))
+        return (1 - u) * low + u * high
+
+
+def uniform(low: float, high: float, *, whole: bool = False) -> Distribution:
+    """Evenly between ``low`` and ``high``; with ``whole``, whole numbers and both bounds included.
+
+    >>> from jaxsched.search import uniform
+    >>> uniform(0.0, 1.0).at(0.5), uniform(0, 9, whole=True).at(0.99)
+    (0.5, 9)
+    """
+    return _distribution("uniform", low, high, False, whole)
+
+
+def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
+    """Evenly in the logarithm, for numbers that matter by their ratio, such as learning rates.
+
+    >>> from jaxsched.search import loguniform
+    >>> round(loguniform(1e-4, 1e-2).at(0.5), 6)
+    0.001
+    """
+    checked_number("loguniform(low=...)", low, above=0)
+    return _distribution("loguniform", low, high, True, whole)
+
+
+def draw(column: Any, u: float) -> Any:
+    return column.at(u) if isinstance(column, Distribution) else column[int(u * len(column))]
+
+
+def points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if method == "random":
+        return rng.random((count, dimensions))
+    from scipy.stats import qmc
+
+    if method == "sobol":  # is balanced in powers of two; the first points of one are still even
+        sobol = qmc.Sobol(dimensions, rng=rng)
+        return np.asarray(sobol.random_base2(max(count - 1, 0).bit_length())[:count])
+    engines = {"halton": qmc.Halton, "latin": qmc.LatinHypercube}
+    if method not in engines:
+        raise ValueError(
+            f'`sampled(method=...)` must be "halton", "sobol", "latin" or "random", got {method!r}.'
+        )
+    return np.asarray(engines[method](dimensions, rng=rng).random(count))
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Distribution:
+    low = checked_number(f"{where}(low=...)", low)
+    high = checked_number(f"{where}(high=...)", high)
+    if not low < high:
+        raise ValueError(f"`{where}(high=...)` must be greater than low={low}, got {high}.")
+    return Distribution(low, high, log, whole)
