@@ -103,8 +103,8 @@ class AbstractController(Record, abc.ABC):
         """The state told what was measured between two updates (a validation): no step is counted.
 
         Raises:
-            ValueError: if nothing reads one of the measurements (``update`` can't know: all that an
-                Optax chain is given comes along there).
+            ValueError: if it acts on none of the measurements. (``update`` can't know: all that an
+                Optax chain is given comes along there, also when nothing was measured.)
 
         >>> import jaxsched as js
         >>> from jaxsched.controllers import Plateau
@@ -115,7 +115,7 @@ class AbstractController(Record, abc.ABC):
         >>> int(state.step), float(state.scale)
         (1, 0.5)
         """
-        check_report(f"{type(self).__name__}.observe", [self], report)
+        check_report(f"{type(self).__name__}.observe", [self], report, more=True)
         return self._tell(state, report)
 
     def _tell(self, state: S, report: dict[str, Any]) -> S:
@@ -222,10 +222,13 @@ class AbstractController(Record, abc.ABC):
                 )
 
 
-def check_report(where: str, controllers: list[AbstractController], report: Any) -> None:
+def check_report(
+    where: str, controllers: list[AbstractController], report: Any, *, more: bool = False
+) -> None:
     """Raises where a measurement acts on none of ``controllers`` or those below them.
 
-    One that is None was not taken, which is no mistake.
+    One that is None was not taken, which is no mistake. ``more``: others may come along with one
+    that acts.
     """
     all_levels = [level for controller in controllers for level in levels(controller)]
     told = {name for name, value in report.items() if value is not None}
@@ -236,16 +239,16 @@ def check_report(where: str, controllers: list[AbstractController], report: Any)
         known.update(_arguments(kind), *reports)
         if any(told >= set(names) for names in reports):
             acting.update(_arguments(kind), *reports)
-    for name in report:
-        if name not in known or (name in told and name not in acting):
-            words = [
-                f"{kind.__name__} reads {' or '.join(map(' with '.join, _reports(kind)))}"
-                for kind in map(type, all_levels)
-            ]
-            raise ValueError(
-                f"{where}({name}=...) must be what a controller acts on: "
-                f"{'; '.join(dict.fromkeys(words))}; got only {', '.join(report)}."
-            )
+    idle = [name for name in report if name not in known or (name in told and name not in acting)]
+    if idle and not (more and (acting or not told)):
+        words = [
+            f"{kind.__name__} reads {' or '.join(map(' with '.join, _reports(kind)))}"
+            for kind in map(type, all_levels)
+        ]
+        raise ValueError(
+            f"{where}({idle[0]}=...) must be what a controller acts on: "
+            f"{'; '.join(dict.fromkeys(words))}; got only {', '.join(report)}."
+        )
 
 
 def levels(controller: Any) -> list[AbstractController]:

@@ -51,8 +51,9 @@ def inject(
             ``lambda lr, clip: optax.chain(optax.clip_by_global_norm(clip), optax.sgd(lr))``. It is
             called again in every trace, with float32 scalars for the scheduled arguments.
         static_args: names of arguments to leave alone even if they are schedules.
-        hyperparam_dtype: the floating dtype of the values, float32. float64 needs x64 mode; the
-            scale of a controller stays float32.
+        hyperparam_dtype: the floating dtype of the values, float32. float64 needs x64 mode. The
+            scale of a controller stays float32, and numbers in arrays are as they were given: make
+            ``js.Table`` and its like of float64 arrays.
 
     Returns:
         A function with the arguments of ``factory``. It takes a schedule (or controller) for any
