@@ -17,7 +17,9 @@ MOST = 2**20  # seeds or folds: more are a slip, and would never end
 def whole(name: str, value: Any, least: int, most: int | None = None, where: str = "sweep") -> int:
     """A whole number, Python's or NumPy's, as Python's."""
     if not _is_whole(value) or value < least or (most is not None and value > most):
-        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        # A bound that is there for slips is said where it is broken.
+        low = most is None or (most >= MOST and not (_is_whole(value) and value > most))
+        bounds = f"of at least {least}" if low else f"from {least} to {most}"
         raise _error(name, f"a whole number {bounds}", value, where)
     return int(value)
 
