@@ -1,5 +1,6 @@
 """Two programs have one fingerprint if they compute the same, in whatever process."""
 
+import collections
 import functools
 import os
 import subprocess
@@ -170,8 +171,9 @@ def test_functions_that_share_a_name_are_told_apart():
     held = [[lambda x, k=k: x + k for k in (1, 2)], [functools.partial(rule, k) for k in (1, 2)]]
     methods = [Rule(1).__init__, Rule(2).__init__]
     made = [rule(k).shape[1] for k in (1, 2)]
-    arrays = [np.arange(2000), np.arange(2000)[::-1]]
-    for a, b in (two, *held, methods, made, arrays):
+    arrays = [np.arange(2000), np.arange(2000) * (np.arange(2000) != 1000)]
+    named = [collections.namedtuple("Weights", "w")(array) for array in arrays]
+    for a, b in (two, *held, methods, made, arrays, named):
         assert plain(a) != plain(b)
         assert plain(a) == plain(a)
         assert "0x" not in plain(a) + plain(b)

@@ -23,6 +23,7 @@ from jaxsched import search
 from jaxsched.search import _orbax, _ranks, _shelf
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")  # a third of them will do
 TRIALS = [*(js.wsd(0.2, 60, warmup=5, decay=d) for d in (10, 20)), js.Constant(1e30)]
 # Where the end is not asked for, a part of the schedules will do.
 pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")

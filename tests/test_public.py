@@ -181,7 +181,7 @@ WHEN_CALLED = {
     ("jaxsched.controllers._laws", "jaxsched"),  # eval(repr(x)) in a law
 }
 # The root is loaded before any of its modules; only its version is read.
-FROM_THE_ROOT = {"jaxsched.testing", "jaxsched.search._checkpoint"}
+FROM_THE_ROOT = {"jaxsched.testing", "jaxsched.search._identity"}
 
 
 def imports(path, nested):

@@ -236,7 +236,7 @@ def test_a_lack_of_memory_while_saving_loses_nothing(tmp_path, monkeypatch):
     tick, calls = _checkpoint.Checkpoint.tick, iter(range(10_000))
 
     def lacking(self, engine):
-        if engine.program.width > 1 and not engine._busy and next(calls) == 1:
+        if engine.width > 1 and not engine._busy and next(calls) == 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         tick(self, engine)
 

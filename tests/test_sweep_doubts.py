@@ -282,7 +282,9 @@ def test_no_batches_are_asked_for_past_the_longest_run(width, monkeypatch):
 
 
 def test_data_that_end_too_early_are_named_with_the_updates():
-    words = r"batches\(0, 0, 12\) must return what the updates 0 to 11 of the 12 read, got StopIter"
+    words = (
+        r"batches\(0, 11, 1\) must return what the updates 11 to 11 of the 12 read, got StopIter"
+    )
     with pytest.raises(ValueError, match=words):
         sweep(Finite(9))
     with pytest.raises(ValueError, match=r"`range_test\(task=...\)`: batches\(0, 0, 30\) must"):

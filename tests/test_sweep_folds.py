@@ -1,6 +1,11 @@
 """Cross-validation, and the final score on the test data."""
 
+import dataclasses
+import functools
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sweep_tasks import Plain, data, python_loop, supervised
@@ -30,6 +35,148 @@ def test_each_fold_is_the_sweep_of_its_task_and_all_share_one_program():
     values = result.final().reshape(3, 6).astype(np.float64)
     np.testing.assert_allclose(mean, values.mean(axis=1))
     np.testing.assert_allclose(error, values.std(axis=1, ddof=1) / np.sqrt(6))
+
+
+ROWS = np.random.RandomState(3).randn(12).astype(np.float32)
+
+
+class Mean:
+    """By hand: learns the mean of the rows that it closes over, behind a jitted function."""
+
+    def __init__(self, train=ROWS, held=ROWS):
+        self.train, self.held = train, held
+
+    def init(self, key):
+        return jnp.zeros(())
+
+    def step(self, state, hyperparams, batch):
+        loss = jax.jit(lambda w: jnp.mean((w - jnp.asarray(self.train)) ** 2))
+        value, grad = jax.value_and_grad(loss)(state)
+        return state - hyperparams["learning_rate"] * grad, {"loss": value}
+
+    def evaluate(self, state):
+        return {"loss": jax.jit(lambda w: jnp.mean((w - jnp.asarray(self.held)) ** 2))(state)}
+
+    def fold(self, index, folds):
+        held = np.arange(len(ROWS)) % folds == index
+        return type(self)(ROWS[~held], ROWS[held])
+
+
+class Equal(Mean):
+    """Equal to every other, as a dataclass that compares no data is."""
+
+    def __eq__(self, other):
+        return True
+
+    def __hash__(self):
+        return 0
+
+
+class Around:
+    """A wrapper that hands everything on."""
+
+    def __init__(self, task):
+        self.task = task
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__["task"], name)
+
+    def fold(self, index, folds):
+        return Around(self.task.fold(index, folds))
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["rows"], meta_fields=["place"])
+@dataclasses.dataclass
+class Static(Mean):
+    """A pytree that keeps in a static field which fold it is."""
+
+    rows: Any
+    place: Any = (0, 1)
+
+    @property
+    def held(self):
+        return self.rows[self.place[0] :: self.place[1]]
+
+    @property
+    def train(self):
+        return self.rows[1 - min(self.place[0], 1) :: 2]
+
+    def fold(self, index, folds):
+        return dataclasses.replace(self, place=(index, folds))
+
+
+@pytest.mark.parametrize(
+    ("task", "devices"),
+    [
+        (Mean(), 1),
+        (Equal(), 1),
+        (Around(Mean()), 2),
+        (Static(ROWS), 2),
+        (search.Averaged(Mean(), window=5), 1),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_folds_of_any_task_are_the_sweeps_of_their_tasks(task, devices):
+    result = search.sweep(task, TRIALS[1:], folds=3, steps=8, devices=jax.local_devices()[:devices])
+    assert len(set(result.final()[0, :, 0].tolist())) == 3
+    for fold in (1, 2):
+        alone = sweep(task.fold(fold, 3), TRIALS[1:], steps=8)
+        assert alone.train["loss"][:, 0].tobytes() == result.train["loss"][:, fold].tobytes()
+        assert alone.final()[:, 0].tobytes() == result.final()[:, fold].tobytes()
+
+
+def test_folds_that_compute_the_same_on_other_data_share_a_program():
+    class Batched(Mean):
+        """Its folds differ in their batches only."""
+
+        def step(self, state, hyperparams, batch):
+            value, grad = jax.value_and_grad(lambda w: jnp.mean((w - batch) ** 2))(state)
+            return state - hyperparams["learning_rate"] * grad, {"loss": value}
+
+        def batches(self, seed, start, length):
+            return np.tile(self.train, (length, 1))
+
+        def fold(self, index, folds):
+            return Batched(ROWS[index::folds], ROWS)
+
+    result = sweep(Batched(), TRIALS[1:], folds=3, steps=8)
+    assert result.info["traces"] == {"init": 1, "segment": 1, "evaluate": 1}
+    assert len(set(result.final()[0, :, 0].tolist())) == 3
+
+
+def refused_folds(make):
+    class Odd(Mean):
+        def fold(self, index, folds):
+            return make(self, index)
+
+    with pytest.raises((ValueError, TypeError)) as error:
+        sweep(Odd(), folds=2, steps=4)
+    return "; ".join([str(error.value), *getattr(error.value, "__notes__", ())])
+
+
+def test_folds_that_do_not_fit_are_refused_before_training():
+    class Other(Mean):
+        def init(self, key):
+            return jnp.zeros(2)
+
+        def step(self, state, hyperparams, batch):
+            return state, {"loss": jnp.sum(state) * hyperparams["learning_rate"]}
+
+        def evaluate(self, state):
+            return {"loss": jnp.sum(state), "more": jnp.sum(state)}
+
+    assert "float32[2] for the state in fold(1, 2) and float32[] in" in refused_folds(
+        lambda task, index: [Mean(), Other()][index]
+    )
+    assert "in fold(1, 2) of the task" in refused_folds(lambda task, index: [task, None][index])
+    text = refused_folds(lambda task, index: task)
+    assert "the folds must differ in their data, but fold(1, 2) of the task trains" in text
+    assert text == refused_folds(lambda task, index: Mean(ROWS[:6], ROWS[6:]))
+
+
+def test_folds_may_have_unequal_numbers_of_rows():
+    result = sweep(Mean(), TRIALS[1:], folds=5, steps=3)  # 9 or 10 rows to train on
+    assert np.isfinite(result.final()).all()
 
 
 def test_folds_part_the_data():
@@ -105,7 +252,7 @@ def test_errors():
         sweep(supervised(), folds=145, steps=5)
     with pytest.raises(ValueError, match=r"`Supervised\(batch_size=...\)` must be at most the 72"):
         sweep(supervised(batch_size=96), folds=2, steps=5)
-    with pytest.raises(ValueError, match=r"`sweep\(folds=...\)` must be a whole number of at"):
+    with pytest.raises(ValueError, match=r"`sweep\(folds=...\)` must be a whole number from 2"):
         sweep(supervised(), folds=1, steps=5)
     with pytest.raises(TypeError, match="without `fold`"):
         sweep(Plain(), folds=2, steps=5)

@@ -18,19 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib.version
 import numpy as np
 
-import jaxsched
-from jaxsched._struct import cut
 from jaxsched.search._engine import Engine, plain_state
-from jaxsched.search._fingerprint import fingerprint
-from jaxsched.search._plan import Plan
+from jaxsched.search._identity import difference
 from jaxsched.search._record import Key, Record, Work
 from jaxsched.search._shelf import Shelf
-from jaxsched.search._store import Damaged, digest, listed, write_json
-from jaxsched.search._trials import Trials
-from jaxsched.search._watch import controllers, followers
+from jaxsched.search._store import Damaged, write_json
+from jaxsched.search._watch import followers
 
 FORMAT = 2
 
@@ -147,71 +142,12 @@ def to_do(engine: Engine, works: list[Work], roots: list[Work]) -> list[Work]:
     ]
 
 
-def identity(
-    plan: Plan, task: Any, abstract: dict[str, Any], trials: Any, arguments: dict[str, Any]
-) -> dict[str, str]:
-    """What must be equal for a checkpoint to be this sweep's; the names are for the error."""
-    leaves = jax.tree.leaves(task)
-    opaque = len(leaves) == 1 and leaves[0] is task
-    init = jax.make_jaxpr(lambda key: task.init(key))(jax.eval_shape(lambda: jax.random.key(0)))
-    evaluate = jax.make_jaxpr(plan.tasks[0].evaluate)(abstract["state"])
-    shapes = [
-        (jax.tree_util.keystr(path), str(leaf.dtype), leaf.shape)
-        for path, leaf in jax.tree_util.tree_flatten_with_path(abstract["state"])[0]
-    ]
-    first = plan.feed.get(plan.tasks[0], 0, plan.seeds[0], 0, jax.local_devices()[0])
-    fields = {
-        "jaxsched": jaxsched.__version__,
-        "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
-        "task": f"{type(task).__module__}.{type(task).__qualname__}",
-        "task's arrays": "" if opaque else digest(*leaves),
-        "task's init": fingerprint(init),
-        "task's step": fingerprint(abstract["step"]),
-        "task's evaluate": fingerprint(evaluate),
-        "task's batches": digest(*jax.tree.leaves(first)),
-        "state": digest(json.dumps(shapes)),
-        **{name: str(value) for name, value in arguments.items()},
-        "seeds": str(list(plan.seeds)),
-        "folds": str(len(plan.tasks)),
-        "number of trials": str(len(trials)),
-    }
-    watching = controller_fields(trials)
-    for i, trial in enumerate(trials):
-        steps = int(plan.table.horizons[i])
-        values = plan.table.values(i, 0, steps)
-        fields[f"trial {i} ({trial.name})"] = f"{steps} steps of values {digest(values)}"
-        fields |= {f"{name} of trial {i}": text for name, text in watching[i].items()}
-    return fields
-
-
 def held_width(directory: Path) -> int | None:
     """The width of the sweep in a directory, if there is one: it is measured only once."""
     try:
         return int(json.loads((directory / "sweep.json").read_text())["fields"]["width"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # none, or one that is refused later
-
-
-def controller_fields(trials: Trials) -> list[dict[str, str]]:
-    """What of each trial is not in its table: its controllers, and the code that they may hold."""
-    # Numbers are arguments of the code, so that of a structure is traced once for all of them.
-    codes: dict[Any, str] = {}
-
-    def code(controller: Any) -> str:
-        leaves, tree = jax.tree.flatten(controller)
-        kind = (tree, *map(jax.typeof, leaves))
-        if kind not in codes:
-            state = jax.eval_shape(lambda c: c.init(), controller)
-            traced = jax.make_jaxpr(lambda c, s: c(s))(controller, state)
-            codes[kind] = fingerprint(traced)
-        return codes[kind]
-
-    found = []
-    for held in map(controllers, trials):
-        fields = {name: repr(controller) for name, controller in held.items()}
-        fields |= {f"code of {name}": code(controller) for name, controller in held.items()}
-        found.append(fields)
-    return found
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -238,15 +174,10 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
         ) from None
     if there is None:
         raise ValueError(f"`sweep(checkpoint=...)`: {path} has another format than {FORMAT}.")
-    differing = [n for n in {**there, **fields} if there.get(n) != fields.get(n)]
-    if differing:
-        shown = listed(
-            f"{n}: {cut(there.get(n, 'none'))} there, {cut(fields.get(n, 'none'))} here"
-            for n in differing
-        )
+    if found := difference(there, fields, ("there", "here")):
         raise ValueError(
             f"`sweep(checkpoint=...)` must be this sweep's directory, got {directory} of another "
-            f"one. They differ in {shown}. Give it another directory."
+            f"one. They differ in {found}. Give it another directory."
         )
 
 

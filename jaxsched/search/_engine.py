@@ -23,6 +23,7 @@ from jaxsched.search._place import put
 from jaxsched.search._plan import Plan
 from jaxsched.search._program import Program, random_key
 from jaxsched.search._record import Key, Record, Work
+from jaxsched.search._settings import in_force
 from jaxsched.search._watch import followers
 
 # Segments that may be on their way when the loop waits for the oldest: two keep a device busy.
@@ -35,15 +36,19 @@ class Engine:
 
     Args:
         plan: what to train.
-        program: its compiled functions, for one of several tasks.
+        programs: of each fold's task; folds that differ in arrays only have the same one.
         devices: where.
         tick: called after every piece with the engine, under its lock: progress and checkpoints.
     """
 
     def __init__(
-        self, plan: Plan, program: Program, devices: list[Any], tick: Callable[[Engine], Any]
+        self,
+        plan: Plan,
+        programs: tuple[Program, ...],
+        devices: list[Any],
+        tick: Callable[[Engine], Any],
     ):
-        self.plan, self.program, self.devices = plan, program, devices
+        self.plan, self.programs, self.devices = plan, programs, devices
         self.records: dict[Key, Record] = {}
         self.running = set(range(len(plan.table.horizons)))  # trials not given up
         self.ends: dict[Key, Any] | None = None  # states at the ends of runs, if a dict is put here
@@ -52,13 +57,18 @@ class Engine:
         self.lock = threading.Condition()
         self.pool: list[Work] = []  # last in, first out
         self._later: list[Work] = []  # what begins at the barrier or after it
-        self.paces = [Pace(program.length) for _ in devices]
+        self.paces = [Pace(plan.feed.length) for _ in devices]
         self._busy: dict[int, list[Work]] = {}  # what each device is at
         self._tick = tick
         self._barrier = math.inf
         self._opened: set[Key] = set()
         self._arguments: dict[Any, list[Any]] = {}
         self._initial: dict[Any, tuple[Any, Any]] = {}  # device -> (fold, seed), state
+
+    @property
+    def width(self) -> int:
+        """Lanes that run together."""
+        return self.programs[0].width
 
     def run(self, barrier: int | None) -> None:
         """Trains until nothing is left that begins before the step ``barrier``."""
@@ -68,14 +78,16 @@ class Engine:
         for one in opened:
             self._open(one)
         errors: list[BaseException] = []
+        context = in_force()
 
         def work(number: int) -> None:
             try:
-                while taken := self._take(number):
-                    try:
-                        self._train(number, *taken)
-                    except jax.errors.JaxRuntimeError as error:
-                        self._narrow(number, taken[1], error)
+                with context():
+                    while taken := self._take(number):
+                        try:
+                            self._train(number, *taken)
+                        except jax.errors.JaxRuntimeError as error:
+                            self._narrow(number, taken[1], error)
             except BaseException as error:
                 errors.append(error)
                 with self.lock:
@@ -127,7 +139,7 @@ class Engine:
                 lanes = self._next_lanes()
                 if lanes:
                     self._busy[number] = lanes
-                    return lanes, self.program
+                    return lanes, self.programs[lanes[0].key.fold]
                 self._busy.pop(number, None)
                 if not self._busy:
                     break
@@ -140,7 +152,7 @@ class Engine:
             work = self.pool[index]
             if not lanes or (work.key.fold, work.at) == (lanes[0].key.fold, lanes[0].at):
                 lanes.append(self.pool.pop(index))
-            if len(lanes) == self.program.width:
+            if len(lanes) == self.width:
                 break
         return lanes
 
@@ -179,11 +191,12 @@ class Engine:
         with self.lock:
             # Nothing, if it was in saving what has been filed already.
             self.pool += reversed(self._busy.pop(number, []))
-            if self.program is program:  # no other device has done so meanwhile
-                self.program = program.narrower()
+            if self.width == program.width:  # no other device has done so meanwhile
+                narrower = {p: p.narrower() for p in dict.fromkeys(self.programs)}
+                self.programs = tuple(narrower[p] for p in self.programs)
                 warnings.warn(
                     f"sweep(width={program.width}): {str(error).splitlines()[0]} It goes on with "
-                    f"width {self.program.width}.",
+                    f"width {self.width}.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -271,7 +284,7 @@ class Engine:
         stop = min(stage.stop for stage in stages)
         evaluated = {step for stage in stages for step in self.plan.evaluations(stage)}
         cuts = sorted(step for step in {*evaluated, stop} if lanes[0].at < step <= stop)
-        at, length = lanes[0].at, self.program.length
+        at, length = lanes[0].at, self.plan.feed.length
         for cut in cuts:
             while at < cut:
                 end = min(cut, (at // length + 1) * length, at + pace.steps)
@@ -286,7 +299,7 @@ class Engine:
                 # One fold at a time on each device: the next one pushes it out.
                 self._arguments = {k: v for k, v in self._arguments.items() if k[1] != device}
                 task = self.plan.tasks[fold]
-                self._arguments[fold, device] = self.program.arguments(task, device)
+                self._arguments[fold, device] = self.programs[fold].arguments(task, device)
             return self._arguments[fold, device]
 
     def _state(self, work: Work, arrays: list[Any], device: Any) -> Any:
@@ -296,7 +309,7 @@ class Engine:
         with self.lock:
             if self._initial.get(device, (None,))[0] != where:
                 key = put(random_key(self.plan.seeds[work.key.seed]), device)
-                self._initial[device] = (where, self.program.init(arrays, key))
+                self._initial[device] = (where, self.programs[where[0]].init(arrays, key))
             return self._initial[device][1]
 
     def _values(self, seats: list[Work], lo: int, program: Program) -> np.ndarray:
@@ -308,7 +321,7 @@ class Engine:
         return rows[0] if program.width == 1 else np.stack(rows)
 
     def _batches(self, seats: list[Work], lo: int, device: Any) -> list[Any]:
-        plan, number = self.plan, lo // self.program.length
+        plan, number = self.plan, lo // self.plan.feed.length
         with self.lock:
             return [
                 plan.feed.get(

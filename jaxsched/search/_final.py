@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxsched._struct import printable
+from jaxsched._struct import cut, printable
 from jaxsched.search._assemble import assemble
-from jaxsched.search._checkpoint import identity
 from jaxsched.search._engine import Engine
-from jaxsched.search._mesh import Lockstep, MeshProgram
+from jaxsched.search._fingerprint import fingerprints
+from jaxsched.search._folds import METHODS, Looked, look
+from jaxsched.search._identity import difference, sweep_fields, task_fields
+from jaxsched.search._mesh import Lockstep, programs_for
 from jaxsched.search._place import Everywhere, places_of
-from jaxsched.search._program import code_of, program_for
 from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Key
 from jaxsched.search._result import Best, SweepResult
@@ -83,33 +85,55 @@ def final_score(
     >>> bool(final_score(task, result).metrics["loss"][0] < 1e-3)
     True
     """
-    for method in ("test", *(["everything"] if result.folds > 1 else [])):
+    started = time.monotonic()
+    if not isinstance(result, SweepResult):
+        repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
+        raise TypeError(
+            "`final_score(result=...)` must be the result of a sweep, "
+            f"got {cut(repr(result))} ({type(result).__name__}).{repair}"
+        )
+    best = result.best() if best is None else best
+    if not isinstance(best, Best):
+        raise TypeError(
+            "`final_score(best=...)` must be a trial of the result with its score, such as "
+            f"`result.best()`, got {cut(repr(best))} ({type(best).__name__})."
+        )
+    if not 0 <= best.index < len(result.trials):
+        raise ValueError(
+            f"`final_score(best=...)` must be of this result of {len(result.trials)} trials, got "
+            f"the trial {best.index} of another one."
+        )
+    pooled = result.folds > 1 or result.info.get("everything", False)
+    for method in ("test", *(["everything"] if pooled else [])):
         if not hasattr(task, method):
             raise TypeError(f"`final_score(task=...)` must have a method `{method}`, got {task!r}.")
-    best = result.best() if best is None else best
     anew: Any = task
-    if result.folds > 1:
+    if pooled:
         anew = anew.everything()
     steps = int(result.horizons[best.index])
     choices: dict[str, Any] = {"steps": steps, "seeds": result.seeds, "metric": result.metric}
     if controllers(best.trial):
-        if result.folds > 1:
+        if pooled:
             raise ValueError(
-                f"`final_score(best=...)` must be of schedules after a cross-validation, got "
-                f"{best.name}: a controller watches validation data, and none would be left. Take "
-                "the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
+                "`final_score(best=...)` must be of schedules after a cross-validation, got "
+                f"{cut(best.name)}: a controller watches validation data, and none would be left. "
+                "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
             )
-        choices |= {name: result.info[name] for name in ("evaluate_every", "watch")}
-    plan, abstract = make_plan(anew, (best.trial,), **choices)
+        choices |= {n: v for n, v in result.info.items() if n in ("evaluate_every", "watch")}
+    plan, looked = make_plan(anew, (best.trial,), **choices)
+    _check_task(task, result, looked if anew is task else None, best)
     places = places_of(jax.local_devices()[:1] if devices is None else devices)
-    _, abstract["test"] = check_evaluation(anew, abstract["state"], "final_score", "test")
-    abstract["code"] = code_of(abstract)
-    shape = (anew, plan.table.names, plan.feed.length, abstract)
+    ((_, found),) = looked
+    _, found["test"] = check_evaluation(anew, found["state"], "final_score", "test")
+    found["code"] = " ".join([found["code"], *fingerprints([found["test"]])])
     mesh = places[0] if isinstance(places[0], Everywhere) else None
     if mesh is not None:
-        check_same(identity(plan, anew, abstract, (best.trial,), {"mesh": devices}))
-    program = program_for(*shape, 1) if mesh is None else MeshProgram(*shape, mesh)
-    engine = Engine(plan, program, places, lambda engine: None)
+        fields = task_fields(looked, plan.seeds, steps, whole=True)
+        asked = {"mesh": str(mesh.mesh), "test": found["code"]}
+        check_same(sweep_fields(plan, fields, (best.trial,), asked))
+    programs = programs_for(plan, looked, 1, mesh)
+    (program,) = programs
+    engine = Engine(plan, programs, places, lambda engine: None)
     if mesh is not None:
         Lockstep(engine, mesh, None)
     engine.pool, engine.ends = roots(plan), {}
@@ -120,7 +144,46 @@ def final_score(
     scores = [jax.device_get(program.test(arrays, state)) for state in states]
     metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
     never = np.full(1, -1, np.int64)
-    curves = assemble(
-        plan, engine.records, (best.trial,), never, result.metric, result.maximize, {}
-    )
+    info = {
+        **{name: value for name, value in result.info.items() if name in _KEPT},
+        "everything": pooled,
+        "width": 1,
+        "platform": places[0].platform,
+        "devices": 1 if mesh is None else mesh.mesh.size,
+        "seconds": time.monotonic() - started,
+    }
+    metric, maximize = result.metric, result.maximize
+    curves = assemble(plan, engine.records, (best.trial,), never, metric, maximize, info)
     return FinalScore(best, metrics, states, curves)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+_KEPT = ("evaluate_every", "watch", "identity")  # what the sweep was told, and of what
+
+
+def _check_task(task: Any, result: SweepResult, looked: Looked | None, best: Best) -> None:
+    """Raises if the result knows its task, and it is another one.
+
+    Args:
+        looked: at the task, if it has been.
+    """
+    there = result.info.get("identity")
+    if there is None:  # of an earlier version
+        return
+    folds = int(there["folds"])
+    longest = int(there["steps"])
+    if looked is None or folds > 1:
+        names = tuple(sorted(best.trial.schedules))
+        looked = look(task, folds if folds > 1 else None, names, longest)
+    here = task_fields(looked, result.seeds, longest, whole=False)
+    of_task = {name for name in here if name.startswith("task")} | {"folds"}
+    versions = ("jaxsched", "jax")
+    if any(there.get(name) != here[name] for name in versions):
+        of_task -= {f"task's {method}" for method in METHODS}  # another version traces otherwise
+    if any(there.get(name) != here[name] for name in of_task):
+        found = difference(there, {**there, **here}, ("in the sweep", "here"))
+        raise ValueError(
+            "`final_score(task=...)` must be the task of the sweep, on the same data, got another "
+            f"one. They differ in {found}."
+        )

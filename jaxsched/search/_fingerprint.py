@@ -11,7 +11,8 @@ import functools
 import hashlib
 import re
 import types
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -34,12 +35,18 @@ def fingerprint(closed: Any) -> str:
     size of a mesh, which may change when a sweep goes on. What a callback does on the host is known
     by its code and what it closes over, not by what else it reads.
     """
-    return _Walk().of(closed)
+    return Walk().of(closed)
 
 
 def fingerprint_of(*values: Any) -> str:
     """Of Python values: arrays, numbers, texts, containers, functions and objects of these."""
-    return _Walk().of(values)
+    return Walk().of(values)
+
+
+def fingerprints(values: Iterable[Any]) -> list[str]:
+    """Of each value or closed jaxpr; what several of them hold is gone through once."""
+    walk = Walk()
+    return [walk.of(value) for value in values]
 
 
 def plain(value: Any) -> str:
@@ -73,38 +80,50 @@ def _plain(value: Any, depth: int) -> str:
     if depth < _DEEP:
         deeper = [_plain(v, depth + 1) for v in _items(value)]
         if type(value) in (list, tuple, set, frozenset):
-            shown = ", ".join(sorted(deeper) if isinstance(value, (set, frozenset)) else deeper)
-            return f"[{shown}]" if isinstance(value, list) else f"({shown})"
+            begin, end = ("[", "]") if isinstance(value, list) else ("(", ")")
+            if isinstance(value, (set, frozenset)):
+                begin, end, deeper = "{", "}", sorted(deeper)
+            comma = "," if isinstance(value, tuple) and len(deeper) == 1 else ""
+            return f"{begin}{', '.join(deeper)}{comma}{end}"
         if isinstance(value, dict):
             keys = [_plain(k, depth + 1) for k in value]
             return "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, deeper, strict=True)) + "}"
     text = repr(value)
     if not _ADDRESS.search(text):
-        return text
+        shortened = "..." in text  # as NumPy's arrays are
+        return f"{text}#{fingerprint_of(value)[:8]}" if shortened else text
     if depth == _DEEP:
         return _name(type(value))
     fields = ", ".join(f"{k}={_plain(v, depth + 1)}" for k, v in _fields(value).items())
     return f"{_name(type(value))}({fields})"
 
 
-class _Walk:
-    """Digests of values; one that is met again, such as a jaxpr, is not gone through twice."""
+class Walk:
+    """Digests of values; one that is met again, such as a jaxpr, is not gone through twice.
+
+    It keeps no arrays alive.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, str]] = {}  # holds the values, so that ids stay theirs
+        # By number, with what says whether the number is still that of the value.
+        self._known: dict[int, tuple[Callable[[], Any], str]] = {}
         self._open: list[int] = []
 
     def of(self, value: Any) -> str:
         if type(value) in _SCALARS:
             return _digest(type(value).__name__, repr(value))
-        if id(value) in self._known:
-            return self._known[id(value)][1]
+        holds, known = self._known.get(id(value), (None, ""))
+        if holds is not None and holds() is value:
+            return known
         if id(value) in self._open or (len(self._open) > 100 and not hasattr(value, "eqns")):
             return _digest("again", type(value).__qualname__)
         self._open.append(id(value))
         found = _digest(type(value).__qualname__, *self._parts(value))
         self._open.pop()
-        self._known[id(value)] = (value, found)
+        if isinstance(value, (np.ndarray, jax.Array)):
+            self._known[id(value)] = (weakref.ref(value), found)
+        elif hasattr(value, "eqns"):
+            self._known[id(value)] = (lambda: value, found)
         return found
 
     def _parts(self, value: Any) -> Iterable[str | bytes | memoryview]:
@@ -137,6 +156,8 @@ class _Walk:
         kind = [str(value.dtype), str(value.shape), str(getattr(value, "weak_type", False))]
         if isinstance(value, jax.ShapeDtypeStruct):
             return kind
+        if isinstance(value, jax.Array) and value.is_fully_replicated:
+            value = value.addressable_data(0)  # the others may be of other processes
         if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
             kind.append(str(jax.random.key_impl(value)))
             value = jax.random.key_data(value)

@@ -7,6 +7,7 @@ back as one answer, with the measurements, at the same place of the loop everywh
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsched.search._checkpoint import Checkpoint
 from jaxsched.search._engine import Engine, Pace
+from jaxsched.search._folds import Looked
 from jaxsched.search._place import Everywhere
-from jaxsched.search._program import Program, rebuilder
+from jaxsched.search._plan import Plan
+from jaxsched.search._program import Program, program_for, rebuilder
 from jaxsched.search._ranks import gathered
 from jaxsched.search._task import Task, dtypes_of, taken_apart
 
@@ -29,6 +32,7 @@ class MeshProgram(Program):
         task, names, length: as for ``program_for``; the width is 1.
         found: of ``check_task``.
         place: the mesh.
+        layout: the shardings of a state, if another fold's program has chosen them.
     """
 
     def __init__(
@@ -38,19 +42,43 @@ class MeshProgram(Program):
         length: int,
         found: dict[str, Any],
         place: Everywhere,
+        layout: Any = None,
     ):
         super().__init__(rebuilder(task), names, length, dtypes_of(found["state"]), 1)
         there = place.sharding
         arrays = taken_apart(task)[0]
         abstract = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in arrays]
         key = jax.eval_shape(lambda: jax.random.key(0))
-        self.init = jax.jit(self._init, in_shardings=there).lower(abstract, key).compile()
+        init = jax.jit(self._init, in_shardings=there, out_shardings=layout)
+        self.init = init.lower(abstract, key).compile()
         # One layout for all states, whether they come from `init`, a segment or a file: so there
         # is one program, and a run that was interrupted has the bits of one that was not.
         self.layout = self.init.output_shardings
         self.segment = jax.jit(self._segment, out_shardings=(self.layout, there, there))
         self.evaluate = jax.jit(self._evaluate, out_shardings=there)
         self.test = jax.jit(self._test, out_shardings=there)
+
+
+def programs_for(
+    plan: Plan, looked: Looked, width: int, mesh: Everywhere | None
+) -> tuple[Program, ...]:
+    """The program of each fold; those that compute the same have the same one."""
+    made: dict[str, Program] = {}
+    for task, found in looked:
+        shape = (task, plan.table.names, plan.feed.length, found)
+        if found["code"] in made:
+            continue
+        if mesh is None:
+            made[found["code"]] = program_for(*shape, width)
+        else:
+            layout = next((program.layout for program in made.values()), None)
+            made[found["code"]] = MeshProgram(*shape, mesh, layout)
+    return tuple(made[found["code"]] for _, found in looked)
+
+
+def traced(programs: tuple[Program, ...]) -> Counter[str]:
+    """How often each function has been traced."""
+    return sum((program.traces for program in dict.fromkeys(programs)), Counter())
 
 
 class Lockstep(Pace):
@@ -65,12 +93,12 @@ class Lockstep(Pace):
     """
 
     def __init__(self, engine: Engine, place: Everywhere, store: Checkpoint | None):
-        super().__init__(engine.program.length)
+        super().__init__(engine.plan.feed.length)
         engine.paces = [self]
         self._engine, self._store = engine, store
         self._stop = False
         self._first = jax.process_index() == 0
-        self._measured = Pace(engine.program.length)
+        self._measured = Pace(engine.plan.feed.length)
         self._saves = 0  # agreed so far
         self._due = False
         self._rows = NamedSharding(place.mesh, PartitionSpec(place.mesh.axis_names))

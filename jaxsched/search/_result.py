@@ -74,8 +74,9 @@ class SweepResult:
         stopped: int64 [trials], the step after which early stopping gave a trial up, or -1.
         steps_asked: sum of the lengths of all runs.
         steps_trained: updates that were computed.
-        info: how it was run: width, devices, seconds, traces of each compiled function, and the
-            steps that shared prefixes, divergence and early stopping saved.
+        info: how it was run: width, devices, seconds, traces of each compiled function, the steps
+            that shared prefixes, divergence and early stopping saved, and by what its task is known
+            again ("identity").
     """
 
     trials: Trials

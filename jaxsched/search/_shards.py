@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 
 from jaxsched.search._export import load
+from jaxsched.search._identity import difference
 from jaxsched.search._result import SweepResult
 from jaxsched.search._stages import Stage
+
+_KEPT = ("evaluate_every", "watch", "identity")  # of what a part says about itself
 
 
 def share_of(stages: list[Stage], horizons: np.ndarray, index: int, count: int) -> list[int]:
@@ -46,11 +49,13 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     if not results or any("shard" not in r.info for r in results):
         raise ValueError("`merge(parts=...)` must be results of `sweep(shard=...)`, got others.")
     first = results[0]
-    for name in ("sweep", "of"):
-        values = {r.info["shard"][name] for r in results}
-        if len(values) > 1:
+    sweeps = [_sweep(r) for r in results]
+    for number, other in enumerate(sweeps):
+        if found := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
+            count = len({str(sorted(one.items())) for one in sweeps})
             raise ValueError(
-                f"`merge(parts=...)` must be shards of one sweep, got {len(values)} different ones."
+                f"`merge(parts=...)` must be shards of one sweep, got {count} different ones. They "
+                f"differ in {found}."
             )
     count = first.info["shard"]["of"]
     numbers = sorted(r.info["shard"]["index"] for r in results)
@@ -93,7 +98,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         steps_trained=sum(r.steps_trained for r in results),
         info={
             "shards": count,
-            **{name: first.info[name] for name in ("evaluate_every", "watch")},
+            **{name: first.info[name] for name in _KEPT if name in first.info},
             "width": first.info["width"],
             "platform": first.info["platform"],
             "devices": sum(r.info["devices"] for r in results),
@@ -101,6 +106,15 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             "saved": {name: sum(s[name] for s in saved) for name in saved[0]},
         },
     )
+
+
+def _sweep(result: SweepResult) -> dict[str, str]:
+    """What all parts must have in common."""
+    shard = result.info["shard"]
+    sweep = shard["sweep"]
+    if isinstance(sweep, str):  # of an earlier version
+        sweep = {"sweep": sweep}
+    return {**sweep, "number of shards": str(shard["of"])}
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from jaxsched.search import _arguments as arguments
 from jaxsched.search import _doubts as doubts
 from jaxsched.search import _watch
 from jaxsched.search._assemble import assemble
-from jaxsched.search._checkpoint import Checkpoint, controller_fields, held_width, identity
+from jaxsched.search._checkpoint import Checkpoint, held_width
 from jaxsched.search._convolution import warn_of_convolutions
 from jaxsched.search._engine import Engine
+from jaxsched.search._folds import Looked, look
+from jaxsched.search._identity import Fields, sweep_fields, task_fields
 from jaxsched.search._interrupt import graceful, leave
-from jaxsched.search._mesh import Lockstep, MeshProgram, any_signal
+from jaxsched.search._mesh import Lockstep, any_signal, programs_for, traced
 from jaxsched.search._place import Everywhere, places_of
 from jaxsched.search._plan import Plan
-from jaxsched.search._program import Feed, Program, code_of, program_for
+from jaxsched.search._program import Feed, program_for
 from jaxsched.search._progress import shown
 from jaxsched.search._ranks import check_same
 from jaxsched.search._record import Work
@@ -36,9 +38,8 @@ from jaxsched.search._shards import share_of
 from jaxsched.search._shelf import Shelf
 from jaxsched.search._stages import stage_tree
 from jaxsched.search._stopping import StoppingRule
-from jaxsched.search._store import digest
 from jaxsched.search._table import ROWS, Table
-from jaxsched.search._task import Task, check_evaluation, check_task
+from jaxsched.search._task import Task
 from jaxsched.search._trials import Trials, as_trials
 from jaxsched.search._waves import replay, run_waves
 from jaxsched.search._width import measured_width
@@ -160,50 +161,59 @@ def sweep(
         "limit": limit,
         "share": share,
     }
-    plan, abstract = make_plan(task, trials, **choices)
+    plan, looked = make_plan(task, trials, **choices)
     if steps is not None:
         doubts.warn_of_lengths(trials, steps)
-    part = {}
-    if shard is not None:
-        part = {"shard": _shard(shard, plan, trials, stopping)}
-        trials = tuple(trials[t] for t in part["shard"]["trials"])
-        plan, abstract = make_plan(task, trials, **choices, watched=plan.table.watched)
     places = places_of(devices)
     mesh = places[0] if isinstance(places[0], Everywhere) else None
+    first = looked[0][1]
     if places[0].platform == "cpu":
-        warn_of_convolutions(abstract["step"])
-    shape = (plan.tasks[0], plan.table.names, plan.feed.length, abstract)
-    programs = functools.cache(functools.partial(program_for, *shape))
-    wide = _width(width, plan, programs, places[0], directory)
-    fields = {}
-    if directory is not None or mesh is not None:
-        identified = {
+        warn_of_convolutions(first["step"])
+    part: dict[str, Any] = {}
+    whole, everyone = plan, trials
+    if shard is not None:
+        part = _shard(shard, plan, trials, stopping)
+        trials = tuple(trials[t] for t in part["trials"])
+        plan, _ = make_plan(task, trials, **choices, watched=plan.table.watched, looked=looked)
+    wide, measured = _width(width, plan, first, places[0], directory)
+    saved = directory is not None or mesh is not None or shard is not None
+    longest = int(whole.table.horizons.max())
+    identity = task_fields(looked, plan.seeds, longest, whole=saved)
+    fields: Fields = {}
+    if saved:
+        asked = {
             "evaluate_every": evaluate_every,
             "watch": watch if plan.table.watched else None,
-            "stopping": f"{stopping} by {metric}, maximize {maximize}" if stopping else None,
+            "stopping": stopping,
+            **({"metric": metric, "maximize": maximize} if stopping else {}),
             "limit": limit,
             "width": wide,
             "share": share,
             "platform": places[0].platform,
             **({"mesh": mesh.mesh.axis_names} if mesh is not None else {}),
         }
-        fields = identity(plan, task, abstract, trials, identified)
+        fields = sweep_fields(whole, identity, everyone, asked)
+    if shard is not None:
+        # A width that each process measures by itself is no other sweep.
+        told = {"width": "auto"} if measured else {}
+        part["sweep"] = {**fields, **told, "metric": metric, "maximize": str(maximize)}
+        fields = {**fields, "shard": str(tuple(shard))}
     if mesh is not None:
         check_same({**fields, "mesh": str(mesh.mesh), "checkpoint": str(directory)})
-    program = programs(wide) if mesh is None else MeshProgram(*shape, mesh)
-    before = program.traces.copy()
+    programs = programs_for(plan, looked, wide, mesh)
+    before = traced(programs)
     hooks: list[Callable[[Engine], None]] = []
-    engine = Engine(plan, program, places, lambda engine: [hook(engine) for hook in hooks])
+    engine = Engine(plan, programs, places, lambda engine: [hook(engine) for hook in hooks])
     engine.pool = roots(plan)
     rule = (stopping, metric, maximize)
     with contextlib.ExitStack() as stack:
         store = None
         came: list[int] = []
         if directory is not None:
-            shelf = Shelf(directory, mesh, program.layout)
+            shelf = Shelf(directory, mesh, programs[0].layout)
             stack.enter_context(shelf.owned())
             store = Checkpoint(shelf, fields, checkpoint_every)
-            store.restore(engine, abstract["state"], lambda: replay(engine, *rule))
+            store.restore(engine, first["state"], lambda: replay(engine, *rule))
         conductor: Any = engine if mesh is None else Lockstep(engine, mesh, store)
         if store is not None:
             hooks.append(store.tick if mesh is None else conductor.tick)
@@ -221,12 +231,13 @@ def sweep(
     info = {
         "evaluate_every": evaluate_every,
         "watch": watch,
-        "width": engine.program.width,
+        "width": engine.width,
         "devices": len(places) if mesh is None else mesh.mesh.size,
         "platform": places[0].platform,
         "seconds": time.monotonic() - started,
-        "traces": dict(program.traces - before),
-        **part,
+        "traces": dict(traced(programs) - before),
+        "identity": identity,
+        **({"shard": part} if part else {}),
     }
     result = assemble(plan, engine.records, trials, stopped, metric, maximize, info)
     doubts.warn_of_twins(result, plan.table)
@@ -247,8 +258,9 @@ def make_plan(
     limit: float = math.inf,
     share: bool = True,
     watched: bool = False,
-) -> tuple[Plan, dict[str, Any]]:
-    """The plan, after every check that needs no training; and the abstract task."""
+    looked: Looked | None = None,
+) -> tuple[Plan, Looked]:
+    """The plan, after every check that needs no training; and the tasks, traced."""
     for name, value in {"steps": steps, "evaluate_every": evaluate_every}.items():
         if value is not None:
             arguments.whole(name, value, 1, INT32_MAX)
@@ -259,27 +271,21 @@ def make_plan(
         arguments.text(name, text)
     table = Table(trials, steps, watched)
     longest = int(table.horizons.max())
-    found = check_task(task, table.names, steps=longest)
-    tasks: tuple[Any, ...] = (task,)
     if folds is not None:
         arguments.whole("folds", folds, 2, arguments.MOST)
-        if not hasattr(task, "fold"):
-            raise TypeError(
-                f"`sweep(folds=...)` must be None for a task without `fold`, got {folds}."
-            )
-        tasks = tuple(task.fold(i, folds) for i in range(folds))
-    found["validation"], found["evaluate"] = check_evaluation(tasks[0], found["state"])
+    looked = look(task, folds, table.names, longest) if looked is None else looked
+    found = looked[0][1]
     if metric not in found["validation"]:
         raise ValueError(
             f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
         )
     _watch.check(table, watch, evaluate_every, found)
-    doubts.check_used(table.names, found)
-    found["code"] = code_of(found)
+    for one in {one["code"]: one for _, one in looked}.values():
+        doubts.check_used(table.names, one)
     train = tuple(sorted({*found["metrics"], *(table.names if table.watched else ())}))
     arguments.curves(
         longest,
-        len(trials) * len(tasks) * len(known_seeds),
+        len(trials) * len(looked) * len(known_seeds),
         longest // (evaluate_every or longest),
         len(train),
         len(found["validation"]),
@@ -289,7 +295,7 @@ def make_plan(
     if table.watched and evaluate_every is not None:
         cuts |= set(range(evaluate_every, longest, evaluate_every))
     plan = Plan(
-        tasks=tasks,
+        tasks=tuple(fold for fold, _ in looked),
         table=table,
         stages=stage_tree(table, cuts, share),
         seeds=known_seeds,
@@ -301,7 +307,7 @@ def make_plan(
         validation=tuple(sorted(found["validation"])),
         feed=Feed(_length(found["batches"]), longest),
     )
-    return plan, found
+    return plan, looked
 
 
 def roots(plan: Plan) -> list[Work]:
@@ -328,14 +334,8 @@ def _shard(
             f"`sweep(shard=...)` must be (i, n) with 0 <= i < n <= {len(trials)} trials, "
             f"got {shard}."
         )
-    horizons = plan.table.horizons
-    values = [plan.table.values(i, 0, int(horizons[i])) for i in range(len(trials))]
-    names = [trial.name for trial in trials]
-    whole = digest(
-        str(names), str(controller_fields(trials)), str(plan.seeds), str(len(plan.tasks)), *values
-    )
-    mine = share_of(plan.stages, horizons, index, count)
-    return {"index": index, "of": count, "trials": mine, "sweep": whole}
+    mine = share_of(plan.stages, plan.table.horizons, index, count)
+    return {"index": index, "of": count, "trials": mine}
 
 
 def _length(batch: Any) -> int:
@@ -349,19 +349,22 @@ def _length(batch: Any) -> int:
 def _width(
     width: int | str | None,
     plan: Plan,
-    programs: Callable[[int], Program],
+    found: dict[str, Any],
     device: Any,
     directory: Path | None,
-) -> int:
+) -> tuple[int, bool]:
+    """The width, and whether it was measured, here or when the sweep began."""
     if isinstance(device, Everywhere):
         if width not in (None, 1):
             raise ValueError(f"`sweep(width=...)` must be 1 on a mesh, got {width!r}.")
-        return 1
+        return 1, False
     if width is None:
         width = 1 if device.platform == "cpu" else "auto"
     if isinstance(width, str) and width == "auto":
         held = held_width(directory) if directory is not None else None
-        return held or measured_width(plan, programs, device)
+        shape = (plan.tasks[0], plan.table.names, plan.feed.length, found)
+        program_of = partial(program_for, *shape)
+        return held or measured_width(plan, program_of, device), True
     if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
         raise ValueError(f'`sweep(width=...)` must be at least 1 or "auto", got {width!r}.')
-    return int(width)
+    return int(width), False

@@ -34,11 +34,12 @@ class Task(Protocol):
       a pytree of NumPy arrays with the leading axis ``length``. It is called on the host, must be a
       function of its arguments alone, and row ``t`` must not depend on ``start`` or ``length``:
       then a run reads the same data however it is cut up. Nothing past the longest run is asked
-      for. Usually int32 [length, batch] from
-      ``js.search.shuffled``, and the step gathers the rows of data that rest on the device.
+      for. Usually int32 [length, batch] from ``js.search.shuffled``, and the step gathers the rows
+      of data that rest on the device.
       Without it a step is given its own number, an int32 scalar.
     - ``fold(index, folds)``: the same task for cross-validation, which trains on all but the part
-      ``index`` of the data and evaluates on that part. All folds must have the same shapes.
+      ``index`` of the data and evaluates on that part. It may be another object; the states,
+      batches and metrics of all folds must have the same shapes.
     - ``everything()``: the same task, trained on all but the test data, for the final score.
     - ``test(state)``: metrics on the test data; nothing but the final score calls it.
     - ``weights(state)``, a part of the state as a pytree, and ``with_weights(state, weights)``, the

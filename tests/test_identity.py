@@ -1,0 +1,272 @@
+"""What counts as the same sweep: for checkpoints, shards and final scores."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import identity_tasks
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from identity_tasks import DATA, Line
+from sweep_tasks import apply, init, supervised
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import _identity, _settings
+
+HERE = Path(__file__).parent
+TRIALS = [js.linear_decay(0.1, 12), js.Constant(0.01)]
+ONE = jax.local_devices()[:1]
+
+
+def sweep(task, trials=TRIALS, steps=12, **arguments):
+    return search.sweep(task, trials, steps=steps, **{"devices": ONE, **arguments})
+
+
+def changed(at=1500):
+    """One number in another last digit."""
+    data = DATA.copy()
+    data[at] = np.nextafter(data[at], np.float32(2))
+    return data
+
+
+# ------------------------------------------------------------------------------------- checkpoints
+
+
+@pytest.mark.parametrize("where", ["init", "step", "evaluate"])
+def test_data_behind_a_jitted_function_are_part_of_a_sweep(tmp_path, where):
+    first = sweep(Line(where=where), checkpoint=tmp_path)
+    again = sweep(Line(DATA.copy(), where), checkpoint=tmp_path)
+    assert again.train["loss"].tobytes() == first.train["loss"].tobytes()
+    with pytest.raises(ValueError, match=f"task's {where}: [0-9a-f]+ there, [0-9a-f]+ here"):
+        sweep(Line(DATA + 1, where), checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("part", ["model", "metric"])
+def test_so_are_those_of_a_supervised_task(tmp_path, part):
+    def task(data):
+        @jax.jit
+        def moved(x):
+            return x + jnp.asarray(data)[1234]
+
+        loss = optax.softmax_cross_entropy_with_integer_labels
+        if part == "metric":
+            return supervised(metrics={"moved": lambda outputs, y: loss(moved(outputs), y)})
+        return supervised(model=(init, lambda params, x: moved(apply(params, x))))
+
+    sweep(task(DATA), checkpoint=tmp_path)
+    sweep(task(DATA.copy()), checkpoint=tmp_path)
+    with pytest.raises(ValueError, match=r"task's evaluate"):
+        sweep(task(changed(1234)), checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "at", "arguments"),
+    [
+        ("batches", 1500, {"steps": 2000}),
+        ("batches", 1999, {"steps": 2000}),
+        ("seeds", 2, {"seeds": [0, 2]}),
+        ("evaluate", 7, {"folds": 2}),
+    ],
+)
+def test_the_batches_of_all_updates_seeds_and_folds_are_part_of_it(tmp_path, where, at, arguments):
+    sweep(Line(where=where), TRIALS[1:], checkpoint=tmp_path, **arguments)
+    data = DATA.copy()
+    data[at] += 0.5
+    with pytest.raises(ValueError, match=r"task's (batches|evaluate)"):
+        sweep(Line(data, where), TRIALS[1:], checkpoint=tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("steps", [4, 5, 90, 2000, 10**6])
+def test_of_more_batches_than_can_be_read_first_last_and_some_between_are(steps):
+    rows = []
+
+    class Task:
+        def batches(self, seed, start, length):
+            rows.extend(range(start, start + length))
+            return np.zeros((length, 1))
+
+    _identity._read(Task(), (0,), steps, rows=90)
+    assert {0, steps - 1} <= set(rows) <= set(range(steps))
+    assert len(rows) == len(set(rows)) == min(steps, 80 if steps > 90 else steps)
+
+
+def test_a_setting_that_changes_numbers_is_part_of_it(tmp_path):
+    sweep(Line(), checkpoint=tmp_path)
+    with (
+        jax.threefry_partitionable(False),
+        pytest.raises(ValueError, match="jax_threefry_partitionable: True there, False here"),
+    ):
+        sweep(Line(), checkpoint=tmp_path)
+    with jax.debug_nans(True):  # changes none
+        sweep(Line(), checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("jax_enable_x64", lambda: jax.enable_x64(True)),
+        ("jax_default_matmul_precision", lambda: jax.default_matmul_precision("float32")),
+        ("jax_default_prng_impl", lambda: jax.default_prng_impl("rbg")),
+        ("jax_numpy_dtype_promotion", lambda: jax.numpy_dtype_promotion("strict")),
+    ],
+)
+def test_the_settings_of_a_context_are_seen(name, make):
+    before = _settings.settings()
+    with make():
+        during = _settings.settings()
+    assert [n for n in before if before[n] != during[n]] == [name]
+    assert _settings.settings() == before
+
+
+def test_flags_of_xla_count_but_not_how_many_devices_there_are(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_dump_to=/x")
+    assert _settings.settings()["XLA_FLAGS"] == ""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    assert _settings.settings()["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=true"
+
+
+def test_settings_of_a_context_are_in_force_on_all_devices():
+    class Random(Line):
+        def step(self, state, hyperparams, batch):
+            bits = jax.random.bits(jax.random.key(jnp.int32(batch)), (2,)) % 16
+            return state - hyperparams["learning_rate"] * bits.astype(jnp.float32), {"loss": 0.0}
+
+    with jax.threefry_partitionable(False):
+        one, two = (sweep(Random(), devices=jax.local_devices()[:n]).final() for n in (1, 2))
+    assert one.tobytes() == two.tobytes()
+    assert one.tobytes() != sweep(Random()).final().tobytes()
+
+
+# -------------------------------------------------------------------------- other processes, shards
+
+
+def other_process(*arguments):
+    done = subprocess.run(
+        [sys.executable, str(HERE / "identity_tasks.py"), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_rule_without_a_text_and_functions_as_settings_go_on_in_another_process(tmp_path):
+    trained, names = other_process("rule", tmp_path / "run", tmp_path / "r.npz").split(maxsplit=1)
+    rule = identity_tasks.Rule(4)
+    again = search.sweep(
+        Line(), identity_tasks.trials(), stopping=rule, checkpoint=tmp_path / "run"
+    )
+    assert str([trial.name for trial in again.trials]) == names.strip()
+    assert again.steps_trained == int(trained)
+    assert len({trial.name for trial in again.trials}) == 8
+    assert "0x" not in names + (tmp_path / "run" / "sweep.json").read_text()
+    with pytest.raises(ValueError, match=r"identity_tasks.Rule\(step=4, worst=max\) there"):
+        search.sweep(
+            Line(),
+            identity_tasks.trials(),
+            stopping=identity_tasks.Rule(5),
+            checkpoint=tmp_path / "run",
+        )
+
+
+def test_shards_of_functions_as_settings_are_merged_from_two_processes(tmp_path):
+    other_process(0, tmp_path / "run", tmp_path / "0.npz")
+    mine = search.sweep(Line(), identity_tasks.trials(), shard=(1, 2))
+    merged = search.merge([tmp_path / "0.npz", mine])
+    whole = search.sweep(Line(), identity_tasks.trials())
+    assert merged.final().tobytes() == whole.final().tobytes()
+    assert [t.name for t in merged.trials] == [t.name for t in whole.trials]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"task": Line(DATA + 1)}, "task's evaluate"),
+        ({"task": Line(DATA + 1, "batches")}, "task's batches"),
+        ({"task": Line(where="step")}, "task's step"),
+        ({"limit": 5.0}, "limit: inf in part 0, 5.0 in part 1"),
+        ({"evaluate_every": 6}, "evaluate_every: None in part 0, 6 in part 1"),
+        ({"maximize": True}, "maximize: False in part 0, True in part 1"),
+        ({"width": 2}, "width: 1 in part 0, 2 in part 1"),
+        ({"seeds": [5]}, r"seeds: \[0\] in part 0, \[5\] in part 1"),
+        ({"trials": [*TRIALS[:1], js.Constant(0.02)]}, "trial 1"),
+        ({"shard": (2, 3), "trials": [*TRIALS, TRIALS[0]]}, "number of"),
+    ],
+)
+def test_shards_of_another_sweep_are_refused_by_what_differs(tmp_path, arguments, words):
+    first = sweep(Line(), shard=(0, 2))
+    other = sweep(**{"task": Line(), "shard": (1, 2), **arguments})
+    other.save(tmp_path / "other.npz")
+    with pytest.raises(ValueError, match=f"got 2 different ones. They differ in .*{words}"):
+        search.merge([first, tmp_path / "other.npz"])
+
+
+def test_shards_under_another_setting_are_refused():
+    with jax.threefry_partitionable(False):
+        other = sweep(Line(), shard=(1, 2))
+    with pytest.raises(ValueError, match="jax_threefry_partitionable: True in part 0, False in"):
+        search.merge([sweep(Line(), shard=(0, 2)), other])
+
+
+# ------------------------------------------------------------------------------------ final scores
+
+
+@pytest.mark.parametrize(("where", "folds"), [("evaluate", 2), ("step", None), ("batches", None)])
+def test_a_final_score_is_of_the_task_of_the_sweep(tmp_path, where, folds):
+    sweep(Line(where=where), folds=folds).save(tmp_path / "r.npz")
+    result = search.load(tmp_path / "r.npz")
+    final = search.final_score(Line(where=where), result)
+    assert np.isfinite(final.metrics["loss"]).all()
+    with pytest.raises(ValueError, match=rf"`final_score\(task=...\)` .* task's .*{where}"):
+        search.final_score(Line(DATA + 1, where), result)
+    old = dataclasses.replace(result, info={})
+    assert search.final_score(Line(DATA + 1, where), old).metrics["loss"].shape == (1,)
+
+
+def test_the_result_of_a_final_score_can_be_scored_again(tmp_path):
+    plateau = js.Plateau(js.Constant(0.1), patience=1)
+    result = sweep(Line(), [plateau], evaluate_every=3)
+    final = search.final_score(Line(), result)
+    final.result.save(tmp_path / "r.npz")
+    for again in (final.result, search.load(tmp_path / "r.npz")):
+        assert search.final_score(Line(), again).metrics == final.metrics
+        assert again.summary().startswith("best of 1 trial")
+
+
+def test_after_a_cross_validation_too_it_is_trained_on_everything():
+    class Whole(Line):
+        def everything(self):
+            return Line(2 * DATA)
+
+    result = sweep(Whole(), folds=2)
+    final = search.final_score(Whole(), result)
+    again = search.final_score(Whole(), final.result)
+    assert final.metrics == again.metrics
+    assert final.metrics != search.final_score(Line(), result).metrics
+
+
+def test_what_is_no_result_or_best_is_named():
+    result = sweep(Line())
+    final = search.final_score(Line(), result)
+    for arguments, words in [
+        (
+            (result, 3),
+            r"`final_score\(best=...\)` .* `result.best\(\)`, got 3 \(int",
+        ),
+        ((result, result.trials[0]), r"`final_score\(best=...\)` must be .*\(Trial\)"),
+        ((final,), r"`final_score\(result=...\)` .* Give `.result` of it"),
+        ((3,), r"`final_score\(result=...\)` must be the result of a sweep, got 3 \(int\)"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            search.final_score(Line(), *arguments)
+    best = dataclasses.replace(final.best, index=2)
+    with pytest.raises(ValueError, match="of this result of 2 trials, got the trial 2 of another"):
+        search.final_score(Line(), result, best)
