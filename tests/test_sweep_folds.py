@@ -252,7 +252,7 @@ def test_errors():
         sweep(supervised(), folds=145, steps=5)
     with pytest.raises(ValueError, match=r"`Supervised\(batch_size=...\)` must be at most the 72"):
         sweep(supervised(batch_size=96), folds=2, steps=5)
-    with pytest.raises(ValueError, match=r"`sweep\(folds=...\)` must be a whole number from 2"):
+    with pytest.raises(ValueError, match=r"`sweep\(folds=...\)` must be a whole number of at"):
         sweep(supervised(), folds=1, steps=5)
     with pytest.raises(TypeError, match="without `fold`"):
         sweep(Plain(), folds=2, steps=5)
