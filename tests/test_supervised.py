@@ -591,6 +591,11 @@ def test_what_an_update_is_told_reaches_a_controller_at_every_place(place):
     assert [float(x) for x in scales(state)] == [0.25] * len(scales(state)) != []
 
 
+def test_a_state_may_hold_schedules_and_controllers():
+    task = slope(optimizer=lambda learning_rate: optax.chain(watched(), optax.scale(learning_rate)))
+    assert sweep(task, [js.Constant(0.5)]).final("loss").item() == -6.0
+
+
 def test_supervised_tells_the_loss_of_all_micro_batches_at_every_place():
     task = slope(optimizer=lambda learning_rate: PLACES["chain"](), accumulation=2)
     task._parts = task._parts._replace(loss=lambda outputs, targets: 0 * outputs + 1)

@@ -238,9 +238,11 @@ def check_task(
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     begun, first = jax.make_jaxpr(init, return_shape=True)(key, arrays)
-    state, wanted = None, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first)
-    while state != wanted:  # twice at most, unless dtypes depend on dtypes
-        state = wanted
+    wanted, known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first), None
+    # Twice at most, unless dtypes depend on dtypes. Leaves, since a state may hold schedules, and
+    # those are equal by their numbers, which abstract ones don't have.
+    while known != jax.tree.leaves(wanted):
+        state, known = wanted, jax.tree.leaves(wanted)
         traced, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(
             state, values, batch, arrays
         )
