@@ -14,6 +14,7 @@ from jaxsched import search
 from jaxsched.search import Averaged
 from jaxsched.search import _range_test as ranges
 from jaxsched.search._program import _PROGRAMS, Kept
+from jaxsched.search._task import check_task
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
 
@@ -174,6 +175,34 @@ def test_a_range_test_takes_them_too_from_init_or_from_a_state():
 def test_what_no_scan_takes_is_named_by_its_leaf(begin, words):
     with pytest.raises(TypeError, match=words):
         sweep(Wrapped(**begin))
+
+
+def test_a_state_of_a_class_without_equality_is_traced_once():
+    calls = []
+
+    @jax.tree_util.register_pytree_node_class
+    class Box:
+        def __init__(self, w):
+            self.w = w
+
+        def tree_flatten(self):
+            return (self.w,), None
+
+        @classmethod
+        def tree_unflatten(cls, aux, children):
+            return cls(*children)
+
+    class Boxed(Plain):
+        def init(self, key):
+            return Box(Plain.init(self, key))
+
+        def step(self, state, hyperparams, batch):
+            calls.append(1)
+            w, metrics = Plain.step(self, state.w, hyperparams, batch)
+            return Box(w), metrics
+
+    check_task(Boxed(), ("learning_rate",))
+    assert len(calls) == 1
 
 
 def test_python_numbers_with_64_bits():
