@@ -54,7 +54,7 @@ def check_used(hyperparams: tuple[str, ...], found: dict[str, Any], where: str =
             "Build the optimizer in `step`, of `hyperparams`; or, if it is fixed in `init` (a "
             "TrainState, an nnx.Optimizer), let it be "
             "`optax.inject_hyperparams(optax.adam)(learning_rate=0.0)` and set the value in its "
-            "state before each update. docs/finding.md shows both."
+            "state before each update. docs/tasks.md shows both."
         )
 
 
