@@ -22,6 +22,7 @@ Derivatives are those of the plain float32 formula: every operation *grafts* the
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Iterable
@@ -254,8 +255,34 @@ def power(x: Number, exponent: Number) -> Number:
     if isinstance(base, Double) or isinstance(exponent, Double):
         result: Number = _exp2(exponent * _log2(as_double(base)))
     else:
-        result = base**exponent
+        powers = base**exponent  # held at the largest value, as exp is
+        result = _xp(powers).minimum(powers, 2.0**_EXP2_MAX)
     return where(some, result, 0.0)
+
+
+def product(xs: list[Value]) -> Value:
+    """The product of values, which alone is large or small: no part of it leaves float32."""
+    with np.errstate(all="ignore"):
+        plain = functools.reduce(operator.mul, xs)
+    if len(xs) < 3 or plain.dtype != jnp.float32:
+        return plain
+    if not isinstance(plain, jax.Array):
+        return np.float32(np.prod(np.asarray(xs, np.float64)))
+    total: Any = np.float32(1.0)
+    exponents: Any = np.int32(0)
+    for x in map(fix, xs):
+        bits = lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
+        exponent = jnp.clip(((bits >> 23) & 255) - 127, -126, 126)
+        total = total * (x * _two_to(-exponent))
+        exponents = exponents + exponent
+    exponents = jnp.clip(exponents, -252, 252)
+    half = exponents >> 1
+    return graft((total * _two_to(half)) * _two_to(exponents - half), plain)
+
+
+def _two_to(exponent: Any) -> Any:
+    """The float32 power of two, for an exponent from -126 to 127."""
+    return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)
 
 
 def sqrt(x: Value) -> Value:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 INT32_MAX = 2**31 - 1
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 
 
 def number(
@@ -241,6 +242,11 @@ def checked_number(
     ]
     if not np.all(np.abs(value) <= _FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {_describe(x)}.")
+    if 0 in (at_least, above) and np.any((value > 0) & (value < _FLOAT32_TINY)):
+        raise ValueError(
+            f"{where} must be at least {_FLOAT32_TINY:.3g}, below which a program has zero, got "
+            f"{_describe(x)}."
+        )
     for bound, holds, words in wanted:
         if bound is not None and not np.all(holds(value, bound)):
             raise ValueError(f"{where} must be {words} {bound:g}, got {_describe(x)}.")
@@ -248,7 +254,7 @@ def checked_number(
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
     if isinstance(x, (float, np.floating)):
-        kept = isinstance(x, np.float32) or (real and has_float64([x]))
+        kept = isinstance(x, np.float32) or has_float64([x])
         return x if kept else float(x)
     if jnp.issubdtype(x.dtype, jnp.integer):
         if real:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxsched import _tools as tools
-from jaxsched._struct import checked_number, fetch, is_known
+from jaxsched._struct import checked_number, fetch, is_known, is_list
 from jaxsched.schedules._base import AbstractSchedule, Constant, Product, Sequence, Sum
 from jaxsched.schedules._wrappers import Quantize, Repeat, Shift, Stretch
 
@@ -46,7 +46,7 @@ def plot(
     color map, the first member darkest. Dotted lines mark where a phase begins.
 
     Args:
-        schedules: one or more, with known numbers.
+        schedules: one or more, with known numbers; a list counts as its members.
         steps: draws the steps from 0 to this one; by default the longest duration, or for
             open-ended schedules a few of their own lengths.
         ax: the axes to draw on; by default those of a new figure of ``matplotlib.pyplot``. With
@@ -71,6 +71,7 @@ def plot(
     >>> [round(float(ax.lines[0].get_ydata()[step]), 6) for step in (0, 10, 90)]
     [0.0, 0.1, 0.05]
     """
+    schedules = _flat(schedules)
     _check(schedules)
     families = [tools.unstack(schedule) for schedule in schedules]
     names = _names(schedules, families, labels)
@@ -154,6 +155,12 @@ def svg(schedule: AbstractSchedule, width: int = 300, height: int = 90) -> str:
 # ------------------------------------------------------------------------------- what is drawn
 
 
+def _flat(schedules: Many[Any]) -> tuple[Any, ...]:
+    """Lists among the arguments are as good as their members."""
+    nested = [list(s) if is_list(s) else [s] for s in schedules]
+    return tuple(schedule for some in nested for schedule in some)
+
+
 def _check(schedules: Many[Any]) -> None:
     if not schedules:
         raise ValueError("plot(schedules) must be given at least one schedule, got none.")
@@ -161,8 +168,7 @@ def _check(schedules: Many[Any]) -> None:
         if not isinstance(schedule, AbstractSchedule):
             raise TypeError(
                 f"plot(schedules) must be given schedules, got {schedule!r} "
-                f"({type(schedule).__name__}); wrap a function with `js.from_fn`, stack a list "
-                "with `js.stack`."
+                f"({type(schedule).__name__}); wrap a function with `js.from_fn`."
             )
         if not all(map(is_known, jax.tree.leaves(schedule))):
             raise TypeError(

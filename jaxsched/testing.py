@@ -131,15 +131,16 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
 
 
 def strong_float32(schedule: Schedule, steps: np.ndarray) -> None:
-    """A strong float32 array in the shape of the step, whatever kind of step."""
+    """A strong float32 array in the shape of the step, whatever kind of step; int32 of integers."""
+    dtype = jnp.float32 if schedule._count(np.float64(0.0)) is None else jnp.int32
     kinds = (3, np.int64(3), np.uint8(3), np.int32(3), jnp.int32(3), 3.0, jnp.uint32(3))
     for step in (*kinds, np.asarray([3, 4], np.int32)):
         value = schedule(step)
         assert isinstance(value, jax.Array), f"{type(value).__name__} for the step {step!r}"
-        assert value.dtype == jnp.float32 and not value.weak_type, f"{value.aval} for {step!r}"
+        assert value.dtype == dtype and not value.weak_type, f"{value.aval} for {step!r}"
         assert value.shape == np.shape(step), f"shape {value.shape} for {step!r}"
     out = jax.eval_shape(schedule, jax.ShapeDtypeStruct((2, 3), jnp.int32))
-    assert (out.shape, out.dtype, out.weak_type) == ((2, 3), jnp.float32, False), str(out)
+    assert (out.shape, out.dtype, out.weak_type) == ((2, 3), dtype, False), str(out)
 
 
 def total(schedule: Schedule, steps: np.ndarray) -> None:
@@ -219,8 +220,7 @@ def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule
 
 def printable(schedule: Schedule, steps: np.ndarray) -> None:
     """``eval(repr(s)) == s``; equal by value, hashable."""
-    namespace = {name: getattr(js, name) for name in dir(js) if name[0].isupper()}
-    again = eval(repr(schedule), namespace)
+    again = eval(repr(schedule), {**vars(js)})
     assert again == schedule, f"eval(repr(s)) is {again!r}"
     assert hash(again) == hash(schedule), "equal schedules have different hashes"
     assert schedule != 1 and schedule is not None

@@ -443,3 +443,14 @@ def test_a_schedule_in_params_is_neither_called_nor_dropped():
     grads = jax.tree.map(jnp.ones_like, params)
     updates, _ = tx.update(grads, tx.init(params), params)
     assert isinstance(optax.apply_updates(params, updates)["lr"], js.Constant)
+
+
+def test_an_integer_schedule_says_how_many_micro_batches_make_an_update():
+    every = js.piecewise_constant([2], [1, 3])
+    tx = optax.MultiSteps(optax.sgd(1.0), every_k_schedule=every)
+    params = {"w": jnp.zeros(2)}
+    state, update, updated = tx.init(params), jax.jit(tx.update), []
+    for micro_step in range(1, 9):
+        updates, state = update({"w": jnp.ones(2)}, state, params)
+        updated += [micro_step] if updates["w"].any() else []
+    assert updated == [1, 2, 5, 8]

@@ -15,6 +15,7 @@ from reference import reference
 from strategies import schedules
 
 import jaxsched as js
+from jaxsched.testing import check_schedule
 
 TINY = float(np.finfo(np.float32).tiny)
 WITHOUT_REFERENCE = {"MonotoneCubic", "Function"}  # against SciPy, and against itself, below
@@ -319,3 +320,90 @@ def test_steps_beyond_int32():
     for call in (schedule, jax.jit(schedule)):
         np.testing.assert_allclose(float(call(2**31 - 1)), 1 - (2**31 - 1) / 10**13, rtol=1e-7)
     assert float(jax.jit(lambda s, t: s(t))(schedule, 5)) == 1.0
+
+
+WHOLE = js.PiecewiseConstant([2, 5], [1, 3, 100_000_001])
+
+
+def test_integers_make_an_integer_schedule():
+    """For micro-batches, batch sizes and lengths: exact where float32 is not."""
+    for schedule in (WHOLE, js.Table([1, 1, 3, 3, 3, 100_000_001])):
+        for values in (schedule(np.arange(6)), jax.jit(schedule)(np.arange(6, dtype=np.int32))):
+            assert values.dtype == jnp.int32 and not values.weak_type
+            assert values.tolist() == [1, 1, 3, 3, 3, 100_000_001]
+        assert js.from_json(js.to_json(schedule)) == schedule == eval(repr(schedule), vars(js))
+        assert (0.5 * schedule)(3).dtype == js.sample(schedule >> js.Constant(1.0), 2).dtype
+    assert js.Table([1, 2.5])(0).dtype == jnp.float32
+    check_schedule(js.PiecewiseConstant([2, 5], [1, 3, 8]))
+
+
+FLOAT64 = {
+    "multi_step": lambda x: js.multi_step(x, 0.5, [10]),
+    "drops": lambda x: js.PiecewiseConstant([10], [0.3, x / 2]),
+    "factor": lambda x: js.step_decay(1.0, x / 2, 10),
+    "noam": lambda x: js.noam(x * 5120, 400),
+    "law": lambda x: js.power_scheduler(x / 5, 128, 524_288),
+    "one_cycle": lambda x: js.one_cycle(x, 100),
+    "with_warmup": lambda x: js.with_warmup(js.step_decay(x, 0.5, 300), 10),
+    "cycles": lambda x: js.warm_restarts(1.0, 5, 2.0, decay=x),
+}
+
+
+@pytest.mark.parametrize("name", FLOAT64)
+def test_one_float64_number_makes_values_of_float64(name):
+    """In x64 mode: an array or a NumPy number, known or traced."""
+    build = FLOAT64[name]
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        want = build(jnp.float64(0.1))._on_host(17)
+        rounded = build(jnp.float32(0.1))._on_host(17)
+        inside = jax.eval_shape(lambda x: build(x)(17), jnp.float64(0.1))
+        for schedule in (build(jnp.float64(0.1)), build(np.float64(0.1))):
+            assert schedule(17).dtype == inside.dtype == jnp.float64
+            assert float(schedule(17)) == pytest.approx(float(want), rel=1e-13)
+    assert float(want) != pytest.approx(float(rounded), rel=1e-10)
+
+
+def test_what_leaves_float32_on_the_way_does_not_leave_it_at_the_end():
+    """And a factor without end stops at its largest value, everywhere alike."""
+    steps = np.asarray([0, 1, 50, 200, 10**6], np.int32)
+    for schedule in (
+        js.Constant(1e30) * js.Constant(1e30) * js.Constant(1e-30),
+        js.Constant(1e-30) * js.Constant(-1e-30) * js.Constant(1e30),
+        js.Linear(1e30, 0.0, 300) * js.Constant(1e30) * js.Constant(3e-30) * js.Constant(1e-30),
+        js.Repeat(js.Constant(1.0, 1), decay=2.0),
+        js.Harmonic(1e15, 1e-15, 100),
+    ):
+        want = np.asarray(schedule(steps))
+        assert np.all(np.isfinite(want))
+        for values in (jax.jit(schedule)(steps), as_argument(js.strong(schedule), steps)):
+            np.testing.assert_allclose(values, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: js.Linear(0.0, 1.0, 1e-40), r"Linear\(steps=...\) must be at least 1.18e-38"),
+        (lambda: js.InverseTime(1.0, 1e-40), r"InverseTime\(timescale=...\) must be at least"),
+        (
+            lambda: js.Harmonic(1e20, 1e-20, 100),
+            r"Harmonic\(end=...\) must be within 1.3e\+30 times",
+        ),
+    ],
+)
+def test_a_number_that_a_program_cannot_tell_from_zero_is_refused(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()
+
+
+@pytest.mark.parametrize(("growth", "edge"), [(1.0051, 10**5), (1.1, 10**6)])
+def test_growing_cycles_keep_16_ulp_to_the_edge_of_the_promise(growth, edge):
+    """In the last whole step of a cycle, where little is left."""
+    schedule = js.strong(js.Repeat(js.Cosine(1.0, 0.0, 10), growth=growth))
+    growth, begin, ends = float(schedule.growth), 0.0, []
+    while begin < edge:
+        begin += 10 * growth ** len(ends)
+        ends.append(int(begin))
+    steps = np.asarray([end - 1 for end in ends[-16:-1]], np.int32)
+    want = [reference(schedule, int(step)) for step in steps]
+    assert max(map(ulps, as_argument(schedule, steps), want)) <= 16
+    assert max(map(ulps, schedule(steps), want)) <= 1

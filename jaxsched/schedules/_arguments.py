@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import fetch, is_known
+from jaxsched._struct import fetch, has_float64, is_known
 from jaxsched.schedules import _laws as laws
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, as_real
@@ -35,7 +35,8 @@ SHAPES: dict[str, Callable[[Any, Any, Any], AbstractSchedule]] = {
 
 def exponential(start: Any, factor: Any, every: Any) -> AbstractSchedule:
     if isinstance(factor, (int, float)):
-        return laws.Exponential(start, divide(math.log(factor), every))
+        rate = np.float64(math.log(factor)) if has_float64([factor]) else math.log(factor)
+        return laws.Exponential(start, divide(rate, every))
     factor = jnp.asarray(factor)
     # Near 1 the logarithm of the factor depends on its distance from 1, which is exact.
     return laws.Exponential(start, divide(jnp.log1p(factor - 1), every))
@@ -62,6 +63,10 @@ def divide(x: Any, y: Any) -> Any:
 
 def power(x: Any, y: Any) -> Any:
     return _floating(x) ** _floating(y)
+
+
+def root(x: Any) -> Any:
+    return math.sqrt(x) if type(x) in (int, float) else jnp.sqrt(_floating(x))
 
 
 def _floating(x: Any) -> Any:

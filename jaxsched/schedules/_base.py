@@ -61,6 +61,10 @@ class AbstractSchedule(Record, abc.ABC):
     def _value(self, t: Number) -> Value:
         """The value at any ``t``, also before 0 and after the end, where it holds."""
 
+    def _count(self, t: Number) -> Any:
+        """The same as an int32 array, where the schedule's values are integers; else None."""
+        return None
+
     def __call__(self, step: Any) -> jax.Array:
         """The value for the update number ``step`` (from 0).
 
@@ -71,7 +75,8 @@ class AbstractSchedule(Record, abc.ABC):
 
         Returns:
             A strong float32 array in the shape of ``step`` (float64 where the schedule's own
-            numbers are float64 arrays, in x64 mode).
+            numbers are float64 arrays, in x64 mode; int32 where its values are integers, as in
+            ``js.PiecewiseConstant([2], [1, 3])``).
 
         Raises:
             TypeError: if ``step`` is no number.
@@ -85,11 +90,17 @@ class AbstractSchedule(Record, abc.ABC):
             self._require_single()
         dtype = np.float64 if has_float64(leaves) else np.float32
         if is_known(step) and all(map(is_known, leaves)):
-            values = self._on_host(host_step(step))
+            at = host_step(step)
+            count = self._count(np.asarray(at, np.float64)[()])
+            if count is not None:
+                return jnp.asarray(np.broadcast_to(count, np.shape(at)))
+            values = self._on_host(at)
             with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a program
                 return jnp.asarray(values.astype(dtype))
         t = traced_step(step, dtype)
-        value = jnp.asarray(num.single(self._value(t))).astype(dtype)
+        count = self._count(t)
+        value = num.single(self._value(t)) if count is None else count
+        value = jnp.asarray(value).astype(dtype if count is None else np.int32)
         return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
     def _on_host(self, step: Any) -> Any:
@@ -281,6 +292,9 @@ class Product(_Combination):
     @staticmethod
     def _combine(x: Value, y: Value) -> Value:
         return x * y
+
+    def _value(self, t: Number) -> Value:
+        return num.product([part._value(t) for part in self.parts])
 
 
 @struct

@@ -86,8 +86,11 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     middle of a training run.
 
     Args:
-        fn: takes an int32 scalar (whole steps, from 0) and the parameters by keyword; returns a
-            scalar. Written with ``jnp``; a module-level function can be pickled.
+        fn: takes an int32 scalar (whole steps, from 0; later ones than 2^31 - 1 are that one) and
+            the parameters by keyword; returns a scalar. Written with ``jnp``; a module-level
+            function can be pickled. Count in integers: XLA divides floats by a constant as a
+            product with its inverse, so ``jnp.ceil(t / n)`` can be one too many in a program;
+            ``-(-t // n)`` never is.
         steps: length in optimizer updates, after which the value holds; ``None`` for ever.
         **parameters: numbers, which become the leaves of the schedule.
 

@@ -29,13 +29,30 @@ class _Points(AbstractSchedule):
             )
 
 
+class _Values(_Points):
+    values: Any
+
+    def _at(self, t: Number) -> Any:
+        """The entry of ``values`` that holds at ``t``."""
+        raise NotImplementedError
+
+    def _value(self, t: Number) -> Value:
+        return num.real(t, self._at(t))
+
+    def _count(self, t: Number) -> Any:
+        return self._at(t) if self.values.dtype == np.int32 else None
+
+
 @struct
-class PiecewiseConstant(_Points):
+class PiecewiseConstant(_Values):
     """A value per interval; the value at a boundary is already the new one.
+
+    Integers for values, all of them, make an integer schedule: it gives int32, for a number of
+    micro-batches, a batch size or a length (``optax.MultiSteps(tx, js.PiecewiseConstant(...))``).
 
     Args:
         boundaries: strictly increasing steps, int32 or float32 [K]; a list is made an array.
-        values: the *absolute* values of the K + 1 intervals, float32 [K + 1].
+        values: the *absolute* values of the K + 1 intervals, float32 or int32 [K + 1].
 
     >>> import jaxsched as js
     >>> drops = js.PiecewiseConstant([10, 20], [1.0, 0.5, 0.25])
@@ -54,16 +71,17 @@ class PiecewiseConstant(_Points):
     def duration(self) -> Any:
         return _last(self.boundaries)
 
-    def _value(self, t: Number) -> Value:
-        return num.real(t, num.pick(self.values, _count_reached(self.boundaries, t)))
+    def _at(self, t: Number) -> Any:
+        return num.pick(self.values, _count_reached(self.boundaries, t))
 
 
 @struct
-class Table(_Points):
+class Table(_Values):
     """One value per step, the last one held: any curve, from anywhere.
 
     Args:
-        values: the value of each update, float32 [N], N >= 1; a list is made an array.
+        values: the value of each update, float32 [N], N >= 1; a list is made an array. All
+            integers make an integer schedule, as in ``js.PiecewiseConstant``.
 
     >>> import jaxsched as js
     >>> float(js.Table([1.0, 0.5, 0.25])(1))
@@ -81,10 +99,10 @@ class Table(_Points):
     def duration(self) -> int:
         return int(self.values.shape[-1])
 
-    def _value(self, t: Number) -> Value:
+    def _at(self, t: Number) -> Any:
         index = num.to_int32(num.nudged(num.positive(t)))
         last = np.int32(self.values.shape[-1] - 1)
-        return num.real(t, num.pick(self.values, num.minimum(index, last)))
+        return num.pick(self.values, num.minimum(index, last))
 
 
 class _Knots(_Points):

@@ -10,16 +10,13 @@ annotation says (``_signature.py``). To sweep a setting, map the recipe:
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import breaks, checked_number, cut, fetch, is_known
+from jaxsched._struct import breaks, checked_number, cut, fetch, has_float64, is_known
 from jaxsched.schedules import _laws as laws
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._arguments import divide, exponential, multiply, plain, power, until
+from jaxsched.schedules._arguments import divide, exponential, multiply, plain, power, root, until
 from jaxsched.schedules._base import AbstractSchedule, Constant, minimum, subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseConstant
 from jaxsched.schedules._signature import (
@@ -102,13 +99,14 @@ def multi_step(
             f"multi_step(factor=...) must be one factor or one for each of {many} milestones, got "
             f"the shape {np.shape(factor)}."
         )
+    dtype = np.float64 if has_float64([peak, factor]) else np.float32
     if is_known(peak) and is_known(factor):
         exact = np.broadcast_to(np.asarray(fetch(factor), np.float64), (many,))
         scales = np.asarray(fetch(peak), np.float64) * np.cumprod(np.append(1.0, exact))
-        return until(PiecewiseConstant(milestones, scales.astype(np.float32)), steps)
-    factors = jnp.broadcast_to(jnp.asarray(factor, jnp.float32), (many,))
-    one = jnp.ones((1,), jnp.float32)
-    values = jnp.asarray(peak, jnp.float32) * jnp.cumprod(jnp.concatenate([one, factors]))
+        return until(PiecewiseConstant(milestones, scales.astype(dtype)), steps)
+    factors = jnp.broadcast_to(jnp.asarray(factor, dtype), (many,))
+    one = jnp.ones((1,), dtype)
+    values = jnp.asarray(peak, dtype) * jnp.cumprod(jnp.concatenate([one, factors]))
     return until(PiecewiseConstant(milestones, values), steps)
 
 
@@ -377,11 +375,7 @@ def noam(
     0.000698771
     """
     warmup = checked_number("noam(warmup=...)", warmup, at_least=1)
-    sqrt: Any = math.sqrt if isinstance(dimension, (int, float)) else jnp.sqrt
-    root_d = sqrt(dimension if sqrt is math.sqrt else jnp.asarray(dimension, jnp.float32))
-    sqrt = math.sqrt if isinstance(warmup, (int, float)) else jnp.sqrt
-    root_w = sqrt(warmup if sqrt is math.sqrt else jnp.asarray(warmup, jnp.float32))
-    peak = divide(factor, multiply(root_d, root_w))
+    peak = divide(factor, multiply(root(dimension), root(warmup)))
     rise = shapes.Linear(divide(peak, warmup), peak, subtract_steps(warmup, 1))
     return until(rise >> laws.InverseSqrt(peak, warmup), steps)
 

@@ -13,10 +13,14 @@ from __future__ import annotations
 import abc
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import length, number, struct
+from jaxsched._struct import breaks, length, number, struct
 from jaxsched.schedules._base import AbstractSchedule
+
+_FAR = 2.0**100  # between the ends of a Harmonic: a product of two words needs 2^-124 to be exact
 
 
 class AbstractShape(AbstractSchedule):
@@ -416,6 +420,15 @@ class Harmonic(AbstractShape):
     end: Any = number(above=0)
     steps: Any = length(at_least=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        far = lambda start, end: np.maximum(start / end, end / start) > _FAR
+        if breaks(far, self.start, self.end):
+            raise ValueError(
+                f"Harmonic(end=...) must be within {_FAR:.2g} times start={self.start!r}, beyond "
+                f"which float32 cannot add their reciprocals, got {self.end!r}."
+            )
+
     def _weights(self, at: Progress) -> tuple[Value, Value]:
         # Of the two ends as shares of the larger one, so that nothing overflows.
         start, end = num.like(at.rest, self.start), num.like(at.rest, self.end)
@@ -423,7 +436,13 @@ class Harmonic(AbstractShape):
         done, left = at.exact()
         before, after = left * (end / top), done * (start / top)
         whole = before + after
-        return num.share(before, whole), num.share(after, whole)
+        # Ends that are 38 decades apart have no share of each other: at an end it has all.
+        some = whole > 0.0
+        whole = num.where(some, whole, 1.0)
+        return (
+            num.where(some, num.share(before, whole), at.left),
+            num.where(some, num.share(after, whole), at.done),
+        )
 
 
 @struct
