@@ -159,12 +159,17 @@ def test_a_second_call_makes_the_title_a_legend(ax):
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["Constant(1)", "Constant(2)"]
 
 
+def test_a_list_counts_as_its_members_and_one_array_makes_a_family(ax):
+    plot([js.Constant(1.0), js.Constant(2.0)], js.cosine_decay(np.float32([0.1, 0.2]), 100), ax=ax)
+    assert len(ax.lines) == 4
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         (lambda ax: plot(ax=ax), ValueError, "at least one schedule"),
         (lambda ax: plot(lambda step: step, ax=ax), TypeError, "js.from_fn"),
-        (lambda ax: plot([js.Constant(1.0)], ax=ax), TypeError, "js.stack"),
+        (lambda ax: plot([js.Constant(1.0), 2.0], ax=ax), TypeError, "must be given schedules"),
         (lambda ax: plot(js.Constant(1.0), labels=["a", "b"], ax=ax), ValueError, "have 1 texts"),
         (lambda ax: plot(family(), labels=["a", "b"], ax=ax), ValueError, "have 1 or 3 texts"),
         (lambda ax: plot(js.Constant(1.0), steps=0, ax=ax), ValueError, r"plot\(steps=\.\.\.\)"),
