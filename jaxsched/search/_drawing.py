@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxsched._struct import printable
 from jaxsched.schedules._share import share
+from jaxsched.search._fingerprint import label
 
 # Okabe and Ito's palette, told apart with every kind of colour vision, without its pale yellow.
 # Marks and dashes differ too, for a page in grey.
@@ -97,7 +98,7 @@ class Scale:
         if self.log:
             set_scale("log")
         places = np.array([self.at(v) for v in self.values])
-        shown = [f"{v:.3g}" if is_number(v) else text(str(v), 16) for v in self.values]
+        shown = [f"{v:.3g}" if is_number(v) else text(label(v), 16) for v in self.values]
         scaled = np.log(places) if self.log else places
         room = np.ptp(scaled) / 14
         if not self.numeric or (len(places) < 10 and (np.diff(scaled) > room).all()):

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxsched.search import _drawing as draw
 from jaxsched.search import _reports as reports
+from jaxsched.search._fingerprint import label as plain_label
 
 if TYPE_CHECKING:
     from jaxsched.search._result import SweepResult
@@ -316,7 +317,7 @@ def _cells(
     ax.set_xlim(-0.5, across - 0.5)
     ax.set_ylim(-0.5, up - 0.5)
     for axis, scale in zip((ax.xaxis, ax.yaxis), scales, strict=True):
-        shown = [reports.show(v) if draw.is_number(v) else str(v) for v in scale.values]
+        shown = [reports.show(v) if draw.is_number(v) else plain_label(v) for v in scale.values]
         axis.set_ticks(range(len(shown)), [draw.text(label, 16) for label in shown])
         axis.set_tick_params(length=0)
 
