@@ -295,7 +295,7 @@ class _Counter:
 
 
 @pytest.mark.parametrize(
-    "step", [_Counter(), [3], (3,), range(3, 4), [[jnp.int32(3)]], [np.float32(3.0)]], ids=repr
+    "step", [_Counter(), [3], (3,), range(3, 4), [[jnp.int32(3)]], [np.float32(3.0)]]
 )
 def test_a_step_is_whatever_turns_into_an_array(step):
     schedule = js.Linear(0.0, 1.0, 4)
