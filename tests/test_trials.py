@@ -4,6 +4,7 @@ import copy
 import functools
 import pickle
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -27,18 +28,22 @@ def test_grid_is_the_product_with_the_last_argument_fastest():
 def test_words_and_lists_are_values_too():
     trials = grid(js.wsd, peak=0.1, steps=100, warmup=5, decay=20, shape=["linear", "1-sqrt"])
     assert [t.name for t in trials] == ["shape=linear", "shape=1-sqrt"]
-    trials = grid(js.multi_step, peak=0.1, factor=0.5, milestones=[[10, 20], [30]])
-    assert [t.settings["milestones"] for t in trials] == [[10, 20], [30]]
+    for array in (list, np.array, jnp.array):
+        milestones = [array([10, 20]), array([30])]
+        trials = grid(js.multi_step, peak=0.1, factor=0.5, milestones=milestones)
+        assert [t.settings["milestones"] for t in trials] == [[10, 20], [30]]
+        assert [t.name for t in trials] == ["milestones=[10, 20]", "milestones=[30]"]
+        assert trials[1].schedule == js.multi_step(0.1, 0.5, [30])
 
 
 def test_a_recipe_may_schedule_several_hyperparameters():
     def recipe(peak, decay):
-        return {"learning_rate": js.cosine_decay(peak, 50), "weight_decay": decay}
+        return {"learning_rate": js.cosine_decay(peak, 50), "weight_decay": jnp.float32(decay)}
 
     trial = grid(recipe, peak=0.1, decay=[0.0, 0.01])[1]
     assert trial.schedules == {
         "learning_rate": js.cosine_decay(0.1, 50),
-        "weight_decay": js.Constant(0.01),
+        "weight_decay": js.Constant(float(np.float32(0.01))),
     }
     assert trial.schedule == js.cosine_decay(0.1, 50)
 
@@ -152,6 +157,10 @@ def test_mistakes(make, words):
             r"`grid\(warmup=...\)` must be given: warmup_cosine needs it, got only peak, steps",
         ),
         (
+            lambda: grid({"\x1b[31m": js.warmup_cosine, "k": js.constant}, peak=1),
+            r"must be given: \\x1b\[31m needs it",
+        ),
+        (
             lambda: zipped([js.cosine_decay, js.constant], peak_value=1, steps=9),
             r"`zipped\(peak_value=...\)` .* called peak here. cosine_decay has peak, steps, end",
         ),
@@ -214,6 +223,10 @@ def names(trials):
             {"a": js.Constant(0.1), "b": grid(js.constant, peak=[1, 2]), "c": {"learning_rate": 1}},
             ["a|", "b|peak=1", "b|peak=2", "c|"],
         ),
+        (
+            {"a": grid({"c": js.cosine_decay, "k": js.constant}, peak=1, steps=9)},
+            ["a|c", "a|k"],
+        ),
     ],
 )
 def test_several_kinds_are_in_the_names(trials, expected):
@@ -234,7 +247,9 @@ def test_equal_names_get_what_differs_and_else_a_number():
     made = [grid(js.warmup_cosine, peak=[1, 2], steps=9, warmup=w) for w in (0, 3)]
     expected = [f"peak={p} warmup={w}" for w in (0, 3) for p in (1, 2)]
     assert [name for name, _ in names(made)] == expected
-    assert [name for name, _ in names([0.1, 0.1])] == ["0.1", "0.1 (2)"]
+    assert [name for name, _ in names([0.1, np.float64(0.1)])] == ["0.1", "0.1 (2)"]
+    alike = grid(lambda peak, clip: js.constant(peak), peak=0.1, clip=[None, "None"])
+    assert [trial.name for trial in alike] == ["clip=None clip=None", "clip=None clip='None'"]
 
 
 def test_trials_of_an_earlier_sweep_stay_of_their_kind():
@@ -289,6 +304,7 @@ def test_functions_and_objects_as_settings_have_names_without_addresses():
     ]
     assert len(set(names)) == 5
     assert names[1] == "shape=test_trials.Shape(power=2.0)"
+    names += [t.kind for t in grid([functools.partial(recipe, shape=s) for s in shapes], peak=1)]
     assert not any("0x" in name or "\n" in name for name in names)
 
 

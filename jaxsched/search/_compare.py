@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxsched.search import _reports as reports
-from jaxsched.search._fingerprint import label
+from jaxsched.search._fingerprint import label, labels, plain
 from jaxsched.search._ranking import Difference, paired
 from jaxsched.search._result import Best, SweepResult
 from jaxsched.search._text_table import TextTable
@@ -136,9 +136,11 @@ def named(found: dict[str, T], name: Any) -> T:
     Raises:
         KeyError: with the names that there are.
     """
-    if label(name) not in found:
+    value = _value(name)
+    text = plain(value) if plain(value) in found else label(value)
+    if text not in found:
         raise KeyError(f"must be one of {', '.join(found)}, got {name!r}")
-    return found[label(name)]
+    return found[text]
 
 
 def compare(
@@ -200,9 +202,20 @@ def _grouped(result: SweepResult, by: str, where: str) -> dict[str, list[int]]:
         for i, trial in enumerate(result.trials):
             groups.setdefault(trial.kind or trial.name, []).append(i)
         return groups
-    for i in result.having(by, f"{where}(by=...)", 'be "kind" or '):
-        groups.setdefault(label(result.trials[i].settings[by]), []).append(i)
+    having = result.having(by, f"{where}(by=...)", 'be "kind" or ')
+    values = {i: _value(result.trials[i].settings[by]) for i in having}
+    names = labels(values.values())
+    for i, value in values.items():
+        groups.setdefault(names[plain(value)], []).append(i)
     return groups
+
+
+def _value(setting: Any) -> Any:
+    """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; all else as it is."""
+    if not reports.is_number(setting):
+        return setting
+    number = float(f"{setting:.9g}")
+    return int(number) if number.is_integer() else number
 
 
 def _winner(group: list[int], cost: np.ndarray, place: dict[int, int]) -> int | None:
@@ -223,16 +236,18 @@ def _curve(
         at = _rate(result, i, rate)
         if math.isfinite(at):
             best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
-            stopped[at] = stopped.get(at, False) or bool(result.stopped[i] >= 0)
+            # What has diverged before would have no score at the end either.
+            given_up = result.stopped[i] >= 0 and (result.diverged[i] < 0).all()
+            stopped[at] = stopped.get(at, False) or bool(given_up)
     rates = sorted(best)
     curve = np.array([best[r] for r in rates])
     return np.array(rates), curve, {r for r in rates if stopped[r] and not math.isfinite(best[r])}
 
 
 def _rate(result: SweepResult, trial: int, name: str) -> float:
-    """A number to nine digits, so that 0.08 is that of ``np.geomspace``; NaN if there is none."""
+    """A setting; NaN if it is not a number, or there is none."""
     at = result.trials[trial].settings.get(name)
-    return float(f"{at:.9g}") if reports.is_number(at) else math.nan
+    return float(_value(at)) if reports.is_number(at) else math.nan
 
 
 def _shared(curves: dict[str, tuple[np.ndarray, np.ndarray, set[float]]]) -> np.ndarray:

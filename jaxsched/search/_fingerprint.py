@@ -12,6 +12,7 @@ import hashlib
 import re
 import types
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -61,6 +62,13 @@ def plain(value: Any) -> str:
 def label(value: Any) -> str:
     """A value as a part of a name, in one line: a text as it is, a share as 10%, or ``plain``."""
     return str(value) if isinstance(value, (str, share)) else " ".join(plain(value).split())
+
+
+def labels(values: Iterable[Any]) -> dict[str, str]:
+    """``plain`` -> ``label``, or ``plain`` for values that read alike, such as None and "None"."""
+    found = {plain(value): label(value) for value in values}
+    count = Counter(found.values())
+    return {text: text if count[shown] > 1 else shown for text, shown in found.items()}
 
 
 # ---------------------------------------------------------------------------------------- details

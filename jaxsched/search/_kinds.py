@@ -8,11 +8,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxsched._struct import is_list
+from jaxsched._struct import is_list, printable
 from jaxsched._words import _instead
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
-from jaxsched.search._fingerprint import label, plain
+from jaxsched.search._fingerprint import label, labels, plain
 
 if TYPE_CHECKING:
     from jaxsched.search._trials import Trial
@@ -44,8 +44,8 @@ class Kind:
         missing = [n for n in missing if n not in arguments]
         if missing:
             raise TypeError(
-                f"`{where}({missing[0]}=...)` must be given: {self.name} needs it, got only "
-                f"{', '.join(arguments) or 'no arguments'}."
+                f"`{where}({missing[0]}=...)` must be given: {printable(self.name)} needs it, "
+                f"got only {', '.join(arguments) or 'no arguments'}."
             )
         return taken
 
@@ -86,7 +86,9 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
         known = {name for found in has.values() for name in found or ()}
         for name in arguments:
             if name not in known and None not in has.values():
-                listed = "; ".join(f"{k} has {', '.join(found or ())}" for k, found in has.items())
+                listed = "; ".join(
+                    f"{printable(kind)} has {', '.join(found or ())}" for kind, found in has.items()
+                )
                 raise TypeError(
                     f"`{where}({name}=...)` must be an argument of a recipe, got "
                     f"{_instead(name, sorted(known))}. {listed}."
@@ -167,7 +169,8 @@ def _kind(recipe: Any) -> Kind:
 
 def _label(recipe: Any) -> str:
     if isinstance(recipe, functools.partial):
-        given = [*map(repr, recipe.args), *(f"{k}={v!r}" for k, v in recipe.keywords.items())]
+        named = [f"{name}={label(value)}" for name, value in recipe.keywords.items()]
+        given = [*map(label, recipe.args), *named]
         return f"{_label(recipe.func)}({', '.join(given)})"
     name: str = getattr(recipe, "__name__", type(recipe).__name__)
     return "recipe" if name == "<lambda>" else name
@@ -220,9 +223,11 @@ def _renamed(trial: Trial, name: str) -> Trial:
 
 def _differing(trials: list[Trial]) -> list[str]:
     names = dict.fromkeys(n for trial in trials for n in trial.settings)
+    shown = {n: labels(t.settings[n] for t in trials if n in t.settings) for n in names}
     differ = [n for n in names if len({plain(trial.settings.get(n)) for trial in trials}) > 1]
     return [
-        " ".join(f"{n}={label(t.settings[n])}" for n in differ if n in t.settings) for t in trials
+        " ".join(f"{n}={shown[n][plain(t.settings[n])]}" for n in differ if n in t.settings)
+        for t in trials
     ]
 
 

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxsched._struct import cut, is_list, printable
@@ -66,8 +67,8 @@ class Trial:
                 f"`Trial(settings=...)` must be a dict name -> value, got {self.settings!r} "
                 f"({type(self.settings).__name__})."
             )
-        # A scalar array is a number, as in ``grid``.
-        plain = {n: v.item() if _is_scalar(v) else v for n, v in self.settings.items()}
+        # A scalar array is a number, as in ``grid``; a longer one is a list.
+        plain = {n: _without_array(v) for n, v in self.settings.items()}
         object.__setattr__(self, "settings", plain)
         schedules = as_schedules(self.schedules, "Trial(schedules=...)")
         object.__setattr__(self, "schedules", schedules)
@@ -233,6 +234,8 @@ def as_schedules(made: Any, where: str) -> dict[str, Followed]:
     named = made if isinstance(made, Mapping) else {"learning_rate": made}
     schedules: dict[str, Followed] = {}
     for name, one in named.items():
+        if isinstance(one, jax.Array) and _is_scalar(one):
+            one = one.item()
         if isinstance(one, (int, float, np.number)) and not isinstance(one, bool):
             one = Constant(one)
         if not isinstance(one, Followed):
@@ -277,8 +280,8 @@ def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
         try:
             schedules = as_schedules(kind.recipe(**row), f"{where}(recipe=...)")
         except Exception as error:
-            name = printable(f"{f'{kind.name} ' * many}{name}")
-            error.add_note(f"in {where}(...), for the trial {name}")
+            name = f"{f'{kind.name} ' * many}{name}".strip()
+            error.add_note(f"in {where}(...), for the trial {printable(name)}")
             raise
         trials.append(Trial(name or kind.name, row, schedules, kind.name, kind.maker))
     return trials
@@ -305,7 +308,8 @@ def _listed(given: Any, where: str) -> Trials:
             rate = schedules.get("learning_rate", next(iter(schedules.values())))
             maker = maker_of(rate)
             kind = structure(rate) if maker is None else maker[0]
-            made.append(Trial(cut(repr(one)), {}, schedules, kind, maker))
+            name = cut(repr(one.item() if _is_scalar(one) else one))
+            made.append(Trial(name, {}, schedules, kind, maker))
     return tuple(made)
 
 
@@ -317,8 +321,10 @@ def _of_name(kind: str, given: Any, where: str) -> list[Trial]:
         raise ValueError(
             f"`{where}(trials=...)` must hold at least one trial for {kind!r}, got none."
         )
-    alone = not listed and not trials[0].settings
-    names = [kind if alone else f"{kind} {bare(trial)}".strip() for trial in trials]
+    alone = not listed and not trials[0].settings and len(trials) == 1
+    several = len({trial.kind for trial in trials}) > 1
+    texts = [trial.name if several else bare(trial) for trial in trials]
+    names = [kind if alone else f"{kind} {text}".strip() for text in texts]
     return [
         dataclasses.replace(trial, name=name, kind=kind, _maker=None)
         for trial, name in zip(trials, names, strict=True)
@@ -332,15 +338,17 @@ def _values(where: str, name: str, value: Any) -> list[Any]:
         values = value.tolist() if hasattr(value, "tolist") else list(value)
         if not values:
             raise ValueError(f"`{where}({name}=...)` must hold at least one value, got none.")
-        return [v.item() if hasattr(v, "item") else v for v in values]
-    return [value.item() if hasattr(value, "item") else value]
+        return [v.item() if _is_scalar(v) else v for v in values]
+    return [value.item() if _is_scalar(value) else value]
 
 
 def _is_scalar(value: Any) -> bool:
     return hasattr(value, "item") and np.ndim(value) == 0
 
 
+def _without_array(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic, jax.Array)) else value
+
+
 def _show(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return label(value)
+    return f"{value:.4g}" if isinstance(value, float) else label(_without_array(value))
