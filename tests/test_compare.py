@@ -88,11 +88,20 @@ def test_what_is_not_known_is_not_said():
         [kind.sensitivity for kind in comparison.contenders.values()]
     ).all()  # one rate in common
     halted = compared(stopped=np.array([-1, -1, 5, -1, -1, -1]))
-    assert np.isnan(halted["cosine"].sensitivity)  # nobody knows what 0.4 would have come to
+    assert halted["cosine"].sensitivity == compared()["cosine"].sensitivity  # it had diverged
+    alive = {"stopped": np.array([-1, -1, 5, -1, -1, -1]), "diverged": np.full((6, 1, 3), -1)}
+    assert np.isnan(compared(**alive)["cosine"].sensitivity)  # nobody knows what 0.4 would be
     lost = result_of([[1, 2], [NAN, NAN]], [{}, {}], kinds=["a", "b"]).compare()
     assert lost["b"].best is None
     assert "none has a score" in str(lost)
     assert str(result_of([[NAN], [NAN]]).compare()).count("none has a score") == 2
+
+
+def test_a_difference_that_is_not_known_differs_neither_way():
+    result = result_of([[1, 2], [NAN, 2], [np.inf, 2]])
+    assert [result.difference(i, 0).differs for i in (1, 2)] == [None, None]
+    with pytest.raises(ValueError, match=r"difference\(level=...\) must be less than 1, got 95"):
+        result.difference(0, 1, 95)
 
 
 def test_any_setting_can_be_what_is_compared():
@@ -108,6 +117,10 @@ def test_any_setting_can_be_what_is_compared():
     assert list(result_of(SCORES, own).compare()) == ["linear", "cosine"]
     near = [{"peak": p} for p in (0.100001, 0.100002)]
     assert len(result_of([[1], [2]], near).compare(by="peak")) == 2
+    mixed = [{"x": x} for x in (1, 1.0, 1 + 1e-15, "1", None, "None", True)]
+    found = result_of([[i] for i in range(7)], mixed).compare(by="x")
+    assert list(found) == ["1", "'1'", "None", "'None'", "True"]
+    assert [found[x].best.index for x in (1.0, "1", None, "None", True)] == [0, 3, 4, 5, 6]
     for words in ({"by": "shape"}, {"rate": "shape"}):
         name = next(iter(words))
         with pytest.raises(
@@ -145,6 +158,10 @@ def test_final_scores_are_of_each_kinds_winner():
     a, b = (scores[name].metrics["loss"].astype(float) for name in (second, first))
     assert scores.difference(second, "loss").mean == pytest.approx((a - b).mean())
     assert scores.difference(first, "loss").mean == 0
+    with pytest.raises(KeyError, match="must be one of loss, got 'accuracy'"):
+        scores.difference(first, "accuracy")
+    with pytest.raises(TypeError, match=r"`final_scores\(result=...\)` .* Give `.result` of it"):
+        final_scores(task, scores[first])
     assert str(scores).startswith("kind on the test data")
     assert scores.markdown().count("test loss") == 1
     with pytest.raises(ValueError, match=r"`final_scores\(by=...\)` must be \"kind\" or name"):

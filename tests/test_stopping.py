@@ -93,6 +93,12 @@ def test_equal_scores_are_ranked_by_the_schedules_and_not_by_their_places():
     assert orders[0] == orders[1]
 
 
+def test_functions_that_read_alike_are_ranked_by_what_they_hold():
+    made = [js.from_fn(lambda step, rate=rate: rate) for rate in (0.1, 0.02, 0.3)]
+    results = [sweep(trials, Coarse(), steps=5) for trials in [made, *permuted(made)]]
+    assert len({id(result.best().schedule.fn) for result in results}) == 1
+
+
 def test_runs_that_tie_at_the_cut_all_go_on():
     result = sweep(
         [js.Constant(0.01 * (i + 1)) for i in range(4)],

@@ -86,39 +86,15 @@ def final_score(
     True
     """
     started = time.monotonic()
-    if not isinstance(result, SweepResult):
-        repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
-        raise TypeError(
-            "`final_score(result=...)` must be the result of a sweep, "
-            f"got {cut(repr(result))} ({type(result).__name__}).{repair}"
-        )
+    check_result(result, "final_score")
     best = result.best() if best is None else best
-    if not isinstance(best, Best):
-        raise TypeError(
-            "`final_score(best=...)` must be a trial of the result with its score, such as "
-            f"`result.best()`, got {cut(repr(best))} ({type(best).__name__})."
-        )
-    if not 0 <= best.index < len(result.trials):
-        raise ValueError(
-            f"`final_score(best=...)` must be of this result of {len(result.trials)} trials, got "
-            f"the trial {best.index} of another one."
-        )
-    pooled = result.folds > 1 or result.info.get("everything", False)
-    for method in ("test", *(["everything"] if pooled else [])):
-        if not hasattr(task, method):
-            raise TypeError(f"`final_score(task=...)` must have a method `{method}`, got {task!r}.")
+    pooled = check_final(task, result, best)
     anew: Any = task
     if pooled:
         anew = anew.everything()
     steps = int(result.horizons[best.index])
     choices: dict[str, Any] = {"steps": steps, "seeds": result.seeds, "metric": result.metric}
     if controllers(best.trial):
-        if pooled:
-            raise ValueError(
-                "`final_score(best=...)` must be of schedules after a cross-validation, got "
-                f"{cut(best.name)}: a controller watches validation data, and none would be left. "
-                "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
-            )
         choices |= {n: v for n, v in result.info.items() if n in ("evaluate_every", "watch")}
     plan, looked = make_plan(anew, (best.trial,), **choices)
     _check_task(task, result, looked if anew is task else None, best)
@@ -155,6 +131,41 @@ def final_score(
     metric, maximize = result.metric, result.maximize
     curves = assemble(plan, engine.records, (best.trial,), never, metric, maximize, info)
     return FinalScore(best, metrics, states, curves)
+
+
+def check_result(result: Any, where: str) -> None:
+    """Raises if it is none."""
+    if not isinstance(result, SweepResult):
+        repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
+        raise TypeError(
+            f"`{where}(result=...)` must be the result of a sweep, "
+            f"got {cut(repr(result))} ({type(result).__name__}).{repair}"
+        )
+
+
+def check_final(task: Any, result: SweepResult, best: Any) -> bool:
+    """Raises if a trial cannot be scored; returns whether it is trained on validation data too."""
+    if not isinstance(best, Best):
+        raise TypeError(
+            "`final_score(best=...)` must be a trial of the result with its score, such as "
+            f"`result.best()`, got {cut(repr(best))} ({type(best).__name__})."
+        )
+    if not 0 <= best.index < len(result.trials):
+        raise ValueError(
+            f"`final_score(best=...)` must be of this result of {len(result.trials)} trials, got "
+            f"the trial {best.index} of another one."
+        )
+    pooled = result.folds > 1 or result.info.get("everything", False)
+    for method in ("test", *(["everything"] if pooled else [])):
+        if not hasattr(task, method):
+            raise TypeError(f"`final_score(task=...)` must have a method `{method}`, got {task!r}.")
+    if pooled and controllers(best.trial):
+        raise ValueError(
+            "`final_score(best=...)` must be of schedules after a cross-validation, got "
+            f"{cut(best.name)}: a controller watches validation data, and none would be left. "
+            "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
+        )
+    return pooled
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxsched._struct import checked_number
 from jaxsched.search import _reports as reports
 from jaxsched.search._compare import compare, named
-from jaxsched.search._final import FinalScore, final_score
+from jaxsched.search._final import FinalScore, check_final, check_result, final_score
 from jaxsched.search._ranking import Difference, paired, scored
 from jaxsched.search._result import SweepResult
 from jaxsched.search._task import Task
@@ -43,13 +43,16 @@ class FinalScores:
     def __len__(self) -> int:
         return len(self.finals)
 
-    def difference(self, name: str, metric: str) -> Difference:
+    def difference(self, name: Any, metric: str) -> Difference:
         """Of a kind's test metric to that of the kind with the best *validation* score.
 
         The runs are paired by seed, and no test score had a part in the choice of either.
+
+        Raises:
+            KeyError: for an unknown kind or metric, with those that there are.
         """
         first = next(iter(self.finals.values()))
-        ours, theirs = (final.metrics[metric] for final in (self.finals[name], first))
+        ours, theirs = (named(final.metrics, metric) for final in (self[name], first))
         return paired(ours, theirs, self.level)
 
     def table(self) -> TextTable:
@@ -119,10 +122,13 @@ def final_scores(
     >>> list(scores), scores.difference("cosine", "loss").differs
     (['constant', 'cosine'], True)
     """
+    check_result(result, "final_scores")
     level = checked_number("final_scores(level=...)", level, above=0, below=1)
     result.best()  # raises where there is none
     kinds = compare(result, by, None, result.metric, result.maximize, level, "final_scores")
     chosen = {kind.name: kind.best for kind in kinds.contenders.values() if kind.best}
+    for best in chosen.values():
+        check_final(task, result, best)  # all of them before any is trained
     finals = {
         name: final_score(task, result, best, devices=devices) for name, best in chosen.items()
     }

@@ -80,7 +80,7 @@ class Difference:
         mean: of the paired differences.
         error: its standard error; NaN for a single run.
         runs: how many pairs: seeds times folds.
-        level: of confidence.
+        level: of confidence, in (0, 1).
     """
 
     mean: float
@@ -99,13 +99,13 @@ class Difference:
 
     @property
     def differs(self) -> bool | None:
-        """Whether it can be told from zero; ``None`` for a single run, which cannot say."""
-        return None if self.runs < 2 else abs(self.mean) > self.margin
+        """Whether it can be told from zero; ``None`` for a single run or NaN: that isn't known."""
+        return abs(self.mean) > self.margin if math.isfinite(self.error) else None
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, level: float) -> Difference:
-    """Of two trials' float64 [runs], in the same order of seeds and folds."""
+    """Of two trials' scores, [runs], in the same order of seeds and folds."""
     difference = ours.astype(np.float64) - theirs
-    runs = len(difference)
-    error = float(difference.std(ddof=1)) / math.sqrt(runs) if runs > 1 else math.nan
+    runs, finite = len(difference), np.isfinite(difference).all()
+    error = float(difference.std(ddof=1)) / math.sqrt(runs) if runs > 1 and finite else math.nan
     return Difference(float(difference.mean()), error, runs, level)

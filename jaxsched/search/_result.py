@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsched._struct import checked_number
+from jaxsched._struct import checked_number, printable
 from jaxsched.schedules._share import share
 from jaxsched.search import _ranking as ranks
 from jaxsched.search import _reports as reports
 from jaxsched.search._arguments import flag, whole
+from jaxsched.search._fingerprint import fingerprint_of, plain
 from jaxsched.search._text_table import TextTable
 from jaxsched.search._trials import Followed, Trial, Trials
 
@@ -183,9 +184,14 @@ class SweepResult:
         near = [i for i in order if abs(mean[i] - mean[first]) <= error[first]]
         if isinstance(prefer, str):
             having = set(self.having(prefer, "best(prefer=...)"))
-            near = [i for i in near if i in having] or [first]
-            calmest = min(near, key=lambda i: self._length(i, prefer)) if len(near) > 1 else near[0]
-            return self.chosen(calmest, metric)
+            lengths = {i: self._length(i, prefer) for i in near if i in having}
+            for value in lengths.values():
+                if not isinstance(value, (int, float)):
+                    raise ValueError(
+                        "`best(prefer=...)` must name a setting of numbers, or be a function of a "
+                        f"trial, got {prefer!r}, which is {value!r} in one of the best trials."
+                    )
+            return self.chosen(min(lengths, key=lengths.__getitem__, default=first), metric)
         if not callable(prefer):
             raise TypeError(
                 f"`best(prefer=...)` must be the name of a setting or a function of a trial, got "
@@ -207,8 +213,9 @@ class SweepResult:
 
         Args:
             trial, other: indices.
-            level: of confidence, for ``differs``.
+            level: of confidence, for ``differs``; in (0, 1).
         """
+        level = checked_number("difference(level=...)", level, above=0, below=1)
         for name, index in {"trial": trial, "other": other}.items():
             whole(name, index, 0, len(self.trials) - 1, where="difference")
         values = self._runs(None)
@@ -361,9 +368,9 @@ class SweepResult:
         found = [i for i, trial in enumerate(self.trials) if name in trial.settings]
         if not found:
             known = sorted({n for trial in self.trials for n in trial.settings})
+            listed = printable(", ".join(known)) or "none has any"
             raise ValueError(
-                f"`{where}` must {other}name a setting of a trial "
-                f"({', '.join(known) or 'none has any'}), got {name!r}."
+                f"`{where}` must {other}name a setting of a trial ({listed}), got {name!r}."
             )
         return found
 
@@ -392,8 +399,9 @@ class SweepResult:
         return value.of(int(self.horizons[trial])) if isinstance(value, share) else value
 
     def _text(self, trial: int) -> str:
-        """What orders trials with equal scores."""
-        return repr(sorted(self.trials[trial].schedules.items(), key=itemgetter(0)))
+        """What orders trials with equal scores; functions that read alike by what they hold."""
+        schedules = sorted(self.trials[trial].schedules.items(), key=itemgetter(0))
+        return f"{schedules} {plain(self.trials[trial].settings)} {fingerprint_of(schedules)}"
 
     def _runs(self, metric: str | None) -> np.ndarray:
         """float64 [trials, runs]."""
