@@ -61,6 +61,9 @@ def test_the_rule_is_among_trials_that_have_the_setting():
     result = result_of([[1.0, 1.4], [1.1, 1.5], [2.0, 2.4]], settings)
     assert [result.best(prefer=name).index for name in ("warmup", "peak")] == [1, 1]
     assert result_of([[1.0, 1.1], [3, 3.1], [4, 4.1]], settings).best(prefer="warmup").index == 0
+    settings = [{"warmup": None}, {"warmup": 5}]
+    with pytest.raises(ValueError, match=r"a setting of numbers, .* 'warmup', which is None in"):
+        result_of([[1.0, 1.4], [1.1, 1.5]], settings).best(prefer="warmup")
 
 
 def test_two_runs_do_not_know_their_error():
@@ -147,7 +150,7 @@ def test_the_table_marks_who_did_not_come_to_the_end():
     scores = [[3], [NAN], [1], [NAN], [NAN]]
     settings = [{"peak": 0.1 * i, "steps": 10} for i in range(5)]
     result = result_of(scores, settings, accuracy=[[0.5]] * 5)
-    stopped, evaluated = np.array([-1, -1, -1, 5, 2]), np.array([2, 5, 10])
+    stopped, evaluated = np.array([-1, 5, -1, 5, 2]), np.array([2, 5, 10])
     loss = np.full((5, 1, 1, 3), NAN, np.float32)
     loss[..., -1] = np.array(scores)[:, None]
     loss[3, ..., :2], loss[4, ..., 0] = (8, 7), 9
@@ -161,7 +164,7 @@ def test_the_table_marks_who_did_not_come_to_the_end():
         ("2", "0", "3", "0.3", ""),
         ("", "0.3", "(7)", "(0.7)", "stopped at 5"),
         ("", "0.4", "(9)", "(0.9)", "stopped at 2"),
-        ("", "0.1", "", "", "diverged at 3"),
+        ("", "0.1", "", "", "diverged at 3, stopped at 5"),
     )
     assert str(result.table(limit=1)).count("\n") == 7
     assert "... 4 more" in str(result.table(limit=1))
@@ -192,6 +195,8 @@ def test_kinds_are_a_column_and_settings_keep_their_names():
         7,
     )
     assert "kind" not in result_of([[1], [2]]).rows()[0]
+    counted = dataclasses.replace(result_of([[1]], steps=[[7]]), metric="steps").rows()[0]
+    assert (counted["metric steps"], counted["steps"]) == (7.0, 10)
     table = result_of([[1], [2]], settings, kinds=["cosine", "wsd"]).table()
     assert table.head[:3] == ("", "kind", "peak")
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._struct import fetch
+from jaxsched._struct import fetch, printable
 from jaxsched.controllers._base import AbstractController
 from jaxsched.search._dependence import flow, reachable
 from jaxsched.search._result import SweepResult
@@ -135,4 +135,4 @@ def _curves(result: SweepResult, table: Table, trial: int) -> bytes:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, UserWarning, stacklevel=4)
+    warnings.warn(printable(text), UserWarning, stacklevel=4)

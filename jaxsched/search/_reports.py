@@ -26,7 +26,9 @@ def rows(result: SweepResult) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(n for trial in result.trials for n in trial.settings))
     several = len(kinds(result)) > 1
     ours = {"trial", "name", *(["kind"] if several else []), "diverged runs", "diverged at"}
-    ours |= {"stopped at", result.metric, f"{result.metric} error"}
+    ours |= {"stopped at"}
+    metric = f"metric {result.metric}" if result.metric in {*ours, "steps"} else result.metric
+    ours |= {metric, f"{metric} error"}
     column = {name: f"setting {name}" if name in ours else name for name in names}
     made = []
     for i, trial in enumerate(result.trials):
@@ -37,8 +39,8 @@ def rows(result: SweepResult) -> list[dict[str, Any]]:
                 "name": trial.name,
                 **({"kind": trial.kind} if several else {}),
                 **{column[name]: trial.settings.get(name) for name in names},
-                result.metric: float(mean[i]),
-                f"{result.metric} error": float(error[i]),
+                metric: float(mean[i]),
+                f"{metric} error": float(error[i]),
                 "steps": int(result.horizons[i]),
                 "diverged runs": len(gone),
                 "diverged at": int(gone.min()) if len(gone) else None,
@@ -116,13 +118,12 @@ def table(result: SweepResult, metric: str, maximize: bool, limit: int | None) -
     names = varying(result)
     told = {(t.kind if several else "", *_values(t, names)) for t in result.trials}
     named = len(told) < len(result.trials) or not (names or several)
-    rungs = {
-        i: _at_rung(result, i, metrics) for i, at in enumerate(result.stopped.tolist()) if at >= 0
-    }
+    rungs = {i: _at_rung(result, i, metrics) for i in np.flatnonzero(result.stopped >= 0).tolist()}
+    rungs = {i: found for i, found in rungs.items() if math.isfinite(found[metric])}
     ranking = result.ranking(metric, maximize)
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
     sign = -1.0 if maximize else 1.0
-    lost.sort(key=lambda i: (-result.stopped[i], sign * rungs[i][metric] if i in rungs else 0.0))
+    lost.sort(key=lambda i: (-result.stopped[i], sign * rungs[i][metric]) if i in rungs else (1, 0))
     unscored = set(lost)
     made = []
     for place, i in enumerate([*ranking[: len(ranking) - len(lost)], *lost]):
