@@ -5,119 +5,149 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Their word -> ours, the first that the called function has. Optax, PyTorch, Keras, Transformers,
-# timm, fastai; and our own before they changed.
+# Ours -> the words of other libraries that can only mean that: Optax, PyTorch, Keras, Transformers,
+# timm, Composer, Megatron, fastai, fvcore, fairseq; and our own before they changed.
+_THEIRS = {
+    "accumulate": "accumulation_size",
+    "accumulation": "accumulate_grad_batches gradient_accumulation_steps",
+    "at": "from_step start start_step",
+    "atol": "min_delta",
+    "base": "schedule",
+    "batch": "batch_size global_batch_size",
+    "cut": "cut_frac",
+    "cycles": "count cycle_limit n_cycles num_cycles times",
+    "decay": "cycle_decay decay_fraction m_mul wsd_decay_steps",
+    "dimension": "d_model embed_dim hidden_size model_size",
+    "div": "div_factor",
+    "down": "step_size_down",
+    "drop_last": "drop_remainder",
+    "end": "alpha alpha_f end_factor end_learning_rate end_lr end_value final_lr final_lr_scale "
+    "final_value lr_end min_learning_rate min_lr_rate",
+    "every": "decay_period step_size",
+    "factor": "gamma rate",
+    "final_div": "final_div_factor",
+    "growth": "T_mult cycle_mul cycle_mult t_mul t_mult",
+    "high": "a_max max max_momentum upper",
+    "hold": "hold_steps",
+    "low": "a_min base_momentum lower min momentum",
+    "parts": "schedulers schedules",
+    "patience": "patience_t",
+    "peak": "eta_max lr_max peak_lr peak_value warmup_target",
+    "rtol": "threshold",
+    "samples": "dataset_size num_samples",
+    "shape": "anneal_strategy decay_type lr_wsd_decay_style",
+    "start": "init_lr_scale start_factor start_value",
+    "steps": "T_0 T_max cycle_len cycle_length delay duration first_decay_steps length "
+    "lr_decay_steps max_steps max_update num_steps num_training_steps t_0 t_initial t_max "
+    "total_iters total_steps",
+    "tokens_per_sample": "seq_len sequence_length",
+    "up": "step_size_up",
+    "warmup": "lr_warmup_steps num_warmup_steps t_warmup warmup_epochs warmup_fraction "
+    "warmup_iters warmup_ratio warmup_steps warmup_t",
+}
+# Of the others the first that the called function has.
 _OURS: dict[str, tuple[str, ...]] = {
-    "T_0": ("steps",),
-    "T_max": ("steps",),
-    "T_mult": ("growth",),
-    "accumulation_size": ("accumulate",),
-    "alpha": ("end",),
-    "anneal_strategy": ("shape",),
+    **{word: (ours,) for ours, words in _THEIRS.items() for word in words.split()},
+    "alpha_i": ("start", "peak"),
     "base_learning_rate": ("peak", "base", "low"),
     "base_lr": ("low", "peak", "base"),
-    "base_momentum": ("low",),
-    "batch_size": ("batch",),
+    "base_value": ("start", "peak"),
+    "begin": ("start", "at"),
     "boundaries": ("milestones", "steps"),
     "boundaries_and_scales": ("milestones", "boundaries"),
-    "cooldown_steps": ("cooldown", "steps", "decay"),
+    "cooldown": ("decay",),
+    "cooldown_fraction": ("cooldown", "decay"),
     "cooldown_t": ("cooldown",),
-    "cut_frac": ("cut",),
-    "cycle_decay": ("decay",),
-    "cycle_limit": ("cycles",),
-    "cycle_mul": ("growth",),
     "decay_factor": ("factor", "decay"),
     "decay_rate": ("factor", "rate"),
-    "decay_steps": ("every", "steps"),
     "decay_t": ("milestones", "every"),
-    "div_factor": ("div",),
-    "end_factor": ("end",),
-    "end_learning_rate": ("end",),
-    "end_lr": ("end",),
-    "end_value": ("end",),
-    "eta_max": ("peak",),
+    "div_final": ("final_div", "end"),
+    "end": ("stop",),
     "eta_min": ("end", "low"),
-    "final_div_factor": ("final_div",),
-    "final_lr": ("end",),
-    "final_value": ("end",),
-    "first_decay_steps": ("steps",),
-    "gamma": ("factor",),
-    "gradient_accumulation_steps": ("accumulation",),
-    "hold_steps": ("hold",),
     "init_lr": ("start", "peak", "value"),
     "init_value": ("start", "peak", "value"),
     "initial_learning_rate": ("peak", "start", "value"),
+    "initial_lr": ("peak", "start", "value"),
+    "knots": ("steps",),
     "learning_rate": ("peak", "base", "start", "value"),
-    "length": ("steps",),
     "lr": ("peak", "base", "start", "value"),
-    "lr_end": ("end",),
-    "lr_max": ("peak",),
     "lr_min": ("end", "low"),
-    "m_mul": ("decay",),
     "max_lr": ("peak", "high"),
-    "max_momentum": ("high",),
-    "max_steps": ("steps",),
     "max_value": ("peak", "high"),
-    "min_delta": ("atol",),
-    "min_lr": ("min_scale", "end", "low"),
+    "milestones": ("boundaries",),
+    "min_lr": ("min_scale", "end", "low", "constant"),
     "min_lr_ratio": ("min_scale", "end"),
     "min_value": ("end", "low"),
-    "momentum": ("low",),
-    "num_cycles": ("cycles",),
-    "num_decay_steps": ("decay", "steps"),
-    "num_stable_steps": ("hold",),
-    "num_steps": ("steps",),
-    "num_training_steps": ("steps",),
-    "num_warmup_steps": ("warmup",),
-    "patience_t": ("patience",),
     "pct_start": ("warmup", "flat", "cut"),
-    "peak_lr": ("peak",),
-    "peak_value": ("peak",),
-    "rate": ("factor",),
-    "schedule": ("base",),
-    "start": ("at",),
-    "start_factor": ("start",),
-    "start_value": ("start",),
-    "step_size": ("every",),
-    "step_size_down": ("down",),
-    "step_size_up": ("up",),
-    "t_initial": ("steps",),
-    "t_mul": ("growth",),
-    "threshold": ("rtol",),
-    "total_iters": ("steps",),
-    "total_steps": ("steps",),
-    "transition_steps": ("every", "steps"),
-    "value": ("peak",),
-    "warmup_epochs": ("warmup",),
-    "warmup_iters": ("warmup",),
-    "warmup_ratio": ("warmup",),
-    "warmup_steps": ("warmup",),
-    "warmup_t": ("warmup",),
-    "warmup_target": ("peak",),
+    "peak": ("value",),
+    "percent": ("fraction",),
+    "value": ("peak", "fraction"),
 }
+# Lengths of a stage, or of the whole: (what else the function has, ours), the first that it has.
+_STAGES = {
+    "cooldown_steps": (("cooldown", "cooldown"), ("warmup", "decay"), ("at", "steps")),
+    "decay_steps": (
+        ("cooldown", "cooldown"),
+        ("warmup", "decay"),
+        ("every", "every"),
+        ("steps", "steps"),
+    ),
+    "transition_steps": (("every", "every"), ("steps", "steps")),
+}
+_STAGES["num_decay_steps"] = _STAGES["decay_steps"]
 # What more there is to say of (their word, ours).
+_RATIOS = {
+    "end": "alpha alpha_f div_final end_factor min_lr_rate min_lr_ratio",
+    "start": "start_factor",
+}
+_SHARES = {
+    "warmup": "pct_start warmup_fraction warmup_ratio",
+    "flat": "pct_start",
+    "cut": "cut_frac pct_start",
+}
 _MEANING = {
-    **{(word, "end"): "a value, not a ratio" for word in ("alpha", "min_lr_ratio", "end_factor")},
-    **{(word, "start"): "a value, not a ratio" for word in ("start_factor",)},
-    **{(word, "steps"): "the whole length" for word in ("decay_steps", "total_steps")},
+    **{
+        (word, ours): "a value, not a ratio"
+        for ours, words in _RATIOS.items()
+        for word in words.split()
+    },
+    **{
+        (word, ours): "a share is js.share(0.3)"
+        for ours, words in _SHARES.items()
+        for word in words.split()
+    },
+    ("decay_steps", "steps"): "the whole length",
     ("min_lr", "min_scale"): "the least rate divided by the base",
-    ("pct_start", "warmup"): "a share is js.share(0.3)",
+    ("total_steps", "steps"): "the whole length",
     ("warmup_epochs", "warmup"): "in steps; js.Units converts",
-    ("warmup_ratio", "warmup"): "a share is js.share(0.1)",
 }
 # Where there is no such argument, what to write instead.
 _START = "a warmup starts at 0 (js.with_warmup has a start)"
 _INSTEAD = {
-    **dict.fromkeys(("init_lr", "init_value", "initial_learning_rate"), _START),
-    **dict.fromkeys(("warmup_init_lr", "warmup_lr_init"), _START),
-    "eps": "every cut counts",
-    "last_epoch": "a schedule has no state; js.Shift(schedule, -steps) starts in the middle",
-    "monitor": "a controller is told the metric, update(state, value=...)",
-    "lr_lambda": "js.from_fn makes a schedule of a function",
-    "optimizer": "js.inject(optax.sgd)(learning_rate=...) puts it into an optimizer",
-    "staircase": "the staircase is js.step_decay",
-    "threshold_mode": "rtol= is the relative margin, atol= the absolute one",
-    "transition_begin": "js.Shift(schedule, steps) starts later",
+    word: why
+    for why, words in {
+        _START: "init_lr init_value initial_learning_rate warmup_init_lr warmup_lr warmup_lr_init "
+        "warmup_start_lr",
+        "a controller is told the metric, update(state, value=...)": "monitor",
+        "a schedule has no state; js.Shift(schedule, -steps) starts in the middle": "last_epoch",
+        "cosines that come back are js.warm_restarts": "cycle_limit num_cycles",
+        "every cut counts": "eps",
+        "js.Clip(schedule, low=...) is a bound": "end_value",
+        "js.Cosine(start, end, steps, exponent) has one": "exponent",
+        "js.Shift(schedule, steps) starts later": "transition_begin",
+        "js.Units makes steps of epochs": "epochs max_epochs steps_per_epoch",
+        "js.Warp(shape, power) is k-decay": "k_decay",
+        "js.cooldown_from(schedule, at, steps) ends a schedule": "cooldown_steps",
+        "js.from_fn makes a schedule of a function": "lr_lambda",
+        "js.inject(optax.sgd)(learning_rate=...) puts it into an optimizer": "optimizer",
+        "js.piecewise_constant takes values": "values",
+        "rtol= is the relative margin, atol= the absolute one": "threshold_mode",
+        "the momentum is js.one_cycle_momentum": "base_momentum cycle_momentum max_momentum moms",
+        "the stable phase is what remains of steps": "num_stable_steps stable_steps",
+        "the staircase is js.step_decay": "staircase",
+        "triangular2 is decay=0.5, exp_range js.triangular_exp": "mode",
+    }.items()
+    for word in words.split()
 }
 
 
@@ -153,16 +183,33 @@ def bind(
 
 
 def _instead(word: str, names: Sequence[str]) -> str:
-    if _INSTEAD.get(word) is _START and "div" in names:
+    why = _INSTEAD.get(word)
+    if why is _START and "div" in names:
         return f"{word}; the start is peak / div here"
-    risen = _INSTEAD.get(word) is _START and "warmup" in names and "start" not in names
-    for ours in () if risen else _OURS.get(word, ()):
-        if ours in names:
-            meaning = _MEANING.get((word, ours))
-            return f"{word}; it is called {ours} here" + (f" ({meaning})" if meaning else "")
-    if word in _INSTEAD:
-        return f"{word}; {_INSTEAD[word]}"
+    if why is _START and "values" in names:
+        return f"{word}; it is the first of values here"
+    for ours in _ours(word, names):
+        return f"{word}; it is called {ours} here{_meaning(word, ours, names)}"
+    if why:
+        return f"{word}; {why}"
     import difflib
 
     near = difflib.get_close_matches(word, names, 1)
     return f"{word}; did you mean {near[0]}" if near else word
+
+
+def _ours(word: str, names: Sequence[str]) -> list[str]:
+    """What their word may be here, the likeliest first."""
+    if _INSTEAD.get(word) is _START and "start" not in names and "warmup" in names:
+        return []
+    stages = [ours for beside, ours in _STAGES.get(word, ()) if beside in names]
+    return [ours for ours in (*stages, *_OURS.get(word, ())) if ours in names]
+
+
+def _meaning(word: str, ours: str, names: Sequence[str]) -> str:
+    meaning = _MEANING.get((word, ours), "")
+    if "hold" in names and ours in ("start", "end"):  # tri_stage's
+        meaning = "a ratio of the peak"
+    elif "at" in names and ours == "steps":  # cooldown_from's, which are not the whole length
+        meaning = ""
+    return f" ({meaning})" if meaning else ""

@@ -54,6 +54,18 @@ from jaxsched.optim import decay_weights, layerwise_decay
         (js.NewBob, "patience_t", "patience"),
         (js.Units, "batch_size", "batch"),
         (js.cosine_decay, "initial_learning_rate", "peak"),
+        (js.warm_restarts, "decay_steps", "steps"),
+        (js.warm_restarts, "cycle_mult", "growth"),
+        (js.wsd, "decay_steps", "decay"),
+        (js.wsd, "cooldown_steps", "decay"),
+        (js.tri_stage, "decay_steps", "decay"),
+        (js.infinite, "decay_steps", "cooldown"),
+        (js.cooldown_from, "decay_steps", "steps"),
+        (js.warmup_cosine, "t_warmup", "warmup"),
+        (js.warmup_cosine, "lr_decay_steps", "steps"),
+        (js.PiecewiseConstant, "milestones", "boundaries"),
+        (js.Clip, "max", "high"),
+        (js.noam, "d_model", "dimension"),
     ],
 )
 def test_the_words_of_other_libraries_are_answered_with_ours(call, theirs, ours):
@@ -75,6 +87,14 @@ def test_several_foreign_words_are_answered_at_once():
         js.warmup_cosine(initial_learning_rate=0.0, warmup_target=0.1)
     with pytest.raises(TypeError, match=r"init_value; the start is peak / div here"):
         js.one_cycle(init_value=0.1)
+    with pytest.raises(TypeError, match=r"init_value; it is the first of values here"):
+        js.piecewise_constant(init_value=0.1)
+    with pytest.raises(
+        TypeError, match=r"end_value; it is called end here \(a ratio of the peak\)"
+    ):
+        js.tri_stage(end_value=0.1)
+    with pytest.raises(TypeError, match=r"cooldown_steps; js\.cooldown_from"):
+        js.inverse_sqrt(cooldown_steps=100)
     with pytest.raises(TypeError, match=r"staircase; the staircase is js\.step_decay"):
         js.exponential_decay(0.1, 0.5, 10, staircase=True)
     with pytest.raises(TypeError, match=r"wramup; did you mean warmup\. Its arguments are"):
