@@ -23,7 +23,7 @@ def align(record: Record) -> None:
     leaves = jax.tree.leaves(record)
     if not any(map(np.ndim, leaves)):
         return
-    found = sorted(_axes(record, 0) - {()})
+    found = sorted(axes(record, 0) - {()})
     if len(found) > 1:
         raise ValueError(
             f"{type(record).__name__}(...) must be made of populations of one size, got numbers "
@@ -71,33 +71,33 @@ def _parts(value: Any) -> list[tuple[Any, int]] | None:
     return [(part, 0) for part in value.values()] if isinstance(value, dict) else None
 
 
-def _axes(value: Any, rank: int) -> set[tuple[int, ...]]:
-    """The members' axes of all numbers of a field."""
+def axes(value: Any, rank: int = 0) -> set[tuple[int, ...]]:
+    """The members' axes of all numbers of a schedule, or of a field."""
     parts = _parts(value)
     if parts is not None:
-        return set().union(*(_axes(*part) for part in parts))
+        return set().union(*(axes(*part) for part in parts))
     shape = np.shape(value) if is_number(value) else ()
     return {shape[: len(shape) - rank]}
 
 
-def _spread(value: Any, rank: int, axes: tuple[int, ...], wide: bool) -> Any:
+def _spread(value: Any, rank: int, front: tuple[int, ...], wide: bool) -> Any:
     """The same with every number that has no members' axes repeated for each member."""
     if isinstance(value, Record):
         same = object.__new__(type(value))
         for (name, inner), (_, own) in zip(vars(value).items(), _items(value), strict=True):
-            same.__dict__[name] = _spread(inner, own, axes, wide)
+            same.__dict__[name] = _spread(inner, own, front, wide)
         return same
     if isinstance(value, tuple):
-        return tuple(_spread(part, 0, axes, wide) for part in value)
+        return tuple(_spread(part, 0, front, wide) for part in value)
     if isinstance(value, dict):
-        return {name: _spread(part, 0, axes, wide) for name, part in value.items()}
+        return {name: _spread(part, 0, front, wide) for name, part in value.items()}
     if not is_number(value) or np.ndim(value) > rank:
         return value
     if isinstance(value, jax.Array):
-        return jnp.broadcast_to(value, axes + value.shape)
+        return jnp.broadcast_to(value, front + value.shape)
     if isinstance(value, (int, float)) and not isinstance(value, np.generic):
         value = np.asarray(value, _kind(value, wide))
-    return np.broadcast_to(value, axes + np.shape(value))
+    return np.broadcast_to(value, front + np.shape(value))
 
 
 def _kind(value: float, wide: bool) -> Any:

@@ -84,7 +84,7 @@ def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
     >>> len(js.unstack(js.stack([js.Constant(1.0), js.Constant(2.0)])))
     2
     """
-    _require_schedule("unstack(population=...)", population)
+    _require_record("unstack(population=...)", population)
     count = members(population)
     if count is None:
         return [population]
@@ -99,7 +99,7 @@ def members(schedule: AbstractSchedule) -> int | None:
     >>> js.members(js.Constant(1.0)), js.members(js.stack([js.Constant(1.0), js.Constant(2.0)]))
     (None, 2)
     """
-    _require_schedule("members(schedule=...)", schedule)
+    _require_record("members(schedule=...)", schedule)
     sizes = {np.shape(leaf)[0] for leaf in _extra_axes(schedule)}
     if len(sizes) > 1:
         raise ValueError(f"a population must have one number of members, got {sorted(sizes)}.")
@@ -162,7 +162,15 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
 
 
 def _require_schedule(where: str, schedule: Any) -> None:
-    if not isinstance(schedule, Record):  # a controller is one, too
+    if isinstance(schedule, AbstractSchedule):
+        return
+    base = getattr(schedule, "base", None)  # of a controller
+    repair = "; ask its base" if isinstance(base, AbstractSchedule) else cure(schedule)
+    raise TypeError(f"{where} must be a schedule, got {_describe(schedule)}{repair}.")
+
+
+def _require_record(where: str, schedule: Any) -> None:
+    if not isinstance(schedule, Record):  # a schedule or a controller
         raise TypeError(f"{where} must be a schedule, got {_describe(schedule)}{cure(schedule)}.")
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from test_errors import ARGUMENTS, RECIPE, VALID, kind_of
 
 import jaxsched as js
 
@@ -120,3 +121,52 @@ def test_a_schedule_and_an_array_are_no_schedule(case):
 def test_a_list_of_schedules_is_as_good_as_a_tuple():
     assert js.Sequence([LINE, LINE]) == LINE >> LINE
     assert js.Sum([LINE, LINE]) == LINE + LINE
+
+
+NO_ARRAYS = {"Shape", "Flag", "Base", "Factors", "Numbers", "Milestones"}
+RISING = {"Growth", "Divisor"}
+NUMBERS = [
+    (name, argument)
+    for name, argument in ARGUMENTS
+    if kind_of(name, argument)[0] not in NO_ARRAYS and VALID[name].get(argument) is not None
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), NUMBERS)
+def test_an_array_in_any_argument_of_any_recipe_makes_a_population(name, argument):
+    """Its members are what the recipe makes of each entry."""
+    make = lambda value: RECIPE[name](**{**VALID[name], argument: value})
+    one = VALID[name][argument]
+    kind = np.int32 if isinstance(one, int) else np.float32
+    pair = np.asarray([one, 2 * one if kind_of(name, argument)[0] in RISING else 0.9 * one], kind)
+    members = js.unstack(make(pair))
+    assert len(members) == 2
+    for member, value in zip(members, pair, strict=True):
+        steps = np.asarray([0, 7, 100, 555, 999, 1500])
+        np.testing.assert_allclose(member(steps), make(value)(steps), rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [
+        lambda one: js.with_warmup(one, 5),
+        lambda one: js.cooldown_from(one, 5, 5),
+        lambda one: js.cooldown_from(one, js.share(0.5), 5, end=0.01, shape="cosine"),
+    ],
+)
+def test_recipes_around_a_population(compose):
+    want = np.stack([js.sample(compose(one), 20) for one in js.unstack(POP)])
+    np.testing.assert_allclose(js.sample(compose(POP), 20), want, rtol=2e-6, atol=1e-9)
+    with pytest.raises(ValueError, match=r"cooldown_from\(end=...\) must be at most .*, got 0.15"):
+        js.cooldown_from(POP, 5, 5, end=0.15)
+
+
+def test_piecewise_recipes_take_populations():
+    drops = js.multi_step(PEAKS, 0.5, [10, 20])
+    np.testing.assert_allclose(js.sample(drops, 21)[:, [0, 10, 20]], PEAKS[:, None] / [1, 2, 4])
+    moved = js.multi_step(1.0, 0.5, np.asarray([[10, 20], [12, 24]]))
+    np.testing.assert_array_equal(
+        js.sample(moved, 13)[:, [9, 10, 12]], [[1, 0.5, 0.5], [1, 1, 0.5]]
+    )
+    values = js.piecewise_constant([10], np.float32([[1.0, 0.5], [2.0, 0.5]]))
+    np.testing.assert_array_equal(js.sample(values, 11)[:, [0, 10]], [[1.0, 0.5], [2.0, 0.5]])

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched._populations import axes
 from jaxsched._struct import fetch, has_float64, is_known
 from jaxsched.schedules import _laws as laws
 from jaxsched.schedules import _shapes as shapes
@@ -47,10 +48,17 @@ def until(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
     return schedule if steps is None else Window(schedule, 0, steps)
 
 
-def plain(value: jax.Array) -> Any:
-    """A known float32 scalar as a NumPy one, which prints and compares as a number does."""
-    plain = is_known(value) and value.ndim == 0 and value.dtype == jnp.float32
-    return np.float32(fetch(value)) if plain else value
+def value_at(schedule: AbstractSchedule, step: Any) -> Any:
+    """The value at ``step``, for a field: of a population one for each member.
+
+    A known float32 is NumPy's, which prints and compares as a number does.
+    """
+    at: Any = lambda schedule, step: schedule(step)
+    for size in max(axes(schedule)):
+        at = jax.vmap(at, in_axes=(0, 0 if np.ndim(step) else None), axis_size=size)
+    value = at(schedule, step)
+    known = is_known(value) and value.ndim == 0 and value.dtype == jnp.float32
+    return np.float32(fetch(value)) if known else value
 
 
 def multiply(x: Any, y: Any) -> Any:

@@ -83,8 +83,11 @@ class AbstractSchedule(Record, abc.ABC):
             ValueError: if the schedule is a stacked population; map over it with ``jax.vmap``.
         """
         if type(step) is int and _is_plain(self):  # the same as below, for a call in a hurry
-            with np.errstate(all="ignore"):
-                return jnp.asarray(np.float32(self._value(np.float64(step))))
+            try:
+                with np.errstate(all="ignore"):
+                    return jnp.asarray(np.float32(self._value(np.float64(step))))
+            except OverflowError:  # of more digits than float64 has
+                pass
         step, leaves = as_step(step), jax.tree.leaves(self)
         if any(map(np.ndim, leaves)):
             self._require_single()
@@ -388,6 +391,15 @@ def subtract_steps(x: Any, y: Any) -> Any:
     x, y = jnp.maximum(jnp.asarray(x), 0), jnp.maximum(jnp.asarray(y), 0)
     x, y = _whole_as(x, np.uint32), _whole_as(y, np.uint32)
     return jnp.where(x > y, x - y, 0)  # what is below 0 counts as 0
+
+
+def least(x: Any, y: Any) -> Any:
+    """The smaller one of two lengths, in one dtype."""
+    if is_known(x) and is_known(y):
+        return min(x, y) if np.ndim(x) == np.ndim(y) == 0 else np.minimum(x, y)
+    if _is_whole(x) != _is_whole(y):
+        x, y = as_real(x), as_real(y)
+    return jnp.minimum(x, y)
 
 
 def _whole_as(x: Any, dtype: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from jaxsched._struct import breaks
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._arguments import divide, exponential, until
-from jaxsched.schedules._base import AbstractSchedule, subtract_steps
+from jaxsched.schedules._base import AbstractSchedule, Constant, least, subtract_steps
 from jaxsched.schedules._share import share
 from jaxsched.schedules._signature import (
     Count,
@@ -82,7 +82,8 @@ def one_cycle(
         div: start is ``peak / div``; at least 1.
         final_div: end is ``peak / div / final_div``, at most ``peak``.
         shape: "cosine" or "linear" (any name of ``js.SHAPES``).
-        three_phase: down to the start as fast as up, then to the end; ``warmup`` at most half.
+        three_phase: down to the start as fast as up, then to the end; ``warmup`` at most half,
+            rounded up.
 
     >>> import jaxsched as js
     >>> lr = js.one_cycle(1.0, 100)
@@ -98,13 +99,18 @@ def one_cycle(
         )
     if not three_phase:
         return shape(low, peak, warmup) >> shape(peak, last, subtract_steps(steps, warmup))
-    rest = subtract_steps(subtract_steps(steps, warmup), warmup)
-    if breaks(lambda rest: rest < 0, rest):
+    if breaks(lambda steps, warmup: 2 * warmup >= steps + 2, steps, warmup):
         raise ValueError(
             f"one_cycle(warmup=...) must be at most half of steps={steps!r} with three_phase, got "
             f"{warmup!r}."
         )
-    return shape(low, peak, warmup) >> shape(peak, low, warmup) >> shape(low, last, rest)
+    rest = subtract_steps(steps, warmup)
+    fall = least(warmup, rest)  # half of 11 steps is 6, and 5 remain
+    return (
+        shape(low, peak, warmup)
+        >> shape(peak, low, fall)
+        >> shape(low, last, subtract_steps(rest, fall))
+    )
 
 
 @recipe
@@ -155,7 +161,9 @@ def triangular(
     >>> [float(js.triangular(0.0, 1.0, 10)(t)) for t in (5, 10, 15, 30)]
     [0.5, 1.0, 0.5, 1.0]
     """
-    return until(low + Repeat(_triangle("triangular", low, peak, up, down), None, decay), steps)
+    return until(
+        Constant(low) + Repeat(_triangle("triangular", low, peak, up, down), None, decay), steps
+    )
 
 
 @recipe
@@ -180,7 +188,7 @@ def triangular_exp(
     0.348678
     """
     waves = Repeat(_triangle("triangular_exp", low, peak, up, down))
-    return until(low + waves * exponential(1.0, factor, 1), steps)
+    return until(Constant(low) + waves * exponential(1.0, factor, 1), steps)
 
 
 @recipe

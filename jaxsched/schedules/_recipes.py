@@ -16,7 +16,15 @@ import numpy as np
 from jaxsched._struct import breaks, checked_number, cut, fetch, has_float64, is_known
 from jaxsched.schedules import _laws as laws
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._arguments import divide, exponential, multiply, plain, power, root, until
+from jaxsched.schedules._arguments import (
+    divide,
+    exponential,
+    multiply,
+    power,
+    root,
+    until,
+    value_at,
+)
 from jaxsched.schedules._base import AbstractSchedule, Constant, minimum, subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseConstant
 from jaxsched.schedules._signature import (
@@ -93,7 +101,7 @@ def multi_step(
     >>> js.boundaries(js.multi_step(1.0, 0.1, [js.share(0.5), js.share(0.75)], steps=90))
     (45, 68)
     """
-    many = len(milestones)
+    many = np.shape(milestones)[-1]
     if np.shape(factor) not in ((), (1,), (many,)):
         raise ValueError(
             f"multi_step(factor=...) must be one factor or one for each of {many} milestones, got "
@@ -102,11 +110,12 @@ def multi_step(
     dtype = np.float64 if has_float64([peak, factor]) else np.float32
     if is_known(peak) and is_known(factor):
         exact = np.broadcast_to(np.asarray(fetch(factor), np.float64), (many,))
-        scales = np.asarray(fetch(peak), np.float64) * np.cumprod(np.append(1.0, exact))
+        peak = np.asarray(fetch(peak), np.float64)[..., None]
+        scales = peak * np.cumprod(np.append(1.0, exact))
         return until(PiecewiseConstant(milestones, scales.astype(dtype)), steps)
     factors = jnp.broadcast_to(jnp.asarray(factor, dtype), (many,))
     one = jnp.ones((1,), dtype)
-    values = jnp.asarray(peak, dtype) * jnp.cumprod(jnp.concatenate([one, factors]))
+    values = jnp.asarray(peak, dtype)[..., None] * jnp.cumprod(jnp.concatenate([one, factors]))
     return until(PiecewiseConstant(milestones, values), steps)
 
 
@@ -125,9 +134,10 @@ def piecewise_constant(
     >>> float(js.piecewise_constant([10], [1.0, 0.5])(10))
     0.5
     """
-    if np.shape(values) != (len(boundaries) + 1,):
+    many = np.shape(boundaries)[-1]
+    if np.shape(values)[-1] != many + 1:
         raise ValueError(
-            f"piecewise_constant(values=...) must be {len(boundaries)} + 1 values, one before each "
+            f"piecewise_constant(values=...) must be {many} + 1 values, one before each "
             f"boundary and one after the last, got the shape {np.shape(values)}."
         )
     return until(PiecewiseConstant(boundaries, values), steps)
@@ -301,10 +311,10 @@ def with_warmup(schedule: Base, warmup: Apart, start: Number = 0.0) -> AbstractS
     >>> [float(lr(t)) for t in (5, 10, 109, 110)]
     [0.5, 1.0, 1.0, 0.5]
     """
-    first = plain(schedule(0))
+    first = value_at(schedule, 0)
     if is_known(first) and breaks(
         lambda start, warmup, second: (start == 0) & (first == 0) & (warmup > 0) & (second > 0),
-        *(start, warmup, schedule(1)),
+        *(start, warmup, value_at(schedule, 1)),
     ):
         raise ValueError(
             "with_warmup(schedule=...) must be one without a warmup from 0, got "
@@ -413,8 +423,8 @@ def power_scheduler(
     """
     b = checked_number("power_scheduler(b=...)", b, at_most=0)
     first = multiply(multiply(batch, a), power(tokens_per_step, b))
-    law = minimum(peak, laws.PowerLaw(first, b, 1.0))
-    top = plain(law(warmup))
+    law = minimum(Constant(peak), laws.PowerLaw(first, b, 1.0))
+    top = value_at(law, warmup)
     return until(shapes.Linear(0.0, top, warmup) >> Shift(law, multiply(warmup, -1)), steps)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._struct import Record, fetch, is_known, number, struct
+from jaxsched._struct import Record, checked_number, fetch, is_known, number, struct
 from jaxsched.schedules._base import _is_whole, as_real
 
 
@@ -45,6 +45,7 @@ class share(Record):  # in lower case, as `slice` is: it is written where a numb
         300
         """
         known = is_known(self.fraction) and is_known(steps)
+        steps = checked_number("share.of(steps=...)", steps, at_least=0)
         x: Any = np.float64(0.0) if known else num.as_double(0.0)
         x = num.like(x, fetch(self.fraction)) * num.like(x, fetch(steps))
         nearest = num.nudged(x + 0.5)

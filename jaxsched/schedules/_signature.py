@@ -11,11 +11,11 @@ of these words are ``Any``, since a number may be traced; ``| None`` says that `
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import (
@@ -31,7 +31,7 @@ from jaxsched._struct import (
 )
 from jaxsched._words import bind
 from jaxsched.schedules._arguments import SHAPES
-from jaxsched.schedules._base import AbstractSchedule, _is_whole, as_real, subtract_steps
+from jaxsched.schedules._base import AbstractSchedule, least, subtract_steps
 from jaxsched.schedules._share import share
 from jaxsched.schedules._wrappers import _LEAST_GROWTH
 
@@ -200,6 +200,8 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
     if not known and (not callable(shape) or isinstance(shape, AbstractSchedule)):
         raise ValueError(f"{wanted} or one of {', '.join(map(repr, SHAPES))}, got {shape!r}.")
     make: Any = SHAPES[shape] if known else shape
+    if not known and not _takes_three(shape):
+        raise TypeError(f"{wanted}, got one that does not take three arguments: {shape!r}.")
 
     def piece(start: Any, end: Any, steps: Any) -> AbstractSchedule:
         if known and shape in ("geometric", "harmonic"):
@@ -216,6 +218,16 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
         return made
 
     return piece
+
+
+def _takes_three(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(0.0, 0.0, 1)
+    except ValueError:  # a function in C, which may have no signature
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 # ------------------------------------------------------------------------- lengths, and the whole
@@ -343,13 +355,7 @@ def _round_into(call: _Call, stages: dict[str, Any]) -> None:
     for name in stages:
         if name != last:
             rest = subtract_steps(rest, given[name])
-    x = given[last]
-    if is_known(x) and is_known(rest):
-        given[last] = min(x, rest) if np.ndim(x) == np.ndim(rest) == 0 else np.minimum(x, rest)
-    elif _is_whole(x) == _is_whole(rest):
-        given[last] = jnp.minimum(x, rest)
-    else:
-        given[last] = jnp.minimum(as_real(x), as_real(rest))
+    given[last] = least(given[last], rest)
 
 
 _CHECKS: dict[str, Callable[..., Any]] = {

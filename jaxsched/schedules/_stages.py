@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxsched._struct import breaks
+from jaxsched._struct import _describe, breaks
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._arguments import multiply, plain, until
+from jaxsched.schedules._arguments import multiply, until, value_at
 from jaxsched.schedules._base import AbstractSchedule, Constant, subtract_steps
 from jaxsched.schedules._share import share
 from jaxsched.schedules._signature import (
@@ -18,6 +18,7 @@ from jaxsched.schedules._signature import (
     Length,
     Number,
     Peak,
+    Positive,
     PositiveRatio,
     Ratio,
     Shape,
@@ -120,7 +121,7 @@ def wsd_s(
 
 @recipe
 def tri_stage(
-    peak: Peak,
+    peak: Positive,
     warmup: Length,
     hold: Length,
     decay: Length,
@@ -133,7 +134,7 @@ def tri_stage(
     Park et al., "SpecAugment" (arXiv:1904.08779).
 
     Args:
-        peak: value of the hold.
+        peak: value of the hold, positive.
         warmup, hold, decay: lengths in optimizer updates, or ``js.share`` s of ``steps``.
         start: first value over ``peak``, at most 1.
         end: last value over ``peak``, positive and at most 1.
@@ -221,10 +222,11 @@ def cooldown_from(
     >>> [float(lr(t)) for t in (400, 450, 500)]
     [0.5, 0.25, 0.0]
     """
-    top = plain(schedule(at))
+    top = value_at(schedule, at)
     if breaks(lambda end, top: end > top, end, top):
         raise ValueError(
-            f"cooldown_from(end=...) must be at most {float(top):.6g}, the value at step {at!r}, "
-            f"got {end!r}: it is a value, not a ratio. What rises is a piece, such as js.Linear."
+            f"cooldown_from(end=...) must be at most {_describe(top)}, the value at step {at!r}, "
+            f"got {_describe(end)}: it is a value, not a ratio. What rises is a piece, such as "
+            "js.Linear."
         )
     return Window(schedule, 0, at) >> shape(top, end, steps)
