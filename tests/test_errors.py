@@ -272,6 +272,16 @@ RELATIONS = {
         "infinite(shape=...)",
     ),
     "shape that is no name": (lambda: js.wsd(1.0, 10, 1, 1, shape=3), "wsd(shape=...)"),
+    "shape of two arguments": (
+        lambda: js.wsd(1.0, 10, 1, 1, shape=lambda start, end: js.Constant(start)),
+        "wsd(shape=...)",
+    ),
+    "hold at zero": (lambda: js.tri_stage(0, 1, 1, 1), "tri_stage(peak=...)"),
+    "samples of a share": (lambda: js.sample(js.share(0.1), 3), "sample(schedule=...)"),
+    "coverage of a controller": (
+        lambda: js.coverage(js.Plateau(js.cosine_decay(0.1, 10)), 3),
+        "coverage(schedule=...)",
+    ),
     "geometric to zero": (lambda: js.wsd(1.0, 10, 1, 5, shape="geometric"), "wsd(end=...)"),
     "no warmup, no timescale": (lambda: js.inverse_sqrt(1.0, 0), "inverse_sqrt(warmup=...)"),
     "more than half, three phases": (

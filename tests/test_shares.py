@@ -98,6 +98,17 @@ def test_shares_of_all_fit_although_each_is_rounded(steps):
     assert traced == js.wsd(1.0, steps, *halves)(steps - 1) > 0
 
 
+def test_half_of_an_odd_number_of_steps_is_half_in_three_phases():
+    """6 of 11 steps up, the other 5 down, known or traced."""
+    half = js.share(0.5)
+    assert js.one_cycle(1.0, 11, half, three_phase=True).duration == 11
+    assert js.boundaries(js.one_cycle(1.0, 11, half, three_phase=True)) == (6, 11)
+    traced = jax.jit(lambda n: js.one_cycle(1.0, n, half, three_phase=True)(n))(11)
+    assert traced == js.one_cycle(1.0, 11, half, three_phase=True)(11) == np.float32(4e-6)
+    with pytest.raises(ValueError, match=r"one_cycle\(warmup=...\) must be at most half"):
+        js.one_cycle(1.0, 11, 7, three_phase=True)
+
+
 def test_the_whole_may_be_traced_and_then_shares_are_whole_steps_as_well():
     steps = jnp.asarray([10, 1001, 16_777_217])
     values = jax.vmap(lambda n: js.warmup_constant(1.0, js.share(0.3), n)(2))(steps)
@@ -158,6 +169,12 @@ def test_a_share_is_a_value():
 def test_what_is_no_share_is_refused(value):
     with pytest.raises((TypeError, ValueError), match=r"^share\(fraction=...\) must "):
         js.share(value)
+
+
+@pytest.mark.parametrize("steps", ["100", None, True, -1, float("nan"), js.share(0.1), [1, 2]])
+def test_what_has_no_shares_is_refused(steps):
+    with pytest.raises((TypeError, ValueError), match=r"^share.of\(steps=...\) must be .*, got "):
+        js.share(0.1).of(steps)
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,7 @@ def test_steps_of_every_kind(kind):
         want = 1.0 - min(max(step - 10, 0), 100) / 100
         for call in (schedule, jax.jit(schedule)):
             np.testing.assert_allclose(float(call(kind(step))), want, rtol=1e-6)
+    assert (schedule(10**400), schedule(-(10**400))) == (0.0, 1.0)
 
 
 ROW = [
