@@ -230,25 +230,30 @@ def checked_number(
     if not is_known(x):
         whole = jnp.issubdtype(x.dtype, jnp.integer)
         return x.astype(jnp.float32) if real and whole else x
-    try:
-        value = np.asarray(fetch(x), np.float64)
-    except OverflowError:
-        value = np.asarray(np.inf)
+    value: Any = x
+    every: Any = bool  # for a Python number, the usual case, without NumPy's price
+    some: Any = bool
+    if type(x) is not float and type(x) is not int:
+        every, some = np.all, np.any
+        try:
+            value = np.asarray(fetch(x), np.float64)
+        except OverflowError:
+            value = np.asarray(np.inf)
     wanted = [
         (at_least, operator.ge, "at least"),
         (above, operator.gt, "greater than"),
         (at_most, operator.le, "at most"),
         (below, operator.lt, "less than"),
     ]
-    if not np.all(np.abs(value) <= _FLOAT32_MAX):
+    if not every(abs(value) <= _FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {_describe(x)}.")
-    if 0 in (at_least, above) and np.any((value > 0) & (value < _FLOAT32_TINY)):
+    if 0 in (at_least, above) and some((value > 0) & (value < _FLOAT32_TINY)):
         raise ValueError(
             f"{where} must be at least {_FLOAT32_TINY:.3g}, below which a program has zero, got "
             f"{_describe(x)}."
         )
     for bound, holds, words in wanted:
-        if bound is not None and not np.all(holds(value, bound)):
+        if bound is not None and not every(holds(value, bound)):
             raise ValueError(f"{where} must be {words} {bound:g}, got {_describe(x)}.")
     if isinstance(x, (int, np.integer)):
         most = 2**63 - 1 if is_x64() else INT32_MAX
