@@ -9,19 +9,14 @@ import re
 import sys
 
 import jax
-import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from results_by_hand import result_of
 from sweep_tasks import Plain, supervised
 
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import grid, load
-
-mpl.use("Agg")
-
 
 NAN = np.nan
 
@@ -296,152 +291,6 @@ def test_a_schedule_of_code_is_saved_as_its_values(tmp_path):
     search.sweep(Plain(), [schedule], steps=20).save(tmp_path / "r.npz")
     back = load(tmp_path / "r.npz").best().schedule
     assert np.array_equal(js.sample(back, 20), js.sample(schedule, 20))
-
-
-def drawn(result, *names):
-    figure = Figure(layout="constrained")
-    ax = figure.subplots()
-    assert result.plot(*names, ax=ax) is ax
-    figure.savefig(io.BytesIO(), dpi=30)  # a canvas without a backend draws nothing
-    return ax
-
-
-def words(ax):
-    return [text.get_text() for text in ax.texts]
-
-
-@pytest.mark.parametrize("names", [(), ("peak",), ("peak", "steps")])
-def test_plots_draw_on_given_axes(swept, names):
-    ax = drawn(swept, *names)
-    assert ax.get_xlabel() == (names[0] if names else "step (optimizer updates)")
-
-
-CROSS = "\N{MULTIPLICATION SIGN}"
-KINDS = ["cosine"] * 3 + ["wsd"] * 3
-PEAKS = [{"peak": peak} for peak in (0.01, 0.1, 1.0)] * 2
-
-
-def test_kinds_are_named_at_their_lines():
-    result = result_of([[3], [1], [2], [4], [2.5], [NAN]], PEAKS, kinds=KINDS)
-    ax = drawn(result, "peak")
-    assert words(ax) == ["cosine", "wsd"]
-    lines = {line.get_color(): line for line in ax.lines if line.get_linestyle() in ("-", "--")}
-    found = [list(line.get_ydata()) for line in lines.values()]
-    assert found == [[3, 1, 2], [4, 2.5]]
-    assert len(lines) == 2  # two colours
-    assert ax.get_xscale() == "log"
-    assert ax.get_title(loc="right") == f"☆ best   {CROSS} diverged"
-    crosses = [line for line in ax.lines if line.get_marker() == "x"]
-    assert [(c.get_xdata()[0], c.get_ydata()[0]) for c in crosses] == [(1.0, 0.98)]
-    assert words(drawn(result_of([[i] for i in range(3)], PEAKS[:3]), "peak")) == []
-
-
-def test_without_evaluations_the_training_is_drawn():
-    result = result_of([[3], [1], [2], [4], [2.5], [NAN]], PEAKS, kinds=KINDS)
-    loss = np.tile(np.arange(40, 0, -1, np.float32), (6, 1, 1, 1))
-    loss[5, ..., 30:] = NAN
-    ax = drawn(dataclasses.replace(result, train={"loss": loss}))
-    assert ax.get_ylabel() == "training loss (mean of 2 updates)"
-    smooth = [line for line in ax.lines if len(line.get_xdata()) == 39]
-    np.testing.assert_allclose(smooth[0].get_ydata(), np.arange(39.5, 1, -1))
-    assert smooth[0].get_xdata()[[0, -1]].tolist() == [2, 40]
-    assert "best: cosine t1" in words(ax)
-    many = result_of([[i] for i in range(12)], [{"peak": i + 1.0} for i in range(12)])
-    assert words(drawn(many)) == ["best: t0"]
-
-
-def test_a_second_setting_is_a_colour():
-    settings = [{"peak": p, "warmup": w} for w in (0, 10) for p in (0.1, 0.2, 0.3)]
-    ax = drawn(result_of([[i] for i in range(6)], settings), "peak")
-    assert words(ax) == ["warmup=0", "warmup=10"]
-    assert ax.get_xscale() == "linear"
-
-
-def test_a_heat_map_has_numbers_and_one_bad_trial_does_not_take_its_colours():
-    settings = [{"peak": p, "warmup": w} for w in (0, 10) for p in (0.1, 0.2, 0.3)]
-    scores = [[0.5], [0.3], [0.4], [0.45], [1e6], [NAN]]
-    ax = drawn(result_of(scores, settings), "peak", "warmup")
-    assert words(ax) == ["0.3", "0.4", "0.45", "0.5", "1e+06", CROSS]
-    colours = ax.figure.axes[1]
-    assert colours.get_ylim() == pytest.approx((0.3, 0.75))  # three times from best to median
-    frames = [patch for patch in ax.patches if not patch.get_fill()]
-    assert [patch.get_xy() for patch in frames] == [pytest.approx((0.53, -0.47))]
-    fills = {str(patch.get_facecolor()) for patch in ax.patches if patch.get_fill()}
-    assert len(fills) == 6
-    assert ax.get_title(loc="right") == f"{CROSS} diverged"
-
-
-@pytest.mark.parametrize(
-    ("values", "scale"),
-    [
-        ((0.01, 0.1, 1), "log"),
-        ((0.1, 0.2, 0.3), "linear"),
-        ((0.1, 0.2, 0.4), "log"),
-        ((0, 10, 100, 1000), ["0", "10", "100", "1e+03"]),
-        ((0.01, 0.1, 1, 1e30), ["0.01", "0.1", "1", "1e+30"]),
-        (("a", "b"), ["a", "b"]),
-    ],
-)
-def test_an_axis_is_as_its_setting_is_spaced(values, scale):
-    ax = drawn(result_of([[1]] * len(values), [{"peak": value} for value in values]), "peak")
-    if isinstance(scale, str):
-        assert ax.get_xscale() == scale
-    else:
-        assert [label.get_text() for label in ax.get_xticklabels()] == scale
-
-
-def test_the_trials_that_have_a_setting_are_drawn():
-    settings = [{"peak": 1}, {"peak": 2, "warmup": 0}, {"peak": 3, "warmup": 5}]
-    ax = drawn(result_of([[1], [2], [3]], settings), "warmup")
-    assert {x for line in ax.lines for x in line.get_xdata()} == {0, 5}
-    with pytest.raises(
-        ValueError, match=r"must name a setting of a trial \(peak, warmup\), got 'p'"
-    ):
-        result_of([[1], [2], [3]], settings).plot("p")
-    with pytest.raises(ValueError, match="must be settings of one trial"):
-        result_of([[1], [2]], [{"a": 1}, {"b": 2}]).plot("a", "b")
-
-
-def test_draws_over_two_settings_are_points():
-    settings = [{"peak": 1.5**i, "warmup": (7 * i) % 11} for i in range(10)]
-    ax = drawn(result_of([[i] for i in range(10)], settings), "peak", "warmup")
-    assert len(ax.collections) == 10
-    assert ax.get_xscale() == "log"
-
-
-ODD = [{"peak": p, "w": w} for p, w in ((0.1, [1, 2]), (True, None), (np.inf, "$x_1$\n"))]
-
-
-@pytest.mark.parametrize(
-    ("scores", "settings"),
-    [
-        ([[3e38, 3e38], [1, 2], [3e38, 3e38]], None),
-        ([[0, 0]] * 3, None),
-        ([[-5, 1e-30], [0, 3], [-1e30, 1]], None),
-        ([[1, NAN], [NAN, NAN], [1, 2]], None),
-        ([[1, 2], [3, 4], [5, 6]], ODD),
-    ],
-)
-def test_whatever_was_found_can_be_said_and_drawn(scores, settings):
-    result = result_of(scores, settings, kinds=["a", "a", "b"])
-    loss = np.full((3, 1, 2, 10), NAN, np.float32)
-    loss[:2, ..., :4] = 3e38
-    result = dataclasses.replace(result, train={"loss": loss})
-    for call in (result.summary, result.table, result.compare, result.to_csv, result.to_json):
-        assert str(call())
-    for names in ((), ("peak", "w") if settings else ("peak",)):
-        drawn(result, *names)
-
-
-def test_plots_of_words_and_of_nothing_finite():
-    settings = [{"shape": "$linear"}, {"shape": "cosine"}]
-    for scores in ([[1], [2]], [[NAN], [NAN]]):
-        for names in ((), ("shape",), ("shape", "shape")):
-            drawn(result_of(scores, settings), *names)
-    with pytest.raises(ValueError, match=r"`plot\(\*names\)` must name a setting"):
-        result_of([[1]]).plot("warmth")
-    with pytest.raises(ValueError, match="at most two settings"):
-        result_of([[1]]).plot("peak", "peak", "peak")
 
 
 def test_progress_is_silent_unless_asked(capsys):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jaxsched._struct import printable
 from jaxsched.schedules._share import share
 from jaxsched.search._fingerprint import label
+from jaxsched.search._reports import is_number
+
+if TYPE_CHECKING:
+    from jaxsched.search._result import SweepResult
 
 # Okabe and Ito's palette, told apart with every kind of colour vision, without its pale yellow.
 # Marks and dashes differ too, for a page in grey.
@@ -24,27 +28,25 @@ _FONT = 9.0
 
 
 class Look(NamedTuple):
-    colour: Any
-    mark: Any
+    colour: str
+    mark: str
     dash: Any
 
 
 def looks(count: int, ordered: bool) -> list[Look]:
     """One for each of several groups; of values in an order, shades from dark to light."""
-    marks = [MARKS[i % len(MARKS)] for i in range(count)]
+    # Where colours repeat, marks are of other ones.
+    marks = [MARKS[(i + i // len(COLOURS)) % len(MARKS)] for i in range(count)]
     if ordered and count > 1:
         import matplotlib
+        from matplotlib.colors import to_hex
 
         # Not to the map's end, which is too light on white paper.
-        shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, count))
+        shades = map(to_hex, matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, count)))
         return [Look(shade, mark, "-") for shade, mark in zip(shades, marks, strict=True)]
     dashes = [DASHES[i % len(DASHES)] for i in range(count)]
     colours = [COLOURS[i % len(COLOURS)] for i in range(count)]
     return [Look(*look) for look in zip(colours, marks, dashes, strict=True)]
-
-
-def is_number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool)
 
 
 def is_geometric(values: Iterable[float]) -> bool:
@@ -101,9 +103,25 @@ class Scale:
         shown = [f"{v:.3g}" if is_number(v) else text(label(v), 16) for v in self.values]
         scaled = np.log(places) if self.log else places
         room = np.ptp(scaled) / 14
-        if not self.numeric or (len(places) < 10 and (np.diff(scaled) > room).all()):
+        if not self.numeric:
+            set_marks(axis, shown, self.ordered)
+        elif len(places) < 10 and (np.diff(scaled) > room).all():
             axis.set_ticks(places, shown)
             axis.set_ticks([], minor=True)
+
+
+def set_marks(axis: Any, shown: list[str], ordered: bool) -> None:
+    """Marks at 0, 1, ... that do not overlap: words are turned; without room, some are omitted."""
+    box, points = axis.axes.get_window_extent(), 72 / axis.axes.figure.dpi
+    across = axis.axis_name == "x"
+    room = (box.width if across else box.height) * points / len(shown)
+    needed = 0.65 * _FONT * (max(map(len, shown)) + 1) if across else 1.3 * _FONT
+    turned = across and needed > room and not ordered
+    every = math.ceil((1.3 * _FONT if turned else needed) / room)
+    axis.set_ticks(range(0, len(shown), every), shown[::every])
+    if turned:
+        for mark in axis.get_ticklabels():
+            mark.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
@@ -122,7 +140,7 @@ def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
     points = 72 / ax.figure.dpi
     width, height = size.width * points, size.height * points
     names = [text(name) for *_, name, _ in ends]
-    longest = max(TextPath((0, 0), name, size=_FONT).get_extents().width for name in names)
+    longest = max(TextPath((0, 0), f".{name}", size=_FONT).get_extents().width for name in names)
     room = min(0.55, (1.06 * longest + 6) / width)
     scale = ax.xaxis.get_transform()
     first, last = ax.get_xlim()
@@ -134,6 +152,7 @@ def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
     ax.set_xlim(first, scale.inverted().transform(np.array([low + (high - low) / (1 - room)]))[0])
     left = 1 - room
     bottom, top = ax.yaxis.get_transform().transform(np.array(ax.get_ylim()))
+    ends = [(x, float(np.clip(y, *sorted(ax.get_ylim()))), *rest) for x, y, *rest in ends]
     heights = ax.yaxis.get_transform().transform(np.array([y for _, y, *_ in ends], float))
     places = _apart((heights - bottom) / (top - bottom), 1.35 * _FONT / height)
     for (x, y, _, colour), name, place in zip(ends, names, places, strict=True):
@@ -171,6 +190,23 @@ def _apart(places: np.ndarray, gap: float) -> np.ndarray:
     return result
 
 
+def score_axis(scores: np.ndarray, maximize: bool) -> tuple[bool, float]:
+    """(whether logarithmic, the worst score with room): what exploded takes none from the others.
+
+    A score explodes where it is many times as far from the best one as the median is.
+    """
+    sign = -1.0 if maximize else 1.0
+    costs = np.sort(sign * scores[np.isfinite(scores)])
+    while True:
+        log = not maximize and wide(costs)
+        at = np.log(costs) if log else costs
+        middle = at[len(at) // 2]
+        kept = costs[at <= at[0] + (5 if log else 20) * (middle - at[0])]
+        if middle == at[0] or len(kept) == len(costs):
+            return log, float(sign * costs[-1])
+        costs = kept
+
+
 def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool]:
     """(lowest, highest, whether there is worse): three times from the best to the median.
 
@@ -184,3 +220,33 @@ def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool
     most = most if most > best else best + max(1e-6, abs(best) * 1e-3)
     low, high = sorted((sign * best, sign * most))
     return float(low), float(high), bool(worst > most and not math.isclose(worst, most))
+
+
+def by_kind(result: SweepResult, trials: list[int]) -> dict[str, list[int]]:
+    """The trials of each kind."""
+    groups: dict[str, list[int]] = {}
+    for i in trials:
+        groups.setdefault(result.trials[i].kind or "of no kind", []).append(i)
+    return groups
+
+
+def of(result: SweepResult, trial: int, name: str) -> Any:
+    """A setting; what is no number or text as one: it may not be hashable."""
+    value = result.trials[trial].settings.get(name)
+    return value if isinstance(value, (int, float, str, share, type(None))) else label(value)
+
+
+def best_of(result: SweepResult) -> int | None:
+    """The best trial, if one has a score."""
+    first = result.ranking()[0]
+    return first if np.isfinite(result.scores()[0][first]) else None
+
+
+def worse(result: SweepResult, trials: list[int]) -> list[int]:
+    """The trials whose scores are so bad that they get no room."""
+    scores = result.scores()[0][trials]
+    if not np.isfinite(scores).any():
+        return []
+    _, worst = score_axis(scores, result.maximize)
+    beyond = scores < worst if result.maximize else scores > worst
+    return [i for i, far in zip(trials, beyond, strict=True) if far]
