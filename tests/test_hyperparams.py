@@ -154,12 +154,12 @@ LINEAR = (lambda key: {"w": noise(key, 6, 3), "bias": jnp.zeros((1, 3))},
 PEAKS = [js.cosine_decay(peak, 30) for peak in (0.001, 0.03, 0.3)]
 
 
-@pytest.mark.parametrize("width", [1, 4])
-def test_a_sweep_of_an_injected_rate_is_the_sweep_of_the_plain_optimizer(width):
+@pytest.mark.parametrize(("width", "kind"), [(1, "inject"), (4, "inject_hyperparams")])
+def test_a_sweep_of_an_injected_rate_is_the_sweep_of_the_plain_optimizer(width, kind):
     arguments = {"width": width, "devices": jax.local_devices()[:1]}
     plain = search.sweep(supervised(optax.sgd, LINEAR), PEAKS, **arguments)
     wrapped = search.sweep(
-        supervised(injected, LINEAR), [{"rate": peak} for peak in PEAKS], **arguments
+        supervised(FOLLOWS[kind], LINEAR), [{"rate": peak} for peak in PEAKS], **arguments
     )
     assert len({curve.tobytes() for curve in plain.train["loss"]}) == 3
     np.testing.assert_allclose(wrapped.train["loss"], plain.train["loss"], rtol=1e-6)
