@@ -597,6 +597,27 @@ def test_a_state_may_hold_schedules_and_controllers():
     assert sweep(task, [js.Constant(0.5)]).final("loss").item() == -6.0
 
 
+@pytest.mark.parametrize("form", ["jax.jit", "cond"])
+def test_a_function_that_is_compiled_below_an_update_is_told_anew(form):
+    tx = watched()
+
+    def branch(*arguments):
+        return jax.lax.cond(True, tx.update, lambda u, s, p: (u, s), *arguments)
+
+    dropping = optax.GradientTransformation(
+        tx.init, jax.jit(tx.update) if form == "jax.jit" else branch
+    )
+    outer = js.inject(lambda rate: optax.chain(optax.scale(rate), dropping))(rate=js.Constant(1.0))
+    one = jnp.ones(())
+    state = outer.init(one)
+    for value in (4.0, 3.0, 2.0):
+        _, state = outer.update(one, state, one, value=value)
+    for value in (1.0, 0.5):  # two programs
+        _, state = jax.jit(lambda s, v=value: outer.update(one, s, one, value=v))(state)
+    seen = js.remembered(state)
+    assert (float(seen["learning_rate/best"]), float(seen["learning_rate/scale"])) == (0.5, 1.0)
+
+
 def test_supervised_tells_the_loss_of_all_micro_batches_at_every_place():
     task = slope(optimizer=lambda learning_rate: PLACES["chain"](), accumulation=2)
     task._parts = task._parts._replace(loss=lambda outputs, targets: 0 * outputs + 1)

@@ -7,29 +7,68 @@ handed to one of ours is known to those of ours below, whatever lies between.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import inspect
+import itertools
 from typing import Any
 
+import jax
 import optax
 
-_HANDED: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("extra")
+# Part of the key of every cache of JAX: what is compiled below an update is not taken for another.
+_CALL = jax.make_user_context(None)
+_CALLS = itertools.count()
 
 
-def update(tx: Any, updates: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
+class Hand:
+    """Hands the extra arguments of an optimizer's updates on to those below it.
+
+    A function below that is compiled for itself, and is told through a wrapper that drops what it
+    is told, would keep the numbers of the update in which it was traced. So it is traced anew in
+    every trace of the update; and in every update that is not traced, if there is such a function.
+    """
+
+    def __init__(self) -> None:
+        self.anew = False
+
+    def update(
+        self, tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, Any]:
+        """``tx.update`` with those of the extra arguments that it takes."""
+        told, traced = {**_HANDED.get()[0], **extra}, _traced(updates)
+        token = _HANDED.set((told, None if traced else self))
+        anew = bool(told) and (traced or self.anew)
+        try:
+            with _CALL(next(_CALLS)) if anew else contextlib.nullcontext():
+                found: tuple[Any, Any] = tx.update(updates, state, params, **_taken(tx, extra))
+            return found
+        finally:
+            _HANDED.reset(token)
+
+
+# What was handed on, and by whom if its update is not traced.
+_HANDED: contextvars.ContextVar[tuple[dict[str, Any], Hand | None]] = contextvars.ContextVar(
+    "extra", default=({}, None)
+)
+
+
+def update(tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
     """``tx.update`` with those of the extra arguments that it takes."""
-    token = _HANDED.set({**_HANDED.get({}), **extra})
-    try:
-        found: tuple[Any, Any] = tx.update(updates, state, params, **_taken(tx, extra))
-        return found
-    finally:
-        _HANDED.reset(token)
+    return (_HANDED.get()[1] or Hand()).update(tx, updates, state, params, **extra)
 
 
-def handed(extra: dict[str, Any]) -> dict[str, Any]:
+def handed(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
     """``extra``, and what an update of ours further out was told; ``None`` tells nothing."""
-    told = _HANDED.get({})
-    return {**extra, **{name: x for name, x in told.items() if extra.get(name) is None}}
+    told, hand = _HANDED.get()
+    dropped = {name: x for name, x in told.items() if extra.get(name) is None}
+    if hand is not None and dropped and _traced(updates):
+        hand.anew = True
+    return {**extra, **dropped}
+
+
+def _traced(tree: Any) -> bool:
+    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
 
 
 def _taken(tx: Any, extra: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import optax
 
 from jaxsched._struct import own
 from jaxsched.optim._export import register_export
-from jaxsched.optim._extra import handed
-from jaxsched.optim._extra import update as _update
+from jaxsched.optim._extra import Hand, handed
 from jaxsched.optim._flax import register_flax
 from jaxsched.optim._state import InjectState, Knob
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -122,6 +121,8 @@ def inject(
 def _transformation(
     rebuild: _Rebuild, sources: dict[str, Any], dtype: Any
 ) -> optax.GradientTransformationExtraArgs:
+    hand = Hand()
+
     def init(params: Any) -> InjectState:
         register_flax(list(sources.values()))
         state = InjectState(
@@ -141,10 +142,12 @@ def _transformation(
     ) -> tuple[Any, InjectState]:
         # The state decides, not what this optimizer was built with: that is what makes a swapped
         # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
-        extra = handed(extra)
+        extra = handed(extra, updates)
         live = {k: state.schedules.get(k, s) for k, s in sources.items()}
         values = {k: state.value(k, s, **extra) for k, s in live.items()}
-        updates, inner_state = _update(rebuild(values), updates, state.inner_state, params, **extra)
+        updates, inner_state = hand.update(
+            rebuild(values), updates, state.inner_state, params, **extra
+        )
         return updates, InjectState(
             count=optax.safe_increment(state.count),
             values=values,
