@@ -94,6 +94,30 @@ def test_a_range_test_and_a_sweep_say_so_before_training():
         js.range_test(task)
 
 
+def sam(tx, ascent=0.05):
+    return optax.contrib.sam(tx, optax.sgd(ascent), sync_period=2)
+
+
+def every_second(learning_rate):
+    scale = optax.conditionally_transform(optax.scale(learning_rate), lambda step: step % 2 == 0)
+    return optax.chain(optax.scale(-0.1), scale)
+
+
+DEAD = {
+    "sam": lambda learning_rate: sam(optax.sgd(learning_rate)),
+    "with momentum": lambda learning_rate: sam(optax.adam(learning_rate)),
+    "its ascent": lambda learning_rate: sam(optax.sgd(0.1), learning_rate),
+    "conditionally_transform": every_second,
+}
+
+
+@pytest.mark.parametrize("kind", DEAD)
+def test_steps_in_which_no_hyperparameter_acts_are_refused(kind):
+    words = "but the hyperparameters act in one of 2 steps only, and their values in the others"
+    with pytest.raises(ValueError, match=words):
+        check_task(supervised(DEAD[kind]), ("learning_rate",))
+
+
 KEEP = {
     "adam": optax.adam,
     "a warmup of its own": after(
@@ -101,8 +125,8 @@ KEEP = {
     ),
     "frozen at first": after(optax.scale_by_schedule(lambda n: 1.0 * (n >= 5))),
     "apply_if_finite": lambda learning_rate: optax.apply_if_finite(optax.adam(learning_rate), 3),
-    "sam": lambda learning_rate: optax.contrib.sam(
-        optax.sgd(learning_rate), optax.sgd(0.05), sync_period=2
+    "an ascent that follows the rate": lambda learning_rate: sam(
+        optax.sgd(learning_rate), learning_rate
     ),
     "some parameters in some steps": lambda learning_rate: optax.partition(
         {"now": optax.sgd(learning_rate), "later": after(by_hand(2))(learning_rate)},

@@ -4,13 +4,14 @@ A schedule counts updates. Where a step is a micro-batch (``optax.MultiSteps``, 
 counter by hand), its value is applied in one step of several, and the others are lost.
 
 Two ways to see it, both before training: the state of Optax's own accumulators; and the traced step
-itself, followed from its first counters on, for a step that hands on whatever the loss reads.
+itself, followed from its first counters on, for a step that hands on whatever the loss reads, or in
+which no hyperparameter acts (the ascent of ``optax.contrib.sam``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,75 +28,105 @@ _ACCUMULATORS = {
 _STEPS = 256  # how far counters are followed where parameters rest
 
 
-def check_every_step(where: str, state: Any, init: Any, step: Any, loss: int) -> None:
+def check_every_step(
+    where: str, state: Any, init: Any, step: Any, loss: int, hyperparams: int
+) -> None:
     """Raises a ``ValueError`` if updates come in some of the steps only.
 
     Args:
         where: the caller's name.
         state: the abstract state.
-        init, step, loss: as for ``period``.
+        init, step, loss, hyperparams: as for ``periods``.
     """
     held = _accumulator(state)
-    steps = period(init, step, loss)
-    if held is None and steps is None:
-        return
-    often = "some steps" if steps is None else f"one of {steps} steps"
-    raise ValueError(
+    steps, acts = periods(init, step, loss, hyperparams)
+    begin = (
         f"`{where}(task=...)`: a step must be an update of the optimizer, whose schedules count "
-        f"them, but this one changes the parameters in {often} only"
-        + ("" if held is None else f", by {held}")
-        + f". Take the accumulation out of the optimizer, and give "
-        f"`Supervised(accumulation={'k' if steps is None else steps})`; a task of yours means the "
-        "gradients of its micro-batches within one step."
+        "them, but "
     )
+    if held is not None or steps is not None:
+        often = "some steps" if steps is None else f"one of {steps} steps"
+        raise ValueError(
+            f"{begin}this one changes the parameters in {often} only"
+            + ("" if held is None else f", by {held}")
+            + f". Take the accumulation out of the optimizer, and give "
+            f"`Supervised(accumulation={'k' if steps is None else steps})`; a task of yours means "
+            "the gradients of its micro-batches within one step."
+        )
+    if acts is not None:
+        raise ValueError(
+            f"{begin}the hyperparameters act in one of {acts} steps only, and their values in the "
+            "others are lost. Let one step do the whole update, in a task of your own (for "
+            "optax.contrib.sam, with opaque_mode=True)."
+        )
 
 
-def period(init: Any, step: Any, loss: int) -> int | None:
-    """In one of how many steps parameters are updated, or ``None`` if that isn't seen to be few.
+def periods(init: Any, step: Any, loss: int, hyperparams: int) -> tuple[int | None, int | None]:
+    """In one of how many steps parameters are updated, and in one of how many a value acts.
+
+    ``None`` where that isn't seen to be few.
 
     Args:
         init: closed jaxpr, whose outputs are the initial state.
-        step: closed jaxpr, whose first inputs and outputs are the state.
+        step: closed jaxpr, whose first inputs are the state and the hyperparameters, and whose
+            first outputs are the state.
         loss: the output of ``step`` that is the loss.
+        hyperparams: how many there are.
     """
-    count = len(init.jaxpr.outvars)
-    state = step.jaxpr.invars[:count]
+    count, inputs = len(init.jaxpr.outvars), step.jaxpr.invars
+    state = inputs[:count]
     if not any(map(_counts, state)):
-        return None
-    found = _followed(init, [None] * len(init.jaxpr.invars))
-    counters = [x if _counts(var) else None for x, var in zip(found, state, strict=True)]
+        return None, None
+    begun = _followed(init, [_Seen()] * len(init.jaxpr.invars))
+    counters = [x.known if _counts(var) else None for x, var in zip(begun, state, strict=True)]
+    reads = flow(step).reads
+    lasting = _lasting(reads, loss, count)
+    given = range(count, count + hyperparams)
+    ever = any(reads[i] >> k & 1 for i in lasting for k in given)
     moved: list[int] = []
+    acted: list[int] = [] if ever else [0, 1]
     for t in range(_STEPS):
-        inputs = [i if x is None else x for i, x in enumerate(counters)]
-        after = _followed(step, [*inputs, *[None] * (len(step.jaxpr.invars) - count)])[:count]
-        if not _rests(step, after, loss):
+        known = [_Seen(i if x is None else x) for i, x in enumerate(counters)]
+        rest = [_Seen(acts=k in given) for k in range(count, len(inputs))]
+        after = _followed(step, [*known, *rest])[:count]
+        if not _rests(step, after, reads[loss]):
             moved.append(t)
-        if len(moved) > 1:
-            return moved[1] - moved[0] if moved[1] - moved[0] > 1 else None
+        if any(after[i].acts for i in lasting):
+            acted.append(t)
+        if len(moved) > 1 and len(acted) > 1:
+            break
         counters = [
-            x
-            if isinstance(x, np.ndarray)
-            else counters[i]
-            if isinstance(x, int) and x == i
-            else None
+            x.known if isinstance(x.known, np.ndarray) else counters[i] if _is(x.known, i) else None
             for i, x in enumerate(after)
         ]
-    return None
+    return _distance(moved), _distance(acted)
 
 
 # ---------------------------------------------------------------------------------------- details
 
 
-def _rests(step: Any, after: list[Any], loss: int) -> bool:
+def _distance(times: list[int]) -> int | None:
+    return times[1] - times[0] if len(times) > 1 and times[1] - times[0] > 1 else None
+
+
+def _rests(step: Any, after: list[_Seen], loss: int) -> bool:
     """Whether all floating parts of the state that the loss depends on are handed on."""
     floating = [jnp.issubdtype(v.aval.dtype, np.inexact) for v in step.jaxpr.invars[: len(after)]]
-    moved = [i for i, x in enumerate(after) if floating[i] and not _is(x, i)]
-    if len(moved) == sum(floating):
-        return False
-    reads = flow(step).reads[loss]
-    return any(reads >> i & 1 for i, floats in enumerate(floating) if floats) and not any(
-        reads >> i & 1 for i in moved
+    moved = [i for i, x in enumerate(after) if floating[i] and not _is(x.known, i)]
+    return any(loss >> i & 1 for i, floats in enumerate(floating) if floats) and not any(
+        loss >> i & 1 for i in moved
     )
+
+
+def _lasting(reads: Sequence[int], loss: int, count: int) -> list[int]:
+    """The parts of the state that the loss depends on, now or after more steps."""
+    found, before = reads[loss], -1
+    while found != before:
+        before = found
+        for i in range(count):
+            if found >> i & 1:
+                found |= reads[i]
+    return [i for i in range(count) if found >> i & 1]
 
 
 def _accumulator(state: Any) -> str | None:
@@ -113,9 +144,13 @@ def _accumulator(state: Any) -> str | None:
     return None
 
 
-# What is known of a value: an array of no axes, which fills it; the number of the input that it
-# is; or nothing.
-_Known = np.ndarray | int | None
+class _Seen(NamedTuple):
+    """What is known of a value: an array of no axes, which fills it; the number of the input that
+    it is; or nothing. And whether a hyperparameter acts on it."""
+
+    known: np.ndarray | int | None = None
+    acts: bool = False
+
 
 _NUMPY = {
     "add": np.add,
@@ -141,31 +176,32 @@ _SHAPES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose",
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
-def _followed(closed: Any, inputs: Sequence[Any]) -> list[Any]:
-    """What is known of the outputs."""
+def _followed(closed: Any, inputs: Sequence[_Seen]) -> list[_Seen]:
+    """What is seen of the outputs."""
     jaxpr = getattr(closed, "jaxpr", closed)
-    known: dict[Any, Any] = {}
+    seen: dict[Any, _Seen] = {}
     for var, const in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=False):
-        known[var] = _filled(const)
-    known.update(zip(jaxpr.invars, inputs, strict=True))
+        seen[var] = _Seen(_filled(const))
+    seen.update(zip(jaxpr.invars, inputs, strict=True))
 
-    def read(atom: Any) -> Any:
-        return _filled(atom.val) if isinstance(atom, Literal) else known.get(atom)
+    def read(atom: Any) -> _Seen:
+        return _Seen(_filled(atom.val)) if isinstance(atom, Literal) else seen.get(atom, _Seen())
 
     for eqn in jaxpr.eqns:
         found = _of_equation(eqn, [read(atom) for atom in eqn.invars])
-        known.update(zip(eqn.outvars, found, strict=True))
+        seen.update(zip(eqn.outvars, found, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _of_equation(eqn: Any, inputs: list[Any]) -> list[Any]:
-    name, params, out = eqn.primitive.name, eqn.params, eqn.outvars[0].aval
+def _of_equation(eqn: Any, inputs: list[_Seen]) -> list[_Seen]:
+    name, params = eqn.primitive.name, eqn.params
     if name == "cond":
         index, *rest = inputs
         branches = params["branches"]
-        if isinstance(index, np.ndarray):
-            branches = [branches[int(np.clip(index, 0, len(branches) - 1))]]
-        return [_agreed(same) for same in zip(*(_followed(b, rest) for b in branches), strict=True)]
+        if isinstance(index.known, np.ndarray):
+            branches = [branches[int(np.clip(index.known, 0, len(branches) - 1))]]
+        ways = zip(*(_followed(branch, rest) for branch in branches), strict=True)
+        return [_either(way, index.acts) for way in ways]
     for key in _CALLS:
         called = params.get(key)
         inner = getattr(called, "jaxpr", called)
@@ -173,40 +209,51 @@ def _of_equation(eqn: Any, inputs: list[Any]) -> list[Any]:
             return _followed(called, inputs)
     if name == "select_n":
         which, *cases = inputs
-        return [cases[int(which)] if isinstance(which, np.ndarray) else _agreed(cases)]
-    if name in _SHAPES or name == "convert_element_type":
-        (x,) = inputs[:1]
-        if isinstance(x, np.ndarray):
-            return [x.astype(out.dtype)]
-        before = eqn.invars[0].aval
-        return [x if (before.shape, before.dtype) == (out.shape, out.dtype) else None]
+        if isinstance(which.known, np.ndarray):
+            return [cases[int(which.known)]]
+        return [_either(cases, which.acts)]
     if name in ("add", "add_any", "sub", "mul", "div"):
-        return [_arithmetic(name, inputs, out)]
+        return [_arithmetic(name, inputs, eqn.outvars[0].aval)]
+    acts = any(x.acts for x in inputs)
+    found = [_value(eqn, [x.known for x in inputs])] if len(eqn.outvars) == 1 else []
+    if found and isinstance(found[0], np.ndarray):
+        acts = False
+    return [_Seen(x, acts) for x in found or [None] * len(eqn.outvars)]
+
+
+def _value(eqn: Any, inputs: list[Any]) -> Any:
+    """What is known of the one output of other operations."""
+    name, out = eqn.primitive.name, eqn.outvars[0].aval
+    if name in _SHAPES or name == "convert_element_type":
+        x, before = inputs[0], eqn.invars[0].aval
+        if isinstance(x, np.ndarray):
+            return x.astype(out.dtype)
+        return x if (before.shape, before.dtype) == (out.shape, out.dtype) else None
     if name in _NUMPY and all(isinstance(x, np.ndarray) for x in inputs):
-        return [np.asarray(_NUMPY[name](*inputs)).astype(out.dtype)]
-    return [None] * len(eqn.outvars)
+        return np.asarray(_NUMPY[name](*inputs)).astype(out.dtype)
+    return None
 
 
-def _arithmetic(name: str, inputs: list[Any], out: Any) -> Any:
+def _arithmetic(name: str, inputs: list[_Seen], out: Any) -> _Seen:
     """Nothing is added, and nought times anything is nought: what is finite is meant here."""
     x, y = inputs
 
-    def of(value: Any, number: int) -> bool:
-        return isinstance(value, np.ndarray) and bool(value == number)
+    def of(value: _Seen, number: int) -> bool:
+        return isinstance(value.known, np.ndarray) and bool(value.known == number)
 
     if name in ("add", "add_any") and of(x, 0):
         return y
     if name in ("add", "add_any", "sub") and of(y, 0):
         return x
     if (name in ("mul", "div") and of(x, 0)) or (name == "mul" and of(y, 0)):
-        return np.zeros((), out.dtype)
+        return _Seen(np.zeros((), out.dtype))
     if name in ("mul", "div") and of(y, 1):
         return x
     if name == "mul" and of(x, 1):
         return y
-    if name in _NUMPY and isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
-        return np.asarray(_NUMPY[name](x, y)).astype(out.dtype)
-    return None
+    if name in _NUMPY and isinstance(x.known, np.ndarray) and isinstance(y.known, np.ndarray):
+        return _Seen(np.asarray(_NUMPY[name](x.known, y.known)).astype(out.dtype))
+    return _Seen(acts=x.acts or y.acts)
 
 
 def _filled(value: Any) -> Any:
@@ -218,11 +265,12 @@ def _filled(value: Any) -> Any:
     return None
 
 
-def _agreed(values: Sequence[Any]) -> Any:
-    """What is known whichever of them it is."""
-    first = values[0]
-    same = all(type(x) is type(first) and bool(x == first) for x in values)
-    return first if same else None
+def _either(cases: Sequence[_Seen], chosen: bool) -> _Seen:
+    """What is seen whichever of them it is; ``chosen``: by a hyperparameter."""
+    first = cases[0].known
+    same = all(type(x.known) is type(first) and bool(x.known == first) for x in cases)
+    acts = (len(cases) > 1 and chosen) or any(x.acts for x in cases)
+    return _Seen(first if same else None, acts)
 
 
 def _is(x: Any, number: int) -> bool:

@@ -251,7 +251,7 @@ def check_task(
     _check_same(state, after, where)
     outputs: Any = jax.tree.structure((after, metrics))
     _, numbers = outputs.unflatten(range(outputs.num_leaves))
-    check_every_step(where, state, begun, traced, numbers["loss"])
+    check_every_step(where, state, begun, traced, numbers["loss"], len(hyperparams))
     return {"state": state, "metrics": metrics, "batches": batch, "init": begun, "step": traced}
 
 
