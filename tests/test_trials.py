@@ -28,7 +28,7 @@ def test_grid_is_the_product_with_the_last_argument_fastest():
 def test_words_and_lists_are_values_too():
     trials = grid(js.wsd, peak=0.1, steps=100, warmup=5, decay=20, shape=["linear", "1-sqrt"])
     assert [t.name for t in trials] == ["shape=linear", "shape=1-sqrt"]
-    for array in (list, np.array, jnp.array):
+    for array in (list, tuple, np.array, jnp.array):
         milestones = [array([10, 20]), array([30])]
         trials = grid(js.multi_step, peak=0.1, factor=0.5, milestones=milestones)
         assert [t.settings["milestones"] for t in trials] == [[10, 20], [30]]

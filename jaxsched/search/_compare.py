@@ -14,6 +14,7 @@ from jaxsched.search._fingerprint import label, labels, plain
 from jaxsched.search._ranking import Difference, paired
 from jaxsched.search._result import Best, SweepResult
 from jaxsched.search._text_table import TextTable
+from jaxsched.search._trials import as_setting
 
 T = TypeVar("T")
 OPTIMISTIC = (
@@ -136,7 +137,7 @@ def named(found: dict[str, T], name: Any) -> T:
     Raises:
         KeyError: with the names that there are.
     """
-    value = _value(name)
+    value = _value(as_setting(name))
     text = plain(value) if plain(value) in found else label(value)
     if text not in found:
         raise KeyError(f"must be one of {', '.join(found)}, got {name!r}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxsched._struct import printable
 from jaxsched.schedules._share import share
-from jaxsched.search._fingerprint import label, plain
+from jaxsched.search._fingerprint import fingerprint_of, label, plain
 from jaxsched.search._ranking import FEW, Difference
 from jaxsched.search._text_table import TextTable
 
@@ -84,6 +85,12 @@ def paired_note(runs: int, level: float) -> str:
     )
 
 
+def printed(trial: Trial) -> str:
+    """What orders trials with equal scores; functions that read alike by what they hold."""
+    schedules = sorted(trial.schedules.items(), key=itemgetter(0))
+    return f"{schedules} {plain(trial.settings)} {fingerprint_of(schedules)}"
+
+
 def own_name(trial: Trial, kind: str) -> str:
     """The name of a trial beside that of its kind."""
     return "" if trial.name == kind else trial.name.removeprefix(f"{trial.kind} ")
@@ -123,7 +130,8 @@ def table(result: SweepResult, metric: str, maximize: bool, limit: int | None) -
     ranking = result.ranking(metric, maximize)
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
     sign = -1.0 if maximize else 1.0
-    lost.sort(key=lambda i: (-result.stopped[i], sign * rungs[i][metric]) if i in rungs else (1, 0))
+    at_end = {i: (-int(result.stopped[i]), sign * rungs[i][metric]) for i in rungs}
+    lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(result.trials[i])))
     unscored = set(lost)
     made = []
     for place, i in enumerate([*ranking[: len(ranking) - len(lost)], *lost]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from jaxsched.schedules._share import share
 from jaxsched.search import _ranking as ranks
 from jaxsched.search import _reports as reports
 from jaxsched.search._arguments import flag, whole
-from jaxsched.search._fingerprint import fingerprint_of, plain
 from jaxsched.search._text_table import TextTable
 from jaxsched.search._trials import Followed, Trial, Trials
 
@@ -399,9 +397,7 @@ class SweepResult:
         return value.of(int(self.horizons[trial])) if isinstance(value, share) else value
 
     def _text(self, trial: int) -> str:
-        """What orders trials with equal scores; functions that read alike by what they hold."""
-        schedules = sorted(self.trials[trial].schedules.items(), key=itemgetter(0))
-        return f"{schedules} {plain(self.trials[trial].settings)} {fingerprint_of(schedules)}"
+        return reports.printed(self.trials[trial])
 
     def _runs(self, metric: str | None) -> np.ndarray:
         """float64 [trials, runs]."""

@@ -67,9 +67,8 @@ class Trial:
                 f"`Trial(settings=...)` must be a dict name -> value, got {self.settings!r} "
                 f"({type(self.settings).__name__})."
             )
-        # A scalar array is a number, as in ``grid``; a longer one is a list.
-        plain = {n: _without_array(v) for n, v in self.settings.items()}
-        object.__setattr__(self, "settings", plain)
+        settings = {name: as_setting(value) for name, value in self.settings.items()}
+        object.__setattr__(self, "settings", settings)
         schedules = as_schedules(self.schedules, "Trial(schedules=...)")
         object.__setattr__(self, "schedules", schedules)
 
@@ -249,6 +248,13 @@ def as_schedules(made: Any, where: str) -> dict[str, Followed]:
     return schedules
 
 
+def as_setting(value: Any) -> Any:
+    """A value as a result that was saved has it again: of arrays and tuples lists, or a number."""
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return value.tolist()
+    return [as_setting(v) for v in value] if type(value) in (list, tuple) else value
+
+
 # ---------------------------------------------------------------------------------------- details
 
 
@@ -346,9 +352,5 @@ def _is_scalar(value: Any) -> bool:
     return hasattr(value, "item") and np.ndim(value) == 0
 
 
-def _without_array(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic, jax.Array)) else value
-
-
 def _show(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else label(_without_array(value))
+    return f"{value:.4g}" if isinstance(value, float) else label(as_setting(value))
