@@ -445,8 +445,16 @@ def test_a_schedule_in_params_is_neither_called_nor_dropped():
     assert isinstance(optax.apply_updates(params, updates)["lr"], js.Constant)
 
 
-def test_an_integer_schedule_says_how_many_micro_batches_make_an_update():
-    every = js.piecewise_constant([2], [1, 3])
+@pytest.mark.parametrize(
+    "every",
+    [
+        js.piecewise_constant([2], [1, 3]),
+        js.piecewise_constant([js.share(0.02)], [1, 3], steps=100),
+        js.Shift(js.Quantize(js.Reverse(js.Stretch(js.Table([3, 3, 1, 1]), 0.5)), 1), 0),
+    ],
+)
+def test_an_integer_schedule_says_how_many_micro_batches_make_an_update(every):
+    assert every(0).dtype == jax.jit(every)(0).dtype == jnp.int32
     tx = optax.MultiSteps(optax.sgd(1.0), every_k_schedule=every)
     params = {"w": jnp.zeros(2)}
     state, update, updated = tx.init(params), jax.jit(tx.update), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import operator
 from typing import Any
 
@@ -41,6 +42,20 @@ class _Wrapper(AbstractSchedule):
                 f"{type(self).__name__}(schedule=...) must have a duration, got the open-ended "
                 f"{self.schedule!r}. Give it a length, e.g. `Window(schedule, 0, steps)`."
             )
+
+
+class _Retimed(_Wrapper):
+    """The values of a schedule at other times: integers if they are."""
+
+    @abc.abstractmethod
+    def _local(self, t: Number) -> Number:
+        """The step of the inner schedule at ``t``."""
+
+    def _value(self, t: Number) -> Value:
+        return self.schedule._value(self._local(t))
+
+    def _count(self, t: Number) -> Any:
+        return self.schedule._count(self._local(t))
 
 
 @struct
@@ -155,7 +170,7 @@ def _growing_cycles(
 
 
 @struct
-class Stretch(_Wrapper):
+class Stretch(_Retimed):
     r"""The same schedule, slower: :math:`s(t/\text{factor})`.
 
     Args:
@@ -174,12 +189,12 @@ class Stretch(_Wrapper):
         inner = self.schedule._length(t)
         return None if inner is None else inner * num.like(t, self.factor)
 
-    def _value(self, t: Number) -> Value:
-        return self.schedule._value(t / num.like(t, self.factor))
+    def _local(self, t: Number) -> Number:
+        return t / num.like(t, self.factor)
 
 
 @struct
-class Shift(_Wrapper):
+class Shift(_Retimed):
     r"""The same schedule, later: :math:`s(t - \text{steps})`, with s(0) held before.
 
     Args:
@@ -198,13 +213,12 @@ class Shift(_Wrapper):
         inner = self.schedule._length(t)
         return None if inner is None else num.positive(inner + num.like(t, self.steps))
 
-    def _value(self, t: Number) -> Value:
-        later = num.positive(t) - num.like(t, self.steps)
-        return self.schedule._value(num.positive(later))
+    def _local(self, t: Number) -> Number:
+        return num.positive(num.positive(t) - num.like(t, self.steps))
 
 
 @struct
-class Window(_Wrapper):
+class Window(_Retimed):
     """The part of a schedule from ``start`` to ``stop``, as a piece of that length.
 
     Args:
@@ -232,9 +246,8 @@ class Window(_Wrapper):
     def _length(self, t: Number) -> Number:
         return num.positive(num.like(t, self.stop) - num.like(t, self.start))
 
-    def _value(self, t: Number) -> Value:
-        start, stop = num.like(t, self.start), num.like(t, self.stop)
-        return self.schedule._value(num.minimum(num.positive(t) + start, stop))
+    def _local(self, t: Number) -> Number:
+        return num.minimum(num.positive(t) + num.like(t, self.start), num.like(t, self.stop))
 
 
 @struct
@@ -274,7 +287,7 @@ class Clip(_Wrapper):
 
 
 @struct
-class Quantize(_Wrapper):
+class Quantize(_Retimed):
     r"""A schedule that moves only every so many steps: a staircase.
 
     .. math:: s(\text{every}\cdot\lfloor t/\text{every} \rfloor)
@@ -304,14 +317,14 @@ class Quantize(_Wrapper):
         every = num.like(t, self.every)
         return num.where(every > 0.0, every, 1.0)
 
-    def _value(self, t: Number) -> Value:
+    def _local(self, t: Number) -> Number:
         every = self._stair(t)
         count, _ = num.divmod_exact(num.positive(t), every)
-        return self.schedule._value(count * every)
+        return count * every
 
 
 @struct
-class Reverse(_Wrapper):
+class Reverse(_Retimed):
     r"""A schedule run backwards: :math:`s(d - t)`.
 
     Args:
@@ -328,6 +341,5 @@ class Reverse(_Wrapper):
         super().__post_init__()
         self._require_duration()
 
-    def _value(self, t: Number) -> Value:
-        left = self.schedule._length(t) - num.positive(t)
-        return self.schedule._value(num.positive(left))
+    def _local(self, t: Number) -> Number:
+        return num.positive(self.schedule._length(t) - num.positive(t))
