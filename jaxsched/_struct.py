@@ -287,6 +287,8 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
     stay float64 where those do not hold them either: exact until a program takes them as arguments.
     """
     xs = _as_array(xs)
+    if isinstance(xs, np.ndarray) and xs.dtype.hasobject:  # NumPy's array of larger integers
+        xs = xs.tolist()
     wide = has_float64([xs])
     if is_list(xs):
         wide = not increasing and has_float64(xs)

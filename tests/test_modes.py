@@ -309,7 +309,7 @@ ANSWERS = {
         [0.1] * 3,
     ),
     "a peak of 0 and an end above it (0 for ever)": (
-        lambda: js.warmup_cosine(0.0, 100, 10, end=0.01),
+        lambda: js.Linear(0.0, 0.0, 10) >> js.Cosine(0.0, 0.01, 90),
         [0, 10, 100, 10**6],
         [0, 0, 0.01, 0.01],
     ),
