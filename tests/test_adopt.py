@@ -428,6 +428,40 @@ def test_flax_writes_dicts_that_are_adopted_and_its_optimizer_adopts_in_place():
     assert adopt(old, new) is new
     assert float(current(new)["learning_rate"]) == pytest.approx(0.1)
     assert int(new.opt_state.inner_state[0].count[...]) == 3
+    assert int(new.step[...]) == 3
+
+
+def test_nnx_variables_are_given_back_as_such_and_flax_goes_on_with_them():
+    from flax import nnx
+
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    grads = nnx.grad(lambda m: m(jnp.ones((1, 2))).sum())(model)
+
+    def optimizer(tx, updates=0):
+        made = nnx.Optimizer(model, tx, wrt=nnx.Param)
+        for _ in range(updates):
+            made.update(model, grads)
+        return made
+
+    plain, ours = optimizer(optax.adamw(0.3), 3), optimizer(adamw(js.Constant(0.2)), 3)
+    new = optimizer(adamw(Plateau(js.Linear(0.4, 0.0, 4), 0.5, patience=0)))
+    changes = (
+        (lambda state: adopt(plain.opt_state, state), 0.1),
+        (lambda state: resume(ours.opt_state, state, policy="new"), 0.1),
+        (lambda state: js.observe(js.observe(state, value=1.0), value=1.0), 0.0),
+        (lambda state: js.override(state, learning_rate=0.25), 0.25),
+        (lambda state: resume(ours.opt_state, state, policy="checkpoint"), 0.2),
+        (lambda state: resume(ours, new, policy="checkpoint").opt_state, 0.2),
+    )
+    for change, rate in changes:
+        if rate == 0.2:  # another schedule in the state, and so another structure
+            new = optimizer(adamw(js.Linear(0.4, 0.0, 4)))
+        new.opt_state = change(new.opt_state)
+        assert float(current(new, upcoming=True)["learning_rate"]) == pytest.approx(rate)
+        done = int(new.opt_state.count[...])
+        new.update(model, grads)
+        assert int(new.opt_state.count[...]) == int(new.opt_state.inner_state[0].count[...])
+        assert int(new.opt_state.count[...]) == done + 1
 
 
 def test_a_linen_train_state_is_resumed_and_adopted_as_a_whole():
@@ -449,6 +483,14 @@ def test_a_linen_train_state_is_resumed_and_adopted_as_a_whole():
         assert state.step == 3
         np.testing.assert_array_equal(state.params["w"], ours.params["w"])
         assert int(state.apply_gradients(grads=GRADS).opt_state.count) == 4
+    whole = {"opt_state": as_dicts(plain.opt_state), "step": 3, "params": PARAMS}
+    for saved, fresh, cure in (
+        (whole, new.opt_state, r"Give saved\['opt_state'\], or"),
+        (plain, new.opt_state, r"Give saved\.opt_state, or"),
+        (plain.opt_state, new, r"Give fresh\.opt_state, or"),
+    ):
+        with pytest.raises(ValueError, match=cure):
+            adopt(saved, fresh)
 
 
 def test_orbax_restores_what_nnx_saved(orbax):

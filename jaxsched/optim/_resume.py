@@ -25,7 +25,8 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     Args:
         saved: the optimizer state of the checkpoint.
         fresh: ``tx.init(params)`` of the optimizer as the program builds it now. An
-            ``nnx.Optimizer`` is changed in place and returned.
+            ``nnx.Optimizer`` is changed in place and returned; from another one it takes its
+            ``step`` too.
         policy: ``"checkpoint"``: schedules and overrides of the checkpoint; ``"new"``: schedules of
             ``fresh``, and its overrides. ``None`` is an error if schedules or overrides differ.
 
@@ -46,7 +47,7 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     """
     if policy not in (None, "checkpoint", "new"):
         raise ValueError(f"resume(policy=...) must be 'checkpoint' or 'new', got {policy!r}.")
-    saved, arrays = plain_arrays(saved), plain_arrays(fresh)
+    given, saved, arrays = saved, plain_arrays(saved), plain_arrays(fresh)
     ours, theirs = _injected(saved), _injected(arrays)
     if not ours or _names(ours) != _names(theirs):
         raise ValueError(
@@ -55,12 +56,12 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
             "state of the same optimizer, with fresh's schedules."
         )
     if policy == "new":
-        return write_back(fresh, Transfer("resume", saved).into(arrays))
+        return write_back(fresh, Transfer("resume", saved).into(arrays), given)
     Transfer("resume", saved, 0, only_check=True).into(arrays)
     if policy is None:
         for (_, state), (_, other) in zip(ours, theirs, strict=True):
             _check_same(state, other)
-    return write_back(fresh, copied(saved))
+    return write_back(fresh, copied(saved), given)
 
 
 def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:
@@ -77,7 +78,7 @@ def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:
     Args:
         saved: the other state, with classes or as nested dicts.
         fresh: ``tx.init(params)`` of the optimizer that goes on. An ``nnx.Optimizer`` is changed in
-            place and returned.
+            place and returned; from another one it takes its ``step`` too.
         step: how many updates were done, where ``saved`` doesn't say. By default that is the
             ``count`` of the injected state, which its schedules must share. Without one, all fields
             ``count`` in that place (``ScaleByAdamState``, ``ScaleByScheduleState``, ...) must
@@ -113,7 +114,7 @@ def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:
         step = checked_number("adopt(step=...)", step, at_least=0, at_most=INT32_MAX)
         if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
             raise TypeError(f"adopt(step=...) must be a whole number, got {step!r}.")
-    return write_back(fresh, Transfer("adopt", plain_arrays(saved), step).into(arrays))
+    return write_back(fresh, Transfer("adopt", plain_arrays(saved), step).into(arrays), saved)
 
 
 def _injected(state: Any) -> list[Site]:

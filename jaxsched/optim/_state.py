@@ -124,13 +124,38 @@ def replaced_sites(change: Callable[[Site], Any], opt_state: Any) -> Any:
     return write_back(opt_state, map_sites(change, plain_arrays(opt_state)))
 
 
-def write_back(opt_state: Any, arrays: Any) -> Any:
-    """``arrays``, or the ``nnx.Optimizer`` they were read from, which now holds them."""
+def write_back(opt_state: Any, arrays: Any, saved: Any = None) -> Any:
+    """``arrays``, in NNX variables where ``opt_state`` has them.
+
+    An ``nnx.Optimizer`` is changed in place and returned; it takes the step of ``saved``, if that
+    is one as well.
+    """
     nnx = sys.modules.get("flax.nnx")
-    if nnx is not None and isinstance(opt_state, nnx.Optimizer):
+    if nnx is None:
+        return arrays
+    if not isinstance(opt_state, nnx.Optimizer):
+        return _in_variables(nnx, opt_state, arrays)
+    present: Any = jax.tree.structure(nnx.as_pure(opt_state.opt_state))
+    if present == jax.tree.structure(arrays):
         nnx.update(opt_state.opt_state, nnx.state(arrays))
-        return opt_state
-    return arrays
+    else:  # a schedule of another kind came with a checkpoint
+        opt_state.opt_state = _in_variables(nnx, opt_state.opt_state, arrays)
+    if isinstance(saved, nnx.Optimizer):
+        opt_state.step[...] = jnp.array(saved.step[...], copy=True)
+    return opt_state
+
+
+def _in_variables(nnx: Any, opt_state: Any, arrays: Any) -> Any:
+    pairs = jax.tree_util.tree_leaves_with_path(
+        opt_state, is_leaf=lambda x: isinstance(x, nnx.Variable)
+    )
+    variables = {path: x for path, x in pairs if isinstance(x, nnx.Variable)}
+    if not variables:
+        return arrays
+    other = nnx.training.optimizer.OptArray  # of the numbers of a schedule of another kind
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: variables[path].replace(x) if path in variables else other(x), arrays
+    )
 
 
 def plain_arrays(tree: Any) -> Any:

@@ -34,7 +34,21 @@ class Transfer:
         """``fresh`` with the leaves of ``saved``, and its schedules at the step of ``saved``."""
         if not self.only_check:  # what is no state of this optimizer is not asked for its step
             Transfer(self.where, self.saved, 0, only_check=True).into(fresh)
+        else:
+            self._check_wholes(fresh)
         return self._node(fresh, self.saved, (), None)
+
+    def _check_wholes(self, fresh: Any) -> None:
+        """Both are the state of an optimizer, or both something that holds one."""
+        holds = ["opt_state" in (_children(tree) or {}) for tree in (self.saved, fresh)]
+        if holds[0] == holds[1]:
+            return
+        name, whole = ("saved", self.saved) if holds[0] else ("fresh", fresh)
+        part = f"{name}['opt_state']" if isinstance(whole, Mapping) else f"{name}.opt_state"
+        raise ValueError(
+            f"{self.where}(saved, fresh) must be two states of one optimizer or two that hold one, "
+            f"got an opt_state in {name} alone. Give {part}, or the other as a whole as well."
+        )
 
     def _node(self, fresh: Any, saved: Any, path: Path, count: Any) -> Any:
         """``count`` is that of an injection around it, if there is one."""
