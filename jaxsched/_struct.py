@@ -331,11 +331,9 @@ def _is_narrow(dtype: Any) -> bool:
 def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
     """Float64 steps that no float32 holds in a dtype that does; fractions of small ones are cut."""
     if np.all(np.floor(xs) == xs):
-        kinds: dict[int, Any] = {
-            31: np.int32,
-            32: np.uint32,
-            **({63: np.int64} if is_x64() else {}),
-        }
+        kinds: dict[int, Any] = {31: np.int32, 32: np.uint32}
+        if is_x64():
+            kinds[63] = np.int64
         for bits, kind in kinds.items():
             if np.all((xs >= np.iinfo(kind).min) & (xs < 2.0**bits)):
                 return xs.astype(kind)
