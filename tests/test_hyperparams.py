@@ -139,6 +139,9 @@ def test_a_factory_that_needs_to_know_a_value_is_refused(make):
 
 
 def test_a_factory_that_returns_no_optimizer_or_states_of_two_kinds_is_refused():
+    for factory in (lambda **rates: optax.sgd(**rates), lambda *rates: optax.sgd(*rates)):
+        with pytest.raises(TypeError, match="must name the scheduled hyperparameters as its"):
+            search.sweep(supervised(factory), [js.Constant(0.1)], steps=4)
     task = supervised(lambda learning_rate: learning_rate)
     with pytest.raises(TypeError, match="must return an Optax optimizer"):
         search.sweep(task, [js.Constant(0.1)], steps=4)

@@ -192,6 +192,7 @@ def test_inputs_and_targets_are_trees(model):
 def test_trees_train_as_the_arrays_that_they_hold():
     x, y = data(144)
     arguments = {"train": ({"x": x[:96]}, y[:96].tolist()), "validation": ({"x": x[96:]}, y[96:])}
+    arguments["test"] = None
     task = supervised(model=(init, lambda w, x: apply(w, x["x"])), **arguments)
     assert sweep(task).train["loss"].tobytes() == sweep(supervised()).train["loss"].tobytes()
 
@@ -515,10 +516,25 @@ def test_items_that_are_not_alike(odd, error, words):
         sweep(task)
 
 
+class Short(Row):
+    """It says that it is longer than it is."""
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, i):
+        return self.x[:5][i]
+
+
 def test_a_test_set_that_is_not_alike_and_a_source_that_fails():
-    task = supervised(test=({"x": X}, Y))
-    with pytest.raises(ValueError, match=r"`Supervised\(test=...\)` must have the structure of"):
+    words = r"`Supervised\(test=...\)` must have the structure of"
+    with pytest.raises(ValueError, match=words):
+        supervised(test=({"x": X}, Y))
+    task = supervised(test=[({"x": x}, y) for x, y in zip(X[:3], Y, strict=False)])
+    with pytest.raises(ValueError, match=words):
         final_score(task, sweep(task))
+    with pytest.raises(ValueError, match=r"the 9 items of its length, got IndexError at \[\d\]: "):
+        supervised(train=(Short(X), Y[:9]), batch_size=9).batches(0, 0, 1)
 
     class Broken(Row):
         def __getitem__(self, i):

@@ -335,6 +335,9 @@ def test_a_loss_that_is_a_mean_already():
     )
     with pytest.raises(TypeError, match=r"`Supervised\(loss=...\)` must return a value per sample"):
         sweep(task)
+    task = supervised(metrics={"mean": lambda outputs, targets: jnp.mean(outputs)})
+    with pytest.raises(TypeError, match=r"`Supervised\(metrics=\{'mean': ...\}\)` must return a"):
+        sweep(task)
 
 
 @pytest.mark.parametrize(

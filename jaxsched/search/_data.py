@@ -307,6 +307,11 @@ def _column(where: str, leaf: Any) -> Any:
 def _item(where: str, source: Any, row: Any) -> Any:
     try:
         return source[int(row)]
+    except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
+        raise ValueError(
+            f"`{where}` must have the {len(source)} items of its length, got "
+            f"{type(error).__name__} at [{row}]{f': {error}' if str(error) else ''}."
+        ) from error
     except Exception as error:
         error.add_note(f"in `{where}`, reading [{row}]")
         raise

@@ -60,11 +60,15 @@ def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransf
 def unset(factory: Factory) -> dict[str, jax.Array]:
     """Zeros for the arguments that have no default: values for ``init``, before there are any."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {
-        name: jnp.zeros((), jnp.float32)
-        for name, p in inspect.signature(factory).parameters.items()
-        if p.default is p.empty and p.kind in kinds
-    }
+    parameters = inspect.signature(factory).parameters
+    named = {name: p for name, p in parameters.items() if p.kind in kinds}
+    if not named:
+        raise TypeError(
+            "`Supervised(optimizer=...)` must name the scheduled hyperparameters as its arguments, "
+            "such as `lambda learning_rate: optax.adam(learning_rate)`, got a function of "
+            f"({', '.join(map(str, parameters.values()))})."
+        )
+    return {name: jnp.zeros((), jnp.float32) for name, p in named.items() if p.default is p.empty}
 
 
 def updated(

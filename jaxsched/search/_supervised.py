@@ -13,7 +13,15 @@ import numpy as np
 import optax
 
 from jaxsched.optim._extra import update
-from jaxsched.search._data import Data, Pool, Sample, Samples, check_alike, samples_of
+from jaxsched.search._data import (
+    Columns,
+    Data,
+    Pool,
+    Sample,
+    Samples,
+    check_alike,
+    samples_of,
+)
 from jaxsched.search._hooks import (
     Augment,
     PerSample,
@@ -118,6 +126,8 @@ class Supervised:
             data.append(samples_of("validation", validation))
         tested = None if test is None else samples_of("test", test)
         pool = Pool(data)
+        if isinstance(tested, Columns):  # of a source nothing is read before the final score
+            check_alike(tested.sample, pool.sample)
         samples, held = data[0].length, pool.length - data[0].length
         sizes = checked_sizes(batch_size, accumulation)
         check_fits(*sizes, samples, "training samples")
@@ -188,7 +198,7 @@ class Supervised:
         def mean_loss(params: Any, rest: Any, micro: Any) -> Any:
             inputs, targets = self._read(*micro)
             outputs, rest = parts.model.apply(params, rest, inputs, True)
-            return jnp.mean(_per_sample("loss", parts.loss, outputs, targets)), rest
+            return jnp.mean(_per_sample("loss=...", parts.loss, outputs, targets)), rest
 
         def value(params: Any, rest: Any, micro: Any) -> Any:
             loss, rest = mean_loss(params, rest, micro)
@@ -339,8 +349,10 @@ class Supervised:
     def _means(self, state: SupervisedState, data: Any, weight: Any) -> Metrics:
         inputs, targets = data
         outputs, _ = self._parts.model.apply(state.params, state.rest, inputs, False)
-        wanted = {"loss": self._parts.loss, **self._parts.metrics}
-        values = {name: _per_sample(name, f, outputs, targets) for name, f in wanted.items()}
+        values = {"loss": _per_sample("loss=...", self._parts.loss, outputs, targets)}
+        for name, metric in self._parts.metrics.items():
+            where = f"metrics={{{name!r}: ...}}"
+            values[name] = _per_sample(where, metric, outputs, targets)
         total = jnp.sum(weight)
         return {name: jnp.sum(weight * value) / total for name, value in values.items()}
 
@@ -406,12 +418,12 @@ def _gathered(pool: Any, rows: Any) -> Any:
     return jax.tree.map(lambda x: x[rows], pool)
 
 
-def _per_sample(name: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
+def _per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
     samples = len(jax.tree.leaves(targets)[0])
     values = jnp.asarray(f(outputs, targets), jnp.float32)
     if values.ndim < 1 or values.shape[0] != samples:
         raise TypeError(
-            f"`Supervised({name}=...)` must return a value per sample, [{samples}, ...], "
+            f"`Supervised({where})` must return a value per sample, [{samples}, ...], "
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
