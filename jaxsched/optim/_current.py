@@ -60,7 +60,7 @@ def current(opt_state: Any, *, upcoming: bool = False) -> dict[str, Any]:
     found = {}
     for site in sites:
         values = _upcoming(site) if upcoming else hyperparameters(site.state)
-        for name, value in values.items():
+        for name, value in sorted(values.items()):
             base = name.rpartition("/")[2]  # a group's multiplier is named "<group>/<rate>"
             found[site.qualified(name)] = value if base == name else value * values[base]
     return found
