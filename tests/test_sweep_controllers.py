@@ -288,3 +288,44 @@ def test_after_a_cross_validation_no_validation_data_are_left_to_watch():
 def test_what_is_refused_before_any_training(trials, arguments, words):
     with pytest.raises(ValueError, match=words):
         sweep(trials, **arguments)
+
+
+UP = Plateau(0.1, patience=0, mode="max")
+UPWARDS = {"metric": "score", "maximize": True}
+
+
+class Scored(Watched):
+    def evaluate(self, state):
+        metrics = super().evaluate(state)
+        score = -metrics["loss"]
+        return {**metrics, "score": score, "averaged score": score}
+
+    test = evaluate
+
+
+@pytest.mark.parametrize(
+    ("controller", "arguments", "words"),
+    [
+        (UP, UPWARDS, r"Plateau\(mode='max'\) is told 'loss'.*watch='score'.*or mode='min'"),
+        (UP, {}, r"Plateau\(mode='max'\) is told 'loss', which is minimized.*watch=\.\.\."),
+        (UP, {"maximize": True}, "is told 'loss', which is minimized"),
+        (UP, {"watch": "averaged loss"}, "is told 'averaged loss', which is minimized"),
+        (UP, {"metric": "score", "watch": "score"}, "own metric with maximize=False.*mode='min'"),
+        (Plateau(0.1), {**UPWARDS, "watch": "score"}, "own metric with maximize=True.*mode='max'"),
+        (Plateau(0.1), {**UPWARDS, "watch": "averaged score"}, "told 'averaged score', the sweep"),
+        (Greedy(NewBob(0.1, mode="max")), UPWARDS, r"NewBob\(mode='max'\) is told 'loss'"),
+        (Trigger(UP, js.Constant(0.5)), UPWARDS, r"Plateau\(mode='max'\) is told"),
+    ],
+)
+def test_a_controller_of_the_other_sense_is_refused(controller, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        sweep([js.Constant(0.1), controller], Scored(), **arguments)
+
+
+def test_a_controller_of_the_right_sense_cuts_where_a_score_stagnates():
+    up = sweep([UP], Scored(), **UPWARDS, watch="score")
+    down = sweep([Plateau(0.1, patience=0)], Scored())
+    final = search.final_score(Scored(), up).result
+    for result in (up, final):
+        rates = result.train["learning_rate"]
+        np.testing.assert_array_equal(rates, down.train["learning_rate"])

@@ -93,7 +93,8 @@ def final_score(
     if pooled:
         anew = anew.everything()
     steps = int(result.horizons[best.index])
-    choices: dict[str, Any] = {"steps": steps, "seeds": result.seeds, "metric": result.metric}
+    choices: dict[str, Any] = {"steps": steps, "seeds": result.seeds}
+    choices |= {"metric": result.metric, "maximize": result.maximize}
     if controllers(best.trial):
         choices |= {n: v for n, v in result.info.items() if n in ("evaluate_every", "watch")}
     plan, looked = make_plan(anew, (best.trial,), **choices)

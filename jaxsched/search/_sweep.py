@@ -94,7 +94,8 @@ def sweep(
         seeds: how many (0, 1, ...), or which ones; of the initial state and the data order.
         folds: cross-validation in so many parts, at least 2; the task must have ``fold``.
         evaluate_every: steps between evaluations; by default a run is evaluated at its end.
-        watch: the validation metric that controllers are told at each of them, as ``value``.
+        watch: the validation metric that controllers are told at each of them, as ``value``; their
+            ``mode`` must be its sense.
         metric: the validation metric that ranks trials; ``maximize``: the more the better.
         stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
         limit: a training loss above it counts as diverged.
@@ -157,6 +158,7 @@ def sweep(
         "evaluate_every": evaluate_every,
         "watch": watch,
         "metric": metric,
+        "maximize": maximize,
         "stopping": stopping,
         "limit": limit,
         "share": share,
@@ -254,6 +256,7 @@ def make_plan(
     evaluate_every: int | None = None,
     watch: str = "loss",
     metric: str = "loss",
+    maximize: bool = False,
     stopping: StoppingRule | None = None,
     limit: float = math.inf,
     share: bool = True,
@@ -279,7 +282,7 @@ def make_plan(
         raise ValueError(
             f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
         )
-    _watch.check(table, watch, evaluate_every, found)
+    _watch.check(table, watch, evaluate_every, metric, maximize, found)
     for one in {one["code"]: one for _, one in looked}.values():
         doubts.check_used(table.names, one)
     train = tuple(sorted({*found["metrics"], *(table.names if table.watched else ())}))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxsched.controllers._base import AbstractController
+from jaxsched.controllers._base import AbstractController, levels
 from jaxsched.search._record import Key, Record
 from jaxsched.search._table import Seen, Table
 from jaxsched.search._trials import Trial
@@ -53,7 +53,14 @@ def followers(
     return opened
 
 
-def check(table: Table, watch: str, every: int | None, found: dict[str, Any]) -> None:
+def check(
+    table: Table,
+    watch: str,
+    every: int | None,
+    metric: str,
+    maximize: bool,
+    found: dict[str, Any],
+) -> None:
     """Raises unless the controllers of an abstract task will be told what they act on."""
     if not table.watched:
         return
@@ -71,7 +78,8 @@ def check(table: Table, watch: str, every: int | None, found: dict[str, Any]) ->
         )
     if watch not in metrics:
         raise ValueError(f"`sweep(watch=...)` must be one of {sorted(metrics)}, got {watch!r}.")
-    told = set(_names(watch, metrics))
+    names = _names(watch, metrics)
+    told = set(names)
     for controller in (c for row in table.controllers for c in row if c is not None):
         missing = sorted(controller._reads - told)
         if missing:
@@ -85,6 +93,8 @@ def check(table: Table, watch: str, every: int | None, found: dict[str, Any]) ->
                 f"`sweep(trials=...)`: {type(controller).__name__} must be told "
                 f"{', '.join(missing)}, got only {', '.join(sorted(told))}{advice}."
             )
+        for level in levels(controller):
+            _check_sense(level, names, metric, maximize)
 
 
 def controllers(trial: Trial) -> dict[str, AbstractController]:
@@ -102,6 +112,28 @@ def _names(watch: str, metrics: Any) -> dict[str, str]:
     if f"averaged {watch}" in metrics:
         found["averaged"] = f"averaged {watch}"
     return found
+
+
+def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool) -> None:
+    """Raises if a controller takes for better what the sweep takes for worse."""
+    mode, own = getattr(level, "mode", None), "max" if maximize else "min"
+    if mode not in ("min", "max"):
+        return
+    for told in (names[keyword] for keyword in level.reads if keyword in names):
+        plain = told.removeprefix("averaged ")
+        if plain == "loss":
+            right, why = "min", "which is minimized"
+        elif plain == metric.removeprefix("averaged "):
+            right, why = own, f"the sweep's own metric with maximize={maximize}"
+        else:
+            continue
+        if mode != right:
+            meant = repr(metric) if mode == own and plain != metric else "..."
+            raise ValueError(
+                f"`sweep(watch=...)` must be a metric of the controllers' sense, but "
+                f"{type(level).__name__}(mode={mode!r}) is told {told!r}, {why}. Write "
+                f"watch={meant} for the metric that it is to watch, or mode={right!r}."
+            )
 
 
 def _report(plan: Plan, step: int, record: Record | None) -> dict[str, np.float32]:
