@@ -103,7 +103,7 @@ def main() -> None:
                 started = time.process_time()
                 found = range_test(task, steps=options.steps, seeds=options.seeds, schedule=recipe)
                 seconds = time.process_time() - started
-                trials = [*map(recipe, peaks), *found.confirm()]
+                trials = [*map(recipe, [*peaks, *found.peaks])]
                 scores = score(task, trials, updates, options.seeds)
                 grid, three = scores[:-3], scores[-3:]
                 best = top(peaks, grid)

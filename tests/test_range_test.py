@@ -236,6 +236,8 @@ def test_no_peak_and_the_reason(which):
     assert found.peak is None
     assert found.reason.startswith(reason + ":"), found.reason
     assert found.reason in repr(found)
+    if reason == "noise" and "differ" not in found.reason:
+        assert "or a larger end" in found.reason and "or a smaller start" in found.reason
     assert found.schedule is None
     with pytest.raises(ValueError, match="must have a peak"):
         found.confirm()
@@ -422,9 +424,9 @@ def test_the_answer_is_for_the_schedule_that_follows(schedule, start, end, divis
         return
     trials = found.confirm()
     for trial, peak in zip(trials, found.peaks, strict=True):
-        assert isinstance(trial, js.AbstractSchedule)
-        assert float(np.max(js.sample(trial, 600))) == pytest.approx(peak, rel=1e-3)
-    assert trials[1] == found.schedule
+        assert trial.settings == {"peak": peak} and trial.name == f"peak={peak:.3g}"
+        assert float(np.max(js.sample(trial.schedule, 600))) == pytest.approx(peak, rel=1e-3)
+    assert trials[1].schedule == found.schedule
 
 
 @pytest.mark.parametrize(
@@ -441,17 +443,38 @@ def test_a_controller_is_taken_to_cut_as_far_as_it_may(controller, kind):
     found = range_test(bowl(noise=0.1), schedule=controller)
     assert found.peak == range_test(bowl(noise=0.1), schedule=kind).peak
     for trial, peak in zip(found.confirm(), found.peaks, strict=True):
-        rates = [float(trial(trial.init()._replace(step=jnp.int32(t)))) for t in (0, 10)]
+        follows = trial.schedule
+        rates = [float(follows(follows.init()._replace(step=jnp.int32(t)))) for t in (0, 10)]
         assert max(rates) == pytest.approx(peak)
 
 
 def test_confirming_runs_as_a_sweep():
     found = range_test(bowl(noise=0.1), schedule=RECIPE)
-    assert found.confirm() == [RECIPE(peak=peak) for peak in found.peaks]
+    assert [trial.schedule for trial in found.confirm()] == [RECIPE(peak=p) for p in found.peaks]
     from jaxsched.search import sweep
 
     result = sweep(bowl(noise=0.1), found.confirm(), steps=100)
-    assert result.best() is not None
+    assert [trial.name for trial in result.trials] == [f"peak={p:.3g}" for p in found.peaks]
+    assert result.trials[0].kind.startswith("warmup_cosine(")
+    assert result.edges() == {"peak": "highest"} and " peak " in str(result.table())
+
+
+class Decayed(Bowl):
+    """With a second hyperparameter."""
+
+    def step(self, state, hyperparams, batch):
+        state = {**state, "w": state["w"] * (1 - 0.01 * hyperparams["decay"])}
+        return super().step(state, hyperparams, batch)
+
+
+def test_confirming_schedules_all_that_the_test_was_given():
+    task = Decayed(bowl().curvature)
+    found = range_test(task, schedule=js.Constant(0.1), hyperparams={"decay": 0.1})
+    for trial, peak in zip(found.confirm(), found.peaks, strict=True):
+        assert trial.kind == "Constant" and sorted(trial.schedules) == ["decay", "learning_rate"]
+        assert [float(trial.schedules[n](0)) for n in ("decay", "learning_rate")] == pytest.approx(
+            [0.1, peak]
+        )
 
 
 # ------------------------------------------------------------------------ what each rule would pick
@@ -504,6 +527,8 @@ def test_repr_is_a_readable_answer():
     for word in ("end 0", "stable up to", "4 of 4 seeds", "confirm with"):
         assert word in text
     assert max(map(len, text.splitlines())) <= 120
+    single = repr(range_test(bowl(noise=0.1), seeds=1))
+    assert "1 of 1 seeds; confirm" in single and "vary" not in single
 
 
 # ---------------------------------------------------------------- bad input, before any long work

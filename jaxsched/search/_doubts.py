@@ -11,19 +11,24 @@ import numpy as np
 
 from jaxsched._struct import fetch, printable
 from jaxsched.controllers._base import AbstractController
+from jaxsched.search._averaged import Averaged
 from jaxsched.search._dependence import flow, reachable
 from jaxsched.search._result import SweepResult
+from jaxsched.search._supervised import Supervised
 from jaxsched.search._table import Table
 from jaxsched.search._trials import Trials
 
 
-def check_used(hyperparams: tuple[str, ...], found: dict[str, Any], where: str = "sweep") -> None:
+def check_used(
+    hyperparams: tuple[str, ...], task: Any, found: dict[str, Any], where: str = "sweep"
+) -> None:
     """Raises unless every hyperparameter acts on the loss, or on a metric through the state.
 
     One that is only reported, as a metric or in a part of the state that nothing reads, does not.
 
     Args:
         hyperparams: the names that ``step`` is given.
+        task: whose ``step`` it is.
         found: of ``check_task``; with "evaluate", a closed jaxpr, its metrics count too.
         where: the caller's name, for the error.
 
@@ -46,16 +51,27 @@ def check_used(hyperparams: tuple[str, ...], found: dict[str, Any], where: str =
         changed = sum(1 << i for i in range(size) if after[i] & bit)
         if not reachable(changed, after) & read and not (loss | step.escapes) & bit:
             dead.append(name)
-    if dead:
-        shown = " and ".join(map(repr, dead))
-        raise ValueError(
-            f"`{where}(task=...)`: step must use all hyperparameters that are scheduled, but "
-            f"{shown} has no effect on the state that it trains: its values are all the same run. "
-            "Build the optimizer in `step`, of `hyperparams`; or, if it is fixed in `init` (a "
-            "TrainState, an nnx.Optimizer), let it be "
+    if not dead:
+        return
+    while isinstance(task, Averaged):
+        task = task.task
+    named, same = " and ".join(dead), "its values are all the same run. "
+    if isinstance(task, Supervised) and read:
+        why = (
+            f"Supervised(optimizer=...) ignores {named}, so {same}Make the optimizer of the "
+            f"function's arguments, as `lambda {dead[0]}: optax.adam({dead[0]})` does."
+        )
+    else:
+        why = (
+            f"{same}Build the optimizer in `step`, of `hyperparams`; or, if it is fixed in `init` "
+            "(a TrainState, an nnx.Optimizer), let it be "
             "`optax.inject_hyperparams(optax.adam)(learning_rate=0.0)` and set the value in its "
             "state before each update. docs/tasks.md shows both."
         )
+    raise ValueError(
+        f"`{where}(task=...)`: step must use all hyperparameters that are scheduled, but "
+        f"{' and '.join(map(repr, dead))} has no effect on the state that it trains: {why}"
+    )
 
 
 def warn_of_lengths(trials: Trials, steps: int) -> None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxsched.search import suggest
-from jaxsched.search._trials import Followed
+from jaxsched.search._trials import Followed, Trial, Trials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +33,13 @@ class Future:
     begin: float
     ratio: float
     make: Callable[[float], Followed] | None = None
+    kind: str = ""
+    name: str = "learning_rate"  # of the hyperparameter that follows it
+    others: dict[str, Any] = dataclasses.field(default_factory=dict)  # constants
+
+    def trial(self, make: Callable[[float], Followed], peak: float) -> Trial:
+        schedules = {self.name: make(peak), **self.others}
+        return Trial(f"peak={peak:.3g}", {"peak": peak}, schedules, self.kind)
 
 
 def first_tenth(steps: int) -> int:
@@ -103,8 +110,12 @@ class RangeTest:
             return None
         return self._future.make(self.peak)
 
-    def confirm(self) -> list[Followed]:
+    def confirm(self) -> Trials:
         """The given schedule at half, once and twice the suggested peak: trials for ``js.sweep``.
+
+        They are named by their peaks, which are their settings, and schedule all that the test was
+        given: the hyperparameter that rose, and the constant ones. ``trial.schedule`` is a
+        trial's schedule.
 
         Raises:
             ValueError: if there is no peak, or ``range_test`` was given no schedule or recipe. Then
@@ -119,7 +130,7 @@ class RangeTest:
                 "range_test(schedule=...) may be one, or a recipe that only lacks its peak. "
                 "Or sweep over `peaks`: js.grid(js.cosine_decay, steps=[2000], peak=found.peaks)."
             )
-        return [make(peak) for peak in self.peaks]
+        return tuple(self._future.trial(make, peak) for peak in self.peaks)
 
     def suggestions(self) -> dict[str, float | None]:
         """What each rule of ``js.search.suggest`` picks: median over the seeds, or ``None``.
@@ -140,12 +151,12 @@ class RangeTest:
             return f"RangeTest: no suggestion, {self.reason}"
         used = int(np.sum(self.picks > 0))
         bound = " or more" if self.stable_is_bound else ""
+        vary = f", which vary by a factor {self.spread:.2f}" if used > 1 else ""
         lines = [
             f"RangeTest: peak {self.peak:.3g} ({self.interval[0]:.3g} to {self.interval[1]:.3g}), "
             f"end {self.end:.3g}, for a schedule that ends at {self.ratio:.3g} of its peak",
-            f"  stable up to {self.stable:.3g}{bound}; {used} of {len(self.seeds)} seeds, which "
-            f"vary by a factor {self.spread:.2f}; confirm with "
-            + ", ".join(f"{peak:.3g}" for peak in self.peaks),
+            f"  stable up to {self.stable:.3g}{bound}; {used} of {len(self.seeds)} seeds{vary}; "
+            "confirm with " + ", ".join(f"{peak:.3g}" for peak in self.peaks),
         ]
         if self.still_falling:
             lines.append(
@@ -311,7 +322,10 @@ def _read_one(
     if level - smooth[lowest] <= needed:
         moved = f"the loss of about {level:.4g} did not fall by more than {needed:.2g}"
         if noise > 0 and needed > 0.05 * abs(level):
-            return f"noise: {moved}, which is chance; use larger batches or more steps."
+            return (
+                f"noise: {moved}, which is chance; use larger batches or more steps, or a larger "
+                "end if all rates are too small, or a smaller start if all are too large."
+            )
         if count < len(rates) or smooth[-1] > level + needed:
             return f"no descent: {moved} before it rose; use a smaller start, an untrained state."
         return f"flat: {moved} up to the rate {rates[-1]:.3g}; use a larger end."

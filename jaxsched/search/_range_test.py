@@ -6,6 +6,7 @@ curves say is read from them on the host, in ``_range_result.py``.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search import _doubts as doubts
 from jaxsched.search import _task as tasks
 from jaxsched.search._convolution import warn_of_convolutions
+from jaxsched.search._kinds import kinds_of, maker_of, structure
 from jaxsched.search._program import Kept, code_of, rebuilder
 from jaxsched.search._range_result import (
     STEPS_PER_DECADE,
@@ -133,11 +135,12 @@ def range_test(
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     abstract = tasks.check_task(task, (name, *constants), "range_test", len(rates))
-    doubts.check_used((name, *constants), abstract, "range_test")
+    doubts.check_used((name, *constants), task, abstract, "range_test")
     if jax.default_backend() == "cpu":
         warn_of_convolutions(abstract["step"], "range_test")
     if state is not None:
         state = _checked_state(state, abstract["state"])
+    future = dataclasses.replace(future, name=name, others=constants)
     arrays = tasks.taken_apart(task)[0]
     given = (arrays, jax.device_put(constants), state)
     static: dict[str, Any] = {
@@ -287,7 +290,8 @@ def _future(schedule: Any) -> Future:
         return Future(1.0, KINDS[schedule])
     if isinstance(schedule, AbstractSchedule | AbstractController):
         begin, peak, end = _shape(where, schedule)
-        return Future(begin / peak, end / peak, lambda rate: scaled(schedule, rate / peak))
+        kind = (maker_of(schedule) or (structure(schedule),))[0]
+        return Future(begin / peak, end / peak, lambda rate: scaled(schedule, rate / peak), kind)
     if not callable(schedule) or isinstance(schedule, type):
         raise TypeError(
             f"{where} must be a schedule, a recipe that only lacks its peak, or a kind, "
@@ -298,12 +302,14 @@ def _future(schedule: Any) -> Future:
     except TypeError as error:
         raise TypeError(
             f"{where} must be a recipe that only lacks its peak, such as "
-            f"`functools.partial(js.cosine_decay, steps=2000)`, got {schedule!r}: {error}."
+            "`functools.partial(js.cosine_decay, steps=2000)`, got "
+            f"{kinds_of(schedule, {}, 'range_test')[0].name}: {error}."
         ) from error
     if not isinstance(example, AbstractSchedule | AbstractController):
         raise TypeError(f"{where} must return a schedule, got {example!r} from {schedule!r}.")
     begin, peak, end = _shape(where, example)
-    return Future(begin / peak, end / peak, lambda rate: schedule(peak=rate))
+    (recipe,) = kinds_of(schedule, {}, "range_test")
+    return Future(begin / peak, end / peak, lambda rate: schedule(peak=rate), recipe.name)
 
 
 def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:

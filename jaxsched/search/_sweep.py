@@ -283,8 +283,8 @@ def make_plan(
             f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
         )
     _watch.check(table, watch, evaluate_every, metric, maximize, found)
-    for one in {one["code"]: one for _, one in looked}.values():
-        doubts.check_used(table.names, one)
+    for fold, one in {one["code"]: (fold, one) for fold, one in looked}.values():
+        doubts.check_used(table.names, fold, one)
     train = tuple(sorted({*found["metrics"], *(table.names if table.watched else ())}))
     arguments.curves(
         longest,
