@@ -303,7 +303,7 @@ def pair(first=None, second=None, **both):
 
 def ended(processes):
     """(exit status, output, errors) of each."""
-    out = [process.communicate(timeout=120) for process in processes]
+    out = [process.communicate(timeout=300) for process in processes]
     return [(process.returncode, *texts) for process, texts in zip(processes, out, strict=True)]
 
 
