@@ -170,7 +170,12 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
         globals()[name] = value  # the submodule `jaxsched.plot` would hide the function
         return value
-    raise AttributeError(f"module 'jaxsched' has no attribute {name!r}")
+    message = f"module 'jaxsched' has no attribute {name!r}"
+    if not name.startswith("_"):
+        from jaxsched._words import named_here
+
+        message += named_here(name, [n for n in __dir__() if not n.startswith("_")])
+    raise AttributeError(message)
 
 
 def __dir__() -> list[str]:

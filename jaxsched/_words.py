@@ -150,6 +150,50 @@ _INSTEAD = {
     for word in words.split()
 }
 
+# Names of other libraries that no likeness of letters finds, and ours that are in a submodule.
+_NAMES = {
+    word: ours
+    for ours, words in {
+        "a >> b": "ChainedScheduler SequentialLR chain join_schedules",
+        "js.Plateau": "ReduceLROnPlateau reduce_on_plateau",
+        "js.constant": "ConstantLR",
+        "js.cosine_decay": "CosineAnnealingLR CosineDecay",
+        "js.exponential_decay": "ExponentialLR",
+        "js.from_fn": "LambdaLR",
+        "js.multi_step": "MultiStepLR",
+        "js.one_cycle": "OneCycleLR cosine_onecycle_schedule linear_onecycle_schedule",
+        "js.polynomial_decay": "PolynomialLR",
+        "js.step_decay": "StepLR",
+        "js.triangular": "CyclicLR",
+        "js.warm_restarts": "CosineAnnealingWarmRestarts sgdr_schedule",
+        "js.warmup_cosine": "get_cosine_schedule_with_warmup",
+        "js.warmup_linear": "get_linear_schedule_with_warmup",
+        **{
+            f"jaxsched.optim.{name}": name
+            for name in (
+                "adopt",
+                "decay_weights",
+                "group_lr",
+                "layerwise_decay",
+                "register_export",
+                "resume",
+            )
+        },
+    }.items()
+    for word in words.split()
+}
+
+
+def named_here(word: str, names: Sequence[str]) -> str:
+    """What a message adds about the name of another library: the like of it among ours."""
+    if word in _NAMES:
+        return f"; it is {_NAMES[word]} here"
+    import difflib
+
+    bare = word.removesuffix("_schedule").removesuffix("Schedule").removesuffix("LR")
+    near = difflib.get_close_matches(bare, names, 1)
+    return f"; did you mean js.{near[0]}" if near else ""
+
 
 def bind(
     function: str,

@@ -136,6 +136,23 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
     assert not hasattr(js, "init")
 
 
+@pytest.mark.parametrize(
+    ("word", "ours"),
+    [
+        ("join_schedules", "it is a >> b here"),
+        ("warmup_cosine_decay_schedule", r"did you mean js\.warmup_cosine$"),
+        ("cosine_decay_schedule", r"did you mean js\.cosine_decay$"),
+        ("linear_schedule", r"did you mean js\.Linear$"),
+        ("ReduceLROnPlateau", r"it is js\.Plateau here"),
+        ("adopt", r"it is jaxsched\.optim\.adopt here"),
+        ("plateau", r"did you mean js\.Plateau"),
+    ],
+)
+def test_a_name_of_another_library_is_told_as_ours(word, ours):
+    with pytest.raises(AttributeError, match=ours):
+        getattr(js, word)
+
+
 @pytest.mark.parametrize("name", [n for n in PUBLIC if n[0].islower()])
 def test_every_public_function_is_documented(name):
     assert getattr(js, name).__doc__
