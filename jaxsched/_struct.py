@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._words import bind
+from jaxsched._words import bind, uncalled
 
 T = TypeVar("T")
 
@@ -418,7 +418,8 @@ def is_list(x: Any) -> bool:
 def cure(x: Any) -> str:
     """What a message adds where a function was given instead of a schedule or a number."""
     is_function = callable(x) and not isinstance(x, (type, Record))
-    return "; a function of the step becomes a schedule by `js.from_fn`" if is_function else ""
+    other = "; a function of the step becomes a schedule by `js.from_fn`" if is_function else ""
+    return uncalled(x) or other
 
 
 def is_number(x: Any) -> bool:

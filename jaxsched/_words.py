@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -193,6 +194,18 @@ def named_here(word: str, names: Sequence[str]) -> str:
     bare = word.removesuffix("_schedule").removesuffix("Schedule").removesuffix("LR")
     near = difflib.get_close_matches(bare, names, 1)
     return f"; did you mean js.{near[0]}" if near else ""
+
+
+def uncalled(x: Any) -> str:
+    """What a message adds where a recipe, or a class of schedules or controllers, wasn't called."""
+    is_class = isinstance(x, type)
+    if not is_class and not inspect.isfunction(x):
+        return ""
+    ours = "jaxsched.schedules.", "jaxsched.controllers."
+    if not (x.__module__ or "").startswith(ours) or not x.__name__[0].isalpha():
+        return ""
+    kind, name = "class" if is_class else "recipe", f"js.{x.__name__}"
+    return f"; {name} is a {kind}, not called: give {name}(...)"
 
 
 def bind(

@@ -87,6 +87,28 @@ def test_groups_have_names_that_loggers_take():
             group_lr(optax.sgd, groups)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"group": "a", "learning_rate": 0.2},
+            r"one learning_rate for all groups.*multiplier=\.\.",
+        ),
+        ({"group": "zz", "learning_rate": 0.2}, r"'\*' or one of \['a', 'b'\], got 'zz'"),
+        ({"group": "zz", "multiplier": 0.2}, r"'\*' or one of \['a', 'b'\], got 'zz'"),
+        ({"multiplier": 0.1}, r"must be given group=, '\*' for all or one of \['a', 'b'\]"),
+        ({"group": "a", "momentum": 0.1}, "must name a hyperparameter that is injected"),
+    ],
+)
+def test_a_change_of_a_group_that_cannot_be_meant_names_the_groups(change, words):
+    tx = group_lr(optax.sgd, {"a": ("w", 0.5), "b": 2.0})(learning_rate=1.0)
+    with pytest.raises(ValueError, match=words):
+        override(tx.init(PARAMS), **change)
+    state = inject(optax.sgd)(LR).init(PARAMS)
+    with pytest.raises(ValueError, match="as there are no groups, got 'a'"):
+        override(state, group="a", learning_rate=0.2)
+
+
 def test_all_groups_are_meant_by_a_star():
     masks = {"w": True, "b": False}, {"w": False, "b": True}
     x, y = (optax.masked(inject(optax.sgd)(LR), mask) for mask in masks)

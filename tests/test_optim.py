@@ -462,3 +462,25 @@ def test_an_integer_schedule_says_how_many_micro_batches_make_an_update(every):
         updates, state = update({"w": jnp.ones(2)}, state, params)
         updated += [micro_step] if updates["w"].any() else []
     assert updated == [1, 2, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: inject(optax.adam)(js.cosine_decay), r"js\.cosine_decay is a recipe, not called"),
+        (lambda: inject(optax.adam)(learning_rate=js.Plateau), r"a class, not called: give js\.Pl"),
+        (lambda: inject(optax.adamw)(LR, weight_decay=js.wsd), r"\(weight_decay=\.\.\.\) must be"),
+        (lambda: inject(optax.adam, learning_rate=LR), r"second call: js\.inject\(adam\)\(learn"),
+    ],
+)
+def test_what_was_not_called_or_is_given_too_early_is_told(build, words):
+    with pytest.raises(TypeError, match=words):
+        build()
+
+
+def test_a_recipe_may_be_an_argument_that_is_left_alone():
+    def factory(lr, make):
+        return optax.sgd(make(lr, 10)(0))
+
+    tx = inject(factory, static_args="make")(LR, make=js.cosine_decay)
+    assert float(current(tx.init(PARAMS))["lr"]) == pytest.approx(float(LR(0)))

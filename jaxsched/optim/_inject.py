@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxsched._struct import own
+from jaxsched._words import uncalled
 from jaxsched.optim._export import register_export
 from jaxsched.optim._extra import Hand, handed
 from jaxsched.optim._flax import register_flax
@@ -27,6 +28,7 @@ def inject(
     *,
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: Any = jnp.float32,
+    **misplaced: Any,
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """Lets schedules drive any hyperparameter of an Optax optimizer, from inside its state.
 
@@ -53,6 +55,7 @@ def inject(
         hyperparam_dtype: the floating dtype of the values, float32. float64 needs x64 mode. The
             scale of a controller stays float32, and numbers in arrays are as they were given: make
             ``js.Table`` and its like of float64 arrays.
+        misplaced: refused: the arguments of ``factory`` go into the second call.
 
     Returns:
         A function with the arguments of ``factory``. It takes a schedule (or controller) for any
@@ -95,6 +98,12 @@ def inject(
         )
     signature = inspect.signature(factory)
     name = _name(factory)
+    if misplaced:
+        words = ", ".join(f"{word}=..." for word in misplaced)
+        raise TypeError(
+            f"inject({name}, {words}) must be given the arguments of {name} in a second call: "
+            f"js.inject({name})({words})."
+        )
     fixed = {static_args} if isinstance(static_args, str) else set(static_args)
     if not fixed <= set(signature.parameters):
         raise ValueError(
@@ -214,6 +223,12 @@ def _scheduled(name: str, bound: inspect.BoundArguments, fixed: set[str]) -> dic
         parameter = bound.signature.parameters[argument]
         if argument in fixed:
             continue
+        if said := uncalled(value):
+            raise TypeError(
+                f"inject({name})({argument}=...) must be a number or a schedule, got "
+                f"{value.__name__}{said}. If {name} wants js.{value.__name__} itself, add "
+                f"static_args={argument!r}."
+            )
         if parameter.kind is parameter.VAR_KEYWORD:
             sources.update({k: v for k, v in value.items() if is_source(v) and k not in fixed})
         elif parameter.kind is parameter.VAR_POSITIONAL:

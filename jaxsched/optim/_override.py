@@ -19,6 +19,7 @@ from jaxsched.optim._state import (
     find_sites,
     map_sites,
     plain_arrays,
+    shortest,
     upcoming_value,
     write_back,
 )
@@ -85,14 +86,7 @@ def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool)
         if _is_meant(site, key, group, name, is_scale)
     ]
     if not targets or (len(targets) > 1 and group != "*"):
-        known = list(current(tree))
-        problem = (
-            "is ambiguous; give group=, '*' for all"
-            if targets
-            else "must name a hyperparameter that is injected"
-        )
-        place = "" if group is None else f" in group {group!r}"
-        raise ValueError(f"override({name}=...) {problem}, got {name!r}{place}; there are {known}.")
+        raise ValueError(_misnamed(tree, sites, group, name, is_scale, bool(targets)))
 
     def change(site: Site) -> Any:
         state, turn = site.state, _set if isinstance(site.state, InjectState) else _set_optax
@@ -102,6 +96,38 @@ def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool)
         return state
 
     return map_sites(change, tree)
+
+
+def _misnamed(
+    tree: Any, sites: list[Site], group: str | None, name: str, is_scale: bool, ambiguous: bool
+) -> str:
+    bases, groups = {}, []  # of the groups of group_lr; all groups
+    for site in sites:
+        for key in _held(site.state):
+            part, _, base = key.rpartition("/")
+            groups.append(site.qualified(part) if part else site.prefix)
+            if part:
+                bases[groups[-1]] = base
+    groups = [g for g in dict.fromkeys(groups) if g]
+    where = f"override({name}=...)"
+    if ambiguous:
+        return f"{where} is ambiguous; give group=, '*' for all or one of {groups}."
+    if group is None and name == "multiplier" and bases:
+        return f"{where} must be given group=, '*' for all or one of {list(bases)}."
+    meant = group if group is None or group in groups else readable(group)
+    if group not in (None, "*") and meant not in groups:
+        among = f"'*' or one of {groups}" if groups else "left out, as there are no groups"
+        return f"override(group=...) must be {among}, got {group!r}."
+    if bases.get(str(meant)) == name and not is_scale:
+        return (
+            f"{where} must be given without group=, got {group!r}: there is one {name} for all "
+            f"groups of group_lr. Give group={group!r}, multiplier=... to change that group alone."
+        )
+    place = "" if group is None else f" in group {group!r}"
+    return (
+        f"{where} must name a hyperparameter that is injected, got {name!r}{place}; there are "
+        f"{list(current(tree))}."
+    )
 
 
 def _held(state: Any) -> Any:
@@ -154,7 +180,8 @@ def _same_structure(state: InjectState, name: str, schedule: Any) -> Any:
     where = f"override({name}=...)"
     if present != jax.tree.structure(schedule):
         raise ValueError(
-            f"{where} must have the structure of the present schedule {old!r}, got {schedule!r}. "
+            f"{where} must have the structure of the present schedule {shortest(old)!r}, got "
+            f"{schedule!r}. "
             "Continue with another kind of schedule by `resume(..., policy='new')`."
         )
     return jax.tree_util.tree_map_with_path(

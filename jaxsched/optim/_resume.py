@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import INT32_MAX, checked_number
-from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, write_back
+from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, shortest, write_back
 from jaxsched.optim._transfer import Transfer, copied
 
 
@@ -135,7 +135,8 @@ def _check_same(state: InjectState, other: InjectState) -> None:
         if not _equal(schedule, other.schedules.get(name)):
             raise ValueError(
                 f"resume(policy=...) must be given, because {name} differs: the checkpoint has "
-                f"{schedule!r} ('checkpoint'), the program {other.schedules.get(name)!r} ('new')."
+                f"{shortest(schedule)!r} ('checkpoint'), the program "
+                f"{shortest(other.schedules.get(name))!r} ('new')."
             )
 
 

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from optax import schedules as optax_schedules
+
+from jaxsched._struct import fetch, is_known
 
 
 class Knob(NamedTuple):
@@ -165,6 +168,17 @@ def plain_arrays(tree: Any) -> Any:
         return tree
     tree = tree.opt_state if isinstance(tree, nnx.Optimizer) else tree
     return nnx.as_pure(tree)
+
+
+def shortest(tree: Any) -> Any:
+    """``tree`` for a message: a number in float32 in the fewest digits that tell it apart."""
+
+    def short(x: Any) -> Any:
+        if getattr(x, "dtype", None) != np.float32 or np.ndim(x) or not is_known(x):
+            return x
+        return float(str(np.asarray(fetch(x))))
+
+    return jax.tree.map(short, tree)
 
 
 # ---------------------------------------------------------------------------------------- details
