@@ -461,6 +461,12 @@ def pairs(n, shape=(6,), dtype=np.float32):
         ),
         ({"metrics": {3: apply}}, TypeError, "must be named by text, got the name 3"),
         ({"metrics": {"a": 3}}, TypeError, "functions of outputs and targets, got 3 for 'a'"),
+        (
+            {"model": lambda key: {"w": key}},
+            TypeError,
+            r"got one that returns \{'w'.*\(dict\); fun",
+        ),
+        ({"model": 3}, TypeError, r"or a pair `\(init, apply\)`, got 3 \(int\)\.$"),
         ({"metrics": search.accuracy}, TypeError, "dict name -> function, got function"),
         (
             {"train": ({"a": X, "b": X[:5]}, Y)},
@@ -514,6 +520,12 @@ def test_items_that_are_not_alike(odd, error, words):
     task = supervised(train=[*pairs(20), odd], validation=pairs(3), batch_size=21)
     with pytest.raises(error, match=words):
         sweep(task)
+
+
+def test_a_lone_function_of_a_key_is_told_of_the_pair():
+    with pytest.raises(TypeError) as caught:
+        supervised(model=lambda key: jax.random.normal(key, (6, 3)))
+    assert "as a pair, model=(init, apply)" in "".join(caught.value.__notes__)
 
 
 class Short(Row):

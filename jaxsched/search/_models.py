@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxsched._struct import cut
+
 
 class Model(NamedTuple):
     """A model as three functions."""
@@ -35,12 +37,15 @@ def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and callable(model) and not isinstance(model, nnx.Module):
         return _nnx(nnx, model)
+    name = "" if isinstance(model, type) else getattr(model, "__name__", "")
     raise TypeError(
         "`Supervised(model=...)` must be a function `rngs -> nnx.Module`, a Flax Linen module or "
-        f"a pair `(init, apply)`, got {type(model).__name__}."
+        f"a pair `(init, apply)`, got {name or cut(repr(model))} ({type(model).__name__})"
+        + (f"; {_PAIR}" if name else ".")
     )
 
 
+_PAIR = "functions of parameters go in as a pair, model=(init, apply)."
 # What a Linen module calls its modes: the argument of a call, and its value in training.
 _MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
@@ -100,11 +105,15 @@ def _linen(module: Any, sample: Any) -> Model:
 
 
 def _nnx(nnx: Any, make: Callable[..., Any]) -> Model:
-    model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    try:
+        model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    except Exception as error:
+        error.add_note(f"in `Supervised(model=...)`, which is called with nnx.Rngs; {_PAIR}")
+        raise
     if not isinstance(model, nnx.Module):
         raise TypeError(
-            "`Supervised(model=...)` must be a function `rngs -> nnx.Module`, "
-            f"got one that returns {type(model).__name__}."
+            "`Supervised(model=...)` must be a function `rngs -> nnx.Module`, got one that returns "
+            f"{cut(repr(model))} ({type(model).__name__}); {_PAIR}"
         )
     graph = nnx.split(model, nnx.Param, ...)[0]
 
