@@ -89,7 +89,9 @@ def load(file: Any) -> SweepResult:
             raise
         raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {error}") from None
     except Exception as error:  # zip and JSON have many ways to say that bytes are wrong
-        raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {error}") from None
+        # What is no archive NumPy takes for a pickle, and advises to trust it.
+        why = "no file that `SweepResult.save` has written" if "pickle" in str(error) else error
+        raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {why}") from None
     if meta.pop("jaxsched sweep", None) != FORMAT:
         raise ValueError(f"`load(file=...)` must be a result of format {FORMAT}, got {file}.")
     for array in arrays.values():

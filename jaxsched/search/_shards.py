@@ -6,11 +6,13 @@ checkpoint of its own, and what befalls one stops no other.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from jaxsched._struct import cut
 from jaxsched.search._export import load
 from jaxsched.search._identity import difference
 from jaxsched.search._result import SweepResult
@@ -32,6 +34,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         parts: ``SweepResult`` objects or files that they were saved to, one of each shard.
 
     Raises:
+        TypeError: if it is one result or file, and no list.
         ValueError: if a shard is missing or there twice, or they are not of one sweep.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
@@ -45,6 +48,11 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     >>> merge(parts).best().index
     2
     """
+    if isinstance(parts, (str, os.PathLike, SweepResult)) or not isinstance(parts, Iterable):
+        raise TypeError(
+            "`merge(parts=...)` must be a list of results or of files, one of each shard, got "
+            f"{cut(repr(parts))} ({type(parts).__name__})."
+        )
     results = [p if isinstance(p, SweepResult) else load(p) for p in parts]
     if not results or any("shard" not in r.info for r in results):
         raise ValueError("`merge(parts=...)` must be results of `sweep(shard=...)`, got others.")
