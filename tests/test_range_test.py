@@ -527,6 +527,8 @@ def test_repr_is_a_readable_answer():
     for word in ("end 0", "stable up to", "4 of 4 seeds", "confirm with"):
         assert word in text
     assert max(map(len, text.splitlines())) <= 120
+    with pytest.raises(TypeError, match=r"peak, such as .*, got wsd: .*steps"):
+        range_test(bowl(), schedule=js.wsd)
     single = repr(range_test(bowl(noise=0.1), seeds=1))
     assert "1 of 1 seeds; confirm" in single and "vary" not in single
 

@@ -28,6 +28,18 @@ def words(ax):
     return [text.get_text() for text in ax.texts]
 
 
+def test_another_metric_is_drawn_as_it_is_ranked():
+    result = result_of([[1], [2], [3]], accuracy=[[0.2], [0.9], [0.4]])
+    ax = Figure().subplots()
+    result.plot("peak", metric="accuracy", maximize=True, ax=ax)
+    star = next(line for line in ax.lines if line.get_marker() == "*")
+    assert ax.get_ylabel() == "validation accuracy"
+    assert star.get_xydata().tolist() == [[pytest.approx(0.2), pytest.approx(0.9)]]
+    assert result.metric == "loss"
+    with pytest.raises(ValueError, match=r"`plot\(maximize=...\)` must be given for 'accuracy'"):
+        result.plot(metric="accuracy")
+
+
 @pytest.mark.parametrize("names", [(), ("peak",), ("peak", "steps")])
 def test_plots_draw_on_given_axes(names):
     settings = [{"peak": p, "steps": s} for p in (0.1, 0.3) for s in (20, 30)]

@@ -173,7 +173,7 @@ def test_no_name_breaks_a_table():
     assert "\x1b" not in str(table)
     assert str(table).count("\n") == 8
     assert "&lt;b&gt;|\\n*x*" in table._repr_html_()
-    assert table.markdown().split("\n")[4] == r"| 1 | &lt;b&gt;\|\\n\*x\* | 1 |  |"
+    assert table.markdown().split("\n")[4] == r"| 1 | &lt;b&gt;\|\\n\*x\* | 1 |"
 
 
 def test_kinds_are_a_column_and_settings_keep_their_names():
@@ -284,6 +284,16 @@ def test_save_and_load(swept, tmp_path):
     (tmp_path / "r.npz").write_bytes((tmp_path / "r.npz").read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"`load\(file=...\)` must be a saved result"):
         load(tmp_path / "r.npz")
+    for name in ("t.csv", "t.npy"):
+        (tmp_path / name).write_text("peak,loss\n0.1,2\n")
+        with pytest.raises(ValueError, match=r"no file that `SweepResult\.save` has") as caught:
+            load(tmp_path / name)
+        assert "pickle" not in str(caught.value)
+    for one in ("r.npz", tmp_path / "r.npz", swept, 3):
+        with pytest.raises(
+            TypeError, match=r"`merge\(parts=...\)` must be a list of results or of"
+        ):
+            search.merge(one)
 
 
 def test_a_schedule_of_code_is_saved_as_its_values(tmp_path):

@@ -144,12 +144,18 @@ def table(result: SweepResult, metric: str, maximize: bool, limit: int | None) -
             there = number(mean, error) if math.isfinite(mean) else ""
             cells.append(f"({rungs[i][name]:.4g})" if i in rungs else there)
         made.append((*cells, _mark(result, i) if i in unscored else ""))
+    made = made[:limit]
+    if not any(row[-1] for row in made):
+        made = [row[:-1] for row in made]
     head = ["", *(["kind"] if several else []), *(["name"] if named else []), *names, *metrics, ""]
-    notes = [f"... {len(made) - limit} more"] if limit is not None and len(made) > limit else []
+    head = head[: len(made[0])]
+    more = len(result.trials) - len(made)
+    notes = [f"... {more} more"] if more else []
     notes += [error_note(result)] if result.runs > 1 else ["One run each: no error is known."]
     notes += ["(...): where it was stopped"] if rungs else []
-    title = f"{plural(len(made), 'trial')} by {metric}, {'highest' if maximize else 'lowest'} first"
-    return TextTable(title, tuple(head), tuple(made[:limit]), tuple(notes))
+    first = "highest" if maximize else "lowest"
+    title = f"{plural(len(result.trials), 'trial')} by {metric}, {first} first"
+    return TextTable(title, tuple(head), tuple(made), tuple(notes))
 
 
 def error_note(result: SweepResult) -> str:

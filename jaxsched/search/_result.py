@@ -337,11 +337,19 @@ class SweepResult:
 
         save(self, file)
 
-    def plot(self, *names: str, ax: Any = None) -> Any:
+    def plot(
+        self,
+        *names: str,
+        metric: str | None = None,
+        maximize: bool | None = None,
+        ax: Any = None,
+    ) -> Any:
         """Draws learning curves (no name), or the score against a setting, or a heat map of two.
 
         Args:
-            *names: of settings, at most two.
+            *names: of settings, the keys of ``Trial.settings``, such as "peak" or, of
+                ``grid(js.warmup_cosine, peak=..., warmup=...)``, "peak" and "warmup"; at most two.
+            metric, maximize: what is drawn and its sense, as for ``best``.
             ax: matplotlib's ``Axes`` to draw on; by default new ones.
 
         Returns:
@@ -349,11 +357,12 @@ class SweepResult:
 
         Raises:
             ImportError: if matplotlib is not installed.
-            ValueError: if a name is no setting of all trials.
+            ValueError: if a name is no setting of a trial, or the metric is none.
         """
         from jaxsched.search._plots import plot
 
-        return plot(self, names, ax)
+        metric, maximize = self._by(metric, maximize, "plot")
+        return plot(dataclasses.replace(self, metric=metric, maximize=maximize), names, ax)
 
     # ------------------------------------------------------------------------------------ details
 
