@@ -196,6 +196,9 @@ def named_here(word: str, names: Sequence[str]) -> str:
     return f"; did you mean js.{near[0]}" if near else ""
 
 
+WRAP = "; wrap a function with `js.from_fn`"
+
+
 def uncalled(x: Any) -> str:
     """What a message adds where a recipe, or a class of schedules or controllers, wasn't called."""
     is_class = isinstance(x, type)

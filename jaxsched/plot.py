@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxsched import _tools as tools
 from jaxsched._struct import checked_number, fetch, is_known, is_list
+from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule, Constant, Product, Sequence, Sum
 from jaxsched.schedules._wrappers import Quantize, Repeat, Shift, Stretch
 
@@ -168,7 +169,7 @@ def _check(schedules: Many[Any]) -> None:
         if not isinstance(schedule, AbstractSchedule):
             raise TypeError(
                 f"plot(schedules) must be given schedules, got {schedule!r} "
-                f"({type(schedule).__name__}); wrap a function with `js.from_fn`."
+                f"({type(schedule).__name__}){uncalled(schedule) or WRAP}."
             )
         if not all(map(is_known, jax.tree.leaves(schedule))):
             raise TypeError(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import INT32_MAX, Record, breaks
+from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 S = TypeVar("S")
@@ -321,7 +322,7 @@ def _as_base(name: str, base: Any) -> Any:
     if callable(base):
         raise TypeError(
             f"{name}(base=...) must be a schedule, a controller or a number, got {base!r} "
-            f"({type(base).__name__}); wrap a function with `js.from_fn`."
+            f"({type(base).__name__}){uncalled(base) or WRAP}."
         )
     try:
         return Constant(base, None)

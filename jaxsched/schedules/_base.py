@@ -29,6 +29,7 @@ from jaxsched._struct import (
     number,
     struct,
 )
+from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._selection import can_select, selected
 from jaxsched.schedules._step import as_step, host_step, traced_step
 
@@ -471,8 +472,8 @@ def _check_parts(self: Any) -> None:
     for part in self.parts:
         if not isinstance(part, AbstractSchedule):
             raise TypeError(
-                f"{name}(parts=...) must hold schedules, got {part!r} ({type(part).__name__}); "
-                "wrap a function with `js.from_fn`."
+                f"{name}(parts=...) must hold schedules, got {part!r} ({type(part).__name__})"
+                f"{uncalled(part) or WRAP}."
             )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import breaks, length, number, struct
+from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule, exact_duration
 
 _CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps in 7300
@@ -25,7 +26,7 @@ class _Wrapper(AbstractSchedule):
         if not isinstance(self.schedule, AbstractSchedule):
             raise TypeError(
                 f"{name}(schedule=...) must be a schedule, got {self.schedule!r} "
-                f"({type(self.schedule).__name__}); wrap a function with `js.from_fn`."
+                f"({type(self.schedule).__name__}){uncalled(self.schedule) or WRAP}."
             )
         super().__post_init__()
 
