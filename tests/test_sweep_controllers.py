@@ -315,6 +315,7 @@ class Scored(Watched):
         (Plateau(0.1), {**UPWARDS, "watch": "averaged score"}, "told 'averaged score', the sweep"),
         (Greedy(NewBob(0.1, mode="max")), UPWARDS, r"NewBob\(mode='max'\) is told 'loss'"),
         (Trigger(UP, js.Constant(0.5)), UPWARDS, r"Plateau\(mode='max'\) is told"),
+        (js.AutoDecay(0.1), {**UPWARDS, "watch": "score"}, r"AutoDecay\(\.\.\.\) is told 'score'"),
     ],
 )
 def test_a_controller_of_the_other_sense_is_refused(controller, arguments, words):

@@ -86,6 +86,7 @@ class AutoDecay(AbstractController):
 
     State = AutoDecayState
     reads: ClassVar[tuple[str, ...]] = ("value", "averaged")
+    mode: ClassVar[str] = "min"  # its gap is one of losses
 
     @property
     def bounds(self) -> tuple[Any, Any]:

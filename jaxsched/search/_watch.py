@@ -129,10 +129,12 @@ def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool)
             continue
         if mode != right:
             meant = repr(metric) if mode == own and plain != metric else "..."
+            chosen = "mode" in type(level).__dataclass_fields__
+            named = f"mode={mode!r}" if chosen else "..."
             raise ValueError(
                 f"`sweep(watch=...)` must be a metric of the controllers' sense, but "
-                f"{type(level).__name__}(mode={mode!r}) is told {told!r}, {why}. Write "
-                f"watch={meant} for the metric that it is to watch, or mode={right!r}."
+                f"{type(level).__name__}({named}) is told {told!r}, {why}. Write watch={meant} for "
+                f"the metric that it is to watch{f', or mode={right!r}' * chosen}."
             )
 
 
