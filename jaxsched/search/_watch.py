@@ -7,6 +7,7 @@ have decided alike so far are one and the same run: a decision is where it forks
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -129,7 +130,7 @@ def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool)
             continue
         if mode != right:
             meant = repr(metric) if mode == own and plain != metric else "..."
-            chosen = "mode" in type(level).__dataclass_fields__
+            chosen = "mode" in {field.name for field in dataclasses.fields(level)}
             named = f"mode={mode!r}" if chosen else "..."
             raise ValueError(
                 f"`sweep(watch=...)` must be a metric of the controllers' sense, but "
