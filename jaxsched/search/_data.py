@@ -62,6 +62,11 @@ class Samples:
         """Of all samples; infinite where only items can be read."""
         return float("inf")
 
+    @property
+    def has_form(self) -> bool:
+        """Whether shapes and dtypes are known without reading a sample."""
+        return False
+
     def read(self, rows: np.ndarray) -> list[np.ndarray]:
         """The leaves of some samples, [len(rows), ...] each."""
         raise NotImplementedError
@@ -102,6 +107,10 @@ class Columns(Samples):
             value = column[0] if _is_array(column) else _item(self.where, column, 0)
             leaves.append(_leaf(self.where, path, value))
         return Sample(self.where, leaves, self._treedef)
+
+    @property
+    def has_form(self) -> bool:
+        return all(isinstance(leaf, (np.ndarray, jax.Array)) for _, leaf in self._found)
 
     @property
     def nbytes(self) -> float:

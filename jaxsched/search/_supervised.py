@@ -14,7 +14,6 @@ import optax
 
 from jaxsched.optim._extra import update
 from jaxsched.search._data import (
-    Columns,
     Data,
     Pool,
     Sample,
@@ -126,7 +125,7 @@ class Supervised:
             data.append(samples_of("validation", validation))
         tested = None if test is None else samples_of("test", test)
         pool = Pool(data)
-        if isinstance(tested, Columns):  # of a source nothing is read before the final score
+        if tested is not None and tested.has_form:  # nothing is read before the final score
             check_alike(tested.sample, pool.sample)
         samples, held = data[0].length, pool.length - data[0].length
         sizes = checked_sizes(batch_size, accumulation)
