@@ -35,7 +35,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.register_profile("jaxsched", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("jaxsched")
 
-QUICK = {"test_laws", "test_recipes", "test_controllers", "test_plateau", "test_pain", "test_diagnose"}
+QUICK = {
+    *("test_laws", "test_recipes", "test_populations", "test_controllers", "test_plateau"),
+    *("test_diagnose", "test_pain", "test_optim", "test_adopt", "test_groups", "test_observe"),
+    *("test_every_optimizer", "test_every_step"),
+}
 LITTLE = {"xla_backend_optimization_level": 0}
 if jax.version.__version_info__ < (0, 11):  # the option went with XLA's older code
     LITTLE["xla_cpu_use_fusion_emitters"] = False
