@@ -65,7 +65,7 @@ def numbers(*, increasing: bool = False, at_least: float | None = None) -> Any:
 
 
 def static(default: Any = dataclasses.MISSING) -> Any:
-    """A field that is no number: part of the structure, compared and hashed by JAX."""
+    """A field that is not a number: part of the structure, compared and hashed by JAX."""
     return dataclasses.field(default=default, metadata={"static": True})
 
 

@@ -49,7 +49,7 @@ class AutoDecay(AbstractController):
     Args:
         base: the schedule (or number, or controller) that is scaled.
         factor: what the scale is multiplied by, above 0 and below 1.
-        patience: windows without improvement of the averaged weights that are borne, at least 0.
+        patience: tolerated windows without improvement of the averaged weights, at least 0.
         threshold: the averaging gap, in nats, from which it counts as bouncing.
         rtol: relative margin of an improvement, a fraction of the best loss.
         min_scale: the scale's lower bound, 0 to 1.

@@ -20,7 +20,7 @@ class Average(NamedTuple):
         r_n = \tfrac1n \text{ or } \frac{1 - d}{1 - d^n}
 
     Means are kept in float32 whatever the weights are (float64 stays). Leaves that aren't floating
-    (counters, random keys) are those of the last ``add``. Batch statistics are no weights: measure
+    (counters, random keys) are those of the last ``add``. Batch statistics are not weights: measure
     them again at the mean, or average them too and see what it costs.
 
     >>> import jax.numpy as jnp

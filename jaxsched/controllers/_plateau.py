@@ -50,7 +50,7 @@ class Plateau(AbstractController):
         base: the schedule (or number, or controller) that is scaled; its steps are optimizer
             updates.
         factor: what the scale is multiplied by, above 0 and below 1.
-        patience: evaluations without improvement that are borne, at least 0.
+        patience: evaluations without improvement that are tolerated, at least 0.
         rtol: relative margin, a fraction of ``|best|``.
         atol: absolute margin, in the units of the metric.
         cooldown: evaluations after a cut in which nothing is counted.
@@ -63,7 +63,7 @@ class Plateau(AbstractController):
             ``min_scale`` for good, so that a diverged run stands still.
 
     ``update`` and ``observe`` take ``value``, one real number of any dtype. On the updates that
-    have none, leave it away or give ``value=None`` (another compiled program), or, inside one
+    have none, omit it or give ``value=None`` (another compiled program), or, inside one
     program, ``reported=False`` with any value; then the scale holds. ``reported`` may be traced.
 
     >>> import jaxsched as js

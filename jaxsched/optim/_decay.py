@@ -26,7 +26,7 @@ def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransfor
         A transformation of finished updates; its ``update`` needs ``params``.
 
     Raises:
-        TypeError: if ``weight_decay`` is no number.
+        TypeError: if ``weight_decay`` is not a number.
         ValueError: if it is not finite, or negative.
 
     >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Extra arguments of an update, ``value=`` above all, on their way to whoever reads them.
+"""Extra arguments of an update, ``value=`` above all, on their way to their readers.
 
 ``optax.with_extra_args_support``, which Optax's wrappers use, looks at the class and drops what any
 other object takes (``optax.MultiSteps`` among them). So ours look at the signature, and what was

@@ -13,7 +13,7 @@ from jaxsched._struct import Record
 def register_flax(tree: Any) -> None:
     """Makes ``flax.serialization`` write the numbers of every schedule in ``tree``.
 
-    Whoever serializes with Flax has imported it, so nothing is imported here.
+    A program that serializes with Flax has imported it, so nothing is imported here.
     """
     serialization = sys.modules.get("flax.serialization")
     nodes: list[Any] = [] if serialization is None else [jax.tree.structure(tree)]

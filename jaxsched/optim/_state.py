@@ -163,7 +163,7 @@ def _in_variables(nnx: Any, opt_state: Any, arrays: Any) -> Any:
 
 def plain_arrays(tree: Any) -> Any:
     """``tree`` with Flax NNX variables replaced by their arrays; any other tree as it is."""
-    nnx = sys.modules.get("flax.nnx")  # whoever holds an nnx variable has imported it
+    nnx = sys.modules.get("flax.nnx")  # a state with nnx variables: it was imported
     if nnx is None:
         return tree
     tree = tree.opt_state if isinstance(tree, nnx.Optimizer) else tree

@@ -80,7 +80,7 @@ class AbstractSchedule(Record, abc.ABC):
             ``js.PiecewiseConstant([2], [1, 3])``).
 
         Raises:
-            TypeError: if ``step`` is no number.
+            TypeError: if ``step`` is not a number.
             ValueError: if the schedule is a stacked population; map over it with ``jax.vmap``.
         """
         if type(step) is int and _is_plain(self):  # the same as below, for a call in a hurry

@@ -73,7 +73,7 @@ class Function(AbstractSchedule):
         return f"from_fn({name}{shown}{length})"
 
 
-# What is stored stays a dict, which JAX takes apart; whoever asks for it sees it and can't write.
+# What is stored stays a dict, which JAX takes apart; a reader sees it and can't write.
 Function.parameters = property(  # type: ignore[assignment]
     lambda self: MappingProxyType(self.__dict__["parameters"])
 )

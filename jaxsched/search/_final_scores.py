@@ -98,7 +98,7 @@ def final_scores(
 ) -> FinalScores:
     """``final_score`` of each kind's winner: a comparison that the choice of them did not flatter.
 
-    Do it once. Whoever looks at the test data, tunes, and looks again has no test data any more.
+    Do it once. After a look at the test data and more tuning there are no test data any more.
 
     Args:
         task: the task of the sweep; it must have ``test``.

@@ -1,6 +1,6 @@
 """A sweep on a mesh of many processes: each runs the same host loop, and all launch the same.
 
-What the loop does next hangs on things that differ between processes: clocks, signals, files. So
+What the loop does next depends on things that differ between processes: clocks, signals, files. So
 each of them only *wishes*. The wishes go through the mesh beside every piece of training and come
 back as one answer, with the measurements, at the same place of the loop everywhere.
 """

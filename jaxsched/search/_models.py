@@ -24,7 +24,7 @@ class Model(NamedTuple):
 
 def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
     """The functions of what a user gave as model; ``inputs`` returns a batch of one."""
-    linen = sys.modules.get("flax.linen")  # whoever has a Linen module has imported it
+    linen = sys.modules.get("flax.linen")  # a Linen module: it was imported
     if linen is not None and isinstance(model, linen.Module):
         return _linen(model, inputs())
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):

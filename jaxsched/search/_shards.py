@@ -1,7 +1,7 @@
 """A sweep in several processes that know nothing of each other, and their results as one.
 
 Trials are independent, so nothing has to be: each process takes its share of the trials, with a
-checkpoint of its own, and what befalls one stops no other.
+checkpoint of its own, and a failure of one does not stop the others.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def sweep(
         Curves, table, best trial and summary; see ``SweepResult``.
 
     Raises:
-        TypeError: if the task is none, changes shapes or dtypes, or its metrics are no scalars.
+        TypeError: if the task is not one, changes shapes or dtypes, or its metrics are not scalars.
         ValueError: for a bad argument, a hyperparameter that has no effect on the state that
             ``step`` returns, or a checkpoint of another sweep (naming what differs), always before
             any training; and where ``batches`` end too early.
