@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -50,8 +50,39 @@ class Contender:
     sensitivity: float
 
 
+class ByName(Generic[T]):
+    """Things with the names of kinds: indexed by name, shown as the table that they make."""
+
+    @property
+    def _by_name(self) -> dict[str, T]:
+        raise NotImplementedError
+
+    def table(self) -> TextTable:
+        """A row for each kind."""
+        raise NotImplementedError
+
+    def __getitem__(self, name: Any) -> T:
+        return named(self._by_name, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown."""
+        return self.table().markdown()
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(ByName[Contender]):
     """What ``SweepResult.compare`` found: kind -> ``Contender``, the best one first.
 
     Indexed by the kind's name, or the setting's value; prints as a table.
@@ -72,24 +103,9 @@ class Comparison:
     start: float
     level: float
 
-    def __getitem__(self, name: Any) -> Contender:
-        return named(self.contenders, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.contenders)
-
-    def __len__(self) -> int:
-        return len(self.contenders)
-
-    def __repr__(self) -> str:
-        return repr(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
-    def markdown(self) -> str:
-        """The table in GitHub's Markdown."""
-        return self.table().markdown()
+    @property
+    def _by_name(self) -> dict[str, Contender]:
+        return self.contenders
 
     def table(self) -> TextTable:
         """A row for each kind, with what the numbers mean below."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 from jax.sharding import Mesh
 
 from jaxsched._struct import checked_number
 from jaxsched.search import _reports as reports
-from jaxsched.search._compare import compare, named
+from jaxsched.search._compare import ByName, compare, named
 from jaxsched.search._final import FinalScore, check_final, check_result, final_score
 from jaxsched.search._ranking import Difference, paired, scored
 from jaxsched.search._result import SweepResult
@@ -19,7 +18,7 @@ from jaxsched.search._text_table import TextTable
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class FinalScores:
+class FinalScores(ByName[FinalScore]):
     """Each kind's winner on the test data: kind -> ``FinalScore``, in the order of validation.
 
     Indexed by the kind's name, or the setting's value; prints as a table.
@@ -34,14 +33,9 @@ class FinalScores:
     finals: dict[str, FinalScore]
     level: float
 
-    def __getitem__(self, name: Any) -> FinalScore:
-        return named(self.finals, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.finals)
-
-    def __len__(self) -> int:
-        return len(self.finals)
+    @property
+    def _by_name(self) -> dict[str, FinalScore]:
+        return self.finals
 
     def difference(self, name: Any, metric: str) -> Difference:
         """Of a kind's test metric to that of the kind with the best *validation* score.
@@ -76,16 +70,6 @@ class FinalScores:
         notes = [reports.paired_note(runs, self.level)]
         notes.append(f"Differences are to {first}, which had the best validation score.")
         return TextTable(f"{self.by} on the test data", tuple(head), tuple(rows), tuple(notes))
-
-    def __repr__(self) -> str:
-        return repr(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
-
-    def markdown(self) -> str:
-        """The table in GitHub's Markdown."""
-        return self.table().markdown()
 
 
 def final_scores(
