@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxsched.search._fingerprint import fingerprint_of
 from jaxsched.search._place import put
 from jaxsched.search._task import (
     Task,
@@ -198,11 +197,6 @@ def rebuilder(task: Task) -> Callable[[list[Any]], Task]:
     except TypeError:
         return rebuild
     return lambda arrays: there()
-
-
-def code_of(found: dict[str, Any]) -> str:
-    """What the methods of a task compute, as the checks have traced them."""
-    return fingerprint_of(*(found.get(method) for method in ("init", "step", "evaluate", "test")))
 
 
 def program_for(

@@ -25,8 +25,9 @@ from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search import _doubts as doubts
 from jaxsched.search import _task as tasks
 from jaxsched.search._convolution import warn_of_convolutions
+from jaxsched.search._fingerprint import fingerprints
 from jaxsched.search._kinds import kinds_of, maker_of, structure
-from jaxsched.search._program import Kept, code_of, rebuilder
+from jaxsched.search._program import Kept, rebuilder
 from jaxsched.search._range_result import (
     STEPS_PER_DECADE,
     Future,
@@ -152,7 +153,7 @@ def range_test(
     }
     program = _PROGRAMS.get(
         task,
-        (*static.values(), code_of(abstract)),
+        (*static.values(), *fingerprints([abstract["init"], abstract["step"]])),
         lambda: jax.jit(functools.partial(_run, rebuilder(task), **static)),
     )
     climb, pieces = None, []
