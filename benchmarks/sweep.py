@@ -28,8 +28,8 @@ import jaxsched as js
 from benchmarks import versions
 from jaxsched import search
 from jaxsched.search import _sweep
-from jaxsched.search._program import code_of, program_for
-from jaxsched.search._task import check_task
+from jaxsched.search.engine._program import code_of, program_for
+from jaxsched.search.tasks._protocol import check_task
 
 ONE = jax.local_devices()[:1]
 RATES = np.geomspace(1e-3, 0.3, 64)  # repeated where more are asked for

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._populations import own_rank
+from jaxsched._axes import own_rank
 from jaxsched._struct import Record, _describe, checked_number, cure, fetch, is_known, strong
 from jaxsched.schedules._base import AbstractSchedule, Sequence
 from jaxsched.schedules._piecewise import PiecewiseConstant, _Knots

@@ -27,7 +27,7 @@ from mesh_tasks import Wide, mesh_of_all  # noqa: E402
 
 import jaxsched as js  # noqa: E402
 from jaxsched import search  # noqa: E402
-from jaxsched.search import _engine  # noqa: E402
+from jaxsched.search.engine import _engine  # noqa: E402
 
 if told["address"]:
     search.join(

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from jaxsched.search import Supervised, accuracy
-from jaxsched.search._task import batches
+from jaxsched.search.tasks._protocol import batches
 
 
 def data(samples, classes=3, features=6):

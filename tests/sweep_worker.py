@@ -20,7 +20,8 @@ from sweep_tasks import Plain  # noqa: E402
 
 import jaxsched as js  # noqa: E402
 from jaxsched import search  # noqa: E402
-from jaxsched.search import _engine, _sweep  # noqa: E402
+from jaxsched.search import _sweep  # noqa: E402
+from jaxsched.search.engine import _engine  # noqa: E402
 
 _sweep.LENGTH = 64
 

@@ -20,7 +20,6 @@ from jaxsched.controllers import (
     Plateau,
     Trigger,
 )
-from jaxsched.controllers._laws import default_run
 from jaxsched.optim import (
     current,
     inject,
@@ -29,6 +28,7 @@ from jaxsched.optim import (
     resume,
 )
 from jaxsched.testing import CONTROLLER_LAWS, check_controller
+from jaxsched.testing._controllers import default_run
 
 BASE = js.Linear(0.5, 0.1, 40)
 

@@ -22,7 +22,7 @@ import pytest
 from cases import ALL, CLASSES, RECIPES
 
 import jaxsched as js
-from jaxsched import _io
+from jaxsched import _serialize
 from jaxsched.optim import decay_weights, group_lr
 
 # ------------------------------------------------------------------------------ every field
@@ -669,7 +669,7 @@ RUNNERS = {"pickle", "importlib", "marshal", "shelve", "os", "subprocess", "yaml
 
 def test_nothing_on_the_way_from_a_file_can_execute():
     """The reader names no way to run code, and the types that a file can name are a closed list."""
-    nodes = list(ast.walk(ast.parse(inspect.getsource(_io))))
+    nodes = list(ast.walk(ast.parse(inspect.getsource(_serialize))))
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
     names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     imports = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}

@@ -29,7 +29,8 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.controllers import Plateau
-from jaxsched.search import Trial, _interrupt, _progress, _store, _sweep, _width
+from jaxsched.search import Trial, _files, _progress, _signals, _sweep
+from jaxsched.search.engine import _width
 
 TRIALS = [js.Constant(0.1), js.wsd(0.1, 12, 0, decay=4)]
 
@@ -216,7 +217,7 @@ def test_a_damaged_identity_is_refused_and_left(tmp_path, text, words):
 
 def test_two_sweeps_of_one_process_exclude_each_other(tmp_path):
     with (
-        _store.owned(tmp_path),
+        _files.owned(tmp_path),
         pytest.raises(RuntimeError, match=f"in use by process {os.getpid()}"),
     ):
         sweep(checkpoint=tmp_path)
@@ -237,7 +238,7 @@ def handled():
 def test_the_second_ctrl_c_is_at_once(handled):
     handled(signal.default_int_handler)
     stopped = []
-    with _interrupt.graceful(lambda: stopped.append(1)) as came:
+    with _signals.graceful(lambda: stopped.append(1)) as came:
         signal.raise_signal(signal.SIGINT)
         assert (came, stopped) == ([signal.SIGINT], [1])
         with pytest.raises(KeyboardInterrupt):
@@ -248,7 +249,7 @@ def test_the_second_ctrl_c_is_at_once(handled):
 def test_a_signal_that_is_ignored_stays_ignored(handled):
     """So does a sweep in the background of a shell, at the Ctrl-C for another program."""
     handled(signal.SIG_IGN)
-    with _interrupt.graceful(pytest.fail) as came:
+    with _signals.graceful(pytest.fail) as came:
         signal.raise_signal(signal.SIGINT)
     assert came == [] and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 

@@ -10,8 +10,8 @@ from sweep_tasks import noise, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.optim import group_lr, inject
-from jaxsched.search._dependence import flow
-from jaxsched.search._hyperparams import built, unset, updated
+from jaxsched.search.tasks._dependence import flow
+from jaxsched.search.tasks._hyperparams import built, unset, updated
 
 PARAMS = {"a": jnp.ones(3), "b": jnp.ones(2)}
 GRADS = {"a": jnp.array([1.0, -2.0, 3.0]), "b": jnp.ones(2)}

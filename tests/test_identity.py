@@ -17,7 +17,8 @@ from sweep_tasks import apply, init, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import _identity, _settings
+from jaxsched.search.engine import _settings
+from jaxsched.search.store import _identity
 
 HERE = Path(__file__).parent
 TRIALS = [js.linear_decay(0.1, 12), js.Constant(0.01)]

@@ -20,7 +20,8 @@ from test_sweep_checkpoint import flip, interrupted, same
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import _orbax, _ranks, _shelf
+from jaxsched.search.multihost import _processes
+from jaxsched.search.store import _directory, _orbax
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")  # a third of them will do
@@ -196,7 +197,7 @@ def test_without_orbax(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
     with pytest.raises(ImportError, match="on a mesh needs Orbax: pip install orbax-checkpoint"):
         sweep(tmp_path)
-    monkeypatch.setattr(_shelf, "LARGE", 0)
+    monkeypatch.setattr(_directory, "LARGE", 0)
     plain = {"steps": 20, "checkpoint": tmp_path / "plain", "checkpoint_every": 0.0}
     search.sweep(supervised(), TRIALS, **plain)
     assert not list((tmp_path / "plain").glob("*.orbax"))
@@ -208,7 +209,7 @@ def test_without_orbax(tmp_path, monkeypatch):
 @noisy
 @pytest.mark.parametrize("damage", [None, flip_data])
 def test_large_states_go_to_orbax(tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(_shelf, "LARGE", 1000)
+    monkeypatch.setattr(_directory, "LARGE", 1000)
     task = supervised()
 
     def run(directory=None):
@@ -395,9 +396,9 @@ def test_an_error_of_the_first_rank_is_one_of_all(monkeypatch):
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        _ranks.once(fail)
+        _processes.once(fail)
     message = json.dumps({"kind": 3, "text": "no space left"}).encode()
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    monkeypatch.setattr(_ranks, "told", lambda data: message)
+    monkeypatch.setattr(_processes, "told", lambda data: message)
     with pytest.raises(OSError, match="no space left"):
-        _ranks.once(lambda: None)
+        _processes.once(lambda: None)

@@ -195,10 +195,10 @@ ORDER = [
 # Upwards, but only when the function is called: (module, what it imports).
 WHEN_CALLED = {
     ("jaxsched.schedules._base", "jaxsched.plot"),  # the picture that a notebook shows
-    ("jaxsched.controllers._laws", "jaxsched"),  # eval(repr(x)) in a law
+    ("jaxsched.testing._controllers", "jaxsched"),  # eval(repr(x)) in a law
 }
 # The root is loaded before any of its modules; only its version is read.
-FROM_THE_ROOT = {"jaxsched.testing", "jaxsched.search._identity"}
+FROM_THE_ROOT = {"jaxsched.testing", "jaxsched.search.store._identity"}
 
 
 def imports(path, nested):
@@ -373,7 +373,7 @@ def test_the_package_works_with_assertions_stripped():
 @pytest.mark.parametrize("module", MODULES)
 def test_no_assert_is_aimed_at_users(module):
     """``-O`` strips them. The public laws raise AssertionError: there it is the promise."""
-    if module in ("jaxsched.testing", "jaxsched.controllers._laws"):
+    if module in ("jaxsched.testing", "jaxsched.testing._controllers"):
         return
     lines = [n.lineno for n in ast.walk(parsed(MODULES[module])) if isinstance(n, ast.Assert)]
     assert not lines, f"{module}: assert in the lines {lines}"

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 import jaxsched as js
 from jaxsched.controllers import Plateau, Trigger
 from jaxsched.search import suggest
-from jaxsched.search._range_result import RangeTest
-from jaxsched.search._range_test import range_test
+from jaxsched.search.range_tests._result import RangeTest
+from jaxsched.search.range_tests._run import range_test
 
 TRACES = []
 

@@ -13,7 +13,9 @@ from sweep_tasks import Noisy, apply, data, init, jitted, momentum, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import Averaged, Supervised, _data, _range_test, final_score
+from jaxsched.search import Averaged, Supervised, final_score
+from jaxsched.search.range_tests import _run
+from jaxsched.search.tasks import _data
 
 RATES = [js.Constant(0.1), js.cosine_decay(0.2, 12)]
 LOSS = optax.softmax_cross_entropy_with_integer_labels
@@ -365,7 +367,7 @@ def test_arrays_that_do_not_fit_are_read_on_the_host(monkeypatch, tmp_path):
 def test_a_range_test_reads_a_source_piece_by_piece(monkeypatch):
     task = supervised(train=Counted(X[:96], Y[:96]))
     whole = js.range_test(task, 1e-3, 3.0, steps=40, seeds=2)
-    monkeypatch.setattr(_range_test, "_BYTES", 20_000)
+    monkeypatch.setattr(_run, "_BYTES", 20_000)
     pieces, batches = [], Supervised.batches
 
     def noted(self, seed, start, length):
@@ -381,7 +383,7 @@ def test_a_range_test_reads_a_source_piece_by_piece(monkeypatch):
 
 
 def test_all_of_a_large_source_is_not_evaluated_on(monkeypatch):
-    monkeypatch.setattr("jaxsched.search._supervised._DRAWN", 10)
+    monkeypatch.setattr("jaxsched.search.tasks._supervised._DRAWN", 10)
     task = supervised(train=list(zip(X[:96], Y[:96], strict=True)), validation=None).everything()
     assert (len(task._rows), len(task._held), len(task._weight)) == (96, 10, 10)
     assert np.isfinite(task.evaluate(task.init(jax.random.key(0)))["loss"])

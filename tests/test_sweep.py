@@ -9,7 +9,8 @@ from sweep_tasks import Plain, jitted, python_loop, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import SuccessiveHalving, _width, grid
+from jaxsched.search import SuccessiveHalving, grid
+from jaxsched.search.engine import _width
 
 MIXED = [
     js.warmup_cosine(0.3, 70, 10),

@@ -20,7 +20,7 @@ from sweep_tasks import Noisy, Plain, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import _store
+from jaxsched.search import _files
 
 HERE = Path(__file__).parent
 TRIALS = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20)] + [js.Constant(1e30)]
@@ -189,9 +189,9 @@ def test_every_file_lost_but_the_identity(tmp_path):
 def test_bit_flips_never_pass_unseen(tmp_path):
     path = tmp_path / "x.npz"
     arrays = {"a": np.arange(500, dtype=np.float32), "b": jax.random.key(3)}
-    _store.write(path, {"n": 1}, arrays)
+    _files.write(path, {"n": 1}, arrays)
     good = path.read_bytes()
-    meta, back = _store.read(path)
+    meta, back = _files.read(path)
     assert meta == {"n": 1}
     assert np.array_equal(back["a"], arrays["a"])
     rng = random.Random(0)
@@ -202,8 +202,8 @@ def test_bit_flips_never_pass_unseen(tmp_path):
         data[bit // 8] ^= 1 << bit % 8
         path.write_bytes(data)
         try:
-            _, found = _store.read(path)
-        except _store.Damaged:
+            _, found = _files.read(path)
+        except _files.Damaged:
             continue
         assert np.array_equal(found["a"], arrays["a"])  # e.g. in a time stamp
         assert found["b"] == arrays["b"]
@@ -253,8 +253,8 @@ def test_a_directory_that_cannot_be_written(tmp_path):
 
 def test_two_processes_exclude_each_other_and_the_dead_do_not(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    born = _store._born(holder.pid)
-    owner = {"pid": holder.pid, "host": _store.socket.gethostname(), "born": born}
+    born = _files._born(holder.pid)
+    owner = {"pid": holder.pid, "host": _files.socket.gethostname(), "born": born}
     (tmp_path / "lock").write_text(json.dumps(owner))
     with pytest.raises(RuntimeError, match=f"in use by process {holder.pid}"):
         sweep(tmp_path)

@@ -13,7 +13,8 @@ from test_sweep_checkpoint import sweep as kept_sweep
 import jaxsched as js
 from jaxsched import search
 from jaxsched.controllers import AutoDecay, Bounce, Greedy, NewBob, Plateau, Trigger
-from jaxsched.search import _checkpoint, _sweep
+from jaxsched.search import _sweep
+from jaxsched.search.store import _checkpoint
 
 BASE = js.warmup_cosine(0.4, 90, warmup=7)
 PLATEAUS = search.grid(

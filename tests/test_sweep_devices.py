@@ -11,7 +11,8 @@ import pytest
 from sweep_tasks import Plain, supervised
 
 import jaxsched as js
-from jaxsched.search import SuccessiveHalving, _engine, _program, merge, sweep
+from jaxsched.search import SuccessiveHalving, merge, sweep
+from jaxsched.search.engine import _engine, _program
 
 HERE = Path(__file__).parent
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from results_by_hand import result_of
 
-from jaxsched.search._drawing import looks, score_axis
+from jaxsched.search.results._drawing import looks, score_axis
 
 mpl.use("Agg")
 

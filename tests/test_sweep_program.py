@@ -12,9 +12,9 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Averaged
-from jaxsched.search import _range_test as ranges
-from jaxsched.search._program import _PROGRAMS, Kept
-from jaxsched.search._task import check_task
+from jaxsched.search.engine._program import _PROGRAMS, Kept
+from jaxsched.search.range_tests import _run as ranges
+from jaxsched.search.tasks._protocol import check_task
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
 

@@ -9,8 +9,9 @@ from sweep_tasks import Plain
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import SuccessiveHalving, _arguments, _sweep, _width
-from jaxsched.search._record import Record
+from jaxsched.search import SuccessiveHalving, _arguments, _sweep
+from jaxsched.search.engine import _width
+from jaxsched.search.engine._records import Record
 
 ONE = jax.local_devices()[:1]
 RATES = [js.Constant(0.01 * (i + 1)) for i in range(8)]

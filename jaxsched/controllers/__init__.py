@@ -4,18 +4,18 @@ And what they may watch: averages of the weights, the averaging gap, the sharpne
 """
 
 from jaxsched.controllers._autodecay import AutoDecay as AutoDecay
-from jaxsched.controllers._average import Average as Average
 from jaxsched.controllers._base import AbstractController as AbstractController
 from jaxsched.controllers._bounce import Bounce as Bounce
-from jaxsched.controllers._diagnose import Diagnosis as Diagnosis
-from jaxsched.controllers._diagnose import diagnose as diagnose
-from jaxsched.controllers._gap import Gap as Gap
-from jaxsched.controllers._gap import Work as Work
-from jaxsched.controllers._gap import averaging_gap as averaging_gap
 from jaxsched.controllers._greedy import Greedy as Greedy
 from jaxsched.controllers._newbob import NewBob as NewBob
 from jaxsched.controllers._plateau import Plateau as Plateau
-from jaxsched.controllers._sharpness import Sharpness as Sharpness
-from jaxsched.controllers._sharpness import sharpness as sharpness
-from jaxsched.controllers._sharpness import stability_limit as stability_limit
 from jaxsched.controllers._trigger import Trigger as Trigger
+from jaxsched.controllers.measurements._average import Average as Average
+from jaxsched.controllers.measurements._diagnose import Diagnosis as Diagnosis
+from jaxsched.controllers.measurements._diagnose import diagnose as diagnose
+from jaxsched.controllers.measurements._gap import Gap as Gap
+from jaxsched.controllers.measurements._gap import Work as Work
+from jaxsched.controllers.measurements._gap import averaging_gap as averaging_gap
+from jaxsched.controllers.measurements._sharpness import Sharpness as Sharpness
+from jaxsched.controllers.measurements._sharpness import sharpness as sharpness
+from jaxsched.controllers.measurements._sharpness import stability_limit as stability_limit

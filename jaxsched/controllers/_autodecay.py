@@ -17,8 +17,8 @@ from jaxsched.controllers._base import (
     one,
     zero,
 )
-from jaxsched.controllers._gap import averaging_gap
 from jaxsched.controllers._metric import count_if, improves
+from jaxsched.controllers.measurements._gap import averaging_gap
 
 
 class AutoDecayState(NamedTuple):

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._axes import align, own_rank
 from jaxsched._number import Number, Value
-from jaxsched._populations import align, own_rank
 from jaxsched._struct import (
     Record,
     cure,

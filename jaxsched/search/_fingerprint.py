@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
-from jaxsched.schedules._share import share
+from jaxsched.recipes._share import share
 
 _ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxsched._struct import printable
-from jaxsched.search._engine import Engine
-from jaxsched.search._record import by_trial
+from jaxsched.search.engine._engine import Engine
+from jaxsched.search.engine._records import by_trial
 
 _SECONDS = 0.25  # between updates: far under 1 % of the time
 

@@ -17,32 +17,32 @@ from jax.sharding import Mesh
 
 from jaxsched._struct import INT32_MAX
 from jaxsched.search import _arguments as arguments
-from jaxsched.search import _doubts as doubts
-from jaxsched.search import _watch
-from jaxsched.search._assemble import assemble
-from jaxsched.search._checkpoint import Checkpoint, held_width
-from jaxsched.search._convolution import warn_of_convolutions
-from jaxsched.search._engine import Engine
-from jaxsched.search._folds import Looked, look
-from jaxsched.search._identity import Fields, sweep_fields, task_fields
-from jaxsched.search._interrupt import graceful, leave
-from jaxsched.search._mesh import Lockstep, any_signal, programs_for, traced
-from jaxsched.search._place import Everywhere, places_of
-from jaxsched.search._plan import Plan
-from jaxsched.search._program import Feed, program_for
 from jaxsched.search._progress import shown
-from jaxsched.search._ranks import check_same
-from jaxsched.search._record import Work
-from jaxsched.search._result import SweepResult
-from jaxsched.search._shards import share_of
-from jaxsched.search._shelf import Shelf
-from jaxsched.search._stages import stage_tree
-from jaxsched.search._stopping import StoppingRule
-from jaxsched.search._table import ROWS, Table
-from jaxsched.search._task import Task
-from jaxsched.search._trials import Trials, as_trials
-from jaxsched.search._waves import replay, run_waves
-from jaxsched.search._width import measured_width
+from jaxsched.search._signals import graceful, leave
+from jaxsched.search.engine import _controlled
+from jaxsched.search.engine._devices import Everywhere, places_of
+from jaxsched.search.engine._engine import Engine
+from jaxsched.search.engine._folds import Looked, look
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._program import Feed, program_for
+from jaxsched.search.engine._records import Work
+from jaxsched.search.engine._rungs import replay, run_waves
+from jaxsched.search.engine._stage_tree import stage_tree
+from jaxsched.search.engine._stopping import StoppingRule
+from jaxsched.search.engine._values import ROWS, Table
+from jaxsched.search.engine._width import measured_width
+from jaxsched.search.multihost._mesh import Lockstep, any_signal, programs_for, traced
+from jaxsched.search.multihost._processes import check_same
+from jaxsched.search.results import _doubts as doubts
+from jaxsched.search.results._assemble import assemble
+from jaxsched.search.results._merge import share_of
+from jaxsched.search.results._result import SweepResult
+from jaxsched.search.store._checkpoint import Checkpoint, held_width
+from jaxsched.search.store._directory import Shelf
+from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
+from jaxsched.search.tasks._convolution import warn_of_convolutions
+from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.trials._trials import Trials, as_trials
 
 LENGTH = ROWS  # of the tables of a compiled call, so the most updates that one makes
 _BATCHES = 16 << 20  # bytes: fewer rows where a task's batches are the data themselves
@@ -282,7 +282,7 @@ def make_plan(
         raise ValueError(
             f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
         )
-    _watch.check(table, watch, evaluate_every, metric, maximize, found)
+    _controlled.check(table, watch, evaluate_every, metric, maximize, found)
     for fold, one in {one["code"]: (fold, one) for fold, one in looked}.values():
         doubts.check_used(table.names, fold, one)
     train = tuple(sorted({*found["metrics"], *(table.names if table.watched else ())}))
@@ -315,7 +315,7 @@ def make_plan(
 
 def roots(plan: Plan) -> list[Work]:
     """The work of a sweep at its beginning; the last one comes first."""
-    opened = _watch.roots(plan)
+    opened = _controlled.roots(plan)
     return [Work(key, 0, None, plan.empty_record(), seen) for key, seen in opened][::-1]
 
 

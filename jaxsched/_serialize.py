@@ -1,0 +1,245 @@
+"""Schedules as plain data: ``to_dict``, ``from_dict`` and strict JSON. Nothing is ever executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxsched._struct import Record, cure, cut, fetch, is_known, is_list
+from jaxsched.recipes._share import share
+from jaxsched.schedules import _base, _open_ended, _piecewise, _shapes, _wrappers
+from jaxsched.schedules._base import AbstractSchedule
+
+FORMAT = 1
+_DEPTH = 200
+_WIDE = "float64"  # an array of this dtype is {"float64": [...]}, all others are plain lists
+
+
+@functools.cache
+def _types() -> dict[str, type[Record]]:
+    """The closed list of what a file can name: schedules, controllers and shares."""
+    from jaxsched import controllers
+
+    return {"share": share} | {
+        name: value
+        for module in (_base, _shapes, _open_ended, _wrappers, _piecewise, controllers)
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, AbstractSchedule | controllers.AbstractController)
+        and dataclasses.is_dataclass(value)
+        and not name.startswith(("_", "Abstract"))
+    }
+
+
+def to_dict(schedule: Any) -> dict[str, Any]:
+    """A schedule, controller or share as nested dicts, lists and numbers, ready for JSON or TOML.
+
+    Raises:
+        TypeError: for anything else; for a schedule of ``js.from_fn``: code is not data; or for
+            traced numbers.
+
+    >>> import jaxsched as js
+    >>> js.to_dict(js.Constant(0.5))
+    {'jaxsched': 1, 'type': 'Constant', 'value': 0.5}
+    """
+    if not isinstance(schedule, Record):
+        raise TypeError(
+            f"to_dict(schedule=...) must be a schedule or controller, got {cut(repr(schedule))} "
+            f"({type(schedule).__name__}){cure(schedule)}."
+        )
+    return {"jaxsched": FORMAT, **_encode(schedule, 0)}
+
+
+def from_dict(data: Mapping[str, Any]) -> Any:
+    """The schedule, controller or share that ``to_dict`` wrote.
+
+    Args:
+        data: a mapping of any kind, such as a config's, with lists of any kind. A number may be a
+            text, as YAML reads ``1e-5``, and the fraction of a share a percentage, ``"10%"``.
+
+    Raises:
+        ValueError: for an unknown version, type or field, a missing field or a bad number.
+
+    >>> import jaxsched as js
+    >>> js.from_dict({'jaxsched': 1, 'type': 'Constant', 'value': 0.5})
+    Constant(value=0.5)
+    """
+    return _read(data, texts=True)
+
+
+def _read(data: Any, texts: bool) -> Any:
+    try:
+        data = _plain(data)
+    except RecursionError:
+        raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.") from None
+    version = data.get("jaxsched") if isinstance(data, dict) else None
+    if type(version) is not int or version != FORMAT:
+        version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
+        raise ValueError(
+            f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {cut(repr(version))}."
+        )
+    return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0, texts)
+
+
+def _plain(data: Any) -> Any:
+    """Mappings and sequences of any kind as dicts and lists."""
+    if isinstance(data, Mapping):
+        return {key: _plain(value) for key, value in data.items()}
+    return [_plain(value) for value in data] if is_list(data) else data
+
+
+def to_json(schedule: Any) -> str:
+    """``to_dict`` as strict JSON.
+
+    >>> import jaxsched as js
+    >>> js.from_json(js.to_json(js.Constant(0.5)))
+    Constant(value=0.5)
+    """
+    return json.dumps(to_dict(schedule), allow_nan=False)
+
+
+def from_json(text: str) -> Any:
+    """What ``to_json`` wrote; duplicate keys, NaN and numbers as texts are refused.
+
+    >>> import jaxsched as js
+    >>> js.from_json('{"jaxsched": 1, "type": "Constant", "value": 0.5}')
+    Constant(value=0.5)
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError(f"from_json(text=...) must not repeat a key, got {cut(repr(pairs))}.")
+        return dict(pairs)
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"from_json(text=...) must hold finite numbers, got {word}.")
+
+    try:
+        data = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError(f"from_json(text=...) must be nested at most {_DEPTH} deep.") from None
+    return _read(data, texts=False)
+
+
+def _encode(x: Any, depth: int) -> Any:
+    if depth > _DEPTH:
+        raise ValueError(f"to_dict(schedule=...) must be nested at most {_DEPTH} deep.")
+    if isinstance(x, Record):
+        name = type(x).__name__
+        if _types().get(name) is not type(x):
+            raise TypeError(
+                f"to_dict(schedule=...) must be made of jaxsched's own types, got {x!r} ({name}): "
+                "a function is code, not data. Sample it into a js.Table, or pickle it."
+            )
+        fields = {
+            f.name: _encode(getattr(x, f.name), depth + 1)
+            for f in dataclasses.fields(x)  # type: ignore[arg-type]
+            if getattr(x, f.name) is not None
+        }
+        return {"type": name, **fields}
+    if isinstance(x, tuple):
+        return [_encode(part, depth) for part in x]
+    if isinstance(x, (int, float, str)):
+        return x
+    if not is_known(x):
+        raise TypeError(f"to_dict(schedule=...) must hold known numbers, got {x!r}.")
+    value = np.asarray(fetch(x))
+    if value.ndim == 0:
+        return value.item()
+    return {_WIDE: value.tolist()} if value.dtype == np.float64 else value.tolist()
+
+
+def _decode(data: Any, depth: int, texts: bool) -> Any:
+    if depth > _DEPTH:
+        raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.")
+    kind = data.get("type") if isinstance(data, dict) else data
+    if not isinstance(kind, str) or kind not in _types():
+        raise ValueError(
+            f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, "
+            f"got {cut(repr(kind))}."
+        )
+    cls = _types()[kind]
+    given = {k: _field(v, depth, texts) for k, v in data.items() if k != "type"}
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in given]
+    unknown = [name for name in given if name not in fields]
+    if missing or unknown:
+        raise ValueError(
+            f"from_dict: {cls.__name__} must have the fields {', '.join(fields)}, "
+            f"got unknown {cut(repr(unknown))}, missing {missing}."
+        )
+    if texts:
+        given = {
+            k: _number(v, cls) if k in fields and "check" in fields[k].metadata else v
+            for k, v in given.items()
+        }
+    numbers = {n for n, f in fields.items() if f.metadata.get("check", {}).get("kind") == "number"}
+    given = {k: _population(v) if k in numbers or _nested(v) else v for k, v in given.items()}
+    try:
+        return cls(**given)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"from_dict: {error}") from error
+
+
+_WHOLE = r"[+-]?\d{1,300}"
+_REAL = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+
+
+def _number(value: Any, cls: type) -> Any:
+    """A number that a config holds as a text, and numbers in lists; all else as it is."""
+    if isinstance(value, list):
+        return [_number(x, cls) for x in value]
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if cls is share and text.endswith("%") and re.fullmatch(_REAL, text[:-1]):
+        return float(text[:-1]) / 100
+    if re.fullmatch(_WHOLE, text):
+        return int(text)
+    return float(text) if re.fullmatch(_REAL, text) else value
+
+
+def _population(value: Any) -> Any:
+    """The numbers of a stacked population, as ``js.stack`` holds them."""
+    if not isinstance(value, list):
+        return value
+    array = _array(value)
+    # checked_number narrows whole numbers, or keeps them as floats where int32 ends.
+    return array if array.dtype.kind == "i" else array.astype(np.float32)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # a ragged list
+        array = np.asarray(None)
+    if not isinstance(value, list) or array.dtype.kind not in "if" or not array.size:
+        raise ValueError(f"from_dict(data=...) must hold numbers, got {cut(repr(value))}.")
+    return array
+
+
+def _field(value: Any, depth: int, texts: bool) -> Any:
+    if isinstance(value, dict):
+        return (
+            _array(value[_WIDE]).astype(np.float64)
+            if value.keys() == {_WIDE}
+            else _decode(value, depth + 1, texts)
+        )
+    if isinstance(value, list):
+        if value and isinstance(value[0], dict):
+            return tuple(_decode(part, depth + 1, texts) for part in value)
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"from_dict(data=...) must hold finite numbers, got {value!r}.")
+    return value

@@ -1,0 +1,1 @@
+"""What controllers measure: an averaged copy of the weights, its gap, the sharpness."""

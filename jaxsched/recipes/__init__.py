@@ -1,0 +1,1 @@
+"""Recipes: functions that compose a schedule of what a person would say."""

@@ -1,0 +1,81 @@
+"""What recipes do with their arguments: shapes by name, arithmetic with tracers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._axes import axes
+from jaxsched._struct import fetch, has_float64, is_known
+from jaxsched.schedules import _open_ended as laws
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, as_real
+from jaxsched.schedules._wrappers import Window
+
+SHAPES: dict[str, Callable[[Any, Any, Any], AbstractSchedule]] = {
+    "linear": shapes.Linear,
+    "cosine": shapes.Cosine,
+    "1-sqrt": shapes.Sqrt,
+    "sqrt": lambda start, end, steps: shapes.Polynomial(start, end, steps, power=0.5),
+    "square": lambda start, end, steps: shapes.Warp(shapes.Linear(start, end, steps), power=2.0),
+    "polynomial": shapes.Polynomial,
+    "exponential": shapes.ShiftedExponential,
+    "geometric": shapes.Geometric,
+    "harmonic": shapes.Harmonic,
+    "mirror_cosine": shapes.MirrorCosine,
+    "half_cosine": shapes.HalfCosine,
+    "quarter_cosine": shapes.QuarterCosine,
+    "rex": shapes.Rex,
+}
+
+
+def exponential(start: Any, factor: Any, every: Any) -> AbstractSchedule:
+    if isinstance(factor, (int, float)):
+        rate = np.float64(math.log(factor)) if has_float64([factor]) else math.log(factor)
+        return laws.Exponential(start, divide(rate, every))
+    factor = jnp.asarray(factor)
+    # Near 1 the logarithm of the factor depends on its distance from 1, which is exact.
+    return laws.Exponential(start, divide(jnp.log1p(factor - 1), every))
+
+
+def until(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
+    """The schedule's first ``steps``, which are the whole length; ``None``: it stays as it is."""
+    return schedule if steps is None else Window(schedule, 0, steps)
+
+
+def value_at(schedule: AbstractSchedule, step: Any) -> Any:
+    """The value at ``step``, for a field: of a population one for each member.
+
+    A known float32 is NumPy's, which prints and compares as a number does.
+    """
+    at: Any = lambda schedule, step: schedule(step)
+    for size in max(axes(schedule)):
+        at = jax.vmap(at, in_axes=(0, 0 if np.ndim(step) else None), axis_size=size)
+    value = at(schedule, step)
+    known = is_known(value) and value.ndim == 0 and value.dtype == jnp.float32
+    return np.float32(fetch(value)) if known else value
+
+
+def multiply(x: Any, y: Any) -> Any:
+    return _floating(x) * _floating(y)
+
+
+def divide(x: Any, y: Any) -> Any:
+    return _floating(x) / _floating(y)
+
+
+def power(x: Any, y: Any) -> Any:
+    return _floating(x) ** _floating(y)
+
+
+def root(x: Any) -> Any:
+    return math.sqrt(x) if type(x) in (int, float) else jnp.sqrt(_floating(x))
+
+
+def _floating(x: Any) -> Any:
+    return x if isinstance(x, (int, float)) else as_real(x)

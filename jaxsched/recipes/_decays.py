@@ -1,0 +1,449 @@
+"""Named recipes: functions that return a composition. Every numeric argument may be traced.
+
+``steps`` is always the whole length in optimizer updates, warmup included, and ``peak`` the
+largest value. Every other length is a number of steps or a ``js.share`` of the whole; where
+``steps`` is ``None`` (open-ended), there is no whole and no share. What an argument is, its
+annotation says (``_signature.py``). To sweep a setting, map the recipe:
+
+    jax.vmap(functools.partial(js.warmup_cosine, steps=1000))(peak=peaks, warmup=warmups)
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._struct import breaks, checked_number, cut, fetch, has_float64, is_known
+from jaxsched.recipes._arguments import divide, exponential, multiply, power, root, until, value_at
+from jaxsched.recipes._signature import (
+    Apart,
+    Base,
+    End,
+    Factor,
+    Factors,
+    Length,
+    Milestones,
+    Number,
+    Numbers,
+    Peak,
+    Period,
+    Positive,
+    Steps,
+    recipe,
+)
+from jaxsched.schedules import _open_ended as laws
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant, minimum, subtract_steps
+from jaxsched.schedules._piecewise import PiecewiseConstant
+from jaxsched.schedules._wrappers import Quantize, Reverse, Shift
+
+
+@recipe
+def constant(peak: Peak, steps: Steps | None = None) -> AbstractSchedule:
+    """The same value for ever, or for ``steps`` updates.
+
+    >>> import jaxsched as js
+    >>> float(js.constant(0.5)(7))
+    0.5
+    """
+    return Constant(peak, steps)
+
+
+@recipe
+def step_decay(
+    peak: Peak, factor: Factor, every: Period, steps: Steps | None = None
+) -> AbstractSchedule:
+    r"""Multiplied by ``factor`` every so many steps.
+
+    .. math:: s(t) = \text{peak}\cdot f^{\lfloor t/e\rfloor}
+
+    He et al., "Deep Residual Learning" (arXiv:1512.03385).
+
+    Args:
+        peak: value of the first updates.
+        factor: of each drop, greater than 0 and at most 1.
+        every: updates between drops, greater than 0, or a ``js.share`` of ``steps``; the update
+            number ``every`` is the first with the lower value.
+        steps: whole length; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.step_decay(1.0, 0.5, 10)(t)), 6) for t in (0, 9, 10, 20)]
+    [1.0, 1.0, 0.5, 0.25]
+    """
+    return until(Quantize(exponential(peak, factor, every), every), steps)
+
+
+@recipe
+def multi_step(
+    peak: Peak, factor: Factors, milestones: Milestones, steps: Steps | None = None
+) -> AbstractSchedule:
+    """Multiplied by ``factor`` at each milestone (a step, the first with the lower value).
+
+    Args:
+        peak: value of the first updates.
+        factor: one factor for all milestones or an array with one for each, greater than 0 and at
+            most 1.
+        milestones: strictly increasing steps or ``js.share`` s of ``steps``, [K]; thousands cost no
+            more than two.
+        steps: whole length; ``None`` (default): it ends with the last milestone.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.multi_step(1.0, 0.5, [10, 15])(t)), 6) for t in (9, 10, 15)]
+    [1.0, 0.5, 0.25]
+    >>> js.boundaries(js.multi_step(1.0, 0.1, [js.share(0.5), js.share(0.75)], steps=90))
+    (45, 68)
+    """
+    many = np.shape(milestones)[-1]
+    if np.shape(factor) not in ((), (1,), (many,)):
+        raise ValueError(
+            f"multi_step(factor=...) must be one factor or one for each of {many} milestones, got "
+            f"the shape {np.shape(factor)}."
+        )
+    dtype = np.float64 if has_float64([peak, factor]) else np.float32
+    if is_known(peak) and is_known(factor):
+        exact = np.broadcast_to(np.asarray(fetch(factor), np.float64), (many,))
+        peak = np.asarray(fetch(peak), np.float64)[..., None]
+        scales = peak * np.cumprod(np.append(1.0, exact))
+        return until(PiecewiseConstant(milestones, scales.astype(dtype)), steps)
+    factors = jnp.broadcast_to(jnp.asarray(factor, dtype), (many,))
+    one = jnp.ones((1,), dtype)
+    values = jnp.asarray(peak, dtype)[..., None] * jnp.cumprod(jnp.concatenate([one, factors]))
+    return until(PiecewiseConstant(milestones, values), steps)
+
+
+@recipe
+def piecewise_constant(
+    boundaries: Milestones, values: Numbers, steps: Steps | None = None
+) -> AbstractSchedule:
+    """Absolute values between boundaries; see ``js.PiecewiseConstant``.
+
+    Args:
+        boundaries: strictly increasing steps or ``js.share`` s of ``steps``, [K].
+        values: of the K + 1 intervals.
+        steps: whole length; ``None`` (default): it ends with the last boundary.
+
+    >>> import jaxsched as js
+    >>> float(js.piecewise_constant([10], [1.0, 0.5])(10))
+    0.5
+    """
+    many = np.shape(boundaries)[-1]
+    if np.shape(values)[-1] != many + 1:
+        raise ValueError(
+            f"piecewise_constant(values=...) must be {many} + 1 values, one before each "
+            f"boundary and one after the last, got the shape {np.shape(values)}."
+        )
+    return until(PiecewiseConstant(boundaries, values), steps)
+
+
+@recipe
+def exponential_decay(
+    peak: Peak, factor: Factor, every: Period = 1, steps: Steps | None = None
+) -> AbstractSchedule:
+    r"""Smooth exponential decay without end: :math:`\text{peak}\cdot f^{\,t/e}`.
+
+    Args:
+        peak: value at step 0.
+        factor: the change over ``every`` updates, greater than 0 and at most 1.
+        every: updates, greater than 0, or a ``js.share`` of ``steps``.
+        steps: whole length; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> round(float(js.exponential_decay(1.0, 0.25, 10)(5)), 6)
+    0.5
+    """
+    return until(exponential(peak, factor, every), steps)
+
+
+@recipe
+def exponential_growth(
+    start: Peak, factor: Positive, every: Period = 1, steps: Steps | None = None
+) -> AbstractSchedule:
+    r"""Smooth exponential growth without end: :math:`\text{start}\cdot f^{\,t/e}`.
+
+    Args:
+        start: value at step 0.
+        factor: the change over ``every`` updates, at least 1.
+        every, steps: as in ``js.exponential_decay``.
+
+    >>> import jaxsched as js
+    >>> round(float(js.exponential_growth(1e-3, 10.0, every=100)(200)), 6)
+    0.1
+    """
+    factor = checked_number("exponential_growth(factor=...)", factor, at_least=1)
+    return until(exponential(start, factor, every), steps)
+
+
+@recipe
+def polynomial_decay(
+    peak: Peak, steps: Steps, power: Positive = 2.0, end: End = 0.0
+) -> AbstractSchedule:
+    """A power of what is left: from ``peak`` at step 0 to ``end`` at ``steps``.
+
+    >>> import jaxsched as js
+    >>> float(js.polynomial_decay(1.0, 100)(50))
+    0.25
+    """
+    return shapes.Polynomial(peak, end, steps, power)
+
+
+@recipe
+def linear_decay(peak: Peak, steps: Steps, end: End = 0.0) -> AbstractSchedule:
+    """A straight line from ``peak`` at step 0 to ``end`` at ``steps``.
+
+    Defazio et al., "Optimal Linear Decay Learning Rate Schedules and Further Refinements"
+    (arXiv:2310.07831); with ``end=0`` "linear to zero", Bergsma et al. (arXiv:2502.15938).
+
+    >>> import jaxsched as js
+    >>> float(js.linear_decay(1.0, 100)(50))
+    0.5
+    """
+    return shapes.Linear(peak, end, steps)
+
+
+@recipe
+def cosine_decay(peak: Peak, steps: Steps, end: End = 0.0) -> AbstractSchedule:
+    """Half a cosine from ``peak`` at step 0 to ``end`` at ``steps``.
+
+    Loshchilov & Hutter, "SGDR" (arXiv:1608.03983).
+
+    >>> import jaxsched as js
+    >>> float(js.cosine_decay(1.0, 100)(50))
+    0.5
+    """
+    return shapes.Cosine(peak, end, steps)
+
+
+@recipe
+def warmup_constant(peak: Peak, warmup: Length, steps: Steps | None = None) -> AbstractSchedule:
+    """Linear from 0 to ``peak`` over ``warmup`` updates, then constant.
+
+    Goyal et al., "Accurate, Large Minibatch SGD" (arXiv:1706.02677).
+
+    Args:
+        peak: value from step ``warmup`` on.
+        warmup: length of the warmup, or a ``js.share`` of ``steps``.
+        steps: whole length; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> float(js.warmup_constant(1.0, 10)(5))
+    0.5
+    """
+    stable = None if steps is None else subtract_steps(steps, warmup)
+    return shapes.Linear(0.0, peak, warmup) >> Constant(peak, stable)
+
+
+@recipe
+def warmup_linear(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0) -> AbstractSchedule:
+    """Linear from 0 to ``peak``, then linear to ``end``.
+
+    Devlin et al., "BERT" (arXiv:1810.04805).
+
+    >>> import jaxsched as js
+    >>> [float(js.warmup_linear(1.0, 30, 10)(t)) for t in (5, 10, 20)]
+    [0.5, 1.0, 0.5]
+    """
+    decay = subtract_steps(steps, warmup)
+    return shapes.Linear(0.0, peak, warmup) >> shapes.Linear(peak, end, decay)
+
+
+@recipe
+def warmup_cosine(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0) -> AbstractSchedule:
+    """Linear from 0 to ``peak``, then half a cosine to ``end``.
+
+    Goyal et al. (arXiv:1706.02677) with Loshchilov & Hutter (arXiv:1608.03983).
+
+    Args:
+        peak: value at step ``warmup``.
+        steps: whole length in optimizer updates, warmup included.
+        warmup: length of the warmup, from 0 to ``steps``, or a ``js.share`` of them.
+        end: value from ``steps`` on, at most ``peak``.
+
+    >>> import jaxsched as js
+    >>> [float(js.warmup_cosine(1.0, 30, 10)(t)) for t in (5, 10, 20)]
+    [0.5, 1.0, 0.5]
+    """
+    decay = subtract_steps(steps, warmup)
+    return shapes.Linear(0.0, peak, warmup) >> shapes.Cosine(peak, end, decay)
+
+
+@recipe
+def warmup_polynomial(
+    peak: Peak, steps: Steps, warmup: Length, power: Positive = 2.0, end: End = 0.0
+) -> AbstractSchedule:
+    """Linear from 0 to ``peak``, then a power of what is left, down to ``end``.
+
+    Args:
+        peak, steps, warmup, end: as in ``js.warmup_cosine``.
+        power: positive; 1 is ``js.warmup_linear``.
+
+    >>> import jaxsched as js
+    >>> [float(js.warmup_polynomial(1.0, 30, 10)(t)) for t in (5, 10, 20)]
+    [0.5, 1.0, 0.25]
+    """
+    decay = subtract_steps(steps, warmup)
+    return shapes.Linear(0.0, peak, warmup) >> shapes.Polynomial(peak, end, decay, power)
+
+
+@recipe
+def with_warmup(schedule: Base, warmup: Apart, start: Number = 0.0) -> AbstractSchedule:
+    """Linear from ``start`` to the first value of any schedule, then that schedule from its start.
+
+    Args:
+        schedule: such as ``js.step_decay(...)``, whose drops are then counted from the end of
+            the warmup.
+        warmup: its length in optimizer updates, at least 0, or a ``js.share`` of the schedule's
+            duration; the whole becomes so much longer.
+        start: value of the first update.
+
+    Raises:
+        ValueError: if the schedule rises from 0 itself, so that the updates before would be 0.
+
+    >>> import jaxsched as js
+    >>> lr = js.with_warmup(js.step_decay(1.0, 0.5, every=100), warmup=10)
+    >>> [float(lr(t)) for t in (5, 10, 109, 110)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    first = value_at(schedule, 0)
+    if is_known(first) and breaks(
+        lambda start, warmup, second: (start == 0) & (first == 0) & (warmup > 0) & (second > 0),
+        *(start, warmup, value_at(schedule, 1)),
+    ):
+        raise ValueError(
+            "with_warmup(schedule=...) must be one without a warmup from 0, got "
+            f"{cut(repr(schedule))}: the updates of another warmup before it would all be 0."
+        )
+    return shapes.Linear(start, first, warmup) >> schedule
+
+
+@recipe
+def warmup_exponential(
+    peak: Peak, warmup: Length, factor: Factor, every: Period = 1, steps: Steps | None = None
+) -> AbstractSchedule:
+    """Linear from 0 to ``peak``, then ``exponential_decay`` without end.
+
+    Args:
+        peak: value at step ``warmup``.
+        warmup, every: numbers of steps, or ``js.share`` s of ``steps``.
+        factor: as in ``js.exponential_decay``.
+        steps: whole length; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> round(float(js.warmup_exponential(1.0, 10, 0.5, 10)(20)), 6)
+    0.5
+    """
+    return until(shapes.Linear(0.0, peak, warmup) >> exponential(peak, factor, every), steps)
+
+
+@recipe
+def inverse_sqrt(
+    peak: Peak, warmup: Length, timescale: Period | None = None, steps: Steps | None = None
+) -> AbstractSchedule:
+    r"""Linear warmup from 0, then :math:`\text{peak}/\sqrt{1+(t-w)/\tau}` without end.
+
+    Vaswani et al. (arXiv:1706.03762), Zhai et al., "Scaling Vision Transformers"
+    (arXiv:2106.04560). To end it, ``js.cooldown_from``.
+
+    Args:
+        peak: value at step ``warmup``.
+        warmup: w, its length in optimizer updates, or a ``js.share`` of ``steps``.
+        timescale: tau, likewise; ``warmup`` by default (then positive): peak * sqrt(w/t).
+        steps: whole length; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> [float(js.inverse_sqrt(1.0, 100)(t)) for t in (50, 100, 400)]
+    [0.5, 1.0, 0.5]
+    """
+    if timescale is None:
+        timescale = checked_number("inverse_sqrt(warmup=...)", warmup, above=0)
+    return until(shapes.Linear(0.0, peak, warmup) >> laws.InverseSqrt(peak, timescale), steps)
+
+
+@recipe
+def noam(
+    dimension: Positive, warmup: Length, factor: Positive = 1.0, steps: Steps | None = None
+) -> AbstractSchedule:
+    r"""The Transformer's: :math:`f\,d^{-1/2}\min(s^{-1/2}, s\,w^{-3/2})` with :math:`s = t + 1`.
+
+    Vaswani et al., "Attention Is All You Need" (arXiv:1706.03762).
+
+    Args:
+        dimension: width d of the model.
+        warmup: w, in optimizer updates, at least 1, or a ``js.share`` of ``steps``.
+        factor: f, positive.
+        steps: whole length; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> round(float(js.noam(512, 4000)(3999)), 9)
+    0.000698771
+    """
+    warmup = checked_number("noam(warmup=...)", warmup, at_least=1)
+    peak = divide(factor, multiply(root(dimension), root(warmup)))
+    rise = shapes.Linear(divide(peak, warmup), peak, subtract_steps(warmup, 1))
+    return until(rise >> laws.InverseSqrt(peak, warmup), steps)
+
+
+@recipe
+def power_scheduler(
+    peak: Peak,
+    batch: Positive,
+    tokens_per_step: Positive,
+    warmup: Length = 0,
+    a: Positive = 4.6,
+    b: Number = -0.51,
+    steps: Steps | None = None,
+) -> AbstractSchedule:
+    r"""The power of the tokens seen: :math:`\min(\text{peak},\, \text{batch}\cdot a\, n^b)`.
+
+    Shen et al., "Power Scheduler" (arXiv:2408.13359). The tokens n are counted at the *end* of
+    each update, so the first one sees one batch; they are never held in an integer, which would
+    overflow.
+
+    Args:
+        peak: upper bound of the value.
+        batch: sequences in a batch.
+        tokens_per_step: tokens in a batch, greater than 0.
+        warmup: optimizer updates of a linear rise to the value there, from 0, or a ``js.share`` of
+            ``steps``.
+        a: amplitude, positive.
+        b: exponent, at most 0.
+        steps: whole length; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> lr = js.power_scheduler(0.02, 128, 128 * 4096)
+    >>> round(float(lr(100_000)), 8)
+    0.00200902
+    """
+    b = checked_number("power_scheduler(b=...)", b, at_most=0)
+    first = multiply(multiply(batch, a), power(tokens_per_step, b))
+    law = minimum(Constant(peak), laws.PowerLaw(first, b, 1.0))
+    top = value_at(law, warmup)
+    return until(shapes.Linear(0.0, top, warmup) >> Shift(law, multiply(warmup, -1)), steps)
+
+
+@recipe
+def silver(smoothness: Positive) -> AbstractSchedule:
+    """Silver step sizes for gradient descent on an L-smooth convex function; see ``js.Silver``.
+
+    Args:
+        smoothness: L, positive.
+
+    >>> import jaxsched as js
+    >>> float(js.silver(2.0)(1))
+    1.0
+    """
+    return laws.Silver(divide(1.0, smoothness))
+
+
+@recipe
+def reverse(schedule: Base) -> AbstractSchedule:
+    """A schedule run backwards; see ``js.Reverse``.
+
+    >>> import jaxsched as js
+    >>> float(js.reverse(js.Linear(0.0, 1.0, 4))(1))
+    0.75
+    """
+    if schedule.duration is None:
+        raise ValueError(
+            f"reverse(schedule=...) must have a duration, got the open-ended {cut(repr(schedule))}."
+        )
+    return Reverse(schedule)

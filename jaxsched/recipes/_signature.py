@@ -1,0 +1,383 @@
+"""What a recipe takes. Its signature says what each argument is, and ``@recipe`` checks it by that.
+
+    @recipe
+    def warmup_cosine(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0): ...
+
+So an error speaks of the recipe and of its argument, and every length may be a share. The body gets
+numbers: those that are known have been checked, and shares have become steps. To a type checker all
+of these words are ``Any``, since a number may be traced; ``| None`` says that ``None`` is allowed.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jaxsched._struct import (
+    _describe,
+    breaks,
+    checked_array,
+    checked_number,
+    cure,
+    fetch,
+    is_known,
+    is_list,
+    show,
+)
+from jaxsched._words import bind
+from jaxsched.recipes._arguments import SHAPES
+from jaxsched.recipes._share import share
+from jaxsched.schedules._base import AbstractSchedule, least, subtract_steps
+from jaxsched.schedules._wrappers import _LEAST_GROWTH
+
+Number = Any  # a real number
+Positive = Any  # above 0
+Peak = Any  # the largest value, at least 0
+End = Any  # a value from 0 to the peak
+Ratio = Any  # from 0 to 1
+PositiveRatio = Any  # the same, above 0
+Divisor = Any  # of the peak: at least 1
+Factor = Any  # of a decay: above 0, at most 1
+Factors = Any  # one, or one for each milestone
+Growth = Any  # 1, or at least 1.005
+Count = Any  # a whole number, at least 1
+Numbers = Any  # a list of numbers
+Base = AbstractSchedule
+Steps = Any  # the whole length
+Cycle = Any  # the same for one cycle, above 0
+Length = Any  # a stage: steps or a share; together the stages fit into the whole
+Apart = Any  # steps or a share, but no stage
+Period = Any  # the same, above 0
+Milestones = Any  # a list of steps or shares, increasing, within the whole
+Shape = Any  # a name of SHAPES or a function (start, end, steps) -> schedule
+Flag = bool
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def recipe(make: F) -> F:
+    """Checks the arguments by what the annotations say of them, and turns shares into steps."""
+
+    @functools.wraps(make)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        function, kinds, order, optional, defaults = _signature(make)
+        given = bind(function, list(kinds), defaults, args, kwargs)
+        call = _Call(function, kinds, given)
+        for name in order:
+            if given[name] is not None or name not in optional:
+                given[name] = _CHECKS[kinds[name]](call, name, given[name])
+        _to_steps(call)
+        return make(**given)
+
+    return checked  # type: ignore[return-value]
+
+
+@functools.cache  # when it is called, not when jaxsched is imported
+def _signature(make: Any) -> tuple[str, dict[str, str], list[str], set[str], dict[str, Any]]:
+    words = {name: word for name, word in make.__annotations__.items() if name != "return"}
+    kinds = {name: word.removesuffix(" | None") for name, word in words.items()}
+    optional = {name for name, word in words.items() if word != kinds[name]}
+    # What others are compared with comes first.
+    order = sorted(kinds, key=lambda name: (kinds[name] == "End") - (kinds[name] in _WHOLES))
+    values = make.__defaults__ or ()
+    defaults = dict(zip(list(kinds)[len(kinds) - len(values) :], values, strict=True))
+    return make.__name__, kinds, order, optional, defaults
+
+
+class _Call:
+    """The function that was called, what its arguments are, and what they were given."""
+
+    def __init__(self, function: str, kinds: dict[str, str], given: dict[str, Any]):
+        self.function, self.kinds, self.given = function, kinds, given
+
+    def where(self, name: str) -> str:
+        return f"{self.function}({name}=...)"
+
+    def named(self, *kinds: str) -> list[str]:
+        """The arguments of these kinds that were given."""
+        return [n for n, k in self.kinds.items() if k in kinds and self.given[n] is not None]
+
+    @property
+    def order(self) -> str:
+        """The arguments, for who wrote them in another library's order."""
+        return f"The arguments are ({', '.join(self.kinds)})."
+
+    @property
+    def whole(self) -> Any:
+        """The length that shares are of; ``None`` if there is none."""
+        for name in self.named(*_WHOLES):
+            return getattr(self.given[name], "duration", self.given[name])
+        return None
+
+
+_WHOLES = ("Steps", "Cycle", "Base")
+
+
+# -------------------------------------------------------------------------- one argument by itself
+
+
+def _number(**bounds: Any) -> Callable[[_Call, str, Any], Any]:
+    return lambda call, name, x: checked_number(call.where(name), x, **bounds)
+
+
+def _peak(call: _Call, name: str, x: Any) -> Any:
+    x = checked_number(call.where(name), x)
+    if breaks(lambda x: x < 0, x):
+        raise ValueError(
+            f"{call.where(name)} must be at least 0, got {_describe(x)}. What is negative is "
+            f"-1.0 * {call.function}(...)."
+        )
+    return x
+
+
+def _end(call: _Call, name: str, x: Any) -> Any:
+    x = checked_number(call.where(name), x, at_least=0)
+    top = "peak" if "peak" in call.kinds else "high"
+    peak = call.given[top]
+    if breaks(operator.gt, x, peak):
+        raise ValueError(
+            f"{call.where(name)} must be at most {top}={_describe(peak)}, got {_describe(x)}: it "
+            f"is a value, not a ratio; a ratio of x is {name}=x * {top}. What rises is a piece, "
+            f"such as js.Linear. {call.order}"
+        )
+    return x
+
+
+def _factor(call: _Call, name: str, x: Any) -> Any:
+    several = is_list(x) or np.ndim(x) > 0
+    where = call.where(name)
+    x = checked_array(where, x, False, None) if several else checked_number(where, x)
+    if breaks(lambda x: (x <= 0) | (x > 1), x):
+        raise ValueError(
+            f"{where} must be greater than 0 and at most 1, got {_describe(x)}: a decay falls. To "
+            f"grow, js.exponential_growth or js.piecewise_constant. {call.order}"
+        )
+    return x
+
+
+def _one_factor(call: _Call, name: str, x: Any) -> Any:
+    if is_list(x):
+        checked_number(call.where(name), x)
+    return _factor(call, name, x)
+
+
+def _growth(call: _Call, name: str, x: Any) -> Any:
+    x = checked_number(call.where(name), x, at_least=1)
+    if breaks(lambda x: (x > 1) & (x < _LEAST_GROWTH - 1e-7), x):
+        raise ValueError(
+            f"{call.where(name)} must be 1 or at least {_LEAST_GROWTH}, got {_describe(x)}."
+        )
+    return x
+
+
+def _count(call: _Call, name: str, x: Any) -> Any:
+    x = checked_number(call.where(name), x, at_least=1)
+    if breaks(lambda x: x != np.floor(x), x):
+        raise ValueError(f"{call.where(name)} must be a whole number, got {_describe(x)}.")
+    return x
+
+
+def _flag(call: _Call, name: str, x: Any) -> bool:
+    if not isinstance(x, (bool, np.bool_)):
+        raise TypeError(f"{call.where(name)} must be True or False, got {_describe(x)}.")
+    return bool(x)
+
+
+def _base(call: _Call, name: str, x: Any) -> Any:
+    if not isinstance(x, AbstractSchedule):
+        raise TypeError(f"{call.where(name)} must be a schedule, got {_describe(x)}{cure(x)}.")
+    return x
+
+
+def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], AbstractSchedule]:
+    wanted = f"{call.where(name)} must be a function (start, end, steps) -> schedule"
+    known = isinstance(shape, str) and shape in SHAPES
+    if not known and (not callable(shape) or isinstance(shape, AbstractSchedule)):
+        raise ValueError(f"{wanted} or one of {', '.join(map(repr, SHAPES))}, got {shape!r}.")
+    make: Any = SHAPES[shape] if known else shape
+    if not known and not _takes_three(shape):
+        raise TypeError(f"{wanted}, got one that does not take three arguments: {shape!r}.")
+
+    def piece(start: Any, end: Any, steps: Any) -> AbstractSchedule:
+        if known and shape in ("geometric", "harmonic"):
+            last = next(n for n in ("end", "constant", "low", "peak") if n in call.kinds)
+            for argument, value in (("peak", start), (last, end)):
+                if breaks(lambda x: x <= 0, value):
+                    raise ValueError(
+                        f"{call.where(argument)} must be greater than 0 with shape={shape!r}, got "
+                        f"{_describe(value)}."
+                    )
+        made = make(start, end, steps)
+        if not isinstance(made, AbstractSchedule):
+            raise TypeError(f"{wanted}, got one that returned {_describe(made)}{cure(made)}.")
+        return made
+
+    return piece
+
+
+def _takes_three(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind(0.0, 0.0, 1)
+    except ValueError:  # a function in C, which may have no signature
+        return True
+    except TypeError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------- lengths, and the whole
+
+
+def _whole(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
+    if isinstance(x, share):
+        raise ValueError(
+            f"{call.where(name)} must be a number of steps, got {x!r}: it is the whole that shares "
+            "are of."
+        )
+    return _length(call, name, x, **bounds)
+
+
+def _length(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
+    if isinstance(x, share):
+        return x
+    x = checked_number(call.where(name), x, **(bounds or {"at_least": 0}))
+    _check_fraction(call, name, x)
+    return x
+
+
+def _check_fraction(call: _Call, name: str, x: Any) -> None:
+    """Refuses what must have been meant as a share, with the arithmetic."""
+    if not breaks(lambda x: (x > 0) & (x < 1), x):
+        return
+    single = np.ndim(x) == 0
+    said = f"js.share({float(fetch(x)):.6g})" if single else "js.share(...)"
+    whole = call.whole
+    if call.kinds[name] in _WHOLES:
+        repair = f"it is the whole length. {call.order}"
+    elif single and is_known(whole) and np.ndim(whole) == 0 and whole >= 1:
+        repair = f"a share of the {whole} steps is {said} = {share(x).of(whole)} steps."
+    else:
+        need = "" if whole is not None else f"; it needs {_what_whole(call)}"
+        repair = f"a share is {said}{need}."
+    raise ValueError(f"{call.where(name)} must be a number of steps, got {_describe(x)}: {repair}")
+
+
+def _what_whole(call: _Call) -> str:
+    of_schedule = "Base" in call.kinds.values()
+    return "a schedule with a duration" if of_schedule else "the whole length, steps=..."
+
+
+def _milestones(call: _Call, name: str, xs: Any) -> Any:
+    if is_list(xs):
+        return [_length(call, name, x) for x in xs]
+    xs = checked_array(call.where(name), xs, True, 0)
+    _check_fraction(call, name, xs)
+    return xs
+
+
+def _to_steps(call: _Call) -> None:
+    """Every share becomes steps, and what must fit into the whole does."""
+    given, whole = call.given, call.whole
+    stages = {name: given[name] for name in call.named("Length")}
+    _check_fit(call, stages)
+    for name in call.named("Length", "Apart", "Period"):
+        given[name] = _resolved(call, name, given[name])
+    _round_into(call, stages)
+    for name in call.named("Milestones"):
+        points = given[name]
+        if isinstance(points, list):
+            points = checked_array(
+                call.where(name), [_resolved(call, name, x) for x in points], True, 0
+            )
+        if whole is not None and breaks(operator.gt, points, whole):
+            raise ValueError(
+                f"{call.where(name)} must be at most steps={_describe(whole)}, got "
+                f"{_describe(points)}."
+            )
+        given[name] = points
+
+
+def _resolved(call: _Call, name: str, x: Any) -> Any:
+    if not isinstance(x, share):
+        return x
+    whole = call.whole
+    if whole is None:
+        raise ValueError(
+            f"{call.where(name)} must be a number of steps, got {x!r}: what is open-ended has no "
+            f"shares; they need {_what_whole(call)}."
+        )
+    steps = x.of(whole)
+    if call.kinds[name] == "Period" and breaks(lambda steps: steps <= 0, steps):
+        raise ValueError(
+            f"{call.where(name)} must be greater than 0, got {x!r}: {_describe(steps)} of "
+            f"{_describe(whole)} steps."
+        )
+    return steps
+
+
+def _check_fit(call: _Call, stages: dict[str, Any]) -> None:
+    """Refuses stages that are longer than the whole, as far as they are known."""
+    whole = call.whole
+    if whole is None:
+        return
+    if not is_known(whole):  # the shares alone may be too much
+        whole, stages = 1.0, {n: x for n, x in stages.items() if isinstance(x, share)}
+    parts = [
+        np.asarray(fetch(x.fraction), np.float64) * np.asarray(fetch(whole), np.float64)
+        if isinstance(x, share)
+        else x
+        for x in stages.values()
+        if is_known(x.fraction if isinstance(x, share) else x)
+    ]
+    if not breaks(lambda whole, *parts: sum(parts) > whole * (1 + 1e-9), whole, *parts):
+        return
+    names = ", ".join(f"{name}=..." for name in stages)
+    got = " + ".join(map(show, stages.values()))
+    scalar = all(np.ndim(part) == 0 for part in parts)
+    if scalar and (len(parts) > 1 or any(isinstance(x, share) for x in stages.values())):
+        got += f" = {float(sum(parts)):.6g}" + (" of the whole" if call.whole is not whole else "")
+    verb = "be at most" if len(stages) == 1 else "fit into"
+    raise ValueError(f"{call.function}({names}) must {verb} steps={show(call.whole)}, got {got}.")
+
+
+def _round_into(call: _Call, stages: dict[str, Any]) -> None:
+    """Of two halves of 11 steps, both of which were rounded up, the last is a step shorter."""
+    shares = [name for name, x in stages.items() if isinstance(x, share)]
+    if not shares or len(stages) < 2:
+        return
+    given, last = call.given, shares[-1]
+    rest = call.whole
+    for name in stages:
+        if name != last:
+            rest = subtract_steps(rest, given[name])
+    given[last] = least(given[last], rest)
+
+
+_CHECKS: dict[str, Callable[..., Any]] = {
+    "Number": _number(),
+    "Positive": _number(above=0),
+    "Peak": _peak,
+    "End": _end,
+    "Ratio": _number(at_least=0, at_most=1),
+    "PositiveRatio": _number(above=0, at_most=1),
+    "Divisor": _number(at_least=1),
+    "Factor": _one_factor,
+    "Factors": _factor,
+    "Growth": _growth,
+    "Count": _count,
+    "Numbers": lambda call, name, xs: checked_array(call.where(name), xs, False, None),
+    "Base": _base,
+    "Steps": _whole,
+    "Cycle": functools.partial(_whole, above=0),
+    "Length": _length,
+    "Apart": _length,
+    "Period": functools.partial(_length, above=0),
+    "Milestones": _milestones,
+    "Shape": _shape,
+    "Flag": _flag,
+}

@@ -1,0 +1,232 @@
+"""Recipes of stages: warmup, stable, decay, and cooldowns. What holds in _recipes.py holds here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxsched._struct import _describe, breaks
+from jaxsched.recipes._arguments import multiply, until, value_at
+from jaxsched.recipes._share import share
+from jaxsched.recipes._signature import (
+    Apart,
+    Base,
+    Count,
+    Cycle,
+    End,
+    Length,
+    Number,
+    Peak,
+    Positive,
+    PositiveRatio,
+    Ratio,
+    Shape,
+    Steps,
+    recipe,
+)
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant, subtract_steps
+from jaxsched.schedules._wrappers import Repeat, Window
+
+
+@recipe
+def wsd(
+    peak: Peak,
+    steps: Steps | None,
+    warmup: Length,
+    decay: Length | None = None,
+    shape: Shape = "linear",
+    end: End = 0.0,
+) -> AbstractSchedule:
+    """Warmup, stable, decay: a trapezoid.
+
+    Hu et al., "MiniCPM" (arXiv:2404.06395); Hägele et al. (arXiv:2405.18392).
+
+    Args:
+        peak: value of the stable phase.
+        steps: whole length in optimizer updates; ``None`` leaves the stable phase open, and
+            ``decay`` unused: decay later with ``js.cooldown_from``.
+        warmup: length of the linear warmup from 0, or a ``js.share`` of ``steps``.
+        decay: length of the decay, likewise; ``warmup + decay`` at most ``steps``.
+        shape: a name of ``js.SHAPES`` ("linear", "cosine", "1-sqrt", "square", "geometric", ...)
+            or a function ``(start, end, steps) -> schedule``.
+        end: value from ``steps`` on ("geometric" and "harmonic" need it positive).
+
+    >>> import jaxsched as js
+    >>> [float(js.wsd(1.0, 100, 10, 20)(t)) for t in (5, 50, 90, 100)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    return _wsd("wsd", peak, steps, warmup, decay, shape, end)
+
+
+@recipe
+def trapezoid(
+    peak: Peak,
+    steps: Steps | None,
+    warmup: Length,
+    decay: Length | None = None,
+    shape: Shape = "linear",
+    end: End = 0.0,
+) -> AbstractSchedule:
+    """Another name of ``wsd``.
+
+    >>> import jaxsched as js
+    >>> js.trapezoid(1.0, 100, 10, 20) == js.wsd(1.0, 100, 10, 20)
+    True
+    """
+    return _wsd("trapezoid", peak, steps, warmup, decay, shape, end)
+
+
+def _wsd(
+    function: str, peak: Any, steps: Any, warmup: Any, decay: Any, shape: Any, end: Any
+) -> AbstractSchedule:
+    rise = shapes.Linear(0.0, peak, warmup)
+    if steps is None:
+        return rise >> Constant(peak)
+    if decay is None:
+        raise TypeError(f"{function}(decay=...) must be given with steps={steps!r}, got None.")
+    stable = subtract_steps(subtract_steps(steps, warmup), decay)
+    return rise >> Constant(peak, stable) >> shape(peak, end, decay)
+
+
+@recipe
+def wsd_s(
+    peak: Peak,
+    steps: Cycle,
+    warmup: Apart,
+    decay: Length,
+    shape: Shape = "linear",
+    end: End = 0.0,
+    cycles: Count | None = None,
+) -> AbstractSchedule:
+    """WSD-S: stable and decay again and again, back to the peak each time without a warmup.
+
+    Wen et al., "Understanding Warmup-Stable-Decay Learning Rates" (arXiv:2410.05192).
+
+    Args:
+        peak: value of the stable phases.
+        steps: length of one cycle (stable and decay) in optimizer updates.
+        warmup: length of the one warmup, before the first cycle, or a ``js.share`` of a cycle.
+        decay: length of each decay, at most ``steps``, or a ``js.share`` of a cycle.
+        shape: as in ``js.wsd``.
+        end: value that each decay falls to.
+        cycles: how many; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> [float(js.wsd_s(1.0, 100, 10, 20)(t)) for t in (5, 100, 110, 200)]
+    [0.5, 0.5, 1.0, 0.5]
+    """
+    cycle = Constant(peak, subtract_steps(steps, decay)) >> shape(peak, end, decay)
+    return shapes.Linear(0.0, peak, warmup) >> Repeat(cycle, cycles=cycles)
+
+
+@recipe
+def tri_stage(
+    peak: Positive,
+    warmup: Length,
+    hold: Length,
+    decay: Length,
+    start: Ratio = 0.01,
+    end: PositiveRatio = 0.01,
+    steps: Steps | None = None,
+) -> AbstractSchedule:
+    """Linear rise, hold, geometric fall.
+
+    Park et al., "SpecAugment" (arXiv:1904.08779).
+
+    Args:
+        peak: value of the hold, positive.
+        warmup, hold, decay: lengths in optimizer updates, or ``js.share`` s of ``steps``.
+        start: first value over ``peak``, at most 1.
+        end: last value over ``peak``, positive and at most 1.
+        steps: whole length, the rest at ``end``; ``None`` (default): that of the three stages.
+
+    >>> import jaxsched as js
+    >>> [round(float(js.tri_stage(1.0, 10, 10, 10)(t)), 6) for t in (0, 10, 25, 30)]
+    [0.01, 1.0, 0.1, 0.01]
+    """
+    stages = (
+        shapes.Linear(multiply(peak, start), peak, warmup)
+        >> Constant(peak, hold)
+        >> shapes.Geometric(peak, multiply(peak, end), decay)
+    )
+    return until(stages, steps)
+
+
+@recipe
+def flat_cosine(
+    peak: Peak, steps: Steps, flat: Length = share(0.75), end: End = 0.0
+) -> AbstractSchedule:
+    """Constant, then half a cosine (fastai's ``fit_flat_cos``).
+
+    Args:
+        peak: value of the flat part.
+        steps: whole length in optimizer updates.
+        flat: length of the flat part, or a ``js.share`` of ``steps``.
+        end: value from ``steps`` on.
+
+    >>> import jaxsched as js
+    >>> [float(js.flat_cosine(1.0, 100, flat=50)(t)) for t in (50, 75)]
+    [1.0, 0.5]
+    """
+    return Constant(peak, flat) >> shapes.Cosine(peak, end, subtract_steps(steps, flat))
+
+
+@recipe
+def infinite(
+    peak: Peak,
+    warmup: Length,
+    cooldown: Length,
+    constant: End,
+    shape: Shape = "cosine",
+    steps: Steps | None = None,
+) -> AbstractSchedule:
+    """Warmup, cooldown to a constant, and there for ever; anneal with ``js.cooldown_from``.
+
+    Ibrahim et al., "Simple and Scalable Strategies to Continually Pre-train Large Language Models"
+    (arXiv:2403.08763).
+
+    Args:
+        peak: value after the warmup.
+        warmup: its length in optimizer updates, or a ``js.share`` of ``steps``.
+        cooldown: length of the fall to ``constant``, likewise.
+        constant: the value held, at most ``peak``.
+        shape: as in ``js.wsd``.
+        steps: whole length; ``None`` (default) for ever.
+
+    >>> import jaxsched as js
+    >>> [float(js.infinite(1.0, 10, 20, 0.5)(t)) for t in (10, 20, 30, 10_000)]
+    [1.0, 0.75, 0.5, 0.5]
+    """
+    fall = shape(peak, constant, cooldown)
+    return until(shapes.Linear(0.0, peak, warmup) >> fall >> Constant(constant), steps)
+
+
+@recipe
+def cooldown_from(
+    schedule: Base, at: Apart, steps: Apart, end: Number = 0.0, shape: Shape = "linear"
+) -> AbstractSchedule:
+    """Follows ``schedule`` up to step ``at``, then falls from there to ``end`` in ``steps`` steps.
+
+    Continuous at ``at``; the schedule needs no horizon. Map it over ``at`` and ``steps`` to branch
+    several cooldowns off one run.
+
+    Args:
+        schedule: any schedule.
+        at: first step of the cooldown, or a ``js.share`` of the schedule's duration.
+        steps: length of the cooldown in optimizer updates, likewise.
+        end: value afterwards, at most that of the schedule at ``at``.
+        shape: as in ``js.wsd``.
+
+    >>> import jaxsched as js
+    >>> lr = js.cooldown_from(js.inverse_sqrt(1.0, 100), at=400, steps=100)
+    >>> [float(lr(t)) for t in (400, 450, 500)]
+    [0.5, 0.25, 0.0]
+    """
+    top = value_at(schedule, at)
+    if breaks(lambda end, top: end > top, end, top):
+        raise ValueError(
+            f"cooldown_from(end=...) must be at most {_describe(top)}, the value at step {at!r}, "
+            f"got {_describe(end)}: it is a value, not a ratio. What rises is a piece, such as "
+            "js.Linear."
+        )
+    return Window(schedule, 0, at) >> shape(top, end, steps)

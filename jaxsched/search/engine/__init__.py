@@ -1,0 +1,1 @@
+"""The engine: a plan, one compiled program, and the loop that trains the runs."""

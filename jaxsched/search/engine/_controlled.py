@@ -1,0 +1,180 @@
+"""Controllers as members of a sweep: what they are told, and which runs go on as one after it.
+
+They are told on the host, when a stage has ended with an evaluation; until the next one their rates
+are known, so they are values of the table like those of any schedule. Trials whose controllers
+have decided alike so far are one and the same run: a decision is where it forks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxsched.controllers._base import AbstractController, levels
+from jaxsched.search.engine._records import Key, Record
+from jaxsched.search.engine._values import Seen, Table
+from jaxsched.search.trials._trials import Trial
+
+if TYPE_CHECKING:
+    from jaxsched.search.engine._plan import Plan
+
+
+def roots(plan: Plan) -> list[tuple[Key, tuple[Seen, ...]]]:
+    """The runs at their beginning, and what the controllers of their trials have seen: nothing."""
+    opened = []
+    for fold, seed in plan.runs():
+        for stage in plan.stages:
+            if stage.parent is None:
+                seen = {trial: plan.table.start(trial) for trial in stage.trials}
+                opened += _parts(plan, Key(stage.index, fold, seed, stage.trials), seen)
+    return opened
+
+
+def followers(
+    plan: Plan, key: Key, seen: tuple[Seen, ...], record: Record | None
+) -> list[tuple[Key, tuple[Seen, ...]]]:
+    """What follows a run of a stage that has ended as ``record`` says, in a fixed order.
+
+    Without controllers, that is known before it has.
+    """
+    if record is not None and record.diverged >= 0:
+        return []
+    stage = plan.stages[key.stage]
+    report = _report(plan, stage.stop, record)
+    after = dict(zip(key.trials, seen, strict=True))
+    if report:
+        after = {t: _told(plan.table, t, s, stage.stop, report) for t, s in after.items()}
+    opened = []
+    for child in plan.children[key.stage]:
+        trials = tuple(t for t in plan.stages[child].trials if t in after)
+        opened += _parts(plan, key._replace(stage=child, trials=trials), after)
+    return opened
+
+
+def check(
+    table: Table,
+    watch: str,
+    every: int | None,
+    metric: str,
+    maximize: bool,
+    found: dict[str, Any],
+) -> None:
+    """Raises unless the controllers of an abstract task will be told what they act on."""
+    if not table.watched:
+        return
+    metrics = found["validation"]
+    if both := sorted({*table.names} & {*found["metrics"]}):
+        raise ValueError(
+            f"`sweep(task=...)`: step must not return a metric {', '.join(map(repr, both))} in a "
+            "sweep with controllers, whose applied values are shown under this name. Call it "
+            "another."
+        )
+    if every is None:
+        raise ValueError(
+            "`sweep(evaluate_every=...)` must be given with controllers, which are told what is "
+            "validated, got None."
+        )
+    if watch not in metrics:
+        raise ValueError(f"`sweep(watch=...)` must be one of {sorted(metrics)}, got {watch!r}.")
+    names = _names(watch, metrics)
+    told = set(names)
+    for controller in (c for row in table.controllers for c in row if c is not None):
+        missing = sorted(controller._reads - told)
+        if missing:
+            advice = (
+                "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
+                "metric that watch=... names"
+                if "averaged" in missing
+                else ", nor is it a metric of task.evaluate"
+            )
+            raise ValueError(
+                f"`sweep(trials=...)`: {type(controller).__name__} must be told "
+                f"{', '.join(missing)}, got only {', '.join(sorted(told))}{advice}."
+            )
+        for level in levels(controller):
+            _check_sense(level, names, metric, maximize)
+
+
+def controllers(trial: Trial) -> dict[str, AbstractController]:
+    """What of a trial is not in its table."""
+    return {n: s for n, s in trial.schedules.items() if isinstance(s, AbstractController)}
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _names(watch: str, metrics: Any) -> dict[str, str]:
+    """Keyword of ``observe`` -> validation metric."""
+    found = {name: name for name in metrics if name.isidentifier()}
+    found["value"] = watch
+    if f"averaged {watch}" in metrics:
+        found["averaged"] = f"averaged {watch}"
+    return found
+
+
+def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool) -> None:
+    """Raises if a controller takes for better what the sweep takes for worse."""
+    mode, own = getattr(level, "mode", None), "max" if maximize else "min"
+    if mode not in ("min", "max"):
+        return
+    for told in (names[keyword] for keyword in level.reads if keyword in names):
+        plain = told.removeprefix("averaged ")
+        if plain == "loss":
+            right, why = "min", "which is minimized"
+        elif plain == metric.removeprefix("averaged "):
+            right, why = own, f"the sweep's own metric with maximize={maximize}"
+        else:
+            continue
+        if mode != right:
+            meant = repr(metric) if mode == own and plain != metric else "..."
+            chosen = "mode" in {field.name for field in dataclasses.fields(level)}
+            named = f"mode={mode!r}" if chosen else "..."
+            raise ValueError(
+                f"`sweep(watch=...)` must be a metric of the controllers' sense, but "
+                f"{type(level).__name__}({named}) is told {told!r}, {why}. Write watch={meant} for "
+                f"the metric that it is to watch{f', or mode={right!r}' * chosen}."
+            )
+
+
+def _report(plan: Plan, step: int, record: Record | None) -> dict[str, np.float32]:
+    """What is told at the end of a stage; nothing between the evaluations."""
+    if not plan.table.watched or plan.every is None or step % plan.every or record is None:
+        return {}
+    names = _names(plan.watch, plan.validation)
+    return {keyword: record.validation[metric][-1] for keyword, metric in names.items()}
+
+
+def _told(table: Table, trial: int, seen: Seen, step: int, report: dict[str, np.float32]) -> Seen:
+    after = []
+    for controller, state in zip(table.told(trial), seen, strict=True):
+        if controller is not None:
+            read = {k: v for k, v in report.items() if k in controller._reads}
+            told = jax.device_put((np.int32(step), read), state.step.sharding)
+            state = _observe(controller, state, *told)
+        after.append(state)
+    return tuple(after)
+
+
+@jax.jit
+def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> Any:
+    return controller.observe(controller._at(state, step), **report)
+
+
+def _parts(plan: Plan, key: Key, seen: dict[int, Seen]) -> list[tuple[Key, tuple[Seen, ...]]]:
+    """The trials of ``key``, taken apart where their values differ in this stage."""
+    if not key.trials:
+        return []
+    table, stage = plan.table, plan.stages[key.stage]
+    groups: dict[bytes, list[int]] = {}
+    for trial in key.trials:
+        bits = b""
+        if table.watched and len(key.trials) > 1:
+            bits = table.values(trial, stage.start, stage.stop, seen[trial]).tobytes()
+        groups.setdefault(bits, []).append(trial)
+    return [
+        (key._replace(trials=tuple(group)), tuple(seen[t] for t in group))
+        for group in groups.values()
+    ]

@@ -1,0 +1,103 @@
+"""The tasks of a sweep: one, or the folds of a cross-validation, each with what it computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched.search._files import digest
+from jaxsched.search._fingerprint import Walk, fingerprints
+from jaxsched.search.tasks._protocol import check_evaluation, check_task
+
+METHODS = ("init", "step", "evaluate")
+Found = dict[str, Any]  # what ``check_task`` and ``check_evaluation`` say of a task
+Looked = list[tuple[Any, Found]]  # one for each fold
+
+
+def look(task: Any, folds: int | None, names: tuple[str, ...], steps: int) -> Looked:
+    """The tasks, traced; those that differ in arrays only are traced once.
+
+    Args:
+        task: as it was given.
+        folds: the number of folds, at least 2; ``None``: the task itself.
+        names: the scheduled hyperparameters.
+        steps: of the longest run.
+
+    Raises:
+        TypeError, ValueError: as ``check_task``; or if a fold is not like the others.
+    """
+    if folds is not None and not hasattr(task, "fold"):
+        raise TypeError(f"`sweep(folds=...)` must be None for a task without `fold`, got {folds}.")
+    looked: Looked = []
+    kinds: list[tuple[Any, Found]] = []
+    walk = Walk()  # folds share their data
+    for index in range(folds or 1):
+        one = task if folds is None else task.fold(index, folds)
+        kind, arrays = _kind(one)  # once: a task may read its arrays from a disk
+        data = digest(*map(walk.of, arrays))
+        found = next((found for other, found in kinds if _alike(other, kind)), None)
+        if found is None:
+            try:
+                found = _traced(one, names, steps)
+            except Exception as error:
+                if folds is not None:
+                    error.add_note(f"in fold({index}, {folds}) of the task")
+                raise
+            kinds.append((kind, found))
+        looked.append((one, {**found, "arrays": data}))
+        _check_fits(looked[0][1], found, index, folds)
+    return looked
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _traced(task: Any, names: tuple[str, ...], steps: int) -> Found:
+    found = check_task(task, names, steps=steps)
+    found["validation"], found["evaluate"] = check_evaluation(task, found["state"])
+    found["codes"] = dict(zip(METHODS, fingerprints([found[m] for m in METHODS]), strict=True))
+    found["code"] = " ".join(found["codes"].values())
+    return found
+
+
+def _kind(task: Any) -> tuple[Any, list[Any]]:
+    """What a task is but for the numbers in its arrays, and those; all of it, if it is opaque."""
+    structure: Any
+    arrays, structure = jax.tree.flatten(task)
+    if jax.tree_util.treedef_is_leaf(structure):
+        return task, []
+    return (structure, [(np.shape(x), jnp.result_type(x)) for x in arrays]), arrays
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two tasks are one program, by their static parts.
+
+    Of an opaque object, equal or not, only the trace tells what its methods close over.
+    """
+    return a is b or (isinstance(a, tuple) and isinstance(b, tuple) and bool(a == b))
+
+
+def _check_fits(first: Found, found: Found, index: int, folds: int | None) -> None:
+    """All folds are rows of the same curves, and their states lie in the same files."""
+    wanted, got = _described(first), _described(found)
+    for name in {**wanted, **got}:
+        if wanted.get(name) != got.get(name):
+            raise ValueError(
+                f"`sweep(folds={folds})`: all folds must have the same shapes, dtypes and metrics, "
+                f"got {got.get(name, 'nothing')} for the {name} in fold({index}, {folds}) and "
+                f"{wanted.get(name, 'nothing')} in fold(0, {folds})."
+            )
+
+
+def _described(found: Found) -> dict[str, str]:
+    """What must be alike, by its name in an error."""
+    shown = {f"metric {name!r} of step": "a number" for name in found["metrics"]}
+    shown |= {f"metric {name!r} of evaluate": "a number" for name in found["validation"]}
+    for kind in ("state", "batches"):
+        for path, leaf in jax.tree_util.tree_flatten_with_path(found[kind])[0]:
+            where = f"{kind}{jax.tree_util.keystr(path)}"
+            shown[where] = f"{leaf.dtype}{list(leaf.shape)}"
+    return shown

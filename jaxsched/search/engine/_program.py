@@ -1,0 +1,265 @@
+"""The compiled functions of a sweep. One of each serves all trials, seeds, folds and stages.
+
+Neither the number of trials nor a length is a shape here: a segment runs the updates ``lo`` to
+``hi - 1`` of tables with a fixed number of rows, and both bounds are values. So a run that is cut
+elsewhere executes the same program, and gets the same bits.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxsched.search.engine._devices import put
+from jaxsched.search.tasks._protocol import (
+    Task,
+    _strong,
+    batches,
+    dtypes_of,
+    initial_state,
+    taken_apart,
+)
+
+
+class Program:
+    """``init``, ``segment`` and ``evaluate`` of a task, compiled when first called.
+
+    Args:
+        rebuild: the task of its arrays, which are the first argument of every function.
+        names: the scheduled hyperparameters, in the order of the tables' rows.
+        length: updates that one table holds, at least 1.
+        dtypes: of the leaves of a state.
+        width: lanes that run together. At 1 nothing is vectorized and the update is the one that a
+            Python loop would run; above, every state and table has a leading axis [width].
+    """
+
+    def __init__(
+        self,
+        rebuild: Callable[[list[Any]], Task],
+        names: tuple[str, ...],
+        length: int,
+        dtypes: tuple[Any, ...],
+        width: int,
+    ):
+        self.names, self.length, self.width = names, length, width
+        self.traces: Counter[str] = Counter()
+        self.layout: Any = None  # the shardings of a state, on a mesh
+        self._dtypes = dtypes
+        self._rebuild = rebuild
+        # Random numbers take XLA three times as long to compile as a small model's update (1.2 s of
+        # CPU time against 0.4 s at this level, for an MLP), and are drawn once for each seed.
+        quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+        self.init: Any = jax.jit(self._init, compiler_options=quick)
+        self.segment = jax.jit(self._segment)
+        self.evaluate = jax.jit(self._evaluate)
+        self.test = jax.jit(self._test)
+        self.stack = jax.jit(lambda states: jax.tree.map(lambda *xs: jnp.stack(xs), *states))
+        self.unstack = jax.jit(
+            lambda state: tuple(jax.tree.map(itemgetter(i), state) for i in range(width))
+        )
+
+    def arguments(self, task: Task, device: Any) -> list[Any]:
+        """The arrays of a task, on the device."""
+        return put(taken_apart(task)[0], device)
+
+    def seated(self, lanes: list[Any]) -> Any:
+        """Trees, one for each lane, as the functions take them."""
+        return lanes[0] if self.width == 1 else self.stack(lanes)
+
+    def narrower(self) -> Program:
+        """The same with half as many lanes."""
+        other = Program(self._rebuild, self.names, self.length, self._dtypes, self.width // 2)
+        other.traces = self.traces
+        return other
+
+    def _init(self, arrays: list[Any], key: Any) -> Any:
+        self.traces["init"] += 1
+        return initial_state(self._rebuild(arrays), key, self._dtypes)
+
+    def _evaluate(self, arrays: list[Any], state: Any) -> Any:
+        self.traces["evaluate"] += 1
+        evaluate = self._rebuild(arrays).evaluate
+        return (evaluate if self.width == 1 else jax.vmap(evaluate))(state)
+
+    def _test(self, arrays: list[Any], state: Any) -> Any:
+        task: Any = self._rebuild(arrays)
+        return task.test(state)
+
+    def _segment(
+        self,
+        arrays: list[Any],
+        state: Any,
+        alive: jax.Array,  # bool [] or [width]
+        values: jax.Array,  # float32 [([width],) hyperparameters, length]
+        batches: Any,  # [([width],) length, ...]
+        lo: jax.Array,  # int32
+        hi: jax.Array,  # int32
+        limit: jax.Array,  # float32: a loss above it counts as diverged
+    ) -> tuple[Any, jax.Array, dict[str, jax.Array]]:
+        """Updates lo..hi-1; a lane stops after the update whose loss is not finite."""
+        self.traces["segment"] += 1
+        task = self._rebuild(arrays)
+        vectorized = self.width > 1
+
+        def update(state: Any, values: Any, batches: Any, i: Any) -> Any:
+            row = lax.dynamic_index_in_dim(values, i, 1, keepdims=False)
+            batch = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 0, False), batches)
+            state, metrics = task.step(
+                state, {name: row[k] for k, name in enumerate(self.names)}, batch
+            )
+            return jax.tree.map(_strong, state), {
+                name: jnp.asarray(value).astype(jnp.float32) for name, value in metrics.items()
+            }
+
+        if vectorized:
+            update = jax.vmap(update, in_axes=(0, 0, 0, None))
+
+        def proceed(carry: Any) -> Any:
+            i, _, alive, _ = carry
+            return (i < hi) & jnp.any(alive)
+
+        def advance(carry: Any) -> Any:
+            i, state, alive, seen = carry
+            after, metrics = update(state, values, batches, i)
+            if vectorized:  # alone, a run that has diverged leaves the loop instead
+                after = jax.vmap(_select)(alive, after, state)
+                metrics = {k: jnp.where(alive, v, jnp.nan) for k, v in metrics.items()}
+            seen = {k: seen[k].at[..., i].set(v) for k, v in metrics.items()}
+            # `<=` is False for a NaN.
+            alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)
+            return i + 1, after, alive, seen
+
+        shapes = jax.eval_shape(update, state, values, batches, jnp.int32(0))[1]
+        shape = (*alive.shape, self.length)
+        seen = {name: jnp.full(shape, jnp.nan, jnp.float32) for name in shapes}
+        _, state, alive, seen = lax.while_loop(proceed, advance, (lo, state, alive, seen))
+        return state, alive, seen
+
+
+@jax.jit
+def _key(seed: jax.Array) -> jax.Array:
+    return jax.random.key(seed)
+
+
+def random_key(seed: int) -> jax.Array:
+    """``jax.random.key`` of a seed below 2**32, without a transfer that nobody asked for."""
+    return _key(jax.device_put(np.uint32(seed)))
+
+
+class Kept:
+    """Compiled functions for the next call: the last few, as long as their task lives.
+
+    The methods of a task may close over what has changed since. So whoever asks says what the
+    programs compute, all constants included, and gets what was compiled for that alone.
+    """
+
+    def __init__(self, most: int = 8):
+        self._most = most
+        self._made: dict[Any, tuple[Any, Any]] = {}  # the last one was used last
+
+    def get(self, task: Task, key: Any, make: Callable[[], Any]) -> Any:
+        """What ``make`` made for this task and key before, or makes now."""
+        owner: Any = jax.tree.structure(task)
+        alive = None
+        if jax.tree_util.treedef_is_leaf(owner) or not _hashable(owner):
+            owner = id(task)
+            try:
+                alive = weakref.ref(task, lambda _: self._forget(owner))
+            except TypeError:  # it can't be known when it ends, and with it its number
+                return make()
+        where = (owner, key)
+        found = self._made.pop(where) if where in self._made else (alive, make())
+        self._made[where] = found
+        while len(self._made) > self._most:
+            del self._made[next(iter(self._made))]
+        return found[1]
+
+    def _forget(self, owner: int) -> None:
+        for where in [where for where in self._made if where[0] == owner]:
+            del self._made[where]
+
+
+def rebuilder(task: Task) -> Callable[[list[Any]], Task]:
+    """What makes the task of its arrays; neither they nor an opaque task are kept alive by it."""
+    arrays, rebuild = taken_apart(task)
+    if arrays or not jax.tree_util.all_leaves([task]):
+        return rebuild
+    try:
+        there: Any = weakref.ref(task)
+    except TypeError:
+        return rebuild
+    return lambda arrays: there()
+
+
+def program_for(
+    task: Task, names: tuple[str, ...], length: int, found: dict[str, Any], width: int
+) -> Program:
+    """The program of a task that was checked; that of an earlier sweep if it computes the same."""
+    dtypes = dtypes_of(found["state"])
+    key = (names, length, dtypes, width, found["code"])
+    return _PROGRAMS.get(task, key, lambda: Program(rebuilder(task), *key[:4]))
+
+
+_PROGRAMS = Kept()
+
+
+def _hashable(x: Any) -> bool:
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
+
+
+def _select(condition: Any, x: Any, y: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
+
+
+class Feed:
+    """The batches of whole segments on the device, kept while there is room for them.
+
+    Args:
+        length: updates of a segment.
+        steps: of the longest run: what comes after is not asked for, but filled up.
+        budget: bytes to keep.
+    """
+
+    def __init__(self, length: int, steps: int, budget: int = 64 << 20):
+        self.length, self.steps = length, steps
+        self._budget = budget
+        self._kept: dict[Any, Any] = {}
+        self._bytes = 0
+
+    def get(self, task: Task, fold: int, seed: int, segment: int, device: Any) -> Any:
+        """What the updates from ``segment * length`` on read, [length, ...]."""
+        key = (fold, seed, segment, device)
+        if key not in self._kept:
+            start = segment * self.length
+            count = min(self.length, self.steps - start)
+            drawn = batches(task, seed, start, count, steps=self.steps)
+            if count < self.length:
+                drawn = jax.tree.map(lambda x: _filled(x, self.length), drawn)
+            size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(drawn))
+            while self._kept and self._bytes + size > self._budget:
+                self._bytes -= _nbytes(self._kept.pop(next(iter(self._kept))))
+            self._kept[key] = put(drawn, device)
+            self._bytes += _nbytes(self._kept[key])
+        return self._kept[key]
+
+
+def _filled(rows: Any, length: int) -> np.ndarray:
+    """As many rows as a program takes; the last one again, since it is a valid one."""
+    rows = np.asarray(rows)
+    return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(x.nbytes for x in jax.tree.leaves(tree))

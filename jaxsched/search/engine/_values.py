@@ -1,0 +1,163 @@
+"""The values that trials apply, tabulated on the host: float64, rounded once to float32.
+
+So they depend on no program and no device, a training program depends on no kind of schedule, and
+schedules that are mathematically equal for a while are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched._struct import INT32_MAX, fetch, is_known, printable
+from jaxsched.controllers._base import AbstractController
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.search.trials._trials import Trials
+
+# Values are always computed in whole blocks that begin at multiples of this, whoever asks for how
+# many: NumPy may round differently in the last, partly filled vector register of an array.
+BLOCK = 4096
+ROWS = 1024  # that a compiled call reads, at most; it divides BLOCK
+
+Seen = tuple[Any, ...]  # what a trial's controllers have seen: a state, or None, for each name
+
+
+class Table:
+    """[trials, hyperparameters, steps] float32, computed in blocks when asked for.
+
+    Args:
+        trials: the schedules. A controller's values are those of the schedule below it, times what
+            the controller makes of what it has seen.
+        steps: length of all runs in updates, or ``None``: of each its own (its longest schedule's).
+        watched: whether other trials of the sweep, in another shard, have controllers.
+        budget: bytes to keep; beyond it blocks are computed again when they are needed again.
+    """
+
+    def __init__(
+        self,
+        trials: Trials,
+        steps: int | None,
+        watched: bool = False,
+        budget: int = 64 << 20,
+    ):
+        self.names = tuple(sorted(trials[0].schedules))
+        followed = [[trial.schedules[name] for name in self.names] for trial in trials]
+        self.controllers = [
+            [one if isinstance(one, AbstractController) else None for one in row]
+            for row in followed
+        ]
+        self._told: dict[int, list[Any]] = {}
+        self.watched = watched or any(c is not None for row in self.controllers for c in row)
+        self._schedules = [[_schedule(one) for one in row] for row in followed]
+        self.horizons = np.array(
+            [_horizon(t.name, row, steps) for t, row in zip(trials, self._schedules, strict=True)],
+            np.int64,
+        )
+        for trial in trials:
+            for name, one in trial.schedules.items():
+                _check(trial.name, name, one)
+        # Of short runs the beginning of their only block: so thousands of trials find room.
+        self._kept = min(BLOCK, -(-int(self.horizons.max()) // ROWS) * ROWS)
+        room = budget // len(self.names)
+        self._plain = functools.lru_cache(max(1, room // (4 * self._kept)))(self._rounded)
+        exact = max(1, room // (8 * BLOCK)) if self.watched else 1
+        self._exact = functools.lru_cache(exact)(self._computed)
+
+    def start(self, trial: int) -> Seen:
+        """What the trial's controllers have seen before the first update."""
+        return tuple(_init(c) if c is not None else None for c in self.told(trial))
+
+    def told(self, trial: int) -> list[Any]:
+        """The trial's controllers on the host itself, so that all platforms decide alike."""
+        if trial not in self._told:
+            self._told[trial] = jax.device_put(self.controllers[trial], _host())
+        return self._told[trial]
+
+    def values(self, trial: int, start: int, stop: int, seen: Seen = ()) -> np.ndarray:
+        """float32 [hyperparameters, stop - start]: what the updates from ``start`` on apply.
+
+        ``seen`` by the trial's controllers, if it has any; without it, the values of the schedules
+        that they scale.
+        """
+        first, last = start // BLOCK, -(-stop // BLOCK)
+        if any(state is not None for state in seen):
+            blocks = [self._scaled(trial, b, seen) for b in range(first, last)]
+        else:
+            blocks = [self._plain(trial, b) for b in range(first, last)]
+        joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+        return joined[:, start - first * BLOCK : stop - first * BLOCK]
+
+    def _rounded(self, trial: int, block: int) -> np.ndarray:
+        with np.errstate(over="ignore"):  # beyond float32 is infinite: such a run diverges
+            return self._computed(trial, block)[:, : self._kept].astype(np.float32)
+
+    def _scaled(self, trial: int, block: int, seen: Seen) -> np.ndarray:
+        steps = _steps(block)
+        rows = [
+            values if controller is None else controller._on_host(state, steps, values)
+            for controller, state, values in zip(
+                self.controllers[trial],
+                seen,
+                self._exact(trial, block),
+                strict=True,
+            )
+        ]
+        with np.errstate(over="ignore"):
+            return np.stack(rows).astype(np.float32)
+
+    def _computed(self, trial: int, block: int) -> np.ndarray:
+        return np.stack([s._on_host(_steps(block)) for s in self._schedules[trial]])
+
+
+@jax.jit
+def _init(controller: Any) -> Any:
+    return controller.init()
+
+
+def _host() -> Any:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names others only
+        return jax.local_devices()[0]
+
+
+def _steps(block: int) -> np.ndarray:
+    return np.arange(block * BLOCK, (block + 1) * BLOCK)
+
+
+def _schedule(one: Any) -> AbstractSchedule:
+    found: AbstractSchedule = one._schedule if isinstance(one, AbstractController) else one
+    return found
+
+
+def _check(trial: str, name: str, one: Any) -> None:
+    if not all(map(is_known, jax.tree.leaves(one))):
+        raise TypeError(f"`sweep(trials=...)`: {printable(f'{name} of {trial}')} is traced.")
+    if isinstance(one, AbstractController):
+        one._check(jax.eval_shape(lambda c: c.init(), one))  # raises for a population
+        _check(trial, name, one.base)
+    else:
+        one._require_single()
+
+
+def _horizon(name: str, schedules: list[AbstractSchedule], steps: int | None) -> int:
+    if steps is not None:
+        return steps
+    durations = [schedule.duration for schedule in schedules]
+    known = [float(np.asarray(fetch(d))) for d in durations if d is not None]
+    if not known or max(known) < 1:
+        raise ValueError(
+            f"`sweep(steps=...)` must be given for the trial {printable(name)}: "
+            "no schedule of it has an end."
+        )
+    steps = round(max(known)) if math.isfinite(max(known)) else INT32_MAX + 1
+    if steps > INT32_MAX:
+        raise ValueError(
+            f"`sweep(steps=...)` must be given for the trial {printable(name)}: it lasts "
+            f"{max(known):g} steps, more than the {INT32_MAX} that there are."
+        )
+    return steps

@@ -1,0 +1,107 @@
+"""How many runs go through the compiled program together: measured, and bounded by memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._program import Program, random_key
+
+_CANDIDATES = (1, 8, 64, 256)
+_STEPS = 32
+_GAIN = 1.1  # what a greater width must gain: at 1 a run has the bits of a solo run
+_SHARE = 0.1  # of the time that training would take, for measuring
+
+
+def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) -> int:
+    """The width with the least time for each run and update, of those that fit into memory.
+
+    On a CPU a small matrix product already fills the core, so only tiny models gain; an
+    accelerator wants as many as it can hold. Compiling for a width takes as long as for width 1 or
+    longer, so a short sweep isn't measured: it would be over before that pays.
+    """
+    runs = len(plan.stages) * len(plan.runs())
+    updates = _updates(plan)
+    best, least = 1, math.inf
+    spent = took = 0.0
+    for width in _CANDIDATES:
+        if width > max(1, runs):
+            break
+        # Once to measure and once more to train: what is measured isn't kept.
+        if width > 1 and spent + 2 * took > _SHARE * updates * least:
+            break
+        began = time.perf_counter()
+        count = max(1, min(_STEPS, plan.feed.length, updates // 100))
+        seconds = _seconds(plan, programs(width), count, device)
+        took = time.perf_counter() - began
+        spent += took if width > 1 else 0.0  # the program of width 1 is kept
+        if seconds is None:
+            break
+        if seconds * _GAIN < least:
+            best, least = width, seconds
+    return best
+
+
+def _updates(plan: Plan) -> int:
+    """How many are trained at least: early stopping may leave one trial after its first rung."""
+    sure = plan.rungs[0] if plan.rungs else math.inf
+    stages = sum(stage.stop - stage.start for stage in plan.stages if stage.stop <= sure)
+    return (stages or int(plan.table.horizons.max())) * len(plan.runs())
+
+
+def _seconds(plan: Plan, program: Program, count: int, device: Any) -> float | None:
+    """Seconds for each run and update, of ``count``; ``None`` if the program does not fit."""
+    width, length = program.width, program.length
+    arrays = program.arguments(plan.tasks[0], device)
+    state = program.init(arrays, jax.device_put(random_key(plan.seeds[0]), device))
+    values: Any = plan.table.values(0, 0, length)
+    batches = plan.feed.get(plan.tasks[0], 0, plan.seeds[0], 0, device)
+    alive: Any = np.ones((), bool)
+    if width > 1:
+        state, batches = program.stack([state] * width), program.stack([batches] * width)
+        values, alive = np.stack([values] * width), np.ones(width, bool)
+    bounds = (np.int32(0), np.int32(count), np.float32(np.inf))
+    values, alive, bounds = jax.device_put((values, alive, bounds), device)
+    arguments = (arrays, state, alive, values, batches, *bounds)
+    segment: Any = program.segment
+    try:
+        if width > 1:  # the memory is asked for before any is taken
+            segment = program.segment.lower(*arguments).compile()
+            if _needs(segment) > _has(device):
+                return None
+        jax.block_until_ready(segment(*arguments))
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            jax.block_until_ready(segment(*arguments))
+            times.append(time.perf_counter() - begin)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error) and width > 1:
+            return None
+        raise
+    return min(times) / (width * count)
+
+
+def _needs(compiled: Any) -> int:
+    sizes = compiled.memory_analysis()
+    if sizes is None:
+        return 0
+    return int(sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes)
+
+
+def _has(device: Any) -> float:
+    """Four fifths of the device's memory, or of what is free on the host for a CPU."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return 0.8 * float(stats["bytes_limit"])
+    try:
+        return 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return float("inf")

@@ -1,0 +1,1 @@
+"""Final scores: the winners trained again and scored on the test data."""

@@ -1,0 +1,201 @@
+"""The last step: the winner is trained once more, and only now the test data are looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxsched._struct import cut, printable
+from jaxsched.search._fingerprint import fingerprints
+from jaxsched.search._sweep import make_plan, roots
+from jaxsched.search.engine._controlled import controllers
+from jaxsched.search.engine._devices import Everywhere, places_of
+from jaxsched.search.engine._engine import Engine
+from jaxsched.search.engine._folds import METHODS, Looked, look
+from jaxsched.search.engine._records import Key
+from jaxsched.search.multihost._mesh import Lockstep, programs_for
+from jaxsched.search.multihost._processes import check_same
+from jaxsched.search.results._assemble import assemble
+from jaxsched.search.results._result import Best, SweepResult
+from jaxsched.search.store._identity import difference, sweep_fields, task_fields
+from jaxsched.search.tasks._protocol import Task, check_evaluation
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FinalScore:
+    """The winner of a sweep on the test data.
+
+    Args:
+        best: the trial.
+        metrics: metric -> float32 [seeds] on the test data.
+        states: the trained state of each seed.
+        result: the curves of these runs.
+    """
+
+    best: Best
+    metrics: dict[str, np.ndarray]
+    states: tuple[Any, ...]
+    result: SweepResult
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, values in self.metrics.items():
+            count = len(values)
+            error = values.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
+            shown.append(
+                f"{printable(name)} {values.mean():.4g}" + (f" ± {error:.2g}" if count > 1 else "")
+            )
+        return f"FinalScore({printable(self.best.name)}: {', '.join(shown)})"
+
+
+def final_score(
+    task: Task, result: SweepResult, best: Best | None = None, *, devices: Mesh | None = None
+) -> FinalScore:
+    """Trains the best trial once more with every seed, and scores it on the test data.
+
+    Keeping the states of all trials for this would cost their number in memory; training again
+    costs one trial, and at width 1 (which is used here) gives the very bits of the sweep's run.
+    After a cross-validation the winner is trained on all data but the test data
+    (``task.everything()``).
+
+    Args:
+        task: the task of the sweep; it must have ``test``.
+        result: of the sweep.
+        best: another choice than ``result.best()``, such as ``result.best(prefer="peak")``.
+        devices: the mesh of the sweep, if it had one; by default the first local device.
+
+    Raises:
+        TypeError: if the task has no ``test``, or after a cross-validation no ``everything``.
+        ValueError: if all trials diverged, or a controller won a cross-validation: it watches
+            validation data, and then there are none.
+
+    >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
+    >>> from jaxsched.search import Supervised, final_score, sweep
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> task = Supervised(
+    ...     (lambda key: jnp.zeros((1, 1)), lambda w, x: x @ w), optax.sgd, optax.squared_error,
+    ...     train=(x, 3 * x), validation=(x, 3 * x), test=(x[:8], 3 * x[:8]), batch_size=16)
+    >>> result = sweep(task, [js.Constant(0.5), js.Constant(0.01)], steps=50)
+    >>> bool(final_score(task, result).metrics["loss"][0] < 1e-3)
+    True
+    """
+    started = time.monotonic()
+    check_result(result, "final_score")
+    best = result.best() if best is None else best
+    pooled = check_final(task, result, best)
+    anew: Any = task
+    if pooled:
+        anew = anew.everything()
+    steps = int(result.horizons[best.index])
+    choices: dict[str, Any] = {"steps": steps, "seeds": result.seeds}
+    choices |= {"metric": result.metric, "maximize": result.maximize}
+    if controllers(best.trial):
+        choices |= {n: v for n, v in result.info.items() if n in ("evaluate_every", "watch")}
+    plan, looked = make_plan(anew, (best.trial,), **choices)
+    _check_task(task, result, looked if anew is task else None, best)
+    places = places_of(jax.local_devices()[:1] if devices is None else devices)
+    ((_, found),) = looked
+    _, found["test"] = check_evaluation(anew, found["state"], "final_score", "test")
+    found["code"] = " ".join([found["code"], *fingerprints([found["test"]])])
+    mesh = places[0] if isinstance(places[0], Everywhere) else None
+    if mesh is not None:
+        fields = task_fields(looked, plan.seeds, steps, whole=True)
+        asked = {"mesh": str(mesh.mesh), "test": found["code"]}
+        check_same(sweep_fields(plan, fields, (best.trial,), asked))
+    programs = programs_for(plan, looked, 1, mesh)
+    (program,) = programs
+    engine = Engine(plan, programs, places, lambda engine: None)
+    if mesh is not None:
+        Lockstep(engine, mesh, None)
+    engine.pool, engine.ends = roots(plan), {}
+    engine.run(None)
+    last = plan.stages[-1].index
+    states = tuple(engine.ends[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds)))
+    arrays = program.arguments(anew, engine.devices[0])
+    scores = [jax.device_get(program.test(arrays, state)) for state in states]
+    metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
+    never = np.full(1, -1, np.int64)
+    info = {
+        **{name: value for name, value in result.info.items() if name in _KEPT},
+        "everything": pooled,
+        "width": 1,
+        "platform": places[0].platform,
+        "devices": 1 if mesh is None else mesh.mesh.size,
+        "seconds": time.monotonic() - started,
+    }
+    metric, maximize = result.metric, result.maximize
+    curves = assemble(plan, engine.records, (best.trial,), never, metric, maximize, info)
+    return FinalScore(best, metrics, states, curves)
+
+
+def check_result(result: Any, where: str) -> None:
+    """Raises if it is none."""
+    if not isinstance(result, SweepResult):
+        repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
+        raise TypeError(
+            f"`{where}(result=...)` must be the result of a sweep, "
+            f"got {cut(repr(result))} ({type(result).__name__}).{repair}"
+        )
+
+
+def check_final(task: Any, result: SweepResult, best: Any) -> bool:
+    """Raises if a trial cannot be scored; returns whether it is trained on validation data too."""
+    if not isinstance(best, Best):
+        raise TypeError(
+            "`final_score(best=...)` must be a trial of the result with its score, such as "
+            f"`result.best()`, got {cut(repr(best))} ({type(best).__name__})."
+        )
+    if not 0 <= best.index < len(result.trials):
+        raise ValueError(
+            f"`final_score(best=...)` must be of this result of {len(result.trials)} trials, got "
+            f"the trial {best.index} of another one."
+        )
+    pooled = result.folds > 1 or result.info.get("everything", False)
+    for method in ("test", *(["everything"] if pooled else [])):
+        if not hasattr(task, method):
+            raise TypeError(f"`final_score(task=...)` must have a method `{method}`, got {task!r}.")
+    if pooled and controllers(best.trial):
+        raise ValueError(
+            "`final_score(best=...)` must be of schedules after a cross-validation, got "
+            f"{cut(best.name)}: a controller watches validation data, and none would be left. "
+            "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
+        )
+    return pooled
+
+
+# ---------------------------------------------------------------------------------------- details
+
+_KEPT = ("evaluate_every", "watch", "identity")  # what the sweep was told, and of what
+
+
+def _check_task(task: Any, result: SweepResult, looked: Looked | None, best: Best) -> None:
+    """Raises if the result knows its task, and it is another one.
+
+    Args:
+        looked: at the task, if it has been.
+    """
+    there = result.info.get("identity")
+    if there is None:  # of an earlier version
+        return
+    folds = int(there["folds"])
+    longest = int(there["steps"])
+    if looked is None or folds > 1:
+        names = tuple(sorted(best.trial.schedules))
+        looked = look(task, folds if folds > 1 else None, names, longest)
+    here = task_fields(looked, result.seeds, longest, whole=False)
+    of_task = {name for name in here if name.startswith("task")} | {"folds"}
+    versions = ("jaxsched", "jax")
+    if any(there.get(name) != here[name] for name in versions):
+        of_task -= {f"task's {method}" for method in METHODS}  # another version traces otherwise
+    if any(there.get(name) != here[name] for name in of_task):
+        found = difference(there, {**there, **here}, ("in the sweep", "here"))
+        raise ValueError(
+            "`final_score(task=...)` must be the task of the sweep, on the same data, got another "
+            f"one. They differ in {found}."
+        )

@@ -1,0 +1,1 @@
+"""Several processes: a mesh of devices, and what the processes agree on."""

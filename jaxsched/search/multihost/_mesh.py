@@ -1,0 +1,143 @@
+"""A sweep on a mesh of many processes: each runs the same host loop, and all launch the same.
+
+What the loop does next depends on things that differ between processes: clocks, signals, files. So
+each of them only *wishes*. The wishes go through the mesh beside every piece of training and come
+back as one answer, with the measurements, at the same place of the loop everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxsched.search.engine._devices import Everywhere
+from jaxsched.search.engine._engine import Engine, Pace
+from jaxsched.search.engine._folds import Looked
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._program import Program, program_for, rebuilder
+from jaxsched.search.multihost._processes import gathered
+from jaxsched.search.store._checkpoint import Checkpoint
+from jaxsched.search.tasks._protocol import Task, dtypes_of, taken_apart
+
+
+class MeshProgram(Program):
+    """The program of a task whose states lie on a mesh as ``task.init`` lays them out.
+
+    Args:
+        task, names, length: as for ``program_for``; the width is 1.
+        found: of ``check_task``.
+        place: the mesh.
+        layout: the shardings of a state, if another fold's program has chosen them.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        names: tuple[str, ...],
+        length: int,
+        found: dict[str, Any],
+        place: Everywhere,
+        layout: Any = None,
+    ):
+        super().__init__(rebuilder(task), names, length, dtypes_of(found["state"]), 1)
+        there = place.sharding
+        arrays = taken_apart(task)[0]
+        abstract = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in arrays]
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        init = jax.jit(self._init, in_shardings=there, out_shardings=layout)
+        self.init = init.lower(abstract, key).compile()
+        # One layout for all states, whether they come from `init`, a segment or a file: so there
+        # is one program, and a run that was interrupted has the bits of one that was not.
+        self.layout = self.init.output_shardings
+        self.segment = jax.jit(self._segment, out_shardings=(self.layout, there, there))
+        self.evaluate = jax.jit(self._evaluate, out_shardings=there)
+        self.test = jax.jit(self._test, out_shardings=there)
+
+
+def programs_for(
+    plan: Plan, looked: Looked, width: int, mesh: Everywhere | None
+) -> tuple[Program, ...]:
+    """The program of each fold; those that compute the same have the same one."""
+    made: dict[str, Program] = {}
+    for task, found in looked:
+        shape = (task, plan.table.names, plan.feed.length, found)
+        if found["code"] in made:
+            continue
+        if mesh is None:
+            made[found["code"]] = program_for(*shape, width)
+        else:
+            layout = next((program.layout for program in made.values()), None)
+            made[found["code"]] = MeshProgram(*shape, mesh, layout)
+    return tuple(made[found["code"]] for _, found in looked)
+
+
+def traced(programs: tuple[Program, ...]) -> Counter[str]:
+    """How often each function has been traced."""
+    return sum((program.traces for program in dict.fromkeys(programs)), Counter())
+
+
+class Lockstep(Pace):
+    """The pace of an engine on a mesh, with its checkpoints and its end, agreed on by all ranks.
+
+    Rank 0 says how many updates to hand over, and when to save; any rank, that it is time to stop.
+
+    Args:
+        engine: of this process, whose pace this becomes.
+        place: the mesh.
+        store: of this process, or ``None``.
+    """
+
+    def __init__(self, engine: Engine, place: Everywhere, store: Checkpoint | None):
+        super().__init__(engine.plan.feed.length)
+        engine.paces = [self]
+        self._engine, self._store = engine, store
+        self._stop = False
+        self._first = jax.process_index() == 0
+        self._measured = Pace(engine.plan.feed.length)
+        self._saves = 0  # agreed so far
+        self._due = False
+        self._rows = NamedSharding(place.mesh, PartitionSpec(place.mesh.axis_names))
+        self._shape = (place.mesh.size, 3)
+        self._highest = jax.jit(lambda wishes: wishes.max(axis=0), out_shardings=place.sharding)
+
+    def stop(self) -> None:
+        """Wishes to stop."""
+        self._stop = True
+
+    def begin(self) -> None:
+        self._measured.begin()
+
+    def ask(self) -> jax.Array:
+        """Sends this process's wishes on their way; the answer, int32 [3], is not waited for."""
+        wish = np.array([[self._stop, 0, 0]], np.int32)
+        if self._first:
+            due = self._store is not None and self._store.due()
+            wish[0, 1:] = self._saves + due, self._measured.steps
+        wishes = jax.make_array_from_callback(self._shape, self._rows, lambda index: wish)
+        return self._highest(wishes)
+
+    def collected(self, steps: int, answer: Any) -> None:
+        """Follows the answer that came with another ``steps`` updates."""
+        self._measured.collected(steps, None)
+        stop, saves, self.steps = map(int, jax.device_get(answer))
+        if stop:
+            self._engine.stop()
+        if saves > self._saves:  # wishes that were under way ask for the same save again
+            self._saves, self._due = saves, True
+
+    def tick(self, engine: Engine) -> None:
+        """Saves if that was agreed on; called under the engine's lock."""
+        if self._due and self._store is not None:
+            self._due = False
+            self._store.save(engine)
+
+
+def any_signal(came: list[int]) -> list[int]:
+    """The signal that one of the ranks got, if one did, on all of them."""
+    numbers = [int(found) for found in gathered(str(max(came, default=0)).encode())]
+    return [max(numbers)] if any(numbers) else []

@@ -1,0 +1,138 @@
+"""Several processes that are one: how they join, and how they come to the same answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxsched._struct import cut
+from jaxsched.search._arguments import whole
+from jaxsched.search._files import Damaged, digest, listed
+
+# What one rank may meet in its files and all others must raise too.
+_ERRORS = (Damaged, ValueError, RuntimeError, OSError)
+
+
+def join(
+    address: str, *, processes: int, index: int, heartbeat: int = 30, patience: int = 120
+) -> None:
+    """Makes this process one of several with a common mesh; call it before anything else of JAX.
+
+    This is ``jax.distributed.initialize`` with settings for fail-stop: the coordinator, which has
+    no authentication, listens at ``address`` only and not at every interface; if a process dies,
+    the others are aborted (SIGABRT) within about ``heartbeat`` instead of waiting for ever; and
+    SIGTERM keeps its meaning (JAX's preemption service, which swallows it, is off). Nothing is
+    found out from a cluster's environment. Then ``jax.devices()`` are those of all processes, and
+    ``sweep(devices=mesh)`` takes a mesh of them.
+
+    Args:
+        address: "host:port" of the process 0, which listens there; the same in all of them.
+        processes: how many there are.
+        index: which one this is, from 0.
+        heartbeat: seconds of silence after which a process counts as dead, at least 1. It is also
+            how long one that ends waits for the others.
+        patience: seconds to wait for all processes to come, at least 1.
+
+    Raises:
+        ValueError: for a bad argument.
+        RuntimeError: if JAX has been used already, or not all came in time.
+
+    >>> from jaxsched.search import join
+    >>> join("10.0.0.1:9876", processes=2, index=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: `join(index=...)` must be a whole number from 0 to 1, got 2.
+    """
+    host, _, port = str(address).rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f'`join(address=...)` must be "host:port", got {address!r}.')
+    processes = whole("processes", processes, 1, where="join")
+    index = whole("index", index, 0, processes - 1, where="join")
+    heartbeat = whole("heartbeat", heartbeat, 1, where="join")
+    patience = whole("patience", patience, 1, where="join")
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        coordinator_address=address,
+        num_processes=processes,
+        process_id=index,
+        cluster_detection_method="deactivate",
+        coordinator_bind_address=address,
+        initialization_timeout=patience,
+        heartbeat_timeout_seconds=heartbeat,
+        shutdown_timeout_seconds=heartbeat,
+    )
+
+
+def gathered(data: bytes) -> list[bytes]:
+    """The bytes of every rank, on every rank; all must call it."""
+    sizes = multihost_utils.process_allgather(np.array([len(data)], np.int32))[:, 0]
+    padded = np.zeros(_padded(int(sizes.max())), np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    rows = multihost_utils.process_allgather(padded)
+    return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+
+
+def told(data: bytes) -> bytes:
+    """The bytes of rank 0, on every rank; all must call it."""
+    size = int(multihost_utils.broadcast_one_to_all(np.array(len(data), np.int32)))
+    padded = np.zeros(_padded(size), np.uint8)
+    if jax.process_index() == 0:
+        padded[:size] = np.frombuffer(data, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded))[:size].tobytes()
+
+
+def once(call: Callable[[], Any]) -> Any:
+    """What ``call`` returns on rank 0, a JSON value, or raises there: on every rank."""
+    error: BaseException | None = None
+    answer: dict[str, Any] = {}
+    if jax.process_index() == 0:
+        try:
+            answer = {"value": call()}
+        except _ERRORS as raised:
+            error = raised
+            kind = next(k for k, known in enumerate(_ERRORS) if isinstance(raised, known))
+            answer = {"kind": kind, "text": str(raised)}
+    answer = json.loads(told(json.dumps(answer).encode()))
+    if error is not None:
+        raise error
+    if "kind" in answer:
+        raise _ERRORS[answer["kind"]](answer["text"])
+    return answer["value"]
+
+
+def check_same(fields: dict[str, str]) -> None:
+    """Compares what identifies a sweep.
+
+    Raises:
+        ValueError: on every rank, naming what differs, if they are not about to do the same.
+    """
+    text = json.dumps(fields)
+    if len(set(gathered(digest(text).encode()))) == 1:
+        return
+    ranks = [json.loads(found) for found in gathered(text.encode())]
+    names = list(dict.fromkeys(name for found in ranks for name in found))
+    differing = [n for n in names if len({found.get(n) for found in ranks}) > 1]
+    shown = []
+    for name in differing:
+        other = next(r for r, found in enumerate(ranks) if found.get(name) != ranks[0].get(name))
+        shown.append(
+            f"{name}: {cut(ranks[0].get(name, 'none'))} on process 0, "
+            f"{cut(ranks[other].get(name, 'none'))} on process {other}"
+        )
+    raise ValueError(
+        "`sweep(devices=...)`: all processes of a mesh must call the same sweep, got different "
+        f"ones: {listed(shown)}."
+    )
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _padded(size: int) -> int:
+    # A power of two, since every length is another program to compile.
+    return max(1024, 1 << (size - 1).bit_length())

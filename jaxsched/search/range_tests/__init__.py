@@ -1,0 +1,1 @@
+"""The LR range test and what it reads off the curve."""

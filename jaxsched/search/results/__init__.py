@@ -1,0 +1,1 @@
+"""Results: curves, tables, pictures, files and comparisons."""

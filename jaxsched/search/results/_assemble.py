@@ -1,0 +1,108 @@
+"""From the records of the stages to the curves of the trials, and what they cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._records import Key, Record, by_trial
+from jaxsched.search.results._result import SweepResult
+from jaxsched.search.trials._trials import Trials
+
+
+def assemble(
+    plan: Plan,
+    records: dict[Key, Record],
+    trials: Trials,
+    stopped: np.ndarray,
+    metric: str,
+    maximize: bool,
+    info: dict[str, Any],
+) -> SweepResult:
+    """Joins the records of the stages to the curves of the trials."""
+    shape = (len(trials), len(plan.tasks), len(plan.seeds))
+    evaluated = np.array(
+        sorted({step for stage in plan.stages for step in plan.evaluations(stage)}), np.int64
+    )
+    longest = int(plan.table.horizons.max())
+    train = {n: np.full((*shape, longest), np.nan, np.float32) for n in plan.train}
+    validation = {n: np.full((*shape, len(evaluated)), np.nan, np.float32) for n in plan.validation}
+    diverged = np.full(shape, -1, np.int64)
+    found = by_trial(records)
+    for trial in range(len(trials)):
+        for fold, seed in plan.runs():
+            where = (trial, fold, seed)
+            for stage in plan.path(trial):
+                record = found.get((stage.index, fold, seed, trial))
+                if record is None:
+                    break
+                for name, curve in record.train.items():
+                    train[name][where][stage.start : stage.start + len(curve)] = curve
+                at = np.searchsorted(evaluated, plan.evaluations(stage))
+                for name, curve in record.validation.items():
+                    validation[name][where][at[: len(curve)]] = curve
+                if record.diverged >= 0:
+                    diverged[where] = record.diverged
+                    break
+        if stopped[trial] >= 0:  # what a shared stage goes on with is not of this trial
+            for curve in train.values():
+                curve[trial, ..., stopped[trial] :] = np.nan
+            for curve in validation.values():
+                curve[trial][..., evaluated > stopped[trial]] = np.nan
+            diverged[trial][diverged[trial] >= stopped[trial]] = -1
+    arrays: list[np.ndarray] = [*train.values(), *validation.values()]
+    for array in (*arrays, evaluated, diverged, stopped, plan.table.horizons):
+        array.setflags(write=False)
+    asked = int(plan.table.horizons.sum()) * len(plan.runs())
+    trained, halted, lost = _tally(plan, records)
+    saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
+    return SweepResult(
+        trials=trials,
+        metric=metric,
+        maximize=maximize,
+        seeds=plan.seeds,
+        horizons=plan.table.horizons,
+        train=train,
+        validation=validation,
+        evaluated=evaluated,
+        diverged=diverged,
+        stopped=stopped,
+        steps_asked=asked,
+        steps_trained=trained,
+        info={**info, "saved": saved},
+    )
+
+
+def _tally(plan: Plan, records: dict[Key, Record]) -> tuple[int, int, int]:
+    """Steps trained, and not: given up by early stopping, and below a divergence."""
+    found = by_trial(records)
+
+    def below(children: list[int], trials: set[int], fold: int, seed: int) -> int:
+        """Of the stages that nobody has begun, from ``children`` down."""
+        total = 0
+        todo = [(child, trials) for child in children]
+        while todo:
+            index, those = todo.pop()
+            stage = plan.stages[index]
+            those = {t for t in those & set(stage.trials) if (index, fold, seed, t) not in found}
+            if those:
+                total += stage.stop - stage.start
+                todo += [(child, those) for child in plan.children[index]]
+        return total
+
+    first = [stage.index for stage in plan.stages if stage.parent is None]
+    everyone = set(range(len(plan.table.horizons)))
+    trained = lost = 0
+    halted = sum(below(first, everyone, fold, seed) for fold, seed in plan.runs())
+    for key, record in records.items():
+        stage = plan.stages[key.stage]
+        rest = below(plan.children[key.stage], set(key.trials), key.fold, key.seed)
+        if record.diverged < 0:
+            trained += len(record.train["loss"])
+            halted += rest
+        else:
+            trained += record.diverged + 1 - stage.start
+            lost += stage.stop - (record.diverged + 1) + rest
+    return trained, halted, lost

@@ -1,0 +1,318 @@
+"""The fair comparison: each kind of schedule at its own best setting."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from jaxsched.search._fingerprint import label, labels, plain
+from jaxsched.search.results import _reports as reports
+from jaxsched.search.results._ranking import Difference, paired
+from jaxsched.search.results._result import Best, SweepResult
+from jaxsched.search.results._text_table import TextTable
+from jaxsched.search.trials._trials import as_setting
+
+T = TypeVar("T")
+OPTIMISTIC = (
+    "Each is its own best of so many, chosen and compared on the same validation data: flattering, "
+    "the more the more were tried. search.final_scores compares on the test data."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One kind at its own best setting.
+
+    Args:
+        name: the kind, or the value of the setting that was asked for.
+        best: its best trial; ``None`` if none has a score.
+        difference: of its score to that of the best kind; ``None`` for that one itself.
+        tried: how many trials it had.
+        rates: the rates that it tried, ascending; empty if it has no such setting.
+        curve: float64 [rates], its best score at each; NaN where all diverged or were stopped.
+        near: the lowest and highest rate around its best one within a standard error of its score;
+            ``None`` if that isn't known.
+        sensitivity: mean of ``min(score, score at the start) - its best score`` over the rates that
+            all kinds tried (Wortsman and others, arXiv:2309.14322); NaN if that isn't known.
+    """
+
+    name: str
+    best: Best | None
+    difference: Difference | None
+    tried: int
+    rates: np.ndarray
+    curve: np.ndarray
+    near: tuple[float, float] | None
+    sensitivity: float
+
+
+class ByName(Generic[T]):
+    """Things with the names of kinds: indexed by name, shown as the table that they make."""
+
+    @property
+    def _by_name(self) -> dict[str, T]:
+        raise NotImplementedError
+
+    def table(self) -> TextTable:
+        """A row for each kind."""
+        raise NotImplementedError
+
+    def __getitem__(self, name: Any) -> T:
+        return named(self._by_name, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown."""
+        return self.table().markdown()
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison(ByName[Contender]):
+    """What ``SweepResult.compare`` found: kind -> ``Contender``, the best one first.
+
+    Indexed by the kind's name, or the setting's value; prints as a table.
+
+    Args:
+        by: what the kinds are: "kind", or the name of a setting.
+        metric: by which they are compared.
+        contenders: name -> what is known of it.
+        rates: the rates that all kinds tried, over which the sensitivity is a mean.
+        start: the score at the start, which a diverged run counts as; NaN if it isn't needed.
+        level: of confidence.
+    """
+
+    by: str
+    metric: str
+    contenders: dict[str, Contender]
+    rates: np.ndarray
+    start: float
+    level: float
+
+    @property
+    def _by_name(self) -> dict[str, Contender]:
+        return self.contenders
+
+    def table(self) -> TextTable:
+        """A row for each kind, with what the numbers mean below."""
+        rated = any(len(c.rates) for c in self.contenders.values())
+        rows = []
+        for contender in self.contenders.values():
+            best, score = contender.best, ""
+            if best is not None:
+                score = reports.number(best.score, best.error)
+            cells = [
+                contender.name,
+                "none has a score"
+                if best is None
+                else reports.own_name(best.trial, contender.name),
+                f"{contender.tried}",
+                score,
+                *reports.difference(contender.difference),
+            ]
+            if rated:
+                sensitivity = contender.sensitivity
+                cells += [_near(contender), f"{sensitivity:.2g}" if sensitivity >= 0 else ""]
+            rows.append(tuple(cells))
+        head = (self.by, "its best", "of", self.metric, "difference", "differs")
+        rate = ("within 1 s.e.", "sensitivity") if rated else ()
+        title = f"{self.by} by {self.metric}, each at its own best setting"
+        return TextTable(title, (*head, *rate), tuple(rows), tuple(self._notes()))
+
+    def _notes(self) -> Iterator[str]:
+        known = [c.difference for c in self.contenders.values() if c.difference]
+        if known:
+            yield reports.paired_note(known[0].runs, self.level)
+        yield OPTIMISTIC
+        if len(self.rates) > 1:
+            low, high = self.rates[[0, -1]]
+            worst = f"; no score counts as worse than {self.start:.4g}" * math.isfinite(self.start)
+            yield (
+                f"Sensitivity: mean distance to its best at {len(self.rates)} rates from {low:.4g} "
+                f"to {high:.4g} (arXiv:2309.14322){worst}."
+            )
+
+
+def named(found: dict[str, T], name: Any) -> T:
+    """What has a name, or of a setting that value.
+
+    Raises:
+        KeyError: with the names that there are.
+    """
+    value = _value(as_setting(name))
+    text = plain(value) if plain(value) in found else label(value)
+    if text not in found:
+        raise KeyError(f"must be one of {', '.join(found)}, got {name!r}")
+    return found[text]
+
+
+def compare(
+    result: SweepResult,
+    by: str,
+    rate: str | None,
+    metric: str,
+    maximize: bool,
+    level: float,
+    where: str = "compare",
+) -> Comparison:
+    """See ``SweepResult.compare``."""
+    groups = _grouped(result, by, where)
+    if rate is None:
+        rate = "peak"
+    else:
+        result.having(rate, "compare(rate=...)")
+    sign = -1.0 if maximize else 1.0
+    mean, error = result.scores(metric)
+    cost = sign * mean
+    curves = {} if rate == by else {n: _curve(result, g, rate, cost) for n, g in groups.items()}
+    shared = _shared(curves)
+    start = _start(result, metric, sign, cost)
+    values = result.final(metric).reshape(len(mean), -1)
+    place = {trial: i for i, trial in enumerate(result.ranking(metric, maximize))}
+    winners = {name: _winner(group, cost, place) for name, group in groups.items()}
+    order = sorted(groups, key=lambda name: _place(place, winners[name]))
+    first = winners[order[0]]
+    contenders = {}
+    for name in order:
+        winner = winners[name]
+        rates, curve, given_up = curves.get(name, (np.zeros(0), np.zeros(0), set()))
+        best = difference = near = None
+        if winner is not None:
+            best = Best(winner, result.trials[winner], float(mean[winner]), float(error[winner]))
+            if winner != first and first is not None:
+                difference = paired(values[winner], values[first], level)
+            at = _rate(result, winner, rate)
+            if at in rates and math.isfinite(error[winner]):
+                near = _near_range(rates, curve, at, cost[winner] + error[winner])
+        sensitivity = _sensitivity(rates, curve, shared, start, given_up)
+        contenders[name] = Contender(
+            name, best, difference, len(groups[name]), rates, sign * curve, near, sensitivity
+        )
+    return Comparison(by, metric, contenders, shared, sign * start, level)
+
+
+# ---------------------------------------------------------------------------------------- details
+# Below, a cost is a score of which less is better.
+
+
+def _grouped(result: SweepResult, by: str, where: str) -> dict[str, list[int]]:
+    """The trials of each kind, or of each value of a setting."""
+    kinds = reports.kinds(result)
+    # A recipe's own argument `kind` is meant where the recipes are of one kind only.
+    own = len(kinds) == 1 and any("kind" in trial.settings for trial in result.trials)
+    groups: dict[str, list[int]] = {}
+    if by == "kind" and not own:
+        for i, trial in enumerate(result.trials):
+            groups.setdefault(trial.kind or trial.name, []).append(i)
+        return groups
+    having = result.having(by, f"{where}(by=...)", 'be "kind" or ')
+    values = {i: _value(result.trials[i].settings[by]) for i in having}
+    names = labels(values.values())
+    for i, value in values.items():
+        groups.setdefault(names[plain(value)], []).append(i)
+    return groups
+
+
+def _value(setting: Any) -> Any:
+    """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; all else as it is."""
+    if not reports.is_number(setting):
+        return setting
+    number = float(f"{setting:.9g}")
+    return int(number) if number.is_integer() else number
+
+
+def _winner(group: list[int], cost: np.ndarray, place: dict[int, int]) -> int | None:
+    return min((i for i in group if math.isfinite(cost[i])), key=place.__getitem__, default=None)
+
+
+def _place(place: dict[int, int], trial: int | None) -> float:
+    return math.inf if trial is None else place[trial]
+
+
+def _curve(
+    result: SweepResult, group: list[int], rate: str, cost: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, set[float]]:
+    """Rates, the best cost at each, and those at which all was given up before its end."""
+    best: dict[float, float] = {}
+    stopped: dict[float, bool] = {}
+    for i in group:
+        at = _rate(result, i, rate)
+        if math.isfinite(at):
+            best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
+            # What has diverged before would have no score at the end either.
+            given_up = result.stopped[i] >= 0 and (result.diverged[i] < 0).all()
+            stopped[at] = stopped.get(at, False) or bool(given_up)
+    rates = sorted(best)
+    curve = np.array([best[r] for r in rates])
+    return np.array(rates), curve, {r for r in rates if stopped[r] and not math.isfinite(best[r])}
+
+
+def _rate(result: SweepResult, trial: int, name: str) -> float:
+    """A setting; NaN if it is not a number, or there is none."""
+    at = result.trials[trial].settings.get(name)
+    return float(_value(at)) if reports.is_number(at) else math.nan
+
+
+def _shared(curves: dict[str, tuple[np.ndarray, np.ndarray, set[float]]]) -> np.ndarray:
+    rated = [set(rates.tolist()) for rates, _, _ in curves.values() if len(rates)]
+    return np.array(sorted(set.intersection(*rated)) if rated else [])
+
+
+def _start(result: SweepResult, metric: str, sign: float, cost: np.ndarray) -> float:
+    """The cost before training: the loss of the first batch; of other metrics the worst one."""
+    finite = cost[np.isfinite(cost)]
+    if not len(finite):
+        return math.nan
+    first = result.train["loss"][..., 0] if metric == "loss" and sign > 0 else np.zeros(0)
+    first = first[np.isfinite(first)]
+    start = float(first.mean(dtype=np.float64)) if len(first) else math.nan
+    return start if start > finite.min() else float(finite.max())
+
+
+def _near_range(
+    rates: np.ndarray, curve: np.ndarray, at: float, most: float
+) -> tuple[float, float]:
+    """The neighbours of a rate, without a gap, whose cost is at most so much."""
+    low = high = int(np.searchsorted(rates, at))
+    while low > 0 and curve[low - 1] <= most:
+        low -= 1
+    while high + 1 < len(rates) and curve[high + 1] <= most:
+        high += 1
+    return float(rates[low]), float(rates[high])
+
+
+def _sensitivity(
+    rates: np.ndarray, curve: np.ndarray, shared: np.ndarray, start: float, given_up: set[float]
+) -> float:
+    if len(rates) == 0 or len(shared) < 2 or given_up & set(shared.tolist()):
+        return math.nan
+    costs = curve[np.isin(rates, shared)]
+    if not np.isfinite(costs).any():
+        return math.nan
+    costs = np.fmin(np.where(np.isfinite(costs), costs, np.inf), start)
+    return float((costs - costs.min()).mean())
+
+
+def _near(contender: Contender) -> str:
+    if contender.near is None:
+        return ""
+    low, high = contender.near
+    # What lies beyond the rates that were tried may be as good.
+    below = "≤" if low == contender.rates[0] else ""
+    above = "≥" if high == contender.rates[-1] else ""
+    ends = f"{below}{low:.3g}" if low == high else f"{below}{low:.3g} to {above}{high:.3g}"
+    return ends + (f" (x{high / low:.2g})" if 0 < low < high else "")

@@ -1,0 +1,154 @@
+"""What a sweep doubts: hyperparameters without effect, schedules that a run cuts, equal curves."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched._struct import fetch, printable
+from jaxsched.controllers._base import AbstractController
+from jaxsched.search.engine._values import Table
+from jaxsched.search.results._result import SweepResult
+from jaxsched.search.tasks._averaged import Averaged
+from jaxsched.search.tasks._dependence import flow, reachable
+from jaxsched.search.tasks._supervised import Supervised
+from jaxsched.search.trials._trials import Trials
+
+
+def check_used(
+    hyperparams: tuple[str, ...], task: Any, found: dict[str, Any], where: str = "sweep"
+) -> None:
+    """Raises unless every hyperparameter acts on the loss, or on a metric through the state.
+
+    One that is only reported, as a metric or in a part of the state that nothing reads, does not.
+
+    Args:
+        hyperparams: the names that ``step`` is given.
+        task: whose ``step`` it is.
+        found: of ``check_task``; with "evaluate", a closed jaxpr, its metrics count too.
+        where: the caller's name, for the error.
+
+    Raises:
+        ValueError: with the names of those that do not: all their values would train one run.
+    """
+    step, names = flow(found["step"]), sorted(hyperparams)
+    size = len(jax.tree.leaves(found["state"]))
+    # The state comes first, then the hyperparameters; bits of other inputs do no harm.
+    after = step.reads[:size]
+    loss = step.reads[size + sorted(found["metrics"]).index("loss")]
+    read = loss
+    if "evaluate" in found:
+        for mask in flow(found["evaluate"]).reads:
+            read |= mask
+    read &= (1 << size) - 1
+    dead = []
+    for k, name in enumerate(names):
+        bit = 1 << (size + k)
+        changed = sum(1 << i for i in range(size) if after[i] & bit)
+        if not reachable(changed, after) & read and not (loss | step.escapes) & bit:
+            dead.append(name)
+    if not dead:
+        return
+    while isinstance(task, Averaged):
+        task = task.task
+    named, same = " and ".join(dead), "its values are all the same run. "
+    if isinstance(task, Supervised) and read:
+        why = (
+            f"Supervised(optimizer=...) ignores {named}, so {same}Make the optimizer of the "
+            f"function's arguments, as `lambda {dead[0]}: optax.adam({dead[0]})` does."
+        )
+    else:
+        why = (
+            f"{same}Build the optimizer in `step`, of `hyperparams`; or, if it is fixed in `init` "
+            "(a TrainState, an nnx.Optimizer), let it be "
+            "`optax.inject_hyperparams(optax.adam)(learning_rate=0.0)` and set the value in its "
+            "state before each update. docs/tasks.md shows both."
+        )
+    raise ValueError(
+        f"`{where}(task=...)`: step must use all hyperparameters that are scheduled, but "
+        f"{' and '.join(map(repr, dead))} has no effect on the state that it trains: {why}"
+    )
+
+
+def warn_of_lengths(trials: Trials, steps: int) -> None:
+    """Says once, for a whole sweep, that ``steps`` is not the length of its schedules.
+
+    Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
+    seen), or over a tenth of its updates come after a learning rate has ended at zero.
+    """
+    cut, dead = [], []
+    for trial in trials:
+        for name, one in trial.schedules.items():
+            schedule: Any = one._schedule if isinstance(one, AbstractController) else one
+            if schedule.duration is None:
+                continue
+            duration = float(fetch(schedule.duration))
+            if steps < duration:
+                grid = np.linspace(0, math.ceil(duration), 256).round()
+                values = schedule._on_host(np.array([steps, *grid]))
+                if abs(values[0] - values[-1]) > 0.1 * np.ptp(values):
+                    cut.append((trial.name, f"{steps / duration:.0%} of its {name}"))
+            elif name == "learning_rate" and duration < 0.9 * steps:
+                ended = math.ceil(duration)
+                if schedule._on_host(np.array([ended]))[0] == 0:
+                    dead.append((trial.name, f"{steps - ended} of its updates"))
+    for found, what, how in (
+        (cut, "end before their schedules have", "does only {}"),
+        (dead, "go on after their learning rate has ended at zero", "has rate 0 in {}"),
+    ):
+        if found:
+            count = len({name for name, _ in found})
+            name, example = found[0]
+            _warn(
+                f"sweep(steps={steps}): {count} of {len(trials)} trials {what}: {name} "
+                f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
+            )
+            return
+
+
+def warn_of_twins(result: SweepResult, table: Table) -> None:
+    """Says once which trials have different values and yet the same curves, bit for bit."""
+    groups: dict[bytes, list[int]] = {}
+    whole = (result.diverged < 0).all(axis=(1, 2))  # what diverges at once shows no difference
+    for trial in np.flatnonzero(whole):
+        ends = [curve[trial].tobytes() for curve in result.validation.values()]
+        groups.setdefault(b"".join(ends), []).append(int(trial))
+    for group in groups.values():
+        first = group[0]
+        alike = [t for t in group[1:] if _values(result, table, t) != _values(result, table, first)]
+        alike = [t for t in alike if _curves(result, table, t) == _curves(result, table, first)]
+        if alike:
+            names = [result.trials[t].name for t in (first, *alike)]
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            _warn(
+                f"sweep(trials=...): {len(names)} trials have different values and the same curves "
+                f"bit for bit, {shown}: what differs between them has no effect."
+            )
+            return
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _values(result: SweepResult, table: Table, trial: int) -> bytes:
+    """What a trial has applied."""
+    if table.watched:
+        applied = np.stack([result.train[name][trial] for name in table.names])
+    else:
+        stopped = int(result.stopped[trial])
+        applied = table.values(trial, 0, stopped if stopped >= 0 else int(table.horizons[trial]))
+    return (applied + np.float32(0.0)).tobytes()  # -0.0 is 0.0
+
+
+def _curves(result: SweepResult, table: Table, trial: int) -> bytes:
+    return b"".join(
+        curve[trial].tobytes() for name, curve in result.train.items() if name not in table.names
+    )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(printable(text), UserWarning, stacklevel=4)

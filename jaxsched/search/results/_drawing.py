@@ -1,0 +1,252 @@
+"""What the pictures of a sweep have in common: colours, scales, names beside the curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jaxsched._struct import printable
+from jaxsched.recipes._share import share
+from jaxsched.search._fingerprint import label
+from jaxsched.search.results._reports import is_number
+
+if TYPE_CHECKING:
+    from jaxsched.search.results._result import SweepResult
+
+# Okabe and Ito's palette, told apart with every kind of colour vision, without its pale yellow.
+# Marks and dashes differ too, for a page in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), ":", (0, (8, 2)), (0, (3, 1, 1, 1)))
+GREY = "#9A9A9A"
+MOST_NAMES = 8  # more than these curves are not named each
+_CHARACTERS = 36
+_FONT = 9.0
+
+
+class Look(NamedTuple):
+    colour: str
+    mark: str
+    dash: Any
+
+
+def looks(count: int, ordered: bool) -> list[Look]:
+    """One for each of several groups; of values in an order, shades from dark to light."""
+    # Where colours repeat, marks are of other ones.
+    marks = [MARKS[(i + i // len(COLOURS)) % len(MARKS)] for i in range(count)]
+    if ordered and count > 1:
+        import matplotlib
+        from matplotlib.colors import to_hex
+
+        # Not to the map's end, which is too light on white paper.
+        shades = map(to_hex, matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, count)))
+        return [Look(shade, mark, "-") for shade, mark in zip(shades, marks, strict=True)]
+    dashes = [DASHES[i % len(DASHES)] for i in range(count)]
+    colours = [COLOURS[i % len(COLOURS)] for i in range(count)]
+    return [Look(*look) for look in zip(colours, marks, dashes, strict=True)]
+
+
+def is_geometric(values: Iterable[float]) -> bool:
+    """Whether numbers are spaced by their ratios rather than by their differences."""
+    at = np.unique(np.array(list(values), np.float64))
+    if len(at) < 2 or at[0] <= 0 or at[-1] < 3 * at[0]:
+        return False
+    if len(at) == 2:
+        return True
+    even, ratios = np.diff(at), np.diff(np.log(at))
+    return bool(ratios.std() / ratios.mean() < even.std() / even.mean())
+
+
+def wide(values: np.ndarray) -> bool:
+    """Whether scores need a logarithmic axis."""
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() > 20 * values.min())
+
+
+def text(name: str, most: int = _CHARACTERS) -> str:
+    """As it is, but short; matplotlib would set what is between two dollars as mathematics."""
+    name = printable(name)
+    name = name if len(name) <= most else name[: most - 1] + "…"
+    return name.replace("$", r"\$")
+
+
+class Scale:
+    """Where values stand on an axis: numbers by their size or ratio, all else side by side.
+
+    Shares are numbers, but not of the same axis as steps.
+    """
+
+    def __init__(self, values: Iterable[Any]):
+        found = list(dict.fromkeys(values))
+        shares = all(isinstance(v, share) for v in found)
+        self.ordered = self.numeric = shares or all(map(is_number, found))
+        self.values = sorted(found) if self.numeric else found
+        numbers = [float(v) for v in self.values] if self.numeric else []
+        self.log = is_geometric(numbers)
+        if 3 < len(numbers) < 13:
+            # One value far from all others would leave them no room: 1e30, or 0, 10, 100, 1000.
+            gaps = np.diff(np.log(numbers) if self.log else numbers)
+            self.numeric = bool(gaps.max() < 0.7 * gaps.sum())
+            self.log = self.log and self.numeric
+
+    def at(self, value: Any) -> float:
+        return float(value) if self.numeric else float(self.values.index(value))
+
+    def draw(self, axis: Any, set_scale: Any) -> None:
+        """Sets up an axis: its scale, and marks at what was tried where there is room."""
+        if self.log:
+            set_scale("log")
+        places = np.array([self.at(v) for v in self.values])
+        shown = [f"{v:.3g}" if is_number(v) else text(label(v), 16) for v in self.values]
+        scaled = np.log(places) if self.log else places
+        room = np.ptp(scaled) / 14
+        if not self.numeric:
+            set_marks(axis, shown, self.ordered)
+        elif len(places) < 10 and (np.diff(scaled) > room).all():
+            axis.set_ticks(places, shown)
+            axis.set_ticks([], minor=True)
+
+
+def set_marks(axis: Any, shown: list[str], ordered: bool) -> None:
+    """Marks at 0, 1, ... that do not overlap: words are turned; without room, some are omitted."""
+    box, points = axis.axes.get_window_extent(), 72 / axis.axes.figure.dpi
+    across = axis.axis_name == "x"
+    room = (box.width if across else box.height) * points / len(shown)
+    needed = 0.65 * _FONT * (max(map(len, shown)) + 1) if across else 1.3 * _FONT
+    turned = across and needed > room and not ordered
+    every = math.ceil((1.3 * _FONT if turned else needed) / room)
+    axis.set_ticks(range(0, len(shown), every), shown[::every])
+    if turned:
+        for mark in axis.get_ticklabels():
+            mark.set(rotation=30, ha="right", rotation_mode="anchor")
+
+
+def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
+    """Writes each curve's (x, y, name, colour) to the right of all, so that no two names overlap.
+
+    It needs the final limits of y, and makes room in x.
+    """
+    if not ends:
+        return
+    from matplotlib.textpath import TextPath
+    from matplotlib.ticker import FixedLocator
+
+    if ax.figure.get_layout_engine() is not None:
+        ax.figure.draw_without_rendering()  # now the axes have their size
+    size = ax.get_window_extent()
+    points = 72 / ax.figure.dpi
+    width, height = size.width * points, size.height * points
+    names = [text(name) for *_, name, _ in ends]
+    longest = max(TextPath((0, 0), f".{name}", size=_FONT).get_extents().width for name in names)
+    room = min(0.55, (1.06 * longest + 6) / width)
+    scale = ax.xaxis.get_transform()
+    first, last = ax.get_xlim()
+    low, high = scale.transform(np.array([first, last]))
+    for minor, locator in ((False, ax.xaxis.get_major_locator()), (True, None)):
+        if not isinstance(locator, FixedLocator):  # no marks below the names
+            ticks = [t for t in ax.get_xticks(minor=minor) if first <= t <= last]
+            ax.set_xticks(ticks, minor=minor)
+    ax.set_xlim(first, scale.inverted().transform(np.array([low + (high - low) / (1 - room)]))[0])
+    left = 1 - room
+    bottom, top = ax.yaxis.get_transform().transform(np.array(ax.get_ylim()))
+    ends = [(x, float(np.clip(y, *sorted(ax.get_ylim()))), *rest) for x, y, *rest in ends]
+    heights = ax.yaxis.get_transform().transform(np.array([y for _, y, *_ in ends], float))
+    places = _apart((heights - bottom) / (top - bottom), 1.35 * _FONT / height)
+    for (x, y, _, colour), name, place in zip(ends, names, places, strict=True):
+        ax.annotate(
+            name,
+            (x, y),
+            (left, place),
+            textcoords="axes fraction",
+            color=colour,
+            va="center",
+            fontsize=_FONT,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "alpha": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "relpos": (0.0, 0.5),
+            },
+        )
+
+
+def _apart(places: np.ndarray, gap: float) -> np.ndarray:
+    """In [0, 1] and at least so far from each other, if that is possible, near where they were."""
+    order = np.argsort(places, kind="stable")
+    sorted_places = np.clip(places[order], gap / 2, 1 - gap / 2)
+    for _ in range(200):  # push neighbours apart, each by half of what is missing
+        missing = np.maximum(0.0, gap - np.diff(sorted_places)) / 2
+        sorted_places[1:] += missing
+        sorted_places[:-1] -= missing
+        sorted_places = np.clip(sorted_places, gap / 2, 1 - gap / 2)
+    result = np.empty_like(places)
+    result[order] = sorted_places
+    return result
+
+
+def score_axis(scores: np.ndarray, maximize: bool) -> tuple[bool, float]:
+    """(whether logarithmic, the worst score with room): what exploded takes none from the others.
+
+    A score explodes where it is many times as far from the best one as the median is.
+    """
+    sign = -1.0 if maximize else 1.0
+    costs = np.sort(sign * scores[np.isfinite(scores)])
+    while True:
+        log = not maximize and wide(costs)
+        at = np.log(costs) if log else costs
+        middle = at[len(at) // 2]
+        kept = costs[at <= at[0] + (5 if log else 20) * (middle - at[0])]
+        if middle == at[0] or len(kept) == len(costs):
+            return log, float(sign * costs[-1])
+        costs = kept
+
+
+def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool]:
+    """(lowest, highest, whether there is worse): three times from the best to the median.
+
+    Otherwise one bad trial would leave one colour for all others.
+    """
+    sign = -1.0 if maximize else 1.0
+    costs = np.sort(sign * scores[np.isfinite(scores)])
+    best, worst = costs[0], costs[-1]
+    middle = costs[len(costs) // 2]
+    most = min(worst, best + 3 * (middle - best)) if middle > best else worst
+    most = most if most > best else best + max(1e-6, abs(best) * 1e-3)
+    low, high = sorted((sign * best, sign * most))
+    return float(low), float(high), bool(worst > most and not math.isclose(worst, most))
+
+
+def by_kind(result: SweepResult, trials: list[int]) -> dict[str, list[int]]:
+    """The trials of each kind."""
+    groups: dict[str, list[int]] = {}
+    for i in trials:
+        groups.setdefault(result.trials[i].kind or "of no kind", []).append(i)
+    return groups
+
+
+def of(result: SweepResult, trial: int, name: str) -> Any:
+    """A setting; what is no number or text as one: it may not be hashable."""
+    value = result.trials[trial].settings.get(name)
+    return value if isinstance(value, (int, float, str, share, type(None))) else label(value)
+
+
+def best_of(result: SweepResult) -> int | None:
+    """The best trial, if one has a score."""
+    first = result.ranking()[0]
+    return first if np.isfinite(result.scores()[0][first]) else None
+
+
+def worse(result: SweepResult, trials: list[int]) -> list[int]:
+    """The trials whose scores are so bad that they get no room."""
+    scores = result.scores()[0][trials]
+    if not np.isfinite(scores).any():
+        return []
+    _, worst = score_axis(scores, result.maximize)
+    beyond = scores < worst if result.maximize else scores > worst
+    return [i for i, far in zip(trials, beyond, strict=True) if far]

@@ -1,0 +1,169 @@
+"""Results as CSV, JSON, a pandas table, and as a file that can be loaded again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import numbers
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from jaxsched._serialize import from_dict, to_dict
+from jaxsched._tools import sample
+from jaxsched.controllers._base import AbstractController
+from jaxsched.recipes._share import share
+from jaxsched.schedules._piecewise import Table as ScheduleTable
+from jaxsched.search._files import write_npz
+from jaxsched.search._fingerprint import plain
+from jaxsched.search.trials._trials import Followed, Trial
+
+if TYPE_CHECKING:
+    from jaxsched.search.results._result import SweepResult
+
+FORMAT = 1
+
+
+def to_csv(rows: list[dict[str, Any]], file: Any) -> str:
+    lines = [",".join(map(_cell, line)) for line in (rows[0], *map(dict.values, rows))]
+    return _written("\n".join([*lines, ""]), file)
+
+
+def to_json(rows: list[dict[str, Any]], file: Any) -> str:
+    return _written(json.dumps([_finite(row) for row in rows], allow_nan=False, indent=1), file)
+
+
+def to_pandas(rows: list[dict[str, Any]]) -> Any:
+    try:
+        import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError:
+        raise ImportError("`to_pandas()` needs pandas: pip install pandas.") from None
+    return pd.DataFrame(rows)
+
+
+def save(result: SweepResult, file: Any) -> None:
+    """One npz: the arrays, and a JSON text for the rest. Schedules of code become tables."""
+    meta = {
+        "jaxsched sweep": FORMAT,
+        "trials": [
+            {
+                "name": trial.name,
+                "kind": trial.kind,
+                "settings": {k: _plain(v) for k, v in trial.settings.items()},
+                "schedules": {
+                    name: schedule_data(schedule, int(result.horizons[i]))
+                    for name, schedule in trial.schedules.items()
+                },
+            }
+            for i, trial in enumerate(result.trials)
+        ],
+        **{
+            f.name: getattr(result, f.name)
+            for f in dataclasses.fields(result)
+            if f.name not in _ARRAYS and f.name not in ("trials", "train", "validation")
+        },
+    }
+    arrays = {name: getattr(result, name) for name in _ARRAYS}
+    for group in ("train", "validation"):
+        arrays |= {f"{group}/{k}": v for k, v in getattr(result, group).items()}
+    write_npz(Path(file), {**arrays, "meta": np.array(json.dumps(meta))})
+
+
+def load(file: Any) -> SweepResult:
+    """The result that ``SweepResult.save`` wrote.
+
+    Raises:
+        ValueError: if the file holds something else or is damaged.
+    """
+    from jaxsched.search.results._result import SweepResult
+
+    try:
+        with open(file, "rb") as raw, np.load(raw, allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+        meta = json.loads(str(arrays.pop("meta")))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {error}") from None
+    except Exception as error:  # zip and JSON have many ways to say that bytes are wrong
+        # What is no archive NumPy takes for a pickle, and advises to trust it.
+        why = "no file that `SweepResult.save` has written" if "pickle" in str(error) else error
+        raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {why}") from None
+    if meta.pop("jaxsched sweep", None) != FORMAT:
+        raise ValueError(f"`load(file=...)` must be a result of format {FORMAT}, got {file}.")
+    for array in arrays.values():
+        array.setflags(write=False)
+    groups: dict[str, dict[str, Any]] = {"train": {}, "validation": {}}
+    for name in [n for n in arrays if "/" in n]:
+        group, metric = name.split("/", 1)
+        groups[group][metric] = arrays.pop(name)
+    trials = tuple(
+        Trial(
+            t["name"],
+            {k: from_dict(v) if isinstance(v, dict) else v for k, v in t["settings"].items()},
+            {name: from_dict(data) for name, data in t["schedules"].items()},
+            t.get("kind", ""),
+        )
+        for t in meta.pop("trials")
+    )
+    seeds = tuple(meta.pop("seeds"))
+    fields: dict[str, Any] = {**meta, **arrays, **groups}
+    return SweepResult(trials=trials, seeds=seeds, **fields)
+
+
+def schedule_data(followed: Followed, steps: int) -> dict[str, Any]:
+    """A schedule or controller as data; code by its values: all that a sweep saw of it."""
+    try:
+        return to_dict(followed)
+    except TypeError:
+        return to_dict(_tabulated(followed, steps))
+
+
+# ---------------------------------------------------------------------------------------- details
+
+_ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
+
+
+def _tabulated(followed: Followed, steps: int) -> Followed:
+    if isinstance(followed, AbstractController):
+        changed: Any = followed
+        return cast(Followed, dataclasses.replace(changed, base=_tabulated(changed.base, steps)))
+    return ScheduleTable(sample(followed, steps))
+
+
+def _cell(value: Any) -> str:
+    if value is None or isinstance(value, (bool, numbers.Number)):
+        return "" if value is None else str(value)
+    text = str(value)
+    # A spreadsheet runs a text that begins like a formula, some of them also after blanks.
+    begin = next((c for c in text if c.isprintable() and not c.isspace()), "")
+    wide = unicodedata.normalize("NFKC", begin)  # in East Asian text a sign may be a wide one
+    if (wide and wide in "=+-@") or text[:1] in ("\t", "\r", "\n"):
+        text = "'" + text
+    # By hand: before Python 3.13 `csv` leaves a lone carriage return bare, which ends a row.
+    bare = text.isprintable() and text == text.strip() and not any(c in text for c in "\",;'")
+    return text if bare else '"' + text.replace('"', '""') + '"'
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else _plain(v)
+        for k, v in row.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, share):
+        return to_dict(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else plain(value)
+
+
+def _written(text: str, file: Any) -> str:
+    if file is not None:
+        Path(file).write_text(text)
+    return text

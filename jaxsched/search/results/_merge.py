@@ -1,0 +1,130 @@
+"""A sweep in several processes that know nothing of each other, and their results as one.
+
+Trials are independent, so nothing has to be: each process takes its share of the trials, with a
+checkpoint of its own, and a failure of one does not stop the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxsched._struct import cut
+from jaxsched.search.engine._stage_tree import Stage
+from jaxsched.search.results._files import load
+from jaxsched.search.results._result import SweepResult
+from jaxsched.search.store._identity import difference
+
+_KEPT = ("evaluate_every", "watch", "identity")  # of what a part says about itself
+
+
+def share_of(stages: list[Stage], horizons: np.ndarray, index: int, count: int) -> list[int]:
+    """The trials of one process: neighbours in the stage tree, which share the most."""
+    order = [t for s in stages for t in s.trials if s.stop == horizons[t]]
+    return sorted(int(t) for t in np.array_split(order, count)[index])
+
+
+def merge(parts: Iterable[Any]) -> SweepResult:
+    """The results of all shards as the result that one process would have given.
+
+    Args:
+        parts: ``SweepResult`` objects or files that they were saved to, one of each shard.
+
+    Raises:
+        TypeError: if it is one result or file, and no list.
+        ValueError: if a shard is missing or there twice, or they are not of one sweep.
+
+    >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
+    >>> from jaxsched.search import Supervised, merge, sweep
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> task = Supervised(
+    ...     (lambda key: jnp.zeros((1, 1)), lambda w, x: x @ w), optax.sgd, optax.squared_error,
+    ...     train=(x, 3 * x), validation=(x, 3 * x), batch_size=16)
+    >>> trials = [js.Constant(rate) for rate in (0.01, 0.1, 1.0)]
+    >>> parts = [sweep(task, trials, steps=20, shard=(i, 2)) for i in range(2)]
+    >>> merge(parts).best().index
+    2
+    """
+    if isinstance(parts, (str, os.PathLike, SweepResult)) or not isinstance(parts, Iterable):
+        raise TypeError(
+            "`merge(parts=...)` must be a list of results or of files, one of each shard, got "
+            f"{cut(repr(parts))} ({type(parts).__name__})."
+        )
+    results = [p if isinstance(p, SweepResult) else load(p) for p in parts]
+    if not results or any("shard" not in r.info for r in results):
+        raise ValueError("`merge(parts=...)` must be results of `sweep(shard=...)`, got others.")
+    first = results[0]
+    sweeps = [_sweep(r) for r in results]
+    for number, other in enumerate(sweeps):
+        if found := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
+            count = len({str(sorted(one.items())) for one in sweeps})
+            raise ValueError(
+                f"`merge(parts=...)` must be shards of one sweep, got {count} different ones. They "
+                f"differ in {found}."
+            )
+    count = first.info["shard"]["of"]
+    numbers = sorted(r.info["shard"]["index"] for r in results)
+    if numbers != list(range(count)):
+        raise ValueError(
+            f"`merge(parts=...)` must be each of the {count} shards once, got the shards {numbers}."
+        )
+    rows = [trial for r in results for trial in r.info["shard"]["trials"]]
+    order = np.argsort(rows)
+    evaluated = np.unique(np.concatenate([r.evaluated for r in results]))
+    longest = max(int(r.horizons.max()) for r in results)
+
+    def joined(group: str, steps: int) -> dict[str, np.ndarray]:
+        curves = {}
+        for name in getattr(first, group):
+            pieces = []
+            for r in results:
+                values = getattr(r, group)[name]
+                wide = np.full((*values.shape[:-1], steps), np.nan, np.float32)
+                at = np.searchsorted(evaluated, r.evaluated) if group == "validation" else None
+                wide[..., slice(values.shape[-1]) if at is None else at] = values
+                pieces.append(wide)
+            curves[name] = _frozen(np.concatenate(pieces)[order])
+        return curves
+
+    trials = [trial for r in results for trial in r.trials]
+    saved = [r.info["saved"] for r in results]
+    return SweepResult(
+        trials=tuple(trials[i] for i in order),
+        metric=first.metric,
+        maximize=first.maximize,
+        seeds=first.seeds,
+        horizons=_frozen(np.concatenate([r.horizons for r in results])[order]),
+        train=joined("train", longest),
+        validation=joined("validation", len(evaluated)),
+        evaluated=_frozen(evaluated),
+        diverged=_frozen(np.concatenate([r.diverged for r in results])[order]),
+        stopped=_frozen(np.concatenate([r.stopped for r in results])[order]),
+        steps_asked=sum(r.steps_asked for r in results),
+        steps_trained=sum(r.steps_trained for r in results),
+        info={
+            "shards": count,
+            **{name: first.info[name] for name in _KEPT if name in first.info},
+            "width": first.info["width"],
+            "platform": first.info["platform"],
+            "devices": sum(r.info["devices"] for r in results),
+            "seconds": max(r.info["seconds"] for r in results),
+            "saved": {name: sum(s[name] for s in saved) for name in saved[0]},
+        },
+    )
+
+
+def _sweep(result: SweepResult) -> dict[str, str]:
+    """What all parts must have in common."""
+    shard = result.info["shard"]
+    sweep = shard["sweep"]
+    if isinstance(sweep, str):  # of an earlier version
+        sweep = {"sweep": sweep}
+    return {**sweep, "number of shards": str(shard["of"])}
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array

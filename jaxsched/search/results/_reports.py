@@ -1,0 +1,263 @@
+"""What is said of a sweep: its rows, its ranked table, its one line."""
+
+from __future__ import annotations
+
+import math
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsched._struct import printable
+from jaxsched.recipes._share import share
+from jaxsched.search._fingerprint import fingerprint_of, label, plain
+from jaxsched.search.results._ranking import FEW, Difference
+from jaxsched.search.results._text_table import TextTable
+
+if TYPE_CHECKING:
+    from jaxsched.search.results._result import SweepResult
+    from jaxsched.search.trials._trials import Trial
+
+LEVEL = 0.95
+
+
+def rows(result: SweepResult) -> list[dict[str, Any]]:
+    """A row for each trial."""
+    mean, error = result.scores()
+    names = list(dict.fromkeys(n for trial in result.trials for n in trial.settings))
+    several = len(kinds(result)) > 1
+    ours = {"trial", "name", *(["kind"] if several else []), "diverged runs", "diverged at"}
+    ours |= {"stopped at"}
+    metric = f"metric {result.metric}" if result.metric in {*ours, "steps"} else result.metric
+    ours |= {metric, f"{metric} error"}
+    column = {name: f"setting {name}" if name in ours else name for name in names}
+    made = []
+    for i, trial in enumerate(result.trials):
+        gone = result.diverged[i][result.diverged[i] >= 0]
+        made.append(
+            {
+                "trial": i,
+                "name": trial.name,
+                **({"kind": trial.kind} if several else {}),
+                **{column[name]: trial.settings.get(name) for name in names},
+                metric: float(mean[i]),
+                f"{metric} error": float(error[i]),
+                "steps": int(result.horizons[i]),
+                "diverged runs": len(gone),
+                "diverged at": int(gone.min()) if len(gone) else None,
+                "stopped at": int(result.stopped[i]) if result.stopped[i] >= 0 else None,
+            }
+        )
+    return made
+
+
+def kinds(result: SweepResult) -> list[str]:
+    """The kinds of the trials, in their order."""
+    return list(dict.fromkeys(trial.kind for trial in result.trials))
+
+
+def show(value: Any) -> str:
+    """A setting's value."""
+    return f"{value:.4g}" if isinstance(value, float) else label(value)
+
+
+def number(mean: float, error: float) -> str:
+    """``0.08 ± 0.001``, without the error where it isn't known."""
+    return f"{mean:.4g}" + (f" ± {error:.2g}" if math.isfinite(error) else "")
+
+
+def difference(found: Difference | None) -> tuple[str, str]:
+    """A difference with its error, and whether it can be told from zero."""
+    if found is None:
+        return "", ""
+    text = f"{found.mean:+.2g}"
+    text += f" ± {found.error:.2g}" if math.isfinite(found.error) else ""
+    return text, {True: "yes", False: "no", None: "?"}[found.differs]
+
+
+def paired_note(runs: int, level: float) -> str:
+    """How ``difference`` knows."""
+    if runs < 2:
+        return "One run each: no error is known. Give several seeds."
+    return (
+        f"±: standard error; of a difference, over {runs} paired runs. Whether it differs from 0 "
+        f"at {level:.0%}: by Student's t with {plural(runs - 1, 'degree')} of freedom."
+    )
+
+
+def printed(trial: Trial) -> str:
+    """What orders trials with equal scores; functions that read alike by what they hold."""
+    schedules = sorted(trial.schedules.items(), key=itemgetter(0))
+    return f"{schedules} {plain(trial.settings)} {fingerprint_of(schedules)}"
+
+
+def own_name(trial: Trial, kind: str) -> str:
+    """The name of a trial beside that of its kind."""
+    return "" if trial.name == kind else trial.name.removeprefix(f"{trial.kind} ")
+
+
+def varying(result: SweepResult) -> list[str]:
+    """The settings with several values, in their order."""
+    values: dict[str, set[str]] = {}
+    for trial in result.trials:
+        for name, value in trial.settings.items():
+            values.setdefault(name, set()).add(plain(value))
+    return [name for name, found in values.items() if len(found) > 1]
+
+
+def on_axis(setting: Any) -> Any:
+    """Where a setting stands on an axis: a share at its fraction."""
+    return float(setting) if isinstance(setting, share) else setting
+
+
+def is_number(x: Any) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)
+
+
+# ------------------------------------------------------------------------------------------ table
+
+
+def table(result: SweepResult, metric: str, maximize: bool, limit: int | None) -> TextTable:
+    """The trials, the best first, with all metrics."""
+    metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
+    scores = {name: result.scores(name) for name in metrics}
+    several = len(kinds(result)) > 1
+    names = varying(result)
+    told = {(t.kind if several else "", *_values(t, names)) for t in result.trials}
+    named = len(told) < len(result.trials) or not (names or several)
+    rungs = {i: _at_rung(result, i, metrics) for i in np.flatnonzero(result.stopped >= 0).tolist()}
+    rungs = {i: found for i, found in rungs.items() if math.isfinite(found[metric])}
+    ranking = result.ranking(metric, maximize)
+    lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
+    sign = -1.0 if maximize else 1.0
+    at_end = {i: (-int(result.stopped[i]), sign * rungs[i][metric]) for i in rungs}
+    lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(result.trials[i])))
+    unscored = set(lost)
+    made = []
+    for place, i in enumerate([*ranking[: len(ranking) - len(lost)], *lost]):
+        trial = result.trials[i]
+        cells = [f"{place + 1}" if i not in unscored else "", *([trial.kind] if several else [])]
+        cells += [trial.name] if named else []
+        cells += _values(trial, names)
+        for name in metrics:
+            mean, error = (float(found[i]) for found in scores[name])
+            there = number(mean, error) if math.isfinite(mean) else ""
+            cells.append(f"({rungs[i][name]:.4g})" if i in rungs else there)
+        made.append((*cells, _mark(result, i) if i in unscored else ""))
+    made = made[:limit]
+    if not any(row[-1] for row in made):
+        made = [row[:-1] for row in made]
+    head = ["", *(["kind"] if several else []), *(["name"] if named else []), *names, *metrics, ""]
+    head = head[: len(made[0])]
+    more = len(result.trials) - len(made)
+    notes = [f"... {more} more"] if more else []
+    notes += [error_note(result)] if result.runs > 1 else ["One run each: no error is known."]
+    notes += ["(...): where it was stopped"] if rungs else []
+    first = "highest" if maximize else "lowest"
+    title = f"{plural(len(result.trials), 'trial')} by {metric}, {first} first"
+    return TextTable(title, tuple(head), tuple(made), tuple(notes))
+
+
+def error_note(result: SweepResult) -> str:
+    """Where the errors come from."""
+    pooled = result.pooled()
+    among = f", pooled over {plural(len(pooled), 'trial')}" if pooled else ""
+    return f"±: standard error of {result.runs} runs{among}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("s" if count != 1 else "")
+
+
+def _values(trial: Any, names: list[str]) -> list[str]:
+    return [show(trial.settings[n]) if n in trial.settings else "" for n in names]
+
+
+def _at_rung(result: SweepResult, trial: int, metrics: list[str]) -> dict[str, float]:
+    """The mean of each metric where the trial was stopped."""
+    at = np.searchsorted(result.evaluated, result.stopped[trial])
+    return {
+        name: float(result.validation[name][trial, ..., at].mean(dtype=np.float64))
+        for name in metrics
+    }
+
+
+def _mark(result: SweepResult, trial: int) -> str:
+    gone = result.diverged[trial][result.diverged[trial] >= 0]
+    marks = []
+    if len(gone):
+        some = f" in {len(gone)} of {result.runs} runs" if result.runs > 1 else ""
+        marks.append(f"diverged at {gone.min()}{some}")
+    if result.stopped[trial] >= 0:
+        marks.append(f"stopped at {result.stopped[trial]}")
+    return ", ".join(marks or ["not finite"])
+
+
+# ---------------------------------------------------------------------------------------- summary
+
+
+def edges(result: SweepResult) -> tuple[dict[str, str], list[str]]:
+    """Settings whose best number is the lowest or highest that was tried; and those inside.
+
+    Nothing is at an edge where no more can be tried: no length, rate or share is below 0, and no
+    share above 1. A range is that of the best trial's own kind.
+    """
+    best = result.best()
+    at_edge, inside = {}, []
+    for name, value in best.settings.items():
+        shares = isinstance(value, share)
+        same = [trial.settings for trial in result.trials if trial.kind == best.trial.kind]
+        found = [settings[name] for settings in same if name in settings]
+        # A share and a number of steps are not of one range.
+        numbers = [on_axis(x) for x in found if isinstance(x, share) == shares]
+        tried, value = {x for x in numbers if is_number(x)}, on_axis(value)
+        if not is_number(value) or len(tried) < 2:
+            continue
+        if min(tried) < value < max(tried):
+            inside.append(name)
+        elif value != (0 if value == min(tried) else 1 if shares else math.inf):
+            at_edge[name] = "lowest" if value == min(tried) else "highest"
+    return at_edge, inside
+
+
+def summary(result: SweepResult) -> str:
+    """One line."""
+    count = plural(len(result.trials), "trial")
+    count += f" x {result.runs} runs" if result.runs > 1 else ""
+    lost = int((result.diverged >= 0).any(axis=(1, 2)).sum())
+    cost = f"{result.steps_trained} of {result.steps_asked} steps trained"
+    try:
+        best = result.best()
+    except ValueError:
+        return f"{count}: no trial has a score, {lost} diverged; {cost}"
+    score = f"{best.name}, {result.metric} {number(best.score, best.error)}"
+    pooled = result.pooled()
+    if result.runs == 1:
+        score += " (one run: no error)"
+    elif best.index in pooled:
+        score += f" (pooled over {len(pooled)} trials)"
+    elif result.runs <= FEW:
+        score += f" (of {result.runs} runs only)"
+    parts = [f"best of {count}: {score}", *_second(result)]
+    at_edge, inside = edges(result)
+    if at_edge:
+        shown = "; ".join(f"{name} is the {edge} tried" for name, edge in at_edge.items())
+        parts.append(f"on the edge of the range ({shown})")
+    elif inside:
+        parts.append("inside the range")
+    parts += [f"{lost} diverged"] if lost else []
+    return printable(", ".join(parts) + f"; {cost}")
+
+
+def _second(result: SweepResult) -> list[str]:
+    """Whether the best trial can be told from the second; of several kinds, from another kind's."""
+    first, *others = result.ranking()
+    kind = result.trials[first].kind
+    others = [i for i in others if result.trials[i].kind != kind] or others
+    if result.runs == 1 or not others or not math.isfinite(result.scores()[0][others[0]]):
+        return []
+    apart = result.difference(others[0], first, LEVEL)
+    name = result.trials[others[0]].name
+    if apart.differs:
+        return [f"ahead of {name} by {abs(apart.mean):.2g} ({LEVEL:.0%})"]
+    return [f"not told apart from {name} ({LEVEL:.0%})"]

@@ -1,0 +1,1 @@
+"""The store: checkpoints of a sweep, and what identifies one."""

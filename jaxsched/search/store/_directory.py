@@ -1,0 +1,142 @@
+"""The files of a checkpoint: npz for what is small, Orbax for large states and those of a mesh."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsched.search._files import Damaged, owned, read, write
+from jaxsched.search.engine._devices import Everywhere
+from jaxsched.search.multihost._processes import gathered, once, told
+from jaxsched.search.store import _orbax
+
+LARGE = 64 << 20  # bytes of states; below, npz is as fast or faster (docs/decisions.md)
+
+
+class Shelf:
+    """A directory of one owner, or of all ranks of a mesh, of which the first writes for all.
+
+    A file and its states in Orbax's format have one name, ``….npz`` and ``….orbax``. The npz is
+    written last and deleted first: where it is, all of it is.
+
+    Args:
+        directory: where; for a mesh, one that all processes see.
+        place: the mesh, if there is one.
+        layout: the shardings of a state on it.
+
+    Raises:
+        ImportError: on a mesh, if Orbax is not installed.
+    """
+
+    def __init__(self, directory: Path, place: Everywhere | None = None, layout: Any = None):
+        self.directory = directory
+        self._mesh = place.mesh if place is not None else None
+        self._layout = jax.tree.leaves(layout)
+        if self._mesh is not None and not _orbax.installed():
+            raise ImportError(
+                "`sweep(checkpoint=...)` on a mesh needs Orbax: pip install orbax-checkpoint."
+            )
+
+    def once(self, call: Callable[[], Any]) -> Any:
+        """What ``call`` returns, a JSON value, or raises; on a mesh, on the first rank."""
+        return call() if self._mesh is None else once(call)
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Holds the directory; see ``_store.owned``."""
+        with contextlib.ExitStack() as stack:
+            self.once(lambda: stack.enter_context(owned(self.directory)))
+            yield
+
+    def named(self, pattern: str) -> list[Path]:
+        """The files that match, in order."""
+        names = self.once(lambda: sorted(path.name for path in self.directory.glob(pattern)))
+        return [self.directory / name for name in names]
+
+    def tidy(self, kept: int | None = None) -> None:
+        """Deletes what was not finished, and all states but the last ones."""
+
+        def delete() -> None:
+            old = [] if kept is None else sorted(self.directory.glob("states-*.npz"))[:-kept]
+            for path in [*old, *self.directory.glob("*.npz.*.tmp")]:
+                path.unlink()
+            for folder in self.directory.glob("states-*.orbax*"):
+                if not (self.directory / f"{folder.name.split('.')[0]}.npz").exists():
+                    _orbax.remove(folder)
+
+        self.once(delete)
+
+    def write(self, path: Path, meta: Any, arrays: dict[str, Any]) -> None:
+        """Writes a JSON value and arrays, whole or not at all; see ``_store.write``."""
+        states = {name: x for name, x in arrays.items() if re.match(r"s\d+/", name)}
+        if states and (self._mesh is not None or _worth_it(states)):
+            folder = path.with_suffix(".orbax")
+            kinds = _orbax.save(folder, states)
+            meta = {"orbax": folder.name, "kinds": kinds, "mesh": self._extent(), "meta": meta}
+            arrays = {name: x for name, x in arrays.items() if name not in states}
+        self.once(lambda: write(path, meta, arrays))
+
+    def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
+        """What ``write`` wrote.
+
+        Raises:
+            Damaged: if anything of it has changed; on a mesh, on every rank.
+        """
+        meta, arrays = self._read(path)
+        if not isinstance(meta, dict):
+            return meta, arrays
+        folder, kinds = self.directory / meta["orbax"], meta["kinds"]
+        if not _orbax.installed():
+            raise ImportError(f"{folder} needs Orbax: pip install orbax-checkpoint.")
+        found, problem = {}, ""
+        try:
+            found = _orbax.load(folder, kinds, {name: self._sharding(name) for name in kinds})
+        except Exception as error:  # of many kinds, and perhaps on one rank only
+            problem = f"{type(error).__name__}: {error}"
+        problems = [problem]
+        if self._mesh is not None:
+            problems = [text.decode() for text in gathered(problem.encode())]
+        if any(problems):
+            raise Damaged(f"{folder}: {next(filter(None, problems))}")
+        states, changed = _orbax.verified(found, kinds)
+        if changed:
+            raise Damaged(f"{folder}: {len(changed)} arrays do not have their checksums")
+        if meta["mesh"] != self._extent():
+            warnings.warn(
+                f"sweep(checkpoint=...): {folder} was saved on the mesh {meta['mesh']}. On "
+                f"{self._extent()} sums are rounded in another order: what is trained from here "
+                "on is not bit for bit what it would have been.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return meta["meta"], arrays | states
+
+    # -------------------------------------------------------------------------------- details
+
+    def _extent(self) -> str:
+        if self._mesh is None:
+            return "no mesh"
+        return f"{dict(self._mesh.shape)} of {jax.process_count()} processes"
+
+    def _sharding(self, name: str) -> Any:
+        return self._layout[int(name.split("/")[1])] if self._mesh is not None else None
+
+    def _read(self, path: Path) -> tuple[Any, dict[str, Any]]:
+        if self._mesh is None:
+            return read(path)
+        data = b""  # of the first rank, so that all see the same damage
+        if jax.process_index() == 0 and path.exists():
+            data = path.read_bytes()
+        return read(path, told(data))
+
+
+def _worth_it(states: dict[str, Any]) -> bool:
+    # Orbax waits for all processes of `jax.distributed`; without a mesh they go their own ways.
+    size = sum(x.nbytes for x in states.values())
+    return size >= LARGE and jax.process_count() == 1 and _orbax.installed()

@@ -1,0 +1,149 @@
+"""What makes two sweeps one and the same: their programs, their data, and all that changes numbers.
+
+Checkpoints, shards, meshes and final scores compare these texts, name by name, before any training.
+Values that are too long to be shown are digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jaxlib.version
+import numpy as np
+
+import jaxsched
+from jaxsched._struct import cut
+from jaxsched.search._files import digest, listed
+from jaxsched.search._fingerprint import fingerprint, fingerprint_of, label, plain
+from jaxsched.search.engine._controlled import controllers
+from jaxsched.search.engine._folds import METHODS, Looked
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._settings import settings
+from jaxsched.search.tasks._protocol import batches
+from jaxsched.search.trials._trials import Trials
+
+Fields = dict[str, str]  # what it is, for the error -> text or digest
+
+_BYTES = 32 << 20  # of batches; where there are more, some are looked at
+_PIECES = 16
+_ROWS = 1024
+
+
+def task_fields(looked: Looked, seeds: tuple[int, ...], steps: int, whole: bool) -> Fields:
+    """What is trained, on which data, and under which settings.
+
+    Args:
+        looked: the tasks, one for each fold.
+        seeds: of the data order.
+        steps: of the longest run.
+        whole: whether to look at all batches (within ``_BYTES``) or at each run's first and last.
+
+    Raises:
+        ValueError: if two folds are one and the same.
+    """
+    tasks, found = zip(*looked, strict=True)
+    ends = [_read(task, seeds, steps, rows=2) for task in tasks]
+    _refuse_twins(looked, ends)
+    fields = {
+        "jaxsched": jaxsched.__version__,
+        "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
+        **settings(),
+        "task": f"{type(tasks[0]).__module__}.{type(tasks[0]).__qualname__}",
+        "task's arrays": digest(*(one["arrays"] for one in found)),
+        **{f"task's {m}": digest(*(one["codes"][m] for one in found)) for m in METHODS},
+        "task's first and last batches": digest(*ends),
+        "folds": str(len(tasks)),
+        "steps": str(steps),
+    }
+    if whole:
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(found[0]["batches"]))
+        rows = _BYTES // (max(1, size) * len(tasks) * len(seeds))
+        fields["task's batches"] = digest(*(_read(task, seeds, steps, rows) for task in tasks))
+    return fields
+
+
+def sweep_fields(plan: Plan, task: Fields, trials: Trials, arguments: dict[str, Any]) -> Fields:
+    """What is compared how; ``task``, of ``task_fields``, is a part of it."""
+    fields = {
+        **task,
+        **{name: label(value) for name, value in arguments.items()},
+        "seeds": str(list(plan.seeds)),
+        "number of trials": str(len(trials)),
+    }
+    watching = controller_fields(trials)
+    for i, trial in enumerate(trials):
+        steps = int(plan.table.horizons[i])
+        values = plan.table.values(i, 0, steps)
+        fields[f"trial {i} ({trial.name})"] = f"{steps} steps of values {digest(values)}"
+        fields |= {f"{name} of trial {i}": text for name, text in watching[i].items()}
+    return fields
+
+
+def controller_fields(trials: Trials) -> list[Fields]:
+    """What of each trial is not in its table: its controllers, and the code that they may hold."""
+    # Numbers are arguments of the code, so that of a structure is traced once for all of them.
+    codes: dict[Any, str] = {}
+
+    def code(controller: Any) -> str:
+        leaves, tree = jax.tree.flatten(controller)
+        kind = (tree, *map(jax.typeof, leaves))
+        if kind not in codes:
+            state = jax.eval_shape(lambda c: c.init(), controller)
+            traced = jax.make_jaxpr(lambda c, s: c(s))(controller, state)
+            codes[kind] = fingerprint(traced)
+        return codes[kind]
+
+    found = []
+    for held in map(controllers, trials):
+        fields = {name: plain(controller) for name, controller in held.items()}
+        fields |= {f"code of {name}": code(controller) for name, controller in held.items()}
+        found.append(fields)
+    return found
+
+
+def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:
+    """What differs, with both values; empty if nothing does."""
+    names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
+    return listed(
+        f"{cut(n)}: {cut(there.get(n, 'none'))} {where[0]}, {cut(here.get(n, 'none'))} {where[1]}"
+        for n in names
+    )
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _read(task: Any, seeds: tuple[int, ...], steps: int, rows: int) -> str:
+    """What the runs of a task read: all of it, or ``rows`` of each run, evenly in some pieces from
+    its first update to its last."""
+    if not hasattr(task, "batches"):
+        return ""
+    if steps <= rows:
+        pieces = [(start, min(_ROWS, steps - start)) for start in range(0, steps, _ROWS)]
+    else:
+        count = min(max(2, rows), _PIECES)
+        length = min(max(1, rows // count), _ROWS)
+        pieces = [(int(start), length) for start in np.linspace(0, steps - length, count)]
+    return digest(
+        *(
+            fingerprint_of(batches(task, seed, *piece, steps=steps))
+            for seed in seeds
+            for piece in pieces
+        )
+    )
+
+
+def _refuse_twins(looked: Looked, ends: list[str]) -> None:
+    found = [one for _, one in looked]
+    kinds = [(one["code"], one["arrays"], end) for one, end in zip(found, ends, strict=True)]
+    for i, kind in enumerate(kinds):
+        first = kinds.index(kind)
+        # What a callback reads is not known.
+        if first < i and not any("callback" in str(found[i][m].jaxpr) for m in METHODS):
+            raise ValueError(
+                f"`sweep(folds={len(looked)})`: the folds must differ in their data, but "
+                f"fold({i}, {len(looked)}) of the task trains and evaluates on the same as "
+                f"fold({first}, {len(looked)}). It must return a task without the part `index`."
+            )

@@ -1,0 +1,1 @@
+"""Tasks: what a sweep trains, and what it may be made of."""

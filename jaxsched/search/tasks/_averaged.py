@@ -1,0 +1,162 @@
+"""``Averaged``: a task that shows what the mean of the weights would score, beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsched._struct import checked_number
+from jaxsched.controllers import Average
+from jaxsched.search.tasks._protocol import Metrics, State, Task, check_metrics
+
+
+class AveragedState(NamedTuple):
+    """What an ``Averaged`` task trains."""
+
+    state: State  # of the inner task
+    average: Average  # of its weights
+
+
+class Averaged:
+    """Any task, whose weights are averaged as it trains; every metric is shown of both.
+
+    ``evaluate`` and ``test`` return the metrics of the inner task, and each of them again as
+    ``"averaged <name>"``, measured with the averaged weights: ``sweep(Averaged(task, window=100),
+    trials, metric="averaged loss")``. Training is the inner task's own (at width 1, bit for
+    bit). It costs a sum for each update, a float32 copy of the weights and a second evaluation.
+
+    The weights are what ``task.weights(state)`` returns, and ``task.with_weights(state, weights)``
+    puts them in; ``Supervised`` has the two, for its parameters and batch statistics. Of a task
+    that has not, the whole state is averaged. Leaves that aren't floating are the latest ones.
+
+    Args:
+        task: the inner task. ``batches``, ``fold``, ``everything`` and ``test`` are there if it has
+            them.
+        window: the mean over the updates since the last multiple of ``window``, a whole number of
+            at least 1. Evaluated after a multiple of it, that is just the last ``window`` updates.
+        decay: or an exponential moving average without the bias of its start, over about
+            ``1 / (1 - decay)`` updates; at least 0 and below 1.
+
+    Raises:
+        TypeError: if ``task`` is none, or has one of ``weights`` and ``with_weights`` only.
+        ValueError: unless exactly one of ``window`` and ``decay`` is given, in its bounds.
+
+    >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
+    >>> from jaxsched.search import Averaged, Supervised, sweep
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> y = 3 * x + np.sin(99 * x)  # a large rate follows the noise
+    >>> task = Supervised(
+    ...     (lambda key: jnp.zeros((1, 1)), lambda w, x: x @ w), optax.sgd, optax.squared_error,
+    ...     train=(x, y), validation=(x, y), batch_size=4)
+    >>> result = sweep(Averaged(task, window=160), [js.Constant(0.5)], steps=320)
+    >>> bool(result.final("averaged loss") < result.final("loss"))
+    True
+    """
+
+    def __init__(self, task: Task, *, window: int | None = None, decay: float | None = None):
+        if not isinstance(task, Task) or isinstance(task, type):
+            raise TypeError(
+                "`Averaged(task=...)` must be a task with the methods init, step and evaluate, "
+                f"got {task!r}."
+            )
+        if len(_own(task)) == 1:
+            raise TypeError(
+                "`Averaged(task=...)` must have both of the methods weights and with_weights, or "
+                f"none, got {task!r}."
+            )
+        if (window is None) == (decay is None):
+            raise ValueError(
+                "`Averaged(window=..., decay=...)` must be given exactly one of the two, "
+                f"got {window} and {decay}."
+            )
+        if decay is not None:
+            decay = float(checked_number("Averaged(decay=...)", decay, at_least=0, below=1))
+        window = checked_number("Averaged(window=...)", window, at_least=1, optional=True)
+        if not isinstance(window, (int, type(None))):
+            raise TypeError(f"`Averaged(window=...)` must be a whole number, got {window!r}.")
+        self.task: Any = task
+        self.window, self.decay = window, decay
+        if not jax.tree_util.all_leaves([task]):
+            self.__class__ = _AveragedTree
+
+    def __repr__(self) -> str:
+        how = f"window={self.window}" if self.decay is None else f"decay={self.decay:g}"
+        return f"Averaged({self.task!r}, {how})"
+
+    def init(self, key: jax.Array) -> AveragedState:
+        """The inner task's state, and the average, which is its weights until the first update."""
+        state = jax.tree.map(jnp.asarray, self.task.init(key))  # dtypes are looked at
+        weights = self._weights(state)
+        return AveragedState(state, Average.start(weights).add(weights).restart())
+
+    def step(
+        self, state: AveragedState, hyperparams: dict[str, jax.Array], batch: Any
+    ) -> tuple[AveragedState, Metrics]:
+        """One update of the inner task, whose result is added to the average."""
+        after, metrics = self.task.step(state.state, hyperparams, batch)
+        average = state.average
+        if self.window is not None:
+            average = average.restart(average.steps == self.window)
+        return AveragedState(after, average.add(self._weights(after), decay=self.decay)), metrics
+
+    def evaluate(self, state: AveragedState) -> Metrics:
+        """The inner task's metrics of its weights, and of their average."""
+        return self._both("evaluate", state)
+
+    def averaged(self, state: AveragedState) -> State:
+        """The inner task's state with the averaged weights, in their own dtypes."""
+        mean = state.average.like(self._weights(state.state))
+        return self.task.with_weights(state.state, mean) if _own(self.task) else mean
+
+    def __getattr__(self, name: str) -> Any:
+        # What a task may have, if the inner one has it: `hasattr` is how one asks.
+        if name not in ("batches", "fold", "everything", "test", "model"):
+            raise AttributeError(f"'Averaged' has no attribute {name!r}")
+        method = getattr(self.task, name)
+        if name == "test":
+            return partial(self._both, "test")
+        if name == "model":  # with the averaged weights
+            return lambda state: method(self.averaged(state))
+        return method if name == "batches" else partial(self._around, method)
+
+    def _weights(self, state: State) -> Any:
+        return self.task.weights(state) if _own(self.task) else state
+
+    def _both(self, method: str, state: AveragedState) -> Metrics:
+        measure: Callable[[State], Metrics] = getattr(self.task, method)
+        metrics = measure(state.state)
+        check_metrics(metrics, "Averaged", method)
+        averaged = {f"averaged {k}": v for k, v in measure(self.averaged(state)).items()}
+        if both := sorted(averaged.keys() & metrics.keys()):
+            raise ValueError(f"`Averaged(task=...)` must not have the metrics {both} itself.")
+        return {**metrics, **averaged}
+
+    def _around(self, method: Callable[..., Task], *arguments: int) -> Averaged:
+        return Averaged(method(*arguments), window=self.window, decay=self.decay)
+
+
+class _AveragedTree(Averaged):
+    """Of a task that is a pytree: then so is this, and its arrays are arguments of programs."""
+
+
+def _own(task: Any) -> list[str]:
+    """The methods with which a task says what its weights are: two or none."""
+    return [m for m in ("weights", "with_weights") if callable(getattr(task, m, None))]
+
+
+def _flatten(task: Averaged) -> tuple[Any, Any]:
+    return (task.task,), (task.window, task.decay)
+
+
+def _unflatten(how: Any, children: Any) -> _AveragedTree:
+    task = object.__new__(_AveragedTree)
+    (task.task,) = children
+    task.window, task.decay = how
+    return task
+
+
+jax.tree_util.register_pytree_node(_AveragedTree, _flatten, _unflatten)

@@ -1,0 +1,163 @@
+"""An optimizer that is built anew in every update, and whose state follows its hyperparameters.
+
+What a factory puts into the optimizer's *state* (``optax.inject_hyperparams``, ``js.inject``, rates
+of groups) is made once, before any hyperparameter has a value, and would stay as it was made. So
+a leaf that is made of hyperparameters and that an update only hands on is made again before every
+update. One that updates change has no such value, and is refused by its path.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxsched.optim._inject import like_python_number
+from jaxsched.search.tasks._dependence import flow, reachable
+
+Factory = Callable[..., optax.GradientTransformation]
+
+_NEEDS_A_NUMBER = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransformation:
+    """``factory(**hyperparams)``, with values that promote as Python numbers do.
+
+    Raises:
+        TypeError: if the factory does not take them, needs to know their values, or returns no
+            optimizer.
+    """
+    # Times a bfloat16 update, a rate leaves it bfloat16.
+    values = {name: like_python_number(value) for name, value in hyperparams.items()}
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**values)
+    except TypeError as error:
+        raise TypeError(
+            f"`Supervised(optimizer=...)` must take the scheduled hyperparameters "
+            f"{sorted(values)}: {error}. It takes {list(signature.parameters)}."
+        ) from None
+    try:
+        tx: Any = factory(**values)
+    except _NEEDS_A_NUMBER as error:
+        raise _unknown(values, error) from error
+    if not callable(getattr(tx, "init", None)) or not callable(getattr(tx, "update", None)):
+        raise TypeError(
+            "`Supervised(optimizer=...)` must return an Optax optimizer, with the methods init and "
+            f"update, got {type(tx).__name__}."
+        )
+    return tx
+
+
+def unset(factory: Factory) -> dict[str, jax.Array]:
+    """Zeros for the arguments that have no default: values for ``init``, before there are any."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(factory).parameters
+    named = {name: p for name, p in parameters.items() if p.kind in kinds}
+    if not named:
+        raise TypeError(
+            "`Supervised(optimizer=...)` must name the scheduled hyperparameters as its arguments, "
+            "such as `lambda learning_rate: optax.adam(learning_rate)`, got a function of "
+            f"({', '.join(map(str, parameters.values()))})."
+        )
+    return {name: jnp.zeros((), jnp.float32) for name, p in named.items() if p.default is p.empty}
+
+
+def updated(
+    factory: Factory,
+    hyperparams: dict[str, Any],
+    opt_state: Any,
+    params: Any,
+    update: Callable[[Any, Any], tuple[Any, Any]],
+) -> tuple[Any, Any]:
+    """Updates and the new state of ``factory(**hyperparams)``, whose state follows them.
+
+    Args:
+        factory: of the optimizer.
+        hyperparams: the values of this update.
+        opt_state: as ``factory(**unset(factory)).init(params)`` or the update before left it.
+        params: the parameters before the update.
+        update: the update itself, ``optimizer, opt_state -> (updates, opt_state)``. Where a state
+            has to follow it is traced twice.
+
+    Raises:
+        ValueError: if the state is made of a hyperparameter and can't follow it.
+        TypeError: as ``built``, or if which hyperparameters there are changes the state's
+            structure.
+    """
+    tx = built(factory, hyperparams)
+    return update(tx, _followed(factory, tx, hyperparams, opt_state, params, update))
+
+
+def _followed(
+    factory: Factory, tx: Any, hyperparams: dict[str, Any], opt_state: Any, params: Any, update: Any
+) -> Any:
+    """``opt_state`` whose leaves that are made of hyperparameters are made of those of now."""
+
+    def init(hyperparams: Any, params: Any) -> Any:
+        return jax.tree.map(jnp.asarray, built(factory, hyperparams).init(params))
+
+    try:
+        traced, made = jax.make_jaxpr(init, return_shape=True)(hyperparams, params)
+    except _NEEDS_A_NUMBER as error:
+        raise _unknown(hyperparams, error) from error
+    _check_structure(made, opt_state, hyperparams)
+    count = len(hyperparams)
+    made_of = flow(traced).reads
+    own = [i for i, mask in enumerate(made_of) if mask & ((1 << count) - 1)]
+    if not own:
+        return opt_state
+    traced, (updates, _) = jax.make_jaxpr(lambda s: update(tx, s), return_shape=True)(opt_state)
+    found, outputs = flow(traced), len(jax.tree.leaves(updates))
+    # What an update hands on and no parameter is in, is the same whenever it is made.
+    kept = [i for i in own if found.same[outputs + i] == i and not made_of[i] >> count]
+    structure: Any
+    paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
+    for i in (i for i in own if i not in kept):
+        lasting = reachable(1 << i, found.reads[outputs:], cut=kept)
+        if any(mask & lasting for mask in found.reads[:outputs]):
+            names = [name for k, name in enumerate(sorted(hyperparams)) if made_of[i] >> k & 1]
+            raise ValueError(
+                "`Supervised(optimizer=...)` must not keep a scheduled hyperparameter in its state "
+                f"where updates change it: {', '.join(names)} is in the initial value of "
+                f"opt_state{jax.tree_util.keystr(paths[i][0])}, and later values would have no "
+                "effect. Fix it inside the function, or take an optimizer that reads it anew in "
+                "each update."
+            )
+    leaves = [leaf for _, leaf in paths]
+    fresh = jax.tree.leaves(tx.init(params))  # all but the leaves that are taken costs nothing
+    for i in kept:
+        leaves[i] = jnp.asarray(fresh[i]).astype(leaves[i].dtype)
+    return structure.unflatten(leaves)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _check_structure(made: Any, opt_state: Any, hyperparams: dict[str, Any]) -> None:
+    def shapes(tree: Any) -> Any:
+        return jax.tree.structure(tree), [(jnp.shape(x), x.dtype) for x in jax.tree.leaves(tree)]
+
+    if shapes(made) != shapes(opt_state):
+        raise TypeError(
+            "`Supervised(optimizer=...)` must have a state of one structure, whichever "
+            f"hyperparameters are scheduled, but that with {sorted(hyperparams)} is another than "
+            "that of the function's defaults. Make what changes it an argument without a default."
+        )
+
+
+def _unknown(hyperparams: dict[str, Any], error: Exception) -> TypeError:
+    return TypeError(
+        "`Supervised(optimizer=...)` must compute with its hyperparameters as with arrays, since "
+        f"one program serves all their values; got a function that needs to know "
+        f"{' or '.join(sorted(hyperparams))} as a number, such as `float(...)` or `if` do "
+        f"({type(error).__name__})."
+    )

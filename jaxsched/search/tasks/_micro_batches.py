@@ -1,0 +1,32 @@
+"""Several micro-batches in one update, in the memory of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxsched.search.tasks._protocol import _strong
+
+
+def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> Any:
+    """``rest`` after ``count`` micro-batches, and the mean of what ``f`` returns with it.
+
+    One after another, in the memory of one; the sum is float32 at least.
+    """
+    if count == 1:
+        return f(rest, micro)
+    found = jax.eval_shape(f, rest, jax.tree.map(lambda x: x[0], micro))[1]
+
+    def add(carry: Any, micro: Any) -> Any:
+        rest, total = carry
+        rest, value = f(rest, micro)
+        total = jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, value)
+        return (jax.tree.map(_strong, rest), total), None
+
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, "float32")), found)
+    (rest, total), _ = lax.scan(add, (rest, zero), micro)
+    return rest, jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, found)

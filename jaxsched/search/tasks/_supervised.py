@@ -1,0 +1,421 @@
+"""``Supervised``: the ready-made task for a model, data and an Optax optimizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxsched.optim._extra import update
+from jaxsched.search.tasks._data import Data, Pool, Sample, Samples, check_alike, samples_of
+from jaxsched.search.tasks._hooks import (
+    Augment,
+    PerSample,
+    augmentation,
+    check_fits,
+    checked_metrics,
+    checked_sizes,
+)
+from jaxsched.search.tasks._hyperparams import built, unset, updated
+from jaxsched.search.tasks._micro_batches import mean_of
+from jaxsched.search.tasks._models import Model, model_of
+from jaxsched.search.tasks._protocol import Metrics, shuffled
+
+
+class SupervisedState(NamedTuple):
+    """What a ``Supervised`` task trains."""
+
+    params: Any
+    rest: Any  # what a Flax model has but parameters: batch statistics, random keys
+    opt_state: Any
+
+
+class Supervised:
+    """A model that learns targets from inputs, in mini-batches.
+
+    Every epoch shuffles the training data anew, in an order that depends on the seed only. Inputs
+    and targets are arrays, or trees of arrays (dicts, tuples, named tuples): a model is called with
+    the whole tree, and so are the loss and the metrics.
+
+    Args:
+        model: one of
+
+            - a function ``rngs -> nnx.Module`` (Flax NNX), such as
+              ``lambda rngs: MLP(64, 10, rngs=rngs)``; training calls it in train mode (dropout,
+              batch statistics), evaluation in eval mode;
+            - a Flax Linen module, called with the inputs, and in training with ``train=True`` and
+              ``deterministic=False``, in evaluation with the opposite, where its call takes such an
+              argument (also ``training``, ``use_running_average``). Training updates all
+              collections but "params", such as "batch_stats"; dropout gets a new key each time;
+            - a pair of functions ``(init, apply)``: ``init(key) -> params`` and
+              ``apply(params, inputs) -> outputs``.
+
+        optimizer: a function of the scheduled hyperparameters that returns an Optax optimizer,
+            such as ``lambda learning_rate: optax.sgd(learning_rate, momentum=0.9)``. It is called
+            in every trace with traced scalars, and told ``value``, ``grad`` and ``value_fn`` (the
+            batch's loss, its gradient and the loss as a function of the parameters). What it puts
+            into the optimizer's state follows the hyperparameters (``js.inject``,
+            ``optax.inject_hyperparams``, ``group_lr``), or is refused. If a
+            hyperparameter's presence changes the structure of the optimizer's state, make it an
+            argument without a default.
+        loss: ``loss(outputs, targets) -> [samples, ...]``, a value per sample, as Optax's losses.
+        train: a pair (inputs, targets) with an axis of samples first in every leaf, or a source:
+            anything with a length whose items ``source[i]`` are such pairs of one sample (a list,
+            Grain's ``RandomAccessDataSource``); also a leaf may be one. Arrays of at most half the
+            device's memory rest there; all else is read on the host, batch by batch.
+        validation: the same; may be omitted for cross-validation, which pools it with ``train``.
+            What a run is evaluated on (of a fold, its part) is on the device as a whole.
+        test: the same; stays on the host until the final score.
+        batch_size: rows that the model sees at once, at least 1.
+        accumulation: micro-batches of one update, at least 1: their gradients and losses are
+            averaged, which equals one batch ``accumulation`` times as large, in the memory of one.
+            The rows are those of that large batch; batch statistics and random keys go through the
+            micro-batches in order. A step stays an optimizer update.
+        metrics: more values per sample, name -> ``metric(outputs, targets)``, averaged over the
+            validation (and test) data, such as ``{"accuracy": js.search.accuracy}``.
+        augment: ``augment(key, inputs) -> inputs`` or ``augment(key, inputs, targets) -> (inputs,
+            targets)``, of a (micro-)batch in training, traced. The key depends on the seed and the
+            step alone (and on the micro-batch), however a run is cut up, resumed or vectorized.
+
+    Raises:
+        ValueError: if leaves disagree in their number of samples, the batch is too large, or a
+            metric has a reserved name.
+        TypeError: if the model, the data, a metric or the augmentation is none of the above.
+
+    >>> import jax, jax.numpy as jnp, numpy as np, optax
+    >>> from jaxsched.search import Supervised
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> task = Supervised(
+    ...     (lambda key: jnp.zeros((1, 1)), lambda w, x: x @ w),
+    ...     lambda learning_rate: optax.sgd(learning_rate), optax.squared_error,
+    ...     train=(x, 3 * x), validation=(x, 3 * x), batch_size=16)
+    >>> round(float(task.evaluate(task.init(jax.random.key(0)))["loss"]), 2)
+    3.1
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Callable[..., optax.GradientTransformation],
+        loss: PerSample,
+        *,
+        train: Data,
+        validation: Data | None = None,
+        test: Data | None = None,
+        batch_size: int = 32,
+        accumulation: int = 1,
+        metrics: dict[str, PerSample] | None = None,
+        augment: Augment | None = None,
+    ):
+        data = [samples_of("train", train)]
+        if validation is not None:
+            data.append(samples_of("validation", validation))
+        tested = None if test is None else samples_of("test", test)
+        pool = Pool(data)
+        if tested is not None and tested.has_form:  # nothing is read before the final score
+            check_alike(tested.sample, pool.sample)
+        samples, held = data[0].length, pool.length - data[0].length
+        sizes = checked_sizes(batch_size, accumulation)
+        check_fits(*sizes, samples, "training samples")
+        if not callable(optimizer):
+            raise TypeError(
+                "`Supervised(optimizer=...)` must be a function of the scheduled hyperparameters, "
+                "such as `lambda learning_rate: optax.adam(learning_rate)`, "
+                f"got {type(optimizer).__name__}."
+            )
+        if not callable(loss):
+            raise TypeError(
+                "`Supervised(loss=...)` must be a function of outputs and targets, a value per "
+                f"sample, got {loss!r}."
+            )
+        self._parts = _Parts(
+            model_of(model, lambda: data[0].tree(np.zeros(1, int))[0]),
+            optimizer,
+            loss,
+            *sizes,
+            checked_metrics(metrics),
+            None if augment is None else augmentation(augment),
+            pool.sample,
+            tested,
+            None if pool.fits else pool,
+        )
+        # One pool of data for training and validation, and which rows are which: so a fold of a
+        # cross-validation is other numbers in the same program. What is read on the host leaves
+        # in the pool only what is evaluated on, once that is asked for.
+        self._pool = pool.on_device() if pool.fits else None
+        self._rows = np.arange(samples, dtype=np.int32)
+        self._held = np.arange(samples, samples + held, dtype=np.int32)
+        self._weight = np.ones(held, np.float32)
+
+    def __repr__(self) -> str:
+        return f"Supervised({len(self._rows)} train, {len(self._held)} validation)"
+
+    def init(self, key: jax.Array) -> SupervisedState:
+        """Parameters and optimizer state; see ``Task.init``."""
+        params, rest = self._parts.model.init(key)
+        optimizer = built(self._parts.optimizer, unset(self._parts.optimizer))
+        return SupervisedState(params, rest, optimizer.init(params))
+
+    def batches(self, seed: int, start: int, length: int) -> Any:
+        """What each update reads; see ``Task.batches``.
+
+        Rows of the data on the device, int32 [length, batch_size], or [length, accumulation,
+        batch_size]; or the data themselves, (inputs, targets), if they are read on the host. With
+        ``augment`` besides, under "seed" and "step", what the key is made of, uint32 [length].
+        """
+        parts, rows = self._parts, np.asarray(self._rows)
+        size = parts.batch_size * parts.accumulation
+        drawn = rows[shuffled(len(rows), size, seed, start, length)]
+        if parts.accumulation > 1:
+            drawn = drawn.reshape(length, parts.accumulation, parts.batch_size)
+        data = drawn if parts.source is None else parts.source.read(drawn)
+        if parts.augment is None:
+            return data
+        steps = np.arange(start, start + length, dtype=np.uint32)
+        return {"data": data, "seed": np.full(length, seed, np.uint32), "step": steps}
+
+    def step(
+        self, state: SupervisedState, hyperparams: dict[str, jax.Array], batch: Any
+    ) -> tuple[SupervisedState, Metrics]:
+        """One update on what ``batches`` returned for it; see ``Task.step``."""
+        parts = self._parts
+        micro = self._micro_batches(batch)
+
+        def mean_loss(params: Any, rest: Any, micro: Any) -> Any:
+            inputs, targets = self._read(*micro)
+            outputs, rest = parts.model.apply(params, rest, inputs, True)
+            return jnp.mean(_per_sample("loss=...", parts.loss, outputs, targets)), rest
+
+        def value(params: Any, rest: Any, micro: Any) -> Any:
+            loss, rest = mean_loss(params, rest, micro)
+            return rest, loss
+
+        def value_and_grad(rest: Any, micro: Any) -> Any:
+            found = jax.value_and_grad(mean_loss, has_aux=True)(state.params, rest, micro)
+            (loss, rest), grads = found
+            return rest, (loss, grads)
+
+        def mean(f: Any) -> Any:
+            return mean_of(f, state.rest, micro, parts.accumulation)
+
+        rest, (loss, grads) = mean(value_and_grad)
+        told = {
+            "value": loss,
+            "grad": grads,
+            "value_fn": lambda params: mean(jax.checkpoint(partial(value, params)))[1],
+        }
+        updates, opt_state = updated(
+            parts.optimizer,
+            hyperparams,
+            state.opt_state,
+            state.params,
+            lambda tx, opt_state: update(tx, grads, opt_state, state.params, **told),
+        )
+        params = optax.apply_updates(state.params, updates)
+        return SupervisedState(params, rest, opt_state), {"loss": loss}
+
+    def evaluate(self, state: SupervisedState) -> Metrics:
+        """Means over the validation data; see ``Task.evaluate``."""
+        if not len(self._held):
+            raise ValueError(
+                "`Supervised(validation=...)` must be given to evaluate, got None; "
+                "or cross-validate, `sweep(..., folds=5)`."
+            )
+        return self._means(state, self._evaluated(), jnp.asarray(self._weight))
+
+    def test(self, state: SupervisedState) -> Metrics:
+        """Means over the test data; only the final score asks for them."""
+        tested = self._parts.test
+        if tested is None:
+            raise ValueError("`Supervised(test=...)` must be given to score on it, got None.")
+        check_alike(tested.sample, self._parts.sample)
+        data = jax.tree.map(jnp.asarray, tested.tree())
+        return self._means(state, data, jnp.ones(tested.length, jnp.float32))
+
+    def model(self, state: SupervisedState) -> Any:
+        """The trained model in evaluation mode, as its library has it.
+
+        For Flax NNX the ``nnx.Module``, after ``.eval()``; for Linen the bound module (``unbind()``
+        returns the module and its variables); for ``(init, apply)`` the function of the inputs. It
+        shares nothing with the task: train it on with ``nnx.Optimizer`` as any other.
+
+        Args:
+            state: of a step, or from ``final_score(...).states``.
+
+        Raises:
+            TypeError: for a state of another task.
+
+        >>> import jax, jax.numpy as jnp, numpy as np, optax
+        >>> from jaxsched.search import Supervised
+        >>> x = np.ones((4, 1), np.float32)
+        >>> task = Supervised(
+        ...     (lambda key: jnp.ones((1, 1)), lambda w, x: x @ w), optax.sgd, optax.squared_error,
+        ...     train=(x, x), batch_size=2)
+        >>> task.model(task.init(jax.random.key(0)))(x[:1]).tolist()
+        [[1.0]]
+        """
+        if not isinstance(state, SupervisedState):
+            raise TypeError(
+                "`Supervised.model(state=...)` must be a state of this task, "
+                f"got {type(state).__name__}."
+            )
+        return self._parts.model.trained(state.params, state.rest)
+
+    def weights(self, state: SupervisedState) -> tuple[Any, Any]:
+        """Parameters and the rest (batch statistics), which ``Averaged`` averages."""
+        return state.params, state.rest
+
+    def with_weights(self, state: SupervisedState, weights: tuple[Any, Any]) -> SupervisedState:
+        """The state with other ``weights``."""
+        params, rest = weights
+        return state._replace(params=params, rest=rest)
+
+    def fold(self, index: int, folds: int) -> Supervised:
+        """Trains on all data but every ``folds``-th row of a fixed shuffle, evaluates on those."""
+        samples = self._samples()
+        if not 2 <= folds <= samples:
+            raise ValueError(
+                f"`fold(folds=...)` must be from 2 to the {samples} samples, got {folds}."
+            )
+        order = shuffled(samples, samples, 0, 0, 1)[0]
+        held = order[index::folds]
+        most = -(-samples // folds)
+        rest = np.setdiff1d(order, held)[: samples - most]  # all folds train on equally many
+        sizes = self._parts.batch_size, self._parts.accumulation
+        check_fits(*sizes, len(rest), f"samples that {folds} folds leave to train on")
+        weight = np.zeros(most, np.float32)
+        weight[: len(held)] = 1.0
+        return self._with(rest.astype(np.int32), np.resize(held, most).astype(np.int32), weight)
+
+    def everything(self) -> Supervised:
+        """Trains on training and validation data together, and evaluates on the same.
+
+        Of data that are read on the host, it evaluates on a fixed draw of at most 4096.
+        """
+        rows = np.arange(self._samples(), dtype=np.int32)
+        held = rows
+        if self._parts.source is not None and len(rows) > _DRAWN:
+            held = np.sort(shuffled(len(rows), _DRAWN, 0, 0, 1)[0])
+        return self._with(rows, held, np.ones(len(held), np.float32))
+
+    def _with(self, rows: Any, held: Any, weight: Any) -> Supervised:
+        other = copy.copy(self)
+        other._rows, other._held, other._weight = rows, held, weight
+        return other
+
+    def _samples(self) -> int:
+        source = self._parts.source
+        return len(jax.tree.leaves(self._pool)[0]) if source is None else source.length
+
+    def _evaluated(self) -> Any:
+        """What a run is evaluated on. Of a source, an argument of a program, or read now."""
+        source = self._parts.source
+        if source is None:
+            return _gathered(self._pool, self._held)
+        return source.held(self._held) if self._pool is None else self._pool
+
+    def _micro_batches(self, batch: Any) -> Any:
+        """(data or rows, key): one, or with an axis of micro-batches."""
+        parts = self._parts
+        if parts.augment is None:
+            return batch, None
+        # A stream of its own: models fold small numbers into the seed's key.
+        key = jax.random.fold_in(jax.random.key(batch["seed"]), _AUGMENT)
+        key = jax.random.fold_in(key, batch["step"])
+        if parts.accumulation > 1:
+            key = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(parts.accumulation))
+        return batch["data"], key
+
+    def _read(self, batch: Any, key: Any) -> Any:
+        """Inputs and targets of a micro-batch as the model is trained on them."""
+        parts = self._parts
+        data = _gathered(self._pool, batch) if parts.source is None else batch
+        return data if parts.augment is None else parts.augment(key, *data)
+
+    def _means(self, state: SupervisedState, data: Any, weight: Any) -> Metrics:
+        inputs, targets = data
+        outputs, _ = self._parts.model.apply(state.params, state.rest, inputs, False)
+        values = {"loss": _per_sample("loss=...", self._parts.loss, outputs, targets)}
+        for name, metric in self._parts.metrics.items():
+            where = f"metrics={{{name!r}: ...}}"
+            values[name] = _per_sample(where, metric, outputs, targets)
+        total = jnp.sum(weight)
+        return {name: jnp.sum(weight * value) / total for name, value in values.items()}
+
+
+def accuracy(outputs: Any, targets: Any) -> jax.Array:
+    """1 where the largest of ``outputs`` [..., classes] is at the label ``targets`` [...], else 0.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxsched.search import accuracy
+    >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
+    [1.0, 0.0]
+    """
+    return (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+# Of everything, so many samples of a source are evaluated on; "augment" in a key.
+_DRAWN, _AUGMENT = 4096, 0x617567
+
+
+class _Parts(NamedTuple):
+    """What of a task is no array; one object for all its folds, so they share compiled programs."""
+
+    model: Model
+    optimizer: Callable[..., optax.GradientTransformation]
+    loss: PerSample
+    batch_size: int
+    accumulation: int
+    metrics: dict[str, PerSample]
+    augment: Augment | None
+    sample: Sample
+    test: Samples | None
+    source: Pool | None  # of data that are read on the host
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+def _flatten(task: Supervised) -> tuple[Any, Any]:
+    pool = task._pool if task._parts.source is None else task._evaluated()
+    return (pool, task._rows, task._held, task._weight), task._parts
+
+
+def _unflatten(parts: Any, children: Any) -> Supervised:
+    task = object.__new__(Supervised)
+    task._parts = parts
+    task._pool, task._rows, task._held, task._weight = children
+    return task
+
+
+jax.tree_util.register_pytree_node(Supervised, _flatten, _unflatten)
+
+
+def _gathered(pool: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda x: x[rows], pool)
+
+
+def _per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
+    samples = len(jax.tree.leaves(targets)[0])
+    values = jnp.asarray(f(outputs, targets), jnp.float32)
+    if values.ndim < 1 or values.shape[0] != samples:
+        raise TypeError(
+            f"`Supervised({where})` must return a value per sample, [{samples}, ...], "
+            f"got shape {list(values.shape)}: leave the mean to the task."
+        )
+    return jnp.mean(values, axis=tuple(range(1, values.ndim)))

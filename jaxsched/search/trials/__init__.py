@@ -1,0 +1,1 @@
+"""Trials: named schedules of hyperparameters, from recipes and settings."""

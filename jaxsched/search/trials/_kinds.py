@@ -1,0 +1,235 @@
+"""Kinds: what each recipe of a sweep takes, and names by which its trials are told apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jaxsched._struct import is_list, printable
+from jaxsched._words import _instead
+from jaxsched.controllers._base import AbstractController
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.search._fingerprint import label, labels, plain
+
+if TYPE_CHECKING:
+    from jaxsched.search.trials._trials import Trial
+
+Recipe = Callable[..., Any]  # -> a schedule, or a dict of schedules
+# A name, and whose: two functions may have one name. ``None`` where a person chose it.
+Maker = tuple[str, Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A recipe with its name."""
+
+    name: str
+    maker: Maker
+    recipe: Recipe
+
+    def takes(self, arguments: list[str], where: str, only: bool) -> list[str]:
+        """Those of the arguments that the recipe has; ``only``: it is the only recipe.
+
+        Raises:
+            TypeError: if it needs another one.
+        """
+        parameters = _parameters(self.recipe)
+        taken = [n for n in arguments if parameters is None or n in parameters]
+        if only and len(taken) < len(arguments):
+            return arguments  # the call says it best
+        missing = [n for n, p in (parameters or {}).items() if p.default is p.empty]
+        missing = [n for n in missing if n not in arguments]
+        if missing:
+            raise TypeError(
+                f"`{where}({missing[0]}=...)` must be given: {printable(self.name)} needs it, "
+                f"got only {', '.join(arguments) or 'no arguments'}."
+            )
+        return taken
+
+
+def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind]:
+    """The recipes of a call: one, a list of them, or a dict name -> recipe.
+
+    Raises:
+        TypeError: if something is not a recipe, or an argument is of none of them.
+        ValueError: if there is none, or one of them is there twice.
+    """
+    if isinstance(recipe, Mapping):
+        named = by_name(recipe, f"{where}(recipe=...)")
+        kinds = [Kind(name, None, one) for name, one in named.items()]
+    elif is_list(recipe):
+        kinds = [_kind(one) for one in recipe]
+    else:
+        kinds = [_kind(recipe)]
+    for kind in kinds:
+        if isinstance(kind.recipe, (AbstractSchedule, AbstractController)):
+            raise TypeError(
+                f"`{where}(recipe=...)` must be functions that return schedules, such as "
+                f"js.warmup_cosine, got the schedule {kind.recipe!r}; schedules go into the list "
+                "or dict that `sweep` takes, as they are."
+            )
+        if not callable(kind.recipe):
+            raise TypeError(
+                f"`{where}(recipe=...)` must be a function that returns a schedule, a list of such "
+                f"or a dict name -> function, got {kind.recipe!r} ({type(kind.recipe).__name__})."
+            )
+    if not kinds:
+        raise ValueError(f"`{where}(recipe=...)` must hold at least one recipe, got none.")
+    for i, kind in enumerate(kinds):
+        if kind.maker is not None and any(kind.maker == other.maker for other in kinds[:i]):
+            raise ValueError(f"`{where}(recipe=...)` must be different, got {kind.name} twice.")
+    if len(kinds) > 1:
+        has = {kind.name: _parameters(kind.recipe) for kind in kinds}
+        known = {name for found in has.values() for name in found or ()}
+        for name in arguments:
+            if name not in known and None not in has.values():
+                listed = "; ".join(
+                    f"{printable(kind)} has {', '.join(found or ())}" for kind, found in has.items()
+                )
+                raise TypeError(
+                    f"`{where}({name}=...)` must be an argument of a recipe, got "
+                    f"{_instead(name, sorted(known))}. {listed}."
+                )
+    return kinds
+
+
+def by_name(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """A dict with texts for names.
+
+    Raises:
+        ValueError: if one is empty, or two are the same text.
+    """
+    named = {str(name).strip(): one for name, one in given.items()}
+    if "" in named or len(named) < len(given):
+        raise ValueError(
+            f"`{where}` must have different names that are not empty, got {list(given)}."
+        )
+    return named
+
+
+def structure(followed: Any) -> str:
+    """The kind of a schedule that no recipe is known of: ``Linear >> Cosine``."""
+    parts = getattr(followed, "parts", None)
+    if isinstance(parts, tuple):
+        operator = {"Sequence": " >> ", "Sum": " + "}.get(type(followed).__name__, " * ")
+        return operator.join(map(structure, parts))
+    inner = [getattr(followed, name, None) for name in ("schedule", "base")]
+    inside = [structure(one) for one in inner if isinstance(one, AbstractSchedule)]
+    return type(followed).__name__ + (f"({', '.join(inside)})" if inside else "")
+
+
+def maker_of(followed: Any) -> Maker:
+    """The function in a schedule of code, which says more than that it is one."""
+    fn = getattr(followed, "fn", None)
+    return None if fn is None else (_label(fn), fn)
+
+
+def bare(trial: Trial) -> str:
+    """The name without the kind."""
+    return "" if trial.name == trial.kind else trial.name.removeprefix(f"{trial.kind} ")
+
+
+def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """With kinds and names that are one trial's or one recipe's only.
+
+    Recipes that share a name are numbered. Where there are several kinds, the names of trials that
+    are made of settings begin with them. Names that are equal all the same get the settings in
+    which they differ, and else a number.
+    """
+    trials = _numbered(trials)
+    if len({trial.kind for trial in trials} - {""}) > 1:
+        trials = tuple(_renamed(t, f"{t.kind} {bare(t)}".strip()) for t in trials)
+    for tell in (_differing, _place):
+        same: dict[str, list[int]] = {}
+        for i, trial in enumerate(trials):
+            same.setdefault(trial.name, []).append(i)
+        if len(same) == len(trials):
+            break
+        named = list(trials)
+        for name, group in same.items():
+            if len(group) > 1:
+                for i, text in zip(group, tell([trials[i] for i in group]), strict=True):
+                    named[i] = dataclasses.replace(trials[i], name=f"{name} {text}".strip())
+        trials = tuple(named)
+    return trials
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _kind(recipe: Any) -> Kind:
+    name, key = _label(recipe), recipe
+    if isinstance(recipe, functools.partial):  # equal ones may be made twice
+        key = (recipe.func, plain(recipe.args), plain(recipe.keywords))
+    return Kind(name, (name, key), recipe)
+
+
+def _label(recipe: Any) -> str:
+    if isinstance(recipe, functools.partial):
+        named = [f"{name}={label(value)}" for name, value in recipe.keywords.items()]
+        given = [*map(label, recipe.args), *named]
+        return f"{_label(recipe.func)}({', '.join(given)})"
+    name: str = getattr(recipe, "__name__", type(recipe).__name__)
+    return "recipe" if name == "<lambda>" else name
+
+
+def _parameters(recipe: Recipe) -> dict[str, inspect.Parameter] | None:
+    """What a recipe can be given by name; ``None`` if that is anything, or isn't known."""
+    try:
+        found = inspect.signature(recipe).parameters
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in found.values()):
+        return None
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in found.items() if p.kind in named}
+
+
+def _numbered(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    makers: dict[str, list[Any]] = {}
+    for trial in trials:
+        if trial._maker is not None:
+            name, key = trial._maker
+            if key not in makers.setdefault(name, []):
+                makers[name].append(key)
+    taken = {t.kind for t in trials if t._maker is None} | set(makers)
+    names: dict[str, list[str]] = {}
+    for name, keys in makers.items():
+        free = (f"{name} {i}" for i in range(1, len(trials) + len(taken) + 2))
+        fresh = (text for text in free if text not in taken)
+        names[name] = [name] if len(keys) == 1 else [next(fresh) for _ in keys]
+    return tuple(
+        t
+        if t._maker is None
+        else _as_kind(t, names[t._maker[0]][makers[t._maker[0]].index(t._maker[1])])
+        for t in trials
+    )
+
+
+def _as_kind(trial: Trial, kind: str) -> Trial:
+    if kind == trial.kind:
+        return trial
+    rest = bare(trial)
+    name = f"{kind} {rest}".strip() if rest != trial.name else rest
+    return dataclasses.replace(trial, kind=kind, name=name)
+
+
+def _renamed(trial: Trial, name: str) -> Trial:
+    return dataclasses.replace(trial, name=name) if trial.settings and trial.kind else trial
+
+
+def _differing(trials: list[Trial]) -> list[str]:
+    names = dict.fromkeys(n for trial in trials for n in trial.settings)
+    shown = {n: labels(t.settings[n] for t in trials if n in t.settings) for n in names}
+    differ = [n for n in names if len({plain(trial.settings.get(n)) for trial in trials}) > 1]
+    return [
+        " ".join(f"{n}={shown[n][plain(t.settings[n])]}" for n in differ if n in t.settings)
+        for t in trials
+    ]
+
+
+def _place(trials: list[Trial]) -> list[str]:
+    return ["", *(f"({i})" for i in range(2, len(trials) + 1))]

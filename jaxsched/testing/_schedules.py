@@ -1,0 +1,281 @@
+"""The contract of schedules: one function for each law."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxsched as js
+from jaxsched._struct import fetch, is_known
+
+Schedule = js.AbstractSchedule
+
+
+def check_schedule(
+    schedule: Schedule, *, steps: Iterable[int] | None = None, skip: Iterable[str] = ()
+) -> None:
+    """Runs every law on ``schedule``.
+
+    Args:
+        schedule: one with known numbers.
+        steps: steps of interest; by default around every boundary and the end, and the extremes.
+        skip: names of laws that do not apply, e.g. ``"serializable"`` for a function.
+
+    Raises:
+        AssertionError: naming the law that does not hold.
+
+    >>> import jaxsched as js
+    >>> check_schedule(js.Linear(0.0, 1.0, 10))
+    """
+    marks = landmarks(schedule) if steps is None else np.asarray(list(steps), np.int32)
+    unknown = set(skip) - set(LAWS)
+    if unknown:
+        raise ValueError(f"check_schedule(skip=...) must name laws of {list(LAWS)}, got {unknown}.")
+    for name, law in LAWS.items():
+        if name not in skip:
+            try:
+                law(schedule, marks)
+            except AssertionError as error:
+                raise AssertionError(f"law {name!r} does not hold for {schedule!r}: {error}") from (
+                    error
+                )
+
+
+def landmarks(schedule: Schedule) -> np.ndarray:
+    """Steps at and around every boundary and the end, in the tail, and the extremes; int32."""
+    edges: set[float] = {0, 10, 1000}
+    edges |= set(js.boundaries(schedule))
+    duration = schedule.duration
+    if duration is not None:
+        end = float(fetch(duration))
+        edges |= {end, end / 3, end / 2, 2 * end, 10 * end}
+    near = {int(e) + d for e in edges for d in (-2, -1, 0, 1)}
+    marks = sorted(m for m in near | {-5, 2**24 + 1, 2**31 - 1} if -5 <= m <= 2**31 - 1)
+    return np.asarray(marks, np.int32)
+
+
+def ulp_distance(x: Any, y: Any) -> np.ndarray:
+    """How many float32 units in the last place lie between two arrays.
+
+    Of the value ``y``; where ``y`` changes its sign, of its largest value: near a zero that is a
+    difference, float32 has no more to give.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    size = np.abs(y)
+    if size.size and np.min(y) < 0 < np.max(y):
+        size = np.full_like(size, size.max())
+    unit = np.spacing(np.maximum(size, np.finfo(np.float32).tiny).astype(np.float32))
+    return np.abs(x - y) / unit.astype(np.float64)
+
+
+def _value(schedule: Schedule, step: Any) -> jax.Array:
+    return schedule(step)
+
+
+def _has_code(schedule: Any) -> bool:
+    nodes = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, js.Function))
+    return any(isinstance(node, js.Function) for node in nodes)
+
+
+def pure(schedule: Schedule, steps: np.ndarray) -> None:
+    """Calling it changes nothing, and its fields cannot be set."""
+    before, first = repr(schedule), np.asarray(schedule(steps))
+    for step in steps[:10]:
+        schedule(int(step))
+    assert repr(schedule) == before, "a call changed the schedule"
+    np.testing.assert_array_equal(first, np.asarray(schedule(steps)))
+    for name in vars(schedule):
+        try:
+            setattr(schedule, name, 1)
+        except AttributeError:
+            continue
+        raise AssertionError(f"the field {name} can be set")
+
+
+def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
+    """Eager, jit, vmap and scan agree within 4 ulp, for steps of any shape."""
+    whole = np.asarray(schedule(steps))
+    one_by_one = np.asarray([np.asarray(schedule(int(step))) for step in steps])
+    np.testing.assert_array_equal(whole, one_by_one, "eager: array against single steps")
+    even = steps[: len(steps) // 2 * 2].reshape(2, -1)
+
+    @jax.jit
+    def programs(steps: jax.Array) -> dict[str, jax.Array]:
+        return {
+            "jit": schedule(steps),
+            "vmap": jax.vmap(schedule)(steps),
+            "scan": jax.lax.scan(lambda c, t: (c, schedule(t)), None, steps)[1],
+        }
+
+    for name, values in programs(jnp.asarray(steps)).items():
+        worst = ulp_distance(values, whole).max()
+        assert worst <= 4, f"{name} and eager differ by {worst} ulp"
+    assert schedule(even).shape == even.shape == jax.eval_shape(schedule, even).shape
+    assert schedule(np.zeros((0,), np.int32)).shape == (0,)
+
+
+def strong_float32(schedule: Schedule, steps: np.ndarray) -> None:
+    """A strong float32 array in the shape of the step, whatever kind of step; int32 of integers."""
+    dtype = jnp.float32 if schedule._count(np.float64(0.0)) is None else jnp.int32
+    kinds = (3, np.int64(3), np.uint8(3), np.int32(3), jnp.int32(3), 3.0, jnp.uint32(3))
+    for step in (*kinds, np.asarray([3, 4], np.int32)):
+        value = schedule(step)
+        assert isinstance(value, jax.Array), f"{type(value).__name__} for the step {step!r}"
+        assert value.dtype == dtype and not value.weak_type, f"{value.aval} for {step!r}"
+        assert value.shape == np.shape(step), f"shape {value.shape} for {step!r}"
+    out = jax.eval_shape(schedule, jax.ShapeDtypeStruct((2, 3), jnp.int32))
+    assert (out.shape, out.dtype, out.weak_type) == ((2, 3), dtype, False), str(out)
+
+
+def total(schedule: Schedule, steps: np.ndarray) -> None:
+    """Finite everywhere; before 0 it holds s(0), after the duration the end."""
+    values = np.asarray(schedule(steps))
+    assert np.all(np.isfinite(values)), f"not finite at the steps {steps[~np.isfinite(values)]}"
+    assert np.all(values[steps < 0] == values[steps == 0]), "before 0 it is not s(0)"
+    if schedule.duration is not None:
+        end = float(fetch(schedule.duration))
+        if end < 2**31 - 1:
+            held = np.asarray(schedule(steps))[steps >= end]
+            assert np.all(held == np.asarray(schedule(int(np.ceil(end))))), "the end does not hold"
+
+
+def no_retrace(schedule: Schedule, steps: np.ndarray) -> None:
+    """A changed number is no new program, as argument or inside a population."""
+    traces = 0
+
+    @jax.jit
+    def rows(population: Schedule, step: Any) -> jax.Array:
+        nonlocal traces
+        traces += 1
+        return jax.vmap(lambda s: s(step))(population)
+
+    leaves, tree = jax.tree.flatten(schedule)
+    assert all(map(_is_number, leaves)), f"leaves are not all numbers: {leaves}"
+    assert jax.tree.unflatten(tree, leaves) == schedule
+    base = js.strong(schedule)
+    for scale in (1.0, 0.5, 0.25):
+        other = jax.tree.map(
+            lambda x, c=scale: x * c if jnp.issubdtype(x.dtype, jnp.floating) else x, base
+        )
+        values = rows(js.stack([base, other]), jnp.asarray(steps))
+        worst = ulp_distance(values[0], np.asarray(base(steps))).max()
+        assert worst <= 4, f"a member of a population and the schedule differ by {worst} ulp"
+    assert traces == 1, f"{traces} traces for 3 settings"
+
+
+def differentiable(schedule: Schedule, steps: np.ndarray) -> None:
+    """Gradients in the step and in every number are finite, and right where it is smooth."""
+    real = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), schedule)
+    at = jnp.asarray(steps, jnp.float32)
+    grads, in_step = jax.jit(jax.vmap(jax.grad(_value, (0, 1)), (None, 0)))(real, at)
+    for path, grad in jax.tree_util.tree_flatten_with_path(grads)[0]:
+        bad = steps[~np.isfinite(np.asarray(grad)).reshape(len(steps), -1).all(1)]
+        assert not len(bad), f"d/d{jax.tree_util.keystr(path)} is not finite at the steps {bad}"
+    assert np.all(np.isfinite(np.asarray(in_step))), "d/dstep is not finite"
+    if not _has_code(schedule):  # a user's function runs in float32: too coarse for differences
+        _compare_with_differences(real, steps, grads)
+
+
+def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule) -> None:
+    host = jax.tree.map(lambda x: np.asarray(x, np.float64), real)
+    leaves, tree = jax.tree.flatten(host)
+    inside = (steps >= 0) & (steps <= 2**24)  # a step beyond is no float32
+
+    def at(index: int, change: float) -> np.ndarray:
+        moved = [x + change if i == index else x for i, x in enumerate(leaves)]
+        return jax.tree.unflatten(tree, moved)._on_host(steps)
+
+    for index, (leaf, grad) in enumerate(zip(leaves, jax.tree.leaves(grads), strict=True)):
+        if leaf.ndim:
+            continue
+        h = 1e-6 * max(abs(float(leaf)), 1e-3)
+        low, middle, high = at(index, -h), at(index, 0.0), at(index, h)
+        right, left = (high - middle) / h, (middle - low) / h
+        scale = np.abs(right) + np.abs(left) + 1e-2 * np.max(np.abs(right[inside]), initial=0)
+        smooth = inside & (np.abs(right - left) <= 1e-3 * scale) & (scale > 1e-12)
+        error = np.abs(np.asarray(grad, np.float64) - (right + left) / 2)
+        noise = 1e-9 + 1e-15 * np.abs(middle) / h  # of the differences themselves
+        wrong = smooth & (error > 2e-3 * scale + noise)
+        assert not wrong.any(), (
+            f"the gradient in number {index} of {real!r} is {np.asarray(grad)[wrong][:3]}, central "
+            f"differences {((right + left) / 2)[wrong][:3]} at the steps {steps[wrong][:3]}"
+        )
+
+
+def printable(schedule: Schedule, steps: np.ndarray) -> None:
+    """``eval(repr(s)) == s``; equal by value, hashable."""
+    again = eval(repr(schedule), {**vars(js)})
+    assert again == schedule, f"eval(repr(s)) is {again!r}"
+    assert hash(again) == hash(schedule), "equal schedules have different hashes"
+    assert schedule != 1 and schedule is not None
+
+
+def copyable(schedule: Schedule, steps: np.ndarray) -> None:
+    """pickle, copy and deepcopy give an equal schedule."""
+    for again in (
+        pickle.loads(pickle.dumps(schedule)),
+        copy.copy(schedule),
+        copy.deepcopy(schedule),
+    ):
+        assert again == schedule and type(again) is type(schedule)
+        np.testing.assert_array_equal(np.asarray(again(steps)), np.asarray(schedule(steps)))
+
+
+def serializable(schedule: Schedule, steps: np.ndarray) -> None:
+    """``to_dict`` and JSON give an equal schedule."""
+    for again in (js.from_dict(js.to_dict(schedule)), js.from_json(js.to_json(schedule))):
+        assert again == schedule, f"read back as {again!r}"
+        np.testing.assert_array_equal(np.asarray(again(steps)), np.asarray(schedule(steps)))
+
+
+def plain(schedule: Schedule, steps: np.ndarray) -> None:
+    """Optax takes it for a plain schedule: callable, without both ``init`` and ``update``."""
+    assert callable(schedule)
+    assert not (hasattr(schedule, "init") and hasattr(schedule, "update"))
+
+
+def sequential(schedule: Schedule, steps: np.ndarray) -> None:
+    """A sequence of one is the schedule; parts meet at exactly the given steps."""
+    alone = js.Sequence((schedule,))
+    np.testing.assert_array_equal(np.asarray(alone(steps)), np.asarray(schedule(steps)))
+    tail = js.Constant(0.5)
+    later = js.Constant(0.25, 7) >> schedule
+    moved = steps[(steps >= 0) & (steps < 2**31 - 8)]
+    np.testing.assert_array_equal(np.asarray(later(moved + 7)), np.asarray(schedule(moved)))
+    assert float(later(6)) == 0.25
+    if schedule.duration is not None and float(fetch(schedule.duration)) < 2**31 - 1:
+        end = int(np.ceil(float(fetch(schedule.duration))))
+        ended = schedule >> tail
+        assert float(ended(end)) == 0.5, "the next part does not begin at the duration"
+        if end > 0:
+            assert float(ended(end - 1)) == float(schedule(end - 1))
+
+
+def _is_number(x: Any) -> bool:
+    return (isinstance(x, (int, float)) and not isinstance(x, bool)) or (
+        is_known(x) and np.asarray(fetch(x)).dtype.kind in "if"
+    )
+
+
+LAWS: dict[str, Callable[[Schedule, np.ndarray], None]] = {
+    law.__name__: law
+    for law in (
+        pure,
+        elementwise,
+        strong_float32,
+        total,
+        no_retrace,
+        differentiable,
+        printable,
+        copyable,
+        serializable,
+        plain,
+        sequential,
+    )
+}
