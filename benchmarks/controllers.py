@@ -30,15 +30,7 @@ import optax
 import jaxsched as js
 from benchmarks import versions
 from examples import datasets
-from jaxsched.controllers import (
-    AutoDecay,
-    Average,
-    Bounce,
-    Greedy,
-    NewBob,
-    Plateau,
-    averaging_gap,
-)
+from jaxsched.controllers import AutoDecay, Average, Bounce, Greedy, NewBob, Plateau, averaging_gap
 
 WIDTH, BATCH, DROP = 64, 32, 0.1
 PEAKS = {

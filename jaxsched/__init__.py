@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: F401  # eval(repr(s), vars(jaxsched)): the repr of an array says np
 
+from jaxsched._arrays import strong as strong
+from jaxsched._phases import Coverage as Coverage
+from jaxsched._phases import Phase as Phase
+from jaxsched._phases import boundaries as boundaries
+from jaxsched._phases import coverage as coverage
+from jaxsched._populations import members as members
+from jaxsched._populations import sample as sample
+from jaxsched._populations import stack as stack
+from jaxsched._populations import unstack as unstack
 from jaxsched._serialize import from_dict as from_dict
 from jaxsched._serialize import from_json as from_json
 from jaxsched._serialize import to_dict as to_dict
 from jaxsched._serialize import to_json as to_json
-from jaxsched._struct import strong as strong
-from jaxsched._tools import Coverage as Coverage
-from jaxsched._tools import Phase as Phase
-from jaxsched._tools import boundaries as boundaries
-from jaxsched._tools import coverage as coverage
-from jaxsched._tools import members as members
-from jaxsched._tools import sample as sample
-from jaxsched._tools import stack as stack
-from jaxsched._tools import unstack as unstack
 from jaxsched.recipes._arguments import SHAPES as SHAPES
 from jaxsched.recipes._cycles import one_cycle as one_cycle
 from jaxsched.recipes._cycles import one_cycle_momentum as one_cycle_momentum
@@ -43,12 +43,6 @@ from jaxsched.recipes._decays import power_scheduler as power_scheduler
 from jaxsched.recipes._decays import reverse as reverse
 from jaxsched.recipes._decays import silver as silver
 from jaxsched.recipes._decays import step_decay as step_decay
-from jaxsched.recipes._decays import warmup_constant as warmup_constant
-from jaxsched.recipes._decays import warmup_cosine as warmup_cosine
-from jaxsched.recipes._decays import warmup_exponential as warmup_exponential
-from jaxsched.recipes._decays import warmup_linear as warmup_linear
-from jaxsched.recipes._decays import warmup_polynomial as warmup_polynomial
-from jaxsched.recipes._decays import with_warmup as with_warmup
 from jaxsched.recipes._share import share as share
 from jaxsched.recipes._stages import cooldown_from as cooldown_from
 from jaxsched.recipes._stages import flat_cosine as flat_cosine
@@ -57,6 +51,12 @@ from jaxsched.recipes._stages import trapezoid as trapezoid
 from jaxsched.recipes._stages import tri_stage as tri_stage
 from jaxsched.recipes._stages import wsd as wsd
 from jaxsched.recipes._stages import wsd_s as wsd_s
+from jaxsched.recipes._warmups import warmup_constant as warmup_constant
+from jaxsched.recipes._warmups import warmup_cosine as warmup_cosine
+from jaxsched.recipes._warmups import warmup_exponential as warmup_exponential
+from jaxsched.recipes._warmups import warmup_linear as warmup_linear
+from jaxsched.recipes._warmups import warmup_polynomial as warmup_polynomial
+from jaxsched.recipes._warmups import with_warmup as with_warmup
 from jaxsched.schedules._base import AbstractSchedule as AbstractSchedule
 from jaxsched.schedules._base import Constant as Constant
 from jaxsched.schedules._base import Maximum as Maximum

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import INT32_MAX, Record, has_float64, is_number
+from jaxsched._arrays import INT32_MAX, has_float64, is_number
+from jaxsched._struct import Record
 
 
 def align(record: Record) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import Record, cure, cut, fetch, is_known, is_list
+from jaxsched._arrays import fetch, is_known, is_list
+from jaxsched._checks import cure
+from jaxsched._struct import Record
+from jaxsched._text import cut
 from jaxsched.recipes._share import share
 from jaxsched.schedules import _base, _open_ended, _piecewise, _shapes, _wrappers
 from jaxsched.schedules._base import AbstractSchedule

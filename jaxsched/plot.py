@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from jaxsched import _tools as tools
-from jaxsched._struct import checked_number, fetch, is_known, is_list
+from jaxsched._arrays import fetch, is_known, is_list
+from jaxsched._checks import checked_number
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule, Constant, Product, Sequence, Sum
 from jaxsched.schedules._wrappers import Quantize, Repeat, Shift, Stretch

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._struct import Record, checked_number, length, static, struct
+from jaxsched._checks import checked_number
+from jaxsched._struct import Record, length, static, struct
 
 
 @struct

@@ -12,21 +12,8 @@ import pytest
 
 import jaxsched as js
 from jaxsched import controllers
-from jaxsched.controllers import (
-    AutoDecay,
-    Bounce,
-    Greedy,
-    NewBob,
-    Plateau,
-    Trigger,
-)
-from jaxsched.optim import (
-    current,
-    inject,
-    override,
-    register_export,
-    resume,
-)
+from jaxsched.controllers import AutoDecay, Bounce, Greedy, NewBob, Plateau, Trigger
+from jaxsched.optim import current, inject, override, register_export, resume
 from jaxsched.testing import CONTROLLER_LAWS, check_controller
 from jaxsched.testing._controllers import default_run
 

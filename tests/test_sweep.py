@@ -76,7 +76,7 @@ def test_order_neighbours_and_number_of_trials_change_nothing():
 def test_the_cut_into_segments_changes_nothing(monkeypatch):
     task = TASK
     whole = sweep(task, MIXED, steps=70, seeds=2)
-    monkeypatch.setattr("jaxsched.search._sweep.LENGTH", 16)
+    monkeypatch.setattr("jaxsched.search.engine._planning.LENGTH", 16)
     assert same(curves(whole), curves(sweep(task, MIXED, steps=70, seeds=2)))
     often = sweep(task, MIXED, steps=70, seeds=2, evaluate_every=3)
     assert same(whole.train, often.train)

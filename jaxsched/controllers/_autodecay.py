@@ -9,14 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import length, number, struct
-from jaxsched.controllers._base import (
-    AbstractController,
-    flag,
-    next_count,
-    number32,
-    one,
-    zero,
-)
+from jaxsched.controllers._base import AbstractController, flag, next_count, number32, one, zero
 from jaxsched.controllers._metric import count_if, improves
 from jaxsched.controllers.measurements._gap import averaging_gap
 

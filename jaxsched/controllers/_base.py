@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import INT32_MAX, Record, breaks
+from jaxsched._arrays import INT32_MAX
+from jaxsched._checks import breaks
+from jaxsched._struct import Record
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule, Constant
 

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import cure, fetch, is_list, struct
+from jaxsched._arrays import fetch, is_list
+from jaxsched._checks import cure
+from jaxsched._struct import struct
 from jaxsched.controllers._base import AbstractController, flag, number32, zero
 from jaxsched.schedules._base import AbstractSchedule
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxsched._struct import checked_number
+from jaxsched._checks import checked_number
 from jaxsched.schedules._base import AbstractSchedule
 
 

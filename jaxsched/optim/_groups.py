@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._struct import checked_number
+from jaxsched._checks import checked_number
 from jaxsched.optim._extra import update as update_with
 from jaxsched.optim._inject import inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._struct import own
+from jaxsched._arrays import own
 from jaxsched._words import uncalled
 from jaxsched.optim._export import register_export
 from jaxsched.optim._extra import Hand, handed

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import INT32_MAX, breaks, checked_number, is_known, show
+from jaxsched._arrays import INT32_MAX, is_known
+from jaxsched._checks import breaks, checked_number
+from jaxsched._text import show
 from jaxsched.controllers._base import AbstractController
 from jaxsched.optim._current import HELP, current
 from jaxsched.optim._groups import readable

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import INT32_MAX, checked_number
+from jaxsched._arrays import INT32_MAX
+from jaxsched._checks import checked_number
 from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, shortest, write_back
 from jaxsched.optim._transfer import Transfer, copied
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from optax import schedules as optax_schedules
 
-from jaxsched._struct import fetch, is_known
+from jaxsched._arrays import fetch, is_known
 
 
 class Knob(NamedTuple):

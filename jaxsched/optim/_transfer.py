@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import cut, fetch, is_known, own
+from jaxsched._arrays import fetch, is_known, own
+from jaxsched._text import cut
 from jaxsched.controllers._base import AbstractController, levels
 from jaxsched.optim._state import OPTAX_STATES, InjectState, per_member, upcoming_value
 

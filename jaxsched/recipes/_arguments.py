@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched._arrays import fetch, has_float64, is_known
 from jaxsched._axes import axes
-from jaxsched._struct import fetch, has_float64, is_known
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, as_real

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxsched._struct import breaks
+from jaxsched._checks import breaks
 from jaxsched.recipes._arguments import divide, exponential, until
 from jaxsched.recipes._share import share
 from jaxsched.recipes._signature import (

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._struct import Record, checked_number, fetch, is_known, number, struct
+from jaxsched._arrays import fetch, is_known
+from jaxsched._checks import checked_number
+from jaxsched._struct import Record, number, struct
 from jaxsched.schedules._base import _is_whole, as_real
 
 

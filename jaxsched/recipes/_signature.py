@@ -18,17 +18,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxsched._struct import (
-    _describe,
-    breaks,
-    checked_array,
-    checked_number,
-    cure,
-    fetch,
-    is_known,
-    is_list,
-    show,
-)
+from jaxsched._arrays import fetch, is_known, is_list
+from jaxsched._checks import breaks, checked_array, checked_number, cure
+from jaxsched._text import describe, show
 from jaxsched._words import bind
 from jaxsched.recipes._arguments import SHAPES
 from jaxsched.recipes._share import share
@@ -129,7 +121,7 @@ def _peak(call: _Call, name: str, x: Any) -> Any:
     x = checked_number(call.where(name), x)
     if breaks(lambda x: x < 0, x):
         raise ValueError(
-            f"{call.where(name)} must be at least 0, got {_describe(x)}. What is negative is "
+            f"{call.where(name)} must be at least 0, got {describe(x)}. What is negative is "
             f"-1.0 * {call.function}(...)."
         )
     return x
@@ -141,7 +133,7 @@ def _end(call: _Call, name: str, x: Any) -> Any:
     peak = call.given[top]
     if breaks(operator.gt, x, peak):
         raise ValueError(
-            f"{call.where(name)} must be at most {top}={_describe(peak)}, got {_describe(x)}: it "
+            f"{call.where(name)} must be at most {top}={describe(peak)}, got {describe(x)}: it "
             f"is a value, not a ratio; a ratio of x is {name}=x * {top}. What rises is a piece, "
             f"such as js.Linear. {call.order}"
         )
@@ -154,7 +146,7 @@ def _factor(call: _Call, name: str, x: Any) -> Any:
     x = checked_array(where, x, False, None) if several else checked_number(where, x)
     if breaks(lambda x: (x <= 0) | (x > 1), x):
         raise ValueError(
-            f"{where} must be greater than 0 and at most 1, got {_describe(x)}: a decay falls. To "
+            f"{where} must be greater than 0 and at most 1, got {describe(x)}: a decay falls. To "
             f"grow, js.exponential_growth or js.piecewise_constant. {call.order}"
         )
     return x
@@ -170,7 +162,7 @@ def _growth(call: _Call, name: str, x: Any) -> Any:
     x = checked_number(call.where(name), x, at_least=1)
     if breaks(lambda x: (x > 1) & (x < _LEAST_GROWTH - 1e-7), x):
         raise ValueError(
-            f"{call.where(name)} must be 1 or at least {_LEAST_GROWTH}, got {_describe(x)}."
+            f"{call.where(name)} must be 1 or at least {_LEAST_GROWTH}, got {describe(x)}."
         )
     return x
 
@@ -178,19 +170,19 @@ def _growth(call: _Call, name: str, x: Any) -> Any:
 def _count(call: _Call, name: str, x: Any) -> Any:
     x = checked_number(call.where(name), x, at_least=1)
     if breaks(lambda x: x != np.floor(x), x):
-        raise ValueError(f"{call.where(name)} must be a whole number, got {_describe(x)}.")
+        raise ValueError(f"{call.where(name)} must be a whole number, got {describe(x)}.")
     return x
 
 
 def _flag(call: _Call, name: str, x: Any) -> bool:
     if not isinstance(x, (bool, np.bool_)):
-        raise TypeError(f"{call.where(name)} must be True or False, got {_describe(x)}.")
+        raise TypeError(f"{call.where(name)} must be True or False, got {describe(x)}.")
     return bool(x)
 
 
 def _base(call: _Call, name: str, x: Any) -> Any:
     if not isinstance(x, AbstractSchedule):
-        raise TypeError(f"{call.where(name)} must be a schedule, got {_describe(x)}{cure(x)}.")
+        raise TypeError(f"{call.where(name)} must be a schedule, got {describe(x)}{cure(x)}.")
     return x
 
 
@@ -210,11 +202,11 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
                 if breaks(lambda x: x <= 0, value):
                     raise ValueError(
                         f"{call.where(argument)} must be greater than 0 with shape={shape!r}, got "
-                        f"{_describe(value)}."
+                        f"{describe(value)}."
                     )
         made = make(start, end, steps)
         if not isinstance(made, AbstractSchedule):
-            raise TypeError(f"{wanted}, got one that returned {_describe(made)}{cure(made)}.")
+            raise TypeError(f"{wanted}, got one that returned {describe(made)}{cure(made)}.")
         return made
 
     return piece
@@ -264,7 +256,7 @@ def _check_fraction(call: _Call, name: str, x: Any) -> None:
     else:
         need = "" if whole is not None else f"; it needs {_what_whole(call)}"
         repair = f"a share is {said}{need}."
-    raise ValueError(f"{call.where(name)} must be a number of steps, got {_describe(x)}: {repair}")
+    raise ValueError(f"{call.where(name)} must be a number of steps, got {describe(x)}: {repair}")
 
 
 def _what_whole(call: _Call) -> str:
@@ -296,8 +288,8 @@ def _to_steps(call: _Call) -> None:
             )
         if whole is not None and breaks(operator.gt, points, whole):
             raise ValueError(
-                f"{call.where(name)} must be at most steps={_describe(whole)}, got "
-                f"{_describe(points)}."
+                f"{call.where(name)} must be at most steps={describe(whole)}, got "
+                f"{describe(points)}."
             )
         given[name] = points
 
@@ -314,8 +306,8 @@ def _resolved(call: _Call, name: str, x: Any) -> Any:
     steps = x.of(whole)
     if call.kinds[name] == "Period" and breaks(lambda steps: steps <= 0, steps):
         raise ValueError(
-            f"{call.where(name)} must be greater than 0, got {x!r}: {_describe(steps)} of "
-            f"{_describe(whole)} steps."
+            f"{call.where(name)} must be greater than 0, got {x!r}: {describe(steps)} of "
+            f"{describe(whole)} steps."
         )
     return steps
 

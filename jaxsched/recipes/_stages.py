@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxsched._struct import _describe, breaks
+from jaxsched._checks import breaks
+from jaxsched._text import describe
 from jaxsched.recipes._arguments import multiply, until, value_at
 from jaxsched.recipes._share import share
 from jaxsched.recipes._signature import (
@@ -225,8 +226,8 @@ def cooldown_from(
     top = value_at(schedule, at)
     if breaks(lambda end, top: end > top, end, top):
         raise ValueError(
-            f"cooldown_from(end=...) must be at most {_describe(top)}, the value at step {at!r}, "
-            f"got {_describe(end)}: it is a value, not a ratio. What rises is a piece, such as "
+            f"cooldown_from(end=...) must be at most {describe(top)}, the value at step {at!r}, "
+            f"got {describe(end)}: it is a value, not a ratio. What rises is a piece, such as "
             "js.Linear."
         )
     return Window(schedule, 0, at) >> shape(top, end, steps)

@@ -16,19 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._arrays import has_float64, is_known, is_list, is_x64
 from jaxsched._axes import align, own_rank
+from jaxsched._checks import cure
 from jaxsched._number import Number, Value
-from jaxsched._struct import (
-    Record,
-    cure,
-    has_float64,
-    is_known,
-    is_list,
-    is_x64,
-    length,
-    number,
-    struct,
-)
+from jaxsched._struct import Record, length, number, struct
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._selection import can_select, selected
 from jaxsched.schedules._step import as_step, host_step, traced_step

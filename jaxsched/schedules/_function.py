@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
-from jaxsched._struct import checked_number, show, static, struct
+from jaxsched._struct import static, struct
+from jaxsched._text import show
 from jaxsched.schedules._base import AbstractSchedule
 
 _BRANCH = """\

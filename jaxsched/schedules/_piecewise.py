@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._arrays import is_known
 from jaxsched._number import Number, Value
-from jaxsched._struct import is_known, numbers, struct
+from jaxsched._struct import numbers, struct
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Progress, cosine_weights, progress
 

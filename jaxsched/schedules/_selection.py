@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._arrays import is_known
 from jaxsched._number import Number, Value
-from jaxsched._struct import Record, is_known
+from jaxsched._struct import Record
 
 
 def can_select(t: Number) -> bool:

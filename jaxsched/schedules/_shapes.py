@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._checks import breaks
 from jaxsched._number import Number, Value
-from jaxsched._struct import breaks, length, number, struct
+from jaxsched._struct import length, number, struct
 from jaxsched.schedules._base import AbstractSchedule
 
 _FAR = 2.0**100  # between the ends of a Harmonic: a product of two words needs 2^-124 to be exact

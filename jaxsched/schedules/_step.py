@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._arrays import fetch, is_list
 from jaxsched._number import Number
-from jaxsched._struct import fetch, is_list
 
 _PLAIN = (int, float, np.ndarray, np.generic, jax.Array)
 _LAST = 2.0**100  # a real step is held here, so that an infinite one is the end and no inf - inf

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._checks import breaks
 from jaxsched._number import Number, Value
-from jaxsched._struct import breaks, length, number, struct
+from jaxsched._struct import length, number, struct
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule, exact_duration
 

@@ -21,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
+from jaxsched._text import cut
 from jaxsched.recipes._share import share
+from jaxsched.search._files import listed
 
 _ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
@@ -281,3 +283,12 @@ def _fields(value: Any) -> dict[str, Any]:
 def _slots(kind: type) -> Iterable[str]:
     slots: Any = kind.__dict__.get("__slots__", ())
     return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:
+    """What differs, with both values; empty if nothing does."""
+    names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
+    return listed(
+        f"{cut(n)}: {cut(there.get(n, 'none'))} {where[0]}, {cut(here.get(n, 'none'))} {where[1]}"
+        for n in names
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import printable
+from jaxsched._text import printable
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._records import by_trial
 

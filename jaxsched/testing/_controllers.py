@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import fetch, strong
+from jaxsched._arrays import fetch, strong
 from jaxsched.controllers._base import AbstractController
 
 Report = dict[str, Any]

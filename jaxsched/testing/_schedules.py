@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxsched as js
-from jaxsched._struct import fetch, is_known
+from jaxsched._arrays import fetch, is_known
 
 Schedule = js.AbstractSchedule
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import checked_number
+from jaxsched._checks import checked_number
 
 
 class Sharpness(NamedTuple):

@@ -118,3 +118,9 @@ class _Tree:
 
 def _last_first(stage: Stage) -> int:
     return -stage.trials[0]
+
+
+def share_of(stages: list[Stage], horizons: np.ndarray, index: int, count: int) -> list[int]:
+    """The trials of one process: neighbours in the stage tree, which share the most."""
+    order = [t for s in stages for t in s.trials if s.stop == horizons[t]]
+    return sorted(int(t) for t in np.array_split(order, count)[index])

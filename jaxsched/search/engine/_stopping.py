@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxsched._struct import checked_number
+from jaxsched._checks import checked_number
 from jaxsched.search._arguments import whole
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._struct import INT32_MAX, fetch, is_known, printable
+from jaxsched._arrays import INT32_MAX, fetch, is_known
+from jaxsched._text import printable
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search.trials._trials import Trials

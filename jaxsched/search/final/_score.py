@@ -11,19 +11,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxsched._struct import cut, printable
-from jaxsched.search._fingerprint import fingerprints
-from jaxsched.search._sweep import make_plan, roots
+from jaxsched._text import cut, printable
+from jaxsched.search._fingerprint import difference, fingerprints
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import Everywhere, places_of
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._folds import METHODS, Looked, look
+from jaxsched.search.engine._planning import make_plan, roots
 from jaxsched.search.engine._records import Key
 from jaxsched.search.multihost._mesh import Lockstep, programs_for
 from jaxsched.search.multihost._processes import check_same
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._result import Best, SweepResult
-from jaxsched.search.store._identity import difference, sweep_fields, task_fields
+from jaxsched.search.store._identity import sweep_fields, task_fields
 from jaxsched.search.tasks._protocol import Task, check_evaluation
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from jaxsched._struct import checked_number
+from jaxsched._checks import checked_number
 from jaxsched.search.final._score import FinalScore, check_final, check_result, final_score
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._compare import ByName, compare, named

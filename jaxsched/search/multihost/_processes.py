@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxsched._struct import cut
+from jaxsched._text import cut
 from jaxsched.search._arguments import whole
 from jaxsched.search._files import Damaged, digest, listed
 

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxsched._struct import checked_number, fetch, is_known
-from jaxsched._tools import boundaries, members
+from jaxsched._arrays import fetch, is_known
+from jaxsched._checks import checked_number
+from jaxsched._phases import boundaries
+from jaxsched._populations import members
 from jaxsched.controllers._base import AbstractController, scaled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Geometric, Linear
@@ -31,9 +33,9 @@ from jaxsched.search.range_tests._result import (
     first_tenth,
     read,
 )
-from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.tasks import _protocol as tasks
 from jaxsched.search.tasks._convolution import warn_of_convolutions
+from jaxsched.search.tasks._used import check_used
 from jaxsched.search.trials._kinds import kinds_of, maker_of, structure
 from jaxsched.search.trials._trials import Followed
 
@@ -136,7 +138,7 @@ def range_test(
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     abstract = tasks.check_task(task, (name, *constants), "range_test", len(rates))
-    doubts.check_used((name, *constants), task, abstract, "range_test")
+    check_used((name, *constants), task, abstract, "range_test")
     if jax.default_backend() == "cpu":
         warn_of_convolutions(abstract["step"], "range_test")
     if state is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxsched._struct import printable
+from jaxsched._text import printable
 from jaxsched.recipes._share import share
 from jaxsched.search._fingerprint import label
 from jaxsched.search.results._reports import is_number

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from jaxsched._populations import sample
 from jaxsched._serialize import from_dict, to_dict
-from jaxsched._tools import sample
 from jaxsched.controllers._base import AbstractController
 from jaxsched.recipes._share import share
 from jaxsched.schedules._piecewise import Table as ScheduleTable

@@ -12,19 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import cut
-from jaxsched.search.engine._stage_tree import Stage
+from jaxsched._text import cut
+from jaxsched.search._fingerprint import difference
 from jaxsched.search.results._files import load
 from jaxsched.search.results._result import SweepResult
-from jaxsched.search.store._identity import difference
 
 _KEPT = ("evaluate_every", "watch", "identity")  # of what a part says about itself
-
-
-def share_of(stages: list[Stage], horizons: np.ndarray, index: int, count: int) -> list[int]:
-    """The trials of one process: neighbours in the stage tree, which share the most."""
-    order = [t for s in stages for t in s.trials if s.stop == horizons[t]]
-    return sorted(int(t) for t in np.array_split(order, count)[index])
 
 
 def merge(parts: Iterable[Any]) -> SweepResult:

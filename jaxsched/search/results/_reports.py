@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsched._struct import printable
+from jaxsched._text import printable
 from jaxsched.recipes._share import share
 from jaxsched.search._fingerprint import fingerprint_of, label, plain
 from jaxsched.search.results._ranking import FEW, Difference

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsched._struct import checked_number, printable
+from jaxsched._checks import checked_number
+from jaxsched._text import printable
 from jaxsched.recipes._share import share
 from jaxsched.search._arguments import flag, whole
 from jaxsched.search.results import _ranking as ranks

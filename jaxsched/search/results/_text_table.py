@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 
-from jaxsched._struct import printable
+from jaxsched._text import printable
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -21,11 +21,11 @@ import jax
 import numpy as np
 
 from jaxsched.search._files import Damaged, write_json
+from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._controlled import followers
 from jaxsched.search.engine._engine import Engine, plain_state
 from jaxsched.search.engine._records import Key, Record, Work
 from jaxsched.search.store._directory import Shelf
-from jaxsched.search.store._identity import difference
 
 FORMAT = 2
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 
-from jaxsched.search._files import Damaged, owned, read, write
+from jaxsched.search._files import Damaged, read, write
 from jaxsched.search.engine._devices import Everywhere
 from jaxsched.search.multihost._processes import gathered, once, told
 from jaxsched.search.store import _orbax
+from jaxsched.search.store._lock import owned
 
 LARGE = 64 << 20  # bytes of states; below, npz is as fast or faster (docs/decisions.md)
 

@@ -6,7 +6,6 @@ Values that are too long to be shown are digests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,8 +13,7 @@ import jaxlib.version
 import numpy as np
 
 import jaxsched
-from jaxsched._struct import cut
-from jaxsched.search._files import digest, listed
+from jaxsched.search._files import digest
 from jaxsched.search._fingerprint import fingerprint, fingerprint_of, label, plain
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._folds import METHODS, Looked
@@ -101,15 +99,6 @@ def controller_fields(trials: Trials) -> list[Fields]:
         fields |= {f"code of {name}": code(controller) for name, controller in held.items()}
         found.append(fields)
     return found
-
-
-def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:
-    """What differs, with both values; empty if nothing does."""
-    names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
-    return listed(
-        f"{cut(n)}: {cut(there.get(n, 'none'))} {where[0]}, {cut(here.get(n, 'none'))} {where[1]}"
-        for n in names
-    )
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import checked_number
+from jaxsched._checks import checked_number
 from jaxsched.controllers import Average
 from jaxsched.search.tasks._protocol import Metrics, State, Task, check_metrics
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import cut
+from jaxsched._text import cut
 
 Data = Any  # (inputs, targets), trees of arrays [samples, ...]; or a source of such pairs
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._struct import checked_number
+from jaxsched._checks import checked_number
 
 PerSample = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
 Augment = Callable[..., Any]  # key, inputs(, targets) -> the same anew

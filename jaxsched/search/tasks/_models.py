@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import cut
+from jaxsched._text import cut
 
 
 class Model(NamedTuple):

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import checked_number, cut
+from jaxsched._checks import checked_number
+from jaxsched._text import cut
 from jaxsched.search.tasks._every_step import check_every_step
 
 State = Any  # a pytree of arrays

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._struct import checked_number
+from jaxsched._checks import checked_number
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxsched._struct import is_list, printable
+from jaxsched._arrays import is_list
+from jaxsched._text import printable
 from jaxsched._words import _instead
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule

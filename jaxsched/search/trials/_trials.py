@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._struct import cut, is_list, printable
+from jaxsched._arrays import is_list
+from jaxsched._text import cut, printable
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.search._arguments import whole

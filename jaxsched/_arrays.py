@@ -1,0 +1,103 @@
+"""What numbers are: Python, NumPy or JAX, known or traced, and how they become arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+T = TypeVar("T")
+
+INT32_MAX = 2**31 - 1
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_TINY = float(np.finfo(np.float32).tiny)
+
+
+def is_known(x: Any) -> bool:
+    """Whether a number's value is at hand: a Python or NumPy number, or a concrete array."""
+    if isinstance(x, (int, float, np.ndarray, np.generic)):
+        return True
+    return (
+        isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and (x.is_fully_addressable)
+    )
+
+
+def fetch(x: Any) -> Any:
+    """The value of a known number on the host (an explicit transfer, so no guard forbids it)."""
+    return jax.device_get(x) if isinstance(x, jax.Array) else x
+
+
+def frozen(x: Any) -> Any:
+    """A NumPy array as one of our own that nobody can write to; all else as it is."""
+    if isinstance(x, np.ndarray) and x.flags.writeable:
+        x = x.copy()
+        x.setflags(write=False)
+    return x
+
+
+def is_x64() -> bool:
+    settings: Any = jax.config  # some versions of JAX declare its attributes, some do not
+    return bool(settings.jax_enable_x64)
+
+
+def has_float64(numbers: Iterable[Any]) -> bool:
+    """Whether one of them is float64 and means it: an array or a NumPy number, in x64 mode."""
+    return is_x64() and any(
+        # A Python number that is an argument of a program is weak-typed there, and no float64.
+        isinstance(x, (np.ndarray, np.generic, jax.Array))
+        and x.dtype == np.float64
+        and not getattr(x, "weak_type", False)
+        for x in numbers
+    )
+
+
+def strong(tree: T) -> T:
+    """Every number of ``tree`` as a strong-typed array: float32 or int32, so that it can be state.
+
+    A Python number is *weak-typed* in JAX: a program traced with one is traced again when an array
+    takes its place. Arrays that are already strong are left as they are. So give a compiled
+    function ``strong(schedule)``: ``jax.jit`` then has one program for all numbers, and so has
+    ``equinox.filter_jit``, which takes Python numbers for a part of the program.
+    """
+
+    def convert(x: Any) -> Any:
+        if isinstance(x, jax.Array) and not x.weak_type:
+            return x
+        if isinstance(x, (np.ndarray, np.generic)):
+            return jnp.asarray(x)
+        whole = isinstance(x, int) or (
+            isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.integer)
+        )
+        if isinstance(x, int) and abs(x) > INT32_MAX:
+            return jnp.asarray(x, jnp.int64)  # in x64 mode
+        return jax.lax.convert_element_type(x, jnp.int32 if whole else jnp.float32)
+
+    return jax.tree.map(convert, tree)
+
+
+def own(tree: T) -> T:
+    """``strong``, in arrays that nobody else holds, so that they may be donated."""
+    return jax.tree.map(lambda x: jnp.array(x, copy=True), strong(tree))
+
+
+def as_array(x: Any) -> Any:
+    """An array of another library (of PyTorch, a column of pandas) as NumPy's."""
+    ours = isinstance(x, (int, float, np.ndarray, np.generic, jax.Array))
+    return np.asarray(x) if not ours and hasattr(x, "__array__") and not is_list(x) else x
+
+
+def is_list(x: Any) -> bool:
+    """A list, or whatever is as good: a tuple, deque, range, ``array.array``, a config's list."""
+    return isinstance(x, Sequence) and not isinstance(x, (str, bytes, bytearray, memoryview))
+
+
+def is_number(x: Any) -> bool:
+    if isinstance(x, (int, float)):
+        return True
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and (
+        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+    )

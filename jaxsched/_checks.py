@@ -1,0 +1,189 @@
+"""Checks of what a user gives; each raises what names the argument and what was expected."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._arrays import (
+    FLOAT32_MAX,
+    FLOAT32_TINY,
+    INT32_MAX,
+    as_array,
+    fetch,
+    frozen,
+    has_float64,
+    is_known,
+    is_list,
+    is_number,
+    is_x64,
+)
+from jaxsched._text import describe
+from jaxsched._words import uncalled
+
+
+def breaks(rule: Callable[..., Any], *numbers: Any) -> bool:
+    """Whether ``rule`` holds for any member of numbers that are all known: a relation violated."""
+    if all(type(x) is float or type(x) is int for x in numbers):  # the usual case, quickly
+        return bool(rule(*numbers))
+    if not all(map(is_known, numbers)):
+        return False
+    return bool(np.any(rule(*(np.asarray(fetch(x), np.float64) for x in numbers))))
+
+
+def checked_number(
+    where: str,
+    x: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    optional: bool = False,
+    real: bool = False,
+) -> Any:
+    """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
+
+    Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
+    member by member. An integer that JAX cannot hold (beyond int32, or int64 in x64 mode) becomes a
+    float; so does every integer if ``real``.
+    """
+    if x is None and optional:
+        return None
+    x = as_array(x)
+    if isinstance(x, (bool, np.bool_)) or not is_number(x):
+        raise TypeError(f"{where} must be a number, got {describe(x)}{cure(x)}.")
+    if isinstance(x, np.ndarray) and x.ndim == 0:
+        x = x[()]
+    if not is_known(x):
+        whole = jnp.issubdtype(x.dtype, jnp.integer)
+        return x.astype(jnp.float32) if real and whole else x
+    value: Any = x
+    every: Any = bool  # for a Python number, the usual case, without NumPy's price
+    some: Any = bool
+    if type(x) is not float and type(x) is not int:
+        every, some = np.all, np.any
+        try:
+            value = np.asarray(fetch(x), np.float64)
+        except OverflowError:
+            value = np.asarray(np.inf)
+    wanted = [
+        (at_least, operator.ge, "at least"),
+        (above, operator.gt, "greater than"),
+        (at_most, operator.le, "at most"),
+        (below, operator.lt, "less than"),
+    ]
+    if not every(abs(value) <= FLOAT32_MAX):
+        raise ValueError(f"{where} must be finite in float32, got {describe(x)}.")
+    if 0 in (at_least, above) and some((value > 0) & (value < FLOAT32_TINY)):
+        raise ValueError(
+            f"{where} must be at least {FLOAT32_TINY:.3g}, below which a program has zero, got "
+            f"{describe(x)}."
+        )
+    for bound, holds, words in wanted:
+        if bound is not None and not every(holds(value, bound)):
+            raise ValueError(f"{where} must be {words} {bound:g}, got {describe(x)}.")
+    if isinstance(x, (int, np.integer)):
+        most = 2**63 - 1 if is_x64() else INT32_MAX
+        return float(x) if real or abs(int(x)) > most else int(x)
+    if isinstance(x, (float, np.floating)):
+        kept = isinstance(x, np.float32) or has_float64([x])
+        return x if kept else float(x)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        if real:
+            return x.astype(jnp.float32)
+        if np.any(np.abs(value) > INT32_MAX):
+            if is_x64():
+                return frozen(x)
+            return frozen(value) if value.ndim else float(value)
+        x = x.astype(np.int32)
+    return frozen(x)
+
+
+def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> Any:
+    """``xs`` as a one-dimensional int32 or float32 array, checked where its values are known.
+
+    A float64 array stays one in x64 mode. Steps that no float32 holds become int32 or uint32, and
+    stay float64 where those do not hold them either: exact until a program takes them as arguments.
+    """
+    xs = as_array(xs)
+    if isinstance(xs, np.ndarray) and xs.dtype.hasobject:  # NumPy's array of larger integers
+        xs = xs.tolist()
+    wide = has_float64([xs])
+    if is_list(xs):
+        wide = not increasing and has_float64(xs)
+        xs = [checked_number(where, x) for x in xs]
+        whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
+        if any(isinstance(x, jax.core.Tracer) for x in xs):
+            dtype: Any = jnp.float64 if wide else jnp.float32
+            if whole:
+                longest = jnp.int64 if is_x64() else jnp.uint32
+                dtype = jnp.int32 if all(_is_narrow(jnp.result_type(x)) for x in xs) else longest
+            xs = jnp.stack([jnp.asarray(x).astype(dtype) for x in xs])
+        else:
+            xs = np.asarray(xs, np.int64 if whole else np.float64)
+    if not is_number(xs) or np.ndim(xs) < 1:
+        raise TypeError(f"{where} must be a one-dimensional array, got {describe(xs)}.")
+    if is_known(xs):
+        _check_array(where, xs, increasing, at_least)
+    if jnp.issubdtype(xs.dtype, jnp.integer):
+        known = np.asarray(fetch(xs)) if is_known(xs) else None
+        if _is_narrow(xs.dtype) or (known is not None and np.all(np.abs(known) <= INT32_MAX)):
+            return frozen(xs.astype(jnp.int32))
+        if isinstance(xs, jax.Array):
+            return xs
+        xs = np.asarray(known, np.float64)
+    elif wide:
+        return frozen(xs)
+    narrow = xs.astype(jnp.float32)
+    if increasing and isinstance(xs, np.ndarray):
+        if np.any(narrow != xs):
+            narrow = _exact_steps(xs, narrow)
+        _check_array(where, narrow, increasing, at_least)
+    return frozen(narrow)
+
+
+def _is_narrow(dtype: Any) -> bool:
+    """Whether every number of an integer dtype is an int32."""
+    return np.iinfo(dtype).max <= INT32_MAX
+
+
+def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
+    """Float64 steps that no float32 holds in a dtype that does; fractions of small ones are cut."""
+    if np.all(np.floor(xs) == xs):
+        kinds: dict[int, Any] = {31: np.int32, 32: np.uint32}
+        if is_x64():
+            kinds[63] = np.int64
+        for bits, kind in kinds.items():
+            if np.all((xs >= np.iinfo(kind).min) & (xs < 2.0**bits)):
+                return xs.astype(kind)
+    elif np.all(xs < 2.0**24) or np.any(np.diff(narrow) <= 0):
+        return narrow
+    return xs
+
+
+def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:
+    value = np.asarray(fetch(xs), np.float64)
+    if not np.all(np.abs(value) <= FLOAT32_MAX):
+        raise ValueError(f"{where} must be finite in float32, got {describe(xs)}.")
+    if increasing and not np.all(value < 2.0**64):
+        raise ValueError(
+            f"{where} must be less than 2**64, where integers end, got {describe(xs)}."
+        )
+    if increasing and not np.all(np.diff(value) > 0):
+        raise ValueError(f"{where} must be strictly increasing, got {describe(xs)}.")
+    if at_least is not None and not np.all(value >= at_least):
+        raise ValueError(f"{where} must be at least {at_least:g}, got {describe(xs)}.")
+
+
+def cure(x: Any) -> str:
+    """What a message adds where a function was given instead of a schedule or a number."""
+    is_function = callable(x) and not isinstance(x, type) and not dataclasses.is_dataclass(x)
+    other = "; a function of the step becomes a schedule by `js.from_fn`" if is_function else ""
+    return uncalled(x) or other

@@ -1,0 +1,128 @@
+"""Many schedules at once: sample, stack, unstack, members."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._arrays import fetch, strong
+from jaxsched._axes import own_rank
+from jaxsched._checks import checked_number, cure
+from jaxsched._struct import Record
+from jaxsched._text import describe
+from jaxsched.schedules._base import AbstractSchedule
+
+
+def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
+    """The values of the first ``n`` updates, in one call: what training applies.
+
+    Computed in float64 and rounded once, so it equals the value in any compiled program to a unit
+    or two in the last place. A stacked population gives one row for each member.
+
+    Args:
+        schedule: any schedule with known numbers.
+        n: how many updates, at least 1.
+
+    Returns:
+        float32 [n], or [members, n] for a population.
+
+    >>> import jaxsched as js
+    >>> js.sample(js.Linear(1.0, 0.0, 4), 5).tolist()
+    [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+    require_schedule("sample(schedule=...)", schedule)
+    n = checked_number("sample(n=...)", n, at_least=1)
+    if not isinstance(n, int):
+        raise TypeError(f"sample(n=...) must be a whole number, got {n!r}.")
+    steps = np.arange(n, dtype=np.int32)
+    if members(schedule) is None:
+        return np.asarray(fetch(schedule(steps)))
+    return np.stack([np.asarray(fetch(one(steps))) for one in unstack(schedule)])
+
+
+def stack(schedules: Any) -> AbstractSchedule:
+    """One population of schedules of the same structure: each number becomes an array [N].
+
+    >>> import jax, jaxsched as js
+    >>> family = js.stack([js.Linear(peak, 0.0, 10) for peak in (1.0, 2.0)])
+    >>> jax.vmap(lambda s: s(5))(family).tolist()
+    [0.5, 1.0]
+    """
+    schedules = list(schedules)
+    if not schedules:
+        raise ValueError("stack(schedules=...) must hold at least one schedule, got none.")
+    for schedule in schedules:
+        if not isinstance(schedule, Record):  # a schedule or a controller
+            raise TypeError(
+                f"stack(schedules=...) must hold schedules, got {schedule!r}{cure(schedule)}."
+            )
+    trees = {str(jax.tree.structure(s)) for s in schedules}
+    if len(trees) > 1:
+        raise ValueError(
+            f"stack(schedules=...) must have one structure, got {len(trees)}: {schedules[0]!r} and "
+            "others. Sample schedules of different kinds into js.Table."
+        )
+    return jax.tree.map(_stacked, *map(strong, schedules))
+
+
+def _stacked(*xs: jax.Array) -> jax.Array:
+    if len({x.shape for x in xs}) > 1:
+        raise ValueError(
+            "stack(schedules=...) must have arrays of one shape, got the shapes "
+            f"{sorted({x.shape for x in xs})}."
+        )
+    same = len({x.dtype for x in xs}) == 1
+    return jnp.stack([x if same else x.astype(jnp.float32) for x in xs])
+
+
+def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
+    """The members of a stacked population, as single schedules.
+
+    >>> import jaxsched as js
+    >>> len(js.unstack(js.stack([js.Constant(1.0), js.Constant(2.0)])))
+    2
+    """
+    _require_record("unstack(population=...)", population)
+    count = members(population)
+    if count is None:
+        return [population]
+    host = jax.tree.map(lambda x: np.asarray(fetch(x)), population)
+    return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(count)]
+
+
+def members(schedule: AbstractSchedule) -> int | None:
+    """How many schedules a stacked population holds; ``None`` for a single schedule.
+
+    >>> import jaxsched as js
+    >>> js.members(js.Constant(1.0)), js.members(js.stack([js.Constant(1.0), js.Constant(2.0)]))
+    (None, 2)
+    """
+    _require_record("members(schedule=...)", schedule)
+    sizes = {np.shape(leaf)[0] for leaf in _extra_axes(schedule)}
+    if len(sizes) > 1:
+        raise ValueError(f"a population must have one number of members, got {sorted(sizes)}.")
+    return sizes.pop() if sizes else None
+
+
+def require_schedule(where: str, schedule: Any) -> None:
+    if isinstance(schedule, AbstractSchedule):
+        return
+    base = getattr(schedule, "base", None)  # of a controller
+    repair = "; ask its base" if isinstance(base, AbstractSchedule) else cure(schedule)
+    raise TypeError(f"{where} must be a schedule, got {describe(schedule)}{repair}.")
+
+
+def _require_record(where: str, schedule: Any) -> None:
+    if not isinstance(schedule, Record):  # a schedule or a controller
+        raise TypeError(f"{where} must be a schedule, got {describe(schedule)}{cure(schedule)}.")
+
+
+def _extra_axes(schedule: AbstractSchedule) -> list[Any]:
+    return [
+        leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(schedule)[0]
+        if np.ndim(leaf) > own_rank(schedule, path)
+    ]

@@ -1,0 +1,52 @@
+"""How messages quote what they were given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched._arrays import fetch, is_known
+
+
+def describe(x: Any) -> str:
+    text = repr(x)
+    text = text if len(text) <= 80 else text[:77] + "..."
+    return text if isinstance(x, (int, float)) else f"{text} ({type(x).__name__})"
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: line breaks and control characters as a ``repr`` shows them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def cut(text: str) -> str:
+    """A text as a message quotes it: printable, and not much more than a line's half."""
+    text = printable(text)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def show(x: Any, rank: int = 0) -> str:
+    """A field as its constructor takes it; a list stands for an array of the field's ``rank``."""
+    if isinstance(x, tuple):
+        inner = ", ".join(map(show, x))
+        return f"({inner},)" if len(x) == 1 else f"({inner})"
+    if isinstance(x, jax.core.Tracer):
+        return f"<traced {x.dtype}{list(x.shape)}>"
+    if isinstance(x, jax.Array) and x.is_deleted():
+        return "<deleted>"
+    if isinstance(x, (np.ndarray, np.generic, jax.Array)) and is_known(x):
+        value = np.asarray(fetch(x))
+        return repr(value.item()) if value.ndim == 0 else _show_array(value, rank)
+    return repr(x)
+
+
+def _show_array(value: np.ndarray, rank: int) -> str:
+    # str(np.float32) is the shortest text that reads back as the same float32.
+    def nested(x: Any) -> str:
+        return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(nested, x)) + "]"
+
+    kind = "float32" if value.dtype.itemsize == 2 else value.dtype.name  # of half precision
+    text = nested(value.astype(kind))
+    return text if value.ndim == rank and kind != "float64" else f"np.{kind}({text})"

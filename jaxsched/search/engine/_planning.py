@@ -1,0 +1,107 @@
+"""Makes the plan of a sweep: every check that needs no training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+from jaxsched._arrays import INT32_MAX
+from jaxsched.search import _arguments as arguments
+from jaxsched.search.engine import _controlled
+from jaxsched.search.engine._folds import Looked, look
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._program import Feed
+from jaxsched.search.engine._records import Work
+from jaxsched.search.engine._stage_tree import stage_tree
+from jaxsched.search.engine._stopping import StoppingRule
+from jaxsched.search.engine._values import ROWS, Table
+from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._used import check_used
+from jaxsched.search.trials._trials import Trials
+
+LENGTH = ROWS  # of the tables of a compiled call, so the most updates that one makes
+_BATCHES = 16 << 20  # bytes: fewer rows where a task's batches are the data themselves
+
+
+def make_plan(
+    task: Task,
+    trials: Trials,
+    *,
+    steps: int | None = None,
+    seeds: int | Iterable[int] = 1,
+    folds: int | None = None,
+    evaluate_every: int | None = None,
+    watch: str = "loss",
+    metric: str = "loss",
+    maximize: bool = False,
+    stopping: StoppingRule | None = None,
+    limit: float = math.inf,
+    share: bool = True,
+    watched: bool = False,
+    looked: Looked | None = None,
+) -> tuple[Plan, Looked]:
+    """The plan, after every check that needs no training; and the tasks, traced."""
+    for name, value in {"steps": steps, "evaluate_every": evaluate_every}.items():
+        if value is not None:
+            arguments.whole(name, value, 1, INT32_MAX)
+    known_seeds = arguments.seeds(seeds)
+    arguments.number("limit", limit)
+    arguments.instance("stopping", stopping, StoppingRule)
+    for name, text in {"metric": metric, "watch": watch}.items():
+        arguments.text(name, text)
+    table = Table(trials, steps, watched)
+    longest = int(table.horizons.max())
+    if folds is not None:
+        arguments.whole("folds", folds, 2, arguments.MOST)
+    looked = look(task, folds, table.names, longest) if looked is None else looked
+    found = looked[0][1]
+    if metric not in found["validation"]:
+        raise ValueError(
+            f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
+        )
+    _controlled.check(table, watch, evaluate_every, metric, maximize, found)
+    for fold, one in {one["code"]: (fold, one) for fold, one in looked}.values():
+        check_used(table.names, fold, one)
+    train = tuple(sorted({*found["metrics"], *(table.names if table.watched else ())}))
+    arguments.curves(
+        longest,
+        len(trials) * len(looked) * len(known_seeds),
+        longest // (evaluate_every or longest),
+        len(train),
+        len(found["validation"]),
+    )
+    rungs = stopping.rungs(longest) if stopping is not None else ()
+    cuts = {*rungs}
+    if table.watched and evaluate_every is not None:
+        cuts |= set(range(evaluate_every, longest, evaluate_every))
+    plan = Plan(
+        tasks=tuple(fold for fold, _ in looked),
+        table=table,
+        stages=stage_tree(table, cuts, share),
+        seeds=known_seeds,
+        every=evaluate_every,
+        watch=watch,
+        rungs=rungs,
+        limit=limit,
+        train=train,
+        validation=tuple(sorted(found["validation"])),
+        feed=Feed(_length(found["batches"]), longest),
+    )
+    return plan, looked
+
+
+def roots(plan: Plan) -> list[Work]:
+    """The work of a sweep at its beginning; the last one comes first."""
+    opened = _controlled.roots(plan)
+    return [Work(key, 0, None, plan.empty_record(), seen) for key, seen in opened][::-1]
+
+
+def _length(batch: Any) -> int:
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
+    length = LENGTH
+    while length > 1 and length * size > _BATCHES:
+        length //= 2
+    return length

@@ -1,0 +1,66 @@
+"""Which hyperparameters act on what a task trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxsched.search.tasks._averaged import Averaged
+from jaxsched.search.tasks._dependence import flow, reachable
+from jaxsched.search.tasks._supervised import Supervised
+
+
+def check_used(
+    hyperparams: tuple[str, ...], task: Any, found: dict[str, Any], where: str = "sweep"
+) -> None:
+    """Raises unless every hyperparameter acts on the loss, or on a metric through the state.
+
+    One that is only reported, as a metric or in a part of the state that nothing reads, does not.
+
+    Args:
+        hyperparams: the names that ``step`` is given.
+        task: whose ``step`` it is.
+        found: of ``check_task``; with "evaluate", a closed jaxpr, its metrics count too.
+        where: the caller's name, for the error.
+
+    Raises:
+        ValueError: with the names of those that do not: all their values would train one run.
+    """
+    step, names = flow(found["step"]), sorted(hyperparams)
+    size = len(jax.tree.leaves(found["state"]))
+    # The state comes first, then the hyperparameters; bits of other inputs do no harm.
+    after = step.reads[:size]
+    loss = step.reads[size + sorted(found["metrics"]).index("loss")]
+    read = loss
+    if "evaluate" in found:
+        for mask in flow(found["evaluate"]).reads:
+            read |= mask
+    read &= (1 << size) - 1
+    dead = []
+    for k, name in enumerate(names):
+        bit = 1 << (size + k)
+        changed = sum(1 << i for i in range(size) if after[i] & bit)
+        if not reachable(changed, after) & read and not (loss | step.escapes) & bit:
+            dead.append(name)
+    if not dead:
+        return
+    while isinstance(task, Averaged):
+        task = task.task
+    named, same = " and ".join(dead), "its values are all the same run. "
+    if isinstance(task, Supervised) and read:
+        why = (
+            f"Supervised(optimizer=...) ignores {named}, so {same}Make the optimizer of the "
+            f"function's arguments, as `lambda {dead[0]}: optax.adam({dead[0]})` does."
+        )
+    else:
+        why = (
+            f"{same}Build the optimizer in `step`, of `hyperparams`; or, if it is fixed in `init` "
+            "(a TrainState, an nnx.Optimizer), let it be "
+            "`optax.inject_hyperparams(optax.adam)(learning_rate=0.0)` and set the value in its "
+            "state before each update. docs/tasks.md shows both."
+        )
+    raise ValueError(
+        f"`{where}(task=...)`: step must use all hyperparameters that are scheduled, but "
+        f"{' and '.join(map(repr, dead))} has no effect on the state that it trains: {why}"
+    )
