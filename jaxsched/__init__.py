@@ -103,6 +103,7 @@ from jaxsched.schedules._wrappers import Window as Window
 from jaxsched.units import Units as Units
 
 if TYPE_CHECKING:
+    from jaxsched._plot import plot as plot
     from jaxsched.controllers import AbstractController as AbstractController
     from jaxsched.controllers import AutoDecay as AutoDecay
     from jaxsched.controllers import Average as Average
@@ -117,7 +118,6 @@ if TYPE_CHECKING:
     from jaxsched.optim import observe as observe
     from jaxsched.optim import override as override
     from jaxsched.optim import remembered as remembered
-    from jaxsched.plot import plot as plot
     from jaxsched.search import Supervised as Supervised
     from jaxsched.search import final_score as final_score
     from jaxsched.search import grid as grid
@@ -144,7 +144,7 @@ _LAZY = {
         "diagnose",
     ),
     "jaxsched.optim": ("current", "inject", "observe", "override", "remembered"),
-    "jaxsched.plot": ("plot",),
+    "jaxsched._plot": ("plot",),
     "jaxsched.search": (
         "Supervised",
         "final_score",
@@ -168,7 +168,7 @@ def __getattr__(name: str) -> Any:
         if name in _SUBMODULES:
             return importlib.import_module(f"jaxsched.{name}")
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-        globals()[name] = value  # the submodule `jaxsched.plot` would hide the function
+        globals()[name] = value
         return value
     message = f"module 'jaxsched' has no attribute {name!r}"
     if not name.startswith("_"):

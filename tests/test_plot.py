@@ -14,7 +14,7 @@ import pytest
 from cases import ALL
 
 import jaxsched as js
-from jaxsched.plot import plot, svg
+from jaxsched._plot import plot, svg
 
 UNNAMED = lambda step: 1.0 / (1 + step)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -196,7 +196,7 @@ sys.modules["matplotlib"] = None
 import jaxsched as js
 print(len(js.Constant(1.0)._repr_html_()) > 100)
 try:
-    js.plot(js.Constant(1.0))  # works as a function though the module is loaded
+    js.plot(js.Constant(1.0))
 except ImportError as error:
     print(error)
 """

@@ -77,9 +77,7 @@ LAZY = exports(type_checking(parsed(INIT).body))
 PUBLIC = [name for _, name, _ in EAGER + LAZY]
 
 
-@pytest.mark.parametrize(
-    "folder", ["", *sorted({p.parent.name for p in FILES if p.parent != PACKAGE})]
-)
+@pytest.mark.parametrize("folder", sorted({str(p.parent.relative_to(PACKAGE)) for p in FILES}))
 def test_every_name_is_exported_as_itself(folder):
     """``X as X``: the only form that type checkers take for an export without ``__all__``."""
     body = parsed(PACKAGE / folder / "__init__.py").body
@@ -110,14 +108,12 @@ def test_what_is_exported_is_what_can_be_imported():
     assert {module: set(names) for module, names in js._LAZY.items()} == listed
     visible = {n for n in dir(js) if not n.startswith("_")}
     modules = {n.split(".")[1] for n in MODULES if n.count(".") >= 1}
-    # `plot` is a module and a function: the name in the package is the function.
     assert set(PUBLIC) <= visible
     assert visible - set(PUBLIC) <= modules
 
 
 @pytest.mark.parametrize("module", sorted({module for module, _, _ in LAZY}))
 def test_a_lazy_name_is_there_and_is_itself_next_time(module):
-    """In a fresh interpreter: `jaxsched.plot` is a module too, and must not hide the function."""
     names = [name for m, name, _ in LAZY if m == module]
     done = python(f"""
         import jaxsched as js
@@ -161,7 +157,8 @@ def test_every_public_function_is_documented(name):
 def test_every_schedule_that_is_defined_is_public():
     defined = {
         node.name
-        for path in (PACKAGE / "schedules").glob("*.py")
+        for folder in ("schedules", "recipes")
+        for path in (PACKAGE / folder).glob("*.py")
         for node in parsed(path).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     }
@@ -174,31 +171,47 @@ def test_every_schedule_that_is_defined_is_public():
 # A module imports only from what stands before it. A new module is put here by hand.
 ORDER = [
     "_words",
+    "_arrays",
+    "_text",
+    "_checks",
     "_struct",
     "_double",
     "_number",
-    "_populations",
+    "_axes",
     "schedules",
-    "_tools",
+    "recipes",
+    "_populations",
+    "_phases",
     "units",
     "controllers",
-    "_io",
+    "_serialize",
     "optim",
+    "search._files",
+    "search._signals",
+    "search._arguments",
+    "search.suggest",
+    "search._fingerprint",
+    "search.trials",
+    "search.tasks",
+    "search.engine",
+    "search.multihost",
+    "search.store",
+    "search.results",
+    "search.range_tests",
+    "search._progress",
+    "search._sweep",
+    "search.final",
     "search",
-    "compat",
-    "predict",
-    "plot",
+    "_plot",
     "testing",
-    "cli",
-    "__main__",
 ]
 # Upwards, but only when the function is called: (module, what it imports).
 WHEN_CALLED = {
-    ("jaxsched.schedules._base", "jaxsched.plot"),  # the picture that a notebook shows
+    ("jaxsched.schedules._base", "jaxsched._plot"),  # the picture that a notebook shows
     ("jaxsched.testing._controllers", "jaxsched"),  # eval(repr(x)) in a law
 }
 # The root is loaded before any of its modules; only its version is read.
-FROM_THE_ROOT = {"jaxsched.testing", "jaxsched.search.store._identity"}
+FROM_THE_ROOT = {"jaxsched.testing._schedules", "jaxsched.search.store._identity"}
 
 
 def imports(path, nested):
@@ -224,14 +237,24 @@ def imports(path, nested):
                     yield full if full in MODULES else node.module
 
 
+def room(module):
+    """Where a module stands in ``ORDER``: a folder or file of the package, or of ``search/``."""
+    parts = module.split(".")[1:]
+    return ".".join(parts[:2] if parts[:1] == ["search"] else parts[:1])
+
+
 def layer(module):
-    parts = module.split(".")
-    return ORDER.index(parts[1]) if len(parts) > 1 else len(ORDER)
+    return ORDER.index(room(module)) if room(module) else len(ORDER)
 
 
 def test_every_module_has_its_place():
-    unplaced = {name.split(".")[1] for name in MODULES if name != "jaxsched"} - set(ORDER)
-    assert not unplaced, f"put {unplaced} into ORDER"
+    rooms = {room(name) for name in MODULES} - {""}
+    assert rooms == set(ORDER), "put every folder and file into ORDER"
+
+
+def test_the_table_for_contributors_is_this_order():
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE) == ORDER
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "jaxsched"])
@@ -373,7 +396,7 @@ def test_the_package_works_with_assertions_stripped():
 @pytest.mark.parametrize("module", MODULES)
 def test_no_assert_is_aimed_at_users(module):
     """``-O`` strips them. The public laws raise AssertionError: there it is the promise."""
-    if module in ("jaxsched.testing", "jaxsched.testing._controllers"):
+    if module.startswith("jaxsched.testing"):
         return
     lines = [n.lineno for n in ast.walk(parsed(MODULES[module])) if isinstance(n, ast.Assert)]
     assert not lines, f"{module}: assert in the lines {lines}"

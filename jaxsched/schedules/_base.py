@@ -158,7 +158,7 @@ class AbstractSchedule(Record, abc.ABC):
         return _term(other) + -self if _is_term(other) else NotImplemented
 
     def _repr_html_(self) -> str:
-        from jaxsched.plot import svg
+        from jaxsched._plot import svg
 
         return svg(self)
 

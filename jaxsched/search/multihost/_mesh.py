@@ -8,7 +8,7 @@ back as one answer, with the measurements, at the same place of the loop everywh
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,6 @@ from jaxsched.search.engine._folds import Looked
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, program_for, rebuilder
 from jaxsched.search.multihost._processes import gathered
-from jaxsched.search.store._checkpoint import Checkpoint
 from jaxsched.search.tasks._protocol import Task, dtypes_of, taken_apart
 
 
@@ -81,6 +80,14 @@ def traced(programs: tuple[Program, ...]) -> Counter[str]:
     return sum((program.traces for program in dict.fromkeys(programs)), Counter())
 
 
+class Saves(Protocol):
+    """A checkpoint, as far as a mesh has to know it."""
+
+    def due(self) -> bool: ...
+
+    def save(self, engine: Engine) -> None: ...
+
+
 class Lockstep(Pace):
     """The pace of an engine on a mesh, with its checkpoints and its end, agreed on by all ranks.
 
@@ -92,7 +99,7 @@ class Lockstep(Pace):
         store: of this process, or ``None``.
     """
 
-    def __init__(self, engine: Engine, place: Everywhere, store: Checkpoint | None):
+    def __init__(self, engine: Engine, place: Everywhere, store: Saves | None):
         super().__init__(engine.plan.feed.length)
         engine.paces = [self]
         self._engine, self._store = engine, store

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import sys
-import types
 from collections.abc import Sequence as Many
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from jaxsched import _tools as tools
 from jaxsched._arrays import fetch, is_known, is_list
 from jaxsched._checks import checked_number
+from jaxsched._phases import boundaries
+from jaxsched._populations import unstack
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule, Constant, Product, Sequence, Sum
 from jaxsched.schedules._wrappers import Quantize, Repeat, Shift, Stretch
@@ -75,7 +74,7 @@ def plot(
     """
     schedules = _flat(schedules)
     _check(schedules)
-    families = [tools.unstack(schedule) for schedule in schedules]
+    families = [unstack(schedule) for schedule in schedules]
     names = _names(schedules, families, labels)
     if steps is None:
         last = _extent([member for family in families for member in family])
@@ -110,13 +109,13 @@ def svg(schedule: AbstractSchedule, width: int = 300, height: int = 90) -> str:
         height: in pixels.
 
     >>> import jaxsched as js
-    >>> from jaxsched.plot import svg
+    >>> from jaxsched._plot import svg
     >>> svg(js.Linear(1.0, 0.0, 10)).count("<polyline")
     1
     """
     known = all(map(is_known, jax.tree.leaves(schedule)))
     caption = _short(_brief(schedule), width // 6)
-    family = _thinned(tools.unstack(schedule), 50) if known else []
+    family = _thinned(unstack(schedule), 50) if known else []
     last = _extent(family) if known else 1
     drawn = [[np.asarray(points) for points in _curve(member, last, width)] for member in family]
     # Beyond float32 a value is infinite, which has no place.
@@ -193,7 +192,7 @@ def _curve(schedule: AbstractSchedule, last: int, points: int = _POINTS) -> tupl
 
 
 def _boundaries(schedule: AbstractSchedule) -> list[float]:
-    return [mark for mark in tools.boundaries(schedule) if mark is not None]
+    return [mark for mark in boundaries(schedule) if mark is not None]
 
 
 def _shared_boundaries(family: list[AbstractSchedule], last: int) -> list[float]:
@@ -364,13 +363,3 @@ def _matplotlib(part: str = "") -> Any:
         raise ImportError(
             "js.plot needs matplotlib, which is not installed: pip install jaxsched[plot]"
         ) from error
-
-
-class _CallableModule(types.ModuleType):
-    """``import jaxsched.plot`` puts the module where ``js.plot`` was: it can be called as well."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return plot(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallableModule
