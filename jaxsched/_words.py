@@ -204,7 +204,7 @@ def uncalled(x: Any) -> str:
     is_class = isinstance(x, type)
     if not is_class and not inspect.isfunction(x):
         return ""
-    ours = "jaxsched.schedules.", "jaxsched.controllers."
+    ours = "jaxsched.schedules.", "jaxsched.recipes.", "jaxsched.controllers."
     if not (x.__module__ or "").startswith(ours) or not x.__name__[0].isalpha():
         return ""
     kind, name = "class" if is_class else "recipe", f"js.{x.__name__}"
