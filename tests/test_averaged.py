@@ -226,7 +226,7 @@ class Taken(Plain):
         (Plain(), {"window": 2.5}, TypeError, "must be a whole number, got 2.5"),
         (Plain(), {"decay": 1.0}, ValueError, r"Averaged\(decay=...\) must be less than 1, got 1"),
         (Plain(), {"decay": "0.9"}, TypeError, "must be a number, got '0.9'"),
-        (3, {"window": 3}, TypeError, r"`Averaged\(task=...\)` must be a task .* got 3"),
+        (3, {"window": 3}, TypeError, r"Averaged\(task=...\) must be a task .* got 3"),
         (Plain, {"window": 3}, TypeError, "got <class"),
         (Half(), {"window": 3}, TypeError, "both of the methods weights and with_weights"),
     ],

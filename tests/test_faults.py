@@ -185,7 +185,7 @@ def draw(result, *names):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_directory_that_nobody_can_write():
-    with pytest.raises(ValueError, match=r"`sweep\(checkpoint=...\)` must be a directory that can"):
+    with pytest.raises(ValueError, match=r"sweep\(checkpoint=...\) must be a directory that can"):
         sweep(checkpoint="/proc/jaxsched")
 
 
@@ -287,7 +287,7 @@ def test_what_does_not_fit_into_memory_is_not_made_wider(monkeypatch):
 def test_bad_arguments_are_named(tmp_path, monkeypatch, arguments, error):
     monkeypatch.chdir(tmp_path)
     name = list(arguments)[-1]
-    with pytest.raises(error, match=rf"`sweep\({name}=...\)` must be"):
+    with pytest.raises(error, match=rf"sweep\({name}=...\) must be"):
         sweep(**arguments)
 
 
@@ -317,9 +317,9 @@ def test_a_width_that_was_measured_is_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: search.MedianRule(every=1.5), r"`MedianRule\(every=...\)` must be a whole"),
-        (lambda: search.MedianRule(5, grace=1.5), r"`MedianRule\(grace=...\)` must be a whole"),
-        (lambda: search.SuccessiveHalving(1.5), r"`SuccessiveHalving\(first=...\)` must be"),
+        (lambda: search.MedianRule(every=1.5), r"MedianRule\(every=...\) must be a whole"),
+        (lambda: search.MedianRule(5, grace=1.5), r"MedianRule\(grace=...\) must be a whole"),
+        (lambda: search.SuccessiveHalving(1.5), r"SuccessiveHalving\(first=...\) must be"),
     ],
 )
 def test_rungs_are_whole_steps(make, words):

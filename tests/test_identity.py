@@ -226,7 +226,7 @@ def test_a_final_score_is_of_the_task_of_the_sweep(tmp_path, where, folds):
     result = search.load(tmp_path / "r.npz")
     final = search.final_score(Line(where=where), result)
     assert np.isfinite(final.metrics["loss"]).all()
-    with pytest.raises(ValueError, match=rf"`final_score\(task=...\)` .* task's .*{where}"):
+    with pytest.raises(ValueError, match=rf"final_score\(task=...\) .* task's .*{where}"):
         search.final_score(Line(DATA + 1, where), result)
     old = dataclasses.replace(result, info={})
     assert search.final_score(Line(DATA + 1, where), old).metrics["loss"].shape == (1,)
@@ -260,11 +260,11 @@ def test_what_is_no_result_or_best_is_named():
     for arguments, words in [
         (
             (result, 3),
-            r"`final_score\(best=...\)` .* `result.best\(\)`, got 3 \(int",
+            r"final_score\(best=...\) .* `result.best\(\)`, got 3 \(int",
         ),
-        ((result, result.trials[0]), r"`final_score\(best=...\)` must be .*\(Trial\)"),
-        ((final,), r"`final_score\(result=...\)` .* Give `.result` of it"),
-        ((3,), r"`final_score\(result=...\)` must be the result of a sweep, got 3 \(int\)"),
+        ((result, result.trials[0]), r"final_score\(best=...\) must be .*\(Trial\)"),
+        ((final,), r"final_score\(result=...\) .* Give `.result` of it"),
+        ((3,), r"final_score\(result=...\) must be the result of a sweep, got 3 \(int\)"),
     ]:
         with pytest.raises(TypeError, match=words):
             search.final_score(Line(), *arguments)

@@ -334,7 +334,7 @@ def test_two_processes_that_differ_say_so_at_once():
     for status, _, errors in ended(pair(second={"decay": 30})):
         assert status == 1
         assert (
-            "ValueError: `sweep(devices=...)`: all processes of a mesh must call the same" in errors
+            "ValueError: sweep(devices=...): all processes of a mesh must call the same" in errors
         )
         assert "trial 1 (" in errors
         assert "on process 0, " in errors
@@ -376,12 +376,12 @@ def test_two_processes_die_and_go_on_with_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("localhost",), r'`join\(address=...\)` must be "host:port", got \'localhost\''),
+        (("localhost",), r'join\(address=...\) must be "host:port", got \'localhost\''),
         (("localhost:x",), "host:port"),
-        (("a:1", 0), r"`join\(processes=...\)` must be a whole number of at least 1, got 0"),
-        (("a:1", 2, -1), r"`join\(index=...\)` must be a whole number from 0 to 1, got -1"),
-        (("a:1", 2, 0, 0), r"`join\(heartbeat=...\)` must be a whole number of at least 1, got 0"),
-        (("a:1", 2, 0, 5, 1.5), r"`join\(patience=...\)` must be a whole number"),
+        (("a:1", 0), r"join\(processes=...\) must be a whole number of at least 1, got 0"),
+        (("a:1", 2, -1), r"join\(index=...\) must be a whole number from 0 to 1, got -1"),
+        (("a:1", 2, 0, 0), r"join\(heartbeat=...\) must be a whole number of at least 1, got 0"),
+        (("a:1", 2, 0, 5, 1.5), r"join\(patience=...\) must be a whole number"),
     ],
 )
 def test_arguments_of_join(arguments, words):

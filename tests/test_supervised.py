@@ -280,7 +280,7 @@ def test_targets_are_augmented_with_inputs_and_each_micro_batch_has_its_own_key(
     ],
 )
 def test_bad_augmentations(augment, words):
-    with pytest.raises(TypeError, match=r"`Supervised\(augment=...\)` must " + words):
+    with pytest.raises(TypeError, match=r"Supervised\(augment=...\) must " + words):
         sweep(supervised(augment=augment))
 
 
@@ -437,7 +437,7 @@ def test_a_trained_flax_model_is_trained_on():
     step(model, optimizer)
     assert jax.jit(task.evaluate)(state) == loss
     assert not np.array_equal(model.b.kernel[...], task.model(state).b.kernel[...])
-    with pytest.raises(TypeError, match=r"`Supervised.model\(state=...\)` must be a state of this"):
+    with pytest.raises(TypeError, match=r"Supervised.model\(state=...\) must be a state of this"):
         task.model(state.params)
 
 
@@ -452,8 +452,8 @@ def pairs(n, shape=(6,), dtype=np.float32):
     ("changes", "error", "words"),
     [
         ({"accumulation": 0}, ValueError, r"Supervised\(accumulation=...\) must be at least 1"),
-        ({"accumulation": 1.5}, ValueError, r"`Supervised\(accumulation=...\)` must be a whole nu"),
-        ({"batch_size": 1.5}, ValueError, r"`Supervised\(batch_size=...\)` must be a whole number"),
+        ({"accumulation": 1.5}, ValueError, r"Supervised\(accumulation=...\) must be a whole nu"),
+        ({"batch_size": 1.5}, ValueError, r"Supervised\(batch_size=...\) must be a whole number"),
         ({"accumulation": 7}, ValueError, r"at most the 96 training samples in .*16 \* 7 = 112"),
         ({"metrics": {"loss": apply}}, ValueError, "'loss', which is what loss=... reports"),
         (
@@ -478,14 +478,14 @@ def pairs(n, shape=(6,), dtype=np.float32):
         (
             {"train": ({"a": 3.0}, Y)},
             TypeError,
-            r"inputs\['a'\]` must be an array .samples, ...., got",
+            r"inputs\['a'\] must be an array .samples, ...., got",
         ),
         ({"train": ({}, Y)}, TypeError, "inputs must hold at least one array, got none"),
         ({"train": (X, None)}, TypeError, "targets must hold at least one array, got none"),
         (
             {"train": ([[1], [1, 2]], [0, 1])},
             ValueError,
-            "inputs` must be an array: .*inhomogeneous",
+            "inputs must be an array: .*inhomogeneous",
         ),
         ({"train": (["a", "b"] * 48, Y[:96])}, TypeError, "inputs must be numbers, got dtype <U1"),
         (
@@ -494,9 +494,9 @@ def pairs(n, shape=(6,), dtype=np.float32):
             r"must be a pair \(inputs, targets\), or a source",
         ),
         ({"validation": (X[:, :5], Y)}, ValueError, r"samples of shape \[6\], .* got \[5\]"),
-        ({"validation": ({"x": X}, Y)}, ValueError, r"have the structure of `Supervised\(train"),
+        ({"validation": ({"x": X}, Y)}, ValueError, r"have the structure of Supervised\(train"),
         ({"train": [(X[0], Y[0])] * 2}, TypeError, "a list of two pairs can be either"),
-        ({"train": [X[0], X[1], X[2]]}, TypeError, r"train=...\)\[0\]` must be a pair"),
+        ({"train": [X[0], X[1], X[2]]}, TypeError, r"train=...\)\[0\] must be a pair"),
         ({"train": [{"x": 1}] * 3}, TypeError, "pair .inputs, targets., got dict"),
     ],
 )
@@ -541,7 +541,7 @@ class Short(Row):
 
 
 def test_a_test_set_that_is_not_alike_and_a_source_that_fails():
-    words = r"`Supervised\(test=...\)` must have the structure of"
+    words = r"Supervised\(test=...\) must have the structure of"
     with pytest.raises(ValueError, match=words):
         supervised(test=({"x": X}, Y))
     task = supervised(test=[({"x": x}, y) for x, y in zip(X[:3], Y, strict=False)])

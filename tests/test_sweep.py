@@ -144,7 +144,7 @@ def test_diverged_at_step_0_and_all_diverged():
 
     result = sweep(Broken(), [js.Constant(0.1), js.Constant(0.2)], steps=10)
     assert (result.diverged == 0).all()
-    with pytest.raises(ValueError, match=r"`best\(\)` must have at least one .* step 0"):
+    with pytest.raises(ValueError, match=r"best\(\) must have at least one .* step 0"):
         result.best()
     assert "no trial has a score, 2 diverged" in result.summary()
     assert result.steps_trained == 2

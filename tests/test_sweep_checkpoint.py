@@ -247,7 +247,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
 
 def test_a_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"`sweep\(checkpoint=...\)` must be a directory that can"):
+    with pytest.raises(ValueError, match=r"sweep\(checkpoint=...\) must be a directory that can"):
         sweep(tmp_path / "file" / "run")
 
 

@@ -278,8 +278,8 @@ def test_after_a_cross_validation_no_validation_data_are_left_to_watch():
 @pytest.mark.parametrize(
     ("trials", "arguments", "words"),
     [
-        ([Plateau(0.1)], {"evaluate_every": None}, r"evaluate_every=...\)` must be given with con"),
-        ([Plateau(0.1)], {"watch": "lost"}, r"watch=...\)` must be one of \['averaged loss', 'l"),
+        ([Plateau(0.1)], {"evaluate_every": None}, r"evaluate_every=...\) must be given with con"),
+        ([Plateau(0.1)], {"watch": "lost"}, r"watch=...\) must be one of \['averaged loss', 'l"),
         ([Bounce(0.1)], {"task": Plain()}, "Bounce must be told norm, got only loss, value, nor"),
         ([AutoDecay(0.1)], {"task": Plain()}, "AutoDecay must be told averaged.*search.Averaged"),
         ([Plateau(0.1, factor=np.array([0.1, 0.2]))], {}, "Plateau is a population"),

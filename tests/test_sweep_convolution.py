@@ -86,7 +86,7 @@ def test_flax_layers_take_it():
 
 
 def test_what_it_does_not_do():
-    with pytest.raises(NotImplementedError, match=r"`cpu_conv\(batch_group_count=..., out_shard"):
+    with pytest.raises(NotImplementedError, match=r"cpu_conv\(batch_group_count=..., out_shard"):
         cpu_conv(jnp.ones((2, 2, 5)), jnp.ones((2, 2, 3)), (1,), "SAME", batch_group_count=2)
 
 

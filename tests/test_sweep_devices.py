@@ -100,9 +100,9 @@ def test_merge_refuses_what_does_not_belong_together():
         merge([parts[0], other])
     with pytest.raises(ValueError, match=r"results of `sweep\(shard=...\)`"):
         merge([sweep(TASK, TRIALS, steps=10)])
-    with pytest.raises(ValueError, match=r"`sweep\(shard=...\)` must be \(i, n\)"):
+    with pytest.raises(ValueError, match=r"sweep\(shard=...\) must be \(i, n\)"):
         sweep(TASK, TRIALS, steps=10, shard=(2, 2))
-    with pytest.raises(ValueError, match=r"`sweep\(shard=...\)` must be None with early stopping"):
+    with pytest.raises(ValueError, match=r"sweep\(shard=...\) must be None with early stopping"):
         sweep(TASK, TRIALS, steps=10, shard=(0, 2), stopping=SuccessiveHalving(5))
 
 

@@ -248,19 +248,19 @@ def test_the_test_data_are_not_read_before():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"`fold\(folds=...\)` must be from 2 to the 144 samples"):
+    with pytest.raises(ValueError, match=r"fold\(folds=...\) must be from 2 to the 144 samples"):
         sweep(supervised(), folds=145, steps=5)
-    with pytest.raises(ValueError, match=r"`Supervised\(batch_size=...\)` must be at most the 72"):
+    with pytest.raises(ValueError, match=r"Supervised\(batch_size=...\) must be at most the 72"):
         sweep(supervised(batch_size=96), folds=2, steps=5)
-    with pytest.raises(ValueError, match=r"`sweep\(folds=...\)` must be a whole number of at"):
+    with pytest.raises(ValueError, match=r"sweep\(folds=...\) must be a whole number of at"):
         sweep(supervised(), folds=1, steps=5)
     with pytest.raises(TypeError, match="without `fold`"):
         sweep(Plain(), folds=2, steps=5)
-    with pytest.raises(ValueError, match=r"`Supervised\(validation=...\)` must be given"):
+    with pytest.raises(ValueError, match=r"Supervised\(validation=...\) must be given"):
         sweep(supervised(validation=None), steps=5)
     with pytest.raises(TypeError, match="must have a method `test`"):
         final_score(Plain(), sweep(Plain(), steps=5))
     task = supervised(test=None)
     result = sweep(task, steps=5)
-    with pytest.raises(ValueError, match=r"`Supervised\(test=...\)` must be given"):
+    with pytest.raises(ValueError, match=r"Supervised\(test=...\) must be given"):
         final_score(task, result)

@@ -36,7 +36,7 @@ def test_another_metric_is_drawn_as_it_is_ranked():
     assert ax.get_ylabel() == "validation accuracy"
     assert star.get_xydata().tolist() == [[pytest.approx(0.2), pytest.approx(0.9)]]
     assert result.metric == "loss"
-    with pytest.raises(ValueError, match=r"`plot\(maximize=...\)` must be given for 'accuracy'"):
+    with pytest.raises(ValueError, match=r"plot\(maximize=...\) must be given for 'accuracy'"):
         result.plot(metric="accuracy")
 
 
@@ -169,7 +169,7 @@ def test_plots_of_words_and_of_nothing_finite():
     for scores in ([[1], [2]], [[NAN], [NAN]]):
         for names in ((), ("shape",), ("shape", "shape")):
             drawn(result_of(scores, settings), *names)
-    with pytest.raises(ValueError, match=r"`plot\(\*names\)` must name a setting"):
+    with pytest.raises(ValueError, match=r"plot\(\*names\) must name a setting"):
         result_of([[1]]).plot("warmth")
     with pytest.raises(ValueError, match="at most two settings"):
         result_of([[1]]).plot("peak", "peak", "peak")

@@ -47,7 +47,7 @@ def test_one_standard_error_rule():
     assert result.best(prefer=lambda trial: -trial.settings["peak"]).index == 2
     with pytest.raises(ValueError, match="must have several seeds or folds"):
         result_of([[1], [2]]).best(prefer="peak")
-    with pytest.raises(ValueError, match=r"`best\(prefer=...\)` must name a setting of a trial"):
+    with pytest.raises(ValueError, match=r"best\(prefer=...\) must name a setting of a trial"):
         result.best(prefer="warmup")
 
 
@@ -90,12 +90,12 @@ def test_best_by_any_metric():
     assert (best.index, best.score) == (1, pytest.approx(0.9))
     assert result.ranking("accuracy", False) == [0, 1]
     for call in (result.best, result.table, result.compare, result.ranking):
-        words = r"\(maximize=...\)` must be given for 'accuracy': of 'loss' only"
+        words = r"\(maximize=...\) must be given for 'accuracy': of 'loss' only"
         with pytest.raises(ValueError, match=call.__name__ + words):
             call(metric="accuracy")
-        with pytest.raises(ValueError, match=r"\(metric=...\)` must be one of .*, got 'speed'"):
+        with pytest.raises(ValueError, match=r"\(metric=...\) must be one of .*, got 'speed'"):
             call(metric="speed")
-        with pytest.raises(TypeError, match=r"\(maximize=...\)` must be True or False, got 1"):
+        with pytest.raises(TypeError, match=r"\(maximize=...\) must be True or False, got 1"):
             call(maximize=1)
 
 
@@ -282,7 +282,7 @@ def test_save_and_load(swept, tmp_path):
             assert np.array_equal(x, y, equal_nan=isinstance(x, np.ndarray))
     assert back.best().schedule == swept.best().schedule
     (tmp_path / "r.npz").write_bytes((tmp_path / "r.npz").read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"`load\(file=...\)` must be a saved result"):
+    with pytest.raises(ValueError, match=r"load\(file=...\) must be a saved result"):
         load(tmp_path / "r.npz")
     for name in ("t.csv", "t.npy"):
         (tmp_path / name).write_text("peak,loss\n0.1,2\n")
@@ -290,9 +290,7 @@ def test_save_and_load(swept, tmp_path):
             load(tmp_path / name)
         assert "pickle" not in str(caught.value)
     for one in ("r.npz", tmp_path / "r.npz", swept, 3):
-        with pytest.raises(
-            TypeError, match=r"`merge\(parts=...\)` must be a list of results or of"
-        ):
+        with pytest.raises(TypeError, match=r"merge\(parts=...\) must be a list of results or of"):
             search.merge(one)
 
 

@@ -24,7 +24,7 @@ def sweep(trials=RATES, task=None, **arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 2**40}, r"`sweep\(steps=...\)` must be a whole number from 1 to 2147483647"),
+        ({"steps": 2**40}, r"sweep\(steps=...\) must be a whole number from 1 to 2147483647"),
         ({"steps": 2**31}, r"sweep\(steps=...\)"),
         ({"evaluate_every": 2**40}, r"sweep\(evaluate_every=...\)"),
         ({"seeds": 2**40}, r"sweep\(seeds=...\)"),

@@ -280,17 +280,17 @@ def test_bad_tasks_are_refused_before_any_training(task, error, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"steps": 0}, r"`sweep\(steps=...\)` must be a whole number of at least 1, got 0"),
+        ({"steps": 0}, r"sweep\(steps=...\) must be a whole number of at least 1, got 0"),
         ({"steps": 2.5}, r"got 2.5"),
-        ({"seeds": 0}, r"`sweep\(seeds=...\)` must be a whole number of at least 1, got 0"),
+        ({"seeds": 0}, r"sweep\(seeds=...\) must be a whole number of at least 1, got 0"),
         ({"seeds": [1, 1]}, r"must be different whole numbers, at least one, got \[1, 1\]"),
         ({"seeds": []}, "must be different whole numbers, at least one"),
-        ({"evaluate_every": 0}, r"`sweep\(evaluate_every=...\)`"),
+        ({"evaluate_every": 0}, r"sweep\(evaluate_every=...\)"),
         (
             {"metric": "accuracy"},
-            r"`sweep\(metric=...\)` must be one of \['loss'\], got 'accuracy'",
+            r"sweep\(metric=...\) must be one of \['loss'\], got 'accuracy'",
         ),
-        ({"width": 0}, r"`sweep\(width=...\)` must be at least 1 or \"auto\", got 0"),
+        ({"width": 0}, r"sweep\(width=...\) must be at least 1 or \"auto\", got 0"),
         ({"width": "huge"}, "got 'huge'"),
         ({"limit": float("nan")}, "must be a number, got nan"),
         ({"trials": []}, "must hold at least one trial"),
@@ -311,10 +311,10 @@ def test_names_that_the_optimizer_does_not_take():
     [
         ({"batch_size": 0}, ValueError, "must be at least 1, got 0"),
         ({"batch_size": 97}, ValueError, "at most the 96 training samples, got 97"),
-        ({"train": data(5)[0]}, TypeError, r"`Supervised\(train=...\)` must be a pair"),
+        ({"train": data(5)[0]}, TypeError, r"Supervised\(train=...\) must be a pair"),
         ({"train": (np.ones(3), np.ones(4))}, ValueError, "3 inputs and 4 targets"),
         ({"train": (np.ones(0), np.ones(0))}, ValueError, "and some, got 0 inputs"),
-        ({"model": 3}, TypeError, r"`Supervised\(model=...\)` must be a function"),
+        ({"model": 3}, TypeError, r"Supervised\(model=...\) must be a function"),
         ({"model": lambda rngs: 3}, TypeError, "got one that returns "),
         ({"optimizer": optax.sgd(0.1)}, TypeError, "must be a function of the scheduled"),
     ],
@@ -333,10 +333,10 @@ def test_a_loss_that_is_a_mean_already():
         train=(x, y),
         validation=(x, y),
     )
-    with pytest.raises(TypeError, match=r"`Supervised\(loss=...\)` must return a value per sample"):
+    with pytest.raises(TypeError, match=r"Supervised\(loss=...\) must return a value per sample"):
         sweep(task)
     task = supervised(metrics={"mean": lambda outputs, targets: jnp.mean(outputs)})
-    with pytest.raises(TypeError, match=r"`Supervised\(metrics=\{'mean': ...\}\)` must return a"):
+    with pytest.raises(TypeError, match=r"Supervised\(metrics=\{'mean': ...\}\) must return a"):
         sweep(task)
 
 

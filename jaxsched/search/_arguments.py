@@ -35,7 +35,7 @@ def curves(steps: int, runs: int, evaluations: int, train: int, validation: int)
     needed = 4 * runs * (steps * train + evaluations * validation) + 100 * evaluations
     if needed > memory():
         raise ValueError(
-            f"`sweep(steps=...)` must leave room for the curves, got {steps} steps and "
+            f"sweep(steps=...) must leave room for the curves, got {steps} steps and "
             f"{evaluations} evaluations of {runs} runs: {needed / 2**30:.3g} GiB, of "
             f"{memory() / 2**30:.3g} in this machine. Train fewer steps or runs, or return fewer "
             "metrics."
@@ -125,4 +125,4 @@ def _error(name: str, expected: str, got: Any, where: str = "sweep") -> ValueErr
 
 def _message(name: str, expected: str, got: Any, where: str = "sweep") -> str:
     shown = got if name == "checkpoint" else repr(got)
-    return f"`{where}({name}=...)` must be {expected}, got {shown}."
+    return f"{where}({name}=...) must be {expected}, got {shown}."

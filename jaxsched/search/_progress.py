@@ -105,7 +105,7 @@ def shown(
         from rich.table import Column
     except ImportError:
         if wanted:
-            raise ImportError("`sweep(progress=True)` needs rich: pip install rich.") from None
+            raise ImportError("sweep(progress=True) needs rich: pip install rich.") from None
         yield Silent()
         return
     columns = (

@@ -248,13 +248,12 @@ def _shard(
     index, count = arguments.pair(shard)
     if stopping is not None:
         raise ValueError(
-            "`sweep(shard=...)` must be None with early stopping, which compares all trials, "
+            "sweep(shard=...) must be None with early stopping, which compares all trials, "
             f"got {shard}."
         )
     if not 0 <= index < count <= len(trials):
         raise ValueError(
-            f"`sweep(shard=...)` must be (i, n) with 0 <= i < n <= {len(trials)} trials, "
-            f"got {shard}."
+            f"sweep(shard=...) must be (i, n) with 0 <= i < n <= {len(trials)} trials, got {shard}."
         )
     mine = share_of(plan.stages, plan.table.horizons, index, count)
     return {"index": index, "of": count, "trials": mine}
@@ -270,7 +269,7 @@ def _width(
     """The width, and whether it was measured, here or when the sweep began."""
     if isinstance(device, Everywhere):
         if width not in (None, 1):
-            raise ValueError(f"`sweep(width=...)` must be 1 on a mesh, got {width!r}.")
+            raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {width!r}.")
         return 1, False
     if width is None:
         width = 1 if device.platform == "cpu" else "auto"
@@ -280,5 +279,5 @@ def _width(
         program_of = partial(program_for, *shape)
         return held or measured_width(plan, program_of, device), True
     if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
-        raise ValueError(f'`sweep(width=...)` must be at least 1 or "auto", got {width!r}.')
+        raise ValueError(f'sweep(width=...) must be at least 1 or "auto", got {width!r}.')
     return int(width), False

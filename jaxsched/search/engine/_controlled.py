@@ -68,17 +68,17 @@ def check(
     metrics = found["validation"]
     if both := sorted({*table.names} & {*found["metrics"]}):
         raise ValueError(
-            f"`sweep(task=...)`: step must not return a metric {', '.join(map(repr, both))} in a "
+            f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "
             "sweep with controllers, whose applied values are shown under this name. Call it "
             "another."
         )
     if every is None:
         raise ValueError(
-            "`sweep(evaluate_every=...)` must be given with controllers, which are told what is "
+            "sweep(evaluate_every=...) must be given with controllers, which are told what is "
             "validated, got None."
         )
     if watch not in metrics:
-        raise ValueError(f"`sweep(watch=...)` must be one of {sorted(metrics)}, got {watch!r}.")
+        raise ValueError(f"sweep(watch=...) must be one of {sorted(metrics)}, got {watch!r}.")
     names = _names(watch, metrics)
     told = set(names)
     for controller in (c for row in table.controllers for c in row if c is not None):
@@ -91,7 +91,7 @@ def check(
                 else ", nor is it a metric of task.evaluate"
             )
             raise ValueError(
-                f"`sweep(trials=...)`: {type(controller).__name__} must be told "
+                f"sweep(trials=...): {type(controller).__name__} must be told "
                 f"{', '.join(missing)}, got only {', '.join(sorted(told))}{advice}."
             )
         for level in levels(controller):
@@ -133,7 +133,7 @@ def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool)
             chosen = "mode" in {field.name for field in dataclasses.fields(level)}
             named = f"mode={mode!r}" if chosen else "..."
             raise ValueError(
-                f"`sweep(watch=...)` must be a metric of the controllers' sense, but "
+                f"sweep(watch=...) must be a metric of the controllers' sense, but "
                 f"{type(level).__name__}({named}) is told {told!r}, {why}. Write watch={meant} for "
                 f"the metric that it is to watch{f', or mode={right!r}' * chosen}."
             )

@@ -58,19 +58,18 @@ def places_of(devices: Any) -> list[Any]:
         found: list[Any] = jax.local_devices() if devices is None else [*devices] if listed else []
         if not found or not all(isinstance(device, jax.Device) for device in found):
             raise ValueError(
-                "`sweep(devices=...)` must be None, a mesh, or at least one device, "
-                f"got {devices!r}."
+                f"sweep(devices=...) must be None, a mesh, or at least one device, got {devices!r}."
             )
         return found
     processes = {device.process_index for device in devices.devices.flat}
     if processes != set(range(jax.process_count())):
         raise ValueError(
-            "`sweep(devices=...)` must be a mesh with devices of every process, got one of the "
+            "sweep(devices=...) must be a mesh with devices of every process, got one of the "
             f"processes {sorted(processes)} of {jax.process_count()}."
         )
     if any(kind != AxisType.Auto for kind in devices.axis_types):
         raise ValueError(
-            "`sweep(devices=...)` must be a mesh with Auto axes, "
+            "sweep(devices=...) must be a mesh with Auto axes, "
             f"`jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,) * n)`, got {devices}."
         )
     return [Everywhere(devices)]

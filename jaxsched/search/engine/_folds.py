@@ -30,7 +30,7 @@ def look(task: Any, folds: int | None, names: tuple[str, ...], steps: int) -> Lo
         TypeError, ValueError: as ``check_task``; or if a fold is not like the others.
     """
     if folds is not None and not hasattr(task, "fold"):
-        raise TypeError(f"`sweep(folds=...)` must be None for a task without `fold`, got {folds}.")
+        raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
     looked: Looked = []
     kinds: list[tuple[Any, Found]] = []
     walk = Walk()  # folds share their data
@@ -86,7 +86,7 @@ def _check_fits(first: Found, found: Found, index: int, folds: int | None) -> No
     for name in {**wanted, **got}:
         if wanted.get(name) != got.get(name):
             raise ValueError(
-                f"`sweep(folds={folds})`: all folds must have the same shapes, dtypes and metrics, "
+                f"sweep(folds={folds}): all folds must have the same shapes, dtypes and metrics, "
                 f"got {got.get(name, 'nothing')} for the {name} in fold({index}, {folds}) and "
                 f"{wanted.get(name, 'nothing')} in fold(0, {folds})."
             )

@@ -60,7 +60,7 @@ def make_plan(
     found = looked[0][1]
     if metric not in found["validation"]:
         raise ValueError(
-            f"`sweep(metric=...)` must be one of {sorted(found['validation'])}, got {metric!r}."
+            f"sweep(metric=...) must be one of {sorted(found['validation'])}, got {metric!r}."
         )
     _controlled.check(table, watch, evaluate_every, metric, maximize, found)
     for fold, one in {one["code"]: (fold, one) for fold, one in looked}.values():

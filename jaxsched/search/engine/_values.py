@@ -137,7 +137,7 @@ def _schedule(one: Any) -> AbstractSchedule:
 
 def _check(trial: str, name: str, one: Any) -> None:
     if not all(map(is_known, jax.tree.leaves(one))):
-        raise TypeError(f"`sweep(trials=...)`: {printable(f'{name} of {trial}')} is traced.")
+        raise TypeError(f"sweep(trials=...): {printable(f'{name} of {trial}')} is traced.")
     if isinstance(one, AbstractController):
         one._check(jax.eval_shape(lambda c: c.init(), one))  # raises for a population
         _check(trial, name, one.base)
@@ -152,13 +152,13 @@ def _horizon(name: str, schedules: list[AbstractSchedule], steps: int | None) ->
     known = [float(np.asarray(fetch(d))) for d in durations if d is not None]
     if not known or max(known) < 1:
         raise ValueError(
-            f"`sweep(steps=...)` must be given for the trial {printable(name)}: "
+            f"sweep(steps=...) must be given for the trial {printable(name)}: "
             "no schedule of it has an end."
         )
     steps = round(max(known)) if math.isfinite(max(known)) else INT32_MAX + 1
     if steps > INT32_MAX:
         raise ValueError(
-            f"`sweep(steps=...)` must be given for the trial {printable(name)}: it lasts "
+            f"sweep(steps=...) must be given for the trial {printable(name)}: it lasts "
             f"{max(known):g} steps, more than the {INT32_MAX} that there are."
         )
     return steps

@@ -139,7 +139,7 @@ def check_result(result: Any, where: str) -> None:
     if not isinstance(result, SweepResult):
         repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
         raise TypeError(
-            f"`{where}(result=...)` must be the result of a sweep, "
+            f"{where}(result=...) must be the result of a sweep, "
             f"got {cut(repr(result))} ({type(result).__name__}).{repair}"
         )
 
@@ -148,21 +148,21 @@ def check_final(task: Any, result: SweepResult, best: Any) -> bool:
     """Raises if a trial cannot be scored; returns whether it is trained on validation data too."""
     if not isinstance(best, Best):
         raise TypeError(
-            "`final_score(best=...)` must be a trial of the result with its score, such as "
+            "final_score(best=...) must be a trial of the result with its score, such as "
             f"`result.best()`, got {cut(repr(best))} ({type(best).__name__})."
         )
     if not 0 <= best.index < len(result.trials):
         raise ValueError(
-            f"`final_score(best=...)` must be of this result of {len(result.trials)} trials, got "
+            f"final_score(best=...) must be of this result of {len(result.trials)} trials, got "
             f"the trial {best.index} of another one."
         )
     pooled = result.folds > 1 or result.info.get("everything", False)
     for method in ("test", *(["everything"] if pooled else [])):
         if not hasattr(task, method):
-            raise TypeError(f"`final_score(task=...)` must have a method `{method}`, got {task!r}.")
+            raise TypeError(f"final_score(task=...) must have a method `{method}`, got {task!r}.")
     if pooled and controllers(best.trial):
         raise ValueError(
-            "`final_score(best=...)` must be of schedules after a cross-validation, got "
+            "final_score(best=...) must be of schedules after a cross-validation, got "
             f"{cut(best.name)}: a controller watches validation data, and none would be left. "
             "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
         )
@@ -196,6 +196,6 @@ def _check_task(task: Any, result: SweepResult, looked: Looked | None, best: Bes
     if any(there.get(name) != here[name] for name in of_task):
         found = difference(there, {**there, **here}, ("in the sweep", "here"))
         raise ValueError(
-            "`final_score(task=...)` must be the task of the sweep, on the same data, got another "
+            "final_score(task=...) must be the task of the sweep, on the same data, got another "
             f"one. They differ in {found}."
         )

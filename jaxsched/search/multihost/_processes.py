@@ -50,7 +50,7 @@ def join(
     """
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal():
-        raise ValueError(f'`join(address=...)` must be "host:port", got {address!r}.')
+        raise ValueError(f'join(address=...) must be "host:port", got {address!r}.')
     processes = whole("processes", processes, 1, where="join")
     index = whole("index", index, 0, processes - 1, where="join")
     heartbeat = whole("heartbeat", heartbeat, 1, where="join")
@@ -125,7 +125,7 @@ def check_same(fields: dict[str, str]) -> None:
             f"{cut(ranks[other].get(name, 'none'))} on process {other}"
         )
     raise ValueError(
-        "`sweep(devices=...)`: all processes of a mesh must call the same sweep, got different "
+        "sweep(devices=...): all processes of a mesh must call the same sweep, got different "
         f"ones: {listed(shown)}."
     )
 

@@ -40,7 +40,7 @@ def to_pandas(rows: list[dict[str, Any]]) -> Any:
     try:
         import pandas as pd  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
-        raise ImportError("`to_pandas()` needs pandas: pip install pandas.") from None
+        raise ImportError("to_pandas() needs pandas: pip install pandas.") from None
     return pd.DataFrame(rows)
 
 
@@ -87,13 +87,13 @@ def load(file: Any) -> SweepResult:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {error}") from None
+        raise ValueError(f"load(file=...) must be a saved result, got {file}: {error}") from None
     except Exception as error:  # zip and JSON have many ways to say that bytes are wrong
         # What is no archive NumPy takes for a pickle, and advises to trust it.
         why = "no file that `SweepResult.save` has written" if "pickle" in str(error) else error
-        raise ValueError(f"`load(file=...)` must be a saved result, got {file}: {why}") from None
+        raise ValueError(f"load(file=...) must be a saved result, got {file}: {why}") from None
     if meta.pop("jaxsched sweep", None) != FORMAT:
-        raise ValueError(f"`load(file=...)` must be a result of format {FORMAT}, got {file}.")
+        raise ValueError(f"load(file=...) must be a result of format {FORMAT}, got {file}.")
     for array in arrays.values():
         array.setflags(write=False)
     groups: dict[str, dict[str, Any]] = {"train": {}, "validation": {}}

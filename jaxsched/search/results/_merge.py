@@ -43,26 +43,26 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     """
     if isinstance(parts, (str, os.PathLike, SweepResult)) or not isinstance(parts, Iterable):
         raise TypeError(
-            "`merge(parts=...)` must be a list of results or of files, one of each shard, got "
+            "merge(parts=...) must be a list of results or of files, one of each shard, got "
             f"{cut(repr(parts))} ({type(parts).__name__})."
         )
     results = [p if isinstance(p, SweepResult) else load(p) for p in parts]
     if not results or any("shard" not in r.info for r in results):
-        raise ValueError("`merge(parts=...)` must be results of `sweep(shard=...)`, got others.")
+        raise ValueError("merge(parts=...) must be results of `sweep(shard=...)`, got others.")
     first = results[0]
     sweeps = [_sweep(r) for r in results]
     for number, other in enumerate(sweeps):
         if found := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
             count = len({str(sorted(one.items())) for one in sweeps})
             raise ValueError(
-                f"`merge(parts=...)` must be shards of one sweep, got {count} different ones. They "
+                f"merge(parts=...) must be shards of one sweep, got {count} different ones. They "
                 f"differ in {found}."
             )
     count = first.info["shard"]["of"]
     numbers = sorted(r.info["shard"]["index"] for r in results)
     if numbers != list(range(count)):
         raise ValueError(
-            f"`merge(parts=...)` must be each of the {count} shards once, got the shards {numbers}."
+            f"merge(parts=...) must be each of the {count} shards once, got the shards {numbers}."
         )
     rows = [trial for r in results for trial in r.info["shard"]["trials"]]
     order = np.argsort(rows)

@@ -23,16 +23,16 @@ _SMALL: dict[str, Any] = {"fontsize": "small", "fontweight": "normal", "color": 
 def plot(result: SweepResult, names: tuple[str, ...], ax: Any) -> Any:
     """Learning curves, or the score against one setting, or over two; on ``ax`` or a new figure."""
     if len(names) > 2:
-        raise ValueError(f"`plot(*names)` must be given at most two settings, got {list(names)}.")
+        raise ValueError(f"plot(*names) must be given at most two settings, got {list(names)}.")
     having = [set(result.having(name, "plot(*names)")) for name in names]
     trials = sorted(set.intersection(*having)) if names else list(range(len(result.trials)))
     if not trials:
-        raise ValueError(f"`plot(*names)` must be settings of one trial, got {list(names)}.")
+        raise ValueError(f"plot(*names) must be settings of one trial, got {list(names)}.")
     if ax is None:
         try:
             import matplotlib.pyplot as plt
         except ImportError:
-            raise ImportError("`plot()` needs matplotlib: pip install jaxsched[plot].") from None
+            raise ImportError("plot() needs matplotlib: pip install jaxsched[plot].") from None
         ax = plt.subplots(layout="constrained")[1]
     if not names:
         curves_of(result, ax)

@@ -164,7 +164,7 @@ class SweepResult:
         if not math.isfinite(mean[first]):
             gone = self.diverged[self.diverged >= 0]
             raise ValueError(
-                f"`best()` must have at least one trial whose {metric} is finite in all runs, "
+                f"best() must have at least one trial whose {metric} is finite in all runs, "
                 f"got none of {len(self.trials)}"
                 + (
                     f"; the first run diverged at step {gone.min()}. Lower the learning rates."
@@ -177,7 +177,7 @@ class SweepResult:
             return self.chosen(first, metric)
         if not math.isfinite(error[first]):
             raise ValueError(
-                "`best(prefer=...)` must have several seeds or folds, from which it knows the "
+                "best(prefer=...) must have several seeds or folds, from which it knows the "
                 "standard error, got one run for each trial."
             )
         near = [i for i in order if abs(mean[i] - mean[first]) <= error[first]]
@@ -187,13 +187,13 @@ class SweepResult:
             for value in lengths.values():
                 if not isinstance(value, (int, float)):
                     raise ValueError(
-                        "`best(prefer=...)` must name a setting of numbers, or be a function of a "
+                        "best(prefer=...) must name a setting of numbers, or be a function of a "
                         f"trial, got {prefer!r}, which is {value!r} in one of the best trials."
                     )
             return self.chosen(min(lengths, key=lengths.__getitem__, default=first), metric)
         if not callable(prefer):
             raise TypeError(
-                f"`best(prefer=...)` must be the name of a setting or a function of a trial, got "
+                f"best(prefer=...) must be the name of a setting or a function of a trial, got "
                 f"{prefer!r}."
             )
         choose = prefer
@@ -378,7 +378,7 @@ class SweepResult:
             known = sorted({n for trial in self.trials for n in trial.settings})
             listed = printable(", ".join(known)) or "none has any"
             raise ValueError(
-                f"`{where}` must {other}name a setting of a trial ({listed}), got {name!r}."
+                f"{where} must {other}name a setting of a trial ({listed}), got {name!r}."
             )
         return found
 
@@ -386,7 +386,7 @@ class SweepResult:
         metric = self._known(metric, where)
         if maximize is None and metric != self.metric:
             raise ValueError(
-                f"`{where}(maximize=...)` must be given for {metric!r}: of {self.metric!r} only "
+                f"{where}(maximize=...) must be given for {metric!r}: of {self.metric!r} only "
                 "the sweep says whether more is better, got None."
             )
         if maximize is not None:
@@ -397,7 +397,7 @@ class SweepResult:
         metric = self.metric if metric is None else metric
         if metric not in self.validation:
             raise ValueError(
-                f"`{where}(metric=...)` must be one of {sorted(self.validation)}, got {metric!r}."
+                f"{where}(metric=...) must be one of {sorted(self.validation)}, got {metric!r}."
             )
         return metric
 

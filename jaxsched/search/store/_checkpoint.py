@@ -159,7 +159,7 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
         others = [p.name for p in directory.iterdir() if not p.name.startswith("lock")]
         if [name for name in others if not name.endswith(".tmp")]:
             raise ValueError(
-                f"`sweep(checkpoint=...)` must be an empty directory or one of this sweep, got "
+                f"sweep(checkpoint=...) must be an empty directory or one of this sweep, got "
                 f"{directory}, which holds {', '.join(sorted(others)[:3])}."
             )
         write_json(path, {"format": FORMAT, "fields": fields})
@@ -169,14 +169,14 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
         there = held["fields"] if held["format"] == FORMAT else None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"`sweep(checkpoint=...)` must be this sweep's directory, got {directory}, whose "
+            f"sweep(checkpoint=...) must be this sweep's directory, got {directory}, whose "
             f"sweep.json is damaged ({error})."
         ) from None
     if there is None:
-        raise ValueError(f"`sweep(checkpoint=...)`: {path} has another format than {FORMAT}.")
+        raise ValueError(f"sweep(checkpoint=...): {path} has another format than {FORMAT}.")
     if found := difference(there, fields, ("there", "here")):
         raise ValueError(
-            f"`sweep(checkpoint=...)` must be this sweep's directory, got {directory} of another "
+            f"sweep(checkpoint=...) must be this sweep's directory, got {directory} of another "
             f"one. They differ in {found}. Give it another directory."
         )
 

@@ -41,7 +41,7 @@ class Shelf:
         self._layout = jax.tree.leaves(layout)
         if self._mesh is not None and not _orbax.installed():
             raise ImportError(
-                "`sweep(checkpoint=...)` on a mesh needs Orbax: pip install orbax-checkpoint."
+                "sweep(checkpoint=...) on a mesh needs Orbax: pip install orbax-checkpoint."
             )
 
     def once(self, call: Callable[[], Any]) -> Any:

@@ -132,7 +132,7 @@ def _refuse_twins(looked: Looked, ends: list[str]) -> None:
         # What a callback reads is not known.
         if first < i and not any("callback" in str(found[i][m].jaxpr) for m in METHODS):
             raise ValueError(
-                f"`sweep(folds={len(looked)})`: the folds must differ in their data, but "
+                f"sweep(folds={len(looked)}): the folds must differ in their data, but "
                 f"fold({i}, {len(looked)}) of the task trains and evaluates on the same as "
                 f"fold({first}, {len(looked)}). It must return a task without the part `index`."
             )

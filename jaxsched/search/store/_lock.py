@@ -50,7 +50,7 @@ def _clear_if_stale(lock: Path) -> None:
         owner = {}
     if owner.get("host") != socket.gethostname() or _born(owner["pid"]) == owner["born"]:
         raise RuntimeError(
-            f"`sweep(checkpoint=...)` must be a directory that no other process uses, got "
+            f"sweep(checkpoint=...) must be a directory that no other process uses, got "
             f"{lock.parent}, in use by process {owner.get('pid', '?')} on "
             f"{owner.get('host', 'an unknown host')}. If that is dead, delete {lock}."
         )

@@ -60,24 +60,24 @@ class Averaged:
     def __init__(self, task: Task, *, window: int | None = None, decay: float | None = None):
         if not isinstance(task, Task) or isinstance(task, type):
             raise TypeError(
-                "`Averaged(task=...)` must be a task with the methods init, step and evaluate, "
+                "Averaged(task=...) must be a task with the methods init, step and evaluate, "
                 f"got {task!r}."
             )
         if len(_own(task)) == 1:
             raise TypeError(
-                "`Averaged(task=...)` must have both of the methods weights and with_weights, or "
+                "Averaged(task=...) must have both of the methods weights and with_weights, or "
                 f"none, got {task!r}."
             )
         if (window is None) == (decay is None):
             raise ValueError(
-                "`Averaged(window=..., decay=...)` must be given exactly one of the two, "
+                "Averaged(window=..., decay=...) must be given exactly one of the two, "
                 f"got {window} and {decay}."
             )
         if decay is not None:
             decay = float(checked_number("Averaged(decay=...)", decay, at_least=0, below=1))
         window = checked_number("Averaged(window=...)", window, at_least=1, optional=True)
         if not isinstance(window, (int, type(None))):
-            raise TypeError(f"`Averaged(window=...)` must be a whole number, got {window!r}.")
+            raise TypeError(f"Averaged(window=...) must be a whole number, got {window!r}.")
         self.task: Any = task
         self.window, self.decay = window, decay
         if not jax.tree_util.all_leaves([task]):
@@ -132,7 +132,7 @@ class Averaged:
         check_metrics(metrics, "Averaged", method)
         averaged = {f"averaged {k}": v for k, v in measure(self.averaged(state)).items()}
         if both := sorted(averaged.keys() & metrics.keys()):
-            raise ValueError(f"`Averaged(task=...)` must not have the metrics {both} itself.")
+            raise ValueError(f"Averaged(task=...) must not have the metrics {both} itself.")
         return {**metrics, **averaged}
 
     def _around(self, method: Callable[..., Task], *arguments: int) -> Averaged:

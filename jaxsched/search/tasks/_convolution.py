@@ -52,7 +52,7 @@ def cpu_conv(
     """
     if batch_group_count != 1 or out_sharding is not None:
         raise NotImplementedError(
-            "`cpu_conv(batch_group_count=..., out_sharding=...)` must be 1 and None, got "
+            "cpu_conv(batch_group_count=..., out_sharding=...) must be 1 and None, got "
             f"{batch_group_count} and {out_sharding}; use `jax.lax.conv_general_dilated`."
         )
     spec = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)

@@ -92,7 +92,7 @@ class Columns(Samples):
         if len(set(counts)) > 1 or not counts[0]:
             shown = [f"{n} {path}" for (path, _), n in zip(self._found, counts, strict=True)]
             raise ValueError(
-                f"`{where}` must have as many targets as inputs, and some, got "
+                f"{where} must have as many targets as inputs, and some, got "
                 f"{', '.join(shown[:-1])} and {shown[-1]}."
             )
 
@@ -135,7 +135,7 @@ class Source(Samples):
         super().__init__(where, given)
         self.length = len(given)
         if not 0 < self.length < 2**31:
-            raise ValueError(f"`{where}` must have from 1 to 2**31 - 1 items, got {self.length}.")
+            raise ValueError(f"{where} must have from 1 to 2**31 - 1 items, got {self.length}.")
 
     @cached_property
     def sample(self) -> Sample:
@@ -149,7 +149,7 @@ class Source(Samples):
             found, treedef = self._at(row)
             if treedef != self.sample.treedef:
                 raise ValueError(
-                    f"`{self.where}` must have items of one structure, got "
+                    f"{self.where} must have items of one structure, got "
                     f"{cut(str(treedef))} at [{row}] and {cut(str(self.sample.treedef))} at [0]."
                 )
             items.append([leaf for _, leaf in found])
@@ -172,7 +172,7 @@ def samples_of(name: str, given: Any) -> Samples:
     where = f"Supervised({name}=...)"
     if isinstance(given, list) and len(given) == 2 and all(map(_is_pair, given)):
         raise TypeError(
-            f"`{where}` must be a tuple (inputs, targets) of trees, or a list of more than two "
+            f"{where} must be a tuple (inputs, targets) of trees, or a list of more than two "
             "pairs, one for each sample; a list of two pairs can be either."
         )
     if _is_pair(given):
@@ -180,7 +180,7 @@ def samples_of(name: str, given: Any) -> Samples:
     text_or_tree = isinstance(given, (tuple, Mapping, str, bytes)) or hasattr(given, "__array__")
     if text_or_tree or not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
         raise TypeError(
-            f"`{where}` must be a pair (inputs, targets), or a source of such pairs, a list or an "
+            f"{where} must be a pair (inputs, targets), or a source of such pairs, a list or an "
             f"object with a length and items, got {type(given).__name__}."
         )
     return Source(where, given)
@@ -240,14 +240,14 @@ def check_alike(one: Sample, first: Sample) -> None:
     """Raises a ``ValueError`` unless both are the same tree of the same shapes."""
     if one.treedef != first.treedef:
         raise ValueError(
-            f"`{one.where}` must have the structure of `{first.where}`, "
+            f"{one.where} must have the structure of {first.where}, "
             f"{cut(str(first.treedef))}, got {cut(str(one.treedef))}."
         )
     for leaf, its in zip(one.leaves, first.leaves, strict=True):
         if leaf.shape != its.shape:
             raise ValueError(
-                f"`{one.where}` {leaf.path} must have samples of shape {list(its.shape)}, as "
-                f"`{first.where}` has, got {list(leaf.shape)}."
+                f"{one.where} {leaf.path} must have samples of shape {list(its.shape)}, as "
+                f"{first.where} has, got {list(leaf.shape)}."
             )
 
 
@@ -277,7 +277,7 @@ def _is_array(column: Any) -> bool:
 def _flattened(where: str, pair: Any) -> tuple[list[tuple[str, Any]], Any]:
     """Leaves with names such as ``inputs['image']``; a list is an array, as NumPy takes it."""
     if not _is_pair(pair):
-        raise TypeError(f"`{where}` must be a pair (inputs, targets), got {type(pair).__name__}.")
+        raise TypeError(f"{where} must be a pair (inputs, targets), got {type(pair).__name__}.")
     treedef: Any
     found, treedef = jax.tree_util.tree_flatten_with_path(
         tuple(pair), is_leaf=lambda x: isinstance(x, list)
@@ -288,7 +288,7 @@ def _flattened(where: str, pair: Any) -> tuple[list[tuple[str, Any]], Any]:
     ]
     for part in ("inputs", "targets"):
         if not any(path.startswith(part) for path, _ in named):
-            raise TypeError(f"`{where}` {part} must hold at least one array, got none.")
+            raise TypeError(f"{where} {part} must hold at least one array, got none.")
     return named, treedef
 
 
@@ -299,7 +299,7 @@ def _count(where: str, leaf: Any) -> int:
         return len(leaf)
     except TypeError:
         raise TypeError(
-            f"`{where}` must be an array [samples, ...], got {type(leaf).__name__}."
+            f"{where} must be an array [samples, ...], got {type(leaf).__name__}."
         ) from None
 
 
@@ -310,7 +310,7 @@ def _column(where: str, leaf: Any) -> Any:
     try:
         return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
     except ValueError as error:
-        raise ValueError(f"`{where}` must be an array: {error}") from None
+        raise ValueError(f"{where} must be an array: {error}") from None
 
 
 def _item(where: str, source: Any, row: Any) -> Any:
@@ -318,18 +318,18 @@ def _item(where: str, source: Any, row: Any) -> Any:
         return source[int(row)]
     except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
         raise ValueError(
-            f"`{where}` must have the {len(source)} items of its length, got "
+            f"{where} must have the {len(source)} items of its length, got "
             f"{type(error).__name__} at [{row}]{f': {error}' if str(error) else ''}."
         ) from error
     except Exception as error:
-        error.add_note(f"in `{where}`, reading [{row}]")
+        error.add_note(f"in {where}, reading [{row}]")
         raise
 
 
 def _leaf(where: str, path: str, value: Any) -> Leaf:
     value = np.asarray(value)
     if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
-        raise TypeError(f"`{where}` {path} must be numbers, got dtype {value.dtype}.")
+        raise TypeError(f"{where} {path} must be numbers, got dtype {value.dtype}.")
     return Leaf(path, value.shape, np.dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
 
 
@@ -339,7 +339,7 @@ def _stacked(where: str, leaf: Leaf, rows: Any, values: list[Any]) -> np.ndarray
     for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
         if value.shape != leaf.shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):
             raise ValueError(
-                f"`{where}` must have items of one shape and dtype, got "
+                f"{where} must have items of one shape and dtype, got "
                 f"{value.dtype}{list(value.shape)} for the {leaf.dtype}{list(leaf.shape)} "
                 f"{leaf.path} at [{row}]."
             )

@@ -41,7 +41,7 @@ def check_every_step(
     held = _accumulator(state)
     steps, acts = periods(init, step, loss, hyperparams)
     begin = (
-        f"`{where}(task=...)`: a step must be an update of the optimizer, whose schedules count "
+        f"{where}(task=...): a step must be an update of the optimizer, whose schedules count "
         "them, but "
     )
     if held is not None or steps is not None:

@@ -18,7 +18,7 @@ Augment = Callable[..., Any]  # key, inputs(, targets) -> the same anew
 def checked_sizes(batch_size: Any, accumulation: Any) -> tuple[int, int]:
     for name, size in {"batch_size": batch_size, "accumulation": accumulation}.items():
         if size != int(checked_number(f"Supervised({name}=...)", size, at_least=1)):
-            raise ValueError(f"`Supervised({name}=...)` must be a whole number, got {size!r}.")
+            raise ValueError(f"Supervised({name}=...) must be a whole number, got {size!r}.")
     return int(batch_size), int(accumulation)
 
 
@@ -27,10 +27,10 @@ def check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> N
         return
     if accumulation == 1:
         raise ValueError(
-            f"`Supervised(batch_size=...)` must be at most the {samples} {what}, got {batch_size}."
+            f"Supervised(batch_size=...) must be at most the {samples} {what}, got {batch_size}."
         )
     raise ValueError(
-        f"`Supervised(batch_size=..., accumulation=...)` must read at most the {samples} {what} in "
+        f"Supervised(batch_size=..., accumulation=...) must read at most the {samples} {what} in "
         f"an update, got {batch_size} * {accumulation} = {batch_size * accumulation}."
     )
 
@@ -38,7 +38,7 @@ def check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> N
 def checked_metrics(metrics: Any) -> dict[str, PerSample]:
     if metrics is None:
         return {}
-    where = "`Supervised(metrics=...)`"
+    where = "Supervised(metrics=...)"
     if not isinstance(metrics, Mapping):
         raise TypeError(
             f"{where} must be a dict name -> function, got {type(metrics).__name__}; "
@@ -59,7 +59,7 @@ def checked_metrics(metrics: Any) -> dict[str, PerSample]:
 
 def augmentation(augment: Any) -> Augment:
     """``augment`` as ``key, inputs, targets -> (inputs, targets)``, whose result is checked."""
-    where = "`Supervised(augment=...)`"
+    where = "Supervised(augment=...)"
     empty = inspect.Parameter.empty
     try:
         parameters = inspect.signature(augment).parameters.values()

@@ -42,7 +42,7 @@ def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransf
         signature.bind(**values)
     except TypeError as error:
         raise TypeError(
-            f"`Supervised(optimizer=...)` must take the scheduled hyperparameters "
+            f"Supervised(optimizer=...) must take the scheduled hyperparameters "
             f"{sorted(values)}: {error}. It takes {list(signature.parameters)}."
         ) from None
     try:
@@ -51,7 +51,7 @@ def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransf
         raise _unknown(values, error) from error
     if not callable(getattr(tx, "init", None)) or not callable(getattr(tx, "update", None)):
         raise TypeError(
-            "`Supervised(optimizer=...)` must return an Optax optimizer, with the methods init and "
+            "Supervised(optimizer=...) must return an Optax optimizer, with the methods init and "
             f"update, got {type(tx).__name__}."
         )
     return tx
@@ -64,7 +64,7 @@ def unset(factory: Factory) -> dict[str, jax.Array]:
     named = {name: p for name, p in parameters.items() if p.kind in kinds}
     if not named:
         raise TypeError(
-            "`Supervised(optimizer=...)` must name the scheduled hyperparameters as its arguments, "
+            "Supervised(optimizer=...) must name the scheduled hyperparameters as its arguments, "
             "such as `lambda learning_rate: optax.adam(learning_rate)`, got a function of "
             f"({', '.join(map(str, parameters.values()))})."
         )
@@ -126,7 +126,7 @@ def _followed(
         if any(mask & lasting for mask in found.reads[:outputs]):
             names = [name for k, name in enumerate(sorted(hyperparams)) if made_of[i] >> k & 1]
             raise ValueError(
-                "`Supervised(optimizer=...)` must not keep a scheduled hyperparameter in its state "
+                "Supervised(optimizer=...) must not keep a scheduled hyperparameter in its state "
                 f"where updates change it: {', '.join(names)} is in the initial value of "
                 f"opt_state{jax.tree_util.keystr(paths[i][0])}, and later values would have no "
                 "effect. Fix it inside the function, or take an optimizer that reads it anew in "
@@ -148,7 +148,7 @@ def _check_structure(made: Any, opt_state: Any, hyperparams: dict[str, Any]) -> 
 
     if shapes(made) != shapes(opt_state):
         raise TypeError(
-            "`Supervised(optimizer=...)` must have a state of one structure, whichever "
+            "Supervised(optimizer=...) must have a state of one structure, whichever "
             f"hyperparameters are scheduled, but that with {sorted(hyperparams)} is another than "
             "that of the function's defaults. Make what changes it an argument without a default."
         )
@@ -156,7 +156,7 @@ def _check_structure(made: Any, opt_state: Any, hyperparams: dict[str, Any]) -> 
 
 def _unknown(hyperparams: dict[str, Any], error: Exception) -> TypeError:
     return TypeError(
-        "`Supervised(optimizer=...)` must compute with its hyperparameters as with arrays, since "
+        "Supervised(optimizer=...) must compute with its hyperparameters as with arrays, since "
         f"one program serves all their values; got a function that needs to know "
         f"{' or '.join(sorted(hyperparams))} as a number, such as `float(...)` or `if` do "
         f"({type(error).__name__})."

@@ -39,7 +39,7 @@ def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
         return _nnx(nnx, model)
     name = "" if isinstance(model, type) else getattr(model, "__name__", "")
     raise TypeError(
-        "`Supervised(model=...)` must be a function `rngs -> nnx.Module`, a Flax Linen module or "
+        "Supervised(model=...) must be a function `rngs -> nnx.Module`, a Flax Linen module or "
         f"a pair `(init, apply)`, got {name or cut(repr(model))} ({type(model).__name__})"
         + (f"; {_PAIR}" if name else ".")
     )
@@ -92,7 +92,7 @@ def _linen(module: Any, sample: Any) -> Model:
         attempt(False)
     except (errors.InvalidRngError, errors.ModifyScopeVariableError) as error:
         raise TypeError(
-            "`Supervised(model=...)` must be a Linen module that is evaluated without random "
+            "Supervised(model=...) must be a Linen module that is evaluated without random "
             "numbers and without a change of its variables, as its call is told by an argument "
             f"such as `train`; got {type(module).__name__}, which takes ({', '.join(asked)}): "
             f"{error}"
@@ -108,11 +108,11 @@ def _nnx(nnx: Any, make: Callable[..., Any]) -> Model:
     try:
         model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     except Exception as error:
-        error.add_note(f"in `Supervised(model=...)`, which is called with nnx.Rngs; {_PAIR}")
+        error.add_note(f"in Supervised(model=...), which is called with nnx.Rngs; {_PAIR}")
         raise
     if not isinstance(model, nnx.Module):
         raise TypeError(
-            "`Supervised(model=...)` must be a function `rngs -> nnx.Module`, got one that returns "
+            "Supervised(model=...) must be a function `rngs -> nnx.Module`, got one that returns "
             f"{cut(repr(model))} ({type(model).__name__}); {_PAIR}"
         )
     graph = nnx.split(model, nnx.Param, ...)[0]

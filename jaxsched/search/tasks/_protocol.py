@@ -162,7 +162,7 @@ def batches(
     """
     if not hasattr(task, "batches"):
         return np.arange(start, start + length, dtype=np.int32)
-    called = f"`{where}(task=...)`: batches({seed}, {start}, {length})"
+    called = f"{where}(task=...): batches({seed}, {start}, {length})"
     try:
         drawn = task.batches(seed, start, length)
     except (StopIteration, IndexError) as error:
@@ -216,7 +216,7 @@ def check_task(
     missing = [m for m in ("init", "step", "evaluate") if not callable(getattr(task, m, None))]
     if missing or isinstance(task, type):
         raise TypeError(
-            f"`{where}(task=...)` must have the methods init, step and evaluate, "
+            f"{where}(task=...) must have the methods init, step and evaluate, "
             f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
         )
     arrays, rebuild = taken_apart(task)
@@ -231,9 +231,7 @@ def check_task(
     def step(state: Any, hyperparams: Any, batch: Any, arrays: Any) -> Any:
         made = _called(where, "step", rebuild(arrays), state, hyperparams, batch)
         if not isinstance(made, (tuple, list)) or len(made) != 2:
-            raise TypeError(
-                f"`{where}(task=...)`: step must return (state, metrics), got {made!r}."
-            )
+            raise TypeError(f"{where}(task=...): step must return (state, metrics), got {made!r}.")
         check_metrics(made[1], where, "step")
         return tuple(made)
 
@@ -306,7 +304,7 @@ def _as_array(where: str, path: Any, leaf: Any) -> jax.Array:
         return jnp.asarray(leaf)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"`{where}(task=...)`: init must return a pytree of arrays, got {cut(repr(leaf))} "
+            f"{where}(task=...): init must return a pytree of arrays, got {cut(repr(leaf))} "
             f"({type(leaf).__name__}) at state{jax.tree_util.keystr(path)}."
         ) from None
 
@@ -317,7 +315,7 @@ def _called(where: str, method: str, task: Any, *arguments: Any) -> Any:
         return getattr(task, method)(*arguments)
     except StopIteration as error:
         raise ValueError(
-            f"`{where}(task=...)`: {method} must not raise StopIteration; what it reads from an "
+            f"{where}(task=...): {method} must not raise StopIteration; what it reads from an "
             "iterator belongs into `batches`."
         ) from error
     except Exception as error:
@@ -330,7 +328,7 @@ def _check_structure(before: Any, after: Any, where: str) -> None:
     new: Any = jax.tree.structure(after)
     if old != new:
         raise TypeError(
-            f"`{where}(task=...)`: step must return a state of the structure that init returned, "
+            f"{where}(task=...): step must return a state of the structure that init returned, "
             f"got {_difference(old, new)}."
         )
 
@@ -366,7 +364,7 @@ def _check_same(before: Any, after: Any, where: str) -> None:
     for (path, old), new in zip(paths, jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
             raise TypeError(
-                f"`{where}(task=...)`: step must not change shapes or dtypes, got "
+                f"{where}(task=...): step must not change shapes or dtypes, got "
                 f"{new.dtype}{list(new.shape)} for the {old.dtype}{list(old.shape)} at "
                 f"state{jax.tree_util.keystr(path)}. Let init make it a {new.dtype}"
                 f"{list(new.shape)}, or cast it in step."
@@ -376,19 +374,18 @@ def _check_same(before: Any, after: Any, where: str) -> None:
 def check_metrics(metrics: Any, where: str, method: str) -> None:
     if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
         raise TypeError(
-            f"`{where}(task=...)`: {method} must return its metrics as a dict name -> scalar, "
+            f"{where}(task=...): {method} must return its metrics as a dict name -> scalar, "
             f"got {metrics!r}."
         )
     if "loss" not in metrics:
         raise ValueError(
-            f'`{where}(task=...)`: the metrics of {method} must have a "loss", '
-            f"got {sorted(metrics)}."
+            f'{where}(task=...): the metrics of {method} must have a "loss", got {sorted(metrics)}.'
         )
     for name, value in metrics.items():
         dtype = getattr(value, "dtype", type(value))
         real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
         if np.shape(value) != () or not real:
             raise TypeError(
-                f"`{where}(task=...)`: the metric {name!r} of {method} must be a real scalar, "
+                f"{where}(task=...): the metric {name!r} of {method} must be a real scalar, "
                 f"got {value!r}."
             )

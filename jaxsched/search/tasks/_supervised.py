@@ -125,13 +125,13 @@ class Supervised:
         check_fits(*sizes, samples, "training samples")
         if not callable(optimizer):
             raise TypeError(
-                "`Supervised(optimizer=...)` must be a function of the scheduled hyperparameters, "
+                "Supervised(optimizer=...) must be a function of the scheduled hyperparameters, "
                 "such as `lambda learning_rate: optax.adam(learning_rate)`, "
                 f"got {type(optimizer).__name__}."
             )
         if not callable(loss):
             raise TypeError(
-                "`Supervised(loss=...)` must be a function of outputs and targets, a value per "
+                "Supervised(loss=...) must be a function of outputs and targets, a value per "
                 f"sample, got {loss!r}."
             )
         self._parts = _Parts(
@@ -224,7 +224,7 @@ class Supervised:
         """Means over the validation data; see ``Task.evaluate``."""
         if not len(self._held):
             raise ValueError(
-                "`Supervised(validation=...)` must be given to evaluate, got None; "
+                "Supervised(validation=...) must be given to evaluate, got None; "
                 "or cross-validate, `sweep(..., folds=5)`."
             )
         return self._means(state, self._evaluated(), jnp.asarray(self._weight))
@@ -233,7 +233,7 @@ class Supervised:
         """Means over the test data; only the final score asks for them."""
         tested = self._parts.test
         if tested is None:
-            raise ValueError("`Supervised(test=...)` must be given to score on it, got None.")
+            raise ValueError("Supervised(test=...) must be given to score on it, got None.")
         check_alike(tested.sample, self._parts.sample)
         data = jax.tree.map(jnp.asarray, tested.tree())
         return self._means(state, data, jnp.ones(tested.length, jnp.float32))
@@ -262,7 +262,7 @@ class Supervised:
         """
         if not isinstance(state, SupervisedState):
             raise TypeError(
-                "`Supervised.model(state=...)` must be a state of this task, "
+                "Supervised.model(state=...) must be a state of this task, "
                 f"got {type(state).__name__}."
             )
         return self._parts.model.trained(state.params, state.rest)
@@ -281,7 +281,7 @@ class Supervised:
         samples = self._samples()
         if not 2 <= folds <= samples:
             raise ValueError(
-                f"`fold(folds=...)` must be from 2 to the {samples} samples, got {folds}."
+                f"fold(folds=...) must be from 2 to the {samples} samples, got {folds}."
             )
         order = shuffled(samples, samples, 0, 0, 1)[0]
         held = order[index::folds]
@@ -415,7 +415,7 @@ def _per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Arr
     values = jnp.asarray(f(outputs, targets), jnp.float32)
     if values.ndim < 1 or values.shape[0] != samples:
         raise TypeError(
-            f"`Supervised({where})` must return a value per sample, [{samples}, ...], "
+            f"Supervised({where}) must return a value per sample, [{samples}, ...], "
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))

@@ -61,6 +61,6 @@ def check_used(
             "state before each update. docs/tasks.md shows both."
         )
     raise ValueError(
-        f"`{where}(task=...)`: step must use all hyperparameters that are scheduled, but "
+        f"{where}(task=...): step must use all hyperparameters that are scheduled, but "
         f"{' and '.join(map(repr, dead))} has no effect on the state that it trains: {why}"
     )

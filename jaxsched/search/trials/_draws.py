@@ -71,7 +71,7 @@ def points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
     engines = {"halton": qmc.Halton, "latin": qmc.LatinHypercube}
     if method not in engines:
         raise ValueError(
-            f'`sampled(method=...)` must be "halton", "sobol", "latin" or "random", got {method!r}.'
+            f'sampled(method=...) must be "halton", "sobol", "latin" or "random", got {method!r}.'
         )
     return np.asarray(engines[method](dimensions, rng=rng).random(count))
 
@@ -83,5 +83,5 @@ def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Di
     low = checked_number(f"{where}(low=...)", low)
     high = checked_number(f"{where}(high=...)", high)
     if not low < high:
-        raise ValueError(f"`{where}(high=...)` must be greater than low={low}, got {high}.")
+        raise ValueError(f"{where}(high=...) must be greater than low={low}, got {high}.")
     return Distribution(low, high, log, whole)

@@ -45,7 +45,7 @@ class Kind:
         missing = [n for n in missing if n not in arguments]
         if missing:
             raise TypeError(
-                f"`{where}({missing[0]}=...)` must be given: {printable(self.name)} needs it, "
+                f"{where}({missing[0]}=...) must be given: {printable(self.name)} needs it, "
                 f"got only {', '.join(arguments) or 'no arguments'}."
             )
         return taken
@@ -68,20 +68,20 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
     for kind in kinds:
         if isinstance(kind.recipe, (AbstractSchedule, AbstractController)):
             raise TypeError(
-                f"`{where}(recipe=...)` must be functions that return schedules, such as "
+                f"{where}(recipe=...) must be functions that return schedules, such as "
                 f"js.warmup_cosine, got the schedule {kind.recipe!r}; schedules go into the list "
                 "or dict that `sweep` takes, as they are."
             )
         if not callable(kind.recipe):
             raise TypeError(
-                f"`{where}(recipe=...)` must be a function that returns a schedule, a list of such "
+                f"{where}(recipe=...) must be a function that returns a schedule, a list of such "
                 f"or a dict name -> function, got {kind.recipe!r} ({type(kind.recipe).__name__})."
             )
     if not kinds:
-        raise ValueError(f"`{where}(recipe=...)` must hold at least one recipe, got none.")
+        raise ValueError(f"{where}(recipe=...) must hold at least one recipe, got none.")
     for i, kind in enumerate(kinds):
         if kind.maker is not None and any(kind.maker == other.maker for other in kinds[:i]):
-            raise ValueError(f"`{where}(recipe=...)` must be different, got {kind.name} twice.")
+            raise ValueError(f"{where}(recipe=...) must be different, got {kind.name} twice.")
     if len(kinds) > 1:
         has = {kind.name: _parameters(kind.recipe) for kind in kinds}
         known = {name for found in has.values() for name in found or ()}
@@ -91,7 +91,7 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
                     f"{printable(kind)} has {', '.join(found or ())}" for kind, found in has.items()
                 )
                 raise TypeError(
-                    f"`{where}({name}=...)` must be an argument of a recipe, got "
+                    f"{where}({name}=...) must be an argument of a recipe, got "
                     f"{_instead(name, sorted(known))}. {listed}."
                 )
     return kinds
@@ -106,7 +106,7 @@ def by_name(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
     named = {str(name).strip(): one for name, one in given.items()}
     if "" in named or len(named) < len(given):
         raise ValueError(
-            f"`{where}` must have different names that are not empty, got {list(given)}."
+            f"{where} must have different names that are not empty, got {list(given)}."
         )
     return named
 

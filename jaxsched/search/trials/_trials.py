@@ -62,10 +62,10 @@ class Trial:
     def __post_init__(self) -> None:
         for name in ("name", "kind"):
             if not isinstance(getattr(self, name), str):
-                raise TypeError(f"`Trial({name}=...)` must be a text, got {getattr(self, name)!r}.")
+                raise TypeError(f"Trial({name}=...) must be a text, got {getattr(self, name)!r}.")
         if not isinstance(self.settings, Mapping):
             raise TypeError(
-                f"`Trial(settings=...)` must be a dict name -> value, got {self.settings!r} "
+                f"Trial(settings=...) must be a dict name -> value, got {self.settings!r} "
                 f"({type(self.settings).__name__})."
             )
         settings = {name: as_setting(value) for name, value in self.settings.items()}
@@ -87,7 +87,7 @@ class Trial:
             return next(iter(self.schedules.values()))
         if "learning_rate" not in self.schedules:
             raise ValueError(
-                f"`Trial.schedule` must be of a learning_rate or of the only hyperparameter, got "
+                f"Trial.schedule must be of a learning_rate or of the only hyperparameter, got "
                 f"{', '.join(self.schedules)}; take `schedules[name]`."
             )
         return self.schedules["learning_rate"]
@@ -150,7 +150,7 @@ def zipped(recipe: Recipes, /, **arguments: Any) -> Trials:
     columns = {name: _values("zipped", name, value) for name, value in arguments.items()}
     lengths = {name: len(column) for name, column in columns.items() if len(column) > 1}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"`zipped(...)` must be given lists of one length, got {lengths}.")
+        raise ValueError(f"zipped(...) must be given lists of one length, got {lengths}.")
     count = max(lengths.values(), default=1)
 
     def rows(taken: list[str]) -> Rows:
@@ -190,7 +190,7 @@ def sampled(
     }
     free = [n for n, c in columns.items() if isinstance(c, Distribution) or len(c) > 1]
     if not free:
-        raise ValueError("`sampled(...)` must be given something to draw, got single values only.")
+        raise ValueError("sampled(...) must be given something to draw, got single values only.")
     drawn = []
     for point in points(method, len(free), count, seed):
         quantile = dict(zip(free, map(float, point), strict=True))
@@ -211,7 +211,7 @@ def as_trials(trials: Any, where: str = "sweep") -> Trials:
     if isinstance(trials, Mapping):
         if "learning_rate" in trials:
             raise TypeError(
-                f"`{where}(trials=...)` must be a list of dicts hyperparameter -> schedule, or one "
+                f"{where}(trials=...) must be a list of dicts hyperparameter -> schedule, or one "
                 f"dict that names trials, got a dict with learning_rate; write [{{...}}] around it."
             )
         named = by_name(trials, f"{where}(trials=...)").items()
@@ -219,11 +219,11 @@ def as_trials(trials: Any, where: str = "sweep") -> Trials:
     else:
         made = _listed(trials, where)
     if not made:
-        raise ValueError(f"`{where}(trials=...)` must hold at least one trial, got none.")
+        raise ValueError(f"{where}(trials=...) must hold at least one trial, got none.")
     names = {tuple(sorted(trial.schedules)) for trial in made}
     if len(names) > 1:
         raise ValueError(
-            f"`{where}(trials=...)` must schedule the same hyperparameters in all trials, "
+            f"{where}(trials=...) must schedule the same hyperparameters in all trials, "
             f"got {sorted(names)}."
         )
     return tuple(dataclasses.replace(trial, _maker=None) for trial in told_apart(made))
@@ -240,12 +240,12 @@ def as_schedules(made: Any, where: str) -> dict[str, Followed]:
             one = Constant(one)
         if not isinstance(one, Followed):
             raise TypeError(
-                f"`{where}` must be made of schedules and controllers, got {one!r} "
+                f"{where} must be made of schedules and controllers, got {one!r} "
                 f"({type(one).__name__}) for {name!r}; wrap a function with `js.from_fn`."
             )
         schedules[str(name)] = one
     if not schedules:
-        raise ValueError(f"`{where}` must schedule at least one hyperparameter, got none.")
+        raise ValueError(f"{where} must schedule at least one hyperparameter, got none.")
     return schedules
 
 
@@ -301,7 +301,7 @@ def _listed(given: Any, where: str) -> Trials:
         given = [given]
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(
-            f"`{where}(trials=...)` must be a schedule, or a list or dict of schedules or trials, "
+            f"{where}(trials=...) must be a schedule, or a list or dict of schedules or trials, "
             f"got {type(given).__name__}."
         )
     made: list[Trial] = []
@@ -326,7 +326,7 @@ def _of_name(kind: str, given: Any, where: str) -> list[Trial]:
     trials = _listed(given if listed else [given], where)
     if not trials:
         raise ValueError(
-            f"`{where}(trials=...)` must hold at least one trial for {kind!r}, got none."
+            f"{where}(trials=...) must hold at least one trial for {kind!r}, got none."
         )
     alone = not listed and not trials[0].settings and len(trials) == 1
     several = len({trial.kind for trial in trials}) > 1
@@ -340,11 +340,11 @@ def _of_name(kind: str, given: Any, where: str) -> list[Trial]:
 
 def _values(where: str, name: str, value: Any) -> list[Any]:
     if isinstance(value, Distribution):
-        raise TypeError(f"`{where}({name}=...)` must be values, got {value!r}; use `sampled`.")
+        raise TypeError(f"{where}({name}=...) must be values, got {value!r}; use `sampled`.")
     if is_list(value) or (hasattr(value, "tolist") and np.ndim(value) > 0):
         values = value.tolist() if hasattr(value, "tolist") else list(value)
         if not values:
-            raise ValueError(f"`{where}({name}=...)` must hold at least one value, got none.")
+            raise ValueError(f"{where}({name}=...) must hold at least one value, got none.")
         return [v.item() if _is_scalar(v) else v for v in values]
     return [value.item() if _is_scalar(value) else value]
 
