@@ -32,5 +32,5 @@ def result_of(scores, settings=None, maximize=False, kinds=None, **others):
         stopped=np.full(len(scores), -1),
         steps_asked=100,
         steps_trained=60,
-        info={},
+        info=search.RunInfo(),
     )

@@ -228,7 +228,7 @@ def test_a_final_score_is_of_the_task_of_the_sweep(tmp_path, where, folds):
     assert np.isfinite(final.metrics["loss"]).all()
     with pytest.raises(ValueError, match=rf"final_score\(task=...\) .* task's .*{where}"):
         search.final_score(Line(DATA + 1, where), result)
-    old = dataclasses.replace(result, info={})
+    old = dataclasses.replace(result, info=search.RunInfo())
     assert search.final_score(Line(DATA + 1, where), old).metrics["loss"].shape == (1,)
 
 

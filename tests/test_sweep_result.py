@@ -210,6 +210,18 @@ def test_it_is_immutable(swept):
             array[0] = 0
 
 
+def test_the_info_is_a_record_and_reads_as_a_mapping(swept):
+    info = swept.info
+    assert (info["width"], info["saved"], dict(info)["platform"]) == (info.width, info.saved, "cpu")
+    assert len(info) == len(list(info))
+    with pytest.raises(KeyError, match="speed"):
+        info["speed"]
+    old = {"width": 2, "watch": "accuracy", "shard": {"index": 0, "of": 1, "trials": [0]}}
+    old["shard"]["sweep"] = "0b"  # files of an early version have a digest there
+    info = search.RunInfo.of(old)
+    assert (info.monitor, info.width, info.shard.sweep) == ("accuracy", 2, {"sweep": "0b"})
+
+
 def test_rows_csv_json(swept, tmp_path):
     rows = swept.rows()
     assert [r["peak"] for r in rows] == [0.01, 0.01, 0.1, 0.1, 1e30, 1e30]

@@ -13,6 +13,7 @@ from jaxsched.search.range_tests._result import RangeTest as RangeTest
 from jaxsched.search.range_tests._run import range_test as range_test
 from jaxsched.search.results._compare import Comparison as Comparison
 from jaxsched.search.results._files import load as load
+from jaxsched.search.results._info import RunInfo as RunInfo
 from jaxsched.search.results._merge import merge as merge
 from jaxsched.search.results._result import Best as Best
 from jaxsched.search.results._result import SweepResult as SweepResult

@@ -31,6 +31,7 @@ from jaxsched.search.multihost._mesh import Lockstep, any_signal, programs_for, 
 from jaxsched.search.multihost._processes import check_same
 from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble
+from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._checkpoint import Checkpoint, held_width
 from jaxsched.search.store._directory import Shelf
@@ -222,17 +223,17 @@ def sweep(
             came = came if mesh is None else any_signal(came)
             if came:
                 leave(came[0], f"saved in {directory}; the same call goes on from there")
-    info = {
-        "evaluate_every": evaluate_every,
-        "watch": watch,
-        "width": engine.width,
-        "devices": len(places) if mesh is None else mesh.mesh.size,
-        "platform": places[0].platform,
-        "seconds": time.monotonic() - started,
-        "traces": dict(traced(programs) - before),
-        "identity": identity,
-        **({"shard": part} if part else {}),
-    }
+    info = RunInfo(
+        evaluate_every=evaluate_every,
+        monitor=watch,
+        width=engine.width,
+        devices=len(places) if mesh is None else mesh.mesh.size,
+        platform=places[0].platform,
+        seconds=time.monotonic() - started,
+        traces=dict(traced(programs) - before),
+        identity=identity,
+        shard=Shard(**part) if part else None,
+    )
     result = assemble(plan, engine.records, trials, stopped, metric, maximize, info)
     doubts.warn_of_twins(result, plan.table)
     return result

@@ -22,6 +22,7 @@ from jaxsched.search.engine._records import Key
 from jaxsched.search.multihost._mesh import Lockstep, programs_for
 from jaxsched.search.multihost._processes import check_same
 from jaxsched.search.results._assemble import assemble
+from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._result import Best, SweepResult
 from jaxsched.search.store._identity import sweep_fields, task_fields
 from jaxsched.search.tasks._protocol import Task, check_evaluation
@@ -96,7 +97,7 @@ def final_score(
     choices: dict[str, Any] = {"steps": steps, "seeds": result.seeds}
     choices |= {"metric": result.metric, "maximize": result.maximize}
     if controllers(best.trial):
-        choices |= {n: v for n, v in result.info.items() if n in ("evaluate_every", "watch")}
+        choices |= {"evaluate_every": result.info.evaluate_every, "watch": result.info.monitor}
     plan, looked = make_plan(anew, (best.trial,), **choices)
     _check_task(task, result, looked if anew is task else None, best)
     places = places_of(jax.local_devices()[:1] if devices is None else devices)
@@ -121,14 +122,15 @@ def final_score(
     scores = [jax.device_get(program.test(arrays, state)) for state in states]
     metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
     never = np.full(1, -1, np.int64)
-    info = {
-        **{name: value for name, value in result.info.items() if name in _KEPT},
-        "everything": pooled,
-        "width": 1,
-        "platform": places[0].platform,
-        "devices": 1 if mesh is None else mesh.mesh.size,
-        "seconds": time.monotonic() - started,
-    }
+    info = RunInfo(
+        evaluate_every=result.info.evaluate_every,
+        monitor=result.info.monitor,
+        identity=result.info.identity,
+        everything=pooled,
+        platform=places[0].platform,
+        devices=1 if mesh is None else mesh.mesh.size,
+        seconds=time.monotonic() - started,
+    )
     metric, maximize = result.metric, result.maximize
     curves = assemble(plan, engine.records, (best.trial,), never, metric, maximize, info)
     return FinalScore(best, metrics, states, curves)
@@ -156,7 +158,7 @@ def check_final(task: Any, result: SweepResult, best: Any) -> bool:
             f"final_score(best=...) must be of this result of {len(result.trials)} trials, got "
             f"the trial {best.index} of another one."
         )
-    pooled = result.folds > 1 or result.info.get("everything", False)
+    pooled = result.folds > 1 or result.info.everything
     for method in ("test", *(["everything"] if pooled else [])):
         if not hasattr(task, method):
             raise TypeError(f"final_score(task=...) must have a method `{method}`, got {task!r}.")
@@ -171,8 +173,6 @@ def check_final(task: Any, result: SweepResult, best: Any) -> bool:
 
 # ---------------------------------------------------------------------------------------- details
 
-_KEPT = ("evaluate_every", "watch", "identity")  # what the sweep was told, and of what
-
 
 def _check_task(task: Any, result: SweepResult, looked: Looked | None, best: Best) -> None:
     """Raises if the result knows its task, and it is another one.
@@ -180,7 +180,7 @@ def _check_task(task: Any, result: SweepResult, looked: Looked | None, best: Bes
     Args:
         looked: at the task, if it has been.
     """
-    there = result.info.get("identity")
+    there = result.info.identity
     if there is None:  # of an earlier version
         return
     folds = int(there["folds"])

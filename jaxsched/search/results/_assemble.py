@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
 import numpy as np
 
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, Record, by_trial
+from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.trials._trials import Trials
 
@@ -19,7 +20,7 @@ def assemble(
     stopped: np.ndarray,
     metric: str,
     maximize: bool,
-    info: dict[str, Any],
+    info: RunInfo,
 ) -> SweepResult:
     """Joins the records of the stages to the curves of the trials."""
     shape = (len(trials), len(plan.tasks), len(plan.seeds))
@@ -71,7 +72,7 @@ def assemble(
         stopped=stopped,
         steps_asked=asked,
         steps_trained=trained,
-        info={**info, "saved": saved},
+        info=dataclasses.replace(info, saved=saved),
     )
 
 

@@ -19,6 +19,7 @@ from jaxsched.recipes._share import share
 from jaxsched.schedules._piecewise import Table as ScheduleTable
 from jaxsched.search._files import write_npz
 from jaxsched.search._fingerprint import plain
+from jaxsched.search.results._info import RunInfo
 from jaxsched.search.trials._trials import Followed, Trial
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ def save(result: SweepResult, file: Any) -> None:
         **{
             f.name: getattr(result, f.name)
             for f in dataclasses.fields(result)
-            if f.name not in _ARRAYS and f.name not in ("trials", "train", "validation")
+            if f.name not in (*_ARRAYS, "trials", "train", "validation", "info")
         },
+        "info": dataclasses.asdict(result.info),
     }
     arrays = {name: getattr(result, name) for name in _ARRAYS}
     for group in ("train", "validation"):
@@ -109,9 +111,9 @@ def load(file: Any) -> SweepResult:
         )
         for t in meta.pop("trials")
     )
-    seeds = tuple(meta.pop("seeds"))
+    meta |= {"seeds": tuple(meta["seeds"]), "info": RunInfo.of(meta["info"])}
     fields: dict[str, Any] = {**meta, **arrays, **groups}
-    return SweepResult(trials=trials, seeds=seeds, **fields)
+    return SweepResult(trials=trials, **fields)
 
 
 def schedule_data(followed: Followed, steps: int) -> dict[str, Any]:

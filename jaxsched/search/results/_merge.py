@@ -6,6 +6,7 @@ checkpoint of its own, and a failure of one does not stop the others.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -16,8 +17,6 @@ from jaxsched._text import cut
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.results._files import load
 from jaxsched.search.results._result import SweepResult
-
-_KEPT = ("evaluate_every", "watch", "identity")  # of what a part says about itself
 
 
 def merge(parts: Iterable[Any]) -> SweepResult:
@@ -47,10 +46,11 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             f"{cut(repr(parts))} ({type(parts).__name__})."
         )
     results = [p if isinstance(p, SweepResult) else load(p) for p in parts]
-    if not results or any("shard" not in r.info for r in results):
+    shards = [r.info.shard for r in results if r.info.shard is not None]
+    if not results or len(shards) < len(results):
         raise ValueError("merge(parts=...) must be results of `sweep(shard=...)`, got others.")
     first = results[0]
-    sweeps = [_sweep(r) for r in results]
+    sweeps = [{**s.sweep, "number of shards": str(s.of)} for s in shards]
     for number, other in enumerate(sweeps):
         if found := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
             count = len({str(sorted(one.items())) for one in sweeps})
@@ -58,14 +58,13 @@ def merge(parts: Iterable[Any]) -> SweepResult:
                 f"merge(parts=...) must be shards of one sweep, got {count} different ones. They "
                 f"differ in {found}."
             )
-    count = first.info["shard"]["of"]
-    numbers = sorted(r.info["shard"]["index"] for r in results)
+    count = shards[0].of
+    numbers = sorted(s.index for s in shards)
     if numbers != list(range(count)):
         raise ValueError(
             f"merge(parts=...) must be each of the {count} shards once, got the shards {numbers}."
         )
-    rows = [trial for r in results for trial in r.info["shard"]["trials"]]
-    order = np.argsort(rows)
+    order = np.argsort([trial for s in shards for trial in s.trials])
     evaluated = np.unique(np.concatenate([r.evaluated for r in results]))
     longest = max(int(r.horizons.max()) for r in results)
 
@@ -83,7 +82,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         return curves
 
     trials = [trial for r in results for trial in r.trials]
-    saved = [r.info["saved"] for r in results]
+    infos = [r.info for r in results]
     return SweepResult(
         trials=tuple(trials[i] for i in order),
         metric=first.metric,
@@ -97,25 +96,16 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         stopped=_frozen(np.concatenate([r.stopped for r in results])[order]),
         steps_asked=sum(r.steps_asked for r in results),
         steps_trained=sum(r.steps_trained for r in results),
-        info={
-            "shards": count,
-            **{name: first.info[name] for name in _KEPT if name in first.info},
-            "width": first.info["width"],
-            "platform": first.info["platform"],
-            "devices": sum(r.info["devices"] for r in results),
-            "seconds": max(r.info["seconds"] for r in results),
-            "saved": {name: sum(s[name] for s in saved) for name in saved[0]},
-        },
+        info=dataclasses.replace(
+            first.info,
+            devices=sum(info.devices for info in infos),
+            seconds=max(info.seconds for info in infos),
+            saved={name: sum(info.saved[name] for info in infos) for name in first.info.saved},
+            traces={},
+            shard=None,
+            shards=count,
+        ),
     )
-
-
-def _sweep(result: SweepResult) -> dict[str, str]:
-    """What all parts must have in common."""
-    shard = result.info["shard"]
-    sweep = shard["sweep"]
-    if isinstance(sweep, str):  # of an earlier version
-        sweep = {"sweep": sweep}
-    return {**sweep, "number of shards": str(shard["of"])}
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from jaxsched.recipes._share import share
 from jaxsched.search._arguments import flag, whole
 from jaxsched.search.results import _ranking as ranks
 from jaxsched.search.results import _reports as reports
+from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._text_table import TextTable
 from jaxsched.search.trials._trials import Followed, Trial, Trials
 
@@ -74,9 +75,7 @@ class SweepResult:
         stopped: int64 [trials], the step after which early stopping gave a trial up, or -1.
         steps_asked: sum of the lengths of all runs.
         steps_trained: updates that were computed.
-        info: how it was run: width, devices, seconds, traces of each compiled function, the steps
-            that shared prefixes, divergence and early stopping saved, and by what its task is known
-            again ("identity").
+        info: how it was run.
     """
 
     trials: Trials
@@ -91,7 +90,7 @@ class SweepResult:
     stopped: np.ndarray
     steps_asked: int
     steps_trained: int
-    info: dict[str, Any]
+    info: RunInfo
 
     def __repr__(self) -> str:
         return f"SweepResult({self.summary()})"

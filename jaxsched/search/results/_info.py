@@ -1,0 +1,79 @@
+"""How a sweep was run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Which trials of a sweep are a process's.
+
+    Args:
+        index, of: the shard ``index`` of so many.
+        trials: their places among all trials.
+        sweep: what identifies the whole sweep, name -> text; the shards that ``merge`` takes agree.
+    """
+
+    index: int
+    of: int
+    trials: list[int]
+    sweep: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunInfo(Mapping[str, Any]):
+    """How a sweep was run; also a mapping of these names to their values.
+
+    Args:
+        evaluate_every: steps between evaluations; ``None``: at the end of each run.
+        monitor: the validation metric that controllers were told.
+        width: runs that were vectorized together.
+        devices: how many there were.
+        platform: "cpu", "gpu" or "tpu".
+        seconds: of the whole call.
+        traces: compiled function -> how often it was traced.
+        saved: steps that were not trained: "shared" (prefixes of several trials), "stopped"
+            (early) and "diverged".
+        identity: by what the task is known again, name -> text; ``None`` in old files.
+        everything: whether the training data were all data but the test data, as those of
+            ``final_score`` after a cross-validation.
+        shard: of ``sweep(shard=...)``.
+        shards: of ``merge``: how many.
+    """
+
+    evaluate_every: int | None = None
+    monitor: str = "loss"
+    width: int = 1
+    devices: int = 1
+    platform: str = ""
+    seconds: float = 0.0
+    traces: dict[str, int] = dataclasses.field(default_factory=dict)
+    saved: dict[str, int] = dataclasses.field(default_factory=dict)
+    identity: dict[str, str] | None = None
+    everything: bool = False
+    shard: Shard | None = None
+    shards: int | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> RunInfo:
+        """Of what ``dataclasses.asdict`` gave, now or in an earlier version."""
+        found = {"monitor" if name == "watch" else name: value for name, value in data.items()}
+        if isinstance(shard := found.get("shard"), dict):
+            sweep = shard["sweep"]
+            sweep = sweep if isinstance(sweep, dict) else {"sweep": sweep}  # a digest, once
+            found["shard"] = Shard(**{**shard, "sweep": sweep})
+        return cls(**found)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.__dataclass_fields__:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dataclass_fields__)
+
+    def __len__(self) -> int:
+        return len(self.__dataclass_fields__)
