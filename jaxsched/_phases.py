@@ -10,7 +10,7 @@ from jaxsched._arrays import fetch, is_known
 from jaxsched._checks import checked_number
 from jaxsched._populations import require_schedule
 from jaxsched.schedules._base import AbstractSchedule, Sequence
-from jaxsched.schedules._piecewise import PiecewiseConstant, _Knots
+from jaxsched.schedules._piecewise import AbstractKnots, PiecewiseConstant
 from jaxsched.schedules._wrappers import Clip, Quantize, Reverse, Shift, Stretch, Window
 
 
@@ -82,7 +82,7 @@ def _phases(schedule: AbstractSchedule) -> list[Phase]:
             found += [Phase(n, begin + a, None if b is None else begin + b) for n, a, b in inner]
             begin += length or 0
         return found
-    if isinstance(schedule, PiecewiseConstant | _Knots):
+    if isinstance(schedule, PiecewiseConstant | AbstractKnots):
         points = schedule.boundaries if isinstance(schedule, PiecewiseConstant) else schedule.steps
         edges = [0, *(p for p in np.asarray(fetch(points)).tolist() if p > 0)]
         ends = [*edges[1:], None if isinstance(schedule, PiecewiseConstant) else edges[-1]]

@@ -44,7 +44,7 @@ def test_a_broken_schedule_is_found():
         def duration(self):
             return self.steps
 
-        def _value(self, t):
+        def value_at(self, t):
             return num.positive(t) * (-1.0) + 1.0
 
     assert dataclasses.is_dataclass(Rebound)

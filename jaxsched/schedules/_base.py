@@ -29,7 +29,7 @@ from jaxsched.schedules._step import as_step, host_step, traced_step
 class AbstractSchedule(Record, abc.ABC):
     """A pure function from the step to a value, as an immutable pytree of numbers.
 
-    A subclass is a ``@struct`` whose fields are its numbers and implements ``_value`` and
+    A subclass is a ``@struct`` whose fields are its numbers and implements ``value_at`` and
     ``duration``. It never has methods called ``init`` and ``update``: Optax takes an object that
     has both for a stateful schedule.
     """
@@ -45,13 +45,13 @@ class AbstractSchedule(Record, abc.ABC):
     def duration(self) -> Any:
         """Length in steps (optimizer updates), after which the value holds; None: open-ended."""
 
-    def _length(self, t: Number) -> Number | None:
+    def exact_length(self, t: Number) -> Number | None:
         """The duration as an exact number of the kind of ``t``."""
         duration = self.duration
         return None if duration is None else num.like(t, duration)
 
     @abc.abstractmethod
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         """The value at any ``t``, also before 0 and after the end, where it holds."""
 
     def _count(self, t: Number) -> Any:
@@ -78,7 +78,7 @@ class AbstractSchedule(Record, abc.ABC):
         if type(step) is int and _is_plain(self):  # the same as below, for a call in a hurry
             try:
                 with np.errstate(all="ignore"):
-                    return jnp.asarray(np.float32(self._value(np.float64(step))))
+                    return jnp.asarray(np.float32(self.value_at(np.float64(step))))
             except OverflowError:  # of more digits than float64 has
                 pass
         step, leaves = as_step(step), jax.tree.leaves(self)
@@ -95,14 +95,14 @@ class AbstractSchedule(Record, abc.ABC):
                 return jnp.asarray(values.astype(dtype))
         t = traced_step(step, dtype)
         count = self._count(t)
-        value = num.single(self._value(t)) if count is None else count
+        value = num.single(self.value_at(t)) if count is None else count
         value = jnp.asarray(value).astype(dtype if count is None else np.int32)
         return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
     def _on_host(self, step: Any) -> Any:
         """The values in float64, for a known schedule and known steps."""
         with np.errstate(all="ignore"):
-            value = self._value(np.asarray(step, np.float64)[()])
+            value = self.value_at(np.asarray(step, np.float64)[()])
         return np.broadcast_to(np.asarray(value, np.float64), np.shape(step))
 
     def _require_single(self) -> None:
@@ -183,7 +183,7 @@ class Constant(AbstractSchedule):
     def duration(self) -> Any:
         return self.steps
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         return num.real(t, self.value)
 
 
@@ -223,32 +223,32 @@ class Sequence(AbstractSchedule):
     def duration(self) -> Any:
         return exact_duration(self)
 
-    def _length(self, t: Number) -> Number | None:
-        lengths = [part._length(t) for part in self.parts]
+    def exact_length(self, t: Number) -> Number | None:
+        lengths = [part.exact_length(t) for part in self.parts]
         if lengths[-1] is None:
             return None
         return functools.reduce(operator.add, [num.positive(length) for length in lengths])
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         t = num.positive(t)
         if len(self.parts) > _FEW and can_select(t):
             return selected(t, self.parts)
         # A part that is not selected is evaluated all the same, before its start or after its end,
         # where it holds its value: nothing overflows there and no NaN reaches a gradient.
-        value = self.parts[0]._value(t)
+        value = self.parts[0].value_at(t)
         start: Number = 0.0
         reached = num.nudged(t)
         for before, part in itertools.pairwise(self.parts):
-            start = start + num.positive(before._length(t))
+            start = start + num.positive(before.exact_length(t))
             local = t - start
-            value = num.where(reached >= start, part._value(local), value)
+            value = num.where(reached >= start, part.value_at(local), value)
         return value
 
 
 _FEW = 4  # so many parts are quicker to compile one by one
 
 
-class _Combination(AbstractSchedule):
+class AbstractCombination(AbstractSchedule):
     """Schedules that run side by side and are combined at every step."""
 
     parts: tuple[AbstractSchedule, ...]
@@ -260,8 +260,8 @@ class _Combination(AbstractSchedule):
     def duration(self) -> Any:
         return exact_duration(self)
 
-    def _length(self, t: Number) -> Number | None:
-        lengths = [p._length(t) for p in self.parts if not _is_endless_constant(p)] or [None]
+    def exact_length(self, t: Number) -> Number | None:
+        lengths = [p.exact_length(t) for p in self.parts if not _is_endless_constant(p)] or [None]
         if any(length is None for length in lengths):
             return None
         return functools.reduce(num.maximum, lengths)
@@ -270,12 +270,12 @@ class _Combination(AbstractSchedule):
     @abc.abstractmethod
     def _combine(x: Value, y: Value) -> Value: ...
 
-    def _value(self, t: Number) -> Value:
-        return functools.reduce(self._combine, [part._value(t) for part in self.parts])
+    def value_at(self, t: Number) -> Value:
+        return functools.reduce(self._combine, [part.value_at(t) for part in self.parts])
 
 
 @struct
-class Product(_Combination):
+class Product(AbstractCombination):
     """The product of schedules, step by step. Usually written ``a * b`` or ``0.1 * a``.
 
     >>> import jaxsched as js
@@ -289,12 +289,12 @@ class Product(_Combination):
     def _combine(x: Value, y: Value) -> Value:
         return x * y
 
-    def _value(self, t: Number) -> Value:
-        return num.product([part._value(t) for part in self.parts])
+    def value_at(self, t: Number) -> Value:
+        return num.product([part.value_at(t) for part in self.parts])
 
 
 @struct
-class Sum(_Combination):
+class Sum(AbstractCombination):
     """The sum of schedules, step by step. Usually written ``a + b``.
 
     >>> import jaxsched as js
@@ -310,7 +310,7 @@ class Sum(_Combination):
 
 
 @struct
-class Minimum(_Combination):
+class Minimum(AbstractCombination):
     """The smallest of schedules, step by step; ``js.minimum(a, b)``."""
 
     parts: tuple[AbstractSchedule, ...]
@@ -321,7 +321,7 @@ class Minimum(_Combination):
 
 
 @struct
-class Maximum(_Combination):
+class Maximum(AbstractCombination):
     """The largest of schedules, step by step; ``js.maximum(a, b)``."""
 
     parts: tuple[AbstractSchedule, ...]
@@ -355,13 +355,13 @@ def maximum(*schedules: Any) -> AbstractSchedule:
 
 
 def exact_duration(schedule: AbstractSchedule) -> Any:
-    """The ``duration`` of a schedule that defines ``_length``: a Python number, if it is known.
+    """The ``duration`` where ``exact_length`` is defined: a Python number, if it is known.
 
-    Otherwise a float32 array. It is for people; inside, ``_length`` keeps every digit.
+    Otherwise a float32 array. It is for people; inside, ``exact_length`` keeps every digit.
     """
     known = all(map(is_known, jax.tree.leaves(schedule)))
     with np.errstate(all="ignore"):
-        length = schedule._length(np.float64(0.0) if known else num.Double(*_ZERO))
+        length = schedule.exact_length(np.float64(0.0) if known else num.Double(*_ZERO))
     if length is None or isinstance(length, num.Double):
         return None if length is None else length.hi
     if np.ndim(length):  # of a population

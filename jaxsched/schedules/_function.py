@@ -54,7 +54,7 @@ class Function(AbstractSchedule):
     def duration(self) -> Any:
         return self.steps
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         t = num.positive(t)
         if self.steps is not None:
             t = num.minimum(t, num.like(t, self.steps))

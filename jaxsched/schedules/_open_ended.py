@@ -13,14 +13,14 @@ from jaxsched._struct import number, struct
 from jaxsched.schedules._base import AbstractSchedule
 
 
-class _Law(AbstractSchedule):
+class AbstractOpenEnded(AbstractSchedule):
     @property
     def duration(self) -> None:
         return None
 
 
 @struct
-class Exponential(_Law):
+class Exponential(AbstractOpenEnded):
     r"""Exponential decay or growth without end.
 
     .. math:: s(t) = \text{start}\; e^{\,\text{rate}\cdot t}
@@ -40,13 +40,13 @@ class Exponential(_Law):
     start: Any = number()
     rate: Any = number()
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         exponent = num.positive(t) * num.like(t, self.rate)
         return num.real(t, self.start) * num.single(num.exp(exponent))
 
 
 @struct
-class InverseSqrt(_Law):
+class InverseSqrt(AbstractOpenEnded):
     r"""Inverse square root of time.
 
     .. math:: s(t) = \frac{\text{start}}{\sqrt{1 + t/\text{timescale}}}
@@ -63,14 +63,14 @@ class InverseSqrt(_Law):
     start: Any = number()
     timescale: Any = number(above=0)
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         scale = num.like(t, self.timescale)
         grown = num.sqrt(num.single(num.positive(t) + scale))
         return num.real(t, self.start) * (num.sqrt(num.real(t, self.timescale)) / grown)
 
 
 @struct
-class InverseTime(_Law):
+class InverseTime(AbstractOpenEnded):
     r"""Inverse of time (Robbins & Monro, 1951).
 
     .. math:: s(t) = \frac{\text{start}}{1 + t/\text{timescale}}
@@ -87,13 +87,13 @@ class InverseTime(_Law):
     start: Any = number()
     timescale: Any = number(above=0)
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         scale = num.like(t, self.timescale)
         return num.real(t, self.start) * num.ratio(scale, num.positive(t) + scale)
 
 
 @struct
-class PowerLaw(_Law):
+class PowerLaw(AbstractOpenEnded):
     r"""A power of time.
 
     .. math:: s(t) = \text{start}\,(1 + t/\text{timescale})^{\text{exponent}}
@@ -112,14 +112,14 @@ class PowerLaw(_Law):
     exponent: Any = number()
     timescale: Any = number(above=0)
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         scale = num.like(t, self.timescale)
         growth = num.log(num.positive(t) + scale) - num.log(scale)
         return num.real(t, self.start) * num.single(num.exp(growth * num.like(t, self.exponent)))
 
 
 @struct
-class RAdamWarmup(_Law):
+class RAdamWarmup(AbstractOpenEnded):
     r"""A warmup from the variance of Adam's second moment: it rises from about 0.01 to 1.
 
     .. math::
@@ -143,7 +143,7 @@ class RAdamWarmup(_Law):
 
     b2: Any = number(0.999, at_least=0.7, below=1)
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         b2 = num.like(t, self.b2)
         last = 2.0 / (1.0 - b2) - 1.0
         decay = num.log(b2)
@@ -155,7 +155,7 @@ class RAdamWarmup(_Law):
 
 
 @struct
-class Silver(_Law):
+class Silver(AbstractOpenEnded):
     r"""The silver step sizes for smooth convex problems: a fractal of short and long steps.
 
     .. math:: s(t) = \text{scale}\,\left(1 + \rho^{\nu(t+1) - 1}\right), \quad \rho = 1 + \sqrt 2
@@ -174,7 +174,7 @@ class Silver(_Law):
 
     scale: Any = number()
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         # The step after the last is the last.
         index = num.minimum(num.to_int32(num.nudged(num.positive(t))), np.int32(2**31 - 2)) + 1
         return num.real(t, self.scale) * num.real(t, num.pick(_SILVER, _trailing_zeros(index)))

@@ -16,7 +16,7 @@ from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Progress, cosine_weights, progress
 
 
-class _Points(AbstractSchedule):
+class AbstractPoints(AbstractSchedule):
     def _require_lengths(self, name: str, other: str, extra: int) -> None:
         steps, values = getattr(self, name), getattr(self, other)
         if not hasattr(steps, "shape") or not hasattr(values, "shape"):
@@ -30,14 +30,14 @@ class _Points(AbstractSchedule):
             )
 
 
-class _Values(_Points):
+class AbstractValues(AbstractPoints):
     values: Any
 
     def _at(self, t: Number) -> Any:
         """The entry of ``values`` that holds at ``t``."""
         raise NotImplementedError
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         return num.real(t, self._at(t))
 
     def _count(self, t: Number) -> Any:
@@ -45,7 +45,7 @@ class _Values(_Points):
 
 
 @struct
-class PiecewiseConstant(_Values):
+class PiecewiseConstant(AbstractValues):
     """A value per interval; the value at a boundary is already the new one.
 
     Integers for values, all of them, make an integer schedule: it gives int32, for a number of
@@ -77,7 +77,7 @@ class PiecewiseConstant(_Values):
 
 
 @struct
-class Table(_Values):
+class Table(AbstractValues):
     """One value per step, the last one held: any curve, from anywhere.
 
     Args:
@@ -106,7 +106,7 @@ class Table(_Values):
         return num.pick(self.values, num.minimum(index, last))
 
 
-class _Knots(_Points):
+class AbstractKnots(AbstractPoints):
     steps: Any
     values: Any
 
@@ -133,7 +133,7 @@ class _Knots(_Points):
 
 
 @struct
-class PiecewiseLinear(_Knots):
+class PiecewiseLinear(AbstractKnots):
     """Straight lines through knots; the first and the last value hold outside.
 
     Args:
@@ -148,13 +148,13 @@ class PiecewiseLinear(_Knots):
     steps: Any = numbers(increasing=True, at_least=0)
     values: Any = numbers()
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         i, j, at = self._segment(t)
         return self._at(i, t) * at.left + self._at(j, t) * at.done
 
 
 @struct
-class PiecewiseCosine(_Knots):
+class PiecewiseCosine(AbstractKnots):
     """Half cosines through knots: flat at each; the first and the last value hold outside.
 
     Args:
@@ -169,14 +169,14 @@ class PiecewiseCosine(_Knots):
     steps: Any = numbers(increasing=True, at_least=0)
     values: Any = numbers()
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         i, j, at = self._segment(t)
         w_here, w_there = cosine_weights(at)
         return self._at(i, t) * w_here + self._at(j, t) * w_there
 
 
 @struct
-class MonotoneCubic(_Knots):
+class MonotoneCubic(AbstractKnots):
     """A smooth curve through knots that never overshoots them (PCHIP).
 
     Fritsch & Butland, "A Method for Constructing Local Monotone Piecewise Cubic Interpolants"
@@ -203,7 +203,7 @@ class MonotoneCubic(_Knots):
                 f"MonotoneCubic(steps=...) must hold at least 2 knots, got {self.steps.shape[-1]}."
             )
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         i, j, at = self._segment(t)
         traced = isinstance(t, (num.Double, jax.Array))
         slopes = _slopes(self.steps, self.values, jnp if traced else np)

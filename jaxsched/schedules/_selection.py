@@ -47,7 +47,7 @@ def _at(t: Number, parts: tuple[Any, ...]) -> Value:
         # A part that is not due is evaluated at its start: nothing overflows there.
         due = num.pick(np.isin(np.arange(len(parts)), members), index)
         here = _merged(t, [parts[i] for i in members], index, members)
-        mine = here._value(num.where(due, local, 0.0))
+        mine = here.value_at(num.where(due, local, 0.0))
         value = mine if value is None else num.where(due, mine, value)
     return value
 
@@ -71,20 +71,20 @@ def _has_code(x: Any) -> bool:
 
 def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> list[Any]:
     """The length of each part; of parts around others, where it is computed, at once for a kind."""
-    lengths = [None if _is_nested(part) else part._length(t) for part in parts]
+    lengths = [None if _is_nested(part) else part.exact_length(t) for part in parts]
     for members in groups:
         if lengths[members[0]] is not None:
             continue
         leaves = [jax.tree.leaves(parts[i]) for i in members]
         if len(members) == 1 or all(map(is_known, itertools.chain(*leaves))):
             for i in members:
-                lengths[i] = parts[i]._length(t)
+                lengths[i] = parts[i].exact_length(t)
             continue
         columns = [num.stacked(t, column) for column in zip(*leaves, strict=True)]
         tree = jax.tree.structure(parts[members[0]])
         # An index is mapped, since a Double is no pytree.
         one = lambda i, tree=tree, columns=columns: num.words(
-            jax.tree.unflatten(tree, [num.pick_number(t, xs, i) for xs in columns])._length(t)
+            jax.tree.unflatten(tree, [num.pick_number(t, xs, i) for xs in columns]).exact_length(t)
         )
         found = num.number(jax.vmap(one)(np.arange(len(members), dtype=np.int32)))
         for place, i in enumerate(members):

@@ -36,11 +36,11 @@ class AbstractShape(AbstractSchedule):
         return self.steps
 
     @abc.abstractmethod
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         """Weights of ``start`` and ``end``; they add up to 1."""
 
-    def _value(self, t: Number) -> Value:
-        w_start, w_end = self._weights(progress(t, self.steps))
+    def value_at(self, t: Number) -> Value:
+        w_start, w_end = self.weights(progress(t, self.steps))
         return w_start * num.real(t, self.start) + w_end * num.real(t, self.end)
 
 
@@ -104,7 +104,7 @@ class Linear(AbstractShape):
     end: Any = number()
     steps: Any = length(at_least=0)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         return at.left, at.done
 
 
@@ -134,7 +134,7 @@ class Cosine(AbstractShape):
     steps: Any = length(at_least=0)
     exponent: Any = number(default=None, above=0, optional=True)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         if self.exponent is None:
             return cosine_weights(at)
         w_start, w_end = raised(*cosine_weights(at, num.exact_sin_squared), self.exponent)
@@ -186,7 +186,7 @@ class Polynomial(AbstractShape):
     steps: Any = length(at_least=0)
     power: Any = number(default=2.0, above=0)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
         w_start, w_end = raised(left, done, self.power)
         return num.single(w_start), num.single(w_end)
@@ -216,7 +216,7 @@ class Geometric(AbstractSchedule):
     def duration(self) -> Any:
         return self.steps
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         # From the nearer end, so that both ends are met exactly.
         early, near = progress(t, self.steps).nearer()
         rate = num.log(num.like(t, self.end)) - num.log(num.like(t, self.start))
@@ -248,7 +248,7 @@ class Sqrt(AbstractShape):
     end: Any = number()
     steps: Any = length(at_least=0)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         root = num.sqrt(at.done)
         return at.left / (1.0 + root), root
 
@@ -281,7 +281,7 @@ class Tanh(AbstractShape):
     lower: Any = number(default=-7.0)
     upper: Any = number(default=3.0)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
         u = left * num.like(left, self.lower) + done * num.like(done, self.upper)
         # (1 - tanh u)/2 = 1/(1 + e^2u), with the exponential on the side where it is small.
@@ -317,7 +317,7 @@ class Rex(AbstractShape):
     steps: Any = length(at_least=0)
     beta: Any = number(default=0.5, above=0)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         passed = at.passed * num.like(at.passed, self.beta)
         whole = passed + at.rest  # beta + (1 - beta) * left, without the difference
         return num.ratio(at.rest, whole), num.ratio(passed, whole)
@@ -343,7 +343,7 @@ class HalfCosine(AbstractShape):
     end: Any = number()
     steps: Any = length(at_least=0)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         return 2.0 * num.sin_squared(at.rest / at.length * 0.5), num.sin(at.done)
 
 
@@ -367,7 +367,7 @@ class QuarterCosine(AbstractShape):
     end: Any = number()
     steps: Any = length(at_least=0)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         return num.sin(at.left), 2.0 * num.sin_squared(at.passed / at.length * 0.5)
 
 
@@ -394,7 +394,7 @@ class MirrorCosine(AbstractShape):
     end: Any = number()
     steps: Any = length(at_least=0)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         early, near = at.nearer()
         small = 2.0 * num.single(near) - num.sin_squared(near)
         large = 1.0 - small
@@ -430,7 +430,7 @@ class Harmonic(AbstractShape):
                 f"which float32 cannot add their reciprocals, got {self.end!r}."
             )
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         # Of the two ends as shares of the larger one, so that nothing overflows.
         start, end = num.like(at.rest, self.start), num.like(at.rest, self.end)
         top = num.constant(num.maximum(start, end))  # it cancels, and so does its derivative
@@ -468,7 +468,7 @@ class ShiftedExponential(AbstractShape):
     steps: Any = length(at_least=0)
     ratio: Any = number(default=0.1, above=0, below=1)
 
-    def _weights(self, at: Progress) -> tuple[Value, Value]:
+    def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
         rate = num.log(num.like(done, self.ratio))
         whole = num.expm1(rate)
@@ -508,8 +508,8 @@ class Warp(AbstractSchedule):
     def duration(self) -> Any:
         return self.shape.steps
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         shape = self.shape
         passed, rest = raised(*progress(t, shape.steps).exact(), self.power)
-        w_start, w_end = shape._weights(Progress(passed, rest, num.full(t, 1.0)))
+        w_start, w_end = shape.weights(Progress(passed, rest, num.full(t, 1.0)))
         return w_start * num.real(t, shape.start) + w_end * num.real(t, shape.end)

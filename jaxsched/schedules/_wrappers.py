@@ -19,7 +19,7 @@ _CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps 
 _LEAST_GROWTH = 1.005  # or its float32, which is a little less
 
 
-class _Wrapper(AbstractSchedule):
+class AbstractWrapper(AbstractSchedule):
     schedule: AbstractSchedule
 
     def __post_init__(self) -> None:
@@ -35,8 +35,8 @@ class _Wrapper(AbstractSchedule):
     def duration(self) -> Any:
         return exact_duration(self)
 
-    def _length(self, t: Number) -> Number | None:
-        return self.schedule._length(t)
+    def exact_length(self, t: Number) -> Number | None:
+        return self.schedule.exact_length(t)
 
     def _require_duration(self) -> None:
         if self.schedule.duration is None:
@@ -46,22 +46,22 @@ class _Wrapper(AbstractSchedule):
             )
 
 
-class _Retimed(_Wrapper):
+class AbstractRetimed(AbstractWrapper):
     """The values of a schedule at other times: integers if they are."""
 
     @abc.abstractmethod
-    def _local(self, t: Number) -> Number:
+    def inner_step(self, t: Number) -> Number:
         """The step of the inner schedule at ``t``."""
 
-    def _value(self, t: Number) -> Value:
-        return self.schedule._value(self._local(t))
+    def value_at(self, t: Number) -> Value:
+        return self.schedule.value_at(self.inner_step(t))
 
     def _count(self, t: Number) -> Any:
-        return self.schedule._count(self._local(t))
+        return self.schedule._count(self.inner_step(t))
 
 
 @struct
-class Repeat(_Wrapper):
+class Repeat(AbstractWrapper):
     r"""The same schedule again and again, each cycle longer and lower by a factor.
 
     Cycle i begins at :math:`b_i = d\,(g^i-1)/(g-1)`, runs :math:`g^i` times as slowly and is
@@ -102,7 +102,7 @@ class Repeat(_Wrapper):
                 f"Repeat(growth=...) must be 1 or at least {_LEAST_GROWTH}, got {self.growth!r}."
             )
 
-    def _length(self, t: Number) -> Number | None:
+    def exact_length(self, t: Number) -> Number | None:
         if self.cycles is None:
             return None
         once, cycles = self._once(t), num.like(t, self.cycles)
@@ -114,10 +114,10 @@ class Repeat(_Wrapper):
         return num.where(grows, total, cycles) * once
 
     def _once(self, t: Number) -> Number:
-        length: Number = self.schedule._length(t)
+        length: Number = self.schedule.exact_length(t)
         return num.where(length > 0.0, length, 1.0)
 
-    def _value(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         t = num.positive(t)
         length = self._once(t)
         last = None if self.cycles is None else num.like(t, self.cycles) - 1.0
@@ -127,7 +127,7 @@ class Repeat(_Wrapper):
             grows = growth > 1.0
             growing = _growing_cycles(t, length, num.where(grows, growth, 2.0), last)
             cycle, local = _where_pair(grows, growing, (cycle, local))
-        value = self.schedule._value(local)
+        value = self.schedule.value_at(local)
         if self.decay is None:
             return value
         later = cycle > 0.0
@@ -172,7 +172,7 @@ def _growing_cycles(
 
 
 @struct
-class Stretch(_Retimed):
+class Stretch(AbstractRetimed):
     r"""The same schedule, slower: :math:`s(t/\text{factor})`.
 
     Args:
@@ -187,16 +187,16 @@ class Stretch(_Retimed):
     schedule: AbstractSchedule
     factor: Any = number(above=0)
 
-    def _length(self, t: Number) -> Number | None:
-        inner = self.schedule._length(t)
+    def exact_length(self, t: Number) -> Number | None:
+        inner = self.schedule.exact_length(t)
         return None if inner is None else inner * num.like(t, self.factor)
 
-    def _local(self, t: Number) -> Number:
+    def inner_step(self, t: Number) -> Number:
         return t / num.like(t, self.factor)
 
 
 @struct
-class Shift(_Retimed):
+class Shift(AbstractRetimed):
     r"""The same schedule, later: :math:`s(t - \text{steps})`, with s(0) held before.
 
     Args:
@@ -211,16 +211,16 @@ class Shift(_Retimed):
     schedule: AbstractSchedule
     steps: Any = length()
 
-    def _length(self, t: Number) -> Number | None:
-        inner = self.schedule._length(t)
+    def exact_length(self, t: Number) -> Number | None:
+        inner = self.schedule.exact_length(t)
         return None if inner is None else num.positive(inner + num.like(t, self.steps))
 
-    def _local(self, t: Number) -> Number:
+    def inner_step(self, t: Number) -> Number:
         return num.positive(num.positive(t) - num.like(t, self.steps))
 
 
 @struct
-class Window(_Retimed):
+class Window(AbstractRetimed):
     """The part of a schedule from ``start`` to ``stop``, as a piece of that length.
 
     Args:
@@ -245,15 +245,15 @@ class Window(_Retimed):
                 f"Window(stop=...) must be at least start={self.start!r}, got {self.stop!r}."
             )
 
-    def _length(self, t: Number) -> Number:
+    def exact_length(self, t: Number) -> Number:
         return num.positive(num.like(t, self.stop) - num.like(t, self.start))
 
-    def _local(self, t: Number) -> Number:
+    def inner_step(self, t: Number) -> Number:
         return num.minimum(num.positive(t) + num.like(t, self.start), num.like(t, self.stop))
 
 
 @struct
-class Clip(_Wrapper):
+class Clip(AbstractWrapper):
     """A schedule kept between two bounds.
 
     Args:
@@ -279,8 +279,8 @@ class Clip(_Wrapper):
                 f"Clip(high=...) must be at least low={self.low!r}, got {self.high!r}."
             )
 
-    def _value(self, t: Number) -> Value:
-        value = self.schedule._value(t)
+    def value_at(self, t: Number) -> Value:
+        value = self.schedule.value_at(t)
         if self.high is not None:
             value = num.minimum(value, num.real(t, self.high))
         if self.low is not None:
@@ -289,7 +289,7 @@ class Clip(_Wrapper):
 
 
 @struct
-class Quantize(_Retimed):
+class Quantize(AbstractRetimed):
     r"""A schedule that moves only every so many steps: a staircase.
 
     .. math:: s(\text{every}\cdot\lfloor t/\text{every} \rfloor)
@@ -307,8 +307,8 @@ class Quantize(_Retimed):
     schedule: AbstractSchedule
     every: Any = length(above=0)
 
-    def _length(self, t: Number) -> Number | None:
-        inner = self.schedule._length(t)
+    def exact_length(self, t: Number) -> Number | None:
+        inner = self.schedule.exact_length(t)
         if inner is None:
             return None
         every = self._stair(t)
@@ -319,14 +319,14 @@ class Quantize(_Retimed):
         every = num.like(t, self.every)
         return num.where(every > 0.0, every, 1.0)
 
-    def _local(self, t: Number) -> Number:
+    def inner_step(self, t: Number) -> Number:
         every = self._stair(t)
         count, _ = num.divmod_exact(num.positive(t), every)
         return count * every
 
 
 @struct
-class Reverse(_Retimed):
+class Reverse(AbstractRetimed):
     r"""A schedule run backwards: :math:`s(d - t)`.
 
     Args:
@@ -343,5 +343,5 @@ class Reverse(_Retimed):
         super().__post_init__()
         self._require_duration()
 
-    def _local(self, t: Number) -> Number:
-        return num.positive(self.schedule._length(t) - num.positive(t))
+    def inner_step(self, t: Number) -> Number:
+        return num.positive(self.schedule.exact_length(t) - num.positive(t))
