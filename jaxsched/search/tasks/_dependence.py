@@ -1,11 +1,34 @@
-"""What of a traced function depends on what: read off its jaxpr, the inner ones included."""
+"""What the outputs of a traced function depend on: read off its jaxpr, the inner ones included."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal
+
+
+class Value(NamedTuple):
+    """What is known of a value inside a function.
+
+    Args:
+        reads: the inputs that it may depend on: bit ``i`` stands for input ``i``.
+        known: the number of the input that it is, unchanged; the constant that fills it, an array
+            of no axes; or ``None``.
+    """
+
+    reads: int = 0
+    known: np.ndarray | int | None = None
+
+    @property
+    def constant(self) -> np.ndarray | None:
+        return self.known if isinstance(self.known, np.ndarray) else None
+
+    def is_input(self, number: int) -> bool:
+        return isinstance(self.known, int) and self.known == number
 
 
 class Flow(NamedTuple):
@@ -22,59 +45,30 @@ class Flow(NamedTuple):
     escapes: int
 
 
-def flow(jaxpr: Any, alike: Sequence[int] = ()) -> Flow:
+def flow(jaxpr: Any) -> Flow:
     """The dependences of a jaxpr, open or closed; never fewer than there are.
 
     Loops and branches are followed, so a leaf that an update only hands on is seen as such. A
     primitive that is not known here makes every output depend on every input.
-
-    Args:
-        jaxpr: of the function.
-        alike: for each input the first one that has the same value, if some are known to.
     """
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    first = alike or range(len(jaxpr.invars))
-    reads: dict[Any, int] = {var: 1 << i for var, i in zip(jaxpr.invars, first, strict=True)}
-    same: dict[Any, int | None] = dict(zip(jaxpr.invars, first, strict=True))
-    escapes = 0
-
-    def read(atom: Any) -> int:
-        return 0 if isinstance(atom, Literal) else reads.get(atom, 0)
-
-    def origin(atom: Any) -> int | None:
-        return None if isinstance(atom, Literal) else same.get(atom)
-
-    for eqn in jaxpr.eqns:
-        inputs = [read(atom) for atom in eqn.invars]
-        origins = [origin(atom) for atom in eqn.invars]
-        inner = _of_equation(
-            eqn, [i if o is None else origins.index(o) for i, o in enumerate(origins)]
-        )
-        for var, mask, index in zip(eqn.outvars, inner.reads, inner.same, strict=True):
-            reads[var] = _union(inputs, mask)
-            same[var] = None if index is None else origins[index]
-        if (
-            eqn.primitive.name == "select_n"
-            and len(set(origins[1:])) == 1
-            and origins[1] is not None
-        ):
-            # All cases are one and the same: it does not matter which is taken.
-            reads[eqn.outvars[0]], same[eqn.outvars[0]] = inputs[1], origins[1]
-        escapes |= _union(inputs, inner.escapes)
-        for atom in eqn.invars:  # a mutable array may have been written
-            if not isinstance(atom, Literal) and "Ref" in type(atom.aval).__name__:
-                reads[atom] = _union(inputs, -1)
-    return Flow(
-        [read(atom) for atom in jaxpr.outvars], [origin(atom) for atom in jaxpr.outvars], escapes
-    )
+    walk = _Walk(constants=False)
+    count = len(getattr(jaxpr, "jaxpr", jaxpr).invars)
+    outputs = walk.outputs(jaxpr, [Value(1 << i, i) for i in range(count)])
+    # Without constants, what is known of a value is an input.
+    return Flow([x.reads for x in outputs], [x.known for x in outputs], walk.escapes)  # type: ignore[misc]
 
 
-def reachable(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
-    """The parts of a state that depend on the parts ``start`` after any number of updates.
+def follow(jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
+    """The outputs of a jaxpr for inputs of which something is known, with constants computed."""
+    return _Walk(constants=True).outputs(jaxpr, inputs)
+
+
+def sources(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
+    """The parts of a state on which others depend, now or after any number of updates.
 
     Args:
-        start: bits of the parts.
-        reads: for each part, those that an update makes it of; further bits mean nothing.
+        start: bits of the others, which are among the result; bits beyond the state mean nothing.
+        reads: for each part, those that an update makes it of.
         cut: parts through which nothing passes.
     """
     open_ = [i for i in range(len(reads)) if i not in set(cut)]
@@ -82,9 +76,9 @@ def reachable(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
     while found != before:
         before = found
         for i in open_:
-            if reads[i] & found:
-                found |= 1 << i
-    return found
+            if found >> i & 1:
+                found |= reads[i]
+    return found & ((1 << len(reads)) - 1)
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -93,55 +87,149 @@ def reachable(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
 _IDENTITIES = {"copy", "copy_p", "sharding_constraint", "name", "pvary", "pbroadcast"}
 # As many outputs as inputs, each of which is that input.
 _MANY = {"optimization_barrier", "device_put"}
-# Where neither shape nor dtype changes, nothing does.
-_SHAPES = {"convert_element_type", "reshape", "broadcast_in_dim", "squeeze", "expand_dims"}
+# Where neither shape nor dtype changes, nothing does; and what is constant stays so.
+_RESHAPE = {"convert_element_type", "reshape", "broadcast_in_dim", "squeeze", "expand_dims"}
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+_NUMPY = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+    "rem": np.fmod,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "not": np.invert,
+    "neg": np.negative,
+    "sign": np.sign,
+}
 
 
-def _of_equation(eqn: Any, alike: list[int]) -> Flow:
-    name, params = eqn.primitive.name, eqn.params
-    count, outputs = len(eqn.invars), len(eqn.outvars)
-    everything = (1 << count) - 1
-    if name == "cond":
-        return _of_branches(params["branches"], alike)
-    if name == "scan":
-        return _of_scan(params)
-    if name == "while":
-        return _of_while(params)
-    for key in _CALLS:
-        called = getattr(params.get(key), "jaxpr", params.get(key))
-        if len(getattr(called, "invars", ())) == count and hasattr(called, "eqns"):
-            return flow(called, alike)
-    if name in _MANY and count == outputs:
-        return Flow([1 << i for i in range(count)], [*range(count)], 0)
-    kept = name in _SHAPES and _kind(eqn.invars[0]) == _kind(eqn.outvars[0])
-    if name in _IDENTITIES or kept:
-        return Flow([everything], [0], 0)
-    return Flow(
-        [everything] * outputs, [None] * outputs, everything if name == "io_callback" else 0
-    )
+class _Walk:
+    """Goes through a jaxpr as its evaluation would, with what is known in place of arrays.
+
+    ``constants``: whether numbers are computed with. That takes all of them to be finite, since it
+    says that nought times anything is nought.
+    """
+
+    def __init__(self, constants: bool):
+        self._constants = constants
+        self.escapes = 0
+
+    def outputs(self, closed: Any, inputs: Sequence[Value]) -> list[Value]:
+        jaxpr = getattr(closed, "jaxpr", closed)
+        values: dict[Any, Value] = {
+            var: self._constant(const)
+            for var, const in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=False)
+        }
+        values.update(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(atom: Any) -> Value:
+            if isinstance(atom, Literal):
+                return self._constant(atom.val)
+            return values.get(atom, Value())
+
+        for eqn in jaxpr.eqns:
+            given = [read(atom) for atom in eqn.invars]
+            values.update(zip(eqn.outvars, self._equation(eqn, given), strict=True))
+            for atom in eqn.invars:  # a mutable array may have been written
+                if not isinstance(atom, Literal) and "Ref" in type(atom.aval).__name__:
+                    values[atom] = Value(_union(given))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _constant(self, value: Any) -> Value:
+        dtype = getattr(value, "dtype", None)
+        numeric = dtype is None or not jnp.issubdtype(dtype, jax.dtypes.extended)
+        if self._constants and numeric and np.size(value) == 1:
+            return Value(0, np.asarray(jax.device_get(value)).reshape(()))
+        return Value()
+
+    def _equation(self, eqn: Any, inputs: list[Value]) -> list[Value]:
+        name, params = eqn.primitive.name, eqn.params
+        if name == "cond":
+            index, *rest = inputs
+            branches = params["branches"]
+            if index.constant is not None:
+                branches = [branches[int(np.clip(index.constant, 0, len(branches) - 1))]]
+            ways = zip(*(self.outputs(branch, rest) for branch in branches), strict=True)
+            return [_either(cases, index) for cases in ways]
+        if name in ("scan", "while"):
+            inner = _of_scan(params) if name == "scan" else _of_while(params)
+            self.escapes |= _union(inputs, inner.escapes)
+            return [
+                Value(_union(inputs, mask)) if same is None else inputs[same]
+                for mask, same in zip(inner.reads, inner.same, strict=True)
+            ]
+        for key in _CALLS:
+            called = params.get(key)
+            inner = getattr(called, "jaxpr", called)
+            if hasattr(inner, "eqns") and len(inner.invars) == len(inputs):
+                return self.outputs(called, inputs)
+        if name in _MANY and len(inputs) == len(eqn.outvars):
+            return inputs
+        if name == "select_n":
+            which, *cases = inputs
+            return [
+                _either(cases if which.constant is None else [cases[int(which.constant)]], which)
+            ]
+        if name == "io_callback":
+            self.escapes |= _union(inputs)
+        everything = Value(_union(inputs))
+        if len(eqn.outvars) > 1:
+            return [everything] * len(eqn.outvars)
+        return [_value(eqn, inputs) or everything for _ in eqn.outvars]
 
 
-def _of_branches(branches: Sequence[Any], alike: list[int]) -> Flow:
-    """Inputs: which branch, then those of every branch."""
-    inside = [i - 1 if i else k for k, i in enumerate(alike[1:])]
-    flows = [flow(branch, inside) for branch in branches]
-    reads, same = [], []
-    for masks, indices in zip(
-        zip(*(f.reads for f in flows), strict=True),
-        zip(*(f.same for f in flows), strict=True),
-        strict=True,
+def _either(cases: Sequence[Value], chooser: Value) -> Value:
+    """What is known whichever of them it is."""
+    if len(cases) == 1:
+        return cases[0]
+    first, reads = cases[0].known, _union(cases)
+    if first is not None and all(
+        type(x.known) is type(first) and bool(x.known == first) for x in cases
     ):
-        agreed = indices[0] if len(set(indices)) == 1 else None
-        same.append(None if agreed is None else agreed + 1)
-        mask = 0
-        for one in masks:
-            mask |= one << 1
-        reads.append(mask if agreed is not None else mask | 1)
-    escapes = 0
-    for f in flows:
-        escapes |= f.escapes << 1
-    return Flow(reads, same, escapes)
+        return Value(reads, first)  # all the same: it does not matter which is taken
+    return Value(reads | chooser.reads)
+
+
+def _value(eqn: Any, inputs: list[Value]) -> Value | None:
+    """What is known of the one output of other operations, if anything is."""
+    name, out = eqn.primitive.name, eqn.outvars[0].aval
+    numbers = [x.constant for x in inputs]
+    if name in _IDENTITIES or (name in _RESHAPE and _kind(eqn.invars[0].aval) == _kind(out)):
+        return inputs[0]
+    if name in (*_RESHAPE, "transpose") and numbers[0] is not None:
+        return Value(0, numbers[0].astype(out.dtype))
+    if name in _NUMPY and all(x is not None for x in numbers):
+        return Value(0, np.asarray(_NUMPY[name](*numbers)).astype(out.dtype))
+    if name in ("add", "add_any", "sub", "mul", "div"):
+        x, y = inputs
+        return _arithmetic(name, x, y, out.dtype)
+    return None
+
+
+def _arithmetic(name: str, x: Value, y: Value, dtype: Any) -> Value | None:
+    """Where nothing is added, or something is multiplied by nought or one."""
+
+    def of(value: Value, number: int) -> bool:
+        return value.constant is not None and bool(value.constant == number)
+
+    if name in ("add", "add_any") and of(x, 0):
+        return y
+    if name in ("add", "add_any", "sub") and of(y, 0):
+        return x
+    if (name in ("mul", "div") and of(x, 0)) or (name == "mul" and of(y, 0)):
+        return Value(0, np.zeros((), dtype))
+    if name in ("mul", "div") and of(y, 1):
+        return x
+    return y if name == "mul" and of(x, 1) else None
 
 
 def _of_scan(params: Any) -> Flow:
@@ -194,14 +282,13 @@ def _through(mask: int, first: int, carry: Sequence[int]) -> int:
     return found
 
 
-def _union(masks: Sequence[int], which: int) -> int:
+def _union(values: Sequence[Value], which: int = -1) -> int:
     found = 0
-    for i, mask in enumerate(masks):
+    for i, value in enumerate(values):
         if which >> i & 1:
-            found |= mask
+            found |= value.reads
     return found
 
 
-def _kind(atom: Any) -> Any:
-    aval = atom.aval
+def _kind(aval: Any) -> Any:
     return getattr(aval, "shape", None), getattr(aval, "dtype", None)

@@ -10,15 +10,14 @@ which no hyperparameter acts (the ascent of ``optax.contrib.sam``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxsched.search.tasks._dependence import flow
+from jaxsched.search.tasks._dependence import Value, flow, follow, sources
 
 # By their fields, since a Flax state of an optimizer keeps the names only.
 _ACCUMULATORS = {
@@ -74,31 +73,28 @@ def periods(init: Any, step: Any, loss: int, hyperparams: int) -> tuple[int | No
         hyperparams: how many there are.
     """
     count, inputs = len(init.jaxpr.outvars), step.jaxpr.invars
-    state = inputs[:count]
-    if not any(map(_counts, state)):
+    counts = [_counts(var) for var in inputs[:count]]
+    if not any(counts):
         return None, None
-    begun = _followed(init, [_Seen()] * len(init.jaxpr.invars))
-    counters = [x.known if _counts(var) else None for x, var in zip(begun, state, strict=True)]
+    begun = follow(init, [Value()] * len(init.jaxpr.invars))
+    counters = [x.constant if own else None for x, own in zip(begun, counts, strict=True)]
     reads = flow(step).reads
-    lasting = _lasting(reads, loss, count)
+    lasting = sources(reads[loss], reads[:count])
     given = range(count, count + hyperparams)
-    ever = any(reads[i] >> k & 1 for i in lasting for k in given)
+    ever = any(lasting >> i & 1 and reads[i] >> k & 1 for i in range(count) for k in given)
     moved: list[int] = []
     acted: list[int] = [] if ever else [0, 1]
     for t in range(_STEPS):
-        known = [_Seen(i if x is None else x) for i, x in enumerate(counters)]
-        rest = [_Seen(acts=k in given) for k in range(count, len(inputs))]
-        after = _followed(step, [*known, *rest])[:count]
-        if not _rests(step, after, reads[loss]):
+        state = [Value(known=i if x is None else x) for i, x in enumerate(counters)]
+        others = [Value(reads=1 if k in given else 0) for k in range(count, len(inputs))]
+        after = follow(step, [*state, *others])[:count]
+        if not _rests(inputs, after, reads[loss]):
             moved.append(t)
-        if any(after[i].acts for i in lasting):
+        if any(x.reads for i, x in enumerate(after) if lasting >> i & 1):
             acted.append(t)
         if len(moved) > 1 and len(acted) > 1:
             break
-        counters = [
-            x.known if isinstance(x.known, np.ndarray) else counters[i] if _is(x.known, i) else None
-            for i, x in enumerate(after)
-        ]
+        counters = [x.constant for x in after]
     return _distance(moved), _distance(acted)
 
 
@@ -109,24 +105,14 @@ def _distance(times: list[int]) -> int | None:
     return times[1] - times[0] if len(times) > 1 and times[1] - times[0] > 1 else None
 
 
-def _rests(step: Any, after: list[_Seen], loss: int) -> bool:
+def _rests(inputs: list[Any], after: list[Value], loss: int) -> bool:
     """Whether all floating parts of the state that the loss depends on are handed on."""
-    floating = [jnp.issubdtype(v.aval.dtype, np.inexact) for v in step.jaxpr.invars[: len(after)]]
-    moved = [i for i, x in enumerate(after) if floating[i] and not _is(x.known, i)]
-    return any(loss >> i & 1 for i, floats in enumerate(floating) if floats) and not any(
-        loss >> i & 1 for i in moved
-    )
-
-
-def _lasting(reads: Sequence[int], loss: int, count: int) -> list[int]:
-    """The parts of the state that the loss depends on, now or after more steps."""
-    found, before = reads[loss], -1
-    while found != before:
-        before = found
-        for i in range(count):
-            if found >> i & 1:
-                found |= reads[i]
-    return [i for i in range(count) if found >> i & 1]
+    read = [
+        x.is_input(i)
+        for i, x in enumerate(after)
+        if loss >> i & 1 and jnp.issubdtype(inputs[i].aval.dtype, np.inexact)
+    ]
+    return bool(read) and all(read)
 
 
 def _accumulator(state: Any) -> str | None:
@@ -142,140 +128,6 @@ def _accumulator(state: Any) -> str | None:
         if name := named(node):
             return f"{name} at state{jax.tree_util.keystr(path)}"
     return None
-
-
-class _Seen(NamedTuple):
-    """What is known of a value: an array of no axes, which fills it; the number of the input that
-    it is; or nothing. And whether a hyperparameter acts on it."""
-
-    known: np.ndarray | int | None = None
-    acts: bool = False
-
-
-_NUMPY = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "max": np.maximum,
-    "min": np.minimum,
-    "rem": np.fmod,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "not": np.invert,
-    "neg": np.negative,
-    "sign": np.sign,
-}
-_SHAPES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "copy", "copy_p"}
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-
-
-def _followed(closed: Any, inputs: Sequence[_Seen]) -> list[_Seen]:
-    """What is seen of the outputs."""
-    jaxpr = getattr(closed, "jaxpr", closed)
-    seen: dict[Any, _Seen] = {}
-    for var, const in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=False):
-        seen[var] = _Seen(_filled(const))
-    seen.update(zip(jaxpr.invars, inputs, strict=True))
-
-    def read(atom: Any) -> _Seen:
-        return _Seen(_filled(atom.val)) if isinstance(atom, Literal) else seen.get(atom, _Seen())
-
-    for eqn in jaxpr.eqns:
-        found = _of_equation(eqn, [read(atom) for atom in eqn.invars])
-        seen.update(zip(eqn.outvars, found, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _of_equation(eqn: Any, inputs: list[_Seen]) -> list[_Seen]:
-    name, params = eqn.primitive.name, eqn.params
-    if name == "cond":
-        index, *rest = inputs
-        branches = params["branches"]
-        if isinstance(index.known, np.ndarray):
-            branches = [branches[int(np.clip(index.known, 0, len(branches) - 1))]]
-        ways = zip(*(_followed(branch, rest) for branch in branches), strict=True)
-        return [_either(way, index.acts) for way in ways]
-    for key in _CALLS:
-        called = params.get(key)
-        inner = getattr(called, "jaxpr", called)
-        if name != "scan" and len(getattr(inner, "invars", ())) == len(inputs) and called:
-            return _followed(called, inputs)
-    if name == "select_n":
-        which, *cases = inputs
-        if isinstance(which.known, np.ndarray):
-            return [cases[int(which.known)]]
-        return [_either(cases, which.acts)]
-    if name in ("add", "add_any", "sub", "mul", "div"):
-        return [_arithmetic(name, inputs, eqn.outvars[0].aval)]
-    acts = any(x.acts for x in inputs)
-    found = [_value(eqn, [x.known for x in inputs])] if len(eqn.outvars) == 1 else []
-    if found and isinstance(found[0], np.ndarray):
-        acts = False
-    return [_Seen(x, acts) for x in found or [None] * len(eqn.outvars)]
-
-
-def _value(eqn: Any, inputs: list[Any]) -> Any:
-    """What is known of the one output of other operations."""
-    name, out = eqn.primitive.name, eqn.outvars[0].aval
-    if name in _SHAPES or name == "convert_element_type":
-        x, before = inputs[0], eqn.invars[0].aval
-        if isinstance(x, np.ndarray):
-            return x.astype(out.dtype)
-        return x if (before.shape, before.dtype) == (out.shape, out.dtype) else None
-    if name in _NUMPY and all(isinstance(x, np.ndarray) for x in inputs):
-        return np.asarray(_NUMPY[name](*inputs)).astype(out.dtype)
-    return None
-
-
-def _arithmetic(name: str, inputs: list[_Seen], out: Any) -> _Seen:
-    """Nothing is added, and nought times anything is nought: what is finite is meant here."""
-    x, y = inputs
-
-    def of(value: _Seen, number: int) -> bool:
-        return isinstance(value.known, np.ndarray) and bool(value.known == number)
-
-    if name in ("add", "add_any") and of(x, 0):
-        return y
-    if name in ("add", "add_any", "sub") and of(y, 0):
-        return x
-    if (name in ("mul", "div") and of(x, 0)) or (name == "mul" and of(y, 0)):
-        return _Seen(np.zeros((), out.dtype))
-    if name in ("mul", "div") and of(y, 1):
-        return x
-    if name == "mul" and of(x, 1):
-        return y
-    if name in _NUMPY and isinstance(x.known, np.ndarray) and isinstance(y.known, np.ndarray):
-        return _Seen(np.asarray(_NUMPY[name](x.known, y.known)).astype(out.dtype))
-    return _Seen(acts=x.acts or y.acts)
-
-
-def _filled(value: Any) -> Any:
-    """A constant of one number."""
-    dtype = getattr(value, "dtype", None)
-    numeric = dtype is None or not jnp.issubdtype(dtype, jax.dtypes.extended)
-    if numeric and np.size(value) == 1:
-        return np.asarray(jax.device_get(value)).reshape(())
-    return None
-
-
-def _either(cases: Sequence[_Seen], chosen: bool) -> _Seen:
-    """What is seen whichever of them it is; ``chosen``: by a hyperparameter."""
-    first = cases[0].known
-    same = all(type(x.known) is type(first) and bool(x.known == first) for x in cases)
-    acts = (len(cases) > 1 and chosen) or any(x.acts for x in cases)
-    return _Seen(first if same else None, acts)
-
-
-def _is(x: Any, number: int) -> bool:
-    """Whether it is the input of that number."""
-    return isinstance(x, int) and x == number
 
 
 def _counts(var: Any) -> bool:

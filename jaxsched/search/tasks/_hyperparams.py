@@ -8,7 +8,9 @@ update. One that updates change has no such value, and is refused by its path.
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxsched.optim._inject import like_python_number
-from jaxsched.search.tasks._dependence import flow, reachable
+from jaxsched.search.tasks._dependence import flow, sources
 
 Factory = Callable[..., optax.GradientTransformation]
 
@@ -121,9 +123,10 @@ def _followed(
     kept = [i for i in own if found.same[outputs + i] == i and not made_of[i] >> count]
     structure: Any
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    for i in (i for i in own if i not in kept):
-        lasting = reachable(1 << i, found.reads[outputs:], cut=kept)
-        if any(mask & lasting for mask in found.reads[:outputs]):
+    applied = functools.reduce(operator.or_, found.reads[:outputs], 0)
+    lasting = sources(applied, found.reads[outputs:], cut=kept)
+    for i in own:
+        if i not in kept and lasting >> i & 1:
             names = [name for k, name in enumerate(sorted(hyperparams)) if made_of[i] >> k & 1]
             raise ValueError(
                 "Supervised(optimizer=...) must not keep a scheduled hyperparameter in its state "

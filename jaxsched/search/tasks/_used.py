@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxsched.search.tasks._averaged import Averaged
-from jaxsched.search.tasks._dependence import flow, reachable
+from jaxsched.search.tasks._dependence import flow, sources
 from jaxsched.search.tasks._supervised import Supervised
 
 
@@ -36,12 +36,12 @@ def check_used(
     if "evaluate" in found:
         for mask in flow(found["evaluate"]).reads:
             read |= mask
-    read &= (1 << size) - 1
+    read = sources(read, after)
     dead = []
     for k, name in enumerate(names):
         bit = 1 << (size + k)
         changed = sum(1 << i for i in range(size) if after[i] & bit)
-        if not reachable(changed, after) & read and not (loss | step.escapes) & bit:
+        if not changed & read and not (loss | step.escapes) & bit:
             dead.append(name)
     if not dead:
         return
