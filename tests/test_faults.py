@@ -29,8 +29,9 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.controllers import Plateau
-from jaxsched.search import Trial, _files, _progress, _signals, _sweep
+from jaxsched.search import Trial, _progress, _signals, _sweep
 from jaxsched.search.engine import _width
+from jaxsched.search.store import _lock
 
 TRIALS = [js.Constant(0.1), js.wsd(0.1, 12, 0, decay=4)]
 
@@ -217,7 +218,7 @@ def test_a_damaged_identity_is_refused_and_left(tmp_path, text, words):
 
 def test_two_sweeps_of_one_process_exclude_each_other(tmp_path):
     with (
-        _files.owned(tmp_path),
+        _lock.owned(tmp_path),
         pytest.raises(RuntimeError, match=f"in use by process {os.getpid()}"),
     ):
         sweep(checkpoint=tmp_path)

@@ -21,6 +21,8 @@ from sweep_tasks import Noisy, Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import _files
+from jaxsched.search.engine import _engine
+from jaxsched.search.store import _lock
 
 HERE = Path(__file__).parent
 TRIALS = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20)] + [js.Constant(1e30)]
@@ -126,19 +128,19 @@ def test_ctrl_c_finishes_the_segment_saves_and_leaves(tmp_path, number, code):
 def interrupted(directory, after, run=sweep, **arguments):
     """Stops a sweep by an error after so many pieces, if it has so many."""
     calls = iter(range(10_000))
-    real = search._engine.Engine._collect
+    real = _engine.Engine._collect
 
     def failing(self, *args):
         if next(calls) == after:
             raise OSError(errno.EIO, "pulled the plug")
         return real(self, *args)
 
-    search._engine.Engine._collect = failing
+    _engine.Engine._collect = failing
     try:
         with contextlib.suppress(OSError):
             run(directory, **arguments)
     finally:
-        search._engine.Engine._collect = real
+        _engine.Engine._collect = real
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -253,8 +255,8 @@ def test_a_directory_that_cannot_be_written(tmp_path):
 
 def test_two_processes_exclude_each_other_and_the_dead_do_not(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    born = _files._born(holder.pid)
-    owner = {"pid": holder.pid, "host": _files.socket.gethostname(), "born": born}
+    born = _lock._born(holder.pid)
+    owner = {"pid": holder.pid, "host": _lock.socket.gethostname(), "born": born}
     (tmp_path / "lock").write_text(json.dumps(owner))
     with pytest.raises(RuntimeError, match=f"in use by process {holder.pid}"):
         sweep(tmp_path)

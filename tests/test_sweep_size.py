@@ -9,9 +9,11 @@ from sweep_tasks import Plain
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import SuccessiveHalving, _arguments, _sweep
-from jaxsched.search.engine import _width
+from jaxsched.search import SuccessiveHalving, _arguments
+from jaxsched.search.engine import _planning, _width
 from jaxsched.search.engine._records import Record
+from jaxsched.search.engine._values import Table
+from jaxsched.search.trials._trials import as_trials
 
 ONE = jax.local_devices()[:1]
 RATES = [js.Constant(0.01 * (i + 1)) for i in range(8)]
@@ -78,8 +80,8 @@ def test_halving_looks_at_work_in_proportion_to_the_trials(monkeypatch):
             looks += 1
             return super().__getitem__(index)
 
-    stage_tree = _sweep.stage_tree
-    monkeypatch.setattr(_sweep, "stage_tree", lambda *a: Counted(stage_tree(*a)))
+    stage_tree = _planning.stage_tree
+    monkeypatch.setattr(_planning, "stage_tree", lambda *a: Counted(stage_tree(*a)))
     counts = []
     for many in (8, 32):
         looks = 0
@@ -90,11 +92,9 @@ def test_halving_looks_at_work_in_proportion_to_the_trials(monkeypatch):
 
 
 def test_the_table_keeps_the_beginning_of_short_runs():
-    table = _sweep.Table(search._trials.as_trials(RATES), 20)
+    table = Table(as_trials(RATES), 20)
     assert table.values(0, 0, 1024).base.shape == (1, 1024)
-    values = _sweep.Table(search._trials.as_trials([js.Linear(1, 0, 5000)]), 5000).values(
-        0, 10, 4999
-    )
+    values = Table(as_trials([js.Linear(1, 0, 5000)]), 5000).values(0, 10, 4999)
     assert values.tobytes() == js.sample(js.Linear(1, 0, 5000), 5000)[10:4999].tobytes()
 
 
@@ -115,8 +115,8 @@ def test_widths_are_measured_where_that_is_a_small_share_of_the_work(
     monkeypatch.setattr(_width, "_SHARE", share)
     times = iter(np.arange(0.0, 100.0))
     monkeypatch.setattr(_width, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
-    trials = search._trials.as_trials(RATES)
-    plan, _ = _sweep.make_plan(Plain(), trials, steps=steps)
+    trials = as_trials(RATES)
+    plan, _ = _planning.make_plan(Plain(), trials, steps=steps)
     programs = lambda width: types.SimpleNamespace(width=width)
     assert _width.measured_width(plan, programs, ONE[0]) == measured[-1]
     assert seen == measured
