@@ -27,9 +27,9 @@ from flax import nnx
 import jaxsched as js
 from benchmarks import versions
 from jaxsched import search
-from jaxsched.search import _sweep
-from jaxsched.search.engine._program import code_of, program_for
-from jaxsched.search.tasks._protocol import check_task
+from jaxsched.search.engine._folds import trace_folds
+from jaxsched.search.engine._planning import LENGTH
+from jaxsched.search.engine._program import program_for
 
 ONE = jax.local_devices()[:1]
 RATES = np.geomspace(1e-3, 0.3, 64)  # repeated where more are asked for
@@ -204,9 +204,8 @@ class Cnn1d(nnx.Module):
 def segment_of(model: Any, width: int = 1) -> tuple[Any, list[Any]]:
     """The compiled segment and its arguments, up to the rates."""
     names = ("learning_rate",)
-    found = check_task(model, names)
-    found["code"] = code_of(found)
-    program = program_for(model, names, _sweep.LENGTH, found, width)
+    (fold,) = trace_folds(model, None, names, LENGTH)
+    program = program_for(fold, names, LENGTH, width)
     arrays = program.arguments(model, ONE[0])
     state = program.init(arrays, jax.random.key(0))
     rows = jax.device_put(model.batches(0, 0, program.length))

@@ -116,7 +116,7 @@ def test_widths_are_measured_where_that_is_a_small_share_of_the_work(
     times = iter(np.arange(0.0, 100.0))
     monkeypatch.setattr(_width, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     trials = as_trials(RATES)
-    plan, _ = _planning.make_plan(Plain(), trials, steps=steps)
+    plan = _planning.make_plan(Plain(), trials, steps=steps)
     programs = lambda width: types.SimpleNamespace(width=width)
     assert _width.measured_width(plan, programs, ONE[0]) == measured[-1]
     assert seen == measured

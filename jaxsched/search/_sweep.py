@@ -156,24 +156,24 @@ def sweep(
         "limit": limit,
         "share": share,
     }
-    plan, looked = make_plan(task, trials, **choices)
+    plan = make_plan(task, trials, **choices)
     if steps is not None:
         doubts.warn_of_lengths(trials, steps)
     places = places_of(devices)
     mesh = places[0] if isinstance(places[0], Everywhere) else None
-    first = looked[0][1]
+    shape = plan.folds[0].shape
     if places[0].platform == "cpu":
-        warn_of_convolutions(first["step"])
+        warn_of_convolutions(shape.step)
     part: dict[str, Any] = {}
     whole, everyone = plan, trials
     if shard is not None:
         part = _shard(shard, plan, trials, stopping)
         trials = tuple(trials[t] for t in part["trials"])
-        plan, _ = make_plan(task, trials, **choices, watched=plan.table.watched, looked=looked)
-    wide, measured = _width(width, plan, first, places[0], directory)
+        plan = make_plan(task, trials, **choices, watched=plan.table.watched, traced=plan.folds)
+    wide, measured = _width(width, plan, places[0], directory)
     saved = directory is not None or mesh is not None or shard is not None
     longest = int(whole.table.horizons.max())
-    identity = task_fields(looked, plan.seeds, longest, whole=saved)
+    identity = task_fields(plan.folds, plan.seeds, longest, whole=saved)
     fields: Fields = {}
     if saved:
         asked = {
@@ -195,7 +195,7 @@ def sweep(
         fields = {**fields, "shard": str(tuple(shard))}
     if mesh is not None:
         check_same({**fields, "mesh": str(mesh.mesh), "checkpoint": str(directory)})
-    programs = programs_for(plan, looked, wide, mesh)
+    programs = programs_for(plan, wide, mesh)
     before = traced(programs)
     hooks: list[Callable[[Engine], None]] = []
     engine = Engine(plan, programs, places, lambda engine: [hook(engine) for hook in hooks])
@@ -208,7 +208,7 @@ def sweep(
             shelf = Shelf(directory, mesh, programs[0].layout)
             stack.enter_context(shelf.owned())
             store = Checkpoint(shelf, fields, checkpoint_every)
-            store.restore(engine, first["state"], lambda: replay(engine, *rule))
+            store.restore(engine, shape.state, lambda: replay(engine, *rule))
         conductor: Any = engine if mesh is None else Lockstep(engine, mesh, store)
         if store is not None:
             hooks.append(store.tick if mesh is None else conductor.tick)
@@ -263,7 +263,6 @@ def _shard(
 def _width(
     width: int | str | None,
     plan: Plan,
-    found: dict[str, Any],
     device: Any,
     directory: Path | None,
 ) -> tuple[int, bool]:
@@ -276,8 +275,7 @@ def _width(
         width = 1 if device.platform == "cpu" else "auto"
     if isinstance(width, str) and width == "auto":
         held = held_width(directory) if directory is not None else None
-        shape = (plan.tasks[0], plan.table.names, plan.feed.length, found)
-        program_of = partial(program_for, *shape)
+        program_of = partial(program_for, plan.folds[0], plan.table.names, plan.feed.length)
         return held or measured_width(plan, program_of, device), True
     if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
         raise ValueError(f'sweep(width=...) must be at least 1 or "auto", got {width!r}.')

@@ -16,6 +16,7 @@ import numpy as np
 from jaxsched.controllers._base import AbstractController, levels
 from jaxsched.search.engine._records import Key, Record
 from jaxsched.search.engine._values import Seen, Table
+from jaxsched.search.tasks._protocol import TaskShape
 from jaxsched.search.trials._trials import Trial
 
 if TYPE_CHECKING:
@@ -60,13 +61,13 @@ def check(
     every: int | None,
     metric: str,
     maximize: bool,
-    found: dict[str, Any],
+    shape: TaskShape,
 ) -> None:
     """Raises unless the controllers of an abstract task will be told what they act on."""
     if not table.watched:
         return
-    metrics = found["validation"]
-    if both := sorted({*table.names} & {*found["metrics"]}):
+    metrics = shape.validation
+    if both := sorted({*table.names} & {*shape.metrics}):
         raise ValueError(
             f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "
             "sweep with controllers, whose applied values are shown under this name. Call it "

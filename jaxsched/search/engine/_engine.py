@@ -298,7 +298,7 @@ class Engine:
             if (fold, device) not in self._arguments:
                 # One fold at a time on each device: the next one pushes it out.
                 self._arguments = {k: v for k, v in self._arguments.items() if k[1] != device}
-                task = self.plan.tasks[fold]
+                task = self.plan.folds[fold].task
                 self._arguments[fold, device] = self.programs[fold].arguments(task, device)
             return self._arguments[fold, device]
 
@@ -325,7 +325,7 @@ class Engine:
         with self.lock:
             return [
                 plan.feed.get(
-                    plan.tasks[work.key.fold],
+                    plan.folds[work.key.fold].task,
                     work.key.fold,
                     plan.seeds[work.key.seed],
                     number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,14 +11,36 @@ import numpy as np
 
 from jaxsched.search._files import digest
 from jaxsched.search._fingerprint import Walk, fingerprints
-from jaxsched.search.tasks._protocol import check_evaluation, check_task
+from jaxsched.search.tasks._protocol import Task, TaskShape, check_evaluation, check_task
 
 METHODS = ("init", "step", "evaluate")
-Found = dict[str, Any]  # what ``check_task`` and ``check_evaluation`` say of a task
-Looked = list[tuple[Any, Found]]  # one for each fold
 
 
-def look(task: Any, folds: int | None, names: tuple[str, ...], steps: int) -> Looked:
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """A task that was traced.
+
+    Args:
+        task: the task itself.
+        shape: what it computes on, with its evaluation.
+        digests: method -> digest of the program, all constants included.
+        arrays: digest of the task's arrays.
+    """
+
+    task: Task
+    shape: TaskShape
+    digests: dict[str, str]
+    arrays: str
+
+    @property
+    def code(self) -> str:
+        """Alike for folds that are one program."""
+        return " ".join(self.digests.values())
+
+
+def trace_folds(
+    task: Any, folds: int | None, names: tuple[str, ...], steps: int
+) -> tuple[Fold, ...]:
     """The tasks, traced; those that differ in arrays only are traced once.
 
     Args:
@@ -31,36 +54,36 @@ def look(task: Any, folds: int | None, names: tuple[str, ...], steps: int) -> Lo
     """
     if folds is not None and not hasattr(task, "fold"):
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
-    looked: Looked = []
-    kinds: list[tuple[Any, Found]] = []
+    traced: list[Fold] = []
+    kinds: list[tuple[Any, Fold]] = []
     walk = Walk()  # folds share their data
     for index in range(folds or 1):
         one = task if folds is None else task.fold(index, folds)
         kind, arrays = _kind(one)  # once: a task may read its arrays from a disk
         data = digest(*map(walk.of, arrays))
-        found = next((found for other, found in kinds if _alike(other, kind)), None)
-        if found is None:
+        like = next((fold for other, fold in kinds if _alike(other, kind)), None)
+        if like is None:
             try:
-                found = _traced(one, names, steps)
+                like = _traced(one, names, steps)
             except Exception as error:
                 if folds is not None:
                     error.add_note(f"in fold({index}, {folds}) of the task")
                 raise
-            kinds.append((kind, found))
-        looked.append((one, {**found, "arrays": data}))
-        _check_fits(looked[0][1], found, index, folds)
-    return looked
+            kinds.append((kind, like))
+        traced.append(dataclasses.replace(like, task=one, arrays=data))
+        _check_fits(traced[0].shape, like.shape, index, folds)
+    return tuple(traced)
 
 
 # ---------------------------------------------------------------------------------------- details
 
 
-def _traced(task: Any, names: tuple[str, ...], steps: int) -> Found:
-    found = check_task(task, names, steps=steps)
-    found["validation"], found["evaluate"] = check_evaluation(task, found["state"])
-    found["codes"] = dict(zip(METHODS, fingerprints([found[m] for m in METHODS]), strict=True))
-    found["code"] = " ".join(found["codes"].values())
-    return found
+def _traced(task: Any, names: tuple[str, ...], steps: int) -> Fold:
+    shape = check_task(task, names, steps=steps)
+    validation, evaluate = check_evaluation(task, shape.state)
+    shape = dataclasses.replace(shape, validation=validation, evaluate=evaluate)
+    digests = fingerprints([getattr(shape, method) for method in METHODS])
+    return Fold(task, shape, dict(zip(METHODS, digests, strict=True)), "")
 
 
 def _kind(task: Any) -> tuple[Any, list[Any]]:
@@ -80,9 +103,9 @@ def _alike(a: Any, b: Any) -> bool:
     return a is b or (isinstance(a, tuple) and isinstance(b, tuple) and bool(a == b))
 
 
-def _check_fits(first: Found, found: Found, index: int, folds: int | None) -> None:
+def _check_fits(first: TaskShape, shape: TaskShape, index: int, folds: int | None) -> None:
     """All folds are rows of the same curves, and their states lie in the same files."""
-    wanted, got = _described(first), _described(found)
+    wanted, got = _described(first), _described(shape)
     for name in {**wanted, **got}:
         if wanted.get(name) != got.get(name):
             raise ValueError(
@@ -92,12 +115,12 @@ def _check_fits(first: Found, found: Found, index: int, folds: int | None) -> No
             )
 
 
-def _described(found: Found) -> dict[str, str]:
+def _described(shape: TaskShape) -> dict[str, str]:
     """What must be alike, by its name in an error."""
-    shown = {f"metric {name!r} of step": "a number" for name in found["metrics"]}
-    shown |= {f"metric {name!r} of evaluate": "a number" for name in found["validation"]}
-    for kind in ("state", "batches"):
-        for path, leaf in jax.tree_util.tree_flatten_with_path(found[kind])[0]:
+    shown = {f"metric {name!r} of step": "a number" for name in shape.metrics}
+    shown |= {f"metric {name!r} of evaluate": "a number" for name in shape.validation}
+    for kind, tree in {"state": shape.state, "batches": shape.batch}.items():
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
             where = f"{kind}{jax.tree_util.keystr(path)}"
             shown[where] = f"{leaf.dtype}{list(leaf.shape)}"
     return shown

@@ -6,11 +6,11 @@ import bisect
 import dataclasses
 from functools import cached_property
 
+from jaxsched.search.engine._folds import Fold
 from jaxsched.search.engine._program import Feed
 from jaxsched.search.engine._records import Record
 from jaxsched.search.engine._stage_tree import Stage, leaves, path
 from jaxsched.search.engine._values import Table
-from jaxsched.search.tasks._protocol import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Plan:
     """What is trained, in which pieces, and where it is evaluated.
 
     Args:
-        tasks: one for each fold.
+        folds: the task, or one for each fold.
         table: the values of all trials.
         stages: the stage tree of the trials.
         seeds: of the initial states and of the data order.
@@ -30,7 +30,7 @@ class Plan:
         feed: the batches.
     """
 
-    tasks: tuple[Task, ...]
+    folds: tuple[Fold, ...]
     table: Table
     stages: list[Stage]
     seeds: tuple[int, ...]
@@ -60,7 +60,7 @@ class Plan:
 
     def runs(self) -> list[tuple[int, int]]:
         """(fold, seed) positions; everything below is done once for each."""
-        return [(f, s) for f in range(len(self.tasks)) for s in range(len(self.seeds))]
+        return [(f, s) for f in range(len(self.folds)) for s in range(len(self.seeds))]
 
     def empty_record(self) -> Record:
         return Record.empty(self.train, self.validation)

@@ -11,7 +11,7 @@ import jax
 from jaxsched._arrays import INT32_MAX
 from jaxsched.search import _arguments as arguments
 from jaxsched.search.engine import _controlled
-from jaxsched.search.engine._folds import Looked, look
+from jaxsched.search.engine._folds import Fold, trace_folds
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Feed
 from jaxsched.search.engine._records import Work
@@ -41,9 +41,9 @@ def make_plan(
     limit: float = math.inf,
     share: bool = True,
     watched: bool = False,
-    looked: Looked | None = None,
-) -> tuple[Plan, Looked]:
-    """The plan, after every check that needs no training; and the tasks, traced."""
+    traced: tuple[Fold, ...] | None = None,
+) -> Plan:
+    """The plan, after every check that needs no training."""
     for name, value in {"steps": steps, "evaluate_every": evaluate_every}.items():
         if value is not None:
             arguments.whole(name, value, 1, INT32_MAX)
@@ -56,29 +56,29 @@ def make_plan(
     longest = int(table.horizons.max())
     if folds is not None:
         arguments.whole("folds", folds, 2, arguments.MOST)
-    looked = look(task, folds, table.names, longest) if looked is None else looked
-    found = looked[0][1]
-    if metric not in found["validation"]:
+    traced = trace_folds(task, folds, table.names, longest) if traced is None else traced
+    shape = traced[0].shape
+    if metric not in shape.validation:
         raise ValueError(
-            f"sweep(metric=...) must be one of {sorted(found['validation'])}, got {metric!r}."
+            f"sweep(metric=...) must be one of {sorted(shape.validation)}, got {metric!r}."
         )
-    _controlled.check(table, watch, evaluate_every, metric, maximize, found)
-    for fold, one in {one["code"]: (fold, one) for fold, one in looked}.values():
-        check_used(table.names, fold, one)
-    train = tuple(sorted({*found["metrics"], *(table.names if table.watched else ())}))
+    _controlled.check(table, watch, evaluate_every, metric, maximize, shape)
+    for fold in {fold.code: fold for fold in traced}.values():
+        check_used(table.names, fold.task, fold.shape)
+    train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
     arguments.curves(
         longest,
-        len(trials) * len(looked) * len(known_seeds),
+        len(trials) * len(traced) * len(known_seeds),
         longest // (evaluate_every or longest),
         len(train),
-        len(found["validation"]),
+        len(shape.validation),
     )
     rungs = stopping.rungs(longest) if stopping is not None else ()
     cuts = {*rungs}
     if table.watched and evaluate_every is not None:
         cuts |= set(range(evaluate_every, longest, evaluate_every))
-    plan = Plan(
-        tasks=tuple(fold for fold, _ in looked),
+    return Plan(
+        folds=traced,
         table=table,
         stages=stage_tree(table, cuts, share),
         seeds=known_seeds,
@@ -87,10 +87,9 @@ def make_plan(
         rungs=rungs,
         limit=limit,
         train=train,
-        validation=tuple(sorted(found["validation"])),
-        feed=Feed(_length(found["batches"]), longest),
+        validation=tuple(sorted(shape.validation)),
+        feed=Feed(_length(shape.batch), longest),
     )
-    return plan, looked
 
 
 def roots(plan: Plan) -> list[Work]:

@@ -19,11 +19,11 @@ import numpy as np
 from jax import lax
 
 from jaxsched.search.engine._devices import put
+from jaxsched.search.engine._folds import Fold
 from jaxsched.search.tasks._protocol import (
     Task,
     _strong,
     batches,
-    dtypes_of,
     initial_state,
     taken_apart,
 )
@@ -199,13 +199,10 @@ def rebuilder(task: Task) -> Callable[[list[Any]], Task]:
     return lambda arrays: there()
 
 
-def program_for(
-    task: Task, names: tuple[str, ...], length: int, found: dict[str, Any], width: int
-) -> Program:
-    """The program of a task that was checked; that of an earlier sweep if it computes the same."""
-    dtypes = dtypes_of(found["state"])
-    key = (names, length, dtypes, width, found["code"])
-    return _PROGRAMS.get(task, key, lambda: Program(rebuilder(task), *key[:4]))
+def program_for(fold: Fold, names: tuple[str, ...], length: int, width: int) -> Program:
+    """The program of a task that was traced; that of an earlier sweep if it computes the same."""
+    task, how = fold.task, (names, length, fold.shape.dtypes, width)
+    return _PROGRAMS.get(task, (*how, fold.code), lambda: Program(rebuilder(task), *how))
 
 
 _PROGRAMS = Kept()

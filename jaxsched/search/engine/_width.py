@@ -59,10 +59,11 @@ def _updates(plan: Plan) -> int:
 def _seconds(plan: Plan, program: Program, count: int, device: Any) -> float | None:
     """Seconds for each run and update, of ``count``; ``None`` if the program does not fit."""
     width, length = program.width, program.length
-    arrays = program.arguments(plan.tasks[0], device)
+    task = plan.folds[0].task
+    arrays = program.arguments(task, device)
     state = program.init(arrays, jax.device_put(random_key(plan.seeds[0]), device))
     values: Any = plan.table.values(0, 0, length)
-    batches = plan.feed.get(plan.tasks[0], 0, plan.seeds[0], 0, device)
+    batches = plan.feed.get(task, 0, plan.seeds[0], 0, device)
     alive: Any = np.ones((), bool)
     if width > 1:
         state, batches = program.stack([state] * width), program.stack([batches] * width)

@@ -12,11 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxsched._text import cut, printable
-from jaxsched.search._fingerprint import difference, fingerprints
+from jaxsched.search._fingerprint import difference, fingerprint
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import Everywhere, places_of
 from jaxsched.search.engine._engine import Engine
-from jaxsched.search.engine._folds import METHODS, Looked, look
+from jaxsched.search.engine._folds import METHODS, Fold, trace_folds
 from jaxsched.search.engine._planning import make_plan, roots
 from jaxsched.search.engine._records import Key
 from jaxsched.search.multihost._mesh import Lockstep, programs_for
@@ -98,18 +98,19 @@ def final_score(
     choices |= {"metric": result.metric, "maximize": result.maximize}
     if controllers(best.trial):
         choices |= {"evaluate_every": result.info.evaluate_every, "watch": result.info.monitor}
-    plan, looked = make_plan(anew, (best.trial,), **choices)
-    _check_task(task, result, looked if anew is task else None, best)
+    plan = make_plan(anew, (best.trial,), **choices)
+    _check_task(task, result, plan.folds if anew is task else None, best)
     places = places_of(jax.local_devices()[:1] if devices is None else devices)
-    ((_, found),) = looked
-    _, found["test"] = check_evaluation(anew, found["state"], "final_score", "test")
-    found["code"] = " ".join([found["code"], *fingerprints([found["test"]])])
+    (fold,) = plan.folds
+    _, test = check_evaluation(anew, fold.shape.state, "final_score", "test")
+    fold = dataclasses.replace(fold, digests={**fold.digests, "test": fingerprint(test)})
+    plan = dataclasses.replace(plan, folds=(fold,))
     mesh = places[0] if isinstance(places[0], Everywhere) else None
     if mesh is not None:
-        fields = task_fields(looked, plan.seeds, steps, whole=True)
-        asked = {"mesh": str(mesh.mesh), "test": found["code"]}
+        fields = task_fields(plan.folds, plan.seeds, steps, whole=True)
+        asked = {"mesh": str(mesh.mesh), "test": fold.code}
         check_same(sweep_fields(plan, fields, (best.trial,), asked))
-    programs = programs_for(plan, looked, 1, mesh)
+    programs = programs_for(plan, 1, mesh)
     (program,) = programs
     engine = Engine(plan, programs, places, lambda engine: None)
     if mesh is not None:
@@ -174,21 +175,21 @@ def check_final(task: Any, result: SweepResult, best: Any) -> bool:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _check_task(task: Any, result: SweepResult, looked: Looked | None, best: Best) -> None:
+def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, best: Best) -> None:
     """Raises if the result knows its task, and it is another one.
 
     Args:
-        looked: at the task, if it has been.
+        folds: the task, if it was traced.
     """
     there = result.info.identity
     if there is None:  # of an earlier version
         return
-    folds = int(there["folds"])
+    count = int(there["folds"])
     longest = int(there["steps"])
-    if looked is None or folds > 1:
+    if folds is None or count > 1:
         names = tuple(sorted(best.trial.schedules))
-        looked = look(task, folds if folds > 1 else None, names, longest)
-    here = task_fields(looked, result.seeds, longest, whole=False)
+        folds = trace_folds(task, count if count > 1 else None, names, longest)
+    here = task_fields(folds, result.seeds, longest, whole=False)
     of_task = {name for name in here if name.startswith("task")} | {"folds"}
     versions = ("jaxsched", "jax")
     if any(there.get(name) != here[name] for name in versions):

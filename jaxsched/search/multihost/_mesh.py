@@ -17,35 +17,33 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsched.search.engine._devices import Everywhere
 from jaxsched.search.engine._engine import Engine, Pace
-from jaxsched.search.engine._folds import Looked
+from jaxsched.search.engine._folds import Fold
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, program_for, rebuilder
 from jaxsched.search.multihost._processes import gathered
-from jaxsched.search.tasks._protocol import Task, dtypes_of, taken_apart
+from jaxsched.search.tasks._protocol import taken_apart
 
 
 class MeshProgram(Program):
     """The program of a task whose states lie on a mesh as ``task.init`` lays them out.
 
     Args:
-        task, names, length: as for ``program_for``; the width is 1.
-        found: of ``check_task``.
+        fold, names, length: as for ``program_for``; the width is 1.
         place: the mesh.
         layout: the shardings of a state, if another fold's program has chosen them.
     """
 
     def __init__(
         self,
-        task: Task,
+        fold: Fold,
         names: tuple[str, ...],
         length: int,
-        found: dict[str, Any],
         place: Everywhere,
         layout: Any = None,
     ):
-        super().__init__(rebuilder(task), names, length, dtypes_of(found["state"]), 1)
+        super().__init__(rebuilder(fold.task), names, length, fold.shape.dtypes, 1)
         there = place.sharding
-        arrays = taken_apart(task)[0]
+        arrays = taken_apart(fold.task)[0]
         abstract = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in arrays]
         key = jax.eval_shape(lambda: jax.random.key(0))
         init = jax.jit(self._init, in_shardings=there, out_shardings=layout)
@@ -58,21 +56,19 @@ class MeshProgram(Program):
         self.test = jax.jit(self._test, out_shardings=there)
 
 
-def programs_for(
-    plan: Plan, looked: Looked, width: int, mesh: Everywhere | None
-) -> tuple[Program, ...]:
+def programs_for(plan: Plan, width: int, mesh: Everywhere | None) -> tuple[Program, ...]:
     """The program of each fold; those that compute the same have the same one."""
     made: dict[str, Program] = {}
-    for task, found in looked:
-        shape = (task, plan.table.names, plan.feed.length, found)
-        if found["code"] in made:
+    for fold in plan.folds:
+        how = (fold, plan.table.names, plan.feed.length)
+        if fold.code in made:
             continue
         if mesh is None:
-            made[found["code"]] = program_for(*shape, width)
+            made[fold.code] = program_for(*how, width)
         else:
             layout = next((program.layout for program in made.values()), None)
-            made[found["code"]] = MeshProgram(*shape, mesh, layout)
-    return tuple(made[found["code"]] for _, found in looked)
+            made[fold.code] = MeshProgram(*how, mesh, layout)
+    return tuple(made[fold.code] for fold in plan.folds)
 
 
 def traced(programs: tuple[Program, ...]) -> Counter[str]:

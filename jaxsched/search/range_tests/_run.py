@@ -137,17 +137,17 @@ def range_test(
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
-    abstract = tasks.check_task(task, (name, *constants), "range_test", len(rates))
-    check_used((name, *constants), task, abstract, "range_test")
+    shape = tasks.check_task(task, (name, *constants), "range_test", len(rates))
+    check_used((name, *constants), task, shape, "range_test")
     if jax.default_backend() == "cpu":
-        warn_of_convolutions(abstract["step"], "range_test")
+        warn_of_convolutions(shape.step, "range_test")
     if state is not None:
-        state = _checked_state(state, abstract["state"])
+        state = _checked_state(state, shape.state)
     future = dataclasses.replace(future, name=name, others=constants)
     arrays = tasks.taken_apart(task)[0]
     given = (arrays, jax.device_put(constants), state)
     static: dict[str, Any] = {
-        "dtypes": tasks.dtypes_of(abstract["state"]),
+        "dtypes": shape.dtypes,
         "early": first_tenth(len(rates)),
         "name": name,
         "smoothing": smoothing,
@@ -155,11 +155,11 @@ def range_test(
     }
     program = _PROGRAMS.get(
         task,
-        (*static.values(), *fingerprints([abstract["init"], abstract["step"]])),
+        (*static.values(), *fingerprints([shape.init, shape.step])),
         lambda: jax.jit(functools.partial(_run, rebuilder(task), **static)),
     )
     climb, pieces = None, []
-    for lo, hi in _pieces(len(rates), len(chosen), abstract["batches"]):
+    for lo, hi in _pieces(len(rates), len(chosen), shape.batch):
         drawn = [
             tasks.batches(task, seed, lo, hi - lo, "range_test", len(rates)) for seed in chosen
         ]

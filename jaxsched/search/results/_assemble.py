@@ -23,7 +23,7 @@ def assemble(
     info: RunInfo,
 ) -> SweepResult:
     """Joins the records of the stages to the curves of the trials."""
-    shape = (len(trials), len(plan.tasks), len(plan.seeds))
+    shape = (len(trials), len(plan.folds), len(plan.seeds))
     evaluated = np.array(
         sorted({step for stage in plan.stages for step in plan.evaluations(stage)}), np.int64
     )

@@ -16,7 +16,7 @@ import jaxsched
 from jaxsched.search._files import digest
 from jaxsched.search._fingerprint import fingerprint, fingerprint_of, label, plain
 from jaxsched.search.engine._controlled import controllers
-from jaxsched.search.engine._folds import METHODS, Looked
+from jaxsched.search.engine._folds import METHODS, Fold
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._protocol import batches
@@ -29,11 +29,11 @@ _PIECES = 16
 _ROWS = 1024
 
 
-def task_fields(looked: Looked, seeds: tuple[int, ...], steps: int, whole: bool) -> Fields:
+def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, whole: bool) -> Fields:
     """What is trained, on which data, and under which settings.
 
     Args:
-        looked: the tasks, one for each fold.
+        folds: the tasks, traced.
         seeds: of the data order.
         steps: of the longest run.
         whole: whether to look at all batches (within ``_BYTES``) or at each run's first and last.
@@ -41,22 +41,22 @@ def task_fields(looked: Looked, seeds: tuple[int, ...], steps: int, whole: bool)
     Raises:
         ValueError: if two folds are one and the same.
     """
-    tasks, found = zip(*looked, strict=True)
+    tasks = [fold.task for fold in folds]
     ends = [_read(task, seeds, steps, rows=2) for task in tasks]
-    _refuse_twins(looked, ends)
+    _refuse_twins(folds, ends)
     fields = {
         "jaxsched": jaxsched.__version__,
         "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
         **settings(),
         "task": f"{type(tasks[0]).__module__}.{type(tasks[0]).__qualname__}",
-        "task's arrays": digest(*(one["arrays"] for one in found)),
-        **{f"task's {m}": digest(*(one["codes"][m] for one in found)) for m in METHODS},
+        "task's arrays": digest(*(fold.arrays for fold in folds)),
+        **{f"task's {m}": digest(*(fold.digests[m] for fold in folds)) for m in METHODS},
         "task's first and last batches": digest(*ends),
         "folds": str(len(tasks)),
         "steps": str(steps),
     }
     if whole:
-        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(found[0]["batches"]))
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(folds[0].shape.batch))
         rows = _BYTES // (max(1, size) * len(tasks) * len(seeds))
         fields["task's batches"] = digest(*(_read(task, seeds, steps, rows) for task in tasks))
     return fields
@@ -124,15 +124,15 @@ def _read(task: Any, seeds: tuple[int, ...], steps: int, rows: int) -> str:
     )
 
 
-def _refuse_twins(looked: Looked, ends: list[str]) -> None:
-    found = [one for _, one in looked]
-    kinds = [(one["code"], one["arrays"], end) for one, end in zip(found, ends, strict=True)]
+def _refuse_twins(folds: tuple[Fold, ...], ends: list[str]) -> None:
+    kinds = [(fold.code, fold.arrays, end) for fold, end in zip(folds, ends, strict=True)]
     for i, kind in enumerate(kinds):
         first = kinds.index(kind)
         # What a callback reads is not known.
-        if first < i and not any("callback" in str(found[i][m].jaxpr) for m in METHODS):
+        traced = (getattr(folds[i].shape, method).jaxpr for method in METHODS)
+        if first < i and not any("callback" in str(jaxpr) for jaxpr in traced):
             raise ValueError(
-                f"sweep(folds={len(looked)}): the folds must differ in their data, but "
-                f"fold({i}, {len(looked)}) of the task trains and evaluates on the same as "
-                f"fold({first}, {len(looked)}). It must return a task without the part `index`."
+                f"sweep(folds={len(folds)}): the folds must differ in their data, but "
+                f"fold({i}, {len(folds)}) of the task trains and evaluates on the same as "
+                f"fold({first}, {len(folds)}). It must return a task without the part `index`."
             )

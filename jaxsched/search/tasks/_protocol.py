@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from functools import partial
@@ -146,9 +147,30 @@ def initial_state(task: Task, key: jax.Array, dtypes: Sequence[Any]) -> State:
     return treedef.unflatten([_typed(x, dtype) for x, dtype in zip(leaves, dtypes, strict=True)])
 
 
-def dtypes_of(state: State) -> tuple[Any, ...]:
-    """Of the leaves of an abstract state."""
-    return tuple(leaf.dtype for leaf in jax.tree.leaves(state))
+@dataclasses.dataclass(frozen=True)
+class TaskShape:
+    """What is known of a task that was traced and not run; all trees are abstract.
+
+    Args:
+        state: of the training.
+        metrics: of a step.
+        batch: of one update.
+        init, step: closed jaxprs, whose last arguments are the task's arrays.
+        validation, evaluate: the metrics of an evaluation and its closed jaxpr, if it was traced.
+    """
+
+    state: State
+    metrics: Metrics
+    batch: Any
+    init: Any
+    step: Any
+    validation: Metrics = dataclasses.field(default_factory=dict)
+    evaluate: Any = None
+
+    @property
+    def dtypes(self) -> tuple[Any, ...]:
+        """Of the leaves of a state."""
+        return tuple(leaf.dtype for leaf in jax.tree.leaves(self.state))
 
 
 def batches(
@@ -195,7 +217,7 @@ def taken_apart(task: Task) -> tuple[list[Any], Any]:
 
 def check_task(
     task: Any, hyperparams: tuple[str, ...], where: str = "sweep", steps: int = 2
-) -> dict[str, Any]:
+) -> TaskShape:
     """Traces a task without running it; raises if it can't be trained.
 
     Args:
@@ -205,8 +227,7 @@ def check_task(
         steps: the updates of the longest run, at least 1.
 
     Returns:
-        The abstract "state", "metrics" (of a step) and "batches" (of one update), and "init" and
-        "step" as closed jaxprs, whose last arguments are the task's arrays.
+        All but the evaluation, which ``check_evaluation`` traces.
 
     Raises:
         TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
@@ -251,7 +272,7 @@ def check_task(
     outputs: Any = jax.tree.structure((after, metrics))
     _, numbers = outputs.unflatten(range(outputs.num_leaves))
     check_every_step(where, state, begun, traced, numbers["loss"], len(hyperparams))
-    return {"state": state, "metrics": metrics, "batches": batch, "init": begun, "step": traced}
+    return TaskShape(state, metrics, batch, begun, traced)
 
 
 def check_evaluation(

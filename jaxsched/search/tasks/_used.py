@@ -8,11 +8,12 @@ import jax
 
 from jaxsched.search.tasks._averaged import Averaged
 from jaxsched.search.tasks._dependence import flow, sources
+from jaxsched.search.tasks._protocol import TaskShape
 from jaxsched.search.tasks._supervised import Supervised
 
 
 def check_used(
-    hyperparams: tuple[str, ...], task: Any, found: dict[str, Any], where: str = "sweep"
+    hyperparams: tuple[str, ...], task: Any, shape: TaskShape, where: str = "sweep"
 ) -> None:
     """Raises unless every hyperparameter acts on the loss, or on a metric through the state.
 
@@ -21,20 +22,20 @@ def check_used(
     Args:
         hyperparams: the names that ``step`` is given.
         task: whose ``step`` it is.
-        found: of ``check_task``; with "evaluate", a closed jaxpr, its metrics count too.
+        shape: of the task; where it has an evaluation, the metrics of that count too.
         where: the caller's name, for the error.
 
     Raises:
         ValueError: with the names of those that do not: all their values would train one run.
     """
-    step, names = flow(found["step"]), sorted(hyperparams)
-    size = len(jax.tree.leaves(found["state"]))
+    step, names = flow(shape.step), sorted(hyperparams)
+    size = len(jax.tree.leaves(shape.state))
     # The state comes first, then the hyperparameters; bits of other inputs do no harm.
     after = step.reads[:size]
-    loss = step.reads[size + sorted(found["metrics"]).index("loss")]
+    loss = step.reads[size + sorted(shape.metrics).index("loss")]
     read = loss
-    if "evaluate" in found:
-        for mask in flow(found["evaluate"]).reads:
+    if shape.evaluate is not None:
+        for mask in flow(shape.evaluate).reads:
             read |= mask
     read = sources(read, after)
     dead = []
