@@ -117,8 +117,8 @@ def test_what_somebody_reads_is_taken_and_none_is_not_measured():
         reads = controllers.AbstractController.reads
         or_reads = ()
 
-        def _observe(self, state, *, entropy=None, **extra):
-            return super()._observe(state, norm=entropy)
+        def react(self, state, *, entropy=None, **extra):
+            return super().react(state, norm=entropy)
 
     assert float(Entropic(BASE).observe(Entropic(BASE).init(), entropy=2.0).last) == 2.0
     with pytest.raises(ValueError, match="Entropic reads entropy"):

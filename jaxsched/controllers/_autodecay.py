@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import length, number, struct
-from jaxsched.controllers._base import AbstractController, flag, next_count, number32, one, zero
-from jaxsched.controllers._metric import count_if, improves
+from jaxsched.controllers._base import flag, next_count, number32, one, zero
+from jaxsched.controllers._metric import count_if, improves, worst
+from jaxsched.controllers._scaler import AbstractScaler
 from jaxsched.controllers.measurements._gap import averaging_gap
 
 
@@ -25,7 +26,7 @@ class AutoDecayState(NamedTuple):
 
 
 @struct
-class AutoDecay(AbstractController):
+class AutoDecay(AbstractScaler):
     r"""Multiplies the rate by ``factor`` when it bounces *and* the averaged weights have stalled.
 
     At the end of each window of updates two losses are reported, on the same examples: that of the
@@ -81,16 +82,18 @@ class AutoDecay(AbstractController):
     reads: ClassVar[tuple[str, ...]] = ("value", "averaged")
     mode: ClassVar[str] = "min"  # its gap is one of losses
 
-    @property
-    def bounds(self) -> tuple[Any, Any]:
-        return self.min_scale, 1.0
+    def init(self) -> AutoDecayState:
+        return AutoDecayState(
+            step=zero(jnp.int32),
+            base=self.base_init(),
+            scale=one(),
+            seen=zero(jnp.int32),
+            gap=zero(),
+            best=worst(self.mode),
+            bad=zero(jnp.int32),
+        )
 
-    def _start(self) -> dict[str, Any]:
-        best = jnp.full((), jnp.inf, jnp.float32)
-        counts = {name: zero(jnp.int32) for name in ("seen", "bad")}
-        return {"scale": one(), "gap": zero(), "best": best, **counts}
-
-    def _observe(
+    def react(
         self,
         state: AutoDecayState,
         *,
@@ -115,11 +118,9 @@ class AutoDecay(AbstractController):
 
         better = improves(averaged, state.best, self.rtol, 0.0)
         bad = jnp.where(better, 0, next_count(state.bad))
-        stalled = number32(bad) > number32(self.patience)
-        fires = arrived & stalled & (gap > number32(self.threshold))
-        cut = jnp.maximum(state.scale * number32(self.factor), number32(self.min_scale))
+        fires = arrived & (number32(bad) > self.patience) & (gap > self.threshold)
         return state._replace(
-            scale=jnp.where(fires, cut, state.scale),
+            scale=jnp.where(fires, self.cut(state.scale), state.scale),
             seen=count_if(arrived, state.seen),
             gap=jnp.where(arrived, gap, state.gap),
             best=jnp.where(arrived & better, averaged, state.best),

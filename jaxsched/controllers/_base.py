@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import inspect
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -20,22 +19,21 @@ from jaxsched._arrays import INT32_MAX
 from jaxsched._checks import breaks
 from jaxsched._struct import Record
 from jaxsched._words import WRAP, uncalled
+from jaxsched.controllers._reports import check_report
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 S = TypeVar("S")
 
 
 class AbstractController(Record, abc.ABC):
-    """A rate that follows what is measured: ``base(step) * scale``, unless its text says otherwise.
+    """A rate that follows what is measured. (The usual kind is an ``AbstractScaler``.)
 
     A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
-    controller), with a ``State`` (a ``NamedTuple`` that has ``step``, ``base`` and ``scale``),
-    ``_start``, ``_observe`` and, if it isn't ``value`` that it reads, ``reads``. Every number of it
-    is a leaf and may be traced.
+    controller), with a ``State``, ``init``, ``react`` and ``value``; and with ``reads``, if it is
+    not ``value`` that it must be told. Every number of it is a leaf and may be traced.
     """
 
-    State: ClassVar[Any]
-    monotone: ClassVar[bool] = True  # the scale never rises
+    State: ClassVar[Any]  # a NamedTuple of arrays that has `step` and `base`
     reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements without which it does nothing
     or_reads: ClassVar[tuple[str, ...]] = ()  # others that will do in their place
 
@@ -61,26 +59,49 @@ class AbstractController(Record, abc.ABC):
                     f"{', '.join(map(repr, options))}, got {value!r}."
                 )
 
-    @property
-    @abc.abstractmethod
-    def bounds(self) -> tuple[Any, Any] | None:
-        """The least and the greatest value that ``scale`` can take; None: it has no scale."""
+    # ------------------------------------------------------------------ what a subclass implements
 
     @abc.abstractmethod
-    def _start(self) -> dict[str, Any]:
-        """The fields of the first state beside ``step`` and ``base``."""
-
-    @abc.abstractmethod
-    def _observe(self, state: Any, **report: Any) -> Any:
-        """The state with what was measured taken in; ``step`` and ``base`` stay as they are."""
-
     def init(self) -> Any:
-        """The state before the first update."""
-        return self.State(
-            step=jnp.zeros((), jnp.int32),
-            base=self.base.init() if isinstance(self.base, AbstractController) else (),
-            **self._start(),
-        )
+        """The state before the first update: ``step`` 0 (int32), ``base`` as ``base_init`` says."""
+
+    @abc.abstractmethod
+    def react(self, state: Any, **report: Any) -> Any:
+        """The state with what was measured taken in; ``step`` and ``base`` stay as they are.
+
+        Its keywords are the measurements, None where there is none; any other is ignored. In it
+        every number of ``self`` is a float32 array of shape ().
+        """
+
+    @abc.abstractmethod
+    def value(self, state: Any) -> jax.Array:
+        """The value for the next update: float32, of shape ()."""
+
+    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """float64 values at ``steps``, if nothing more is reported.
+
+        A sweep tabulates them. ``values`` are those of the schedule at the bottom, float64.
+        """
+        del values
+        found = jax.vmap(lambda step: self.value(at_step(self, state, step)))(jnp.int32(steps))
+        return np.asarray(found, np.float64)
+
+    def lowest(self) -> float:
+        """The least value that it leaves of the base's last one, as a fraction of it."""
+        return 1.0
+
+    def carried(self, old: Any, state: Any, start: Any) -> Any:
+        """The state of a run that goes on under this controller.
+
+        Args:
+            old: the one of the same class that it ran under.
+            state: what that one remembers.
+            start: a first state of this one at the same step.
+        """
+        same = getattr(old, "mode", None) == getattr(self, "mode", None)
+        return state if same else start  # the best of one sense is no best of the other
+
+    # ----------------------------------------------------------------------- what a user calls
 
     def update(self, state: S, **report: Any) -> S:
         """The state after one more optimizer update, told what was measured in it, if anything.
@@ -94,12 +115,9 @@ class AbstractController(Record, abc.ABC):
             A state of the same structure, shapes and dtypes. What was measured acts from the next
             update on.
         """
-        before: Any = state
-        self._check(before)
-        new, base = self._observe(before, **report), before.base
-        if isinstance(self.base, AbstractController):
-            base = self.base.update(before.base, **report)
-        after: S = new._replace(step=next_count(new.step), base=base)
+        new, base = self._reacted(state, report), self.base
+        below = base.update(new.base, **report) if isinstance(base, AbstractController) else ()
+        after: S = new._replace(step=next_count(new.step), base=below)
         return after
 
     def observe(self, state: S, **report: Any) -> S:
@@ -118,161 +136,114 @@ class AbstractController(Record, abc.ABC):
         >>> int(state.step), float(state.scale)
         (1, 0.5)
         """
-        check_report(f"{type(self).__name__}.observe", [self], report, more=True)
-        return self._tell(state, report)
+        kinds = [type(level) for level in levels(self)]
+        check_report(f"{type(self).__name__}.observe", kinds, report, more=True)
+        return self.tell(state, report)
 
-    def _tell(self, state: S, report: dict[str, Any]) -> S:
-        """``observe``, with measurements that others may read."""
-        self._check(state)
-        new: Any = self._observe(state, **report)
-        if isinstance(self.base, AbstractController):
-            new = new._replace(base=self.base._tell(new.base, report))
-        after: S = new
+    def tell(self, state: S, report: dict[str, Any]) -> S:
+        """``observe``, with measurements that may be meant for others."""
+        new, base = self._reacted(state, report), self.base
+        below = base.tell(new.base, report) if isinstance(base, AbstractController) else ()
+        after: S = new._replace(base=below)
         return after
 
     def __call__(self, state: Any, **extra: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
         del extra
         self._check(state)
-        base = self._base_value(state)
-        value: jax.Array = base * state.scale.astype(base.dtype)
+        return self.value(state)
+
+    # ----------------------------------------------------------------------------- the base's part
+
+    def base_init(self) -> Any:
+        """The ``base`` of a first state: () or, if the base is a controller, its state."""
+        return self.base.init() if isinstance(self.base, AbstractController) else ()
+
+    def base_value(self, state: Any) -> jax.Array:
+        """The base's value for the next update."""
+        below = state.base if isinstance(self.base, AbstractController) else state.step
+        value: jax.Array = self.base(below)
         return value
 
-    # ------------------------------------------- for a run that goes on under another controller
-
-    def _resumed(self, step: jax.Array, seen: list[tuple[Any, Any]]) -> Any:
-        """The state at ``step``, with what a controller of the same kind remembers.
-
-        ``seen`` are the controllers of the run so far with their states, the outermost first. One
-        of another kind has nothing that would mean the same here.
-        """
-        start = self._at(self.init(), step)
-        place = next((i for i, (old, _) in enumerate(seen) if type(old) is type(self)), None)
-        below = seen if place is None else seen[place + 1 :]
-        state = start if place is None else self._carried(*seen[place], start)
-        base = self.base._resumed(step, below) if isinstance(self.base, AbstractController) else ()
-        return state._replace(step=start.step, base=base)
-
-    def _carried(self, old: Any, state: Any, start: Any) -> Any:
-        """What ``state`` of ``old`` says to this one, which is of the same class."""
-        if getattr(old, "mode", None) != getattr(self, "mode", None):
-            state = start._replace(
-                scale=state.scale
-            )  # the best of one sense is no best of the other
-        if self.bounds is None:
-            return state
-        low, high = map(number32, self.bounds)
-        return state._replace(scale=jnp.clip(state.scale, low, high))
-
-    # ------------------------------------------- for a sweep, which tabulates on the host
-
-    @property
-    def _schedule(self) -> AbstractSchedule:
-        """The schedule at the bottom, under whatever controllers."""
-        found: AbstractSchedule = self.base
-        return found._schedule if isinstance(found, AbstractController) else found
-
-    @property
-    def _reads(self) -> set[str]:
-        """What this one and the controllers below it read."""
-        below = self.base._reads if isinstance(self.base, AbstractController) else set()
-        return {*self.reads, *below}
-
-    def _lowest(self) -> float:
-        """The least scale of all, a fraction of the base's value."""
-        return 1.0 if self.bounds is None else float(np.asarray(self.bounds[0]))
-
-    def _at(self, state: Any, step: jax.Array) -> Any:
-        """The state after updates up to ``step`` in which nothing was reported."""
-        below = self.base._at(state.base, step) if isinstance(self.base, AbstractController) else ()
-        return state._replace(step=step, base=below)
-
-    def _on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """float64 values at ``steps``, if nothing more is reported.
-
-        ``values`` are those of the schedule at the bottom, float64.
-        """
-        scale = np.float64(jax.device_get(state.scale))
-        return np.asarray(self._base_on_host(state, steps, values) * scale)
-
-    def _base_on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def base_host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """The base's part of ``host_values``."""
         if isinstance(self.base, AbstractController):
-            return self.base._on_host(state.base, steps, values)
+            return self.base.host_values(state.base, steps, values)
         return values
 
-    def _base_value(self, state: Any) -> jax.Array:
-        if isinstance(self.base, AbstractController):
-            value: jax.Array = self.base(state.base)
-        else:
-            value = self.base(state.step)
-        return value
+    # ------------------------------------------------------------------------------------- details
 
-    def _check(self, state: Any) -> None:
-        name = type(self).__name__
-        if not isinstance(state, self.State):
-            raise TypeError(
-                f"{name} must be called with a state of its own, from `init` or `update`, got "
-                f"{type(state).__name__}. A controller isn't a plain schedule: write "
-                f"`js.inject(optax.adam)(learning_rate=controller)` (or optax.inject_hyperparams), "
-                "not `optax.adam(controller)`."
-            )
-        for field in _fields(self):
-            value = getattr(self, field.name)
-            if field.metadata.get("check", {}).get("kind") == "number" and np.ndim(value):
+    def require_single(self) -> None:
+        """Raises for a population."""
+        for name in _numbers(type(self)):
+            if shape := np.shape(getattr(self, name)):
                 raise ValueError(
-                    f"{name} is a population: {field.name} has shape {np.shape(value)}. Map over "
+                    f"{type(self).__name__} is a population: {name} has shape {shape}. Map over "
                     "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
                 )
 
+    def _check(self, state: Any) -> None:
+        if not isinstance(state, self.State):
+            raise TypeError(
+                f"{type(self).__name__} must be called with a state of its own, from `init` or "
+                f"`update`, got {type(state).__name__}. A controller isn't a plain schedule: write "
+                f"`js.inject(optax.adam)(learning_rate=controller)` (or optax.inject_hyperparams), "
+                "not `optax.adam(controller)`."
+            )
+        self.require_single()
 
-def check_report(
-    where: str, controllers: list[AbstractController], report: Any, *, more: bool = False
-) -> None:
-    """Raises where a measurement acts on none of ``controllers`` or those below them.
+    def _reacted(self, state: Any, report: dict[str, Any]) -> Any:
+        self._check(state)
+        # The numbers only: a float32 schedule at the bottom would have other digits.
+        exact = object.__new__(type(self))
+        names = _numbers(type(self))
+        exact.__dict__.update(self.__dict__, **{n: number32(getattr(self, n)) for n in names})
+        return exact.react(state, **report)
 
-    One that is None was not taken, which is no mistake. ``more``: others may come along with one
-    that acts.
-    """
-    all_levels = [level for controller in controllers for level in levels(controller)]
-    told = {name for name, value in report.items() if value is not None}
-    known: set[str] = set()
-    acting: set[str] = set()
-    for kind in map(type, all_levels):
-        reports = _reports(kind)
-        known.update(_arguments(kind), *reports)
-        if any(told >= set(names) for names in reports):
-            acting.update(_arguments(kind), *reports)
-    idle = [name for name in report if name not in known or (name in told and name not in acting)]
-    if idle and not (more and (acting or not told)):
-        words = [
-            f"{kind.__name__} reads {' or '.join(map(' with '.join, _reports(kind)))}"
-            for kind in map(type, all_levels)
-        ]
-        raise ValueError(
-            f"{where}({idle[0]}=...) must be what a controller acts on: "
-            f"{'; '.join(dict.fromkeys(words))}; got only {', '.join(report)}."
-        )
+
+# ------------------------------------------------------------------ a controller over a controller
 
 
 def levels(controller: Any) -> list[AbstractController]:
-    """It and the controllers below it."""
+    """It and the controllers below it; none for a schedule."""
     if not isinstance(controller, AbstractController):
         return []
     return [controller, *levels(controller.base)]
 
 
-@functools.cache
-def _reports(kind: type[AbstractController]) -> list[tuple[str, ...]]:
-    """The sets of measurements each of which it acts on."""
-    if kind.reads is AbstractController.reads and "value" not in _arguments(kind):
-        return [(name,) for name in _arguments(kind) if name != "reported"]  # it doesn't say
-    return [names for names in (kind.reads, kind.or_reads) if names]
+def bottom(followed: Any) -> AbstractSchedule:
+    """The schedule under whatever controllers."""
+    found: AbstractSchedule = levels(followed)[-1].base if levels(followed) else followed
+    return found
 
 
-def _arguments(kind: type[AbstractController]) -> tuple[str, ...]:
-    """The measurements that its ``_observe`` has names for."""
-    parameters = list(inspect.signature(kind._observe).parameters.values())[2:]
-    return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+def reads(controller: AbstractController) -> set[str]:
+    """What it and the controllers below it must be told."""
+    return {name for level in levels(controller) for name in level.reads}
+
+
+def at_step(controller: Any, state: Any, step: Any) -> Any:
+    """The state after updates up to ``step`` in which nothing was reported."""
+    if not isinstance(controller, AbstractController):
+        return ()
+    return state._replace(step=step, base=at_step(controller.base, state.base, step))
+
+
+def resumed(controller: Any, step: jax.Array, seen: list[tuple[Any, Any]]) -> Any:
+    """The state at ``step`` of a run that goes on, with what one of the same kind remembers.
+
+    ``seen`` are the controllers of the run so far with their states, the outermost first. One of
+    another kind has nothing that would mean the same here.
+    """
+    if not isinstance(controller, AbstractController):
+        return ()
+    start = at_step(controller, controller.init(), step)
+    kinds = [type(old) for old, _ in seen]
+    if type(controller) not in kinds:
+        return start._replace(base=resumed(controller.base, step, seen))
+    place = kinds.index(type(controller))
+    state = controller.carried(*seen[place], start)
+    return state._replace(step=step, base=resumed(controller.base, step, seen[place + 1 :]))
 
 
 def scaled(followed: Any, factor: float) -> Any:
@@ -281,6 +252,9 @@ def scaled(followed: Any, factor: float) -> Any:
         changed: Any = followed
         return dataclasses.replace(changed, base=scaled(changed.base, factor))
     return factor * followed
+
+
+# ------------------------------------------------------------------------ what its methods are of
 
 
 def choice(default: str, *options: str) -> Any:
@@ -316,6 +290,13 @@ def zero(dtype: Any = jnp.float32) -> jax.Array:
 
 def _fields(record: Any) -> tuple[Any, ...]:
     return dataclasses.fields(record)
+
+
+@functools.cache
+def _numbers(kind: type[AbstractController]) -> tuple[str, ...]:
+    """Its fields that are numbers."""
+    checks = {field.name: field.metadata.get("check", {}) for field in _fields(kind)}
+    return tuple(name for name, check in checks.items() if check.get("kind") == "number")
 
 
 def _as_base(name: str, base: Any) -> Any:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import length, number, struct
-from jaxsched.controllers._base import AbstractController, flag, next_count, number32, one, zero
+from jaxsched.controllers._base import flag, next_count, number32, one, zero
 from jaxsched.controllers._metric import count_if
+from jaxsched.controllers._scaler import AbstractScaler
 
 
 class BounceState(NamedTuple):
@@ -25,7 +26,7 @@ class BounceState(NamedTuple):
 
 
 @struct
-class Bounce(AbstractController):
+class Bounce(AbstractScaler):
     r"""ABEL: multiplies the rate by ``factor`` each time the norm of the weights has bounced.
 
     At every look (each ``every``-th report) the norm has risen or fallen since the look before.
@@ -76,15 +77,19 @@ class Bounce(AbstractController):
     reads: ClassVar[tuple[str, ...]] = ("norm",)
     or_reads: ClassVar[tuple[str, ...]] = ("weights",)
 
-    @property
-    def bounds(self) -> tuple[Any, Any]:
-        return self.min_scale, 1.0
+    def init(self) -> BounceState:
+        return BounceState(
+            step=zero(jnp.int32),
+            base=self.base_init(),
+            scale=one(),
+            seen=zero(jnp.int32),
+            last=zero(),
+            trend=zero(jnp.int32),
+            turned=zero(jnp.bool_),
+            pending=zero(jnp.int32),
+        )
 
-    def _start(self) -> dict[str, Any]:
-        counts = {name: zero(jnp.int32) for name in ("seen", "trend", "pending")}
-        return {"scale": one(), "last": zero(), "turned": zero(jnp.bool_), **counts}
-
-    def _observe(
+    def react(
         self,
         state: BounceState,
         *,
@@ -107,15 +112,14 @@ class Bounce(AbstractController):
         arrived = flag("Bounce.update(reported=...)", reported) & jnp.isfinite(norm)
         pending = next_count(state.pending)
         # The first report is the first look: there is nothing to wait for.
-        looks = arrived & ((number32(pending) >= number32(self.every)) | (state.seen == 0))
+        looks = arrived & ((number32(pending) >= self.every) | (state.seen == 0))
 
         moved = jnp.where(norm > state.last, 1, -1).astype(jnp.int32)
         moved = jnp.where((state.seen == 0) | (norm == state.last), 0, moved)
         turns = looks & (moved * state.trend < 0)
         fires = turns & state.turned
-        cut = jnp.maximum(state.scale * number32(self.factor), number32(self.min_scale))
         return state._replace(
-            scale=jnp.where(fires, cut, state.scale),
+            scale=jnp.where(fires, self.cut(state.scale), state.scale),
             seen=count_if(arrived, state.seen),
             last=jnp.where(looks, norm, state.last),
             trend=jnp.where(looks & (moved != 0), moved, state.trend),

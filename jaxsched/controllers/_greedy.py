@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import length, number, struct
-from jaxsched.controllers._base import AbstractController, choice, next_count, number32, one, zero
+from jaxsched.controllers._base import choice, next_count, number32, one, zero
 from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
+from jaxsched.controllers._scaler import AbstractScaler
 
 
 class GreedyState(NamedTuple):
@@ -25,7 +26,7 @@ class GreedyState(NamedTuple):
 
 
 @struct
-class Greedy(AbstractController):
+class Greedy(AbstractScaler):
     r"""GreedyLR: the rate falls while a metric stalls and rises while it improves.
 
     .. math::
@@ -90,16 +91,20 @@ class Greedy(AbstractController):
     def bounds(self) -> tuple[Any, Any]:
         return self.min_scale, self.max_scale
 
-    def _start(self) -> dict[str, Any]:
-        counts = {name: zero(jnp.int32) for name in ("seen", "good", "bad", "wait")}
-        return {
-            "scale": one(),
-            "best": worst(self.mode),
-            "evaluation": Evaluation.empty(),
-            **counts,
-        }
+    def init(self) -> GreedyState:
+        return GreedyState(
+            step=zero(jnp.int32),
+            base=self.base_init(),
+            scale=one(),
+            seen=zero(jnp.int32),
+            best=worst(self.mode),
+            good=zero(jnp.int32),
+            bad=zero(jnp.int32),
+            wait=zero(jnp.int32),
+            evaluation=Evaluation.empty(),
+        )
 
-    def _observe(
+    def react(
         self, state: GreedyState, *, value: Any = None, reported: Any = True, **extra: Any
     ) -> GreedyState:
         del extra
@@ -113,12 +118,11 @@ class Greedy(AbstractController):
         looked = ready & (state.wait == 0)
         good = jnp.where(better, next_count(state.good), 0)
         bad = jnp.where(better, 0, next_count(state.bad))
-        rises = looked & (number32(good) > number32(self.patience))
-        falls = looked & (number32(bad) > number32(self.patience))
-        factor = number32(self.factor)
-        higher = jnp.minimum(state.scale / factor, number32(self.max_scale))
-        lower = jnp.maximum(state.scale * factor, number32(self.min_scale))
-        waits = [number32(n).astype(jnp.int32) for n in (self.warmup, self.cooldown)]
+        rises = looked & (number32(good) > self.patience)
+        falls = looked & (number32(bad) > self.patience)
+        higher = jnp.minimum(state.scale / self.factor, self.max_scale)
+        lower = self.cut(state.scale)
+        waits = [n.astype(jnp.int32) for n in (self.warmup, self.cooldown)]
         rest = jnp.maximum(state.wait - 1, 0)
         return state._replace(
             scale=jnp.where(rises, higher, jnp.where(falls, lower, state.scale)),

@@ -44,7 +44,7 @@ def improves(value: jax.Array, best: jax.Array, rtol: Any, atol: Any) -> jax.Arr
     """
     known = jnp.isfinite(best)
     anchor = jnp.where(known, best, 0.0)
-    limit = anchor - (number32(rtol) * jnp.abs(anchor) + number32(atol))
+    limit = anchor - (rtol * jnp.abs(anchor) + atol)
     return jnp.where(known, value < limit, value < best)
 
 
@@ -61,7 +61,7 @@ class Evaluation(NamedTuple):
     def add(self, report: Reading, size: Any) -> tuple[jax.Array, jax.Array, Evaluation]:
         """The mean so far, whether it is complete (``size`` reports), and what is kept."""
         total, reports = self.total + report.value, next_count(self.reports)
-        ready = report.arrived & (number32(reports) >= number32(size))
+        ready = report.arrived & (number32(reports) >= size)
         after = Evaluation(jnp.where(ready, 0.0, total), jnp.where(ready, 0, reports))
         kept = Evaluation(
             *(jnp.where(report.arrived, new, old) for new, old in zip(after, self, strict=True))

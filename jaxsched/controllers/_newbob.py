@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import length, number, struct
-from jaxsched.controllers._base import AbstractController, choice, next_count, number32, one, zero
+from jaxsched.controllers._base import choice, next_count, number32, one, zero
 from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
+from jaxsched.controllers._scaler import AbstractScaler
 
 
 class NewBobState(NamedTuple):
@@ -23,7 +24,7 @@ class NewBobState(NamedTuple):
 
 
 @struct
-class NewBob(AbstractController):
+class NewBob(AbstractScaler):
     r"""Multiplies the rate by ``factor`` when an evaluation gains too little on the last one.
 
     Evaluation :math:`v_i` gains enough (``mode="min"``) if :math:`v_i < v_{i-1} - \text{rtol}\,
@@ -67,20 +68,18 @@ class NewBob(AbstractController):
 
     State = NewBobState
 
-    @property
-    def bounds(self) -> tuple[Any, Any]:
-        return self.min_scale, 1.0
+    def init(self) -> NewBobState:
+        return NewBobState(
+            step=zero(jnp.int32),
+            base=self.base_init(),
+            scale=one(),
+            seen=zero(jnp.int32),
+            last=worst(self.mode),
+            bad=zero(jnp.int32),
+            evaluation=Evaluation.empty(),
+        )
 
-    def _start(self) -> dict[str, Any]:
-        counts = {name: zero(jnp.int32) for name in ("seen", "bad")}
-        return {
-            "scale": one(),
-            "last": worst(self.mode),
-            "evaluation": Evaluation.empty(),
-            **counts,
-        }
-
-    def _observe(
+    def react(
         self, state: NewBobState, *, value: Any = None, reported: Any = True, **extra: Any
     ) -> NewBobState:
         del extra
@@ -91,10 +90,9 @@ class NewBob(AbstractController):
         better = improves(mean, sign(self.mode) * state.last, self.rtol, 0.0)
 
         bad = jnp.where(better, state.bad, next_count(state.bad))
-        fires = ready & ~better & (number32(bad) > number32(self.patience))
-        cut = jnp.maximum(state.scale * number32(self.factor), number32(self.min_scale))
+        fires = ready & ~better & (number32(bad) > self.patience)
         return state._replace(
-            scale=jnp.where(fires, cut, state.scale),
+            scale=jnp.where(fires, self.cut(state.scale), state.scale),
             seen=count_if(report.arrived, state.seen),
             last=jnp.where(ready, sign(self.mode) * mean, state.last),
             bad=jnp.where(ready, jnp.where(fires, 0, bad), state.bad),

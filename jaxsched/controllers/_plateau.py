@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import length, number, struct
-from jaxsched.controllers._base import AbstractController, choice, next_count, number32, one, zero
+from jaxsched.controllers._base import choice, next_count, number32, one, zero
 from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
+from jaxsched.controllers._scaler import AbstractScaler
 
 
 class PlateauState(NamedTuple):
@@ -24,7 +25,7 @@ class PlateauState(NamedTuple):
 
 
 @struct
-class Plateau(AbstractController):
+class Plateau(AbstractScaler):
     r"""Multiplies the rate by ``factor`` when a metric has stopped improving.
 
     An evaluation :math:`v` (the mean of ``accumulate`` reports) improves on the best so far,
@@ -94,20 +95,19 @@ class Plateau(AbstractController):
 
     State = PlateauState
 
-    @property
-    def bounds(self) -> tuple[Any, Any]:
-        return self.min_scale, 1.0
+    def init(self) -> PlateauState:
+        return PlateauState(
+            step=zero(jnp.int32),
+            base=self.base_init(),
+            scale=one(),
+            seen=zero(jnp.int32),
+            best=worst(self.mode),
+            bad=zero(jnp.int32),
+            wait=zero(jnp.int32),
+            evaluation=Evaluation.empty(),
+        )
 
-    def _start(self) -> dict[str, Any]:
-        counts = {name: zero(jnp.int32) for name in ("seen", "bad", "wait")}
-        return {
-            "scale": one(),
-            "best": worst(self.mode),
-            "evaluation": Evaluation.empty(),
-            **counts,
-        }
-
-    def _observe(
+    def react(
         self, state: PlateauState, *, value: Any = None, reported: Any = True, **extra: Any
     ) -> PlateauState:
         del extra
@@ -119,10 +119,9 @@ class Plateau(AbstractController):
 
         bad = jnp.where(better | (state.wait > 0), 0, next_count(state.bad))
         fires = ready & (number32(bad) >= self._needed())
-        cut = jnp.maximum(state.scale * number32(self.factor), number32(self.min_scale))
-        scale = jnp.where(fires, cut, state.scale)
+        scale = jnp.where(fires, self.cut(state.scale), state.scale)
         if self.nan == "stop":
-            scale = jnp.where(report.broken, number32(self.min_scale), scale)
+            scale = jnp.where(report.broken, self.min_scale, scale)
         rest = jnp.where(fires, self._ignored(), jnp.maximum(state.wait - 1, 0))
         return state._replace(
             scale=scale,
@@ -135,15 +134,14 @@ class Plateau(AbstractController):
 
     def _needed(self) -> jax.Array:
         """How many evaluations without improvement, in a row, lower the rate; at least 1."""
-        patience = number32(self.patience)
         if self.rule == "torch":
-            return jnp.floor(patience) + 1.0
-        return jnp.maximum(patience, 1.0)
+            return jnp.floor(self.patience) + 1.0
+        return jnp.maximum(self.patience, 1.0)
 
     def _ignored(self) -> jax.Array:
         """How many evaluations after a cut don't count.
 
         Keras counts its cooldown down before it looks at the evaluation, so the last one counts.
         """
-        cooldown = jnp.ceil(number32(self.cooldown)) - (1.0 if self.rule == "keras" else 0.0)
+        cooldown = jnp.ceil(self.cooldown) - (1.0 if self.rule == "keras" else 0.0)
         return jnp.maximum(cooldown, 0.0).astype(jnp.int32)

@@ -66,7 +66,6 @@ class Trigger(AbstractController):
     stages: Any
 
     State = TriggerState
-    monotone: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("trigger",)
 
     def __post_init__(self) -> None:
@@ -80,14 +79,16 @@ class Trigger(AbstractController):
         object.__setattr__(self, "stages", stages)
         AbstractController.__post_init__(self)
 
-    @property
-    def bounds(self) -> None:
-        return None
+    def init(self) -> TriggerState:
+        return TriggerState(
+            step=zero(jnp.int32),
+            base=self.base_init(),
+            stage=zero(jnp.int32),
+            start=zero(jnp.int32),
+            held=zero(),
+        )
 
-    def _start(self) -> dict[str, Any]:
-        return {"stage": zero(jnp.int32), "start": zero(jnp.int32), "held": zero()}
-
-    def _observe(self, state: TriggerState, *, trigger: Any = None, **extra: Any) -> TriggerState:
+    def react(self, state: TriggerState, *, trigger: Any = None, **extra: Any) -> TriggerState:
         del extra
         if trigger is None:
             return state
@@ -95,32 +96,30 @@ class Trigger(AbstractController):
         return state._replace(
             stage=state.stage + starts.astype(jnp.int32),
             start=jnp.where(starts, state.step, state.start),
-            held=jnp.where(starts, number32(self(state)), state.held),
+            held=jnp.where(starts, number32(self.value(state)), state.held),
         )
 
-    def _carried(self, old: Any, state: Any, start: Any) -> Any:
-        # Fewer stages than before: the last one. A stage began so many updates ago, at any step.
-        return state._replace(
-            stage=jnp.minimum(state.stage, len(self.stages)),
-            start=start.step - (state.step - state.start),
-        )
-
-    def __call__(self, state: Any, **extra: Any) -> jax.Array:
-        del extra
-        self._check(state)
-        value = self._base_value(state)
+    def value(self, state: Any) -> jax.Array:
+        value = self.base_value(state)
         for index, stage in enumerate(self.stages, 1):
             here = number32(state.held * number32(stage(state.step - state.start)))
             value = jnp.where(state.stage == index, here.astype(value.dtype), value)
         return value
 
-    def _lowest(self) -> float:
+    def lowest(self) -> float:
         ends = [1.0 if s.duration is None else s._on_host(fetch(s.duration)) for s in self.stages]
         return float(np.prod(ends))
 
-    def _on_host(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         index, start, held = jax.device_get((state.stage, state.start, state.held))
         if index == 0:
-            return self._base_on_host(state, steps, values)
+            return self.base_host_values(state, steps, values)
         stage = self.stages[int(index) - 1]
         return np.asarray(np.float64(held) * stage._on_host(np.maximum(steps - int(start), 0)))
+
+    def carried(self, old: Any, state: Any, start: Any) -> Any:
+        # Fewer stages than before: the last one. A stage began so many updates ago, at any step.
+        return state._replace(
+            stage=jnp.minimum(state.stage, len(self.stages)),
+            start=start.step - (state.step - state.start),
+        )

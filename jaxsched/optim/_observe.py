@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsched.controllers._base import AbstractController, check_report
+from jaxsched.controllers._base import AbstractController, levels
+from jaxsched.controllers._reports import check_report
 from jaxsched.optim._state import (
     InjectState,
     Site,
@@ -65,7 +66,8 @@ def observe(opt_state: Any, *, group: str = "*", **report: Any) -> Any:
     if not report:
         raise ValueError("observe(opt_state, ...) must be given a measurement, such as value=loss.")
     if all(isinstance(c, AbstractController) for c in meant.values()):
-        check_report("observe", list(meant.values()), report)
+        kinds = [type(level) for c in meant.values() for level in levels(c)]
+        check_report("observe", kinds, report)
 
     def tell(site: Site) -> Any:
         if not isinstance(site.state, InjectState):
@@ -82,7 +84,7 @@ def observe(opt_state: Any, *, group: str = "*", **report: Any) -> Any:
 def _told(state: InjectState, name: str, report: dict[str, Any]) -> Any:
     def one(controller: Any, held: Any, report: Any) -> Any:
         if isinstance(controller, AbstractController):
-            return controller._tell(held, report)  # a measurement may be meant for another one
+            return controller.tell(held, report)  # a measurement may be meant for another one
         return controller.observe(held, **report)
 
     members = jnp.shape(state.count)  # of a vmapped population: one number is for all

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxsched._arrays import fetch, is_known, own
 from jaxsched._text import cut
-from jaxsched.controllers._base import AbstractController, levels
+from jaxsched.controllers._base import AbstractController, levels, resumed
 from jaxsched.optim._state import OPTAX_STATES, InjectState, per_member, upcoming_value
 
 Path = tuple[str, ...]
@@ -159,7 +159,7 @@ class Transfer:
         old, held = self._memory(injected, name)
         if isinstance(controller, AbstractController):
             seen = _seen(controller, old, held)
-            place = per_member(lambda c, step, seen: c._resumed(step, seen), state)
+            place = per_member(resumed, state)
             return place(controller, state.count, seen)
         if type(old) is type(controller) and _same_form(held, start):
             return held

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxsched._arrays import fetch, strong
 from jaxsched.controllers._base import AbstractController
+from jaxsched.controllers._scaler import AbstractScaler
 
 Report = dict[str, Any]
 Run = Sequence[Report]
@@ -37,7 +38,7 @@ def check_controller(
             ``__call__(state, **extra)`` and known numbers.
         run: one report for each update, e.g. ``[{"value": 1.0}, {}, {"value": 0.9}]``. By default
             a metric that falls, stalls, is absent, NaN, infinite, zero and negative by turns.
-        bounds: the least and the greatest rate. By default those that an ``AbstractController``
+        bounds: the least and the greatest rate. By default those that an ``AbstractScaler``
             promises; else only finite rates are asked for.
         skip: names of laws that do not apply, e.g. ``"factorizes"`` where the rate is not
             ``base(step) * scale``.
@@ -134,9 +135,7 @@ def total(controller: Any, run: Run) -> None:
 
 def bounded(controller: Any, run: Run, bounds: tuple[float, float] | None = None) -> None:
     """The rate, or the scale of one of our own controllers, stays within its bounds."""
-    if bounds is None and isinstance(controller, AbstractController):
-        if controller.bounds is None:
-            return
+    if bounds is None and isinstance(controller, AbstractScaler):
         low, high = (np.float32(fetch(x)) for x in controller.bounds)
         seen = [float(state.scale) for state, _ in _follow(controller, run)]
         assert low <= min(seen), f"the scale falls to {min(seen)}, below {low}"
@@ -266,7 +265,7 @@ def batched(controller: Any, run: Run) -> None:
 
 def factorizes(controller: Any, run: Run) -> None:
     """Where there is a scale, the rate is ``base(step) * scale``; a step is an update."""
-    if not isinstance(controller, AbstractController) or controller.bounds is None:
+    if not isinstance(controller, AbstractScaler):
         return
     if isinstance(controller.base, AbstractController):
         return

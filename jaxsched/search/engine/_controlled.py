@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxsched.controllers._base import AbstractController, levels
+from jaxsched.controllers._base import AbstractController, at_step, levels, reads
 from jaxsched.search.engine._records import Key, Record
 from jaxsched.search.engine._values import Seen, Table
 from jaxsched.search.tasks._protocol import TaskShape
@@ -83,7 +83,7 @@ def check(
     names = _names(watch, metrics)
     told = set(names)
     for controller in (c for row in table.controllers for c in row if c is not None):
-        missing = sorted(controller._reads - told)
+        missing = sorted(reads(controller) - told)
         if missing:
             advice = (
                 "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
@@ -152,7 +152,7 @@ def _told(table: Table, trial: int, seen: Seen, step: int, report: dict[str, np.
     after = []
     for controller, state in zip(table.told(trial), seen, strict=True):
         if controller is not None:
-            read = {k: v for k, v in report.items() if k in controller._reads}
+            read = {k: v for k, v in report.items() if k in reads(controller)}
             told = jax.device_put((np.int32(step), read), state.step.sharding)
             state = _observe(controller, state, *told)
         after.append(state)
@@ -161,7 +161,7 @@ def _told(table: Table, trial: int, seen: Seen, step: int, report: dict[str, np.
 
 @jax.jit
 def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> Any:
-    return controller.observe(controller._at(state, step), **report)
+    return controller.observe(at_step(controller, state, step), **report)
 
 
 def _parts(plan: Plan, key: Key, seen: dict[int, Seen]) -> list[tuple[Key, tuple[Seen, ...]]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxsched._arrays import INT32_MAX, fetch, is_known
 from jaxsched._text import printable
-from jaxsched.controllers._base import AbstractController
+from jaxsched.controllers._base import AbstractController, bottom
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search.trials._trials import Trials
 
@@ -53,7 +53,7 @@ class Table:
         ]
         self._told: dict[int, list[Any]] = {}
         self.watched = watched or any(c is not None for row in self.controllers for c in row)
-        self._schedules = [[_schedule(one) for one in row] for row in followed]
+        self._schedules = [[bottom(one) for one in row] for row in followed]
         self.horizons = np.array(
             [_horizon(t.name, row, steps) for t, row in zip(trials, self._schedules, strict=True)],
             np.int64,
@@ -99,7 +99,7 @@ class Table:
     def _scaled(self, trial: int, block: int, seen: Seen) -> np.ndarray:
         steps = _steps(block)
         rows = [
-            values if controller is None else controller._on_host(state, steps, values)
+            values if controller is None else controller.host_values(state, steps, values)
             for controller, state, values in zip(
                 self.controllers[trial],
                 seen,
@@ -130,16 +130,11 @@ def _steps(block: int) -> np.ndarray:
     return np.arange(block * BLOCK, (block + 1) * BLOCK)
 
 
-def _schedule(one: Any) -> AbstractSchedule:
-    found: AbstractSchedule = one._schedule if isinstance(one, AbstractController) else one
-    return found
-
-
 def _check(trial: str, name: str, one: Any) -> None:
     if not all(map(is_known, jax.tree.leaves(one))):
         raise TypeError(f"sweep(trials=...): {printable(f'{name} of {trial}')} is traced.")
     if isinstance(one, AbstractController):
-        one._check(jax.eval_shape(lambda c: c.init(), one))  # raises for a population
+        one.require_single()
         _check(trial, name, one.base)
     else:
         one._require_single()

@@ -319,7 +319,7 @@ def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
     """First value, largest value and end value of a schedule; a controller cuts all it may."""
     if isinstance(schedule, AbstractController):
         begin, peak, end = _shape(where, schedule.base)
-        return begin, peak, end * schedule._lowest()
+        return begin, peak, end * schedule.lowest()
     if not all(map(is_known, jax.tree.leaves(schedule))):
         raise TypeError(f"{where} must have known numbers, got {schedule!r}.")
     if members(schedule) is not None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
 
 import numpy as np
 
 from jaxsched._arrays import fetch
 from jaxsched._text import printable
-from jaxsched.controllers._base import AbstractController
+from jaxsched.controllers._base import bottom
 from jaxsched.search.engine._values import Table
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.trials._trials import Trials
@@ -25,7 +24,7 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
     cut, dead = [], []
     for trial in trials:
         for name, one in trial.schedules.items():
-            schedule: Any = one._schedule if isinstance(one, AbstractController) else one
+            schedule = bottom(one)
             if schedule.duration is None:
                 continue
             duration = float(fetch(schedule.duration))

@@ -1,0 +1,49 @@
+"""Which measurements a controller acts on."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+
+def check_report(
+    where: str, kinds: Sequence[type], report: dict[str, Any], *, more: bool = False
+) -> None:
+    """Raises where a measurement acts on no controller of the classes ``kinds``.
+
+    One that is None was not taken, which is no mistake. ``more``: others may come along with one
+    that acts.
+    """
+    told = {name for name, value in report.items() if value is not None}
+    known: set[str] = set()
+    acting: set[str] = set()
+    for kind in kinds:
+        known.update(_arguments(kind), *_needs(kind))
+        if any(told >= set(names) for names in _needs(kind)):
+            acting.update(_arguments(kind), *_needs(kind))
+    idle = [name for name in report if name not in known or (name in told and name not in acting)]
+    if idle and not (more and (acting or not told)):
+        words = [
+            f"{kind.__name__} reads {' or '.join(map(' with '.join, _needs(kind)))}"
+            for kind in kinds
+        ]
+        raise ValueError(
+            f"{where}({idle[0]}=...) must be what a controller acts on: "
+            f"{'; '.join(dict.fromkeys(words))}; got only {', '.join(report)}."
+        )
+
+
+@functools.cache
+def _needs(kind: Any) -> list[tuple[str, ...]]:
+    """The sets of measurements each of which it acts on."""
+    if kind.reads == ("value",) and "value" not in _arguments(kind):
+        return [(name,) for name in _arguments(kind) if name != "reported"]  # it doesn't say
+    return [names for names in (kind.reads, kind.or_reads) if names]
+
+
+def _arguments(kind: Any) -> tuple[str, ...]:
+    """The measurements that its ``react`` has names for."""
+    parameters = list(inspect.signature(kind.react).parameters.values())[2:]
+    return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
