@@ -29,8 +29,8 @@ class AbstractController(Record, abc.ABC):
     """A rate that follows what is measured. (The usual kind is an ``AbstractScaler``.)
 
     A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
-    controller), with a ``State``, ``init``, ``react`` and ``value``; and with ``reads``, if it is
-    not ``value`` that it must be told. Every number of it is a leaf and may be traced.
+    controller), with a ``State``, ``init``, ``react`` and ``value_at``; and with ``reads``, if what
+    it must be told is not ``value``. Every number of it is a leaf and may be traced.
     """
 
     State: ClassVar[Any]  # a NamedTuple of arrays that has `step` and `base`
@@ -74,7 +74,7 @@ class AbstractController(Record, abc.ABC):
         """
 
     @abc.abstractmethod
-    def value(self, state: Any) -> jax.Array:
+    def value_at(self, state: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
 
     def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ class AbstractController(Record, abc.ABC):
         A sweep tabulates them. ``values`` are those of the schedule at the bottom, float64.
         """
         del values
-        found = jax.vmap(lambda step: self.value(at_step(self, state, step)))(jnp.int32(steps))
+        found = jax.vmap(lambda step: self.value_at(at_step(self, state, step)))(jnp.int32(steps))
         return np.asarray(found, np.float64)
 
     def lowest(self) -> float:
@@ -151,7 +151,7 @@ class AbstractController(Record, abc.ABC):
         """The value for the next update: float32, of shape ()."""
         del extra
         self._check(state)
-        return self.value(state)
+        return self.value_at(state)
 
     # ----------------------------------------------------------------------------- the base's part
 

@@ -33,7 +33,7 @@ class AbstractScaler(AbstractController):
         """``scale * factor``, not below ``min_scale``; for ``react``."""
         return jnp.maximum(scale * self.factor, self.min_scale)
 
-    def value(self, state: Any) -> jax.Array:
+    def value_at(self, state: Any) -> jax.Array:
         base = self.base_value(state)
         return base * state.scale.astype(base.dtype)
 

@@ -96,10 +96,10 @@ class Trigger(AbstractController):
         return state._replace(
             stage=state.stage + starts.astype(jnp.int32),
             start=jnp.where(starts, state.step, state.start),
-            held=jnp.where(starts, number32(self.value(state)), state.held),
+            held=jnp.where(starts, number32(self.value_at(state)), state.held),
         )
 
-    def value(self, state: Any) -> jax.Array:
+    def value_at(self, state: Any) -> jax.Array:
         value = self.base_value(state)
         for index, stage in enumerate(self.stages, 1):
             here = number32(state.held * number32(stage(state.step - state.start)))
