@@ -57,6 +57,13 @@ class Averaged:
     True
     """
 
+    def __new__(cls, task: Task, **how: Any) -> Averaged:
+        # Of a pytree it is one, whose arrays are arguments of programs. But not of an opaque task:
+        # its arrays could not be seen, so two of them would be taken for one program where they are
+        # equal, and every program that is kept for the next sweep would keep its task alive.
+        opaque = jax.tree_util.all_leaves([task])
+        return object.__new__(Averaged if opaque else _AveragedTree)
+
     def __init__(self, task: Task, *, window: int | None = None, decay: float | None = None):
         if not isinstance(task, Task) or isinstance(task, type):
             raise TypeError(
@@ -80,8 +87,9 @@ class Averaged:
             raise TypeError(f"Averaged(window=...) must be a whole number, got {window!r}.")
         self.task: Any = task
         self.window, self.decay = window, decay
-        if not jax.tree_util.all_leaves([task]):
-            self.__class__ = _AveragedTree
+
+    def __getnewargs__(self) -> tuple[Any]:
+        return (self.task,)  # what `__new__` asks for in a copy
 
     def __repr__(self) -> str:
         how = f"window={self.window}" if self.decay is None else f"decay={self.decay:g}"
@@ -105,29 +113,48 @@ class Averaged:
 
     def evaluate(self, state: AveragedState) -> Metrics:
         """The inner task's metrics of its weights, and of their average."""
-        return self._both("evaluate", state)
+        return self._both("evaluate", self.task.evaluate, state)
 
     def averaged(self, state: AveragedState) -> State:
         """The inner task's state with the averaged weights, in their own dtypes."""
         mean = state.average.like(self._weights(state.state))
         return self.task.with_weights(state.state, mean) if _own(self.task) else mean
 
-    def __getattr__(self, name: str) -> Any:
-        # What a task may have, if the inner one has it: `hasattr` is how one asks.
-        if name not in ("batches", "fold", "everything", "test", "model"):
-            raise AttributeError(f"'Averaged' has no attribute {name!r}")
-        method = getattr(self.task, name)
-        if name == "test":
-            return partial(self._both, "test")
-        if name == "model":  # with the averaged weights
-            return lambda state: method(self.averaged(state))
-        return method if name == "batches" else partial(self._around, method)
+    # What a task may have. Where the inner one has it not, these raise an AttributeError, so that
+    # `hasattr`, by which a sweep asks, is False.
+
+    @property
+    def batches(self) -> Callable[[int, int, int], Any]:
+        """As the inner task's."""
+        return self.task.batches
+
+    @property
+    def fold(self) -> Callable[[int, int], Averaged]:
+        """As the inner task's, averaged."""
+        return partial(self._around, self.task.fold)
+
+    @property
+    def everything(self) -> Callable[[], Averaged]:
+        """As the inner task's, averaged."""
+        return partial(self._around, self.task.everything)
+
+    @property
+    def test(self) -> Callable[[AveragedState], Metrics]:
+        """The inner task's test metrics of its weights, and of their average."""
+        return partial(self._both, "test", self.task.test)
+
+    @property
+    def model(self) -> Callable[[AveragedState], Any]:
+        """The inner task's model, with the averaged weights."""
+        inner = self.task.model
+        return lambda state: inner(self.averaged(state))
 
     def _weights(self, state: State) -> Any:
         return self.task.weights(state) if _own(self.task) else state
 
-    def _both(self, method: str, state: AveragedState) -> Metrics:
-        measure: Callable[[State], Metrics] = getattr(self.task, method)
+    def _both(
+        self, method: str, measure: Callable[[State], Metrics], state: AveragedState
+    ) -> Metrics:
         metrics = measure(state.state)
         check_metrics(metrics, "Averaged", method)
         averaged = {f"averaged {k}": v for k, v in measure(self.averaged(state)).items()}
