@@ -168,13 +168,22 @@ def flip(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("pattern", ["states-*.npz", "records-*.npz"])
-def test_a_damaged_file_is_named_and_what_it_held_is_made_again(tmp_path, pattern):
+def to_orbax(path):
+    """As an earlier version wrote the states of a large model, without a mesh."""
+    meta, _ = _files.read(path)
+    _files.write(path, {"orbax": "x.orbax", "kinds": {}, "mesh": "no mesh", "meta": meta}, {})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage"),
+    [("states-*.npz", flip), ("records-*.npz", flip), ("states-*.npz", to_orbax)],
+)
+def test_a_damaged_file_is_named_and_what_it_held_is_made_again(tmp_path, pattern, damage):
     arguments = {"evaluate_every": 20, "seeds": 2}
     whole = sweep(None, **arguments)
     interrupted(tmp_path, 14, **arguments)
     damaged = sorted(tmp_path.glob(pattern))[-1]
-    flip(damaged)
+    damage(damaged)
     with pytest.warns(RuntimeWarning, match=damaged.name):
         result = sweep(tmp_path, **arguments)
     assert same(result, whole)

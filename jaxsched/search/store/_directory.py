@@ -1,4 +1,4 @@
-"""The files of a checkpoint: npz for what is small, Orbax for large states and those of a mesh."""
+"""The files of a checkpoint: npz, and Orbax for states on a mesh, which no process has whole."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxsched.search._files import Damaged, read, write
 from jaxsched.search.engine._devices import Everywhere
 from jaxsched.search.multihost._processes import gathered, once, told
 from jaxsched.search.store import _orbax
 from jaxsched.search.store._lock import owned
-
-LARGE = 64 << 20  # bytes of states; below, npz is as fast or faster (docs/decisions.md)
 
 
 class Shelf:
@@ -76,10 +75,10 @@ class Shelf:
     def write(self, path: Path, meta: Any, arrays: dict[str, Any]) -> None:
         """Writes a JSON value and arrays, whole or not at all; see ``_store.write``."""
         states = {name: x for name, x in arrays.items() if re.match(r"s\d+/", name)}
-        if states and (self._mesh is not None or _worth_it(states)):
+        if states and self._mesh is not None:
             folder = path.with_suffix(".orbax")
             kinds = _orbax.save(folder, states)
-            meta = {"orbax": folder.name, "kinds": kinds, "mesh": self._extent(), "meta": meta}
+            meta = {"orbax": folder.name, "kinds": kinds, "mesh": _extent(self._mesh), "meta": meta}
             arrays = {name: x for name, x in arrays.items() if name not in states}
         self.once(lambda: write(path, meta, arrays))
 
@@ -92,26 +91,25 @@ class Shelf:
         meta, arrays = self._read(path)
         if not isinstance(meta, dict):
             return meta, arrays
+        if self._mesh is None:  # an earlier version wrote so what was large
+            raise Damaged(f"{path}: states in Orbax's format are read on a mesh only")
         folder, kinds = self.directory / meta["orbax"], meta["kinds"]
-        if not _orbax.installed():
-            raise ImportError(f"{folder} needs Orbax: pip install orbax-checkpoint.")
         found, problem = {}, ""
         try:
-            found = _orbax.load(folder, kinds, {name: self._sharding(name) for name in kinds})
+            shardings = {name: self._layout[int(name.split("/")[1])] for name in kinds}
+            found = _orbax.load(folder, kinds, shardings)
         except Exception as error:  # of many kinds, and perhaps on one rank only
             problem = f"{type(error).__name__}: {error}"
-        problems = [problem]
-        if self._mesh is not None:
-            problems = [text.decode() for text in gathered(problem.encode())]
+        problems = [text.decode() for text in gathered(problem.encode())]
         if any(problems):
             raise Damaged(f"{folder}: {next(filter(None, problems))}")
         states, changed = _orbax.verified(found, kinds)
         if changed:
             raise Damaged(f"{folder}: {len(changed)} arrays do not have their checksums")
-        if meta["mesh"] != self._extent():
+        if meta["mesh"] != (here := _extent(self._mesh)):
             warnings.warn(
                 f"sweep(checkpoint=...): {folder} was saved on the mesh {meta['mesh']}. On "
-                f"{self._extent()} sums are rounded in another order: what is trained from here "
+                f"{here} sums are rounded in another order: what is trained from here "
                 "on is not bit for bit what it would have been.",
                 RuntimeWarning,
                 stacklevel=2,
@@ -119,14 +117,6 @@ class Shelf:
         return meta["meta"], arrays | states
 
     # -------------------------------------------------------------------------------- details
-
-    def _extent(self) -> str:
-        if self._mesh is None:
-            return "no mesh"
-        return f"{dict(self._mesh.shape)} of {jax.process_count()} processes"
-
-    def _sharding(self, name: str) -> Any:
-        return self._layout[int(name.split("/")[1])] if self._mesh is not None else None
 
     def _read(self, path: Path) -> tuple[Any, dict[str, Any]]:
         if self._mesh is None:
@@ -137,7 +127,5 @@ class Shelf:
         return read(path, told(data))
 
 
-def _worth_it(states: dict[str, Any]) -> bool:
-    # Orbax waits for all processes of `jax.distributed`; without a mesh they go their own ways.
-    size = sum(x.nbytes for x in states.values())
-    return size >= LARGE and jax.process_count() == 1 and _orbax.installed()
+def _extent(mesh: Mesh) -> str:
+    return f"{dict(mesh.shape)} of {jax.process_count()} processes"

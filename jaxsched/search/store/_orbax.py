@@ -1,4 +1,4 @@
-"""Large and sharded arrays in Orbax's format, with the checks that Orbax does not make.
+"""Sharded arrays in Orbax's format, with the checks that Orbax does not make.
 
 Orbax restores flipped bits in silence, and casts dtypes. So every array has a checksum, taken on
 the devices before it is written and after it is read; no sharding changes it.
@@ -30,7 +30,7 @@ def installed() -> bool:
 
 
 def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
-    """Writes arrays, sharded or not, to a new directory: whole, or under a temporary name.
+    """Writes arrays to a new directory: whole, or under a temporary name.
 
     Every process that holds a part of them must call it.
 
@@ -62,8 +62,7 @@ def load(directory: Path, kinds: dict[str, Any], shardings: dict[str, Any]) -> d
     Args:
         directory: of ``save``.
         kinds: what ``save`` returned.
-        shardings: name -> how the array is to lie on the devices, which need not be those of then;
-            ``None``: on the host.
+        shardings: name -> how the array is to lie on the devices, which need not be those of then.
 
     Raises:
         Exception: of many kinds, if files are missing or unreadable.
@@ -72,8 +71,6 @@ def load(directory: Path, kinds: dict[str, Any], shardings: dict[str, Any]) -> d
 
     def how(name: str) -> Any:
         shape, dtype = tuple(kinds[name]["shape"]), jnp.dtype(kinds[name]["dtype"])
-        if shardings[name] is None:
-            return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
         return ocp.ArrayRestoreArgs(sharding=shardings[name], global_shape=shape, dtype=dtype)
 
     filled = [name for name, kind in kinds.items() if 0 not in kind["shape"]]
