@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from jaxsched.search import Supervised, accuracy
-from jaxsched.search.tasks._protocol import batches
+from jaxsched.search.tasks._batches import read_batches
 
 
 def data(samples, classes=3, features=6):
@@ -83,7 +83,7 @@ def python_loop(task, values, seed):
     state = init(jax.random.key(seed))
     losses = []
     steps = len(next(iter(values.values())))
-    table = batches(task, seed, 0, steps)
+    table = read_batches(task, seed, 0, steps)
     for t in range(steps):
         now = {name: np.float32(v[t]) for name, v in values.items()}
         state, metrics = step(state, now, jax.tree.map(lambda x, t=t: x[t], table))

@@ -10,7 +10,7 @@ from sweep_tasks import noise, supervised
 
 import jaxsched as js
 from jaxsched.search import Averaged, sweep
-from jaxsched.search.tasks._protocol import check_task
+from jaxsched.search.tasks._traced import check_task
 
 
 def by_hand(k, start=0):

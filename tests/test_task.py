@@ -14,7 +14,7 @@ from sweep_tasks import Plain, data, momentum, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Supervised, Task, shuffled
-from jaxsched.search.tasks._protocol import check_evaluation, check_task
+from jaxsched.search.tasks._traced import check_evaluation, check_task
 
 
 def sweep(task, trials=None, **arguments):

@@ -18,9 +18,9 @@ from jaxsched.search.results._merge import merge as merge
 from jaxsched.search.results._result import Best as Best
 from jaxsched.search.results._result import SweepResult as SweepResult
 from jaxsched.search.tasks._averaged import Averaged as Averaged
+from jaxsched.search.tasks._batches import shuffled as shuffled
 from jaxsched.search.tasks._convolution import cpu_conv as cpu_conv
 from jaxsched.search.tasks._protocol import Task as Task
-from jaxsched.search.tasks._protocol import shuffled as shuffled
 from jaxsched.search.tasks._supervised import Supervised as Supervised
 from jaxsched.search.tasks._supervised import accuracy as accuracy
 from jaxsched.search.trials._draws import loguniform as loguniform

@@ -16,7 +16,7 @@ import numpy as np
 from jaxsched.controllers._base import AbstractController, at_step, levels, reads
 from jaxsched.search.engine._records import Key, Record
 from jaxsched.search.engine._values import Seen, Table
-from jaxsched.search.tasks._protocol import TaskShape
+from jaxsched.search.tasks._traced import TaskShape
 from jaxsched.search.trials._trials import Trial
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxsched.search._files import digest
 from jaxsched.search._fingerprint import Walk, fingerprints
-from jaxsched.search.tasks._protocol import Task, TaskShape, check_evaluation, check_task
+from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._traced import TaskShape, check_evaluation, check_task
 
 METHODS = ("init", "step", "evaluate")
 

@@ -20,13 +20,10 @@ from jax import lax
 
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._folds import Fold
-from jaxsched.search.tasks._protocol import (
-    Task,
-    _strong,
-    batches,
-    initial_state,
-    taken_apart,
-)
+from jaxsched.search.tasks._batches import read_batches
+from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._states import initial_state, strong
+from jaxsched.search.tasks._traced import taken_apart
 
 
 class Program:
@@ -115,7 +112,7 @@ class Program:
             state, metrics = task.step(
                 state, {name: row[k] for k, name in enumerate(self.names)}, batch
             )
-            return jax.tree.map(_strong, state), {
+            return jax.tree.map(strong, state), {
                 name: jnp.asarray(value).astype(jnp.float32) for name, value in metrics.items()
             }
 
@@ -241,7 +238,7 @@ class Feed:
         if key not in self._kept:
             start = segment * self.length
             count = min(self.length, self.steps - start)
-            drawn = batches(task, seed, start, count, steps=self.steps)
+            drawn = read_batches(task, seed, start, count, steps=self.steps)
             if count < self.length:
                 drawn = jax.tree.map(lambda x: _filled(x, self.length), drawn)
             size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(drawn))

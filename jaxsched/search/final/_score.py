@@ -25,7 +25,8 @@ from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._result import Best, SweepResult
 from jaxsched.search.store._identity import sweep_fields, task_fields
-from jaxsched.search.tasks._protocol import Task, check_evaluation
+from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._traced import check_evaluation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from jaxsched.search.engine._folds import Fold
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, program_for, rebuilder
 from jaxsched.search.multihost._processes import gathered
-from jaxsched.search.tasks._protocol import taken_apart
+from jaxsched.search.tasks._traced import taken_apart
 
 
 class MeshProgram(Program):

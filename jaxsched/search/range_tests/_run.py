@@ -33,8 +33,10 @@ from jaxsched.search.range_tests._result import (
     first_tenth,
     read,
 )
-from jaxsched.search.tasks import _protocol as tasks
+from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
+from jaxsched.search.tasks._states import initial_state, strong, typed
+from jaxsched.search.tasks._traced import check_task, taken_apart
 from jaxsched.search.tasks._used import check_used
 from jaxsched.search.trials._kinds import kinds_of, maker_of, structure
 from jaxsched.search.trials._trials import Followed
@@ -137,14 +139,14 @@ def range_test(
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
-    shape = tasks.check_task(task, (name, *constants), "range_test", len(rates))
+    shape = check_task(task, (name, *constants), "range_test", len(rates))
     check_used((name, *constants), task, shape, "range_test")
     if jax.default_backend() == "cpu":
         warn_of_convolutions(shape.step, "range_test")
     if state is not None:
         state = _checked_state(state, shape.state)
     future = dataclasses.replace(future, name=name, others=constants)
-    arrays = tasks.taken_apart(task)[0]
+    arrays = taken_apart(task)[0]
     given = (arrays, jax.device_put(constants), state)
     static: dict[str, Any] = {
         "dtypes": shape.dtypes,
@@ -160,9 +162,7 @@ def range_test(
     )
     climb, pieces = None, []
     for lo, hi in _pieces(len(rates), len(chosen), shape.batch):
-        drawn = [
-            tasks.batches(task, seed, lo, hi - lo, "range_test", len(rates)) for seed in chosen
-        ]
+        drawn = [read_batches(task, seed, lo, hi - lo, "range_test", len(rates)) for seed in chosen]
         batches = jax.tree.map(lambda *rows: np.stack([np.asarray(row) for row in rows]), *drawn)
         lanes = jax.device_put((np.asarray(chosen, np.uint32), batches))
         outputs, climb = program(*given, jax.device_put(rates[lo:hi]), lanes, climb)
@@ -209,12 +209,12 @@ def _run(
         if climb is None:
             begin = state
             if state is None:
-                begin = tasks.initial_state(task, jax.random.key(seed), dtypes)
+                begin = initial_state(task, jax.random.key(seed), dtypes)
             climb = _Climb.start(begin)
 
         def step(state: Any, rate: jax.Array, batch: Any) -> tuple[Any, jax.Array]:
             after, metrics = task.step(state, {**constants, name: rate}, batch)
-            return jax.tree.map(tasks._strong, after), metrics["loss"].astype(jnp.float32)
+            return jax.tree.map(strong, after), metrics["loss"].astype(jnp.float32)
 
         end, outputs = lax.scan(_climbing(step, early, smoothing), climb, (rates, batches))
         return outputs, end
@@ -401,7 +401,7 @@ def _checked_state(state: Any, expected: Any) -> Any:
     """The state as arrays; a Python number in it takes the dtype that the task gives it."""
 
     def array(x: Any, like: Any) -> jax.Array:
-        return tasks._typed(x, like.dtype)
+        return typed(x, like.dtype)
 
     structure: Any = jax.tree.structure(state)
     if structure == jax.tree.structure(expected):

@@ -19,7 +19,7 @@ from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._folds import METHODS, Fold
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import settings
-from jaxsched.search.tasks._protocol import batches
+from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.trials._trials import Trials
 
 Fields = dict[str, str]  # what it is, for the error -> text or digest
@@ -117,7 +117,7 @@ def _read(task: Any, seeds: tuple[int, ...], steps: int, rows: int) -> str:
         pieces = [(int(start), length) for start in np.linspace(0, steps - length, count)]
     return digest(
         *(
-            fingerprint_of(batches(task, seed, *piece, steps=steps))
+            fingerprint_of(read_batches(task, seed, *piece, steps=steps))
             for seed in seeds
             for piece in pieces
         )

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from jaxsched._checks import checked_number
 from jaxsched.controllers import Average
-from jaxsched.search.tasks._protocol import Metrics, State, Task, check_metrics
+from jaxsched.search.tasks._protocol import Metrics, State, Task
+from jaxsched.search.tasks._returned import check_metrics
 
 
 class AveragedState(NamedTuple):

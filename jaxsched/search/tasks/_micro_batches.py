@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxsched.search.tasks._protocol import _strong
+from jaxsched.search.tasks._states import strong
 
 
 def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> Any:
@@ -25,7 +25,7 @@ def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> 
         rest, total = carry
         rest, value = f(rest, micro)
         total = jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, value)
-        return (jax.tree.map(_strong, rest), total), None
+        return (jax.tree.map(strong, rest), total), None
 
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, "float32")), found)
     (rest, total), _ = lax.scan(add, (rest, zero), micro)

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from jaxsched.optim._extra import update
+from jaxsched.search.tasks._batches import shuffled
 from jaxsched.search.tasks._data import Data, Pool, Sample, Samples, check_alike, samples_of
 from jaxsched.search.tasks._hooks import (
     Augment,
@@ -25,7 +26,7 @@ from jaxsched.search.tasks._hooks import (
 from jaxsched.search.tasks._hyperparams import built, unset, updated
 from jaxsched.search.tasks._micro_batches import mean_of
 from jaxsched.search.tasks._models import Model, model_of
-from jaxsched.search.tasks._protocol import Metrics, shuffled
+from jaxsched.search.tasks._protocol import Metrics
 
 
 class SupervisedState(NamedTuple):

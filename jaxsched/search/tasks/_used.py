@@ -8,8 +8,8 @@ import jax
 
 from jaxsched.search.tasks._averaged import Averaged
 from jaxsched.search.tasks._dependence import flow, sources
-from jaxsched.search.tasks._protocol import TaskShape
 from jaxsched.search.tasks._supervised import Supervised
+from jaxsched.search.tasks._traced import TaskShape
 
 
 def check_used(

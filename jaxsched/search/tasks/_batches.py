@@ -1,0 +1,91 @@
+"""The batches of a task, read on the host; and rows that every epoch shuffles anew."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched._checks import checked_number
+from jaxsched.search.tasks._protocol import Task
+
+
+def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np.ndarray:
+    """The rows that the updates from ``start`` read, if every epoch shuffles the data anew.
+
+    An epoch has ``samples // batch`` updates; what is left over in one is for another to read. Row
+    ``t`` depends on ``samples``, ``batch``, ``seed`` and ``t`` only, on every machine.
+
+    Args:
+        samples: size of the training set, at least ``batch``.
+        batch: rows of one update, at least 1.
+        seed: a whole number, at least 0.
+        start: first update, from 0.
+        length: number of updates.
+
+    Returns:
+        int32 [length, batch], each in [0, samples).
+
+    Raises:
+        ValueError: if the batch is larger than the data.
+
+    >>> from jaxsched.search import shuffled
+    >>> shuffled(6, 2, seed=0, start=0, length=3).shape
+    (3, 2)
+    >>> bool((shuffled(6, 2, 0, 0, 9)[4:6] == shuffled(6, 2, 0, 4, 2)).all())
+    True
+    """
+    batch = checked_number("shuffled(batch=...)", batch, at_least=1, at_most=samples)
+    per_epoch = samples // batch
+    updates = np.arange(start, start + length)
+    rows = np.empty((length, batch), np.int32)
+    for epoch in np.unique(updates // per_epoch):
+        order = _permutation(samples, seed, int(epoch))[: per_epoch * batch]
+        here = updates // per_epoch == epoch
+        rows[here] = order.reshape(per_epoch, batch)[updates[here] % per_epoch]
+    return rows
+
+
+def read_batches(
+    task: Task, seed: int, start: int, length: int, where: str = "sweep", steps: int | None = None
+) -> Any:
+    """The batches of ``length`` updates on the host, or their numbers, int32 [length].
+
+    Raises:
+        ValueError: if there are none for some of them; ``steps`` says how many are needed in all.
+        TypeError: if there are more or fewer of them.
+    """
+    if not hasattr(task, "batches"):
+        return np.arange(start, start + length, dtype=np.int32)
+    called = f"{where}(task=...): batches({seed}, {start}, {length})"
+    try:
+        drawn = task.batches(seed, start, length)
+    except (StopIteration, IndexError) as error:
+        needed = "" if steps is None else f" of the {steps}"
+        raise ValueError(
+            f"{called} must return what the updates {start} to {start + length - 1}{needed} read, "
+            f"got {type(error).__name__}{f' ({error})' if str(error) else ''}: the data have ended "
+            "too early. Begin them again, as `js.search.shuffled` does, or train fewer steps."
+        ) from error
+    except Exception as error:
+        error.add_note(f"in {called}")
+        raise
+    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(drawn)}
+    if lengths != {(length,)}:
+        raise TypeError(
+            f"{called} must return arrays with the leading axis {length}, "
+            f"got the leading axes {sorted(lengths)}."
+        )
+    return drawn
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+@functools.lru_cache(maxsize=32)
+def _permutation(samples: int, seed: int, epoch: int) -> np.ndarray:
+    # Philox's bits are fixed for ever; `Generator.permutation` may change with NumPy's version.
+    bits = np.random.Philox(key=[seed, epoch]).random_raw(samples)
+    return np.argsort(bits, kind="stable").astype(np.int32)

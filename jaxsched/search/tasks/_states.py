@@ -1,0 +1,42 @@
+"""The states of a task: the first one, and the dtypes of what was made of Python numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched.search.tasks._protocol import State, Task
+
+
+def initial_state(task: Task, key: jax.Array, dtypes: Sequence[Any]) -> State:
+    """``task.init``, with its Python numbers in the dtypes that ``check_task`` has found."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(task.init(key))
+    return treedef.unflatten([typed(x, dtype) for x, dtype in zip(leaves, dtypes, strict=True)])
+
+
+def strong(x: Any) -> jax.Array:
+    # What was made of Python numbers is weak-typed; as a loop's state it would change its type.
+    x = jnp.asarray(x)
+    return typed(x, x.dtype)
+
+
+def typed(x: Any, dtype: Any) -> jax.Array:
+    """An array, of this dtype if it was made of Python numbers."""
+    x = jnp.asarray(x)
+    if getattr(x, "weak_type", False):
+        return jax.lax.convert_element_type(x, dtype)
+    return x
+
+
+def promoted(first: Any, before: Any, after: Any) -> jax.ShapeDtypeStruct:
+    """As in ``lax.scan``: a leaf that ``init`` made of a Python number takes the step's dtype."""
+    dtype = before.dtype
+    if first.weak_type and before.shape == after.shape and dtype != after.dtype:
+        number = {"i": 0, "f": 0.0, "c": 0j}[np.dtype(dtype).kind]
+        dtype = jnp.result_type(number, after.dtype)
+    return jax.ShapeDtypeStruct(before.shape, dtype)

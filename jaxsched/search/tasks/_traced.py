@@ -1,0 +1,137 @@
+"""A task is traced, without being run: what it computes on, and whether it can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched.search.tasks._batches import read_batches
+from jaxsched.search.tasks._every_step import check_every_step
+from jaxsched.search.tasks._protocol import Metrics, State, Task
+from jaxsched.search.tasks._returned import (
+    as_array,
+    called,
+    check_metrics,
+    check_same,
+    check_structure,
+)
+from jaxsched.search.tasks._states import promoted
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskShape:
+    """What is known of a task that was traced and not run; all trees are abstract.
+
+    Args:
+        state: of the training.
+        metrics: of a step.
+        batch: of one update.
+        init, step: closed jaxprs, whose last arguments are the task's arrays.
+        validation, evaluate: the metrics of an evaluation and its closed jaxpr, if it was traced.
+    """
+
+    state: State
+    metrics: Metrics
+    batch: Any
+    init: Any
+    step: Any
+    validation: Metrics = dataclasses.field(default_factory=dict)
+    evaluate: Any = None
+
+    @property
+    def dtypes(self) -> tuple[Any, ...]:
+        """Of the leaves of a state."""
+        return tuple(leaf.dtype for leaf in jax.tree.leaves(self.state))
+
+
+def check_task(
+    task: Any, hyperparams: tuple[str, ...], where: str = "sweep", steps: int = 2
+) -> TaskShape:
+    """Traces a task without running it; raises if it can't be trained.
+
+    Args:
+        task: the task.
+        hyperparams: the names that ``step`` will be given.
+        where: the caller's name, for the errors.
+        steps: the updates of the longest run, at least 1.
+
+    Returns:
+        All but the evaluation, which ``check_evaluation`` traces.
+
+    Raises:
+        TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
+            or a metric is no real scalar.
+        ValueError: if there is no "loss" among the metrics, or a step is no optimizer update.
+    """
+    missing = [m for m in ("init", "step", "evaluate") if not callable(getattr(task, m, None))]
+    if missing or isinstance(task, type):
+        raise TypeError(
+            f"{where}(task=...) must have the methods init, step and evaluate, "
+            f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
+        )
+    arrays, rebuild = taken_apart(task)
+    drawn = read_batches(task, 0, 0, min(2, steps), where, steps)
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
+    values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in hyperparams}
+
+    def init(key: Any, arrays: Any) -> Any:
+        made = called(where, "init", rebuild(arrays), key)
+        return jax.tree_util.tree_map_with_path(partial(as_array, where), made)
+
+    def step(state: Any, hyperparams: Any, batch: Any, arrays: Any) -> Any:
+        made = called(where, "step", rebuild(arrays), state, hyperparams, batch)
+        if not isinstance(made, (tuple, list)) or len(made) != 2:
+            raise TypeError(f"{where}(task=...): step must return (state, metrics), got {made!r}.")
+        check_metrics(made[1], where, "step")
+        return tuple(made)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    begun, first = jax.make_jaxpr(init, return_shape=True)(key, arrays)
+    wanted, known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first), None
+    # Twice at most, unless dtypes depend on dtypes. Leaves, since a state may hold schedules, and
+    # those are equal by their numbers, which abstract ones don't have.
+    while known != jax.tree.leaves(wanted):
+        state, known = wanted, jax.tree.leaves(wanted)
+        traced, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(
+            state, values, batch, arrays
+        )
+        check_structure(state, after, where)
+        wanted = jax.tree.map(promoted, first, state, after)
+    check_same(state, after, where)
+    outputs: Any = jax.tree.structure((after, metrics))
+    _, numbers = outputs.unflatten(range(outputs.num_leaves))
+    check_every_step(where, state, begun, traced, numbers["loss"], len(hyperparams))
+    return TaskShape(state, metrics, batch, begun, traced)
+
+
+def check_evaluation(
+    task: Any, state: Any, where: str = "sweep", method: str = "evaluate"
+) -> tuple[Metrics, Any]:
+    """The abstract metrics of ``evaluate`` (or ``test``) and its closed jaxpr.
+
+    Raises:
+        TypeError, ValueError: as ``check_task``.
+    """
+    arrays, rebuild = taken_apart(task)
+
+    def measure(state: Any, arrays: Any) -> Any:
+        metrics = called(where, method, rebuild(arrays), state)
+        check_metrics(metrics, where, method)
+        return metrics
+
+    traced, found = jax.make_jaxpr(measure, return_shape=True)(state, arrays)
+    return found, traced
+
+
+def taken_apart(task: Task) -> tuple[list[Any], Any]:
+    """The arrays of a task, and what makes such a task of others; an opaque object has none."""
+    treedef: Any
+    arrays, treedef = jax.tree.flatten(task)
+    if jax.tree_util.treedef_is_leaf(treedef):
+        return [], lambda arrays: task
+    return arrays, treedef.unflatten
