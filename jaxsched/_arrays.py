@@ -16,7 +16,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 
 
-def is_known(x: Any) -> bool:
+def is_concrete(x: Any) -> bool:
     """Whether a number's value is at hand: a Python or NumPy number, or a concrete array."""
     if isinstance(x, (int, float, np.ndarray, np.generic)):
         return True
@@ -25,7 +25,7 @@ def is_known(x: Any) -> bool:
     )
 
 
-def fetch(x: Any) -> Any:
+def to_host(x: Any) -> Any:
     """The value of a known number on the host (an explicit transfer, so no guard forbids it)."""
     return jax.device_get(x) if isinstance(x, jax.Array) else x
 
@@ -78,7 +78,7 @@ def strong(tree: T) -> T:
     return jax.tree.map(convert, tree)
 
 
-def own(tree: T) -> T:
+def donatable_copy(tree: T) -> T:
     """``strong``, in arrays that nobody else holds, so that they may be donated."""
     return jax.tree.map(lambda x: jnp.array(x, copy=True), strong(tree))
 

@@ -16,25 +16,25 @@ from jaxsched._arrays import (
     FLOAT32_TINY,
     INT32_MAX,
     as_array,
-    fetch,
     frozen,
     has_float64,
-    is_known,
+    is_concrete,
     is_list,
     is_number,
     is_x64,
+    to_host,
 )
 from jaxsched._text import describe
 from jaxsched._words import uncalled
 
 
-def breaks(rule: Callable[..., Any], *numbers: Any) -> bool:
+def violates(rule: Callable[..., Any], *numbers: Any) -> bool:
     """Whether ``rule`` holds for any member of numbers that are all known: a relation violated."""
     if all(type(x) is float or type(x) is int for x in numbers):  # the usual case, quickly
         return bool(rule(*numbers))
-    if not all(map(is_known, numbers)):
+    if not all(map(is_concrete, numbers)):
         return False
-    return bool(np.any(rule(*(np.asarray(fetch(x), np.float64) for x in numbers))))
+    return bool(np.any(rule(*(np.asarray(to_host(x), np.float64) for x in numbers))))
 
 
 def checked_number(
@@ -61,7 +61,7 @@ def checked_number(
         raise TypeError(f"{where} must be a number, got {describe(x)}{cure(x)}.")
     if isinstance(x, np.ndarray) and x.ndim == 0:
         x = x[()]
-    if not is_known(x):
+    if not is_concrete(x):
         whole = jnp.issubdtype(x.dtype, jnp.integer)
         return x.astype(jnp.float32) if real and whole else x
     value: Any = x
@@ -70,7 +70,7 @@ def checked_number(
     if type(x) is not float and type(x) is not int:
         every, some = np.all, np.any
         try:
-            value = np.asarray(fetch(x), np.float64)
+            value = np.asarray(to_host(x), np.float64)
         except OverflowError:
             value = np.asarray(np.inf)
     wanted = [
@@ -130,10 +130,10 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
             xs = np.asarray(xs, np.int64 if whole else np.float64)
     if not is_number(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {describe(xs)}.")
-    if is_known(xs):
+    if is_concrete(xs):
         _check_array(where, xs, increasing, at_least)
     if jnp.issubdtype(xs.dtype, jnp.integer):
-        known = np.asarray(fetch(xs)) if is_known(xs) else None
+        known = np.asarray(to_host(xs)) if is_concrete(xs) else None
         if _is_narrow(xs.dtype) or (known is not None and np.all(np.abs(known) <= INT32_MAX)):
             return frozen(xs.astype(jnp.int32))
         if isinstance(xs, jax.Array):
@@ -169,7 +169,7 @@ def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
 
 
 def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:
-    value = np.asarray(fetch(xs), np.float64)
+    value = np.asarray(to_host(xs), np.float64)
     if not np.all(np.abs(value) <= FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {describe(xs)}.")
     if increasing and not np.all(value < 2.0**64):

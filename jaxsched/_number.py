@@ -48,7 +48,7 @@ Value = Any  # a float32 array in a program, numpy.float64 on the host, a float6
 # ---------------------------------------------------------------------- from and to plain arrays
 
 
-def like(t: Number, x: Any) -> Number:
+def as_number(t: Number, x: Any) -> Number:
     """The number ``x`` (a leaf of a schedule) in the kind of ``t``, exactly."""
     if type(x) is float or type(x) is int:
         return np.float64(x)  # said apart only because it is quick, as below
@@ -59,7 +59,7 @@ def like(t: Number, x: Any) -> Number:
     return np.asarray(x, np.float64)[()]
 
 
-def full(t: Number, x: float) -> Number:
+def full_like(t: Number, x: float) -> Number:
     """The number ``x`` in the kind and the shape of ``t``."""
     if type(t) is np.float64:
         return np.float64(x)
@@ -68,38 +68,38 @@ def full(t: Number, x: float) -> Number:
     return _xp(t).full_like(t, x)[()]
 
 
-def real(t: Number, x: Any) -> Value:
+def as_value(t: Number, x: Any) -> Value:
     """``x`` (a leaf of a schedule) as a value of the kind that ``t`` leads to."""
     if type(t) is np.float64:
-        return like(t, x)
+        return as_number(t, x)
     if isinstance(x, Double):
         return x.hi
     if isinstance(t, Double):
         return x.astype(jnp.float32) if isinstance(x, jax.Array) else np.asarray(x, np.float32)[()]
-    return like(t, x)
+    return as_number(t, x)
 
 
-def single(x: Number) -> Value:
+def to_value(x: Number) -> Value:
     """A number that depends on the step, rounded to a value."""
     return x.hi if isinstance(x, Double) else x
 
 
-def ratio(x: Number, y: Number) -> Value:
+def quotient(x: Number, y: Number) -> Value:
     """``x / y`` as a value: three roundings, at most 1.5 units in the last place."""
     if isinstance(x, Double) or isinstance(y, Double):
         return as_double(x).hi / as_double(y).hi
     return x / y
 
 
-def share(x: Number, whole: Number) -> Value:
+def safe_quotient(x: Number, whole: Number) -> Value:
     """The same, with a derivative also where the square of ``whole`` is no float32."""
     if not isinstance(whole, Double):
-        return ratio(x, whole)
+        return quotient(x, whole)
     scale = fix(whole.hi)  # a common one, on which a quotient does not hang
     return (as_double(x).hi / scale) / graft(jnp.ones_like(scale), whole.hi / scale)
 
 
-def constant(x: Number) -> Number:
+def stop_gradient(x: Number) -> Number:
     """``x`` without a derivative."""
     return Double(*fixed(x.hi, x.lo)) if isinstance(x, Double) else fix(x)
 
@@ -118,19 +118,19 @@ def to_int32(x: Number) -> Any:
     return xp.clip(xp.floor(x), -limit, limit).astype(np.int32)
 
 
-def words(x: Number) -> tuple[Any, ...]:
+def to_arrays(x: Number) -> tuple[Any, ...]:
     """The arrays that a number consists of, for JAX to map."""
     return (x.hi, x.lo) if isinstance(x, Double) else (x,)
 
 
-def number(words: tuple[Any, ...]) -> Number:
-    """The number that ``words`` took apart."""
-    return Double(*words) if len(words) == 2 else words[0]
+def from_arrays(arrays: tuple[Any, ...]) -> Number:
+    """The number that ``to_arrays`` took apart."""
+    return Double(*arrays) if len(arrays) == 2 else arrays[0]
 
 
 def stacked(t: Number, xs: Iterable[Any]) -> Number:
     """Numbers (leaves too) as an array of the kind of ``t``; a float64 one if all are known."""
-    xs = [like(t, x) for x in xs]
+    xs = [as_number(t, x) for x in xs]
     if all(isinstance(x, np.float64) for x in xs):
         return np.asarray(xs)
     if not isinstance(t, Double):
@@ -154,18 +154,18 @@ def running_sum(t: Number, xs: Iterable[Any]) -> Number:
     return Double(*lax.associative_scan(add, (terms.hi, terms.lo)))
 
 
-def pick_number(t: Number, xs: Any, index: Any) -> Number:
+def take_number(t: Number, xs: Any, index: Any) -> Number:
     """``xs[index]`` as a number of the kind of ``t``, exactly."""
     if isinstance(t, Double) and isinstance(xs, np.ndarray):
         xs = as_double(xs)
     if isinstance(xs, Double):
         if isinstance(xs.lo, np.ndarray) and not xs.lo.any():
-            return as_double(pick(xs.hi, index))
-        return Double(pick(xs.hi, index), pick(xs.lo, index))
-    return like(t, pick(xs, index))
+            return as_double(take(xs.hi, index))
+        return Double(take(xs.hi, index), take(xs.lo, index))
+    return as_number(t, take(xs, index))
 
 
-def pick(xs: Any, index: Any) -> Any:
+def take(xs: Any, index: Any) -> Any:
     """``xs[index]``; the gradient reaches ``xs``."""
     if not isinstance(index, jax.Array):
         return np.asarray(xs)[index]
@@ -203,18 +203,18 @@ def maximum(x: Any, y: Any) -> Any:
     return where(x >= y, x, y)
 
 
-def positive(x: Number) -> Number:
+def at_least_zero(x: Number) -> Number:
     """``max(x, 0)``."""
-    return where(x > 0.0, x, full(x, 0.0))
+    return where(x > 0.0, x, full_like(x, 0.0))
 
 
-def nudged(t: Number) -> Number:
+def nudge(t: Number) -> Number:
     """``t`` and a little more: what is as good as a boundary counts as one.
 
     390.6 is three numbers in float64, in two words and in float32, and 5 * 390.6 falls on either
     side of step 1953. A whole step that a whole boundary is compared with is never nudged over it.
     """
-    return t + where(t > 0.0, minimum(t * _NUDGE, full(t, 0.25)), full(t, 0.0))
+    return t + where(t > 0.0, minimum(t * _NUDGE, full_like(t, 0.25)), full_like(t, 0.0))
 
 
 def floor(x: Number) -> Number:
@@ -228,11 +228,11 @@ def floor(x: Number) -> Number:
 
 def divmod_exact(t: Number, length: Number) -> tuple[Number, Number]:
     """``t // length`` and ``t % length`` for ``t >= 0``, right at every multiple of ``length``."""
-    reached = nudged(t)
+    reached = nudge(t)
     count = floor(reached / length)
     rest = reached - count * length
     count = where(rest < 0.0, count - 1.0, where(rest >= length, count + 1.0, count))
-    return count, positive(t - count * length)
+    return count, at_least_zero(t - count * length)
 
 
 def exp(x: Number) -> Number:
@@ -363,13 +363,13 @@ def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
         block_sum = _saturated(block_sum + block * block_sum)
         return [power, total, _saturated(block * block), block_sum]
 
-    so_far = [full(count, 1.0), full(count, 0.0), base, full(count, 1.0)]
+    so_far = [full_like(count, 1.0), full_like(count, 0.0), base, full_like(count, 1.0)]
     if not isinstance(count, Double):
         for bit in range(bits):
             so_far = double(bit, so_far)
     else:  # as a loop it compiles in a tenth of the time
-        so_far[2] = as_double(base) + full(count, 0.0)
-        apart = lambda numbers: list(map(words, numbers))
+        so_far[2] = as_double(base) + full_like(count, 0.0)
+        apart = lambda numbers: list(map(to_arrays, numbers))
         doubled = lambda bit, carry: apart(double(bit, [Double(*x) for x in carry]))
         so_far = [Double(*x) for x in lax.fori_loop(0, bits, doubled, apart(so_far))]
     return so_far[0], so_far[1]
@@ -396,7 +396,7 @@ def _xp(x: Any) -> Any:
 
 
 def _saturated(x: Number) -> Number:
-    return where((x.hi if isinstance(x, Double) else x) < _HUGE, x, full(x, _HUGE))
+    return where((x.hi if isinstance(x, Double) else x) < _HUGE, x, full_like(x, _HUGE))
 
 
 def _polynomial(x: Value, coefficients: list[float]) -> Value:

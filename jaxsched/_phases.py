@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsched._arrays import fetch, is_known
+from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_number
 from jaxsched._populations import require_schedule
 from jaxsched.schedules._base import AbstractSchedule, Sequence
@@ -63,7 +63,7 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     duration = schedule.duration
     fraction = None
     if duration is not None:
-        fraction = min(1.0, steps / float(fetch(duration))) if float(fetch(duration)) else 1.0
+        fraction = min(1.0, steps / float(to_host(duration))) if float(to_host(duration)) else 1.0
     unreached = tuple(p for p in phases if p.start >= steps and (p.end is None or p.end > p.start))
     cut = tuple(p for p in phases if p.start < steps and p.end is not None and steps < p.end)
     return Coverage(fraction, unreached, cut)
@@ -84,7 +84,7 @@ def _phases(schedule: AbstractSchedule) -> list[Phase]:
         return found
     if isinstance(schedule, PiecewiseConstant | AbstractKnots):
         points = schedule.boundaries if isinstance(schedule, PiecewiseConstant) else schedule.steps
-        edges = [0, *(p for p in np.asarray(fetch(points)).tolist() if p > 0)]
+        edges = [0, *(p for p in np.asarray(to_host(points)).tolist() if p > 0)]
         ends = [*edges[1:], None if isinstance(schedule, PiecewiseConstant) else edges[-1]]
         return [Phase(name, a, b) for a, b in zip(edges, ends, strict=True) if a != b]
     if isinstance(schedule, Clip | Quantize):
@@ -125,9 +125,9 @@ def _known(x: Any) -> float | None:
 
 
 def _number(x: Any) -> float:
-    if not is_known(x):
+    if not is_concrete(x):
         raise TypeError(f"the phases of a schedule need known lengths, got {x!r}.")
     if np.ndim(x):
         raise ValueError("the phases of a population differ: ask one of `js.unstack(population)`.")
-    number: float = np.asarray(fetch(x)).item()
+    number: float = np.asarray(to_host(x)).item()
     return number

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxsched._arrays import fetch, is_known, is_list
+from jaxsched._arrays import is_concrete, is_list, to_host
 from jaxsched._checks import checked_number
 from jaxsched._phases import boundaries
 from jaxsched._populations import unstack
@@ -113,7 +113,7 @@ def svg(schedule: AbstractSchedule, width: int = 300, height: int = 90) -> str:
     >>> svg(js.Linear(1.0, 0.0, 10)).count("<polyline")
     1
     """
-    known = all(map(is_known, jax.tree.leaves(schedule)))
+    known = all(map(is_concrete, jax.tree.leaves(schedule)))
     caption = _short(_brief(schedule), width // 6)
     family = _thinned(unstack(schedule), 50) if known else []
     last = _extent(family) if known else 1
@@ -171,7 +171,7 @@ def _check(schedules: Many[Any]) -> None:
                 f"plot(schedules) must be given schedules, got {schedule!r} "
                 f"({type(schedule).__name__}){uncalled(schedule) or WRAP}."
             )
-        if not all(map(is_known, jax.tree.leaves(schedule))):
+        if not all(map(is_concrete, jax.tree.leaves(schedule))):
             raise TypeError(
                 f"plot(schedules) must have known numbers, got {schedule!r}. Draw it outside of "
                 "the traced function."
@@ -188,7 +188,7 @@ def _curve(schedule: AbstractSchedule, last: int, points: int = _POINTS) -> tupl
         near = (edges[:, None] + [-1, 0, 1]).ravel()
         at = np.unique(np.rint([*np.linspace(0, last, points), *near]).clip(0, last))
         at = at.astype(np.int32)
-    return at, np.asarray(fetch(schedule(at)))
+    return at, np.asarray(to_host(schedule(at)))
 
 
 def _boundaries(schedule: AbstractSchedule) -> list[float]:
@@ -209,27 +209,27 @@ def _length(schedule: Any) -> float:
     """How many steps show what a schedule does: its duration, or a few of its own lengths."""
     duration = schedule.duration
     if duration is not None:
-        return float(fetch(duration))
+        return float(to_host(duration))
     if isinstance(schedule, Sequence):
-        before = sum(float(fetch(part.duration)) for part in schedule.parts[:-1])
+        before = sum(float(to_host(part.duration)) for part in schedule.parts[:-1])
         return before + max(_length(schedule.parts[-1]), before)
     if isinstance(schedule, Repeat):
-        one = float(fetch(schedule.schedule.duration))
-        growth = 1.0 if schedule.growth is None else float(fetch(schedule.growth))
+        one = float(to_host(schedule.schedule.duration))
+        growth = 1.0 if schedule.growth is None else float(to_host(schedule.growth))
         cycles = range(3 if growth > 1 else 4)
         return one * sum(growth**cycle for cycle in cycles) - 1  # not the next restart
     if isinstance(schedule, Shift):
-        return max(_length(schedule.schedule) + float(fetch(schedule.steps)), 1.0)
+        return max(_length(schedule.schedule) + float(to_host(schedule.steps)), 1.0)
     if isinstance(schedule, Stretch):
-        return _length(schedule.schedule) * float(fetch(schedule.factor))
+        return _length(schedule.schedule) * float(to_host(schedule.factor))
     if isinstance(schedule, Quantize):
-        return max(_length(schedule.schedule), 5 * float(fetch(schedule.every)))
+        return max(_length(schedule.schedule), 5 * float(to_host(schedule.every)))
     if isinstance(schedule, Constant):
         return 0.0
     inner = [*getattr(schedule, "parts", ()), getattr(schedule, "schedule", None)]
     lengths = [_length(part) for part in inner if isinstance(part, AbstractSchedule)]
     rate, scale = (getattr(schedule, name, 0.0) for name in ("rate", "timescale"))
-    own = 4 / abs(float(fetch(rate))) if rate else 8 * float(fetch(scale))
+    own = 4 / abs(float(to_host(rate))) if rate else 8 * float(to_host(scale))
     return max([own, *lengths])
 
 
@@ -261,7 +261,7 @@ def _names(
 
 def _own_names(schedule: AbstractSchedule, family: list[AbstractSchedule]) -> list[str]:
     if len(family) > 1:
-        rows = [[np.asarray(fetch(x)) for x in jax.tree.leaves(member)] for member in family]
+        rows = [[np.asarray(to_host(x)) for x in jax.tree.leaves(member)] for member in family]
         columns = [column for column in zip(*rows, strict=True) if len({*map(str, column)}) > 1]
         one = columns and all(np.array_equal(columns[0], column) for column in columns)
         if one and len(family) <= 8 and columns[0][0].ndim == 0:
@@ -296,7 +296,7 @@ def _brief(x: Any) -> str:
 def _is_default(default: Any, value: Any) -> bool:
     if value is None or not isinstance(default, (int, float)):
         return value is None
-    return is_known(value) and bool(np.all(np.asarray(fetch(value)) == default))
+    return is_concrete(value) and bool(np.all(np.asarray(to_host(value)) == default))
 
 
 def _field(value: Any) -> str:
@@ -308,9 +308,9 @@ def _field(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    if isinstance(value, jax.core.Tracer) or not is_known(value):
+    if isinstance(value, jax.core.Tracer) or not is_concrete(value):
         return "?"
-    array = np.asarray(fetch(value))
+    array = np.asarray(to_host(value))
     if array.ndim == 0:
         return f"{array:.4g}" if array.dtype.kind == "f" else f"{array}"
     low, high = array.min(), array.max()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import fetch, strong
+from jaxsched._arrays import strong, to_host
 from jaxsched._axes import own_rank
 from jaxsched._checks import checked_number, cure
 from jaxsched._struct import Record
@@ -39,8 +39,8 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
         raise TypeError(f"sample(n=...) must be a whole number, got {n!r}.")
     steps = np.arange(n, dtype=np.int32)
     if members(schedule) is None:
-        return np.asarray(fetch(schedule(steps)))
-    return np.stack([np.asarray(fetch(one(steps))) for one in unstack(schedule)])
+        return np.asarray(to_host(schedule(steps)))
+    return np.stack([np.asarray(to_host(one(steps))) for one in unstack(schedule)])
 
 
 def stack(schedules: Any) -> AbstractSchedule:
@@ -89,7 +89,7 @@ def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
     count = members(population)
     if count is None:
         return [population]
-    host = jax.tree.map(lambda x: np.asarray(fetch(x)), population)
+    host = jax.tree.map(lambda x: np.asarray(to_host(x)), population)
     return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(count)]
 
 

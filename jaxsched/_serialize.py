@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._arrays import fetch, is_known, is_list
+from jaxsched._arrays import is_concrete, is_list, to_host
 from jaxsched._checks import cure
 from jaxsched._struct import Record
-from jaxsched._text import cut
+from jaxsched._text import shorten
 from jaxsched.recipes._share import share
 from jaxsched.schedules import _base, _open_ended, _piecewise, _shapes, _wrappers
 from jaxsched.schedules._base import AbstractSchedule
@@ -54,8 +54,8 @@ def to_dict(schedule: Any) -> dict[str, Any]:
     """
     if not isinstance(schedule, Record):
         raise TypeError(
-            f"to_dict(schedule=...) must be a schedule or controller, got {cut(repr(schedule))} "
-            f"({type(schedule).__name__}){cure(schedule)}."
+            "to_dict(schedule=...) must be a schedule or controller, got "
+            f"{shorten(repr(schedule))} ({type(schedule).__name__}){cure(schedule)}."
         )
     return {"jaxsched": FORMAT, **_encode(schedule, 0)}
 
@@ -86,7 +86,7 @@ def _read(data: Any, texts: bool) -> Any:
     if type(version) is not int or version != FORMAT:
         version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
         raise ValueError(
-            f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {cut(repr(version))}."
+            f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {shorten(repr(version))}."
         )
     return _decode({k: v for k, v in data.items() if k != "jaxsched"}, 0, texts)
 
@@ -118,7 +118,9 @@ def from_json(text: str) -> Any:
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({key for key, _ in pairs}) != len(pairs):
-            raise ValueError(f"from_json(text=...) must not repeat a key, got {cut(repr(pairs))}.")
+            raise ValueError(
+                f"from_json(text=...) must not repeat a key, got {shorten(repr(pairs))}."
+            )
         return dict(pairs)
 
     def refuse(word: str) -> Any:
@@ -151,9 +153,9 @@ def _encode(x: Any, depth: int) -> Any:
         return [_encode(part, depth) for part in x]
     if isinstance(x, (int, float, str)):
         return x
-    if not is_known(x):
+    if not is_concrete(x):
         raise TypeError(f"to_dict(schedule=...) must hold known numbers, got {x!r}.")
-    value = np.asarray(fetch(x))
+    value = np.asarray(to_host(x))
     if value.ndim == 0:
         return value.item()
     return {_WIDE: value.tolist()} if value.dtype == np.float64 else value.tolist()
@@ -166,7 +168,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
     if not isinstance(kind, str) or kind not in _types():
         raise ValueError(
             f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, "
-            f"got {cut(repr(kind))}."
+            f"got {shorten(repr(kind))}."
         )
     cls = _types()[kind]
     given = {k: _field(v, depth, texts) for k, v in data.items() if k != "type"}
@@ -176,7 +178,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
     if missing or unknown:
         raise ValueError(
             f"from_dict: {cls.__name__} must have the fields {', '.join(fields)}, "
-            f"got unknown {cut(repr(unknown))}, missing {missing}."
+            f"got unknown {shorten(repr(unknown))}, missing {missing}."
         )
     if texts:
         given = {
@@ -228,7 +230,7 @@ def _array(value: Any) -> np.ndarray:
     except ValueError:  # a ragged list
         array = np.asarray(None)
     if not isinstance(value, list) or array.dtype.kind not in "if" or not array.size:
-        raise ValueError(f"from_dict(data=...) must hold numbers, got {cut(repr(value))}.")
+        raise ValueError(f"from_dict(data=...) must hold numbers, got {shorten(repr(value))}.")
     return array
 
 

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import jax
 import numpy as np
 
-from jaxsched._arrays import fetch, frozen, is_known
+from jaxsched._arrays import frozen, is_concrete, to_host
 from jaxsched._checks import checked_array, checked_number
-from jaxsched._text import show
+from jaxsched._text import to_source
 from jaxsched._words import bind
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ class Record:
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{field.name}={show(getattr(self, field.name), _rank(field))}"
+            f"{field.name}={to_source(getattr(self, field.name), _rank(field))}"
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
             if not _is_default(field, getattr(self, field.name))
         )
@@ -196,15 +196,15 @@ def _rank(field: Any) -> int:
 def _same(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    if is_known(a) and is_known(b):
-        return bool(np.array_equal(fetch(a), fetch(b)))
+    if is_concrete(a) and is_concrete(b):
+        return bool(np.array_equal(to_host(a), to_host(b)))
     return False
 
 
 def _hashable(x: Any) -> Any:
     if isinstance(x, (int, float)):
         return x
-    if is_known(x):
-        value = np.asarray(fetch(x))
+    if is_concrete(x):
+        value = np.asarray(to_host(x))
         return value.item() if value.ndim == 0 else tuple(value.ravel().tolist())
     return id(x)

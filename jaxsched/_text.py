@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._arrays import fetch, is_known
+from jaxsched._arrays import is_concrete, to_host
 
 
 def describe(x: Any) -> str:
@@ -21,23 +21,23 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def cut(text: str) -> str:
+def shorten(text: str) -> str:
     """A text as a message quotes it: printable, and not much more than a line's half."""
     text = printable(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def show(x: Any, rank: int = 0) -> str:
+def to_source(x: Any, rank: int = 0) -> str:
     """A field as its constructor takes it; a list stands for an array of the field's ``rank``."""
     if isinstance(x, tuple):
-        inner = ", ".join(map(show, x))
+        inner = ", ".join(map(to_source, x))
         return f"({inner},)" if len(x) == 1 else f"({inner})"
     if isinstance(x, jax.core.Tracer):
         return f"<traced {x.dtype}{list(x.shape)}>"
     if isinstance(x, jax.Array) and x.is_deleted():
         return "<deleted>"
-    if isinstance(x, (np.ndarray, np.generic, jax.Array)) and is_known(x):
-        value = np.asarray(fetch(x))
+    if isinstance(x, (np.ndarray, np.generic, jax.Array)) and is_concrete(x):
+        value = np.asarray(to_host(x))
         return repr(value.item()) if value.ndim == 0 else _show_array(value, rank)
     return repr(x)
 

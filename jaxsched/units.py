@@ -99,4 +99,4 @@ class Units(Record):
 
 
 def _whole(steps: float) -> int:
-    return max(int(num.floor(num.nudged(np.float64(steps) + 0.5))), int(steps > 0))
+    return max(int(num.floor(num.nudge(np.float64(steps) + 0.5))), int(steps > 0))

@@ -45,7 +45,7 @@ def test_a_broken_schedule_is_found():
             return self.steps
 
         def value_at(self, t):
-            return num.positive(t) * (-1.0) + 1.0
+            return num.at_least_zero(t) * (-1.0) + 1.0
 
     assert dataclasses.is_dataclass(Rebound)
     with pytest.raises(AssertionError, match=r"law 'total' .* end does not hold"):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import INT32_MAX
-from jaxsched._checks import breaks
+from jaxsched._checks import violates
 from jaxsched._struct import Record
 from jaxsched._words import WRAP, uncalled
 from jaxsched.controllers._reports import check_report
@@ -46,7 +46,7 @@ class AbstractController(Record, abc.ABC):
             check = field.metadata.get("check", {})
             if check.get("real") is False:  # a length: here a count of evaluations or updates
                 count = getattr(self, field.name)
-                if breaks(lambda count: count != np.floor(count), count):
+                if violates(lambda count: count != np.floor(count), count):
                     raise ValueError(
                         f"{type(self).__name__}({field.name}=...) must be a whole number, got "
                         f"{count!r}."

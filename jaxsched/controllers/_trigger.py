@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import fetch, is_list
+from jaxsched._arrays import is_list, to_host
 from jaxsched._checks import cure
 from jaxsched._struct import struct
 from jaxsched.controllers._base import AbstractController, flag, number32, zero
@@ -107,7 +107,7 @@ class Trigger(AbstractController):
         return value
 
     def lowest(self) -> float:
-        ends = [1.0 if s.duration is None else s._on_host(fetch(s.duration)) for s in self.stages]
+        ends = [1.0 if s.duration is None else s._on_host(to_host(s.duration)) for s in self.stages]
         return float(np.prod(ends))
 
     def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._arrays import own
+from jaxsched._arrays import donatable_copy
 from jaxsched._words import uncalled
 from jaxsched.optim._export import register_export
 from jaxsched.optim._extra import Hand, handed
@@ -137,8 +137,12 @@ def _transformation(
         state = InjectState(
             count=jnp.zeros((), jnp.int32),
             values={},
-            schedules={k: own(_widened(s, dtype)) for k, s in sources.items() if _is_pytree(s)},
-            controller_states={k: own(s.init()) for k, s in sources.items() if _is_controller(s)},
+            schedules={
+                k: donatable_copy(_widened(s, dtype)) for k, s in sources.items() if _is_pytree(s)
+            },
+            controller_states={
+                k: donatable_copy(s.init()) for k, s in sources.items() if _is_controller(s)
+            },
             knobs={k: Knob.untouched(dtype) for k in sources},
             inner_state=(),
         )

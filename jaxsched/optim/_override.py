@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, is_known
-from jaxsched._checks import breaks, checked_number
-from jaxsched._text import show
+from jaxsched._arrays import INT32_MAX, is_concrete
+from jaxsched._checks import checked_number, violates
+from jaxsched._text import to_source
 from jaxsched.controllers._base import AbstractController
 from jaxsched.optim._current import HELP, current
 from jaxsched.optim._groups import readable
@@ -200,7 +200,7 @@ def _leaf_like(where: str, path: Any, axes: int, old: jax.Array, new: Any) -> ja
     if jnp.issubdtype(old.dtype, jnp.integer) and not _is_whole(new):
         raise ValueError(
             f"{where} must have a whole number in {field}, where the schedule in the state has "
-            f"{old.dtype}, got {show(new)}. Continue with a real one by `resume(..., "
+            f"{old.dtype}, got {to_source(new)}. Continue with a real one by `resume(..., "
             "policy='new')`."
         )
     return jnp.broadcast_to(jnp.array(new, old.dtype, copy=True), old.shape)
@@ -209,7 +209,9 @@ def _leaf_like(where: str, path: Any, axes: int, old: jax.Array, new: Any) -> ja
 def _is_whole(x: Any) -> bool:
     if jnp.issubdtype(jnp.result_type(x), jnp.integer):
         return True
-    return is_known(x) and not breaks(lambda x: (x != np.floor(x)) | (np.abs(x) > INT32_MAX), x)
+    return is_concrete(x) and not violates(
+        lambda x: (x != np.floor(x)) | (np.abs(x) > INT32_MAX), x
+    )
 
 
 def _like(old: jax.Array, value: Any, name: str) -> jax.Array:

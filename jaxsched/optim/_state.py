@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from optax import schedules as optax_schedules
 
-from jaxsched._arrays import fetch, is_known
+from jaxsched._arrays import is_concrete, to_host
 
 
 class Knob(NamedTuple):
@@ -174,9 +174,9 @@ def shortest(tree: Any) -> Any:
     """``tree`` for a message: a number in float32 in the fewest digits that tell it apart."""
 
     def short(x: Any) -> Any:
-        if getattr(x, "dtype", None) != np.float32 or np.ndim(x) or not is_known(x):
+        if getattr(x, "dtype", None) != np.float32 or np.ndim(x) or not is_concrete(x):
             return x
-        return float(str(np.asarray(fetch(x))))
+        return float(str(np.asarray(to_host(x))))
 
     return jax.tree.map(short, tree)
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import fetch, is_known, own
-from jaxsched._text import cut
+from jaxsched._arrays import donatable_copy, is_concrete, to_host
+from jaxsched._text import shorten
 from jaxsched.controllers._base import AbstractController, levels, resumed
 from jaxsched.optim._state import OPTAX_STATES, InjectState, per_member, upcoming_value
 
@@ -120,10 +120,10 @@ class Transfer:
             return around
         else:
             counts = _counts(saved, path) or _counts(self.saved, ())
-        known = [np.asarray(fetch(x)) for x in counts.values() if is_known(x)]
+        known = [np.asarray(to_host(x)) for x in counts.values() if is_concrete(x)]
         if not counts or any(not np.array_equal(known[0], x) for x in known[1:]):
             reason = (
-                f"saved has {', '.join(f'{k}={fetch(v)}' for k, v in counts.items())}"
+                f"saved has {', '.join(f'{k}={to_host(v)}' for k, v in counts.items())}"
                 if counts
                 else "saved has no count (as plain optax.sgd hasn't)"
             )
@@ -142,9 +142,10 @@ class Transfer:
     def _seated(
         self, fresh: InjectState, injected: Mapping[str, Any], count: Any, inner: Any
     ) -> InjectState:
-        state = own(fresh._replace(count=count, inner_state=()))
+        state = donatable_copy(fresh._replace(count=count, inner_state=()))
         held = {
-            name: own(self._controller(state, injected, name)) for name in state.controller_states
+            name: donatable_copy(self._controller(state, injected, name))
+            for name in state.controller_states
         }
         state = state._replace(controller_states=held)
         # Nothing has been applied yet: as after `init`, what the next update will use.
@@ -172,7 +173,7 @@ class Transfer:
 
         def told_nothing(controller: Any, step: Any) -> Any:
             return jax.lax.fori_loop(
-                0, step, lambda _, s: controller.update(s), own(controller.init())
+                0, step, lambda _, s: controller.update(s), donatable_copy(controller.init())
             )
 
         return per_member(told_nothing, state)(controller, state.count)
@@ -312,7 +313,7 @@ def _kind(node: Any) -> str:
     if node is None:
         return "nothing"
     names = ["/".join(path) for path, _ in _leaves(node, ()) if path]
-    return f"{type(node).__name__}({cut(', '.join(names))})"
+    return f"{type(node).__name__}({shorten(', '.join(names))})"
 
 
 def _same_form(a: Any, b: Any) -> bool:
@@ -335,5 +336,7 @@ def _like(x: Any, fresh: Any) -> Any:
     if jnp.issubdtype(fresh.dtype, jax.dtypes.prng_key):
         return jnp.array(x, copy=True)
     x = jnp.broadcast_to(jnp.array(x, fresh.dtype, copy=True), fresh.shape)
-    many = isinstance(fresh, jax.Array) and is_known(fresh) and len(fresh.sharding.device_set) > 1
+    many = (
+        isinstance(fresh, jax.Array) and is_concrete(fresh) and len(fresh.sharding.device_set) > 1
+    )
     return jax.device_put(x, fresh.sharding) if many else x

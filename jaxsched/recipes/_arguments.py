@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import fetch, has_float64, is_known
+from jaxsched._arrays import has_float64, is_concrete, to_host
 from jaxsched._axes import axes
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
@@ -57,8 +57,8 @@ def value_at(schedule: AbstractSchedule, step: Any) -> Any:
     for size in max(axes(schedule)):
         at = jax.vmap(at, in_axes=(0, 0 if np.ndim(step) else None), axis_size=size)
     value = at(schedule, step)
-    known = is_known(value) and value.ndim == 0 and value.dtype == jnp.float32
-    return np.float32(fetch(value)) if known else value
+    known = is_concrete(value) and value.ndim == 0 and value.dtype == jnp.float32
+    return np.float32(to_host(value)) if known else value
 
 
 def multiply(x: Any, y: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxsched._checks import breaks
+from jaxsched._checks import violates
 from jaxsched.recipes._arguments import divide, exponential, until
 from jaxsched.recipes._share import share
 from jaxsched.recipes._signature import (
@@ -92,14 +92,14 @@ def one_cycle(
     """
     low = divide(peak, div)
     last = divide(low, final_div)
-    if breaks(lambda last, peak: last > peak, last, peak):
+    if violates(lambda last, peak: last > peak, last, peak):
         raise ValueError(
             f"one_cycle(final_div=...) must be at least 1 / div, got {final_div!r}: the end would "
             "be above the peak."
         )
     if not three_phase:
         return shape(low, peak, warmup) >> shape(peak, last, subtract_steps(steps, warmup))
-    if breaks(lambda steps, warmup: 2 * warmup >= steps + 2, steps, warmup):
+    if violates(lambda steps, warmup: 2 * warmup >= steps + 2, steps, warmup):
         raise ValueError(
             f"one_cycle(warmup=...) must be at most half of steps={steps!r} with three_phase, got "
             f"{warmup!r}."
@@ -216,7 +216,7 @@ def slanted_triangular(
 def _triangle(function: str, low: Any, peak: Any, up: Any, down: Any) -> AbstractSchedule:
     height = subtract_steps(peak, low)
     fall = up if down is None else down
-    if breaks(lambda up, fall: up + fall <= 0, up, fall):
+    if violates(lambda up, fall: up + fall <= 0, up, fall):
         raise ValueError(
             f"{function}(up=..., down=...) must not both be 0, got {up!r} and {fall!r}."
         )

@@ -13,9 +13,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import fetch, has_float64, is_known
+from jaxsched._arrays import has_float64, is_concrete, to_host
 from jaxsched._checks import checked_number
-from jaxsched._text import cut
+from jaxsched._text import shorten
 from jaxsched.recipes._arguments import divide, exponential, multiply, power, root, until, value_at
 from jaxsched.recipes._signature import (
     Base,
@@ -101,9 +101,9 @@ def multi_step(
             f"the shape {np.shape(factor)}."
         )
     dtype = np.float64 if has_float64([peak, factor]) else np.float32
-    if is_known(peak) and is_known(factor):
-        exact = np.broadcast_to(np.asarray(fetch(factor), np.float64), (many,))
-        peak = np.asarray(fetch(peak), np.float64)[..., None]
+    if is_concrete(peak) and is_concrete(factor):
+        exact = np.broadcast_to(np.asarray(to_host(factor), np.float64), (many,))
+        peak = np.asarray(to_host(peak), np.float64)[..., None]
         scales = peak * np.cumprod(np.append(1.0, exact))
         return until(PiecewiseConstant(milestones, scales.astype(dtype)), steps)
     factors = jnp.broadcast_to(jnp.asarray(factor, dtype), (many,))
@@ -324,6 +324,7 @@ def reverse(schedule: Base) -> AbstractSchedule:
     """
     if schedule.duration is None:
         raise ValueError(
-            f"reverse(schedule=...) must have a duration, got the open-ended {cut(repr(schedule))}."
+            "reverse(schedule=...) must have a duration, got the open-ended "
+            f"{shorten(repr(schedule))}."
         )
     return Reverse(schedule)

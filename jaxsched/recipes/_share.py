@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import fetch, is_known
+from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_number
 from jaxsched._struct import Record, number, struct
 from jaxsched.schedules._base import _is_whole, as_real
@@ -46,29 +46,29 @@ class share(Record):  # in lower case, as `slice` is: it is written where a numb
         >>> js.share(0.3).of(1001)
         300
         """
-        known = is_known(self.fraction) and is_known(steps)
+        known = is_concrete(self.fraction) and is_concrete(steps)
         steps = checked_number("share.of(steps=...)", steps, at_least=0)
         x: Any = np.float64(0.0) if known else num.as_double(0.0)
-        x = num.like(x, fetch(self.fraction)) * num.like(x, fetch(steps))
-        nearest = num.nudged(x + 0.5)
+        x = num.as_number(x, to_host(self.fraction)) * num.as_number(x, to_host(steps))
+        nearest = num.nudge(x + 0.5)
         if known:
             whole = np.floor(nearest)
             return int(whole) if np.ndim(whole) == 0 else whole.astype(np.int64)
-        if is_known(self.fraction) and _is_whole(steps) and jnp.can_cast(steps.dtype, np.int32):
+        if is_concrete(self.fraction) and _is_whole(steps) and jnp.can_cast(steps.dtype, np.int32):
             return num.to_int32(nearest)
         product = as_real(self.fraction) * as_real(steps)
-        return num.graft(num.single(num.floor(nearest)).astype(product.dtype), product)
+        return num.graft(num.to_value(num.floor(nearest)).astype(product.dtype), product)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("fraction=", "", 1)
 
     def __str__(self) -> str:
-        plain = is_known(self.fraction) and np.ndim(self.fraction) == 0
-        return f"{100 * float(fetch(self.fraction)):.6g}%" if plain else repr(self)
+        plain = is_concrete(self.fraction) and np.ndim(self.fraction) == 0
+        return f"{100 * float(to_host(self.fraction)):.6g}%" if plain else repr(self)
 
     def __float__(self) -> float:
         """The fraction: where shares stand on an axis."""
-        return float(fetch(self.fraction))
+        return float(to_host(self.fraction))
 
     def __lt__(self, other: Any) -> Any:
         return float(self) < float(other) if isinstance(other, share) else NotImplemented

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxsched._arrays import fetch, is_known, is_list
-from jaxsched._checks import breaks, checked_array, checked_number, cure
-from jaxsched._text import describe, show
+from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched._checks import checked_array, checked_number, cure, violates
+from jaxsched._text import describe, to_source
 from jaxsched._words import bind
 from jaxsched.recipes._arguments import SHAPES
 from jaxsched.recipes._share import share
@@ -119,7 +119,7 @@ def _number(**bounds: Any) -> Callable[[_Call, str, Any], Any]:
 
 def _peak(call: _Call, name: str, x: Any) -> Any:
     x = checked_number(call.where(name), x)
-    if breaks(lambda x: x < 0, x):
+    if violates(lambda x: x < 0, x):
         raise ValueError(
             f"{call.where(name)} must be at least 0, got {describe(x)}. What is negative is "
             f"-1.0 * {call.function}(...)."
@@ -131,7 +131,7 @@ def _end(call: _Call, name: str, x: Any) -> Any:
     x = checked_number(call.where(name), x, at_least=0)
     top = "peak" if "peak" in call.kinds else "high"
     peak = call.given[top]
-    if breaks(operator.gt, x, peak):
+    if violates(operator.gt, x, peak):
         raise ValueError(
             f"{call.where(name)} must be at most {top}={describe(peak)}, got {describe(x)}: it "
             f"is a value, not a ratio; a ratio of x is {name}=x * {top}. What rises is a piece, "
@@ -144,7 +144,7 @@ def _factor(call: _Call, name: str, x: Any) -> Any:
     several = is_list(x) or np.ndim(x) > 0
     where = call.where(name)
     x = checked_array(where, x, False, None) if several else checked_number(where, x)
-    if breaks(lambda x: (x <= 0) | (x > 1), x):
+    if violates(lambda x: (x <= 0) | (x > 1), x):
         raise ValueError(
             f"{where} must be greater than 0 and at most 1, got {describe(x)}: a decay falls. To "
             f"grow, js.exponential_growth or js.piecewise_constant. {call.order}"
@@ -160,7 +160,7 @@ def _one_factor(call: _Call, name: str, x: Any) -> Any:
 
 def _growth(call: _Call, name: str, x: Any) -> Any:
     x = checked_number(call.where(name), x, at_least=1)
-    if breaks(lambda x: (x > 1) & (x < _LEAST_GROWTH - 1e-7), x):
+    if violates(lambda x: (x > 1) & (x < _LEAST_GROWTH - 1e-7), x):
         raise ValueError(
             f"{call.where(name)} must be 1 or at least {_LEAST_GROWTH}, got {describe(x)}."
         )
@@ -169,7 +169,7 @@ def _growth(call: _Call, name: str, x: Any) -> Any:
 
 def _count(call: _Call, name: str, x: Any) -> Any:
     x = checked_number(call.where(name), x, at_least=1)
-    if breaks(lambda x: x != np.floor(x), x):
+    if violates(lambda x: x != np.floor(x), x):
         raise ValueError(f"{call.where(name)} must be a whole number, got {describe(x)}.")
     return x
 
@@ -199,7 +199,7 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
         if known and shape in ("geometric", "harmonic"):
             last = next(n for n in ("end", "constant", "low", "peak") if n in call.kinds)
             for argument, value in (("peak", start), (last, end)):
-                if breaks(lambda x: x <= 0, value):
+                if violates(lambda x: x <= 0, value):
                     raise ValueError(
                         f"{call.where(argument)} must be greater than 0 with shape={shape!r}, got "
                         f"{describe(value)}."
@@ -244,14 +244,14 @@ def _length(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
 
 def _check_fraction(call: _Call, name: str, x: Any) -> None:
     """Refuses what must have been meant as a share, with the arithmetic."""
-    if not breaks(lambda x: (x > 0) & (x < 1), x):
+    if not violates(lambda x: (x > 0) & (x < 1), x):
         return
     single = np.ndim(x) == 0
-    said = f"js.share({float(fetch(x)):.6g})" if single else "js.share(...)"
+    said = f"js.share({float(to_host(x)):.6g})" if single else "js.share(...)"
     whole = call.whole
     if call.kinds[name] in _WHOLES:
         repair = f"it is the whole length. {call.order}"
-    elif single and is_known(whole) and np.ndim(whole) == 0 and whole >= 1:
+    elif single and is_concrete(whole) and np.ndim(whole) == 0 and whole >= 1:
         repair = f"a share of the {whole} steps is {said} = {share(x).of(whole)} steps."
     else:
         need = "" if whole is not None else f"; it needs {_what_whole(call)}"
@@ -286,7 +286,7 @@ def _to_steps(call: _Call) -> None:
             points = checked_array(
                 call.where(name), [_resolved(call, name, x) for x in points], True, 0
             )
-        if whole is not None and breaks(operator.gt, points, whole):
+        if whole is not None and violates(operator.gt, points, whole):
             raise ValueError(
                 f"{call.where(name)} must be at most steps={describe(whole)}, got "
                 f"{describe(points)}."
@@ -304,7 +304,7 @@ def _resolved(call: _Call, name: str, x: Any) -> Any:
             f"shares; they need {_what_whole(call)}."
         )
     steps = x.of(whole)
-    if call.kinds[name] == "Period" and breaks(lambda steps: steps <= 0, steps):
+    if call.kinds[name] == "Period" and violates(lambda steps: steps <= 0, steps):
         raise ValueError(
             f"{call.where(name)} must be greater than 0, got {x!r}: {describe(steps)} of "
             f"{describe(whole)} steps."
@@ -317,24 +317,26 @@ def _check_fit(call: _Call, stages: dict[str, Any]) -> None:
     whole = call.whole
     if whole is None:
         return
-    if not is_known(whole):  # the shares alone may be too much
+    if not is_concrete(whole):  # the shares alone may be too much
         whole, stages = 1.0, {n: x for n, x in stages.items() if isinstance(x, share)}
     parts = [
-        np.asarray(fetch(x.fraction), np.float64) * np.asarray(fetch(whole), np.float64)
+        np.asarray(to_host(x.fraction), np.float64) * np.asarray(to_host(whole), np.float64)
         if isinstance(x, share)
         else x
         for x in stages.values()
-        if is_known(x.fraction if isinstance(x, share) else x)
+        if is_concrete(x.fraction if isinstance(x, share) else x)
     ]
-    if not breaks(lambda whole, *parts: sum(parts) > whole * (1 + 1e-9), whole, *parts):
+    if not violates(lambda whole, *parts: sum(parts) > whole * (1 + 1e-9), whole, *parts):
         return
     names = ", ".join(f"{name}=..." for name in stages)
-    got = " + ".join(map(show, stages.values()))
+    got = " + ".join(map(to_source, stages.values()))
     scalar = all(np.ndim(part) == 0 for part in parts)
     if scalar and (len(parts) > 1 or any(isinstance(x, share) for x in stages.values())):
         got += f" = {float(sum(parts)):.6g}" + (" of the whole" if call.whole is not whole else "")
     verb = "be at most" if len(stages) == 1 else "fit into"
-    raise ValueError(f"{call.function}({names}) must {verb} steps={show(call.whole)}, got {got}.")
+    raise ValueError(
+        f"{call.function}({names}) must {verb} steps={to_source(call.whole)}, got {got}."
+    )
 
 
 def _round_into(call: _Call, stages: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxsched._checks import breaks
+from jaxsched._checks import violates
 from jaxsched._text import describe
 from jaxsched.recipes._arguments import multiply, until, value_at
 from jaxsched.recipes._share import share
@@ -224,7 +224,7 @@ def cooldown_from(
     [0.5, 0.25, 0.0]
     """
     top = value_at(schedule, at)
-    if breaks(lambda end, top: end > top, end, top):
+    if violates(lambda end, top: end > top, end, top):
         raise ValueError(
             f"cooldown_from(end=...) must be at most {describe(top)}, the value at step {at!r}, "
             f"got {describe(end)}: it is a value, not a ratio. What rises is a piece, such as "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jaxsched._arrays import is_known
-from jaxsched._checks import breaks
-from jaxsched._text import cut
+from jaxsched._arrays import is_concrete
+from jaxsched._checks import violates
+from jaxsched._text import shorten
 from jaxsched.recipes._arguments import exponential, until, value_at
 from jaxsched.recipes._signature import (
     Apart,
@@ -114,13 +114,13 @@ def with_warmup(schedule: Base, warmup: Apart, start: Number = 0.0) -> AbstractS
     [0.5, 1.0, 1.0, 0.5]
     """
     first = value_at(schedule, 0)
-    if is_known(first) and breaks(
+    if is_concrete(first) and violates(
         lambda start, warmup, second: (start == 0) & (first == 0) & (warmup > 0) & (second > 0),
         *(start, warmup, value_at(schedule, 1)),
     ):
         raise ValueError(
             "with_warmup(schedule=...) must be one without a warmup from 0, got "
-            f"{cut(repr(schedule))}: the updates of another warmup before it would all be 0."
+            f"{shorten(repr(schedule))}: the updates of another warmup before it would all be 0."
         )
     return shapes.Linear(start, first, warmup) >> schedule
 

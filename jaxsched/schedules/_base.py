@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import has_float64, is_known, is_list, is_x64
+from jaxsched._arrays import has_float64, is_concrete, is_list, is_x64
 from jaxsched._axes import align, own_rank
 from jaxsched._checks import cure
 from jaxsched._number import Number, Value
@@ -48,7 +48,7 @@ class AbstractSchedule(Record, abc.ABC):
     def exact_length(self, t: Number) -> Number | None:
         """The duration as an exact number of the kind of ``t``."""
         duration = self.duration
-        return None if duration is None else num.like(t, duration)
+        return None if duration is None else num.as_number(t, duration)
 
     @abc.abstractmethod
     def value_at(self, t: Number) -> Value:
@@ -85,7 +85,7 @@ class AbstractSchedule(Record, abc.ABC):
         if any(map(np.ndim, leaves)):
             self._require_single()
         dtype = np.float64 if has_float64(leaves) else np.float32
-        if is_known(step) and all(map(is_known, leaves)):
+        if is_concrete(step) and all(map(is_concrete, leaves)):
             at = host_step(step)
             count = self._count(np.asarray(at, np.float64)[()])
             if count is not None:
@@ -95,7 +95,7 @@ class AbstractSchedule(Record, abc.ABC):
                 return jnp.asarray(values.astype(dtype))
         t = traced_step(step, dtype)
         count = self._count(t)
-        value = num.single(self.value_at(t)) if count is None else count
+        value = num.to_value(self.value_at(t)) if count is None else count
         value = jnp.asarray(value).astype(dtype if count is None else np.int32)
         return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
@@ -184,7 +184,7 @@ class Constant(AbstractSchedule):
         return self.steps
 
     def value_at(self, t: Number) -> Value:
-        return num.real(t, self.value)
+        return num.as_value(t, self.value)
 
 
 @struct
@@ -227,19 +227,19 @@ class Sequence(AbstractSchedule):
         lengths = [part.exact_length(t) for part in self.parts]
         if lengths[-1] is None:
             return None
-        return functools.reduce(operator.add, [num.positive(length) for length in lengths])
+        return functools.reduce(operator.add, [num.at_least_zero(length) for length in lengths])
 
     def value_at(self, t: Number) -> Value:
-        t = num.positive(t)
+        t = num.at_least_zero(t)
         if len(self.parts) > _FEW and can_select(t):
             return selected(t, self.parts)
         # A part that is not selected is evaluated all the same, before its start or after its end,
         # where it holds its value: nothing overflows there and no NaN reaches a gradient.
         value = self.parts[0].value_at(t)
         start: Number = 0.0
-        reached = num.nudged(t)
+        reached = num.nudge(t)
         for before, part in itertools.pairwise(self.parts):
-            start = start + num.positive(before.exact_length(t))
+            start = start + num.at_least_zero(before.exact_length(t))
             local = t - start
             value = num.where(reached >= start, part.value_at(local), value)
         return value
@@ -359,7 +359,7 @@ def exact_duration(schedule: AbstractSchedule) -> Any:
 
     Otherwise a float32 array. It is for people; inside, ``exact_length`` keeps every digit.
     """
-    known = all(map(is_known, jax.tree.leaves(schedule)))
+    known = all(map(is_concrete, jax.tree.leaves(schedule)))
     with np.errstate(all="ignore"):
         length = schedule.exact_length(np.float64(0.0) if known else num.Double(*_ZERO))
     if length is None or isinstance(length, num.Double):
@@ -388,7 +388,7 @@ def subtract_steps(x: Any, y: Any) -> Any:
 
 def least(x: Any, y: Any) -> Any:
     """The smaller one of two lengths, in one dtype."""
-    if is_known(x) and is_known(y):
+    if is_concrete(x) and is_concrete(y):
         return min(x, y) if np.ndim(x) == np.ndim(y) == 0 else np.minimum(x, y)
     if _is_whole(x) != _is_whole(y):
         x, y = as_real(x), as_real(y)

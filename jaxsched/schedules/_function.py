@@ -14,7 +14,7 @@ from jaxsched import _number as num
 from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
 from jaxsched._struct import static, struct
-from jaxsched._text import show
+from jaxsched._text import to_source
 from jaxsched.schedules._base import AbstractSchedule
 
 _BRANCH = """\
@@ -55,12 +55,12 @@ class Function(AbstractSchedule):
         return self.steps
 
     def value_at(self, t: Number) -> Value:
-        t = num.positive(t)
+        t = num.at_least_zero(t)
         if self.steps is not None:
-            t = num.minimum(t, num.like(t, self.steps))
-        step = num.to_int32(num.nudged(t))
+            t = num.minimum(t, num.as_number(t, self.steps))
+        step = num.to_int32(num.nudge(t))
         if isinstance(t, (num.Double, jax.Array)):
-            return num.real(t, self._call(step))
+            return num.as_value(t, self._call(step))
         with jax.ensure_compile_time_eval():  # a known value stays known inside a trace
             return np.asarray(jax.device_get(self._call(step)), np.float64)
 
@@ -70,7 +70,7 @@ class Function(AbstractSchedule):
 
     def __repr__(self) -> str:
         name = _name(self.fn)
-        shown = "".join(f", {k}={show(v)}" for k, v in self.parameters.items())
+        shown = "".join(f", {k}={to_source(v)}" for k, v in self.parameters.items())
         length = "" if self.steps is None else f", steps={self.steps!r}"
         return f"from_fn({name}{shown}{length})"
 

@@ -41,8 +41,8 @@ class Exponential(AbstractOpenEnded):
     rate: Any = number()
 
     def value_at(self, t: Number) -> Value:
-        exponent = num.positive(t) * num.like(t, self.rate)
-        return num.real(t, self.start) * num.single(num.exp(exponent))
+        exponent = num.at_least_zero(t) * num.as_number(t, self.rate)
+        return num.as_value(t, self.start) * num.to_value(num.exp(exponent))
 
 
 @struct
@@ -64,9 +64,9 @@ class InverseSqrt(AbstractOpenEnded):
     timescale: Any = number(above=0)
 
     def value_at(self, t: Number) -> Value:
-        scale = num.like(t, self.timescale)
-        grown = num.sqrt(num.single(num.positive(t) + scale))
-        return num.real(t, self.start) * (num.sqrt(num.real(t, self.timescale)) / grown)
+        scale = num.as_number(t, self.timescale)
+        grown = num.sqrt(num.to_value(num.at_least_zero(t) + scale))
+        return num.as_value(t, self.start) * (num.sqrt(num.as_value(t, self.timescale)) / grown)
 
 
 @struct
@@ -88,8 +88,8 @@ class InverseTime(AbstractOpenEnded):
     timescale: Any = number(above=0)
 
     def value_at(self, t: Number) -> Value:
-        scale = num.like(t, self.timescale)
-        return num.real(t, self.start) * num.ratio(scale, num.positive(t) + scale)
+        scale = num.as_number(t, self.timescale)
+        return num.as_value(t, self.start) * num.quotient(scale, num.at_least_zero(t) + scale)
 
 
 @struct
@@ -113,9 +113,11 @@ class PowerLaw(AbstractOpenEnded):
     timescale: Any = number(above=0)
 
     def value_at(self, t: Number) -> Value:
-        scale = num.like(t, self.timescale)
-        growth = num.log(num.positive(t) + scale) - num.log(scale)
-        return num.real(t, self.start) * num.single(num.exp(growth * num.like(t, self.exponent)))
+        scale = num.as_number(t, self.timescale)
+        growth = num.log(num.at_least_zero(t) + scale) - num.log(scale)
+        return num.as_value(t, self.start) * num.to_value(
+            num.exp(growth * num.as_number(t, self.exponent))
+        )
 
 
 @struct
@@ -144,14 +146,14 @@ class RAdamWarmup(AbstractOpenEnded):
     b2: Any = number(0.999, at_least=0.7, below=1)
 
     def value_at(self, t: Number) -> Value:
-        b2 = num.like(t, self.b2)
+        b2 = num.as_number(t, self.b2)
         last = 2.0 / (1.0 - b2) - 1.0
         decay = num.log(b2)
         # rho > 4 from count 5 on or, for b2 from 0.7 to this root, from count 6.
-        n = num.positive(t) + num.where(b2 > 0.7733030257, 5.0, 6.0)
+        n = num.at_least_zero(t) + num.where(b2 > 0.7733030257, 5.0, 6.0)
         now = last + 2.0 * n * num.exp(decay * n) / num.expm1(decay * n)
-        share = (num.positive(now - 4.0) / (last - 4.0)) * ((now - 2.0) / (last - 2.0))
-        return num.sqrt(num.single(share * (last / now)))
+        share = (num.at_least_zero(now - 4.0) / (last - 4.0)) * ((now - 2.0) / (last - 2.0))
+        return num.sqrt(num.to_value(share * (last / now)))
 
 
 @struct
@@ -176,8 +178,10 @@ class Silver(AbstractOpenEnded):
 
     def value_at(self, t: Number) -> Value:
         # The step after the last is the last.
-        index = num.minimum(num.to_int32(num.nudged(num.positive(t))), np.int32(2**31 - 2)) + 1
-        return num.real(t, self.scale) * num.real(t, num.pick(_SILVER, _trailing_zeros(index)))
+        index = num.minimum(num.to_int32(num.nudge(num.at_least_zero(t))), np.int32(2**31 - 2)) + 1
+        return num.as_value(t, self.scale) * num.as_value(
+            t, num.take(_SILVER, _trailing_zeros(index))
+        )
 
 
 _SILVER = 1 + (1 + np.sqrt(2)) ** (np.arange(31.0) - 1)

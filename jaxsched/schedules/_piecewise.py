@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_known
+from jaxsched._arrays import is_concrete
 from jaxsched._number import Number, Value
 from jaxsched._struct import numbers, struct
 from jaxsched.schedules._base import AbstractSchedule
@@ -38,7 +38,7 @@ class AbstractValues(AbstractPoints):
         raise NotImplementedError
 
     def value_at(self, t: Number) -> Value:
-        return num.real(t, self._at(t))
+        return num.as_value(t, self._at(t))
 
     def _count(self, t: Number) -> Any:
         return self._at(t) if self.values.dtype == np.int32 else None
@@ -73,7 +73,7 @@ class PiecewiseConstant(AbstractValues):
         return _last(self.boundaries)
 
     def _at(self, t: Number) -> Any:
-        return num.pick(self.values, _count_reached(self.boundaries, t))
+        return num.take(self.values, _count_reached(self.boundaries, t))
 
 
 @struct
@@ -101,9 +101,9 @@ class Table(AbstractValues):
         return int(self.values.shape[-1])
 
     def _at(self, t: Number) -> Any:
-        index = num.to_int32(num.nudged(num.positive(t)))
+        index = num.to_int32(num.nudge(num.at_least_zero(t)))
         last = np.int32(self.values.shape[-1] - 1)
-        return num.pick(self.values, num.minimum(index, last))
+        return num.take(self.values, num.minimum(index, last))
 
 
 class AbstractKnots(AbstractPoints):
@@ -124,12 +124,12 @@ class AbstractKnots(AbstractPoints):
         reached = _count_reached(self.steps, t)
         index = num.maximum(num.minimum(reached, np.int32(max(last, 1))) - 1, np.int32(0))
         following = num.minimum(index + 1, np.int32(last))
-        begin = num.pick_number(t, self.steps, index)
-        end = num.pick_number(t, self.steps, following)
+        begin = num.take_number(t, self.steps, index)
+        end = num.take_number(t, self.steps, following)
         return index, following, progress(t - begin, end - begin)
 
     def _at(self, knot: Any, t: Number) -> Value:
-        return num.real(t, num.pick(self.values, knot))
+        return num.as_value(t, num.take(self.values, knot))
 
 
 @struct
@@ -207,14 +207,14 @@ class MonotoneCubic(AbstractKnots):
         i, j, at = self._segment(t)
         traced = isinstance(t, (num.Double, jax.Array))
         slopes = _slopes(self.steps, self.values, jnp if traced else np)
-        pick = lambda xs, knot: num.like(t, num.pick(xs, knot))
+        pick = lambda xs, knot: num.as_number(t, num.take(xs, knot))
         done, left = at.exact()
         slope, next_slope = pick(slopes, i) * at.length, pick(slopes, j) * at.length
         # Hermite's basis in what is done and what is left, each term kept whole.
         rise = done * done * (left * 2.0 + 1.0)
         fall = left * left * (done * 2.0 + 1.0)
         bend = done * left * (left * slope - done * next_slope)
-        return num.single(fall * pick(self.values, i) + rise * pick(self.values, j) + bend)
+        return num.to_value(fall * pick(self.values, i) + rise * pick(self.values, j) + bend)
 
 
 def _slopes(steps: Any, values: Any, xp: Any) -> Any:
@@ -250,7 +250,7 @@ _WIDE = (np.uint32, np.int64, np.uint64, np.float64)
 
 def _count_reached(boundaries: Any, t: Number) -> Any:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
-    t = num.nudged(num.positive(t))
+    t = num.nudge(num.at_least_zero(t))
     if not isinstance(t, (num.Double, jax.Array)):
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
     if boundaries.dtype in _WIDE and isinstance(t, num.Double):
@@ -279,4 +279,4 @@ def _last(steps: Any) -> Any:
     if steps.shape[-1] == 0:
         return 0
     last = steps[..., -1]
-    return last.item() if is_known(last) and np.ndim(last) == 0 else last
+    return last.item() if is_concrete(last) and np.ndim(last) == 0 else last

@@ -14,38 +14,38 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_known
+from jaxsched._arrays import is_concrete
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record
 
 
 def can_select(t: Number) -> bool:
     """In a program, unless the steps are spread over a mesh: a look-up would have to say how."""
-    time = num.words(t)[0]
+    time = num.to_arrays(t)[0]
     return isinstance(time, jax.Array) and num.explicit_sharding(time) is None
 
 
 def selected(t: Number, parts: tuple[Any, ...]) -> Value:
     """The value of a sequence of ``parts`` at the traced ``t >= 0``."""
-    words = num.words(t)
+    words = num.to_arrays(t)
     shape = words[0].shape
     if not shape:
         return _at(t, parts)
     # Mapped over the steps, so that every part meets numbers without axes, as for one step.
-    one = lambda words: _at(num.number(words), parts)
+    one = lambda words: _at(num.from_arrays(words), parts)
     return jax.vmap(one)(tuple(map(jnp.ravel, words))).reshape(shape)
 
 
 def _at(t: Number, parts: tuple[Any, ...]) -> Value:
     groups = _alike(parts)
     lengths = _lengths(t, parts, groups)
-    starts = num.running_sum(t, [0.0, *map(num.positive, lengths[:-1])])
-    index = jnp.sum(num.nudged(t) >= starts, dtype=jnp.int32) - 1
-    local = t - num.pick_number(t, starts, index)
+    starts = num.running_sum(t, [0.0, *map(num.at_least_zero, lengths[:-1])])
+    index = jnp.sum(num.nudge(t) >= starts, dtype=jnp.int32) - 1
+    local = t - num.take_number(t, starts, index)
     value = None
     for members in groups:
         # A part that is not due is evaluated at its start: nothing overflows there.
-        due = num.pick(np.isin(np.arange(len(parts)), members), index)
+        due = num.take(np.isin(np.arange(len(parts)), members), index)
         here = _merged(t, [parts[i] for i in members], index, members)
         mine = here.value_at(num.where(due, local, 0.0))
         value = mine if value is None else num.where(due, mine, value)
@@ -76,17 +76,17 @@ def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> list
         if lengths[members[0]] is not None:
             continue
         leaves = [jax.tree.leaves(parts[i]) for i in members]
-        if len(members) == 1 or all(map(is_known, itertools.chain(*leaves))):
+        if len(members) == 1 or all(map(is_concrete, itertools.chain(*leaves))):
             for i in members:
                 lengths[i] = parts[i].exact_length(t)
             continue
         columns = [num.stacked(t, column) for column in zip(*leaves, strict=True)]
         tree = jax.tree.structure(parts[members[0]])
         # An index is mapped, since a Double is no pytree.
-        one = lambda i, tree=tree, columns=columns: num.words(
-            jax.tree.unflatten(tree, [num.pick_number(t, xs, i) for xs in columns]).exact_length(t)
+        one = lambda i, tree=tree, columns=columns: num.to_arrays(
+            jax.tree.unflatten(tree, [num.take_number(t, xs, i) for xs in columns]).exact_length(t)
         )
-        found = num.number(jax.vmap(one)(np.arange(len(members), dtype=np.int32)))
+        found = num.from_arrays(jax.vmap(one)(np.arange(len(members), dtype=np.int32)))
         for place, i in enumerate(members):
             lengths[i] = found[place]
     return lengths
@@ -102,7 +102,7 @@ def _merged(t: Number, members: list[Any], index: Any, places: list[int]) -> Any
         return members[0]
     among = np.zeros(places[-1] + 1, np.int32)
     among[places] = range(len(places))
-    at = num.pick(among, num.minimum(index, np.int32(places[-1])))
+    at = num.take(among, num.minimum(index, np.int32(places[-1])))
     columns = zip(*map(jax.tree.leaves, members), strict=True)
     return jax.tree.unflatten(
         jax.tree.structure(members[0]), [_picked(t, column, at) for column in columns]
@@ -113,4 +113,4 @@ def _picked(t: Number, column: tuple[Any, ...], at: Any) -> Any:
     first = column[0]
     if all(x is first or (type(x) is type(first) is float and x == first) for x in column):
         return first
-    return num.pick_number(t, num.stacked(t, column), at)
+    return num.take_number(t, num.stacked(t, column), at)

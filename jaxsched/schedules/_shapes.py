@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._checks import breaks
+from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched.schedules._base import AbstractSchedule
@@ -41,7 +41,7 @@ class AbstractShape(AbstractSchedule):
 
     def value_at(self, t: Number) -> Value:
         w_start, w_end = self.weights(progress(t, self.steps))
-        return w_start * num.real(t, self.start) + w_end * num.real(t, self.end)
+        return w_start * num.as_value(t, self.start) + w_end * num.as_value(t, self.end)
 
 
 class Progress(NamedTuple):
@@ -54,12 +54,12 @@ class Progress(NamedTuple):
     @property
     def done(self) -> Value:
         """The fraction that has passed, rounded."""
-        return num.ratio(self.passed, self.length)
+        return num.quotient(self.passed, self.length)
 
     @property
     def left(self) -> Value:
         """The fraction that remains, rounded."""
-        return num.ratio(self.rest, self.length)
+        return num.quotient(self.rest, self.length)
 
     def exact(self) -> tuple[Number, Number]:
         """Both fractions as numbers."""
@@ -67,17 +67,17 @@ class Progress(NamedTuple):
 
     def nearer(self) -> tuple[Any, Number]:
         """Whether the start is the nearer end, and the exact fraction to it, at most 1/2."""
-        early = num.single(self.passed) <= num.single(self.rest)
+        early = num.to_value(self.passed) <= num.to_value(self.rest)
         return early, num.where(early, self.passed, self.rest) / self.length
 
 
 def progress(t: Number, steps: Any) -> Progress:
     """The progress at ``t`` of a piece of ``steps``; a piece of length 0 is over at once."""
-    length = num.like(t, steps)
+    length = num.as_number(t, steps)
     empty = length <= 0.0
     length = num.where(empty, 1.0, length)
     rest = length - t
-    zero, whole = num.full(t, 0.0), num.full(t, 1.0) * length
+    zero, whole = num.full_like(t, 0.0), num.full_like(t, 1.0) * length
     before, over = t <= 0.0, rest <= 0.0
     passed = num.where(over, whole, num.where(before, zero, t))
     rest = num.where(over, zero, num.where(before, whole, rest))
@@ -138,7 +138,7 @@ class Cosine(AbstractShape):
         if self.exponent is None:
             return cosine_weights(at)
         w_start, w_end = raised(*cosine_weights(at, num.exact_sin_squared), self.exponent)
-        return num.single(w_start), num.single(w_end)
+        return num.to_value(w_start), num.to_value(w_end)
 
 
 def cosine_weights(at: Progress, square: Any = num.sin_squared) -> tuple[Any, Any]:
@@ -151,7 +151,7 @@ def cosine_weights(at: Progress, square: Any = num.sin_squared) -> tuple[Any, An
 
 def raised(w_start: Number, w_end: Number, exponent: Any) -> tuple[Number, Number]:
     """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``."""
-    exponent = num.like(w_start, exponent)
+    exponent = num.as_number(w_start, exponent)
     some = w_start > 0.0
     # The logarithm from whichever weight is the smaller, and with it the more exact.
     early = w_end < 0.25
@@ -189,7 +189,7 @@ class Polynomial(AbstractShape):
     def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
         w_start, w_end = raised(left, done, self.power)
-        return num.single(w_start), num.single(w_end)
+        return num.to_value(w_start), num.to_value(w_end)
 
 
 @struct
@@ -219,9 +219,9 @@ class Geometric(AbstractSchedule):
     def value_at(self, t: Number) -> Value:
         # From the nearer end, so that both ends are met exactly.
         early, near = progress(t, self.steps).nearer()
-        rate = num.log(num.like(t, self.end)) - num.log(num.like(t, self.start))
-        growth = num.single(num.exp(num.where(early, near, -near) * rate))
-        return num.where(early, num.real(t, self.start), num.real(t, self.end)) * growth
+        rate = num.log(num.as_number(t, self.end)) - num.log(num.as_number(t, self.start))
+        growth = num.to_value(num.exp(num.where(early, near, -near) * rate))
+        return num.where(early, num.as_value(t, self.start), num.as_value(t, self.end)) * growth
 
 
 @struct
@@ -283,10 +283,10 @@ class Tanh(AbstractShape):
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
-        u = left * num.like(left, self.lower) + done * num.like(done, self.upper)
+        u = left * num.as_number(left, self.lower) + done * num.as_number(done, self.upper)
         # (1 - tanh u)/2 = 1/(1 + e^2u), with the exponential on the side where it is small.
         falling = u > 0.0
-        tail = num.single(num.exp(num.where(falling, u, -u) * -2.0))
+        tail = num.to_value(num.exp(num.where(falling, u, -u) * -2.0))
         small, large = tail / (1.0 + tail), 1.0 / (1.0 + tail)
         return num.where(falling, small, large), num.where(falling, large, small)
 
@@ -318,9 +318,9 @@ class Rex(AbstractShape):
     beta: Any = number(default=0.5, above=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
-        passed = at.passed * num.like(at.passed, self.beta)
+        passed = at.passed * num.as_number(at.passed, self.beta)
         whole = passed + at.rest  # beta + (1 - beta) * left, without the difference
-        return num.ratio(at.rest, whole), num.ratio(passed, whole)
+        return num.quotient(at.rest, whole), num.quotient(passed, whole)
 
 
 @struct
@@ -396,7 +396,7 @@ class MirrorCosine(AbstractShape):
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         early, near = at.nearer()
-        small = 2.0 * num.single(near) - num.sin_squared(near)
+        small = 2.0 * num.to_value(near) - num.sin_squared(near)
         large = 1.0 - small
         return num.where(early, large, small), num.where(early, small, large)
 
@@ -424,7 +424,7 @@ class Harmonic(AbstractShape):
     def __post_init__(self) -> None:
         super().__post_init__()
         far = lambda start, end: np.maximum(start / end, end / start) > _FAR
-        if breaks(far, self.start, self.end):
+        if violates(far, self.start, self.end):
             raise ValueError(
                 f"Harmonic(end=...) must be within {_FAR:.2g} times start={self.start!r}, beyond "
                 f"which float32 cannot add their reciprocals, got {self.end!r}."
@@ -432,8 +432,8 @@ class Harmonic(AbstractShape):
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         # Of the two ends as shares of the larger one, so that nothing overflows.
-        start, end = num.like(at.rest, self.start), num.like(at.rest, self.end)
-        top = num.constant(num.maximum(start, end))  # it cancels, and so does its derivative
+        start, end = num.as_number(at.rest, self.start), num.as_number(at.rest, self.end)
+        top = num.stop_gradient(num.maximum(start, end))  # it cancels, and so does its derivative
         done, left = at.exact()
         before, after = left * (end / top), done * (start / top)
         whole = before + after
@@ -441,8 +441,8 @@ class Harmonic(AbstractShape):
         some = whole > 0.0
         whole = num.where(some, whole, 1.0)
         return (
-            num.where(some, num.share(before, whole), at.left),
-            num.where(some, num.share(after, whole), at.done),
+            num.where(some, num.safe_quotient(before, whole), at.left),
+            num.where(some, num.safe_quotient(after, whole), at.done),
         )
 
 
@@ -470,11 +470,11 @@ class ShiftedExponential(AbstractShape):
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
-        rate = num.log(num.like(done, self.ratio))
+        rate = num.log(num.as_number(done, self.ratio))
         whole = num.expm1(rate)
         # r^p - r = r^p (1 - r^(1-p)) and 1 - r^p: no difference of nearly equal numbers.
         w_start = num.exp(done * rate) * num.expm1(left * rate) / whole
-        return num.single(w_start), num.ratio(num.expm1(done * rate), whole)
+        return num.to_value(w_start), num.quotient(num.expm1(done * rate), whole)
 
 
 @struct
@@ -511,5 +511,5 @@ class Warp(AbstractSchedule):
     def value_at(self, t: Number) -> Value:
         shape = self.shape
         passed, rest = raised(*progress(t, shape.steps).exact(), self.power)
-        w_start, w_end = shape.weights(Progress(passed, rest, num.full(t, 1.0)))
-        return w_start * num.real(t, shape.start) + w_end * num.real(t, shape.end)
+        w_start, w_end = shape.weights(Progress(passed, rest, num.full_like(t, 1.0)))
+        return w_start * num.as_value(t, shape.start) + w_end * num.as_value(t, shape.end)

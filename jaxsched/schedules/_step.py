@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import fetch, is_list
+from jaxsched._arrays import is_list, to_host
 from jaxsched._number import Number
 
 _PLAIN = (int, float, np.ndarray, np.generic, jax.Array)
@@ -23,7 +23,7 @@ def as_step(step: Any) -> Any:
     if is_list(step):
         steps = [as_step(one) for one in step]
         if not any(isinstance(one, jax.core.Tracer) for one in steps):
-            return _array(fetch(steps), step)
+            return _array(to_host(steps), step)
         if any(isinstance(one, bool) for one in steps):
             raise _step_error(step)
         return jnp.stack([jnp.asarray(one) for one in steps])
@@ -41,7 +41,7 @@ def _array(steps: Any, given: Any) -> np.ndarray:
 
 def host_step(step: Any) -> Any:
     """A known step for the host: its exact value, or float64's."""
-    step = fetch(step)
+    step = to_host(step)
     if isinstance(step, int) and not isinstance(step, bool):
         return float(max(min(step, 10**300), -(10**300)))  # np.int64 ends, and so does float64
     step = _checked(np.asarray(step))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._checks import breaks
+from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._words import WRAP, uncalled
@@ -91,13 +91,13 @@ class Repeat(AbstractWrapper):
         super().__post_init__()
         self._require_duration()
         length = self.schedule.duration
-        if breaks(lambda length: length <= 0, length):
+        if violates(lambda length: length <= 0, length):
             raise ValueError(
                 f"Repeat(schedule=...) must have a duration greater than 0, got {self.schedule!r}."
             )
-        if breaks(lambda cycles: cycles != np.floor(cycles), self.cycles):
+        if violates(lambda cycles: cycles != np.floor(cycles), self.cycles):
             raise ValueError(f"Repeat(cycles=...) must be a whole number, got {self.cycles!r}.")
-        if breaks(lambda growth: (growth > 1) & (growth < _LEAST_GROWTH - 1e-7), self.growth):
+        if violates(lambda growth: (growth > 1) & (growth < _LEAST_GROWTH - 1e-7), self.growth):
             raise ValueError(
                 f"Repeat(growth=...) must be 1 or at least {_LEAST_GROWTH}, got {self.growth!r}."
             )
@@ -105,10 +105,10 @@ class Repeat(AbstractWrapper):
     def exact_length(self, t: Number) -> Number | None:
         if self.cycles is None:
             return None
-        once, cycles = self._once(t), num.like(t, self.cycles)
+        once, cycles = self._once(t), num.as_number(t, self.cycles)
         if self.growth is None:
             return once * cycles
-        growth = num.like(t, self.growth)
+        growth = num.as_number(t, self.growth)
         grows = growth > 1.0
         _, total = num.geometric(num.where(grows, growth, 2.0), cycles, _CYCLE_BITS)
         return num.where(grows, total, cycles) * once
@@ -118,12 +118,12 @@ class Repeat(AbstractWrapper):
         return num.where(length > 0.0, length, 1.0)
 
     def value_at(self, t: Number) -> Value:
-        t = num.positive(t)
+        t = num.at_least_zero(t)
         length = self._once(t)
-        last = None if self.cycles is None else num.like(t, self.cycles) - 1.0
+        last = None if self.cycles is None else num.as_number(t, self.cycles) - 1.0
         cycle, local = _equal_cycles(t, length, last)
         if self.growth is not None:
-            growth = num.like(t, self.growth)
+            growth = num.as_number(t, self.growth)
             grows = growth > 1.0
             growing = _growing_cycles(t, length, num.where(grows, growth, 2.0), last)
             cycle, local = _where_pair(grows, growing, (cycle, local))
@@ -131,8 +131,8 @@ class Repeat(AbstractWrapper):
         if self.decay is None:
             return value
         later = cycle > 0.0
-        factor = num.power(num.like(t, self.decay), num.where(later, cycle, 1.0))
-        return num.where(later, value * num.single(factor), value)
+        factor = num.power(num.as_number(t, self.decay), num.where(later, cycle, 1.0))
+        return num.where(later, value * num.to_value(factor), value)
 
 
 def _where_pair(
@@ -153,10 +153,10 @@ def _growing_cycles(
     t: Number, length: Number, growth: Number, last: Number | None
 ) -> tuple[Number, Number]:
     """The same where each cycle is ``growth`` times as long as the one before."""
-    reached = num.nudged(t)
+    reached = num.nudge(t)
     # The guess may be one off either way; the sums of lengths decide, and they are exact.
     guess = num.growths(reached / length, growth - 1.0)
-    guess = num.minimum(num.positive(guess - 1.0), num.full(t, float(2**_CYCLE_BITS - 3)))
+    guess = num.minimum(num.at_least_zero(guess - 1.0), num.full_like(t, float(2**_CYCLE_BITS - 3)))
     cycle, (ratio, before) = guess, num.geometric(growth, guess, _CYCLE_BITS)
     for _ in range(2):
         after = before * growth + 1.0
@@ -168,7 +168,7 @@ def _growing_cycles(
         cycle = num.minimum(cycle, last)
         at_last = num.geometric(growth, cycle, _CYCLE_BITS)
         ratio, before = _where_pair(over, at_last, (ratio, before))
-    return cycle, num.positive(t - before * length) / ratio
+    return cycle, num.at_least_zero(t - before * length) / ratio
 
 
 @struct
@@ -189,10 +189,10 @@ class Stretch(AbstractRetimed):
 
     def exact_length(self, t: Number) -> Number | None:
         inner = self.schedule.exact_length(t)
-        return None if inner is None else inner * num.like(t, self.factor)
+        return None if inner is None else inner * num.as_number(t, self.factor)
 
     def inner_step(self, t: Number) -> Number:
-        return t / num.like(t, self.factor)
+        return t / num.as_number(t, self.factor)
 
 
 @struct
@@ -213,10 +213,10 @@ class Shift(AbstractRetimed):
 
     def exact_length(self, t: Number) -> Number | None:
         inner = self.schedule.exact_length(t)
-        return None if inner is None else num.positive(inner + num.like(t, self.steps))
+        return None if inner is None else num.at_least_zero(inner + num.as_number(t, self.steps))
 
     def inner_step(self, t: Number) -> Number:
-        return num.positive(num.positive(t) - num.like(t, self.steps))
+        return num.at_least_zero(num.at_least_zero(t) - num.as_number(t, self.steps))
 
 
 @struct
@@ -240,16 +240,18 @@ class Window(AbstractRetimed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if breaks(operator.gt, self.start, self.stop):
+        if violates(operator.gt, self.start, self.stop):
             raise ValueError(
                 f"Window(stop=...) must be at least start={self.start!r}, got {self.stop!r}."
             )
 
     def exact_length(self, t: Number) -> Number:
-        return num.positive(num.like(t, self.stop) - num.like(t, self.start))
+        return num.at_least_zero(num.as_number(t, self.stop) - num.as_number(t, self.start))
 
     def inner_step(self, t: Number) -> Number:
-        return num.minimum(num.positive(t) + num.like(t, self.start), num.like(t, self.stop))
+        return num.minimum(
+            num.at_least_zero(t) + num.as_number(t, self.start), num.as_number(t, self.stop)
+        )
 
 
 @struct
@@ -274,7 +276,7 @@ class Clip(AbstractWrapper):
         super().__post_init__()
         if self.low is None and self.high is None:
             raise ValueError("Clip(low=..., high=...) must be given at least one bound, got none.")
-        if breaks(operator.gt, self.low, self.high):
+        if violates(operator.gt, self.low, self.high):
             raise ValueError(
                 f"Clip(high=...) must be at least low={self.low!r}, got {self.high!r}."
             )
@@ -282,9 +284,9 @@ class Clip(AbstractWrapper):
     def value_at(self, t: Number) -> Value:
         value = self.schedule.value_at(t)
         if self.high is not None:
-            value = num.minimum(value, num.real(t, self.high))
+            value = num.minimum(value, num.as_value(t, self.high))
         if self.low is not None:
-            value = num.maximum(value, num.real(t, self.low))
+            value = num.maximum(value, num.as_value(t, self.low))
         return value
 
 
@@ -316,12 +318,12 @@ class Quantize(AbstractRetimed):
         return num.where(rest > 0.0, count + 1.0, count) * every
 
     def _stair(self, t: Number) -> Number:
-        every = num.like(t, self.every)
+        every = num.as_number(t, self.every)
         return num.where(every > 0.0, every, 1.0)
 
     def inner_step(self, t: Number) -> Number:
         every = self._stair(t)
-        count, _ = num.divmod_exact(num.positive(t), every)
+        count, _ = num.divmod_exact(num.at_least_zero(t), every)
         return count * every
 
 
@@ -344,4 +346,4 @@ class Reverse(AbstractRetimed):
         self._require_duration()
 
     def inner_step(self, t: Number) -> Number:
-        return num.positive(self.schedule.exact_length(t) - num.positive(t))
+        return num.at_least_zero(self.schedule.exact_length(t) - num.at_least_zero(t))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
-from jaxsched._text import cut
+from jaxsched._text import shorten
 from jaxsched.recipes._share import share
 from jaxsched.search._files import listed
 
@@ -289,6 +289,7 @@ def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[s
     """What differs, with both values; empty if nothing does."""
     names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
     return listed(
-        f"{cut(n)}: {cut(there.get(n, 'none'))} {where[0]}, {cut(here.get(n, 'none'))} {where[1]}"
+        f"{shorten(n)}: {shorten(there.get(n, 'none'))} {where[0]}, "
+        f"{shorten(here.get(n, 'none'))} {where[1]}"
         for n in names
     )

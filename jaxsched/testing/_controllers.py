@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import fetch, strong
+from jaxsched._arrays import strong, to_host
 from jaxsched.controllers._base import AbstractController
 from jaxsched.controllers._scaler import AbstractScaler
 
@@ -136,7 +136,7 @@ def total(controller: Any, run: Run) -> None:
 def bounded(controller: Any, run: Run, bounds: tuple[float, float] | None = None) -> None:
     """The rate, or the scale of one of our own controllers, stays within its bounds."""
     if bounds is None and isinstance(controller, AbstractScaler):
-        low, high = (np.float32(fetch(x)) for x in controller.bounds)
+        low, high = (np.float32(to_host(x)) for x in controller.bounds)
         seen = [float(state.scale) for state, _ in _follow(controller, run)]
         assert low <= min(seen), f"the scale falls to {min(seen)}, below {low}"
         assert max(seen) <= high, f"the scale rises to {max(seen)}, above {high}"
@@ -288,7 +288,7 @@ def data(controller: Any, run: Run) -> None:
         assert other == controller, f"written and read back it is {other!r}"
         assert hash(other) == hash(controller), "equal controllers have different hashes"
     for leaf in jax.tree.leaves(controller):
-        assert np.asarray(fetch(leaf)).dtype.kind in "if", f"the leaf {leaf!r} is no number"
+        assert np.asarray(to_host(leaf)).dtype.kind in "if", f"the leaf {leaf!r} is no number"
 
 
 CONTROLLER_LAWS: dict[str, Callable[..., None]] = {

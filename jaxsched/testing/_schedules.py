@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxsched as js
-from jaxsched._arrays import fetch, is_known
+from jaxsched._arrays import is_concrete, to_host
 
 Schedule = js.AbstractSchedule
 
@@ -53,7 +53,7 @@ def landmarks(schedule: Schedule) -> np.ndarray:
     edges |= set(js.boundaries(schedule))
     duration = schedule.duration
     if duration is not None:
-        end = float(fetch(duration))
+        end = float(to_host(duration))
         edges |= {end, end / 3, end / 2, 2 * end, 10 * end}
     near = {int(e) + d for e in edges for d in (-2, -1, 0, 1)}
     marks = sorted(m for m in near | {-5, 2**24 + 1, 2**31 - 1} if -5 <= m <= 2**31 - 1)
@@ -139,7 +139,7 @@ def total(schedule: Schedule, steps: np.ndarray) -> None:
     assert np.all(np.isfinite(values)), f"not finite at the steps {steps[~np.isfinite(values)]}"
     assert np.all(values[steps < 0] == values[steps == 0]), "before 0 it is not s(0)"
     if schedule.duration is not None:
-        end = float(fetch(schedule.duration))
+        end = float(to_host(schedule.duration))
         if end < 2**31 - 1:
             held = np.asarray(schedule(steps))[steps >= end]
             assert np.all(held == np.asarray(schedule(int(np.ceil(end))))), "the end does not hold"
@@ -249,8 +249,8 @@ def sequential(schedule: Schedule, steps: np.ndarray) -> None:
     moved = steps[(steps >= 0) & (steps < 2**31 - 8)]
     np.testing.assert_array_equal(np.asarray(later(moved + 7)), np.asarray(schedule(moved)))
     assert float(later(6)) == 0.25
-    if schedule.duration is not None and float(fetch(schedule.duration)) < 2**31 - 1:
-        end = int(np.ceil(float(fetch(schedule.duration))))
+    if schedule.duration is not None and float(to_host(schedule.duration)) < 2**31 - 1:
+        end = int(np.ceil(float(to_host(schedule.duration))))
         ended = schedule >> tail
         assert float(ended(end)) == 0.5, "the next part does not begin at the duration"
         if end > 0:
@@ -259,7 +259,7 @@ def sequential(schedule: Schedule, steps: np.ndarray) -> None:
 
 def _is_number(x: Any) -> bool:
     return (isinstance(x, (int, float)) and not isinstance(x, bool)) or (
-        is_known(x) and np.asarray(fetch(x)).dtype.kind in "if"
+        is_concrete(x) and np.asarray(to_host(x)).dtype.kind in "if"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, fetch, is_known
+from jaxsched._arrays import INT32_MAX, is_concrete, to_host
 from jaxsched._text import printable
 from jaxsched.controllers._base import AbstractController, bottom
 from jaxsched.schedules._base import AbstractSchedule
@@ -131,7 +131,7 @@ def _steps(block: int) -> np.ndarray:
 
 
 def _check(trial: str, name: str, one: Any) -> None:
-    if not all(map(is_known, jax.tree.leaves(one))):
+    if not all(map(is_concrete, jax.tree.leaves(one))):
         raise TypeError(f"sweep(trials=...): {printable(f'{name} of {trial}')} is traced.")
     if isinstance(one, AbstractController):
         one.require_single()
@@ -144,7 +144,7 @@ def _horizon(name: str, schedules: list[AbstractSchedule], steps: int | None) ->
     if steps is not None:
         return steps
     durations = [schedule.duration for schedule in schedules]
-    known = [float(np.asarray(fetch(d))) for d in durations if d is not None]
+    known = [float(np.asarray(to_host(d))) for d in durations if d is not None]
     if not known or max(known) < 1:
         raise ValueError(
             f"sweep(steps=...) must be given for the trial {printable(name)}: "

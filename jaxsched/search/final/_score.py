@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxsched._text import cut, printable
+from jaxsched._text import printable, shorten
 from jaxsched.search._fingerprint import difference, fingerprint
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import Everywhere, places_of
@@ -144,7 +144,7 @@ def check_result(result: Any, where: str) -> None:
         repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
         raise TypeError(
             f"{where}(result=...) must be the result of a sweep, "
-            f"got {cut(repr(result))} ({type(result).__name__}).{repair}"
+            f"got {shorten(repr(result))} ({type(result).__name__}).{repair}"
         )
 
 
@@ -153,7 +153,7 @@ def check_final(task: Any, result: SweepResult, best: Any) -> bool:
     if not isinstance(best, Best):
         raise TypeError(
             "final_score(best=...) must be a trial of the result with its score, such as "
-            f"`result.best()`, got {cut(repr(best))} ({type(best).__name__})."
+            f"`result.best()`, got {shorten(repr(best))} ({type(best).__name__})."
         )
     if not 0 <= best.index < len(result.trials):
         raise ValueError(
@@ -167,7 +167,7 @@ def check_final(task: Any, result: SweepResult, best: Any) -> bool:
     if pooled and controllers(best.trial):
         raise ValueError(
             "final_score(best=...) must be of schedules after a cross-validation, got "
-            f"{cut(best.name)}: a controller watches validation data, and none would be left. "
+            f"{shorten(best.name)}: a controller watches validation data, and none would be left. "
             "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
         )
     return pooled

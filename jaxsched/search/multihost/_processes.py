@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxsched._text import cut
+from jaxsched._text import shorten
 from jaxsched.search._arguments import whole
 from jaxsched.search._files import Damaged, digest, listed
 
@@ -121,8 +121,8 @@ def check_same(fields: dict[str, str]) -> None:
     for name in differing:
         other = next(r for r, found in enumerate(ranks) if found.get(name) != ranks[0].get(name))
         shown.append(
-            f"{name}: {cut(ranks[0].get(name, 'none'))} on process 0, "
-            f"{cut(ranks[other].get(name, 'none'))} on process {other}"
+            f"{name}: {shorten(ranks[0].get(name, 'none'))} on process 0, "
+            f"{shorten(ranks[other].get(name, 'none'))} on process {other}"
         )
     raise ValueError(
         "sweep(devices=...): all processes of a mesh must call the same sweep, got different "

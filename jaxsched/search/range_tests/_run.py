@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxsched._arrays import fetch, is_known
+from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_number
 from jaxsched._phases import boundaries
 from jaxsched._populations import members
@@ -320,13 +320,13 @@ def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
     if isinstance(schedule, AbstractController):
         begin, peak, end = _shape(where, schedule.base)
         return begin, peak, end * schedule.lowest()
-    if not all(map(is_known, jax.tree.leaves(schedule))):
+    if not all(map(is_concrete, jax.tree.leaves(schedule))):
         raise TypeError(f"{where} must have known numbers, got {schedule!r}.")
     if members(schedule) is not None:
         raise ValueError(f"{where} must be one schedule, got a population of {members(schedule)}.")
     edges = [int(edge) for edge in boundaries(schedule) if edge is not None]
     if schedule.duration is not None:
-        last = math.ceil(float(fetch(schedule.duration)))
+        last = math.ceil(float(to_host(schedule.duration)))
     else:
         last = 2 * max([1, *edges])
         settled = schedule._on_host(np.array([last, 2**30, 2**31 - 1]))

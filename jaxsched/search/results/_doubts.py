@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-from jaxsched._arrays import fetch
+from jaxsched._arrays import to_host
 from jaxsched._text import printable
 from jaxsched.controllers._base import bottom
 from jaxsched.search.engine._values import Table
@@ -27,7 +27,7 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
             schedule = bottom(one)
             if schedule.duration is None:
                 continue
-            duration = float(fetch(schedule.duration))
+            duration = float(to_host(schedule.duration))
             if steps < duration:
                 grid = np.linspace(0, math.ceil(duration), 256).round()
                 values = schedule._on_host(np.array([steps, *grid]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._text import cut
+from jaxsched._text import shorten
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.results._files import load
 from jaxsched.search.results._result import SweepResult
@@ -43,7 +43,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     if isinstance(parts, (str, os.PathLike, SweepResult)) or not isinstance(parts, Iterable):
         raise TypeError(
             "merge(parts=...) must be a list of results or of files, one of each shard, got "
-            f"{cut(repr(parts))} ({type(parts).__name__})."
+            f"{shorten(repr(parts))} ({type(parts).__name__})."
         )
     results = [p if isinstance(p, SweepResult) else load(p) for p in parts]
     shards = [r.info.shard for r in results if r.info.shard is not None]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._text import cut
+from jaxsched._text import shorten
 
 Data = Any  # (inputs, targets), trees of arrays [samples, ...]; or a source of such pairs
 
@@ -150,7 +150,8 @@ class Source(Samples):
             if treedef != self.sample.treedef:
                 raise ValueError(
                     f"{self.where} must have items of one structure, got "
-                    f"{cut(str(treedef))} at [{row}] and {cut(str(self.sample.treedef))} at [0]."
+                    f"{shorten(str(treedef))} at [{row}] and "
+                    f"{shorten(str(self.sample.treedef))} at [0]."
                 )
             items.append([leaf for _, leaf in found])
         return [
@@ -241,7 +242,7 @@ def check_alike(one: Sample, first: Sample) -> None:
     if one.treedef != first.treedef:
         raise ValueError(
             f"{one.where} must have the structure of {first.where}, "
-            f"{cut(str(first.treedef))}, got {cut(str(one.treedef))}."
+            f"{shorten(str(first.treedef))}, got {shorten(str(one.treedef))}."
         )
     for leaf, its in zip(one.leaves, first.leaves, strict=True):
         if leaf.shape != its.shape:

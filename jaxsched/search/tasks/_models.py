@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._text import cut
+from jaxsched._text import shorten
 
 
 class Model(NamedTuple):
@@ -40,7 +40,7 @@ def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
     name = "" if isinstance(model, type) else getattr(model, "__name__", "")
     raise TypeError(
         "Supervised(model=...) must be a function `rngs -> nnx.Module`, a Flax Linen module or "
-        f"a pair `(init, apply)`, got {name or cut(repr(model))} ({type(model).__name__})"
+        f"a pair `(init, apply)`, got {name or shorten(repr(model))} ({type(model).__name__})"
         + (f"; {_PAIR}" if name else ".")
     )
 
@@ -113,7 +113,7 @@ def _nnx(nnx: Any, make: Callable[..., Any]) -> Model:
     if not isinstance(model, nnx.Module):
         raise TypeError(
             "Supervised(model=...) must be a function `rngs -> nnx.Module`, got one that returns "
-            f"{cut(repr(model))} ({type(model).__name__}); {_PAIR}"
+            f"{shorten(repr(model))} ({type(model).__name__}); {_PAIR}"
         )
     graph = nnx.split(model, nnx.Param, ...)[0]
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._text import cut
+from jaxsched._text import shorten
 
 
 def called(where: str, method: str, task: Any, *arguments: Any) -> Any:
@@ -30,7 +30,7 @@ def as_array(where: str, path: Any, leaf: Any) -> jax.Array:
         return jnp.asarray(leaf)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"{where}(task=...): init must return a pytree of arrays, got {cut(repr(leaf))} "
+            f"{where}(task=...): init must return a pytree of arrays, got {shorten(repr(leaf))} "
             f"({type(leaf).__name__}) at state{jax.tree_util.keystr(path)}."
         ) from None
 
@@ -88,11 +88,11 @@ def _difference(old: Any, new: Any) -> str:
     if kept[1] != made[1]:
         name = kept[0].__name__
         if kept[0] is dict:
-            return f"a dict with {cut(str(made[1]))} in place of {cut(str(kept[1]))}"
+            return f"a dict with {shorten(str(made[1]))} in place of {shorten(str(kept[1]))}"
         return (
             f"a {name} with other static parts (fields that are no arrays, such as the `tx` of a "
-            f"TrainState): {cut(str(made[1]))} in place of {cut(str(kept[1]))}. Keep them as init "
-            "made them"
+            f"TrainState): {shorten(str(made[1]))} in place of {shorten(str(kept[1]))}. Keep them "
+            "as init made them"
         )
     pairs = list(zip(old.children(), new.children(), strict=False))
     if len(old.children()) != len(new.children()):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxsched._arrays import is_list
-from jaxsched._text import cut, printable
+from jaxsched._text import printable, shorten
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.search._arguments import whole
@@ -315,7 +315,7 @@ def _listed(given: Any, where: str) -> Trials:
             rate = schedules.get("learning_rate", next(iter(schedules.values())))
             maker = maker_of(rate)
             kind = structure(rate) if maker is None else maker[0]
-            name = cut(repr(one.item() if _is_scalar(one) else one))
+            name = shorten(repr(one.item() if _is_scalar(one) else one))
             made.append(Trial(name, {}, schedules, kind, maker))
     return tuple(made)
 
