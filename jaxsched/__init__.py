@@ -11,7 +11,6 @@ import numpy as np  # noqa: F401  # eval(repr(s), vars(jaxsched)): the repr of a
 
 from jaxsched._arrays import strong as strong
 from jaxsched._phases import Coverage as Coverage
-from jaxsched._phases import Phase as Phase
 from jaxsched._phases import boundaries as boundaries
 from jaxsched._phases import coverage as coverage
 from jaxsched._populations import members as members
@@ -74,6 +73,7 @@ from jaxsched.schedules._open_ended import InverseTime as InverseTime
 from jaxsched.schedules._open_ended import PowerLaw as PowerLaw
 from jaxsched.schedules._open_ended import RAdamWarmup as RAdamWarmup
 from jaxsched.schedules._open_ended import Silver as Silver
+from jaxsched.schedules._phase import Phase as Phase
 from jaxsched.schedules._piecewise import MonotoneCubic as MonotoneCubic
 from jaxsched.schedules._piecewise import PiecewiseConstant as PiecewiseConstant
 from jaxsched.schedules._piecewise import PiecewiseCosine as PiecewiseCosine

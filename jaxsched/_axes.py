@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, has_float64, is_number
+from jaxsched._arrays import INT32_MAX, has_float64, is_number, to_host
 from jaxsched._struct import Record
 
 
@@ -48,6 +48,24 @@ def own_rank(schedule: Any, path: Any) -> int:
         elif isinstance(key, jax.tree_util.DictKey):
             node = node[key.key]
     return rank if isinstance(node, (np.ndarray, jax.Array, np.generic, int, float)) else 2
+
+
+def size(record: Record) -> int | None:
+    """How many members a population has; ``None``: it is single."""
+    leaves = jax.tree_util.tree_flatten_with_path(record)[0]
+    sizes = {np.shape(x)[0] for path, x in leaves if np.ndim(x) > own_rank(record, path)}
+    if len(sizes) > 1:
+        raise ValueError(f"a population must have one number of members, got {sorted(sizes)}.")
+    return sizes.pop() if sizes else None
+
+
+def split(record: Any) -> list[Any]:
+    """The members of a population, whose numbers are known."""
+    count = size(record)
+    if count is None:
+        return [record]
+    host = jax.tree.map(lambda x: np.asarray(to_host(x)), record)
+    return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(count)]
 
 
 def _ranks(node: Any) -> dict[str, int]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import strong, to_host
-from jaxsched._axes import own_rank
+from jaxsched._axes import size, split
 from jaxsched._checks import checked_number, cure
 from jaxsched._struct import Record
 from jaxsched._text import describe
@@ -86,11 +86,7 @@ def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
     2
     """
     _require_record("unstack(population=...)", population)
-    count = members(population)
-    if count is None:
-        return [population]
-    host = jax.tree.map(lambda x: np.asarray(to_host(x)), population)
-    return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(count)]
+    return split(population)
 
 
 def members(schedule: AbstractSchedule) -> int | None:
@@ -101,10 +97,7 @@ def members(schedule: AbstractSchedule) -> int | None:
     (None, 2)
     """
     _require_record("members(schedule=...)", schedule)
-    sizes = {np.shape(leaf)[0] for leaf in _extra_axes(schedule)}
-    if len(sizes) > 1:
-        raise ValueError(f"a population must have one number of members, got {sorted(sizes)}.")
-    return sizes.pop() if sizes else None
+    return size(schedule)
 
 
 def require_schedule(where: str, schedule: Any) -> None:
@@ -118,11 +111,3 @@ def require_schedule(where: str, schedule: Any) -> None:
 def _require_record(where: str, schedule: Any) -> None:
     if not isinstance(schedule, Record):  # a schedule or a controller
         raise TypeError(f"{where} must be a schedule, got {describe(schedule)}{cure(schedule)}.")
-
-
-def _extra_axes(schedule: AbstractSchedule) -> list[Any]:
-    return [
-        leaf
-        for path, leaf in jax.tree_util.tree_flatten_with_path(schedule)[0]
-        if np.ndim(leaf) > own_rank(schedule, path)
-    ]

@@ -14,7 +14,8 @@ import pytest
 from cases import ALL
 
 import jaxsched as js
-from jaxsched._plot import plot, svg
+from jaxsched._plot import plot
+from jaxsched.schedules._picture import picture as svg
 
 UNNAMED = lambda step: 1.0 / (1 + step)
 SVG = "{http://www.w3.org/2000/svg}"

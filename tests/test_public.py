@@ -178,6 +178,7 @@ ORDER = [
     "_double",
     "_number",
     "_axes",
+    "_svg",
     "schedules",
     "recipes",
     "_populations",
@@ -207,7 +208,6 @@ ORDER = [
 ]
 # Upwards, but only when the function is called: (module, what it imports).
 WHEN_CALLED = {
-    ("jaxsched.schedules._base", "jaxsched._plot"),  # the picture that a notebook shows
     ("jaxsched.testing._controllers", "jaxsched"),  # eval(repr(x)) in a law
 }
 # The root is loaded before any of its modules; only its version is read.

@@ -14,7 +14,8 @@ from jaxsched._arrays import has_float64, is_concrete, to_host
 from jaxsched._axes import axes
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._base import AbstractSchedule, as_real
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._lengths import as_real
 from jaxsched.schedules._wrappers import Window
 
 SHAPES: dict[str, Callable[[Any, Any, Any], AbstractSchedule]] = {

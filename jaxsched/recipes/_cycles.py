@@ -24,7 +24,8 @@ from jaxsched.recipes._signature import (
     recipe,
 )
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._base import AbstractSchedule, Constant, least, subtract_steps
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._lengths import least, subtract_steps
 from jaxsched.schedules._wrappers import Repeat
 
 

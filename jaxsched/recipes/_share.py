@@ -12,7 +12,7 @@ from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_number
 from jaxsched._struct import Record, number, struct
-from jaxsched.schedules._base import _is_whole, as_real
+from jaxsched.schedules._lengths import as_real, is_whole
 
 
 @functools.total_ordering
@@ -54,7 +54,7 @@ class share(Record):  # in lower case, as `slice` is: it is written where a numb
         if known:
             whole = np.floor(nearest)
             return int(whole) if np.ndim(whole) == 0 else whole.astype(np.int64)
-        if is_concrete(self.fraction) and _is_whole(steps) and jnp.can_cast(steps.dtype, np.int32):
+        if is_concrete(self.fraction) and is_whole(steps) and jnp.can_cast(steps.dtype, np.int32):
             return num.to_int32(nearest)
         product = as_real(self.fraction) * as_real(steps)
         return num.graft(num.to_value(num.floor(nearest)).astype(product.dtype), product)

@@ -24,7 +24,8 @@ from jaxsched._text import describe, to_source
 from jaxsched._words import bind
 from jaxsched.recipes._arguments import SHAPES
 from jaxsched.recipes._share import share
-from jaxsched.schedules._base import AbstractSchedule, least, subtract_steps
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._lengths import least, subtract_steps
 from jaxsched.schedules._wrappers import _LEAST_GROWTH
 
 Number = Any  # a real number

@@ -25,7 +25,8 @@ from jaxsched.recipes._signature import (
     recipe,
 )
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._base import AbstractSchedule, Constant, subtract_steps
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._wrappers import Repeat, Window
 
 

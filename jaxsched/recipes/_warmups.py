@@ -20,7 +20,8 @@ from jaxsched.recipes._signature import (
     recipe,
 )
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._base import AbstractSchedule, Constant, subtract_steps
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._lengths import subtract_steps
 
 
 @recipe

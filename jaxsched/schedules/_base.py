@@ -9,21 +9,24 @@ import abc
 import functools
 import itertools
 import operator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import has_float64, is_concrete, is_list, is_x64
-from jaxsched._axes import align, own_rank
+from jaxsched._arrays import is_list
+from jaxsched._axes import align
 from jaxsched._checks import cure
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record, length, number, struct
 from jaxsched._words import WRAP, uncalled
+from jaxsched.schedules._evaluate import evaluate, on_host, require_single
+from jaxsched.schedules._lengths import as_real, exact_duration
+from jaxsched.schedules._phase import Phase, cut, known, known_duration, later, shown_length
+from jaxsched.schedules._picture import picture
 from jaxsched.schedules._selection import can_select, selected
-from jaxsched.schedules._step import as_step, host_step, traced_step
 
 
 class AbstractSchedule(Record, abc.ABC):
@@ -35,10 +38,16 @@ class AbstractSchedule(Record, abc.ABC):
     """
 
     __array_ufunc__ = None  # so that `numpy_number * schedule` reaches our operators
+    _symbol: ClassVar[str] = ""  # the operator that makes it of its ``parts``
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         align(self)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for check in _checks_of(type(self)):
+            check(self)
 
     @property
     @abc.abstractmethod
@@ -58,6 +67,21 @@ class AbstractSchedule(Record, abc.ABC):
         """The same as an int32 array, where the schedule's values are integers; else None."""
         return None
 
+    def phases(self) -> list[Phase]:
+        """The phases in order, the first from step 0; by default one, called after the class.
+
+        A wrapper or a combination gives those of what it holds, at their new times.
+        """
+        return [Phase(type(self).__name__, 0, known_duration(self))]
+
+    def natural_length(self) -> float:
+        """How many steps show what an open-ended schedule does; 0 (default): nothing says it."""
+        return 0.0
+
+    def _endless_value(self) -> Any:
+        """The number that it is at every step, as a person would write it; None: it is not one."""
+        return None
+
     def __call__(self, step: Any) -> jax.Array:
         """The value for the update number ``step`` (from 0).
 
@@ -75,44 +99,10 @@ class AbstractSchedule(Record, abc.ABC):
             TypeError: if ``step`` is not a number.
             ValueError: if the schedule is a stacked population; map over it with ``jax.vmap``.
         """
-        if type(step) is int and _is_plain(self):  # the same as below, for a call in a hurry
-            try:
-                with np.errstate(all="ignore"):
-                    return jnp.asarray(np.float32(self.value_at(np.float64(step))))
-            except OverflowError:  # of more digits than float64 has
-                pass
-        step, leaves = as_step(step), jax.tree.leaves(self)
-        if any(map(np.ndim, leaves)):
-            self._require_single()
-        dtype = np.float64 if has_float64(leaves) else np.float32
-        if is_concrete(step) and all(map(is_concrete, leaves)):
-            at = host_step(step)
-            count = self._count(np.asarray(at, np.float64)[()])
-            if count is not None:
-                return jnp.asarray(np.broadcast_to(count, np.shape(at)))
-            values = self._on_host(at)
-            with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a program
-                return jnp.asarray(values.astype(dtype))
-        t = traced_step(step, dtype)
-        count = self._count(t)
-        value = num.to_value(self.value_at(t)) if count is None else count
-        value = jnp.asarray(value).astype(dtype if count is None else np.int32)
-        return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
+        return evaluate(self, step)
 
-    def _on_host(self, step: Any) -> Any:
-        """The values in float64, for a known schedule and known steps."""
-        with np.errstate(all="ignore"):
-            value = self.value_at(np.asarray(step, np.float64)[()])
-        return np.broadcast_to(np.asarray(value, np.float64), np.shape(step))
-
-    def _require_single(self) -> None:
-        for path, leaf in jax.tree_util.tree_flatten_with_path(self)[0]:
-            if np.ndim(leaf) > own_rank(self, path):
-                raise ValueError(
-                    f"{type(self).__name__} is a population: {jax.tree_util.keystr(path)} has "
-                    f"shape {np.shape(leaf)}. Call its members by `jax.vmap(lambda s: s(step))"
-                    "(schedule)`."
-                )
+    _on_host = on_host
+    _require_single = require_single
 
     # The operators. A sequence or sum of sequences or sums is one flat node, so >> is associative.
 
@@ -158,9 +148,7 @@ class AbstractSchedule(Record, abc.ABC):
         return _term(other) + -self if _is_term(other) else NotImplemented
 
     def _repr_html_(self) -> str:
-        from jaxsched._plot import svg
-
-        return svg(self)
+        return picture(self)
 
 
 @struct
@@ -186,6 +174,9 @@ class Constant(AbstractSchedule):
     def value_at(self, t: Number) -> Value:
         return num.as_value(t, self.value)
 
+    def _endless_value(self) -> Any:
+        return self.value if self.steps is None else None
+
 
 @struct
 class Sequence(AbstractSchedule):
@@ -208,8 +199,9 @@ class Sequence(AbstractSchedule):
     """
 
     parts: tuple[AbstractSchedule, ...]
+    _symbol = " >> "
 
-    def __post_init__(self) -> None:
+    def __check_init__(self) -> None:
         _check_parts(self)
         for index, part in enumerate(self.parts[:-1]):
             if part.duration is None:
@@ -244,6 +236,19 @@ class Sequence(AbstractSchedule):
             value = num.where(reached >= start, part.value_at(local), value)
         return value
 
+    def phases(self) -> list[Phase]:
+        found: list[Phase] = []
+        begin: float = 0
+        for part in self.parts[:-1]:
+            length = known(part.duration)
+            found += later(cut(part.phases(), length), begin)
+            begin += length
+        return found + later(self.parts[-1].phases(), begin)
+
+    def natural_length(self) -> float:
+        before = sum(map(shown_length, self.parts[:-1]))
+        return before + max(shown_length(self.parts[-1]), before)
+
 
 _FEW = 4  # so many parts are quicker to compile one by one
 
@@ -253,7 +258,7 @@ class AbstractCombination(AbstractSchedule):
 
     parts: tuple[AbstractSchedule, ...]
 
-    def __post_init__(self) -> None:
+    def __check_init__(self) -> None:
         _check_parts(self)
 
     @property
@@ -261,7 +266,7 @@ class AbstractCombination(AbstractSchedule):
         return exact_duration(self)
 
     def exact_length(self, t: Number) -> Number | None:
-        lengths = [p.exact_length(t) for p in self.parts if not _is_endless_constant(p)] or [None]
+        lengths = [p.exact_length(t) for p in self.parts if p._endless_value() is None] or [None]
         if any(length is None for length in lengths):
             return None
         return functools.reduce(num.maximum, lengths)
@@ -272,6 +277,14 @@ class AbstractCombination(AbstractSchedule):
 
     def value_at(self, t: Number) -> Value:
         return functools.reduce(self._combine, [part.value_at(t) for part in self.parts])
+
+    def phases(self) -> list[Phase]:
+        """Those of the part that has the most."""
+        composed = [phases for phases in (p.phases() for p in self.parts) if len(phases) > 1]
+        return max(composed, key=len) if composed else super().phases()
+
+    def natural_length(self) -> float:
+        return max(map(shown_length, self.parts))
 
 
 @struct
@@ -284,6 +297,7 @@ class Product(AbstractCombination):
     """
 
     parts: tuple[AbstractSchedule, ...]
+    _symbol = " * "
 
     @staticmethod
     def _combine(x: Value, y: Value) -> Value:
@@ -303,6 +317,7 @@ class Sum(AbstractCombination):
     """
 
     parts: tuple[AbstractSchedule, ...]
+    _symbol = " + "
 
     @staticmethod
     def _combine(x: Value, y: Value) -> Value:
@@ -351,67 +366,14 @@ def maximum(*schedules: Any) -> AbstractSchedule:
     return Maximum(_parts(Maximum, *schedules))
 
 
-# ---------------------------------------------------------------- lengths, which may be traced
-
-
-def exact_duration(schedule: AbstractSchedule) -> Any:
-    """The ``duration`` where ``exact_length`` is defined: a Python number, if it is known.
-
-    Otherwise a float32 array. It is for people; inside, ``exact_length`` keeps every digit.
-    """
-    known = all(map(is_concrete, jax.tree.leaves(schedule)))
-    with np.errstate(all="ignore"):
-        length = schedule.exact_length(np.float64(0.0) if known else num.Double(*_ZERO))
-    if length is None or isinstance(length, num.Double):
-        return None if length is None else length.hi
-    if np.ndim(length):  # of a population
-        return length
-    return int(length) if float(length).is_integer() else float(length)
-
-
-_ZERO = np.zeros((2,), np.float32)
-
-
-def subtract_steps(x: Any, y: Any) -> Any:
-    """``x - y`` in one dtype: an integer meets a float as a float32 (strict promotion)."""
-    if _is_whole(x) != _is_whole(y):
-        x, y = as_real(x), as_real(y)
-    dtypes = [z.dtype for z in (x, y) if _is_whole(z) and not isinstance(z, int)]
-    if all(np.can_cast(dtype, np.int32) for dtype in dtypes):
-        return _whole_as(x, np.int32) - _whole_as(y, np.int32)
-    if is_x64():
-        return _whole_as(x, np.int64) - _whole_as(y, np.int64)
-    x, y = jnp.maximum(jnp.asarray(x), 0), jnp.maximum(jnp.asarray(y), 0)
-    x, y = _whole_as(x, np.uint32), _whole_as(y, np.uint32)
-    return jnp.where(x > y, x - y, 0)  # what is below 0 counts as 0
-
-
-def least(x: Any, y: Any) -> Any:
-    """The smaller one of two lengths, in one dtype."""
-    if is_concrete(x) and is_concrete(y):
-        return min(x, y) if np.ndim(x) == np.ndim(y) == 0 else np.minimum(x, y)
-    if _is_whole(x) != _is_whole(y):
-        x, y = as_real(x), as_real(y)
-    return jnp.minimum(x, y)
-
-
-def _whole_as(x: Any, dtype: Any) -> Any:
-    """An integer array in a dtype that does not wrap below 0; all else as it is."""
-    return x.astype(dtype) if _is_whole(x) and not isinstance(x, int) else x
-
-
-def _is_whole(x: Any) -> bool:
-    return isinstance(x, int) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer))
-
-
-def as_real(x: Any) -> Any:
-    """A number as a float; integer arrays as float32."""
-    if isinstance(x, (int, float)):
-        return float(x)
-    return jnp.asarray(x).astype(jnp.float32) if _is_whole(x) else x
-
-
 # --------------------------------------------------------------------------------------- details
+
+
+@functools.cache
+def _checks_of(kind: type) -> list[Callable[[Any], None]]:
+    """The ``__check_init__`` of a class and of those it is made of, as Equinox calls them."""
+    found = [vars(c)["__check_init__"] for c in kind.__mro__ if "__check_init__" in vars(c)]
+    return found[::-1]
 
 
 def _is_term(x: Any) -> bool:
@@ -467,19 +429,3 @@ def _check_parts(self: Any) -> None:
                 f"{name}(parts=...) must hold schedules, got {part!r} ({type(part).__name__})"
                 f"{uncalled(part) or WRAP}."
             )
-
-
-def _is_endless_constant(part: AbstractSchedule) -> bool:
-    return isinstance(part, Constant) and part.steps is None
-
-
-def _is_plain(schedule: AbstractSchedule) -> bool:
-    """Whether every number is a Python number, decided quickly."""
-    for value in schedule.__dict__.values():
-        kind = type(value)
-        if kind is float or kind is int or value is None:
-            continue
-        parts = value if kind is tuple else (value,)
-        if not all(isinstance(part, AbstractSchedule) and _is_plain(part) for part in parts):
-            return False
-    return True

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._arrays import to_host
 from jaxsched._number import Number, Value
 from jaxsched._struct import number, struct
 from jaxsched.schedules._base import AbstractSchedule
@@ -17,6 +18,13 @@ class AbstractOpenEnded(AbstractSchedule):
     @property
     def duration(self) -> None:
         return None
+
+
+class AbstractTimescale(AbstractOpenEnded):
+    timescale: Any
+
+    def natural_length(self) -> float:
+        return 8 * float(to_host(self.timescale))
 
 
 @struct
@@ -44,9 +52,13 @@ class Exponential(AbstractOpenEnded):
         exponent = num.at_least_zero(t) * num.as_number(t, self.rate)
         return num.as_value(t, self.start) * num.to_value(num.exp(exponent))
 
+    def natural_length(self) -> float:
+        rate = abs(float(to_host(self.rate)))
+        return 4 / rate if rate else 0.0
+
 
 @struct
-class InverseSqrt(AbstractOpenEnded):
+class InverseSqrt(AbstractTimescale):
     r"""Inverse square root of time.
 
     .. math:: s(t) = \frac{\text{start}}{\sqrt{1 + t/\text{timescale}}}
@@ -70,7 +82,7 @@ class InverseSqrt(AbstractOpenEnded):
 
 
 @struct
-class InverseTime(AbstractOpenEnded):
+class InverseTime(AbstractTimescale):
     r"""Inverse of time (Robbins & Monro, 1951).
 
     .. math:: s(t) = \frac{\text{start}}{1 + t/\text{timescale}}
@@ -93,7 +105,7 @@ class InverseTime(AbstractOpenEnded):
 
 
 @struct
-class PowerLaw(AbstractOpenEnded):
+class PowerLaw(AbstractTimescale):
     r"""A power of time.
 
     .. math:: s(t) = \text{start}\,(1 + t/\text{timescale})^{\text{exponent}}

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_concrete
+from jaxsched._arrays import is_concrete, to_host
 from jaxsched._number import Number, Value
 from jaxsched._struct import numbers, struct
 from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._phase import Phase, known
 from jaxsched.schedules._shapes import Progress, cosine_weights, progress
 
 
@@ -64,8 +65,7 @@ class PiecewiseConstant(AbstractValues):
     boundaries: Any = numbers(increasing=True, at_least=0)
     values: Any = numbers()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         self._require_lengths("boundaries", "values", 1)
 
     @property
@@ -74,6 +74,10 @@ class PiecewiseConstant(AbstractValues):
 
     def _at(self, t: Number) -> Any:
         return num.take(self.values, _count_reached(self.boundaries, t))
+
+    def phases(self) -> list[Phase]:
+        edges = _edges(self.boundaries)
+        return _between(type(self).__name__, edges, None)
 
 
 @struct
@@ -91,8 +95,7 @@ class Table(AbstractValues):
 
     values: Any = numbers()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         if hasattr(self.values, "shape") and self.values.shape[-1] < 1:
             raise ValueError("Table(values=...) must hold at least one value, got none.")
 
@@ -110,8 +113,7 @@ class AbstractKnots(AbstractPoints):
     steps: Any
     values: Any
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         self._require_lengths("steps", "values", 0)
 
     @property
@@ -130,6 +132,10 @@ class AbstractKnots(AbstractPoints):
 
     def _at(self, knot: Any, t: Number) -> Value:
         return num.as_value(t, num.take(self.values, knot))
+
+    def phases(self) -> list[Phase]:
+        edges = _edges(self.steps)
+        return _between(type(self).__name__, edges, edges[-1])
 
 
 @struct
@@ -196,8 +202,7 @@ class MonotoneCubic(AbstractKnots):
     steps: Any = numbers(increasing=True, at_least=0)
     values: Any = numbers()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         if hasattr(self.steps, "shape") and self.steps.shape[-1] < 2:
             raise ValueError(
                 f"MonotoneCubic(steps=...) must hold at least 2 knots, got {self.steps.shape[-1]}."
@@ -273,6 +278,19 @@ def _count_reached(boundaries: Any, t: Number) -> Any:
     few = boundaries.shape[-1] <= 16 or num.explicit_sharding(key) is not None
     method = "compare_all" if few else "scan"
     return jnp.searchsorted(boundaries, key, side="right", method=method).astype(jnp.int32)
+
+
+def _edges(points: Any) -> list[float]:
+    """Where phases begin: at 0 and at every later point."""
+    if np.ndim(points) > 1 or not is_concrete(points):
+        known(points)  # raises
+    return [0, *(p for p in np.asarray(to_host(points)).tolist() if p > 0)]
+
+
+def _between(name: str, edges: list[float], end: float | None) -> list[Phase]:
+    """The phases that begin at ``edges``; one that ends where it begins is none."""
+    ends = [*edges[1:], end]
+    return [Phase(name, a, b) for a, b in zip(edges, ends, strict=True) if a != b]
 
 
 def _last(steps: Any) -> Any:

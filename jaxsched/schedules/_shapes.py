@@ -421,8 +421,7 @@ class Harmonic(AbstractShape):
     end: Any = number(above=0)
     steps: Any = length(at_least=0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         far = lambda start, end: np.maximum(start / end, end / start) > _FAR
         if violates(far, self.start, self.end):
             raise ValueError(
@@ -496,13 +495,12 @@ class Warp(AbstractSchedule):
     shape: AbstractShape
     power: Any = number(above=0)
 
-    def __post_init__(self) -> None:
+    def __check_init__(self) -> None:
         if not isinstance(self.shape, AbstractShape):
             raise TypeError(
                 "Warp(shape=...) must be a piece from start to end such as Linear or Cosine, got "
                 f"{self.shape!r} ({type(self.shape).__name__})."
             )
-        super().__post_init__()
 
     @property
     def duration(self) -> Any:

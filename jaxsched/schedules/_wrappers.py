@@ -9,27 +9,31 @@ from typing import Any
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._arrays import to_host
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._words import WRAP, uncalled
-from jaxsched.schedules._base import AbstractSchedule, exact_duration
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._lengths import exact_duration
+from jaxsched.schedules._phase import Phase, cut, known, known_duration, later, shown_length
 
 _CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps in 7300
 _LEAST_GROWTH = 1.005  # or its float32, which is a little less
 
 
 class AbstractWrapper(AbstractSchedule):
+    """A schedule around ``schedule``, as long as it; a subclass gives ``value_at``."""
+
     schedule: AbstractSchedule
 
-    def __post_init__(self) -> None:
+    def __check_init__(self) -> None:
         name = type(self).__name__
         if not isinstance(self.schedule, AbstractSchedule):
             raise TypeError(
                 f"{name}(schedule=...) must be a schedule, got {self.schedule!r} "
                 f"({type(self.schedule).__name__}){uncalled(self.schedule) or WRAP}."
             )
-        super().__post_init__()
 
     @property
     def duration(self) -> Any:
@@ -37,6 +41,12 @@ class AbstractWrapper(AbstractSchedule):
 
     def exact_length(self, t: Number) -> Number | None:
         return self.schedule.exact_length(t)
+
+    def phases(self) -> list[Phase]:
+        return self.schedule.phases()
+
+    def natural_length(self) -> float:
+        return shown_length(self.schedule)
 
     def _require_duration(self) -> None:
         if self.schedule.duration is None:
@@ -47,7 +57,10 @@ class AbstractWrapper(AbstractSchedule):
 
 
 class AbstractRetimed(AbstractWrapper):
-    """The values of a schedule at other times: integers if they are."""
+    """The values of a schedule at other times: integers if they are.
+
+    A subclass gives ``inner_step`` and, if it is longer or shorter, ``exact_length``.
+    """
 
     @abc.abstractmethod
     def inner_step(self, t: Number) -> Number:
@@ -87,8 +100,7 @@ class Repeat(AbstractWrapper):
     decay: Any = number(default=None, at_least=0, optional=True)
     cycles: Any = length(default=None, at_least=1, optional=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         self._require_duration()
         length = self.schedule.duration
         if violates(lambda length: length <= 0, length):
@@ -133,6 +145,14 @@ class Repeat(AbstractWrapper):
         later = cycle > 0.0
         factor = num.power(num.as_number(t, self.decay), num.where(later, cycle, 1.0))
         return num.where(later, value * num.to_value(factor), value)
+
+    def phases(self) -> list[Phase]:
+        return AbstractSchedule.phases(self)
+
+    def natural_length(self) -> float:
+        growth = 1.0 if self.growth is None else float(to_host(self.growth))
+        cycles = range(3 if growth > 1 else 4)
+        return shown_length(self.schedule) * sum(growth**i for i in cycles) - 1  # no restart
 
 
 def _where_pair(
@@ -194,6 +214,13 @@ class Stretch(AbstractRetimed):
     def inner_step(self, t: Number) -> Number:
         return t / num.as_number(t, self.factor)
 
+    def phases(self) -> list[Phase]:
+        factor, inner = known(self.factor), self.schedule.phases()
+        return [Phase(n, a * factor, None if b is None else b * factor) for n, a, b in inner]
+
+    def natural_length(self) -> float:
+        return shown_length(self.schedule) * float(to_host(self.factor))
+
 
 @struct
 class Shift(AbstractRetimed):
@@ -218,6 +245,12 @@ class Shift(AbstractRetimed):
     def inner_step(self, t: Number) -> Number:
         return num.at_least_zero(num.at_least_zero(t) - num.as_number(t, self.steps))
 
+    def phases(self) -> list[Phase]:
+        return cut(later(self.schedule.phases(), known(self.steps)), None)
+
+    def natural_length(self) -> float:
+        return max(shown_length(self.schedule) + float(to_host(self.steps)), 1.0)
+
 
 @struct
 class Window(AbstractRetimed):
@@ -238,8 +271,7 @@ class Window(AbstractRetimed):
     start: Any = length(at_least=0)
     stop: Any = length(at_least=0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         if violates(operator.gt, self.start, self.stop):
             raise ValueError(
                 f"Window(stop=...) must be at least start={self.start!r}, got {self.stop!r}."
@@ -252,6 +284,9 @@ class Window(AbstractRetimed):
         return num.minimum(
             num.at_least_zero(t) + num.as_number(t, self.start), num.as_number(t, self.stop)
         )
+
+    def phases(self) -> list[Phase]:
+        return cut(later(self.schedule.phases(), -known(self.start)), known_duration(self))
 
 
 @struct
@@ -272,8 +307,7 @@ class Clip(AbstractWrapper):
     low: Any = number(default=None, optional=True)
     high: Any = number(default=None, optional=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         if self.low is None and self.high is None:
             raise ValueError("Clip(low=..., high=...) must be given at least one bound, got none.")
         if violates(operator.gt, self.low, self.high):
@@ -326,6 +360,9 @@ class Quantize(AbstractRetimed):
         count, _ = num.divmod_exact(num.at_least_zero(t), every)
         return count * every
 
+    def natural_length(self) -> float:
+        return max(shown_length(self.schedule), 5 * float(to_host(self.every)))
+
 
 @struct
 class Reverse(AbstractRetimed):
@@ -341,9 +378,13 @@ class Reverse(AbstractRetimed):
 
     schedule: AbstractSchedule
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         self._require_duration()
 
     def inner_step(self, t: Number) -> Number:
         return num.at_least_zero(self.schedule.exact_length(t) - num.at_least_zero(t))
+
+    def phases(self) -> list[Phase]:
+        duration = known(self.duration)
+        inner = cut(self.schedule.phases(), duration)
+        return [Phase(n, duration - (b or duration), duration - a) for n, a, b in reversed(inner)]

@@ -1,4 +1,4 @@
-"""What a caller may give for a step, as exact time."""
+"""A call of a schedule: what a caller may give for a step, as exact time, and what comes back."""
 
 from __future__ import annotations
 
@@ -9,11 +9,69 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_list, to_host
+from jaxsched._arrays import has_float64, is_concrete, is_list, to_host
+from jaxsched._axes import own_rank
 from jaxsched._number import Number
+from jaxsched._struct import Record
 
 _PLAIN = (int, float, np.ndarray, np.generic, jax.Array)
 _LAST = 2.0**100  # a real step is held here, so that an infinite one is the end and no inf - inf
+
+
+def evaluate(schedule: Any, step: Any) -> jax.Array:
+    """The schedule's value: on the host, if all is known, else as part of a program."""
+    if type(step) is int and _is_plain(schedule):  # the same as below, for a call in a hurry
+        try:
+            with np.errstate(all="ignore"):
+                return jnp.asarray(np.float32(schedule.value_at(np.float64(step))))
+        except OverflowError:  # of more digits than float64 has
+            pass
+    step, leaves = as_step(step), jax.tree.leaves(schedule)
+    if any(map(np.ndim, leaves)):
+        require_single(schedule)
+    dtype = np.float64 if has_float64(leaves) else np.float32
+    if is_concrete(step) and all(map(is_concrete, leaves)):
+        at = host_step(step)
+        count = schedule._count(np.asarray(at, np.float64)[()])
+        if count is not None:
+            return jnp.asarray(np.broadcast_to(count, np.shape(at)))
+        values = on_host(schedule, at)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a program
+            return jnp.asarray(values.astype(dtype))
+    t = traced_step(step, dtype)
+    count = schedule._count(t)
+    value = num.to_value(schedule.value_at(t)) if count is None else count
+    value = jnp.asarray(value).astype(dtype if count is None else np.int32)
+    return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
+
+
+def on_host(schedule: Any, step: Any) -> Any:
+    """The values in float64, for a known schedule and known steps."""
+    with np.errstate(all="ignore"):
+        value = schedule.value_at(np.asarray(step, np.float64)[()])
+    return np.broadcast_to(np.asarray(value, np.float64), np.shape(step))
+
+
+def require_single(schedule: Any) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(schedule)[0]:
+        if np.ndim(leaf) > own_rank(schedule, path):
+            raise ValueError(
+                f"{type(schedule).__name__} is a population: {jax.tree_util.keystr(path)} has "
+                f"shape {np.shape(leaf)}. Call its members by `jax.vmap(lambda s: s(step))"
+                "(schedule)`."
+            )
+
+
+def _is_plain(schedule: Record) -> bool:
+    """Whether every number is a Python number, decided quickly."""
+    for value in schedule.__dict__.values():
+        kind = type(value)
+        if kind is float or kind is int or value is None:
+            continue
+        parts = value if kind is tuple else (value,)
+        if not all(isinstance(part, Record) and _is_plain(part) for part in parts):
+            return False
+    return True
 
 
 def as_step(step: Any) -> Any:

@@ -1,0 +1,69 @@
+"""Lengths, which may be traced: the duration for people, sums and differences in one dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._arrays import is_concrete, is_x64
+
+
+def exact_duration(schedule: Any) -> Any:
+    """The ``duration`` where ``exact_length`` is defined: a Python number, if it is known.
+
+    Otherwise a float32 array. It is for people; inside, ``exact_length`` keeps every digit.
+    """
+    known = all(map(is_concrete, jax.tree.leaves(schedule)))
+    with np.errstate(all="ignore"):
+        length = schedule.exact_length(np.float64(0.0) if known else num.Double(*_ZERO))
+    if length is None or isinstance(length, num.Double):
+        return None if length is None else length.hi
+    if np.ndim(length):  # of a population
+        return length
+    return int(length) if float(length).is_integer() else float(length)
+
+
+_ZERO = np.zeros((2,), np.float32)
+
+
+def subtract_steps(x: Any, y: Any) -> Any:
+    """``x - y`` in one dtype: an integer meets a float as a float32 (strict promotion)."""
+    if is_whole(x) != is_whole(y):
+        x, y = as_real(x), as_real(y)
+    dtypes = [z.dtype for z in (x, y) if is_whole(z) and not isinstance(z, int)]
+    if all(np.can_cast(dtype, np.int32) for dtype in dtypes):
+        return _whole_as(x, np.int32) - _whole_as(y, np.int32)
+    if is_x64():
+        return _whole_as(x, np.int64) - _whole_as(y, np.int64)
+    x, y = jnp.maximum(jnp.asarray(x), 0), jnp.maximum(jnp.asarray(y), 0)
+    x, y = _whole_as(x, np.uint32), _whole_as(y, np.uint32)
+    return jnp.where(x > y, x - y, 0)  # what is below 0 counts as 0
+
+
+def least(x: Any, y: Any) -> Any:
+    """The smaller one of two lengths, in one dtype."""
+    if is_concrete(x) and is_concrete(y):
+        return min(x, y) if np.ndim(x) == np.ndim(y) == 0 else np.minimum(x, y)
+    if is_whole(x) != is_whole(y):
+        x, y = as_real(x), as_real(y)
+    return jnp.minimum(x, y)
+
+
+def _whole_as(x: Any, dtype: Any) -> Any:
+    """An integer array in a dtype that does not wrap below 0; all else as it is."""
+    return x.astype(dtype) if is_whole(x) and not isinstance(x, int) else x
+
+
+def is_whole(x: Any) -> bool:
+    return isinstance(x, int) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer))
+
+
+def as_real(x: Any) -> Any:
+    """A number as a float; integer arrays as float32."""
+    if isinstance(x, (int, float)):
+        return float(x)
+    return jnp.asarray(x).astype(jnp.float32) if is_whole(x) else x

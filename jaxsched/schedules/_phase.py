@@ -1,0 +1,53 @@
+"""Phases: the stretches of a schedule in which one thing happens; all lengths must be known."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxsched._arrays import is_concrete, to_host
+
+
+class Phase(NamedTuple):
+    """A phase of a schedule: from ``start`` (inclusive) to ``end`` (exclusive; None: for ever)."""
+
+    name: str
+    start: float
+    end: float | None
+
+
+def later(phases: list[Phase], by: float) -> list[Phase]:
+    return [Phase(n, a + by, None if b is None else b + by) for n, a, b in phases]
+
+
+def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
+    """What of the phases is in [0, stop]; the first one reaches back to 0."""
+    kept: list[Phase] = []
+    for name, start, end in phases:
+        start = max(start, 0) if kept else 0
+        if stop is not None:
+            end = stop if end is None else min(end, stop)
+        if end is None or end > start:
+            kept.append(Phase(name, start, end))
+    return kept or [Phase(phases[0].name, 0, 0)]
+
+
+def known(x: Any) -> float:
+    """A length as a number for people."""
+    if not is_concrete(x):
+        raise TypeError(f"the phases of a schedule need known lengths, got {x!r}.")
+    if np.ndim(x):
+        raise ValueError("the phases of a population differ: ask one of `js.unstack(population)`.")
+    number: float = np.asarray(to_host(x)).item()
+    return number
+
+
+def known_duration(schedule: Any) -> float | None:
+    return None if schedule.duration is None else known(schedule.duration)
+
+
+def shown_length(schedule: Any) -> float:
+    """How many steps show what a schedule does."""
+    duration = schedule.duration
+    return float(schedule.natural_length() if duration is None else to_host(duration))

@@ -1,0 +1,117 @@
+"""What a picture shows of a schedule: its curve, where its phases begin, its caption."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched._arrays import is_concrete, to_host
+from jaxsched._axes import split
+from jaxsched._struct import Record
+from jaxsched._svg import svg
+from jaxsched.schedules._phase import shown_length
+
+_POINTS = 2000  # of a long curve; one of up to 2.5 times as many steps is drawn in full
+_MOST_MARKS = 30  # more boundaries than this hide the curve, so none is marked
+_MOST_CURVES = 50
+
+
+def picture(schedule: Any, width: int = 300, height: int = 90) -> str:
+    """A schedule or a population as SVG text; where a number is traced, the caption alone."""
+    known = all(map(is_concrete, jax.tree.leaves(schedule)))
+    family = _thinned(split(schedule)) if known else []
+    last = extent(family) if known else 1
+    return svg(
+        [curve(member, last, width) for member in family],
+        shared_boundaries(family, last),
+        last,
+        title=repr(schedule),
+        caption=brief(schedule),
+        width=width,
+        height=height,
+    )
+
+
+def curve(schedule: Any, last: int, points: int = _POINTS) -> tuple[Any, Any]:
+    """Steps from 0 to ``last`` and the values there; a jump keeps its two neighboring steps."""
+    if last < 2.5 * points:
+        at = np.arange(last + 1, dtype=np.int32)
+    else:
+        edges = np.floor(_boundaries(schedule))
+        edges = edges if len(edges) < points / 3 else edges[:0]  # closer than the eye can tell
+        near = (edges[:, None] + [-1, 0, 1]).ravel()
+        at = np.unique(np.rint([*np.linspace(0, last, points), *near]).clip(0, last))
+        at = at.astype(np.int32)
+    return at, np.asarray(to_host(schedule(at)))
+
+
+def extent(schedules: list[Any]) -> int:
+    """The last step that is drawn of all of them."""
+    length = max(map(shown_length, schedules)) or 100
+    return max(1, min(int(np.ceil(length)), 2**31 - 2))
+
+
+def shared_boundaries(family: list[Any], last: int) -> list[float]:
+    """Where a phase of every member begins; none where they would hide the curve."""
+    found = [set(_boundaries(member)) for member in family] or [set()]
+    marks = sorted(mark for mark in set.intersection(*found) if 0 < mark < last)
+    return marks if len(marks) <= _MOST_MARKS else []
+
+
+def _boundaries(schedule: Any) -> list[float]:
+    return [phase.start for phase in schedule.phases()[1:]]
+
+
+def _thinned(family: list[Any]) -> list[Any]:
+    if len(family) <= _MOST_CURVES:
+        return family
+    return [family[i] for i in np.linspace(0, len(family) - 1, _MOST_CURVES).astype(int)]
+
+
+def brief(schedule: Any) -> str:
+    """The repr without the names: ``Linear(0, 0.1, 500) >> Cosine(0.1, 0, 9500)``."""
+    if schedule._symbol:
+        return str(schedule._symbol).join(_operand(p, schedule._symbol) for p in schedule.parts)
+    kind: Any = type(schedule)
+    if kind.__repr__ is not Record.__repr__:  # it has its own form
+        return repr(schedule)
+    shown = [
+        _field(getattr(schedule, field.name))
+        for field in dataclasses.fields(schedule)
+        if not _is_default(field.default, getattr(schedule, field.name))
+    ]
+    return f"{type(schedule).__name__}({', '.join(shown)})"
+
+
+def _operand(part: Any, symbol: str) -> str:
+    if part._symbol:
+        return f"({brief(part)})"
+    plain = None if symbol == " >> " else part._endless_value()
+    return brief(part) if plain is None else _number(plain)
+
+
+def _is_default(default: Any, value: Any) -> bool:
+    if value is None or not isinstance(default, (int, float)):
+        return value is None
+    return is_concrete(value) and bool(np.all(np.asarray(to_host(value)) == default))
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_field, value))
+    return brief(value) if isinstance(value, Record) else _number(value)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, jax.core.Tracer) or not is_concrete(value):
+        return "?"
+    array = np.asarray(to_host(value))
+    if array.ndim == 0:
+        return f"{array:.4g}" if array.dtype.kind == "f" else f"{array}"
+    if not array.size:
+        return "none"
+    low, high = array.min(), array.max()
+    return f"{low:.4g}" if low == high else f"{low:.4g}..{high:.4g}"
