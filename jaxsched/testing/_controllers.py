@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxsched as js
+from jaxsched import controllers
 from jaxsched._arrays import strong, to_host
 from jaxsched.controllers._base import AbstractController
 from jaxsched.controllers._scaler import AbstractScaler
@@ -279,10 +281,7 @@ def data(controller: Any, run: Run) -> None:
     """Its leaves are numbers; ``eval(repr(c)) == c``; pickled and copied it is equal."""
     if not isinstance(controller, AbstractController):
         return
-    import jaxsched
-    from jaxsched import controllers
-
-    names = {**vars(jaxsched), **vars(controllers)}
+    names = {**vars(js), **vars(controllers)}
     again = eval(repr(controller), names)
     for other in (again, pickle.loads(pickle.dumps(controller)), copy.deepcopy(controller)):
         assert other == controller, f"written and read back it is {other!r}"
