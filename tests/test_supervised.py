@@ -15,7 +15,7 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Averaged, Supervised, final_score
 from jaxsched.search.range_tests import _run
-from jaxsched.search.tasks import _data
+from jaxsched.search.tasks import _pool
 
 RATES = [js.Constant(0.1), js.cosine_decay(0.2, 12)]
 LOSS = optax.softmax_cross_entropy_with_integer_labels
@@ -355,7 +355,7 @@ def test_a_source_is_read_batch_by_batch():
 
 def test_arrays_that_do_not_fit_are_read_on_the_host(monkeypatch, tmp_path):
     np.save(tmp_path / "x.npy", X[:96])
-    monkeypatch.setattr(_data, "_room", lambda: 4000)
+    monkeypatch.setattr(_pool, "_room", lambda: 4000)
     task = supervised(train=(np.load(tmp_path / "x.npy", mmap_mode="r"), Y[:96]))
     assert task.batches(0, 0, 1)[0].shape == (1, 16, 6)
     found = sweep(task)

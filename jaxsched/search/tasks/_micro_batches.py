@@ -1,4 +1,4 @@
-"""Several micro-batches in one update, in the memory of one."""
+"""Several micro-batches in one update, in the memory of one; and their sizes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxsched._checks import checked_number
 from jaxsched.search.tasks._states import strong
 
 
@@ -30,3 +31,23 @@ def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> 
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, "float32")), found)
     (rest, total), _ = lax.scan(add, (rest, zero), micro)
     return rest, jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, found)
+
+
+def checked_sizes(batch_size: Any, accumulation: Any) -> tuple[int, int]:
+    for name, size in {"batch_size": batch_size, "accumulation": accumulation}.items():
+        if size != int(checked_number(f"Supervised({name}=...)", size, at_least=1)):
+            raise ValueError(f"Supervised({name}=...) must be a whole number, got {size!r}.")
+    return int(batch_size), int(accumulation)
+
+
+def check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> None:
+    if batch_size * accumulation <= samples:
+        return
+    if accumulation == 1:
+        raise ValueError(
+            f"Supervised(batch_size=...) must be at most the {samples} {what}, got {batch_size}."
+        )
+    raise ValueError(
+        f"Supervised(batch_size=..., accumulation=...) must read at most the {samples} {what} in "
+        f"an update, got {batch_size} * {accumulation} = {batch_size * accumulation}."
+    )

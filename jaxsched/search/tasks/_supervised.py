@@ -13,20 +13,15 @@ import numpy as np
 import optax
 
 from jaxsched.optim._extra import update
+from jaxsched.search.tasks._augment import Augment, augmentation
 from jaxsched.search.tasks._batches import shuffled
-from jaxsched.search.tasks._data import Data, Pool, Sample, Samples, check_alike, samples_of
-from jaxsched.search.tasks._hooks import (
-    Augment,
-    PerSample,
-    augmentation,
-    check_fits,
-    checked_metrics,
-    checked_sizes,
-)
 from jaxsched.search.tasks._hyperparams import built, unset, updated
-from jaxsched.search.tasks._micro_batches import mean_of
+from jaxsched.search.tasks._losses import PerSample, checked_metrics, per_sample
+from jaxsched.search.tasks._micro_batches import check_fits, checked_sizes, mean_of
 from jaxsched.search.tasks._models import Model, model_of
+from jaxsched.search.tasks._pool import Pool
 from jaxsched.search.tasks._protocol import Metrics
+from jaxsched.search.tasks._samples import Data, Sample, Samples, check_alike, samples_of
 
 
 class SupervisedState(NamedTuple):
@@ -191,7 +186,7 @@ class Supervised:
         def mean_loss(params: Any, rest: Any, micro: Any) -> Any:
             inputs, targets = self._read(*micro)
             outputs, rest = parts.model.apply(params, rest, inputs, True)
-            return jnp.mean(_per_sample("loss=...", parts.loss, outputs, targets)), rest
+            return jnp.mean(per_sample("loss=...", parts.loss, outputs, targets)), rest
 
         def value(params: Any, rest: Any, micro: Any) -> Any:
             loss, rest = mean_loss(params, rest, micro)
@@ -342,23 +337,12 @@ class Supervised:
     def _means(self, state: SupervisedState, data: Any, weight: Any) -> Metrics:
         inputs, targets = data
         outputs, _ = self._parts.model.apply(state.params, state.rest, inputs, False)
-        values = {"loss": _per_sample("loss=...", self._parts.loss, outputs, targets)}
+        values = {"loss": per_sample("loss=...", self._parts.loss, outputs, targets)}
         for name, metric in self._parts.metrics.items():
             where = f"metrics={{{name!r}: ...}}"
-            values[name] = _per_sample(where, metric, outputs, targets)
+            values[name] = per_sample(where, metric, outputs, targets)
         total = jnp.sum(weight)
         return {name: jnp.sum(weight * value) / total for name, value in values.items()}
-
-
-def accuracy(outputs: Any, targets: Any) -> jax.Array:
-    """1 where the largest of ``outputs`` [..., classes] is at the label ``targets`` [...], else 0.
-
-    >>> import jax.numpy as jnp
-    >>> from jaxsched.search import accuracy
-    >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
-    [1.0, 0.0]
-    """
-    return (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -409,14 +393,3 @@ jax.tree_util.register_pytree_node(Supervised, _flatten, _unflatten)
 
 def _gathered(pool: Any, rows: Any) -> Any:
     return jax.tree.map(lambda x: x[rows], pool)
-
-
-def _per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
-    samples = len(jax.tree.leaves(targets)[0])
-    values = jnp.asarray(f(outputs, targets), jnp.float32)
-    if values.ndim < 1 or values.shape[0] != samples:
-        raise TypeError(
-            f"Supervised({where}) must return a value per sample, [{samples}, ...], "
-            f"got shape {list(values.shape)}: leave the mean to the task."
-        )
-    return jnp.mean(values, axis=tuple(range(1, values.ndim)))

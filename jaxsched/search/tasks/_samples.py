@@ -1,12 +1,7 @@
-"""The data of a ``Supervised`` task: trees of arrays, or a source whose items are read one by one.
-
-What fits into half of the device's memory rests there, and a batch is row numbers. Anything else
-stays where it is, and a batch is the data themselves, read on the host.
-"""
+"""The data of a ``Supervised`` task: trees of arrays, or a source that is read item by item."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -187,56 +182,6 @@ def samples_of(name: str, given: Any) -> Samples:
     return Source(where, given)
 
 
-class Pool:
-    """The samples of several arguments, one after another."""
-
-    def __init__(self, parts: list[Samples]):
-        self._parts = parts
-        self._starts = np.cumsum([0, *(part.length for part in parts)])
-        self.sample = parts[0].sample
-        for part in parts[1:]:
-            check_alike(part.sample, self.sample)
-        leaves = zip(*(part.sample.leaves for part in parts), strict=True)
-        self._dtypes = [np.result_type(*(leaf.dtype for leaf in same)) for same in leaves]
-        self._held: tuple[Any, Any] = (None, None)  # rows, and what was read of them
-
-    @property
-    def length(self) -> int:
-        return int(self._starts[-1])
-
-    @property
-    def fits(self) -> bool:
-        """Whether all samples may rest on the device."""
-        return sum(part.nbytes for part in self._parts) <= _room()
-
-    def on_device(self) -> Any:
-        """All samples on the device."""
-        columns = zip(*(part.all() for part in self._parts), strict=True)
-        return self.sample.treedef.unflatten(
-            [jax.device_put(np.concatenate(same)) for same in columns]
-        )
-
-    def read(self, rows: Any) -> Any:
-        """Some samples on the host, [*rows.shape, ...]."""
-        flat = np.ravel(rows)
-        leaves = [
-            np.empty((len(flat), *leaf.shape), dtype)
-            for leaf, dtype in zip(self.sample.leaves, self._dtypes, strict=True)
-        ]
-        for part, start in zip(self._parts, self._starts, strict=False):
-            mine = (flat >= start) & (flat < start + part.length)
-            for leaf, found in zip(leaves, part.read(flat[mine] - start), strict=True):
-                leaf[mine] = found
-        shape = np.shape(rows)
-        return self.sample.treedef.unflatten([x.reshape(*shape, *x.shape[1:]) for x in leaves])
-
-    def held(self, rows: Any) -> Any:
-        """As ``read``; the last answer is kept: a fold asks for its own again and again."""
-        if self._held[0] is not rows:
-            self._held = (rows, self.read(rows))
-        return self._held[1]
-
-
 def check_alike(one: Sample, first: Sample) -> None:
     """Raises a ``ValueError`` unless both are the same tree of the same shapes."""
     if one.treedef != first.treedef:
@@ -253,18 +198,6 @@ def check_alike(one: Sample, first: Sample) -> None:
 
 
 # ---------------------------------------------------------------------------------------- details
-
-
-def _room() -> float:
-    """Half the memory of the device: a state and its work must fit beside the data."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] / 2
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
-    except (ValueError, OSError, AttributeError):
-        return float("inf")
 
 
 def _is_pair(given: Any) -> bool:

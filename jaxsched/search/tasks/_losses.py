@@ -1,0 +1,55 @@
+"""Losses and metrics of a ``Supervised`` task: a value per sample, averaged by the task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PerSample = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
+
+
+def accuracy(outputs: Any, targets: Any) -> jax.Array:
+    """1 where the largest of ``outputs`` [..., classes] is at the label ``targets`` [...], else 0.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxsched.search import accuracy
+    >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
+    [1.0, 0.0]
+    """
+    return (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
+
+
+def per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
+    samples = len(jax.tree.leaves(targets)[0])
+    values = jnp.asarray(f(outputs, targets), jnp.float32)
+    if values.ndim < 1 or values.shape[0] != samples:
+        raise TypeError(
+            f"Supervised({where}) must return a value per sample, [{samples}, ...], "
+            f"got shape {list(values.shape)}: leave the mean to the task."
+        )
+    return jnp.mean(values, axis=tuple(range(1, values.ndim)))
+
+
+def checked_metrics(metrics: Any) -> dict[str, PerSample]:
+    if metrics is None:
+        return {}
+    where = "Supervised(metrics=...)"
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"{where} must be a dict name -> function, got {type(metrics).__name__}; "
+            'for example `{"accuracy": js.search.accuracy}`.'
+        )
+    for name, metric in metrics.items():
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"{where} must be named by text, got the name {name!r}.")
+        if not callable(metric):
+            raise TypeError(
+                f"{where} must be functions of outputs and targets, got {metric!r} for {name!r}."
+            )
+        if name == "loss" or name.startswith("averaged "):
+            what = "loss=..." if name == "loss" else "search.Averaged"
+            raise ValueError(f"{where} must not hold {name!r}, which is what {what} reports.")
+    return dict(metrics)
