@@ -189,6 +189,10 @@ def test_populations_and_single_states_are_not_mixed():
     with pytest.raises(ValueError, match=r"at count fresh has int32\[2\] and saved int32\[3\]"):
         adopt(many, many, step=jnp.arange(3))
     np.testing.assert_array_equal(adopt(at(5, sgd(BASE)), many, step=jnp.arange(2)).count, [0, 1])
+    alone = sgd(js.Constant(0.3)).init(PARAMS)  # without a moment that would tell them apart
+    for saved, fresh, policy in ((many, alone, "checkpoint"), (alone, many, None)):
+        with pytest.raises(ValueError, match="one run or populations of one size, got counts"):
+            resume(saved, fresh, policy=policy)
 
 
 def test_a_parameter_may_be_called_count():
@@ -429,6 +433,16 @@ def test_flax_writes_dicts_that_are_adopted_and_its_optimizer_adopts_in_place():
     assert float(current(new)["learning_rate"]) == pytest.approx(0.1)
     assert int(new.opt_state.inner_state[0].count[...]) == 3
     assert int(new.step[...]) == 3
+
+    whole = nnx.state(old)  # the numbers of an optimizer, without its classes
+    again = adopt(whole["opt_state"], nnx.Optimizer(model, adamw(BASE), wrt=nnx.Param))
+    assert int(again.opt_state.count[...]) == 3
+    for saved, fresh, cure in (
+        (whole, new, r"Give saved\['opt_state'\]"),
+        (old, nnx.state(new), r"nnx.state has the numbers only: give the nnx\.Optimizer"),
+    ):
+        with pytest.raises(ValueError, match=cure):
+            adopt(saved, fresh)
 
 
 def test_nnx_variables_are_given_back_as_such_and_flax_goes_on_with_them():

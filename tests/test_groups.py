@@ -10,7 +10,7 @@ import pytest
 from updates import EXPECTED, GRADS, LR, PARAMS, applied
 
 import jaxsched as js
-from jaxsched.optim import current, group_lr, inject, layerwise_decay, override
+from jaxsched.optim import current, decay_weights, group_lr, inject, layerwise_decay, override
 
 
 def test_groups_keep_their_ratios():
@@ -93,6 +93,19 @@ def test_a_change_of_a_group_that_cannot_be_meant_names_the_groups(change, words
     state = inject(optax.sgd)(LR).init(PARAMS)
     with pytest.raises(ValueError, match="as there are no groups, got 'a'"):
         override(state, group="a", learning_rate=0.2)
+
+
+def test_a_place_in_a_chain_is_a_group_where_names_differ():
+    decay = inject(decay_weights)(weight_decay=js.Constant(0.5))
+    state = optax.chain(inject(optax.sgd)(learning_rate=LR), decay).init(PARAMS)
+    changed = override(state, group="1", weight_decay=0.25)
+    assert float(current(changed)["weight_decay"]) == 0.25
+    for change, words in [
+        ({"group": "7", "weight_decay": 0.25}, r"one of \['0', '1'\], got '7'"),
+        ({"group": "0", "weight_decay": 0.25}, "got 'weight_decay' in group '0'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            override(state, **change)
 
 
 def test_all_groups_are_meant_by_a_star():

@@ -90,11 +90,11 @@ def test_what_acts_on_nothing_is_refused_between_updates(controller, report, wor
 
 
 def test_what_somebody_reads_is_taken_and_none_is_not_measured():
-    both = optax.named_chain(
+    named = (
         ("a", inject(optax.sgd)(learning_rate=Trigger(Plateau(0.5, 0.5, patience=0), BASE))),
         ("b", inject(decay_weights)(weight_decay=AutoDecay(0.5, patience=0))),
     )
-    state = both.init(PARAMS)
+    state = optax.named_chain(*named).init(PARAMS)
     state = observe(state, value=2.0)
     state = observe(state, value=1.0, averaged=0.5, reported=True)
     state = observe(state, value=None)
@@ -110,6 +110,11 @@ def test_what_somebody_reads_is_taken_and_none_is_not_measured():
     ]:
         with pytest.raises(ValueError, match=words):
             observe(state, **report)
+    chained = optax.chain(*(transformation for _, transformation in named)).init(PARAMS)
+    told = remembered(observe(chained, group="1", value=1.0, averaged=0.5))  # a place is a name
+    assert [int(told[f"{n}/seen"]) for n in ("learning_rate/base", "weight_decay")] == [0, 1]
+    with pytest.raises(ValueError, match=r"group '7' has none, \['0', '1'\] have"):
+        observe(chained, group="7", value=1.0)
     weighed = Bounce(BASE).observe(Bounce(BASE).init(), weights=PARAMS)
     assert float(weighed.last) == 3.0
 

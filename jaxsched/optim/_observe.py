@@ -28,7 +28,8 @@ def observe(opt_state: Any, *, group: str = "*", **report: Any) -> Any:
 
     Args:
         opt_state: as for ``current``. An ``nnx.Optimizer`` is changed in place and returned.
-        group: the part before ``/name`` in ``current``, to tell the controllers there only.
+        group: the part before ``/name`` in ``current`` (or the place in a chain, such as ``"1"``),
+            to tell the controllers there only.
         **report: what the controllers' ``observe`` takes, ``value=`` for most. One number, or one
             for each member of a vmapped population. ``None``: not measured this time.
 
@@ -50,17 +51,16 @@ def observe(opt_state: Any, *, group: str = "*", **report: Any) -> Any:
     [-0.25, -0.25]
     """
     sites = find_sites(plain_arrays(opt_state))
-    controllers = {
-        (site.prefix, name): site.state.schedules[name]
-        for site in sites
-        for name in _listening(site.state)
-    }
-    meant = {key: c for key, c in controllers.items() if group in ("*", key[0])}
+    listening = [(site, name) for site in sites for name in _listening(site.state)]
+    meant = {(s.prefix, name): s.state.schedules[name] for s, name in listening if s.is_in(group)}
     if not meant:
-        where = f"; group {group!r} has none, {sorted(p for p, _ in controllers)} have"
+        groups = sorted({site.group for site, _ in listening})
+        where = f"; group {group!r} has none, " + (
+            f"{groups} have" if any(groups) else "as there are no groups"
+        )
         raise ValueError(
             "observe(opt_state) must hold a controller that can be told, found none"
-            f"{where if controllers else ''}. Build the optimizer as "
+            f"{where if listening else ''}. Build the optimizer as "
             "js.inject(optax.adam)(learning_rate=js.Plateau(...))."
         )
     if not report:

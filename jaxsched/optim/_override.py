@@ -39,8 +39,8 @@ def override(
 
     Args:
         opt_state: as for ``current``. An ``nnx.Optimizer`` is changed in place and returned.
-        group: where several groups have the name: the part before ``/name`` in ``current``, or
-            ``"*"`` for all of them.
+        group: where several groups have the name: the part before ``/name`` in ``current`` (or
+            the place in a chain, such as ``"1"``), or ``"*"`` for all of them.
         scale: name -> factor in front of the schedule (set, not accumulated).
         values: name -> a number, held until further notice; a schedule or controller of the same
             structure, which takes the old one's place (what a controller remembers stays); or
@@ -107,7 +107,7 @@ def _misnamed(
     for site in sites:
         for key in _held(site.state):
             part, _, base = key.rpartition("/")
-            groups.append(site.qualified(part) if part else site.prefix)
+            groups.append(site.qualified(part) if part else site.group)
             if part:
                 bases[groups[-1]] = base
     groups = [g for g in dict.fromkeys(groups) if g]
@@ -139,7 +139,7 @@ def _held(state: Any) -> Any:
 def _is_meant(site: Site, key: str, group: str | None, name: str, is_scale: bool) -> bool:
     part, _, base = key.rpartition("/")
     if not part:
-        return name == key and group in (None, "*", site.prefix)
+        return name == key and site.is_in(group)
     # A multiplier of `group_lr`. All groups have one rate, which "*" scales once, at its root.
     if name != ("multiplier" if not is_scale or group == "*" else base):
         return False

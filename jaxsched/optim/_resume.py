@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Literal
 
 import jax
@@ -59,8 +60,13 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     if policy == "new":
         return write_back(fresh, Transfer("resume", saved).into(arrays), given)
     Transfer("resume", saved, 0, only_check=True).into(arrays)
-    if policy is None:
-        for (_, state), (_, other) in zip(ours, theirs, strict=True):
+    for state, other in zip([x.state for x in ours], [x.state for x in theirs], strict=True):
+        if state.count.shape != other.count.shape:
+            raise ValueError(
+                "resume(saved, fresh) must both be one run or populations of one size, got counts "
+                f"of shape {state.count.shape} and {other.count.shape}."
+            )
+        if policy is None:
             _check_same(state, other)
     return write_back(fresh, copied(saved), given)
 
@@ -109,13 +115,20 @@ def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:
     if not _injected(arrays):
         raise ValueError(
             "adopt(fresh=...) must be a state with schedules in it, "
-            "js.inject(optax.adam)(learning_rate=schedule).init(params), found none."
+            "js.inject(optax.adam)(learning_rate=schedule).init(params), found none"
+            + ("; nnx.state has the numbers only: give the nnx.Optimizer" * _is_nnx_state(fresh))
+            + "."
         )
     if step is not None:
         step = checked_number("adopt(step=...)", step, at_least=0, at_most=INT32_MAX)
         if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
             raise TypeError(f"adopt(step=...) must be a whole number, got {step!r}.")
     return write_back(fresh, Transfer("adopt", plain_arrays(saved), step).into(arrays), saved)
+
+
+def _is_nnx_state(tree: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(tree, nnx.State)
 
 
 def _injected(state: Any) -> list[Site]:

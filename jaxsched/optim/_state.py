@@ -98,10 +98,18 @@ class Site(NamedTuple):
     """An injected state and where it was found."""
 
     prefix: str  # "" or the group that qualifies its names, e.g. "decay"
+    place: str  # where there are several, its place in dictionaries and chains, e.g. "1"
     state: Any  # an InjectState or one of OPTAX_STATES
+
+    @property
+    def group(self) -> str:
+        return self.prefix or self.place
 
     def qualified(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
+
+    def is_in(self, group: str | None) -> bool:
+        return group in (None, "*", self.prefix, self.place)
 
 
 def find_sites(tree: Any) -> list[Site]:
@@ -113,13 +121,15 @@ def find_sites(tree: Any) -> list[Site]:
         return state
 
     _walk(tree, (), note)
-    return [Site(prefix, state) for prefix, (_, state) in zip(_prefixes(found), found, strict=True)]
+    places = [_named(path, _KEYS[1]) if len(found) > 1 else "" for path, _ in found]
+    states = [state for _, state in found]
+    return list(map(Site, _prefixes(found), places, states))
 
 
 def map_sites(change: Callable[[Site], Any], tree: Any) -> Any:
     """``tree`` with every injected state replaced by ``change(site)``."""
-    prefixes = iter([site.prefix for site in find_sites(tree)])
-    return _walk(tree, (), lambda _, state: change(Site(next(prefixes), state)))
+    sites = iter(find_sites(tree))
+    return _walk(tree, (), lambda _, state: change(next(sites)._replace(state=state)))
 
 
 def replaced_sites(change: Callable[[Site], Any], opt_state: Any) -> Any:
@@ -205,19 +215,25 @@ def _walk(tree: Any, path: tuple[Any, ...], visit: Callable[[Any, Any], Any]) ->
 _INNER = jax.tree_util.GetAttrKey("inner_state")
 
 
+# The keys of dictionaries are names that a person gave (the labels of optax.partition, the names of
+# optax.named_chain). Where those leave two hyperparameters with one name, as in a chain of two
+# injected transformations, their places in the chains tell them apart; the whole path, with the
+# fields of every wrapper, does so always.
+_KEYS: list[tuple[type, ...]] = [
+    (jax.tree_util.DictKey,),
+    (jax.tree_util.DictKey, jax.tree_util.SequenceKey),
+    (object,),
+]
+
+
+def _named(path: Any, keys: tuple[type, ...]) -> str:
+    return path_text(key for key in path if isinstance(key, keys))
+
+
 def _prefixes(found: list[tuple[Any, Any]]) -> list[str]:
-    # The keys of dictionaries are names that a person gave (the labels of optax.partition, the
-    # names of optax.named_chain). Where those leave two hyperparameters with one name, as in a
-    # chain of two injected transformations, their places in the chains tell them apart; the whole
-    # path, with the fields of every wrapper, does so always.
-    kinds: list[tuple[type, ...]] = [
-        (jax.tree_util.DictKey,),
-        (jax.tree_util.DictKey, jax.tree_util.SequenceKey),
-        (object,),
-    ]
     prefixes, clashing = [""] * len(found), {""}
-    for kind in kinds:
-        texts = [path_text(key for key in path if isinstance(key, kind)) for path, _ in found]
+    for keys in _KEYS:
+        texts = [_named(path, keys) for path, _ in found]
         prefixes = [
             new if old in clashing else old for old, new in zip(prefixes, texts, strict=True)
         ]
