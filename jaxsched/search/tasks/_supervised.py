@@ -54,8 +54,9 @@ class Supervised:
 
         optimizer: a function of the scheduled hyperparameters that returns an Optax optimizer,
             such as ``lambda learning_rate: optax.sgd(learning_rate, momentum=0.9)``. It is called
-            in every trace with traced scalars, and told ``value``, ``grad`` and ``value_fn`` (the
-            batch's loss, its gradient and the loss as a function of the parameters). What it puts
+            in every trace with traced scalars, and told ``value``, ``grad``, ``value_fn`` (the
+            batch's loss, its gradient and the loss as a function of the parameters), ``obj_fn``
+            (the same, for sophia) and ``grad_fn`` (for sam with ``opaque_mode``). What it puts
             into the optimizer's state follows the hyperparameters (``js.inject``,
             ``optax.inject_hyperparams``, ``group_lr``), or is refused. If a
             hyperparameter's presence changes the structure of the optimizer's state, make it an
@@ -156,7 +157,14 @@ class Supervised:
         """Parameters and optimizer state; see ``Task.init``."""
         params, rest = self._parts.model.init(key)
         optimizer = built(self._parts.optimizer, unset(self._parts.optimizer))
-        return SupervisedState(params, rest, optimizer.init(params))
+        opt_state = optimizer.init(params)
+        if isinstance(opt_state, optax.LookaheadState):
+            raise ValueError(
+                "Supervised(optimizer=...) must update the parameters themselves, got "
+                "optax.lookahead, which keeps fast and slow ones (optax.LookaheadParams). Train it "
+                "in a task of your own."
+            )
+        return SupervisedState(params, rest, opt_state)
 
     def batches(self, seed: int, start: int, length: int) -> Any:
         """What each update reads; see ``Task.batches``.
@@ -200,12 +208,12 @@ class Supervised:
         def mean(f: Any) -> Any:
             return mean_of(f, state.rest, micro, parts.accumulation)
 
+        def value_fn(params: Any) -> Any:
+            return mean(jax.checkpoint(partial(value, params)))[1]
+
         rest, (loss, grads) = mean(value_and_grad)
-        told = {
-            "value": loss,
-            "grad": grads,
-            "value_fn": lambda params: mean(jax.checkpoint(partial(value, params)))[1],
-        }
+        told = {"value": loss, "grad": grads, "value_fn": value_fn, "obj_fn": value_fn}
+        told["grad_fn"] = lambda params, _: jax.grad(value_fn)(params)
         updates, opt_state = updated(
             parts.optimizer,
             hyperparams,
