@@ -65,7 +65,7 @@ GATHER = {
     "that skips": (
         multi(optax.sgd, 2, should_skip_update_fn=optax.skip_not_finite),
         "k",
-        "in some steps only, by optax.MultiSteps",
+        "in one of k steps only, by optax.MultiSteps",
     ),
     "by a schedule": (multi(optax.sgd, lambda n: jnp.where(n < 3, 2, 5)), 2, "optax.MultiSteps"),
     "apply_every": (after(optax.apply_every(3)), 3, r"optax.apply_every at state.opt_state\[1\]."),
@@ -128,6 +128,10 @@ KEEP = {
     "an ascent that follows the rate": lambda learning_rate: sam(
         optax.sgd(learning_rate), learning_rate
     ),
+    "sam that is told of gradients": lambda learning_rate: optax.contrib.sam(
+        optax.sgd(learning_rate), optax.sgd(0.05), opaque_mode=True
+    ),
+    "sophia": optax.contrib.sophia,
     "some parameters in some steps": lambda learning_rate: optax.partition(
         {"now": optax.sgd(learning_rate), "later": after(by_hand(2))(learning_rate)},
         {"a": "now", "b": "later", "bias": "now"},
@@ -138,6 +142,14 @@ KEEP = {
 @pytest.mark.parametrize("kind", KEEP)
 def test_what_updates_in_every_step_is_not(kind):
     check_task(supervised(KEEP[kind]), ("learning_rate",))
+
+
+def test_lookahead_which_has_parameters_of_its_own_kind_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"optimizer=.*optax\.lookahead.*a task of your own"):
+        check_task(
+            supervised(lambda learning_rate: optax.lookahead(optax.sgd(learning_rate), 5, 0.5)),
+            ("learning_rate",),
+        )
 
 
 class Flax:
@@ -197,7 +209,21 @@ class Counts(Flax):
         return after, {"loss": loss}
 
 
-@pytest.mark.parametrize("task", [Flax(), Nnx(), Counts()])
+class Half(Counts):
+    """The same with bfloat16 parameters, to which a float32 sum or zero is added."""
+
+    def init(self, key):
+        return super().init(key) | {"w": jnp.ones(3, jnp.bfloat16)}
+
+    def step(self, state, hyperparams, batch):
+        wide = state | {"w": jnp.zeros(3)}
+        loss, grad = jax.value_and_grad(self.loss)(state["w"].astype(jnp.float32))
+        wide["sum"] = state["sum"] + grad
+        after, _ = super().step(wide, hyperparams, batch)
+        return after | {"w": (state["w"] + after["w"]).astype(jnp.bfloat16)}, {"loss": loss}
+
+
+@pytest.mark.parametrize("task", [Flax(), Nnx(), Counts(), Half()])
 def test_a_task_by_hand_that_gathers_gradients_is_refused(task):
     with pytest.raises(ValueError, match="changes the parameters in one of 4 steps only"):
         check_task(task, ("learning_rate",))

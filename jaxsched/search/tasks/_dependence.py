@@ -18,17 +18,19 @@ class Value(NamedTuple):
         reads: the inputs that it may depend on: bit ``i`` stands for input ``i``.
         known: the number of the input that it is, unchanged; the constant that fills it, an array
             of no axes; or ``None``.
+        narrow: the dtype that the input had, if it is in a wider one here.
     """
 
     reads: int = 0
     known: np.ndarray | int | None = None
+    narrow: Any = None
 
     @property
     def constant(self) -> np.ndarray | None:
         return self.known if isinstance(self.known, np.ndarray) else None
 
     def is_input(self, number: int) -> bool:
-        return isinstance(self.known, int) and self.known == number
+        return isinstance(self.known, int) and self.known == number and self.narrow is None
 
 
 class Flow(NamedTuple):
@@ -55,7 +57,8 @@ def flow(jaxpr: Any) -> Flow:
     count = len(getattr(jaxpr, "jaxpr", jaxpr).invars)
     outputs = walk.outputs(jaxpr, [Value(1 << i, i) for i in range(count)])
     # Without constants, what is known of a value is an input.
-    return Flow([x.reads for x in outputs], [x.known for x in outputs], walk.escapes)  # type: ignore[misc]
+    same: list[Any] = [x.known if x.narrow is None else None for x in outputs]
+    return Flow([x.reads for x in outputs], same, walk.escapes)
 
 
 def follow(jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
@@ -205,6 +208,8 @@ def _value(eqn: Any, inputs: list[Value]) -> Value | None:
     numbers = [x.constant for x in inputs]
     if name in _IDENTITIES or (name in _RESHAPE and _kind(eqn.invars[0].aval) == _kind(out)):
         return inputs[0]
+    if name == "convert_element_type" and isinstance(inputs[0].known, int):
+        return _converted(inputs[0], eqn.invars[0].aval.dtype, out.dtype)
     if name in (*_RESHAPE, "transpose") and numbers[0] is not None:
         return Value(0, numbers[0].astype(out.dtype))
     if name in _NUMPY and all(x is not None for x in numbers):
@@ -213,6 +218,17 @@ def _value(eqn: Any, inputs: list[Value]) -> Value | None:
         x, y = inputs
         return _arithmetic(name, x, y, out.dtype)
     return None
+
+
+def _converted(x: Value, before: Any, after: Any) -> Value | None:
+    """An input in a wider dtype, and back: bfloat16 parameters and float32 updates."""
+    if x.narrow is not None and x.narrow == after:
+        return x._replace(narrow=None)
+    if not all(jnp.issubdtype(dtype, jnp.floating) for dtype in (before, after)):
+        return None
+    old, new = jnp.finfo(before), jnp.finfo(after)
+    widens = old.nmant <= new.nmant and old.nexp <= new.nexp
+    return x._replace(narrow=before if x.narrow is None else x.narrow) if widens else None
 
 
 def _arithmetic(name: str, x: Value, y: Value, dtype: Any) -> Value | None:

@@ -44,13 +44,13 @@ def check_every_step(
         "them, but "
     )
     if held is not None or steps is not None:
-        often = "some steps" if steps is None else f"one of {steps} steps"
+        k, alone = ("k", " (with k=1 that is all)") if steps is None else (steps, "")
         raise ValueError(
-            f"{begin}this one changes the parameters in {often} only"
+            f"{begin}this one changes the parameters in one of {k} steps only"
             + ("" if held is None else f", by {held}")
-            + f". Take the accumulation out of the optimizer, and give "
-            f"`Supervised(accumulation={'k' if steps is None else steps})`; a task of yours means "
-            "the gradients of its micro-batches within one step."
+            + f". Take the accumulation out of the optimizer{alone}, and give "
+            f"`Supervised(accumulation={k})`; a task of yours means the gradients of its "
+            "micro-batches within one step."
         )
     if acts is not None:
         raise ValueError(
