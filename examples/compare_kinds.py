@@ -21,17 +21,18 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 
 import numpy as np
 import optax
 
 import jaxsched as js
-from examples import datasets, report
-from examples.letter_mlp import MLP
+from examples import report
+from examples.letter_mlp import MLP, supervised
 from jaxsched import search
 
 PEAKS = np.geomspace(0.04, 1.28, 6)
-KINDS = {
+KINDS: dict[str, Callable[..., js.AbstractSchedule]] = {
     "cosine": js.cosine_decay,
     "linear": js.linear_decay,
     "wsd": js.wsd,
@@ -39,23 +40,9 @@ KINDS = {
 }
 
 
-def letter() -> search.Supervised:
-    data = datasets.load("letter")
-    return search.Supervised(
-        model=MLP,
-        optimizer=optax.sgd,
-        loss=optax.softmax_cross_entropy_with_integer_labels,
-        train=data.train,
-        validation=data.val,
-        test=data.test,
-        batch_size=32,
-        metrics={"accuracy": search.accuracy},
-    )
-
-
 def compared(seeds: int, steps: int) -> tuple[search.Supervised, search.SweepResult]:
     trials = js.grid(KINDS, peak=PEAKS, steps=steps, warmup=0, decay=steps // 5)
-    task = letter()
+    task = supervised("letter", MLP, optax.sgd)
     return task, js.sweep(task, trials, seeds=seeds, steps=steps, metric="accuracy", maximize=True)
 
 

@@ -57,7 +57,8 @@ def load(name: str) -> Data:
     # A column of Letter is a feature with its own scale; pixels and samples of a signal share one.
     axis = 0 if name == "letter" else None
     mean, deviation = parts[0].x.mean(axis), parts[0].x.std(axis)
-    return Data(*[Part((p.x - mean) / deviation, p.y) for p in parts], classes)
+    train, val, test = (Part((p.x - mean) / deviation, p.y) for p in parts)
+    return Data(train, val, test, classes)
 
 
 def _read(name: str) -> tuple[np.ndarray, np.ndarray, int]:

@@ -29,7 +29,7 @@ from flax.training.train_state import TrainState
 
 import jaxsched as js
 from examples import datasets
-from examples.population import batches
+from jaxsched import search
 
 PEAK = 0.08
 
@@ -61,7 +61,8 @@ def train(
 ) -> TrainState:
     params = model.init(jax.random.key(seed), jnp.zeros((1, 16)))
     state = TrainState.create(apply_fn=model.apply, params=params, tx=tx)
-    for step, rows in enumerate(batches(len(data.train.y), 32, steps, seed), start=1):
+    order = search.shuffled(len(data.train.y), 32, seed, 0, steps)
+    for step, rows in enumerate(order, start=1):
         state = train_step(state, data.train.x[rows], data.train.y[rows])
         if step % (steps // 4) == 0:
             rate = js.current(state)["learning_rate"]  # of this update

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# Okabe and Ito's palette, told apart with every kind of colour vision, without its pale yellow and
-# with a dark red in its place; grey is for the tuned constant rate.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, RED, PINK, WINE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#661144", "#808080"
+# Okabe and Ito's palette, for every kind of colour vision, in the order in which a sweep's own
+# pictures take its colours. Grey is for constant rates that were tuned.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+GREY = "#808080"
 
-Entry = tuple[str, np.ndarray]  # a name and its accuracies, one for each seed
+Accuracies = dict[str, np.ndarray]  # name -> accuracies in percent, [seeds]
 
 
 def mean_std(values: np.ndarray) -> str:
@@ -40,12 +40,12 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def comparison(title: str, entries: list[Entry], references: list[Entry]) -> str:
+def comparison(title: str, entries: Accuracies, references: Collection[str]) -> str:
     """Test accuracies, and the paired gain of each over every reference."""
-    head = [title, "test accuracy", *[f"against {name}" for name, _ in references]]
+    head = [title, "test accuracy", *[f"against {name}" for name in references]]
     rows = [
-        [name, mean_std(values), *[gain(values, reference) for _, reference in references]]
-        for name, values in entries
+        [name, mean_std(values), *[gain(values, entries[other]) for other in references]]
+        for name, values in entries.items()
     ]
     return table([head, *rows])
 
@@ -57,6 +57,7 @@ def figure(path: str | Path, rows: int, columns: int, size: tuple[float, float])
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from cycler import cycler
 
     style = {
         "font.size": 10.5,
@@ -69,6 +70,7 @@ def figure(path: str | Path, rows: int, columns: int, size: tuple[float, float])
         "axes.grid": True,
         "grid.color": "#E5E5E5",
         "axes.axisbelow": True,
+        "axes.prop_cycle": cycler(color=PALETTE),
         "legend.frameon": False,
     }
     with plt.rc_context(style):
@@ -90,14 +92,14 @@ def band(axes: Any, x: np.ndarray, values: np.ndarray, **style: Any) -> None:
     )
 
 
-def curves(axes: Any, lines: dict[str, tuple[np.ndarray, str]], steps: int) -> None:
+def curves(axes: Any, lines: dict[str, tuple[np.ndarray, str]], steps: np.ndarray) -> None:
     """Validation accuracy [seeds, points] and colour by name; grey ones are dashed."""
     for values, colour in lines.values():
-        at = np.linspace(0, steps, values.shape[1] + 1)[1:]
-        band(axes, at, values, color=colour, lw=2, ls="--" if colour == GREY else "-")
-    axes.set(xlabel="step", ylabel="validation accuracy, %", xlim=(0, 1.45 * steps))
-    axes.set_xticks(np.linspace(0, steps, 5))
-    label_ends(axes, steps, [(n, colour, v[:, -1].mean()) for n, (v, colour) in lines.items()])
+        band(axes, steps, values, color=colour, lw=2, ls="--" if colour == GREY else "-")
+    end = steps[-1]
+    axes.set(xlabel="step", ylabel="validation accuracy, %", xlim=(0, 1.45 * end))
+    axes.set_xticks(np.linspace(0, end, 5))
+    label_ends(axes, end, [(n, colour, v[:, -1].mean()) for n, (v, colour) in lines.items()])
 
 
 def label_ends(axes: Any, x: float, lines: list[tuple[str, str, float]]) -> None:
@@ -123,15 +125,18 @@ def label_ends(axes: Any, x: float, lines: list[tuple[str, str, float]]) -> None
         )
 
 
-def dots(axes: Any, entries: list[tuple[str, np.ndarray, str]], reference: float) -> None:
-    """Name, accuracies and colour of each, one below the other: mean, deviation, every seed."""
-    for row, (_, values, colour) in enumerate(reversed(entries)):
+def dots(axes: Any, entries: Accuracies, colors: dict[str, str], reference: float) -> None:
+    """Accuracies, one below the other: mean, deviation, every seed."""
+    names = list(reversed(entries))
+    for row, name in enumerate(names):
+        values, colour = entries[name], colors.get(name, GREY)
         axes.plot(values, np.full(len(values), row), "o", color=colour, alpha=0.35, ms=4, mew=0)
         axes.errorbar(
             values.mean(), row, xerr=values.std(ddof=1), fmt="D", color=colour, capsize=3, ms=5.5
         )
     axes.axvline(reference, color=GREY, ls="--", lw=1.2, zorder=0)
-    names = [name.replace(", averaged", ",\naveraged") for name, *_ in reversed(entries)]
-    axes.set_yticks(range(len(entries)), names)
+    axes.set_yticks(
+        range(len(names)), [name.replace(", averaged", ",\naveraged") for name in names]
+    )
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"test accuracy, %: mean, deviation and all {len(entries[0][1])} seeds")
+    axes.set_xlabel(f"test accuracy, %: mean, deviation and all {len(values)} seeds")

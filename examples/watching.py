@@ -31,8 +31,8 @@ import numpy as np
 import optax
 
 import jaxsched as js
-from examples import datasets, report
-from examples.letter_mlp import MLP
+from examples import report
+from examples.letter_mlp import MLP, supervised
 from jaxsched import search
 from jaxsched.controllers import AutoDecay, Bounce, Plateau
 
@@ -48,13 +48,7 @@ RULES: dict[str, Callable[[float, int], Any]] = {
     "AutoDecay": lambda peak, steps: AutoDecay(peak),
 }
 AVERAGED = "Plateau, averaged loss"
-COLORS = dict(
-    zip(
-        [*RULES, AVERAGED],
-        [report.BLACK, report.GREEN, report.SKY, report.PINK, report.RED, report.BLUE],
-        strict=True,
-    )
-)
+COLORS = dict(zip([*RULES, AVERAGED], report.PALETTE, strict=False))
 
 
 class Watched:
@@ -74,26 +68,13 @@ class Watched:
         return {**self._task.evaluate(state), "norm": norm, "test": 100 * test}
 
 
-def task_of(data: datasets.Data) -> Watched:
-    def optimizer(learning_rate: Any) -> optax.GradientTransformation:
-        return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(learning_rate, 0.9))
-
-    return Watched(
-        search.Supervised(
-            lambda rngs: MLP(rngs),
-            optimizer,
-            optax.softmax_cross_entropy_with_integer_labels,
-            train=tuple(data.train),
-            validation=tuple(data.val),
-            test=tuple(data.test),
-            metrics={"accuracy": search.accuracy},
-        )
-    )
+def decayed(learning_rate: Any) -> optax.GradientTransformation:
+    return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(learning_rate, 0.9))
 
 
-def compare(data: datasets.Data, seeds: int, steps: int) -> dict[str, search.SweepResult]:
+def compare(seeds: int, steps: int) -> dict[str, search.SweepResult]:
     """The rules that watch the loss, and the one that watches the averaged loss."""
-    task = search.Averaged(task_of(data), window=EVERY)
+    task = search.Averaged(Watched(supervised("letter", MLP, decayed)), window=EVERY)
 
     def trained(rules: list[str], watch: str) -> search.SweepResult:
         trials = search.grid(lambda rule, peak: RULES[rule](peak, steps), rule=rules, peak=PEAKS)
@@ -167,7 +148,7 @@ def main() -> None:
     args = parser.parse_args()
     seeds, steps = (2, 100) if args.quick else (args.seeds, args.steps)
     cpu = time.process_time()
-    results = compare(datasets.load("letter"), seeds, steps)
+    results = compare(seeds, steps)
     trained = sum(result.steps_trained for result in results.values())
     asked = sum(result.steps_asked for result in results.values())
     print(f"{trained} of {asked} steps trained, {time.process_time() - cpu:.0f} s of CPU\n")

@@ -38,7 +38,7 @@ settings.load_profile("jaxsched")
 QUICK = {
     *("test_laws", "test_recipes", "test_populations", "test_controllers", "test_plateau"),
     *("test_diagnose", "test_pain", "test_optim", "test_adopt", "test_groups", "test_observe"),
-    *("test_every_optimizer", "test_every_step"),
+    *("test_every_optimizer", "test_every_step", "test_examples"),
 }
 LITTLE = {"xla_backend_optimization_level": 0}
 if jax.version.__version_info__ < (0, 11):  # the option went with XLA's older code
