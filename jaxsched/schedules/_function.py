@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 from jaxsched import _number as num
 from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
-from jaxsched._struct import static, struct
+from jaxsched._struct import length, static, struct
 from jaxsched._text import to_source
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -31,28 +30,18 @@ class Function(AbstractSchedule):
     """A user's function of the step with parameters; made by ``js.from_fn``."""
 
     fn: Callable[..., Any] = static()
-    parameters: dict[str, Any]
-    steps: Any
-
-    def __post_init__(self) -> None:
-        parameters = {
-            name: checked_number(f"from_fn({name}=...)", value)
-            for name, value in self.parameters.items()
-        }
-        for name, value in parameters.items():
-            if np.ndim(value):
-                raise TypeError(
-                    f"from_fn({name}=...) must be one number, got shape {np.shape(value)}: let the "
-                    "function hold the array, or use js.Table."
-                )
-        self.__dict__["parameters"] = parameters
-        self.__dict__["steps"] = checked_number(
-            "from_fn(steps=...)", self.steps, at_least=0, optional=True
-        )
+    names: tuple[str, ...] = static()
+    values: tuple[Any, ...]
+    steps: Any = length(default=None, at_least=0, optional=True)
 
     @property
     def duration(self) -> Any:
         return self.steps
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters by name, sorted; a copy."""
+        return dict(zip(self.names, self.values, strict=True))
 
     def value_at(self, t: Number) -> Value:
         t = num.at_least_zero(t)
@@ -73,12 +62,6 @@ class Function(AbstractSchedule):
         shown = "".join(f", {k}={to_source(v)}" for k, v in self.parameters.items())
         length = "" if self.steps is None else f", steps={self.steps!r}"
         return f"from_fn({name}{shown}{length})"
-
-
-# What is stored stays a dict, which JAX takes apart; a reader sees it and can't write.
-Function.parameters = property(  # type: ignore[assignment]
-    lambda self: MappingProxyType(self.__dict__["parameters"])
-)
 
 
 def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> Function:
@@ -107,11 +90,10 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     """
     if not callable(fn) or isinstance(fn, AbstractSchedule):
         raise TypeError(f"from_fn(fn=...) must be a function of the step, got {fn!r}.")
-    schedule = Function(fn=fn, parameters=parameters, steps=steps)
+    steps = checked_number("from_fn(steps=...)", steps, at_least=0, optional=True)
+    values = {n: _one_number(n, parameters[n]) for n in sorted(parameters)}
     name = _name(fn)
-    abstract = {
-        k: jax.ShapeDtypeStruct((), jnp.result_type(v)) for k, v in schedule.parameters.items()
-    }
+    abstract = {n: jax.ShapeDtypeStruct((), jnp.result_type(v)) for n, v in values.items()}
     try:
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.ConcretizationTypeError as error:
@@ -120,7 +102,17 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
         jnp.issubdtype(out.dtype, jnp.floating) or jnp.issubdtype(out.dtype, jnp.integer)
     ):
         raise TypeError(f"from_fn(fn=...) must return one real number for a step, got {out}.")
-    return schedule
+    return Function(fn, tuple(values), tuple(values.values()), steps)
+
+
+def _one_number(name: str, x: Any) -> Any:
+    value = checked_number(f"from_fn({name}=...)", x)
+    if np.ndim(value):
+        raise TypeError(
+            f"from_fn({name}=...) must be one number, got shape {np.shape(value)}: let the "
+            "function hold the array, or use js.Table."
+        )
+    return value
 
 
 def _name(fn: Any) -> str:
