@@ -57,7 +57,7 @@ RECIPES = {
     "warm_restarts": js.warm_restarts(1.0, 150, growth=2.0),
     "triangular": js.triangular(0.1, 1.0, 125, decay=0.5),
     "triangular_exp": js.triangular_exp(0.1, 1.0, 125, factor=0.998),
-    "reverse": js.reverse(js.cosine_decay(1.0, 1000)),
+    "reverse": js.Reverse(js.cosine_decay(1.0, 1000)),
 }
 
 

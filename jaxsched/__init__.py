@@ -39,14 +39,12 @@ from jaxsched.recipes._decays import noam as noam
 from jaxsched.recipes._decays import piecewise_constant as piecewise_constant
 from jaxsched.recipes._decays import polynomial_decay as polynomial_decay
 from jaxsched.recipes._decays import power_scheduler as power_scheduler
-from jaxsched.recipes._decays import reverse as reverse
 from jaxsched.recipes._decays import silver as silver
 from jaxsched.recipes._decays import step_decay as step_decay
 from jaxsched.recipes._share import share as share
 from jaxsched.recipes._stages import cooldown_from as cooldown_from
 from jaxsched.recipes._stages import flat_cosine as flat_cosine
 from jaxsched.recipes._stages import infinite as infinite
-from jaxsched.recipes._stages import trapezoid as trapezoid
 from jaxsched.recipes._stages import tri_stage as tri_stage
 from jaxsched.recipes._stages import wsd as wsd
 from jaxsched.recipes._stages import wsd_s as wsd_s
@@ -79,7 +77,7 @@ from jaxsched.schedules._piecewise import PiecewiseConstant as PiecewiseConstant
 from jaxsched.schedules._piecewise import PiecewiseCosine as PiecewiseCosine
 from jaxsched.schedules._piecewise import PiecewiseLinear as PiecewiseLinear
 from jaxsched.schedules._piecewise import Table as Table
-from jaxsched.schedules._shapes import AbstractShape as AbstractShape
+from jaxsched.schedules._progress import AbstractShape as AbstractShape
 from jaxsched.schedules._shapes import Cosine as Cosine
 from jaxsched.schedules._shapes import Geometric as Geometric
 from jaxsched.schedules._shapes import HalfCosine as HalfCosine

@@ -157,6 +157,7 @@ _NAMES = {
     for ours, words in {
         "a >> b": "ChainedScheduler SequentialLR chain join_schedules",
         "js.Plateau": "ReduceLROnPlateau reduce_on_plateau",
+        "js.Reverse": "reverse",
         "js.constant": "ConstantLR",
         "js.cosine_decay": "CosineAnnealingLR CosineDecay",
         "js.exponential_decay": "ExponentialLR",
@@ -166,6 +167,7 @@ _NAMES = {
         "js.polynomial_decay": "PolynomialLR",
         "js.step_decay": "StepLR",
         "js.triangular": "CyclicLR",
+        "js.wsd": "trapezoid trapezoidal WarmupStableDecay",
         "js.warm_restarts": "CosineAnnealingWarmRestarts sgdr_schedule",
         "js.warmup_cosine": "get_cosine_schedule_with_warmup",
         "js.warmup_linear": "get_linear_schedule_with_warmup",

@@ -128,7 +128,6 @@ RECIPES = {
         dict(peak=0.1, steps=1000, cut=100, ratio=32.0),
     ),
     "wsd": (js.wsd, dict(peak=0.1, steps=1000, warmup=100, decay=200, end=0.001)),
-    "trapezoid": (js.trapezoid, dict(peak=0.1, steps=1000, warmup=100, decay=200)),
     "cooldown_from": (
         lambda peak, at, steps: js.cooldown_from(js.inverse_sqrt(peak, 100), at, steps),
         dict(peak=0.1, at=400, steps=200),
@@ -156,7 +155,7 @@ RECIPES = {
     ),
     "silver": (js.silver, dict(smoothness=4.0)),
     "reverse": (
-        lambda peak, steps: js.reverse(js.Cosine(peak, 0.0, steps)),
+        lambda peak, steps: js.Reverse(js.Cosine(peak, 0.0, steps)),
         dict(peak=0.1, steps=1000),
     ),
 }

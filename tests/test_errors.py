@@ -186,7 +186,6 @@ VALID = {name: given for name, (recipe, given) in RECIPES.items() if RECIPE.get(
     "exponential_growth": dict(start=0.001, factor=2.0, every=300),
     "with_warmup": dict(schedule=js.cosine_decay(0.1, 1000), warmup=100),
     "cooldown_from": dict(schedule=js.cosine_decay(0.1, 1000), at=400, steps=200),
-    "reverse": dict(schedule=js.cosine_decay(0.1, 1000)),
 }
 BAD_ARGUMENTS = ["a", True, 1.0, None, [1.0], {}, math.nan, math.inf, -math.inf, 10**400, -1.0]
 LISTS = {"Factors", "Milestones", "Numbers"}
@@ -264,7 +263,6 @@ RELATIONS = {
         "warmup_cosine(warmup=...)",
     ),
     "wsd that does not fit": (lambda: js.wsd(1.0, 10, 6, 5), "wsd(warmup=..., decay=...)"),
-    "trapezoid that does not fit": (lambda: js.trapezoid(1.0, 10, 6, 5), "(warmup=..., decay=...)"),
     "cycle shorter than its decay": (lambda: js.wsd_s(1.0, 10, 0, 11), "wsd_s(decay=...)"),
     "unknown shape": (lambda: js.wsd(1.0, 10, 1, 1, shape="sin"), "wsd(shape=...)"),
     "unknown shape in infinite": (

@@ -141,6 +141,8 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
         ("linear_schedule", r"did you mean js\.Linear$"),
         ("ReduceLROnPlateau", r"it is js\.Plateau here"),
         ("adopt", r"it is jaxsched\.optim\.adopt here"),
+        ("trapezoid", r"it is js\.wsd here"),
+        ("reverse", r"it is js\.Reverse here"),
         ("plateau", r"did you mean js\.Plateau"),
     ],
 )

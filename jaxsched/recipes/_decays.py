@@ -15,10 +15,8 @@ import numpy as np
 
 from jaxsched._arrays import has_float64, is_concrete, to_host
 from jaxsched._checks import checked_number
-from jaxsched._text import shorten
 from jaxsched.recipes._arguments import divide, exponential, multiply, power, root, until, value_at
 from jaxsched.recipes._signature import (
-    Base,
     End,
     Factor,
     Factors,
@@ -37,7 +35,7 @@ from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, minimum
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseConstant
-from jaxsched.schedules._wrappers import Quantize, Reverse, Shift
+from jaxsched.schedules._wrappers import Quantize, Shift
 
 
 @recipe
@@ -313,19 +311,3 @@ def silver(smoothness: Positive) -> AbstractSchedule:
     1.0
     """
     return laws.Silver(divide(1.0, smoothness))
-
-
-@recipe
-def reverse(schedule: Base) -> AbstractSchedule:
-    """A schedule run backwards; see ``js.Reverse``.
-
-    >>> import jaxsched as js
-    >>> float(js.reverse(js.Linear(0.0, 1.0, 4))(1))
-    0.75
-    """
-    if schedule.duration is None:
-        raise ValueError(
-            "reverse(schedule=...) must have a duration, got the open-ended "
-            f"{shorten(repr(schedule))}."
-        )
-    return Reverse(schedule)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxsched._checks import violates
 from jaxsched._text import describe
 from jaxsched.recipes._arguments import multiply, until, value_at
@@ -57,35 +55,11 @@ def wsd(
     >>> [float(js.wsd(1.0, 100, 10, 20)(t)) for t in (5, 50, 90, 100)]
     [0.5, 1.0, 0.5, 0.0]
     """
-    return _wsd("wsd", peak, steps, warmup, decay, shape, end)
-
-
-@recipe
-def trapezoid(
-    peak: Peak,
-    steps: Steps | None,
-    warmup: Length,
-    decay: Length | None = None,
-    shape: Shape = "linear",
-    end: End = 0.0,
-) -> AbstractSchedule:
-    """Another name of ``wsd``.
-
-    >>> import jaxsched as js
-    >>> js.trapezoid(1.0, 100, 10, 20) == js.wsd(1.0, 100, 10, 20)
-    True
-    """
-    return _wsd("trapezoid", peak, steps, warmup, decay, shape, end)
-
-
-def _wsd(
-    function: str, peak: Any, steps: Any, warmup: Any, decay: Any, shape: Any, end: Any
-) -> AbstractSchedule:
     rise = shapes.Linear(0.0, peak, warmup)
     if steps is None:
         return rise >> Constant(peak)
     if decay is None:
-        raise TypeError(f"{function}(decay=...) must be given with steps={steps!r}, got None.")
+        raise TypeError(f"wsd(decay=...) must be given with steps={steps!r}, got None.")
     stable = subtract_steps(subtract_steps(steps, warmup), decay)
     return rise >> Constant(peak, stable) >> shape(peak, end, decay)
 
