@@ -14,7 +14,7 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import numbers, struct
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import Phase, known
-from jaxsched.schedules._shapes import Progress, cosine_weights, progress
+from jaxsched.schedules._progress import Progress, cosine_weights, progress
 
 
 class AbstractPoints(AbstractSchedule):

@@ -1,17 +1,11 @@
 """Pieces of a given length that go from ``start`` to ``end``, from simple to complex.
 
-Each one is a *weight* that falls from 1 to 0 over ``steps`` updates:
-
-    value = start * weight + end * (1 - weight)
-
-and computes both weights in the form that keeps every digit: from the steps that *remain* near the
-end, from those that have *passed* near the start (1 - weight would cancel there).
+Each one is its two weights; see ``_progress.py``.
 """
 
 from __future__ import annotations
 
-import abc
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,68 +14,9 @@ from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._progress import AbstractShape, Progress, cosine_weights, progress, raised
 
 _FAR = 2.0**100  # between the ends of a Harmonic: a product of two words needs 2^-124 to be exact
-
-
-class AbstractShape(AbstractSchedule):
-    """A piece from ``start`` to ``end`` over ``steps``; a subclass gives the two weights."""
-
-    start: Any
-    end: Any
-    steps: Any
-
-    @property
-    def duration(self) -> Any:
-        return self.steps
-
-    @abc.abstractmethod
-    def weights(self, at: Progress) -> tuple[Value, Value]:
-        """Weights of ``start`` and ``end``; they add up to 1."""
-
-    def value_at(self, t: Number) -> Value:
-        w_start, w_end = self.weights(progress(t, self.steps))
-        return w_start * num.as_value(t, self.start) + w_end * num.as_value(t, self.end)
-
-
-class Progress(NamedTuple):
-    """How far a piece has come: ``passed + rest == length``, in steps, exactly."""
-
-    passed: Number
-    rest: Number
-    length: Number
-
-    @property
-    def done(self) -> Value:
-        """The fraction that has passed, rounded."""
-        return num.quotient(self.passed, self.length)
-
-    @property
-    def left(self) -> Value:
-        """The fraction that remains, rounded."""
-        return num.quotient(self.rest, self.length)
-
-    def exact(self) -> tuple[Number, Number]:
-        """Both fractions as numbers."""
-        return self.passed / self.length, self.rest / self.length
-
-    def nearer(self) -> tuple[Any, Number]:
-        """Whether the start is the nearer end, and the exact fraction to it, at most 1/2."""
-        early = num.to_value(self.passed) <= num.to_value(self.rest)
-        return early, num.where(early, self.passed, self.rest) / self.length
-
-
-def progress(t: Number, steps: Any) -> Progress:
-    """The progress at ``t`` of a piece of ``steps``; a piece of length 0 is over at once."""
-    length = num.as_number(t, steps)
-    empty = length <= 0.0
-    length = num.where(empty, 1.0, length)
-    rest = length - t
-    zero, whole = num.full_like(t, 0.0), num.full_like(t, 1.0) * length
-    before, over = t <= 0.0, rest <= 0.0
-    passed = num.where(over, whole, num.where(before, zero, t))
-    rest = num.where(over, zero, num.where(before, whole, rest))
-    return Progress(num.where(empty, whole, passed), num.where(empty, zero, rest), length)
 
 
 @struct
@@ -91,18 +26,12 @@ class Linear(AbstractShape):
     .. math:: s(t) = \text{start}\,(1-p) + \text{end}\,p, \quad p = \min(t/\text{steps}, 1)
 
     Args:
-        start: value at step 0.
-        end: value from step ``steps`` on.
-        steps: length in optimizer updates, at least 0.
+        start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
 
     >>> import jaxsched as js
     >>> float(js.Linear(0.0, 1.0, 4)(1))
     0.25
     """
-
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         return at.left, at.done
@@ -119,9 +48,7 @@ class Cosine(AbstractShape):
     which keeps its digits to the last step.
 
     Args:
-        start: value at step 0.
-        end: value from step ``steps`` on.
-        steps: length in optimizer updates, at least 0.
+        start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
         exponent: positive; above 1 the decay comes earlier. ``None`` (default) is 1.
 
     >>> import jaxsched as js
@@ -129,9 +56,6 @@ class Cosine(AbstractShape):
     0.5
     """
 
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
     exponent: Any = number(default=None, above=0, optional=True)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
@@ -141,29 +65,6 @@ class Cosine(AbstractShape):
         return num.to_value(w_start), num.to_value(w_end)
 
 
-def cosine_weights(at: Progress, square: Any = num.sin_squared) -> tuple[Any, Any]:
-    # One evaluation on the nearer side, where the squared sine is at most 1/2.
-    early, near = at.nearer()
-    small = square(near)
-    large = 1.0 - small
-    return num.where(early, large, small), num.where(early, small, large)
-
-
-def raised(w_start: Number, w_end: Number, exponent: Any) -> tuple[Number, Number]:
-    """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``."""
-    exponent = num.as_number(w_start, exponent)
-    some = w_start > 0.0
-    # The logarithm from whichever weight is the smaller, and with it the more exact.
-    early = w_end < 0.25
-    log = num.where(
-        early,
-        num.log1p(-num.where(early, w_end, 0.0)),
-        num.log(num.where(some & ~early, w_start, 1.0)),
-    )
-    power = num.where(some, num.exp(exponent * log), 0.0)
-    return power, num.where(some, -num.expm1(exponent * log), 1.0)
-
-
 @struct
 class Polynomial(AbstractShape):
     r"""A power of the fraction that is left.
@@ -171,9 +72,7 @@ class Polynomial(AbstractShape):
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,(1-p)^{\text{power}}
 
     Args:
-        start: value at step 0.
-        end: value from step ``steps`` on.
-        steps: length in optimizer updates, at least 0.
+        start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
         power: positive; 1 is ``Linear``, 0.5 the square-root shape.
 
     >>> import jaxsched as js
@@ -181,9 +80,6 @@ class Polynomial(AbstractShape):
     0.25
     """
 
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
     power: Any = number(default=2.0, above=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
@@ -199,8 +95,7 @@ class Geometric(AbstractSchedule):
     .. math:: s(t) = \text{start}\,(\text{end}/\text{start})^{p}
 
     Args:
-        start: value at step 0, positive.
-        end: value from step ``steps`` on, positive.
+        start, end: value at step 0, value from step ``steps`` on, both positive.
         steps: length in optimizer updates, at least 0.
 
     >>> import jaxsched as js
@@ -235,18 +130,12 @@ class Sqrt(AbstractShape):
     the straight part, which is finite.
 
     Args:
-        start: value at step 0.
-        end: value from step ``steps`` on.
-        steps: length in optimizer updates, at least 0.
+        start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
 
     >>> import jaxsched as js
     >>> float(js.Sqrt(1.0, 0.0, 100)(25))
     0.5
     """
-
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         root = num.sqrt(at.done)
@@ -275,9 +164,6 @@ class Tanh(AbstractShape):
     0.5
     """
 
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
     lower: Any = number(default=-7.0)
     upper: Any = number(default=3.0)
 
@@ -302,9 +188,7 @@ class Rex(AbstractShape):
     where :math:`\beta = 1/2`.
 
     Args:
-        start: value at step 0.
-        end: value from step ``steps`` on.
-        steps: length in optimizer updates, at least 0.
+        start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
         beta: positive; 1 is ``Linear``, below it the value stays up longer.
 
     >>> import jaxsched as js
@@ -312,9 +196,6 @@ class Rex(AbstractShape):
     0.666667
     """
 
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
     beta: Any = number(default=0.5, above=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
@@ -339,10 +220,6 @@ class HalfCosine(AbstractShape):
     0.5
     """
 
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
-
     def weights(self, at: Progress) -> tuple[Value, Value]:
         return 2.0 * num.sin_squared(at.rest / at.length * 0.5), num.sin(at.done)
 
@@ -354,18 +231,12 @@ class QuarterCosine(AbstractShape):
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,\cos\tfrac{\pi}{2}p
 
     Args:
-        start: value at step 0.
-        end: value from step ``steps`` on.
-        steps: length in optimizer updates, at least 0.
+        start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
 
     >>> import jaxsched as js
     >>> round(float(js.QuarterCosine(1.0, 0.0, 3)(2)), 6)
     0.5
     """
-
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         return num.sin(at.left), 2.0 * num.sin_squared(at.passed / at.length * 0.5)
@@ -381,18 +252,12 @@ class MirrorCosine(AbstractShape):
     Hägele et al. (arXiv:2405.18392), a cooldown shape.
 
     Args:
-        start: value at step 0.
-        end: value from step ``steps`` on.
-        steps: length in optimizer updates, at least 0.
+        start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
 
     >>> import jaxsched as js
     >>> float(js.MirrorCosine(1.0, 0.0, 100)(50))
     0.5
     """
-
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         early, near = at.nearer()
@@ -408,8 +273,7 @@ class Harmonic(AbstractShape):
     .. math:: s(t) = \frac{1}{(1-p)/\text{start} + p/\text{end}}
 
     Args:
-        start: value at step 0, positive.
-        end: value from step ``steps`` on, positive.
+        start, end: value at step 0, value from step ``steps`` on, both positive.
         steps: length in optimizer updates, at least 0.
 
     >>> import jaxsched as js
@@ -419,7 +283,6 @@ class Harmonic(AbstractShape):
 
     start: Any = number(above=0)
     end: Any = number(above=0)
-    steps: Any = length(at_least=0)
 
     def __check_init__(self) -> None:
         far = lambda start, end: np.maximum(start / end, end / start) > _FAR
@@ -452,9 +315,7 @@ class ShiftedExponential(AbstractShape):
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,\frac{r^p - r}{1 - r}
 
     Args:
-        start: value at step 0.
-        end: value from step ``steps`` on.
-        steps: length in optimizer updates, at least 0.
+        start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
         ratio: r, between 0 and 1 exclusive: the smaller, the earlier the fall.
 
     >>> import jaxsched as js
@@ -462,9 +323,6 @@ class ShiftedExponential(AbstractShape):
     0.333333
     """
 
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
     ratio: Any = number(default=0.1, above=0, below=1)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:

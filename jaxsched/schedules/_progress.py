@@ -1,0 +1,109 @@
+"""What pieces from ``start`` to ``end`` share: how far they have come, and what they weigh by it.
+
+A shape is a *weight* that falls from 1 to 0 over ``steps`` updates:
+
+    value = start * weight + end * (1 - weight)
+
+and computes both weights in the form that keeps every digit: from the steps that *remain* near the
+end, from those that have *passed* near the start (1 - weight would cancel there).
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+from jaxsched import _number as num
+from jaxsched._number import Number, Value
+from jaxsched._struct import length, number, struct
+from jaxsched.schedules._base import AbstractSchedule
+
+
+@struct
+class AbstractShape(AbstractSchedule):
+    """A piece from ``start`` to ``end`` over ``steps``; a subclass gives the two weights.
+
+    Args:
+        start: value at step 0.
+        end: value from step ``steps`` on.
+        steps: length in optimizer updates, at least 0.
+    """
+
+    start: Any = number()
+    end: Any = number()
+    steps: Any = length(at_least=0)
+
+    @property
+    def duration(self) -> Any:
+        return self.steps
+
+    @abc.abstractmethod
+    def weights(self, at: Progress) -> tuple[Value, Value]:
+        """Weights of ``start`` and ``end``; they add up to 1."""
+
+    def value_at(self, t: Number) -> Value:
+        w_start, w_end = self.weights(progress(t, self.steps))
+        return w_start * num.as_value(t, self.start) + w_end * num.as_value(t, self.end)
+
+
+class Progress(NamedTuple):
+    """How far a piece has come: ``passed + rest == length``, in steps, exactly."""
+
+    passed: Number
+    rest: Number
+    length: Number
+
+    @property
+    def done(self) -> Value:
+        """The fraction that has passed, rounded."""
+        return num.quotient(self.passed, self.length)
+
+    @property
+    def left(self) -> Value:
+        """The fraction that remains, rounded."""
+        return num.quotient(self.rest, self.length)
+
+    def exact(self) -> tuple[Number, Number]:
+        """Both fractions as numbers."""
+        return self.passed / self.length, self.rest / self.length
+
+    def nearer(self) -> tuple[Any, Number]:
+        """Whether the start is the nearer end, and the exact fraction to it, at most 1/2."""
+        early = num.to_value(self.passed) <= num.to_value(self.rest)
+        return early, num.where(early, self.passed, self.rest) / self.length
+
+
+def progress(t: Number, steps: Any) -> Progress:
+    """The progress at ``t`` of a piece of ``steps``; a piece of length 0 is over at once."""
+    length = num.as_number(t, steps)
+    empty = length <= 0.0
+    length = num.where(empty, 1.0, length)
+    rest = length - t
+    zero, whole = num.full_like(t, 0.0), num.full_like(t, 1.0) * length
+    before, over = t <= 0.0, rest <= 0.0
+    passed = num.where(over, whole, num.where(before, zero, t))
+    rest = num.where(over, zero, num.where(before, whole, rest))
+    return Progress(num.where(empty, whole, passed), num.where(empty, zero, rest), length)
+
+
+def cosine_weights(at: Progress, square: Any = num.sin_squared) -> tuple[Any, Any]:
+    # One evaluation on the nearer side, where the squared sine is at most 1/2.
+    early, near = at.nearer()
+    small = square(near)
+    large = 1.0 - small
+    return num.where(early, large, small), num.where(early, small, large)
+
+
+def raised(w_start: Number, w_end: Number, exponent: Any) -> tuple[Number, Number]:
+    """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``."""
+    exponent = num.as_number(w_start, exponent)
+    some = w_start > 0.0
+    # The logarithm from whichever weight is the smaller, and with it the more exact.
+    early = w_end < 0.25
+    log = num.where(
+        early,
+        num.log1p(-num.where(early, w_end, 0.0)),
+        num.log(num.where(some & ~early, w_start, 1.0)),
+    )
+    power = num.where(some, num.exp(exponent * log), 0.0)
+    return power, num.where(some, -num.expm1(exponent * log), 1.0)
