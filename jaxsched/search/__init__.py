@@ -12,11 +12,10 @@ from jaxsched.search.multihost._processes import join as join
 from jaxsched.search.range_tests._result import RangeTest as RangeTest
 from jaxsched.search.range_tests._run import range_test as range_test
 from jaxsched.search.results._compare import Comparison as Comparison
-from jaxsched.search.results._files import load as load
 from jaxsched.search.results._info import RunInfo as RunInfo
 from jaxsched.search.results._merge import merge as merge
-from jaxsched.search.results._result import Best as Best
 from jaxsched.search.results._result import SweepResult as SweepResult
+from jaxsched.search.results._scored import Best as Best
 from jaxsched.search.tasks._averaged import Averaged as Averaged
 from jaxsched.search.tasks._batches import shuffled as shuffled
 from jaxsched.search.tasks._convolution import cpu_conv as cpu_conv
@@ -29,3 +28,5 @@ from jaxsched.search.trials._trials import Trial as Trial
 from jaxsched.search.trials._trials import grid as grid
 from jaxsched.search.trials._trials import sampled as sampled
 from jaxsched.search.trials._trials import zipped as zipped
+
+load = SweepResult.load

@@ -23,7 +23,8 @@ from jaxsched.search.multihost._mesh import Lockstep, programs_for
 from jaxsched.search.multihost._processes import check_same
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo
-from jaxsched.search.results._result import Best, SweepResult
+from jaxsched.search.results._result import SweepResult
+from jaxsched.search.results._scored import Best
 from jaxsched.search.store._identity import sweep_fields, task_fields
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import check_evaluation

@@ -12,7 +12,7 @@ import numpy as np
 from jaxsched.search._fingerprint import label, labels, plain
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._ranking import Difference, paired
-from jaxsched.search.results._result import Best, SweepResult
+from jaxsched.search.results._scored import Best, ScoredTrials
 from jaxsched.search.results._text_table import TextTable
 from jaxsched.search.trials._trials import as_setting
 
@@ -161,7 +161,7 @@ def named(found: dict[str, T], name: Any) -> T:
 
 
 def compare(
-    result: SweepResult,
+    result: ScoredTrials,
     by: str,
     rate: str | None,
     metric: str,
@@ -209,7 +209,7 @@ def compare(
 # Below, a cost is a score of which less is better.
 
 
-def _grouped(result: SweepResult, by: str, where: str) -> dict[str, list[int]]:
+def _grouped(result: ScoredTrials, by: str, where: str) -> dict[str, list[int]]:
     """The trials of each kind, or of each value of a setting."""
     kinds = reports.kinds(result)
     # A recipe's own argument `kind` is meant where the recipes are of one kind only.
@@ -244,7 +244,7 @@ def _place(place: dict[int, int], trial: int | None) -> float:
 
 
 def _curve(
-    result: SweepResult, group: list[int], rate: str, cost: np.ndarray
+    result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, set[float]]:
     """Rates, the best cost at each, and those at which all was given up before its end."""
     best: dict[float, float] = {}
@@ -261,7 +261,7 @@ def _curve(
     return np.array(rates), curve, {r for r in rates if stopped[r] and not math.isfinite(best[r])}
 
 
-def _rate(result: SweepResult, trial: int, name: str) -> float:
+def _rate(result: ScoredTrials, trial: int, name: str) -> float:
     """A setting; NaN if it is not a number, or there is none."""
     at = result.trials[trial].settings.get(name)
     return float(_value(at)) if reports.is_number(at) else math.nan
@@ -272,7 +272,7 @@ def _shared(curves: dict[str, tuple[np.ndarray, np.ndarray, set[float]]]) -> np.
     return np.array(sorted(set.intersection(*rated)) if rated else [])
 
 
-def _start(result: SweepResult, metric: str, sign: float, cost: np.ndarray) -> float:
+def _start(result: ScoredTrials, metric: str, sign: float, cost: np.ndarray) -> float:
     """The cost before training: the loss of the first batch; of other metrics the worst one."""
     finite = cost[np.isfinite(cost)]
     if not len(finite):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxsched.search.results import _drawing as draw
 from jaxsched.search.results import _reports as reports
-
-if TYPE_CHECKING:
-    from jaxsched.search.results._result import SweepResult
+from jaxsched.search.results._scored import ScoredTrials
 
 
-def curves_of(result: SweepResult, ax: Any) -> None:
+def curves_of(result: ScoredTrials, ax: Any) -> None:
     """Of each trial the mean over folds and seeds: validation, or training if that has one point.
 
     Up to eight trials are named beside their ends; of more, the best of each kind.
@@ -70,7 +68,7 @@ def curves_of(result: SweepResult, ax: Any) -> None:
     draw.name_ends(ax, ends)
 
 
-def _validation(result: SweepResult) -> list[tuple[np.ndarray, np.ndarray]]:
+def _validation(result: ScoredTrials) -> list[tuple[np.ndarray, np.ndarray]]:
     found = []
     for values in result.validation[result.metric]:
         here = np.isfinite(values).all(axis=(0, 1))
@@ -80,7 +78,7 @@ def _validation(result: SweepResult) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def _training(result: SweepResult, window: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _training(result: ScoredTrials, window: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Running means over so many updates, up to where the first run ends."""
     found = []
     for values in result.train["loss"]:
@@ -109,7 +107,7 @@ def _limit(ax: Any, curves: list[np.ndarray], shown: list[np.ndarray], maximize:
     ax.set_ylim(low - 0.05 * span, high + 0.05 * span)
 
 
-def _ordered(result: SweepResult, trials: list[int]) -> bool:
+def _ordered(result: ScoredTrials, trials: list[int]) -> bool:
     """Whether the trials differ in one number, in its order."""
     names = reports.varying(result)
     if len(names) != 1:
@@ -119,7 +117,7 @@ def _ordered(result: SweepResult, trials: list[int]) -> bool:
     return scale.ordered and values == scale.values
 
 
-def _name(result: SweepResult, trial: int) -> str:
+def _name(result: ScoredTrials, trial: int) -> str:
     """The kind is shorter, where it says which trial is meant."""
     found = result.trials[trial]
     alone = sum(other.kind == found.kind for other in result.trials) == 1

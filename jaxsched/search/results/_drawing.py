@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,7 @@ from jaxsched._text import printable
 from jaxsched.recipes._share import share
 from jaxsched.search._fingerprint import label
 from jaxsched.search.results._reports import is_number
-
-if TYPE_CHECKING:
-    from jaxsched.search.results._result import SweepResult
+from jaxsched.search.results._scored import ScoredTrials
 
 # Okabe and Ito's palette, told apart with every kind of colour vision, without its pale yellow.
 # Marks and dashes differ too, for a page in grey.
@@ -222,7 +220,7 @@ def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool
     return float(low), float(high), bool(worst > most and not math.isclose(worst, most))
 
 
-def by_kind(result: SweepResult, trials: list[int]) -> dict[str, list[int]]:
+def by_kind(result: ScoredTrials, trials: list[int]) -> dict[str, list[int]]:
     """The trials of each kind."""
     groups: dict[str, list[int]] = {}
     for i in trials:
@@ -230,19 +228,19 @@ def by_kind(result: SweepResult, trials: list[int]) -> dict[str, list[int]]:
     return groups
 
 
-def of(result: SweepResult, trial: int, name: str) -> Any:
+def of(result: ScoredTrials, trial: int, name: str) -> Any:
     """A setting; what is no number or text as one: it may not be hashable."""
     value = result.trials[trial].settings.get(name)
     return value if isinstance(value, (int, float, str, share, type(None))) else label(value)
 
 
-def best_of(result: SweepResult) -> int | None:
+def best_of(result: ScoredTrials) -> int | None:
     """The best trial, if one has a score."""
     first = result.ranking()[0]
     return first if np.isfinite(result.scores()[0][first]) else None
 
 
-def worse(result: SweepResult, trials: list[int]) -> list[int]:
+def worse(result: ScoredTrials, trials: list[int]) -> list[int]:
     """The trials whose scores are so bad that they get no room."""
     scores = result.scores()[0][trials]
     if not np.isfinite(scores).any():

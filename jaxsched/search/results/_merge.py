@@ -15,7 +15,6 @@ import numpy as np
 
 from jaxsched._text import shorten
 from jaxsched.search._fingerprint import difference
-from jaxsched.search.results._files import load
 from jaxsched.search.results._result import SweepResult
 
 
@@ -45,7 +44,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             "merge(parts=...) must be a list of results or of files, one of each shard, got "
             f"{shorten(repr(parts))} ({type(parts).__name__})."
         )
-    results = [p if isinstance(p, SweepResult) else load(p) for p in parts]
+    results = [p if isinstance(p, SweepResult) else SweepResult.load(p) for p in parts]
     shards = [r.info.shard for r in results if r.info.shard is not None]
     if not results or len(shards) < len(results):
         raise ValueError("merge(parts=...) must be results of `sweep(shard=...)`, got others.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +12,12 @@ from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.results import _drawing as draw
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._curves import curves_of
-
-if TYPE_CHECKING:
-    from jaxsched.search.results._result import SweepResult
-
+from jaxsched.search.results._scored import ScoredTrials
 
 _SMALL: dict[str, Any] = {"fontsize": "small", "fontweight": "normal", "color": "0.3"}
 
 
-def plot(result: SweepResult, names: tuple[str, ...], ax: Any) -> Any:
+def plot(result: ScoredTrials, names: tuple[str, ...], ax: Any) -> Any:
     """Learning curves, or the score against one setting, or over two; on ``ax`` or a new figure."""
     if len(names) > 2:
         raise ValueError(f"plot(*names) must be given at most two settings, got {list(names)}.")
@@ -46,7 +43,7 @@ def plot(result: SweepResult, names: tuple[str, ...], ax: Any) -> Any:
 # ---------------------------------------------------------------------------- against one setting
 
 
-def _against(result: SweepResult, name: str, trials: list[int], ax: Any) -> None:
+def _against(result: ScoredTrials, name: str, trials: list[int], ax: Any) -> None:
     """The score against one setting: a line for each kind, or for each value of a second setting.
 
     The line is the best at each value, with its standard error; what else was tried there is faint.
@@ -119,7 +116,7 @@ def _against(result: SweepResult, name: str, trials: list[int], ax: Any) -> None
     draw.name_ends(ax, ends)
 
 
-def _scores_axis(result: SweepResult, ax: Any, trials: list[int]) -> None:
+def _scores_axis(result: ScoredTrials, ax: Any, trials: list[int]) -> None:
     """Room for these scores and their errors, but not for an error that is larger than both."""
     if not trials:
         return
@@ -134,7 +131,9 @@ def _scores_axis(result: SweepResult, ax: Any, trials: list[int]) -> None:
         ax.set_ylim((scores - bar).min() - 0.08 * span, (scores + bar).max() + 0.08 * span)
 
 
-def _groups(result: SweepResult, name: str, trials: list[int]) -> tuple[dict[str, list[int]], bool]:
+def _groups(
+    result: ScoredTrials, name: str, trials: list[int]
+) -> tuple[dict[str, list[int]], bool]:
     """What is a colour: the kinds, or else the second setting; and whether it has an order."""
     groups = draw.by_kind(result, trials)
     others = [n for n in reports.varying(result) if n != name]
@@ -156,7 +155,7 @@ def _groups(result: SweepResult, name: str, trials: list[int]) -> tuple[dict[str
     return found, scale.ordered
 
 
-def _mark_best(result: SweepResult, ax: Any, trials: list[int], where: Any) -> None:
+def _mark_best(result: ScoredTrials, ax: Any, trials: list[int], where: Any) -> None:
     best = draw.best_of(result)
     if best in trials:
         ax.plot(*where(best), "*", color="white", markeredgecolor="black", markersize=15, zorder=5)
@@ -164,7 +163,7 @@ def _mark_best(result: SweepResult, ax: Any, trials: list[int], where: Any) -> N
 
 
 def _mark_edge(
-    result: SweepResult,
+    result: ScoredTrials,
     ax: Any,
     where: Any,
     looks: dict[int, draw.Look],
@@ -197,7 +196,7 @@ def _say(ax: Any, trials: list[int], mark: str, said: str) -> None:
         ax.set_title(title, loc="right", **_SMALL)
 
 
-def _lost_words(result: SweepResult, lost: list[int]) -> str:
+def _lost_words(result: ScoredTrials, lost: list[int]) -> str:
     gone = [(result.diverged[i] >= 0).any() for i in lost]
     return "diverged" if all(gone) else "stopped" if not any(gone) else "diverged or stopped"
 
@@ -205,7 +204,7 @@ def _lost_words(result: SweepResult, lost: list[int]) -> str:
 # ------------------------------------------------------------------------------- over two settings
 
 
-def _over_two(result: SweepResult, names: tuple[str, ...], trials: list[int], ax: Any) -> None:
+def _over_two(result: ScoredTrials, names: tuple[str, ...], trials: list[int], ax: Any) -> None:
     """The best score of each pair of settings, as numbers on colours; of draws, as points."""
     scales = [draw.Scale(draw.of(result, i, name) for i in trials) for name in names]
     mean, _ = result.scores()
@@ -236,7 +235,7 @@ def _colours(low: float, high: float, maximize: bool) -> Any:
 
 
 def _cells(
-    result: SweepResult,
+    result: ScoredTrials,
     names: tuple[str, ...],
     trials: list[int],
     scales: list[draw.Scale],
@@ -285,7 +284,7 @@ def _cells(
 
 
 def _points(
-    result: SweepResult,
+    result: ScoredTrials,
     names: tuple[str, ...],
     trials: list[int],
     scales: list[draw.Scale],
@@ -314,5 +313,5 @@ def _points(
 # ---------------------------------------------------------------------------------------- details
 
 
-def _rest(result: SweepResult, trial: int, names: list[str]) -> list[Any]:
+def _rest(result: ScoredTrials, trial: int, names: list[str]) -> list[Any]:
     return [result.trials[trial].settings.get(name) for name in names]

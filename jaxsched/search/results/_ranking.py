@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable
+from operator import itemgetter
 
 import numpy as np
+
+from jaxsched.search._fingerprint import fingerprint_of, plain
+from jaxsched.search.trials._trials import Trial, Trials
 
 # With so few runs, a variance of one trial's own is hardly known: 2 runs give it within a factor
 # of 1000, 6 within one of 6 (95 %).
@@ -38,15 +41,25 @@ def means(values: np.ndarray) -> np.ndarray:
     return mean
 
 
-def order(mean: np.ndarray, maximize: bool, text: Callable[[int], str]) -> list[int]:
-    """Indices of trials, the best first; those without a mean last.
+def order(mean: np.ndarray, maximize: bool, trials: Trials) -> list[int]:
+    """Indices of the trials, the best first; those without a mean last.
 
-    Equal means are ordered by the ``text`` of the trials: not by their places, so that the best
-    of some trials does not depend on how they are listed.
+    Equal means are ordered by how the trials print: not by their places, so that the best of some
+    trials does not depend on how they are listed.
     """
     costs = np.where(np.isfinite(mean), -mean if maximize else mean, np.inf).tolist()
     tied = {cost for cost, n in Counter(costs).items() if n > 1 and math.isfinite(cost)}
-    return sorted(range(len(costs)), key=lambda i: (costs[i], text(i) if costs[i] in tied else ""))
+
+    def key(i: int) -> tuple[float, str]:
+        return costs[i], printed(trials[i]) if costs[i] in tied else ""
+
+    return sorted(range(len(costs)), key=key)
+
+
+def printed(trial: Trial) -> str:
+    """What orders trials with equal scores; functions that read alike by what they hold."""
+    schedules = sorted(trial.schedules.items(), key=itemgetter(0))
+    return f"{schedules} {plain(trial.settings)} {fingerprint_of(schedules)}"
 
 
 def scored(values: np.ndarray, ranking: list[int]) -> Scores:

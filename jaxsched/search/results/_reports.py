@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from jaxsched._text import printable
 from jaxsched.recipes._share import share
-from jaxsched.search._fingerprint import fingerprint_of, label, plain
-from jaxsched.search.results._ranking import FEW, Difference
+from jaxsched.search._fingerprint import label, plain
+from jaxsched.search.results._ranking import FEW, Difference, printed
+from jaxsched.search.results._scored import ScoredTrials
 from jaxsched.search.results._text_table import TextTable
-
-if TYPE_CHECKING:
-    from jaxsched.search.results._result import SweepResult
-    from jaxsched.search.trials._trials import Trial
+from jaxsched.search.trials._trials import Trial
 
 LEVEL = 0.95
 
 
-def rows(result: SweepResult) -> list[dict[str, Any]]:
+def rows(result: ScoredTrials) -> list[dict[str, Any]]:
     """A row for each trial."""
     mean, error = result.scores()
     names = list(dict.fromkeys(n for trial in result.trials for n in trial.settings))
@@ -51,7 +48,7 @@ def rows(result: SweepResult) -> list[dict[str, Any]]:
     return made
 
 
-def kinds(result: SweepResult) -> list[str]:
+def kinds(result: ScoredTrials) -> list[str]:
     """The kinds of the trials, in their order."""
     return list(dict.fromkeys(trial.kind for trial in result.trials))
 
@@ -85,18 +82,12 @@ def paired_note(runs: int, level: float) -> str:
     )
 
 
-def printed(trial: Trial) -> str:
-    """What orders trials with equal scores; functions that read alike by what they hold."""
-    schedules = sorted(trial.schedules.items(), key=itemgetter(0))
-    return f"{schedules} {plain(trial.settings)} {fingerprint_of(schedules)}"
-
-
 def own_name(trial: Trial, kind: str) -> str:
     """The name of a trial beside that of its kind."""
     return "" if trial.name == kind else trial.name.removeprefix(f"{trial.kind} ")
 
 
-def varying(result: SweepResult) -> list[str]:
+def varying(result: ScoredTrials) -> list[str]:
     """The settings with several values, in their order."""
     values: dict[str, set[str]] = {}
     for trial in result.trials:
@@ -117,7 +108,7 @@ def is_number(x: Any) -> bool:
 # ------------------------------------------------------------------------------------------ table
 
 
-def table(result: SweepResult, metric: str, maximize: bool, limit: int | None) -> TextTable:
+def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) -> TextTable:
     """The trials, the best first, with all metrics."""
     metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
     scores = {name: result.scores(name) for name in metrics}
@@ -158,7 +149,7 @@ def table(result: SweepResult, metric: str, maximize: bool, limit: int | None) -
     return TextTable(title, tuple(head), tuple(made), tuple(notes))
 
 
-def error_note(result: SweepResult) -> str:
+def error_note(result: ScoredTrials) -> str:
     """Where the errors come from."""
     pooled = result.pooled()
     among = f", pooled over {plural(len(pooled), 'trial')}" if pooled else ""
@@ -169,11 +160,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("s" if count != 1 else "")
 
 
-def _values(trial: Any, names: list[str]) -> list[str]:
+def _values(trial: Trial, names: list[str]) -> list[str]:
     return [show(trial.settings[n]) if n in trial.settings else "" for n in names]
 
 
-def _at_rung(result: SweepResult, trial: int, metrics: list[str]) -> dict[str, float]:
+def _at_rung(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, float]:
     """The mean of each metric where the trial was stopped."""
     at = np.searchsorted(result.evaluated, result.stopped[trial])
     return {
@@ -182,7 +173,7 @@ def _at_rung(result: SweepResult, trial: int, metrics: list[str]) -> dict[str, f
     }
 
 
-def _mark(result: SweepResult, trial: int) -> str:
+def _mark(result: ScoredTrials, trial: int) -> str:
     gone = result.diverged[trial][result.diverged[trial] >= 0]
     marks = []
     if len(gone):
@@ -196,7 +187,7 @@ def _mark(result: SweepResult, trial: int) -> str:
 # ---------------------------------------------------------------------------------------- summary
 
 
-def edges(result: SweepResult) -> tuple[dict[str, str], list[str]]:
+def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str]]:
     """Settings whose best number is the lowest or highest that was tried; and those inside.
 
     Nothing is at an edge where no more can be tried: no length, rate or share is below 0, and no
@@ -220,7 +211,7 @@ def edges(result: SweepResult) -> tuple[dict[str, str], list[str]]:
     return at_edge, inside
 
 
-def summary(result: SweepResult) -> str:
+def summary(result: ScoredTrials) -> str:
     """One line."""
     count = plural(len(result.trials), "trial")
     count += f" x {result.runs} runs" if result.runs > 1 else ""
@@ -249,7 +240,7 @@ def summary(result: SweepResult) -> str:
     return printable(", ".join(parts) + f"; {cost}")
 
 
-def _second(result: SweepResult) -> list[str]:
+def _second(result: ScoredTrials) -> list[str]:
     """Whether the best trial can be told from the second; of several kinds, from another kind's."""
     first, *others = result.ranking()
     kind = result.trials[first].kind

@@ -8,7 +8,7 @@ import math
 import numbers
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,10 +20,8 @@ from jaxsched.schedules._piecewise import Table as ScheduleTable
 from jaxsched.search._files import write_npz
 from jaxsched.search._fingerprint import plain
 from jaxsched.search.results._info import RunInfo
+from jaxsched.search.results._scored import ScoredTrials
 from jaxsched.search.trials._trials import Followed, Trial
-
-if TYPE_CHECKING:
-    from jaxsched.search.results._result import SweepResult
 
 FORMAT = 1
 
@@ -45,7 +43,7 @@ def to_pandas(rows: list[dict[str, Any]]) -> Any:
     return pd.DataFrame(rows)
 
 
-def save(result: SweepResult, file: Any) -> None:
+def save(result: ScoredTrials, file: Any) -> None:
     """One npz: the arrays, and a JSON text for the rest. Schedules of code become tables."""
     meta = {
         "jaxsched sweep": FORMAT,
@@ -74,14 +72,8 @@ def save(result: SweepResult, file: Any) -> None:
     write_npz(Path(file), {**arrays, "meta": np.array(json.dumps(meta))})
 
 
-def load(file: Any) -> SweepResult:
-    """The result that ``SweepResult.save`` wrote.
-
-    Raises:
-        ValueError: if the file holds something else or is damaged.
-    """
-    from jaxsched.search.results._result import SweepResult
-
+def load(file: Any) -> dict[str, Any]:
+    """The fields of the result in a file of ``save``; see ``SweepResult.load``."""
     try:
         with open(file, "rb") as raw, np.load(raw, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
@@ -112,8 +104,7 @@ def load(file: Any) -> SweepResult:
         for t in meta.pop("trials")
     )
     meta |= {"seeds": tuple(meta["seeds"]), "info": RunInfo.of(meta["info"])}
-    fields: dict[str, Any] = {**meta, **arrays, **groups}
-    return SweepResult(trials=trials, **fields)
+    return {**meta, **arrays, **groups, "trials": trials}
 
 
 def schedule_data(followed: Followed, steps: int) -> dict[str, Any]:

@@ -1,0 +1,243 @@
+"""Trials with what was measured of them: curves, scores, and the best."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxsched._checks import checked_number
+from jaxsched._text import printable
+from jaxsched.recipes._share import share
+from jaxsched.search._arguments import flag, whole
+from jaxsched.search.results import _ranking as ranks
+from jaxsched.search.results._info import RunInfo
+from jaxsched.search.trials._trials import Followed, Trial, Trials
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """A trial with its score.
+
+    Args:
+        index: its position among the trials.
+        trial: its name, settings and schedules.
+        score: mean over folds and seeds of the validation metric at the end of the run.
+        error: standard error of that mean; NaN for a single run. See ``SweepResult.scores``.
+    """
+
+    index: int
+    trial: Trial
+    score: float
+    error: float
+
+    @property
+    def name(self) -> str:
+        return self.trial.name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.trial.settings
+
+    @property
+    def schedules(self) -> dict[str, Followed]:
+        return self.trial.schedules
+
+    @property
+    def schedule(self) -> Followed:
+        """The learning rate's schedule (or controller), ready for Optax."""
+        return self.trial.schedule
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ScoredTrials:
+    """What tables, comparisons and pictures read; ``SweepResult`` says what each field is."""
+
+    trials: Trials
+    metric: str
+    maximize: bool
+    seeds: tuple[int, ...]
+    horizons: np.ndarray
+    train: dict[str, np.ndarray]
+    validation: dict[str, np.ndarray]
+    evaluated: np.ndarray
+    diverged: np.ndarray
+    stopped: np.ndarray
+    steps_asked: int
+    steps_trained: int
+    info: RunInfo
+
+    @property
+    def folds(self) -> int:
+        return int(self.diverged.shape[1])
+
+    @property
+    def runs(self) -> int:
+        """How often each trial was trained: folds times seeds."""
+        return self.folds * len(self.seeds)
+
+    def final(self, metric: str | None = None) -> np.ndarray:
+        """float32 [trials, folds, seeds]: a validation metric at the end of each run."""
+        metric = self._known(metric)
+        at = np.searchsorted(self.evaluated, self.horizons)
+        return self.validation[metric][np.arange(len(self.trials)), ..., at]
+
+    def scores(self, metric: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """float64 [trials] each: mean over folds and seeds, and its standard error.
+
+        A trial of which any run diverged or was stopped has no mean (NaN); of a single run the
+        error isn't known (NaN). Two to five runs know little of their own variance: it is pooled
+        over the trials ``pooled()``, and is the least that the others are given.
+        """
+        found = self._scored(metric)
+        return found.mean, found.error
+
+    def pooled(self) -> tuple[int, ...]:
+        """The trials that share one variance: with up to five runs, the better half (at least 4).
+
+        Bad settings are noisier, and those near divergence by orders of magnitude.
+        """
+        return self._scored(None).pooled
+
+    def ranking(self, metric: str | None = None, maximize: bool | None = None) -> list[int]:
+        """Indices of the trials, the best first; those without a score last.
+
+        Equal scores are ordered by their printed schedules, whatever the order of the trials.
+        ``metric`` and ``maximize`` as for ``best``.
+        """
+        metric, maximize = self._by(metric, maximize, "ranking")
+        return ranks.order(ranks.means(self._runs(metric)), maximize, self.trials)
+
+    def best(
+        self,
+        *,
+        prefer: str | Callable[[Trial], Any] | None = None,
+        metric: str | None = None,
+        maximize: bool | None = None,
+    ) -> Best:
+        """The trial with the best validation score.
+
+        Args:
+            prefer: asks for the one-standard-error rule: among the trials whose mean is within one
+                standard error (of the best one) of the best mean, the one with the smallest
+                setting of this name, or the smallest value of this function of the trial.
+            metric: any that was validated; by default the sweep's.
+            maximize: whether more of it is better; must be given for another than the sweep's.
+
+        Raises:
+            ValueError: if no trial has a score (all diverged), the rule is asked for with one run
+                for each trial, or the metric is not known.
+        """
+        metric, maximize = self._by(metric, maximize, "best")
+        mean, error = self.scores(metric)
+        order = ranks.order(mean, maximize, self.trials)
+        first = order[0]
+        if not math.isfinite(mean[first]):
+            gone = self.diverged[self.diverged >= 0]
+            raise ValueError(
+                f"best() must have at least one trial whose {metric} is finite in all runs, "
+                f"got none of {len(self.trials)}"
+                + (
+                    f"; the first run diverged at step {gone.min()}. Lower the learning rates."
+                    if len(gone)
+                    else "; no run diverged in training."
+                )
+            )
+
+        if prefer is None:
+            return self.chosen(first, metric)
+        if not math.isfinite(error[first]):
+            raise ValueError(
+                "best(prefer=...) must have several seeds or folds, from which it knows the "
+                "standard error, got one run for each trial."
+            )
+        near = [i for i in order if abs(mean[i] - mean[first]) <= error[first]]
+        if isinstance(prefer, str):
+            having = set(self.having(prefer, "best(prefer=...)"))
+            lengths = {i: self._length(i, prefer) for i in near if i in having}
+            for value in lengths.values():
+                if not isinstance(value, (int, float)):
+                    raise ValueError(
+                        "best(prefer=...) must name a setting of numbers, or be a function of a "
+                        f"trial, got {prefer!r}, which is {value!r} in one of the best trials."
+                    )
+            return self.chosen(min(lengths, key=lengths.__getitem__, default=first), metric)
+        if not callable(prefer):
+            raise TypeError(
+                f"best(prefer=...) must be the name of a setting or a function of a trial, got "
+                f"{prefer!r}."
+            )
+        choose = prefer
+        return self.chosen(min(near, key=lambda i: choose(self.trials[i])), metric)
+
+    def chosen(self, index: int, metric: str | None = None) -> Best:
+        """A trial with its score, by its place among the trials; for ``final_score``."""
+        mean, error = self.scores(metric)
+        return Best(index, self.trials[index], float(mean[index]), float(error[index]))
+
+    def difference(self, trial: int, other: int, level: float = 0.95) -> ranks.Difference:
+        """How much the score of a trial is above another's, over the runs that they share.
+
+        The runs are paired: both trials had the same initial states and data. The folds of a
+        cross-validation share training data, so with them the error is somewhat too small.
+
+        Args:
+            trial, other: indices.
+            level: of confidence, for ``differs``; in (0, 1).
+        """
+        level = checked_number("difference(level=...)", level, above=0, below=1)
+        for name, index in {"trial": trial, "other": other}.items():
+            whole(name, index, 0, len(self.trials) - 1, where="difference")
+        values = self._runs(None)
+        return ranks.paired(values[trial], values[other], level)
+
+    # ------------------------------------------------------------------------------------ details
+
+    def having(self, name: str, where: str, other: str = "") -> list[int]:
+        """The trials that have a setting.
+
+        Raises:
+            ValueError: if none has.
+        """
+        found = [i for i, trial in enumerate(self.trials) if name in trial.settings]
+        if not found:
+            known = sorted({n for trial in self.trials for n in trial.settings})
+            listed = printable(", ".join(known)) or "none has any"
+            raise ValueError(
+                f"{where} must {other}name a setting of a trial ({listed}), got {name!r}."
+            )
+        return found
+
+    def _by(self, metric: str | None, maximize: bool | None, where: str) -> tuple[str, bool]:
+        metric = self._known(metric, where)
+        if maximize is None and metric != self.metric:
+            raise ValueError(
+                f"{where}(maximize=...) must be given for {metric!r}: of {self.metric!r} only "
+                "the sweep says whether more is better, got None."
+            )
+        if maximize is not None:
+            flag("maximize", maximize, where)
+        return metric, self.maximize if maximize is None else bool(maximize)
+
+    def _known(self, metric: str | None, where: str = "SweepResult") -> str:
+        metric = self.metric if metric is None else metric
+        if metric not in self.validation:
+            raise ValueError(
+                f"{where}(metric=...) must be one of {sorted(self.validation)}, got {metric!r}."
+            )
+        return metric
+
+    def _length(self, trial: int, name: str) -> Any:
+        """A setting to compare: a share counts as what it is of the trial's own length."""
+        value = self.trials[trial].settings[name]
+        return value.of(int(self.horizons[trial])) if isinstance(value, share) else value
+
+    def _runs(self, metric: str | None) -> np.ndarray:
+        """float64 [trials, runs]."""
+        return self.final(metric).reshape(len(self.trials), -1).astype(np.float64)
+
+    def _scored(self, metric: str | None) -> ranks.Scores:
+        return ranks.scored(self._runs(metric), self.ranking())
