@@ -16,7 +16,7 @@ from sweep_tasks import Plain, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import grid, load
+from jaxsched.search import _files, grid, load
 
 NAN = np.nan
 
@@ -216,10 +216,8 @@ def test_the_info_is_a_record_and_reads_as_a_mapping(swept):
     assert len(info) == len(list(info))
     with pytest.raises(KeyError, match="speed"):
         info["speed"]
-    old = {"width": 2, "watch": "accuracy", "shard": {"index": 0, "of": 1, "trials": [0]}}
-    old["shard"]["sweep"] = "0b"  # files of an early version have a digest there
-    info = search.RunInfo.of(old)
-    assert (info.monitor, info.width, info.shard.sweep) == ("accuracy", 2, {"sweep": "0b"})
+    old = {"index": 0, "of": 1, "trials": [0], "sweep": "0b"}  # a digest, in early files
+    assert search.RunInfo.of({"shard": old}).shard.sweep == {"sweep": "0b"}
 
 
 def test_rows_csv_json(swept, tmp_path):
@@ -293,17 +291,56 @@ def test_save_and_load(swept, tmp_path):
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
             assert np.array_equal(x, y, equal_nan=isinstance(x, np.ndarray))
     assert back.best().schedule == swept.best().schedule
-    (tmp_path / "r.npz").write_bytes((tmp_path / "r.npz").read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"load\(file=...\) must be a saved result"):
-        load(tmp_path / "r.npz")
-    for name in ("t.csv", "t.npy"):
-        (tmp_path / name).write_text("peak,loss\n0.1,2\n")
+    with pytest.raises(FileNotFoundError, match=r"s\.npz"):
+        load(tmp_path / "s.npz")
+    (tmp_path / "t.csv").write_text("peak,loss\n0.1,2\n")
+    np.savez(tmp_path / "t.npz", peak=[0.1])
+    _files.write(tmp_path / "records.npz", [], {"peak": np.ones(3)})
+    for name in ("t.csv", "t.npz", "records.npz"):
         with pytest.raises(ValueError, match=r"no file that `SweepResult\.save` has") as caught:
             load(tmp_path / name)
         assert "pickle" not in str(caught.value)
     for one in ("r.npz", tmp_path / "r.npz", swept, 3):
         with pytest.raises(TypeError, match=r"merge\(parts=...\) must be a list of results or of"):
             search.merge(one)
+
+
+def test_a_damaged_result_is_named_or_is_what_it_was(swept, tmp_path):
+    path = tmp_path / "r.npz"
+    swept.save(path)
+    data, said = path.read_bytes(), []
+    for damaged in (data[:1000], *(flipped(data, at) for at in range(2, len(data), 97))):
+        path.write_bytes(damaged)
+        try:
+            back = load(path)
+        except ValueError as error:
+            said.append(str(error))
+        else:  # a bit that nothing reads, such as one of a date
+            assert back.summary() == swept.summary()
+            assert back.train["loss"].tobytes() == swept.train["loss"].tobytes()
+    words = rf"load\(file=...\) must be a saved result, got a damaged one: .*{path.name}: "
+    assert all(re.search(words, text) for text in said)
+    assert len(said) > 0.8 * len(data) / 97
+
+
+def flipped(data, at):
+    return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+
+
+def test_a_result_of_the_first_format_is_loaded(swept, tmp_path):
+    swept.save(tmp_path / "r.npz")
+    meta, arrays = _files.read(tmp_path / "r.npz")
+    meta |= {"jaxsched sweep": 1, "info": {"width": 1, "watch": "accuracy", "evaluate_every": 10}}
+    np.savez(tmp_path / "old.npz", meta=np.array(json.dumps(meta)), **arrays)
+    back = load(tmp_path / "old.npz")
+    assert str(back.table()) == str(swept.table())
+    assert (back.info.monitor, back.info.evaluate_every) == ("accuracy", 10)
+    with pytest.raises(ValueError, match="read-only"):
+        back.train["loss"][0] = 0
+    meta["jaxsched sweep"] = 3
+    np.savez(tmp_path / "old.npz", meta=np.array(json.dumps(meta)), **arrays)
+    with pytest.raises(ValueError, match=r"must be a saved result, got .* of format 3"):
+        load(tmp_path / "old.npz")
 
 
 def test_a_schedule_of_code_is_saved_as_its_values(tmp_path):

@@ -12,9 +12,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -31,13 +31,13 @@ def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
     Raises:
         OSError: if the disk is full, or does not take the file for another reason.
     """
-    kinds, stored = {}, {}
+    kinds: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     for name, value in arrays.items():
-        kinds[name], data = _pack(value)
-        stored[name] = data
+        kinds[name], stored[name] = _pack(value)
     header = json.dumps({"meta": meta, "arrays": kinds})
     stored["header"] = np.frombuffer(header.encode(), np.uint8)
-    write_npz(path, stored)
+    _replace(path, lambda file: np.savez(file, **stored))
 
 
 def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
@@ -65,37 +65,9 @@ def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
         raise Damaged(f"{path}: {type(error).__name__}: {error}") from error
 
 
-def write_npz(path: Path, arrays: dict[str, Any]) -> None:
-    """Writes a whole file or none: under another name, flushed to the disk, then renamed."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _flush_directory(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                error.errno,
-                f"no space left on the disk to write {path}; what was saved before is whole: "
-                "make room and run the same call again",
-            ) from None
-        raise
-
-
 def write_json(path: Path, value: Any) -> None:
-    """The same for a small JSON file."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _flush_directory(path.parent)
+    """Writes a small JSON file, whole or not at all."""
+    _replace(path, lambda file: file.write(json.dumps(value, indent=1).encode()))
 
 
 def digest(*parts: Any) -> str:
@@ -120,6 +92,28 @@ def listed(texts: Iterable[str]) -> str:
 
 
 # ---------------------------------------------------------------------------------------- details
+
+
+def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+    """Writes a whole file or none: under another name, flushed to the disk, then renamed."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_directory(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno,
+                f"no space left on the disk to write {path}; what was saved before is whole: "
+                "make room and run the same call again",
+            ) from None
+        raise
 
 
 def _pack(value: Any) -> tuple[dict[str, Any], np.ndarray]:

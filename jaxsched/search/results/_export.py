@@ -1,8 +1,9 @@
-"""Results as CSV, JSON, a pandas table, and as a file that can be loaded again."""
+"""Rows as CSV, JSON or a pandas table, and results as files that can be loaded again."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import numbers
@@ -17,13 +18,13 @@ from jaxsched._serialize import from_dict, to_dict
 from jaxsched.controllers._base import AbstractController
 from jaxsched.recipes._share import share
 from jaxsched.schedules._piecewise import Table as ScheduleTable
-from jaxsched.search._files import write_npz
+from jaxsched.search._files import Damaged, read, write
 from jaxsched.search._fingerprint import plain
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._scored import ScoredTrials
 from jaxsched.search.trials._trials import Followed, Trial
 
-FORMAT = 1
+FORMAT = 2
 
 
 def to_csv(rows: list[dict[str, Any]], file: Any) -> str:
@@ -44,7 +45,8 @@ def to_pandas(rows: list[dict[str, Any]]) -> Any:
 
 
 def save(result: ScoredTrials, file: Any) -> None:
-    """One npz: the arrays, and a JSON text for the rest. Schedules of code become tables."""
+    """One npz with digests: the arrays, and JSON for the rest. Schedules of code become tables."""
+    curves = {"train": result.train, "validation": result.validation}
     meta = {
         "jaxsched sweep": FORMAT,
         "trials": [
@@ -53,47 +55,65 @@ def save(result: ScoredTrials, file: Any) -> None:
                 "kind": trial.kind,
                 "settings": {k: _plain(v) for k, v in trial.settings.items()},
                 "schedules": {
-                    name: schedule_data(schedule, int(result.horizons[i]))
+                    name: _schedule_data(schedule, int(result.horizons[i]))
                     for name, schedule in trial.schedules.items()
                 },
             }
             for i, trial in enumerate(result.trials)
         ],
-        **{
-            f.name: getattr(result, f.name)
-            for f in dataclasses.fields(result)
-            if f.name not in (*_ARRAYS, "trials", "train", "validation", "info")
-        },
+        **{name: getattr(result, name) for name in _NUMBERS},
         "info": dataclasses.asdict(result.info),
     }
     arrays = {name: getattr(result, name) for name in _ARRAYS}
-    for group in ("train", "validation"):
-        arrays |= {f"{group}/{k}": v for k, v in getattr(result, group).items()}
-    write_npz(Path(file), {**arrays, "meta": np.array(json.dumps(meta))})
+    arrays |= {f"{group}/{name}": x for group in curves for name, x in curves[group].items()}
+    write(Path(file), meta, arrays)
 
 
 def load(file: Any) -> dict[str, Any]:
     """The fields of the result in a file of ``save``; see ``SweepResult.load``."""
+    expected = "load(file=...) must be a saved result, got"
+    other = f"{expected} {file}: no file that `SweepResult.save` has written."
     try:
-        with open(file, "rb") as raw, np.load(raw, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-        meta = json.loads(str(arrays.pop("meta")))
+        data = Path(file).read_bytes()
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"load(file=...) must be a saved result, got {file}: {error}") from None
-    except Exception as error:  # zip and JSON have many ways to say that bytes are wrong
-        # What is no archive NumPy takes for a pickle, and advises to trust it.
-        why = "no file that `SweepResult.save` has written" if "pickle" in str(error) else error
-        raise ValueError(f"load(file=...) must be a saved result, got {file}: {why}") from None
-    if meta.pop("jaxsched sweep", None) != FORMAT:
-        raise ValueError(f"load(file=...) must be a result of format {FORMAT}, got {file}.")
+        raise ValueError(f"{expected} {file}: {error}") from None
+    if not data.startswith(b"PK"):  # what is no zip archive NumPy takes for a pickle
+        raise ValueError(other)
+    try:
+        meta, arrays = _read(Path(file), data)
+        version = meta.get("jaxsched sweep") if isinstance(meta, dict) else None
+        fields = _fields(meta, arrays) if version in (1, FORMAT) else {}
+    except Exception as error:  # bytes can be wrong in many ways
+        found = error if isinstance(error, Damaged) else f"{file}: {type(error).__name__}: {error}"
+        raise ValueError(f"{expected} a damaged one: {found}") from None
+    if not fields:
+        raise ValueError(other if version is None else f"{expected} {file} of format {version}.")
+    return fields
+
+
+# ---------------------------------------------------------------------------------------- details
+
+_NUMBERS = ("metric", "maximize", "seeds", "steps_asked", "steps_trained")
+_ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
+
+
+def _read(path: Path, data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        if "header" in file.files:
+            return read(path, data)
+        arrays = {name: file[name] for name in file.files}  # of format 1, which had no digests
     for array in arrays.values():
         array.setflags(write=False)
+    return json.loads(str(arrays.pop("meta", "null"))), arrays
+
+
+def _fields(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     groups: dict[str, dict[str, Any]] = {"train": {}, "validation": {}}
     for name in [n for n in arrays if "/" in n]:
         group, metric = name.split("/", 1)
-        groups[group][metric] = arrays.pop(name)
+        groups[group][metric] = arrays[name]
     trials = tuple(
         Trial(
             t["name"],
@@ -101,23 +121,24 @@ def load(file: Any) -> dict[str, Any]:
             {name: from_dict(data) for name, data in t["schedules"].items()},
             t.get("kind", ""),
         )
-        for t in meta.pop("trials")
+        for t in meta["trials"]
     )
-    meta |= {"seeds": tuple(meta["seeds"]), "info": RunInfo.of(meta["info"])}
-    return {**meta, **arrays, **groups, "trials": trials}
+    return {
+        **{name: meta[name] for name in _NUMBERS},
+        **{name: arrays[name] for name in _ARRAYS},
+        **groups,
+        "trials": trials,
+        "seeds": tuple(meta["seeds"]),
+        "info": RunInfo.of(meta["info"]),
+    }
 
 
-def schedule_data(followed: Followed, steps: int) -> dict[str, Any]:
+def _schedule_data(followed: Followed, steps: int) -> dict[str, Any]:
     """A schedule or controller as data; code by its values: all that a sweep saw of it."""
     try:
         return to_dict(followed)
     except TypeError:
         return to_dict(_tabulated(followed, steps))
-
-
-# ---------------------------------------------------------------------------------------- details
-
-_ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
 
 
 def _tabulated(followed: Followed, steps: int) -> Followed:
