@@ -76,7 +76,7 @@ def pytorch() -> Callable[[search.Supervised, list[float], int], None]:
     torch.set_num_threads(1)
 
     def loop(model: search.Supervised, rates: list[float], steps: int) -> None:
-        x, y = (torch.from_numpy(np.array(a)) for a in model._pool)
+        x, y = (torch.from_numpy(np.array(a)) for a in model._data)
         x, y = x.movedim(-1, 1) if x.ndim > 2 else x, y.long()
         rows = torch.from_numpy(np.array(model.batches(0, 0, steps), np.int64))
         loss = nn.CrossEntropyLoss()

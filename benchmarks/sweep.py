@@ -111,10 +111,10 @@ def rebuilding_loop(task: Any, schedule: Any, steps: int) -> Any:
 
     @jax.jit
     def step(params: Any, opt_state: Any, batch: Any) -> Any:
-        x, y = (a[batch] for a in task._pool)
+        x, y = (a[batch] for a in task._data)
 
         def loss(p: Any) -> Any:
-            outputs = task._parts.model.apply(p, state.rest, x, True)[0]
+            outputs = task._static.model.apply(p, state.rest, x, True)[0]
             return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
 
         value, grads = jax.value_and_grad(loss)(params)

@@ -1,5 +1,6 @@
 """What ``Supervised`` takes beyond arrays and one batch: micro-batches, trees, sources, hooks."""
 
+import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -86,7 +87,7 @@ def test_statistics_and_keys_go_through_the_micro_batches_in_order():
     x, y = (jnp.asarray(a) for a in data(192))
 
     def loss(params, rest, rows):
-        outputs, rest = task._parts.model.apply(params, rest, x[rows], True)
+        outputs, rest = task._static.model.apply(params, rest, x[rows], True)
         return LOSS(outputs, y[rows]).mean(), rest
 
     rest, losses, grads = start.rest, [], []
@@ -326,7 +327,7 @@ def test_a_source_gives_the_rows_of_the_arrays_that_it_holds(kind):
     task = supervised(train=source(X[:96], Y[:96]), validation=source(X[96:144], Y[96:144]))
     for one, other in ((task, arrays), (task.fold(1, 3), arrays.fold(1, 3))):
         rows = other.batches(2, 1, 3)
-        for found, whole in zip(one.batches(2, 1, 3), other._pool, strict=True):
+        for found, whole in zip(one.batches(2, 1, 3), other._data, strict=True):
             assert np.array_equal(found, whole[rows])
         for found, whole in zip(one._evaluated(), other._evaluated(), strict=True):
             assert np.array_equal(found, whole)
@@ -383,9 +384,9 @@ def test_a_range_test_reads_a_source_piece_by_piece(monkeypatch):
 
 
 def test_all_of_a_large_source_is_not_evaluated_on(monkeypatch):
-    monkeypatch.setattr("jaxsched.search.tasks._supervised._DRAWN", 10)
+    monkeypatch.setattr("jaxsched.search.tasks._split._DRAWN", 10)
     task = supervised(train=list(zip(X[:96], Y[:96], strict=True)), validation=None).everything()
-    assert (len(task._rows), len(task._held), len(task._weight)) == (96, 10, 10)
+    assert tuple(map(len, task._split)) == (96, 10, 10)
     assert np.isfinite(task.evaluate(task.init(jax.random.key(0)))["loss"])
 
 
@@ -650,7 +651,7 @@ def test_a_function_that_is_compiled_below_an_update_is_told_anew(form):
 
 def test_supervised_tells_the_loss_of_all_micro_batches_at_every_place():
     task = slope(optimizer=lambda learning_rate: PLACES["chain"](), accumulation=2)
-    task._parts = task._parts._replace(loss=lambda outputs, targets: 0 * outputs + 1)
+    task._static = dataclasses.replace(task._static, loss=lambda outputs, targets: 0 * outputs + 1)
     rows = task.batches(0, 0, 3)
 
     def update(state, row):
@@ -669,7 +670,7 @@ def test_a_line_search_is_told_the_loss_as_a_function_of_the_parameters():
     losses = []
     for sizes in ({"batch_size": 8}, {"batch_size": 4, "accumulation": 2}):
         task = slope(optimizer=searching, train=(x, 3 * x), validation=(x, 3 * x), **sizes)
-        task._parts = task._parts._replace(loss=optax.squared_error)
+        task._static = dataclasses.replace(task._static, loss=optax.squared_error)
         losses.append(sweep(task, [js.Constant(1.0)]).train["loss"].ravel())
     close(*losses)
     assert losses[0][-1] < 0.1 * losses[0][0]

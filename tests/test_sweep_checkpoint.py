@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sweep_tasks import Noisy, Plain, supervised
+from sweep_tasks import Noisy, Plain, momentum, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -231,8 +231,7 @@ def test_another_sweep_is_refused_and_the_difference_named(tmp_path):
         ({"trials": TRIALS[:2]}, "number of trials: 3 there, 2 here"),
         ({"steps": 61}, "trial 0 "),
         ({"task": supervised(batch_size=8)}, "task's batches"),
-        ({"task": supervised(optimizer=lambda learning_rate: TASK._parts.optimizer(learning_rate))},
-         None),
+        ({"task": supervised(optimizer=lambda learning_rate: momentum(learning_rate))}, None),
         ({"task": supervised(optimizer=optax.sgd)}, "task's step"),
     ]  # fmt: skip
     for arguments, words in changes:
@@ -241,10 +240,10 @@ def test_another_sweep_is_refused_and_the_difference_named(tmp_path):
             continue
         with pytest.raises(ValueError, match=words):
             sweep(tmp_path, **arguments)
-    x = np.array(TASK._pool[0])
+    x = np.array(TASK._data[0])
     x[0] += 1
-    other = supervised(validation=(x[96:144], np.array(TASK._pool[1][96:144])))
-    other._pool = (jnp.asarray(x), TASK._pool[1])
+    other = supervised(validation=(x[96:144], np.array(TASK._data[1][96:144])))
+    other._data = (jnp.asarray(x), TASK._data[1])
     with pytest.raises(ValueError, match="task's arrays"):
         sweep(tmp_path, task=other)
 

@@ -183,21 +183,21 @@ def test_folds_part_the_data():
     x, y = data(100)
     task = supervised(train=(x[:70], y[:70]), validation=(x[70:], y[70:]))
     folds = [task.fold(i, 3) for i in range(3)]
-    held = [set(f._held[f._weight > 0].tolist()) for f in folds]
+    held = [set(f._split.validation[f._split.weight > 0].tolist()) for f in folds]
     assert set.union(*held) == set(range(100))
     assert sum(map(len, held)) == 100
     for fold, out in zip(folds, held, strict=True):
-        rows = set(fold._rows.tolist())
+        rows = set(fold._split.train.tolist())
         assert not rows & out
         assert len(rows) == 66
-    assert set(task.everything()._rows.tolist()) == set(range(100))
+    assert set(task.everything()._split.train.tolist()) == set(range(100))
 
 
 def test_a_padded_fold_evaluates_to_the_mean_of_its_rows():
     x, y = data(100)
     fold = supervised(train=(x, y), validation=None).fold(2, 3)  # 33 rows and a padding
     state = fold.init(jax.random.key(0))
-    rows = fold._held[fold._weight > 0]
+    rows = fold._split.validation[fold._split.weight > 0]
     assert len(rows) == 33
     plain = supervised(train=(x, y), validation=(x[rows], y[rows]))
     evaluate = jax.jit(lambda task, state: task.evaluate(state))

@@ -122,9 +122,9 @@ def test_a_linen_model_in_training_and_in_evaluation():
     assert after.rest[1] == next_key
     for a, b in zip(jax.tree.leaves(after.rest[0]), jax.tree.leaves(changed), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
-    held = task._pool[0][task._held]
+    held = task._data[0][task._split.validation]
     outputs = module.apply({"params": after.params, **after.rest[0]}, held, train=False)
-    found = search.accuracy(outputs, task._pool[1][task._held]).mean()
+    found = search.accuracy(outputs, task._data[1][task._split.validation]).mean()
     np.testing.assert_allclose(task.evaluate(after)["accuracy"], found, rtol=1e-6)
 
 
@@ -157,7 +157,7 @@ def test_a_supervised_step_is_the_plain_optax_step():
     rows = task.batches(0, 0, 1)[0]
 
     def loss(p):
-        logits = task._parts.model.apply(p, (), jnp.asarray(x[rows]), True)[0]
+        logits = task._static.model.apply(p, (), jnp.asarray(x[rows]), True)[0]
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(y[rows])).mean()
 
     updates, _ = tx.update(jax.grad(loss)(params), tx.init(params), params)

@@ -198,7 +198,7 @@ def _either(cases: Sequence[Value], chooser: Value) -> Value:
     if first is not None and all(
         type(x.known) is type(first) and bool(x.known == first) for x in cases
     ):
-        return Value(reads, first)  # all the same: it does not matter which is taken
+        return cases[0]._replace(reads=reads)  # all the same: it does not matter which is taken
     return Value(reads | chooser.reads)
 
 

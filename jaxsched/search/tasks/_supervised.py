@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from jaxsched.search.tasks._models import Model, model_of
 from jaxsched.search.tasks._pool import Pool
 from jaxsched.search.tasks._protocol import Metrics
 from jaxsched.search.tasks._samples import Data, Sample, Samples, check_alike, samples_of
+from jaxsched.search.tasks._split import Split
 
 
 class SupervisedState(NamedTuple):
@@ -117,9 +119,8 @@ class Supervised:
         pool = Pool(data)
         if tested is not None and tested.has_form:  # nothing is read before the final score
             check_alike(tested.sample, pool.sample)
-        samples, held = data[0].length, pool.length - data[0].length
         sizes = checked_sizes(batch_size, accumulation)
-        check_fits(*sizes, samples, "training samples")
+        check_fits(*sizes, data[0].length, "training samples")
         if not callable(optimizer):
             raise TypeError(
                 "Supervised(optimizer=...) must be a function of the scheduled hyperparameters, "
@@ -131,33 +132,33 @@ class Supervised:
                 "Supervised(loss=...) must be a function of outputs and targets, a value per "
                 f"sample, got {loss!r}."
             )
-        self._parts = _Parts(
+        on_device = pool.fits
+        self._static = _Static(
             model_of(model, lambda: data[0].tree(np.zeros(1, int))[0]),
             optimizer,
             loss,
             *sizes,
             checked_metrics(metrics),
             None if augment is None else augmentation(augment),
-            pool.sample,
             tested,
-            None if pool.fits else pool,
+            pool.sample,
+            pool.length,
+            None if on_device else pool,
         )
-        # One pool of data for training and validation, and which rows are which: so a fold of a
-        # cross-validation is other numbers in the same program. What is read on the host leaves
-        # in the pool only what is evaluated on, once that is asked for.
-        self._pool = pool.on_device() if pool.fits else None
-        self._rows = np.arange(samples, dtype=np.int32)
-        self._held = np.arange(samples, samples + held, dtype=np.int32)
-        self._weight = np.ones(held, np.float32)
+        # One pool of data for training and validation. What is read on the host leaves here only
+        # what is evaluated on, once that is asked for.
+        self._data = pool.on_device() if on_device else None
+        self._split = Split.of(data[0].length, pool.length - data[0].length)
 
     def __repr__(self) -> str:
-        return f"Supervised({len(self._rows)} train, {len(self._held)} validation)"
+        split = self._split
+        return f"Supervised({len(split.train)} train, {len(split.validation)} validation)"
 
     def init(self, key: jax.Array) -> SupervisedState:
         """Parameters and optimizer state; see ``Task.init``."""
-        params, rest = self._parts.model.init(key)
-        optimizer = built(self._parts.optimizer, unset(self._parts.optimizer))
-        opt_state = optimizer.init(params)
+        params, rest = self._static.model.init(key)
+        factory = self._static.optimizer
+        opt_state = built(factory, unset(factory)).init(params)
         if isinstance(opt_state, optax.LookaheadState):
             raise ValueError(
                 "Supervised(optimizer=...) must update the parameters themselves, got "
@@ -173,13 +174,13 @@ class Supervised:
         batch_size]; or the data themselves, (inputs, targets), if they are read on the host. With
         ``augment`` besides, under "seed" and "step", what the key is made of, uint32 [length].
         """
-        parts, rows = self._parts, np.asarray(self._rows)
-        size = parts.batch_size * parts.accumulation
+        static, rows = self._static, np.asarray(self._split.train)
+        size = static.batch_size * static.accumulation
         drawn = rows[shuffled(len(rows), size, seed, start, length)]
-        if parts.accumulation > 1:
-            drawn = drawn.reshape(length, parts.accumulation, parts.batch_size)
-        data = drawn if parts.source is None else parts.source.read(drawn)
-        if parts.augment is None:
+        if static.accumulation > 1:
+            drawn = drawn.reshape(length, static.accumulation, static.batch_size)
+        data = drawn if static.source is None else static.source.read(drawn)
+        if static.augment is None:
             return data
         steps = np.arange(start, start + length, dtype=np.uint32)
         return {"data": data, "seed": np.full(length, seed, np.uint32), "step": steps}
@@ -188,57 +189,56 @@ class Supervised:
         self, state: SupervisedState, hyperparams: dict[str, jax.Array], batch: Any
     ) -> tuple[SupervisedState, Metrics]:
         """One update on what ``batches`` returned for it; see ``Task.step``."""
-        parts = self._parts
+        static = self._static
         micro = self._micro_batches(batch)
 
-        def mean_loss(params: Any, rest: Any, micro: Any) -> Any:
+        def loss_of(params: Any, rest: Any, micro: Any) -> Any:
             inputs, targets = self._read(*micro)
-            outputs, rest = parts.model.apply(params, rest, inputs, True)
-            return jnp.mean(per_sample("loss=...", parts.loss, outputs, targets)), rest
+            outputs, rest = static.model.apply(params, rest, inputs, True)
+            return jnp.mean(per_sample("loss=...", static.loss, outputs, targets)), rest
 
-        def value(params: Any, rest: Any, micro: Any) -> Any:
-            loss, rest = mean_loss(params, rest, micro)
-            return rest, loss
+        def loss_last(params: Any, rest: Any, micro: Any) -> Any:
+            return loss_of(params, rest, micro)[::-1]
 
-        def value_and_grad(rest: Any, micro: Any) -> Any:
-            found = jax.value_and_grad(mean_loss, has_aux=True)(state.params, rest, micro)
-            (loss, rest), grads = found
-            return rest, (loss, grads)
+        def with_gradient(rest: Any, micro: Any) -> Any:
+            of = jax.value_and_grad(loss_of, has_aux=True)
+            (loss, rest), gradient = of(state.params, rest, micro)
+            return rest, (loss, gradient)
 
         def mean(f: Any) -> Any:
-            return mean_of(f, state.rest, micro, parts.accumulation)
+            return mean_of(f, state.rest, micro, static.accumulation)
 
         def value_fn(params: Any) -> Any:
-            return mean(jax.checkpoint(partial(value, params)))[1]
+            return mean(jax.checkpoint(partial(loss_last, params)))[1]
 
-        rest, (loss, grads) = mean(value_and_grad)
-        told = {"value": loss, "grad": grads, "value_fn": value_fn, "obj_fn": value_fn}
-        told["grad_fn"] = lambda params, _: jax.grad(value_fn)(params)
+        rest, (loss, gradient) = mean(with_gradient)
+        extra = {"value": loss, "grad": gradient, "value_fn": value_fn, "obj_fn": value_fn}
+        extra["grad_fn"] = lambda params, _: jax.grad(value_fn)(params)
         updates, opt_state = updated(
-            parts.optimizer,
+            static.optimizer,
             hyperparams,
             state.opt_state,
             state.params,
-            lambda tx, opt_state: update(tx, grads, opt_state, state.params, **told),
+            lambda tx, opt_state: update(tx, gradient, opt_state, state.params, **extra),
         )
         params = optax.apply_updates(state.params, updates)
         return SupervisedState(params, rest, opt_state), {"loss": loss}
 
     def evaluate(self, state: SupervisedState) -> Metrics:
         """Means over the validation data; see ``Task.evaluate``."""
-        if not len(self._held):
+        if not len(self._split.validation):
             raise ValueError(
                 "Supervised(validation=...) must be given to evaluate, got None; "
                 "or cross-validate, `sweep(..., folds=5)`."
             )
-        return self._means(state, self._evaluated(), jnp.asarray(self._weight))
+        return self._means(state, self._evaluated(), jnp.asarray(self._split.weight))
 
     def test(self, state: SupervisedState) -> Metrics:
         """Means over the test data; only the final score asks for them."""
-        tested = self._parts.test
+        tested = self._static.test
         if tested is None:
             raise ValueError("Supervised(test=...) must be given to score on it, got None.")
-        check_alike(tested.sample, self._parts.sample)
+        check_alike(tested.sample, self._static.sample)
         data = jax.tree.map(jnp.asarray, tested.tree())
         return self._means(state, data, jnp.ones(tested.length, jnp.float32))
 
@@ -269,7 +269,7 @@ class Supervised:
                 "Supervised.model(state=...) must be a state of this task, "
                 f"got {type(state).__name__}."
             )
-        return self._parts.model.trained(state.params, state.rest)
+        return self._static.model.trained(state.params, state.rest)
 
     def weights(self, state: SupervisedState) -> tuple[Any, Any]:
         """Parameters and the rest (batch statistics), which ``Averaged`` averages."""
@@ -282,71 +282,60 @@ class Supervised:
 
     def fold(self, index: int, folds: int) -> Supervised:
         """Trains on all data but every ``folds``-th row of a fixed shuffle, evaluates on those."""
-        samples = self._samples()
+        static, samples = self._static, self._static.samples
         if not 2 <= folds <= samples:
             raise ValueError(
                 f"fold(folds=...) must be from 2 to the {samples} samples, got {folds}."
             )
-        order = shuffled(samples, samples, 0, 0, 1)[0]
-        held = order[index::folds]
-        most = -(-samples // folds)
-        rest = np.setdiff1d(order, held)[: samples - most]  # all folds train on equally many
-        sizes = self._parts.batch_size, self._parts.accumulation
-        check_fits(*sizes, len(rest), f"samples that {folds} folds leave to train on")
-        weight = np.zeros(most, np.float32)
-        weight[: len(held)] = 1.0
-        return self._with(rest.astype(np.int32), np.resize(held, most).astype(np.int32), weight)
+        split = Split.fold(samples, index, folds)
+        what = f"samples that {folds} folds leave to train on"
+        check_fits(static.batch_size, static.accumulation, len(split.train), what)
+        return self._with_split(split)
 
     def everything(self) -> Supervised:
         """Trains on training and validation data together, and evaluates on the same.
 
         Of data that are read on the host, it evaluates on a fixed draw of at most 4096.
         """
-        rows = np.arange(self._samples(), dtype=np.int32)
-        held = rows
-        if self._parts.source is not None and len(rows) > _DRAWN:
-            held = np.sort(shuffled(len(rows), _DRAWN, 0, 0, 1)[0])
-        return self._with(rows, held, np.ones(len(held), np.float32))
+        static = self._static
+        return self._with_split(Split.everything(static.samples, static.source is not None))
 
-    def _with(self, rows: Any, held: Any, weight: Any) -> Supervised:
+    def _with_split(self, split: Split) -> Supervised:
         other = copy.copy(self)
-        other._rows, other._held, other._weight = rows, held, weight
+        other._split = split
         return other
 
-    def _samples(self) -> int:
-        source = self._parts.source
-        return len(jax.tree.leaves(self._pool)[0]) if source is None else source.length
-
     def _evaluated(self) -> Any:
-        """What a run is evaluated on. Of a source, an argument of a program, or read now."""
-        source = self._parts.source
+        """What a run is evaluated on. Read on the host, an argument of a program, or read now."""
+        source, rows = self._static.source, self._split.validation
         if source is None:
-            return _gathered(self._pool, self._held)
-        return source.held(self._held) if self._pool is None else self._pool
+            return _rows(self._data, rows)
+        return source.held(rows) if self._data is None else self._data
 
     def _micro_batches(self, batch: Any) -> Any:
         """(data or rows, key): one, or with an axis of micro-batches."""
-        parts = self._parts
-        if parts.augment is None:
+        static = self._static
+        if static.augment is None:
             return batch, None
         # A stream of its own: models fold small numbers into the seed's key.
         key = jax.random.fold_in(jax.random.key(batch["seed"]), _AUGMENT)
         key = jax.random.fold_in(key, batch["step"])
-        if parts.accumulation > 1:
-            key = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(parts.accumulation))
+        if static.accumulation > 1:
+            key = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(static.accumulation))
         return batch["data"], key
 
     def _read(self, batch: Any, key: Any) -> Any:
         """Inputs and targets of a micro-batch as the model is trained on them."""
-        parts = self._parts
-        data = _gathered(self._pool, batch) if parts.source is None else batch
-        return data if parts.augment is None else parts.augment(key, *data)
+        static = self._static
+        data = _rows(self._data, batch) if static.source is None else batch
+        return data if static.augment is None else static.augment(key, *data)
 
     def _means(self, state: SupervisedState, data: Any, weight: Any) -> Metrics:
         inputs, targets = data
-        outputs, _ = self._parts.model.apply(state.params, state.rest, inputs, False)
-        values = {"loss": per_sample("loss=...", self._parts.loss, outputs, targets)}
-        for name, metric in self._parts.metrics.items():
+        static = self._static
+        outputs, _ = static.model.apply(state.params, state.rest, inputs, False)
+        values = {"loss": per_sample("loss=...", static.loss, outputs, targets)}
+        for name, metric in static.metrics.items():
             where = f"metrics={{{name!r}: ...}}"
             values[name] = per_sample(where, metric, outputs, targets)
         total = jnp.sum(weight)
@@ -356,12 +345,13 @@ class Supervised:
 # ---------------------------------------------------------------------------------------- details
 
 
-# Of everything, so many samples of a source are evaluated on; "augment" in a key.
-_DRAWN, _AUGMENT = 4096, 0x617567
+_AUGMENT = 0x617567  # "aug", in a key
 
 
-class _Parts(NamedTuple):
-    """What of a task is no array; one object for all its folds, so they share compiled programs."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Static:
+    """What of a task is no array. One object for all its folds, and equal to itself only: so they
+    share compiled programs, and two tasks of equal functions do not."""
 
     model: Model
     optimizer: Callable[..., optax.GradientTransformation]
@@ -370,34 +360,26 @@ class _Parts(NamedTuple):
     accumulation: int
     metrics: dict[str, PerSample]
     augment: Augment | None
-    sample: Sample
     test: Samples | None
+    sample: Sample
+    samples: int  # of training and validation
     source: Pool | None  # of data that are read on the host
 
-    def __hash__(self) -> int:
-        return id(self)
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
+def _rows(data: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda x: x[rows], data)
 
 
 def _flatten(task: Supervised) -> tuple[Any, Any]:
-    pool = task._pool if task._parts.source is None else task._evaluated()
-    return (pool, task._rows, task._held, task._weight), task._parts
+    data = task._data if task._static.source is None else task._evaluated()
+    return (data, task._split), task._static
 
 
-def _unflatten(parts: Any, children: Any) -> Supervised:
+def _unflatten(static: Any, children: Any) -> Supervised:
     task = object.__new__(Supervised)
-    task._parts = parts
-    task._pool, task._rows, task._held, task._weight = children
+    task._static = static
+    task._data, task._split = children
     return task
 
 
 jax.tree_util.register_pytree_node(Supervised, _flatten, _unflatten)
-
-
-def _gathered(pool: Any, rows: Any) -> Any:
-    return jax.tree.map(lambda x: x[rows], pool)
