@@ -208,7 +208,8 @@ class Supervised:
         def mean(f: Any) -> Any:
             return mean_of(f, state.rest, micro, static.accumulation)
 
-        def value_fn(params: Any) -> Any:
+        # Optax's line searches refuse extras that neither they nor their value_fn take.
+        def value_fn(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> Any:
             return mean(jax.checkpoint(partial(loss_last, params)))[1]
 
         rest, (loss, gradient) = mean(with_gradient)
