@@ -319,8 +319,10 @@ def test_a_damaged_result_is_named_or_is_what_it_was(swept, tmp_path):
             assert back.summary() == swept.summary()
             assert back.train["loss"].tobytes() == swept.train["loss"].tobytes()
     words = rf"load\(file=...\) must be a saved result, got a damaged one: .*{path.name}: "
-    assert all(re.search(words, text) for text in said)
+    unknown = "no file that `SweepResult.save` has written"  # by the names of what it holds
+    assert all(re.search(words, text) or unknown in text for text in said)
     assert len(said) > 0.8 * len(data) / 97
+    assert sum(unknown in text for text in said) < 4
 
 
 def flipped(data, at):
