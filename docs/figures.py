@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,65 @@ def family() -> Figure:
     return figure
 
 
+def sweep_engine() -> Figure:
+    """Three trials with decays of other lengths: their rates, their stages, one stage's runs."""
+    figure = Figure(figsize=(7, 5.4), layout="constrained")
+    rates, stages, lanes = figure.subplots(3, 1, height_ratios=[2.2, 2.4, 1.2], sharex=True)
+    colors = dict(zip("ABC", mpl.colormaps["viridis"]([0.0, 0.45, 0.8]), strict=True))
+    trials = {
+        name: js.wsd(1.0, 1000, 0, decay)
+        for name, decay in zip("ABC", (600, 400, 200), strict=True)
+    }
+    for name, schedule in reversed(trials.items()):
+        js.plot(schedule, ax=rates, labels=[name], color=colors[name])
+    rates.set(xlabel="", ylabel="rate")
+    rates.legend(*map(reversed, rates.get_legend_handles_labels()), frameon=False)
+
+    def bar(ax: Any, start: int, stop: int, row: int, text: str, color: Any) -> None:
+        ax.barh(row, stop - start, left=start, height=0.62, color=color, alpha=0.3, edgecolor="0.3")
+        ax.text((start + stop) / 2, row, text, ha="center", va="center", fontsize=8)
+
+    for start, stop, row, text, color in [
+        (0, 400, 1, "stage of A, B and C", "0.6"),
+        (400, 700, 2, "stage of A", colors["A"]),
+        (400, 600, 0.5, "stage of B and C", "0.6"),
+        (600, 700, 1, "B", colors["B"]),
+        (700, 1000, 1, "stage of B", colors["B"]),
+        (600, 700, 0, "C", colors["C"]),
+        (700, 1000, 0, "stage of C", colors["C"]),
+    ]:
+        bar(stages, start, stop, row, text, color)
+    for at, low, high in [(400, 0.5, 2), (600, 0, 1)]:
+        stages.plot([at, at], [low, high], color="0.3", lw=1.6)
+    stages.axvline(700, color="#b3361e", ls="--", lw=1.2)
+    stages.text(706, 2, "rung: A is given up", color="#b3361e", va="center", fontsize=8)
+    stages.set(yticks=[])
+
+    for row, seed in ((1, 0), (0, 1)):
+        cuts = [0, 8, 40, 168, 400]
+        for start, stop in itertools.pairwise(cuts):
+            bar(lanes, start, stop, row, "", "0.6")
+        lanes.text(410, row, f"lane {1 - row}: the run of seed {seed}", va="center", fontsize=8)
+    lanes.text(284, 1, "segment", ha="center", va="center", fontsize=8)
+    lanes.text(284, 0, "segment", ha="center", va="center", fontsize=8)
+    lanes.set(yticks=[], xlabel="step")
+    for ax in (stages, lanes):
+        ax.grid(False)
+        ax.spines["left"].set_visible(False)
+    titles = {
+        rates: "three trials with one horizon, 1000 steps",
+        stages: "their stages: what is trained once, and where it forks",
+        lanes: "two runs of the first stage, side by side (width 2)",
+    }
+    for ax, title in titles.items():
+        ax.set_title(title, fontsize=9, loc="left")
+    return figure
+
+
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with mpl.rc_context(LOOK):
-        for make in (gallery, wsd_shapes, family):
+        for make in (gallery, wsd_shapes, family, sweep_engine):
             path = FOLDER / f"{make.__name__}.png"
             picture = io.BytesIO()
             make().savefig(picture, dpi=90)
