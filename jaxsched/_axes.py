@@ -41,7 +41,7 @@ def own_rank(schedule: Any, path: Any) -> int:
     rank = 0
     for key in path:
         if isinstance(key, jax.tree_util.GetAttrKey):
-            rank = _ranks(node).get(key.name, 0)
+            rank = getattr(type(node), "ranks", {}).get(key.name, 0)
             node = getattr(node, key.name)
         elif isinstance(key, jax.tree_util.SequenceKey):
             node = node[key.idx]
@@ -66,17 +66,8 @@ def split(record: Any) -> list[Any]:
     return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(count)]
 
 
-def _ranks(node: Any) -> dict[str, int]:
-    fields = getattr(type(node), "__dataclass_fields__", {})
-    return {
-        name: int(field.metadata.get("check", {}).get("kind") == "numbers")
-        for name, field in fields.items()
-    }
-
-
-def _items(record: Any) -> list[tuple[Any, int]]:
-    ranks = _ranks(record)
-    return [(value, ranks.get(name, 0)) for name, value in vars(record).items()]
+def _items(record: Record) -> list[tuple[Any, int]]:
+    return [(value, record.ranks.get(name, 0)) for name, value in vars(record).items()]
 
 
 def _parts(value: Any) -> list[tuple[Any, int]] | None:

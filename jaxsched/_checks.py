@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,47 @@ from jaxsched._arrays import (
 from jaxsched._text import describe
 from jaxsched._words import uncalled
 
+MANY = 2**20  # a greatest number from here on is there for slips only
+
+
+@dataclasses.dataclass(frozen=True)
+class NumberCheck:
+    """``checked_number`` with its settings, as a field of a struct carries it."""
+
+    rank: ClassVar[int] = 0  # of one member's value
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    optional: bool = False
+    real: bool = False
+    whole: bool = False
+
+    def __call__(self, where: str, x: Any) -> Any:
+        return checked_number(where, x, **vars(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayCheck:
+    """``checked_array`` with its settings."""
+
+    rank: ClassVar[int] = 1
+    increasing: bool = False
+    at_least: float | None = None
+
+    def __call__(self, where: str, x: Any) -> Any:
+        return checked_array(where, x, self.increasing, self.at_least)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceCheck:
+    """``checked_choice`` with its words."""
+
+    options: tuple[str, ...]
+
+    def __call__(self, where: str, x: Any) -> Any:
+        return checked_choice(where, x, self.options)
+
 
 def violates(rule: Callable[..., Any], *numbers: Any) -> bool:
     """Whether ``rule`` holds for any member of numbers that are all known: a relation violated."""
@@ -47,12 +89,13 @@ def checked_number(
     below: float | None = None,
     optional: bool = False,
     real: bool = False,
+    whole: bool = False,
 ) -> Any:
     """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
 
     Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
     member by member. An integer that JAX cannot hold (beyond int32, or int64 in x64 mode) becomes a
-    float; so does every integer if ``real``.
+    float; so does every integer if ``real``. ``whole`` allows no fraction in a known member.
     """
     if x is None and optional:
         return None
@@ -62,8 +105,7 @@ def checked_number(
     if isinstance(x, np.ndarray) and x.ndim == 0:
         x = x[()]
     if not is_concrete(x):
-        whole = jnp.issubdtype(x.dtype, jnp.integer)
-        return x.astype(jnp.float32) if real and whole else x
+        return x.astype(jnp.float32) if real and jnp.issubdtype(x.dtype, jnp.integer) else x
     value: Any = x
     every: Any = bool  # for a Python number, the usual case, without NumPy's price
     some: Any = bool
@@ -89,6 +131,8 @@ def checked_number(
     for bound, holds, words in wanted:
         if bound is not None and not every(holds(value, bound)):
             raise ValueError(f"{where} must be {words} {bound:g}, got {describe(x)}.")
+    if whole and some(np.floor(value) != value):
+        raise ValueError(f"{where} must be a whole number, got {describe(x)}.")
     if isinstance(x, (int, np.integer)):
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
@@ -180,6 +224,42 @@ def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) 
         raise ValueError(f"{where} must be strictly increasing, got {describe(xs)}.")
     if at_least is not None and not np.all(value >= at_least):
         raise ValueError(f"{where} must be at least {at_least:g}, got {describe(xs)}.")
+
+
+def checked_whole(where: str, x: Any, at_least: int, at_most: int | None = None) -> int:
+    """A known whole number of any kind (5, ``np.int64(5)``, 5.0) as Python's."""
+    x = as_array(x)
+    known = is_number(x) and not isinstance(x, bool) and is_concrete(x) and np.ndim(x) == 0
+    value = np.asarray(to_host(x)).item() if known else math.nan
+    is_whole = value % 1 == 0  # neither of NaN nor of infinity
+    if is_whole and at_least <= value and (at_most is None or value <= at_most):
+        return int(value)
+    # A bound that is there for slips only is named where it is broken.
+    low = at_most is None or (at_most >= MANY and not (is_whole and value > at_most))
+    bounds = f"of at least {at_least}" if low else f"from {at_least} to {at_most}"
+    error = ValueError if known else TypeError
+    raise error(f"{where} must be a whole number {bounds}, got {describe(x)}.")
+
+
+def checked_flag(where: str, x: Any) -> bool:
+    """True or False, NumPy's too."""
+    if not isinstance(x, (bool, np.bool_)):
+        raise TypeError(f"{where} must be True or False, got {describe(x)}.")
+    return bool(x)
+
+
+def checked_choice(where: str, x: Any, options: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if not isinstance(x, str) or x not in options:
+        raise ValueError(f"{where} must be one of {', '.join(map(repr, options))}, got {x!r}.")
+    return x
+
+
+def checked_text(where: str, x: Any, expected: str = "a text") -> str:
+    """A text, such as a name."""
+    if not isinstance(x, str):
+        raise TypeError(f"{where} must be {expected}, got {describe(x)}.")
+    return x
 
 
 def cure(x: Any) -> str:

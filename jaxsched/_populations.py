@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsched._arrays import strong, to_host
 from jaxsched._axes import size, split
-from jaxsched._checks import checked_number, cure
+from jaxsched._checks import checked_whole, cure
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
@@ -34,10 +34,7 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
     require_schedule("sample(schedule=...)", schedule)
-    n = checked_number("sample(n=...)", n, at_least=1)
-    if not isinstance(n, int):
-        raise TypeError(f"sample(n=...) must be a whole number, got {n!r}.")
-    steps = np.arange(n, dtype=np.int32)
+    steps = np.arange(checked_whole("sample(n=...)", n, 1), dtype=np.int32)
     if members(schedule) is None:
         return np.asarray(to_host(schedule(steps)))
     return np.stack([np.asarray(to_host(one(steps))) for one in unstack(schedule)])

@@ -173,6 +173,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
     cls = _types()[kind]
     given = {k: _field(v, depth, texts) for k, v in data.items() if k != "type"}
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    ranks: dict[str, int] = cls.ranks
     missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in given]
     unknown = [name for name in given if name not in fields]
     if missing or unknown:
@@ -181,12 +182,8 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
             f"got unknown {shorten(repr(unknown))}, missing {missing}."
         )
     if texts:
-        given = {
-            k: _number(v, cls) if k in fields and "check" in fields[k].metadata else v
-            for k, v in given.items()
-        }
-    numbers = {n for n, f in fields.items() if f.metadata.get("check", {}).get("kind") == "number"}
-    given = {k: _population(v) if k in numbers or _nested(v) else v for k, v in given.items()}
+        given = {k: _number(v, cls) if k in ranks else v for k, v in given.items()}
+    given = {k: _population(v) if ranks.get(k) == 0 or _nested(v) else v for k, v in given.items()}
     try:
         return cls(**given)
     except (TypeError, OverflowError) as error:

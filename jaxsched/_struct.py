@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxsched._arrays import frozen, is_concrete, to_host
-from jaxsched._checks import checked_array, checked_number
+from jaxsched._checks import ArrayCheck, ChoiceCheck, NumberCheck
 from jaxsched._text import to_source
 from jaxsched._words import bind
 
@@ -36,8 +36,7 @@ def number(
 
     A whole number is made a float, so that 1 and 0.5 are the same kind of leaf.
     """
-    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    check = {"kind": "number", "optional": optional, "real": True, **bounds}
+    check = NumberCheck(at_least, above, at_most, below, optional=optional, real=True)
     return dataclasses.field(default=default, metadata={"check": check})
 
 
@@ -49,15 +48,27 @@ def length(
     optional: bool = False,
 ) -> Any:
     """A field that holds a number of steps, usually a whole one, which stays an integer."""
-    field = number(default, at_least=at_least, above=above, optional=optional)
-    check = {**field.metadata["check"], "real": False}
+    check = NumberCheck(at_least, above, optional=optional)
+    return dataclasses.field(default=default, metadata={"check": check})
+
+
+def count(
+    default: Any = dataclasses.MISSING, *, at_least: float | None = None, optional: bool = False
+) -> Any:
+    """A field that holds a number of things that have no halves."""
+    check = NumberCheck(at_least, optional=optional, whole=True)
     return dataclasses.field(default=default, metadata={"check": check})
 
 
 def numbers(*, increasing: bool = False, at_least: float | None = None) -> Any:
     """A field that holds a one-dimensional array; any sequence is made one."""
-    check = {"kind": "numbers", "increasing": increasing, "at_least": at_least}
-    return dataclasses.field(metadata={"check": check})
+    return dataclasses.field(metadata={"check": ArrayCheck(increasing, at_least)})
+
+
+def choice(*options: str, default: str) -> Any:
+    """A field that holds one of a few words: structure, not a number."""
+    check = ChoiceCheck(options)
+    return dataclasses.field(default=default, metadata={"static": True, "check": check})
 
 
 def static(default: Any = dataclasses.MISSING) -> Any:
@@ -65,19 +76,26 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(number, length, numbers, static))
+@dataclass_transform(
+    frozen_default=True, field_specifiers=(number, length, count, numbers, choice, static)
+)
 def struct(cls: type[T]) -> type[T]:
     """Makes a subclass of ``Record`` a frozen dataclass and a pytree; see the module's text."""
     # Its methods are those of Record: to generate them per class would take most of our import.
     cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    cls.__signature__ = _signature(fields)  # type: ignore[attr-defined]
+    kind: Any = cls
+    kind.__signature__ = _signature(fields)
     leaves = tuple(f.name for f in fields if not f.metadata.get("static"))
     fixed = tuple(f.name for f in fields if f.metadata.get("static"))
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in leaves)
-    cls._names = tuple(f.name for f in fields)  # type: ignore[attr-defined]
-    cls._defaults = {  # type: ignore[attr-defined]
-        f.name: f.default for f in fields if f.default is not dataclasses.MISSING
+    kind._names = tuple(f.name for f in fields)
+    kind._defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    kind._checks = {f.name: f.metadata["check"] for f in fields if "check" in f.metadata}
+    kind.ranks = {
+        name: check.rank
+        for name, check in kind._checks.items()
+        if not isinstance(check, ChoiceCheck)
     }
 
     def flatten(self: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -103,6 +121,8 @@ class Record:
 
     _names: ClassVar[tuple[str, ...]]  # of the fields
     _defaults: ClassVar[dict[str, Any]]
+    _checks: ClassVar[dict[str, Any]]
+    ranks: ClassVar[dict[str, int]]  # of the fields that hold numbers: 1 for those of arrays, or 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = bind(type(self).__name__, self._names, self._defaults, args, kwargs)
@@ -123,27 +143,13 @@ class Record:
         self.__dict__.update({name: frozen(value) for name, value in state.items()})
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            check = field.metadata.get("check")
-            if check is None:
-                continue
-            value = getattr(self, field.name)
-            where = f"{type(self).__name__}({field.name}=...)"
-            if check["kind"] == "number":
-                value = checked_number(
-                    where,
-                    value,
-                    **{k: check[k] for k in _BOUNDS},
-                    optional=check["optional"],
-                    real=check["real"],
-                )
-            else:
-                value = checked_array(where, value, check["increasing"], check["at_least"])
-            self.__dict__[field.name] = value
+        for name, check in self._checks.items():
+            where = f"{type(self).__name__}({name}=...)"
+            self.__dict__[name] = check(where, getattr(self, name))
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{field.name}={to_source(getattr(self, field.name), _rank(field))}"
+            f"{field.name}={to_source(getattr(self, field.name), self.ranks.get(field.name, 0))}"
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
             if not _is_default(field, getattr(self, field.name))
         )
@@ -173,9 +179,6 @@ def _signature(fields: Any) -> inspect.Signature:
     )
 
 
-_BOUNDS = ("at_least", "above", "at_most", "below")
-
-
 # ---------------------------------------------------------------------------------------- details
 
 
@@ -187,10 +190,6 @@ def _is_default(field: Any, value: Any) -> bool:
         if field.default is None
         else (isinstance(value, (int, float, str)) and value == field.default)
     )
-
-
-def _rank(field: Any) -> int:
-    return int(field.metadata.get("check", {}).get("kind") == "numbers")
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._checks import checked_number
-from jaxsched._struct import Record, length, static, struct
+from jaxsched._checks import checked_flag, checked_number
+from jaxsched._struct import Record, count, static, struct
 
 
 @struct
@@ -38,21 +38,18 @@ class Units(Record):
     (390, 195, 10)
     """
 
-    batch: int = length(at_least=1)
-    accumulation: int = length(default=1, at_least=1)
-    samples: int | None = length(default=None, at_least=1, optional=True)
-    tokens_per_sample: int | None = length(default=None, at_least=1, optional=True)
-    steps: int | None = length(default=None, at_least=1, optional=True)
+    batch: int = count(at_least=1)
+    accumulation: int = count(default=1, at_least=1)
+    samples: int | None = count(default=None, at_least=1, optional=True)
+    tokens_per_sample: int | None = count(default=None, at_least=1, optional=True)
+    steps: int | None = count(default=None, at_least=1, optional=True)
     drop_last: bool = static(default=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.drop_last, (bool, np.bool_)):
-            raise TypeError(f"Units(drop_last=...) must be True or False, got {self.drop_last!r}.")
-        for name in ("batch", "accumulation", "samples", "tokens_per_sample", "steps"):
+        checked_flag("Units(drop_last=...)", self.drop_last)
+        for name in self.ranks:
             value = getattr(self, name)
-            if value is not None and value != int(value):
-                raise ValueError(f"Units({name}=...) must be a whole number, got {value!r}.")
             # An integer beyond int32 may be one here: it never enters a program.
             self.__dict__[name] = None if value is None else int(value)
 

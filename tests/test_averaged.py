@@ -222,8 +222,8 @@ class Taken(Plain):
     [
         (Plain(), {}, ValueError, "exactly one of the two, got None and None"),
         (Plain(), {"window": 3, "decay": 0.5}, ValueError, "got 3 and 0.5"),
-        (Plain(), {"window": 0}, ValueError, r"Averaged\(window=...\) must be at least 1, got 0"),
-        (Plain(), {"window": 2.5}, TypeError, "must be a whole number, got 2.5"),
+        (Plain(), {"window": 0}, ValueError, "a whole number of at least 1, got 0"),
+        (Plain(), {"window": 2.5}, ValueError, "a whole number of at least 1, got 2.5"),
         (Plain(), {"decay": 1.0}, ValueError, r"Averaged\(decay=...\) must be less than 1, got 1"),
         (Plain(), {"decay": "0.9"}, TypeError, "must be a number, got '0.9'"),
         (3, {"window": 3}, TypeError, r"Averaged\(task=...\) must be a task .* got 3"),

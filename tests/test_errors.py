@@ -29,24 +29,18 @@ from jaxsched.optim import decay_weights, group_lr
 
 ONE_OF_EACH_CLASS = {type(schedule).__name__: schedule for schedule in CLASSES.values()}
 ONE_OF_EACH_CLASS["Units"] = js.Units(batch=32, samples=100, tokens_per_sample=10, steps=1000)
-FIELDS = [
-    (name, field.name)
-    for name, value in ONE_OF_EACH_CLASS.items()
-    for field in dataclasses.fields(value)
-    if "check" in field.metadata
-]
+FIELDS = [(name, field) for name, value in ONE_OF_EACH_CLASS.items() for field in value.ranks]
 NO_NUMBERS = ["a", b"1", True, np.True_, 1j, [1.0], (1.0,), {}, {1.0}, object(), len, float]
 NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400, -(10**400), 1e300]
 
 
 def check_of(name, field):
-    value = ONE_OF_EACH_CLASS[name]
-    return next(f.metadata["check"] for f in dataclasses.fields(value) if f.name == field)
+    return ONE_OF_EACH_CLASS[name]._checks[field]
 
 
 def outside(check):
     """Values next to the declared bounds, on the wrong side or, where open, on the bound."""
-    bounds = {k: check.get(k) for k in ("at_least", "above", "at_most", "below")}
+    bounds = vars(check)
     return [
         value
         for bound, value in (
@@ -73,11 +67,11 @@ def refused(call, where, value, errors=(ValueError, TypeError)):
     return message
 
 
-@pytest.mark.parametrize(("name", "field"), [f for f in FIELDS if check_of(*f)["kind"] == "number"])
+@pytest.mark.parametrize(("name", "field"), [f for f in FIELDS if check_of(*f).rank == 0])
 def test_every_number_of_every_class_is_checked(name, field):
     valid, check = ONE_OF_EACH_CLASS[name], check_of(name, field)
     where = rf"^{name}\({field}=\.\.\.\) must "
-    bad = [*NO_NUMBERS, *([] if check["optional"] else [None])]
+    bad = [*NO_NUMBERS, *([] if check.optional else [None])]
     for value in bad:
         message = refused(
             lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, TypeError
@@ -98,13 +92,11 @@ def test_every_number_of_every_class_is_checked(name, field):
             population,
             ValueError,
         )
-    if check["optional"]:
+    if check.optional:
         assert getattr(dataclasses.replace(valid, **{field: None}), field) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "field"), [f for f in FIELDS if check_of(*f)["kind"] == "numbers"]
-)
+@pytest.mark.parametrize(("name", "field"), [f for f in FIELDS if check_of(*f).rank == 1])
 def test_every_array_of_every_class_is_checked(name, field):
     valid, check = ONE_OF_EACH_CLASS[name], check_of(name, field)
     good = np.asarray(getattr(valid, field)).tolist()
@@ -124,10 +116,10 @@ def test_every_array_of_every_class_is_checked(name, field):
     ]:
         refused(lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, TypeError)
     bad = [[*good[:-1], x] for x in (math.nan, math.inf, 10**400)]
-    if check["increasing"]:
+    if check.increasing:
         bad += [good[::-1], [*good[:-1], good[-2]]]
-    if check["at_least"] is not None:
-        bad += [[check["at_least"] - 1, *good[1:]]]
+    if check.at_least is not None:
+        bad += [[check.at_least - 1, *good[1:]]]
     for value in bad:
         refused(lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, ValueError)
 
@@ -645,8 +637,8 @@ def test_reading_changes_nothing_that_was_given():
 
 
 def _optional(name):
-    fields = dataclasses.fields(CLASSES[name])
-    return {f.name for f in fields if f.metadata.get("check", {}).get("optional")}
+    checks = CLASSES[name]._checks.items()
+    return {field for field, check in checks if getattr(check, "optional", False)}
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if name != "Function"])

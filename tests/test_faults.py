@@ -273,7 +273,7 @@ def test_what_does_not_fit_into_memory_is_not_made_wider(monkeypatch):
         ({"devices": "cpu"}, ValueError),
         ({"devices": 2}, ValueError),
         ({"checkpoint": 3}, TypeError),
-        ({"width": np.array([1, 2])}, ValueError),
+        ({"width": np.array([1, 2])}, TypeError),
         ({"maximize": "no"}, TypeError),
         ({"share": "no"}, TypeError),
         ({"progress": "no"}, TypeError),

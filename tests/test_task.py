@@ -290,7 +290,7 @@ def test_bad_tasks_are_refused_before_any_training(task, error, words):
             {"metric": "accuracy"},
             r"sweep\(metric=...\) must be one of \['loss'\], got 'accuracy'",
         ),
-        ({"width": 0}, r"sweep\(width=...\) must be at least 1 or \"auto\", got 0"),
+        ({"width": 0}, r"sweep\(width=...\) must be a whole number of at least 1, got 0"),
         ({"width": "huge"}, "got 'huge'"),
         ({"limit": float("nan")}, "must be a number, got nan"),
         ({"trials": []}, "must hold at least one trial"),
@@ -309,7 +309,7 @@ def test_names_that_the_optimizer_does_not_take():
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"batch_size": 0}, ValueError, "must be at least 1, got 0"),
+        ({"batch_size": 0}, ValueError, "of at least 1, got 0"),
         ({"batch_size": 97}, ValueError, "at most the 96 training samples, got 97"),
         ({"train": data(5)[0]}, TypeError, r"Supervised\(train=...\) must be a pair"),
         ({"train": (np.ones(3), np.ones(4))}, ValueError, "3 inputs and 4 targets"),

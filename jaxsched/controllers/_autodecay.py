@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import length, number, struct
+from jaxsched._struct import count, number, struct
 from jaxsched.controllers._base import flag, next_count, number32, one, zero
 from jaxsched.controllers._metric import count_if, improves, worst
 from jaxsched.controllers._scaler import AbstractScaler
@@ -73,7 +73,7 @@ class AutoDecay(AbstractScaler):
 
     base: Any
     factor: Any = number(default=0.7, above=0, below=1)
-    patience: Any = length(default=1, at_least=0)
+    patience: Any = count(default=1, at_least=0)
     threshold: Any = number(default=0.05, at_least=0)
     rtol: Any = number(default=0.01, at_least=0, below=1)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -16,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import INT32_MAX
-from jaxsched._checks import violates
 from jaxsched._struct import Record
 from jaxsched._words import WRAP, uncalled
 from jaxsched.controllers._reports import check_report
@@ -42,22 +40,6 @@ class AbstractController(Record, abc.ABC):
     def __post_init__(self) -> None:
         Record.__post_init__(self)
         object.__setattr__(self, "base", _as_base(type(self).__name__, self.base))
-        for field in _fields(self):
-            check = field.metadata.get("check", {})
-            if check.get("real") is False:  # a length: here a count of evaluations or updates
-                count = getattr(self, field.name)
-                if violates(lambda count: count != np.floor(count), count):
-                    raise ValueError(
-                        f"{type(self).__name__}({field.name}=...) must be a whole number, got "
-                        f"{count!r}."
-                    )
-            options = field.metadata.get("options")
-            value = getattr(self, field.name)
-            if options is not None and value not in options:
-                raise ValueError(
-                    f"{type(self).__name__}({field.name}=...) must be one of "
-                    f"{', '.join(map(repr, options))}, got {value!r}."
-                )
 
     # ------------------------------------------------------------------ what a subclass implements
 
@@ -175,7 +157,7 @@ class AbstractController(Record, abc.ABC):
 
     def require_single(self) -> None:
         """Raises for a population."""
-        for name in _numbers(type(self)):
+        for name in self.ranks:
             if shape := np.shape(getattr(self, name)):
                 raise ValueError(
                     f"{type(self).__name__} is a population: {name} has shape {shape}. Map over "
@@ -196,8 +178,7 @@ class AbstractController(Record, abc.ABC):
         self._check(state)
         # The numbers only: a float32 schedule at the bottom would have other digits.
         exact = object.__new__(type(self))
-        names = _numbers(type(self))
-        exact.__dict__.update(self.__dict__, **{n: number32(getattr(self, n)) for n in names})
+        exact.__dict__.update(self.__dict__, **{n: number32(getattr(self, n)) for n in self.ranks})
         return exact.react(state, **report)
 
 
@@ -257,11 +238,6 @@ def scaled(followed: Any, factor: float) -> Any:
 # ------------------------------------------------------------------------ what its methods are of
 
 
-def choice(default: str, *options: str) -> Any:
-    """A field that holds one of a few words: structure, not a number."""
-    return dataclasses.field(default=default, metadata={"static": True, "options": options})
-
-
 def next_count(count: jax.Array) -> jax.Array:
     """``count + 1``, which stays at the last int32."""
     last = jnp.asarray(INT32_MAX, count.dtype)
@@ -286,17 +262,6 @@ def one() -> jax.Array:
 
 def zero(dtype: Any = jnp.float32) -> jax.Array:
     return jnp.zeros((), dtype)
-
-
-def _fields(record: Any) -> tuple[Any, ...]:
-    return dataclasses.fields(record)
-
-
-@functools.cache
-def _numbers(kind: type[AbstractController]) -> tuple[str, ...]:
-    """Its fields that are numbers."""
-    checks = {field.name: field.metadata.get("check", {}) for field in _fields(kind)}
-    return tuple(name for name, check in checks.items() if check.get("kind") == "number")
 
 
 def _as_base(name: str, base: Any) -> Any:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._struct import length, number, struct
+from jaxsched._struct import count, number, struct
 from jaxsched.controllers._base import flag, next_count, number32, one, zero
 from jaxsched.controllers._metric import count_if
 from jaxsched.controllers._scaler import AbstractScaler
@@ -70,7 +70,7 @@ class Bounce(AbstractScaler):
 
     base: Any
     factor: Any = number(default=0.1, above=0, below=1)
-    every: Any = length(default=1, at_least=1)
+    every: Any = count(default=1, at_least=1)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
 
     State = BounceState

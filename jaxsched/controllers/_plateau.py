@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import length, number, struct
-from jaxsched.controllers._base import choice, next_count, number32, one, zero
+from jaxsched._struct import choice, count, number, struct
+from jaxsched.controllers._base import next_count, number32, one, zero
 from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
 from jaxsched.controllers._scaler import AbstractScaler
 
@@ -83,15 +83,15 @@ class Plateau(AbstractScaler):
 
     base: Any
     factor: Any = number(default=0.1, above=0, below=1)
-    patience: Any = length(default=10, at_least=0)
+    patience: Any = count(default=10, at_least=0)
     rtol: Any = number(default=1e-4, at_least=0, below=1)
     atol: Any = number(default=0.0, at_least=0)
-    cooldown: Any = length(default=0, at_least=0)
+    cooldown: Any = count(default=0, at_least=0)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
-    accumulate: Any = length(default=1, at_least=1)
-    mode: str = choice("min", "min", "max")
-    rule: str = choice("torch", "torch", "keras", "optax")
-    nan: str = choice("ignore", "ignore", "bad", "stop")
+    accumulate: Any = count(default=1, at_least=1)
+    mode: str = choice("min", "max", default="min")
+    rule: str = choice("torch", "keras", "optax", default="torch")
+    nan: str = choice("ignore", "bad", "stop", default="ignore")
 
     State = PlateauState
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxsched._arrays import is_concrete, is_list, to_host
-from jaxsched._checks import checked_array, checked_number, cure, violates
+from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
 from jaxsched._text import describe, to_source
 from jaxsched._words import bind
 from jaxsched.recipes._arguments import SHAPES
@@ -166,19 +166,6 @@ def _growth(call: _Call, name: str, x: Any) -> Any:
             f"{call.where(name)} must be 1 or at least {_LEAST_GROWTH}, got {describe(x)}."
         )
     return x
-
-
-def _count(call: _Call, name: str, x: Any) -> Any:
-    x = checked_number(call.where(name), x, at_least=1)
-    if violates(lambda x: x != np.floor(x), x):
-        raise ValueError(f"{call.where(name)} must be a whole number, got {describe(x)}.")
-    return x
-
-
-def _flag(call: _Call, name: str, x: Any) -> bool:
-    if not isinstance(x, (bool, np.bool_)):
-        raise TypeError(f"{call.where(name)} must be True or False, got {describe(x)}.")
-    return bool(x)
 
 
 def _base(call: _Call, name: str, x: Any) -> Any:
@@ -364,7 +351,7 @@ _CHECKS: dict[str, Callable[..., Any]] = {
     "Factor": _one_factor,
     "Factors": _factor,
     "Growth": _growth,
-    "Count": _count,
+    "Count": _number(at_least=1, whole=True),
     "Numbers": lambda call, name, xs: checked_array(call.where(name), xs, False, None),
     "Base": _base,
     "Steps": _whole,
@@ -374,5 +361,5 @@ _CHECKS: dict[str, Callable[..., Any]] = {
     "Period": functools.partial(_length, above=0),
     "Milestones": _milestones,
     "Shape": _shape,
-    "Flag": _flag,
+    "Flag": lambda call, name, x: checked_flag(call.where(name), x),
 }

@@ -6,13 +6,11 @@ import abc
 import operator
 from typing import Any
 
-import numpy as np
-
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
-from jaxsched._struct import length, number, struct
+from jaxsched._struct import count, length, number, struct
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import exact_duration
@@ -98,7 +96,7 @@ class Repeat(AbstractWrapper):
     schedule: AbstractSchedule
     growth: Any = number(default=None, at_least=1, optional=True)
     decay: Any = number(default=None, at_least=0, optional=True)
-    cycles: Any = length(default=None, at_least=1, optional=True)
+    cycles: Any = count(default=None, at_least=1, optional=True)
 
     def __check_init__(self) -> None:
         self._require_duration()
@@ -107,8 +105,6 @@ class Repeat(AbstractWrapper):
             raise ValueError(
                 f"Repeat(schedule=...) must have a duration greater than 0, got {self.schedule!r}."
             )
-        if violates(lambda cycles: cycles != np.floor(cycles), self.cycles):
-            raise ValueError(f"Repeat(cycles=...) must be a whole number, got {self.cycles!r}.")
         if violates(lambda growth: (growth > 1) & (growth < _LEAST_GROWTH - 1e-7), self.growth):
             raise ValueError(
                 f"Repeat(growth=...) must be 1 or at least {_LEAST_GROWTH}, got {self.growth!r}."

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
+from jaxsched._checks import checked_flag, checked_whole
 from jaxsched.search import _arguments as arguments
 from jaxsched.search._progress import shown
 from jaxsched.search._signals import graceful, leave
@@ -143,7 +143,7 @@ def sweep(
     arguments.number("checkpoint_every", checkpoint_every, 0.0)
     for name, value in {"maximize": maximize, "share": share, "progress": progress}.items():
         if not (name == "progress" and value is None):
-            arguments.flag(name, value)
+            checked_flag(f"sweep({name}=...)", value)
     choices: dict[str, Any] = {
         "steps": steps,
         "seeds": seeds,
@@ -277,6 +277,6 @@ def _width(
         held = held_width(directory) if directory is not None else None
         program_of = partial(program_for, plan.folds[0], plan.table.names, plan.feed.length)
         return held or measured_width(plan, program_of, device), True
-    if not isinstance(width, (int, np.integer)) or isinstance(width, bool) or width < 1:
-        raise ValueError(f'sweep(width=...) must be at least 1 or "auto", got {width!r}.')
-    return int(width), False
+    if isinstance(width, str):
+        raise ValueError(f'sweep(width=...) must be a whole number or "auto", got {width!r}.')
+    return checked_whole("sweep(width=...)", width, 1), False

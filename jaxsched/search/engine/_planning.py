@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jaxsched._arrays import INT32_MAX
+from jaxsched._checks import MANY, checked_text, checked_whole
 from jaxsched.search import _arguments as arguments
 from jaxsched.search.engine import _controlled
 from jaxsched.search.engine._folds import Fold, trace_folds
@@ -44,18 +45,22 @@ def make_plan(
     traced: tuple[Fold, ...] | None = None,
 ) -> Plan:
     """The plan, after every check that needs no training."""
-    for name, value in {"steps": steps, "evaluate_every": evaluate_every}.items():
-        if value is not None:
-            arguments.whole(name, value, 1, INT32_MAX)
+    if steps is not None:
+        steps = checked_whole("sweep(steps=...)", steps, 1, INT32_MAX)
+    if evaluate_every is not None:
+        evaluate_every = checked_whole("sweep(evaluate_every=...)", evaluate_every, 1, INT32_MAX)
     known_seeds = arguments.seeds(seeds)
     arguments.number("limit", limit)
-    arguments.instance("stopping", stopping, StoppingRule)
+    if stopping is not None and not (
+        isinstance(stopping, StoppingRule) and not isinstance(stopping, type)
+    ):
+        raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {stopping!r}.")
     for name, text in {"metric": metric, "watch": watch}.items():
-        arguments.text(name, text)
+        checked_text(f"sweep({name}=...)", text, "the name of a validation metric")
     table = Table(trials, steps, watched)
     longest = int(table.horizons.max())
     if folds is not None:
-        arguments.whole("folds", folds, 2, arguments.MOST)
+        folds = checked_whole("sweep(folds=...)", folds, 2, MANY)
     traced = trace_folds(task, folds, table.names, longest) if traced is None else traced
     shape = traced[0].shape
     if metric not in shape.validation:

@@ -8,8 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxsched._checks import checked_number
-from jaxsched.search._arguments import whole
+from jaxsched._checks import checked_number, checked_whole
 
 
 @runtime_checkable
@@ -58,7 +57,8 @@ class SuccessiveHalving:
     eta: float = 2.0
 
     def __post_init__(self) -> None:
-        whole("first", self.first, 1, where="SuccessiveHalving")
+        first = checked_whole("SuccessiveHalving(first=...)", self.first, 1)
+        object.__setattr__(self, "first", first)
         checked_number("SuccessiveHalving(eta=...)", self.eta, at_least=1.01)
 
     def rungs(self, steps: int) -> tuple[int, ...]:
@@ -93,8 +93,9 @@ class MedianRule:
     grace: int = 0
 
     def __post_init__(self) -> None:
-        whole("every", self.every, 1, where="MedianRule")
-        whole("grace", self.grace, 0, where="MedianRule")
+        for name, least in {"every": 1, "grace": 0}.items():
+            steps = checked_whole(f"MedianRule({name}=...)", getattr(self, name), least)
+            object.__setattr__(self, name, steps)
 
     def rungs(self, steps: int) -> tuple[int, ...]:
         return tuple(r for r in range(self.every, steps, self.every) if r >= self.grace)

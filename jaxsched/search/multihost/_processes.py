@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxsched._checks import checked_whole
 from jaxsched._text import shorten
-from jaxsched.search._arguments import whole
 from jaxsched.search._files import Damaged, digest, listed
 
 # What one rank may meet in its files and all others must raise too.
@@ -51,10 +51,10 @@ def join(
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError(f'join(address=...) must be "host:port", got {address!r}.')
-    processes = whole("processes", processes, 1, where="join")
-    index = whole("index", index, 0, processes - 1, where="join")
-    heartbeat = whole("heartbeat", heartbeat, 1, where="join")
-    patience = whole("patience", patience, 1, where="join")
+    processes = checked_whole("join(processes=...)", processes, 1)
+    index = checked_whole("join(index=...)", index, 0, processes - 1)
+    heartbeat = checked_whole("join(heartbeat=...)", heartbeat, 1)
+    patience = checked_whole("join(patience=...)", patience, 1)
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=address,

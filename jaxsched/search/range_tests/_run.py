@@ -18,12 +18,13 @@ import numpy as np
 from jax import lax
 
 from jaxsched._arrays import is_concrete, to_host
-from jaxsched._checks import checked_number
+from jaxsched._checks import checked_number, checked_whole
 from jaxsched._phases import boundaries
 from jaxsched._populations import members
 from jaxsched.controllers._base import AbstractController, scaled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Geometric, Linear
+from jaxsched.search._arguments import seeds as known_seeds
 from jaxsched.search._fingerprint import fingerprints
 from jaxsched.search.engine._program import Kept, rebuilder
 from jaxsched.search.range_tests._result import (
@@ -130,12 +131,12 @@ def range_test(
     True
     """
     rates = _ramp(start, end, steps, ramp)
-    chosen = _seeds(seeds)
+    chosen = known_seeds(seeds, "range_test(seeds=...)", bits=31)
     future = _future(schedule)
     smoothing = float(checked_number("range_test(smoothing=...)", smoothing, at_least=0, below=1))
     if width is None:
         width = 1 if jax.default_backend() == "cpu" else len(chosen)
-    width = _whole("width", width, 1, len(chosen))
+    width = checked_whole("range_test(width=...)", width, 1, len(chosen))
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
@@ -353,31 +354,10 @@ def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
     if steps is None:
         decades = math.log10(end / start)
         steps = 200 if ramp == "linear" else max(100, round(decades * STEPS_PER_DECADE))
-    steps = _whole("steps", steps, 30, 10**7)
+    steps = checked_whole("range_test(steps=...)", steps, 30, 10**7)
     rising = (Geometric if ramp == "exponential" else Linear)(start, end, steps - 1)
     rates: np.ndarray = rising._on_host(np.arange(steps)).astype(np.float32)
     return rates.clip(np.float32(start), np.float32(end))
-
-
-def _whole(name: str, value: Any, at_least: int, at_most: int | None = None) -> int:
-    where = f"range_test({name}=...)"
-    value = checked_number(where, value, at_least=at_least, at_most=at_most)
-    if not isinstance(value, int):
-        raise TypeError(f"{where} must be a whole number, got {value!r}.")
-    return value
-
-
-def _seeds(seeds: Any) -> tuple[int, ...]:
-    if isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool):
-        return tuple(range(_whole("seeds", int(seeds), 1, 2**20)))
-    chosen = list(seeds) if isinstance(seeds, (Sequence, np.ndarray)) else []
-    whole = all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in chosen)
-    if not chosen or isinstance(seeds, str) or not whole or len(set(chosen)) < len(chosen):
-        raise TypeError(
-            "range_test(seeds=...) must be how many, or different whole numbers, at least one; "
-            f"got {seeds!r}."
-        )
-    return tuple(_whole("seeds", int(seed), 0, 2**31 - 1) for seed in chosen)
 
 
 def _constants(hyperparams: Any, name: str) -> dict[str, np.float32]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxsched._checks import checked_number
-from jaxsched.search._arguments import whole
+from jaxsched._checks import checked_number, checked_whole
 from jaxsched.search.results import _export as export
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._compare import Comparison, compare
@@ -72,7 +71,7 @@ class SweepResult(ScoredTrials):
         """
         metric, maximize = self._by(metric, maximize, "table")
         if limit is not None:
-            whole("limit", limit, 1, where="table")
+            limit = checked_whole("table(limit=...)", limit, 1)
         return reports.table(self, metric, maximize, limit)
 
     def compare(

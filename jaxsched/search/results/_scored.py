@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._checks import checked_number
+from jaxsched._checks import checked_flag, checked_number, checked_whole
 from jaxsched._text import printable
 from jaxsched.recipes._share import share
-from jaxsched.search._arguments import flag, whole
 from jaxsched.search.results import _ranking as ranks
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.trials._trials import Followed, Trial, Trials
@@ -189,8 +188,10 @@ class ScoredTrials:
             level: of confidence, for ``differs``; in (0, 1).
         """
         level = checked_number("difference(level=...)", level, above=0, below=1)
-        for name, index in {"trial": trial, "other": other}.items():
-            whole(name, index, 0, len(self.trials) - 1, where="difference")
+        trial, other = (
+            checked_whole(f"difference({name}=...)", index, 0, len(self.trials) - 1)
+            for name, index in {"trial": trial, "other": other}.items()
+        )
         values = self._runs(None)
         return ranks.paired(values[trial], values[other], level)
 
@@ -219,7 +220,7 @@ class ScoredTrials:
                 "the sweep says whether more is better, got None."
             )
         if maximize is not None:
-            flag("maximize", maximize, where)
+            checked_flag(f"{where}(maximize=...)", maximize)
         return metric, self.maximize if maximize is None else bool(maximize)
 
     def _known(self, metric: str | None, where: str = "SweepResult") -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._checks import checked_number
+from jaxsched._checks import checked_number, checked_whole
 from jaxsched.controllers import Average
 from jaxsched.search.tasks._protocol import Metrics, State, Task
 from jaxsched.search.tasks._returned import check_metrics
@@ -83,9 +83,8 @@ class Averaged:
             )
         if decay is not None:
             decay = float(checked_number("Averaged(decay=...)", decay, at_least=0, below=1))
-        window = checked_number("Averaged(window=...)", window, at_least=1, optional=True)
-        if not isinstance(window, (int, type(None))):
-            raise TypeError(f"Averaged(window=...) must be a whole number, got {window!r}.")
+        if window is not None:
+            window = checked_whole("Averaged(window=...)", window, 1)
         self.task: Any = task
         self.window, self.decay = window, decay
 

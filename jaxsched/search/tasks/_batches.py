@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._checks import checked_number
+from jaxsched._checks import checked_whole
 from jaxsched.search.tasks._protocol import Task
 
 
@@ -37,7 +37,7 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
     >>> bool((shuffled(6, 2, 0, 0, 9)[4:6] == shuffled(6, 2, 0, 4, 2)).all())
     True
     """
-    batch = checked_number("shuffled(batch=...)", batch, at_least=1, at_most=samples)
+    batch = checked_whole("shuffled(batch=...)", batch, 1, samples)
     per_epoch = samples // batch
     updates = np.arange(start, start + length)
     rows = np.empty((length, batch), np.int32)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxsched._checks import checked_number
+from jaxsched._checks import checked_whole
 from jaxsched.search.tasks._states import strong
 
 
@@ -34,10 +34,8 @@ def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> 
 
 
 def checked_sizes(batch_size: Any, accumulation: Any) -> tuple[int, int]:
-    for name, size in {"batch_size": batch_size, "accumulation": accumulation}.items():
-        if size != int(checked_number(f"Supervised({name}=...)", size, at_least=1)):
-            raise ValueError(f"Supervised({name}=...) must be a whole number, got {size!r}.")
-    return int(batch_size), int(accumulation)
+    batch_size = checked_whole("Supervised(batch_size=...)", batch_size, 1)
+    return batch_size, checked_whole("Supervised(accumulation=...)", accumulation, 1)
 
 
 def check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> None:

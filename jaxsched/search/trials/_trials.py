@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from jaxsched._arrays import is_list
+from jaxsched._checks import checked_text, checked_whole
 from jaxsched._text import printable, shorten
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
-from jaxsched.search._arguments import whole
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.trials._draws import Distribution, draw, points
 from jaxsched.search.trials._kinds import (
@@ -61,8 +61,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         for name in ("name", "kind"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"Trial({name}=...) must be a text, got {getattr(self, name)!r}.")
+            checked_text(f"Trial({name}=...)", getattr(self, name))
         if not isinstance(self.settings, Mapping):
             raise TypeError(
                 f"Trial(settings=...) must be a dict name -> value, got {self.settings!r} "
@@ -182,8 +181,8 @@ def sampled(
     >>> len(sampled(js.cosine_decay, 8, peak=loguniform(1e-4, 1e-1), steps=100))
     8
     """
-    count = whole("count", count, 1, where="sampled")
-    seed = whole("seed", seed, 0, where="sampled")
+    count = checked_whole("sampled(count=...)", count, 1)
+    seed = checked_whole("sampled(seed=...)", seed, 0)
     columns = {
         name: value if isinstance(value, Distribution) else _values("sampled", name, value)
         for name, value in arguments.items()
