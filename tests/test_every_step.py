@@ -10,7 +10,7 @@ from sweep_tasks import noise, supervised
 
 import jaxsched as js
 from jaxsched.search import Averaged, sweep
-from jaxsched.search.tasks._traced import check_task
+from jaxsched.search.tasks._traced import trace_task
 
 
 def by_hand(k, start=0):
@@ -82,7 +82,7 @@ def test_an_optimizer_that_gathers_gradients_is_refused_with_the_repair(kind):
     for one in (task, Averaged(task, window=4)):
         where = words if one is task else ""
         with pytest.raises(ValueError, match=rf"{where}.*`Supervised\(accumulation={k}\)`"):
-            check_task(one, ("learning_rate",))
+            trace_task(one, ("learning_rate",))
 
 
 def test_a_range_test_and_a_sweep_say_so_before_training():
@@ -115,7 +115,7 @@ DEAD = {
 def test_steps_in_which_no_hyperparameter_acts_are_refused(kind):
     words = "but the hyperparameters act in one of 2 steps only, and their values in the others"
     with pytest.raises(ValueError, match=words):
-        check_task(supervised(DEAD[kind]), ("learning_rate",))
+        trace_task(supervised(DEAD[kind]), ("learning_rate",))
 
 
 KEEP = {
@@ -141,12 +141,12 @@ KEEP = {
 
 @pytest.mark.parametrize("kind", KEEP)
 def test_what_updates_in_every_step_is_not(kind):
-    check_task(supervised(KEEP[kind]), ("learning_rate",))
+    trace_task(supervised(KEEP[kind]), ("learning_rate",))
 
 
 def test_lookahead_which_has_parameters_of_its_own_kind_is_refused_by_name():
     with pytest.raises(ValueError, match=r"optimizer=.*optax\.lookahead.*a task of your own"):
-        check_task(
+        trace_task(
             supervised(lambda learning_rate: optax.lookahead(optax.sgd(learning_rate), 5, 0.5)),
             ("learning_rate",),
         )
@@ -226,4 +226,4 @@ class Half(Counts):
 @pytest.mark.parametrize("task", [Flax(), Nnx(), Counts(), Half()])
 def test_a_task_by_hand_that_gathers_gradients_is_refused(task):
     with pytest.raises(ValueError, match="changes the parameters in one of 4 steps only"):
-        check_task(task, ("learning_rate",))
+        trace_task(task, ("learning_rate",))

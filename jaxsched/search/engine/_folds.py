@@ -12,7 +12,7 @@ import numpy as np
 from jaxsched.search._files import digest
 from jaxsched.search._fingerprint import Walk, fingerprints
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._traced import TaskShape, check_evaluation, check_task
+from jaxsched.search.tasks._traced import TaskShape, trace_task
 
 METHODS = ("init", "step", "evaluate")
 
@@ -51,7 +51,7 @@ def trace_folds(
         steps: of the longest run.
 
     Raises:
-        TypeError, ValueError: as ``check_task``; or if a fold is not like the others.
+        TypeError, ValueError: as ``trace_task``; or if a fold is not like the others.
     """
     if folds is not None and not hasattr(task, "fold"):
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
@@ -80,9 +80,7 @@ def trace_folds(
 
 
 def _traced(task: Any, names: tuple[str, ...], steps: int) -> Fold:
-    shape = check_task(task, names, steps=steps)
-    validation, evaluate = check_evaluation(task, shape.state)
-    shape = dataclasses.replace(shape, validation=validation, evaluate=evaluate)
+    shape = trace_task(task, names, steps=steps)
     digests = fingerprints([getattr(shape, method) for method in METHODS])
     return Fold(task, shape, dict(zip(METHODS, digests, strict=True)), "")
 

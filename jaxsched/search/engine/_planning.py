@@ -20,7 +20,6 @@ from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._stopping import StoppingRule
 from jaxsched.search.engine._values import ROWS, Table
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._used import check_used
 from jaxsched.search.trials._trials import Trials
 
 LENGTH = ROWS  # of the tables of a compiled call, so the most updates that one makes
@@ -68,8 +67,6 @@ def make_plan(
             f"sweep(metric=...) must be one of {sorted(shape.validation)}, got {metric!r}."
         )
     _controlled.check(table, watch, evaluate_every, metric, maximize, shape)
-    for fold in {fold.code: fold for fold in traced}.values():
-        check_used(table.names, fold.task, fold.shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
     arguments.curves(
         longest,

@@ -27,7 +27,7 @@ from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.store._identity import sweep_fields, task_fields
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._traced import check_evaluation
+from jaxsched.search.tasks._traced import trace_metrics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def final_score(
     _check_task(task, result, plan.folds if anew is task else None, best)
     places = places_of(jax.local_devices()[:1] if devices is None else devices)
     (fold,) = plan.folds
-    _, test = check_evaluation(anew, fold.shape.state, "final_score", "test")
+    _, test = trace_metrics(anew, fold.shape.state, "final_score", "test")
     fold = dataclasses.replace(fold, digests={**fold.digests, "test": fingerprint(test)})
     plan = dataclasses.replace(plan, folds=(fold,))
     mesh = places[0] if isinstance(places[0], Everywhere) else None

@@ -37,8 +37,7 @@ from jaxsched.search.range_tests._result import (
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._states import initial_state, strong, typed
-from jaxsched.search.tasks._traced import check_task, taken_apart
-from jaxsched.search.tasks._used import check_used
+from jaxsched.search.tasks._traced import taken_apart, trace_task
 from jaxsched.search.trials._kinds import kinds_of, maker_of, structure
 from jaxsched.search.trials._trials import Followed
 
@@ -140,8 +139,8 @@ def range_test(
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
-    shape = check_task(task, (name, *constants), "range_test", len(rates))
-    check_used((name, *constants), task, shape, "range_test")
+    names = (name, *constants)
+    shape = trace_task(task, names, "range_test", len(rates), evaluated=False)
     if jax.default_backend() == "cpu":
         warn_of_convolutions(shape.step, "range_test")
     if state is not None:

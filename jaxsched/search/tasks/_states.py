@@ -13,7 +13,7 @@ from jaxsched.search.tasks._protocol import State, Task
 
 
 def initial_state(task: Task, key: jax.Array, dtypes: Sequence[Any]) -> State:
-    """``task.init``, with its Python numbers in the dtypes that ``check_task`` has found."""
+    """``task.init``, with its Python numbers in the dtypes that ``trace_task`` has found."""
     treedef: Any
     leaves, treedef = jax.tree.flatten(task.init(key))
     return treedef.unflatten([typed(x, dtype) for x, dtype in zip(leaves, dtypes, strict=True)])

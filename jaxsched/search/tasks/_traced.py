@@ -21,6 +21,7 @@ from jaxsched.search.tasks._returned import (
     check_structure,
 )
 from jaxsched.search.tasks._states import promoted
+from jaxsched.search.tasks._used import check_used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,8 @@ class TaskShape:
         metrics: of a step.
         batch: of one update.
         init, step: closed jaxprs, whose last arguments are the task's arrays.
-        validation, evaluate: the metrics of an evaluation and its closed jaxpr, if it was traced.
+        validation, evaluate: the metrics of an evaluation and its closed jaxpr; {} and ``None`` if
+            it was not traced.
     """
 
     state: State
@@ -40,8 +42,8 @@ class TaskShape:
     batch: Any
     init: Any
     step: Any
-    validation: Metrics = dataclasses.field(default_factory=dict)
-    evaluate: Any = None
+    validation: Metrics
+    evaluate: Any
 
     @property
     def dtypes(self) -> tuple[Any, ...]:
@@ -49,8 +51,12 @@ class TaskShape:
         return tuple(leaf.dtype for leaf in jax.tree.leaves(self.state))
 
 
-def check_task(
-    task: Any, hyperparams: tuple[str, ...], where: str = "sweep", steps: int = 2
+def trace_task(
+    task: Any,
+    hyperparams: tuple[str, ...],
+    where: str = "sweep",
+    steps: int = 2,
+    evaluated: bool = True,
 ) -> TaskShape:
     """Traces a task without running it; raises if it can't be trained.
 
@@ -59,14 +65,13 @@ def check_task(
         hyperparams: the names that ``step`` will be given.
         where: the caller's name, for the errors.
         steps: the updates of the longest run, at least 1.
-
-    Returns:
-        All but the evaluation, which ``check_evaluation`` traces.
+        evaluated: whether ``evaluate`` is traced as well.
 
     Raises:
         TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
             or a metric is no real scalar.
-        ValueError: if there is no "loss" among the metrics, or a step is no optimizer update.
+        ValueError: if there is no "loss" among the metrics, a step is not an optimizer update, or
+            a hyperparameter has no effect on what is trained.
     """
     missing = [m for m in ("init", "step", "evaluate") if not callable(getattr(task, m, None))]
     if missing or isinstance(task, type):
@@ -106,16 +111,19 @@ def check_task(
     outputs: Any = jax.tree.structure((after, metrics))
     _, numbers = outputs.unflatten(range(outputs.num_leaves))
     check_every_step(where, state, begun, traced, numbers["loss"], len(hyperparams))
-    return TaskShape(state, metrics, batch, begun, traced)
+    validation, evaluate = trace_metrics(task, state, where) if evaluated else ({}, None)
+    size = len(jax.tree.leaves(state))
+    check_used(where, task, hyperparams, traced, evaluate, size, numbers["loss"])
+    return TaskShape(state, metrics, batch, begun, traced, validation, evaluate)
 
 
-def check_evaluation(
+def trace_metrics(
     task: Any, state: Any, where: str = "sweep", method: str = "evaluate"
 ) -> tuple[Metrics, Any]:
     """The abstract metrics of ``evaluate`` (or ``test``) and its closed jaxpr.
 
     Raises:
-        TypeError, ValueError: as ``check_task``.
+        TypeError, ValueError: as ``trace_task``.
     """
     arrays, rebuild = taken_apart(task)
 
@@ -124,8 +132,8 @@ def check_evaluation(
         check_metrics(metrics, where, method)
         return metrics
 
-    traced, found = jax.make_jaxpr(measure, return_shape=True)(state, arrays)
-    return found, traced
+    traced, metrics = jax.make_jaxpr(measure, return_shape=True)(state, arrays)
+    return metrics, traced
 
 
 def taken_apart(task: Task) -> tuple[list[Any], Any]:

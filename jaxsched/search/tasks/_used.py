@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
-
-import jax
 
 from jaxsched.search.tasks._averaged import Averaged
 from jaxsched.search.tasks._dependence import flow, sources
 from jaxsched.search.tasks._supervised import Supervised
-from jaxsched.search.tasks._traced import TaskShape
 
 
 def check_used(
-    hyperparams: tuple[str, ...], task: Any, shape: TaskShape, where: str = "sweep"
+    where: str,
+    task: Any,
+    hyperparams: tuple[str, ...],
+    step: Any,
+    evaluate: Any,
+    size: int,
+    loss: int,
 ) -> None:
     """Raises unless every hyperparameter acts on the loss, or on a metric through the state.
 
     One that is only reported, as a metric or in a part of the state that nothing reads, does not.
 
     Args:
-        hyperparams: the names that ``step`` is given.
+        where: the caller's name.
         task: whose ``step`` it is.
-        shape: of the task; where it has an evaluation, the metrics of that count too.
-        where: the caller's name, for the error.
+        hyperparams: the names that it is given.
+        step: closed jaxpr, whose first inputs are the state and the hyperparameters, and whose
+            first outputs are the state.
+        evaluate: closed jaxpr, whose first inputs are the state and whose outputs, metrics, count
+            too; or ``None``.
+        size: how many leaves the state has.
+        loss: the output of ``step`` that is the loss.
 
     Raises:
         ValueError: with the names of those that do not: all their values would train one run.
     """
-    step, names = flow(shape.step), sorted(hyperparams)
-    size = len(jax.tree.leaves(shape.state))
-    # The state comes first, then the hyperparameters; bits of other inputs do no harm.
-    after = step.reads[:size]
-    loss = step.reads[size + sorted(shape.metrics).index("loss")]
-    read = loss
-    if shape.evaluate is not None:
-        for mask in flow(shape.evaluate).reads:
-            read |= mask
+    reads, _, escapes = flow(step)
+    after, own = reads[:size], reads[loss]  # bits of other inputs than these do no harm
+    read = functools.reduce(operator.or_, flow(evaluate).reads if evaluate else [], own)
     read = sources(read, after)
     dead = []
-    for k, name in enumerate(names):
+    for k, name in enumerate(sorted(hyperparams)):
         bit = 1 << (size + k)
         changed = sum(1 << i for i in range(size) if after[i] & bit)
-        if not changed & read and not (loss | step.escapes) & bit:
+        if not changed & read and not (own | escapes) & bit:
             dead.append(name)
     if not dead:
         return
