@@ -14,8 +14,7 @@ import jaxsched as js
 from jaxsched import controllers
 from jaxsched.controllers import AutoDecay, Bounce, Greedy, NewBob, Plateau, Trigger
 from jaxsched.optim import current, inject, override, register_export, resume
-from jaxsched.testing import CONTROLLER_LAWS, check_controller
-from jaxsched.testing._controllers import default_run
+from jaxsched.testing import CONTROLLER_LAWS, check_controller, default_run
 
 BASE = js.Linear(0.5, 0.1, 40)
 

@@ -210,7 +210,7 @@ ORDER = [
 ]
 # The root is loaded before any of its modules, and its names are all there when a law is asked.
 FROM_THE_ROOT = {
-    "jaxsched.testing._controllers",
+    "jaxsched.testing._laws",
     "jaxsched.testing._schedules",
     "jaxsched.search.store._identity",  # its version
 }

@@ -6,21 +6,28 @@ keywords of one ``update`` each. ``CONTROLLER_LAWS`` lists them.
 
 from __future__ import annotations
 
-import copy
 import functools
 import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxsched as js
-from jaxsched import controllers
-from jaxsched._arrays import strong, to_host
+from jaxsched._arrays import to_host
 from jaxsched.controllers._base import AbstractController
 from jaxsched.controllers._scaler import AbstractScaler
+from jaxsched.testing import _laws
+from jaxsched.testing._laws import (
+    Traced,
+    assert_close,
+    assert_equal,
+    assert_numbers,
+    assert_read_back,
+    copies,
+    rescaled,
+)
 
 Report = dict[str, Any]
 Run = Sequence[Report]
@@ -53,23 +60,8 @@ def check_controller(
     >>> check_controller(js.Plateau(js.Constant(0.1), factor=0.5, patience=2))
     """
     run = default_run() if run is None else list(run)
-    unknown = set(skip) - set(CONTROLLER_LAWS)
-    if unknown:
-        raise ValueError(
-            f"check_controller(skip=...) must name laws of {list(CONTROLLER_LAWS)}, got {unknown}."
-        )
-    for name, law in CONTROLLER_LAWS.items():
-        if name in skip:
-            continue
-        try:
-            if name == "bounded":
-                bounded(controller, run, bounds)
-            else:
-                law(controller, run)
-        except AssertionError as error:
-            raise AssertionError(f"law {name!r} does not hold for {controller!r}: {error}") from (
-                error
-            )
+    laws = CONTROLLER_LAWS | {"bounded": functools.partial(bounded, bounds=bounds)}
+    _laws.check("check_controller", laws, controller, run, skip)
 
 
 def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
@@ -102,12 +94,13 @@ def pure(controller: Any, run: Run) -> None:
     for report in run[:10]:
         before = _copy(state)
         first, value = controller.update(state, **report), controller(state, **report)
-        _equal(state, before, "update or a call changed the state it was given")
-        _equal(first, controller.update(state, **report), "the same report gave another state")
-        _equal(value, controller(state, **report), "the same state gave another value")
+        assert_equal(state, before, "update or a call changed the state it was given")
+        again = controller.update(state, **report)
+        assert_equal(first, again, "the same report gave another state")
+        assert_equal(value, controller(state, **report), "the same state gave another value")
         state = first
     assert repr(controller) == text, "it changed"
-    _equal(controller.init(), controller.init(), "init() gave another state")
+    assert_equal(controller.init(), controller.init(), "init() gave another state")
 
 
 def stable_state(controller: Any, run: Run) -> None:
@@ -180,31 +173,25 @@ def ignores_nan(controller: Any, run: Run) -> None:
         hit = index % 3 == 1
         clean, _ = step(clean, without if hit else report)
         broken, _ = step(broken, with_nan if hit else report)
-    _equal(clean, broken, "NaN left a trace in the state")
+    assert_equal(clean, broken, "NaN left a trace in the state")
 
 
 def no_retrace(controller: Any, run: Run) -> None:
     """Another number, of the controller or of a report, is no new program."""
     if _is_opaque(controller):
         return
-    traces = 0
-
-    @jax.jit
-    def step(controller: Any, state: Any, report: Report) -> Any:
-        nonlocal traces
-        traces += 1
-        return controller.update(state, **report), controller(state)
-
+    if isinstance(controller, AbstractController):
+        assert_numbers(controller)
+    step = Traced(lambda c, state, report: (c.update(state, **report), c(state)))
     report = _full(run)
     for factor in (1.0, 0.5):
         state = controller.init()
-        member = _scaled(controller, factor)
         for number in (1.0, np.nan):
             changed = jax.tree.map(
                 lambda x, n=number: x * x.dtype.type(n) if x.dtype.kind == "f" else x, report
             )
-            state, _ = step(member, state, changed)
-    assert traces == 1, f"{traces} traces for 4 settings"
+            state, _ = step(rescaled(controller, factor), state, changed)
+    assert step.traces == 1, f"{step.traces} traces for 4 settings"
 
 
 def scanned(controller: Any, run: Run) -> None:
@@ -223,10 +210,11 @@ def scanned(controller: Any, run: Run) -> None:
         return jax.lax.scan(body, controller.init(), stacked)[1]
 
     # The controller as data, so that both programs are given the same numbers in the same dtypes.
-    states, values = scan(_scaled(controller, 1.0), stacked)
+    states, values = scan(rescaled(controller, 1.0), stacked)
     for index, (state, value) in enumerate(list(_follow(controller, run))[1:]):
-        _close(jax.tree.map(lambda x, i=index: x[i], states), state, "scan and eager states")
-        _close(values[index], value, "scan and eager rates")
+        scanned = jax.tree.map(lambda x, i=index: x[i], states)
+        assert_close(scanned, state, "scan and eager states")
+        assert_close(values[index], value, "scan and eager rates")
 
 
 def resumable(controller: Any, run: Run) -> None:
@@ -240,14 +228,14 @@ def resumable(controller: Any, run: Run) -> None:
         state = jax.tree.map(jnp.asarray, pickle.loads(saved))
         for report in run[stop:]:
             state, _ = step(state, report)
-        _equal(state, whole[-1], f"the run resumed at step {stop} ends otherwise")
+        assert_equal(state, whole[-1], f"the run resumed at step {stop} ends otherwise")
 
 
 def batched(controller: Any, run: Run) -> None:
     """A member of a population has the states and rates of a run of its own."""
     if _is_opaque(controller):
         return
-    members = [_scaled(controller, factor) for factor in (1.0, 0.5)]
+    members = [rescaled(controller, factor) for factor in (1.0, 0.5)]
     population = jax.tree.map(lambda *xs: jnp.stack(xs), *members)
 
     def step(controller: Any, state: Any, report: Report) -> Any:
@@ -260,9 +248,9 @@ def batched(controller: Any, run: Run) -> None:
         states, together = update(population, states, report)
         for index, member in enumerate(members):
             alone[index], rate = solo(member, alone[index], report)
-            _close(together[index], rate, "rates in a population and alone")
+            assert_close(together[index], rate, "rates in a population and alone")
             mine = jax.tree.map(lambda x, i=index: x[i], states)
-            _close(mine, alone[index], "states in a population and alone")
+            assert_close(mine, alone[index], "states in a population and alone")
 
 
 def factorizes(controller: Any, run: Run) -> None:
@@ -274,40 +262,37 @@ def factorizes(controller: Any, run: Run) -> None:
     for index, (state, value) in enumerate(_follow(controller, run)):
         assert int(state.step) == index, f"step is {int(state.step)} after {index} updates"
         expected = controller.base(index) * state.scale
-        _close(value, expected, f"the rate and base * scale at step {index}")
+        assert_close(value, expected, f"the rate and base * scale at step {index}")
 
 
-def data(controller: Any, run: Run) -> None:
-    """Its leaves are numbers; ``eval(repr(c)) == c``; pickled and copied it is equal."""
-    if not isinstance(controller, AbstractController):
-        return
-    names = {**vars(js), **vars(controllers)}
-    again = eval(repr(controller), names)
-    for other in (again, pickle.loads(pickle.dumps(controller)), copy.deepcopy(controller)):
-        assert other == controller, f"written and read back it is {other!r}"
-        assert hash(other) == hash(controller), "equal controllers have different hashes"
-    for leaf in jax.tree.leaves(controller):
-        assert np.asarray(to_host(leaf)).dtype.kind in "if", f"the leaf {leaf!r} is no number"
+def printable(controller: Any, run: Run) -> None:
+    """``eval(repr(c)) == c``; equal by value, hashable."""
+    if isinstance(controller, AbstractController):
+        assert_read_back(controller)
 
 
-CONTROLLER_LAWS: dict[str, Callable[..., None]] = {
-    law.__name__: law
-    for law in (
-        pure,
-        stable_state,
-        total,
-        bounded,
-        monotone,
-        holds,
-        ignores_nan,
-        no_retrace,
-        scanned,
-        resumable,
-        batched,
-        factorizes,
-        data,
-    )
-}
+def copyable(controller: Any, run: Run) -> None:
+    """pickle, copy and deepcopy give an equal controller."""
+    if isinstance(controller, AbstractController):
+        copies(controller)
+
+
+CONTROLLER_LAWS = _laws.by_name(
+    pure,
+    stable_state,
+    total,
+    bounded,
+    monotone,
+    holds,
+    ignores_nan,
+    no_retrace,
+    scanned,
+    resumable,
+    batched,
+    factorizes,
+    printable,
+    copyable,
+)
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -362,14 +347,6 @@ def _uniform(run: Run) -> list[Report]:
     return [full | {k: v for k, v in report.items() if v is not None} for report in run if report]
 
 
-def _scaled(controller: Any, factor: float) -> Any:
-    """A member of the same structure with other numbers, all of them arrays."""
-    return jax.tree.map(
-        lambda x: x * jnp.asarray(factor, x.dtype) if x.dtype.kind == "f" else x,
-        strong(controller),
-    )
-
-
 def _as_python(report: Report) -> Report:
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in report.items()}
 
@@ -388,23 +365,3 @@ def _kinds(tree: Any) -> Any:
 
 def _copy(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.array(x), tree)
-
-
-def _equal(a: Any, b: Any, words: str) -> None:
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        x, y = np.asarray(x), np.asarray(y)
-        same = np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
-        assert same, f"{words}: {a} and {b}"
-
-
-def _close(a: Any, b: Any, words: str) -> None:
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        x, y = np.asarray(x), np.asarray(y)
-        if x.dtype.kind in "ib":
-            assert np.array_equal(x, y), f"{words} differ: {a} and {b}"
-        else:
-            x, y = np.float32(x), np.float32(y)
-            same = (x == y) | (np.isnan(x) & np.isnan(y))
-            with np.errstate(invalid="ignore"):
-                near = np.abs(x - y) <= 2 * np.spacing(np.abs(y))
-            assert np.all(same | near), f"{words} differ: {a} and {b}"

@@ -1,0 +1,140 @@
+"""What both contracts have in common: how laws are run, and how results are compared.
+
+A law is a function of a subject (with known numbers) and of what it is tried on. It raises
+``AssertionError`` where it does not hold; its docstring says it in words.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxsched as js
+from jaxsched import controllers
+from jaxsched._arrays import is_concrete, is_list, strong, to_host
+from jaxsched._struct import Record
+
+Law = Callable[[Any, Any], None]
+
+
+def by_name(*laws: Law) -> dict[str, Law]:
+    return {law.__name__: law for law in laws}
+
+
+def check(where: str, laws: Mapping[str, Law], subject: Any, trial: Any, skip: Any) -> None:
+    """Runs every law that is not skipped; ``trial`` is what the subject is tried on."""
+    unknown = set(skip) - set(laws)
+    if unknown:
+        raise ValueError(f"{where}(skip=...) must name laws of {list(laws)}, got {unknown}.")
+    for name in [name for name in laws if name not in set(skip)]:
+        try:
+            laws[name](subject, trial)
+        except AssertionError as error:
+            raise AssertionError(f"law {name!r} does not hold for {subject!r}: {error}") from error
+
+
+class Traced:
+    """``jax.jit(f)`` that counts how often it is traced."""
+
+    def __init__(self, f: Callable[..., Any]):
+        self.traces = 0
+
+        def counted(*args: Any) -> Any:
+            self.traces += 1
+            return f(*args)
+
+        self._call = jax.jit(counted)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+
+def rescaled(subject: Any, factor: float) -> Any:
+    """One of the same structure with other numbers, all of them arrays."""
+    return jax.tree.map(
+        lambda x: x * jnp.asarray(factor, x.dtype) if x.dtype.kind == "f" else x, strong(subject)
+    )
+
+
+# ------------------------------------------------------------------------------------- comparisons
+
+
+def ulp_distance(x: Any, y: Any) -> np.ndarray:
+    """How many float32 units in the last place lie between two arrays.
+
+    Of the value ``y``; where ``y`` changes its sign, of its largest value: near a zero that is a
+    difference, float32 has no more to give.
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    size = np.abs(y)
+    if size.size and np.min(y) < 0 < np.max(y):
+        size = np.full_like(size, size.max())
+    unit = np.spacing(np.maximum(size, np.finfo(np.float32).tiny).astype(np.float32))
+    return np.abs(x - y) / unit.astype(np.float64)
+
+
+def assert_equal(a: Any, b: Any, words: str) -> None:
+    """Two trees have the same numbers; NaN is NaN."""
+    for x, y in _pairs(a, b):
+        same = np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+        assert same, f"{words}: {a} and {b}"
+
+
+def assert_close(a: Any, b: Any, words: str, ulps: int = 2) -> None:
+    """Two trees have the same integers, and real numbers within ``ulps``."""
+    for x, y in _pairs(a, b):
+        near = x == y
+        if x.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):
+                near |= (np.isnan(x) & np.isnan(y)) | (ulp_distance(x, y) <= ulps)
+        assert np.all(near), f"{words} differ by more than {ulps} ulp: {a} and {b}"
+
+
+def _pairs(a: Any, b: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    leaves = [map(np.asarray, jax.tree.leaves(tree)) for tree in (a, b)]
+    return zip(*leaves, strict=True)
+
+
+# ------------------------------------------------------------------------------- subjects as data
+
+
+def assert_numbers(subject: Any) -> None:
+    """Its leaves are numbers, and it is what they make."""
+    leaves, tree = jax.tree.flatten(subject)
+    for leaf in leaves:
+        number = is_concrete(leaf) and np.asarray(to_host(leaf)).dtype.kind in "if"
+        assert number, f"the leaf {leaf!r} is not a number"
+    assert jax.tree.unflatten(tree, leaves) == subject, "it is not equal to one of its leaves"
+
+
+def assert_read_back(subject: Any) -> None:
+    """``eval(repr(s)) == s``."""
+    names = {**vars(js), **vars(controllers), **_classes(subject)}
+    again = eval(repr(subject), names)
+    assert again == subject, f"eval(repr(s)) is {again!r}"
+    assert hash(again) == hash(subject), "equal ones have different hashes"
+
+
+def copies(subject: Any) -> list[Any]:
+    """Pickled and read back, copied and deeply copied: each equal, of the same class and hash."""
+    made = [pickle.loads(pickle.dumps(subject)), copy.copy(subject), copy.deepcopy(subject)]
+    for again in made:
+        assert again == subject, f"copied it is {again!r}"
+        assert type(again) is type(subject), f"copied it is of {type(again)}"
+        assert hash(again) == hash(subject), "equal ones have different hashes"
+    return made
+
+
+def _classes(subject: Any) -> dict[str, type]:
+    """The classes in it, by name: also those that are not ours."""
+    if isinstance(subject, Record):
+        found = {type(subject).__name__: type(subject)}
+        return found | _classes(list(vars(subject).values()))
+    inner = subject if is_list(subject) else []
+    return {name: kind for part in inner for name, kind in _classes(part).items()}
