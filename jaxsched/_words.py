@@ -225,7 +225,7 @@ def bind(
     if kwargs:
         unknown = [name for name in kwargs if name not in names]
         if unknown:
-            said = " ".join(f"{function} has no argument {_instead(w, names)}." for w in unknown)
+            said = " ".join(f"{function} has no argument {instead(w, names)}." for w in unknown)
             raise TypeError(f"{said} Its arguments are ({', '.join(names)}).")
         twice = sorted(values.keys() & kwargs.keys())
         if twice:
@@ -244,7 +244,7 @@ def bind(
     return {name: values[name] if name in values else defaults[name] for name in names}
 
 
-def _instead(word: str, names: Sequence[str]) -> str:
+def instead(word: str, names: Sequence[str]) -> str:
     why = _INSTEAD.get(word)
     if why is _START and "div" in names:
         return f"{word}; the start is peak / div here"

@@ -323,6 +323,17 @@ def test_bad_supervised(changes, error, words):
         supervised(**changes)
 
 
+def test_a_loss_of_the_wrong_order_or_shapes_is_named():
+    entropy = optax.softmax_cross_entropy_with_integer_labels
+    words = r"Supervised\(metrics=\{'m': ...\}\) must take outputs and targets, here "
+    words += r"float32\[48, 3\] and int32\[48\], got a function that takes them the other way round"
+    with pytest.raises(TypeError, match=words):
+        sweep(supervised(metrics={"m": lambda targets, outputs: entropy(outputs, targets)}))
+    with pytest.raises(ValueError, match="Shape mismatch") as caught:
+        sweep(supervised(metrics={"m": optax.squared_error}))
+    assert caught.value.__notes__[0].startswith("in Supervised(metrics={'m': ...}), called with ")
+
+
 def test_a_loss_that_is_a_mean_already():
     x, y = data(96)
     task = Supervised(

@@ -166,6 +166,8 @@ def test_mistakes(make, words):
         ),
         (lambda: as_trials({"a": lambda step: 0.1}), r"wrap a function with `js.from_fn`"),
         (lambda: as_trials([lambda step: 0.1]), r"wrap a function with `js.from_fn`"),
+        (lambda: as_trials([js.warmup_cosine]), r"not called: give js.warmup_cosine\(...\)"),
+        (lambda: as_trials(js.warmup_cosine), r"not called: give js.warmup_cosine\(...\)"),
         (
             lambda: as_trials([optax.sgd(0.1)]),
             "must be made of schedules and controllers, got Grad",

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsched._text import shorten
+
 PerSample = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
 
 
@@ -23,8 +25,23 @@ def accuracy(outputs: Any, targets: Any) -> jax.Array:
 
 
 def per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
+    """The values of a loss or metric, float32 [samples].
+
+    Raises:
+        TypeError: if it does not return a value per sample, or takes (targets, outputs).
+    """
     samples = len(jax.tree.leaves(targets)[0])
-    values = jnp.asarray(f(outputs, targets), jnp.float32)
+    try:
+        values = jnp.asarray(f(outputs, targets), jnp.float32)
+    except Exception as error:
+        given = f"outputs and targets, here {_shapes(outputs)} and {_shapes(targets)}"
+        if _takes(f, targets, outputs):
+            raise TypeError(
+                f"Supervised({where}) must take {given}, got a function that takes them the other "
+                "way round: give `lambda outputs, targets: loss(targets, outputs)`."
+            ) from error
+        error.add_note(f"in Supervised({where}), called with {given}")
+        raise
     if values.ndim < 1 or values.shape[0] != samples:
         raise TypeError(
             f"Supervised({where}) must return a value per sample, [{samples}, ...], "
@@ -53,3 +70,19 @@ def checked_metrics(metrics: Any) -> dict[str, PerSample]:
             what = "loss=..." if name == "loss" else "search.Averaged"
             raise ValueError(f"{where} must not hold {name!r}, which is what {what} reports.")
     return dict(metrics)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _takes(f: PerSample, *arguments: Any) -> bool:
+    try:
+        jax.eval_shape(f, *arguments)
+    except Exception:
+        return False
+    return True
+
+
+def _shapes(tree: Any) -> Any:
+    shown = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
+    return shown if isinstance(shown, str) else shorten(str(shown))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxsched._arrays import is_list
 from jaxsched._text import printable
-from jaxsched._words import _instead
+from jaxsched._words import instead
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._fingerprint import label, labels, plain
@@ -92,7 +92,7 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
                 )
                 raise TypeError(
                     f"{where}({name}=...) must be an argument of a recipe, got "
-                    f"{_instead(name, sorted(known))}. {listed}."
+                    f"{instead(name, sorted(known))}. {listed}."
                 )
     return kinds
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxsched._arrays import is_list
 from jaxsched._checks import checked_text, checked_whole
 from jaxsched._text import printable, shorten
+from jaxsched._words import WRAP, uncalled
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.search._fingerprint import label, plain
@@ -240,7 +241,7 @@ def as_schedules(made: Any, where: str) -> dict[str, Followed]:
         if not isinstance(one, Followed):
             raise TypeError(
                 f"{where} must be made of schedules and controllers, got {one!r} "
-                f"({type(one).__name__}) for {name!r}; wrap a function with `js.from_fn`."
+                f"({type(one).__name__}) for {name!r}{uncalled(one) or WRAP}."
             )
         schedules[str(name)] = one
     if not schedules:
@@ -301,7 +302,7 @@ def _listed(given: Any, where: str) -> Trials:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(
             f"{where}(trials=...) must be a schedule, or a list or dict of schedules or trials, "
-            f"got {type(given).__name__}."
+            f"got {type(given).__name__}{uncalled(given)}."
         )
     made: list[Trial] = []
     for one in given:
