@@ -122,7 +122,7 @@ def counterfactual(args):
 
         def body(carry, pair):
             rows, following = pair
-            weights, moments, average = run(*carry, rows, rate)
+            weights, moments, average = run(carry[0], carry[1], rows, rate)
             here, there = losses(weights, probe), losses(average.mean, probe)
             gap = averaging_gap(here, there)
             ends = [
@@ -261,8 +261,8 @@ def cost(args):
     window, kinds = 200, ("validated", "with the mean", "and its evaluation")
     for batch in (32, 256):
         x = jax.random.normal(jax.random.key(1), (2048, 64))
-        data = datasets.Part(x, jnp.argmax(x[:, :10], axis=1))
-        held = datasets.Part(x[:512], data.y[:512])
+        data = datasets.Part(np.asarray(x), np.asarray(jnp.argmax(x[:, :10], axis=1)))
+        held = datasets.Part(data.x[:512], data.y[:512])
         weights = init(jax.random.key(0), (64, 128, 128, 10))
         step = gradient_step(optax.trace(0.9))
         rows = jax.random.randint(jax.random.key(2), (5, window, batch), 0, len(x))
@@ -284,7 +284,7 @@ def cost(args):
             return jax.lax.scan(one_window, carry, rows)
 
         compiled = [jax.jit(functools.partial(train, kind)) for kind in range(3)]
-        times = [[], [], []]
+        times: list[list[float]] = [[], [], []]
         for _ in range(max(args.seeds, 8)):
             for kind, program in enumerate(compiled):
                 begin = time.process_time()

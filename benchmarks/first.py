@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,7 @@ def many_steps() -> None:
         "optax": jax.jit(optax.warmup_cosine_decay_schedule(0.0, 1e-3, 1000, 1_000_000)),
         "jaxsched": jax.jit(js.warmup_cosine(1e-3, 1_000_000, 1000)),
     }
-    times = in_turns(
-        {k: lambda f=f: jax.block_until_ready(f(steps)) for k, f in calls.items()}, turns=15
-    )
+    times = in_turns({k: ready(f, steps) for k, f in calls.items()}, turns=15)
     report("10^6 steps, compiled: CPU ms", times, "jaxsched", 1e3)
 
 
@@ -137,7 +136,7 @@ def boundaries(count: int) -> None:
     def program(make: Callable[[], Any]) -> Any:
         schedule = make()
 
-        def run(start: jax.Array) -> jax.Array:
+        def run(start: jax.Array) -> Any:
             total, _ = jax.lax.scan(
                 lambda total, t: (total + schedule(t), None), 0.0, start + jnp.arange(steps)
             )
@@ -146,13 +145,11 @@ def boundaries(count: int) -> None:
         return jax.jit(run).lower(jnp.int32(0)).compile()
 
     makers = {"optax": theirs, "jaxsched": ours}
-    times = in_turns({k: lambda make=make: program(make) for k, make in makers.items()}, turns=3)
+    times = in_turns({k: partial(program, make) for k, make in makers.items()}, turns=3)
     report(f"{count} boundaries, trace + compile: CPU ms", times, "jaxsched", 1e3)
     compiled = {k: program(make) for k, make in makers.items()}
     zero = jnp.int32(0)
-    times = in_turns(
-        {k: lambda f=f: jax.block_until_ready(f(zero)) for k, f in compiled.items()}, turns=9
-    )
+    times = in_turns({k: ready(f, zero) for k, f in compiled.items()}, turns=9)
     report(f"{count} boundaries, one step: CPU us", times, "jaxsched", 1e6 / steps)
 
 
@@ -168,6 +165,10 @@ def import_time() -> None:
     turns = [{m: fresh(m) for m in ("optax", "jaxsched")} for _ in range(5)]
     times = {m: [turn[m] for turn in turns] for m in turns[0]}
     report("import after jax: CPU ms", times, "optax", 1e3)
+
+
+def ready(call: Callable[..., Any], argument: Any) -> Callable[[], Any]:
+    return lambda: jax.block_until_ready(call(argument))
 
 
 def in_turns(calls: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:

@@ -14,7 +14,9 @@ without the sweep over (1/2, 1, 2) times it, beside the best of the whole grid.
 from __future__ import annotations
 
 import argparse
+import functools
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,9 +98,9 @@ def main() -> None:
             task, peaks = make_task(name, optimizer), GRIDS[optimizer]
             for kind in ("cosine", "constant"):
                 updates = options.updates
-                recipe = {
-                    "cosine": lambda peak, updates=updates: js.cosine_decay(peak, updates),
-                    "constant": lambda peak: js.Constant(peak),
+                recipe: Any = {
+                    "cosine": functools.partial(js.cosine_decay, steps=updates),
+                    "constant": js.constant,
                 }[kind]
                 started = time.process_time()
                 found = range_test(task, steps=options.steps, seeds=options.seeds, schedule=recipe)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,8 +59,8 @@ def compare(
     theirs, ours = [], []
     for _ in range(3):
         model = make()
-        theirs.append(cold(lambda m=model: loop(m, rates, steps)) / FEW * count)
-        ours.append(cold(lambda m=model: sweep(m, schedules, steps=steps)))
+        theirs.append(cold(partial(loop, model, rates, steps)) / FEW * count)
+        ours.append(cold(partial(sweep, model, schedules, steps=steps)))
     a, b = statistics.median(theirs), statistics.median(ours)
     say(
         f"{rival}, {name}, N={count}, T={steps}, cold",
@@ -76,7 +77,8 @@ def pytorch() -> Callable[[search.Supervised, list[float], int], None]:
     torch.set_num_threads(1)
 
     def loop(model: search.Supervised, rates: list[float], steps: int) -> None:
-        x, y = (torch.from_numpy(np.array(a)) for a in model._data)
+        data: Any = model._data
+        x, y = (torch.from_numpy(np.array(a)) for a in data)
         x, y = x.movedim(-1, 1) if x.ndim > 2 else x, y.long()
         rows = torch.from_numpy(np.array(model.batches(0, 0, steps), np.int64))
         loss = nn.CrossEntropyLoss()

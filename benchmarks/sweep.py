@@ -39,7 +39,7 @@ def main(names: list[str]) -> None:
     rows: dict[str, Callable[[], Any]] = {
         "loops": lambda: loops(64, 300),
         "long": lambda: loops(8, 3000),
-        "sizes": lambda: [loops(count, 300) for count in (1, 4, 16, 256)],
+        "sizes": sizes,
         "convolution": convolution,
         "network": network,
         "overhead": overhead,
@@ -138,6 +138,11 @@ def careful_loop(task: Any, schedules: Any, steps: int) -> Any:
 
 
 # --------------------------------------------------------------------------------------- the rows
+
+
+def sizes() -> None:
+    for count in (1, 4, 16, 256):
+        loops(count, 300)
 
 
 def loops(count: int, steps: int, make: Any = mlp, name: str = "MLP", theirs: Any = None) -> None:
@@ -442,10 +447,13 @@ def child(which: str, argument: str) -> None:
         jax.config.update("jax_compilation_cache_dir", argument)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-        spent = []
-        jax.monitoring.register_event_duration_secs_listener(
-            lambda name, seconds, **_: spent.append(seconds) if "backend_compile" in name else None
-        )
+        spent: list[float] = []
+
+        def listen(event: str, duration_secs: float, **_: Any) -> None:
+            if "backend_compile" in event:
+                spent.append(duration_secs)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
         sweep(mlp(), [js.Constant(0.1)], steps=10)
         print(sum(spent))
         return

@@ -114,7 +114,7 @@ def sweep_engine() -> Figure:
     rates.set(xlabel="", ylabel="rate")
     rates.legend(*map(reversed, rates.get_legend_handles_labels()), frameon=False)
 
-    def bar(ax: Any, start: int, stop: int, row: int, text: str, color: Any) -> None:
+    def bar(ax: Any, start: int, stop: int, row: float, text: str, color: Any) -> None:
         ax.barh(row, stop - start, left=start, height=0.62, color=color, alpha=0.3, edgecolor="0.3")
         ax.text((start + stop) / 2, row, text, ha="center", va="center", fontsize=8)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
 import jaxsched as js
@@ -64,7 +66,7 @@ CLASSES = {
 }
 
 # name: (recipe, its numeric arguments by keyword)
-RECIPES = {
+RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
     "constant": (js.constant, dict(peak=0.1)),
     "step_decay": (js.step_decay, dict(peak=0.1, factor=0.5, every=300)),
     "multi_step": (

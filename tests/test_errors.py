@@ -13,6 +13,7 @@ import inspect
 import json
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,9 @@ from jaxsched.optim import decay_weights, group_lr
 
 # ------------------------------------------------------------------------------ every field
 
-ONE_OF_EACH_CLASS = {type(schedule).__name__: schedule for schedule in CLASSES.values()}
+ONE_OF_EACH_CLASS: dict[str, Any] = {
+    type(schedule).__name__: schedule for schedule in CLASSES.values()
+}
 ONE_OF_EACH_CLASS["Units"] = js.Units(batch=32, samples=100, tokens_per_sample=10, steps=1000)
 FIELDS = [(name, field) for name, value in ONE_OF_EACH_CLASS.items() for field in value.ranks]
 NO_NUMBERS = ["a", b"1", True, np.True_, 1j, [1.0], (1.0,), {}, {1.0}, object(), len, float]

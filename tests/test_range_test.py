@@ -18,7 +18,7 @@ from jaxsched.search import suggest
 from jaxsched.search.range_tests._result import RangeTest
 from jaxsched.search.range_tests._run import range_test
 
-TRACES = []
+TRACES: list[str] = []
 
 
 def drawn(seed, start, length):

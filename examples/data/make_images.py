@@ -32,7 +32,7 @@ def table(text: bytes) -> np.ndarray:
 
 
 def save(name: str, **arrays: np.ndarray) -> None:
-    np.savez_compressed(HERE / name, **arrays)
+    np.savez_compressed(HERE / name, allow_pickle=False, **arrays)
     shapes = {key: value.shape for key, value in arrays.items()}
     print(f"{name}: {shapes}, {(HERE / name).stat().st_size} bytes")
 
@@ -46,14 +46,14 @@ def optdigits(wheels: Path) -> None:
         gzip.decompress(member(wheels, "scikit_learn-*.whl", "sklearn/datasets/data/digits.csv.gz"))
     )
     left = Counter(map(tuple, testers.tolist()))
-    train = []
+    rows = []
     for row in map(tuple, everybody.tolist()):
         if left[row] > 0:
             left[row] -= 1
         else:
-            train.append(row)
+            rows.append(row)
     assert not +left, "a test digit is missing from the whole set"
-    train = np.array(sorted(train, key=lambda row: row[-1]), np.uint8)  # by digit: compresses
+    train = np.array(sorted(rows, key=lambda row: row[-1]), np.uint8)  # by digit: compresses
     test = testers[np.argsort(testers[:, -1], kind="stable")].astype(np.uint8)
     assert (len(train), len(test)) == (3823, 1797)
     save(
