@@ -18,8 +18,10 @@ lint: $(VENV)/.dev
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 
+# Draws the figures, runs every block and docstring, and fails where a public name has no text.
 docs: $(VENV)/.dev
 	$(RUN)/python docs/figures.py
+	$(RUN)/python -m pytest -n auto tests/test_docs.py
 
 bench: $(VENV)/.dev
 	$(RUN)/python -m benchmarks.first

@@ -506,13 +506,40 @@ def test_every_folder_that_a_tool_is_told_of_exists():
         *tool["pytest"]["ini_options"]["testpaths"],
         *tool["pytest"]["ini_options"]["pythonpath"],
         *tool["ruff"]["src"],
-        *tool["mypy"]["packages"],
+        *tool["mypy"]["files"],
         *tool["flit"]["sdist"]["exclude"],
         tool["flit"]["module"]["name"],
         settings()["project"]["readme"],
         *settings()["project"]["license-files"],
     ]
     assert not [name for name in told if not (ROOT / name).exists()]
+
+
+def test_changelog_and_citation_have_the_version_of_the_package():
+    newest, when = re.search(
+        r"^## \[(.*?)\] - (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    ).groups()
+    assert newest == js.__version__
+    assert re.fullmatch(r"unreleased|20\d\d-\d\d-\d\d", when)
+    assert f"\nversion: {js.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_promised():
+    pins = dict(
+        re.findall(r"^([\w-]+)==([\d.]+?)(?:\.\*)?$", (ROOT / ".ci/oldest.txt").read_text(), re.M)
+    )
+    project = settings()["project"]
+    extras = [
+        line for name, x in project["optional-dependencies"].items() if name != "dev" for line in x
+    ]
+    floors = dict(
+        re.match(r"([\w-]+)>=([\d.]+)", x).groups()
+        for x in project["dependencies"] + extras
+        if ">=" in x
+    )
+    assert set(floors) == set(pins) - {"jaxlib"}
+    for name, floor in floors.items():
+        assert f"{pins[name]}.".startswith(f"{floor}."), name
 
 
 PATHS = re.compile(r"\b((?:benchmarks|docs|tests|examples|jaxsched)/[\w/.-]+\.(?:py|md|png|npz))\b")
