@@ -250,6 +250,11 @@ def test_equal_names_get_what_differs_and_else_a_number():
     expected = [f"peak={p} warmup={w}" for w in (0, 3) for p in (1, 2)]
     assert [name for name, _ in names(made)] == expected
     assert [name for name, _ in names([0.1, np.float64(0.1)])] == ["0.1", "0.1 (2)"]
+    warmed = [
+        js.warmup_cosine(0.1, steps, warmup=10, end=e) for steps, e in ((900, 0), (800, 0.01))
+    ]
+    ends = [name.partition("... ")[2] for name, _ in names(warmed)]  # what comes first is cut
+    assert ends == ["end=0.0 steps=890", "end=0.01 steps=790"]
     alike = grid(lambda peak, clip: js.constant(peak), peak=0.1, clip=[None, "None"])
     assert [trial.name for trial in alike] == ["clip=None clip=None", "clip=None clip='None'"]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxsched._arrays import is_list
-from jaxsched._text import printable
+from jaxsched._text import printable, shorten
 from jaxsched._words import instead
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
@@ -138,12 +140,12 @@ def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
 
     Recipes that share a name are numbered. Where there are several kinds, the names of trials that
     are made of settings begin with them. Names that are equal all the same get the settings in
-    which they differ, and else a number.
+    which they differ, or what is unlike in their schedules (long texts are cut), and else a number.
     """
     trials = _numbered(trials)
     if len({trial.kind for trial in trials} - {""}) > 1:
         trials = tuple(_renamed(t, f"{t.kind} {bare(t)}".strip()) for t in trials)
-    for tell in (_differing, _place):
+    for tell in (_differing, _unlike, _place):
         same: dict[str, list[int]] = {}
         for i, trial in enumerate(trials):
             same.setdefault(trial.name, []).append(i)
@@ -230,6 +232,14 @@ def _differing(trials: list[Trial]) -> list[str]:
         " ".join(f"{n}={shown[n][plain(t.settings[n])]}" for n in differ if n in t.settings)
         for t in trials
     ]
+
+
+def _unlike(trials: list[Trial]) -> list[str]:
+    """Of trials without settings."""
+    texts = ["" if t.settings else " ".join(map(plain, t.schedules.values())) for t in trials]
+    words = itertools.zip_longest(*(re.split(r"[(), ]+", text) for text in texts), fillvalue="")
+    differ = [row for row in words if len(set(row)) > 1]
+    return [shorten(" ".join(row[i] for row in differ)) for i in range(len(trials))]
 
 
 def _place(trials: list[Trial]) -> list[str]:
