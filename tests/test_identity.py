@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -206,8 +207,11 @@ def test_shards_of_another_sweep_are_refused_by_what_differs(tmp_path, arguments
     first = sweep(Line(), shard=(0, 2))
     other = sweep(**{"task": Line(), "shard": (1, 2), **arguments})
     other.save(tmp_path / "other.npz")
-    with pytest.raises(ValueError, match=f"got 2 different ones. They differ in .*{words}"):
+    with pytest.raises(
+        ValueError, match=f"got 2 different ones. They differ in .*{words}"
+    ) as found:
         search.merge([first, tmp_path / "other.npz"])
+    assert not re.search("[0-9a-f]{9}", str(found.value)), "a part of a digest says as much"
 
 
 def test_shards_under_another_setting_are_refused():

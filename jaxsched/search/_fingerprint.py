@@ -26,6 +26,7 @@ from jaxsched.recipes._share import share
 from jaxsched.search._files import listed
 
 _ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
+_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _DEEP = 12  # values inside values: what is further down is known by its type only
 
@@ -286,10 +287,13 @@ def _slots(kind: type) -> Iterable[str]:
 
 
 def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:
-    """What differs, with both values; empty if nothing does."""
-    names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
+    """What differs, with both values; empty if nothing does. Of digests eight letters will do."""
+
+    def shown(name: str, values: Mapping[str, str]) -> str:
+        return shorten(_DIGEST.sub(r"\1", values.get(name, "none")))
+
     return listed(
-        f"{shorten(n)}: {shorten(there.get(n, 'none'))} {where[0]}, "
-        f"{shorten(here.get(n, 'none'))} {where[1]}"
-        for n in names
+        f"{shorten(n)}: {shown(n, there)} {where[0]}, {shown(n, here)} {where[1]}"
+        for n in {**there, **here}
+        if there.get(n) != here.get(n)
     )
