@@ -75,8 +75,10 @@ def test_two_runs_do_not_know_their_error():
     assert many.pooled() == ()
     np.testing.assert_allclose(many.scores()[1], [0.1, np.sqrt(0.3 / 6)], rtol=1e-5)
     assert "1.1 ± 0.1, ahead of t1 by 1.4 (95%)" in many.summary()
-    kinds = result_of([[1, 1.1], [1, 1.2], [2, 2.1]], kinds=["a", "a", "b"])
+    kinds = result_of([[1, 1.1], [1, 1.2], [2, 2.11]], kinds=["a", "a", "b"])
     assert "ahead of b t2 by 1 (95%)" in kinds.summary()  # not of its own kind's second
+    alike = result_of([[1, 1.1], [2, 2.1], [1, 1.1]])
+    assert [alike.difference(i, 0).differs for i in (1, 2)] == [None, False]
     assert "loss 1 (one run: no error), inside" in result_of([[3], [1], [2]]).summary()
     assert "± 0.1 (of 2 runs only)" in result_of([[1, 1.2], [NAN, 1]]).summary()
     assert result_of([[1]]).summary().startswith("best of 1 trial: t0")
@@ -190,6 +192,11 @@ def test_kinds_are_a_column_and_settings_keep_their_names():
         7,
     )
     assert "kind" not in result_of([[1], [2]]).rows()[0]
+    cut = result_of([[1], [2]], [{"steps": 10, "x": 1, "setting x": 2}, {"steps": 40, "loss": 5}])
+    assert [(r["steps"], r["setting steps"], r["setting loss"]) for r in cut.rows()] == [
+        (10, 10, None),
+        (10, 40, 5),
+    ]
     counted = dataclasses.replace(result_of([[1]], steps=[[7]]), metric="steps").rows()[0]
     assert (counted["metric steps"], counted["steps"]) == (7.0, 10)
     table = result_of([[1], [2]], settings, kinds=["cosine", "wsd"]).table()

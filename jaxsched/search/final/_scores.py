@@ -54,20 +54,20 @@ class FinalScores(ByName[FinalScore]):
         first = next(iter(self.finals))
         metrics = list(self.finals[first].metrics)
         runs = len(self.finals[first].metrics[metrics[0]])
-        rows = []
+        rows: list[tuple[str, ...]] = []
+        apart: list[Difference | None] = []
         for name, final in self.finals.items():
             cells = [name, reports.own_name(final.best.trial, name)]
             for metric in metrics:
                 found = scored(final.metrics[metric][None], [0])
                 cells.append(reports.number(float(found.mean[0]), float(found.error[0])))
-                cells += reports.difference(
-                    None if name == first else self.difference(name, metric)
-                )
+                apart.append(None if name == first else self.difference(name, metric))
+                cells += reports.difference(apart[-1])
             rows.append(tuple(cells))
         head = [self.by, "its best"]
         for metric in metrics:
             head += [f"test {metric}", "difference", "differs"]
-        notes = [reports.paired_note(runs, self.level)]
+        notes = [reports.paired_note(runs, self.level, apart)]
         notes.append(f"Differences are to {first}, which had the best validation score.")
         return TextTable(f"{self.by} on the test data", tuple(head), tuple(rows), tuple(notes))
 

@@ -136,7 +136,7 @@ class Comparison(ByName[Contender]):
     def _notes(self) -> Iterator[str]:
         known = [c.difference for c in self.contenders.values() if c.difference]
         if known:
-            yield reports.paired_note(known[0].runs, self.level)
+            yield reports.paired_note(known[0].runs, self.level, known)
         yield OPTIMISTIC
         if len(self.rates) > 1:
             low, high = self.rates[[0, -1]]

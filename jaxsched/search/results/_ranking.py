@@ -112,8 +112,13 @@ class Difference:
 
     @property
     def differs(self) -> bool | None:
-        """Whether it can be told from zero; ``None`` for a single run or NaN: that isn't known."""
-        return abs(self.mean) > self.margin if math.isfinite(self.error) else None
+        """Whether it can be told from zero; ``None``: that isn't known.
+
+        Nothing is known of a single run, of NaN, and of runs that all differ by exactly as much:
+        an error of 0 is no evidence that further runs would.
+        """
+        known = math.isfinite(self.error) and (self.error > 0 or self.mean == 0)
+        return abs(self.mean) > self.margin if known else None
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray, level: float) -> Difference:
@@ -121,4 +126,6 @@ def paired(ours: np.ndarray, theirs: np.ndarray, level: float) -> Difference:
     difference = ours.astype(np.float64) - theirs
     runs, finite = len(difference), np.isfinite(difference).all()
     error = float(difference.std(ddof=1)) / math.sqrt(runs) if runs > 1 and finite else math.nan
+    if error < np.finfo(np.float32).eps * np.abs([ours, theirs]).max():  # that of rounding
+        error = 0.0
     return Difference(float(difference.mean()), error, runs, level)

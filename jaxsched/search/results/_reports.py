@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,21 @@ def rows(result: ScoredTrials) -> list[dict[str, Any]]:
     """A row for each trial."""
     mean, error = result.scores()
     names = list(dict.fromkeys(n for trial in result.trials for n in trial.settings))
+    lengths = result.horizons.tolist()
     several = len(kinds(result)) > 1
-    ours = {"trial", "name", *(["kind"] if several else []), "diverged runs", "diverged at"}
-    ours |= {"stopped at"}
-    metric = f"metric {result.metric}" if result.metric in {*ours, "steps"} else result.metric
-    ours |= {metric, f"{metric} error"}
-    column = {name: f"setting {name}" if name in ours else name for name in names}
+    taken = {"trial", "name", "steps", "diverged runs", "diverged at", "stopped at"}
+    taken |= {"kind"} if several else set()
+    metric = f"metric {result.metric}" if result.metric in taken else result.metric
+    taken |= {metric, f"{metric} error"}
+    if all(t.settings.get("steps", n) == n for t, n in zip(result.trials, lengths, strict=True)):
+        taken -= {"steps"}  # one column says both
+    column: dict[str, str] = {}
+    for name in names:
+        text = name
+        while text in taken:
+            text = f"setting {text}"
+        column[name] = text
+        taken.add(text)
     made = []
     for i, trial in enumerate(result.trials):
         gone = result.diverged[i][result.diverged[i] >= 0]
@@ -39,7 +49,7 @@ def rows(result: ScoredTrials) -> list[dict[str, Any]]:
                 **{column[name]: trial.settings.get(name) for name in names},
                 metric: float(mean[i]),
                 f"{metric} error": float(error[i]),
-                "steps": int(result.horizons[i]),
+                "steps": lengths[i],
                 "diverged runs": len(gone),
                 "diverged at": int(gone.min()) if len(gone) else None,
                 "stopped at": int(result.stopped[i]) if result.stopped[i] >= 0 else None,
@@ -72,13 +82,15 @@ def difference(found: Difference | None) -> tuple[str, str]:
     return text, {True: "yes", False: "no", None: "?"}[found.differs]
 
 
-def paired_note(runs: int, level: float) -> str:
-    """How ``difference`` knows."""
+def paired_note(runs: int, level: float, found: Iterable[Difference | None]) -> str:
+    """How ``difference`` knows of those that were found."""
     if runs < 2:
         return "One run each: no error is known. Give several seeds."
     return (
         f"±: standard error; of a difference, over {runs} paired runs. Whether it differs from 0 "
         f"at {level:.0%}: by Student's t with {plural(runs - 1, 'degree')} of freedom."
+        + " ?: all runs differ by as much, which is no evidence."
+        * any(one is not None and one.error == 0 and one.differs is None for one in found)
     )
 
 

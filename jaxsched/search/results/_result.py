@@ -121,8 +121,8 @@ class SweepResult(ScoredTrials):
     def rows(self) -> list[dict[str, Any]]:
         """A row for each trial: kind (if there are several), settings, score, divergence, steps.
 
-        A setting that is called like one of the other columns is there as "setting NAME", but for
-        "steps", which is the length of the run.
+        A setting that is called like one of the other columns is there as "setting NAME"; so is
+        "steps" where it is not the length of each run.
         """
         return reports.rows(self)
 
