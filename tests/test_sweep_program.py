@@ -13,7 +13,7 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Averaged
 from jaxsched.search.engine._program import _PROGRAMS, Kept
-from jaxsched.search.range_tests import _run as ranges
+from jaxsched.search.range_tests import _climb as ranges
 from jaxsched.search.tasks._traced import trace_task
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]

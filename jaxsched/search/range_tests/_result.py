@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jaxsched.search import suggest
-from jaxsched.search.trials._trials import Followed, Trial, Trials
+from jaxsched.search.range_tests._target import TargetShape
+from jaxsched.search.trials._trials import Followed, Trials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,22 +24,6 @@ _BOTTOM = 0.1  # of the fall: what is lower is one bottom, whose middle varies l
 _MODEL_FACTOR = 2.0  # 91 % of the measured best peaks lie within it
 _SEED_FACTOR = 1.5  # one seed varies by 1.4-1.5 (one standard deviation)
 _AGREE_FACTOR = 4.0  # seeds that vary by more agree on nothing
-
-
-@dataclasses.dataclass(frozen=True)
-class Future:
-    """The schedule that will follow: its start and end over its peak, and how to make it."""
-
-    begin: float
-    ratio: float
-    make: Callable[[float], Followed] | None = None
-    kind: str = ""
-    name: str = "learning_rate"  # of the hyperparameter that follows it
-    others: dict[str, Any] = dataclasses.field(default_factory=dict)  # constants
-
-    def trial(self, make: Callable[[float], Followed], peak: float) -> Trial:
-        schedules = {self.name: make(peak), **self.others}
-        return Trial(f"peak={peak:.3g}", {"peak": peak}, schedules, self.kind)
 
 
 def first_tenth(steps: int) -> int:
@@ -86,7 +70,7 @@ class RangeTest:
     seeds: tuple[int, ...]
     ratio: float
     spread: float
-    _future: Future
+    _target: TargetShape
     peak: float | None = None
     reason: str | None = None
     interval: tuple[float, float] | None = None
@@ -106,9 +90,9 @@ class RangeTest:
     @property
     def schedule(self) -> Followed | None:
         """What was given (schedule, controller or recipe) with the suggested peak, or ``None``."""
-        if self.peak is None or self._future.make is None:
+        if self.peak is None or self._target.make is None:
             return None
-        return self._future.make(self.peak)
+        return self._target.make(self.peak)
 
     def confirm(self) -> Trials:
         """The given schedule at half, once and twice the suggested peak: trials for ``js.sweep``.
@@ -121,7 +105,7 @@ class RangeTest:
             ValueError: if there is no peak, or ``range_test`` was given no schedule or recipe. Then
                 use ``peaks``, as in ``js.grid(js.cosine_decay, steps=[2000], peak=found.peaks)``.
         """
-        make = self._future.make
+        make = self._target.make
         if self.peak is None:
             raise ValueError(f"RangeTest.confirm() must have a peak, got none: {self.reason}")
         if make is None:
@@ -130,7 +114,7 @@ class RangeTest:
                 "range_test(schedule=...) may be one, or a recipe that only lacks its peak. "
                 "Or sweep over `peaks`: js.grid(js.cosine_decay, steps=[2000], peak=found.peaks)."
             )
-        return tuple(self._future.trial(make, peak) for peak in self.peaks)
+        return tuple(self._target.trial(make, peak) for peak in self.peaks)
 
     def suggestions(self) -> dict[str, float | None]:
         """What each rule of ``js.search.suggest`` picks: median over the seeds, or ``None``.
@@ -235,12 +219,12 @@ def read(
     smooth: np.ndarray,
     kept: np.ndarray,
     seeds: tuple[int, ...],
-    future: Future,
+    target: TargetShape,
     smoothing: float,
 ) -> RangeTest:
     """Sums up the curves [S, n] of all seeds."""
     low, high = float(rates[0]), float(rates[-1])
-    divisor = float(suggest.divisor(future.ratio))
+    divisor = float(suggest.divisor(target.ratio))
     curves = zip(losses.astype(np.float64), smooth.astype(np.float64), kept, strict=True)
     reads = [_read_one(rates.astype(np.float64), *curve, smoothing) for curve in curves]
     good = [one for one in reads if isinstance(one, _Reading)]
@@ -264,8 +248,8 @@ def read(
         found |= {
             "peak": peak,
             "interval": (max(peak / factor, low), min(peak * factor, high)),
-            "start": peak * future.begin,
-            "end": peak * future.ratio,
+            "start": peak * target.begin,
+            "end": peak * target.ratio,
             "stable": _median(np.array([one.stable for one in good])),
             "stable_is_bound": 2 * sum(one.unbroken for one in good) > len(good),
             "still_falling": 2 * sum(one.falling for one in good) > len(good),
@@ -280,7 +264,7 @@ def read(
     }
     for array in arrays.values():
         array.flags.writeable = False
-    return RangeTest(**found, **arrays, ratio=future.ratio, seeds=seeds, _future=future)
+    return RangeTest(**found, **arrays, ratio=target.ratio, seeds=seeds, _target=target)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """``range_test``: one short run with a rising rate, for a few seeds, that answers "which rate?".
 
 The run is one compiled program and a pure function: nothing that was handed in changes. What its
-curves say is read from them on the host, in ``_range_result.py``.
+curves say is read from them on the host, in ``_result.py``.
 """
 
 from __future__ import annotations
@@ -10,50 +10,31 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_number, checked_whole
-from jaxsched._phases import boundaries
-from jaxsched._populations import members
-from jaxsched.controllers._base import AbstractController, scaled
-from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._arguments import seeds as known_seeds
 from jaxsched.search._fingerprint import fingerprints
 from jaxsched.search.engine._program import Kept, rebuilder
+from jaxsched.search.range_tests._climb import climb_seeds
 from jaxsched.search.range_tests._result import (
     STEPS_PER_DECADE,
-    Future,
     RangeTest,
     first_tenth,
     read,
 )
+from jaxsched.search.range_tests._target import target_of
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
-from jaxsched.search.tasks._states import initial_state, strong, typed
+from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._states import typed
 from jaxsched.search.tasks._traced import taken_apart, trace_task
-from jaxsched.search.trials._kinds import kinds_of, maker_of, structure
 from jaxsched.search.trials._trials import Followed
-
-if TYPE_CHECKING:
-    from jaxsched.search.tasks._protocol import Task
-
-# End over peak of the kinds that may be named in place of a schedule.
-KINDS = {
-    "decay": 0.0,
-    "cosine": 0.0,
-    "linear": 0.0,
-    "one_cycle": 0.0,
-    "wsd": 0.0,
-    "exponential": 0.01,
-    "constant": 1.0,
-}
 
 
 def range_test(
@@ -131,7 +112,7 @@ def range_test(
     """
     rates = _ramp(start, end, steps, ramp)
     chosen = known_seeds(seeds, "range_test(seeds=...)", bits=31)
-    future = _future(schedule)
+    target = target_of(schedule)
     smoothing = float(checked_number("range_test(smoothing=...)", smoothing, at_least=0, below=1))
     if width is None:
         width = 1 if jax.default_backend() == "cpu" else len(chosen)
@@ -145,7 +126,7 @@ def range_test(
         warn_of_convolutions(shape.step, "range_test")
     if state is not None:
         state = _checked_state(state, shape.state)
-    future = dataclasses.replace(future, name=name, others=constants)
+    target = dataclasses.replace(target, name=name, others=constants)
     arrays = taken_apart(task)[0]
     given = (arrays, jax.device_put(constants), state)
     static: dict[str, Any] = {
@@ -158,7 +139,7 @@ def range_test(
     program = _PROGRAMS.get(
         task,
         (*static.values(), *fingerprints([shape.init, shape.step])),
-        lambda: jax.jit(functools.partial(_run, rebuilder(task), **static)),
+        lambda: jax.jit(functools.partial(climb_seeds, rebuilder(task), **static)),
     )
     climb, pieces = None, []
     for lo, hi in _pieces(len(rates), len(chosen), shape.batch):
@@ -169,7 +150,7 @@ def range_test(
         pieces.append(jax.device_get(outputs))
     losses, smooth, kept = (np.concatenate(found, axis=1) for found in zip(*pieces, strict=True))
     with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
-        return read(rates, losses, smooth, kept, chosen, future, smoothing)
+        return read(rates, losses, smooth, kept, chosen, target, smoothing)
 
 
 def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:
@@ -183,166 +164,11 @@ def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:
 # ------------------------------------------------------------------------------- the program
 
 
-def _run(
-    rebuild: Callable[[list[Any]], Task],
-    arrays: list[Any],
-    constants: dict[str, jax.Array],
-    state: Any,
-    rates: jax.Array,
-    lanes: tuple[jax.Array, Any],
-    climb: _Climb | None,
-    *,
-    dtypes: tuple[Any, ...],
-    early: int,
-    name: str,
-    smoothing: float,
-    width: int,
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], _Climb]:
-    """Losses, debiased moving averages and masks of all seeds, [S, n] each; none of them NaN.
-
-    Of the updates after those of ``climb``, or from the beginning; and where it is then.
-    """
-    task = rebuild(arrays)
-
-    def one(lane: tuple[jax.Array, Any, _Climb | None]) -> Any:
-        seed, batches, climb = lane
-        if climb is None:
-            begin = state
-            if state is None:
-                begin = initial_state(task, jax.random.key(seed), dtypes)
-            climb = _Climb.start(begin)
-
-        def step(state: Any, rate: jax.Array, batch: Any) -> tuple[Any, jax.Array]:
-            after, metrics = task.step(state, {**constants, name: rate}, batch)
-            return jax.tree.map(strong, after), metrics["loss"].astype(jnp.float32)
-
-        end, outputs = lax.scan(_climbing(step, early, smoothing), climb, (rates, batches))
-        return outputs, end
-
-    count, rows = lanes[0].shape[0], (*lanes, climb)
-    if width == count and count > 1:
-        return jax.vmap(one)(rows)
-    return lax.map(one, rows, batch_size=None if width == 1 else width)
-
-
 _PROGRAMS = Kept()
 _BYTES = 64 << 20  # of batches on the device at once
 
 
-class _Climb(NamedTuple):
-    state: Any
-    step: jax.Array  # updates done
-    total: jax.Array  # of the moving average, before its bias is taken off
-    weight: jax.Array
-    level: jax.Array  # mean loss of the first tenth, so far
-    change: jax.Array  # mean distance of neighboring losses there
-    low: jax.Array  # lowest moving average after it
-    last: jax.Array  # last finite loss
-    alive: jax.Array
-
-    @classmethod
-    def start(cls, state: Any) -> _Climb:
-        zero, infinity = jnp.float32(0.0), jnp.float32(jnp.inf)
-        step, alive = jnp.int32(0), jnp.bool_(True)
-        return cls(state, step, zero, zero, zero, zero, infinity, zero, alive)
-
-
-def _climbing(
-    step: Callable[[Any, jax.Array, Any], tuple[Any, jax.Array]], early: int, smoothing: float
-) -> Callable[[_Climb, Any], tuple[_Climb, Any]]:
-    """The update of a climb on (rate, batch): loss, moving average, and whether it counts."""
-    # Batch noise from neighbors' distance (for normal noise 2/sqrt(pi) deviations), in an average.
-    noise_factor = 4 * math.sqrt(math.pi) / 2 * math.sqrt((1 - smoothing) / (1 + smoothing))
-
-    def update(c: _Climb, row: Any) -> tuple[_Climb, Any]:
-        i, (rate, batch) = c.step, row
-        after, loss = step(c.state, rate, batch)
-        finite = c.alive & jnp.isfinite(loss)
-        loss = jnp.where(finite, loss, c.last)
-        total = smoothing * c.total + (1.0 - smoothing) * loss
-        weight = smoothing * c.weight + (1.0 - smoothing)
-        smooth = total / weight
-        warming = i < early
-        level = jnp.where(warming, c.level + loss / early, c.level)
-        moved = jnp.abs(loss - c.last) / (early - 1)
-        change = jnp.where(warming & (i > 0), c.change + moved, c.change)
-        low = jnp.where(finite & ~warming, jnp.minimum(c.low, smooth), c.low)
-        # For a positive loss 4 times the best, as usual; near zero or below, a loss has no "times".
-        rise = jnp.maximum(3.0 * jnp.abs(low), level - low) + noise_factor * change
-        # Above it in two updates running: a single odd batch is no divergence.
-        above = jnp.minimum(smooth, jnp.minimum(loss, c.last)) > low + rise
-        alive = finite & (warming | ~above)
-        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, c.state)
-        shown = jnp.where(alive, smooth, jnp.where(jnp.isfinite(low), low, loss))
-        c = _Climb(state, i + 1, total, weight, level, change, low, loss, alive)
-        return c, (loss, shown, alive)
-
-    return update
-
-
 # ---------------------------------------------------------------------------------- the arguments
-
-
-def _future(schedule: Any) -> Future:
-    where = "range_test(schedule=...)"
-    if schedule is None:
-        return Future(1.0, KINDS["decay"])
-    if isinstance(schedule, str):
-        if schedule not in KINDS:
-            raise ValueError(f"{where} must be one of {sorted(KINDS)}, got {schedule!r}.")
-        return Future(1.0, KINDS[schedule])
-    if isinstance(schedule, AbstractSchedule | AbstractController):
-        begin, peak, end = _shape(where, schedule)
-        kind = (maker_of(schedule) or (structure(schedule),))[0]
-        return Future(begin / peak, end / peak, lambda rate: scaled(schedule, rate / peak), kind)
-    if not callable(schedule) or isinstance(schedule, type):
-        raise TypeError(
-            f"{where} must be a schedule, a recipe that only lacks its peak, or a kind, "
-            f"got {schedule!r} ({type(schedule).__name__})."
-        )
-    try:
-        example = schedule(peak=1.0)
-    except TypeError as error:
-        raise TypeError(
-            f"{where} must be a recipe that only lacks its peak, such as "
-            "`functools.partial(js.cosine_decay, steps=2000)`, got "
-            f"{kinds_of(schedule, {}, 'range_test')[0].name}: {error}."
-        ) from error
-    if not isinstance(example, AbstractSchedule | AbstractController):
-        raise TypeError(f"{where} must return a schedule, got {example!r} from {schedule!r}.")
-    begin, peak, end = _shape(where, example)
-    (recipe,) = kinds_of(schedule, {}, "range_test")
-    return Future(begin / peak, end / peak, lambda rate: schedule(peak=rate), recipe.name)
-
-
-def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
-    """First value, largest value and end value of a schedule; a controller cuts all it may."""
-    if isinstance(schedule, AbstractController):
-        begin, peak, end = _shape(where, schedule.base)
-        return begin, peak, end * schedule.lowest()
-    if not all(map(is_concrete, jax.tree.leaves(schedule))):
-        raise TypeError(f"{where} must have known numbers, got {schedule!r}.")
-    if members(schedule) is not None:
-        raise ValueError(f"{where} must be one schedule, got a population of {members(schedule)}.")
-    edges = [int(edge) for edge in boundaries(schedule) if edge is not None]
-    if schedule.duration is not None:
-        last = math.ceil(float(to_host(schedule.duration)))
-    else:
-        last = 2 * max([1, *edges])
-        settled = schedule._on_host(np.array([last, 2**30, 2**31 - 1]))
-        if len(set(settled.tolist())) > 1:
-            raise ValueError(
-                f"{where} must end somewhere, got the open-ended {schedule!r}. Give the run's "
-                "length: `js.Window(schedule, 0, steps)`."
-            )
-    steps = np.unique([*np.rint(np.linspace(0, last, 5000)), *edges, last]).clip(0, last)
-    values = schedule._on_host(steps)
-    peak = float(values.max())
-    if not math.isfinite(peak) or peak <= 0 or values.min() < 0:
-        raise ValueError(
-            f"{where} must be a rate: positive, and nowhere negative, got {schedule!r}."
-        )
-    return float(values[0]), peak, float(values[-1])
 
 
 def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:

@@ -1,0 +1,128 @@
+"""The schedule of the real run, for which a range test suggests a peak."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched._arrays import is_concrete, to_host
+from jaxsched._phases import boundaries
+from jaxsched._populations import members
+from jaxsched._words import uncalled
+from jaxsched.controllers._base import AbstractController, scaled
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.search.trials._kinds import kinds_of, maker_of, structure
+from jaxsched.search.trials._trials import Followed, Trial
+
+# End over peak of the kinds that may be named in place of a schedule.
+KINDS = {
+    "decay": 0.0,
+    "cosine": 0.0,
+    "linear": 0.0,
+    "one_cycle": 0.0,
+    "wsd": 0.0,
+    "exponential": 0.01,
+    "constant": 1.0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetShape:
+    """The schedule of the real run: its start and end over its peak, and how to make it.
+
+    Args:
+        begin: first value over the largest.
+        ratio: end value over the largest.
+        make: the schedule of a peak, if one was given.
+        kind: its recipe or structure.
+        name: the hyperparameter that follows it.
+        others: constant hyperparameters.
+    """
+
+    begin: float
+    ratio: float
+    make: Callable[[float], Followed] | None = None
+    kind: str = ""
+    name: str = "learning_rate"
+    others: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def trial(self, make: Callable[[float], Followed], peak: float) -> Trial:
+        schedules = {self.name: make(peak), **self.others}
+        return Trial(f"peak={peak:.3g}", {"peak": peak}, schedules, self.kind)
+
+
+def target_of(schedule: Any) -> TargetShape:
+    """The shape of what was given: a schedule, controller, recipe or kind; ``None`` is "decay".
+
+    Raises:
+        ValueError, TypeError: unless it is one, which is positive and ends somewhere.
+    """
+    where = "range_test(schedule=...)"
+    if schedule is None:
+        return TargetShape(1.0, KINDS["decay"])
+    if isinstance(schedule, str):
+        if schedule not in KINDS:
+            raise ValueError(f"{where} must be one of {sorted(KINDS)}, got {schedule!r}.")
+        return TargetShape(1.0, KINDS[schedule])
+    if isinstance(schedule, AbstractSchedule | AbstractController):
+        begin, peak, end = _shape(where, schedule)
+        kind = (maker_of(schedule) or (structure(schedule),))[0]
+        return TargetShape(
+            begin / peak, end / peak, lambda rate: scaled(schedule, rate / peak), kind
+        )
+    if not callable(schedule) or isinstance(schedule, type):
+        raise TypeError(
+            f"{where} must be a schedule, a recipe that only lacks its peak, or a kind, "
+            f"got {schedule!r} ({type(schedule).__name__}){uncalled(schedule)}."
+        )
+    try:
+        example = schedule(peak=1.0)
+    except TypeError as error:
+        raise TypeError(
+            f"{where} must be a recipe that only lacks its peak, such as "
+            "`functools.partial(js.cosine_decay, steps=2000)`, got "
+            f"{kinds_of(schedule, {}, 'range_test')[0].name}: {str(error).rstrip('.')}."
+        ) from error
+    if not isinstance(example, AbstractSchedule | AbstractController):
+        raise TypeError(f"{where} must return a schedule, got {example!r} from {schedule!r}.")
+    begin, peak, end = _shape(where, example)
+    (recipe,) = kinds_of(schedule, {}, "range_test")
+    return TargetShape(begin / peak, end / peak, lambda rate: schedule(peak=rate), recipe.name)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
+    """First value, largest value and end value of a schedule; a controller cuts all it may."""
+    if isinstance(schedule, AbstractController):
+        begin, peak, end = _shape(where, schedule.base)
+        return begin, peak, end * schedule.lowest()
+    if not all(map(is_concrete, jax.tree.leaves(schedule))):
+        raise TypeError(f"{where} must have known numbers, got {schedule!r}.")
+    if members(schedule) is not None:
+        raise ValueError(f"{where} must be one schedule, got a population of {members(schedule)}.")
+    edges = [int(edge) for edge in boundaries(schedule) if edge is not None]
+    if schedule.duration is not None:
+        last = math.ceil(float(to_host(schedule.duration)))
+    else:
+        last = 2 * max([1, *edges])
+        settled = schedule._on_host(np.array([last, 2**30, 2**31 - 1]))
+        if len(set(settled.tolist())) > 1:
+            raise ValueError(
+                f"{where} must end somewhere, got the open-ended {schedule!r}. Give the run's "
+                "length: `js.Window(schedule, 0, steps)`."
+            )
+    steps = np.unique([*np.rint(np.linspace(0, last, 5000)), *edges, last]).clip(0, last)
+    values = schedule._on_host(steps)
+    peak = float(values.max())
+    if not math.isfinite(peak) or peak <= 0 or values.min() < 0:
+        raise ValueError(
+            f"{where} must be a rate: positive, and nowhere negative, got {schedule!r}."
+        )
+    return float(values[0]), peak, float(values[-1])
