@@ -24,9 +24,9 @@ from jaxsched.search.tasks._protocol import Task as Task
 from jaxsched.search.tasks._supervised import Supervised as Supervised
 from jaxsched.search.trials._draws import loguniform as loguniform
 from jaxsched.search.trials._draws import uniform as uniform
+from jaxsched.search.trials._grids import grid as grid
+from jaxsched.search.trials._grids import sampled as sampled
+from jaxsched.search.trials._grids import zipped as zipped
 from jaxsched.search.trials._trials import Trial as Trial
-from jaxsched.search.trials._trials import grid as grid
-from jaxsched.search.trials._trials import sampled as sampled
-from jaxsched.search.trials._trials import zipped as zipped
 
 load = SweepResult.load
