@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Any
 
 import jax
@@ -25,6 +27,14 @@ def shorten(text: str) -> str:
     """A text as a message quotes it: printable, and not much more than a line's half."""
     text = printable(text)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """A warning at the line of the user's that called us, however deep in here it is given."""
+    frame, depth = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("jaxsched."):
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(printable(text), category, stacklevel=depth)
 
 
 def to_source(x: Any, rank: int = 0) -> str:

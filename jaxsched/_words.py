@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Ours -> the words of other libraries that can only mean that: Optax, PyTorch, Keras, Transformers,
 # timm, Composer, Megatron, fastai, fvcore, fairseq; and our own before they changed.
@@ -27,6 +30,7 @@ _THEIRS = {
     "every": "decay_period step_size",
     "factor": "gamma rate",
     "final_div": "final_div_factor",
+    "folds": "cv n_splits",
     "growth": "T_mult cycle_mul cycle_mult t_mul t_mult",
     "high": "a_max max max_momentum upper",
     "hold": "hold_steps",
@@ -37,10 +41,10 @@ _THEIRS = {
     "rtol": "threshold",
     "samples": "dataset_size num_samples",
     "shape": "anneal_strategy decay_type lr_wsd_decay_style",
-    "start": "init_lr_scale start_factor start_value",
+    "start": "init_lr_scale start_factor start_lr start_value",
     "steps": "T_0 T_max cycle_len cycle_length delay duration first_decay_steps length "
-    "lr_decay_steps max_steps max_update num_steps num_training_steps t_0 t_initial t_max "
-    "total_iters total_steps",
+    "lr_decay_steps max_steps max_update num_iter num_steps num_training num_training_steps t_0 "
+    "t_initial t_max total_iters total_steps",
     "tokens_per_sample": "seq_len sequence_length",
     "up": "step_size_up",
     "warmup": "lr_warmup_steps num_warmup_steps t_warmup warmup_epochs warmup_fraction "
@@ -223,10 +227,7 @@ def bind(
     """The arguments by name, as Python binds them to parameters; or a ``TypeError`` that helps."""
     values = dict(zip(names, args, strict=False))
     if kwargs:
-        unknown = [name for name in kwargs if name not in names]
-        if unknown:
-            said = " ".join(f"{function} has no argument {instead(w, names)}." for w in unknown)
-            raise TypeError(f"{said} Its arguments are ({', '.join(names)}).")
+        _refuse_unknown(function, names, kwargs)
         twice = sorted(values.keys() & kwargs.keys())
         if twice:
             raise TypeError(f"{function} takes ({', '.join(names)}), got {', '.join(twice)} twice.")
@@ -242,6 +243,35 @@ def bind(
             f"({', '.join(names)})."
         )
     return {name: values[name] if name in values else defaults[name] for name in names}
+
+
+def known_arguments(function: F) -> F:
+    """A function, or a class, whose answer to an argument that it does not have is as ``bind``'s.
+
+    Nothing else changes: neither the signature nor any other call.
+    """
+    given: Any = function
+    is_class = isinstance(given, type)
+    called: Any = vars(given)["__init__"] if is_class else given
+    code = called.__code__
+    names = code.co_varnames[is_class : code.co_argcount + code.co_kwonlyargcount]
+
+    @functools.wraps(called)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        _refuse_unknown(given.__name__, names, kwargs)
+        return called(*args, **kwargs)
+
+    if not is_class:
+        return cast(F, call)
+    given.__init__ = call
+    return function
+
+
+def _refuse_unknown(function: str, names: Sequence[str], kwargs: Mapping[str, Any]) -> None:
+    unknown = [name for name in kwargs if name not in names]
+    if unknown:
+        said = " ".join(f"{function} has no argument {instead(w, names)}." for w in unknown)
+        raise TypeError(f"{said} Its arguments are ({', '.join(names)}).")
 
 
 def instead(word: str, names: Sequence[str]) -> str:

@@ -117,9 +117,9 @@ def test_any_setting_can_be_what_is_compared():
     assert list(result_of(SCORES, own).compare()) == ["linear", "cosine"]
     near = [{"peak": p} for p in (0.100001, 0.100002)]
     assert len(result_of([[1], [2]], near).compare(by="peak")) == 2
-    mixed = [{"x": x} for x in (1, 1.0, 1 + 1e-15, "1", None, "None", True)]
-    found = result_of([[i] for i in range(7)], mixed).compare(by="x")
-    assert list(found) == ["1", "'1'", "None", "'None'", "True"]
+    mixed = [{"x": x} for x in (1, 1.0, 1 + 1e-15, "1", None, "None", True, 10**400)]
+    found = result_of([[i] for i in range(8)], mixed).compare(by="x")
+    assert list(found) == ["1", "'1'", "None", "'None'", "True", str(10**400)]
     assert [found[x].best.index for x in (1.0, "1", None, "None", True)] == [0, 3, 4, 5, 6]
     for words in ({"by": "shape"}, {"rate": "shape"}):
         name = next(iter(words))

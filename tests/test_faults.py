@@ -9,11 +9,13 @@ arguments in ``test_task.py`` and ``test_trials.py``; more folds than samples in
 import dataclasses
 import errno
 import functools
+import inspect
 import io
 import itertools
 import json
 import math
 import os
+import pickle
 import signal
 import sys
 import time
@@ -292,8 +294,31 @@ def test_bad_arguments_are_named(tmp_path, monkeypatch, arguments, error):
         sweep(**arguments)
 
 
-def test_a_number_of_seeds_may_be_numpys():
-    assert sweep(seeds=np.int64(2)).seeds == (0, 1)
+@pytest.mark.parametrize(
+    ("function", "name", "words"),
+    [
+        (search.sweep, "epochs", "sweep has no argument epochs; js.Units makes"),
+        (search.sweep, "n_splits", "n_splits; it is called folds here"),
+        (search.range_test, "start_lr", "start_lr; it is called start here"),
+        (search.range_test, "num_training", "num_training; it is called steps here"),
+        (search.Supervised, "optimiser", r"did you mean optimizer.* \(model, optimizer,"),
+        (search.MedianRule, "evry", r"MedianRule .*did you mean every.* \(every, grace\)"),
+    ],
+)
+def test_an_argument_that_there_is_not_is_named_with_ours(function, name, words):
+    with pytest.raises(TypeError, match=words):
+        function(**{name: 3})
+
+
+def test_functions_that_name_arguments_keep_their_signatures():
+    assert list(inspect.signature(search.sweep).parameters)[:3] == ["task", "trials", "steps"]
+    assert list(inspect.signature(search.MedianRule).parameters) == ["every", "grace"]
+    assert pickle.loads(pickle.dumps(search.range_test)) is search.range_test
+
+
+@pytest.mark.parametrize("two", [2, 2.0, np.int64(2), np.array(2), jnp.int32(2)], ids=repr)
+def test_a_whole_number_may_be_of_any_kind(two):
+    assert sweep(seeds=two).seeds == (0, 1)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"width": 2}, {"width": "auto"}, {"checkpoint": "run"}])

@@ -449,6 +449,11 @@ def pairs(n, shape=(6,), dtype=np.float32):
     return [(np.zeros(shape, dtype), np.int32(0)) for _ in range(n)]
 
 
+def of_length(length):
+    items = {"__len__": lambda self: length, "__getitem__": lambda self, i: (X[0], Y[0])}
+    return type("Long", (), items)()
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
@@ -499,6 +504,8 @@ def pairs(n, shape=(6,), dtype=np.float32):
         ({"train": [(X[0], Y[0])] * 2}, TypeError, "a list of two pairs can be either"),
         ({"train": [X[0], X[1], X[2]]}, TypeError, r"train=...\)\[0\] must be a pair"),
         ({"train": [{"x": 1}] * 3}, TypeError, "pair .inputs, targets., got dict"),
+        ({"train": of_length(-1)}, TypeError, "a whole number of items: .*>= 0"),
+        ({"train": of_length(2.5)}, TypeError, "a whole number of items: 'float'"),
     ],
 )
 def test_bad_arguments_name_the_argument_and_the_leaf(changes, error, words):

@@ -306,3 +306,7 @@ def test_an_error_in_a_method_says_in_which():
         with pytest.raises(KeyError) as error:
             sweep(task)
         assert f"in `{method}` of sweep(task=...)" in error.value.__notes__
+    for step, kind in ((lambda self, s, h, b: h["lr"], KeyError), (lambda s: s, TypeError)):
+        with pytest.raises(kind) as error:
+            sweep(with_step(step))
+        assert any("the hyperparameters are learning_rate" in n for n in error.value.__notes__)

@@ -109,6 +109,7 @@ def test_mixed_lists():
             lambda: sampled(js.constant, 3, method="magic", peak=uniform(0, 1)),
             r"sampled\(method=...\) must be \"halton\"",
         ),
+        (lambda: uniform(js.share(0.1), 1), r"uniform\(low=...\) .*let the recipe make them"),
         (lambda: uniform(2, 1), r"uniform\(high=...\) must be greater than low=2, got 1"),
         (lambda: loguniform(0, 1), r"loguniform\(low=...\) must be greater than 0"),
         (lambda: as_trials([]), r"sweep\(trials=...\) must hold at least one trial, got none"),

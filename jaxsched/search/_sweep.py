@@ -15,6 +15,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxsched._checks import checked_flag, checked_whole
+from jaxsched._words import known_arguments
 from jaxsched.search import _arguments as arguments
 from jaxsched.search._progress import shown
 from jaxsched.search._signals import graceful, leave
@@ -41,6 +42,7 @@ from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.trials._trials import Trials, as_trials
 
 
+@known_arguments
 def sweep(
     task: Task,
     trials: Any,

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from jaxsched._checks import checked_number, checked_whole
+from jaxsched._words import known_arguments
 
 
 @runtime_checkable
@@ -35,6 +36,7 @@ class StoppingRule(Protocol):
         ...
 
 
+@known_arguments
 @dataclasses.dataclass(frozen=True)
 class SuccessiveHalving:
     """Keeps the best ``1 / eta`` of the runs at ``first``, ``first * eta``, ... steps.
@@ -74,6 +76,7 @@ class SuccessiveHalving:
         return np.isfinite(costs) & (costs <= np.partition(costs, last)[last])
 
 
+@known_arguments
 @dataclasses.dataclass(frozen=True)
 class MedianRule:
     """Stops a run that is worse than the median of those still going, every so many steps.

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxsched._text import printable, shorten
+from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, fingerprint
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import Everywhere, places_of
@@ -57,6 +58,7 @@ class FinalScore:
         return f"FinalScore({printable(self.best.name)}: {', '.join(shown)})"
 
 
+@known_arguments
 def final_score(
     task: Task, result: SweepResult, best: Best | None = None, *, devices: Mesh | None = None
 ) -> FinalScore:

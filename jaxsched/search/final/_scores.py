@@ -8,6 +8,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from jaxsched._checks import checked_number
+from jaxsched._words import known_arguments
 from jaxsched.search.final._score import FinalScore, check_final, check_result, final_score
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._compare import ByName, compare, named
@@ -72,6 +73,7 @@ class FinalScores(ByName[FinalScore]):
         return TextTable(f"{self.by} on the test data", tuple(head), tuple(rows), tuple(notes))
 
 
+@known_arguments
 def final_scores(
     task: Task,
     result: SweepResult,

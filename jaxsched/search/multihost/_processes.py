@@ -12,12 +12,14 @@ from jax.experimental import multihost_utils
 
 from jaxsched._checks import checked_whole
 from jaxsched._text import shorten
+from jaxsched._words import known_arguments
 from jaxsched.search._files import Damaged, digest, listed
 
 # What one rank may meet in its files and all others must raise too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
 
 
+@known_arguments
 def join(
     address: str, *, processes: int, index: int, heartbeat: int = 30, patience: int = 120
 ) -> None:

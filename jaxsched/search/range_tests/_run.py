@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._checks import checked_number, checked_whole
+from jaxsched._words import known_arguments
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._arguments import seeds as known_seeds
 from jaxsched.search._fingerprint import fingerprints
@@ -37,6 +38,7 @@ from jaxsched.search.tasks._traced import taken_apart, trace_task
 from jaxsched.search.trials._trials import Followed
 
 
+@known_arguments
 def range_test(
     task: Task,
     start: float = 1e-7,

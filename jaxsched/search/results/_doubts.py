@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 
 from jaxsched._arrays import to_host
-from jaxsched._text import printable
+from jaxsched._text import warn
 from jaxsched.controllers._base import bottom
 from jaxsched.search.engine._values import Table
 from jaxsched.search.results._result import SweepResult
@@ -44,7 +43,7 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
         if found:
             count = len({name for name, _ in found})
             name, example = found[0]
-            _warn(
+            warn(
                 f"sweep(steps={steps}): {count} of {len(trials)} trials {what}: {name} "
                 f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
             )
@@ -65,7 +64,7 @@ def warn_of_twins(result: SweepResult, table: Table) -> None:
         if alike:
             names = [result.trials[t].name for t in (first, *alike)]
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            _warn(
+            warn(
                 f"sweep(trials=...): {len(names)} trials have different values and the same curves "
                 f"bit for bit, {shown}: what differs between them has no effect."
             )
@@ -89,7 +88,3 @@ def _curves(result: SweepResult, table: Table, trial: int) -> bytes:
     return b"".join(
         curve[trial].tobytes() for name, curve in result.train.items() if name not in table.names
     )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(printable(text), UserWarning, stacklevel=4)

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from jaxsched._text import shorten
+from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.results._result import SweepResult
 
 
+@known_arguments
 def merge(parts: Iterable[Any]) -> SweepResult:
     """The results of all shards as the result that one process would have given.
 

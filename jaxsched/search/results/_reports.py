@@ -114,7 +114,10 @@ def on_axis(setting: Any) -> Any:
 
 
 def is_number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool)
+    """Whether a setting is a number that a float can stand for."""
+    if isinstance(x, int):
+        return not isinstance(x, bool) and abs(x) < 2**1023
+    return isinstance(x, float)
 
 
 # ------------------------------------------------------------------------------------------ table

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._checks import checked_number, checked_whole
+from jaxsched._words import known_arguments
 from jaxsched.controllers import Average
 from jaxsched.search.tasks._protocol import Metrics, State, Task
 from jaxsched.search.tasks._returned import check_metrics
@@ -22,6 +23,7 @@ class AveragedState(NamedTuple):
     average: Average  # of its weights
 
 
+@known_arguments
 class Averaged:
     """Any task, whose weights are averaged as it trains; every metric is shown of both.
 

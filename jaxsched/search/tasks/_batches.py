@@ -9,9 +9,11 @@ import jax
 import numpy as np
 
 from jaxsched._checks import checked_whole
+from jaxsched._words import known_arguments
 from jaxsched.search.tasks._protocol import Task
 
 
+@known_arguments
 def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np.ndarray:
     """The rows that the updates from ``start`` read, if every epoch shuffles the data anew.
 

@@ -9,7 +9,6 @@ does one matrix product. It costs a copy of the input for each offset of the ker
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from jaxsched._text import warn
 
 
 def cpu_conv(
@@ -101,12 +102,10 @@ def cpu_conv(
 def warn_of_convolutions(step: Any, where: str = "sweep") -> None:
     """Says how to be faster if a step, as a closed jaxpr, has an ordinary convolution."""
     if _has_convolution(step.jaxpr):
-        warnings.warn(
+        warn(
             f"{where}(task=...): the step has a convolution of XLA, which inside a compiled loop "
             "on a CPU is 10 to 30 times slower than it need be. Give the layer "
-            "`conv_general_dilated=js.search.cpu_conv` (Flax nnx.Conv and linen.Conv take it).",
-            UserWarning,
-            stacklevel=3,
+            "`conv_general_dilated=js.search.cpu_conv` (Flax nnx.Conv and linen.Conv take it)."
         )
 
 

@@ -21,7 +21,11 @@ def called(where: str, method: str, task: Any, *arguments: Any) -> Any:
             "iterator belongs into `batches`."
         ) from error
     except Exception as error:
-        error.add_note(f"in `{method}` of {where}(task=...)")
+        note = f"in `{method}` of {where}(task=...)"
+        if method == "step":
+            names = ", ".join(sorted(arguments[1]))
+            note += f", called with (state, hyperparams, batch); the hyperparameters are {names}"
+        error.add_note(note)
         raise
 
 

@@ -128,7 +128,10 @@ class Source(Samples):
 
     def __init__(self, where: str, given: Any):
         super().__init__(where, given)
-        self.length = len(given)
+        try:
+            self.length = len(given)
+        except (TypeError, ValueError, OverflowError) as error:  # a float, less than 0, or too much
+            raise TypeError(f"{where} must have a whole number of items: {error}.") from None
         if not 0 < self.length < 2**31:
             raise ValueError(f"{where} must have from 1 to 2**31 - 1 items, got {self.length}.")
 

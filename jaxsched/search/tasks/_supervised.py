@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxsched._words import known_arguments
 from jaxsched.optim._extra import update
 from jaxsched.search.tasks._augment import Augment, augmentation
 from jaxsched.search.tasks._batches import shuffled
@@ -34,6 +35,7 @@ class SupervisedState(NamedTuple):
     opt_state: Any
 
 
+@known_arguments
 class Supervised:
     """A model that learns targets from inputs, in mini-batches.
 

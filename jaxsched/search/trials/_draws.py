@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxsched._checks import checked_number
+from jaxsched._words import known_arguments
+from jaxsched.recipes._share import share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Distribution:
         return (1 - u) * low + u * high
 
 
+@known_arguments
 def uniform(low: float, high: float, *, whole: bool = False) -> Distribution:
     """Evenly between ``low`` and ``high``; with ``whole``, whole numbers and both bounds included.
 
@@ -44,6 +47,7 @@ def uniform(low: float, high: float, *, whole: bool = False) -> Distribution:
     return _distribution("uniform", low, high, False, whole)
 
 
+@known_arguments
 def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
     """Evenly in the logarithm, for numbers that matter by their ratio, such as learning rates.
 
@@ -51,7 +55,7 @@ def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
     >>> round(loguniform(1e-4, 1e-2).at(0.5), 6)
     0.001
     """
-    checked_number("loguniform(low=...)", low, above=0)
+    _bound("loguniform(low=...)", low, above=0)
     return _distribution("loguniform", low, high, True, whole)
 
 
@@ -79,9 +83,17 @@ def points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
 # ---------------------------------------------------------------------------------------- details
 
 
+def _bound(where: str, x: Any, **bounds: Any) -> Any:
+    if isinstance(x, share):
+        raise ValueError(
+            f"{where} must be a number, got {x!r}. To draw shares, let the recipe make them: "
+            "`lambda part: js.warmup_cosine(0.1, 150, warmup=js.share(part))`."
+        )
+    return checked_number(where, x, **bounds)
+
+
 def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Distribution:
-    low = checked_number(f"{where}(low=...)", low)
-    high = checked_number(f"{where}(high=...)", high)
+    low, high = _bound(f"{where}(low=...)", low), _bound(f"{where}(high=...)", high)
     if not low < high:
         raise ValueError(f"{where}(high=...) must be greater than low={low}, got {high}.")
     return Distribution(low, high, log, whole)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsched._checks import checked_text
 from jaxsched._text import shorten
-from jaxsched._words import WRAP, uncalled
+from jaxsched._words import WRAP, known_arguments, uncalled
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.search.trials._kinds import Maker, by_name, maker_of, structure
@@ -20,6 +20,7 @@ from jaxsched.search.trials._names import bare, told_apart
 Followed = AbstractSchedule | AbstractController  # what a hyperparameter may follow
 
 
+@known_arguments
 @dataclasses.dataclass(frozen=True)
 class Trial:
     """One row of a sweep.
