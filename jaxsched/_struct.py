@@ -55,7 +55,12 @@ def length(
 def count(
     default: Any = dataclasses.MISSING, *, at_least: float | None = None, optional: bool = False
 ) -> Any:
-    """A field that holds a number of things that have no halves."""
+    """A field that holds a number of things that have no halves.
+
+    >>> from jaxsched.controllers import count
+    >>> count(10, at_least=0).default
+    10
+    """
     check = NumberCheck(at_least, optional=optional, whole=True)
     return dataclasses.field(default=default, metadata={"check": check})
 
@@ -66,7 +71,12 @@ def numbers(*, increasing: bool = False, at_least: float | None = None) -> Any:
 
 
 def choice(*options: str, default: str) -> Any:
-    """A field that holds one of a few words: structure, not a number."""
+    """A field that holds one of a few words: structure, not a number.
+
+    >>> from jaxsched.controllers import choice
+    >>> choice("min", "max", default="min").default
+    'min'
+    """
     check = ChoiceCheck(options)
     return dataclasses.field(default=default, metadata={"static": True, "check": check})
 

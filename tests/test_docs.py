@@ -10,7 +10,9 @@ import io
 import os
 import pkgutil
 import re
+import sys
 import tokenize
+import types
 from pathlib import Path
 
 import pytest
@@ -85,7 +87,7 @@ def run(source, namespace, filename, first_line):
         shown = io.StringIO()
         code = ast.increment_lineno(ast.Module([statement], []), first_line)
         with contextlib.redirect_stdout(shown):
-            exec(compile(code, filename, "exec"), namespace)
+            exec(compile(code, filename, "exec", dont_inherit=True), namespace)
         if wanted:
             where = f"{filename}:{statement.lineno}"
             assert wanted == shown.getvalue().strip().split("\n"), where
@@ -94,7 +96,9 @@ def run(source, namespace, filename, first_line):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "docs"}
+    module = types.ModuleType("docs")  # where pickle finds its classes
+    monkeypatch.setitem(sys.modules, "docs", module)
+    namespace = vars(module)
     for first_line, source in blocks(page):
         run(source, namespace, name_of(page), first_line)
 

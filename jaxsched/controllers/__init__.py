@@ -1,8 +1,13 @@
 """Schedules that watch: ``init() -> state``, ``update(state, value=...)``, ``__call__(state)``.
 
-And what they may watch: averages of the weights, the averaging gap, the sharpness.
+What they may watch: averages of the weights, the averaging gap, the sharpness. And what one of your
+own is made of: ``@struct``, its fields, and ``AbstractScaler`` (or ``AbstractController``).
 """
 
+from jaxsched._struct import choice as choice
+from jaxsched._struct import count as count
+from jaxsched._struct import number as number
+from jaxsched._struct import struct as struct
 from jaxsched.controllers._autodecay import AutoDecay as AutoDecay
 from jaxsched.controllers._base import AbstractController as AbstractController
 from jaxsched.controllers._bounce import Bounce as Bounce
