@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,35 +10,36 @@ from jaxsched.search.results import _drawing as draw
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._scored import ScoredTrials
 
+Curve = tuple[np.ndarray, np.ndarray]  # steps, values
 
-def curves_of(result: ScoredTrials, ax: Any) -> None:
+
+def draw_curves(picture: draw.Picture) -> None:
     """Of each trial the mean over folds and seeds: validation, or training if that has one point.
 
     Up to eight trials are named beside their ends; of more, the best of each kind.
     """
+    result, ax, place = picture.result, picture.ax, picture.place
     curves, label = _validation(result), f"validation {result.metric}"
-    raw: list[tuple[np.ndarray, np.ndarray]] = []
+    raw: list[Curve] = []
     if max(len(x) for x, _ in curves) < 2:
         window = max(1, round(result.train["loss"].shape[-1] / 20))
         curves, label = _training(result, window), "training loss"
         label += f" (mean of {window} updates)" if window > 1 else ""
         raw = _training(result, 1)
-    everyone = list(range(len(result.trials)))
-    groups = list(draw.by_kind(result, everyone).values())
-    ranked = {trial: place for place, trial in enumerate(result.ranking())}
-    first = draw.best_of(result)
-    winners = sorted((min(g, key=lambda i: ranked[i]) for g in groups), key=lambda i: ranked[i])
+    everyone = picture.trials
+    groups = list(picture.kinds.values())
+    winners = sorted((min(g, key=place.__getitem__) for g in groups), key=place.__getitem__)
     named = everyone if len(everyone) <= draw.MOST_NAMES else winners[: draw.MOST_NAMES]
     if len(groups) == 1 and named is everyone:
         groups = [[i] for i in everyone]
-    colours = draw.looks(len(groups), len(groups) == len(everyone) and _ordered(result, everyone))
+    colours = draw.looks(len(groups), len(groups) == len(everyone) and _ordered(picture))
     looks = {i: look for group, look in zip(groups, colours, strict=True) for i in group}
     alone = len(groups) == 1 and len(everyone) > 1
     ends = []
     for i, (x, y) in enumerate(curves):
         if not len(x):
             continue
-        stands_out = i in named
+        stands_out, best = i in named, i == picture.best
         colour = draw.GREY if alone and not stands_out else looks[i].colour
         if raw and stands_out and len(named) < 3:
             ax.plot(*raw[i], color=colour, linewidth=0.6, alpha=0.25, zorder=1)
@@ -48,7 +48,7 @@ def curves_of(result: ScoredTrials, ax: Any) -> None:
             y,
             color=colour,
             linestyle=looks[i].dash if stands_out else "-",
-            linewidth=(2.4 if i == first else 1.4) if stands_out else 0.8,
+            linewidth=(2.4 if best else 1.4) if stands_out else 0.8,
             alpha=1.0 if stands_out else 0.35,
             zorder=3 if stands_out else 2,
             marker="." if len(x) == 1 else "",
@@ -56,29 +56,29 @@ def curves_of(result: ScoredTrials, ax: Any) -> None:
         if (result.diverged[i] >= 0).any():
             ax.plot(x[-1:], y[-1:], "x", color=colour, zorder=4)
         if stands_out:
-            best = "best: " if i == first and len(curves) > 1 else ""
-            ends.append((float(x[-1]), float(y[-1]), best + _name(result, i), colour))
-    mean, worse = result.scores()[0], set(draw.worse(result, everyone))
-    scored = [i for i in named if math.isfinite(mean[i]) and i not in worse and len(curves[i][1])]
-    shown = [curves[i][1] for i in scored or named if len(curves[i][1])]
-    _limit(ax, [y for _, y in curves if len(y)], shown, result.maximize and not raw)
+            name = "best: " * (best and len(curves) > 1) + _name(result, i)
+            ends.append((float(x[-1]), float(y[-1]), name, colour))
+    given = {i: y for i, (_, y) in enumerate(curves) if len(y)}
+    none = {*picture.lost, *picture.beyond}
+    shown = [given[i] for i in named if i in given and i not in none]
+    shown = shown or [given[i] for i in named if i in given]
+    _limit(ax, list(given.values()), shown, result.maximize and not raw)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("step (optimizer updates)")
     ax.set_ylabel(draw.text(label, 60))
     draw.name_ends(ax, ends)
 
 
-def _validation(result: ScoredTrials) -> list[tuple[np.ndarray, np.ndarray]]:
+def _validation(result: ScoredTrials) -> list[Curve]:
     found = []
     for values in result.validation[result.metric]:
         here = np.isfinite(values).all(axis=(0, 1))
-        found.append(
-            (result.evaluated[here], values[..., here].mean(axis=(0, 1), dtype=np.float64))
-        )
+        mean = values[..., here].mean(axis=(0, 1), dtype=np.float64)
+        found.append((result.evaluated[here], mean))
     return found
 
 
-def _training(result: ScoredTrials, window: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _training(result: ScoredTrials, window: int) -> list[Curve]:
     """Running means over so many updates, up to where the first run ends."""
     found = []
     for values in result.train["loss"]:
@@ -107,12 +107,12 @@ def _limit(ax: Any, curves: list[np.ndarray], shown: list[np.ndarray], maximize:
     ax.set_ylim(low - 0.05 * span, high + 0.05 * span)
 
 
-def _ordered(result: ScoredTrials, trials: list[int]) -> bool:
+def _ordered(picture: draw.Picture) -> bool:
     """Whether the trials differ in one number, in its order."""
-    names = reports.varying(result)
+    names = reports.varying(picture.result)
     if len(names) != 1:
         return False
-    values = [draw.of(result, i, names[0]) for i in trials]
+    values = [picture.setting(i, names[0]) for i in picture.trials]
     scale = draw.Scale(values)
     return scale.ordered and values == scale.values
 

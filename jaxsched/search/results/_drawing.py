@@ -23,6 +23,12 @@ GREY = "#9A9A9A"
 MOST_NAMES = 8  # more than these curves are not named each
 _CHARACTERS = 36
 _FONT = 9.0
+_SMALL: dict[str, Any] = {"fontsize": "small", "fontweight": "normal", "color": "0.3"}
+_SHOWN = {
+    "x": "\N{MULTIPLICATION SIGN}",
+    "^": "\N{BLACK UP-POINTING TRIANGLE}",
+    "v": "\N{BLACK DOWN-POINTING TRIANGLE}",
+}
 
 
 class Look(NamedTuple):
@@ -220,31 +226,48 @@ def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool
     return float(low), float(high), bool(worst > most and not math.isclose(worst, most))
 
 
-def by_kind(result: ScoredTrials, trials: list[int]) -> dict[str, list[int]]:
-    """The trials of each kind."""
-    groups: dict[str, list[int]] = {}
-    for i in trials:
-        groups.setdefault(result.trials[i].kind or "of no kind", []).append(i)
-    return groups
+class Picture:
+    """Some trials of a result with their scores, and the axes to draw on."""
 
+    def __init__(self, result: ScoredTrials, trials: list[int], ax: Any):
+        self.result, self.trials, self.ax = result, trials, ax
+        self.mean, self.error = result.scores()
+        ranking = result.ranking()
+        self.place = {trial: place for place, trial in enumerate(ranking)}
+        self.best = ranking[0] if np.isfinite(self.mean[ranking[0]]) else None
+        scored = np.isfinite(self.mean[trials])
+        self.lost = [i for i, has in zip(trials, scored, strict=True) if not has]
+        # Scores that are so bad that they get no room.
+        self.beyond: list[int] = []
+        if scored.any():
+            sign = -1.0 if result.maximize else 1.0
+            _, worst = score_axis(self.mean[trials], result.maximize)
+            self.beyond = [i for i in trials if sign * self.mean[i] > sign * worst]
+        self.kinds: dict[str, list[int]] = {}
+        for i in trials:
+            self.kinds.setdefault(result.trials[i].kind or "of no kind", []).append(i)
 
-def of(result: ScoredTrials, trial: int, name: str) -> Any:
-    """A setting; what is no number or text as one: it may not be hashable."""
-    value = result.trials[trial].settings.get(name)
-    return value if isinstance(value, (int, float, str, share, type(None))) else label(value)
+    def setting(self, trial: int, name: str) -> Any:
+        """What is neither a number nor a text as a text: it may not be hashable."""
+        value = self.result.trials[trial].settings.get(name)
+        return value if isinstance(value, (int, float, str, share, type(None))) else label(value)
 
+    def mark_best(self, where: Any) -> None:
+        """A star at ``where(trial)``."""
+        if self.best in self.trials:
+            star: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markersize": 15}
+            self.ax.plot(*where(self.best), "*", **star, zorder=5)
+            self.ax.set_title("\N{WHITE STAR} best", loc="right", **_SMALL)
 
-def best_of(result: ScoredTrials) -> int | None:
-    """The best trial, if one has a score."""
-    first = result.ranking()[0]
-    return first if np.isfinite(result.scores()[0][first]) else None
+    def explain(self, mark: str, said: str) -> None:
+        """What a mark is."""
+        before = self.ax.get_title(loc="right")
+        title = f"{before}   " * bool(before) + f"{_SHOWN[mark]} {said}"
+        self.ax.set_title(title, loc="right", **_SMALL)
 
-
-def worse(result: ScoredTrials, trials: list[int]) -> list[int]:
-    """The trials whose scores are so bad that they get no room."""
-    scores = result.scores()[0][trials]
-    if not np.isfinite(scores).any():
-        return []
-    _, worst = score_axis(scores, result.maximize)
-    beyond = scores < worst if result.maximize else scores > worst
-    return [i for i, far in zip(trials, beyond, strict=True) if far]
+    def explain_lost(self, lost: list[int]) -> None:
+        """What the crosses of these trials are, if there are any."""
+        gone = [(self.result.diverged[i] >= 0).any() for i in lost]
+        if gone:
+            some = "diverged or stopped" if any(gone) else "stopped"
+            self.explain("x", "diverged" if all(gone) else some)

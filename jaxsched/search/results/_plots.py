@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,8 @@ import numpy as np
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.results import _drawing as draw
 from jaxsched.search.results import _reports as reports
-from jaxsched.search.results._curves import curves_of
+from jaxsched.search.results._curves import draw_curves
 from jaxsched.search.results._scored import ScoredTrials
-
-_SMALL: dict[str, Any] = {"fontsize": "small", "fontweight": "normal", "color": "0.3"}
 
 
 def plot(result: ScoredTrials, names: tuple[str, ...], ax: Any) -> Any:
@@ -31,82 +28,77 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Any) -> Any:
         except ImportError:
             raise ImportError("plot() needs matplotlib: pip install jaxsched[plot].") from None
         ax = plt.subplots(layout="constrained")[1]
+    picture = draw.Picture(result, trials, ax)
     if not names:
-        curves_of(result, ax)
+        draw_curves(picture)
     elif len(names) == 1:
-        _against(result, names[0], trials, ax)
+        _against(picture, names[0])
     else:
-        _over_two(result, names, trials, ax)
+        _over_two(picture, names)
     return ax
 
 
 # ---------------------------------------------------------------------------- against one setting
 
 
-def _against(result: ScoredTrials, name: str, trials: list[int], ax: Any) -> None:
+def _against(picture: draw.Picture, name: str) -> None:
     """The score against one setting: a line for each kind, or for each value of a second setting.
 
     The line is the best at each value, with its standard error; what else was tried there is faint.
     Up to eight lines are named; of more, the best eight, and the others are grey.
     """
-    mean, error = result.scores()
-    scale = draw.Scale(draw.of(result, i, name) for i in trials)
-
-    def place(trial: int) -> float:
-        return scale.at(draw.of(result, trial, name))
-
-    groups, ordered = _groups(result, name, trials)
+    result, ax, mean, rank = picture.result, picture.ax, picture.mean, picture.place
+    scale = draw.Scale(picture.setting(i, name) for i in picture.trials)
+    at = {i: scale.at(picture.setting(i, name)) for i in picture.trials}
     others = [n for n in reports.varying(result) if n != name]
-    worse = draw.worse(result, trials)
-    lost = [i for i in trials if not math.isfinite(mean[i])]
-    ranked = {trial: place for place, trial in enumerate(result.ranking())}
-    ends = []
-    looks = draw.looks(len(groups), ordered)
-    winners = sorted(groups, key=lambda title: min(ranked[i] for i in groups[title]))
+    groups, ordered = _groups(picture, others)
+    winners = sorted(groups, key=lambda title: min(rank[i] for i in groups[title]))
     named = winners[: draw.MOST_NAMES]
-    look_of: dict[int, draw.Look] = {}
-    for (title, group), look in zip(groups.items(), looks, strict=True):
-        if title not in named:
-            look = look._replace(colour=draw.GREY)
-        look_of |= dict.fromkeys(group, look)
+    ends = []
+    colour_of: dict[int, str] = {}
+    for (title, group), look in zip(groups.items(), draw.looks(len(groups), ordered), strict=True):
+        colour = look.colour if title in named else draw.GREY
+        colour_of |= dict.fromkeys(group, colour)
         best: dict[float, int] = {}
         scored = [i for i in group if math.isfinite(mean[i])]
-        for i in sorted(scored, key=ranked.__getitem__):
-            best.setdefault(place(i), i)
+        for i in sorted(scored, key=rank.__getitem__):
+            best.setdefault(at[i], i)
         faint = sorted(set(scored) - set(best.values()))
-        ax.plot(
-            [place(i) for i in faint],
-            mean[faint],
-            look.mark,
-            color=look.colour,
-            alpha=0.3,
-            markersize=4,
-            zorder=2,
-        )
-        at = sorted(best)
-        rows = [best[x] for x in at]
+        dots: dict[str, Any] = {"color": colour, "alpha": 0.3, "markersize": 4, "zorder": 2}
+        ax.plot([at[i] for i in faint], mean[faint], look.mark, **dots)
+        places = sorted(best)
+        rows = [best[x] for x in places]
         # Draws of several settings at once are no curve over one of them.
-        settled = len({tuple(map(str, _rest(result, i, others))) for i in group}) == 1
-        joined = len(at) > 1 and scale.ordered and (settled or len(group) >= 2 * len(at))
+        rest = {tuple(str(result.trials[i].settings.get(n)) for n in others) for i in group}
+        settled = len(rest) == 1 or len(group) >= 2 * len(places)
         ax.errorbar(
-            at,
+            places,
             mean[rows],
-            np.where(np.isfinite(error[rows]), error[rows], 0.0),
+            np.nan_to_num(picture.error[rows]),
             fmt=look.mark,
-            linestyle=look.dash if joined else "none",
-            color=look.colour,
+            linestyle=look.dash if len(places) > 1 and scale.ordered and settled else "none",
+            color=colour,
             capsize=3,
             markersize=5,
             zorder=3 if title in named else 2,
         )
         if rows and len(groups) > 1 and title in named:
-            ends.append((at[-1], float(mean[rows[-1]]), title, look.colour))
-    _scores_axis(result, ax, [i for i in trials if i not in lost and i not in worse])
+            ends.append((places[-1], float(mean[rows[-1]]), title, colour))
+    _scores_axis(picture)
     scale.draw(ax.xaxis, ax.set_xscale)
-    _mark_best(result, ax, trials, lambda i: (place(i), mean[i]))
-    at_edge = partial(_mark_edge, result, ax, place, look_of)
-    at_edge(lost, "x", _lost_words(result, lost), 0.98)
-    at_edge(worse, "v" if result.maximize else "^", "beyond", 0.94)
+    picture.mark_best(lambda i: (at[i], mean[i]))
+    arrow = "v" if result.maximize else "^"
+    # At the worse side of the axes, where these trials would be.
+    for trials, mark, height in ((picture.lost, "x", 0.98), (picture.beyond, arrow, 0.94)):
+        by_colour: dict[str, list[float]] = {}
+        for i in trials:
+            by_colour.setdefault(colour_of[i], []).append(at[i])
+        for colour, x in by_colour.items():
+            y = [1 - height if result.maximize else height] * len(x)
+            ax.plot(x, y, mark, color=colour, transform=ax.get_xaxis_transform(), zorder=4)
+    picture.explain_lost(picture.lost)
+    if picture.beyond:
+        picture.explain(arrow, "beyond")
     if not scale.numeric:
         ax.set_xlim(-0.5, len(scale.values) - 0.5)
     ax.set_xlabel(draw.text(name))
@@ -116,108 +108,60 @@ def _against(result: ScoredTrials, name: str, trials: list[int], ax: Any) -> Non
     draw.name_ends(ax, ends)
 
 
-def _scores_axis(result: ScoredTrials, ax: Any, trials: list[int]) -> None:
-    """Room for these scores and their errors, but not for an error that is larger than both."""
+def _scores_axis(picture: draw.Picture) -> None:
+    """Room for the scores and their errors, but not for an error that is larger than both."""
+    trials = [i for i in picture.trials if i not in picture.lost and i not in picture.beyond]
     if not trials:
         return
-    scores, error = (found[trials] for found in result.scores())
-    log, _ = draw.score_axis(scores, result.maximize)
+    scores, error = picture.mean[trials], np.nan_to_num(picture.error[trials])
+    log, _ = draw.score_axis(scores, picture.result.maximize)
     span = max(np.ptp(scores), 1e-3 * np.abs(scores).max(), 1e-12)
-    bar = np.fmin(np.where(np.isfinite(error), error, 0.0), 2 * span)
+    bar = np.fmin(error, 2 * span)
     if log:
-        ax.set_yscale("log")
-        ax.set_ylim(scores.min() / 1.3, (scores + bar).max() * 1.3)
+        picture.ax.set_yscale("log")
+        picture.ax.set_ylim(scores.min() / 1.3, (scores + bar).max() * 1.3)
     else:
-        ax.set_ylim((scores - bar).min() - 0.08 * span, (scores + bar).max() + 0.08 * span)
+        low, high = (scores - bar).min() - 0.08 * span, (scores + bar).max() + 0.08 * span
+        picture.ax.set_ylim(low, high)
 
 
-def _groups(
-    result: ScoredTrials, name: str, trials: list[int]
-) -> tuple[dict[str, list[int]], bool]:
+def _groups(picture: draw.Picture, others: list[str]) -> tuple[dict[str, list[int]], bool]:
     """What is a colour: the kinds, or else the second setting; and whether it has an order."""
-    groups = draw.by_kind(result, trials)
-    others = [n for n in reports.varying(result) if n != name]
-    if len(groups) > 1 or len(others) != 1:
-        return groups, False
+    if len(picture.kinds) > 1 or len(others) != 1:
+        return picture.kinds, False
     (second,) = others
-    scale = draw.Scale(draw.of(result, i, second) for i in trials)
+    values = {i: picture.setting(i, second) for i in picture.trials}
+    scale = draw.Scale(values.values())
     if len(scale.values) > draw.MOST_NAMES:
-        return groups, False
+        return picture.kinds, False
     shown = [reports.show(value) for value in scale.values]
     if len(set(shown)) < len(shown):  # 0.10001 and 0.10002
         shown = list(map(plain, scale.values))
     found = {
-        f"{second}={text}" if value is not None else f"no {second}": [
-            i for i in trials if draw.of(result, i, second) == value
+        f"no {second}" if value is None else f"{second}={text}": [
+            i for i in picture.trials if values[i] == value
         ]
         for value, text in zip(scale.values, shown, strict=True)
     }
     return found, scale.ordered
 
 
-def _mark_best(result: ScoredTrials, ax: Any, trials: list[int], where: Any) -> None:
-    best = draw.best_of(result)
-    if best in trials:
-        ax.plot(*where(best), "*", color="white", markeredgecolor="black", markersize=15, zorder=5)
-        ax.set_title("\N{WHITE STAR} best", loc="right", **_SMALL)
-
-
-def _mark_edge(
-    result: ScoredTrials,
-    ax: Any,
-    where: Any,
-    looks: dict[int, draw.Look],
-    trials: list[int],
-    mark: str,
-    said: str,
-    height: float,
-) -> None:
-    """Marks at the worse side of the axes, where these trials would be; and what a mark is."""
-    place = 1 - height if result.maximize else height
-    by_colour: dict[str, list[float]] = {}
-    for i in trials:
-        by_colour.setdefault(looks[i].colour, []).append(where(i))
-    for colour, x in by_colour.items():
-        at_edge = {"transform": ax.get_xaxis_transform(), "zorder": 4}
-        ax.plot(x, [place] * len(x), mark, color=colour, **at_edge)
-    _say(ax, trials, mark, said)
-
-
-def _say(ax: Any, trials: list[int], mark: str, said: str) -> None:
-    """What a mark is."""
-    if trials:
-        shown = {
-            "x": "\N{MULTIPLICATION SIGN}",
-            "^": "\N{BLACK UP-POINTING TRIANGLE}",
-            "v": "\N{BLACK DOWN-POINTING TRIANGLE}",
-        }
-        before = ax.get_title(loc="right")
-        title = f"{before}   " * bool(before) + f"{shown[mark]} {said}"
-        ax.set_title(title, loc="right", **_SMALL)
-
-
-def _lost_words(result: ScoredTrials, lost: list[int]) -> str:
-    gone = [(result.diverged[i] >= 0).any() for i in lost]
-    return "diverged" if all(gone) else "stopped" if not any(gone) else "diverged or stopped"
-
-
 # ------------------------------------------------------------------------------- over two settings
 
 
-def _over_two(result: ScoredTrials, names: tuple[str, ...], trials: list[int], ax: Any) -> None:
+def _over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
     """The best score of each pair of settings, as numbers on colours; of draws, as points."""
-    scales = [draw.Scale(draw.of(result, i, name) for i in trials) for name in names]
-    mean, _ = result.scores()
-    scores = mean[trials]
+    result, ax = picture.result, picture.ax
+    pairs = {i: [picture.setting(i, name) for name in names] for i in picture.trials}
+    scales = [draw.Scale(column) for column in zip(*pairs.values(), strict=True)]
+    scores = picture.mean[picture.trials]
     colours = None
     if np.isfinite(scores).any():
         low, high, worse = draw.colour_range(scores, result.maximize)
         colours = _colours(low, high, result.maximize)
-    cells = len(scales[0].values) * len(scales[1].values)
-    if cells > max(4 * len(trials), 12):
-        _points(result, names, trials, scales, colours, ax)
-    else:
-        _cells(result, names, trials, scales, colours, ax)
+    across, up = (len(scale.values) for scale in scales)
+    paint = _points if across * up > max(4 * len(picture.trials), 12) else _cells
+    paint(picture, pairs, scales, colours)
     ax.set_xlabel(draw.text(names[0]))
     ax.set_ylabel(draw.text(names[1]))
     if colours is not None:
@@ -235,46 +179,37 @@ def _colours(low: float, high: float, maximize: bool) -> Any:
 
 
 def _cells(
-    result: ScoredTrials,
-    names: tuple[str, ...],
-    trials: list[int],
-    scales: list[draw.Scale],
-    colours: Any,
-    ax: Any,
+    picture: draw.Picture, pairs: dict[int, list[Any]], scales: list[draw.Scale], colours: Any
 ) -> None:
     from matplotlib.patches import Rectangle
 
-    mean, _ = result.scores()
-    ranked = {trial: place for place, trial in enumerate(result.ranking())}
-    found: dict[tuple[int, int], int] = {}
-    for i in sorted(trials, key=ranked.__getitem__):
-        x, y = (s.values.index(draw.of(result, i, n)) for s, n in zip(scales, names, strict=True))
-        found.setdefault((x, y), i)
-    several = len(draw.by_kind(result, trials)) > 1
+    ax, mean = picture.ax, picture.mean
+    found: dict[tuple[int, ...], int] = {}
+    for i in sorted(pairs, key=picture.place.__getitem__):
+        cell = tuple(s.values.index(v) for s, v in zip(scales, pairs[i], strict=True))
+        found.setdefault(cell, i)
     across, up = (len(scale.values) for scale in scales)
     points = ax.get_window_extent().width * 72 / ax.figure.dpi
     size = max(4.0, min(10.0, 0.2 * points / across))  # five digits to a cell
+
+    def frame(x: float, y: float, side: float, **look: Any) -> None:
+        ax.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, **look))
+
     for (x, y), i in found.items():
-        corner, number = (x - 0.5, y - 0.5), ""
-        if math.isfinite(mean[i]):
-            colour = colours.to_rgba(mean[i])
-            ax.add_patch(Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=1))
-            number = f"{mean[i]:.3g}"
-            number += f"\n{draw.text(result.trials[i].kind, 12)}" if several else ""
-            ink = "black" if np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5 else "white"
-        else:
-            look: dict[str, Any] = {"facecolor": "0.93", "edgecolor": "0.65", "hatch": "///"}
-            ax.add_patch(Rectangle(corner, 1, 1, linewidth=0, **look))
+        if i in picture.lost:
+            frame(x, y, 1, facecolor="0.93", edgecolor="0.65", hatch="///", linewidth=0)
             number, ink = "\N{MULTIPLICATION SIGN}", "0.25"
+        else:
+            colour = colours.to_rgba(mean[i])
+            frame(x, y, 1, facecolor=colour, edgecolor="white", linewidth=1)
+            kind = draw.text(picture.result.trials[i].kind, 12)
+            number = f"{mean[i]:.3g}" + f"\n{kind}" * (len(picture.kinds) > 1)
+            ink = "black" if np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5 else "white"
         if across * up <= 150:
             ax.text(x, y, number, ha="center", va="center", color=ink, fontsize=size)
-    lost = [i for i in found.values() if not math.isfinite(mean[i])]
-    _say(ax, lost, "x", _lost_words(result, lost))
-    best = draw.best_of(result)
-    for (x, y), i in found.items():
-        if i == best:
-            frame: dict[str, Any] = {"fill": False, "edgecolor": draw.COLOURS[1], "zorder": 3}
-            ax.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, linewidth=3, **frame))
+        if i == picture.best:
+            frame(x, y, 0.94, fill=False, edgecolor=draw.COLOURS[1], zorder=3, linewidth=3)
+    picture.explain_lost([i for i in found.values() if i in picture.lost])
     ax.set_xlim(-0.5, across - 0.5)
     ax.set_ylim(-0.5, up - 0.5)
     for axis, scale in zip((ax.xaxis, ax.yaxis), scales, strict=True):
@@ -284,34 +219,17 @@ def _cells(
 
 
 def _points(
-    result: ScoredTrials,
-    names: tuple[str, ...],
-    trials: list[int],
-    scales: list[draw.Scale],
-    colours: Any,
-    ax: Any,
+    picture: draw.Picture, pairs: dict[int, list[Any]], scales: list[draw.Scale], colours: Any
 ) -> None:
-    mean, _ = result.scores()
-    at = {
-        i: tuple(s.at(draw.of(result, i, n)) for s, n in zip(scales, names, strict=True))
-        for i in trials
-    }
-    for scale, axis, change in zip(
-        scales, (ax.xaxis, ax.yaxis), (ax.set_xscale, ax.set_yscale), strict=True
-    ):
-        scale.draw(axis, change)
-    scored = [i for i in trials if math.isfinite(mean[i])]
-    lost = [i for i in trials if not math.isfinite(mean[i])]
+    ax, lost = picture.ax, picture.lost
+    at = {i: [s.at(v) for s, v in zip(scales, pair, strict=True)] for i, pair in pairs.items()}
+    scales[0].draw(ax.xaxis, ax.set_xscale)
+    scales[1].draw(ax.yaxis, ax.set_yscale)
+    scored = [i for i in pairs if i not in lost]
     if scored:
-        places, shades = zip(*(at[i] for i in scored), strict=True), colours.to_rgba(mean[scored])
-        ax.scatter(*places, s=70, c=shades, edgecolors="0.3", linewidths=0.6, zorder=3)
+        x, y = zip(*(at[i] for i in scored), strict=True)
+        shades = colours.to_rgba(picture.mean[scored])
+        ax.scatter(x, y, s=70, c=shades, edgecolors="0.3", linewidths=0.6, zorder=3)
     ax.plot([at[i][0] for i in lost], [at[i][1] for i in lost], "x", color="black", zorder=2)
-    _mark_best(result, ax, trials, lambda i: at[i])
-    _say(ax, lost, "x", _lost_words(result, lost))
-
-
-# ---------------------------------------------------------------------------------------- details
-
-
-def _rest(result: ScoredTrials, trial: int, names: list[str]) -> list[Any]:
-    return [result.trials[trial].settings.get(name) for name in names]
+    picture.mark_best(at.__getitem__)
+    picture.explain_lost(lost)
