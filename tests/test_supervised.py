@@ -108,6 +108,27 @@ def test_statistics_and_keys_go_through_the_micro_batches_in_order():
     close(jax.tree.map(lambda p: p.astype(jnp.float32), after.params), moved, rtol=1e-2)
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_running_statistics_move_once_for_each_micro_batch(k):
+    class Normed(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+
+    x = np.array([[0.0], [1.0], [3.0], [7.0]], np.float32)
+    task = Supervised(
+        Normed(), optax.sgd, optax.squared_error, train=(x, x), batch_size=4 // k, accumulation=k
+    )
+    rows = task.batches(0, 0, 1)[0]
+    rate = {"learning_rate": jnp.float32(0.0)}
+    after, _ = task.step(task.init(jax.random.key(0)), rate, rows)
+    expected = 0.0
+    for mean in x[rows].reshape(k, -1).mean(1):
+        expected = 0.9 * expected + 0.1 * mean
+    found = after.rest[0]["batch_stats"]["BatchNorm_0"]["mean"]
+    assert float(found[0]) == pytest.approx(expected, rel=1e-6)
+
+
 def _plain(x):
     return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 

@@ -68,16 +68,18 @@ class Supervised:
         loss: ``loss(outputs, targets) -> [samples, ...]``, a value per sample, as Optax's losses.
         train: a pair (inputs, targets) with an axis of samples first in every leaf, or a source:
             anything with a length whose items ``source[i]`` are such pairs of one sample (a list,
-            Grain's ``RandomAccessDataSource``); also a leaf may be one. Arrays of at most half the
-            device's memory rest there; all else is read on the host, batch by batch.
+            Grain's ``RandomAccessDataSource``); also a leaf may be one. Its length is believed: an
+            item that is missing is a ``ValueError`` when a batch asks for it. Arrays of at most
+            half the device's memory rest there; all else is read on the host, batch by batch.
         validation: the same; may be omitted for cross-validation, which pools it with ``train``.
             What a run is evaluated on (of a fold, its part) is on the device as a whole.
         test: the same; stays on the host until the final score.
         batch_size: rows that the model sees at once, at least 1.
         accumulation: micro-batches of one update, at least 1: their gradients and losses are
-            averaged, which equals one batch ``accumulation`` times as large, in the memory of one.
-            The rows are those of that large batch; batch statistics and random keys go through the
-            micro-batches in order. A step stays an optimizer update.
+            averaged, in the memory of one. The rows are those of one batch ``accumulation`` times
+            as large, and so is the update, if the model treats every sample by itself. Batch
+            normalization takes each micro-batch's own statistics and moves the running ones once
+            for each, in order; dropout draws a mask for each. A step stays an optimizer update.
         metrics: more values per sample, name -> ``metric(outputs, targets)``, averaged over the
             validation (and test) data, such as ``{"accuracy": js.search.accuracy}``.
         augment: ``augment(key, inputs) -> inputs`` or ``augment(key, inputs, targets) -> (inputs,
