@@ -12,4 +12,4 @@ from jaxsched.optim._override import override as override
 from jaxsched.optim._resume import adopt as adopt
 from jaxsched.optim._resume import resume as resume
 from jaxsched.optim._state import InjectState as InjectState
-from jaxsched.optim._state import Knob as Knob
+from jaxsched.optim._state import Override as Override

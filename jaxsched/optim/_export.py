@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax import export
 
-from jaxsched.optim._state import InjectState, Knob
+from jaxsched.optim._state import InjectState, Override
 
 
 def register_export(tree: Any) -> None:
@@ -30,13 +31,18 @@ def register_export(tree: Any) -> None:
     >>> from jaxsched.optim import register_export
     >>> register_export(optax.adam(0.1).init(jnp.ones(3)))
     """
+    for kind in node_types(tree):
+        _register(kind)
+
+
+def node_types(tree: Any) -> Iterator[type]:
+    """The class of every node of a pytree."""
     nodes: list[Any] = [jax.tree.structure(tree)]
     while nodes:
         node = nodes.pop()
         nodes.extend(node.children())
-        data = node.node_data()
-        if data is not None:
-            _register(data[0])
+        if node.node_data() is not None:
+            yield node.node_data()[0]
 
 
 def _register(kind: type) -> None:
@@ -62,7 +68,7 @@ def _tuples(value: Any) -> Any:
 
 
 # Our own names are fixed: a file written today must be read after a module has been moved.
-for _kind in (Knob, InjectState):
+for _kind in (Override, InjectState):
     export.register_namedtuple_serialization(
         _kind, serialized_name=f"jaxsched.optim.{_kind.__name__}"
     )

@@ -2,7 +2,7 @@
 
 ``optax.with_extra_args_support``, which Optax's wrappers use, looks at the class and drops what any
 other object takes (``optax.MultiSteps`` among them). So ours look at the signature, and what was
-handed to one of ours is known to those of ours below, whatever lies between.
+told to one of ours is known to those of ours below, whatever lies between.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _CALL = jax.make_user_context(None)
 _CALLS = itertools.count()
 
 
-class Hand:
-    """Hands the extra arguments of an optimizer's updates on to those below it.
+class Forwarder:
+    """Forwards the extra arguments of an optimizer's updates to those below it.
 
     A function below that is compiled for itself, and is told through a wrapper that drops what it
     is told, would keep the numbers of the update in which it was traced. So it is traced anew in
@@ -36,34 +36,34 @@ class Hand:
         self, tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, Any]:
         """``tx.update`` with those of the extra arguments that it takes."""
-        told, traced = {**_HANDED.get()[0], **extra}, _traced(updates)
-        token = _HANDED.set((told, None if traced else self))
+        told, traced = {**_FORWARDED.get()[0], **extra}, _traced(updates)
+        token = _FORWARDED.set((told, None if traced else self))
         anew = bool(told) and (traced or self.anew)
         try:
             with _CALL(next(_CALLS)) if anew else contextlib.nullcontext():
                 found: tuple[Any, Any] = tx.update(updates, state, params, **_taken(tx, extra))
             return found
         finally:
-            _HANDED.reset(token)
+            _FORWARDED.reset(token)
 
 
-# What was handed on, and by whom if its update is not traced.
-_HANDED: contextvars.ContextVar[tuple[dict[str, Any], Hand | None]] = contextvars.ContextVar(
-    "extra", default=({}, None)
+# What was forwarded, and by whom if its update is not traced.
+_FORWARDED: contextvars.ContextVar[tuple[dict[str, Any], Forwarder | None]] = (
+    contextvars.ContextVar("extra", default=({}, None))
 )
 
 
 def update(tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
     """``tx.update`` with those of the extra arguments that it takes."""
-    return (_HANDED.get()[1] or Hand()).update(tx, updates, state, params, **extra)
+    return (_FORWARDED.get()[1] or Forwarder()).update(tx, updates, state, params, **extra)
 
 
-def handed(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
+def with_forwarded(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
     """``extra``, and what an update of ours further out was told; ``None`` tells nothing."""
-    told, hand = _HANDED.get()
+    told, forwarder = _FORWARDED.get()
     dropped = {name: x for name, x in told.items() if extra.get(name) is None}
-    if hand is not None and dropped and _traced(updates):
-        hand.anew = True
+    if forwarder is not None and dropped and _traced(updates):
+        forwarder.anew = True
     return {**extra, **dropped}
 
 

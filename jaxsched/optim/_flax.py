@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jaxsched._struct import Record
+from jaxsched.optim._export import node_types
 
 
 def register_flax(tree: Any) -> None:
@@ -16,14 +17,10 @@ def register_flax(tree: Any) -> None:
     A program that serializes with Flax has imported it, so nothing is imported here.
     """
     serialization = sys.modules.get("flax.serialization")
-    nodes: list[Any] = [] if serialization is None else [jax.tree.structure(tree)]
-    while nodes:
-        node = nodes.pop()
-        nodes.extend(node.children())
-        data = node.node_data()
-        if data is not None and issubclass(data[0], Record):
+    for kind in node_types(tree) if serialization is not None else ():
+        if issubclass(kind, Record):
             serialization.register_serialization_state(  # type: ignore[union-attr]
-                data[0], _to_state, _from_state, override=True
+                kind, _to_state, _from_state, override=True
             )
 
 

@@ -15,9 +15,9 @@ import optax
 from jaxsched._arrays import donatable_copy
 from jaxsched._words import uncalled
 from jaxsched.optim._export import register_export
-from jaxsched.optim._extra import Hand, handed
+from jaxsched.optim._extra import Forwarder, with_forwarded
 from jaxsched.optim._flax import register_flax
-from jaxsched.optim._state import InjectState, Knob
+from jaxsched.optim._state import InjectState, Override
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 Factory = Callable[..., optax.GradientTransformation]
@@ -130,7 +130,7 @@ def inject(
 def _transformation(
     rebuild: _Rebuild, sources: dict[str, Any], dtype: Any
 ) -> optax.GradientTransformationExtraArgs:
-    hand = Hand()
+    forwarder = Forwarder()
 
     def init(params: Any) -> InjectState:
         register_flax(list(sources.values()))
@@ -143,7 +143,7 @@ def _transformation(
             controller_states={
                 k: donatable_copy(s.init()) for k, s in sources.items() if _is_controller(s)
             },
-            knobs={k: Knob.untouched(dtype) for k in sources},
+            overrides={k: Override.untouched(dtype) for k in sources},
             inner_state=(),
         )
         # Nothing has been applied yet: these are the values that the first update will use.
@@ -155,10 +155,10 @@ def _transformation(
     ) -> tuple[Any, InjectState]:
         # The state decides, not what this optimizer was built with: that is what makes a swapped
         # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
-        extra = handed(extra, updates)
+        extra = with_forwarded(extra, updates)
         live = {k: state.schedules.get(k, s) for k, s in sources.items()}
         values = {k: state.value(k, s, **extra) for k, s in live.items()}
-        updates, inner_state = hand.update(
+        updates, inner_state = forwarder.update(
             rebuild(values), updates, state.inner_state, params, **extra
         )
         return updates, InjectState(
@@ -168,7 +168,7 @@ def _transformation(
             controller_states={
                 k: live[k].update(s, **extra) for k, s in state.controller_states.items()
             },
-            knobs=state.knobs,
+            overrides=state.overrides,
             inner_state=inner_state,
         )
 

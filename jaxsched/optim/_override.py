@@ -17,6 +17,7 @@ from jaxsched.optim._current import HELP, current
 from jaxsched.optim._groups import readable
 from jaxsched.optim._state import (
     InjectState,
+    Override,
     Site,
     find_sites,
     map_sites,
@@ -147,24 +148,17 @@ def _is_meant(site: Site, key: str, group: str | None, name: str, is_scale: bool
 
 
 def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
-    knob = state.knobs[name]
-    schedules = state.schedules
+    held, schedules = state.overrides[name], state.schedules
     if is_scale:
-        knob = knob._replace(scale=_like(knob.scale, value, name))
+        held = held._replace(scale=_like(held.scale, value, name))
     elif value is None or isinstance(value, (AbstractSchedule, AbstractController)):
-        knob = knob._replace(
-            scale=jnp.ones_like(knob.scale), is_fixed=jnp.zeros_like(knob.is_fixed)
-        )
+        held = Override(jnp.ones_like(held.scale), held.fixed, jnp.zeros_like(held.is_fixed))
         if value is not None:
-            new = _same_structure(state, name, value)
-            schedules = {**schedules, name: new}
+            schedules = {**schedules, name: _same_structure(state, name, value)}
     else:
-        knob = knob._replace(
-            scale=jnp.ones_like(knob.scale),
-            fixed=_like(knob.fixed, value, name),
-            is_fixed=jnp.ones_like(knob.is_fixed),
-        )
-    state = state._replace(schedules=schedules, knobs={**state.knobs, name: knob})
+        fixed = _like(held.fixed, value, name)
+        held = Override(jnp.ones_like(held.scale), fixed, jnp.ones_like(held.is_fixed))
+    state = state._replace(schedules=schedules, overrides={**state.overrides, name: held})
     return state._replace(values={**state.values, name: _shown(state, name)})
 
 

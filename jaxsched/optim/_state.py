@@ -20,10 +20,10 @@ from optax import schedules as optax_schedules
 from jaxsched._arrays import is_concrete, to_host
 
 
-class Knob(NamedTuple):
-    """What a person turned by hand: ``scale * (fixed if is_fixed else schedule(step))``.
+class Override(NamedTuple):
+    """What ``override`` has set: ``scale * (fixed if is_fixed else schedule(step))``.
 
-    Always in the state, so that turning it changes numbers only and nothing is traced again.
+    Always in the state, so that a change is one of numbers only and nothing is traced again.
     """
 
     scale: jax.Array  # hyperparameter dtype, 1 at first
@@ -31,7 +31,7 @@ class Knob(NamedTuple):
     is_fixed: jax.Array  # bool
 
     @classmethod
-    def untouched(cls, dtype: Any) -> Knob:
+    def untouched(cls, dtype: Any) -> Override:
         return cls(jnp.ones((), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.bool_))
 
     def apply(self, scheduled: jax.Array) -> jax.Array:
@@ -50,7 +50,7 @@ class InjectState(NamedTuple):
     values: dict[str, jax.Array]  # as applied in the last update
     schedules: dict[str, Any]  # the schedules (and controllers that are pytrees) themselves
     controller_states: dict[str, Any]  # only for hyperparameters that a controller drives
-    knobs: dict[str, Knob]
+    overrides: dict[str, Override]
     inner_state: Any
 
     def value(self, name: str, source: Any, **extra: Any) -> jax.Array:
@@ -59,7 +59,7 @@ class InjectState(NamedTuple):
             scheduled = source(self.controller_states[name], **extra)
         else:
             scheduled = source(self.count)
-        return self.knobs[name].apply(jnp.asarray(scheduled))
+        return self.overrides[name].apply(jnp.asarray(scheduled))
 
 
 def upcoming_value(state: InjectState, name: str) -> jax.Array:

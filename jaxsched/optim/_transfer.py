@@ -58,8 +58,10 @@ class Transfer:
         if isinstance(fresh, InjectState):
             count = self._count(saved, path, count)
             inner = self._node(fresh.inner_state, below, path, count)
-            placed = self._placed(count, fresh.count, path)
-            return fresh if self.only_check else self._seated(fresh, injected or {}, placed, inner)
+            count = self._count_like(count, fresh.count, path)
+            if self.only_check:
+                return fresh
+            return self._with_schedules(fresh, injected or {}, count, inner)
         if injected is not None and not isinstance(fresh, OPTAX_STATES):
             return self._node(fresh, below, path, self._count(saved, path, count))
 
@@ -71,7 +73,7 @@ class Transfer:
             raise self._error(path, _kind(fresh), _kind(saved))
         if _is_counter(fresh) and (self.step is not None or not held):
             count = self._count(saved, path, count)
-            return treedef.unflatten([self._placed(count, pairs[0][1], path)])
+            return treedef.unflatten([self._count_like(count, pairs[0][1], path)])
         if not jax.tree.leaves(fresh) and (_is_counter(saved) or not any(_leaves(saved, path))):
             return fresh  # or the count of a schedule, which is injected now, or a number
         if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
@@ -132,19 +134,19 @@ class Transfer:
             )
         return next(iter(counts.values()))
 
-    def _placed(self, count: Any, fresh: jax.Array, path: Path) -> Any:
+    def _count_like(self, count: Any, fresh: jax.Array, path: Path) -> Any:
         if jnp.shape(count) not in ((), fresh.shape):  # members of a population
             raise self._error((*path, "count"), _kind(fresh), _kind(count))
         return _like(count, fresh)
 
     # ----------------------------------------------------------------------- schedules at the step
 
-    def _seated(
+    def _with_schedules(
         self, fresh: InjectState, injected: Mapping[str, Any], count: Any, inner: Any
     ) -> InjectState:
         state = donatable_copy(fresh._replace(count=count, inner_state=()))
         held = {
-            name: donatable_copy(self._controller(state, injected, name))
+            name: donatable_copy(self._controller_state(state, injected, name))
             for name in state.controller_states
         }
         state = state._replace(controller_states=held)
@@ -155,7 +157,7 @@ class Transfer:
         }
         return state._replace(values=values, inner_state=inner)
 
-    def _controller(self, state: InjectState, injected: Mapping[str, Any], name: str) -> Any:
+    def _controller_state(self, state: InjectState, injected: Mapping[str, Any], name: str) -> Any:
         controller, start = state.schedules.get(name), state.controller_states[name]
         old, held = self._memory(injected, name)
         if isinstance(controller, AbstractController):
@@ -276,7 +278,7 @@ def _injected(node: Any) -> dict[str, Any] | None:
     if isinstance(node, (InjectState, *OPTAX_STATES)):
         return node._asdict()
     if isinstance(node, Mapping) and (
-        {"count", "hyperparams"} <= node.keys() or {"count", "values", "knobs"} <= node.keys()
+        {"count", "hyperparams"} <= node.keys() or {"count", "values", "overrides"} <= node.keys()
     ):
         return dict(node)
     return None
