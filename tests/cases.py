@@ -181,16 +181,3 @@ def _structure(schedule):
 
 
 ONE_OF_EACH_STRUCTURE = list({_structure(ALL[n]): n for n in [*RECIPES, *CLASSES]}.values())
-
-
-def landmarks(schedule, most=2**31 - 1):
-    """Steps at and around every boundary, the end and the tail, and the extremes."""
-    marks = {0, 1, 2, 3, 5, 100, 1000, 10**6, 2**24 + 1, 2**31 - 1}
-    ends = list(js.boundaries(schedule))
-    if schedule.duration is not None:
-        ends.append(schedule.duration)
-    for end in ends:
-        end = int(end)
-        marks |= {end + d for d in (-1000, -77, -7, -3, -2, -1, 0, 1, 2)}
-        marks |= {2 * end, 10 * end, end // 2, end // 3, end * 2 // 3}
-    return sorted(m for m in marks if 0 <= m <= most)

@@ -45,6 +45,7 @@ class Elementwise(Plain):
 NNX = supervised(optax.adam, lambda rngs: Noisy(rngs))
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("task", "how"),
     [(Elementwise(), HOW[0]), (Elementwise(), HOW[1]), (TASK, HOW[0]), (NNX, HOW[1])],

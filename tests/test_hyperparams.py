@@ -100,6 +100,7 @@ FOLLOWS = {
 }
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("kind", FOLLOWS)
 def test_a_rate_in_the_state_is_the_rate_of_each_update(kind):
     found = trained(FOLLOWS[kind])
@@ -157,6 +158,7 @@ LINEAR = (lambda key: {"w": noise(key, 6, 3), "bias": jnp.zeros((1, 3))},
 PEAKS = [js.cosine_decay(peak, 30) for peak in (0.001, 0.03, 0.3)]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(("width", "kind"), [(1, "inject"), (4, "inject_hyperparams")])
 def test_a_sweep_of_an_injected_rate_is_the_sweep_of_the_plain_optimizer(width, kind):
     arguments = {"width": width, "devices": jax.local_devices()[:1]}

@@ -372,6 +372,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("case", ANSWERS)
 def test_what_optax_gets_wrong_in_silence_has_a_value(case):
     make, steps, wanted = ANSWERS[case]
@@ -517,6 +518,7 @@ FALLING = [
 ]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("shape", FALLING, ids=lambda shape: shape.__name__)
 def test_a_tail_falls_to_the_end_and_is_never_zero_before_it(shape):
     """Optax's cosine is exactly 0 on the last 77 steps of a million."""
@@ -546,6 +548,7 @@ EXTREME = {
 }
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("case", EXTREME)
 def test_an_extreme_number_is_right_in_a_program(case, request):
     schedule, reason = EXTREME[case]

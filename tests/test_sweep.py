@@ -12,6 +12,8 @@ from jaxsched import search
 from jaxsched.search import SuccessiveHalving, grid
 from jaxsched.search.engine import _width
 
+pytestmark = pytest.mark.optimized
+
 MIXED = [
     js.warmup_cosine(0.3, 70, 10),
     js.wsd(0.3, 70, warmup=10, decay=20),

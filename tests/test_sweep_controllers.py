@@ -75,6 +75,7 @@ def every_controller():
     return sweep(CONTROLLERS, seeds=2)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("which", range(len(CONTROLLERS)))
 def test_a_controller_does_what_it_does_in_a_loop(every_controller, which):
     controller, result = CONTROLLERS[which], every_controller

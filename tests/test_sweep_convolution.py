@@ -32,6 +32,7 @@ CASES = [
 ]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("lhs", "rhs", "strides", "padding", "dilate", "spread", "groups", "first"),
     [

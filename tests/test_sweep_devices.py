@@ -35,6 +35,7 @@ def equal(a, b):
     return a.ranking() == b.ranking()
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("arguments", [{}, {"stopping": SuccessiveHalving(10, 2)}])
 def test_two_devices_give_the_bits_of_one(arguments):
     one, two = jax.local_devices()[:1], jax.local_devices()[:2]

@@ -23,6 +23,7 @@ def sweep(trials, **arguments):
     return search.sweep(TASK, trials, devices=jax.local_devices()[:1], **arguments)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("trials", "steps", "trained"),
     [

@@ -149,6 +149,7 @@ def test_the_rate_is_applied_as_a_value_and_bfloat16_stays():
     assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(state)]
 
 
+@pytest.mark.optimized
 def test_a_supervised_step_is_the_plain_optax_step():
     x, y = data(96)
     task = supervised()

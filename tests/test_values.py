@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 import jax
@@ -9,13 +10,16 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
-from cases import ALL, landmarks
+from cases import ALL
+from helpers import OPTIMIZED
 from hypothesis import given, settings
 from reference import reference
 from strategies import schedules
 
 import jaxsched as js
-from jaxsched.testing import check_schedule
+from jaxsched.testing import check_schedule, landmarks
+
+pytestmark = pytest.mark.optimized
 
 TINY = float(np.finfo(np.float32).tiny)
 WITHOUT_REFERENCE = {"MonotoneCubic", "Function"}  # against SciPy, and against itself, below
@@ -29,6 +33,16 @@ def ulps(got, want):
     return float(abs(mp.mpf(float(got)) - want) / unit)
 
 
+def steps_of(schedule, most=2**31 - 1, count=40):
+    """Around every boundary and the end, further before them, and at random; int32."""
+    marks = {*landmarks(schedule).tolist(), 3, 5, 100, 10**6}
+    ends = [end for end in (*js.boundaries(schedule), schedule.duration) if end is not None]
+    marks |= {int(end) - d for end in ends for d in (3, 7, 77, 1000)}
+    marks |= {int(end) * 2 // 3 for end in ends}
+    marks |= {*random_steps(schedule, count)}
+    return np.asarray(sorted(step for step in marks if 0 <= step <= most), np.int32)
+
+
 def random_steps(schedule, count, seed=0):
     rng = random.Random(seed)
     top = 10**6 if schedule.duration is None else max(int(schedule.duration), 10)
@@ -36,37 +50,47 @@ def random_steps(schedule, count, seed=0):
     return near + [rng.randrange(2**31) for _ in range(count // 4)]
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=OPTIMIZED)
 def as_argument(schedule, steps):
     return schedule(steps)
+
+
+def padded(steps, size):
+    """Steps of one shape for many tests, so that they share programs."""
+    return np.resize(np.asarray(steps, np.int32), size)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - WITHOUT_REFERENCE))
 def test_accuracy(name):
     """At most 4 ulp in a program, its numbers constants or arguments, and half a unit on the host.
 
-    Powers may take 16; these take 2.
+    Mapped over steps and scanned, in one program. Powers may take 16; these take 2.
     """
     schedule = ALL[name]
-    steps = sorted({*landmarks(schedule), *random_steps(schedule, 40)})
-    want = [reference(schedule, step) for step in steps]
-    assert max(map(ulps, jax.jit(schedule)(jnp.asarray(steps, jnp.int32)), want)) <= 4
-    assert max(map(ulps, np.asarray(schedule(np.asarray(steps))), want)) <= 0.51
+    steps = steps_of(schedule)
+
+    @jax.jit
+    def program(rounded, steps):
+        scan = jax.lax.scan(lambda carry, step: (carry, rounded(step)), None, steps)
+        return jax.vmap(schedule)(steps), scan[1]
+
     rounded = js.strong(schedule)  # other numbers: their float32
+    as_constant, as_argument = program(rounded, steps)
+    want = [reference(schedule, int(step)) for step in steps]
+    assert max(map(ulps, np.asarray(schedule(steps)), want)) <= 0.51
+    assert max(map(ulps, as_constant, want)) <= 4
     want = [reference(rounded, int(step)) for step in steps]
-    assert max(map(ulps, as_argument(rounded, jnp.asarray(steps, jnp.int32)), want)) <= 4
+    assert max(map(ulps, as_argument, want)) <= 4
 
 
 @settings(max_examples=25)
 @given(schedules)
 def test_accuracy_of_compositions(schedule):
     """At most 16 ulp, compiled and on the host."""
-    steps = sorted({*landmarks(schedule, 10**8), *random_steps(schedule, 8)})
-    want = [reference(schedule, step) for step in steps]
-    assert max(map(ulps, np.asarray(schedule(np.asarray(steps))), want)) <= 2
-    # One shape of steps for all examples.
-    padded = np.resize(np.asarray(steps, np.int32), 64)
-    assert max(map(ulps, jax.jit(schedule)(padded), np.resize(want, 64))) <= 16
+    steps = steps_of(schedule, most=10**8, count=8)
+    want = [reference(schedule, int(step)) for step in steps]
+    assert max(map(ulps, np.asarray(schedule(steps)), want)) <= 2
+    assert max(map(ulps, jax.jit(schedule)(steps), want)) <= 16
 
 
 @pytest.mark.parametrize("exponent", [0.1, 1.0, 10.0, 20.0, 50.0])
