@@ -694,3 +694,26 @@ def test_code_is_not_written_as_data():
         js.to_json(js.from_fn(lambda step: 0.1) * js.Constant(1.0))
     with pytest.raises(TypeError, match=r"to_dict\(schedule=\.\.\.\) must"):
         jax.eval_shape(lambda s: (js.to_dict(s), s(0))[1], js.Constant(1.0))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: js.warmup_cosine(1.0, 100, 101), r"warmup=.*at most steps=100, got 101"),
+        (lambda: js.warmup_linear(1.0, 100, 101), r"warmup=.*at most steps=100, got 101"),
+        (lambda: js.wsd(1.0, 100, 60, 50), r"must fit into steps=100, got 60 \+ 50"),
+        (lambda: js.wsd_s(1.0, 100, 0, 101), r"decay=.*at most steps=100, got 101"),
+    ],
+)
+def test_lengths_that_do_not_fit_raise_with_the_arithmetic(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_a_boundary_that_no_step_reaches_is_refused():
+    for make in (
+        lambda n: js.PiecewiseLinear([0, n], [1.0, 0.0]),
+        lambda n: js.PiecewiseConstant(np.asarray([n]), [1.0, 0.0]),
+    ):
+        with pytest.raises(ValueError, match=r"less than 2\*\*64"):
+            make(2**64)

@@ -98,6 +98,8 @@ def test_optax_inject_is_nan_with_bfloat16_and_ours_is_not():
         (optax.adam, {"learning_rate": 0.1, "b1": js.Linear(0.95, 0.85, STEPS)}),
         (optax.adam, {"learning_rate": 0.1, "eps": js.Linear(1e-8, 1e-3, STEPS)}),
         (optax.adamw, {"learning_rate": 0.1, "weight_decay": js.Linear(0.1, 0.0, STEPS)}),
+        (optax.adamw, {"learning_rate": LR, "weight_decay": js.Linear(0.1, 0.0, STEPS)}),
+        (optax.ema, {"decay": js.Linear(0.9, 0.5, STEPS)}),
         (optax.clip_by_global_norm, {"max_norm": js.Linear(1.0, 0.1, STEPS)}),
     ],
 )
@@ -475,3 +477,109 @@ def test_a_recipe_may_be_an_argument_that_is_left_alone():
 
     tx = inject(factory, static_args="make")(LR, make=js.cosine_decay)
     assert float(current(tx.init(PARAMS))["lr"]) == pytest.approx(float(LR(0)))
+
+
+WRAPPED = {
+    "chain": lambda tx: optax.chain(optax.clip_by_global_norm(1e9), tx),
+    "masked": lambda tx: optax.masked(tx, {"w": True, "b": False}),
+    "partition": lambda tx: optax.partition({"all": tx}, {"w": "all", "b": "all"}),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, every_k_schedule=1),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, 3),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_current_is_the_rate_that_was_applied(wrapper):
+    tx = WRAPPED[wrapper](inject(optax.sgd)(learning_rate=LR))
+    state = tx.init(PARAMS)
+
+    def step(state, _):
+        updates, state = tx.update(GRADS, state, PARAMS)
+        return state, (list(current(state).values()), -updates["w"][0])
+
+    _, (shown, applied) = jax.jit(lambda s: jax.lax.scan(step, s, None, 8))(state)
+    np.testing.assert_array_equal(shown[0], applied)
+    np.testing.assert_allclose(applied, EXPECTED, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), -float("inf"), 10**400])
+@pytest.mark.parametrize("how", ["value", "scale"])
+def test_a_rate_that_is_no_number_is_refused(how, rate):
+    state = inject(optax.sgd)(learning_rate=LR).init(PARAMS)
+    change = {"learning_rate": rate} if how == "value" else {"scale": {"learning_rate": rate}}
+    with pytest.raises(ValueError, match="learning_rate"):
+        override(state, **change)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (js.Constant(1), js.Constant(0.5)),
+        (js.Linear(1, 0, 10), js.Linear(0.5, 0.0, 10)),
+    ],
+    ids=["value", "start"],
+)
+def test_a_whole_number_may_give_way_to_a_fraction(old, new):
+    """`js.Constant(1)` is a rate like any other; `override` to 0.5 must act or `inject` refuse."""
+    state = inject(optax.sgd)(learning_rate=old).init(PARAMS)
+    assert float(override(state, learning_rate=new).schedules["learning_rate"](0)) == float(new(0))
+
+
+@pytest.mark.parametrize("steps", [10.5, 10**10])
+def test_a_length_that_is_no_int32_does_not_take_the_place_of_one(steps):
+    """It would be another dtype, and so another trace: loud, with the way out in the message."""
+    state = inject(optax.sgd)(learning_rate=js.Linear(1.0, 0.0, 10)).init(PARAMS)
+    with pytest.raises(ValueError, match="int32"):
+        override(state, learning_rate=js.Linear(1.0, 0.0, steps))
+
+
+def test_an_optimizer_made_in_a_trace_leaks_nothing():
+    with jax.checking_leaks():
+        peaks = jnp.asarray([0.1, 0.2])
+        states = jax.jit(
+            jax.vmap(lambda p: inject(optax.sgd)(learning_rate=js.Linear(p, 0.0, 9)).init(PARAMS))
+        )(peaks)
+    np.testing.assert_array_equal(current(states)["learning_rate"], peaks)
+
+
+def test_what_was_sampled_is_what_training_logs():
+    tx = inject(optax.sgd)(learning_rate=LR)
+    state = tx.init(PARAMS)
+
+    def step(state, _):
+        _, state = tx.update(GRADS, state, PARAMS)
+        return state, current(state)["learning_rate"]
+
+    logged = jax.jit(lambda s: jax.lax.scan(step, s, None, 12)[1])(state)
+    sampled = js.sample(LR, 12)
+    assert np.all(np.abs(sampled - logged) <= 2 * np.spacing(sampled))
+    family = js.stack([js.warmup_cosine(p, 8, 3) for p in (0.1, 0.2)])
+    assert js.sample(family, 12).shape == (2, 12)
+
+
+def test_a_schedule_among_parameters_is_neither_called_nor_dropped():
+    params = {"w": jnp.ones(2), "lr": js.strong(js.Constant(0.5))}
+    grads = jax.tree.map(jnp.ones_like, params)
+    for tx in (
+        optax.sgd(1.0),
+        optax.adam(0.1),
+        optax.masked(optax.sgd(1.0), {"w": True, "lr": False}),
+        optax.partition({"a": optax.sgd(1.0)}, {"w": "a", "lr": "a"}),
+        optax.adamw(0.1, mask={"w": True, "lr": False}),
+    ):
+        updates, _ = tx.update(grads, tx.init(params), params)
+        new = optax.apply_updates(params, updates)
+        assert isinstance(new["lr"], js.Constant)
+        assert jax.tree.structure(new) == jax.tree.structure(params)
+
+
+def test_a_schedule_is_a_variable_of_a_module():
+    from flax import nnx
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.lr = nnx.Variable(js.strong(js.Linear(1.0, 0.0, 4)))
+
+    graph, state = nnx.split(Model())
+    assert len(jax.tree.leaves(state)) == 3
+    assert float(nnx.merge(graph, state).lr.get_value()(1)) == 0.75

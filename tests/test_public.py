@@ -12,9 +12,11 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+import typing
 import zipfile
 from pathlib import Path
 
+import jax
 import pytest
 
 import jaxsched as js
@@ -614,3 +616,14 @@ def test_what_we_import_is_declared():
             for module in modules:
                 known = top(module) in declared | {"jaxsched"} | sys.stdlib_module_names
                 assert known, f"{ours}: {module}"
+
+
+def test_a_call_is_annotated_as_what_it_returns():
+    assert typing.get_type_hints(js.AbstractSchedule.__call__)["return"] is jax.Array
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_schedule_has_no_step_of_its_own(name):
+    value = getattr(js, name)
+    if isinstance(value, type) and issubclass(value, js.AbstractSchedule):
+        assert not hasattr(value, "step") and not hasattr(value, "reset")

@@ -130,7 +130,7 @@ def assert_sound(found):
 @pytest.mark.parametrize("condition", [1.0, 10.0, 1000.0])
 @pytest.mark.parametrize("largest", [0.5, 100.0])
 def test_below_the_known_limit_of_a_quadratic(largest, condition, noise):
-    """Gradient descent is stable below 2/L; PAIN 12 asks for (2/(100 L), 2/L)."""
+    """Gradient descent is stable below 2/L: from 2/(100 L) to 2/L."""
     task = bowl(largest, condition, noise=noise)
     limit = 2 / largest
     for kind in ("decay", "constant"):

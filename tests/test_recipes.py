@@ -102,7 +102,7 @@ def test_wsd_decays_in_every_shape(shape):
 
 
 def test_cooldowns_are_continuous_and_map():
-    """|jump| <= 1 ulp at the start, no horizon needed, vmap over start and length (PAIN 13)."""
+    """|jump| <= 1 ulp at the start, no horizon needed, vmap over start and length."""
     base = js.inverse_sqrt(0.1, 100)
     starts, lengths = jnp.asarray([200, 400, 777]), jnp.asarray([50, 100, 333])
     branch = jax.jit(
@@ -160,3 +160,64 @@ def test_a_population_of_lengths_beyond_int32_is_read_without_wrapping():
     assert js.from_json(text).steps.tolist() == [4294967301.0]
     with pytest.raises(ValueError, match="at least 0"):
         js.from_json(text.replace("4294967301", "-4294967291"))
+
+
+def test_phases_are_where_they_were_declared():
+    assert js.boundaries(js.warmup_cosine(1.0, 100, 10)) == (10,)
+    assert js.boundaries(js.wsd(1.0, 100, 10, 20)) == (10, 80)
+    for schedule in (js.warmup_cosine(1.0, 100, 10), js.wsd(1.0, 100, 10, 20)):
+        assert schedule.duration == 100  # `steps` is the whole, warmup included
+        assert [float(schedule(t)) for t in (0, 10, 100)] == [0.0, 1.0, 0.0]
+
+
+def test_a_cooldown_needs_no_horizon_and_starts_without_a_jump():
+    endless = js.wsd(0.1, None, warmup=10, decay=0)
+    assert endless.duration is None
+    assert float(endless(2**31 - 1)) == np.float32(0.1)
+    for base in (endless, js.inverse_sqrt(0.1, 10), js.cosine_decay(0.1, 1000)):
+        cooled = js.cooldown_from(base, at=400, steps=50, shape="1-sqrt")
+        top = float(base(400))
+        assert abs(float(cooled(400)) - top) <= np.spacing(np.float32(top))
+        assert float(cooled(399)) == float(base(399))
+        assert float(cooled(450)) == float(cooled(10**6)) == 0.0
+    again = js.wsd_s(1.0, steps=100, warmup=10, decay=20)
+    assert [float(again(t)) for t in (10, 89, 110, 210, 1010)] == [1.0] * 5
+    for shape in js.SHAPES:
+        assert float(js.wsd(1.0, 100, 10, 20, shape=shape, end=0.01)(100)) == np.float32(0.01)
+
+
+DEGENERATE = {
+    "Linear": lambda n, w: js.Linear(1.0, 0.1, n),
+    "cosine_decay": lambda n, w: js.cosine_decay(1.0, n, end=0.1),
+    "warmup_cosine": lambda n, w: js.warmup_cosine(1.0, n, w, end=0.1),
+    "warmup_linear": lambda n, w: js.warmup_linear(1.0, n, w, end=0.1),
+    "warmup_polynomial": lambda n, w: js.warmup_polynomial(1.0, n, w, end=0.1),
+    "wsd": lambda n, w: js.wsd(1.0, n, w, n - w, end=0.1),
+    "one_cycle": lambda n, w: js.one_cycle(1.0, n, final_div=1.0),
+    "slanted_triangular": lambda n, w: js.slanted_triangular(1.0, n),
+    "flat_cosine": lambda n, w: js.flat_cosine(1.0, n, end=0.1),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_runs_of_0_1_2_steps_are_finite_bounded_and_held(name):
+    steps = np.asarray([-(2**31), -5, -1, 0, 1, 2, 3, 10, 10**6, 2**31 - 1], np.int64)
+    for length, warmup in ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2)):
+        schedule = DEGENERATE[name](length, warmup)
+        values = np.asarray(schedule(steps))
+        assert np.all(np.isfinite(values))
+        assert values.min() >= 0.0
+        assert values.max() <= 1.0
+        assert np.all(values[steps <= 0] == values[steps == 0])
+        assert np.all(values[steps >= length] == values[-1])
+
+
+@pytest.mark.parametrize("name", ["warmup_cosine", "wsd", "one_cycle"])
+def test_traced_lengths_never_raise_at_run_time(name):
+    """A warmup longer than the run, too: known numbers are refused, traced ones are survived."""
+    lengths = jnp.asarray([[0, 0], [1, 1], [2, 1], [2, 5]])
+    steps = jnp.asarray([-5, 0, 1, 2, 3, 10**6])
+    values = jax.jit(jax.vmap(lambda n: DEGENERATE[name](n[0], n[1])(steps)))(lengths)
+    assert np.all(np.isfinite(values))
+    assert values.min() >= 0.0
+    assert values.max() <= 1.0

@@ -1,0 +1,55 @@
+"""What composed schedules are: their parts, unchanged, at exactly the given steps."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+import jaxsched as js
+
+A, B, C = js.Linear(0.0, 1.0, 5), js.Cosine(1.0, 0.5, 7), js.Polynomial(0.5, 0.1, 4)
+
+
+def test_composing_does_not_change_what_is_composed():
+    steps = np.arange(-2, 25)
+    assert js.Sequence((A,)).duration == A.duration
+    np.testing.assert_array_equal(js.Sequence((A,))(steps), A(steps))
+    assert (A >> B) >> C == A >> (B >> C) == js.Sequence((A, B, C))
+    assert js.boundaries(A >> B >> C) == (5, 12)
+    whole = A >> B >> C
+    for part, start, length in ((A, 0, 5), (B, 5, 7), (C, 12, 4)):
+        inside = np.arange(length)
+        np.testing.assert_array_equal(whole(start + inside), part(inside))
+    # At a boundary the later part begins: b-1, b, b+1.
+    nested = A >> (js.Constant(0.25, 3) >> B)
+    assert float(nested(4)) == float(A(4))
+    assert float(nested(5)) == float(nested(7)) == 0.25
+    assert float(nested(8)) == 1.0
+
+
+def test_laws_of_shift_scale_clip_and_products():
+    steps = np.arange(-2, 25)
+    np.testing.assert_allclose((A * B)(steps), A(steps) * B(steps), rtol=2e-7)
+    np.testing.assert_array_equal(js.Shift(B, 6)(steps), B(steps - 6))
+    np.testing.assert_allclose((0.3 * B)(steps), 0.3 * np.float64(B(steps)), rtol=2e-7)
+    np.testing.assert_array_equal(
+        js.Clip(B, low=0.6, high=0.9)(steps), np.clip(B(steps), np.float32(0.6), np.float32(0.9))
+    )
+
+
+def test_the_order_of_calls_means_nothing():
+    steps = [7, 0, 12, 3, 3, 16, 1]
+    schedule = A >> B >> C
+    values = {t: float(schedule(t)) for t in steps}
+    for order in itertools.islice(itertools.permutations(steps), 0, 5040, 1000):
+        assert [float(schedule(t)) for t in order] == [values[t] for t in order]
+
+
+def test_one_step_ahead_wastes_no_update_and_ends_at_the_end():
+    """`Shift(s, -1)`: update i uses s(i + 1), so the first is not 0 and the last is the end."""
+    schedule = js.Shift(js.warmup_cosine(1.0, 100, 10, end=0.1), -1)
+    assert float(schedule(0)) == np.float32(0.1)
+    assert float(schedule(9)) == 1.0
+    assert float(schedule(99)) == np.float32(0.1)
+    assert schedule.duration == 99
