@@ -35,12 +35,11 @@ from jax import lax
 
 from jaxsched._double import Double as Double
 from jaxsched._double import as_double as as_double
-from jaxsched._double import fast_two_sum, fix, fixed, two_sum
+from jaxsched._double import fast_two_sum, fix, fixed
 from jaxsched._double import graft as graft
+from jaxsched._elementary import EXP2_MAX, exp2, log2, polynomial, series
 
 _PI = math.pi
-
-
 Number = Any  # Double, numpy.float64 (scalar or array), or a float64 jax.Array
 Value = Any  # a float32 array in a program, numpy.float64 on the host, a float64 array in x64 mode
 
@@ -51,7 +50,7 @@ Value = Any  # a float32 array in a program, numpy.float64 on the host, a float6
 def as_number(t: Number, x: Any) -> Number:
     """The number ``x`` (a leaf of a schedule) in the kind of ``t``, exactly."""
     if type(x) is float or type(x) is int:
-        return np.float64(x)  # said apart only because it is quick, as below
+        return np.float64(x)  # as the last line does, quicker
     if isinstance(x, Double) or (isinstance(t, Double) and isinstance(x, jax.Array)):
         return as_double(x)
     if isinstance(t, jax.Array) and isinstance(x, jax.Array):
@@ -92,10 +91,12 @@ def quotient(x: Number, y: Number) -> Value:
 
 
 def safe_quotient(x: Number, whole: Number) -> Value:
-    """The same, with a derivative also where the square of ``whole`` is no float32."""
+    """``quotient``, with a finite derivative also where ``whole ** 2`` leaves float32."""
     if not isinstance(whole, Double):
         return quotient(x, whole)
-    scale = fix(whole.hi)  # a common one, on which a quotient does not hang
+    # The derivative of x / whole has whole ** 2 in it. Both divided by the same number, which
+    # cancels and needs no derivative, the denominator is 1.
+    scale = fix(whole.hi)
     return (as_double(x).hi / scale) / graft(jnp.ones_like(scale), whole.hi / scale)
 
 
@@ -170,7 +171,7 @@ def take(xs: Any, index: Any) -> Any:
     if not isinstance(index, jax.Array):
         return np.asarray(xs)[index]
     if isinstance(xs, np.ndarray) and xs.dtype == np.float64:
-        xs = xs.copy()  # of an array that it knows JAX returns the float32 of before x64 mode
+        xs = xs.copy()  # JAX caches the float32 copy of an array, and would take it in x64 mode too
     spread = explicit_sharding(index)
     xs = jnp.asarray(xs)
     return xs[index] if spread is None else xs.at[index].get(out_sharding=spread)
@@ -214,6 +215,9 @@ def nudge(t: Number) -> Number:
     390.6 is three numbers in float64, in two words and in float32, and 5 * 390.6 falls on either
     side of step 1953. A whole step that a whole boundary is compared with is never nudged over it.
     """
+    # Rounding to float32 moves a length by up to 2^-24 of itself, and its multiples as far. Four
+    # times that, 2^-22, leaves room for the roundings of sums and quotients. From step 2^20 on that
+    # would reach 1/4, where it stays: less than the whole step between two whole numbers.
     return t + where(t > 0.0, minimum(t * _NUDGE, full_like(t, 0.25)), full_like(t, 0.0))
 
 
@@ -238,14 +242,14 @@ def divmod_exact(t: Number, length: Number) -> tuple[Number, Number]:
 def exp(x: Number) -> Number:
     """Exponential; from about 88 on it holds its largest value, 2.4e38, and never overflows."""
     if isinstance(x, Double):
-        return _exp2(x * math.log2(math.e))
+        return exp2(x * math.log2(math.e))
     xp = _xp(x)
-    return xp.exp(xp.minimum(x, _EXP2_MAX * math.log(2)))
+    return xp.exp(xp.minimum(x, EXP2_MAX * math.log(2)))
 
 
 def log(x: Number) -> Number:
     """Natural logarithm of a positive number."""
-    return _log2(x) * math.log(2) if isinstance(x, Double) else _xp(x).log(x)
+    return log2(x) * math.log(2) if isinstance(x, Double) else _xp(x).log(x)
 
 
 def power(x: Number, exponent: Number) -> Number:
@@ -253,10 +257,10 @@ def power(x: Number, exponent: Number) -> Number:
     some = x > 0.0
     base = where(some, x, 1.0)
     if isinstance(base, Double) or isinstance(exponent, Double):
-        result: Number = _exp2(exponent * _log2(as_double(base)))
+        result: Number = exp2(exponent * log2(as_double(base)))
     else:
         powers = base**exponent  # held at the largest value, as exp is
-        result = _xp(powers).minimum(powers, 2.0**_EXP2_MAX)
+        result = _xp(powers).minimum(powers, 2.0**EXP2_MAX)
     return where(some, result, 0.0)
 
 
@@ -295,7 +299,7 @@ def sqrt(x: Value) -> Value:
 def sin(x: Value) -> Value:
     """``sin(pi/2 * x)`` of a value in [0, 1]."""
     if isinstance(x, jax.Array) and x.dtype == jnp.float32:
-        return x * _polynomial(x * x, _SIN)
+        return x * polynomial(x * x, _SIN)
     return _xp(x).sin(_PI / 2 * x)
 
 
@@ -304,7 +308,7 @@ def sin_squared(x: Number) -> Value:
     if not isinstance(x, Double):
         return _xp(x).sin(_PI / 2 * x) ** 2
     square = (x * x).hi
-    return square * _polynomial(square, _SIN_SQUARED)
+    return square * polynomial(square, _SIN_SQUARED)
 
 
 def exact_sin_squared(x: Number) -> Number:
@@ -312,7 +316,7 @@ def exact_sin_squared(x: Number) -> Number:
     if not isinstance(x, Double):
         return sin_squared(x)
     square = x * x
-    return square * _series(square, _SIN_SQUARED)
+    return square * series(square, _SIN_SQUARED)
 
 
 def log1p(x: Number) -> Number:
@@ -321,7 +325,7 @@ def log1p(x: Number) -> Number:
         return _xp(x).log1p(x)
     near = x > -_NEAR_ZERO
     small = where(near, x, 0.0)
-    return where(near, small * _series(small, _LOG1P), log(where(near, 0.0, x) + 1.0))
+    return where(near, small * series(small, _LOG1P), log(where(near, 0.0, x) + 1.0))
 
 
 def expm1(x: Number) -> Number:
@@ -330,7 +334,7 @@ def expm1(x: Number) -> Number:
         return _xp(x).expm1(x)
     near = x > -_NEAR_ZERO
     small = where(near, x, 0.0)
-    return where(near, small * _series(small, _EXPM1), exp(where(near, 0.0, x)) - 1.0)
+    return where(near, small * series(small, _EXPM1), exp(where(near, 0.0, x)) - 1.0)
 
 
 def growths(total: Number, excess: Number) -> Number:
@@ -377,18 +381,14 @@ def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
 
 # -------------------------------------------------------------------------------------- internals
 
-_HUGE = 2.0**60  # its square is still finite
+_HUGE = 2.0**60  # far beyond any step, and its square, 2^120, is still a float32
 # Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above.
 _SIN = [(-1) ** k * (_PI / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
 _SIN_SQUARED = [(-1) ** k * _PI ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(6)]
-# log2(m) = 2/ln2 * atanh(s), s = (m - 1)/(m + 1), |s| <= 0.172 for m in [0.707, 1.414].
-_LOG2 = [2 / math.log(2) / (2 * k + 1) for k in range(6)]
 _LOG1P = [1.0, -1 / 2, 1 / 3, -1 / 4]
 _EXPM1 = [1 / math.factorial(k + 1) for k in range(4)]
 _NEAR_ZERO = 2.0**-10
 _NUDGE = 2.0**-22
-_EXP2_MIN, _EXP2_MAX = -151.0, 127.5  # below and above, exp2 holds its value: 0 and 2.4e38
-_EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(9)]
 
 
 def _xp(x: Any) -> Any:
@@ -397,44 +397,3 @@ def _xp(x: Any) -> Any:
 
 def _saturated(x: Number) -> Number:
     return where((x.hi if isinstance(x, Double) else x) < _HUGE, x, full_like(x, _HUGE))
-
-
-def _polynomial(x: Value, coefficients: list[float]) -> Value:
-    total = jnp.full_like(x, coefficients[-1])
-    for c in coefficients[-2::-1]:
-        total = total * x + np.float32(c)
-    return total
-
-
-def _series(x: Double, coefficients: list[float]) -> Double:
-    """A polynomial whose first two terms carry the weight, so only they are summed as Doubles."""
-    tail = _polynomial(x.hi, coefficients[2:])
-    return (Double(tail, jnp.zeros_like(tail)) * x + coefficients[1]) * x + coefficients[0]
-
-
-def _log2(x: Double) -> Double:
-    hi, lo = fixed(x.hi, x.lo)
-    bits = lax.bitcast_convert_type(hi, jnp.int32)
-    # The power of two nearest to sqrt(2) below: the significand m is in [0.707, 1.414].
-    exponent = (bits - np.int32(0x3F3504F3)) >> 23
-    scale = lax.bitcast_convert_type((np.int32(127) - exponent) << 23, jnp.float32)
-    m = Double(hi * scale, lo * scale)
-    s = (m - 1.0) / (m + 1.0)
-    whole = exponent.astype(jnp.float32)
-    result = s * _series(s * s, _LOG2) + Double(whole, jnp.zeros_like(whole))
-    return Double(graft(result.hi, jnp.log(x.hi) * np.float32(math.log2(math.e))), result.lo)
-
-
-def _exp2(x: Double) -> Double:
-    hi, lo = fixed(x.hi, x.lo)
-    inside = jnp.clip(hi, _EXP2_MIN, _EXP2_MAX)
-    whole = jnp.round(inside)
-    rest = Double(*two_sum(inside - whole, jnp.where(inside == hi, lo, 0)))
-    value = _series(rest, _EXP2)
-    n = whole.astype(jnp.int32)
-    half = n >> 1  # in two factors: one alone would overflow where the result does not
-    scale_1 = lax.bitcast_convert_type((half + 127) << 23, jnp.float32)
-    scale_2 = lax.bitcast_convert_type((n - half + 127) << 23, jnp.float32)
-    result = Double((value.hi * scale_1) * scale_2, (value.lo * scale_1) * scale_2)
-    smooth = jnp.exp2(jnp.clip(x.hi, _EXP2_MIN, _EXP2_MAX))
-    return Double(graft(result.hi, smooth), result.lo)

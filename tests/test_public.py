@@ -180,6 +180,7 @@ ORDER = [
     "_checks",
     "_struct",
     "_double",
+    "_elementary",
     "_number",
     "_axes",
     "_svg",
