@@ -67,34 +67,32 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         )
     order = np.argsort([trial for s in shards for trial in s.trials])
     evaluated = np.unique(np.concatenate([r.evaluated for r in results]))
-    longest = max(int(r.horizons.max()) for r in results)
 
-    def joined(group: str, steps: int) -> dict[str, np.ndarray]:
-        curves = {}
-        for name in getattr(first, group):
-            pieces = []
+    def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+        return _frozen(np.concatenate([*parts])[order])
+
+    def curves(group: str, steps: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, list[np.ndarray]] = {name: [] for name in getattr(first, group)}
+        for name, parts in found.items():
             for r in results:
                 values = getattr(r, group)[name]
-                wide = np.full((*values.shape[:-1], steps), np.nan, np.float32)
-                at = np.searchsorted(evaluated, r.evaluated) if group == "validation" else None
-                wide[..., slice(values.shape[-1]) if at is None else at] = values
-                pieces.append(wide)
-            curves[name] = _frozen(np.concatenate(pieces)[order])
-        return curves
+                own = r.evaluated if group == "validation" else steps[: values.shape[-1]]
+                wide = np.full((*values.shape[:-1], len(steps)), np.nan, np.float32)
+                wide[..., np.searchsorted(steps, own)] = values
+                parts.append(wide)
+        return {name: joined(parts) for name, parts in found.items()}
 
     trials = [trial for r in results for trial in r.trials]
     infos = [r.info for r in results]
-    return SweepResult(
+    return dataclasses.replace(
+        first,
         trials=tuple(trials[i] for i in order),
-        metric=first.metric,
-        maximize=first.maximize,
-        seeds=first.seeds,
-        horizons=_frozen(np.concatenate([r.horizons for r in results])[order]),
-        train=joined("train", longest),
-        validation=joined("validation", len(evaluated)),
+        horizons=joined(r.horizons for r in results),
+        train=curves("train", np.arange(max(int(r.horizons.max()) for r in results))),
+        validation=curves("validation", evaluated),
         evaluated=_frozen(evaluated),
-        diverged=_frozen(np.concatenate([r.diverged for r in results])[order]),
-        stopped=_frozen(np.concatenate([r.stopped for r in results])[order]),
+        diverged=joined(r.diverged for r in results),
+        stopped=joined(r.stopped for r in results),
         steps_asked=sum(r.steps_asked for r in results),
         steps_trained=sum(r.steps_trained for r in results),
         info=dataclasses.replace(
