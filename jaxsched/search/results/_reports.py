@@ -125,43 +125,43 @@ def is_number(x: Any) -> bool:
 
 def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) -> TextTable:
     """The trials, the best first, with all metrics."""
+    trials = result.trials
     metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
     scores = {name: result.scores(name) for name in metrics}
-    several = len(kinds(result)) > 1
-    names = varying(result)
-    told = {(t.kind if several else "", *_values(t, names)) for t in result.trials}
-    named = len(told) < len(result.trials) or not (names or several)
-    rungs = {i: _at_rung(result, i, metrics) for i in np.flatnonzero(result.stopped >= 0).tolist()}
-    rungs = {i: found for i, found in rungs.items() if math.isfinite(found[metric])}
+    stops = {i: _at_stop(result, i, metrics) for i in np.flatnonzero(result.stopped >= 0).tolist()}
+    stops = {i: found for i, found in stops.items() if math.isfinite(found[metric])}
     ranking = result.ranking(metric, maximize)
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
     sign = -1.0 if maximize else 1.0
-    at_end = {i: (-int(result.stopped[i]), sign * rungs[i][metric]) for i in rungs}
-    lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(result.trials[i])))
-    unscored = set(lost)
-    made = []
-    for place, i in enumerate([*ranking[: len(ranking) - len(lost)], *lost]):
-        trial = result.trials[i]
-        cells = [f"{place + 1}" if i not in unscored else "", *([trial.kind] if several else [])]
-        cells += [trial.name] if named else []
-        cells += _values(trial, names)
-        for name in metrics:
-            mean, error = (float(found[i]) for found in scores[name])
-            there = number(mean, error) if math.isfinite(mean) else ""
-            cells.append(f"({rungs[i][name]:.4g})" if i in rungs else there)
-        made.append((*cells, _mark(result, i) if i in unscored else ""))
-    made = made[:limit]
-    if not any(row[-1] for row in made):
-        made = [row[:-1] for row in made]
-    head = ["", *(["kind"] if several else []), *(["name"] if named else []), *names, *metrics, ""]
-    head = head[: len(made[0])]
-    more = len(result.trials) - len(made)
-    notes = [f"... {more} more"] if more else []
+    at_end = {i: (-int(result.stopped[i]), sign * stops[i][metric]) for i in stops}
+    lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(trials[i])))
+    count = len(trials) - len(lost)  # that have a place
+    rows = [*ranking[:count], *lost][:limit]
+
+    def score(i: int, name: str) -> str:
+        if i in stops:
+            return f"({stops[i][name]:.4g})"
+        mean, error = (float(found[i]) for found in scores[name])
+        return number(mean, error) if math.isfinite(mean) else ""
+
+    several, names = len(kinds(result)) > 1, varying(result)
+    told = {(t.kind if several else "", *(_value(t, n) for n in names)) for t in trials}
+    columns = [("", [f"{n + 1}" if n < count else "" for n in range(len(rows))])]
+    if several:
+        columns.append(("kind", [trials[i].kind for i in rows]))
+    if len(told) < len(trials) or not (names or several):
+        columns.append(("name", [trials[i].name for i in rows]))
+    columns += [(name, [_value(trials[i], name) for i in rows]) for name in names]
+    columns += [(name, [score(i, name) for i in rows]) for name in metrics]
+    if len(rows) > count:
+        columns.append(("", ["" if n < count else _mark(result, i) for n, i in enumerate(rows)]))
+    head, cells = zip(*columns, strict=True)
+    notes = [f"... {len(trials) - len(rows)} more"] * (len(rows) < len(trials))
     notes += [error_note(result)] if result.runs > 1 else ["One run each: no error is known."]
-    notes += ["(...): where it was stopped"] if rungs else []
+    notes += ["(...): where it was stopped"] if stops else []
     first = "highest" if maximize else "lowest"
-    title = f"{plural(len(result.trials), 'trial')} by {metric}, {first} first"
-    return TextTable(title, tuple(head), tuple(made), tuple(notes))
+    title = f"{plural(len(trials), 'trial')} by {metric}, {first} first"
+    return TextTable(title, head, tuple(zip(*cells, strict=True)), tuple(notes))
 
 
 def error_note(result: ScoredTrials) -> str:
@@ -175,17 +175,15 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("s" if count != 1 else "")
 
 
-def _values(trial: Trial, names: list[str]) -> list[str]:
-    return [show(trial.settings[n]) if n in trial.settings else "" for n in names]
+def _value(trial: Trial, name: str) -> str:
+    return show(trial.settings[name]) if name in trial.settings else ""
 
 
-def _at_rung(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, float]:
+def _at_stop(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, float]:
     """The mean of each metric where the trial was stopped."""
     at = np.searchsorted(result.evaluated, result.stopped[trial])
-    return {
-        name: float(result.validation[name][trial, ..., at].mean(dtype=np.float64))
-        for name in metrics
-    }
+    values = {name: result.validation[name][trial, ..., at] for name in metrics}
+    return {name: float(found.mean(dtype=np.float64)) for name, found in values.items()}
 
 
 def _mark(result: ScoredTrials, trial: int) -> str:
