@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -178,29 +178,35 @@ def compare(
     sign = -1.0 if maximize else 1.0
     mean, error = result.scores(metric)
     cost = sign * mean
-    curves = {} if rate == by else {n: _curve(result, g, rate, cost) for n, g in groups.items()}
-    shared = _shared(curves)
+    none = _Curve(np.zeros(0), np.zeros(0), set())
+    curves = {n: none if rate == by else _curve(result, g, rate, cost) for n, g in groups.items()}
+    rated = [set(curve.rates.tolist()) for curve in curves.values() if len(curve.rates)]
+    shared = np.array(sorted(set.intersection(*rated)) if rated else [])
     start = _start(result, metric, sign, cost)
     values = result.final(metric).reshape(len(mean), -1)
-    place = {trial: i for i, trial in enumerate(result.ranking(metric, maximize))}
-    winners = {name: _winner(group, cost, place) for name, group in groups.items()}
-    order = sorted(groups, key=lambda name: _place(place, winners[name]))
+    ranking = result.ranking(metric, maximize)
+    place: dict[int | None, int] = {trial: i for i, trial in enumerate(ranking)}
+    winners: dict[str, int | None] = {
+        name: min((i for i in g if math.isfinite(cost[i])), key=place.__getitem__, default=None)
+        for name, g in groups.items()
+    }
+    order = sorted(groups, key=lambda name: place.get(winners[name], math.inf))
     first = winners[order[0]]
     contenders = {}
     for name in order:
-        winner = winners[name]
-        rates, curve, given_up = curves.get(name, (np.zeros(0), np.zeros(0), set()))
+        winner, curve = winners[name], curves[name]
         best = difference = near = None
         if winner is not None:
             best = Best(winner, result.trials[winner], float(mean[winner]), float(error[winner]))
             if winner != first and first is not None:
                 difference = paired(values[winner], values[first], level)
             at = _rate(result, winner, rate)
-            if at in rates and math.isfinite(error[winner]):
-                near = _near_range(rates, curve, at, cost[winner] + error[winner])
-        sensitivity = _sensitivity(rates, curve, shared, start, given_up)
+            if at in curve.rates and math.isfinite(error[winner]):
+                near = curve.near(at, cost[winner] + error[winner])
+        sensitivity = curve.sensitivity(shared, start)
+        tried = len(groups[name])
         contenders[name] = Contender(
-            name, best, difference, len(groups[name]), rates, sign * curve, near, sensitivity
+            name, best, difference, tried, curve.rates, sign * curve.costs, near, sensitivity
         )
     return Comparison(by, metric, contenders, shared, sign * start, level)
 
@@ -235,18 +241,34 @@ def _value(setting: Any) -> Any:
     return int(number) if number.is_integer() else number
 
 
-def _winner(group: list[int], cost: np.ndarray, place: dict[int, int]) -> int | None:
-    return min((i for i in group if math.isfinite(cost[i])), key=place.__getitem__, default=None)
-
-
-def _place(place: dict[int, int], trial: int | None) -> float:
-    return math.inf if trial is None else place[trial]
-
-
-def _curve(
-    result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, set[float]]:
+class _Curve(NamedTuple):
     """Rates, the best cost at each, and those at which all was given up before its end."""
+
+    rates: np.ndarray
+    costs: np.ndarray
+    given_up: set[float]
+
+    def near(self, at: float, most: float) -> tuple[float, float]:
+        """The neighbours of a rate, without a gap, whose cost is at most so much."""
+        low = high = int(np.searchsorted(self.rates, at))
+        while low > 0 and self.costs[low - 1] <= most:
+            low -= 1
+        while high + 1 < len(self.rates) and self.costs[high + 1] <= most:
+            high += 1
+        return float(self.rates[low]), float(self.rates[high])
+
+    def sensitivity(self, shared: np.ndarray, start: float) -> float:
+        """See ``Contender``; over the rates that all kinds tried."""
+        if len(self.rates) == 0 or len(shared) < 2 or self.given_up & set(shared.tolist()):
+            return math.nan
+        costs = self.costs[np.isin(self.rates, shared)]
+        if not np.isfinite(costs).any():
+            return math.nan
+        costs = np.fmin(np.where(np.isfinite(costs), costs, np.inf), start)
+        return float((costs - costs.min()).mean())
+
+
+def _curve(result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray) -> _Curve:
     best: dict[float, float] = {}
     stopped: dict[float, bool] = {}
     for i in group:
@@ -254,22 +276,17 @@ def _curve(
         if math.isfinite(at):
             best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
             # What has diverged before would have no score at the end either.
-            given_up = result.stopped[i] >= 0 and (result.diverged[i] < 0).all()
-            stopped[at] = stopped.get(at, False) or bool(given_up)
+            cut = result.stopped[i] >= 0 and (result.diverged[i] < 0).all()
+            stopped[at] = stopped.get(at, False) or bool(cut)
     rates = sorted(best)
-    curve = np.array([best[r] for r in rates])
-    return np.array(rates), curve, {r for r in rates if stopped[r] and not math.isfinite(best[r])}
+    given_up = {r for r in rates if stopped[r] and not math.isfinite(best[r])}
+    return _Curve(np.array(rates), np.array([best[r] for r in rates]), given_up)
 
 
 def _rate(result: ScoredTrials, trial: int, name: str) -> float:
     """A setting; NaN if it is not a number, or there is none."""
     at = result.trials[trial].settings.get(name)
     return float(_value(at)) if reports.is_number(at) else math.nan
-
-
-def _shared(curves: dict[str, tuple[np.ndarray, np.ndarray, set[float]]]) -> np.ndarray:
-    rated = [set(rates.tolist()) for rates, _, _ in curves.values() if len(rates)]
-    return np.array(sorted(set.intersection(*rated)) if rated else [])
 
 
 def _start(result: ScoredTrials, metric: str, sign: float, cost: np.ndarray) -> float:
@@ -281,30 +298,6 @@ def _start(result: ScoredTrials, metric: str, sign: float, cost: np.ndarray) -> 
     first = first[np.isfinite(first)]
     start = float(first.mean(dtype=np.float64)) if len(first) else math.nan
     return start if start > finite.min() else float(finite.max())
-
-
-def _near_range(
-    rates: np.ndarray, curve: np.ndarray, at: float, most: float
-) -> tuple[float, float]:
-    """The neighbours of a rate, without a gap, whose cost is at most so much."""
-    low = high = int(np.searchsorted(rates, at))
-    while low > 0 and curve[low - 1] <= most:
-        low -= 1
-    while high + 1 < len(rates) and curve[high + 1] <= most:
-        high += 1
-    return float(rates[low]), float(rates[high])
-
-
-def _sensitivity(
-    rates: np.ndarray, curve: np.ndarray, shared: np.ndarray, start: float, given_up: set[float]
-) -> float:
-    if len(rates) == 0 or len(shared) < 2 or given_up & set(shared.tolist()):
-        return math.nan
-    costs = curve[np.isin(rates, shared)]
-    if not np.isfinite(costs).any():
-        return math.nan
-    costs = np.fmin(np.where(np.isfinite(costs), costs, np.inf), start)
-    return float((costs - costs.min()).mean())
 
 
 def _near(contender: Contender) -> str:
