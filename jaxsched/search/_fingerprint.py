@@ -69,9 +69,9 @@ def label(value: Any) -> str:
 
 def labels(values: Iterable[Any]) -> dict[str, str]:
     """``plain`` -> ``label``, or ``plain`` for values that read alike, such as None and "None"."""
-    found = {plain(value): label(value) for value in values}
-    count = Counter(found.values())
-    return {text: text if count[shown] > 1 else shown for text, shown in found.items()}
+    short = {plain(value): label(value) for value in values}
+    count = Counter(short.values())
+    return {text: text if count[shown] > 1 else shown for text, shown in short.items()}
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -129,13 +129,13 @@ class Walk:
         if id(value) in self._open or (len(self._open) > 100 and not hasattr(value, "eqns")):
             return _digest("again", type(value).__qualname__)
         self._open.append(id(value))
-        found = _digest(type(value).__qualname__, *self._parts(value))
+        digest = _digest(type(value).__qualname__, *self._parts(value))
         self._open.pop()
         if isinstance(value, (np.ndarray, jax.Array)):
-            self._known[id(value)] = (weakref.ref(value), found)
+            self._known[id(value)] = (weakref.ref(value), digest)
         elif hasattr(value, "eqns"):
-            self._known[id(value)] = (lambda: value, found)
-        return found
+            self._known[id(value)] = (lambda: value, digest)
+        return digest
 
     def _parts(self, value: Any) -> Iterable[str | bytes | memoryview]:
         """What a value is made of, as texts."""
@@ -227,12 +227,12 @@ _NOTES = ("debug", "debug_info", "name_and_src_info", "source_info")
 
 
 def _digest(*parts: str | bytes | memoryview) -> str:
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
-        found.update(len(data).to_bytes(8, "little"))  # so that no two lists of parts are alike
-        found.update(data)
-    return found.hexdigest()
+        digest.update(len(data).to_bytes(8, "little"))  # so that no two lists of parts are alike
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def _aval(aval: Any) -> str:
@@ -251,9 +251,9 @@ def _name(value: Any) -> str:
         return value.__name__
     if isinstance(value, functools.partial):
         return f"partial({_name(value.func)})"
-    found = getattr(value, "__qualname__", None) or type(value).__qualname__
+    name = getattr(value, "__qualname__", None) or type(value).__qualname__
     module = getattr(value, "__module__", None)
-    return str(found) if module in (None, "builtins", "__main__") else f"{module}.{found}"
+    return str(name) if module in (None, "builtins", "__main__") else f"{module}.{name}"
 
 
 def _items(value: Any) -> list[Any]:
@@ -272,13 +272,13 @@ def _held(cell: Any) -> Any:
 def _fields(value: Any) -> dict[str, Any]:
     """The public attributes of an object."""
     names = [n for kind in type(value).__mro__ for n in _slots(kind)]
-    found = {n: getattr(value, n) for n in names if hasattr(value, n)}
-    found |= getattr(value, "__dict__", {})
+    fields = {n: getattr(value, n) for n in names if hasattr(value, n)}
+    fields |= getattr(value, "__dict__", {})
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        found = dict(zip(value._fields, value, strict=True))
+        fields = dict(zip(value._fields, value, strict=True))
     elif dataclasses.is_dataclass(value):
-        found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return {n: v for n, v in found.items() if not n.startswith("_")}
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return {n: v for n, v in fields.items() if not n.startswith("_")}
 
 
 def _slots(kind: type) -> Iterable[str]:

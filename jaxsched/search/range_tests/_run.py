@@ -150,7 +150,7 @@ def range_test(
         lanes = jax.device_put((np.asarray(chosen, np.uint32), batches))
         outputs, climb = program(*given, jax.device_put(rates[lo:hi]), lanes, climb)
         pieces.append(jax.device_get(outputs))
-    losses, smooth, kept = (np.concatenate(found, axis=1) for found in zip(*pieces, strict=True))
+    losses, smooth, kept = (np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True))
     with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
         return read(rates, losses, smooth, kept, chosen, target, smoothing)
 
@@ -213,11 +213,11 @@ def _checked_state(state: Any, expected: Any) -> Any:
     structure: Any = jax.tree.structure(state)
     if structure == jax.tree.structure(expected):
         state = jax.tree.map(array, state, expected)
-    found = jax.tree.map(lambda x: (np.shape(x), str(jnp.result_type(x))), state)
-    wanted = jax.tree.map(lambda x: (x.shape, str(x.dtype)), expected)
-    if str(found) != str(wanted):
+    given = jax.tree.map(lambda x: (np.shape(x), str(jnp.result_type(x))), state)
+    expected_kinds = jax.tree.map(lambda x: (x.shape, str(x.dtype)), expected)
+    if str(given) != str(expected_kinds):
         raise TypeError(
             "range_test(state=...) must be a state of this task, with the structure, shapes and "
-            f"dtypes of task.init(key), {wanted}, got {found}."
+            f"dtypes of task.init(key), {expected_kinds}, got {given}."
         )
     return state

@@ -14,42 +14,44 @@ Augment = Callable[..., Any]  # key, inputs(, targets) -> the same anew
 
 def augmentation(augment: Any) -> Augment:
     """``augment`` as ``key, inputs, targets -> (inputs, targets)``, whose result is checked."""
-    where = "Supervised(augment=...)"
+    argument = "Supervised(augment=...)"
     empty = inspect.Parameter.empty
     try:
         parameters = inspect.signature(augment).parameters.values()
     except (TypeError, ValueError):
         raise TypeError(
-            f"{where} must be a function of a key, inputs and perhaps targets, got {augment!r}."
+            f"{argument} must be a function of a key, inputs and perhaps targets, got {augment!r}."
         ) from None
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    asked = [p.name for p in parameters if p.kind in positional and p.default is empty]
-    if len(asked) not in (2, 3):
+    required = [p.name for p in parameters if p.kind in positional and p.default is empty]
+    if len(required) not in (2, 3):
         raise TypeError(
-            f"{where} must take (key, inputs) or (key, inputs, targets), "
-            f"got one that takes {asked}."
+            f"{argument} must take (key, inputs) or (key, inputs, targets), "
+            f"got one that takes {required}."
         )
 
     def augmented(key: Any, inputs: Any, targets: Any) -> Any:
         samples = len(jax.tree.leaves(inputs)[0])
-        made = (augment(key, inputs), targets) if len(asked) == 2 else augment(key, inputs, targets)
-        if not isinstance(made, (tuple, list)) or len(made) != 2:
+        result = (
+            (augment(key, inputs), targets) if len(required) == 2 else augment(key, inputs, targets)
+        )
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
             raise TypeError(
-                f"{where} must return (inputs, targets), as it takes both, "
-                f"got {type(made).__name__}."
+                f"{argument} must return (inputs, targets), as it takes both, "
+                f"got {type(result).__name__}."
             )
         before: Any = jax.tree.structure((inputs, targets))
-        after: Any = jax.tree.structure(tuple(made))
+        after: Any = jax.tree.structure(tuple(result))
         if before != after:
             raise TypeError(
-                f"{where} must return the structure that it was given, {before}, got {after}."
+                f"{argument} must return the structure that it was given, {before}, got {after}."
             )
-        shapes = [np.shape(leaf) for leaf in jax.tree.leaves(made)]
+        shapes = [np.shape(leaf) for leaf in jax.tree.leaves(result)]
         if any(shape[:1] != (samples,) for shape in shapes):
             raise TypeError(
-                f"{where} must return as many samples as it was given, {samples}, "
+                f"{argument} must return as many samples as it was given, {samples}, "
                 f"got the shapes {list(map(list, shapes))}."
             )
-        return tuple(made)
+        return tuple(result)
 
     return augmented

@@ -51,7 +51,7 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
 
 
 def read_batches(
-    task: Task, seed: int, start: int, length: int, where: str = "sweep", steps: int | None = None
+    task: Task, seed: int, start: int, length: int, caller: str = "sweep", steps: int | None = None
 ) -> Any:
     """The batches of ``length`` updates on the host, or their numbers, int32 [length].
 
@@ -61,7 +61,7 @@ def read_batches(
     """
     if not hasattr(task, "batches"):
         return np.arange(start, start + length, dtype=np.int32)
-    called = f"{where}(task=...): batches({seed}, {start}, {length})"
+    called = f"{caller}(task=...): batches({seed}, {start}, {length})"
     try:
         drawn = task.batches(seed, start, length)
     except (StopIteration, IndexError) as error:

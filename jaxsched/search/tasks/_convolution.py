@@ -99,11 +99,11 @@ def cpu_conv(
     return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
 
 
-def warn_of_convolutions(step: Any, where: str = "sweep") -> None:
+def warn_of_convolutions(step: Any, caller: str = "sweep") -> None:
     """Says how to be faster if a step, as a closed jaxpr, has an ordinary convolution."""
     if _has_convolution(step.jaxpr):
         warn(
-            f"{where}(task=...): the step has a convolution of XLA, which inside a compiled loop "
+            f"{caller}(task=...): the step has a convolution of XLA, which inside a compiled loop "
             "on a CPU is 10 to 30 times slower than it need be. Give the layer "
             "`conv_general_dilated=js.search.cpu_conv` (Flax nnx.Conv and linen.Conv take it)."
         )

@@ -75,13 +75,13 @@ def sources(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
         cut: parts through which nothing passes.
     """
     open_ = [i for i in range(len(reads)) if i not in set(cut)]
-    found, before = start, -1
-    while found != before:
-        before = found
+    reached, before = start, -1
+    while reached != before:
+        before = reached
         for i in open_:
-            if found >> i & 1:
-                found |= reads[i]
-    return found & ((1 << len(reads)) - 1)
+            if reached >> i & 1:
+                reached |= reads[i]
+    return reached & ((1 << len(reads)) - 1)
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -291,19 +291,19 @@ def _looped(masks: Sequence[int], first: int) -> list[int]:
 
 def _through(mask: int, first: int, carry: Sequence[int]) -> int:
     """A mask in which each part of the carry stands for all that it depends on."""
-    found = mask
+    reads = mask
     for k, part in enumerate(carry):
         if mask >> (first + k) & 1:
-            found |= part
-    return found
+            reads |= part
+    return reads
 
 
 def _union(values: Sequence[Value], which: int = -1) -> int:
-    found = 0
+    reads = 0
     for i, value in enumerate(values):
         if which >> i & 1:
-            found |= value.reads
-    return found
+            reads |= value.reads
+    return reads
 
 
 def _kind(aval: Any) -> Any:

@@ -28,19 +28,19 @@ _STEPS = 256  # how far counters are followed where parameters rest
 
 
 def check_every_step(
-    where: str, state: Any, init: Any, step: Any, loss: int, hyperparams: int
+    caller: str, state: Any, init: Any, step: Any, loss: int, hyperparams: int
 ) -> None:
     """Raises a ``ValueError`` if updates come in some of the steps only.
 
     Args:
-        where: the caller's name.
+        caller: the caller's name.
         state: the abstract state.
         init, step, loss, hyperparams: as for ``periods``.
     """
     held = _accumulator(state)
     steps, acts = periods(init, step, loss, hyperparams)
     begin = (
-        f"{where}(task=...): a step must be an update of the optimizer, whose schedules count "
+        f"{caller}(task=...): a step must be an update of the optimizer, whose schedules count "
         "them, but "
     )
     if held is not None or steps is not None:

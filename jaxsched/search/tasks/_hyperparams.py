@@ -102,29 +102,29 @@ def updated(
 def _followed(
     factory: Factory, tx: Any, hyperparams: dict[str, Any], opt_state: Any, params: Any, update: Any
 ) -> Any:
-    """``opt_state`` whose leaves that are made of hyperparameters are made of those of now."""
+    """``opt_state``, whose leaves of hyperparameters are made of their values of this update."""
 
     def init(hyperparams: Any, params: Any) -> Any:
         return jax.tree.map(jnp.asarray, built(factory, hyperparams).init(params))
 
     try:
-        traced, made = jax.make_jaxpr(init, return_shape=True)(hyperparams, params)
+        traced, initial = jax.make_jaxpr(init, return_shape=True)(hyperparams, params)
     except _NEEDS_A_NUMBER as error:
         raise _unknown(hyperparams, error) from error
-    _check_structure(made, opt_state, hyperparams)
+    _check_structure(initial, opt_state, hyperparams)
     count = len(hyperparams)
     made_of = flow(traced).reads
     own = [i for i, mask in enumerate(made_of) if mask & ((1 << count) - 1)]
     if not own:
         return opt_state
     traced, (updates, _) = jax.make_jaxpr(lambda s: update(tx, s), return_shape=True)(opt_state)
-    found, outputs = flow(traced), len(jax.tree.leaves(updates))
+    after, outputs = flow(traced), len(jax.tree.leaves(updates))
     # What an update hands on and no parameter is in, is the same whenever it is made.
-    kept = [i for i in own if found.same[outputs + i] == i and not made_of[i] >> count]
+    kept = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
     structure: Any
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    applied = functools.reduce(operator.or_, found.reads[:outputs], 0)
-    lasting = sources(applied, found.reads[outputs:], cut=kept)
+    applied = functools.reduce(operator.or_, after.reads[:outputs], 0)
+    lasting = sources(applied, after.reads[outputs:], cut=kept)
     for i in own:
         if i not in kept and lasting >> i & 1:
             names = [name for k, name in enumerate(sorted(hyperparams)) if made_of[i] >> k & 1]
@@ -145,11 +145,11 @@ def _followed(
 # ---------------------------------------------------------------------------------------- details
 
 
-def _check_structure(made: Any, opt_state: Any, hyperparams: dict[str, Any]) -> None:
+def _check_structure(initial: Any, opt_state: Any, hyperparams: dict[str, Any]) -> None:
     def shapes(tree: Any) -> Any:
         return jax.tree.structure(tree), [(jnp.shape(x), x.dtype) for x in jax.tree.leaves(tree)]
 
-    if shapes(made) != shapes(opt_state):
+    if shapes(initial) != shapes(opt_state):
         raise TypeError(
             "Supervised(optimizer=...) must have a state of one structure, whichever "
             f"hyperparameters are scheduled, but that with {sorted(hyperparams)} is another than "

@@ -24,7 +24,7 @@ def accuracy(outputs: Any, targets: Any) -> jax.Array:
     return (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
 
 
-def per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
+def per_sample(argument: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
     """The values of a loss or metric, float32 [samples].
 
     Raises:
@@ -37,14 +37,14 @@ def per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Arra
         given = f"outputs and targets, here {_shapes(outputs)} and {_shapes(targets)}"
         if _takes(f, targets, outputs):
             raise TypeError(
-                f"Supervised({where}) must take {given}, got a function that takes them the other "
-                "way round: give `lambda outputs, targets: loss(targets, outputs)`."
+                f"Supervised({argument}) must take {given}, got a function that takes them the "
+                "other way round: give `lambda outputs, targets: loss(targets, outputs)`."
             ) from error
-        error.add_note(f"in Supervised({where}), called with {given}")
+        error.add_note(f"in Supervised({argument}), called with {given}")
         raise
     if values.ndim < 1 or values.shape[0] != samples:
         raise TypeError(
-            f"Supervised({where}) must return a value per sample, [{samples}, ...], "
+            f"Supervised({argument}) must return a value per sample, [{samples}, ...], "
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
@@ -53,22 +53,22 @@ def per_sample(where: str, f: PerSample, outputs: Any, targets: Any) -> jax.Arra
 def checked_metrics(metrics: Any) -> dict[str, PerSample]:
     if metrics is None:
         return {}
-    where = "Supervised(metrics=...)"
+    argument = "Supervised(metrics=...)"
     if not isinstance(metrics, Mapping):
         raise TypeError(
-            f"{where} must be a dict name -> function, got {type(metrics).__name__}; "
+            f"{argument} must be a dict name -> function, got {type(metrics).__name__}; "
             'for example `{"accuracy": js.search.accuracy}`.'
         )
     for name, metric in metrics.items():
         if not isinstance(name, str) or not name:
-            raise TypeError(f"{where} must be named by text, got the name {name!r}.")
+            raise TypeError(f"{argument} must be named by text, got the name {name!r}.")
         if not callable(metric):
             raise TypeError(
-                f"{where} must be functions of outputs and targets, got {metric!r} for {name!r}."
+                f"{argument} must be functions of outputs and targets, got {metric!r} for {name!r}."
             )
         if name == "loss" or name.startswith("averaged "):
             what = "loss=..." if name == "loss" else "search.Averaged"
-            raise ValueError(f"{where} must not hold {name!r}, which is what {what} reports.")
+            raise ValueError(f"{argument} must not hold {name!r}, which is what {what} reports.")
     return dict(metrics)
 
 

@@ -20,7 +20,7 @@ def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> 
     """
     if count == 1:
         return f(rest, micro)
-    found = jax.eval_shape(f, rest, jax.tree.map(lambda x: x[0], micro))[1]
+    shapes = jax.eval_shape(f, rest, jax.tree.map(lambda x: x[0], micro))[1]
 
     def add(carry: Any, micro: Any) -> Any:
         rest, total = carry
@@ -28,9 +28,9 @@ def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> 
         total = jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, value)
         return (jax.tree.map(strong, rest), total), None
 
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, "float32")), found)
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, "float32")), shapes)
     (rest, total), _ = lax.scan(add, (rest, zero), micro)
-    return rest, jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, found)
+    return rest, jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, shapes)
 
 
 def checked_sizes(batch_size: Any, accumulation: Any) -> tuple[int, int]:

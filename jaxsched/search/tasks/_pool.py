@@ -53,8 +53,8 @@ class Pool:
         ]
         for part, start in zip(self._parts, self._starts, strict=False):
             mine = (flat >= start) & (flat < start + part.length)
-            for leaf, found in zip(leaves, part.read(flat[mine] - start), strict=True):
-                leaf[mine] = found
+            for leaf, values in zip(leaves, part.read(flat[mine] - start), strict=True):
+                leaf[mine] = values
         shape = np.shape(rows)
         return self.sample.treedef.unflatten([x.reshape(*shape, *x.shape[1:]) for x in leaves])
 

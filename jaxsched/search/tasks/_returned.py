@@ -11,17 +11,17 @@ import numpy as np
 from jaxsched._text import shorten
 
 
-def called(where: str, method: str, task: Any, *arguments: Any) -> Any:
+def called(caller: str, method: str, task: Any, *arguments: Any) -> Any:
     """Errors of the user's own code say in which method they came."""
     try:
         return getattr(task, method)(*arguments)
     except StopIteration as error:
         raise ValueError(
-            f"{where}(task=...): {method} must not raise StopIteration; what it reads from an "
+            f"{caller}(task=...): {method} must not raise StopIteration; what it reads from an "
             "iterator belongs into `batches`."
         ) from error
     except Exception as error:
-        note = f"in `{method}` of {where}(task=...)"
+        note = f"in `{method}` of {caller}(task=...)"
         if method == "step":
             names = ", ".join(sorted(arguments[1]))
             note += f", called with (state, hyperparams, batch); the hyperparameters are {names}"
@@ -29,54 +29,55 @@ def called(where: str, method: str, task: Any, *arguments: Any) -> Any:
         raise
 
 
-def as_array(where: str, path: Any, leaf: Any) -> jax.Array:
+def as_array(caller: str, path: Any, leaf: Any) -> jax.Array:
     try:
         return jnp.asarray(leaf)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"{where}(task=...): init must return a pytree of arrays, got {shorten(repr(leaf))} "
+            f"{caller}(task=...): init must return a pytree of arrays, got {shorten(repr(leaf))} "
             f"({type(leaf).__name__}) at state{jax.tree_util.keystr(path)}."
         ) from None
 
 
-def check_structure(before: Any, after: Any, where: str) -> None:
+def check_structure(before: Any, after: Any, caller: str) -> None:
     old: Any = jax.tree.structure(before)
     new: Any = jax.tree.structure(after)
     if old != new:
         raise TypeError(
-            f"{where}(task=...): step must return a state of the structure that init returned, "
+            f"{caller}(task=...): step must return a state of the structure that init returned, "
             f"got {_difference(old, new)}."
         )
 
 
-def check_same(before: Any, after: Any, where: str) -> None:
+def check_same(before: Any, after: Any, caller: str) -> None:
     paths, _ = jax.tree_util.tree_flatten_with_path(before)
     for (path, old), new in zip(paths, jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
             raise TypeError(
-                f"{where}(task=...): step must not change shapes or dtypes, got "
+                f"{caller}(task=...): step must not change shapes or dtypes, got "
                 f"{new.dtype}{list(new.shape)} for the {old.dtype}{list(old.shape)} at "
                 f"state{jax.tree_util.keystr(path)}. Let init make it a {new.dtype}"
                 f"{list(new.shape)}, or cast it in step."
             )
 
 
-def check_metrics(metrics: Any, where: str, method: str) -> None:
+def check_metrics(metrics: Any, caller: str, method: str) -> None:
     if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
         raise TypeError(
-            f"{where}(task=...): {method} must return its metrics as a dict name -> scalar, "
+            f"{caller}(task=...): {method} must return its metrics as a dict name -> scalar, "
             f"got {metrics!r}."
         )
     if "loss" not in metrics:
         raise ValueError(
-            f'{where}(task=...): the metrics of {method} must have a "loss", got {sorted(metrics)}.'
+            f'{caller}(task=...): the metrics of {method} must have a "loss", '
+            f"got {sorted(metrics)}."
         )
     for name, value in metrics.items():
         dtype = getattr(value, "dtype", type(value))
         real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
         if np.shape(value) != () or not real:
             raise TypeError(
-                f"{where}(task=...): the metric {name!r} of {method} must be a real scalar, "
+                f"{caller}(task=...): the metric {name!r} of {method} must be a real scalar, "
                 f"got {value!r}."
             )
 
@@ -86,21 +87,21 @@ def check_metrics(metrics: Any, where: str, method: str) -> None:
 
 def _difference(old: Any, new: Any) -> str:
     """The first place at which two structures differ."""
-    kept, made = old.node_data(), new.node_data()
-    if kept is None or made is None or kept[0] is not made[0]:
-        return f"{_kind(made)} in place of {_kind(kept)}"
-    if kept[1] != made[1]:
-        name = kept[0].__name__
-        if kept[0] is dict:
-            return f"a dict with {shorten(str(made[1]))} in place of {shorten(str(kept[1]))}"
+    before, after = old.node_data(), new.node_data()
+    if before is None or after is None or before[0] is not after[0]:
+        return f"{_kind(after)} in place of {_kind(before)}"
+    if before[1] != after[1]:
+        name = before[0].__name__
+        if before[0] is dict:
+            return f"a dict with {shorten(str(after[1]))} in place of {shorten(str(before[1]))}"
         return (
             f"a {name} with other static parts (fields that are no arrays, such as the `tx` of a "
-            f"TrainState): {shorten(str(made[1]))} in place of {shorten(str(kept[1]))}. Keep them "
-            "as init made them"
+            f"TrainState): {shorten(str(after[1]))} in place of {shorten(str(before[1]))}. Keep "
+            "them as init made them"
         )
     pairs = list(zip(old.children(), new.children(), strict=False))
     if len(old.children()) != len(new.children()):
-        return f"a {kept[0].__name__} of {len(new.children())} in place of {len(old.children())}"
+        return f"a {before[0].__name__} of {len(new.children())} in place of {len(old.children())}"
     return next(_difference(a, b) for a, b in pairs if a != b)
 
 

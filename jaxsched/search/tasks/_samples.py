@@ -26,7 +26,7 @@ class Leaf(NamedTuple):
 class Sample(NamedTuple):
     """What one sample is made of."""
 
-    where: str  # the argument that it is of
+    argument: str  # the argument that it is of
     leaves: list[Leaf]
     treedef: Any  # of (inputs, targets)
 
@@ -35,7 +35,7 @@ class Samples:
     """What ``Supervised`` was given as ``train``, ``validation`` or ``test``, read when asked for.
 
     Args:
-        where: the argument, for errors.
+        argument: the argument, for errors.
         given: inputs and targets.
 
     Attributes:
@@ -44,8 +44,8 @@ class Samples:
 
     length: int
 
-    def __init__(self, where: str, given: Any):
-        self.where, self._given = where, given
+    def __init__(self, argument: str, given: Any):
+        self.argument, self._given = argument, given
 
     @cached_property
     def sample(self) -> Sample:
@@ -79,33 +79,33 @@ class Samples:
 class Columns(Samples):
     """A pair of trees with an axis of samples in every leaf."""
 
-    def __init__(self, where: str, given: Any):
-        super().__init__(where, given)
-        self._found, self._treedef = _flattened(where, given)
-        counts = [_count(f"{where} {path}", leaf) for path, leaf in self._found]
+    def __init__(self, argument: str, given: Any):
+        super().__init__(argument, given)
+        self._named, self._treedef = _flattened(argument, given)
+        counts = [_count(f"{argument} {path}", leaf) for path, leaf in self._named]
         self.length = counts[0]
         if len(set(counts)) > 1 or not counts[0]:
-            shown = [f"{n} {path}" for (path, _), n in zip(self._found, counts, strict=True)]
+            shown = [f"{n} {path}" for (path, _), n in zip(self._named, counts, strict=True)]
             raise ValueError(
-                f"{where} must have as many targets as inputs, and some, got "
+                f"{argument} must have as many targets as inputs, and some, got "
                 f"{', '.join(shown[:-1])} and {shown[-1]}."
             )
 
     @cached_property
     def _columns(self) -> list[Any]:
-        return [_column(f"{self.where} {path}", leaf) for path, leaf in self._found]
+        return [_column(f"{self.argument} {path}", leaf) for path, leaf in self._named]
 
     @cached_property
     def sample(self) -> Sample:
         leaves = []
-        for (path, _), column in zip(self._found, self._columns, strict=True):
-            value = column[0] if _is_array(column) else _item(self.where, column, 0)
-            leaves.append(_leaf(self.where, path, value))
-        return Sample(self.where, leaves, self._treedef)
+        for (path, _), column in zip(self._named, self._columns, strict=True):
+            value = column[0] if _is_array(column) else _item(self.argument, column, 0)
+            leaves.append(_leaf(self.argument, path, value))
+        return Sample(self.argument, leaves, self._treedef)
 
     @property
     def has_form(self) -> bool:
-        return all(isinstance(leaf, (np.ndarray, jax.Array)) for _, leaf in self._found)
+        return all(isinstance(leaf, (np.ndarray, jax.Array)) for _, leaf in self._named)
 
     @property
     def nbytes(self) -> float:
@@ -115,7 +115,9 @@ class Columns(Samples):
         return [
             np.asarray(column[rows])
             if _is_array(column)
-            else _stacked(self.where, leaf, rows, [_item(self.where, column, i) for i in rows])
+            else _stacked(
+                self.argument, leaf, rows, [_item(self.argument, column, i) for i in rows]
+            )
             for column, leaf in zip(self._columns, self.sample.leaves, strict=True)
         ]
 
@@ -126,39 +128,39 @@ class Columns(Samples):
 class Source(Samples):
     """Anything with a length whose items are pairs of trees: a list, Grain's sources."""
 
-    def __init__(self, where: str, given: Any):
-        super().__init__(where, given)
+    def __init__(self, argument: str, given: Any):
+        super().__init__(argument, given)
         try:
             self.length = len(given)
         except (TypeError, ValueError, OverflowError) as error:  # a float, less than 0, or too much
-            raise TypeError(f"{where} must have a whole number of items: {error}.") from None
+            raise TypeError(f"{argument} must have a whole number of items: {error}.") from None
         if not 0 < self.length < 2**31:
-            raise ValueError(f"{where} must have from 1 to 2**31 - 1 items, got {self.length}.")
+            raise ValueError(f"{argument} must have from 1 to 2**31 - 1 items, got {self.length}.")
 
     @cached_property
     def sample(self) -> Sample:
-        found, treedef = self._at(0)
-        leaves = [_leaf(self.where, path, value) for path, value in found]
-        return Sample(self.where, leaves, treedef)
+        named, treedef = self._at(0)
+        leaves = [_leaf(self.argument, path, value) for path, value in named]
+        return Sample(self.argument, leaves, treedef)
 
     def read(self, rows: np.ndarray) -> list[np.ndarray]:
         items = []
         for row in rows:
-            found, treedef = self._at(row)
+            named, treedef = self._at(row)
             if treedef != self.sample.treedef:
                 raise ValueError(
-                    f"{self.where} must have items of one structure, got "
+                    f"{self.argument} must have items of one structure, got "
                     f"{shorten(str(treedef))} at [{row}] and "
                     f"{shorten(str(self.sample.treedef))} at [0]."
                 )
-            items.append([leaf for _, leaf in found])
+            items.append([leaf for _, leaf in named])
         return [
-            _stacked(self.where, leaf, rows, [item[j] for item in items])
+            _stacked(self.argument, leaf, rows, [item[j] for item in items])
             for j, leaf in enumerate(self.sample.leaves)
         ]
 
     def _at(self, row: Any) -> tuple[list[tuple[str, Any]], Any]:
-        return _flattened(f"{self.where}[{row}]", _item(self.where, self._given, row))
+        return _flattened(f"{self.argument}[{row}]", _item(self.argument, self._given, row))
 
 
 def samples_of(name: str, given: Any) -> Samples:
@@ -168,35 +170,35 @@ def samples_of(name: str, given: Any) -> Samples:
         TypeError: if it is neither a pair (inputs, targets) nor a source of pairs.
         ValueError: if leaves disagree in their number of samples, or there are none.
     """
-    where = f"Supervised({name}=...)"
+    argument = f"Supervised({name}=...)"
     if isinstance(given, list) and len(given) == 2 and all(map(_is_pair, given)):
         raise TypeError(
-            f"{where} must be a tuple (inputs, targets) of trees, or a list of more than two "
+            f"{argument} must be a tuple (inputs, targets) of trees, or a list of more than two "
             "pairs, one for each sample; a list of two pairs can be either."
         )
     if _is_pair(given):
-        return Columns(where, given)
+        return Columns(argument, given)
     text_or_tree = isinstance(given, (tuple, Mapping, str, bytes)) or hasattr(given, "__array__")
     if text_or_tree or not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
         raise TypeError(
-            f"{where} must be a pair (inputs, targets), or a source of such pairs, a list or an "
+            f"{argument} must be a pair (inputs, targets), or a source of such pairs, a list or an "
             f"object with a length and items, got {type(given).__name__}."
         )
-    return Source(where, given)
+    return Source(argument, given)
 
 
 def check_alike(one: Sample, first: Sample) -> None:
     """Raises a ``ValueError`` unless both are the same tree of the same shapes."""
     if one.treedef != first.treedef:
         raise ValueError(
-            f"{one.where} must have the structure of {first.where}, "
+            f"{one.argument} must have the structure of {first.argument}, "
             f"{shorten(str(first.treedef))}, got {shorten(str(one.treedef))}."
         )
     for leaf, its in zip(one.leaves, first.leaves, strict=True):
         if leaf.shape != its.shape:
             raise ValueError(
-                f"{one.where} {leaf.path} must have samples of shape {list(its.shape)}, as "
-                f"{first.where} has, got {list(leaf.shape)}."
+                f"{one.argument} {leaf.path} must have samples of shape {list(its.shape)}, as "
+                f"{first.argument} has, got {list(leaf.shape)}."
             )
 
 
@@ -211,72 +213,72 @@ def _is_array(column: Any) -> bool:
     return isinstance(column, np.ndarray)
 
 
-def _flattened(where: str, pair: Any) -> tuple[list[tuple[str, Any]], Any]:
+def _flattened(argument: str, pair: Any) -> tuple[list[tuple[str, Any]], Any]:
     """Leaves with names such as ``inputs['image']``; a list is an array, as NumPy takes it."""
     if not _is_pair(pair):
-        raise TypeError(f"{where} must be a pair (inputs, targets), got {type(pair).__name__}.")
+        raise TypeError(f"{argument} must be a pair (inputs, targets), got {type(pair).__name__}.")
     treedef: Any
-    found, treedef = jax.tree_util.tree_flatten_with_path(
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(
         tuple(pair), is_leaf=lambda x: isinstance(x, list)
     )
     named = [
         (("inputs", "targets")[path[0].idx] + jax.tree_util.keystr(path[1:]), leaf)
-        for path, leaf in found
+        for path, leaf in leaves
     ]
     for part in ("inputs", "targets"):
         if not any(path.startswith(part) for path, _ in named):
-            raise TypeError(f"{where} {part} must hold at least one array, got none.")
+            raise TypeError(f"{argument} {part} must hold at least one array, got none.")
     return named, treedef
 
 
-def _count(where: str, leaf: Any) -> int:
+def _count(argument: str, leaf: Any) -> int:
     try:
         if isinstance(leaf, (str, bytes)):
             raise TypeError
         return len(leaf)
     except TypeError:
         raise TypeError(
-            f"{where} must be an array [samples, ...], got {type(leaf).__name__}."
+            f"{argument} must be an array [samples, ...], got {type(leaf).__name__}."
         ) from None
 
 
-def _column(where: str, leaf: Any) -> Any:
+def _column(argument: str, leaf: Any) -> Any:
     """An array, or what has items."""
     if not isinstance(leaf, list) and not hasattr(leaf, "__array__"):
         return leaf
     try:
         return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
     except ValueError as error:
-        raise ValueError(f"{where} must be an array: {error}") from None
+        raise ValueError(f"{argument} must be an array: {error}") from None
 
 
-def _item(where: str, source: Any, row: Any) -> Any:
+def _item(argument: str, source: Any, row: Any) -> Any:
     try:
         return source[int(row)]
     except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
         raise ValueError(
-            f"{where} must have the {len(source)} items of its length, got "
+            f"{argument} must have the {len(source)} items of its length, got "
             f"{type(error).__name__} at [{row}]{f': {error}' if str(error) else ''}."
         ) from error
     except Exception as error:
-        error.add_note(f"in {where}, reading [{row}]")
+        error.add_note(f"in {argument}, reading [{row}]")
         raise
 
 
-def _leaf(where: str, path: str, value: Any) -> Leaf:
+def _leaf(argument: str, path: str, value: Any) -> Leaf:
     value = np.asarray(value)
     if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
-        raise TypeError(f"{where} {path} must be numbers, got dtype {value.dtype}.")
+        raise TypeError(f"{argument} {path} must be numbers, got dtype {value.dtype}.")
     return Leaf(path, value.shape, np.dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
 
 
-def _stacked(where: str, leaf: Leaf, rows: Any, values: list[Any]) -> np.ndarray:
+def _stacked(argument: str, leaf: Leaf, rows: Any, values: list[Any]) -> np.ndarray:
     """One leaf of many items, which must all be as that of the first one."""
     stacked = np.empty((len(values), *leaf.shape), leaf.dtype)
     for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
         if value.shape != leaf.shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):
             raise ValueError(
-                f"{where} must have items of one shape and dtype, got "
+                f"{argument} must have items of one shape and dtype, got "
                 f"{value.dtype}{list(value.shape)} for the {leaf.dtype}{list(leaf.shape)} "
                 f"{leaf.path} at [{row}]."
             )

@@ -54,7 +54,7 @@ class TaskShape:
 def trace_task(
     task: Any,
     hyperparams: tuple[str, ...],
-    where: str = "sweep",
+    caller: str = "sweep",
     steps: int = 2,
     evaluated: bool = True,
 ) -> TaskShape:
@@ -63,7 +63,7 @@ def trace_task(
     Args:
         task: the task.
         hyperparams: the names that ``step`` will be given.
-        where: the caller's name, for the errors.
+        caller: the caller's name, for the errors.
         steps: the updates of the longest run, at least 1.
         evaluated: whether ``evaluate`` is traced as well.
 
@@ -76,23 +76,23 @@ def trace_task(
     missing = [m for m in ("init", "step", "evaluate") if not callable(getattr(task, m, None))]
     if missing or isinstance(task, type):
         raise TypeError(
-            f"{where}(task=...) must have the methods init, step and evaluate, "
+            f"{caller}(task=...) must have the methods init, step and evaluate, "
             f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
         )
     arrays, rebuild = taken_apart(task)
-    drawn = read_batches(task, 0, 0, min(2, steps), where, steps)
+    drawn = read_batches(task, 0, 0, min(2, steps), caller, steps)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in hyperparams}
 
     def init(key: Any, arrays: Any) -> Any:
-        made = called(where, "init", rebuild(arrays), key)
-        return jax.tree_util.tree_map_with_path(partial(as_array, where), made)
+        made = called(caller, "init", rebuild(arrays), key)
+        return jax.tree_util.tree_map_with_path(partial(as_array, caller), made)
 
     def step(state: Any, hyperparams: Any, batch: Any, arrays: Any) -> Any:
-        made = called(where, "step", rebuild(arrays), state, hyperparams, batch)
+        made = called(caller, "step", rebuild(arrays), state, hyperparams, batch)
         if not isinstance(made, (tuple, list)) or len(made) != 2:
-            raise TypeError(f"{where}(task=...): step must return (state, metrics), got {made!r}.")
-        check_metrics(made[1], where, "step")
+            raise TypeError(f"{caller}(task=...): step must return (state, metrics), got {made!r}.")
+        check_metrics(made[1], caller, "step")
         return tuple(made)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -105,20 +105,20 @@ def trace_task(
         traced, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(
             state, values, batch, arrays
         )
-        check_structure(state, after, where)
+        check_structure(state, after, caller)
         wanted = jax.tree.map(promoted, first, state, after)
-    check_same(state, after, where)
+    check_same(state, after, caller)
     outputs: Any = jax.tree.structure((after, metrics))
     _, numbers = outputs.unflatten(range(outputs.num_leaves))
-    check_every_step(where, state, begun, traced, numbers["loss"], len(hyperparams))
-    validation, evaluate = trace_metrics(task, state, where) if evaluated else ({}, None)
+    check_every_step(caller, state, begun, traced, numbers["loss"], len(hyperparams))
+    validation, evaluate = trace_metrics(task, state, caller) if evaluated else ({}, None)
     size = len(jax.tree.leaves(state))
-    check_used(where, task, hyperparams, traced, evaluate, size, numbers["loss"])
+    check_used(caller, task, hyperparams, traced, evaluate, size, numbers["loss"])
     return TaskShape(state, metrics, batch, begun, traced, validation, evaluate)
 
 
 def trace_metrics(
-    task: Any, state: Any, where: str = "sweep", method: str = "evaluate"
+    task: Any, state: Any, caller: str = "sweep", method: str = "evaluate"
 ) -> tuple[Metrics, Any]:
     """The abstract metrics of ``evaluate`` (or ``test``) and its closed jaxpr.
 
@@ -128,8 +128,8 @@ def trace_metrics(
     arrays, rebuild = taken_apart(task)
 
     def measure(state: Any, arrays: Any) -> Any:
-        metrics = called(where, method, rebuild(arrays), state)
-        check_metrics(metrics, where, method)
+        metrics = called(caller, method, rebuild(arrays), state)
+        check_metrics(metrics, caller, method)
         return metrics
 
     traced, metrics = jax.make_jaxpr(measure, return_shape=True)(state, arrays)

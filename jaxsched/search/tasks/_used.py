@@ -12,7 +12,7 @@ from jaxsched.search.tasks._supervised import Supervised
 
 
 def check_used(
-    where: str,
+    caller: str,
     task: Any,
     hyperparams: tuple[str, ...],
     step: Any,
@@ -25,7 +25,7 @@ def check_used(
     One that is only reported, as a metric or in a part of the state that nothing reads, does not.
 
     Args:
-        where: the caller's name.
+        caller: the caller's name.
         task: whose ``step`` it is.
         hyperparams: the names that it is given.
         step: closed jaxpr, whose first inputs are the state and the hyperparameters, and whose
@@ -66,6 +66,6 @@ def check_used(
             "state before each update. docs/tasks.md shows both."
         )
     raise ValueError(
-        f"{where}(task=...): step must use all hyperparameters that are scheduled, but "
+        f"{caller}(task=...): step must use all hyperparameters that are scheduled, but "
         f"{' and '.join(map(repr, dead))} has no effect on the state that it trains: {why}"
     )

@@ -141,10 +141,10 @@ def _trials(
     trials: list[Trial] = []
     for kind in kinds:
         taken = kind.takes(list(columns), where, len(kinds) == 1)
-        found = rows(taken)
+        chosen = rows(taken)
         if len(taken) < len(columns):  # rows that differ in what the recipe hasn't are one
-            found = list({plain(row): row for row in found}.values())
-        trials += _of_kind(where, kind, found, len(kinds) > 1)
+            chosen = list({plain(row): row for row in chosen}.values())
+        trials += _of_kind(where, kind, chosen, len(kinds) > 1)
     return told_apart(tuple(trials))
 
 

@@ -81,11 +81,12 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
             raise ValueError(f"{where}(recipe=...) must be different, got {kind.name} twice.")
     if len(kinds) > 1:
         has = {kind.name: _parameters(kind.recipe) for kind in kinds}
-        known = {name for found in has.values() for name in found or ()}
+        known = {name for parameters in has.values() for name in parameters or ()}
         for name in arguments:
             if name not in known and None not in has.values():
                 listed = "; ".join(
-                    f"{printable(kind)} has {', '.join(found or ())}" for kind, found in has.items()
+                    f"{printable(kind)} has {', '.join(parameters or ())}"
+                    for kind, parameters in has.items()
                 )
                 raise TypeError(
                     f"{where}({name}=...) must be an argument of a recipe, got "
@@ -147,10 +148,10 @@ def _label(recipe: Any) -> str:
 def _parameters(recipe: Recipe) -> dict[str, inspect.Parameter] | None:
     """What a recipe can be given by name; ``None`` if that is anything, or isn't known."""
     try:
-        found = inspect.signature(recipe).parameters
+        parameters = inspect.signature(recipe).parameters
     except (TypeError, ValueError):
         return None
-    if any(p.kind is p.VAR_KEYWORD for p in found.values()):
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name: p for name, p in found.items() if p.kind in named}
+    return {name: p for name, p in parameters.items() if p.kind in named}
