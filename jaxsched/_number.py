@@ -78,6 +78,22 @@ def as_value(t: Number, x: Any) -> Value:
     return as_number(t, x)
 
 
+def is_integer(x: Value) -> bool:
+    return isinstance(x, (jax.Array, np.ndarray, np.generic)) and x.dtype.kind in "iu"
+
+
+def floating(t: Number, x: Value) -> Value:
+    """The value ``x``, which may be an integer, for arithmetic with other values."""
+    return x if type(x) is np.float64 or not is_integer(x) else as_value(t, x)
+
+
+def alike(x: Value, y: Value) -> tuple[Value, Value]:
+    """Two values one of which is selected: integers if both are."""
+    if type(x) is type(y) is np.float64 or is_integer(x) == is_integer(y):
+        return x, y
+    return (x.astype(y.dtype), y) if is_integer(x) else (x, y.astype(x.dtype))
+
+
 def to_value(x: Number) -> Value:
     """A number that depends on the step, rounded to a value."""
     return x.hi if isinstance(x, Double) else x

@@ -42,12 +42,9 @@ class AbstractSchedule(Record, abc.ABC):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        align(self)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
         for check in _checks_of(type(self)):
             check(self)
+        align(self)
 
     @property
     @abc.abstractmethod
@@ -62,10 +59,6 @@ class AbstractSchedule(Record, abc.ABC):
     @abc.abstractmethod
     def value_at(self, t: Number) -> Value:
         """The value at any ``t``, also before 0 and after the end, where it holds."""
-
-    def _count(self, t: Number) -> Any:
-        """The same as an int32 array, where the schedule's values are integers; else None."""
-        return None
 
     def phases(self) -> list[Phase]:
         """The phases in order, the first from step 0; by default one, called after the class.
@@ -232,8 +225,8 @@ class Sequence(AbstractSchedule):
         reached = num.nudge(t)
         for before, part in itertools.pairwise(self.parts):
             start = start + num.at_least_zero(before.exact_length(t))
-            local = t - start
-            value = num.where(reached >= start, part.value_at(local), value)
+            here, value = num.alike(part.value_at(t - start), value)
+            value = num.where(reached >= start, here, value)
         return value
 
     def phases(self) -> list[Phase]:
@@ -276,7 +269,10 @@ class AbstractCombination(AbstractSchedule):
     def _combine(x: Value, y: Value) -> Value: ...
 
     def value_at(self, t: Number) -> Value:
-        return functools.reduce(self._combine, [part.value_at(t) for part in self.parts])
+        return functools.reduce(self._combine, self._values(t))
+
+    def _values(self, t: Number) -> list[Value]:
+        return [num.floating(t, part.value_at(t)) for part in self.parts]
 
     def phases(self) -> list[Phase]:
         """Those of the part that has the most."""
@@ -304,7 +300,7 @@ class Product(AbstractCombination):
         return x * y
 
     def value_at(self, t: Number) -> Value:
-        return num.product([part.value_at(t) for part in self.parts])
+        return num.product(self._values(t))
 
 
 @struct
@@ -330,9 +326,12 @@ class Minimum(AbstractCombination):
 
     parts: tuple[AbstractSchedule, ...]
 
+    def _values(self, t: Number) -> list[Value]:
+        return [part.value_at(t) for part in self.parts]
+
     @staticmethod
     def _combine(x: Value, y: Value) -> Value:
-        return num.minimum(x, y)
+        return num.minimum(*num.alike(x, y))
 
 
 @struct
@@ -341,9 +340,12 @@ class Maximum(AbstractCombination):
 
     parts: tuple[AbstractSchedule, ...]
 
+    def _values(self, t: Number) -> list[Value]:
+        return [part.value_at(t) for part in self.parts]
+
     @staticmethod
     def _combine(x: Value, y: Value) -> Value:
-        return num.maximum(x, y)
+        return num.maximum(*num.alike(x, y))
 
 
 def minimum(*schedules: Any) -> AbstractSchedule:

@@ -23,7 +23,9 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
     if type(step) is int and _is_plain(schedule):  # the same as below, for a call in a hurry
         try:
             with np.errstate(all="ignore"):
-                return jnp.asarray(np.float32(schedule.value_at(np.float64(step))))
+                value = schedule.value_at(np.float64(step))
+                if type(value) is np.float64:
+                    return jnp.asarray(np.float32(value))
         except OverflowError:  # of more digits than float64 has
             pass
     step, leaves = as_step(step), jax.tree.leaves(schedule)
@@ -31,25 +33,29 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
         require_single(schedule)
     dtype = np.float64 if has_float64(leaves) else np.float32
     if is_concrete(step) and all(map(is_concrete, leaves)):
-        at = host_step(step)
-        count = schedule._count(np.asarray(at, np.float64)[()])
-        if count is not None:
-            return jnp.asarray(np.broadcast_to(count, np.shape(at)))
-        values = on_host(schedule, at)
+        values = _host_values(schedule, host_step(step))
         with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a program
-            return jnp.asarray(values.astype(dtype))
+            return jnp.asarray(values.astype(np.int32 if num.is_integer(values) else dtype))
     t = traced_step(step, dtype)
-    count = schedule._count(t)
-    value = num.to_value(schedule.value_at(t)) if count is None else count
-    value = jnp.asarray(value).astype(dtype if count is None else np.int32)
+    value = num.to_value(schedule.value_at(t))
+    value = jnp.asarray(value).astype(np.int32 if num.is_integer(value) else dtype)
     return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
 
 def on_host(schedule: Any, step: Any) -> Any:
     """The values in float64, for a known schedule and known steps."""
+    return _host_values(schedule, step).astype(np.float64)
+
+
+def _host_values(schedule: Any, step: Any) -> np.ndarray:
+    t = np.asarray(step, np.float64)[()]
     with np.errstate(all="ignore"):
-        value = schedule.value_at(np.asarray(step, np.float64)[()])
-    return np.broadcast_to(np.asarray(value, np.float64), np.shape(step))
+        value = schedule.value_at(t)
+    if isinstance(value, jax.core.Tracer):  # a user's formula in jnp, inside of a program
+        with jax.ensure_compile_time_eval():
+            value = schedule.value_at(t)
+    values = np.asarray(to_host(value))
+    return np.broadcast_to(values, np.shape(step))
 
 
 def require_single(schedule: Any) -> None:

@@ -39,10 +39,8 @@ class AbstractValues(AbstractPoints):
         raise NotImplementedError
 
     def value_at(self, t: Number) -> Value:
-        return num.as_value(t, self._at(t))
-
-    def _count(self, t: Number) -> Any:
-        return self._at(t) if self.values.dtype == np.int32 else None
+        value = self._at(t)
+        return value if self.values.dtype == np.int32 else num.as_value(t, value)
 
 
 @struct

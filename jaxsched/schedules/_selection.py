@@ -48,7 +48,7 @@ def _at(t: Number, parts: tuple[Any, ...]) -> Value:
         due = num.take(np.isin(np.arange(len(parts)), members), index)
         here = _merged(t, [parts[i] for i in members], index, members)
         mine = here.value_at(num.where(due, local, 0.0))
-        value = mine if value is None else num.where(due, mine, value)
+        value = mine if value is None else num.where(due, *num.alike(mine, value))
     return value
 
 

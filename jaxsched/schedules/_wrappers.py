@@ -55,7 +55,7 @@ class AbstractWrapper(AbstractSchedule):
 
 
 class AbstractRetimed(AbstractWrapper):
-    """The values of a schedule at other times: integers if they are.
+    """The values of a schedule at other times.
 
     A subclass gives ``inner_step`` and, if it is longer or shorter, ``exact_length``.
     """
@@ -66,9 +66,6 @@ class AbstractRetimed(AbstractWrapper):
 
     def value_at(self, t: Number) -> Value:
         return self.schedule.value_at(self.inner_step(t))
-
-    def _count(self, t: Number) -> Any:
-        return self.schedule._count(self.inner_step(t))
 
 
 @struct
@@ -139,6 +136,7 @@ class Repeat(AbstractWrapper):
         if self.decay is None:
             return value
         later = cycle > 0.0
+        value = num.floating(t, value)
         factor = num.power(num.as_number(t, self.decay), num.where(later, cycle, 1.0))
         return num.where(later, value * num.to_value(factor), value)
 
@@ -312,7 +310,7 @@ class Clip(AbstractWrapper):
             )
 
     def value_at(self, t: Number) -> Value:
-        value = self.schedule.value_at(t)
+        value = num.floating(t, self.schedule.value_at(t))
         if self.high is not None:
             value = num.minimum(value, num.as_value(t, self.high))
         if self.low is not None:

@@ -101,7 +101,8 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
 
 def strong_float32(schedule: Schedule, steps: np.ndarray) -> None:
     """A strong float32 array in the shape of the step, whatever kind of step; int32 of integers."""
-    dtype = jnp.float32 if schedule._count(np.float64(0.0)) is None else jnp.int32
+    first = np.asarray(schedule.value_at(np.float64(0.0)))
+    dtype = jnp.int32 if first.dtype.kind == "i" else jnp.float32
     kinds = (3, np.int64(3), np.uint8(3), np.int32(3), jnp.int32(3), 3.0, jnp.uint32(3))
     for step in (*kinds, np.asarray([3, 4], np.int32)):
         value = schedule(step)
