@@ -26,7 +26,7 @@ from jaxsched.recipes._arguments import SHAPES
 from jaxsched.recipes._share import share
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import least, subtract_steps
-from jaxsched.schedules._wrappers import _LEAST_GROWTH
+from jaxsched.schedules._wrappers import LEAST_GROWTH
 
 Number = Any  # a real number
 Positive = Any  # above 0
@@ -161,9 +161,9 @@ def _one_factor(call: _Call, name: str, x: Any) -> Any:
 
 def _growth(call: _Call, name: str, x: Any) -> Any:
     x = checked_number(call.where(name), x, at_least=1)
-    if violates(lambda x: (x > 1) & (x < _LEAST_GROWTH - 1e-7), x):
+    if violates(lambda x: (x > 1) & (x < LEAST_GROWTH - 1e-7), x):
         raise ValueError(
-            f"{call.where(name)} must be 1 or at least {_LEAST_GROWTH}, got {describe(x)}."
+            f"{call.where(name)} must be 1 or at least {LEAST_GROWTH}, got {describe(x)}."
         )
     return x
 

@@ -17,7 +17,7 @@ from jaxsched.schedules._lengths import exact_duration
 from jaxsched.schedules._phase import Phase, cut, known, known_duration, later, shown_length
 
 _CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps in 7300
-_LEAST_GROWTH = 1.005  # or its float32, which is a little less
+LEAST_GROWTH = 1.005  # or its float32, which is a little less
 
 
 class AbstractWrapper(AbstractSchedule):
@@ -102,9 +102,9 @@ class Repeat(AbstractWrapper):
             raise ValueError(
                 f"Repeat(schedule=...) must have a duration greater than 0, got {self.schedule!r}."
             )
-        if violates(lambda growth: (growth > 1) & (growth < _LEAST_GROWTH - 1e-7), self.growth):
+        if violates(lambda growth: (growth > 1) & (growth < LEAST_GROWTH - 1e-7), self.growth):
             raise ValueError(
-                f"Repeat(growth=...) must be 1 or at least {_LEAST_GROWTH}, got {self.growth!r}."
+                f"Repeat(growth=...) must be 1 or at least {LEAST_GROWTH}, got {self.growth!r}."
             )
 
     def exact_length(self, t: Number) -> Number | None:
