@@ -1,6 +1,7 @@
 """Controllers as trials: told what is validated, forking where they decide."""
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,16 @@ from test_sweep_checkpoint import sweep as kept_sweep
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.controllers import AutoDecay, Bounce, Greedy, NewBob, Plateau, Trigger
+from jaxsched.controllers import (
+    AbstractController,
+    AutoDecay,
+    Bounce,
+    Greedy,
+    NewBob,
+    Plateau,
+    Trigger,
+    struct,
+)
 from jaxsched.search.engine import _planning
 from jaxsched.search.store import _checkpoint
 
@@ -59,7 +69,32 @@ def by_hand(task, controller, steps, every, seed):
     return np.array(rates, np.float32), told
 
 
+class OffsetState(NamedTuple):
+    step: jax.Array
+    base: Any
+    offset: jax.Array
+
+
+@struct
+class Offset(AbstractController):
+    """Of somebody else, and no multiple of its base: a tenth more with every evaluation."""
+
+    base: Any
+
+    State = OffsetState
+
+    def init(self):
+        return OffsetState(jnp.int32(0), self.base_init(), jnp.float32(0))
+
+    def react(self, state, *, value=None, **others):
+        return state._replace(offset=state.offset + 0.1)
+
+    def value_at(self, state):
+        return self.base_value(state) + state.offset
+
+
 CONTROLLERS = [
+    Offset(Plateau(BASE, factor=0.5, patience=0)),
     Plateau(BASE, factor=0.5, patience=0),
     Plateau(0.3, factor=0.3, patience=0, cooldown=1, rule="keras"),
     Greedy(BASE, factor=0.7, patience=0),
@@ -68,6 +103,9 @@ CONTROLLERS = [
     AutoDecay(0.3, patience=0),
     Trigger(Plateau(0.4, factor=0.5, patience=0), (js.Linear(1.0, 0.5, 30), js.Constant(0.5))),
 ]
+
+
+START = {"scale": 1, "stage": 0, "offset": 0}
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +121,7 @@ def test_a_controller_does_what_it_does_in_a_loop(every_controller, which):
         applied = result.train["learning_rate"][which, 0, seed]
         rates, told = by_hand(Watched(), controller, 90, 10, seed)
         np.testing.assert_allclose(applied, rates, rtol=1e-6)
-        decided = getattr(told, "scale", 1) != 1 or getattr(told, "stage", 0) != 0
-        assert decided
+        assert any(getattr(told, name, x) != x for name, x in START.items())  # it has decided
         _, losses = python_loop(Watched(), {"learning_rate": applied}, seed)
         assert losses.tobytes() == result.train["loss"][which, 0, seed].tobytes()
 

@@ -39,7 +39,7 @@ class AbstractController(Record, abc.ABC):
 
     def __post_init__(self) -> None:
         Record.__post_init__(self)
-        object.__setattr__(self, "base", _as_base(type(self).__name__, self.base))
+        self.__dict__["base"] = _as_base(type(self).__name__, self.base)
 
     # ------------------------------------------------------------------ what a subclass implements
 
@@ -51,8 +51,9 @@ class AbstractController(Record, abc.ABC):
     def react(self, state: Any, **report: Any) -> Any:
         """The state with what was measured taken in; ``step`` and ``base`` stay as they are.
 
-        Its keywords are the measurements, None where there is none; any other is ignored. In it
-        every number of ``self`` is a float32 array of shape ().
+        Its keywords are the measurements, None where there is none; any other is ignored. It is
+        not called where there are none at all. In it every number of ``self`` is a float32 array of
+        shape ().
         """
 
     @abc.abstractmethod
@@ -176,6 +177,8 @@ class AbstractController(Record, abc.ABC):
 
     def _reacted(self, state: Any, report: dict[str, Any]) -> Any:
         self._check(state)
+        if all(x is None for x in report.values()):
+            return state
         # The numbers only: a float32 schedule at the bottom would have other digits.
         exact = object.__new__(type(self))
         exact.__dict__.update(self.__dict__, **{n: number32(getattr(self, n)) for n in self.ranks})

@@ -76,7 +76,7 @@ class Trigger(AbstractController):
                 f"{self.stages!r}{cure(self.stages)}; a cooldown over n steps is "
                 "`js.Linear(1.0, 0.0, n)`."
             )
-        object.__setattr__(self, "stages", stages)
+        self.__dict__["stages"] = stages
         AbstractController.__post_init__(self)
 
     def init(self) -> TriggerState:
