@@ -31,7 +31,7 @@ def to_host(x: Any) -> Any:
 
 
 def frozen(x: Any) -> Any:
-    """A NumPy array as one of our own that nobody can write to; all else as it is."""
+    """A read-only copy of a NumPy array that can be written to; all else as it is."""
     if isinstance(x, np.ndarray) and x.flags.writeable:
         x = x.copy()
         x.setflags(write=False)
@@ -44,9 +44,9 @@ def is_x64() -> bool:
 
 
 def has_float64(numbers: Iterable[Any]) -> bool:
-    """Whether one of them is float64 and means it: an array or a NumPy number, in x64 mode."""
+    """Whether one of them is a float64 array or NumPy number, in x64 mode."""
     return is_x64() and any(
-        # A Python number that is an argument of a program is weak-typed there, and no float64.
+        # A Python number that is an argument of a program is a weak-typed float64 there.
         isinstance(x, (np.ndarray, np.generic, jax.Array))
         and x.dtype == np.float64
         and not getattr(x, "weak_type", False)
@@ -79,7 +79,7 @@ def strong(tree: T) -> T:
 
 
 def donatable_copy(tree: T) -> T:
-    """``strong``, in arrays that nobody else holds, so that they may be donated."""
+    """``strong``, in arrays without another owner, so that they may be donated."""
     return jax.tree.map(lambda x: jnp.array(x, copy=True), strong(tree))
 
 

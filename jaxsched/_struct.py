@@ -2,7 +2,7 @@
 
 ``@struct`` registers a class with JAX. Unlike ``jax.tree_util.register_dataclass`` it does not run
 the constructor when JAX rebuilds an object: there the leaves may be tracers, axis specifications,
-shardings or *gradients* (for which a length of -0.3 is no error). So a constructor may check and
+shardings or *gradients* (where a length of -0.3 is right). So a constructor may check and
 convert what a person wrote, and a transformation never meets those checks.
 """
 

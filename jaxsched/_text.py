@@ -13,8 +13,8 @@ from jaxsched._arrays import is_concrete, to_host
 
 
 def describe(x: Any) -> str:
-    text = repr(x)
-    text = text if len(text) <= 80 else text[:77] + "..."
+    """A value that was given, and of which type it is, unless one sees it."""
+    text = shorten(repr(x), 80)
     return text if isinstance(x, (int, float)) else f"{text} ({type(x).__name__})"
 
 
@@ -23,10 +23,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def shorten(text: str) -> str:
-    """A text as a message quotes it: printable, and not much more than a line's half."""
+def shorten(text: str, most: int = 60) -> str:
+    """A text as a message quotes it: printable, and of at most so many characters."""
     text = printable(text)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:

@@ -45,7 +45,7 @@ def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
 
     Args:
         path: the file.
-        data: its bytes, if somebody else has read them.
+        data: its bytes, if they have been read already.
 
     Raises:
         Damaged: if anything of it has changed.

@@ -20,7 +20,7 @@ def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
     """
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came  # Python delivers signals to the main thread, where somebody else listens
+        yield came  # Python delivers signals to the main thread only, whose handlers are not ours
         return
     before: dict[int, Any] = {}
 
