@@ -84,6 +84,15 @@ def sources(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
     return reached & ((1 << len(reads)) - 1)
 
 
+def union(masks: Sequence[int], which: int = -1) -> int:
+    """All bits of those masks whose numbers are bits of ``which``."""
+    bits = 0
+    for i, mask in enumerate(masks):
+        if which >> i & 1:
+            bits |= mask
+    return bits
+
+
 # ---------------------------------------------------------------------------------------- details
 
 # One output that is its first input, bit for bit.
@@ -144,7 +153,7 @@ class _Walk:
             values.update(zip(eqn.outvars, self._equation(eqn, given), strict=True))
             for atom in eqn.invars:  # a mutable array may have been written
                 if not isinstance(atom, Literal) and "Ref" in type(atom.aval).__name__:
-                    values[atom] = Value(_union(given))
+                    values[atom] = Value(union([x.reads for x in given]))
         return [read(atom) for atom in jaxpr.outvars]
 
     def _constant(self, value: Any) -> Value:
@@ -156,6 +165,7 @@ class _Walk:
 
     def _equation(self, eqn: Any, inputs: list[Value]) -> list[Value]:
         name, params = eqn.primitive.name, eqn.params
+        masks = [x.reads for x in inputs]
         if name == "cond":
             index, *rest = inputs
             branches = params["branches"]
@@ -165,9 +175,9 @@ class _Walk:
             return [_either(cases, index) for cases in ways]
         if name in ("scan", "while"):
             inner = _of_scan(params) if name == "scan" else _of_while(params)
-            self.escapes |= _union(inputs, inner.escapes)
+            self.escapes |= union(masks, inner.escapes)
             return [
-                Value(_union(inputs, mask)) if same is None else inputs[same]
+                Value(union(masks, mask)) if same is None else inputs[same]
                 for mask, same in zip(inner.reads, inner.same, strict=True)
             ]
         for key in _CALLS:
@@ -179,12 +189,12 @@ class _Walk:
             return inputs
         if name == "select_n":
             which, *cases = inputs
-            return [
-                _either(cases if which.constant is None else [cases[int(which.constant)]], which)
-            ]
+            if which.constant is not None:
+                cases = [cases[int(which.constant)]]
+            return [_either(cases, which)]
         if name == "io_callback":
-            self.escapes |= _union(inputs)
-        everything = Value(_union(inputs))
+            self.escapes |= union(masks)
+        everything = Value(union(masks))
         if len(eqn.outvars) > 1:
             return [everything] * len(eqn.outvars)
         return [_value(eqn, inputs) or everything for _ in eqn.outvars]
@@ -194,7 +204,7 @@ def _either(cases: Sequence[Value], chooser: Value) -> Value:
     """What is known whichever of them it is."""
     if len(cases) == 1:
         return cases[0]
-    first, reads = cases[0].known, _union(cases)
+    first, reads = cases[0].known, union([x.reads for x in cases])
     if first is not None and all(
         type(x.known) is type(first) and bool(x.known == first) for x in cases
     ):
@@ -256,11 +266,10 @@ def _of_scan(params: Any) -> Flow:
     else:
         first, carried = params["num_consts"], params["num_carry"]
     carry = _looped(inner.reads[:carried], first)
-    rows = [_through(mask, first, carry) for mask in inner.reads[carried:]]
+    rows = [mask | union(carry, mask >> first) for mask in inner.reads[carried:]]
     same = [first + k if inner.same[k] == first + k else None for k in range(carried)]
-    return Flow(
-        [*carry, *rows], [*same, *[None] * len(rows)], _through(inner.escapes, first, carry)
-    )
+    escapes = inner.escapes | union(carry, inner.escapes >> first)
+    return Flow([*carry, *rows], [*same, *[None] * len(rows)], escapes)
 
 
 def _of_while(params: Any) -> Flow:
@@ -276,7 +285,7 @@ def _of_while(params: Any) -> Flow:
     carry = _looped(masks, first)
     escapes = body.escapes << asked | (control if body.escapes else 0)
     same = [first + k if keep else None for k, keep in enumerate(kept)]
-    return Flow(carry, same, _through(escapes, first, carry))
+    return Flow(carry, same, escapes | union(carry, escapes >> first))
 
 
 def _looped(masks: Sequence[int], first: int) -> list[int]:
@@ -285,24 +294,9 @@ def _looped(masks: Sequence[int], first: int) -> list[int]:
     after = [1 << (first + k) for k in range(len(masks))]
     while reads != after:
         reads = after
-        after = [r | _through(mask, first, reads) for r, mask in zip(reads, masks, strict=True)]
-    return reads
-
-
-def _through(mask: int, first: int, carry: Sequence[int]) -> int:
-    """A mask in which each part of the carry stands for all that it depends on."""
-    reads = mask
-    for k, part in enumerate(carry):
-        if mask >> (first + k) & 1:
-            reads |= part
-    return reads
-
-
-def _union(values: Sequence[Value], which: int = -1) -> int:
-    reads = 0
-    for i, value in enumerate(values):
-        if which >> i & 1:
-            reads |= value.reads
+        after = [
+            r | mask | union(reads, mask >> first) for r, mask in zip(reads, masks, strict=True)
+        ]
     return reads
 
 

@@ -8,9 +8,7 @@ update. One that updates change has no such value, and is refused by its path.
 
 from __future__ import annotations
 
-import functools
 import inspect
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxsched.optim._inject import like_python_number
-from jaxsched.search.tasks._dependence import flow, sources
+from jaxsched.search.tasks._dependence import flow, sources, union
 
 Factory = Callable[..., optax.GradientTransformation]
 
@@ -123,7 +121,7 @@ def _followed(
     kept = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
     structure: Any
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    applied = functools.reduce(operator.or_, after.reads[:outputs], 0)
+    applied = union(after.reads[:outputs])
     lasting = sources(applied, after.reads[outputs:], cut=kept)
     for i in own:
         if i not in kept and lasting >> i & 1:

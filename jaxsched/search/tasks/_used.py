@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from typing import Any
 
 from jaxsched.search.tasks._averaged import Averaged
-from jaxsched.search.tasks._dependence import flow, sources
+from jaxsched.search.tasks._dependence import flow, sources, union
 from jaxsched.search.tasks._supervised import Supervised
 
 
@@ -40,7 +38,7 @@ def check_used(
     """
     reads, _, escapes = flow(step)
     after, own = reads[:size], reads[loss]  # bits of other inputs than these do no harm
-    read = functools.reduce(operator.or_, flow(evaluate).reads if evaluate else [], own)
+    read = own | union(flow(evaluate).reads if evaluate else [])
     read = sources(read, after)
     dead = []
     for k, name in enumerate(sorted(hyperparams)):
