@@ -78,7 +78,16 @@ def wsd_shapes() -> Figure:
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     ax = figure.subplots()
     # In the order of their curves, from the highest down.
-    names = ["sqrt", "square", "rex", "cosine", "linear", "1-sqrt", "exponential", "geometric"]
+    names: list[Any] = [
+        "sqrt",
+        "square",
+        "rex",
+        "cosine",
+        "linear",
+        "1-sqrt",
+        "exponential",
+        "geometric",
+    ]
     shapes = [js.wsd(1.0, 1000, 100, 600, shape, end=0.01) for shape in names]
     js.plot(*shapes, ax=ax, labels=names)
     ax.legend(title="shape", frameon=False, loc=(0.15, 0.03), fontsize=8)

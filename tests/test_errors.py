@@ -266,7 +266,7 @@ RELATIONS = {
     ),
     "shape that is no name": (lambda: js.wsd(1.0, 10, 1, 1, shape=3), "wsd(shape=...)"),
     "shape of two arguments": (
-        lambda: js.wsd(1.0, 10, 1, 1, shape=lambda start, end: js.Constant(start)),
+        lambda: js.wsd(1.0, 10, 1, 1, shape=lambda start, end: js.Constant(start)),  # type: ignore[misc]
         "wsd(shape=...)",
     ),
     "hold at zero": (lambda: js.tri_stage(0, 1, 1, 1), "tri_stage(peak=...)"),

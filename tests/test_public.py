@@ -174,6 +174,7 @@ def test_every_schedule_that_is_defined_is_public():
 
 # A module imports only from what stands before it. A new module is put here by hand.
 ORDER = [
+    "_types",
     "_words",
     "_arrays",
     "_text",
@@ -402,6 +403,9 @@ def test_no_assert_is_aimed_at_users(module):
 # ------------------------------------------------------------------------------------- types
 
 SNIPPET = """
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 import jaxsched as js
 
@@ -411,6 +415,17 @@ rate: optax.ScalarOrSchedule = js.Linear(0.0, 1.0, 10)
 both: optax.ScalarOrSchedule = 3e-4 * (js.Linear(0.0, 1.0, 10) >> js.Constant(1.0)) + 0.1
 tx: optax.GradientTransformation = optax.adamw(cosine)
 injected: optax.GradientTransformationExtraArgs = js.inject(optax.adamw)(learning_rate=cosine)
+
+
+@jax.jit
+def traced(peak: jax.Array, steps: jax.Array) -> jax.Array:
+    return js.warmup_cosine(peak, steps, warmup=js.share(0.1), end=np.float32(0.0))(jnp.arange(3))
+
+
+traced(jnp.float32(0.1), jnp.int32(100))
+js.wsd(np.linspace(0.1, 0.4, 4), 100, 10, decay=js.share(0.2), shape="1-sqrt")
+js.cosine_decay(np.float64(0.1), np.int32(100))(np.arange(3))
+js.search.sampled(js.cosine_decay, 4, peak=js.search.uniform(0.1, 1.0), steps=100)
 """
 WRONG = """
 import jaxsched as js, optax
@@ -418,6 +433,11 @@ text: str = js.Linear(0.0, 1.0, 10)(3)
 js.Linear(0.0, 1.0)
 js.Linear(0.0, 1.0, 10).steps = 5
 schedule: optax.Schedule = "cosine"
+js.warmup_cosine("0.1", 100, 10)
+js.wsd(0.1, 100, 10, 10, shape="liner")
+js.cosine_decay(js.share(0.1), 100)
+js.Plateau(0.1, 0.5, patience=3, mode="least")
+js.constant(0.1)("0")
 """
 
 
@@ -440,7 +460,7 @@ def test_a_schedule_is_an_optax_schedule_for_a_type_checker(tmp_path):
     )
     # What is wrong is found, so the aliases are not all `Any`; and nothing else.
     errors = set(re.findall(r"(\w+\.py:\d+): error", done.stdout))
-    assert errors == {f"wrong.py:{line}" for line in (3, 4, 5, 6)}, done.stdout + done.stderr
+    assert errors == {f"wrong.py:{line}" for line in range(3, 12)}, done.stdout + done.stderr
 
 
 # ------------------------------------------------------------------------------------- files

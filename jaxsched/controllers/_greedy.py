@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,8 +81,8 @@ class Greedy(AbstractScaler):
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
     max_scale: Any = number(default=10.0, at_least=1)
     accumulate: Any = count(default=1, at_least=1)
-    mode: str = choice("min", "max", default="min")
-    nan: str = choice("ignore", "bad", default="ignore")
+    mode: Literal["min", "max"] = choice("min", "max", default="min")
+    nan: Literal["ignore", "bad"] = choice("ignore", "bad", default="ignore")
 
     State = GreedyState
     monotone: ClassVar[bool] = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +63,8 @@ class NewBob(AbstractScaler):
     rtol: Any = number(default=0.0025, at_least=0, below=1)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
     accumulate: Any = count(default=1, at_least=1)
-    mode: str = choice("min", "max", default="min")
-    nan: str = choice("ignore", "bad", default="ignore")
+    mode: Literal["min", "max"] = choice("min", "max", default="min")
+    nan: Literal["ignore", "bad"] = choice("ignore", "bad", default="ignore")
 
     State = NewBobState
 

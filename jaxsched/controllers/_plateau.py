@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,9 +89,9 @@ class Plateau(AbstractScaler):
     cooldown: Any = count(default=0, at_least=0)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
     accumulate: Any = count(default=1, at_least=1)
-    mode: str = choice("min", "max", default="min")
-    rule: str = choice("torch", "keras", "optax", default="torch")
-    nan: str = choice("ignore", "bad", "stop", default="ignore")
+    mode: Literal["min", "max"] = choice("min", "max", default="min")
+    rule: Literal["torch", "keras", "optax"] = choice("torch", "keras", "optax", default="torch")
+    nan: Literal["ignore", "bad", "stop"] = choice("ignore", "bad", "stop", default="ignore")
 
     State = PlateauState
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxsched._types import OptState
 from jaxsched.optim._state import (
     InjectState,
     Site,
@@ -22,7 +23,7 @@ HELP = (
 )
 
 
-def current(opt_state: Any, *, upcoming: bool = False) -> dict[str, Any]:
+def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, Any]:
     """Every scheduled hyperparameter as it was applied in the last update.
 
     Args:
@@ -80,7 +81,7 @@ def _upcoming(site: Site) -> dict[str, Any]:
     return hyperparameters(state)
 
 
-def remembered(opt_state: Any) -> dict[str, Any]:
+def remembered(opt_state: OptState) -> dict[str, Any]:
     """What every controller in an optimizer state remembers: its scale, its best, its counts.
 
     It shows what ``observe`` has just changed; the rate that follows is

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsched._types import OptState
 from jaxsched.controllers._base import AbstractController, levels
 from jaxsched.controllers._reports import check_report
 from jaxsched.optim._state import (
@@ -19,7 +20,7 @@ from jaxsched.optim._state import (
 )
 
 
-def observe(opt_state: Any, *, group: str = "*", **report: Any) -> Any:
+def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> Any:
     """Reports a metric, such as a validation loss, to every controller; no step is counted.
 
     For what is measured once in a while; a metric of every update goes to ``tx.update(...,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxsched._arrays import INT32_MAX, is_concrete
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import to_source
+from jaxsched._types import OptState
 from jaxsched.controllers._base import AbstractController
 from jaxsched.optim._current import HELP, current
 from jaxsched.optim._groups import readable
@@ -30,7 +31,7 @@ from jaxsched.schedules._base import AbstractSchedule
 
 
 def override(
-    opt_state: Any,
+    opt_state: OptState,
     *,
     group: str | None = None,
     scale: Mapping[str, Any] | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,22 @@ from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import as_real
 from jaxsched.schedules._wrappers import Window
 
-SHAPES: dict[str, Callable[[Any, Any, Any], AbstractSchedule]] = {
+ShapeName = Literal[
+    "linear",
+    "cosine",
+    "1-sqrt",
+    "sqrt",
+    "square",
+    "polynomial",
+    "exponential",
+    "geometric",
+    "harmonic",
+    "mirror_cosine",
+    "half_cosine",
+    "quarter_cosine",
+    "rex",
+]
+SHAPES: dict[ShapeName, Callable[[Any, Any, Any], AbstractSchedule]] = {
     "linear": shapes.Linear,
     "cosine": shapes.Cosine,
     "1-sqrt": shapes.Sqrt,
@@ -42,6 +57,11 @@ def exponential(start: Any, factor: Any, every: Any) -> AbstractSchedule:
     factor = jnp.asarray(factor)
     # Near 1 the logarithm of the factor depends on its distance from 1, which is exact.
     return laws.Exponential(start, divide(jnp.log1p(factor - 1), every))
+
+
+def transition(shape: Any, start: Any, end: Any, steps: Any) -> AbstractSchedule:
+    """From ``start`` to ``end``; ``@recipe`` has looked up a shape that was named."""
+    return shape(start, end, steps)
 
 
 def until(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxsched._checks import violates
-from jaxsched.recipes._arguments import divide, exponential, until
+from jaxsched.recipes._arguments import divide, exponential, transition, until
 from jaxsched.recipes._share import share
 from jaxsched.recipes._signature import (
     Count,
@@ -99,7 +99,8 @@ def one_cycle(
             "be above the peak."
         )
     if not three_phase:
-        return shape(low, peak, warmup) >> shape(peak, last, subtract_steps(steps, warmup))
+        fall = subtract_steps(steps, warmup)
+        return transition(shape, low, peak, warmup) >> transition(shape, peak, last, fall)
     if violates(lambda steps, warmup: 2 * warmup >= steps + 2, steps, warmup):
         raise ValueError(
             f"one_cycle(warmup=...) must be at most half of steps={steps!r} with three_phase, got "
@@ -108,9 +109,9 @@ def one_cycle(
     rest = subtract_steps(steps, warmup)
     fall = least(warmup, rest)  # half of 11 steps is 6, and 5 remain
     return (
-        shape(low, peak, warmup)
-        >> shape(peak, low, fall)
-        >> shape(low, last, subtract_steps(rest, fall))
+        transition(shape, low, peak, warmup)
+        >> transition(shape, peak, low, fall)
+        >> transition(shape, low, last, subtract_steps(rest, fall))
     )
 
 
@@ -133,7 +134,8 @@ def one_cycle_momentum(
     >>> [round(float(js.one_cycle_momentum(100)(t)), 6) for t in (0, 30, 100)]
     [0.95, 0.85, 0.95]
     """
-    return shape(high, low, warmup) >> shape(low, high, subtract_steps(steps, warmup))
+    rise = subtract_steps(steps, warmup)
+    return transition(shape, high, low, warmup) >> transition(shape, low, high, rise)
 
 
 @recipe

@@ -4,8 +4,8 @@
     def warmup_cosine(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0): ...
 
 So an error speaks of the recipe and of its argument, and every length may be a share. The body gets
-numbers: those that are known have been checked, and shares have become steps. To a type checker all
-of these words are ``Any``, since a number may be traced; ``| None`` says that ``None`` is allowed.
+numbers: those that are known have been checked, and shares have become steps. A type checker sees
+what a caller may give; ``| None`` says that ``None`` is allowed.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ import numpy as np
 from jaxsched._arrays import is_concrete, is_list, to_host
 from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
 from jaxsched._text import describe, to_source
+from jaxsched._types import Number as Number
 from jaxsched._words import bind
-from jaxsched.recipes._arguments import SHAPES
+from jaxsched.recipes._arguments import SHAPES, ShapeName
 from jaxsched.recipes._share import share
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import least, subtract_steps
 from jaxsched.schedules._wrappers import LEAST_GROWTH
 
-Number = Any  # a real number
-Positive = Any  # above 0
-Peak = Any  # the largest value, at least 0
-End = Any  # a value from 0 to the peak
-Ratio = Any  # from 0 to 1
-PositiveRatio = Any  # the same, above 0
-Divisor = Any  # of the peak: at least 1
-Factor = Any  # of a decay: above 0, at most 1
+Positive = Number  # above 0
+Peak = Number  # the largest value, at least 0
+End = Number  # a value from 0 to the peak
+Ratio = Number  # from 0 to 1
+PositiveRatio = Number  # the same, above 0
+Divisor = Number  # of the peak: at least 1
+Factor = Number  # of a decay: above 0, at most 1
 Factors = Any  # one, or one for each milestone
-Growth = Any  # 1, or at least 1.005
-Count = Any  # a whole number, at least 1
-Numbers = Any  # a list of numbers
+Growth = Number  # 1, or at least 1.005
+Count = Number  # a whole number, at least 1
+Numbers = Any  # a list of numbers, or an array
 Base = AbstractSchedule
-Steps = Any  # the whole length
-Cycle = Any  # the same for one cycle, above 0
-Length = Any  # a stage: steps or a share; together the stages fit into the whole
-Apart = Any  # steps or a share, but no stage
-Period = Any  # the same, above 0
+Steps = Number  # the whole length
+Cycle = Number  # the same for one cycle, above 0
+Length = Number | share  # a stage: steps or a share; together the stages fit into the whole
+Apart = Number | share  # steps or a share, but no stage
+Period = Number | share  # the same, above 0
 Milestones = Any  # a list of steps or shares, increasing, within the whole
-Shape = Any  # a name of SHAPES or a function (start, end, steps) -> schedule
+Shape = ShapeName | Callable[[Any, Any, Any], AbstractSchedule]  # (start, end, steps) -> schedule
 Flag = bool
 
 F = TypeVar("F", bound=Callable[..., Any])

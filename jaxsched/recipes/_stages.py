@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jaxsched._checks import violates
 from jaxsched._text import describe
-from jaxsched.recipes._arguments import multiply, until, value_at
+from jaxsched.recipes._arguments import multiply, transition, until, value_at
 from jaxsched.recipes._share import share
 from jaxsched.recipes._signature import (
     Apart,
@@ -61,7 +61,7 @@ def wsd(
     if decay is None:
         raise TypeError(f"wsd(decay=...) must be given with steps={steps!r}, got None.")
     stable = subtract_steps(subtract_steps(steps, warmup), decay)
-    return rise >> Constant(peak, stable) >> shape(peak, end, decay)
+    return rise >> Constant(peak, stable) >> transition(shape, peak, end, decay)
 
 
 @recipe
@@ -91,7 +91,7 @@ def wsd_s(
     >>> [float(js.wsd_s(1.0, 100, 10, 20)(t)) for t in (5, 100, 110, 200)]
     [0.5, 0.5, 1.0, 0.5]
     """
-    cycle = Constant(peak, subtract_steps(steps, decay)) >> shape(peak, end, decay)
+    cycle = Constant(peak, subtract_steps(steps, decay)) >> transition(shape, peak, end, decay)
     return shapes.Linear(0.0, peak, warmup) >> Repeat(cycle, cycles=cycles)
 
 
@@ -173,7 +173,7 @@ def infinite(
     >>> [float(js.infinite(1.0, 10, 20, 0.5)(t)) for t in (10, 20, 30, 10_000)]
     [1.0, 0.75, 0.5, 0.5]
     """
-    fall = shape(peak, constant, cooldown)
+    fall = transition(shape, peak, constant, cooldown)
     return until(shapes.Linear(0.0, peak, warmup) >> fall >> Constant(constant), steps)
 
 
@@ -205,4 +205,4 @@ def cooldown_from(
             f"got {describe(end)}: it is a value, not a ratio. What rises is a piece, such as "
             "js.Linear."
         )
-    return Window(schedule, 0, at) >> shape(top, end, steps)
+    return Window(schedule, 0, at) >> transition(shape, top, end, steps)

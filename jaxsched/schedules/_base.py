@@ -21,6 +21,7 @@ from jaxsched._axes import align
 from jaxsched._checks import cure
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record, length, number, struct
+from jaxsched._types import Step
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._evaluate import evaluate, on_host, require_single
 from jaxsched.schedules._lengths import as_real, exact_duration
@@ -75,7 +76,7 @@ class AbstractSchedule(Record, abc.ABC):
         """The number that it is at every step, as a person would write it; None: it is not one."""
         return None
 
-    def __call__(self, step: Any) -> jax.Array:
+    def __call__(self, step: Step) -> jax.Array:
         """The value for the update number ``step`` (from 0).
 
         Args:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
@@ -56,7 +56,7 @@ def sweep(
     maximize: bool = False,
     stopping: StoppingRule | None = None,
     limit: float = math.inf,
-    width: int | str | None = None,
+    width: int | Literal["auto"] | None = None,
     share: bool = True,
     devices: Iterable[Any] | Mesh | None = None,
     shard: tuple[int, int] | None = None,
@@ -263,7 +263,7 @@ def _shard(
 
 
 def _width(
-    width: int | str | None,
+    width: int | Literal["auto"] | None,
     plan: Plan,
     device: Any,
     directory: Path | None,

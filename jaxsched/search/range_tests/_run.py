@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def range_test(
     *,
     seeds: int | Sequence[int] = 4,
     schedule: Followed | Callable[..., Followed] | str | None = None,
-    ramp: str = "exponential",
+    ramp: Literal["exponential", "linear"] = "exponential",
     name: str = "learning_rate",
     hyperparams: dict[str, float] | None = None,
     state: Any = None,

@@ -1,0 +1,19 @@
+"""What the words in public annotations mean. Nothing here is checked by Python itself.
+
+A number is what JAX takes for an array: a Python or NumPy number, a NumPy array, or a JAX array,
+which includes tracers. A type checker finds ``js.warmup_cosine("0.1", 100, 10)``.
+
+The fields of schedules are ``Any`` all the same: transformations of JAX put axes, shardings or bare
+objects into them, and a union would be wrong at every use.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from jax.typing import ArrayLike
+
+Number: TypeAlias = ArrayLike  # of any shape: with an axis it stands for several
+Step: TypeAlias = ArrayLike  # a count of optimizer updates, from 0; it need not be whole
+PyTree: TypeAlias = Any  # containers that JAX knows, with arrays as leaves
+OptState: TypeAlias = PyTree  # what ``init`` of an Optax transformation returned, or what holds it
