@@ -353,51 +353,8 @@ def expm1(x: Number) -> Number:
     return where(near, small * series(small, _EXPM1), exp(where(near, 0.0, x)) - 1.0)
 
 
-def growths(total: Number, excess: Number) -> Number:
-    """About how many terms of ``1 + g + g^2 + ...`` add up to ``total``, with ``g = 1 + excess``.
-
-    The whole number below, or one of its neighbors, in ordinary arithmetic.
-    """
-    if isinstance(total, Double) or isinstance(excess, Double):
-        total, excess = fixed(as_double(total).hi, as_double(excess).hi)
-        return as_double(jnp.floor(jnp.log1p(total * excess) / jnp.log1p(excess)))
-    xp = _xp(total + excess)
-    return xp.floor(xp.log1p(total * excess) / xp.log1p(excess))
-
-
-def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
-    """``base ** count`` and ``1 + base + ... + base ** (count - 1)``, for ``base >= 1`` and whole
-    ``0 <= count < 2**bits``.
-
-    By doubling, without a division: exact as long as the sum has 48 bits (53 on the host). Both
-    saturate far beyond any number of steps.
-    """
-    remaining = to_int32(count)
-
-    def double(bit: Any, so_far: list[Number]) -> list[Number]:
-        # block is base ** 2**bit, and block_sum the sum of so many terms.
-        power, total, block, block_sum = so_far
-        taken = (remaining >> bit) & 1 == 1
-        total = where(taken, _saturated(total + power * block_sum), total)
-        power = where(taken, _saturated(power * block), power)
-        block_sum = _saturated(block_sum + block * block_sum)
-        return [power, total, _saturated(block * block), block_sum]
-
-    so_far = [full_like(count, 1.0), full_like(count, 0.0), base, full_like(count, 1.0)]
-    if not isinstance(count, Double):
-        for bit in range(bits):
-            so_far = double(bit, so_far)
-    else:  # as a loop it compiles in a tenth of the time
-        so_far[2] = as_double(base) + full_like(count, 0.0)
-        apart = lambda numbers: list(map(to_arrays, numbers))
-        doubled = lambda bit, carry: apart(double(bit, [Double(*x) for x in carry]))
-        so_far = [Double(*x) for x in lax.fori_loop(0, bits, doubled, apart(so_far))]
-    return so_far[0], so_far[1]
-
-
 # -------------------------------------------------------------------------------------- internals
 
-_HUGE = 2.0**60  # far beyond any step, and its square, 2^120, is still a float32
 # Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above.
 _SIN = [(-1) ** k * (_PI / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
 _SIN_SQUARED = [(-1) ** k * _PI ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(6)]
@@ -409,7 +366,3 @@ _NUDGE = 2.0**-22
 
 def _xp(x: Any) -> Any:
     return jnp if isinstance(x, jax.Array) else np
-
-
-def _saturated(x: Number) -> Number:
-    return where((x.hi if isinstance(x, Double) else x) < _HUGE, x, full_like(x, _HUGE))

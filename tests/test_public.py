@@ -183,6 +183,7 @@ ORDER = [
     "_double",
     "_elementary",
     "_number",
+    "_geometric",
     "_axes",
     "_svg",
     "schedules",

@@ -9,6 +9,7 @@ from typing import Any
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
 from jaxsched._checks import violates
+from jaxsched._geometric import geometric, growths
 from jaxsched._number import Number, Value
 from jaxsched._struct import count, length, number, struct
 from jaxsched._words import WRAP, uncalled
@@ -115,7 +116,7 @@ class Repeat(AbstractWrapper):
             return once * cycles
         growth = num.as_number(t, self.growth)
         grows = growth > 1.0
-        _, total = num.geometric(num.where(grows, growth, 2.0), cycles, _CYCLE_BITS)
+        _, total = geometric(num.where(grows, growth, 2.0), cycles, _CYCLE_BITS)
         return num.where(grows, total, cycles) * once
 
     def _once(self, t: Number) -> Number:
@@ -169,9 +170,9 @@ def _growing_cycles(
     """The same where each cycle is ``growth`` times as long as the one before."""
     reached = num.nudge(t)
     # The guess may be one off either way; the sums of lengths decide, and they are exact.
-    guess = num.growths(reached / length, growth - 1.0)
+    guess = growths(reached / length, growth - 1.0)
     guess = num.minimum(num.at_least_zero(guess - 1.0), num.full_like(t, float(2**_CYCLE_BITS - 3)))
-    cycle, (ratio, before) = guess, num.geometric(growth, guess, _CYCLE_BITS)
+    cycle, (ratio, before) = guess, geometric(growth, guess, _CYCLE_BITS)
     for _ in range(2):
         after = before * growth + 1.0
         later = reached >= after * length
@@ -180,7 +181,7 @@ def _growing_cycles(
     if last is not None:
         over = cycle > last
         cycle = num.minimum(cycle, last)
-        at_last = num.geometric(growth, cycle, _CYCLE_BITS)
+        at_last = geometric(growth, cycle, _CYCLE_BITS)
         ratio, before = _where_pair(over, at_last, (ratio, before))
     return cycle, num.at_least_zero(t - before * length) / ratio
 
