@@ -50,8 +50,9 @@ def whole():
 # ------------------------------------------------------------------------------- one process
 
 
-def test_a_model_is_sharded_and_gives_the_results_of_one_device(whole):
-    mesh = mesh_of_all()
+@pytest.mark.optimized
+def test_a_model_is_sharded_and_gives_the_results_of_one_device():
+    whole, mesh = sweep(), mesh_of_all()
     one = Mesh(mesh.devices[:1], mesh.axis_names)
     alone = search.sweep(Wide(one), TRIALS, steps=60, evaluate_every=20, devices=mesh.devices[:1])
     for group in ("train", "validation"):
