@@ -1,4 +1,4 @@
-"""Files that are whole or not there, arrays that are right or refused, a directory with one owner.
+"""Files that are whole or not there, and arrays that are right or refused.
 
 Every array has a digest beside it. Storage flips bits silently, and so do Orbax and friends on the
 way back; here a damaged file is an error (``Damaged``), and the caller falls back to an older one.
