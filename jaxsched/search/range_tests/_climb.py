@@ -99,7 +99,7 @@ def _climbing(
         low = jnp.where(finite & ~warming, jnp.minimum(c.low, smooth), c.low)
         # For a positive loss 4 times the best, as usual; near zero or below, a loss has no "times".
         rise = jnp.maximum(3.0 * jnp.abs(low), level - low) + noise_factor * change
-        # Above it in two updates running: a single odd batch is no divergence.
+        # Above it in two updates running: a single odd batch is not a divergence.
         above = jnp.minimum(smooth, jnp.minimum(loss, c.last)) > low + rise
         alive = finite & (warming | ~above)
         state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, c.state)

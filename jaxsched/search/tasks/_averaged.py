@@ -32,20 +32,20 @@ class Averaged:
     trials, metric="averaged loss")``. Training is the inner task's own (at width 1, bit for
     bit). It costs a sum for each update, a float32 copy of the weights and a second evaluation.
 
-    The weights are what ``task.weights(state)`` returns, and ``task.with_weights(state, weights)``
-    puts them in; ``Supervised`` has the two, for its parameters and batch statistics. Of a task
-    that has not, the whole state is averaged. Leaves that aren't floating are the latest ones.
+    ``task.weights(state)`` returns the weights, and ``task.with_weights(state, weights)`` a state
+    with others; ``Supervised`` has both, for its parameters and batch statistics. Without them the
+    whole state is averaged. Leaves of integers and keys are the latest ones.
 
     Args:
-        task: the inner task. ``batches``, ``fold``, ``everything`` and ``test`` are there if it has
-            them.
+        task: the inner task. The result has ``batches``, ``fold``, ``everything`` and ``test`` if
+            it has them.
         window: the mean over the updates since the last multiple of ``window``, a whole number of
             at least 1. Evaluated after a multiple of it, that is just the last ``window`` updates.
         decay: or an exponential moving average without the bias of its start, over about
             ``1 / (1 - decay)`` updates; at least 0 and below 1.
 
     Raises:
-        TypeError: if ``task`` is none, or has one of ``weights`` and ``with_weights`` only.
+        TypeError: if ``task`` is not a task, or has only one of ``weights`` and ``with_weights``.
         ValueError: unless exactly one of ``window`` and ``decay`` is given, in its bounds.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
@@ -122,8 +122,8 @@ class Averaged:
         mean = state.average.like(self._weights(state.state))
         return self.task.with_weights(state.state, mean) if _own(self.task) else mean
 
-    # What a task may have. Where the inner one has it not, these raise an AttributeError, so that
-    # `hasattr`, by which a sweep asks, is False.
+    # Optional methods. If the inner task lacks one, its property raises an AttributeError, so that
+    # `hasattr` is False: by that a sweep asks.
 
     @property
     def batches(self) -> Callable[[int, int, int], Any]:

@@ -125,10 +125,11 @@ _NUMPY = {
 
 
 class _Walk:
-    """Goes through a jaxpr as its evaluation would, with what is known in place of arrays.
+    """Evaluates a jaxpr on ``Value``s in place of arrays.
 
-    ``constants``: whether numbers are computed with. That takes all of them to be finite, since it
-    says that nought times anything is nought.
+    Args:
+        constants: whether constants are computed. That assumes finite numbers: zero times anything
+            is zero.
     """
 
     def __init__(self, constants: bool):
@@ -242,7 +243,7 @@ def _converted(x: Value, before: Any, after: Any) -> Value | None:
 
 
 def _arithmetic(name: str, x: Value, y: Value, dtype: Any) -> Value | None:
-    """Where nothing is added, or something is multiplied by nought or one."""
+    """Sums with zero, and products with zero or one."""
 
     def of(value: Value, number: int) -> bool:
         return value.constant is not None and bool(value.constant == number)

@@ -95,7 +95,7 @@ def _difference(old: Any, new: Any) -> str:
         if before[0] is dict:
             return f"a dict with {shorten(str(after[1]))} in place of {shorten(str(before[1]))}"
         return (
-            f"a {name} with other static parts (fields that are no arrays, such as the `tx` of a "
+            f"a {name} with other static parts (fields that are not arrays, such as the `tx` of a "
             f"TrainState): {shorten(str(after[1]))} in place of {shorten(str(before[1]))}. Keep "
             "them as init made them"
         )

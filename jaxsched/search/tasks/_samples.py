@@ -243,7 +243,7 @@ def _count(argument: str, leaf: Any) -> int:
 
 
 def _column(argument: str, leaf: Any) -> Any:
-    """An array, or what has items."""
+    """An array, or a sequence of items."""
     if not isinstance(leaf, list) and not hasattr(leaf, "__array__"):
         return leaf
     try:

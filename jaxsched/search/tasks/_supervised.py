@@ -89,7 +89,7 @@ class Supervised:
     Raises:
         ValueError: if leaves disagree in their number of samples, the batch is too large, or a
             metric has a reserved name.
-        TypeError: if the model, the data, a metric or the augmentation is none of the above.
+        TypeError: if the model, the data, a metric or the augmentation is not one of the above.
 
     >>> import jax, jax.numpy as jnp, numpy as np, optax
     >>> from jaxsched.search import Supervised
@@ -355,8 +355,11 @@ _AUGMENT = 0x617567  # "aug", in a key
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Static:
-    """What of a task is no array. One object for all its folds, and equal to itself only: so they
-    share compiled programs, and two tasks of equal functions do not."""
+    """The parts of a task that are not arrays.
+
+    All folds hold one object, which equals itself only: so they share compiled programs, and two
+    tasks made of equal functions do not.
+    """
 
     model: Model
     optimizer: Callable[..., optax.GradientTransformation]

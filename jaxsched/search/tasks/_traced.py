@@ -69,7 +69,7 @@ def trace_task(
 
     Raises:
         TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
-            or a metric is no real scalar.
+            or a metric is not a real scalar.
         ValueError: if there is no "loss" among the metrics, a step is not an optimizer update, or
             a hyperparameter has no effect on what is trained.
     """

@@ -53,7 +53,7 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
 
     Raises:
         TypeError: if something is not a recipe, or an argument is of none of them.
-        ValueError: if there is none, or one of them is there twice.
+        ValueError: if there are no recipes, or one of them twice.
     """
     if isinstance(recipe, Mapping):
         named = by_name(recipe, f"{where}(recipe=...)")
