@@ -11,7 +11,7 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import Table
-from jaxsched.search.trials._trials import as_trials
+from jaxsched.search.trials._given import as_trials
 
 TASK = supervised()
 WSD = [js.wsd(0.2, 120, warmup=10, decay=d) for d in (10, 20, 30, 40, 50, 60, 70, 80)]

@@ -13,7 +13,7 @@ from jaxsched.search import SuccessiveHalving, _arguments
 from jaxsched.search.engine import _planning, _width
 from jaxsched.search.engine._records import Record
 from jaxsched.search.engine._values import Table
-from jaxsched.search.trials._trials import as_trials
+from jaxsched.search.trials._given import as_trials
 
 ONE = jax.local_devices()[:1]
 RATES = [js.Constant(0.01 * (i + 1)) for i in range(8)]

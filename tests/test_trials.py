@@ -12,7 +12,7 @@ import pytest
 import jaxsched as js
 from jaxsched.search import Trial, grid, loguniform, sampled, uniform, zipped
 from jaxsched.search.engine._values import Table
-from jaxsched.search.trials._trials import as_trials
+from jaxsched.search.trials._given import as_trials
 
 
 def test_grid_is_the_product_with_the_last_argument_fastest():

@@ -39,7 +39,8 @@ from jaxsched.search.store._directory import Shelf
 from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.trials._trials import Trials, as_trials
+from jaxsched.search.trials._given import as_trials
+from jaxsched.search.trials._trials import Trials
 
 
 @known_arguments

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxsched._text import shorten
 from jaxsched.search._fingerprint import labels, plain
-
-if TYPE_CHECKING:
-    from jaxsched.search.trials._trials import Trial
+from jaxsched.search.trials._trials import Trial
 
 
 def bare(trial: Trial) -> str:
