@@ -1,6 +1,7 @@
 """Controllers as trials: told what is validated, forking where they decide."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -108,15 +109,15 @@ CONTROLLERS = [
 START = {"scale": 1, "stage": 0, "offset": 0}
 
 
-@pytest.fixture(scope="module")
+@functools.cache  # called by the tests, which say how it is compiled
 def every_controller():
     return sweep(CONTROLLERS, seeds=2)
 
 
 @pytest.mark.optimized
 @pytest.mark.parametrize("which", range(len(CONTROLLERS)))
-def test_a_controller_does_what_it_does_in_a_loop(every_controller, which):
-    controller, result = CONTROLLERS[which], every_controller
+def test_a_controller_does_what_it_does_in_a_loop(which):
+    controller, result = CONTROLLERS[which], every_controller()
     for seed in range(2):
         applied = result.train["learning_rate"][which, 0, seed]
         rates, told = by_hand(Watched(), controller, 90, 10, seed)
