@@ -55,7 +55,7 @@ def compare(
 ) -> None:
     schedules = [js.cosine_decay(float(rate), steps) for rate in RATES[:count]]
     rates = [float(rate) for rate in RATES[:FEW]]
-    loop(make(), rates[:1], 10)  # so that nobody pays for the first call of anything
+    loop(make(), rates[:1], 10)  # so that no measurement contains a first call
     theirs, ours = [], []
     for _ in range(3):
         model = make()
