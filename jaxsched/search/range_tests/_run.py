@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._checks import checked_number, checked_whole
+from jaxsched._checks import checked_choice, checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._arguments import seeds as known_seeds
@@ -176,8 +176,7 @@ _BYTES = 64 << 20  # of batches on the device at once
 def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
     start = float(checked_number("range_test(start=...)", start, at_least=1e-30))
     end = float(checked_number("range_test(end=...)", end, above=start, at_most=1e30))
-    if ramp not in ("exponential", "linear"):
-        raise ValueError(f"range_test(ramp=...) must be 'exponential' or 'linear', got {ramp!r}.")
+    checked_choice("range_test(ramp=...)", ramp, ("exponential", "linear"))
     if steps is None:
         decades = math.log10(end / start)
         steps = 200 if ramp == "linear" else max(100, round(decades * STEPS_PER_DECADE))
