@@ -19,6 +19,7 @@ from jaxsched._populations import stack as stack
 from jaxsched._populations import unstack as unstack
 from jaxsched._serialize import from_dict as from_dict
 from jaxsched._serialize import from_json as from_json
+from jaxsched._serialize import register as register
 from jaxsched._serialize import to_dict as to_dict
 from jaxsched._serialize import to_json as to_json
 from jaxsched.recipes._arguments import SHAPES as SHAPES
@@ -56,13 +57,13 @@ from jaxsched.recipes._warmups import warmup_polynomial as warmup_polynomial
 from jaxsched.recipes._warmups import with_warmup as with_warmup
 from jaxsched.schedules._base import AbstractSchedule as AbstractSchedule
 from jaxsched.schedules._base import Constant as Constant
-from jaxsched.schedules._base import Maximum as Maximum
-from jaxsched.schedules._base import Minimum as Minimum
 from jaxsched.schedules._base import Product as Product
 from jaxsched.schedules._base import Sequence as Sequence
 from jaxsched.schedules._base import Sum as Sum
-from jaxsched.schedules._base import maximum as maximum
-from jaxsched.schedules._base import minimum as minimum
+from jaxsched.schedules._extremes import Maximum as Maximum
+from jaxsched.schedules._extremes import Minimum as Minimum
+from jaxsched.schedules._extremes import maximum as maximum
+from jaxsched.schedules._extremes import minimum as minimum
 from jaxsched.schedules._function import Function as Function
 from jaxsched.schedules._function import from_fn as from_fn
 from jaxsched.schedules._open_ended import Exponential as Exponential
@@ -155,7 +156,7 @@ _LAZY = {
         "zipped",
     ),
 }
-_SUBMODULES = ("controllers", "optim", "search", "testing")
+_SUBMODULES = ("controllers", "optim", "schedules", "search", "testing")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,22 +17,83 @@ from jaxsched._checks import cure
 from jaxsched._struct import Record
 from jaxsched._text import shorten
 from jaxsched.recipes._share import share
-from jaxsched.schedules import _base, _open_ended, _piecewise, _shapes, _wrappers
+from jaxsched.schedules import _base, _extremes, _open_ended, _piecewise, _shapes, _wrappers
 from jaxsched.schedules._base import AbstractSchedule
 
+T = TypeVar("T")
 FORMAT = 1
 _DEPTH = 200
 _WIDE = "float64"  # an array of this dtype is {"float64": [...]}, all others are plain lists
 
 
-@functools.cache
+_REGISTERED: dict[str, type[Record]] = {}
+
+
+def register(cls: T) -> T:
+    """Lets a file name a class of one's own, a schedule or a controller: a decorator.
+
+    A file can name nothing else, and nothing is imported by its name. The constructor is given what
+    the file holds, numbers, texts and lists as well as schedules, so it must check what its fields
+    do not.
+
+    Args:
+        cls: a ``@struct`` without static fields other than a ``choice``. Registered anew by the
+            same module (a cell of a notebook), it takes the place of the old one.
+
+    Returns:
+        The class.
+
+    Raises:
+        TypeError: if it is not such a class.
+        ValueError: if another class has its name.
+
+    >>> import jaxsched as js
+    >>> @js.register
+    ... @js.schedules.struct
+    ... class Step(js.schedules.AbstractWrapper):
+    ...     def value_at(self, t):
+    ...         return self.schedule.value_at(js.schedules.floor(t))
+    >>> js.from_json(js.to_json(Step(js.Constant(0.5))))
+    Step(schedule=Constant(value=0.5))
+    """
+    kind: Any = cls
+    if not isinstance(kind, type) or not issubclass(kind, Record) or "_names" not in vars(kind):
+        raise TypeError(
+            "register(cls=...) must be a class made by @struct, a schedule or a controller, got "
+            f"{shorten(repr(cls))}."
+        )
+    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
+    if static := [f.name for f in fields if "static" in f.metadata and "check" not in f.metadata]:
+        raise TypeError(
+            f"register(cls=...) must be a class whose fields are numbers, schedules and choices, "
+            f"got {kind.__name__} with the static {', '.join(static)}."
+        )
+    other = _types().get(kind.__name__, kind)
+    if kind.__name__ in _ours() or (other.__module__, other.__qualname__) != (
+        kind.__module__,
+        kind.__qualname__,
+    ):
+        raise ValueError(
+            f"register(cls=...) must have a name of its own, got {kind.__name__}, which is "
+            f"{other.__module__}.{other.__qualname__}."
+        )
+    _REGISTERED[kind.__name__] = kind
+    return cls
+
+
 def _types() -> dict[str, type[Record]]:
-    """The closed list of what a file can name: schedules, controllers and shares."""
+    """The closed list of what a file can name."""
+    return _ours() | _REGISTERED
+
+
+@functools.cache
+def _ours() -> dict[str, type[Record]]:
+    """Our own: schedules, controllers and shares."""
     from jaxsched import controllers
 
     return {"share": share} | {
         name: value
-        for module in (_base, _shapes, _open_ended, _wrappers, _piecewise, controllers)
+        for module in (_base, _extremes, _shapes, _open_ended, _wrappers, _piecewise, controllers)
         for name, value in vars(module).items()
         if isinstance(value, type)
         and issubclass(value, AbstractSchedule | controllers.AbstractController)
@@ -141,7 +202,8 @@ def _encode(x: Any, depth: int) -> Any:
         if _types().get(name) is not type(x):
             raise TypeError(
                 f"to_dict(schedule=...) must be made of jaxsched's own types, got {x!r} ({name}): "
-                "a function is code, not data. Sample it into a js.Table, or pickle it."
+                "a class of yours is registered by js.register; a function is code, not data. "
+                "Sample it into a js.Table, or pickle it."
             )
         fields = {
             f.name: _encode(getattr(x, f.name), depth + 1)

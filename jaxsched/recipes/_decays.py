@@ -32,7 +32,8 @@ from jaxsched.recipes._signature import (
 )
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._base import AbstractSchedule, Constant, minimum
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._extremes import minimum
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseConstant
 from jaxsched.schedules._wrappers import Quantize, Shift

@@ -21,6 +21,7 @@ _CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps 
 LEAST_GROWTH = 1.005  # or its float32, which is a little less
 
 
+@struct
 class AbstractWrapper(AbstractSchedule):
     """A schedule around ``schedule``, as long as it; a subclass gives ``value_at``."""
 
@@ -91,7 +92,6 @@ class Repeat(AbstractWrapper):
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
 
-    schedule: AbstractSchedule
     growth: Any = number(default=None, at_least=1, optional=True)
     decay: Any = number(default=None, at_least=0, optional=True)
     cycles: Any = count(default=None, at_least=1, optional=True)
@@ -199,7 +199,6 @@ class Stretch(AbstractRetimed):
     0.5
     """
 
-    schedule: AbstractSchedule
     factor: Any = number(above=0)
 
     def exact_length(self, t: Number) -> Number | None:
@@ -230,7 +229,6 @@ class Shift(AbstractRetimed):
     0.5
     """
 
-    schedule: AbstractSchedule
     steps: Any = length()
 
     def exact_length(self, t: Number) -> Number | None:
@@ -262,7 +260,6 @@ class Window(AbstractRetimed):
     (300, 0.5)
     """
 
-    schedule: AbstractSchedule
     start: Any = length(at_least=0)
     stop: Any = length(at_least=0)
 
@@ -298,7 +295,6 @@ class Clip(AbstractWrapper):
     0.25
     """
 
-    schedule: AbstractSchedule
     low: Any = number(default=None, optional=True)
     high: Any = number(default=None, optional=True)
 
@@ -335,7 +331,6 @@ class Quantize(AbstractRetimed):
     [1.0, 1.0, 0.5, 0.0]
     """
 
-    schedule: AbstractSchedule
     every: Any = length(above=0)
 
     def exact_length(self, t: Number) -> Number | None:
@@ -370,8 +365,6 @@ class Reverse(AbstractRetimed):
     >>> float(js.Reverse(js.Linear(0.0, 1.0, 4))(1))
     0.75
     """
-
-    schedule: AbstractSchedule
 
     def __check_init__(self) -> None:
         self._require_duration()

@@ -59,8 +59,10 @@ def landmarks(schedule: Schedule) -> np.ndarray:
 
 
 def _has_code(schedule: Any) -> bool:
+    """Whether a user's function or a formula in ``jnp`` is part of it."""
     nodes = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, js.Function))
-    return any(isinstance(node, js.Function) for node in nodes)
+    in_jax = isinstance(schedule.value_at(np.float64(1.0)), jax.Array)
+    return in_jax or any(isinstance(node, js.Function) for node in nodes)
 
 
 def pure(schedule: Schedule, steps: np.ndarray) -> None:

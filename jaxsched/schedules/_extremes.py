@@ -1,0 +1,58 @@
+"""The smallest and the largest of schedules, step by step; of integers an integer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxsched import _number as num
+from jaxsched._number import Number, Value
+from jaxsched._struct import struct
+from jaxsched.schedules._base import AbstractCombination, AbstractSchedule, parts_of
+
+
+@struct
+class Minimum(AbstractCombination):
+    """The smallest of schedules, step by step; ``js.minimum(a, b)``."""
+
+    parts: tuple[AbstractSchedule, ...]
+
+    def _values(self, t: Number) -> list[Value]:
+        return [part.value_at(t) for part in self.parts]
+
+    @staticmethod
+    def _combine(x: Value, y: Value) -> Value:
+        return num.minimum(*num.alike(x, y))
+
+
+@struct
+class Maximum(AbstractCombination):
+    """The largest of schedules, step by step; ``js.maximum(a, b)``."""
+
+    parts: tuple[AbstractSchedule, ...]
+
+    def _values(self, t: Number) -> list[Value]:
+        return [part.value_at(t) for part in self.parts]
+
+    @staticmethod
+    def _combine(x: Value, y: Value) -> Value:
+        return num.maximum(*num.alike(x, y))
+
+
+def minimum(*schedules: Any) -> AbstractSchedule:
+    """The pointwise minimum of schedules and numbers.
+
+    >>> import jaxsched as js
+    >>> float(js.minimum(js.Linear(0.0, 1.0, 10), 0.25)(9))
+    0.25
+    """
+    return Minimum(parts_of(Minimum, *schedules))
+
+
+def maximum(*schedules: Any) -> AbstractSchedule:
+    """The pointwise maximum of schedules and numbers.
+
+    >>> import jaxsched as js
+    >>> float(js.maximum(js.Linear(1.0, 0.0, 10), 0.25)(9))
+    0.25
+    """
+    return Maximum(parts_of(Maximum, *schedules))

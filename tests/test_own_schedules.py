@@ -1,0 +1,156 @@
+"""A schedule and a wrapper of one's own are as good as ours: laws, phases, pictures, files."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsched as js
+from jaxsched import schedules as own
+from jaxsched.testing import check_schedule
+
+
+@js.register
+@own.struct
+class Saturating(js.AbstractSchedule):
+    peak: float = own.number()
+    timescale: float = own.number(above=0)
+
+    @property
+    def duration(self):
+        return None
+
+    def value_at(self, t):
+        passed = own.at_least_zero(t) / own.as_number(t, self.timescale)
+        return own.as_value(t, self.peak) * -own.to_value(own.expm1(-passed))
+
+    def natural_length(self):
+        return 5 * self.timescale
+
+
+@js.register
+@own.struct
+class LookAhead(own.AbstractWrapper):
+    ahead: int = own.length(at_least=0)
+
+    def value_at(self, t):
+        now = own.at_least_zero(t)
+        later = now + own.as_number(t, self.ahead)
+        return 0.5 * (self.schedule.value_at(now) + self.schedule.value_at(later))
+
+
+@js.register
+@own.struct
+class Wave(js.AbstractSchedule):
+    """In ``jnp``, as good as float32."""
+
+    steps: int = own.length(at_least=1)
+
+    @property
+    def duration(self):
+        return self.steps
+
+    def value_at(self, t):
+        done = own.minimum(own.at_least_zero(t) / own.as_number(t, self.steps), 1.0)
+        return 1.0 + jnp.sin(own.to_value(done))
+
+
+WSD = js.wsd(0.1, 1000, 100, 200)
+OWN = [
+    Saturating(0.1, 50),
+    LookAhead(WSD, 30),
+    Wave(100),
+    js.Shift(Wave(10), 3) >> LookAhead(Saturating(0.1, 50), 5),
+]
+
+
+@pytest.mark.parametrize("schedule", OWN, ids=repr)
+def test_every_law_holds(schedule):
+    check_schedule(schedule)
+
+
+def test_phases_pictures_and_lengths_are_known():
+    assert js.boundaries(LookAhead(WSD, 30)) == js.boundaries(WSD) == (100, 800)
+    assert js.boundaries(js.Shift(LookAhead(WSD, 30), 50)) == (150, 850)
+    assert [phase.name for phase in js.coverage(LookAhead(WSD, 3), 500).unreached] == ["Linear"]
+    assert js.boundaries(Saturating(0.1, 50) * WSD) == (100, 800)
+    assert "0 to 0.0993, 250 steps" in Saturating(0.1, 50)._repr_html_()
+    assert "LookAhead(Linear(0, 0.1, 100) &gt;&gt; C" in LookAhead(WSD, 30)._repr_html_()
+
+
+def test_a_known_formula_in_jnp_is_a_constant_of_a_program():
+    assert jax.jit(lambda: Wave(10)(3))() == Wave(10)(3)
+
+
+def test_members_of_a_population_of_ones_own():
+    family = js.stack([LookAhead(Saturating(peak, 50), 5) for peak in (1.0, 2.0)])
+    one, two = jax.vmap(lambda s: s(7))(family)
+    assert two == 2 * one
+
+
+@own.struct
+class Unregistered(own.AbstractWrapper):
+    def value_at(self, t):
+        return self.schedule.value_at(t)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("Unregistered", "test_own_schedules.Unregistered", "Function", "Record", "wave", ""),
+        *("AbstractWrapper", "os.system", "__main__.Wave", "jaxsched.schedules.LookAhead"),
+    ],
+)
+def test_a_file_names_only_what_is_registered(kind):
+    data = {"jaxsched": 1, "type": kind, "schedule": {"type": "Constant", "value": 1.0}}
+    with pytest.raises(ValueError, match=r"^from_dict\(type=...\) must be one of "):
+        js.from_json(json.dumps(data))
+    with pytest.raises(TypeError, match=r"registered by js\.register"):
+        js.to_dict(Unregistered(js.Constant(1.0)))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"schedule": "os.system", "ahead": 3},
+        {"schedule": {"type": "Wave", "steps": 3}, "ahead": -1},
+        {"schedule": {"type": "Wave", "steps": 3}, "ahead": "__import__('os')"},
+        {"schedule": {"type": "Wave", "steps": 3}, "ahead": 1, "value_at": 3},
+        {"schedule": [1.0], "ahead": 3},
+        {"ahead": 3},
+    ],
+)
+def test_what_a_file_says_of_a_registered_class_is_checked(fields):
+    with pytest.raises(ValueError, match="LookAhead"):
+        js.from_dict({"jaxsched": 1, "type": "LookAhead", **fields})
+
+
+def test_what_is_registered_is_a_class_of_data_with_a_name_of_its_own():
+    assert js.register(Wave) is Wave
+    for wrong in (len, type("Derived", (Wave,), {})):
+        with pytest.raises(TypeError, match="a class made by @struct"):
+            js.register(wrong)
+    with pytest.raises(TypeError, match="static fn"):
+        js.register(js.Function)
+    for name in ("Linear", "share", "Wave"):
+        other = own.struct(type(name, (Wave,), {"__module__": "elsewhere"}))
+        with pytest.raises(ValueError, match=f"a name of its own, got {name}, which is"):
+            js.register(other)
+
+
+def test_relations_between_fields_are_checked_without_super():
+    @own.struct
+    class Bounded(LookAhead):
+        def __check_init__(self):
+            if self.ahead > 10:
+                raise ValueError("Bounded(ahead=...) must be at most 10.")
+
+    with pytest.raises(ValueError, match="at most 10"):
+        Bounded(WSD, 11)
+    with pytest.raises(TypeError, match=r"Bounded\(schedule=...\) must be a schedule"):
+        Bounded(3.0, 5)
+    assert Bounded(WSD, 5)(np.int32(7)) == LookAhead(WSD, 5)(7)
