@@ -226,3 +226,14 @@ def test_shares_and_steps_are_not_of_one_range():
     assert result.best(prefer="warmup").index == 2  # 10 % of 10 updates
     ax = result.plot("warmup", ax=Figure().subplots())
     assert [label.get_text() for label in ax.get_xticklabels()] == ["50%", "3", "10%", "9"]
+
+
+def test_a_warmup_that_rounds_to_0_is_refused_where_it_is_divided_by():
+    tiny = js.share(0.001)
+    for name, make in {
+        "inverse_sqrt": lambda: js.inverse_sqrt(0.1, tiny, steps=100),
+        "noam": lambda: js.noam(512, tiny, steps=100),
+    }.items():
+        with pytest.raises(ValueError, match=rf"^{name}\(warmup=...\) .* got 0 of 100 .* 0.005"):
+            make()
+    assert js.inverse_sqrt(0.1, tiny, timescale=10, steps=100).duration == 100

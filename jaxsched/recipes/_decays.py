@@ -10,11 +10,13 @@ annotation says (``_signature.py``). To sweep a setting, map the recipe:
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import has_float64, is_concrete, to_host
-from jaxsched._checks import checked_number
+from jaxsched._checks import checked_number, violates
 from jaxsched.recipes._arguments import divide, exponential, multiply, power, root, until, value_at
 from jaxsched.recipes._signature import (
     End,
@@ -234,7 +236,7 @@ def inverse_sqrt(
     [0.5, 1.0, 0.5]
     """
     if timescale is None:
-        timescale = checked_number("inverse_sqrt(warmup=...)", warmup, above=0)
+        timescale = _some_steps("inverse_sqrt(warmup=...)", warmup, steps, above=0)
     return until(shapes.Linear(0.0, peak, warmup) >> laws.InverseSqrt(peak, timescale), steps)
 
 
@@ -256,10 +258,21 @@ def noam(
     >>> round(float(js.noam(512, 4000)(3999)), 9)
     0.000698771
     """
-    warmup = checked_number("noam(warmup=...)", warmup, at_least=1)
+    warmup = _some_steps("noam(warmup=...)", warmup, steps, at_least=1)
     peak = divide(factor, multiply(root(dimension), root(warmup)))
     rise = shapes.Linear(divide(peak, warmup), peak, subtract_steps(warmup, 1))
     return until(rise >> laws.InverseSqrt(peak, warmup), steps)
+
+
+def _some_steps(where: str, warmup: Any, steps: Any, **bounds: Any) -> Any:
+    """A warmup that the recipe divides by, which a small share of ``steps`` may have made 0."""
+    single = steps is not None and is_concrete(steps) and np.ndim(steps) == 0
+    if single and violates(lambda warmup: warmup == 0, warmup):
+        raise ValueError(
+            f"{where} must be at least 1, got 0 of {steps} steps: a share of them below "
+            f"{0.5 / max(float(to_host(steps)), 1.0):.3g} rounds to 0."
+        )
+    return checked_number(where, warmup, **bounds)
 
 
 @recipe
