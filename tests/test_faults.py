@@ -220,7 +220,7 @@ def test_a_damaged_identity_is_refused_and_left(tmp_path, text, words):
 
 def test_two_sweeps_of_one_process_exclude_each_other(tmp_path):
     with (
-        _lock.owned(tmp_path),
+        _lock.locked(tmp_path),
         pytest.raises(RuntimeError, match=f"in use by process {os.getpid()}"),
     ):
         sweep(checkpoint=tmp_path)

@@ -371,9 +371,9 @@ def test_an_error_of_the_first_rank_is_one_of_all(monkeypatch):
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        _processes.once(fail)
+        _processes.on_first_process(fail)
     message = json.dumps({"kind": 3, "text": "no space left"}).encode()
     monkeypatch.setattr(jax, "process_index", lambda: 1)
-    monkeypatch.setattr(_processes, "told", lambda data: message)
+    monkeypatch.setattr(_processes, "broadcast_from_first", lambda data: message)
     with pytest.raises(OSError, match="no space left"):
-        _processes.once(lambda: None)
+        _processes.on_first_process(lambda: None)

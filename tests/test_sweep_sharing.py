@@ -10,7 +10,7 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search.engine._stage_tree import stage_tree
-from jaxsched.search.engine._values import Table
+from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.trials._given import as_trials
 
 TASK = supervised()
@@ -56,7 +56,7 @@ def test_equal_mathematics_shares_whatever_wrote_it():
         js.minimum(js.Linear(0.0, 0.6, 20), 0.3),
         0.3 * (js.Linear(0.0, 1.0, 10) >> js.Constant(1.0)),
     ]
-    stages = stage_tree(Table(as_trials(trials), 100))
+    stages = stage_tree(ScheduleValues(as_trials(trials), 100))
     assert stages[0].trials == (0, 1, 2, 3, 4)
     assert stages[0].stop == 51
 
@@ -67,7 +67,7 @@ def test_several_hyperparameters_share_only_where_all_agree():
 
     flat = js.Constant(0.1)
     stages = stage_tree(
-        Table(
+        ScheduleValues(
             as_trials(
                 [both(flat, 0.0), both(flat, js.multi_step(1.0, 0.5, [30])), both(flat, 1.0)]
             ),
@@ -80,7 +80,7 @@ def test_several_hyperparameters_share_only_where_all_agree():
 
 def test_every_trial_is_covered_once_at_each_step():
     trials = as_trials([*WSD, *DROPS, *HORIZONS, js.Constant(0.2), js.Constant(-0.0)])
-    table = Table(trials, 120)
+    table = ScheduleValues(trials, 120)
     for cuts in ((), (15, 60)):
         stages = stage_tree(table, cuts)
         for trial in range(len(trials)):
@@ -93,7 +93,7 @@ def test_every_trial_is_covered_once_at_each_step():
 
 def test_the_table_has_the_values_of_the_schedule_however_it_is_asked():
     trials = as_trials([js.warmup_cosine(0.3, 20_000, 100), js.from_fn(lambda t: 1.0 / (1 + t))])
-    table = Table(trials, 20_000, budget=1)  # keeps one block
+    table = ScheduleValues(trials, 20_000, budget=1)  # keeps one block
     for i, trial in enumerate(trials):
         whole = js.sample(trial.schedule, 20_000)
         for start, stop in ((0, 20_000), (0, 1), (4095, 4097), (9_000, 13_333)):

@@ -11,8 +11,8 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.search import SuccessiveHalving, _arguments
 from jaxsched.search.engine import _planning, _width
-from jaxsched.search.engine._records import Record
-from jaxsched.search.engine._values import Table
+from jaxsched.search.engine._records import RunCurves
+from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.trials._given import as_trials
 
 ONE = jax.local_devices()[:1]
@@ -55,7 +55,7 @@ def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypa
 
 
 def test_a_curve_grows_in_time_proportional_to_its_length():
-    record = first = Record.empty({"loss"}, {"loss"})
+    record = first = RunCurves.empty({"loss"}, {"loss"})
     rooms = set()
     for step in range(1000):
         found = {"loss": np.float32(-step)} if step % 2 else None
@@ -92,9 +92,9 @@ def test_halving_looks_at_work_in_proportion_to_the_trials(monkeypatch):
 
 
 def test_the_table_keeps_the_beginning_of_short_runs():
-    table = Table(as_trials(RATES), 20)
+    table = ScheduleValues(as_trials(RATES), 20)
     assert table.values(0, 0, 1024).base.shape == (1, 1024)
-    values = Table(as_trials([js.Linear(1, 0, 5000)]), 5000).values(0, 10, 4999)
+    values = ScheduleValues(as_trials([js.Linear(1, 0, 5000)]), 5000).values(0, 10, 4999)
     assert values.tobytes() == js.sample(js.Linear(1, 0, 5000), 5000)[10:4999].tobytes()
 
 

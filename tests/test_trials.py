@@ -11,7 +11,7 @@ import pytest
 
 import jaxsched as js
 from jaxsched.search import Trial, grid, loguniform, sampled, uniform, zipped
-from jaxsched.search.engine._values import Table
+from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.trials._given import as_trials
 
 
@@ -125,11 +125,11 @@ def test_mixed_lists():
             "must schedule the same hyperparameters in all trials",
         ),
         (
-            lambda: Table(as_trials([js.Constant(0.1)]), None),
+            lambda: ScheduleValues(as_trials([js.Constant(0.1)]), None),
             r"sweep\(steps=...\) must be given for the trial Constant",
         ),
         (
-            lambda: Table(as_trials([js.stack([js.Constant(0.1), js.Constant(0.2)])]), 5),
+            lambda: ScheduleValues(as_trials([js.stack([js.Constant(0.1), js.Constant(0.2)])]), 5),
             "is a population",
         ),
     ],

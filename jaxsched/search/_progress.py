@@ -20,7 +20,7 @@ _SECONDS = 0.25  # between updates: far under 1 % of the time
 class Silent:
     """No terminal, no text."""
 
-    def tick(self, engine: Engine) -> None:
+    def on_segment(self, engine: Engine) -> None:
         """Does nothing."""
 
 
@@ -38,7 +38,7 @@ class Bar:
         self._last = 0.0
         self._begun = time.monotonic()
 
-    def tick(self, engine: Engine) -> None:
+    def on_segment(self, engine: Engine) -> None:
         """Draws the line anew if it is time to; called under the engine's lock."""
         if time.monotonic() - self._last >= _SECONDS:
             self.draw(engine)
@@ -82,7 +82,7 @@ def _done(engine: Engine) -> np.ndarray:
         done[trials] += ends - stage.start
     for work in engine.unfinished():
         done[list(work.key.trials)] += work.at - plan.stages[work.key.stage].start
-    given_up = [trial for trial in range(len(done)) if trial not in engine.running]
+    given_up = [trial for trial in range(len(done)) if trial not in engine.active_trials]
     done[given_up] = horizons[given_up] * len(plan.runs())
     return done
 

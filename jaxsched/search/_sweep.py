@@ -19,23 +19,23 @@ from jaxsched._words import known_arguments
 from jaxsched.search import _arguments as arguments
 from jaxsched.search._progress import shown
 from jaxsched.search._signals import graceful, leave
-from jaxsched.search.engine._devices import Everywhere, places_of
+from jaxsched.search.engine._devices import MeshDevices, resolve_devices
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._planning import make_plan, roots
+from jaxsched.search.engine._planning import make_plan, root_runs
 from jaxsched.search.engine._program import program_for
-from jaxsched.search.engine._rungs import replay, run_waves
+from jaxsched.search.engine._rungs import apply_rungs, train_rung_by_rung
 from jaxsched.search.engine._stage_tree import share_of
 from jaxsched.search.engine._stopping import StoppingRule
 from jaxsched.search.engine._width import measured_width
-from jaxsched.search.multihost._mesh import Lockstep, any_signal, programs_for, traced
-from jaxsched.search.multihost._processes import check_same
+from jaxsched.search.multihost._mesh import MeshCoordinator, any_signal, programs_for, traced
+from jaxsched.search.multihost._processes import check_all_agree
 from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._checkpoint import Checkpoint, held_width
-from jaxsched.search.store._directory import Shelf
+from jaxsched.search.store._directory import CheckpointDirectory
 from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._protocol import Task
@@ -162,8 +162,8 @@ def sweep(
     plan = make_plan(task, trials, **choices)
     if steps is not None:
         doubts.warn_of_lengths(trials, steps)
-    places = places_of(devices)
-    mesh = places[0] if isinstance(places[0], Everywhere) else None
+    places = resolve_devices(devices)
+    mesh = places[0] if isinstance(places[0], MeshDevices) else None
     shape = plan.folds[0].shape
     if places[0].platform == "cpu":
         warn_of_convolutions(shape.step)
@@ -197,30 +197,30 @@ def sweep(
         part["sweep"] = {**fields, **told, "metric": metric, "maximize": str(maximize)}
         fields = {**fields, "shard": str(tuple(shard))}
     if mesh is not None:
-        check_same({**fields, "mesh": str(mesh.mesh), "checkpoint": str(directory)})
+        check_all_agree({**fields, "mesh": str(mesh.mesh), "checkpoint": str(directory)})
     programs = programs_for(plan, wide, mesh)
     before = traced(programs)
     hooks: list[Callable[[Engine], None]] = []
     engine = Engine(plan, programs, places, lambda engine: [hook(engine) for hook in hooks])
-    engine.pool = roots(plan)
+    engine.pool = root_runs(plan)
     rule = (stopping, metric, maximize)
     with contextlib.ExitStack() as stack:
         store = None
         came: list[int] = []
         if directory is not None:
-            shelf = Shelf(directory, mesh, programs[0].layout)
-            stack.enter_context(shelf.owned())
-            store = Checkpoint(shelf, fields, checkpoint_every)
-            store.restore(engine, shape.state, lambda: replay(engine, *rule))
-        conductor: Any = engine if mesh is None else Lockstep(engine, mesh, store)
+            folder = CheckpointDirectory(directory, mesh, programs[0].layout)
+            stack.enter_context(folder.locked())
+            store = Checkpoint(folder, fields, checkpoint_every)
+            store.restore(engine, shape.state, lambda: apply_rungs(engine, *rule))
+        conductor: Any = engine if mesh is None else MeshCoordinator(engine, mesh, store)
         if store is not None:
-            hooks.append(store.tick if mesh is None else conductor.tick)
+            hooks.append(store.on_segment if mesh is None else conductor.on_segment)
             came = stack.enter_context(graceful(conductor.stop))
         names = [trial.name for trial in trials]
         shows = progress if mesh is None or jax.process_index() == 0 else False
         bar = stack.enter_context(shown(shows, engine, names, metric, maximize))
-        hooks.append(bar.tick)
-        stopped = run_waves(engine, *rule)
+        hooks.append(bar.on_segment)
+        stopped = train_rung_by_rung(engine, *rule)
         if store is not None:
             store.save(engine)
             came = came if mesh is None else any_signal(came)
@@ -270,7 +270,7 @@ def _width(
     directory: Path | None,
 ) -> tuple[int, bool]:
     """The width, and whether it was measured, here or when the sweep began."""
-    if isinstance(device, Everywhere):
+    if isinstance(device, MeshDevices):
         if width not in (None, 1):
             raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {width!r}.")
         return 1, False

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from jaxsched.controllers._base import AbstractController, at_step, levels, reads
-from jaxsched.search.engine._records import Key, Record
-from jaxsched.search.engine._values import Seen, Table
+from jaxsched.search.engine._records import Key, RunCurves
+from jaxsched.search.engine._values import ControllerStates, ScheduleValues
 from jaxsched.search.tasks._traced import TaskShape
 from jaxsched.search.trials._trials import Trial
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from jaxsched.search.engine._plan import Plan
 
 
-def roots(plan: Plan) -> list[tuple[Key, tuple[Seen, ...]]]:
+def root_runs(plan: Plan) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
     """The runs at their beginning, and what the controllers of their trials have seen: nothing."""
     opened = []
     for fold, seed in plan.runs():
         for stage in plan.stages:
             if stage.parent is None:
-                seen = {trial: plan.table.start(trial) for trial in stage.trials}
-                opened += _parts(plan, Key(stage.index, fold, seed, stage.trials), seen)
+                states = {trial: plan.table.start(trial) for trial in stage.trials}
+                opened += _split_by_values(plan, Key(stage.index, fold, seed, stage.trials), states)
     return opened
 
 
-def followers(
-    plan: Plan, key: Key, seen: tuple[Seen, ...], record: Record | None
-) -> list[tuple[Key, tuple[Seen, ...]]]:
+def child_runs(
+    plan: Plan, key: Key, states: tuple[ControllerStates, ...], record: RunCurves | None
+) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
     """What follows a run of a stage that has ended as ``record`` says, in a fixed order.
 
     Without controllers, that is known before it has.
@@ -45,18 +45,18 @@ def followers(
         return []
     stage = plan.stages[key.stage]
     report = _report(plan, stage.stop, record)
-    after = dict(zip(key.trials, seen, strict=True))
+    after = dict(zip(key.trials, states, strict=True))
     if report:
-        after = {t: _told(plan.table, t, s, stage.stop, report) for t, s in after.items()}
+        after = {t: _observe_all(plan.table, t, s, stage.stop, report) for t, s in after.items()}
     opened = []
     for child in plan.children[key.stage]:
         trials = tuple(t for t in plan.stages[child].trials if t in after)
-        opened += _parts(plan, key._replace(stage=child, trials=trials), after)
+        opened += _split_by_values(plan, key._replace(stage=child, trials=trials), after)
     return opened
 
 
 def check(
-    table: Table,
+    table: ScheduleValues,
     watch: str,
     every: int | None,
     metric: str,
@@ -140,7 +140,7 @@ def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool)
             )
 
 
-def _report(plan: Plan, step: int, record: Record | None) -> dict[str, np.float32]:
+def _report(plan: Plan, step: int, record: RunCurves | None) -> dict[str, np.float32]:
     """What is told at the end of a stage; nothing between the evaluations."""
     if not plan.table.watched or plan.every is None or step % plan.every or record is None:
         return {}
@@ -148,9 +148,15 @@ def _report(plan: Plan, step: int, record: Record | None) -> dict[str, np.float3
     return {keyword: record.validation[metric][-1] for keyword, metric in names.items()}
 
 
-def _told(table: Table, trial: int, seen: Seen, step: int, report: dict[str, np.float32]) -> Seen:
+def _observe_all(
+    table: ScheduleValues,
+    trial: int,
+    states: ControllerStates,
+    step: int,
+    report: dict[str, np.float32],
+) -> ControllerStates:
     after = []
-    for controller, state in zip(table.told(trial), seen, strict=True):
+    for controller, state in zip(table.host_controllers(trial), states, strict=True):
         if controller is not None:
             read = {k: v for k, v in report.items() if k in reads(controller)}
             told = jax.device_put((np.int32(step), read), state.step.sharding)
@@ -164,7 +170,9 @@ def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> 
     return controller.observe(at_step(controller, state, step), **report)
 
 
-def _parts(plan: Plan, key: Key, seen: dict[int, Seen]) -> list[tuple[Key, tuple[Seen, ...]]]:
+def _split_by_values(
+    plan: Plan, key: Key, states: dict[int, ControllerStates]
+) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
     """The trials of ``key``, taken apart where their values differ in this stage."""
     if not key.trials:
         return []
@@ -173,9 +181,9 @@ def _parts(plan: Plan, key: Key, seen: dict[int, Seen]) -> list[tuple[Key, tuple
     for trial in key.trials:
         bits = b""
         if table.watched and len(key.trials) > 1:
-            bits = table.values(trial, stage.start, stage.stop, seen[trial]).tobytes()
+            bits = table.values(trial, stage.start, stage.stop, states[trial]).tobytes()
         groups.setdefault(bits, []).append(trial)
     return [
-        (key._replace(trials=tuple(group)), tuple(seen[t] for t in group))
+        (key._replace(trials=tuple(group)), tuple(states[t] for t in group))
         for group in groups.values()
     ]

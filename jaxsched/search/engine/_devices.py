@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class Everywhere:
+class MeshDevices:
     """All devices of a mesh as one place of an engine: what is put there is on each of them."""
 
     mesh: Mesh
@@ -39,15 +39,15 @@ class Everywhere:
 
 
 def put(tree: Any, place: Any) -> Any:
-    """A pytree of arrays on a device or ``Everywhere``."""
+    """A pytree of arrays on a device or ``MeshDevices``."""
     return (
         jax.tree.map(place.put, tree)
-        if isinstance(place, Everywhere)
+        if isinstance(place, MeshDevices)
         else jax.device_put(tree, place)
     )
 
 
-def places_of(devices: Any) -> list[Any]:
+def resolve_devices(devices: Any) -> list[Any]:
     """The places of ``sweep(devices=...)``.
 
     Raises:
@@ -72,4 +72,4 @@ def places_of(devices: Any) -> list[Any]:
             "sweep(devices=...) must be a mesh with Auto axes, "
             f"`jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,) * n)`, got {devices}."
         )
-    return [Everywhere(devices)]
+    return [MeshDevices(devices)]

@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxsched.search.engine._controlled import followers
+from jaxsched.search.engine._controlled import child_runs
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, random_key
-from jaxsched.search.engine._records import Key, Record, Work
+from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 from jaxsched.search.engine._settings import in_force
 
 # Segments that may be on their way when the loop waits for the oldest: two keep a device busy.
-_AHEAD = 2
+_MAX_IN_FLIGHT = 2
 _SECONDS = 0.25  # what one of them is to take
 
 
@@ -38,7 +38,7 @@ class Engine:
         plan: what to train.
         programs: of each fold's task; folds that differ in arrays only have the same one.
         devices: where.
-        tick: called after every piece with the engine, under its lock: progress and checkpoints.
+        on_segment: called with the engine after every segment, under its lock.
     """
 
     def __init__(
@@ -46,21 +46,23 @@ class Engine:
         plan: Plan,
         programs: tuple[Program, ...],
         devices: list[Any],
-        tick: Callable[[Engine], Any],
+        on_segment: Callable[[Engine], Any],
     ):
         self.plan, self.programs, self.devices = plan, programs, devices
-        self.records: dict[Key, Record] = {}
-        self.running = set(range(len(plan.table.horizons)))  # trials not given up
-        self.ends: dict[Key, Any] | None = None  # states at the ends of runs, if a dict is put here
+        self.records: dict[Key, RunCurves] = {}
+        self.active_trials = set(range(len(plan.table.horizons)))  # trials not given up
+        self.final_states: dict[Key, Any] | None = (
+            None  # states at the ends of runs, if a dict is put here
+        )
         self.steps_trained = 0
-        self.stopping = False  # set by a signal handler: finish the segments under way
+        self.stop_requested = False  # set by a signal handler: finish the segments under way
         self.lock = threading.Condition()
-        self.pool: list[Work] = []  # last in, first out
-        self._later: list[Work] = []  # what begins at the barrier or after it
-        self.paces = [Pace(plan.feed.length) for _ in devices]
-        self._busy: dict[int, list[Work]] = {}  # what each device is at
-        self._tick = tick
-        self._barrier = math.inf
+        self.pool: list[OpenRun] = []  # last in, first out
+        self._later: list[OpenRun] = []  # what begins at the barrier or after it
+        self.pacers = [Pacer(plan.feed.length) for _ in devices]
+        self._busy: dict[int, list[OpenRun]] = {}  # what each device is at
+        self._on_segment = on_segment
+        self._until = math.inf
         self._opened: set[Key] = set()
         self._arguments: dict[Any, list[Any]] = {}
         self._initial: dict[Any, tuple[Any, Any]] = {}  # device -> (fold, seed), state
@@ -70,9 +72,9 @@ class Engine:
         """Lanes that run together."""
         return self.programs[0].width
 
-    def run(self, barrier: int | None) -> None:
-        """Trains until nothing is left that begins before the step ``barrier``."""
-        self._barrier = math.inf if barrier is None else barrier
+    def run(self, until: int | None) -> None:
+        """Trains until nothing is left that begins before the step ``until``."""
+        self._until = math.inf if until is None else until
         self._opened = {*self.records, *(work.key for work in self.pool)}
         opened, self.pool = self.pool, []
         for one in opened:
@@ -87,11 +89,11 @@ class Engine:
                         try:
                             self._train(number, *taken)
                         except jax.errors.JaxRuntimeError as error:
-                            self._narrow(number, taken[1], error)
+                            self._halve_width(number, taken[1], error)
             except BaseException as error:
                 errors.append(error)
                 with self.lock:
-                    self.stopping = True
+                    self.stop_requested = True
             finally:
                 with self.lock:
                     self._busy.pop(number, None)
@@ -109,7 +111,7 @@ class Engine:
         if errors:
             raise errors[0]
 
-    def unfinished(self) -> list[Work]:
+    def unfinished(self) -> list[OpenRun]:
         """All that is left to do, as it stands now; call it under the lock."""
         return [
             *self._later,
@@ -119,7 +121,7 @@ class Engine:
 
     def stop(self) -> None:
         """Lets the segments under way end, and starts no others."""
-        self.stopping = True
+        self.stop_requested = True
 
     def drop_stopped(self) -> None:
         """Takes out of the pool what no running trial needs."""
@@ -128,14 +130,14 @@ class Engine:
 
     def needs(self, key: Key) -> bool:
         """Whether a trial that is not given up goes through the run."""
-        return not self.running.isdisjoint(key.trials)
+        return not self.active_trials.isdisjoint(key.trials)
 
     # ------------------------------------------------------------------------------ the work pool
 
-    def _take(self, number: int) -> tuple[list[Work], Program] | None:
+    def _take(self, number: int) -> tuple[list[OpenRun], Program] | None:
         """Some work, and the program that is wide enough for it."""
         with self.lock:
-            while not self.stopping:
+            while not self.stop_requested:
                 lanes = self._next_lanes()
                 if lanes:
                     self._busy[number] = lanes
@@ -146,8 +148,8 @@ class Engine:
                 self.lock.wait()  # another device may be about to open new stages
             return None
 
-    def _next_lanes(self) -> list[Work]:
-        lanes: list[Work] = []
+    def _next_lanes(self) -> list[OpenRun]:
+        lanes: list[OpenRun] = []
         for index in range(len(self.pool) - 1, -1, -1):
             work = self.pool[index]
             if not lanes or (work.key.fold, work.at) == (lanes[0].key.fold, lanes[0].at):
@@ -156,11 +158,11 @@ class Engine:
                 break
         return lanes
 
-    def _open(self, work: Work) -> None:
-        later = self.plan.stages[work.key.stage].start >= self._barrier
+    def _open(self, work: OpenRun) -> None:
+        later = self.plan.stages[work.key.stage].start >= self._until
         (self._later if later else self.pool).append(work)
 
-    def _finish(self, number: int, works: list[Work]) -> None:
+    def _finish(self, number: int, works: list[OpenRun]) -> None:
         """Files what a group of lanes has done, and opens what follows."""
         plan = self.plan
         with self.lock:
@@ -171,17 +173,23 @@ class Engine:
                     self.pool.append(work)
                     continue
                 self.records[work.key] = work.record.trimmed()
-                if self.ends is not None and not plan.children[stage.index]:
-                    self.ends[work.key] = plain_state(work.state)
-                for key, seen in reversed(followers(plan, work.key, work.seen, work.record)):
+                if self.final_states is not None and not plan.children[stage.index]:
+                    self.final_states[work.key] = plain_state(work.state)
+                for key, states in reversed(
+                    child_runs(plan, work.key, work.controller_states, work.record)
+                ):
                     # One that is open already: a lost record has been made again.
                     if self.needs(key) and key not in self._opened:
                         self._opened.add(key)
-                        self._open(Work(key, stage.stop, work.state, plan.empty_record(), seen))
-            self._tick(self)
+                        self._open(
+                            OpenRun(key, stage.stop, work.state, plan.empty_curves(), states)
+                        )
+            self._on_segment(self)
             self.lock.notify_all()
 
-    def _narrow(self, number: int, program: Program, error: jax.errors.JaxRuntimeError) -> None:
+    def _halve_width(
+        self, number: int, program: Program, error: jax.errors.JaxRuntimeError
+    ) -> None:
         """After a lack of memory, half as many runs together go on from where they are."""
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise error
@@ -192,7 +200,7 @@ class Engine:
             # Nothing, if it was in saving what has been filed already.
             self.pool += reversed(self._busy.pop(number, []))
             if self.width == program.width:  # no other device has done so meanwhile
-                narrower = {p: p.narrower() for p in dict.fromkeys(self.programs)}
+                narrower = {p: p.halved() for p in dict.fromkeys(self.programs)}
                 self.programs = tuple(narrower[p] for p in self.programs)
                 warnings.warn(
                     f"sweep(width={program.width}): {str(error).splitlines()[0]} It goes on with "
@@ -204,81 +212,84 @@ class Engine:
 
     # ---------------------------------------------------------------------------------- training
 
-    def _train(self, number: int, lanes: list[Work], program: Program) -> None:
+    def _train(self, number: int, lanes: list[OpenRun], program: Program) -> None:
         """Runs the lanes together up to where the first of them ends."""
         plan = self.plan
         device = self.devices[number]
         arrays = self._arrays(lanes[0].key.fold, device)
-        seats = [*lanes, *[lanes[0]] * (program.width - len(lanes))]  # the rest repeats the first
-        state = program.seated([self._state(work, arrays, device) for work in seats])
-        alive: Any = np.array([work.record.diverged < 0 for work in seats])
+        padded_lanes = [
+            *lanes,
+            *[lanes[0]] * (program.width - len(lanes)),
+        ]  # the rest repeats the first
+        state = program.stack_lanes([self._state(work, arrays, device) for work in padded_lanes])
+        alive: Any = np.array([work.record.diverged < 0 for work in padded_lanes])
         alive = alive if program.width > 1 else alive[0]
         alive = put(alive, device)
-        pending: deque[_Piece] = deque()
+        pending: deque[_Segment] = deque()
         works = lanes
-        pace = self.paces[number]
+        pace = self.pacers[number]
         pace.begin()
-        segment = -1
-        for lo, hi, evaluated in self._pieces(lanes, pace):
-            if segment != lo // program.length:  # what a whole segment reads is put there once
-                segment = lo // program.length
-                table = self._values(seats, lo, program)
+        chunk = -1
+        for lo, hi, evaluated in self._segments(lanes, pace):
+            if chunk != lo // program.length:  # what a whole chunk holds is put there once
+                chunk = lo // program.length
+                table = self._values(padded_lanes, lo, program)
                 values = put(table, device)
-                batches = program.seated(self._batches(seats, lo, device))
+                batches = program.stack_lanes(self._batches(padded_lanes, lo, device))
             first = lo % program.length
             bounds = (np.int32(first), np.int32(first + hi - lo), np.float32(plan.limit))
             bounds = put(bounds, device)
-            state, alive, seen = program.segment(arrays, state, alive, values, batches, *bounds)
+            state, alive, metrics = program.segment(arrays, state, alive, values, batches, *bounds)
             validation = program.evaluate(arrays, state) if evaluated else None
-            pending.append(_Piece(lo, hi, table, state, seen, validation, pace.ask()))
-            if len(pending) > _AHEAD:
+            pending.append(_Segment(lo, hi, table, state, metrics, validation, pace.ask()))
+            if len(pending) > _MAX_IN_FLIGHT:
                 oldest = pending.popleft()
                 works = self._collect(number, works, oldest, program)
                 pace.collected(oldest.hi - oldest.lo, oldest.answer)
-            if self.stopping or all(work.record.diverged >= 0 for work in works):
+            if self.stop_requested or all(work.record.diverged >= 0 for work in works):
                 break
-        for piece in pending:
-            works = self._collect(number, works, piece, program)
-            pace.collected(piece.hi - piece.lo, piece.answer)
+        for segment in pending:
+            works = self._collect(number, works, segment, program)
+            pace.collected(segment.hi - segment.lo, segment.answer)
         self._finish(number, works)
 
     def _collect(
-        self, number: int, works: list[Work], piece: _Piece, program: Program
-    ) -> list[Work]:
-        """The lanes after a piece whose measurements are waited for here."""
-        seen, validation = jax.device_get((piece.seen, piece.validation))
-        start = piece.lo % program.length
-        updates = slice(start, start + piece.hi - piece.lo)
-        stacked = _Stacked(piece.state, program)
+        self, number: int, works: list[OpenRun], segment: _Segment, program: Program
+    ) -> list[OpenRun]:
+        """The lanes after a segment whose measurements are waited for here."""
+        metrics, validation = jax.device_get((segment.metrics, segment.validation))
+        start = segment.lo % program.length
+        updates = slice(start, start + segment.hi - segment.lo)
+        stacked = _Batched(segment.state, program)
         after = []
         for lane, work in enumerate(works):
             at = (lane,) if program.width > 1 else ()
-            train = {k: v[at][updates] for k, v in seen.items()}
+            train = {k: v[at][updates] for k, v in metrics.items()}
             found = None
-            if self.plan.evaluates(self.plan.stages[work.key.stage], piece.hi):
+            if self.plan.evaluates(self.plan.stages[work.key.stage], segment.hi):
                 found = {k: v[at] for k, v in validation.items()}
             diverged = work.record.diverged
             if diverged < 0:
                 loss = train["loss"]
                 bad = ~(np.isfinite(loss) & (loss <= np.float32(self.plan.limit)))
-                diverged = piece.lo + int(bad.argmax()) if bad.any() else -1
+                diverged = segment.lo + int(bad.argmax()) if bad.any() else -1
             if self.plan.table.watched:
-                applied = piece.values[at][:, updates].copy()
+                applied = segment.values[at][:, updates].copy()
                 if diverged >= 0:
-                    applied[:, max(diverged + 1 - piece.lo, 0) :] = np.nan
+                    applied[:, max(diverged + 1 - segment.lo, 0) :] = np.nan
                 train |= dict(zip(self.plan.table.names, applied, strict=True))
             if diverged >= 0 and found is not None:
                 found = dict.fromkeys(found, np.float32(np.nan))
-            state = _Seat(stacked, lane) if at else piece.state
+            state = LaneState(stacked, lane) if at else segment.state
             record = work.record.extended(train, found, diverged)
-            after.append(dataclasses.replace(work, at=piece.hi, state=state, record=record))
+            after.append(dataclasses.replace(work, at=segment.hi, state=state, record=record))
         with self.lock:
-            self.steps_trained += (piece.hi - piece.lo) * len(works)
+            self.steps_trained += (segment.hi - segment.lo) * len(works)
             self._busy[number] = after
-            self._tick(self)
+            self._on_segment(self)
         return after
 
-    def _pieces(self, lanes: list[Work], pace: Pace) -> Iterator[tuple[int, int, bool]]:
+    def _segments(self, lanes: list[OpenRun], pace: Pacer) -> Iterator[tuple[int, int, bool]]:
         """(from, to, whether to evaluate there), to where the first of the lanes ends."""
         stages = [self.plan.stages[work.key.stage] for work in lanes]
         stop = min(stage.stop for stage in stages)
@@ -302,7 +313,7 @@ class Engine:
                 self._arguments[fold, device] = self.programs[fold].arguments(task, device)
             return self._arguments[fold, device]
 
-    def _state(self, work: Work, arrays: list[Any], device: Any) -> Any:
+    def _state(self, work: OpenRun, arrays: list[Any], device: Any) -> Any:
         if work.state is not None:
             return put(plain_state(work.state), device)
         where = work.key[1:3]
@@ -312,15 +323,17 @@ class Engine:
                 self._initial[device] = (where, self.programs[where[0]].init(arrays, key))
             return self._initial[device][1]
 
-    def _values(self, seats: list[Work], lo: int, program: Program) -> np.ndarray:
+    def _values(self, padded_lanes: list[OpenRun], lo: int, program: Program) -> np.ndarray:
         first = lo - lo % program.length
         rows = [
-            self.plan.table.values(work.key.trials[0], first, first + program.length, work.seen[0])
-            for work in seats
+            self.plan.table.values(
+                work.key.trials[0], first, first + program.length, work.controller_states[0]
+            )
+            for work in padded_lanes
         ]
         return rows[0] if program.width == 1 else np.stack(rows)
 
-    def _batches(self, seats: list[Work], lo: int, device: Any) -> list[Any]:
+    def _batches(self, padded_lanes: list[OpenRun], lo: int, device: Any) -> list[Any]:
         plan, number = self.plan, lo // self.plan.feed.length
         with self.lock:
             return [
@@ -331,11 +344,11 @@ class Engine:
                     number,
                     device,
                 )
-                for work in seats
+                for work in padded_lanes
             ]
 
 
-class Pace:
+class Pacer:
     """How many updates to hand over at once: as many as take a moment, whatever the model.
 
     So that progress, checkpoints and Ctrl-C come often, and calls cost little. Results do not
@@ -351,7 +364,7 @@ class Pace:
         self._last = time.monotonic()
 
     def ask(self) -> Any:
-        """What to hand to ``collected`` when the piece that was launched last has come back."""
+        """What to hand to ``collected`` when the segment that was launched last has come back."""
 
     def collected(self, steps: int, answer: Any) -> None:
         """Another ``steps`` updates have come back."""
@@ -361,17 +374,17 @@ class Pace:
         self._last = now
 
 
-class _Piece(NamedTuple):
+class _Segment(NamedTuple):
     lo: int
     hi: int
     values: np.ndarray  # as the program was given them
     state: Any
-    seen: dict[str, jax.Array]
+    metrics: dict[str, jax.Array]
     validation: dict[str, jax.Array] | None
     answer: Any  # of the pace
 
 
-class _Stacked:
+class _Batched:
     """A vectorized state, taken apart once and only if somebody asks."""
 
     def __init__(self, state: Any, program: Program):
@@ -382,11 +395,11 @@ class _Stacked:
         return self._program.unstack(self._state)
 
 
-class _Seat(NamedTuple):
-    stacked: _Stacked
+class LaneState(NamedTuple):
+    stacked: _Batched
     lane: int
 
 
 def plain_state(state: Any) -> Any:
-    """The state of a ``Work`` as the task knows it."""
-    return state.stacked.lanes[state.lane] if isinstance(state, _Seat) else state
+    """The state of a ``OpenRun`` as the task knows it."""
+    return state.stacked.lanes[state.lane] if isinstance(state, LaneState) else state

@@ -8,9 +8,9 @@ from functools import cached_property
 
 from jaxsched.search.engine._folds import Fold
 from jaxsched.search.engine._program import Feed
-from jaxsched.search.engine._records import Record
+from jaxsched.search.engine._records import RunCurves
 from jaxsched.search.engine._stage_tree import Stage, leaves, path
-from jaxsched.search.engine._values import Table
+from jaxsched.search.engine._values import ScheduleValues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Plan:
     """
 
     folds: tuple[Fold, ...]
-    table: Table
+    table: ScheduleValues
     stages: list[Stage]
     seeds: tuple[int, ...]
     every: int | None
@@ -62,8 +62,8 @@ class Plan:
         """(fold, seed) positions; everything below is done once for each."""
         return [(f, s) for f in range(len(self.folds)) for s in range(len(self.seeds))]
 
-    def empty_record(self) -> Record:
-        return Record.empty(self.train, self.validation)
+    def empty_curves(self) -> RunCurves:
+        return RunCurves.empty(self.train, self.validation)
 
     def evaluations(self, stage: Stage) -> list[int]:
         """After how many updates the state is evaluated, within (start, stop]."""

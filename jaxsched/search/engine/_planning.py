@@ -15,10 +15,10 @@ from jaxsched.search.engine import _controlled
 from jaxsched.search.engine._folds import Fold, trace_folds
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Feed
-from jaxsched.search.engine._records import Work
+from jaxsched.search.engine._records import OpenRun
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._stopping import StoppingRule
-from jaxsched.search.engine._values import ROWS, Table
+from jaxsched.search.engine._values import ROWS, ScheduleValues
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.trials._trials import Trials
 
@@ -55,8 +55,8 @@ def make_plan(
     ):
         raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {stopping!r}.")
     for name, text in {"metric": metric, "watch": watch}.items():
-        checked_text(f"sweep({name}=...)", text, "the name of a validation metric")
-    table = Table(trials, steps, watched)
+        arguments.text(name, text)
+    table = ScheduleValues(trials, steps, watched)
     longest = int(table.horizons.max())
     if folds is not None:
         folds = checked_whole("sweep(folds=...)", folds, 2, MANY)
@@ -94,10 +94,10 @@ def make_plan(
     )
 
 
-def roots(plan: Plan) -> list[Work]:
+def root_runs(plan: Plan) -> list[OpenRun]:
     """The work of a sweep at its beginning; the last one comes first."""
-    opened = _controlled.roots(plan)
-    return [Work(key, 0, None, plan.empty_record(), seen) for key, seen in opened][::-1]
+    opened = _controlled.root_runs(plan)
+    return [OpenRun(key, 0, None, plan.empty_curves(), states) for key, states in opened][::-1]
 
 
 def _length(batch: Any) -> int:

@@ -67,11 +67,11 @@ class Program:
         """The arrays of a task, on the device."""
         return put(taken_apart(task)[0], device)
 
-    def seated(self, lanes: list[Any]) -> Any:
+    def stack_lanes(self, lanes: list[Any]) -> Any:
         """Trees, one for each lane, as the functions take them."""
         return lanes[0] if self.width == 1 else self.stack(lanes)
 
-    def narrower(self) -> Program:
+    def halved(self) -> Program:
         """The same with half as many lanes."""
         other = Program(self._rebuild, self.names, self.length, self._dtypes, self.width // 2)
         other.traces = self.traces

@@ -21,7 +21,7 @@ class Key(NamedTuple):
 
 
 @dataclasses.dataclass
-class Record:
+class RunCurves:
     """What was measured in a stage so far.
 
     Args:
@@ -38,15 +38,15 @@ class Record:
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
-    def empty(cls, train: Any, validation: Any) -> Record:
+    def empty(cls, train: Any, validation: Any) -> RunCurves:
         def none(names: Any) -> dict[str, np.ndarray]:
             return {name: np.zeros(0, np.float32) for name in sorted(names)}
 
         return cls(none(train), none(validation))
 
-    def extended(self, train: Any, validation: Any, diverged: int) -> Record:
+    def extended(self, train: Any, validation: Any, diverged: int) -> RunCurves:
         """With what a further piece measured; a new record, so that a snapshot stays what it is."""
-        return Record(
+        return RunCurves(
             {name: self._longer("train", name, train[name]) for name in self.train},
             {name: self._longer("validation", name, validation[name]) for name in self.validation}
             if validation is not None
@@ -55,13 +55,13 @@ class Record:
             self._room,
         )
 
-    def trimmed(self) -> Record:
+    def trimmed(self) -> RunCurves:
         """The same, without room for more."""
         train, validation = (
             {name: curve.copy() for name, curve in curves.items()}
             for curves in (self.train, self.validation)
         )
-        return Record(train, validation, self.diverged)
+        return RunCurves(train, validation, self.diverged)
 
     def _longer(self, group: str, name: str, more: Any) -> np.ndarray:
         """A curve that goes on, in time proportional to ``more``: the room behind it doubles."""
@@ -77,7 +77,7 @@ class Record:
 
 
 @dataclasses.dataclass
-class Work:
+class OpenRun:
     """A stage to be trained from update ``at`` on.
 
     Args:
@@ -85,16 +85,16 @@ class Work:
         at: the next update; the stage's start, or later if it was interrupted.
         state: as before update ``at``; ``None`` for the initial state.
         record: of the updates before ``at`` in this stage.
-        seen: what the controllers of each trial had seen when the stage began.
+        controller_states: what the controllers of each trial had seen when the stage began.
     """
 
     key: Key
     at: int
     state: Any
-    record: Record
-    seen: tuple[Any, ...]
+    record: RunCurves
+    controller_states: tuple[Any, ...]
 
 
-def by_trial(records: dict[Key, Record]) -> dict[tuple[int, int, int, int], Record]:
+def by_trial(records: dict[Key, RunCurves]) -> dict[tuple[int, int, int, int], RunCurves]:
     """(stage, fold, seed, trial) -> record."""
     return {(*key[:3], trial): record for key, record in records.items() for trial in key.trials}

@@ -9,20 +9,20 @@ import numpy as np
 
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Record, by_trial
+from jaxsched.search.engine._records import RunCurves, by_trial
 from jaxsched.search.engine._stopping import StoppingRule
 
 
-def run_waves(
+def train_rung_by_rung(
     engine: Engine, stopping: StoppingRule | None, metric: str, maximize: bool
 ) -> np.ndarray:
     """Trains everything; the step after which each trial was given up, or -1."""
     plan = engine.plan
-    engine.running = set(range(len(plan.table.horizons)))
+    engine.active_trials = set(range(len(plan.table.horizons)))
     stopped = np.full(len(plan.table.horizons), -1, np.int64)
     for rung in plan.rungs:
         engine.run(rung)
-        if engine.stopping:
+        if engine.stop_requested:
             return stopped
         for trial in _given_up(engine, stopping, rung, metric, maximize) or ():
             stopped[trial] = rung
@@ -30,8 +30,8 @@ def run_waves(
     return stopped
 
 
-def replay(engine: Engine, stopping: StoppingRule | None, metric: str, maximize: bool) -> None:
-    """Makes the decisions that the records allow, without training: sets ``engine.running``."""
+def apply_rungs(engine: Engine, stopping: StoppingRule | None, metric: str, maximize: bool) -> None:
+    """Makes the decisions that the records allow, without training."""
     for rung in engine.plan.rungs:
         if _given_up(engine, stopping, rung, metric, maximize) is None:
             break
@@ -42,9 +42,9 @@ def _given_up(
 ) -> list[int] | None:
     """The trials that the rule stops at a rung; ``None`` if some have not come so far."""
     plan = engine.plan
-    running = sorted(t for t in engine.running if plan.table.horizons[t] > rung)
+    running = sorted(t for t in engine.active_trials if plan.table.horizons[t] > rung)
     found = by_trial(engine.records)
-    there: dict[int, list[list[Record]]] = {}
+    there: dict[int, list[list[RunCurves]]] = {}
     for trial in running:
         parts = _so_far(plan, found, trial, rung)
         if parts is None:
@@ -55,13 +55,13 @@ def _given_up(
     runs = _distinct(plan, there, rung, metric, maximize)
     kept = stopping.keep(np.array([cost for cost, _ in runs]))
     lost = [t for (_, those), keep in zip(runs, kept, strict=True) if not keep for t in those]
-    engine.running -= set(lost)
+    engine.active_trials -= set(lost)
     engine.drop_stopped()
     return lost
 
 
 def _distinct(
-    plan: Plan, there: dict[int, list[list[Record]]], rung: int, metric: str, maximize: bool
+    plan: Plan, there: dict[int, list[list[RunCurves]]], rung: int, metric: str, maximize: bool
 ) -> list[tuple[float, list[int]]]:
     """The cost of each run, with the trials that are one run so far, trained once or not."""
     tied: dict[float, list[int]] = {}
@@ -79,8 +79,8 @@ def _distinct(
 
 
 def _so_far(
-    plan: Plan, found: dict[Any, Record], trial: int, rung: int
-) -> list[list[Record]] | None:
+    plan: Plan, found: dict[Any, RunCurves], trial: int, rung: int
+) -> list[list[RunCurves]] | None:
     """For each fold and seed the records up to a rung, or to a divergence before it.
 
     ``None`` if one is not there yet.
@@ -100,14 +100,14 @@ def _so_far(
     return runs
 
 
-def _cost(ends: list[Record], metric: str, maximize: bool) -> float:
+def _cost(ends: list[RunCurves], metric: str, maximize: bool) -> float:
     """Mean over folds and seeds; infinite if a run diverged."""
     values = [r.validation[metric][-1] if r.diverged < 0 else math.nan for r in ends]
     mean = float(np.mean(np.array(values, np.float64)))
     return (-mean if maximize else mean) if math.isfinite(mean) else math.inf
 
 
-def _applied(plan: Plan, runs: list[list[Record]], trial: int, rung: int) -> bytes:
+def _applied(plan: Plan, runs: list[list[RunCurves]], trial: int, rung: int) -> bytes:
     """The values that a trial has applied, up to a rung or where it diverged."""
     if not plan.table.watched:
         ends = [parts[-1].diverged for parts in runs]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jaxsched.search.engine._values import BLOCK, Table
+from jaxsched.search.engine._values import BLOCK, ScheduleValues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Stage:
     trials: tuple[int, ...]
 
 
-def stage_tree(table: Table, cuts: Iterable[int] = (), share: bool = True) -> list[Stage]:
+def stage_tree(table: ScheduleValues, cuts: Iterable[int] = (), share: bool = True) -> list[Stage]:
     """All stages, parents before children, in a fixed order.
 
     Args:
@@ -58,7 +58,7 @@ def leaves(stages: list[Stage], horizons: np.ndarray) -> dict[int, Stage]:
 
 
 class _Tree:
-    def __init__(self, table: Table, cuts: list[int]):
+    def __init__(self, table: ScheduleValues, cuts: list[int]):
         self.table = table
         self.cuts = cuts
         self.made: list[Stage] = []

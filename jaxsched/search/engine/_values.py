@@ -24,10 +24,12 @@ from jaxsched.search.trials._trials import Trials
 BLOCK = 4096
 ROWS = 1024  # that a compiled call reads, at most; it divides BLOCK
 
-Seen = tuple[Any, ...]  # what a trial's controllers have seen: a state, or None, for each name
+ControllerStates = tuple[
+    Any, ...
+]  # what a trial's controllers have seen: a state, or None, for each name
 
 
-class Table:
+class ScheduleValues:
     """[trials, hyperparameters, steps] float32, computed in blocks when asked for.
 
     Args:
@@ -51,7 +53,7 @@ class Table:
             [one if isinstance(one, AbstractController) else None for one in row]
             for row in followed
         ]
-        self._told: dict[int, list[Any]] = {}
+        self._host_controllers: dict[int, list[Any]] = {}
         self.watched = watched or any(c is not None for row in self.controllers for c in row)
         self._schedules = [[bottom(one) for one in row] for row in followed]
         self.horizons = np.array(
@@ -68,25 +70,27 @@ class Table:
         exact = max(1, room // (8 * BLOCK)) if self.watched else 1
         self._exact = functools.lru_cache(exact)(self._computed)
 
-    def start(self, trial: int) -> Seen:
+    def start(self, trial: int) -> ControllerStates:
         """What the trial's controllers have seen before the first update."""
-        return tuple(_init(c) if c is not None else None for c in self.told(trial))
+        return tuple(_init(c) if c is not None else None for c in self.host_controllers(trial))
 
-    def told(self, trial: int) -> list[Any]:
+    def host_controllers(self, trial: int) -> list[Any]:
         """The trial's controllers on the host itself, so that all platforms decide alike."""
-        if trial not in self._told:
-            self._told[trial] = jax.device_put(self.controllers[trial], _host())
-        return self._told[trial]
+        if trial not in self._host_controllers:
+            self._host_controllers[trial] = jax.device_put(self.controllers[trial], _host())
+        return self._host_controllers[trial]
 
-    def values(self, trial: int, start: int, stop: int, seen: Seen = ()) -> np.ndarray:
+    def values(
+        self, trial: int, start: int, stop: int, controller_states: ControllerStates = ()
+    ) -> np.ndarray:
         """float32 [hyperparameters, stop - start]: what the updates from ``start`` on apply.
 
-        ``seen`` by the trial's controllers, if it has any; without it, the values of the schedules
-        that they scale.
+        ``controller_states`` are those of the trial, if it has controllers; without them, the
+        values of the schedules that they scale.
         """
         first, last = start // BLOCK, -(-stop // BLOCK)
-        if any(state is not None for state in seen):
-            blocks = [self._scaled(trial, b, seen) for b in range(first, last)]
+        if any(state is not None for state in controller_states):
+            blocks = [self._scaled(trial, b, controller_states) for b in range(first, last)]
         else:
             blocks = [self._plain(trial, b) for b in range(first, last)]
         joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
@@ -96,13 +100,13 @@ class Table:
         with np.errstate(over="ignore"):  # beyond float32 is infinite: such a run diverges
             return self._computed(trial, block)[:, : self._kept].astype(np.float32)
 
-    def _scaled(self, trial: int, block: int, seen: Seen) -> np.ndarray:
+    def _scaled(self, trial: int, block: int, controller_states: ControllerStates) -> np.ndarray:
         steps = _steps(block)
         rows = [
             values if controller is None else controller.host_values(state, steps, values)
             for controller, state, values in zip(
                 self.controllers[trial],
-                seen,
+                controller_states,
                 self._exact(trial, block),
                 strict=True,
             )

@@ -15,13 +15,13 @@ from jaxsched._text import printable, shorten
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, fingerprint
 from jaxsched.search.engine._controlled import controllers
-from jaxsched.search.engine._devices import Everywhere, places_of
+from jaxsched.search.engine._devices import MeshDevices, resolve_devices
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._folds import METHODS, Fold, trace_folds
-from jaxsched.search.engine._planning import make_plan, roots
+from jaxsched.search.engine._planning import make_plan, root_runs
 from jaxsched.search.engine._records import Key
-from jaxsched.search.multihost._mesh import Lockstep, programs_for
-from jaxsched.search.multihost._processes import check_same
+from jaxsched.search.multihost._mesh import MeshCoordinator, programs_for
+from jaxsched.search.multihost._processes import check_all_agree
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._result import SweepResult
@@ -104,25 +104,25 @@ def final_score(
         choices |= {"evaluate_every": result.info.evaluate_every, "watch": result.info.monitor}
     plan = make_plan(anew, (best.trial,), **choices)
     _check_task(task, result, plan.folds if anew is task else None, best)
-    places = places_of(jax.local_devices()[:1] if devices is None else devices)
+    places = resolve_devices(jax.local_devices()[:1] if devices is None else devices)
     (fold,) = plan.folds
     _, test = trace_metrics(anew, fold.shape.state, "final_score", "test")
     fold = dataclasses.replace(fold, digests={**fold.digests, "test": fingerprint(test)})
     plan = dataclasses.replace(plan, folds=(fold,))
-    mesh = places[0] if isinstance(places[0], Everywhere) else None
+    mesh = places[0] if isinstance(places[0], MeshDevices) else None
     if mesh is not None:
         fields = task_fields(plan.folds, plan.seeds, steps, whole=True)
         asked = {"mesh": str(mesh.mesh), "test": fold.code}
-        check_same(sweep_fields(plan, fields, (best.trial,), asked))
+        check_all_agree(sweep_fields(plan, fields, (best.trial,), asked))
     programs = programs_for(plan, 1, mesh)
     (program,) = programs
     engine = Engine(plan, programs, places, lambda engine: None)
     if mesh is not None:
-        Lockstep(engine, mesh, None)
-    engine.pool, engine.ends = roots(plan), {}
+        MeshCoordinator(engine, mesh, None)
+    engine.pool, engine.final_states = root_runs(plan), {}
     engine.run(None)
     last = plan.stages[-1].index
-    states = tuple(engine.ends[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds)))
+    states = tuple(engine.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds)))
     arrays = program.arguments(anew, engine.devices[0])
     scores = [jax.device_get(program.test(arrays, state)) for state in states]
     metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}

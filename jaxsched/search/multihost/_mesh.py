@@ -1,7 +1,7 @@
 """A sweep on a mesh of many processes: each runs the same host loop, and all launch the same.
 
 What the loop does next depends on things that differ between processes: clocks, signals, files. So
-each of them only *wishes*. The wishes go through the mesh beside every piece of training and come
+each of them only *votes*. The votes go through the mesh beside every piece of training and come
 back as one answer, with the measurements, at the same place of the loop everywhere.
 """
 
@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxsched.search.engine._devices import Everywhere
-from jaxsched.search.engine._engine import Engine, Pace
+from jaxsched.search.engine._devices import MeshDevices
+from jaxsched.search.engine._engine import Engine, Pacer
 from jaxsched.search.engine._folds import Fold
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, program_for, rebuilder
-from jaxsched.search.multihost._processes import gathered
+from jaxsched.search.multihost._processes import allgather_bytes
 from jaxsched.search.tasks._traced import taken_apart
 
 
@@ -38,7 +38,7 @@ class MeshProgram(Program):
         fold: Fold,
         names: tuple[str, ...],
         length: int,
-        place: Everywhere,
+        place: MeshDevices,
         layout: Any = None,
     ):
         super().__init__(rebuilder(fold.task), names, length, fold.shape.dtypes, 1)
@@ -56,7 +56,7 @@ class MeshProgram(Program):
         self.test = jax.jit(self._test, out_shardings=there)
 
 
-def programs_for(plan: Plan, width: int, mesh: Everywhere | None) -> tuple[Program, ...]:
+def programs_for(plan: Plan, width: int, mesh: MeshDevices | None) -> tuple[Program, ...]:
     """The program of each fold; those that compute the same have the same one."""
     made: dict[str, Program] = {}
     for fold in plan.folds:
@@ -84,10 +84,10 @@ class Saves(Protocol):
     def save(self, engine: Engine) -> None: ...
 
 
-class Lockstep(Pace):
-    """The pace of an engine on a mesh, with its checkpoints and its end, agreed on by all ranks.
+class MeshCoordinator(Pacer):
+    """The pace of an engine on a mesh, its checkpoints and its end: all processes agree on them.
 
-    Rank 0 says how many updates to hand over, and when to save; any rank, that it is time to stop.
+    Process 0 says how many updates to hand over, and when to save; any process, when to stop.
 
     Args:
         engine: of this process, whose pace this becomes.
@@ -95,34 +95,34 @@ class Lockstep(Pace):
         store: of this process, or ``None``.
     """
 
-    def __init__(self, engine: Engine, place: Everywhere, store: Saves | None):
+    def __init__(self, engine: Engine, place: MeshDevices, store: Saves | None):
         super().__init__(engine.plan.feed.length)
-        engine.paces = [self]
+        engine.pacers = [self]
         self._engine, self._store = engine, store
         self._stop = False
         self._first = jax.process_index() == 0
-        self._measured = Pace(engine.plan.feed.length)
+        self._measured = Pacer(engine.plan.feed.length)
         self._saves = 0  # agreed so far
         self._due = False
         self._rows = NamedSharding(place.mesh, PartitionSpec(place.mesh.axis_names))
         self._shape = (place.mesh.size, 3)
-        self._highest = jax.jit(lambda wishes: wishes.max(axis=0), out_shardings=place.sharding)
+        self._highest = jax.jit(lambda votes: votes.max(axis=0), out_shardings=place.sharding)
 
     def stop(self) -> None:
-        """Wishes to stop."""
+        """Votes to stop."""
         self._stop = True
 
     def begin(self) -> None:
         self._measured.begin()
 
     def ask(self) -> jax.Array:
-        """Sends this process's wishes on their way; the answer, int32 [3], is not waited for."""
-        wish = np.array([[self._stop, 0, 0]], np.int32)
+        """Sends this process's votes on their way; the answer, int32 [3], is not waited for."""
+        vote = np.array([[self._stop, 0, 0]], np.int32)
         if self._first:
             due = self._store is not None and self._store.due()
-            wish[0, 1:] = self._saves + due, self._measured.steps
-        wishes = jax.make_array_from_callback(self._shape, self._rows, lambda index: wish)
-        return self._highest(wishes)
+            vote[0, 1:] = self._saves + due, self._measured.steps
+        votes = jax.make_array_from_callback(self._shape, self._rows, lambda index: vote)
+        return self._highest(votes)
 
     def collected(self, steps: int, answer: Any) -> None:
         """Follows the answer that came with another ``steps`` updates."""
@@ -130,10 +130,10 @@ class Lockstep(Pace):
         stop, saves, self.steps = map(int, jax.device_get(answer))
         if stop:
             self._engine.stop()
-        if saves > self._saves:  # wishes that were under way ask for the same save again
+        if saves > self._saves:  # votes that were under way ask for the same save again
             self._saves, self._due = saves, True
 
-    def tick(self, engine: Engine) -> None:
+    def on_segment(self, engine: Engine) -> None:
         """Saves if that was agreed on; called under the engine's lock."""
         if self._due and self._store is not None:
             self._due = False
@@ -141,6 +141,6 @@ class Lockstep(Pace):
 
 
 def any_signal(came: list[int]) -> list[int]:
-    """The signal that one of the ranks got, if one did, on all of them."""
-    numbers = [int(found) for found in gathered(str(max(came, default=0)).encode())]
+    """The signal that one of the processes got, if one did, on all of them."""
+    numbers = [int(found) for found in allgather_bytes(str(max(came, default=0)).encode())]
     return [max(numbers)] if any(numbers) else []

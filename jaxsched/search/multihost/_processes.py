@@ -15,7 +15,7 @@ from jaxsched._text import shorten
 from jaxsched._words import known_arguments
 from jaxsched.search._files import Damaged, digest, listed
 
-# What one rank may meet in its files and all others must raise too.
+# What one process may meet in its files and all others must raise too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
 
 
@@ -70,8 +70,8 @@ def join(
     )
 
 
-def gathered(data: bytes) -> list[bytes]:
-    """The bytes of every rank, on every rank; all must call it."""
+def allgather_bytes(data: bytes) -> list[bytes]:
+    """The bytes of every process, on every process; all must call it."""
     sizes = multihost_utils.process_allgather(np.array([len(data)], np.int32))[:, 0]
     padded = np.zeros(_padded(int(sizes.max())), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)
@@ -79,8 +79,8 @@ def gathered(data: bytes) -> list[bytes]:
     return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
 
 
-def told(data: bytes) -> bytes:
-    """The bytes of rank 0, on every rank; all must call it."""
+def broadcast_from_first(data: bytes) -> bytes:
+    """The bytes of process 0, on every process; all must call it."""
     size = int(multihost_utils.broadcast_one_to_all(np.array(len(data), np.int32)))
     padded = np.zeros(_padded(size), np.uint8)
     if jax.process_index() == 0:
@@ -88,8 +88,8 @@ def told(data: bytes) -> bytes:
     return np.asarray(multihost_utils.broadcast_one_to_all(padded))[:size].tobytes()
 
 
-def once(call: Callable[[], Any]) -> Any:
-    """What ``call`` returns on rank 0, a JSON value, or raises there: on every rank."""
+def on_first_process(call: Callable[[], Any]) -> Any:
+    """What ``call`` returns on process 0, a JSON value, or raises there: on every process."""
     error: BaseException | None = None
     answer: dict[str, Any] = {}
     if jax.process_index() == 0:
@@ -99,7 +99,7 @@ def once(call: Callable[[], Any]) -> Any:
             error = raised
             kind = next(k for k, known in enumerate(_ERRORS) if isinstance(raised, known))
             answer = {"kind": kind, "text": str(raised)}
-    answer = json.loads(told(json.dumps(answer).encode()))
+    answer = json.loads(broadcast_from_first(json.dumps(answer).encode()))
     if error is not None:
         raise error
     if "kind" in answer:
@@ -107,24 +107,26 @@ def once(call: Callable[[], Any]) -> Any:
     return answer["value"]
 
 
-def check_same(fields: dict[str, str]) -> None:
+def check_all_agree(fields: dict[str, str]) -> None:
     """Compares what identifies a sweep.
 
     Raises:
-        ValueError: on every rank, naming what differs, if they are not about to do the same.
+        ValueError: on every process, naming what differs, if they are not about to do the same.
     """
     text = json.dumps(fields)
-    if len(set(gathered(digest(text).encode()))) == 1:
+    if len(set(allgather_bytes(digest(text).encode()))) == 1:
         return
-    ranks = [json.loads(found) for found in gathered(text.encode())]
-    names = list(dict.fromkeys(name for found in ranks for name in found))
-    differing = [n for n in names if len({found.get(n) for found in ranks}) > 1]
+    processes = [json.loads(found) for found in allgather_bytes(text.encode())]
+    names = list(dict.fromkeys(name for found in processes for name in found))
+    differing = [n for n in names if len({found.get(n) for found in processes}) > 1]
     shown = []
     for name in differing:
-        other = next(r for r, found in enumerate(ranks) if found.get(name) != ranks[0].get(name))
+        other = next(
+            r for r, found in enumerate(processes) if found.get(name) != processes[0].get(name)
+        )
         shown.append(
-            f"{name}: {shorten(ranks[0].get(name, 'none'))} on process 0, "
-            f"{shorten(ranks[other].get(name, 'none'))} on process {other}"
+            f"{name}: {shorten(processes[0].get(name, 'none'))} on process 0, "
+            f"{shorten(processes[other].get(name, 'none'))} on process {other}"
         )
     raise ValueError(
         "sweep(devices=...): all processes of a mesh must call the same sweep, got different "

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, Record, by_trial
+from jaxsched.search.engine._records import Key, RunCurves, by_trial
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.trials._trials import Trials
@@ -15,7 +15,7 @@ from jaxsched.search.trials._trials import Trials
 
 def assemble(
     plan: Plan,
-    records: dict[Key, Record],
+    records: dict[Key, RunCurves],
     trials: Trials,
     stopped: np.ndarray,
     metric: str,
@@ -76,7 +76,7 @@ def assemble(
     )
 
 
-def _tally(plan: Plan, records: dict[Key, Record]) -> tuple[int, int, int]:
+def _tally(plan: Plan, records: dict[Key, RunCurves]) -> tuple[int, int, int]:
     """Steps trained, and not: given up by early stopping, and below a divergence."""
     found = by_trial(records)
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxsched._arrays import to_host
 from jaxsched._text import warn
 from jaxsched.controllers._base import bottom
-from jaxsched.search.engine._values import Table
+from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.trials._trials import Trials
 
@@ -50,7 +50,7 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
             return
 
 
-def warn_of_twins(result: SweepResult, table: Table) -> None:
+def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
     """Says once which trials have different values and yet the same curves, bit for bit."""
     groups: dict[bytes, list[int]] = {}
     whole = (result.diverged < 0).all(axis=(1, 2))  # what diverges at once shows no difference
@@ -74,7 +74,7 @@ def warn_of_twins(result: SweepResult, table: Table) -> None:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _values(result: SweepResult, table: Table, trial: int) -> bytes:
+def _values(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     """What a trial has applied."""
     if table.watched:
         applied = np.stack([result.train[name][trial] for name in table.names])
@@ -84,7 +84,7 @@ def _values(result: SweepResult, table: Table, trial: int) -> bytes:
     return (applied + np.float32(0.0)).tobytes()  # -0.0 is 0.0
 
 
-def _curves(result: SweepResult, table: Table, trial: int) -> bytes:
+def _curves(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     return b"".join(
         curve[trial].tobytes() for name, curve in result.train.items() if name not in table.names
     )

@@ -22,10 +22,10 @@ import numpy as np
 
 from jaxsched.search._files import Damaged, write_json
 from jaxsched.search._fingerprint import difference
-from jaxsched.search.engine._controlled import followers
+from jaxsched.search.engine._controlled import child_runs
 from jaxsched.search.engine._engine import Engine, plain_state
-from jaxsched.search.engine._records import Key, Record, Work
-from jaxsched.search.store._directory import Shelf
+from jaxsched.search.engine._records import Key, OpenRun, RunCurves
+from jaxsched.search.store._directory import CheckpointDirectory
 
 FORMAT = 2
 
@@ -34,7 +34,7 @@ class Checkpoint:
     """Saves an engine's records and open work into a directory, now and then, and restores them.
 
     Args:
-        shelf: of a directory that is owned by this process.
+        folder: of a directory that is owned by this process.
         fields: what identifies the sweep, name -> text.
         every: seconds between saves, at least; more where a save takes over a twentieth of that.
             0 saves after every segment.
@@ -43,16 +43,16 @@ class Checkpoint:
         ValueError: if the directory holds another sweep, or something else.
     """
 
-    def __init__(self, shelf: Shelf, fields: dict[str, str], every: float):
-        self._shelf = shelf
+    def __init__(self, folder: CheckpointDirectory, fields: dict[str, str], every: float):
+        self._folder = folder
         self._every = every
         self._saved: set[Key] = set()
-        self._number = 1 + max(map(_number, shelf.named("*-*.npz")), default=0)
+        self._number = 1 + max(map(_number, folder.glob("*-*.npz")), default=0)
         self._last = time.monotonic()
         self._took = 0.0
-        shelf.once(lambda: _identify(shelf.directory, fields))
+        folder.on_first_process(lambda: _identify(folder.directory, fields))
 
-    def tick(self, engine: Engine) -> None:
+    def on_segment(self, engine: Engine) -> None:
         """Saves if it is time to; called under the engine's lock."""
         if self.due():
             self.save(engine)
@@ -67,14 +67,14 @@ class Checkpoint:
         began = time.monotonic()
         fresh = {k: r for k, r in engine.records.items() if k not in self._saved}
         number = f"{self._number:08d}"
-        shelf = self._shelf
+        folder = self._folder
         if fresh:
-            shelf.write(shelf.directory / f"records-{number}.npz", *_from_records(fresh))
+            folder.write(folder.directory / f"records-{number}.npz", *_from_records(fresh))
         works = _from_works(engine.unfinished())
-        shelf.write(shelf.directory / f"states-{number}.npz", *works)
+        folder.write(folder.directory / f"states-{number}.npz", *works)
         self._saved |= set(fresh)
         self._number += 1
-        shelf.tidy(kept=2)
+        folder.prune(kept=2)
         self._last = time.monotonic()
         self._took = self._last - began
 
@@ -86,29 +86,29 @@ class Checkpoint:
             structure: the abstract state.
             replay: makes the early-stopping decisions that the engine's records allow.
         """
-        self._shelf.tidy()
-        records: dict[Key, Record] = {}
-        for path in self._shelf.named("records-*.npz"):
+        self._folder.prune()
+        records: dict[Key, RunCurves] = {}
+        for path in self._folder.glob("records-*.npz"):
             try:
-                records |= _to_records(*self._shelf.read(path))
+                records |= _to_records(*self._folder.read(path))
             except Damaged as damage:
                 _warn(f"{damage}. What it held is trained again.")
         self._saved = set(records)
-        works: list[Work] = []
-        for path in self._shelf.named("states-*.npz")[::-1]:
+        works: list[OpenRun] = []
+        for path in self._folder.glob("states-*.npz")[::-1]:
             try:
-                works = _to_works(*self._shelf.read(path), structure)
+                works = _to_works(*self._folder.read(path), structure)
                 break
             except Damaged as damage:
                 _warn(f"{damage}. The checkpoint before it is used.")
         engine.records = records
-        roots, engine.pool = engine.pool, []
+        root_runs, engine.pool = engine.pool, []
         replay()
-        engine.pool = to_do(engine, works, roots)
+        engine.pool = to_do(engine, works, root_runs)
         self._saved &= set(records)
 
 
-def to_do(engine: Engine, works: list[Work], roots: list[Work]) -> list[Work]:
+def to_do(engine: Engine, works: list[OpenRun], root_runs: list[OpenRun]) -> list[OpenRun]:
     """The work that completes the engine's records, from the states that are at hand.
 
     A run that is missing and has no state to begin with needs its parent to be trained again; the
@@ -116,17 +116,17 @@ def to_do(engine: Engine, works: list[Work], roots: list[Work]) -> list[Work]:
     watch: what they decided there isn't known.
     """
     records, plan = engine.records, engine.plan
-    at_hand = {work.key: work for work in [*roots, *works]}
-    seen = {work.key: work.seen for work in roots}
+    at_hand = {work.key: work for work in [*root_runs, *works]}
+    states = {work.key: work.controller_states for work in root_runs}
     parents: dict[Key, Key] = {}
     order: list[Key] = []  # parents before children
-    todo = [work.key for work in roots]
+    todo = [work.key for work in root_runs]
     while todo:
         key = todo.pop()
         order.append(key)
         if key in records or not plan.table.watched:
-            below = followers(plan, key, seen[key], records.get(key))
-            seen |= dict(below)
+            below = child_runs(plan, key, states[key], records.get(key))
+            states |= dict(below)
             parents |= {child: key for child, _ in below}
             todo += [child for child, _ in reversed(below)]
     for key in records.keys() - set(order):
@@ -136,7 +136,7 @@ def to_do(engine: Engine, works: list[Work], roots: list[Work]) -> list[Work]:
         if missing and key in parents:
             records.pop(parents[key], None)
     return [
-        dataclasses.replace(at_hand[key], seen=seen[key])
+        dataclasses.replace(at_hand[key], controller_states=states[key])
         for key in reversed(order)
         if key in at_hand and key not in records and engine.needs(key)
     ]
@@ -181,7 +181,7 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
         )
 
 
-def _from_records(records: dict[Key, Record]) -> tuple[Any, dict[str, Any]]:
+def _from_records(records: dict[Key, RunCurves]) -> tuple[Any, dict[str, Any]]:
     meta: list[Any] = []
     arrays: dict[str, Any] = {}
     for i, (key, record) in enumerate(records.items()):
@@ -190,15 +190,15 @@ def _from_records(records: dict[Key, Record]) -> tuple[Any, dict[str, Any]]:
     return meta, arrays
 
 
-def _to_records(meta: Any, arrays: dict[str, Any]) -> dict[Key, Record]:
+def _to_records(meta: Any, arrays: dict[str, Any]) -> dict[Key, RunCurves]:
     found = _records(arrays)
     return {
-        _key(entry): Record(**found[f"{i}"], diverged=entry["diverged"])
+        _key(entry): RunCurves(**found[f"{i}"], diverged=entry["diverged"])
         for i, entry in enumerate(meta)
     }
 
 
-def _from_works(works: list[Work]) -> tuple[Any, dict[str, Any]]:
+def _from_works(works: list[OpenRun]) -> tuple[Any, dict[str, Any]]:
     entries: list[Any] = []
     arrays: dict[str, Any] = {}
     states: list[Any] = []  # forks share a state: it is written once
@@ -216,7 +216,7 @@ def _from_works(works: list[Work]) -> tuple[Any, dict[str, Any]]:
     return entries, arrays
 
 
-def _to_works(meta: Any, arrays: dict[str, Any], structure: Any) -> list[Work]:
+def _to_works(meta: Any, arrays: dict[str, Any], structure: Any) -> list[OpenRun]:
     treedef: Any
     wanted, treedef = jax.tree.flatten(structure)
     states: dict[int, Any] = {}
@@ -232,11 +232,11 @@ def _to_works(meta: Any, arrays: dict[str, Any], structure: Any) -> list[Work]:
             states[state] = treedef.unflatten(leaves)
         kept = None if state is None else states[state]
         works.append(
-            Work(
+            OpenRun(
                 _key(entry),
                 entry["at"],
                 kept,
-                Record(**found[f"r{i}"], diverged=entry["diverged"]),
+                RunCurves(**found[f"r{i}"], diverged=entry["diverged"]),
                 (),
             )
         )
@@ -248,7 +248,7 @@ def _key(entry: Any) -> Key:
     return Key(stage, fold, seed, tuple(trials))
 
 
-def _record_arrays(name: str, record: Record) -> dict[str, np.ndarray]:
+def _record_arrays(name: str, record: RunCurves) -> dict[str, np.ndarray]:
     return {
         f"{name}/{group}/{metric}": values
         for group in ("train", "validation")
