@@ -20,8 +20,7 @@ from test_sweep_checkpoint import flip, interrupted, same
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search.multihost import _processes
-from jaxsched.search.store import _orbax
+from jaxsched.search.multihost import _orbax, _processes
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")  # a third of them will do

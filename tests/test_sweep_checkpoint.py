@@ -35,7 +35,11 @@ def sweep(directory, trials=TRIALS, task=TASK, **arguments):
 
 
 def start(*arguments):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "JAX_PLATFORMS": "cpu"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+        "JAX_PLATFORMS": "cpu",
+    }
     return subprocess.Popen(
         [sys.executable, "-W", "error", str(HERE / "sweep_worker.py"), *map(str, arguments)],
         stdout=subprocess.PIPE,

@@ -272,14 +272,14 @@ def test_a_checkpoint_of_a_controller_with_other_code_is_refused(tmp_path):
 
 
 def test_a_lack_of_memory_while_saving_loses_nothing(tmp_path, monkeypatch):
-    on_segment, calls = _checkpoint.Checkpoint.on_segment, iter(range(10_000))
+    save, calls = _checkpoint.Checkpoint.save, iter(range(10_000))
 
-    def lacking(self, engine):
-        if engine.width > 1 and not engine._busy and next(calls) == 1:
+    def lacking(self, ledger):
+        if not ledger._taken and next(calls) == 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        on_segment(self, engine)
+        save(self, ledger)
 
-    monkeypatch.setattr(_checkpoint.Checkpoint, "on_segment", lacking)
+    monkeypatch.setattr(_checkpoint.Checkpoint, "save", lacking)
     with pytest.warns(RuntimeWarning, match="goes on with width 2"):
         result = kept_sweep(tmp_path, **ARGUMENTS, width=4)
     exact = sweep(PLATEAUS, seeds=2)

@@ -9,7 +9,8 @@ from sweep_tasks import Plain
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import SuccessiveHalving, _arguments
+from jaxsched.search import SuccessiveHalving
+from jaxsched.search._request import Request
 from jaxsched.search.engine import _planning, _width
 from jaxsched.search.engine._records import RunCurves
 from jaxsched.search.engine._values import ScheduleValues
@@ -47,10 +48,10 @@ def test_a_range_test_has_a_most_as_well():
 
 
 def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypatch):
-    monkeypatch.setattr(_arguments, "memory", lambda: 8 * 20 * 4)  # one metric of each update
+    monkeypatch.setattr(_planning, "memory", lambda: 8 * 20 * 4)  # one metric of each update
     with pytest.raises(ValueError, match=r"20 steps and 20 evaluations of 8 runs: .* GiB"):
         sweep(evaluate_every=1)
-    monkeypatch.setattr(_arguments, "memory", lambda: 8 * (20 + 1) * 4 + 100)
+    monkeypatch.setattr(_planning, "memory", lambda: 8 * (20 + 1) * 4 + 100)
     assert len(sweep().trials) == 8
 
 
@@ -116,7 +117,7 @@ def test_widths_are_measured_where_that_is_a_small_share_of_the_work(
     times = iter(np.arange(0.0, 100.0))
     monkeypatch.setattr(_width, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     trials = as_trials(RATES)
-    plan = _planning.make_plan(Plain(), trials, steps=steps)
+    plan = _planning.make_plan(Plain(), trials, Request(steps=steps))
     programs = lambda width: types.SimpleNamespace(width=width)
     assert _width.measured_width(plan, programs, ONE[0]) == measured[-1]
     assert seen == measured

@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-import jax
 from jax.sharding import Mesh
 
-from jaxsched._checks import checked_flag, checked_whole
 from jaxsched._words import known_arguments
-from jaxsched.search import _arguments as arguments
-from jaxsched.search._progress import shown
+from jaxsched.search._progress import progress_line
+from jaxsched.search._request import Request
 from jaxsched.search._signals import graceful, leave
-from jaxsched.search.engine._devices import MeshDevices, resolve_devices
-from jaxsched.search.engine._engine import Engine
+from jaxsched.search._stopping import Objective, StoppingRule
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._planning import make_plan, root_runs
-from jaxsched.search.engine._program import program_for
-from jaxsched.search.engine._rungs import apply_rungs, train_rung_by_rung
+from jaxsched.search.engine._planning import make_plan
+from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stage_tree import share_of
-from jaxsched.search.engine._stopping import StoppingRule
-from jaxsched.search.engine._width import measured_width
-from jaxsched.search.multihost._mesh import MeshCoordinator, any_signal, programs_for, traced
-from jaxsched.search.multihost._processes import check_all_agree
+from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._checkpoint import Checkpoint, held_width
-from jaxsched.search.store._directory import CheckpointDirectory
 from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.trials._given import as_trials
-from jaxsched.search.trials._trials import Trials
 
 
 @known_arguments
@@ -142,144 +134,112 @@ def sweep(
     """
     started = time.monotonic()
     trials = as_trials(trials)
-    directory = None if checkpoint is None else arguments.directory(checkpoint)
-    arguments.number("checkpoint_every", checkpoint_every, 0.0)
-    for name, value in {"maximize": maximize, "share": share, "progress": progress}.items():
-        if not (name == "progress" and value is None):
-            checked_flag(f"sweep({name}=...)", value)
-    choices: dict[str, Any] = {
-        "steps": steps,
-        "seeds": seeds,
-        "folds": folds,
-        "evaluate_every": evaluate_every,
-        "watch": watch,
-        "metric": metric,
-        "maximize": maximize,
-        "stopping": stopping,
-        "limit": limit,
-        "share": share,
-    }
-    plan = make_plan(task, trials, **choices)
-    if steps is not None:
-        doubts.warn_of_lengths(trials, steps)
-    places = resolve_devices(devices)
-    mesh = places[0] if isinstance(places[0], MeshDevices) else None
-    shape = plan.folds[0].shape
-    if places[0].platform == "cpu":
-        warn_of_convolutions(shape.step)
-    part: dict[str, Any] = {}
-    whole, everyone = plan, trials
-    if shard is not None:
-        part = _shard(shard, plan, trials, stopping)
-        trials = tuple(trials[t] for t in part["trials"])
-        plan = make_plan(task, trials, **choices, watched=plan.table.watched, traced=plan.folds)
-    wide, measured = _width(width, plan, places[0], directory)
-    saved = directory is not None or mesh is not None or shard is not None
-    longest = int(whole.table.horizons.max())
-    identity = task_fields(plan.folds, plan.seeds, longest, whole=saved)
-    fields: Fields = {}
-    if saved:
-        asked = {
-            "evaluate_every": evaluate_every,
-            "watch": watch if plan.table.watched else None,
-            "stopping": stopping,
-            **({"metric": metric, "maximize": maximize} if stopping else {}),
-            "limit": limit,
-            "width": wide,
-            "share": share,
-            "platform": places[0].platform,
-            **({"mesh": mesh.mesh.axis_names} if mesh is not None else {}),
-        }
-        fields = sweep_fields(whole, identity, everyone, asked)
-    if shard is not None:
-        # A width that each process measures by itself is no other sweep.
-        told = {"width": "auto"} if measured else {}
-        part["sweep"] = {**fields, **told, "metric": metric, "maximize": str(maximize)}
-        fields = {**fields, "shard": str(tuple(shard))}
-    if mesh is not None:
-        check_all_agree({**fields, "mesh": str(mesh.mesh), "checkpoint": str(directory)})
-    programs = programs_for(plan, wide, mesh)
-    before = traced(programs)
-    hooks: list[Callable[[Engine], None]] = []
-    engine = Engine(plan, programs, places, lambda engine: [hook(engine) for hook in hooks])
-    engine.pool = root_runs(plan)
-    rule = (stopping, metric, maximize)
-    with contextlib.ExitStack() as stack:
-        store = None
-        came: list[int] = []
-        if directory is not None:
-            folder = CheckpointDirectory(directory, mesh, programs[0].layout)
-            stack.enter_context(folder.locked())
-            store = Checkpoint(folder, fields, checkpoint_every)
-            store.restore(engine, shape.state, lambda: apply_rungs(engine, *rule))
-        conductor: Any = engine if mesh is None else MeshCoordinator(engine, mesh, store)
-        if store is not None:
-            hooks.append(store.on_segment if mesh is None else conductor.on_segment)
-            came = stack.enter_context(graceful(conductor.stop))
-        names = [trial.name for trial in trials]
-        shows = progress if mesh is None or jax.process_index() == 0 else False
-        bar = stack.enter_context(shown(shows, engine, names, metric, maximize))
-        hooks.append(bar.on_segment)
-        stopped = train_rung_by_rung(engine, *rule)
-        if store is not None:
-            store.save(engine)
-            came = came if mesh is None else any_signal(came)
-            if came:
-                leave(came[0], f"saved in {directory}; the same call goes on from there")
-    info = RunInfo(
+    request = Request(
+        steps=steps,
+        seeds=seeds,
+        folds=folds,
         evaluate_every=evaluate_every,
         monitor=watch,
-        width=engine.width,
-        devices=len(places) if mesh is None else mesh.mesh.size,
-        platform=places[0].platform,
-        seconds=time.monotonic() - started,
-        traces=dict(traced(programs) - before),
-        identity=identity,
-        shard=Shard(**part) if part else None,
+        metric=metric,
+        maximize=maximize,
+        stopping=stopping,
+        limit=limit,
+        width=width,
+        share_prefixes=share,
+        devices=devices,
+        shard=shard,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
     )
-    result = assemble(plan, engine.records, trials, stopped, metric, maximize, info)
+    whole = make_plan(task, trials, request)
+    if steps is not None:
+        doubts.warn_of_lengths(trials, steps)
+    mine = _shard_of(whole, request)
+    plan = whole if mine is None else whole.select(mine.trials)
+    backend = backend_for(plan, request.devices, request.width, held_width(request.checkpoint))
+    if backend.platform == "cpu":
+        warn_of_convolutions(plan.folds[0].shape.step)
+    identity, fields = _identify(whole, backend, request)
+    backend.agree(lambda: {**fields, "checkpoint": str(request.checkpoint)})
+    before = backend.traces()
+    with _session(plan, backend, request, fields) as (ledger, coordinator, listeners):
+        run_plan(ledger, backend, coordinator, listeners)
+    info = RunInfo(
+        evaluate_every=plan.every,
+        monitor=plan.monitor,
+        **backend.described(),
+        seconds=time.monotonic() - started,
+        traces=dict(backend.traces() - before),
+        identity=identity,
+        shard=mine and _named(mine, fields, backend, plan.objective),
+    )
+    result = assemble(ledger, info)
     doubts.warn_of_twins(result, plan.table)
     return result
 
 
 # ---------------------------------------------------------------------------------------- details
 
+Backend = LocalBackend | MeshBackend
+Session = tuple[Ledger, Coordinator, list[Callable[[], None]]]
 
-def _shard(
-    shard: tuple[int, int], plan: Plan, trials: Trials, stopping: StoppingRule | None
-) -> dict[str, Any]:
-    """Which trials are this process's, and of which sweep."""
-    index, count = arguments.pair(shard)
-    if stopping is not None:
+
+@contextlib.contextmanager
+def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> Iterator[Session]:
+    """What a sweep is trained with: its ledger, from a checkpoint if there is one, and who listens.
+
+    At the end it is saved, and a signal that has come is obeyed.
+    """
+    with contextlib.ExitStack() as stack:
+        ledger, checkpoint, came = Ledger(plan), None, list[int]()
+        if request.checkpoint is not None:
+            directory = backend.directory(request.checkpoint)
+            stack.enter_context(directory.locked())
+            checkpoint = Checkpoint(directory, fields, request.checkpoint_every)
+            ledger = checkpoint.load(plan)
+        coordinator = backend.coordinator(ledger, checkpoint)
+        if checkpoint is not None:  # without one, Ctrl-C ends a sweep at once
+            came = stack.enter_context(graceful(coordinator.stop))
+        shows = request.progress if backend.shows else False
+        yield ledger, coordinator, stack.enter_context(progress_line(shows, ledger))
+        if checkpoint is not None:
+            checkpoint.save(ledger)
+            if came := backend.any_signal(came):
+                text = f"saved in {request.checkpoint}; the same call goes on from there"
+                leave(came[0], text)
+
+
+def _shard_of(plan: Plan, request: Request) -> Shard | None:
+    """Which trials are this process's: neighbours in the stage tree, which share the most."""
+    if request.shard is None:
+        return None
+    index, count = request.shard
+    if not 0 <= index < count <= len(plan.trials):
         raise ValueError(
-            "sweep(shard=...) must be None with early stopping, which compares all trials, "
-            f"got {shard}."
+            f"sweep(shard=...) must be (i, n) with 0 <= i < n <= {len(plan.trials)} trials, "
+            f"got {request.shard}."
         )
-    if not 0 <= index < count <= len(trials):
-        raise ValueError(
-            f"sweep(shard=...) must be (i, n) with 0 <= i < n <= {len(trials)} trials, got {shard}."
-        )
-    mine = share_of(plan.stages, plan.table.horizons, index, count)
-    return {"index": index, "of": count, "trials": mine}
+    return Shard(index, count, share_of(plan.stages, plan.table.horizons, index, count))
 
 
-def _width(
-    width: int | Literal["auto"] | None,
-    plan: Plan,
-    device: Any,
-    directory: Path | None,
-) -> tuple[int, bool]:
-    """The width, and whether it was measured, here or when the sweep began."""
-    if isinstance(device, MeshDevices):
-        if width not in (None, 1):
-            raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {width!r}.")
-        return 1, False
-    if width is None:
-        width = 1 if device.platform == "cpu" else "auto"
-    if isinstance(width, str) and width == "auto":
-        held = held_width(directory) if directory is not None else None
-        program_of = partial(program_for, plan.folds[0], plan.table.names, plan.feed.length)
-        return held or measured_width(plan, program_of, device), True
-    if isinstance(width, str):
-        raise ValueError(f'sweep(width=...) must be a whole number or "auto", got {width!r}.')
-    return checked_whole("sweep(width=...)", width, 1), False
+def _identify(whole: Plan, backend: Backend, request: Request) -> tuple[Fields, Fields]:
+    """What makes the task what it is, and the sweep; of one that nobody compares, only the task."""
+    compared = bool(request.checkpoint or request.shard or backend.identity)
+    task = task_fields(whole.folds, whole.seeds, whole.longest, whole=compared)
+    if not compared:
+        return task, {}
+    settings = {"width": backend.width, "platform": backend.platform, **backend.identity}
+    fields = sweep_fields(whole, task, settings)
+    if request.shard is not None:
+        fields["shard"] = str(tuple(request.shard))
+    return task, fields
+
+
+def _named(mine: Shard, fields: Fields, backend: Backend, objective: Objective) -> Shard:
+    """A shard that says of which sweep it is."""
+    sweep = {name: text for name, text in fields.items() if name != "shard"}
+    if backend.measured:  # a width that each process measures by itself is no other sweep
+        sweep["width"] = "auto"
+    sweep |= {"metric": objective.metric, "maximize": str(objective.maximize)}
+    return dataclasses.replace(mine, sweep=sweep)

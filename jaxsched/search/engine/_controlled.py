@@ -10,57 +10,21 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
-
-from jaxsched.controllers._base import AbstractController, at_step, levels, reads
-from jaxsched.search.engine._records import Key, RunCurves
-from jaxsched.search.engine._values import ControllerStates, ScheduleValues
+from jaxsched.controllers._base import AbstractController, levels, reads
+from jaxsched.search._stopping import Objective
+from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._traced import TaskShape
 from jaxsched.search.trials._trials import Trial
 
 if TYPE_CHECKING:
-    from jaxsched.search.engine._plan import Plan
-
-
-def root_runs(plan: Plan) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
-    """The runs at their beginning, and what the controllers of their trials have seen: nothing."""
-    opened = []
-    for fold, seed in plan.runs():
-        for stage in plan.stages:
-            if stage.parent is None:
-                states = {trial: plan.table.start(trial) for trial in stage.trials}
-                opened += _split_by_values(plan, Key(stage.index, fold, seed, stage.trials), states)
-    return opened
-
-
-def child_runs(
-    plan: Plan, key: Key, states: tuple[ControllerStates, ...], record: RunCurves | None
-) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
-    """What follows a run of a stage that has ended as ``record`` says, in a fixed order.
-
-    Without controllers, that is known before it has.
-    """
-    if record is not None and record.diverged >= 0:
-        return []
-    stage = plan.stages[key.stage]
-    report = _report(plan, stage.stop, record)
-    after = dict(zip(key.trials, states, strict=True))
-    if report:
-        after = {t: _observe_all(plan.table, t, s, stage.stop, report) for t, s in after.items()}
-    opened = []
-    for child in plan.children[key.stage]:
-        trials = tuple(t for t in plan.stages[child].trials if t in after)
-        opened += _split_by_values(plan, key._replace(stage=child, trials=trials), after)
-    return opened
+    pass
 
 
 def check(
     table: ScheduleValues,
-    watch: str,
+    monitor: str,
     every: int | None,
-    metric: str,
-    maximize: bool,
+    objective: Objective,
     shape: TaskShape,
 ) -> None:
     """Raises unless the controllers of an abstract task will be told what they act on."""
@@ -78,9 +42,9 @@ def check(
             "sweep(evaluate_every=...) must be given with controllers, which are told what is "
             "validated, got None."
         )
-    if watch not in metrics:
-        raise ValueError(f"sweep(watch=...) must be one of {sorted(metrics)}, got {watch!r}.")
-    names = _names(watch, metrics)
+    if monitor not in metrics:
+        raise ValueError(f"sweep(watch=...) must be one of {sorted(metrics)}, got {monitor!r}.")
+    names = told_names(monitor, metrics)
     told = set(names)
     for controller in (c for row in table.controllers for c in row if c is not None):
         missing = sorted(reads(controller) - told)
@@ -96,7 +60,7 @@ def check(
                 f"{', '.join(missing)}, got only {', '.join(sorted(told))}{advice}."
             )
         for level in levels(controller):
-            _check_sense(level, names, metric, maximize)
+            _check_sense(level, names, objective)
 
 
 def controllers(trial: Trial) -> dict[str, AbstractController]:
@@ -107,17 +71,18 @@ def controllers(trial: Trial) -> dict[str, AbstractController]:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _names(watch: str, metrics: Any) -> dict[str, str]:
+def told_names(monitor: str, metrics: Any) -> dict[str, str]:
     """Keyword of ``observe`` -> validation metric."""
     found = {name: name for name in metrics if name.isidentifier()}
-    found["value"] = watch
-    if f"averaged {watch}" in metrics:
-        found["averaged"] = f"averaged {watch}"
+    found["value"] = monitor
+    if f"averaged {monitor}" in metrics:
+        found["averaged"] = f"averaged {monitor}"
     return found
 
 
-def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool) -> None:
+def _check_sense(level: Any, names: dict[str, str], objective: Objective) -> None:
     """Raises if a controller takes for better what the sweep takes for worse."""
+    metric, maximize = objective.metric, objective.maximize
     mode, own = getattr(level, "mode", None), "max" if maximize else "min"
     if mode not in ("min", "max"):
         return
@@ -138,52 +103,3 @@ def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool)
                 f"{type(level).__name__}({named}) is told {told!r}, {why}. Write watch={meant} for "
                 f"the metric that it is to watch{f', or mode={right!r}' * chosen}."
             )
-
-
-def _report(plan: Plan, step: int, record: RunCurves | None) -> dict[str, np.float32]:
-    """What is told at the end of a stage; nothing between the evaluations."""
-    if not plan.table.watched or plan.every is None or step % plan.every or record is None:
-        return {}
-    names = _names(plan.watch, plan.validation)
-    return {keyword: record.validation[metric][-1] for keyword, metric in names.items()}
-
-
-def _observe_all(
-    table: ScheduleValues,
-    trial: int,
-    states: ControllerStates,
-    step: int,
-    report: dict[str, np.float32],
-) -> ControllerStates:
-    after = []
-    for controller, state in zip(table.host_controllers(trial), states, strict=True):
-        if controller is not None:
-            read = {k: v for k, v in report.items() if k in reads(controller)}
-            told = jax.device_put((np.int32(step), read), state.step.sharding)
-            state = _observe(controller, state, *told)
-        after.append(state)
-    return tuple(after)
-
-
-@jax.jit
-def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> Any:
-    return controller.observe(at_step(controller, state, step), **report)
-
-
-def _split_by_values(
-    plan: Plan, key: Key, states: dict[int, ControllerStates]
-) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
-    """The trials of ``key``, taken apart where their values differ in this stage."""
-    if not key.trials:
-        return []
-    table, stage = plan.table, plan.stages[key.stage]
-    groups: dict[bytes, list[int]] = {}
-    for trial in key.trials:
-        bits = b""
-        if table.watched and len(key.trials) > 1:
-            bits = table.values(trial, stage.start, stage.stop, states[trial]).tobytes()
-        groups.setdefault(bits, []).append(trial)
-    return [
-        (key._replace(trials=tuple(group)), tuple(states[t] for t in group))
-        for group in groups.values()
-    ]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,31 +44,3 @@ def put(tree: Any, place: Any) -> Any:
         if isinstance(place, MeshDevices)
         else jax.device_put(tree, place)
     )
-
-
-def resolve_devices(devices: Any) -> list[Any]:
-    """The places of ``sweep(devices=...)``.
-
-    Raises:
-        ValueError: if there is none, a mesh leaves a process out, or it has explicit axes.
-    """
-    if not isinstance(devices, Mesh):
-        listed = isinstance(devices, Iterable) and not isinstance(devices, str)
-        found: list[Any] = jax.local_devices() if devices is None else [*devices] if listed else []
-        if not found or not all(isinstance(device, jax.Device) for device in found):
-            raise ValueError(
-                f"sweep(devices=...) must be None, a mesh, or at least one device, got {devices!r}."
-            )
-        return found
-    processes = {device.process_index for device in devices.devices.flat}
-    if processes != set(range(jax.process_count())):
-        raise ValueError(
-            "sweep(devices=...) must be a mesh with devices of every process, got one of the "
-            f"processes {sorted(processes)} of {jax.process_count()}."
-        )
-    if any(kind != AxisType.Auto for kind in devices.axis_types):
-        raise ValueError(
-            "sweep(devices=...) must be a mesh with Auto axes, "
-            f"`jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,) * n)`, got {devices}."
-        )
-    return [MeshDevices(devices)]

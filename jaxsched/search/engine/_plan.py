@@ -4,43 +4,65 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+from collections.abc import Iterable
 from functools import cached_property
 
+from jaxsched.search._stopping import Objective
 from jaxsched.search.engine._folds import Fold
-from jaxsched.search.engine._program import Feed
 from jaxsched.search.engine._records import RunCurves
-from jaxsched.search.engine._stage_tree import Stage, leaves, path
+from jaxsched.search.engine._stage_tree import Stage, leaves, path, stage_tree
 from jaxsched.search.engine._values import ScheduleValues
+from jaxsched.search.trials._trials import Trials
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is trained, in which pieces, and where it is evaluated.
+    """What is trained, in which stages, and where it is evaluated.
 
     Args:
+        trials: all of them.
         folds: the task, or one for each fold.
-        table: the values of all trials.
+        table: the values of the trials.
         stages: the stage tree of the trials.
+        objective: by what trials are compared.
         seeds: of the initial states and of the data order.
         every: updates between evaluations, or ``None``: at the end of a run only.
-        watch: the validation metric that controllers are told.
-        rungs: steps at which trials are compared and some are stopped.
+        monitor: the validation metric that controllers are told.
         limit: a training loss above it counts as diverged.
+        rungs: steps at which trials are compared and some are given up.
+        cuts: steps at which every stage ends, the rungs among them.
+        share_prefixes: whether trials that agree are trained once.
+        length: updates of a chunk: the rows of values and batches that a program is given.
         train, validation: names of the metrics.
-        feed: the batches.
     """
 
+    trials: Trials
     folds: tuple[Fold, ...]
     table: ScheduleValues
     stages: list[Stage]
+    objective: Objective
     seeds: tuple[int, ...]
     every: int | None
-    watch: str
-    rungs: tuple[int, ...]
+    monitor: str
     limit: float
+    rungs: tuple[int, ...]
+    cuts: frozenset[int]
+    share_prefixes: bool
+    length: int
     train: tuple[str, ...]
     validation: tuple[str, ...]
-    feed: Feed
+
+    def select(self, trials: Iterable[int]) -> Plan:
+        """The plan of some of the trials, by their places: what a shard trains."""
+        chosen = tuple(self.trials[trial] for trial in trials)
+        table = self.table.select(chosen)
+        stages = stage_tree(table, self.cuts, self.share_prefixes)
+        return dataclasses.replace(self, trials=chosen, table=table, stages=stages)
+
+    @property
+    def longest(self) -> int:
+        """Updates of the longest run."""
+        return int(self.table.horizons.max())
 
     @cached_property
     def children(self) -> dict[int, list[int]]:

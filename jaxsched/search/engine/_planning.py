@@ -1,23 +1,18 @@
-"""Makes the plan of a sweep: every check that needs no training."""
+"""Makes the plan of a sweep: every check that needs its trials or its task, and no training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import os
 from typing import Any
 
 import jax
 
-from jaxsched._arrays import INT32_MAX
-from jaxsched._checks import MANY, checked_text, checked_whole
-from jaxsched.search import _arguments as arguments
+from jaxsched.search._request import Request
 from jaxsched.search.engine import _controlled
-from jaxsched.search.engine._folds import Fold, trace_folds
+from jaxsched.search.engine._folds import trace_folds
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._program import Feed
-from jaxsched.search.engine._records import OpenRun
 from jaxsched.search.engine._stage_tree import stage_tree
-from jaxsched.search.engine._stopping import StoppingRule
 from jaxsched.search.engine._values import ROWS, ScheduleValues
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.trials._trials import Trials
@@ -26,78 +21,77 @@ LENGTH = ROWS  # of the tables of a compiled call, so the most updates that one 
 _BATCHES = 16 << 20  # bytes: fewer rows where a task's batches are the data themselves
 
 
-def make_plan(
-    task: Task,
-    trials: Trials,
-    *,
-    steps: int | None = None,
-    seeds: int | Iterable[int] = 1,
-    folds: int | None = None,
-    evaluate_every: int | None = None,
-    watch: str = "loss",
-    metric: str = "loss",
-    maximize: bool = False,
-    stopping: StoppingRule | None = None,
-    limit: float = math.inf,
-    share: bool = True,
-    watched: bool = False,
-    traced: tuple[Fold, ...] | None = None,
-) -> Plan:
-    """The plan, after every check that needs no training."""
-    if steps is not None:
-        steps = checked_whole("sweep(steps=...)", steps, 1, INT32_MAX)
-    if evaluate_every is not None:
-        evaluate_every = checked_whole("sweep(evaluate_every=...)", evaluate_every, 1, INT32_MAX)
-    known_seeds = arguments.seeds(seeds)
-    arguments.number("limit", limit)
-    if stopping is not None and not (
-        isinstance(stopping, StoppingRule) and not isinstance(stopping, type)
-    ):
-        raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {stopping!r}.")
-    for name, text in {"metric": metric, "watch": watch}.items():
-        arguments.text(name, text)
-    table = ScheduleValues(trials, steps, watched)
+def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
+    """The plan of all trials of a request.
+
+    Raises:
+        TypeError, ValueError: as ``sweep``.
+    """
+    objective, every = request.objective, request.evaluate_every
+    table = ScheduleValues(trials, request.steps)
     longest = int(table.horizons.max())
-    if folds is not None:
-        folds = checked_whole("sweep(folds=...)", folds, 2, MANY)
-    traced = trace_folds(task, folds, table.names, longest) if traced is None else traced
-    shape = traced[0].shape
-    if metric not in shape.validation:
+    folds = trace_folds(task, request.folds, table.names, longest)
+    shape = folds[0].shape
+    if objective.metric not in shape.validation:
         raise ValueError(
-            f"sweep(metric=...) must be one of {sorted(shape.validation)}, got {metric!r}."
+            f"sweep(metric=...) must be one of {sorted(shape.validation)}, "
+            f"got {objective.metric!r}."
         )
-    _controlled.check(table, watch, evaluate_every, metric, maximize, shape)
+    _controlled.check(table, request.monitor, every, objective, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
-    arguments.curves(
+    check_memory(
         longest,
-        len(trials) * len(traced) * len(known_seeds),
-        longest // (evaluate_every or longest),
+        len(trials) * len(folds) * len(request.seeds),
+        longest // (every or longest),
         len(train),
         len(shape.validation),
     )
-    rungs = stopping.rungs(longest) if stopping is not None else ()
-    cuts = {*rungs}
-    if table.watched and evaluate_every is not None:
-        cuts |= set(range(evaluate_every, longest, evaluate_every))
+    rungs = objective.stopping.rungs(longest) if objective.stopping is not None else ()
+    told = range(every, longest, every) if table.watched and every is not None else ()
+    cuts = frozenset({*rungs, *told})
     return Plan(
-        folds=traced,
+        trials=trials,
+        folds=folds,
         table=table,
-        stages=stage_tree(table, cuts, share),
-        seeds=known_seeds,
-        every=evaluate_every,
-        watch=watch,
+        stages=stage_tree(table, cuts, request.share_prefixes),
+        objective=objective,
+        seeds=request.seeds,
+        every=every,
+        monitor=request.monitor,
+        limit=request.limit,
         rungs=rungs,
-        limit=limit,
+        cuts=cuts,
+        share_prefixes=request.share_prefixes,
+        length=_length(shape.batch),
         train=train,
         validation=tuple(sorted(shape.validation)),
-        feed=Feed(_length(shape.batch), longest),
     )
 
 
-def root_runs(plan: Plan) -> list[OpenRun]:
-    """The work of a sweep at its beginning; the last one comes first."""
-    opened = _controlled.root_runs(plan)
-    return [OpenRun(key, 0, None, plan.empty_curves(), states) for key, states in opened][::-1]
+def check_memory(steps: int, runs: int, evaluations: int, train: int, validation: int) -> None:
+    """Raises unless the curves of all runs fit into the memory of this machine.
+
+    Args:
+        steps, evaluations: of the longest run.
+        runs: trials times folds times seeds.
+        train, validation: how many metrics.
+    """
+    needed = 4 * runs * (steps * train + evaluations * validation) + 100 * evaluations
+    if needed > memory():
+        raise ValueError(
+            f"sweep(steps=...) must leave room for the curves, got {steps} steps and "
+            f"{evaluations} evaluations of {runs} runs: {needed / 2**30:.3g} GiB, of "
+            f"{memory() / 2**30:.3g} in this machine. Train fewer steps or runs, or return fewer "
+            "metrics."
+        )
+
+
+def memory() -> float:
+    """Bytes of this machine; infinite where nobody says."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return math.inf
 
 
 def _length(batch: Any) -> int:

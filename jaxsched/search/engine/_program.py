@@ -20,7 +20,6 @@ from jax import lax
 
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._folds import Fold
-from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._states import initial_state, strong
 from jaxsched.search.tasks._traced import taken_apart
@@ -215,45 +214,3 @@ def _hashable(x: Any) -> bool:
 
 def _select(condition: Any, x: Any, y: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
-
-
-class Feed:
-    """The batches of whole segments on the device, kept while there is room for them.
-
-    Args:
-        length: updates of a segment.
-        steps: of the longest run: what comes after is not asked for, but filled up.
-        budget: bytes to keep.
-    """
-
-    def __init__(self, length: int, steps: int, budget: int = 64 << 20):
-        self.length, self.steps = length, steps
-        self._budget = budget
-        self._kept: dict[Any, Any] = {}
-        self._bytes = 0
-
-    def get(self, task: Task, fold: int, seed: int, segment: int, device: Any) -> Any:
-        """What the updates from ``segment * length`` on read, [length, ...]."""
-        key = (fold, seed, segment, device)
-        if key not in self._kept:
-            start = segment * self.length
-            count = min(self.length, self.steps - start)
-            drawn = read_batches(task, seed, start, count, steps=self.steps)
-            if count < self.length:
-                drawn = jax.tree.map(lambda x: _filled(x, self.length), drawn)
-            size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(drawn))
-            while self._kept and self._bytes + size > self._budget:
-                self._bytes -= _nbytes(self._kept.pop(next(iter(self._kept))))
-            self._kept[key] = put(drawn, device)
-            self._bytes += _nbytes(self._kept[key])
-        return self._kept[key]
-
-
-def _filled(rows: Any, length: int) -> np.ndarray:
-    """As many rows as a program takes; the last one again, since it is a valid one."""
-    rows = np.asarray(rows)
-    return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])
-
-
-def _nbytes(tree: Any) -> int:
-    return sum(x.nbytes for x in jax.tree.leaves(tree))

@@ -1,4 +1,4 @@
-"""What the host loop passes around: a piece of work, and the record of a finished one."""
+"""What the host loop passes around: an open run, and the curves of a finished one."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class RunCurves:
     train: dict[str, np.ndarray]
     validation: dict[str, np.ndarray]
     diverged: int = -1
-    # (group, metric) -> the array of which the curve is the beginning, shared with the records that
-    # this one was before: each looks at it up to its own end.
+    # (group, metric) -> the array of which the curve is the beginning, shared with the curves that
+    # these were before: each looks at it up to its own end.
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
@@ -45,7 +45,7 @@ class RunCurves:
         return cls(none(train), none(validation))
 
     def extended(self, train: Any, validation: Any, diverged: int) -> RunCurves:
-        """With what a further piece measured; a new record, so that a snapshot stays what it is."""
+        """With what a further segment measured; new curves, so that a snapshot stays what it is."""
         return RunCurves(
             {name: self._longer("train", name, train[name]) for name in self.train},
             {name: self._longer("validation", name, validation[name]) for name in self.validation}
@@ -84,17 +84,17 @@ class OpenRun:
         key: which.
         at: the next update; the stage's start, or later if it was interrupted.
         state: as before update ``at``; ``None`` for the initial state.
-        record: of the updates before ``at`` in this stage.
+        curves: of the updates before ``at`` in this stage.
         controller_states: what the controllers of each trial had seen when the stage began.
     """
 
     key: Key
     at: int
     state: Any
-    record: RunCurves
+    curves: RunCurves
     controller_states: tuple[Any, ...]
 
 
-def by_trial(records: dict[Key, RunCurves]) -> dict[tuple[int, int, int, int], RunCurves]:
-    """(stage, fold, seed, trial) -> record."""
-    return {(*key[:3], trial): record for key, record in records.items() for trial in key.trials}
+def by_trial(finished: dict[Key, RunCurves]) -> dict[tuple[int, int, int, int], RunCurves]:
+    """(stage, fold, seed, trial) -> curves."""
+    return {(*key[:3], trial): curves for key, curves in finished.items() for trial in key.trials}

@@ -1,72 +1,81 @@
-"""From rung to rung: trains all that is running up to there, then gives the worse trials up."""
+"""From rung to rung: trains all that is left up to there, then gives the worse trials up."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from jaxsched.search.engine._engine import Engine
+from jaxsched.search.engine._engine import Backend, Engine
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import RunCurves, by_trial
-from jaxsched.search.engine._stopping import StoppingRule
 
 
-def train_rung_by_rung(
-    engine: Engine, stopping: StoppingRule | None, metric: str, maximize: bool
-) -> np.ndarray:
-    """Trains everything; the step after which each trial was given up, or -1."""
-    plan = engine.plan
-    engine.active_trials = set(range(len(plan.table.horizons)))
-    stopped = np.full(len(plan.table.horizons), -1, np.int64)
-    for rung in plan.rungs:
+def run_plan(
+    ledger: Ledger,
+    backend: Backend,
+    coordinator: Coordinator | None = None,
+    listeners: Iterable[Callable[[], Any]] = (),
+) -> None:
+    """Trains all that is left of a plan.
+
+    Args:
+        ledger: of the plan, new or from a checkpoint.
+        backend: where.
+        coordinator: of the backend; by default one that never saves.
+        listeners: called after every segment, under the ledger's lock.
+    """
+    coordinator = backend.coordinator(ledger, None) if coordinator is None else coordinator
+    engine = Engine(ledger, backend, coordinator, listeners)
+    apply_rungs(ledger)
+    ledger.reopen()
+    for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         engine.run(rung)
-        if engine.stop_requested:
-            return stopped
-        for trial in _given_up(engine, stopping, rung, metric, maximize) or ():
-            stopped[trial] = rung
+        if ledger.stop_requested:
+            return
+        ledger.give_up(_losers(ledger, rung) or (), rung)
     engine.run(None)
-    return stopped
 
 
-def apply_rungs(engine: Engine, stopping: StoppingRule | None, metric: str, maximize: bool) -> None:
-    """Makes the decisions that the records allow, without training."""
-    for rung in engine.plan.rungs:
-        if _given_up(engine, stopping, rung, metric, maximize) is None:
+def apply_rungs(ledger: Ledger) -> None:
+    """Makes the decisions that the finished runs allow, without training."""
+    for rung in ledger.plan.rungs[ledger.rungs_decided :]:
+        losers = _losers(ledger, rung)
+        if losers is None:
             break
+        ledger.give_up(losers, rung)
 
 
-def _given_up(
-    engine: Engine, stopping: StoppingRule | None, rung: int, metric: str, maximize: bool
-) -> list[int] | None:
+def _losers(ledger: Ledger, rung: int) -> list[int] | None:
     """The trials that the rule stops at a rung; ``None`` if some have not come so far."""
-    plan = engine.plan
-    running = sorted(t for t in engine.active_trials if plan.table.horizons[t] > rung)
-    found = by_trial(engine.records)
+    plan = ledger.plan
+    found = by_trial(ledger.finished)
     there: dict[int, list[list[RunCurves]]] = {}
-    for trial in running:
-        parts = _so_far(plan, found, trial, rung)
-        if parts is None:
-            return None
-        there[trial] = parts
-    if stopping is None or not running:
+    for trial in range(len(plan.trials)):
+        if ledger.is_active(trial) and plan.table.horizons[trial] > rung:
+            parts = _so_far(plan, found, trial, rung)
+            if parts is None:
+                return None
+            there[trial] = parts
+    if plan.objective.stopping is None or not there:
         return []
-    runs = _distinct(plan, there, rung, metric, maximize)
-    kept = stopping.keep(np.array([cost for cost, _ in runs]))
-    lost = [t for (_, those), keep in zip(runs, kept, strict=True) if not keep for t in those]
-    engine.active_trials -= set(lost)
-    engine.drop_stopped()
-    return lost
+    runs = _distinct(plan, there, rung)
+    kept = plan.objective.stopping.keep(np.array([cost for cost, _ in runs]))
+    return [t for (_, trials), keep in zip(runs, kept, strict=True) if not keep for t in trials]
 
 
 def _distinct(
-    plan: Plan, there: dict[int, list[list[RunCurves]]], rung: int, metric: str, maximize: bool
+    plan: Plan, there: dict[int, list[list[RunCurves]]], rung: int
 ) -> list[tuple[float, list[int]]]:
     """The cost of each run, with the trials that are one run so far, trained once or not."""
     tied: dict[float, list[int]] = {}
     for trial, parts in there.items():
-        tied.setdefault(_cost([part[-1] for part in parts], metric, maximize), []).append(trial)
+        cost = plan.objective.cost([_last(plan, part[-1]) for part in parts])
+        tied.setdefault(cost, []).append(trial)
     runs = []
     for cost, trials in tied.items():
         once = len({tuple(id(part[-1]) for part in there[trial]) for trial in trials}) == 1
@@ -81,30 +90,28 @@ def _distinct(
 def _so_far(
     plan: Plan, found: dict[Any, RunCurves], trial: int, rung: int
 ) -> list[list[RunCurves]] | None:
-    """For each fold and seed the records up to a rung, or to a divergence before it.
+    """For each fold and seed the curves up to a rung, or to a divergence before it.
 
-    ``None`` if one is not there yet.
+    ``None`` if some are not there yet.
     """
     runs = []
     stages = plan.path(trial)
     for fold, seed in plan.runs():
         parts = []
         for stage in stages:
-            record = found.get((stage.index, fold, seed, trial))
-            if record is None:
+            curves = found.get((stage.index, fold, seed, trial))
+            if curves is None:
                 return None
-            parts.append(record)
-            if record.diverged >= 0 or stage.stop == rung:
+            parts.append(curves)
+            if curves.diverged >= 0 or stage.stop == rung:
                 break
         runs.append(parts)
     return runs
 
 
-def _cost(ends: list[RunCurves], metric: str, maximize: bool) -> float:
-    """Mean over folds and seeds; infinite if a run diverged."""
-    values = [r.validation[metric][-1] if r.diverged < 0 else math.nan for r in ends]
-    mean = float(np.mean(np.array(values, np.float64)))
-    return (-mean if maximize else mean) if math.isfinite(mean) else math.inf
+def _last(plan: Plan, curves: RunCurves) -> float:
+    """The metric at the end; NaN where the run diverged."""
+    return curves.validation[plan.objective.metric][-1] if curves.diverged < 0 else math.nan
 
 
 def _applied(plan: Plan, runs: list[list[RunCurves]], trial: int, rung: int) -> bytes:

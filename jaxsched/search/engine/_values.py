@@ -48,6 +48,7 @@ class ScheduleValues:
         budget: int = 64 << 20,
     ):
         self.names = tuple(sorted(trials[0].schedules))
+        self._steps = steps
         followed = [[trial.schedules[name] for name in self.names] for trial in trials]
         self.controllers = [
             [one if isinstance(one, AbstractController) else None for one in row]
@@ -69,6 +70,10 @@ class ScheduleValues:
         self._plain = functools.lru_cache(max(1, room // (4 * self._kept)))(self._rounded)
         exact = max(1, room // (8 * BLOCK)) if self.watched else 1
         self._exact = functools.lru_cache(exact)(self._computed)
+
+    def select(self, trials: Trials) -> ScheduleValues:
+        """Those of some of the trials."""
+        return ScheduleValues(trials, self._steps, self.watched)
 
     def start(self, trial: int) -> ControllerStates:
         """What the trial's controllers have seen before the first update."""

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, random_key
 
@@ -38,7 +39,7 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) 
         if width > 1 and spent + 2 * took > _SHARE * updates * least:
             break
         began = time.perf_counter()
-        count = max(1, min(_STEPS, plan.feed.length, updates // 100))
+        count = max(1, min(_STEPS, plan.length, updates // 100))
         seconds = _seconds(plan, programs(width), count, device)
         took = time.perf_counter() - began
         spent += took if width > 1 else 0.0  # the program of width 1 is kept
@@ -63,7 +64,7 @@ def _seconds(plan: Plan, program: Program, count: int, device: Any) -> float | N
     arrays = program.arguments(task, device)
     state = program.init(arrays, jax.device_put(random_key(plan.seeds[0]), device))
     values: Any = plan.table.values(0, 0, length)
-    batches = plan.feed.get(task, 0, plan.seeds[0], 0, device)
+    batches = Feed(plan).get(0, 0, 0, device)
     alive: Any = np.ones((), bool)
     if width > 1:
         state, batches = program.stack([state] * width), program.stack([batches] * width)

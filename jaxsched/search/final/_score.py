@@ -14,19 +14,21 @@ from jax.sharding import Mesh
 from jaxsched._text import printable, shorten
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, fingerprint
+from jaxsched.search._request import Request
 from jaxsched.search.engine._controlled import controllers
-from jaxsched.search.engine._devices import MeshDevices, resolve_devices
-from jaxsched.search.engine._engine import Engine
+from jaxsched.search.engine._engine import Backend
 from jaxsched.search.engine._folds import METHODS, Fold, trace_folds
-from jaxsched.search.engine._planning import make_plan, root_runs
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._planning import make_plan
 from jaxsched.search.engine._records import Key
-from jaxsched.search.multihost._mesh import MeshCoordinator, programs_for
-from jaxsched.search.multihost._processes import check_all_agree
+from jaxsched.search.engine._rungs import run_plan
+from jaxsched.search.multihost._backend import backend_for
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
-from jaxsched.search.store._identity import sweep_fields, task_fields
+from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import trace_metrics
 
@@ -97,48 +99,24 @@ def final_score(
     anew: Any = task
     if pooled:
         anew = anew.everything()
-    steps = int(result.horizons[best.index])
-    choices: dict[str, Any] = {"steps": steps, "seeds": result.seeds}
-    choices |= {"metric": result.metric, "maximize": result.maximize}
-    if controllers(best.trial):
-        choices |= {"evaluate_every": result.info.evaluate_every, "watch": result.info.monitor}
-    plan = make_plan(anew, (best.trial,), **choices)
+    request = _request(result, best, devices)
+    plan = make_plan(anew, (best.trial,), request)
     _check_task(task, result, plan.folds if anew is task else None, best)
-    places = resolve_devices(jax.local_devices()[:1] if devices is None else devices)
-    (fold,) = plan.folds
-    _, test = trace_metrics(anew, fold.shape.state, "final_score", "test")
-    fold = dataclasses.replace(fold, digests={**fold.digests, "test": fingerprint(test)})
-    plan = dataclasses.replace(plan, folds=(fold,))
-    mesh = places[0] if isinstance(places[0], MeshDevices) else None
-    if mesh is not None:
-        fields = task_fields(plan.folds, plan.seeds, steps, whole=True)
-        asked = {"mesh": str(mesh.mesh), "test": fold.code}
-        check_all_agree(sweep_fields(plan, fields, (best.trial,), asked))
-    programs = programs_for(plan, 1, mesh)
-    (program,) = programs
-    engine = Engine(plan, programs, places, lambda engine: None)
-    if mesh is not None:
-        MeshCoordinator(engine, mesh, None)
-    engine.pool, engine.final_states = root_runs(plan), {}
-    engine.run(None)
-    last = plan.stages[-1].index
-    states = tuple(engine.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds)))
-    arrays = program.arguments(anew, engine.devices[0])
-    scores = [jax.device_get(program.test(arrays, state)) for state in states]
-    metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
-    never = np.full(1, -1, np.int64)
+    plan = _with_test(plan)
+    backend = backend_for(plan, request.devices, width=1)
+    backend.agree(lambda: _fields(plan, backend.identity))
+    ledger = Ledger(plan, keep_final_states=True)
+    run_plan(ledger, backend)
+    metrics, states = _tested(ledger, backend)
     info = RunInfo(
         evaluate_every=result.info.evaluate_every,
         monitor=result.info.monitor,
         identity=result.info.identity,
         everything=pooled,
-        platform=places[0].platform,
-        devices=1 if mesh is None else mesh.mesh.size,
+        **backend.described(),
         seconds=time.monotonic() - started,
     )
-    metric, maximize = result.metric, result.maximize
-    curves = assemble(plan, engine.records, (best.trial,), never, metric, maximize, info)
-    return FinalScore(best, metrics, states, curves)
+    return FinalScore(best, metrics, states, assemble(ledger, info))
 
 
 def check_result(result: Any, where: str) -> None:
@@ -177,6 +155,45 @@ def check_final(task: Any, result: SweepResult, best: Any) -> bool:
 
 
 # ---------------------------------------------------------------------------------------- details
+
+
+def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
+    told: dict[str, Any] = {}
+    if controllers(best.trial):
+        told = {"evaluate_every": result.info.evaluate_every, "monitor": result.info.monitor}
+    return Request(
+        steps=int(result.horizons[best.index]),
+        seeds=result.seeds,
+        metric=result.metric,
+        maximize=result.maximize,
+        devices=jax.local_devices()[:1] if devices is None else devices,
+        **told,
+    )
+
+
+def _with_test(plan: Plan) -> Plan:
+    """The plan of programs that score the test data as well."""
+    (fold,) = plan.folds
+    _, test = trace_metrics(fold.task, fold.shape.state, "final_score", "test")
+    fold = dataclasses.replace(fold, digests={**fold.digests, "test": fingerprint(test)})
+    return dataclasses.replace(plan, folds=(fold,))
+
+
+def _fields(plan: Plan, settings: dict[str, Any]) -> Fields:
+    """What all processes must agree on."""
+    task = task_fields(plan.folds, plan.seeds, plan.longest, whole=True)
+    return sweep_fields(plan, task, {**settings, "test": plan.folds[0].digests["test"]})
+
+
+def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tuple[Any, ...]]:
+    """The test metrics, [seeds] each, and the trained states."""
+    plan, last = ledger.plan, ledger.plan.stages[-1].index
+    states = tuple(ledger.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds)))
+    (program,) = backend.programs
+    arrays = program.arguments(plan.folds[0].task, backend.devices[0])
+    scores = [jax.device_get(program.test(arrays, state)) for state in states]
+    metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
+    return metrics, states
 
 
 def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, best: Best) -> None:

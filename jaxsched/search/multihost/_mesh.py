@@ -1,14 +1,13 @@
 """A sweep on a mesh of many processes: each runs the same host loop, and all launch the same.
 
 What the loop does next depends on things that differ between processes: clocks, signals, files. So
-each of them only *votes*. The votes go through the mesh beside every piece of training and come
+each of them only *votes*. The votes go through the mesh beside every segment and come
 back as one answer, with the measurements, at the same place of the loop everywhere.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +15,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsched.search.engine._devices import MeshDevices
-from jaxsched.search.engine._engine import Engine, Pacer
 from jaxsched.search.engine._folds import Fold
-from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._program import Program, program_for, rebuilder
-from jaxsched.search.multihost._processes import allgather_bytes
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._pacer import Pacer, Store
+from jaxsched.search.engine._program import Program, rebuilder
 from jaxsched.search.tasks._traced import taken_apart
 
 
@@ -56,52 +54,24 @@ class MeshProgram(Program):
         self.test = jax.jit(self._test, out_shardings=there)
 
 
-def programs_for(plan: Plan, width: int, mesh: MeshDevices | None) -> tuple[Program, ...]:
-    """The program of each fold; those that compute the same have the same one."""
-    made: dict[str, Program] = {}
-    for fold in plan.folds:
-        how = (fold, plan.table.names, plan.feed.length)
-        if fold.code in made:
-            continue
-        if mesh is None:
-            made[fold.code] = program_for(*how, width)
-        else:
-            layout = next((program.layout for program in made.values()), None)
-            made[fold.code] = MeshProgram(*how, mesh, layout)
-    return tuple(made[fold.code] for fold in plan.folds)
-
-
-def traced(programs: tuple[Program, ...]) -> Counter[str]:
-    """How often each function has been traced."""
-    return sum((program.traces for program in dict.fromkeys(programs)), Counter())
-
-
-class Saves(Protocol):
-    """A checkpoint, as far as a mesh has to know it."""
-
-    def due(self) -> bool: ...
-
-    def save(self, engine: Engine) -> None: ...
-
-
 class MeshCoordinator(Pacer):
-    """The pace of an engine on a mesh, its checkpoints and its end: all processes agree on them.
+    """The pace of a sweep on a mesh, its checkpoints and its end: all processes agree on them.
 
     Process 0 says how many updates to hand over, and when to save; any process, when to stop.
 
     Args:
-        engine: of this process, whose pace this becomes.
+        ledger: of this process.
         place: the mesh.
         store: of this process, or ``None``.
     """
 
-    def __init__(self, engine: Engine, place: MeshDevices, store: Saves | None):
-        super().__init__(engine.plan.feed.length)
-        engine.pacers = [self]
-        self._engine, self._store = engine, store
+    def __init__(self, ledger: Ledger, place: MeshDevices, store: Store | None):
+        super().__init__(ledger.plan.length)
+        self.pacers: list[Pacer] = [self]
+        self._ledger, self._store = ledger, store
         self._stop = False
         self._first = jax.process_index() == 0
-        self._measured = Pacer(engine.plan.feed.length)
+        self._measured = Pacer(ledger.plan.length)
         self._saves = 0  # agreed so far
         self._due = False
         self._rows = NamedSharding(place.mesh, PartitionSpec(place.mesh.axis_names))
@@ -129,18 +99,12 @@ class MeshCoordinator(Pacer):
         self._measured.collected(steps, None)
         stop, saves, self.steps = map(int, jax.device_get(answer))
         if stop:
-            self._engine.stop()
+            self._ledger.stop()
         if saves > self._saves:  # votes that were under way ask for the same save again
             self._saves, self._due = saves, True
 
-    def on_segment(self, engine: Engine) -> None:
-        """Saves if that was agreed on; called under the engine's lock."""
+    def on_segment(self) -> None:
+        """Saves if that was agreed on; called under the ledger's lock."""
         if self._due and self._store is not None:
             self._due = False
-            self._store.save(engine)
-
-
-def any_signal(came: list[int]) -> list[int]:
-    """The signal that one of the processes got, if one did, on all of them."""
-    numbers = [int(found) for found in allgather_bytes(str(max(came, default=0)).encode())]
-    return [max(numbers)] if any(numbers) else []
+            self._store.save(self._ledger)

@@ -19,8 +19,8 @@ import numpy as np
 from jaxsched._checks import checked_choice, checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.schedules._shapes import Geometric, Linear
-from jaxsched.search._arguments import seeds as known_seeds
 from jaxsched.search._fingerprint import fingerprints
+from jaxsched.search._request import checked_seeds
 from jaxsched.search.engine._program import Kept, rebuilder
 from jaxsched.search.range_tests._climb import climb_seeds
 from jaxsched.search.range_tests._result import (
@@ -113,7 +113,7 @@ def range_test(
     True
     """
     rates = _ramp(start, end, steps, ramp)
-    chosen = known_seeds(seeds, "range_test(seeds=...)", bits=31)
+    chosen = checked_seeds("range_test(seeds=...)", seeds, bits=31)
     target = target_of(schedule)
     smoothing = float(checked_number("range_test(smoothing=...)", smoothing, at_least=0, below=1))
     if width is None:

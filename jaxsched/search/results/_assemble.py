@@ -1,4 +1,4 @@
-"""From the records of the stages to the curves of the trials, and what they cost."""
+"""From the curves of the stages to the curves of the trials, and what they cost."""
 
 from __future__ import annotations
 
@@ -6,46 +6,38 @@ import dataclasses
 
 import numpy as np
 
-from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, RunCurves, by_trial
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._records import by_trial
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._result import SweepResult
-from jaxsched.search.trials._trials import Trials
 
 
-def assemble(
-    plan: Plan,
-    records: dict[Key, RunCurves],
-    trials: Trials,
-    stopped: np.ndarray,
-    metric: str,
-    maximize: bool,
-    info: RunInfo,
-) -> SweepResult:
-    """Joins the records of the stages to the curves of the trials."""
+def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
+    """Joins the curves of the stages to those of the trials."""
+    plan, trials, stopped = ledger.plan, ledger.plan.trials, ledger.stopped
     shape = (len(trials), len(plan.folds), len(plan.seeds))
     evaluated = np.array(
         sorted({step for stage in plan.stages for step in plan.evaluations(stage)}), np.int64
     )
-    longest = int(plan.table.horizons.max())
+    longest = plan.longest
     train = {n: np.full((*shape, longest), np.nan, np.float32) for n in plan.train}
     validation = {n: np.full((*shape, len(evaluated)), np.nan, np.float32) for n in plan.validation}
     diverged = np.full(shape, -1, np.int64)
-    found = by_trial(records)
+    found = by_trial(ledger.finished)
     for trial in range(len(trials)):
         for fold, seed in plan.runs():
             where = (trial, fold, seed)
             for stage in plan.path(trial):
-                record = found.get((stage.index, fold, seed, trial))
-                if record is None:
+                part = found.get((stage.index, fold, seed, trial))
+                if part is None:
                     break
-                for name, curve in record.train.items():
+                for name, curve in part.train.items():
                     train[name][where][stage.start : stage.start + len(curve)] = curve
                 at = np.searchsorted(evaluated, plan.evaluations(stage))
-                for name, curve in record.validation.items():
+                for name, curve in part.validation.items():
                     validation[name][where][at[: len(curve)]] = curve
-                if record.diverged >= 0:
-                    diverged[where] = record.diverged
+                if part.diverged >= 0:
+                    diverged[where] = part.diverged
                     break
         if stopped[trial] >= 0:  # what a shared stage goes on with is not of this trial
             for curve in train.values():
@@ -57,12 +49,12 @@ def assemble(
     for array in (*arrays, evaluated, diverged, stopped, plan.table.horizons):
         array.setflags(write=False)
     asked = int(plan.table.horizons.sum()) * len(plan.runs())
-    trained, halted, lost = _tally(plan, records)
+    trained, halted, lost = _tally(ledger)
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
     return SweepResult(
         trials=trials,
-        metric=metric,
-        maximize=maximize,
+        metric=plan.objective.metric,
+        maximize=plan.objective.maximize,
         seeds=plan.seeds,
         horizons=plan.table.horizons,
         train=train,
@@ -76,9 +68,9 @@ def assemble(
     )
 
 
-def _tally(plan: Plan, records: dict[Key, RunCurves]) -> tuple[int, int, int]:
+def _tally(ledger: Ledger) -> tuple[int, int, int]:
     """Steps trained, and not: given up by early stopping, and below a divergence."""
-    found = by_trial(records)
+    plan, found = ledger.plan, by_trial(ledger.finished)
 
     def below(children: list[int], trials: set[int], fold: int, seed: int) -> int:
         """Of the stages that nobody has begun, from ``children`` down."""
@@ -97,13 +89,13 @@ def _tally(plan: Plan, records: dict[Key, RunCurves]) -> tuple[int, int, int]:
     everyone = set(range(len(plan.table.horizons)))
     trained = lost = 0
     halted = sum(below(first, everyone, fold, seed) for fold, seed in plan.runs())
-    for key, record in records.items():
+    for key, part in ledger.finished.items():
         stage = plan.stages[key.stage]
         rest = below(plan.children[key.stage], set(key.trials), key.fold, key.seed)
-        if record.diverged < 0:
-            trained += len(record.train["loss"])
+        if part.diverged < 0:
+            trained += len(part.train["loss"])
             halted += rest
         else:
-            trained += record.diverged + 1 - stage.start
-            lost += stage.stop - (record.diverged + 1) + rest
+            trained += part.diverged + 1 - stage.start
+            lost += stage.stop - (part.diverged + 1) + rest
     return trained, halted, lost

@@ -8,12 +8,10 @@ again from the nearest state before them, which gives the same bits.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,9 @@ import numpy as np
 
 from jaxsched.search._files import Damaged, write_json
 from jaxsched.search._fingerprint import difference
-from jaxsched.search.engine._controlled import child_runs
-from jaxsched.search.engine._engine import Engine, plain_state
+from jaxsched.search.engine._lanes import plain_state
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 from jaxsched.search.store._directory import CheckpointDirectory
 
@@ -31,10 +30,10 @@ FORMAT = 2
 
 
 class Checkpoint:
-    """Saves an engine's records and open work into a directory, now and then, and restores them.
+    """Saves a ledger into a directory, now and then, and reads it back.
 
     Args:
-        folder: of a directory that is owned by this process.
+        directory: which this process holds.
         fields: what identifies the sweep, name -> text.
         every: seconds between saves, at least; more where a save takes over a twentieth of that.
             0 saves after every segment.
@@ -43,107 +42,64 @@ class Checkpoint:
         ValueError: if the directory holds another sweep, or something else.
     """
 
-    def __init__(self, folder: CheckpointDirectory, fields: dict[str, str], every: float):
-        self._folder = folder
+    def __init__(self, directory: CheckpointDirectory, fields: dict[str, str], every: float):
+        self._directory = directory
         self._every = every
-        self._saved: set[Key] = set()
-        self._number = 1 + max(map(_number, folder.glob("*-*.npz")), default=0)
+        self._saved: dict[Key, RunCurves] = {}
+        self._number = 1 + max(map(_number, directory.glob("*-*.npz")), default=0)
         self._last = time.monotonic()
         self._took = 0.0
-        folder.on_first_process(lambda: _identify(folder.directory, fields))
-
-    def on_segment(self, engine: Engine) -> None:
-        """Saves if it is time to; called under the engine's lock."""
-        if self.due():
-            self.save(engine)
+        directory.on_first_process(lambda: _identify(directory.path, fields))
 
     def due(self) -> bool:
         """Whether it is time to save."""
         pause = max(self._every, 20 * self._took) if self._every else 0.0
         return time.monotonic() - self._last >= pause
 
-    def save(self, engine: Engine) -> None:
-        """Writes the records that are new, then the open work; only then deletes older work."""
+    def save(self, ledger: Ledger) -> None:
+        """Writes the curves that are new, then the open runs; only then deletes older ones.
+
+        Called under the ledger's lock.
+        """
         began = time.monotonic()
-        fresh = {k: r for k, r in engine.records.items() if k not in self._saved}
-        number = f"{self._number:08d}"
-        folder = self._folder
+        # By identity: curves that were lost and made again are written again.
+        fresh = {k: c for k, c in ledger.finished.items() if self._saved.get(k) is not c}
+        directory, number = self._directory, f"{self._number:08d}"
         if fresh:
-            folder.write(folder.directory / f"records-{number}.npz", *_from_records(fresh))
-        works = _from_works(engine.unfinished())
-        folder.write(folder.directory / f"states-{number}.npz", *works)
-        self._saved |= set(fresh)
+            directory.write(directory.path / f"records-{number}.npz", *_from_finished(fresh))
+        open_runs = _from_open_runs(ledger.unfinished())
+        directory.write(directory.path / f"states-{number}.npz", *open_runs)
+        self._saved |= fresh
         self._number += 1
-        folder.prune(kept=2)
+        directory.prune(kept=2)
         self._last = time.monotonic()
         self._took = self._last - began
 
-    def restore(self, engine: Engine, structure: Any, replay: Callable[[], None]) -> None:
-        """Puts what is on the disk into the engine; files that are damaged are named and skipped.
-
-        Args:
-            engine: with its work at the beginning; its records and pool are replaced.
-            structure: the abstract state.
-            replay: makes the early-stopping decisions that the engine's records allow.
-        """
-        self._folder.prune()
-        records: dict[Key, RunCurves] = {}
-        for path in self._folder.glob("records-*.npz"):
+    def load(self, plan: Plan) -> Ledger:
+        """What is on the disk; files that are damaged are named and skipped."""
+        directory = self._directory
+        directory.prune()
+        finished: dict[Key, RunCurves] = {}
+        for path in directory.glob("records-*.npz"):
             try:
-                records |= _to_records(*self._folder.read(path))
+                finished |= _to_finished(*directory.read(path))
             except Damaged as damage:
                 _warn(f"{damage}. What it held is trained again.")
-        self._saved = set(records)
-        works: list[OpenRun] = []
-        for path in self._folder.glob("states-*.npz")[::-1]:
+        self._saved = dict(finished)
+        structure = plan.folds[0].shape.state
+        for path in directory.glob("states-*.npz")[::-1]:
             try:
-                works = _to_works(*self._folder.read(path), structure)
-                break
+                open_runs = _to_open_runs(*directory.read(path), structure)
+                return Ledger.restored(plan, finished, open_runs)
             except Damaged as damage:
                 _warn(f"{damage}. The checkpoint before it is used.")
-        engine.records = records
-        root_runs, engine.pool = engine.pool, []
-        replay()
-        engine.pool = to_do(engine, works, root_runs)
-        self._saved &= set(records)
+        return Ledger.restored(plan, finished, [])
 
 
-def to_do(engine: Engine, works: list[OpenRun], root_runs: list[OpenRun]) -> list[OpenRun]:
-    """The work that completes the engine's records, from the states that are at hand.
-
-    A run that is missing and has no state to begin with needs its parent to be trained again; the
-    parent's record is taken out then. So is every record below one that is missing, if controllers
-    watch: what they decided there isn't known.
-    """
-    records, plan = engine.records, engine.plan
-    at_hand = {work.key: work for work in [*root_runs, *works]}
-    states = {work.key: work.controller_states for work in root_runs}
-    parents: dict[Key, Key] = {}
-    order: list[Key] = []  # parents before children
-    todo = [work.key for work in root_runs]
-    while todo:
-        key = todo.pop()
-        order.append(key)
-        if key in records or not plan.table.watched:
-            below = child_runs(plan, key, states[key], records.get(key))
-            states |= dict(below)
-            parents |= {child: key for child, _ in below}
-            todo += [child for child, _ in reversed(below)]
-    for key in records.keys() - set(order):
-        del records[key]
-    for key in reversed(order):
-        missing = key not in records and key not in at_hand and engine.needs(key)
-        if missing and key in parents:
-            records.pop(parents[key], None)
-    return [
-        dataclasses.replace(at_hand[key], controller_states=states[key])
-        for key in reversed(order)
-        if key in at_hand and key not in records and engine.needs(key)
-    ]
-
-
-def held_width(directory: Path) -> int | None:
+def held_width(directory: Path | None) -> int | None:
     """The width of the sweep in a directory, if there is one: it is measured only once."""
+    if directory is None:
+        return None
     try:
         return int(json.loads((directory / "sweep.json").read_text())["fields"]["width"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -181,66 +137,59 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
         )
 
 
-def _from_records(records: dict[Key, RunCurves]) -> tuple[Any, dict[str, Any]]:
+def _from_finished(finished: dict[Key, RunCurves]) -> tuple[Any, dict[str, Any]]:
     meta: list[Any] = []
     arrays: dict[str, Any] = {}
-    for i, (key, record) in enumerate(records.items()):
-        meta.append({"key": list(key), "diverged": record.diverged})
-        arrays |= _record_arrays(f"{i}", record)
+    for i, (key, curves) in enumerate(finished.items()):
+        meta.append({"key": list(key), "diverged": curves.diverged})
+        arrays |= _curve_arrays(f"{i}", curves)
     return meta, arrays
 
 
-def _to_records(meta: Any, arrays: dict[str, Any]) -> dict[Key, RunCurves]:
-    found = _records(arrays)
+def _to_finished(meta: Any, arrays: dict[str, Any]) -> dict[Key, RunCurves]:
+    groups = _curve_groups(arrays)
     return {
-        _key(entry): RunCurves(**found[f"{i}"], diverged=entry["diverged"])
+        _key(entry): RunCurves(**groups[f"{i}"], diverged=entry["diverged"])
         for i, entry in enumerate(meta)
     }
 
 
-def _from_works(works: list[OpenRun]) -> tuple[Any, dict[str, Any]]:
+def _from_open_runs(runs: list[OpenRun]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     entries: list[Any] = []
     arrays: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     states: list[Any] = []  # forks share a state: it is written once
-    for i, work in enumerate(works):
+    for i, run in enumerate(runs):
         state = None
-        if work.state is not None:
-            plain = plain_state(work.state)
+        if run.state is not None:
+            plain = plain_state(run.state)
             state = next((k for k, s in enumerate(states) if s is plain), len(states))
             if state == len(states):
                 states.append(plain)
-                arrays |= {f"s{state}/{j}": x for j, x in enumerate(jax.tree.leaves(plain))}
-        diverged = work.record.diverged
-        entries.append({"key": list(work.key), "at": work.at, "state": state, "diverged": diverged})
-        arrays |= _record_arrays(f"r{i}", work.record)
-    return entries, arrays
+                leaves |= {f"s{state}/{j}": x for j, x in enumerate(jax.tree.leaves(plain))}
+        diverged = run.curves.diverged
+        entries.append({"key": list(run.key), "at": run.at, "state": state, "diverged": diverged})
+        arrays |= _curve_arrays(f"r{i}", run.curves)
+    return entries, arrays, leaves
 
 
-def _to_works(meta: Any, arrays: dict[str, Any], structure: Any) -> list[OpenRun]:
+def _to_open_runs(meta: Any, arrays: dict[str, Any], structure: Any) -> list[OpenRun]:
     treedef: Any
     wanted, treedef = jax.tree.flatten(structure)
-    states: dict[int, Any] = {}
-    found = _records(arrays)
-    works = []
+    states: dict[int | None, Any] = {None: None}
+    groups = _curve_groups(arrays)
+    runs = []
     for i, entry in enumerate(meta):
         state = entry["state"]
-        if state is not None and state not in states:
+        if state not in states:
             leaves = [arrays[f"s{state}/{j}"] for j in range(len(wanted))]
             for leaf, like in zip(leaves, wanted, strict=True):
                 if (leaf.shape, leaf.dtype) != (like.shape, like.dtype):
                     raise Damaged(f"a state has a {leaf.dtype}{list(leaf.shape)} for {like}")
             states[state] = treedef.unflatten(leaves)
-        kept = None if state is None else states[state]
-        works.append(
-            OpenRun(
-                _key(entry),
-                entry["at"],
-                kept,
-                RunCurves(**found[f"r{i}"], diverged=entry["diverged"]),
-                (),
-            )
-        )
-    return works
+        curves = RunCurves(**groups[f"r{i}"], diverged=entry["diverged"])
+        runs.append(OpenRun(_key(entry), entry["at"], states[state], curves, ()))
+    return runs
 
 
 def _key(entry: Any) -> Key:
@@ -248,15 +197,15 @@ def _key(entry: Any) -> Key:
     return Key(stage, fold, seed, tuple(trials))
 
 
-def _record_arrays(name: str, record: RunCurves) -> dict[str, np.ndarray]:
+def _curve_arrays(name: str, curves: RunCurves) -> dict[str, np.ndarray]:
     return {
         f"{name}/{group}/{metric}": values
         for group in ("train", "validation")
-        for metric, values in getattr(record, group).items()
+        for metric, values in getattr(curves, group).items()
     }
 
 
-def _records(arrays: dict[str, Any]) -> dict[str, Any]:
+def _curve_groups(arrays: dict[str, Any]) -> dict[str, Any]:
     """name -> group -> metric -> values, of arrays that are called name/group/metric."""
     found: dict[str, Any] = {}
     for path, values in arrays.items():

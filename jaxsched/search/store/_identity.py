@@ -62,16 +62,34 @@ def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, who
     return fields
 
 
-def sweep_fields(plan: Plan, task: Fields, trials: Trials, arguments: dict[str, Any]) -> Fields:
-    """What is compared how; ``task``, of ``task_fields``, is a part of it."""
+def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
+    """What is compared how; ``task``, of ``task_fields``, and the backend's ``settings`` included.
+
+    What decides nothing is left out: the objective without early stopping, and what controllers
+    watch where there are none.
+    """
+    objective = plan.objective
+    arguments: dict[str, Any] = {
+        "evaluate_every": plan.every,
+        "watch": plan.monitor if plan.table.watched else None,
+        "stopping": objective.stopping,
+        **(
+            {"metric": objective.metric, "maximize": objective.maximize}
+            if objective.stopping
+            else {}
+        ),
+        "limit": plan.limit,
+        "share": plan.share_prefixes,
+        **settings,
+    }
     fields = {
         **task,
         **{name: label(value) for name, value in arguments.items()},
         "seeds": str(list(plan.seeds)),
-        "number of trials": str(len(trials)),
+        "number of trials": str(len(plan.trials)),
     }
-    watching = controller_fields(trials)
-    for i, trial in enumerate(trials):
+    watching = controller_fields(plan.trials)
+    for i, trial in enumerate(plan.trials):
         steps = int(plan.table.horizons[i])
         values = plan.table.values(i, 0, steps)
         fields[f"trial {i} ({trial.name})"] = f"{steps} steps of values {digest(values)}"

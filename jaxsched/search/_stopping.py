@@ -1,4 +1,4 @@
-"""Early stopping: at rungs the trials are compared, and the worse ones are given up."""
+"""What makes a run better, and early stopping: at rungs the worse trials are given up."""
 
 from __future__ import annotations
 
@@ -37,6 +37,26 @@ class StoppingRule(Protocol):
 
 
 @known_arguments
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """By what trials are compared.
+
+    Args:
+        metric: the validation metric.
+        maximize: whether more of it is better.
+        stopping: the rule by which trials are given up, or ``None``.
+    """
+
+    metric: str = "loss"
+    maximize: bool = False
+    stopping: StoppingRule | None = None
+
+    def cost(self, values: list[float]) -> float:
+        """Of a trial, by the metric of each of its runs: the less the better, never NaN."""
+        mean = float(np.mean(np.array(values, np.float64)))
+        return (-mean if self.maximize else mean) if math.isfinite(mean) else math.inf
+
+
 @dataclasses.dataclass(frozen=True)
 class SuccessiveHalving:
     """Keeps the best ``1 / eta`` of the runs at ``first``, ``first * eta``, ... steps.

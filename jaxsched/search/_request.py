@@ -1,0 +1,164 @@
+"""What a sweep is asked for, checked before any tracing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from jaxsched._arrays import INT32_MAX, is_number
+from jaxsched._checks import MANY, checked_flag, checked_text, checked_whole
+from jaxsched._text import describe
+from jaxsched.search._stopping import Objective, StoppingRule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of ``sweep``, which says what they mean; each error names the one at fault.
+
+    Afterwards ``seeds`` are numbers, ``devices`` a mesh or a tuple, and ``checkpoint`` is the path
+    of a directory that was made, if it was not there, and can be written.
+    """
+
+    steps: int | None = None
+    seeds: Any = 1
+    folds: int | None = None
+    evaluate_every: int | None = None
+    monitor: str = "loss"
+    metric: str = "loss"
+    maximize: bool = False
+    stopping: StoppingRule | None = None
+    limit: float = math.inf
+    width: int | Literal["auto"] | None = None
+    share_prefixes: bool = True
+    devices: Any = None
+    shard: tuple[int, int] | None = None
+    checkpoint: Any = None
+    checkpoint_every: float = 10.0
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("steps", 1, INT32_MAX),
+            ("evaluate_every", 1, INT32_MAX),
+            ("folds", 2, MANY),
+        ):
+            if (value := getattr(self, name)) is not None:
+                self._set(name, checked_whole(f"sweep({name}=...)", value, least, most))
+        self._set("seeds", checked_seeds("sweep(seeds=...)", self.seeds))
+        _check_number("limit", self.limit)
+        _check_number("checkpoint_every", self.checkpoint_every, 0.0)
+        for name, on in {"maximize": self.maximize, "share": self.share_prefixes}.items():
+            checked_flag(f"sweep({name}=...)", on)
+        if self.progress is not None:
+            checked_flag("sweep(progress=...)", self.progress)
+        for name, metric in {"metric": self.metric, "watch": self.monitor}.items():
+            checked_text(f"sweep({name}=...)", metric, "the name of a validation metric")
+        rule = self.stopping
+        if rule is not None and (isinstance(rule, type) or not isinstance(rule, StoppingRule)):
+            raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {rule!r}.")
+        self._set("devices", _devices(self.devices))
+        self._set("width", _width(self.width, self.devices))
+        self._set("shard", _shard(self.shard, self.stopping))
+        if self.checkpoint is not None:  # last, since it makes the directory
+            self._set("checkpoint", _directory(self.checkpoint))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def objective(self) -> Objective:
+        return Objective(self.metric, self.maximize, self.stopping)
+
+
+def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
+    """Different seeds, each of which gives another key: JAX takes 32 bits of one."""
+    if is_number(given) or not isinstance(given, Iterable) or isinstance(given, str):
+        return tuple(range(checked_whole(where, given, 1, MANY)))
+    seeds = tuple(checked_whole(where, seed, 0, 2**bits - 1) for seed in given)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"{where} must be different whole numbers, at least one, got {list(seeds)}."
+        )
+    return seeds
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _check_number(name: str, value: Any, least: float = -math.inf) -> None:
+    """A real number, infinity included."""
+    real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not real or not value >= least:
+        expected = "a number" if least == -math.inf else f"a number of at least {least:g}"
+        raise ValueError(f"sweep({name}=...) must be {expected}, got {describe(value)}.")
+
+
+def _width(given: Any, devices: Mesh | tuple[Any, ...]) -> int | str | None:
+    if isinstance(devices, Mesh) and given not in (None, 1):
+        raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {given!r}.")
+    if isinstance(given, str) and given != "auto":
+        raise ValueError(f'sweep(width=...) must be a whole number or "auto", got {given!r}.')
+    known = given is None or isinstance(given, str)
+    return given if known else checked_whole("sweep(width=...)", given, 1)
+
+
+def _shard(given: Any, stopping: StoppingRule | None) -> tuple[int, int] | None:
+    """(which process, of how many); only the plan knows of how many there may be."""
+    where = "sweep(shard=...)"
+    if given is None:
+        return None
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise TypeError(f"{where} must be a pair (i, n) of whole numbers, got {describe(given)}.")
+    if stopping is not None:
+        raise ValueError(
+            f"{where} must be None with early stopping, which compares all trials, got {given}."
+        )
+    return checked_whole(where, given[0], 0), checked_whole(where, given[1], 1)
+
+
+def _devices(given: Any) -> Mesh | tuple[Any, ...]:
+    if not isinstance(given, Mesh):
+        listed = isinstance(given, Iterable) and not isinstance(given, str)
+        devices = tuple(jax.local_devices() if given is None else given if listed else ())
+        if not devices or not all(isinstance(device, jax.Device) for device in devices):
+            raise ValueError(
+                f"sweep(devices=...) must be None, a mesh, or at least one device, got {given!r}."
+            )
+        return devices
+    processes = {device.process_index for device in given.devices.flat}
+    if processes != set(range(jax.process_count())):
+        raise ValueError(
+            "sweep(devices=...) must be a mesh with devices of every process, got one of the "
+            f"processes {sorted(processes)} of {jax.process_count()}."
+        )
+    if any(kind != AxisType.Auto for kind in given.axis_types):
+        raise ValueError(
+            "sweep(devices=...) must be a mesh with Auto axes, "
+            f"`jax.make_mesh(..., axis_types=(jax.sharding.AxisType.Auto,) * n)`, got {given}."
+        )
+    return given
+
+
+def _directory(given: Any) -> Path:
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(f"sweep(checkpoint=...) must be a path, got {describe(given)}.")
+    path = Path(given)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as problem:
+        raise ValueError(
+            "sweep(checkpoint=...) must be a directory that can be written, got "
+            f"{path}: {problem.strerror}."
+        ) from None
+    return path

@@ -1,0 +1,55 @@
+"""The batches that a sweep reads, on its devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched.search.engine._devices import put
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.tasks._batches import read_batches
+
+
+class Feed:
+    """The batches of whole chunks, kept on the devices while there is room for them.
+
+    Args:
+        plan: whose tasks draw them; what comes after its longest run is filled up, not asked for.
+        budget: bytes to keep.
+    """
+
+    def __init__(self, plan: Plan, budget: int = 64 << 20):
+        self._plan = plan
+        self._budget = budget
+        self._kept: dict[Any, Any] = {}
+        self._bytes = 0
+
+    def get(self, fold: int, seed: int, chunk: int, device: Any) -> Any:
+        """What the updates from ``chunk * plan.length`` on read, [length, ...]."""
+        key = (fold, seed, chunk, device)
+        if key not in self._kept:
+            plan, length = self._plan, self._plan.length
+            start, steps = chunk * length, plan.longest
+            count = min(length, steps - start)
+            task = plan.folds[fold].task
+            drawn = read_batches(task, plan.seeds[seed], start, count, steps=steps)
+            if count < length:
+                drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
+            size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(drawn))
+            while self._kept and self._bytes + size > self._budget:
+                self._bytes -= _nbytes(self._kept.pop(next(iter(self._kept))))
+            self._kept[key] = put(drawn, device)
+            self._bytes += _nbytes(self._kept[key])
+        return self._kept[key]
+
+
+def _filled(rows: Any, length: int) -> np.ndarray:
+    """As many rows as a program takes; the last one again, since it is a valid one."""
+    rows = np.asarray(rows)
+    return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(x.nbytes for x in jax.tree.leaves(tree))

@@ -1,0 +1,170 @@
+"""The one door to devices: those of this process, or a mesh of all processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxsched.search.engine._devices import MeshDevices
+from jaxsched.search.engine._folds import Fold
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator, Store
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._program import Program, program_for
+from jaxsched.search.engine._width import measured_width
+from jaxsched.search.multihost._directory import MeshDirectory
+from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram
+from jaxsched.search.multihost._processes import allgather_bytes, check_all_agree
+from jaxsched.search.store._directory import CheckpointDirectory
+
+
+def backend_for(
+    plan: Plan,
+    devices: Mesh | tuple[Any, ...],
+    width: int | str | None = None,
+    held: int | None = None,
+) -> LocalBackend | MeshBackend:
+    """Where a plan is trained; nobody else tells a mesh from devices.
+
+    Args:
+        plan: what is trained.
+        devices: a mesh, or devices of this process.
+        width: lanes; "auto" measures, and so does ``None`` but on a CPU.
+        held: what was measured when the sweep began.
+    """
+    if isinstance(devices, Mesh):
+        return MeshBackend(plan, devices)
+    if width is None:
+        width = 1 if devices[0].platform == "cpu" else "auto"
+    if isinstance(width, str):
+        program_of = partial(program_for, plan.folds[0], plan.table.names, plan.length)
+        lanes = held or measured_width(plan, program_of, devices[0])
+        return LocalBackend(plan, devices, lanes, measured=True)
+    return LocalBackend(plan, devices, int(width))
+
+
+class LocalBackend:
+    """Devices of this process, each with runs of its own.
+
+    Args:
+        plan: what is trained.
+        devices: at least one; one that is there twice has two threads.
+        width: lanes of a program.
+        measured: whether the width was measured, so that it is no part of what a sweep is.
+    """
+
+    def __init__(self, plan: Plan, devices: tuple[Any, ...], width: int, measured: bool = False):
+        self.devices: list[Any] = list(devices)
+        self.shows = True  # whether this process has the progress line
+        self.identity: dict[str, Any] = {}  # what of it is a part of what a sweep is
+        self.count = len(devices)
+        self.platform = str(devices[0].platform)
+        self.measured = measured
+        make = partial(program_for, names=plan.table.names, length=plan.length, width=width)
+        self.programs = _programs(plan, make)
+
+    @property
+    def width(self) -> int:
+        return self.programs[0].width
+
+    def halve_width(self) -> None:
+        halved = {program: program.halved() for program in dict.fromkeys(self.programs)}
+        self.programs = tuple(halved[program] for program in self.programs)
+
+    def traces(self) -> Counter[str]:
+        return _traces(self.programs)
+
+    def described(self) -> dict[str, Any]:
+        """For ``RunInfo``."""
+        return {"width": self.width, "devices": self.count, "platform": self.platform}
+
+    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
+        return LocalCoordinator(ledger, store, len(self.devices))
+
+    def directory(self, path: Path) -> CheckpointDirectory:
+        """Where a checkpoint is."""
+        return CheckpointDirectory(path)
+
+    def agree(self, fields: Callable[[], dict[str, str]]) -> None:
+        """Raises unless all processes are about to do what ``fields`` say; here is only one."""
+
+    def any_signal(self, came: list[int]) -> list[int]:
+        """The signal that a process got, if one did."""
+        return came
+
+
+class MeshBackend:
+    """All devices of a mesh, which train one run at a time.
+
+    Args:
+        plan: what is trained.
+        mesh: with devices of every process.
+    """
+
+    width, measured = 1, False
+
+    def __init__(self, plan: Plan, mesh: Mesh):
+        self.devices: list[Any] = [MeshDevices(mesh)]
+        self.count = mesh.size
+        self.platform = self.devices[0].platform
+        self.shows = jax.process_index() == 0
+        self.identity: dict[str, Any] = {"mesh": mesh.axis_names}
+        self._plan, self._mesh = plan, mesh
+        self._made: tuple[Program, ...] = ()
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        # Made late, since compiling for a mesh waits for all processes: first they must agree.
+        if not self._made:
+            made: list[Program] = []
+
+            def make(fold: Fold) -> Program:
+                layout = made[0].layout if made else None
+                names, length = self._plan.table.names, self._plan.length
+                made.append(MeshProgram(fold, names, length, self.devices[0], layout))
+                return made[-1]
+
+            self._made = _programs(self._plan, make)
+        return self._made
+
+    def halve_width(self) -> None:
+        """Never called: at width 1 a lack of memory is raised."""
+
+    def traces(self) -> Counter[str]:
+        return _traces(self.programs)
+
+    def described(self) -> dict[str, Any]:
+        return {"width": self.width, "devices": self.count, "platform": self.platform}
+
+    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
+        return MeshCoordinator(ledger, self.devices[0], store)
+
+    def directory(self, path: Path) -> CheckpointDirectory:
+        return MeshDirectory(path, self._mesh, self.programs[0].layout)
+
+    def agree(self, fields: Callable[[], dict[str, str]]) -> None:
+        check_all_agree({**fields(), "mesh": str(self._mesh)})
+
+    def any_signal(self, came: list[int]) -> list[int]:
+        numbers = [int(found) for found in allgather_bytes(str(max(came, default=0)).encode())]
+        return [max(numbers)] if any(numbers) else []
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _programs(plan: Plan, make: Callable[[Fold], Program]) -> tuple[Program, ...]:
+    """The program of each fold; those that compute the same have the same one."""
+    first = {fold.code: fold for fold in reversed(plan.folds)}
+    made = {fold.code: make(fold) for fold in first.values()}
+    return tuple(made[fold.code] for fold in plan.folds)
+
+
+def _traces(programs: tuple[Program, ...]) -> Counter[str]:
+    return sum((program.traces for program in dict.fromkeys(programs)), Counter())

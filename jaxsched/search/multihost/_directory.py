@@ -1,0 +1,87 @@
+"""The files of a checkpoint on a mesh: Orbax for states, which no process has whole."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxsched.search._files import Damaged, read, write
+from jaxsched.search.multihost import _orbax
+from jaxsched.search.multihost._processes import (
+    allgather_bytes,
+    broadcast_from_first,
+    on_first_process,
+)
+from jaxsched.search.store._directory import CheckpointDirectory
+
+
+class MeshDirectory(CheckpointDirectory):
+    """A directory of all processes of a mesh, of which the first writes for all.
+
+    A file and its states in Orbax's format have one name, ``….npz`` and ``….orbax``. The npz is
+    written last and deleted first: where it is, all of it is.
+
+    Args:
+        path: where; all processes see it.
+        mesh: the mesh.
+        layout: the shardings of a state on it.
+
+    Raises:
+        ImportError: if Orbax is not installed.
+    """
+
+    def __init__(self, path: Path, mesh: Mesh, layout: Any):
+        super().__init__(path)
+        self._text = f"{dict(mesh.shape)} of {jax.process_count()} processes"
+        self._layout = jax.tree.leaves(layout)
+        if not _orbax.installed():
+            raise ImportError(
+                "sweep(checkpoint=...) on a mesh needs Orbax: pip install orbax-checkpoint."
+            )
+
+    def on_first_process(self, call: Callable[[], Any]) -> Any:
+        return on_first_process(call)
+
+    def write(
+        self, path: Path, meta: Any, arrays: dict[str, Any], states: dict[str, Any] | None = None
+    ) -> None:
+        if states:
+            folder = path.with_suffix(".orbax")
+            kinds = _orbax.save(folder, states)
+            meta = {"orbax": folder.name, "kinds": kinds, "mesh": self._text, "meta": meta}
+        self.on_first_process(lambda: write(path, meta, arrays))
+
+    def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
+        data = b""  # of the first process, so that all see the same damage
+        if jax.process_index() == 0 and path.exists():
+            data = path.read_bytes()
+        meta, arrays = read(path, broadcast_from_first(data))
+        if not isinstance(meta, dict):
+            return meta, arrays
+        folder, kinds = self.path / meta["orbax"], meta["kinds"]
+        found, problem = {}, ""
+        try:
+            shardings = {name: self._layout[int(name.split("/")[1])] for name in kinds}
+            found = _orbax.load(folder, kinds, shardings)
+        except Exception as error:  # of many kinds, and perhaps on one process only
+            problem = f"{type(error).__name__}: {error}"
+        problems = [text.decode() for text in allgather_bytes(problem.encode())]
+        if any(problems):
+            raise Damaged(f"{folder}: {next(filter(None, problems))}")
+        states, changed = _orbax.verified(found, kinds)
+        if changed:
+            raise Damaged(f"{folder}: {len(changed)} arrays do not have their checksums")
+        if meta["mesh"] != (here := self._text):
+            warnings.warn(
+                f"sweep(checkpoint=...): {folder} was saved on the mesh {meta['mesh']}. On "
+                f"{here} sums are rounded in another order: what is trained from here "
+                "on is not bit for bit what it would have been.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return meta["meta"], arrays | states
