@@ -314,9 +314,9 @@ def prefixes() -> None:
         with_, without = [], []
         for _ in range(3):
             with_.append(cpu(lambda: sweep(model, schedules, steps=steps)))
-            without.append(cpu(lambda: sweep(model, schedules, steps=steps, share=False)))
+            without.append(cpu(lambda: sweep(model, schedules, steps=steps, share_prefixes=False)))
         a = sweep(model, schedules, steps=steps)
-        b = sweep(model, schedules, steps=steps, share=False)
+        b = sweep(model, schedules, steps=steps, share_prefixes=False)
         equal = a.train["loss"].tobytes() == b.train["loss"].tobytes()
         wanted = a.steps_asked / a.steps_trained
         got = min(without) / min(with_)
@@ -334,8 +334,8 @@ def halving() -> None:
     full, halved, warm_full, warm = [], [], [], []
     for _ in range(3):
         model = mlp()
-        full.append(cold(lambda: sweep(model, schedules, steps=1600, share=False)))
-        warm_full.append(cpu(lambda: sweep(model, schedules, steps=1600, share=False)))
+        full.append(cold(lambda: sweep(model, schedules, steps=1600, share_prefixes=False)))
+        warm_full.append(cpu(lambda: sweep(model, schedules, steps=1600, share_prefixes=False)))
         other = mlp()
         halved.append(cold(lambda: sweep(other, schedules, steps=1600, stopping=rule)))
         warm.append(cpu(lambda: sweep(other, schedules, steps=1600, stopping=rule)))
@@ -391,7 +391,7 @@ def watched() -> None:
         a.append(cpu(lambda: sweep(model, plain, **asked)))
         b.append(cpu(lambda: sweep(model, alone, **asked)))
         c.append(cpu(lambda: sweep(model, same, **asked)))
-        d.append(cpu(lambda: sweep(model, same, share=False, **asked)))
+        d.append(cpu(lambda: sweep(model, same, share_prefixes=False, **asked)))
     result = sweep(model, same, **asked)
     wanted, got = result.steps_asked / result.steps_trained, min(d) / min(c)
     say(

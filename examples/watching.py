@@ -79,7 +79,7 @@ def compare(seeds: int, steps: int) -> dict[str, search.SweepResult]:
     def trained(rules: list[str], watch: str) -> search.SweepResult:
         trials = search.grid(lambda rule, peak: RULES[rule](peak, steps), rule=rules, peak=PEAKS)
         return search.sweep(
-            task, trials, steps=steps, seeds=seeds, evaluate_every=EVERY, watch=watch
+            task, trials, steps=steps, seeds=seeds, evaluate_every=EVERY, monitor=watch
         )
 
     return {"loss": trained(list(RULES), "loss"), AVERAGED: trained(["Plateau"], "averaged loss")}

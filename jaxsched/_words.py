@@ -35,12 +35,14 @@ _THEIRS = {
     "high": "a_max max max_momentum upper",
     "hold": "hold_steps",
     "low": "a_min base_momentum lower min momentum",
+    "monitor": "watch",  # so was ours called once, as share
     "parts": "schedulers schedules",
     "patience": "patience_t",
     "peak": "eta_max lr_max peak_lr peak_value warmup_target",
     "rtol": "threshold",
     "samples": "dataset_size num_samples",
     "shape": "anneal_strategy decay_type lr_wsd_decay_style",
+    "share_prefixes": "share",
     "start": "init_lr_scale start_factor start_lr start_value",
     "steps": "T_0 T_max cycle_len cycle_length delay duration first_decay_steps length "
     "lr_decay_steps max_steps max_update num_iter num_steps num_training num_training_steps t_0 "

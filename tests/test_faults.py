@@ -219,6 +219,15 @@ def test_a_damaged_identity_is_refused_and_left(tmp_path, text, words):
     assert list(tmp_path.glob("records-*"))
 
 
+def test_a_checkpoint_with_the_names_of_before_goes_on(tmp_path):
+    first = sweep(checkpoint=tmp_path)
+    text = (tmp_path / "sweep.json").read_text()
+    old = text.replace('"share_prefixes"', '"share"').replace('"monitor"', '"watch"')
+    (tmp_path / "sweep.json").write_text(old)
+    assert old != text
+    assert curves(sweep(checkpoint=tmp_path)) == curves(first)
+
+
 def test_two_sweeps_of_one_process_exclude_each_other(tmp_path):
     with (
         _lock.locked(tmp_path),
@@ -278,7 +287,7 @@ def test_what_does_not_fit_into_memory_is_not_made_wider(monkeypatch):
         ({"checkpoint": 3}, TypeError),
         ({"width": np.array([1, 2])}, TypeError),
         ({"maximize": "no"}, TypeError),
-        ({"share": "no"}, TypeError),
+        ({"share_prefixes": "no"}, TypeError),
         ({"progress": "no"}, TypeError),
         ({"shard": 3}, (TypeError, ValueError)),
         ({"stopping": "halving"}, TypeError),
@@ -299,6 +308,8 @@ def test_bad_arguments_are_named(tmp_path, monkeypatch, arguments, error):
     ("function", "name", "words"),
     [
         (search.sweep, "epochs", "sweep has no argument epochs; js.Units makes"),
+        (search.sweep, "watch", "sweep has no argument watch; it is called monitor here"),
+        (search.sweep, "share", "share; it is called share_prefixes here"),
         (search.sweep, "n_splits", "n_splits; it is called folds here"),
         (search.range_test, "start_lr", "start_lr; it is called start here"),
         (search.range_test, "num_training", "num_training; it is called steps here"),

@@ -121,7 +121,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_bits(tmp_path, whole):
 
 
 def test_runs_of_a_piece_or_two_are_saved_and_stopped(tmp_path):
-    short = {"steps": 5, "evaluate_every": None, "share": False}
+    short = {"steps": 5, "evaluate_every": None, "share_prefixes": False}
     interrupted(tmp_path, 2, sweep, **short)
     assert list(tmp_path.glob("records-*.npz"))
     assert same(sweep(tmp_path, **short), sweep(**short))

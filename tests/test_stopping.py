@@ -37,10 +37,10 @@ def permuted(trials):
 @pytest.mark.parametrize("share", [True, False])
 def test_trials_that_are_one_run_so_far_go_on_together_and_count_once(share):
     worse = [js.Constant(rate) for rate in (1e-2, 1e-3, 1e-4)]
-    result = sweep([*DECAYS, *worse], steps=100, share=share, stopping=HALVING)
+    result = sweep([*DECAYS, *worse], steps=100, share_prefixes=share, stopping=HALVING)
     assert result.stopped.tolist() == [-1, -1, -1, -1, 50, 25, 25]  # of 4 runs 2, of 2 runs 1
     for trials in permuted([*DECAYS, *worse]):
-        again = sweep(trials, steps=100, share=share, stopping=HALVING)
+        again = sweep(trials, steps=100, share_prefixes=share, stopping=HALVING)
         assert by_schedule(again) == by_schedule(result)
         assert again.best().schedules == result.best().schedules
 

@@ -252,7 +252,7 @@ def test_an_augmentation_is_of_training_alone_and_does_not_depend_on_how_a_run_i
     assert step(state, rate, batch["data"])[1] != other[1](state, rate, batch)[1]
     assert evaluate(state) == other[2](state)
     whole = sweep(task, seeds=2)
-    cut = sweep(task, seeds=2, evaluate_every=5, share=False)
+    cut = sweep(task, seeds=2, evaluate_every=5, share_prefixes=False)
     assert cut.train["loss"].tobytes() == whole.train["loss"].tobytes()
     close(sweep(task, seeds=2, width=4).train["loss"], whole.train["loss"])
     final = final_score(task, whole)

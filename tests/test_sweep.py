@@ -214,7 +214,7 @@ def test_successive_halving_stops_the_worst_and_is_deterministic():
 def test_the_width_may_be_measured(monkeypatch):
     monkeypatch.setattr(_width, "_SHARE", np.inf)  # however short the sweep is
     trials = [js.warmup_cosine(0.3, 20, 5), js.Constant(0.05)] * 4
-    result = sweep(TASK, trials, steps=20, share=False, width="auto")
+    result = sweep(TASK, trials, steps=20, share_prefixes=False, width="auto")
     assert result.info["width"] in (1, 8)
     narrow = sweep(TASK, trials, steps=20)
     np.testing.assert_allclose(result.train["loss"], narrow.train["loss"], rtol=1e-4, atol=1e-6)

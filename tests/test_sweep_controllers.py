@@ -130,7 +130,7 @@ def test_a_controller_does_what_it_does_in_a_loop(which):
 def test_trials_are_one_run_until_a_decision_sets_them_apart():
     trials = (*PLATEAUS, *search.grid(lambda peak: js.warmup_cosine(peak, 90, warmup=7), peak=0.4))
     result = sweep(trials, seeds=2)
-    alone = sweep(trials, seeds=2, share=False)
+    alone = sweep(trials, seeds=2, share_prefixes=False)
     assert alone.steps_trained == alone.steps_asked == 2 * 5 * 90
     for name in result.train:
         assert result.train[name].tobytes() == alone.train[name].tobytes()
@@ -235,8 +235,8 @@ def test_a_checkpoint_of_other_controllers_is_refused(tmp_path):
     trials = (dataclasses.replace(first, schedules=other), *PLATEAUS[1:])
     with pytest.raises(ValueError, match="They differ in learning_rate of trial 0: Plateau"):
         kept_sweep(tmp_path, **{**ARGUMENTS, "trials": trials})
-    with pytest.raises(ValueError, match="watch: loss there, norm here"):
-        kept_sweep(tmp_path, **ARGUMENTS, watch="norm")
+    with pytest.raises(ValueError, match="monitor: loss there, norm here"):
+        kept_sweep(tmp_path, **ARGUMENTS, monitor="norm")
 
 
 def test_shards_saved_and_merged(tmp_path):
@@ -317,7 +317,11 @@ def test_after_a_cross_validation_no_validation_data_are_left_to_watch():
     ("trials", "arguments", "words"),
     [
         ([Plateau(0.1)], {"evaluate_every": None}, r"evaluate_every=...\) must be given with con"),
-        ([Plateau(0.1)], {"watch": "lost"}, r"watch=...\) must be one of \['averaged loss', 'l"),
+        (
+            [Plateau(0.1)],
+            {"monitor": "lost"},
+            r"monitor=...\) must be one of \['averaged loss', 'l",
+        ),
         ([Bounce(0.1)], {"task": Plain()}, "Bounce must be told norm, got only loss, value, nor"),
         ([AutoDecay(0.1)], {"task": Plain()}, "AutoDecay must be told averaged.*search.Averaged"),
         ([Plateau(0.1, factor=np.array([0.1, 0.2]))], {}, "Plateau is a population"),
@@ -345,16 +349,28 @@ class Scored(Watched):
 @pytest.mark.parametrize(
     ("controller", "arguments", "words"),
     [
-        (UP, UPWARDS, r"Plateau\(mode='max'\) is told 'loss'.*watch='score'.*or mode='min'"),
-        (UP, {}, r"Plateau\(mode='max'\) is told 'loss', which is minimized.*watch=\.\.\."),
+        (UP, UPWARDS, r"Plateau\(mode='max'\) is told 'loss'.*monitor='score'.*or mode='min'"),
+        (UP, {}, r"Plateau\(mode='max'\) is told 'loss', which is minimized.*monitor=\.\.\."),
         (UP, {"maximize": True}, "is told 'loss', which is minimized"),
-        (UP, {"watch": "averaged loss"}, "is told 'averaged loss', which is minimized"),
-        (UP, {"metric": "score", "watch": "score"}, "own metric with maximize=False.*mode='min'"),
-        (Plateau(0.1), {**UPWARDS, "watch": "score"}, "own metric with maximize=True.*mode='max'"),
-        (Plateau(0.1), {**UPWARDS, "watch": "averaged score"}, "told 'averaged score', the sweep"),
+        (UP, {"monitor": "averaged loss"}, "is told 'averaged loss', which is minimized"),
+        (UP, {"metric": "score", "monitor": "score"}, "own metric with maximize=False.*mode='min'"),
+        (
+            Plateau(0.1),
+            {**UPWARDS, "monitor": "score"},
+            "own metric with maximize=True.*mode='max'",
+        ),
+        (
+            Plateau(0.1),
+            {**UPWARDS, "monitor": "averaged score"},
+            "told 'averaged score', the sweep",
+        ),
         (Greedy(NewBob(0.1, mode="max")), UPWARDS, r"NewBob\(mode='max'\) is told 'loss'"),
         (Trigger(UP, js.Constant(0.5)), UPWARDS, r"Plateau\(mode='max'\) is told"),
-        (js.AutoDecay(0.1), {**UPWARDS, "watch": "score"}, r"AutoDecay\(\.\.\.\) is told 'score'"),
+        (
+            js.AutoDecay(0.1),
+            {**UPWARDS, "monitor": "score"},
+            r"AutoDecay\(\.\.\.\) is told 'score'",
+        ),
     ],
 )
 def test_a_controller_of_the_other_sense_is_refused(controller, arguments, words):
@@ -363,7 +379,7 @@ def test_a_controller_of_the_other_sense_is_refused(controller, arguments, words
 
 
 def test_a_controller_of_the_right_sense_cuts_where_a_score_stagnates():
-    up = sweep([UP], Scored(), **UPWARDS, watch="score")
+    up = sweep([UP], Scored(), **UPWARDS, monitor="score")
     down = sweep([Plateau(0.1, patience=0)], Scored())
     final = search.final_score(Scored(), up).result
     for result in (up, final):

@@ -36,7 +36,7 @@ def sweep(trials, **arguments):
 )
 def test_shared_runs_have_the_bits_of_separate_ones(trials, steps, trained):
     shared = sweep(trials, steps=steps, evaluate_every=40)
-    apart = sweep(trials, steps=steps, evaluate_every=40, share=False)
+    apart = sweep(trials, steps=steps, evaluate_every=40, share_prefixes=False)
     assert shared.train["loss"].tobytes() == apart.train["loss"].tobytes()
     for name in shared.validation:
         assert shared.validation[name].tobytes() == apart.validation[name].tobytes()

@@ -56,12 +56,12 @@ class Request:
         self._set("seeds", checked_seeds("sweep(seeds=...)", self.seeds))
         _check_number("limit", self.limit)
         _check_number("checkpoint_every", self.checkpoint_every, 0.0)
-        for name, on in {"maximize": self.maximize, "share": self.share_prefixes}.items():
-            checked_flag(f"sweep({name}=...)", on)
-        if self.progress is not None:
-            checked_flag("sweep(progress=...)", self.progress)
-        for name, metric in {"metric": self.metric, "watch": self.monitor}.items():
-            checked_text(f"sweep({name}=...)", metric, "the name of a validation metric")
+        for name in ("maximize", "share_prefixes", "progress"):
+            if (on := getattr(self, name)) is not None:
+                checked_flag(f"sweep({name}=...)", on)
+        for name in ("metric", "monitor"):
+            expected = "the name of a validation metric"
+            checked_text(f"sweep({name}=...)", getattr(self, name), expected)
         rule = self.stopping
         if rule is not None and (isinstance(rule, type) or not isinstance(rule, StoppingRule)):
             raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {rule!r}.")

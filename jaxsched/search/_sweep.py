@@ -44,13 +44,13 @@ def sweep(
     seeds: int | Iterable[int] = 1,
     folds: int | None = None,
     evaluate_every: int | None = None,
-    watch: str = "loss",
+    monitor: str = "loss",
     metric: str = "loss",
     maximize: bool = False,
     stopping: StoppingRule | None = None,
     limit: float = math.inf,
     width: int | Literal["auto"] | None = None,
-    share: bool = True,
+    share_prefixes: bool = True,
     devices: Iterable[Any] | Mesh | None = None,
     shard: tuple[int, int] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -82,8 +82,8 @@ def sweep(
         seeds: how many (0, 1, ...), or which ones; of the initial state and the data order.
         folds: cross-validation in so many parts, at least 2; the task must have ``fold``.
         evaluate_every: steps between evaluations; by default a run is evaluated at its end.
-        watch: the validation metric that controllers are told at each of them, as ``value``; their
-            ``mode`` must be its sense.
+        monitor: the validation metric that controllers are told at each of them, as ``value``;
+            their ``mode`` must be its sense.
         metric: the validation metric that ranks trials; ``maximize``: the more the better.
         stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
         limit: a training loss above it counts as diverged.
@@ -91,7 +91,7 @@ def sweep(
             some widths, if the sweep is long enough for that to pay, and takes the fastest that
             fits into memory. Where memory runs out all the
             same, it is halved with a warning.
-        share: ``False`` trains shared prefixes again for each trial (for measurements).
+        share_prefixes: ``False`` trains shared prefixes again for each trial (for measurements).
         devices: where; by default ``jax.local_devices()``, each with its own share of the runs. A
             ``jax.sharding.Mesh`` (with Auto axes) trains one run at a time on all of its devices,
             laid out as ``task.init`` constrains its state; with ``join``, those of several
@@ -139,13 +139,13 @@ def sweep(
         seeds=seeds,
         folds=folds,
         evaluate_every=evaluate_every,
-        monitor=watch,
+        monitor=monitor,
         metric=metric,
         maximize=maximize,
         stopping=stopping,
         limit=limit,
         width=width,
-        share_prefixes=share,
+        share_prefixes=share_prefixes,
         devices=devices,
         shard=shard,
         checkpoint=checkpoint,

@@ -43,7 +43,7 @@ def check(
             "validated, got None."
         )
     if monitor not in metrics:
-        raise ValueError(f"sweep(watch=...) must be one of {sorted(metrics)}, got {monitor!r}.")
+        raise ValueError(f"sweep(monitor=...) must be one of {sorted(metrics)}, got {monitor!r}.")
     names = told_names(monitor, metrics)
     told = set(names)
     for controller in (c for row in table.controllers for c in row if c is not None):
@@ -51,7 +51,7 @@ def check(
         if missing:
             advice = (
                 "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
-                "metric that watch=... names"
+                "metric that monitor=... names"
                 if "averaged" in missing
                 else ", nor is it a metric of task.evaluate"
             )
@@ -99,7 +99,7 @@ def _check_sense(level: Any, names: dict[str, str], objective: Objective) -> Non
             chosen = "mode" in {field.name for field in dataclasses.fields(level)}
             named = f"mode={mode!r}" if chosen else "..."
             raise ValueError(
-                f"sweep(watch=...) must be a metric of the controllers' sense, but "
-                f"{type(level).__name__}({named}) is told {told!r}, {why}. Write watch={meant} for "
-                f"the metric that it is to watch{f', or mode={right!r}' * chosen}."
+                f"sweep(monitor=...) must be a metric of the controllers' sense, but "
+                f"{type(level).__name__}({named}) is told {told!r}, {why}. Write monitor={meant} "
+                f"for the metric that it is to watch{f', or mode={right!r}' * chosen}."
             )

@@ -27,6 +27,7 @@ from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 from jaxsched.search.store._directory import CheckpointDirectory
 
 FORMAT = 2
+_RENAMED = {"watch": "monitor", "share": "share_prefixes"}  # what was called otherwise once
 
 
 class Checkpoint:
@@ -123,6 +124,7 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
     try:
         held = json.loads(path.read_text())
         there = held["fields"] if held["format"] == FORMAT else None
+        there = there and {_RENAMED.get(name, name): text for name, text in there.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"sweep(checkpoint=...) must be this sweep's directory, got {directory}, whose "

@@ -71,7 +71,7 @@ def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
     objective = plan.objective
     arguments: dict[str, Any] = {
         "evaluate_every": plan.every,
-        "watch": plan.monitor if plan.table.watched else None,
+        "monitor": plan.monitor if plan.table.watched else None,
         "stopping": objective.stopping,
         **(
             {"metric": objective.metric, "maximize": objective.maximize}
@@ -79,7 +79,7 @@ def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
             else {}
         ),
         "limit": plan.limit,
-        "share": plan.share_prefixes,
+        "share_prefixes": plan.share_prefixes,
         **settings,
     }
     fields = {
