@@ -153,16 +153,10 @@ def sweep(
         progress=progress,
     )
     whole = make_plan(task, trials, request)
-    if steps is not None:
-        doubts.warn_of_lengths(trials, steps)
-    mine = _shard_of(whole, request)
-    plan = whole if mine is None else whole.select(mine.trials)
+    plan, shard_info = _shard_of(whole, request)
     backend = backend_for(plan, request.devices, request.width, held_width(request.checkpoint))
-    if backend.platform == "cpu":
-        warn_of_convolutions(plan.folds[0].shape.step)
+    _doubt(whole, backend, request)
     identity, fields = _identify(whole, backend, request)
-    backend.agree(lambda: {**fields, "checkpoint": str(request.checkpoint)})
-    before = backend.traces()
     with _session(plan, backend, request, fields) as (ledger, coordinator, listeners):
         run_plan(ledger, backend, coordinator, listeners)
     info = RunInfo(
@@ -170,9 +164,9 @@ def sweep(
         monitor=plan.monitor,
         **backend.described(),
         seconds=time.monotonic() - started,
-        traces=dict(backend.traces() - before),
+        traces=backend.traces(),
         identity=identity,
-        shard=mine and _named(mine, fields, backend, plan.objective),
+        shard=shard_info and _named(shard_info, fields, backend, plan.objective),
     )
     result = assemble(ledger, info)
     doubts.warn_of_twins(result, plan.table)
@@ -192,12 +186,12 @@ def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> 
     At the end it is saved, and a signal that has come is obeyed.
     """
     with contextlib.ExitStack() as stack:
-        ledger, checkpoint, came = Ledger(plan), None, list[int]()
+        checkpoint, came = None, list[int]()
         if request.checkpoint is not None:
             directory = backend.directory(request.checkpoint)
             stack.enter_context(directory.locked())
             checkpoint = Checkpoint(directory, fields, request.checkpoint_every)
-            ledger = checkpoint.load(plan)
+        ledger = Ledger(plan) if checkpoint is None else checkpoint.load(plan)
         coordinator = backend.coordinator(ledger, checkpoint)
         if checkpoint is not None:  # without one, Ctrl-C ends a sweep at once
             came = stack.enter_context(graceful(coordinator.stop))
@@ -210,21 +204,34 @@ def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> 
                 leave(came[0], text)
 
 
-def _shard_of(plan: Plan, request: Request) -> Shard | None:
-    """Which trials are this process's: neighbours in the stage tree, which share the most."""
+def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
+    """The plan of this process's trials: neighbours in the stage tree, which share the most."""
     if request.shard is None:
-        return None
+        return plan, None
     index, count = request.shard
     if not 0 <= index < count <= len(plan.trials):
         raise ValueError(
             f"sweep(shard=...) must be (i, n) with 0 <= i < n <= {len(plan.trials)} trials, "
             f"got {request.shard}."
         )
-    return Shard(index, count, share_of(plan.stages, plan.table.horizons, index, count))
+    mine = share_of(plan.stages, plan.table.horizons, index, count)
+    return plan.select(mine), Shard(index, count, mine)
+
+
+def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
+    """Warns of what is likely not meant."""
+    if request.steps is not None:
+        doubts.warn_of_lengths(plan.trials, request.steps)
+    if backend.platform == "cpu":
+        warn_of_convolutions(plan.folds[0].shape.step)
 
 
 def _identify(whole: Plan, backend: Backend, request: Request) -> tuple[Fields, Fields]:
-    """What makes the task what it is, and the sweep; of one that nobody compares, only the task."""
+    """What makes the task what it is, and the sweep; of one that nobody compares, only the task.
+
+    Raises:
+        ValueError: if other processes are about to do something else.
+    """
     compared = bool(request.checkpoint or request.shard or backend.identity)
     task = task_fields(whole.folds, whole.seeds, whole.longest, whole=compared)
     if not compared:
@@ -232,7 +239,8 @@ def _identify(whole: Plan, backend: Backend, request: Request) -> tuple[Fields, 
     settings = {"width": backend.width, "platform": backend.platform, **backend.identity}
     fields = sweep_fields(whole, task, settings)
     if request.shard is not None:
-        fields["shard"] = str(tuple(request.shard))
+        fields["shard"] = str(request.shard)
+    backend.agree(lambda: {**fields, "checkpoint": str(request.checkpoint)})
     return task, fields
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import warnings
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -47,10 +47,6 @@ class Backend(Protocol):
 
     def halve_width(self) -> None:
         """Programs of half as many lanes take the place of those that need too much memory."""
-        ...
-
-    def traces(self) -> Counter[str]:
-        """Function -> how often it has been traced."""
         ...
 
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:

@@ -97,8 +97,7 @@ def final_score(
     best = result.best() if best is None else best
     pooled = check_final(task, result, best)
     anew: Any = task
-    if pooled:
-        anew = anew.everything()
+    anew = anew.everything() if pooled else task
     request = _request(result, best, devices)
     plan = make_plan(anew, (best.trial,), request)
     _check_task(task, result, plan.folds if anew is task else None, best)

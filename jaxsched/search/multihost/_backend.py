@@ -68,6 +68,7 @@ class LocalBackend:
         self.measured = measured
         make = partial(program_for, names=plan.table.names, length=plan.length, width=width)
         self.programs = _programs(plan, make)
+        self._before = _traces(self.programs)
 
     @property
     def width(self) -> int:
@@ -77,8 +78,9 @@ class LocalBackend:
         halved = {program: program.halved() for program in dict.fromkeys(self.programs)}
         self.programs = tuple(halved[program] for program in self.programs)
 
-    def traces(self) -> Counter[str]:
-        return _traces(self.programs)
+    def traces(self) -> dict[str, int]:
+        """Function -> how often it has been traced for this backend."""
+        return dict(_traces(self.programs) - self._before)
 
     def described(self) -> dict[str, Any]:
         """For ``RunInfo``."""
@@ -131,13 +133,14 @@ class MeshBackend:
                 return made[-1]
 
             self._made = _programs(self._plan, make)
+            self._before = _traces(self._made)
         return self._made
 
     def halve_width(self) -> None:
         """Never called: at width 1 a lack of memory is raised."""
 
-    def traces(self) -> Counter[str]:
-        return _traces(self.programs)
+    def traces(self) -> dict[str, int]:
+        return dict(_traces(self.programs) - self._before)
 
     def described(self) -> dict[str, Any]:
         return {"width": self.width, "devices": self.count, "platform": self.platform}
