@@ -1,4 +1,4 @@
-"""Recipes that come back: restarts, one-cycle, triangles. What holds in _recipes.py holds here."""
+"""Recipes that come back: restarts, one-cycle, triangles. What holds in _decays.py holds here."""
 
 from __future__ import annotations
 

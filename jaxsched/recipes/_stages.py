@@ -1,4 +1,4 @@
-"""Recipes of stages: warmup, stable, decay, and cooldowns. What holds in _recipes.py holds here."""
+"""Recipes of stages: warmup, stable, decay, and cooldowns. What holds in _decays.py holds here."""
 
 from __future__ import annotations
 
