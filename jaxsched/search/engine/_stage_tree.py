@@ -1,7 +1,9 @@
 """The stage tree: which trials are one and the same run, and up to where.
 
 Trials whose values agree bit for bit up to step t are trained once up to t and fork there. Nobody
-annotates anything: the tree is read off the table.
+annotates anything: the tree is read off the values, which are all that a program is given. Where
+settings are compared instead, the warmup that two recipes share is missed; where a person starts a
+cooldown from a checkpoint by hand, nothing checks that the beginnings agree.
 """
 
 from __future__ import annotations
@@ -83,6 +85,11 @@ class _Tree:
         self.open(index, stop, group)
 
     def _agreement(self, start: int, limit: int, group: tuple[int, ...]) -> int:
+        """The first step at which two of the group differ, or ``limit``.
+
+        Block by block, each trial against the first one: linear in trials and steps. Hashes of
+        prefixes would need all values of all trials before the first stage is known.
+        """
         at = start
         while len(group) > 1 and at < limit:
             end = min((at // BLOCK + 1) * BLOCK, limit)
