@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test quick durations lint docs bench clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m examples.letter_mlp
@@ -12,6 +12,15 @@ demo: $(VENV)/.demo
 
 test: lint
 	$(RUN)/python -m pytest -n auto --dist worksteal
+
+# The inner loop: without the tests that tests/DURATIONS.md lists.
+quick: $(VENV)/.dev
+	$(RUN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+durations: $(VENV)/.dev
+	$(RUN)/python -m pytest -n auto --dist worksteal --junitxml=out/durations.xml
+	$(RUN)/python tests/durations.py out/durations.xml > out/DURATIONS.md
+	mv out/DURATIONS.md tests/DURATIONS.md
 
 lint: $(VENV)/.dev
 	$(RUN)/ruff check

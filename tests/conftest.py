@@ -17,7 +17,9 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import re
 import tempfile
+from pathlib import Path
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported; inherited by workers
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxsched-tests-")
@@ -25,6 +27,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported; inh
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+import chex
 import jax
 import pytest
 from helpers import LITTLE, OPTIMIZED
@@ -43,11 +46,28 @@ STRICT = {"test_laws", "test_recipes", "test_values"}
 # Written without dtypes, as users write: the user's arithmetic, not ours, promotes.
 USERS_CODE = ("Function", "tunes_a_schedule_by_its_gradient")
 
+LONG = (Path(__file__).parent / "DURATIONS.md").read_text()
+SLOW = set(re.findall(r"`(test_\w+::test_\w+)`", LONG))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if f"{item.module.__name__}::{item.function.__name__}" in SLOW:
+            item.add_marker("slow")
+
 
 @pytest.fixture(autouse=True)
-def _compile_as_users_do(request, monkeypatch):
-    if request.node.get_closest_marker("optimized"):
-        monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=OPTIMIZED))
+def _count_traces_of_this_test_only():
+    chex.clear_trace_counter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Around the fixtures too: those of a module are made with its first test."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("optimized"):
+            patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=OPTIMIZED))
+        return (yield)
 
 
 @pytest.fixture

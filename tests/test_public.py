@@ -444,7 +444,6 @@ js.constant(0.1)("0")
 """
 
 
-@pytest.mark.slow
 def test_a_schedule_is_an_optax_schedule_for_a_type_checker(tmp_path):
     pytest.importorskip("mypy")
     for name, text in (("right.py", SNIPPET), ("wrong.py", WRONG)):

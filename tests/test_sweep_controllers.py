@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sweep_tasks import Plain, jitted, python_loop, supervised
-from test_sweep_checkpoint import interrupted, same
-from test_sweep_checkpoint import sweep as kept_sweep
+from sweep_tasks import Plain, interrupted, jitted, python_loop, same, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -26,6 +24,8 @@ from jaxsched.controllers import (
 )
 from jaxsched.search.engine import _planning
 from jaxsched.search.store import _checkpoint
+
+pytestmark = pytest.mark.optimized  # the bits of loops
 
 BASE = js.warmup_cosine(0.4, 90, warmup=7)
 PLATEAUS = search.grid(
@@ -114,7 +114,6 @@ def every_controller():
     return sweep(CONTROLLERS, seeds=2)
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize("which", range(len(CONTROLLERS)))
 def test_a_controller_does_what_it_does_in_a_loop(which):
     controller, result = CONTROLLERS[which], every_controller()
@@ -208,13 +207,18 @@ def test_a_diverged_run_forks_no_further():
         assert np.isfinite(rates).sum() == step.item() + 1
 
 
+def kept_sweep(directory, **arguments):
+    one = jax.local_devices()[:1]
+    return search.sweep(checkpoint=directory, checkpoint_every=0.0, devices=one, **arguments)
+
+
 ARGUMENTS = {"trials": PLATEAUS, "task": Watched(), "steps": 90, "evaluate_every": 10, "seeds": 2}
 
 
 @pytest.mark.parametrize("after", [3, 9, 20])
 def test_interrupted_it_goes_on_with_the_same_bits(tmp_path, after):
     whole = kept_sweep(None, **ARGUMENTS)
-    interrupted(tmp_path, after, **ARGUMENTS)
+    interrupted(tmp_path, after, kept_sweep, **ARGUMENTS)
     again = kept_sweep(tmp_path, **ARGUMENTS)
     assert same(again, whole)
 
@@ -222,7 +226,7 @@ def test_interrupted_it_goes_on_with_the_same_bits(tmp_path, after):
 @pytest.mark.parametrize("lost", ["states-*.npz", "records-*[13579].npz"])
 def test_lost_files_are_made_again(tmp_path, lost):
     whole = kept_sweep(None, **ARGUMENTS)
-    interrupted(tmp_path, 20, **ARGUMENTS)
+    interrupted(tmp_path, 20, kept_sweep, **ARGUMENTS)
     for path in tmp_path.glob(lost):
         path.unlink()
     assert same(kept_sweep(tmp_path, **ARGUMENTS), whole)

@@ -137,7 +137,6 @@ def test_two_real_processes_and_one_that_dies(tmp_path):
     assert equal(whole, merge([tmp_path / "0.npz", tmp_path / "1.npz"]))
 
 
-@pytest.mark.slow
 def test_a_lack_of_memory_halves_the_width():
     """A real one, in a process whose address space is limited."""
     command = [sys.executable, str(HERE / "memory_worker.py"), "400"]

@@ -1,0 +1,47 @@
+"""What the suite's time goes into, as a page: ``make durations`` writes tests/DURATIONS.md."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import os
+import platform
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import jax
+
+SLOW = 2.0  # seconds that all tests of a function take; `make quick` leaves them out
+
+
+def page(path):
+    suite = ElementTree.parse(path).getroot().find("testsuite")
+    seconds, counts = collections.Counter(), collections.Counter()
+    for case in suite.iter("testcase"):
+        module = case.get("classname").rpartition(".")[2]
+        function = case.get("name").partition("[")[0]
+        seconds[module, function] += float(case.get("time"))
+        counts[module, function] += 1
+    modules = collections.Counter()
+    for (module, _), time in seconds.items():
+        modules[module] += time
+    slow = [case for case, time in seconds.most_common() if time >= SLOW]
+    date = datetime.date.fromisoformat(suite.get("timestamp")[:10])
+    yield "# What the tests' time goes into\n"
+    yield f"{date:%d %B %Y}, {os.cpu_count()} cores ({platform.machine()}), an empty"
+    yield f"compilation cache, Python {platform.python_version()}, JAX {jax.__version__}:"
+    yield f"{counts.total()} tests in {float(suite.get('time')):.0f} s. `make durations` measures and writes this page."
+    yield "The seconds below are wall time in one of the parallel workers.\n"
+    yield "| module | seconds |\n|---|---|"
+    yield from (f"| `{module}` | {time:.0f} |" for module, time in modules.most_common(12))
+    omitted = sum(seconds[case] for case in slow)
+    yield f"\n`make quick` omits the tests below, functions that take {SLOW:.0f} s or more in all"
+    yield f"their cases: {omitted:.0f} s of {seconds.total():.0f} s.\n"
+    yield "| tests | number | seconds |\n|---|---|---|"
+    for module, function in slow:
+        case = module, function
+        yield f"| `{module}::{function}` | {counts[case]} | {seconds[case]:.1f} |"
+
+
+if __name__ == "__main__":
+    print("\n".join(page(sys.argv[1])))
