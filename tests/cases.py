@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import jax
@@ -181,3 +182,22 @@ def _structure(schedule):
 
 
 ONE_OF_EACH_STRUCTURE = list({_structure(ALL[n]): n for n in [*RECIPES, *CLASSES]}.values())
+
+# The recipes by name, their arguments, and valid ones.
+RECIPE = {name: f for name, f in vars(js).items() if hasattr(f, "__wrapped__")}
+VALID = {name: given for name, (recipe, given) in RECIPES.items() if RECIPE.get(name) is recipe} | {
+    "multi_step": dict(peak=0.1, factor=0.1, milestones=[50, 80]),
+    "piecewise_constant": dict(boundaries=[50], values=[0.1, 0.01]),
+    "exponential_growth": dict(start=0.001, factor=2.0, every=300),
+    "with_warmup": dict(schedule=js.cosine_decay(0.1, 1000), warmup=100),
+    "cooldown_from": dict(schedule=js.cosine_decay(0.1, 1000), at=400, steps=200),
+}
+ARGUMENTS = [
+    (name, argument) for name in RECIPE for argument in inspect.signature(RECIPE[name]).parameters
+]
+
+
+def kind_of(name, argument):
+    """The word in the signature, and whether ``None`` is allowed."""
+    kind, _, optional = RECIPE[name].__annotations__[argument].partition(" | ")
+    return kind, optional == "None"

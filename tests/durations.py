@@ -30,8 +30,8 @@ def page(path):
     yield "# What the tests' time goes into\n"
     yield f"{date:%d %B %Y}, {os.cpu_count()} cores ({platform.machine()}), an empty"
     yield f"compilation cache, Python {platform.python_version()}, JAX {jax.__version__}:"
-    yield f"{counts.total()} tests in {float(suite.get('time')):.0f} s. `make durations` measures and writes this page."
-    yield "The seconds below are wall time in one of the parallel workers.\n"
+    yield f"{counts.total()} tests in {float(suite.get('time')):.0f} s. `make durations` measures"
+    yield "and writes this page. The seconds below are wall time in one of the parallel workers.\n"
     yield "| module | seconds |\n|---|---|"
     yield from (f"| `{module}` | {time:.0f} |" for module, time in modules.most_common(12))
     omitted = sum(seconds[case] for case in slow)

@@ -1,5 +1,7 @@
 """Small tasks that the sweep's tests share; a module, so that subprocesses can import them too."""
 
+import contextlib
+import errno
 import functools
 
 import jax
@@ -8,7 +10,9 @@ import numpy as np
 import optax
 from flax import nnx
 
+from jaxsched import search
 from jaxsched.search import Supervised, accuracy
+from jaxsched.search.engine import _engine
 from jaxsched.search.tasks._batches import read_batches
 
 
@@ -98,3 +102,39 @@ def jitted(task):
         call = jax.jit(lambda task, state: task.evaluate(state))
         return jax.jit(task.init), jax.jit(task.step), functools.partial(call, task)
     return jax.jit(task.init), jax.jit(task.step), jax.jit(task.evaluate)
+
+
+def same(a, b):
+    a, b = (r if isinstance(r, search.SweepResult) else search.load(r) for r in (a, b))
+    for group in ("train", "validation"):
+        for name, values in getattr(a, group).items():
+            assert values.tobytes() == getattr(b, group)[name].tobytes(), name
+    assert np.array_equal(a.diverged, b.diverged)
+    assert np.array_equal(a.stopped, b.stopped)
+    assert (a.steps_asked, a.steps_trained) == (b.steps_asked, b.steps_trained)
+    return True
+
+
+def interrupted(directory, after, run, **arguments):
+    """Stops a sweep by an error after so many pieces, if it has so many."""
+    calls = iter(range(10_000))
+    real = _engine.Engine._collect
+
+    def failing(self, *args):
+        if next(calls) == after:
+            raise OSError(errno.EIO, "pulled the plug")
+        return real(self, *args)
+
+    _engine.Engine._collect = failing
+    try:
+        with contextlib.suppress(OSError):
+            run(directory, **arguments)
+    finally:
+        _engine.Engine._collect = real
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    for part in range(1, 8):  # one alone may hit what a zip file doesn't use, such as a date
+        data[len(data) * part // 8] ^= 4
+    path.write_bytes(data)

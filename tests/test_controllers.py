@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -164,13 +165,10 @@ def test_low_precision_parameters_leave_the_scale_alone(dtype):
 
 def test_factor_and_patience_are_swept_in_one_program():
     factors, patiences = np.float32([0.1, 0.5, 0.9]), np.int32([0, 1, 2])
-    traces = 0
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def sweep(factors, patiences, losses):
-        nonlocal traces
-        traces += 1
-
         def member(factor, patience):
             tx = inject(optax.sgd)(learning_rate=Plateau(BASE, factor=factor, patience=patience))
 
@@ -184,7 +182,6 @@ def test_factor_and_patience_are_swept_in_one_program():
 
     rates = sweep(factors, patiences, LOSSES)
     sweep(factors * 0.5, patiences + 1, LOSSES + 1)
-    assert traces == 1
     for factor, patience, row in zip(factors, patiences, rates, strict=True):
         solo = inject(optax.sgd)(learning_rate=Plateau(BASE, factor=factor, patience=patience))
         np.testing.assert_allclose(row, applied(solo)[0], rtol=1e-6)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import ALL, CLASSES, RECIPES
+from cases import ALL, ARGUMENTS, CLASSES, RECIPE, VALID, kind_of
 
 import jaxsched as js
 from jaxsched import _serialize
@@ -174,28 +174,9 @@ def test_no_field_can_be_set_or_deleted(name):
 
 # ----------------------------------------------------------------------------- every recipe
 
-RECIPE = {name: f for name, f in vars(js).items() if hasattr(f, "__wrapped__")}
-VALID = {name: given for name, (recipe, given) in RECIPES.items() if RECIPE.get(name) is recipe} | {
-    "multi_step": dict(peak=0.1, factor=0.1, milestones=[50, 80]),
-    "piecewise_constant": dict(boundaries=[50], values=[0.1, 0.01]),
-    "exponential_growth": dict(start=0.001, factor=2.0, every=300),
-    "with_warmup": dict(schedule=js.cosine_decay(0.1, 1000), warmup=100),
-    "cooldown_from": dict(schedule=js.cosine_decay(0.1, 1000), at=400, steps=200),
-}
 BAD_ARGUMENTS = ["a", True, 1.0, None, [1.0], {}, math.nan, math.inf, -math.inf, 10**400, -1.0]
 LISTS = {"Factors", "Milestones", "Numbers"}
 LENGTHS = {"Length", "Apart", "Period", "Steps", "Cycle"}
-
-
-def kind_of(name, argument):
-    """The word in the signature, and whether ``None`` is allowed."""
-    kind, _, optional = RECIPE[name].__annotations__[argument].partition(" | ")
-    return kind, optional == "None"
-
-
-ARGUMENTS = [
-    (name, argument) for name in RECIPE for argument in inspect.signature(RECIPE[name]).parameters
-]
 
 
 def test_every_recipe_has_valid_arguments():

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mesh_tasks import Wide, mesh_of_all
-from sweep_tasks import supervised
-from test_sweep_checkpoint import flip, interrupted, same
+from sweep_tasks import flip, interrupted, same, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -314,7 +313,6 @@ def test_two_processes_that_differ_say_so_at_once():
         assert "on process 0, " in errors
 
 
-@pytest.mark.slow
 def test_two_processes_die_and_go_on_with_the_same_bits(tmp_path):
     out, directory = tmp_path / "whole", tmp_path / "run"
     first, second = ended(pair(out=str(out)))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +126,7 @@ def test_every_schedule_with_every_single_operation_checked_for_nan_and_inf(name
         if name in ONE_OF_EACH_CLASS:
             _, mapped, grads = uses(strong, real, jnp.asarray(steps))
             assert ulp_distance(mapped, want)[exact].max() <= 2
-            assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
+            chex.assert_tree_all_finite(grads)
     assert ulp_distance(values, want).max() <= 2
 
 
@@ -258,7 +259,7 @@ def test_an_injected_optimizer_updates_in_every_mode_that_optax_survives(factory
     kinds = {x.dtype for x in jax.tree.leaves(state)}
     assert kinds <= {np.dtype(k) for k in ("int32", "float32", "bool")}
     assert not any(x.weak_type for x in jax.tree.leaves(state))
-    assert all(np.all(np.isfinite(u)) for u in jax.tree.leaves(updates))
+    chex.assert_tree_all_finite(updates)
 
 
 def test_modes_that_are_set_before_the_import():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_errors import ARGUMENTS, RECIPE, VALID, kind_of
+from cases import ARGUMENTS, RECIPE, VALID, kind_of
 
 import jaxsched as js
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,12 +38,10 @@ def test_every_argument_may_be_traced(name):
     steps = landmarks(recipe(**given))
     steps = jnp.asarray(steps[steps < 10**6])
     settings = perturbed(name)
-    traces = 0
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def program(settings):
-        nonlocal traces
-        traces += 1
         loss = lambda arguments: jnp.mean(recipe(**arguments)(steps))
         real = {key: x.astype(jnp.float32) for key, x in settings.items()}
         each = jax.vmap(lambda arguments: recipe(**arguments)(steps))(settings)
@@ -50,8 +49,7 @@ def test_every_argument_may_be_traced(name):
 
     rows, grads = program(settings)
     program({key: x[::-1] for key, x in settings.items()})
-    assert traces == 1
-    assert all(np.all(np.isfinite(x)) for x in (rows, *grads.values()))
+    chex.assert_tree_all_finite((rows, grads))
     for i, row in enumerate(np.asarray(rows)):
         plain = np.asarray(recipe(**{key: x[i].item() for key, x in settings.items()})(steps))
         # A traced factor is turned into a rate in float32; everything else stays within 2 ulp.
@@ -63,18 +61,15 @@ def test_every_argument_may_be_traced(name):
 @pytest.mark.parametrize("name", ["warmup_cosine", "one_cycle", "wsd", "warm_restarts"])
 def test_one_trace_for_64_settings(name):
     recipe, given = RECIPES[name]
-    traces = 0
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def value(arguments, step):
-        nonlocal traces
-        traces += 1
         return recipe(**arguments)(step)
 
     floats = {key: jnp.asarray(x, jnp.float32) for key, x in given.items()}
     for k in range(64):
         value({key: x * (1 + k / 640) for key, x in floats.items()}, jnp.int32(50))
-    assert traces == 1
 
 
 def test_warmup_cosine_prints_as_promised():

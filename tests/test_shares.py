@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import ARGUMENTS, RECIPE, VALID, kind_of
 from matplotlib.figure import Figure
 from results_by_hand import result_of
-from test_errors import ARGUMENTS, RECIPE, VALID, kind_of
 
 import jaxsched as js
 from jaxsched.search import load

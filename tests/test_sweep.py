@@ -1,5 +1,6 @@
 """The engine: every run is the run that a Python loop would make, whatever runs beside it."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,13 +37,6 @@ def solo(task, schedule, seed, steps=70):
     return python_loop(task, {"learning_rate": js.sample(schedule, steps)}, seed)
 
 
-def same(a, b):
-    return all(
-        np.array_equal(x, y, equal_nan=True)
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
-
-
 def curves(result, order=slice(None)):
     return (
         {k: v[order] for k, v in result.train.items()},
@@ -70,8 +64,8 @@ def test_order_neighbours_and_number_of_trials_change_nothing():
     whole = sweep(task, MIXED, steps=70, seeds=2, evaluate_every=25)
     backwards = sweep(task, MIXED[::-1], steps=70, seeds=2, evaluate_every=25)
     one = sweep(task, MIXED[2:3], steps=70, seeds=2, evaluate_every=25)
-    assert same(curves(whole), curves(backwards, slice(None, None, -1)))
-    assert same(curves(whole, slice(2, 3)), curves(one))
+    chex.assert_trees_all_equal(curves(whole), curves(backwards, slice(None, None, -1)))
+    chex.assert_trees_all_equal(curves(whole, slice(2, 3)), curves(one))
     assert whole.evaluated.tolist() == [25, 50, 70]
 
 
@@ -79,10 +73,10 @@ def test_the_cut_into_segments_changes_nothing(monkeypatch):
     task = TASK
     whole = sweep(task, MIXED, steps=70, seeds=2)
     monkeypatch.setattr("jaxsched.search.engine._planning.LENGTH", 16)
-    assert same(curves(whole), curves(sweep(task, MIXED, steps=70, seeds=2)))
+    chex.assert_trees_all_equal(curves(whole), curves(sweep(task, MIXED, steps=70, seeds=2)))
     often = sweep(task, MIXED, steps=70, seeds=2, evaluate_every=3)
-    assert same(whole.train, often.train)
-    assert same(whole.final(), often.final())
+    chex.assert_trees_all_equal(whole.train, often.train)
+    chex.assert_trees_all_equal(whole.final(), often.final())
 
 
 def test_long_runs_cross_the_blocks_of_the_table():
@@ -126,7 +120,7 @@ def test_a_diverged_trial_is_flagged_and_disturbs_no_other(width):
     result = sweep(task, trials, steps=60, evaluate_every=20, width=width)
     alone = sweep(task, [js.Constant(r) for r in (1e-3, 0.1, 0.3)], steps=60, evaluate_every=20,
                   width=width)  # fmt: skip
-    assert same(curves(result, [0, 1, 5]), curves(alone))
+    chex.assert_trees_all_equal(curves(result, [0, 1, 5]), curves(alone))
     steps = result.diverged[:, 0, 0]
     assert (steps[[0, 1, 3, 5]] == -1).all()
     for i in (2, 4):
@@ -168,7 +162,7 @@ def test_wide_runs_do_not_depend_on_place_or_neighbours_and_are_close_to_solo_on
     narrow = sweep(task, MIXED, steps=70, seeds=2, evaluate_every=30)
     wide = sweep(task, MIXED, steps=70, seeds=2, evaluate_every=30, width=width)
     backwards = sweep(task, MIXED[::-1], steps=70, seeds=2, evaluate_every=30, width=width)
-    assert same(curves(wide), curves(backwards, slice(None, None, -1)))
+    chex.assert_trees_all_equal(curves(wide), curves(backwards, slice(None, None, -1)))
     np.testing.assert_allclose(wide.train["loss"], narrow.train["loss"], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(
         wide.validation["loss"], narrow.validation["loss"], rtol=1e-4, atol=1e-6
@@ -195,7 +189,7 @@ def test_successive_halving_stops_the_worst_and_is_deterministic():
     rule = SuccessiveHalving(first=10, eta=2)
     result = sweep(task, trials, steps=80, seeds=2, stopping=rule)
     again = sweep(task, trials[::-1], steps=80, seeds=2, stopping=rule)
-    assert same(curves(result), curves(again, slice(None, None, -1)))
+    chex.assert_trees_all_equal(curves(result), curves(again, slice(None, None, -1)))
     full = sweep(task, trials, steps=80, seeds=2, evaluate_every=10)
     # Who survives a rung has the best losses there of all that were left.
     left = list(range(8))
@@ -203,7 +197,7 @@ def test_successive_halving_stops_the_worst_and_is_deterministic():
         losses = full.validation["loss"][:, 0, :, rung // 10 - 1].mean(axis=1)
         left = sorted(sorted(left, key=lambda t: (not np.isfinite(losses[t]), losses[t]))[:count])
         assert [t for t in range(8) if not 0 <= result.stopped[t] <= rung] == left
-    assert same(result.train["loss"][left], full.train["loss"][left])
+    chex.assert_trees_all_equal(result.train["loss"][left], full.train["loss"][left])
     assert result.best().index == left[0]
     saved = result.info["saved"]
     assert result.steps_asked == 8 * 80 * 2

@@ -1,6 +1,5 @@
 """A sweep that is killed goes on, and ends as if it had not been; and whatever else befalls it."""
 
-import contextlib
 import errno
 import json
 import os
@@ -16,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sweep_tasks import Noisy, Plain, momentum, supervised
+from sweep_tasks import Noisy, Plain, flip, interrupted, momentum, same, supervised
 
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import _files
-from jaxsched.search.engine import _engine
 from jaxsched.search.store import _lock
 
 HERE = Path(__file__).parent
@@ -56,18 +54,6 @@ def finish(*arguments):
     return out
 
 
-def same(a, b):
-    a, b = (r if isinstance(r, search.SweepResult) else search.load(r) for r in (a, b))
-    for group in ("train", "validation"):
-        for name, values in getattr(a, group).items():
-            assert values.tobytes() == getattr(b, group)[name].tobytes(), name
-    assert np.array_equal(a.diverged, b.diverged)
-    assert np.array_equal(a.stopped, b.stopped)
-    assert (a.steps_asked, a.steps_trained) == (b.steps_asked, b.steps_trained)
-    return True
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["halving", "wide"])
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, kind):
     finish("none", tmp_path / "whole.npz", kind)
@@ -129,31 +115,13 @@ def test_ctrl_c_finishes_the_segment_saves_and_leaves(tmp_path, number, code):
         assert f"saved in {directory}; the same call goes on from there" in err
 
 
-def interrupted(directory, after, run=sweep, **arguments):
-    """Stops a sweep by an error after so many pieces, if it has so many."""
-    calls = iter(range(10_000))
-    real = _engine.Engine._collect
-
-    def failing(self, *args):
-        if next(calls) == after:
-            raise OSError(errno.EIO, "pulled the plug")
-        return real(self, *args)
-
-    _engine.Engine._collect = failing
-    try:
-        with contextlib.suppress(OSError):
-            run(directory, **arguments)
-    finally:
-        _engine.Engine._collect = real
-
-
 @pytest.mark.parametrize("width", [1, 2])
 def test_a_state_of_any_dtype_comes_back_as_it_was(tmp_path, width):
     task = supervised(model=lambda rngs: Noisy(rngs))
     arguments = {"task": task, "evaluate_every": 20, "width": width}
     whole = sweep(None, **arguments)
     for after in (3, 6):
-        interrupted(tmp_path, after, **arguments)
+        interrupted(tmp_path, after, sweep, **arguments)
     assert same(sweep(tmp_path, **arguments), whole)
 
 
@@ -163,13 +131,6 @@ def test_a_finished_sweep_is_read_and_not_trained_again(tmp_path):
     again = sweep(tmp_path, task=task)
     assert same(first, again)
     assert "segment" not in again.info["traces"]
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    for part in range(1, 8):  # one alone may hit what a zip file doesn't use, such as a date
-        data[len(data) * part // 8] ^= 4
-    path.write_bytes(data)
 
 
 def to_orbax(path):
@@ -185,7 +146,7 @@ def to_orbax(path):
 def test_a_damaged_file_is_named_and_what_it_held_is_made_again(tmp_path, pattern, damage):
     arguments = {"evaluate_every": 20, "seeds": 2}
     whole = sweep(None, **arguments)
-    interrupted(tmp_path, 14, **arguments)
+    interrupted(tmp_path, 14, sweep, **arguments)
     damaged = sorted(tmp_path.glob(pattern))[-1]
     damage(damaged)
     with pytest.warns(RuntimeWarning, match=damaged.name):
@@ -195,7 +156,7 @@ def test_a_damaged_file_is_named_and_what_it_held_is_made_again(tmp_path, patter
 
 def test_every_file_lost_but_the_identity(tmp_path):
     whole = sweep(None, evaluate_every=20)
-    interrupted(tmp_path, 8, evaluate_every=20)
+    interrupted(tmp_path, 8, sweep, evaluate_every=20)
     for path in tmp_path.glob("states-*.npz"):
         path.unlink()
     assert same(sweep(tmp_path, evaluate_every=20), whole)
@@ -283,7 +244,7 @@ def test_two_processes_exclude_each_other_and_the_dead_do_not(tmp_path):
 
 def test_a_full_disk_is_a_clear_error_that_loses_nothing(tmp_path, monkeypatch):
     whole = sweep(None, evaluate_every=20)
-    interrupted(tmp_path, 6, evaluate_every=20)
+    interrupted(tmp_path, 6, sweep, evaluate_every=20)
     there = {p.name: p.read_bytes() for p in tmp_path.glob("*.npz")}
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"no space left on the disk .* is whole: make room"):
@@ -303,7 +264,7 @@ def test_halving_goes_on_with_the_same_decisions(tmp_path):
     arguments = {"trials": trials, "stopping": search.SuccessiveHalving(10, 2), "seeds": 2}
     whole = sweep(None, **arguments)
     for after in (6, 9, 9, 6):
-        interrupted(tmp_path, after, **arguments)
+        interrupted(tmp_path, after, sweep, **arguments)
     assert same(sweep(tmp_path, **arguments), whole)
 
 
