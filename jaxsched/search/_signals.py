@@ -18,14 +18,14 @@ def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
     Yields:
         A list that holds the signal's number once it has come.
     """
-    came: list[int] = []
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield came  # Python delivers signals to the main thread only, whose handlers are not ours
+        yield received  # Python delivers signals to the main thread only, which is not ours
         return
     before: dict[int, Any] = {}
 
     def handle(number: int, frame: Any) -> None:
-        came.append(number)
+        received.append(number)
         restore()
         stop()
 
@@ -39,7 +39,7 @@ def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.signal(number, handle)
     try:
-        yield came
+        yield received
     finally:
         restore()
 

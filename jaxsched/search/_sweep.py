@@ -22,7 +22,7 @@ from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._planning import make_plan
 from jaxsched.search.engine._rungs import run_plan
-from jaxsched.search.engine._stage_tree import share_of
+from jaxsched.search.engine._stage_tree import shard_trials
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble
@@ -186,7 +186,7 @@ def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> 
     At the end it is saved, and a signal that has come is obeyed.
     """
     with contextlib.ExitStack() as stack:
-        checkpoint, came = None, list[int]()
+        checkpoint, received = None, list[int]()
         if request.checkpoint is not None:
             directory = backend.directory(request.checkpoint)
             stack.enter_context(directory.locked())
@@ -194,14 +194,14 @@ def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> 
         ledger = Ledger(plan) if checkpoint is None else checkpoint.load(plan)
         coordinator = backend.coordinator(ledger, checkpoint)
         if checkpoint is not None:  # without one, Ctrl-C ends a sweep at once
-            came = stack.enter_context(graceful(coordinator.stop))
+            received = stack.enter_context(graceful(coordinator.stop))
         shows = request.progress if backend.shows else False
         yield ledger, coordinator, stack.enter_context(progress_line(shows, ledger))
         if checkpoint is not None:
             checkpoint.save(ledger)
-            if came := backend.any_signal(came):
+            if received := backend.any_signal(received):
                 text = f"saved in {request.checkpoint}; the same call goes on from there"
-                leave(came[0], text)
+                leave(received[0], text)
 
 
 def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
@@ -214,7 +214,7 @@ def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
             f"sweep(shard=...) must be (i, n) with 0 <= i < n <= {len(plan.trials)} trials, "
             f"got {request.shard}."
         )
-    mine = share_of(plan.stages, plan.table.horizons, index, count)
+    mine = shard_trials(plan.stages, plan.table.horizons, index, count)
     return plan.select(mine), Shard(index, count, mine)
 
 

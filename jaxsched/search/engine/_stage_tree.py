@@ -27,17 +27,19 @@ class Stage:
     trials: tuple[int, ...]
 
 
-def stage_tree(table: ScheduleValues, cuts: Iterable[int] = (), share: bool = True) -> list[Stage]:
+def stage_tree(
+    table: ScheduleValues, cuts: Iterable[int] = (), share_prefixes: bool = True
+) -> list[Stage]:
     """All stages, parents before children, in a fixed order.
 
     Args:
         table: the trials' values.
         cuts: steps at which every stage ends, such as the rungs of successive halving.
-        share: ``False`` trains every trial by itself from step 0.
+        share_prefixes: ``False`` trains every trial by itself from step 0.
     """
     tree = _Tree(table, sorted(cuts))
     everyone = tuple(range(len(table.horizons)))
-    for group in [everyone] if share else [(trial,) for trial in everyone]:
+    for group in [everyone] if share_prefixes else [(trial,) for trial in everyone]:
         tree.open(None, 0, group)
     while tree.todo:
         tree.grow(*tree.todo.pop())
@@ -127,7 +129,7 @@ def _last_first(stage: Stage) -> int:
     return -stage.trials[0]
 
 
-def share_of(stages: list[Stage], horizons: np.ndarray, index: int, count: int) -> list[int]:
+def shard_trials(stages: list[Stage], horizons: np.ndarray, index: int, count: int) -> list[int]:
     """The trials of one process: neighbours in the stage tree, which share the most."""
     order = [t for s in stages for t in s.trials if s.stop == horizons[t]]
     return sorted(int(t) for t in np.array_split(order, count)[index])

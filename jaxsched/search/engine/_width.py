@@ -76,7 +76,7 @@ def _seconds(plan: Plan, program: Program, count: int, device: Any) -> float | N
     try:
         if width > 1:  # the memory is asked for before any is taken
             segment = program.segment.lower(*arguments).compile()
-            if _needs(segment) > _has(device):
+            if _bytes_needed(segment) > _bytes_free(device):
                 return None
         jax.block_until_ready(segment(*arguments))
         times = []
@@ -91,14 +91,14 @@ def _seconds(plan: Plan, program: Program, count: int, device: Any) -> float | N
     return min(times) / (width * count)
 
 
-def _needs(compiled: Any) -> int:
+def _bytes_needed(compiled: Any) -> int:
     sizes = compiled.memory_analysis()
     if sizes is None:
         return 0
     return int(sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes)
 
 
-def _has(device: Any) -> float:
+def _bytes_free(device: Any) -> float:
     """Four fifths of the device's memory, or of what is free on the host for a CPU."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:

@@ -96,9 +96,9 @@ class LocalBackend:
     def agree(self, fields: Callable[[], dict[str, str]]) -> None:
         """Raises unless all processes are about to do what ``fields`` say; here is only one."""
 
-    def any_signal(self, came: list[int]) -> list[int]:
+    def any_signal(self, received: list[int]) -> list[int]:
         """The signal that a process got, if one did."""
-        return came
+        return received
 
 
 class MeshBackend:
@@ -154,8 +154,8 @@ class MeshBackend:
     def agree(self, fields: Callable[[], dict[str, str]]) -> None:
         check_all_agree({**fields(), "mesh": str(self._mesh)})
 
-    def any_signal(self, came: list[int]) -> list[int]:
-        numbers = [int(found) for found in allgather_bytes(str(max(came, default=0)).encode())]
+    def any_signal(self, received: list[int]) -> list[int]:
+        numbers = [int(found) for found in allgather_bytes(str(max(received, default=0)).encode())]
         return [max(numbers)] if any(numbers) else []
 
 
