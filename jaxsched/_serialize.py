@@ -62,7 +62,7 @@ def register(cls: T) -> T:
             "register(cls=...) must be a class made by @struct, a schedule or a controller, got "
             f"{shorten(repr(cls))}."
         )
-    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
+    fields: Any = dataclasses.fields(kind)
     if static := [f.name for f in fields if "static" in f.metadata and "check" not in f.metadata]:
         raise TypeError(
             f"register(cls=...) must be a class whose fields are numbers, schedules and choices, "
@@ -96,8 +96,8 @@ def _ours() -> dict[str, type[Record]]:
         for module in (_base, _extremes, _shapes, _open_ended, _wrappers, _piecewise, controllers)
         for name, value in vars(module).items()
         if isinstance(value, type)
-        and issubclass(value, AbstractSchedule | controllers.AbstractController)
         and dataclasses.is_dataclass(value)
+        and issubclass(value, AbstractSchedule | controllers.AbstractController)
         and not name.startswith(("_", "Abstract"))
     }
 
@@ -207,7 +207,7 @@ def _encode(x: Any, depth: int) -> Any:
             )
         fields = {
             f.name: _encode(getattr(x, f.name), depth + 1)
-            for f in dataclasses.fields(x)  # type: ignore[arg-type]
+            for f in dataclasses.fields(x)
             if getattr(x, f.name) is not None
         }
         return {"type": name, **fields}
@@ -234,7 +234,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
         )
     cls = _types()[kind]
     given = {k: _field(v, depth, texts) for k, v in data.items() if k != "type"}
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     ranks: dict[str, int] = cls.ranks
     missing = [n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in given]
     unknown = [name for name in given if name not in fields]

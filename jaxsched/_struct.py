@@ -129,6 +129,7 @@ def struct(cls: type[T]) -> type[T]:
 class Record:
     """What every struct does: checks at construction, a repr that pastes back, == and hash."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # so `dataclasses.replace` takes one
     _names: ClassVar[tuple[str, ...]]  # of the fields
     _defaults: ClassVar[dict[str, Any]]
     _checks: ClassVar[dict[str, Any]]
@@ -160,7 +161,7 @@ class Record:
     def __repr__(self) -> str:
         shown = ", ".join(
             f"{field.name}={to_source(getattr(self, field.name), self.ranks.get(field.name, 0))}"
-            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            for field in dataclasses.fields(self)
             if not _is_default(field, getattr(self, field.name))
         )
         return f"{type(self).__name__}({shown})"

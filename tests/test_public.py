@@ -406,6 +406,7 @@ def test_no_assert_is_aimed_at_users(module):
 # ------------------------------------------------------------------------------------- types
 
 SNIPPET = """
+import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -426,6 +427,7 @@ def traced(peak: jax.Array, steps: jax.Array) -> jax.Array:
 
 
 traced(jnp.float32(0.1), jnp.int32(100))
+longer: js.AbstractSchedule = dataclasses.replace(cosine)
 js.wsd(np.linspace(0.1, 0.4, 4), 100, 10, decay=js.share(0.2), shape="1-sqrt")
 js.cosine_decay(np.float64(0.1), np.int32(100))(np.arange(3))
 js.search.sampled(js.cosine_decay, 4, peak=js.search.uniform(0.1, 1.0), steps=100)
