@@ -27,9 +27,9 @@ from flax import nnx
 import jaxsched as js
 from benchmarks import versions
 from jaxsched import search
-from jaxsched.search.engine._folds import trace_folds
 from jaxsched.search.engine._planning import LENGTH
 from jaxsched.search.engine._program import program_for
+from jaxsched.search.tasks._traced import trace_folds
 
 ONE = jax.local_devices()[:1]
 RATES = np.geomspace(1e-3, 0.3, 64)  # repeated where more are asked for

@@ -405,7 +405,7 @@ def test_a_range_test_reads_a_source_piece_by_piece(monkeypatch):
 
 
 def test_all_of_a_large_source_is_not_evaluated_on(monkeypatch):
-    monkeypatch.setattr("jaxsched.search.tasks._split._DRAWN", 10)
+    monkeypatch.setattr("jaxsched.search.tasks._pool._DRAWN", 10)
     task = supervised(train=list(zip(X[:96], Y[:96], strict=True)), validation=None).everything()
     assert tuple(map(len, task._split)) == (96, 10, 10)
     assert np.isfinite(task.evaluate(task.init(jax.random.key(0)))["loss"])

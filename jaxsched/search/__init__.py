@@ -19,7 +19,7 @@ from jaxsched.search.results._scored import Best as Best
 from jaxsched.search.tasks._averaged import Averaged as Averaged
 from jaxsched.search.tasks._batches import shuffled as shuffled
 from jaxsched.search.tasks._convolution import cpu_conv as cpu_conv
-from jaxsched.search.tasks._losses import accuracy as accuracy
+from jaxsched.search.tasks._functions import accuracy as accuracy
 from jaxsched.search.tasks._protocol import Task as Task
 from jaxsched.search.tasks._supervised import Supervised as Supervised
 from jaxsched.search.trials._draws import loguniform as loguniform

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jaxsched.controllers._base import AbstractController, levels, reads
 from jaxsched.search._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
-from jaxsched.search.tasks._traced import TaskShape
+from jaxsched.search.tasks._shape import TaskShape
 from jaxsched.search.trials._trials import Trial
 
 if TYPE_CHECKING:

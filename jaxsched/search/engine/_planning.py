@@ -10,11 +10,11 @@ import jax
 
 from jaxsched.search._request import Request
 from jaxsched.search.engine import _controlled
-from jaxsched.search.engine._folds import trace_folds
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ROWS, ScheduleValues
 from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._traced import trace_folds
 from jaxsched.search.trials._trials import Trials
 
 LENGTH = ROWS  # of the tables of a compiled call, so the most updates that one makes

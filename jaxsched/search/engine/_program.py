@@ -19,10 +19,9 @@ import numpy as np
 from jax import lax
 
 from jaxsched.search.engine._devices import put
-from jaxsched.search.engine._folds import Fold
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._states import initial_state, strong
-from jaxsched.search.tasks._traced import taken_apart
+from jaxsched.search.tasks._shape import initial_state, strong
+from jaxsched.search.tasks._traced import Fold, taken_apart
 
 
 class Program:

@@ -17,7 +17,6 @@ from jaxsched.search._fingerprint import difference, fingerprint
 from jaxsched.search._request import Request
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._engine import Backend
-from jaxsched.search.engine._folds import METHODS, Fold, trace_folds
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._planning import make_plan
@@ -30,7 +29,7 @@ from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._traced import trace_metrics
+from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds, trace_metrics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ import jax
 from jax.sharding import Mesh
 
 from jaxsched.search.engine._devices import MeshDevices
-from jaxsched.search.engine._folds import Fold
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator, Store
 from jaxsched.search.engine._plan import Plan
@@ -22,6 +21,7 @@ from jaxsched.search.multihost._directory import MeshDirectory
 from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram
 from jaxsched.search.multihost._processes import allgather_bytes, check_all_agree
 from jaxsched.search.store._directory import CheckpointDirectory
+from jaxsched.search.tasks._traced import Fold
 
 
 def backend_for(

@@ -15,11 +15,10 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsched.search.engine._devices import MeshDevices
-from jaxsched.search.engine._folds import Fold
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Pacer, Store
 from jaxsched.search.engine._program import Program, rebuilder
-from jaxsched.search.tasks._traced import taken_apart
+from jaxsched.search.tasks._traced import Fold, taken_apart
 
 
 class MeshProgram(Program):

@@ -33,7 +33,7 @@ from jaxsched.search.range_tests._target import target_of
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._states import typed
+from jaxsched.search.tasks._shape import typed
 from jaxsched.search.tasks._traced import taken_apart, trace_task
 from jaxsched.search.trials._trials import Followed
 

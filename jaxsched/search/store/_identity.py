@@ -16,10 +16,10 @@ import jaxsched
 from jaxsched.search._files import digest
 from jaxsched.search._fingerprint import fingerprint, fingerprint_of, label, plain
 from jaxsched.search.engine._controlled import controllers
-from jaxsched.search.engine._folds import METHODS, Fold
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._batches import read_batches
+from jaxsched.search.tasks._traced import METHODS, Fold
 from jaxsched.search.trials._trials import Trials
 
 Fields = dict[str, str]  # what it is, for the error -> text or digest

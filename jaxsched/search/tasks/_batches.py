@@ -1,16 +1,20 @@
-"""The batches of a task, read on the host; and rows that every epoch shuffles anew."""
+"""The batches of a task, read on the host; rows that every epoch shuffles; and micro-batches."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxsched._checks import checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._shape import strong
 
 
 @known_arguments
@@ -81,6 +85,26 @@ def read_batches(
             f"got the leading axes {sorted(lengths)}."
         )
     return drawn
+
+
+def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> Any:
+    """``rest`` after ``count`` micro-batches, and the mean of what ``f`` returns with it.
+
+    One after another, in the memory of one; the sum is float32 at least.
+    """
+    if count == 1:
+        return f(rest, micro)
+    shapes = jax.eval_shape(f, rest, jax.tree.map(lambda x: x[0], micro))[1]
+
+    def add(carry: Any, micro: Any) -> Any:
+        rest, total = carry
+        rest, value = f(rest, micro)
+        total = jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, value)
+        return (jax.tree.map(strong, rest), total), None
+
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, "float32")), shapes)
+    (rest, total), _ = lax.scan(add, (rest, zero), micro)
+    return rest, jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, shapes)
 
 
 # ---------------------------------------------------------------------------------------- details

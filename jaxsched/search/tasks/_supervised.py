@@ -13,18 +13,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxsched._checks import checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.optim._extra import update
-from jaxsched.search.tasks._augment import Augment, augmentation
-from jaxsched.search.tasks._batches import shuffled
+from jaxsched.search.tasks._batches import mean_of, shuffled
+from jaxsched.search.tasks._functions import (
+    Augment,
+    PerSample,
+    augmentation,
+    checked_metrics,
+    per_sample,
+)
 from jaxsched.search.tasks._hyperparams import built, unset, updated
-from jaxsched.search.tasks._losses import PerSample, checked_metrics, per_sample
-from jaxsched.search.tasks._micro_batches import check_fits, checked_sizes, mean_of
 from jaxsched.search.tasks._models import Model, model_of
-from jaxsched.search.tasks._pool import Pool
+from jaxsched.search.tasks._pool import Pool, Split
 from jaxsched.search.tasks._protocol import Metrics
 from jaxsched.search.tasks._samples import Data, Sample, Samples, check_alike, samples_of
-from jaxsched.search.tasks._split import Split
 
 
 class SupervisedState(NamedTuple):
@@ -123,8 +127,9 @@ class Supervised:
         pool = Pool(data)
         if tested is not None and tested.has_form:  # nothing is read before the final score
             check_alike(tested.sample, pool.sample)
-        sizes = checked_sizes(batch_size, accumulation)
-        check_fits(*sizes, data[0].length, "training samples")
+        batch_size = checked_whole("Supervised(batch_size=...)", batch_size, 1)
+        accumulation = checked_whole("Supervised(accumulation=...)", accumulation, 1)
+        _check_fits(batch_size, accumulation, data[0].length, "training samples")
         if not callable(optimizer):
             raise TypeError(
                 "Supervised(optimizer=...) must be a function of the scheduled hyperparameters, "
@@ -141,7 +146,8 @@ class Supervised:
             model_of(model, lambda: data[0].tree(np.zeros(1, int))[0]),
             optimizer,
             loss,
-            *sizes,
+            batch_size,
+            accumulation,
             checked_metrics(metrics),
             None if augment is None else augmentation(augment),
             tested,
@@ -294,7 +300,7 @@ class Supervised:
             )
         split = Split.fold(samples, index, folds)
         what = f"samples that {folds} folds leave to train on"
-        check_fits(static.batch_size, static.accumulation, len(split.train), what)
+        _check_fits(static.batch_size, static.accumulation, len(split.train), what)
         return self._with_split(split)
 
     def everything(self) -> Supervised:
@@ -372,6 +378,19 @@ class _Static:
     sample: Sample
     samples: int  # of training and validation
     source: Pool | None  # of data that are read on the host
+
+
+def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> None:
+    if batch_size * accumulation <= samples:
+        return
+    if accumulation == 1:
+        raise ValueError(
+            f"Supervised(batch_size=...) must be at most the {samples} {what}, got {batch_size}."
+        )
+    raise ValueError(
+        f"Supervised(batch_size=..., accumulation=...) must read at most the {samples} {what} in "
+        f"an update, got {batch_size} * {accumulation} = {batch_size * accumulation}."
+    )
 
 
 def _rows(data: Any, rows: Any) -> Any:

@@ -1,7 +1,8 @@
-"""The states of a task: the first one, and the dtypes of what was made of Python numbers."""
+"""What a task computes on: its abstract trees and programs, its first state, and their dtypes."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched.search.tasks._protocol import State, Task
+from jaxsched.search.tasks._protocol import Metrics, State, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskShape:
+    """What is known of a task that was traced and not run; all trees are abstract.
+
+    Args:
+        state: of the training.
+        metrics: of a step.
+        batch: of one update.
+        init, step: closed jaxprs, whose last arguments are the task's arrays.
+        validation, evaluate: the metrics of an evaluation and its closed jaxpr; {} and ``None`` if
+            it was not traced.
+    """
+
+    state: State
+    metrics: Metrics
+    batch: Any
+    init: Any
+    step: Any
+    validation: Metrics
+    evaluate: Any
+
+    @property
+    def dtypes(self) -> tuple[Any, ...]:
+        """Of the leaves of a state."""
+        return tuple(leaf.dtype for leaf in jax.tree.leaves(self.state))
 
 
 def initial_state(task: Task, key: jax.Array, dtypes: Sequence[Any]) -> State:
