@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -27,6 +28,13 @@ def shorten(text: str, most: int = 60) -> str:
     """A text as a message quotes it: printable, and of at most so many characters."""
     text = printable(text)
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def listed(texts: Iterable[str]) -> str:
+    """The first five, and how many more there are."""
+    found = list(texts)
+    more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
+    return "; ".join([*found[:5], *more])
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:

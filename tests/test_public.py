@@ -194,14 +194,12 @@ ORDER = [
     "controllers",
     "_serialize",
     "optim",
+    "search._fingerprint",
     "search._files",
     "search._signals",
     "search.suggest",
-    "search._fingerprint",
     "search.trials",
     "search.tasks",
-    "search._stopping",
-    "search._request",
     "search.engine",
     "search.store",
     "search.multihost",
@@ -273,12 +271,29 @@ def test_a_module_imports_only_from_the_layers_before_it(module):
                 assert layer(imported) <= layer(module), f"{module} imports {imported}"
 
 
-def test_no_modules_import_each_other():
-    """Not inside functions either, and not for types."""
+@functools.cache
+def import_graph():
+    """Module -> the modules that it imports, inside functions and for types too."""
     graph = {name: set(imports(path)) - {name} for name, path in MODULES.items()}
     for name in FROM_THE_ROOT & set(graph):
         graph[name].discard("jaxsched")
-    graphlib.TopologicalSorter(graph).prepare()  # CycleError
+    return graph
+
+
+def test_no_modules_import_each_other():
+    graphlib.TopologicalSorter(import_graph()).prepare()  # CycleError
+
+
+def test_search_has_at_most_15_rooms_on_6_floors():
+    rooms = {name: set() for name in ORDER if name.startswith("search.")}
+    for module, imported in import_graph().items():
+        if room(module) in rooms:
+            rooms[room(module)] |= rooms.keys() & {room(name) for name in imported} - {room(module)}
+    floors = {}
+    for name in graphlib.TopologicalSorter(rooms).static_order():
+        floors[name] = 1 + max((floors[below] for below in rooms[name]), default=-1)
+    assert len(rooms) <= 15, rooms
+    assert len(set(floors.values())) <= 6, floors
 
 
 ALLOWED_CORE = {"Tracer"}

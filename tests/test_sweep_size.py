@@ -10,9 +10,9 @@ from sweep_tasks import Plain
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import SuccessiveHalving
-from jaxsched.search._request import Request
 from jaxsched.search.engine import _planning, _width
 from jaxsched.search.engine._records import RunCurves
+from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.trials._given import as_trials
 

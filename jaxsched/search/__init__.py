@@ -1,9 +1,9 @@
 """Choosing a schedule by training: range test, sweeps, cross-validation."""
 
-from jaxsched.search._stopping import MedianRule as MedianRule
-from jaxsched.search._stopping import StoppingRule as StoppingRule
-from jaxsched.search._stopping import SuccessiveHalving as SuccessiveHalving
 from jaxsched.search._sweep import sweep as sweep
+from jaxsched.search.engine._stopping import MedianRule as MedianRule
+from jaxsched.search.engine._stopping import StoppingRule as StoppingRule
+from jaxsched.search.engine._stopping import SuccessiveHalving as SuccessiveHalving
 from jaxsched.search.final._score import FinalScore as FinalScore
 from jaxsched.search.final._score import final_score as final_score
 from jaxsched.search.final._scores import FinalScores as FinalScores

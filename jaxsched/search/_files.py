@@ -12,13 +12,15 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxsched.search._fingerprint import pack
 
 
 class Damaged(Exception):
@@ -34,7 +36,7 @@ def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
     kinds: dict[str, Any] = {}
     stored: dict[str, Any] = {}
     for name, value in arrays.items():
-        kinds[name], stored[name] = _pack(value)
+        kinds[name], stored[name] = pack(value)
     header = json.dumps({"meta": meta, "arrays": kinds})
     stored["header"] = np.frombuffer(header.encode(), np.uint8)
     _replace(path, lambda file: np.savez(file, **stored))
@@ -70,27 +72,6 @@ def write_json(path: Path, value: Any) -> None:
     _replace(path, lambda file: file.write(json.dumps(value, indent=1).encode()))
 
 
-def digest(*parts: Any) -> str:
-    """A short digest of texts, bytes and arrays."""
-    found = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        if isinstance(part, (str, bytes)):
-            data = part.encode() if isinstance(part, str) else part
-        else:
-            kind, array = _pack(part)
-            data = json.dumps(kind).encode() + array.tobytes()
-        found.update(len(data).to_bytes(8, "little"))
-        found.update(data)
-    return found.hexdigest()
-
-
-def listed(texts: Iterable[str]) -> str:
-    """The first five, and how many more there are."""
-    found = list(texts)
-    more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
-    return "; ".join([*found[:5], *more])
-
-
 # ---------------------------------------------------------------------------------------- details
 
 
@@ -114,19 +95,6 @@ def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
                 "make room and run the same call again",
             ) from None
         raise
-
-
-def _pack(value: Any) -> tuple[dict[str, Any], np.ndarray]:
-    """An array as bytes, with the dtype, the shape and the digest to make it again."""
-    impl = None
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        impl = str(jax.random.key_impl(value))
-        value = jax.random.key_data(value)
-    array = np.asarray(jax.device_get(value))
-    data = array.tobytes()
-    kind = {"dtype": array.dtype.name, "shape": list(array.shape), "key": impl}
-    kind["blake2b"] = hashlib.blake2b(data, digest_size=16).hexdigest()
-    return kind, np.frombuffer(data, np.uint8)
 
 
 def _unpack(kind: dict[str, Any], data: np.ndarray) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import re
 import types
 import weakref
@@ -21,9 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
-from jaxsched._text import shorten
+from jaxsched._text import listed, shorten
 from jaxsched.recipes._share import share
-from jaxsched.search._files import listed
 
 _ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
@@ -51,6 +51,31 @@ def fingerprints(values: Iterable[Any]) -> list[str]:
     """Of each value or closed jaxpr; what several of them hold is gone through once."""
     walk = Walk()
     return [walk.of(value) for value in values]
+
+
+def digest(*parts: Any) -> str:
+    """A short digest of texts, bytes and arrays."""
+
+    def data(part: Any) -> str | bytes:
+        if isinstance(part, (str, bytes)):
+            return part
+        kind, array = pack(part)
+        return json.dumps(kind).encode() + array.tobytes()
+
+    return _digest(*map(data, parts))
+
+
+def pack(value: Any) -> tuple[dict[str, Any], np.ndarray]:
+    """An array as bytes, with the dtype, the shape and the digest to make it again."""
+    impl = None
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        impl = str(jax.random.key_impl(value))
+        value = jax.random.key_data(value)
+    array = np.asarray(jax.device_get(value))
+    data = array.tobytes()
+    kind = {"dtype": array.dtype.name, "shape": list(array.shape), "key": impl}
+    kind["blake2b"] = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return kind, np.frombuffer(data, np.uint8)
 
 
 def plain(value: Any) -> str:

@@ -14,15 +14,15 @@ from jax.sharding import Mesh
 
 from jaxsched._words import known_arguments
 from jaxsched.search._progress import progress_line
-from jaxsched.search._request import Request
 from jaxsched.search._signals import graceful, leave
-from jaxsched.search._stopping import Objective, StoppingRule
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._planning import make_plan
+from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stage_tree import shard_trials
+from jaxsched.search.engine._stopping import Objective, StoppingRule
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble

@@ -11,7 +11,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from jaxsched.controllers._base import AbstractController, levels, reads
-from jaxsched.search._stopping import Objective
+from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._shape import TaskShape
 from jaxsched.search.trials._trials import Trial

@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Iterable
 from functools import cached_property
 
-from jaxsched.search._stopping import Objective
 from jaxsched.search.engine._records import RunCurves
 from jaxsched.search.engine._stage_tree import Stage, leaves, path, stage_tree
+from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._traced import Fold
 from jaxsched.search.trials._trials import Trials

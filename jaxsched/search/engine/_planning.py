@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
-from jaxsched.search._request import Request
 from jaxsched.search.engine import _controlled
 from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ROWS, ScheduleValues
 from jaxsched.search.tasks._protocol import Task

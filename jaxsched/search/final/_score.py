@@ -14,13 +14,13 @@ from jax.sharding import Mesh
 from jaxsched._text import printable, shorten
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, fingerprint
-from jaxsched.search._request import Request
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._engine import Backend
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._planning import make_plan
 from jaxsched.search.engine._records import Key
+from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.multihost._backend import backend_for
 from jaxsched.search.results._assemble import assemble

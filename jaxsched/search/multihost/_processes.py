@@ -11,9 +11,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxsched._checks import checked_whole
-from jaxsched._text import shorten
+from jaxsched._text import listed, shorten
 from jaxsched._words import known_arguments
-from jaxsched.search._files import Damaged, digest, listed
+from jaxsched.search._files import Damaged
+from jaxsched.search._fingerprint import digest
 
 # What one process may meet in its files and all others must raise too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)

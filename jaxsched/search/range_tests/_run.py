@@ -20,8 +20,8 @@ from jaxsched._checks import checked_choice, checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._fingerprint import fingerprints
-from jaxsched.search._request import checked_seeds
 from jaxsched.search.engine._program import Kept, rebuilder
+from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.range_tests._climb import climb_seeds
 from jaxsched.search.range_tests._result import (
     STEPS_PER_DECADE,

@@ -13,8 +13,7 @@ import jaxlib.version
 import numpy as np
 
 import jaxsched
-from jaxsched.search._files import digest
-from jaxsched.search._fingerprint import fingerprint, fingerprint_of, label, plain
+from jaxsched.search._fingerprint import digest, fingerprint, fingerprint_of, label, plain
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import settings

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched.search._files import digest
-from jaxsched.search._fingerprint import Walk, fingerprints
+from jaxsched.search._fingerprint import Walk, digest, fingerprints
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._protocol import Metrics, Task
 from jaxsched.search.tasks._returned import (

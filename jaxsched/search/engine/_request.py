@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh
 from jaxsched._arrays import INT32_MAX, is_number
 from jaxsched._checks import MANY, checked_flag, checked_text, checked_whole
 from jaxsched._text import describe
-from jaxsched.search._stopping import Objective, StoppingRule
+from jaxsched.search.engine._stopping import Objective, StoppingRule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
