@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 
 import jax
 
-SLOW = 2.0  # seconds that all tests of a function take; `make quick` leaves them out
+SLOW = 0.7  # seconds that all tests of a function take; `make quick` leaves them out
 
 
 def page(path):
@@ -35,7 +35,7 @@ def page(path):
     yield "| module | seconds |\n|---|---|"
     yield from (f"| `{module}` | {time:.0f} |" for module, time in modules.most_common(12))
     omitted = sum(seconds[case] for case in slow)
-    yield f"\n`make quick` omits the tests below, functions that take {SLOW:.0f} s or more in all"
+    yield f"\n`make quick` omits the tests below, functions that take {SLOW} s or more in all"
     yield f"their cases: {omitted:.0f} s of {seconds.total():.0f} s.\n"
     yield "| tests | number | seconds |\n|---|---|---|"
     for module, function in slow:
