@@ -39,8 +39,9 @@ def listed(texts: Iterable[str]) -> str:
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:
     """A warning at the line of the user's that called us, however deep in here it is given."""
+    ours = ("jaxsched.", "contextlib", "threading")  # the last two call us back
     frame, depth = sys._getframe(), 1
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("jaxsched."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(ours):
         frame, depth = frame.f_back, depth + 1
     warnings.warn(printable(text), category, stacklevel=depth)
 

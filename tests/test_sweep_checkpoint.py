@@ -149,8 +149,9 @@ def test_a_damaged_file_is_named_and_what_it_held_is_made_again(tmp_path, patter
     interrupted(tmp_path, 14, sweep, **arguments)
     damaged = sorted(tmp_path.glob(pattern))[-1]
     damage(damaged)
-    with pytest.warns(RuntimeWarning, match=damaged.name):
+    with pytest.warns(RuntimeWarning, match=damaged.name) as warned:
         result = sweep(tmp_path, **arguments)
+    assert warned[0].filename == __file__
     assert same(result, whole)
 
 

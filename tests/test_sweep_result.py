@@ -225,6 +225,9 @@ def test_the_info_is_a_record_and_reads_as_a_mapping(swept):
         info["speed"]
     old = {"index": 0, "of": 1, "trials": [0], "sweep": "0b"}  # a digest, in early files
     assert search.RunInfo.of({"shard": old}).shard.sweep == {"sweep": "0b"}
+    old["sweep"] = {"watch": "loss", "share": "True", "limit": "inf"}
+    renamed = {"monitor": "loss", "share_prefixes": "True", "limit": "inf"}
+    assert search.RunInfo.of({"shard": old}).shard.sweep == renamed
 
 
 def test_rows_csv_json(swept, tmp_path):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from jaxsched._text import warn
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._lanes import BatchedState, LaneState, plain_state
@@ -129,11 +129,10 @@ class Engine:
             self._ledger.put_back(number)
             if self._backend.width == program.width:  # no other device has done so meanwhile
                 self._backend.halve_width()
-                warnings.warn(
+                warn(
                     f"sweep(width={program.width}): {str(error).splitlines()[0]} It goes on with "
                     f"width {self._backend.width}.",
                     RuntimeWarning,
-                    stacklevel=2,
                 )
 
     # ---------------------------------------------------------------------------------- training

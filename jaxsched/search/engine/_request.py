@@ -91,6 +91,12 @@ def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
     return seeds
 
 
+def renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """What a file holds of the arguments, by their names of today."""
+    once = {"watch": "monitor", "share": "share_prefixes"}
+    return {once.get(name, name): value for name, value in fields.items()}
+
+
 # ---------------------------------------------------------------------------------------- details
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxsched._text import warn
 from jaxsched.search._files import Damaged, read, write
 from jaxsched.search.multihost import _orbax
 from jaxsched.search.multihost._processes import (
@@ -77,11 +77,10 @@ class MeshDirectory(CheckpointDirectory):
         if changed:
             raise Damaged(f"{folder}: {len(changed)} arrays do not have their checksums")
         if meta["mesh"] != (here := self._text):
-            warnings.warn(
+            warn(
                 f"sweep(checkpoint=...): {folder} was saved on the mesh {meta['mesh']}. On "
                 f"{here} sums are rounded in another order: what is trained from here "
                 "on is not bit for bit what it would have been.",
                 RuntimeWarning,
-                stacklevel=2,
             )
         return meta["meta"], arrays | states

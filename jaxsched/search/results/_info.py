@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxsched.search.engine._request import renamed
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
@@ -60,11 +62,11 @@ class RunInfo(Mapping[str, Any]):
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> RunInfo:
         """Of what ``dataclasses.asdict`` gave, now or in an earlier version."""
-        found = {"monitor" if name == "watch" else name: value for name, value in data.items()}
+        found = renamed(dict(data))
         if isinstance(shard := found.get("shard"), dict):
             sweep = shard["sweep"]
             sweep = sweep if isinstance(sweep, dict) else {"sweep": sweep}  # a digest, once
-            found["shard"] = Shard(**{**shard, "sweep": sweep})
+            found["shard"] = Shard(**{**shard, "sweep": renamed(sweep)})
         return cls(**found)
 
     def __getitem__(self, name: str) -> Any:

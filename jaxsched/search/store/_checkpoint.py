@@ -11,23 +11,23 @@ from __future__ import annotations
 import json
 import re
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxsched._text import warn
 from jaxsched.search._files import Damaged, write_json
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._lanes import plain_state
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
+from jaxsched.search.engine._request import renamed
 from jaxsched.search.store._directory import CheckpointDirectory
 
 FORMAT = 2
-_RENAMED = {"watch": "monitor", "share": "share_prefixes"}  # what was called otherwise once
 
 
 class Checkpoint:
@@ -85,7 +85,7 @@ class Checkpoint:
             try:
                 finished |= _to_finished(*directory.read(path))
             except Damaged as damage:
-                _warn(f"{damage}. What it held is trained again.")
+                self._warn_of(damage, "What it held is trained again.")
         self._saved = dict(finished)
         structure = plan.folds[0].shape.state
         for path in directory.glob("states-*.npz")[::-1]:
@@ -93,8 +93,11 @@ class Checkpoint:
                 open_runs = _to_open_runs(*directory.read(path), structure)
                 return Ledger.restored(plan, finished, open_runs)
             except Damaged as damage:
-                _warn(f"{damage}. The checkpoint before it is used.")
+                self._warn_of(damage, "The checkpoint before it is used.")
         return Ledger.restored(plan, finished, [])
+
+    def _warn_of(self, damage: Damaged, repair: str) -> None:
+        warn(f"sweep(checkpoint=...): {damage}. {repair}", RuntimeWarning)
 
 
 def held_width(directory: Path | None) -> int | None:
@@ -124,7 +127,7 @@ def _identify(directory: Path, fields: dict[str, str]) -> None:
     try:
         held = json.loads(path.read_text())
         there = held["fields"] if held["format"] == FORMAT else None
-        there = there and {_RENAMED.get(name, name): text for name, text in there.items()}
+        there = there and renamed(there)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"sweep(checkpoint=...) must be this sweep's directory, got {directory}, whose "
@@ -221,7 +224,3 @@ def _curve_groups(arrays: dict[str, Any]) -> dict[str, Any]:
 def _number(path: Path) -> int:
     found = re.search(r"-(\d+)\.npz$", path.name)
     return int(found.group(1)) if found else 0
-
-
-def _warn(text: str) -> None:
-    warnings.warn(f"sweep(checkpoint=...): {text}", RuntimeWarning, stacklevel=2)
