@@ -21,7 +21,6 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._planning import make_plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
-from jaxsched.search.engine._stage_tree import shard_trials
 from jaxsched.search.engine._stopping import Objective, StoppingRule
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.results import _doubts as doubts
@@ -205,7 +204,7 @@ def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> 
 
 
 def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
-    """The plan of this process's trials: neighbours in the stage tree, which share the most."""
+    """The plan of this process's trials."""
     if request.shard is None:
         return plan, None
     index, count = request.shard
@@ -214,7 +213,7 @@ def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
             f"sweep(shard=...) must be (i, n) with 0 <= i < n <= {len(plan.trials)} trials, "
             f"got {request.shard}."
         )
-    mine = shard_trials(plan.stages, plan.table.horizons, index, count)
+    mine = plan.shard(index, count)
     return plan.select(mine), Shard(index, count, mine)
 
 

@@ -8,16 +8,13 @@ have decided alike so far are one and the same run: a decision is where it forks
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxsched.controllers._base import AbstractController, levels, reads
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._shape import TaskShape
 from jaxsched.search.trials._trials import Trial
-
-if TYPE_CHECKING:
-    pass
 
 
 def check(

@@ -6,6 +6,7 @@ States are immutable arrays, so a fork is a second reference.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,11 +18,10 @@ import numpy as np
 from jaxsched._text import warn
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._feed import Feed
-from jaxsched.search.engine._lanes import BatchedState, LaneState, plain_state
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, Pacer, Store
 from jaxsched.search.engine._program import Program, random_key
-from jaxsched.search.engine._records import OpenRun
+from jaxsched.search.engine._records import LaneState, OpenRun, plain_state
 from jaxsched.search.engine._settings import in_force
 
 # Segments that may be on their way when the loop waits for the oldest. JAX returns before a segment
@@ -195,7 +195,7 @@ class Engine:
         metrics, validation = jax.device_get((segment.metrics, segment.validation))
         start = segment.lo % plan.length
         updates = slice(start, start + segment.hi - segment.lo)
-        batched = BatchedState(segment.state, program)
+        lanes = functools.cache(functools.partial(program.unstack, segment.state))
         after = []
         for lane, run in enumerate(runs):
             at = (lane,) if program.width > 1 else ()
@@ -215,7 +215,7 @@ class Engine:
                 train |= dict(zip(plan.table.names, applied, strict=True))
             if diverged >= 0 and evaluation is not None:
                 evaluation = dict.fromkeys(evaluation, np.float32(np.nan))
-            state = LaneState(batched, lane) if at else segment.state
+            state = LaneState(lanes, lane) if at else segment.state
             curves = run.curves.extended(train, evaluation, diverged)
             after.append(dataclasses.replace(run, at=segment.hi, state=state, curves=curves))
         with self._ledger.lock:

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from jaxsched.search.engine._forks import child_runs, root_runs
-from jaxsched.search.engine._lanes import plain_state
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, OpenRun, RunCurves
+from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
 
 
 class Ledger:

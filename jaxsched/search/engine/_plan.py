@@ -7,8 +7,10 @@ import dataclasses
 from collections.abc import Iterable
 from functools import cached_property
 
+import numpy as np
+
 from jaxsched.search.engine._records import RunCurves
-from jaxsched.search.engine._stage_tree import Stage, leaves, path, stage_tree
+from jaxsched.search.engine._stage_tree import Stage, stage_tree
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._traced import Fold
@@ -52,6 +54,10 @@ class Plan:
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
+    def shard(self, index: int, count: int) -> list[int]:
+        """The trials of one process: neighbours in the stage tree, which share the most."""
+        return sorted(map(int, np.array_split(list(self.leaf), count)[index]))
+
     def select(self, trials: Iterable[int]) -> Plan:
         """The plan of some of the trials, by their places: what a shard trains."""
         chosen = tuple(self.trials[trial] for trial in trials)
@@ -74,11 +80,16 @@ class Plan:
 
     @cached_property
     def leaf(self) -> dict[int, Stage]:
-        return leaves(self.stages, self.table.horizons)
+        """The last stage of every trial."""
+        ends = self.table.horizons
+        return {trial: s for s in self.stages for trial in s.trials if s.stop == ends[trial]}
 
     def path(self, trial: int) -> list[Stage]:
         """The stages of a trial, the first one first."""
-        return path(self.stages, self.leaf[trial])
+        found = [self.leaf[trial]]
+        while found[-1].parent is not None:
+            found.append(self.stages[found[-1].parent])
+        return found[::-1]
 
     def runs(self) -> list[tuple[int, int]]:
         """(fold, seed) positions; everything below is done once for each."""
@@ -93,7 +104,7 @@ class Plan:
 
     def evaluates(self, stage: Stage, step: int) -> bool:
         """Whether ``step`` is one of them."""
-        steps = self._evaluations[stage.index]
+        steps = self.evaluations(stage)
         at = bisect.bisect_left(steps, step)
         return at < len(steps) and steps[at] == step
 

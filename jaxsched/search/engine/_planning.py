@@ -39,13 +39,15 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
         )
     _controlled.check(table, request.monitor, every, objective, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
-    check_memory(
-        longest,
-        len(trials) * len(folds) * len(request.seeds),
-        longest // (every or longest),
-        len(train),
-        len(shape.validation),
-    )
+    runs, evaluations = len(trials) * len(folds) * len(request.seeds), longest // (every or longest)
+    curves = 4 * runs * (longest * len(train) + evaluations * len(shape.validation))
+    if (needed := curves + 100 * evaluations) > memory():
+        raise ValueError(
+            f"sweep(steps=...) must leave room for the curves, got {longest} steps and "
+            f"{evaluations} evaluations of {runs} runs: {needed / 2**30:.3g} GiB, of "
+            f"{memory() / 2**30:.3g} in this machine. Train fewer steps or runs, or return fewer "
+            "metrics."
+        )
     rungs = objective.stopping.rungs(longest) if objective.stopping is not None else ()
     told = range(every, longest, every) if table.watched and every is not None else ()
     cuts = frozenset({*rungs, *told})
@@ -66,24 +68,6 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
         train=train,
         validation=tuple(sorted(shape.validation)),
     )
-
-
-def check_memory(steps: int, runs: int, evaluations: int, train: int, validation: int) -> None:
-    """Raises unless the curves of all runs fit into the memory of this machine.
-
-    Args:
-        steps, evaluations: of the longest run.
-        runs: trials times folds times seeds.
-        train, validation: how many metrics.
-    """
-    needed = 4 * runs * (steps * train + evaluations * validation) + 100 * evaluations
-    if needed > memory():
-        raise ValueError(
-            f"sweep(steps=...) must leave room for the curves, got {steps} steps and "
-            f"{evaluations} evaluations of {runs} runs: {needed / 2**30:.3g} GiB, of "
-            f"{memory() / 2**30:.3g} in this machine. Train fewer steps or runs, or return fewer "
-            "metrics."
-        )
 
 
 def memory() -> float:

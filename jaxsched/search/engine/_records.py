@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,21 @@ class OpenRun:
     state: Any
     curves: RunCurves
     controller_states: tuple[Any, ...]
+
+
+class LaneState(NamedTuple):
+    """The state of one of several runs that are vectorized together.
+
+    ``lanes`` takes the batch apart, once: between two segments of the same runs nobody asks.
+    """
+
+    lanes: Callable[[], tuple[Any, ...]]
+    lane: int
+
+
+def plain_state(state: Any) -> Any:
+    """The state of an ``OpenRun`` as the task knows it."""
+    return state.lanes()[state.lane] if isinstance(state, LaneState) else state
 
 
 def by_trial(finished: dict[Key, RunCurves]) -> dict[tuple[int, int, int, int], RunCurves]:

@@ -20,10 +20,9 @@ import numpy as np
 from jaxsched._text import warn
 from jaxsched.search._files import Damaged, write_json
 from jaxsched.search._fingerprint import difference
-from jaxsched.search.engine._lanes import plain_state
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, OpenRun, RunCurves
+from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
 from jaxsched.search.engine._request import renamed
 from jaxsched.search.store._directory import CheckpointDirectory
 
