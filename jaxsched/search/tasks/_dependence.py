@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,39 +13,25 @@ from jax.extend.core import Literal
 
 
 class Value(NamedTuple):
-    """What is known of a value inside a function.
+    """What is known of a value inside a function."""
 
-    Args:
-        reads: the inputs that it may depend on: bit ``i`` stands for input ``i``.
-        known: the number of the input that it is, unchanged; the constant that fills it, an array
-            of no axes; or ``None``.
-        narrow: the dtype that the input had, if it is in a wider one here.
-    """
-
-    reads: int = 0
-    known: np.ndarray | int | None = None
-    narrow: Any = None
+    reads: int = 0  # the inputs that it may depend on: bit ``i`` stands for input ``i``
+    input: int | None = None  # the number of the one that it is, unchanged
+    narrow: Any = None  # the dtype that this one had, if it is in a wider one here
+    constant: np.ndarray | None = None  # what fills it, an array of no axes
 
     @property
-    def constant(self) -> np.ndarray | None:
-        return self.known if isinstance(self.known, np.ndarray) else None
-
-    def is_input(self, number: int) -> bool:
-        return isinstance(self.known, int) and self.known == number and self.narrow is None
+    def same(self) -> int | None:
+        """The input that it is, in its own dtype."""
+        return self.input if self.narrow is None else None
 
 
 class Flow(NamedTuple):
-    """How a function's outputs come from its inputs.
+    """How a function's outputs come from its inputs."""
 
-    Args:
-        reads: for each output, the inputs that it may depend on: bit ``i`` stands for input ``i``.
-        same: for each output, the input that it hands on unchanged, or ``None``.
-        escapes: the inputs that may reach the host through an ``io_callback``.
-    """
-
-    reads: list[int]
-    same: list[int | None]
-    escapes: int
+    reads: list[int]  # for each output, the inputs that it may depend on, as bits
+    same: list[int | None]  # for each output, the input that it hands on unchanged
+    escapes: int  # the inputs that may reach the host through an ``io_callback``
 
 
 def flow(jaxpr: Any) -> Flow:
@@ -56,9 +43,7 @@ def flow(jaxpr: Any) -> Flow:
     walk = _Walk(constants=False)
     count = len(getattr(jaxpr, "jaxpr", jaxpr).invars)
     outputs = walk.outputs(jaxpr, [Value(1 << i, i) for i in range(count)])
-    # Without constants, what is known of a value is an input.
-    same: list[Any] = [x.known if x.narrow is None else None for x in outputs]
-    return Flow([x.reads for x in outputs], same, walk.escapes)
+    return Flow([x.reads for x in outputs], [x.same for x in outputs], walk.escapes)
 
 
 def follow(jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
@@ -67,12 +52,10 @@ def follow(jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
 
 
 def sources(start: int, reads: Sequence[int], cut: Iterable[int] = ()) -> int:
-    """The parts of a state on which others depend, now or after any number of updates.
+    """The parts of a state on which those of ``start`` depend, now or after any number of updates.
 
-    Args:
-        start: bits of the others, which are among the result; bits beyond the state mean nothing.
-        reads: for each part, those that an update makes it of.
-        cut: parts through which nothing passes.
+    ``reads`` are, for each part, those that an update makes it of. Through the parts ``cut``
+    nothing passes. Bits of ``start`` beyond the state mean nothing.
     """
     open_ = [i for i in range(len(reads)) if i not in set(cut)]
     reached, before = start, -1
@@ -102,34 +85,18 @@ _MANY = {"optimization_barrier", "device_put"}
 # Where neither shape nor dtype changes, nothing does; and what is constant stays so.
 _RESHAPE = {"convert_element_type", "reshape", "broadcast_in_dim", "squeeze", "expand_dims"}
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-_NUMPY = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "max": np.maximum,
-    "min": np.minimum,
-    "rem": np.fmod,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "not": np.invert,
-    "neg": np.negative,
-    "sign": np.sign,
+_OPERATORS = ("add", "sub", "mul", "neg", "eq", "ne", "lt", "le", "gt", "ge", "xor")
+_NUMPY: dict[str, Any] = {
+    **{name: getattr(operator, name) for name in _OPERATORS},
+    **{"and": operator.and_, "or": operator.or_, "not": operator.invert},
+    **{"max": np.maximum, "min": np.minimum, "rem": np.fmod, "sign": np.sign},
 }
 
 
 class _Walk:
     """Evaluates a jaxpr on ``Value``s in place of arrays.
 
-    Args:
-        constants: whether constants are computed. That assumes finite numbers: zero times anything
-            is zero.
+    With ``constants`` they are computed. That assumes finite numbers: zero times anything is zero.
     """
 
     def __init__(self, constants: bool):
@@ -161,7 +128,7 @@ class _Walk:
         dtype = getattr(value, "dtype", None)
         numeric = dtype is None or not jnp.issubdtype(dtype, jax.dtypes.extended)
         if self._constants and numeric and np.size(value) == 1:
-            return Value(0, np.asarray(jax.device_get(value)).reshape(()))
+            return Value(constant=np.asarray(jax.device_get(value)).reshape(()))
         return Value()
 
     def _equation(self, eqn: Any, inputs: list[Value]) -> list[Value]:
@@ -203,13 +170,10 @@ class _Walk:
 
 def _either(cases: Sequence[Value], chooser: Value) -> Value:
     """What is known whichever of them it is."""
-    if len(cases) == 1:
-        return cases[0]
-    first, reads = cases[0].known, union([x.reads for x in cases])
-    if first is not None and all(
-        type(x.known) is type(first) and bool(x.known == first) for x in cases
-    ):
-        return cases[0]._replace(reads=reads)  # all the same: it does not matter which is taken
+    first, reads = cases[0], union([x.reads for x in cases])
+    known = first.input is not None or first.constant is not None
+    if len(cases) == 1 or (known and all(x[1:] == first[1:] for x in cases)):
+        return first._replace(reads=reads)  # it does not matter which of them is taken
     return Value(reads | chooser.reads)
 
 
@@ -219,15 +183,14 @@ def _value(eqn: Any, inputs: list[Value]) -> Value | None:
     numbers = [x.constant for x in inputs]
     if name in _IDENTITIES or (name in _RESHAPE and _kind(eqn.invars[0].aval) == _kind(out)):
         return inputs[0]
-    if name == "convert_element_type" and isinstance(inputs[0].known, int):
+    if name == "convert_element_type" and inputs[0].input is not None:
         return _converted(inputs[0], eqn.invars[0].aval.dtype, out.dtype)
     if name in (*_RESHAPE, "transpose") and numbers[0] is not None:
-        return Value(0, numbers[0].astype(out.dtype))
+        return Value(constant=numbers[0].astype(out.dtype))
     if name in _NUMPY and all(x is not None for x in numbers):
-        return Value(0, np.asarray(_NUMPY[name](*numbers)).astype(out.dtype))
+        return Value(constant=np.asarray(_NUMPY[name](*numbers)).astype(out.dtype))
     if name in ("add", "add_any", "sub", "mul", "div"):
-        x, y = inputs
-        return _arithmetic(name, x, y, out.dtype)
+        return _arithmetic(name, inputs, out.dtype)
     return None
 
 
@@ -242,8 +205,9 @@ def _converted(x: Value, before: Any, after: Any) -> Value | None:
     return x._replace(narrow=before if x.narrow is None else x.narrow) if widens else None
 
 
-def _arithmetic(name: str, x: Value, y: Value, dtype: Any) -> Value | None:
+def _arithmetic(name: str, inputs: list[Value], dtype: Any) -> Value | None:
     """Sums with zero, and products with zero or one."""
+    x, y = inputs
 
     def of(value: Value, number: int) -> bool:
         return value.constant is not None and bool(value.constant == number)
@@ -253,7 +217,7 @@ def _arithmetic(name: str, x: Value, y: Value, dtype: Any) -> Value | None:
     if name in ("add", "add_any", "sub") and of(y, 0):
         return x
     if (name in ("mul", "div") and of(x, 0)) or (name == "mul" and of(y, 0)):
-        return Value(0, np.zeros((), dtype))
+        return Value(constant=np.zeros((), dtype))
     if name in ("mul", "div") and of(y, 1):
         return x
     return y if name == "mul" and of(x, 1) else None

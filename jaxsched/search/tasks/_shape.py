@@ -15,29 +15,25 @@ from jaxsched.search.tasks._protocol import Metrics, State, Task
 
 @dataclasses.dataclass(frozen=True)
 class TaskShape:
-    """What is known of a task that was traced and not run; all trees are abstract.
-
-    Args:
-        state: of the training.
-        metrics: of a step.
-        batch: of one update.
-        init, step: closed jaxprs, whose last arguments are the task's arrays.
-        validation, evaluate: the metrics of an evaluation and its closed jaxpr; {} and ``None`` if
-            it was not traced.
-    """
+    """What is known of a task that was traced and not run; all trees are abstract."""
 
     state: State
-    metrics: Metrics
-    batch: Any
-    init: Any
-    step: Any
-    validation: Metrics
+    metrics: Metrics  # of a step
+    batch: Any  # of one update
+    init: Any  # closed jaxprs, whose last inputs are the task's arrays
+    step: Any  # first inputs: the state and the hyperparameters; first outputs: the state
+    validation: Metrics  # of an evaluation, or {} and None
     evaluate: Any
 
     @property
     def dtypes(self) -> tuple[Any, ...]:
         """Of the leaves of a state."""
         return tuple(leaf.dtype for leaf in jax.tree.leaves(self.state))
+
+    @property
+    def loss(self) -> int:
+        """Which output of ``step`` is the loss."""
+        return len(self.dtypes) + sorted(self.metrics).index("loss")
 
 
 def initial_state(task: Task, key: jax.Array, dtypes: Sequence[Any]) -> State:

@@ -28,19 +28,12 @@ METHODS = ("init", "step", "evaluate")
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """A task that was traced.
-
-    Args:
-        task: the task itself.
-        shape: what it computes on, with its evaluation.
-        digests: method -> digest of the program, all constants included.
-        arrays: digest of the task's arrays.
-    """
+    """A task that was traced, with its evaluation."""
 
     task: Task
     shape: TaskShape
-    digests: dict[str, str]
-    arrays: str
+    digests: dict[str, str]  # method -> digest of the program, all constants included
+    arrays: str  # digest of the task's
 
     @property
     def code(self) -> str:
@@ -51,13 +44,7 @@ class Fold:
 def trace_folds(
     task: Any, folds: int | None, names: tuple[str, ...], steps: int
 ) -> tuple[Fold, ...]:
-    """The tasks, traced; those that differ in arrays only are traced once.
-
-    Args:
-        task: as it was given.
-        folds: the number of folds, at least 2; ``None``: the task itself.
-        names: the scheduled hyperparameters.
-        steps: of the longest run.
+    """The task, or its folds; those that differ in arrays only are traced once.
 
     Raises:
         TypeError, ValueError: as ``trace_task``; or if a fold is not like the others.
@@ -70,16 +57,18 @@ def trace_folds(
     for index in range(folds or 1):
         one = task if folds is None else task.fold(index, folds)
         kind, arrays = _kind(one)  # once: a task may read its arrays from a disk
-        data = digest(*map(walk.of, arrays))
-        like = next((fold for other, fold in kinds if _alike(other, kind)), None)
+        like = next((fold for other, fold in kinds if bool(other == kind)), None)
         if like is None:
             try:
-                like = _traced(one, names, steps)
+                shape = trace_task(one, names, steps=steps)
             except Exception as error:
                 if folds is not None:
                     error.add_note(f"in fold({index}, {folds}) of the task")
                 raise
+            digests = fingerprints([getattr(shape, method) for method in METHODS])
+            like = Fold(one, shape, dict(zip(METHODS, digests, strict=True)), "")
             kinds.append((kind, like))
+        data = digest(*map(walk.of, arrays))
         traced.append(dataclasses.replace(like, task=one, arrays=data))
         _check_fits(traced[0].shape, like.shape, index, folds)
     return tuple(traced)
@@ -92,14 +81,7 @@ def trace_task(
     steps: int = 2,
     evaluated: bool = True,
 ) -> TaskShape:
-    """Traces a task without running it; raises if it can't be trained.
-
-    Args:
-        task: the task.
-        hyperparams: the names that ``step`` will be given.
-        caller: the caller's name, for the errors.
-        steps: the updates of the longest run, at least 1.
-        evaluated: whether ``evaluate`` is traced as well.
+    """Traces a task without running it; raises if it can't be trained for so many steps.
 
     Raises:
         TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
@@ -142,13 +124,13 @@ def trace_task(
         check_structure(state, after, caller)
         wanted = jax.tree.map(promoted, first, state, after)
     check_same(state, after, caller)
-    outputs: Any = jax.tree.structure((after, metrics))
-    _, numbers = outputs.unflatten(range(outputs.num_leaves))
-    check_every_step(caller, state, begun, traced, numbers["loss"], len(hyperparams))
-    validation, evaluate = trace_metrics(task, state, caller) if evaluated else ({}, None)
-    size = len(jax.tree.leaves(state))
-    check_used(caller, task, hyperparams, traced, evaluate, size, numbers["loss"])
-    return TaskShape(state, metrics, batch, begun, traced, validation, evaluate)
+    shape = TaskShape(state, metrics, batch, begun, traced, {}, None)
+    check_every_step(caller, shape, len(hyperparams))
+    if evaluated:
+        validation, evaluate = trace_metrics(task, state, caller)
+        shape = dataclasses.replace(shape, validation=validation, evaluate=evaluate)
+    check_used(caller, task, hyperparams, shape)
+    return shape
 
 
 def trace_metrics(
@@ -182,27 +164,16 @@ def taken_apart(task: Task) -> tuple[list[Any], Any]:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _traced(task: Any, names: tuple[str, ...], steps: int) -> Fold:
-    shape = trace_task(task, names, steps=steps)
-    digests = fingerprints([getattr(shape, method) for method in METHODS])
-    return Fold(task, shape, dict(zip(METHODS, digests, strict=True)), "")
-
-
 def _kind(task: Any) -> tuple[Any, list[Any]]:
-    """What a task is but for the numbers in its arrays, and those; all of it, if it is opaque."""
-    structure: Any
-    arrays, structure = jax.tree.flatten(task)
-    if jax.tree_util.treedef_is_leaf(structure):
-        return task, []
-    return (structure, [(np.shape(x), jnp.result_type(x)) for x in arrays]), arrays
-
-
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two tasks are one program, by their static parts.
+    """What a task is but for the numbers in its arrays, and those.
 
     Of an opaque object, equal or not, only the trace tells what its methods close over.
     """
-    return a is b or (isinstance(a, tuple) and isinstance(b, tuple) and bool(a == b))
+    structure: Any
+    arrays, structure = jax.tree.flatten(task)
+    if jax.tree_util.treedef_is_leaf(structure):
+        return id(task), []
+    return (structure, [(np.shape(x), jnp.result_type(x)) for x in arrays]), arrays
 
 
 def _check_fits(first: TaskShape, shape: TaskShape, index: int, folds: int | None) -> None:
@@ -222,7 +193,6 @@ def _described(shape: TaskShape) -> dict[str, str]:
     shown = {f"metric {name!r} of step": "a number" for name in shape.metrics}
     shown |= {f"metric {name!r} of evaluate": "a number" for name in shape.validation}
     for kind, tree in {"state": shape.state, "batches": shape.batch}.items():
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            where = f"{kind}{jax.tree_util.keystr(path)}"
-            shown[where] = f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            shown[f"{kind}{jax.tree_util.keystr(path)}"] = f"{leaf.dtype}{list(leaf.shape)}"
     return shown

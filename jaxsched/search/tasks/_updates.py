@@ -1,4 +1,4 @@
-"""Does a task update its parameters in every step? One that gathers gradients by itself does not.
+"""Does every step of a task update what it trains, and does every hyperparameter act on it?
 
 A schedule counts updates. Where a step is a micro-batch (``optax.MultiSteps``, ``apply_every``, a
 counter by hand), its value is applied in one step of several, and the others are lost.
@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxsched.search.tasks._averaged import Averaged
 from jaxsched.search.tasks._dependence import Value, flow, follow, sources, union
+from jaxsched.search.tasks._shape import TaskShape
 from jaxsched.search.tasks._supervised import Supervised
 
 # By their fields, since a Flax state of an optimizer keeps the names only.
@@ -29,18 +30,10 @@ _ACCUMULATORS = {
 _STEPS = 256  # how far counters are followed where parameters rest
 
 
-def check_every_step(
-    caller: str, state: Any, init: Any, step: Any, loss: int, hyperparams: int
-) -> None:
-    """Raises a ``ValueError`` if updates come in some of the steps only.
-
-    Args:
-        caller: the caller's name.
-        state: the abstract state.
-        init, step, loss, hyperparams: as for ``periods``.
-    """
-    held = _accumulator(state)
-    steps, acts = periods(init, step, loss, hyperparams)
+def check_every_step(caller: str, shape: TaskShape, hyperparams: int) -> None:
+    """Raises a ``ValueError`` if updates come in some of the steps only."""
+    held = _accumulator(shape.state)
+    steps, acts = _periods(shape, hyperparams)
     begin = (
         f"{caller}(task=...): a step must be an update of the optimizer, whose schedules count "
         "them, but "
@@ -62,80 +55,21 @@ def check_every_step(
         )
 
 
-def periods(init: Any, step: Any, loss: int, hyperparams: int) -> tuple[int | None, int | None]:
-    """In one of how many steps parameters are updated, and in one of how many a value acts.
+def check_used(caller: str, task: Any, hyperparams: tuple[str, ...], shape: TaskShape) -> None:
+    """Raises a ``ValueError`` with the hyperparameters whose values would all train one run.
 
-    ``None`` where that isn't seen to be few.
-
-    Args:
-        init: closed jaxpr, whose outputs are the initial state.
-        step: closed jaxpr, whose first inputs are the state and the hyperparameters, and whose
-            first outputs are the state.
-        loss: the output of ``step`` that is the loss.
-        hyperparams: how many there are.
+    One acts on the loss, or on a metric through the state. One that is only reported, as a metric
+    or in a part of the state that nothing reads, does not.
     """
-    count, inputs = len(init.jaxpr.outvars), step.jaxpr.invars
-    counts = [_counts(var) for var in inputs[:count]]
-    if not any(counts):
-        return None, None
-    begun = follow(init, [Value()] * len(init.jaxpr.invars))
-    counters = [x.constant if own else None for x, own in zip(begun, counts, strict=True)]
-    reads = flow(step).reads
-    lasting = sources(reads[loss], reads[:count])
-    given = range(count, count + hyperparams)
-    ever = any(lasting >> i & 1 and reads[i] >> k & 1 for i in range(count) for k in given)
-    moved: list[int] = []
-    acted: list[int] = [] if ever else [0, 1]
-    for t in range(_STEPS):
-        state = [Value(known=i if x is None else x) for i, x in enumerate(counters)]
-        others = [Value(reads=1 if k in given else 0) for k in range(count, len(inputs))]
-        after = follow(step, [*state, *others])[:count]
-        if not _rests(inputs, after, reads[loss]):
-            moved.append(t)
-        if any(x.reads for i, x in enumerate(after) if lasting >> i & 1):
-            acted.append(t)
-        if len(moved) > 1 and len(acted) > 1:
-            break
-        counters = [x.constant for x in after]
-    return _distance(moved), _distance(acted)
-
-
-def check_used(
-    caller: str,
-    task: Any,
-    hyperparams: tuple[str, ...],
-    step: Any,
-    evaluate: Any,
-    size: int,
-    loss: int,
-) -> None:
-    """Raises unless every hyperparameter acts on the loss, or on a metric through the state.
-
-    One that is only reported, as a metric or in a part of the state that nothing reads, does not.
-
-    Args:
-        caller: the caller's name.
-        task: whose ``step`` it is.
-        hyperparams: the names that it is given.
-        step: closed jaxpr, whose first inputs are the state and the hyperparameters, and whose
-            first outputs are the state.
-        evaluate: closed jaxpr, whose first inputs are the state and whose outputs, metrics, count
-            too; or ``None``.
-        size: how many leaves the state has.
-        loss: the output of ``step`` that is the loss.
-
-    Raises:
-        ValueError: with the names of those that do not: all their values would train one run.
-    """
-    reads, _, escapes = flow(step)
-    after, own = reads[:size], reads[loss]  # bits of other inputs than these do no harm
-    read = own | union(flow(evaluate).reads if evaluate else [])
+    reads, _, escapes = flow(shape.step)
+    size = len(shape.dtypes)
+    after, own = reads[:size], reads[shape.loss]  # bits of inputs beyond the state do no harm
+    read = own | union(flow(shape.evaluate).reads if shape.evaluate else [])
     read = sources(read, after)
     dead = []
-    for k, name in enumerate(sorted(hyperparams)):
-        bit = 1 << (size + k)
-        changed = sum(1 << i for i in range(size) if after[i] & bit)
-        if not changed & read and not (own | escapes) & bit:
+    for k, name in enumerate(sorted(hyperparams), size):
+        changed = sum(1 << i for i in range(size) if after[i] >> k & 1)
+        if not changed & read and not (own | escapes) >> k & 1:
             dead.append(name)
     if not dead:
         return
@@ -163,18 +97,44 @@ def check_used(
 # ---------------------------------------------------------------------------------------- details
 
 
+def _periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None]:
+    """In one of how many steps parameters are updated, and in one of how many a value acts.
+
+    ``None`` where that isn't seen to be few.
+    """
+    count = len(shape.dtypes)
+    inputs = [var.aval for var in shape.step.jaxpr.invars]
+    counts = [not x.shape and jnp.issubdtype(x.dtype, np.integer) for x in inputs[:count]]
+    if not any(counts):
+        return None, None
+    begun = follow(shape.init, [Value()] * len(shape.init.jaxpr.invars))
+    counters = [x.constant if own else None for x, own in zip(begun, counts, strict=True)]
+    reads = flow(shape.step).reads
+    loss = reads[shape.loss]
+    lasting = sources(loss, reads[:count])
+    given = range(count, count + hyperparams)
+    ever = any(lasting >> i & 1 and reads[i] >> k & 1 for i in range(count) for k in given)
+    weights = [
+        i for i in range(count) if loss >> i & 1 and jnp.issubdtype(inputs[i].dtype, np.inexact)
+    ]
+    moved: list[int] = []
+    acted: list[int] = [] if ever else [0, 1]
+    for t in range(_STEPS):
+        state = [Value(input=i) if x is None else Value(constant=x) for i, x in enumerate(counters)]
+        others = [Value(reads=1 if k in given else 0) for k in range(count, len(inputs))]
+        after = follow(shape.step, [*state, *others])[:count]
+        if not weights or not all(after[i].same == i for i in weights):
+            moved.append(t)
+        if any(x.reads for i, x in enumerate(after) if lasting >> i & 1):
+            acted.append(t)
+        if len(moved) > 1 and len(acted) > 1:
+            break
+        counters = [x.constant for x in after]
+    return _distance(moved), _distance(acted)
+
+
 def _distance(times: list[int]) -> int | None:
     return times[1] - times[0] if len(times) > 1 and times[1] - times[0] > 1 else None
-
-
-def _rests(inputs: list[Any], after: list[Value], loss: int) -> bool:
-    """Whether all floating parts of the state that the loss depends on are handed on."""
-    read = [
-        x.is_input(i)
-        for i, x in enumerate(after)
-        if loss >> i & 1 and jnp.issubdtype(inputs[i].aval.dtype, np.inexact)
-    ]
-    return bool(read) and all(read)
 
 
 def _accumulator(state: Any) -> str | None:
@@ -190,7 +150,3 @@ def _accumulator(state: Any) -> str | None:
         if name := named(node):
             return f"{name} at state{jax.tree_util.keystr(path)}"
     return None
-
-
-def _counts(var: Any) -> bool:
-    return not var.aval.shape and jnp.issubdtype(var.aval.dtype, np.integer)
