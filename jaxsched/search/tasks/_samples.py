@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -32,17 +33,9 @@ class Sample(NamedTuple):
 
 
 class Samples:
-    """What ``Supervised`` was given as ``train``, ``validation`` or ``test``, read when asked for.
+    """What ``Supervised`` was given as one of its data, read when asked for."""
 
-    Args:
-        argument: the argument, for errors.
-        given: inputs and targets.
-
-    Attributes:
-        length: number of samples.
-    """
-
-    length: int
+    length: int  # number of samples
 
     def __init__(self, argument: str, given: Any):
         self.argument, self._given = argument, given
@@ -55,7 +48,7 @@ class Samples:
     @property
     def nbytes(self) -> float:
         """Of all samples; infinite where only items can be read."""
-        return float("inf")
+        return math.inf
 
     @property
     def has_form(self) -> bool:
@@ -74,6 +67,37 @@ class Samples:
         """(inputs, targets) of some samples, or of all."""
         leaves = self.all() if rows is None else self.read(rows)
         return self.sample.treedef.unflatten(leaves)
+
+    def _item(self, source: Any, row: Any) -> Any:
+        try:
+            return source[int(row)]
+        except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
+            raise ValueError(
+                f"{self.argument} must have the {len(source)} items of its length, got "
+                f"{type(error).__name__} at [{row}]{f': {error}' if str(error) else ''}."
+            ) from error
+        except Exception as error:
+            error.add_note(f"in {self.argument}, reading [{row}]")
+            raise
+
+    def _leaf(self, path: str, value: Any) -> Leaf:
+        value = np.asarray(value)
+        if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
+            raise TypeError(f"{self.argument} {path} must be numbers, got dtype {value.dtype}.")
+        return Leaf(path, value.shape, np.dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
+
+    def _stacked(self, leaf: Leaf, rows: Any, values: Iterable[Any]) -> np.ndarray:
+        """One leaf of many items, which must all be as that of the first one."""
+        stacked = np.empty((len(rows), *leaf.shape), leaf.dtype)
+        for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
+            if value.shape != leaf.shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):
+                raise ValueError(
+                    f"{self.argument} must have items of one shape and dtype, got "
+                    f"{value.dtype}{list(value.shape)} for the {leaf.dtype}{list(leaf.shape)} "
+                    f"{leaf.path} at [{row}]."
+                )
+            stacked[k] = value
+        return stacked
 
 
 class Columns(Samples):
@@ -97,10 +121,8 @@ class Columns(Samples):
 
     @cached_property
     def sample(self) -> Sample:
-        leaves = []
-        for (path, _), column in zip(self._named, self._columns, strict=True):
-            value = column[0] if _is_array(column) else _item(self.argument, column, 0)
-            leaves.append(_leaf(self.argument, path, value))
+        firsts = [c[0] if isinstance(c, np.ndarray) else self._item(c, 0) for c in self._columns]
+        leaves = [self._leaf(path, x) for (path, _), x in zip(self._named, firsts, strict=True)]
         return Sample(self.argument, leaves, self._treedef)
 
     @property
@@ -109,20 +131,18 @@ class Columns(Samples):
 
     @property
     def nbytes(self) -> float:
-        return sum(c.nbytes if _is_array(c) else float("inf") for c in self._columns)
+        return sum(c.nbytes if isinstance(c, np.ndarray) else math.inf for c in self._columns)
 
     def read(self, rows: np.ndarray) -> list[np.ndarray]:
         return [
             np.asarray(column[rows])
-            if _is_array(column)
-            else _stacked(
-                self.argument, leaf, rows, [_item(self.argument, column, i) for i in rows]
-            )
+            if isinstance(column, np.ndarray)
+            else self._stacked(leaf, rows, (self._item(column, i) for i in rows))
             for column, leaf in zip(self._columns, self.sample.leaves, strict=True)
         ]
 
     def all(self) -> list[np.ndarray]:
-        return self._columns if self.nbytes < float("inf") else super().all()
+        return self._columns if self.nbytes < math.inf else super().all()
 
 
 class Source(Samples):
@@ -140,8 +160,7 @@ class Source(Samples):
     @cached_property
     def sample(self) -> Sample:
         named, treedef = self._at(0)
-        leaves = [_leaf(self.argument, path, value) for path, value in named]
-        return Sample(self.argument, leaves, treedef)
+        return Sample(self.argument, [self._leaf(*leaf) for leaf in named], treedef)
 
     def read(self, rows: np.ndarray) -> list[np.ndarray]:
         items = []
@@ -155,12 +174,12 @@ class Source(Samples):
                 )
             items.append([leaf for _, leaf in named])
         return [
-            _stacked(self.argument, leaf, rows, [item[j] for item in items])
+            self._stacked(leaf, rows, (item[j] for item in items))
             for j, leaf in enumerate(self.sample.leaves)
         ]
 
     def _at(self, row: Any) -> tuple[list[tuple[str, Any]], Any]:
-        return _flattened(f"{self.argument}[{row}]", _item(self.argument, self._given, row))
+        return _flattened(f"{self.argument}[{row}]", self._item(self._given, row))
 
 
 def samples_of(name: str, given: Any) -> Samples:
@@ -209,10 +228,6 @@ def _is_pair(given: Any) -> bool:
     return isinstance(given, (tuple, list)) and len(given) == 2
 
 
-def _is_array(column: Any) -> bool:
-    return isinstance(column, np.ndarray)
-
-
 def _flattened(argument: str, pair: Any) -> tuple[list[tuple[str, Any]], Any]:
     """Leaves with names such as ``inputs['image']``; a list is an array, as NumPy takes it."""
     if not _is_pair(pair):
@@ -250,37 +265,3 @@ def _column(argument: str, leaf: Any) -> Any:
         return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
     except ValueError as error:
         raise ValueError(f"{argument} must be an array: {error}") from None
-
-
-def _item(argument: str, source: Any, row: Any) -> Any:
-    try:
-        return source[int(row)]
-    except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
-        raise ValueError(
-            f"{argument} must have the {len(source)} items of its length, got "
-            f"{type(error).__name__} at [{row}]{f': {error}' if str(error) else ''}."
-        ) from error
-    except Exception as error:
-        error.add_note(f"in {argument}, reading [{row}]")
-        raise
-
-
-def _leaf(argument: str, path: str, value: Any) -> Leaf:
-    value = np.asarray(value)
-    if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
-        raise TypeError(f"{argument} {path} must be numbers, got dtype {value.dtype}.")
-    return Leaf(path, value.shape, np.dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
-
-
-def _stacked(argument: str, leaf: Leaf, rows: Any, values: list[Any]) -> np.ndarray:
-    """One leaf of many items, which must all be as that of the first one."""
-    stacked = np.empty((len(values), *leaf.shape), leaf.dtype)
-    for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
-        if value.shape != leaf.shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):
-            raise ValueError(
-                f"{argument} must have items of one shape and dtype, got "
-                f"{value.dtype}{list(value.shape)} for the {leaf.dtype}{list(leaf.shape)} "
-                f"{leaf.path} at [{row}]."
-            )
-        stacked[k] = value
-    return stacked
