@@ -80,13 +80,8 @@ def updated(
 ) -> tuple[Any, Any]:
     """Updates and the new state of ``factory(**hyperparams)``, whose state follows them.
 
-    Args:
-        factory: of the optimizer.
-        hyperparams: the values of this update.
-        opt_state: as ``factory(**unset(factory)).init(params)`` or the update before left it.
-        params: the parameters before the update.
-        update: the update itself, ``optimizer, opt_state -> (updates, opt_state)``. Where a state
-            has to follow it is traced twice.
+    ``update`` is the update itself, ``optimizer, opt_state -> (updates, opt_state)``. Where a state
+    has to follow it is traced twice.
 
     Raises:
         ValueError: if the state is made of a hyperparameter and can't follow it.
@@ -94,13 +89,6 @@ def updated(
             structure.
     """
     tx = built(factory, hyperparams)
-    return update(tx, _followed(factory, tx, hyperparams, opt_state, params, update))
-
-
-def _followed(
-    factory: Factory, tx: Any, hyperparams: dict[str, Any], opt_state: Any, params: Any, update: Any
-) -> Any:
-    """``opt_state``, whose leaves of hyperparameters are made of their values of this update."""
 
     def init(hyperparams: Any, params: Any) -> Any:
         return jax.tree.map(jnp.asarray, built(factory, hyperparams).init(params))
@@ -114,15 +102,14 @@ def _followed(
     made_of = flow(traced).reads
     own = [i for i, mask in enumerate(made_of) if mask & ((1 << count) - 1)]
     if not own:
-        return opt_state
+        return update(tx, opt_state)
     traced, (updates, _) = jax.make_jaxpr(lambda s: update(tx, s), return_shape=True)(opt_state)
     after, outputs = flow(traced), len(jax.tree.leaves(updates))
     # What an update hands on and no parameter is in, is the same whenever it is made.
     kept = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
     structure: Any
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    applied = union(after.reads[:outputs])
-    lasting = sources(applied, after.reads[outputs:], cut=kept)
+    lasting = sources(union(after.reads[:outputs]), after.reads[outputs:], cut=kept)
     for i in own:
         if i not in kept and lasting >> i & 1:
             names = [name for k, name in enumerate(sorted(hyperparams)) if made_of[i] >> k & 1]
@@ -137,7 +124,7 @@ def _followed(
     fresh = jax.tree.leaves(tx.init(params))  # all but the leaves that are taken costs nothing
     for i in kept:
         leaves[i] = jnp.asarray(fresh[i]).astype(leaves[i].dtype)
-    return structure.unflatten(leaves)
+    return update(tx, structure.unflatten(leaves))
 
 
 # ---------------------------------------------------------------------------------------- details
