@@ -207,12 +207,9 @@ class Supervised:
             outputs, rest = static.model.apply(params, rest, inputs, True)
             return jnp.mean(per_sample("loss=...", static.loss, outputs, targets)), rest
 
-        def loss_last(params: Any, rest: Any, micro: Any) -> Any:
-            return loss_of(params, rest, micro)[::-1]
-
         def with_gradient(rest: Any, micro: Any) -> Any:
-            of = jax.value_and_grad(loss_of, has_aux=True)
-            (loss, rest), gradient = of(state.params, rest, micro)
+            gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+            (loss, rest), gradient = gradient_of(state.params, rest, micro)
             return rest, (loss, gradient)
 
         def mean(f: Any) -> Any:
@@ -220,7 +217,7 @@ class Supervised:
 
         # Optax's line searches refuse extras that neither they nor their value_fn take.
         def value_fn(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> Any:
-            return mean(jax.checkpoint(partial(loss_last, params)))[1]
+            return mean(jax.checkpoint(lambda *given: loss_of(params, *given)[::-1]))[1]
 
         rest, (loss, gradient) = mean(with_gradient)
         extra = {"value": loss, "grad": gradient, "value_fn": value_fn, "obj_fn": value_fn}
@@ -320,7 +317,7 @@ class Supervised:
         """What a run is evaluated on. Read on the host, an argument of a program, or read now."""
         source, rows = self._static.source, self._split.validation
         if source is None:
-            return _rows(self._data, rows)
+            return jax.tree.map(lambda x: x[rows], self._data)
         return source.held(rows) if self._data is None else self._data
 
     def _micro_batches(self, batch: Any) -> Any:
@@ -338,7 +335,7 @@ class Supervised:
     def _read(self, batch: Any, key: Any) -> Any:
         """Inputs and targets of a micro-batch as the model is trained on them."""
         static = self._static
-        data = _rows(self._data, batch) if static.source is None else batch
+        data = batch if static.source is not None else jax.tree.map(lambda x: x[batch], self._data)
         return data if static.augment is None else static.augment(key, *data)
 
     def _means(self, state: SupervisedState, data: Any, weight: Any) -> Metrics:
@@ -391,10 +388,6 @@ def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> 
         f"Supervised(batch_size=..., accumulation=...) must read at most the {samples} {what} in "
         f"an update, got {batch_size} * {accumulation} = {batch_size * accumulation}."
     )
-
-
-def _rows(data: Any, rows: Any) -> Any:
-    return jax.tree.map(lambda x: x[rows], data)
 
 
 def _flatten(task: Supervised) -> tuple[Any, Any]:
