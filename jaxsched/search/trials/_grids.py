@@ -13,8 +13,8 @@ from jaxsched._checks import checked_whole
 from jaxsched._text import printable
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.trials._draws import Distribution, draw, points
+from jaxsched.search.trials._given import told_apart
 from jaxsched.search.trials._kinds import Kind, Recipe, kinds_of
-from jaxsched.search.trials._names import told_apart
 from jaxsched.search.trials._trials import Trial, Trials, as_schedules, as_setting, is_scalar
 
 Recipes = Recipe | Sequence[Recipe] | Mapping[str, Recipe]
