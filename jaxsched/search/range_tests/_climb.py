@@ -43,11 +43,13 @@ def climb_seeds(
                 begin = initial_state(task, jax.random.key(seed), dtypes)
             climb = Climb.start(begin)
 
-        def step(state: Any, rate: jax.Array, batch: Any) -> tuple[Any, jax.Array]:
-            after, metrics = task.step(state, {**constants, name: rate}, batch)
-            return jax.tree.map(strong, after), metrics["loss"].astype(jnp.float32)
+        def update(climb: Climb, row: Any) -> Any:
+            rate, batch = row
+            after, metrics = task.step(climb.state, {**constants, name: rate}, batch)
+            loss = metrics["loss"].astype(jnp.float32)
+            return climb.next(jax.tree.map(strong, after), loss, early, smoothing)
 
-        end, outputs = lax.scan(_climbing(step, early, smoothing), climb, (rates, batches))
+        end, outputs = lax.scan(update, climb, (rates, batches))
         return outputs, end
 
     count, rows = lanes[0].shape[0], (*lanes, climb)
@@ -73,38 +75,26 @@ class Climb(NamedTuple):
         step, alive = jnp.int32(0), jnp.bool_(True)
         return cls(state, step, zero, zero, zero, zero, infinity, zero, alive)
 
-
-# ---------------------------------------------------------------------------------------- details
-
-
-def _climbing(
-    step: Callable[[Any, jax.Array, Any], tuple[Any, jax.Array]], early: int, smoothing: float
-) -> Callable[[Climb, Any], tuple[Climb, Any]]:
-    """The update of a climb on (rate, batch): loss, moving average, and whether it counts."""
-    # Batch noise from neighbors' distance (for normal noise 2/sqrt(pi) deviations), in an average.
-    noise_factor = 4 * math.sqrt(math.pi) / 2 * math.sqrt((1 - smoothing) / (1 + smoothing))
-
-    def update(c: Climb, row: Any) -> tuple[Climb, Any]:
-        i, (rate, batch) = c.step, row
-        after, loss = step(c.state, rate, batch)
-        finite = c.alive & jnp.isfinite(loss)
-        loss = jnp.where(finite, loss, c.last)
-        total = smoothing * c.total + (1.0 - smoothing) * loss
-        weight = smoothing * c.weight + (1.0 - smoothing)
+    def next(self, after: Any, loss: jax.Array, early: int, smoothing: float) -> tuple[Climb, Any]:
+        """The climb after an update, with its loss, moving average, and whether it counts."""
+        # Batch noise from neighbors' distance (for normal noise 2/sqrt(pi) deviations), on average.
+        noise_factor = 4 * math.sqrt(math.pi) / 2 * math.sqrt((1 - smoothing) / (1 + smoothing))
+        finite = self.alive & jnp.isfinite(loss)
+        loss = jnp.where(finite, loss, self.last)
+        total = smoothing * self.total + (1.0 - smoothing) * loss
+        weight = smoothing * self.weight + (1.0 - smoothing)
         smooth = total / weight
-        warming = i < early
-        level = jnp.where(warming, c.level + loss / early, c.level)
-        moved = jnp.abs(loss - c.last) / (early - 1)
-        change = jnp.where(warming & (i > 0), c.change + moved, c.change)
-        low = jnp.where(finite & ~warming, jnp.minimum(c.low, smooth), c.low)
+        warming = self.step < early
+        level = jnp.where(warming, self.level + loss / early, self.level)
+        moved = jnp.abs(loss - self.last) / (early - 1)
+        change = jnp.where(warming & (self.step > 0), self.change + moved, self.change)
+        low = jnp.where(finite & ~warming, jnp.minimum(self.low, smooth), self.low)
         # For a positive loss 4 times the best, as usual; near zero or below, a loss has no "times".
         rise = jnp.maximum(3.0 * jnp.abs(low), level - low) + noise_factor * change
         # Above it in two updates running: a single odd batch is not a divergence.
-        above = jnp.minimum(smooth, jnp.minimum(loss, c.last)) > low + rise
+        above = jnp.minimum(smooth, jnp.minimum(loss, self.last)) > low + rise
         alive = finite & (warming | ~above)
-        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, c.state)
+        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, self.state)
         shown = jnp.where(alive, smooth, jnp.where(jnp.isfinite(low), low, loss))
-        c = Climb(state, i + 1, total, weight, level, change, low, loss, alive)
-        return c, (loss, shown, alive)
-
-    return update
+        end = Climb(state, self.step + 1, total, weight, level, change, low, loss, alive)
+        return end, (loss, shown, alive)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsched.search import suggest
 from jaxsched.search.range_tests._target import TargetShape
-from jaxsched.search.trials._trials import Followed, Trials
+from jaxsched.search.trials._trials import Followed, Trial, Trials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ class RangeTest:
             ValueError: if there is no peak, or ``range_test`` was given no schedule or recipe. Then
                 use ``peaks``, as in ``js.grid(js.cosine_decay, steps=[2000], peak=found.peaks)``.
         """
-        make = self._target.make
+        target, make = self._target, self._target.make
         if self.peak is None:
             raise ValueError(f"RangeTest.confirm() must have a peak, got none: {self.reason}")
         if make is None:
@@ -114,7 +114,11 @@ class RangeTest:
                 "range_test(schedule=...) may be one, or a recipe that only lacks its peak. "
                 "Or sweep over `peaks`: js.grid(js.cosine_decay, steps=[2000], peak=found.peaks)."
             )
-        return tuple(self._target.trial(make, peak) for peak in self.peaks)
+        schedules = [{target.name: make(peak), **target.others} for peak in self.peaks]
+        return tuple(
+            Trial(f"peak={peak:.3g}", {"peak": peak}, one, target.kind)
+            for peak, one in zip(self.peaks, schedules, strict=True)
+        )
 
     def suggestions(self) -> dict[str, float | None]:
         """What each rule of ``js.search.suggest`` picks: median over the seeds, or ``None``.
@@ -255,16 +259,10 @@ def read(
             "still_falling": 2 * sum(one.falling for one in good) > len(good),
             "peaks": tuple(min(max(peak * times, low), high) for times in (0.5, 1.0, 2.0)),
         }
-    arrays: dict[str, Any] = {
-        "rates": rates,
-        "losses": losses,
-        "smooth": smooth,
-        "kept": kept,
-        "picks": picks,
-    }
-    for array in arrays.values():
+    arrays = (rates, losses, smooth, kept, picks)
+    for array in arrays:
         array.flags.writeable = False
-    return RangeTest(**found, **arrays, ratio=target.ratio, seeds=seeds, _target=target)
+    return RangeTest(*arrays, seeds, target.ratio, _target=target, **found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,12 +23,7 @@ from jaxsched.search._fingerprint import fingerprints
 from jaxsched.search.engine._program import Kept, rebuilder
 from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.range_tests._climb import climb_seeds
-from jaxsched.search.range_tests._result import (
-    STEPS_PER_DECADE,
-    RangeTest,
-    first_tenth,
-    read,
-)
+from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
@@ -155,22 +150,18 @@ def range_test(
         return read(rates, losses, smooth, kept, chosen, target, smoothing)
 
 
+# ---------------------------------------------------------------------------------------- details
+
+_PROGRAMS = Kept()
+_BYTES = 64 << 20  # of batches on the device at once
+
+
 def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:
     """(from, to): all updates at once, or fewer where batches are the data themselves."""
     size = seeds * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
     most = max(1, _BYTES // max(size, 1))
     length = -(-count // -(-count // most))  # as equal as can be
     return [(lo, min(lo + length, count)) for lo in range(0, count, length)]
-
-
-# ------------------------------------------------------------------------------- the program
-
-
-_PROGRAMS = Kept()
-_BYTES = 64 << 20  # of batches on the device at once
-
-
-# ---------------------------------------------------------------------------------- the arguments
 
 
 def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
@@ -187,36 +178,32 @@ def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
 
 
 def _constants(hyperparams: Any, name: str) -> dict[str, np.float32]:
-    if hyperparams is not None and not isinstance(hyperparams, dict):
-        raise TypeError(
-            f"range_test(hyperparams=...) must be a dict name -> number, got {hyperparams!r}."
-        )
-    if name in (hyperparams or {}):
+    if hyperparams is None:
+        return {}
+    where = "range_test(hyperparams=...)"
+    if not isinstance(hyperparams, dict):
+        raise TypeError(f"{where} must be a dict name -> number, got {hyperparams!r}.")
+    if name in hyperparams:
         raise ValueError(
-            f"range_test(hyperparams=...) must not hold {name!r}, which the test raises; "
-            "name=... says which one that is."
+            f"{where} must not hold {name!r}, which the test raises; name=... says which one that "
+            "is."
         )
-    where = "range_test(hyperparams={{{!r}: ...}})"
-    return {
-        key: np.float32(checked_number(where.format(key), value))
-        for key, value in (hyperparams or {}).items()
-    }
+    one = "range_test(hyperparams={{{!r}: ...}})"
+    return {key: np.float32(checked_number(one.format(key), x)) for key, x in hyperparams.items()}
 
 
 def _checked_state(state: Any, expected: Any) -> Any:
     """The state as arrays; a Python number in it takes the dtype that the task gives it."""
 
-    def array(x: Any, like: Any) -> jax.Array:
-        return typed(x, like.dtype)
+    def kinds(tree: Any) -> Any:
+        return jax.tree.map(lambda x: (np.shape(x), str(jnp.result_type(x))), tree)
 
     structure: Any = jax.tree.structure(state)
     if structure == jax.tree.structure(expected):
-        state = jax.tree.map(array, state, expected)
-    given = jax.tree.map(lambda x: (np.shape(x), str(jnp.result_type(x))), state)
-    expected_kinds = jax.tree.map(lambda x: (x.shape, str(x.dtype)), expected)
-    if str(given) != str(expected_kinds):
+        state = jax.tree.map(lambda x, like: typed(x, like.dtype), state, expected)
+    if str(kinds(state)) != str(kinds(expected)):
         raise TypeError(
             "range_test(state=...) must be a state of this task, with the structure, shapes and "
-            f"dtypes of task.init(key), {expected_kinds}, got {given}."
+            f"dtypes of task.init(key), {kinds(expected)}, got {kinds(state)}."
         )
     return state

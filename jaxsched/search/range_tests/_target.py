@@ -15,17 +15,12 @@ from jaxsched._phases import boundaries
 from jaxsched._populations import members
 from jaxsched._words import uncalled
 from jaxsched.controllers._base import AbstractController, scaled
-from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search.trials._kinds import kinds_of, maker_of, structure
-from jaxsched.search.trials._trials import Followed, Trial
+from jaxsched.search.trials._trials import Followed
 
 # End over peak of the kinds that may be named in place of a schedule.
 KINDS = {
-    "decay": 0.0,
-    "cosine": 0.0,
-    "linear": 0.0,
-    "one_cycle": 0.0,
-    "wsd": 0.0,
+    **dict.fromkeys(("decay", "cosine", "linear", "one_cycle", "wsd"), 0.0),
     "exponential": 0.01,
     "constant": 1.0,
 }
@@ -33,27 +28,14 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class TargetShape:
-    """The schedule of the real run: its start and end over its peak, and how to make it.
+    """The schedule of the real run: its start and end over its peak, and how to make it."""
 
-    Args:
-        begin: first value over the largest.
-        ratio: end value over the largest.
-        make: the schedule of a peak, if one was given.
-        kind: its recipe or structure.
-        name: the hyperparameter that follows it.
-        others: constant hyperparameters.
-    """
-
-    begin: float
-    ratio: float
-    make: Callable[[float], Followed] | None = None
-    kind: str = ""
-    name: str = "learning_rate"
-    others: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def trial(self, make: Callable[[float], Followed], peak: float) -> Trial:
-        schedules = {self.name: make(peak), **self.others}
-        return Trial(f"peak={peak:.3g}", {"peak": peak}, schedules, self.kind)
+    begin: float  # first value over the largest
+    ratio: float  # end value over the largest
+    make: Callable[[float], Followed] | None = None  # the schedule of a peak, if one was given
+    kind: str = ""  # its recipe or structure
+    name: str = "learning_rate"  # the hyperparameter that follows it
+    others: dict[str, Any] = dataclasses.field(default_factory=dict)  # constant hyperparameters
 
 
 def target_of(schedule: Any) -> TargetShape:
@@ -69,29 +51,29 @@ def target_of(schedule: Any) -> TargetShape:
         if schedule not in KINDS:
             raise ValueError(f"{where} must be one of {sorted(KINDS)}, got {schedule!r}.")
         return TargetShape(1.0, KINDS[schedule])
-    if isinstance(schedule, AbstractSchedule | AbstractController):
+    if isinstance(schedule, Followed):
         begin, peak, end = _shape(where, schedule)
-        kind = (maker_of(schedule) or (structure(schedule),))[0]
-        return TargetShape(
-            begin / peak, end / peak, lambda rate: scaled(schedule, rate / peak), kind
-        )
+        made = maker_of(schedule)
+        kind = structure(schedule) if made is None else made[0]
+        make = lambda rate: scaled(schedule, rate / peak)
+        return TargetShape(begin / peak, end / peak, make, kind)
     if not callable(schedule) or isinstance(schedule, type):
         raise TypeError(
             f"{where} must be a schedule, a recipe that only lacks its peak, or a kind, "
             f"got {schedule!r} ({type(schedule).__name__}){uncalled(schedule)}."
         )
+    (recipe,) = kinds_of(schedule, {}, "range_test")
     try:
         example = schedule(peak=1.0)
     except TypeError as error:
         raise TypeError(
             f"{where} must be a recipe that only lacks its peak, such as "
             "`functools.partial(js.cosine_decay, steps=2000)`, got "
-            f"{kinds_of(schedule, {}, 'range_test')[0].name}: {str(error).rstrip('.')}."
+            f"{recipe.name}: {str(error).rstrip('.')}."
         ) from error
-    if not isinstance(example, AbstractSchedule | AbstractController):
+    if not isinstance(example, Followed):
         raise TypeError(f"{where} must return a schedule, got {example!r} from {schedule!r}.")
     begin, peak, end = _shape(where, example)
-    (recipe,) = kinds_of(schedule, {}, "range_test")
     return TargetShape(begin / peak, end / peak, lambda rate: schedule(peak=rate), recipe.name)
 
 

@@ -53,19 +53,17 @@ def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     """
     trials = _numbered(trials)
     if len({trial.kind for trial in trials} - {""}) > 1:
-        trials = tuple(_renamed(t, f"{t.kind} {_bare(t)}".strip()) for t in trials)
+        trials = tuple(
+            _renamed(t, f"{t.kind} {_bare(t)}") if t.settings and t.kind else t for t in trials
+        )
     for tell in (_differing, _unlike, _place):
-        same: dict[str, list[int]] = {}
-        for i, trial in enumerate(trials):
-            same.setdefault(trial.name, []).append(i)
-        if len(same) == len(trials):
-            break
-        named = list(trials)
-        for name, group in same.items():
-            if len(group) > 1:
-                for i, text in zip(group, tell([trials[i] for i in group]), strict=True):
-                    named[i] = dataclasses.replace(trials[i], name=f"{name} {text}".strip())
-        trials = tuple(named)
+        same: dict[str, list[Trial]] = {}
+        for trial in trials:
+            same.setdefault(trial.name, []).append(trial)
+        texts = {name: iter(tell(group)) for name, group in same.items() if len(group) > 1}
+        trials = tuple(
+            _renamed(t, f"{t.name} {next(texts[t.name])}") if t.name in texts else t for t in trials
+        )
     return trials
 
 
@@ -74,8 +72,7 @@ def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
 
 def _listed(given: Any, where: str) -> Trials:
     """One thing or a list of things that train, lists of lists included."""
-    single = (AbstractSchedule, AbstractController, Trial, Mapping)
-    if isinstance(given, single):
+    if isinstance(given, (AbstractSchedule, AbstractController, Trial, Mapping)):
         given = [given]
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(
@@ -131,27 +128,22 @@ def _numbered(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     taken = {t.kind for t in trials if t._maker is None} | set(makers)
     names: dict[str, list[str]] = {}
     for name, keys in makers.items():
-        free = (f"{name} {i}" for i in range(1, len(trials) + len(taken) + 2))
-        fresh = (text for text in free if text not in taken)
-        names[name] = [name] if len(keys) == 1 else [next(fresh) for _ in keys]
-    return tuple(
-        t
-        if t._maker is None
-        else _as_kind(t, names[t._maker[0]][makers[t._maker[0]].index(t._maker[1])])
-        for t in trials
-    )
+        free = (text for i in itertools.count(1) if (text := f"{name} {i}") not in taken)
+        names[name] = [name] if len(keys) == 1 else list(itertools.islice(free, len(keys)))
 
+    def numbered(trial: Trial) -> Trial:
+        if trial._maker is None:
+            return trial
+        name, key = trial._maker
+        kind, rest = names[name][makers[name].index(key)], _bare(trial)
+        named = trial if rest == trial.name else _renamed(trial, f"{kind} {rest}")
+        return dataclasses.replace(named, kind=kind)
 
-def _as_kind(trial: Trial, kind: str) -> Trial:
-    if kind == trial.kind:
-        return trial
-    rest = _bare(trial)
-    name = f"{kind} {rest}".strip() if rest != trial.name else rest
-    return dataclasses.replace(trial, kind=kind, name=name)
+    return tuple(map(numbered, trials))
 
 
 def _renamed(trial: Trial, name: str) -> Trial:
-    return dataclasses.replace(trial, name=name) if trial.settings and trial.kind else trial
+    return dataclasses.replace(trial, name=name.strip())
 
 
 def _differing(trials: list[Trial]) -> list[str]:
