@@ -86,11 +86,11 @@ _MANY = {"optimization_barrier", "device_put"}
 _RESHAPE = {"convert_element_type", "reshape", "broadcast_in_dim", "squeeze", "expand_dims"}
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _OPERATORS = ("add", "sub", "mul", "neg", "eq", "ne", "lt", "le", "gt", "ge", "xor")
-_NUMPY: dict[str, Any] = {
-    **{name: getattr(operator, name) for name in _OPERATORS},
-    **{"and": operator.and_, "or": operator.or_, "not": operator.invert},
-    **{"max": np.maximum, "min": np.minimum, "rem": np.fmod, "sign": np.sign},
-}
+_NUMPY: dict[str, Any] = (
+    {name: getattr(operator, name) for name in _OPERATORS}
+    | {"and": operator.and_, "or": operator.or_, "not": operator.invert}
+    | {"max": np.maximum, "min": np.minimum, "rem": np.fmod, "sign": np.sign}
+)
 
 
 class _Walk:
