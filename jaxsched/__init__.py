@@ -131,33 +131,15 @@ __version__ = "0.1.0"
 
 # What `import jaxsched` does not load: it needs Optax or matplotlib, or not everyone needs it.
 _LAZY = {
-    "jaxsched.controllers": (
-        "AbstractController",
-        "AutoDecay",
-        "Average",
-        "Bounce",
-        "Greedy",
-        "NewBob",
-        "Plateau",
-        "Trigger",
-        "diagnose",
-    ),
-    "jaxsched.optim": ("current", "inject", "observe", "override", "remembered"),
-    "jaxsched._plot": ("plot",),
-    "jaxsched.search": (
-        "Supervised",
-        "final_score",
-        "grid",
-        "loguniform",
-        "range_test",
-        "sampled",
-        "sweep",
-        "uniform",
-        "zipped",
-    ),
+    "jaxsched.controllers": "AbstractController AutoDecay Average Bounce Greedy NewBob Plateau "
+    "Trigger diagnose",
+    "jaxsched.optim": "current inject observe override remembered",
+    "jaxsched._plot": "plot",
+    "jaxsched.search": "Supervised final_score grid loguniform range_test sampled sweep uniform "
+    "zipped",
 }
 _SUBMODULES = ("controllers", "optim", "schedules", "search", "testing")
-_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

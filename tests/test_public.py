@@ -107,7 +107,7 @@ def test_what_is_exported_is_what_can_be_imported():
     listed = {module: set() for module, _, _ in LAZY}
     for module, name, _ in LAZY:
         listed[module].add(name)
-    assert {module: set(names) for module, names in js._LAZY.items()} == listed
+    assert {module: set(names.split()) for module, names in js._LAZY.items()} == listed
     visible = {n for n in dir(js) if not n.startswith("_")}
     modules = {n.split(".")[1] for n in MODULES if n.count(".") >= 1}
     assert set(PUBLIC) <= visible
