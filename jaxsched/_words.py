@@ -9,8 +9,14 @@ from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Ours -> the words of other libraries that can only mean that: Optax, PyTorch, Keras, Transformers,
-# timm, Composer, Megatron, fastai, fvcore, fairseq; and our own before they changed.
+
+def _by_word(table: Mapping[str, str]) -> dict[str, str]:
+    return {word: key for key, words in table.items() for word in words.split()}
+
+
+# Ours -> the words of other libraries for it: Optax, PyTorch, Keras, Transformers, timm, Composer,
+# Megatron, fastai, fvcore, fairseq; and our own before they changed. Of several of ours the first
+# that the called function has.
 _THEIRS = {
     "accumulate": "accumulation_size",
     "accumulation": "accumulate_grad_batches gradient_accumulation_steps",
@@ -18,90 +24,74 @@ _THEIRS = {
     "atol": "min_delta",
     "base": "schedule",
     "batch": "batch_size global_batch_size",
+    "boundaries": "milestones",
+    "cooldown": "cooldown_t",
+    "cooldown decay": "cooldown_fraction",
     "cut": "cut_frac",
     "cycles": "count cycle_limit n_cycles num_cycles times",
-    "decay": "cycle_decay decay_fraction m_mul wsd_decay_steps",
+    "decay": "cooldown cycle_decay decay_fraction m_mul wsd_decay_steps",
     "dimension": "d_model embed_dim hidden_size model_size",
     "div": "div_factor",
     "down": "step_size_down",
     "drop_last": "drop_remainder",
     "end": "alpha alpha_f end_factor end_learning_rate end_lr end_value final_lr final_lr_scale "
     "final_value lr_end min_learning_rate min_lr_rate",
+    "end low": "eta_min lr_min min_value",
     "every": "decay_period step_size",
     "factor": "gamma rate",
+    "factor decay": "decay_factor",
+    "factor rate": "decay_rate",
     "final_div": "final_div_factor",
+    "final_div end": "div_final",
     "folds": "cv n_splits",
+    "fraction": "percent",
     "growth": "T_mult cycle_mul cycle_mult t_mul t_mult",
     "high": "a_max max max_momentum upper",
     "hold": "hold_steps",
     "low": "a_min base_momentum lower min momentum",
+    "low peak base": "base_lr",
+    "milestones boundaries": "boundaries_and_scales",
+    "milestones every": "decay_t",
+    "milestones steps": "boundaries",
+    "min_scale end": "min_lr_ratio",
+    "min_scale end low constant": "min_lr",
     "monitor": "watch",  # so was ours called once, as share
     "parts": "schedulers schedules",
     "patience": "patience_t",
     "peak": "eta_max lr_max peak_lr peak_value warmup_target",
+    "peak base low": "base_learning_rate",
+    "peak base start value": "learning_rate lr",
+    "peak fraction": "value",
+    "peak high": "max_lr max_value",
+    "peak start value": "initial_learning_rate initial_lr",
     "rtol": "threshold",
     "samples": "dataset_size num_samples",
     "shape": "anneal_strategy decay_type lr_wsd_decay_style",
     "share_prefixes": "share",
     "start": "init_lr_scale start_factor start_lr start_value",
-    "steps": "T_0 T_max cycle_len cycle_length delay duration first_decay_steps length "
-    "lr_decay_steps max_steps max_update num_iter num_steps num_training num_training_steps t_0 "
-    "t_initial t_max total_iters total_steps",
+    "start at": "begin",
+    "start peak": "alpha_i base_value",
+    "start peak value": "init_lr init_value",
+    "steps": "T_0 T_max cycle_len cycle_length delay duration first_decay_steps knots length "
+    "lr_decay_steps max_steps max_update num_iter num_steps num_training num_training_steps "
+    "t_0 t_initial t_max total_iters total_steps",
+    "stop": "end",
     "tokens_per_sample": "seq_len sequence_length",
     "up": "step_size_up",
+    "value": "peak",
     "warmup": "lr_warmup_steps num_warmup_steps t_warmup warmup_epochs warmup_fraction "
     "warmup_iters warmup_ratio warmup_steps warmup_t",
+    "warmup flat cut": "pct_start",
 }
-# Of the others the first that the called function has.
-_OURS: dict[str, tuple[str, ...]] = {
-    **{word: (ours,) for ours, words in _THEIRS.items() for word in words.split()},
-    "alpha_i": ("start", "peak"),
-    "base_learning_rate": ("peak", "base", "low"),
-    "base_lr": ("low", "peak", "base"),
-    "base_value": ("start", "peak"),
-    "begin": ("start", "at"),
-    "boundaries": ("milestones", "steps"),
-    "boundaries_and_scales": ("milestones", "boundaries"),
-    "cooldown": ("decay",),
-    "cooldown_fraction": ("cooldown", "decay"),
-    "cooldown_t": ("cooldown",),
-    "decay_factor": ("factor", "decay"),
-    "decay_rate": ("factor", "rate"),
-    "decay_t": ("milestones", "every"),
-    "div_final": ("final_div", "end"),
-    "end": ("stop",),
-    "eta_min": ("end", "low"),
-    "init_lr": ("start", "peak", "value"),
-    "init_value": ("start", "peak", "value"),
-    "initial_learning_rate": ("peak", "start", "value"),
-    "initial_lr": ("peak", "start", "value"),
-    "knots": ("steps",),
-    "learning_rate": ("peak", "base", "start", "value"),
-    "lr": ("peak", "base", "start", "value"),
-    "lr_min": ("end", "low"),
-    "max_lr": ("peak", "high"),
-    "max_value": ("peak", "high"),
-    "milestones": ("boundaries",),
-    "min_lr": ("min_scale", "end", "low", "constant"),
-    "min_lr_ratio": ("min_scale", "end"),
-    "min_value": ("end", "low"),
-    "pct_start": ("warmup", "flat", "cut"),
-    "peak": ("value",),
-    "percent": ("fraction",),
-    "value": ("peak", "fraction"),
-}
+_OURS = {word: ours.split() for word, ours in _by_word(_THEIRS).items()}
 # Lengths of a stage, or of the whole: (what else the function has, ours), the first that it has.
+_DECAY = (("cooldown", "cooldown"), ("warmup", "decay"), ("every", "every"), ("steps", "steps"))
 _STAGES = {
     "cooldown_steps": (("cooldown", "cooldown"), ("warmup", "decay"), ("at", "steps")),
-    "decay_steps": (
-        ("cooldown", "cooldown"),
-        ("warmup", "decay"),
-        ("every", "every"),
-        ("steps", "steps"),
-    ),
+    "decay_steps": _DECAY,
+    "num_decay_steps": _DECAY,
     "transition_steps": (("every", "every"), ("steps", "steps")),
 }
-_STAGES["num_decay_steps"] = _STAGES["decay_steps"]
 # What more there is to say of (their word, ours).
 _RATIOS = {
     "end": "alpha alpha_f div_final end_factor min_lr_rate min_lr_ratio",
@@ -113,16 +103,8 @@ _SHARES = {
     "cut": "cut_frac pct_start",
 }
 _MEANING = {
-    **{
-        (word, ours): "a value, not a ratio"
-        for ours, words in _RATIOS.items()
-        for word in words.split()
-    },
-    **{
-        (word, ours): "a share is js.share(0.3)"
-        for ours, words in _SHARES.items()
-        for word in words.split()
-    },
+    **{(w, ours): "a value, not a ratio" for ours, ws in _RATIOS.items() for w in ws.split()},
+    **{(w, ours): "a share is js.share(0.3)" for ours, ws in _SHARES.items() for w in ws.split()},
     ("decay_steps", "steps"): "the whole length",
     ("min_lr", "min_scale"): "the least rate divided by the base",
     ("total_steps", "steps"): "the whole length",
@@ -130,9 +112,8 @@ _MEANING = {
 }
 # Where there is no such argument, what to write instead.
 _START = "a warmup starts at 0 (js.with_warmup has a start)"
-_INSTEAD = {
-    word: why
-    for why, words in {
+_INSTEAD = _by_word(
+    {
         _START: "init_lr init_value initial_learning_rate warmup_init_lr warmup_lr warmup_lr_init "
         "warmup_start_lr",
         "a controller is told the metric, update(state, value=...)": "monitor",
@@ -153,14 +134,12 @@ _INSTEAD = {
         "the stable phase is what remains of steps": "num_stable_steps stable_steps",
         "the staircase is js.step_decay": "staircase",
         "triangular2 is decay=0.5, exp_range js.triangular_exp": "mode",
-    }.items()
-    for word in words.split()
-}
+    }
+)
 
 # Names of other libraries that no likeness of letters finds, and ours that are in a submodule.
-_NAMES = {
-    word: ours
-    for ours, words in {
+_NAMES = _by_word(
+    {
         "a >> b": "ChainedScheduler SequentialLR chain join_schedules",
         "js.Plateau": "ReduceLROnPlateau reduce_on_plateau",
         "js.Reverse": "reverse",
@@ -177,20 +156,14 @@ _NAMES = {
         "js.warm_restarts": "CosineAnnealingWarmRestarts sgdr_schedule",
         "js.warmup_cosine": "get_cosine_schedule_with_warmup",
         "js.warmup_linear": "get_linear_schedule_with_warmup",
-        **{
-            f"jaxsched.optim.{name}": name
-            for name in (
-                "adopt",
-                "decay_weights",
-                "group_lr",
-                "layerwise_decay",
-                "register_export",
-                "resume",
-            )
-        },
-    }.items()
-    for word in words.split()
-}
+        "jaxsched.optim.adopt": "adopt",
+        "jaxsched.optim.decay_weights": "decay_weights",
+        "jaxsched.optim.group_lr": "group_lr",
+        "jaxsched.optim.layerwise_decay": "layerwise_decay",
+        "jaxsched.optim.register_export": "register_export",
+        "jaxsched.optim.resume": "resume",
+    }
+)
 
 
 def named_here(word: str, names: Sequence[str]) -> str:
