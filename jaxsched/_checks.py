@@ -6,7 +6,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,45 +29,6 @@ from jaxsched._text import describe
 from jaxsched._words import uncalled
 
 MANY = 2**20  # a greatest number from here on is there for slips only
-
-
-@dataclasses.dataclass(frozen=True)
-class NumberCheck:
-    """``checked_number`` with its settings, as a field of a struct carries it."""
-
-    rank: ClassVar[int] = 0  # of one member's value
-    at_least: float | None = None
-    above: float | None = None
-    at_most: float | None = None
-    below: float | None = None
-    optional: bool = False
-    real: bool = False
-    whole: bool = False
-
-    def __call__(self, where: str, x: Any) -> Any:
-        return checked_number(where, x, **vars(self))
-
-
-@dataclasses.dataclass(frozen=True)
-class ArrayCheck:
-    """``checked_array`` with its settings."""
-
-    rank: ClassVar[int] = 1
-    increasing: bool = False
-    at_least: float | None = None
-
-    def __call__(self, where: str, x: Any) -> Any:
-        return checked_array(where, x, self.increasing, self.at_least)
-
-
-@dataclasses.dataclass(frozen=True)
-class ChoiceCheck:
-    """``checked_choice`` with its words."""
-
-    options: tuple[str, ...]
-
-    def __call__(self, where: str, x: Any) -> Any:
-        return checked_choice(where, x, self.options)
 
 
 def violates(rule: Callable[..., Any], *numbers: Any) -> bool:

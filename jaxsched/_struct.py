@@ -9,14 +9,16 @@ convert what a person wrote, and a transformation never meets those checks.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 
 from jaxsched._arrays import frozen, is_concrete, to_host
-from jaxsched._checks import ArrayCheck, ChoiceCheck, NumberCheck
+from jaxsched._checks import checked_array, checked_choice, checked_number
 from jaxsched._text import to_source
 from jaxsched._words import bind
 
@@ -36,8 +38,8 @@ def number(
 
     A whole number is made a float, so that 1 and 0.5 are the same kind of leaf.
     """
-    check = NumberCheck(at_least, above, at_most, below, optional=optional, real=True)
-    return dataclasses.field(default=default, metadata={"check": check})
+    bounds = dict(at_least=at_least, above=above, at_most=at_most, below=below)
+    return _checked(default, 0, checked_number, **bounds, optional=optional, real=True)
 
 
 def length(
@@ -48,8 +50,7 @@ def length(
     optional: bool = False,
 ) -> Any:
     """A field that holds a number of steps, usually a whole one, which stays an integer."""
-    check = NumberCheck(at_least, above, optional=optional)
-    return dataclasses.field(default=default, metadata={"check": check})
+    return _checked(default, 0, checked_number, at_least=at_least, above=above, optional=optional)
 
 
 def count(
@@ -61,13 +62,13 @@ def count(
     >>> count(10, at_least=0).default
     10
     """
-    check = NumberCheck(at_least, optional=optional, whole=True)
-    return dataclasses.field(default=default, metadata={"check": check})
+    return _checked(default, 0, checked_number, at_least=at_least, optional=optional, whole=True)
 
 
 def numbers(*, increasing: bool = False, at_least: float | None = None) -> Any:
     """A field that holds a one-dimensional array; any sequence is made one."""
-    return dataclasses.field(metadata={"check": ArrayCheck(increasing, at_least)})
+    default = dataclasses.MISSING
+    return _checked(default, 1, checked_array, increasing=increasing, at_least=at_least)
 
 
 def choice(*options: str, default: str) -> Any:
@@ -77,13 +78,19 @@ def choice(*options: str, default: str) -> Any:
     >>> choice("min", "max", default="min").default
     'min'
     """
-    check = ChoiceCheck(options)
+    check = functools.partial(checked_choice, options=options)
     return dataclasses.field(default=default, metadata={"static": True, "check": check})
 
 
 def static(default: Any = dataclasses.MISSING) -> Any:
     """A field that is not a number: part of the structure, compared and hashed by JAX."""
     return dataclasses.field(default=default, metadata={"static": True})
+
+
+def _checked(default: Any, rank: int, check: Callable[..., Any], **settings: Any) -> Any:
+    """A field for a number, or for an array (``rank`` 1) of them: without a population's axes."""
+    metadata = {"rank": rank, "check": functools.partial(check, **settings)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass_transform(
@@ -102,11 +109,7 @@ def struct(cls: type[T]) -> type[T]:
     kind._names = tuple(f.name for f in fields)
     kind._defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
     kind._checks = {f.name: f.metadata["check"] for f in fields if "check" in f.metadata}
-    kind.ranks = {
-        name: check.rank
-        for name, check in kind._checks.items()
-        if not isinstance(check, ChoiceCheck)
-    }
+    kind.ranks = {f.name: f.metadata["rank"] for f in fields if "rank" in f.metadata}
 
     def flatten(self: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         values = self.__dict__
@@ -162,7 +165,7 @@ class Record:
         shown = ", ".join(
             f"{field.name}={to_source(getattr(self, field.name), self.ranks.get(field.name, 0))}"
             for field in dataclasses.fields(self)
-            if not _is_default(field, getattr(self, field.name))
+            if not _is_default(getattr(self, field.name), field.default)
         )
         return f"{type(self).__name__}({shown})"
 
@@ -193,14 +196,8 @@ def _signature(fields: Any) -> inspect.Signature:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _is_default(field: Any, value: Any) -> bool:
-    if field.default is dataclasses.MISSING:
-        return False
-    return (
-        value is None
-        if field.default is None
-        else (isinstance(value, (int, float, str)) and value == field.default)
-    )
+def _is_default(value: Any, default: Any) -> bool:
+    return isinstance(value, (int, float, str, type(None))) and bool(value == default)
 
 
 def _same(a: Any, b: Any) -> bool:

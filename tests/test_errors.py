@@ -7,6 +7,7 @@ every recipe. Relations between arguments are tables below.
 from __future__ import annotations
 
 import ast
+import collections
 import copy
 import dataclasses
 import inspect
@@ -37,26 +38,20 @@ NO_NUMBERS = ["a", b"1", True, np.True_, 1j, [1.0], (1.0,), {}, {1.0}, object(),
 NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400, -(10**400), 1e300]
 
 
-def check_of(name, field):
-    return ONE_OF_EACH_CLASS[name]._checks[field]
+def settings_of(value, field):
+    """What the class has declared for one of its numbers; None where it says nothing."""
+    return collections.defaultdict(lambda: None, value._checks[field].keywords)
 
 
-def outside(check):
+def fields_of(rank):
+    return [(name, field) for name, field in FIELDS if ONE_OF_EACH_CLASS[name].ranks[field] == rank]
+
+
+def outside(settings):
     """Values next to the declared bounds, on the wrong side or, where open, on the bound."""
-    bounds = vars(check)
-    return [
-        value
-        for bound, value in (
-            ("at_least", bounds["at_least"] is not None and bounds["at_least"] - 1),
-            ("at_least", bounds["at_least"] is not None and bounds["at_least"] - 1e-3),
-            ("above", bounds["above"]),
-            ("above", bounds["above"] is not None and bounds["above"] - 0.5),
-            ("at_most", bounds["at_most"] is not None and bounds["at_most"] + 1),
-            ("below", bounds["below"]),
-            ("below", bounds["below"] is not None and bounds["below"] + 0.5),
-        )
-        if bounds[bound] is not None
-    ]
+    past = dict(at_least=(-1, -1e-3), above=(0, -0.5), at_most=(1,), below=(0, 0.5))
+    declared = {bound: settings[bound] for bound in past if settings[bound] is not None}
+    return [value + beyond for bound, value in declared.items() for beyond in past[bound]]
 
 
 def refused(call, where, value, errors=(ValueError, TypeError)):
@@ -70,23 +65,24 @@ def refused(call, where, value, errors=(ValueError, TypeError)):
     return message
 
 
-@pytest.mark.parametrize(("name", "field"), [f for f in FIELDS if check_of(*f).rank == 0])
+@pytest.mark.parametrize(("name", "field"), fields_of(rank=0))
 def test_every_number_of_every_class_is_checked(name, field):
-    valid, check = ONE_OF_EACH_CLASS[name], check_of(name, field)
+    valid = ONE_OF_EACH_CLASS[name]
+    settings = settings_of(valid, field)
     where = rf"^{name}\({field}=\.\.\.\) must "
-    bad = [*NO_NUMBERS, *([] if check.optional else [None])]
+    bad = [*NO_NUMBERS, *([] if settings["optional"] else [None])]
     for value in bad:
         message = refused(
             lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, TypeError
         )
         assert "must be a number" in message
-    for value in [*NOT_FINITE, *outside(check)]:
+    for value in [*NOT_FINITE, *outside(settings)]:
         message = refused(
             lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, ValueError
         )
         assert f"got {value!r}"[:60] in message
     # One bad member in a population is enough; it is checked member by member.
-    for value in outside(check):
+    for value in outside(settings):
         good = getattr(valid, field)
         population = np.asarray([1.0 if good is None else good, value], np.float32)
         refused(
@@ -95,13 +91,14 @@ def test_every_number_of_every_class_is_checked(name, field):
             population,
             ValueError,
         )
-    if check.optional:
+    if settings["optional"]:
         assert getattr(dataclasses.replace(valid, **{field: None}), field) is None
 
 
-@pytest.mark.parametrize(("name", "field"), [f for f in FIELDS if check_of(*f).rank == 1])
+@pytest.mark.parametrize(("name", "field"), fields_of(rank=1))
 def test_every_array_of_every_class_is_checked(name, field):
-    valid, check = ONE_OF_EACH_CLASS[name], check_of(name, field)
+    valid = ONE_OF_EACH_CLASS[name]
+    settings = settings_of(valid, field)
     good = np.asarray(getattr(valid, field)).tolist()
     where = rf"^{name}\({field}=\.\.\.\) must "
     for value in [
@@ -119,10 +116,10 @@ def test_every_array_of_every_class_is_checked(name, field):
     ]:
         refused(lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, TypeError)
     bad = [[*good[:-1], x] for x in (math.nan, math.inf, 10**400)]
-    if check.increasing:
+    if settings["increasing"]:
         bad += [good[::-1], [*good[:-1], good[-2]]]
-    if check.at_least is not None:
-        bad += [[check.at_least - 1, *good[1:]]]
+    if settings["at_least"] is not None:
+        bad += [[settings["at_least"] - 1, *good[1:]]]
     for value in bad:
         refused(lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, ValueError)
 
@@ -620,18 +617,14 @@ def test_reading_changes_nothing_that_was_given():
     assert data == before
 
 
-def _optional(name):
-    checks = CLASSES[name]._checks.items()
-    return {field for field, check in checks if getattr(check, "optional", False)}
-
-
 @pytest.mark.parametrize("name", [name for name in CLASSES if name != "Function"])
 def test_any_one_field_that_is_spoilt_is_found(name):
     """Each value of a good file in turn replaced by null, a word, a list, an object, NaN."""
-    good = js.to_dict(CLASSES[name])
+    valid = CLASSES[name]
+    good = js.to_dict(valid)
     for key in good:
         for spoilt in (None, "a", [["a"]], {}, {"type": "os"}, math.nan, True):
-            if spoilt is None and key in _optional(name):
+            if spoilt is None and key in valid.ranks and settings_of(valid, key)["optional"]:
                 continue
             with pytest.raises(ValueError, match=r"."):
                 js.from_json(json.dumps({**good, key: spoilt}))
