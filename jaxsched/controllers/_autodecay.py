@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import count, number, struct
-from jaxsched.controllers._base import flag, next_count, number32, one, zero
+from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, zero
 from jaxsched.controllers._metric import count_if, improves, worst
-from jaxsched.controllers._scaler import AbstractScaler
 from jaxsched.controllers.measurements._gap import averaging_gap
 
 
@@ -83,15 +82,7 @@ class AutoDecay(AbstractScaler):
     mode: ClassVar[str] = "min"  # its gap is one of losses
 
     def init(self) -> AutoDecayState:
-        return AutoDecayState(
-            step=zero(jnp.int32),
-            base=self.base_init(),
-            scale=one(),
-            seen=zero(jnp.int32),
-            gap=zero(),
-            best=worst(self.mode),
-            bad=zero(jnp.int32),
-        )
+        return self.first_state(gap=zero(), best=worst(self.mode))
 
     def react(
         self,
@@ -102,7 +93,6 @@ class AutoDecay(AbstractScaler):
         reported: Any = True,
         **extra: Any,
     ) -> AutoDecayState:
-        del extra
         if value is None or averaged is None:
             return state
         for name, loss in {"value": value, "averaged": averaged}.items():

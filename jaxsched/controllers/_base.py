@@ -65,7 +65,6 @@ class AbstractController(Record, abc.ABC):
 
         A sweep tabulates them. ``values`` are those of the schedule at the bottom, float64.
         """
-        del values
         found = jax.vmap(lambda step: self.value_at(at_step(self, state, step)))(jnp.int32(steps))
         return np.asarray(found, np.float64)
 
@@ -132,7 +131,6 @@ class AbstractController(Record, abc.ABC):
 
     def __call__(self, state: Any, **extra: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
-        del extra
         self._check(state)
         return self.value_at(state)
 
@@ -183,6 +181,49 @@ class AbstractController(Record, abc.ABC):
         exact = object.__new__(type(self))
         exact.__dict__.update(self.__dict__, **{n: number32(getattr(self, n)) for n in self.ranks})
         return exact.react(state, **report)
+
+
+class AbstractScaler(AbstractController):
+    """A rate that is ``base(step) * scale``, where what is measured changes the scale.
+
+    A subclass is a ``@struct`` with the fields ``base``, ``factor`` and ``min_scale``, a ``State``
+    that has a ``scale`` too (float32, 1 at first), ``init`` and ``react``; and with ``bounds`` and
+    ``monotone``, if its scale may rise.
+    """
+
+    monotone: ClassVar[bool] = True  # the scale never rises
+
+    factor: Any
+    min_scale: Any
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        """The least and the greatest value that ``scale`` can take."""
+        return self.min_scale, 1.0
+
+    def first_state(self, **others: Any) -> Any:
+        """A first ``State``, for ``init``: int32 counts of 0, but for ``others``."""
+        counts = {name: zero(jnp.int32) for name in self.State._fields}
+        return self.State(**counts | {"base": self.base_init(), "scale": number32(1.0)} | others)
+
+    def cut(self, scale: jax.Array) -> jax.Array:
+        """``scale * factor``, not below ``min_scale``; for ``react``."""
+        return jnp.maximum(scale * self.factor, self.min_scale)
+
+    def value_at(self, state: Any) -> jax.Array:
+        base = self.base_value(state)
+        return base * state.scale.astype(base.dtype)
+
+    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        base = self.base_host_values(state, steps, values)
+        return np.asarray(base * np.float64(jax.device_get(state.scale)))
+
+    def lowest(self) -> float:
+        return float(np.asarray(self.bounds[0]))
+
+    def carried(self, old: Any, state: Any, start: Any) -> Any:
+        scale = jnp.clip(state.scale, *map(number32, self.bounds))
+        return super().carried(old, state, start)._replace(scale=scale)
 
 
 # ------------------------------------------------------------------ a controller over a controller
@@ -257,10 +298,6 @@ def flag(where: str, x: Any) -> jax.Array:
     if np.shape(x) != ():
         raise ValueError(f"{where} must be one boolean, got shape {np.shape(x)}.")
     return jnp.asarray(x).astype(jnp.bool_)
-
-
-def one() -> jax.Array:
-    return jnp.ones((), jnp.float32)
 
 
 def zero(dtype: Any = jnp.float32) -> jax.Array:

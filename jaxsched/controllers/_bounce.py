@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._struct import count, number, struct
-from jaxsched.controllers._base import flag, next_count, number32, one, zero
+from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, zero
 from jaxsched.controllers._metric import count_if
-from jaxsched.controllers._scaler import AbstractScaler
 
 
 class BounceState(NamedTuple):
@@ -78,16 +77,7 @@ class Bounce(AbstractScaler):
     or_reads: ClassVar[tuple[str, ...]] = ("weights",)
 
     def init(self) -> BounceState:
-        return BounceState(
-            step=zero(jnp.int32),
-            base=self.base_init(),
-            scale=one(),
-            seen=zero(jnp.int32),
-            last=zero(),
-            trend=zero(jnp.int32),
-            turned=zero(jnp.bool_),
-            pending=zero(jnp.int32),
-        )
+        return self.first_state(last=zero(), turned=zero(jnp.bool_))
 
     def react(
         self,
@@ -98,7 +88,6 @@ class Bounce(AbstractScaler):
         reported: Any = True,
         **extra: Any,
     ) -> BounceState:
-        del extra
         if norm is None and weights is None:
             return state
         if norm is not None and weights is not None:

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import choice, count, number, struct
-from jaxsched.controllers._base import next_count, number32, one, zero
+from jaxsched.controllers._base import AbstractScaler, next_count, number32
 from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
-from jaxsched.controllers._scaler import AbstractScaler
 
 
 class GreedyState(NamedTuple):
@@ -92,22 +91,11 @@ class Greedy(AbstractScaler):
         return self.min_scale, self.max_scale
 
     def init(self) -> GreedyState:
-        return GreedyState(
-            step=zero(jnp.int32),
-            base=self.base_init(),
-            scale=one(),
-            seen=zero(jnp.int32),
-            best=worst(self.mode),
-            good=zero(jnp.int32),
-            bad=zero(jnp.int32),
-            wait=zero(jnp.int32),
-            evaluation=Evaluation.empty(),
-        )
+        return self.first_state(best=worst(self.mode), evaluation=Evaluation.empty())
 
     def react(
         self, state: GreedyState, *, value: Any = None, reported: Any = True, **extra: Any
     ) -> GreedyState:
-        del extra
         if value is None:
             return state
         report = read("Greedy.update(value=...)", value, reported, self.mode, self.nan)

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import choice, count, number, struct
-from jaxsched.controllers._base import next_count, number32, one, zero
+from jaxsched.controllers._base import AbstractScaler, next_count, number32
 from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
-from jaxsched.controllers._scaler import AbstractScaler
 
 
 class NewBobState(NamedTuple):
@@ -69,20 +68,11 @@ class NewBob(AbstractScaler):
     State = NewBobState
 
     def init(self) -> NewBobState:
-        return NewBobState(
-            step=zero(jnp.int32),
-            base=self.base_init(),
-            scale=one(),
-            seen=zero(jnp.int32),
-            last=worst(self.mode),
-            bad=zero(jnp.int32),
-            evaluation=Evaluation.empty(),
-        )
+        return self.first_state(last=worst(self.mode), evaluation=Evaluation.empty())
 
     def react(
         self, state: NewBobState, *, value: Any = None, reported: Any = True, **extra: Any
     ) -> NewBobState:
-        del extra
         if value is None:
             return state
         report = read("NewBob.update(value=...)", value, reported, self.mode, self.nan)

@@ -89,7 +89,6 @@ class Trigger(AbstractController):
         )
 
     def react(self, state: TriggerState, *, trigger: Any = None, **extra: Any) -> TriggerState:
-        del extra
         if trigger is None:
             return state
         starts = flag("Trigger.update(trigger=...)", trigger) & (state.stage < len(self.stages))

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import to_host
-from jaxsched.controllers._base import AbstractController
-from jaxsched.controllers._scaler import AbstractScaler
+from jaxsched.controllers._base import AbstractController, AbstractScaler
 from jaxsched.testing import _laws
 from jaxsched.testing._laws import (
     Traced,
