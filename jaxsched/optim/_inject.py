@@ -14,13 +14,13 @@ import optax
 
 from jaxsched._arrays import donatable_copy
 from jaxsched._words import uncalled
-from jaxsched.optim._export import register_export
 from jaxsched.optim._extra import Forwarder, with_forwarded
-from jaxsched.optim._flax import register_flax
+from jaxsched.optim._register import register_export, register_flax
 from jaxsched.optim._state import InjectState, Override
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 Factory = Callable[..., optax.GradientTransformation]
+_KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 
 def inject(
@@ -122,13 +122,14 @@ def inject(
         bound.apply_defaults()
         sources = _scheduled(name, bound, fixed)
         register_export(list(sources.values()))
-        return _transformation(_Rebuild(factory, bound), sources, hyperparam_dtype)
+        rebuild = functools.partial(_rebuilt, factory, bound)
+        return _transformation(rebuild, sources, hyperparam_dtype)
 
     return build
 
 
 def _transformation(
-    rebuild: _Rebuild, sources: dict[str, Any], dtype: Any
+    rebuild: Factory, sources: dict[str, Any], dtype: Any
 ) -> optax.GradientTransformationExtraArgs:
     forwarder = Forwarder()
 
@@ -188,25 +189,19 @@ def _dtype(x: Any) -> Any:
     return getattr(x, "dtype", type(x))
 
 
-class _Rebuild:
-    """Calls a factory with its arguments as bound, save the scheduled ones."""
-
-    def __init__(self, factory: Factory, bound: inspect.BoundArguments):
-        self.factory = factory
-        self.bound = bound
-
-    def __call__(self, values: dict[str, jax.Array]) -> optax.GradientTransformation:
-        bound = inspect.BoundArguments(self.bound.signature, dict(self.bound.arguments))
-        keywords = _keywords_name(bound.signature)
-        for name, value in values.items():
-            if name in bound.signature.parameters:
-                bound.arguments[name] = like_python_number(value)
-            else:
-                bound.arguments[keywords] = {
-                    **bound.arguments[keywords],
-                    name: like_python_number(value),
-                }
-        return self.factory(*bound.args, **bound.kwargs)
+def _rebuilt(
+    factory: Factory, bound: inspect.BoundArguments, values: dict[str, jax.Array]
+) -> optax.GradientTransformation:
+    """What the factory makes of its arguments as bound, save the scheduled ones."""
+    signature, arguments = bound.signature, dict(bound.arguments)
+    for name, value in values.items():
+        if name in signature.parameters:
+            arguments[name] = like_python_number(value)
+        else:  # one of **keywords
+            keywords = {p.kind: word for word, p in signature.parameters.items()}[_KEYWORDS]
+            arguments[keywords] = arguments[keywords] | {name: like_python_number(value)}
+    bound = inspect.BoundArguments(signature, arguments)
+    return factory(*bound.args, **bound.kwargs)
 
 
 def like_python_number(value: jax.Array) -> jax.Array:
@@ -247,14 +242,12 @@ def _scheduled(name: str, bound: inspect.BoundArguments, fixed: set[str]) -> dic
                 )
             sources[argument] = value
     if not sources:  # the hyperparameters of a sweep's task are such numbers
-        for argument, value in bound.arguments.items():
-            number = isinstance(value, jax.Array) and value.ndim == 0
-            if (
-                number
-                and argument not in fixed
-                and _takes_number(bound.signature.parameters[argument])
-            ):
-                sources[argument] = Constant(value)
+        sources = {
+            argument: Constant(value)
+            for argument, value in bound.arguments.items()
+            if argument not in fixed and isinstance(value, jax.Array) and value.ndim == 0
+            if _takes_number(bound.signature.parameters[argument])
+        }
     if not sources:
         given = {k: v for k, v in bound.arguments.items() if k in ("learning_rate", "lr")}
         example = next(iter(given), "learning_rate")
@@ -291,11 +284,6 @@ def _takes_number(parameter: inspect.Parameter) -> bool:
     if isinstance(default, (bool, str, bytes)):
         return False
     return is_source(default) or isinstance(default, (int, float)) or hasattr(default, "dtype")
-
-
-def _keywords_name(signature: inspect.Signature) -> str:
-    kinds = {p.kind: name for name, p in signature.parameters.items()}
-    return kinds.get(inspect.Parameter.VAR_KEYWORD, "")
 
 
 def _name(factory: Any) -> str:

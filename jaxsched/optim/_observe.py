@@ -14,9 +14,10 @@ from jaxsched.optim._state import (
     InjectState,
     Site,
     find_sites,
+    map_sites,
     per_member,
     plain_arrays,
-    replaced_sites,
+    write_back,
 )
 
 
@@ -51,8 +52,8 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> Any:
     >>> tx.update(jnp.ones(2), state, jnp.ones(2))[0].tolist()
     [-0.25, -0.25]
     """
-    sites = find_sites(plain_arrays(opt_state))
-    listening = [(site, name) for site in sites for name in _listening(site.state)]
+    arrays = plain_arrays(opt_state)
+    listening = [(site, name) for site in find_sites(arrays) for name in _listening(site.state)]
     meant = {(s.prefix, name): s.state.schedules[name] for s, name in listening if s.is_in(group)}
     if not meant:
         groups = sorted({site.group for site, _ in listening})
@@ -73,13 +74,11 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> Any:
     def tell(site: Site) -> Any:
         if not isinstance(site.state, InjectState):
             return site.state
-        states = dict(site.state.controller_states)
-        for name in states:
-            if (site.prefix, name) in meant:
-                states[name] = _told(site.state, name, report)
-        return site.state._replace(controller_states=states)
+        held = site.state.controller_states
+        told = {n: _told(site.state, n, report) for n in held if (site.prefix, n) in meant}
+        return site.state._replace(controller_states=held | told)
 
-    return replaced_sites(tell, opt_state)
+    return write_back(opt_state, map_sites(tell, arrays))
 
 
 def _told(state: InjectState, name: str, report: dict[str, Any]) -> Any:

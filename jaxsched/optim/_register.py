@@ -1,14 +1,16 @@
-"""Names under which ``jax.export`` writes the nodes of an optimizer state."""
+"""What ``jax.export`` and ``flax.serialization`` must know of the nodes of an optimizer state."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax import export
 
+from jaxsched._struct import Record
 from jaxsched.optim._state import InjectState, Override
 
 
@@ -72,3 +74,35 @@ for _kind in (Override, InjectState):
     export.register_namedtuple_serialization(
         _kind, serialized_name=f"jaxsched.optim.{_kind.__name__}"
     )
+
+
+def register_flax(tree: Any) -> None:
+    """Makes ``flax.serialization`` write the numbers of every schedule in ``tree``.
+
+    A program that serializes with Flax has imported it, so nothing is imported here.
+    """
+    serialization = sys.modules.get("flax.serialization")
+    for kind in node_types(tree) if serialization is not None else ():
+        if issubclass(kind, Record):
+            serialization.register_serialization_state(  # type: ignore[union-attr]
+                kind, _to_state, _from_state, override=True
+            )
+
+
+def _to_state(record: Record) -> dict[str, Any]:
+    serialization: Any = sys.modules["flax.serialization"]
+    return {name: serialization.to_state_dict(child) for name, child in _children(record)[0]}
+
+
+def _from_state(record: Record, state: dict[str, Any]) -> Any:
+    serialization: Any = sys.modules["flax.serialization"]
+    pairs, tree = _children(record)
+    return jax.tree.unflatten(
+        tree, [serialization.from_state_dict(x, state[name], name=name) for name, x in pairs]
+    )
+
+
+def _children(record: Record) -> tuple[list[tuple[str, Any]], Any]:
+    is_child = lambda x: x is not record
+    pairs, tree = jax.tree_util.tree_flatten_with_path(record, is_leaf=is_child)
+    return [(path[0].name, child) for path, child in pairs], tree

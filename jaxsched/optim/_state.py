@@ -132,11 +132,6 @@ def map_sites(change: Callable[[Site], Any], tree: Any) -> Any:
     return _walk(tree, (), lambda _, state: change(next(sites)._replace(state=state)))
 
 
-def replaced_sites(change: Callable[[Site], Any], opt_state: Any) -> Any:
-    """``map_sites`` for whatever holds a state; an ``nnx.Optimizer`` is changed in place."""
-    return write_back(opt_state, map_sites(change, plain_arrays(opt_state)))
-
-
 def write_back(opt_state: Any, arrays: Any, saved: Any = None) -> Any:
     """``arrays``, in NNX variables where ``opt_state`` has them.
 
