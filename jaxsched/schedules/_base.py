@@ -258,6 +258,7 @@ class Sequence(AbstractSchedule):
 _FEW = 4  # so many parts are quicker to compile one by one
 
 
+@struct
 class AbstractCombination(AbstractSchedule):
     """Schedules that run side by side and are combined at every step."""
 
@@ -304,7 +305,6 @@ class Product(AbstractCombination):
     0.05
     """
 
-    parts: tuple[AbstractSchedule, ...]
     _symbol = " * "
 
     @staticmethod
@@ -324,7 +324,6 @@ class Sum(AbstractCombination):
     0.75
     """
 
-    parts: tuple[AbstractSchedule, ...]
     _symbol = " + "
 
     @staticmethod

@@ -10,14 +10,14 @@ from jaxsched._struct import struct
 from jaxsched.schedules._base import AbstractCombination, AbstractSchedule, parts_of
 
 
-@struct
-class Minimum(AbstractCombination):
-    """The smallest of schedules, step by step; ``js.minimum(a, b)``."""
-
-    parts: tuple[AbstractSchedule, ...]
-
+class AbstractExtreme(AbstractCombination):
     def _values(self, t: Number) -> list[Value]:
         return [part.value_at(t) for part in self.parts]
+
+
+@struct
+class Minimum(AbstractExtreme):
+    """The smallest of schedules, step by step; ``js.minimum(a, b)``."""
 
     @staticmethod
     def _combine(x: Value, y: Value) -> Value:
@@ -25,13 +25,8 @@ class Minimum(AbstractCombination):
 
 
 @struct
-class Maximum(AbstractCombination):
+class Maximum(AbstractExtreme):
     """The largest of schedules, step by step; ``js.maximum(a, b)``."""
-
-    parts: tuple[AbstractSchedule, ...]
-
-    def _values(self, t: Number) -> list[Value]:
-        return [part.value_at(t) for part in self.parts]
 
     @staticmethod
     def _combine(x: Value, y: Value) -> Value:

@@ -17,21 +17,7 @@ from jaxsched.schedules._phase import Phase, known
 from jaxsched.schedules._progress import Progress, cosine_weights, progress
 
 
-class AbstractPoints(AbstractSchedule):
-    def _require_lengths(self, name: str, other: str, extra: int) -> None:
-        steps, values = getattr(self, name), getattr(self, other)
-        if not hasattr(steps, "shape") or not hasattr(values, "shape"):
-            return
-        wanted = steps.shape[-1] + extra
-        if values.shape[-1] != wanted or wanted < 1:
-            many = f"{steps.shape[-1]} + {extra}" if extra else f"{max(wanted, 1)}"
-            raise ValueError(
-                f"{type(self).__name__}({other}=...) must have {many} values for "
-                f"{steps.shape[-1]} {name}, got {values.shape[-1]}."
-            )
-
-
-class AbstractValues(AbstractPoints):
+class AbstractValues(AbstractSchedule):
     values: Any
 
     def _at(self, t: Number) -> Any:
@@ -64,7 +50,7 @@ class PiecewiseConstant(AbstractValues):
     values: Any = numbers()
 
     def __check_init__(self) -> None:
-        self._require_lengths("boundaries", "values", 1)
+        _require_lengths(self, "boundaries", 1)
 
     @property
     def duration(self) -> Any:
@@ -74,8 +60,7 @@ class PiecewiseConstant(AbstractValues):
         return num.take(self.values, _count_reached(self.boundaries, t))
 
     def phases(self) -> list[Phase]:
-        edges = _edges(self.boundaries)
-        return _between(type(self).__name__, edges, None)
+        return _between(type(self).__name__, _edges(self.boundaries), None)
 
 
 @struct
@@ -107,12 +92,13 @@ class Table(AbstractValues):
         return num.take(self.values, num.minimum(index, last))
 
 
-class AbstractKnots(AbstractPoints):
-    steps: Any
-    values: Any
+@struct
+class AbstractKnots(AbstractSchedule):
+    steps: Any = numbers(increasing=True, at_least=0)
+    values: Any = numbers()
 
     def __check_init__(self) -> None:
-        self._require_lengths("steps", "values", 0)
+        _require_lengths(self, "steps", 0)
 
     @property
     def duration(self) -> Any:
@@ -149,9 +135,6 @@ class PiecewiseLinear(AbstractKnots):
     0.5
     """
 
-    steps: Any = numbers(increasing=True, at_least=0)
-    values: Any = numbers()
-
     def value_at(self, t: Number) -> Value:
         i, j, at = self._segment(t)
         return self._at(i, t) * at.left + self._at(j, t) * at.done
@@ -169,9 +152,6 @@ class PiecewiseCosine(AbstractKnots):
     >>> float(js.PiecewiseCosine([0, 10, 20], [0.0, 1.0, 0.0])(15))
     0.5
     """
-
-    steps: Any = numbers(increasing=True, at_least=0)
-    values: Any = numbers()
 
     def value_at(self, t: Number) -> Value:
         i, j, at = self._segment(t)
@@ -197,9 +177,6 @@ class MonotoneCubic(AbstractKnots):
     (0.5, 0.0)
     """
 
-    steps: Any = numbers(increasing=True, at_least=0)
-    values: Any = numbers()
-
     def __check_init__(self) -> None:
         if hasattr(self.steps, "shape") and self.steps.shape[-1] < 2:
             raise ValueError(
@@ -220,6 +197,20 @@ class MonotoneCubic(AbstractKnots):
         return num.to_value(fall * pick(self.values, i) + rise * pick(self.values, j) + bend)
 
 
+def _require_lengths(points: Any, name: str, extra: int) -> None:
+    """As many values as there are steps or boundaries, and so many more."""
+    steps, values = getattr(points, name), points.values
+    if not hasattr(steps, "shape") or not hasattr(values, "shape"):
+        return
+    count = steps.shape[-1]
+    if values.shape[-1] != count + extra or count + extra < 1:
+        many = f"{count} + {extra}" if extra else f"{max(count, 1)}"
+        raise ValueError(
+            f"{type(points).__name__}(values=...) must have {many} values for {count} {name}, got "
+            f"{values.shape[-1]}."
+        )
+
+
 def _slopes(steps: Any, values: Any, xp: Any) -> Any:
     wide = xp is np or values.dtype == np.float64
     kind = np.float64 if wide else np.float32
@@ -233,13 +224,8 @@ def _slopes(steps: Any, values: Any, xp: Any) -> Any:
     one = xp.ones_like(d[1:])
     mean = (w1 + w2) / (w1 / xp.where(same, d[:-1], one) + w2 / xp.where(same, d[1:], one))
     inner = xp.where(same, mean, xp.zeros_like(mean))
-    return xp.concatenate(
-        [
-            _end_slope(h[0], h[1], d[0], d[1], xp)[None],
-            inner,
-            _end_slope(h[-1], h[-2], d[-1], d[-2], xp)[None],
-        ]
-    )
+    first, last = (_end_slope(h[i], h[j], d[i], d[j], xp)[None] for i, j in ((0, 1), (-1, -2)))
+    return xp.concatenate([first, inner, last])
 
 
 def _end_slope(h0: Any, h1: Any, d0: Any, d1: Any, xp: Any) -> Any:
@@ -266,9 +252,8 @@ def _count_reached(boundaries: Any, t: Number) -> Any:
     elif isinstance(t, num.Double):
         # b <= hi + lo: where lo is negative, only what is below hi.
         hi, boundaries = jax.lax.stop_gradient(t.hi), boundaries.astype(jnp.float32)
-        key = jnp.where(
-            t.lo < 0, jnp.nextafter(hi, jnp.full_like(hi, np.finfo(np.float32).min)), hi
-        )
+        below = jnp.nextafter(hi, jnp.full_like(hi, np.finfo(np.float32).min))
+        key = jnp.where(t.lo < 0, below, hi)
     else:
         key, boundaries = t, boundaries.astype(jnp.float64)
     # The default method, a binary search in a loop, is the fast one for many boundaries; a few are
