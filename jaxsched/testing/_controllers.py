@@ -1,7 +1,6 @@
-"""The contract of a controller as checks that anyone can run on their own.
+"""The contract of controllers: each law is a function of one (with known numbers) and a run.
 
-Each law is a function of a controller (with known numbers) and a run: a list of reports, the
-keywords of one ``update`` each. ``CONTROLLER_LAWS`` lists them.
+A run is a list of reports, the keywords of one ``update`` each.
 """
 
 from __future__ import annotations
@@ -18,15 +17,6 @@ import numpy as np
 from jaxsched._arrays import to_host
 from jaxsched.controllers._base import AbstractController, AbstractScaler
 from jaxsched.testing import _laws
-from jaxsched.testing._laws import (
-    Traced,
-    assert_close,
-    assert_equal,
-    assert_numbers,
-    assert_read_back,
-    copies,
-    rescaled,
-)
 
 Report = dict[str, Any]
 Run = Sequence[Report]
@@ -93,13 +83,13 @@ def pure(controller: Any, run: Run) -> None:
     for report in run[:10]:
         before = _copy(state)
         first, value = controller.update(state, **report), controller(state, **report)
-        assert_equal(state, before, "update or a call changed the state it was given")
+        _laws.assert_equal(state, before, "update or a call changed the state it was given")
         again = controller.update(state, **report)
-        assert_equal(first, again, "the same report gave another state")
-        assert_equal(value, controller(state, **report), "the same state gave another value")
+        _laws.assert_equal(first, again, "the same report gave another state")
+        _laws.assert_equal(value, controller(state, **report), "the same state gave another value")
         state = first
     assert repr(controller) == text, "it changed"
-    assert_equal(controller.init(), controller.init(), "init() gave another state")
+    _laws.assert_equal(controller.init(), controller.init(), "init() gave another state")
 
 
 def stable_state(controller: Any, run: Run) -> None:
@@ -172,7 +162,7 @@ def ignores_nan(controller: Any, run: Run) -> None:
         hit = index % 3 == 1
         clean, _ = step(clean, without if hit else report)
         broken, _ = step(broken, with_nan if hit else report)
-    assert_equal(clean, broken, "NaN left a trace in the state")
+    _laws.assert_equal(clean, broken, "NaN left a trace in the state")
 
 
 def no_retrace(controller: Any, run: Run) -> None:
@@ -180,8 +170,8 @@ def no_retrace(controller: Any, run: Run) -> None:
     if _is_opaque(controller):
         return
     if isinstance(controller, AbstractController):
-        assert_numbers(controller)
-    step = Traced(lambda c, state, report: (c.update(state, **report), c(state)))
+        _laws.assert_numbers(controller)
+    step = _laws.Traced(lambda c, state, report: (c.update(state, **report), c(state)))
     report = _full(run)
     for factor in (1.0, 0.5):
         state = controller.init()
@@ -189,7 +179,7 @@ def no_retrace(controller: Any, run: Run) -> None:
             changed = jax.tree.map(
                 lambda x, n=number: x * x.dtype.type(n) if x.dtype.kind == "f" else x, report
             )
-            state, _ = step(rescaled(controller, factor), state, changed)
+            state, _ = step(_laws.rescaled(controller, factor), state, changed)
     assert step.traces == 1, f"{step.traces} traces for 4 settings"
 
 
@@ -209,11 +199,11 @@ def scanned(controller: Any, run: Run) -> None:
         return jax.lax.scan(body, controller.init(), stacked)[1]
 
     # The controller as data, so that both programs are given the same numbers in the same dtypes.
-    states, values = scan(rescaled(controller, 1.0), stacked)
+    states, values = scan(_laws.rescaled(controller, 1.0), stacked)
     for index, (state, value) in enumerate(list(_follow(controller, run))[1:]):
         scanned = jax.tree.map(lambda x, i=index: x[i], states)
-        assert_close(scanned, state, "scan and eager states")
-        assert_close(values[index], value, "scan and eager rates")
+        _laws.assert_close(scanned, state, "scan and eager states")
+        _laws.assert_close(values[index], value, "scan and eager rates")
 
 
 def resumable(controller: Any, run: Run) -> None:
@@ -227,14 +217,14 @@ def resumable(controller: Any, run: Run) -> None:
         state = jax.tree.map(jnp.asarray, pickle.loads(saved))
         for report in run[stop:]:
             state, _ = step(state, report)
-        assert_equal(state, whole[-1], f"the run resumed at step {stop} ends otherwise")
+        _laws.assert_equal(state, whole[-1], f"the run resumed at step {stop} ends otherwise")
 
 
 def batched(controller: Any, run: Run) -> None:
     """A member of a population has the states and rates of a run of its own."""
     if _is_opaque(controller):
         return
-    members = [rescaled(controller, factor) for factor in (1.0, 0.5)]
+    members = [_laws.rescaled(controller, factor) for factor in (1.0, 0.5)]
     population = jax.tree.map(lambda *xs: jnp.stack(xs), *members)
 
     def step(controller: Any, state: Any, report: Report) -> Any:
@@ -247,9 +237,9 @@ def batched(controller: Any, run: Run) -> None:
         states, together = update(population, states, report)
         for index, member in enumerate(members):
             alone[index], rate = solo(member, alone[index], report)
-            assert_close(together[index], rate, "rates in a population and alone")
+            _laws.assert_close(together[index], rate, "rates in a population and alone")
             mine = jax.tree.map(lambda x, i=index: x[i], states)
-            assert_close(mine, alone[index], "states in a population and alone")
+            _laws.assert_close(mine, alone[index], "states in a population and alone")
 
 
 def factorizes(controller: Any, run: Run) -> None:
@@ -261,19 +251,19 @@ def factorizes(controller: Any, run: Run) -> None:
     for index, (state, value) in enumerate(_follow(controller, run)):
         assert int(state.step) == index, f"step is {int(state.step)} after {index} updates"
         expected = controller.base(index) * state.scale
-        assert_close(value, expected, f"the rate and base * scale at step {index}")
+        _laws.assert_close(value, expected, f"the rate and base * scale at step {index}")
 
 
 def printable(controller: Any, run: Run) -> None:
     """``eval(repr(c)) == c``; equal by value, hashable."""
     if isinstance(controller, AbstractController):
-        assert_read_back(controller)
+        _laws.assert_read_back(controller)
 
 
 def copyable(controller: Any, run: Run) -> None:
     """pickle, copy and deepcopy give an equal controller."""
     if isinstance(controller, AbstractController):
-        copies(controller)
+        _laws.copies(controller)
 
 
 CONTROLLER_LAWS = _laws.by_name(

@@ -12,15 +12,6 @@ import numpy as np
 import jaxsched as js
 from jaxsched._arrays import to_host
 from jaxsched.testing import _laws
-from jaxsched.testing._laws import (
-    Traced,
-    assert_close,
-    assert_equal,
-    assert_numbers,
-    assert_read_back,
-    copies,
-    rescaled,
-)
 
 Schedule = js.AbstractSchedule
 
@@ -71,7 +62,7 @@ def pure(schedule: Schedule, steps: np.ndarray) -> None:
     for step in steps[:10]:
         schedule(int(step))
     assert repr(schedule) == before, "a call changed the schedule"
-    assert_equal(first, schedule(steps), "the same steps gave other values")
+    _laws.assert_equal(first, schedule(steps), "the same steps gave other values")
     for name in vars(schedule):
         try:
             setattr(schedule, name, 1)
@@ -84,7 +75,7 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
     """Eager, jit, vmap and scan agree within 4 ulp, for steps of any shape."""
     whole = np.asarray(schedule(steps))
     one_by_one = np.asarray([np.asarray(schedule(int(step))) for step in steps])
-    assert_equal(whole, one_by_one, "an array and single steps")
+    _laws.assert_equal(whole, one_by_one, "an array and single steps")
     even = steps[: len(steps) // 2 * 2].reshape(2, -1)
 
     @jax.jit
@@ -96,7 +87,7 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
         }
 
     for name, values in programs(jnp.asarray(steps)).items():
-        assert_close(values, whole, f"{name} and eager", 4)
+        _laws.assert_close(values, whole, f"{name} and eager", 4)
     assert schedule(even).shape == even.shape == jax.eval_shape(schedule, even).shape
     assert schedule(np.zeros((0,), np.int32)).shape == (0,)
 
@@ -129,12 +120,12 @@ def total(schedule: Schedule, steps: np.ndarray) -> None:
 
 def no_retrace(schedule: Schedule, steps: np.ndarray) -> None:
     """A changed number is no new program, as argument or inside a population."""
-    assert_numbers(schedule)
-    rows = Traced(lambda population, step: jax.vmap(lambda s: s(step))(population))
+    _laws.assert_numbers(schedule)
+    rows = _laws.Traced(lambda population, step: jax.vmap(lambda s: s(step))(population))
     base = js.strong(schedule)
     for factor in (1.0, 0.5, 0.25):
-        values = rows(js.stack([base, rescaled(schedule, factor)]), jnp.asarray(steps))
-        assert_close(values[0], base(steps), "a member of a population and the schedule", 4)
+        values = rows(js.stack([base, _laws.rescaled(schedule, factor)]), jnp.asarray(steps))
+        _laws.assert_close(values[0], base(steps), "a member of a population and the schedule", 4)
     assert rows.traces == 1, f"{rows.traces} traces for 3 settings"
 
 
@@ -179,21 +170,21 @@ def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule
 
 def printable(schedule: Schedule, steps: np.ndarray) -> None:
     """``eval(repr(s)) == s``; equal by value, hashable."""
-    assert_read_back(schedule)
+    _laws.assert_read_back(schedule)
     assert schedule != 1 and schedule is not None
 
 
 def copyable(schedule: Schedule, steps: np.ndarray) -> None:
     """pickle, copy and deepcopy give an equal schedule."""
-    for again in copies(schedule):
-        assert_equal(again(steps), schedule(steps), "the values of a copy")
+    for again in _laws.copies(schedule):
+        _laws.assert_equal(again(steps), schedule(steps), "the values of a copy")
 
 
 def serializable(schedule: Schedule, steps: np.ndarray) -> None:
     """``to_dict`` and JSON give an equal schedule."""
     for again in (js.from_dict(js.to_dict(schedule)), js.from_json(js.to_json(schedule))):
         assert again == schedule, f"read back as {again!r}"
-        assert_equal(again(steps), schedule(steps), "the values of what was read back")
+        _laws.assert_equal(again(steps), schedule(steps), "the values of what was read back")
 
 
 def plain(schedule: Schedule, steps: np.ndarray) -> None:
@@ -205,11 +196,11 @@ def plain(schedule: Schedule, steps: np.ndarray) -> None:
 def sequential(schedule: Schedule, steps: np.ndarray) -> None:
     """A sequence of one is the schedule; parts meet at exactly the given steps."""
     alone = js.Sequence((schedule,))
-    assert_equal(alone(steps), schedule(steps), "a sequence of one")
+    _laws.assert_equal(alone(steps), schedule(steps), "a sequence of one")
     tail = js.Constant(0.5)
     later = js.Constant(0.25, 7) >> schedule
     moved = steps[(steps >= 0) & (steps < 2**31 - 8)]
-    assert_equal(later(moved + 7), schedule(moved), "after a constant of 7 steps")
+    _laws.assert_equal(later(moved + 7), schedule(moved), "after a constant of 7 steps")
     assert float(later(6)) == 0.25
     if schedule.duration is not None and float(to_host(schedule.duration)) < 2**31 - 1:
         end = int(np.ceil(float(to_host(schedule.duration))))
