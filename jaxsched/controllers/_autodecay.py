@@ -6,10 +6,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsched._struct import count, number, struct
-from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, zero
+from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, scalar, zero
 from jaxsched.controllers._metric import count_if, improves, worst
 from jaxsched.controllers.measurements._gap import averaging_gap
 
@@ -95,13 +94,8 @@ class AutoDecay(AbstractScaler):
     ) -> AutoDecayState:
         if value is None or averaged is None:
             return state
-        for name, loss in {"value": value, "averaged": averaged}.items():
-            if np.shape(loss) != ():
-                raise ValueError(
-                    f"AutoDecay.update({name}=...) must be one number, got shape {np.shape(loss)}: "
-                    "take its mean first."
-                )
-        value, averaged = number32(value), number32(averaged)
+        value = scalar("AutoDecay.update(value=...)", value, ": take its mean first")
+        averaged = scalar("AutoDecay.update(averaged=...)", averaged, ": take its mean first")
         arrived = flag("AutoDecay.update(reported=...)", reported)
         arrived &= (value > 0) & (averaged > 0) & jnp.isfinite(averaged)
         gap = averaging_gap(jnp.minimum(value, jnp.finfo(jnp.float32).max), averaged).value

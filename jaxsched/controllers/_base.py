@@ -293,6 +293,13 @@ def number32(x: Any) -> jax.Array:
     return jax.lax.convert_element_type(x, jnp.float32)
 
 
+def scalar(where: str, x: Any, repair: str = "") -> jax.Array:
+    """``number32`` of what was reported, which must be one number."""
+    if np.shape(x) != ():
+        raise ValueError(f"{where} must be one number, got shape {np.shape(x)}{repair}.")
+    return number32(x)
+
+
 def flag(where: str, x: Any) -> jax.Array:
     """A boolean of shape () from a Python or NumPy bool, an array or a tracer."""
     if np.shape(x) != ():

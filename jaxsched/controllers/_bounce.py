@@ -6,10 +6,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxsched._struct import count, number, struct
-from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, zero
+from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, scalar, zero
 from jaxsched.controllers._metric import count_if
 
 
@@ -93,11 +92,7 @@ class Bounce(AbstractScaler):
         if norm is not None and weights is not None:
             raise ValueError("Bounce.update(norm=..., weights=...) must be given one, got both.")
         norm = _squared_norm(weights) if norm is None else norm
-        if np.shape(norm) != ():
-            raise ValueError(
-                f"Bounce.update(norm=...) must be one number, got shape {np.shape(norm)}."
-            )
-        norm = number32(norm)
+        norm = scalar("Bounce.update(norm=...)", norm)
         arrived = flag("Bounce.update(reported=...)", reported) & jnp.isfinite(norm)
         pending = next_count(state.pending)
         # The first report is the first look: there is nothing to wait for.

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxsched.controllers._base import flag, next_count, number32, zero
+from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
 
 
 class Reading(NamedTuple):
@@ -24,11 +23,7 @@ def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
 
     A metric that is infinitely bad is a bad one, as in every other library.
     """
-    if np.shape(value) != ():
-        raise ValueError(
-            f"{where} must be one number, got shape {np.shape(value)}: take its mean first."
-        )
-    value = sign(mode) * number32(value)
+    value = sign(mode) * scalar(where, value, ": take its mean first")
     here = flag(where.replace("value=", "reported="), reported)
     broken = here & (jnp.isnan(value) | (value == -jnp.inf))
     # As the worst there is, a broken metric passes through sums and comparisons without a NaN.
