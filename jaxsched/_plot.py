@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence as Many
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,8 @@ def plot(
     >>> [round(float(ax.lines[0].get_ydata()[step]), 6) for step in (0, 10, 90)]
     [0.0, 0.1, 0.05]
     """
-    schedules = _flat(schedules)
+    nested: Any = [s if is_list(s) else [s] for s in schedules]
+    schedules = tuple(itertools.chain(*nested))
     _check(schedules)
     families = [unstack(schedule) for schedule in schedules]
     names = _names(schedules, families, labels)
@@ -89,12 +91,6 @@ def plot(
 
 
 # ------------------------------------------------------------------------------- what is drawn
-
-
-def _flat(schedules: Many[Any]) -> tuple[Any, ...]:
-    """Lists among the arguments are as good as their members."""
-    nested = [list(s) if is_list(s) else [s] for s in schedules]
-    return tuple(schedule for some in nested for schedule in some)
 
 
 def _check(schedules: Many[Any]) -> None:

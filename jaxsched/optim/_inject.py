@@ -181,12 +181,9 @@ def _widened(source: Any, dtype: Any) -> Any:
     if jnp.dtype(dtype) != jnp.float64:
         return source
     return jax.tree.map(
-        lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(_dtype(x), jnp.floating) else x, source
+        lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x,
+        source,
     )
-
-
-def _dtype(x: Any) -> Any:
-    return getattr(x, "dtype", type(x))
 
 
 def _rebuilt(

@@ -113,10 +113,12 @@ def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:
     """
     arrays = plain_arrays(fresh)
     if not _injected(arrays):
+        nnx = sys.modules.get("flax.nnx")
+        is_nnx_state = nnx is not None and isinstance(fresh, nnx.State)
         raise ValueError(
             "adopt(fresh=...) must be a state with schedules in it, "
             "js.inject(optax.adam)(learning_rate=schedule).init(params), found none"
-            + ("; nnx.state has the numbers only: give the nnx.Optimizer" * _is_nnx_state(fresh))
+            + "; nnx.state has the numbers only: give the nnx.Optimizer" * is_nnx_state
             + "."
         )
     if step is not None:
@@ -124,11 +126,6 @@ def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:
         if not jnp.issubdtype(jnp.result_type(step), jnp.integer):
             raise TypeError(f"adopt(step=...) must be a whole number, got {step!r}.")
     return write_back(fresh, Transfer("adopt", plain_arrays(saved), step).into(arrays), saved)
-
-
-def _is_nnx_state(tree: Any) -> bool:
-    nnx = sys.modules.get("flax.nnx")
-    return nnx is not None and isinstance(tree, nnx.State)
 
 
 def _injected(state: Any) -> list[Site]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import has_float64, is_concrete, is_list, to_host
+from jaxsched._arrays import has_float64, is_concrete, is_list, is_number, to_host
 from jaxsched._axes import own_rank
 from jaxsched._number import Number
 from jaxsched._struct import Record
@@ -138,10 +138,7 @@ def traced_step(step: Any, dtype: Any) -> Number:
 
 
 def _checked(step: Any) -> Any:
-    dtype = getattr(step, "dtype", None)
-    if dtype is None or not (
-        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
-    ):
+    if isinstance(step, bool) or not is_number(step):
         raise _step_error(step)
     return step
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._arrays import is_number
 from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, static, struct
@@ -98,9 +99,7 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.ConcretizationTypeError as error:
         raise TypeError(_BRANCH.format(name=name)) from error
-    if getattr(out, "shape", None) != () or not (
-        jnp.issubdtype(out.dtype, jnp.floating) or jnp.issubdtype(out.dtype, jnp.integer)
-    ):
+    if getattr(out, "shape", None) != () or not is_number(out):
         raise TypeError(f"from_fn(fn=...) must return one real number for a step, got {out}.")
     return Function(fn, tuple(values), tuple(values.values()), steps)
 

@@ -22,7 +22,9 @@ _MOST_CURVES = 50
 def picture(schedule: Any, width: int = 300, height: int = 90) -> str:
     """A schedule or a population as SVG text; where a number is traced, the caption alone."""
     known = all(map(is_concrete, jax.tree.leaves(schedule)))
-    family = _thinned(split(schedule)) if known else []
+    family = split(schedule) if known else []
+    if len(family) > _MOST_CURVES:
+        family = [family[i] for i in np.linspace(0, len(family) - 1, _MOST_CURVES).astype(int)]
     last = extent(family) if known else 1
     return svg(
         [curve(member, last, width) for member in family],
@@ -63,12 +65,6 @@ def shared_boundaries(family: list[Any], last: int) -> list[float]:
 
 def _boundaries(schedule: Any) -> list[float]:
     return [phase.start for phase in schedule.phases()[1:]]
-
-
-def _thinned(family: list[Any]) -> list[Any]:
-    if len(family) <= _MOST_CURVES:
-        return family
-    return [family[i] for i in np.linspace(0, len(family) - 1, _MOST_CURVES).astype(int)]
 
 
 def brief(schedule: Any) -> str:

@@ -71,7 +71,10 @@ def _has_code(x: Any) -> bool:
 
 def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> list[Any]:
     """The length of each part; of parts around others, where it is computed, at once for a kind."""
-    lengths = [None if _is_nested(part) else part.exact_length(t) for part in parts]
+    is_nested = lambda part: any(
+        isinstance(field, (Record, tuple)) for field in vars(part).values()
+    )
+    lengths = [None if is_nested(part) else part.exact_length(t) for part in parts]
     for members in groups:
         if lengths[members[0]] is not None:
             continue
@@ -90,10 +93,6 @@ def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> list
         for place, i in enumerate(members):
             lengths[i] = found[place]
     return lengths
-
-
-def _is_nested(part: Any) -> bool:
-    return any(isinstance(field, (Record, tuple)) for field in vars(part).values())
 
 
 def _merged(t: Number, members: list[Any], index: Any, places: list[int]) -> Any:
