@@ -17,7 +17,13 @@ import numpy as np
 from jaxsched._arrays import donatable_copy, is_concrete, to_host
 from jaxsched._text import shorten
 from jaxsched.controllers._base import AbstractController, levels, resumed
-from jaxsched.optim._state import OPTAX_STATES, InjectState, per_member, upcoming_value
+from jaxsched.optim._state import (
+    OPTAX_STATES,
+    InjectState,
+    path_text,
+    per_member,
+    upcoming_value,
+)
 
 Path = tuple[str, ...]
 
@@ -87,11 +93,8 @@ class Transfer:
         )
 
     def _leaf(self, fresh: Any, saved: Any, path: Path) -> Any:
-        if not _is_array(saved):
-            raise self._error(path, _kind(fresh), _kind(saved))
-        kinds = [jax.dtypes.result_type(x) for x in (fresh, saved)]
-        whole = _is_whole(fresh) and _is_whole(saved)
-        if jnp.shape(fresh) != jnp.shape(saved) or (kinds[0] != kinds[1] and not whole):
+        alike = _kind(fresh) == _kind(saved) or (_is_whole(fresh) and _is_whole(saved))
+        if not _is_array(saved) or jnp.shape(fresh) != jnp.shape(saved) or not alike:
             raise self._error(path, _kind(fresh), _kind(saved))
         return saved if self.only_check else _like(saved, fresh)
 
@@ -162,8 +165,7 @@ class Transfer:
         old, held = self._memory(injected, name)
         if isinstance(controller, AbstractController):
             seen = _seen(controller, old, held)
-            place = per_member(resumed, state)
-            return place(controller, state.count, seen)
+            return per_member(resumed, state)(controller, state.count, seen)
         if type(old) is type(controller) and _same_form(held, start):
             return held
         if controller is None:
@@ -208,7 +210,7 @@ def _seen(controller: AbstractController, old: Any, held: Any) -> list[tuple[Any
         )
         if kind is not None:
             blank = kind.init()._replace(base=())
-            names = [_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(blank)]
+            names = [path_text(path) for path, _ in jax.tree_util.tree_leaves_with_path(blank)]
             leaves = {"/".join(path): leaf for path, leaf in _leaves(held, ())}
             tree: Any = jax.tree.structure(blank)
             seen.append((kind, tree.unflatten([jnp.asarray(leaves[name]) for name in names])))
@@ -221,11 +223,7 @@ def _seen(controller: AbstractController, old: Any, held: Any) -> list[tuple[Any
 
 def _one_level(node: Any) -> tuple[list[tuple[str, Any]], Any]:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
-    return [(_path(path), child) for path, child in pairs], treedef
-
-
-def _path(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return [(path_text(path), child) for path, child in pairs], treedef
 
 
 def _children(node: Any) -> dict[str, Any] | None:
@@ -319,11 +317,8 @@ def _kind(node: Any) -> str:
 
 
 def _same_form(a: Any, b: Any) -> bool:
-    forms: list[Any] = [
-        (jax.tree.structure(tree), [_kind(leaf) for leaf in jax.tree.leaves(tree)])
-        for tree in (a, b)
-    ]
-    return bool(forms[0] == forms[1])
+    form = lambda tree: (jax.tree.structure(tree), list(map(_kind, jax.tree.leaves(tree))))
+    return bool(form(a) == form(b))
 
 
 def copied(tree: Any) -> Any:
@@ -338,7 +333,6 @@ def _like(x: Any, fresh: Any) -> Any:
     if jnp.issubdtype(fresh.dtype, jax.dtypes.prng_key):
         return jnp.array(x, copy=True)
     x = jnp.broadcast_to(jnp.array(x, fresh.dtype, copy=True), fresh.shape)
-    many = (
-        isinstance(fresh, jax.Array) and is_concrete(fresh) and len(fresh.sharding.device_set) > 1
-    )
+    known = isinstance(fresh, jax.Array) and is_concrete(fresh)
+    many = known and len(fresh.sharding.device_set) > 1
     return jax.device_put(x, fresh.sharding) if many else x
