@@ -69,10 +69,8 @@ def register(cls: T) -> T:
             f"got {kind.__name__} with the static {', '.join(static)}."
         )
     other = _types().get(kind.__name__, kind)
-    if kind.__name__ in _ours() or (other.__module__, other.__qualname__) != (
-        kind.__module__,
-        kind.__qualname__,
-    ):
+    place = lambda cls: (cls.__module__, cls.__qualname__)
+    if kind.__name__ in _ours() or place(other) != place(kind):
         raise ValueError(
             f"register(cls=...) must have a name of its own, got {kind.__name__}, which is "
             f"{other.__module__}.{other.__qualname__}."
@@ -143,9 +141,8 @@ def _read(data: Any, texts: bool) -> Any:
         data = _plain(data)
     except RecursionError:
         raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.") from None
-    version = data.get("jaxsched") if isinstance(data, dict) else None
+    version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
     if type(version) is not int or version != FORMAT:
-        version = data.get("jaxsched") if isinstance(data, dict) else type(data).__name__
         raise ValueError(
             f"from_dict(data=...) must have 'jaxsched': {FORMAT}, got {shorten(repr(version))}."
         )
@@ -245,7 +242,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
         )
     if texts:
         given = {k: _number(v, cls) if k in ranks else v for k, v in given.items()}
-    given = {k: _population(v) if ranks.get(k) == 0 or _nested(v) else v for k, v in given.items()}
+    given = {k: _population(v, ranks.get(k, 1)) for k, v in given.items()}
     try:
         return cls(**given)
     except (TypeError, OverflowError) as error:
@@ -270,17 +267,14 @@ def _number(value: Any, cls: type) -> Any:
     return float(text) if re.fullmatch(_REAL, text) else value
 
 
-def _population(value: Any) -> Any:
-    """The numbers of a stacked population, as ``js.stack`` holds them."""
-    if not isinstance(value, list):
+def _population(value: Any, rank: int) -> Any:
+    """The numbers of a stacked population, as ``js.stack`` holds them; all else as it is."""
+    is_nested = isinstance(value, list) and value and isinstance(value[0], list)
+    if not isinstance(value, list) or (rank and not is_nested):
         return value
     array = _array(value)
     # checked_number narrows whole numbers, or keeps them as floats where int32 ends.
     return array if array.dtype.kind == "i" else array.astype(np.float32)
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], list)
 
 
 def _array(value: Any) -> np.ndarray:
@@ -294,12 +288,10 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _field(value: Any, depth: int, texts: bool) -> Any:
+    if isinstance(value, dict) and value.keys() == {_WIDE}:
+        return _array(value[_WIDE]).astype(np.float64)
     if isinstance(value, dict):
-        return (
-            _array(value[_WIDE]).astype(np.float64)
-            if value.keys() == {_WIDE}
-            else _decode(value, depth + 1, texts)
-        )
+        return _decode(value, depth + 1, texts)
     if isinstance(value, list):
         if value and isinstance(value[0], dict):
             return tuple(_decode(part, depth + 1, texts) for part in value)
