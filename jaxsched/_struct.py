@@ -201,11 +201,8 @@ def _is_default(value: Any, default: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if is_concrete(a) and is_concrete(b):
-        return bool(np.array_equal(to_host(a), to_host(b)))
-    return False
+    known = is_concrete(a) and is_concrete(b)
+    return a is b or (known and bool(np.array_equal(to_host(a), to_host(b))))
 
 
 def _hashable(x: Any) -> Any:

@@ -21,22 +21,15 @@ def svg(
     width: int = 300,
     height: int = 90,
 ) -> str:
-    """Curves over the steps from 0 to ``last``, with dotted lines at ``marks``.
+    """Curves of steps [N] and values [N] up to the step ``last`` > 0; dotted lines at ``marks``.
 
-    Args:
-        curves: steps [N] and values [N] of each; what is not finite is omitted.
-        marks: steps.
-        last: the step at the right edge, greater than 0.
-        title: a tooltip.
-        caption: one line below the picture.
-        width: in pixels.
-        height: in pixels.
+    The title is a tooltip, the caption a line below; the width and the height are in pixels.
 
     >>> svg([([0, 10], [1.0, 0.0])], [5], 10, title="a", caption="b").count("<polyline")
     1
     """
     points = [(np.asarray(steps), np.asarray(values)) for steps, values in curves]
-    # Beyond float32 a value is infinite, which has no place.
+    # Beyond float32 a value is infinite, which has no place and is omitted.
     finite = [(at[np.isfinite(values)], values[np.isfinite(values)]) for at, values in points]
     low = min((float(np.min(values)) for _, values in finite if len(values)), default=0.0)
     high = max((float(np.max(values)) for _, values in finite if len(values)), default=0.0)

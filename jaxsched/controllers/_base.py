@@ -7,6 +7,7 @@ gives back. It has the three methods of Optax's ``StatefulSchedule``, so it goes
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 from typing import Any, ClassVar, TypeVar
 
@@ -314,15 +315,11 @@ def zero(dtype: Any = jnp.float32) -> jax.Array:
 def _as_base(name: str, base: Any) -> Any:
     if isinstance(base, (AbstractSchedule, AbstractController)):
         return base
-    if callable(base):
-        raise TypeError(
-            f"{name}(base=...) must be a schedule, a controller or a number, got {base!r} "
-            f"({type(base).__name__}){uncalled(base) or WRAP}."
-        )
-    try:
-        return Constant(base, None)
-    except TypeError:
-        raise TypeError(
-            f"{name}(base=...) must be a schedule, a controller or a number, got {base!r} "
-            f"({type(base).__name__})."
-        ) from None
+    if not callable(base):
+        with contextlib.suppress(TypeError):
+            return Constant(base)
+    repair = (uncalled(base) or WRAP) if callable(base) else ""
+    raise TypeError(
+        f"{name}(base=...) must be a schedule, a controller or a number, got {base!r} "
+        f"({type(base).__name__}){repair}."
+    )

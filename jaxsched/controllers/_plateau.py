@@ -107,11 +107,18 @@ class Plateau(AbstractScaler):
         better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
 
         bad = jnp.where(better | (state.wait > 0), 0, next_count(state.bad))
-        fires = ready & (number32(bad) >= self._needed())
+        if self.rule == "torch":
+            needed = jnp.floor(self.patience) + 1.0
+        else:
+            needed = jnp.maximum(self.patience, 1.0)
+        fires = ready & (number32(bad) >= needed)
         scale = jnp.where(fires, self.cut(state.scale), state.scale)
         if self.nan == "stop":
             scale = jnp.where(report.broken, self.min_scale, scale)
-        rest = jnp.where(fires, self._ignored(), jnp.maximum(state.wait - 1, 0))
+        # Keras counts its cooldown down before it looks at the evaluation, so the last one counts.
+        cooldown = jnp.ceil(self.cooldown) - (1.0 if self.rule == "keras" else 0.0)
+        ignored = jnp.maximum(cooldown, 0.0).astype(jnp.int32)
+        rest = jnp.where(fires, ignored, jnp.maximum(state.wait - 1, 0))
         return state._replace(
             scale=scale,
             seen=count_if(report.arrived, state.seen),
@@ -120,17 +127,3 @@ class Plateau(AbstractScaler):
             wait=jnp.where(ready, rest, state.wait),
             evaluation=evaluation,
         )
-
-    def _needed(self) -> jax.Array:
-        """How many evaluations without improvement, in a row, lower the rate; at least 1."""
-        if self.rule == "torch":
-            return jnp.floor(self.patience) + 1.0
-        return jnp.maximum(self.patience, 1.0)
-
-    def _ignored(self) -> jax.Array:
-        """How many evaluations after a cut don't count.
-
-        Keras counts its cooldown down before it looks at the evaluation, so the last one counts.
-        """
-        cooldown = jnp.ceil(self.cooldown) - (1.0 if self.rule == "keras" else 0.0)
-        return jnp.maximum(cooldown, 0.0).astype(jnp.int32)
