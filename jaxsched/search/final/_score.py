@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from typing import Any
 
@@ -25,6 +24,8 @@ from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.multihost._backend import backend_for
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo
+from jaxsched.search.results._ranking import scored
+from jaxsched.search.results._reports import number
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
@@ -49,14 +50,14 @@ class FinalScore:
     result: SweepResult
 
     def __repr__(self) -> str:
-        shown = []
-        for name, values in self.metrics.items():
-            count = len(values)
-            error = values.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
-            shown.append(
-                f"{printable(name)} {values.mean():.4g}" + (f" ± {error:.2g}" if count > 1 else "")
-            )
+        shown = [f"{printable(n)} {shown_score(values)}" for n, values in self.metrics.items()]
         return f"FinalScore({printable(self.best.name)}: {', '.join(shown)})"
+
+
+def shown_score(values: np.ndarray) -> str:
+    """The mean over the seeds with its standard error."""
+    found = scored(values[None], [0])
+    return number(float(found.mean[0]), float(found.error[0]))
 
 
 @known_arguments

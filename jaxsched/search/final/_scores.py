@@ -9,10 +9,16 @@ from jax.sharding import Mesh
 
 from jaxsched._checks import checked_number
 from jaxsched._words import known_arguments
-from jaxsched.search.final._score import FinalScore, check_final, check_result, final_score
+from jaxsched.search.final._score import (
+    FinalScore,
+    check_final,
+    check_result,
+    final_score,
+    shown_score,
+)
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._compare import ByName, compare, named
-from jaxsched.search.results._ranking import Difference, paired, scored
+from jaxsched.search.results._ranking import Difference, paired
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._text_table import TextTable
 from jaxsched.search.tasks._protocol import Task
@@ -52,25 +58,22 @@ class FinalScores(ByName[FinalScore]):
 
     def table(self) -> TextTable:
         """A row for each kind."""
-        first = next(iter(self.finals))
-        metrics = list(self.finals[first].metrics)
-        runs = len(self.finals[first].metrics[metrics[0]])
-        rows: list[tuple[str, ...]] = []
-        apart: list[Difference | None] = []
-        for name, final in self.finals.items():
-            cells = [name, reports.own_name(final.best.trial, name)]
-            for metric in metrics:
-                found = scored(final.metrics[metric][None], [0])
-                cells.append(reports.number(float(found.mean[0]), float(found.error[0])))
-                apart.append(None if name == first else self.difference(name, metric))
-                cells += reports.difference(apart[-1])
-            rows.append(tuple(cells))
-        head = [self.by, "its best"]
-        for metric in metrics:
-            head += [f"test {metric}", "difference", "differs"]
-        notes = [reports.paired_note(runs, self.level, apart)]
-        notes.append(f"Differences are to {first}, which had the best validation score.")
-        return TextTable(f"{self.by} on the test data", tuple(head), tuple(rows), tuple(notes))
+        first = next(iter(self.finals.values()))
+        finals, apart = self.finals.items(), list[Difference | None]()
+        columns = [
+            (self.by, [name for name, _ in finals]),
+            ("its best", [reports.own_name(final.best, name) for name, final in finals]),
+        ]
+        for metric in first.metrics:
+            scores = [shown_score(final.metrics[metric]) for _, final in finals]
+            found = [None if f is first else self.difference(n, metric) for n, f in finals]
+            columns += [(f"test {metric}", scores), *reports.differences(found)]
+            apart += found
+        notes = [
+            reports.paired_note(len(first.result.seeds), self.level, apart),
+            f"Differences are to {next(iter(self))}, which had the best validation score.",
+        ]
+        return TextTable.of(f"{self.by} on the test data", columns, notes)
 
 
 @known_arguments

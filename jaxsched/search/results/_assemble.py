@@ -13,7 +13,6 @@ from jaxsched.search.results._result import SweepResult
 
 
 def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
-    """Joins the curves of the stages to those of the trials."""
     plan, trials, stopped = ledger.plan, ledger.plan.trials, ledger.stopped
     shape = (len(trials), len(plan.folds), len(plan.seeds))
     evaluated = np.array(

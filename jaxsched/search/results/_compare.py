@@ -109,29 +109,20 @@ class Comparison(ByName[Contender]):
 
     def table(self) -> TextTable:
         """A row for each kind, with what the numbers mean below."""
-        rated = any(len(c.rates) for c in self.contenders.values())
-        rows = []
-        for contender in self.contenders.values():
-            best, score = contender.best, ""
-            if best is not None:
-                score = reports.number(best.score, best.error)
-            cells = [
-                contender.name,
-                "none has a score"
-                if best is None
-                else reports.own_name(best.trial, contender.name),
-                f"{contender.tried}",
-                score,
-                *reports.difference(contender.difference),
-            ]
-            if rated:
-                sensitivity = contender.sensitivity
-                cells += [_near(contender), f"{sensitivity:.2g}" if sensitivity >= 0 else ""]
-            rows.append(tuple(cells))
-        head = (self.by, "its best", "of", self.metric, "difference", "differs")
-        rate = ("within 1 s.e.", "sensitivity") if rated else ()
+        kinds = self.contenders.values()
+        columns = [
+            (self.by, [kind.name for kind in kinds]),
+            ("its best", [reports.own_name(kind.best, kind.name) for kind in kinds]),
+            ("of", [str(kind.tried) for kind in kinds]),
+            (self.metric, [reports.score(kind.best) for kind in kinds]),
+            *reports.differences([kind.difference for kind in kinds]),
+        ]
+        if any(len(kind.rates) for kind in kinds):
+            found = [kind.sensitivity for kind in kinds]
+            columns.append(("within 1 s.e.", [_near(kind) for kind in kinds]))
+            columns.append(("sensitivity", [f"{x:.2g}" if x >= 0 else "" for x in found]))
         title = f"{self.by} by {self.metric}, each at its own best setting"
-        return TextTable(title, (*head, *rate), tuple(rows), tuple(self._notes()))
+        return TextTable.of(title, columns, self._notes())
 
     def _notes(self) -> Iterator[str]:
         known = [c.difference for c in self.contenders.values() if c.difference]

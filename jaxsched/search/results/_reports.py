@@ -12,8 +12,8 @@ from jaxsched._text import printable
 from jaxsched.recipes._share import share
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.results._ranking import FEW, Difference, printed
-from jaxsched.search.results._scored import ScoredTrials
-from jaxsched.search.results._text_table import TextTable
+from jaxsched.search.results._scored import Best, ScoredTrials
+from jaxsched.search.results._text_table import Column, TextTable
 from jaxsched.search.trials._trials import Trial
 
 LEVEL = 0.95
@@ -68,18 +68,23 @@ def show(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else label(value)
 
 
-def number(mean: float, error: float) -> str:
+def number(mean: float, error: float, form: str = ".4g") -> str:
     """``0.08 ± 0.001``, without the error where it isn't known."""
-    return f"{mean:.4g}" + (f" ± {error:.2g}" if math.isfinite(error) else "")
+    return f"{mean:{form}}" + (f" ± {error:.2g}" if math.isfinite(error) else "")
 
 
-def difference(found: Difference | None) -> tuple[str, str]:
-    """A difference with its error, and whether it can be told from zero."""
-    if found is None:
-        return "", ""
-    text = f"{found.mean:+.2g}"
-    text += f" ± {found.error:.2g}" if math.isfinite(found.error) else ""
-    return text, {True: "yes", False: "no", None: "?"}[found.differs]
+def score(best: Best | None) -> str:
+    return "" if best is None else number(best.score, best.error)
+
+
+def differences(found: list[Difference | None]) -> list[Column]:
+    """Differences with their errors, and whether they can be told from zero."""
+    words = {True: "yes", False: "no", None: "?"}
+    shown = ["" if d is None else number(d.mean, d.error, "+.2g") for d in found]
+    return [
+        ("difference", shown),
+        ("differs", ["" if d is None else words[d.differs] for d in found]),
+    ]
 
 
 def paired_note(runs: int, level: float, found: Iterable[Difference | None]) -> str:
@@ -94,9 +99,11 @@ def paired_note(runs: int, level: float, found: Iterable[Difference | None]) -> 
     )
 
 
-def own_name(trial: Trial, kind: str) -> str:
-    """The name of a trial beside that of its kind."""
-    return "" if trial.name == kind else trial.name.removeprefix(f"{trial.kind} ")
+def own_name(best: Best | None, kind: str) -> str:
+    """The name of a kind's best trial, beside that of the kind."""
+    if best is None:
+        return "none has a score"
+    return "" if best.name == kind else best.name.removeprefix(f"{best.trial.kind} ")
 
 
 def varying(result: ScoredTrials) -> list[str]:
@@ -138,7 +145,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     count = len(trials) - len(lost)  # that have a place
     rows = [*ranking[:count], *lost][:limit]
 
-    def score(i: int, name: str) -> str:
+    def cell(i: int, name: str) -> str:
         if i in stops:
             return f"({stops[i][name]:.4g})"
         mean, error = (float(found[i]) for found in scores[name])
@@ -146,29 +153,24 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
 
     several, names = len(kinds(result)) > 1, varying(result)
     told = {(t.kind if several else "", *(_value(t, n) for n in names)) for t in trials}
-    columns = [("", [f"{n + 1}" if n < count else "" for n in range(len(rows))])]
+    columns: list[Column] = [("", [f"{n + 1}" if n < count else "" for n in range(len(rows))])]
     if several:
         columns.append(("kind", [trials[i].kind for i in rows]))
     if len(told) < len(trials) or not (names or several):
         columns.append(("name", [trials[i].name for i in rows]))
     columns += [(name, [_value(trials[i], name) for i in rows]) for name in names]
-    columns += [(name, [score(i, name) for i in rows]) for name in metrics]
+    columns += [(name, [cell(i, name) for i in rows]) for name in metrics]
     if len(rows) > count:
         columns.append(("", ["" if n < count else _mark(result, i) for n, i in enumerate(rows)]))
-    head, cells = zip(*columns, strict=True)
     notes = [f"... {len(trials) - len(rows)} more"] * (len(rows) < len(trials))
-    notes += [error_note(result)] if result.runs > 1 else ["One run each: no error is known."]
+    pooled = result.pooled()
+    among = f", pooled over {plural(len(pooled), 'trial')}" if pooled else ""
+    errors = f"±: standard error of {result.runs} runs{among}"
+    notes += [errors if result.runs > 1 else "One run each: no error is known."]
     notes += ["(...): where it was stopped"] if stops else []
     first = "highest" if maximize else "lowest"
     title = f"{plural(len(trials), 'trial')} by {metric}, {first} first"
-    return TextTable(title, head, tuple(zip(*cells, strict=True)), tuple(notes))
-
-
-def error_note(result: ScoredTrials) -> str:
-    """Where the errors come from."""
-    pooled = result.pooled()
-    among = f", pooled over {plural(len(pooled), 'trial')}" if pooled else ""
-    return f"±: standard error of {result.runs} runs{among}"
+    return TextTable.of(title, columns, notes)
 
 
 def plural(count: int, noun: str) -> str:
@@ -234,15 +236,15 @@ def summary(result: ScoredTrials) -> str:
         best = result.best()
     except ValueError:
         return f"{count}: no trial has a score, {lost} diverged; {cost}"
-    score = f"{best.name}, {result.metric} {number(best.score, best.error)}"
+    said = f"{best.name}, {result.metric} {score(best)}"
     pooled = result.pooled()
     if result.runs == 1:
-        score += " (one run: no error)"
+        said += " (one run: no error)"
     elif best.index in pooled:
-        score += f" (pooled over {len(pooled)} trials)"
+        said += f" (pooled over {len(pooled)} trials)"
     elif result.runs <= FEW:
-        score += f" (of {result.runs} runs only)"
-    parts = [f"best of {count}: {score}", *_second(result)]
+        said += f" (of {result.runs} runs only)"
+    parts = [f"best of {count}: {said}", *_second(result)]
     at_edge, inside = edges(result)
     if at_edge:
         shown = "; ".join(f"{name} is the {edge} tried" for name, edge in at_edge.items())

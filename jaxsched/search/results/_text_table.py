@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections.abc import Iterable
 
 from jaxsched._text import printable
+
+Column = tuple[str, list[str]]  # its head and its cells
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -20,6 +23,12 @@ class TextTable:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, title: str, columns: list[Column], notes: Iterable[str] = ()) -> TextTable:
+        """Of columns that are alike in length."""
+        head, cells = zip(*columns, strict=True)
+        return cls(title, head, tuple(zip(*cells, strict=True)), tuple(notes))
 
     def __repr__(self) -> str:
         lines = [tuple(map(printable, row)) for row in (self.head, *self.rows)]
