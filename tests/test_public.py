@@ -207,7 +207,7 @@ ORDER = [
     "search.range_tests",
     "search._progress",
     "search._sweep",
-    "search.final",
+    "search._final",
     "search",
     "_plot",
     "testing",

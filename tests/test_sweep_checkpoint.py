@@ -20,7 +20,7 @@ from sweep_tasks import Noisy, Plain, flip, interrupted, momentum, same, supervi
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import _files
-from jaxsched.search.store import _lock
+from jaxsched.search.store import _directory
 
 HERE = Path(__file__).parent
 TRIALS = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20)] + [js.Constant(1e30)]
@@ -229,8 +229,8 @@ def test_a_directory_that_cannot_be_written(tmp_path):
 
 def test_two_processes_exclude_each_other_and_the_dead_do_not(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    born = _lock._born(holder.pid)
-    owner = {"pid": holder.pid, "host": _lock.socket.gethostname(), "born": born}
+    born = _directory._born(holder.pid)
+    owner = {"pid": holder.pid, "host": _directory.socket.gethostname(), "born": born}
     (tmp_path / "lock").write_text(json.dumps(owner))
     with pytest.raises(RuntimeError, match=f"in use by process {holder.pid}"):
         sweep(tmp_path)

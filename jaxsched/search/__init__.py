@@ -1,13 +1,13 @@
 """Choosing a schedule by training: range test, sweeps, cross-validation."""
 
+from jaxsched.search._final import FinalScore as FinalScore
+from jaxsched.search._final import FinalScores as FinalScores
+from jaxsched.search._final import final_score as final_score
+from jaxsched.search._final import final_scores as final_scores
 from jaxsched.search._sweep import sweep as sweep
 from jaxsched.search.engine._stopping import MedianRule as MedianRule
 from jaxsched.search.engine._stopping import StoppingRule as StoppingRule
 from jaxsched.search.engine._stopping import SuccessiveHalving as SuccessiveHalving
-from jaxsched.search.final._score import FinalScore as FinalScore
-from jaxsched.search.final._score import final_score as final_score
-from jaxsched.search.final._scores import FinalScores as FinalScores
-from jaxsched.search.final._scores import final_scores as final_scores
 from jaxsched.search.multihost._processes import join as join
 from jaxsched.search.range_tests._result import RangeTest as RangeTest
 from jaxsched.search.range_tests._run import range_test as range_test

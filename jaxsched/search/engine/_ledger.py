@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched.search.engine._forks import child_runs, root_runs
+from jaxsched.search.engine._controlled import child_runs, root_runs
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
 

@@ -1,15 +1,17 @@
-"""The files of a checkpoint."""
+"""The files of a checkpoint, and one process at a time among them."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxsched.search._files import Damaged, read, write
-from jaxsched.search.store._lock import locked
 
 
 class CheckpointDirectory:
@@ -28,7 +30,7 @@ class CheckpointDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the directory; see ``_lock.locked``."""
+        """Holds the directory; see ``locked``."""
         with contextlib.ExitStack() as stack:
             self.on_first_process(lambda: stack.enter_context(locked(self.path)))
             yield
@@ -74,3 +76,75 @@ class CheckpointDirectory:
         if isinstance(meta, dict):  # of a mesh; an earlier version wrote so what was large
             raise Damaged(f"{path}: states in Orbax's format are read on a mesh only")
         return meta, arrays
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds ``directory`` for this process alone; one that died holds nothing.
+
+    Raises:
+        RuntimeError: if another process that lives has it.
+    """
+    lock = directory / "lock"
+    pid = os.getpid()
+    mine = json.dumps({"pid": pid, "host": socket.gethostname(), "born": _born(pid)})
+    # A link is made or not made, as with O_EXCL, and the lock is never there without its text.
+    draft = directory / f"lock.{pid}.tmp"
+    draft.write_text(mine)
+    try:
+        while True:
+            try:
+                os.link(draft, lock)
+                break
+            except FileExistsError:
+                _clear_if_stale(lock)
+    finally:
+        draft.unlink()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            if lock.read_text() == mine:
+                lock.unlink()
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _clear_if_stale(lock: Path) -> None:
+    try:
+        text = lock.read_text()
+        owner = json.loads(text)
+    except FileNotFoundError:
+        return  # released meanwhile
+    except ValueError:
+        owner = {}
+    if owner.get("host") != socket.gethostname() or _born(owner["pid"]) == owner["born"]:
+        raise RuntimeError(
+            f"sweep(checkpoint=...) must be a directory that no other process uses, got "
+            f"{lock.parent}, in use by process {owner.get('pid', '?')} on "
+            f"{owner.get('host', 'an unknown host')}. If that is dead, delete {lock}."
+        )
+    # Only one of several that see the dead owner can rename its lock; a new one is put back.
+    aside = lock.with_name(f"lock.{os.getpid()}.stale")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(lock, aside)
+        if aside.read_text() != text:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, lock)
+        aside.unlink()
+
+
+def _born(pid: int) -> str | None:
+    """When a process started, so that a number that was given out again is not taken for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass
+    return "unknown"

@@ -1,1 +1,0 @@
-"""Final scores: the winners trained again and scored on the test data."""
