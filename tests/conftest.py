@@ -18,6 +18,7 @@ import functools
 import gc
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -64,10 +65,21 @@ def _count_traces_of_this_test_only():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Around the fixtures too: those of a module are made with its first test."""
-    with pytest.MonkeyPatch.context() as patch:
-        if item.get_closest_marker("optimized"):
-            patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=OPTIMIZED))
+    if not item.get_closest_marker("optimized"):
         return (yield)
+    _forget_programs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=OPTIMIZED))
+        result = yield
+    _forget_programs()
+    return result
+
+
+def _forget_programs():
+    """What sweeps and range tests keep for a task has the optimization of its first test."""
+    for name in ("jaxsched.search.engine._program", "jaxsched.search.range_tests._run"):
+        if name in sys.modules:
+            sys.modules[name]._PROGRAMS._made.clear()
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ result.save(sys.argv[3])
 
 
 def test_two_real_processes_and_one_that_dies(tmp_path):
-    """What befalls one process stops no other; the dead one is run again."""
+    """The death of one process stops no other; the dead one is run again."""
 
     def run(i, *more):
         arguments = [str(i), str(tmp_path / f"run{i}"), str(tmp_path / f"{i}.npz"), *more]

@@ -49,7 +49,7 @@ def join(
     >>> join("10.0.0.1:9876", processes=2, index=2)
     Traceback (most recent call last):
         ...
-    ValueError: `join(index=...)` must be a whole number from 0 to 1, got 2.
+    ValueError: join(index=...) must be a whole number from 0 to 1, got 2.
     """
     host, _, port = str(address).rpartition(":")
     if not host or not port.isdecimal():
