@@ -99,9 +99,6 @@ def labels(values: Iterable[Any]) -> dict[str, str]:
     return {text: text if count[shown] > 1 else shown for text, shown in short.items()}
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _plain(value: Any, depth: int) -> str:
     if type(value) in _SCALARS:
         return repr(value)
@@ -296,7 +293,8 @@ def _held(cell: Any) -> Any:
 
 def _fields(value: Any) -> dict[str, Any]:
     """The public attributes of an object."""
-    names = [n for kind in type(value).__mro__ for n in _slots(kind)]
+    slots: list[Any] = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
+    names = [n for given in slots for n in ((given,) if isinstance(given, str) else given)]
     fields = {n: getattr(value, n) for n in names if hasattr(value, n)}
     fields |= getattr(value, "__dict__", {})
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -304,11 +302,6 @@ def _fields(value: Any) -> dict[str, Any]:
     elif dataclasses.is_dataclass(value):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return {n: v for n, v in fields.items() if not n.startswith("_")}
-
-
-def _slots(kind: type) -> Iterable[str]:
-    slots: Any = kind.__dict__.get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:

@@ -233,9 +233,6 @@ def window(losses: Any, first: int = 0, last: int = 0) -> jax.Array:
     return finite & (place >= first) & (place < losses.size - last)
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 class _Curve(NamedTuple):
     """The kept points moved to the front; what stands behind them is 1.0 and 0.0."""
 

@@ -18,7 +18,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, RunCurves
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ControllerStates, ScheduleValues
-from jaxsched.search.tasks._shape import TaskShape
+from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.trials._trials import Trial
 
 

@@ -20,7 +20,7 @@ from jax import lax
 
 from jaxsched.search.engine._devices import put
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._shape import initial_state, strong
+from jaxsched.search.tasks._returned import initial_state, strong
 from jaxsched.search.tasks._traced import Fold, taken_apart
 
 

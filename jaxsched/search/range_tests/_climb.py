@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._shape import initial_state, strong
+from jaxsched.search.tasks._returned import initial_state, strong
 
 
 def climb_seeds(

@@ -28,9 +28,12 @@ from jaxsched.search.range_tests._target import target_of
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._shape import typed
+from jaxsched.search.tasks._returned import typed
 from jaxsched.search.tasks._traced import taken_apart, trace_task
 from jaxsched.search.trials._trials import Followed
+
+_PROGRAMS = Kept()
+_BYTES = 64 << 20  # of batches on the device at once
 
 
 @known_arguments
@@ -148,12 +151,6 @@ def range_test(
     losses, smooth, kept = (np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True))
     with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
         return read(rates, losses, smooth, kept, chosen, target, smoothing)
-
-
-# ---------------------------------------------------------------------------------------- details
-
-_PROGRAMS = Kept()
-_BYTES = 64 << 20  # of batches on the device at once
 
 
 def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:

@@ -39,11 +39,7 @@ class TargetShape:
 
 
 def target_of(schedule: Any) -> TargetShape:
-    """The shape of what was given: a schedule, controller, recipe or kind; ``None`` is "decay".
-
-    Raises:
-        ValueError, TypeError: unless it is one, which is positive and ends somewhere.
-    """
+    """The shape of what was given: a schedule, controller, recipe or kind; ``None`` is "decay"."""
     where = "range_test(schedule=...)"
     if schedule is None:
         return TargetShape(1.0, KINDS["decay"])
@@ -75,9 +71,6 @@ def target_of(schedule: Any) -> TargetShape:
         raise TypeError(f"{where} must return a schedule, got {example!r} from {schedule!r}.")
     begin, peak, end = _shape(where, example)
     return TargetShape(begin / peak, end / peak, lambda rate: schedule(peak=rate), recipe.name)
-
-
-# ---------------------------------------------------------------------------------------- details
 
 
 def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from jax import lax
 from jaxsched._checks import checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._shape import strong
+from jaxsched.search.tasks._returned import strong
 
 
 @known_arguments
@@ -57,12 +57,7 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
 def read_batches(
     task: Task, seed: int, start: int, length: int, caller: str = "sweep", steps: int | None = None
 ) -> Any:
-    """The batches of ``length`` updates on the host, or their numbers, int32 [length].
-
-    Raises:
-        ValueError: if there are none for some of them; ``steps`` says how many are needed in all.
-        TypeError: if there are more or fewer of them.
-    """
+    """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length]."""
     if not hasattr(task, "batches"):
         return np.arange(start, start + length, dtype=np.int32)
     called = f"{caller}(task=...): batches({seed}, {start}, {length})"
@@ -105,9 +100,6 @@ def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> 
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, "float32")), shapes)
     (rest, total), _ = lax.scan(add, (rest, zero), micro)
     return rest, jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, shapes)
-
-
-# ---------------------------------------------------------------------------------------- details
 
 
 @functools.lru_cache(maxsize=32)

@@ -76,8 +76,6 @@ def union(masks: Sequence[int], which: int = -1) -> int:
     return bits
 
 
-# ---------------------------------------------------------------------------------------- details
-
 # One output that is its first input, bit for bit.
 _IDENTITIES = {"copy", "copy_p", "sharding_constraint", "name", "pvary", "pbroadcast"}
 # As many outputs as inputs, each of which is that input.

@@ -28,11 +28,7 @@ def accuracy(outputs: Any, targets: Any) -> jax.Array:
 
 
 def per_sample(argument: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
-    """The values of a loss or metric, float32 [samples].
-
-    Raises:
-        TypeError: if it does not return a value per sample, or takes (targets, outputs).
-    """
+    """The values of a loss or metric, float32 [samples]."""
     samples = len(jax.tree.leaves(targets)[0])
     try:
         values = jnp.asarray(f(outputs, targets), jnp.float32)
@@ -118,9 +114,6 @@ def augmentation(augment: Any) -> Augment:
         return tuple(result)
 
     return augmented
-
-
-# ---------------------------------------------------------------------------------------- details
 
 
 def _takes(f: PerSample, *arguments: Any) -> bool:

@@ -29,12 +29,7 @@ _NEEDS_A_NUMBER = (
 
 
 def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransformation:
-    """``factory(**hyperparams)``, with values that promote as Python numbers do.
-
-    Raises:
-        TypeError: if the factory does not take them, needs to know their values, or returns no
-            optimizer.
-    """
+    """``factory(**hyperparams)``, with values that promote as Python numbers do."""
     # Times a bfloat16 update, a rate leaves it bfloat16.
     values = {name: like_python_number(value) for name, value in hyperparams.items()}
     signature = inspect.signature(factory)
@@ -81,12 +76,7 @@ def updated(
     """Updates and the new state of ``factory(**hyperparams)``, whose state follows them.
 
     ``update`` is the update itself, ``optimizer, opt_state -> (updates, opt_state)``. Where a state
-    has to follow it is traced twice.
-
-    Raises:
-        ValueError: if the state is made of a hyperparameter and can't follow it.
-        TypeError: as ``built``, or if which hyperparameters there are changes the state's
-            structure.
+    has to follow it is traced twice; a state that can't follow is refused.
     """
     tx = built(factory, hyperparams)
 
@@ -125,9 +115,6 @@ def updated(
     for i in kept:
         leaves[i] = jnp.asarray(fresh[i]).astype(leaves[i].dtype)
     return update(tx, structure.unflatten(leaves))
-
-
-# ---------------------------------------------------------------------------------------- details
 
 
 def _check_structure(initial: Any, opt_state: Any, hyperparams: dict[str, Any]) -> None:

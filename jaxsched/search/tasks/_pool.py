@@ -15,6 +15,8 @@ import numpy as np
 from jaxsched.search.tasks._batches import shuffled
 from jaxsched.search.tasks._samples import Samples, check_alike
 
+_DRAWN = 4096  # of all samples of a source, so many are evaluated on
+
 
 class Pool:
     """The samples of several arguments, one after another."""
@@ -22,11 +24,11 @@ class Pool:
     def __init__(self, parts: list[Samples]):
         self._parts = parts
         self._starts = np.cumsum([0, *(part.length for part in parts)])
-        self.sample = parts[0].sample
         for part in parts[1:]:
-            check_alike(part.sample, self.sample)
+            check_alike(part.sample, parts[0].sample)
         leaves = zip(*(part.sample.leaves for part in parts), strict=True)
-        self._dtypes = [np.result_type(*(leaf.dtype for leaf in same)) for same in leaves]
+        joint = [s[0]._replace(dtype=np.result_type(*(leaf.dtype for leaf in s))) for s in leaves]
+        self.sample = parts[0].sample._replace(leaves=joint)
         self._held: tuple[Any, Any] = (None, None)  # rows, and what was read of them
 
     @property
@@ -48,10 +50,7 @@ class Pool:
     def read(self, rows: Any) -> Any:
         """Some samples on the host, [*rows.shape, ...]."""
         flat = np.ravel(rows)
-        leaves = [
-            np.empty((len(flat), *leaf.shape), dtype)
-            for leaf, dtype in zip(self.sample.leaves, self._dtypes, strict=True)
-        ]
+        leaves = [np.empty((len(flat), *leaf.shape), leaf.dtype) for leaf in self.sample.leaves]
         for part, start in zip(self._parts, self._starts, strict=False):
             mine = (flat >= start) & (flat < start + part.length)
             for leaf, values in zip(leaves, part.read(flat[mine] - start), strict=True):
@@ -67,18 +66,11 @@ class Pool:
 
 
 class Split(NamedTuple):
-    """Rows of the data, as arrays: so a fold of a cross-validation is the same program.
+    """Rows of the data, as arrays: so a fold of a cross-validation is the same program."""
 
-    Args:
-        train: int32 [samples].
-        validation: int32 [samples].
-        weight: float32, of each row of ``validation``; 0 for one that only fills up, since all
-            folds are evaluated on equally many.
-    """
-
-    train: np.ndarray
-    validation: np.ndarray
-    weight: np.ndarray
+    train: np.ndarray  # int32 [samples]
+    validation: np.ndarray  # int32 [samples]
+    weight: np.ndarray  # float32; 0 for a row that only fills up, so that folds are of one length
 
     @classmethod
     def of(cls, train: int, validation: int) -> Split:
@@ -104,11 +96,6 @@ class Split(NamedTuple):
         if read and samples > _DRAWN:
             held = np.sort(shuffled(samples, _DRAWN, 0, 0, 1)[0])
         return cls(rows, held, np.ones(len(held), np.float32))
-
-
-# ---------------------------------------------------------------------------------------- details
-
-_DRAWN = 4096  # of all samples of a source, so many are evaluated on
 
 
 def _room() -> float:

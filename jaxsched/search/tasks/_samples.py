@@ -183,12 +183,7 @@ class Source(Samples):
 
 
 def samples_of(name: str, given: Any) -> Samples:
-    """The samples of an argument of ``Supervised``.
-
-    Raises:
-        TypeError: if it is neither a pair (inputs, targets) nor a source of pairs.
-        ValueError: if leaves disagree in their number of samples, or there are none.
-    """
+    """The samples of an argument of ``Supervised``: a pair of trees, or a source of pairs."""
     argument = f"Supervised({name}=...)"
     if isinstance(given, list) and len(given) == 2 and all(map(_is_pair, given)):
         raise TypeError(
@@ -219,9 +214,6 @@ def check_alike(one: Sample, first: Sample) -> None:
                 f"{one.argument} {leaf.path} must have samples of shape {list(its.shape)}, as "
                 f"{first.argument} has, got {list(leaf.shape)}."
             )
-
-
-# ---------------------------------------------------------------------------------------- details
 
 
 def _is_pair(given: Any) -> bool:

@@ -30,6 +30,8 @@ from jaxsched.search.tasks._pool import Pool, Split
 from jaxsched.search.tasks._protocol import Metrics
 from jaxsched.search.tasks._samples import Data, Sample, Samples, check_alike, samples_of
 
+_AUGMENT = 0x617567  # "aug", in a key
+
 
 class SupervisedState(NamedTuple):
     """What a ``Supervised`` task trains."""
@@ -348,12 +350,6 @@ class Supervised:
             values[name] = per_sample(where, metric, outputs, targets)
         total = jnp.sum(weight)
         return {name: jnp.sum(weight * value) / total for name, value in values.items()}
-
-
-# ---------------------------------------------------------------------------------------- details
-
-
-_AUGMENT = 0x617567  # "aug", in a key
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,13 +14,14 @@ from jaxsched.search._fingerprint import Walk, digest, fingerprints
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._protocol import Metrics, Task
 from jaxsched.search.tasks._returned import (
+    TaskShape,
     as_array,
     called,
     check_metrics,
     check_same,
     check_structure,
+    promoted,
 )
-from jaxsched.search.tasks._shape import TaskShape, promoted
 from jaxsched.search.tasks._updates import check_every_step, check_used
 
 METHODS = ("init", "step", "evaluate")
@@ -44,11 +45,7 @@ class Fold:
 def trace_folds(
     task: Any, folds: int | None, names: tuple[str, ...], steps: int
 ) -> tuple[Fold, ...]:
-    """The task, or its folds; those that differ in arrays only are traced once.
-
-    Raises:
-        TypeError, ValueError: as ``trace_task``; or if a fold is not like the others.
-    """
+    """The task, or its folds, which must be alike; those that differ in arrays are traced once."""
     if folds is not None and not hasattr(task, "fold"):
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
     traced: list[Fold] = []
@@ -136,11 +133,7 @@ def trace_task(
 def trace_metrics(
     task: Any, state: Any, caller: str = "sweep", method: str = "evaluate"
 ) -> tuple[Metrics, Any]:
-    """The abstract metrics of ``evaluate`` (or ``test``) and its closed jaxpr.
-
-    Raises:
-        TypeError, ValueError: as ``trace_task``.
-    """
+    """The abstract metrics of ``evaluate`` (or ``test``) and its closed jaxpr."""
     arrays, rebuild = taken_apart(task)
 
     def measure(state: Any, arrays: Any) -> Any:
@@ -159,9 +152,6 @@ def taken_apart(task: Task) -> tuple[list[Any], Any]:
     if jax.tree_util.treedef_is_leaf(treedef):
         return [], lambda arrays: task
     return arrays, treedef.unflatten
-
-
-# ---------------------------------------------------------------------------------------- details
 
 
 def _kind(task: Any) -> tuple[Any, list[Any]]:

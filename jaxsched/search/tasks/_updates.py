@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxsched.search.tasks._averaged import Averaged
 from jaxsched.search.tasks._dependence import Value, flow, follow, sources, union
-from jaxsched.search.tasks._shape import TaskShape
+from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._supervised import Supervised
 
 # By their fields, since a Flax state of an optimizer keeps the names only.
@@ -92,9 +92,6 @@ def check_used(caller: str, task: Any, hyperparams: tuple[str, ...], shape: Task
         f"{caller}(task=...): step must use all hyperparameters that are scheduled, but "
         f"{' and '.join(map(repr, dead))} has no effect on the state that it trains: {why}"
     )
-
-
-# ---------------------------------------------------------------------------------------- details
 
 
 def _periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None]:

@@ -80,9 +80,6 @@ def points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
     return np.asarray(engines[method](dimensions, rng=rng).random(count))
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _bound(where: str, x: Any, **bounds: Any) -> Any:
     if isinstance(x, share):
         raise ValueError(

@@ -67,9 +67,6 @@ def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     return trials
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _listed(given: Any, where: str) -> Trials:
     """One thing or a list of things that train, lists of lists included."""
     if isinstance(given, (AbstractSchedule, AbstractController, Trial, Mapping)):

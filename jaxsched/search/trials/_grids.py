@@ -127,9 +127,6 @@ def sampled(
     return _trials("sampled", recipe, columns, rows)
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _trials(
     where: str,
     recipe: Any,

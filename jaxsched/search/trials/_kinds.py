@@ -29,18 +29,13 @@ class Kind:
     recipe: Recipe
 
     def takes(self, arguments: list[str], where: str, only: bool) -> list[str]:
-        """Those of the arguments that the recipe has; ``only``: it is the only recipe.
-
-        Raises:
-            TypeError: if it needs another one.
-        """
+        """Those of the arguments that the recipe has; ``only``: it is the only recipe."""
         parameters = _parameters(self.recipe)
         taken = [n for n in arguments if parameters is None or n in parameters]
         if only and len(taken) < len(arguments):
             return arguments  # the call says it best
-        missing = [n for n, p in (parameters or {}).items() if p.default is p.empty]
-        missing = [n for n in missing if n not in arguments]
-        if missing:
+        needed = [n for n, p in (parameters or {}).items() if p.default is p.empty]
+        if missing := [n for n in needed if n not in arguments]:
             raise TypeError(
                 f"{where}({missing[0]}=...) must be given: {printable(self.name)} needs it, "
                 f"got only {', '.join(arguments) or 'no arguments'}."
@@ -49,12 +44,7 @@ class Kind:
 
 
 def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind]:
-    """The recipes of a call: one, a list of them, or a dict name -> recipe.
-
-    Raises:
-        TypeError: if something is not a recipe, or an argument is of none of them.
-        ValueError: if there are no recipes, or one of them twice.
-    """
+    """The recipes of a call: one, a list of them, or a dict name -> recipe."""
     if isinstance(recipe, Mapping):
         named = by_name(recipe, f"{where}(recipe=...)")
         kinds = [Kind(name, None, one) for name, one in named.items()]
@@ -79,28 +69,21 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
     for i, kind in enumerate(kinds):
         if kind.maker is not None and any(kind.maker == other.maker for other in kinds[:i]):
             raise ValueError(f"{where}(recipe=...) must be different, got {kind.name} twice.")
-    if len(kinds) > 1:
-        has = {kind.name: _parameters(kind.recipe) for kind in kinds}
-        known = {name for parameters in has.values() for name in parameters or ()}
+    has = {kind.name: _parameters(kind.recipe) for kind in kinds}
+    if len(kinds) > 1 and None not in has.values():
+        known = sorted({name for names in has.values() for name in names or ()})
+        shown = "; ".join(f"{printable(kind)} has {', '.join(has[kind] or ())}" for kind in has)
         for name in arguments:
-            if name not in known and None not in has.values():
-                listed = "; ".join(
-                    f"{printable(kind)} has {', '.join(parameters or ())}"
-                    for kind, parameters in has.items()
-                )
+            if name not in known:
                 raise TypeError(
                     f"{where}({name}=...) must be an argument of a recipe, got "
-                    f"{instead(name, sorted(known))}. {listed}."
+                    f"{instead(name, known)}. {shown}."
                 )
     return kinds
 
 
 def by_name(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """A dict with texts for names.
-
-    Raises:
-        ValueError: if one is empty, or two are the same text.
-    """
+    """A dict with different texts for names."""
     named = {str(name).strip(): one for name, one in given.items()}
     if "" in named or len(named) < len(given):
         raise ValueError(
@@ -124,9 +107,6 @@ def maker_of(followed: Any) -> Maker:
     """The function in a schedule of code, which says more than that it is one."""
     fn = getattr(followed, "fn", None)
     return None if fn is None else (_label(fn), fn)
-
-
-# ---------------------------------------------------------------------------------------- details
 
 
 def _kind(recipe: Any) -> Kind:
