@@ -78,13 +78,41 @@ def pack(value: Any) -> tuple[dict[str, Any], np.ndarray]:
     return kind, np.frombuffer(data, np.uint8)
 
 
-def plain(value: Any) -> str:
+def plain(value: Any, depth: int = 0) -> str:
     """A text of a value, without addresses: a class or function by its module and name.
 
     An object whose class has no ``__repr__`` shows its public attributes. Functions that share a
     name (lambdas, closures) or hold values (``partial``) and arrays are told apart by a digest.
     """
-    return _plain(value, 0)
+    if type(value) in _SCALARS:
+        return repr(value)
+    if isinstance(value, (np.ndarray, jax.Array)) and np.ndim(value):
+        return f"{value.dtype}{list(value.shape)}#{fingerprint_of(value)[:8]}"
+    if _is_code(value):
+        name = _name(value)
+        shared = not isinstance(value, (type, types.ModuleType)) and (
+            "<" in name or isinstance(value, (functools.partial, types.MethodType))
+        )
+        return f"{name}#{fingerprint_of(value)[:8]}" if shared else name
+    if depth < _DEEP:
+        deeper = [plain(v, depth + 1) for v in _items(value)]
+        if type(value) in (list, tuple, set, frozenset):
+            begin, end = ("[", "]") if isinstance(value, list) else ("(", ")")
+            if isinstance(value, (set, frozenset)):
+                begin, end, deeper = "{", "}", sorted(deeper)
+            comma = "," if isinstance(value, tuple) and len(deeper) == 1 else ""
+            return f"{begin}{', '.join(deeper)}{comma}{end}"
+        if isinstance(value, dict):
+            keys = [plain(k, depth + 1) for k in value]
+            return "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, deeper, strict=True)) + "}"
+    text = repr(value)
+    if not _ADDRESS.search(text):
+        shortened = "..." in text  # as NumPy's arrays are
+        return f"{text}#{fingerprint_of(value)[:8]}" if shortened else text
+    if depth == _DEEP:
+        return _name(type(value))
+    fields = ", ".join(f"{k}={plain(v, depth + 1)}" for k, v in _fields(value).items())
+    return f"{_name(type(value))}({fields})"
 
 
 def label(value: Any) -> str:
@@ -97,38 +125,6 @@ def labels(values: Iterable[Any]) -> dict[str, str]:
     short = {plain(value): label(value) for value in values}
     count = Counter(short.values())
     return {text: text if count[shown] > 1 else shown for text, shown in short.items()}
-
-
-def _plain(value: Any, depth: int) -> str:
-    if type(value) in _SCALARS:
-        return repr(value)
-    if isinstance(value, (np.ndarray, jax.Array)) and np.ndim(value):
-        return f"{value.dtype}{list(value.shape)}#{fingerprint_of(value)[:8]}"
-    if _is_code(value):
-        name = _name(value)
-        shared = not isinstance(value, (type, types.ModuleType)) and (
-            "<" in name or isinstance(value, (functools.partial, types.MethodType))
-        )
-        return f"{name}#{fingerprint_of(value)[:8]}" if shared else name
-    if depth < _DEEP:
-        deeper = [_plain(v, depth + 1) for v in _items(value)]
-        if type(value) in (list, tuple, set, frozenset):
-            begin, end = ("[", "]") if isinstance(value, list) else ("(", ")")
-            if isinstance(value, (set, frozenset)):
-                begin, end, deeper = "{", "}", sorted(deeper)
-            comma = "," if isinstance(value, tuple) and len(deeper) == 1 else ""
-            return f"{begin}{', '.join(deeper)}{comma}{end}"
-        if isinstance(value, dict):
-            keys = [_plain(k, depth + 1) for k in value]
-            return "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, deeper, strict=True)) + "}"
-    text = repr(value)
-    if not _ADDRESS.search(text):
-        shortened = "..." in text  # as NumPy's arrays are
-        return f"{text}#{fingerprint_of(value)[:8]}" if shortened else text
-    if depth == _DEEP:
-        return _name(type(value))
-    fields = ", ".join(f"{k}={_plain(v, depth + 1)}" for k, v in _fields(value).items())
-    return f"{_name(type(value))}({fields})"
 
 
 class Walk:

@@ -224,15 +224,14 @@ class Supervised:
         rest, (loss, gradient) = mean(with_gradient)
         extra = {"value": loss, "grad": gradient, "value_fn": value_fn, "obj_fn": value_fn}
         extra["grad_fn"] = lambda params, _: jax.grad(value_fn)(params)
-        updates, opt_state = updated(
-            static.optimizer,
-            hyperparams,
-            state.opt_state,
-            state.params,
-            lambda tx, opt_state: update(tx, gradient, opt_state, state.params, **extra),
-        )
-        params = optax.apply_updates(state.params, updates)
-        return SupervisedState(params, rest, opt_state), {"loss": loss}
+
+        def apply(tx: Any, opt_state: Any) -> Any:
+            return update(tx, gradient, opt_state, state.params, **extra)
+
+        made_by, params = static.optimizer, state.params
+        updates, opt_state = updated(made_by, hyperparams, state.opt_state, params, apply)
+        after = SupervisedState(optax.apply_updates(params, updates), rest, opt_state)
+        return after, {"loss": loss}
 
     def evaluate(self, state: SupervisedState) -> Metrics:
         """Means over the validation data; see ``Task.evaluate``."""

@@ -55,7 +55,6 @@ def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
     >>> round(loguniform(1e-4, 1e-2).at(0.5), 6)
     0.001
     """
-    _bound("loguniform(low=...)", low, above=0)
     return _distribution("loguniform", low, high, True, whole)
 
 
@@ -90,7 +89,8 @@ def _bound(where: str, x: Any, **bounds: Any) -> Any:
 
 
 def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Distribution:
-    low, high = _bound(f"{where}(low=...)", low), _bound(f"{where}(high=...)", high)
+    low = _bound(f"{where}(low=...)", low, above=0 if log else None)
+    high = _bound(f"{where}(high=...)", high)
     if not low < high:
         raise ValueError(f"{where}(high=...) must be greater than low={low}, got {high}.")
     return Distribution(low, high, log, whole)
