@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import choice, count, number, struct
-from jaxsched.controllers._base import AbstractScaler, next_count, number32
-from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
+from jaxsched.controllers._base import next_count, number32
+from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
 
 class GreedyState(NamedTuple):
@@ -25,7 +25,7 @@ class GreedyState(NamedTuple):
 
 
 @struct
-class Greedy(AbstractScaler):
+class Greedy(AbstractEvaluator):
     r"""GreedyLR: the rate falls while a metric stalls and rises while it improves.
 
     .. math::
@@ -91,15 +91,9 @@ class Greedy(AbstractScaler):
         return self.min_scale, self.max_scale
 
     def init(self) -> GreedyState:
-        return self.first_state(best=worst(self.mode), evaluation=Evaluation.empty())
+        return self.first_state(best=worst(self.mode))
 
-    def react(
-        self, state: GreedyState, *, value: Any = None, reported: Any = True, **extra: Any
-    ) -> GreedyState:
-        if value is None:
-            return state
-        report = read("Greedy.update(value=...)", value, reported, self.mode, self.nan)
-        mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
+    def judge(self, state: GreedyState, mean: Any, ready: Any, broken: Any) -> GreedyState:
         better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
 
         # While it waits, an evaluation isn't looked at: it doesn't even become the best.
@@ -114,12 +108,10 @@ class Greedy(AbstractScaler):
         rest = jnp.maximum(state.wait - 1, 0)
         return state._replace(
             scale=jnp.where(rises, higher, jnp.where(falls, lower, state.scale)),
-            seen=count_if(report.arrived, state.seen),
             best=jnp.where(looked & better, sign(self.mode) * mean, state.best),
             good=jnp.where(ready, jnp.where(looked & ~rises, good, 0), state.good),
             bad=jnp.where(ready, jnp.where(looked & ~falls, bad, 0), state.bad),
             wait=jnp.where(
                 rises, waits[0], jnp.where(falls, waits[1], jnp.where(ready, rest, state.wait))
             ),
-            evaluation=evaluation,
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
+from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, scalar, zero
 
 
 class Reading(NamedTuple):
@@ -62,6 +63,37 @@ class Evaluation(NamedTuple):
             *(jnp.where(report.arrived, new, old) for new, old in zip(after, self, strict=True))
         )
         return total / number32(reports), ready, kept
+
+
+class AbstractEvaluator(AbstractScaler):
+    """A scaler that watches one metric, ``value``; the mean of ``accumulate`` reports is judged.
+
+    A subclass has the fields ``accumulate``, ``mode`` and ``nan``, a ``State`` with ``seen`` and
+    ``evaluation``, ``init`` and ``judge``.
+    """
+
+    accumulate: Any
+    mode: str
+    nan: str
+
+    def first_state(self, **others: Any) -> Any:
+        return super().first_state(evaluation=Evaluation.empty(), **others)
+
+    def react(self, state: Any, *, value: Any = None, reported: Any = True, **extra: Any) -> Any:
+        if value is None:
+            return state
+        where = f"{type(self).__name__}.update(value=...)"
+        report = read(where, value, reported, self.mode, self.nan)
+        mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
+        state = self.judge(state, mean, ready, report.broken)
+        return state._replace(seen=count_if(report.arrived, state.seen), evaluation=evaluation)
+
+    @abc.abstractmethod
+    def judge(self, state: Any, mean: jax.Array, ready: jax.Array, broken: jax.Array) -> Any:
+        """The state after a report; smaller is better, and the mean counts where it is ``ready``.
+
+        ``broken``: NaN was reported.
+        """
 
 
 def worst(mode: str) -> jax.Array:

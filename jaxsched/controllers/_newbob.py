@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import choice, count, number, struct
-from jaxsched.controllers._base import AbstractScaler, next_count, number32
-from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
+from jaxsched.controllers._base import next_count, number32
+from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
 
 class NewBobState(NamedTuple):
@@ -23,7 +23,7 @@ class NewBobState(NamedTuple):
 
 
 @struct
-class NewBob(AbstractScaler):
+class NewBob(AbstractEvaluator):
     r"""Multiplies the rate by ``factor`` when an evaluation gains too little on the last one.
 
     Evaluation :math:`v_i` gains enough (``mode="min"``) if :math:`v_i < v_{i-1} - \text{rtol}\,
@@ -68,23 +68,15 @@ class NewBob(AbstractScaler):
     State = NewBobState
 
     def init(self) -> NewBobState:
-        return self.first_state(last=worst(self.mode), evaluation=Evaluation.empty())
+        return self.first_state(last=worst(self.mode))
 
-    def react(
-        self, state: NewBobState, *, value: Any = None, reported: Any = True, **extra: Any
-    ) -> NewBobState:
-        if value is None:
-            return state
-        report = read("NewBob.update(value=...)", value, reported, self.mode, self.nan)
-        mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
+    def judge(self, state: NewBobState, mean: Any, ready: Any, broken: Any) -> NewBobState:
         better = improves(mean, sign(self.mode) * state.last, self.rtol, 0.0)
 
         bad = jnp.where(better, state.bad, next_count(state.bad))
         fires = ready & ~better & (number32(bad) > self.patience)
         return state._replace(
             scale=jnp.where(fires, self.cut(state.scale), state.scale),
-            seen=count_if(report.arrived, state.seen),
             last=jnp.where(ready, sign(self.mode) * mean, state.last),
             bad=jnp.where(ready, jnp.where(fires, 0, bad), state.bad),
-            evaluation=evaluation,
         )

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import choice, count, number, struct
-from jaxsched.controllers._base import AbstractScaler, next_count, number32
-from jaxsched.controllers._metric import Evaluation, count_if, improves, read, sign, worst
+from jaxsched.controllers._base import next_count, number32
+from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
 
 class PlateauState(NamedTuple):
@@ -24,7 +24,7 @@ class PlateauState(NamedTuple):
 
 
 @struct
-class Plateau(AbstractScaler):
+class Plateau(AbstractEvaluator):
     r"""Multiplies the rate by ``factor`` when a metric has stopped improving.
 
     An evaluation :math:`v` (the mean of ``accumulate`` reports) improves on the best so far,
@@ -95,15 +95,9 @@ class Plateau(AbstractScaler):
     State = PlateauState
 
     def init(self) -> PlateauState:
-        return self.first_state(best=worst(self.mode), evaluation=Evaluation.empty())
+        return self.first_state(best=worst(self.mode))
 
-    def react(
-        self, state: PlateauState, *, value: Any = None, reported: Any = True, **extra: Any
-    ) -> PlateauState:
-        if value is None:
-            return state
-        report = read("Plateau.update(value=...)", value, reported, self.mode, self.nan)
-        mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
+    def judge(self, state: PlateauState, mean: Any, ready: Any, broken: Any) -> PlateauState:
         better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
 
         bad = jnp.where(better | (state.wait > 0), 0, next_count(state.bad))
@@ -114,16 +108,14 @@ class Plateau(AbstractScaler):
         fires = ready & (number32(bad) >= needed)
         scale = jnp.where(fires, self.cut(state.scale), state.scale)
         if self.nan == "stop":
-            scale = jnp.where(report.broken, self.min_scale, scale)
+            scale = jnp.where(broken, self.min_scale, scale)
         # Keras counts its cooldown down before it looks at the evaluation, so the last one counts.
         cooldown = jnp.ceil(self.cooldown) - (1.0 if self.rule == "keras" else 0.0)
         ignored = jnp.maximum(cooldown, 0.0).astype(jnp.int32)
         rest = jnp.where(fires, ignored, jnp.maximum(state.wait - 1, 0))
         return state._replace(
             scale=scale,
-            seen=count_if(report.arrived, state.seen),
             best=jnp.where(ready & better, sign(self.mode) * mean, state.best),
             bad=jnp.where(ready, jnp.where(fires, 0, bad), state.bad),
             wait=jnp.where(ready, rest, state.wait),
-            evaluation=evaluation,
         )
