@@ -159,17 +159,15 @@ def _named(groups: Any) -> dict[str, tuple[Any, Any]]:
         raise ValueError("group_lr(groups=...) must name at least one group, got none.")
     named: dict[str, tuple[Any, Any]] = {}
     for key, value in groups.items():
-        if isinstance(value, tuple):
-            if not isinstance(key, str):
-                raise TypeError(f"group_lr(groups=...) must have texts as names, got {key!r}.")
-            if len(value) != 2:
-                raise ValueError(
-                    f"group_lr(groups=...) must have (regular expression, multiplier) for {key!r}, "
-                    f"got {value!r}."
-                )
-            name, pair = key, value
-        else:
-            name, pair = readable(key), (key, value)
+        is_named = isinstance(value, tuple)
+        if is_named and not isinstance(key, str):
+            raise TypeError(f"group_lr(groups=...) must have texts as names, got {key!r}.")
+        if is_named and len(value) != 2:
+            raise ValueError(
+                f"group_lr(groups=...) must have (regular expression, multiplier) for {key!r}, "
+                f"got {value!r}."
+            )
+        name, pair = (key, value) if is_named else (readable(key), (key, value))
         if name in named or name in ("", "*"):
             raise ValueError(
                 f"group_lr(groups=...) must have another name than {name!r} for {pair[0]!r}; give "
