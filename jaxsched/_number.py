@@ -33,11 +33,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxsched._double import EXP2_MAX, exp2, fast_two_sum, fix, fixed, log2, polynomial, series
 from jaxsched._double import Double as Double
 from jaxsched._double import as_double as as_double
-from jaxsched._double import fast_two_sum, fix, fixed
 from jaxsched._double import graft as graft
-from jaxsched._elementary import EXP2_MAX, exp2, log2, polynomial, series
 
 _PI = math.pi
 Number = Any  # Double, numpy.float64 (scalar or array), or a float64 jax.Array

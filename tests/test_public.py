@@ -181,7 +181,6 @@ ORDER = [
     "_checks",
     "_struct",
     "_double",
-    "_elementary",
     "_number",
     "_geometric",
     "_axes",
