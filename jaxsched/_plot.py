@@ -142,8 +142,7 @@ def _own_names(schedule: AbstractSchedule, family: list[AbstractSchedule]) -> li
         one = columns and all(np.array_equal(columns[0], column) for column in columns)
         if one and len(family) <= 8 and columns[0][0].ndim == 0:
             return [f"{value:.4g}" for value in columns[0]]
-        return [shorten(brief(schedule), _CAPTION), *["_member"] * (len(family) - 1)]
-    return [shorten(brief(schedule), _CAPTION)]
+    return [shorten(brief(schedule), _CAPTION), *["_member"] * (len(family) - 1)]
 
 
 def _finish(ax: Any, log: bool) -> None:

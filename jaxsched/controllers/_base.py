@@ -100,8 +100,7 @@ class AbstractController(Record, abc.ABC):
         """
         new, base = self._reacted(state, report), self.base
         below = base.update(new.base, **report) if isinstance(base, AbstractController) else ()
-        after: S = new._replace(step=next_count(new.step), base=below)
-        return after
+        return new._replace(step=next_count(new.step), base=below)
 
     def observe(self, state: S, **report: Any) -> S:
         """The state told what was measured between two updates (a validation): no step is counted.
@@ -127,8 +126,7 @@ class AbstractController(Record, abc.ABC):
         """``observe``, with measurements that may be meant for others."""
         new, base = self._reacted(state, report), self.base
         below = base.tell(new.base, report) if isinstance(base, AbstractController) else ()
-        after: S = new._replace(base=below)
-        return after
+        return new._replace(base=below)
 
     def __call__(self, state: Any, **extra: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
@@ -143,9 +141,7 @@ class AbstractController(Record, abc.ABC):
 
     def base_value(self, state: Any) -> jax.Array:
         """The base's value for the next update."""
-        below = state.base if isinstance(self.base, AbstractController) else state.step
-        value: jax.Array = self.base(below)
-        return value
+        return self.base(state.base if isinstance(self.base, AbstractController) else state.step)
 
     def base_host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         """The base's part of ``host_values``."""
@@ -239,8 +235,7 @@ def levels(controller: Any) -> list[AbstractController]:
 
 def bottom(followed: Any) -> AbstractSchedule:
     """The schedule under whatever controllers."""
-    found: AbstractSchedule = levels(followed)[-1].base if levels(followed) else followed
-    return found
+    return levels(followed)[-1].base if levels(followed) else followed
 
 
 def reads(controller: AbstractController) -> set[str]:

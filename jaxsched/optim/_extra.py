@@ -41,8 +41,7 @@ class Forwarder:
         anew = bool(told) and (traced or self.anew)
         try:
             with _CALL(next(_CALLS)) if anew else contextlib.nullcontext():
-                found: tuple[Any, Any] = tx.update(updates, state, params, **_taken(tx, extra))
-            return found
+                return tx.update(updates, state, params, **_taken(tx, extra))
         finally:
             _FORWARDED.reset(token)
 

@@ -135,15 +135,13 @@ def _transformation(
 
     def init(params: Any) -> InjectState:
         register_flax(list(sources.values()))
+        schedules = {k: _widened(s, dtype) for k, s in sources.items() if _is_pytree(s)}
+        states = {k: s.init() for k, s in sources.items() if _is_controller(s)}
         state = InjectState(
             count=jnp.zeros((), jnp.int32),
             values={},
-            schedules={
-                k: donatable_copy(_widened(s, dtype)) for k, s in sources.items() if _is_pytree(s)
-            },
-            controller_states={
-                k: donatable_copy(s.init()) for k, s in sources.items() if _is_controller(s)
-            },
+            schedules=donatable_copy(schedules),
+            controller_states=donatable_copy(states),
             overrides={k: Override.untouched(dtype) for k in sources},
             inner_state=(),
         )
@@ -162,14 +160,11 @@ def _transformation(
         updates, inner_state = forwarder.update(
             rebuild(values), updates, state.inner_state, params, **extra
         )
-        return updates, InjectState(
+        told = {k: live[k].update(s, **extra) for k, s in state.controller_states.items()}
+        return updates, state._replace(
             count=optax.safe_increment(state.count),
             values=values,
-            schedules=state.schedules,
-            controller_states={
-                k: live[k].update(s, **extra) for k, s in state.controller_states.items()
-            },
-            overrides=state.overrides,
+            controller_states=told,
             inner_state=inner_state,
         )
 

@@ -167,8 +167,7 @@ def _shown(state: InjectState, name: str) -> jax.Array:
     """What ``current`` is to show: before the first update, what that update will use."""
     if name in state.controller_states:
         return state.values[name]
-    shown: jax.Array = jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])
-    return shown
+    return jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])
 
 
 def _same_structure(state: InjectState, name: str, schedule: Any) -> Any:

@@ -39,8 +39,7 @@ def known(x: Any) -> float:
         raise TypeError(f"the phases of a schedule need known lengths, got {x!r}.")
     if np.ndim(x):
         raise ValueError("the phases of a population differ: ask one of `js.unstack(population)`.")
-    number: float = np.asarray(to_host(x)).item()
-    return number
+    return np.asarray(to_host(x)).item()
 
 
 def known_duration(schedule: Any) -> float | None:

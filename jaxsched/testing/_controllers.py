@@ -119,16 +119,15 @@ def total(controller: Any, run: Run) -> None:
 
 def bounded(controller: Any, run: Run, bounds: tuple[float, float] | None = None) -> None:
     """The rate, or the scale of one of our own controllers, stays within its bounds."""
+    what = "rate"
     if bounds is None and isinstance(controller, AbstractScaler):
-        low, high = (np.float32(to_host(x)) for x in controller.bounds)
-        seen = [float(state.scale) for state, _ in _follow(controller, run)]
-        assert low <= min(seen), f"the scale falls to {min(seen)}, below {low}"
-        assert max(seen) <= high, f"the scale rises to {max(seen)}, above {high}"
-    elif bounds is not None:
-        low, high = map(np.float32, bounds)
-        rates = [value for _, value in _follow(controller, run)]
-        assert low <= min(rates), f"the rate falls to {min(rates)}, below {low}"
-        assert max(rates) <= high, f"the rate rises to {max(rates)}, above {high}"
+        what, bounds = "scale", controller.bounds
+    if bounds is not None:
+        low, high = (np.float32(to_host(x)) for x in bounds)
+        pairs = _follow(controller, run)
+        seen = [float(state.scale) if what == "scale" else rate for state, rate in pairs]
+        assert low <= min(seen), f"the {what} falls to {min(seen)}, below {low}"
+        assert max(seen) <= high, f"the {what} rises to {max(seen)}, above {high}"
 
 
 def monotone(controller: Any, run: Run) -> None:
