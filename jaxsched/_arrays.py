@@ -78,6 +78,12 @@ def strong(tree: T) -> T:
     return jax.tree.map(convert, tree)
 
 
+def same_structure(a: Any, b: Any) -> bool:
+    """Whether two trees differ in their leaves alone."""
+    trees: Any = (jax.tree.structure(a), jax.tree.structure(b))  # JAX does not type their ==
+    return trees[0] == trees[1]
+
+
 def donatable_copy(tree: T) -> T:
     """``strong``, in arrays without another owner, so that they may be donated."""
     return jax.tree.map(lambda x: jnp.array(x, copy=True), strong(tree))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import jax
 import numpy as np
 
-from jaxsched._arrays import frozen, is_concrete, to_host
+from jaxsched._arrays import frozen, is_concrete, same_structure, to_host
 from jaxsched._checks import checked_array, checked_choice, checked_number
 from jaxsched._text import to_source
 from jaxsched._words import bind
@@ -172,10 +172,8 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        trees: Any = (jax.tree.structure(self), jax.tree.structure(other))
-        return trees[0] == trees[1] and all(
-            map(_same, jax.tree.leaves(self), jax.tree.leaves(other))
-        )
+        leaves = map(_same, jax.tree.leaves(self), jax.tree.leaves(other))
+        return same_structure(self, other) and all(leaves)
 
     def __hash__(self) -> int:
         leaves, tree = jax.tree.flatten(self)

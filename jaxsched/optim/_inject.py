@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxsched._arrays import donatable_copy
+from jaxsched._arrays import donatable_copy, same_structure
 from jaxsched._words import uncalled
 from jaxsched.optim._extra import Forwarder, with_forwarded
 from jaxsched.optim._register import register_export, register_flax
@@ -135,7 +135,8 @@ def _transformation(
 
     def init(params: Any) -> InjectState:
         register_flax(list(sources.values()))
-        schedules = {k: _widened(s, dtype) for k, s in sources.items() if _is_pytree(s)}
+        # An opaque controller is a leaf, as 0 is; a pytree without leaves is not.
+        schedules = {k: _widened(s, dtype) for k, s in sources.items() if not same_structure(s, 0)}
         states = {k: s.init() for k, s in sources.items() if _is_controller(s)}
         state = InjectState(
             count=jnp.zeros((), jnp.int32),
@@ -258,11 +259,6 @@ def _is_controller(value: Any) -> bool:
     # Optax's StatefulSchedule protocol. A class has these methods too, but is no object of it.
     methods = (getattr(value, "init", None), getattr(value, "update", None), value)
     return not isinstance(value, type) and all(map(callable, methods))
-
-
-def _is_pytree(source: Any) -> bool:
-    structure: Any = jax.tree.structure(source)  # of a pytree, also one without leaves
-    return bool(structure != jax.tree.structure(0))
 
 
 def _takes_number(parameter: inspect.Parameter) -> bool:

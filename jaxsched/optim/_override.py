@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, is_concrete
+from jaxsched._arrays import INT32_MAX, is_concrete, same_structure
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import to_source
 from jaxsched._types import OptState
@@ -172,9 +172,8 @@ def _shown(state: InjectState, name: str) -> jax.Array:
 
 def _same_structure(state: InjectState, name: str, schedule: Any) -> Any:
     old = state.schedules.get(name)
-    present: Any = jax.tree.structure(old)
     where = f"override({name}=...)"
-    if present != jax.tree.structure(schedule):
+    if not same_structure(old, schedule):
         raise ValueError(
             f"{where} must have the structure of the present schedule {shortest(old)!r}, got "
             f"{schedule!r}. "

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX
+from jaxsched._arrays import INT32_MAX, same_structure
 from jaxsched._checks import checked_number
 from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, shortest, write_back
 from jaxsched.optim._transfer import Transfer, copied
@@ -152,7 +152,5 @@ def _check_same(state: InjectState, other: InjectState) -> None:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    trees: Any = (jax.tree.structure(a), jax.tree.structure(b))
-    return trees[0] == trees[1] and all(
-        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+    leaves = map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b))
+    return same_structure(a, b) and all(leaves)

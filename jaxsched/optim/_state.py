@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from optax import schedules as optax_schedules
 
-from jaxsched._arrays import is_concrete, to_host
+from jaxsched._arrays import is_concrete, same_structure, to_host
 
 
 class Override(NamedTuple):
@@ -143,8 +143,7 @@ def write_back(opt_state: Any, arrays: Any, saved: Any = None) -> Any:
         return arrays
     if not isinstance(opt_state, nnx.Optimizer):
         return _in_variables(nnx, opt_state, arrays)
-    present: Any = jax.tree.structure(nnx.as_pure(opt_state.opt_state))
-    if present == jax.tree.structure(arrays):
+    if same_structure(nnx.as_pure(opt_state.opt_state), arrays):
         nnx.update(opt_state.opt_state, nnx.state(arrays))
     else:  # a schedule of another kind came with a checkpoint
         opt_state.opt_state = _in_variables(nnx, opt_state.opt_state, arrays)

@@ -81,7 +81,7 @@ def pure(controller: Any, run: Run) -> None:
     """The same state and report give the same state and value, and change neither."""
     text, state = repr(controller), controller.init()
     for report in run[:10]:
-        before = _copy(state)
+        before = jax.tree.map(np.array, state)
         first, value = controller.update(state, **report), controller(state, **report)
         _laws.assert_equal(state, before, "update or a call changed the state it was given")
         again = controller.update(state, **report)
@@ -349,7 +349,3 @@ def _as_bfloat16(report: Report) -> Report:
 def _kinds(tree: Any) -> Any:
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(jnp.shape(x), x.dtype, getattr(x, "weak_type", True)) for x in leaves]
-
-
-def _copy(tree: Any) -> Any:
-    return jax.tree.map(lambda x: np.array(x), tree)
