@@ -5,7 +5,7 @@
 
 So an error speaks of the recipe and of its argument, and every length may be a share. The body gets
 numbers: those that are known have been checked, and shares have become steps. A type checker sees
-what a caller may give; ``| None`` says that ``None`` is allowed.
+what a caller may give; ``| None`` says that ``None`` is allowed. The words stand at the end.
 """
 
 from __future__ import annotations
@@ -14,41 +14,20 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
+from jaxsched import _types
 from jaxsched._arrays import is_concrete, is_list, to_host
 from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
 from jaxsched._text import describe, to_source
-from jaxsched._types import Number as Number
 from jaxsched._words import bind
 from jaxsched.recipes._arguments import SHAPES, ShapeName
 from jaxsched.recipes._share import share
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import least, subtract_steps
 from jaxsched.schedules._wrappers import LEAST_GROWTH
-
-Positive = Number  # above 0
-Peak = Number  # the largest value, at least 0
-End = Number  # a value from 0 to the peak
-Ratio = Number  # from 0 to 1
-PositiveRatio = Number  # the same, above 0
-Divisor = Number  # of the peak: at least 1
-Factor = Number  # of a decay: above 0, at most 1
-Factors = Any  # one, or one for each milestone
-Growth = Number  # 1, or at least 1.005
-Count = Number  # a whole number, at least 1
-Numbers = Any  # a list of numbers, or an array
-Base = AbstractSchedule
-Steps = Number  # the whole length
-Cycle = Number  # the same for one cycle, above 0
-Length = Number | share  # a stage: steps or a share; together the stages fit into the whole
-Apart = Number | share  # steps or a share, but no stage
-Period = Number | share  # the same, above 0
-Milestones = Any  # a list of steps or shares, increasing, within the whole
-Shape = ShapeName | Callable[[Any, Any, Any], AbstractSchedule]  # (start, end, steps) -> schedule
-Flag = bool
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,7 +42,8 @@ def recipe(make: F) -> F:
         call = _Call(function, kinds, given)
         for name in order:
             if given[name] is not None or name not in optional:
-                given[name] = _CHECKS[kinds[name]](call, name, given[name])
+                check = globals()[kinds[name]].__metadata__[0]
+                given[name] = check(call, name, given[name])
         _to_steps(call)
         return make(**given)
 
@@ -340,26 +320,29 @@ def _round_into(call: _Call, stages: dict[str, Any]) -> None:
     given[last] = least(given[last], rest)
 
 
-_CHECKS: dict[str, Callable[..., Any]] = {
-    "Number": _number(),
-    "Positive": _number(above=0),
-    "Peak": _peak,
-    "End": _end,
-    "Ratio": _number(at_least=0, at_most=1),
-    "PositiveRatio": _number(above=0, at_most=1),
-    "Divisor": _number(at_least=1),
-    "Factor": _one_factor,
-    "Factors": _factor,
-    "Growth": _growth,
-    "Count": _number(at_least=1, whole=True),
-    "Numbers": lambda call, name, xs: checked_array(call.where(name), xs, False, None),
-    "Base": _base,
-    "Steps": _whole,
-    "Cycle": functools.partial(_whole, above=0),
-    "Length": _length,
-    "Apart": _length,
-    "Period": functools.partial(_length, above=0),
-    "Milestones": _milestones,
-    "Shape": _shape,
-    "Flag": lambda call, name, x: checked_flag(call.where(name), x),
-}
+# ------------------------------------------------------------------- the words of the signatures
+
+# Each is what a caller may give, and the check, which returns what the body of the recipe gets.
+
+Number = Annotated[_types.Number, _number()]
+Positive = Annotated[_types.Number, _number(above=0)]
+Peak = Annotated[_types.Number, _peak]  # the largest value, at least 0
+End = Annotated[_types.Number, _end]  # a value from 0 to the peak
+Ratio = Annotated[_types.Number, _number(at_least=0, at_most=1)]
+PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
+Divisor = Annotated[_types.Number, _number(at_least=1)]  # of the peak
+Factor = Annotated[_types.Number, _one_factor]  # of a decay: above 0, at most 1
+Factors = Annotated[Any, _factor]  # one, or one for each milestone
+Growth = Annotated[_types.Number, _growth]  # 1, or at least 1.005
+Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
+Numbers = Annotated[Any, lambda call, name, xs: checked_array(call.where(name), xs, False, None)]
+Base = Annotated[AbstractSchedule, _base]
+Steps = Annotated[_types.Number, _whole]  # the whole length
+Cycle = Annotated[_types.Number, functools.partial(_whole, above=0)]  # the same for one cycle
+Length = Annotated[_types.Number | share, _length]  # a stage; all of them fit into the whole
+Apart = Annotated[_types.Number | share, _length]  # steps or a share, but no stage
+Period = Annotated[_types.Number | share, functools.partial(_length, above=0)]  # the same, above 0
+Milestones = Annotated[Any, _milestones]  # a list of steps or shares, increasing, within the whole
+# A name, or a function (start, end, steps) -> schedule.
+Shape = Annotated[ShapeName | Callable[[Any, Any, Any], AbstractSchedule], _shape]
+Flag = Annotated[bool, lambda call, name, x: checked_flag(call.where(name), x)]
