@@ -13,7 +13,7 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Averaged
 from jaxsched.search.engine._program import _PROGRAMS, Kept
-from jaxsched.search.range_tests import _climb as ranges
+from jaxsched.search.range_tests import _run as ranges
 from jaxsched.search.tasks._traced import trace_task
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
@@ -93,8 +93,10 @@ def test_a_pytree_whose_functions_close_over_other_data_is_compiled_anew():
 
 def test_a_range_test_of_the_same_object_is_compiled_once(monkeypatch):
     traced = []
-    climbing = ranges._climbing  # called once in each trace
-    monkeypatch.setattr(ranges, "_climbing", lambda *a: (traced.append(1), climbing(*a))[1])
+    climb = ranges._climb_seeds  # called once in each trace
+    monkeypatch.setattr(
+        ranges, "_climb_seeds", lambda *a, **how: (traced.append(1), climb(*a, **how))[1]
+    )
     task = Closing()
     found = [js.range_test(task, 1e-3, end, steps=30, seeds=1).losses for end in (1.0, 0.5, 1.0)]
     assert len(traced) == 1

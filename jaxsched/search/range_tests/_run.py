@@ -10,11 +10,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxsched._checks import checked_choice, checked_number, checked_whole
 from jaxsched._words import known_arguments
@@ -22,13 +23,12 @@ from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._fingerprint import fingerprints
 from jaxsched.search.engine._program import Kept, rebuilder
 from jaxsched.search.engine._request import checked_seeds
-from jaxsched.search.range_tests._climb import climb_seeds
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._returned import typed
+from jaxsched.search.tasks._returned import initial_state, strong, typed
 from jaxsched.search.tasks._traced import taken_apart, trace_task
 from jaxsched.search.trials._trials import Followed
 
@@ -139,7 +139,7 @@ def range_test(
     program = _PROGRAMS.get(
         task,
         (*static.values(), *fingerprints([shape.init, shape.step])),
-        lambda: jax.jit(functools.partial(climb_seeds, rebuilder(task), **static)),
+        lambda: jax.jit(functools.partial(_climb_seeds, rebuilder(task), **static)),
     )
     climb, pieces = None, []
     for lo, hi in _pieces(len(rates), len(chosen), shape.batch):
@@ -151,14 +151,6 @@ def range_test(
     losses, smooth, kept = (np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True))
     with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
         return read(rates, losses, smooth, kept, chosen, target, smoothing)
-
-
-def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:
-    """(from, to): all updates at once, or fewer where batches are the data themselves."""
-    size = seeds * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
-    most = max(1, _BYTES // max(size, 1))
-    length = -(-count // -(-count // most))  # as equal as can be
-    return [(lo, min(lo + length, count)) for lo in range(0, count, length)]
 
 
 def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
@@ -204,3 +196,102 @@ def _checked_state(state: Any, expected: Any) -> Any:
             f"dtypes of task.init(key), {kinds(expected)}, got {kinds(state)}."
         )
     return state
+
+
+# ----------------------------------------------------------------------------------- the program
+
+
+def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:
+    """(from, to): all updates at once, or fewer where batches are the data themselves."""
+    size = seeds * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
+    most = max(1, _BYTES // max(size, 1))
+    length = -(-count // -(-count // most))  # as equal as can be
+    return [(lo, min(lo + length, count)) for lo in range(0, count, length)]
+
+
+def _climb_seeds(
+    rebuild: Callable[[list[Any]], Task],
+    arrays: list[Any],
+    constants: dict[str, jax.Array],
+    state: Any,
+    rates: jax.Array,
+    lanes: tuple[jax.Array, Any],
+    climb: _Climb | None,
+    *,
+    dtypes: tuple[Any, ...],
+    early: int,
+    name: str,
+    smoothing: float,
+    width: int,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], _Climb]:
+    """Losses, debiased moving averages and masks of all seeds, [S, n] each; none of them NaN.
+
+    Of the updates after those of ``climb``, or from the beginning; and the climbs after them.
+    """
+    task = rebuild(arrays)
+
+    def one(lane: tuple[jax.Array, Any, _Climb | None]) -> Any:
+        seed, batches, climb = lane
+        if climb is None:
+            begin = state
+            if state is None:
+                begin = initial_state(task, jax.random.key(seed), dtypes)
+            climb = _Climb.start(begin)
+
+        def update(climb: _Climb, row: Any) -> Any:
+            rate, batch = row
+            after, metrics = task.step(climb.state, {**constants, name: rate}, batch)
+            loss = metrics["loss"].astype(jnp.float32)
+            return climb.next(jax.tree.map(strong, after), loss, early, smoothing)
+
+        end, outputs = lax.scan(update, climb, (rates, batches))
+        return outputs, end
+
+    count, rows = lanes[0].shape[0], (*lanes, climb)
+    if width == count and count > 1:
+        return jax.vmap(one)(rows)
+    return lax.map(one, rows, batch_size=None if width == 1 else width)
+
+
+class _Climb(NamedTuple):
+    """A seed on its way up."""
+
+    state: Any
+    step: jax.Array  # updates done
+    total: jax.Array  # of the moving average, before its bias is taken off
+    weight: jax.Array
+    level: jax.Array  # mean loss of the first tenth, so far
+    change: jax.Array  # mean distance of neighboring losses there
+    low: jax.Array  # lowest moving average after it
+    last: jax.Array  # last finite loss
+    alive: jax.Array
+
+    @classmethod
+    def start(cls, state: Any) -> _Climb:
+        zero, infinity = jnp.float32(0.0), jnp.float32(jnp.inf)
+        step, alive = jnp.int32(0), jnp.bool_(True)
+        return cls(state, step, zero, zero, zero, zero, infinity, zero, alive)
+
+    def next(self, after: Any, loss: jax.Array, early: int, smoothing: float) -> tuple[_Climb, Any]:
+        """The climb after an update, with its loss, moving average, and whether it counts."""
+        # Batch noise from neighbors' distance (for normal noise 2/sqrt(pi) deviations), on average.
+        noise_factor = 4 * math.sqrt(math.pi) / 2 * math.sqrt((1 - smoothing) / (1 + smoothing))
+        finite = self.alive & jnp.isfinite(loss)
+        loss = jnp.where(finite, loss, self.last)
+        total = smoothing * self.total + (1.0 - smoothing) * loss
+        weight = smoothing * self.weight + (1.0 - smoothing)
+        smooth = total / weight
+        warming = self.step < early
+        level = jnp.where(warming, self.level + loss / early, self.level)
+        moved = jnp.abs(loss - self.last) / (early - 1)
+        change = jnp.where(warming & (self.step > 0), self.change + moved, self.change)
+        low = jnp.where(finite & ~warming, jnp.minimum(self.low, smooth), self.low)
+        # For a positive loss 4 times the best, as usual; near zero or below, a loss has no "times".
+        rise = jnp.maximum(3.0 * jnp.abs(low), level - low) + noise_factor * change
+        # Above it in two updates running: a single odd batch is not a divergence.
+        above = jnp.minimum(smooth, jnp.minimum(loss, self.last)) > low + rise
+        alive = finite & (warming | ~above)
+        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, self.state)
+        shown = jnp.where(alive, smooth, jnp.where(jnp.isfinite(low), low, loss))
+        end = _Climb(state, self.step + 1, total, weight, level, change, low, loss, alive)
+        return end, (loss, shown, alive)

@@ -78,14 +78,7 @@ def trace_task(
     steps: int = 2,
     evaluated: bool = True,
 ) -> TaskShape:
-    """Traces a task without running it; raises if it can't be trained for so many steps.
-
-    Raises:
-        TypeError: if a method is missing, the step changes the state's structure, shapes or dtypes,
-            or a metric is not a real scalar.
-        ValueError: if there is no "loss" among the metrics, a step is not an optimizer update, or
-            a hyperparameter has no effect on what is trained.
-    """
+    """Traces a task without running it; raises if it can't be trained for so many steps."""
     missing = [m for m in ("init", "step", "evaluate") if not callable(getattr(task, m, None))]
     if missing or isinstance(task, type):
         raise TypeError(
