@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from typing import Any
 
 import jax
@@ -13,6 +11,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ROWS, ScheduleValues
+from jaxsched.search.tasks._pool import memory
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import trace_folds
 from jaxsched.search.trials._trials import Trials
@@ -68,14 +67,6 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
         train=train,
         validation=tuple(sorted(shape.validation)),
     )
-
-
-def memory() -> float:
-    """Bytes of this machine; infinite where nobody says."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        return math.inf
 
 
 def _length(batch: Any) -> int:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxsched._arrays import same_structure
 from jaxsched._checks import checked_choice, checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.schedules._shapes import Geometric, Linear
@@ -187,8 +188,7 @@ def _checked_state(state: Any, expected: Any) -> Any:
     def kinds(tree: Any) -> Any:
         return jax.tree.map(lambda x: (np.shape(x), str(jnp.result_type(x))), tree)
 
-    structure: Any = jax.tree.structure(state)
-    if structure == jax.tree.structure(expected):
+    if same_structure(state, expected):
         state = jax.tree.map(lambda x, like: typed(x, like.dtype), state, expected)
     if str(kinds(state)) != str(kinds(expected)):
         raise TypeError(

@@ -6,6 +6,7 @@ stays where it is, and a batch is the data themselves, read on the host.
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, NamedTuple
 
@@ -104,7 +105,12 @@ def _room() -> float:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] / 2
+    return memory() / 2
+
+
+def memory() -> float:
+    """Bytes of this machine; infinite where nobody says."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError, AttributeError):
-        return float("inf")
+        return math.inf
