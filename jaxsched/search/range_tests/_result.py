@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -206,12 +207,10 @@ class RangeTest:
 
 
 @jax.jit
+@functools.partial(jax.vmap, in_axes=(None, 0, 0))
 def _suggestions(rates: jax.Array, smooth: jax.Array, kept: jax.Array) -> dict[str, jax.Array]:
-    def one(smooth: jax.Array, kept: jax.Array) -> dict[str, jax.Array]:
-        mask = kept & suggest.window(smooth, first=len(rates) // 10, last=5)
-        return {name: rule(rates, smooth, mask) for name, rule in suggest.RULES.items()}
-
-    return jax.vmap(one)(smooth, kept)
+    mask = kept & suggest.window(smooth, first=len(rates) // 10, last=5)
+    return {name: rule(rates, smooth, mask) for name, rule in suggest.RULES.items()}
 
 
 # ----------------------------------------------------------------------------- reading the curves
@@ -233,8 +232,7 @@ def read(
     reads = [_read_one(rates.astype(np.float64), *curve, smoothing) for curve in curves]
     good = [one for one in reads if isinstance(one, _Reading)]
     failures = [one for one in reads if isinstance(one, str)]
-    picks = np.zeros(len(reads))
-    picks[[isinstance(one, _Reading) for one in reads]] = [one.lowest / divisor for one in good]
+    picks = np.array([0.0 if isinstance(one, str) else one.lowest / divisor for one in reads])
     found: dict[str, Any] = {"spread": _deviation(picks[picks > 0])}
     if len(failures) >= len(good):
         kinds = [text.split(":")[0] for text in failures]
