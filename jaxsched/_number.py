@@ -352,8 +352,6 @@ def expm1(x: Number) -> Number:
     return where(near, small * series(small, _EXPM1), exp(where(near, 0.0, x)) - 1.0)
 
 
-# -------------------------------------------------------------------------------------- internals
-
 # Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above.
 _SIN = [(-1) ** k * (_PI / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
 _SIN_SQUARED = [(-1) ** k * _PI ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(6)]

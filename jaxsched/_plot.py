@@ -90,9 +90,6 @@ def plot(
     return ax
 
 
-# ------------------------------------------------------------------------------- what is drawn
-
-
 def _check(schedules: Many[Any]) -> None:
     if not schedules:
         raise ValueError("plot(schedules) must be given at least one schedule, got none.")
@@ -107,9 +104,6 @@ def _check(schedules: Many[Any]) -> None:
                 f"plot(schedules) must have known numbers, got {schedule!r}. Draw it outside of "
                 "the traced function."
             )
-
-
-# ----------------------------------------------------------------------------- labels and looks
 
 
 def _names(

@@ -191,9 +191,6 @@ def _signature(fields: Any) -> inspect.Signature:
     )
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _is_default(value: Any, default: Any) -> bool:
     return isinstance(value, (int, float, str, type(None))) and bool(value == default)
 

@@ -185,9 +185,6 @@ def shortest(tree: Any) -> Any:
     return jax.tree.map(short, tree)
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def is_site(node: Any) -> bool:
     return isinstance(node, (InjectState, *OPTAX_STATES))
 

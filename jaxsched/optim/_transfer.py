@@ -218,9 +218,6 @@ def _seen(controller: AbstractController, old: Any, held: Any) -> list[tuple[Any
     return seen
 
 
-# --------------------------------------------------------------------------------------- details
-
-
 def _one_level(node: Any) -> tuple[list[tuple[str, Any]], Any]:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     return [(path_text(path), child) for path, child in pairs], treedef

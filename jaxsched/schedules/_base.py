@@ -331,9 +331,6 @@ class Sum(AbstractCombination):
         return x + y
 
 
-# --------------------------------------------------------------------------------------- details
-
-
 @functools.cache
 def _checks_of(kind: type) -> list[Callable[[Any], None]]:
     """The ``__check_init__`` of a class and of those it is made of, as Equinox calls them."""

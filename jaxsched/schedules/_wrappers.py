@@ -17,6 +17,7 @@ from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import exact_duration
 from jaxsched.schedules._phase import Phase, cut, known, known_duration, later, shown_length
 
+Pair = tuple[Number, Number]
 _CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps in 7300
 LEAST_GROWTH = 1.005  # or its float32, which is a little less
 
@@ -150,13 +151,11 @@ class Repeat(AbstractWrapper):
         return shown_length(self.schedule) * sum(growth**i for i in cycles) - 1  # no restart
 
 
-def _where_pair(
-    condition: Any, x: tuple[Number, Number], y: tuple[Number, Number]
-) -> tuple[Number, Number]:
+def _where_pair(condition: Any, x: Pair, y: Pair) -> Pair:
     return num.where(condition, x[0], y[0]), num.where(condition, x[1], y[1])
 
 
-def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Number, Number]:
+def _equal_cycles(t: Number, length: Number, last: Number | None) -> Pair:
     """Number of the cycle at ``t`` and the step in it."""
     cycle, local = num.divmod_exact(t, length)
     if last is None:
@@ -164,9 +163,7 @@ def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Numbe
     return num.minimum(cycle, last), num.where(cycle > last, length, local)
 
 
-def _growing_cycles(
-    t: Number, length: Number, growth: Number, last: Number | None
-) -> tuple[Number, Number]:
+def _growing_cycles(t: Number, length: Number, growth: Number, last: Number | None) -> Pair:
     """The same where each cycle is ``growth`` times as long as the one before."""
     reached = num.nudge(t)
     # The guess may be one off either way; the sums of lengths decide, and they are exact.

@@ -283,9 +283,6 @@ CONTROLLER_LAWS = _laws.by_name(
 )
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _follow(controller: Any, run: Run) -> Iterable[tuple[Any, float]]:
     """The state and the rate before each update, and after the last."""
     step = _program(controller)
@@ -319,11 +316,8 @@ def _is_opaque(controller: Any) -> bool:
 
 def _full(run: Run) -> Report:
     """A report with every keyword of the run that is an array, as arrays."""
-    full: Report = {}
-    for report in run:
-        for key, value in report.items():
-            if value is not None and key not in full:
-                full[key] = np.asarray(value)
+    pairs = [pair for report in reversed(run) for pair in report.items()]  # the first one counts
+    full = {key: np.asarray(value) for key, value in pairs if value is not None}
     if "reported" in full:
         full["reported"] = np.asarray(True)
     return full
