@@ -20,9 +20,8 @@ def is_concrete(x: Any) -> bool:
     """Whether a number's value is at hand: a Python or NumPy number, or a concrete array."""
     if isinstance(x, (int, float, np.ndarray, np.generic)):
         return True
-    return (
-        isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and (x.is_fully_addressable)
-    )
+    is_array = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+    return is_array and x.is_fully_addressable
 
 
 def to_host(x: Any) -> Any:

@@ -135,6 +135,11 @@ class AbstractController(Record, abc.ABC):
 
     # ----------------------------------------------------------------------------- the base's part
 
+    def first_state(self, **others: Any) -> Any:
+        """A first ``State``, for ``init``: int32 counts of 0, but for the base's and ``others``."""
+        counts = {name: zero(jnp.int32) for name in self.State._fields}
+        return self.State(**counts | {"base": self.base_init()} | others)
+
     def base_init(self) -> Any:
         """The ``base`` of a first state: () or, if the base is a controller, its state."""
         return self.base.init() if isinstance(self.base, AbstractController) else ()
@@ -199,9 +204,7 @@ class AbstractScaler(AbstractController):
         return self.min_scale, 1.0
 
     def first_state(self, **others: Any) -> Any:
-        """A first ``State``, for ``init``: int32 counts of 0, but for ``others``."""
-        counts = {name: zero(jnp.int32) for name in self.State._fields}
-        return self.State(**counts | {"base": self.base_init(), "scale": number32(1.0)} | others)
+        return super().first_state(scale=number32(1.0), **others)
 
     def cut(self, scale: jax.Array) -> jax.Array:
         """``scale * factor``, not below ``min_scale``; for ``react``."""

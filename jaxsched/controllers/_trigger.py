@@ -80,13 +80,7 @@ class Trigger(AbstractController):
         AbstractController.__post_init__(self)
 
     def init(self) -> TriggerState:
-        return TriggerState(
-            step=zero(jnp.int32),
-            base=self.base_init(),
-            stage=zero(jnp.int32),
-            start=zero(jnp.int32),
-            held=zero(),
-        )
+        return self.first_state(held=zero())
 
     def react(self, state: TriggerState, *, trigger: Any = None, **extra: Any) -> TriggerState:
         if trigger is None:

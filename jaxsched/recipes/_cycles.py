@@ -164,9 +164,8 @@ def triangular(
     >>> [float(js.triangular(0.0, 1.0, 10)(t)) for t in (5, 10, 15, 30)]
     [0.5, 1.0, 0.5, 1.0]
     """
-    return until(
-        Constant(low) + Repeat(_triangle("triangular", low, peak, up, down), None, decay), steps
-    )
+    waves = Repeat(_triangle("triangular", low, peak, up, down), None, decay)
+    return until(Constant(low) + waves, steps)
 
 
 @recipe
