@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -136,7 +137,7 @@ noisy = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarn
 
 
 @noisy
-@pytest.mark.parametrize("damage", [flip_data, _orbax.remove])
+@pytest.mark.parametrize("damage", [flip_data, shutil.rmtree])
 def test_damaged_states_are_named_and_made_again(tmp_path, whole, damage):
     interrupted(tmp_path, 4, sweep)
     newest = sorted(tmp_path.glob("states-*.orbax"))[-1]

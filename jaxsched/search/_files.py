@@ -45,9 +45,7 @@ def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
 def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
     """What ``write`` wrote: the JSON value and the arrays, on the host.
 
-    Args:
-        path: the file.
-        data: its bytes, if they have been read already.
+    Of ``data``, the bytes of the file, if they have been read already.
 
     Raises:
         Damaged: if anything of it has changed.

@@ -300,11 +300,7 @@ def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tu
 
 
 def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, best: Best) -> None:
-    """Raises if the result knows its task, and it is another one.
-
-    Args:
-        folds: the task, if it was traced.
-    """
+    """Raises if the result knows its task, and it is another one; ``folds``, if it was traced."""
     there = result.info.identity
     if there is None:  # of an earlier version
         return

@@ -86,9 +86,7 @@ def _done(ledger: Ledger) -> np.ndarray:
 def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable[[], None]]]:
     """What to call after every segment, for a bar on standard error.
 
-    Args:
-        wanted: ``None``: only where that is a terminal and rich is installed.
-        ledger: what is shown.
+    ``None`` wants one only where that is a terminal and rich is installed.
 
     Raises:
         ImportError: if it is wanted and rich is not installed.

@@ -37,6 +37,11 @@ class MeshDevices:
         return jax.make_array_from_callback(array.shape, self.sharding, array.__getitem__)
 
 
+def nbytes(tree: Any) -> int:
+    """Bytes of a pytree of arrays, concrete or abstract."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
 def put(tree: Any, place: Any) -> Any:
     """A pytree of arrays on a device or ``MeshDevices``."""
     return (

@@ -7,17 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched.search.engine._devices import put
+from jaxsched.search.engine._devices import nbytes, put
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.tasks._batches import read_batches
 
 
 class Feed:
-    """The batches of whole chunks, kept on the devices while there is room for them.
+    """The batches of whole chunks, kept on the devices while they are within a budget of bytes.
 
-    Args:
-        plan: whose tasks draw them; what comes after its longest run is filled up, not asked for.
-        budget: bytes to keep.
+    What comes after the longest run of the plan is filled up, not asked for.
     """
 
     def __init__(self, plan: Plan, budget: int = 64 << 20):
@@ -37,11 +35,11 @@ class Feed:
             drawn = read_batches(task, plan.seeds[seed], start, count, steps=steps)
             if count < length:
                 drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
-            size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(drawn))
+            size = nbytes(jax.tree.map(np.asarray, drawn))
             while self._kept and self._bytes + size > self._budget:
-                self._bytes -= _nbytes(self._kept.pop(next(iter(self._kept))))
+                self._bytes -= nbytes(self._kept.pop(next(iter(self._kept))))
             self._kept[key] = put(drawn, device)
-            self._bytes += _nbytes(self._kept[key])
+            self._bytes += nbytes(self._kept[key])
         return self._kept[key]
 
 
@@ -49,7 +47,3 @@ def _filled(rows: Any, length: int) -> np.ndarray:
     """As many rows as a program takes; the last one again, since it is a valid one."""
     rows = np.asarray(rows)
     return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])
-
-
-def _nbytes(tree: Any) -> int:
-    return sum(x.nbytes for x in jax.tree.leaves(tree))

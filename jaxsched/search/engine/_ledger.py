@@ -66,10 +66,6 @@ class Ledger:
 
     # ---------------------------------------------------------------------- which trials are left
 
-    def is_active(self, trial: int) -> bool:
-        """Whether it has not been given up."""
-        return trial in self._active
-
     def needs(self, key: Key) -> bool:
         """Whether a trial that is not given up goes through the run."""
         return not self._active.isdisjoint(key.trials)

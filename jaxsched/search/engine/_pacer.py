@@ -64,13 +64,7 @@ class Coordinator(Protocol):
 
 
 class LocalCoordinator:
-    """Of one process, which asks nobody.
-
-    Args:
-        ledger: of the sweep.
-        store: where it is saved, or ``None``.
-        devices: how many there are.
-    """
+    """Of one process with so many devices, which asks nobody."""
 
     def __init__(self, ledger: Ledger, store: Store | None, devices: int):
         self.pacers = [Pacer(ledger.plan.length) for _ in range(devices)]

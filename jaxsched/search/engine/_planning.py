@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-
 from jaxsched.search.engine import _controlled
+from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import stage_tree
@@ -70,8 +69,7 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
 
 
 def _length(batch: Any) -> int:
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
-    length = LENGTH
+    length, size = LENGTH, nbytes(batch)
     while length > 1 and length * size > _BATCHES:
         length //= 2
     return length

@@ -56,7 +56,7 @@ def _losers(ledger: Ledger, rung: int) -> list[int] | None:
     found = by_trial(ledger.finished)
     there: dict[int, list[list[RunCurves]]] = {}
     for trial in range(len(plan.trials)):
-        if ledger.is_active(trial) and plan.table.horizons[trial] > rung:
+        if ledger.stopped[trial] < 0 and plan.table.horizons[trial] > rung:
             parts = _so_far(plan, found, trial, rung)
             if parts is None:
                 return None

@@ -24,9 +24,8 @@ from jaxsched.search.trials._trials import Trials
 BLOCK = 4096
 ROWS = 1024  # that a compiled call reads, at most; it divides BLOCK
 
-ControllerStates = tuple[
-    Any, ...
-]  # what a trial's controllers have seen: a state, or None, for each name
+# What a trial's controllers have seen: a state, or None, for each name.
+ControllerStates = tuple[Any, ...]
 
 
 class ScheduleValues:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, random_key
+from jaxsched.search.tasks._pool import memory
 
 _CANDIDATES = (1, 8, 64, 256)
 _STEPS = 32
@@ -54,7 +54,7 @@ def _updates(plan: Plan) -> int:
     """How many are trained at least: early stopping may leave one trial after its first rung."""
     sure = plan.rungs[0] if plan.rungs else math.inf
     stages = sum(stage.stop - stage.start for stage in plan.stages if stage.stop <= sure)
-    return (stages or int(plan.table.horizons.max())) * len(plan.runs())
+    return (stages or plan.longest) * len(plan.runs())
 
 
 def _seconds(plan: Plan, program: Program, count: int, device: Any) -> float | None:
@@ -103,7 +103,4 @@ def _bytes_free(device: Any) -> float:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return 0.8 * float(stats["bytes_limit"])
-    try:
-        return 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return float("inf")
+    return 0.8 * memory("SC_AVPHYS_PAGES")

@@ -102,12 +102,7 @@ class LocalBackend:
 
 
 class MeshBackend:
-    """All devices of a mesh, which train one run at a time.
-
-    Args:
-        plan: what is trained.
-        mesh: with devices of every process.
-    """
+    """All devices of a mesh of every process, which train one run at a time."""
 
     width, measured = 1, False
 

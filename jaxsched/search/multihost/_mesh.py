@@ -57,11 +57,6 @@ class MeshCoordinator(Pacer):
     """The pace of a sweep on a mesh, its checkpoints and its end: all processes agree on them.
 
     Process 0 says how many updates to hand over, and when to save; any process, when to stop.
-
-    Args:
-        ledger: of this process.
-        place: the mesh.
-        store: of this process, or ``None``.
     """
 
     def __init__(self, ledger: Ledger, place: MeshDevices, store: Store | None):

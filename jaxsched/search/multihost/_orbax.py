@@ -7,7 +7,6 @@ the devices before it is written and after it is read; no sharding changes it.
 from __future__ import annotations
 
 import functools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +97,6 @@ def verified(arrays: dict[str, Any], kinds: dict[str, Any]) -> tuple[dict[str, A
         for name, value in arrays.items()
     }
     return whole, changed
-
-
-def remove(directory: Path) -> None:
-    """Deletes what ``save`` wrote."""
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def checksums(arrays: dict[str, Any]) -> dict[str, str]:

@@ -159,6 +159,8 @@ def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
     ends = [(x, float(np.clip(y, *sorted(ax.get_ylim()))), *rest) for x, y, *rest in ends]
     heights = ax.yaxis.get_transform().transform(np.array([y for _, y, *_ in ends], float))
     places = _apart((heights - bottom) / (top - bottom), 1.35 * _FONT / height)
+    line = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.6}
+    line |= {"shrinkA": 1, "shrinkB": 1, "relpos": (0.0, 0.5)}
     for (x, y, _, colour), name, place in zip(ends, names, places, strict=True):
         ax.annotate(
             name,
@@ -168,15 +170,7 @@ def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
             color=colour,
             va="center",
             fontsize=_FONT,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.6,
-                "alpha": 0.6,
-                "shrinkA": 1,
-                "shrinkB": 1,
-                "relpos": (0.0, 0.5),
-            },
+            arrowprops=line | {"color": colour},
         )
 
 

@@ -15,11 +15,7 @@ from jaxsched.search._files import Damaged, read, write
 
 
 class CheckpointDirectory:
-    """A directory of one process. That of a mesh writes states otherwise, in the same places.
-
-    Args:
-        path: where.
-    """
+    """A directory of one process. That of a mesh writes states otherwise, in the same places."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -56,13 +52,10 @@ class CheckpointDirectory:
     def write(
         self, path: Path, meta: Any, arrays: dict[str, Any], states: dict[str, Any] | None = None
     ) -> None:
-        """Writes a JSON value, arrays and states, whole or not at all; see ``_files.write``.
+        """Writes a file, whole or not at all; see ``_files.write``.
 
-        Args:
-            path: the file.
-            meta: a JSON value, no object.
-            arrays: name -> array of the host.
-            states: "s<state>/<leaf>" -> array of the devices.
+        ``meta`` is a JSON value but no object; ``states``, "s<state>/<leaf>" -> array, are on
+        devices.
         """
         write(path, meta, {**arrays, **(states or {})})
 

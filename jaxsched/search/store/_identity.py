@@ -15,6 +15,7 @@ import numpy as np
 import jaxsched
 from jaxsched.search._fingerprint import digest, fingerprint, fingerprint_of, label, plain
 from jaxsched.search.engine._controlled import controllers
+from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._batches import read_batches
@@ -55,8 +56,8 @@ def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, who
         "steps": str(steps),
     }
     if whole:
-        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(folds[0].shape.batch))
-        rows = _BYTES // (max(1, size) * len(tasks) * len(seeds))
+        size = max(1, nbytes(folds[0].shape.batch))
+        rows = _BYTES // (size * len(tasks) * len(seeds))
         fields["task's batches"] = digest(*(_read(task, seeds, steps, rows) for task in tasks))
     return fields
 
@@ -68,15 +69,12 @@ def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
     watch where there are none.
     """
     objective = plan.objective
+    ranked = {"metric": objective.metric, "maximize": objective.maximize}
     arguments: dict[str, Any] = {
         "evaluate_every": plan.every,
         "monitor": plan.monitor if plan.table.watched else None,
         "stopping": objective.stopping,
-        **(
-            {"metric": objective.metric, "maximize": objective.maximize}
-            if objective.stopping
-            else {}
-        ),
+        **(ranked if objective.stopping else {}),
         "limit": plan.limit,
         "share_prefixes": plan.share_prefixes,
         **settings,

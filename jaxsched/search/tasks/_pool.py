@@ -108,9 +108,9 @@ def _room() -> float:
     return memory() / 2
 
 
-def memory() -> float:
-    """Bytes of this machine; infinite where nobody says."""
+def memory(pages: str = "SC_PHYS_PAGES") -> float:
+    """Bytes of this machine, or those that are free; infinite where nobody says."""
     try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError, AttributeError):
         return math.inf
