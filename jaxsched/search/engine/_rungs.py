@@ -29,9 +29,12 @@ def run_plan(
         coordinator: of the backend; by default one that never saves.
         listeners: called after every segment, under the ledger's lock.
     """
-    coordinator = backend.coordinator(ledger, None) if coordinator is None else coordinator
+    coordinator = coordinator or backend.coordinator(ledger, None)
     engine = Engine(ledger, backend, coordinator, listeners)
-    apply_rungs(ledger)
+    for rung in ledger.plan.rungs[ledger.rungs_decided :]:  # what is known already
+        if (losers := _losers(ledger, rung)) is None:
+            break
+        ledger.give_up(losers, rung)
     ledger.reopen()
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         engine.run(rung)
@@ -39,15 +42,6 @@ def run_plan(
             return
         ledger.give_up(_losers(ledger, rung) or (), rung)
     engine.run(None)
-
-
-def apply_rungs(ledger: Ledger) -> None:
-    """Makes the decisions that the finished runs allow, without training."""
-    for rung in ledger.plan.rungs[ledger.rungs_decided :]:
-        losers = _losers(ledger, rung)
-        if losers is None:
-            break
-        ledger.give_up(losers, rung)
 
 
 def _losers(ledger: Ledger, rung: int) -> list[int] | None:
