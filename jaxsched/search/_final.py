@@ -54,14 +54,8 @@ class FinalScore:
     result: SweepResult
 
     def __repr__(self) -> str:
-        shown = [f"{printable(n)} {shown_score(values)}" for n, values in self.metrics.items()]
+        shown = [f"{printable(n)} {_shown_score(values)}" for n, values in self.metrics.items()]
         return f"FinalScore({printable(self.best.name)}: {', '.join(shown)})"
-
-
-def shown_score(values: np.ndarray) -> str:
-    """The mean over the seeds with its standard error."""
-    found = scored(values[None], [0])
-    return number(float(found.mean[0]), float(found.error[0]))
 
 
 @known_arguments
@@ -97,9 +91,9 @@ def final_score(
     True
     """
     started = time.monotonic()
-    check_result(result, "final_score")
+    _check_result(result, "final_score")
     best = result.best() if best is None else best
-    pooled = check_final(task, result, best)
+    pooled = _check_final(task, result, best)
     anew: Any = task
     anew = anew.everything() if pooled else task
     request = _request(result, best, devices)
@@ -120,41 +114,6 @@ def final_score(
         seconds=time.monotonic() - started,
     )
     return FinalScore(best, metrics, states, assemble(ledger, info))
-
-
-def check_result(result: Any, where: str) -> None:
-    """Raises if it is none."""
-    if not isinstance(result, SweepResult):
-        repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
-        raise TypeError(
-            f"{where}(result=...) must be the result of a sweep, "
-            f"got {shorten(repr(result))} ({type(result).__name__}).{repair}"
-        )
-
-
-def check_final(task: Any, result: SweepResult, best: Any) -> bool:
-    """Raises if a trial cannot be scored; returns whether it is trained on validation data too."""
-    if not isinstance(best, Best):
-        raise TypeError(
-            "final_score(best=...) must be a trial of the result with its score, such as "
-            f"`result.best()`, got {shorten(repr(best))} ({type(best).__name__})."
-        )
-    if not 0 <= best.index < len(result.trials):
-        raise ValueError(
-            f"final_score(best=...) must be of this result of {len(result.trials)} trials, got "
-            f"the trial {best.index} of another one."
-        )
-    pooled = result.folds > 1 or result.info.everything
-    for method in ("test", *(["everything"] if pooled else [])):
-        if not hasattr(task, method):
-            raise TypeError(f"final_score(task=...) must have a method `{method}`, got {task!r}.")
-    if pooled and controllers(best.trial):
-        raise ValueError(
-            "final_score(best=...) must be of schedules after a cross-validation, got "
-            f"{shorten(best.name)}: a controller watches validation data, and none would be left. "
-            "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
-        )
-    return pooled
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -198,7 +157,7 @@ class FinalScores(ByName[FinalScore]):
             ("its best", [reports.own_name(final.best, name) for name, final in finals]),
         ]
         for metric in first.metrics:
-            scores = [shown_score(final.metrics[metric]) for _, final in finals]
+            scores = [_shown_score(final.metrics[metric]) for _, final in finals]
             found = [None if f is first else self.difference(n, metric) for n, f in finals]
             columns += [(f"test {metric}", scores), *reports.differences(found)]
             apart += found
@@ -244,13 +203,13 @@ def final_scores(
     >>> list(scores), scores.difference("cosine", "loss").differs
     (['constant', 'cosine'], True)
     """
-    check_result(result, "final_scores")
+    _check_result(result, "final_scores")
     level = checked_number("final_scores(level=...)", level, above=0, below=1)
     result.best()  # raises where there is none
     kinds = compare(result, by, None, result.metric, result.maximize, level, "final_scores")
     chosen = {kind.name: kind.best for kind in kinds.contenders.values() if kind.best}
     for best in chosen.values():
-        check_final(task, result, best)  # all of them before any is trained
+        _check_final(task, result, best)  # all of them before any is trained
     finals = {
         name: final_score(task, result, best, devices=devices) for name, best in chosen.items()
     }
@@ -258,6 +217,47 @@ def final_scores(
 
 
 # ---------------------------------------------------------------------------------------- details
+
+
+def _check_result(result: Any, where: str) -> None:
+    """Raises if it is none."""
+    if not isinstance(result, SweepResult):
+        repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
+        raise TypeError(
+            f"{where}(result=...) must be the result of a sweep, "
+            f"got {shorten(repr(result))} ({type(result).__name__}).{repair}"
+        )
+
+
+def _check_final(task: Any, result: SweepResult, best: Any) -> bool:
+    """Raises if a trial cannot be scored; returns whether it is trained on validation data too."""
+    if not isinstance(best, Best):
+        raise TypeError(
+            "final_score(best=...) must be a trial of the result with its score, such as "
+            f"`result.best()`, got {shorten(repr(best))} ({type(best).__name__})."
+        )
+    if not 0 <= best.index < len(result.trials):
+        raise ValueError(
+            f"final_score(best=...) must be of this result of {len(result.trials)} trials, got "
+            f"the trial {best.index} of another one."
+        )
+    pooled = result.folds > 1 or result.info.everything
+    for method in ("test", *(["everything"] if pooled else [])):
+        if not hasattr(task, method):
+            raise TypeError(f"final_score(task=...) must have a method `{method}`, got {task!r}.")
+    if pooled and controllers(best.trial):
+        raise ValueError(
+            "final_score(best=...) must be of schedules after a cross-validation, got "
+            f"{shorten(best.name)}: a controller watches validation data, and none would be left. "
+            "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
+        )
+    return pooled
+
+
+def _shown_score(values: np.ndarray) -> str:
+    """The mean over the seeds with its standard error."""
+    found = scored(values[None], [0])
+    return number(float(found.mean[0]), float(found.error[0]))
 
 
 def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
