@@ -39,10 +39,12 @@ class MeshDirectory(CheckpointDirectory):
         super().__init__(path)
         self._text = f"{dict(mesh.shape)} of {jax.process_count()} processes"
         self._layout = jax.tree.leaves(layout)
-        if not _orbax.installed():
+        try:  # a third of a second
+            import orbax.checkpoint  # noqa: F401
+        except ImportError:
             raise ImportError(
                 "sweep(checkpoint=...) on a mesh needs Orbax: pip install orbax-checkpoint."
-            )
+            ) from None
 
     def on_first_process(self, call: Callable[[], Any]) -> Any:
         return on_first_process(call)

@@ -19,15 +19,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 _SEEDS = (np.uint32(0), np.uint32(0x9E3779B9))
 
 
-def installed() -> bool:
-    """Whether ``orbax-checkpoint`` can be imported; it takes a third of a second to try."""
-    try:
-        import orbax.checkpoint  # noqa: F401
-    except ImportError:
-        return False
-    return True
-
-
 def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
     """Writes arrays to a new directory: whole, or under a temporary name.
 
@@ -38,7 +29,8 @@ def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
     """
     import orbax.checkpoint as ocp
 
-    plain = {name: _without_key(value) for name, value in arrays.items()}
+    unkeyed = {name: _unkeyed(value) for name, value in arrays.items()}
+    plain = {name: value for name, (value, _) in unkeyed.items()}
     sums = checksums(plain)
     filled = {name: value for name, value in plain.items() if value.size}  # Orbax takes no others
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)  # weights hardly shrink
@@ -48,10 +40,10 @@ def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
         name: {
             "dtype": value.dtype.name,
             "shape": list(value.shape),
-            "key": _key_kind(arrays[name]),
+            "key": key,
             "checksum": sums[name],
         }
-        for name, value in plain.items()
+        for name, (value, key) in unkeyed.items()
     }
 
 
@@ -160,11 +152,8 @@ def _empty(kind: dict[str, Any]) -> np.ndarray:
     return np.zeros(kind["shape"], jnp.dtype(kind["dtype"]))
 
 
-def _without_key(value: Any) -> jax.Array:
-    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(value) if is_key else jnp.asarray(value)
-
-
-def _key_kind(value: Any) -> str | None:
-    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    return str(jax.random.key_impl(value)) if is_key else None
+def _unkeyed(value: Any) -> tuple[jax.Array, str | None]:
+    """An array that Orbax takes, and of which kind of random keys it was."""
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(value), str(jax.random.key_impl(value))
+    return jnp.asarray(value), None
