@@ -8,6 +8,7 @@ import graphlib
 import importlib
 import os
 import re
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -293,6 +294,12 @@ def test_search_has_at_most_15_rooms_on_6_floors():
         floors[name] = 1 + max((floors[below] for below in rooms[name]), default=-1)
     assert len(rooms) <= 15, rooms
     assert len(set(floors.values())) <= 6, floors
+
+
+def test_files_are_short():
+    lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in MODULES.items()}
+    assert not {name: count for name, count in lines.items() if count > 400}
+    assert statistics.median(lines.values()) < 160
 
 
 ALLOWED_CORE = {"Tracer"}
