@@ -93,9 +93,8 @@ class Split(NamedTuple):
     def everything(cls, samples: int, read: bool) -> Split:
         """All rows for both; ``read``: they are read on the host, so few are evaluated on."""
         rows = np.arange(samples, dtype=np.int32)
-        held = rows
-        if read and samples > _DRAWN:
-            held = np.sort(shuffled(samples, _DRAWN, 0, 0, 1)[0])
+        few = read and samples > _DRAWN
+        held = np.sort(shuffled(samples, _DRAWN, 0, 0, 1)[0]) if few else rows
         return cls(rows, held, np.ones(len(held), np.float32))
 
 

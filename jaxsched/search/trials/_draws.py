@@ -24,16 +24,13 @@ class Distribution:
 
     def at(self, u: float) -> float | int:
         """The quantile ``u`` in [0, 1)."""
-        if self.whole:
-            # Every whole number owns an interval of one, so that the bounds are not rarer.
-            x = self._between(self.low, self.high + 1, u)
-            return min(math.floor(x), int(self.high))
-        return self._between(self.low, self.high, u)
-
-    def _between(self, low: float, high: float, u: float) -> float:
+        # Every whole number owns an interval of one, so that the bounds are not rarer.
+        low, high = self.low, self.high + self.whole
         if self.log:
-            return math.exp((1 - u) * math.log(low) + u * math.log(high))
-        return (1 - u) * low + u * high
+            x = math.exp((1 - u) * math.log(low) + u * math.log(high))
+        else:
+            x = (1 - u) * low + u * high
+        return min(math.floor(x), int(self.high)) if self.whole else x
 
 
 @known_arguments
