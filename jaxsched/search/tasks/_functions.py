@@ -49,7 +49,7 @@ def per_sample(argument: str, f: PerSample, outputs: Any, targets: Any) -> jax.A
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
 
 
-def checked_metrics(metrics: Any) -> dict[str, PerSample]:
+def metrics_of(metrics: Any) -> dict[str, PerSample]:
     if metrics is None:
         return {}
     argument = "Supervised(metrics=...)"

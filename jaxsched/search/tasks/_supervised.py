@@ -21,7 +21,7 @@ from jaxsched.search.tasks._functions import (
     Augment,
     PerSample,
     augmentation,
-    checked_metrics,
+    metrics_of,
     per_sample,
 )
 from jaxsched.search.tasks._hyperparams import built, unset, updated
@@ -150,7 +150,7 @@ class Supervised:
             loss,
             batch_size,
             accumulation,
-            checked_metrics(metrics),
+            metrics_of(metrics),
             None if augment is None else augmentation(augment),
             tested,
             pool.sample,
