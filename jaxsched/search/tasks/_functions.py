@@ -71,7 +71,7 @@ def metrics_of(metrics: Any) -> dict[str, PerSample]:
     return dict(metrics)
 
 
-def augmentation(augment: Any) -> Augment:
+def augment_of(augment: Any) -> Augment:
     """``augment`` as ``key, inputs, targets -> (inputs, targets)``, whose result is checked."""
     argument = "Supervised(augment=...)"
     empty = inspect.Parameter.empty

@@ -17,13 +17,7 @@ from jaxsched._checks import checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.optim._extra import update
 from jaxsched.search.tasks._batches import mean_of, shuffled
-from jaxsched.search.tasks._functions import (
-    Augment,
-    PerSample,
-    augmentation,
-    metrics_of,
-    per_sample,
-)
+from jaxsched.search.tasks._functions import Augment, PerSample, augment_of, metrics_of, per_sample
 from jaxsched.search.tasks._hyperparams import built, unset, updated
 from jaxsched.search.tasks._models import Model, model_of
 from jaxsched.search.tasks._pool import Pool, Split
@@ -151,7 +145,7 @@ class Supervised:
             batch_size,
             accumulation,
             metrics_of(metrics),
-            None if augment is None else augmentation(augment),
+            None if augment is None else augment_of(augment),
             tested,
             pool.sample,
             pool.length,
