@@ -13,6 +13,9 @@ from updates import EXPECTED, GRADS, LR, PARAMS, STEPS, applied
 
 import jaxsched as js
 from jaxsched.optim import (
+    InjectState,
+    Override,
+    _register,
     adopt,
     current,
     decay_weights,
@@ -378,6 +381,53 @@ def test_the_rate_is_found_by_current_and_by_optax_with_a_filter():
     is_value = lambda path, value: isinstance(value, jax.Array)
     found = optax.tree_utils.tree_get(state, "learning_rate", filtering=is_value)
     assert float(found) == float(current(state)["learning_rate"])
+
+
+def test_states_have_the_names_that_files_of_before_know_them_by():
+    """Flax and Orbax go by the fields, pickles and ``jax.export`` by the classes too."""
+    serialization = pytest.importorskip("flax.serialization")
+    tx = js.inject(optax.adam)(learning_rate=js.cosine_decay(0.1, 10))
+    state = js.override(tx.init(PARAMS), learning_rate=0.03)
+    held = serialization.to_state_dict(state)
+    assert " ".join(held) == "count values schedules controller_states knobs inner_state"
+    assert list(held["knobs"]["learning_rate"]) == ["scale", "fixed", "is_fixed"]
+    assert int(adopt({**held, "count": jnp.int32(3)}, tx.init(PARAMS)).count) == 3
+    assert pickle.loads(b"cjaxsched.optim._state\nKnob\n.") is Override
+    assert pickle.loads(b"cjaxsched.optim._state\nInjectState\n.") is InjectState
+    register_export(state)
+    data = bytes(jax.export.export(jax.jit(tx.update))(GRADS, state, PARAMS).serialize())
+    for name in ("optim.Knob", "optim.InjectState", "schedules._shapes.Cosine"):
+        assert f"jaxsched.{name}".encode() in data
+
+
+FIRST_MODULES = {
+    "schedules._base": "Constant Sequence Product Sum Minimum Maximum",
+    "schedules._laws": "Exponential InverseSqrt InverseTime PowerLaw RAdamWarmup Silver",
+    "schedules._shapes": "Linear Cosine Polynomial Sqrt Tanh Rex HalfCosine QuarterCosine "
+    "MirrorCosine Harmonic ShiftedExponential Geometric Warp",
+    "schedules._piecewise": "PiecewiseConstant Table PiecewiseLinear PiecewiseCosine MonotoneCubic",
+    "schedules._wrappers": "Stretch Shift Window Quantize Reverse Repeat Clip",
+    "schedules._function": "Function",
+    "controllers._autodecay": "AutoDecay",
+    "controllers._bounce": "Bounce",
+    "controllers._greedy": "Greedy",
+    "controllers._newbob": "NewBob",
+    "controllers._plateau": "Plateau",
+    "controllers._trigger": "Trigger",
+    "controllers._average": "Average",
+    "controllers._gap": "Gap Work",
+}
+
+
+@pytest.mark.parametrize("module", FIRST_MODULES)
+def test_a_class_is_exported_under_the_module_where_it_was_first(module):
+    """A module may move: then it needs a line in ``_MOVED``."""
+    for name in FIRST_MODULES[module].split():
+        kind = getattr(js, name, None) or getattr(js.controllers, name, None)
+        kind = kind or getattr(js.schedules, name)
+        assert _register._name(kind) == f"jaxsched.{module}.{name}"
+        if state := getattr(kind, "State", None):
+            assert _register._name(state) == f"jaxsched.{module}.{name}State"
 
 
 def test_an_update_step_is_exported():

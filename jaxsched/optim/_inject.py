@@ -143,7 +143,7 @@ def _transformation(
             values={},
             schedules=donatable_copy(schedules),
             controller_states=donatable_copy(states),
-            overrides={k: Override.untouched(dtype) for k in sources},
+            knobs={k: Override.untouched(dtype) for k in sources},
             inner_state=(),
         )
         # Nothing has been applied yet: these are the values that the first update will use.

@@ -149,7 +149,7 @@ def _is_meant(site: Site, key: str, group: str | None, name: str, is_scale: bool
 
 
 def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
-    held, schedules = state.overrides[name], state.schedules
+    held, schedules = state.knobs[name], state.schedules
     if is_scale:
         held = held._replace(scale=_like(held.scale, value, name))
     elif value is None or isinstance(value, (AbstractSchedule, AbstractController)):
@@ -159,7 +159,7 @@ def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectSta
     else:
         fixed = _like(held.fixed, value, name)
         held = Override(jnp.ones_like(held.scale), fixed, jnp.ones_like(held.is_fixed))
-    state = state._replace(schedules=schedules, overrides={**state.overrides, name: held})
+    state = state._replace(schedules=schedules, knobs={**state.knobs, name: held})
     return state._replace(values={**state.values, name: _shown(state, name)})
 
 

@@ -50,7 +50,7 @@ def node_types(tree: Any) -> Iterator[type]:
 def _register(kind: type) -> None:
     if kind in (tuple, list, dict, type(None)):
         return
-    name = f"{kind.__module__}.{kind.__qualname__}"
+    name = _name(kind)
     try:
         if issubclass(kind, tuple):
             export.register_namedtuple_serialization(kind, serialized_name=name)
@@ -65,15 +65,28 @@ def _register(kind: type) -> None:
         return
 
 
+# Where the classes of a module were when files were first written, which know them by that.
+_MOVED = {
+    "jaxsched.schedules._open_ended.": "jaxsched.schedules._laws.",
+    "jaxsched.schedules._extremes.": "jaxsched.schedules._base.",
+    "jaxsched.controllers.measurements.": "jaxsched.controllers.",
+}
+
+
+def _name(kind: type) -> str:
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    for here, once in _MOVED.items():
+        name = name.replace(here, once)
+    return name
+
+
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 # Our own names are fixed: a file written today must be read after a module has been moved.
-for _kind in (Override, InjectState):
-    export.register_namedtuple_serialization(
-        _kind, serialized_name=f"jaxsched.optim.{_kind.__name__}"
-    )
+for _kind, _known in {Override: "Knob", InjectState: "InjectState"}.items():
+    export.register_namedtuple_serialization(_kind, serialized_name=f"jaxsched.optim.{_known}")
 
 
 def register_flax(tree: Any) -> None:

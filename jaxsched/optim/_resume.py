@@ -138,7 +138,7 @@ def _names(sites: list[Site]) -> list[str]:
 
 def _check_same(state: InjectState, other: InjectState) -> None:
     for name, schedule in state.schedules.items():
-        if not _equal(state.overrides[name], other.overrides[name]):
+        if not _equal(state.knobs[name], other.knobs[name]):
             raise ValueError(
                 f"resume(policy=...) must be given, because {name} is overridden in one of "
                 "the two: 'checkpoint' keeps what the checkpoint has, 'new' drops it."

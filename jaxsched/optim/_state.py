@@ -39,6 +39,9 @@ class Override(NamedTuple):
         return self.scale * jnp.where(self.is_fixed, self.fixed, value)
 
 
+Knob = Override  # by this name a pickle of before finds it
+
+
 class InjectState(NamedTuple):
     """The state of ``jaxsched.optim.inject``; every leaf is a strong-typed array.
 
@@ -50,7 +53,7 @@ class InjectState(NamedTuple):
     values: dict[str, jax.Array]  # as applied in the last update
     schedules: dict[str, Any]  # the schedules (and controllers that are pytrees) themselves
     controller_states: dict[str, Any]  # only for hyperparameters that a controller drives
-    overrides: dict[str, Override]
+    knobs: dict[str, Override]  # the field's name in every saved state
     inner_state: Any
 
     def value(self, name: str, source: Any, **extra: Any) -> jax.Array:
@@ -59,7 +62,7 @@ class InjectState(NamedTuple):
             scheduled = source(self.controller_states[name], **extra)
         else:
             scheduled = source(self.count)
-        return self.overrides[name].apply(jnp.asarray(scheduled))
+        return self.knobs[name].apply(jnp.asarray(scheduled))
 
 
 def upcoming_value(state: InjectState, name: str) -> jax.Array:

@@ -273,7 +273,7 @@ def _injected(node: Any) -> dict[str, Any] | None:
     if isinstance(node, (InjectState, *OPTAX_STATES)):
         return node._asdict()
     if isinstance(node, Mapping) and (
-        {"count", "hyperparams"} <= node.keys() or {"count", "values", "overrides"} <= node.keys()
+        {"count", "hyperparams"} <= node.keys() or {"count", "values", "knobs"} <= node.keys()
     ):
         return dict(node)
     return None
