@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -187,7 +189,9 @@ def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) 
         raise ValueError(f"{where} must be at least {at_least:g}, got {describe(xs)}.")
 
 
-def checked_whole(where: str, x: Any, at_least: int, at_most: int | None = None) -> int:
+def checked_whole(
+    where: str, x: Any, at_least: int, at_most: int | None = None, instead: str = ""
+) -> int:
     """A known whole number of any kind (5, ``np.int64(5)``, 5.0) as Python's."""
     x = as_array(x)
     known = is_number(x) and not isinstance(x, bool) and is_concrete(x) and np.ndim(x) == 0
@@ -199,7 +203,9 @@ def checked_whole(where: str, x: Any, at_least: int, at_most: int | None = None)
     low = at_most is None or (at_most >= MANY and not (is_whole and value > at_most))
     bounds = f"of at least {at_least}" if low else f"from {at_least} to {at_most}"
     error = ValueError if known else TypeError
-    raise error(f"{where} must be a whole number {bounds}, got {describe(x)}.")
+    raise error(
+        f"{where} must be a whole number {bounds}{instead}, got {describe(x)}{uncalled(x)}."
+    )
 
 
 def checked_flag(where: str, x: Any) -> bool:
@@ -221,6 +227,13 @@ def checked_text(where: str, x: Any, expected: str = "a text") -> str:
     if not isinstance(x, str):
         raise TypeError(f"{where} must be {expected}, got {describe(x)}.")
     return x
+
+
+def checked_path(where: str, x: Any) -> Path:
+    """A path of any kind: a text, bytes or ``os.PathLike``."""
+    if not isinstance(x, (str, bytes, os.PathLike)):
+        raise TypeError(f"{where} must be a path, got {describe(x)}.")
+    return Path(os.fsdecode(x))
 
 
 def cure(x: Any) -> str:

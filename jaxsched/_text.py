@@ -15,7 +15,8 @@ from jaxsched._arrays import is_concrete, to_host
 
 def describe(x: Any) -> str:
     """A value that was given, and of which type it is, unless one sees it."""
-    text = shorten(repr(x), 80)
+    text = repr(x) if isinstance(x, str) else " ".join(repr(x).split())  # an array has lines
+    text = shorten(text, 80)
     return text if isinstance(x, (int, float)) else f"{text} ({type(x).__name__})"
 
 

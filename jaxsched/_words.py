@@ -118,6 +118,7 @@ _INSTEAD = _by_word(
         "warmup_start_lr",
         "a controller is told the metric, update(state, value=...)": "monitor",
         "a schedule has no state; js.Shift(schedule, -steps) starts in the middle": "last_epoch",
+        "a run begins where task.init(key) says": "state",
         "cosines that come back are js.warm_restarts": "cycle_limit num_cycles",
         "every cut counts": "eps",
         "js.Clip(schedule, low=...) is a bound": "end_value",

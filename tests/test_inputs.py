@@ -180,6 +180,14 @@ def test_arrays_of_other_libraries_are_arrays():
         js.Linear(0.0, Foreign(["a"]), 10)
 
 
+def test_a_message_shows_an_array_in_one_line_and_says_what_was_not_called():
+    with pytest.raises(ValueError, match=r"end=...\) must be finite .*got array") as caught:
+        js.Linear(0.0, np.diag([np.inf] * 3), 10)
+    assert "\n" not in str(caught.value) and "\\n" not in str(caught.value)
+    with pytest.raises(TypeError, match=r"sample\(n=...\) must be .*warmup_cosine.* not called"):
+        js.sample(js.Constant(1.0), js.warmup_cosine)
+
+
 def test_ranges_are_lists_and_texts_and_iterators_are_none():
     assert js.multi_step(1.0, 0.5, range(10, 30, 10)) == js.multi_step(1.0, 0.5, [10, 20])
     for wrong in ("12", b"12", iter([1, 2]), {1, 2}, {1: 2}, 3):

@@ -339,6 +339,32 @@ def flipped(data, at):
     return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
 
 
+@pytest.mark.parametrize("file", [None, 3.5, 3, ["a.npz"], io.BytesIO(b"PK")])
+def test_what_is_not_a_path_is_named(swept, file):
+    calls = {"load": load, "save": swept.save}
+    calls |= {} if file is None else {"to_csv": swept.to_csv, "to_json": swept.to_json}
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=rf"^{name}\(file=...\) must be a path, got "):
+            call(file)
+    with pytest.raises(TypeError, match=r"^load\(file=...\) must be a path, got"):
+        search.merge([file])
+
+
+def test_a_path_may_be_bytes(swept, tmp_path):
+    swept.save(bytes(tmp_path / "one.npz"))
+    assert load(bytes(tmp_path / "one.npz")).to_csv() == swept.to_csv()
+    with pytest.raises(TypeError, match=r"merge\(parts=...\) must be a list"):
+        search.merge(bytes(tmp_path / "one.npz"))
+    with pytest.raises(ValueError, match=r"load\(file=...\) must be a saved result"):
+        load("a\0b")
+
+
+@pytest.mark.parametrize("name", ["best", "scores", "ranking", "difference", "table", "compare"])
+def test_a_wrong_call_names_the_class_of_the_result(swept, name):
+    with pytest.raises(TypeError, match=rf"^SweepResult\.{name}\(\) got .* 'epochs'"):
+        getattr(swept, name)(epochs=3)
+
+
 def test_a_result_of_the_first_format_is_loaded(swept, tmp_path):
     swept.save(tmp_path / "r.npz")
     meta, arrays = _files.read(tmp_path / "r.npz")

@@ -14,6 +14,7 @@ from sweep_tasks import Plain, data, momentum, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Supervised, Task, shuffled
+from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.tasks._traced import trace_task
 
 
@@ -40,6 +41,11 @@ def test_shuffled_does_not_depend_on_the_cut_and_takes_each_row_once_in_an_epoch
 
 def test_shuffled_is_the_same_for_ever():
     assert shuffled(10, 5, 0, 0, 2).tolist() == [[0, 2, 9, 1, 8], [5, 4, 3, 6, 7]]
+
+
+def test_shuffled_refuses_data_without_samples():
+    with pytest.raises(ValueError, match=r"shuffled\(samples=...\) must be .* at least 1, got 0"):
+        shuffled(0, 2, 0, 0, 1)
 
 
 def test_shuffled_refuses_a_batch_larger_than_the_data():
@@ -282,7 +288,7 @@ def test_bad_tasks_are_refused_before_any_training(task, error, words):
     [
         ({"steps": 0}, r"sweep\(steps=...\) must be a whole number of at least 1, got 0"),
         ({"steps": 2.5}, r"got 2.5"),
-        ({"seeds": 0}, r"sweep\(seeds=...\) must be a whole number of at least 1, got 0"),
+        ({"seeds": 0}, r"sweep\(seeds=...\) must be a whole number of at least 1, .* got 0"),
         ({"seeds": [1, 1]}, r"must be different whole numbers, at least one, got \[1, 1\]"),
         ({"seeds": []}, "must be different whole numbers, at least one"),
         ({"evaluate_every": 0}, r"sweep\(evaluate_every=...\)"),
@@ -299,6 +305,40 @@ def test_bad_tasks_are_refused_before_any_training(task, error, words):
 def test_bad_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         sweep(Plain(), **arguments)
+
+
+@pytest.mark.parametrize("name", ["maximize", "share_prefixes", "progress"])
+@pytest.mark.parametrize("value", [None, 1, 0.0, "yes"])
+def test_a_flag_of_a_sweep_is_true_or_false(name, value):
+    if (name, value) != ("progress", None):  # which decides by the terminal
+        with pytest.raises(TypeError, match=rf"sweep\({name}=...\) must be True or False, got "):
+            sweep(Plain(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(list, tuple, set, dict.fromkeys, iter, np.array, jnp.array),
+        lambda xs: range(3, 8, 2),
+        lambda xs: map(np.int64, xs),
+        lambda xs: np.array(xs, float),
+    ],
+)
+def test_seeds_may_be_in_anything_that_holds_numbers(kind):
+    for bits in (31, 32):
+        assert checked_seeds("sweep(seeds=...)", kind([3, 5, 7]), bits) == (3, 5, 7)
+
+
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.array, jnp.array])
+def test_one_number_says_how_many_seeds(kind):
+    assert checked_seeds("sweep(seeds=...)", kind(3)) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("given", [None, 2.5, "3", b"3", True, len, np.array(2.5)])
+def test_what_is_no_seeds_is_told_of_both_forms(given):
+    words = "must be a whole number of at least 1, or several different ones, got "
+    with pytest.raises((TypeError, ValueError), match=words):
+        checked_seeds("sweep(seeds=...)", given)
 
 
 def test_names_that_the_optimizer_does_not_take():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,8 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from jaxsched._arrays import INT32_MAX, is_number
-from jaxsched._checks import MANY, checked_flag, checked_text, checked_whole
+from jaxsched._arrays import INT32_MAX
+from jaxsched._checks import MANY, checked_flag, checked_path, checked_text, checked_whole
 from jaxsched._text import describe
 from jaxsched.search.engine._stopping import Objective, StoppingRule
 
@@ -56,9 +55,10 @@ class Request:
         self._set("seeds", checked_seeds("sweep(seeds=...)", self.seeds))
         _check_number("limit", self.limit)
         _check_number("checkpoint_every", self.checkpoint_every, 0.0)
-        for name in ("maximize", "share_prefixes", "progress"):
-            if (on := getattr(self, name)) is not None:
-                checked_flag(f"sweep({name}=...)", on)
+        for name in ("maximize", "share_prefixes"):
+            checked_flag(f"sweep({name}=...)", getattr(self, name))
+        if self.progress is not None:
+            checked_flag("sweep(progress=...)", self.progress)
         for name in ("metric", "monitor"):
             expected = "the name of a validation metric"
             checked_text(f"sweep({name}=...)", getattr(self, name), expected)
@@ -81,8 +81,10 @@ class Request:
 
 def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
     """Different seeds, each of which gives another key: JAX takes 32 bits of one."""
-    if is_number(given) or not isinstance(given, Iterable) or isinstance(given, str):
-        return tuple(range(checked_whole(where, given, 1, MANY)))
+    is_one = isinstance(given, (str, bytes)) or getattr(given, "ndim", 1) == 0
+    if is_one or not isinstance(given, Iterable):
+        instead = ", or several different ones"
+        return tuple(range(checked_whole(where, given, 1, MANY, instead)))
     seeds = tuple(checked_whole(where, seed, 0, 2**bits - 1) for seed in given)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(
@@ -155,9 +157,7 @@ def _devices(given: Any) -> Mesh | tuple[Any, ...]:
 
 
 def _directory(given: Any) -> Path:
-    if not isinstance(given, (str, os.PathLike)):
-        raise TypeError(f"sweep(checkpoint=...) must be a path, got {describe(given)}.")
-    path = Path(given)
+    path = checked_path("sweep(checkpoint=...)", given)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxsched._checks import checked_flag
 from jaxsched.search import suggest
 from jaxsched.search.range_tests._target import TargetShape
 from jaxsched.search.trials._trials import Followed, Trial, Trials
@@ -170,6 +171,7 @@ class RangeTest:
         Raises:
             ImportError: if matplotlib is not installed.
         """
+        checked_flag("plot(rules=...)", rules)
         if ax is None:
             from matplotlib import pyplot
 

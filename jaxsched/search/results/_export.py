@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from jaxsched._checks import checked_path
 from jaxsched._populations import sample
 from jaxsched._serialize import from_dict, to_dict
 from jaxsched.controllers._base import AbstractController
@@ -29,11 +30,12 @@ FORMAT = 2
 
 def to_csv(rows: list[dict[str, Any]], file: Any) -> str:
     lines = [",".join(map(_cell, line)) for line in (rows[0], *map(dict.values, rows))]
-    return _written("\n".join([*lines, ""]), file)
+    return _written("\n".join([*lines, ""]), file, "to_csv")
 
 
 def to_json(rows: list[dict[str, Any]], file: Any) -> str:
-    return _written(json.dumps([_finite(row) for row in rows], allow_nan=False, indent=1), file)
+    text = json.dumps([_finite(row) for row in rows], allow_nan=False, indent=1)
+    return _written(text, file, "to_json")
 
 
 def to_pandas(rows: list[dict[str, Any]]) -> Any:
@@ -66,23 +68,25 @@ def save(result: ScoredTrials, file: Any) -> None:
     }
     arrays = {name: getattr(result, name) for name in _ARRAYS}
     arrays |= {f"{group}/{name}": x for group in curves for name, x in curves[group].items()}
-    write(Path(file), meta, arrays)
+    write(checked_path("save(file=...)", file), meta, arrays)
 
 
 def load(file: Any) -> dict[str, Any]:
     """The fields of the result in a file of ``save``; see ``SweepResult.load``."""
+    path = checked_path("load(file=...)", file)
+    file = str(path)
     expected = "load(file=...) must be a saved result, got"
     other = f"{expected} {file}: no file that `SweepResult.save` has written."
     try:
-        data = Path(file).read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         raise
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{expected} {file}: {error}") from None
     if not data.startswith(b"PK"):  # what is no zip archive NumPy takes for a pickle
         raise ValueError(other)
     try:
-        meta, arrays = _read(Path(file), data)
+        meta, arrays = _read(path, data)
         version = meta.get("jaxsched sweep") if isinstance(meta, dict) else None
         fields = _fields(meta, arrays) if version in (1, FORMAT) else {}
     except Exception as error:  # bytes can be wrong in many ways
@@ -177,7 +181,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else plain(value)
 
 
-def _written(text: str, file: Any) -> str:
+def _written(text: str, file: Any, where: str) -> str:
     if file is not None:
-        Path(file).write_text(text)
+        checked_path(f"{where}(file=...)", file).write_text(text)
     return text

@@ -41,7 +41,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     >>> merge(parts).best().index
     2
     """
-    if isinstance(parts, (str, os.PathLike, SweepResult)) or not isinstance(parts, Iterable):
+    if isinstance(parts, (str, bytes, os.PathLike, SweepResult)) or not isinstance(parts, Iterable):
         raise TypeError(
             "merge(parts=...) must be a list of results or of files, one of each shard, got "
             f"{shorten(repr(parts))} ({type(parts).__name__})."

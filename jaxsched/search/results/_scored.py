@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from jaxsched.recipes._share import share
 from jaxsched.search.results import _ranking as ranks
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.trials._trials import Followed, Trial, Trials
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Best:
         return self.trial.schedule
 
 
+def _of_result(method: F) -> F:
+    """A wrong call is answered by Python in the name of the class that people know."""
+    method.__qualname__ = f"SweepResult.{method.__name__}"
+    return method
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ScoredTrials:
     """What tables, comparisons and pictures read; ``SweepResult`` says what each field is."""
@@ -78,12 +86,14 @@ class ScoredTrials:
         """How often each trial was trained: folds times seeds."""
         return self.folds * len(self.seeds)
 
+    @_of_result
     def final(self, metric: str | None = None) -> np.ndarray:
         """float32 [trials, folds, seeds]: a validation metric at the end of each run."""
         metric = self._known(metric)
         at = np.searchsorted(self.evaluated, self.horizons)
         return self.validation[metric][np.arange(len(self.trials)), ..., at]
 
+    @_of_result
     def scores(self, metric: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """float64 [trials] each: mean over folds and seeds, and its standard error.
 
@@ -94,6 +104,7 @@ class ScoredTrials:
         found = self._scored(metric)
         return found.mean, found.error
 
+    @_of_result
     def pooled(self) -> tuple[int, ...]:
         """The trials that share one variance: with up to five runs, the better half (at least 4).
 
@@ -101,6 +112,7 @@ class ScoredTrials:
         """
         return self._scored(None).pooled
 
+    @_of_result
     def ranking(self, metric: str | None = None, maximize: bool | None = None) -> list[int]:
         """Indices of the trials, the best first; those without a score last.
 
@@ -110,6 +122,7 @@ class ScoredTrials:
         metric, maximize = self._by(metric, maximize, "ranking")
         return ranks.order(ranks.means(self._runs(metric)), maximize, self.trials)
 
+    @_of_result
     def best(
         self,
         *,
@@ -172,11 +185,13 @@ class ScoredTrials:
         choose = prefer
         return self.chosen(min(near, key=lambda i: choose(self.trials[i])), metric)
 
+    @_of_result
     def chosen(self, index: int, metric: str | None = None) -> Best:
         """A trial with its score, by its place among the trials; for ``final_score``."""
         mean, error = self.scores(metric)
         return Best(index, self.trials[index], float(mean[index]), float(error[index]))
 
+    @_of_result
     def difference(self, trial: int, other: int, level: float = 0.95) -> ranks.Difference:
         """How much the score of a trial is above another's, over the runs that they share.
 

@@ -43,6 +43,7 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
     >>> bool((shuffled(6, 2, 0, 0, 9)[4:6] == shuffled(6, 2, 0, 4, 2)).all())
     True
     """
+    samples = checked_whole("shuffled(samples=...)", samples, 1)
     batch = checked_whole("shuffled(batch=...)", batch, 1, samples)
     per_epoch = samples // batch
     updates = np.arange(start, start + length)

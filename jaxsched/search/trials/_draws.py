@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._checks import checked_number
+from jaxsched._checks import checked_flag, checked_number
 from jaxsched._words import known_arguments
 from jaxsched.recipes._share import share
 
@@ -86,6 +86,7 @@ def _bound(where: str, x: Any, **bounds: Any) -> Any:
 
 
 def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Distribution:
+    whole = checked_flag(f"{where}(whole=...)", whole)
     low = _bound(f"{where}(low=...)", low, above=0 if log else None)
     high = _bound(f"{where}(high=...)", high)
     if not low < high:
