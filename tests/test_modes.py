@@ -7,6 +7,7 @@ under ``debug_nans``, and under x64 the same call gives three different dtypes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -38,13 +39,24 @@ def _all(*contexts):
         yield
 
 
+@contextlib.contextmanager
+def _checking_leaks():
+    """JAX collects garbage for each doubt: nothing needs to be sought in what was there before."""
+    gc.freeze()
+    try:
+        with jax.checking_leaks():
+            yield
+    finally:
+        gc.unfreeze()
+
+
 MODES = {
     # What may be on together is on together.
     "strict": lambda: _all(jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise")),
     "x64-strict": lambda: _all(
         jax.enable_x64(True), jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise")
     ),
-    "leaks": lambda: jax.checking_leaks(),
+    "leaks": _checking_leaks,
     "debug": lambda: _all(jax.disable_jit(True), jax.debug_nans(True), jax.debug_infs(True)),
 }
 
@@ -95,22 +107,17 @@ def test_every_schedule_in_every_mode_of_tracing(name, mode):
         assert (out.dtype, out.weak_type) == (jnp.float32, False)
 
 
-def test_no_schedule_leaks_a_tracer():
-    """All in one program: looking for leaks takes seconds for each trace, whatever is in it.
+@pytest.mark.parametrize("name", ONE_OF_EACH_CLASS)
+def test_no_schedule_leaks_a_tracer(name):
+    """As a constant, as an argument and differentiated. Recipes are composed of these classes."""
+    schedule = ALL[name]
+    arrays, steps = as_arrays(schedule), jnp.asarray(marks(schedule))
 
-    Recipes are composed of these classes.
-    """
-    schedules = [ALL[name] for name in ONE_OF_EACH_CLASS]
-    pairs = [(one, as_arrays(one), jnp.asarray(marks(one))) for one in schedules]
-
-    def everything(arguments):
-        plain = [schedule(steps) for schedule, _, steps in pairs]
-        passed = [strong(steps) for (strong, _), steps in arguments]
-        sums = lambda reals: sum(jnp.sum(s(t)) for s, (_, t) in zip(reals, arguments, strict=True))
-        return plain, passed, jax.grad(sums)([real for (_, real), _ in arguments])
+    def everything(strong, real, steps):
+        return schedule(steps), strong(steps), jax.grad(lambda s: jnp.sum(s(steps)))(real)
 
     with MODES["leaks"]():
-        outs = jax.eval_shape(everything, [(arrays, steps) for _, arrays, steps in pairs])
+        outs = jax.eval_shape(everything, *arrays, steps)
     assert all(out.dtype == jnp.float32 for out in jax.tree.leaves(outs))
 
 
@@ -234,7 +241,7 @@ GRADS = jax.tree.map(jnp.ones_like, PARAMS)
 OPTAX_MODES = {
     "x64": lambda: jax.enable_x64(True),
     "debug": lambda: _all(jax.debug_nans(True), jax.debug_infs(True)),
-    "leaks": lambda: jax.checking_leaks(),
+    "leaks": _checking_leaks,
     "disable_jit": lambda: jax.disable_jit(True),
     "transfer_guard": lambda: jax.transfer_guard("disallow"),
     "strict": lambda: jax.numpy_dtype_promotion("strict"),
