@@ -10,6 +10,7 @@ they start. A test that asks for last digits, or for the bits of two different p
 
 One compilation cache serves the workers and all programs that tests start; it begins empty, unless
 JAX_COMPILATION_CACHE_DIR names one to keep. What tests count are traces, which it does not change.
+What compiles in less than a tenth of a second is not written: that would take longer.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported; inherited by workers
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxsched-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import chex

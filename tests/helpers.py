@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 
 # XLA's flags, and the options that undo them for one program.
-LITTLE = "--xla_backend_optimization_level=0"
+# One module of code each: LLVM works on several in parallel, and every one costs.
+LITTLE = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 OPTIMIZED = {"xla_backend_optimization_level": 3}
 if jax.version.__version_info__ < (0, 11):  # the option went with XLA's older code
     LITTLE += " --xla_cpu_use_fusion_emitters=false"
