@@ -45,6 +45,8 @@ def own_rank(schedule: Any, path: Any) -> int:
             node = getattr(node, key.name)
         elif isinstance(key, jax.tree_util.SequenceKey):
             node = node[key.idx]
+        elif isinstance(key, jax.tree_util.DictKey):
+            node = node[key.key]
     return rank if isinstance(node, (np.ndarray, jax.Array, np.generic, int, float)) else 2
 
 
@@ -71,9 +73,10 @@ def _items(record: Record) -> list[tuple[Any, int]]:
 
 
 def _parts(value: Any) -> list[tuple[Any, int]] | None:
-    """What a field is made of, if it is not one number: schedules, or numbers in a tuple."""
+    """What a field is made of, if it is not one number: schedules, or parameters of a function."""
     if isinstance(value, Record):
         return _items(value)
+    value = tuple(value.values()) if isinstance(value, dict) else value
     return [(part, 0) for part in value] if isinstance(value, tuple) else None
 
 
@@ -95,6 +98,8 @@ def _spread(value: Any, rank: int, front: tuple[int, ...], wide: bool) -> Any:
         return same
     if isinstance(value, tuple):
         return tuple(_spread(part, 0, front, wide) for part in value)
+    if isinstance(value, dict):
+        return {name: _spread(part, 0, front, wide) for name, part in value.items()}
     if not is_number(value) or np.ndim(value) > rank:
         return value
     if isinstance(value, jax.Array):

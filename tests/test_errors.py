@@ -334,6 +334,18 @@ RELATIONS = {
     "a function of a vector": (lambda: js.from_fn(lambda s: jnp.ones(3)), "from_fn(fn=...)"),
     "a function's parameter": (lambda: js.from_fn(lambda s, p: p, p="a"), "from_fn(p=...)"),
     "a function's length": (lambda: js.from_fn(lambda s: 1.0, steps=-1), "from_fn(steps=...)"),
+    "a class of functions of none": (lambda: js.Function(3, {}), "Function(fn=...)"),
+    "parameters without names": (lambda: js.Function(math.sin, 3), "Function(parameters=...)"),
+    "parameters that are None": (lambda: js.Function(math.sin, None), "Function(parameters=...)"),
+    "names that are numbers": (lambda: js.Function(math.sin, {1: 2}), "Function(parameters=...)"),
+    "a parameter that is a text": (
+        lambda: js.Function(math.sin, {"x": "a"}),
+        "Function(parameters={'x': ...})",
+    ),
+    "a parameter that is an array": (
+        lambda: js.Function(math.sin, {"x": [1.0, 2.0]}),
+        "Function(parameters={'x': ...})",
+    ),
     "epochs without a data set": (lambda: js.Units(batch=3).epochs(1), "Units(samples=...)"),
     "a batch above the data set": (
         lambda: js.Units(batch=3, samples=2).epochs(1),

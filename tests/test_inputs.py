@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import collections
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -272,6 +273,21 @@ def overridden():
 def test_where_a_schedule_is_wanted_a_function_is_answered_with_from_fn(call):
     with pytest.raises((TypeError, ValueError), match=r"js\.from_fn"):
         call()
+
+
+def test_the_parameters_of_a_function_are_a_field_in_their_order_that_nobody_can_write_into():
+    given = {"z": 0.5, "a": 0.25}
+    schedule = js.Function(lambda step, z, a: z / (1 + step) + a, given)
+    assert schedule == js.from_fn(schedule.fn, **given) == js.Function(schedule.fn, given, None)
+    given["z"] = 3.0
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        schedule.parameters["z"] = 3.0
+    assert list(schedule.parameters.items()) == [("z", 0.5), ("a", 0.25)]
+    assert repr(schedule).endswith(", z=0.5, a=0.25)")
+    other = dataclasses.replace(schedule, parameters={"z": 1.0, "a": 0.0})
+    assert float(other(1)) == 0.5 and float(schedule(0)) == 0.75
+    paths = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(schedule)]
+    assert paths == [".parameters['a']", ".parameters['z']"]  # which saved states know
 
 
 def test_functions_become_schedules_by_from_fn():

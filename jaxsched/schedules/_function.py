@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ from jaxsched._arrays import is_number
 from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, static, struct
-from jaxsched._text import to_source
+from jaxsched._text import describe, to_source
 from jaxsched.schedules._base import AbstractSchedule
 
 _BRANCH = """\
@@ -26,23 +28,40 @@ Write both sides and select one:
 or use js.PiecewiseConstant([10], [a, b])."""
 
 
+class _WithParameters(AbstractSchedule):
+    """Holds a dict, whose keys are paths of the tree, and shows it as one that cannot be changed.
+
+    A base class, since a field would take the place of a property of its own class.
+    """
+
+    @property
+    def parameters(self) -> Any:
+        return MappingProxyType(self.__dict__["parameters"])
+
+
 @struct
-class Function(AbstractSchedule):
-    """A user's function of the step with parameters; made by ``js.from_fn``."""
+class Function(_WithParameters):
+    """A user's function of the step with parameters, name -> number; made by ``js.from_fn``."""
 
     fn: Callable[..., Any] = static()
-    names: tuple[str, ...] = static()
-    values: tuple[Any, ...]
+    parameters: Mapping[str, Any] = dataclasses.field()
     steps: Any = length(default=None, at_least=0, optional=True)
+
+    def __check_init__(self) -> None:
+        _check_fn("Function", self.fn)
+        given = self.__dict__["parameters"]
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+            raise TypeError(
+                f"Function(parameters=...) must be a dict name -> number, got {describe(given)}."
+            )
+        self.__dict__["parameters"] = {
+            name: _one_number(f"Function(parameters={{{name!r}: ...}})", given[name])
+            for name in given
+        }
 
     @property
     def duration(self) -> Any:
         return self.steps
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The parameters by name, sorted; a copy."""
-        return dict(zip(self.names, self.values, strict=True))
 
     def value_at(self, t: Number) -> Value:
         t = num.at_least_zero(t)
@@ -89,10 +108,9 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     >>> float(decay(3))
     0.25
     """
-    if not callable(fn) or isinstance(fn, AbstractSchedule):
-        raise TypeError(f"from_fn(fn=...) must be a function of the step, got {fn!r}.")
+    _check_fn("from_fn", fn)
     steps = checked_number("from_fn(steps=...)", steps, at_least=0, optional=True)
-    values = {n: _one_number(n, parameters[n]) for n in sorted(parameters)}
+    values = {n: _one_number(f"from_fn({n}=...)", x) for n, x in parameters.items()}
     name = _name(fn)
     abstract = {n: jax.ShapeDtypeStruct((), jnp.result_type(v)) for n, v in values.items()}
     try:
@@ -101,15 +119,20 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
         raise TypeError(_BRANCH.format(name=name)) from error
     if getattr(out, "shape", None) != () or not is_number(out):
         raise TypeError(f"from_fn(fn=...) must return one real number for a step, got {out}.")
-    return Function(fn, tuple(values), tuple(values.values()), steps)
+    return Function(fn, values, steps)
 
 
-def _one_number(name: str, x: Any) -> Any:
-    value = checked_number(f"from_fn({name}=...)", x)
+def _check_fn(where: str, fn: Any) -> None:
+    if not callable(fn) or isinstance(fn, AbstractSchedule):
+        raise TypeError(f"{where}(fn=...) must be a function of the step, got {fn!r}.")
+
+
+def _one_number(where: str, x: Any) -> Any:
+    value = checked_number(where, x)
     if np.ndim(value):
         raise TypeError(
-            f"from_fn({name}=...) must be one number, got shape {np.shape(value)}: let the "
-            "function hold the array, or use js.Table."
+            f"{where} must be one number, got shape {np.shape(value)}: let the function hold the "
+            "array, or use js.Table."
         )
     return value
 
