@@ -1,12 +1,14 @@
 """What counts as the same sweep: for checkpoints, shards and final scores."""
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import identity_tasks
 import jax
 import jax.numpy as jnp
@@ -219,6 +221,46 @@ def test_shards_under_another_setting_are_refused():
         other = sweep(Line(), shard=(1, 2))
     with pytest.raises(ValueError, match="jax_threefry_partitionable: True in part 0, False in"):
         search.merge([sweep(Line(), shard=(0, 2)), other])
+
+
+# ---------------------------------------------------------------------- files of earlier versions
+
+
+def of_before(fields, module):
+    """As a version before this one wrote them, whose classes were in other modules."""
+    once = {"monitor": "watch", "share_prefixes": "share", "trial 0": "trial 0 (a\n(b) name)"}
+    moved = {"task": fields["task"].replace("jaxsched.", module)}
+    return {once.get(name, name): text for name, text in {**fields, **moved}.items()}
+
+
+@pytest.mark.parametrize("module", ["jaxsched.search._supervised.", "jaxsched.search.a_room._b."])
+@pytest.mark.parametrize(
+    "task", [supervised, Line, lambda: search.Averaged(supervised(), window=3)]
+)
+def test_a_private_module_that_moved_and_an_old_name_change_no_sweep(tmp_path, task, module):
+    first = sweep(task(), checkpoint=tmp_path / "run")
+    path = tmp_path / "run" / "sweep.json"
+    held = json.loads(path.read_text())
+    assert re.fullmatch(r"(jaxsched|identity_tasks)\.\w+", held["fields"]["task"])
+    path.write_text(json.dumps({**held, "fields": of_before(held["fields"], module)}))
+    again = sweep(task(), {"one": TRIALS[0], "other": TRIALS[1]}, checkpoint=tmp_path / "run")
+    assert [trial.name for trial in again.trials] == ["one", "other"]
+    chex.assert_trees_all_equal(dict(again.train), dict(first.train))
+    assert again.steps_trained == first.steps_trained
+
+
+def test_results_and_shards_of_before_are_of_the_same_task(tmp_path):
+    task = supervised()
+    shards = [sweep(task, shard=(i, 2)) for i in range(2)]
+    for i, shard in enumerate(shards):
+        info = shard.info
+        named = {"identity": of_before(info.identity, "jaxsched.search._supervised.")}
+        sweep_of = of_before(info.shard.sweep, "jaxsched.search._supervised.")
+        named["shard"] = dataclasses.replace(info.shard, sweep=sweep_of)
+        dataclasses.replace(shard, info=dataclasses.replace(info, **named)).save(tmp_path / f"{i}")
+    for parts in ([tmp_path / "0", tmp_path / "1"], [tmp_path / "0", shards[1]]):
+        merged = search.merge(parts)
+        assert np.isfinite(search.final_score(task, merged).metrics["loss"]).all()
 
 
 # ------------------------------------------------------------------------------------ final scores

@@ -310,7 +310,7 @@ def test_two_processes_that_differ_say_so_at_once():
         assert (
             "ValueError: sweep(devices=...): all processes of a mesh must call the same" in errors
         )
-        assert "trial 1 (" in errors
+        assert "trial 1: " in errors
         assert "on process 0, " in errors
 
 

@@ -193,9 +193,9 @@ def test_another_sweep_is_refused_and_the_difference_named(tmp_path):
     changes = [
         ({"seeds": 2}, r"seeds: \[0\] there, \[0, 1\] here"),
         ({"limit": 5.0}, "limit: inf there, 5.0 here"),
-        ({"trials": [*TRIALS[:2], js.Constant(0.1)]}, r"trial 2 \(Constant"),
+        ({"trials": [*TRIALS[:2], js.Constant(0.1)]}, "trial 2: 60 steps of values"),
         ({"trials": TRIALS[:2]}, "number of trials: 3 there, 2 here"),
-        ({"steps": 61}, "trial 0 "),
+        ({"steps": 61}, "trial 0: "),
         ({"task": supervised(batch_size=8)}, "task's batches"),
         ({"task": supervised(optimizer=lambda learning_rate: momentum(learning_rate))}, None),
         ({"task": supervised(optimizer=optax.sgd)}, "task's step"),

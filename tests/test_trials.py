@@ -284,6 +284,13 @@ def test_several_recipes_are_drawn_the_same_values():
     assert "warmup" not in drawn[0].settings
 
 
+def test_a_dict_of_hyperparameters_says_whose_value_is_another():
+    rate = js.warmup_cosine(0.1, 1000, 100)
+    trials = [{"learning_rate": rate, "momentum": js.Constant(value)} for value in (0.9, 0.8)]
+    ends = [trial.name.split("... ")[1] for trial in as_trials(trials)]
+    assert ends == ["momentum value=0.9", "momentum value=0.8"]
+
+
 def test_an_error_of_a_recipe_names_the_trial():
     with pytest.raises(ValueError, match="must be") as caught:
         grid(js.cosine_decay, peak=0.1, steps=[10, -5])

@@ -28,6 +28,7 @@ from jaxsched.recipes._share import share
 _ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
+_PRIVATE = re.compile(r"\bjaxsched\.(?:[a-z]\w*\.)*_\w+\.")
 _DEEP = 12  # values inside values: what is further down is known by its type only
 
 
@@ -89,7 +90,7 @@ def plain(value: Any, depth: int = 0) -> str:
     if isinstance(value, (np.ndarray, jax.Array)) and np.ndim(value):
         return f"{value.dtype}{list(value.shape)}#{fingerprint_of(value)[:8]}"
     if _is_code(value):
-        name = _name(value)
+        name = name_of(value)
         shared = not isinstance(value, (type, types.ModuleType)) and (
             "<" in name or isinstance(value, (functools.partial, types.MethodType))
         )
@@ -110,9 +111,9 @@ def plain(value: Any, depth: int = 0) -> str:
         shortened = "..." in text  # as NumPy's arrays are
         return f"{text}#{fingerprint_of(value)[:8]}" if shortened else text
     if depth == _DEEP:
-        return _name(type(value))
+        return name_of(type(value))
     fields = ", ".join(f"{k}={plain(v, depth + 1)}" for k, v in _fields(value).items())
-    return f"{_name(type(value))}({fields})"
+    return f"{name_of(type(value))}({fields})"
 
 
 def label(value: Any) -> str:
@@ -125,6 +126,22 @@ def labels(values: Iterable[Any]) -> dict[str, str]:
     short = {plain(value): label(value) for value in values}
     count = Counter(short.values())
     return {text: text if count[shown] > 1 else shown for text, shown in short.items()}
+
+
+def public(text: str) -> str:
+    """A text in which what is ours has no private module, which may be another in each version."""
+    return _PRIVATE.sub("jaxsched.", text)
+
+
+def name_of(value: Any) -> str:
+    """A class, function or module by its module and name."""
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if isinstance(value, functools.partial):
+        return f"partial({name_of(value.func)})"
+    name = getattr(value, "__qualname__", None) or type(value).__qualname__
+    module = getattr(value, "__module__", None)
+    return str(name) if module in (None, "builtins", "__main__") else public(f"{module}.{name}")
 
 
 class Walk:
@@ -223,7 +240,7 @@ class Walk:
         yield " ".join(map(token, jaxpr.outvars))
 
     def _code(self, value: Any) -> Iterable[str]:
-        name = _name(value)
+        name = name_of(value)
         if isinstance(value, functools.partial):
             return [name, *map(self.of, (value.func, value.args, value.keywords))]
         if isinstance(value, types.MethodType):
@@ -262,16 +279,6 @@ def _is_code(value: Any) -> bool:
     return isinstance(
         value, (type, types.ModuleType, types.CodeType, types.MethodType, functools.partial)
     ) or (callable(value) and hasattr(value, "__qualname__"))
-
-
-def _name(value: Any) -> str:
-    if isinstance(value, types.ModuleType):
-        return value.__name__
-    if isinstance(value, functools.partial):
-        return f"partial({_name(value.func)})"
-    name = getattr(value, "__qualname__", None) or type(value).__qualname__
-    module = getattr(value, "__module__", None)
-    return str(name) if module in (None, "builtins", "__main__") else f"{module}.{name}"
 
 
 def _items(value: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from jax.sharding import AxisType, Mesh
 from jaxsched._arrays import INT32_MAX
 from jaxsched._checks import MANY, checked_flag, checked_path, checked_text, checked_whole
 from jaxsched._text import describe
+from jaxsched.search._fingerprint import public
 from jaxsched.search.engine._stopping import Objective, StoppingRule
 
 
@@ -94,9 +96,18 @@ def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
 
 
 def renamed(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a file holds of the arguments, by their names of today."""
+    """What a file of an earlier version holds, by the names of today.
+
+    Arguments had other names, classes of ours private modules, and trials their names beside them.
+    """
     once = {"watch": "monitor", "share": "share_prefixes"}
-    return {once.get(name, name): value for name, value in fields.items()}
+    return {
+        once.get(name) or _TRIAL.sub(r"\1", name): public(x) if isinstance(x, str) else x
+        for name, x in fields.items()
+    }
+
+
+_TRIAL = re.compile(r"(?s)^(trial \d+) \(.*\)$")
 
 
 # ---------------------------------------------------------------------------------------- details

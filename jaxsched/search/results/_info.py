@@ -63,6 +63,8 @@ class RunInfo(Mapping[str, Any]):
     def of(cls, data: Mapping[str, Any]) -> RunInfo:
         """Of what ``dataclasses.asdict`` gave, now or in an earlier version."""
         found = renamed(dict(data))
+        if identity := found.get("identity"):
+            found["identity"] = renamed(identity)
         if isinstance(shard := found.get("shard"), dict):
             sweep = shard["sweep"]
             sweep = sweep if isinstance(sweep, dict) else {"sweep": sweep}  # a digest, once

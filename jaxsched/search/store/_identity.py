@@ -13,7 +13,14 @@ import jaxlib.version
 import numpy as np
 
 import jaxsched
-from jaxsched.search._fingerprint import digest, fingerprint, fingerprint_of, label, plain
+from jaxsched.search._fingerprint import (
+    digest,
+    fingerprint,
+    fingerprint_of,
+    label,
+    plain,
+    public,
+)
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
@@ -48,7 +55,7 @@ def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, who
         "jaxsched": jaxsched.__version__,
         "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
         **settings(),
-        "task": f"{type(tasks[0]).__module__}.{type(tasks[0]).__qualname__}",
+        "task": public(f"{type(tasks[0]).__module__}.{type(tasks[0]).__qualname__}"),
         "task's arrays": digest(*(fold.arrays for fold in folds)),
         **{f"task's {m}": digest(*(fold.digests[m] for fold in folds)) for m in METHODS},
         "task's first and last batches": digest(*ends),
@@ -86,10 +93,10 @@ def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
         "number of trials": str(len(plan.trials)),
     }
     watching = controller_fields(plan.trials)
-    for i, trial in enumerate(plan.trials):
+    for i in range(len(plan.trials)):  # by what they apply: a name may change
         steps = int(plan.table.horizons[i])
         values = plan.table.values(i, 0, steps)
-        fields[f"trial {i} ({trial.name})"] = f"{steps} steps of values {digest(values)}"
+        fields[f"trial {i}"] = f"{steps} steps of values {digest(values)}"
         fields |= {f"{name} of trial {i}": text for name, text in watching[i].items()}
     return fields
 

@@ -154,11 +154,19 @@ def _differing(trials: list[Trial]) -> list[str]:
 
 
 def _unlike(trials: list[Trial]) -> list[str]:
-    """Of trials without settings."""
-    texts = ["" if t.settings else " ".join(map(plain, t.schedules.values())) for t in trials]
-    words = itertools.zip_longest(*(re.split(r"[(), ]+", text) for text in texts), fillvalue="")
-    differ = [row for row in words if len(set(row)) > 1]
-    return [shorten(" ".join(row[i] for row in differ)) for i in range(len(trials))]
+    """Of trials without settings: after the name of a hyperparameter, if they have several."""
+    names = dict.fromkeys(n for trial in trials for n in trial.schedules)
+    found: list[list[str]] = [[] for _ in trials]
+    for name in names:
+        held = [{} if trial.settings else trial.schedules for trial in trials]
+        texts = [plain(schedules[name]) if name in schedules else "" for schedules in held]
+        words = itertools.zip_longest(*(re.split(r"[(), ]+", text) for text in texts), fillvalue="")
+        differ = [row for row in words if len(set(row)) > 1]
+        if differ and len(names) > 1:
+            differ.insert(0, (name,) * len(trials))
+        for i, text in enumerate(found):
+            text += [row[i] for row in differ]
+    return [shorten(" ".join(text)) for text in found]
 
 
 def _place(trials: list[Trial]) -> list[str]:
