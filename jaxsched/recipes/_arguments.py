@@ -70,9 +70,9 @@ def until(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
 
 
 def value_at(schedule: AbstractSchedule, step: Any) -> Any:
-    """The value at ``step``, for a field: of a population one for each member.
+    """The value at ``step``, for a field; of a population, one value per member.
 
-    A known float32 is NumPy's, which prints and compares as a number does.
+    A known float32 is NumPy's, which prints and compares like a number.
     """
     at: Any = lambda schedule, step: schedule(step)
     for size in max(axes(schedule)):

@@ -38,17 +38,17 @@ def warm_restarts(
     end: End = 0.0,
     cycles: Count | None = None,
 ) -> AbstractSchedule:
-    """Cosine decays that start again (SGDR).
-
-    Loshchilov & Hutter, "SGDR" (arXiv:1608.03983).
+    """Cosine decays with restarts (SGDR).
 
     Args:
         peak: value at step 0.
         steps: length of the first cycle in optimizer updates.
         growth: length of each cycle over the one before, 1 (default) or at least 1.005.
-        decay: each peak over the one before, at most 1, which is the default; ``end`` stays.
+        decay: each peak over the one before, at most 1 (default); ``end`` stays.
         end: value that each cycle falls to, at most ``peak``.
-        cycles: how many; ``None`` (default) for ever.
+        cycles: their number; ``None`` (default) for ever.
+
+    References: Loshchilov & Hutter, SGDR, arXiv:1608.03983.
 
     >>> import jaxsched as js
     >>> sgdr = js.warm_restarts(1.0, 10, growth=2.0, decay=0.5)
@@ -71,10 +71,9 @@ def one_cycle(
     shape: Shape = "cosine",
     three_phase: Flag = False,
 ) -> AbstractSchedule:
-    """Up to ``peak`` and far down again (1cycle).
+    """Up to ``peak`` and far down (1cycle).
 
-    Smith & Topin, "Super-Convergence" (arXiv:1708.07120). The inverse cycle of the momentum is
-    ``js.one_cycle_momentum``.
+    The inverse cycle of the momentum is ``js.one_cycle_momentum``.
 
     Args:
         peak: largest value.
@@ -83,8 +82,9 @@ def one_cycle(
         div: start is ``peak / div``; at least 1.
         final_div: end is ``peak / div / final_div``, at most ``peak``.
         shape: "cosine" or "linear" (any name of ``js.SHAPES``).
-        three_phase: down to the start as fast as up, then to the end; ``warmup`` at most half,
-            rounded up.
+        three_phase: up, as fast down to the start, to the end; ``warmup`` at most half, rounded up.
+
+    References: Smith & Topin, Super-convergence, arXiv:1708.07120.
 
     >>> import jaxsched as js
     >>> lr = js.one_cycle(1.0, 100)
@@ -128,7 +128,7 @@ def one_cycle_momentum(
     Args:
         steps, warmup, shape: as there.
         low: the momentum at the peak of the rate.
-        high: the first and the last one.
+        high: the first and the last value.
 
     >>> import jaxsched as js
     >>> [round(float(js.one_cycle_momentum(100)(t)), 6) for t in (0, 30, 100)]
@@ -149,16 +149,15 @@ def triangular(
 ) -> AbstractSchedule:
     """Straight up and down between two values, again and again (cyclical learning rates).
 
-    Smith, "Cyclical Learning Rates" (arXiv:1506.01186); ``decay=0.5`` is its *triangular2*.
-
     Args:
         low: value at step 0 and at the end of each cycle.
         peak: value after ``up`` updates.
         up: length of the rise, or a ``js.share`` of ``steps``.
         down: length of the fall, likewise; as long as the rise by default.
-        decay: height of each cycle over ``low``, over that of the one before; at most 1, which is
-            the default.
+        decay: height of each cycle (above ``low``) over the one before; at most 1 (default).
         steps: whole length; ``None`` (default) for ever.
+
+    References: Smith, Cyclical learning rates (``decay=0.5``: *triangular2*), arXiv:1506.01186.
 
     >>> import jaxsched as js
     >>> [float(js.triangular(0.0, 1.0, 10)(t)) for t in (5, 10, 15, 30)]
@@ -179,11 +178,11 @@ def triangular_exp(
 ) -> AbstractSchedule:
     r"""``triangular`` whose height shrinks by ``factor`` at every *update* (*exp_range*).
 
-    Smith, "Cyclical Learning Rates" (arXiv:1506.01186).
-
     Args:
         low, peak, up, down, steps: as in ``js.triangular``.
         factor: greater than 0 and at most 1.
+
+    References: Smith, Cyclical learning rates, arXiv:1506.01186.
 
     >>> import jaxsched as js
     >>> round(float(js.triangular_exp(0.0, 1.0, 10, factor=0.9)(10)), 6)
@@ -199,13 +198,13 @@ def slanted_triangular(
 ) -> AbstractSchedule:
     """A short rise and a long fall, both from and to ``peak / ratio``.
 
-    Howard & Ruder, "Universal Language Model Fine-tuning" (arXiv:1801.06146).
-
     Args:
         peak: largest value.
         steps: whole length in optimizer updates.
         cut: length of the rise, or a ``js.share`` of ``steps``.
-        ratio: how many times smaller the lowest value is, at least 1.
+        ratio: ``peak`` over the lowest value, at least 1.
+
+    References: Howard & Ruder, Universal language model fine-tuning, arXiv:1801.06146.
 
     >>> import jaxsched as js
     >>> float(js.slanted_triangular(1.0, 100)(10))

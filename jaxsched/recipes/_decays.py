@@ -1,9 +1,9 @@
 """Named recipes: functions that return a composition. Every numeric argument may be traced.
 
 ``steps`` is always the whole length in optimizer updates, warmup included, and ``peak`` the
-largest value. Every other length is a number of steps or a ``js.share`` of the whole; where
-``steps`` is ``None`` (open-ended), there is no whole and no share. What an argument is, its
-annotation says (``_signature.py``). To sweep a setting, map the recipe:
+largest value. Every other length is a number of steps or, unless ``steps`` is ``None``
+(open-ended), a ``js.share`` of the whole. The annotations check the arguments (``_signature.py``).
+To sweep a setting, map the recipe:
 
     jax.vmap(functools.partial(js.warmup_cosine, steps=1000))(peak=peaks, warmup=warmups)
 """
@@ -60,14 +60,14 @@ def step_decay(
 
     .. math:: s(t) = \text{peak}\cdot f^{\lfloor t/e\rfloor}
 
-    He et al., "Deep Residual Learning" (arXiv:1512.03385).
-
     Args:
         peak: value of the first updates.
         factor: of each drop, greater than 0 and at most 1.
         every: updates between drops, greater than 0, or a ``js.share`` of ``steps``; the update
             number ``every`` is the first with the lower value.
         steps: whole length; ``None`` (default) for ever.
+
+    References: He et al., Deep residual learning, arXiv:1512.03385.
 
     >>> import jaxsched as js
     >>> [round(float(js.step_decay(1.0, 0.5, 10)(t)), 6) for t in (0, 9, 10, 20)]
@@ -86,8 +86,7 @@ def multi_step(
         peak: value of the first updates.
         factor: one factor for all milestones or an array with one for each, greater than 0 and at
             most 1.
-        milestones: strictly increasing steps or ``js.share`` s of ``steps``, [K]; thousands cost no
-            more than two.
+        milestones: strictly increasing steps or ``js.share`` s of ``steps``, [K].
         steps: whole length; ``None`` (default): it ends with the last milestone.
 
     >>> import jaxsched as js
@@ -180,7 +179,7 @@ def exponential_growth(
 def polynomial_decay(
     peak: Peak, steps: Steps, power: Positive = 2.0, end: End = 0.0
 ) -> AbstractSchedule:
-    """A power of what is left: from ``peak`` at step 0 to ``end`` at ``steps``.
+    """A power of the remaining fraction: from ``peak`` at step 0 to ``end`` at ``steps``.
 
     >>> import jaxsched as js
     >>> float(js.polynomial_decay(1.0, 100)(50))
@@ -193,8 +192,7 @@ def polynomial_decay(
 def linear_decay(peak: Peak, steps: Steps, end: End = 0.0) -> AbstractSchedule:
     """A straight line from ``peak`` at step 0 to ``end`` at ``steps``.
 
-    Defazio et al., "Optimal Linear Decay Learning Rate Schedules and Further Refinements"
-    (arXiv:2310.07831); with ``end=0`` "linear to zero", Bergsma et al. (arXiv:2502.15938).
+    References: Defazio et al., arXiv:2310.07831; Bergsma et al. (linear to zero), arXiv:2502.15938.
 
     >>> import jaxsched as js
     >>> float(js.linear_decay(1.0, 100)(50))
@@ -207,7 +205,7 @@ def linear_decay(peak: Peak, steps: Steps, end: End = 0.0) -> AbstractSchedule:
 def cosine_decay(peak: Peak, steps: Steps, end: End = 0.0) -> AbstractSchedule:
     """Half a cosine from ``peak`` at step 0 to ``end`` at ``steps``.
 
-    Loshchilov & Hutter, "SGDR" (arXiv:1608.03983).
+    References: Loshchilov & Hutter, SGDR, arXiv:1608.03983.
 
     >>> import jaxsched as js
     >>> float(js.cosine_decay(1.0, 100)(50))
@@ -222,14 +220,15 @@ def inverse_sqrt(
 ) -> AbstractSchedule:
     r"""Linear warmup from 0, then :math:`\text{peak}/\sqrt{1+(t-w)/\tau}` without end.
 
-    Vaswani et al. (arXiv:1706.03762), Zhai et al., "Scaling Vision Transformers"
-    (arXiv:2106.04560). To end it, ``js.cooldown_from``.
+    End it with ``js.cooldown_from``.
 
     Args:
         peak: value at step ``warmup``.
         warmup: w, its length in optimizer updates, or a ``js.share`` of ``steps``.
         timescale: tau, likewise; ``warmup`` by default (then positive): peak * sqrt(w/t).
         steps: whole length; ``None`` (default) for ever.
+
+    References: Vaswani et al., arXiv:1706.03762; Zhai et al., arXiv:2106.04560.
 
     >>> import jaxsched as js
     >>> [float(js.inverse_sqrt(1.0, 100)(t)) for t in (50, 100, 400)]
@@ -246,13 +245,13 @@ def noam(
 ) -> AbstractSchedule:
     r"""The Transformer's: :math:`f\,d^{-1/2}\min(s^{-1/2}, s\,w^{-3/2})` with :math:`s = t + 1`.
 
-    Vaswani et al., "Attention Is All You Need" (arXiv:1706.03762).
-
     Args:
         dimension: width d of the model.
         warmup: w, in optimizer updates, at least 1, or a ``js.share`` of ``steps``.
         factor: f, positive.
         steps: whole length; ``None`` (default) for ever.
+
+    References: Vaswani et al., Attention is all you need, arXiv:1706.03762.
 
     >>> import jaxsched as js
     >>> round(float(js.noam(512, 4000)(3999)), 9)
@@ -287,9 +286,8 @@ def power_scheduler(
 ) -> AbstractSchedule:
     r"""The power of the tokens seen: :math:`\min(\text{peak},\, \text{batch}\cdot a\, n^b)`.
 
-    Shen et al., "Power Scheduler" (arXiv:2408.13359). The tokens n are counted at the *end* of
-    each update, so the first one sees one batch; they are never held in an integer, which would
-    overflow.
+    The tokens n are counted at the *end* of each update, so the first one sees one batch. They are
+    never held in an integer, which would overflow.
 
     Args:
         peak: upper bound of the value.
@@ -300,6 +298,8 @@ def power_scheduler(
         a: amplitude, positive.
         b: exponent, at most 0.
         steps: whole length; ``None`` (default) for ever.
+
+    References: Shen et al., Power scheduler, arXiv:2408.13359.
 
     >>> import jaxsched as js
     >>> lr = js.power_scheduler(0.02, 128, 128 * 4096)

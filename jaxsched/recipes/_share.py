@@ -17,11 +17,11 @@ from jaxsched.schedules._lengths import as_real, is_whole
 
 @functools.total_ordering
 @struct
-class share(Record):  # in lower case, as `slice` is: it is written where a number is
-    """A share of the whole length, for every length of a recipe that knows the whole.
+class share(Record):  # in lower case, as `slice` is: it stands in the place of a number
+    """A share of the whole length, for every length of a recipe with a given whole.
 
-    A recipe makes steps of it (``of``), so the schedule holds numbers and no share. Shares print,
-    compare, sort, pickle and go through ``js.to_json``; they are values for ``js.grid``, and
+    The recipe converts it to steps (``of``), so the schedule holds only numbers. Shares print,
+    compare, sort, pickle and go through ``js.to_json``. They are values for ``js.grid``, and
     pytrees whose number may be traced.
 
     Args:
@@ -39,8 +39,8 @@ class share(Record):  # in lower case, as `slice` is: it is written where a numb
     def of(self, steps: Any) -> Any:
         """The share of ``steps``, to the nearest whole step, halves up: an integer if it is known.
 
-        Traced, its derivative is that of the plain product, which no rounding makes zero. A traced
-        fraction (or a traced ``steps`` that is no int32) gives a float32, whole up to 2^24.
+        Traced, its derivative is that of the product without rounding. A traced fraction (or a
+        traced ``steps`` that is not an int32) gives a float32, whole up to 2^24.
 
         >>> import jaxsched as js
         >>> js.share(0.3).of(1001)

@@ -1,11 +1,11 @@
-"""What a recipe takes. Its signature says what each argument is, and ``@recipe`` checks it by that.
+"""The arguments of recipes: the signature declares each one's kind, and ``@recipe`` checks it.
 
     @recipe
     def warmup_cosine(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0): ...
 
-So an error speaks of the recipe and of its argument, and every length may be a share. The body gets
-numbers: those that are known have been checked, and shares have become steps. A type checker sees
-what a caller may give; ``| None`` says that ``None`` is allowed. The words stand at the end.
+So an error names the recipe and its argument, and every length may be a share. The body gets
+numbers: known ones are checked, and shares converted to steps. A type checker sees the types that
+a caller may give; ``| None`` allows ``None``. The kinds are defined at the end.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def recipe(make: F) -> F:
     return checked  # type: ignore[return-value]
 
 
-@functools.cache  # when it is called, not when jaxsched is imported
+@functools.cache  # at the first call, not at the import of jaxsched
 def _signature(make: Any) -> tuple[str, dict[str, str], list[str], set[str], dict[str, Any]]:
     words = {name: word for name, word in make.__annotations__.items() if name != "return"}
     kinds = {name: word.removesuffix(" | None") for name, word in words.items()}
     optional = {name for name, word in words.items() if word != kinds[name]}
-    # What others are compared with comes first.
+    # Arguments first that bound others.
     order = sorted(kinds, key=lambda name: (kinds[name] == "End") - (kinds[name] in _WHOLES))
     values = make.__defaults__ or ()
     defaults = dict(zip(list(kinds)[len(kinds) - len(values) :], values, strict=True))
@@ -322,7 +322,7 @@ def _round_into(call: _Call, stages: dict[str, Any]) -> None:
 
 # ------------------------------------------------------------------- the words of the signatures
 
-# Each is what a caller may give, and the check, which returns what the body of the recipe gets.
+# Each is the type for the caller and the check, which returns the value for the recipe's body.
 
 Number = Annotated[_types.Number, _number()]
 Positive = Annotated[_types.Number, _number(above=0)]

@@ -35,12 +35,12 @@ from jaxsched.schedules._wrappers import Repeat, Window
 def warmup_constant(peak: Peak, warmup: Length, steps: Steps | None = None) -> AbstractSchedule:
     """Linear from 0 to ``peak`` over ``warmup`` updates, then constant.
 
-    Goyal et al., "Accurate, Large Minibatch SGD" (arXiv:1706.02677).
-
     Args:
         peak: value from step ``warmup`` on.
         warmup: length of the warmup, or a ``js.share`` of ``steps``.
         steps: whole length; ``None`` (default) for ever.
+
+    References: Goyal et al., Accurate, large minibatch SGD, arXiv:1706.02677.
 
     >>> import jaxsched as js
     >>> float(js.warmup_constant(1.0, 10)(5))
@@ -54,7 +54,7 @@ def warmup_constant(peak: Peak, warmup: Length, steps: Steps | None = None) -> A
 def warmup_linear(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0) -> AbstractSchedule:
     """Linear from 0 to ``peak``, then linear to ``end``.
 
-    Devlin et al., "BERT" (arXiv:1810.04805).
+    References: Devlin et al., BERT, arXiv:1810.04805.
 
     >>> import jaxsched as js
     >>> [float(js.warmup_linear(1.0, 30, 10)(t)) for t in (5, 10, 20)]
@@ -68,13 +68,13 @@ def warmup_linear(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0) -> A
 def warmup_cosine(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0) -> AbstractSchedule:
     """Linear from 0 to ``peak``, then half a cosine to ``end``.
 
-    Goyal et al. (arXiv:1706.02677) with Loshchilov & Hutter (arXiv:1608.03983).
-
     Args:
         peak: value at step ``warmup``.
         steps: whole length in optimizer updates, warmup included.
         warmup: length of the warmup, from 0 to ``steps``, or a ``js.share`` of them.
         end: value from ``steps`` on, at most ``peak``.
+
+    References: Goyal et al., arXiv:1706.02677 (warmup); Loshchilov & Hutter, arXiv:1608.03983.
 
     >>> import jaxsched as js
     >>> [float(js.warmup_cosine(1.0, 30, 10)(t)) for t in (5, 10, 20)]
@@ -88,7 +88,7 @@ def warmup_cosine(peak: Peak, steps: Steps, warmup: Length, end: End = 0.0) -> A
 def warmup_polynomial(
     peak: Peak, steps: Steps, warmup: Length, power: Positive = 2.0, end: End = 0.0
 ) -> AbstractSchedule:
-    """Linear from 0 to ``peak``, then a power of what is left, down to ``end``.
+    """Linear from 0 to ``peak``, then a power of the remaining fraction, down to ``end``.
 
     Args:
         peak, steps, warmup, end: as in ``js.warmup_cosine``.
@@ -107,14 +107,13 @@ def with_warmup(schedule: Base, warmup: Apart, start: Number = 0.0) -> AbstractS
     """Linear from ``start`` to the first value of any schedule, then that schedule from its start.
 
     Args:
-        schedule: such as ``js.step_decay(...)``, whose drops are then counted from the end of
-            the warmup.
+        schedule: e.g. ``js.step_decay(...)``, whose drops then count from the end of the warmup.
         warmup: its length in optimizer updates, at least 0, or a ``js.share`` of the schedule's
-            duration; the whole becomes so much longer.
+            duration; the whole is longer by it.
         start: value of the first update.
 
     Raises:
-        ValueError: if the schedule rises from 0 itself, so that the updates before would be 0.
+        ValueError: if the schedule itself rises from 0, so that all earlier updates would be 0.
 
     >>> import jaxsched as js
     >>> lr = js.with_warmup(js.step_decay(1.0, 0.5, every=100), warmup=10)
@@ -163,17 +162,17 @@ def wsd(
 ) -> AbstractSchedule:
     """Warmup, stable, decay: a trapezoid.
 
-    Hu et al., "MiniCPM" (arXiv:2404.06395); Hägele et al. (arXiv:2405.18392).
-
     Args:
         peak: value of the stable phase.
-        steps: whole length in optimizer updates; ``None`` leaves the stable phase open, and
-            ``decay`` unused: decay later with ``js.cooldown_from``.
+        steps: whole length in optimizer updates; ``None``: an open stable phase without decay,
+            which ``js.cooldown_from`` can add later.
         warmup: length of the linear warmup from 0, or a ``js.share`` of ``steps``.
         decay: length of the decay, likewise; ``warmup + decay`` at most ``steps``.
         shape: a name of ``js.SHAPES`` ("linear", "cosine", "1-sqrt", "square", "geometric", ...)
             or a function ``(start, end, steps) -> schedule``.
         end: value from ``steps`` on ("geometric" and "harmonic" need it positive).
+
+    References: Hu et al., MiniCPM, arXiv:2404.06395; Hägele et al., arXiv:2405.18392.
 
     >>> import jaxsched as js
     >>> [float(js.wsd(1.0, 100, 10, 20)(t)) for t in (5, 50, 90, 100)]
@@ -198,18 +197,18 @@ def wsd_s(
     end: End = 0.0,
     cycles: Count | None = None,
 ) -> AbstractSchedule:
-    """WSD-S: stable and decay again and again, back to the peak each time without a warmup.
-
-    Wen et al., "Understanding Warmup-Stable-Decay Learning Rates" (arXiv:2410.05192).
+    """WSD-S: cycles of a stable phase and a decay, each back at the peak without a warmup.
 
     Args:
         peak: value of the stable phases.
         steps: length of one cycle (stable and decay) in optimizer updates.
-        warmup: length of the one warmup, before the first cycle, or a ``js.share`` of a cycle.
+        warmup: length of the only warmup, before the first cycle, or a ``js.share`` of a cycle.
         decay: length of each decay, at most ``steps``, or a ``js.share`` of a cycle.
         shape: as in ``js.wsd``.
         end: value that each decay falls to.
-        cycles: how many; ``None`` (default) for ever.
+        cycles: their number; ``None`` (default) for ever.
+
+    References: Wen et al., Understanding warmup-stable-decay learning rates, arXiv:2410.05192.
 
     >>> import jaxsched as js
     >>> [float(js.wsd_s(1.0, 100, 10, 20)(t)) for t in (5, 100, 110, 200)]
@@ -231,14 +230,14 @@ def tri_stage(
 ) -> AbstractSchedule:
     """Linear rise, hold, geometric fall.
 
-    Park et al., "SpecAugment" (arXiv:1904.08779).
-
     Args:
         peak: value of the hold, positive.
         warmup, hold, decay: lengths in optimizer updates, or ``js.share`` s of ``steps``.
         start: first value over ``peak``, at most 1.
         end: last value over ``peak``, positive and at most 1.
-        steps: whole length, the rest at ``end``; ``None`` (default): that of the three stages.
+        steps: whole length, the rest at ``end``; ``None`` (default): the sum of the three stages.
+
+    References: Park et al., SpecAugment, arXiv:1904.08779.
 
     >>> import jaxsched as js
     >>> [round(float(js.tri_stage(1.0, 10, 10, 10)(t)), 6) for t in (0, 10, 25, 30)]
@@ -280,10 +279,7 @@ def infinite(
     shape: Shape = "cosine",
     steps: Steps | None = None,
 ) -> AbstractSchedule:
-    """Warmup, cooldown to a constant, and there for ever; anneal with ``js.cooldown_from``.
-
-    Ibrahim et al., "Simple and Scalable Strategies to Continually Pre-train Large Language Models"
-    (arXiv:2403.08763).
+    """Warmup, cooldown to a constant, which holds for ever; anneal with ``js.cooldown_from``.
 
     Args:
         peak: value after the warmup.
@@ -292,6 +288,8 @@ def infinite(
         constant: the value held, at most ``peak``.
         shape: as in ``js.wsd``.
         steps: whole length; ``None`` (default) for ever.
+
+    References: Ibrahim et al., Strategies to continually pre-train, arXiv:2403.08763.
 
     >>> import jaxsched as js
     >>> [float(js.infinite(1.0, 10, 20, 0.5)(t)) for t in (10, 20, 30, 10_000)]
@@ -307,8 +305,8 @@ def cooldown_from(
 ) -> AbstractSchedule:
     """Follows ``schedule`` up to step ``at``, then falls from there to ``end`` in ``steps`` steps.
 
-    Continuous at ``at``; the schedule needs no horizon. Map it over ``at`` and ``steps`` to branch
-    several cooldowns off one run.
+    It is continuous at ``at``; the schedule may be open-ended. Map it over ``at`` and ``steps`` for
+    several cooldowns of one run.
 
     Args:
         schedule: any schedule.

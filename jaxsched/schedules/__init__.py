@@ -1,7 +1,7 @@
-"""Schedules as classes, and what one of your own is made of.
+"""Schedules as classes, and the parts for one of your own.
 
 ``@struct``, its fields, the abstract classes, and arithmetic that is the same on the host and in a
-program: there the step is two float32 words, exact for every int32. See docs/schedules.md.
+program (there the step is two float32 words, exact for every int32). See docs/schedules.md.
 """
 
 from jaxsched._number import as_number as as_number

@@ -1,4 +1,4 @@
-"""What a schedule is, and the nodes that its operators build.
+"""The abstract schedule, and the nodes that its operators build.
 
 ``a >> b`` is a Sequence, ``a * b`` a Product, ``a + b`` a Sum; a plain number counts as a Constant.
 """
@@ -33,11 +33,10 @@ from jaxsched.schedules._selection import can_select, selected
 class AbstractSchedule(Record, abc.ABC):
     """A pure function from the step to a value, as an immutable pytree of numbers.
 
-    A subclass is a ``@struct`` whose fields are its numbers and implements ``value_at`` and
-    ``duration``; if it can say them, ``exact_length``, ``phases`` and ``natural_length``. Relations
-    between fields are checked in ``__check_init__``, which needs no ``super()``, where numbers are
-    known. It never has methods called ``init`` and ``update``: Optax takes an object that has both
-    for a stateful schedule.
+    A subclass is a ``@struct`` whose fields are its numbers. It implements ``value_at`` and
+    ``duration``, and optionally ``exact_length``, ``phases`` and ``natural_length``. Relations
+    between known fields are checked in ``__check_init__``, without ``super()``. It must not have
+    methods ``init`` and ``update``: Optax takes an object with both for a stateful schedule.
     """
 
     __array_ufunc__ = None  # so that `numpy_number * schedule` reaches our operators
@@ -61,21 +60,21 @@ class AbstractSchedule(Record, abc.ABC):
 
     @abc.abstractmethod
     def value_at(self, t: Number) -> Value:
-        """The value at any ``t``, also before 0 and after the end, where it holds.
+        """The value at any ``t``; before 0 and after the end the first and last values hold.
 
         Args:
-            t: of any shape; a float64 of NumPy where all is known, else an exact number of a
-                program, for ``+ - * /``, comparisons and the functions of ``jaxsched.schedules``.
+            t: of any shape; NumPy's float64 on the host, else an exact number of a program, for
+                ``+ - * /``, comparisons and the functions of ``jaxsched.schedules``.
 
         Returns:
-            A value (``to_value`` of a number) in that shape, element by element; integers make an
-            integer schedule. A formula in ``jnp`` of ``to_value(t)`` is as good as float32.
+            A value (``to_value`` of a number) for each element of ``t``; integers make an integer
+            schedule. A formula in ``jnp`` of ``to_value(t)`` has the accuracy of float32.
         """
 
     def phases(self) -> list[Phase]:
-        """The phases in order, the first from step 0; by default one, called after the class.
+        """The phases in order, the first from step 0; by default one, named after the class.
 
-        A wrapper or a combination gives those of what it holds, at their new times.
+        A wrapper or a combination returns the phases of its parts, at their new times.
         """
         return [Phase(type(self).__name__, 0, known_duration(self))]
 
@@ -92,8 +91,7 @@ class AbstractSchedule(Record, abc.ABC):
 
         Args:
             step: an integer (or real) number or array of any shape, traced or not. Before 0 the
-                value at 0 holds, after ``duration`` the value at the end. An infinite step is a
-                large one.
+                value at 0 holds, after ``duration`` the value at the end, also at an infinite step.
 
         Returns:
             A strong float32 array in the shape of ``step`` (float64 where the schedule's own
@@ -230,8 +228,8 @@ class Sequence(AbstractSchedule):
         t = num.at_least_zero(t)
         if len(self.parts) > _FEW and can_select(t):
             return selected(t, self.parts)
-        # A part that is not selected is evaluated all the same, before its start or after its end,
-        # where it holds its value: nothing overflows there and no NaN reaches a gradient.
+        # Parts that are not selected are evaluated too, before their start or after their end.
+        # They hold their value there: nothing overflows, and no NaN reaches a gradient.
         value = self.parts[0].value_at(t)
         start: Number = 0.0
         reached = num.nudge(t)

@@ -20,13 +20,13 @@ _LAST = 2.0**100  # a real step is held here, so that an infinite one is the end
 
 def evaluate(schedule: Any, step: Any) -> jax.Array:
     """The schedule's value: on the host, if all is known, else as part of a program."""
-    if type(step) is int and _is_plain(schedule):  # the same as below, for a call in a hurry
+    if type(step) is int and _is_plain(schedule):  # fast path, with the same result as below
         try:
             with np.errstate(all="ignore"):
                 value = schedule.value_at(np.float64(step))
                 if type(value) is np.float64:
                     return jnp.asarray(np.float32(value))
-        except OverflowError:  # of more digits than float64 has
+        except OverflowError:  # an int beyond float64's range
             pass
     step, leaves = as_step(step), jax.tree.leaves(schedule)
     if any(map(np.ndim, leaves)):
@@ -34,7 +34,7 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
     dtype = np.float64 if has_float64(leaves) else np.float32
     if is_concrete(step) and all(map(is_concrete, leaves)):
         values = _host_values(schedule, host_step(step))
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, as in a program
+        with np.errstate(over="ignore"):  # infinite beyond float32, as in a program
             return jnp.asarray(values.astype(np.int32 if num.is_integer(values) else dtype))
     t = traced_step(step, dtype)
     value = num.to_value(schedule.value_at(t))
@@ -81,7 +81,7 @@ def _is_plain(schedule: Record) -> bool:
 
 
 def as_step(step: Any) -> Any:
-    """A number or an array; of whatever turns into one, such as a list or a variable of Keras."""
+    """A number or an array, from anything that converts to one (a list, a Keras variable)."""
     if isinstance(step, _PLAIN):
         return step
     if is_list(step):
@@ -107,7 +107,7 @@ def host_step(step: Any) -> Any:
     """A known step for the host: its exact value, or float64's."""
     step = to_host(step)
     if isinstance(step, int) and not isinstance(step, bool):
-        return float(max(min(step, 10**300), -(10**300)))  # np.int64 ends, and so does float64
+        return float(max(min(step, 10**300), -(10**300)))  # np.int64 and float64 are bounded
     step = _checked(np.asarray(step))
     if jnp.issubdtype(step.dtype, jnp.integer):
         return step

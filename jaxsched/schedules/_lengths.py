@@ -13,9 +13,9 @@ from jaxsched._arrays import is_concrete, is_x64
 
 
 def exact_duration(schedule: Any) -> Any:
-    """The ``duration`` where ``exact_length`` is defined: a Python number, if it is known.
+    """The public ``duration`` of an ``exact_length``: a Python number if known, else float32.
 
-    Otherwise a float32 array. It is for people; inside, ``exact_length`` keeps every digit.
+    Computations use ``exact_length``, which keeps every digit.
     """
     known = all(map(is_concrete, jax.tree.leaves(schedule)))
     with np.errstate(all="ignore"):
@@ -41,7 +41,7 @@ def subtract_steps(x: Any, y: Any) -> Any:
         return _whole_as(x, np.int64) - _whole_as(y, np.int64)
     x, y = jnp.maximum(jnp.asarray(x), 0), jnp.maximum(jnp.asarray(y), 0)
     x, y = _whole_as(x, np.uint32), _whole_as(y, np.uint32)
-    return jnp.where(x > y, x - y, 0)  # what is below 0 counts as 0
+    return jnp.where(x > y, x - y, 0)
 
 
 def least(x: Any, y: Any) -> Any:

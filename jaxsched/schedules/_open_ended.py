@@ -33,8 +33,8 @@ class Exponential(AbstractOpenEnded):
 
     .. math:: s(t) = \text{start}\; e^{\,\text{rate}\cdot t}
 
-    The rate per step is stored rather than a factor near 1, of which float32 would keep few
-    digits; ``js.exponential_decay(peak, factor, every)`` converts.
+    It stores the rate, since a factor near 1 would keep few digits in float32;
+    ``js.exponential_decay(peak, factor, every)`` converts.
 
     Args:
         start: value at step 0.
@@ -65,7 +65,7 @@ class InverseSqrt(AbstractTimescale):
 
     Args:
         start: value at step 0.
-        timescale: positive, in optimizer updates; after three of them the value is halved.
+        timescale: positive, in optimizer updates; after three timescales the value is halved.
 
     >>> import jaxsched as js
     >>> float(js.InverseSqrt(1.0, 100)(300))
@@ -83,13 +83,15 @@ class InverseSqrt(AbstractTimescale):
 
 @struct
 class InverseTime(AbstractTimescale):
-    r"""Inverse of time (Robbins & Monro, 1951).
+    r"""Inverse of time.
 
     .. math:: s(t) = \frac{\text{start}}{1 + t/\text{timescale}}
 
     Args:
         start: value at step 0.
-        timescale: positive, in optimizer updates; after one of them the value is halved.
+        timescale: positive, in optimizer updates; after one timescale the value is halved.
+
+    References: Robbins & Monro, A stochastic approximation method, 1951.
 
     >>> import jaxsched as js
     >>> float(js.InverseTime(1.0, 100)(100))
@@ -147,8 +149,7 @@ class RAdamWarmup(AbstractOpenEnded):
     Args:
         b2: the optimizer's decay rate of the second moment, 0.7 to less than 1.
 
-    References: Liu et al., On the variance of the adaptive learning rate and beyond,
-    arXiv:1908.03265; the offset is that of the package pytorch-warmup.
+    References: Liu et al., RAdam, arXiv:1908.03265; pytorch-warmup (the offset).
 
     >>> import jaxsched as js
     >>> [round(float(js.RAdamWarmup(0.99)(t)), 3) for t in (0, 10, 100, 1000)]
@@ -176,10 +177,11 @@ class Silver(AbstractOpenEnded):
 
     with :math:`\nu(i)` the exponent of the largest power of two that divides i. The natural
     lengths are :math:`2^k - 1` steps.
-    Altschuler & Parrilo, "Acceleration by Stepsize Hedging II" (arXiv:2309.16530).
 
     Args:
         scale: 1/L, the inverse of the smoothness constant.
+
+    References: Altschuler & Parrilo, Acceleration by stepsize hedging II, arXiv:2309.16530.
 
     >>> import jaxsched as js
     >>> [round(float(js.Silver(1.0)(t)), 4) for t in range(4)]

@@ -15,7 +15,7 @@ from jaxsched._svg import svg
 from jaxsched.schedules._phase import shown_length
 
 _POINTS = 2000  # of a long curve; one of up to 2.5 times as many steps is drawn in full
-_MOST_MARKS = 30  # more boundaries than this hide the curve, so none is marked
+_MOST_MARKS = 30  # boundaries; more would hide the curve, so none is marked
 _MOST_CURVES = 50
 
 
@@ -43,7 +43,7 @@ def curve(schedule: Any, last: int, points: int = _POINTS) -> tuple[Any, Any]:
         at = np.arange(last + 1, dtype=np.int32)
     else:
         edges = np.floor(_boundaries(schedule))
-        edges = edges if len(edges) < points / 3 else edges[:0]  # closer than the eye can tell
+        edges = edges if len(edges) < points / 3 else edges[:0]  # too close for the eye
         near = (edges[:, None] + [-1, 0, 1]).ravel()
         at = np.unique(np.rint([*np.linspace(0, last, points), *near]).clip(0, last))
         at = at.astype(np.int32)

@@ -163,13 +163,14 @@ class PiecewiseCosine(AbstractKnots):
 class MonotoneCubic(AbstractKnots):
     """A smooth curve through knots that never overshoots them (PCHIP).
 
-    Fritsch & Butland, "A Method for Constructing Local Monotone Piecewise Cubic Interpolants"
-    (SIAM J. Sci. Stat. Comput. 5, 1984), with SciPy's end slopes. The slopes are computed in
-    float32, so values are exact to about 1e-6 of the knots' range.
+    The end slopes are SciPy's. Slopes are computed in float32, so values are exact to about 1e-6 of
+    the knots' range.
 
     Args:
         steps: strictly increasing steps of the knots, int32 or float32 [K], K >= 2.
         values: absolute values there, float32 [K].
+
+    References: Fritsch & Butland, SIAM J. Sci. Stat. Comput. 5, 1984.
 
     >>> import jaxsched as js
     >>> curve = js.MonotoneCubic([0, 10, 100], [1.0, 0.5, 0.0])
@@ -190,7 +191,7 @@ class MonotoneCubic(AbstractKnots):
         pick = lambda xs, knot: num.as_number(t, num.take(xs, knot))
         done, left = at.exact()
         slope, next_slope = pick(slopes, i) * at.length, pick(slopes, j) * at.length
-        # Hermite's basis in what is done and what is left, each term kept whole.
+        # Hermite's basis in the passed and the remaining part, without differences of near equals.
         rise = done * done * (left * 2.0 + 1.0)
         fall = left * left * (done * 2.0 + 1.0)
         bend = done * left * (left * slope - done * next_slope)
@@ -243,14 +244,14 @@ def _count_reached(boundaries: Any, t: Number) -> Any:
     if not isinstance(t, (num.Double, jax.Array)):
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
     if boundaries.dtype in _WIDE and isinstance(t, num.Double):
-        # Beyond int32 and float32; few have so many that a search would be quicker.
+        # Beyond int32 and float32. Counted, as few schedules have enough to make a search quicker.
         further = num.Double(t.hi[..., None], t.lo[..., None]) >= num.as_double(boundaries)
         return jnp.sum(further, -1, dtype=jnp.int32)
     boundaries = jnp.asarray(boundaries)
     if boundaries.dtype == jnp.int32:
         key = num.to_int32(t)
     elif isinstance(t, num.Double):
-        # b <= hi + lo: where lo is negative, only what is below hi.
+        # b <= hi + lo: where lo is negative, only the b below hi.
         hi, boundaries = jax.lax.stop_gradient(t.hi), boundaries.astype(jnp.float32)
         below = jnp.nextafter(hi, jnp.full_like(hi, np.finfo(np.float32).min))
         key = jnp.where(t.lo < 0, below, hi)

@@ -1,11 +1,11 @@
-"""What pieces from ``start`` to ``end`` share: how far they have come, and what they weigh by it.
+"""The base of pieces from ``start`` to ``end``: their progress, and their weights.
 
 A shape is a *weight* that falls from 1 to 0 over ``steps`` updates:
 
     value = start * weight + end * (1 - weight)
 
-and computes both weights in the form that keeps every digit: from the steps that *remain* near the
-end, from those that have *passed* near the start (1 - weight would cancel there).
+It computes both weights without cancellation: near the end from the steps that *remain*, near the
+start from those that have *passed* (1 - weight would lose digits there).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def raised(w_start: Number, w_end: Number, exponent: Any) -> tuple[Number, Numbe
     """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``."""
     exponent = num.as_number(w_start, exponent)
     some = w_start > 0.0
-    # The logarithm from whichever weight is the smaller, and with it the more exact.
+    # The logarithm of the smaller weight, which is the more exact one.
     early = w_end < 0.25
     log = num.where(
         early,

@@ -1,7 +1,7 @@
-"""Long sequences: the part that is due is selected first, and evaluated once for all of its kind.
+"""Long sequences: the current part is selected first, with one evaluation for all of its kind.
 
 Evaluated one by one, n parts make a program of n formulas, in each of which XLA repeats the sum of
-all lengths before it: the time to compile it grows with n squared.
+all earlier lengths: the time to compile grows with n squared.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def selected(t: Number, parts: tuple[Any, ...]) -> Value:
     shape = words[0].shape
     if not shape:
         return _at(t, parts)
-    # Mapped over the steps, so that every part meets numbers without axes, as for one step.
+    # Mapped over the steps, so that every part sees numbers without axes, as for one step.
     one = lambda words: _at(num.from_arrays(words), parts)
     return jax.vmap(one)(tuple(map(jnp.ravel, words))).reshape(shape)
 
@@ -44,7 +44,7 @@ def _at(t: Number, parts: tuple[Any, ...]) -> Value:
     local = t - num.take_number(t, starts, index)
     value = None
     for members in groups:
-        # A part that is not due is evaluated at its start: nothing overflows there.
+        # Parts that are not current are evaluated at their start, where nothing overflows.
         due = num.take(np.isin(np.arange(len(parts)), members), index)
         here = _merged(t, [parts[i] for i in members], index, members)
         mine = here.value_at(num.where(due, local, 0.0))
@@ -85,7 +85,7 @@ def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> list
             continue
         columns = [num.stacked(t, column) for column in zip(*leaves, strict=True)]
         tree = jax.tree.structure(parts[members[0]])
-        # An index is mapped, since a Double is no pytree.
+        # Mapped over an index, since a Double is not a pytree.
         one = lambda i, tree=tree, columns=columns: num.to_arrays(
             jax.tree.unflatten(tree, [num.take_number(t, xs, i) for xs in columns]).exact_length(t)
         )

@@ -44,12 +44,13 @@ class Cosine(AbstractShape):
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})
               \left[\tfrac12 (1+\cos \pi p)\right]^{\text{exponent}}
 
-    Loshchilov & Hutter, "SGDR" (arXiv:1608.03983). Evaluated as the squared sine of what is left,
-    which keeps its digits to the last step.
+    Evaluated as a squared sine of 1 - p, which keeps its digits to the last step.
 
     Args:
         start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
         exponent: positive; above 1 the decay comes earlier. ``None`` (default) is 1.
+
+    References: Loshchilov & Hutter, SGDR, arXiv:1608.03983.
 
     >>> import jaxsched as js
     >>> float(js.Cosine(1.0, 0.0, 100)(50))
@@ -67,7 +68,7 @@ class Cosine(AbstractShape):
 
 @struct
 class Polynomial(AbstractShape):
-    r"""A power of the fraction that is left.
+    r"""A power of the remaining fraction.
 
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,(1-p)^{\text{power}}
 
@@ -125,12 +126,12 @@ class Sqrt(AbstractShape):
 
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,(1-\sqrt p)
 
-    Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations"
-    (arXiv:2405.18392). Its slope is infinite at step 0, where the derivative is given as that of
-    the straight part, which is finite.
+    Its slope is infinite at step 0; the derivative there is that of the straight part.
 
     Args:
         start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
+
+    References: Hägele et al., Training beyond fixed training durations, arXiv:2405.18392.
 
     >>> import jaxsched as js
     >>> float(js.Sqrt(1.0, 0.0, 100)(25))
@@ -149,7 +150,6 @@ class Tanh(AbstractShape):
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,
               \tfrac12\left(1-\tanh(\text{lower}\,(1-p) + \text{upper}\,p)\right)
 
-    Hsueh et al., "Stochastic Gradient Descent with Hyperbolic-Tangent Decay" (arXiv:1806.01593).
     Both ends are approached, not met, as in the paper: from ``steps`` on the value at p = 1 holds.
 
     Args:
@@ -158,6 +158,8 @@ class Tanh(AbstractShape):
         steps: length in optimizer updates, at least 0.
         lower: argument of tanh at step 0.
         upper: argument of tanh at step ``steps``.
+
+    References: Hsueh et al., SGD with hyperbolic-tangent decay, arXiv:1806.01593.
 
     >>> import jaxsched as js
     >>> round(float(js.Tanh(1.0, 0.0, 100)(70)), 6)
@@ -184,12 +186,11 @@ class Rex(AbstractShape):
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,
               \frac{1-p}{\beta + (1-\beta)(1-p)}
 
-    Chen et al., "REX: Revisiting Budgeted Training with an Improved Schedule" (arXiv:2107.04197),
-    where :math:`\beta = 1/2`.
-
     Args:
         start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
         beta: positive; 1 is ``Linear``, below it the value stays up longer.
+
+    References: Chen et al., REX (with :math:`\beta = 1/2`), arXiv:2107.04197.
 
     >>> import jaxsched as js
     >>> round(float(js.Rex(1.0, 0.0, 100)(50)), 6)
@@ -249,10 +250,10 @@ class MirrorCosine(AbstractShape):
     .. math:: s(t) = \text{end} + (\text{start}-\text{end})\,
               \left(2(1-p) - \tfrac12(1+\cos \pi p)\right)
 
-    Hägele et al. (arXiv:2405.18392), a cooldown shape.
-
     Args:
         start, end, steps: value at step 0, value from ``steps`` on, length in updates, at least 0.
+
+    References: Hägele et al. (a cooldown shape), arXiv:2405.18392.
 
     >>> import jaxsched as js
     >>> float(js.MirrorCosine(1.0, 0.0, 100)(50))
@@ -293,13 +294,13 @@ class Harmonic(AbstractShape):
             )
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
-        # Of the two ends as shares of the larger one, so that nothing overflows.
+        # The two ends as fractions of the larger one, so that nothing overflows.
         start, end = num.as_number(at.rest, self.start), num.as_number(at.rest, self.end)
         top = num.stop_gradient(num.maximum(start, end))  # it cancels, and so does its derivative
         done, left = at.exact()
         before, after = left * (end / top), done * (start / top)
         whole = before + after
-        # Ends that are 38 decades apart have no share of each other: at an end it has all.
+        # With ends 38 decades apart a fraction is 0: at an end the value is that end.
         some = whole > 0.0
         whole = num.where(some, whole, 1.0)
         return (
@@ -338,12 +339,13 @@ class ShiftedExponential(AbstractShape):
 class Warp(AbstractSchedule):
     r"""A shape whose time runs as a power (k-decay): :math:`p \to p^{\text{power}}`.
 
-    Zhang & Li, "k-decay: A New Method for Learning Rate Schedule" (arXiv:2004.05909). With
-    ``Linear`` it gives 1 - p^k, with ``Cosine`` timm's ``k_decay``.
+    With ``Linear`` it gives 1 - p^k, with ``Cosine`` timm's ``k_decay``.
 
     Args:
         shape: a piece from ``start`` to ``end``: ``Linear``, ``Cosine``, ``Polynomial``, ...
         power: positive; above 1 the decay comes later.
+
+    References: Zhang & Li, k-decay: a new method for learning rate schedule, arXiv:2004.05909.
 
     >>> import jaxsched as js
     >>> float(js.Warp(js.Linear(1.0, 0.0, 10), power=2.0)(5))

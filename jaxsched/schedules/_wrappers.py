@@ -60,7 +60,7 @@ class AbstractWrapper(AbstractSchedule):
 class AbstractRetimed(AbstractWrapper):
     """The values of a schedule at other times.
 
-    A subclass gives ``inner_step`` and, if it is longer or shorter, ``exact_length``.
+    A subclass implements ``inner_step`` and, if its length differs, ``exact_length``.
     """
 
     @abc.abstractmethod
@@ -77,15 +77,14 @@ class Repeat(AbstractWrapper):
 
     Cycle i begins at :math:`b_i = d\,(g^i-1)/(g-1)`, runs :math:`g^i` times as slowly and is
     multiplied by :math:`\text{decay}^i`. A step on a restart belongs to the new cycle. The cycle
-    is found from exact sums, never from a rounded logarithm, which restarts late in PyTorch, timm
-    and Keras.
+    comes from exact sums: the rounded logarithm of PyTorch, timm and Keras may restart late.
 
     Args:
         schedule: one cycle; it must have a duration d > 0.
         growth: g, length of each cycle over the one before: 1, or at least 1.005. ``None``
             (default) is 1.
         decay: factor on the values of each cycle, at least 0. ``None`` (default) is 1.
-        cycles: how many, at least 1; ``None`` (default) for ever. The end of the last one holds.
+        cycles: their number, at least 1; ``None`` (default) for ever. The last value holds.
 
     >>> import jaxsched as js
     >>> saw = js.Repeat(js.Linear(1.0, 0.0, 4), growth=2.0, decay=0.5)
@@ -166,7 +165,7 @@ def _equal_cycles(t: Number, length: Number, last: Number | None) -> Pair:
 def _growing_cycles(t: Number, length: Number, growth: Number, last: Number | None) -> Pair:
     """The same where each cycle is ``growth`` times as long as the one before."""
     reached = num.nudge(t)
-    # The guess may be one off either way; the sums of lengths decide, and they are exact.
+    # The guess may be off by one either way; the sums of lengths are exact, so they decide.
     guess = growths(reached / length, growth - 1.0)
     guess = num.minimum(num.at_least_zero(guess - 1.0), num.full_like(t, float(2**_CYCLE_BITS - 3)))
     cycle, (ratio, before) = guess, geometric(growth, guess, _CYCLE_BITS)
@@ -189,7 +188,7 @@ class Stretch(AbstractRetimed):
 
     Args:
         schedule: any schedule.
-        factor: positive; 2 takes twice as long, 0.5 half.
+        factor: positive; 2 doubles the length, 0.5 halves it.
 
     >>> import jaxsched as js
     >>> float(js.Stretch(js.Linear(0.0, 1.0, 10), 2.0)(10))

@@ -1,4 +1,4 @@
-"""The last step: winners are trained once more, and only now the test data are looked at."""
+"""The last step: winners are trained once more, and only now scored on the test data."""
 
 from __future__ import annotations
 
@@ -64,21 +64,21 @@ def final_score(
 ) -> FinalScore:
     """Trains the best trial once more with every seed, and scores it on the test data.
 
-    Keeping the states of all trials for this would cost their number in memory; training again
-    costs one trial, and at width 1 (which is used here) gives the very bits of the sweep's run.
+    A sweep does not keep the states of all trials, for their memory. Training again costs one
+    trial, and at width 1 (which is used here) gives the bits of the sweep's run at that width.
     After a cross-validation the winner is trained on all data but the test data
     (``task.everything()``).
 
     Args:
         task: the task of the sweep; it must have ``test``.
         result: of the sweep.
-        best: another choice than ``result.best()``, such as ``result.best(prefer="peak")``.
+        best: the trial; by default ``result.best()``, else e.g. ``result.best(prefer="peak")``.
         devices: the mesh of the sweep, if it had one; by default the first local device.
 
     Raises:
         TypeError: if the task has no ``test``, or after a cross-validation no ``everything``.
-        ValueError: if all trials diverged, or a controller won a cross-validation: it watches
-            validation data, and then there are none.
+        ValueError: if all trials diverged, or a controller won a cross-validation: it needs
+            validation data, and then all of them are used for training.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, final_score, sweep
@@ -123,7 +123,7 @@ class FinalScores(ByName[FinalScore]):
     Indexed by the kind's name, or the setting's value; prints as a table.
 
     Args:
-        by: what the kinds are: "kind", or the name of a setting.
+        by: "kind", or the name of a setting, whose values are the kinds.
         finals: kind -> ``FinalScore``.
         level: of confidence.
     """
@@ -137,12 +137,12 @@ class FinalScores(ByName[FinalScore]):
         return self.finals
 
     def difference(self, name: Any, metric: str) -> Difference:
-        """Of a kind's test metric to that of the kind with the best *validation* score.
+        """A kind's test metric minus that of the kind with the best *validation* score.
 
-        The runs are paired by seed, and no test score had a part in the choice of either.
+        The runs are paired by seed. Both kinds were chosen without the test scores.
 
         Raises:
-            KeyError: for an unknown kind or metric, with those that there are.
+            KeyError: for an unknown kind or metric, with the known ones.
         """
         first = next(iter(self.finals.values()))
         ours, theirs = (named(final.metrics, metric) for final in (self[name], first))
@@ -177,9 +177,9 @@ def final_scores(
     level: float = 0.95,
     devices: Mesh | None = None,
 ) -> FinalScores:
-    """``final_score`` of each kind's winner: a comparison that the choice of them did not flatter.
+    """``final_score`` of each kind's winner: a comparison without selection bias.
 
-    Do it once. After a look at the test data and more tuning there are no test data any more.
+    Do it once: after more tuning, data that you have looked at are no longer test data.
 
     Args:
         task: the task of the sweep; it must have ``test``.
@@ -205,7 +205,7 @@ def final_scores(
     """
     _check_result(result, "final_scores")
     level = checked_number("final_scores(level=...)", level, above=0, below=1)
-    result.best()  # raises where there is none
+    result.best()  # raises if there is none
     kinds = compare(result, by, None, result.metric, result.maximize, level, "final_scores")
     chosen = {kind.name: kind.best for kind in kinds.contenders.values() if kind.best}
     for best in chosen.values():
@@ -220,7 +220,7 @@ def final_scores(
 
 
 def _check_result(result: Any, where: str) -> None:
-    """Raises if it is none."""
+    """Raises if it is not the result of a sweep."""
     if not isinstance(result, SweepResult):
         repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
         raise TypeError(
@@ -275,7 +275,7 @@ def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
 
 
 def _with_test(plan: Plan) -> Plan:
-    """The plan of programs that score the test data as well."""
+    """The plan with ``task.test`` among the functions that identify it."""
     (fold,) = plan.folds
     _, test = trace_metrics(fold.task, fold.shape.state, "final_score", "test")
     fold = dataclasses.replace(fold, digests={**fold.digests, "test": fingerprint(test)})
@@ -283,7 +283,7 @@ def _with_test(plan: Plan) -> Plan:
 
 
 def _fields(plan: Plan, settings: dict[str, Any]) -> Fields:
-    """What all processes must agree on."""
+    """The fields in which all processes must agree."""
     task = task_fields(plan.folds, plan.seeds, plan.longest, whole=True)
     return sweep_fields(plan, task, {**settings, "test": plan.folds[0].digests["test"]})
 
@@ -300,7 +300,7 @@ def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tu
 
 
 def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, best: Best) -> None:
-    """Raises if the result knows its task, and it is another one; ``folds``, if it was traced."""
+    """Raises if the result is of another task, where it can tell; ``folds`` if already traced."""
     there = result.info.identity
     if there is None:  # of an earlier version
         return

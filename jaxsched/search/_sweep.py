@@ -1,4 +1,4 @@
-"""``sweep``: trains every trial with every seed on every fold, and says which one is best."""
+"""``sweep``: trains every trial with every seed on every fold, and ranks the trials."""
 
 from __future__ import annotations
 
@@ -59,48 +59,47 @@ def sweep(
     """Trains every trial with every seed on every fold, in one compiled program.
 
     The schedules are tabulated in float64 and rounded once to float32; the program reads their
-    values. So schedules of any kind share one compilation, and their number is no shape of it.
+    values. So one compilation serves schedules of any kind and any number of them.
     Trials whose values agree bit for bit up to some step are trained once up to there.
 
     On a CPU (width 1) every run has exactly the bits of a solo run, and of a Python loop over
-    ``jax.jit(task.step)`` that is fed ``js.sample(schedule, steps)``, whatever the order, the
-    neighbours, the number of devices or shared prefixes. At greater widths (``jax.vmap``) a run
-    does not depend on its place or its neighbours, but differs from a solo run by rounding.
+    ``jax.jit(task.step)`` with the values of ``js.sample(schedule, steps)``, whatever the order,
+    the other trials, the number of devices or shared prefixes. At greater widths (``jax.vmap``) a
+    run differs from a solo run by rounding, still whatever the order and the other trials.
 
     A run whose training loss is not finite, or above ``limit``, has diverged: it stops there, is
-    flagged with its step, and disturbs no other.
+    flagged with its step, and does not affect others.
 
     Args:
         task: what to train; see ``Task`` and ``Supervised``.
         trials: from ``grid``, ``zipped`` or ``sampled``, or a list of schedules of any kinds (of
             the learning rate), or of dicts hyperparameter -> schedule; or a dict that names them.
-            Controllers do as well: they are told what every evaluation has found, and act from the
+            Controllers are allowed: each evaluation is reported to them, and they act from the
             next update on.
         steps: length of every run in optimizer updates, from 1 to 2**31 - 1; by default each
             trial runs for the duration of its longest schedule.
-        seeds: how many (0, 1, ...), or which ones; of the initial state and the data order.
-        folds: cross-validation in so many parts, at least 2; the task must have ``fold``.
-        evaluate_every: steps between evaluations; by default a run is evaluated at its end.
-        monitor: the validation metric that controllers are told at each of them, as ``value``;
+        seeds: a number of seeds (0, 1, ...), or the seeds; of the initial state and the data order.
+        folds: the number of parts of a cross-validation, at least 2; the task must have ``fold``.
+        evaluate_every: steps between evaluations; by default a run is evaluated at its end only.
+        monitor: the validation metric that each evaluation reports to controllers as ``value``;
             their ``mode`` must be its sense.
         metric: the validation metric that ranks trials; ``maximize``: the more the better.
         stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
         limit: a training loss above it counts as diverged.
-        width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto", which measures
-            some widths, if the sweep is long enough for that to pay, and takes the fastest that
-            fits into memory. Where memory runs out all the
-            same, it is halved with a warning.
+        width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto": the fastest of
+            some widths that fit into memory (measured only if the sweep is long enough to pay for
+            it). If memory runs out all the same, it is halved with a warning.
         share_prefixes: ``False`` trains shared prefixes again for each trial (for measurements).
-        devices: where; by default ``jax.local_devices()``, each with its own share of the runs. A
+        devices: by default ``jax.local_devices()``, each with its own share of the runs. A
             ``jax.sharding.Mesh`` (with Auto axes) trains one run at a time on all of its devices,
-            laid out as ``task.init`` constrains its state; with ``join``, those of several
-            processes, which must all call the same.
-        shard: ``(i, n)``: trains only the trials of the process ``i`` of ``n``, which need not know
-            of each other; ``merge`` makes one result of theirs. Each needs its own checkpoint.
-        checkpoint: a directory, made if it is not there, from which the same call goes on after it
-            was killed, on any number of devices; the results are the same, bit for bit. Ctrl-C
-            (or SIGTERM) then finishes the segments under way and saves before it leaves.
-        checkpoint_every: seconds between saves, at least; 0: after every segment.
+            laid out as ``task.init`` constrains its state; with ``join``, on those of several
+            processes, which must all make the same call.
+        shard: ``(i, n)``: trains only the trials of process ``i`` of ``n``. The processes do not
+            communicate: each has its own checkpoint, and ``merge`` joins their results.
+        checkpoint: a directory, created if missing. After a kill, the same call goes on from there,
+            on any number of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then
+            finishes the segments under way and saves before it exits.
+        checkpoint_every: the least seconds between saves; 0: after every segment.
         progress: a line on standard error (needs rich); by default only on a terminal.
 
     Returns:
@@ -110,9 +109,9 @@ def sweep(
         TypeError: if the task is not one, changes shapes or dtypes, or its metrics are not scalars.
         ValueError: for a bad argument, a hyperparameter that has no effect on the state that
             ``step`` returns, or a checkpoint of another sweep (naming what differs), always before
-            any training; and where ``batches`` end too early.
+            any training; and if ``batches`` end too early.
         RuntimeError: if another process uses the checkpoint's directory.
-        OSError: if the disk is full; what was saved before is whole.
+        OSError: if the disk is full; earlier saves stay intact.
 
     Warns:
         UserWarning: once, if ``steps`` is not the length of the schedules (a decay is cut off, or a
@@ -180,9 +179,9 @@ Session = tuple[Ledger, Coordinator, list[Callable[[], None]]]
 
 @contextlib.contextmanager
 def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> Iterator[Session]:
-    """What a sweep is trained with: its ledger, from a checkpoint if there is one, and who listens.
+    """The ledger of a sweep, from a checkpoint if there is one, its coordinator and its listeners.
 
-    At the end it is saved, and a signal that has come is obeyed.
+    Afterwards it saves, and only then obeys a signal that has come.
     """
     with contextlib.ExitStack() as stack:
         checkpoint, received = None, list[int]()
@@ -192,7 +191,7 @@ def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> 
             checkpoint = Checkpoint(directory, fields, request.checkpoint_every)
         ledger = Ledger(plan) if checkpoint is None else checkpoint.load(plan)
         coordinator = backend.coordinator(ledger, checkpoint)
-        if checkpoint is not None:  # without one, Ctrl-C ends a sweep at once
+        if checkpoint is not None:  # without one, Ctrl-C ends a sweep at once: nothing to save
             received = stack.enter_context(graceful(coordinator.stop))
         shows = request.progress if backend.shows else False
         yield ledger, coordinator, stack.enter_context(progress_line(shows, ledger))
@@ -218,7 +217,7 @@ def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
 
 
 def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
-    """Warns of what is likely not meant."""
+    """Warns of likely mistakes."""
     if request.steps is not None:
         doubts.warn_of_lengths(plan.trials, request.steps)
     if backend.platform == "cpu":
@@ -226,10 +225,10 @@ def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
 
 
 def _identify(whole: Plan, backend: Backend, request: Request) -> tuple[Fields, Fields]:
-    """What makes the task what it is, and the sweep; of one that nobody compares, only the task.
+    """The fields that identify the task, and the sweep where it will be compared with another.
 
     Raises:
-        ValueError: if other processes are about to do something else.
+        ValueError: if other processes are about to run another sweep.
     """
     compared = bool(request.checkpoint or request.shard or backend.identity)
     task = task_fields(whole.folds, whole.seeds, whole.longest, whole=compared)
@@ -244,9 +243,9 @@ def _identify(whole: Plan, backend: Backend, request: Request) -> tuple[Fields, 
 
 
 def _named(mine: Shard, fields: Fields, backend: Backend, objective: Objective) -> Shard:
-    """A shard that says of which sweep it is."""
+    """The shard with the fields of its sweep."""
     sweep = {name: text for name, text in fields.items() if name != "shard"}
-    if backend.measured:  # a width that each process measures by itself is no other sweep
+    if backend.measured:  # each process measures its width, which may differ within a sweep
         sweep["width"] = "auto"
     sweep |= {"metric": objective.metric, "maximize": str(objective.maximize)}
     return dataclasses.replace(mine, sweep=sweep)

@@ -1,8 +1,9 @@
-"""Controllers as members of a sweep: what they are told, and which runs go on as one after it.
+"""Controllers in a sweep: their reports, and the forks after them.
 
-Controllers are told on the host, when a stage has ended with an evaluation; until the next one
-their rates are known, so they are values of the table like those of any schedule. Trials whose
-controllers have decided alike so far are one and the same run: a decision is where it forks.
+Controllers observe on the host, after a stage that ends with an evaluation. Until the next one
+their rates are known, so they are values of the table like those of any schedule. (Inside the
+program each kind of controller would need a program of its own.) Trials whose controllers have
+decided alike so far are one run, which forks where they decide differently.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def check(
     objective: Objective,
     shape: TaskShape,
 ) -> None:
-    """Raises unless the controllers of an abstract task will be told what they act on."""
+    """Raises unless the task's validation metrics hold all that the controllers act on."""
     if not table.watched:
         return
     metrics = shape.validation
@@ -66,12 +67,12 @@ def check(
 
 
 def controllers(trial: Trial) -> dict[str, AbstractController]:
-    """What of a trial is not in its table."""
+    """The controllers of a trial: hyperparameter -> controller."""
     return {n: s for n, s in trial.schedules.items() if isinstance(s, AbstractController)}
 
 
 def root_runs(plan: Plan) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
-    """The runs at their beginning, and what the controllers of their trials have seen: nothing."""
+    """The runs at step 0, with the first states of their trials' controllers."""
     opened = []
     for fold, seed in plan.runs():
         for stage in plan.stages:
@@ -84,9 +85,9 @@ def root_runs(plan: Plan) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
 def child_runs(
     plan: Plan, key: Key, states: tuple[ControllerStates, ...], curves: RunCurves | None
 ) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
-    """What follows a run of a stage that has ended as ``curves`` say, in a fixed order.
+    """The runs that follow a run with these curves, in a fixed order; none after a divergence.
 
-    Without controllers, that is known before it has.
+    Without controllers they are known before it ends: ``curves`` may be ``None``.
     """
     if curves is not None and curves.diverged >= 0:
         return []
@@ -115,7 +116,7 @@ def told_names(monitor: str, metrics: Any) -> dict[str, str]:
 
 
 def _check_sense(level: Any, names: dict[str, str], objective: Objective) -> None:
-    """Raises if a controller takes for better what the sweep takes for worse."""
+    """Raises if a controller minimizes a metric that the sweep maximizes, or vice versa."""
     metric, maximize = objective.metric, objective.maximize
     mode, own = getattr(level, "mode", None), "max" if maximize else "min"
     if mode not in ("min", "max"):
@@ -140,7 +141,7 @@ def _check_sense(level: Any, names: dict[str, str], objective: Objective) -> Non
 
 
 def _report(plan: Plan, step: int, curves: RunCurves | None) -> dict[str, np.float32]:
-    """What is told at the end of a stage; nothing between the evaluations."""
+    """The measurements for controllers at the end of a stage; empty between evaluations."""
     if not plan.table.watched or plan.every is None or step % plan.every or curves is None:
         return {}
     names = told_names(plan.monitor, plan.validation)
@@ -172,7 +173,7 @@ def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> 
 def _split_by_values(
     plan: Plan, key: Key, states: dict[int, ControllerStates]
 ) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
-    """The trials of ``key``, taken apart where their values differ in this stage."""
+    """The trials of ``key``, grouped by their values in this stage."""
     if not key.trials:
         return []
     table, stage = plan.table, plan.stages[key.stage]

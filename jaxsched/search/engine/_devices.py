@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 @dataclasses.dataclass(frozen=True)
 class MeshDevices:
-    """All devices of a mesh as one place of an engine: what is put there is on each of them."""
+    """All devices of a mesh as one place: an array that is put there is on each of them."""
 
     mesh: Mesh
 
@@ -26,7 +26,7 @@ class MeshDevices:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def put(self, value: Any) -> jax.Array:
-        """A host's array on all devices; every process puts the same, and nobody is asked."""
+        """A host array on all devices. Every process puts the same one; none communicates."""
         if isinstance(value, jax.Array):
             if value.sharding.device_set == set(self.mesh.devices.flat):
                 return value

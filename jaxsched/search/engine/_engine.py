@@ -1,6 +1,6 @@
 """The host loop: takes runs from the ledger, trains them segment by segment, and files them.
 
-States are immutable arrays, so a fork is a second reference.
+States are immutable arrays, so a fork costs a reference and no copy.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from jaxsched.search.engine._program import Program, random_key
 from jaxsched.search.engine._records import LaneState, OpenRun, plain_state
 from jaxsched.search.engine._settings import in_force
 
-# Segments that may be on their way when the loop waits for the oldest. JAX returns before a segment
-# has been trained; with two on their way a device never waits for the host. More would gain
-# nothing, and a diverged run or Ctrl-C would be seen later.
+# Segments in flight before the loop waits for the oldest. JAX returns before a segment has been
+# trained; with two in flight a device never waits for the host. More would gain nothing, and
+# delay the answer to a divergence or Ctrl-C.
 _MAX_IN_FLIGHT = 2
 
 
 class Backend(Protocol):
-    """Where a plan is trained: its devices, and the programs for them."""
+    """The devices of a plan, and the programs for them."""
 
-    devices: list[Any]  # to which ``put`` puts arrays; each has a thread if there are several
+    devices: list[Any]  # targets of ``put``; several have a thread each
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """Of each fold; those that compute the same have the same one."""
+        """The program of each fold; folds with the same computation share one."""
         ...
 
     @property
     def width(self) -> int:
-        """Lanes that run together."""
+        """Lanes of a program."""
         ...
 
     def halve_width(self) -> None:
-        """Programs of half as many lanes take the place of those that need too much memory."""
+        """Replaces the programs by those of half as many lanes, after a lack of memory."""
         ...
 
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
-        """By whom the processes agree when to save and to stop."""
+        """The coordinator by which processes agree when to save and to stop."""
         ...
 
 
@@ -58,9 +58,9 @@ class Engine:
     """Trains the open runs of a ledger.
 
     Args:
-        ledger: what is to be trained.
-        backend: where.
-        coordinator: when to save and to stop.
+        ledger: the open runs.
+        backend: the devices and the programs.
+        coordinator: decides when to save and to stop.
         listeners: called after every segment, under the ledger's lock.
     """
 
@@ -79,7 +79,7 @@ class Engine:
         self._initial: dict[Any, tuple[Any, Any]] = {}  # device -> (fold, seed), state
 
     def run(self, until: int | None) -> None:
-        """Trains until nothing is left that begins before the step ``until``."""
+        """Trains all runs that begin before the step ``until``, and those that follow up to it."""
         ledger, devices = self._ledger, self._backend.devices
         ledger.begin(until)
         errors: list[BaseException] = []
@@ -93,7 +93,7 @@ class Engine:
                             self._train(number, *taken)
                         except jax.errors.JaxRuntimeError as error:
                             self._halve_width(number, taken[1], error)
-            except BaseException as error:
+            except BaseException as error:  # Ctrl-C too: the other threads must end first
                 errors.append(error)
                 ledger.stop()
             finally:
@@ -111,7 +111,7 @@ class Engine:
             raise errors[0]
 
     def _take(self, number: int) -> tuple[list[OpenRun], Program] | None:
-        """Some runs, and the program that is wide enough for them."""
+        """Some runs, and a program with a lane for each."""
         with self._ledger.lock:  # another device may be about to halve the width
             lanes = self._ledger.take(number, lambda: self._backend.width)
             return (lanes, self._backend.programs[lanes[0].key.fold]) if lanes else None
@@ -119,7 +119,7 @@ class Engine:
     def _halve_width(
         self, number: int, program: Program, error: jax.errors.JaxRuntimeError
     ) -> None:
-        """After a lack of memory, half as many runs together go on from where they are."""
+        """After a lack of memory, the runs go on from where they are, half as many together."""
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise error
         if program.width == 1:
@@ -127,7 +127,7 @@ class Engine:
             raise error
         with self._ledger.lock:
             self._ledger.put_back(number)
-            if self._backend.width == program.width:  # no other device has done so meanwhile
+            if self._backend.width == program.width:  # else another device has halved it already
                 self._backend.halve_width()
                 warn(
                     f"sweep(width={program.width}): {str(error).splitlines()[0]} It goes on with "
@@ -138,17 +138,18 @@ class Engine:
     # ---------------------------------------------------------------------------------- training
 
     def _train(self, number: int, lanes: list[OpenRun], program: Program) -> None:
-        """Trains the lanes together up to where the first of them ends.
+        """Trains the lanes together until the first of them ends.
 
         The loop runs ahead of the devices: it launches a segment, and only then waits for the
-        measurements of an older one. So it learns late that a run has diverged, but it need not
-        know: the program itself freezes such a run. One compiled call for the whole stage would
-        cost less still; then nothing could be shown, saved or stopped before its end.
+        measurements of an older one. It learns late of a divergence, which does no harm: the
+        program itself freezes such a run. One compiled call for the whole stage would cost less
+        still, but nothing could be shown, saved or stopped before its end.
         """
         plan = self._plan
         device = self._backend.devices[number]
         arrays = self._arrays(lanes[0].key.fold, device)
-        # A program has one width; lanes that nobody needs repeat the first and are not looked at.
+        # A program has one width. Spare lanes repeat the first run, whose data are valid; their
+        # measurements are never read.
         padded = [*lanes, *[lanes[0]] * (program.width - len(lanes))]
         state = program.stack_lanes([self._state(run, arrays, device) for run in padded])
         alive: Any = np.array([run.curves.diverged < 0 for run in padded])
@@ -157,7 +158,7 @@ class Engine:
         runs, pacer, chunk = lanes, self._pacers[number], -1
         pacer.begin()
         for lo, hi, evaluated in self._segments(lanes, pacer):
-            if chunk != lo // plan.length:  # what a whole chunk reads is put there once
+            if chunk != lo // plan.length:  # a chunk's values and batches are transferred once
                 chunk = lo // plan.length
                 table = self._values(padded, chunk, program)
                 values = put(table, device)
@@ -184,12 +185,11 @@ class Engine:
     def _collect(
         self, number: int, runs: list[OpenRun], segment: _Segment, program: Program
     ) -> list[OpenRun]:
-        """The runs after a segment, whose measurements are waited for here.
+        """Waits for the measurements of a segment; returns the runs after it.
 
-        A run's state stays in the batch, and is cut out of it only if a checkpoint, a fork or
-        another group of lanes asks: most states are replaced before anybody does. The update at
-        which a run diverged is found here by the very comparison that the program makes, in
-        float32, since the program hands back curves and no step.
+        A run's state stays in the batch. It is unstacked only for a checkpoint, a fork or another
+        group of lanes: most states are replaced before that. The program returns curves and no
+        step of divergence, so that is found here, by the program's own comparison in float32.
         """
         plan = self._plan
         metrics, validation = jax.device_get((segment.metrics, segment.validation))
@@ -228,7 +228,11 @@ class Engine:
             listener()
 
     def _segments(self, lanes: list[OpenRun], pacer: Pacer) -> Iterator[tuple[int, int, bool]]:
-        """(from, to, whether to evaluate there), to where the first of the lanes ends."""
+        """(from, to, whether to evaluate at its end), until the first of the lanes ends.
+
+        A segment ends at evaluations, at the end of a chunk, and after as many steps as the pacer
+        says: the pace may change while the segments are drawn, the bounds don't change results.
+        """
         stages = [self._plan.stages[run.key.stage] for run in lanes]
         stop = min(stage.stop for stage in stages)
         evaluated = {step for stage in stages for step in self._plan.evaluations(stage)}
@@ -245,7 +249,7 @@ class Engine:
     def _arrays(self, fold: int, device: Any) -> list[Any]:
         with self._ledger.lock:
             if (fold, device) not in self._arguments:
-                # One fold at a time on each device: the next one pushes it out.
+                # Each device keeps the data of one fold: several may not fit into its memory.
                 self._arguments = {k: v for k, v in self._arguments.items() if k[1] != device}
                 task, program = self._plan.folds[fold].task, self._backend.programs[fold]
                 self._arguments[fold, device] = program.arguments(task, device)
@@ -276,11 +280,11 @@ class Engine:
 
 
 class _Segment(NamedTuple):
-    """One that was launched."""
+    """A segment in flight: updates ``lo`` to ``hi - 1``."""
 
     lo: int
     hi: int
-    values: np.ndarray  # as the program was given them
+    values: np.ndarray  # the chunk's, on the host
     state: Any
     metrics: dict[str, jax.Array]
     validation: dict[str, jax.Array] | None

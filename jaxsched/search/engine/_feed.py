@@ -15,7 +15,7 @@ from jaxsched.search.tasks._batches import read_batches
 class Feed:
     """The batches of whole chunks, kept on the devices while they are within a budget of bytes.
 
-    What comes after the longest run of the plan is filled up, not asked for.
+    Rows after the end of the longest run are padding: the task is not asked for such batches.
     """
 
     def __init__(self, plan: Plan, budget: int = 64 << 20):
@@ -25,7 +25,7 @@ class Feed:
         self._bytes = 0
 
     def get(self, fold: int, seed: int, chunk: int, device: Any) -> Any:
-        """What the updates from ``chunk * plan.length`` on read, [length, ...]."""
+        """The batches of the updates from ``chunk * plan.length`` on, [length, ...]."""
         key = (fold, seed, chunk, device)
         if key not in self._kept:
             plan, length = self._plan, self._plan.length
@@ -44,6 +44,6 @@ class Feed:
 
 
 def _filled(rows: Any, length: int) -> np.ndarray:
-    """As many rows as a program takes; the last one again, since it is a valid one."""
+    """Padded to the rows of a program with the last one, which is valid data (zeros may not be)."""
     rows = np.asarray(rows)
     return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])

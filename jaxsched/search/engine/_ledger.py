@@ -1,8 +1,7 @@
 """The ledger of a sweep: which runs are finished and open, and which trials are given up.
 
-It is the one owner of these facts. The engine takes runs and files what they have done, the rungs
-give trials up, a checkpoint stores what is finished and open. All do so by methods: nobody else
-writes a field.
+It is the only owner of these facts. The engine takes and files runs, the rungs give trials up, a
+checkpoint stores runs. All use its methods: no other code writes its fields.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
 
 
 class Ledger:
-    """What of a plan is done and what is left; each device takes its runs from here.
+    """The finished and the open runs of a plan; each device takes its runs from here.
 
     Args:
-        plan: what is trained.
-        keep_final_states: whether ``final_states`` is to be filled, Key -> state.
+        plan: of the sweep.
+        keep_final_states: whether to fill ``final_states``, Key -> state.
 
     Attributes:
-        finished: the runs of whole stages, Key -> curves.
+        finished: the runs of completed stages, Key -> curves.
         stopped: int64 [trials], the rung at which a trial was given up, or -1.
-        rungs_decided: how many rungs have been compared.
-        steps_trained: updates, here and now.
-        stop_requested: whether the segments under way are to be the last ones.
-        lock: held while anything of it is read that has to fit together.
+        rungs_decided: the number of rungs that have been compared.
+        steps_trained: updates of this call, without those of a checkpoint.
+        stop_requested: whether the segments under way are the last ones.
+        lock: hold it to read several fields that must be consistent.
     """
 
     def __init__(self, plan: Plan, keep_final_states: bool = False):
@@ -47,18 +46,18 @@ class Ledger:
         self.lock = threading.Condition()
         self._keep = keep_final_states
         self._active = set(range(len(plan.trials)))
-        # The last one is taken first: so the tree is trained depth first, and a population of any
-        # size keeps no more states than the tree is deep. Breadth first would keep its width.
+        # A stack: the tree is trained depth first, so the number of states in memory is that of
+        # the tree's depth. Breadth first would keep as many as the tree is wide.
         self._open = _roots(plan)
-        self._later: list[OpenRun] = []  # what begins at the step ``_until`` or after it
-        self._taken: dict[int, list[OpenRun]] = {}  # what each device is at
+        self._later: list[OpenRun] = []  # runs that begin at the step ``_until`` or after it
+        self._taken: dict[int, list[OpenRun]] = {}  # the runs of each device
         self._until = math.inf
         self._opened = {run.key for run in self._open}
-        self._at_hand: list[OpenRun] = []  # what a checkpoint held
+        self._at_hand: list[OpenRun] = []  # the open runs of a checkpoint
 
     @classmethod
     def restored(cls, plan: Plan, finished: dict[Key, RunCurves], at_hand: list[OpenRun]) -> Ledger:
-        """With what a checkpoint held; ``reopen`` it when its rungs have been decided."""
+        """The ledger of a checkpoint; call ``reopen`` after its rungs have been decided."""
         ledger = cls(plan)
         ledger.finished = dict(finished)
         ledger._at_hand = at_hand
@@ -71,7 +70,7 @@ class Ledger:
         return not self._active.isdisjoint(key.trials)
 
     def give_up(self, trials: Iterable[int], rung: int) -> None:
-        """What a rung has decided; no run is kept that no other trial needs."""
+        """Stops trials at a rung, and drops the open runs of these trials alone."""
         with self.lock:
             self.rungs_decided += 1
             for trial in trials:
@@ -83,7 +82,7 @@ class Ledger:
     # ---------------------------------------------------------------------------------- open runs
 
     def begin(self, until: int | None) -> None:
-        """From now on nothing is handed out that begins at ``until`` or after it."""
+        """From now on runs that begin at ``until`` or after it are held back."""
         with self.lock:
             self._until = math.inf if until is None else until
             waiting, self._open, self._later = [*self._later, *self._open], [], []
@@ -91,9 +90,9 @@ class Ledger:
                 self._add(run)
 
     def take(self, device: int, width: Callable[[], int]) -> list[OpenRun]:
-        """Runs that can go on together: of one fold, from one step on; none if all is done.
+        """Runs that can go on together: of one fold, at one step; none if all is done.
 
-        Waits while other devices may open more.
+        Waits while other devices have runs, since these may open more.
         """
         with self.lock:
             while not self.stop_requested:
@@ -107,13 +106,13 @@ class Ledger:
             return []
 
     def update(self, device: int, runs: list[OpenRun], steps: int) -> None:
-        """What was taken has gone on by so many updates."""
+        """The device's runs after ``steps`` more updates."""
         with self.lock:
             self.steps_trained += steps * len(runs)
             self._taken[device] = runs
 
     def file(self, device: int, runs: list[OpenRun]) -> None:
-        """What was taken is given back: finished stages are filed, and what follows is opened."""
+        """Gives a device's runs back: completed stages are filed, and their children opened."""
         plan = self.plan
         with self.lock:
             del self._taken[device]
@@ -127,43 +126,42 @@ class Ledger:
                     self.final_states[run.key] = plain_state(run.state)
                 children = child_runs(plan, run.key, run.controller_states, run.curves)
                 for key, states in reversed(children):
-                    # One that is open already: lost curves have been made again.
+                    # A parent that was trained again, for its lost curves, has open children.
                     if self.needs(key) and key not in self._opened:
                         self._opened.add(key)
                         self._add(OpenRun(key, stage.stop, run.state, plan.empty_curves(), states))
             self.lock.notify_all()
 
     def put_back(self, device: int) -> None:
-        """What was taken, as it was after its last update; nothing if it has been filed."""
+        """Gives back, unfiled, a device's runs as they were at the last ``update``, if any."""
         with self.lock:
             self._open += reversed(self._taken.pop(device, []))
             self.lock.notify_all()
 
     def leave(self, device: int) -> None:
-        """The device takes no more."""
+        """The device ends; no other device waits for it any more."""
         with self.lock:
             self._taken.pop(device, None)
             self.lock.notify_all()
 
     def stop(self) -> None:
-        """Lets the segments under way end, and hands out no others; for signal handlers too."""
+        """Ends after the segments under way. Without the lock, so that signal handlers may call."""
         self.stop_requested = True
 
     def unfinished(self) -> list[OpenRun]:
-        """All that is left to do, as it stands now; call it under the lock."""
+        """All open runs at this moment; call it under the lock."""
         taken = (run for runs in self._taken.values() for run in runs)
         return [*self._later, *self._open, *taken]
 
     def reopen(self) -> None:
-        """Opens the runs that complete the finished ones of a checkpoint, whatever of it was lost.
+        """Opens the runs that a checkpoint lacks, whichever of its files were lost.
 
-        Others store one file for all that is open, and start over if it is damaged. Here a state is
-        worth more: any finished run whose own state is gone can be had again from the nearest
-        state above it, with the same bits. So it goes down the tree from the roots to see which
-        runs there are, and then up again: a run that is missing and has no state to begin with
-        asks for its parent, whose curves are taken out, and the parent for its own. Where
-        controllers watch, what lies below a missing run is taken out too, since it is unknown how
-        it forks before its parent has been evaluated again.
+        A lost state is trained again from the nearest state above it, with the same bits; to start
+        over would cost the whole sweep. First it goes down the tree from the roots, to list all
+        runs. Then it goes up: for a missing run without a state, its parent is trained again, so
+        the parent's curves are removed; then the same for the parent. With controllers, all runs
+        below a missing one are removed as well: how it forks is unknown until it is evaluated
+        again.
         """
         if not self.finished and not self._at_hand:
             return
@@ -213,7 +211,7 @@ class Ledger:
 
 
 def _roots(plan: Plan) -> list[OpenRun]:
-    """The runs of a sweep at their beginning, the last one first."""
+    """The runs at step 0, reversed: the last one is taken first."""
     return [
         OpenRun(key, 0, None, plan.empty_curves(), states)
         for key, states in reversed(root_runs(plan))

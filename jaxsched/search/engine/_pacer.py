@@ -1,4 +1,4 @@
-"""How long a segment is to be, and when a sweep saves or stops."""
+"""The length of a segment, and when a sweep saves or stops."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 from jaxsched.search.engine._ledger import Ledger
 
-_SECONDS = 0.25  # that one segment is to take
+_SECONDS = 0.25  # the time that a segment should take
 
 
 class Pacer:
-    """How many updates to hand over at once: as many as take a moment, whatever the model.
+    """The number of updates of a segment, so that each takes a quarter of a second on any model.
 
-    So that progress, checkpoints and Ctrl-C come often, and calls cost little. Results do not
-    depend on it: the bounds of a segment are values.
+    Shorter ones would cost calls; longer ones would delay progress, checkpoints and Ctrl-C.
+    Results do not depend on it: the bounds of a segment are values.
     """
 
     def __init__(self, most: int):
@@ -27,10 +27,10 @@ class Pacer:
         self._last = time.monotonic()
 
     def ask(self) -> Any:
-        """What to hand to ``collected`` when the segment that was launched last has come back."""
+        """Called at the launch of a segment; ``collected`` gets the answer when it has ended."""
 
     def collected(self, steps: int, answer: Any) -> None:
-        """Another ``steps`` updates have come back."""
+        """Another ``steps`` updates have ended."""
         now = time.monotonic()
         wanted = steps * _SECONDS / max(now - self._last, 1e-9)
         self.steps = int(max(1, min(wanted, 4 * self.steps, self._most)))
@@ -38,7 +38,7 @@ class Pacer:
 
 
 class Store(Protocol):
-    """A checkpoint, as far as the loop knows it."""
+    """The part of a checkpoint that the loop uses."""
 
     def due(self) -> bool:
         """Whether it is time to save."""
@@ -55,7 +55,7 @@ class Coordinator(Protocol):
     pacers: list[Pacer]  # one for each device
 
     def stop(self) -> None:
-        """Asks that the segments under way end and no others start."""
+        """No segment starts any more; those under way end."""
         ...
 
     def on_segment(self) -> None:
@@ -64,7 +64,7 @@ class Coordinator(Protocol):
 
 
 class LocalCoordinator:
-    """Of one process with so many devices, which asks nobody."""
+    """The coordinator of one process with ``devices`` devices, which decides alone."""
 
     def __init__(self, ledger: Ledger, store: Store | None, devices: int):
         self.pacers = [Pacer(ledger.plan.length) for _ in range(devices)]

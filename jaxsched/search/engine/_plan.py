@@ -1,4 +1,4 @@
-"""The plan of a sweep: everything that is known before the first update."""
+"""The plan of a sweep: all decisions before the first update."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from jaxsched.search.trials._trials import Trials
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is trained, in which stages, and where it is evaluated.
+    """The runs of a sweep, their stages and their evaluations.
 
     Args:
         trials: all of them.
         folds: the task, or one for each fold.
         table: the values of the trials.
         stages: the stage tree of the trials.
-        objective: by what trials are compared.
+        objective: how trials are compared.
         seeds: of the initial states and of the data order.
         every: updates between evaluations, or ``None``: at the end of a run only.
         monitor: the validation metric that controllers are told.
         limit: a training loss above it counts as diverged.
-        rungs: steps at which trials are compared and some are given up.
+        rungs: steps at which trials are compared and some are stopped.
         cuts: steps at which every stage ends, the rungs among them.
-        share_prefixes: whether trials that agree are trained once.
-        length: updates of a chunk: the rows of values and batches that a program is given.
+        share_prefixes: whether trials with equal values are trained once.
+        length: updates of a chunk: the rows of a program's tables of values and batches.
         train, validation: names of the metrics.
     """
 
@@ -59,7 +59,7 @@ class Plan:
         return sorted(map(int, np.array_split(list(self.leaf), count)[index]))
 
     def select(self, trials: Iterable[int]) -> Plan:
-        """The plan of some of the trials, by their places: what a shard trains."""
+        """The plan of some of the trials, by their positions, for a shard."""
         chosen = tuple(self.trials[trial] for trial in trials)
         table = self.table.select(chosen)
         stages = stage_tree(table, self.cuts, self.share_prefixes)
@@ -92,18 +92,18 @@ class Plan:
         return found[::-1]
 
     def runs(self) -> list[tuple[int, int]]:
-        """(fold, seed) positions; everything below is done once for each."""
+        """(fold, seed) positions; each stage is trained once for each of them."""
         return [(f, s) for f in range(len(self.folds)) for s in range(len(self.seeds))]
 
     def empty_curves(self) -> RunCurves:
         return RunCurves.empty(self.train, self.validation)
 
     def evaluations(self, stage: Stage) -> list[int]:
-        """After how many updates the state is evaluated, within (start, stop]."""
+        """The steps after which the state is evaluated, within (start, stop]."""
         return self._evaluations[stage.index]
 
     def evaluates(self, stage: Stage, step: int) -> bool:
-        """Whether ``step`` is one of them."""
+        """Whether the state is evaluated after ``step`` updates."""
         steps = self.evaluations(stage)
         at = bisect.bisect_left(steps, step)
         return at < len(steps) and steps[at] == step

@@ -1,4 +1,4 @@
-"""Makes the plan of a sweep: every check that needs its trials or its task, and no training."""
+"""Makes the plan of a sweep, with every check that needs its trials or its task."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import trace_folds
 from jaxsched.search.trials._trials import Trials
 
-LENGTH = ROWS  # of the tables of a compiled call, so the most updates that one makes
-_BATCHES = 16 << 20  # bytes: fewer rows where a task's batches are the data themselves
+LENGTH = ROWS  # rows of the tables of a compiled call: the most updates of one
+_BATCHES = 16 << 20  # bytes of batches in a call: fewer rows where a batch is large
 
 
 def make_plan(task: Task, trials: Trials, request: Request) -> Plan:

@@ -1,8 +1,8 @@
 """The compiled functions of a sweep. One of each serves all trials, seeds, folds and stages.
 
-Neither the number of trials nor a length is a shape here: a segment runs the updates ``lo`` to
+No shape depends on the number of trials or on a length: a segment runs the updates ``lo`` to
 ``hi - 1`` of tables with a fixed number of rows, and both bounds are values. So a run that is cut
-elsewhere executes the same program, and gets the same bits.
+at other steps executes the same program, and gets the same bits.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Program:
         self.layout: Any = None  # the shardings of a state, on a mesh
         self._dtypes = dtypes
         self._rebuild = rebuild
-        # Random numbers take XLA three times as long to compile as a small model's update (1.2 s of
-        # CPU time against 0.4 s at this level, for an MLP), and are drawn once for each seed.
+        # `init` runs once per seed, but its random numbers take XLA three times as long to compile
+        # as a small model's update (1.2 s of CPU time, and 0.4 s at this level, for an MLP).
         quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
         self.init: Any = jax.jit(self._init, compiler_options=quick)
         self.segment = jax.jit(self._segment)
@@ -145,30 +145,30 @@ def _key(seed: jax.Array) -> jax.Array:
 
 
 def random_key(seed: int) -> jax.Array:
-    """``jax.random.key`` of a seed below 2**32, without a transfer that nobody asked for."""
+    """``jax.random.key`` of a seed below 2**32, without an implicit transfer to a device."""
     return _key(jax.device_put(np.uint32(seed)))
 
 
 class Kept:
-    """Compiled functions for the next call: the last few, as long as their task lives.
+    """A cache of the last few programs, each as long as its task lives.
 
-    The methods of a task may close over what has changed since. So whoever asks says what the
-    programs compute, all constants included, and gets what was compiled for that alone.
+    A task by itself is not a sufficient key: its methods may close over values that have changed.
+    So the caller's key describes the whole computation, all constants included.
     """
 
     def __init__(self, most: int = 8):
         self._most = most
-        self._made: dict[Any, tuple[Any, Any]] = {}  # the last one was used last
+        self._made: dict[Any, tuple[Any, Any]] = {}  # in the order of their last use
 
     def get(self, task: Task, key: Any, make: Callable[[], Any]) -> Any:
-        """What ``make`` made for this task and key before, or makes now."""
+        """The earlier result of ``make`` for this task and key, or a new one."""
         owner: Any = jax.tree.structure(task)
         alive = None
         if jax.tree_util.treedef_is_leaf(owner) or not _hashable(owner):
             owner = id(task)
             try:
                 alive = weakref.ref(task, lambda _: self._forget(owner))
-            except TypeError:  # it can't be known when it ends, and with it its number
+            except TypeError:  # without a weak reference, its id may be reused unnoticed
                 return make()
         where = (owner, key)
         found = self._made.pop(where) if where in self._made else (alive, make())
@@ -183,7 +183,7 @@ class Kept:
 
 
 def rebuilder(task: Task) -> Callable[[list[Any]], Task]:
-    """What makes the task of its arrays; neither they nor an opaque task are kept alive by it."""
+    """A function from a task's arrays to the task; keeps neither alive."""
     arrays, rebuild = taken_apart(task)
     if arrays or not jax.tree_util.all_leaves([task]):
         return rebuild
@@ -195,7 +195,7 @@ def rebuilder(task: Task) -> Callable[[list[Any]], Task]:
 
 
 def program_for(fold: Fold, names: tuple[str, ...], length: int, width: int) -> Program:
-    """The program of a task that was traced; that of an earlier sweep if it computes the same."""
+    """The program of a traced task; an earlier sweep's if the computation is the same."""
     task, how = fold.task, (names, length, fold.shape.dtypes, width)
     return _PROGRAMS.get(task, (*how, fold.code), lambda: Program(rebuilder(task), *how))
 

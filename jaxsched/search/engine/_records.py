@@ -1,4 +1,4 @@
-"""What the host loop passes around: an open run, and the curves of a finished one."""
+"""The records of the host loop: an open run, and the curves of a finished one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Key(NamedTuple):
-    """One run of one stage, for some of its trials: all, unless controllers have set them apart.
+    """One run of one stage, for all of its trials or, with controllers, those that decided alike.
 
     ``stage``, ``fold``, ``seed`` and the ``trials`` are positions in the plan.
     """
@@ -23,7 +23,7 @@ class Key(NamedTuple):
 
 @dataclasses.dataclass
 class RunCurves:
-    """What was measured in a stage so far.
+    """The measurements of a stage so far.
 
     Args:
         train: metric -> float32 [updates so far], NaN after a divergence.
@@ -34,8 +34,8 @@ class RunCurves:
     train: dict[str, np.ndarray]
     validation: dict[str, np.ndarray]
     diverged: int = -1
-    # (group, metric) -> the array of which the curve is the beginning, shared with the curves that
-    # these were before: each looks at it up to its own end.
+    # (group, metric) -> the array that the curve is the beginning of. Older snapshots share it:
+    # each is a view up to its own end, and nothing before an end is written again.
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
@@ -46,7 +46,7 @@ class RunCurves:
         return cls(none(train), none(validation))
 
     def extended(self, train: Any, validation: Any, diverged: int) -> RunCurves:
-        """With what a further segment measured; new curves, so that a snapshot stays what it is."""
+        """New curves with a segment's measurements appended, so that snapshots don't change."""
         return RunCurves(
             {name: self._longer("train", name, train[name]) for name in self.train},
             {name: self._longer("validation", name, validation[name]) for name in self.validation}
@@ -65,7 +65,7 @@ class RunCurves:
         return RunCurves(train, validation, self.diverged)
 
     def _longer(self, group: str, name: str, more: Any) -> np.ndarray:
-        """A curve that goes on, in time proportional to ``more``: the room behind it doubles."""
+        """A longer curve, in time proportional to ``more``: its room doubles when it is full."""
         old = getattr(self, group)[name]
         more = np.ravel(more)
         end, dtype = len(old) + len(more), np.result_type(old, more)
@@ -79,14 +79,14 @@ class RunCurves:
 
 @dataclasses.dataclass
 class OpenRun:
-    """A stage to be trained from update ``at`` on.
+    """A run to be trained from update ``at`` on.
 
     Args:
-        key: which.
+        key: its stage, fold, seed and trials.
         at: the next update; the stage's start, or later if it was interrupted.
-        state: as before update ``at``; ``None`` for the initial state.
+        state: the one before update ``at``; ``None`` for the initial state.
         curves: of the updates before ``at`` in this stage.
-        controller_states: what the controllers of each trial had seen when the stage began.
+        controller_states: the states of each trial's controllers when the stage began.
     """
 
     key: Key
@@ -99,7 +99,8 @@ class OpenRun:
 class LaneState(NamedTuple):
     """The state of one of several runs that are vectorized together.
 
-    ``lanes`` takes the batch apart, once: between two segments of the same runs nobody asks.
+    ``lanes`` unstacks the batch at its first call. Between two segments of the same runs it isn't
+    called: the batch goes on as it is.
     """
 
     lanes: Callable[[], tuple[Any, ...]]
@@ -107,7 +108,7 @@ class LaneState(NamedTuple):
 
 
 def plain_state(state: Any) -> Any:
-    """The state of an ``OpenRun`` as the task knows it."""
+    """The state of an ``OpenRun`` in the task's own form."""
     return state.lanes()[state.lane] if isinstance(state, LaneState) else state
 
 

@@ -1,4 +1,4 @@
-"""From rung to rung: trains all that is left up to there, then gives the worse trials up."""
+"""From rung to rung: trains all open runs up to a rung, then stops the worse trials there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_plan(
     coordinator: Coordinator | None = None,
     listeners: Iterable[Callable[[], Any]] = (),
 ) -> None:
-    """Trains all that is left of a plan.
+    """Trains all open runs of a plan.
 
     Args:
         ledger: of the plan, new or from a checkpoint.
@@ -31,7 +31,9 @@ def run_plan(
     """
     coordinator = coordinator or backend.coordinator(ledger, None)
     engine = Engine(ledger, backend, coordinator, listeners)
-    for rung in ledger.plan.rungs[ledger.rungs_decided :]:  # what is known already
+    # Rungs first that a checkpoint decides: its damaged runs are then not repaired for a trial that
+    # was stopped.
+    for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         if (losers := _losers(ledger, rung)) is None:
             break
         ledger.give_up(losers, rung)
@@ -45,7 +47,7 @@ def run_plan(
 
 
 def _losers(ledger: Ledger, rung: int) -> list[int] | None:
-    """The trials that the rule stops at a rung; ``None`` if some have not come so far."""
+    """The trials that the rule stops at a rung; ``None`` if some have not reached it."""
     plan = ledger.plan
     found = by_trial(ledger.finished)
     there: dict[int, list[list[RunCurves]]] = {}
@@ -65,7 +67,11 @@ def _losers(ledger: Ledger, rung: int) -> list[int] | None:
 def _distinct(
     plan: Plan, there: dict[int, list[list[RunCurves]]], rung: int
 ) -> list[tuple[float, list[int]]]:
-    """The cost of each run, with the trials that are one run so far, trained once or not."""
+    """The cost of each run, with its trials.
+
+    Trials with equal values so far are one run, even where each was trained by itself: otherwise
+    ``share_prefixes`` would change what the rule keeps. Values are compared only at equal costs.
+    """
     tied: dict[float, list[int]] = {}
     for trial, parts in there.items():
         cost = plan.objective.cost([_last(plan, part[-1]) for part in parts])
@@ -109,7 +115,7 @@ def _last(plan: Plan, curves: RunCurves) -> float:
 
 
 def _applied(plan: Plan, runs: list[list[RunCurves]], trial: int, rung: int) -> bytes:
-    """The values that a trial has applied, up to a rung or where it diverged."""
+    """The values that a trial has applied, up to a rung or its divergence."""
     if not plan.table.watched:
         ends = [parts[-1].diverged for parts in runs]
         return plan.table.values(trial, 0, max(e + 1 if e >= 0 else rung for e in ends)).tobytes()

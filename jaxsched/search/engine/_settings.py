@@ -10,32 +10,32 @@ from typing import Any
 import jax
 
 _SETTINGS = (
-    "jax_enable_x64",  # what a dtype is
+    "jax_enable_x64",  # the dtypes
     "jax_explicit_x64_dtypes",
-    "jax_numpy_dtype_promotion",  # what two dtypes give
-    "jax_default_prng_impl",  # what `jax.random.key` of a seed draws
+    "jax_numpy_dtype_promotion",
+    "jax_default_prng_impl",  # the random numbers of a seed
     "jax_enable_custom_prng",
     "jax_threefry_partitionable",
     "jax_random_seed_offset",
     "jax_high_dynamic_range_gumbel",
-    "jax_default_matmul_precision",  # how a product or a function is computed
+    "jax_default_matmul_precision",  # the formulas
     "jax_allow_f16_reductions",
     "jax_softmax_custom_jvp",
     "jax_accurate_erf_inv",
     "jax_use_hlo_logistic_lowering",
-    "jax_disable_jit",  # what XLA makes of it
+    "jax_disable_jit",  # the compiler
     "jax_disable_most_optimizations",
     "jax_optimization_level",
     "jax_exec_time_optimization_effort",
     "jax_compiler_enable_remat_pass",
 )
 _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
-# Flags that change nothing of a result: how many devices there are, and what is written down.
+# Flags without an effect on results: the number of devices, and debug output.
 _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo_profile")
 
 
 def settings() -> dict[str, str]:
-    """What of JAX's settings and of the environment changes numbers."""
+    """The settings of JAX and of the environment that change numbers, name -> text."""
     found = {name: str(getattr(value, "value", value)) for name, value in _here().items()}
     for name in _ENVIRONMENT:
         flags = [f for f in os.environ.get(name, "").split() if not f.startswith(_HARMLESS)]
@@ -44,9 +44,9 @@ def settings() -> dict[str, str]:
 
 
 def in_force() -> Callable[[], contextlib.ExitStack]:
-    """What puts the settings of this thread in force in another one.
+    """A function that enters the settings of this thread in another one.
 
-    A context such as ``with jax.threefry_partitionable(False)`` is of the thread that entered it.
+    A context such as ``with jax.threefry_partitionable(False)`` holds in its own thread only.
     """
     wanted = _here()
 

@@ -1,9 +1,9 @@
-"""The stage tree: which trials are one and the same run, and up to where.
+"""The stage tree: which trials share a run, and up to which step.
 
-Trials whose values agree bit for bit up to step t are trained once up to t and fork there. Nobody
-annotates anything: the tree is read off the values, which are all that a program is given. Where
-settings are compared instead, the warmup that two recipes share is missed; where a person starts a
-cooldown from a checkpoint by hand, nothing checks that the beginnings agree.
+Trials whose values agree bit for bit up to step t are trained once up to t and fork there. The tree
+is read off the values, since a program sees nothing else. A comparison of settings would miss the
+warmup that two different recipes share; a cooldown started by hand from a checkpoint would not
+check that the beginnings agree.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxsched.search.engine._values import BLOCK, ScheduleValues
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Updates ``start`` to ``stop - 1``, which ``trials`` have in common."""
+    """Updates ``start`` to ``stop - 1``, shared by ``trials``."""
 
     index: int
     parent: int | None
@@ -40,7 +40,8 @@ def stage_tree(
     cuts, stages = list(cuts), list[Stage]()
     everyone = tuple(range(len(table.horizons)))
     groups = [everyone] if share_prefixes else [(trial,) for trial in everyone]
-    todo: list[tuple[int | None, int, tuple[int, ...]]] = []  # the last one comes first
+    # (parent, start, trials); a stack, since recursion would be as deep as there are forks.
+    todo: list[tuple[int | None, int, tuple[int, ...]]] = []
     for group in reversed(groups):
         todo += [(None, 0, part) for part in reversed(_parts(table, 0, group))]
     while todo:
@@ -54,7 +55,7 @@ def stage_tree(
 
 
 def _parts(table: ScheduleValues, step: int, group: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The trials of a group that go on at a step, taken apart where their values differ there."""
+    """The trials of a group that go on at ``step``, grouped by their values there."""
     parts: dict[bytes, list[int]] = {}
     for trial in group:
         if table.horizons[trial] > step:
@@ -65,8 +66,8 @@ def _parts(table: ScheduleValues, step: int, group: tuple[int, ...]) -> list[tup
 def _agreement(table: ScheduleValues, start: int, limit: int, group: tuple[int, ...]) -> int:
     """The first step at which two of the group differ, or ``limit``.
 
-    Block by block, each trial against the first one: linear in trials and steps. Hashes of
-    prefixes would need all values of all trials before the first stage is known.
+    Each trial is compared with the first one, block by block: linear in trials and steps. Hashes
+    of prefixes would need all values of all trials before the first stage is known.
     """
     at = start
     while len(group) > 1 and at < limit:

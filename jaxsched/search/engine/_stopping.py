@@ -1,4 +1,4 @@
-"""What makes a run better, and early stopping: at rungs the worse trials are given up."""
+"""The objective, and early stopping: at rungs the worse trials are given up."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from jaxsched._words import known_arguments
 
 @runtime_checkable
 class StoppingRule(Protocol):
-    """When runs are compared, and which of them go on. Both functions are deterministic.
+    """When runs are compared, and which of them go on. Both methods must be deterministic.
 
-    Trials that agree up to a rung are one run there: they go on or stop together, and count once.
+    Trials with equal values up to a rung are one run: it counts once, and they go on or stop
+    together.
     """
 
     def rungs(self, steps: int) -> tuple[int, ...]:
-        """The steps, below ``steps`` and increasing, after which trials are compared."""
+        """The steps after which trials are compared, increasing, below ``steps``."""
         ...
 
     def keep(self, costs: np.ndarray) -> np.ndarray:
-        """Which of the runs that are still going go on; equal costs should have one fate.
+        """Which of the remaining runs go on. Runs with equal costs should have the same answer.
 
         Args:
             costs: float64 [running]: the mean validation metric over folds and seeds, negated if
-                it is maximized; infinite where one of them diverged.
+                it is maximized; infinite where a fold or seed diverged.
 
         Returns:
             bool [running].
@@ -39,7 +40,7 @@ class StoppingRule(Protocol):
 @known_arguments
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """By what trials are compared.
+    """How trials are compared.
 
     Args:
         metric: the validation metric.
@@ -52,7 +53,7 @@ class Objective:
     stopping: StoppingRule | None = None
 
     def cost(self, values: list[float]) -> float:
-        """Of a trial, by the metric of each of its runs: the less the better, never NaN."""
+        """The cost of a trial from the metric of each of its runs: less is better, never NaN."""
         mean = float(np.mean(np.array(values, np.float64)))
         return (-mean if self.maximize else mean) if math.isfinite(mean) else math.inf
 
@@ -61,14 +62,15 @@ class Objective:
 class SuccessiveHalving:
     """Keeps the best ``1 / eta`` of the runs at ``first``, ``first * eta``, ... steps.
 
-    Jamieson and Talwalkar (arXiv:1502.07943). Beware of comparing schedules early: a large rate
-    that is to decay looks worse than a small one until it does. Trials that agree up to a rung are
-    one run, which counts once. Runs as good as the last one that is kept are kept as well, so the
-    order of the trials decides nothing.
+    Early comparisons of schedules mislead: a large rate looks worse than a small one until it
+    decays. Trials with equal values up to a rung are one run, which counts once. Runs that tie with
+    the last one kept are kept as well, so the order of the trials does not matter.
 
     Args:
         first: step of the first comparison, at least 1.
         eta: at least 1.01.
+
+    References: Jamieson and Talwalkar, Non-stochastic best arm identification, arXiv:1502.07943.
 
     >>> from jaxsched.search import SuccessiveHalving
     >>> SuccessiveHalving(first=50, eta=2).rungs(800)
@@ -99,9 +101,9 @@ class SuccessiveHalving:
 @known_arguments
 @dataclasses.dataclass(frozen=True)
 class MedianRule:
-    """Stops a run that is worse than the median of those still going, every so many steps.
+    """Every ``every`` steps, stops the runs that are worse than the median of the remaining ones.
 
-    Trials that agree so far are one run, which counts once.
+    Trials with equal values so far are one run, which counts once.
 
     Args:
         every: steps between comparisons, at least 1.

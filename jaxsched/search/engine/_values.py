@@ -1,7 +1,7 @@
 """The values that trials apply, tabulated on the host: float64, rounded once to float32.
 
-So they depend on no program and no device, a training program depends on no kind of schedule, and
-schedules that are mathematically equal for a while are equal bit for bit.
+So values are the same on every device, a training program is the same for all kinds of schedules,
+and schedules that are mathematically equal for a while are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from jaxsched.controllers._base import AbstractController, bottom
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search.trials._trials import Trials
 
-# Values are always computed in whole blocks that begin at multiples of this, whoever asks for how
-# many: NumPy may round differently in the last, partly filled vector register of an array.
+# Values are always computed in whole blocks that begin at multiples of this, however many are
+# needed: NumPy may round differently in the last, partly filled vector register of an array.
 BLOCK = 4096
-ROWS = 1024  # that a compiled call reads, at most; it divides BLOCK
+ROWS = 1024  # the most rows that a compiled call reads; it divides BLOCK
 
-# What a trial's controllers have seen: a state, or None, for each name.
+# The states of a trial's controllers: one, or None, for each name.
 ControllerStates = tuple[Any, ...]
 
 
 class ScheduleValues:
-    """[trials, hyperparameters, steps] float32, computed in blocks when asked for.
+    """[trials, hyperparameters, steps] float32, computed block by block on demand.
 
     Args:
-        trials: the schedules. A controller's values are those of the schedule below it, times what
-            the controller makes of what it has seen.
-        steps: length of all runs in updates, or ``None``: of each its own (its longest schedule's).
+        trials: the schedules. A controller's values are those of its base schedule, scaled by
+            the controller's state.
+        steps: length of all runs in updates; ``None``: the duration of a trial's longest schedule.
         watched: whether other trials of the sweep, in another shard, have controllers.
-        budget: bytes to keep; beyond it blocks are computed again when they are needed again.
+        budget: bytes of the cache of blocks.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ScheduleValues:
         for trial in trials:
             for name, one in trial.schedules.items():
                 _check(trial.name, name, one)
-        # Of short runs the beginning of their only block: so thousands of trials find room.
+        # Short runs keep only the beginning of their one block: so thousands of trials fit.
         self._kept = min(BLOCK, -(-int(self.horizons.max()) // ROWS) * ROWS)
         room = budget // len(self.names)
         self._plain = functools.lru_cache(max(1, room // (4 * self._kept)))(self._rounded)
@@ -71,11 +71,11 @@ class ScheduleValues:
         self._exact = functools.lru_cache(exact)(self._computed)
 
     def select(self, trials: Trials) -> ScheduleValues:
-        """Those of some of the trials."""
+        """The values of some of the trials."""
         return ScheduleValues(trials, self._steps, self.watched)
 
     def start(self, trial: int) -> ControllerStates:
-        """What the trial's controllers have seen before the first update."""
+        """The states of the trial's controllers before the first update."""
         return tuple(_init(c) if c is not None else None for c in self.host_controllers(trial))
 
     def host_controllers(self, trial: int) -> list[Any]:
@@ -87,10 +87,9 @@ class ScheduleValues:
     def values(
         self, trial: int, start: int, stop: int, controller_states: ControllerStates = ()
     ) -> np.ndarray:
-        """float32 [hyperparameters, stop - start]: what the updates from ``start`` on apply.
+        """float32 [hyperparameters, stop - start]: the values of the updates from ``start`` on.
 
-        ``controller_states`` are those of the trial, if it has controllers; without them, the
-        values of the schedules that they scale.
+        With the states of the trial's controllers, the scaled values; without, the base's.
         """
         first, last = start // BLOCK, -(-stop // BLOCK)
         if any(state is not None for state in controller_states):
@@ -101,7 +100,7 @@ class ScheduleValues:
         return joined[:, start - first * BLOCK : stop - first * BLOCK]
 
     def _rounded(self, trial: int, block: int) -> np.ndarray:
-        with np.errstate(over="ignore"):  # beyond float32 is infinite: such a run diverges
+        with np.errstate(over="ignore"):  # infinite beyond float32: such a run diverges
             return self._computed(trial, block)[:, : self._kept].astype(np.float32)
 
     def _scaled(self, trial: int, block: int, controller_states: ControllerStates) -> np.ndarray:

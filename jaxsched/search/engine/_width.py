@@ -1,4 +1,4 @@
-"""How many runs go through the compiled program together: measured, and bounded by memory."""
+"""The width (runs that are vectorized together): measured, and bounded by memory."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jaxsched.search.tasks._pool import memory
 
 _CANDIDATES = (1, 8, 64, 256)
 _STEPS = 32
-_GAIN = 1.1  # what a greater width must gain: at 1 a run has the bits of a solo run
-_SHARE = 0.1  # of the time that training would take, for measuring
+_GAIN = 1.1  # the least gain of a greater width: at width 1 a run has the bits of a solo run
+_SHARE = 0.1  # the time to measure, as a fraction of the time to train
 
 
 def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) -> int:
-    """The width with the least time for each run and update, of those that fit into memory.
+    """The width with the least time per run and update, of those that fit into memory.
 
     On a CPU a small matrix product already fills the core, so only tiny models gain; an
-    accelerator wants as many as it can hold. Compiling for a width takes as long as for width 1 or
-    longer, so a short sweep isn't measured: it would be over before that pays.
+    accelerator gains up to its memory. A short sweep isn't measured: compiling for another width
+    takes at least as long as for width 1, and would not pay.
     """
     runs = len(plan.stages) * len(plan.runs())
     updates = _updates(plan)
@@ -35,7 +35,7 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) 
     for width in _CANDIDATES:
         if width > max(1, runs):
             break
-        # Once to measure and once more to train: what is measured isn't kept.
+        # Twice, since the program is compiled to measure and again to train: it isn't kept.
         if width > 1 and spent + 2 * took > _SHARE * updates * least:
             break
         began = time.perf_counter()
@@ -51,7 +51,7 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) 
 
 
 def _updates(plan: Plan) -> int:
-    """How many are trained at least: early stopping may leave one trial after its first rung."""
+    """The least number of updates: early stopping may keep only one trial after its first rung."""
     sure = plan.rungs[0] if plan.rungs else math.inf
     stages = sum(stage.stop - stage.start for stage in plan.stages if stage.stop <= sure)
     return (stages or plan.longest) * len(plan.runs())
@@ -74,7 +74,7 @@ def _seconds(plan: Plan, program: Program, count: int, device: Any) -> float | N
     arguments = (arrays, state, alive, values, batches, *bounds)
     segment: Any = program.segment
     try:
-        if width > 1:  # the memory is asked for before any is taken
+        if width > 1:  # the compiler knows the memory before any is allocated
             segment = program.segment.lower(*arguments).compile()
             if _bytes_needed(segment) > _bytes_free(device):
                 return None
@@ -99,7 +99,7 @@ def _bytes_needed(compiled: Any) -> int:
 
 
 def _bytes_free(device: Any) -> float:
-    """Four fifths of the device's memory, or of what is free on the host for a CPU."""
+    """Four fifths of the device's memory, or of the host's free memory for a CPU."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return 0.8 * float(stats["bytes_limit"])

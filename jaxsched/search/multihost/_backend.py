@@ -1,4 +1,4 @@
-"""The one door to devices: those of this process, or a mesh of all processes."""
+"""The only access to devices: those of this process, or a mesh of all processes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def backend_for(
     width: int | str | None = None,
     held: int | None = None,
 ) -> LocalBackend | MeshBackend:
-    """Where a plan is trained; nobody else tells a mesh from devices.
+    """The backend of a plan. No other function tells a mesh from devices.
 
     Args:
-        plan: what is trained.
+        plan: of the sweep.
         devices: a mesh, or devices of this process.
-        width: lanes; "auto" measures, and so does ``None`` but on a CPU.
-        held: what was measured when the sweep began.
+        width: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
+        held: the width that a checkpoint's sweep measured.
     """
     if isinstance(devices, Mesh):
         return MeshBackend(plan, devices)
@@ -53,16 +53,16 @@ class LocalBackend:
     """Devices of this process, each with runs of its own.
 
     Args:
-        plan: what is trained.
-        devices: at least one; one that is there twice has two threads.
+        plan: of the sweep.
+        devices: at least one; one that is listed twice has two threads.
         width: lanes of a program.
-        measured: whether the width was measured, so that it is no part of what a sweep is.
+        measured: whether the width was measured, so that it does not identify the sweep.
     """
 
     def __init__(self, plan: Plan, devices: tuple[Any, ...], width: int, measured: bool = False):
         self.devices: list[Any] = list(devices)
-        self.shows = True  # whether this process has the progress line
-        self.identity: dict[str, Any] = {}  # what of it is a part of what a sweep is
+        self.shows = True  # whether this process shows the progress line
+        self.identity: dict[str, Any] = {}  # its fields in the identity of a sweep
         self.count = len(devices)
         self.platform = str(devices[0].platform)
         self.measured = measured
@@ -79,7 +79,7 @@ class LocalBackend:
         self.programs = tuple(halved[program] for program in self.programs)
 
     def traces(self) -> dict[str, int]:
-        """Function -> how often it has been traced for this backend."""
+        """Function -> how often this backend has traced it."""
         return dict(_traces(self.programs) - self._before)
 
     def described(self) -> dict[str, Any]:
@@ -94,15 +94,15 @@ class LocalBackend:
         return CheckpointDirectory(path)
 
     def agree(self, fields: Callable[[], dict[str, str]]) -> None:
-        """Raises unless all processes are about to do what ``fields`` say; here is only one."""
+        """Raises unless the ``fields`` of all processes agree; here is only one process."""
 
     def any_signal(self, received: list[int]) -> list[int]:
-        """The signal that a process got, if one did."""
+        """The signals that any process has received."""
         return received
 
 
 class MeshBackend:
-    """All devices of a mesh of every process, which train one run at a time."""
+    """All devices of a mesh, of every process, which train one run at a time."""
 
     width, measured = 1, False
 
@@ -158,7 +158,7 @@ class MeshBackend:
 
 
 def _programs(plan: Plan, make: Callable[[Fold], Program]) -> tuple[Program, ...]:
-    """The program of each fold; those that compute the same have the same one."""
+    """The program of each fold; folds with the same computation share one."""
     first = {fold.code: fold for fold in reversed(plan.folds)}
     made = {fold.code: make(fold) for fold in first.values()}
     return tuple(made[fold.code] for fold in plan.folds)

@@ -1,4 +1,4 @@
-"""The files of a checkpoint on a mesh: Orbax for states, which no process has whole."""
+"""The files of a checkpoint on a mesh: Orbax for states, of which each process has a part."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from jaxsched.search.store._directory import CheckpointDirectory
 
 
 class MeshDirectory(CheckpointDirectory):
-    """A directory of all processes of a mesh, of which the first writes for all.
+    """The directory of a mesh; its first process writes for all.
 
     A file and its states in Orbax's format have one name, ``….npz`` and ``….orbax``. The npz is
-    written last and deleted first: where it is, all of it is.
+    written last and deleted first: if it exists, the states are complete.
 
     Args:
-        path: where; all processes see it.
+        path: on a file system that all processes see.
         mesh: the mesh.
         layout: the shardings of a state on it.
 
@@ -70,7 +70,7 @@ class MeshDirectory(CheckpointDirectory):
         try:
             shardings = {name: self._layout[int(name.split("/")[1])] for name in kinds}
             found = _orbax.load(folder, kinds, shardings)
-        except Exception as error:  # of many kinds, and perhaps on one process only
+        except Exception as error:  # Orbax raises many kinds, perhaps on one process only
             problem = f"{type(error).__name__}: {error}"
         problems = [text.decode() for text in allgather_bytes(problem.encode())]
         if any(problems):
@@ -81,8 +81,8 @@ class MeshDirectory(CheckpointDirectory):
         if meta["mesh"] != (here := self._text):
             warn(
                 f"sweep(checkpoint=...): {folder} was saved on the mesh {meta['mesh']}. On "
-                f"{here} sums are rounded in another order: what is trained from here "
-                "on is not bit for bit what it would have been.",
+                f"{here} sums are rounded in another order: from here on the results are not "
+                "bit for bit those of the other mesh.",
                 RuntimeWarning,
             )
         return meta["meta"], arrays | states

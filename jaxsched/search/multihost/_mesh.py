@@ -1,8 +1,8 @@
-"""A sweep on a mesh of many processes: each runs the same host loop, and all launch the same.
+"""A sweep on a mesh of many processes: each runs the same host loop, with the same launches.
 
-What the loop does next depends on things that differ between processes: clocks, signals, files. So
-each of them only *votes*. The votes go through the mesh beside every segment and come
-back as one answer, with the measurements, at the same place of the loop everywhere.
+The loop's decisions depend on clocks, signals and files, which differ between processes. So each
+process only *votes*. The votes go through the mesh beside every segment, and one answer comes back
+with the measurements, at the same point of the loop in every process.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class MeshProgram(Program):
         key = jax.eval_shape(lambda: jax.random.key(0))
         init = jax.jit(self._init, in_shardings=there, out_shardings=layout)
         self.init = init.lower(abstract, key).compile()
-        # One layout for all states, whether they come from `init`, a segment or a file: so there
-        # is one program, and a run that was interrupted has the bits of one that was not.
+        # One layout for all states, whether from `init`, a segment or a file: so there is one
+        # program, and an interrupted run has the bits of an uninterrupted one.
         self.layout = self.init.output_shardings
         self.segment = jax.jit(self._segment, out_shardings=(self.layout, there, there))
         self.evaluate = jax.jit(self._evaluate, out_shardings=there)
@@ -54,9 +54,9 @@ class MeshProgram(Program):
 
 
 class MeshCoordinator(Pacer):
-    """The pace of a sweep on a mesh, its checkpoints and its end: all processes agree on them.
+    """The coordinator of a sweep on a mesh, by votes of its processes.
 
-    Process 0 says how many updates to hand over, and when to save; any process, when to stop.
+    Process 0 decides the length of a segment and when to save; any process may stop.
     """
 
     def __init__(self, ledger: Ledger, place: MeshDevices, store: Store | None):
@@ -80,7 +80,7 @@ class MeshCoordinator(Pacer):
         self._measured.begin()
 
     def ask(self) -> jax.Array:
-        """Sends this process's votes on their way; the answer, int32 [3], is not waited for."""
+        """Sends the votes of this process; returns the answer, int32 [3], without waiting."""
         vote = np.array([[self._stop, 0, 0]], np.int32)
         if self._first:
             due = self._store is not None and self._store.due()
@@ -94,11 +94,11 @@ class MeshCoordinator(Pacer):
         stop, saves, self.steps = map(int, jax.device_get(answer))
         if stop:
             self._ledger.stop()
-        if saves > self._saves:  # votes that were under way ask for the same save again
+        if saves > self._saves:  # a count: votes in flight ask for the same save again
             self._saves, self._due = saves, True
 
     def on_segment(self) -> None:
-        """Saves if that was agreed on; called under the ledger's lock."""
+        """Saves if the processes agreed to; called under the ledger's lock."""
         if self._due and self._store is not None:
             self._due = False
             self._store.save(self._ledger)

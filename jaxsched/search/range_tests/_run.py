@@ -66,8 +66,8 @@ def range_test(
     constant rate; the answer is the median of the seeds. How that is read, and what gives no
     answer: docs/range-test.md.
 
-    Smith, "Cyclical Learning Rates" (arXiv:1506.01186) has the test; the divisors were measured
-    against the best peaks on validation data of 11 settings (SGD and Adam, batch 32).
+    The divisors are a fit to the best peaks on validation data of 11 settings (SGD and Adam, batch
+    32). References: Smith, Cyclical learning rates, arXiv:1506.01186 (the test).
 
     Args:
         task: what to train, see ``js.search.Task``.

@@ -38,7 +38,7 @@ def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
                 if part.diverged >= 0:
                     diverged[where] = part.diverged
                     break
-        if stopped[trial] >= 0:  # what a shared stage goes on with is not of this trial
+        if stopped[trial] >= 0:  # a shared stage may go on beyond this trial's stop
             for curve in train.values():
                 curve[trial, ..., stopped[trial] :] = np.nan
             for curve in validation.values():
@@ -72,7 +72,7 @@ def _tally(ledger: Ledger) -> tuple[int, int, int]:
     plan, found = ledger.plan, by_trial(ledger.finished)
 
     def below(children: list[int], trials: set[int], fold: int, seed: int) -> int:
-        """Of the stages that nobody has begun, from ``children`` down."""
+        """The updates of stages that were never begun, from ``children`` down."""
         total = 0
         todo = [(child, trials) for child in children]
         while todo:

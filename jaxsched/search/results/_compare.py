@@ -28,16 +28,16 @@ class Contender:
     """One kind at its own best setting.
 
     Args:
-        name: the kind, or the value of the setting that was asked for.
+        name: the kind, or the value of the setting.
         best: its best trial; ``None`` if none has a score.
-        difference: of its score to that of the best kind; ``None`` for that one itself.
-        tried: how many trials it had.
+        difference: of its score to that of the best kind; ``None`` for the best kind.
+        tried: number of its trials.
         rates: the rates that it tried, ascending; empty if it has no such setting.
         curve: float64 [rates], its best score at each; NaN where all diverged or were stopped.
         near: the lowest and highest rate around its best one within a standard error of its score;
-            ``None`` if that isn't known.
+            ``None`` if unknown.
         sensitivity: mean of ``min(score, score at the start) - its best score`` over the rates that
-            all kinds tried (Wortsman and others, arXiv:2309.14322); NaN if that isn't known.
+            all kinds tried (Wortsman et al., arXiv:2309.14322); NaN if unknown.
     """
 
     name: str
@@ -83,16 +83,16 @@ class ByName(Generic[T]):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Comparison(ByName[Contender]):
-    """What ``SweepResult.compare`` found: kind -> ``Contender``, the best one first.
+    """The result of ``SweepResult.compare``: kind -> ``Contender``, the best one first.
 
     Indexed by the kind's name, or the setting's value; prints as a table.
 
     Args:
-        by: what the kinds are: "kind", or the name of a setting.
-        metric: by which they are compared.
-        contenders: name -> what is known of it.
+        by: "kind", or the name of a setting, whose values are the kinds.
+        metric: the metric of the comparison.
+        contenders: name -> ``Contender``.
         rates: the rates that all kinds tried, over which the sensitivity is a mean.
-        start: the score at the start, which a diverged run counts as; NaN if it isn't needed.
+        start: the score at the start, as which a diverged run counts; NaN if not needed.
         level: of confidence.
     """
 
@@ -139,10 +139,10 @@ class Comparison(ByName[Contender]):
 
 
 def named(found: dict[str, T], name: Any) -> T:
-    """What has a name, or of a setting that value.
+    """The entry of a name, or of a setting's value.
 
     Raises:
-        KeyError: with the names that there are.
+        KeyError: with the known names.
     """
     value = _value(as_setting(name))
     text = plain(value) if plain(value) in found else label(value)
@@ -203,7 +203,7 @@ def compare(
 
 
 # ---------------------------------------------------------------------------------------- details
-# Below, a cost is a score of which less is better.
+# Below, a cost is a score whose sign is such that less is better.
 
 
 def _grouped(result: ScoredTrials, by: str, where: str) -> dict[str, list[int]]:
@@ -266,7 +266,7 @@ def _curve(result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray) 
         at = _rate(result, i, rate)
         if math.isfinite(at):
             best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
-            # What has diverged before would have no score at the end either.
+            # A run that diverged before would have no score at the end either.
             cut = result.stopped[i] >= 0 and (result.diverged[i] < 0).all()
             stopped[at] = stopped.get(at, False) or bool(cut)
     rates = sorted(best)
@@ -295,7 +295,7 @@ def _near(contender: Contender) -> str:
     if contender.near is None:
         return ""
     low, high = contender.near
-    # What lies beyond the rates that were tried may be as good.
+    # Untried rates beyond these may be as good.
     below = "≤" if low == contender.rates[0] else ""
     above = "≥" if high == contender.rates[-1] else ""
     ends = f"{below}{low:.3g}" if low == high else f"{below}{low:.3g} to {above}{high:.3g}"

@@ -15,7 +15,7 @@ from jaxsched.search.trials._trials import Trials
 
 
 def warn_of_lengths(trials: Trials, steps: int) -> None:
-    """Says once, for a whole sweep, that ``steps`` is not the length of its schedules.
+    """Warns once, for a whole sweep, that ``steps`` is not the length of its schedules.
 
     Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
     seen), or over a tenth of its updates come after a learning rate has ended at zero.
@@ -53,7 +53,7 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
 def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
     """Says once which trials have different values and yet the same curves, bit for bit."""
     groups: dict[bytes, list[int]] = {}
-    whole = (result.diverged < 0).all(axis=(1, 2))  # what diverges at once shows no difference
+    whole = (result.diverged < 0).all(axis=(1, 2))  # runs that diverge at once look alike
     for trial in np.flatnonzero(whole):
         ends = [curve[trial].tobytes() for curve in result.validation.values()]
         groups.setdefault(b"".join(ends), []).append(int(trial))

@@ -20,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), ":", (0, (8, 2)), (0, (3, 1, 1, 1)))
 GREY = "#9A9A9A"
-MOST_NAMES = 8  # more than these curves are not named each
+MOST_NAMES = 8  # of more curves, not all are named
 _CHARACTERS = 36
 _FONT = 9.0
 _SMALL: dict[str, Any] = {"fontsize": "small", "fontweight": "normal", "color": "0.3"}
@@ -39,7 +39,7 @@ class Look(NamedTuple):
 
 def looks(count: int, ordered: bool) -> list[Look]:
     """One for each of several groups; of values in an order, shades from dark to light."""
-    # Where colours repeat, marks are of other ones.
+    # Where colours repeat, the marks differ.
     marks = [MARKS[(i + i // len(COLOURS)) % len(MARKS)] for i in range(count)]
     if ordered and count > 1:
         import matplotlib
@@ -71,7 +71,7 @@ def wide(values: np.ndarray) -> bool:
 
 
 def text(name: str, most: int = _CHARACTERS) -> str:
-    """As it is, but short; matplotlib would set what is between two dollars as mathematics."""
+    """Shortened, with dollars escaped: matplotlib would set the text between two as mathematics."""
     name = printable(name)
     name = name if len(name) <= most else name[: most - 1] + "…"
     return name.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The store: checkpoints of a sweep, and what identifies one.
+"""The store: checkpoints of a sweep, and the fields that identify it.
 
 Read ``_checkpoint.py`` first. It reads a ledger and makes one; the engine does not know it.
 """

@@ -1,9 +1,9 @@
-"""A sweep's memory on disk: what has been measured, and the states that are still needed.
+"""A sweep on disk: its measurements, and the states of its open runs.
 
-``records-*.npz`` hold finished stages and are written once; ``states-*.npz`` hold all work that was
-open at a moment, and the last two are kept. Both name every stage by its place in the plan, which
-``sweep.json`` identifies. Whatever file is lost or damaged, the stages that it held are trained
-again from the nearest state before them, which gives the same bits.
+``records-*.npz`` hold finished stages and are written once; ``states-*.npz`` hold all runs that
+were open at one moment, and the last two are kept. Both name a stage by its position in the plan,
+which ``sweep.json`` identifies. If a file is lost or damaged, its stages are trained again from the
+nearest state before them, with the same bits.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ FORMAT = 2
 
 
 class Checkpoint:
-    """Saves a ledger into a directory, now and then, and reads it back.
+    """Saves a ledger into a directory from time to time, and reads it back.
 
     Args:
-        directory: which this process holds.
-        fields: what identifies the sweep, name -> text.
-        every: seconds between saves, at least; more where a save takes over a twentieth of that.
+        directory: locked by this process.
+        fields: those that identify the sweep, name -> text.
+        every: the least seconds between saves; more if a save takes over a twentieth of that.
             0 saves after every segment.
 
     Raises:
@@ -57,12 +57,12 @@ class Checkpoint:
         return time.monotonic() - self._last >= pause
 
     def save(self, ledger: Ledger) -> None:
-        """Writes the curves that are new, then the open runs; only then deletes older ones.
+        """Writes the new curves, then the open runs; only then deletes older open runs.
 
-        Called under the ledger's lock.
+        In this order a kill at any moment loses nothing. Called under the ledger's lock.
         """
         began = time.monotonic()
-        # By identity: curves that were lost and made again are written again.
+        # By identity: curves that were lost and measured again are written again.
         fresh = {k: c for k, c in ledger.finished.items() if self._saved.get(k) is not c}
         directory, number = self._directory, f"{self._number:08d}"
         if fresh:
@@ -76,7 +76,7 @@ class Checkpoint:
         self._took = self._last - began
 
     def load(self, plan: Plan) -> Ledger:
-        """What is on the disk; files that are damaged are named and skipped."""
+        """The ledger on disk; skips damaged files with a warning."""
         directory = self._directory
         directory.prune()
         finished: dict[Key, RunCurves] = {}
@@ -100,13 +100,13 @@ class Checkpoint:
 
 
 def held_width(directory: Path | None) -> int | None:
-    """The width of the sweep in a directory, if there is one: it is measured only once."""
+    """The width of the sweep in a directory, if there is one, so as not to measure it again."""
     if directory is None:
         return None
     try:
         return int(json.loads((directory / "sweep.json").read_text())["fields"]["width"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # none, or one that is refused later
+        return None  # no sweep, or a damaged one, which is refused later
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -210,7 +210,7 @@ def _curve_arrays(name: str, curves: RunCurves) -> dict[str, np.ndarray]:
 
 
 def _curve_groups(arrays: dict[str, Any]) -> dict[str, Any]:
-    """name -> group -> metric -> values, of arrays that are called name/group/metric."""
+    """name -> group -> metric -> values, from arrays with names name/group/metric."""
     found: dict[str, Any] = {}
     for path, values in arrays.items():
         name, group, *metric = path.split("/", 2)

@@ -1,4 +1,4 @@
-"""The files of a checkpoint, and one process at a time among them."""
+"""The files of a checkpoint, and a lock that admits one process at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from jaxsched.search._files import Damaged, read, write
 
 
 class CheckpointDirectory:
-    """A directory of one process. That of a mesh writes states otherwise, in the same places."""
+    """A directory of one process. That of a mesh writes states in another format."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def on_first_process(self, call: Callable[[], Any]) -> Any:
-        """What ``call`` returns, a JSON value, or raises; on a mesh, on the first process."""
+        """Returns or raises as ``call`` does, a JSON value; on a mesh the first process calls."""
         return call()
 
     @contextlib.contextmanager
@@ -37,7 +37,7 @@ class CheckpointDirectory:
         return [self.path / name for name in names]
 
     def prune(self, kept: int | None = None) -> None:
-        """Deletes what was not finished, and all states but the last ones."""
+        """Deletes unfinished files, and all states but the last ``kept``."""
 
         def delete() -> None:
             old = [] if kept is None else sorted(self.path.glob("states-*.npz"))[:-kept]
@@ -54,34 +54,34 @@ class CheckpointDirectory:
     ) -> None:
         """Writes a file, whole or not at all; see ``_files.write``.
 
-        ``meta`` is a JSON value but no object; ``states``, "s<state>/<leaf>" -> array, are on
-        devices.
+        ``meta`` is a JSON value, but not an object, which marks the file of a mesh. ``states``,
+        "s<state>/<leaf>" -> array, are on devices.
         """
         write(path, meta, {**arrays, **(states or {})})
 
     def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
-        """What ``write`` wrote: the JSON value; the arrays, those of states among them.
+        """Reads a file of ``write``: the JSON value; the arrays, those of states included.
 
         Raises:
-            Damaged: if anything of it has changed; on a mesh, on every process.
+            Damaged: if anything in it has changed; on a mesh, on every process.
         """
         meta, arrays = read(path)
-        if isinstance(meta, dict):  # of a mesh; an earlier version wrote so what was large
+        if isinstance(meta, dict):  # of a mesh, or large states of an earlier version
             raise Damaged(f"{path}: states in Orbax's format are read on a mesh only")
         return meta, arrays
 
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds ``directory`` for this process alone; one that died holds nothing.
+    """Holds ``directory`` for this process alone; a dead process's lock is removed.
 
     Raises:
-        RuntimeError: if another process that lives has it.
+        RuntimeError: if another live process holds it.
     """
     lock = directory / "lock"
     pid = os.getpid()
     mine = json.dumps({"pid": pid, "host": socket.gethostname(), "born": _born(pid)})
-    # A link is made or not made, as with O_EXCL, and the lock is never there without its text.
+    # Making a link is atomic, as O_EXCL is; unlike with O_EXCL, the lock is never without its text.
     draft = directory / f"lock.{pid}.tmp"
     draft.write_text(mine)
     try:
@@ -118,7 +118,8 @@ def _clear_if_stale(lock: Path) -> None:
             f"{lock.parent}, in use by process {owner.get('pid', '?')} on "
             f"{owner.get('host', 'an unknown host')}. If that is dead, delete {lock}."
         )
-    # Only one of several that see the dead owner can rename its lock; a new one is put back.
+    # Of several processes that see the dead owner, only one can rename its lock. If another has
+    # locked meanwhile, its lock is put back.
     aside = lock.with_name(f"lock.{os.getpid()}.stale")
     with contextlib.suppress(FileNotFoundError):
         os.rename(lock, aside)
@@ -129,7 +130,7 @@ def _clear_if_stale(lock: Path) -> None:
 
 
 def _born(pid: int) -> str | None:
-    """When a process started, so that a number that was given out again is not taken for it."""
+    """The start time of a process, which tells it from a later one with the same number."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):
