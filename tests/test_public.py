@@ -474,6 +474,7 @@ def test_a_schedule_is_an_optax_schedule_for_a_type_checker(tmp_path):
     # Optax has annotations but no py.typed; without these settings its aliases would be `Any`.
     (tmp_path / "mypy.ini").write_text(
         "[mypy]\nstrict = true\nfollow_untyped_imports = true\nfollow_imports = silent\n"
+        f"cache_dir = {ROOT / '.mypy_cache/snippet'}\n"  # other settings than `make lint`
     )
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--no-error-summary", "right.py", "wrong.py"],
