@@ -84,6 +84,28 @@ def test_two_runs_do_not_know_their_error():
     assert result_of([[1]]).summary().startswith("best of 1 trial: t0")
 
 
+@pytest.mark.parametrize(
+    ("runs", "pooled"),
+    [
+        ([[0.84, 0.86], [0.34, 0.36], [0.15, 0.17], [57.0, 170.0]], (0, 1, 2)),
+        ([[0.34, 0.36], [0.15, 0.17], [57.0, 170.0], [9e8, 1e9]], (0, 1)),  # half of them
+        ([[0.15, 0.17], [57.0, 170.0]], ()),
+        ([[0.15, 0.15], [0.2, 0.2], [0.34, 0.36], [57, 170]], (0, 1, 2)),  # two know of no spread
+        ([[0.15, 0.15], [0.2, 0.3]], (0, 1)),
+        ([[0.15, 0.15 + 1e-8], [0.2, 0.3], [0.3, 0.3]], (0, 1, 2)),  # of rounding
+        ([[0.1, 0.11, 0.1], [0.11, 0.11, 0.1], [0.11, 0.11, 0.12], [0.1, 0.1, 0.99]], (0, 1, 2)),
+    ],
+)
+def test_a_trial_that_exploded_says_nothing_of_the_errors_of_others(runs, pooled):
+    settings = [{"peak": 0.1 * i} for i in range(len(runs))]
+    result = result_of(runs, settings)
+    assert result.pooled() == pooled
+    assert result.best(prefer="peak").index == result.best().index
+    assert result.best().error < 0.06
+    wild = result_of([[1, 2]] * len(runs), settings, x=runs)  # each metric has its own
+    assert (wild.pooled("x"), wild.pooled()) == (pooled, tuple(range(len(runs))))
+
+
 def test_best_by_any_metric():
     result = result_of([[1], [2]], accuracy=[[0.5], [0.9]])
     assert result.best().index == 0

@@ -16,6 +16,7 @@ from jaxsched.search.trials._trials import Trial, Trials
 # of 1000, 6 within one of 6 (95 %).
 FEW = 5
 _LEAST = 4  # trials that share a variance, if there are so many
+_ODD = 1000  # times the variance of the others: not of their kind (a run of it has exploded)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,8 @@ def scored(values: np.ndarray, ranking: list[int]) -> Scores:
 
     With up to 5 runs the variance is pooled over the better half of the trials (of the
     ``ranking``, at least 4): bad settings are noisier, and those near divergence by orders of
-    magnitude. A trial outside of that half has its own variance if that is larger.
+    magnitude. Nor is a trial pooled whose variance is 1000 times that of the others: at least 4
+    may be all. A trial that is not pooled has its own variance if that is larger.
     """
     runs = values.shape[1]
     mean = means(values)
@@ -77,6 +79,11 @@ def scored(values: np.ndarray, ranking: list[int]) -> Scores:
         variance[whole] = values[whole].astype(np.float64).var(axis=1, ddof=1)
     better = [i for i in ranking if whole[i]]
     better = better[: max(_LEAST, math.ceil(len(better) / 2))]
+    # The lower median, since half of so few may have exploded. Runs that agree tell nothing of it.
+    rounding = np.square(np.finfo(np.float32).eps * mean)
+    spread = sorted(variance[i] for i in better if variance[i] > rounding[i])
+    most = _ODD * spread[(len(spread) - 1) // 2] if spread else math.inf
+    better = [i for i in better if not variance[i] > most]
     pooled = tuple(sorted(better)) if 1 < runs <= FEW and len(better) > 1 else ()
     if pooled:
         shared = variance[list(pooled)].mean()

@@ -163,9 +163,9 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     if len(rows) > count:
         columns.append(("", ["" if n < count else _mark(result, i) for n, i in enumerate(rows)]))
     notes = [f"... {len(trials) - len(rows)} more"] * (len(rows) < len(trials))
-    pooled = result.pooled()
-    among = f", pooled over {plural(len(pooled), 'trial')}" if pooled else ""
-    errors = f"±: standard error of {result.runs} runs{among}"
+    pooled = result.pooled(metric)
+    among = f", pooled over {plural(len(pooled), 'trial')} (others: their own, if larger)"
+    errors = f"±: standard error of {result.runs} runs{among * bool(pooled)}"
     notes += [errors if result.runs > 1 else "One run each: no error is known."]
     notes += ["(...): where it was stopped"] if stops else []
     first = "highest" if maximize else "lowest"

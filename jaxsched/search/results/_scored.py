@@ -105,12 +105,13 @@ class ScoredTrials:
         return found.mean, found.error
 
     @_of_result
-    def pooled(self) -> tuple[int, ...]:
+    def pooled(self, metric: str | None = None) -> tuple[int, ...]:
         """The trials that share one variance: with up to five runs, the better half (at least 4).
 
-        Bad settings are noisier, and those near divergence by orders of magnitude.
+        Bad settings are noisier, and those near divergence by orders of magnitude: trials with 1000
+        times the variance of the others are omitted.
         """
-        return self._scored(None).pooled
+        return self._scored(metric).pooled
 
     @_of_result
     def ranking(self, metric: str | None = None, maximize: bool | None = None) -> list[int]:
