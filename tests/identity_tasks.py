@@ -34,7 +34,8 @@ class Line:
         return self.data[start : start + length] * (self.where == "batches") + moved
 
     def evaluate(self, state):
-        return {"loss": jnp.sum(self.mean(state, "evaluate") ** 2)}
+        loss = jnp.sum(self.mean(state, "evaluate") ** 2)
+        return {"loss": loss, "score": loss}
 
     def fold(self, index, folds):
         data = self.data.copy()

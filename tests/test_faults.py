@@ -160,8 +160,10 @@ def test_names_may_hold_anything(tmp_path):
 
 @pytest.mark.parametrize("name", ["=1+1", r"$\frac{$", "../x", "a/b/c", "two\nlines"])
 def test_metrics_may_have_any_name(tmp_path, name):
-    result = sweep(Named(name), metric=name, checkpoint=tmp_path / "run", checkpoint_every=0.0)
-    again = sweep(Named(name), metric=name, checkpoint=tmp_path / "run")
+    result = sweep(
+        Named(name), metric=name, maximize=False, checkpoint=tmp_path / "run", checkpoint_every=0.0
+    )
+    again = sweep(Named(name), metric=name, maximize=False, checkpoint=tmp_path / "run")
     result.save(tmp_path / "r.npz")
     for other in (again, search.load(tmp_path / "r.npz")):
         assert other.validation[name].tobytes() == result.validation[name].tobytes()

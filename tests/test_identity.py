@@ -198,7 +198,7 @@ def test_shards_of_functions_as_settings_are_merged_from_two_processes(tmp_path)
         ({"task": Line(where="step")}, "task's step"),
         ({"limit": 5.0}, "limit: inf in part 0, 5.0 in part 1"),
         ({"evaluate_every": 6}, "evaluate_every: None in part 0, 6 in part 1"),
-        ({"maximize": True}, "maximize: False in part 0, True in part 1"),
+        ({"metric": "score", "maximize": True}, "maximize: False in part 0, True in part 1"),
         ({"width": 2}, "width: 1 in part 0, 2 in part 1"),
         ({"seeds": [5]}, r"seeds: \[0\] in part 0, \[5\] in part 1"),
         ({"trials": [*TRIALS[:1], js.Constant(0.02)]}, "trial 1"),

@@ -355,9 +355,12 @@ class Scored(Watched):
     [
         (UP, UPWARDS, r"Plateau\(mode='max'\) is told 'loss'.*monitor='score'.*or mode='min'"),
         (UP, {}, r"Plateau\(mode='max'\) is told 'loss', which is minimized.*monitor=\.\.\."),
-        (UP, {"maximize": True}, "is told 'loss', which is minimized"),
         (UP, {"monitor": "averaged loss"}, "is told 'averaged loss', which is minimized"),
-        (UP, {"metric": "score", "monitor": "score"}, "own metric with maximize=False.*mode='min'"),
+        (
+            UP,
+            {"metric": "score", "maximize": False, "monitor": "score"},
+            "own metric with maximize=False.*mode='min'",
+        ),
         (
             Plateau(0.1),
             {**UPWARDS, "monitor": "score"},

@@ -307,10 +307,35 @@ def test_bad_arguments(arguments, words):
         sweep(Plain(), **arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"metric": "score"}, r"maximize=...\) must be given for 'score': True if .*, got None"),
+        ({"metric": "my loss"}, "must be given for 'my loss'"),  # a name says nothing
+        (
+            {"maximize": True},
+            "must be False for 'loss', which is minimized, got True. Write metric=",
+        ),
+        ({"metric": "averaged loss", "maximize": True}, "must be False for 'averaged loss'"),
+    ],
+)
+def test_whether_more_is_better_is_said_and_not_guessed(arguments, words):
+    class Many(Plain):
+        def evaluate(self, state):
+            loss = super().evaluate(state)["loss"]
+            return dict.fromkeys(["loss", "averaged loss", "score", "my loss"], loss)
+
+    with pytest.raises(ValueError, match=words):
+        sweep(Many(), **arguments)
+    assert sweep(Many(), metric="averaged loss").maximize is False
+    for maximize in (False, True):
+        assert sweep(Many(), metric="score", maximize=maximize).maximize is maximize
+
+
 @pytest.mark.parametrize("name", ["maximize", "share_prefixes", "progress"])
 @pytest.mark.parametrize("value", [None, 1, 0.0, "yes"])
 def test_a_flag_of_a_sweep_is_true_or_false(name, value):
-    if (name, value) != ("progress", None):  # which decides by the terminal
+    if value is not None or name == "share_prefixes":
         with pytest.raises(TypeError, match=rf"sweep\({name}=...\) must be True or False, got "):
             sweep(Plain(), **{name: value})
 

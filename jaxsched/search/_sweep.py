@@ -45,7 +45,7 @@ def sweep(
     evaluate_every: int | None = None,
     monitor: str = "loss",
     metric: str = "loss",
-    maximize: bool = False,
+    maximize: bool | None = None,
     stopping: StoppingRule | None = None,
     limit: float = math.inf,
     width: int | Literal["auto"] | None = None,
@@ -83,7 +83,8 @@ def sweep(
         evaluate_every: steps between evaluations; by default a run is evaluated at its end only.
         monitor: the validation metric that each evaluation reports to controllers as ``value``;
             their ``mode`` must be its sense.
-        metric: the validation metric that ranks trials; ``maximize``: the more the better.
+        metric: the validation metric that ranks trials.
+        maximize: whether more of it is better; must be given, but for the loss, which is minimized.
         stopping: ``SuccessiveHalving`` or ``MedianRule`` to give trials up early.
         limit: a training loss above it counts as diverged.
         width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto": the fastest of

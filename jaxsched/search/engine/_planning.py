@@ -35,6 +35,7 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
             f"sweep(metric=...) must be one of {sorted(shape.validation)}, "
             f"got {objective.metric!r}."
         )
+    _check_sense(objective.metric, request.maximize)
     _controlled.check(table, request.monitor, every, objective, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
     runs, evaluations = len(trials) * len(folds) * len(request.seeds), longest // (every or longest)
@@ -66,6 +67,21 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
         train=train,
         validation=tuple(sorted(shape.validation)),
     )
+
+
+def _check_sense(metric: str, maximize: bool | None) -> None:
+    """Raises unless it is known whether more of the metric is better: a name says nothing of it."""
+    known = metric.removeprefix("averaged ") == "loss"
+    if maximize is None and not known:
+        raise ValueError(
+            f"sweep(maximize=...) must be given for {metric!r}: True if more of it is better, "
+            "False if less is, got None."
+        )
+    if maximize and known:
+        raise ValueError(
+            f"sweep(maximize=...) must be False for {metric!r}, which is minimized, got True. "
+            "Write metric=... for the metric of which more is better."
+        )
 
 
 def _length(batch: Any) -> int:

@@ -35,7 +35,7 @@ class Request:
     evaluate_every: int | None = None
     monitor: str = "loss"
     metric: str = "loss"
-    maximize: bool = False
+    maximize: bool | None = None
     stopping: StoppingRule | None = None
     limit: float = math.inf
     width: int | Literal["auto"] | None = None
@@ -57,10 +57,10 @@ class Request:
         self._set("seeds", checked_seeds("sweep(seeds=...)", self.seeds))
         _check_number("limit", self.limit)
         _check_number("checkpoint_every", self.checkpoint_every, 0.0)
-        for name in ("maximize", "share_prefixes"):
-            checked_flag(f"sweep({name}=...)", getattr(self, name))
-        if self.progress is not None:
-            checked_flag("sweep(progress=...)", self.progress)
+        checked_flag("sweep(share_prefixes=...)", self.share_prefixes)
+        for name in ("maximize", "progress"):
+            if (value := getattr(self, name)) is not None:
+                checked_flag(f"sweep({name}=...)", value)
         for name in ("metric", "monitor"):
             expected = "the name of a validation metric"
             checked_text(f"sweep({name}=...)", getattr(self, name), expected)
@@ -78,7 +78,7 @@ class Request:
 
     @property
     def objective(self) -> Objective:
-        return Objective(self.metric, self.maximize, self.stopping)
+        return Objective(self.metric, bool(self.maximize), self.stopping)
 
 
 def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
