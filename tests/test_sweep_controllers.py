@@ -359,12 +359,12 @@ class Scored(Watched):
         (
             UP,
             {"metric": "score", "maximize": False, "monitor": "score"},
-            "own metric with maximize=False.*mode='min'",
+            r"own metric with maximize=False\. Write maximize=True if more.*or mode='min'",
         ),
         (
             Plateau(0.1),
             {**UPWARDS, "monitor": "score"},
-            "own metric with maximize=True.*mode='max'",
+            r"maximize=True\. Write maximize=False if less of 'score' is better, or mode='max'",
         ),
         (
             Plateau(0.1),
@@ -376,7 +376,7 @@ class Scored(Watched):
         (
             js.AutoDecay(0.1),
             {**UPWARDS, "monitor": "score"},
-            r"AutoDecay\(\.\.\.\) is told 'score'",
+            r"AutoDecay\(\.\.\.\) is told 'score'.*Write monitor=\.\.\. for the metric",
         ),
     ],
 )

@@ -130,13 +130,17 @@ def _check_sense(level: Any, names: dict[str, str], objective: Objective) -> Non
         else:
             continue
         if mode != right:
-            meant = repr(metric) if mode == own and plain != metric else "..."
+            meant = repr(metric) if mode == own and plain == "loss" else "..."
+            repair = f"monitor={meant} for the metric that it is to watch"
             chosen = "mode" in {field.name for field in dataclasses.fields(level)}
             named = f"mode={mode!r}" if chosen else "..."
+            if chosen and plain != "loss":
+                more = "less" if maximize else "more"
+                repair = f"maximize={not maximize} if {more} of {metric!r} is better"
             raise ValueError(
                 f"sweep(monitor=...) must be a metric of the controllers' sense, but "
-                f"{type(level).__name__}({named}) is told {told!r}, {why}. Write monitor={meant} "
-                f"for the metric that it is to watch{f', or mode={right!r}' * chosen}."
+                f"{type(level).__name__}({named}) is told {told!r}, {why}. Write {repair}"
+                f"{f', or mode={right!r}' * chosen}."
             )
 
 
