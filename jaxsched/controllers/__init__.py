@@ -1,7 +1,7 @@
-"""Schedules that watch: ``init() -> state``, ``update(state, value=...)``, ``__call__(state)``.
+"""Controllers: ``init() -> state``, ``update(state, value=...)``, ``__call__(state)``.
 
-What they may watch: averages of the weights, the averaging gap, the sharpness. And what one of your
-own is made of: ``@struct``, its fields, and ``AbstractScaler`` (or ``AbstractController``).
+Measurements for them: averages of the weights, the averaging gap, the sharpness. Parts for one of
+your own: ``@struct``, its fields, and ``AbstractScaler`` (or ``AbstractController``).
 """
 
 from jaxsched._struct import choice as choice

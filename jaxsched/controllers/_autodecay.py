@@ -32,29 +32,28 @@ class AutoDecay(AbstractScaler):
 
     .. math:: \log \ell - \log \bar\ell > \text{threshold}
 
-    says that a decay now would gain about so much: the weights bounce around better ones. But while
-    :math:`\bar\ell` itself still falls, staying pays, too. So the rate is cut when the gap is above
-    the threshold and more than ``patience`` windows in a row have not improved :math:`\bar\ell`.
-    The gap alone decays too early. Where nothing bounces nothing is cut, so the rate doesn't
-    collapse on a metric that stalls for another reason.
+    means that a decay now would gain about this gap: the weights bounce around better ones. But the
+    gap alone decays too early: while :math:`\bar\ell` itself still falls, staying pays, too. So the
+    rate is cut when the gap is above the threshold and more than ``patience`` windows in a row have
+    not improved :math:`\bar\ell`. A metric that stalls for another reason does not cut the rate.
 
     Args:
         base: the schedule (or number, or controller) that is scaled.
-        factor: what the scale is multiplied by, above 0 and below 1.
+        factor: of the scale at each cut, above 0 and below 1.
         patience: tolerated windows without improvement of the averaged weights, at least 0.
-        threshold: the averaging gap, in nats, from which it counts as bouncing.
+        threshold: the averaging gap, in nats, above which the weights count as bouncing.
         rtol: relative margin of an improvement, a fraction of the best loss.
         min_scale: the scale's lower bound, 0 to 1.
 
     ``update`` and ``observe`` take ``value`` and ``averaged``, two positive losses, and
-    ``reported``, which may be traced. Between the ends of windows leave ``averaged`` away or give
-    ``reported=False``. What isn't positive and finite is ignored, save that an infinite ``value``
-    beside a finite ``averaged`` is a gap above any threshold.
+    ``reported``, which may be traced. Between the ends of windows omit ``averaged`` or give
+    ``reported=False``. A loss that isn't positive and finite is ignored, except that an infinite
+    ``value`` with a finite ``averaged`` is a gap above any threshold.
 
     The defaults are for windows of about a fortieth of a run. Many small cuts did better than a few
-    large ones, and a threshold below the 0.1 nats of ``diagnose`` better than that: where staying
-    no longer pays, a small gain is one. Keep the mean of the last window: a rate that knows no
-    horizon is never at its end, and the mean is (see ``benchmarks/controllers.py``).
+    large ones, and so did a threshold below the 0.1 nats of ``diagnose``. Use the mean of the last
+    window as the result: without a horizon the rate is never at its end, and the mean makes up for
+    that (see ``benchmarks/controllers.py``).
 
     >>> from jaxsched.controllers import AutoDecay
     >>> auto = AutoDecay(1.0, factor=0.5, patience=0)

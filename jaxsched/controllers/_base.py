@@ -1,7 +1,7 @@
-"""What a controller is: a schedule that is told what was measured.
+"""The abstract controller: a schedule that depends on measurements.
 
-A controller is immutable data, as a schedule is; what it has seen is a value that it is given and
-gives back. It has the three methods of Optax's ``StatefulSchedule``, so it goes wherever one does.
+A controller is immutable data, as a schedule is; its state is an argument and a result. It has the
+three methods of Optax's ``StatefulSchedule``, so it goes wherever one does.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ S = TypeVar("S")
 
 
 class AbstractController(Record, abc.ABC):
-    """A rate that follows what is measured. (The usual kind is an ``AbstractScaler``.)
+    """A rate that depends on measurements. (The usual kind is an ``AbstractScaler``.)
 
     A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
-    controller), with a ``State``, ``init``, ``react`` and ``value_at``; and with ``reads``, if what
-    it must be told is not ``value``. Every number of it is a leaf and may be traced.
+    controller), with a ``State``, ``init``, ``react`` and ``value_at``; and with ``reads``, if it
+    needs other measurements than ``value``. Each of its numbers is a leaf and may be traced.
     """
 
     State: ClassVar[Any]  # a NamedTuple of arrays that has `step` and `base`
-    reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements without which it does nothing
-    or_reads: ClassVar[tuple[str, ...]] = ()  # others that will do in their place
+    reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements that it needs
+    or_reads: ClassVar[tuple[str, ...]] = ()  # alternatives to these
 
     base: Any
 
@@ -50,11 +50,10 @@ class AbstractController(Record, abc.ABC):
 
     @abc.abstractmethod
     def react(self, state: Any, **report: Any) -> Any:
-        """The state with what was measured taken in; ``step`` and ``base`` stay as they are.
+        """The state after a report; ``step`` and ``base`` stay unchanged.
 
-        Its keywords are the measurements, None where there is none; any other is ignored. It is
-        not called where there are none at all. In it every number of ``self`` is a float32 array of
-        shape ().
+        Its keywords are the measurements, None for a missing one; others are ignored. Without any
+        measurement it isn't called. Every number of ``self`` is a float32 array of shape () here.
         """
 
     @abc.abstractmethod
@@ -62,52 +61,51 @@ class AbstractController(Record, abc.ABC):
         """The value for the next update: float32, of shape ()."""
 
     def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """float64 values at ``steps``, if nothing more is reported.
+        """float64 values at ``steps`` without further reports, which a sweep tabulates.
 
-        A sweep tabulates them. ``values`` are those of the schedule at the bottom, float64.
+        ``values`` are those of the schedule at the bottom, float64.
         """
         found = jax.vmap(lambda step: self.value_at(at_step(self, state, step)))(jnp.int32(steps))
         return np.asarray(found, np.float64)
 
     def lowest(self) -> float:
-        """The least value that it leaves of the base's last one, as a fraction of it."""
+        """The lower bound of the value, as a fraction of the base's last one."""
         return 1.0
 
     def carried(self, old: Any, state: Any, start: Any) -> Any:
-        """The state of a run that goes on under this controller.
+        """The state of a run that continues under this controller.
 
         Args:
-            old: the one of the same class that it ran under.
-            state: what that one remembers.
-            start: a first state of this one at the same step.
+            old: its controller so far, of the same class.
+            state: the state of ``old``.
+            start: a first state of this controller at the same step.
         """
         same = getattr(old, "mode", None) == getattr(self, "mode", None)
-        return state if same else start  # the best of one sense is no best of the other
+        return state if same else start  # a best minimum means nothing to a maximizing one
 
     # ----------------------------------------------------------------------- what a user calls
 
     def update(self, state: S, **report: Any) -> S:
-        """The state after one more optimizer update, told what was measured in it, if anything.
+        """The state after one more optimizer update, with its measurements, if any.
 
         Args:
             state: from ``init``, ``update`` or ``observe``.
-            **report: the measurements that the class names (``value=`` for most); any other
-                keyword is left alone, so that everything an Optax chain is given may come along.
+            **report: the measurements that the class names (``value=`` for most); other keywords
+                are ignored, so that all extra arguments of an Optax chain may be passed.
 
         Returns:
-            A state of the same structure, shapes and dtypes. What was measured acts from the next
-            update on.
+            A state of the same structure, shapes and dtypes. It acts from the next update on.
         """
         new, base = self._reacted(state, report), self.base
         below = base.update(new.base, **report) if isinstance(base, AbstractController) else ()
         return new._replace(step=next_count(new.step), base=below)
 
     def observe(self, state: S, **report: Any) -> S:
-        """The state told what was measured between two updates (a validation): no step is counted.
+        """The state after a measurement between two updates (a validation), at the same step.
 
         Raises:
-            ValueError: if it acts on none of the measurements. (``update`` can't know: all that an
-                Optax chain is given comes along there, also when nothing was measured.)
+            ValueError: if it acts on none of the measurements. (``update`` can't check that: it
+                also gets other arguments of an Optax chain.)
 
         >>> import jaxsched as js
         >>> from jaxsched.controllers import Plateau
@@ -123,7 +121,7 @@ class AbstractController(Record, abc.ABC):
         return self.tell(state, report)
 
     def tell(self, state: S, report: dict[str, Any]) -> S:
-        """``observe``, with measurements that may be meant for others."""
+        """``observe``, with measurements that may be for other controllers."""
         new, base = self._reacted(state, report), self.base
         below = base.tell(new.base, report) if isinstance(base, AbstractController) else ()
         return new._replace(base=below)
@@ -186,7 +184,7 @@ class AbstractController(Record, abc.ABC):
 
 
 class AbstractScaler(AbstractController):
-    """A rate that is ``base(step) * scale``, where what is measured changes the scale.
+    """A rate ``base(step) * scale``, whose scale depends on measurements.
 
     A subclass is a ``@struct`` with the fields ``base``, ``factor`` and ``min_scale``, a ``State``
     that has a ``scale`` too (float32, 1 at first), ``init`` and ``react``; and with ``bounds`` and
@@ -254,10 +252,10 @@ def at_step(controller: Any, state: Any, step: Any) -> Any:
 
 
 def resumed(controller: Any, step: jax.Array, seen: list[tuple[Any, Any]]) -> Any:
-    """The state at ``step`` of a run that goes on, with what one of the same kind remembers.
+    """The state at ``step`` of a run that continues, from that of a controller of the same class.
 
-    ``seen`` are the controllers of the run so far with their states, the outermost first. One of
-    another kind has nothing that would mean the same here.
+    ``seen`` are the controllers of the run so far with their states, the outermost first. The state
+    of another class would not have the same meaning here.
     """
     if not isinstance(controller, AbstractController):
         return ()
@@ -278,7 +276,7 @@ def scaled(followed: Any, factor: float) -> Any:
     return factor * followed
 
 
-# ------------------------------------------------------------------------ what its methods are of
+# --------------------------------------------------------------------------- parts of the methods
 
 
 def next_count(count: jax.Array) -> jax.Array:
@@ -293,7 +291,7 @@ def number32(x: Any) -> jax.Array:
 
 
 def scalar(where: str, x: Any, repair: str = "") -> jax.Array:
-    """``number32`` of what was reported, which must be one number."""
+    """``number32`` of a report, which must be one number."""
     if np.shape(x) != ():
         raise ValueError(f"{where} must be one number, got shape {np.shape(x)}{repair}.")
     return number32(x)

@@ -28,25 +28,23 @@ class Bounce(AbstractScaler):
     r"""ABEL: multiplies the rate by ``factor`` each time the norm of the weights has bounced.
 
     At every look (each ``every``-th report) the norm has risen or fallen since the look before.
-    When it turns round for the first time it has reached its minimum; when it turns again the
-    weights have bounced off, and the rate is cut:
+    Its first turn is its minimum; at the next turn the weights have bounced, and the rate is cut:
 
     .. math:: (n_i - n_{i-1})\,(n_{i-1} - n_{i-2}) < 0 \quad \text{twice}
 
-    It needs no validation, and does nothing where the norm keeps rising: without weight decay,
-    that is, as its authors write. Look once an epoch; from update to update a norm turns by chance.
+    It needs no validation. It does nothing while the norm keeps rising, as it does without weight
+    decay. Look once an epoch; from update to update a norm turns by chance.
 
     Args:
         base: the schedule (or number, or controller) that is scaled. The authors add one cut near
             the end of training: multiply the base by ``js.piecewise_constant`` for it.
-        factor: what the scale is multiplied by, above 0 and below 1.
-        every: reports from one look to the next, at least 1: the updates of an epoch, if every
-            update reports.
+        factor: of the scale at each cut, above 0 and below 1.
+        every: reports per look, at least 1: the updates of an epoch, if every update reports.
         min_scale: the scale's lower bound, 0 to 1.
 
-    ``update`` and ``observe`` take one of ``norm`` (a number that grows with the norm, such as its
-    square) and ``weights`` (a tree of arrays, of which the squared norm is taken), and
-    ``reported``, which may be traced. A norm that isn't finite is ignored.
+    ``update`` and ``observe`` take either ``norm`` (a number that grows with the norm, such as its
+    square) or ``weights`` (a tree of arrays, for their squared norm), and ``reported``, which may
+    be traced. A norm that isn't finite is ignored.
 
     Raises:
         ValueError: if ``norm`` isn't one number, or both are given.

@@ -41,8 +41,8 @@ class Greedy(AbstractEvaluator):
 
     Args:
         base: the schedule (or number, or controller) that is scaled.
-        factor: what the scale is multiplied or divided by, above 0 and below 1.
-        patience: evaluations in a row that change nothing yet, at least 0.
+        factor: of the scale at each change (or its divisor), above 0 and below 1.
+        patience: evaluations in a row without a change, at least 0.
         rtol: relative margin of an improvement, a fraction of ``|best|``.
         atol: absolute margin, in the units of the metric.
         cooldown: evaluations that are ignored after the rate was lowered.
@@ -96,7 +96,7 @@ class Greedy(AbstractEvaluator):
     def judge(self, state: GreedyState, mean: Any, ready: Any, broken: Any) -> GreedyState:
         better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
 
-        # While it waits, an evaluation isn't looked at: it doesn't even become the best.
+        # While it waits, an evaluation is ignored: it doesn't even become the best.
         looked = ready & (state.wait == 0)
         good = jnp.where(better, next_count(state.good), 0)
         bad = jnp.where(better, 0, next_count(state.bad))

@@ -20,14 +20,11 @@ class Reading(NamedTuple):
 
 
 def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
-    """One report. NaN and a metric that is infinitely *good* are no measurement: see ``nan``.
-
-    A metric that is infinitely bad is a bad one, as in every other library.
-    """
+    """One report. NaN and an infinitely *good* metric count as broken: see ``nan``."""
     value = sign(mode) * scalar(where, value, ": take its mean first")
     here = flag(where.replace("value=", "reported="), reported)
     broken = here & (jnp.isnan(value) | (value == -jnp.inf))
-    # As the worst there is, a broken metric passes through sums and comparisons without a NaN.
+    # As the worst value, a broken metric passes through sums and comparisons without a NaN.
     value = jnp.where(broken, jnp.inf, value)
     return Reading(value, here & ~broken if nan == "ignore" else here, broken)
 
@@ -35,8 +32,8 @@ def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
 def improves(value: jax.Array, best: jax.Array, rtol: Any, atol: Any) -> jax.Array:
     """Whether ``value`` is below ``best`` by more than ``rtol * |best| + atol``.
 
-    The magnitude of ``best``, not its sign: ``best * (1 - rtol)`` lies above a negative best, so
-    that a constant negative metric would improve for ever. Anything improves on infinity.
+    With ``best * (1 - rtol)`` instead, which is above a negative best, a constant negative metric
+    would improve for ever. Everything improves on infinity.
     """
     known = jnp.isfinite(best)
     anchor = jnp.where(known, best, 0.0)
@@ -55,7 +52,7 @@ class Evaluation(NamedTuple):
         return cls(zero(), zero(jnp.int32))
 
     def add(self, report: Reading, size: Any) -> tuple[jax.Array, jax.Array, Evaluation]:
-        """The mean so far, whether it is complete (``size`` reports), and what is kept."""
+        """The mean so far, whether it is complete (``size`` reports), and the new evaluation."""
         total, reports = self.total + report.value, next_count(self.reports)
         ready = report.arrived & (number32(reports) >= size)
         after = Evaluation(jnp.where(ready, 0.0, total), jnp.where(ready, 0, reports))

@@ -33,9 +33,9 @@ class NewBob(AbstractEvaluator):
 
     Args:
         base: the schedule (or number, or controller) that is scaled.
-        factor: what the scale is multiplied by, above 0 and below 1.
+        factor: of the scale at each cut, above 0 and below 1.
         patience: evaluations with too small a gain that are tolerated, at least 0.
-        rtol: the gain that is enough, a fraction of the magnitude of the evaluation before.
+        rtol: the least sufficient gain, a fraction of the magnitude of the evaluation before.
         min_scale: the scale's lower bound, 0 to 1.
         accumulate: reports whose mean is one evaluation.
         mode: ``"min"`` if less is better, ``"max"`` if more is.

@@ -16,7 +16,7 @@ class PlateauState(NamedTuple):
     step: jax.Array  # int32: optimizer updates
     base: Any  # () or, if the base is a controller, its state
     scale: jax.Array  # float32
-    seen: jax.Array  # int32: metrics received; 0 says that nobody reports any
+    seen: jax.Array  # int32: metrics received; 0: none is reported
     best: jax.Array  # float32, in the metric's own sign
     bad: jax.Array  # int32: evaluations without improvement, in a row
     wait: jax.Array  # int32: evaluations of the cooldown that are left
@@ -32,10 +32,10 @@ class Plateau(AbstractEvaluator):
 
     .. math:: v < b - (\mathrm{rtol}\,|b| + \mathrm{atol})
 
-    and the rate is cut when too many in a row don't. What "too many" means differs:
+    and the rate is cut when too many in a row don't. The meaning of "too many" differs:
 
     ============  ================  ======================  =====================================
-    ``rule``      is cut when       cooldown ignores        whose
+    ``rule``      cuts when         cooldown ignores        library
     ============  ================  ======================  =====================================
     ``"torch"``   bad > patience    ``cooldown``            PyTorch, transformers (default)
     ``"keras"``   bad >= patience   ``cooldown - 1``        Keras
@@ -43,28 +43,27 @@ class Plateau(AbstractEvaluator):
     ============  ================  ======================  =====================================
 
     A patience of 0 cuts at every evaluation without improvement under all three. (Optax cuts at
-    improving ones too: a bug.) The margin takes the magnitude of the best, so it is right for
-    negative metrics and for zero. (To PyTorch and Optax a constant negative one always improves.)
+    improving ones too: a bug.) The margin uses the magnitude of the best, so it is right for
+    negative metrics and zero. (In PyTorch and Optax a constant negative metric always improves.)
 
     Args:
-        base: the schedule (or number, or controller) that is scaled; its steps are optimizer
-            updates.
-        factor: what the scale is multiplied by, above 0 and below 1.
+        base: the schedule (or number, or controller) to scale; its steps are optimizer updates.
+        factor: of the scale at each cut, above 0 and below 1.
         patience: evaluations without improvement that are tolerated, at least 0.
         rtol: relative margin, a fraction of ``|best|``.
         atol: absolute margin, in the units of the metric.
-        cooldown: evaluations after a cut in which nothing is counted.
+        cooldown: evaluations that are not counted after a cut.
         min_scale: the scale's lower bound, 0 to 1: the least rate divided by the base.
         accumulate: reports whose mean is one evaluation, e.g. the micro-batches of an epoch.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
-        rule: whose patience, see above.
-        nan: what a NaN metric (or one that is infinitely good) does: ``"ignore"``: nothing, as if
-            not reported; ``"bad"``: it is the worst value; ``"stop"``: the scale falls to
-            ``min_scale`` for good, so that a diverged run stands still.
+        rule: of patience, see above.
+        nan: the effect of a NaN (or infinitely good) metric: ``"ignore"``: none, as if not
+            reported; ``"bad"``: it is the worst value; ``"stop"``: the scale stays at ``min_scale``
+            for good.
 
-    ``update`` and ``observe`` take ``value``, one real number of any dtype. On the updates that
-    have none, omit it or give ``value=None`` (another compiled program), or, inside one
-    program, ``reported=False`` with any value; then the scale holds. ``reported`` may be traced.
+    ``update`` and ``observe`` take ``value``, one real number of any dtype. On updates without one,
+    the scale holds: omit it or give ``value=None`` (another compiled program), or, inside one
+    program, ``reported=False`` with any value. ``reported`` may be traced.
 
     >>> import jaxsched as js
     >>> from jaxsched.controllers import Plateau
@@ -109,7 +108,7 @@ class Plateau(AbstractEvaluator):
         scale = jnp.where(fires, self.cut(state.scale), state.scale)
         if self.nan == "stop":
             scale = jnp.where(broken, self.min_scale, scale)
-        # Keras counts its cooldown down before it looks at the evaluation, so the last one counts.
+        # Keras decrements the cooldown before it judges the evaluation, so the last one counts.
         cooldown = jnp.ceil(self.cooldown) - (1.0 if self.rule == "keras" else 0.0)
         ignored = jnp.maximum(cooldown, 0.0).astype(jnp.int32)
         rest = jnp.where(fires, ignored, jnp.maximum(state.wait - 1, 0))

@@ -11,10 +11,9 @@ from typing import Any
 def check_report(
     where: str, kinds: Sequence[type], report: dict[str, Any], *, more: bool = False
 ) -> None:
-    """Raises where a measurement acts on no controller of the classes ``kinds``.
+    """Raises if a measurement acts on none of the controller classes ``kinds``.
 
-    One that is None was not taken, which is no mistake. ``more``: others may come along with one
-    that acts.
+    ``None`` (not measured) is allowed; with ``more``, any others beside one that acts.
     """
     told = {name for name, value in report.items() if value is not None}
     known: set[str] = set()
@@ -39,7 +38,7 @@ def check_report(
 def _needs(kind: Any) -> list[tuple[str, ...]]:
     """The sets of measurements each of which it acts on."""
     if kind.reads == ("value",) and "value" not in _arguments(kind):
-        return [(name,) for name in _arguments(kind) if name != "reported"]  # it doesn't say
+        return [(name,) for name in _arguments(kind) if name != "reported"]  # without `reads`
     return [names for names in (kind.reads, kind.or_reads) if names]
 
 

@@ -31,22 +31,22 @@ class Trigger(AbstractController):
 
     .. math:: \eta(t) = \eta(t_i) \cdot \text{stage}_i(t - t_i), \quad t_i \le t < t_{i+1}
 
-    One stage is on-demand annealing: train at a constant rate for as long as there is reason to,
-    then cool down (``js.Linear(1.0, 0.0, 1000)``). Several are stage rebasing: every stage starts
-    where the one before was left. The base may be a controller: its cuts are in the rate that is
-    held. After the last stage the flag does nothing.
+    One stage is on-demand annealing: train at a constant rate as long as you want, then cool down
+    (``js.Linear(1.0, 0.0, 1000)``). With several, each stage starts at the last rate of the one
+    before. The base may be a controller: the held rate includes its cuts. After the last stage the
+    flag has no effect.
 
     Args:
         base: the schedule (or number, or controller) to follow at first.
-        stages: a schedule, or a tuple of them: factors of the rate at which they start, so that
-            they begin at 1 if the rate isn't to jump.
+        stages: a schedule, or a tuple of them: factors of the rate at their start. Begin them at 1
+            for a rate without jumps.
 
     ``update`` and ``observe`` take ``trigger``: whether the next stage starts, a boolean (Python
-    or traced; one for each member under ``vmap``). It is an event: with several stages left, a flag
-    that stays up starts one after another. The update that carries it is the stage's step 0.
+    or traced; one for each member under ``vmap``). It is an event: a flag that stays up starts one
+    stage after another. The update with the flag is the stage's step 0.
 
-    References: Hägele et al., Scaling laws and compute-optimal training beyond fixed training
-    durations, arXiv:2405.18392 (cooldown from a constant rate); OLMo-core and allennlp (stages).
+    References: Hägele et al., arXiv:2405.18392 (cooldown from a constant rate); OLMo-core and
+    allennlp (stages).
 
     >>> import jaxsched as js
     >>> from jaxsched.controllers import Trigger
@@ -111,7 +111,7 @@ class Trigger(AbstractController):
         return np.asarray(np.float64(held) * stage._on_host(np.maximum(steps - int(start), 0)))
 
     def carried(self, old: Any, state: Any, start: Any) -> Any:
-        # Fewer stages than before: the last one. A stage began so many updates ago, at any step.
+        # With fewer stages than before: the last one. A stage keeps its age, at any step.
         return state._replace(
             stage=jnp.minimum(state.stage, len(self.stages)),
             start=start.step - (state.step - state.start),

@@ -1,1 +1,1 @@
-"""Recipes: functions that compose a schedule of what a person would say."""
+"""Recipes: functions that compose a schedule from the field's usual arguments."""

@@ -1,4 +1,4 @@
-"""``js.share``: a length that is said as a part of the whole one."""
+"""``js.share``: a length as a fraction of the whole one."""
 
 from __future__ import annotations
 

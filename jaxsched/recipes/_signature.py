@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def recipe(make: F) -> F:
-    """Checks the arguments by what the annotations say of them, and turns shares into steps."""
+    """Checks the arguments by their annotations, and converts shares to steps."""
 
     @functools.wraps(make)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -63,7 +63,7 @@ def _signature(make: Any) -> tuple[str, dict[str, str], list[str], set[str], dic
 
 
 class _Call:
-    """The function that was called, what its arguments are, and what they were given."""
+    """The called function, the kinds of its arguments, and their values."""
 
     def __init__(self, function: str, kinds: dict[str, str], given: dict[str, Any]):
         self.function, self.kinds, self.given = function, kinds, given

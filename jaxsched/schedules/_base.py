@@ -361,7 +361,7 @@ def _array_error(x: Any) -> TypeError:
 def _refuse_function(x: Any) -> None:
     if not isinstance(x, AbstractSchedule) and cure(x):
         raise TypeError(
-            f"what a schedule is combined with must be a schedule or a number, got {x!r} "
+            f"the other operand of a schedule must be a schedule or a number, got {x!r} "
             f"({type(x).__name__}){cure(x)}."
         )
 

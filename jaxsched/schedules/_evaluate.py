@@ -1,4 +1,4 @@
-"""A call of a schedule: what a caller may give for a step, as exact time, and what comes back."""
+"""A call of a schedule: the conversion of a caller's step to exact time, and of the value."""
 
 from __future__ import annotations
 

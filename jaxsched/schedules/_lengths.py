@@ -13,10 +13,7 @@ from jaxsched._arrays import is_concrete, is_x64
 
 
 def exact_duration(schedule: Any) -> Any:
-    """The public ``duration`` of an ``exact_length``: a Python number if known, else float32.
-
-    Computations use ``exact_length``, which keeps every digit.
-    """
+    """The ``duration`` of an ``exact_length``: a Python number if known, else a rounded float32."""
     known = all(map(is_concrete, jax.tree.leaves(schedule)))
     with np.errstate(all="ignore"):
         length = schedule.exact_length(np.float64(0.0) if known else num.Double(*_ZERO))

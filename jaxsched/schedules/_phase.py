@@ -47,6 +47,6 @@ def known_duration(schedule: Any) -> float | None:
 
 
 def shown_length(schedule: Any) -> float:
-    """How many steps show what a schedule does."""
+    """The number of steps that show the whole shape of a schedule."""
     duration = schedule.duration
     return float(schedule.natural_length() if duration is None else to_host(duration))

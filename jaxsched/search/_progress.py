@@ -25,7 +25,7 @@ class Bar:
         self._ledger, self._bar = ledger, bar
         self._metric = printable(plan.objective.metric)
         self._names = [printable(trial.name) for trial in plan.trials]
-        # Of every trial, since nobody knows yet how often controllers set trials apart.
+        # Of every trial, since it is unknown yet how often controllers separate trials.
         self._total = int(plan.table.horizons.sum()) * len(plan.runs())
         self._task = bar.add_task("sweep", total=self._total, note="")
         self._last = 0.0
@@ -37,7 +37,7 @@ class Bar:
             self.draw()
 
     def draw(self) -> None:
-        """Draws the line as it stands."""
+        """Draws the line."""
         plan = self._ledger.plan
         self._last = time.monotonic()
         rate = self._ledger.steps_trained / max(self._last - self._begun, 1e-9)
@@ -64,10 +64,7 @@ class Bar:
 
 
 def _done(ledger: Ledger) -> np.ndarray:
-    """Updates of each trial that are behind it, int64 [trials]: all, once it was given up.
-
-    A run that has diverged will make no more; those that trials share count for each of them.
-    """
+    """Finished updates of each trial, int64 [trials]: all of them after a stop or divergence."""
     plan = ledger.plan
     horizons = plan.table.horizons
     done = np.zeros(len(horizons), np.int64)
@@ -84,12 +81,10 @@ def _done(ledger: Ledger) -> np.ndarray:
 
 @contextlib.contextmanager
 def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable[[], None]]]:
-    """What to call after every segment, for a bar on standard error.
-
-    ``None`` wants one only where that is a terminal and rich is installed.
+    """The listeners that draw a bar on standard error; for ``None``, only on a terminal with rich.
 
     Raises:
-        ImportError: if it is wanted and rich is not installed.
+        ImportError: if rich is not installed, for ``True``.
     """
     if wanted is False or (wanted is None and not sys.stderr.isatty()):
         yield []

@@ -11,12 +11,12 @@ from typing import Any
 
 @contextlib.contextmanager
 def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Calls ``stop`` at the first signal; the second one does what it always does.
+    """Calls ``stop`` at the first signal; the second one has its usual effect.
 
     Signals that are ignored stay ignored.
 
     Yields:
-        A list that holds the signal's number once it has come.
+        A list, to which the signal's number is appended when it comes.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -34,8 +34,8 @@ def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        # One that is ignored stays so, as in the background of a shell; of one that was not set
-        # from Python (None), the handler could not be put back.
+        # An ignored signal stays ignored, as in the background of a shell. A handler that was not
+        # set from Python (None) could not be restored.
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             before[number] = signal.signal(number, handle)
     try:
@@ -45,7 +45,7 @@ def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
 
 
 def leave(number: int, text: str) -> None:
-    """Ends as the signal asked to."""
+    """Ends the process as the signal would."""
     if number == signal.SIGINT:
         raise KeyboardInterrupt(text)
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""The contracts of schedules and controllers as checks that anyone can run on their own.
+"""The contracts of schedules and controllers as checks for your own ones.
 
     from jaxsched.testing import check_controller, check_schedule
     check_schedule(MySchedule(...))

@@ -37,7 +37,7 @@ def check_controller(
         run: one report for each update, e.g. ``[{"value": 1.0}, {}, {"value": 0.9}]``. By default
             a metric that falls, stalls, is absent, NaN, infinite, zero and negative by turns.
         bounds: the least and the greatest rate. By default those that an ``AbstractScaler``
-            promises; else only finite rates are asked for.
+            promises; else any finite rate is allowed.
         skip: names of laws that do not apply, e.g. ``"factorizes"`` where the rate is not
             ``base(step) * scale``.
 
@@ -149,7 +149,7 @@ def holds(controller: Any, run: Run) -> None:
 
 
 def ignores_nan(controller: Any, run: Run) -> None:
-    """Where a NaN is to be ignored, it leaves no trace: the run is the one without that report."""
+    """An ignored NaN has no effect: the run equals the one without that report."""
     if _is_opaque(controller) or getattr(controller, "nan", "ignore") != "ignore":
         return
     step = _program(controller)
@@ -165,7 +165,7 @@ def ignores_nan(controller: Any, run: Run) -> None:
 
 
 def no_retrace(controller: Any, run: Run) -> None:
-    """Another number, of the controller or of a report, is no new program."""
+    """Another number, of the controller or of a report, does not compile a new program."""
     if _is_opaque(controller):
         return
     if isinstance(controller, AbstractController):
@@ -310,7 +310,7 @@ def _cached_program(controller: Any) -> Any:
 
 
 def _is_opaque(controller: Any) -> bool:
-    """Whether it is no pytree, so that its numbers can't be mapped over."""
+    """Whether it is not a pytree, so that its numbers can't be mapped over."""
     return jax.tree_util.treedef_is_leaf(jax.tree.structure(controller))
 
 

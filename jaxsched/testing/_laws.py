@@ -1,7 +1,7 @@
-"""What both contracts have in common: how laws are run, and how results are compared.
+"""The common part of both contracts: how laws are run, and how results are compared.
 
-A law is a function of a subject (with known numbers) and of what it is tried on. It raises
-``AssertionError`` where it does not hold; its docstring says it in words.
+A law is a function of a subject (with known numbers) and of its input. It raises
+``AssertionError`` if it does not hold; its docstring states it in words.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def by_name(*laws: Law) -> dict[str, Law]:
 
 
 def check(where: str, laws: Mapping[str, Law], subject: Any, trial: Any, skip: Any) -> None:
-    """Runs every law that is not skipped; ``trial`` is what the subject is tried on."""
+    """Runs every law that is not skipped; ``trial`` is the subject's input."""
     unknown = set(skip) - set(laws)
     if unknown:
         raise ValueError(f"{where}(skip=...) must name laws of {list(laws)}, got {unknown}.")
@@ -66,10 +66,10 @@ def rescaled(subject: Any, factor: float) -> Any:
 
 
 def ulp_distance(x: Any, y: Any) -> np.ndarray:
-    """How many float32 units in the last place lie between two arrays.
+    """The difference of two arrays in float32 units in the last place.
 
-    Of the value ``y``; where ``y`` changes its sign, of its largest value: near a zero that is a
-    difference, float32 has no more to give.
+    Units are those of ``y``; if ``y`` changes its sign, those of its largest value: near the zero
+    of a difference, float32 has no more digits.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     size = np.abs(y)
@@ -105,7 +105,7 @@ def _pairs(a: Any, b: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
 
 
 def assert_numbers(subject: Any) -> None:
-    """Its leaves are numbers, and it is what they make."""
+    """Its leaves are numbers, and rebuild it."""
     leaves, tree = jax.tree.flatten(subject)
     for leaf in leaves:
         number = is_concrete(leaf) and np.asarray(to_host(leaf)).dtype.kind in "if"

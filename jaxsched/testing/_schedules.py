@@ -119,7 +119,7 @@ def total(schedule: Schedule, steps: np.ndarray) -> None:
 
 
 def no_retrace(schedule: Schedule, steps: np.ndarray) -> None:
-    """A changed number is no new program, as argument or inside a population."""
+    """A changed number does not compile a new program, as argument or inside a population."""
     _laws.assert_numbers(schedule)
     rows = _laws.Traced(lambda population, step: jax.vmap(lambda s: s(step))(population))
     base = js.strong(schedule)
@@ -145,7 +145,7 @@ def differentiable(schedule: Schedule, steps: np.ndarray) -> None:
 def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule) -> None:
     host = jax.tree.map(lambda x: np.asarray(x, np.float64), real)
     leaves, tree = jax.tree.flatten(host)
-    inside = (steps >= 0) & (steps <= 2**24)  # a step beyond is no float32
+    inside = (steps >= 0) & (steps <= 2**24)  # beyond, a step is not exact in float32
 
     def at(index: int, change: float) -> np.ndarray:
         moved = [x + change if i == index else x for i, x in enumerate(leaves)]

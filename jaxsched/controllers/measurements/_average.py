@@ -1,4 +1,4 @@
-"""Averages of the weights: a preview of what a lower rate would give, for one sum a step."""
+"""Averages of the weights: a preview of the effect of a lower rate, for one sum a step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Average(NamedTuple):
 
     Means are kept in float32 whatever the weights are (float64 stays). Leaves that aren't floating
     (counters, random keys) are those of the last ``add``. Batch statistics are not weights: measure
-    them again at the mean, or average them too and see what it costs.
+    them again at the mean, or average them too and check the loss in quality.
 
     >>> import jax.numpy as jnp
     >>> from jaxsched.controllers import Average
@@ -87,5 +87,5 @@ def _toward(mean: jax.Array, weight: Any, share: jax.Array, first: jax.Array) ->
     if not _is_real(mean):
         return weight
     weight = weight.astype(mean.dtype)
-    # The first one replaces whatever was there, a NaN included.
+    # The first tree replaces the old mean, a NaN included.
     return jnp.where(first, weight, mean + share.astype(mean.dtype) * (weight - mean))

@@ -1,12 +1,11 @@
 """``diagnose``: whether the rate is too high for where training is, and what a decay would gain.
 
-What is in here was chosen by experiment: 1120 points in 7 settings of data, model and optimizer,
-with a branch at the old rate and one at a tenth of it from every point. The averaging gap and the
-own-batch work predict the gain of the decay (area under the curve 0.95 and 0.97; on four other data
-sets, kept apart, 0.84 for the gap). Sign flips of
-the mini-batch loss, cosines of successive gradients or updates, Pflug's test and the share of steps
-that raise the loss of their batch don't (0.41 to 0.64), so they aren't here. The protocol is run
-again, on real data, by ``python -m benchmarks.controllers counterfactual``.
+These measurements were chosen by experiment: 1120 points in 7 settings of data, model and
+optimizer, with a branch at the old rate and one at a tenth of it from every point. The averaging
+gap and the own-batch work predict the gain of the decay (area under the curve 0.95 and 0.97; on
+four held-out data sets 0.84 for the gap). Sign flips of the mini-batch loss, cosines of successive
+gradients or updates, Pflug's test and the share of steps that raise the loss of their batch don't
+(0.41 to 0.64). ``python -m benchmarks.controllers counterfactual`` repeats it on real data.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from jaxsched.controllers.measurements._average import Average
 from jaxsched.controllers.measurements._gap import Work, averaging_gap
 from jaxsched.controllers.measurements._sharpness import sharpness
 
-BOUNCING = 0.1  # nats; 0.08 to 0.14 were best in those settings, whichever were left out
+BOUNCING = 0.1  # nats; 0.08 to 0.14 were best, also with any of these settings held out
 UNSTABLE = 0.8  # of the stability limit; bouncing runs were at 0.02 to 0.17
-PROGRESS = 0.02  # nats a window, what may be called progress
+PROGRESS = 0.02  # nats a window, the least progress
 
 # Gain of a decay to a tenth within one window, regressed on the gap: the means of seven settings
 # (slopes 0.85 to 1.18, intercepts -0.14 to -0.01) and their mean absolute error (0.05 to 0.19).
@@ -31,7 +30,7 @@ _SLOPE, _INTERCEPT, _GAIN_ERROR = 1.07, -0.06, 0.11
 
 
 class Diagnosis(NamedTuple):
-    """What was found, as Python numbers; ``print`` says it in words. In nats unless said."""
+    """The evidence as Python numbers, in nats by default; ``print`` shows it in words."""
 
     verdict: str  # "bouncing", "creeping", "stable", "unstable" or "diverged"
     sure: bool  # the gap is more than two standard errors away from the threshold
@@ -39,7 +38,7 @@ class Diagnosis(NamedTuple):
     averaged: float  # at the averaged weights
     gap: float
     gap_error: float
-    gain: float  # what a decay now is worth: the log of the loss falls by about this much
+    gain: float  # of a decay now: the log of the loss falls by about this much
     gain_error: float
     progress: float | None  # fall of the averaged weights' log loss since `previous`
     work: float | None  # mean relative fall of the own batch's loss
@@ -108,14 +107,14 @@ def diagnose(
     averaged weights still improve, staying pays, too. ``AutoDecay`` waits for both.
 
     Args:
-        loss: a function of the weights: the losses of some hundred fixed examples, [n], of which
-            the uncertainty is taken, or a single loss. It is called twice.
+        loss: a function of the weights: the losses of some hundred fixed examples, [n], for an
+            estimate of the error, or a single loss. It is called twice.
         weights: of the last step.
         average: the ``Average`` of the steps since the last window ended, some 50 to 500 of them.
-        previous: the diagnosis of the window before, from which progress is told. Without it, the
-            mean being worse than the weights (it lags behind) counts as progress.
+        previous: the diagnosis of the window before, for the progress since then. Without it, a
+            mean that is worse than the weights (it lags behind) counts as progress.
         work: own-batch work of the window, if it was measured.
-        rate: the learning rate; asks for the stability, for ``steps`` Hessian-vector products.
+        rate: the learning rate, for the stability; it costs ``steps`` Hessian-vector products.
         limit: of ``rate * sharpness``, see ``stability_limit``.
         scale: of the gradient, for Adam, see ``sharpness``.
         steps: Hessian-vector products.

@@ -56,9 +56,9 @@ def averaging_gap(losses: Any, averaged: Any) -> Gap:
 class Work(NamedTuple):
     """Own-batch work: the mean relative fall of a step's own batch loss, one more forward a step.
 
-    Add ``loss(w_t, batch_t)`` and ``loss(w_{t+1}, batch_t)``. When the rate bounces, a step lowers
-    the loss of its own batch by much that the next batches take back: in our settings (networks,
-    batches of 32) more than about 0.08 meant bouncing. The smaller the batch, the larger it is.
+    Add ``loss(w_t, batch_t)`` and ``loss(w_{t+1}, batch_t)``. When the weights bounce, a step gains
+    much on its own batch, and the next batches lose it again: in our settings (networks, batches of
+    32) more than about 0.08 meant bouncing. The smaller the batch, the larger it is.
 
     >>> from jaxsched.controllers import Work
     >>> work = Work.start().add(2.0, 1.5).add(1.0, 0.9)

@@ -12,7 +12,7 @@ from jaxsched._checks import checked_number
 
 
 class Sharpness(NamedTuple):
-    """The largest curvature, in magnitude, and how far from it an eigenvalue surely lies."""
+    """The largest curvature, in magnitude; some eigenvalue lies within ``error`` of it."""
 
     value: jax.Array  # float32
     error: jax.Array  # float32
@@ -26,9 +26,9 @@ def sharpness(
     Args:
         loss: a function of the weights; an array of losses is averaged.
         weights: a tree of floating arrays.
-        scale: None, or a tree of positive arrays like ``weights``: what the optimizer multiplies
-            the gradient by, for Adam ``1 / (sqrt(nu_hat) + eps)``. The curvature is then that of
-            the preconditioned problem.
+        scale: None, or a tree of positive arrays like ``weights``: the optimizer's factors of the
+            gradient, for Adam ``1 / (sqrt(nu_hat) + eps)``. The curvature is then that of the
+            preconditioned problem.
         steps: Hessian-vector products, each about as costly as two gradients. It converges from
             below.
         seed: of the first direction.
@@ -67,7 +67,7 @@ def sharpness(
 
 
 def stability_limit(momentum: float = 0.0, *, ema: bool = False) -> float:
-    r"""What ``rate * sharpness`` must stay below for gradient descent on a quadratic to converge.
+    r"""The limit of ``rate * sharpness`` below which gradient descent on a quadratic converges.
 
     :math:`2 (1 + \beta)` with a heavy ball (``optax.sgd(momentum=...)``), and
     :math:`2 (1 + \beta) / (1 - \beta)` where momentum is an average of gradients (``ema=True``:

@@ -1,5 +1,5 @@
 """The engine: a plan, one compiled program, and the loop that trains the runs.
 
-Read ``_plan.py`` first, then ``_ledger.py``: what is trained, and what of it is done. ``_rungs.py``
-has ``run_plan``, which lets ``_engine.py`` train it with the programs of ``_program.py``.
+Read ``_plan.py`` first, then ``_ledger.py``, the progress of a plan. The entry is ``run_plan`` in
+``_rungs.py``: it lets ``_engine.py`` train a plan with the programs of ``_program.py``.
 """

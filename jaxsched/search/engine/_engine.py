@@ -230,8 +230,7 @@ class Engine:
     def _segments(self, lanes: list[OpenRun], pacer: Pacer) -> Iterator[tuple[int, int, bool]]:
         """(from, to, whether to evaluate at its end), until the first of the lanes ends.
 
-        A segment ends at evaluations, at the end of a chunk, and after as many steps as the pacer
-        says: the pace may change while the segments are drawn, the bounds don't change results.
+        Segments also end with a chunk and at the pacer's length, which may change on the way.
         """
         stages = [self._plan.stages[run.key.stage] for run in lanes]
         stop = min(stage.stop for stage in stages)

@@ -29,7 +29,7 @@ class Plan:
         objective: how trials are compared.
         seeds: of the initial states and of the data order.
         every: updates between evaluations, or ``None``: at the end of a run only.
-        monitor: the validation metric that controllers are told.
+        monitor: the validation metric that controllers observe.
         limit: a training loss above it counts as diverged.
         rungs: steps at which trials are compared and some are stopped.
         cuts: steps at which every stage ends, the rungs among them.

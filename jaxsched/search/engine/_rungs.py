@@ -70,7 +70,7 @@ def _distinct(
     """The cost of each run, with its trials.
 
     Trials with equal values so far are one run, even where each was trained by itself: otherwise
-    ``share_prefixes`` would change what the rule keeps. Values are compared only at equal costs.
+    ``share_prefixes`` would change the rule's answer. Values are compared only at equal costs.
     """
     tied: dict[float, list[int]] = {}
     for trial, parts in there.items():

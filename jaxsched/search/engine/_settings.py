@@ -44,10 +44,7 @@ def settings() -> dict[str, str]:
 
 
 def in_force() -> Callable[[], contextlib.ExitStack]:
-    """A function that enters the settings of this thread in another one.
-
-    A context such as ``with jax.threefry_partitionable(False)`` holds in its own thread only.
-    """
+    """A function that enters this thread's settings in another: JAX's contexts are per thread."""
     wanted = _here()
 
     def enter() -> contextlib.ExitStack:

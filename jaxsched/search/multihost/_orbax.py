@@ -1,7 +1,7 @@
-"""Sharded arrays in Orbax's format, with the checks that Orbax does not make.
+"""Sharded arrays in Orbax's format, with checks that Orbax lacks.
 
-Orbax restores flipped bits in silence, and casts dtypes. So every array has a checksum, taken on
-the devices before it is written and after it is read; no sharding changes it.
+Orbax restores flipped bits silently, and casts dtypes. So every array has a checksum, computed on
+the devices before writing and after reading, and independent of the sharding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
     Every process that holds a part of them must call it.
 
     Returns:
-        What ``load`` needs, for a JSON file: name -> dtype, shape, kind of random key, checksum.
+        For ``load``, in JSON: name -> dtype, shape, kind of random key, checksum.
     """
     import orbax.checkpoint as ocp
 
@@ -48,12 +48,12 @@ def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(directory: Path, kinds: dict[str, Any], shardings: dict[str, Any]) -> dict[str, Any]:
-    """Reads the parts of the arrays that this process is to hold; it waits for no other one.
+    """Reads this process's parts of the arrays, without waiting for others.
 
     Args:
         directory: of ``save``.
-        kinds: what ``save`` returned.
-        shardings: name -> how the array is to lie on the devices, which need not be those of then.
+        kinds: the result of ``save``.
+        shardings: name -> sharding of the array, perhaps on other devices than at ``save``.
 
     Raises:
         Exception: of many kinds, if files are missing or unreadable.
@@ -94,9 +94,9 @@ def verified(arrays: dict[str, Any], kinds: dict[str, Any]) -> tuple[dict[str, A
 def checksums(arrays: dict[str, Any]) -> dict[str, str]:
     """Name -> 64 bits in hexadecimal, of the bits of an array and their places.
 
-    Sums over all words of a function that is one-to-one in the word, modulo 2^32: a change within
-    one word never goes unseen, and any other one with a chance of 2^-64. The order of a sum of
-    integers is of no matter, so neither is the sharding.
+    Sums, modulo 2^32, of a function that is one-to-one in each word: a change within one word is
+    always detected, any other with probability 1 - 2^-64. A sum of integers does not depend on its
+    order, so the checksum does not depend on the sharding.
     """
     sums = jax.device_get({name: _summed(value) for name, value in arrays.items()})
     return {name: f"{int(a):08x}{int(b):08x}" for name, (a, b) in sums.items()}
@@ -153,7 +153,7 @@ def _empty(kind: dict[str, Any]) -> np.ndarray:
 
 
 def _unkeyed(value: Any) -> tuple[jax.Array, str | None]:
-    """An array that Orbax takes, and of which kind of random keys it was."""
+    """An array that Orbax accepts, and its kind of random keys."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(value), str(jax.random.key_impl(value))
     return jnp.asarray(value), None

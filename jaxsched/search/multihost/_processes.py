@@ -1,4 +1,4 @@
-"""Several processes that are one: how they join, and how they come to the same answer."""
+"""Several processes as one: how they join, and how they agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxsched._words import known_arguments
 from jaxsched.search._files import Damaged
 from jaxsched.search._fingerprint import digest
 
-# What one process may meet in its files and all others must raise too.
+# Errors that one process may meet in its files; all others must raise them too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
 
 
@@ -24,26 +24,26 @@ _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
 def join(
     address: str, *, processes: int, index: int, heartbeat: int = 30, patience: int = 120
 ) -> None:
-    """Makes this process one of several with a common mesh; call it before anything else of JAX.
+    """Makes this process one of several with a common mesh; call it before other JAX functions.
 
     This is ``jax.distributed.initialize`` with settings for fail-stop: the coordinator, which has
     no authentication, listens at ``address`` only and not at every interface; if a process dies,
     the others are aborted (SIGABRT) within about ``heartbeat`` instead of waiting for ever; and
-    SIGTERM keeps its meaning (JAX's preemption service, which swallows it, is off). Nothing is
-    found out from a cluster's environment. Then ``jax.devices()`` are those of all processes, and
+    SIGTERM keeps its meaning (JAX's preemption service, which swallows it, is off). A cluster's
+    environment is not read. Then ``jax.devices()`` are those of all processes, and
     ``sweep(devices=mesh)`` takes a mesh of them.
 
     Args:
-        address: "host:port" of the process 0, which listens there; the same in all of them.
-        processes: how many there are.
-        index: which one this is, from 0.
-        heartbeat: seconds of silence after which a process counts as dead, at least 1. It is also
-            how long one that ends waits for the others.
-        patience: seconds to wait for all processes to come, at least 1.
+        address: "host:port" where process 0 listens; the same in all processes.
+        processes: their number.
+        index: the number of this one, from 0.
+        heartbeat: seconds of silence after which a process counts as dead, at least 1; also the
+            time for which a process that ends waits for the others.
+        patience: seconds to wait for all processes to join, at least 1.
 
     Raises:
         ValueError: for a bad argument.
-        RuntimeError: if JAX has been used already, or not all came in time.
+        RuntimeError: if JAX has been used already, or not all joined in time.
 
     >>> from jaxsched.search import join
     >>> join("10.0.0.1:9876", processes=2, index=2)
@@ -90,7 +90,7 @@ def broadcast_from_first(data: bytes) -> bytes:
 
 
 def on_first_process(call: Callable[[], Any]) -> Any:
-    """What ``call`` returns on process 0, a JSON value, or raises there: on every process."""
+    """Calls on process 0; every process returns its result, a JSON value, or raises its error."""
     error: BaseException | None = None
     answer: dict[str, Any] = {}
     if jax.process_index() == 0:
@@ -109,10 +109,10 @@ def on_first_process(call: Callable[[], Any]) -> Any:
 
 
 def check_all_agree(fields: dict[str, str]) -> None:
-    """Compares what identifies a sweep.
+    """Compares the fields that identify a sweep.
 
     Raises:
-        ValueError: on every process, naming what differs, if they are not about to do the same.
+        ValueError: on every process, naming the differences, unless all agree.
     """
     text = json.dumps(fields)
     if len(set(allgather_bytes(digest(text).encode()))) == 1:
@@ -139,5 +139,5 @@ def check_all_agree(fields: dict[str, str]) -> None:
 
 
 def _padded(size: int) -> int:
-    # A power of two, since every length is another program to compile.
+    # Padded to a power of two, since every other length compiles another program.
     return max(1024, 1 << (size - 1).bit_length())

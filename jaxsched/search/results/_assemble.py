@@ -1,4 +1,4 @@
-"""From the curves of the stages to the curves of the trials, and what they cost."""
+"""From the curves of the stages to the curves of the trials, and their cost."""
 
 from __future__ import annotations
 

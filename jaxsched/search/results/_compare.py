@@ -108,7 +108,7 @@ class Comparison(ByName[Contender]):
         return self.contenders
 
     def table(self) -> TextTable:
-        """A row for each kind, with what the numbers mean below."""
+        """A row for each kind, with an explanation of the numbers below."""
         kinds = self.contenders.values()
         columns = [
             (self.by, [kind.name for kind in kinds]),

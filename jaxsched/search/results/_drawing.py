@@ -78,9 +78,9 @@ def text(name: str, most: int = _CHARACTERS) -> str:
 
 
 class Scale:
-    """Where values stand on an axis: numbers by their size or ratio, all else side by side.
+    """Positions on an axis: of numbers by their size or ratio, of other values side by side.
 
-    Shares are numbers, but not of the same axis as steps.
+    Shares are numbers too, but cannot share an axis with steps.
     """
 
     def __init__(self, values: Iterable[Any]):
@@ -91,7 +91,7 @@ class Scale:
         numbers = [float(v) for v in self.values] if self.numeric else []
         self.log = is_geometric(numbers)
         if 3 < len(numbers) < 13:
-            # One value far from all others would leave them no room: 1e30, or 0, 10, 100, 1000.
+            # With one value far from all others, these would overlap: 1e30, or 0, 10, 100, 1000.
             gaps = np.diff(np.log(numbers) if self.log else numbers)
             self.numeric = bool(gaps.max() < 0.7 * gaps.sum())
             self.log = self.log and self.numeric
@@ -100,7 +100,7 @@ class Scale:
         return float(value) if self.numeric else float(self.values.index(value))
 
     def draw(self, axis: Any, set_scale: Any) -> None:
-        """Sets up an axis: its scale, and marks at what was tried where there is room."""
+        """Sets up an axis: its scale, and ticks at the values where there is room."""
         if self.log:
             set_scale("log")
         places = np.array([self.at(v) for v in self.values])
@@ -178,7 +178,7 @@ def _apart(places: np.ndarray, gap: float) -> np.ndarray:
     """In [0, 1] and at least so far from each other, if that is possible, near where they were."""
     order = np.argsort(places, kind="stable")
     sorted_places = np.clip(places[order], gap / 2, 1 - gap / 2)
-    for _ in range(200):  # push neighbours apart, each by half of what is missing
+    for _ in range(200):  # push neighbours apart, each by half of the overlap
         missing = np.maximum(0.0, gap - np.diff(sorted_places)) / 2
         sorted_places[1:] += missing
         sorted_places[:-1] -= missing
@@ -189,9 +189,9 @@ def _apart(places: np.ndarray, gap: float) -> np.ndarray:
 
 
 def score_axis(scores: np.ndarray, maximize: bool) -> tuple[bool, float]:
-    """(whether logarithmic, the worst score with room): what exploded takes none from the others.
+    """(whether logarithmic, the worst score with room), so that exploded scores take no room.
 
-    A score explodes where it is many times as far from the best one as the median is.
+    A score counts as exploded if it is many times as far from the best one as the median is.
     """
     sign = -1.0 if maximize else 1.0
     costs = np.sort(sign * scores[np.isfinite(scores)])
@@ -208,7 +208,7 @@ def score_axis(scores: np.ndarray, maximize: bool) -> tuple[bool, float]:
 def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool]:
     """(lowest, highest, whether there is worse): three times from the best to the median.
 
-    Otherwise one bad trial would leave one colour for all others.
+    Otherwise one bad trial would make all others the same colour.
     """
     sign = -1.0 if maximize else 1.0
     costs = np.sort(sign * scores[np.isfinite(scores)])
@@ -231,7 +231,7 @@ class Picture:
         self.best = ranking[0] if np.isfinite(self.mean[ranking[0]]) else None
         scored = np.isfinite(self.mean[trials])
         self.lost = [i for i, has in zip(trials, scored, strict=True) if not has]
-        # Scores that are so bad that they get no room.
+        # Scores too bad for the axes.
         self.beyond: list[int] = []
         if scored.any():
             sign = -1.0 if result.maximize else 1.0

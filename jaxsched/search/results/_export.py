@@ -83,7 +83,7 @@ def load(file: Any) -> dict[str, Any]:
         raise
     except (OSError, ValueError) as error:
         raise ValueError(f"{expected} {file}: {error}") from None
-    if not data.startswith(b"PK"):  # what is no zip archive NumPy takes for a pickle
+    if not data.startswith(b"PK"):  # NumPy takes a file that is not a zip archive for a pickle
         raise ValueError(other)
     try:
         meta, arrays = _read(path, data)
@@ -156,7 +156,7 @@ def _cell(value: Any) -> str:
     if value is None or isinstance(value, (bool, numbers.Number)):
         return "" if value is None else str(value)
     text = str(value)
-    # A spreadsheet runs a text that begins like a formula, some of them also after blanks.
+    # Spreadsheets execute a text that begins like a formula, some of them also after blanks.
     begin = next((c for c in text if c.isprintable() and not c.isspace()), "")
     wide = unicodedata.normalize("NFKC", begin)  # in East Asian text a sign may be a wide one
     if (wide and wide in "=+-@") or text[:1] in ("\t", "\r", "\n"):

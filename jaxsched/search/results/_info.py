@@ -11,12 +11,12 @@ from jaxsched.search.engine._request import renamed
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Which trials of a sweep are a process's.
+    """The trials of one process of a sweep.
 
     Args:
-        index, of: the shard ``index`` of so many.
-        trials: their places among all trials.
-        sweep: what identifies the whole sweep, name -> text; the shards that ``merge`` takes agree.
+        index, of: the number of the shard, and of how many.
+        trials: their positions among all trials.
+        sweep: the fields that identify the whole sweep, name -> text, equal in all its shards.
     """
 
     index: int
@@ -31,16 +31,16 @@ class RunInfo(Mapping[str, Any]):
 
     Args:
         evaluate_every: steps between evaluations; ``None``: at the end of each run.
-        monitor: the validation metric that controllers were told.
+        monitor: the validation metric that controllers observed.
         width: runs that were vectorized together.
-        devices: how many there were.
+        devices: their number.
         platform: "cpu", "gpu" or "tpu".
         seconds: of the whole call.
         traces: compiled function -> how often it was traced.
         saved: steps that were not trained: "shared" (prefixes of several trials), "stopped"
             (early) and "diverged".
-        identity: by what the task is known again, name -> text; ``None`` in old files.
-        everything: whether the training data were all data but the test data, as those of
+        identity: the fields that identify the task, name -> text; ``None`` in old files.
+        everything: whether the training data were all data but the test data, as in
             ``final_score`` after a cross-validation.
         shard: of ``sweep(shard=...)``.
         shards: of ``merge``: how many.

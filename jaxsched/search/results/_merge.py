@@ -1,7 +1,6 @@
-"""A sweep in several processes that know nothing of each other, and their results as one.
+"""A sweep in several processes without communication, and their results as one.
 
-Trials are independent, so nothing has to be: each process takes its share of the trials, with a
-checkpoint of its own, and a failure of one does not stop the others.
+Trials are independent, so each process has its own checkpoint, and may fail by itself.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         parts: ``SweepResult`` objects or files that they were saved to, one of each shard.
 
     Raises:
-        TypeError: if it is one result or file, and no list.
-        ValueError: if a shard is missing or there twice, or they are not of one sweep.
+        TypeError: if it is one result or file instead of a list.
+        ValueError: if a shard is missing or duplicated, or they are not of one sweep.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, merge, sweep

@@ -122,7 +122,7 @@ def _training(result: ScoredTrials, window: int) -> list[Curve]:
 
 
 def _limit(ax: Any, curves: list[np.ndarray], shown: list[np.ndarray], maximize: bool) -> None:
-    """A logarithmic axis if that is needed, and room for what is shown, and little for the rest."""
+    """A logarithmic axis if needed, with room for the shown curves and little for the others."""
     if not shown:
         return
     every, ours = np.concatenate(curves), np.concatenate(shown)
@@ -159,7 +159,7 @@ def _name(result: ScoredTrials, trial: int) -> str:
 def _against(picture: draw.Picture, name: str) -> None:
     """The score against one setting: a line for each kind, or for each value of a second setting.
 
-    The line is the best at each value, with its standard error; what else was tried there is faint.
+    The line is the best at each value, with its standard error; other trials are faint.
     Up to eight lines are named; of more, the best eight, and the others are grey.
     """
     result, ax, mean, rank = picture.result, picture.ax, picture.mean, picture.place
@@ -183,7 +183,7 @@ def _against(picture: draw.Picture, name: str) -> None:
         ax.plot([at[i] for i in faint], mean[faint], look.mark, **dots)
         places = sorted(best)
         rows = [best[x] for x in places]
-        # Draws of several settings at once are no curve over one of them.
+        # Random draws of several settings at once do not make a curve over one of them.
         rest = {tuple(str(result.trials[i].settings.get(n)) for n in others) for i in group}
         settled = len(rest) == 1 or len(group) >= 2 * len(places)
         ax.errorbar(

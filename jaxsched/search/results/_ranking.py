@@ -12,8 +12,8 @@ import numpy as np
 from jaxsched.search._fingerprint import fingerprint_of, plain
 from jaxsched.search.trials._trials import Trial, Trials
 
-# With so few runs, a variance of one trial's own is hardly known: 2 runs give it within a factor
-# of 1000, 6 within one of 6 (95 %).
+# With so few runs, one trial's own variance is hardly known: 2 runs give it within a factor of
+# 1000, 6 runs within a factor of 6 (95 %).
 FEW = 5
 _LEAST = 4  # trials that share a variance, if there are so many
 _ODD = 1000  # times the variance of the others: not of their kind (a run of it has exploded)
@@ -58,7 +58,7 @@ def order(mean: np.ndarray, maximize: bool, trials: Trials) -> list[int]:
 
 
 def printed(trial: Trial) -> str:
-    """What orders trials with equal scores; functions that read alike by what they hold."""
+    """The order of trials with equal scores: their text, and a digest where texts are equal."""
     schedules = sorted(trial.schedules.items(), key=itemgetter(0))
     return f"{schedules} {plain(trial.settings)} {fingerprint_of(schedules)}"
 
@@ -119,10 +119,10 @@ class Difference:
 
     @property
     def differs(self) -> bool | None:
-        """Whether it can be told from zero; ``None``: that isn't known.
+        """Whether it differs from zero at the level; ``None`` if unknown.
 
-        Nothing is known of a single run, of NaN, and of runs that all differ by exactly as much:
-        an error of 0 is no evidence that further runs would.
+        It is unknown for a single run, for NaN, and for exactly equal differences other than 0: an
+        error of 0 does not show that further runs would differ as much.
         """
         known = math.isfinite(self.error) and (self.error > 0 or self.mean == 0)
         return abs(self.mean) > self.margin if known else None

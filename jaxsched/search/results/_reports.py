@@ -1,4 +1,4 @@
-"""What is said of a sweep: its rows, its ranked table, its one line."""
+"""The reports on a sweep: its rows, its ranked table, its summary in one line."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     sign = -1.0 if maximize else 1.0
     at_end = {i: (-int(result.stopped[i]), sign * stops[i][metric]) for i in stops}
     lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(trials[i])))
-    count = len(trials) - len(lost)  # that have a place
+    count = len(trials) - len(lost)  # ranked trials
     rows = [*ranking[:count], *lost][:limit]
 
     def cell(i: int, name: str) -> str:

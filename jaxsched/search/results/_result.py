@@ -19,7 +19,7 @@ class SweepResult(ScoredTrials):
     """The outcome of a sweep. Arrays are read-only; steps are optimizer updates.
 
     Args:
-        trials: what was compared.
+        trials: the compared trials.
         metric: the validation metric by which trials are ranked; ``maximize``: the more the better.
         seeds: the seeds.
         horizons: int64 [trials], length of each run.
@@ -39,15 +39,15 @@ class SweepResult(ScoredTrials):
         return f"SweepResult({self.summary()})"
 
     def edges(self) -> dict[str, str]:
-        """Settings in which the best trial has the "lowest" or "highest" number that was tried.
+        """Settings for which the best trial has the "lowest" or "highest" number that was tried.
 
-        Where there is one, the range is to be widened: the best value may lie outside. The range
-        is that of the best trial's kind. 0 is the lowest that there is, so it is no edge.
+        Widen their ranges: the best value may lie outside. A range is that of the best trial's
+        kind. 0 is not an edge, since nothing lies below it.
         """
         return reports.edges(self)[0]
 
     def summary(self) -> str:
-        """One line: the best trial, whether the second differs, edges of ranges, what it cost."""
+        """One line: the best trial, whether the second differs, edges of ranges, the cost."""
         return reports.summary(self)
 
     # -------------------------------------------------------------------------------------- table
@@ -85,14 +85,12 @@ class SweepResult(ScoredTrials):
     ) -> Comparison:
         """Each kind of schedule at its own best setting: what differs, and how sensitive it is.
 
-        At one common rate a comparison says which kind that rate suits; so the shape is taken apart
-        from the rate (as Naganuma and others do, arXiv:2603.10301), and from all other settings.
+        At one common rate, a comparison would only show which kind that rate suits. So each kind
+        has its own best rate (as in Naganuma et al., arXiv:2603.10301), and other settings.
 
         Args:
-            by: "kind", or the name of a setting, each value of which then counts as a kind; of the
-                trials that have it.
-            rate: the setting over which the sensitivity is taken; by default "peak", if there is
-                one.
+            by: "kind", or the name of a setting, each value of which then counts as a kind.
+            rate: the setting for the sensitivity; by default "peak", if there is one.
             metric, maximize: as for ``best``.
             level: of confidence, in (0, 1).
 
@@ -100,7 +98,7 @@ class SweepResult(ScoredTrials):
             A ``Comparison``, which prints as a table.
 
         Raises:
-            ValueError: if no trial has such a setting, or the metric is not known.
+            ValueError: if no trial has the setting, or the metric is unknown.
 
         >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
         >>> from jaxsched.search import Supervised, grid, sweep
@@ -121,8 +119,8 @@ class SweepResult(ScoredTrials):
     def rows(self) -> list[dict[str, Any]]:
         """A row for each trial: kind (if there are several), settings, score, divergence, steps.
 
-        A setting that is called like one of the other columns is there as "setting NAME"; so is
-        "steps" where it is not the length of each run.
+        A setting with the name of another column is shown as "setting NAME"; so is "steps" if it
+        is not the length of each run.
         """
         return reports.rows(self)
 
@@ -151,7 +149,7 @@ class SweepResult(ScoredTrials):
         """The result that ``save`` wrote, here or in an earlier version.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            FileNotFoundError: if the file does not exist.
             ValueError: if the file holds something else or is damaged.
         """
         return cls(**export.load(file))
@@ -168,7 +166,7 @@ class SweepResult(ScoredTrials):
         Args:
             *names: of settings, the keys of ``Trial.settings``, such as "peak" or, of
                 ``grid(js.warmup_cosine, peak=..., warmup=...)``, "peak" and "warmup"; at most two.
-            metric, maximize: what is drawn and its sense, as for ``best``.
+            metric, maximize: the metric and its sense, as for ``best``.
             ax: matplotlib's ``Axes`` to draw on; by default new ones.
 
         Returns:
@@ -176,7 +174,7 @@ class SweepResult(ScoredTrials):
 
         Raises:
             ImportError: if matplotlib is not installed.
-            ValueError: if a name is no setting of a trial, or the metric is none.
+            ValueError: if no trial has a setting of this name, or the metric is unknown.
         """
         metric, maximize = self._by(metric, maximize, "plot")
         return plot(dataclasses.replace(self, metric=metric, maximize=maximize), names, ax)

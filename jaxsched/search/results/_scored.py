@@ -1,4 +1,4 @@
-"""Trials with what was measured of them: curves, scores, and the best."""
+"""Trials with their measurements: curves, scores, and the best."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ class ScoredTrials:
     def scores(self, metric: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """float64 [trials] each: mean over folds and seeds, and its standard error.
 
-        A trial of which any run diverged or was stopped has no mean (NaN); of a single run the
-        error isn't known (NaN). Two to five runs know little of their own variance: it is pooled
-        over the trials ``pooled()``, and is the least that the others are given.
+        The mean is NaN if any run of a trial diverged or was stopped, and the error is NaN for a
+        single run. Two to five runs say little about their variance: it is pooled over the trials
+        ``pooled()``, and is a lower bound for the others.
         """
         found = self._scored(metric)
         return found.mean, found.error
@@ -134,15 +134,15 @@ class ScoredTrials:
         """The trial with the best validation score.
 
         Args:
-            prefer: asks for the one-standard-error rule: among the trials whose mean is within one
-                standard error (of the best one) of the best mean, the one with the smallest
-                setting of this name, or the smallest value of this function of the trial.
-            metric: any that was validated; by default the sweep's.
-            maximize: whether more of it is better; must be given for another than the sweep's.
+            prefer: for the one-standard-error rule: of the trials whose mean is within one standard
+                error of the best mean (the best trial's error), the one with the smallest setting
+                of this name, or the smallest value of this function of the trial.
+            metric: a validation metric; by default the sweep's.
+            maximize: whether more of it is better; must be given for other metrics.
 
         Raises:
-            ValueError: if no trial has a score (all diverged), the rule is asked for with one run
-                for each trial, or the metric is not known.
+            ValueError: if no trial has a score (all diverged), ``prefer`` is given with one run
+                for each trial, or the metric is unknown.
         """
         metric, maximize = self._by(metric, maximize, "best")
         mean, error = self.scores(metric)
@@ -194,10 +194,10 @@ class ScoredTrials:
 
     @_of_result
     def difference(self, trial: int, other: int, level: float = 0.95) -> ranks.Difference:
-        """How much the score of a trial is above another's, over the runs that they share.
+        """The score of a trial minus another's, over their common runs.
 
         The runs are paired: both trials had the same initial states and data. The folds of a
-        cross-validation share training data, so with them the error is somewhat too small.
+        cross-validation share training data, so their error is somewhat too small.
 
         Args:
             trial, other: indices.
@@ -248,7 +248,7 @@ class ScoredTrials:
         return metric
 
     def _length(self, trial: int, name: str) -> Any:
-        """A setting to compare: a share counts as what it is of the trial's own length."""
+        """A setting to compare: a share counts as its steps of the trial's own length."""
         value = self.trials[trial].settings[name]
         return value.of(int(self.horizons[trial])) if isinstance(value, share) else value
 

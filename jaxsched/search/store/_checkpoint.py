@@ -57,9 +57,9 @@ class Checkpoint:
         return time.monotonic() - self._last >= pause
 
     def save(self, ledger: Ledger) -> None:
-        """Writes the new curves, then the open runs; only then deletes older open runs.
+        """Writes new curves, then open runs, then deletes older ones: a kill never loses a save.
 
-        In this order a kill at any moment loses nothing. Called under the ledger's lock.
+        Called under the ledger's lock.
         """
         began = time.monotonic()
         # By identity: curves that were lost and measured again are written again.
