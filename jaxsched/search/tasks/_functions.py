@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,7 +47,35 @@ def per_sample(argument: str, f: PerSample, outputs: Any, targets: Any) -> jax.A
             f"Supervised({argument}) must return a value per sample, [{samples}, ...], "
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
+    if values.ndim > 1:
+        _check_not_paired(argument, f, outputs, targets, values)
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
+
+
+def _check_not_paired(argument: str, f: PerSample, outputs: Any, targets: Any, values: Any) -> None:
+    """Fails where only the first axis should be of samples: outputs [n, 1] less targets [n]."""
+    samples = len(values)
+    # An axis of classes may be as long as the batch, so one of samples shows at another length.
+    sizes = {n for leaf in jax.tree.leaves((outputs, targets)) for n in jnp.shape(leaf)}
+    other = next(n for n in itertools.count(2 * samples, samples) if n not in sizes)
+
+    def resized(leaf: Any) -> Any:
+        shape = jnp.shape(leaf)
+        shape = (other, *shape[1:]) if shape[:1] == (samples,) else shape
+        return jax.ShapeDtypeStruct(shape, jax.typeof(leaf).dtype)
+
+    try:
+        given = jax.tree.map(resized, (outputs, targets))
+        again = jax.eval_shape(lambda *given: jnp.asarray(f(*given)), *given).shape
+    except Exception:  # nothing can be told of a function for this length alone
+        return
+    if again[1:] != values.shape[1:]:
+        raise TypeError(
+            f"Supervised({argument}) must return a value per sample, [{samples}, ...], got shape "
+            f"{list(values.shape)}, every sample with every other, of outputs {_shapes(outputs)} "
+            f"and targets {_shapes(targets)}: give both one shape, such as targets `y[:, None]` "
+            "or outputs `[..., 0]`."
+        )
 
 
 def metrics_of(metrics: Any) -> dict[str, PerSample]:
