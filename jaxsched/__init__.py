@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np  # noqa: F401  # eval(repr(s), vars(jaxsched)): the repr of an array says np
 
 from jaxsched._arrays import strong as strong
-from jaxsched._phases import Coverage as Coverage
-from jaxsched._phases import boundaries as boundaries
-from jaxsched._phases import coverage as coverage
 from jaxsched._populations import members as members
 from jaxsched._populations import sample as sample
 from jaxsched._populations import stack as stack
 from jaxsched._populations import unstack as unstack
-from jaxsched._serialize import from_dict as from_dict
-from jaxsched._serialize import from_json as from_json
-from jaxsched._serialize import register as register
-from jaxsched._serialize import to_dict as to_dict
-from jaxsched._serialize import to_json as to_json
 from jaxsched.recipes._arguments import SHAPES as SHAPES
 from jaxsched.recipes._cycles import one_cycle as one_cycle
 from jaxsched.recipes._cycles import one_cycle_momentum as one_cycle_momentum
@@ -102,7 +94,15 @@ from jaxsched.schedules._wrappers import Window as Window
 from jaxsched.units import Units as Units
 
 if TYPE_CHECKING:
+    from jaxsched._phases import Coverage as Coverage
+    from jaxsched._phases import boundaries as boundaries
+    from jaxsched._phases import coverage as coverage
     from jaxsched._plot import plot as plot
+    from jaxsched._serialize import from_dict as from_dict
+    from jaxsched._serialize import from_json as from_json
+    from jaxsched._serialize import register as register
+    from jaxsched._serialize import to_dict as to_dict
+    from jaxsched._serialize import to_json as to_json
     from jaxsched.controllers import AbstractController as AbstractController
     from jaxsched.controllers import AutoDecay as AutoDecay
     from jaxsched.controllers import Average as Average
@@ -134,7 +134,9 @@ _LAZY = {
     "jaxsched.controllers": "AbstractController AutoDecay Average Bounce Greedy NewBob Plateau "
     "Trigger diagnose",
     "jaxsched.optim": "current inject observe override remembered",
+    "jaxsched._phases": "Coverage boundaries coverage",
     "jaxsched._plot": "plot",
+    "jaxsched._serialize": "from_dict from_json register to_dict to_json",
     "jaxsched.search": "Supervised final_score grid loguniform range_test sampled sweep uniform "
     "zipped",
 }

@@ -26,7 +26,6 @@ from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._evaluate import evaluate, on_host, require_single
 from jaxsched.schedules._lengths import as_real, exact_duration
 from jaxsched.schedules._phase import Phase, cut, known, known_duration, later, shown_length
-from jaxsched.schedules._picture import picture
 from jaxsched.schedules._selection import can_select, selected
 
 
@@ -151,6 +150,8 @@ class AbstractSchedule(Record, abc.ABC):
         return _term(other) + -self if _is_term(other) else NotImplemented
 
     def _repr_html_(self) -> str:
+        from jaxsched.schedules._picture import picture
+
         return picture(self)
 
 
