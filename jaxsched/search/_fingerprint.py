@@ -1,7 +1,7 @@
-"""A digest of what a program computes, and texts of Python values, alike in every process.
+"""A digest of a program's computation, and texts of Python values, equal in every process.
 
-The text of a jaxpr will not do: it says nothing of the constants of the jaxprs inside (of a jitted
-function, of a branch), shortens arrays, and holds addresses.
+The text of a jaxpr is not enough: it omits the constants of inner jaxprs (of a jitted function, of
+a branch), shortens arrays, and holds addresses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
 _DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _PRIVATE = re.compile(r"\bjaxsched\.(?:[a-z]\w*\.)*_\w+\.")
-_DEEP = 12  # values inside values: what is further down is known by its type only
+_DEEP = 12  # levels of nested values; deeper ones count by their type only
 
 
 def fingerprint(closed: Any) -> str:
@@ -49,7 +49,7 @@ def fingerprint_of(*values: Any) -> str:
 
 
 def fingerprints(values: Iterable[Any]) -> list[str]:
-    """Of each value or closed jaxpr; what several of them hold is gone through once."""
+    """Of each value or closed jaxpr; common parts are traversed once."""
     walk = Walk()
     return [walk.of(value) for value in values]
 
@@ -129,7 +129,7 @@ def labels(values: Iterable[Any]) -> dict[str, str]:
 
 
 def public(text: str) -> str:
-    """A text in which what is ours has no private module, which may be another in each version."""
+    """A text without our private modules, whose names may differ between versions."""
     return _PRIVATE.sub("jaxsched.", text)
 
 
@@ -145,7 +145,7 @@ def name_of(value: Any) -> str:
 
 
 class Walk:
-    """Digests of values; one that is met again, such as a jaxpr, is not gone through twice.
+    """Digests of values; a repeated one, such as a jaxpr, is not traversed twice.
 
     It keeps no arrays alive.
     """
@@ -195,7 +195,7 @@ class Walk:
             return [*keys, *map(self.of, _items(value))]
         text = _ADDRESS.sub("", repr(value))
         if type(value).__module__.startswith("jax") and not dataclasses.is_dataclass(value):
-            return [text]  # what else JAX keeps in an object is of this process
+            return [text]  # JAX's other attributes belong to this process
         return [text, *(self.of(v) for kv in _fields(value).items() for v in kv)]
 
     def _array(self, value: Any) -> Iterable[str | bytes | memoryview]:
@@ -255,7 +255,7 @@ class Walk:
         return [name] if inner is None or isinstance(value, type) else [name, self.of(inner)]
 
 
-# How to differentiate: where that is asked for it has been traced, and here it is not used.
+# Rules of derivatives: unused here, since a derivative in the program is already traced.
 _RULES = ("fwd_jaxpr_thunk", "bwd", "out_trees", "jvp_jaxpr_fun", "jvp_jaxpr_thunk")
 # Where something was written in a file.
 _NOTES = ("debug", "debug_info", "name_and_src_info", "source_info")
@@ -275,7 +275,7 @@ def _aval(aval: Any) -> str:
 
 
 def _is_code(value: Any) -> bool:
-    """Whether a name and what is held say what a value is: functions, classes, modules."""
+    """Whether a name and the held values identify a value: functions, classes, modules."""
     return isinstance(
         value, (type, types.ModuleType, types.CodeType, types.MethodType, functools.partial)
     ) or (callable(value) and hasattr(value, "__qualname__"))
@@ -308,7 +308,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:
-    """What differs, with both values; empty if nothing does. Of digests eight letters will do."""
+    """The differences with both values, or an empty text; digests are cut to eight letters."""
 
     def shown(name: str, values: Mapping[str, str]) -> str:
         return shorten(_DIGEST.sub(r"\1", values.get(name, "none")))

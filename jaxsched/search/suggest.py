@@ -32,7 +32,7 @@ def minimum(lrs: Any, losses: Any, mask: Any = None, *, divide: float = 10.0) ->
         losses: the smoothed loss at each, real [n].
         mask: which points to use, bool [n]; by default all before the first loss that is not
             finite. ``window`` makes fastai's. A loss that is not finite is never used.
-        divide: what the rate is divided by, positive.
+        divide: divisor of the rate, positive.
 
     Returns:
         The suggested rate, float32 []; 0.0 if no point is left.
@@ -198,7 +198,7 @@ RULES = {
 
 
 def divisor(ratio: Any) -> jax.Array:
-    """What divides the rate with the lowest loss, for a schedule that ends at ``ratio * peak``.
+    """The divisor of the rate with the lowest loss, for a schedule that ends at ``ratio * peak``.
 
     3 up to a ratio of 0.1 and 7 from 1 on, as measured; in between, where nothing was measured, a
     straight line in the logarithms.
@@ -212,12 +212,12 @@ def divisor(ratio: Any) -> jax.Array:
 
 
 def window(losses: Any, first: int = 0, last: int = 0) -> jax.Array:
-    """The points of a curve that fastai looks at: without its ends, up to the first NaN.
+    """The points of a curve that fastai uses: without its ends, up to the first NaN.
 
     Args:
         losses: real [n].
-        first: points left out at the start (fastai: ``n // 10``).
-        last: points left out at the end (fastai: 5).
+        first: points omitted at the start (fastai: ``n // 10``).
+        last: points omitted at the end (fastai: 5).
 
     Returns:
         bool [n]. The cut is at the first NaN or infinity (fastai: NaN only).

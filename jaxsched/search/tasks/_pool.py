@@ -108,7 +108,7 @@ def _room() -> float:
 
 
 def memory(pages: str = "SC_PHYS_PAGES") -> float:
-    """Bytes of this machine, or those that are free; infinite where nobody says."""
+    """Bytes of this machine, or the free ones; infinite if the system does not tell."""
     try:
         return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError, AttributeError):
