@@ -1,5 +1,6 @@
 """Controllers as trials: told what is validated, forking where they decide."""
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -239,8 +240,8 @@ def test_a_checkpoint_of_other_controllers_is_refused(tmp_path):
     trials = (dataclasses.replace(first, schedules=other), *PLATEAUS[1:])
     with pytest.raises(ValueError, match="They differ in learning_rate of trial 0: Plateau"):
         kept_sweep(tmp_path, **{**ARGUMENTS, "trials": trials})
-    with pytest.raises(ValueError, match="monitor: loss there, norm here"):
-        kept_sweep(tmp_path, **ARGUMENTS, monitor="norm")
+    with pytest.raises(ValueError, match="monitor: loss there, averaged loss here"):
+        kept_sweep(tmp_path, **ARGUMENTS, monitor="averaged loss")
 
 
 def test_shards_saved_and_merged(tmp_path):
@@ -383,6 +384,25 @@ class Scored(Watched):
 def test_a_controller_of_the_other_sense_is_refused(controller, arguments, words):
     with pytest.raises(ValueError, match=words):
         sweep([js.Constant(0.1), controller], Scored(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("controller", "monitor", "words"),
+    [
+        (Plateau(0.1), "score", r"Plateau\(mode='min'\) takes less of 'score'.*write mode='max'"),
+        (Greedy(0.1), "averaged score", r"Greedy\(mode='min'\) takes less of 'averaged sc"),
+        (Trigger(Plateau(0.1), js.Constant(0.5)), "score", r"Plateau\(mode='min'\) takes less"),
+        (js.AutoDecay(0.1), "score", r"AutoDecay takes less of .*score'.*write monitor=\.\.\. for"),
+        (Plateau(0.1), "loss", None),
+        (UP, "score", None),
+    ],
+)
+def test_a_score_that_is_minimized_is_doubted_unless_it_is_said(controller, monitor, words):
+    said = pytest.warns(UserWarning, match=words) if words else contextlib.nullcontext()
+    with said:
+        sweep([controller, controller], Scored(), monitor=monitor)
+    if monitor == "score" and controller is not UP:
+        sweep([controller], Scored(), monitor=monitor, metric="score", maximize=False)
 
 
 def test_a_controller_of_the_right_sense_cuts_where_a_score_stagnates():

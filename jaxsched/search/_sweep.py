@@ -116,7 +116,8 @@ def sweep(
 
     Warns:
         UserWarning: once, if ``steps`` is not the length of the schedules (a decay is cut off, or a
-            rate has ended at zero), and if trials with different values have the same curves.
+            rate has ended at zero), if a controller minimizes a metric that may be one to maximize,
+            and if trials with different values have the same curves.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, grid, sweep
@@ -221,6 +222,7 @@ def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
     """Warns of likely mistakes."""
     if request.steps is not None:
         doubts.warn_of_lengths(plan.trials, request.steps)
+    doubts.warn_of_senses(plan)
     if backend.platform == "cpu":
         warn_of_convolutions(plan.folds[0].shape.step)
 
