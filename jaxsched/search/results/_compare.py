@@ -18,8 +18,9 @@ from jaxsched.search.trials._trials import as_setting
 
 T = TypeVar("T")
 OPTIMISTIC = (
-    "Each is its own best of so many, chosen and compared on the same validation data: flattering, "
-    "the more the more were tried. search.final_scores compares on the test data."
+    "Each is its own best of so many, chosen and compared on the same validation data, so the "
+    "score is too good, more so the more settings were tried. search.final_scores compares on the "
+    "test data."
 )
 
 
