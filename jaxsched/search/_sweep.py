@@ -59,8 +59,8 @@ def sweep(
     """Trains every trial with every seed on every fold, in one compiled program.
 
     The schedules are tabulated in float64 and rounded once to float32; the program reads their
-    values. So one compilation serves schedules of any kind and any number of them.
-    Trials whose values agree bit for bit up to some step are trained once up to there.
+    values. So one compilation serves schedules of any kind and any number of them. Trials whose
+    values agree bit for bit up to some step are trained once up to there.
 
     On a CPU (width 1) every run has exactly the bits of a solo run, and of a Python loop over
     ``jax.jit(task.step)`` with the values of ``js.sample(schedule, steps)``, whatever the order,
@@ -72,10 +72,10 @@ def sweep(
 
     Args:
         task: what to train; see ``Task`` and ``Supervised``.
-        trials: from ``grid``, ``zipped`` or ``sampled``, or a list of schedules of any kinds (of
-            the learning rate), or of dicts hyperparameter -> schedule; or a dict that names them.
-            Controllers are allowed: each evaluation is reported to them, and they act from the
-            next update on.
+        trials: from ``grid``, ``zipped`` or ``sampled``; or a list of schedules of the learning
+            rate, a dict name -> schedule, or one schedule. For several hyperparameters, a list of
+            dicts hyperparameter -> schedule. Controllers are allowed: each evaluation is reported
+            to them, and they act from the next update on.
         steps: length of every run in optimizer updates, from 1 to 2**31 - 1; by default each
             trial runs for the duration of its longest schedule.
         seeds: a number of seeds (0, 1, ...), or the seeds; of the initial state and the data order.
@@ -100,7 +100,7 @@ def sweep(
         checkpoint: a directory, created if missing. After a kill, the same call goes on from there,
             on any number of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then
             finishes the segments under way and saves before it exits.
-        checkpoint_every: the least seconds between saves; 0: after every segment.
+        checkpoint_every: least seconds between saves; 0 saves after every segment.
         progress: a line on standard error (needs rich); by default only on a terminal.
 
     Returns:

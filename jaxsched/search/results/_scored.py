@@ -99,7 +99,7 @@ class ScoredTrials:
 
         The mean is NaN if any run of a trial diverged or was stopped, and the error is NaN for a
         single run. Two to five runs say little about their variance: it is pooled over the trials
-        ``pooled()``, and is a lower bound for the others.
+        ``pooled()``, and the others get at least this variance.
         """
         found = self._scored(metric)
         return found.mean, found.error

@@ -44,8 +44,8 @@ def check_every_step(caller: str, shape: TaskShape, hyperparams: int) -> None:
             f"{begin}this one changes the parameters in one of {k} steps only"
             + ("" if held is None else f", by {held}")
             + f". Take the accumulation out of the optimizer{alone}, and give "
-            f"`Supervised(accumulation={k})`; a task of yours means the gradients of its "
-            "micro-batches within one step."
+            f"`Supervised(accumulation={k})`; a task of yours takes the mean of its "
+            "micro-batches' gradients within one step."
         )
     if acts is not None:
         raise ValueError(
