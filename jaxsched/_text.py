@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterable
@@ -15,8 +16,7 @@ from jaxsched._arrays import is_concrete, to_host
 
 def describe(x: Any) -> str:
     """A value that was given, and of which type it is, unless one sees it."""
-    text = repr(x) if isinstance(x, str) else " ".join(repr(x).split())  # an array has lines
-    text = shorten(text, 80)
+    text = shorten(repr(x), 80)
     return text if isinstance(x, (int, float)) else f"{text} ({type(x).__name__})"
 
 
@@ -26,8 +26,8 @@ def printable(text: str) -> str:
 
 
 def shorten(text: str, most: int = 60) -> str:
-    """A text as a message quotes it: printable, and of at most so many characters."""
-    text = printable(text)
+    """A text as a message quotes it: printable, in one line, and not too long."""
+    text = printable(re.sub(r"\n+ +", " ", text))
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

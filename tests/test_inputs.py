@@ -185,6 +185,8 @@ def test_a_message_shows_an_array_in_one_line_and_says_what_was_not_called():
     with pytest.raises(ValueError, match=r"end=...\) must be finite .*got array") as caught:
         js.Linear(0.0, np.diag([np.inf] * 3), 10)
     assert "\n" not in str(caught.value) and "\\n" not in str(caught.value)
+    with pytest.raises(TypeError, match=r"to_dict\(schedule=...\) .* \[2\., 2\.\]\]\) \(ndarray\)"):
+        js.to_dict(np.full((2, 2), 2.0))
     with pytest.raises(TypeError, match=r"sample\(n=...\) must be .*warmup_cosine.* not called"):
         js.sample(js.Constant(1.0), js.warmup_cosine)
 
