@@ -139,6 +139,17 @@ def test_summary_says_where_the_best_is(scores, words):
     assert summary in repr(result_of(scores))
 
 
+def test_of_trials_that_are_one_run_none_is_at_an_edge():
+    settings = [{"peak": p, "f": f} for p in (0.1, 0.2) for f in (1, 2)]
+    idle = result_of([[1], [1], [2], [2]], settings)
+    assert idle.edges() == {"peak": "lowest"}
+    assert "(peak is the lowest tried), f has had no effect;" in idle.summary()
+    some = result_of([[1], [1], [1], [2]], [{"f": f} for f in (1, 2, [4], 3)])
+    assert some.edges() == {} and "effect" not in some.summary()
+    apart = result_of([[1], [1]], settings[:2], norm=[[1], [2]])  # a tie by chance
+    assert apart.edges() == {"f": "lowest"}
+
+
 def test_edges_ignore_what_is_no_range():
     settings = [
         {"peak": 0.1, "shape": "linear", "steps": 5},

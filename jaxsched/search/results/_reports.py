@@ -202,14 +202,23 @@ def _mark(result: ScoredTrials, trial: int) -> str:
 # ---------------------------------------------------------------------------------------- summary
 
 
-def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str]]:
-    """Settings whose best number is the lowest or highest that was tried; and those inside.
+def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
+    """Settings whose best number is the lowest or highest that was tried; those inside; the idle.
+
+    An idle setting has had no effect: all its numbers gave the best run.
 
     Nothing is at an edge where no more can be tried: no length, rate or share is below 0, and no
     share above 1. A range is that of the best trial's own kind.
     """
     best = result.best()
-    at_edge, inside = {}, []
+    at_edge, inside, idle = {}, [], []
+    curves = [*result.train.values(), *result.validation.values()]
+    ties = [
+        trial.settings
+        for i, trial in enumerate(result.trials)
+        if trial.kind == best.trial.kind
+        and all(np.array_equal(c[i], c[best.index], equal_nan=True) for c in curves)
+    ]
     for name, value in best.settings.items():
         shares = isinstance(value, share)
         same = [trial.settings for trial in result.trials if trial.kind == best.trial.kind]
@@ -219,11 +228,14 @@ def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str]]:
         tried, value = {x for x in numbers if is_number(x)}, on_axis(value)
         if not is_number(value) or len(tried) < 2:
             continue
-        if min(tried) < value < max(tried):
+        tied = {x for x in (on_axis(s[name]) for s in ties if name in s) if is_number(x)}
+        if tied >= tried:
+            idle.append(name)
+        elif min(tried) < value < max(tried):
             inside.append(name)
-        elif value != (0 if value == min(tried) else 1 if shares else math.inf):
+        elif len(tied) == 1 and value != (0 if value == min(tried) else 1 if shares else math.inf):
             at_edge[name] = "lowest" if value == min(tried) else "highest"
-    return at_edge, inside
+    return at_edge, inside, idle
 
 
 def summary(result: ScoredTrials) -> str:
@@ -245,12 +257,13 @@ def summary(result: ScoredTrials) -> str:
     elif result.runs <= FEW:
         said += f" (of {result.runs} runs only)"
     parts = [f"best of {count}: {said}", *_second(result)]
-    at_edge, inside = edges(result)
+    at_edge, inside, idle = edges(result)
     if at_edge:
         shown = "; ".join(f"{name} is the {edge} tried" for name, edge in at_edge.items())
         parts.append(f"on the edge of the range ({shown})")
     elif inside:
         parts.append("inside the range")
+    parts += [f"{', '.join(idle)} has had no effect"] if idle else []
     parts += [f"{lost} diverged"] if lost else []
     return printable(", ".join(parts) + f"; {cost}")
 
