@@ -377,3 +377,15 @@ def test_the_decay_of_wsd_is_optional_where_it_is_open_ended():
     assert js.wsd(0.1, None, 10) == js.warmup_constant(0.1, 10)
     with pytest.raises(TypeError, match=r"^wsd\(decay=...\) must be given"):
         js.wsd(0.1, 100, 10)
+
+
+@pytest.mark.parametrize("given", [{"decay": 20}, {"decay": 0}, {"shape": "cosine"}, {"end": 0.01}])
+def test_what_an_open_ended_wsd_does_not_use_is_refused(given):
+    (name,) = given
+    words = rf"^wsd\({name}=...\) must be omitted with steps=None.*cooldown_from"
+    with pytest.raises(TypeError, match=words):
+        js.wsd(0.1, None, 10, **given)
+    with pytest.raises(TypeError, match=words):
+        js.grid(js.wsd, peak=0.1, steps=[None], warmup=5, **{name: [given[name]]})
+    with pytest.raises(TypeError, match=r"wsd\(end=...\) must be omitted"):
+        jax.jit(lambda end: js.wsd(0.1, None, 10, end=end)(3))(0.0)

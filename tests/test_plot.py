@@ -89,7 +89,7 @@ def test_a_large_family_has_one_entry_in_the_legend(ax):
         (js.step_decay(1.0, 0.5, 10), 58),
         (js.Repeat(js.Linear(1.0, 0.0, 10)), 39),
         (js.Repeat(js.Linear(1.0, 0.0, 10), growth=2.0), 69),
-        (js.wsd(1.0, None, 50, 0), 100),
+        (js.wsd(1.0, None, 50), 100),
         (js.Shift(js.InverseTime(1.0, 10), 20), 100),
         (js.Stretch(js.InverseTime(1.0, 10), 2.0), 160),
         (js.minimum(js.InverseTime(1.0, 10), 0.5), 80),

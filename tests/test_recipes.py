@@ -110,7 +110,7 @@ def test_cooldowns_are_continuous_and_map():
     values = np.asarray(branch(starts, lengths))
     assert ulp_distance(values[:, 1], np.asarray(base(starts))).max() <= 1
     assert np.all(values[:, 2] == 0)
-    endless = js.wsd(0.1, None, 10, 0)
+    endless = js.wsd(0.1, None, 10)
     assert endless.duration is None
     assert float(endless(2**31 - 1)) == np.float32(0.1)
 
@@ -166,7 +166,7 @@ def test_phases_are_where_they_were_declared():
 
 
 def test_a_cooldown_needs_no_horizon_and_starts_without_a_jump():
-    endless = js.wsd(0.1, None, warmup=10, decay=0)
+    endless = js.wsd(0.1, None, warmup=10)
     assert endless.duration is None
     assert float(endless(2**31 - 1)) == np.float32(0.1)
     for base in (endless, js.inverse_sqrt(0.1, 10), js.cosine_decay(0.1, 1000)):

@@ -164,8 +164,8 @@ def wsd(
 
     Args:
         peak: value of the stable phase.
-        steps: whole length in optimizer updates; ``None``: an open stable phase without decay,
-            which ``js.cooldown_from`` can add later.
+        steps: whole length in optimizer updates; ``None``: an open stable phase without
+            ``decay``, ``shape`` and ``end``; ``js.cooldown_from`` can add a decay later.
         warmup: length of the linear warmup from 0, or a ``js.share`` of ``steps``.
         decay: length of the decay, likewise; ``warmup + decay`` at most ``steps``.
         shape: a name of ``js.SHAPES`` ("linear", "cosine", "1-sqrt", "square", "geometric", ...)
@@ -180,6 +180,14 @@ def wsd(
     """
     rise = shapes.Linear(0.0, peak, warmup)
     if steps is None:
+        is_line = type(shape(1.0, 0.5, 1)) is shapes.Linear
+        is_zero = isinstance(end, (int, float)) and end == 0
+        unused = {"decay": decay is None, "shape": is_line, "end": is_zero}
+        for name in (name for name, is_default in unused.items() if not is_default):
+            raise TypeError(
+                f"wsd({name}=...) must be omitted with steps=None, which has no decay: give "
+                "steps=..., or decay later with `js.cooldown_from`."
+            )
         return rise >> Constant(peak)
     if decay is None:
         raise TypeError(f"wsd(decay=...) must be given with steps={steps!r}, got None.")
