@@ -180,7 +180,7 @@ def wsd(
     """
     rise = shapes.Linear(0.0, peak, warmup)
     if steps is None:
-        is_line = type(shape(1.0, 0.5, 1)) is shapes.Linear
+        is_line = type(transition(shape, 1.0, 0.5, 1)) is shapes.Linear
         is_zero = isinstance(end, (int, float)) and end == 0
         unused = {"decay": decay is None, "shape": is_line, "end": is_zero}
         for name in (name for name, is_default in unused.items() if not is_default):
