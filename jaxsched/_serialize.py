@@ -26,6 +26,10 @@ _DEPTH = 200
 _WIDE = "float64"  # an array of this dtype is {"float64": [...]}, all others are plain lists
 
 
+class UnknownType(ValueError):
+    """A type of which no class is registered here: nothing is wrong with the data."""
+
+
 _REGISTERED: dict[str, type[Record]] = {}
 
 
@@ -225,9 +229,13 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
         raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.")
     kind = data.get("type") if isinstance(data, dict) else data
     if not isinstance(kind, str) or kind not in _types():
-        raise ValueError(
-            f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, "
-            f"got {shorten(repr(kind))}."
+        import difflib
+
+        near = difflib.get_close_matches(str(kind)[:40], _types(), 1, 0.8)
+        own = "a class of your own is known when the module that registers it (js.register) is"
+        raise UnknownType(
+            f"from_dict(type=...) must be one of {', '.join(sorted(_types()))}, got "
+            f"{shorten(repr(kind))}; {f'did you mean {near[0]}' if near else f'{own} imported'}."
         )
     cls = _types()[kind]
     given = {k: _field(v, depth, texts) for k, v in data.items() if k != "type"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from results_by_hand import result_of
 
 import jaxsched as js
+from jaxsched import _serialize, search
 from jaxsched import schedules as own
 from jaxsched.testing import check_schedule
 
@@ -127,6 +130,18 @@ def test_a_file_names_only_what_is_registered(kind):
 def test_what_a_file_says_of_a_registered_class_is_checked(fields):
     with pytest.raises(ValueError, match="LookAhead"):
         js.from_dict({"jaxsched": 1, "type": "LookAhead", **fields})
+
+
+def test_a_class_that_is_not_registered_here_is_no_damage(tmp_path, monkeypatch):
+    trial = search.Trial("own", {}, {"learning_rate": LookAhead(js.Constant(0.1), 3)}, "")
+    dataclasses.replace(result_of([[1.0]]), trials=(trial,)).save(tmp_path / "r.npz")
+    monkeypatch.delitem(_serialize._REGISTERED, "LookAhead")
+    own_class = r"got 'LookAhead'; a class of your own is known when .* \(js.register\) is imported"
+    with pytest.raises(ValueError, match=rf"r\.npz, which this process cannot read.*{own_class}"):
+        search.load(tmp_path / "r.npz")
+    for name, words in {"LookAhead": own_class, "Linaer": "'Linaer'; did you mean Linear"}.items():
+        with pytest.raises(ValueError, match=words):
+            js.from_dict({"jaxsched": 1, "type": name})
 
 
 def test_what_is_registered_is_a_class_of_data_with_a_name_of_its_own():

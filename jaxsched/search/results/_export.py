@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxsched._checks import checked_path
 from jaxsched._populations import sample
-from jaxsched._serialize import from_dict, to_dict
+from jaxsched._serialize import UnknownType, from_dict, to_dict
 from jaxsched.controllers._base import AbstractController
 from jaxsched.recipes._share import share
 from jaxsched.schedules._piecewise import Table as ScheduleTable
@@ -89,6 +89,8 @@ def load(file: Any) -> dict[str, Any]:
         meta, arrays = _read(path, data)
         version = meta.get("jaxsched sweep") if isinstance(meta, dict) else None
         fields = _fields(meta, arrays) if version in (1, FORMAT) else {}
+    except UnknownType as error:
+        raise ValueError(f"{expected} {file}, which this process cannot read: {error}") from None
     except Exception as error:  # bytes can be wrong in many ways
         found = error if isinstance(error, Damaged) else f"{file}: {type(error).__name__}: {error}"
         raise ValueError(f"{expected} a damaged one: {found}") from None
