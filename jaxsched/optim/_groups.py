@@ -48,7 +48,7 @@ def group_lr(
         multiplier=0.5)`` changes one, and ``group="*"`` all.
 
     Raises:
-        TypeError: if ``groups`` is no mapping from regular expressions.
+        TypeError: if ``groups`` is not a mapping from regular expressions.
         ValueError: for a regular expression that can't be read; at ``init``, if a parameter is
             matched by no expression or by several, or an expression matches no parameter.
 

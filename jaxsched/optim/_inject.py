@@ -256,7 +256,7 @@ def is_source(value: Any) -> bool:
 
 
 def _is_controller(value: Any) -> bool:
-    # Optax's StatefulSchedule protocol. A class has these methods too, but is no object of it.
+    # Optax's StatefulSchedule protocol. A class has these methods too, but is not an instance.
     methods = (getattr(value, "init", None), getattr(value, "update", None), value)
     return not isinstance(value, type) and all(map(callable, methods))
 

@@ -48,7 +48,7 @@ class InjectState(NamedTuple):
     Under ``vmap`` all leaves have the members' axes in front.
     """
 
-    # Named as in every Optax state; it hides tuple.count, which nobody calls.
+    # Named as in every Optax state. It hides the unused method tuple.count.
     count: jax.Array  # type: ignore[assignment]  # int32: updates done, shared by all
     values: dict[str, jax.Array]  # as applied in the last update
     schedules: dict[str, Any]  # the schedules (and controllers that are pytrees) themselves
@@ -249,5 +249,5 @@ def hyperparameters(state: Any) -> dict[str, Any]:
     if isinstance(state, InjectState):
         return state.values
     scheduled = getattr(state, "hyperparams_states", {})
-    # Optax injects every number; those that nobody scheduled are of interest only if none is.
+    # Optax injects every number. The unscheduled ones matter only if none is scheduled.
     return {k: v for k, v in state.hyperparams.items() if not scheduled or k in scheduled}

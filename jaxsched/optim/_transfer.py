@@ -1,6 +1,6 @@
 """The moments and the step of one optimizer state in another, leaf by leaf, by their paths.
 
-Injection is no level of its own: what is below an ``InjectState`` (or the state of Optax's
+Injection is not a level of its own: what is below an ``InjectState`` (or the state of Optax's
 ``inject_hyperparams``) is compared with what the other state has in that place, injected or not.
 A state that was restored as nested dicts and lists has the same paths as the one with classes.
 """
@@ -39,7 +39,7 @@ class Transfer:
 
     def into(self, fresh: Any) -> Any:
         """``fresh`` with the leaves of ``saved``, and its schedules at the step of ``saved``."""
-        if not self.only_check:  # what is no state of this optimizer is not asked for its step
+        if not self.only_check:  # a state of another optimizer has no step of this one
             Transfer(self.where, self.saved, 0, only_check=True).into(fresh)
         else:
             self._check_wholes(fresh)
@@ -319,12 +319,12 @@ def _same_form(a: Any, b: Any) -> bool:
 
 
 def copied(tree: Any) -> Any:
-    """``tree`` in strong-typed arrays that nobody else holds."""
+    """``tree`` in strong-typed arrays of its own."""
     return jax.tree.map(lambda x: _like(x, x), tree)
 
 
 def _like(x: Any, fresh: Any) -> Any:
-    """``x`` in an array that nobody else holds, of the shape, dtype and place of ``fresh``."""
+    """``x`` in an array of its own, of the shape, dtype and place of ``fresh``."""
     if not hasattr(fresh, "dtype"):
         return x  # a Python number, such as the step of a Linen TrainState
     if jnp.issubdtype(fresh.dtype, jax.dtypes.prng_key):
