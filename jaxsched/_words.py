@@ -151,6 +151,7 @@ _NAMES = _by_word(
         "js.multi_step": "MultiStepLR",
         "js.one_cycle": "OneCycleLR cosine_onecycle_schedule linear_onecycle_schedule",
         "js.polynomial_decay": "PolynomialLR",
+        "js.range_test": "lr_find lr_finder LRFinder",
         "js.step_decay": "StepLR",
         "js.triangular": "CyclicLR",
         "js.wsd": "trapezoid trapezoidal WarmupStableDecay",
@@ -163,6 +164,10 @@ _NAMES = _by_word(
         "jaxsched.optim.layerwise_decay": "layerwise_decay",
         "jaxsched.optim.register_export": "register_export",
         "jaxsched.optim.resume": "resume",
+        "jaxsched.search.accuracy": "accuracy",
+        "jaxsched.search.final_scores": "final_scores",
+        "jaxsched.search.load": "load",
+        "jaxsched.search.merge": "merge",
     }
 )
 

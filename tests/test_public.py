@@ -146,6 +146,8 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
         ("adopt", r"it is jaxsched\.optim\.adopt here"),
         ("trapezoid", r"it is js\.wsd here"),
         ("reverse", r"it is js\.Reverse here"),
+        ("accuracy", r"it is jaxsched\.search\.accuracy here"),
+        ("lr_find", r"it is js\.range_test here"),
         ("plateau", r"did you mean js\.Plateau"),
     ],
 )

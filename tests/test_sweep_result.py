@@ -106,6 +106,14 @@ def test_a_trial_that_exploded_says_nothing_of_the_errors_of_others(runs, pooled
     assert (wild.pooled("x"), wild.pooled()) == (pooled, tuple(range(len(runs))))
 
 
+def test_runs_that_agree_show_no_error():
+    result = result_of([[0.5, 0.5]])
+    final = search.FinalScore(
+        result.best(), {"a": np.full(2, 0.5), "b": np.array([1, 3])}, (), result
+    )
+    assert "±" not in result.summary() and repr(final) == "FinalScore(t0: a 0.5, b 2 ± 1)"
+
+
 def test_best_by_any_metric():
     result = result_of([[1], [2]], accuracy=[[0.5], [0.9]])
     assert result.best().index == 0

@@ -69,8 +69,8 @@ def show(value: Any) -> str:
 
 
 def number(mean: float, error: float, form: str = ".4g") -> str:
-    """``0.08 ± 0.001``, without the error where it isn't known."""
-    return f"{mean:{form}}" + (f" ± {error:.2g}" if math.isfinite(error) else "")
+    """``0.08 ± 0.001``, without the error where it isn't known: runs that agree show none."""
+    return f"{mean:{form}}" + (f" ± {error:.2g}" if math.isfinite(error) and error else "")
 
 
 def score(best: Best | None) -> str:
