@@ -497,6 +497,17 @@ def of_length(length):
             r"got one that returns \{'w'.*\(dict\); fun",
         ),
         ({"model": 3}, TypeError, r"or a pair `\(init, apply\)`, got 3 \(int\)\.$"),
+        (
+            {"metrics": {"m": lambda targets, outputs: outputs.argmax(-1) == targets}},
+            TypeError,
+            r"metrics=\{'m': ...\}\) .* of \(targets, outputs\), the other way round: give `lambda",
+        ),
+        ({"metrics": {"m": lambda outputs: outputs}}, TypeError, r"a function of \(outputs\)\.$"),
+        (
+            {"model": JoinedLinen},
+            TypeError,
+            r"got the class JoinedLinen: give `JoinedLinen\(...\)`",
+        ),
         ({"metrics": search.accuracy}, TypeError, "dict name -> function, got function"),
         (
             {"train": ({"a": X, "b": X[:5]}, Y)},
@@ -533,6 +544,24 @@ def of_length(length):
 def test_bad_arguments_name_the_argument_and_the_leaf(changes, error, words):
     with pytest.raises(error, match=words):
         supervised(**changes)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss", "words"),
+    [
+        (
+            LOSS,
+            optax.sgd,
+            r"optimizer=...\) .* got one of \(logits, .*the order is Supervised\(model,",
+        ),
+        (lambda a, b: LOSS(a, b), momentum, r"loss=...\) .* of \(learning_rate\): the order is"),
+        (momentum, lambda labels, preds: preds, r"loss=...\) .* the other way round"),
+        (momentum, lambda y_true, y_pred: y_pred, r"loss=...\) .* the other way round"),
+    ],
+)
+def test_swapped_arguments_are_named_when_the_task_is_made(optimizer, loss, words):
+    with pytest.raises(TypeError, match=r"^Supervised\(" + words):
+        Supervised((init, apply), optimizer, loss, train=(X, Y))
 
 
 def lines(x, y, loss, width=1, batch_size=16, **arguments):

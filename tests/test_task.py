@@ -394,7 +394,7 @@ def test_a_loss_of_the_wrong_order_or_shapes_is_named():
     words = r"Supervised\(metrics=\{'m': ...\}\) must take outputs and targets, here "
     words += r"float32\[48, 3\] and int32\[48\], got a function that takes them the other way round"
     with pytest.raises(TypeError, match=words):
-        sweep(supervised(metrics={"m": lambda targets, outputs: entropy(outputs, targets)}))
+        sweep(supervised(metrics={"m": lambda t, o: entropy(o, t)}))
     with pytest.raises(ValueError, match="Shape mismatch") as caught:
         sweep(supervised(metrics={"m": optax.squared_error}))
     assert caught.value.__notes__[0].startswith("in Supervised(metrics={'m': ...}), called with ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from jaxsched._text import shorten
 
 PerSample = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
 Augment = Callable[..., Any]  # key, inputs(, targets) -> the same anew
+# What the arguments of a loss are called.
+_OUTPUTS = re.compile(r"(outputs?|logits?|preds?|predictions?|y_pred|y_hat)\b")
+_TARGETS = re.compile(r"(targets?|labels?|y_true)\b")
 
 
 def accuracy(outputs: Any, targets: Any) -> jax.Array:
@@ -78,6 +82,44 @@ def _check_not_paired(argument: str, f: PerSample, outputs: Any, targets: Any, v
         )
 
 
+def check_order(loss: Any, optimizer: Any) -> None:
+    """Fails where loss and optimizer are swapped, or the outputs and targets of the loss."""
+    if not callable(loss):
+        raise TypeError(
+            "Supervised(loss=...) must be a function of outputs and targets, a value per sample, "
+            f"got {loss!r}."
+        )
+    names = ", ".join(_signature(optimizer).parameters)
+    if _OUTPUTS.match(names) or _TARGETS.match(names):
+        raise TypeError(
+            "Supervised(optimizer=...) must be a function of the scheduled hyperparameters, got "
+            f"one of ({names}): the order is Supervised(model, optimizer, loss)."
+        )
+    _check_two("loss=...", loss, ": the order is Supervised(model, optimizer, loss)")
+
+
+def _check_two(argument: str, f: Any, repair: str = "") -> None:
+    signature = _signature(f)
+    names = ", ".join(signature.parameters)
+    wanted = f"Supervised({argument}) must take outputs and targets, got a function of ({names})"
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(f"{wanted}{repair}.") from None
+    # The values may not show it: accuracy with the two swapped has an allowed shape, and is 0.
+    if _TARGETS.match(names) and _OUTPUTS.match(names.partition(", ")[2]):
+        raise TypeError(
+            f"{wanted}, the other way round: give `lambda outputs, targets: f(targets, outputs)`."
+        )
+
+
+def _signature(f: Any) -> inspect.Signature:
+    try:
+        return inspect.signature(f)
+    except (TypeError, ValueError):  # a function in C may have none
+        return inspect.signature(lambda *anything: None)
+
+
 def metrics_of(metrics: Any) -> dict[str, PerSample]:
     if metrics is None:
         return {}
@@ -94,6 +136,7 @@ def metrics_of(metrics: Any) -> dict[str, PerSample]:
             raise TypeError(
                 f"{argument} must be functions of outputs and targets, got {metric!r} for {name!r}."
             )
+        _check_two(f"metrics={{{name!r}: ...}}", metric)
         if name == "loss" or name.startswith("averaged "):
             what = "loss=..." if name == "loss" else "search.Averaged"
             raise ValueError(f"{argument} must not hold {name!r}, which is what {what} reports.")

@@ -44,6 +44,9 @@ def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransf
         tx: Any = factory(**values)
     except _NEEDS_A_NUMBER as error:
         raise _unknown(values, error) from error
+    except Exception as error:
+        error.add_note(f"in Supervised(optimizer=...), called with {', '.join(sorted(values))}")
+        raise
     if not callable(getattr(tx, "init", None)) or not callable(getattr(tx, "update", None)):
         raise TypeError(
             "Supervised(optimizer=...) must return an Optax optimizer, with the methods init and "

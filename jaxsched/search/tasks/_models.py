@@ -27,6 +27,11 @@ def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
     linen = sys.modules.get("flax.linen")  # a Linen module: it was imported
     if linen is not None and isinstance(model, linen.Module):
         return _linen(model, inputs())
+    if linen is not None and isinstance(model, type) and issubclass(model, linen.Module):
+        raise TypeError(
+            "Supervised(model=...) must be a Flax Linen module, got the class "
+            f"{model.__name__}: give `{model.__name__}(...)`."
+        )
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         init, apply = model
         return Model(

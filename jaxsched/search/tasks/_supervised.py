@@ -17,7 +17,14 @@ from jaxsched._checks import checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.optim._extra import update
 from jaxsched.search.tasks._batches import mean_of, shuffled
-from jaxsched.search.tasks._functions import Augment, PerSample, augment_of, metrics_of, per_sample
+from jaxsched.search.tasks._functions import (
+    Augment,
+    PerSample,
+    augment_of,
+    check_order,
+    metrics_of,
+    per_sample,
+)
 from jaxsched.search.tasks._hyperparams import built, unset, updated
 from jaxsched.search.tasks._models import Model, model_of
 from jaxsched.search.tasks._pool import Pool, Split
@@ -132,11 +139,7 @@ class Supervised:
                 "such as `lambda learning_rate: optax.adam(learning_rate)`, "
                 f"got {type(optimizer).__name__}."
             )
-        if not callable(loss):
-            raise TypeError(
-                "Supervised(loss=...) must be a function of outputs and targets, a value per "
-                f"sample, got {loss!r}."
-            )
+        check_order(loss, optimizer)
         on_device = pool.fits
         self._static = _Static(
             model_of(model, lambda: data[0].tree(np.zeros(1, int))[0]),
