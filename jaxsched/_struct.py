@@ -139,11 +139,13 @@ class Record:
     ranks: ClassVar[dict[str, int]]  # of the fields that hold numbers: 1 for those of arrays, or 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _check_made(type(self))
         given = bind(type(self).__name__, self._names, self._defaults, args, kwargs)
         self.__dict__.update(given)
         self.__post_init__()
 
     def __setattr__(self, name: str, value: Any) -> None:
+        _check_made(type(self))
         raise dataclasses.FrozenInstanceError(
             f"{type(self).__name__}.{name} cannot be set: it is immutable. Make another one, e.g. "
             f"`dataclasses.replace(x, {name}=...)`."
@@ -178,6 +180,14 @@ class Record:
     def __hash__(self) -> int:
         leaves, tree = jax.tree.flatten(self)
         return hash((type(self), tree, tuple(map(_hashable, leaves))))
+
+
+def _check_made(cls: type) -> None:
+    if not hasattr(cls, "_names"):
+        raise TypeError(
+            f"{cls.__name__} must be decorated with @struct of jaxsched.schedules or "
+            "jaxsched.controllers, which makes its constructor of the fields that it declares."
+        )
 
 
 def _signature(fields: Any) -> inspect.Signature:

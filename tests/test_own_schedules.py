@@ -157,6 +157,42 @@ def test_what_is_registered_is_a_class_of_data_with_a_name_of_its_own():
             js.register(other)
 
 
+def test_a_class_without_struct_is_told_so():
+    class Bare(js.AbstractSchedule):
+        duration = None
+        value_at = Saturating.value_at
+
+    class Own(Bare):
+        def __init__(self, peak):
+            self.peak = peak
+
+    for cls in (Bare, Own):
+        with pytest.raises(TypeError, match=rf"^{cls.__name__} must be decorated with @struct"):
+            cls(0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (
+            lambda t: jnp.where(t < 0, 3.0, 1.0),
+            r"before 0 it is not s\(0\): 3\.0 at step -\d+, not 1",
+        ),
+        (lambda t: jnp.where(t > 5, 3.0, 1.0), r"the end does not hold: 3\.0 at step \d+, not 1"),
+    ],
+)
+def test_a_value_that_is_not_held_is_shown_with_its_step(value, words):
+    @own.struct
+    class Loose(js.AbstractSchedule):
+        duration = 5
+
+        def value_at(self, t):
+            return own.to_value(value(own.to_value(t)))
+
+    with pytest.raises(AssertionError, match=words):
+        check_schedule(Loose())
+
+
 def test_relations_between_fields_are_checked_without_super():
     @own.struct
     class Bounded(LookAhead):

@@ -110,12 +110,18 @@ def total(schedule: Schedule, steps: np.ndarray) -> None:
     """Finite everywhere; before 0 it holds s(0), after the duration the end."""
     values = np.asarray(schedule(steps))
     assert np.all(np.isfinite(values)), f"not finite at the steps {steps[~np.isfinite(values)]}"
-    assert np.all(values[steps < 0] == values[steps == 0]), "before 0 it is not s(0)"
+    _holds("before 0 it is not s(0)", steps, values, steps < 0, values[steps == 0][0])
     if schedule.duration is not None:
         end = float(to_host(schedule.duration))
         if end < 2**31 - 1:
-            held = values[steps >= end]
-            assert np.all(held == np.asarray(schedule(int(np.ceil(end))))), "the end does not hold"
+            last = np.asarray(schedule(int(np.ceil(end))))
+            _holds("the end does not hold", steps, values, steps >= end, last)
+
+
+def _holds(what: str, steps: np.ndarray, values: np.ndarray, where: np.ndarray, value: Any) -> None:
+    if (wrong := np.flatnonzero(where & (values != value))).size:
+        at = wrong[0]
+        raise AssertionError(f"{what}: {values[at]} at step {steps[at]}, not {value}")
 
 
 def no_retrace(schedule: Schedule, steps: np.ndarray) -> None:
