@@ -583,7 +583,7 @@ def test_a_hostile_file_is_a_value_error_and_nothing_else(case):
 
 @pytest.mark.parametrize("case", ["a long repeated key", "a long type", "a long version"])
 def test_what_was_read_is_cut_in_the_message(case):
-    with pytest.raises(ValueError, match=r"got .{60}\.$"):
+    with pytest.raises(ValueError, match=r"got .{60}(\.$|;)"):
         js.from_json(HOSTILE[case])
 
 
