@@ -147,7 +147,9 @@ def test_damaged_states_are_named_and_made_again(tmp_path, whole, damage):
     assert same(result, whole)
 
 
-def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path, whole):
+@pytest.mark.optimized
+def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path):
+    whole = sweep()
     interrupted(tmp_path, 3, sweep)
     smaller = Mesh(mesh_of_all().devices[:1], ("model",))
     with pytest.warns(RuntimeWarning, match=r"mesh {'model': 2} of 1 processes. On {'model': 1} "):
