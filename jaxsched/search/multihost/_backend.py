@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,28 @@ def backend_for(
     return LocalBackend(plan, devices, int(width))
 
 
-class LocalBackend:
+class _Backend:
+    """What both kinds of backend say of themselves."""
+
+    programs: Any  # tuple[Program, ...], of each fold
+    count: int  # of devices
+    platform: str
+    _before: Counter[str]  # the traces of the programs when they were made or found
+
+    @property
+    def width(self) -> int:
+        return self.programs[0].width
+
+    def traces(self) -> dict[str, int]:
+        """Function -> how often this backend has traced it."""
+        return dict(_traces(self.programs) - self._before)
+
+    def described(self) -> dict[str, Any]:
+        """For ``RunInfo``."""
+        return {"width": self.width, "devices": self.count, "platform": self.platform}
+
+
+class LocalBackend(_Backend):
     """Devices of this process, each with runs of its own.
 
     Args:
@@ -70,21 +91,9 @@ class LocalBackend:
         self.programs = _programs(plan, make)
         self._before = _traces(self.programs)
 
-    @property
-    def width(self) -> int:
-        return self.programs[0].width
-
     def halve_width(self) -> None:
         halved = {program: program.halved() for program in dict.fromkeys(self.programs)}
         self.programs = tuple(halved[program] for program in self.programs)
-
-    def traces(self) -> dict[str, int]:
-        """Function -> how often this backend has traced it."""
-        return dict(_traces(self.programs) - self._before)
-
-    def described(self) -> dict[str, Any]:
-        """For ``RunInfo``."""
-        return {"width": self.width, "devices": self.count, "platform": self.platform}
 
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return LocalCoordinator(ledger, store, len(self.devices))
@@ -101,10 +110,10 @@ class LocalBackend:
         return received
 
 
-class MeshBackend:
+class MeshBackend(_Backend):
     """All devices of a mesh, of every process, which train one run at a time."""
 
-    width, measured = 1, False
+    measured = False
 
     def __init__(self, plan: Plan, mesh: Mesh):
         self.devices: list[Any] = [MeshDevices(mesh)]
@@ -113,32 +122,28 @@ class MeshBackend:
         self.shows = jax.process_index() == 0
         self.identity: dict[str, Any] = {"mesh": mesh.axis_names}
         self._plan, self._mesh = plan, mesh
-        self._made: tuple[Program, ...] = ()
 
     @property
+    def width(self) -> int:
+        return 1  # known before the programs are made
+
+    @cached_property
     def programs(self) -> tuple[Program, ...]:
         # Made late, since compiling for a mesh waits for all processes: first they must agree.
-        if not self._made:
-            made: list[Program] = []
+        made: list[Program] = []
 
-            def make(fold: Fold) -> Program:
-                layout = made[0].layout if made else None
-                names, length = self._plan.table.names, self._plan.length
-                made.append(MeshProgram(fold, names, length, self.devices[0], layout))
-                return made[-1]
+        def make(fold: Fold) -> Program:
+            layout = made[0].layout if made else None
+            names, length = self._plan.table.names, self._plan.length
+            made.append(MeshProgram(fold, names, length, self.devices[0], layout))
+            return made[-1]
 
-            self._made = _programs(self._plan, make)
-            self._before = _traces(self._made)
-        return self._made
+        programs = _programs(self._plan, make)
+        self._before = _traces(programs)
+        return programs
 
     def halve_width(self) -> None:
         """Never called: at width 1 a lack of memory is raised."""
-
-    def traces(self) -> dict[str, int]:
-        return dict(_traces(self.programs) - self._before)
-
-    def described(self) -> dict[str, Any]:
-        return {"width": self.width, "devices": self.count, "platform": self.platform}
 
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return MeshCoordinator(ledger, self.devices[0], store)
