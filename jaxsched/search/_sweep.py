@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxsched._words import known_arguments
 from jaxsched.search._progress import progress_line
 from jaxsched.search._signals import graceful, leave
+from jaxsched.search.engine._controlled import warn_of_senses
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
@@ -222,7 +223,7 @@ def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
     """Warns of likely mistakes."""
     if request.steps is not None:
         doubts.warn_of_lengths(plan.trials, request.steps)
-    doubts.warn_of_senses(plan)
+    warn_of_senses(plan)
     if backend.platform == "cpu":
         warn_of_convolutions(plan.folds[0].shape.step)
 

@@ -14,12 +14,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsched._text import warn
 from jaxsched.controllers._base import AbstractController, at_step, levels, reads
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, RunCurves
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ControllerStates, ScheduleValues
-from jaxsched.search.tasks._returned import TaskShape
+from jaxsched.search.tasks._returned import AVERAGED, TaskShape, of_weights
 from jaxsched.search.trials._trials import Trial
 
 
@@ -47,7 +48,7 @@ def check(
         )
     if monitor not in metrics:
         raise ValueError(f"sweep(monitor=...) must be one of {sorted(metrics)}, got {monitor!r}.")
-    names = told_names(monitor, metrics)
+    names = _told_names(monitor, metrics)
     told = set(names)
     for controller in (c for row in table.controllers for c in row if c is not None):
         missing = sorted(reads(controller) - told)
@@ -64,6 +65,25 @@ def check(
             )
         for level in levels(controller):
             _check_sense(level, names, objective)
+
+
+def warn_of_senses(plan: Plan) -> None:
+    """Says once that a controller minimizes a metric of unknown sense."""
+    known = {"loss", of_weights(plan.objective.metric)}
+    names = _told_names(plan.monitor, plan.validation)
+    every = (c for row in plan.table.controllers for c in row if c is not None)
+    for level in (level for controller in every for level in levels(controller)):
+        unknown = sorted({m for m in _observed(level, names) if of_weights(m) not in known})
+        if unknown and getattr(level, "mode", None) == "min":
+            chosen = _chooses_mode(level)
+            kind, own = type(level).__name__, "(mode='min')" * chosen
+            repair = "mode='max'" if chosen else "monitor=... for another metric"
+            warn(
+                f"sweep(monitor={plan.monitor!r}): {kind}{own} takes less of {unknown[0]!r} for "
+                f"better. If more is better, write {repair}; if less is, "
+                f"metric={unknown[0]!r} with maximize=False says so."
+            )
+            return
 
 
 def controllers(trial: Trial) -> dict[str, AbstractController]:
@@ -106,13 +126,23 @@ def child_runs(
 # ---------------------------------------------------------------------------------------- details
 
 
-def told_names(monitor: str, metrics: Any) -> dict[str, str]:
+def _told_names(monitor: str, metrics: Any) -> dict[str, str]:
     """Keyword of ``observe`` -> validation metric."""
     found = {name: name for name in metrics if name.isidentifier()}
     found["value"] = monitor
-    if f"averaged {monitor}" in metrics:
-        found["averaged"] = f"averaged {monitor}"
+    if AVERAGED + monitor in metrics:
+        found["averaged"] = AVERAGED + monitor
     return found
+
+
+def _observed(level: Any, names: dict[str, str]) -> list[str]:
+    """The metrics that a controller observes, of those of ``_told_names``."""
+    return [names[keyword] for keyword in level.reads if keyword in names]
+
+
+def _chooses_mode(level: Any) -> bool:
+    """Whether the sense of a controller is an argument of it."""
+    return "mode" in {field.name for field in dataclasses.fields(level)}
 
 
 def _check_sense(level: Any, names: dict[str, str], objective: Objective) -> None:
@@ -121,18 +151,18 @@ def _check_sense(level: Any, names: dict[str, str], objective: Objective) -> Non
     mode, own = getattr(level, "mode", None), "max" if maximize else "min"
     if mode not in ("min", "max"):
         return
-    for told in (names[keyword] for keyword in level.reads if keyword in names):
-        plain = told.removeprefix("averaged ")
+    for told in _observed(level, names):
+        plain = of_weights(told)
         if plain == "loss":
             right, why = "min", "which is minimized"
-        elif plain == metric.removeprefix("averaged "):
+        elif plain == of_weights(metric):
             right, why = own, f"the sweep's own metric with maximize={maximize}"
         else:
             continue
         if mode != right:
             meant = repr(metric) if mode == own and plain == "loss" else "..."
             repair = f"monitor={meant} for the metric that it is to watch"
-            chosen = "mode" in {field.name for field in dataclasses.fields(level)}
+            chosen = _chooses_mode(level)
             named = f"mode={mode!r}" if chosen else "..."
             if chosen and plain != "loss":
                 more = "less" if maximize else "more"
@@ -148,7 +178,7 @@ def _report(plan: Plan, step: int, curves: RunCurves | None) -> dict[str, np.flo
     """The measurements for controllers at the end of a stage; empty between evaluations."""
     if not plan.table.watched or plan.every is None or step % plan.every or curves is None:
         return {}
-    names = told_names(plan.monitor, plan.validation)
+    names = _told_names(plan.monitor, plan.validation)
     return {keyword: curves.validation[metric][-1] for keyword, metric in names.items()}
 
 

@@ -12,6 +12,7 @@ from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ROWS, ScheduleValues
 from jaxsched.search.tasks._pool import memory
 from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._returned import of_weights
 from jaxsched.search.tasks._traced import trace_folds
 from jaxsched.search.trials._trials import Trials
 
@@ -71,7 +72,7 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
 
 def _check_sense(metric: str, maximize: bool | None) -> None:
     """Raises unless it is known whether more of the metric is better: a name says nothing of it."""
-    known = metric.removeprefix("averaged ") == "loss"
+    known = of_weights(metric) == "loss"
     if maximize is None and not known:
         raise ValueError(
             f"sweep(maximize=...) must be given for {metric!r}: True if more of it is better, "

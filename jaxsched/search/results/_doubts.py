@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
 
 from jaxsched._arrays import to_host
 from jaxsched._text import warn
-from jaxsched.controllers._base import bottom, levels
-from jaxsched.search.engine._controlled import told_names
-from jaxsched.search.engine._plan import Plan
+from jaxsched.controllers._base import bottom
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.trials._trials import Trials
@@ -49,26 +46,6 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
             warn(
                 f"sweep(steps={steps}): {count} of {len(trials)} trials {what}: {name} "
                 f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
-            )
-            return
-
-
-def warn_of_senses(plan: Plan) -> None:
-    """Says once that a controller minimizes a metric of unknown sense."""
-    known = {"loss", plan.objective.metric.removeprefix("averaged ")}
-    names = told_names(plan.monitor, plan.validation)
-    every = (c for row in plan.table.controllers for c in row if c is not None)
-    for level in (level for controller in every for level in levels(controller)):
-        told = {names[keyword] for keyword in level.reads if keyword in names}
-        unknown = sorted(name for name in told if name.removeprefix("averaged ") not in known)
-        if unknown and getattr(level, "mode", None) == "min":
-            chosen = "mode" in {field.name for field in dataclasses.fields(level)}
-            kind, own = type(level).__name__, "(mode='min')" * chosen
-            repair = "mode='max'" if chosen else "monitor=... for another metric"
-            warn(
-                f"sweep(monitor={plan.monitor!r}): {kind}{own} takes less of {unknown[0]!r} for "
-                f"better. If more is better, write {repair}; if less is, "
-                f"metric={unknown[0]!r} with maximize=False says so."
             )
             return
 

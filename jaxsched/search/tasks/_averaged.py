@@ -13,7 +13,7 @@ from jaxsched._checks import checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.controllers import Average
 from jaxsched.search.tasks._protocol import Metrics, State, Task
-from jaxsched.search.tasks._returned import check_metrics
+from jaxsched.search.tasks._returned import AVERAGED, check_metrics
 
 
 class AveragedState(NamedTuple):
@@ -159,7 +159,7 @@ class Averaged:
     ) -> Metrics:
         metrics = measure(state.state)
         check_metrics(metrics, "Averaged", method)
-        averaged = {f"averaged {k}": v for k, v in measure(self.averaged(state)).items()}
+        averaged = {f"{AVERAGED}{k}": v for k, v in measure(self.averaged(state)).items()}
         if both := sorted(averaged.keys() & metrics.keys()):
             raise ValueError(f"Averaged(task=...) must not have the metrics {both} itself.")
         return {**metrics, **averaged}

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._text import shorten
+from jaxsched.search.tasks._returned import AVERAGED
 
 PerSample = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
 Augment = Callable[..., Any]  # key, inputs(, targets) -> the same anew
@@ -137,7 +138,7 @@ def metrics_of(metrics: Any) -> dict[str, PerSample]:
                 f"{argument} must be functions of outputs and targets, got {metric!r} for {name!r}."
             )
         _check_two(f"metrics={{{name!r}: ...}}", metric)
-        if name == "loss" or name.startswith("averaged "):
+        if name == "loss" or name.startswith(AVERAGED):
             what = "loss=..." if name == "loss" else "search.Averaged"
             raise ValueError(f"{argument} must not hold {name!r}, which is what {what} reports.")
     return dict(metrics)

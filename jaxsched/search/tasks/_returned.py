@@ -13,6 +13,13 @@ import numpy as np
 from jaxsched._text import shorten
 from jaxsched.search.tasks._protocol import Metrics, State, Task
 
+AVERAGED = "averaged "  # before the name of a metric: it is that of the averaged weights
+
+
+def of_weights(metric: str) -> str:
+    """The name of a metric without ``AVERAGED``."""
+    return metric.removeprefix(AVERAGED)
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskShape:
