@@ -22,6 +22,7 @@ from jaxsched._checks import checked_choice, checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._fingerprint import fingerprints
+from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._program import Kept, rebuilder
 from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
@@ -203,8 +204,7 @@ def _checked_state(state: Any, expected: Any) -> Any:
 
 def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:
     """(from, to): all updates at once, or fewer where batches are the data themselves."""
-    size = seeds * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(batch))
-    most = max(1, _BYTES // max(size, 1))
+    most = max(1, _BYTES // max(seeds * nbytes(batch), 1))
     length = -(-count // -(-count // most))  # as equal as can be
     return [(lo, min(lo + length, count)) for lo in range(0, count, length)]
 

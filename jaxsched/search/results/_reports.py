@@ -213,16 +213,15 @@ def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
     best = result.best()
     at_edge, inside, idle = {}, [], []
     curves = [*result.train.values(), *result.validation.values()]
+    same = {i: t.settings for i, t in enumerate(result.trials) if t.kind == best.trial.kind}
     ties = [
-        trial.settings
-        for i, trial in enumerate(result.trials)
-        if trial.kind == best.trial.kind
-        and all(np.array_equal(c[i], c[best.index], equal_nan=True) for c in curves)
+        settings
+        for i, settings in same.items()
+        if all(np.array_equal(c[i], c[best.index], equal_nan=True) for c in curves)
     ]
     for name, value in best.settings.items():
         shares = isinstance(value, share)
-        same = [trial.settings for trial in result.trials if trial.kind == best.trial.kind]
-        found = [settings[name] for settings in same if name in settings]
+        found = [settings[name] for settings in same.values() if name in settings]
         # A share and a number of steps are not of one range.
         numbers = [on_axis(x) for x in found if isinstance(x, share) == shares]
         tried, value = {x for x in numbers if is_number(x)}, on_axis(value)

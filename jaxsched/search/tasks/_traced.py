@@ -79,7 +79,7 @@ def trace_task(
     evaluated: bool = True,
 ) -> TaskShape:
     """Traces a task without running it; raises if it can't be trained for so many steps."""
-    missing = [m for m in ("init", "step", "evaluate") if not callable(getattr(task, m, None))]
+    missing = [m for m in METHODS if not callable(getattr(task, m, None))]
     if missing or isinstance(task, type):
         raise TypeError(
             f"{caller}(task=...) must have the methods init, step and evaluate, "
