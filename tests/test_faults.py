@@ -34,7 +34,6 @@ from jaxsched.controllers import Plateau
 from jaxsched.search import Trial, _progress, _signals
 from jaxsched.search.engine import _width
 from jaxsched.search.multihost import _backend
-from jaxsched.search.store import _directory
 
 TRIALS = [js.Constant(0.1), js.wsd(0.1, 12, 0, decay=4)]
 
@@ -228,15 +227,6 @@ def test_a_checkpoint_with_the_names_of_before_goes_on(tmp_path):
     (tmp_path / "sweep.json").write_text(old)
     assert old != text
     assert curves(sweep(checkpoint=tmp_path)) == curves(first)
-
-
-def test_two_sweeps_of_one_process_exclude_each_other(tmp_path):
-    with (
-        _directory.locked(tmp_path),
-        pytest.raises(RuntimeError, match=f"in use by process {os.getpid()}"),
-    ):
-        sweep(checkpoint=tmp_path)
-    sweep(checkpoint=tmp_path)
 
 
 # ----------------------------------------------------------------------------- signals and memory

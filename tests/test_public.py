@@ -198,6 +198,7 @@ ORDER = [
     "optim",
     "search._fingerprint",
     "search._files",
+    "search._locks",
     "search._signals",
     "search.suggest",
     "search.trials",
@@ -642,7 +643,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
         for line in metadata.splitlines()
         if line.startswith("Requires-Dist") and "extra ==" not in line
     }
-    assert needed == {"jax", "numpy", "optax", "scipy"}
+    assert needed == {"filelock", "jax", "numpy", "optax", "scipy"}
 
 
 def test_what_we_import_is_declared():

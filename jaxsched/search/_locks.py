@@ -1,0 +1,116 @@
+"""Locks that the kernel holds: gone with their owner, and seen across containers."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxsched._text import shorten, warn
+
+# O_NONBLOCK: a planted pipe would never open. Neither flag exists on Windows.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_CANNOT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+@contextlib.contextmanager
+def held(path: Path, expected: str) -> Iterator[None]:
+    """Holds the lock ``path`` for one user at a time, be it a thread, a process or a machine.
+
+    No text in a file says who holds it: a process number means nothing in another container. The
+    file names its owner for the message only, and is deleted at the end. On a file system without
+    locks, the user is warned and nothing is held.
+
+    Args:
+        path: a file of its own, in a directory that exists.
+        expected: how the message begins, such as "sweep(checkpoint=...) must be a directory that no
+            other process uses, got DIR".
+
+    Raises:
+        RuntimeError: if another holds it, or something else is there, such as a link.
+        OSError: if the directory cannot be written.
+    """
+    from filelock import unlock_descriptor
+
+    descriptor, locked = _lock(path, expected)
+    try:
+        yield
+    finally:
+        # Deleted while it is held; whoever has opened it before sees that it is another file.
+        with contextlib.suppress(OSError):
+            if _is_at(path, descriptor):
+                path.unlink()
+        if locked:
+            unlock_descriptor(descriptor)  # a forked child has the descriptor too
+        os.close(descriptor)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _lock(path: Path, expected: str) -> tuple[int, bool]:
+    """A descriptor, and whether it is locked, which some file systems cannot do."""
+    while True:
+        try:
+            descriptor = os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0), 0o666)
+        except OSError as error:
+            if path.is_symlink() or path.is_dir():
+                raise _obstructed(path, expected) from None
+            raise error
+        try:
+            locked = _try_to_lock(path, descriptor, expected)
+            if _is_at(path, descriptor):  # else its owner has deleted it in between
+                with contextlib.suppress(OSError):  # on a full disk the lock has no text
+                    os.ftruncate(descriptor, 0)
+                    owner = {"pid": os.getpid(), "host": socket.gethostname()}
+                    os.write(descriptor, json.dumps(owner).encode())
+                return descriptor, locked
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _try_to_lock(path: Path, descriptor: int, expected: str) -> bool:
+    from filelock import lock_descriptor
+
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # a hard link to a file of others
+        raise _obstructed(path, expected)
+    try:
+        if lock_descriptor(descriptor, blocking=False):
+            return True
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        warn(
+            f"{path} cannot be locked: its file system has no locks ({error.strerror}). Make sure "
+            "that the same call does not run twice at once.",
+            RuntimeWarning,
+        )
+        return False
+    raise RuntimeError(f"{expected}, in use by {_owner(descriptor)}.")
+
+
+def _owner(descriptor: int) -> str:
+    try:
+        found = json.loads(os.pread(descriptor, 1000, 0))
+        return f"process {int(found['pid'])} on {shorten(str(found['host']))}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "an unknown process"  # which has not written its name yet, or on a full disk
+
+
+def _obstructed(path: Path, expected: str) -> RuntimeError:
+    return RuntimeError(f"{expected}, where {path} is not a lock but something else: delete it.")
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
