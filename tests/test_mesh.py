@@ -270,10 +270,14 @@ def start(**changes):
     )
 
 
-def pair(first=None, second=None, **both):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def pair(first=None, second=None, **both):
+    port = free_port()
     changes = [{**both, **(one or {})} for one in (first, second)]
     return [start(index=i, port=port, **told) for i, told in enumerate(changes)]
 
@@ -357,6 +361,9 @@ def test_two_processes_die_and_go_on_with_the_same_bits(tmp_path):
         (("a:1", 2, -1), r"join\(index=...\) must be a whole number from 0 to 1, got -1"),
         (("a:1", 2, 0, 0), r"join\(heartbeat=...\) must be a whole number of at least 1, got 0"),
         (("a:1", 2, 0, 5, 1.5), r"join\(patience=...\) must be a whole number"),
+        (("a:1", None), r"join\(...\) must be given address, .* got no processes"),
+        ((None, 2, 0), "got no address"),
+        ((None, None, None), r"join\(\) must be called in a cluster .* found none"),
     ],
 )
 def test_arguments_of_join(arguments, words):
@@ -364,6 +371,25 @@ def test_arguments_of_join(arguments, words):
     told = {"processes": 2, "index": 0, **dict(zip(names, arguments[1:], strict=False))}
     with pytest.raises(ValueError, match=words):
         search.join(arguments[0], **told)
+
+
+def test_join_finds_the_cluster_that_jax_finds():
+    """As two tasks of a SLURM step see it."""
+    program = (
+        "import jax; from jaxsched.search import join; join(heartbeat=5, patience=30); "
+        "print(jax.process_index(), jax.process_count())"
+    )
+    step = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_NTASKS": "2",
+        "JAX_COORDINATOR_PORT": str(free_port()),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    tasks = [{**os.environ, **step, "SLURM_PROCID": i, "SLURM_LOCALID": i} for i in "01"]
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    run = [subprocess.Popen([sys.executable, "-c", program], env=task, **told) for task in tasks]
+    assert [end[:2] for end in ended(run)] == [(0, "0 2\n"), (0, "1 2\n")]
 
 
 def test_an_error_of_the_first_rank_is_one_of_all(monkeypatch):

@@ -85,6 +85,49 @@ def test_shards_merge_to_the_whole(count, tmp_path):
     assert merged.to_json() == whole.to_json()
 
 
+def job(monkeypatch, environment):
+    for name in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def array(**told):
+    return {f"SLURM_ARRAY_TASK_{name}": value for name, value in told.items()}
+
+
+@pytest.mark.parametrize(
+    ("environment", "shard"),
+    [
+        (array(ID=3, MIN=0, MAX=3, COUNT=4), (3, 4)),
+        (array(ID=5, MIN=1, MAX=9, COUNT=3, STEP=4), (1, 3)),
+        (array(ID=7, MIN=7, MAX=7, COUNT=1, STEP=1), (0, 1)),
+        ({"JOB_COMPLETION_INDEX": 2, "JOB_COMPLETIONS": 5}, (2, 5)),
+    ],
+)
+def test_a_job_array_says_which_shard_it_is(environment, shard, monkeypatch):
+    job(monkeypatch, environment)
+    auto = sweep(TASK, TRIALS, steps=2, shard="auto")
+    assert (auto.info.shard.index, auto.info.shard.of) == shard
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "SLURM_ARRAY_TASK_ID, or in a Kubernetes .* JOB_COMPLETION_INDEX; neither is set"),
+        ({"JOB_COMPLETION_INDEX": 2}, r"JOB_COMPLETIONS, .* got 'none'. Set it to the job's `comp"),
+        ({"JOB_COMPLETION_INDEX": 5, "JOB_COMPLETIONS": 5}, "one of 5 jobs, got the number 5"),
+        (array(ID=7, MIN=1, MAX=7, COUNT=3, STEP=1), "equal steps, .* got 3 tasks from 1 to 7"),
+        (array(ID="x", MIN=1, MAX=7, COUNT=3), "SLURM_ARRAY_TASK_ID, a whole number, .* got 'x'"),
+        (array(ID=1, MIN=0, MAX=3), "SLURM_ARRAY_TASK_COUNT, a whole number, .* got 'none'"),
+    ],
+)
+def test_a_shard_that_no_job_tells(environment, words, monkeypatch):
+    job(monkeypatch, environment)
+    with pytest.raises(ValueError, match=rf'sweep\(shard="auto"\) .*{words}'):
+        sweep(TASK, TRIALS, steps=2, shard="auto")
+
+
 def test_shards_of_runs_of_different_lengths():
     trials = [js.cosine_decay(0.1, n) for n in (10, 30, 20)]
     whole = sweep(TASK, trials)

@@ -52,7 +52,7 @@ def sweep(
     width: int | Literal["auto"] | None = None,
     share_prefixes: bool = True,
     devices: Iterable[Any] | Mesh | None = None,
-    shard: tuple[int, int] | None = None,
+    shard: tuple[int, int] | Literal["auto"] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 10.0,
     progress: bool | None = None,
@@ -97,7 +97,8 @@ def sweep(
             laid out as ``task.init`` constrains its state; with ``join``, on those of several
             processes, which must all make the same call.
         shard: ``(i, n)``: trains only the trials of process ``i`` of ``n``. The processes do not
-            communicate: each has its own checkpoint, and ``merge`` joins their results.
+            communicate: each has its own checkpoint, and ``merge`` joins their results. "auto":
+            as the SLURM array or the Kubernetes indexed job says that the process belongs to.
         checkpoint: a directory, created if missing. After a kill, the same call goes on from there,
             on any number of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then
             finishes the segments under way and saves before it exits.

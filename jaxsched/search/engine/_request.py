@@ -18,6 +18,7 @@ from jaxsched._arrays import INT32_MAX
 from jaxsched._checks import MANY, checked_flag, checked_path, checked_text, checked_whole
 from jaxsched._text import describe
 from jaxsched.search._fingerprint import public
+from jaxsched.search.engine._shards import shard_of_job
 from jaxsched.search.engine._stopping import Objective, StoppingRule
 
 
@@ -25,8 +26,8 @@ from jaxsched.search.engine._stopping import Objective, StoppingRule
 class Request:
     """The arguments of ``sweep``, which says what they mean; each error names the one at fault.
 
-    Afterwards ``seeds`` are numbers, ``devices`` a mesh or a tuple, and ``checkpoint`` is the path
-    of a directory that was made, if it was not there, and can be written.
+    Afterwards ``seeds`` are numbers, ``devices`` a mesh or a tuple, ``shard`` a pair, and
+    ``checkpoint`` is the path of a directory that was made, if it was missing, and can be written.
     """
 
     steps: int | None = None
@@ -41,7 +42,7 @@ class Request:
     width: int | Literal["auto"] | None = None
     share_prefixes: bool = True
     devices: Any = None
-    shard: tuple[int, int] | None = None
+    shard: Any = None
     checkpoint: Any = None
     checkpoint_every: float = 10.0
     progress: bool | None = None
@@ -135,8 +136,12 @@ def _shard(given: Any, stopping: StoppingRule | None) -> tuple[int, int] | None:
     where = "sweep(shard=...)"
     if given is None:
         return None
+    if isinstance(given, str) and given == "auto":
+        given = shard_of_job()
     if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise TypeError(f"{where} must be a pair (i, n) of whole numbers, got {describe(given)}.")
+        raise TypeError(
+            f'{where} must be a pair (i, n) of whole numbers or "auto", got {describe(given)}.'
+        )
     if stopping is not None:
         raise ValueError(
             f"{where} must be None with early stopping, which compares all trials, got {given}."

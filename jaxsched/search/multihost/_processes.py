@@ -22,16 +22,24 @@ _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
 
 @known_arguments
 def join(
-    address: str, *, processes: int, index: int, heartbeat: int = 30, patience: int = 120
+    address: str | None = None,
+    *,
+    processes: int | None = None,
+    index: int | None = None,
+    heartbeat: int = 30,
+    patience: int = 120,
 ) -> None:
     """Makes this process one of several with a common mesh; call it before other JAX functions.
 
-    This is ``jax.distributed.initialize`` with settings for fail-stop: the coordinator, which has
-    no authentication, listens at ``address`` only and not at every interface; if a process dies,
-    the others are aborted (SIGABRT) within about ``heartbeat`` instead of waiting for ever; and
-    SIGTERM keeps its meaning (JAX's preemption service, which swallows it, is off). A cluster's
-    environment is not read. Then ``jax.devices()`` are those of all processes, and
-    ``sweep(devices=mesh)`` takes a mesh of them.
+    This is ``jax.distributed.initialize`` with settings for fail-stop: if a process dies, the
+    others are aborted (SIGABRT) within about ``heartbeat`` instead of waiting for ever; and SIGTERM
+    keeps its meaning (JAX's preemption service, which swallows it, is off). Then ``jax.devices()``
+    are those of all processes, and ``sweep(devices=mesh)`` takes a mesh of them.
+
+    ``join()`` finds the cluster that JAX finds: SLURM, Open MPI, Kubernetes, Cloud TPU. With an
+    address, a cluster's environment is not read. The coordinator has no authentication. With an
+    address it listens there only; in a cluster that was found, at every interface, unless
+    JAX_COORDINATOR_BIND_ADDRESS says otherwise.
 
     Args:
         address: "host:port" where process 0 listens; the same in all processes.
@@ -42,7 +50,8 @@ def join(
         patience: seconds to wait for all processes to join, at least 1.
 
     Raises:
-        ValueError: for a bad argument.
+        ValueError: for a bad argument, some but not all of ``address``, ``processes`` and
+            ``index``, or none of them where JAX finds no cluster.
         RuntimeError: if JAX has been used already, or not all joined in time.
 
     >>> from jaxsched.search import join
@@ -51,24 +60,44 @@ def join(
         ...
     ValueError: join(index=...) must be a whole number from 0 to 1, got 2.
     """
-    host, _, port = str(address).rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError(f'join(address=...) must be "host:port", got {address!r}.')
-    processes = checked_whole("join(processes=...)", processes, 1)
-    index = checked_whole("join(index=...)", index, 0, processes - 1)
     heartbeat = checked_whole("join(heartbeat=...)", heartbeat, 1)
     patience = checked_whole("join(patience=...)", patience, 1)
+    given = {"address": address, "processes": processes, "index": index}
+    place: dict[str, Any] = {}
+    if absent := [name for name, value in given.items() if value is None]:
+        if len(absent) < len(given):
+            raise ValueError(
+                "join(...) must be given address, processes and index, or, in a cluster that JAX "
+                f"finds, none of them, got no {' and no '.join(absent)}."
+            )
+    else:
+        host, _, port = str(address).rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f'join(address=...) must be "host:port", got {address!r}.')
+        processes = checked_whole("join(processes=...)", processes, 1)
+        place = {
+            "coordinator_address": address,
+            "coordinator_bind_address": address,
+            "num_processes": processes,
+            "process_id": checked_whole("join(index=...)", index, 0, processes - 1),
+            "cluster_detection_method": "deactivate",
+        }
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(
-        coordinator_address=address,
-        num_processes=processes,
-        process_id=index,
-        cluster_detection_method="deactivate",
-        coordinator_bind_address=address,
-        initialization_timeout=patience,
-        heartbeat_timeout_seconds=heartbeat,
-        shutdown_timeout_seconds=heartbeat,
-    )
+    try:
+        jax.distributed.initialize(
+            **place,
+            initialization_timeout=patience,
+            heartbeat_timeout_seconds=heartbeat,
+            shutdown_timeout_seconds=heartbeat,
+        )
+    except ValueError as error:
+        if place or "be defined" not in str(error):
+            raise
+        raise ValueError(
+            "join() must be called in a cluster that JAX finds (a step of SLURM, Open MPI, "
+            "Kubernetes with JAX's extra `k8s`, Cloud TPU), found none in the environment. Write "
+            'join("host:port", processes=n, index=i).'
+        ) from error
 
 
 def allgather_bytes(data: bytes) -> list[bytes]:

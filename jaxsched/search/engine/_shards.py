@@ -1,0 +1,55 @@
+"""Which shard of a sweep a process is, as the job array that it belongs to says."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+_SLURM = "SLURM_ARRAY_TASK_"
+_INDEX, _COUNT = "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"
+
+
+def shard_of_job(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """(i, n) of a task of a SLURM array, or of a pod of a Kubernetes indexed job.
+
+    A job that is one of several in both ways is a task of the array.
+
+    Raises:
+        ValueError: outside of both, or if the variables do not say it.
+    """
+    if _SLURM + "ID" in environment:
+        found = {n: _number(environment, _SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
+        step = _number(environment, _SLURM + "STEP", "1")
+        # Of a list of numbers, such as --array=1,2,7, a task knows only the ends and the length.
+        if step < 1 or (found["MAX"] - found["MIN"]) // step + 1 != found["COUNT"]:
+            raise ValueError(
+                'sweep(shard="auto") must run in an array with equal steps, such as --array=0-7, '
+                f"got {found['COUNT']} tasks from {found['MIN']} to {found['MAX']}. Write "
+                "shard=(i, n)."
+            )
+        index, count = (found["ID"] - found["MIN"]) // step, found["COUNT"]
+    elif _INDEX in environment:
+        index, count = _number(environment, _INDEX), _number(environment, _COUNT)
+    else:
+        raise ValueError(
+            f'sweep(shard="auto") must run in a SLURM array, which sets {_SLURM}ID, or in a '
+            f"Kubernetes job with completionMode: Indexed, which sets {_INDEX}; neither is set. "
+            "Write shard=(i, n)."
+        )
+    if not 0 <= index < count:
+        raise ValueError(
+            f'sweep(shard="auto") must run as one of {count} jobs, got the number {index}.'
+        )
+    return index, count
+
+
+def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:
+    text = environment.get(name, default)
+    if not re.fullmatch(r"[0-9]+", text):
+        repair = f" Set it to the job's `completions` in its `env`: Kubernetes does not set {name}."
+        raise ValueError(
+            f'sweep(shard="auto") needs {name}, a whole number, in the environment, got '
+            f"{text or 'none'!r}.{repair * (name == _COUNT)}"
+        )
+    return int(text)
