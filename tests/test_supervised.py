@@ -1,7 +1,6 @@
 """What ``Supervised`` takes beyond arrays and one batch: micro-batches, trees, sources, hooks."""
 
 import dataclasses
-import re
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -562,52 +561,6 @@ def test_bad_arguments_name_the_argument_and_the_leaf(changes, error, words):
 def test_swapped_arguments_are_named_when_the_task_is_made(optimizer, loss, words):
     with pytest.raises(TypeError, match=r"^Supervised\(" + words):
         Supervised((init, apply), optimizer, loss, train=(X, Y))
-
-
-def lines(x, y, loss, width=1, batch_size=16, **arguments):
-    """Straight lines from x [n, 1] to ``width`` outputs."""
-    model = (lambda key: jnp.zeros((1, width)), lambda w, x: x @ w)
-    arguments = {"train": (x, y), "validation": (x, y), "batch_size": batch_size, **arguments}
-    return Supervised(model, optax.sgd, loss, **arguments)
-
-
-def square(outputs, targets):
-    return (outputs - targets) ** 2
-
-
-@pytest.mark.parametrize(
-    ("where", "loss", "form", "changes"),
-    [
-        ("loss=...", square, np.ravel, {}),
-        ("loss=...", square, np.ravel, {"batch_size": 1}),
-        ("loss=...", square, np.ravel, {"accumulation": 3}),
-        ("loss=...", lambda o, t: square(o[:, 0], t), np.asarray, {}),
-        ("loss=...", lambda o, t: square(o, t["y"]), lambda y: {"y": y[:, 0]}, {}),
-        (
-            "metrics={'m': ...}",
-            optax.squared_error,
-            np.asarray,
-            {"metrics": {"m": lambda o, t: o == t[:, 0]}},
-        ),
-    ],
-)
-@jax.numpy_rank_promotion("allow")  # as it is outside of our tests
-def test_a_loss_of_every_sample_with_every_other_is_refused(where, loss, form, changes):
-    x = np.linspace(-1, 1, 96, dtype=np.float32)[:, None]
-    task = lines(x, form(3 * x), loss, **changes)
-    words = rf"Supervised\({re.escape(where)}\) must return a value per sample, .* every other, of"
-    with pytest.raises(TypeError, match=words + r".*float32\[\d+, 1\].*`y\[:, None\]`"):
-        sweep(task)
-    with pytest.raises(TypeError, match=words):
-        task.evaluate(task.init(jax.random.key(0)))
-
-
-@pytest.mark.parametrize("size", [1, 3, 96])
-def test_an_axis_as_long_as_a_batch_may_be_one_of_values(size):
-    x, y = np.ones((96, 1), np.float32), np.ones((96, size), np.float32)
-    metrics = {"m": square, "wide": lambda o, t: o - jnp.sum(t, -1, keepdims=True)}
-    task = lines(x, y, square, size, batch_size=size, metrics=metrics)
-    assert np.isfinite(sweep(task).validation["m"]).all()
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,16 @@ _NUMPY: dict[str, Any] = (
 )
 
 
+def called_by(eqn: Any) -> Any:
+    """The jaxpr of an equation that calls one on all of its inputs, or ``None``."""
+    for key in _CALLS:
+        called = eqn.params.get(key)
+        inner = getattr(called, "jaxpr", called)
+        if hasattr(inner, "eqns") and len(inner.invars) == len(eqn.invars):
+            return called
+    return None
+
+
 class _Walk:
     """Evaluates a jaxpr on ``Value``s in place of arrays.
 
@@ -146,11 +156,8 @@ class _Walk:
                 Value(union(masks, mask)) if same is None else inputs[same]
                 for mask, same in zip(inner.reads, inner.same, strict=True)
             ]
-        for key in _CALLS:
-            called = params.get(key)
-            inner = getattr(called, "jaxpr", called)
-            if hasattr(inner, "eqns") and len(inner.invars) == len(inputs):
-                return self.outputs(called, inputs)
+        if (called := called_by(eqn)) is not None:
+            return self.outputs(called, inputs)
         if name in _MANY and len(inputs) == len(eqn.outvars):
             return inputs
         if name == "select_n":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,24 +11,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._text import shorten
+from jaxsched.search.tasks._pairing import check_not_paired, shapes
 from jaxsched.search.tasks._returned import AVERAGED
 
 PerSample = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
 Augment = Callable[..., Any]  # key, inputs(, targets) -> the same anew
 # What the arguments of a loss are called.
 _OUTPUTS = re.compile(r"(outputs?|logits?|preds?|predictions?|y_pred|y_hat)\b")
-_TARGETS = re.compile(r"(targets?|labels?|y_true)\b")
+_TARGETS = re.compile(r"(targets?|labels?|y_true|y)\b")
 
 
 def accuracy(outputs: Any, targets: Any) -> jax.Array:
     """1 where the largest of ``outputs`` [..., classes] is at the label ``targets`` [...], else 0.
+
+    Raises:
+        ValueError: for shapes that do not fit, among them those of one-hot targets.
 
     >>> import jax.numpy as jnp
     >>> from jaxsched.search import accuracy
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
     [1.0, 0.0]
     """
+    scores, labels = jnp.shape(outputs), jnp.shape(targets)
+    if not scores or scores[-1] < 2:
+        raise ValueError(
+            "accuracy(outputs=...) must have scores of at least 2 classes on the last axis, got "
+            f"shape {list(scores)}; with one logit, give "
+            "`lambda outputs, targets: (outputs[..., 0] > 0) == targets`."
+        )
+    if labels != scores[:-1]:
+        instead = (
+            "`targets[..., 0]`" if labels[-1:] == (1,) else "`targets.argmax(-1)` of one-hot ones"
+        )
+        raise ValueError(
+            f"accuracy(targets=...) must be labels of shape {list(scores[:-1])}, that of the "
+            f"outputs without the classes, got {list(labels)}: give {instead}."
+        )
     return (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
 
 
@@ -39,7 +56,7 @@ def per_sample(argument: str, f: PerSample, outputs: Any, targets: Any) -> jax.A
     try:
         values = jnp.asarray(f(outputs, targets), jnp.float32)
     except Exception as error:
-        given = f"outputs and targets, here {_shapes(outputs)} and {_shapes(targets)}"
+        given = f"outputs and targets, here {shapes(outputs)} and {shapes(targets)}"
         if _takes(f, targets, outputs):
             raise TypeError(
                 f"Supervised({argument}) must take {given}, got a function that takes them the "
@@ -52,35 +69,8 @@ def per_sample(argument: str, f: PerSample, outputs: Any, targets: Any) -> jax.A
             f"Supervised({argument}) must return a value per sample, [{samples}, ...], "
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
-    if values.ndim > 1:
-        _check_not_paired(argument, f, outputs, targets, values)
+    check_not_paired(argument, f, outputs, targets, values.shape)
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
-
-
-def _check_not_paired(argument: str, f: PerSample, outputs: Any, targets: Any, values: Any) -> None:
-    """Fails where only the first axis should be of samples: outputs [n, 1] less targets [n]."""
-    samples = len(values)
-    # An axis of classes may be as long as the batch, so one of samples shows at another length.
-    sizes = {n for leaf in jax.tree.leaves((outputs, targets)) for n in jnp.shape(leaf)}
-    other = next(n for n in itertools.count(2 * samples, samples) if n not in sizes)
-
-    def resized(leaf: Any) -> Any:
-        shape = jnp.shape(leaf)
-        shape = (other, *shape[1:]) if shape[:1] == (samples,) else shape
-        return jax.ShapeDtypeStruct(shape, jax.typeof(leaf).dtype)
-
-    try:
-        given = jax.tree.map(resized, (outputs, targets))
-        again = jax.eval_shape(lambda *given: jnp.asarray(f(*given)), *given).shape
-    except Exception:  # nothing can be told of a function for this length alone
-        return
-    if again[1:] != values.shape[1:]:
-        raise TypeError(
-            f"Supervised({argument}) must return a value per sample, [{samples}, ...], got shape "
-            f"{list(values.shape)}, every sample with every other, of outputs {_shapes(outputs)} "
-            f"and targets {_shapes(targets)}: give both one shape, such as targets `y[:, None]` "
-            "or outputs `[..., 0]`."
-        )
 
 
 def check_order(loss: Any, optimizer: Any) -> None:
@@ -195,8 +185,3 @@ def _takes(f: PerSample, *arguments: Any) -> bool:
     except Exception:
         return False
     return True
-
-
-def _shapes(tree: Any) -> Any:
-    shown = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
-    return shown if isinstance(shown, str) else shorten(str(shown))

@@ -1,0 +1,114 @@
+"""Whether a loss compares each sample with its own target, and not with those of all samples.
+
+Outputs [n, 1] less targets [n] are [n, n], without an error, and after a mean over the last axis
+without a shape that shows it. What shows it is a trace with more targets than outputs, which a loss
+of sample by sample refuses.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal
+
+from jaxsched._text import shorten
+from jaxsched.search.tasks._dependence import called_by
+
+
+def check_not_paired(
+    argument: str, f: Callable[[Any, Any], Any], outputs: Any, targets: Any, shape: tuple[int, ...]
+) -> None:
+    """Fails where broadcasting compares every sample with every other; ``f`` returned ``shape``.
+
+    A loss that is meant to (a contrastive one) has matrix products, or axes of its own making.
+    """
+    samples = shape[0]
+    given = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves((outputs, targets))]
+    sizes = {samples, *itertools.chain(*given)}
+    some, others = itertools.islice(
+        (n for n in itertools.count(samples, samples) if n not in sizes), 2
+    )
+
+    def traced(of_outputs: int, of_targets: int) -> Any:
+        sized = _resized(outputs, samples, of_outputs), _resized(targets, samples, of_targets)
+        return jax.make_jaxpr(lambda *given: jnp.asarray(f(*given)))(*sized)
+
+    paired = False
+    # An axis of classes may be as long as the batch, so one of samples shows at another length.
+    coincides = any(samples in axes for axes in given)
+    if coincides or len(shape) > 1:
+        try:
+            paired = traced(some, some).out_avals[0].shape[1:] != shape[1:]
+        except Exception as error:
+            if coincides:
+                raise TypeError(
+                    f"Supervised({argument}) must take any number of samples, got a function that "
+                    f"takes {samples}, of outputs {shapes(outputs)} and targets {shapes(targets)}, "
+                    f"and not {some}: another axis is as long by chance, and is taken for that of "
+                    "the samples."
+                ) from error
+    if not paired and any(1 in axes for axes in given):
+        try:
+            both = traced(some, others)
+        except Exception:  # as it should be
+            return
+        paired = _stretched(both, [1 in x.shape[1:] for x in both.in_avals], {some, others})[0]
+    if paired:
+        raise TypeError(
+            f"Supervised({argument}) must take each sample with its own target, got every sample "
+            f"with every other, of outputs {shapes(outputs)} and targets {shapes(targets)}: give "
+            "both one shape, such as targets `y[:, None]` or outputs `[..., 0]`. Where all pairs "
+            "are meant, write both axes and their mean, such as `outputs[:, None] - targets[None]`."
+        )
+
+
+def _resized(tree: Any, samples: int, other: int) -> Any:
+    def resized(leaf: Any) -> jax.ShapeDtypeStruct:
+        axes = jnp.shape(leaf)
+        axes = (other, *axes[1:]) if axes[:1] == (samples,) else axes
+        return jax.ShapeDtypeStruct(axes, jax.typeof(leaf).dtype)
+
+    return jax.tree.map(resized, tree)
+
+
+def _stretched(closed: Any, given: Sequence[bool], both: set[int]) -> tuple[bool, list[bool]]:
+    """Whether an axis of length 1 that was given is broadcast to samples, and its other to others.
+
+    With which outputs still have such an axis: elementwise operations hand it on. One that the
+    function made (``x[:, None]``) is meant.
+    """
+    jaxpr = getattr(closed, "jaxpr", closed)
+    has = dict(zip(jaxpr.invars, given, strict=True))
+    found = False
+    for eqn in jaxpr.eqns:
+        mine = [x for x in eqn.invars if not isinstance(x, Literal) and has.get(x)]
+        if (called := called_by(eqn)) is not None:
+            inside, after = _stretched(called, [x in mine for x in eqn.invars], both)
+            found |= inside
+        else:
+            after = [any(x.aval.shape == y.aval.shape for x in mine) for y in eqn.outvars]
+            found |= eqn.primitive.name != "dot_general" and any(
+                both <= set(y.aval.shape) and _broadcasts(x.aval.shape, y.aval.shape)
+                for x in mine
+                for y in eqn.outvars
+            )
+        has.update(zip(eqn.outvars, after, strict=True))
+    return found, [not isinstance(x, Literal) and has.get(x, False) for x in jaxpr.outvars]
+
+
+def _broadcasts(axes: Sequence[int], wider: Sequence[int]) -> bool:
+    return (
+        len(axes) == len(wider)
+        and axes != wider
+        and all(map(lambda n, m: n in (1, m), axes, wider))
+    )
+
+
+def shapes(tree: Any) -> Any:
+    """Dtypes and shapes of a tree, as a message shows them."""
+    shown = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
+    return shown if isinstance(shown, str) else shorten(str(shown))
