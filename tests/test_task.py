@@ -202,6 +202,50 @@ def test_a_task_is_made_and_checked_without_an_implicit_transfer():
     assert found.rates.shape == (40,)
 
 
+# -------------------------------------------------------------------------------- tasks by name
+
+
+def of_line():
+    return supervised()
+
+
+LINE = of_line()
+
+
+def broken():
+    raise OSError("no such file")
+
+
+@pytest.mark.parametrize("name", ["of_line", "LINE"])
+def test_a_task_by_its_name_is_the_task(name):
+    named = sweep(f"{__name__}:{name}")
+    assert named.train["loss"].tobytes() == sweep(LINE).train["loss"].tobytes()
+    best = search.final_score(f"{__name__}:{name}", named)
+    assert best.metrics == search.final_score(LINE, named).metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("digits", r"sweep\(task=...\) must be a task, or a text of the form .*, got 'digits'"),
+        ("a b:c", "of the form"),
+        ("nowhere_at_all:make", r"must name what can be imported here, got ModuleNotFoundError"),
+        (f"{__name__}:of_lin", "AttributeError: module .* has no attribute 'of_lin'"),
+    ],
+)
+def test_a_name_without_a_task(name, words):
+    with pytest.raises(ValueError, match=words):
+        sweep(name)
+
+
+def test_a_factory_that_fails_and_one_that_makes_something_else():
+    with pytest.raises(OSError, match="no such file") as raised:
+        sweep(f"{__name__}:broken")
+    assert raised.value.__notes__ == [f"in broken() of sweep(task='{__name__}:broken')"]
+    with pytest.raises(TypeError, match="must have the methods init, step and evaluate"):
+        js.range_test(f"{__name__}:data.__defaults__")
+
+
 # ----------------------------------------------------------------------------------------- mistakes
 
 

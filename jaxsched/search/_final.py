@@ -33,6 +33,7 @@ from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.results._text_table import TextTable
 from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
+from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds, trace_metrics
 
@@ -60,7 +61,7 @@ class FinalScore:
 
 @known_arguments
 def final_score(
-    task: Task, result: SweepResult, best: Best | None = None, *, devices: Mesh | None = None
+    task: Task | str, result: SweepResult, best: Best | None = None, *, devices: Mesh | None = None
 ) -> FinalScore:
     """Trains the best trial once more with every seed, and scores it on the test data.
 
@@ -70,7 +71,7 @@ def final_score(
     (``task.everything()``).
 
     Args:
-        task: the task of the sweep; it must have ``test``.
+        task: the task of the sweep, or its name, as there; it must have ``test``.
         result: of the sweep.
         best: the trial; by default ``result.best()``, else e.g. ``result.best(prefer="peak")``.
         devices: the mesh of the sweep, if it had one; by default the first local device.
@@ -93,6 +94,7 @@ def final_score(
     started = time.monotonic()
     _check_result(result, "final_score")
     best = result.best() if best is None else best
+    task = found_task(task, "final_score")
     pooled = _check_final(task, result, best)
     anew: Any = task
     anew = anew.everything() if pooled else task
@@ -170,7 +172,7 @@ class FinalScores(ByName[FinalScore]):
 
 @known_arguments
 def final_scores(
-    task: Task,
+    task: Task | str,
     result: SweepResult,
     by: str = "kind",
     *,
@@ -182,7 +184,7 @@ def final_scores(
     Do it once: after more tuning, data that you have looked at are no longer test data.
 
     Args:
-        task: the task of the sweep; it must have ``test``.
+        task: the task of the sweep, or its name, as there; it must have ``test``.
         result: of the sweep.
         by: "kind", or the name of a setting, as for ``SweepResult.compare``.
         level: of confidence, in (0, 1).
@@ -204,6 +206,7 @@ def final_scores(
     (['constant', 'cosine'], True)
     """
     _check_result(result, "final_scores")
+    task = found_task(task, "final_scores")
     level = checked_number("final_scores(level=...)", level, above=0, below=1)
     result.best()  # raises if there is none
     kinds = compare(result, by, None, result.metric, result.maximize, level, "final_scores")

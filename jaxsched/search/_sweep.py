@@ -31,13 +31,14 @@ from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._checkpoint import Checkpoint, held_width
 from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
 from jaxsched.search.tasks._convolution import warn_of_convolutions
+from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.trials._given import as_trials
 
 
 @known_arguments
 def sweep(
-    task: Task,
+    task: Task | str,
     trials: Any,
     *,
     steps: int | None = None,
@@ -72,7 +73,8 @@ def sweep(
     flagged with its step, and does not affect others.
 
     Args:
-        task: what to train; see ``Task`` and ``Supervised``.
+        task: what to train; see ``Task`` and ``Supervised``. Or a text "package.module:factory", of
+            a function without arguments that returns the task.
         trials: from ``grid``, ``zipped`` or ``sampled``; or a list of schedules of the learning
             rate, a dict name -> schedule, or one schedule. For several hyperparameters, a list of
             dicts hyperparameter -> schedule. Controllers are allowed: each evaluation is reported
@@ -154,7 +156,7 @@ def sweep(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
-    whole = make_plan(task, trials, request)
+    whole = make_plan(found_task(task), trials, request)
     plan, shard_info = _shard_of(whole, request)
     backend = backend_for(plan, request.devices, request.width, held_width(request.checkpoint))
     _doubt(whole, backend, request)

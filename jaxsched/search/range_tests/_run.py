@@ -29,6 +29,7 @@ from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, fir
 from jaxsched.search.range_tests._target import target_of
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
+from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import initial_state, strong, typed
 from jaxsched.search.tasks._traced import taken_apart, trace_task
@@ -40,7 +41,7 @@ _BYTES = 64 << 20  # of batches on the device at once
 
 @known_arguments
 def range_test(
-    task: Task,
+    task: Task | str,
     start: float = 1e-7,
     end: float = 10.0,
     steps: int | None = None,
@@ -71,7 +72,7 @@ def range_test(
     32). References: Smith, Cyclical learning rates, arXiv:1506.01186 (the test).
 
     Args:
-        task: what to train, see ``js.search.Task``.
+        task: what to train, see ``js.search.Task``; or its name, as in ``sweep``.
         start: rate of the first update, positive and far too small.
         end: rate of the last update, greater than ``start`` and far too large.
         steps: optimizer updates for each seed, from 30 to 10**7; by default 100 for every 3 decades
@@ -123,6 +124,7 @@ def range_test(
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     names = (name, *constants)
+    task = found_task(task, "range_test")
     shape = trace_task(task, names, "range_test", len(rates), evaluated=False)
     if jax.default_backend() == "cpu":
         warn_of_convolutions(shape.step, "range_test")
