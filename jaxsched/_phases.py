@@ -8,7 +8,7 @@ from jaxsched._arrays import to_host
 from jaxsched._checks import checked_number
 from jaxsched._populations import require_schedule
 from jaxsched.schedules._base import AbstractSchedule
-from jaxsched.schedules._phase import Phase
+from jaxsched.schedules._phase import Phase, phases_of
 
 
 def boundaries(schedule: AbstractSchedule) -> tuple[float, ...]:
@@ -19,7 +19,7 @@ def boundaries(schedule: AbstractSchedule) -> tuple[float, ...]:
     (10, 80)
     """
     require_schedule("boundaries(schedule=...)", schedule)
-    return tuple(phase.start for phase in schedule.phases()[1:])
+    return tuple(phase.start for phase in phases_of(schedule)[1:])
 
 
 class Coverage(NamedTuple):
@@ -48,7 +48,7 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     """
     require_schedule("coverage(schedule=...)", schedule)
     steps = checked_number("coverage(steps=...)", steps, at_least=0)
-    phases = schedule.phases()
+    phases = phases_of(schedule)
     duration = schedule.duration
     fraction = None
     if duration is not None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxsched._arrays import is_concrete, is_list, to_host
-from jaxsched._checks import checked_number
-from jaxsched._populations import unstack
+from jaxsched._arrays import INT32_MAX, is_concrete, is_list, to_host
+from jaxsched._checks import checked_whole
+from jaxsched._populations import require_schedule, unstack
 from jaxsched._svg import shorten
-from jaxsched._words import WRAP, uncalled
+from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import brief, curve, extent, shared_boundaries
 
@@ -27,7 +27,7 @@ def plot(
     *schedules: AbstractSchedule,
     steps: int | None = None,
     ax: Axes | None = None,
-    labels: Many[str] | None = None,
+    labels: str | Many[str] | None = None,
     log: bool = False,
     phases: bool = True,
     cmap: str = "viridis",
@@ -44,7 +44,8 @@ def plot(
             open-ended schedules a few of their own lengths.
         ax: the axes to draw on; by default those of a new figure of ``matplotlib.pyplot``. With
             axes given, pyplot is not touched.
-        labels: a text for each schedule, or for each curve if a population counts as many.
+        labels: a text for each schedule, or for each curve if a population counts as many; of one
+            schedule also as ``label``.
         log: a logarithmic value axis, from which values at or below 0 are left out.
         phases: whether to mark the boundaries.
         cmap: matplotlib's name of the color map of a population.
@@ -55,8 +56,8 @@ def plot(
 
     Raises:
         ImportError: if matplotlib is not installed.
-        TypeError: if something is not a schedule, or a number of it is traced.
-        ValueError: if no schedule is given, or labels do not fit.
+        TypeError: if something is not a schedule, a list of labels or axes, or a number is traced.
+        ValueError: if no schedule is given, labels do not fit, or there is no such color map.
 
     >>> import matplotlib.figure, jaxsched as js
     >>> ax = matplotlib.figure.Figure().add_subplot()
@@ -67,19 +68,26 @@ def plot(
     nested: Any = [s if is_list(s) else [s] for s in schedules]
     schedules = tuple(itertools.chain(*nested))
     _check(schedules)
+    if "label" in style:
+        labels = _one_label(style.pop("label"), len(schedules), labels)
     families = [unstack(schedule) for schedule in schedules]
     names = _names(schedules, families, labels)
     if steps is None:
         last = extent([member for family in families for member in family])
     else:
-        last = int(checked_number("plot(steps=...)", steps, at_least=1))
+        last = checked_whole("plot(steps=...)", steps, 1, INT32_MAX)
     if ax is None:
         ax = _matplotlib("pyplot").subplots(layout="constrained")[1]
+    elif not hasattr(ax, "axvline"):
+        raise TypeError(
+            f"plot(ax=...) must be axes of matplotlib, got {type(ax).__name__}: those of a figure "
+            "are `figure.add_subplot()`, of an array one element."
+        )
     for family, texts in zip(families, names, strict=True):
         looks: list[dict[str, Any]] = [{}]
         if len(family) > 1:
             # Not to the map's end, which is too light on white paper.
-            colors = _matplotlib().colormaps[cmap](np.linspace(0.0, 0.88, len(family)))
+            colors = _color_map(cmap)(np.linspace(0.0, 0.88, len(family)))
             looks = [{"color": color} for color in colors]
         for member, text, look in zip(family, texts, looks, strict=True):
             at, values = curve(member, last)
@@ -94,11 +102,7 @@ def _check(schedules: Many[Any]) -> None:
     if not schedules:
         raise ValueError("plot(schedules) must be given at least one schedule, got none.")
     for schedule in schedules:
-        if not isinstance(schedule, AbstractSchedule):
-            raise TypeError(
-                f"plot(schedules) must be given schedules, got {schedule!r} "
-                f"({type(schedule).__name__}){uncalled(schedule) or WRAP}."
-            )
+        require_schedule("plot(schedules): each", schedule)
         if not all(map(is_concrete, jax.tree.leaves(schedule))):
             raise TypeError(
                 f"plot(schedules) must have known numbers, got {schedule!r}. Draw it outside of "
@@ -106,16 +110,28 @@ def _check(schedules: Many[Any]) -> None:
             )
 
 
+def _one_label(label: Any, count: int, labels: Any) -> Any:
+    """matplotlib's argument, which is that of one line."""
+    if labels is not None or count != 1 or not isinstance(label, str):
+        raise TypeError(
+            f"plot(label=...) must be a text for one schedule, got {label!r} for {count}: give "
+            "`labels=[...]`, a text for each."
+        )
+    return label
+
+
 def _names(
     schedules: Many[AbstractSchedule],
     families: list[list[AbstractSchedule]],
-    labels: Many[str] | None,
+    labels: str | Many[str] | None,
 ) -> list[list[str]]:
     """A label for each curve, by schedule; one that begins with "_" stays out of the legend."""
     if labels is None:
         return [_own_names(s, f) for s, f in zip(schedules, families, strict=True)]
     if isinstance(labels, str):
         labels = [labels]
+    if not is_list(labels) and not isinstance(labels, np.ndarray):
+        raise TypeError(f"plot(labels=...) must be a list of texts, got {describe(labels)}.")
     curves = sum(map(len, families))
     if len(labels) == len(families):
         return [
@@ -154,6 +170,15 @@ def _finish(ax: Any, log: bool) -> None:
         ax.legend(handles, texts, frameon=False, fontsize="small")
     elif not ax.get_title():
         ax.set_title(texts[0] if texts else "", fontsize="medium")
+
+
+def _color_map(name: Any) -> Any:
+    try:
+        return _matplotlib().colormaps[name]
+    except (KeyError, TypeError):
+        raise ValueError(
+            f"plot(cmap=...) must be the name of a color map of matplotlib, got {name!r}."
+        ) from None
 
 
 def _matplotlib(part: str = "") -> Any:

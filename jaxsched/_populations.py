@@ -100,8 +100,11 @@ def members(schedule: AbstractSchedule) -> int | None:
 def require_schedule(where: str, schedule: Any) -> None:
     if isinstance(schedule, AbstractSchedule):
         return
-    base = getattr(schedule, "base", None)  # of a controller
-    repair = "; ask its base" if isinstance(base, AbstractSchedule) else cure(schedule)
+    repair = cure(schedule)
+    if isinstance(getattr(schedule, "base", None), Record):
+        repair = "; the values of a controller depend on reports: give its base"
+    elif isinstance(getattr(schedule, "schedules", None), dict):
+        repair = "; that of a trial is `trial.schedule`"
     raise TypeError(f"{where} must be a schedule, got {describe(schedule)}{repair}.")
 
 

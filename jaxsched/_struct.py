@@ -183,10 +183,11 @@ class Record:
 
 
 def _check_made(cls: type) -> None:
-    if not hasattr(cls, "_names"):
+    if "_names" not in vars(cls):  # inherited ones are those of another class
         raise TypeError(
             f"{cls.__name__} must be decorated with @struct of jaxsched.schedules or "
-            "jaxsched.controllers, which makes its constructor of the fields that it declares."
+            "jaxsched.controllers, which makes its constructor of the fields that it declares, and "
+            "a pytree of its numbers; a class derived from a decorated one, too."
         )
 
 

@@ -15,6 +15,7 @@ from cases import ALL
 
 import jaxsched as js
 from jaxsched._plot import plot
+from jaxsched.controllers import Plateau
 from jaxsched.schedules._picture import picture as svg
 
 UNNAMED = lambda step: 1.0 / (1 + step)
@@ -152,6 +153,11 @@ def test_what_the_user_wrote_on_the_axes_stays(ax):
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == ("update", "learning rate", "mine")
 
 
+def test_one_schedule_takes_a_label_as_matplotlib_does(ax):
+    plot(family(), label="three", ax=ax)
+    assert [line.get_label() for line in curves(ax)] == ["three", "_member", "_member"]
+
+
 def test_a_second_call_makes_the_title_a_legend(ax):
     plot(js.Constant(1.0), ax=ax)
     assert ax.get_title() == "Constant(1)"
@@ -170,10 +176,21 @@ def test_a_list_counts_as_its_members_and_one_array_makes_a_family(ax):
     [
         (lambda ax: plot(ax=ax), ValueError, "at least one schedule"),
         (lambda ax: plot(lambda step: step, ax=ax), TypeError, "js.from_fn"),
-        (lambda ax: plot([js.Constant(1.0), 2.0], ax=ax), TypeError, "must be given schedules"),
+        (lambda ax: plot([js.Constant(1.0), 2.0], ax=ax), TypeError, "must be a schedule, got 2"),
         (lambda ax: plot(js.Constant(1.0), labels=["a", "b"], ax=ax), ValueError, "have 1 texts"),
         (lambda ax: plot(family(), labels=["a", "b"], ax=ax), ValueError, "have 1 or 3 texts"),
         (lambda ax: plot(js.Constant(1.0), steps=0, ax=ax), ValueError, r"plot\(steps=\.\.\.\)"),
+        (lambda ax: plot(js.Constant(1.0), steps=2.5, ax=ax), ValueError, r"plot\(steps=\.\.\.\)"),
+        (lambda ax: plot(Plateau(0.1), ax=ax), TypeError, "got Plateau.*: give its base"),
+        (lambda ax: plot(js.grid(js.constant, peak=[1.0]), ax=ax), TypeError, "`trial.schedule`"),
+        (lambda ax: plot(family(), labels=3, ax=ax), TypeError, r"labels=...\) must be a list"),
+        (
+            lambda ax: plot([js.Constant(1.0)] * 2, label=["a", "b"], ax=ax),
+            TypeError,
+            r"label=...\) must be .* for 2: give `labels=",
+        ),
+        (lambda ax: plot(family(), ax=ax.figure), TypeError, "axes of matplotlib, got Figure"),
+        (lambda ax: plot(family(), ax=ax, cmap="no"), ValueError, r"cmap=...\) must be the name"),
         (
             lambda ax: jax.jit(lambda x: plot(js.Constant(x), ax=ax))(1.0),
             TypeError,

@@ -9,6 +9,9 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import functools
+import inspect
+from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -17,6 +20,7 @@ import numpy as np
 
 from jaxsched._arrays import INT32_MAX
 from jaxsched._struct import Record
+from jaxsched._text import describe
 from jaxsched._words import WRAP, uncalled
 from jaxsched.controllers._reports import check_report
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -35,10 +39,12 @@ class AbstractController(Record, abc.ABC):
     State: ClassVar[Any]  # a NamedTuple of arrays that has `step` and `base`
     reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements that it needs
     or_reads: ClassVar[tuple[str, ...]] = ()  # alternatives to these
+    _in_state: ClassVar[tuple[str, ...]] = ("step", "base")
 
     base: Any
 
     def __post_init__(self) -> None:
+        _check_class(type(self))
         Record.__post_init__(self)
         self.__dict__["base"] = _as_base(type(self).__name__, self.base)
 
@@ -65,7 +71,7 @@ class AbstractController(Record, abc.ABC):
 
         ``values`` are those of the schedule at the bottom, float64.
         """
-        found = jax.vmap(lambda step: self.value_at(at_step(self, state, step)))(jnp.int32(steps))
+        found = jax.vmap(lambda step: self(at_step(self, state, step)))(jnp.int32(steps))
         return np.asarray(found, np.float64)
 
     def lowest(self) -> float:
@@ -129,7 +135,8 @@ class AbstractController(Record, abc.ABC):
     def __call__(self, state: Any, **extra: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
         self._check(state)
-        return self.value_at(state)
+        with _traceable(self, "value_at(state)"):
+            return self.value_at(state)
 
     # ----------------------------------------------------------------------------- the base's part
 
@@ -163,7 +170,8 @@ class AbstractController(Record, abc.ABC):
                     "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
                 )
 
-    def _check(self, state: Any) -> None:
+    def check_state(self, state: Any) -> None:
+        """Raises for anything but a state of its own."""
         if not isinstance(state, self.State):
             raise TypeError(
                 f"{type(self).__name__} must be called with a state of its own, from `init` or "
@@ -171,6 +179,9 @@ class AbstractController(Record, abc.ABC):
                 f"`js.inject(optax.adam)(learning_rate=controller)` (or optax.inject_hyperparams), "
                 "not `optax.adam(controller)`."
             )
+
+    def _check(self, state: Any) -> None:
+        self.check_state(state)
         self.require_single()
 
     def _reacted(self, state: Any, report: dict[str, Any]) -> Any:
@@ -180,7 +191,14 @@ class AbstractController(Record, abc.ABC):
         # The numbers only: a float32 schedule at the bottom would have other digits.
         exact = object.__new__(type(self))
         exact.__dict__.update(self.__dict__, **{n: number32(getattr(self, n)) for n in self.ranks})
-        return exact.react(state, **report)
+        with _traceable(self, "react(state, ...)"):
+            new = exact.react(state, **report)
+        if not isinstance(new, self.State):
+            raise TypeError(
+                f"{type(self).__name__}.react(state, ...) must return a {self.State.__name__}, as "
+                f"`state._replace(...)` does, got {describe(new)}."
+            )
+        return new
 
 
 class AbstractScaler(AbstractController):
@@ -192,6 +210,7 @@ class AbstractScaler(AbstractController):
     """
 
     monotone: ClassVar[bool] = True  # the scale never rises
+    _in_state = ("step", "base", "scale")
 
     factor: Any
     min_scale: Any
@@ -248,6 +267,7 @@ def at_step(controller: Any, state: Any, step: Any) -> Any:
     """The state after updates up to ``step`` in which nothing was reported."""
     if not isinstance(controller, AbstractController):
         return ()
+    controller.check_state(state)
     return state._replace(step=step, base=at_step(controller.base, state.base, step))
 
 
@@ -274,6 +294,53 @@ def scaled(followed: Any, factor: float) -> Any:
         changed: Any = followed
         return dataclasses.replace(changed, base=scaled(changed.base, factor))
     return factor * followed
+
+
+# ----------------------------------------------------------------------- classes of one's own
+
+
+@functools.cache
+def _check_class(kind: Any) -> None:
+    """What a class declares, before it is asked for."""
+    name, state = kind.__name__, getattr(kind, "State", None)
+    if not set(kind._in_state) <= set(getattr(state, "_fields", ())):
+        wanted = "; ".join(f"{field}: Any" for field in kind._in_state)
+        has = getattr(state, "_fields", None)
+        got = describe(state) if has is None else f"the fields {', '.join(has)}"
+        raise TypeError(
+            f"{name}.State must be a NamedTuple that has the fields of `class State(NamedTuple): "
+            f"{wanted}`, got {got}."
+        )
+    if "base" not in kind._names:
+        raise TypeError(
+            f"{name} must have the field `base` (`base: Any`), the schedule that it follows, got "
+            f"the fields {', '.join(kind._names) or 'none'}."
+        )
+    for words in ("reads", "or_reads"):
+        value = getattr(kind, words)
+        if not isinstance(value, tuple) or not all(isinstance(word, str) for word in value):
+            raise TypeError(
+                f"{name}.{words} must be a tuple of the names of measurements, such as "
+                f'("value",), got {describe(value)}.'
+            )
+    parameters = inspect.signature(kind.react).parameters
+    if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        raise TypeError(
+            f"{name}.react must take whatever else is reported, such as `def react(self, state, "
+            f"value=None, **others)`, got ({', '.join(parameters)})."
+        )
+
+
+@contextlib.contextmanager
+def _traceable(controller: Any, method: str) -> Iterator[None]:
+    try:
+        yield
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise TypeError(
+            f"{type(controller).__name__}.{method} must be traceable, got a decision of Python on "
+            "a traced number: write `jnp.where(value < best, a, b)` for an `if`, and the functions "
+            "of jnp for those of math and NumPy."
+        ) from error
 
 
 # --------------------------------------------------------------------------- parts of the methods

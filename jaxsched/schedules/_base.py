@@ -9,7 +9,6 @@ import abc
 import functools
 import itertools
 import operator
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -25,7 +24,16 @@ from jaxsched._types import Step
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._evaluate import evaluate, on_host, require_single
 from jaxsched.schedules._lengths import as_real, exact_duration
-from jaxsched.schedules._phase import Phase, cut, known, known_duration, later, shown_length
+from jaxsched.schedules._own import run_checks
+from jaxsched.schedules._phase import (
+    Phase,
+    cut,
+    known,
+    known_duration,
+    later,
+    phases_of,
+    shown_length,
+)
 from jaxsched.schedules._selection import can_select, selected
 
 
@@ -43,8 +51,7 @@ class AbstractSchedule(Record, abc.ABC):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for check in _checks_of(type(self)):
-            check(self)
+        run_checks(self)
         align(self)
 
     @property
@@ -245,9 +252,9 @@ class Sequence(AbstractSchedule):
         begin: float = 0
         for part in self.parts[:-1]:
             length = known(part.duration)
-            found += later(cut(part.phases(), length), begin)
+            found += later(cut(phases_of(part), length), begin)
             begin += length
-        return found + later(self.parts[-1].phases(), begin)
+        return found + later(phases_of(self.parts[-1]), begin)
 
     def natural_length(self) -> float:
         before = sum(map(shown_length, self.parts[:-1]))
@@ -288,7 +295,7 @@ class AbstractCombination(AbstractSchedule):
 
     def phases(self) -> list[Phase]:
         """Those of the part that has the most."""
-        composed = [phases for phases in (p.phases() for p in self.parts) if len(phases) > 1]
+        composed = [phases for phases in (phases_of(p) for p in self.parts) if len(phases) > 1]
         return max(composed, key=len) if composed else super().phases()
 
     def natural_length(self) -> float:
@@ -328,13 +335,6 @@ class Sum(AbstractCombination):
     @staticmethod
     def _combine(x: Value, y: Value) -> Value:
         return x + y
-
-
-@functools.cache
-def _checks_of(kind: type) -> list[Callable[[Any], None]]:
-    """The ``__check_init__`` of a class and of those it is made of, as Equinox calls them."""
-    found = [vars(c)["__check_init__"] for c in kind.__mro__ if "__check_init__" in vars(c)]
-    return found[::-1]
 
 
 def _is_term(x: Any) -> bool:

@@ -13,6 +13,7 @@ from jaxsched._arrays import has_float64, is_concrete, is_list, is_number, to_ho
 from jaxsched._axes import own_rank
 from jaxsched._number import Number
 from jaxsched._struct import Record
+from jaxsched.schedules._own import value_of
 
 _PLAIN = (int, float, np.ndarray, np.generic, jax.Array)
 _LAST = 2.0**100  # a real step is held here, so that an infinite one is the end and no inf - inf
@@ -26,7 +27,7 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
                 value = schedule.value_at(np.float64(step))
                 if type(value) is np.float64:
                     return jnp.asarray(np.float32(value))
-        except OverflowError:  # an int beyond float64's range
+        except Exception:  # an int beyond float64's range, or what is told below
             pass
     step, leaves = as_step(step), jax.tree.leaves(schedule)
     if any(map(np.ndim, leaves)):
@@ -37,7 +38,7 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
         with np.errstate(over="ignore"):  # infinite beyond float32, as in a program
             return jnp.asarray(values.astype(np.int32 if num.is_integer(values) else dtype))
     t = traced_step(step, dtype)
-    value = num.to_value(schedule.value_at(t))
+    value = num.to_value(value_of(schedule, t))
     value = jnp.asarray(value).astype(np.int32 if num.is_integer(value) else dtype)
     return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
@@ -50,7 +51,7 @@ def on_host(schedule: Any, step: Any) -> Any:
 def _host_values(schedule: Any, step: Any) -> np.ndarray:
     t = np.asarray(step, np.float64)[()]
     with np.errstate(all="ignore"):
-        value = schedule.value_at(t)
+        value = value_of(schedule, t)
     if isinstance(value, jax.core.Tracer):  # a user's formula in jnp, inside of a program
         with jax.ensure_compile_time_eval():
             value = schedule.value_at(t)

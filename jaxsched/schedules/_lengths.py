@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_concrete, is_x64
+from jaxsched._arrays import is_concrete, is_number, is_x64
+from jaxsched._text import describe
 
 
 def exact_duration(schedule: Any) -> Any:
@@ -17,6 +18,11 @@ def exact_duration(schedule: Any) -> Any:
     known = all(map(is_concrete, jax.tree.leaves(schedule)))
     with np.errstate(all="ignore"):
         length = schedule.exact_length(np.float64(0.0) if known else num.Double(*_ZERO))
+    if length is not None and not isinstance(length, num.Double) and not is_number(length):
+        raise TypeError(
+            f"{type(schedule).__name__}.exact_length(t) must return a number of steps or None, got "
+            f"{describe(length)}."
+        )
     if length is None or isinstance(length, num.Double):
         return None if length is None else length.hi
     if np.ndim(length):  # of a population

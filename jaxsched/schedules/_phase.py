@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsched._arrays import is_concrete, to_host
+from jaxsched._arrays import is_concrete, is_number, to_host
+from jaxsched._text import describe
 
 
 class Phase(NamedTuple):
@@ -15,6 +16,17 @@ class Phase(NamedTuple):
     name: str
     start: float
     end: float | None
+
+
+def phases_of(schedule: Any) -> list[Phase]:
+    """What ``schedule.phases()`` returns, which may be of a class of one's own."""
+    phases = schedule.phases()
+    if not isinstance(phases, list) or not phases or not all(isinstance(p, Phase) for p in phases):
+        raise TypeError(
+            f"{type(schedule).__name__}.phases() must return a list of js.Phase(name, start, end), "
+            f"the first from step 0, got {describe(phases)}."
+        )
+    return phases
 
 
 def later(phases: list[Phase], by: float) -> list[Phase]:
@@ -49,4 +61,12 @@ def known_duration(schedule: Any) -> float | None:
 def shown_length(schedule: Any) -> float:
     """The number of steps that show the whole shape of a schedule."""
     duration = schedule.duration
-    return float(schedule.natural_length() if duration is None else to_host(duration))
+    if duration is not None:
+        return float(to_host(duration))
+    natural = schedule.natural_length()
+    if not is_number(natural):
+        raise TypeError(
+            f"{type(schedule).__name__}.natural_length() must return a number of steps, got "
+            f"{describe(natural)}."
+        )
+    return float(natural)

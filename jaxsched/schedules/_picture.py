@@ -12,7 +12,7 @@ from jaxsched._arrays import is_concrete, to_host
 from jaxsched._axes import split
 from jaxsched._struct import Record
 from jaxsched._svg import svg
-from jaxsched.schedules._phase import shown_length
+from jaxsched.schedules._phase import phases_of, shown_length
 
 _POINTS = 2000  # of a long curve; one of up to 2.5 times as many steps is drawn in full
 _MOST_MARKS = 30  # boundaries; more would hide the curve, so none is marked
@@ -64,7 +64,7 @@ def shared_boundaries(family: list[Any], last: int) -> list[float]:
 
 
 def _boundaries(schedule: Any) -> list[float]:
-    return [phase.start for phase in schedule.phases()[1:]]
+    return [phase.start for phase in phases_of(schedule)[1:]]
 
 
 def brief(schedule: Any) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
+from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
 
 
@@ -42,7 +43,13 @@ class AbstractShape(AbstractSchedule):
         """Weights of ``start`` and ``end``; they add up to 1."""
 
     def value_at(self, t: Number) -> Value:
-        w_start, w_end = self.weights(progress(t, self.steps))
+        both = self.weights(progress(t, self.steps))
+        if not isinstance(both, (tuple, list)) or len(both) != 2:
+            raise TypeError(
+                f"{type(self).__name__}.weights(at) must return two values, the weights of `start` "
+                f"and `end`, got {describe(both)}: such as `return at.left, at.done`."
+            )
+        w_start, w_end = both
         return w_start * num.as_value(t, self.start) + w_end * num.as_value(t, self.end)
 
 

@@ -15,7 +15,15 @@ from jaxsched._struct import count, length, number, struct
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import exact_duration
-from jaxsched.schedules._phase import Phase, cut, known, known_duration, later, shown_length
+from jaxsched.schedules._phase import (
+    Phase,
+    cut,
+    known,
+    known_duration,
+    later,
+    phases_of,
+    shown_length,
+)
 
 Pair = tuple[Number, Number]
 _CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps in 7300
@@ -44,7 +52,7 @@ class AbstractWrapper(AbstractSchedule):
         return self.schedule.exact_length(t)
 
     def phases(self) -> list[Phase]:
-        return self.schedule.phases()
+        return phases_of(self.schedule)
 
     def natural_length(self) -> float:
         return shown_length(self.schedule)
@@ -205,7 +213,7 @@ class Stretch(AbstractRetimed):
         return t / num.as_number(t, self.factor)
 
     def phases(self) -> list[Phase]:
-        factor, inner = known(self.factor), self.schedule.phases()
+        factor, inner = known(self.factor), phases_of(self.schedule)
         return [Phase(n, a * factor, None if b is None else b * factor) for n, a, b in inner]
 
     def natural_length(self) -> float:
@@ -235,7 +243,7 @@ class Shift(AbstractRetimed):
         return num.at_least_zero(num.at_least_zero(t) - num.as_number(t, self.steps))
 
     def phases(self) -> list[Phase]:
-        return cut(later(self.schedule.phases(), known(self.steps)), None)
+        return cut(later(phases_of(self.schedule), known(self.steps)), None)
 
     def natural_length(self) -> float:
         return max(shown_length(self.schedule) + float(to_host(self.steps)), 1.0)
@@ -274,7 +282,7 @@ class Window(AbstractRetimed):
         )
 
     def phases(self) -> list[Phase]:
-        return cut(later(self.schedule.phases(), -known(self.start)), known_duration(self))
+        return cut(later(phases_of(self.schedule), -known(self.start)), known_duration(self))
 
 
 @struct
@@ -370,5 +378,5 @@ class Reverse(AbstractRetimed):
 
     def phases(self) -> list[Phase]:
         duration = known(self.duration)
-        inner = cut(self.schedule.phases(), duration)
+        inner = cut(phases_of(self.schedule), duration)
         return [Phase(n, duration - (b or duration), duration - a) for n, a, b in reversed(inner)]

@@ -1,0 +1,108 @@
+"""Checks of schedules: at construction, and of values, so that errors name a class of one's own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._arrays import is_number
+from jaxsched._number import Number, Value
+from jaxsched._struct import Record
+from jaxsched._text import describe, shorten
+
+_ERRORS = (TypeError, ValueError, AttributeError)  # of JAX, of NumPy, of what `t` does not have
+_REPAIR = (
+    "write `where(t < 10, a, b)` for an `if`, and the functions of jaxsched.schedules for those of "
+    "math and NumPy, or `jnp` of `to_value(t)`."
+)
+
+
+def value_of(schedule: Any, t: Number) -> Value:
+    """``schedule.value_at(t)``, checked; an error names the class of the user's that made it."""
+    try:
+        value = schedule.value_at(t)
+        if _fits(value, t):
+            return value
+        raise _wrong_value(schedule, value)
+    except _ERRORS as error:
+        told = _told(schedule, t)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _told(schedule: Any, t: Number) -> TypeError | None:
+    for node in _own(schedule):  # an inner one first: the outer ones fail of it
+        try:
+            value = node.value_at(t)
+        except _ERRORS as error:
+            said = str(error).partition("\n")[0]
+            if said.startswith(f"{type(node).__name__}."):  # such as `weights`
+                return None
+            return TypeError(
+                f"{type(node).__name__}.value_at(t) must take a `t` of any shape, in a program a "
+                "traced number of two float32 words, got "
+                f"{type(error).__name__} ({shorten(said, 100)}): {_REPAIR}"
+            )
+        if not _fits(value, t):
+            return _wrong_value(node, value)
+    return None
+
+
+def _wrong_value(schedule: Any, value: Any) -> TypeError:
+    return TypeError(
+        f"{type(schedule).__name__}.value_at(t) must return one number for each element of `t`, "
+        f"got {describe(value)}."
+    )
+
+
+def _fits(value: Any, t: Number) -> bool:
+    if isinstance(value, num.Double):
+        return True
+    kind = type(value)
+    if kind is float or kind is np.float64:  # the usual case, quickly
+        return True
+    wanted = t.hi.shape if isinstance(t, num.Double) else np.shape(t)
+    return is_number(value) and np.shape(value) in ((), wanted)
+
+
+@functools.cache
+def _checks_of(kind: type) -> list[Callable[[Any], None]]:
+    """The ``__check_init__`` of a class and of those it is made of, as Equinox calls them."""
+    found = [vars(c)["__check_init__"] for c in kind.__mro__ if "__check_init__" in vars(c)]
+    return found[::-1]
+
+
+def run_checks(schedule: Any) -> None:
+    """Those of the class, and of the duration of one of one's own, before it is built on."""
+    kind: Any = type(schedule)
+    for check in _checks_of(kind):
+        check(schedule)
+    if _is_ours(schedule):
+        return
+    length = schedule.duration
+    if length is None or (is_number(length) and not isinstance(length, bool)):
+        return
+    repair = ": decorate it with @property" if callable(length) else ""
+    raise TypeError(
+        f"{type(schedule).__name__}.duration must be a number of steps or None, got "
+        f"{describe(length)}{repair}."
+    )
+
+
+def _is_ours(schedule: Any) -> bool:
+    return type(schedule).__module__.startswith("jaxsched.")
+
+
+def _own(schedule: Any) -> Iterator[Any]:
+    """The schedules in a tree of them whose classes are not ours, each before what it is in."""
+    for field in vars(schedule).values():
+        for part in field if isinstance(field, tuple) else (field,):
+            if isinstance(part, Record):
+                yield from _own(part)
+    if not _is_ours(schedule):
+        yield schedule
