@@ -28,7 +28,7 @@ import jaxsched as js
 from benchmarks import versions
 from jaxsched import search
 from jaxsched.search.engine._planning import LENGTH
-from jaxsched.search.engine._program import program_for
+from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._traced import trace_folds
 
 ONE = jax.local_devices()[:1]
@@ -210,7 +210,7 @@ def segment_of(model: Any, width: int = 1) -> tuple[Any, list[Any]]:
     """The compiled segment and its arguments, up to the rates."""
     names = ("learning_rate",)
     (fold,) = trace_folds(model, None, names, LENGTH)
-    program = program_for(fold, names, LENGTH, width)
+    program = Program(fold, names, LENGTH, width)
     arrays = program.arguments(model, ONE[0])
     state = program.init(arrays, jax.random.key(0))
     rows = jax.device_put(model.batches(0, 0, program.length))

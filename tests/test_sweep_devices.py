@@ -215,10 +215,10 @@ def test_a_lack_of_memory_loses_nothing(monkeypatch, devices):
 
 
 def test_one_run_that_does_not_fit_says_so(monkeypatch):
-    def none(self, *arguments):
+    def none(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(_program.Program, "_segment", none)
+    monkeypatch.setattr(_program, "_segment", lambda *how: none)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED") as caught:
         sweep(Plain(), [js.Constant(0.1)], steps=5)
     assert "in sweep(...), with one run at a time" in caught.value.__notes__

@@ -12,8 +12,7 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Averaged
-from jaxsched.search.engine._program import _PROGRAMS, Kept
-from jaxsched.search.range_tests import _run as ranges
+from jaxsched.search.engine._program import _FUNCTIONS, Kept
 from jaxsched.search.tasks._traced import trace_task
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
@@ -56,11 +55,11 @@ def test_the_same_object_is_compiled_once_until_it_computes_something_else():
     )
     task.target[:] = 0.0  # in place, as nothing sees that compares objects
     changed = sweep(task)
-    assert changed.info["traces"] == first.info["traces"]
+    assert changed.info["traces"] == {"segment": 1, "evaluate": 1}  # `init` is as it was
     assert (changed.train["loss"][0] != first.train["loss"][0]).any()
     np.testing.assert_allclose(changed.train["loss"], sweep(Closing0()).train["loss"])
     task.power = 4
-    assert sweep(task).info["traces"] == first.info["traces"]
+    assert sweep(task).info["traces"] == {"segment": 1, "evaluate": 1}
     task.target[:], task.power = 1.0, 2
     back = sweep(task)
     assert back.info["traces"] == {}
@@ -91,25 +90,10 @@ def test_a_pytree_whose_functions_close_over_other_data_is_compiled_anew():
     assert (sweep(task).train["loss"] != first.train["loss"]).all()
 
 
-def test_a_range_test_of_the_same_object_is_compiled_once(monkeypatch):
-    traced = []
-    climb = ranges._climb_seeds  # called once in each trace
-    monkeypatch.setattr(
-        ranges, "_climb_seeds", lambda *a, **how: (traced.append(1), climb(*a, **how))[1]
-    )
-    task = Closing()
-    found = [js.range_test(task, 1e-3, end, steps=30, seeds=1).losses for end in (1.0, 0.5, 1.0)]
-    assert len(traced) == 1
-    assert found[0].tobytes() == found[2].tobytes() != found[1].tobytes()
-    task.target[:] = 0.0
-    js.range_test(task, 1e-3, 1.0, steps=30, seeds=1)
-    assert len(traced) == 2
-
-
 def test_what_was_compiled_ends_with_its_task_and_few_are_kept():
     task = Closing()
     sweep(task)
-    held = [weakref.ref(task), weakref.ref(_PROGRAMS.get(task, None, Plain))]
+    held = [weakref.ref(task), weakref.ref(_FUNCTIONS.get(task, None, Plain))]
     del task
     gc.collect()
     assert [ref() for ref in held] == [None, None]

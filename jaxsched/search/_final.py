@@ -99,7 +99,7 @@ def final_score(
     anew: Any = task
     anew = anew.everything() if pooled else task
     request = _request(result, best, devices)
-    plan = make_plan(anew, (best.trial,), request)
+    plan = make_plan(anew, (best.trial,), request, owner=task)
     _check_task(task, result, plan.folds if anew is task else None, best)
     plan = _with_test(plan)
     backend = backend_for(plan, request.devices, width=1)
@@ -280,8 +280,10 @@ def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
 def _with_test(plan: Plan) -> Plan:
     """The plan with ``task.test`` among the functions that identify it."""
     (fold,) = plan.folds
-    _, test = trace_metrics(fold.task, fold.shape.state, "final_score", "test")
-    fold = dataclasses.replace(fold, digests={**fold.digests, "test": fingerprint(test)})
+    tested, test = trace_metrics(fold.task, fold.shape.state, "final_score", "test")
+    shape = dataclasses.replace(fold.shape, tested=tested, test=test)
+    digests = {**fold.digests, "test": fingerprint(test)}
+    fold = dataclasses.replace(fold, shape=shape, digests=digests)
     return dataclasses.replace(plan, folds=(fold,))
 
 

@@ -28,6 +28,7 @@ from jaxsched.search.engine._settings import in_force
 # trained; with two in flight a device never waits for the host. More would gain nothing, and
 # delay the answer to a divergence or Ctrl-C.
 _MAX_IN_FLIGHT = 2
+_NAN = np.float32(np.nan)
 
 
 class Backend(Protocol):
@@ -123,15 +124,15 @@ class Engine:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise error
         if program.width == 1:
-            error.add_note("in sweep(...), with one run at a time")
+            error.add_note(f"in {self._plan.caller}(...), with one run at a time")
             raise error
         with self._ledger.lock:
             self._ledger.put_back(number)
             if self._backend.width == program.width:  # else another device has halved it already
                 self._backend.halve_width()
                 warn(
-                    f"sweep(width={program.width}): {str(error).splitlines()[0]} It goes on with "
-                    f"width {self._backend.width}.",
+                    f"{self._plan.caller}(width={program.width}): {str(error).splitlines()[0]} "
+                    f"It goes on with width {self._backend.width}.",
                     RuntimeWarning,
                 )
 
@@ -210,11 +211,12 @@ class Engine:
                 diverged = segment.lo + int(bad.argmax()) if bad.any() else -1
             if plan.table.watched:
                 applied = segment.values[at][:, updates].copy()
-                if diverged >= 0:
-                    applied[:, max(diverged + 1 - segment.lo, 0) :] = np.nan
                 train |= dict(zip(plan.table.names, applied, strict=True))
+            if diverged >= 0:
+                later = np.arange(segment.lo, segment.hi) > diverged
+                train = {name: np.where(later, _NAN, curve) for name, curve in train.items()}
             if diverged >= 0 and evaluation is not None:
-                evaluation = dict.fromkeys(evaluation, np.float32(np.nan))
+                evaluation = dict.fromkeys(evaluation, _NAN)
             state = LaneState(lanes, lane) if at else segment.state
             curves = run.curves.extended(train, evaluation, diverged)
             after.append(dataclasses.replace(run, at=segment.hi, state=state, curves=curves))

@@ -32,7 +32,7 @@ class Feed:
             start, steps = chunk * length, plan.longest
             count = min(length, steps - start)
             task = plan.folds[fold].task
-            drawn = read_batches(task, plan.seeds[seed], start, count, steps=steps)
+            drawn = read_batches(task, plan.seeds[seed], start, count, plan.caller, steps)
             if count < length:
                 drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
             size = nbytes(jax.tree.map(np.asarray, drawn))

@@ -25,6 +25,7 @@ class Ledger:
     Args:
         plan: of the sweep.
         keep_final_states: whether to fill ``final_states``, Key -> state.
+        state: where all runs begin; by default each where ``init`` begins.
 
     Attributes:
         finished: the runs of completed stages, Key -> curves.
@@ -35,7 +36,7 @@ class Ledger:
         lock: hold it to read several fields that must be consistent.
     """
 
-    def __init__(self, plan: Plan, keep_final_states: bool = False):
+    def __init__(self, plan: Plan, keep_final_states: bool = False, state: Any = None):
         self.plan = plan
         self.finished: dict[Key, RunCurves] = {}
         self.final_states: dict[Key, Any] = {}
@@ -48,7 +49,7 @@ class Ledger:
         self._active = set(range(len(plan.trials)))
         # A stack: the tree is trained depth first, so the number of states in memory is that of
         # the tree's depth. Breadth first would keep as many as the tree is wide.
-        self._open = _roots(plan)
+        self._open = _roots(plan, state)
         self._later: list[OpenRun] = []  # runs that begin at the step ``_until`` or after it
         self._taken: dict[int, list[OpenRun]] = {}  # the runs of each device
         self._until = math.inf
@@ -210,9 +211,9 @@ class Ledger:
         return runs
 
 
-def _roots(plan: Plan) -> list[OpenRun]:
+def _roots(plan: Plan, state: Any = None) -> list[OpenRun]:
     """The runs at step 0, reversed: the last one is taken first."""
     return [
-        OpenRun(key, 0, None, plan.empty_curves(), states)
+        OpenRun(key, 0, state, plan.empty_curves(), states)
         for key, states in reversed(root_runs(plan))
     ]

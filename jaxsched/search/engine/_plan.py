@@ -35,7 +35,8 @@ class Plan:
         cuts: steps at which every stage ends, the rungs among them.
         share_prefixes: whether trials with equal values are trained once.
         length: updates of a chunk: the rows of a program's tables of values and batches.
-        train, validation: names of the metrics.
+        train, validation: names of the metrics; without any for validation, nothing is evaluated.
+        caller: the function that was called, for messages.
     """
 
     trials: Trials
@@ -53,6 +54,7 @@ class Plan:
     length: int
     train: tuple[str, ...]
     validation: tuple[str, ...]
+    caller: str = "sweep"
 
     def shard(self, index: int, count: int) -> list[int]:
         """The trials of one process: neighbours in the stage tree, which share the most."""
@@ -113,6 +115,8 @@ class Plan:
         return [self._evaluated_in(stage) for stage in self.stages]
 
     def _evaluated_in(self, stage: Stage) -> list[int]:
+        if not self.validation:
+            return []
         steps = {rung for rung in self.rungs if stage.start < rung <= stage.stop}
         if self.every is not None:
             first = (stage.start // self.every + 1) * self.every

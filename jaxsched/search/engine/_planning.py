@@ -20,8 +20,8 @@ LENGTH = ROWS  # rows of the tables of a compiled call: the most updates of one
 _BATCHES = 16 << 20  # bytes of batches in a call: fewer rows where a batch is large
 
 
-def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
-    """The plan of all trials of a request.
+def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -> Plan:
+    """The plan of all trials of a request; ``owner`` is as in ``trace_folds``.
 
     Raises:
         TypeError, ValueError: as ``sweep``.
@@ -29,7 +29,7 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
     objective, every = request.objective, request.evaluate_every
     table = ScheduleValues(trials, request.steps)
     longest = int(table.horizons.max())
-    folds = trace_folds(task, request.folds, table.names, longest)
+    folds = trace_folds(task, request.folds, table.names, longest, owner)
     shape = folds[0].shape
     if objective.metric not in shape.validation:
         raise ValueError(
@@ -64,7 +64,7 @@ def make_plan(task: Task, trials: Trials, request: Request) -> Plan:
         rungs=rungs,
         cuts=cuts,
         share_prefixes=request.share_prefixes,
-        length=_length(shape.batch),
+        length=chunk_length(shape.batch),
         train=train,
         validation=tuple(sorted(shape.validation)),
     )
@@ -85,7 +85,8 @@ def _check_sense(metric: str, maximize: bool | None) -> None:
         )
 
 
-def _length(batch: Any) -> int:
+def chunk_length(batch: Any) -> int:
+    """Updates of a chunk, by the batch of one."""
     length, size = LENGTH, nbytes(batch)
     while length > 1 and length * size > _BATCHES:
         length //= 2

@@ -8,8 +8,8 @@ at other steps executes the same program, and gets the same bits.
 from __future__ import annotations
 
 import weakref
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -17,49 +17,54 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import jaxpr_as_fun
 
 from jaxsched.search.engine._devices import put
-from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._returned import initial_state, strong
+from jaxsched.search.tasks._protocol import Task, is_opaque
+from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import Fold, taken_apart
 
 
+class Function:
+    """A function of a program, which counts its traces; ``compiled`` is it after ``jit``."""
+
+    def __init__(self, name: str, f: Callable[..., Any], jit: Callable[..., Any]):
+        def counted(*arguments: Any) -> Any:
+            self.traces += 1
+            return f(*arguments)
+
+        counted.__name__ = counted.__qualname__ = name
+        self.name, self.traces = name, 0
+        self.compiled = jit(counted)
+
+
 class Program:
-    """``init``, ``segment`` and ``evaluate`` of a task, compiled when first called.
+    """``init``, ``segment``, ``evaluate`` and ``test`` of a traced task.
+
+    They are made of its jaxprs: what runs is what the digests say, and no task is kept alive.
 
     Args:
-        rebuild: the task of its arrays, which are the first argument of every function.
+        fold: the task.
         names: the scheduled hyperparameters, in the order of the tables' rows.
         length: updates that one table holds, at least 1.
-        dtypes: of the leaves of a state.
         width: lanes that run together. At 1 nothing is vectorized and the update is the one that a
             Python loop would run; above, every state and table has a leading axis [width].
     """
 
-    def __init__(
-        self,
-        rebuild: Callable[[list[Any]], Task],
-        names: tuple[str, ...],
-        length: int,
-        dtypes: tuple[Any, ...],
-        width: int,
-    ):
-        self.names, self.length, self.width = names, length, width
-        self.traces: Counter[str] = Counter()
-        self.layout: Any = None  # the shardings of a state, on a mesh
-        self._dtypes = dtypes
-        self._rebuild = rebuild
-        # `init` runs once per seed, but its random numbers take XLA three times as long to compile
-        # as a small model's update (1.2 s of CPU time, and 0.4 s at this level, for an MLP).
-        quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-        self.init: Any = jax.jit(self._init, compiler_options=quick)
-        self.segment = jax.jit(self._segment)
-        self.evaluate = jax.jit(self._evaluate)
-        self.test = jax.jit(self._test)
-        self.stack = jax.jit(lambda states: jax.tree.map(lambda *xs: jnp.stack(xs), *states))
-        self.unstack = jax.jit(
-            lambda state: tuple(jax.tree.map(itemgetter(i), state) for i in range(width))
+    layout: Any = None  # the shardings of a state, on a mesh
+
+    def __init__(self, fold: Fold, names: tuple[str, ...], length: int, width: int = 1):
+        self.fold, self.names, self.length, self.width = fold, names, length, width
+        self.functions: list[Function] = []
+        shape, how = fold.shape, (names, length, width)
+        # Each with the trees whose structures it reads: those are in no jaxpr.
+        self.init = self._function("init", _init, (), shape.state)
+        self.segment = self._function("step", _segment, how, (shape.state, shape.metrics))
+        self.evaluate = self._function(
+            "evaluate", _evaluate, (width,), (shape.state, shape.validation)
         )
+        self.test = self._function("test", _test, (), (shape.state, shape.tested))
+        self.stack, self.unstack = _stack, partial(_unstack, width=width)
 
     def arguments(self, task: Task, device: Any) -> list[Any]:
         """The arrays of a task, on the device."""
@@ -71,25 +76,94 @@ class Program:
 
     def halved(self) -> Program:
         """The same with half as many lanes."""
-        other = Program(self._rebuild, self.names, self.length, self._dtypes, self.width // 2)
-        other.traces = self.traces
-        return other
+        return Program(self.fold, self.names, self.length, self.width // 2)
 
-    def _init(self, arrays: list[Any], key: Any) -> Any:
-        self.traces["init"] += 1
-        return initial_state(self._rebuild(arrays), key, self._dtypes)
+    def _function(self, method: str, make: Callable[..., Any], how: Any, trees: Any) -> Any:
+        """The compiled ``make(shape, *how)``; an earlier one if it computes the same."""
+        fold, tree = self.fold, jax.tree.structure(trees)
+        key = (method, fold.digests.get(method), fold.shape.dtypes, tree, how, self._where(method))
 
-    def _evaluate(self, arrays: list[Any], state: Any) -> Any:
-        self.traces["evaluate"] += 1
-        evaluate = self._rebuild(arrays).evaluate
-        return (evaluate if self.width == 1 else jax.vmap(evaluate))(state)
+        def made() -> Function:
+            name = "segment" if method == "step" else method
+            return Function(name, make(fold.shape, *how), partial(self._jit, method))
 
-    def _test(self, arrays: list[Any], state: Any) -> Any:
-        task: Any = self._rebuild(arrays)
-        return task.test(state)
+        found: Function = _FUNCTIONS.get(fold.owner, key, made)
+        self.functions.append(found)
+        return found.compiled
 
-    def _segment(
-        self,
+    def _where(self, method: str) -> Any:
+        """Where it is compiled for."""
+
+    def _jit(self, method: str, f: Callable[..., Any]) -> Any:
+        # `init` runs once per seed, but its random numbers take XLA three times as long to compile
+        # as a small model's update (1.2 s of CPU time, and 0.4 s at this level, for an MLP).
+        if method == "init" and jax.default_backend() == "cpu":
+            return jax.jit(f, compiler_options={"xla_backend_optimization_level": 1})
+        return jax.jit(f)
+
+
+@jax.jit
+def _key(seed: jax.Array) -> jax.Array:
+    return jax.random.key(seed)
+
+
+def random_key(seed: int) -> jax.Array:
+    """``jax.random.key`` of a seed below 2**32, without an implicit transfer to a device."""
+    return _key(jax.device_put(np.uint32(seed)))
+
+
+@jax.jit
+def _stack(states: list[Any]) -> Any:
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *states)
+
+
+@partial(jax.jit, static_argnames="width")
+def _unstack(state: Any, width: int) -> tuple[Any, ...]:
+    return tuple(jax.tree.map(itemgetter(i), state) for i in range(width))
+
+
+def _called(closed: Any, returned: Any) -> Callable[..., Any]:
+    """A closed jaxpr as a function of trees; ``returned`` has the structure of its result."""
+    tree: Any = jax.tree.structure(returned)
+    call = jaxpr_as_fun(closed)
+    return lambda *arguments: tree.unflatten(call(*jax.tree.leaves(arguments)))
+
+
+def _cast(tree: Any, like: Any) -> Any:
+    """The dtypes of ``like``, and no weak types: a loop's state must not change its type."""
+
+    def cast(x: Any, like: Any) -> Any:
+        x = jnp.asarray(x)
+        same = x.dtype == like.dtype and not x.weak_type
+        return x if same else lax.convert_element_type(x, like.dtype)
+
+    return jax.tree.map(cast, tree, like)
+
+
+def _init(shape: TaskShape) -> Callable[..., Any]:
+    init = _called(shape.init, shape.state)
+    return lambda arrays, key: _cast(init(key, arrays), shape.state)
+
+
+def _evaluate(shape: TaskShape, width: int) -> Callable[..., Any]:
+    def evaluate(arrays: list[Any], state: Any) -> Any:
+        one = _called(shape.evaluate, shape.validation)
+        return (one if width == 1 else jax.vmap(one, in_axes=(0, None)))(state, arrays)
+
+    return evaluate
+
+
+def _test(shape: TaskShape) -> Callable[..., Any]:
+    return lambda arrays, state: _called(shape.test, shape.tested)(state, arrays)
+
+
+def _segment(
+    shape: TaskShape, names: tuple[str, ...], length: int, width: int
+) -> Callable[..., Any]:
+    vectorized = width > 1
+    step = _called(shape.step, (shape.state, shape.metrics))
+
+    def segment(
         arrays: list[Any],
         state: Any,
         alive: jax.Array,  # bool [] or [width]
@@ -100,19 +174,14 @@ class Program:
         limit: jax.Array,  # float32: a loss above it counts as diverged
     ) -> tuple[Any, jax.Array, dict[str, jax.Array]]:
         """Updates lo..hi-1; a lane stops after the update whose loss is not finite."""
-        self.traces["segment"] += 1
-        task = self._rebuild(arrays)
-        vectorized = self.width > 1
 
         def update(state: Any, values: Any, batches: Any, i: Any) -> Any:
             row = lax.dynamic_index_in_dim(values, i, 1, keepdims=False)
             batch = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 0, False), batches)
-            state, metrics = task.step(
-                state, {name: row[k] for k, name in enumerate(self.names)}, batch
-            )
-            return jax.tree.map(strong, state), {
-                name: jnp.asarray(value).astype(jnp.float32) for name, value in metrics.items()
-            }
+            hyperparams = {name: row[k] for k, name in enumerate(names)}
+            after, metrics = step(state, hyperparams, batch, arrays)
+            metrics = {k: jnp.asarray(v).astype(jnp.float32) for k, v in metrics.items()}
+            return _cast(after, shape.state), metrics
 
         if vectorized:
             update = jax.vmap(update, in_axes=(0, 0, 0, None))
@@ -126,52 +195,42 @@ class Program:
             after, metrics = update(state, values, batches, i)
             if vectorized:  # alone, a run that has diverged leaves the loop instead
                 after = jax.vmap(_select)(alive, after, state)
-                metrics = {k: jnp.where(alive, v, jnp.nan) for k, v in metrics.items()}
             seen = {k: seen[k].at[..., i].set(v) for k, v in metrics.items()}
             # `<=` is False for a NaN.
             alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)
             return i + 1, after, alive, seen
 
-        shapes = jax.eval_shape(update, state, values, batches, jnp.int32(0))[1]
-        shape = (*alive.shape, self.length)
-        seen = {name: jnp.full(shape, jnp.nan, jnp.float32) for name in shapes}
+        empty = jnp.zeros((*alive.shape, length), jnp.float32)
+        seen = dict.fromkeys(shape.metrics, empty)
         _, state, alive, seen = lax.while_loop(proceed, advance, (lo, state, alive, seen))
         return state, alive, seen
 
-
-@jax.jit
-def _key(seed: jax.Array) -> jax.Array:
-    return jax.random.key(seed)
-
-
-def random_key(seed: int) -> jax.Array:
-    """``jax.random.key`` of a seed below 2**32, without an implicit transfer to a device."""
-    return _key(jax.device_put(np.uint32(seed)))
+    return segment
 
 
 class Kept:
-    """A cache of the last few programs, each as long as its task lives.
+    """A cache of the last few functions, each as long as the task that it was made for.
 
     A task by itself is not a sufficient key: its methods may close over values that have changed.
     So the caller's key describes the whole computation, all constants included.
     """
 
-    def __init__(self, most: int = 8):
+    def __init__(self, most: int = 32):
         self._most = most
         self._made: dict[Any, tuple[Any, Any]] = {}  # in the order of their last use
 
     def get(self, task: Task, key: Any, make: Callable[[], Any]) -> Any:
         """The earlier result of ``make`` for this task and key, or a new one."""
-        owner: Any = jax.tree.structure(task)
-        alive = None
-        if jax.tree_util.treedef_is_leaf(owner) or not _hashable(owner):
+        leaves, owner = jax.tree.flatten(task)
+        alive: Any = None
+        if is_opaque(leaves) or not _hashable(owner):
             owner = id(task)
             try:
                 alive = weakref.ref(task, lambda _: self._forget(owner))
-            except TypeError:  # without a weak reference, its id may be reused unnoticed
-                return make()
+            except TypeError:  # its id must not be given to another object
+                alive = task
         where = (owner, key)
-        found = self._made.pop(where) if where in self._made else (alive, make())
+        found = self._made.pop(where, None) or (alive, make())
         self._made[where] = found
         while len(self._made) > self._most:
             del self._made[next(iter(self._made))]
@@ -182,25 +241,7 @@ class Kept:
             del self._made[where]
 
 
-def rebuilder(task: Task) -> Callable[[list[Any]], Task]:
-    """A function from a task's arrays to the task; keeps neither alive."""
-    arrays, rebuild = taken_apart(task)
-    if arrays or not jax.tree_util.all_leaves([task]):
-        return rebuild
-    try:
-        there: Any = weakref.ref(task)
-    except TypeError:
-        return rebuild
-    return lambda arrays: there()
-
-
-def program_for(fold: Fold, names: tuple[str, ...], length: int, width: int) -> Program:
-    """The program of a traced task; an earlier sweep's if the computation is the same."""
-    task, how = fold.task, (names, length, fold.shape.dtypes, width)
-    return _PROGRAMS.get(task, (*how, fold.code), lambda: Program(rebuilder(task), *how))
-
-
-_PROGRAMS = Kept()
+_FUNCTIONS = Kept()
 
 
 def _hashable(x: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from jaxsched.search.engine._devices import MeshDevices
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator, Store
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._program import Program, program_for
+from jaxsched.search.engine._program import Function, Program
 from jaxsched.search.engine._width import measured_width
 from jaxsched.search.multihost._directory import MeshDirectory
 from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram
@@ -43,7 +43,7 @@ def backend_for(
     if width is None:
         width = 1 if devices[0].platform == "cpu" else "auto"
     if isinstance(width, str):
-        program_of = partial(program_for, plan.folds[0], plan.table.names, plan.length)
+        program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
         lanes = held or measured_width(plan, program_of, devices[0])
         return LocalBackend(plan, devices, lanes, measured=True)
     return LocalBackend(plan, devices, int(width))
@@ -55,7 +55,7 @@ class _Backend:
     programs: Any  # tuple[Program, ...], of each fold
     count: int  # of devices
     platform: str
-    _before: Counter[str]  # the traces of the programs when they were made or found
+    _functions: dict[Function, int]  # with their traces when they were made or found
 
     @property
     def width(self) -> int:
@@ -63,7 +63,14 @@ class _Backend:
 
     def traces(self) -> dict[str, int]:
         """Function -> how often this backend has traced it."""
-        return dict(_traces(self.programs) - self._before)
+        found: Counter[str] = Counter()
+        for function, before in self._functions.items():
+            found[function.name] += function.traces - before
+        return dict(+found)
+
+    def _made(self, programs: Iterable[Program]) -> None:
+        for function in (f for program in programs for f in program.functions):
+            self._functions.setdefault(function, function.traces)
 
     def described(self) -> dict[str, Any]:
         """For ``RunInfo``."""
@@ -87,13 +94,15 @@ class LocalBackend(_Backend):
         self.count = len(devices)
         self.platform = str(devices[0].platform)
         self.measured = measured
-        make = partial(program_for, names=plan.table.names, length=plan.length, width=width)
+        make = partial(Program, names=plan.table.names, length=plan.length, width=width)
         self.programs = _programs(plan, make)
-        self._before = _traces(self.programs)
+        self._functions = {}
+        self._made(self.programs)
 
     def halve_width(self) -> None:
         halved = {program: program.halved() for program in dict.fromkeys(self.programs)}
         self.programs = tuple(halved[program] for program in self.programs)
+        self._made(self.programs)
 
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return LocalCoordinator(ledger, store, len(self.devices))
@@ -139,7 +148,8 @@ class MeshBackend(_Backend):
             return made[-1]
 
         programs = _programs(self._plan, make)
-        self._before = _traces(programs)
+        self._functions = {}
+        self._made(programs)
         return programs
 
     def halve_width(self) -> None:
@@ -167,7 +177,3 @@ def _programs(plan: Plan, make: Callable[[Fold], Program]) -> tuple[Program, ...
     first = {fold.code: fold for fold in reversed(plan.folds)}
     made = {fold.code: make(fold) for fold in first.values()}
     return tuple(made[fold.code] for fold in plan.folds)
-
-
-def _traces(programs: tuple[Program, ...]) -> Counter[str]:
-    return sum((program.traces for program in dict.fromkeys(programs)), Counter())

@@ -7,6 +7,7 @@ with the measurements, at the same point of the loop in every process.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxsched.search.engine._devices import MeshDevices
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Pacer, Store
-from jaxsched.search.engine._program import Program, rebuilder
+from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._traced import Fold, taken_apart
 
 
@@ -38,19 +39,29 @@ class MeshProgram(Program):
         place: MeshDevices,
         layout: Any = None,
     ):
-        super().__init__(rebuilder(fold.task), names, length, fold.shape.dtypes, 1)
-        there = place.sharding
-        arrays = taken_apart(fold.task)[0]
-        abstract = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in arrays]
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        init = jax.jit(self._init, in_shardings=there, out_shardings=layout)
-        self.init = init.lower(abstract, key).compile()
-        # One layout for all states, whether from `init`, a segment or a file: so there is one
-        # program, and an interrupted run has the bits of an uninterrupted one.
-        self.layout = self.init.output_shardings
-        self.segment = jax.jit(self._segment, out_shardings=(self.layout, there, there))
-        self.evaluate = jax.jit(self._evaluate, out_shardings=there)
-        self.test = jax.jit(self._test, out_shardings=there)
+        self._place, self._given = place, layout
+        super().__init__(fold, names, length)
+
+    @property
+    def layout(self) -> Any:
+        """One for all states, whether from ``init``, a segment or a file.
+
+        So there is one program, and an interrupted run has the bits of an uninterrupted one.
+        """
+        return self.init.output_shardings
+
+    def _where(self, method: str) -> Any:
+        layout = self._given if method == "init" else self.layout
+        return self._place, tuple(jax.tree.leaves(layout))
+
+    def _jit(self, method: str, f: Callable[..., Any]) -> Any:
+        there = self._place.sharding
+        if method == "init":
+            arrays = taken_apart(self.fold.task)[0]
+            abstract = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in arrays]
+            init = jax.jit(f, in_shardings=there, out_shardings=self._given)
+            return init.lower(abstract, jax.eval_shape(lambda: jax.random.key(0))).compile()
+        return jax.jit(f, out_shardings=(self.layout, there, there) if method == "step" else there)
 
 
 class MeshCoordinator(Pacer):

@@ -1,42 +1,46 @@
-"""``range_test``: one short run with a rising rate, for a few seeds, that answers "which rate?".
+"""``range_test``: a short run with a rising rate, for a few seeds, that answers "which rate?".
 
-The run is one compiled program and a pure function: nothing that was handed in changes. What its
-curves say is read from them on the host, in ``_result.py``.
+It is a sweep of one trial, by the program of a sweep: so each compiles nothing after the other.
+What its curves say is read off on the host, in ``_result.py``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxsched._arrays import same_structure
 from jaxsched._checks import checked_choice, checked_number, checked_whole
 from jaxsched._words import known_arguments
+from jaxsched.schedules._base import Constant
+from jaxsched.schedules._piecewise import Table
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._fingerprint import fingerprints
-from jaxsched.search.engine._devices import nbytes
-from jaxsched.search.engine._program import Kept, rebuilder
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._planning import chunk_length
+from jaxsched.search.engine._records import Key
 from jaxsched.search.engine._request import checked_seeds
+from jaxsched.search.engine._rungs import run_plan
+from jaxsched.search.engine._stage_tree import stage_tree
+from jaxsched.search.engine._stopping import Objective
+from jaxsched.search.engine._values import ScheduleValues
+from jaxsched.search.multihost._backend import LocalBackend
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
-from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._returned import initial_state, strong, typed
-from jaxsched.search.tasks._traced import taken_apart, trace_task
-from jaxsched.search.trials._trials import Followed
-
-_PROGRAMS = Kept()
-_BYTES = 64 << 20  # of batches on the device at once
+from jaxsched.search.tasks._returned import typed
+from jaxsched.search.tasks._traced import Fold, trace_task
+from jaxsched.search.trials._trials import Followed, Trial
 
 
 @known_arguments
@@ -123,36 +127,26 @@ def range_test(
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
-    names = (name, *constants)
+    schedules: dict[str, Followed] = {
+        name: Table(rates),
+        **{k: Constant(x) for k, x in constants.items()},
+    }
     task = found_task(task, "range_test")
-    shape = trace_task(task, names, "range_test", len(rates), evaluated=False)
+    plan = _plan(task, Trial("ramp", {}, schedules), len(rates), chosen)
+    shape = plan.folds[0].shape
     if jax.default_backend() == "cpu":
         warn_of_convolutions(shape.step, "range_test")
     if state is not None:
         state = _checked_state(state, shape.state)
+    ledger = Ledger(plan, state=state)
+    run_plan(ledger, LocalBackend(plan, tuple(jax.local_devices()[:1]), width))
+    losses = np.full((len(chosen), len(rates)), np.nan, np.float32)
+    for seed, row in enumerate(losses):
+        found = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]
+        row[: len(found)] = found
+    curves = [_climbed(row, first_tenth(len(rates)), smoothing) for row in losses]
+    losses, smooth, kept = map(np.stack, zip(*curves, strict=True))
     target = dataclasses.replace(target, name=name, others=constants)
-    arrays = taken_apart(task)[0]
-    given = (arrays, jax.device_put(constants), state)
-    static: dict[str, Any] = {
-        "dtypes": shape.dtypes,
-        "early": first_tenth(len(rates)),
-        "name": name,
-        "smoothing": smoothing,
-        "width": width,
-    }
-    program = _PROGRAMS.get(
-        task,
-        (*static.values(), *fingerprints([shape.init, shape.step])),
-        lambda: jax.jit(functools.partial(_climb_seeds, rebuilder(task), **static)),
-    )
-    climb, pieces = None, []
-    for lo, hi in _pieces(len(rates), len(chosen), shape.batch):
-        drawn = [read_batches(task, seed, lo, hi - lo, "range_test", len(rates)) for seed in chosen]
-        batches = jax.tree.map(lambda *rows: np.stack([np.asarray(row) for row in rows]), *drawn)
-        lanes = jax.device_put((np.asarray(chosen, np.uint32), batches))
-        outputs, climb = program(*given, jax.device_put(rates[lo:hi]), lanes, climb)
-        pieces.append(jax.device_get(outputs))
-    losses, smooth, kept = (np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True))
     with jax.transfer_guard("allow"):  # a few numbers, which the rules take to a device and back
         return read(rates, losses, smooth, kept, chosen, target, smoothing)
 
@@ -201,99 +195,60 @@ def _checked_state(state: Any, expected: Any) -> Any:
     return state
 
 
-# ----------------------------------------------------------------------------------- the program
+def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...]) -> Plan:
+    """A trial, never evaluated: what ``evaluate`` returns is nobody's business here."""
+    table = ScheduleValues((trial,), steps)
+    shape = trace_task(task, table.names, "range_test", steps, evaluated=False)
+    init, step = fingerprints([shape.init, shape.step])
+    return Plan(
+        trials=(trial,),
+        folds=(Fold(task, task, shape, {"init": init, "step": step}, ""),),
+        table=table,
+        stages=stage_tree(table),
+        objective=Objective("loss", False, None),
+        seeds=seeds,
+        every=None,
+        monitor="loss",
+        limit=math.inf,
+        rungs=(),
+        cuts=frozenset(),
+        share_prefixes=True,
+        length=chunk_length(shape.batch),
+        train=("loss",),
+        validation=(),
+        caller="range_test",
+    )
 
 
-def _pieces(count: int, seeds: int, batch: Any) -> list[tuple[int, int]]:
-    """(from, to): all updates at once, or fewer where batches are the data themselves."""
-    most = max(1, _BYTES // max(seeds * nbytes(batch), 1))
-    length = -(-count // -(-count // most))  # as equal as can be
-    return [(lo, min(lo + length, count)) for lo in range(0, count, length)]
+def _climbed(
+    losses: np.ndarray, early: int, smoothing: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Losses, debiased moving averages and mask of a seed, [n] each; none of them NaN.
 
-
-def _climb_seeds(
-    rebuild: Callable[[list[Any]], Task],
-    arrays: list[Any],
-    constants: dict[str, jax.Array],
-    state: Any,
-    rates: jax.Array,
-    lanes: tuple[jax.Array, Any],
-    climb: _Climb | None,
-    *,
-    dtypes: tuple[Any, ...],
-    early: int,
-    name: str,
-    smoothing: float,
-    width: int,
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], _Climb]:
-    """Losses, debiased moving averages and masks of all seeds, [S, n] each; none of them NaN.
-
-    Of the updates after those of ``climb``, or from the beginning; and the climbs after them.
+    Args:
+        losses: float32 [n], not finite from where the training has ended.
+        early: updates whose losses say where the loss begins.
+        smoothing: weight of the past.
     """
-    task = rebuild(arrays)
-
-    def one(lane: tuple[jax.Array, Any, _Climb | None]) -> Any:
-        seed, batches, climb = lane
-        if climb is None:
-            begin = state
-            if state is None:
-                begin = initial_state(task, jax.random.key(seed), dtypes)
-            climb = _Climb.start(begin)
-
-        def update(climb: _Climb, row: Any) -> Any:
-            rate, batch = row
-            after, metrics = task.step(climb.state, {**constants, name: rate}, batch)
-            loss = metrics["loss"].astype(jnp.float32)
-            return climb.next(jax.tree.map(strong, after), loss, early, smoothing)
-
-        end, outputs = lax.scan(update, climb, (rates, batches))
-        return outputs, end
-
-    count, rows = lanes[0].shape[0], (*lanes, climb)
-    if width == count and count > 1:
-        return jax.vmap(one)(rows)
-    return lax.map(one, rows, batch_size=None if width == 1 else width)
-
-
-class _Climb(NamedTuple):
-    """A seed on its way up."""
-
-    state: Any
-    step: jax.Array  # updates done
-    total: jax.Array  # of the moving average, before its bias is taken off
-    weight: jax.Array
-    level: jax.Array  # mean loss of the first tenth, so far
-    change: jax.Array  # mean distance of neighboring losses there
-    low: jax.Array  # lowest moving average after it
-    last: jax.Array  # last finite loss
-    alive: jax.Array
-
-    @classmethod
-    def start(cls, state: Any) -> _Climb:
-        zero, infinity = jnp.float32(0.0), jnp.float32(jnp.inf)
-        step, alive = jnp.int32(0), jnp.bool_(True)
-        return cls(state, step, zero, zero, zero, zero, infinity, zero, alive)
-
-    def next(self, after: Any, loss: jax.Array, early: int, smoothing: float) -> tuple[_Climb, Any]:
-        """The climb after an update, with its loss, moving average, and whether it counts."""
+    end = int(np.argmin(np.append(np.isfinite(losses), False)))
+    seen, low, count = losses[:end].astype(np.float64), math.inf, end
+    weights = 1 - smoothing ** np.arange(1, end + 1)
+    total = itertools.accumulate((1 - smoothing) * seen, lambda past, x: smoothing * past + x)
+    average = np.fromiter(total, np.float64, end) / weights
+    if end > early:
+        lows = np.minimum.accumulate(average[early:])
         # Batch noise from neighbors' distance (for normal noise 2/sqrt(pi) deviations), on average.
         noise_factor = 4 * math.sqrt(math.pi) / 2 * math.sqrt((1 - smoothing) / (1 + smoothing))
-        finite = self.alive & jnp.isfinite(loss)
-        loss = jnp.where(finite, loss, self.last)
-        total = smoothing * self.total + (1.0 - smoothing) * loss
-        weight = smoothing * self.weight + (1.0 - smoothing)
-        smooth = total / weight
-        warming = self.step < early
-        level = jnp.where(warming, self.level + loss / early, self.level)
-        moved = jnp.abs(loss - self.last) / (early - 1)
-        change = jnp.where(warming & (self.step > 0), self.change + moved, self.change)
-        low = jnp.where(finite & ~warming, jnp.minimum(self.low, smooth), self.low)
+        level, change = seen[:early].mean(), np.abs(np.diff(seen[:early])).mean()
         # For a positive loss 4 times the best, as usual; near zero or below, a loss has no "times".
-        rise = jnp.maximum(3.0 * jnp.abs(low), level - low) + noise_factor * change
+        rise = np.maximum(3 * np.abs(lows), level - lows) + noise_factor * change
         # Above it in two updates running: a single odd batch is not a divergence.
-        above = jnp.minimum(smooth, jnp.minimum(loss, self.last)) > low + rise
-        alive = finite & (warming | ~above)
-        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, self.state)
-        shown = jnp.where(alive, smooth, jnp.where(jnp.isfinite(low), low, loss))
-        end = _Climb(state, self.step + 1, total, weight, level, change, low, loss, alive)
-        return end, (loss, shown, alive)
+        both = np.minimum(seen[early:], seen[early - 1 : -1])
+        above = np.flatnonzero(np.minimum(average[early:], both) > lows + rise)
+        count = early + int(above[0]) if len(above) else end
+        low = lows[min(count, end - 1) - early]
+    held = losses[min(count, end - 1)] if end else np.float32(0)
+    smooth = np.full(len(losses), low if math.isfinite(low) else held, np.float32)
+    smooth[:count] = average[:count]
+    kept = np.arange(len(losses)) < count
+    return np.where(kept, losses, held), smooth, kept

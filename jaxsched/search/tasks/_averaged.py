@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxsched._checks import checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.controllers import Average
-from jaxsched.search.tasks._protocol import Metrics, State, Task
+from jaxsched.search.tasks._protocol import Metrics, State, Task, is_opaque
 from jaxsched.search.tasks._returned import AVERAGED, check_metrics
 
 
@@ -64,7 +64,7 @@ class Averaged:
         # Of a pytree it is one, whose arrays are arguments of programs. But not of an opaque task:
         # its arrays could not be seen, so two of them would be taken for one program where they are
         # equal, and every program that is kept for the next sweep would keep its task alive.
-        opaque = jax.tree_util.all_leaves([task])
+        opaque = is_opaque(jax.tree.leaves(task))
         return object.__new__(Averaged if opaque else _AveragedTree)
 
     def __init__(self, task: Task, *, window: int | None = None, decay: float | None = None):

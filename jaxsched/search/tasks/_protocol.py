@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -82,3 +83,8 @@ class Task(Protocol):
     def evaluate(self, state: State) -> Metrics:
         """Scalars on the validation data; at least ``"loss"``."""
         ...
+
+
+def is_opaque(leaves: Iterable[Any]) -> bool:
+    """Whether a task with these leaves is no pytree of arrays: an object, a tuple of functions."""
+    return not all(isinstance(x, (int, float, complex)) or hasattr(x, "dtype") for x in leaves)

@@ -32,6 +32,8 @@ class TaskShape:
     step: Any  # first inputs: the state and the hyperparameters; first outputs: the state
     validation: Metrics  # of an evaluation, or {} and None
     evaluate: Any
+    tested: Metrics = dataclasses.field(default_factory=dict)  # of a test, if it was traced
+    test: Any = None
 
     @property
     def dtypes(self) -> tuple[Any, ...]:

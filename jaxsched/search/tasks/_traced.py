@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxsched.search._fingerprint import Walk, digest, fingerprints
 from jaxsched.search.tasks._batches import read_batches
-from jaxsched.search.tasks._protocol import Metrics, Task
+from jaxsched.search.tasks._protocol import Metrics, Task, is_opaque
 from jaxsched.search.tasks._returned import (
     TaskShape,
     as_array,
@@ -32,6 +32,7 @@ class Fold:
     """A task that was traced, with its evaluation."""
 
     task: Task
+    owner: Any  # the task that was given; its programs live as long
     shape: TaskShape
     digests: dict[str, str]  # method -> digest of the program, all constants included
     arrays: str  # digest of the task's
@@ -43,9 +44,13 @@ class Fold:
 
 
 def trace_folds(
-    task: Any, folds: int | None, names: tuple[str, ...], steps: int
+    task: Any, folds: int | None, names: tuple[str, ...], steps: int, owner: Any = None
 ) -> tuple[Fold, ...]:
-    """The task, or its folds, which must be alike; those that differ in arrays are traced once."""
+    """The task, or its folds, which must be alike; those that differ in arrays are traced once.
+
+    ``owner`` is the task that it was made of, if it is another one.
+    """
+    owner = task if owner is None else owner
     if folds is not None and not hasattr(task, "fold"):
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
     traced: list[Fold] = []
@@ -63,7 +68,7 @@ def trace_folds(
                     error.add_note(f"in fold({index}, {folds}) of the task")
                 raise
             digests = fingerprints([getattr(shape, method) for method in METHODS])
-            like = Fold(one, shape, dict(zip(METHODS, digests, strict=True)), "")
+            like = Fold(one, owner, shape, dict(zip(METHODS, digests, strict=True)), "")
             kinds.append((kind, like))
         data = digest(*map(walk.of, arrays))
         traced.append(dataclasses.replace(like, task=one, arrays=data))
@@ -142,9 +147,7 @@ def taken_apart(task: Task) -> tuple[list[Any], Any]:
     """The arrays of a task, and what makes such a task of others; an opaque object has none."""
     treedef: Any
     arrays, treedef = jax.tree.flatten(task)
-    if jax.tree_util.treedef_is_leaf(treedef):
-        return [], lambda arrays: task
-    return arrays, treedef.unflatten
+    return ([], lambda arrays: task) if is_opaque(arrays) else (arrays, treedef.unflatten)
 
 
 def _kind(task: Any) -> tuple[Any, list[Any]]:
@@ -154,7 +157,7 @@ def _kind(task: Any) -> tuple[Any, list[Any]]:
     """
     structure: Any
     arrays, structure = jax.tree.flatten(task)
-    if jax.tree_util.treedef_is_leaf(structure):
+    if is_opaque(arrays):
         return id(task), []
     return (structure, [(np.shape(x), jnp.result_type(x)) for x in arrays]), arrays
 
