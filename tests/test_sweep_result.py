@@ -16,7 +16,7 @@ from sweep_tasks import Plain, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import _files, grid, load
+from jaxsched.search import _files, _fingerprint, grid, load
 
 NAN = np.nan
 
@@ -419,6 +419,22 @@ def test_a_result_of_the_first_format_is_loaded(swept, tmp_path):
     meta["jaxsched sweep"] = 3
     np.savez(tmp_path / "old.npz", meta=np.array(json.dumps(meta)), **arrays)
     with pytest.raises(ValueError, match=r"must be a saved result, got .* of format 3"):
+        load(tmp_path / "old.npz")
+
+
+def test_a_result_of_the_second_format_is_loaded(swept, tmp_path):
+    """Its arrays had digests, its JSON had none."""
+    swept.save(tmp_path / "r.npz")
+    meta, arrays = _files.read(tmp_path / "r.npz")
+    packed = {name: _fingerprint.pack(array) for name, array in arrays.items()}
+    kinds = {name: kind for name, (kind, _) in packed.items()}
+    header = json.dumps({"meta": {**meta, "jaxsched sweep": 2}, "arrays": kinds}).encode()
+    stored = {name: data for name, (_, data) in packed.items()}
+    np.savez(tmp_path / "old.npz", header=np.frombuffer(header, np.uint8), **stored)
+    assert load(tmp_path / "old.npz").summary() == swept.summary()
+    stored["train/loss"] = stored["train/loss"] ^ 1
+    np.savez(tmp_path / "old.npz", header=np.frombuffer(header, np.uint8), **stored)
+    with pytest.raises(ValueError, match=r"a damaged one: .*old.npz: .* have its digest"):
         load(tmp_path / "old.npz")
 
 

@@ -1,7 +1,10 @@
-"""Files that are whole or not there, and arrays that are right or refused.
+"""Files that are whole or not there, and that are right or refused.
 
-Every array has a digest beside it. Storage flips bits silently, and so do Orbax and friends on the
-way back; here a damaged file is an error (``Damaged``), and the caller falls back to an older one.
+A file is an npz with nothing compressed. Its member ``index`` is a digest and JSON: a value, and
+the name, dtype, shape and digest of each of the other members, which are bytes. Storage flips bits
+silently, and so do Orbax and friends on the way back; here a damaged file is an error
+(``Damaged``), and the caller falls back to an older one. No size that a file tells is believed
+before it is compared with the file's own.
 """
 
 from __future__ import annotations
@@ -11,7 +14,11 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
+import secrets
+import stat
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,9 +29,11 @@ import numpy as np
 
 from jaxsched.search._fingerprint import pack
 
+_DIGEST = 16  # bytes
 
-class Damaged(Exception):
-    """A file that does not hold what was written to it."""
+
+class Damaged(ValueError):
+    """A file that does not hold what was written to it; the message says which, what and where."""
 
 
 def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
@@ -33,36 +42,104 @@ def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
     Raises:
         OSError: if the disk is full, or does not take the file for another reason.
     """
-    kinds: dict[str, Any] = {}
-    stored: dict[str, Any] = {}
-    for name, value in arrays.items():
-        kinds[name], stored[name] = pack(value)
-    header = json.dumps({"meta": meta, "arrays": kinds})
-    stored["header"] = np.frombuffer(header.encode(), np.uint8)
-    _replace(path, lambda file: np.savez(file, **stored))
+    packed = {name: pack(value) for name, value in arrays.items()}
+    kinds = {name: kind for name, (kind, _) in packed.items()}
+    # By number: a zip archive changes some names, such as one with a NUL.
+    stored = {f"{number}": data for number, (_, data) in enumerate(packed.values())}
+    index = json.dumps({"meta": meta, "arrays": kinds}).encode()
+    stored["index"] = np.frombuffer(_digest(index) + index, np.uint8)
+    _replace(path, lambda file: np.savez(file, **stored))  # type: ignore[arg-type]
 
 
 def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
-    """What ``write`` wrote: the JSON value and the arrays, on the host.
+    """What ``write`` wrote: the JSON value and the arrays, read-only, on the host.
 
     Of ``data``, the bytes of the file, if they have been read already.
 
     Raises:
-        Damaged: if anything of it has changed.
+        Damaged: if anything of it has changed, or it cannot be read.
     """
     try:
-        with (
-            open(path, "rb") if data is None else io.BytesIO(data) as raw,
-            np.load(raw, allow_pickle=False) as file,
-        ):
-            header = json.loads(file["header"].tobytes())
-            return header["meta"], {
-                name: _unpack(kind, file[name]) for name, kind in header["arrays"].items()
-            }
-    except Damaged as error:
+        with opened(path) if data is None else io.BytesIO(data) as raw:
+            return unpacked(members(raw))
+    except (Damaged, OSError) as error:
         raise Damaged(f"{path}: {error}") from None
-    except Exception as error:  # zip, zlib, NumPy and JSON: many ways to say that bytes are wrong
-        raise Damaged(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def opened(path: Path) -> BinaryIO:
+    """A regular file, to be read: a pipe would wait for its writer, and a device may have no end.
+
+    Raises:
+        OSError: if there is none.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is not a regular file")
+    return path.open("rb")
+
+
+def members(raw: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of an npz by their names, those of earlier versions too.
+
+    Raises:
+        Damaged: if it is not one, or a member is compressed or larger than the file.
+    """
+    found: dict[str, np.ndarray] = {}
+    where = ""
+    try:
+        with zipfile.ZipFile(raw) as archive:
+            infos = archive.infolist()
+            size, claimed = raw.seek(0, os.SEEK_END), sum(info.file_size for info in infos)
+            if claimed > size:
+                raise Damaged(f"{claimed} bytes in a file of {size}")
+            for info in infos:
+                where = f"member {info.filename!r}: "
+                if info.compress_type:
+                    raise Damaged("it is compressed")
+                if info.filename in found:
+                    raise Damaged("there are two of this name")
+                found[info.filename] = _array(archive.read(info))
+    except Damaged as error:
+        raise Damaged(f"{where}{error}") from None
+    except Exception as error:  # of zipfile and NumPy: many ways to say that bytes are wrong
+        raise Damaged(f"{where}{type(error).__name__}: {error}") from None
+    return {name.removesuffix(".npy"): array for name, array in found.items()}
+
+
+def unpacked(found: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
+    """The JSON value and the arrays of ``members``, which are compared with their digests.
+
+    Raises:
+        Damaged: if they differ.
+    """
+    where = "the index"
+    try:
+        index = found["index"].tobytes()
+        if _digest(index[_DIGEST:]) != index[:_DIGEST]:
+            raise Damaged("it does not have its digest")
+        told = json.loads(index[_DIGEST:])
+        if len(found) != len(told["arrays"]) + 1:
+            raise Damaged(f"it tells of {len(told['arrays'])} members, not {len(found) - 1}")
+        arrays = {}
+        for number, (name, kind) in enumerate(told["arrays"].items()):
+            where = f"array {name!r}"
+            arrays[name] = unpack(kind, found[f"{number}"])
+        return told["meta"], arrays
+    except Damaged as error:
+        raise Damaged(f"{where}: {error}") from None
+    except Exception as error:  # of JSON, NumPy and JAX
+        raise Damaged(f"{where}: {type(error).__name__}: {error}") from None
+
+
+def unpack(kind: dict[str, Any], stored: np.ndarray) -> Any:
+    """The array that ``pack`` made bytes of, or an error of any kind."""
+    if _digest(stored.data).hex() != kind["blake2b"]:
+        raise Damaged("it does not have its digest")
+    array = stored.view(jnp.dtype(kind["dtype"])).reshape(kind["shape"])
+    return (
+        array
+        if kind["key"] is None
+        else jax.random.wrap_key_data(jnp.asarray(array), impl=kind["key"])
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,9 +152,10 @@ def write_json(path: Path, value: Any) -> None:
 
 def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
     """Writes a whole file or none: under another name, flushed to the disk, then renamed."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Of a name that nobody knows before, and "x": no link that is planted there is written through.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
@@ -95,16 +173,23 @@ def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
         raise
 
 
-def _unpack(kind: dict[str, Any], data: np.ndarray) -> Any:
-    raw = data.tobytes()
-    if hashlib.blake2b(raw, digest_size=16).hexdigest() != kind["blake2b"]:
-        raise Damaged("an array does not have its digest")
-    array = np.frombuffer(raw, jnp.dtype(kind["dtype"])).reshape(kind["shape"])
-    return (
-        array
-        if kind["key"] is None
-        else jax.random.wrap_key_data(jnp.asarray(array), impl=kind["key"])
-    )
+def _array(data: bytes) -> np.ndarray:
+    """An array of a npy file. NumPy's own reader makes room for what the header claims."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran, dtype = read_header(stream)
+    begin = stream.tell()
+    if math.prod(shape) * dtype.itemsize != len(data) - begin or any(n < 0 for n in shape):
+        raise Damaged(f"{dtype}{list(shape)} in {len(data) - begin} bytes")
+    return np.frombuffer(data, dtype, offset=begin).reshape(shape, order="F" if fortran else "C")
+
+
+def _digest(data: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
 
 
 def _flush_directory(directory: Path) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import numbers
 import unicodedata
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -19,13 +17,13 @@ from jaxsched._serialize import UnknownType, from_dict, to_dict
 from jaxsched.controllers._base import AbstractController
 from jaxsched.recipes._share import share
 from jaxsched.schedules._piecewise import Table as ScheduleTable
-from jaxsched.search._files import Damaged, read, write
+from jaxsched.search._files import Damaged, members, opened, unpack, unpacked, write
 from jaxsched.search._fingerprint import plain
 from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._scored import ScoredTrials
 from jaxsched.search.trials._trials import Followed, Trial
 
-FORMAT = 2
+FORMAT = 3
 
 
 def to_csv(rows: list[dict[str, Any]], file: Any) -> str:
@@ -74,28 +72,35 @@ def save(result: ScoredTrials, file: Any) -> None:
 def load(file: Any) -> dict[str, Any]:
     """The fields of the result in a file of ``save``; see ``SweepResult.load``."""
     path = checked_path("load(file=...)", file)
-    file = str(path)
     expected = "load(file=...) must be a saved result, got"
-    other = f"{expected} {file}: no file that `SweepResult.save` has written."
+    other = f"{expected} {path}: no file that `SweepResult.save` has written."
     try:
-        data = path.read_bytes()
+        with opened(path) as raw:
+            is_zip, found = raw.read(2) == b"PK", {}
+            if is_zip:
+                found = members(raw)
     except FileNotFoundError:
         raise
+    except Damaged as damage:
+        raise ValueError(f"{expected} a damaged one: {path}: {damage}.") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{expected} {file}: {error}") from None
-    if not data.startswith(b"PK"):  # NumPy takes a file that is not a zip archive for a pickle
+        raise ValueError(f"{expected} {path}: {error}") from None
+    if not is_zip:
         raise ValueError(other)
     try:
-        meta, arrays = _read(path, data)
+        written, meta, arrays = _read(found)
         version = meta.get("jaxsched sweep") if isinstance(meta, dict) else None
-        fields = _fields(meta, arrays) if version in (1, FORMAT) else {}
+        fields = _fields(meta, arrays) if version == written else {}
     except UnknownType as error:
-        raise ValueError(f"{expected} {file}, which this process cannot read: {error}") from None
-    except Exception as error:  # bytes can be wrong in many ways
-        found = error if isinstance(error, Damaged) else f"{file}: {type(error).__name__}: {error}"
-        raise ValueError(f"{expected} a damaged one: {found}") from None
+        raise ValueError(f"{expected} {path}, which this process cannot read: {error}") from None
+    except Damaged as damage:
+        raise ValueError(f"{expected} a damaged one: {path}: {damage}.") from None
+    except Exception as error:  # JSON can be wrong in many ways
+        raise ValueError(
+            f"{expected} a damaged one: {path}: {type(error).__name__}: {error}"
+        ) from None
     if not fields:
-        raise ValueError(other if version is None else f"{expected} {file} of format {version}.")
+        raise ValueError(other if version is None else f"{expected} {path} of format {version}.")
     return fields
 
 
@@ -105,14 +110,15 @@ _NUMBERS = ("metric", "maximize", "seeds", "steps_asked", "steps_trained")
 _ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
 
 
-def _read(path: Path, data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        if "header" in file.files:
-            return read(path, data)
-        arrays = {name: file[name] for name in file.files}  # of format 1, which had no digests
-    for array in arrays.values():
-        array.setflags(write=False)
-    return json.loads(str(arrays.pop("meta", "null"))), arrays
+def _read(found: dict[str, np.ndarray]) -> tuple[int, Any, dict[str, np.ndarray]]:
+    """The format in which a file is written, the JSON, the arrays."""
+    if "index" in found:
+        return FORMAT, *unpacked(found)
+    if "header" in found:  # each array had a digest, the header had none
+        header = json.loads(found["header"].tobytes())
+        kinds = header["arrays"].items()
+        return 2, header["meta"], {name: unpack(kind, found[name]) for name, kind in kinds}
+    return 1, json.loads(str(found.pop("meta", "null"))), found  # without digests
 
 
 def _fields(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
