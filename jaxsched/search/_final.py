@@ -15,6 +15,7 @@ from jaxsched._text import printable, shorten
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, fingerprint
 from jaxsched.search.engine._controlled import controllers
+from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._engine import Backend
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
@@ -74,7 +75,7 @@ def final_score(
         task: the task of the sweep, or its name, as there; it must have ``test``.
         result: of the sweep.
         best: the trial; by default ``result.best()``, else e.g. ``result.best(prefer="peak")``.
-        devices: the mesh of the sweep, if it had one; by default the first local device.
+        devices: the mesh of the sweep, if it had one; by default as in ``sweep``.
 
     Raises:
         TypeError: if the task has no ``test``, or after a cross-validation no ``everything``.
@@ -272,7 +273,7 @@ def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
         seeds=result.seeds,
         metric=result.metric,
         maximize=result.maximize,
-        devices=jax.local_devices()[:1] if devices is None else devices,
+        devices=devices,
         **told,
     )
 
@@ -296,9 +297,10 @@ def _fields(plan: Plan, settings: dict[str, Any]) -> Fields:
 def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tuple[Any, ...]]:
     """The test metrics, [seeds] each, and the trained states."""
     plan, last = ledger.plan, ledger.plan.stages[-1].index
-    states = tuple(ledger.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds)))
-    (program,) = backend.programs
-    arrays = program.arguments(plan.folds[0].task, backend.devices[0])
+    (program,), device = backend.programs, backend.devices[0]
+    found = [ledger.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds))]
+    states = put(tuple(found), device)
+    arrays = program.arguments(plan.folds[0].task, device)
     scores = [jax.device_get(program.test(arrays, state)) for state in states]
     metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
     return metrics, states

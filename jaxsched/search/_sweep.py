@@ -66,8 +66,8 @@ def sweep(
 
     On a CPU (width 1) every run has exactly the bits of a solo run, and of a Python loop over
     ``jax.jit(task.step)`` with the values of ``js.sample(schedule, steps)``, whatever the order,
-    the other trials, the number of devices or shared prefixes. At greater widths (``jax.vmap``) a
-    run differs from a solo run by rounding, still whatever the order and the other trials.
+    the other trials, the devices and threads, or shared prefixes. At greater widths (``jax.vmap``)
+    a run differs from a solo run by rounding, still whatever the order and the other trials.
 
     A run whose training loss is not finite, or above ``limit``, has diverged: it stops there, is
     flagged with its step, and does not affect others.
@@ -94,7 +94,9 @@ def sweep(
             some widths that fit into memory (measured only if the sweep is long enough to pay for
             it). If memory runs out all the same, it is halved with a warning.
         share_prefixes: ``False`` trains shared prefixes again for each trial (for measurements).
-        devices: by default ``jax.local_devices()``, each with its own share of the runs. A
+        devices: each has a thread with its own share of the runs; one that is listed twice has two.
+            By default all local accelerators; or the CPU, with a thread for each core that the
+            process may use and that XLA leaves idle, as measured (``info.threads`` tells). A
             ``jax.sharding.Mesh`` (with Auto axes) trains one run at a time on all of its devices,
             laid out as ``task.init`` constrains its state; with ``join``, on those of several
             processes, which must all make the same call.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +21,7 @@ from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, Pacer, Store
 from jaxsched.search.engine._program import Program, random_key
 from jaxsched.search.engine._records import LaneState, OpenRun, plain_state
-from jaxsched.search.engine._settings import in_force
+from jaxsched.search.engine._threads import Threads
 
 # Segments in flight before the loop waits for the oldest. JAX returns before a segment has been
 # trained; with two in flight a device never waits for the host. More would gain nothing, and
@@ -34,7 +33,8 @@ _NAN = np.float32(np.nan)
 class Backend(Protocol):
     """The devices of a plan, and the programs for them."""
 
-    devices: list[Any]  # targets of ``put``; several have a thread each
+    devices: list[Any]  # targets of ``put``, one for each thread
+    threads: Threads
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -76,40 +76,27 @@ class Engine:
         self._pacers = coordinator.pacers
         self._listeners = (coordinator.on_segment, *listeners)
         self._feed = Feed(ledger.plan)
-        self._arguments: dict[Any, list[Any]] = {}
-        self._initial: dict[Any, tuple[Any, Any]] = {}  # device -> (fold, seed), state
+        # number of a thread -> (fold, ..., device), and what it needs of it
+        self._arguments: dict[int, tuple[Any, list[Any]]] = {}
+        self._initial: dict[int, tuple[Any, Any]] = {}
 
     def run(self, until: int | None) -> None:
         """Trains all runs that begin before the step ``until``, and those that follow up to it."""
-        ledger, devices = self._ledger, self._backend.devices
-        ledger.begin(until)
-        errors: list[BaseException] = []
-        context = in_force()
+        self._ledger.begin(until)
+        self._backend.threads.run(self._work, self._ledger.stop)
 
-        def work(number: int) -> None:
-            try:
-                with context():
-                    while taken := self._take(number):
-                        try:
-                            self._train(number, *taken)
-                        except jax.errors.JaxRuntimeError as error:
-                            self._halve_width(number, taken[1], error)
-            except BaseException as error:  # Ctrl-C too: the other threads must end first
-                errors.append(error)
-                ledger.stop()
-            finally:
-                ledger.leave(number)
-
-        if len(devices) == 1:
-            work(0)
-        else:
-            threads = [threading.Thread(target=work, args=(i,)) for i in range(len(devices))]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        if errors:
-            raise errors[0]
+    def _work(self, number: int) -> None:
+        """Trains until nothing is left, or until there is no memory for so many threads."""
+        try:
+            while taken := self._take(number):
+                beside = self._beside(number)
+                try:
+                    self._train(number, *taken)
+                except jax.errors.JaxRuntimeError as error:
+                    if not self._make_room(number, taken[1], beside, error):
+                        break
+        finally:
+            self._ledger.leave(number)
 
     def _take(self, number: int) -> tuple[list[OpenRun], Program] | None:
         """Some runs, and a program with a lane for each."""
@@ -117,24 +104,38 @@ class Engine:
             lanes = self._ledger.take(number, lambda: self._backend.width)
             return (lanes, self._backend.programs[lanes[0].key.fold]) if lanes else None
 
-    def _halve_width(
-        self, number: int, program: Program, error: jax.errors.JaxRuntimeError
-    ) -> None:
-        """After a lack of memory, the runs go on from where they are, half as many together."""
+    def _beside(self, number: int) -> int:
+        """How many other threads train on the device of this one."""
+        devices = self._backend.devices
+        return sum(devices[n] == devices[number] for n in self._backend.threads.numbers) - 1
+
+    def _make_room(
+        self, number: int, program: Program, beside: int, error: jax.errors.JaxRuntimeError
+    ) -> bool:
+        """After a lack of memory; returns whether this thread goes on, from where its runs are.
+
+        First there are fewer threads, which changes no bits; then half as many lanes.
+        """
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise error
-        if program.width == 1:
-            error.add_note(f"in {self._plan.caller}(...), with one run at a time")
-            raise error
+        caller = self._plan.caller
         with self._ledger.lock:
             self._ledger.put_back(number)
-            if self._backend.width == program.width:  # else another device has halved it already
+            others = self._beside(number)
+            if others < beside or self._backend.width < program.width:
+                return True  # another thread has made room
+            if others:
+                self._backend.threads.dismiss(number)
+                rest = f"{others} thread{'s' * (others > 1)} on this device"
+            elif program.width > 1:
                 self._backend.halve_width()
-                warn(
-                    f"{self._plan.caller}(width={program.width}): {str(error).splitlines()[0]} "
-                    f"It goes on with width {self._backend.width}.",
-                    RuntimeWarning,
-                )
+                rest = f"width {self._backend.width}"
+            else:
+                error.add_note(f"in {caller}(...), with one run at a time")
+                raise error
+            lack = str(error).splitlines()[0]
+            warn(f"{caller}(width={program.width}): {lack} It goes on with {rest}.", RuntimeWarning)
+        return not others
 
     # ---------------------------------------------------------------------------------- training
 
@@ -148,11 +149,11 @@ class Engine:
         """
         plan = self._plan
         device = self._backend.devices[number]
-        arrays = self._arrays(lanes[0].key.fold, device)
+        arrays = self._arrays(number, lanes[0].key.fold)
         # A program has one width. Spare lanes repeat the first run, whose data are valid; their
         # measurements are never read.
         padded = [*lanes, *[lanes[0]] * (program.width - len(lanes))]
-        state = program.stack_lanes([self._state(run, arrays, device) for run in padded])
+        state = program.stack_lanes([self._state(number, run, arrays) for run in padded])
         alive: Any = np.array([run.curves.diverged < 0 for run in padded])
         alive = put(alive if program.width > 1 else alive[0], device)
         in_flight: deque[_Segment] = deque()
@@ -223,6 +224,7 @@ class Engine:
         with self._ledger.lock:
             self._ledger.update(number, after, segment.hi - segment.lo)
             self._notify()
+        self._backend.threads.busy.set()
         return after
 
     def _notify(self) -> None:
@@ -247,25 +249,34 @@ class Engine:
 
     # ---------------------------------------------------------------------------- arrays for it
 
-    def _arrays(self, fold: int, device: Any) -> list[Any]:
-        with self._ledger.lock:
-            if (fold, device) not in self._arguments:
-                # Each device keeps the data of one fold: several may not fit into its memory.
-                self._arguments = {k: v for k, v in self._arguments.items() if k[1] != device}
-                task, program = self._plan.folds[fold].task, self._backend.programs[fold]
-                self._arguments[fold, device] = program.arguments(task, device)
-            return self._arguments[fold, device]
+    def _arrays(self, number: int, fold: int) -> list[Any]:
+        task, program = self._plan.folds[fold].task, self._backend.programs[fold]
+        device = self._backend.devices[number]
+        make = lambda: program.arguments(task, device)
+        return self._once(self._arguments, number, (fold, device), make)
 
-    def _state(self, run: OpenRun, arrays: list[Any], device: Any) -> Any:
+    def _state(self, number: int, run: OpenRun, arrays: list[Any]) -> Any:
+        device, (_, fold, seed, _) = self._backend.devices[number], run.key
         if run.state is not None:
             return put(plain_state(run.state), device)
-        fold, seed = run.key.fold, run.key.seed
+        key = put(random_key(self._plan.seeds[seed]), device)
+        make = lambda: self._backend.programs[fold].init(arrays, key)
+        return self._once(self._initial, number, (fold, seed, device), make)
+
+    def _once(
+        self, kept: dict[int, tuple[Any, Any]], number: int, key: Any, make: Callable[[], Any]
+    ) -> Any:
+        """What a thread needs now, from itself or another thread.
+
+        Each keeps one: the data of several folds may not fit into the memory of a device.
+        """
         with self._ledger.lock:
-            if self._initial.get(device, (None,))[0] != (fold, seed):
-                key = put(random_key(self._plan.seeds[seed]), device)
-                state = self._backend.programs[fold].init(arrays, key)
-                self._initial[device] = ((fold, seed), state)
-            return self._initial[device][1]
+            there = (value for known, value in kept.values() if known == key)
+            if (found := next(there, None)) is None:
+                kept.pop(number, None)  # before the next one is made
+                found = make()
+            kept[number] = (key, found)
+            return found
 
     def _values(self, lanes: list[OpenRun], chunk: int, program: Program) -> np.ndarray:
         start, stop = chunk * self._plan.length, (chunk + 1) * self._plan.length

@@ -26,7 +26,7 @@ from jaxsched.search.engine._stopping import Objective, StoppingRule
 class Request:
     """The arguments of ``sweep``, which says what they mean; each error names the one at fault.
 
-    Afterwards ``seeds`` are numbers, ``devices`` a mesh or a tuple, ``shard`` a pair, and
+    Afterwards ``seeds`` are numbers, ``devices`` a mesh, a tuple or ``None``, ``shard`` a pair, and
     ``checkpoint`` is the path of a directory that was made, if it was missing, and can be written.
     """
 
@@ -122,7 +122,7 @@ def _check_number(name: str, value: Any, least: float = -math.inf) -> None:
         raise ValueError(f"sweep({name}=...) must be {expected}, got {describe(value)}.")
 
 
-def _width(given: Any, devices: Mesh | tuple[Any, ...]) -> int | str | None:
+def _width(given: Any, devices: Mesh | tuple[Any, ...] | None) -> int | str | None:
     if isinstance(devices, Mesh) and given not in (None, 1):
         raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {given!r}.")
     if isinstance(given, str) and given != "auto":
@@ -149,10 +149,12 @@ def _shard(given: Any, stopping: StoppingRule | None) -> tuple[int, int] | None:
     return checked_whole(where, given[0], 0), checked_whole(where, given[1], 1)
 
 
-def _devices(given: Any) -> Mesh | tuple[Any, ...]:
+def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:
+    if given is None:
+        return None
     if not isinstance(given, Mesh):
         listed = isinstance(given, Iterable) and not isinstance(given, str)
-        devices = tuple(jax.local_devices() if given is None else given if listed else ())
+        devices = tuple(given) if listed else ()
         if not devices or not all(isinstance(device, jax.Device) for device in devices):
             raise ValueError(
                 f"sweep(devices=...) must be None, a mesh, or at least one device, got {given!r}."

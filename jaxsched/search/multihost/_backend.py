@@ -16,6 +16,7 @@ from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator, Store
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Function, Program
+from jaxsched.search.engine._threads import Threads, usable_cores
 from jaxsched.search.engine._width import measured_width
 from jaxsched.search.multihost._directory import MeshDirectory
 from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram
@@ -26,7 +27,7 @@ from jaxsched.search.tasks._traced import Fold
 
 def backend_for(
     plan: Plan,
-    devices: Mesh | tuple[Any, ...],
+    devices: Mesh | tuple[Any, ...] | None,
     width: int | str | None = None,
     held: int | None = None,
 ) -> LocalBackend | MeshBackend:
@@ -34,17 +35,19 @@ def backend_for(
 
     Args:
         plan: of the sweep.
-        devices: a mesh, or devices of this process.
+        devices: a mesh, or devices of this process; ``None``: all of them, or of several that are
+            one CPU the first one, with a thread for each core.
         width: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
         held: the width that a checkpoint's sweep measured.
     """
     if isinstance(devices, Mesh):
         return MeshBackend(plan, devices)
+    first = (devices or jax.local_devices())[0]
     if width is None:
-        width = 1 if devices[0].platform == "cpu" else "auto"
+        width = 1 if first.platform == "cpu" else "auto"
     if isinstance(width, str):
         program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
-        lanes = held or measured_width(plan, program_of, devices[0])
+        lanes = held or measured_width(plan, program_of, first)
         return LocalBackend(plan, devices, lanes, measured=True)
     return LocalBackend(plan, devices, int(width))
 
@@ -54,6 +57,7 @@ class _Backend:
 
     programs: Any  # tuple[Program, ...], of each fold
     count: int  # of devices
+    threads: Threads
     platform: str
     _functions: dict[Function, int]  # with their traces when they were made or found
 
@@ -74,7 +78,13 @@ class _Backend:
 
     def described(self) -> dict[str, Any]:
         """For ``RunInfo``."""
-        return {"width": self.width, "devices": self.count, "platform": self.platform}
+        threads = len(self.threads.numbers)
+        return {
+            "width": self.width,
+            "devices": self.count,
+            "threads": threads,
+            "platform": self.platform,
+        }
 
 
 class LocalBackend(_Backend):
@@ -82,17 +92,20 @@ class LocalBackend(_Backend):
 
     Args:
         plan: of the sweep.
-        devices: at least one; one that is listed twice has two threads.
+        devices: at least one; one that is listed twice has two threads. ``None``: by default.
         width: lanes of a program.
         measured: whether the width was measured, so that it does not identify the sweep.
     """
 
-    def __init__(self, plan: Plan, devices: tuple[Any, ...], width: int, measured: bool = False):
-        self.devices: list[Any] = list(devices)
+    def __init__(
+        self, plan: Plan, devices: tuple[Any, ...] | None, width: int, measured: bool = False
+    ):
+        self.devices, cores = _places(plan, devices, width)
+        self.threads = Threads(len(self.devices), cores)
         self.shows = True  # whether this process shows the progress line
         self.identity: dict[str, Any] = {}  # its fields in the identity of a sweep
-        self.count = len(devices)
-        self.platform = str(devices[0].platform)
+        self.count = len({*self.devices})
+        self.platform = str(self.devices[0].platform)
         self.measured = measured
         make = partial(Program, names=plan.table.names, length=plan.length, width=width)
         self.programs = _programs(plan, make)
@@ -126,6 +139,7 @@ class MeshBackend(_Backend):
 
     def __init__(self, plan: Plan, mesh: Mesh):
         self.devices: list[Any] = [MeshDevices(mesh)]
+        self.threads = Threads(1)
         self.count = mesh.size
         self.platform = self.devices[0].platform
         self.shows = jax.process_index() == 0
@@ -170,6 +184,23 @@ class MeshBackend(_Backend):
 
 
 # ---------------------------------------------------------------------------------------- details
+
+
+def _places(
+    plan: Plan, devices: tuple[Any, ...] | None, width: int
+) -> tuple[list[Any], int | None]:
+    """A device for each thread; and the cores, if threads are to wait until some are idle."""
+    if devices is not None:
+        return list(devices), None
+    local = jax.local_devices()
+    if local[0].platform != "cpu":
+        return local, None
+    # Several devices of a CPU are its cores again, and each would compile the program anew.
+    ends = len(plan.trials) if plan.table.watched else sum(not c for c in plan.children.values())
+    most = -(-ends * len(plan.runs()) // width)  # runs that can go on at once
+    cores = usable_cores()
+    threads = min(cores, most)
+    return local[:1] * threads, cores if threads > 1 else None
 
 
 def _programs(plan: Plan, make: Callable[[Fold], Program]) -> tuple[Program, ...]:

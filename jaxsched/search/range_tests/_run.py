@@ -139,7 +139,7 @@ def range_test(
     if state is not None:
         state = _checked_state(state, shape.state)
     ledger = Ledger(plan, state=state)
-    run_plan(ledger, LocalBackend(plan, tuple(jax.local_devices()[:1]), width))
+    run_plan(ledger, LocalBackend(plan, None, width))
     losses = np.full((len(chosen), len(rates)), np.nan, np.float32)
     for seed, row in enumerate(losses):
         found = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]

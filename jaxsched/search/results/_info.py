@@ -34,6 +34,7 @@ class RunInfo(Mapping[str, Any]):
         monitor: the validation metric that controllers observed.
         width: runs that were vectorized together.
         devices: their number.
+        threads: that trained, at the end.
         platform: "cpu", "gpu" or "tpu".
         seconds: of the whole call.
         traces: compiled function -> how often it was traced.
@@ -50,6 +51,7 @@ class RunInfo(Mapping[str, Any]):
     monitor: str = "loss"
     width: int = 1
     devices: int = 1
+    threads: int = 1
     platform: str = ""
     seconds: float = 0.0
     traces: dict[str, int] = dataclasses.field(default_factory=dict)

@@ -97,6 +97,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         info=dataclasses.replace(
             first.info,
             devices=sum(info.devices for info in infos),
+            threads=sum(info.threads for info in infos),
             seconds=max(info.seconds for info in infos),
             saved={name: sum(info.saved[name] for info in infos) for name in first.info.saved},
             traces={},

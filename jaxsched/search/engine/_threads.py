@@ -1,0 +1,129 @@
+"""The threads that train: on a CPU as many as the cores have room for.
+
+Compiled programs of different threads run side by side, since JAX releases Python's lock. XLA gives
+several cores to a large matrix product by itself; beside it more threads would only be in the way.
+So one thread begins, and the others follow once it is seen to leave cores idle.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxsched.search.engine._settings import in_force
+
+# The first look at the cores takes so long, and each further one twice as long: a short look costs
+# a short sweep little, and a long one is not deceived by other processes.
+_SECONDS = 0.03
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time, and in how many of wall time
+
+
+class Threads:
+    """Threads that do the same work, each on its own device or all on one.
+
+    Args:
+        most: their number, at least 1.
+        cores: of this process, if all threads but the first wait until some are idle.
+
+    Attributes:
+        busy: to be set when the first thread trains; compiling would say nothing of training.
+    """
+
+    def __init__(self, most: int, cores: int | None = None):
+        self.busy = threading.Event()
+        self._numbers, self._cores = list(range(most)), cores
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the threads that train."""
+        return self._numbers if self._cores is None else self._numbers[:1]
+
+    def run(self, work: Callable[[int], None], stop: Callable[[], None]) -> None:
+        """Calls ``work`` with the number of each thread; returns, or raises, after all have ended.
+
+        The first thread is the caller's: an interrupt reaches its work, not a wait for the others.
+
+        Args:
+            work: trains until nothing is left.
+            stop: asks the work of all threads to end, after an error in one.
+        """
+        context, ended = in_force(), threading.Event()
+        errors: list[BaseException] = []
+        others: list[threading.Thread] = []
+        self.busy.clear()
+
+        def guarded(number: int) -> None:
+            try:
+                with context():
+                    work(number)
+            except BaseException as error:
+                errors.append(error)
+                stop()
+
+        def start(target: Callable[..., None], *arguments: Any) -> None:
+            others.append(threading.Thread(target=target, args=arguments))
+            others[-1].start()
+
+        def watch() -> None:
+            if self._look(ended):
+                for number in self.numbers[1:]:
+                    start(guarded, number)
+
+        def join() -> None:
+            ended.set()
+            self.busy.set()  # whether it has been or not: no look any more
+            for thread in others:  # those that ``watch`` adds are behind it
+                thread.join()
+
+        try:
+            for number in self.numbers[1:]:
+                start(guarded, number)
+            if self._cores is not None:
+                start(watch)
+            guarded(self.numbers[0])
+            join()
+        except BaseException as error:  # an interrupt outside of the work: no other may go on
+            errors.append(error)
+            stop()
+            join()
+        if errors:
+            raise errors[0]
+
+    def dismiss(self, number: int) -> None:
+        """A thread ends for good: its work returns, and is not called again."""
+        self._numbers.remove(number)
+
+    def _look(self, ended: threading.Event) -> bool:
+        """Waits until there is room for other threads; false if the work ends before."""
+        seconds, most = _SECONDS, len(self._numbers)
+        self.busy.wait()
+        while self._cores is not None:
+            wall, spent = time.perf_counter(), time.process_time()
+            if ended.wait(seconds):
+                break
+            used = (time.process_time() - spent) / (time.perf_counter() - wall)
+            room = round(self._cores / max(used, 1 / most))
+            if room > 1:
+                del self._numbers[room:]
+                self._cores = None
+            seconds *= 2
+        return self._cores is None
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: those of its affinity mask, within its container's quota."""
+    count: Any = getattr(os, "process_cpu_count", None)  # Python 3.13; obeys PYTHON_CPU_COUNT too
+    if count is None and hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = (count or os.cpu_count)() or 1
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return min(cores, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores

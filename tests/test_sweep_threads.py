@@ -1,0 +1,222 @@
+"""Threads over one device: as many as there are idle cores, and the bits of one."""
+
+import os
+import signal
+import threading
+import time
+import types
+
+import jax
+import numpy as np
+import pytest
+from sweep_tasks import Plain, interrupted, same, supervised
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import SuccessiveHalving
+from jaxsched.search.engine import _engine, _threads
+from jaxsched.search.engine._threads import Threads, usable_cores
+
+CPU = jax.local_devices()[:1]
+TASK = supervised()
+RATES = [js.Constant(rate) for rate in (0.05, 0.1, 0.2, 1e30)]
+DECAYS = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20, 30)]
+PLATEAUS = [js.Plateau(js.Constant(0.3), patience=p, rtol=0.3) for p in (0, 1, 2)]
+
+
+def sweep(trials=(*DECAYS, *RATES), task=TASK, **arguments):
+    return search.sweep(task, trials, **{"steps": 60, "devices": CPU, **arguments})
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """Five cores, all of them idle."""
+    monkeypatch.setattr(_threads, "_SECONDS", 0.0)
+    monkeypatch.setattr(_threads, "_QUOTA", _threads.Path("/none"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
+    clock = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: 0.0)
+    monkeypatch.setattr(_threads, "time", clock)
+    collect = _engine.Engine._collect
+
+    def slow(self, number, *arguments):  # so that the first thread is seen to train
+        time.sleep(0.0 if number else 0.05)
+        return collect(self, number, *arguments)
+
+    monkeypatch.setattr(_engine.Engine, "_collect", slow)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"evaluate_every": 25},
+        {"folds": 2, "seeds": 2},
+        {"seeds": 2, "stopping": SuccessiveHalving(first=10, eta=2)},
+        {"trials": PLATEAUS, "seeds": 2, "evaluate_every": 10},
+        {"task": Plain(), "width": 3, "seeds": 2},
+    ],
+    ids=["plain", "folds", "halving", "controllers", "width"],
+)
+def test_any_number_of_threads_gives_the_bits_of_one(threads, arguments):
+    result = sweep(**arguments, devices=CPU * threads)
+    assert same(result, sweep(**arguments))
+    assert (result.info["devices"], result.info["threads"]) == (1, threads)
+
+
+@pytest.mark.parametrize("after", [5, 12])
+def test_what_several_threads_left_one_finishes_and_the_other_way_round(tmp_path, after):
+    def run(directory, **arguments):
+        return sweep(seeds=2, checkpoint=directory, checkpoint_every=0.0, **arguments)
+
+    for first, second in ((2, 1), (1, 5)):
+        directory = tmp_path / str(first)
+        interrupted(directory, after, run, devices=CPU * first)
+        assert same(run(directory, devices=CPU * second), sweep(seeds=2))
+
+
+def test_by_default_there_is_a_thread_for_each_core_and_run(idle):
+    many, few = sweep(devices=None, seeds=3), sweep(RATES[:2], devices=None)
+    assert (many.info["threads"], few.info["threads"]) == (5, 2)
+    assert many.info["devices"] == 1 < len(jax.local_devices())
+    assert same(many, sweep(seeds=3)) and same(few, sweep(RATES[:2]))
+    final = search.final_score(TASK, many)
+    assert final.result.info["threads"] == 3
+    best = many.train["loss"][many.best().index]
+    assert final.result.train["loss"][0].tobytes() == best.tobytes()
+
+
+def test_a_range_test_has_a_thread_for_each_core_and_seed(idle, monkeypatch):
+    used, collect = set(), _engine.Engine._collect
+
+    def seen(self, number, *arguments):
+        used.add(number)
+        return collect(self, number, *arguments)
+
+    monkeypatch.setattr(_engine.Engine, "_collect", seen)
+    many = js.range_test(TASK, seeds=3, steps=40)
+    assert used == {0, 1, 2}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    one = js.range_test(TASK, seeds=3, steps=40)
+    assert many.losses.tobytes() == one.losses.tobytes()
+    assert many.peak == one.peak
+
+
+@pytest.mark.parametrize(
+    ("used", "expected"), [(0.2, 8), (1.0, 8), (1.2, 7), (3.1, 3), (5.2, 2), (5.4, 1), (8.0, 1)]
+)
+def test_threads_are_added_while_cores_are_idle(monkeypatch, used, expected):
+    clock = types.SimpleNamespace(
+        perf_counter=time.perf_counter, process_time=lambda: used * time.perf_counter()
+    )
+    monkeypatch.setattr(_threads, "time", clock)
+    monkeypatch.setattr(_threads, "_SECONDS", 0.001)
+    threads, ran = Threads(8, cores=8), []
+
+    def work(number):
+        ran.append(number)
+        threads.busy.set()
+        if number == 0:
+            time.sleep(0.1)
+
+    for _ in range(2):  # what was found holds from then on
+        threads.run(work, lambda: None)
+    assert len(threads.numbers) == expected
+    assert sorted(ran) == sorted([*range(expected)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("mask", "quota", "cores"),
+    [({0, 3, 5}, None, 3), ({0, 1, 2}, "150000 100000", 2), ({4}, "max 100000", 1)],
+)
+def test_usable_cores_are_those_of_the_affinity_mask_and_the_quota(
+    monkeypatch, tmp_path, mask, quota, cores
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: mask, raising=False)
+    monkeypatch.setattr(_threads, "_QUOTA", tmp_path / "cpu.max")
+    if quota:
+        (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert usable_cores() == cores
+
+
+@pytest.mark.parametrize("main", ["trains", "waits"])
+def test_ctrl_c_ends_all_threads(monkeypatch, main):
+    """Also while the main thread has nothing to do beside one long run."""
+    before, collected = threading.active_count(), []
+    collect, take = _engine.Engine._collect, _engine.Engine._take
+    other = js.cosine_decay(0.2, 3 if main == "waits" else 19_000)
+
+    def interrupting(self, number, *arguments):
+        collected.append(number)
+        if number == 1 and collected.count(1) == 4:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.01)
+        return collect(self, number, *arguments)
+
+    def late(self, number):
+        time.sleep(0.0 if number else 0.02)  # the other thread has the long run
+        return take(self, number)
+
+    monkeypatch.setattr(_engine.Engine, "_collect", interrupting)
+    monkeypatch.setattr(_engine.Engine, "_take", late)
+    with pytest.raises(KeyboardInterrupt):
+        sweep([js.cosine_decay(0.1, 20_000), other], Plain(), steps=None, devices=CPU * 2)
+    assert threading.active_count() == before
+    assert len(collected) < 20
+
+
+def test_an_interrupt_of_the_wait_for_other_threads_ends_them():
+    stopped = threading.Event()
+
+    def work(number):
+        if number:  # the caller's has ended
+            time.sleep(0.02)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            assert stopped.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        Threads(2).run(work, stopped.set)
+
+
+def test_a_lack_of_memory_ends_threads_before_it_halves_the_width(monkeypatch):
+    expected, collect, at_once = sweep(seeds=2), _engine.Engine._collect, set()
+
+    def lacking(self, number, *arguments):
+        at_once.add(number)
+        time.sleep(0.002)
+        if len(self._backend.threads.numbers) > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return collect(self, number, *arguments)
+
+    monkeypatch.setattr(_engine.Engine, "_collect", lacking)
+    with pytest.warns(RuntimeWarning, match="goes on with . threads? on this device") as warned:
+        result = sweep(seeds=2, devices=CPU * 5)
+    assert same(result, expected)
+    assert (result.info["threads"], len(warned)) == (2, 3)
+    assert len(at_once) > 2
+
+
+def test_an_error_of_one_thread_ends_the_others():
+    class Broken(Exception):
+        pass
+
+    task = supervised()
+    draw = task.batches
+
+    def batches(seed, start, length):
+        if seed == 2 and length > 2:
+            raise Broken
+        return draw(seed, start, length)
+
+    task.batches = batches
+    before = threading.active_count()
+    with pytest.raises(Broken):
+        sweep(task=task, seeds=3, devices=CPU * 2)
+    assert threading.active_count() == before
+
+
+def test_settings_of_the_caller_hold_in_all_threads():
+    with jax.default_matmul_precision("bfloat16"), jax.threefry_partitionable(False):
+        many = sweep(seeds=2, devices=CPU * 3)
+        one = sweep(seeds=2)
+    assert same(many, one)
+    assert np.isfinite(many.final()[0]).all()
