@@ -9,6 +9,7 @@ from sweep_tasks import Plain, supervised
 
 import jaxsched as js
 from jaxsched import search
+from jaxsched.search.engine import _stage_tree
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.trials._given import as_trials
@@ -89,6 +90,25 @@ def test_every_trial_is_covered_once_at_each_step():
             assert mine[-1].stop == 120
             assert all(a.index == b.parent for a, b in itertools.pairwise(mine))
         assert all(not (s.start < cut < s.stop) for s in stages for cut in cuts)
+
+
+@pytest.mark.parametrize("window", [1, 300, 1 << 20])  # bytes
+def test_trials_share_a_stage_as_long_as_their_values_agree(monkeypatch, window):
+    monkeypatch.setattr(_stage_tree, "_BYTES", window)
+    trials = as_trials([*WSD[:4], *DROPS[:4], *HORIZONS[:4], js.Constant(0.2), js.Constant(-0.0)])
+    table = ScheduleValues(trials, 120)
+    table.horizons = 120 - 20 * (np.arange(len(trials)) % 3)
+    values = [table.values(t, 0, n).view(np.uint32) for t, n in enumerate(table.horizons)]
+    stages = stage_tree(table, (30,))
+    for a, b in itertools.combinations(range(len(trials)), 2):
+        both = [s for s in stages if a in s.trials and b in s.trials]
+        length = min(values[a].shape[1], values[b].shape[1])
+        differs = (values[a][:, :length] != values[b][:, :length]).any(axis=0)
+        agree = int(differs.argmax()) if differs.any() else length
+        assert max((s.stop for s in both), default=0) == agree
+        assert both or agree == 0
+    assert all(sorted(s.trials) == list(s.trials) for s in stages)
+    assert {t for s in stages for t in s.ended} == set(range(len(trials)))
 
 
 def test_the_table_has_the_values_of_the_schedule_however_it_is_asked():

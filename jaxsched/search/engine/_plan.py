@@ -83,15 +83,7 @@ class Plan:
     @cached_property
     def leaf(self) -> dict[int, Stage]:
         """The last stage of every trial."""
-        ends = self.table.horizons
-        return {trial: s for s in self.stages for trial in s.trials if s.stop == ends[trial]}
-
-    def path(self, trial: int) -> list[Stage]:
-        """The stages of a trial, the first one first."""
-        found = [self.leaf[trial]]
-        while found[-1].parent is not None:
-            found.append(self.stages[found[-1].parent])
-        return found[::-1]
+        return {trial: stage for stage in self.stages for trial in stage.ended}
 
     def runs(self) -> list[tuple[int, int]]:
         """(fold, seed) positions; each stage is trained once for each of them."""
@@ -112,15 +104,16 @@ class Plan:
 
     @cached_property
     def _evaluations(self) -> list[list[int]]:
-        return [self._evaluated_in(stage) for stage in self.stages]
+        # Stages of the same updates share a list: there may be as many as trials.
+        found: dict[tuple[int, int, bool], list[int]] = {}
+        kinds = [(stage.start, stage.stop, bool(stage.ended)) for stage in self.stages]
+        return [found.get(k) or found.setdefault(k, self._evaluated_in(*k)) for k in kinds]
 
-    def _evaluated_in(self, stage: Stage) -> list[int]:
+    def _evaluated_in(self, start: int, stop: int, ends: bool) -> list[int]:
         if not self.validation:
             return []
-        steps = {rung for rung in self.rungs if stage.start < rung <= stage.stop}
+        first, last = (bisect.bisect_right(self.rungs, step) for step in (start, stop))
+        steps = {*self.rungs[first:last], *([stop] if ends else ())}
         if self.every is not None:
-            first = (stage.start // self.every + 1) * self.every
-            steps |= set(range(first, stage.stop + 1, self.every))
-        if any(self.table.horizons[trial] == stage.stop for trial in stage.trials):
-            steps.add(stage.stop)
+            steps |= set(range((start // self.every + 1) * self.every, stop + 1, self.every))
         return sorted(steps)

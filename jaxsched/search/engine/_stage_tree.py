@@ -8,23 +8,28 @@ check that the beginnings agree.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
 
 from jaxsched.search.engine._values import BLOCK, ScheduleValues
 
+_BYTES = 128 << 20  # of values that are sorted at once
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Updates ``start`` to ``stop - 1``, shared by ``trials``."""
+    """Updates ``start`` to ``stop - 1``, shared by ``trials``; for those of ``ended`` the last."""
 
     index: int
     parent: int | None
     start: int
     stop: int
     trials: tuple[int, ...]
+    ended: tuple[int, ...]
 
 
 def stage_tree(
@@ -37,47 +42,82 @@ def stage_tree(
         cuts: steps at which every stage ends, such as the rungs of successive halving.
         share_prefixes: ``False`` trains every trial by itself from step 0.
     """
-    cuts, stages = list(cuts), list[Stage]()
-    everyone = tuple(range(len(table.horizons)))
-    groups = [everyone] if share_prefixes else [(trial,) for trial in everyone]
-    # (parent, start, trials); a stack, since recursion would be as deep as there are forks.
-    todo: list[tuple[int | None, int, tuple[int, ...]]] = []
-    for group in reversed(groups):
-        todo += [(None, 0, part) for part in reversed(_parts(table, 0, group))]
+    everyone = range(len(table.horizons))
+    sorted_trials, agreed = _sorted(table) if share_prefixes else (everyone, [0] * len(everyone))
+    order, common = np.array(sorted_trials), np.array(agreed)
+    horizons, names = table.horizons[order], np.array(everyone, object)
+    cuts, stages = sorted(cuts), list[Stage]()
+
+    def tupled(positions: slice | np.ndarray) -> tuple[int, ...]:
+        # Of the same Python integers, however many stages a trial has.
+        return tuple(names[np.sort(order[positions])])
+
+    def parts(step: int, low: int, high: int) -> list[tuple[int, int]]:
+        """The positions of those that go on at ``step``, the part of the last trial first."""
+        begins = np.array([low, *(low + 1 + np.flatnonzero(common[low + 1 : high] <= step))])
+        firsts = np.minimum.reduceat(order[:high], begins)
+        spans = np.stack([begins, np.append(begins[1:], high)], axis=1)
+        goes_on = horizons[begins] > step  # one that ends here is a part by itself
+        backwards = np.argsort(-firsts[goes_on])
+        found: list[tuple[int, int]] = spans[goes_on][backwards].tolist()
+        return found
+
+    # (parent, start, positions); a stack, since recursion would be as deep as there are forks.
+    todo: list[tuple[int | None, int, int, int]] = []
+    todo += [(None, 0, *part) for part in parts(0, 0, len(order))]
     while todo:
-        parent, start, group = todo.pop()
-        limit = int(min(table.horizons[list(group)]))
-        limit = min([limit, *(cut for cut in cuts if cut > start)])
-        stop, index = _agreement(table, start, limit, group), len(stages)
-        stages.append(Stage(index, parent, start, stop, group))
-        todo += [(index, stop, part) for part in reversed(_parts(table, stop, group))]
+        parent, start, low, high = todo.pop()
+        stop = int(common[low + 1 : high].min() if high > low + 1 else horizons[low])
+        at, index = bisect.bisect_right(cuts, start), len(stages)
+        stop = min([stop, *cuts[at : at + 1]])
+        ended = tupled(low + np.flatnonzero(horizons[low:high] == stop))
+        stages.append(Stage(index, parent, start, stop, tupled(slice(low, high)), ended))
+        if len(ended) < high - low:
+            todo += [(index, stop, *part) for part in parts(stop, low, high)]
     return stages
 
 
-def _parts(table: ScheduleValues, step: int, group: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The trials of a group that go on at ``step``, grouped by their values there."""
-    parts: dict[bytes, list[int]] = {}
-    for trial in group:
-        if table.horizons[trial] > step:
-            parts.setdefault(table.values(trial, step, step + 1).tobytes(), []).append(trial)
-    return [tuple(part) for part in parts.values()]
+def _sorted(table: ScheduleValues) -> tuple[list[int], list[int]]:
+    """The trials in the order of their values, and how many updates each shares with the last one.
 
-
-def _agreement(table: ScheduleValues, start: int, limit: int, group: tuple[int, ...]) -> int:
-    """The first step at which two of the group differ, or ``limit``.
-
-    Each trial is compared with the first one, block by block: linear in trials and steps. Hashes
-    of prefixes would need all values of all trials before the first stage is known.
+    So equal beginnings are neighbors, and the tree is known without comparing every trial again at
+    every fork: linear in trials and steps, but for the logarithm of the sort. Values are read in
+    windows, further on only for those that agree so far.
     """
-    at = start
-    while len(group) > 1 and at < limit:
-        end = min((at // BLOCK + 1) * BLOCK, limit)
-        # Bits, not numbers: 0.0 and -0.0 are two values, and a NaN equals itself.
-        first = table.values(group[0], at, end).view(np.uint32)
-        differs = np.zeros(end - at, bool)
-        for trial in group[1:]:
-            differs |= (table.values(trial, at, end).view(np.uint32) != first).any(axis=0)
-        if differs.any():
-            return at + int(differs.argmax())
-        at = end
-    return limit
+    order, common = list[int](), list[int]()
+    # (trials that agree up to a step, this step, common updates with the trial before them)
+    todo = [(list(range(len(table.horizons))), 0, 0)]
+    while todo:
+        group, start, before = todo.pop()
+        if len(group) == 1:
+            order += group
+            common.append(before)
+            continue
+        window = max(1, _BYTES // (4 * len(table.names) * len(group)))
+        stop = min(start + window, (start // BLOCK + 1) * BLOCK)
+        rows = {t: _bytes(table, t, start, stop) for t in group}
+        group = sorted(group, key=lambda t: (rows[t], table.horizons[t]))
+        found = [([group[0]], stop, before)]
+        for last, trial in itertools.pairwise(group):
+            shared = start + _agreement(rows[last], rows[trial]) // len(table.names)
+            if shared == stop and table.horizons[last] > stop:
+                found[-1][0].append(trial)
+            else:
+                found.append(([trial], stop, shared))
+        todo += reversed(found)
+    return order, common
+
+
+def _bytes(table: ScheduleValues, trial: int, start: int, stop: int) -> bytes:
+    """The values of some updates, one after another; bits, so 0.0 and -0.0 are two values."""
+    return table.values(trial, start, min(stop, int(table.horizons[trial]))).T.tobytes()
+
+
+def _agreement(a: bytes, b: bytes) -> int:
+    """How many values agree at the beginning."""
+    if a == b:
+        return len(a) // 4
+    length = min(len(a), len(b))
+    x, y = (np.frombuffer(row[:length], np.uint32) for row in (a, b))
+    differs = x != y
+    return int(differs.argmax()) if differs.any() else length // 4
