@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,9 @@ import numpy as np
 
 from jaxsched._text import printable
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._records import by_trial
 
-_SECONDS = 0.25  # between updates: far under 1 % of the time
+_SECONDS = 0.25  # between updates
+_SHARE = 0.01  # of the time, at most
 
 
 class Bar:
@@ -24,59 +25,68 @@ class Bar:
         plan = ledger.plan
         self._ledger, self._bar = ledger, bar
         self._metric = printable(plan.objective.metric)
-        self._names = [printable(trial.name) for trial in plan.trials]
+        self._runs = len(plan.runs())
         # Of every trial, since it is unknown yet how often controllers separate trials.
-        self._total = int(plan.table.horizons.sum()) * len(plan.runs())
-        self._task = bar.add_task("sweep", total=self._total, note="")
-        self._last = 0.0
+        self._whole = plan.table.horizons * self._runs
+        self._task = bar.add_task("sweep", total=int(self._whole.sum()), note="")
+        self._last = self._took = 0.0
         self._begun = time.monotonic()
+        self._read: Any = None  # the dict that was read, and how much of it
 
     def on_segment(self) -> None:
         """Draws the line anew if it is time to; called under the ledger's lock."""
-        if time.monotonic() - self._last >= _SECONDS:
+        if time.monotonic() - self._last >= max(_SECONDS, self._took / _SHARE):
             self.draw()
 
     def draw(self) -> None:
         """Draws the line."""
-        plan = self._ledger.plan
         self._last = time.monotonic()
+        self._read_finished()
         rate = self._ledger.steps_trained / max(self._last - self._begun, 1e-9)
-        done = _done(self._ledger)
-        ended = int((done == plan.table.horizons * len(plan.runs())).sum())
-        note = f"{ended}/{len(self._names)} trials, {rate:.0f} steps/s{self._best()}"
+        done = self._done()
+        ended = int((done == self._whole).sum())
+        note = f"{ended}/{len(done)} trials, {rate:.0f} steps/s{self._best_so_far()}"
         self._bar.update(self._task, completed=int(done.sum()), note=note)
+        self._took = time.monotonic() - self._last
 
-    def _best(self) -> str:
-        plan, objective = self._ledger.plan, self._ledger.plan.objective
-        there = by_trial(self._ledger.finished)
-        costs = {}
-        for trial, leaf in plan.leaf.items():
-            runs = [there.get((leaf.index, f, s, trial)) for f, s in plan.runs()]
-            if all(curves is not None for curves in runs):
-                ends = [curves.validation[objective.metric][-1] for curves in runs if curves]
-                costs[trial] = objective.cost(ends)
-        finite = {trial: cost for trial, cost in costs.items() if np.isfinite(cost)}
-        if not finite:
+    def _read_finished(self) -> None:
+        """What was filed since the last time: all runs would be too many for each line."""
+        ledger, plan = self._ledger, self._ledger.plan
+        if self._read is not ledger.finished:
+            self._read, self._seen = ledger.finished, 0
+            self._filed = np.zeros_like(self._whole)  # updates of finished runs
+            self._ends: dict[int, list[Any]] = {}  # of trials that have ended with some seeds
+            self._best = math.inf, -1
+        fresh = ledger.filed_since(self._seen)
+        self._seen += len(fresh)
+        for key, curves in fresh:
+            stage, trials = plan.stages[key.stage], list(key.trials)
+            if curves.diverged >= 0:
+                self._filed[trials] += plan.table.horizons[trials] - stage.start
+                continue
+            self._filed[trials] += stage.stop - stage.start
+            for trial in set(stage.ended).intersection(trials):
+                ends = self._ends.setdefault(trial, [])
+                ends.append(curves.validation[plan.objective.metric][-1])
+                if len(ends) == self._runs:
+                    cost = plan.objective.cost(self._ends.pop(trial))
+                    self._best = min(self._best, (cost, trial))
+
+    def _done(self) -> np.ndarray:
+        """Updates of each trial, int64 [trials]: all of them after a stop or divergence."""
+        done, plan = self._filed.copy(), self._ledger.plan
+        for run in self._ledger.unfinished():
+            if run.at > (start := plan.stages[run.key.stage].start):
+                done[list(run.key.trials)] += run.at - start
+        return np.where(self._ledger.stopped >= 0, self._whole, done)
+
+    def _best_so_far(self) -> str:
+        cost, trial = self._best
+        if trial < 0:
             return ""
-        best = min(finite, key=lambda trial: finite[trial])
-        score = -finite[best] if objective.maximize else finite[best]
-        return f", best {self._metric} {score:.4g} ({self._names[best]})"
-
-
-def _done(ledger: Ledger) -> np.ndarray:
-    """Finished updates of each trial, int64 [trials]: all of them after a stop or divergence."""
-    plan = ledger.plan
-    horizons = plan.table.horizons
-    done = np.zeros(len(horizons), np.int64)
-    for key, curves in ledger.finished.items():
-        stage, trials = plan.stages[key.stage], list(key.trials)
-        ends = stage.stop if curves.diverged < 0 else horizons[trials]
-        done[trials] += ends - stage.start
-    for run in ledger.unfinished():
-        done[list(run.key.trials)] += run.at - plan.stages[run.key.stage].start
-    given_up = ledger.stopped >= 0
-    done[given_up] = horizons[given_up] * len(plan.runs())
-    return done
+        plan = self._ledger.plan
+        score = -cost if plan.objective.maximize else cost
+        return f", best {self._metric} {score:.4g} ({printable(plan.trials[trial].name)})"
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from jaxsched._text import warn
 from jaxsched.controllers._base import AbstractController, at_step, levels, reads
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, RunCurves
+from jaxsched.search.engine._stage_tree import Stage
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ControllerStates, ScheduleValues
 from jaxsched.search.tasks._returned import AVERAGED, TaskShape, of_weights
@@ -97,8 +98,12 @@ def root_runs(plan: Plan) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
     for fold, seed in plan.runs():
         for stage in plan.stages:
             if stage.parent is None:
-                states = {trial: plan.table.start(trial) for trial in stage.trials}
-                opened += _split_by_values(plan, Key(stage.index, fold, seed, stage.trials), states)
+                key = Key(stage.index, fold, seed, stage.trials)
+                if plan.table.watched:
+                    states = {trial: plan.table.start(trial) for trial in stage.trials}
+                    opened += _split_by_values(plan, key, states)
+                else:
+                    opened.append((key, _without_controllers(stage)))
     return opened
 
 
@@ -111,13 +116,16 @@ def child_runs(
     """
     if curves is not None and curves.diverged >= 0:
         return []
-    stage = plan.stages[key.stage]
+    stage, children = plan.stages[key.stage], plan.children[key.stage]
+    if not plan.table.watched:
+        below = [plan.stages[child] for child in children]
+        return [(Key(s.index, *key[1:3], s.trials), _without_controllers(s)) for s in below]
     report = _report(plan, stage.stop, curves)
     after = dict(zip(key.trials, states, strict=True))
     if report:
         after = {t: _observe_all(plan.table, t, s, stage.stop, report) for t, s in after.items()}
     opened = []
-    for child in plan.children[key.stage]:
+    for child in children:
         trials = tuple(t for t in plan.stages[child].trials if t in after)
         opened += _split_by_values(plan, key._replace(stage=child, trials=trials), after)
     return opened
@@ -214,10 +222,14 @@ def _split_by_values(
     groups: dict[bytes, list[int]] = {}
     for trial in key.trials:
         bits = b""
-        if table.watched and len(key.trials) > 1:
+        if len(key.trials) > 1:
             bits = table.values(trial, stage.start, stage.stop, states[trial]).tobytes()
         groups.setdefault(bits, []).append(trial)
     return [
         (key._replace(trials=tuple(group)), tuple(states[t] for t in group))
         for group in groups.values()
     ]
+
+
+def _without_controllers(stage: Stage) -> tuple[ControllerStates, ...]:
+    return ((),) * len(stage.trials)

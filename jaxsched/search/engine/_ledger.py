@@ -7,6 +7,7 @@ checkpoint stores runs. All use its methods: no other code writes its fields.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable
@@ -153,6 +154,13 @@ class Ledger:
         """All open runs at this moment; call it under the lock."""
         taken = (run for runs in self._taken.values() for run in runs)
         return [*self._later, *self._open, *taken]
+
+    def filed_since(self, count: int) -> list[tuple[Key, RunCurves]]:
+        """The finished runs without the first ``count``, the last one first.
+
+        In time proportional to their number: what is read after each segment or rung is read once.
+        """
+        return list(itertools.islice(reversed(self.finished.items()), len(self.finished) - count))
 
     def reopen(self) -> None:
         """Opens the runs that a checkpoint lacks, whichever of its files were lost.

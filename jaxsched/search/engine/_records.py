@@ -110,8 +110,3 @@ class LaneState(NamedTuple):
 def plain_state(state: Any) -> Any:
     """The state of an ``OpenRun`` in the task's own form."""
     return state.lanes()[state.lane] if isinstance(state, LaneState) else state
-
-
-def by_trial(finished: dict[Key, RunCurves]) -> dict[tuple[int, int, int, int], RunCurves]:
-    """(stage, fold, seed, trial) -> curves."""
-    return {(*key[:3], trial): curves for key, curves in finished.items() for trial in key.trials}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from jaxsched.search.engine._engine import Backend, Engine
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import RunCurves, by_trial
+from jaxsched.search.engine._records import Key, RunCurves
 
 
 def run_plan(
@@ -33,30 +35,83 @@ def run_plan(
     engine = Engine(ledger, backend, coordinator, listeners)
     # Rungs first that a checkpoint decides: its damaged runs are then not repaired for a trial that
     # was stopped.
+    reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
-        if (losers := _losers(ledger, rung)) is None:
+        if (losers := _losers(ledger, reached, rung)) is None:
             break
         ledger.give_up(losers, rung)
     ledger.reopen()
+    reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         engine.run(rung)
         if ledger.stop_requested:
             return
-        ledger.give_up(_losers(ledger, rung) or (), rung)
+        ledger.give_up(_losers(ledger, reached, rung) or (), rung)
     engine.run(None)
 
 
-def _losers(ledger: Ledger, rung: int) -> list[int] | None:
+class _Part(NamedTuple):
+    """A run on the path of a trial, with the run before it."""
+
+    curves: RunCurves
+    stop: int
+    before: _Part | None
+
+    def path(self) -> list[RunCurves]:
+        """The curves up to here, the first ones first."""
+        found, part = [self.curves], self.before
+        while part is not None:
+            found.append(part.curves)
+            part = part.before
+        return found[::-1]
+
+
+class _Reached:
+    """How far the trials are at a rung. Every finished run is looked at once, not at every rung."""
+
+    def __init__(self, ledger: Ledger):
+        self._ledger, self._seen, self._next = ledger, 0, 0
+        self._due: dict[int, list[tuple[int, Key, RunCurves]]] = {}  # by the rung that follows
+        self._last: dict[tuple[int, int], dict[int, _Part]] = {r: {} for r in ledger.plan.runs()}
+
+    def parts(self, trials: list[int], rung: int) -> dict[int, list[_Part]] | None:
+        """Of each trial, for each fold and seed, the run that ends at a rung or diverged before.
+
+        ``None`` if some are not there yet.
+        """
+        self._go_on(rung)
+        found = {}
+        for trial in trials:
+            parts = [last.get(trial) for last in self._last.values()]
+            there = [p for p in parts if p and (p.stop == rung or p.curves.diverged >= 0)]
+            if len(there) < len(parts):
+                return None
+            found[trial] = there
+        return found
+
+    def _go_on(self, rung: int) -> None:
+        plan = self._ledger.plan
+        fresh = self._ledger.filed_since(self._seen)
+        self._seen += len(fresh)
+        for key, curves in fresh:  # of a checkpoint, some may be beyond the rung
+            stage = plan.stages[key.stage]
+            due = bisect.bisect_left(plan.rungs, stage.stop)
+            self._due.setdefault(due, []).append((stage.start, key, curves))
+        while self._next < len(plan.rungs) and plan.rungs[self._next] <= rung:
+            for _, key, curves in sorted(self._due.pop(self._next, ()), key=itemgetter(0)):
+                last = self._last[key.fold, key.seed]
+                part = _Part(curves, plan.stages[key.stage].stop, last.get(key.trials[0]))
+                last.update(dict.fromkeys(key.trials, part))
+            self._next += 1
+
+
+def _losers(ledger: Ledger, reached: _Reached, rung: int) -> list[int] | None:
     """The trials that the rule stops at a rung; ``None`` if some have not reached it."""
     plan = ledger.plan
-    found = by_trial(ledger.finished)
-    there: dict[int, list[list[RunCurves]]] = {}
-    for trial in range(len(plan.trials)):
-        if ledger.stopped[trial] < 0 and plan.table.horizons[trial] > rung:
-            parts = _so_far(plan, found, trial, rung)
-            if parts is None:
-                return None
-            there[trial] = parts
+    running = np.flatnonzero((ledger.stopped < 0) & (plan.table.horizons > rung)).tolist()
+    there = reached.parts(running, rung)
+    if there is None:
+        return None
     if plan.objective.stopping is None or not there:
         return []
     runs = _distinct(plan, there, rung)
@@ -65,47 +120,29 @@ def _losers(ledger: Ledger, rung: int) -> list[int] | None:
 
 
 def _distinct(
-    plan: Plan, there: dict[int, list[list[RunCurves]]], rung: int
+    plan: Plan, there: dict[int, list[_Part]], rung: int
 ) -> list[tuple[float, list[int]]]:
     """The cost of each run, with its trials.
 
     Trials with equal values so far are one run, even where each was trained by itself: otherwise
-    ``share_prefixes`` would change the rule's answer. Values are compared only at equal costs.
+    ``share_prefixes`` would change the rule's answer. Values are compared only at equal costs, and
+    only where trials with equal values may have several runs.
     """
     tied: dict[float, list[int]] = {}
     for trial, parts in there.items():
-        cost = plan.objective.cost([_last(plan, part[-1]) for part in parts])
+        cost = plan.objective.cost([_last(plan, part.curves) for part in parts])
         tied.setdefault(cost, []).append(trial)
-    runs = []
+    shared, runs = plan.share_prefixes and not plan.table.watched, []
     for cost, trials in tied.items():
-        once = len({tuple(id(part[-1]) for part in there[trial]) for trial in trials}) == 1
-        same: dict[bytes, list[int]] = {}
+        found: dict[Any, list[int]] = {}
         for trial in trials:
-            applied = b"" if once else _applied(plan, there[trial], trial, rung)
-            same.setdefault(applied, []).append(trial)
-        runs += [(cost, those) for those in same.values()]
-    return runs
-
-
-def _so_far(
-    plan: Plan, found: dict[Any, RunCurves], trial: int, rung: int
-) -> list[list[RunCurves]] | None:
-    """For each fold and seed the curves up to a rung, or to a divergence before it.
-
-    ``None`` if some are not there yet.
-    """
-    runs = []
-    stages = plan.path(trial)
-    for fold, seed in plan.runs():
-        parts = []
-        for stage in stages:
-            curves = found.get((stage.index, fold, seed, trial))
-            if curves is None:
-                return None
-            parts.append(curves)
-            if curves.diverged >= 0 or stage.stop == rung:
-                break
-        runs.append(parts)
+            found.setdefault(tuple(map(id, there[trial])), []).append(trial)
+        if not shared and len(found) > 1:
+            separate, found = found, {}
+            for trial, *others in separate.values():
+                applied = _applied(plan, there[trial], trial, rung)
+                found.setdefault(applied, []).extend([trial, *others])
+        runs += [(cost, those) for those in found.values()]
     return runs
 
 
@@ -114,10 +151,11 @@ def _last(plan: Plan, curves: RunCurves) -> float:
     return curves.validation[plan.objective.metric][-1] if curves.diverged < 0 else math.nan
 
 
-def _applied(plan: Plan, runs: list[list[RunCurves]], trial: int, rung: int) -> bytes:
+def _applied(plan: Plan, runs: list[_Part], trial: int, rung: int) -> bytes:
     """The values that a trial has applied, up to a rung or its divergence."""
     if not plan.table.watched:
-        ends = [parts[-1].diverged for parts in runs]
+        ends = [part.curves.diverged for part in runs]
         return plan.table.values(trial, 0, max(e + 1 if e >= 0 else rung for e in ends)).tobytes()
-    rows = [part.train[name] for parts in runs for part in parts for name in plan.table.names]
+    parts = (curves for part in runs for curves in part.path())
+    rows = [curves.train[name] for curves in parts for name in plan.table.names]
     return b"".join(row[~np.isnan(row)].tobytes() for row in rows)
