@@ -1,6 +1,7 @@
 """What ``Supervised`` takes beyond arrays and one batch: micro-batches, trees, sources, hooks."""
 
 import dataclasses
+import pickle
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -402,6 +403,21 @@ def test_a_range_test_reads_a_source_piece_by_piece(monkeypatch):
     assert [start for seed, start, _ in pieces[-4:]] == [0, 0, 20, 20]
     assert np.array_equal(found.losses, whole.losses, equal_nan=True)
     assert found.peak == whole.peak
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x)
+
+
+@pytest.mark.parametrize("model", [(init, apply), Noisy, Net()], ids=["pair", "NNX", "Linen"])
+def test_a_pickled_task_trains_as_the_task_does(model):
+    task = supervised(model=model)
+    there = pickle.loads(pickle.dumps(Averaged(task, window=2).fold(1, 2)))
+    rates = [js.Constant(0.1)]
+    here = sweep(Averaged(task, window=2).fold(1, 2), rates, steps=4)
+    assert sweep(there, rates, steps=4).train["loss"].tobytes() == here.train["loss"].tobytes()
 
 
 def test_all_of_a_large_source_is_not_evaluated_on(monkeypatch):

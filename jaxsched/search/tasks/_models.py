@@ -20,6 +20,10 @@ class Model(NamedTuple):
     init: Callable[[Any], Any]  # key -> params, rest
     apply: Callable[[Any, Any, Any, bool], Any]  # params, rest, inputs, train -> outputs, rest
     trained: Callable[[Any, Any], Any]  # params, rest -> the user's own kind of model
+    made: tuple[Callable[..., Model], tuple[Any, ...]]  # by which function, of what
+
+    def __reduce__(self) -> Any:
+        return self.made  # the functions above are closures, which pickle does not take
 
 
 def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
@@ -33,15 +37,10 @@ def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
             f"{model.__name__}: give `{model.__name__}(...)`."
         )
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
-        init, apply = model
-        return Model(
-            lambda key: (init(key), ()),
-            lambda params, rest, inputs, train: (apply(params, inputs), rest),
-            lambda params, rest: functools.partial(apply, params),
-        )
+        return _pair(*model)
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and callable(model) and not isinstance(model, nnx.Module):
-        return _nnx(nnx, model)
+        return _nnx(model)
     name = "" if isinstance(model, type) else getattr(model, "__name__", "")
     raise TypeError(
         "Supervised(model=...) must be a function `rngs -> nnx.Module`, a Flax Linen module or "
@@ -53,6 +52,15 @@ def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
 _PAIR = "functions of parameters go in as a pair, model=(init, apply)."
 # What a Linen module calls its modes: the argument of a call, and its value in training.
 _MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
+
+
+def _pair(init: Callable[..., Any], apply: Callable[..., Any]) -> Model:
+    return Model(
+        lambda key: (init(key), ()),
+        lambda params, rest, inputs, train: (apply(params, inputs), rest),
+        lambda params, rest: functools.partial(apply, params),
+        (_pair, (init, apply)),
+    )
 
 
 def _linen(module: Any, sample: Any) -> Model:
@@ -106,10 +114,12 @@ def _linen(module: Any, sample: Any) -> Model:
     def trained(params: Any, rest: Any) -> Any:
         return module.bind({"params": params, **rest[0]})
 
-    return Model(init, call, trained)
+    return Model(init, call, trained, (_linen, (module, sample)))
 
 
-def _nnx(nnx: Any, make: Callable[..., Any]) -> Model:
+def _nnx(make: Callable[..., Any]) -> Model:
+    from flax import nnx
+
     try:
         model = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     except Exception as error:
@@ -136,4 +146,4 @@ def _nnx(nnx: Any, make: Callable[..., Any]) -> Model:
         model.eval()
         return model
 
-    return Model(init, apply, trained)
+    return Model(init, apply, trained, (_nnx, (make,)))
