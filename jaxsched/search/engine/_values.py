@@ -76,7 +76,11 @@ class ScheduleValues:
 
     def start(self, trial: int) -> ControllerStates:
         """The states of the trial's controllers before the first update."""
-        return tuple(_init(c) if c is not None else None for c in self.host_controllers(trial))
+        # Put there, since constants have no place: the first report would compile another program.
+        return tuple(
+            jax.device_put(_init(c), _host()) if c is not None else None
+            for c in self.host_controllers(trial)
+        )
 
     def host_controllers(self, trial: int) -> list[Any]:
         """The trial's controllers on the host itself, so that all platforms decide alike."""

@@ -7,6 +7,7 @@ with the measurements, at the same point of the loop in every process.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -81,7 +82,7 @@ class MeshCoordinator(Pacer):
         self._due = False
         self._rows = NamedSharding(place.mesh, PartitionSpec(place.mesh.axis_names))
         self._shape = (place.mesh.size, 3)
-        self._highest = jax.jit(lambda votes: votes.max(axis=0), out_shardings=place.sharding)
+        self._answer = place.sharding
 
     def stop(self) -> None:
         """Votes to stop."""
@@ -97,7 +98,7 @@ class MeshCoordinator(Pacer):
             due = self._store is not None and self._store.due()
             vote[0, 1:] = self._saves + due, self._measured.steps
         votes = jax.make_array_from_callback(self._shape, self._rows, lambda index: vote)
-        return self._highest(votes)
+        return _highest(self._answer)(votes)
 
     def collected(self, steps: int, answer: Any) -> None:
         """Follows the answer that came with another ``steps`` updates."""
@@ -113,3 +114,8 @@ class MeshCoordinator(Pacer):
         if self._due and self._store is not None:
             self._due = False
             self._store.save(self._ledger)
+
+
+@functools.cache
+def _highest(answer: NamedSharding) -> Any:
+    return jax.jit(lambda votes: votes.max(axis=0), out_shardings=answer)
