@@ -63,6 +63,17 @@ def test_any_number_of_threads_gives_the_bits_of_one(threads, arguments):
     assert (result.info["devices"], result.info["threads"]) == (1, threads)
 
 
+def test_what_fails_to_compile_ahead_is_compiled_when_it_is_called(monkeypatch):
+    def failing(self):
+        raise jax.errors.JaxRuntimeError("INTERNAL: of no account")
+
+    expected = sweep(task=Plain())
+    monkeypatch.setattr(jax.stages.Lowered, "compile", failing)
+    again = sweep(task=Plain())
+    assert same(again, expected)
+    assert again.info["traces"] == expected.info["traces"] != {}
+
+
 @pytest.mark.parametrize("after", [5, 12])
 def test_what_several_threads_left_one_finishes_and_the_other_way_round(tmp_path, after):
     def run(directory, **arguments):

@@ -46,6 +46,10 @@ class Backend(Protocol):
         """Lanes of a program."""
         ...
 
+    def compile_ahead(self, ledger: Ledger) -> None:
+        """Compiles what the open runs of the ledger will call, if that is quicker."""
+        ...
+
     def halve_width(self) -> None:
         """Replaces the programs by those of half as many lanes, after a lack of memory."""
         ...

@@ -41,6 +41,7 @@ def run_plan(
             break
         ledger.give_up(losers, rung)
     ledger.reopen()
+    backend.compile_ahead(ledger)
     reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         engine.run(rung)

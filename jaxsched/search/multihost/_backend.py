@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator, Store
@@ -112,6 +113,11 @@ class LocalBackend(_Backend):
         self._functions = {}
         self._made(self.programs)
 
+    def compile_ahead(self, ledger: Ledger) -> None:
+        if self.count == 1:  # the threads of several devices compile side by side anyway
+            for program in dict.fromkeys(self.programs):
+                compile_ahead(ledger, program, self.devices[0])
+
     def halve_width(self) -> None:
         halved = {program: program.halved() for program in dict.fromkeys(self.programs)}
         self.programs = tuple(halved[program] for program in self.programs)
@@ -165,6 +171,9 @@ class MeshBackend(_Backend):
         self._functions = {}
         self._made(programs)
         return programs
+
+    def compile_ahead(self, ledger: Ledger) -> None:
+        """Each function is compiled when it is called, in all processes in one order."""
 
     def halve_width(self) -> None:
         """Never called: at width 1 a lack of memory is raised."""

@@ -1,0 +1,66 @@
+"""The functions of a program are compiled side by side, before the first of them is called.
+
+Compiling is most of a short sweep, and XLA does it without Python's lock. JAX keeps what a lowered
+function was compiled to, and finds it at the first call with such arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._program import Program
+from jaxsched.search.engine._settings import in_force
+from jaxsched.search.tasks._traced import taken_apart
+
+
+def compile_ahead(ledger: Ledger, program: Program, device: Any) -> None:
+    """Compiles what the open runs of a ledger will call, on one device.
+
+    What fails here fails again when it is called, where it is handled.
+    """
+    enter = in_force()
+
+    def compile_one(lowered: Any) -> None:
+        with enter():
+            lowered.compile()
+
+    with ThreadPoolExecutor() as pool:
+        for function, arguments in _calls(ledger, program, device):
+            with contextlib.suppress(Exception):
+                pool.submit(compile_one, function.lower(*arguments))
+
+
+def _calls(ledger: Ledger, program: Program, device: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Functions with abstract arguments, the longest to compile first."""
+    place = jax.sharding.SingleDeviceSharding(device)
+
+    def on_device(tree: Any, *leading: int) -> Any:
+        def one(x: Any) -> Any:
+            return jax.ShapeDtypeStruct(
+                (*leading, *np.shape(x)), jnp.result_type(x), sharding=place
+            )
+
+        return jax.tree.map(one, tree)
+
+    runs, shape = ledger.unfinished(), program.fold.shape
+    if not runs:
+        return
+    lanes = (program.width,) if program.width > 1 else ()
+    arrays, state = on_device(taken_apart(program.fold.task)[0]), on_device(shape.state, *lanes)
+    alive = on_device(np.zeros((), bool), *lanes)
+    values = on_device(np.float32(), *lanes, len(program.names), program.length)
+    batches = on_device(shape.batch, *lanes, program.length)
+    bounds = on_device((np.int32(), np.int32(), np.float32()))
+    yield program.segment, (arrays, state, alive, values, batches, *bounds)
+    if any(run.state is None for run in runs):
+        yield program.init, (arrays, on_device(jax.eval_shape(lambda: jax.random.key(0))))
+    if ledger.plan.validation:
+        yield program.evaluate, (arrays, state)
