@@ -1,14 +1,16 @@
-"""Progress of a sweep on a terminal, from the host loop; nothing inside the compiled program."""
+"""Progress on a terminal or in a notebook, from the host loop; nothing inside the program."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxsched._text import printable
@@ -16,6 +18,7 @@ from jaxsched.search.engine._ledger import Ledger
 
 _SECONDS = 0.25  # between updates
 _SHARE = 0.01  # of the time, at most
+_COMPILE = "/jax/core/compile/backend_compile_duration"  # told when it begins, and when it ends
 
 
 class Bar:
@@ -32,9 +35,13 @@ class Bar:
         self._last = self._took = 0.0
         self._begun = time.monotonic()
         self._read: Any = None  # the dict that was read, and how much of it
+        self._note = ""
+        self._compiling: dict[int, str] = {}  # thread -> function
+        self._since = 0.0  # when the first of them began
 
     def on_segment(self) -> None:
         """Draws the line anew if it is time to; called under the ledger's lock."""
+        self._compiling.pop(threading.get_ident(), None)  # if it failed, no end was told
         if time.monotonic() - self._last >= max(_SECONDS, self._took / _SHARE):
             self.draw()
 
@@ -45,9 +52,34 @@ class Bar:
         rate = self._ledger.steps_trained / max(self._last - self._begun, 1e-9)
         done = self._done()
         ended = int((done == self._whole).sum())
-        note = f"{ended}/{len(done)} trials, {rate:.0f} steps/s{self._best_so_far()}"
-        self._bar.update(self._task, completed=int(done.sum()), note=note)
+        count = f"{ended}/{len(done)} trials"
+        if not self._ledger.plan.validation:  # a range test, whose runs are seeds
+            count = f"{self._seen}/{self._runs} seeds"
+        self._note = f"{count}, {rate:.0f} steps/s{self._best_so_far()}"
+        self._bar.update(self._task, completed=int(done.sum()))
+        self._show()
         self._took = time.monotonic() - self._last
+
+    def on_compile(self, event: str, value: float, **about: str | int) -> None:
+        """JAX begins to compile, which may take minutes; called in any thread, without a lock."""
+        if event == _COMPILE:
+            if not self._compiling:
+                self._since = time.monotonic()
+            name = str(about.get("fun_name", "")).removeprefix("jit(").removesuffix(")").strip("_")
+            self._compiling[threading.get_ident()] = name
+            self._show()
+
+    def on_compiled(self, event: str, duration_secs: float, **about: str | int) -> None:
+        """It has ended; this time is not counted in the steps per second."""
+        if event == _COMPILE and self._compiling.pop(threading.get_ident(), None) is not None:
+            if not self._compiling:
+                self._begun += time.monotonic() - self._since
+            self._show()
+
+    def _show(self) -> None:
+        names = dict.fromkeys(list(self._compiling.values()))  # other threads add
+        parts = [*filter(None, [self._note]), *(f"compiling {name}" for name in names)]
+        self._bar.update(self._task, note=", ".join(parts))
 
     def _read_finished(self) -> None:
         """What was filed since the last time: all runs would be too many for each line."""
@@ -65,6 +97,8 @@ class Bar:
                 self._filed[trials] += plan.table.horizons[trials] - stage.start
                 continue
             self._filed[trials] += stage.stop - stage.start
+            if not plan.validation:
+                continue
             for trial in set(stage.ended).intersection(trials):
                 ends = self._ends.setdefault(trial, [])
                 ends.append(curves.validation[plan.objective.metric][-1])
@@ -91,12 +125,15 @@ class Bar:
 
 @contextlib.contextmanager
 def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable[[], None]]]:
-    """The listeners that draw a bar on standard error; for ``None``, only on a terminal with rich.
+    """The listeners that draw a bar on standard error.
+
+    For ``None``, only on a terminal or in a notebook, and with rich.
 
     Raises:
         ImportError: if rich is not installed, for ``True``.
     """
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+    notebook = type(sys.stderr).__module__.startswith("ipykernel")
+    if wanted is False or (wanted is None and not notebook and not sys.stderr.isatty()):
         yield []
         return
     try:
@@ -105,7 +142,9 @@ def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable
         from rich.table import Column
     except ImportError:
         if wanted:
-            raise ImportError("sweep(progress=True) needs rich: pip install rich.") from None
+            raise ImportError(
+                f"{ledger.plan.caller}(progress=True) needs rich: pip install rich."
+            ) from None
         yield []
         return
     columns = (
@@ -115,9 +154,15 @@ def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable
         TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
         TextColumn("{task.fields[note]}", markup=False),  # a name may hold anything
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+    # A notebook draws over a line as a terminal does; rich's own way there needs ipywidgets.
+    console = Console(stderr=True, force_terminal=notebook or None, force_jupyter=False)
+    with Progress(*columns, console=console, refresh_per_second=4) as bar:
         line = Bar(ledger, bar)
+        jax.monitoring.register_scalar_listener(line.on_compile)
+        jax.monitoring.register_event_duration_secs_listener(line.on_compiled)
         try:
             yield [line.on_segment]
         finally:
+            jax.monitoring.unregister_scalar_listener(line.on_compile)
+            jax.monitoring.unregister_event_duration_listener(line.on_compiled)
             line.draw()

@@ -107,7 +107,8 @@ def sweep(
             on any number of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then
             finishes the segments under way and saves before it exits.
         checkpoint_every: least seconds between saves; 0 saves after every segment.
-        progress: a line on standard error (needs rich); by default only on a terminal.
+        progress: a line on standard error (needs rich); by default only on a terminal or in a
+            notebook.
 
     Returns:
         Curves, table, best trial and summary; see ``SweepResult``.

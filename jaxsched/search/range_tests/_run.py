@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import same_structure
-from jaxsched._checks import checked_choice, checked_number, checked_whole
+from jaxsched._checks import checked_choice, checked_flag, checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.schedules._base import Constant
 from jaxsched.schedules._piecewise import Table
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._fingerprint import fingerprints
+from jaxsched.search._progress import progress_line
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._planning import chunk_length
@@ -58,6 +59,7 @@ def range_test(
     state: Any = None,
     smoothing: float = 0.9,
     width: int | None = None,
+    progress: bool | None = None,
 ) -> RangeTest:
     r"""Trains briefly with a rising rate and reads off it which peak the real run should have.
 
@@ -95,6 +97,8 @@ def range_test(
         smoothing: weight of the past in the moving average, from 0 and below 1.
         width: how many seeds run side by side (``vmap``); by default one on a CPU, where more would
             gain nothing, and all elsewhere.
+        progress: a line on standard error (needs rich); by default only on a terminal or in a
+            notebook.
 
     Returns:
         A ``RangeTest``. Its ``peak`` is inside [start, end], or ``None`` with a ``reason``.
@@ -124,6 +128,8 @@ def range_test(
     if width is None:
         width = 1 if jax.default_backend() == "cpu" else len(chosen)
     width = checked_whole("range_test(width=...)", width, 1, len(chosen))
+    if progress is not None:
+        checked_flag("range_test(progress=...)", progress)
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
@@ -139,7 +145,9 @@ def range_test(
     if state is not None:
         state = _checked_state(state, shape.state)
     ledger = Ledger(plan, state=state)
-    run_plan(ledger, LocalBackend(plan, None, width))
+    backend = LocalBackend(plan, None, width)
+    with progress_line(progress, ledger) as listeners:
+        run_plan(ledger, backend, listeners=listeners)
     losses = np.full((len(chosen), len(rates)), np.nan, np.float32)
     for seed, row in enumerate(losses):
         found = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]
