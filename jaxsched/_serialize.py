@@ -192,6 +192,8 @@ def from_json(text: str) -> Any:
         data = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except RecursionError:
         raise ValueError(f"from_json(text=...) must be nested at most {_DEPTH} deep.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"from_json(text=...) must be JSON, got {error}.") from None
     return _read(data, texts=False)
 
 
@@ -228,7 +230,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
     if depth > _DEPTH:
         raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.")
     kind = data.get("type") if isinstance(data, dict) else data
-    if not isinstance(kind, str) or kind not in _types():
+    if not isinstance(data, dict) or not isinstance(kind, str) or kind not in _types():
         import difflib
 
         near = difflib.get_close_matches(str(kind)[:40], _types(), 1, 0.8)
@@ -282,7 +284,8 @@ def _population(value: Any, rank: int) -> Any:
         return value
     array = _array(value)
     # checked_number narrows whole numbers, or keeps them as floats where int32 ends.
-    return array if array.dtype.kind == "i" else array.astype(np.float32)
+    with np.errstate(over="ignore"):  # an infinity is refused where a number belongs
+        return array if array.dtype.kind == "i" else array.astype(np.float32)
 
 
 def _array(value: Any) -> np.ndarray:
@@ -290,7 +293,8 @@ def _array(value: Any) -> np.ndarray:
         array = np.asarray(value)
     except ValueError:  # a ragged list
         array = np.asarray(None)
-    if not isinstance(value, list) or array.dtype.kind not in "if" or not array.size:
+    fits = isinstance(value, list) and array.dtype.kind in "if" and array.size
+    if not fits or any(type(x) is bool for x in np.array(value, object).ravel()):
         raise ValueError(f"from_dict(data=...) must hold numbers, got {shorten(repr(value))}.")
     return array
 
