@@ -10,6 +10,7 @@ before it is compared with the file's own.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import io
@@ -18,6 +19,8 @@ import math
 import os
 import secrets
 import stat
+import types
+import typing
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched._text import describe, shorten
 from jaxsched.search._fingerprint import pack
 
 _DIGEST = 16  # bytes
@@ -140,6 +144,35 @@ def unpack(kind: dict[str, Any], stored: np.ndarray) -> Any:
         if kind["key"] is None
         else jax.random.wrap_key_data(jnp.asarray(array), impl=kind["key"])
     )
+
+
+def typed(hint: Any, value: Any, where: str) -> Any:
+    """A JSON value as an annotation says: of lists, dicts, dataclasses, and unions with ``None``.
+
+    Raises:
+        Damaged: if it is anything else; the message begins with ``where``.
+    """
+    inner = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return None if value is None else typed(inner[0], value, where)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        hints, fields = typing.get_type_hints(hint), dataclasses.fields(hint)
+        empty = dataclasses.MISSING
+        needed = {f.name for f in fields if f.default is empty and f.default_factory is empty}
+        if not needed <= value.keys() <= hints.keys():
+            fewer, more = sorted(needed - value.keys()), sorted(value.keys() - hints.keys())
+            raise Damaged(f"{where} must not lack {fewer}, nor have {shorten(repr(more))}")
+        made: Any = hint
+        return made(**{n: typed(hints[n], x, f"{where}, {n}") for n, x in value.items()})
+    if typing.get_origin(hint) is list and isinstance(value, list):
+        return [typed(inner[0], x, f"{where} [{i}]") for i, x in enumerate(value)]
+    if typing.get_origin(hint) is dict and isinstance(value, dict):
+        return {n: typed(inner[1], x, f"{where} [{shorten(repr(n))}]") for n, x in value.items()}
+    if hint is Any or type(value) is hint:
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    raise Damaged(f"{where} must be a {hint.__name__}, got {describe(value)}")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxsched.search._files import typed
 from jaxsched.search.engine._request import renamed
 
 
@@ -63,15 +64,22 @@ class RunInfo(Mapping[str, Any]):
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> RunInfo:
-        """Of what ``dataclasses.asdict`` gave, now or in an earlier version."""
+        """Of what ``dataclasses.asdict`` gave, now or in an earlier version.
+
+        Raises:
+            Damaged: if it is something else.
+        """
         found = renamed(dict(data))
-        if identity := found.get("identity"):
+        if isinstance(identity := found.get("identity"), dict):
             found["identity"] = renamed(identity)
         if isinstance(shard := found.get("shard"), dict):
-            sweep = shard["sweep"]
-            sweep = sweep if isinstance(sweep, dict) else {"sweep": sweep}  # a digest, once
-            found["shard"] = Shard(**{**shard, "sweep": renamed(sweep)})
-        return cls(**found)
+            sweep = shard.get("sweep", {})
+            sweep = (
+                renamed(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
+            )  # a digest, once
+            found["shard"] = {**shard, "sweep": sweep}
+        info: RunInfo = typed(cls, found, "info")
+        return info
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.__dataclass_fields__:

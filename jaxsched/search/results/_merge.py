@@ -50,7 +50,16 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     if not results or len(shards) < len(results):
         raise ValueError("merge(parts=...) must be results of `sweep(shard=...)`, got others.")
     first = results[0]
-    sweeps = [{**s.sweep, "number of shards": str(s.of)} for s in shards]
+    sweeps = [
+        {
+            **s.sweep,
+            "number of shards": f"{s.of}",
+            "score": f"{r.metric}, maximize={r.maximize}",
+            "runs": f"{r.folds} folds, seeds {r.seeds}",
+            "metrics": f"{sorted(r.train)}, {sorted(r.validation)}",
+        }
+        for s, r in zip(shards, results, strict=True)
+    ]
     for number, other in enumerate(sweeps):
         if found := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
             count = len({str(sorted(one.items())) for one in sweeps})
@@ -60,11 +69,18 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             )
     count = shards[0].of
     numbers = sorted(s.index for s in shards)
-    if numbers != list(range(count)):
+    if len(numbers) != count or numbers != list(range(count)):
         raise ValueError(
             f"merge(parts=...) must be each of the {count} shards once, got the shards {numbers}."
         )
-    order = np.argsort([trial for s in shards for trial in s.trials])
+    places = [trial for s in shards for trial in s.trials]
+    whole = sorted(places) == list(range(len(places)))
+    if not whole or [len(s.trials) for s in shards] != [len(r.trials) for r in results]:
+        raise ValueError(
+            f"merge(parts=...) must have each trial once, got {shorten(str(places))} in parts of "
+            f"{shorten(str([len(r.trials) for r in results]))}."
+        )
+    order = np.argsort(places)
     evaluated = np.unique(np.concatenate([r.evaluated for r in results]))
 
     def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
@@ -99,7 +115,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             devices=sum(info.devices for info in infos),
             threads=sum(info.threads for info in infos),
             seconds=max(info.seconds for info in infos),
-            saved={name: sum(info.saved[name] for info in infos) for name in first.info.saved},
+            saved={n: sum(info.saved.get(n, 0) for info in infos) for n in first.info.saved},
             traces={},
             shard=None,
             shards=count,

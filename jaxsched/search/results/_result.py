@@ -8,6 +8,7 @@ from typing import Any
 from jaxsched._checks import checked_number, checked_whole
 from jaxsched.search.results import _export as export
 from jaxsched.search.results import _reports as reports
+from jaxsched.search.results import _saved as saved
 from jaxsched.search.results._compare import Comparison, compare
 from jaxsched.search.results._plots import plot
 from jaxsched.search.results._scored import ScoredTrials
@@ -142,7 +143,7 @@ class SweepResult(ScoredTrials):
 
     def save(self, file: Any) -> None:
         """Writes everything to one ``.npz`` file, which ``js.search.load`` reads."""
-        export.save(self, file)
+        saved.save(self, file)
 
     @classmethod
     def load(cls, file: Any) -> SweepResult:
@@ -152,7 +153,7 @@ class SweepResult(ScoredTrials):
             FileNotFoundError: if the file does not exist.
             ValueError: if the file holds something else or is damaged.
         """
-        return cls(**export.load(file))
+        return cls(**saved.load(file))
 
     def plot(
         self,

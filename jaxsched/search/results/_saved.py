@@ -1,0 +1,218 @@
+"""Results as files, and back: a result that is right, or one kind of error, whatever the bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, cast
+
+import numpy as np
+
+from jaxsched import _axes
+from jaxsched._checks import checked_path
+from jaxsched._populations import sample
+from jaxsched._serialize import UnknownType, from_dict, to_dict
+from jaxsched._text import shorten
+from jaxsched.controllers._base import AbstractController
+from jaxsched.recipes._share import share
+from jaxsched.schedules._piecewise import Table
+from jaxsched.search._files import Damaged, members, opened, typed, unpack, unpacked, write
+from jaxsched.search.engine._request import checked_seeds
+from jaxsched.search.results._export import plain_setting
+from jaxsched.search.results._info import RunInfo
+from jaxsched.search.results._scored import ScoredTrials
+from jaxsched.search.trials._trials import Followed, Trial
+
+FORMAT = 3
+
+
+def save(result: ScoredTrials, file: Any) -> None:
+    """One npz with digests: the arrays, and JSON for the rest. Schedules of code become tables."""
+    path = checked_path("save(file=...)", file)
+    curves = {"train": result.train, "validation": result.validation}
+    meta = {
+        "jaxsched sweep": FORMAT,
+        "trials": [
+            {
+                "name": trial.name,
+                "kind": trial.kind,
+                "settings": {k: plain_setting(v) for k, v in trial.settings.items()},
+                "schedules": {
+                    name: _schedule_data(schedule, int(result.horizons[i]))
+                    for name, schedule in trial.schedules.items()
+                },
+            }
+            for i, trial in enumerate(result.trials)
+        ],
+        **{name: getattr(result, name) for name in _VALUES},
+        "info": dataclasses.asdict(result.info),
+    }
+    arrays = {name: getattr(result, name) for name in _ARRAYS}
+    arrays |= {f"{group}/{name}": x for group in curves for name, x in curves[group].items()}
+    write(path, meta, arrays)
+
+
+def load(file: Any) -> dict[str, Any]:
+    """The fields of the result in a file of ``save``; see ``SweepResult.load``."""
+    path = checked_path("load(file=...)", file)
+    expected = "load(file=...) must be a saved result, got"
+    try:
+        with opened(path) as raw:
+            found = members(raw) if raw.read(2) == b"PK" else {}  # else no zip archive
+        written, meta, arrays = _read(found)
+        version = meta.pop("jaxsched sweep", None) if isinstance(meta, dict) else None
+        fields = _fields(meta, arrays) if version == written else None
+    except FileNotFoundError:
+        raise
+    except UnknownType as error:
+        raise ValueError(f"{expected} {path}, which this process cannot read: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{expected} {path}: {error}") from None
+    except Exception as error:  # bytes can be wrong in many ways
+        what = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{expected} a damaged one: {path}: {what}") from None
+    if version is None:
+        raise ValueError(f"{expected} {path}: no file that `SweepResult.save` has written.")
+    if fields is None:
+        raise ValueError(f"{expected} {path} of format {shorten(repr(version))}.")
+    return fields
+
+
+# ---------------------------------------------------------------------------------------- details
+
+_VALUES = ("metric", "maximize", "seeds", "steps_asked", "steps_trained")
+_ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """The JSON of a trial."""
+
+    name: str
+    settings: dict[str, Any]
+    schedules: dict[str, dict[str, Any]]
+    kind: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Meta:
+    """The JSON of a result."""
+
+    trials: list[_Trial]
+    metric: str
+    maximize: bool
+    seeds: list[int]
+    steps_asked: int
+    steps_trained: int
+    info: dict[str, Any]
+
+
+def _read(found: dict[str, np.ndarray]) -> tuple[int, Any, dict[str, np.ndarray]]:
+    """The format in which a file is written, the JSON, the arrays."""
+    if "index" in found:
+        return FORMAT, *unpacked(found)
+    if "header" in found:  # each array had a digest, the header had none
+        header = json.loads(found["header"].tobytes())
+        kinds = header["arrays"].items()
+        return 2, header["meta"], {name: unpack(kind, found[name]) for name, kind in kinds}
+    return 1, json.loads(str(found.pop("meta", "null"))), found  # without digests
+
+
+def _fields(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    meta: _Meta = typed(_Meta, data, "the result")
+    fields = {
+        **{name: getattr(meta, name) for name in _VALUES},
+        "trials": tuple(_trial(trial, f"trial {i}") for i, trial in enumerate(meta.trials)),
+        "seeds": checked_seeds("seeds", meta.seeds),
+        "info": RunInfo.of(meta.info),
+        **{name: arrays[name] for name in _ARRAYS if name in arrays},
+        "train": {},
+        "validation": {},
+    }
+    for name, array in arrays.items():
+        group, _, metric = name.partition("/")
+        if metric:
+            fields[group][metric] = array
+        elif name not in _ARRAYS:
+            raise Damaged(f"an unknown array {shorten(repr(name))}")
+    _check_arrays(fields, arrays)
+    return fields
+
+
+def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Raises Damaged unless all of a result belongs together."""
+    trials, seeds, diverged = len(fields["trials"]), len(fields["seeds"]), arrays["diverged"]
+    runs = (trials, diverged.shape[1] if diverged.ndim == 3 else 1, seeds)
+    horizons, evaluated = arrays["horizons"], arrays["evaluated"]
+    longest = int(horizons.max(initial=0)) if horizons.dtype == np.int64 else 0
+    wanted: dict[str, tuple[Any, ...]] = {
+        "horizons": (np.int64, trials),
+        "stopped": (np.int64, trials),
+        "diverged": (np.int64, *runs),
+        "evaluated": (np.int64, evaluated.size),
+        "train": (np.float32, *runs, longest),
+        "validation": (np.float32, *runs, evaluated.size),
+    }
+    for name, array in arrays.items():
+        dtype, *shape = wanted[name.partition("/")[0]]
+        if (array.dtype, array.shape) != (dtype, tuple(shape)):
+            found = f"{array.dtype}{list(array.shape)}"
+            raise Damaged(f"array {name!r} must be {np.dtype(dtype)}{shape}, got {found}")
+    problems = {
+        "there must be at least one run": 0 in runs,
+        "evaluated must increase from 1 up": np.any(np.diff(evaluated, prepend=0) < 1),
+        "all horizons must be evaluated": not np.isin(horizons, evaluated).all(),
+        "the updates must have a loss": "loss" not in fields["train"],
+        f"{fields['metric']!r} must be a validation metric": fields["metric"]
+        not in fields["validation"],
+        **{
+            f"{name} must be -1 or a step": np.any((arrays[name] < -1) | (arrays[name] > longest))
+            for name in ("diverged", "stopped")
+        },
+    }
+    if any(problems.values()):
+        raise Damaged(next(text for text, is_so in problems.items() if is_so))
+
+
+def _trial(data: _Trial, where: str) -> Trial:
+    schedules = {
+        name: _followed(schedule, f"{where}, schedule of {shorten(repr(name))}")
+        for name, schedule in data.schedules.items()
+    }
+    settings = {
+        name: _setting(value, f"{where}, setting {shorten(repr(name))}")
+        for name, value in data.settings.items()
+    }
+    return Trial(data.name, settings, schedules, data.kind)
+
+
+def _followed(data: dict[str, Any], where: str) -> Followed:
+    found = from_dict(data)
+    if not isinstance(found, Followed) or _axes.size(found) is not None:
+        raise Damaged(f"{where} must be one schedule or controller, got {shorten(repr(found))}")
+    return found
+
+
+def _setting(value: Any, where: str) -> Any:
+    if isinstance(value, list):
+        return [_setting(one, where) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if not isinstance(found := from_dict(value), share):
+        raise Damaged(f"{where} must be a number, a text or a share, got {shorten(repr(found))}")
+    return found
+
+
+def _schedule_data(followed: Followed, steps: int) -> dict[str, Any]:
+    """A schedule or controller as data; code by its values: all that a sweep saw of it."""
+    try:
+        return to_dict(followed)
+    except TypeError:
+        return to_dict(_tabulated(followed, steps))
+
+
+def _tabulated(followed: Followed, steps: int) -> Followed:
+    if isinstance(followed, AbstractController):
+        changed: Any = followed
+        return cast(Followed, dataclasses.replace(changed, base=_tabulated(changed.base, steps)))
+    return Table(sample(followed, steps))
