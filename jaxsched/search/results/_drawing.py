@@ -88,6 +88,7 @@ class Scale:
         shares = all(isinstance(v, share) for v in found)
         self.ordered = self.numeric = shares or all(map(is_number, found))
         self.values = sorted(found) if self.numeric else found
+        self._places = {value: place for place, value in enumerate(self.values)}
         numbers = [float(v) for v in self.values] if self.numeric else []
         self.log = is_geometric(numbers)
         if 3 < len(numbers) < 13:
@@ -97,7 +98,11 @@ class Scale:
             self.log = self.log and self.numeric
 
     def at(self, value: Any) -> float:
-        return float(value) if self.numeric else float(self.values.index(value))
+        return float(value if self.numeric else self._places[value])
+
+    def place(self, value: Any) -> int:
+        """Which one of the values it is, in their order."""
+        return self._places[value]
 
     def draw(self, axis: Any, set_scale: Any) -> None:
         """Sets up an axis: its scale, and ticks at the values where there is room."""

@@ -301,7 +301,7 @@ def _cells(
     ax, mean = picture.ax, picture.mean
     found: dict[tuple[int, ...], int] = {}
     for i in sorted(pairs, key=picture.place.__getitem__):
-        cell = tuple(s.values.index(v) for s, v in zip(scales, pairs[i], strict=True))
+        cell = tuple(s.place(v) for s, v in zip(scales, pairs[i], strict=True))
         found.setdefault(cell, i)
     across, up = (len(scale.values) for scale in scales)
     points = ax.get_window_extent().width * 72 / ax.figure.dpi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -257,4 +258,8 @@ class ScoredTrials:
         return self.final(metric).reshape(len(self.trials), -1).astype(np.float64)
 
     def _scored(self, metric: str | None) -> ranks.Scores:
-        return ranks.scored(self._runs(metric), self.ranking())
+        return ranks.scored(self._runs(metric), self._own_ranking)
+
+    @functools.cached_property
+    def _own_ranking(self) -> list[int]:
+        return self.ranking()

@@ -56,8 +56,9 @@ class TextTable:
         )
 
     def _repr_html_(self) -> str:
+        style = ["right" if numeric else "left" for numeric in self._numeric()]
+
         def line(cells: tuple[str, ...], tag: str) -> str:
-            style = ["right" if numeric else "left" for numeric in self._numeric()]
             return "".join(
                 f'<{tag} style="text-align:{side}">{_html(cell)}</{tag}>'
                 for cell, side in zip(cells, style, strict=True)
