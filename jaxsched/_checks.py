@@ -241,3 +241,20 @@ def cure(x: Any) -> str:
     is_function = callable(x) and not isinstance(x, type) and not dataclasses.is_dataclass(x)
     other = "; a function of the step becomes a schedule by `js.from_fn`" if is_function else ""
     return uncalled(x) or other
+
+
+def check_room(where: str, size: float, asked: str, repair: str) -> None:
+    """Raises if so many bytes are more than this machine has: before the work, not after hours."""
+    if size > memory():
+        raise ValueError(
+            f"{where} must leave room for {asked}: {size / 2**30:.3g} GiB, of "
+            f"{memory() / 2**30:.3g} in this machine. {repair}"
+        )
+
+
+def memory(pages: str = "SC_PHYS_PAGES") -> float:
+    """Bytes of this machine, or the free ones; infinite if the system does not tell."""
+    try:
+        return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return math.inf

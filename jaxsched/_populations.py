@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import strong, to_host
+from jaxsched._arrays import INT32_MAX, strong, to_host
 from jaxsched._axes import size, split
-from jaxsched._checks import checked_whole, cure
+from jaxsched._checks import check_room, checked_whole, cure
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
@@ -24,7 +24,7 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
 
     Args:
         schedule: any schedule with known numbers.
-        n: how many updates, at least 1.
+        n: how many updates, from 1 to 2**31 - 1; a memory full at most.
 
     Returns:
         float32 [n], or [members, n] for a population.
@@ -34,7 +34,9 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
     require_schedule("sample(schedule=...)", schedule)
-    steps = np.arange(checked_whole("sample(n=...)", n, 1), dtype=np.int32)
+    n, rows = checked_whole("sample(n=...)", n, 1, INT32_MAX), members(schedule) or 1
+    check_room("sample(n=...)", 4 * n * rows, f"{n} values of {rows} schedules", "Take fewer.")
+    steps = np.arange(n, dtype=np.int32)
     if members(schedule) is None:
         return np.asarray(to_host(schedule(steps)))
     return np.stack([np.asarray(to_host(one(steps))) for one in unstack(schedule)])

@@ -3,13 +3,16 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sweep_tasks import Plain
 
 import jaxsched as js
-from jaxsched import search
-from jaxsched.search import SuccessiveHalving
+import jaxsched.testing
+from jaxsched import _checks, search
+from jaxsched.controllers import sharpness
+from jaxsched.search import MedianRule, SuccessiveHalving
 from jaxsched.search.engine import _planning, _width
 from jaxsched.search.engine._records import RunCurves
 from jaxsched.search.engine._request import Request
@@ -17,6 +20,7 @@ from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.trials._given import as_trials
 
 ONE = jax.local_devices()[:1]
+SIZES = list(range(2**9))
 RATES = [js.Constant(0.01 * (i + 1)) for i in range(8)]
 
 
@@ -48,11 +52,39 @@ def test_a_range_test_has_a_most_as_well():
 
 
 def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypatch):
-    monkeypatch.setattr(_planning, "memory", lambda: 8 * 20 * 4)  # one metric of each update
-    with pytest.raises(ValueError, match=r"20 steps and 20 evaluations of 8 runs: .* GiB"):
-        sweep(evaluate_every=1)
-    monkeypatch.setattr(_planning, "memory", lambda: 8 * (20 + 1) * 4 + 100)
+    monkeypatch.setattr(_checks, "memory", lambda: 8 * 20 * 8)  # one metric of each update
+    for arguments in ({"evaluate_every": 1}, {"stopping": MedianRule(1)}):
+        with pytest.raises(ValueError, match=r"20 steps and (20|19) evaluations of 8 runs: .* GiB"):
+            sweep(**arguments)
+    with pytest.raises(ValueError, match=r"range_test\(steps=...\) must leave room .* 100 steps"):
+        js.range_test(Plain(), steps=100)
+    monkeypatch.setattr(_checks, "memory", lambda: 8 * (20 + 1) * 8 + 100)
     assert len(sweep().trials) == 8
+
+
+def test_what_takes_steps_has_a_most_and_names_it():
+    many, both = 2**40, [js.Constant(0.1)]
+    for call, words in [
+        (lambda: js.sample(js.Constant(0.1), many), r"sample\(n=...\) must be .* to 2147483647"),
+        (lambda: js.sample(js.stack(both * 4), 2**31 - 1), r"sample\(n=...\) must leave room"),
+        (lambda: js.plot(js.Constant(0.1), steps=many), r"plot\(steps=...\)"),
+        (lambda: search.shuffled(many, 1, 0, 0, 1), r"shuffled\(samples=...\) must be"),
+        (lambda: search.shuffled(9, 1, 0, 0, many), r"shuffled\(length=...\) must leave room"),
+        (lambda: search.sampled(js.constant, many, peak=[1, 2]), r"sampled\(count=...\)"),
+        (
+            lambda: search.grid(
+                js.wsd, warmup=0, **dict.fromkeys(("peak", "steps", "decay"), SIZES)
+            ),
+            r"grid\(...\) must be given at most 1048576 combinations of values, got 134217728",
+        ),
+        (lambda: js.testing.default_run(steps=many), r"default_run\(steps=...\)"),
+        (lambda: sharpness(jnp.sum, jnp.ones(3), steps=many), r"sharpness\(steps=...\)"),
+        (lambda: sweep(steps=2**31 - 1, stopping=MedianRule(1)), r"sweep\(steps=...\)"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            call()
+    assert len(MedianRule(1, grace=5).rungs(many)) == many - 5
+    assert len(MedianRule(10, grace=5).rungs(4)) == 0
 
 
 def test_a_curve_grows_in_time_proportional_to_its_length():

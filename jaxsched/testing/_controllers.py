@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import to_host
+from jaxsched._checks import MANY, checked_whole
 from jaxsched.controllers._base import AbstractController, AbstractScaler
 from jaxsched.testing import _laws
 
@@ -58,6 +59,7 @@ def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
 
     Each has all the measurements that our controllers look at.
     """
+    steps = checked_whole("default_run(steps=...)", steps, 25, MANY)
     noise = np.random.RandomState(seed).standard_normal(steps)
     values = [2.0 * 0.8**t + 0.05 * noise[t] - 0.5 for t in range(steps)]
 

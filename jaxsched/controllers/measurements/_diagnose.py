@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxsched._checks import MANY, checked_whole
 from jaxsched.controllers.measurements._average import Average
 from jaxsched.controllers.measurements._gap import Work, averaging_gap
 from jaxsched.controllers.measurements._sharpness import sharpness
@@ -117,7 +118,7 @@ def diagnose(
         rate: the learning rate, for the stability; it costs ``steps`` Hessian-vector products.
         limit: of ``rate * sharpness``, see ``stability_limit``.
         scale: of the gradient, for Adam, see ``sharpness``.
-        steps: Hessian-vector products.
+        steps: Hessian-vector products, at least 1.
 
     Returns:
         A ``Diagnosis`` of Python numbers. Call it outside ``jit``, once a window; inside, use
@@ -136,6 +137,7 @@ def diagnose(
     >>> report.verdict, report.sure
     ('bouncing', True)
     """
+    steps = checked_whole("diagnose(steps=...)", steps, 1, MANY)
     if int(average.steps) == 0:
         raise ValueError(
             "diagnose(average=...) must hold weights, got an empty one: call `average.add(weights)`"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._checks import checked_number
+from jaxsched._checks import MANY, checked_number, checked_whole
 
 
 class Sharpness(NamedTuple):
@@ -29,8 +29,8 @@ def sharpness(
         scale: None, or a tree of positive arrays like ``weights``: the optimizer's factors of the
             gradient, for Adam ``1 / (sqrt(nu_hat) + eps)``. The curvature is then that of the
             preconditioned problem.
-        steps: Hessian-vector products, each about as costly as two gradients. It converges from
-            below.
+        steps: Hessian-vector products, at least 1, each about as costly as two gradients. It
+            converges from below.
         seed: of the first direction.
 
     Returns:
@@ -43,6 +43,7 @@ def sharpness(
     >>> round(float(top.value), 3)
     5.0
     """
+    steps = checked_whole("sharpness(steps=...)", steps, 1, MANY)
     root = jax.tree.map(jnp.ones_like, weights) if scale is None else jax.tree.map(jnp.sqrt, scale)
     gradient = jax.grad(lambda w: jnp.mean(loss(w)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -48,7 +48,7 @@ class Plan:
     every: int | None
     monitor: str
     limit: float
-    rungs: tuple[int, ...]
+    rungs: Sequence[int]
     cuts: frozenset[int]
     share_prefixes: bool
     length: int

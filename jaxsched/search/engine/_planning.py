@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaxsched._checks import check_room
 from jaxsched.search.engine import _controlled
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ROWS, ScheduleValues
-from jaxsched.search.tasks._pool import memory
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import of_weights
 from jaxsched.search.tasks._traced import trace_folds
@@ -18,6 +18,8 @@ from jaxsched.search.trials._trials import Trials
 
 LENGTH = ROWS  # rows of the tables of a compiled call: the most updates of one
 _BATCHES = 16 << 20  # bytes of batches in a call: fewer rows where a batch is large
+_COPIES = 2  # of a curve: that of the runs, and that of the result
+_EVALUATION, _STAGE = 100, 1500  # bytes of Python objects for each, at least
 
 
 def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -> Plan:
@@ -39,17 +41,20 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     _check_sense(objective.metric, request.maximize)
     _controlled.check(table, request.monitor, every, objective, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
-    runs, evaluations = len(trials) * len(folds) * len(request.seeds), longest // (every or longest)
-    curves = 4 * runs * (longest * len(train) + evaluations * len(shape.validation))
-    if (needed := curves + 100 * evaluations) > memory():
-        raise ValueError(
-            f"sweep(steps=...) must leave room for the curves, got {longest} steps and "
-            f"{evaluations} evaluations of {runs} runs: {needed / 2**30:.3g} GiB, of "
-            f"{memory() / 2**30:.3g} in this machine. Train fewer steps or runs, or return fewer "
-            "metrics."
-        )
     rungs = objective.stopping.rungs(longest) if objective.stopping is not None else ()
     told = range(every, longest, every) if table.watched and every is not None else ()
+    each = len(folds) * len(request.seeds)
+    evaluations = max(longest // (every or longest), len(rungs))
+    curves = longest * len(train) + evaluations * len(shape.validation)
+    check_room(
+        "sweep(steps=...)",
+        _COPIES * 4 * curves * len(trials) * each
+        + _EVALUATION * evaluations
+        + _STAGE * each * max(len(rungs), len(told)),
+        f"the curves, got {longest} steps and {evaluations} evaluations of "
+        f"{len(trials) * each} runs",
+        "Train fewer steps or runs, evaluate or compare less often, or return fewer metrics.",
+    )
     cuts = frozenset({*rungs, *told})
     return Plan(
         trials=trials,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -20,7 +21,7 @@ class StoppingRule(Protocol):
     together.
     """
 
-    def rungs(self, steps: int) -> tuple[int, ...]:
+    def rungs(self, steps: int) -> Sequence[int]:
         """The steps after which trials are compared, increasing, below ``steps``."""
         ...
 
@@ -111,7 +112,7 @@ class MedianRule:
 
     >>> from jaxsched.search import MedianRule
     >>> MedianRule(every=100, grace=250).rungs(600)
-    (300, 400, 500)
+    range(300, 600, 100)
     """
 
     every: int
@@ -122,8 +123,9 @@ class MedianRule:
             steps = checked_whole(f"MedianRule({name}=...)", getattr(self, name), least)
             object.__setattr__(self, name, steps)
 
-    def rungs(self, steps: int) -> tuple[int, ...]:
-        return tuple(r for r in range(self.every, steps, self.every) if r >= self.grace)
+    def rungs(self, steps: int) -> range:
+        first = max(1, -(-self.grace // self.every)) * self.every
+        return range(first, max(first, steps), self.every)
 
     def keep(self, costs: np.ndarray) -> np.ndarray:
         return np.isfinite(costs) & (costs <= np.median(costs))

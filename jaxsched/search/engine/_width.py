@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsched._checks import memory
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, random_key
-from jaxsched.search.tasks._pool import memory
 
 _CANDIDATES = (1, 8, 64, 256)
 _STEPS = 32

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import same_structure
-from jaxsched._checks import checked_choice, checked_flag, checked_number, checked_whole
+from jaxsched._checks import check_room, checked_choice, checked_flag, checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.schedules._base import Constant
 from jaxsched.schedules._piecewise import Table
@@ -42,6 +42,8 @@ from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import typed
 from jaxsched.search.tasks._traced import Fold, trace_task
 from jaxsched.search.trials._trials import Followed, Trial
+
+_BYTES = 20  # for an update of a seed: its losses, moving average and mask, while they are made
 
 
 @known_arguments
@@ -123,6 +125,9 @@ def range_test(
     """
     rates = _ramp(start, end, steps, ramp)
     chosen = checked_seeds("range_test(seeds=...)", seeds, bits=31)
+    asked = f"the curves, got {len(rates)} steps of {len(chosen)} seeds"
+    size = _BYTES * len(rates) * len(chosen)
+    check_room("range_test(steps=...)", size, asked, "Train fewer steps or seeds.")
     target = target_of(schedule)
     smoothing = float(checked_number("range_test(smoothing=...)", smoothing, at_least=0, below=1))
     if width is None:

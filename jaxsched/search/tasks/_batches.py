@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxsched._checks import checked_whole
+from jaxsched._arrays import INT32_MAX
+from jaxsched._checks import check_room, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import strong
@@ -25,7 +26,7 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
     ``t`` depends on ``samples``, ``batch``, ``seed`` and ``t`` only, on every machine.
 
     Args:
-        samples: size of the training set, at least ``batch``.
+        samples: size of the training set, from ``batch`` to 2**31 - 1.
         batch: rows of one update, at least 1.
         seed: a whole number, at least 0.
         start: first update, from 0.
@@ -43,8 +44,14 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
     >>> bool((shuffled(6, 2, 0, 0, 9)[4:6] == shuffled(6, 2, 0, 4, 2)).all())
     True
     """
-    samples = checked_whole("shuffled(samples=...)", samples, 1)
+    samples = checked_whole("shuffled(samples=...)", samples, 1, INT32_MAX)
     batch = checked_whole("shuffled(batch=...)", batch, 1, samples)
+    start, length = (
+        checked_whole(f"shuffled({name}=...)", value, 0, 2**62)
+        for name, value in {"start": start, "length": length}.items()
+    )
+    asked = f"{length} batches of {batch} of {samples} rows"
+    check_room("shuffled(length=...)", 4 * (length * batch + samples), asked, "Take fewer.")
     per_epoch = samples // batch
     updates = np.arange(start, start + length)
     rows = np.empty((length, batch), np.int32)

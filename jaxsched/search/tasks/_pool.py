@@ -6,13 +6,12 @@ stays where it is, and a batch is the data themselves, read on the host.
 
 from __future__ import annotations
 
-import math
-import os
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxsched._checks import memory
 from jaxsched.search.tasks._batches import shuffled
 from jaxsched.search.tasks._samples import Samples, check_alike
 
@@ -105,11 +104,3 @@ def _room() -> float:
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] / 2
     return memory() / 2
-
-
-def memory(pages: str = "SC_PHYS_PAGES") -> float:
-    """Bytes of this machine, or the free ones; infinite if the system does not tell."""
-    try:
-        return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        return math.inf

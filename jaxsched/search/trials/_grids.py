@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxsched._arrays import is_list
-from jaxsched._checks import checked_whole
+from jaxsched._checks import MANY, checked_whole
 from jaxsched._text import printable
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.trials._draws import Distribution, draw, points
@@ -38,7 +39,7 @@ def grid(recipe: Recipes, /, **arguments: Any) -> Trials:
         begin with it.
 
     Raises:
-        ValueError: if a list is empty.
+        ValueError: if a list is empty, or there are more than 2**20 combinations.
         TypeError: if no recipe has an argument, or one that a recipe needs is missing.
 
     >>> import jaxsched as js
@@ -53,6 +54,12 @@ def grid(recipe: Recipes, /, **arguments: Any) -> Trials:
     columns = {name: _values("grid", name, value) for name, value in arguments.items()}
 
     def rows(taken: list[str]) -> Rows:
+        count = math.prod(len(columns[name]) for name in taken)
+        if count > MANY:
+            raise ValueError(
+                f"grid(...) must be given at most {MANY} combinations of values, got {count}. "
+                "Draw some of them with `sampled`."
+            )
         product = itertools.product(*(columns[name] for name in taken))
         return [dict(zip(taken, row, strict=True)) for row in product]
 
@@ -92,7 +99,7 @@ def sampled(
 
     Args:
         recipe: as for ``grid``; several recipes are drawn the same values of what they share.
-        count: number of trials of each recipe, at least 1.
+        count: number of trials of each recipe, from 1 to 2**20.
         seed: of the draw.
         method: "halton" (default), "sobol" or "latin", which cover the box more evenly than chance
             and are SciPy's; or "random".
@@ -107,7 +114,7 @@ def sampled(
     >>> len(sampled(js.cosine_decay, 8, peak=loguniform(1e-4, 1e-1), steps=100))
     8
     """
-    count = checked_whole("sampled(count=...)", count, 1)
+    count = checked_whole("sampled(count=...)", count, 1, MANY)
     seed = checked_whole("sampled(seed=...)", seed, 0)
     columns = {
         name: value if isinstance(value, Distribution) else _values("sampled", name, value)
