@@ -1,5 +1,6 @@
 """Threads over one device: as many as there are idle cores, and the bits of one."""
 
+import itertools
 import os
 import signal
 import threading
@@ -113,11 +114,15 @@ def test_a_range_test_has_a_thread_for_each_core_and_seed(idle, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("used", "expected"), [(0.2, 8), (1.0, 8), (1.2, 7), (3.1, 3), (5.2, 2), (5.4, 1), (8.0, 1)]
+    ("used", "expected"),
+    [([0.2], 8), ([1.0], 8), ([7.3], 1), ([7.1, 7.3], 2), ([3.0, 4.0, 7.3], 4), ([7.1] * 3, 4)],
 )
 def test_threads_are_added_while_cores_are_idle(monkeypatch, used, expected):
+    """``used``: of 8 cores, in the first look, the second, and so on; in the end all."""
+    spent = itertools.chain(*([cores, 8] for cores in used), itertools.repeat(8))
     clock = types.SimpleNamespace(
-        perf_counter=time.perf_counter, process_time=lambda: used * time.perf_counter()
+        perf_counter=itertools.count().__next__,
+        process_time=itertools.accumulate(spent, initial=0).__next__,
     )
     monkeypatch.setattr(_threads, "time", clock)
     monkeypatch.setattr(_threads, "_SECONDS", 0.001)

@@ -263,8 +263,11 @@ class Engine:
         device, (_, fold, seed, _) = self._backend.devices[number], run.key
         if run.state is not None:
             return put(plain_state(run.state), device)
-        key = put(random_key(self._plan.seeds[seed]), device)
-        make = lambda: self._backend.programs[fold].init(arrays, key)
+
+        def make() -> Any:
+            key = put(random_key(self._plan.seeds[seed]), device)
+            return self._backend.programs[fold].init(arrays, key)
+
         return self._once(self._initial, number, (fold, seed, device), make)
 
     def _once(
