@@ -171,6 +171,8 @@ def use_schedule(schedule):
     js.from_json(js.to_json(schedule))
     if isinstance(schedule, AbstractController):
         schedule.init()
+    elif isinstance(schedule, js.share):
+        schedule.of(100)
     elif (members := _axes.size(schedule)) is not None:
         use_schedule(js.unstack(schedule)[members // 2])
     else:

@@ -20,7 +20,9 @@ from sweep_tasks import flip, interrupted, same, supervised
 
 import jaxsched as js
 from jaxsched import search
+from jaxsched.search import _files
 from jaxsched.search.multihost import _orbax, _processes
+from jaxsched.search.multihost._directory import MeshDirectory
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")  # a third of them will do
@@ -147,6 +149,29 @@ def test_damaged_states_are_named_and_made_again(tmp_path, whole, damage):
     assert same(result, whole)
 
 
+@noisy
+@pytest.mark.parametrize("other", ["../outside", "/etc", "link", "kinds"])
+def test_states_are_read_from_the_folder_of_their_file_only(tmp_path, other):
+    (tmp_path / "run").mkdir()
+    mesh = mesh_of_all()
+    directory = MeshDirectory(tmp_path / "run", mesh, [NamedSharding(mesh, PartitionSpec())])
+    path = directory.path / "states-1.npz"
+    directory.write(path, [], {}, {"s0/0": jnp.arange(4.0)})
+    assert directory.read(path)[1]["s0/0"].tolist() == [0, 1, 2, 3]
+    path.with_suffix(".orbax").rename(tmp_path / "outside")
+    told, _ = _files.read(path)
+    match other:
+        case "link":
+            path.with_suffix(".orbax").symlink_to(tmp_path / "outside")
+        case "kinds":
+            told["kinds"]["s0/0"]["shape"] = "4"
+        case _:
+            told["orbax"] = other
+    _files.write(path, told, {})
+    with pytest.raises(_files.Damaged, match=r"states-1\.npz: its JSON|states-1\.orbax: "):
+        directory.read(path)
+
+
 @pytest.mark.optimized
 def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path):
     whole = sweep()
@@ -242,7 +267,7 @@ def test_arrays_of_any_kind_come_back(tmp_path):
     }
     kinds = _orbax.save(tmp_path / "x", arrays)
     shardings = dict.fromkeys(kinds, NamedSharding(mesh_of_all(), PartitionSpec()))
-    read = _orbax.load(tmp_path / "x", json.loads(json.dumps(kinds)), shardings)
+    read = _orbax.load(tmp_path / "x", kinds, shardings)
     back, changed = _orbax.verified(read, kinds)
     assert not changed
     for name, x in arrays.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxsched._text import warn
-from jaxsched.search._files import Damaged, read, write
+from jaxsched.search._files import Damaged, read, typed, write
 from jaxsched.search.multihost import _orbax
 from jaxsched.search.multihost._processes import (
     allgather_bytes,
@@ -18,6 +19,15 @@ from jaxsched.search.multihost._processes import (
     on_first_process,
 )
 from jaxsched.search.store._directory import CheckpointDirectory
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnMesh:
+    """The JSON of a file; its states are in the folder of its own name, which no text changes."""
+
+    kinds: dict[str, _orbax.Kind]
+    mesh: str
+    meta: Any
 
 
 class MeshDirectory(CheckpointDirectory):
@@ -53,9 +63,8 @@ class MeshDirectory(CheckpointDirectory):
         self, path: Path, meta: Any, arrays: dict[str, Any], states: dict[str, Any] | None = None
     ) -> None:
         if states:
-            folder = path.with_suffix(".orbax")
-            kinds = _orbax.save(folder, states)
-            meta = {"orbax": folder.name, "kinds": kinds, "mesh": self._text, "meta": meta}
+            kinds = _orbax.save(path.with_suffix(".orbax"), states)
+            meta = dataclasses.asdict(_OnMesh(kinds, self._text, meta))
         self.on_first_process(lambda: write(path, meta, arrays))
 
     def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
@@ -65,9 +74,12 @@ class MeshDirectory(CheckpointDirectory):
         meta, arrays = read(path, broadcast_from_first(data))
         if not isinstance(meta, dict):
             return meta, arrays
-        folder, kinds = self.path / meta["orbax"], meta["kinds"]
+        told: _OnMesh = typed(_OnMesh, meta, f"{path}: its JSON")
+        folder, kinds = path.with_suffix(".orbax"), told.kinds
         found, problem = {}, ""
         try:
+            if folder.is_symlink():
+                raise ValueError("it is a link")
             shardings = {name: self._layout[int(name.split("/")[1])] for name in kinds}
             found = _orbax.load(folder, kinds, shardings)
         except Exception as error:  # Orbax raises many kinds, perhaps on one process only
@@ -78,11 +90,11 @@ class MeshDirectory(CheckpointDirectory):
         states, changed = _orbax.verified(found, kinds)
         if changed:
             raise Damaged(f"{folder}: {len(changed)} arrays do not have their checksums")
-        if meta["mesh"] != (here := self._text):
+        if told.mesh != (here := self._text):
             warn(
-                f"sweep(checkpoint=...): {folder} was saved on the mesh {meta['mesh']}. On "
+                f"sweep(checkpoint=...): {folder} was saved on the mesh {told.mesh}. On "
                 f"{here} sums are rounded in another order: from here on the results are not "
                 "bit for bit those of the other mesh.",
                 RuntimeWarning,
             )
-        return meta["meta"], arrays | states
+        return told.meta, arrays | states

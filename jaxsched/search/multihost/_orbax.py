@@ -6,6 +6,7 @@ the devices before writing and after reading, and independent of the sharding.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,29 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 _SEEDS = (np.uint32(0), np.uint32(0x9E3779B9))
 
 
-def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What says whether an array is read as it was saved.
+
+    Args:
+        dtype, shape: of the array, of a random key's data.
+        key: the kind of random key, or ``None``.
+        checksum: of its bits.
+    """
+
+    dtype: str
+    shape: list[int]
+    key: str | None
+    checksum: str
+
+
+def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Kind]:
     """Writes arrays to a new directory: whole, or under a temporary name.
 
     Every process that holds a part of them must call it.
 
     Returns:
-        For ``load``, in JSON: name -> dtype, shape, kind of random key, checksum.
+        For ``load``.
     """
     import orbax.checkpoint as ocp
 
@@ -37,17 +54,12 @@ def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Any]:
     with ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(directory.resolve(), args=ocp.args.PyTreeSave(filled))
     return {
-        name: {
-            "dtype": value.dtype.name,
-            "shape": list(value.shape),
-            "key": key,
-            "checksum": sums[name],
-        }
+        name: Kind(value.dtype.name, list(value.shape), key, sums[name])
         for name, (value, key) in unkeyed.items()
     }
 
 
-def load(directory: Path, kinds: dict[str, Any], shardings: dict[str, Any]) -> dict[str, Any]:
+def load(directory: Path, kinds: dict[str, Kind], shardings: dict[str, Any]) -> dict[str, Any]:
     """Reads this process's parts of the arrays, without waiting for others.
 
     Args:
@@ -61,10 +73,10 @@ def load(directory: Path, kinds: dict[str, Any], shardings: dict[str, Any]) -> d
     import orbax.checkpoint as ocp
 
     def how(name: str) -> Any:
-        shape, dtype = tuple(kinds[name]["shape"]), jnp.dtype(kinds[name]["dtype"])
+        shape, dtype = tuple(kinds[name].shape), jnp.dtype(kinds[name].dtype)
         return ocp.ArrayRestoreArgs(sharding=shardings[name], global_shape=shape, dtype=dtype)
 
-    filled = [name for name, kind in kinds.items() if 0 not in kind["shape"]]
+    filled = [name for name, kind in kinds.items() if 0 not in kind.shape]
     handler = ocp.PyTreeCheckpointHandler()  # a Checkpointer would wait for the other processes
     found = handler.restore(
         directory.resolve(),
@@ -76,14 +88,14 @@ def load(directory: Path, kinds: dict[str, Any], shardings: dict[str, Any]) -> d
     return {name: found[name] if name in found else _empty(kinds[name]) for name in kinds}
 
 
-def verified(arrays: dict[str, Any], kinds: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def verified(arrays: dict[str, Any], kinds: dict[str, Kind]) -> tuple[dict[str, Any], list[str]]:
     """The arrays of ``load`` as they were saved, and the names of those that have changed.
 
     Every process that holds a part of them must call it, and gets the same names.
     """
     sums = checksums(arrays)
-    changed = [name for name, kind in kinds.items() if sums[name] != kind["checksum"]]
-    keys = {name: kind["key"] for name, kind in kinds.items()}
+    changed = [name for name, kind in kinds.items() if sums[name] != kind.checksum]
+    keys = {name: kind.key for name, kind in kinds.items()}
     whole = {
         name: value if keys[name] is None else jax.random.wrap_key_data(value, impl=keys[name])
         for name, value in arrays.items()
@@ -148,8 +160,8 @@ def _mixed(x: jax.Array) -> jax.Array:
     return x ^ (x >> np.uint32(16))
 
 
-def _empty(kind: dict[str, Any]) -> np.ndarray:
-    return np.zeros(kind["shape"], jnp.dtype(kind["dtype"]))
+def _empty(kind: Kind) -> np.ndarray:
+    return np.zeros(kind.shape, jnp.dtype(kind.dtype))
 
 
 def _unkeyed(value: Any) -> tuple[jax.Array, str | None]:
