@@ -189,7 +189,8 @@ def test_rules_survive_the_strict_modes():
 def test_divisor():
     expected = {0.0: 3.0, 0.1: 3.0, 10**-0.5: 21**0.5, 1.0: 7.0, 2.0: 7.0}
     for ratio, value in expected.items():
-        assert float(suggest.divisor(ratio)) == pytest.approx(value, rel=1e-5)
+        for given in (ratio, jnp.float32(ratio)):
+            assert float(suggest.divisor(given)) == pytest.approx(value, rel=1e-5)
 
 
 @pytest.mark.parametrize(

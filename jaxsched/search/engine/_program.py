@@ -67,8 +67,14 @@ class Program:
         self.stack, self.unstack = _stack, partial(_unstack, width=width)
 
     def arguments(self, task: Task, device: Any) -> list[Any]:
-        """The arrays of a task, on the device."""
-        return put(taken_apart(task)[0], device)
+        """The arrays of a task, on the device: a Python number too is a strong-typed one there."""
+        arrays = taken_apart(task)[0]
+        weak = [getattr(x, "weak_type", not hasattr(x, "dtype")) for x in arrays]
+        strong = [
+            np.asarray(jax.device_get(x), jnp.result_type(x)) if is_weak else x
+            for x, is_weak in zip(arrays, weak, strict=True)
+        ]
+        return put(strong, device)
 
     def stack_lanes(self, lanes: list[Any]) -> Any:
         """Trees, one for each lane, as the functions take them."""
