@@ -115,8 +115,8 @@ def test_an_interrupted_sweep_goes_on_with_the_same_bits(tmp_path, whole):
         interrupted(tmp_path, after, sweep)
     assert list(tmp_path.glob("states-*.orbax"))
     assert same(sweep(tmp_path), whole)
-    kept = {path.stem for path in tmp_path.glob("states-*.npz")}
-    assert {path.stem for path in tmp_path.glob("*.orbax")} < kept  # the last has no open work
+    kept = {path.stem for path in tmp_path.glob("*s-*.npz")}
+    assert {path.stem for path in tmp_path.glob("*.orbax")} < kept
     again = sweep(tmp_path)
     assert same(again, whole)
     assert "segment" not in again.info["traces"]
@@ -144,7 +144,7 @@ def test_damaged_states_are_named_and_made_again(tmp_path, whole, damage):
     interrupted(tmp_path, 4, sweep)
     newest = sorted(tmp_path.glob("states-*.orbax"))[-1]
     damage(newest)
-    with pytest.warns(RuntimeWarning, match=f"{newest.name}.* The checkpoint before it is used"):
+    with pytest.warns(RuntimeWarning, match=f"{newest.name}.* What it held is trained again"):
         result = sweep(tmp_path)
     assert same(result, whole)
 
@@ -184,19 +184,20 @@ def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path):
 
 def test_a_sweep_without_a_mesh_is_another_one(tmp_path):
     interrupted(tmp_path, 3, sweep)
-    mesh = mesh_of_all()
-    with pytest.raises(ValueError, match=r"mesh: \('model',\) there, none here"):
-        search.sweep(Wide(mesh), TRIALS, steps=60, evaluate_every=20, checkpoint=tmp_path)
+    one = Mesh(mesh_of_all().devices[:1], ("model",))
+    with pytest.warns(UserWarning, match=r"differ in mesh: \('model',\) there, none here"):
+        search.sweep(Wide(one), TRIALS, steps=60, devices=one.devices[:1], checkpoint=tmp_path)
 
 
 def test_what_is_left_of_a_save_that_was_cut_off_is_cleared(tmp_path, whole):
     interrupted(tmp_path, 3, sweep)
     newest = sorted(tmp_path.glob("states-*.npz"))[-1]
     newest.unlink()  # as if it had been killed before it was written
-    (tmp_path / "states-00000099.orbax.orbax-checkpoint-tmp").mkdir()
+    writer = newest.name.split("-")[1]
+    (tmp_path / f"states-{writer}-00000099.orbax.orbax-checkpoint-tmp").mkdir()
     assert newest.with_suffix(".orbax").exists()
     assert same(sweep(tmp_path), whole)
-    kept = {path.stem for path in tmp_path.glob("states-*.npz")}
+    kept = {path.stem for path in tmp_path.glob("*s-*.npz")}
     assert {path.name.split(".")[0] for path in tmp_path.glob("*.orbax*")} < kept
 
 
@@ -359,7 +360,7 @@ def test_two_processes_die_and_go_on_with_the_same_bits(tmp_path):
         assert listened_at(asked[0]) in ({"127.0.0.1"}, {"::ffff:127.0.0.1"})
     asked[1].send_signal(signal.SIGTERM)
     assert [status for status, *_ in ended(asked)] == [143, 143]
-    assert not (directory / "lock").exists()
+    assert not list(directory.glob("*.lock"))
 
     killed = pair(directory=str(directory), pause=0.2)
     under_way(directory, killed)

@@ -10,16 +10,14 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
-from sweep_tasks import Noisy, Plain, flip, interrupted, momentum, same, supervised
+from sweep_tasks import Noisy, Plain, data, flip, interrupted, momentum, same, supervised
 
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import _files
-from jaxsched.search.store._directory import CheckpointDirectory
+from jaxsched.search.store._directory import StoreDirectory
 
 HERE = Path(__file__).parent
 TRIALS = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20)] + [js.Constant(1e30)]
@@ -108,7 +106,7 @@ def test_ctrl_c_finishes_the_segment_saves_and_leaves(tmp_path, number, code):
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode in (code, -number)
-    assert not (directory / "lock").exists()
+    assert not list(directory.glob("*.lock"))
     assert not out.exists()
     if number == signal.SIGINT:
         assert f"saved in {directory}; the same call goes on from there" in err
@@ -154,43 +152,44 @@ def test_a_damaged_file_is_named_and_what_it_held_is_made_again(tmp_path, patter
     assert same(result, whole)
 
 
-def test_every_file_lost_but_the_identity(tmp_path):
+def test_every_state_lost(tmp_path):
     whole = sweep(None, evaluate_every=20)
     interrupted(tmp_path, 8, sweep, evaluate_every=20)
-    for path in tmp_path.glob("states-*.npz"):
+    for path in [*tmp_path.glob("states-*.npz"), *tmp_path.glob("ends-*.npz")]:
         path.unlink()
     assert same(sweep(tmp_path, evaluate_every=20), whole)
 
 
-def test_another_sweep_is_refused_and_the_difference_named(tmp_path):
-    sweep(tmp_path)
-    changes = [
-        ({"seeds": 2}, r"seeds: \[0\] there, \[0, 1\] here"),
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
         ({"limit": 5.0}, "limit: inf there, 5.0 here"),
-        ({"trials": [*TRIALS[:2], js.Constant(0.1)]}, "trial 2: 60 steps of values"),
-        ({"trials": TRIALS[:2]}, "number of trials: 3 there, 2 here"),
-        ({"steps": 61}, "trial 0: "),
-        ({"task": supervised(batch_size=8)}, "task's batches"),
-        ({"task": supervised(optimizer=lambda learning_rate: momentum(learning_rate))}, None),
-        ({"task": supervised(optimizer=optax.sgd)}, "task's step"),
-    ]  # fmt: skip
-    for arguments, words in changes:
-        if words is None:  # other text, same program: nothing differs
-            sweep(tmp_path, **arguments)
-            continue
-        with pytest.raises(ValueError, match=words):
-            sweep(tmp_path, **arguments)
-    x = np.array(TASK._data[0])
-    x[0] += 1
-    other = supervised(validation=(x[96:144], np.array(TASK._data[1][96:144])))
-    other._data = (jnp.asarray(x), TASK._data[1])
-    with pytest.raises(ValueError, match="task's arrays"):
-        sweep(tmp_path, task=other)
+        ({"width": 2}, "width: 1 there, 2 here"),
+        ({"task": supervised(batch_size=8)}, "task's step"),
+        ({"task": supervised(optimizer=optax.sgd)}, "task's init: .*task's step: "),
+        ({"task": supervised(train=tuple(x[1:97] for x in data(192)))}, "task's arrays"),
+    ],
+)
+def test_runs_of_another_task_are_named_by_what_differs_and_not_used(tmp_path, changes, words):
+    sweep(tmp_path)
+    found = rf"0 of 3 runs found in {tmp_path}; the 3 that are there differ in .*{words}"
+    with pytest.warns(UserWarning, match=found):
+        again = sweep(tmp_path, **changes)
+    assert again.info.stored == 0
+    assert same(again, sweep(None, **changes))
+    assert sweep(tmp_path).info.stored == again.steps_trained, "and those of before are still there"
+
+
+def test_another_text_of_the_same_program_is_the_same_task(tmp_path):
+    first = sweep(tmp_path)
+    task = supervised(optimizer=lambda learning_rate: momentum(learning_rate))
+    again = sweep(tmp_path, task=task)
+    assert again.info.stored == first.steps_trained
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(ValueError, match=r"must be an empty directory .* holds thesis.tex"):
+    with pytest.raises(ValueError, match=r"must be an empty directory or .* holds thesis.tex"):
         sweep(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -201,16 +200,20 @@ def test_a_directory_that_cannot_be_written(tmp_path):
         sweep(tmp_path / "file" / "run")
 
 
-def test_two_sweeps_exclude_each_other(tmp_path):
+def test_the_same_call_twice_at_once_is_refused_and_others_are_not(tmp_path):
     """Of one process too; what a file says of its owner is not believed."""
-    with CheckpointDirectory(tmp_path).locked():
-        for text in ("", '{"pid": 1, "host": "elsewhere"}'):
-            (tmp_path / "lock").write_text(text)
-            with pytest.raises(RuntimeError, match=rf"no other process uses, got {tmp_path}, in"):
-                sweep(tmp_path)
-    (tmp_path / "lock").write_text("left by one that was killed")
     sweep(tmp_path)
-    assert not (tmp_path / "lock").exists()
+    (writer,) = {path.name.split("-")[1] for path in tmp_path.glob("records-*")}
+    lock = tmp_path / f"{writer}.lock"
+    with StoreDirectory(tmp_path).locked(writer):
+        for text in ("", '{"pid": 1, "host": "elsewhere"}'):
+            lock.write_text(text)
+            with pytest.raises(RuntimeError, match=rf"no other process trains .* {tmp_path}, in"):
+                sweep(tmp_path)
+        sweep(tmp_path, seeds=2)
+    lock.write_text("left by one that was killed")
+    sweep(tmp_path)
+    assert not lock.exists()
 
 
 def test_a_full_disk_is_a_clear_error_that_loses_nothing(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from jaxsched.controllers import (
     struct,
 )
 from jaxsched.search.engine import _planning
-from jaxsched.search.store import _checkpoint
+from jaxsched.search.store import _store
 
 pytestmark = pytest.mark.optimized  # the bits of loops
 
@@ -233,15 +233,16 @@ def test_lost_files_are_made_again(tmp_path, lost):
     assert same(kept_sweep(tmp_path, **ARGUMENTS), whole)
 
 
-def test_a_checkpoint_of_other_controllers_is_refused(tmp_path):
+@pytest.mark.parametrize("monitor", ["loss", "averaged loss"])
+def test_other_controllers_take_from_a_directory_what_they_share(tmp_path, monitor):
+    """What they decided is decided again: only what was applied and measured is kept."""
     kept_sweep(tmp_path, **ARGUMENTS)
-    first = PLATEAUS[0]
     other = {"learning_rate": Plateau(BASE, factor=0.35, patience=0)}
-    trials = (dataclasses.replace(first, schedules=other), *PLATEAUS[1:])
-    with pytest.raises(ValueError, match="They differ in learning_rate of trial 0: Plateau"):
-        kept_sweep(tmp_path, **{**ARGUMENTS, "trials": trials})
-    with pytest.raises(ValueError, match="monitor: loss there, averaged loss here"):
-        kept_sweep(tmp_path, **ARGUMENTS, monitor="averaged loss")
+    trials = (dataclasses.replace(PLATEAUS[0], schedules=other), *PLATEAUS[1:])
+    arguments = {**ARGUMENTS, "trials": trials, "monitor": monitor}
+    again = kept_sweep(tmp_path, **arguments)
+    assert 0 < again.info.stored < again.steps_trained
+    assert same(again, kept_sweep(None, **arguments))
 
 
 def test_shards_saved_and_merged(tmp_path):
@@ -265,26 +266,25 @@ def test_shards_with_and_without_controllers_are_merged(order):
     assert merged.to_json() == whole.to_json()
 
 
-def test_a_checkpoint_of_a_controller_with_other_code_is_refused(tmp_path):
-    def run(factor):
+def test_a_controller_with_other_code_has_other_runs(tmp_path):
+    def run(factor, directory=tmp_path):
         stages = js.from_fn(lambda step: factor / (1 + step))
-        return kept_sweep(tmp_path, **{**ARGUMENTS, "trials": [Trigger(0.1, stages)]})
+        return kept_sweep(directory, **{**ARGUMENTS, "trials": [Trigger(0.1, stages)]})
 
-    run(0.5)
-    run(0.5)
-    with pytest.raises(ValueError, match="code of learning_rate of trial 0"):
-        run(0.25)
+    first = run(0.5)
+    assert run(0.5).info.stored == first.steps_trained
+    assert same(run(0.25), run(0.25, None))
 
 
 def test_a_lack_of_memory_while_saving_loses_nothing(tmp_path, monkeypatch):
-    save, calls = _checkpoint.Checkpoint.save, iter(range(10_000))
+    save, calls = _store.StageStore.save, iter(range(10_000))
 
     def lacking(self, ledger):
         if not ledger._taken and next(calls) == 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         save(self, ledger)
 
-    monkeypatch.setattr(_checkpoint.Checkpoint, "save", lacking)
+    monkeypatch.setattr(_store.StageStore, "save", lacking)
     with pytest.warns(RuntimeWarning, match="goes on with width 2"):
         result = kept_sweep(tmp_path, **ARGUMENTS, width=4)
     exact = sweep(PLATEAUS, seeds=2)

@@ -10,8 +10,10 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Calls ``stop`` at the first signal; the second one has its usual effect.
+def graceful(
+    stop: Callable[[], None], numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+) -> Iterator[list[int]]:
+    """Calls ``stop`` at the first of these signals; the second one has its usual effect.
 
     Signals that are ignored stay ignored.
 
@@ -33,7 +35,7 @@ def graceful(stop: Callable[[], None]) -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         # An ignored signal stays ignored, as in the background of a shell. A handler that was not
         # set from Python (None) could not be restored.
         if signal.getsignal(number) not in (signal.SIG_IGN, None):

@@ -6,12 +6,16 @@ import contextlib
 import dataclasses
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Literal
 
+import jax
 from jax.sharding import Mesh
 
+from jaxsched._text import warn
 from jaxsched._words import known_arguments
 from jaxsched.search._progress import progress_line
 from jaxsched.search._signals import graceful, leave
@@ -28,8 +32,14 @@ from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
-from jaxsched.search.store._checkpoint import Checkpoint, held_width
-from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
+from jaxsched.search.store._identity import (
+    Fields,
+    run_fields,
+    sweep_fields,
+    task_fields,
+    writer_name,
+)
+from jaxsched.search.store._store import StageStore, held_width
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
@@ -161,17 +171,26 @@ def sweep(
     )
     whole = make_plan(found_task(task), trials, request)
     plan, shard_info = _shard_of(whole, request)
-    backend = backend_for(plan, request.devices, request.width, held_width(request.checkpoint))
+    writer = "" if request.checkpoint is None else writer_name(plan, {"width": request.width})
+    held = partial(_held_width, plan, request, writer)
+    backend = backend_for(plan, request.devices, request.width, held)
     _doubt(whole, backend, request)
     identity, fields = _identify(whole, backend, request)
-    with _session(plan, backend, request, fields) as (ledger, coordinator, listeners):
+    with _session(plan, backend, request, writer) as (ledger, coordinator, listeners):
         run_plan(ledger, backend, coordinator, listeners)
+    if ended := ledger.stop_requested and bool(ledger.unfinished()):
+        warn(
+            f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "
+            "the runs that had ended. With checkpoint=... the same call would go on from there."
+        )
     info = RunInfo(
         evaluate_every=plan.every,
         monitor=plan.monitor,
         **backend.described(),
         seconds=time.monotonic() - started,
         traces=backend.traces(),
+        stored=ledger.stored,
+        partial=ended,
         identity=identity,
         shard=shard_info and _named(shard_info, fields, backend, plan.objective),
     )
@@ -187,28 +206,44 @@ Session = tuple[Ledger, Coordinator, list[Callable[[], None]]]
 
 
 @contextlib.contextmanager
-def _session(plan: Plan, backend: Backend, request: Request, fields: Fields) -> Iterator[Session]:
-    """The ledger of a sweep, from a checkpoint if there is one, its coordinator and its listeners.
+def _session(plan: Plan, backend: Backend, request: Request, writer: str) -> Iterator[Session]:
+    """The ledger of a sweep, with a store if it has one, its coordinator and its listeners.
 
     Afterwards it saves, and only then obeys a signal that has come.
     """
     with contextlib.ExitStack() as stack:
-        checkpoint, received = None, list[int]()
+        store = None
         if request.checkpoint is not None:
             directory = backend.directory(request.checkpoint)
-            stack.enter_context(directory.locked())
-            checkpoint = Checkpoint(directory, fields, request.checkpoint_every)
-        ledger = Ledger(plan) if checkpoint is None else checkpoint.load(plan)
-        coordinator = backend.coordinator(ledger, checkpoint)
-        if checkpoint is not None:  # without one, Ctrl-C ends a sweep at once: nothing to save
-            received = stack.enter_context(graceful(coordinator.stop))
+            stack.enter_context(directory.locked(writer))
+            own = run_fields(plan, _settings(backend))
+            store = StageStore(directory, plan, own, writer, request.checkpoint_every)
+        ledger = Ledger(plan, store)
+        coordinator = backend.coordinator(ledger, store)
+        # Without a store, SIGTERM ends a sweep at once: no one would read what it returns.
+        signals = (signal.SIGINT,) if store is None else (signal.SIGINT, signal.SIGTERM)
+        received = stack.enter_context(graceful(coordinator.stop, signals))
         shows = request.progress if backend.shows else False
         yield ledger, coordinator, stack.enter_context(progress_line(shows, ledger))
-        if checkpoint is not None:
-            checkpoint.save(ledger)
+        if store is not None:
+            store.save(ledger)
             if received := backend.any_signal(received):
                 text = f"saved in {request.checkpoint}; the same call goes on from there"
                 leave(received[0], text)
+
+
+def _settings(backend: Backend) -> dict[str, Any]:
+    """What of the devices changes bits."""
+    return {"width": backend.width, "platform": backend.platform, **backend.identity}
+
+
+def _held_width(plan: Plan, request: Request, writer: str) -> int | None:
+    """The width of such runs in the store, if there are some."""
+    if request.checkpoint is None:
+        return None
+    first = (request.devices or jax.local_devices())[0]
+    fields = run_fields(plan, {"width": None, "platform": first.platform})
+    return held_width(request.checkpoint, fields, writer)
 
 
 def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
@@ -240,12 +275,11 @@ def _identify(whole: Plan, backend: Backend, request: Request) -> tuple[Fields, 
     Raises:
         ValueError: if other processes are about to run another sweep.
     """
-    compared = bool(request.checkpoint or request.shard or backend.identity)
+    compared = bool(request.shard or backend.identity)
     task = task_fields(whole.folds, whole.seeds, whole.longest, whole=compared)
     if not compared:
         return task, {}
-    settings = {"width": backend.width, "platform": backend.platform, **backend.identity}
-    fields = sweep_fields(whole, task, settings)
+    fields = sweep_fields(whole, task, _settings(backend))
     if request.shard is not None:
         fields["shard"] = str(request.shard)
     backend.agree(lambda: {**fields, "checkpoint": str(request.checkpoint)})

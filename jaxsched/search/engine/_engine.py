@@ -17,8 +17,8 @@ import numpy as np
 from jaxsched._text import warn
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._feed import Feed
-from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._pacer import Coordinator, Pacer, Store
+from jaxsched.search.engine._ledger import Ledger, Store
+from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program, random_key
 from jaxsched.search.engine._records import LaneState, OpenRun, plain_state
 from jaxsched.search.engine._threads import Threads

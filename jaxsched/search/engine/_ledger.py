@@ -1,17 +1,18 @@
 """The ledger of a sweep: which runs are finished and open, and which trials are given up.
 
 It is the only owner of these facts. The engine takes and files runs, the rungs give trials up, a
-checkpoint stores runs. All use its methods: no other code writes its fields.
+store keeps what was measured. All use its methods: no other code writes its fields.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,11 +21,45 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
 
 
+class Store(Protocol):
+    """Measurements and states of this sweep and of others, by what the runs have read."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds nothing of use."""
+        ...
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        ...
+
+    def save(self, ledger: Ledger) -> None:
+        """Saves; called under the ledger's lock."""
+        ...
+
+    def begin(self, key: Key) -> Any:
+        """The path of a run that begins at step 0."""
+        ...
+
+    def look(self, run: OpenRun) -> tuple[RunCurves, Any]:
+        """What it holds of a run, from the first update of the stage on, and the path after it."""
+        ...
+
+    def state(self, run: OpenRun, last: int) -> tuple[int, Any] | None:
+        """The last state that it holds of a run up to the step ``last``, with its step."""
+        ...
+
+    def ended(self, run: OpenRun) -> Any:
+        """Takes a run that has ended; returns the path of those that follow."""
+        ...
+
+
 class Ledger:
     """The finished and the open runs of a plan; each device takes its runs from here.
 
     Args:
         plan: of the sweep.
+        store: from which ``recall`` takes what is known, and which is given what is measured.
         keep_final_states: whether to fill ``final_states``, Key -> state.
         state: where all runs begin; by default each where ``init`` begins.
 
@@ -32,38 +67,40 @@ class Ledger:
         finished: the runs of completed stages, Key -> curves.
         stopped: int64 [trials], the rung at which a trial was given up, or -1.
         rungs_decided: the number of rungs that have been compared.
-        steps_trained: updates of this call, without those of a checkpoint.
+        steps_trained: updates of this call.
+        stored: updates that the store held.
         stop_requested: whether the segments under way are the last ones.
         lock: hold it to read several fields that must be consistent.
     """
 
-    def __init__(self, plan: Plan, keep_final_states: bool = False, state: Any = None):
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store | None = None,
+        keep_final_states: bool = False,
+        state: Any = None,
+    ):
         self.plan = plan
         self.finished: dict[Key, RunCurves] = {}
         self.final_states: dict[Key, Any] = {}
         self.stopped = np.full(len(plan.trials), -1, np.int64)
         self.rungs_decided = 0
         self.steps_trained = 0
+        self.stored = 0
         self.stop_requested = False
         self.lock = threading.Condition()
+        self._store = store
         self._keep = keep_final_states
         self._active = set(range(len(plan.trials)))
         # A stack: the tree is trained depth first, so the number of states in memory is that of
         # the tree's depth. Breadth first would keep as many as the tree is wide.
-        self._open = _roots(plan, state)
+        self._open = self._roots(state)
         self._later: list[OpenRun] = []  # runs that begin at the step ``_until`` or after it
         self._taken: dict[int, list[OpenRun]] = {}  # the runs of each device
         self._until = math.inf
         self._opened = {run.key for run in self._open}
-        self._at_hand: list[OpenRun] = []  # the open runs of a checkpoint
-
-    @classmethod
-    def restored(cls, plan: Plan, finished: dict[Key, RunCurves], at_hand: list[OpenRun]) -> Ledger:
-        """The ledger of a checkpoint; call ``reopen`` after its rungs have been decided."""
-        ledger = cls(plan)
-        ledger.finished = dict(finished)
-        ledger._at_hand = at_hand
-        return ledger
+        self._walked: dict[Key, OpenRun] = {}  # parents before children; the known measurements
+        self._parents: dict[Key, Key] = {}
 
     # ---------------------------------------------------------------------- which trials are left
 
@@ -124,6 +161,7 @@ class Ledger:
                     self._open.append(run)
                     continue
                 self.finished[run.key] = run.curves.trimmed()
+                path = None if self._store is None else self._store.ended(run)
                 if self._keep and not plan.children[stage.index]:
                     self.final_states[run.key] = plain_state(run.state)
                 children = child_runs(plan, run.key, run.controller_states, run.curves)
@@ -131,7 +169,8 @@ class Ledger:
                     # A parent that was trained again, for its lost curves, has open children.
                     if self.needs(key) and key not in self._opened:
                         self._opened.add(key)
-                        self._add(OpenRun(key, stage.stop, run.state, plan.empty_curves(), states))
+                        curves = plan.empty_curves()
+                        self._add(OpenRun(key, stage.stop, run.state, curves, states, path))
             self.lock.notify_all()
 
     def put_back(self, device: int) -> None:
@@ -162,47 +201,78 @@ class Ledger:
         """
         return list(itertools.islice(reversed(self.finished.items()), len(self.finished) - count))
 
-    def reopen(self) -> None:
-        """Opens the runs that a checkpoint lacks, whichever of its files were lost.
+    def recall(self) -> None:
+        """Files all runs that the store holds; then decide the rungs, and call ``reopen``.
 
-        A lost state is trained again from the nearest state above it, with the same bits; to start
-        over would cost the whole sweep. First it goes down the tree from the roots, to list all
-        runs. Then it goes up: for a missing run without a state, its parent is trained again, so
-        the parent's curves are removed; then the same for the parent. With controllers, all runs
-        below a missing one are removed as well: how it forks is unknown until it is evaluated
-        again.
+        It goes down the tree from the roots. With controllers it ends at a run that is missing: how
+        that forks is unknown until it is evaluated.
         """
-        if not self.finished and not self._at_hand:
+        store, plan = self._store, self.plan
+        if store is None or store.empty:
             return
-        plan, finished, roots = self.plan, self.finished, _roots(self.plan)
-        at_hand = {run.key: run for run in [*roots, *self._at_hand]}
-        states = {run.key: run.controller_states for run in roots}
-        parents: dict[Key, Key] = {}
-        order: list[Key] = []  # parents before children
-        todo = [run.key for run in roots]
+        self.finished, self._walked, self._parents = {}, {}, {}
+        todo = self._roots()
         while todo:
-            key = todo.pop()
-            order.append(key)
-            if key in finished or not plan.table.watched:
-                children = child_runs(plan, key, states[key], finished.get(key))
-                states |= dict(children)
-                parents |= {child: key for child, _ in children}
-                todo += [child for child, _ in reversed(children)]
-        for key in finished.keys() - set(order):
+            run = todo.pop()
+            stage = plan.stages[run.key.stage]
+            curves, path = store.look(run)
+            known = stage.start + len(curves.train["loss"])
+            self._walked[run.key] = dataclasses.replace(run, at=known, curves=curves)
+            if whole := known == stage.stop or curves.diverged >= 0:
+                self.finished[run.key] = curves
+            elif plan.table.watched:
+                continue
+            children = child_runs(plan, run.key, run.controller_states, curves if whole else None)
+            for key, states in reversed(children):
+                self._parents[key] = run.key
+                todo.append(OpenRun(key, stage.stop, None, plan.empty_curves(), states, path))
+
+    def reopen(self) -> None:
+        """Opens the runs that the store lacks, each at the last state that it holds.
+
+        It goes up the tree: a run without any state needs that at the end of its parent, which is
+        then trained again, from its own last state, with the same bits. To start over would cost
+        the whole sweep.
+        """
+        store = self._store
+        if store is None or not self._walked:
+            return
+        finished, again = self.finished, set[Key]()
+        for key in [key for key in finished if not self._reached(key)]:
             del finished[key]
-        for key in reversed(order):
-            missing = key not in finished and key not in at_hand and self.needs(key)
-            if missing and key in parents:
-                finished.pop(parents[key], None)
-        self._open = [
-            dataclasses.replace(at_hand[key], controller_states=states[key])
-            for key in reversed(order)
-            if key in at_hand and key not in finished and self.needs(key)
-        ]
-        self._at_hand = []
+        self._open = []
+        for key, run in reversed(self._walked.items()):
+            if (key in finished and key not in again) or not self.needs(key):
+                continue
+            stage = self.plan.stages[key.stage]
+            found = store.state(run, run.at)
+            if found is None and stage.parent is not None:
+                again.add(self._parents[key])
+                continue
+            at, state = found or (0, None)
+            evaluations = bisect.bisect_right(self.plan.evaluations(stage), at)
+            curves = run.curves.until(at - stage.start, evaluations)
+            self._open.append(dataclasses.replace(run, at=at, state=state, curves=curves))
+            finished.pop(key, None)
+        held = [*finished.values(), *(run.curves for run in self._open)]
+        self.stored = sum(len(curves.train["loss"]) for curves in held)
         self._opened = {*finished, *(run.key for run in self._open)}
+        self._walked, self._parents = {}, {}
 
     # ------------------------------------------------------------------------------------ details
+
+    def _roots(self, state: Any = None) -> list[OpenRun]:
+        """The runs at step 0, reversed: the last one is taken first."""
+        plan, begin = self.plan, (lambda key: None) if self._store is None else self._store.begin
+        return [
+            OpenRun(key, 0, state, plan.empty_curves(), states, begin(key))
+            for key, states in reversed(root_runs(plan))
+        ]
+
+    def _reached(self, key: Key) -> bool:
+        """Whether a trial goes through a run, in view of the rungs at which some were stopped."""
+        start, stopped = self.plan.stages[key.stage].start, self.stopped
+        return any(not 0 <= stopped[trial] <= start for trial in key.trials)
 
     def _add(self, run: OpenRun) -> None:
         later = self.plan.stages[run.key.stage].start >= self._until
@@ -217,11 +287,3 @@ class Ledger:
             if len(runs) == width:
                 break
         return runs
-
-
-def _roots(plan: Plan, state: Any = None) -> list[OpenRun]:
-    """The runs at step 0, reversed: the last one is taken first."""
-    return [
-        OpenRun(key, 0, state, plan.empty_curves(), states)
-        for key, states in reversed(root_runs(plan))
-    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
-from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._ledger import Ledger, Store
 
 _SECONDS = 0.25  # the time that a segment should take
 
@@ -35,18 +35,6 @@ class Pacer:
         wanted = steps * _SECONDS / max(now - self._last, 1e-9)
         self.steps = int(max(1, min(wanted, 4 * self.steps, self._most)))
         self._last = now
-
-
-class Store(Protocol):
-    """The part of a checkpoint that the loop uses."""
-
-    def due(self) -> bool:
-        """Whether it is time to save."""
-        ...
-
-    def save(self, ledger: Ledger) -> None:
-        """Saves; called under the ledger's lock."""
-        ...
 
 
 class Coordinator(Protocol):

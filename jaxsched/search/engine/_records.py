@@ -56,6 +56,13 @@ class RunCurves:
             self._room,
         )
 
+    def until(self, updates: int, evaluations: int) -> RunCurves:
+        """The first of them; before a divergence, if there was one."""
+        return RunCurves(
+            {name: curve[:updates] for name, curve in self.train.items()},
+            {name: curve[:evaluations] for name, curve in self.validation.items()},
+        )
+
     def trimmed(self) -> RunCurves:
         """The same, without room for more."""
         train, validation = (
@@ -87,6 +94,7 @@ class OpenRun:
         state: the one before update ``at``; ``None`` for the initial state.
         curves: of the updates before ``at`` in this stage.
         controller_states: the states of each trial's controllers when the stage began.
+        path: what a store calls all updates before the stage; of its own kind.
     """
 
     key: Key
@@ -94,6 +102,7 @@ class OpenRun:
     state: Any
     curves: RunCurves
     controller_states: tuple[Any, ...]
+    path: Any = None
 
 
 class LaneState(NamedTuple):

@@ -26,15 +26,15 @@ def run_plan(
     """Trains all open runs of a plan.
 
     Args:
-        ledger: of the plan, new or from a checkpoint.
+        ledger: of the plan.
         backend: where.
         coordinator: of the backend; by default one that never saves.
         listeners: called after every segment, under the ledger's lock.
     """
     coordinator = coordinator or backend.coordinator(ledger, None)
     engine = Engine(ledger, backend, coordinator, listeners)
-    # Rungs first that a checkpoint decides: its damaged runs are then not repaired for a trial that
-    # was stopped.
+    # Rungs first that the store decides: what it lacks is not trained for a trial that was stopped.
+    ledger.recall()
     reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         if (losers := _losers(ledger, reached, rung)) is None:

@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices
-from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator, Store
+from jaxsched.search.engine._ledger import Ledger, Store
+from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Function, Program
 from jaxsched.search.engine._threads import Threads, usable_cores
@@ -22,7 +22,7 @@ from jaxsched.search.engine._width import measured_width
 from jaxsched.search.multihost._directory import MeshDirectory
 from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram
 from jaxsched.search.multihost._processes import allgather_bytes, check_all_agree
-from jaxsched.search.store._directory import CheckpointDirectory
+from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.tasks._traced import Fold
 
 
@@ -30,7 +30,7 @@ def backend_for(
     plan: Plan,
     devices: Mesh | tuple[Any, ...] | None,
     width: int | str | None = None,
-    held: int | None = None,
+    held: Callable[[], int | None] = lambda: None,
 ) -> LocalBackend | MeshBackend:
     """The backend of a plan. No other function tells a mesh from devices.
 
@@ -39,7 +39,7 @@ def backend_for(
         devices: a mesh, or devices of this process; ``None``: all of them, or of several that are
             one CPU the first one, with a thread for each core.
         width: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
-        held: the width that a checkpoint's sweep measured.
+        held: the width of runs that a store holds, so as not to measure another one.
     """
     if isinstance(devices, Mesh):
         return MeshBackend(plan, devices)
@@ -48,7 +48,7 @@ def backend_for(
         width = 1 if first.platform == "cpu" else "auto"
     if isinstance(width, str):
         program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
-        lanes = held or measured_width(plan, program_of, first)
+        lanes = held() or measured_width(plan, program_of, first)
         return LocalBackend(plan, devices, lanes, measured=True)
     return LocalBackend(plan, devices, int(width))
 
@@ -126,9 +126,9 @@ class LocalBackend(_Backend):
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return LocalCoordinator(ledger, store, len(self.devices))
 
-    def directory(self, path: Path) -> CheckpointDirectory:
-        """Where a checkpoint is."""
-        return CheckpointDirectory(path)
+    def directory(self, path: Path) -> StoreDirectory:
+        """Where a store is."""
+        return StoreDirectory(path)
 
     def agree(self, fields: Callable[[], dict[str, str]]) -> None:
         """Raises unless the ``fields`` of all processes agree; here is only one process."""
@@ -181,7 +181,7 @@ class MeshBackend(_Backend):
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return MeshCoordinator(ledger, self.devices[0], store)
 
-    def directory(self, path: Path) -> CheckpointDirectory:
+    def directory(self, path: Path) -> StoreDirectory:
         return MeshDirectory(path, self._mesh, self.programs[0].layout)
 
     def agree(self, fields: Callable[[], dict[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""The files of a checkpoint on a mesh: Orbax for states, of which each process has a part."""
+"""The files of a store on a mesh: Orbax for states, of which each process has a part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxsched.search.multihost._processes import (
     broadcast_from_first,
     on_first_process,
 )
-from jaxsched.search.store._directory import CheckpointDirectory
+from jaxsched.search.store._directory import StoreDirectory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _OnMesh:
     meta: Any
 
 
-class MeshDirectory(CheckpointDirectory):
+class MeshDirectory(StoreDirectory):
     """The directory of a mesh; its first process writes for all.
 
     A file and its states in Orbax's format have one name, ``….npz`` and ``….orbax``. The npz is

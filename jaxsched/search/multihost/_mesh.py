@@ -17,8 +17,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsched.search.engine._devices import MeshDevices
-from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._pacer import Pacer, Store
+from jaxsched.search.engine._ledger import Ledger, Store
+from jaxsched.search.engine._pacer import Pacer
 from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._traced import Fold, taken_apart
 

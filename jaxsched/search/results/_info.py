@@ -41,6 +41,8 @@ class RunInfo(Mapping[str, Any]):
         traces: compiled function -> how often it was traced.
         saved: steps that were not trained: "shared" (prefixes of several trials), "stopped"
             (early) and "diverged".
+        stored: steps that were not trained by this call, since a checkpoint's directory held them.
+        partial: whether Ctrl-C has ended it; see ``SweepResult.partial``.
         identity: the fields that identify the task, name -> text; ``None`` in old files.
         everything: whether the training data were all data but the test data, as in
             ``final_score`` after a cross-validation.
@@ -57,6 +59,8 @@ class RunInfo(Mapping[str, Any]):
     seconds: float = 0.0
     traces: dict[str, int] = dataclasses.field(default_factory=dict)
     saved: dict[str, int] = dataclasses.field(default_factory=dict)
+    stored: int = 0
+    partial: bool = False
     identity: dict[str, str] | None = None
     everything: bool = False
     shard: Shard | None = None

@@ -1,4 +1,4 @@
-"""The store: checkpoints of a sweep, and the fields that identify it.
+"""The store: measurements and states on disk, and the fields that identify them.
 
-Read ``_checkpoint.py`` first. It reads a ledger and makes one; the engine does not know it.
+Read ``_store.py`` first. A ledger asks it for what is known, and tells it what is measured.
 """

@@ -1,8 +1,9 @@
-"""The files of a checkpoint."""
+"""The files of a store, which any number of sweeps write at once, each under its own name."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 from jaxsched.search._files import Damaged, read, write
 from jaxsched.search._locks import held
 
+_OURS = re.compile(r"(records|ends|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
 
-class CheckpointDirectory:
+
+class StoreDirectory:
     """A directory of one process. That of a mesh writes states in another format."""
 
     def __init__(self, path: Path):
@@ -23,38 +26,83 @@ class CheckpointDirectory:
         return call()
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the directory.
+    def locked(self, writer: str) -> Iterator[None]:
+        """Holds the name of a writer, whose unfinished files are deleted.
 
         Raises:
             RuntimeError: if another one does.
+            ValueError: if the directory holds something else, or a checkpoint of before.
         """
+        self.on_first_process(self._check)
         lock = held(
-            self.path / "lock",
-            "sweep(checkpoint=...) must be a directory that no other process uses, got "
-            f"{self.path}",
+            self.path / f"{writer}.lock",
+            "sweep(checkpoint=...) must be a directory in which no other process trains the same, "
+            f"got {self.path}",
         )
         with contextlib.ExitStack() as stack:
             self.on_first_process(lambda: stack.enter_context(lock))
+            self.prune(writer)
             yield
 
     def glob(self, pattern: str) -> list[Path]:
-        """The files that match, in order."""
-        names = self.on_first_process(lambda: sorted(path.name for path in self.path.glob(pattern)))
-        return [self.path / name for name in names]
+        """The files of a store that match, in order."""
+        found = self.on_first_process(
+            lambda: sorted(p.name for p in self.path.glob(pattern) if _OURS.fullmatch(p.name))
+        )
+        return [self.path / name for name in found]
 
-    def prune(self, kept: int | None = None) -> None:
-        """Deletes unfinished files, and all states but the last ``kept``."""
+    def next_number(self, writer: str) -> int:
+        """A number that no file of a writer has."""
+        names = map(_OURS.fullmatch, (path.name for path in self.glob(f"*-{writer}-*")))
+        return 1 + max((int(name[3]) for name in names if name), default=0)
+
+    def has(self, path: Path) -> bool:
+        """Whether a file is still there: other writers delete their older states."""
+        return bool(self.on_first_process(path.exists))
+
+    def size(self, pattern: str) -> int:
+        """Bytes of the files that match, and of those in folders that do."""
+
+        def total() -> int:
+            found = [p for path in self.path.glob(pattern) for p in (path, *path.rglob("*"))]
+            with contextlib.suppress(FileNotFoundError):  # another writer deletes its own
+                return sum(p.stat().st_size for p in found if p.is_file())
+            return 0
+
+        return int(self.on_first_process(total))
+
+    def prune(self, writer: str, kept: int | None = None) -> None:
+        """Deletes a writer's unfinished files, and all its states but the last ``kept``."""
 
         def delete() -> None:
-            old = [] if kept is None else sorted(self.path.glob("states-*.npz"))[:-kept]
-            for path in [*old, *self.path.glob("*.npz.*.tmp")]:
-                path.unlink()
-            for folder in self.path.glob("states-*.orbax*"):
+            states = sorted(self.path.glob(f"states-{writer}-*.npz"))
+            old = [] if kept is None else states[:-kept]
+            for path in [*old, *self.path.glob(f"*-{writer}-*.npz.*.tmp")]:
+                path.unlink(missing_ok=True)
+            for folder in self.path.glob(f"*-{writer}-*.orbax*"):
                 if not (self.path / f"{folder.name.split('.')[0]}.npz").exists():
                     shutil.rmtree(folder, ignore_errors=True)
 
         self.on_first_process(delete)
+
+    def _check(self) -> None:
+        """Raises if it is neither empty nor of a store."""
+        names = sorted(
+            p.name for p in self.path.iterdir() if not p.name.endswith((".lock", ".tmp"))
+        )
+        if any(map(_OURS.fullmatch, names)):
+            return
+        if "sweep.json" in names:
+            raise ValueError(
+                f"sweep(checkpoint=...) must be an empty directory or one of this version, got "
+                f"{self.path} of an earlier one, which held one sweep. Give another directory, or "
+                "finish this one with the version that began it."
+            )
+        if names:
+            raise ValueError(
+                f"sweep(checkpoint=...) must be an empty directory or one of sweeps, got "
+                f"{self.path}, which holds {', '.join(names[:3])}."
+            )
 
     def write(
         self, path: Path, meta: Any, arrays: dict[str, Any], states: dict[str, Any] | None = None
@@ -73,6 +121,6 @@ class CheckpointDirectory:
             Damaged: if anything in it has changed; on a mesh, on every process.
         """
         meta, arrays = read(path)
-        if isinstance(meta, dict):  # of a mesh, or large states of an earlier version
+        if isinstance(meta, dict):
             raise Damaged(f"{path}: states in Orbax's format are read on a mesh only")
         return meta, arrays

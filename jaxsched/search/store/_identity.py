@@ -1,11 +1,12 @@
 """What makes two sweeps one and the same: their programs, their data, and all that changes numbers.
 
-Checkpoints, shards, meshes and final scores compare these texts, name by name, before any training.
+Stores, shards, meshes and final scores compare these texts, name by name, before any training.
 Values that are too long to be shown are digests.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jax
@@ -52,10 +53,7 @@ def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, who
     ends = [_read(task, seeds, steps, rows=2) for task in tasks]
     _refuse_twins(folds, ends)
     fields = {
-        "jaxsched": jaxsched.__version__,
-        "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
-        **settings(),
-        "task": public(f"{type(tasks[0]).__module__}.{type(tasks[0]).__qualname__}"),
+        **_common(folds[0]),
         "task's arrays": digest(*(fold.arrays for fold in folds)),
         **{f"task's {m}": digest(*(fold.digests[m] for fold in folds)) for m in METHODS},
         "task's first and last batches": digest(*ends),
@@ -67,6 +65,27 @@ def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, who
         rows = _BYTES // (size * len(tasks) * len(seeds))
         fields["task's batches"] = digest(*(_read(task, seeds, steps, rows) for task in tasks))
     return fields
+
+
+def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
+    """What each fold's runs depend on, but for the seed, the values and the batches.
+
+    Of the sweep there is nothing in it: its other runs, its length, what it compares and how.
+    """
+    shared = {
+        "hyperparameters": ", ".join(plan.table.names),
+        "limit": label(plan.limit),
+        **{name: label(value) for name, value in settings.items()},
+    }
+    return tuple(
+        {
+            **_common(fold),
+            "task's arrays": fold.arrays,
+            **{f"task's {m}": digest(fold.digests[m]) for m in METHODS},
+            **shared,
+        }
+        for fold in plan.folds
+    )
 
 
 def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
@@ -101,6 +120,12 @@ def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
     return fields
 
 
+def writer_name(plan: Plan, settings: dict[str, Any]) -> str:
+    """Short; two sweeps that train the same have the same."""
+    fields = [*run_fields(plan, settings), sweep_fields(plan, {}, settings)]
+    return digest(json.dumps(fields))[:12]
+
+
 def controller_fields(trials: Trials) -> list[Fields]:
     """What of each trial is not in its table: its controllers, and the code that they may hold."""
     # Numbers are arguments of the code, so that of a structure is traced once for all of them.
@@ -124,6 +149,17 @@ def controller_fields(trials: Trials) -> list[Fields]:
 
 
 # ---------------------------------------------------------------------------------------- details
+
+
+def _common(fold: Fold) -> Fields:
+    """The versions, the settings and the class of the task."""
+    kind = type(fold.task)
+    return {
+        "jaxsched": jaxsched.__version__,
+        "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
+        **settings(),
+        "task": public(f"{kind.__module__}.{kind.__qualname__}"),
+    }
 
 
 def _read(task: Any, seeds: tuple[int, ...], steps: int, rows: int) -> str:

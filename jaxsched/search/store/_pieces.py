@@ -1,0 +1,162 @@
+"""Pieces: the measurements of consecutive updates, and how a file holds them."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jaxsched.search._files import Damaged
+
+FORMAT = 3
+Fields = dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """The measurements of updates ``start`` to ``stop - 1`` of a run.
+
+    Args:
+        root: the number of its fold and seed, in the file or in the store.
+        start: its first update.
+        point: the digest of all that the run has read before.
+        values: float32 [hyperparameters, updates], those applied.
+        train: metric -> [updates].
+        validation: metric -> [evaluations].
+        evaluated: the steps of the evaluations.
+        diverged: the last update if its loss was not finite, or -1.
+        ends: how many trials end with it.
+        until: the update before which its batches are known to be those of the store's plan.
+    """
+
+    root: int
+    start: int
+    point: str
+    values: np.ndarray
+    train: dict[str, np.ndarray]
+    validation: dict[str, np.ndarray]
+    evaluated: list[int]
+    diverged: int
+    ends: int
+    until: int = 0
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.values.shape[1]
+
+    def evaluations(self, start: int, stop: int) -> list[int]:
+        """The steps after ``start``, up to ``stop``, with an evaluation."""
+        at = [bisect.bisect_right(self.evaluated, step) for step in (start, stop)]
+        return self.evaluated[slice(*at)]
+
+    def agreed(self, start: int, values: np.ndarray) -> int:
+        """The step up to which a run with these values from ``start`` on is this one."""
+        first = max(self.start, start)
+        ours = values[:, first - start : max(first, self.stop) - start]
+        theirs = self.values[:, first - self.start :][:, : ours.shape[1]]
+        # Bits, not numbers: 0.0 and -0.0 are two values, and a NaN equals itself.
+        differs = (ours.view(np.uint32) != theirs.view(np.uint32)).any(axis=0)
+        length = int(differs.argmax()) if differs.any() else ours.shape[1]
+        return min(first + length, self.until)
+
+
+@dataclasses.dataclass(frozen=True)
+class Root:
+    """What identifies the runs of one fold and seed before their first update.
+
+    Args:
+        fields: name -> text.
+        start, stop: the updates whose batches are known.
+        sums: their checksums.
+    """
+
+    fields: Fields
+    start: int
+    stop: int
+    sums: bytes
+
+
+def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[Any, dict[str, Any]]:
+    """For a file: a JSON value and arrays. Pieces are joined: a file of many has few arrays."""
+    meta = [
+        FORMAT,
+        [[root.fields, root.start, root.stop] for root in roots],
+        [[p.root, p.start, p.point, p.stop, p.evaluated, p.diverged, p.ends] for p in pieces],
+    ]
+    arrays = {f"sums/{i}": np.frombuffer(root.sums, np.uint8) for i, root in enumerate(roots)}
+    arrays["values"] = np.concatenate([p.values for p in pieces], axis=1)
+    for group in ("train", "validation"):
+        for name in getattr(pieces[0], group):
+            joined = np.concatenate([getattr(p, group)[name] for p in pieces])
+            arrays[f"{group}/{name}"] = joined
+    return meta, arrays
+
+
+def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]:
+    """Of a file.
+
+    Raises:
+        Damaged: if it is of another format.
+    """
+    try:
+        version, roots, entries = meta
+        if version != FORMAT:
+            raise Damaged(f"it has format {version}")
+        groups: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}}
+        for path, array in arrays.items():
+            group, _, name = path.partition("/")
+            if group in groups:
+                groups[group][name] = array
+        pieces, update, evaluation = list[Piece](), 0, 0
+        for root, start, point, stop, evaluated, diverged, ends in entries:
+            updates = slice(update, update := update + stop - start)
+            evaluations = slice(evaluation, evaluation := evaluation + len(evaluated))
+            train = {name: curve[updates] for name, curve in groups["train"].items()}
+            validation = {name: x[evaluations] for name, x in groups["validation"].items()}
+            values = arrays["values"][:, updates]
+            pieces.append(
+                Piece(root, start, point, values, train, validation, evaluated, diverged, ends)
+            )
+        return [
+            Root(fields, start, stop, arrays[f"sums/{i}"].tobytes())
+            for i, (fields, start, stop) in enumerate(roots)
+        ], pieces
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise Damaged(f"{type(error).__name__}: {error}") from error
+
+
+def joined(
+    parts: Iterable[tuple[Piece, int]], start: int, stop: int, evaluated: Iterable[int]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The curves of updates ``start`` to ``stop - 1`` with the evaluations at some steps.
+
+    Args:
+        parts: pieces, with the step up to which each is of this run; together they hold it all.
+        start, stop: at least one update.
+        evaluated: the steps.
+    """
+    ordered = sorted(parts, key=lambda part: part[0].start)
+    train: dict[str, list[np.ndarray]] = {name: [] for name in ordered[0][0].train}
+    validation: dict[str, list[np.ndarray]] = {name: [] for name in ordered[0][0].validation}
+    at, wanted = start, list(evaluated)
+    where: dict[int, tuple[Piece, int]] = {}
+    for piece, end in ordered:
+        first = bisect.bisect_right(piece.evaluated, start)
+        for i in range(first, bisect.bisect_right(piece.evaluated, end)):
+            where.setdefault(piece.evaluated[i], (piece, i))
+        if at < min(end, stop):
+            for name, curves in train.items():
+                curves.append(piece.train[name][at - piece.start : min(end, stop) - piece.start])
+            at = end
+    for step in wanted:
+        piece, i = where[step]
+        for name, values in validation.items():
+            values.append(piece.validation[name][i : i + 1])
+    none = np.zeros(0, np.float32)
+    return (
+        {name: np.concatenate(curves) for name, curves in train.items()},
+        {name: np.concatenate([none, *values]) for name, values in validation.items()},
+    )

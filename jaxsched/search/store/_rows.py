@@ -1,0 +1,93 @@
+"""The batches that the runs of one fold and seed read, known by checksums."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsched.search.tasks._batches import read_batches
+
+_BYTES = 2 << 20  # of batches at the beginning, all of which are looked at
+_MOST = 1 << 16
+_BLOCKS = 16  # read at once, of those
+_SUM = 8  # bytes of a checksum
+
+
+class Rows:
+    """A checksum of each batch, in order; of few in many where there are many.
+
+    Which batches are looked at depends on their size and on nothing else, above all not on the
+    length of a run: so a longer run begins with the same checksums. After the first ones, as many
+    again are looked at each time that the step doubles.
+
+    Args:
+        task: a fold.
+        seed: of the order of the data.
+        size: bytes of a batch.
+        steps: of the longest run; later batches are never asked for.
+    """
+
+    def __init__(self, task: Any, seed: int, size: int, steps: int):
+        self._task, self._seed, self._steps = task, seed, steps
+        whole = min(_MOST, max(_BLOCKS, _BYTES // max(1, size)))
+        self._block = (1 << whole.bit_length() - 1) // _BLOCKS  # batches
+        self._starts: list[int] = []  # of the blocks that are looked at
+        self._sums = bytearray()
+        self._end = 0
+        self._digests: dict[int, bytes] = {}
+        self._has = hasattr(task, "batches")
+
+    def digest(self, step: int) -> bytes:
+        """Of all batches before a step."""
+        if step not in self._digests:
+            self._digests[step] = hashlib.blake2b(self.sums(0, step), digest_size=16).digest()
+        return self._digests[step]
+
+    def sums(self, start: int, stop: int) -> bytes:
+        """The checksums of the batches of some updates."""
+        self._read(stop)
+        return bytes(self._sums[_SUM * self._count(start) : _SUM * self._count(stop)])
+
+    def agreed(self, start: int, stop: int, sums: bytes) -> int:
+        """The first of some updates whose checksum is another one, or ``stop``.
+
+        Checksums of batches that no run here reads say nothing.
+        """
+        stop_here = min(stop, self._steps)
+        ours = self.sums(start, stop_here) if start < stop_here else b""
+        for i in range(0, min(len(ours), len(sums)), _SUM):
+            if ours[i : i + _SUM] != sums[i : i + _SUM]:
+                block, row = divmod(self._count(start) + i // _SUM, self._block)
+                return self._starts[block] + row
+        return stop
+
+    # ------------------------------------------------------------------------------------ details
+
+    def _read(self, stop: int) -> None:
+        while self._has and self._end < stop:
+            number, row = divmod(self._end, self._block)
+            end = min((number + 1) * self._block, stop)
+            if number % (1 << max(0, (number // _BLOCKS).bit_length() - 1)) == 0:
+                if row == 0:
+                    self._starts.append(self._end)
+                count = end - self._end
+                drawn = read_batches(self._task, self._seed, self._end, count, steps=self._steps)
+                self._sums += _checksums(drawn, count)
+            self._end = end
+
+    def _count(self, step: int) -> int:
+        """How many checksums there are of the batches before a step."""
+        blocks = bisect.bisect_left(self._starts, step)
+        if blocks == 0:
+            return 0
+        return (blocks - 1) * self._block + min(self._block, step - self._starts[blocks - 1])
+
+
+def _checksums(drawn: Any, count: int) -> bytes:
+    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(drawn)]
+    rows = np.concatenate([leaf.reshape(count, -1).view(np.uint8) for leaf in leaves], axis=1)
+    return b"".join(hashlib.blake2b(row, digest_size=_SUM).digest() for row in rows)
