@@ -146,6 +146,9 @@ def from_arrays(arrays: tuple[Any, ...]) -> Number:
 
 def stacked(t: Number, xs: Iterable[Any]) -> Number:
     """Numbers (leaves too) as an array of the kind of ``t``; a float64 one if all are known."""
+    xs = list(xs)
+    if all(isinstance(x, jax.Array) and x.dtype == xs[0].dtype for x in xs):
+        return as_number(t, jnp.stack(xs))  # converted at once: a shorter program
     xs = [as_number(t, x) for x in xs]
     if all(isinstance(x, np.float64) for x in xs):
         return np.asarray(xs)
@@ -155,19 +158,28 @@ def stacked(t: Number, xs: Iterable[Any]) -> Number:
     return Double(jnp.stack([x.hi for x in xs]), jnp.stack([x.lo for x in xs]))
 
 
-def running_sum(t: Number, xs: Iterable[Any]) -> Number:
+def in_program(t: Number, xs: Number) -> Number:
+    """An array of numbers, which may be known, in the kind of the traced ``t``."""
+    return as_double(xs) if isinstance(t, Double) else jnp.asarray(xs)
+
+
+def concatenated(t: Number, xs: list[Number]) -> Number:
+    """Arrays of numbers as one; a float64 one if all are known."""
+    if all(isinstance(x, np.ndarray) for x in xs):
+        return np.concatenate(xs)
+    words = zip(*(to_arrays(in_program(t, x)) for x in xs), strict=True)
+    return from_arrays(tuple(map(jnp.concatenate, words)))
+
+
+def running_sum(terms: Number) -> Number:
     """The sums of the first, of the first two, and so on; in a program of logarithmic size."""
-    terms = stacked(t, xs)
     if isinstance(terms, np.ndarray):
         return np.cumsum(terms)
-    if not isinstance(terms, Double):
-        return lax.associative_scan(operator.add, terms)
-
-    def add(x: Any, y: Any) -> Any:
-        total = Double(*x) + Double(*y)
-        return total.hi, total.lo
-
-    return Double(*lax.associative_scan(add, (terms.hi, terms.lo)))
+    words, reach = to_arrays(terms), 1
+    while reach < len(words[0]):  # each is the sum of the last ``reach``, if there are so many
+        moved = from_arrays(tuple(jnp.pad(x, (reach, 0))[:-reach] for x in words))
+        words, reach = to_arrays(from_arrays(words) + moved), 2 * reach
+    return from_arrays(words)
 
 
 def take_number(t: Number, xs: Any, index: Any) -> Number:

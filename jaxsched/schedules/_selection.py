@@ -38,8 +38,8 @@ def selected(t: Number, parts: tuple[Any, ...]) -> Value:
 
 def _at(t: Number, parts: tuple[Any, ...]) -> Value:
     groups = _alike(parts)
-    lengths = _lengths(t, parts, groups)
-    starts = num.running_sum(t, [0.0, *map(num.at_least_zero, lengths[:-1])])
+    lengths = num.at_least_zero(_lengths(t, parts[:-1], groups))
+    starts = num.running_sum(num.concatenated(t, [np.zeros(1), lengths]))
     index = jnp.sum(num.nudge(t) >= starts, dtype=jnp.int32) - 1
     local = t - num.take_number(t, starts, index)
     value = None
@@ -69,30 +69,27 @@ def _has_code(x: Any) -> bool:
     return isinstance(x, tuple) and any(map(_has_code, x))
 
 
-def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> list[Any]:
-    """The length of each part; of parts around others, where it is computed, at once for a kind."""
-    is_nested = lambda part: any(
-        isinstance(field, (Record, tuple)) for field in vars(part).values()
-    )
-    lengths = [None if is_nested(part) else part.exact_length(t) for part in parts]
-    for members in groups:
-        if lengths[members[0]] is not None:
-            continue
+def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> Number:
+    """The lengths of ``parts``, in their order; those of a kind are computed at once."""
+    places: list[int] = []
+    found: list[Number] = []
+    for group in groups:
+        members = [i for i in group if i < len(parts)]
+        places += members
         leaves = [jax.tree.leaves(parts[i]) for i in members]
-        if len(members) == 1 or all(map(is_concrete, itertools.chain(*leaves))):
-            for i in members:
-                lengths[i] = parts[i].exact_length(t)
+        if len(members) < 2 or all(map(is_concrete, itertools.chain(*leaves))):
+            found += [num.stacked(t, [parts[i].exact_length(t)]) for i in members]
             continue
         columns = [num.stacked(t, column) for column in zip(*leaves, strict=True)]
         tree = jax.tree.structure(parts[members[0]])
-        # Mapped over an index, since a Double is not a pytree.
-        one = lambda i, tree=tree, columns=columns: num.to_arrays(
-            jax.tree.unflatten(tree, [num.take_number(t, xs, i) for xs in columns]).exact_length(t)
+        # Mapped over the words of each number, since a Double is not a pytree.
+        one = lambda *words, tree=tree: num.to_arrays(
+            jax.tree.unflatten(tree, list(map(num.from_arrays, words))).exact_length(t)
         )
-        found = num.from_arrays(jax.vmap(one)(np.arange(len(members), dtype=np.int32)))
-        for place, i in enumerate(members):
-            lengths[i] = found[place]
-    return lengths
+        words = [num.to_arrays(num.in_program(t, column)) for column in columns]
+        found.append(num.from_arrays(jax.vmap(one)(*words)))
+    lengths = num.concatenated(t, found)
+    return lengths if places == sorted(places) else lengths[np.argsort(places)]
 
 
 def _merged(t: Number, members: list[Any], index: Any, places: list[int]) -> Any:
