@@ -27,9 +27,10 @@ lint: $(VENV)/.dev
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 
-# Draws the figures, runs every block and docstring, and fails where a public name has no text.
+# Draws the figures, lists the public names, runs every block and docstring, and fails where a public name has no text.
 docs: $(VENV)/.dev
 	$(RUN)/python docs/figures.py
+	$(RUN)/python docs/api.py
 	$(RUN)/python -m pytest -n auto tests/test_docs.py
 
 bench: $(VENV)/.dev

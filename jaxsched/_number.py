@@ -224,10 +224,12 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def minimum(x: Any, y: Any) -> Any:
+    """The smaller one of two numbers or values."""
     return where(x <= y, x, y)
 
 
 def maximum(x: Any, y: Any) -> Any:
+    """The larger one of two numbers or values."""
     return where(x >= y, x, y)
 
 

@@ -10,6 +10,7 @@ import io
 import os
 import pkgutil
 import re
+import runpy
 import sys
 import tokenize
 import types
@@ -159,3 +160,12 @@ def test_the_contract_names_tests_that_exist():
     laws = importlib.import_module("jaxsched.testing").LAWS
     named = set(re.findall(r"law `(\w+)`", text))
     assert named == set(laws)
+
+
+def test_the_page_of_all_names_is_whole_and_that_of_its_script():
+    script = runpy.run_path(str(ROOT / "docs/api.py"))
+    assert (ROOT / "docs/api.md").read_text() == script["page"]()
+    listed = list(script["public"]().values())
+    for module, name in NAMES:
+        value = getattr(importlib.import_module(module), name)
+        assert any(value is other for other in listed), f"{module}.{name}"
