@@ -130,6 +130,15 @@ def test_a_finished_sweep_is_read_and_not_trained_again(tmp_path):
     assert "segment" not in again.info["traces"]
 
 
+def test_a_fork_without_a_state_is_trained_again_through_all_stages_before_it(tmp_path):
+    plateau = js.Plateau(js.Constant(0.01), factor=0.5, patience=1)  # stages end at evaluations
+    arguments = {"evaluate_every": 10}
+    sweep(tmp_path, TRIALS[:1], **arguments)
+    grown = sweep(tmp_path, [*TRIALS, plateau], **arguments)
+    assert same(grown, sweep(None, [*TRIALS, plateau], **arguments))
+    assert grown.info.stored == 60 - 41  # the two leave each other after 41 updates
+
+
 def to_orbax(path):
     """As an earlier version wrote the states of a large model, without a mesh."""
     meta, _ = _files.read(path)

@@ -248,6 +248,7 @@ class Ledger:
             found = store.state(run, run.at)
             if found is None and stage.parent is not None:
                 again.add(self._parents[key])
+                finished.pop(key, None)  # or it would not be opened after its parent
                 continue
             at, state = found or (0, None)
             evaluations = bisect.bisect_right(self.plan.evaluations(stage), at)
