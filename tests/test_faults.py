@@ -124,6 +124,7 @@ HOSTILE = [
     "\x1b]0;title\x07",
     "",
     "ß∂ 学",
+    "\ud800",
 ]
 
 
@@ -157,7 +158,7 @@ def test_names_may_hold_anything(tmp_path):
     draw(dataclasses.replace(result, trials=tuple(shared)), HOSTILE[3], "$")
 
 
-@pytest.mark.parametrize("name", ["=1+1", r"$\frac{$", "../x", "a/b/c", "two\nlines"])
+@pytest.mark.parametrize("name", ["=1+1", r"$\frac{$", "../x", "a/b/c\0d", "two\nlines\ud800"])
 def test_metrics_may_have_any_name(tmp_path, name):
     result = sweep(
         Named(name), metric=name, maximize=False, checkpoint=tmp_path / "run", checkpoint_every=0.0

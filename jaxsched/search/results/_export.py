@@ -67,5 +67,7 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 def _written(text: str, file: Any, where: str) -> str:
     if file is not None:
-        checked_path(f"{where}(file=...)", file).write_text(text)
+        # Names may hold anything, half a surrogate pair too.
+        data = text.encode("utf-8", "backslashreplace")
+        checked_path(f"{where}(file=...)", file).write_bytes(data)
     return text
