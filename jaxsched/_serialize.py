@@ -192,7 +192,9 @@ def from_json(text: str) -> Any:
         data = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except RecursionError:
         raise ValueError(f"from_json(text=...) must be nested at most {_DEPTH} deep.") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of bytes that are no text and numbers that are too long, too
+        if str(error).startswith("from_json"):
+            raise
         raise ValueError(f"from_json(text=...) must be JSON, got {error}.") from None
     return _read(data, texts=False)
 

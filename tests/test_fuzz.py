@@ -76,6 +76,8 @@ def test_a_share_in_a_list_is_a_share_again(tmp_path):
     ("text", "words"),
     [
         ('{"jaxsched": 1, ', r"^from_json\(text=...\) must be JSON, got Expecting property name"),
+        (b"\xff", r"^from_json\(text=...\) must be JSON, got 'utf-8' codec"),
+        ("9" * 5000, r"^from_json\(text=...\) must be JSON, got Exceeds the limit"),
         ('{"jaxsched": 1, "type": "Sequence", "parts": [{}, "Constant"]}', "got None"),
         (
             '{"jaxsched": 1, "type": "Constant", "value": [1, true]}',
