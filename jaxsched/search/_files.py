@@ -147,7 +147,7 @@ def unpack(kind: dict[str, Any], stored: np.ndarray) -> Any:
 
 
 def typed(hint: Any, value: Any, where: str) -> Any:
-    """A JSON value as an annotation says: of lists, dicts, dataclasses, and unions with ``None``.
+    """A JSON value as an annotation says: of lists, tuples, dicts, dataclasses, ``X | None``.
 
     Raises:
         Damaged: if it is anything else; the message begins with ``where``.
@@ -164,7 +164,12 @@ def typed(hint: Any, value: Any, where: str) -> Any:
             raise Damaged(f"{where} must not lack {fewer}, nor have {shorten(repr(more))}")
         made: Any = hint
         return made(**{n: typed(hints[n], x, f"{where}, {n}") for n, x in value.items()})
+    if typing.get_origin(hint) is tuple and isinstance(value, list) and len(value) == len(inner):
+        of = zip(inner, value, strict=True)
+        return tuple(typed(one, x, f"{where} [{i}]") for i, (one, x) in enumerate(of))
     if typing.get_origin(hint) is list and isinstance(value, list):
+        if {*map(type, value)} <= {*inner}:  # long lists of numbers at once
+            return value
         return [typed(inner[0], x, f"{where} [{i}]") for i, x in enumerate(value)]
     if typing.get_origin(hint) is dict and isinstance(value, dict):
         return {n: typed(inner[1], x, f"{where} [{shorten(repr(n))}]") for n, x in value.items()}
@@ -172,7 +177,8 @@ def typed(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and type(value) is int:
         return float(value)
-    raise Damaged(f"{where} must be a {hint.__name__}, got {describe(value)}")
+    wanted = hint.__name__ if isinstance(hint, type) and not inner else hint
+    raise Damaged(f"{where} must be a {wanted}, got {describe(value)}")
 
 
 def write_json(path: Path, value: Any) -> None:

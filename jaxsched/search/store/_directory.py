@@ -78,7 +78,8 @@ class StoreDirectory:
             states = sorted(self.path.glob(f"states-{writer}-*.npz"))
             old = [] if kept is None else states[:-kept]
             for path in [*old, *self.path.glob(f"*-{writer}-*.npz.*.tmp")]:
-                path.unlink(missing_ok=True)
+                if not path.is_dir() or path.is_symlink():
+                    path.unlink(missing_ok=True)
             for folder in self.path.glob(f"*-{writer}-*.orbax*"):
                 if not (self.path / f"{folder.name.split('.')[0]}.npz").exists():
                     shutil.rmtree(folder, ignore_errors=True)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import operator
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from jaxsched.search._files import Damaged
+from jaxsched._text import shorten
+from jaxsched.search._files import Damaged, typed
 
 FORMAT = 3
 Fields = dict[str, str]
+_Roots = list[tuple[Fields, int, int]]  # start, stop
+# root, start, point, stop, evaluated, diverged, ends
+_Pieces = list[tuple[int, int, str, int, list[int], int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,33 +104,58 @@ def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]
     """Of a file.
 
     Raises:
-        Damaged: if it is of another format.
+        Damaged: if it is of another format, or does not belong together.
     """
-    try:
-        version, roots, entries = meta
-        if version != FORMAT:
-            raise Damaged(f"it has format {version}")
-        groups: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}}
-        for path, array in arrays.items():
-            group, _, name = path.partition("/")
-            if group in groups:
-                groups[group][name] = array
-        pieces, update, evaluation = list[Piece](), 0, 0
-        for root, start, point, stop, evaluated, diverged, ends in entries:
-            updates = slice(update, update := update + stop - start)
-            evaluations = slice(evaluation, evaluation := evaluation + len(evaluated))
-            train = {name: curve[updates] for name, curve in groups["train"].items()}
-            validation = {name: x[evaluations] for name, x in groups["validation"].items()}
-            values = arrays["values"][:, updates]
-            pieces.append(
-                Piece(root, start, point, values, train, validation, evaluated, diverged, ends)
-            )
-        return [
-            Root(fields, start, stop, arrays[f"sums/{i}"].tobytes())
-            for i, (fields, start, stop) in enumerate(roots)
-        ], pieces
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise Damaged(f"{type(error).__name__}: {error}") from error
+    version, *_ = meta if isinstance(meta, list) and meta else [None]
+    if version != FORMAT:
+        raise Damaged(f"it has format {version!r}")
+    _, roots, entries = typed(tuple[int, _Roots, _Pieces], meta, "its JSON")
+    groups: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}}
+    for path, array in arrays.items():
+        group, _, name = path.partition("/")
+        if group in groups:
+            groups[group][name] = array
+    _check(roots, entries, arrays, groups)
+    pieces, update, evaluation = list[Piece](), 0, 0
+    for root, start, point, stop, evaluated, diverged, ends in entries:
+        updates = slice(update, update := update + stop - start)
+        evaluations = slice(evaluation, evaluation := evaluation + len(evaluated))
+        train = {name: curve[updates] for name, curve in groups["train"].items()}
+        validation = {name: x[evaluations] for name, x in groups["validation"].items()}
+        values = arrays["values"][:, updates]
+        pieces.append(
+            Piece(root, start, point, values, train, validation, evaluated, diverged, ends)
+        )
+    return [
+        Root(fields, start, stop, arrays[f"sums/{i}"].tobytes())
+        for i, (fields, start, stop) in enumerate(roots)
+    ], pieces
+
+
+def _check(
+    roots: _Roots,
+    entries: _Pieces,
+    arrays: dict[str, Any],
+    groups: dict[str, dict[str, np.ndarray]],
+) -> None:
+    """Raises Damaged unless the JSON fits the arrays."""
+    for i, (root, start, _, stop, evaluated, diverged, ends) in enumerate(entries):
+        steps = [start, *evaluated]
+        increasing = all(map(operator.lt, steps, steps[1:])) and steps[-1] <= stop
+        known = 0 <= root < len(roots) and 0 <= start < stop and ends >= 0
+        if not (increasing and known and diverged in (-1, stop - 1)):
+            raise Damaged(f"piece {i}: its numbers contradict each other")
+    updates = sum(stop - start for _, start, _, stop, *_ in entries)
+    evaluations = sum(len(entry[4]) for entry in entries)
+    like = {name: np.shape(array) for name, array in arrays.items()}
+    wanted: dict[str, Any] = {"values": (np.float32, (*like.get("values", ())[:1], updates))}
+    wanted |= {f"train/{name}": (np.float32, (updates,)) for name in ("loss", *groups["train"])}
+    wanted |= {f"validation/{n}": (np.float32, (evaluations,)) for n in groups["validation"]}
+    wanted |= {f"sums/{i}": (np.uint8, like.get(f"sums/{i}", ())) for i in range(len(roots))}
+    found = {name: (array.dtype, like[name]) for name, array in arrays.items()}
+    for name in {**wanted, **found}:
+        if found.get(name) != wanted.get(name):
+            raise Damaged(f"array {shorten(repr(name))} is not the one that its JSON tells of")
 
 
 def joined(

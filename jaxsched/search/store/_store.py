@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from jaxsched._text import warn
-from jaxsched.search._files import Damaged
+from jaxsched.search._files import Damaged, typed
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._ledger import Ledger
@@ -51,7 +51,7 @@ def held_width(path: Path, fields: tuple[Fields, ...], writer: str) -> int | Non
     directory = StoreDirectory(path)
     paths = directory.glob("records-*.npz")
     for path in sorted(paths, key=lambda path: writer not in path.name):
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(ValueError):  # damaged, or no number
             for root in decoded(*directory.read(path))[0]:
                 for here in fields:
                     width = root.fields.get("width", "")
@@ -126,6 +126,8 @@ class StageStore:
             self._files.add(path)
             try:
                 roots, pieces = decoded(*self._directory.read(path))
+                if any(_digest(json.dumps(root.fields)) in self._root for root in roots):
+                    self._check_names(pieces)
             except Damaged as damage:
                 self._warn_of(path, damage)
                 continue
@@ -219,16 +221,24 @@ class StageStore:
             glob = self._directory.glob
             for path in [*glob("ends-*.npz"), *glob("states-*.npz")]:
                 try:
-                    _, entries = self._directory.read(path)[0]
+                    told = self._directory.read(path)[0]
+                    _, entries = typed(tuple[int, list[tuple[int, str]]], told, "its JSON")
                     for number, (step, point) in enumerate(entries):
                         steps.add(step)
                         self._states.setdefault(point, []).append((path, number))
                         if path.name.startswith("ends"):
                             self._kept.add(point)
-                except (TypeError, ValueError) as damage:
+                except Damaged as damage:
                     self._warn_of(path, damage)
             self._steps = sorted(steps)
         return self._states
+
+    def _check_names(self, pieces: list[Piece]) -> None:
+        metrics = self._metrics, sorted(self._plan.validation), len(self._plan.table.names)
+        for piece in pieces[:1]:  # of one file, which have the same
+            found = sorted(piece.train), sorted(piece.validation), len(piece.values)
+            if found != metrics:
+                raise Damaged(f"the metrics must be {metrics}, got {found}")
 
     def _load(self, path: Path, number: int) -> Any:
         treedef: Any
