@@ -14,12 +14,15 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import random
 import re
+import shutil
 import sys
 import tempfile
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 import jax
@@ -34,7 +37,7 @@ from mutations import (
     npy,
     put_together,
 )
-from sweep_tasks import Plain
+from sweep_tasks import Plain, interrupted
 
 import jaxsched as js
 from jaxsched import _axes, _serialize, search
@@ -163,6 +166,68 @@ def merge_reader(rng, folder):
     return attempt
 
 
+# -------------------------------------------------------------------------------------------- store
+
+
+def _interrupted(folder, run):
+    """A store with the states of open runs, and with those at the ends of stages."""
+    interrupted(folder, 5, run)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _obstructed(path, data, folder, rng):
+    """Something else in place of a file, or the file under another name."""
+    path.unlink()
+    match rng.randrange(6):
+        case 0:
+            path.mkdir()
+        case 1:
+            os.mkfifo(path)
+        case 2:
+            path.symlink_to(rng.choice(["/etc/passwd", "/dev/zero", "nothing", path.name, "."]))
+        case 3:
+            names = [p.name for p in folder.iterdir()] or ["x"]
+            (folder / rng.choice([f"x{path.name}", "states-0-1.npz", *names])).write_bytes(data)
+        case 4:
+            (folder / f"{path.name}.0.tmp").symlink_to("/etc/passwd")
+            (folder / f"{path.stem}.orbax").symlink_to("/etc")
+
+
+def store_reader(rng, folder):
+    trials = [js.Constant(0.1, 8), js.wsd(0.1, 12, decay=4, warmup=0), js.Constant(1e30, 12)]
+    run = functools.partial(search.sweep, Plain(), trials, seeds=2, evaluate_every=4)
+    kept = functools.partial(run, checkpoint_every=0.0)
+    store = lambda path, **more: kept(checkpoint=path, **more)
+    good = content(run())[3]
+    files = [_interrupted(folder, store)]
+    store(folder)
+    files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+
+    def attempt():
+        mutate = rng.choice([mutated_bytes, mutated_zip, forged, forged, None])
+        shutil.rmtree(folder)
+        folder.mkdir()
+        there = rng.choice(files)
+        for name, data in there.items():
+            (folder / name).write_bytes(data)
+        name = rng.choice(sorted(there))
+        if mutate:
+            (folder / name).write_bytes(mutate(there[name], rng))
+        else:
+            _obstructed(folder / name, there[name], folder, rng)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "sweep")  # which name what is damaged
+            found = store(folder)
+        if content(found)[3] == good:
+            return "same"
+        if mutate is not forged:
+            raise Wrong("in silence")
+        use_result(found, rng)
+        return "other"
+
+    return attempt
+
+
 # ---------------------------------------------------------------------------------------- schedules
 
 
@@ -211,6 +276,8 @@ def schedule_reader(kind, rng, folder):
         data = rng.choice(plain)
         if kind == "json":
             text = mutated_text(data, rng)
+            if rng.random() < 0.1:
+                text = mutated_bytes(text.encode(), rng)
             found = js.from_json(text)
             given = json.loads(text)
         else:
@@ -239,6 +306,7 @@ READERS = {
     "load of format 2": functools.partial(result_reader, 2),
     "load of format 1": functools.partial(result_reader, 1),
     "merge": merge_reader,
+    "sweep(checkpoint=...)": store_reader,
     "from_json": functools.partial(schedule_reader, "json"),
     "from_dict": functools.partial(schedule_reader, "dict"),
 }
@@ -256,7 +324,7 @@ def fuzz(reader, count, seed=0):
                 # An error of the reader, not of what was done with the result.
                 frames = [f.name for f in traceback.extract_tb(error.__traceback__)]
                 outcome = "fails later" if {"use_result", "use_schedule"} & {*frames} else "refused"
-                if outcome != "refused":
+                if outcome != "refused" or "checkpoint" in reader:
                     wrong.append((number, outcome, traceback.format_exc(limit=-4)))
                 elif type(error) not in (ValueError, _serialize.UnknownType):
                     wrong.append((number, f"{type(error)}", str(error)))
