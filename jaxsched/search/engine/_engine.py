@@ -80,6 +80,8 @@ class Engine:
         self._pacers = coordinator.pacers
         self._listeners = (coordinator.on_segment, *listeners)
         self._feed = Feed(ledger.plan)
+        # Bounds of segments recur, and a transfer takes as long as a few updates of a tiny model.
+        self._scalar = functools.lru_cache(4096, typed=True)(put)
         # number of a thread -> (fold, ..., device), and what it needs of it
         self._arguments: dict[int, tuple[Any, list[Any]]] = {}
         self._initial: dict[int, tuple[Any, Any]] = {}
@@ -158,8 +160,9 @@ class Engine:
         # measurements are never read.
         padded = [*lanes, *[lanes[0]] * (program.width - len(lanes))]
         state = program.stack_lanes([self._state(number, run, arrays) for run in padded])
-        alive: Any = np.array([run.curves.diverged < 0 for run in padded])
-        alive = put(alive if program.width > 1 else alive[0], device)
+        going = np.array([run.curves.diverged < 0 for run in padded])
+        alive = put(going, device) if program.width > 1 else self._scalar(going[0], device)
+        limit = self._scalar(np.float32(plan.limit), device)
         in_flight: deque[_Segment] = deque()
         runs, pacer, chunk = lanes, self._pacers[number], -1
         pacer.begin()
@@ -170,9 +173,9 @@ class Engine:
                 values = put(table, device)
                 batches = program.stack_lanes(self._batches(padded, chunk, device))
             first = lo % plan.length
-            bounds = (np.int32(first), np.int32(first + hi - lo), np.float32(plan.limit))
-            bounds = put(bounds, device)
-            state, alive, metrics = program.segment(arrays, state, alive, values, batches, *bounds)
+            bounds = (self._scalar(np.int32(n), device) for n in (first, first + hi - lo))
+            arguments = (arrays, state, alive, values, batches, *bounds, limit)
+            state, alive, metrics = program.segment(*arguments)
             validation = program.evaluate(arrays, state) if evaluated else None
             in_flight.append(_Segment(lo, hi, table, state, metrics, validation, pacer.ask()))
             if len(in_flight) > _MAX_IN_FLIGHT:
@@ -286,12 +289,15 @@ class Engine:
             return found
 
     def _values(self, lanes: list[OpenRun], chunk: int, program: Program) -> np.ndarray:
-        start, stop = chunk * self._plan.length, (chunk + 1) * self._plan.length
-        rows = [
-            self._plan.table.values(run.key.trials[0], start, stop, run.controller_states[0])
-            for run in lanes
-        ]
-        return rows[0] if program.width == 1 else np.stack(rows)
+        """The chunk's values; what is after the longest run is never applied."""
+        plan = self._plan
+        start = chunk * plan.length
+        stop = min(start + plan.length, plan.longest)
+        filled = np.zeros((len(lanes), len(plan.table.names), plan.length), np.float32)
+        for rows, run in zip(filled, lanes, strict=True):
+            states = run.controller_states[0]
+            rows[:, : stop - start] = plan.table.values(run.key.trials[0], start, stop, states)
+        return filled if program.width > 1 else filled[0]
 
     def _batches(self, lanes: list[OpenRun], chunk: int, device: Any) -> list[Any]:
         with self._ledger.lock:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 from jaxsched._checks import check_room
 from jaxsched.search.engine import _controlled
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import stage_tree
-from jaxsched.search.engine._values import ROWS, ScheduleValues
+from jaxsched.search.engine._values import BLOCK, ROWS, ScheduleValues
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import of_weights
 from jaxsched.search.tasks._traced import trace_folds
 from jaxsched.search.trials._trials import Trials
 
-LENGTH = ROWS  # rows of the tables of a compiled call: the most updates of one
+LENGTH = BLOCK  # rows of the tables of a compiled call: the most updates of one
 _BATCHES = 16 << 20  # bytes of batches in a call: fewer rows where a batch is large
 _COPIES = 2  # of a curve: that of the runs, and that of the result
 _EVALUATION, _STAGE = 100, 1500  # bytes of Python objects for each, at least
@@ -69,7 +71,7 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
         rungs=rungs,
         cuts=cuts,
         share_prefixes=request.share_prefixes,
-        length=chunk_length(shape.batch),
+        length=chunk_length(shape.batch, request.width),
         train=train,
         validation=tuple(sorted(shape.validation)),
     )
@@ -90,9 +92,14 @@ def _check_sense(metric: str, maximize: bool | None) -> None:
         )
 
 
-def chunk_length(batch: Any) -> int:
-    """Updates of a chunk, by the batch of one."""
-    length, size = LENGTH, nbytes(batch)
+def chunk_length(batch: Any, width: int | str | None) -> int:
+    """Updates of a chunk, by the batch of one and the width that is asked for.
+
+    A launch costs as much as ten updates of a tiny model, so one run on a CPU has long tables; of
+    many lanes they would fill the memory.
+    """
+    alone = width in (None, 1) and jax.default_backend() == "cpu"
+    length, size = LENGTH if alone else min(LENGTH, ROWS), nbytes(batch)
     while length > 1 and length * size > _BATCHES:
         length //= 2
     return length

@@ -22,7 +22,7 @@ from jaxsched.search.trials._trials import Trials
 # Values are always computed in whole blocks that begin at multiples of this, however many are
 # needed: NumPy may round differently in the last, partly filled vector register of an array.
 BLOCK = 4096
-ROWS = 1024  # the most rows that a compiled call reads; it divides BLOCK
+ROWS = 1024  # short runs keep so many values, or a multiple; it divides BLOCK
 
 # The states of a trial's controllers: one, or None, for each name.
 ControllerStates = tuple[Any, ...]

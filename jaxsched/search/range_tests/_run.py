@@ -143,7 +143,7 @@ def range_test(
         **{k: Constant(x) for k, x in constants.items()},
     }
     task = found_task(task, "range_test")
-    plan = _plan(task, Trial("ramp", {}, schedules), len(rates), chosen)
+    plan = _plan(task, Trial("ramp", {}, schedules), len(rates), chosen, width)
     shape = plan.folds[0].shape
     if jax.default_backend() == "cpu":
         warn_of_convolutions(shape.step, "range_test")
@@ -208,7 +208,7 @@ def _checked_state(state: Any, expected: Any) -> Any:
     return state
 
 
-def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...]) -> Plan:
+def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...], width: int) -> Plan:
     """A trial, never evaluated: what ``evaluate`` returns is nobody's business here."""
     table = ScheduleValues((trial,), steps)
     shape = trace_task(task, table.names, "range_test", steps, evaluated=False)
@@ -226,7 +226,7 @@ def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...]) -> Plan:
         rungs=(),
         cuts=frozenset(),
         share_prefixes=True,
-        length=chunk_length(shape.batch),
+        length=chunk_length(shape.batch, width),
         train=("loss",),
         validation=(),
         caller="range_test",
