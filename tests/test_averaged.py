@@ -169,7 +169,9 @@ def test_programs_are_shared_as_with_the_inner_task():
     assert other.info["traces"]["segment"] == 1
     leaves = jax.tree.leaves(Averaged(TASK, decay=0.5))
     assert [a.shape for a in leaves] == [a.shape for a in jax.tree.leaves(TASK)]
-    assert jax.tree_util.all_leaves([Averaged(Plain(), decay=0.5)])
+    inner = Plain()  # an opaque one too
+    sweep(Averaged(inner, window=30))
+    assert sweep(Averaged(inner, window=30), [js.Constant(0.2)]).info["traces"] == {}
 
 
 def test_wide_runs_are_close_to_solo_ones():

@@ -7,6 +7,7 @@ at other steps executes the same program, and gets the same bits.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,7 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from jaxsched.search.engine._devices import put
-from jaxsched.search.tasks._protocol import Task, is_opaque
+from jaxsched.search.tasks._protocol import Task, opaque
 from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import Fold, taken_apart
 
@@ -224,27 +225,31 @@ class Kept:
     def __init__(self, most: int = 32):
         self._most = most
         self._made: dict[Any, tuple[Any, Any]] = {}  # in the order of their last use
+        self._lock = threading.RLock()  # sweeps may have threads; what is forgotten comes any time
 
     def get(self, task: Task, key: Any, make: Callable[[], Any]) -> Any:
         """The earlier result of ``make`` for this task and key, or a new one."""
-        leaves, owner = jax.tree.flatten(task)
-        alive: Any = None
-        if is_opaque(leaves) or not _hashable(owner):
-            owner = id(task)
-            try:
-                alive = weakref.ref(task, lambda _: self._forget(owner))
-            except TypeError:  # its id must not be given to another object
-                alive = task
-        where = (owner, key)
-        found = self._made.pop(where, None) or (alive, make())
-        self._made[where] = found
-        while len(self._made) > self._most:
-            del self._made[next(iter(self._made))]
+        leaves, tree = jax.tree.flatten(task)
+        objects = opaque(leaves) if _hashable(tree) else [task]
+        owner = (tree if _hashable(tree) else None, *map(id, objects))
+        with self._lock:
+            found = self._made.pop((owner, key), None)
+            found = found or ([self._held(x, owner) for x in objects], make())
+            self._made[owner, key] = found
+            while len(self._made) > self._most:
+                del self._made[next(iter(self._made))]
         return found[1]
 
-    def _forget(self, owner: int) -> None:
-        for where in [where for where in self._made if where[0] == owner]:
-            del self._made[where]
+    def _held(self, x: Any, owner: Any) -> Any:
+        try:
+            return weakref.ref(x, lambda _: self._forget(owner))
+        except TypeError:  # its id must not be given to another object
+            return x
+
+    def _forget(self, owner: Any) -> None:
+        with self._lock:
+            for where in [where for where in self._made if where[0] == owner]:
+                del self._made[where]
 
 
 _FUNCTIONS = Kept()

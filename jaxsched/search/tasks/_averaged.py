@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxsched._checks import checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.controllers import Average
-from jaxsched.search.tasks._protocol import Metrics, State, Task, is_opaque
+from jaxsched.search.tasks._protocol import Metrics, State, Task
 from jaxsched.search.tasks._returned import AVERAGED, check_metrics
 
 
@@ -60,13 +60,6 @@ class Averaged:
     True
     """
 
-    def __new__(cls, task: Task, **how: Any) -> Averaged:
-        # Of a pytree it is one, whose arrays are arguments of programs. But not of an opaque task:
-        # its arrays could not be seen, so two of them would be taken for one program where they are
-        # equal, and every program that is kept for the next sweep would keep its task alive.
-        opaque = is_opaque(jax.tree.leaves(task))
-        return object.__new__(Averaged if opaque else _AveragedTree)
-
     def __init__(self, task: Task, *, window: int | None = None, decay: float | None = None):
         if not isinstance(task, Task) or isinstance(task, type):
             raise TypeError(
@@ -89,9 +82,6 @@ class Averaged:
             window = checked_whole("Averaged(window=...)", window, 1)
         self.task: Any = task
         self.window, self.decay = window, decay
-
-    def __getnewargs__(self) -> tuple[Any]:
-        return (self.task,)  # what `__new__` asks for in a copy
 
     def __repr__(self) -> str:
         how = f"window={self.window}" if self.decay is None else f"decay={self.decay:g}"
@@ -168,10 +158,6 @@ class Averaged:
         return Averaged(method(*arguments), window=self.window, decay=self.decay)
 
 
-class _AveragedTree(Averaged):
-    """Of a task that is a pytree: then so is this, and its arrays are arguments of programs."""
-
-
 def _own(task: Any) -> list[str]:
     """The methods with which a task says what its weights are: two or none."""
     return [m for m in ("weights", "with_weights") if callable(getattr(task, m, None))]
@@ -181,11 +167,11 @@ def _flatten(task: Averaged) -> tuple[Any, Any]:
     return (task.task,), (task.window, task.decay)
 
 
-def _unflatten(how: Any, children: Any) -> _AveragedTree:
-    task = object.__new__(_AveragedTree)
+def _unflatten(how: Any, children: Any) -> Averaged:
+    task = object.__new__(Averaged)
     (task.task,) = children
     task.window, task.decay = how
     return task
 
 
-jax.tree_util.register_pytree_node(_AveragedTree, _flatten, _unflatten)
+jax.tree_util.register_pytree_node(Averaged, _flatten, _unflatten)

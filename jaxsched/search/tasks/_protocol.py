@@ -85,6 +85,6 @@ class Task(Protocol):
         ...
 
 
-def is_opaque(leaves: Iterable[Any]) -> bool:
-    """Whether a task with these leaves is no pytree of arrays: an object, a tuple of functions."""
-    return not all(isinstance(x, (int, float, complex)) or hasattr(x, "dtype") for x in leaves)
+def opaque(leaves: Iterable[Any]) -> list[Any]:
+    """Those of a task's leaves that are no arrays: the task itself, or functions of a tuple."""
+    return [x for x in leaves if not (isinstance(x, (int, float, complex)) or hasattr(x, "dtype"))]

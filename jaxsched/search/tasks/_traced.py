@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxsched.search._fingerprint import Walk, digest, fingerprints
 from jaxsched.search.tasks._batches import read_batches
-from jaxsched.search.tasks._protocol import Metrics, Task, is_opaque
+from jaxsched.search.tasks._protocol import Metrics, Task, opaque
 from jaxsched.search.tasks._returned import (
     TaskShape,
     as_array,
@@ -147,7 +147,7 @@ def taken_apart(task: Task) -> tuple[list[Any], Any]:
     """The arrays of a task, and what makes such a task of others; an opaque object has none."""
     treedef: Any
     arrays, treedef = jax.tree.flatten(task)
-    return ([], lambda arrays: task) if is_opaque(arrays) else (arrays, treedef.unflatten)
+    return ([], lambda arrays: task) if opaque(arrays) else (arrays, treedef.unflatten)
 
 
 def _kind(task: Any) -> tuple[Any, list[Any]]:
@@ -157,7 +157,7 @@ def _kind(task: Any) -> tuple[Any, list[Any]]:
     """
     structure: Any
     arrays, structure = jax.tree.flatten(task)
-    if is_opaque(arrays):
+    if opaque(arrays):
         return id(task), []
     return (structure, [(np.shape(x), jnp.result_type(x)) for x in arrays]), arrays
 
