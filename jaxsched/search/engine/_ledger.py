@@ -68,7 +68,6 @@ class Ledger:
         stopped: int64 [trials], the rung at which a trial was given up, or -1.
         rungs_decided: the number of rungs that have been compared.
         steps_trained: updates of this call.
-        stored: updates that the store held.
         stop_requested: whether the segments under way are the last ones.
         lock: hold it to read several fields that must be consistent.
     """
@@ -86,7 +85,6 @@ class Ledger:
         self.stopped = np.full(len(plan.trials), -1, np.int64)
         self.rungs_decided = 0
         self.steps_trained = 0
-        self.stored = 0
         self.stop_requested = False
         self.lock = threading.Condition()
         self._store = store
@@ -101,6 +99,14 @@ class Ledger:
         self._opened = {run.key for run in self._open}
         self._walked: dict[Key, OpenRun] = {}  # parents before children; the known measurements
         self._parents: dict[Key, Key] = {}
+        self._ahead: dict[Key, RunCurves] = {}  # stored, beyond an undecided rung
+        self._held: dict[Key, int] = {}  # updates of a run that the store held
+
+    @property
+    def stored(self) -> int:
+        """Updates that were not trained, since the store held them."""
+        there = self.finished.keys() | {run.key for run in self.unfinished()}
+        return sum(count for key, count in self._held.items() if key in there)
 
     # ---------------------------------------------------------------------- which trials are left
 
@@ -127,6 +133,11 @@ class Ledger:
             waiting, self._open, self._later = [*self._later, *self._open], [], []
             for run in waiting:
                 self._add(run)
+            ahead, self._ahead = self._ahead, {}
+            for key, curves in ahead.items():
+                if self._reached(key):
+                    late = self.plan.stages[key.stage].start >= self._until
+                    (self._ahead if late else self.finished)[key] = curves
 
     def take(self, device: int, width: Callable[[], int]) -> list[OpenRun]:
         """Runs that can go on together: of one fold, at one step; none if all is done.
@@ -238,12 +249,18 @@ class Ledger:
         if store is None or not self._walked:
             return
         finished, again = self.finished, set[Key]()
-        for key in [key for key in finished if not self._reached(key)]:
-            del finished[key]
+        rungs = self.plan.rungs[self.rungs_decided :]
+        for key in list(finished):
+            if not self._reached(key):
+                del finished[key]
+            elif rungs and self.plan.stages[key.stage].start >= rungs[0]:
+                self._ahead[key] = finished.pop(key)
         self._open = []
         for key, run in reversed(self._walked.items()):
-            if (key in finished and key not in again) or not self.needs(key):
+            there = finished if key in finished else self._ahead
+            if (key in there and key not in again) or not self.needs(key):
                 continue
+            there.pop(key, None)
             stage = self.plan.stages[key.stage]
             found = store.state(run, run.at)
             if found is None and stage.parent is not None:
@@ -254,10 +271,10 @@ class Ledger:
             evaluations = bisect.bisect_right(self.plan.evaluations(stage), at)
             curves = run.curves.until(at - stage.start, evaluations)
             self._open.append(dataclasses.replace(run, at=at, state=state, curves=curves))
-            finished.pop(key, None)
-        held = [*finished.values(), *(run.curves for run in self._open)]
-        self.stored = sum(len(curves.train["loss"]) for curves in held)
-        self._opened = {*finished, *(run.key for run in self._open)}
+        opened = {run.key: run.curves for run in self._open}
+        held = {**finished, **self._ahead, **opened}
+        self._held = {key: len(curves.train["loss"]) for key, curves in held.items()}
+        self._opened = set(held)
         self._walked, self._parents = {}, {}
 
     # ------------------------------------------------------------------------------------ details

@@ -1,0 +1,262 @@
+"""A directory serves many sweeps: each takes from it what was trained."""
+
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from sweep_tasks import Plain, flip, same
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search.engine._ledger import Ledger
+
+HERE = Path(__file__).parent
+# Of shorter runs a part of the schedules will do, and some trials are one run.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:sweep.steps"),
+    pytest.mark.filterwarnings("ignore:sweep.trials"),
+]
+WSD = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20, 30)]
+RATES = [js.Constant(rate) for rate in (0.03, 0.1, 0.3)]
+BASE = {"trials": [*WSD[:2], RATES[0]], "steps": 60, "seeds": 2, "evaluate_every": 20}
+
+
+class Folded(Plain):
+    """Of whose folds each is what it is, however many there are."""
+
+    def __init__(self, shift=0.0):
+        self.shift = np.float32(shift)
+
+    def fold(self, index, count):
+        return Folded(index)
+
+    def evaluate(self, state):
+        return {"loss": ((state - self.shift) ** 2).sum()}
+
+
+def sweep(directory, **arguments):
+    told = {**BASE, "devices": jax.local_devices()[:1], **arguments}
+    task = told.pop("task", None) or Plain()
+    return search.sweep(task, told.pop("trials"), checkpoint=directory, **told)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The updates that were trained since the last call, of runs that did not diverge."""
+    update, trained = Ledger.update, []
+
+    def counting(self, device, runs, steps):
+        trained.append(steps * len(runs))
+        update(self, device, runs, steps)
+
+    monkeypatch.setattr(Ledger, "update", counting)
+
+    def call():
+        total = sum(trained)
+        trained.clear()
+        return total
+
+    return call
+
+
+# ------------------------------------------------------------------------------------------ growth
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({}, 0),
+        ({"seeds": 3}, 139),  # of one seed: 41 + 19 + 19 + 60
+        ({"seeds": [1, 7]}, 139),
+        ({"trials": [*WSD[:2], RATES[0], RATES[1]]}, 120),
+        ({"trials": RATES[:1]}, 0),
+        ({"trials": [*RATES, js.cosine_decay(0.1, 60)]}, 358),
+        ({"trials": [RATES[0]], "steps": 90}, 60),  # from its end
+        ({"trials": [RATES[0]], "steps": 40}, 0),
+        ({"trials": RATES[:1], "evaluate_every": 40}, 0),
+        ({"trials": RATES[:1], "evaluate_every": None}, 0),
+        ({"trials": RATES[:1], "metric": "loss", "monitor": "loss", "share_prefixes": False}, 0),
+        ({"stopping": search.MedianRule(20)}, 0),
+        ({"trials": [*WSD[:2], RATES[0], js.Plateau(0.1, patience=9)]}, None),
+    ],
+)
+def test_a_sweep_trains_what_is_missing_and_is_the_same(tmp_path, counted, changes, missing):
+    sweep(tmp_path)
+    counted()
+    grown = sweep(tmp_path, **changes)
+    trained, whole = counted(), sweep(None, **changes)
+    assert same(grown, whole)
+    assert trained == grown.steps_trained - grown.info.stored
+    if missing is not None:
+        assert trained == missing
+    assert counted() == whole.steps_trained
+    assert sweep(tmp_path, **changes).info.stored == whole.steps_trained
+    assert counted() == 0
+
+
+def test_more_folds(tmp_path, counted):
+    arguments = {"task": Folded(), "trials": RATES, "seeds": 1}
+    sweep(tmp_path, folds=2, **arguments)
+    counted()
+    grown = sweep(tmp_path, folds=4, **arguments)
+    assert counted() == grown.steps_trained // 2 == 2 * 3 * 60
+    assert same(grown, sweep(None, folds=4, **arguments))
+
+
+def test_another_halving_goes_on_from_the_rungs_of_the_first(tmp_path, counted):
+    rates = [js.Constant(rate) for rate in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)]
+    arguments = {"trials": rates, "evaluate_every": None}
+    halving = search.SuccessiveHalving(first=15, eta=3)
+    first = sweep(tmp_path, stopping=halving, **arguments)
+    counted()
+    whole = sweep(tmp_path, **arguments)
+    assert counted() == whole.steps_trained - first.steps_trained
+    assert same(whole, sweep(None, **arguments))
+    counted()
+    again = sweep(tmp_path, stopping=halving, **arguments)
+    assert counted() == 0 and same(again, first)
+    milder = {"stopping": search.SuccessiveHalving(first=15, eta=1.5), **arguments}
+    assert same(sweep(tmp_path, **milder), sweep(None, **milder))
+
+
+POOL = [*WSD, *RATES, js.cosine_decay(0.1, 60), js.Plateau(0.3, patience=0), js.Constant(1e30)]
+SWEEPS = st.fixed_dictionaries(
+    {
+        "trials": st.lists(st.sampled_from(POOL), min_size=1, max_size=4),
+        "steps": st.sampled_from([20, 35, 60, 70]),
+        "seeds": st.lists(st.sampled_from([0, 1, 5]), min_size=1, max_size=2, unique=True),
+        "evaluate_every": st.sampled_from([10, 20, 25]),
+        "stopping": st.sampled_from([None, search.MedianRule(20), search.SuccessiveHalving(10, 2)]),
+        "share_prefixes": st.booleans(),
+        "checkpoint_every": st.sampled_from([0.0, 10.0]),
+    }
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(sweeps=st.lists(SWEEPS, min_size=2, max_size=4), lost=st.floats(0, 0.5), seed=st.integers())
+def test_any_sweeps_in_one_directory_are_as_if_each_was_alone(sweeps, lost, seed):
+    """Whatever files are lost between them."""
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as directory:
+        for arguments in sweeps:
+            found = sweep(directory, **arguments)
+            alone = sweep(None, **arguments)
+            assert same(found, alone)
+            assert 0 <= found.info.stored <= found.steps_trained
+            assert sweep(directory, **arguments).info.stored == alone.steps_trained
+            for path in sorted(Path(directory).iterdir()):
+                if rng.random() < lost:
+                    path.unlink()
+
+
+# ------------------------------------------------------------------- several directories, processes
+
+
+def test_the_files_of_two_directories_are_one_store(tmp_path, counted):
+    a, b = tmp_path / "a", tmp_path / "b"
+    sweep(a, trials=[*WSD[:2], RATES[0]])
+    sweep(b, trials=[RATES[0], *WSD[1:]], seeds=3, checkpoint_every=0.0)
+    for path in a.iterdir():
+        assert not (b / path.name).exists()
+        shutil.copy(path, b / path.name)
+    counted()
+    whole = sweep(b, trials=[*WSD[:2], RATES[0]])
+    assert counted() == 0
+    assert same(whole, sweep(None, trials=[*WSD[:2], RATES[0]]))
+
+
+def test_shards_in_one_directory_need_no_merging(tmp_path, counted):
+    for index in range(3):
+        sweep(tmp_path, shard=(index, 3))
+    counted()
+    whole = sweep(tmp_path)
+    assert counted() == 0
+    assert same(whole, sweep(None))
+
+
+WRITER = """
+import sys
+import jax
+import jaxsched as js
+from jaxsched import search
+from sweep_tasks import Plain
+index, directory = int(sys.argv[1]), sys.argv[2]
+trials = [js.Constant(rate) for rate in (0.01, 0.02, 0.03, 0.04)][index : index + 3]
+arguments = {"steps": 3000, "seeds": 2, "evaluate_every": 100, "checkpoint_every": 0.0}
+print("ready", flush=True)
+sys.stdin.readline()
+search.sweep(Plain(), trials, checkpoint=directory, devices=jax.devices()[:1], **arguments)
+"""
+
+
+def test_two_processes_write_into_one_directory_at_once(tmp_path, counted):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", WRITER, str(index), str(tmp_path)],
+            cwd=HERE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=300)
+        assert process.returncode == 0
+    trials = [js.Constant(rate) for rate in (0.01, 0.02, 0.03, 0.04)]
+    arguments = {"trials": trials, "steps": 3000, "evaluate_every": 100}
+    whole = sweep(tmp_path, **arguments)
+    assert counted() == 0
+    assert same(whole, sweep(None, **arguments))
+
+
+# ------------------------------------------------------------------------------------------ damage
+
+
+@pytest.mark.parametrize("kind", ["records", "ends", "states"])
+def test_a_damaged_file_costs_no_more_than_it_held(tmp_path, counted, kind):
+    arguments = {"trials": [*WSD, *RATES], "checkpoint_every": 0.0}
+    whole = sweep(tmp_path, **arguments)
+    count = 0
+    for path in sorted(tmp_path.glob(f"{kind}-*.npz")):
+        good = path.read_bytes()
+        flip(path)
+        counted()
+        if kind == "records":
+            with pytest.warns(RuntimeWarning, match=f"{path.name}.*is trained again"):
+                again = sweep(tmp_path, **arguments)
+        else:
+            again = sweep(tmp_path, **arguments)
+        assert same(again, whole)
+        trained = counted()
+        assert trained == whole.steps_trained - again.info.stored
+        assert trained <= (60 if kind == "records" else 0)
+        count += trained > 0
+        path.write_bytes(good)
+    assert count > 1 or kind != "records"
+
+
+def test_a_longer_run_whose_last_state_is_damaged_is_trained_from_the_one_before(tmp_path, counted):
+    arguments = {"trials": RATES[:1], "seeds": 1, "stopping": search.MedianRule(20)}
+    sweep(tmp_path, **arguments)
+    (ends,) = tmp_path.glob("ends-*.npz")
+    flip(ends)
+    counted()
+    with pytest.warns(RuntimeWarning, match=f"{ends.name}.*is trained again"):
+        longer = sweep(tmp_path, **{**arguments, "steps": 80})
+    assert counted() in (20, 40, 60, 80)
+    assert same(longer, sweep(None, **{**arguments, "steps": 80}))
