@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -156,13 +157,11 @@ def typed(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, types.UnionType):
         return None if value is None else typed(inner[0], value, where)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        hints, fields = typing.get_type_hints(hint), dataclasses.fields(hint)
-        empty = dataclasses.MISSING
-        needed = {f.name for f in fields if f.default is empty and f.default_factory is empty}
+        made: Any = hint
+        hints, needed = _hints(made)
         if not needed <= value.keys() <= hints.keys():
             fewer, more = sorted(needed - value.keys()), sorted(value.keys() - hints.keys())
             raise Damaged(f"{where} must not lack {fewer}, nor have {shorten(repr(more))}")
-        made: Any = hint
         return made(**{n: typed(hints[n], x, f"{where}, {n}") for n, x in value.items()})
     if typing.get_origin(hint) is tuple and isinstance(value, list) and len(value) == len(inner):
         of = zip(inner, value, strict=True)
@@ -181,12 +180,15 @@ def typed(hint: Any, value: Any, where: str) -> Any:
     raise Damaged(f"{where} must be a {wanted}, got {describe(value)}")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a small JSON file, whole or not at all."""
-    _replace(path, lambda file: file.write(json.dumps(value, indent=1).encode()))
-
-
 # ---------------------------------------------------------------------------------------- details
+
+
+@functools.cache
+def _hints(kind: Any) -> tuple[dict[str, Any], set[str]]:
+    """The annotations of a dataclass, and the fields without a default."""
+    fields, empty = dataclasses.fields(kind), dataclasses.MISSING
+    needed = {f.name for f in fields if f.default is empty and f.default_factory is empty}
+    return typing.get_type_hints(kind), needed
 
 
 def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
