@@ -33,7 +33,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxsched._double import EXP2_MAX, exp2, fast_two_sum, fix, fixed, log2, polynomial, series
+from jaxsched._double import (
+    EXP2_MAX,
+    exp2,
+    fast_two_sum,
+    fix,
+    fixed,
+    log2,
+    once,
+    polynomial,
+    select,
+    series,
+)
 from jaxsched._double import Double as Double
 from jaxsched._double import as_double as as_double
 from jaxsched._double import graft as graft
@@ -218,8 +229,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     if type(condition) is np.bool_ or type(condition) is bool:
         return x if condition else y
     if isinstance(x, Double) or isinstance(y, Double):
-        x, y = as_double(x), as_double(y)
-        return Double(jnp.where(condition, x.hi, y.hi), jnp.where(condition, x.lo, y.lo))
+        return select(condition, as_double(x), as_double(y))
     return _xp(condition).where(condition, x, y)
 
 
@@ -247,7 +257,14 @@ def nudge(t: Number) -> Number:
     # Rounding to float32 moves a length by up to 2^-24 of itself, and its multiples as far. Four
     # times that, 2^-22, leaves room for the roundings of sums and quotients. From step 2^20 on that
     # would reach 1/4, where it stays: less than the whole step between two whole numbers.
+    return _nudged_double(t) if isinstance(t, Double) else _nudged(t)
+
+
+def _nudged(t: Number) -> Number:
     return t + where(t > 0.0, minimum(t * _NUDGE, full_like(t, 0.25)), full_like(t, 0.0))
+
+
+_nudged_double = once(_nudged)
 
 
 def floor(x: Number) -> Number:
