@@ -10,7 +10,8 @@ they start. A test that asks for last digits, or for the bits of two different p
 
 One compilation cache serves the workers and all programs that tests start; it begins empty, unless
 JAX_COMPILATION_CACHE_DIR names one to keep. What tests count are traces, which it does not change.
-What compiles in less than a tenth of a second is not written: that would take longer.
+What compiles in less than a tenth of a second is not written: that would take longer. So would it
+where each program is another, in the modules of ``UNCACHED``: there the cache is off.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported; inh
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # 3 % of the time until a program
 
 import chex
 import jax
 import pytest
 from helpers import LITTLE, OPTIMIZED
 from hypothesis import settings
+from jax.experimental.compilation_cache import compilation_cache
 
 os.environ.setdefault("XLA_FLAGS", LITTLE)  # read with the first program
 gc.set_threshold(50_000, 20, 100)  # a trace makes many objects, and few circles
@@ -45,6 +48,7 @@ settings.register_profile("jaxsched", derandomize=True, deadline=None, print_blo
 settings.load_profile("jaxsched")
 
 STRICT = {"test_laws", "test_recipes", "test_values"}
+UNCACHED = STRICT | {"test_controllers", "test_modes"}
 # Written without dtypes, as users write: the user's arithmetic, not ours, promotes.
 USERS_CODE = ("Function", "tunes_a_schedule_by_its_gradient")
 
@@ -66,6 +70,7 @@ def _count_traces_of_this_test_only():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Around the fixtures too: those of a module are made with its first test."""
+    _use_cache(item.module.__name__ not in UNCACHED)
     if not item.get_closest_marker("optimized"):
         return (yield)
     _forget_programs()
@@ -74,6 +79,12 @@ def pytest_runtest_protocol(item):
         result = yield
     _forget_programs()
     return result
+
+
+def _use_cache(wanted):
+    if jax.config.jax_enable_compilation_cache != wanted:
+        jax.config.update("jax_enable_compilation_cache", wanted)
+        compilation_cache.reset_cache()  # or JAX goes by what it was at its first program
 
 
 def _forget_programs():
