@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 from jaxsched import search
 from jaxsched.search import Supervised, accuracy
@@ -51,19 +50,6 @@ def supervised(optimizer=momentum, model=(init, apply), **changes):
     }
     loss = optax.softmax_cross_entropy_with_integer_labels
     return Supervised(model, optimizer, loss, **{**arguments, **changes})
-
-
-class Noisy(nnx.Module):
-    """A state with everything: random keys, batch statistics, bfloat16."""
-
-    def __init__(self, rngs):
-        self.a = nnx.Linear(6, 8, rngs=rngs, param_dtype=jnp.bfloat16)
-        self.norm = nnx.BatchNorm(8, rngs=rngs)
-        self.dropout = nnx.Dropout(0.2, rngs=rngs)
-        self.b = nnx.Linear(8, 3, rngs=rngs)
-
-    def __call__(self, x):
-        return self.b(self.dropout(self.norm(jax.nn.relu(self.a(x)))))
 
 
 class Plain:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sweep_tasks import Noisy, Plain, data, jitted, supervised
+from noisy import Noisy
+from sweep_tasks import Plain, data, jitted, supervised
 
 import jaxsched as js
 from jaxsched import search

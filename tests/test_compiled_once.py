@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
-from sweep_tasks import Noisy, Plain, noise, supervised
+from noisy import Noisy
+from sweep_tasks import Plain, noise, supervised
 
 import jaxsched as js
 from jaxsched import search

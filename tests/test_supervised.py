@@ -11,7 +11,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from sweep_tasks import Noisy, apply, data, init, jitted, momentum, supervised
+from noisy import Noisy
+from sweep_tasks import apply, data, init, jitted, momentum, supervised
 
 import jaxsched as js
 from jaxsched import search

@@ -12,7 +12,8 @@ from pathlib import Path
 import jax
 import optax
 import pytest
-from sweep_tasks import Noisy, Plain, data, flip, interrupted, momentum, same, supervised
+from noisy import Noisy
+from sweep_tasks import Plain, data, flip, interrupted, momentum, same, supervised
 
 import jaxsched as js
 from jaxsched import search
