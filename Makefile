@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test quick durations lint docs bench clean
+.PHONY: demo test suite quick durations lint docs bench clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m examples.letter_mlp
 	$(RUN)/python -m examples.digits_cnn
 
-test: lint
+# Lint takes one core only, and fails at the end like the tests.
+test: $(VENV)/.dev
+	$(MAKE) --no-print-directory -j2 lint suite
+
+suite: $(VENV)/.dev
 	$(RUN)/python -m pytest -n auto --dist worksteal
 
 # The inner loop: without the tests that tests/DURATIONS.md lists.
@@ -43,8 +47,9 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	$(RUN)/python -m pip install --quiet --editable ".[examples]"
 	touch $@
 
+# Not compiled: a fifth of the files is ever imported.
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(RUN)/python -m pip install --quiet --editable ".[dev]"
+	$(RUN)/python -m pip install --quiet --no-compile --editable ".[dev]"
 	touch $@
 
 $(VENV)/bin/python:
