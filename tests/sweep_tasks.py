@@ -67,6 +67,19 @@ class Plain:
         return {"loss": jnp.sum(state**2)}
 
 
+class Watched(Plain):
+    """With every measurement that some controller reads; none of them monotone."""
+
+    def evaluate(self, state):
+        loss = jnp.sum((state - 0.1) ** 2)
+        return {
+            "loss": loss,
+            "averaged loss": 0.9 * loss,
+            "norm": jnp.sin(40 * loss),
+            "trigger": (loss < 1.0).astype(jnp.int32),
+        }
+
+
 def python_loop(task, values, seed):
     """What a user writes: one jitted step, called in a loop. ``values``: name -> [steps]."""
     init, step, _ = jitted(task)

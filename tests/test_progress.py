@@ -114,3 +114,19 @@ def assert_rises(updates):
 def assert_ended(capsys, count, of="trials"):
     line = "".join(capsys.readouterr().err.split())  # rich breaks lines
     assert "100%" in line and f"{count}/{count}{of}" in line, line
+
+
+def test_progress_is_silent_unless_asked(capsys):
+    trials = [js.Constant(0.1), js.Constant(0.2)]
+    search.sweep(Plain(), trials, steps=5)
+    assert capsys.readouterr() == ("", "")
+    search.sweep(Plain(), trials, steps=5, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "trials" in err
+
+
+def test_progress_without_rich(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    with pytest.raises(ImportError, match="needs rich"):
+        search.sweep(Plain(), [js.Constant(0.1)], steps=5, progress=True)

@@ -1,6 +1,5 @@
 """Controllers as trials: told what is validated, forking where they decide."""
 
-import contextlib
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sweep_tasks import Plain, interrupted, jitted, python_loop, same, supervised
+from sweep_tasks import Plain, Watched, interrupted, jitted, python_loop, same, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -34,19 +33,6 @@ PLATEAUS = search.grid(
     factor=[0.3, 0.5],
     patience=[0, 1],
 )
-
-
-class Watched(Plain):
-    """With every measurement that some controller reads; none of them monotone."""
-
-    def evaluate(self, state):
-        loss = jnp.sum((state - 0.1) ** 2)
-        return {
-            "loss": loss,
-            "averaged loss": 0.9 * loss,
-            "norm": jnp.sin(40 * loss),
-            "trigger": (loss < 1.0).astype(jnp.int32),
-        }
 
 
 def sweep(trials, task=None, **arguments):
@@ -336,79 +322,3 @@ def test_after_a_cross_validation_no_validation_data_are_left_to_watch():
 def test_what_is_refused_before_any_training(trials, arguments, words):
     with pytest.raises(ValueError, match=words):
         sweep(trials, **arguments)
-
-
-UP = Plateau(0.1, patience=0, mode="max")
-UPWARDS = {"metric": "score", "maximize": True}
-
-
-class Scored(Watched):
-    def evaluate(self, state):
-        metrics = super().evaluate(state)
-        score = -metrics["loss"]
-        return {**metrics, "score": score, "averaged score": score}
-
-    test = evaluate
-
-
-@pytest.mark.parametrize(
-    ("controller", "arguments", "words"),
-    [
-        (UP, UPWARDS, r"Plateau\(mode='max'\) is told 'loss'.*monitor='score'.*or mode='min'"),
-        (UP, {}, r"Plateau\(mode='max'\) is told 'loss', which is minimized.*monitor=\.\.\."),
-        (UP, {"monitor": "averaged loss"}, "is told 'averaged loss', which is minimized"),
-        (
-            UP,
-            {"metric": "score", "maximize": False, "monitor": "score"},
-            r"own metric with maximize=False\. Write maximize=True if more.*or mode='min'",
-        ),
-        (
-            Plateau(0.1),
-            {**UPWARDS, "monitor": "score"},
-            r"maximize=True\. Write maximize=False if less of 'score' is better, or mode='max'",
-        ),
-        (
-            Plateau(0.1),
-            {**UPWARDS, "monitor": "averaged score"},
-            "told 'averaged score', the sweep",
-        ),
-        (Greedy(NewBob(0.1, mode="max")), UPWARDS, r"NewBob\(mode='max'\) is told 'loss'"),
-        (Trigger(UP, js.Constant(0.5)), UPWARDS, r"Plateau\(mode='max'\) is told"),
-        (
-            js.AutoDecay(0.1),
-            {**UPWARDS, "monitor": "score"},
-            r"AutoDecay\(\.\.\.\) is told 'score'.*Write monitor=\.\.\. for the metric",
-        ),
-    ],
-)
-def test_a_controller_of_the_other_sense_is_refused(controller, arguments, words):
-    with pytest.raises(ValueError, match=words):
-        sweep([js.Constant(0.1), controller], Scored(), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("controller", "monitor", "words"),
-    [
-        (Plateau(0.1), "score", r"Plateau\(mode='min'\) takes less of 'score'.*write mode='max'"),
-        (Greedy(0.1), "averaged score", r"Greedy\(mode='min'\) takes less of 'averaged sc"),
-        (Trigger(Plateau(0.1), js.Constant(0.5)), "score", r"Plateau\(mode='min'\) takes less"),
-        (js.AutoDecay(0.1), "score", r"AutoDecay takes less of .*score'.*write monitor=\.\.\. for"),
-        (Plateau(0.1), "loss", None),
-        (UP, "score", None),
-    ],
-)
-def test_a_score_that_is_minimized_is_doubted_unless_it_is_said(controller, monitor, words):
-    said = pytest.warns(UserWarning, match=words) if words else contextlib.nullcontext()
-    with said:
-        sweep([controller, controller], Scored(), monitor=monitor)
-    if monitor == "score" and controller is not UP:
-        sweep([controller], Scored(), monitor=monitor, metric="score", maximize=False)
-
-
-def test_a_controller_of_the_right_sense_cuts_where_a_score_stagnates():
-    up = sweep([UP], Scored(), **UPWARDS, monitor="score")
-    down = sweep([Plateau(0.1, patience=0)], Scored())
-    final = search.final_score(Scored(), up).result
-    for result in (up, final):
-        rates = result.train["learning_rate"]
-        np.testing.assert_array_equal(rates, down.train["learning_rate"])
