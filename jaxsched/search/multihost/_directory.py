@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxsched._text import warn
-from jaxsched.search._files import Damaged, read, typed, write
+from jaxsched.search._files import Damaged, opened, read, typed, write
 from jaxsched.search.multihost import _orbax
 from jaxsched.search.multihost._processes import (
     allgather_bytes,
@@ -69,8 +70,10 @@ class MeshDirectory(StoreDirectory):
 
     def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
         data = b""  # of the first process, so that all see the same damage
-        if jax.process_index() == 0 and path.exists():
-            data = path.read_bytes()
+        if jax.process_index() == 0:
+            # A process that raised here, or waited for a pipe, would leave the others waiting.
+            with contextlib.suppress(OSError), opened(path) as file:
+                data = file.read()
         meta, arrays = read(path, broadcast_from_first(data))
         if not isinstance(meta, dict):
             return meta, arrays
