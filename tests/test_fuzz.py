@@ -30,7 +30,7 @@ SHARE = js.to_dict(js.share(0.1))
     ("change", "words"),
     [
         ({"metric": "x"}, "'x' must be a validation metric"),
-        ({"metric": 3}, "the result, metric must be a str, got 3"),
+        ({"metric": 3}, "the result, metric must be of type str, got 3"),
         ({"seeds": [0, 0]}, r"seeds must be different whole numbers, .* got \[0, 0\]"),
         ({"seeds": [0, 1, 2]}, r"'diverged' must be int64\[2, 1, 3\], got int64\[2, 1, 2\]"),
         ({"trials": []}, r"'horizons' must be int64\[0\], got int64\[2\]"),
@@ -39,7 +39,7 @@ SHARE = js.to_dict(js.share(0.1))
             r"trials \[0\], name must",
         ),
         ({"trials": [{}, {}]}, r"trials \[0\] must not lack \['name', 'schedules', 'settings'\]"),
-        ({"info": {"width": "2"}}, "info, width must be a int, got '2'"),
+        ({"info": {"width": "2"}}, "info, width must be of type int, got '2'"),
         ({"info": {"shard": {"index": 0}}}, r"info, shard must not lack \['of', 'trials'\]"),
         ({"a": 1}, r"the result must not lack \[\], nor have \['a'\]"),
         ({"jaxsched sweep": 2}, "of format 2"),

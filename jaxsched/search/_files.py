@@ -177,7 +177,7 @@ def typed(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     wanted = hint.__name__ if isinstance(hint, type) and not inner else hint
-    raise Damaged(f"{where} must be a {wanted}, got {describe(value)}")
+    raise Damaged(f"{where} must be of type {wanted}, got {describe(value)}")
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -101,8 +101,8 @@ def _owner(descriptor: int) -> str:
     try:
         found = json.loads(os.pread(descriptor, 1000, 0))
         return f"process {int(found['pid'])} on {shorten(str(found['host']))}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "an unknown process"  # which has not written its name yet, or on a full disk
+    except Exception:  # no name yet, none on a full disk, or any other text
+        return "an unknown process"
 
 
 def _obstructed(path: Path, expected: str) -> RuntimeError:
