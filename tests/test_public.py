@@ -372,7 +372,10 @@ def test_no_module_reaches_into_the_inside_of_jax_or_optax(module):
 
 # ----------------------------------------------------------------------------------- imports
 
-HEAVY = ("optax", "flax", "orbax", "matplotlib", "scipy", "pandas", "hypothesis", "rich")
+HEAVY = (
+    *("optax", "flax", "orbax", "matplotlib", "scipy", "pandas", "hypothesis", "rich"),
+    *("dask", "distributed", "submitit"),
+)
 LIGHT = """
 import jaxsched
 import jaxsched as js; js.warmup_cosine(0.1, 10, 2)(3)
@@ -386,13 +389,14 @@ def test_import_jaxsched_loads_jax_and_numpy_only():
     done = python(f"""
         import sys
         loaded = lambda: sorted(set({HEAVY}) & set(sys.modules))
-        for statement in {[*LIGHT.strip().splitlines(), "js.inject"]}:
+        for statement in {[*LIGHT.strip().splitlines(), "js.inject", "import jaxsched.search"]}:
             exec(statement)
             print(statement, loaded())
     """)
     assert done.returncode == 0, done.stderr
     said = [f"{statement} []" for statement in LIGHT.strip().splitlines()]
-    assert done.stdout.splitlines() == [*said, "js.inject ['optax']"]
+    said += [f"{statement} ['optax']" for statement in ("js.inject", "import jaxsched.search")]
+    assert done.stdout.splitlines() == said
 
 
 def test_an_import_touches_no_device_and_prints_nothing():

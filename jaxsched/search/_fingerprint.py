@@ -141,7 +141,11 @@ def name_of(value: Any) -> str:
         return f"partial({name_of(value.func)})"
     name = getattr(value, "__qualname__", None) or type(value).__qualname__
     module = getattr(value, "__module__", None)
-    return str(name) if module in (None, "builtins", "__main__") else public(f"{module}.{name}")
+    return (
+        str(name)
+        if module in (None, "builtins", "__main__", "__mp_main__")
+        else public(f"{module}.{name}")
+    )
 
 
 class Walk:

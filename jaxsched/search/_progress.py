@@ -53,6 +53,8 @@ class Bar:
         done = self._done()
         ended = int((done == self._whole).sum())
         count = f"{ended}/{len(done)} trials"
+        if self._ledger.units:
+            count = "{}/{} units, ".format(*self._ledger.units) + count
         if not self._ledger.plan.validation:  # a range test, whose runs are seeds
             count = f"{self._seen}/{self._runs} seeds"
         self._note = f"{count}, {rate:.0f} steps/s{self._best_so_far()}"

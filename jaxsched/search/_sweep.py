@@ -28,6 +28,7 @@ from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stopping import Objective, StoppingRule
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
+from jaxsched.search.multihost._workers import WorkersBackend, workers
 from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo, Shard
@@ -39,7 +40,7 @@ from jaxsched.search.store._identity import (
     task_fields,
     writer_name,
 )
-from jaxsched.search.store._store import StageStore, held_width
+from jaxsched.search.store._store import held_width
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
@@ -64,6 +65,8 @@ def sweep(
     share_prefixes: bool = True,
     devices: Iterable[Any] | Mesh | None = None,
     shard: tuple[int, int] | Literal["auto"] | None = None,
+    executor: Any = None,
+    units: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 10.0,
     progress: bool | None = None,
@@ -113,6 +116,13 @@ def sweep(
         shard: ``(i, n)``: trains only the trials of process ``i`` of ``n``. The processes do not
             communicate: each has its own checkpoint, and ``merge`` joins their results. "auto":
             as the SLURM array or the Kubernetes indexed job says that the process belongs to.
+        executor: trains in the workers of an executor (docs/clusters.md): a process pool that
+            spawns, Dask's ``client.get_executor(pure=False)``, one of submitit, or anything else
+            with ``submit(fn, *args)``, whose answers have ``done()``, ``exception()`` and
+            ``result()``; or a function that makes one, which is called again if the executor
+            breaks. They share ``checkpoint``, by default a temporary directory of this machine.
+        units: into how many parts their work is cut; by default about four for each worker, of at
+            most 30 s. There are more if there are more folds and seeds.
         checkpoint: a directory, created if missing. After a kill, the same call goes on from there,
             on any number of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then
             finishes the segments under way and saves before it exits.
@@ -128,7 +138,8 @@ def sweep(
         ValueError: for a bad argument, a hyperparameter that has no effect on the state that
             ``step`` returns, or a checkpoint of another sweep (naming what differs), always before
             any training; and if ``batches`` end too early.
-        RuntimeError: if another process uses the checkpoint's directory.
+        RuntimeError: if a unit of an ``executor`` cannot be trained, after all others have been;
+            if another process uses the checkpoint's directory.
         OSError: if the disk is full; earlier saves stay intact.
 
     Warns:
@@ -165,19 +176,19 @@ def sweep(
         share_prefixes=share_prefixes,
         devices=devices,
         shard=shard,
+        executor=executor,
+        units=units,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
     whole = make_plan(found_task(task), trials, request)
     plan, shard_info = _shard_of(whole, request)
-    writer = "" if request.checkpoint is None else writer_name(plan, {"width": request.width})
-    held = partial(_held_width, plan, request, writer)
-    backend = backend_for(plan, request.devices, request.width, held)
-    _doubt(whole, backend, request)
-    identity, fields = _identify(whole, backend, request)
-    with _session(plan, backend, request, writer) as (ledger, coordinator, listeners):
-        run_plan(ledger, backend, coordinator, listeners)
+    with _backend(plan, task, request) as (backend, writer):
+        _doubt(whole, backend, request)
+        identity, fields = _identify(whole, backend, request)
+        with _session(plan, backend, request, writer) as (ledger, coordinator, listeners):
+            run_plan(ledger, backend, coordinator, listeners)
     if ended := ledger.stop_requested and bool(ledger.unfinished()):
         warn(
             f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "
@@ -202,8 +213,21 @@ def sweep(
 
 # ---------------------------------------------------------------------------------------- details
 
-Backend = LocalBackend | MeshBackend
+Backend = LocalBackend | MeshBackend | WorkersBackend
 Session = tuple[Ledger, Coordinator, list[Callable[[], None]]]
+
+
+@contextlib.contextmanager
+def _backend(plan: Plan, task: Task | str, request: Request) -> Iterator[tuple[Backend, str]]:
+    """Where a plan is trained, and its name in a store."""
+    stored = request.checkpoint is not None or request.executor is not None
+    writer = writer_name(plan, {"width": request.width}) if stored else ""
+    if request.executor is not None:
+        with workers(plan, task, request, writer) as backend:
+            yield backend, writer
+    else:
+        held = partial(_held_width, plan, request, writer)
+        yield backend_for(plan, request.devices, request.width, held), writer
 
 
 @contextlib.contextmanager
@@ -214,21 +238,22 @@ def _session(plan: Plan, backend: Backend, request: Request, writer: str) -> Ite
     """
     with contextlib.ExitStack() as stack:
         store = None
-        if request.checkpoint is not None:
-            directory = backend.directory(request.checkpoint)
+        if (path := request.checkpoint or backend.path) is not None:
+            directory = backend.directory(path)
             stack.enter_context(directory.locked(writer))
             own = run_fields(plan, _settings(backend))
-            store = StageStore(directory, plan, own, writer, request.checkpoint_every)
+            store = backend.store(directory, plan, own, writer, request.checkpoint_every)
         ledger = Ledger(plan, store)
         coordinator = backend.coordinator(ledger, store)
-        # Without a store, SIGTERM ends a sweep at once: no one would read what it returns.
-        signals = (signal.SIGINT,) if store is None else (signal.SIGINT, signal.SIGTERM)
+        # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
+        kept = request.checkpoint is not None
+        signals = (signal.SIGINT, signal.SIGTERM) if kept else (signal.SIGINT,)
         received = stack.enter_context(graceful(coordinator.stop, signals))
         shows = request.progress if backend.shows else False
         yield ledger, coordinator, stack.enter_context(progress_line(shows, ledger))
         if store is not None:
             store.save(ledger)
-            if received := backend.any_signal(received):
+            if kept and (received := backend.any_signal(received)):
                 text = f"saved in {request.checkpoint}; the same call goes on from there"
                 leave(received[0], text)
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxsched._text import warn
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._feed import Feed
-from jaxsched.search.engine._ledger import Ledger, Store
+from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program, random_key
 from jaxsched.search.engine._records import LaneState, OpenRun, plain_state
@@ -54,10 +54,6 @@ class Backend(Protocol):
         """Replaces the programs by those of half as many lanes, after a lack of memory."""
         ...
 
-    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
-        """The coordinator by which processes agree when to save and to stop."""
-        ...
-
 
 class Engine:
     """Trains the open runs of a ledger.
@@ -80,6 +76,7 @@ class Engine:
         self._pacers = coordinator.pacers
         self._listeners = (coordinator.on_segment, *listeners)
         self._feed = Feed(ledger.plan)
+        self._compiled = False
         # Bounds of segments recur, and a transfer takes as long as a few updates of a tiny model.
         self._scalar = functools.lru_cache(4096, typed=True)(put)
         # number of a thread -> (fold, ..., device), and what it needs of it
@@ -88,6 +85,9 @@ class Engine:
 
     def run(self, until: int | None) -> None:
         """Trains all runs that begin before the step ``until``, and those that follow up to it."""
+        if not self._compiled:
+            self._compiled = True
+            self._backend.compile_ahead(self._ledger)
         self._ledger.begin(until)
         self._backend.threads.run(self._work, self._ledger.stop)
 

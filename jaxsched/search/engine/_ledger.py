@@ -68,6 +68,7 @@ class Ledger:
         stopped: int64 [trials], the rung at which a trial was given up, or -1.
         rungs_decided: the number of rungs that have been compared.
         steps_trained: updates of this call.
+        units: of workers, how many have ended, and of how many; empty without workers.
         stop_requested: whether the segments under way are the last ones.
         lock: hold it to read several fields that must be consistent.
     """
@@ -85,6 +86,7 @@ class Ledger:
         self.stopped = np.full(len(plan.trials), -1, np.int64)
         self.rungs_decided = 0
         self.steps_trained = 0
+        self.units: tuple[int, ...] = ()
         self.stop_requested = False
         self.lock = threading.Condition()
         self._store = store
@@ -276,6 +278,23 @@ class Ledger:
         self._held = {key: len(curves.train["loss"]) for key, curves in held.items()}
         self._opened = set(held)
         self._walked, self._parents = {}, {}
+
+    # ----------------------------------------------------------------------------------- workers
+
+    def reread(self, until: int | None) -> None:
+        """Files what workers have saved in the store, as if it had been trained here."""
+        with self.lock:
+            held = self._held
+            self.recall()
+            self.reopen()
+            self._held = held
+        self.begin(until)
+
+    def ended(self, units: int, of: int, updates: int) -> None:
+        """So many units of workers have ended; the last one has trained ``updates``."""
+        with self.lock:
+            self.units = (units, of)
+            self.steps_trained += updates
 
     # ------------------------------------------------------------------------------------ details
 

@@ -43,6 +43,8 @@ class Request:
     share_prefixes: bool = True
     devices: Any = None
     shard: Any = None
+    executor: Any = None
+    units: int | None = None
     checkpoint: Any = None
     checkpoint_every: float = 10.0
     progress: bool | None = None
@@ -52,6 +54,7 @@ class Request:
             ("steps", 1, INT32_MAX),
             ("evaluate_every", 1, INT32_MAX),
             ("folds", 2, MANY),
+            ("units", 1, MANY),
         ):
             if (value := getattr(self, name)) is not None:
                 self._set(name, checked_whole(f"sweep({name}=...)", value, least, most))
@@ -68,6 +71,7 @@ class Request:
         rule = self.stopping
         if rule is not None and (isinstance(rule, type) or not isinstance(rule, StoppingRule)):
             raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {rule!r}.")
+        _check_executor(self)
         self._set("devices", _devices(self.devices))
         self._set("width", _width(self.width, self.devices))
         self._set("shard", _shard(self.shard, self.stopping))
@@ -80,6 +84,24 @@ class Request:
     @property
     def objective(self) -> Objective:
         return Objective(self.metric, bool(self.maximize), self.stopping)
+
+
+def check_executor(executor: Any) -> Any:
+    """The executor; raises if it cannot be one, or if its workers are forks of this process."""
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            "sweep(executor=...) must have `submit(fn, *args)`, as executors of "
+            "`concurrent.futures` have, or be a function without arguments that returns such a "
+            f"one, got {describe(executor)}."
+        )
+    context = getattr(executor, "_mp_context", None)  # of the standard library, and those like it
+    if context is not None and context.get_start_method() == "fork":
+        raise ValueError(
+            "sweep(executor=...) must not fork, since JAX has threads, which deadlock in a fork, "
+            f"got {type(executor).__name__} with the start method 'fork'. Write "
+            f'{type(executor).__name__}(..., mp_context=multiprocessing.get_context("spawn")).'
+        )
+    return executor
 
 
 def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
@@ -147,6 +169,24 @@ def _shard(given: Any, stopping: StoppingRule | None) -> tuple[int, int] | None:
             f"{where} must be None with early stopping, which compares all trials, got {given}."
         )
     return checked_whole(where, given[0], 0), checked_whole(where, given[1], 1)
+
+
+def _check_executor(request: Request) -> None:
+    if request.executor is None:
+        if request.units is not None:
+            raise ValueError(
+                "sweep(units=...) must be None without an executor, which trains them, got "
+                f"{request.units}."
+            )
+        return
+    if isinstance(request.executor, type) or not callable(request.executor):
+        check_executor(request.executor)  # a function makes one later
+    for name in ("devices", "shard"):
+        if (value := getattr(request, name)) is not None:
+            raise ValueError(
+                f"sweep({name}=...) must be None with an executor, whose workers use their own "
+                f"devices and share all runs, got {describe(value)}."
+            )
 
 
 def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:

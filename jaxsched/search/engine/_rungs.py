@@ -6,15 +6,36 @@ import bisect
 import math
 from collections.abc import Callable, Iterable
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxsched.search.engine._engine import Backend, Engine
-from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, RunCurves
+
+
+class Trainer(Protocol):
+    """Trains the open runs of a ledger: here, or in workers."""
+
+    def run(self, until: int | None) -> None:
+        """Trains all runs that begin before the step ``until``, and those that follow up to it."""
+        ...
+
+
+class Backend(Protocol):
+    """Where a plan is trained."""
+
+    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
+        """The coordinator by which processes agree when to save and to stop."""
+        ...
+
+    def engine(
+        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
+    ) -> Trainer:
+        """What trains there."""
+        ...
 
 
 def run_plan(
@@ -32,7 +53,7 @@ def run_plan(
         listeners: called after every segment, under the ledger's lock.
     """
     coordinator = coordinator or backend.coordinator(ledger, None)
-    engine = Engine(ledger, backend, coordinator, listeners)
+    engine = backend.engine(ledger, coordinator, listeners)
     # Rungs first that the store decides: what it lacks is not trained for a trial that was stopped.
     ledger.recall()
     reached = _Reached(ledger)
@@ -41,7 +62,6 @@ def run_plan(
             break
         ledger.give_up(losers, rung)
     ledger.reopen()
-    backend.compile_ahead(ledger)
     reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         engine.run(rung)
@@ -71,7 +91,12 @@ class _Reached:
     """How far the trials are at a rung. Every finished run is looked at once, not at every rung."""
 
     def __init__(self, ledger: Ledger):
-        self._ledger, self._seen, self._next = ledger, 0, 0
+        self._ledger = ledger
+        self._begin()
+
+    def _begin(self) -> None:
+        ledger = self._ledger
+        self._read, self._seen, self._next = ledger.finished, 0, 0
         self._due: dict[int, list[tuple[int, Key, RunCurves]]] = {}  # by the rung that follows
         self._last: dict[tuple[int, int], dict[int, _Part]] = {r: {} for r in ledger.plan.runs()}
 
@@ -92,6 +117,8 @@ class _Reached:
 
     def _go_on(self, rung: int) -> None:
         plan = self._ledger.plan
+        if self._read is not self._ledger.finished:  # of workers: read from the store as a whole
+            self._begin()
         fresh = self._ledger.filed_since(self._seen)
         self._seen += len(fresh)
         for key, curves in fresh:  # of a checkpoint, some may be beyond the rung

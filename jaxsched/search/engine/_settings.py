@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo
 
 def settings() -> dict[str, str]:
     """The settings of JAX and of the environment that change numbers, name -> text."""
-    found = {name: str(getattr(value, "value", value)) for name, value in _here().items()}
+    found = {name: str(getattr(value, "value", value)) for name, value in settings_here().items()}
     for name in _ENVIRONMENT:
         flags = [f for f in os.environ.get(name, "").split() if not f.startswith(_HARMLESS)]
         found[name] = " ".join(flags)
@@ -45,19 +46,19 @@ def settings() -> dict[str, str]:
 
 def in_force() -> Callable[[], contextlib.ExitStack]:
     """A function that enters this thread's settings in another: JAX's contexts are per thread."""
-    wanted = _here()
-
-    def enter() -> contextlib.ExitStack:
-        stack = contextlib.ExitStack()
-        for name, value in _here().items():
-            context = getattr(jax, name.removeprefix("jax_"), None)
-            if value != wanted[name] and context is not None:
-                stack.enter_context(context(wanted[name]))
-        return stack
-
-    return enter
+    return functools.partial(entered, settings_here())
 
 
-def _here() -> dict[str, Any]:
+def entered(wanted: dict[str, Any]) -> contextlib.ExitStack:
+    """Enters settings of ``settings_here``, as far as JAX has a context for them."""
+    stack = contextlib.ExitStack()
+    for name, value in settings_here().items():
+        context = getattr(jax, name.removeprefix("jax_"), None)
+        if value != wanted.get(name, value) and context is not None:
+            stack.enter_context(context(wanted[name]))
+    return stack
+
+
+def settings_here() -> dict[str, Any]:
     """The settings that this version of JAX has, as they are in this thread."""
     return {name: getattr(jax.config, name) for name in _SETTINGS if hasattr(jax.config, name)}

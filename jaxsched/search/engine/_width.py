@@ -40,7 +40,7 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) 
             break
         began = time.perf_counter()
         count = max(1, min(_STEPS, plan.length, updates // 100))
-        seconds = _seconds(plan, programs(width), count, device)
+        seconds = seconds_per_update(plan, programs(width), device, count)
         took = time.perf_counter() - began
         spent += took if width > 1 else 0.0  # the program of width 1 is kept
         if seconds is None:
@@ -57,7 +57,9 @@ def _updates(plan: Plan) -> int:
     return (stages or plan.longest) * len(plan.runs())
 
 
-def _seconds(plan: Plan, program: Program, count: int, device: Any) -> float | None:
+def seconds_per_update(
+    plan: Plan, program: Program, device: Any, count: int = _STEPS
+) -> float | None:
     """Seconds for each run and update, of ``count``; ``None`` if the program does not fit."""
     width, length = program.width, program.length
     task = plan.folds[0].task

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices
+from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
 from jaxsched.search.engine._plan import Plan
@@ -23,6 +24,7 @@ from jaxsched.search.multihost._directory import MeshDirectory
 from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram
 from jaxsched.search.multihost._processes import allgather_bytes, check_all_agree
 from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._traced import Fold
 
 
@@ -60,6 +62,8 @@ class _Backend:
     count: int  # of devices
     threads: Threads
     platform: str
+    path: Path | None = None  # of a store that only this sweep has
+    store = StageStore
     _functions: dict[Function, int]  # with their traces when they were made or found
 
     @property
@@ -126,6 +130,12 @@ class LocalBackend(_Backend):
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return LocalCoordinator(ledger, store, len(self.devices))
 
+    def engine(
+        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
+    ) -> Engine:
+        """What trains the open runs of a ledger."""
+        return Engine(ledger, self, coordinator, listeners)
+
     def directory(self, path: Path) -> StoreDirectory:
         """Where a store is."""
         return StoreDirectory(path)
@@ -180,6 +190,11 @@ class MeshBackend(_Backend):
 
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return MeshCoordinator(ledger, self.devices[0], store)
+
+    def engine(
+        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
+    ) -> Engine:
+        return Engine(ledger, self, coordinator, listeners)
 
     def directory(self, path: Path) -> StoreDirectory:
         return MeshDirectory(path, self._mesh, self.programs[0].layout)

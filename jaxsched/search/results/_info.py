@@ -37,6 +37,8 @@ class RunInfo(Mapping[str, Any]):
         devices: their number.
         threads: that trained, at the end.
         platform: "cpu", "gpu" or "tpu".
+        units: that workers of an executor trained.
+        repeated: updates that were trained again since several units needed them.
         seconds: of the whole call.
         traces: compiled function -> how often it was traced.
         saved: steps that were not trained: "shared" (prefixes of several trials), "stopped"
@@ -56,6 +58,8 @@ class RunInfo(Mapping[str, Any]):
     devices: int = 1
     threads: int = 1
     platform: str = ""
+    units: int = 0
+    repeated: int = 0
     seconds: float = 0.0
     traces: dict[str, int] = dataclasses.field(default_factory=dict)
     saved: dict[str, int] = dataclasses.field(default_factory=dict)

@@ -154,11 +154,13 @@ def controller_fields(trials: Trials) -> list[Fields]:
 def _common(fold: Fold) -> Fields:
     """The versions, the settings and the class of the task."""
     kind = type(fold.task)
+    # What a spawned process has of the script that spawned it.
+    module = kind.__module__.replace("__mp_main__", "__main__")
     return {
         "jaxsched": jaxsched.__version__,
         "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
         **settings(),
-        "task": public(f"{kind.__module__}.{kind.__qualname__}"),
+        "task": public(f"{module}.{kind.__qualname__}"),
     }
 
 

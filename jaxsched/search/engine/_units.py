@@ -1,0 +1,181 @@
+"""Units: the parts of a plan that workers train at the same time, each with one fold and one seed.
+
+A unit is a range of trials in the order of the stage tree. Neighbours share a prefix, which both
+train if they are cut apart: so the cuts are where this costs least.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._plan import Plan
+
+_SLACK = 1.02  # of the time: so much is given for more units, which even out slow workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What one worker trains at once: ``trials`` with a fold and a seed, positions in the plan."""
+
+    fold: int
+    seed: int
+    trials: tuple[int, ...]
+    updates: int  # that are missing
+
+
+class Cut(NamedTuple):
+    """Units, the longest first, and the updates that are trained again since several need them."""
+
+    units: list[Unit]
+    repeated: int
+
+
+def cut(
+    ledger: Ledger,
+    until: int | None,
+    most: Callable[[int], int],
+    least: int = 1,
+    workers: int | None = None,
+) -> Cut:
+    """Cuts what a ledger lacks into units.
+
+    Args:
+        ledger: reopened.
+        until: stages that begin there or later are left out; ``None`` for none.
+        most: of the updates that are missing: how many units there may be. There are more if there
+            are more folds and seeds.
+        least: trials of a unit, if there are so many: the lanes that train side by side.
+        workers: their number. With it there are fewer units where more would repeat too much.
+    """
+    rows = _rows(ledger, until)
+    once = sum(row.cost(0, len(row.trials)) for row in rows)
+    count = most(once)
+    if workers is not None:
+        # What is repeated counts twice: it also costs the workers, which may have other work.
+        times = [
+            max(longest, total / workers) + (total - once) / workers
+            for longest, total in _halved(rows, count, least)[1]
+        ]
+        best = min(times, default=0.0)
+        # The first entry is that of no cut at all.
+        count = len(rows) + max((i for i, t in enumerate(times) if t <= _SLACK * best), default=0)
+    parts, _ = _halved(rows, count, least)
+    units = [
+        Unit(rows[r].fold, rows[r].seed, tuple(rows[r].trials[lo:hi]), rows[r].cost(lo, hi))
+        for r, lo, hi in parts
+    ]
+    units.sort(key=lambda unit: (-unit.updates, unit.fold, unit.seed, unit.trials))
+    return Cut(units, sum(unit.updates for unit in units) - once)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+class _Row(NamedTuple):
+    """The trials of a fold and seed that lack something, in the order of the stage tree."""
+
+    fold: int
+    seed: int
+    trials: list[int]
+    alone: np.ndarray  # int64 [trials], the updates that a trial lacks
+    joint: (
+        np.ndarray
+    )  # int64 [trials], the sum of what a trial lacks and the one before it does not
+
+    def cost(self, lo: int, hi: int) -> int:
+        """The updates of the trials ``lo`` to ``hi - 1`` in one unit."""
+        return int(self.alone[lo] + self.joint[hi - 1] - self.joint[lo])
+
+    def halves(self, lo: int, hi: int, least: int) -> int:
+        """Where to cut, so that the longer part is shortest."""
+        at = np.arange(lo + least, hi - least + 1)
+        first = self.alone[lo] + self.joint[at - 1] - self.joint[lo]
+        second = self.alone[at] + self.joint[hi - 1] - self.joint[at]
+        return int(at[np.argmin(np.maximum(first, second))])
+
+
+def _rows(ledger: Ledger, until: int | None) -> list[_Row]:
+    plan = ledger.plan
+    # (stage, its trials, missing updates, whether they end there) of what was begun
+    begun: dict[tuple[int, int], list[tuple[int, tuple[int, ...], int, bool]]] = {}
+    for key, curves in ledger.finished.items():
+        ends = curves.diverged >= 0
+        begun.setdefault(key[1:3], []).append((key.stage, key.trials, 0, ends))
+    for run in ledger.unfinished():
+        left = plan.stages[run.key.stage].stop - run.at
+        begun.setdefault(run.key[1:3], []).append((run.key.stage, run.key.trials, left, False))
+    order = np.array([trial for trial in plan.leaf if ledger.stopped[trial] < 0], np.int64)
+    known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}  # folds and seeds are mostly alike
+    rows = []
+    for fold, seed in plan.runs():
+        of_run = tuple(sorted(begun.get((fold, seed), ())))
+        if of_run not in known:
+            known[of_run] = _missing(plan, order, of_run, math.inf if until is None else until)
+        alone, more = known[of_run]
+        if (lacks := alone > 0).any():
+            trials, joint = order[lacks].tolist(), np.cumsum(more[lacks])
+            rows.append(_Row(fold, seed, trials, alone[lacks], joint))
+    return rows
+
+
+def _missing(
+    plan: Plan, order: np.ndarray, begun: Any, end: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The updates that each trial lacks, int64 [trials]; and those that the one before it does not.
+
+    In the order of the tree the trials of a stage are neighbours.
+    """
+    place = np.full(len(plan.trials), -1, np.int64)
+    place[order] = np.arange(len(order))
+    alone, more, goes_on = (np.zeros(len(order), kind) for kind in (np.int64, np.int64, bool))
+    goes_on[:] = True
+    found: dict[int, list[Any]] = {}
+    for stage, *rest in begun:
+        found.setdefault(stage, []).append(rest)
+    for stage in plan.stages:
+        at = np.sort(place[list(stage.trials)])
+        at = at[(at >= 0) & goes_on[at]]
+        if stage.start >= end or not at.size:
+            continue
+        lacks = np.full(len(at), stage.stop - stage.start, np.int64)
+        for trials, left, ends in found.get(stage.index, ()):
+            those = place[list(trials)]
+            lacks[np.isin(at, those)] = left
+            goes_on[those[those >= 0]] &= not ends
+        alone[at] += lacks
+        more[at] += np.maximum(np.diff(lacks, prepend=0), 0)
+    return alone, more
+
+
+def _halved(
+    rows: list[_Row], most: int, least: int
+) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
+    """The parts (row, lo, hi) after the longest one was cut in two, again and again.
+
+    Second: (updates of the longest part, of all parts) before the first cut and after each.
+    """
+    heap = [(-row.cost(0, len(row.trials)), r, 0, len(row.trials)) for r, row in enumerate(rows)]
+    heapq.heapify(heap)
+    whole: list[tuple[int, int, int]] = []
+    total, longest = -sum(cost for cost, *_ in heap), 0
+    history = [(-heap[0][0], total)] if heap else []
+    while heap and len(heap) + len(whole) < most:
+        cost, r, lo, hi = heapq.heappop(heap)
+        if hi - lo < 2 * least:
+            whole.append((r, lo, hi))
+            longest = max(longest, -cost)
+            continue
+        at = rows[r].halves(lo, hi, least)
+        for i, j in ((lo, at), (at, hi)):
+            heapq.heappush(heap, (-rows[r].cost(i, j), r, i, j))
+            total += rows[r].cost(i, j)
+        total += cost
+        history.append((max(longest, -heap[0][0]), total))
+    return [*whole, *((r, lo, hi) for _, r, lo, hi in heap)], history

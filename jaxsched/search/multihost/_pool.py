@@ -1,0 +1,174 @@
+"""What is submitted to somebody's executor: waited for, and submitted again if it is lost.
+
+An executor is all that has ``submit(fn, *args)``, whose answers have ``done()``, ``exception()``
+and ``result()``: the shape of ``concurrent.futures``. Nothing else of it is used, but ``cancel()``
+where there is one. What is called returns its own errors as values. So any exception of an answer
+means that the call was lost, in whichever words its executor says that a worker died.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import time
+import types
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from jaxsched._text import shorten
+from jaxsched.search.engine._request import check_executor
+
+LOSSES = 3  # so often a lost call is submitted again
+_PAUSES = (0.005, 0.25)  # seconds between two looks at the answers: the first, and the most
+
+
+class Lost(Exception):
+    """A call was lost more than ``LOSSES`` times; its cause is the last exception."""
+
+
+class Pool:
+    """An executor; or a function that makes one, which is called again if the executor breaks."""
+
+    def __init__(self, given: Any):
+        self._make = None if hasattr(given, "submit") else given
+        self._executor = check_executor(given if self._make is None else given())
+        self._breaks = 0  # since the last result
+
+    @property
+    def workers(self) -> int | None:
+        """Their number, where the executor tells."""
+        number = getattr(self._executor, "_max_workers", None)
+        return number if isinstance(number, int) else None
+
+    def check(self, value: Any) -> None:
+        """Raises if the workers of a pool of the standard library cannot be sent ``value``."""
+        if not isinstance(self._executor, ProcessPoolExecutor):
+            return
+        try:
+            _Pickler(io.BytesIO()).dump(value)
+        except Exception as error:
+            raise _unsent(error) from error
+
+    def close(self) -> None:
+        """Ends the executor if it was made here."""
+        if self._make is not None and hasattr(self._executor, "shutdown"):
+            self._executor.shutdown(wait=False)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        calls: list[tuple[Any, ...]],
+        stopped: Callable[[], bool],
+    ) -> Iterator[tuple[int, Any]]:
+        """Yields (number of a call, what it returned or ``Lost``) in the order of their ends.
+
+        Args:
+            function: importable; it gets the arguments of a call, and a text that differs each
+                time: some executors take equal calls for one.
+            calls: the arguments of each.
+            stopped: whether to end: what has not begun is then cancelled, and nothing is submitted.
+        """
+        losses, pause, cancelled = Counter[int](), _PAUSES[0], False
+        waiting: dict[int, Any] = {}
+        todo = list(range(len(calls)))
+        while todo or waiting:
+            if stopped():
+                todo = []
+                if not cancelled:
+                    cancelled = True
+                    for answer in waiting.values():
+                        getattr(answer, "cancel", bool)()
+            try:
+                while todo:
+                    arguments = (*calls[todo[0]], uuid.uuid4().hex[:12])
+                    waiting[todo[0]] = self._executor.submit(function, *arguments)
+                    todo.pop(0)
+            except BrokenExecutor as broken:
+                self._renew(broken)
+                todo, waiting = sorted({*todo, *waiting}), {}
+                continue
+            except _UNSENT as error:
+                raise _unsent(error) from error
+            ended = [number for number, answer in waiting.items() if answer.done()]
+            for number in ended:
+                problem = _error(answer := waiting.pop(number))
+                if problem is None:
+                    self._breaks = 0
+                    yield number, answer.result()
+                elif stopped():
+                    continue
+                elif isinstance(problem, BrokenExecutor):
+                    todo.append(number)  # all answers have this error: no call is at fault
+                elif isinstance(problem, _UNSENT):
+                    raise _unsent(problem) from problem
+                elif losses[number] == LOSSES:
+                    reason = " ".join(str(problem).split())[-400:]  # the end of a traceback
+                    lost = Lost(f"{type(problem).__name__}: {reason}")
+                    lost.__cause__ = problem
+                    yield number, lost
+                else:
+                    losses[number] += 1
+                    todo.append(number)
+            pause = _PAUSES[0] if ended else min(2 * pause, _PAUSES[1])
+            if waiting and not ended:
+                time.sleep(pause)
+
+    def _renew(self, broken: BrokenExecutor) -> None:
+        """Makes another executor in place of a broken one.
+
+        Raises:
+            RuntimeError: if that is not known how, or did not help.
+        """
+        self._breaks += 1
+        if self._make is None or self._breaks > LOSSES:
+            broke = "the executor broke"
+            if self._make is not None:
+                broke = f"{self._breaks} executors broke before a unit had ended"
+            raise RuntimeError(
+                f"sweep(executor=...): a worker died, and {broke} ({shorten(str(broken), 200)}). "
+                "Frequent causes: a kill for lack of memory; a script that calls sweep without "
+                '`if __name__ == "__main__":`; functions of a notebook, which a new process cannot '
+                "import. What was saved is kept, and the same call goes on from there. Give "
+                "`executor=lambda: ProcessPoolExecutor(...)`, with your arguments, to have it made "
+                "again."
+            ) from broken
+        self.close()
+        self._executor = check_executor(self._make())
+
+
+# ---------------------------------------------------------------------------------------- details
+
+# What is called raises none of these: they are of what was to be sent, here or there.
+_UNSENT = (pickle.PicklingError, AttributeError, TypeError, ImportError)
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what pickle would take here, but nobody could read in a new process."""
+
+    def reducer_override(self, value: Any) -> Any:
+        by_name = isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__"
+        if by_name and not Path(getattr(sys.modules["__main__"], "__file__", "")).is_file():
+            raise pickle.PicklingError(f"{value.__qualname__} is defined in a notebook")
+        return NotImplemented
+
+
+def _unsent(error: Exception) -> TypeError:
+    return TypeError(
+        "sweep(executor=...) must be able to send the task and the trials to its workers, got "
+        f"{type(error).__name__}: {shorten(str(error), 300)}. Define their functions and classes "
+        "in a module that the workers can import, without lambdas, or give the task as "
+        '"package.module:factory".'
+    )
+
+
+def _error(answer: Any) -> BaseException | None:
+    try:
+        error: BaseException | None = answer.exception()
+    except (Exception, CancelledError) as raised:
+        return raised
+    return error

@@ -1,0 +1,234 @@
+"""What runs in a worker of an executor: a unit of a sweep is trained into the sweep's store."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsched.search._fingerprint import difference
+from jaxsched.search._signals import graceful, leave
+from jaxsched.search.engine._engine import Engine
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._pacer import LocalCoordinator
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._settings import entered
+from jaxsched.search.engine._stage_tree import stage_tree
+from jaxsched.search.engine._values import ScheduleValues
+from jaxsched.search.engine._width import seconds_per_update
+from jaxsched.search.multihost._backend import backend_for
+from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._identity import Fields, run_fields
+from jaxsched.search.store._store import StageStore
+from jaxsched.search.tasks._named import found_task
+from jaxsched.search.tasks._traced import Fold, trace_folds
+from jaxsched.search.trials._trials import Trials
+
+DRIVER: list[int] = []  # this process, where it is a driver: a fork of it has it too
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """What the units of a sweep have in common. It travels with each of them.
+
+    Args:
+        task: or its name.
+        key: of the task and its computation.
+        folds, steps, width: as given to ``sweep``.
+        names: of the hyperparameters.
+        longest: updates of the longest run.
+        watched: whether a trial has controllers.
+        outline: the plan, without its trials, task, values and stages.
+        settings: of JAX, in the driver.
+        directory: of the store.
+        flag: a file in it that is there while the driver is.
+        writer: the name of the driver in the store.
+        every: seconds between saves.
+    """
+
+    task: Any
+    key: str
+    folds: int | None
+    steps: int | None
+    width: int | str | None
+    names: tuple[str, ...]
+    longest: int
+    watched: bool
+    outline: Plan
+    settings: dict[str, Any]
+    directory: str
+    flag: str
+    writer: str
+    every: float
+
+    def plan(self, trials: Trials, fold: int, seed: int) -> Plan:
+        """The plan of some trials with one fold and one seed."""
+        table = ScheduleValues(trials, self.steps, self.watched)
+        return dataclasses.replace(
+            self.outline,
+            trials=trials,
+            folds=(self._traced()[fold],),
+            table=table,
+            stages=stage_tree(table, self.outline.cuts, self.outline.share_prefixes),
+            seeds=(seed,),
+        )
+
+    def _traced(self) -> tuple[Fold, ...]:
+        """The task, which this process makes and traces once."""
+        with _LOCK:
+            if self.key not in _TASKS:
+                while len(_TASKS) >= _TASKS_KEPT:
+                    del _TASKS[next(iter(_TASKS))]
+                task = found_task(self.task)
+                _TASKS[self.key] = trace_folds(task, self.folds, self.names, self.longest)
+            return _TASKS[self.key]
+
+
+@dataclasses.dataclass
+class Report:
+    """What comes back from a worker.
+
+    Args:
+        place: its host and process.
+        problem: the error that ended it, or "".
+        details: where it was raised.
+        fields: that identify its runs.
+        width: at which it trains.
+        seconds: for one update.
+        updates: that it has trained.
+        traces: function -> how often it was traced.
+        files: that it has written.
+    """
+
+    place: str
+    problem: str = ""
+    details: str = ""
+    fields: Fields = dataclasses.field(default_factory=dict)
+    width: int = 1
+    seconds: float = 0.0
+    updates: int = 0
+    traces: dict[str, int] = dataclasses.field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+
+def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
+    """The same, with errors as reports."""
+
+    @functools.wraps(function)
+    def call(work: Work, *arguments: Any) -> Report:
+        try:
+            _check_place(work)
+            with entered(work.settings):
+                return function(work, *arguments)
+        except Exception as error:
+            notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+            text = f"{type(error).__name__}: {error}{notes}"
+            return Report(_place(), problem=text, details=traceback.format_exc())
+
+    return call
+
+
+@_reported
+def describe(work: Work, trials: Trials, token: str) -> Report:
+    """The width at which this worker trains, its fields of the first fold, and its speed."""
+    device = _devices()[0]
+    measures = work.width == "auto" or (work.width is None and device.platform != "cpu")
+    plan = work.plan(trials if measures else trials[:1], 0, work.outline.seeds[0])
+    backend = backend_for(plan, _devices(), work.width)
+    (fields,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
+    seconds = seconds_per_update(plan, backend.programs[0], device) or 0.0
+    traces = backend.traces()
+    return Report(_place(), fields=fields, width=backend.width, seconds=seconds, traces=traces)
+
+
+@_reported
+def train(
+    work: Work, trials: Trials, fold: int, seed: int, until: int | None, fields: Fields, token: str
+) -> Report:
+    """Trains a unit up to the step ``until``, as far as the store lacks it.
+
+    Raises:
+        ValueError: if this worker would give other bits than the driver expects.
+    """
+    plan = work.plan(trials, fold, seed)
+    backend = backend_for(plan, _devices(), int(fields["width"]))
+    (own,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
+    if found := difference(fields, own, ("in the driver", f"on {_place()}")):
+        raise ValueError(f"a worker must train what the driver does, but they differ in {found}")
+    directory = StoreDirectory(Path(work.directory))
+    # A name of its own: an attempt that was given up may be alive, and write as well.
+    store = _UnitStore(directory, plan, (own,), work.writer + token, work.every)
+    ledger = Ledger(plan, store)
+    coordinator = _Coordinator(ledger, store, len(backend.devices), Path(work.directory, work.flag))
+    with graceful(coordinator.stop) as received:
+        ledger.recall()
+        ledger.reopen()
+        Engine(ledger, backend, coordinator).run(until)
+        store.save(ledger)
+    if received:
+        leave(received[0], "saved")
+    files = tuple(path.name for path in directory.glob(f"*-{work.writer}{token}-*"))
+    return Report(_place(), updates=ledger.steps_trained, traces=backend.traces(), files=files)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+_TASKS: dict[str, tuple[Fold, ...]] = {}  # by their keys, in the order of their first use
+_TASKS_KEPT = 2
+_LOCK = threading.Lock()
+
+
+class _Coordinator(LocalCoordinator):
+    """Ends a unit as well when its driver has ended."""
+
+    def __init__(self, ledger: Ledger, store: StageStore, devices: int, flag: Path):
+        super().__init__(ledger, store, devices)
+        self._flag, self._looked = flag, time.monotonic()
+
+    def on_segment(self) -> None:
+        super().on_segment()
+        if time.monotonic() - self._looked > 0.5:  # a network file system answers slowly
+            self._looked = time.monotonic()
+            if not self._flag.exists():
+                self.stop()
+
+
+class _UnitStore(StageStore):
+    """The store as a unit reads it: that most runs in it are of other units is no news."""
+
+    def _warn_of_others(self, others: Any) -> None:
+        pass
+
+
+def _check_place(work: Work) -> None:
+    """Raises where no unit can be trained."""
+    if DRIVER and DRIVER[0] != os.getpid():
+        raise ValueError(
+            "sweep(executor=...) must not fork, since JAX has threads, which deadlock in a fork, "
+            "got a worker that is a fork of the driver. Use the start method 'spawn'."
+        )
+    if not Path(work.directory, work.flag).exists():
+        raise ValueError(
+            "sweep(checkpoint=...) must be a directory that all workers see, got "
+            f"{work.directory}, in which {_place()} does not see the driver's file. Give one on a "
+            "file system that the driver shares with the workers."
+        )
+
+
+def _devices() -> tuple[Any, ...]:
+    """Those of this worker; of a CPU one thread, since there is a worker for each core."""
+    local = tuple(jax.local_devices())
+    return local[:1] if local[0].platform == "cpu" else local
+
+
+def _place() -> str:
+    return f"{socket.gethostname()}, process {os.getpid()}"

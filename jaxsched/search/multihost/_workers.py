@@ -1,0 +1,301 @@
+"""The workers of an executor: the driver cuts what is missing into units, and waits for them.
+
+Nothing travels but the task and the trials, and a few numbers back: what was measured lies in the
+store, where the driver reads it after each rung. So a driver that dies loses nothing, and a worker
+not more than since its last save.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxsched._text import listed
+from jaxsched.search._fingerprint import difference, digest
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._request import Request
+from jaxsched.search.engine._settings import settings_here
+from jaxsched.search.engine._stopping import Objective
+from jaxsched.search.engine._units import Unit, cut
+from jaxsched.search.multihost._pool import LOSSES, Lost, Pool
+from jaxsched.search.multihost._worker import DRIVER, Report, Work, describe, train
+from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._identity import run_fields
+from jaxsched.search.store._store import StageStore
+
+_SECONDS = 30.0  # the most that a unit should take: then workers that are slow are evened out
+_LEAST = 1.0  # the least: each unit costs about a tenth of a second beside its training
+_EACH = 4  # units for each worker, if they are within these bounds
+_WORKERS = 16  # where their number is not known
+_VISIBLE = 60.0  # seconds in which a file on a network file system appears on another host
+
+
+@contextlib.contextmanager
+def workers(plan: Plan, task: Any, request: Request, writer: str) -> Iterator[WorkersBackend]:
+    """The backend of ``sweep(executor=...)``, and the directory where it has no other.
+
+    Raises:
+        TypeError, ValueError: if the executor cannot serve, before any training.
+    """
+    with contextlib.ExitStack() as stack:
+        pool = Pool(request.executor)
+        stack.callback(pool.close)
+        path = request.checkpoint or stack.enter_context(_temporary())
+        flag = path / f"{writer}-{uuid.uuid4().hex[:12]}.tmp"
+        flag.touch()
+        stack.callback(flag.unlink, missing_ok=True)
+        yield WorkersBackend(plan, task, request, writer, pool, flag)
+
+
+class DriverStore(StageStore):
+    """The store as the driver reads it: states are in the memory of workers only."""
+
+    def save(self, ledger: Ledger) -> None:
+        """Nothing: what is measured is saved where it is measured."""
+
+    def _load(self, path: Path, number: int) -> Any:
+        return ()
+
+
+class WorkersBackend:
+    """The devices of other processes, as a backend."""
+
+    shows = True
+    measured = False
+    store = DriverStore
+
+    def __init__(
+        self, plan: Plan, task: Any, request: Request, writer: str, pool: Pool, flag: Path
+    ):
+        self.path = flag.parent
+        self.identity: dict[str, Any] = {}
+        self._plan, self._pool, self._flag, self._most = plan, pool, flag, request.units
+        self._traces, self._places = Counter[str](), set[str]()
+        self._count = self._repeated = 0
+        nothing: Any = None
+        outline = dataclasses.replace(
+            plan, trials=(), folds=(), table=nothing, stages=[], objective=Objective()
+        )
+        known = [fold.code + fold.arrays for fold in plan.folds]
+        self._work = Work(
+            task=task,
+            key=digest(str(task) if isinstance(task, str) else "", str(plan.table.names), *known),
+            folds=request.folds,
+            steps=request.steps,
+            width=request.width,
+            names=plan.table.names,
+            longest=plan.longest,
+            watched=plan.table.watched,
+            outline=outline,
+            settings=settings_here(),
+            directory=str(self.path.resolve()),
+            flag=flag.name,
+            writer=writer,
+            every=request.checkpoint_every,
+        )
+        DRIVER[:] = [os.getpid()]
+        pool.check((self._work, plan.trials))
+        ((_, found),) = pool.run(describe, [(self._work, plan.trials)], lambda: False)
+        if isinstance(found, Lost):
+            raise RuntimeError(f"sweep(executor=...): no worker answers: {found}.") from found
+        if found.problem:
+            raise _error_of(found)
+        self.width, self.platform = found.width, found.fields["platform"]
+        self._seconds = found.seconds
+        self._traces.update(found.traces)
+        self._fields = run_fields(plan, {"width": self.width, "platform": self.platform})
+        if differ := difference(self._fields[0], found.fields, ("here", "there")):
+            raise ValueError(
+                "sweep(executor=...) must have workers that train what this process would, got one "
+                f"({found.place}) that differs in {differ}."
+            )
+
+    def directory(self, path: Path) -> StoreDirectory:
+        return StoreDirectory(path)
+
+    def coordinator(self, ledger: Ledger, store: Any) -> Coordinator:
+        self._store = store
+        return LocalCoordinator(ledger, None, 0)
+
+    def engine(
+        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
+    ) -> WorkersBackend:
+        self._ledger, self._listeners = ledger, tuple(listeners)
+        return self
+
+    def run(self, until: int | None) -> None:
+        """Trains all that is missing before the step ``until``, and reads it from the store.
+
+        Raises:
+            RuntimeError: after all others have ended, if a unit could not be trained.
+        """
+        ledger = self._ledger
+        ledger.begin(until)
+        self._clean(f"{self._work.writer}-*.tmp")  # the flags of drivers that were killed
+        for _ in range(1 + LOSSES):
+            units = self._cut(until)
+            if not units:
+                break
+            failed = self._train(units, until)
+            self._store.refresh()
+            ledger.reread(until)
+            if ledger.stop_requested:
+                return
+            if failed:
+                raise self._failure(failed, len(units))
+        else:
+            raise RuntimeError(
+                f"sweep(executor=...): the workers have trained all units {1 + LOSSES} times, but "
+                f"{self.path} still lacks some of them. Does something else delete its files?"
+            )
+        if until is None:  # of units, which have all ended, and of attempts that were lost
+            self._clean(f"states-{self._work.writer}*", f"*-{self._work.writer}*.tmp")
+
+    def agree(self, fields: Callable[[], dict[str, str]]) -> None:
+        """The fields of the workers were compared when they were asked for."""
+
+    def any_signal(self, received: list[int]) -> list[int]:
+        return received
+
+    def traces(self) -> dict[str, int]:
+        """Function -> how often the workers have traced it, all together."""
+        return dict(self._traces)
+
+    def described(self) -> dict[str, Any]:
+        """For ``RunInfo``."""
+        return {
+            "width": self.width,
+            "devices": len(self._places),
+            "platform": self.platform,
+            "units": self._count,
+            "repeated": self._repeated,
+        }
+
+    # ------------------------------------------------------------------------------------ details
+
+    def _cut(self, until: int | None) -> list[Unit]:
+        """The units of what is missing, the longest first."""
+        workers = self._pool.workers or _WORKERS
+
+        def most(updates: int) -> int:
+            seconds = self._seconds * updates
+            return int(max(min(_EACH * workers, seconds / _LEAST), seconds / _SECONDS))
+
+        told = self._most
+        units, repeated = (
+            cut(self._ledger, until, most, self.width, workers)
+            if told is None
+            else cut(self._ledger, until, lambda updates: told, self.width)
+        )
+        self._count += len(units)
+        self._repeated += repeated
+        return units
+
+    def _train(self, units: list[Unit], until: int | None) -> list[tuple[Unit, Report | Lost]]:
+        """Waits for all units; returns those that could not be trained."""
+        failed: list[tuple[Unit, Report | Lost]] = []
+        calls = [self._call(unit, until) for unit in units]
+        read, took = time.monotonic(), 0.0
+        answers = self._pool.run(train, calls, self._stopped)
+        for ended, (number, report) in enumerate(answers, 1):
+            if isinstance(report, Lost) or report.problem:
+                failed.append((units[number], report))
+            else:
+                self._take(report)
+            updates = 0 if isinstance(report, Lost) else report.updates
+            self._ledger.ended(ended, len(units), updates)
+            began = time.monotonic()
+            if self._listeners and began - read > max(_LEAST, 20 * took):  # for the progress line
+                self._store.refresh()
+                self._ledger.reread(until)
+                read, took = time.monotonic(), time.monotonic() - began
+            for listener in self._listeners:
+                listener()
+        return failed
+
+    def _call(self, unit: Unit, until: int | None) -> tuple[Any, ...]:
+        plan = self._plan
+        trials = tuple(plan.trials[trial] for trial in unit.trials)
+        seed, fields = plan.seeds[unit.seed], self._fields[unit.fold]
+        return self._work, trials, unit.fold, seed, until, fields
+
+    def _take(self, report: Report) -> None:
+        """Counts what a unit has done, and waits until its files are seen here."""
+        self._traces.update(report.traces)
+        self._places.add(report.place)
+        end = time.monotonic() + _VISIBLE
+        for name in report.files:
+            while not (self.path / name).exists():
+                if time.monotonic() > end:
+                    raise ValueError(
+                        "sweep(checkpoint=...) must be a directory that all workers see, got "
+                        f"{self.path}, in which {name} does not appear, written by {report.place}."
+                    )
+                time.sleep(0.1)
+
+    def _clean(self, *patterns: str) -> None:
+        for path in (path for pattern in patterns for path in self.path.glob(pattern)):
+            if path != self._flag:
+                path.unlink(missing_ok=True)
+
+    def _stopped(self) -> bool:
+        stop = self._ledger.stop_requested
+        if stop:
+            self._flag.unlink(missing_ok=True)  # ends the units under way
+        return stop
+
+    def _failure(self, failed: list[tuple[Unit, Report | Lost]], count: int) -> Exception:
+        """Names the trials of the units that could not be trained."""
+        plan, shown = self._plan, []
+        for unit, report in failed:
+            names = listed(repr(plan.trials[trial].name) for trial in unit.trials)
+            fold = f", fold {unit.fold}" * (len(plan.folds) > 1)
+            why = (
+                f"lost {1 + LOSSES} times, {report}" if isinstance(report, Lost) else report.problem
+            )
+            shown.append(f"{names} (seed {plan.seeds[unit.seed]}{fold}): {why}")
+        error = RuntimeError(
+            f"sweep(executor=...): {len(failed)} of {count} units failed, of the trials "
+            f"{listed(shown)}. All others have ended and are saved in {self.path}."
+        )
+        for _, report in failed[:1]:
+            if isinstance(report, Lost):
+                error.__cause__ = report
+            else:
+                error.add_note(f"{report.place}: {report.details}")
+        return error
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    """A directory of this sweep alone; after an error it is kept, if there is anything in it."""
+    path = Path(tempfile.mkdtemp(prefix="jaxsched-"))
+    try:
+        yield path
+    except BaseException as error:
+        if any(path.glob("records-*")):
+            error.add_note(f"The same call with checkpoint={str(path)!r} goes on from there.")
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _error_of(report: Report) -> Exception:
+    kind, _, text = report.problem.partition(": ")
+    error: Exception = RuntimeError(f"sweep(executor=...), on {report.place}: {report.problem}")
+    if text.startswith("sweep("):  # one of ours, which says all
+        error = TypeError(text) if kind == "TypeError" else ValueError(text)
+    error.add_note(report.details)
+    return error

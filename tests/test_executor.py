@@ -1,0 +1,406 @@
+"""Sweeps in the workers of an executor: the bits of one process, whoever dies."""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import ClassVar
+
+import executor_tasks
+import jax
+import pytest
+from executor_tasks import EVERYTHING, TRIALS, bowl
+from sweep_tasks import same, supervised
+
+import jaxsched as js
+from jaxsched import search
+from jaxsched.search import SuccessiveHalving
+from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._planning import make_plan
+from jaxsched.search.engine._request import Request
+from jaxsched.search.engine._units import cut
+from jaxsched.search.multihost import _worker, _workers
+from jaxsched.search.multihost._pool import Lost, Pool
+from jaxsched.search.trials._given import as_trials
+
+# Where the end is not asked for, a part of the schedules will do.
+pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")
+
+
+def sweep(task=None, trials=TRIALS, **arguments):
+    return search.sweep(task or bowl(), trials, **{"steps": 60, "evaluate_every": 20, **arguments})
+
+
+def spawned(workers=2):
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context)
+
+
+def alike(a, b):
+    assert same(a, b)
+    assert a.steps_trained == b.steps_trained
+
+
+# ------------------------------------------------------------------------------------- executors
+
+
+@contextlib.contextmanager
+def of_spawn(path):
+    yield spawned  # a function: the pool breaks when its worker dies, and is made again
+
+
+@contextlib.contextmanager
+def of_dask(path):
+    import distributed
+
+    with (
+        warnings.catch_warnings(),
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            local_directory=str(path),
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        warnings.simplefilter("ignore")
+        yield client.get_executor(pure=False)
+
+
+@contextlib.contextmanager
+def of_submitit(path):
+    import submitit
+
+    executor = submitit.LocalExecutor(path)
+    executor.update_parameters(timeout_min=5)
+    yield executor
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Programs that an executor starts see what the tests see."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(os.path.abspath, sys.path)))
+
+
+# Of submitit each unit is a process: there are few.
+FEW = {**EVERYTHING, "folds": None, "stopping": SuccessiveHalving(30, 2)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "units"),
+    [(of_spawn, EVERYTHING, 8), (of_dask, EVERYTHING, 8), (of_submitit, FEW, 2)],
+)
+def test_a_worker_dies_and_the_bits_are_those_of_one_process(
+    kind, arguments, units, tmp_path, importable
+):
+    task = bowl(trouble="die", file=str(tmp_path / "died"))
+    with kind(tmp_path / "executor") as executor:
+        found = sweep(task, executor=executor, units=units, **arguments)
+    alike(found, sweep(**arguments))
+    assert (tmp_path / "died").exists()
+    assert found.info.units >= units
+    # Once in each process; the one that was asked first may have died without a report.
+    assert max(found.info.traces.values()) <= found.info.devices + 1
+
+
+def test_the_driver_dies_and_the_same_call_goes_on(tmp_path):
+    program = f"""
+import test_executor as t
+if __name__ == "__main__":
+    task = t.bowl(trouble="behead", file={str(tmp_path / "died")!r})
+    t.sweep(task, executor=t.spawned(1), seeds=2, units=2, checkpoint={str(tmp_path / "run")!r})
+"""
+    (tmp_path / "driver.py").write_text(program)
+    driver = subprocess.Popen(
+        [sys.executable, str(tmp_path / "driver.py")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    assert driver.wait(300) == -signal.SIGKILL
+    os.killpg(driver.pid, signal.SIGKILL)  # its workers, which wait for it
+    with ThreadPoolExecutor(2) as threads:
+        found = sweep(executor=threads, seeds=2, checkpoint=tmp_path / "run")
+    alike(found, sweep(seeds=2))
+    assert found.info.stored == found.steps_trained / 2  # a seed of two
+    assert not [*(tmp_path / "run").glob("states-*"), *(tmp_path / "run").glob("*.tmp")]
+
+
+def test_a_poisoned_unit_names_its_trials_and_the_others_end(tmp_path):
+    task, arguments = bowl(trouble="fail"), {"seeds": 3, "units": 6}
+    with spawned() as pool, pytest.raises(RuntimeError) as raised:
+        sweep(task, executor=pool, **arguments)
+    text = str(raised.value)
+    assert re.search(r"2 of 6 units failed, of the trials 'wsd-\d+'", text), text
+    assert "'cosine'" in text
+    assert (
+        text.count("(seed 1): OSError: poisoned data (in sweep(task=...): batches(1, 0, 60))") == 2
+    )
+    place, advice = raised.value.__notes__
+    assert "executor_tasks.py" in place  # the traceback of the worker
+    kept = re.fullmatch(r"The same call with checkpoint='(.*)' goes on from there.", advice)[1]
+    found = sweep(checkpoint=kept, seeds=3)
+    shutil.rmtree(kept)
+    alike(found, sweep(seeds=3))
+    assert found.info.stored == found.steps_trained * 2 / 3
+
+
+# --------------------------------------------------------------------- in threads of this process
+
+
+@pytest.fixture(scope="module")
+def threads():
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("name", ["bowl", "averaged"])
+def test_a_task_by_its_name_in_threads(name, threads):
+    task = getattr(executor_tasks, name)()
+    arguments = {**EVERYTHING, "steps": 40}
+    found = sweep(f"executor_tasks:{name}", executor=threads, **arguments)
+    alike(found, sweep(task, **arguments))
+
+
+def test_a_sweep_that_grows_trains_what_is_new(threads, tmp_path):
+    first = {name: TRIALS[name] for name in ("cosine", "wsd-10")}
+    sweep(trials=first, executor=threads, checkpoint=tmp_path)
+    found = sweep(executor=threads, checkpoint=tmp_path, seeds=2)
+    alike(found, sweep(seeds=2))
+    assert found.info.stored == 60 + 19  # there is no state where the others leave "wsd-10"
+    assert sweep(executor=threads, checkpoint=tmp_path, seeds=2).info.units == 0
+
+
+class Interrupting(ThreadPoolExecutor):
+    """Ctrl-C while the second unit is trained."""
+
+    count = 0
+
+    def submit(self, function, *arguments):
+        self.count += 1
+        if self.count == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().submit(function, *arguments)
+
+
+def test_ctrl_c_ends_with_what_the_workers_have_saved(tmp_path):
+    with Interrupting(1) as pool, pytest.raises(KeyboardInterrupt, match="saved in"):
+        sweep(executor=pool, seeds=3, checkpoint=tmp_path)
+    alike(sweep(seeds=3, checkpoint=tmp_path), sweep(seeds=3))
+    with Interrupting(1) as pool, pytest.warns(UserWarning, match="the result is partial"):
+        assert sweep(executor=pool, seeds=3).info.partial
+
+
+# ------------------------------------------------------------------------------- what is refused
+
+
+class Elsewhere(ThreadPoolExecutor):
+    """Its workers see other files, or are of another version of JAX."""
+
+    changes: ClassVar[dict[str, str]] = {}
+
+    def submit(self, function, work, *arguments):
+        return super().submit(function, dataclasses.replace(work, **self.changes), *arguments)
+
+
+def test_a_worker_that_does_not_see_the_directory(tmp_path):
+    with Elsewhere(1) as pool:
+        pool.changes = {"directory": str(tmp_path)}
+        with pytest.raises(
+            ValueError, match=r"sweep\(checkpoint=...\) must be a directory that all w"
+        ):
+            sweep(executor=pool)
+
+
+def test_a_worker_that_would_give_other_bits(threads, monkeypatch):
+    def fields(*arguments):
+        return tuple({**x, "jax": "0.1, jaxlib 0.1"} for x in run_fields(*arguments))
+
+    run_fields = _worker.run_fields
+    monkeypatch.setattr(_worker, "run_fields", fields)
+    with pytest.raises(ValueError, match=r"sweep\(executor=...\) must have workers .* jax: "):
+        sweep(executor=threads)
+
+
+BAD = [
+    (dict(executor=3), TypeError, r"executor=...\) must have `submit\(fn, \*args\)`, .* got 3"),
+    (dict(executor=lambda: None), TypeError, r"executor=...\) must have `submit.*got None"),
+    (dict(executor=ThreadPoolExecutor), TypeError, r"executor=...\) must have .*, got .*type"),
+    (dict(executor="dask"), TypeError, r"executor=...\) must have .* got 'dask'"),
+    (dict(units=2), ValueError, r"units=...\) must be None without an executor"),
+    (dict(executor=spawned, units=0), ValueError, r"units=...\) must be a whole number .*, got 0"),
+    (
+        dict(executor=spawned, shard=(0, 2)),
+        ValueError,
+        r"shard=...\) must be None with an executor",
+    ),
+    (dict(executor=spawned, devices=jax.devices()), ValueError, r"devices=...\) must be None with"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), BAD)
+def test_bad_arguments(arguments, error, words):
+    with pytest.raises(error, match=rf"sweep\({words}"):
+        sweep(**arguments)
+
+
+def test_a_pool_that_forks_is_refused():
+    context = multiprocessing.get_context("fork")
+    with (
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+        pytest.raises(
+            ValueError, match=r'must not fork, .* mp_context=multiprocessing.get_context\("'
+        ),
+    ):
+        sweep(executor=pool)
+
+
+def test_a_fork_of_the_driver_that_gets_a_unit_all_the_same(threads, monkeypatch):
+    monkeypatch.setattr(_worker, "DRIVER", [1])  # as in a fork of process 1
+    monkeypatch.setattr(_workers, "DRIVER", [])
+    with pytest.raises(ValueError, match=r"must not fork, .* got a worker that is a fork"):
+        sweep(executor=threads)
+
+
+def test_what_a_spawned_process_cannot_be_sent_is_refused_before_it_is_started():
+    class Local(type(bowl())):
+        pass
+
+    task = supervised(metrics={"error": lambda outputs, targets: outputs[:, 0]})
+    with spawned() as pool:
+        for given in (Local(**vars(bowl())), task):
+            with pytest.raises(
+                TypeError, match=r"must be able to send the task .* \"package.module"
+            ):
+                sweep(given, executor=pool)
+        assert not pool._processes
+
+
+def test_a_function_of_a_notebook_is_not_sent(monkeypatch):
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    monkeypatch.setattr(executor_tasks.Bowl, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "Bowl", executor_tasks.Bowl, raising=False)
+    with spawned() as pool, pytest.raises(TypeError, match="Bowl is defined in a notebook"):
+        sweep(executor=pool)
+
+
+# ---------------------------------------------------------------------------------- what gets lost
+
+
+class Losing:
+    """An executor whose first answers are losses."""
+
+    def __init__(self, losses):
+        self.losses, self.calls = list(losses), 0
+
+    def submit(self, function, *arguments):
+        self.calls += 1
+        answer = Future()
+        if self.losses and (loss := self.losses.pop(0)):
+            answer.set_exception(loss)
+        else:
+            answer.set_result(function(*arguments))
+        return answer
+
+
+class Gone(Exception):
+    """What an executor says of a dead worker, in words of its own."""
+
+
+def echo(value, token):
+    return value
+
+
+def results(executor, calls=(("a",), ("b",)), stopped=lambda: False):
+    return dict(Pool(executor).run(echo, list(calls), stopped))
+
+
+def test_a_lost_call_is_submitted_again_three_times():
+    assert results(Losing([Gone(), None, Gone(), Gone()])) == {0: "a", 1: "b"}
+    found = results(executor := Losing([Gone(), None, Gone(), Gone(), Gone("node 7 is down")]))
+    assert executor.calls == 5
+    assert found[1] == "b"
+    assert isinstance(found[0], Lost)
+    assert str(found[0]) == "Gone: node 7 is down"
+
+
+def test_a_unit_that_is_lost_for_good_is_named():
+    executor = Losing([None, *[Gone("out of memory")] * 4])
+    with pytest.raises(
+        RuntimeError, match=r"'wsd-10'.* lost 4 times, Gone: out of memory"
+    ) as raised:
+        sweep(executor=executor, units=1)
+    assert isinstance(raised.value.__cause__.__cause__, Gone)
+
+
+def test_a_broken_pool_is_made_again_if_it_is_known_how():
+    broken = BrokenExecutor("a child died")
+    with pytest.raises(
+        RuntimeError, match=r"a worker died, and .* \(a child died\).*`executor=lambda"
+    ):
+        results(Broken([broken]))
+    pools = [Losing([None, broken]), Broken([broken]), Losing([])]
+    assert results(lambda: pools.pop(0)) == {0: "a", 1: "b"}
+    with pytest.raises(RuntimeError, match="4 executors broke before a unit had ended"):
+        results(lambda: Broken([broken]))
+
+
+class Broken(Losing):
+    def submit(self, function, *arguments):
+        raise self.losses[0]
+
+
+def test_an_answer_that_tells_of_pickling_is_not_a_loss():
+    error = pickle.PicklingError("Can't pickle <lambda>")
+    with pytest.raises(TypeError, match=r"must be able to send the task .* PicklingError: Can't"):
+        results(Losing([error]))
+
+
+def test_a_stop_cancels_what_has_not_begun():
+    stops = iter([False, False, True])
+    assert results(Losing([None, Gone()]), stopped=lambda: next(stops, True)) == {0: "a"}
+
+
+# ------------------------------------------------------------------------------------------ units
+
+
+def units(trials, most, workers=None, least=1, **arguments):
+    request = Request(**arguments)
+    ledger = Ledger(make_plan(bowl(), as_trials(trials), request))
+    found, repeated = cut(ledger, None, lambda updates: most, least, workers)
+    assert sorted(t for u in found for t in u.trials) == sorted(
+        [*range(len(ledger.plan.trials))] * len(ledger.plan.runs())
+    )
+    return [(u.updates, u.trials) for u in found], repeated
+
+
+CONSTANTS = [js.Constant(0.01 * i) for i in range(1, 9)]
+FORKS = [js.wsd(0.1, 100, warmup=0, decay=d) for d in (10, 11, 60, 61)]  # 39 and 89 in common
+
+
+def test_units_are_cut_where_the_shared_prefix_is_shortest():
+    assert units(CONSTANTS, 4, steps=10) == ([(20, (i, i + 1)) for i in (0, 2, 4, 6)], 0)
+    assert units(CONSTANTS, 3, steps=10)[1] == 0
+    assert units(CONSTANTS, 0, steps=10, seeds=2) == ([(80, tuple(range(8)))] * 2, 0)
+    both, repeated = units(FORKS, 2)
+    assert [set(trials) for _, trials in both] == [{2, 3}, {0, 1}]
+    assert repeated == 41
+
+
+def test_more_units_than_workers_are_no_use_if_they_repeat_too_much():
+    trunk = [js.wsd(0.1, 1000, warmup=0, decay=d) for d in range(10, 26)]
+    found, repeated = units(trunk, 16, workers=2)
+    assert (len(found), repeated) == (1, 0)
+    assert len(units(CONSTANTS, 8, workers=2, steps=10)[0]) == 8
+
+
+def test_a_unit_fills_the_lanes_that_train_side_by_side():
+    found, _ = units(CONSTANTS, 8, least=3, steps=10)
+    assert [len(trials) for _, trials in found] == [4, 4]
