@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pickle
+import re
 import signal
 import sys
 import time
@@ -32,7 +33,7 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.controllers import Plateau
 from jaxsched.search import Trial, _progress, _signals
-from jaxsched.search.engine import _width
+from jaxsched.search.engine import _engine, _width
 from jaxsched.search.multihost import _backend
 
 TRIALS = [js.Constant(0.1), js.wsd(0.1, 12, 0, decay=4)]
@@ -72,7 +73,7 @@ class Hollow(Plain):
 
 def test_nothing_finite_is_no_best_trial():
     result = sweep(Hollow())
-    with pytest.raises(ValueError, match="got none of 2; no run diverged in training"):
+    with pytest.raises(ValueError, match="got none of 2; no run diverged"):
         result.best()
     result = sweep(trials=[js.Constant(1e30), js.Constant(1e29)], limit=1e3)
     first = result.diverged.min()
@@ -235,6 +236,39 @@ def test_the_second_ctrl_c_is_at_once(handled):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("share", [0.0, 0.8])
+def test_ctrl_c_without_a_checkpoint_returns_what_has_ended(handled, monkeypatch, tmp_path, share):
+    handled(signal.default_int_handler)
+    trials = {f"rate {rate}": js.Constant(rate) for rate in (0.01, 0.1, 1e30, 0.2, 0.3)}
+    arguments = {"trials": trials, "seeds": 2, "devices": jax.local_devices()[:1]}
+    collect, calls = _engine.Engine._collect, itertools.count()
+
+    def interrupted(self, *told):
+        if next(calls) == at:
+            signal.raise_signal(signal.SIGINT)
+        return collect(self, *told)
+
+    monkeypatch.setattr(_engine.Engine, "_collect", interrupted)
+    at = -1
+    whole = sweep(**arguments)
+    at, calls = int(share * next(calls)), itertools.count()
+    with pytest.warns(UserWarning, match="Ctrl-C after [0-9]+ updates: the result is partial"):
+        found = sweep(**arguments)
+    monkeypatch.undo()
+    assert found.partial and not whole.partial
+    ended = np.isfinite(found.final()).all(axis=(1, 2))
+    assert 0 < ended.sum() < 4 or share == 0
+    assert found.train["loss"][ended].tobytes() == whole.train["loss"][ended].tobytes()
+    order = found.ranking()
+    assert ended[order[: ended.sum()]].all(), "the others come last"
+    found.save(tmp_path / "partial.npz")
+    again = search.load(tmp_path / "partial.npz")
+    assert again.partial
+    for text in (repr(again), str(again.table()), again.summary()):
+        assert re.search(r"\(partial: [2-5] unfinished\)", text)
+    assert "unfinished" in str(again.table()).split("\n", 1)[1]
 
 
 def test_a_signal_that_is_ignored_stays_ignored(handled):

@@ -114,7 +114,8 @@ def sweep(
             laid out as ``task.init`` constrains its state; with ``join``, on those of several
             processes, which must all make the same call.
         shard: ``(i, n)``: trains only the trials of process ``i`` of ``n``. The processes do not
-            communicate: each has its own checkpoint, and ``merge`` joins their results. "auto":
+            communicate: they share a checkpoint, from which the same call without ``shard`` then
+            takes everything, or ``merge`` joins what each returns. "auto":
             as the SLURM array or the Kubernetes indexed job says that the process belongs to.
         executor: trains in the workers of an executor (docs/clusters.md): a process pool that
             spawns, Dask's ``client.get_executor(pure=False)``, one of submitit, or anything else
@@ -123,8 +124,10 @@ def sweep(
             breaks. They share ``checkpoint``, by default a temporary directory of this machine.
         units: into how many parts their work is cut; by default about four for each worker, of at
             most 30 s. There are more if there are more folds and seeds.
-        checkpoint: a directory, created if missing. After a kill, the same call goes on from there,
-            on any number of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then
+        checkpoint: a directory, created if missing, for any number of sweeps, one after another or
+            at once. What one of them has trained no other trains again: after a kill the same call
+            goes on, and a sweep of more trials, seeds, folds or steps trains what is missing, on
+            any number of devices, with the same results, bit for bit. Ctrl-C (or SIGTERM) then
             finishes the segments under way and saves before it exits.
         checkpoint_every: least seconds between saves; 0 saves after every segment.
         progress: a line on standard error (needs rich); by default only on a terminal or in a
@@ -136,16 +139,19 @@ def sweep(
     Raises:
         TypeError: if the task is not one, changes shapes or dtypes, or its metrics are not scalars.
         ValueError: for a bad argument, a hyperparameter that has no effect on the state that
-            ``step`` returns, or a checkpoint of another sweep (naming what differs), always before
-            any training; and if ``batches`` end too early.
+            ``step`` returns, or a checkpoint that is something else, always before any training;
+            and if ``batches`` end too early.
         RuntimeError: if a unit of an ``executor`` cannot be trained, after all others have been;
-            if another process uses the checkpoint's directory.
+            if another process makes the same call with the same checkpoint.
         OSError: if the disk is full; earlier saves stay intact.
 
     Warns:
         UserWarning: once, if ``steps`` is not the length of the schedules (a decay is cut off, or a
             rate has ended at zero), if a controller minimizes a metric that may be one to maximize,
-            and if trials with different values have the same curves.
+            and if trials with different values have the same curves. If a checkpoint's runs are of
+            another task (naming what differs), and if Ctrl-C without a checkpoint makes the result
+            partial: it has the runs that had ended.
+        RuntimeWarning: if a file of the checkpoint is damaged: what it held is trained again.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, grid, sweep

@@ -169,7 +169,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     notes += [errors if result.runs > 1 else "One run each: no error is known."]
     notes += ["(...): where it was stopped"] if stops else []
     first = "highest" if maximize else "lowest"
-    title = f"{plural(len(trials), 'trial')} by {metric}, {first} first"
+    title = f"{plural(len(trials), 'trial')} by {metric}, {first} first{_partial(result)}"
     return TextTable.of(title, columns, notes)
 
 
@@ -190,13 +190,26 @@ def _at_stop(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, 
 
 def _mark(result: ScoredTrials, trial: int) -> str:
     gone = result.diverged[trial][result.diverged[trial] >= 0]
-    marks = []
+    marks = ["unfinished"] if trial in unfinished(result) else []
     if len(gone):
         some = f" in {len(gone)} of {result.runs} runs" if result.runs > 1 else ""
         marks.append(f"diverged at {gone.min()}{some}")
     if result.stopped[trial] >= 0:
         marks.append(f"stopped at {result.stopped[trial]}")
     return ", ".join(marks or ["not finite"])
+
+
+def unfinished(result: ScoredTrials) -> list[int]:
+    """The trials that Ctrl-C has left without an end, with some seed or fold."""
+    if not result.info.partial:
+        return []
+    last = result.train["loss"][np.arange(len(result.trials)), ..., result.horizons - 1]
+    lacking = (np.isnan(last) & (result.diverged < 0)).any(axis=(1, 2)) & (result.stopped < 0)
+    return np.flatnonzero(lacking).tolist()
+
+
+def _partial(result: ScoredTrials) -> str:
+    return f" (partial: {len(unfinished(result))} unfinished)" if result.info.partial else ""
 
 
 # ---------------------------------------------------------------------------------------- summary
@@ -241,6 +254,7 @@ def summary(result: ScoredTrials) -> str:
     """One line."""
     count = plural(len(result.trials), "trial")
     count += f" x {result.runs} runs" if result.runs > 1 else ""
+    count += _partial(result)
     lost = int((result.diverged >= 0).any(axis=(1, 2)).sum())
     cost = f"{result.steps_trained} of {result.steps_asked} steps trained"
     try:

@@ -39,6 +39,11 @@ class SweepResult(ScoredTrials):
     def __repr__(self) -> str:
         return f"SweepResult({self.summary()})"
 
+    @property
+    def partial(self) -> bool:
+        """Whether Ctrl-C has ended the sweep: unfinished trials have no score and come last."""
+        return self.info.partial
+
     def edges(self) -> dict[str, str]:
         """Settings for which the best trial has the "lowest" or "highest" number that was tried.
 

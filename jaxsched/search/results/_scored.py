@@ -157,7 +157,7 @@ class ScoredTrials:
                 + (
                     f"; the first run diverged at step {gone.min()}. Lower the learning rates."
                     if len(gone)
-                    else "; no run diverged in training."
+                    else f"; no run diverged{', but the result is partial' * self.info.partial}."
                 )
             )
 
