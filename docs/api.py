@@ -107,7 +107,8 @@ def _signature(value: Any) -> str:
         return ""
     parameters = [p for p in inspect.signature(value).parameters.values() if p.name != "self"]
     kinds = [p.kind for p in parameters]
-    made_by_us = isinstance(value, type) and sum(p.default is p.empty for p in parameters) > 4
+    made_by_us = isinstance(value, type) and ".results." in f"{value.__module__}."
+    made_by_us |= isinstance(value, type) and sum(p.default is p.empty for p in parameters) > 4
     if made_by_us or kinds == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]:
         return ""
     shown = [f"{_PREFIX.get(p.kind, '')}{p.name}{_default(p)}" for p in parameters]

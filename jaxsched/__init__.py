@@ -56,8 +56,6 @@ from jaxsched.schedules._extremes import Maximum as Maximum
 from jaxsched.schedules._extremes import Minimum as Minimum
 from jaxsched.schedules._extremes import maximum as maximum
 from jaxsched.schedules._extremes import minimum as minimum
-from jaxsched.schedules._function import Function as Function
-from jaxsched.schedules._function import from_fn as from_fn
 from jaxsched.schedules._open_ended import Exponential as Exponential
 from jaxsched.schedules._open_ended import InverseSqrt as InverseSqrt
 from jaxsched.schedules._open_ended import InverseTime as InverseTime
@@ -91,7 +89,6 @@ from jaxsched.schedules._wrappers import Reverse as Reverse
 from jaxsched.schedules._wrappers import Shift as Shift
 from jaxsched.schedules._wrappers import Stretch as Stretch
 from jaxsched.schedules._wrappers import Window as Window
-from jaxsched.units import Units as Units
 
 if TYPE_CHECKING:
     from jaxsched._phases import Coverage as Coverage
@@ -117,6 +114,8 @@ if TYPE_CHECKING:
     from jaxsched.optim import observe as observe
     from jaxsched.optim import override as override
     from jaxsched.optim import remembered as remembered
+    from jaxsched.schedules._function import Function as Function
+    from jaxsched.schedules._function import from_fn as from_fn
     from jaxsched.search import Supervised as Supervised
     from jaxsched.search import final_score as final_score
     from jaxsched.search import grid as grid
@@ -126,6 +125,7 @@ if TYPE_CHECKING:
     from jaxsched.search import sweep as sweep
     from jaxsched.search import uniform as uniform
     from jaxsched.search import zipped as zipped
+    from jaxsched.units import Units as Units
 
 __version__ = "0.1.0"
 
@@ -137,8 +137,10 @@ _LAZY = {
     "jaxsched._phases": "Coverage boundaries coverage",
     "jaxsched._plot": "plot",
     "jaxsched._serialize": "from_dict from_json register to_dict to_json",
+    "jaxsched.schedules._function": "Function from_fn",
     "jaxsched.search": "Supervised final_score grid loguniform range_test sampled sweep uniform "
     "zipped",
+    "jaxsched.units": "Units",
 }
 _SUBMODULES = ("controllers", "optim", "schedules", "search", "testing")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names.split()}
