@@ -123,7 +123,7 @@ KEEP = {
     "a warmup of its own": after(
         optax.scale_by_schedule(optax.warmup_cosine_decay_schedule(0.0, 1.0, 3, 9))
     ),
-    "frozen at first": after(optax.scale_by_schedule(lambda n: 1.0 * (n >= 5))),
+    "frozen at first": after(optax.scale_by_schedule(lambda n: 1.0 * (jnp.asarray(n) >= 5))),
     "apply_if_finite": lambda learning_rate: optax.apply_if_finite(optax.adam(learning_rate), 3),
     "an ascent that follows the rate": lambda learning_rate: sam(
         optax.sgd(learning_rate), learning_rate

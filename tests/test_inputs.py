@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -226,7 +227,7 @@ def test_numbers_in_text_are_numbers_where_a_config_is_read_and_nowhere_else():
 
 # ------------------------------------------------------------------------------------ functions
 
-THEIRS = optax.cosine_decay_schedule(0.1, 100)
+THEIRS: Any = optax.cosine_decay_schedule(0.1, 100)
 LINE = js.Linear(0.0, 0.1, 10)
 
 

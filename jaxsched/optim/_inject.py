@@ -150,9 +150,7 @@ def _transformation(
         values = {k: state.value(k, state.schedules.get(k, s)) for k, s in sources.items()}
         return state._replace(values=values, inner_state=rebuild(values).init(params))
 
-    def update(
-        updates: Any, state: InjectState, params: Any = None, **extra: Any
-    ) -> tuple[Any, InjectState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         # The state decides, not what this optimizer was built with: that is what makes a swapped
         # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
         extra = with_forwarded(extra, updates)

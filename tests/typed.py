@@ -1,0 +1,43 @@
+"""What a type checker takes, and what it refuses: for ``make lint``, nobody runs it.
+
+The ignored errors at the end must be there: an ignore without one is an error.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxsched as js
+
+cosine: js.AbstractSchedule = js.warmup_cosine(peak=3e-4, steps=100, warmup=10)
+schedule: optax.Schedule = cosine
+rate: optax.ScalarOrSchedule = js.Linear(0.0, 1.0, 10)
+both: optax.ScalarOrSchedule = 3e-4 * (js.Linear(0.0, 1.0, 10) >> js.Constant(1.0)) + 0.1
+tx: optax.GradientTransformation = optax.adamw(cosine)
+injected: optax.GradientTransformationExtraArgs = js.inject(optax.adamw)(learning_rate=cosine)
+
+
+@jax.jit
+def traced(peak: jax.Array, steps: jax.Array) -> jax.Array:
+    return js.warmup_cosine(peak, steps, warmup=js.share(0.1), end=np.float32(0.0))(jnp.arange(3))
+
+
+traced(jnp.float32(0.1), jnp.int32(100))
+longer: js.AbstractSchedule = dataclasses.replace(cosine)
+js.wsd(np.linspace(0.1, 0.4, 4), 100, 10, decay=js.share(0.2), shape="1-sqrt")
+js.cosine_decay(np.float64(0.1), np.int32(100))(np.arange(3))
+js.search.sampled(js.cosine_decay, 4, peak=js.search.uniform(0.1, 1.0), steps=100)
+
+
+text: str = js.Linear(0.0, 1.0, 10)(3)  # type: ignore[assignment]
+js.Linear(0.0, 1.0)  # type: ignore[call-arg]
+js.Linear(0.0, 1.0, 10).steps = 5  # type: ignore[misc]
+text_as_schedule: optax.Schedule = "cosine"  # type: ignore[assignment]
+js.warmup_cosine("0.1", 100, 10)  # type: ignore[arg-type]
+js.wsd(0.1, 100, 10, 10, shape="liner")  # type: ignore[arg-type]
+js.cosine_decay(js.share(0.1), 100)  # type: ignore[arg-type]
+js.Plateau(0.1, 0.5, patience=3, mode="least")  # type: ignore[arg-type]
+js.constant(0.1)("0")  # type: ignore[arg-type]
