@@ -75,4 +75,4 @@ def _color(index: int, count: int) -> str:
     stops = np.array([[68, 1, 84], [33, 145, 140], [160, 218, 57]], np.float64)
     share = 2 * index / (count - 1)
     color = [np.interp(share, [0, 1, 2], stops[:, channel]) for channel in range(3)]
-    return "#" + "".join(f"{round(c):02x}" for c in color)
+    return "#" + "".join(f"{round(float(c)):02x}" for c in color)
