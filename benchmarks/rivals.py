@@ -2,6 +2,7 @@
 
     pip install torch optuna
     taskset -c 0 python -m benchmarks.rivals
+    python -m benchmarks.rivals wall       # wall time on all cores, PyTorch with one thread and all
 
 Neither is a requirement of jaxsched; a rival that isn't installed is named and left out. CPU
 seconds of one process with one thread, in turns; ours compiles anew each time ("cold"). The others'
@@ -10,7 +11,10 @@ cost is the same for each trial, so a few trials of theirs are timed and multipl
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,28 +25,29 @@ import optax
 
 import jaxsched as js
 from benchmarks import versions
-from benchmarks.sweep import RATES, Cnn, cold, mlp, rebuilding_loop, say, sweep, task
+from benchmarks.sweep import ONE, RATES, cnn, cold, mlp, rebuilding_loop, say, sweep
 from jaxsched import search
 
 FEW = 4
 
 
-def main() -> None:
+def main(wall: bool) -> None:
     print(versions())
-    rivals = {"PyTorch": pytorch, "Optuna around the rebuilding loop": optuna}
+    rivals: dict[str, Any] = {"PyTorch": pytorch, "Optuna around the rebuilding loop": optuna}
+    if wall:
+        rivals = {
+            "PyTorch, 1 thread": pytorch,
+            "PyTorch, all threads": partial(pytorch, os.cpu_count() or 1),
+        }
     for name, rival in rivals.items():
         try:
             loop = rival()
         except ImportError as error:
             print(f"{name}: left out, {error}")
             continue
-        compare(name, "MLP", mlp, loop, 64, 300)
-        compare(name, "MLP", mlp, loop, 64, 3000)
-        compare(name, "CNN", cnn, loop, 64, 300)
-
-
-def cnn() -> search.Supervised:
-    return task(lambda rngs: Cnn(rngs, conv_general_dilated=search.cpu_conv), (8, 8, 1))
+        compare(name, "MLP", mlp, loop, 64, 300, wall)
+        compare(name, "MLP", mlp, loop, 64, 3000, wall)
+        compare(name, "CNN", cnn, loop, 64, 300, wall)
 
 
 def compare(
@@ -52,29 +57,31 @@ def compare(
     loop: Callable[[search.Supervised, list[float], int], Any],
     count: int,
     steps: int,
+    wall: bool,
 ) -> None:
+    clock, devices = (time.perf_counter, None) if wall else (time.process_time, ONE)
     schedules = [js.cosine_decay(float(rate), steps) for rate in RATES[:count]]
     rates = [float(rate) for rate in RATES[:FEW]]
     loop(make(), rates[:1], 10)  # so that no measurement contains a first call
     theirs, ours = [], []
     for _ in range(3):
         model = make()
-        theirs.append(cold(partial(loop, model, rates, steps)) / FEW * count)
-        ours.append(cold(partial(sweep, model, schedules, steps=steps)))
+        theirs.append(cold(partial(loop, model, rates, steps), clock) / FEW * count)
+        ours.append(cold(partial(sweep, model, schedules, steps=steps, devices=devices), clock))
     a, b = statistics.median(theirs), statistics.median(ours)
     say(
-        f"{rival}, {name}, N={count}, T={steps}, cold",
+        f"{rival}, {name}, N={count}, T={steps}, cold" + ", wall time" * wall,
         f"theirs {a:.2f} s ({FEW} measured), sweep {b:.2f} s",
         f"{a / b:.1f}",
     )
 
 
-def pytorch() -> Callable[[search.Supervised, list[float], int], None]:
+def pytorch(threads: int = 1) -> Callable[[search.Supervised, list[float], int], None]:
     """The loop of its tutorials: SGD with momentum and ``CosineAnnealingLR``."""
     import torch
     from torch import nn
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
 
     def loop(model: search.Supervised, rates: list[float], steps: int) -> None:
         data: Any = model._data
@@ -131,4 +138,4 @@ def optuna() -> Callable[[search.Supervised, list[float], int], None]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] == ["wall"])

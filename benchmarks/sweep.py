@@ -88,6 +88,10 @@ class Cnn(nnx.Module):
         return self.out(x.reshape(x.shape[0], -1))
 
 
+def cnn() -> search.Supervised:
+    return task(lambda rngs: Cnn(rngs, conv_general_dilated=search.cpu_conv), (8, 8, 1))
+
+
 def task(model: Any, shape: tuple[int, ...], batch: int = 64) -> search.Supervised:
     rng = np.random.RandomState(0)
     x = rng.randn(1536 + 256, *shape).astype(np.float32)
@@ -145,7 +149,15 @@ def sizes() -> None:
         loops(count, 300)
 
 
-def loops(count: int, steps: int, make: Any = mlp, name: str = "MLP", theirs: Any = None) -> None:
+def loops(
+    count: int,
+    steps: int,
+    make: Any = mlp,
+    name: str = "MLP",
+    theirs: Any = None,
+    wall: bool = False,
+) -> None:
+    clock, devices = (time.perf_counter, None) if wall else (time.process_time, ONE)
     rates = np.resize(RATES, count) * (1 + 1e-3 * np.arange(count))  # no two alike: none is shared
     schedules = [js.cosine_decay(float(rate), steps) for rate in rates]
     few = min(4, count)
@@ -154,25 +166,23 @@ def loops(count: int, steps: int, make: Any = mlp, name: str = "MLP", theirs: An
     rebuild, careful, ours = [], [], []
     for _ in range(3):
         model, other = make(), (theirs or make)()
-        rebuild.append(cold(lambda: [rebuilding_loop(other, s, steps) for s in schedules[:few]]))
-        careful.append(cold(lambda: careful_loop(other, schedules, steps)))
-        ours.append(cold(lambda: sweep(model, schedules, steps=steps)))
+        again = lambda: [rebuilding_loop(other, s, steps) for s in schedules[:few]]
+        rebuild.append(cold(again, clock))
+        careful.append(cold(lambda: careful_loop(other, schedules, steps), clock))
+        ours.append(cold(lambda: sweep(model, schedules, steps=steps, devices=devices), clock))
     each, loop, engine = map(statistics.median, (rebuild, careful, ours))
     say(
-        f"{name}, N={count}, T={steps}, cold",
+        f"{name}, N={count}, T={steps}, cold" + ", wall time" * wall,
         f"rebuilding loop {each / few * count:.2f} s ({few} measured), "
         f"one-compilation loop {loop:.2f} s, sweep {engine:.2f} s",
         f"{each / few * count / engine:.1f} and {loop / engine:.2f}",
     )
 
 
-def network() -> None:
-    def make() -> Any:
-        return task(lambda rngs: Cnn(rngs, conv_general_dilated=search.cpu_conv), (8, 8, 1))
-
+def network(count: int = 16, wall: bool = False) -> None:
     # In a Python loop, where XLA's convolution is not slow, people have no reason to replace it.
     plain = lambda: task(lambda rngs: Cnn(rngs), (8, 8, 1))
-    loops(16, 300, make, "CNN, XLA's convolution in the loops", plain)
+    loops(count, 300, cnn, "CNN, XLA's convolution in the loops", plain, wall)
 
 
 def convolution() -> None:
@@ -471,7 +481,7 @@ def run_child(*arguments: str) -> str:
 
 
 def sweep(model: Any, trials: Any, **arguments: Any) -> search.SweepResult:
-    return search.sweep(model, trials, devices=ONE, progress=False, **arguments)
+    return search.sweep(model, trials, **{"devices": ONE, "progress": False, **arguments})
 
 
 def cpu(call: Callable[[], Any]) -> float:
@@ -480,9 +490,11 @@ def cpu(call: Callable[[], Any]) -> float:
     return time.process_time() - begin
 
 
-def cold(call: Callable[[], Any]) -> float:
+def cold(call: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> float:
     jax.clear_caches()
-    return cpu(call)
+    begin = clock()
+    call()
+    return clock() - begin
 
 
 def say(row: str, what: str, ratio: str) -> None:
