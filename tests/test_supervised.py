@@ -572,6 +572,7 @@ def test_bad_arguments_name_the_argument_and_the_leaf(changes, error, words):
         ),
         (lambda a, b: LOSS(a, b), momentum, r"loss=...\) .* of \(learning_rate\): the order is"),
         (momentum, lambda labels, preds: preds, r"loss=...\) .* the other way round"),
+        (momentum, lambda y, prediction: prediction, r"loss=...\) .* the other way round"),
         (momentum, lambda y_true, y_pred: y_pred, r"loss=...\) .* the other way round"),
     ],
 )
