@@ -23,7 +23,6 @@ from cases import ALL, CLASSES, ONE_OF_EACH_STRUCTURE, RECIPES
 
 import jaxsched as js
 from jaxsched.optim import current, inject
-from jaxsched.testing import ulp_distance
 
 # A user's code keeps no promise of ours.
 OURS = [name for name in ONE_OF_EACH_STRUCTURE if name != "Function"]
@@ -132,9 +131,9 @@ def test_every_schedule_with_every_single_operation_checked_for_nan_and_inf(name
         values = jax.vmap(strong)(jnp.asarray(steps))
         if name in ONE_OF_EACH_CLASS:
             _, mapped, grads = uses(strong, real, jnp.asarray(steps))
-            assert ulp_distance(mapped, want)[exact].max() <= 2
+            chex.assert_trees_all_close_ulp(mapped[exact], want[exact], maxulp=2)
             chex.assert_tree_all_finite(grads)
-    assert ulp_distance(values, want).max() <= 2
+    chex.assert_trees_all_close_ulp(values, want, maxulp=2)
 
 
 @pytest.mark.parametrize("name", OF_CLASSES)
@@ -150,7 +149,7 @@ def test_every_schedule_is_exported_and_its_program_moves_nothing_to_or_from_the
         program, device_steps = jax.jit(exported.call), jnp.asarray(steps)
         with jax.transfer_guard("disallow"):
             values = program(device_steps)
-        assert ulp_distance(values, np.asarray(schedule(steps))).max() <= 2
+        chex.assert_trees_all_close_ulp(values, schedule(steps), maxulp=2)
 
 
 def test_an_exported_schedule_is_bytes_that_are_read_back():
@@ -169,8 +168,7 @@ def test_a_users_function_in_every_mode_where_its_code_survives():
     for mode in ("strict", "x64-strict", "debug"):
         with MODES[mode]():
             values, mapped, _ = uses(strong, real, jnp.asarray(steps))
-        assert ulp_distance(values, want).max() <= 2
-        assert ulp_distance(mapped, want).max() <= 2
+        chex.assert_trees_all_close_ulp(want, values, mapped, maxulp=2)
 
 
 DOUBLE = [
