@@ -230,6 +230,23 @@ def test_an_error_of_one_thread_ends_the_others():
     assert threading.active_count() == before
 
 
+def test_batches_are_read_by_one_thread_at_a_time():
+    task, inside, readers = supervised(), [], set()
+    draw = task.batches
+
+    def batches(*arguments):
+        assert not inside
+        inside.append(1)
+        readers.add(threading.get_ident())
+        time.sleep(0.01)
+        inside.clear()
+        return draw(*arguments)
+
+    task.batches = batches
+    sweep(task=task, seeds=4, devices=CPU * 3)
+    assert len(readers) > 1
+
+
 def test_settings_of_the_caller_hold_in_all_threads():
     with jax.default_matmul_precision("bfloat16"), jax.threefry_partitionable(False):
         many = sweep(seeds=2, devices=CPU * 3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -76,6 +77,7 @@ class Engine:
         self._pacers = coordinator.pacers
         self._listeners = (coordinator.on_segment, *listeners)
         self._feed = Feed(ledger.plan)
+        self._reading = threading.Lock()  # a task's data, by one thread while others train
         self._compiled = False
         # Bounds of segments recur, and a transfer takes as long as a few updates of a tiny model.
         self._scalar = functools.lru_cache(4096, typed=True)(put)
@@ -280,7 +282,7 @@ class Engine:
 
         Each keeps one: the data of several folds may not fit into the memory of a device.
         """
-        with self._ledger.lock:
+        with self._reading:
             there = (value for known, value in kept.values() if known == key)
             if (found := next(there, None)) is None:
                 kept.pop(number, None)  # before the next one is made
@@ -300,7 +302,7 @@ class Engine:
         return filled if program.width > 1 else filled[0]
 
     def _batches(self, lanes: list[OpenRun], chunk: int, device: Any) -> list[Any]:
-        with self._ledger.lock:
+        with self._reading:
             return [self._feed.get(run.key.fold, run.key.seed, chunk, device) for run in lanes]
 
 
