@@ -250,6 +250,11 @@ def test_texts_for_a_terminal_hold_no_control_characters():
         assert r"a\x1b]0;title\x07\x9b2J\r\u202eb" in text
 
 
+def test_json_has_no_infinity_in_lists_either():
+    result = result_of([[1.0]], [{"s": [1, [np.inf, np.nan], 2.0]}])
+    assert json.loads(result.to_json())[0]["s"] == [1, [None, None], 2.0]
+
+
 def test_pandas_is_asked_for_by_name(swept, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="needs pandas"):

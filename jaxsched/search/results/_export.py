@@ -58,11 +58,14 @@ def _cell(value: Any) -> str:
     return text if bare else '"' + text.replace('"', '""') + '"'
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else plain_setting(v)
-        for k, v in row.items()
-    }
+def _finite(value: Any) -> Any:
+    """A row as strict JSON, which has no NaN and no infinity, in lists neither."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    return plain_setting(value) if is_finite else None
 
 
 def _written(text: str, file: Any, where: str) -> str:
