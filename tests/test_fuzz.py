@@ -51,7 +51,7 @@ SHARE = js.to_dict(js.share(0.1))
         ({"evaluated": np.array([0])}, "evaluated must increase from 1 up"),
         ({"stopped": np.array([-2, 0])}, "stopped must be -1 or a step"),
         ({"train/loss": np.zeros((2, 1, 2, 9), np.float32)}, "array 'train/loss' must be"),
-        ({"odd": np.zeros(3)}, "an unknown array 'odd'"),
+        ({"odd": np.zeros(3)}, r"array 'odd' must be none, got float64\[3\]"),
     ],
 )
 def test_a_result_that_does_not_belong_together_is_refused(tmp_path, change, words):

@@ -180,6 +180,20 @@ def typed(hint: Any, value: Any, where: str) -> Any:
     raise Damaged(f"{where} must be of type {wanted}, got {describe(value)}")
 
 
+def check_arrays(found: dict[str, Any], wanted: dict[str, tuple[Any, tuple[int, ...]]]) -> None:
+    """Compares arrays with the name -> dtype and shape that a file's JSON tells of.
+
+    Raises:
+        Damaged: if one differs, is missing or is too many.
+    """
+    for name in {**wanted, **found}:
+        dtype, shape = wanted.get(name, (None, ()))
+        there = f"{found[name].dtype}{list(found[name].shape)}" if name in found else "none"
+        here = "none" if dtype is None else f"{np.dtype(dtype)}{list(shape)}"
+        if there != here:
+            raise Damaged(f"array {shorten(repr(name))} must be {here}, got {there}")
+
+
 # ---------------------------------------------------------------------------------------- details
 
 

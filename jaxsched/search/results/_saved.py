@@ -16,7 +16,16 @@ from jaxsched._text import shorten
 from jaxsched.controllers._base import AbstractController
 from jaxsched.recipes._share import share
 from jaxsched.schedules._piecewise import Table
-from jaxsched.search._files import Damaged, members, opened, typed, unpack, unpacked, write
+from jaxsched.search._files import (
+    Damaged,
+    check_arrays,
+    members,
+    opened,
+    typed,
+    unpack,
+    unpacked,
+    write,
+)
 from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.results._export import plain_setting
 from jaxsched.search.results._info import RunInfo
@@ -120,44 +129,38 @@ def _read(found: dict[str, np.ndarray]) -> tuple[int, Any, dict[str, np.ndarray]
 
 def _fields(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     meta: _Meta = typed(_Meta, data, "the result")
+    if missing := {*_ARRAYS} - arrays.keys():
+        raise Damaged(f"no array {min(missing)!r}")
     fields = {
         **{name: getattr(meta, name) for name in _VALUES},
         "trials": tuple(_trial(trial, f"trial {i}") for i, trial in enumerate(meta.trials)),
         "seeds": checked_seeds("seeds", meta.seeds),
         "info": RunInfo.of(meta.info),
-        **{name: arrays[name] for name in _ARRAYS if name in arrays},
+        **{name: arrays[name] for name in _ARRAYS},
         "train": {},
         "validation": {},
     }
     for name, array in arrays.items():
         group, _, metric = name.partition("/")
-        if metric:
+        if group in ("train", "validation"):
             fields[group][metric] = array
-        elif name not in _ARRAYS:
-            raise Damaged(f"an unknown array {shorten(repr(name))}")
     _check_arrays(fields, arrays)
     return fields
 
 
 def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Raises Damaged unless all of a result belongs together."""
-    trials, seeds, diverged = len(fields["trials"]), len(fields["seeds"]), arrays["diverged"]
-    runs = (trials, diverged.shape[1] if diverged.ndim == 3 else 1, seeds)
+    shape = arrays["diverged"].shape
+    runs = (len(fields["trials"]), *shape[1:2], len(fields["seeds"]))
     horizons, evaluated = arrays["horizons"], arrays["evaluated"]
     longest = int(horizons.max(initial=0)) if horizons.dtype == np.int64 else 0
-    wanted: dict[str, tuple[Any, ...]] = {
-        "horizons": (np.int64, trials),
-        "stopped": (np.int64, trials),
-        "diverged": (np.int64, *runs),
-        "evaluated": (np.int64, evaluated.size),
-        "train": (np.float32, *runs, longest),
-        "validation": (np.float32, *runs, evaluated.size),
+    wanted: dict[str, Any] = dict.fromkeys(("horizons", "stopped"), (np.int64, runs[:1]))
+    wanted |= {"diverged": (np.int64, runs), "evaluated": (np.int64, (evaluated.size,))}
+    wanted |= {f"train/{name}": (np.float32, (*runs, longest)) for name in fields["train"]}
+    wanted |= {
+        f"validation/{name}": (np.float32, (*runs, evaluated.size)) for name in fields["validation"]
     }
-    for name, array in arrays.items():
-        dtype, *shape = wanted[name.partition("/")[0]]
-        if (array.dtype, array.shape) != (dtype, tuple(shape)):
-            found = f"{array.dtype}{list(array.shape)}"
-            raise Damaged(f"array {name!r} must be {np.dtype(dtype)}{shape}, got {found}")
+    check_arrays(arrays, wanted)
     problems = {
         "there must be at least one run": 0 in runs,
         "evaluated must increase from 1 up": np.any(np.diff(evaluated, prepend=0) < 1),

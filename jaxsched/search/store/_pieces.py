@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsched._text import shorten
-from jaxsched.search._files import Damaged, typed
+from jaxsched.search._files import Damaged, check_arrays, typed
 
 FORMAT = 3
 Fields = dict[str, str]
@@ -147,15 +146,13 @@ def _check(
             raise Damaged(f"piece {i}: its numbers contradict each other")
     updates = sum(stop - start for _, start, _, stop, *_ in entries)
     evaluations = sum(len(entry[4]) for entry in entries)
-    like = {name: np.shape(array) for name, array in arrays.items()}
-    wanted: dict[str, Any] = {"values": (np.float32, (*like.get("values", ())[:1], updates))}
+    rows = np.shape(arrays.get("values", 0))[:1]
+    sums = {name: array.shape for name, array in arrays.items() if name.startswith("sums/")}
+    wanted: dict[str, Any] = {"values": (np.float32, (*rows, updates))}
     wanted |= {f"train/{name}": (np.float32, (updates,)) for name in ("loss", *groups["train"])}
     wanted |= {f"validation/{n}": (np.float32, (evaluations,)) for n in groups["validation"]}
-    wanted |= {f"sums/{i}": (np.uint8, like.get(f"sums/{i}", ())) for i in range(len(roots))}
-    found = {name: (array.dtype, like[name]) for name, array in arrays.items()}
-    for name in {**wanted, **found}:
-        if found.get(name) != wanted.get(name):
-            raise Damaged(f"array {shorten(repr(name))} is not the one that its JSON tells of")
+    wanted |= {f"sums/{i}": (np.uint8, sums.get(f"sums/{i}", ())) for i in range(len(roots))}
+    check_arrays(arrays, wanted)
 
 
 def joined(
