@@ -93,6 +93,27 @@ class Work:
             return _TASKS[self.key]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """A unit as it travels.
+
+    Args:
+        name: in the store, after that of the driver.
+        trials, fold, seed: what is trained; the fold is a position.
+        until: as in ``Engine.run``.
+        fields: that identify its runs.
+        files: that hold something of them.
+    """
+
+    name: str
+    trials: Trials
+    fold: int
+    seed: int
+    until: int | None
+    fields: Fields
+    files: frozenset[str]
+
+
 @dataclasses.dataclass
 class Report:
     """What comes back from a worker.
@@ -151,32 +172,31 @@ def describe(work: Work, trials: Trials, token: str) -> Report:
 
 
 @_reported
-def train(
-    work: Work, trials: Trials, fold: int, seed: int, until: int | None, fields: Fields, token: str
-) -> Report:
+def train(work: Work, part: Part, token: str) -> Report:
     """Trains a unit up to the step ``until``, as far as the store lacks it.
 
     Raises:
         ValueError: if this worker would give other bits than the driver expects.
     """
-    plan = work.plan(trials, fold, seed)
-    backend = backend_for(plan, _devices(), int(fields["width"]))
+    plan = work.plan(part.trials, part.fold, part.seed)
+    backend = backend_for(plan, _devices(), int(part.fields["width"]))
     (own,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
-    if found := difference(fields, own, ("in the driver", f"on {_place()}")):
+    if found := difference(part.fields, own, ("in the driver", f"on {_place()}")):
         raise ValueError(f"a worker must train what the driver does, but they differ in {found}")
-    directory = StoreDirectory(Path(work.directory))
+    directory = _UnitDirectory(Path(work.directory), part.files, work.writer + part.name)
     # A name of its own: an attempt that was given up may be alive, and write as well.
-    store = _UnitStore(directory, plan, (own,), work.writer + token, work.every)
+    writer = work.writer + part.name + token
+    store = _UnitStore(directory, plan, (own,), writer, work.every)
     ledger = Ledger(plan, store)
     coordinator = _Coordinator(ledger, store, len(backend.devices), Path(work.directory, work.flag))
     with graceful(coordinator.stop) as received:
         ledger.recall()
         ledger.reopen()
-        Engine(ledger, backend, coordinator).run(until)
+        Engine(ledger, backend, coordinator).run(part.until)
         store.save(ledger)
     if received:
         leave(received[0], "saved")
-    files = tuple(path.name for path in directory.glob(f"*-{work.writer}{token}-*"))
+    files = tuple(path.name for path in directory.glob(f"*-{writer}-*"))
     return Report(_place(), updates=ledger.steps_trained, traces=backend.traces(), files=files)
 
 
@@ -200,6 +220,18 @@ class _Coordinator(LocalCoordinator):
             self._looked = time.monotonic()
             if not self._flag.exists():
                 self.stop()
+
+
+class _UnitDirectory(StoreDirectory):
+    """The files that a unit needs: those of all units would take each of them as long as all."""
+
+    def __init__(self, path: Path, names: frozenset[str], own: str):
+        super().__init__(path)
+        self._own_names, self._own = names, own
+
+    def glob(self, pattern: str) -> list[Path]:
+        found = super().glob(pattern)
+        return [p for p in found if p.name in self._own_names or f"-{self._own}" in p.name]
 
 
 class _UnitStore(StageStore):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import tempfile
@@ -24,12 +25,13 @@ from jaxsched.search._fingerprint import difference, digest
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
 from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings_here
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._units import Unit, cut
 from jaxsched.search.multihost._pool import LOSSES, Lost, Pool
-from jaxsched.search.multihost._worker import DRIVER, Report, Work, describe, train
+from jaxsched.search.multihost._worker import DRIVER, Part, Report, Work, describe, train
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import run_fields
 from jaxsched.search.store._store import StageStore
@@ -59,13 +61,40 @@ def workers(plan: Plan, task: Any, request: Request, writer: str) -> Iterator[Wo
 
 
 class DriverStore(StageStore):
-    """The store as the driver reads it: states are in the memory of workers only."""
+    """The store as the driver reads it: states are in the memory of workers only.
+
+    Attributes:
+        used: the names of the files that hold something of a run.
+    """
+
+    def __init__(self, *arguments: Any):
+        self.used: dict[Key, set[str]] = {}
+        self._known_entries: dict[Path, list[tuple[int, str]]] = {}
+        super().__init__(*arguments)
 
     def save(self, ledger: Ledger) -> None:
         """Nothing: what is measured is saved where it is measured."""
 
+    def look(self, run: OpenRun) -> Any:
+        self._of = self.used[run.key] = set()
+        return super().look(run)
+
+    def state(self, run: OpenRun, last: int) -> Any:
+        self._of = self.used.setdefault(run.key, set())
+        return super().state(run, last)
+
+    def _known(self, stage: Any, matched: Any, values: Any) -> RunCurves:
+        self._of.update(piece.file for piece, _ in matched)
+        return super()._known(stage, matched, values)
+
     def _load(self, path: Path, number: int) -> Any:
+        self._of.add(path.name)
         return ()
+
+    def _entries(self, path: Path) -> list[tuple[int, str]]:
+        if path not in self._known_entries:  # it holds states, and is read again after each rung
+            self._known_entries[path] = super()._entries(path)
+        return self._known_entries[path]
 
 
 class WorkersBackend:
@@ -225,10 +254,24 @@ class WorkersBackend:
         return failed
 
     def _call(self, unit: Unit, until: int | None) -> tuple[Any, ...]:
-        plan = self._plan
-        trials = tuple(plan.trials[trial] for trial in unit.trials)
-        seed, fields = plan.seeds[unit.seed], self._fields[unit.fold]
-        return self._work, trials, unit.fold, seed, until, fields
+        plan, own = self._plan, set(unit.trials)
+        files = [
+            names
+            for key, names in self._store.used.items()
+            if key[1:3] == (unit.fold, unit.seed) and own.intersection(key.trials)
+        ]
+        # Equal for all attempts at a unit, so that one goes on from what another has saved.
+        name = digest(json.dumps([unit.fold, unit.seed, unit.trials, until]))[:8]
+        part = Part(
+            name=name,
+            trials=tuple(plan.trials[trial] for trial in unit.trials),
+            fold=unit.fold,
+            seed=plan.seeds[unit.seed],
+            until=until,
+            fields=self._fields[unit.fold],
+            files=frozenset[str]().union(*files),
+        )
+        return self._work, part
 
     def _take(self, report: Report) -> None:
         """Counts what a unit has done, and waits until its files are seen here."""

@@ -34,6 +34,7 @@ class Piece:
         diverged: the last update if its loss was not finite, or -1.
         ends: how many trials end with it.
         until: the update before which its batches are known to be those of the store's plan.
+        file: the name of the one that it was read from.
     """
 
     root: int
@@ -46,6 +47,7 @@ class Piece:
     diverged: int
     ends: int
     until: int = 0
+    file: str = ""
 
     @property
     def stop(self) -> int:

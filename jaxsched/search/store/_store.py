@@ -137,7 +137,7 @@ class StageStore:
                 if number is not None:
                     until = self._rows[number].agreed(root.start, root.stop, root.sums)
                     for piece in (p for p in pieces if p.root == i):
-                        piece = dataclasses.replace(piece, root=number, until=until)
+                        piece = dataclasses.replace(piece, root=number, until=until, file=path.name)
                         self._pieces.setdefault(piece.point, []).append(piece)
                 ours |= until == root.stop
                 others.append((root, until, sum(p.ends for p in pieces if p.root == i)))
@@ -221,9 +221,7 @@ class StageStore:
             glob = self._directory.glob
             for path in [*glob("ends-*.npz"), *glob("states-*.npz")]:
                 try:
-                    told = self._directory.read(path)[0]
-                    _, entries = typed(tuple[int, list[tuple[int, str]]], told, "its JSON")
-                    for number, (step, point) in enumerate(entries):
+                    for number, (step, point) in enumerate(self._entries(path)):
                         steps.add(step)
                         self._states.setdefault(point, []).append((path, number))
                         if path.name.startswith("ends"):
@@ -232,6 +230,10 @@ class StageStore:
                     self._warn_of(path, damage)
             self._steps = sorted(steps)
         return self._states
+
+    def _entries(self, path: Path) -> list[tuple[int, str]]:
+        told = self._directory.read(path)[0]
+        return typed(tuple[int, list[tuple[int, str]]], told, "its JSON")[1]
 
     def _check_names(self, pieces: list[Piece]) -> None:
         metrics = self._metrics, sorted(self._plan.validation), len(self._plan.table.names)
