@@ -100,8 +100,9 @@ BOMB = zipped([("index.npy", npy((10**6,), data=bytes(10**6)))], zipfile.ZIP_DEF
         (BOMB, "10000[0-9]{2} bytes in a file of 1[0-9]{3}$"),
         (
             zipped([("index.npy", b"")], zipfile.ZIP_DEFLATED),
-            "member 'index.npy': it is compressed",
+            "member 'index': it is compressed",
         ),
+        (zipped([("index", npy((0,))), ("index.npy", b"")]), "there are two of this name"),
         (claiming(zipped([("index.npy", b"")]), 2**32 - 2), "4294967294 bytes in a file of"),
         (zipped([("index.npy", npy((2**60,)))]), r"uint8\[1152921504606846976\] in 0 bytes"),
         (zipped([("index.npy", npy((-1, -4), data=bytes(4)))]), r"uint8\[-1, -4\] in 4 bytes"),

@@ -97,17 +97,18 @@ def members(raw: BinaryIO) -> dict[str, np.ndarray]:
             if claimed > size:
                 raise Damaged(f"{claimed} bytes in a file of {size}")
             for info in infos:
-                where = f"member {info.filename!r}: "
+                name = info.filename.removesuffix(".npy")
+                where = f"member {name!r}: "
                 if info.compress_type:
                     raise Damaged("it is compressed")
-                if info.filename in found:
+                if name in found:
                     raise Damaged("there are two of this name")
-                found[info.filename] = _array(archive.read(info))
+                found[name] = _array(archive.read(info))
     except Damaged as error:
         raise Damaged(f"{where}{error}") from None
     except Exception as error:  # of zipfile and NumPy: many ways to say that bytes are wrong
         raise Damaged(f"{where}{type(error).__name__}: {error}") from None
-    return {name.removesuffix(".npy"): array for name, array in found.items()}
+    return found
 
 
 def unpacked(found: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
