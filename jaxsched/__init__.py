@@ -142,7 +142,7 @@ _LAZY = {
     "zipped",
     "jaxsched.units": "Units",
 }
-_SUBMODULES = ("controllers", "optim", "schedules", "search", "testing")
+_SUBMODULES = ("compat", "controllers", "optim", "schedules", "search", "testing")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names.split()}
 
 

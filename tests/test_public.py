@@ -197,6 +197,7 @@ ORDER = [
     "_phases",
     "units",
     "controllers",
+    "compat",
     "_serialize",
     "optim",
     "search._fingerprint",

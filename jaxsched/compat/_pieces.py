@@ -1,0 +1,75 @@
+"""What several libraries have and no recipe allows: shapes without bounds on their numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._piecewise import PiecewiseConstant
+from jaxsched.schedules._wrappers import Repeat
+
+
+def where(rule: Any, condition_of: tuple[Any, ...], x: Any, y: Any) -> Any:
+    """``x`` where the rule holds for numbers that may be traced, else ``y``."""
+    if all(map(is_concrete, (*condition_of, x, y))):
+        found = np.where(rule(*map(to_host, condition_of)), to_host(x), to_host(y))
+        return found.item() if found.ndim == 0 else found
+    return jnp.where(rule(*condition_of), x, y)
+
+
+def larger(x: Any, y: Any) -> Any:
+    return where(lambda x, y: x > y, (x, y), x, y)
+
+
+def smaller(x: Any, y: Any) -> Any:
+    return where(lambda x, y: x < y, (x, y), x, y)
+
+
+def floor(x: Any) -> Any:
+    """Cut to a whole number, as ``int(x)`` cuts one that is not negative."""
+    return int(to_host(x)) if is_concrete(x) and np.ndim(x) == 0 else jnp.floor(x)
+
+
+def wave(high: Any, low: Any, steps: Any, fix: bool = False) -> AbstractSchedule:
+    """Half a cosine down and, unless ``fix``, up again, and so on for ever."""
+    fall = shapes.Cosine(high, low, steps)
+    return fall if fix else Repeat(fall >> shapes.Cosine(low, high, steps))
+
+
+def polynomial(start: Any, end: Any, steps: Any, power: Any) -> AbstractSchedule:
+    """``Polynomial``; with a power of 0, which is 1 also at the end (0 ** 0), a constant."""
+    flat = lambda power: power == 0
+    last = where(flat, (power,), start, end)
+    return shapes.Polynomial(start, last, steps, where(flat, (power,), 1.0, power))
+
+
+def stairs(start: Any, factor: Any, every: Any) -> AbstractSchedule:
+    """Multiplied by ``factor``, which may be 0, every so many steps."""
+    return Repeat(Constant(start, every), None, factor)
+
+
+def drops(start: Any, factor: Any, steps: Any) -> AbstractSchedule:
+    """Multiplied by a factor at each of some steps, in any order, where one may stand twice.
+
+    ``factor`` is one for all of them, or a list with one for each; a step before 0 acts at once.
+    """
+    at = list(steps)
+    factors = list(factor) if is_list(factor) else [factor] * len(at)
+    if not at:
+        return Constant(start)
+    if not all(is_concrete(x) and np.ndim(x) == 0 for x in (start, *factors, *at)):
+        order = jnp.argsort(jnp.stack([jnp.asarray(x, jnp.float32) for x in at]))
+        steps = jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, at)))[order]
+        scales = jnp.stack([jnp.asarray(x, jnp.float32) for x in factors])[order]
+        values = jnp.cumprod(jnp.concatenate([jnp.asarray(start, jnp.float32)[None], scales]))
+        return PiecewiseConstant(jnp.maximum(steps, 0), values)
+    found = {0: float(to_host(start))}
+    value = found[0]
+    for step, scale in sorted(zip(map(to_host, at), map(to_host, factors), strict=True)):
+        value = found[max(step, 0)] = value * float(scale)
+    return PiecewiseConstant([*found][1:], [*found.values()])

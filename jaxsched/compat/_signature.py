@@ -1,0 +1,102 @@
+"""The arguments of drop-ins: the signature declares each one's kind, and ``@drop_in`` checks it.
+
+The kinds are wider than those of recipes: what the other library accepts, its drop-in accepts. The
+body gets numbers, of which the known ones are checked, and may be traced ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from jaxsched import _types
+from jaxsched._arrays import is_list
+from jaxsched._checks import checked_array, checked_flag, checked_number, cure
+from jaxsched._text import describe
+from jaxsched._words import bind
+from jaxsched.schedules._base import AbstractSchedule
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def drop_in(make: F) -> F:
+    """Binds and checks the arguments in the name of the other library's function."""
+    function = f"{make.__module__.rpartition('.')[2]}.{make.__name__}"
+    words = {name: word for name, word in make.__annotations__.items() if name != "return"}
+    values, fixed = make.__defaults__ or (), make.__kwdefaults__ or {}
+    places = [name for name in words if name not in fixed]
+    defaults = dict(zip(places[len(places) - len(values) :], values, strict=True)) | fixed
+
+    @functools.wraps(make)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > len(places):
+            raise TypeError(
+                f"{function} takes ({', '.join(places)}), got {len(args)} positional arguments."
+            )
+        given = bind(function, list(words), defaults, args, kwargs)
+        for name, word in words.items():
+            kind = word.removesuffix(" | None")
+            if given[name] is not None or kind == word:
+                check = globals()[kind].__metadata__[0]
+                given[name] = check(f"{function}({name}=...)", given[name])
+        return make(**given)
+
+    return checked  # type: ignore[return-value]
+
+
+def _number(**bounds: Any) -> Callable[[str, Any], Any]:
+    return lambda where, x: checked_number(where, x, **bounds)
+
+
+def _numbers(where: str, xs: Any) -> Any:
+    """A list of numbers, any of which may be traced."""
+    if is_list(xs):
+        return [checked_number(where, x) for x in xs]
+    return checked_array(where, xs, False, None)
+
+
+def _schedule(where: str, x: Any) -> Any:
+    if not isinstance(x, AbstractSchedule):
+        raise TypeError(f"{where} must be a schedule, got {describe(x)}{cure(x)}.")
+    return x
+
+
+def _schedules(where: str, xs: Any) -> Any:
+    if not is_list(xs) or not xs:
+        raise TypeError(f"{where} must be a list of at least one schedule, got {describe(xs)}.")
+    return [_schedule(where, x) for x in xs]
+
+
+def _function(where: str, x: Any) -> Any:
+    if not callable(x):
+        raise TypeError(f"{where} must be a function, got {describe(x)}.")
+    return x
+
+
+def _text(where: str, x: Any) -> Any:
+    if not isinstance(x, str):
+        raise TypeError(f"{where} must be a text, got {describe(x)}.")
+    return x
+
+
+def chosen(where: str, x: Any, makers: Mapping[str, Any]) -> Any:
+    """What a word stands for in another library."""
+    if not isinstance(x, str) or x not in makers:
+        raise ValueError(f"{where} must be one of {', '.join(map(repr, makers))}, got {x!r}.")
+    return makers[x]
+
+
+Number = Annotated[_types.Number, _number()]
+NotNegative = Annotated[_types.Number, _number(at_least=0)]
+Positive = Annotated[_types.Number, _number(above=0)]
+Ratio = Annotated[_types.Number, _number(at_least=0, at_most=1)]
+PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
+Whole = Annotated[_types.Number, _number(at_least=0, whole=True)]  # steps, or a count
+Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
+Numbers = Annotated[Any, _numbers]
+Schedule = Annotated[AbstractSchedule, _schedule]
+Schedules = Annotated[Any, _schedules]
+Function = Annotated[Callable[..., Any], _function]
+Text = Annotated[str, _text]
+Flag = Annotated[bool, checked_flag]

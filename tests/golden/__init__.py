@@ -1,0 +1,110 @@
+"""What other libraries' schedules give, as facts: one JSON file a library, written by write.py.
+
+A line of a file is a draw: ``{"name", "arguments", "values"}``, the values of the real package at
+the steps 0, 1, ..., in float64. In arguments ``{"schedule": name, "arguments": {...}}`` stands for
+a schedule, and ``{"function": name}`` for one of ``FUNCTIONS``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxsched as js
+
+HERE = Path(__file__).parent
+LIBRARIES = sorted(path.stem.removeprefix("of_") for path in HERE.glob("of_*.py"))
+TOLERANCE = 1e-6  # of the largest value
+# (library, name) -> (the tolerance on the host, in a program, and its reason).
+KNOWN: dict[tuple[str, str], tuple[float, float, str]] = {}
+# What is no number for a program: a count, or what sizes an array.
+INHERENT: set[tuple[str, str, str]] = set()
+FUNCTIONS = {
+    "0.95 ** t": lambda t: 0.95**t,
+    "0.95": lambda t: 0.95,
+    "1 / (1 + t)": lambda t: 1 / (1 + t),
+}
+
+
+def read(library: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (HERE / f"{library}.json").read_text().splitlines()]
+
+
+def tolerances(library: str, name: str) -> tuple[float, float]:
+    return KNOWN.get((library, name), (TOLERANCE, TOLERANCE, ""))[:2]
+
+
+def ours(library: str, name: str, arguments: dict[str, Any]) -> js.AbstractSchedule:
+    """The drop-in of that name, called with these arguments."""
+    module = importlib.import_module(f"jaxsched.compat.{library}")
+    made = getattr(module, name)(**{n: _resolved(library, x) for n, x in arguments.items()})
+    assert isinstance(made, js.AbstractSchedule), made
+    return made
+
+
+def _resolved(library: str, x: Any) -> Any:
+    if isinstance(x, list):
+        return [_resolved(library, each) for each in x]
+    if isinstance(x, dict) and "function" in x:
+        return FUNCTIONS[x["function"]]
+    if isinstance(x, dict) and "schedule" in x:
+        return ours(library, x["schedule"], x["arguments"])
+    return x
+
+
+def on_the_host(library: str, case: dict[str, Any]) -> float:
+    """The largest difference, over the largest value."""
+    schedule = ours(library, case["name"], case["arguments"])
+    return _difference(schedule(np.arange(len(case["values"]))), case["values"])
+
+
+def in_a_program(library: str, case: dict[str, Any]) -> float:
+    """The same with every number traced, the steps too."""
+    leaves, tree = jax.tree.flatten(case["arguments"])
+    tracers = _are_numbers(library, case["name"], case["arguments"], leaves)
+    known = tuple(None if one else x for one, x in zip(tracers, leaves, strict=True))
+    numbers = [
+        np.int32(x) if isinstance(x, int) else np.float32(x)
+        for one, x in zip(tracers, leaves, strict=True)
+        if one
+    ]
+    values = _program(library, case["name"], tree, known)(
+        numbers, np.arange(len(case["values"]), dtype=np.int32)
+    )
+    return _difference(values, case["values"])
+
+
+def _are_numbers(library: str, name: str, arguments: Any, leaves: list[Any]) -> list[bool]:
+    fixed = {n for where, called, n in INHERENT if (where, called) == (library, name)}
+    inherent = [
+        n in fixed for n, x in sorted(arguments.items()) for _ in range(len(jax.tree.leaves(x)))
+    ]
+    return [
+        isinstance(x, (int, float)) and not isinstance(x, bool) and not kept
+        for x, kept in zip(leaves, inherent, strict=True)
+    ]
+
+
+@functools.cache  # draws that differ in numbers alone are one program
+def _program(library: str, name: str, tree: Any, known: tuple[Any, ...]) -> Any:
+    @jax.jit
+    def program(numbers: list[Any], steps: Any) -> jax.Array:
+        rest = iter(numbers)
+        leaves = [next(rest) if x is None else x for x in known]
+        return ours(library, name, jax.tree.unflatten(tree, leaves))(steps)
+
+    return program
+
+
+def _difference(ours: Any, theirs: list[float]) -> float:
+    found, wanted = np.asarray(ours, np.float64), np.asarray(theirs)
+    largest = float(np.max(np.abs(wanted)))
+    difference = float(np.max(np.abs(found - wanted)))
+    return math.inf if math.isnan(difference) else difference / (largest or 1.0)
