@@ -5,6 +5,7 @@ States are immutable arrays, so a fork costs a reference and no copy.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import threading
@@ -247,9 +248,13 @@ class Engine:
         """
         stages = [self._plan.stages[run.key.stage] for run in lanes]
         stop = min(stage.stop for stage in stages)
-        evaluated = {step for stage in stages for step in self._plan.evaluations(stage)}
-        cuts = sorted(step for step in {*evaluated, stop} if lanes[0].at < step <= stop)
         at, length = lanes[0].at, self._plan.length
+        evaluated = set[int]()
+        for steps in {id(s): s for s in map(self._plan.evaluations, stages)}.values():
+            # Not of the whole stage: it may be interrupted as often as it is evaluated.
+            first, last = (bisect.bisect_right(steps, step) for step in (at, stop))
+            evaluated.update(steps[first:last])
+        cuts = sorted({*evaluated, stop})
         for cut in cuts:
             while at < cut:
                 end = min(cut, (at // length + 1) * length, at + pacer.steps)

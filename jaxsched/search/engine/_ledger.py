@@ -20,6 +20,8 @@ from jaxsched.search.engine._controlled import child_runs, root_runs
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
 
+_LOOK = 32  # times the width: of so many runs, those that go on together are sought
+
 
 class Store(Protocol):
     """Measurements and states of this sweep and of others, by what the runs have read."""
@@ -317,7 +319,8 @@ class Ledger:
 
     def _next(self, width: int) -> list[OpenRun]:
         runs: list[OpenRun] = []
-        for index in range(len(self._open) - 1, -1, -1):
+        count = len(self._open)
+        for index in range(count - 1, max(-1, count - 1 - _LOOK * width), -1):
             run = self._open[index]
             if not runs or (run.key.fold, run.at) == (runs[0].key.fold, runs[0].at):
                 runs.append(self._open.pop(index))
