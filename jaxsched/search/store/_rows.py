@@ -38,14 +38,21 @@ class Rows:
         self._starts: list[int] = []  # of the blocks that are looked at
         self._sums = bytearray()
         self._end = 0
-        self._digests: dict[int, bytes] = {}
+        self._digested: list[int] = []  # in order; their digests are extended, not made anew
+        self._digests: dict[int, Any] = {0: hashlib.blake2b(digest_size=16)}
         self._has = hasattr(task, "batches")
 
     def digest(self, step: int) -> bytes:
         """Of all batches before a step."""
         if step not in self._digests:
-            self._digests[step] = hashlib.blake2b(self.sums(0, step), digest_size=16).digest()
-        return self._digests[step]
+            at = bisect.bisect_left(self._digested, step)
+            before = self._digested[at - 1] if at else 0
+            digest = self._digests[before].copy()
+            digest.update(self.sums(before, step))
+            self._digests[step] = digest
+            self._digested.insert(at, step)
+        found: bytes = self._digests[step].digest()
+        return found
 
     def sums(self, start: int, stop: int) -> bytes:
         """The checksums of the batches of some updates."""

@@ -40,10 +40,13 @@ _HELD = 64 << 20  # bytes of them in memory, before it is time to save
 
 
 class RunPath(NamedTuple):
-    """What a run has applied before a stage, and the pieces that go on in the stage."""
+    """What a run has applied before a stage, and the pieces that go on in the stage.
+
+    Pieces are known by their next values: a root may have as many as there are trials.
+    """
 
     values: Any  # hashlib's; never updated, but copied
-    pieces: tuple[tuple[Piece, int], ...] = ()
+    pieces: dict[bytes, list[Piece]] = {}  # noqa: RUF012  # never changed
 
 
 def held_width(path: Path, fields: tuple[Fields, ...], writer: str) -> int | None:
@@ -91,7 +94,7 @@ class StageStore:
         self._root = {_digest(json.dumps(x)): i for i, x in enumerate(self._fields)}
         self._names = list(self._root)
         self._number = {run: i for i, run in enumerate(self._runs)}
-        self._pieces: dict[str, list[Piece]] = {}  # by their points
+        self._pieces: dict[tuple[str, bytes], list[Piece]] = {}  # by point and first values
         self._states: dict[str, list[tuple[Path, int]]] | None = None
         self._steps: list[int] = []  # at which there are states
         self._arrays: dict[Path, Any] = {}  # of the files of states that are in use
@@ -138,7 +141,8 @@ class StageStore:
                     until = self._rows[number].agreed(root.start, root.stop, root.sums)
                     for piece in (p for p in pieces if p.root == i):
                         piece = dataclasses.replace(piece, root=number, until=until, file=path.name)
-                        self._pieces.setdefault(piece.point, []).append(piece)
+                        first = piece.point, _bytes(piece.values[:, :1])
+                        self._pieces.setdefault(first, []).append(piece)
                 ours |= until == root.stop
                 others.append((root, until, sum(p.ends for p in pieces if p.root == i)))
         if others and not ours:
@@ -163,16 +167,21 @@ class StageStore:
                 seen.add(end)
                 heapq.heappush(todo, end)
 
-        for piece, _ in run.path.pieces:
+        for piece in run.path.pieces.get(_bytes(values[:, :1]), ()):
             admit(piece)
         while todo:  # a piece that goes on begins where another one ends
             step = heapq.heappop(todo)
             digest.update(_bytes(values[:, at - start : step - start]))
             at = step
-            for piece in self._pieces.get(self._point(run.key, digest, step), ()):
+            first = _bytes(values[:, at - start : at - start + 1])
+            for piece in self._pieces.get((self._point(run.key, digest, step), first), ()):
                 admit(piece)
         digest.update(_bytes(values[:, at - start :]))
-        beyond = tuple((p, end) for p, end in matched if end == stage.stop < p.stop)
+        beyond: dict[bytes, list[Piece]] = {}
+        for piece, end in matched:
+            if end == stage.stop < piece.stop:
+                following = _bytes(piece.values[:, end - piece.start : end - piece.start + 1])
+                beyond.setdefault(following, []).append(piece)
         return self._known(stage, matched, values), RunPath(digest, beyond)
 
     def _known(self, stage: Any, matched: list[tuple[Piece, int]], values: np.ndarray) -> RunCurves:
