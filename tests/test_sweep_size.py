@@ -140,11 +140,11 @@ def test_widths_are_measured_where_that_is_a_small_share_of_the_work(
 ):
     seen = []
 
-    def seconds(plan, program, count, device):
+    def seconds(plan, program, device, count):
         seen.append(program.width)
         return 0.01 / program.width
 
-    monkeypatch.setattr(_width, "_seconds", seconds)
+    monkeypatch.setattr(_width, "seconds_per_update", seconds)
     monkeypatch.setattr(_width, "_SHARE", share)
     times = iter(np.arange(0.0, 100.0))
     monkeypatch.setattr(_width, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
