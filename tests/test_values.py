@@ -367,8 +367,8 @@ def test_one_float64_number_makes_values_of_float64(name):
     """In x64 mode: an array or a NumPy number, known or traced."""
     build = FLOAT64[name]
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        want = build(jnp.float64(0.1))._on_host(17)
-        rounded = build(jnp.float32(0.1))._on_host(17)
+        want = build(jnp.float64(0.1)).host(17)
+        rounded = build(jnp.float32(0.1)).host(17)
         inside = jax.eval_shape(lambda x: build(x)(17), jnp.float64(0.1))
         for schedule in (build(jnp.float64(0.1)), build(np.float64(0.1))):
             assert schedule(17).dtype == inside.dtype == jnp.float64

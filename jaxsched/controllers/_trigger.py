@@ -100,7 +100,7 @@ class Trigger(AbstractController):
         return value
 
     def lowest(self) -> float:
-        ends = [1.0 if s.duration is None else s._on_host(to_host(s.duration)) for s in self.stages]
+        ends = [1.0 if s.duration is None else s.host(to_host(s.duration)) for s in self.stages]
         return float(np.prod(ends))
 
     def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ class Trigger(AbstractController):
         if index == 0:
             return self.base_host_values(state, steps, values)
         stage = self.stages[int(index) - 1]
-        return np.asarray(np.float64(held) * stage._on_host(np.maximum(steps - int(start), 0)))
+        return np.asarray(np.float64(held) * stage.host(np.maximum(steps - int(start), 0)))
 
     def carried(self, old: Any, state: Any, start: Any) -> Any:
         # With fewer stages than before: the last one. A stage keeps its age, at any step.

@@ -22,7 +22,7 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import Record, length, number, struct
 from jaxsched._types import Step
 from jaxsched._words import WRAP, uncalled
-from jaxsched.schedules._evaluate import evaluate, on_host, require_single
+from jaxsched.schedules._evaluate import evaluate, host, require_single
 from jaxsched.schedules._lengths import as_real, exact_duration
 from jaxsched.schedules._own import run_checks
 from jaxsched.schedules._phase import (
@@ -110,7 +110,7 @@ class AbstractSchedule(Record, abc.ABC):
         """
         return evaluate(self, step)
 
-    _on_host = on_host
+    host = host
     _require_single = require_single
 
     # The operators. A sequence or sum of sequences or sums is one flat node, so >> is associative.

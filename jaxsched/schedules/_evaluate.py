@@ -43,9 +43,39 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
     return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
 
-def on_host(schedule: Any, step: Any) -> Any:
-    """The values in float64, for a known schedule and known steps."""
-    return _host_values(schedule, step).astype(np.float64)
+def host(schedule: Any, step: Any) -> Any:
+    """The float64 value, computed on the host: for loggers, other libraries, plots and tests.
+
+    A plain Python function of the step, such as PyTorch's ``LambdaLR`` wants. JAX is not asked for
+    anything, so it works inside a trace too and never waits for a device. What is rounded to
+    float32 by a call is not rounded here. (A ``js.from_fn`` has the digits of its function.)
+
+    Args:
+        step: as for a call, but known: an integer or real number, or an array of any shape.
+
+    Returns:
+        A ``float`` for one step, a NumPy float64 array in the shape of several.
+
+    Raises:
+        TypeError: if ``step`` is not a number, or ``step`` or a number of the schedule is traced.
+        ValueError: if the schedule is a stacked population.
+
+    >>> import jaxsched as js
+    >>> js.Linear(0.0, 1.0, 4).host(1)
+    0.25
+    >>> js.Linear(0.0, 1.0, 4).host([0, 4])
+    array([0., 1.])
+    """
+    step, leaves = _checked(as_step(step)), jax.tree.leaves(schedule)
+    if traced := [x for x in (step, *leaves) if is_number(x) and not is_concrete(x)]:
+        raise TypeError(
+            f"schedule.host(step) must be given known numbers, got {traced[0]!r}: inside a program "
+            "call the schedule, `schedule(step)`."
+        )
+    if any(map(np.ndim, leaves)):
+        require_single(schedule)
+    values = _host_values(schedule, host_step(step)).astype(np.float64)
+    return values if values.ndim else values.item()
 
 
 def _host_values(schedule: Any, step: Any) -> np.ndarray:

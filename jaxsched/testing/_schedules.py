@@ -155,7 +155,7 @@ def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule
 
     def at(index: int, change: float) -> np.ndarray:
         moved = [x + change if i == index else x for i, x in enumerate(leaves)]
-        return jax.tree.unflatten(tree, moved)._on_host(steps)
+        return jax.tree.unflatten(tree, moved).host(steps)
 
     for index, (leaf, grad) in enumerate(zip(leaves, jax.tree.leaves(grads), strict=True)):
         if leaf.ndim:

@@ -122,7 +122,7 @@ class ScheduleValues:
             return np.stack(rows).astype(np.float32)
 
     def _computed(self, trial: int, block: int) -> np.ndarray:
-        return np.stack([s._on_host(_steps(block)) for s in self._schedules[trial]])
+        return np.stack([s.host(_steps(block)) for s in self._schedules[trial]])
 
 
 @jax.jit

@@ -173,7 +173,7 @@ def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
         steps = 200 if ramp == "linear" else max(100, round(decades * STEPS_PER_DECADE))
     steps = checked_whole("range_test(steps=...)", steps, 30, 10**7)
     rising = (Geometric if ramp == "exponential" else Linear)(start, end, steps - 1)
-    rates: np.ndarray = rising._on_host(np.arange(steps)).astype(np.float32)
+    rates: np.ndarray = rising.host(np.arange(steps)).astype(np.float32)
     return rates.clip(np.float32(start), np.float32(end))
 
 

@@ -87,14 +87,14 @@ def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
         last = math.ceil(float(to_host(schedule.duration)))
     else:
         last = 2 * max([1, *edges])
-        settled = schedule._on_host(np.array([last, 2**30, 2**31 - 1]))
+        settled = schedule.host(np.array([last, 2**30, 2**31 - 1]))
         if len(set(settled.tolist())) > 1:
             raise ValueError(
                 f"{where} must end somewhere, got the open-ended {schedule!r}. Give the run's "
                 "length: `js.Window(schedule, 0, steps)`."
             )
     steps = np.unique([*np.rint(np.linspace(0, last, 5000)), *edges, last]).clip(0, last)
-    values = schedule._on_host(steps)
+    values = schedule.host(steps)
     peak = float(values.max())
     if not math.isfinite(peak) or peak <= 0 or values.min() < 0:
         raise ValueError(

@@ -29,12 +29,12 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
             duration = float(to_host(schedule.duration))
             if steps < duration:
                 grid = np.linspace(0, math.ceil(duration), 256).round()
-                values = schedule._on_host(np.array([steps, *grid]))
+                values = schedule.host(np.array([steps, *grid]))
                 if abs(values[0] - values[-1]) > 0.1 * np.ptp(values):
                     cut.append((trial.name, f"{steps / duration:.0%} of its {name}"))
             elif name == "learning_rate" and duration < 0.9 * steps:
                 ended = math.ceil(duration)
-                if schedule._on_host(np.array([ended]))[0] == 0:
+                if schedule.host(np.array([ended]))[0] == 0:
                     dead.append((trial.name, f"{steps - ended} of its updates"))
     for found, what, how in (
         (cut, "end before their schedules have", "does only {}"),
