@@ -35,12 +35,12 @@ from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._identity import (
     Fields,
+    held_width,
     run_fields,
     sweep_fields,
     task_fields,
     writer_name,
 )
-from jaxsched.search.store._store import held_width
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task

@@ -6,7 +6,9 @@ Values that are too long to be shown are digests.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +28,8 @@ from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import settings
+from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._pieces import decoded
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._traced import METHODS, Fold
 from jaxsched.search.trials._trials import Trials
@@ -124,6 +128,20 @@ def writer_name(plan: Plan, settings: dict[str, Any]) -> str:
     """Short; two sweeps that train the same have the same."""
     fields = [*run_fields(plan, settings), sweep_fields(plan, {}, settings)]
     return digest(json.dumps(fields))[:12]
+
+
+def held_width(path: Path, fields: tuple[Fields, ...], writer: str) -> int | None:
+    """The width of runs of this task in a directory, those of the writer first."""
+    directory = StoreDirectory(path)
+    paths = directory.glob("records-*.npz")
+    for path in sorted(paths, key=lambda path: writer not in path.name):
+        with contextlib.suppress(ValueError):  # damaged, or no number
+            for root in decoded(*directory.read(path))[0]:
+                for here in fields:
+                    width = root.fields.get("width", "")
+                    if {**here, "width": width, "seed": root.fields.get("seed")} == root.fields:
+                        return int(width)
+    return None
 
 
 def controller_fields(trials: Trials) -> list[Fields]:

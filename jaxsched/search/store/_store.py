@@ -26,13 +26,22 @@ import numpy as np
 
 from jaxsched._text import warn
 from jaxsched.search._files import Damaged, typed
-from jaxsched.search._fingerprint import difference
+from jaxsched.search._fingerprint import difference, digest
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
 from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._pieces import FORMAT, Fields, Piece, Root, decoded, encoded, joined
+from jaxsched.search.store._pieces import (
+    FORMAT,
+    Fields,
+    Piece,
+    Root,
+    decoded,
+    encoded,
+    in_order,
+    joined,
+)
 from jaxsched.search.store._rows import Rows
 
 _ENDS = 1 << 30  # bytes of states at the ends of stages, in one directory
@@ -47,20 +56,6 @@ class RunPath(NamedTuple):
 
     values: Any  # hashlib's; never updated, but copied
     pieces: dict[bytes, list[Piece]] = {}  # noqa: RUF012  # never changed
-
-
-def held_width(path: Path, fields: tuple[Fields, ...], writer: str) -> int | None:
-    """The width of runs of this task in a directory, those of the writer first."""
-    directory = StoreDirectory(path)
-    paths = directory.glob("records-*.npz")
-    for path in sorted(paths, key=lambda path: writer not in path.name):
-        with contextlib.suppress(ValueError):  # damaged, or no number
-            for root in decoded(*directory.read(path))[0]:
-                for here in fields:
-                    width = root.fields.get("width", "")
-                    if {**here, "width": width, "seed": root.fields.get("seed")} == root.fields:
-                        return int(width)
-    return None
 
 
 class StageStore:
@@ -91,7 +86,7 @@ class StageStore:
         self._rows = [
             Rows(plan.folds[f].task, plan.seeds[s], size, plan.longest) for f, s in self._runs
         ]
-        self._root = {_digest(json.dumps(x)): i for i, x in enumerate(self._fields)}
+        self._root = {digest(json.dumps(x)): i for i, x in enumerate(self._fields)}
         self._names = list(self._root)
         self._number = {run: i for i, run in enumerate(self._runs)}
         self._pieces: dict[tuple[str, bytes], list[Piece]] = {}  # by point and first values
@@ -129,19 +124,19 @@ class StageStore:
             self._files.add(path)
             try:
                 roots, pieces = decoded(*self._directory.read(path))
-                if any(_digest(json.dumps(root.fields)) in self._root for root in roots):
+                if any(digest(json.dumps(root.fields)) in self._root for root in roots):
                     self._check_names(pieces)
             except Damaged as damage:
                 self._warn_of(path, damage)
                 continue
             for i, root in enumerate(roots):
-                number = self._root.get(_digest(json.dumps(root.fields)))
+                number = self._root.get(digest(json.dumps(root.fields)))
                 until = root.start
                 if number is not None:
                     until = self._rows[number].agreed(root.start, root.stop, root.sums)
                     for piece in (p for p in pieces if p.root == i):
                         piece = dataclasses.replace(piece, root=number, until=until, file=path.name)
-                        first = piece.point, _bytes(piece.values[:, :1])
+                        first = piece.point, in_order(piece.values[:, :1])
                         self._pieces.setdefault(first, []).append(piece)
                 ours |= until == root.stop
                 others.append((root, until, sum(p.ends for p in pieces if p.root == i)))
@@ -167,20 +162,20 @@ class StageStore:
                 seen.add(end)
                 heapq.heappush(todo, end)
 
-        for piece in run.path.pieces.get(_bytes(values[:, :1]), ()):
+        for piece in run.path.pieces.get(in_order(values[:, :1]), ()):
             admit(piece)
         while todo:  # a piece that goes on begins where another one ends
             step = heapq.heappop(todo)
-            digest.update(_bytes(values[:, at - start : step - start]))
+            digest.update(in_order(values[:, at - start : step - start]))
             at = step
-            first = _bytes(values[:, at - start : at - start + 1])
+            first = in_order(values[:, at - start : at - start + 1])
             for piece in self._pieces.get((self._point(run.key, digest, step), first), ()):
                 admit(piece)
-        digest.update(_bytes(values[:, at - start :]))
+        digest.update(in_order(values[:, at - start :]))
         beyond: dict[bytes, list[Piece]] = {}
         for piece, end in matched:
             if end == stage.stop < piece.stop:
-                following = _bytes(piece.values[:, end - piece.start : end - piece.start + 1])
+                following = in_order(piece.values[:, end - piece.start : end - piece.start + 1])
                 beyond.setdefault(following, []).append(piece)
         return self._known(stage, matched, values), RunPath(digest, beyond)
 
@@ -212,7 +207,7 @@ class StageStore:
         ends = bisect.bisect_left(self._steps, start), bisect.bisect_right(self._steps, last)
         digest, at, found = run.path.values.copy(), start, []
         for step in self._steps[slice(*ends)]:
-            digest.update(_bytes(self._values(run, at, step)))
+            digest.update(in_order(self._values(run, at, step)))
             at, point = step, self._point(run.key, digest, step)
             if point in index:
                 found.append((step, digest.copy(), point))
@@ -373,7 +368,7 @@ class StageStore:
                 )
             )
             digest = digest.copy()
-            digest.update(_bytes(values))
+            digest.update(in_order(values))
             self._saved[run.key] = (stop, digest)
         return digest
 
@@ -393,17 +388,4 @@ class StageStore:
     def _point(self, key: Key, values: Any, step: int) -> str:
         number = self._number[key.fold, key.seed]
         batches = self._rows[number].digest(step)
-        return _digest(self._names[number], str(step), values.digest(), batches)
-
-
-def _bytes(values: np.ndarray) -> bytes:
-    """Update by update, so that a digest does not depend on where it was interrupted."""
-    return np.ascontiguousarray(values.T).tobytes()
-
-
-def _digest(*parts: str | bytes) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()
+        return digest(self._names[number], str(step), values.digest(), batches)
