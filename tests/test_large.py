@@ -1,4 +1,4 @@
-"""Work in proportion to the size: lines of ours that are run, as the sizes of a benchmark double."""
+"""Work in proportion to the size: lines of ours that run as the sizes of a benchmark double."""
 
 import sys
 import threading
