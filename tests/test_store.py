@@ -229,7 +229,7 @@ def test_two_processes_write_into_one_directory_at_once(tmp_path, counted):
 
 @pytest.mark.parametrize("kind", ["records", "ends", "states"])
 def test_a_damaged_file_costs_no_more_than_it_held(tmp_path, counted, kind):
-    arguments = {"trials": [*WSD, *RATES], "checkpoint_every": 0.0}
+    arguments = {"trials": [*WSD[:2], RATES[0]], "seeds": 1, "checkpoint_every": 0.0}
     whole = sweep(tmp_path, **arguments)
     count = 0
     for path in sorted(tmp_path.glob(f"{kind}-*.npz")):

@@ -64,7 +64,7 @@ class StageStore:
     Args:
         directory: of the files.
         plan: of the sweep.
-        roots: what identifies the task of each fold.
+        fields: what identifies the task of each fold, of ``run_fields``.
         writer: the name of this sweep, of which there is one at a time.
         every: the least seconds between saves; more if a save takes over a twentieth of that.
             0 saves after every segment.
