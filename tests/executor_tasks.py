@@ -58,8 +58,8 @@ class Bowl:
         return dataclasses.replace(self, aim=self.aim + index)
 
 
-def bowl(**trouble):
-    return Bowl(jnp.zeros(3), driver=os.getpid(), **trouble)
+def bowl(**changes):
+    return Bowl(**{"aim": jnp.zeros(3), "driver": os.getpid(), **changes})
 
 
 def averaged():

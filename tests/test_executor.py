@@ -12,7 +12,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import executor_tasks
 import jax
@@ -28,7 +28,7 @@ from jaxsched.search.engine._planning import make_plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._units import cut
 from jaxsched.search.multihost import _worker, _workers
-from jaxsched.search.multihost._pool import Lost, Pool
+from jaxsched.search.multihost._pool import Lost, Pool, packed
 from jaxsched.search.trials._given import as_trials
 
 # Where the end is not asked for, a part of the schedules will do.
@@ -62,7 +62,7 @@ def of_dask(path):
     import distributed
 
     with (
-        warnings.catch_warnings(),
+        warnings.catch_warnings(action="ignore"),
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -71,7 +71,6 @@ def of_dask(path):
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        warnings.simplefilter("ignore")
         yield client.get_executor(pure=False)
 
 
@@ -204,7 +203,7 @@ def test_ctrl_c_ends_with_what_the_workers_have_saved(tmp_path):
 class Elsewhere(ThreadPoolExecutor):
     """Its workers see other files, or are of another version of JAX."""
 
-    changes: ClassVar[dict[str, str]] = {}
+    changes: ClassVar[dict[str, Any]] = {}
 
     def submit(self, function, work, *arguments):
         return super().submit(function, dataclasses.replace(work, **self.changes), *arguments)
@@ -216,6 +215,17 @@ def test_a_worker_that_does_not_see_the_directory(tmp_path):
         with pytest.raises(
             ValueError, match=r"sweep\(checkpoint=...\) must be a directory that all w"
         ):
+            sweep(executor=pool)
+
+
+def test_a_worker_that_lacks_a_module():
+    assert packed(task := bowl(aim=lambda: 0)) is task  # left to the executor
+    with Elsewhere(1) as pool:
+        pool.changes = {
+            "task": packed(bowl()).replace(b"executor_tasks", b"executor_ghost"),
+            "key": "",
+        }
+        with pytest.raises(RuntimeError, match="ModuleNotFoundError: No module named 'executor_gh"):
             sweep(executor=pool)
 
 

@@ -27,6 +27,25 @@ LOSSES = 3  # so often a lost call is submitted again
 _PAUSES = (0.005, 0.25)  # seconds between two looks at the answers: the first, and the most
 
 
+def packed(value: Any) -> Any:
+    """The value as bytes, if all that it consists of can be imported; else as it is.
+
+    The bytes are read by the function that is called, which reports an error: Dask's workers hang
+    if a module is missing. What is defined elsewhere is left to the executor's own pickling.
+    """
+    buffer = io.BytesIO()
+    try:
+        _ModulesOnly(buffer).dump(value)
+    except Exception:  # of many kinds
+        return value
+    return buffer.getvalue()
+
+
+def unpacked(value: Any) -> Any:
+    """What was ``packed``."""
+    return pickle.loads(value) if isinstance(value, bytes) else value
+
+
 class Lost(Exception):
     """A call was lost more than ``LOSSES`` times; its cause is the last exception."""
 
@@ -150,11 +169,18 @@ _UNSENT = (pickle.PicklingError, AttributeError, TypeError, ImportError)
 class _Pickler(pickle.Pickler):
     """Refuses what pickle would take here, but nobody could read in a new process."""
 
+    script = True  # whether what the main script defines can be read: a spawned process has it
+
     def reducer_override(self, value: Any) -> Any:
         by_name = isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__"
-        if by_name and not Path(getattr(sys.modules["__main__"], "__file__", "")).is_file():
+        path = Path(getattr(sys.modules["__main__"], "__file__", ""))
+        if by_name and not (self.script and path.is_file()):
             raise pickle.PicklingError(f"{value.__qualname__} is defined in a notebook")
         return NotImplemented
+
+
+class _ModulesOnly(_Pickler):
+    script = False
 
 
 def _unsent(error: Exception) -> TypeError:

@@ -26,6 +26,7 @@ from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.engine._width import seconds_per_update
 from jaxsched.search.multihost._backend import backend_for
+from jaxsched.search.multihost._pool import unpacked
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import Fields, run_fields
 from jaxsched.search.store._store import StageStore
@@ -41,7 +42,7 @@ class Work:
     """What the units of a sweep have in common. It travels with each of them.
 
     Args:
-        task: or its name.
+        task: or its name; packed.
         key: of the task and its computation.
         folds, steps, width: as given to ``sweep``.
         names: of the hyperparameters.
@@ -70,8 +71,9 @@ class Work:
     writer: str
     every: float
 
-    def plan(self, trials: Trials, fold: int, seed: int) -> Plan:
-        """The plan of some trials with one fold and one seed."""
+    def plan(self, packed: Any, fold: int, seed: int, count: int | None = None) -> Plan:
+        """The plan of some trials, or the first ``count`` of them, with one fold and one seed."""
+        trials: Trials = unpacked(packed)[:count]
         table = ScheduleValues(trials, self.steps, self.watched)
         return dataclasses.replace(
             self.outline,
@@ -88,7 +90,7 @@ class Work:
             if self.key not in _TASKS:
                 while len(_TASKS) >= _TASKS_KEPT:
                     del _TASKS[next(iter(_TASKS))]
-                task = found_task(self.task)
+                task = found_task(unpacked(self.task))
                 _TASKS[self.key] = trace_folds(task, self.folds, self.names, self.longest)
             return _TASKS[self.key]
 
@@ -99,14 +101,14 @@ class Part:
 
     Args:
         name: in the store, after that of the driver.
-        trials, fold, seed: what is trained; the fold is a position.
+        trials, fold, seed: what is trained; the trials are packed, the fold is a position.
         until: as in ``Engine.run``.
         fields: that identify its runs.
         files: that hold something of them.
     """
 
     name: str
-    trials: Trials
+    trials: Any
     fold: int
     seed: int
     until: int | None
@@ -159,11 +161,11 @@ def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
 
 
 @_reported
-def describe(work: Work, trials: Trials, token: str) -> Report:
+def describe(work: Work, trials: Any, token: str) -> Report:
     """The width at which this worker trains, its fields of the first fold, and its speed."""
     device = _devices()[0]
     measures = work.width == "auto" or (work.width is None and device.platform != "cpu")
-    plan = work.plan(trials if measures else trials[:1], 0, work.outline.seeds[0])
+    plan = work.plan(trials, 0, work.outline.seeds[0], None if measures else 1)
     backend = backend_for(plan, _devices(), work.width)
     (fields,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
     seconds = seconds_per_update(plan, backend.programs[0], device) or 0.0

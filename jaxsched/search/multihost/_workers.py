@@ -30,7 +30,7 @@ from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings_here
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._units import Unit, cut
-from jaxsched.search.multihost._pool import LOSSES, Lost, Pool
+from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, packed
 from jaxsched.search.multihost._worker import DRIVER, Part, Report, Work, describe, train
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import run_fields
@@ -118,7 +118,7 @@ class WorkersBackend:
         )
         known = [fold.code + fold.arrays for fold in plan.folds]
         self._work = Work(
-            task=task,
+            task=packed(task),
             key=digest(str(task) if isinstance(task, str) else "", str(plan.table.names), *known),
             folds=request.folds,
             steps=request.steps,
@@ -135,7 +135,7 @@ class WorkersBackend:
         )
         DRIVER[:] = [os.getpid()]
         pool.check((self._work, plan.trials))
-        ((_, found),) = pool.run(describe, [(self._work, plan.trials)], lambda: False)
+        ((_, found),) = pool.run(describe, [(self._work, packed(plan.trials))], lambda: False)
         if isinstance(found, Lost):
             raise RuntimeError(f"sweep(executor=...): no worker answers: {found}.") from found
         if found.problem:
@@ -264,7 +264,7 @@ class WorkersBackend:
         name = digest(json.dumps([unit.fold, unit.seed, unit.trials, until]))[:8]
         part = Part(
             name=name,
-            trials=tuple(plan.trials[trial] for trial in unit.trials),
+            trials=packed(tuple(plan.trials[trial] for trial in unit.trials)),
             fold=unit.fold,
             seed=plan.seeds[unit.seed],
             until=until,
