@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo test suite quick durations lint docs bench clean
+.PHONY: demo test suite quick durations lint docs bench parity golden clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m examples.letter_mlp
@@ -40,8 +40,15 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(RUN)/python -m benchmarks.first
 
+# The drop-ins beside the real packages, which have an environment of their own (2 GB, CPU only).
+parity: $(VENV)-peers/.made
+	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python tests/parity.py
+
+golden: $(VENV)-peers/.made
+	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python -m golden.write
+
 clean:
-	rm -rf $(VENV) out build dist
+	rm -rf $(VENV) $(VENV)-peers out build dist
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	$(RUN)/python -m pip install --quiet --editable ".[examples]"
@@ -50,6 +57,12 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 # Not compiled: a fifth of the files is ever imported.
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(RUN)/python -m pip install --quiet --no-compile --editable ".[dev]"
+	touch $@
+
+# PyTorch alone from its own index of builds for the CPU, if PIP_EXTRA_INDEX_URL names it.
+$(VENV)-peers/.made: tests/golden/peers.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --editable . --requirement tests/golden/peers.txt
 	touch $@
 
 $(VENV)/bin/python:

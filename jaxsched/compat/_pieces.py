@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched._checks import violates
+from jaxsched.recipes._arguments import exponential, multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseConstant
-from jaxsched.schedules._wrappers import Repeat
+from jaxsched.schedules._wrappers import Repeat, Window
 
 
 def where(rule: Any, condition_of: tuple[Any, ...], x: Any, y: Any) -> Any:
@@ -30,6 +37,11 @@ def smaller(x: Any, y: Any) -> Any:
     return where(lambda x, y: x < y, (x, y), x, y)
 
 
+def add(x: Any, y: Any) -> Any:
+    """``x + y`` in one dtype, as ``subtract_steps``."""
+    return subtract_steps(x, multiply(y, -1))
+
+
 def floor(x: Any) -> Any:
     """Cut to a whole number, as ``int(x)`` cuts one that is not negative."""
     return int(to_host(x)) if is_concrete(x) and np.ndim(x) == 0 else jnp.floor(x)
@@ -46,6 +58,14 @@ def polynomial(start: Any, end: Any, steps: Any, power: Any) -> AbstractSchedule
     flat = lambda power: power == 0
     last = where(flat, (power,), start, end)
     return shapes.Polynomial(start, last, steps, where(flat, (power,), 1.0, power))
+
+
+def decay(start: Any, factor: Any, every: Any) -> AbstractSchedule:
+    """``start * factor ** (t / every)``; with a factor of 0 it is 0 from ``every`` on."""
+    if not violates(lambda factor: factor != 0, factor) and is_concrete(factor):
+        return Constant(start, every) >> Constant(0.0)
+    # A traced 0 has no logarithm. With this one the value is less than 1e-7 of the start.
+    return exponential(start, larger(factor, 2.0**-24), every)
 
 
 def stairs(start: Any, factor: Any, every: Any) -> AbstractSchedule:
@@ -73,3 +93,35 @@ def drops(start: Any, factor: Any, steps: Any) -> AbstractSchedule:
     for step, scale in sorted(zip(map(to_host, at), map(to_host, factors), strict=True)):
         value = found[max(step, 0)] = value * float(scale)
     return PiecewiseConstant([*found][1:], [*found.values()])
+
+
+def joined(
+    where: str, schedules: Sequence[AbstractSchedule], at: Sequence[Any]
+) -> AbstractSchedule:
+    """One after another, each from its own step 0; ``at`` are the first steps of all but one."""
+    parts: list[AbstractSchedule] = []
+    begin: Any = 0
+    for schedule, step in zip(schedules, at, strict=False):
+        if violates(lambda step, begin: step < begin, step, begin):
+            raise ValueError(f"{where} must not decrease and be at least 0, got {list(at)!r}.")
+        parts.append(Window(schedule, 0, subtract_steps(step, begin)))
+        begin = step
+    parts.append(schedules[len(at)])
+    return functools.reduce(operator.rshift, parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfStep:
+    """A user's function of the step; equal where the functions are, so that programs are shared."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, step: Any, length: Any) -> Any:
+        return self.function(step)
+
+
+class OfCycle(OfStep):
+    """A user's function of the number of the cycle, which begins with 1."""
+
+    def __call__(self, step: Any, length: Any) -> Any:
+        return self.function(1 + step // length)

@@ -22,7 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def drop_in(make: F) -> F:
     """Binds and checks the arguments in the name of the other library's function."""
-    function = f"{make.__module__.rpartition('.')[2]}.{make.__name__}"
+    library = make.__module__.rpartition(".")[2].lstrip("_").partition("_")[0]
+    function = f"{library}.{make.__name__}"
     words = {name: word for name, word in make.__annotations__.items() if name != "return"}
     values, fixed = make.__defaults__ or (), make.__kwdefaults__ or {}
     places = [name for name in words if name not in fixed]

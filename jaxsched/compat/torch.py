@@ -7,23 +7,47 @@ state. ``fix=True`` takes back what hurts after the end.
 
 from __future__ import annotations
 
-from jaxsched._arrays import INT32_MAX
+from typing import Any, cast
+
+from jaxsched._arrays import INT32_MAX, is_concrete
 from jaxsched._checks import checked_number, violates
-from jaxsched.compat._pieces import drops, polynomial, stairs, wave, where
+from jaxsched.compat._pieces import (
+    OfCycle,
+    OfStep,
+    add,
+    decay,
+    drops,
+    polynomial,
+    stairs,
+    wave,
+    where,
+)
 from jaxsched.compat._signature import (
+    Count,
     Flag,
+    Function,
     NotNegative,
     Number,
     Numbers,
     Positive,
     PositiveRatio,
     Ratio,
+    Text,
     Whole,
+    chosen,
     drop_in,
 )
-from jaxsched.recipes._arguments import multiply
+from jaxsched.compat._torch_composed import ChainedScheduler as ChainedScheduler
+from jaxsched.compat._torch_composed import LambdaLR as LambdaLR
+from jaxsched.compat._torch_composed import MultiplicativeLR as MultiplicativeLR
+from jaxsched.compat._torch_composed import SequentialLR as SequentialLR
+from jaxsched.recipes._arguments import divide, multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._function import from_fn
+from jaxsched.schedules._lengths import subtract_steps
+from jaxsched.schedules._piecewise import PiecewiseCosine, PiecewiseLinear
+from jaxsched.schedules._wrappers import Repeat, Shift
 
 
 @drop_in
@@ -84,6 +108,17 @@ def LinearLR(
 
 
 @drop_in
+def ExponentialLR(base_lr: Number, gamma: NotNegative) -> AbstractSchedule:
+    """Multiplied by ``gamma`` at every step.
+
+    >>> from jaxsched.compat import torch
+    >>> [float(torch.ExponentialLR(1.0, 0.5)(t)) for t in (0, 1, 2)]
+    [1.0, 0.5, 0.25]
+    """
+    return decay(base_lr, gamma, 1)
+
+
+@drop_in
 def PolynomialLR(
     base_lr: Number, total_iters: Whole = 5, power: NotNegative = 1.0
 ) -> AbstractSchedule:
@@ -115,3 +150,173 @@ def CosineAnnealingLR(
     0.0
     """
     return wave(base_lr, eta_min, T_max, fix)
+
+
+@drop_in
+def CosineAnnealingWarmRestarts(
+    base_lr: Number, T_0: Count, T_mult: Count = 1, eta_min: Number = 0.0
+) -> AbstractSchedule:
+    """Half a cosine to ``eta_min``, again and again, each ``T_mult`` times as long.
+
+    The step of a restart is at ``base_lr``.
+
+    >>> from jaxsched.compat import torch
+    >>> [float(torch.CosineAnnealingWarmRestarts(1.0, 10, 2)(t)) for t in (5, 10, 20, 30)]
+    [0.5, 1.0, 0.5, 1.0]
+    """
+    return Repeat(shapes.Cosine(base_lr, eta_min, T_0), T_mult)
+
+
+@drop_in
+def CyclicLR(
+    base_lr: Number,
+    max_lr: Number,
+    step_size_up: Positive = 2000,
+    step_size_down: NotNegative | None = None,
+    mode: Text = "triangular",
+    gamma: NotNegative = 1.0,
+    scale_fn: Function | None = None,
+    scale_mode: Text = "cycle",
+) -> AbstractSchedule:
+    """Straight up from ``base_lr`` to ``max_lr`` and down again.
+
+    Args:
+        base_lr: the least rate (there the optimizer's is overwritten by it).
+        max_lr, step_size_up, step_size_down, mode: as there.
+        gamma: of ``mode="exp_range"``, at every step.
+        scale_fn: in place of ``mode``, a function in ``jnp`` of the number of the cycle, from 1, or
+            with ``scale_mode="iterations"`` of the step; the height is multiplied by its value.
+        scale_mode: of ``scale_fn`` only.
+
+    >>> from jaxsched.compat import torch
+    >>> waves = torch.CyclicLR(0.0, 1.0, 10, mode="triangular2")
+    >>> [float(waves(t)) for t in (5, 10, 20, 30)]
+    [0.5, 1.0, 0.0, 0.5]
+    """
+    fall = step_size_up if step_size_down is None else step_size_down
+    height = subtract_steps(max_lr, base_lr)
+    triangle = shapes.Linear(0.0, height, step_size_up) >> shapes.Linear(height, 0.0, fall)
+    per_cycle: Any = None
+    if scale_fn is None:
+        modes = {"triangular": None, "triangular2": 0.5, "exp_range": None}
+        per_cycle = chosen("torch.CyclicLR(mode=...)", mode, modes)
+    waves: AbstractSchedule = Repeat(triangle, None, per_cycle)
+    if scale_fn is not None:
+        scales = {"cycle": OfCycle(scale_fn), "iterations": OfStep(scale_fn)}
+        scale = chosen("torch.CyclicLR(scale_mode=...)", scale_mode, scales)
+        waves = waves * from_fn(scale, length=add(step_size_up, fall))
+    elif mode == "exp_range":
+        waves = waves * decay(1.0, gamma, 1)
+    return Constant(base_lr) + waves
+
+
+@drop_in
+def OneCycleLR(
+    max_lr: Number,
+    total_steps: Count | None = None,
+    epochs: Count | None = None,
+    steps_per_epoch: Count | None = None,
+    pct_start: Ratio = 0.3,
+    anneal_strategy: Text = "cos",
+    *,
+    div_factor: Positive = 25.0,
+    final_div_factor: Positive = 1e4,
+    three_phase: Flag = False,
+) -> AbstractSchedule:
+    """From ``max_lr / div_factor`` up to ``max_lr`` and far down.
+
+    The maximum is at the step ``pct_start * total_steps - 1``, which need not be whole (with
+    ``pct_start=0`` no step has it), and the last value at ``total_steps - 1``. It holds here; there
+    the step ``total_steps`` extrapolates (a line to below 0) and later ones raise.
+
+    The cycle of the momentum is ``OneCycleLR_momentum``.
+
+    >>> from jaxsched.compat import torch
+    >>> lr = torch.OneCycleLR(1.0, 100)
+    >>> round(float(lr(0)), 6), float(lr(29)), round(float(lr(99)), 9)
+    (0.04, 1.0, 4e-06)
+    """
+    steps = _total("OneCycleLR", total_steps, epochs, steps_per_epoch)
+    start = divide(max_lr, div_factor)
+    values = (start, max_lr, divide(start, final_div_factor))
+    return _one_cycle("OneCycleLR", steps, pct_start, anneal_strategy, three_phase, *values)
+
+
+@drop_in
+def OneCycleLR_momentum(
+    total_steps: Count | None = None,
+    epochs: Count | None = None,
+    steps_per_epoch: Count | None = None,
+    pct_start: Ratio = 0.3,
+    anneal_strategy: Text = "cos",
+    base_momentum: Number = 0.85,
+    max_momentum: Number = 0.95,
+    three_phase: Flag = False,
+) -> AbstractSchedule:
+    """The momentum (or the first beta) that ``OneCycleLR`` sets, ``base_momentum`` at the maximum.
+
+    >>> from jaxsched.compat import torch
+    >>> [round(float(torch.OneCycleLR_momentum(100)(t)), 6) for t in (0, 29, 99)]
+    [0.95, 0.85, 0.95]
+    """
+    name = "OneCycleLR_momentum"
+    steps = _total(name, total_steps, epochs, steps_per_epoch)
+    values = (max_momentum, base_momentum, max_momentum)
+    return _one_cycle(name, steps, pct_start, anneal_strategy, three_phase, *values)
+
+
+def _total(name: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> Any:
+    if total_steps is not None:
+        return total_steps
+    if epochs is None or steps_per_epoch is None:
+        raise ValueError(
+            f"torch.{name}(total_steps=...) must be given, or epochs=... and steps_per_epoch=..., "
+            f"got {total_steps}, {epochs} and {steps_per_epoch}."
+        )
+    return multiply(epochs, steps_per_epoch)
+
+
+def _one_cycle(
+    name: str, steps: Any, pct: Any, strategy: str, three: bool, start: Any, top: Any, end: Any
+) -> AbstractSchedule:
+    piecewise = {"cos": PiecewiseCosine, "linear": PiecewiseLinear}
+    make = chosen(f"torch.{name}(anneal_strategy=...)", strategy, piecewise)
+    share = multiply(pct, steps)
+    if violates(lambda share: share == 1, share):
+        raise ValueError(
+            f"torch.{name}(pct_start=...) * total_steps must not be 1, a rise of no length, got "
+            f"{pct!r} * {steps!r}."
+        )
+    up, last = subtract_steps(share, 1), subtract_steps(steps, 1)
+    knots = [(0, start), (up, top)] + [(multiply(up, 2.0), start)] * three
+    before, height = knots[-1]
+    # Where the rise takes all steps, its top is the last value.
+    is_last = lambda last, before: last > before
+    knots.append(
+        (
+            where(is_last, (last, before), last, add(before, 1.0)),
+            where(is_last, (last, before), end, height),
+        )
+    )
+    # A rise of less than a step is over before step 0: its knots are, and the axis begins earlier.
+    early = 0 if is_concrete(up) and not violates(lambda up: up <= 0, up) else 4
+    at = [add(step, early) for step, _ in knots]
+    for i in reversed(range(len(at) - 1)):
+        at[i] = where(lambda x, y: x < y, (at[i], at[i + 1]), at[i], subtract_steps(at[i + 1], 1))
+    curve = make(at, [value for _, value in knots])
+    return Shift(curve, -early) if early else curve
+
+
+@drop_in
+def SWALR(
+    base_lr: Number, swa_lr: Number, anneal_epochs: Whole = 10, anneal_strategy: Text = "cos"
+) -> AbstractSchedule:
+    """From the rate that it finds, ``base_lr``, to ``swa_lr``, which holds.
+
+    >>> from jaxsched.compat import torch
+    >>> [float(torch.SWALR(1.0, 0.5, 10)(t)) for t in (0, 5, 10)]
+    [1.0, 0.75, 0.5]
+    """
+    shape = {"cos": shapes.Cosine, "linear": shapes.Linear}
+    make = chosen("torch.SWALR(anneal_strategy=...)", anneal_strategy, shape)
+    return cast(AbstractSchedule, make(base_lr, swa_lr, anneal_epochs))

@@ -8,8 +8,8 @@ Random = np.random.Generator
 
 
 def number(random: Random, low: float, high: float) -> float:
-    """Uniform on a log axis, in 4 digits."""
-    return float(f"{np.exp(random.uniform(np.log(low), np.log(high))):.4g}")
+    """Uniform on a log axis; a float32, so that a program has the same number."""
+    return float(np.float32(f"{np.exp(random.uniform(np.log(low), np.log(high))):.4g}"))
 
 
 def whole(random: Random, low: float, high: float) -> int:

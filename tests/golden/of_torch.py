@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from golden import FUNCTIONS
 from golden.draws import Random, number, whole
 
 
@@ -17,6 +18,10 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     lr = _lr(random)
     part = whole(random, 2, steps / 3)
     factor = number(random, 0.1, 0.95)
+    share = number(random, 0.2, 0.9)
+    one = {"max_lr": number(random, 1e-4, 1.0)}
+    cycle = {"max_lr": 2 * lr["base_lr"], "step_size_up": part}
+    of = lambda name, arguments: {"schedule": name, "arguments": arguments}
     kinds: dict[str, list[dict[str, Any]]] = {
         "StepLR": [{"step_size": part, "gamma": factor}, {"step_size": part, "gamma": 0.0}],
         "MultiStepLR": [
@@ -33,29 +38,130 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             {"total_iters": part, "power": number(random, 0.5, 3)},
             {"total_iters": part, "power": 0.0},
         ],
+        "ExponentialLR": [{"gamma": number(random, 0.8, 0.99)}, {"gamma": 0.0}],
+        "CosineAnnealingWarmRestarts": [
+            {"T_0": part, "T_mult": 2, "eta_min": lr["base_lr"] / 10},
+            {"T_0": part},
+        ],
+        "CyclicLR": [
+            cycle | {"mode": "triangular", "step_size_down": part + 1},
+            cycle | {"mode": "triangular2"},
+            cycle | {"mode": "exp_range", "gamma": factor},
+            cycle | {"scale_fn": {"function": "1 / (1 + t)"}},
+            cycle | {"scale_fn": {"function": "1 / (1 + t)"}, "scale_mode": "iterations"},
+        ],
+        "OneCycleLR": [
+            one | {"total_steps": steps},
+            one | {"total_steps": steps, "pct_start": 0.0, "three_phase": True},
+            one | {"total_steps": steps, "pct_start": 0.0},
+            one | {"total_steps": steps, "pct_start": 1.0},
+            one | {"total_steps": steps, "pct_start": share, "anneal_strategy": "linear"},
+            one | {"epochs": 3, "steps_per_epoch": part, "pct_start": share, "div_factor": 10.0},
+            one | {"total_steps": steps, "pct_start": share / 2, "three_phase": True},
+            one | {"total_steps": steps, "pct_start": 0.75, "three_phase": True},
+        ],
+        "OneCycleLR_momentum": [
+            {"total_steps": steps, "pct_start": share},
+            {"total_steps": steps, "base_momentum": 0.8, "anneal_strategy": "linear"},
+        ],
+        "LambdaLR": [
+            lr | {"lr_lambda": {"function": "1 / (1 + t)"}},
+            lr | {"lr_lambda": {"function": "0.95 ** t"}, "total_steps": 2 * steps + 1},
+        ],
+        "MultiplicativeLR": [
+            lr | {"lr_lambda": {"function": "0.95"}, "total_steps": 2 * steps + 1},
+        ],
+        "SequentialLR": [
+            {
+                "schedulers": [
+                    of("ConstantLR", lr | {"factor": factor, "total_iters": steps}),
+                    of("StepLR", lr | {"step_size": part, "gamma": factor}),
+                    of("ExponentialLR", lr | {"gamma": 0.9}),
+                ],
+                "milestones": [part, 2 * part],
+            },
+            {
+                "schedulers": [
+                    of("LinearLR", lr | {"start_factor": factor, "total_iters": part}),
+                    of("CosineAnnealingLR", lr | {"T_max": steps - part}),
+                ],
+                "milestones": [part],
+            },
+        ],
+        "ChainedScheduler": [
+            lr
+            | {
+                "schedulers": [
+                    of("ConstantLR", lr | {"factor": factor, "total_iters": part}),
+                    of("ExponentialLR", lr | {"gamma": 0.9}),
+                    of("MultiStepLR", lr | {"milestones": [part, 2 * part], "gamma": factor}),
+                ],
+            },
+            lr
+            | {
+                "schedulers": [
+                    of("LinearLR", lr | {"start_factor": factor, "total_iters": part}),
+                    of("StepLR", lr | {"step_size": part, "gamma": factor}),
+                    of("PolynomialLR", lr | {"total_iters": steps, "power": 2.0}),
+                ],
+            },
+        ],
+        "SWALR": [
+            {"swa_lr": number(random, 1e-4, 1.0), "anneal_epochs": part},
+            {"swa_lr": 0.5, "anneal_epochs": part, "anneal_strategy": "linear"},
+            {"swa_lr": 0.5, "anneal_epochs": 0},
+        ],
         "CosineAnnealingLR": [{"T_max": steps, "eta_min": lr["base_lr"] / 10}, {"T_max": part}],
     }
-    return [lr | kind for kind in kinds[name]]
+    none = ("OneCycleLR", "OneCycleLR_momentum", "SequentialLR")
+    return [kind if name in none else lr | kind for kind in kinds[name]]
 
 
-NAMES = ("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "PolynomialLR", "CosineAnnealingLR")
+NAMES = (
+    *("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR"),
+    *("CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"),
+    *("OneCycleLR_momentum", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"),
+    "SWALR",
+)
 
 
 def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
-    """What the real one gives at the steps 0, 1, ... up to twice the run, or where it raises."""
+    """What the real one gives at the steps 0, 1, ... up to twice the run, or to where it ends."""
     import torch
 
-    arguments = dict(arguments)
-    base = arguments.pop("base_lr", arguments.get("max_lr"))
+    if name.startswith("OneCycle"):  # its step `total_steps` is beyond its end
+        epochs = arguments.get("epochs", 0)
+        steps = (arguments.get("total_steps") or epochs * arguments["steps_per_epoch"]) / 2
+    field = "momentum" if name.endswith("_momentum") else "lr"
+    base = arguments.get("base_lr", arguments.get("max_lr", 0.1))
+    if name == "SequentialLR":
+        base = arguments["schedulers"][0]["arguments"]["base_lr"]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=base, momentum=0.9)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, **arguments)
-        values = [float(optimizer.param_groups[0]["lr"])]
-        for _ in range(2 * steps):
-            try:
-                scheduler.step()
-            except ValueError:
-                break
-            values.append(float(optimizer.param_groups[0]["lr"]))
+        scheduler = _real(name, optimizer, arguments)
+        values = [float(optimizer.param_groups[0][field])]
+        for _ in range(int(2 * steps) - name.startswith("OneCycle")):
+            scheduler.step()
+            values.append(float(optimizer.param_groups[0][field]))
     return values
+
+
+def _real(name: str, optimizer: Any, arguments: dict[str, Any]) -> Any:
+    import torch
+
+    arguments = {n: x for n, x in arguments.items() if n != "base_lr" or name == "CyclicLR"}
+    if name.startswith("OneCycleLR_"):
+        arguments |= {"max_lr": 0.1}
+    if "lr_lambda" in arguments:
+        arguments = {"lr_lambda": FUNCTIONS[arguments["lr_lambda"]["function"]]}
+    if "scale_fn" in arguments:
+        arguments |= {"scale_fn": FUNCTIONS[arguments["scale_fn"]["function"]]}
+    if "schedulers" in arguments:
+        parts = arguments["schedulers"]
+        made = [_real(part["schedule"], optimizer, part["arguments"]) for part in parts]
+        arguments |= {"schedulers": made}
+    called = name.removesuffix("_momentum")
+    kind: Any = getattr(torch.optim.lr_scheduler, called, None) or torch.optim.swa_utils.SWALR
+    chain = (arguments.pop("schedulers"),) if name == "ChainedScheduler" else (optimizer,)
+    return kind(*chain, **arguments)

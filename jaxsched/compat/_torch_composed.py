@@ -1,0 +1,145 @@
+"""The schedulers of PyTorch that are made of functions or of other schedulers."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from typing import Any
+
+import numpy as np
+
+from jaxsched._checks import checked_whole, violates
+from jaxsched.compat._pieces import (
+    joined,
+)
+from jaxsched.compat._signature import (
+    Count,
+    Function,
+    Number,
+    Numbers,
+    Schedules,
+    drop_in,
+)
+from jaxsched.recipes._arguments import power
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant, Product, Sequence
+from jaxsched.schedules._function import from_fn
+from jaxsched.schedules._open_ended import Exponential
+from jaxsched.schedules._piecewise import PiecewiseConstant, Table
+from jaxsched.schedules._wrappers import Repeat
+
+
+@drop_in
+def LambdaLR(
+    base_lr: Number, lr_lambda: Function, *, total_steps: Count | None = None
+) -> AbstractSchedule:
+    """``base_lr * lr_lambda(step)``.
+
+    Args:
+        base_lr: as there.
+        lr_lambda: in ``jnp`` of the step, which is int32; its value is float32.
+        total_steps: with it ``lr_lambda`` may be any function of a Python number, is called for so
+            many steps here, in float64, and the last value holds.
+
+    >>> from jaxsched.compat import torch
+    >>> float(torch.LambdaLR(1.0, lambda t: 1 / (1 + t))(3))
+    0.25
+    >>> float(torch.LambdaLR(1.0, lambda t: 1.0 if t < 3 else 0.1, total_steps=5)(2))
+    1.0
+    """
+    if total_steps is None:
+        return base_lr * from_fn(lr_lambda)
+    return base_lr * Table(
+        [float(lr_lambda(t)) for t in range(_known_steps("Lambda", total_steps))]
+    )
+
+
+@drop_in
+def MultiplicativeLR(
+    base_lr: Number, lr_lambda: Function, *, total_steps: Count
+) -> AbstractSchedule:
+    """``base_lr`` at step 0, and at each later step ``lr_lambda(step)`` times the one before.
+
+    Args:
+        base_lr: as there.
+        lr_lambda: any function of a Python number, called for each step from 1.
+        total_steps: how many steps are computed (in float64); the last value holds.
+
+    >>> from jaxsched.compat import torch
+    >>> float(torch.MultiplicativeLR(1.0, lambda t: 0.5, total_steps=10)(3))
+    0.125
+    """
+    steps = _known_steps("Multiplicative", total_steps)
+    factors = [1.0, *(float(lr_lambda(t)) for t in range(1, steps))]
+    return base_lr * Table(np.cumprod(factors).tolist())
+
+
+def _known_steps(kind: str, total_steps: Any) -> int:
+    return checked_whole(f"torch.{kind}LR(total_steps=...)", total_steps, 1)
+
+
+@drop_in
+def SequentialLR(schedulers: Schedules, milestones: Numbers) -> AbstractSchedule:
+    """One after another, each from its own step 0 and its own base rate.
+
+    Args:
+        schedulers: schedules, such as drop-ins of this module.
+        milestones: the first step of each but the first one.
+
+    >>> from jaxsched.compat import torch
+    >>> parts = [torch.ConstantLR(1.0, 0.1, 100), torch.ExponentialLR(1.0, 0.5)]
+    >>> [round(float(torch.SequentialLR(parts, [3])(t)), 6) for t in (2, 3, 4)]
+    [0.1, 1.0, 0.5]
+    """
+    if len(milestones) != len(schedulers) - 1:
+        raise ValueError(
+            f"torch.SequentialLR(milestones=...) must be one fewer than {len(schedulers)} "
+            f"schedulers, got {len(milestones)}."
+        )
+    return joined("torch.SequentialLR(milestones=...)", schedulers, milestones)
+
+
+@drop_in
+def ChainedScheduler(schedulers: Schedules, base_lr: Number) -> AbstractSchedule:
+    """The product of schedulers: each multiplies the rate that it finds.
+
+    Args:
+        schedulers: of this module, all with the same ``base_lr``: ``StepLR``, ``MultiStepLR``,
+            ``ConstantLR``, ``LinearLR``, ``ExponentialLR``, ``PolynomialLR``, ``MultiplicativeLR``
+            and ``CosineAnnealingLR`` to 0 with ``fix=True``.
+        base_lr: theirs, not 0; in place of ``optimizer``.
+
+    Raises:
+        ValueError: for other ones. There they overwrite the rate of those before them, or, as
+            ``CosineAnnealingLR`` after ``T_max``, compute from it what is no product.
+
+    >>> from jaxsched.compat import torch
+    >>> parts = [torch.ConstantLR(1.0, 0.1, 2), torch.ExponentialLR(1.0, 0.5)]
+    >>> [round(float(torch.ChainedScheduler(parts, 1.0)(t)), 6) for t in (0, 1, 2)]
+    [0.1, 0.05, 0.25]
+    """
+    if violates(lambda x: x == 0, base_lr):
+        raise ValueError("torch.ChainedScheduler(base_lr=...) must not be 0, got 0.")
+    for part in schedulers:
+        if not _multiplies(part):
+            raise ValueError(
+                "torch.ChainedScheduler(schedulers=...) must be ones that multiply the rate that "
+                f"they find (StepLR, LinearLR, ..., CosineAnnealingLR with fix=True), got {part!r}."
+            )
+    rest = power(base_lr, 1 - len(schedulers))
+    return functools.reduce(operator.mul, schedulers, Constant(rest))
+
+
+def _multiplies(schedule: AbstractSchedule) -> bool:
+    """By the structures that the drop-ins of this module make."""
+    kind = type(schedule)
+    if isinstance(schedule, shapes.Cosine):
+        return not violates(lambda end: end != 0, schedule.end)
+    if isinstance(schedule, Repeat):
+        return isinstance(schedule.schedule, Constant)
+    if isinstance(schedule, Sequence):
+        return all(isinstance(part, Constant) for part in schedule.parts)
+    if isinstance(schedule, Product):  # of MultiplicativeLR; the table of LambdaLR stands first
+        return [type(part) for part in schedule.parts] == [Constant, Table]
+    plain = (Constant, PiecewiseConstant, shapes.Linear, shapes.Polynomial, Exponential)
+    return kind in plain
