@@ -68,6 +68,7 @@ from jaxsched.schedules._piecewise import PiecewiseConstant as PiecewiseConstant
 from jaxsched.schedules._piecewise import PiecewiseCosine as PiecewiseCosine
 from jaxsched.schedules._piecewise import PiecewiseLinear as PiecewiseLinear
 from jaxsched.schedules._piecewise import Table as Table
+from jaxsched.schedules._power import Power as Power
 from jaxsched.schedules._progress import AbstractShape as AbstractShape
 from jaxsched.schedules._shapes import Cosine as Cosine
 from jaxsched.schedules._shapes import Geometric as Geometric

@@ -17,7 +17,15 @@ from jaxsched._checks import cure
 from jaxsched._struct import Record
 from jaxsched._text import shorten
 from jaxsched.recipes._share import share
-from jaxsched.schedules import _base, _extremes, _open_ended, _piecewise, _shapes, _wrappers
+from jaxsched.schedules import (
+    _base,
+    _extremes,
+    _open_ended,
+    _piecewise,
+    _power,
+    _shapes,
+    _wrappers,
+)
 from jaxsched.schedules._base import AbstractSchedule
 
 T = TypeVar("T")
@@ -95,7 +103,16 @@ def _ours() -> dict[str, type[Record]]:
 
     return {"share": share} | {
         name: value
-        for module in (_base, _extremes, _shapes, _open_ended, _wrappers, _piecewise, controllers)
+        for module in (
+            _base,
+            _extremes,
+            _shapes,
+            _open_ended,
+            _wrappers,
+            _power,
+            _piecewise,
+            controllers,
+        )
         for name, value in vars(module).items()
         if isinstance(value, type)
         and dataclasses.is_dataclass(value)

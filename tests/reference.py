@@ -259,6 +259,11 @@ def _(s, t):
     return v if s.low is None else max(v, exact(s.low))
 
 
+@of(js.Power, value)
+def _(s, t):
+    return value(s.schedule, t) ** exact(s.exponent)
+
+
 @of(js.Quantize, value)
 def _(s, t):
     e = exact(s.every)

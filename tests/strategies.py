@@ -55,6 +55,7 @@ def wrapped(inner):
         st.builds(lambda a, b: a + b, inner, inner),
         st.builds(js.minimum, inner, inner),
         st.builds(js.maximum, inner, inner),
+        st.builds(lambda a, p: a**p, inner, st.sampled_from([-1.0, 0.5, -0.7])),
         st.builds(js.Stretch, inner, st.sampled_from([0.5, 1.5, 2.0, 3.0])),
         st.builds(js.Shift, inner, st.integers(0, 1000)),
         st.builds(js.Window, inner, st.integers(0, 50), st.integers(50, 5000)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import jax
 import numpy as np
 
 import jaxsched as js
@@ -53,3 +54,15 @@ def test_one_step_ahead_wastes_no_update_and_ends_at_the_end():
     assert float(schedule(9)) == 1.0
     assert float(schedule(99)) == np.float32(0.1)
     assert schedule.duration == 99
+
+
+def test_a_power_means_what_numpy_means():
+    line = js.Linear(-2.0, 2.0, 4)
+    for exponent in (2.0, 3.0, -1.0, -2.0, 0.0, 0.5):
+        with np.errstate(all="ignore"):
+            want = line(np.arange(5)) ** np.float32(exponent)
+        power = jax.jit(lambda exponent, t: (line**exponent)(t))(exponent, np.arange(5))
+        np.testing.assert_allclose(power, want, rtol=3e-7)
+        np.testing.assert_allclose((line**exponent).host(np.arange(5)), want, rtol=3e-7)
+    np.testing.assert_allclose((A / B)(steps := np.arange(9)), A(steps) / B(steps), rtol=3e-7)
+    np.testing.assert_allclose((2 / B)(steps), 2 / B(steps), rtol=3e-7)

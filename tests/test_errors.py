@@ -361,6 +361,7 @@ RELATIONS = {
         "Units.epochs(count=...)",
     ),
     "division by zero": (lambda: js.Constant(1.0) / 0, "zero"),
+    "power of an array": (lambda: js.Constant(1.0) ** np.arange(2), "single numbers"),
     "a population as a rate": (
         lambda: js.stack([js.Constant(1.0), js.Constant(2.0)])(0),
         "jax.vmap",

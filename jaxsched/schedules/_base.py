@@ -48,6 +48,7 @@ class AbstractSchedule(Record, abc.ABC):
 
     __array_ufunc__ = None  # so that `numpy_number * schedule` reaches our operators
     _symbol: ClassVar[str] = ""  # the operator that makes it of its ``parts``
+    _power: ClassVar[Any]  # the class of ``s ** exponent``, which is made of this one
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,8 +129,10 @@ class AbstractSchedule(Record, abc.ABC):
         return Product(parts_of(Product, other, self)) if _is_term(other) else NotImplemented
 
     def __truediv__(self, other: Any) -> AbstractSchedule:
-        if isinstance(other, AbstractSchedule) or not _is_term(other):
+        if not _is_term(other):
             return NotImplemented
+        if isinstance(other, AbstractSchedule):
+            return self * other**-1.0
         if np.ndim(other):
             raise _array_error(other)
         if isinstance(other, (int, float)) and other == 0:
@@ -137,9 +140,13 @@ class AbstractSchedule(Record, abc.ABC):
         return self * (1.0 / as_real(other))
 
     def __rtruediv__(self, other: Any) -> AbstractSchedule:
-        if np.ndim(other) and _is_term(other):
-            raise _array_error(other)
-        return NotImplemented
+        return other * self**-1.0 if _is_term(other) else NotImplemented
+
+    def __pow__(self, exponent: Any) -> AbstractSchedule:
+        if not _is_term(exponent) or isinstance(exponent, AbstractSchedule):
+            return NotImplemented
+        constant: Any = _term(exponent)
+        return type(self)._power(self, constant.value)
 
     def __add__(self, other: Any) -> AbstractSchedule:
         return Sum(parts_of(Sum, self, other)) if _is_term(other) else NotImplemented

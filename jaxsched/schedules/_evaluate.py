@@ -43,7 +43,7 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
     return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
 
-def host(schedule: Any, step: Any) -> Any:
+def host(self: Any, step: Any) -> Any:
     """The float64 value, computed on the host: for loggers, other libraries, plots and tests.
 
     A plain Python function of the step, such as PyTorch's ``LambdaLR`` wants. JAX is not asked for
@@ -66,15 +66,15 @@ def host(schedule: Any, step: Any) -> Any:
     >>> js.Linear(0.0, 1.0, 4).host([0, 4])
     array([0., 1.])
     """
-    step, leaves = _checked(as_step(step)), jax.tree.leaves(schedule)
+    step, leaves = _checked(as_step(step)), jax.tree.leaves(self)
     if traced := [x for x in (step, *leaves) if is_number(x) and not is_concrete(x)]:
         raise TypeError(
             f"schedule.host(step) must be given known numbers, got {traced[0]!r}: inside a program "
             "call the schedule, `schedule(step)`."
         )
     if any(map(np.ndim, leaves)):
-        require_single(schedule)
-    values = _host_values(schedule, host_step(step)).astype(np.float64)
+        require_single(self)
+    values = _host_values(self, host_step(step)).astype(np.float64)
     return values if values.ndim else values.item()
 
 

@@ -1,0 +1,49 @@
+"""A power of a schedule, and so a quotient: ``a / b`` is ``a * b ** -1``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jaxsched import _number as num
+from jaxsched._number import Number, Value
+from jaxsched._struct import number, struct
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._wrappers import AbstractWrapper
+
+
+@struct
+class Power(AbstractWrapper):
+    r"""A schedule to a power, step by step; usually written ``s ** exponent`` or ``a / s``.
+
+    .. math:: s(t)^{\text{exponent}}
+
+    As in NumPy: of 0 a negative power is infinite, and of a negative value only a whole power is a
+    number.
+
+    Args:
+        schedule: any schedule.
+        exponent: any number; -1 is the reciprocal.
+
+    >>> import jaxsched as js
+    >>> float((js.Linear(1.0, 0.0, 4) ** 0.5)(3)), float((0.5 / js.Linear(1.0, 3.0, 4))(2))
+    (0.5, 0.25)
+    """
+
+    exponent: Any = number()
+
+    def value_at(self, t: Number) -> Value:
+        base = num.as_number(t, self.schedule.value_at(t))
+        exponent = num.as_number(t, self.exponent)
+        negative = base < 0.0
+        base = num.where(negative, -base, base)
+        at_zero = num.where(exponent > 0.0, 0.0, num.where(exponent < 0.0, math.inf, 1.0))
+        power = num.to_value(num.power(base, exponent))
+        power = num.where(base > 0.0, power, num.as_value(t, at_zero))
+        # Selected and not multiplied by a sign: NaN times 0 would be in the gradient.
+        odd = num.to_value(exponent - num.floor(exponent * 0.5) * 2.0)  # 0, 1, or between
+        signed = num.where(odd == 0.0, power, num.where(odd == 1.0, -power, math.nan))
+        return num.where(negative, signed, power)
+
+
+AbstractSchedule._power = Power
