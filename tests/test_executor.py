@@ -177,6 +177,11 @@ def test_a_sweep_that_grows_trains_what_is_new(threads, tmp_path):
     assert sweep(executor=threads, checkpoint=tmp_path, seeds=2).info.units == 0
 
 
+def test_progress_shows_units(threads, capsys):
+    sweep(executor=threads, seeds=2, units=4, progress=True)
+    assert "4/4 units, 7/7 trials" in " ".join(capsys.readouterr().err.split())
+
+
 class Interrupting(ThreadPoolExecutor):
     """Ctrl-C while the second unit is trained."""
 
