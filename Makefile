@@ -31,11 +31,12 @@ lint: $(VENV)/.dev
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 
-# Draws the figures, lists the public names, runs every block and docstring, and fails where a public name has no text.
+# Draws the figures, writes the pages of all public names and of all behaviours, runs every block and docstring, and fails where a public name has no text.
 docs: $(VENV)/.dev
 	$(RUN)/python docs/figures.py
 	$(RUN)/python docs/api.py
-	$(RUN)/python -m pytest -n auto tests/test_docs.py
+	$(RUN)/python docs/catalogue.py
+	$(RUN)/python -m pytest -n auto tests/test_docs.py tests/test_catalogue.py
 
 bench: $(VENV)/.dev
 	$(RUN)/python -m benchmarks.first
