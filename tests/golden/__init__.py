@@ -2,7 +2,8 @@
 
 A line of a file is a draw: ``{"name", "arguments", "values"}``, the values of the real package at
 the steps 0, 1, ..., in float64. In arguments ``{"schedule": name, "arguments": {...}}`` stands for
-a schedule, and ``{"function": name}`` for one of ``FUNCTIONS``.
+a schedule, ``{"function": name}`` for one of ``FUNCTIONS``, and ``{"of_step": {...}}`` for a dict
+whose keys are steps. A controller has the argument ``"metrics"`` too: its values follow on each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxsched as js
@@ -44,11 +46,11 @@ def exception(library: str, name: str) -> tuple[float, float, str]:
     return KNOWN.get((library, name), (TOLERANCE, TOLERANCE, ""))
 
 
-def ours(library: str, name: str, arguments: dict[str, Any]) -> js.AbstractSchedule:
+def ours(library: str, name: str, arguments: dict[str, Any]) -> Any:
     """The drop-in of that name, called with these arguments."""
     module = importlib.import_module(f"jaxsched.compat.{library}")
     made = getattr(module, name)(**{n: _resolved(library, x) for n, x in arguments.items()})
-    assert isinstance(made, js.AbstractSchedule), made
+    assert isinstance(made, (js.AbstractSchedule, js.AbstractController)), made
     return made
 
 
@@ -59,13 +61,30 @@ def _resolved(library: str, x: Any) -> Any:
         return FUNCTIONS[x["function"]]
     if isinstance(x, dict) and "schedule" in x:
         return ours(library, x["schedule"], x["arguments"])
+    if isinstance(x, dict) and "of_step" in x:
+        return {int(step): each for step, each in x["of_step"].items()}
     return x
+
+
+def _values(library: str, name: str, arguments: dict[str, Any], steps: Any) -> Any:
+    """At these steps; of a controller, after each metric."""
+    given = dict(arguments)
+    metrics = given.pop("metrics", None)
+    made = ours(library, name, given)
+    if metrics is None:
+        return made(steps)
+
+    def follow(state: Any, metric: Any) -> Any:
+        state = made.update(state, value=metric)
+        return state, made(state)
+
+    return jax.lax.scan(follow, made.init(), jnp.stack([jnp.float32(x) for x in metrics]))[1]
 
 
 def on_the_host(library: str, case: dict[str, Any]) -> float:
     """The largest difference, over the largest value."""
-    schedule = ours(library, case["name"], case["arguments"])
-    return _difference(schedule(np.arange(len(case["values"]))), case["values"])
+    steps = np.arange(len(case["values"]))
+    return _difference(_values(library, case["name"], case["arguments"], steps), case["values"])
 
 
 def in_a_program(library: str, case: dict[str, Any]) -> float:
@@ -78,9 +97,8 @@ def in_a_program(library: str, case: dict[str, Any]) -> float:
         for one, x in zip(tracers, leaves, strict=True)
         if one
     ]
-    values = _program(library, case["name"], tree, known)(
-        numbers, np.arange(len(case["values"]), dtype=np.int32)
-    )
+    steps = np.arange(len(case["values"]), dtype=np.int32)
+    values = _program(library, case["name"], tree, known)(numbers, steps)
     return _difference(values, case["values"])
 
 
@@ -101,7 +119,7 @@ def _program(library: str, name: str, tree: Any, known: tuple[Any, ...]) -> Any:
     def program(numbers: list[Any], steps: Any) -> jax.Array:
         rest = iter(numbers)
         leaves = [next(rest) if x is None else x for x in known]
-        return ours(library, name, jax.tree.unflatten(tree, leaves))(steps)
+        return _values(library, name, jax.tree.unflatten(tree, leaves), steps)
 
     return program
 

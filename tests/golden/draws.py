@@ -14,3 +14,9 @@ def number(random: Random, low: float, high: float) -> float:
 
 def whole(random: Random, low: float, high: float) -> int:
     return int(random.integers(int(low), max(int(high), int(low)) + 1))
+
+
+def losses(random: Random, count: int) -> list[float]:
+    """A noisy loss that falls at first, in 3 digits."""
+    fall = 2.0 / (1.0 + np.arange(count) / 5)
+    return [float(f"{x:.3g}") for x in fall + random.normal(0, 0.15, count) + 1.0]

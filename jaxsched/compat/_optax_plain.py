@@ -1,0 +1,258 @@
+"""The schedules of Optax that are one curve, without a warmup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from jaxsched._arrays import FLOAT32_MAX, is_concrete
+from jaxsched._checks import checked_number, violates
+from jaxsched._text import describe
+from jaxsched.compat._knots import scaled_knots
+from jaxsched.compat._pieces import drops, floor, larger, polynomial, stairs, where
+from jaxsched.compat._signature import (
+    Flag,
+    NotNegative,
+    Number,
+    Positive,
+    Text,
+    chosen,
+    drop_in,
+)
+from jaxsched.recipes._arguments import divide, exponential, multiply
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._piecewise import PiecewiseCosine, PiecewiseLinear
+from jaxsched.schedules._wrappers import Clip, Shift
+
+
+def _scales(where: str, pairs: Any) -> Any:
+    """A dict step -> scale, whose scales may be traced."""
+    if not isinstance(pairs, Mapping):
+        raise TypeError(f"{where} must be a dict step -> scale, got {describe(pairs)}.")
+    checked = {
+        checked_number(f"{where}, a step,", step): checked_number(
+            f"{where}, a scale,", scale, at_least=0
+        )
+        for step, scale in pairs.items()
+    }
+    return dict(sorted(checked.items()))
+
+
+_Scales = Annotated[Any, _scales]
+
+
+@drop_in
+def constant_schedule(value: Number) -> AbstractSchedule:
+    """The same value at every step.
+
+    >>> from jaxsched.compat import optax
+    >>> float(optax.constant_schedule(0.5)(10))
+    0.5
+    """
+    return Constant(value)
+
+
+@drop_in
+def polynomial_schedule(
+    init_value: Number,
+    end_value: Number,
+    power: NotNegative,
+    transition_steps: Number,
+    transition_begin: Number = 0,
+) -> AbstractSchedule:
+    """A power of the remaining fraction, from ``init_value`` to ``end_value``, which holds.
+
+    It begins at ``transition_begin``; a negative one is 0. With ``transition_steps`` of 0 or less,
+    or a ``power`` of 0, it is ``init_value`` at every step, not ``end_value``.
+
+    >>> from jaxsched.compat import optax
+    >>> poly = optax.polynomial_schedule(1.0, 0.0, power=2, transition_steps=4, transition_begin=2)
+    >>> [float(poly(t)) for t in (0, 2, 4, 6)]
+    [1.0, 1.0, 0.25, 0.0]
+    >>> float(optax.polynomial_schedule(1.0, 0.0, power=2, transition_steps=0)(9))
+    1.0
+    """
+    last = where(nothing, (transition_steps,), init_value, end_value)
+    steps = larger(transition_steps, 0)
+    return _later(polynomial(init_value, last, steps, power), transition_begin)
+
+
+@drop_in
+def linear_schedule(
+    init_value: Number, end_value: Number, transition_steps: Number, transition_begin: Number = 0
+) -> AbstractSchedule:
+    """A line from ``init_value`` to ``end_value``, which holds.
+
+    It begins at ``transition_begin``; a negative one is 0. With ``transition_steps`` of 0 or less
+    it is ``init_value`` at every step, not ``end_value``.
+
+    >>> from jaxsched.compat import optax
+    >>> [float(optax.linear_schedule(1.0, 0.0, 4)(t)) for t in (0, 1, 4)]
+    [1.0, 0.75, 0.0]
+    >>> float(optax.linear_schedule(1.0, 0.0, 0)(9))
+    1.0
+    """
+    return _later(line(init_value, end_value, transition_steps), transition_begin)
+
+
+@drop_in
+def exponential_decay(
+    init_value: Number,
+    transition_steps: Number,
+    decay_rate: NotNegative,
+    transition_begin: Number = 0,
+    staircase: Flag = False,
+    end_value: Number | None = None,
+) -> AbstractSchedule:
+    """Multiplied by ``decay_rate`` every ``transition_steps``, smoothly or, ``staircase``, at once.
+
+    It begins after ``transition_begin``; a negative one is 0. ``end_value`` is a lower bound where
+    ``decay_rate`` is less than 1 and an upper bound else, before ``transition_begin`` too. With
+    ``transition_steps`` of 0 or less, or a ``decay_rate`` of 0, it is ``init_value`` at every step.
+
+    >>> from jaxsched.compat import optax
+    >>> decay = optax.exponential_decay(1.0, 10, 0.5, staircase=True, end_value=0.3)
+    >>> [round(float(decay(t)), 6) for t in (0, 9, 10, 20)]
+    [1.0, 1.0, 0.5, 0.3]
+    """
+    still = lambda steps, rate: (steps <= 0) | (rate == 0)
+    given = (transition_steps, decay_rate)
+    rate = where(still, given, 1.0, decay_rate)
+    every = where(nothing, (transition_steps,), 1, transition_steps)
+    law = stairs if staircase else exponential
+    decay = _later(law(init_value, rate, every), transition_begin)
+    if end_value is None or (all(map(is_concrete, given)) and violates(still, *given)):
+        return decay
+    falls, rises = (lambda r: r < 1), (lambda r: r >= 1)
+    if is_concrete(decay_rate) and is_concrete(transition_steps):
+        side = "low" if violates(falls, decay_rate) else "high"
+        return Clip(decay, **{side: end_value})
+    low = where(falls, (rate,), end_value, -FLOAT32_MAX)
+    grows = where(rises, (rate,), end_value, FLOAT32_MAX)
+    return Clip(decay, low, where(still, given, FLOAT32_MAX, grows))
+
+
+@drop_in
+def cosine_decay_schedule(
+    init_value: Number, decay_steps: Positive, alpha: Number = 0.0, exponent: NotNegative = 1.0
+) -> AbstractSchedule:
+    """Half a cosine, raised to ``exponent``, to ``alpha * init_value``, which holds.
+
+    >>> from jaxsched.compat import optax
+    >>> curve = optax.cosine_decay_schedule(1.0, 10, alpha=0.5)
+    >>> [float(curve(t)) for t in (0, 5, 10)]
+    [1.0, 0.75, 0.5]
+    """
+    return bent(init_value, multiply(alpha, init_value), decay_steps, exponent)
+
+
+@drop_in
+def piecewise_constant_schedule(
+    init_value: Number, boundaries_and_scales: _Scales | None = None
+) -> AbstractSchedule:
+    """Multiplied by a scale, which may be 0, from each boundary on; ``{boundary: scale}``.
+
+    A boundary before 0 acts from the start. The boundaries may not be traced, the scales may.
+
+    >>> from jaxsched.compat import optax
+    >>> drops = optax.piecewise_constant_schedule(1.0, {20: 0.1, 10: 0.5})
+    >>> [round(float(drops(t)), 6) for t in (9, 10, 20)]
+    [1.0, 0.5, 0.05]
+    """
+    pairs = boundaries_and_scales or {}
+    return drops(init_value, [*pairs.values()], [*pairs])
+
+
+@drop_in
+def piecewise_interpolate_schedule(
+    interpolate_type: Text, init_value: Number, boundaries_and_scales: _Scales | None = None
+) -> AbstractSchedule:
+    """Lines or half cosines between values, each of which is the one before times a scale.
+
+    A boundary of 0 takes the place of ``init_value``. The boundaries may not be traced.
+
+    >>> from jaxsched.compat import optax
+    >>> knots = optax.piecewise_interpolate_schedule("linear", 1.0, {10: 0.5, 20: 0.0})
+    >>> [float(knots(t)) for t in (5, 10, 15, 20)]
+    [0.75, 0.5, 0.25, 0.0]
+    """
+    name = "optax.piecewise_interpolate_schedule(interpolate_type=...)"
+    kind = chosen(name, interpolate_type, {"linear": PiecewiseLinear, "cosine": PiecewiseCosine})
+    pairs = boundaries_and_scales or {}
+    return scaled_knots(kind, init_value, [*pairs], [*pairs.values()])
+
+
+@drop_in
+def linear_onecycle_schedule(
+    transition_steps: Positive,
+    peak_value: Number,
+    pct_start: NotNegative = 0.3,
+    pct_final: NotNegative = 0.85,
+    div_factor: Positive = 25.0,
+    final_div_factor: Positive = 1e4,
+) -> AbstractSchedule:
+    """Up to the peak, as far down, and further to the end, in straight lines.
+
+    The knots are at ``int(pct_start * transition_steps)`` and ``int(pct_final *
+    transition_steps)``; the end is ``peak_value / (div_factor * final_div_factor)``. Where two
+    knots fall on one step, only the later one acts: with a ``pct_start`` of 1 it never rises.
+
+    >>> from jaxsched.compat import optax
+    >>> cycle = optax.linear_onecycle_schedule(100, 1.0)
+    >>> [round(float(cycle(t)), 7) for t in (0, 30, 85, 100)]
+    [0.04, 1.0, 0.04, 4e-06]
+    """
+    knots = [
+        floor(multiply(pct_start, transition_steps)),
+        floor(multiply(pct_final, transition_steps)),
+        transition_steps,
+    ]
+    scales = [div_factor, divide(1.0, div_factor), divide(1.0, final_div_factor)]
+    return scaled_knots(PiecewiseLinear, divide(peak_value, div_factor), knots, scales)
+
+
+@drop_in
+def cosine_onecycle_schedule(
+    transition_steps: Positive,
+    peak_value: Number,
+    pct_start: NotNegative = 0.3,
+    div_factor: Positive = 25.0,
+    final_div_factor: Positive = 1e4,
+) -> AbstractSchedule:
+    """Up to the peak and far down, in half cosines.
+
+    The peak is at ``int(pct_start * transition_steps)``, the end ``peak_value / (div_factor *
+    final_div_factor)``. With a ``pct_start`` of 1 the peak is lost, and it falls from the start.
+
+    >>> from jaxsched.compat import optax
+    >>> cycle = optax.cosine_onecycle_schedule(100, 1.0)
+    >>> [round(float(cycle(t)), 7) for t in (0, 30, 100)]
+    [0.04, 1.0, 4e-06]
+    """
+    knots = [floor(multiply(pct_start, transition_steps)), floor(transition_steps)]
+    scales = [div_factor, divide(1.0, multiply(div_factor, final_div_factor))]
+    return scaled_knots(PiecewiseCosine, divide(peak_value, div_factor), knots, scales)
+
+
+def nothing(steps: Any) -> Any:
+    return steps <= 0
+
+
+def line(start: Any, end: Any, steps: Any) -> AbstractSchedule:
+    last = where(nothing, (steps,), start, end)
+    return shapes.Linear(start, last, larger(steps, 0))
+
+
+def bent(start: Any, end: Any, steps: Any, exponent: Any) -> AbstractSchedule:
+    if not violates(lambda x: x != 1, exponent) and is_concrete(exponent):
+        return shapes.Cosine(start, end, steps)
+    flat = lambda exponent: exponent == 0
+    last = where(flat, (exponent,), start, end)
+    return shapes.Cosine(start, last, steps, where(flat, (exponent,), 1.0, exponent))
+
+
+def _later(schedule: AbstractSchedule, begin: Any) -> AbstractSchedule:
+    begin = larger(begin, 0)
+    unmoved = is_concrete(begin) and not violates(lambda x: x > 0, begin)
+    return schedule if unmoved else Shift(schedule, begin)
