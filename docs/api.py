@@ -15,6 +15,7 @@ ROOMS = {
     "jaxsched.recipes": ("Recipes", "schedules.md", "functions that compose schedules"),
     "jaxsched.schedules": ("Schedules", "schedules.md", "classes, and the parts for one's own"),
     "jaxsched": ("Around schedules", "getting-started.md", "populations, phases, units, files"),
+    "jaxsched.names": ("Names", "config.md", "schedules and trials from configs"),
     "jaxsched.optim": ("Optax and Flax", "optax.md", "the seam to an optimizer"),
     "jaxsched.controllers": ("Controllers", "controllers.md", "schedules that watch a metric"),
     "jaxsched.search": ("Search", "finding.md", "tasks, trials, sweeps, range tests, results"),

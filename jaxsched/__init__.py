@@ -110,6 +110,8 @@ if TYPE_CHECKING:
     from jaxsched.controllers import Plateau as Plateau
     from jaxsched.controllers import Trigger as Trigger
     from jaxsched.controllers import diagnose as diagnose
+    from jaxsched.names import from_config as from_config
+    from jaxsched.names import trials_from_config as trials_from_config
     from jaxsched.optim import current as current
     from jaxsched.optim import inject as inject
     from jaxsched.optim import observe as observe
@@ -134,6 +136,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "jaxsched.controllers": "AbstractController AutoDecay Average Bounce Greedy NewBob Plateau "
     "Trigger diagnose",
+    "jaxsched.names": "from_config trials_from_config",
     "jaxsched.optim": "current inject observe override remembered",
     "jaxsched._phases": "Coverage boundaries coverage",
     "jaxsched._plot": "plot",
@@ -143,7 +146,7 @@ _LAZY = {
     "zipped",
     "jaxsched.units": "Units",
 }
-_SUBMODULES = ("compat", "controllers", "optim", "schedules", "search", "testing")
+_SUBMODULES = ("compat", "controllers", "names", "optim", "schedules", "search", "testing")
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names.split()}
 
 
@@ -158,7 +161,7 @@ def __getattr__(name: str) -> Any:
         return value
     message = f"module 'jaxsched' has no attribute {name!r}"
     if not name.startswith("_"):
-        from jaxsched._words import named_here
+        from jaxsched.names._lookup import named_here
 
         message += named_here(name, [n for n in __dir__() if not n.startswith("_")])
     raise AttributeError(message)

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from jaxsched._arrays import is_concrete, is_list, to_host
 from jaxsched._checks import cure
+from jaxsched._numerals import REAL, numeral
 from jaxsched._struct import Record
 from jaxsched._text import shorten
 from jaxsched.recipes._share import share
@@ -278,10 +278,6 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
         raise ValueError(f"from_dict: {error}") from error
 
 
-_WHOLE = r"[+-]?\d{1,300}"
-_REAL = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
-
-
 def _number(value: Any, cls: type) -> Any:
     """A number that a config holds as a text, and numbers in lists; all else as it is."""
     if isinstance(value, list):
@@ -289,11 +285,10 @@ def _number(value: Any, cls: type) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if cls is share and text.endswith("%") and re.fullmatch(_REAL, text[:-1]):
+    if cls is share and text.endswith("%") and REAL.fullmatch(text[:-1]):
         return float(text[:-1]) / 100
-    if re.fullmatch(_WHOLE, text):
-        return int(text)
-    return float(text) if re.fullmatch(_REAL, text) else value
+    number = numeral(text)
+    return value if number is None else number
 
 
 def _population(value: Any, rank: int) -> Any:

@@ -138,50 +138,6 @@ _INSTEAD = _by_word(
     }
 )
 
-# Names of other libraries that no likeness of letters finds, and ours that are in a submodule.
-_NAMES = _by_word(
-    {
-        "a >> b": "ChainedScheduler SequentialLR chain join_schedules",
-        "js.Plateau": "ReduceLROnPlateau reduce_on_plateau",
-        "js.Reverse": "reverse",
-        "js.constant": "ConstantLR",
-        "js.cosine_decay": "CosineAnnealingLR CosineDecay",
-        "js.exponential_decay": "ExponentialLR",
-        "js.from_fn": "LambdaLR",
-        "js.multi_step": "MultiStepLR",
-        "js.one_cycle": "OneCycleLR cosine_onecycle_schedule linear_onecycle_schedule",
-        "js.polynomial_decay": "PolynomialLR",
-        "js.range_test": "lr_find lr_finder LRFinder",
-        "js.step_decay": "StepLR",
-        "js.triangular": "CyclicLR",
-        "js.wsd": "trapezoid trapezoidal WarmupStableDecay",
-        "js.warm_restarts": "CosineAnnealingWarmRestarts sgdr_schedule",
-        "js.warmup_cosine": "get_cosine_schedule_with_warmup",
-        "js.warmup_linear": "get_linear_schedule_with_warmup",
-        "jaxsched.optim.adopt": "adopt",
-        "jaxsched.optim.decay_weights": "decay_weights",
-        "jaxsched.optim.group_lr": "group_lr",
-        "jaxsched.optim.layerwise_decay": "layerwise_decay",
-        "jaxsched.optim.register_export": "register_export",
-        "jaxsched.optim.resume": "resume",
-        "jaxsched.search.accuracy": "accuracy",
-        "jaxsched.search.final_scores": "final_scores",
-        "jaxsched.search.load": "load",
-        "jaxsched.search.merge": "merge",
-    }
-)
-
-
-def named_here(word: str, names: Sequence[str]) -> str:
-    """What a message adds about the name of another library: the like of it among ours."""
-    if word in _NAMES:
-        return f"; it is {_NAMES[word]} here"
-    import difflib
-
-    bare = word.removesuffix("_schedule").removesuffix("Schedule").removesuffix("LR")
-    near = difflib.get_close_matches(bare, names, 1)
-    return f"; did you mean js.{near[0]}" if near else ""
-
 
 WRAP = "; wrap a function with `js.from_fn`"
 

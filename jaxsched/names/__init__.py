@@ -1,0 +1,31 @@
+"""One table of names: what a config or a text can name, and what it is called elsewhere.
+
+The table is closed: recipes, pieces, controllers, the drop-ins of ``jaxsched.compat`` and the
+classes given to ``js.register``. It is read without JAX; ``from_config`` loads what it makes.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxsched.names._lookup import Entry as Entry
+from jaxsched.names._lookup import entries as entries
+
+if TYPE_CHECKING:
+    from jaxsched.names._config import from_config as from_config
+    from jaxsched.names._trials import trials_from_config as trials_from_config
+
+_LAZY = {
+    "from_config": "jaxsched.names._config",
+    "trials_from_config": "jaxsched.names._trials",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'jaxsched.names' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY} - {"Any", "TYPE_CHECKING"})

@@ -1,0 +1,181 @@
+"""``from_config``: a schedule from a config or a text, by a closed table of names."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from jaxsched import _serialize
+from jaxsched._arrays import is_list, is_number
+from jaxsched._text import describe
+from jaxsched._words import known_arguments
+from jaxsched.controllers._base import AbstractController
+from jaxsched.names import _texts
+from jaxsched.names._expression import DEPTH, Call, parse
+from jaxsched.names._lookup import OPERATORS, check, source_of
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.units import Units
+
+_NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
+_OPERATIONS = {
+    ">>": operator.rshift,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "**": operator.pow,
+}
+
+
+@known_arguments
+def from_config(config: Any, *, units: Units | None = None) -> Any:
+    """The schedule or controller that a config or a text describes. Nothing is ever executed.
+
+    Args:
+        config: a mapping of any kind (of TOML, YAML, JSON, OmegaConf, Hydra) with a ``name`` and
+            the arguments of what it names: a recipe, a piece or a controller, or the drop-in of
+            another library, ``"torch.OneCycleLR"``, ``"hf.cosine_with_restarts"``. Arguments may
+            be configs again. Or a text, ``"warmup_cosine(peak=1e-3, steps=1000, warmup=10%)"``,
+            with the operators of schedules. Numbers may be texts (``"1e-3"``); so may be shares of
+            a recipe's length (``"10%"``) and lengths with a unit (``"3 epochs"``,
+            ``"2B tokens"``). What ``js.to_dict`` wrote is a config, too.
+        units: the sizes of the run, for lengths in epochs, samples and tokens.
+
+    Returns:
+        A schedule or controller.
+
+    Raises:
+        ValueError: if a name, a unit or a text is unknown; the nearest names are told.
+        TypeError: if an argument is unknown or missing, or it is no config.
+
+    >>> import jaxsched as js
+    >>> config = {"name": "warmup_cosine", "peak": "1e-3", "steps": 1000, "warmup": "10%"}
+    >>> js.from_config(config) == js.warmup_cosine(1e-3, 1000, 100)
+    True
+    >>> run = js.Units(batch=100, samples=50_000)
+    >>> js.from_config("0.1 * Cosine(1, 0, 2 epochs)", units=run).duration
+    1000
+    """
+    check_units(units)
+    if isinstance(config, Mapping) and "jaxsched" in config:
+        return _checked(_serialize.from_dict(config))
+    tree = read(config)
+    if not isinstance(tree, Call):
+        raise TypeError(
+            "from_config(config=...) must be a mapping with a name, or a text such as "
+            f"'cosine_decay(0.1, 1000)', got {describe(config)}."
+        )
+    return _checked(build(tree, units))
+
+
+def _checked(made: Any) -> Any:
+    if not isinstance(made, (AbstractSchedule, AbstractController)):
+        raise TypeError(
+            "from_config(config=...) must be the config of a schedule or controller, got that of "
+            f"{describe(made)}."
+        )
+    return made
+
+
+def check_units(units: Any, where: str = "from_config") -> None:
+    if units is not None and not isinstance(units, Units):
+        raise TypeError(f"{where}(units=...) must be a js.Units, got {describe(units)}.")
+
+
+def read(config: Any, depth: int = 0) -> Any:
+    """A config as calls, lists and values, whose names and arguments are known."""
+    try:
+        top = isinstance(config, str) and not depth
+        tree = parse(config) if top else _read(config, depth)
+        check(tree, _serialize._REGISTERED)
+    except RecursionError:
+        raise ValueError(f"from_config(config=...) must be nested at most {DEPTH} deep.") from None
+    return tree
+
+
+def _read(config: Any, depth: int) -> Any:
+    if depth > DEPTH:
+        raise ValueError(f"from_config(config=...) must be nested at most {DEPTH} deep.")
+    if isinstance(config, str):
+        return parse(config) if "(" in config else config
+    if isinstance(config, Mapping):
+        given = dict(config)
+        if not all(isinstance(key, (str, int, float)) for key in given):
+            raise TypeError(
+                f"from_config(config=...) must have texts for keys, got {list(given)!r:.60}."
+            )
+        key = next((key for key in _NAME if key in given), None)
+        if key is None:
+            if depth == 0:
+                raise TypeError(
+                    "from_config(config=...) must have a 'name', got the keys "
+                    f"{', '.join(map(str, given))!r:.60}."
+                )
+            return {
+                _texts.number(k) if isinstance(k, str) else k: _read(v, depth + 1)
+                for k, v in given.items()
+            }
+        name = given.pop(key)
+        if not isinstance(name, str) or "(" in name or name in OPERATORS:
+            raise TypeError(
+                f"from_config({key}=...) must be the text of a name, got {describe(name)}."
+            )
+        args = given.pop("args", ())
+        if not is_list(args):
+            raise TypeError(f"from_config(args=...) must be a list, got {describe(args)}.")
+        kwargs = {str(k): _read(v, depth + 1) for k, v in given.items()}
+        return Call(name.strip(), tuple(_read(x, depth + 1) for x in args), kwargs)
+    return [_read(x, depth + 1) for x in config] if is_list(config) else config
+
+
+def build(tree: Any, units: Units | None) -> Any:
+    """What a call makes."""
+    if tree.name in OPERATORS:
+        return _operation(tree, units)
+    source = source_of(tree.name)
+    if source is None:
+        make: Any = _serialize._REGISTERED[tree.name]
+        names = list(make._names)
+    else:
+        make, names = maker(source), list(source.kinds)
+    given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
+    return make(**{name: value_of(x, source, name, units) for name, x in given.items()})
+
+
+def maker(source: Any) -> Any:
+    """The function or class of an entry of the table."""
+    return vars(importlib.import_module(source.module))[source.name.rpartition(".")[2]]
+
+
+def value_of(tree: Any, source: Any, argument: str, units: Units | None) -> Any:
+    """The value of an argument."""
+    if isinstance(tree, Call):
+        return build(tree, units)
+    if isinstance(tree, list):
+        return [value_of(x, source, argument, units) for x in tree]
+    if isinstance(tree, dict):
+        return {k: value_of(x, source, "", units) for k, x in tree.items()}
+    return _texts.read(tree, source, argument, units) if isinstance(tree, str) else tree
+
+
+def _operation(tree: Call, units: Units | None) -> Any:
+    operands = [value_of(x, None, "", units) for x in tree.args]
+    for x in operands:
+        plain = is_number(x) and not isinstance(x, bool)
+        if not plain and not isinstance(x, (AbstractSchedule, AbstractController)):
+            raise TypeError(
+                f"from_config(config=...) must have schedules and numbers around {tree.name}, got "
+                f"{describe(x)}."
+            )
+    if all(map(is_number, operands)) and tree.name == ">>":
+        raise TypeError(f"from_config(config=...) must have a schedule beside >>, got {operands}.")
+    try:
+        if all(map(is_number, operands)):  # 9 ** 9 ** 9 is then an overflow, and no delay
+            operands = [float(x) for x in operands]
+        return _OPERATIONS[tree.name](*operands)
+    except ArithmeticError as error:
+        raise ValueError(
+            f"from_config(config=...) must be arithmetic that works, got {error}."
+        ) from None

@@ -1,0 +1,161 @@
+"""Texts such as ``warmup_cosine(peak=1e-3, steps=1000, warmup=10%) * 0.5`` as calls.
+
+A recursive descent over names, numbers, texts, lists and calls, with the operators of schedules.
+It knows no attribute, no variable, nothing that runs: what a name may be says the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, NoReturn
+
+from jaxsched._numerals import numeral
+
+DEPTH = 100
+LENGTH = 20_000
+_TOKEN = re.compile(
+    r"\s*(?:"
+    r"(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?:\s*%|\s*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?)"
+    r"|(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
+    r"|(?P<text>'[^'\\]*'|\"[^\"\\]*\")"
+    r"|(?P<sign>>>|\*\*|[()\[\],=+*/-])"
+    r")"
+)
+_WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None}
+# The operators by how closely they bind, as Python's do.
+_LEVELS = ((">>",), ("+", "-"), ("*", "/"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A name of the table with its arguments; or an operator with its two operands."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def parse(text: str, where: str = "from_config(config=...)") -> Any:
+    """A ``Call``, number, text or list.
+
+    A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
+    """
+    if len(text) > LENGTH:
+        raise ValueError(f"{where} must have at most {LENGTH} letters, got {len(text)}.")
+    return _Reader(text, where).whole()
+
+
+class _Reader:
+    def __init__(self, text: str, where: str) -> None:
+        self.text, self.where, self.depth = text, where, 0
+        self.tokens: list[tuple[str, str, int]] = []  # kind, token, its place
+        at, end = 0, len(text.rstrip())
+        while at < end:
+            found = _TOKEN.match(text, at)
+            if not found:
+                place = len(text) - len(text[at:].lstrip())
+                self.fail("names, numbers, texts, lists and calls", place)
+            kind = str(found.lastgroup)
+            self.tokens.append((kind, found[kind], found.start(kind)))
+            at = found.end()
+        self.tokens.append(("end", "", end))
+        self.at = 0
+
+    def fail(self, wanted: str, place: int | None = None) -> NoReturn:
+        place = self.tokens[self.at][2] if place is None else place
+        rest = self.text[place:]
+        raise ValueError(
+            f"{self.where} must have {wanted}, got {rest!r:.40}"
+            if rest.strip()
+            else f"{self.where} must have {wanted}, got the end of {self.text!r:.60}"
+        )
+
+    def sign(self, *signs: str) -> str | None:
+        """The next token if it is one of these, which is then behind us."""
+        kind, token, _ = self.tokens[self.at]
+        if kind != "sign" or token not in signs:
+            return None
+        self.at += 1
+        return token
+
+    def whole(self) -> Any:
+        value = self.level(0)
+        if self.tokens[self.at][0] != "end":
+            self.fail("one expression")
+        return value
+
+    def level(self, i: int) -> Any:
+        if i == len(_LEVELS):
+            return self.operand()
+        value = self.level(i + 1)
+        while operator := self.sign(*_LEVELS[i]):
+            value = Call(operator, (value, self.level(i + 1)))
+        return value
+
+    def operand(self) -> Any:
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise ValueError(f"{self.where} must be nested at most {DEPTH} deep.")
+        sign = self.sign("-", "+")
+        value = self.operand() if sign else self.atom()
+        if sign == "-":
+            value = -value if isinstance(value, (int, float)) else Call("*", (-1, value))
+        elif not sign and self.sign("**"):
+            value = Call("**", (value, self.operand()))
+        self.depth -= 1
+        return value
+
+    def atom(self) -> Any:
+        if self.sign("("):
+            value = self.level(0)
+            if not self.sign(","):
+                return value if self.sign(")") else self.fail("a closing )")
+            return [value, *self.items(")")]
+        if self.sign("["):
+            return self.items("]")
+        kind, token, _ = self.tokens[self.at]
+        if kind not in ("number", "name", "text"):
+            self.fail("a name, number, text or list")
+        self.at += 1
+        if kind == "text":
+            return token[1:-1]
+        if kind == "number":
+            return _number(token)
+        if self.sign("("):
+            return self.call(token)
+        return _WORDS.get(token, token)
+
+    def items(self, end: str) -> list[Any]:
+        found: list[Any] = []
+        while not self.sign(end):
+            found.append(self.level(0))
+            if not self.sign(","):
+                return found if self.sign(end) else self.fail(f"a comma or {end}")
+        return found
+
+    def call(self, name: str) -> Call:
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        while not self.sign(")"):
+            kind, token, _ = self.tokens[self.at]
+            named = kind == "name" and self.tokens[self.at + 1][:2] == ("sign", "=")
+            if named:
+                if token in kwargs:
+                    self.fail(f"each argument once: {token}")
+                self.at += 2
+                kwargs[token] = self.level(0)
+            elif kwargs:
+                self.fail("arguments with a name after the first that has one")
+            else:
+                args.append(self.level(0))
+            if not self.sign(","):
+                if not self.sign(")"):
+                    self.fail("a comma or )")
+                break
+        return Call(name, tuple(args), kwargs)
+
+
+def _number(token: str) -> Any:
+    number = numeral(token.replace("_", ""))
+    return token if number is None else number

@@ -1,0 +1,122 @@
+"""The table: by a name of ours or of another library. It loads no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from jaxsched._words import bind
+from jaxsched.names._elsewhere import ELSEWHERE, OTHERWISE
+from jaxsched.names._expression import Call
+from jaxsched.names._sources import LIBRARIES, Source, all_sources, ours, theirs
+
+OPERATORS = (">>", "+", "-", "*", "/", "**")
+_OURS = ("jaxsched.compat.", "js.compat.", "compat.", "jaxsched.", "js.")
+_LIBRARY = {word: library for library, words in LIBRARIES.items() for word in words.split()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A name of the table: its call, what it is in a line, and what others call it."""
+
+    name: str
+    call: str
+    summary: str
+    elsewhere: tuple[str, ...]
+
+
+def entries(word: str = "") -> list[Entry]:
+    """The entries in whose name, names elsewhere or summary the word occurs; of none, all.
+
+    >>> from jaxsched.names import entries
+    >>> entries("fit_flat_cos")[0].call
+    'flat_cosine(peak, steps, flat=..., end=...)'
+    """
+    wanted = _letters(word)
+    found = []
+    for source in all_sources():
+        elsewhere = tuple(ELSEWHERE.get(source.name, "").split())
+        entry = Entry(source.name, source.call, source.summary, elsewhere)
+        if any(wanted in _letters(text) for text in (entry.name, entry.summary, *elsewhere)):
+            found.append(entry)
+    return sorted(found, key=lambda entry: ("." in entry.name, entry.name.lower(), entry.name))
+
+
+def source_of(name: str) -> Source | None:
+    """The entry of a name; ``None`` if there is none.
+
+    A library may be said as people say it, with its modules: ``hf.cosine``,
+    ``torch.optim.lr_scheduler.StepLR``.
+    """
+    name = next((name.removeprefix(p) for p in _OURS if name.startswith(p)), name)
+    if "." not in name:
+        return ours().get(name)
+    library = _LIBRARY.get(name.partition(".")[0], "")
+    return theirs(library).get(f"{library}.{name.rpartition('.')[2]}") if library else None
+
+
+def check(tree: Any, registered: Collection[str] = ()) -> None:
+    """Raises for a name that is not in the table, and for arguments that it does not have."""
+    if isinstance(tree, Call):
+        source = source_of(tree.name)
+        if source:
+            optional = dict.fromkeys(set(source.kinds) - set(source.needed))
+            bind(source.name, list(source.kinds), optional, tree.args, tree.kwargs)
+        elif tree.name not in OPERATORS and tree.name not in registered:
+            raise ValueError(
+                "from_config(name=...) must be a name that `jaxsched names` lists, got "
+                f"{unknown(tree.name)}."
+            )
+        for value in (*tree.args, *tree.kwargs.values()):
+            check(value, registered)
+    elif isinstance(tree, (list, dict)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            check(value, registered)
+
+
+def unknown(name: str) -> str:
+    """A name that the table does not have, and what to write instead."""
+    told = f"{name!r:.60}"
+    bare = name.rpartition(".")[2]
+    here = [*_here(bare), *(s.name for s in all_sources() if s.name.endswith(f".{bare}"))]
+    if here and bare:
+        return f"{told}; it is {' or '.join(here[:4])} here"
+    library = _LIBRARY.get(name.partition(".")[0], "")
+    known = theirs(library) if library and "." in name else {}
+    near = nearest(f"{library}.{bare}", known) if known else nearest(bare, ours())
+    return f"{told}; did you mean {' or '.join(near)}" if near else told
+
+
+def named_here(word: str, names: Iterable[str]) -> str:
+    """What a message adds about a name that the package does not have."""
+    if here := _here(word):
+        shown = [name if not name.isidentifier() else f"js.{name}" for name in here[:2]]
+        return f"; it is {' or '.join(shown)} here"
+    near = nearest(word, names)
+    return f"; did you mean js.{near[0]}" if near else ""
+
+
+def nearest(word: str, names: Iterable[str]) -> list[str]:
+    """At most two names that look like it."""
+    names = list(names)
+    bare = word.removesuffix("_schedule").removesuffix("Schedule").removesuffix("LR")
+    same = [name for name in names if _letters(name) == _letters(word)]
+    return same or difflib.get_close_matches(bare[:60], names, 2)
+
+
+def _here(word: str) -> list[str]:
+    """Ours for a word of another library, recipes before pieces."""
+    wanted = _letters(word)
+    found = [
+        (table is ELSEWHERE, ours[0].isupper(), ours)
+        for table in (OTHERWISE, ELSEWHERE)
+        for ours, words in table.items()
+        if wanted in (_letters(name.rpartition(".")[2]) for name in words.split())
+    ]
+    return [ours for _, _, ours in sorted(found)]
+
+
+def _letters(text: str) -> str:
+    return text.replace("_", "").replace("-", "").lower()

@@ -1,0 +1,158 @@
+"""The names and arguments of what a text can call, read from the source without importing it.
+
+So a slip is answered before JAX is loaded, and the command is quick. A test compares each of them
+with what is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+# Libraries by the words that people say for them.
+LIBRARIES = {
+    "composer": "composer mosaicml",
+    "fastai": "fastai",
+    "fvcore": "fvcore detectron2",
+    "keras": "keras tf tensorflow",
+    "megatron": "megatron",
+    "optax": "optax",
+    "timm": "timm",
+    "torch": "torch pytorch",
+    "transformers": "transformers hf huggingface",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A function or class: where it is, its arguments with their kinds, its first line."""
+
+    name: str  # as a text says it: "warmup_cosine", "torch.OneCycleLR"
+    module: str
+    kinds: dict[str, str]  # argument -> annotation of a function, field of a class
+    needed: tuple[str, ...]
+    summary: str
+
+    @property
+    def call(self) -> str:
+        """As one writes it: ``warmup_cosine(peak, steps, warmup, end=...)``."""
+        shown = [n if n in self.needed else f"{n}=..." for n in self.kinds]
+        return f"{self.name}({', '.join(shown)})"
+
+
+@functools.cache
+def ours() -> dict[str, Source]:
+    """Recipes, pieces and controllers, and ``share``, by name."""
+    found: dict[str, Source] = {}
+    fields: dict[str, dict[str, ast.AnnAssign]] = {}  # of a class, with those of its bases
+    nodes = [
+        (path, node)
+        for folder in ("recipes", "schedules", "controllers")
+        for path in sorted((PACKAGE / folder).glob("_*.py"))
+        for node in ast.parse(path.read_text("utf-8")).body
+    ]
+    classes = {n.name: (path, n) for path, n in nodes if isinstance(n, ast.ClassDef)}
+
+    def fields_of(name: str) -> dict[str, ast.AnnAssign]:
+        if name in classes and name not in fields:
+            _, node = classes[name]
+            inherited = [fields_of(base.id) for base in node.bases if isinstance(base, ast.Name)]
+            own = {
+                n.target.id: n
+                for n in node.body
+                if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+                if not ast.unparse(n.annotation).startswith("ClassVar")
+            }
+            # A dataclass has no fields of a base that is none.
+            own = own if _decorated(node, "struct") else {}
+            fields[name] = {k: v for one in reversed(inherited) for k, v in one.items()} | own
+        return fields.get(name, {})
+
+    for path, node in nodes:
+        if isinstance(node, ast.FunctionDef) and _decorated(node, "recipe"):
+            found[node.name] = _function(node, node.name, _module(path))
+        elif isinstance(node, ast.ClassDef) and _is_piece(node):
+            own = fields_of(node.name)
+            kinds = {name: _kind(n) for name, n in own.items()}
+            needed = tuple(name for name, n in own.items() if not _has_default(n))
+            found[node.name] = Source(node.name, _module(path), kinds, needed, _summary(node))
+    return found
+
+
+def _is_piece(node: ast.ClassDef) -> bool:
+    """Whether it is a class of values: not one for others, nor `Function`, which holds code."""
+    return (
+        _decorated(node, "struct")
+        and not node.name.startswith(("Abstract", "_"))
+        and node.name != "Function"
+    )
+
+
+@functools.cache
+def theirs(library: str) -> dict[str, Source]:
+    """The drop-ins of ``jaxsched.compat.<library>`` by name; none where there is no such module."""
+    path = PACKAGE / "compat" / f"{library}.py"
+    if not path.exists():
+        return {}
+    return {
+        f"{library}.{node.name}": _function(
+            node, f"{library}.{node.name}", f"jaxsched.compat.{library}"
+        )
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef) and _decorated(node, "drop_in")
+    }
+
+
+def all_sources() -> Iterator[Source]:
+    yield from ours().values()
+    for library in LIBRARIES:
+        yield from theirs(library).values()
+
+
+def _decorated(node: ast.FunctionDef | ast.ClassDef, word: str) -> bool:
+    return any(isinstance(d, ast.Name) and d.id == word for d in node.decorator_list)
+
+
+def _function(node: ast.FunctionDef, name: str, module: str) -> Source:
+    given = node.args
+    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    places = [*given.posonlyargs, *given.args]
+    needed = [a.arg for a in places[: len(places) - len(given.defaults)]]
+    needed += [
+        a.arg
+        for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+        if default is None
+    ]
+    kinds = {
+        a.arg: ast.unparse(a.annotation).removesuffix(" | None") if a.annotation else ""
+        for a in arguments
+    }
+    return Source(name, module, kinds, tuple(needed), _summary(node))
+
+
+def _kind(field: ast.AnnAssign) -> str:
+    """The maker of a field: ``number``, ``length``; ``lengths`` for steps that increase."""
+    call = field.value
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        return ""
+    increasing = any(k.arg == "increasing" for k in call.keywords)
+    return "lengths" if increasing else call.func.id
+
+
+def _has_default(field: ast.AnnAssign) -> bool:
+    call = field.value
+    if not isinstance(call, ast.Call):
+        return call is not None
+    return bool(call.args) or any(k.arg == "default" for k in call.keywords)
+
+
+def _summary(node: ast.FunctionDef | ast.ClassDef) -> str:
+    return (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _module(path: Path) -> str:
+    return ".".join(["jaxsched", *path.relative_to(PACKAGE).with_suffix("").parts])

@@ -1,0 +1,114 @@
+"""Numbers, shares and lengths that a config holds as texts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from jaxsched._numerals import REAL, numeral
+from jaxsched.names._sources import Source
+from jaxsched.recipes._share import share
+from jaxsched.units import Units
+
+# Kinds of arguments: of recipes by their annotations, of classes by their fields.
+_LENGTHS = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones", "length", "lengths"}
+_SHARES = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones"}
+_RATIOS = {"Ratio", "PositiveRatio"}
+# A drop-in has the words of its library.
+_THEIR_LENGTHS = {
+    word
+    for words in (
+        "T_0 T_max anneal_epochs boundaries boundaries_and_scales cycle_len decay_period",
+        "decay_steps decay_t first_decay_steps lr_decay_steps lr_warmup_steps milestones",
+        "num_decay_steps num_stable_steps num_training_steps num_warmup_steps stable_timescale",
+        "step_size step_size_down step_size_up steps t_0 t_initial t_max t_warmup timescale",
+        "total_iters total_steps transition_begin transition_steps warmup_steps warmup_t",
+        "wd_incr_steps wsd_decay_steps",
+    )
+    for word in words.split()
+}
+_UNITS = {
+    word: unit
+    for unit, words in {
+        "steps": "steps step updates update ba",
+        "epochs": "epochs epoch ep",
+        "samples": "samples sample examples example sp",
+        "tokens": "tokens token tok",
+        "share": "dur",
+    }.items()
+    for word in words.split()
+}
+_THOUSANDS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+_MEASURED = re.compile(rf"({REAL.pattern})\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)")
+
+
+def number(text: str) -> Any:
+    """The number that a text is; else the text."""
+    found = numeral(text)
+    return text if found is None else found
+
+
+def read(text: str, source: Source | None, argument: str, units: Units | None) -> Any:
+    """The number, share or length that a text is for an argument; else the text."""
+    value = number(text)
+    if value is not text:
+        return value
+    text = text.strip()
+    kind = source.kinds.get(argument, "") if source else ""
+    theirs = source is not None and "." in source.name
+    where = f"{source.name if source else 'from_config'}({argument}=...)"
+    is_length = argument in _THEIR_LENGTHS if theirs else kind in _LENGTHS
+    if text.endswith("%") and REAL.fullmatch(text[:-1].rstrip()):
+        return _percentage(text, float(text[:-1]) / 100, where, kind, is_length, units)
+    found = _MEASURED.fullmatch(text)
+    if not found:
+        return text
+    amount, words = float(found[1]), found[2].split()
+    if len(words) == 1 and words[0].lower() in _UNITS:
+        words = ["", words[0]]
+    elif len(words) == 1:
+        words = [words[0], "steps"]
+    factor, unit = _THOUSANDS.get(words[0], 0.0 if words[0] else 1.0), words[1].lower()
+    if not factor or unit not in _UNITS:
+        if not is_length:
+            return text
+        raise ValueError(
+            f"{where} must be a length such as 500, '10%', '3 epochs', '2B tokens' or "
+            f"'10k samples', got {text!r:.40}."
+        )
+    if not is_length:
+        raise ValueError(f"{where} must not be a length, got {text!r:.40}.")
+    return _steps(text, amount * factor, _UNITS[unit], where, kind, units)
+
+
+def _percentage(
+    text: str, part: float, where: str, kind: str, is_length: bool, units: Units | None
+) -> Any:
+    if kind in _RATIOS or where == "share(fraction=...)":
+        return part
+    if kind in _SHARES:
+        return share(part)
+    if is_length and units is not None and units.steps is not None:
+        return units.fraction(part)
+    if is_length:
+        raise ValueError(
+            f"{where} must be a number of steps, got {text!r}: a share is of the length of a "
+            "recipe, or of units=js.Units(steps=...)."
+        )
+    raise ValueError(
+        f"{where} must be a number, got {text!r}: only a length or a ratio has shares."
+    )
+
+
+def _steps(text: str, amount: float, unit: str, where: str, kind: str, units: Units | None) -> Any:
+    if unit == "share":
+        return _percentage(text, amount, where, kind, True, units)
+    if unit == "steps":
+        return int(amount) if amount.is_integer() else amount
+    if units is None:
+        raise ValueError(
+            f"{where} must be a number of steps, got {text!r}: from_config(units=js.Units(...)) "
+            "says how many these are."
+        )
+    count = {"epochs": units.epochs, "samples": units.from_samples, "tokens": units.tokens}
+    return count[unit](amount)

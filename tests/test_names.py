@@ -1,0 +1,303 @@
+"""The table of names, and what configs and texts make of it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+import tomllib
+from collections import UserList
+from collections.abc import Mapping
+
+import pytest
+from cases import ALL, RECIPE, VALID
+from mutations import mutated_json
+
+import jaxsched as js
+from jaxsched import _serialize
+from jaxsched._struct import Record
+from jaxsched.names import entries
+from jaxsched.names._config import maker
+from jaxsched.names._elsewhere import ELSEWHERE
+from jaxsched.names._sources import LIBRARIES, all_sources, ours, theirs
+
+RUN = js.Units(batch=10, samples=1000, tokens_per_sample=100, steps=500)
+SOURCES = {source.name: source for source in all_sources()}
+
+
+def test_the_table_has_every_recipe_piece_and_controller():
+    assert set(ours()) == set(RECIPE) | set(_serialize._ours())
+    assert set(ELSEWHERE) <= set(ours())
+
+
+def test_the_table_has_every_library():
+    assert {name for name in LIBRARIES if theirs(name)} == set(js.compat._LIBRARIES)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_is_read_of_the_source_is_what_is_imported(name):
+    source = SOURCES[name]
+    parameters = inspect.signature(maker(source)).parameters
+    assert list(parameters) == list(source.kinds)
+    needed = [n for n, p in parameters.items() if p.default is p.empty]
+    assert needed == list(source.needed)
+    assert source.summary
+
+
+LINE = js.Linear(0.0, 0.1, 10)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "warmup_cosine", "peak": "1e-3", "steps": 1000, "warmup": "10%"},
+        {"_target_": "jaxsched.warmup_cosine", "args": ["1e-3", "1e3", "100 steps"]},
+        "warmup_cosine(1e-3, steps=1_000, warmup=10 %,)",
+        "js.warmup_cosine(peak = '1e-3', steps=10 epochs, warmup=1 epoch)",
+        "jaxsched.warmup_cosine(.001, 1M tokens, 0.1M tokens)",
+        "warmup_cosine(.001, 1k, warmup=1K samples)",
+        "warmup_cosine(.001, 1000ba, warmup=0.1dur)",
+    ],
+    ids=str,
+)
+def test_numbers_shares_and_lengths_may_be_texts(config):
+    assert js.from_config(config, units=RUN) == js.warmup_cosine(1e-3, 1000, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "schedule"),
+    [
+        ("Linear(0, 0.1, 10) >> Constant(1e-4) * 2", LINE >> js.Constant(1e-4) * 2),
+        ("(Linear(0, 0.1, 10) >> Constant(1)) / 2", (LINE >> js.Constant(1)) / 2),
+        ("-Linear(0, 0.1, 10) + 1/4", -1 * LINE + 0.25),
+        ("1 / (Linear(0, 0.1, 10) + 1) ** 2 ** 0.5", 1 / (LINE + 1) ** 2**0.5),
+        ("1 - Linear(0, -(-0.1), +10)", 1 - LINE),
+        ("Table([1, 0.5, 2e-1])", js.Table([1, 0.5, 0.2])),
+        ("multi_step(1, 0.1, (50%, 75%), steps=90)", js.multi_step(1, 0.1, [45, 68], steps=90)),
+        ("wsd(1, 100, 10, 20, shape=cosine)", js.wsd(1, 100, 10, 20, shape="cosine")),
+        ("tri_stage(1, 5, 5, 5, start=5%)", js.tri_stage(1, 5, 5, 5, start=0.05)),
+        ("Plateau(Linear(0, .1, 10), mode='max')", js.Plateau(LINE, mode="max")),
+        ("constant(0.1, steps=None)", js.constant(0.1)),
+        ("Linear(0, 0.1, 2%)", LINE),
+        ("pytorch.optim.lr_scheduler.StepLR(1, 10)", js.compat.torch.StepLR(1, 10)),
+    ],
+)
+def test_a_text_is_the_python_that_it_looks_like(text, schedule):
+    assert js.from_config(text, units=RUN) == schedule
+
+
+class Config(Mapping):
+    """As OmegaConf's are: a mapping, but no dict."""
+
+    def __init__(self, given):
+        self.given = given
+
+    def __getitem__(self, key):
+        value = self.given[key]
+        if isinstance(value, list):
+            return UserList(Config(x) if isinstance(x, dict) else x for x in value)
+        return Config(value) if isinstance(value, dict) else value
+
+    def __iter__(self):
+        return iter(self.given)
+
+    def __len__(self):
+        return len(self.given)
+
+
+NESTED = {
+    "name": "Sequence",
+    "parts": [{"name": "Linear", "start": 0, "end": 0.1, "steps": 10}, "Constant(1e-4)"],
+}
+
+
+def test_toml_json_any_mapping_and_what_to_dict_wrote_read_the_same():
+    wanted = LINE >> js.Constant(1e-4)
+    toml = "name = 'Sequence'\n[[parts]]\nname = 'Linear'\nstart = 0\nend = '.1'\nsteps = 10\n"
+    toml += "[[parts]]\nname = 'Constant'\nvalue = 1e-4\n"
+    for config in (NESTED, json.loads(json.dumps(NESTED)), tomllib.loads(toml), Config(NESTED)):
+        assert js.from_config(config) == wanted
+    data = js.to_dict(wanted)
+    assert js.from_config(data) == js.from_config({k: data[k] for k in data if k != "jaxsched"})
+
+
+def test_a_class_of_ones_own_is_named_once_it_is_registered():
+    with pytest.raises(ValueError, match="got 'Mine'"):
+        js.from_config("Mine(1)")
+
+    @js.register
+    @js.schedules.struct
+    class Mine(js.schedules.AbstractWrapper):
+        def value_at(self, t):
+            return self.schedule.value_at(t)
+
+    try:
+        assert js.from_config("Mine(Constant(1))") == Mine(js.Constant(1))
+    finally:
+        del _serialize._REGISTERED["Mine"]
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "said"),
+    [
+        ("warmup_cosne(1)", ValueError, "did you mean warmup_cosine"),
+        ("OneCycleLR(1)", ValueError, "it is one_cycle"),
+        ("trapezoid(1)", ValueError, "it is wsd here"),
+        ("torch.StpLR(1)", ValueError, "did you mean torch.StepLR"),
+        ("hf.Adam(1)", ValueError, "a name that `jaxsched names` lists, got 'hf.Adam'"),
+        ("warmup_cosine(peak_value=1)", TypeError, "peak_value; it is called peak here"),
+        ("warmup_cosine(1, 2)", TypeError, "must be given warmup"),
+        ({"name": "cosine_decay", "peek": 1}, TypeError, "did you mean peak"),
+        ({"peak": 1}, TypeError, "must have a 'name', got the keys 'peak'"),
+        ({"name": "*", "args": [1, 10**400]}, TypeError, "the text of a name"),
+        ({"name": 3}, TypeError, r"from_config\(name=...\) must be the text of a name"),
+        (3, TypeError, "must be a mapping with a name"),
+        ("silver", TypeError, "or a text such as"),
+        ("share(0.1)", TypeError, "a schedule or controller"),
+        ("constant(0.1", ValueError, r"must have a comma or \), got the end"),
+        ("constant(0.1))", ValueError, r"one expression, got '\)'"),
+        ("constant(peak=1, peak=2)", ValueError, "each argument once"),
+        ("constant(peak=1, 2)", ValueError, "arguments with a name"),
+        ("Constant(1).__class__", ValueError, r"got '\.__class__'"),
+        ("Constant(1) * 9 ** 9 ** 9", ValueError, "arithmetic that works"),
+        ("from_fn(1)", ValueError, "got 'from_fn'"),
+        ("Function(1)", ValueError, "got 'Function'"),
+        ("2 >> 3", TypeError, "a schedule beside >>"),
+        ("Constant(1) * cosine", TypeError, r"got 'cosine' \(str\)"),
+        ("Constant(1) / (1 / 0)", ValueError, "arithmetic that works"),
+        ("Linear(0, 1, 3 epochs)", ValueError, r"units=js\.Units"),
+        ("Linear(0, 1, 10%)", ValueError, "a share is of the length of a recipe"),
+        ("Linear(0, 10%, 10)", ValueError, "only a length or a ratio has shares"),
+        ("Linear(0, 3 epochs, 10)", ValueError, "must not be a length"),
+        ("Linear(0, 1, 3 parsecs)", ValueError, "must be a length such as"),
+        ("(" * 200 + "Constant(1)", ValueError, "at most 100 deep"),
+        ("Constant(1)" * 9000, ValueError, "at most 20000 letters"),
+        ("Constant(" + "9" * 400 + ")", ValueError, "Constant"),
+    ],
+    ids=lambda x: str(x)[:30],
+)
+def test_a_slip_is_told_with_what_was_meant(config, error, said):
+    with pytest.raises(error, match=said):
+        js.from_config(config)
+
+
+def test_the_table_is_searched_by_any_librarys_word():
+    names = lambda word: [entry.name for entry in entries(word)]
+    assert "one_cycle" in names("OneCycleLR")
+    assert "warm_restarts" in names("cosine_with_restarts")
+    assert {"warm_restarts", "Sequence"} <= set(names("SGDR"))
+    assert names("no such thing") == []
+    assert len(entries()) == len(SOURCES)
+
+
+# ---------------------------------------------------------------------------------------- trials
+
+PEAK = {"min": 1e-4, "max": 1e-1, "distribution": "log_uniform_values"}
+
+
+def test_a_table_of_values_is_a_grid():
+    config = {
+        "name": "warmup_cosine",
+        "parameters": {
+            "peak": {"values": ["1e-3", 0.1]},
+            "steps": {"value": "1 epoch"},
+            "warmup": ["5%", 10],
+        },
+    }
+    wanted = js.grid(js.warmup_cosine, peak=[1e-3, 0.1], steps=100, warmup=[js.share(0.05), 10])
+    assert js.trials_from_config(config, units=RUN) == wanted
+    both = js.trials_from_config({**config, "name": ["warmup_cosine", "linear_decay"]}, units=RUN)
+    assert [t.name for t in both][-2:] == ["linear_decay peak=0.001", "linear_decay peak=0.1"]
+
+
+def test_bounds_are_drawn_from():
+    config = {"name": "warmup_cosine", "method": "random", "run_cap": "5", "seed": 3}
+    parameters = {"peak": PEAK, "steps": {"min": 50, "max": 90}, "warmup": 5}
+    wanted = js.sampled(
+        js.warmup_cosine,
+        5,
+        seed=3,
+        method="random",
+        peak=js.loguniform(1e-4, 1e-1),
+        steps=js.uniform(50, 90, whole=True),
+        warmup=5,
+    )
+    assert js.trials_from_config({**config, "parameters": parameters}) == wanted
+    shares = {"peak": 1, "steps": 100, "warmup": {"min": "1%", "max": "20%"}}
+    for trial in js.trials_from_config({**config, "parameters": shares}):
+        assert js.share(0.01) <= trial.settings["warmup"] <= js.share(0.2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"name": "warmup_cosne"}, "did you mean warmup_cosine"),
+        ({"name": []}, "at least one name"),
+        ({"methd": "grid"}, "did you mean method"),
+        ({"method": "bayes"}, "must be grid, zip, random"),
+        ({"method": "random"}, r"count=\.\.\.\) must be given"),
+        ({"parameters": 3}, "must be a mapping argument -> values"),
+        ({"parameters": {"peak": PEAK}}, "got bounds for peak"),
+        ({"parameters": {"peak": {"min": 1}}}, "must have values, or min and max"),
+        ({"parameters": {"peak": {"values": 1}}}, "a list of values"),
+        ({"parameters": {"peak": {**PEAK, "q": 1}}}, "got q"),
+        ({"parameters": {"peak": {**PEAK, "distribution": "normal"}}}, "must have a distribution"),
+        ({"parameters": {"peek": [1]}}, "peek"),
+        ({"count": 3}, "must be given with a draw"),
+    ],
+    ids=str,
+)
+def test_a_slip_in_a_sweep_is_told(changed, said):
+    config = {"name": "cosine_decay", "parameters": {"peak": [1], "steps": 10}}
+    with pytest.raises((ValueError, TypeError), match=said):
+        js.trials_from_config({**config, **changed})
+
+
+# ----------------------------------------------------------------------------------------- noise
+
+CONFIGS = [
+    *({"name": name, **given} for name, given in VALID.items()),
+    *(js.to_dict(schedule) for schedule in ALL.values() if "from_fn" not in repr(schedule)),
+    {"name": "torch.StepLR", "base_lr": "1e-1", "step_size": "2 epochs"},
+    {"name": "Plateau", "base": "warmup_cosine(0.1, 1000, 10%)", "patience": 3},
+]
+SIGNS = [*"()[],=*/+-.%'\"\\ _é", ">>", "1e3", "eval", "__import__", "js.", "1e999", "3 epochs"]
+
+
+def config_with_noise(rng):
+    config = {k: v for k, v in rng.choice(CONFIGS).items() if k != "jaxsched"}
+    return mutated_json({k: v for k, v in config.items() if not isinstance(v, Record)}, rng)
+
+
+def text_with_noise(rng):
+    text = as_text(rng.choice(CONFIGS))
+    for _ in range(rng.randrange(3)):
+        at = rng.randrange(len(text))
+        text = text[:at] + rng.choice(SIGNS) + text[at + rng.randrange(3) :]
+    return text
+
+
+def as_text(x):
+    if isinstance(x, dict):
+        name = x.get("name", x.get("type"))
+        given = {k: v for k, v in x.items() if k not in ("name", "type", "jaxsched")}
+        return f"{name}({', '.join(f'{k}={as_text(v)}' for k, v in given.items())})"
+    return f"[{', '.join(map(as_text, x))}]" if isinstance(x, list) else repr(x)
+
+
+@pytest.mark.parametrize("make", [text_with_noise, config_with_noise])
+def test_noise_is_a_schedule_or_a_clear_error(make):
+    assert try_noise(make, 300) > 50
+
+
+def try_noise(make, count, seed=0):
+    """How many are schedules; by hand with 10 000, after a change of a reader."""
+    rng, known = random.Random(seed), 0
+    for _ in range(count):
+        try:
+            made = js.from_config(make(rng), units=RUN)
+        except (ValueError, TypeError):
+            continue
+        assert isinstance(made, (js.AbstractSchedule, js.AbstractController))
+        known += 1
+    return known
