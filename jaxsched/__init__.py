@@ -56,6 +56,9 @@ from jaxsched.schedules._extremes import Maximum as Maximum
 from jaxsched.schedules._extremes import Minimum as Minimum
 from jaxsched.schedules._extremes import maximum as maximum
 from jaxsched.schedules._extremes import minimum as minimum
+from jaxsched.schedules._joined import RightClosed as RightClosed
+from jaxsched.schedules._logarithmic import Hyperbolic as Hyperbolic
+from jaxsched.schedules._logarithmic import Logarithmic as Logarithmic
 from jaxsched.schedules._open_ended import Exponential as Exponential
 from jaxsched.schedules._open_ended import InverseSqrt as InverseSqrt
 from jaxsched.schedules._open_ended import InverseTime as InverseTime

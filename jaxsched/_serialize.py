@@ -20,6 +20,8 @@ from jaxsched.recipes._share import share
 from jaxsched.schedules import (
     _base,
     _extremes,
+    _joined,
+    _logarithmic,
     _open_ended,
     _piecewise,
     _power,
@@ -106,7 +108,9 @@ def _ours() -> dict[str, type[Record]]:
         for module in (
             _base,
             _extremes,
+            _joined,
             _shapes,
+            _logarithmic,
             _open_ended,
             _wrappers,
             _power,

@@ -34,6 +34,10 @@ CLASSES = {
     "MirrorCosine": js.MirrorCosine(0.1, 0.0, 12_345),
     "Harmonic": js.Harmonic(0.1, 1e-4, 10_000),
     "ShiftedExponential": js.ShiftedExponential(0.1, 0.0, 10_000),
+    "Logarithmic": js.Logarithmic(0.0, 0.1, 1_000_000),
+    "Logarithmic-down": js.Logarithmic(0.1, 0.01, 2**31 - 1),
+    "Hyperbolic": js.Hyperbolic(0.1, 0.001, 10_000, bound=25_000),
+    "Hyperbolic-line": js.Hyperbolic(0.1, 0.0, 1_000_000, bound=1_000_010),
     "Warp": js.Warp(js.Linear(0.1, 0.0, 1_000_000), power=2.0),
     "Warp-cosine": js.Warp(js.Cosine(0.1, 0.0, 10_000), power=1.5),
     "Exponential": js.Exponential(0.1, -1e-4),
@@ -45,6 +49,7 @@ CLASSES = {
     "RAdamWarmup-fast": js.RAdamWarmup(0.75),
     "Silver": js.Silver(0.25),
     "Sequence": js.Linear(0.0, 1.0, 500) >> js.Constant(1.0, 7500) >> js.Linear(1.0, 0.0, 2000),
+    "RightClosed": js.RightClosed([js.Linear(0.0, 1.0, 500), js.Cosine(0.8, 0.1, 2000)]),
     "Product": 3e-4 * (js.Linear(0.0, 1.0, 500) >> js.InverseSqrt(1.0, 500)),
     "Sum": js.Cosine(0.1, 0.0, 1000) + js.Constant(0.01),
     "Minimum": js.minimum(js.PowerLaw(2.0, -0.5, 1.0), 0.1),
@@ -67,6 +72,9 @@ CLASSES = {
     "PiecewiseCosine": js.PiecewiseCosine([10, 100, 1000], [0.0, 0.1, 0.01]),
     "MonotoneCubic": js.MonotoneCubic([0, 100, 400, 1000], [0.1, 0.08, 0.02, 0.0]),
     "Function": js.from_fn(lambda step, peak: peak / (1 + step), peak=0.1),
+    "Function-of-schedules": js.from_fn(
+        lambda step, a, b: jax.numpy.hypot(a, b), a=js.Linear(0.1, 0.0, 1000), b=js.Constant(0.01)
+    ),
 }
 
 # name: (recipe, its numeric arguments by keyword)

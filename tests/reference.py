@@ -99,6 +99,19 @@ def _(s, p):
     return (1 - p) / (b + (1 - b) * (1 - p))
 
 
+@of(js.Logarithmic, weight)
+def _(s, p):
+    n = exact(s.steps)
+    return 1 - mp.log(1 + p * n) / mp.log(1 + n)
+
+
+@of(js.Hyperbolic, weight)
+def _(s, p):
+    n, u = exact(s.steps), exact(s.bound)
+    f = lambda x: mp.sqrt((n - x) / u * (2 - (n + x) / u))
+    return 1 + f(p * n) - f(0)
+
+
 @of(js.HalfCosine, weight)
 def _(s, p):
     return 1 - mp.sin(mp.pi * p / 2)
@@ -197,6 +210,16 @@ def _(s, t):
         if t < end:
             return value(part, t - start)
         start = end
+    return value(s.parts[-1], t - start)
+
+
+@of(js.RightClosed, value)
+def _(s, t):
+    start = mp.mpf(0)
+    for part in s.parts[:-1]:
+        if t <= start + length(part):
+            return value(part, t - start)
+        start += length(part)
     return value(s.parts[-1], t - start)
 
 

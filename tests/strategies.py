@@ -27,6 +27,8 @@ SHAPES = (
     js.QuarterCosine,
     js.MirrorCosine,
     js.ShiftedExponential,
+    js.Logarithmic,
+    lambda start, end, steps: js.Hyperbolic(start, end, steps, bound=2 * steps),
     js.Geometric,
     js.Harmonic,
     js.Tanh,
@@ -51,6 +53,7 @@ laws = st.one_of(
 def wrapped(inner):
     return st.one_of(
         st.builds(lambda a, b: a >> b, inner, inner),
+        st.builds(lambda a, b: js.RightClosed([a, b]), inner, inner),
         st.builds(lambda a, b: a * b, inner, inner),
         st.builds(lambda a, b: a + b, inner, inner),
         st.builds(js.minimum, inner, inner),

@@ -525,6 +525,7 @@ FALLING = [
     js.Sqrt,
     js.MirrorCosine,
     js.ShiftedExponential,
+    js.Logarithmic,
 ]
 
 

@@ -218,6 +218,7 @@ class Sequence(AbstractSchedule):
 
     parts: tuple[AbstractSchedule, ...]
     _symbol = " >> "
+    _few: ClassVar[float] = 4  # so many parts are quicker to compile one by one
 
     def __check_init__(self) -> None:
         _check_parts(self)
@@ -241,18 +242,20 @@ class Sequence(AbstractSchedule):
 
     def value_at(self, t: Number) -> Value:
         t = num.at_least_zero(t)
-        if len(self.parts) > _FEW and can_select(t):
+        if len(self.parts) > self._few and can_select(t):
             return selected(t, self.parts)
         # Parts that are not selected are evaluated too, before their start or after their end.
         # They hold their value there: nothing overflows, and no NaN reaches a gradient.
         value = self.parts[0].value_at(t)
         start: Number = 0.0
-        reached = num.nudge(t)
         for before, part in itertools.pairwise(self.parts):
             start = start + num.at_least_zero(before.exact_length(t))
             here, value = num.alike(part.value_at(t - start), value)
-            value = num.where(reached >= start, here, value)
+            value = num.where(self._begun(t, start), here, value)
         return value
+
+    def _begun(self, t: Number, start: Number) -> Any:
+        return num.nudge(t) >= start
 
     def phases(self) -> list[Phase]:
         found: list[Phase] = []
@@ -266,9 +269,6 @@ class Sequence(AbstractSchedule):
     def natural_length(self) -> float:
         before = sum(map(shown_length, self.parts[:-1]))
         return before + max(shown_length(self.parts[-1]), before)
-
-
-_FEW = 4  # so many parts are quicker to compile one by one
 
 
 @struct
@@ -377,8 +377,8 @@ def _refuse_function(x: Any) -> None:
 def parts_of(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
     parts: list[AbstractSchedule] = []
     for term in terms:
-        term = _term(term)
-        parts.extend(term.parts if isinstance(term, node) else (term,))
+        part: Any = _term(term)
+        parts.extend(part.parts if type(part) is node else (part,))
     return tuple(parts)
 
 

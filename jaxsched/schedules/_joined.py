@@ -1,0 +1,36 @@
+"""Sequences whose boundaries belong to the earlier part."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jaxsched import _number as num
+from jaxsched._number import Number
+from jaxsched._struct import struct
+from jaxsched.schedules._base import Sequence
+
+
+@struct
+class RightClosed(Sequence):
+    r"""A ``Sequence`` in which a step on a boundary belongs to the earlier part.
+
+    .. math:: s(t) = s_i(t - b_i), \quad b_i < t \le b_{i+1}
+
+    So the step at which a part ends has that part's last value, and the next part begins with its
+    step 1. This is the convention of OLMo-core's joins and of Keras' ``PiecewiseConstantDecay``.
+
+    Args:
+        parts: as for ``js.Sequence``. Step 0 belongs to the first one.
+
+    >>> import jaxsched as js
+    >>> drop = js.RightClosed([js.Constant(1.0, 10), js.Constant(0.5)])
+    >>> [float(drop(t)) for t in (9, 10, 11)]
+    [1.0, 1.0, 0.5]
+    """
+
+    _symbol = ""
+    _few = math.inf  # `selected` knows the other convention
+
+    def _begun(self, t: Number, start: Number) -> Any:
+        return t > num.nudge(start)
