@@ -41,7 +41,7 @@ class _WithParameters(AbstractSchedule):
 
 @struct
 class Function(_WithParameters):
-    """A user's function of the step with parameters, name -> number; made by ``js.from_fn``."""
+    """A user's function of the step with parameters by name; made by ``js.from_fn``."""
 
     fn: Callable[..., Any] = static()
     parameters: Mapping[str, Any] = dataclasses.field()
@@ -52,10 +52,11 @@ class Function(_WithParameters):
         given = self.__dict__["parameters"]
         if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
             raise TypeError(
-                f"Function(parameters=...) must be a dict name -> number, got {describe(given)}."
+                "Function(parameters=...) must be a dict name -> number or schedule, got "
+                f"{describe(given)}."
             )
         self.__dict__["parameters"] = {
-            name: _one_number(f"Function(parameters={{{name!r}: ...}})", given[name])
+            name: _one_parameter(f"Function(parameters={{{name!r}: ...}})", given[name])
             for name in given
         }
 
@@ -74,8 +75,11 @@ class Function(_WithParameters):
             return np.asarray(jax.device_get(self._call(step)), np.float64)
 
     def _call(self, step: Any) -> jax.Array:
-        call = lambda s: jnp.asarray(self.fn(s, **self.parameters))
-        return jax.vmap(call)(jnp.ravel(step)).reshape(np.shape(step))
+        steps, given = step.ravel(), self.parameters
+        # At all steps, which on the host is another computation than under vmap.
+        moving = {n: p(steps) for n, p in given.items() if isinstance(p, AbstractSchedule)}
+        call = lambda step, moving: jnp.asarray(self.fn(step, **{**given, **moving}))
+        return jax.vmap(call)(steps, moving).reshape(np.shape(step))
 
     def __repr__(self) -> str:
         name = _name(self.fn)
@@ -97,7 +101,8 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
             product with its inverse, so ``jnp.ceil(t / n)`` can be one too many in a program;
             ``-(-t // n)`` never is.
         steps: length in optimizer updates, after which the value holds; ``None`` for ever.
-        **parameters: numbers, which become the leaves of the schedule.
+        **parameters: numbers, which become the leaves of the schedule; or schedules, of which
+            ``fn`` is given the value at the step. So any function of schedules is a schedule.
 
     Raises:
         TypeError: if ``fn`` is not callable, branches in Python on a traced value, or returns
@@ -107,12 +112,20 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     >>> decay = js.from_fn(lambda step, peak: peak / (1 + step), peak=1.0)
     >>> float(decay(3))
     0.25
+    >>> both = js.from_fn(lambda step, a, b: jnp.hypot(a, b), a=decay, b=js.Constant(1.0))
+    >>> round(float(both(0)), 6)
+    1.414214
     """
     _check_fn("from_fn", fn)
     steps = checked_number("from_fn(steps=...)", steps, at_least=0, optional=True)
-    values = {n: _one_number(f"from_fn({n}=...)", x) for n, x in parameters.items()}
+    values = {n: _one_parameter(f"from_fn({n}=...)", x) for n, x in parameters.items()}
     name = _name(fn)
-    abstract = {n: jax.ShapeDtypeStruct((), jnp.result_type(v)) for n, v in values.items()}
+    abstract = {
+        n: jax.eval_shape(v, jax.ShapeDtypeStruct((), jnp.int32))
+        if isinstance(v, AbstractSchedule)
+        else jax.ShapeDtypeStruct((), jnp.result_type(v))
+        for n, v in values.items()
+    }
     try:
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.ConcretizationTypeError as error:
@@ -127,7 +140,9 @@ def _check_fn(where: str, fn: Any) -> None:
         raise TypeError(f"{where}(fn=...) must be a function of the step, got {fn!r}.")
 
 
-def _one_number(where: str, x: Any) -> Any:
+def _one_parameter(where: str, x: Any) -> Any:
+    if isinstance(x, AbstractSchedule):
+        return x
     value = checked_number(where, x)
     if np.ndim(value):
         raise TypeError(
