@@ -36,7 +36,7 @@ docs: $(VENV)/.dev
 	$(RUN)/python docs/figures.py
 	$(RUN)/python docs/api.py
 	$(RUN)/python docs/catalogue.py
-	$(RUN)/python -m pytest -n auto tests/test_docs.py tests/test_catalogue.py
+	$(RUN)/python -m pytest -n auto tests/test_docs.py tests/test_catalogue.py tests/test_migrating.py
 
 bench: $(VENV)/.dev
 	$(RUN)/python -m benchmarks.first

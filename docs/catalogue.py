@@ -55,6 +55,8 @@ def page() -> str:
         "are [at the end](#not-in-one-line).",
         "All lines are executed, and compared with the formulas in "
         "[catalogue.toml](catalogue.toml).",
+        "Names, arguments and quirks of a library: "
+        "[coming from another library](migrating/README.md).",
         "",
         "The examples have the peak 1 and, mostly, 100 steps. `t` is the step, W the warmup. "
         "`python docs/catalogue.py`",

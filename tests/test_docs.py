@@ -23,7 +23,7 @@ import jaxsched
 os.environ.setdefault("MPLBACKEND", "Agg")  # no block opens a window
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(jaxsched.__path__, "jaxsched.")
