@@ -20,6 +20,7 @@ import functools
 import gc
 import os
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +40,8 @@ from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
 
 os.environ.setdefault("XLA_FLAGS", LITTLE)  # read with the first program
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.set_threshold(50_000, 20, 100)  # a trace makes many objects, and few circles
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", False)

@@ -392,7 +392,6 @@ def test_two_processes_die_and_go_on_with_the_same_bits(tmp_path):
         (("a:1", 2, 0, 5, 1.5), r"join\(patience=...\) must be a whole number"),
         (("a:1", None), r"join\(...\) must be given address, .* got no processes"),
         ((None, 2, 0), "got no address"),
-        ((None, None, None), r"join\(\) must be called in a cluster .* found none"),
     ],
 )
 def test_arguments_of_join(arguments, words):
@@ -400,6 +399,14 @@ def test_arguments_of_join(arguments, words):
     told = {"processes": 2, "index": 0, **dict(zip(names, arguments[1:], strict=False))}
     with pytest.raises(ValueError, match=words):
         search.join(arguments[0], **told)
+
+
+def test_join_without_a_cluster_says_what_to_write():
+    """In a process of its own: JAX, once used, refuses to join at all."""
+    code = "from jaxsched import search; search.join()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ValueError: join() must be called in a cluster" in done.stderr, done.stderr
+    assert "found none" in done.stderr
 
 
 def test_join_finds_the_cluster_that_jax_finds():

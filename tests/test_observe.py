@@ -119,6 +119,7 @@ def test_what_somebody_reads_is_taken_and_none_is_not_measured():
     weighed = Bounce(BASE).observe(Bounce(BASE).init(), weights=PARAMS)
     assert float(weighed.last) == 3.0
 
+    @controllers.struct
     class Entropic(Bounce):  # a class of somebody else that doesn't say what it reads
         reads = controllers.AbstractController.reads
         or_reads = ()

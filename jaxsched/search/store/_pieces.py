@@ -152,7 +152,10 @@ def _check(
     sums = {name: array.shape for name, array in arrays.items() if name.startswith("sums/")}
     wanted: dict[str, Any] = {"values": (np.float32, (*rows, updates))}
     wanted |= {f"train/{name}": (np.float32, (updates,)) for name in ("loss", *groups["train"])}
-    wanted |= {f"validation/{n}": (np.float32, (evaluations,)) for n in groups["validation"]}
+    for name, curve in groups["validation"].items():
+        # Controllers are told a metric that is an integer, or of 64 bits, in float64.
+        dtype = np.float64 if curve.dtype == np.float64 else np.float32
+        wanted[f"validation/{name}"] = (dtype, (evaluations,))
     wanted |= {f"sums/{i}": (np.uint8, sums.get(f"sums/{i}", ())) for i in range(len(roots))}
     check_arrays(arrays, wanted)
 
