@@ -8,7 +8,7 @@ from 0 in optimizer updates.
 
 from typing import Any
 
-_LIBRARIES = ("optax", "torch")
+_LIBRARIES = ("keras", "optax", "torch")
 
 
 def __getattr__(name: str) -> Any:

@@ -61,11 +61,15 @@ def polynomial(start: Any, end: Any, steps: Any, power: Any) -> AbstractSchedule
 
 
 def decay(start: Any, factor: Any, every: Any) -> AbstractSchedule:
-    """``start * factor ** (t / every)``; with a factor of 0 it is 0 from ``every`` on."""
-    if not violates(lambda factor: factor != 0, factor) and is_concrete(factor):
-        return Constant(start, every) >> Constant(0.0)
-    # A traced 0 has no logarithm. With this one the value is less than 1e-7 of the start.
-    return exponential(start, larger(factor, 2.0**-24), every)
+    """``start * factor ** (t / every)``; with a factor of 0 it is 0 after step 0."""
+    if is_concrete(factor) and not violates(lambda factor: factor != 0, factor):
+        return Constant(start, 1) >> Constant(0.0)
+    if is_concrete(factor):
+        return exponential(start, factor, every)
+    # A traced 0 has no logarithm. With a rate of -24 the second value is 4e-11 of the first.
+    gone = lambda factor: factor == 0
+    law: Any = exponential(start, where(gone, (factor,), 1.0, factor), every)
+    return dataclasses.replace(law, rate=where(gone, (factor,), -24.0, law.rate))
 
 
 def stairs(start: Any, factor: Any, every: Any) -> AbstractSchedule:

@@ -26,7 +26,7 @@ def drop_in(make: F) -> F:
     function = f"{library}.{make.__name__}"
     words = {name: word for name, word in make.__annotations__.items() if name != "return"}
     values, fixed = make.__defaults__ or (), make.__kwdefaults__ or {}
-    places = [name for name in words if name not in fixed]
+    places = list(words)[: make.__code__.co_argcount]
     defaults = dict(zip(places[len(places) - len(values) :], values, strict=True)) | fixed
 
     @functools.wraps(make)

@@ -28,6 +28,8 @@ TOLERANCE = 1e-6  # of the largest value
 KNOWN: dict[tuple[str, str], tuple[float, float, str]] = {}
 # What is no number for a program: a count, or what sizes an array.
 INHERENT = {
+    ("keras", "LearningRateScheduler", "base_lr"),
+    ("keras", "LearningRateScheduler", "epochs"),
     ("torch", "LambdaLR", "total_steps"),
     ("torch", "MultiplicativeLR", "total_steps"),
 }
@@ -35,6 +37,7 @@ FUNCTIONS = {
     "0.95 ** t": lambda t: 0.95**t,
     "0.95": lambda t: 0.95,
     "1 / (1 + t)": lambda t: 1 / (1 + t),
+    "lr / (1 + t)": lambda t, lr: lr / (1 + t),
 }
 
 
