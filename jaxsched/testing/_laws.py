@@ -115,6 +115,7 @@ def assert_numbers(subject: Any) -> None:
 
 def assert_read_back(subject: Any) -> None:
     """``eval(repr(s)) == s``."""
+    js.Constant  # noqa: B018  # with it come all names of reprs
     names = {**vars(js), **vars(controllers), **_classes(subject)}
     again = eval(repr(subject), names)
     assert again == subject, f"eval(repr(s)) is {again!r}"
