@@ -95,16 +95,26 @@ def _is_piece(node: ast.ClassDef) -> bool:
 @functools.cache
 def theirs(library: str) -> dict[str, Source]:
     """The drop-ins of ``jaxsched.compat.<library>`` by name; none where there is no such module."""
-    path = PACKAGE / "compat" / f"{library}.py"
-    if not path.exists():
-        return {}
+    found = _drop_ins(f"jaxsched.compat.{library}")
     return {
-        f"{library}.{node.name}": _function(
-            node, f"{library}.{node.name}", f"jaxsched.compat.{library}"
-        )
-        for node in ast.parse(path.read_text("utf-8")).body
-        if isinstance(node, ast.FunctionDef) and _decorated(node, "drop_in")
+        f"{library}.{name}": _function(node, f"{library}.{name}", module)
+        for name, (node, module) in found.items()
     }
+
+
+def _drop_ins(module: str) -> dict[str, tuple[ast.FunctionDef, str]]:
+    """What a module defines, or takes from another of ours as ``X as X``, and who defines it."""
+    path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+    found: dict[str, tuple[ast.FunctionDef, str]] = {}
+    for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
+        if isinstance(node, ast.FunctionDef) and _decorated(node, "drop_in"):
+            found[node.name] = node, module
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxsched.compat"):
+            names = {alias.name for alias in node.names if alias.asname == alias.name}
+            if names:
+                others = _drop_ins(str(node.module))
+                found |= {name: others[name] for name in names & others.keys()}
+    return found
 
 
 def all_sources() -> Iterator[Source]:
