@@ -6,9 +6,10 @@ libraries that set the rate of an optimizer) takes the place of the optimizer; s
 from 0 in optimizer updates.
 """
 
+import pkgutil
 from typing import Any
 
-_LIBRARIES = ("keras", "optax", "torch")
+_LIBRARIES = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LIBRARIES} - {"Any"})
+    return sorted({*globals(), *_LIBRARIES} - {"Any", "pkgutil"})

@@ -29,6 +29,11 @@ def where(rule: Any, condition_of: tuple[Any, ...], x: Any, y: Any) -> Any:
     return jnp.where(rule(*condition_of), x, y)
 
 
+def surely(rule: Any, *numbers: Any) -> bool:
+    """Whether a rule holds for numbers that are all known."""
+    return all(map(is_concrete, numbers)) and bool(np.all(rule(*map(to_host, numbers))))
+
+
 def larger(x: Any, y: Any) -> Any:
     return where(lambda x, y: x > y, (x, y), x, y)
 
@@ -86,16 +91,15 @@ def drops(start: Any, factor: Any, steps: Any) -> AbstractSchedule:
     factors = list(factor) if is_list(factor) else [factor] * len(at)
     if not at:
         return Constant(start)
-    if not all(is_concrete(x) and np.ndim(x) == 0 for x in (start, *factors, *at)):
-        order = jnp.argsort(jnp.stack([jnp.asarray(x, jnp.float32) for x in at]))
-        steps = jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, at)))[order]
+    if not all(map(is_concrete, at)):
+        steps = jnp.maximum(jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, at))), 0)
+        order = jnp.argsort(steps)
         scales = jnp.stack([jnp.asarray(x, jnp.float32) for x in factors])[order]
         values = jnp.cumprod(jnp.concatenate([jnp.asarray(start, jnp.float32)[None], scales]))
-        return PiecewiseConstant(jnp.maximum(steps, 0), values)
-    found = {0: float(to_host(start))}
-    value = found[0]
-    for step, scale in sorted(zip(map(to_host, at), map(to_host, factors), strict=True)):
-        value = found[max(step, 0)] = value * float(scale)
+        return PiecewiseConstant(steps[order], values)
+    found, value = {0: start}, start
+    for index in sorted(range(len(at)), key=lambda index: to_host(at[index])):
+        value = found[max(to_host(at[index]), 0)] = multiply(value, factors[index])
     return PiecewiseConstant([*found][1:], [*found.values()])
 
 

@@ -92,6 +92,7 @@ Number = Annotated[_types.Number, _number()]
 NotNegative = Annotated[_types.Number, _number(at_least=0)]
 Positive = Annotated[_types.Number, _number(above=0)]
 Ratio = Annotated[_types.Number, _number(at_least=0, at_most=1)]
+Share = Annotated[_types.Number, _number(above=0, below=1)]
 PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
 Whole = Annotated[_types.Number, _number(at_least=0, whole=True)]  # steps, or a count
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
@@ -99,5 +100,8 @@ Numbers = Annotated[Any, _numbers]
 Schedule = Annotated[AbstractSchedule, _schedule]
 Schedules = Annotated[Any, _schedules]
 Function = Annotated[Callable[..., Any], _function]
+TextOrFunction = Annotated[
+    str | Callable[..., Any], lambda where, x: x if isinstance(x, str) else _function(where, x)
+]
 Text = Annotated[str, _text]
 Flag = Annotated[bool, checked_flag]

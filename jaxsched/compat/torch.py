@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from jaxsched._arrays import INT32_MAX, is_concrete
+from jaxsched._arrays import INT32_MAX
 from jaxsched._checks import checked_number, violates
 from jaxsched.compat._pieces import (
     OfCycle,
@@ -19,6 +19,7 @@ from jaxsched.compat._pieces import (
     drops,
     polynomial,
     stairs,
+    surely,
     wave,
     where,
 )
@@ -299,7 +300,7 @@ def _one_cycle(
         )
     )
     # A rise of less than a step is over before step 0: its knots are, and the axis begins earlier.
-    early = 0 if is_concrete(up) and not violates(lambda up: up <= 0, up) else 4
+    early = 0 if surely(lambda up: up > 0, up) else 4
     at = [add(step, early) for step, _ in knots]
     for i in reversed(range(len(at) - 1)):
         at[i] = where(lambda x, y: x < y, (at[i], at[i + 1]), at[i], subtract_steps(at[i + 1], 1))

@@ -1,0 +1,327 @@
+"""The schedulers of timm (``timm.scheduler``), in updates (``t_in_epochs=False``). As of 1.0.31.
+
+``base_lr``, the rate of the optimizer, takes its place. By default a warmup replaces the first
+steps of the curve, so that it drops at the end of the warmup; with ``warmup_prefix`` the curve
+begins after it, and ``t_initial`` does not count it. The noise is not there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from jaxsched._checks import checked_number, violates
+from jaxsched.compat._pieces import OfStep, drops, larger, stairs, surely, where
+from jaxsched.compat._signature import (
+    Flag,
+    NotNegative,
+    Number,
+    Numbers,
+    Positive,
+    Share,
+    Text,
+    TextOrFunction,
+    Whole,
+    chosen,
+    drop_in,
+)
+from jaxsched.recipes._arguments import multiply, value_at
+from jaxsched.schedules import _open_ended as laws
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._function import from_fn
+from jaxsched.schedules._lengths import subtract_steps
+from jaxsched.schedules._wrappers import Clip, Repeat, Shift
+
+
+@drop_in
+def CosineLRScheduler(
+    base_lr: Number,
+    t_initial: Positive,
+    lr_min: NotNegative = 0.0,
+    cycle_mul: Positive = 1.0,
+    cycle_decay: NotNegative = 1.0,
+    cycle_limit: Whole = 1,
+    warmup_t: NotNegative = 0,
+    warmup_lr_init: NotNegative = 0.0,
+    warmup_prefix: Flag = False,
+    *,
+    k_decay: Positive = 1.0,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """Half cosines to ``lr_min``, which holds after ``cycle_limit`` of them.
+
+    Args:
+        base_lr, t_initial, lr_min: rate of step 0, length of the first cycle, least rate.
+        cycle_mul: length of each cycle over the one before.
+        cycle_decay: peak of each cycle over the one before; ``lr_min`` stays.
+        cycle_limit: number of cycles.
+        warmup_t: length of a line from ``warmup_lr_init`` to ``base_lr``.
+        warmup_lr_init, warmup_prefix: as there.
+        k_decay: power of the time within a cycle.
+        fix: no drop where the warmup ends: it rises to the value of the curve there.
+
+    A restart comes on its step: the rounded logarithm of timm may miss one (``cycle_mul=3``,
+    ``t_initial=1``: at step 121).
+
+    >>> from jaxsched.compat import timm
+    >>> lr = timm.CosineLRScheduler(1.0, 100, warmup_t=10, warmup_prefix=True)
+    >>> [float(lr(t)) for t in (5, 10, 60, 110)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    fall = lambda start, end: _warped(shapes.Cosine(start, end, t_initial), k_decay)
+    body = _cycles("Cosine", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), True)
+    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+
+
+@drop_in
+def PolyLRScheduler(
+    base_lr: Number,
+    t_initial: Positive,
+    power: NotNegative = 0.5,
+    lr_min: NotNegative = 0.0,
+    cycle_mul: Positive = 1.0,
+    cycle_decay: NotNegative = 1.0,
+    cycle_limit: Whole = 1,
+    warmup_t: NotNegative = 0,
+    warmup_lr_init: NotNegative = 0.0,
+    warmup_prefix: Flag = False,
+    *,
+    k_decay: Positive = 1.0,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """A power of the remaining fraction, 0.5 by default, in cycles.
+
+    Args:
+        power: with 0 each cycle is constant.
+        base_lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit: as in
+            ``CosineLRScheduler``, and so the others.
+
+    >>> from jaxsched.compat import timm
+    >>> [float(timm.PolyLRScheduler(1.0, 100, power=2.0)(t)) for t in (0, 50, 100)]
+    [1.0, 0.25, 0.0]
+    """
+    flat = lambda power: power == 0
+    some = where(flat, (power,), 1.0, power)
+
+    def fall(start: Any, end: Any) -> AbstractSchedule:
+        end = where(flat, (power,), start, end)
+        return _warped(shapes.Polynomial(start, end, t_initial, some), k_decay)
+
+    met = surely(lambda power: power != 0, power)
+    body = _cycles("Poly", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), met)
+    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+
+
+@drop_in
+def TanhLRScheduler(
+    base_lr: Number,
+    t_initial: Positive,
+    lb: Number = -7.0,
+    ub: Number = 3.0,
+    lr_min: NotNegative = 0.0,
+    cycle_mul: Positive = 1.0,
+    cycle_decay: NotNegative = 1.0,
+    cycle_limit: Whole = 1,
+    warmup_t: NotNegative = 0,
+    warmup_lr_init: NotNegative = 0.0,
+    warmup_prefix: Flag = False,
+    *,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """Hyperbolic tangents from near ``base_lr`` to near ``lr_min``, to which it jumps at the end.
+
+    Args:
+        lb, ub: argument of tanh at the start and at the end of a cycle, ``lb < ub``.
+        base_lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit: as in
+            ``CosineLRScheduler``.
+        warmup_t, warmup_lr_init: of a line, which without ``warmup_prefix`` rises to the value of
+            the curve at its end.
+        warmup_prefix: as there.
+        fix: the last value of the curve holds, rather than jump to ``lr_min``.
+
+    >>> from jaxsched.compat import timm
+    >>> [round(float(timm.TanhLRScheduler(1.0, 100)(t)), 6) for t in (0, 70, 99, 100)]
+    [0.999999, 0.5, 0.003018, 0.0]
+    """
+    if violates(lambda lb, ub: lb >= ub, lb, ub):
+        raise ValueError(
+            f"timm.TanhLRScheduler(ub=...) must be greater than lb={lb!r}, got {ub!r}."
+        )
+    fall = lambda start, end: shapes.Tanh(start, end, t_initial, lb, ub)
+    body = _cycles("Tanh", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), fix)
+    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, True)
+
+
+@drop_in
+def StepLRScheduler(
+    base_lr: Number,
+    decay_t: Positive,
+    decay_rate: NotNegative = 1.0,
+    warmup_t: NotNegative = 0,
+    warmup_lr_init: NotNegative = 0.0,
+    warmup_prefix: Flag = True,
+    *,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """Multiplied by ``decay_rate`` every ``decay_t`` steps, after the warmup by default.
+
+    Args:
+        base_lr, decay_t, decay_rate: as there; ``decay_t`` need not be whole.
+        warmup_t, warmup_lr_init, warmup_prefix, fix: as in ``CosineLRScheduler``.
+
+    >>> from jaxsched.compat import timm
+    >>> [float(timm.StepLRScheduler(1.0, 10, 0.5, warmup_t=2)(t)) for t in (1, 2, 11, 12)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    body = stairs(base_lr, decay_rate, decay_t)
+    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+
+
+@drop_in
+def MultiStepLRScheduler(
+    base_lr: Number,
+    decay_t: Numbers,
+    decay_rate: NotNegative = 1.0,
+    warmup_t: NotNegative = 0,
+    warmup_lr_init: NotNegative = 0.0,
+    warmup_prefix: Flag = True,
+    *,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """Multiplied by ``decay_rate`` one step BEFORE each milestone, which timm means to keep.
+
+    Args:
+        base_lr, decay_rate: as there.
+        decay_t: milestones, in order; one that is listed twice counts twice.
+        warmup_t, warmup_lr_init, warmup_prefix, fix: as in ``CosineLRScheduler``.
+
+    >>> from jaxsched.compat import timm
+    >>> [float(timm.MultiStepLRScheduler(1.0, [10, 20], 0.5)(t)) for t in (8, 9, 10, 19)]
+    [1.0, 0.5, 0.5, 0.25]
+    """
+    for first, second in itertools.pairwise(decay_t):
+        if violates(lambda first, second: first > second, first, second):
+            raise ValueError(
+                f"timm.MultiStepLRScheduler(decay_t=...) must be in order, got {decay_t!r}."
+            )
+    body = drops(base_lr, decay_rate, [subtract_steps(step, 1) for step in decay_t])
+    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+
+
+@drop_in
+def WSDLRScheduler(
+    base_lr: Number,
+    t_initial: Positive,
+    decay_t: Positive,
+    lr_min: NotNegative = 0.0,
+    stable_fn: Text = "constant",
+    stable_timescale: Positive | None = None,
+    stable_power: Positive = 0.5,
+    decay_fn: TextOrFunction = "1-sqrt",
+    decay_power: Positive = 0.5,
+    decay_ratio: Share = 0.1,
+    warmup_t: NotNegative = 0,
+    warmup_lr_init: NotNegative = 0.0,
+) -> AbstractSchedule:
+    """Warmup, stable, decay, where the stable part may itself decay, and goes on under the fall.
+
+    Args:
+        base_lr: rate at the end of the warmup.
+        t_initial: length of stable part and fall, WITHOUT the warmup.
+        decay_t: length of the fall, at most ``t_initial``.
+        lr_min: the least rate.
+        stable_fn: "constant", "rsqrt" or "power": ``(1 + t / stable_timescale) ** -power``.
+        stable_timescale: ``warmup_t`` by default.
+        stable_power: of "power"; 0.5 is "rsqrt".
+        decay_fn: "linear", "1-sqrt", "cosine", "power", "exp", or a function in ``jnp`` of the
+            fraction of the fall that has passed, from 1 to 0.
+        decay_power, decay_ratio: of "power" and "exp".
+        warmup_t, warmup_lr_init: length of the warmup, its first rate.
+
+    >>> from jaxsched.compat import timm
+    >>> lr = timm.WSDLRScheduler(1.0, 90, 20, decay_fn="linear", warmup_t=10)
+    >>> [float(lr(t)) for t in (5, 50, 90, 100)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    name = "timm.WSDLRScheduler"
+    if violates(lambda fall, whole: fall > whole, decay_t, t_initial):
+        raise ValueError(
+            f"{name}(decay_t=...) must be at most t_initial={t_initial!r}, got {decay_t!r}."
+        )
+    powers = {"constant": None, "rsqrt": 0.5, "power": stable_power}
+    decline = chosen(f"{name}(stable_fn=...)", stable_fn, powers)
+    falls: dict[str, Callable[[Any, Any], AbstractSchedule]] = {
+        "linear": lambda start, end: shapes.Linear(start, end, decay_t),
+        "1-sqrt": lambda start, end: shapes.Sqrt(start, end, decay_t),
+        "cosine": lambda start, end: shapes.Cosine(start, end, decay_t),
+        "power": lambda start, end: shapes.Warp(shapes.Linear(start, end, decay_t), decay_power),
+        "exp": lambda start, end: shapes.ShiftedExponential(start, end, decay_t, decay_ratio),
+    }
+    stable = subtract_steps(t_initial, decay_t)
+    high: AbstractSchedule
+    if decline is None:
+        top = larger(base_lr, lr_min)
+        if isinstance(decay_fn, str):
+            fall = chosen(f"{name}(decay_fn=...)", decay_fn, falls)(top, lr_min)
+            body = Constant(top, stable) >> fall
+            return _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
+        high = Constant(subtract_steps(top, lr_min))
+    else:
+        scale = warmup_t if stable_timescale is None else stable_timescale
+        checked_number(f"{name}(stable_timescale=...)", scale, above=0)
+        law = laws.PowerLaw(base_lr, multiply(decline, -1.0), scale)
+        high = Clip(law, low=lr_min) - lr_min
+    if isinstance(decay_fn, str):
+        fall = chosen(f"{name}(decay_fn=...)", decay_fn, falls)(1.0, 0.0)
+    else:
+        fall = from_fn(OfFraction(decay_fn), steps=decay_t, length=decay_t)
+    body = high * (Constant(1.0, stable) >> fall) + lr_min
+    return _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
+
+
+class OfFraction(OfStep):
+    """A user's function of the fraction that has passed."""
+
+    def __call__(self, step: Any, length: Any) -> Any:
+        return self.function(step / length)
+
+
+def _warped(shape: Any, power: Any) -> AbstractSchedule:
+    return shape if surely(lambda power: power == 1, power) else shapes.Warp(shape, power)
+
+
+def _cycles(
+    name: str,
+    fall: Callable[[Any, Any], AbstractSchedule],
+    high: Any,
+    low: Any,
+    cycles: tuple[Any, Any, Any],
+    met: bool,
+) -> AbstractSchedule:
+    """Cycles of a fall, whose peaks decay and whose low does not; ``met``: the fall ends on it."""
+    growth, decay, limit = cycles
+    checked_number(f"timm.{name}LRScheduler(cycle_mul=...)", growth, at_least=1)
+    if surely(lambda limit: limit == 0, limit):
+        return Constant(low)
+    if surely(lambda limit: limit == 1, limit):
+        body = fall(high, low)
+    elif surely(lambda decay: decay == 1, decay):
+        body = Repeat(fall(high, low), growth, None, limit)
+    else:
+        least = Repeat(fall(0.0, low), growth, None, limit)
+        body = Repeat(fall(high, 0.0), growth, decay, limit) + least
+    return body if met else body >> Constant(low)
+
+
+def _warmed(
+    body: AbstractSchedule, top: Any, steps: Any, start: Any, prefix: bool, continuous: bool
+) -> AbstractSchedule:
+    """After a warmup, or with its first steps replaced by one."""
+    if surely(lambda steps: steps == 0, steps):
+        return body
+    if prefix:
+        return shapes.Linear(start, top, steps) >> body
+    end = value_at(body, steps) if continuous else top
+    return shapes.Linear(start, end, steps) >> Shift(body, multiply(steps, -1))

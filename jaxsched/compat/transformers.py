@@ -1,0 +1,345 @@
+"""The schedules of Hugging Face's transformers, by the names that ``lr_scheduler_type`` takes.
+
+``lr``, the rate of the optimizer, takes its place; ``num_training_steps`` is the whole length,
+warmup included. The cosines rise again after the end, but for ``fix=True``, where they stay down.
+The functions' other names (``get_cosine_schedule_with_warmup``) are there too. As of 5.24.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxsched._checks import violates
+from jaxsched.compat import _pieces as pieces
+from jaxsched.compat._pieces import add, larger, smaller, surely, wave, where
+from jaxsched.compat._signature import (
+    Flag,
+    NotNegative,
+    Number,
+    Positive,
+    Text,
+    Whole,
+    chosen,
+    drop_in,
+)
+from jaxsched.recipes._arguments import divide, multiply
+from jaxsched.schedules import _open_ended as laws
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._extremes import minimum
+from jaxsched.schedules._lengths import subtract_steps
+from jaxsched.schedules._wrappers import Repeat, Shift, Window
+
+_LONG = 2.0**60  # of a wave that does not move
+
+
+@drop_in
+def constant(lr: Number) -> AbstractSchedule:
+    """The same rate for ever.
+
+    >>> from jaxsched.compat import transformers
+    >>> float(transformers.constant(0.5)(7))
+    0.5
+    """
+    return Constant(lr)
+
+
+@drop_in
+def constant_with_warmup(lr: Number, num_warmup_steps: Whole) -> AbstractSchedule:
+    """A line from 0, then constant.
+
+    >>> from jaxsched.compat import transformers
+    >>> [float(transformers.constant_with_warmup(1.0, 10)(t)) for t in (0, 5, 10)]
+    [0.0, 0.5, 1.0]
+    """
+    return shapes.Linear(0.0, lr, num_warmup_steps)
+
+
+@drop_in
+def linear(lr: Number, num_warmup_steps: Whole, num_training_steps: Whole) -> AbstractSchedule:
+    """A line from 0 to ``lr``, and one to 0; with a warmup beyond the end, 0 at once.
+
+    >>> from jaxsched.compat import transformers
+    >>> [float(transformers.linear(1.0, 10, 30)(t)) for t in (5, 10, 20, 30)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    return _warmup(lr, num_warmup_steps) >> shapes.Linear(
+        lr, 0.0, _rest(num_training_steps, num_warmup_steps, 0)
+    )
+
+
+@drop_in
+def cosine(
+    lr: Number,
+    num_warmup_steps: Whole,
+    num_training_steps: Whole,
+    num_cycles: Number = 0.5,
+    *,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """A line from 0 to ``lr``, then a cosine of ``num_cycles`` waves, which goes on after the end.
+
+    Args:
+        lr, num_warmup_steps, num_training_steps: as there.
+        num_cycles: whole waves: 0.5 is half a cosine, to 0.
+        fix: stay at 0 after the first fall.
+
+    >>> from jaxsched.compat import transformers
+    >>> [float(transformers.cosine(1.0, 10, 30)(t)) for t in (5, 10, 20, 30, 40)]
+    [0.5, 1.0, 0.5, 0.0, 0.5]
+    >>> float(transformers.cosine(1.0, 10, 30, fix=True)(40))
+    0.0
+    """
+    rest = _rest(num_training_steps, num_warmup_steps, 1)
+    return _warmup(lr, num_warmup_steps) >> _waves(lr, 0.0, rest, num_cycles, fix)
+
+
+@drop_in
+def cosine_with_restarts(
+    lr: Number, num_warmup_steps: Whole, num_training_steps: Whole, num_cycles: NotNegative = 1
+) -> AbstractSchedule:
+    """A line from 0 to ``lr``, then ``num_cycles`` half cosines to 0, and 0 from the end on.
+
+    A fraction of a cycle is cut off.
+
+    >>> from jaxsched.compat import transformers
+    >>> sgdr = transformers.cosine_with_restarts(1.0, 10, 50, 2)
+    >>> [float(sgdr(t)) for t in (5, 20, 30, 40, 50)]
+    [0.5, 0.5, 1.0, 0.5, 0.0]
+    """
+    rest = _rest(num_training_steps, num_warmup_steps, 1)
+    cycle = shapes.Cosine(lr, 0.0, _part(rest, num_cycles))
+    falls = Window(Repeat(cycle), 0, rest)
+    return _warmup(lr, num_warmup_steps) >> falls >> Constant(0.0)
+
+
+@drop_in
+def polynomial(
+    lr: Number,
+    num_warmup_steps: Whole,
+    num_training_steps: Whole,
+    lr_end: Number = 1e-7,
+    power: NotNegative = 1.0,
+) -> AbstractSchedule:
+    """A line from 0 to ``lr``, then a power of the remaining fraction down to ``lr_end``.
+
+    Args:
+        lr, num_warmup_steps, num_training_steps: as there.
+        lr_end: a rate, below ``lr``.
+        power: with 0 the rate stays at ``lr`` and is ``lr_end`` after the end.
+
+    >>> from jaxsched.compat import transformers
+    >>> [float(transformers.polynomial(1.0, 10, 30, 0.0, 2.0)(t)) for t in (5, 10, 20, 30)]
+    [0.5, 1.0, 0.25, 0.0]
+    """
+    if violates(lambda lr, end: end >= lr, lr, lr_end):
+        raise ValueError(
+            f"transformers.polynomial(lr_end=...) must be less than lr={lr!r}, got {lr_end!r}."
+        )
+    rest = _rest(num_training_steps, num_warmup_steps, 0)
+    fall = pieces.polynomial(lr, lr_end, rest, power)
+    if not surely(lambda power: power != 0, power):
+        stop = where(lambda rest: rest > 0, (rest,), add(rest, 1), 0)
+        fall = Window(fall, 0, stop) >> Constant(lr_end)
+    return _warmup(lr, num_warmup_steps) >> fall
+
+
+@drop_in
+def inverse_sqrt(
+    lr: Number, num_warmup_steps: Whole, timescale: Positive | None = None
+) -> AbstractSchedule:
+    """A line from 0 to ``lr``, then one over the square root of time, without end.
+
+    ``timescale`` is ``num_warmup_steps`` by default, or 10 000 without a warmup.
+
+    >>> from jaxsched.compat import transformers
+    >>> [float(transformers.inverse_sqrt(1.0, 100)(t)) for t in (50, 100, 400)]
+    [0.5, 1.0, 0.5]
+    """
+    if timescale is None:
+        timescale = where(lambda w: w == 0, (num_warmup_steps,), 10_000, num_warmup_steps)
+    return _warmup(lr, num_warmup_steps) >> laws.InverseSqrt(lr, timescale)
+
+
+@drop_in
+def cosine_with_min_lr(
+    lr: Number,
+    num_warmup_steps: Whole,
+    num_training_steps: Whole,
+    num_cycles: Number = 0.5,
+    *,
+    min_lr: NotNegative | None = None,
+    min_lr_rate: NotNegative | None = None,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """``cosine`` down to ``min_lr``; the warmup starts at 0.
+
+    Args:
+        lr, num_warmup_steps, num_training_steps, num_cycles, fix: as in ``cosine``.
+        min_lr: the lowest rate, or
+        min_lr_rate: the same over ``lr``; one of the two.
+
+    >>> from jaxsched.compat import transformers
+    >>> lr = transformers.cosine_with_min_lr(1.0, 10, 30, min_lr=0.5)
+    >>> [float(lr(t)) for t in (0, 10, 20, 30, 40)]
+    [0.0, 1.0, 0.75, 0.5, 0.75]
+    """
+    low = _low("cosine_with_min_lr", lr, min_lr, min_lr_rate)
+    rest = _rest(num_training_steps, num_warmup_steps, 1)
+    return _warmup(lr, num_warmup_steps) >> _waves(lr, low, rest, num_cycles, fix)
+
+
+@drop_in
+def cosine_warmup_with_min_lr(
+    lr: Number,
+    num_warmup_steps: Whole,
+    num_training_steps: Whole,
+    num_cycles: Number = 0.5,
+    *,
+    min_lr: NotNegative | None = None,
+    min_lr_rate: NotNegative | None = None,
+    warmup_lr_rate: Number | None = None,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """``cosine_with_min_lr`` one step earlier: the last of ``num_training_steps`` has ``min_lr``.
+
+    Args:
+        lr, num_warmup_steps, num_training_steps, num_cycles, min_lr, min_lr_rate, fix: as there.
+        warmup_lr_rate: the first rate over ``lr``; ``None`` (default): the first step of a warmup
+            from 0, so that no step after the warmup has ``lr``.
+
+    >>> from jaxsched.compat import transformers
+    >>> lr = transformers.cosine_warmup_with_min_lr(1.0, 10, 30, min_lr=0.5)
+    >>> [float(lr(t)) for t in (4, 9, 19, 29)]
+    [0.5, 1.0, 0.75, 0.5]
+    """
+    low = _low("cosine_warmup_with_min_lr", lr, min_lr, min_lr_rate)
+    rest = _rest(num_training_steps, num_warmup_steps, 1)
+    waves = _waves(lr, low, rest, num_cycles, fix)
+    if warmup_lr_rate is None:
+        return Shift(_warmup(lr, num_warmup_steps) >> waves, -1)
+    start, steps = multiply(warmup_lr_rate, lr), larger(subtract_steps(num_warmup_steps, 1), 1)
+    return Window(shapes.Linear(start, lr, steps), 0, num_warmup_steps) >> Shift(waves, -1)
+
+
+@drop_in
+def warmup_stable_decay(
+    lr: Number,
+    num_warmup_steps: Whole,
+    num_decay_steps: Whole,
+    num_training_steps: Whole | None = None,
+    num_stable_steps: Whole | None = None,
+    warmup_type: Text = "linear",
+    decay_type: Text = "cosine",
+    min_lr_ratio: NotNegative = 0.0,
+    num_cycles: Number = 0.5,
+    *,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """Up from ``min_lr_ratio * lr``, constant, and down to it.
+
+    Args:
+        lr, num_warmup_steps, num_decay_steps: as there.
+        num_training_steps: the whole length, or
+        num_stable_steps: that of the constant part, which wins.
+        warmup_type, decay_type: "linear", "cosine" or "1-sqrt".
+        min_lr_ratio: the lowest rate over ``lr``.
+        num_cycles: of the cosine; with another than 0.5 it jumps at the end.
+        fix: a cosine falls once, so that nothing jumps.
+
+    >>> from jaxsched.compat import transformers
+    >>> lr = transformers.warmup_stable_decay(1.0, 10, 20, 100)
+    >>> [float(lr(t)) for t in (5, 50, 90, 100)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    name = "transformers.warmup_stable_decay"
+    if num_stable_steps is None:
+        if num_training_steps is None:
+            raise ValueError(
+                f"{name}(num_training_steps=...) or {name}(num_stable_steps=...) must be given, "
+                "got None and None."
+            )
+        rest = subtract_steps(num_training_steps, num_warmup_steps)
+        num_stable_steps = subtract_steps(rest, num_decay_steps)
+    # Where the whole is too short for the warmup and the fall, the fall begins in its middle.
+    begin = smaller(larger(multiply(num_stable_steps, -1), 0), num_decay_steps)
+    num_stable_steps = larger(num_stable_steps, 0)
+    once = surely(lambda many: many == 0.5, num_cycles)
+    low = multiply(min_lr_ratio, lr)
+    waves = lambda start, end, steps: _waves(start, end, larger(steps, 1), num_cycles, False)
+    rises = {
+        "linear": shapes.Linear,
+        "cosine": shapes.Cosine,
+        "1-sqrt": lambda start, end, steps: shapes.Polynomial(start, end, steps, power=0.5),
+    }
+    falls = {
+        "linear": shapes.Linear,
+        "cosine": shapes.Cosine if fix or once else waves,
+        "1-sqrt": shapes.Sqrt,
+    }
+    rise = chosen(f"{name}(warmup_type=...)", warmup_type, rises)(low, lr, num_warmup_steps)
+    fall = chosen(f"{name}(decay_type=...)", decay_type, falls)(lr, low, num_decay_steps)
+    stages = rise >> Constant(lr, num_stable_steps) >> Window(fall, begin, num_decay_steps)
+    return stages >> Constant(low)
+
+
+@drop_in
+def get_adafactor_schedule(
+    initial_lr: Number = 0.0, *, warmup_init: Flag = False
+) -> AbstractSchedule:
+    """The relative step of Adafactor: the lesser of 0.01 and one over the square root of the step.
+
+    Args:
+        initial_lr: what is shown there before the first update; no update has it.
+        warmup_init: with Adafactor's ``warmup_init``: 1e-6 times the step in place of 0.01.
+
+    There it is multiplied by the RMS of each parameter, unless ``scale_parameter=False``.
+
+    References: Shazeer & Stern, Adafactor, arXiv:1804.04235.
+
+    >>> from jaxsched.compat import transformers
+    >>> [round(float(transformers.get_adafactor_schedule()(t)), 6) for t in (0, 39_999)]
+    [0.01, 0.005]
+    """
+    least = laws.PowerLaw(1e-6, 1.0, 1.0) if warmup_init else Constant(1e-2)
+    return minimum(least, laws.InverseSqrt(1.0, 1.0))
+
+
+def _warmup(lr: Any, steps: Any) -> AbstractSchedule:
+    return shapes.Linear(0.0, lr, steps)
+
+
+def _rest(steps: Any, warmup: Any, least: int) -> Any:
+    return larger(subtract_steps(steps, warmup), least)
+
+
+def _part(steps: Any, many: Any) -> Any:
+    """A length divided by a number, which may be 0."""
+    still = lambda many: many == 0
+    return where(still, (many,), _LONG, divide(steps, where(still, (many,), 1.0, many)))
+
+
+def _waves(high: Any, low: Any, steps: Any, cycles: Any, fix: bool) -> AbstractSchedule:
+    both = where(lambda x: x < 0, (cycles,), multiply(cycles, -2.0), multiply(cycles, 2.0))
+    return wave(high, low, _part(steps, both), fix)
+
+
+def _low(name: str, lr: Any, min_lr: Any, min_lr_rate: Any) -> Any:
+    if (min_lr is None) == (min_lr_rate is None):
+        raise ValueError(
+            f"transformers.{name}(min_lr=...) or min_lr_rate=... must be given, and not both, got "
+            f"{min_lr!r} and {min_lr_rate!r}."
+        )
+    return multiply(min_lr_rate, lr) if min_lr is None else min_lr
+
+
+get_constant_schedule = constant
+get_constant_schedule_with_warmup = constant_with_warmup
+get_linear_schedule_with_warmup = linear
+get_cosine_schedule_with_warmup = cosine
+get_cosine_with_hard_restarts_schedule_with_warmup = cosine_with_restarts
+get_polynomial_decay_schedule_with_warmup = polynomial
+get_inverse_sqrt_schedule = inverse_sqrt
+get_cosine_with_min_lr_schedule_with_warmup = cosine_with_min_lr
+get_cosine_with_min_lr_schedule_with_warmup_lr_rate = cosine_warmup_with_min_lr
+get_wsd_schedule = warmup_stable_decay

@@ -1,0 +1,98 @@
+"""Draws of arguments for the schedules of transformers, and the values of the real ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from golden.draws import Random, number, whole
+
+NAMES = (
+    *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"),
+    *("polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr"),
+    *("warmup_stable_decay", "get_adafactor_schedule"),
+)
+
+
+def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
+    """Arguments of that schedule for a run of so many steps, a list for each of its kinds."""
+    lr = {"lr": number(random, 1e-4, 1.0)}
+    warmup, decay = whole(random, 2, steps / 3), whole(random, 2, steps / 3)
+    warm = {"num_warmup_steps": warmup}
+    both = warm | {"num_training_steps": steps}
+    late = {"num_warmup_steps": steps, "num_training_steps": steps - 3}
+    cold = {"num_warmup_steps": 0, "num_training_steps": steps}
+    cycles = number(random, 0.3, 4)
+    rate = number(random, 0.01, 0.5)
+    wsd = warm | {"num_decay_steps": decay}
+    kinds: dict[str, list[dict[str, Any]]] = {
+        "constant": [{}],
+        "constant_with_warmup": [warm, {"num_warmup_steps": 0}],
+        "linear": [both, late, cold, late | {"num_training_steps": steps}],
+        "cosine": [both, both | {"num_cycles": cycles}, late, cold, both | {"num_cycles": 0.0}],
+        "cosine_with_restarts": [
+            *(both, both | {"num_cycles": 3}, both | {"num_cycles": cycles}),
+            *(late, cold, both | {"num_cycles": 0}),
+        ],
+        "polynomial": [
+            *(both | {"power": number(random, 0.3, 3)}, both | {"lr_end": 0.0}),
+            *(cold, late, both | {"power": 0.0}),
+        ],
+        "inverse_sqrt": [warm, warm | {"timescale": decay}, {"num_warmup_steps": 0}],
+        "cosine_with_min_lr": [
+            both | {"min_lr_rate": rate},
+            both | {"min_lr": lr["lr"] * rate, "num_cycles": cycles},
+            cold | {"min_lr": 0.0},
+        ],
+        "cosine_warmup_with_min_lr": [
+            both | {"min_lr_rate": rate},
+            both | {"min_lr_rate": rate, "warmup_lr_rate": rate / 2, "num_cycles": cycles},
+            cold | {"min_lr": 0.0},
+            both | {"num_warmup_steps": 1, "min_lr_rate": rate, "warmup_lr_rate": rate / 2},
+        ],
+        "warmup_stable_decay": [
+            wsd
+            | {"num_training_steps": steps, "min_lr_ratio": rate}
+            | {"warmup_type": kind, "decay_type": other}
+            for kind in ("linear", "cosine", "1-sqrt")
+            for other in ("linear", "cosine", "1-sqrt")
+        ]
+        + [
+            wsd | {"num_stable_steps": decay},
+            wsd | {"num_training_steps": steps, "num_cycles": cycles, "min_lr_ratio": rate},
+            {"num_warmup_steps": steps // 2, "num_decay_steps": steps // 2 + 3}
+            | {"num_training_steps": steps, "decay_type": "linear"},
+        ],
+        "get_adafactor_schedule": [{"initial_lr": 0.5}, {"warmup_init": True}],
+    }
+    return [kind if name.startswith("get_") else lr | kind for kind in kinds[name]]
+
+
+def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+    """What the real one gives at the steps 0, 1, ... up to twice the run."""
+    import torch
+    from transformers import optimization
+
+    if name == "get_adafactor_schedule":
+        return _adafactor(arguments, steps)
+    made = optimization.TYPE_TO_SCHEDULER_FUNCTION[optimization.SchedulerType(name)]
+    rest = {n: x for n, x in arguments.items() if n != "lr"}
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=arguments["lr"])
+    function = made(optimizer, **rest).lr_lambdas[0]
+    return [arguments["lr"] * function(t) for t in range(2 * steps + 1)]
+
+
+def _adafactor(arguments: dict[str, Any], steps: int) -> list[float]:
+    """The rate of each update, which the proxy shows after it."""
+    import torch
+    from transformers.optimization import Adafactor, get_adafactor_schedule
+
+    weight = torch.zeros(1, requires_grad=True)
+    warm = arguments.get("warmup_init", False)
+    optimizer = Adafactor([weight], lr=None, scale_parameter=False, warmup_init=warm)
+    shown = get_adafactor_schedule(optimizer, arguments.get("initial_lr", 0.0))
+    weight.grad = torch.ones(1)  # not before: the proxy asks for the state of what has one
+    values = []
+    for _ in range(2 * steps + 1):
+        optimizer.step()
+        values.append(float(shown.get_lr()[0]))
+    return values
