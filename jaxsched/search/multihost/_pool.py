@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._text import shorten
+from jaxsched.search._fingerprint import digest
 from jaxsched.search.engine._request import check_executor
 
 LOSSES = 3  # so often a lost call is submitted again
@@ -44,6 +45,19 @@ def packed(value: Any) -> Any:
 def unpacked(value: Any) -> Any:
     """What was ``packed``."""
     return pickle.loads(value) if isinstance(value, bytes) else value
+
+
+def name_of(value: Any) -> str:
+    """A digest that nothing else has. What the executor has to pickle is another one each time.
+
+    Its programs and arrays do not name a task: they do not tell what ``batches`` reads.
+    """
+    buffer = io.BytesIO()
+    try:
+        _Pickler(buffer).dump(value)
+    except Exception:  # as above
+        return uuid.uuid4().hex
+    return digest(buffer.getvalue())
 
 
 class Lost(Exception):
@@ -152,7 +166,7 @@ class Pool:
                 f"sweep(executor=...): a worker died, and {broke} ({shorten(str(broken), 200)}). "
                 "Frequent causes: a kill for lack of memory; a script that calls sweep without "
                 '`if __name__ == "__main__":`; functions of a notebook, which a new process cannot '
-                "import. What was saved is kept, and the same call goes on from there. Give "
+                "import. With checkpoint=... the same call goes on from what was saved. Give "
                 "`executor=lambda: ProcessPoolExecutor(...)`, with your arguments, to have it made "
                 "again."
             ) from broken

@@ -43,7 +43,7 @@ class Work:
 
     Args:
         task: or its name; packed.
-        key: of the task and its computation.
+        key: of the task, ``name_of`` it, and its computation.
         folds, steps, width: as given to ``sweep``.
         names: of the hyperparameters.
         longest: updates of the longest run.

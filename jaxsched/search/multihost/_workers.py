@@ -30,7 +30,7 @@ from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings_here
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._units import Unit, cut
-from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, packed
+from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
 from jaxsched.search.multihost._worker import DRIVER, Part, Report, Work, describe, train
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import run_fields
@@ -119,7 +119,7 @@ class WorkersBackend:
         known = [fold.code + fold.arrays for fold in plan.folds]
         self._work = Work(
             task=packed(task),
-            key=digest(str(task) if isinstance(task, str) else "", str(plan.table.names), *known),
+            key=digest(name_of(task), str(plan.table.names), *known),
             folds=request.folds,
             steps=request.steps,
             width=request.width,
@@ -147,7 +147,8 @@ class WorkersBackend:
         if differ := difference(self._fields[0], found.fields, ("here", "there")):
             raise ValueError(
                 "sweep(executor=...) must have workers that train what this process would, got one "
-                f"({found.place}) that differs in {differ}."
+                f"({found.place}) that differs in {differ}. Give all the same code, data and "
+                "versions; a worker keeps the code with which it was started."
             )
 
     def directory(self, path: Path) -> StoreDirectory:
@@ -186,7 +187,8 @@ class WorkersBackend:
         else:
             raise RuntimeError(
                 f"sweep(executor=...): the workers have trained all units {1 + LOSSES} times, but "
-                f"{self.path} still lacks some of them. Does something else delete its files?"
+                f"{self.path} still lacks some of them. Does something delete its files, or do the "
+                "task's batches differ between processes?"
             )
         if until is None:  # of units, which have all ended, and of attempts that were lost
             self._clean(f"states-{self._work.writer}*", f"*-{self._work.writer}*.tmp")
@@ -233,13 +235,13 @@ class WorkersBackend:
 
     def _train(self, units: list[Unit], until: int | None) -> list[tuple[Unit, Report | Lost]]:
         """Waits for all units; returns those that could not be trained."""
-        failed: list[tuple[Unit, Report | Lost]] = []
+        failed: dict[int, Report | Lost] = {}
         calls = [self._call(unit, until) for unit in units]
         read, took = time.monotonic(), 0.0
         answers = self._pool.run(train, calls, self._stopped)
         for ended, (number, report) in enumerate(answers, 1):
             if isinstance(report, Lost) or report.problem:
-                failed.append((units[number], report))
+                failed[number] = report
             else:
                 self._take(report)
             updates = 0 if isinstance(report, Lost) else report.updates
@@ -251,7 +253,7 @@ class WorkersBackend:
                 read, took = time.monotonic(), time.monotonic() - began
             for listener in self._listeners:
                 listener()
-        return failed
+        return [(units[number], failed[number]) for number in sorted(failed)]
 
     def _call(self, unit: Unit, until: int | None) -> tuple[Any, ...]:
         plan, own = self._plan, set(unit.trials)
