@@ -1,0 +1,141 @@
+"""The schedules of Megatron-core (``OptimizerParamScheduler``), as of 0.16.
+
+One class there has two curves: ``OptimizerParamScheduler`` is that of the rate, ``get_wd`` that of
+the weight decay. It counts samples there; lengths are optimizer updates here (samples divided by
+the batch size). ``fix=True`` takes back what hurts.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from jaxsched._checks import violates
+from jaxsched._text import describe
+from jaxsched.compat._pieces import larger, where
+from jaxsched.compat._signature import Flag, NotNegative, Number, Positive, Text, chosen, drop_in
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._lengths import subtract_steps
+from jaxsched.schedules._open_ended import InverseSqrt
+from jaxsched.schedules._wrappers import Clip, Shift, Window
+
+_STYLES: dict[str, Callable[[Any, Any, Any], AbstractSchedule]] = {
+    "linear": shapes.Linear,
+    "cosine": shapes.Cosine,
+    "exponential": lambda start, end, steps: shapes.ShiftedExponential(start, end, steps, 0.5),
+    "minus_sqrt": shapes.Sqrt,
+}
+_DECAYS = ("constant", "linear", "cosine", "inverse-square-root", "WSD")
+
+
+@drop_in
+def OptimizerParamScheduler(
+    init_lr: Number,
+    max_lr: Number,
+    min_lr: NotNegative,
+    lr_warmup_steps: NotNegative,
+    lr_decay_steps: Positive,
+    lr_decay_style: Text,
+    *,
+    wsd_decay_steps: Positive | None = None,
+    lr_wsd_decay_style: Text | None = None,
+    fix: Flag = False,
+) -> AbstractSchedule:
+    """The rate: a line to ``max_lr``, then the decay to ``min_lr``.
+
+    Args:
+        init_lr: where the warmup begins, at most ``max_lr``.
+        max_lr, min_lr: as there.
+        lr_warmup_steps: less than ``lr_decay_steps``.
+        lr_decay_steps: the whole length: it includes the warmup.
+        lr_decay_style: ``"constant"`` (which never goes to ``min_lr``), ``"linear"``, ``"cosine"``,
+            ``"inverse-square-root"`` or ``"WSD"``.
+        wsd_decay_steps: the last steps, in which WSD falls. More than follow the warmup begin in
+            the middle of the fall.
+        lr_wsd_decay_style: ``"linear"``, ``"cosine"``, ``"exponential"`` or ``"minus_sqrt"``.
+        fix: the inverse square root stays where it is at ``lr_decay_steps``, from which it *jumps*
+            to ``min_lr`` there.
+
+    >>> from jaxsched.compat import megatron
+    >>> lr = megatron.OptimizerParamScheduler(0.0, 1.0, 0.5, 10, 110, "cosine")
+    >>> [float(lr(t)) for t in (0, 5, 10, 60, 110)]
+    [0.0, 0.5, 1.0, 0.75, 0.5]
+    >>> jump = megatron.OptimizerParamScheduler(0.0, 1.0, 0.125, 25, 100, "inverse-square-root")
+    >>> float(jump(100)), float(jump(101))
+    (0.5, 0.125)
+    """
+    name = "megatron.OptimizerParamScheduler"
+    for word, low, high_word, high, holds in (
+        ("init_lr", init_lr, "max_lr", max_lr, operator.gt),
+        ("min_lr", min_lr, "max_lr", max_lr, operator.gt),
+        ("lr_warmup_steps", lr_warmup_steps, "lr_decay_steps", lr_decay_steps, operator.ge),
+    ):
+        if violates(holds, low, high):
+            most = "at most" if holds is operator.gt else "less than"
+            raise ValueError(
+                f"{name}({word}=...) must be {most} {high_word}={describe(high)}, got "
+                f"{describe(low)}."
+            )
+    chosen(f"{name}(lr_decay_style=...)", lr_decay_style, dict.fromkeys(_DECAYS))
+    rise = shapes.Linear(init_lr, max_lr, lr_warmup_steps)
+    rest = subtract_steps(lr_decay_steps, lr_warmup_steps)
+    if lr_decay_style == "constant":
+        return rise >> Constant(max_lr)
+    if lr_decay_style in _STYLES:
+        return rise >> _STYLES[lr_decay_style](max_lr, min_lr, rest)
+    if lr_decay_style == "WSD":
+        shape = chosen(f"{name}(lr_wsd_decay_style=...)", lr_wsd_decay_style, _STYLES)
+        if wsd_decay_steps is None:
+            raise ValueError(f"{name}(wsd_decay_steps=...) must be given for WSD, got None.")
+        fall = shape(max_lr, min_lr, wsd_decay_steps)
+        return rise >> _stable(max_lr, subtract_steps(rest, wsd_decay_steps), lr_warmup_steps, fall)
+    # Without a warmup, steps 0 and 1 are both at the top.
+    begin = where(lambda warmup: warmup > 0, (lr_warmup_steps,), 0, 1)
+    law = Shift(InverseSqrt(max_lr, larger(lr_warmup_steps, 1)), begin)
+    fall = Clip(law, low=min_lr)
+    if fix:
+        return rise >> Window(fall, 0, rest)
+    return rise >> Window(fall, 0, subtract_steps(rest, -1)) >> Constant(min_lr)
+
+
+def _stable(top: Any, hold: Any, warmup: Any, fall: AbstractSchedule) -> AbstractSchedule:
+    """So long at the top, then the fall; a negative length begins in its middle."""
+    middle = lambda hold, warmup: (hold < 0) & (warmup > 0)
+    # The last step of a warmup is at the top even then.
+    held = where(middle, (hold, warmup), 1, larger(hold, 0))
+    late = subtract_steps(held, hold)
+    return Constant(top, held) >> Window(fall, late, larger(fall.duration, late))
+
+
+@drop_in
+def get_wd(
+    start_wd: NotNegative, end_wd: NotNegative, wd_incr_steps: NotNegative, wd_incr_style: Text
+) -> AbstractSchedule:
+    """The weight decay: from ``start_wd`` to ``end_wd``, which holds.
+
+    Args:
+        start_wd, end_wd: as there; equal for ``"constant"``.
+        wd_incr_steps: length of the rise; 0 is ``end_wd`` at once.
+        wd_incr_style: ``"constant"``, ``"linear"`` or ``"cosine"``.
+
+    >>> from jaxsched.compat import megatron
+    >>> [float(megatron.get_wd(0.0, 1.0, 10, "cosine")(t)) for t in (0, 5, 10)]
+    [0.0, 0.5, 1.0]
+    """
+    if violates(operator.gt, start_wd, end_wd):
+        raise ValueError(
+            f"megatron.get_wd(start_wd=...) must be at most end_wd={describe(end_wd)}, got "
+            f"{describe(start_wd)}."
+        )
+    if wd_incr_style == "constant":
+        if violates(operator.ne, start_wd, end_wd):
+            raise ValueError(
+                "megatron.get_wd(end_wd=...) must be start_wd for wd_incr_style='constant', got "
+                f"{describe(start_wd)} and {describe(end_wd)}."
+            )
+        return Constant(end_wd)
+    makers = {"constant": None, "linear": shapes.Linear, "cosine": shapes.Cosine}
+    make = chosen("megatron.get_wd(wd_incr_style=...)", wd_incr_style, makers)
+    return make(start_wd, end_wd, wd_incr_steps)
