@@ -81,6 +81,12 @@ def _text(where: str, x: Any) -> Any:
     return x
 
 
+def _words(where: str, xs: Any) -> Any:
+    if not is_list(xs):
+        raise TypeError(f"{where} must be a list of texts, got {describe(xs)}.")
+    return [_text(where, x) for x in xs]
+
+
 def chosen(where: str, x: Any, makers: Mapping[str, Any]) -> Any:
     """What a word stands for in another library."""
     if not isinstance(x, str) or x not in makers:
@@ -104,4 +110,5 @@ TextOrFunction = Annotated[
     str | Callable[..., Any], lambda where, x: x if isinstance(x, str) else _function(where, x)
 ]
 Text = Annotated[str, _text]
+Words = Annotated[Any, _words]
 Flag = Annotated[bool, checked_flag]
