@@ -20,6 +20,7 @@ ROOMS = {
     "jaxsched.controllers": ("Controllers", "controllers.md", "schedules that watch a metric"),
     "jaxsched.search": ("Search", "finding.md", "tasks, trials, sweeps, range tests, results"),
     "jaxsched.search.suggest": ("Rules", "range-test.md", "what reads a rate off a range test"),
+    "jaxsched.command": ("The command", "command.md", "what it does, as functions"),
     "jaxsched.testing": ("Testing", "the-contract.md", "the contracts as checks"),
 }
 # Where public names are listed, the shortest way to one first.

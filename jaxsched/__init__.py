@@ -175,7 +175,16 @@ _LAZY = {
     "zipped",
     "jaxsched.units": "Units",
 }
-_SUBMODULES = ("compat", "controllers", "names", "optim", "schedules", "search", "testing")
+_SUBMODULES = (
+    "command",
+    "compat",
+    "controllers",
+    "names",
+    "optim",
+    "schedules",
+    "search",
+    "testing",
+)
 _MODULE_OF = {name: module for module, names in (_CORE | _LAZY).items() for name in names.split()}
 
 

@@ -14,7 +14,7 @@ from jaxsched.names._sources import LIBRARIES, Source, all_sources, ours, theirs
 
 OPERATORS = (">>", "+", "-", "*", "/", "**")
 _OURS = ("jaxsched.compat.", "js.compat.", "compat.", "jaxsched.", "js.")
-_LIBRARY = {word: library for library, words in LIBRARIES.items() for word in words.split()}
+LIBRARY = {word: library for library, words in LIBRARIES.items() for word in words.split()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def source_of(name: str) -> Source | None:
     name = next((name.removeprefix(p) for p in _OURS if name.startswith(p)), name)
     if "." not in name:
         return ours().get(name)
-    library = _LIBRARY.get(name.partition(".")[0], "")
+    library = LIBRARY.get(name.partition(".")[0], "")
     return theirs(library).get(f"{library}.{name.rpartition('.')[2]}") if library else None
 
 
@@ -83,7 +83,7 @@ def unknown(name: str) -> str:
     here = [*_here(bare), *(s.name for s in all_sources() if s.name.endswith(f".{bare}"))]
     if here and bare:
         return f"{told}; it is {' or '.join(here[:4])} here"
-    library = _LIBRARY.get(name.partition(".")[0], "")
+    library = LIBRARY.get(name.partition(".")[0], "")
     known = theirs(library) if library and "." in name else {}
     near = nearest(f"{library}.{bare}", known) if known else nearest(bare, ours())
     return f"{told}; did you mean {' or '.join(near)}" if near else told

@@ -29,13 +29,17 @@ LIBRARIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A function or class: where it is, its arguments with their kinds, its first line."""
+    """A function or class: where it is, its arguments with their kinds, its text."""
 
     name: str  # as a text says it: "warmup_cosine", "torch.OneCycleLR"
     module: str
     kinds: dict[str, str]  # argument -> annotation of a function, field of a class
     needed: tuple[str, ...]
-    summary: str
+    doc: str  # up to the arguments and examples
+
+    @property
+    def summary(self) -> str:
+        return self.doc.partition("\n")[0]
 
     @property
     def call(self) -> str:
@@ -79,7 +83,7 @@ def ours() -> dict[str, Source]:
             own = fields_of(node.name)
             kinds = {name: _kind(n) for name, n in own.items()}
             needed = tuple(name for name, n in own.items() if not _has_default(n))
-            found[node.name] = Source(node.name, _module(path), kinds, needed, _summary(node))
+            found[node.name] = Source(node.name, _module(path), kinds, needed, _doc(node))
     return found
 
 
@@ -141,7 +145,7 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Source:
         a.arg: ast.unparse(a.annotation).removesuffix(" | None") if a.annotation else ""
         for a in arguments
     }
-    return Source(name, module, kinds, tuple(needed), _summary(node))
+    return Source(name, module, kinds, tuple(needed), _doc(node))
 
 
 def _kind(field: ast.AnnAssign) -> str:
@@ -160,8 +164,10 @@ def _has_default(field: ast.AnnAssign) -> bool:
     return bool(call.args) or any(k.arg == "default" for k in call.keywords)
 
 
-def _summary(node: ast.FunctionDef | ast.ClassDef) -> str:
-    return (ast.get_docstring(node) or "").partition("\n")[0]
+def _doc(node: ast.FunctionDef | ast.ClassDef) -> str:
+    rest = ("Args:", "Returns:", "Raises:", "References:", ">>>")
+    paragraphs = (ast.get_docstring(node) or "").split("\n\n")
+    return "\n\n".join(text for text in paragraphs if not text.startswith(rest)).strip()
 
 
 def _module(path: Path) -> str:

@@ -42,6 +42,11 @@ _THOUSANDS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _MEASURED = re.compile(rf"({REAL.pattern})\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)")
 
 
+def value(x: Any) -> Any:
+    """A value of a config: the number that a text is; else as it is."""
+    return number(x) if isinstance(x, str) else x
+
+
 def number(text: str) -> Any:
     """The number that a text is; else the text."""
     found = numeral(text)
@@ -50,9 +55,9 @@ def number(text: str) -> Any:
 
 def read(text: str, source: Source | None, argument: str, units: Units | None) -> Any:
     """The number, share or length that a text is for an argument; else the text."""
-    value = number(text)
-    if value is not text:
-        return value
+    found: Any = number(text)
+    if found is not text:
+        return found
     text = text.strip()
     kind = source.kinds.get(argument, "") if source else ""
     theirs = source is not None and "." in source.name

@@ -99,7 +99,9 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
         if count is None:
             raise ValueError(f"trials_from_config(count=...) must be given with method={method!r}.")
         seed = config.get("seed", 0)
-        return sampled(recipes, _number(count), seed=_number(seed), method=method, **columns)
+        return sampled(
+            recipes, _texts.value(count), seed=_texts.value(seed), method=method, **columns
+        )
     if method not in ("grid", "zip"):
         raise ValueError(
             f"trials_from_config(method=...) must be grid, zip, {', '.join(_DRAWS)}, got "
@@ -116,10 +118,6 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
             f"trials_from_config(count=...) must be given with a draw, got {method!r}."
         )
     return (grid if method == "grid" else zipped)(recipes, **columns)
-
-
-def _number(x: Any) -> Any:
-    return _texts.number(x) if isinstance(x, str) else x
 
 
 def _sources(name: Any) -> list[Source]:

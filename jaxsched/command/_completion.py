@@ -1,0 +1,51 @@
+"""Completion of the command by shells: a script made of its arguments and the table's names."""
+
+from __future__ import annotations
+
+import argparse
+
+from jaxsched.names._lookup import LIBRARY, entries
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def completion(shell: str, parser: argparse.ArgumentParser) -> str:
+    """The script, for ``eval "$(jaxsched completion bash)"``; of fish ``... fish | source``."""
+    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    options = {
+        name: [o for a in sub._actions for o in a.option_strings]
+        for name, sub in subparsers.choices.items()
+    }
+    names = [entry.name for entry in entries()]
+    words = {name: [*found, *_words(name, names)] for name, found in options.items()}
+    if shell == "fish":
+        lines = ["complete -c jaxsched -n __fish_use_subcommand -a " + _quoted(words)]
+        for name, found in words.items():
+            lines.append(
+                f"complete -c jaxsched -n '__fish_seen_subcommand_from {name}' -a {_quoted(found)}"
+            )
+        return "\n".join(lines)
+    cases = "\n".join(f"    {name}) words={_quoted(found)} ;;" for name, found in words.items())
+    script = f"""_jaxsched() {{
+  local words
+  case "${{COMP_WORDS[1]}}" in
+{cases}
+    *) words={_quoted(words)} ;;
+  esac
+  [ "$COMP_CWORD" = 1 ] && words={_quoted(words)}
+  COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
+}}
+complete -o default -F _jaxsched jaxsched"""
+    return "autoload -U +X bashcompinit && bashcompinit\n" + script if shell == "zsh" else script
+
+
+def _words(command: str, names: list[str]) -> list[str]:
+    if command == "convert":
+        return list(LIBRARY)
+    if command == "completion":
+        return list(SHELLS)
+    return names if command in ("show", "plot", "names") else []
+
+
+def _quoted(words: object) -> str:
+    return "'" + " ".join(words) + "'"  # type: ignore[arg-type]  # an iterable of texts

@@ -1,0 +1,43 @@
+"""A schedule of another library as ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxsched.command._calls import call_of
+from jaxsched.command._explain import python_line
+from jaxsched.names._config import build
+from jaxsched.names._expression import Call
+from jaxsched.names._lookup import source_of
+
+
+def convert(library: str, text: str, lr: float | None = None) -> str:
+    """A call of another library as a line of ours, with what is to be known of it.
+
+    Args:
+        library: "torch", "hf", "keras", ...
+        text: the call, without the optimizer: ``"StepLR(step_size=30, gamma=0.1)"``.
+        lr: the rate of the optimizer, where the schedule scales it.
+
+    Returns:
+        The drop-in, the Python line of pieces, and what the drop-in's text says.
+
+    Raises:
+        ValueError, TypeError: if the library, the name or an argument is unknown.
+
+    >>> from jaxsched.command import convert
+    >>> print(convert("torch", "StepLR(step_size=30, gamma=0.1)", lr=0.5).splitlines()[0])
+    js.compat.torch.StepLR(base_lr=0.5, step_size=30, gamma=0.1)
+    """
+    tree = call_of(library, text, lr)
+    source: Any = source_of(tree.name)
+    made = build(tree, None)
+    lines = [_shown(tree), python_line(made), "", source.doc]
+    return "\n".join(lines).rstrip()
+
+
+def _shown(x: Any) -> str:
+    if isinstance(x, Call):
+        inner = [_shown(a) for a in x.args] + [f"{k}={_shown(v)}" for k, v in x.kwargs.items()]
+        return f"js.compat.{x.name}({', '.join(inner)})"
+    return f"[{', '.join(map(_shown, x))}]" if isinstance(x, list) else repr(x)

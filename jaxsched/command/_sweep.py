@@ -1,0 +1,112 @@
+"""A sweep as a config says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxsched import search
+from jaxsched._text import describe
+from jaxsched._words import bind, instead
+from jaxsched.names import _texts
+from jaxsched.names._config import value_of
+from jaxsched.names._sources import Source
+from jaxsched.names._trials import trials_from_config
+from jaxsched.search._sweep import sweep
+from jaxsched.search.results._result import SweepResult
+from jaxsched.search.tasks._protocol import Task
+from jaxsched.units import Units
+
+_OPTIONS = [
+    n for n in inspect.signature(sweep).parameters if n not in ("task", "trials", "executor")
+]
+_LENGTHS = dict.fromkeys(["steps", "evaluate_every"], "Steps")
+_RULES = {"MedianRule": search.MedianRule, "SuccessiveHalving": search.SuccessiveHalving}
+
+
+def sweep_from_config(
+    task: Task | str, config: Mapping[str, Any], *, executor: Any = None
+) -> SweepResult:
+    """The sweep of a task that a config describes.
+
+    Args:
+        task: as for ``js.sweep``: a task, or "package.module:factory".
+        config: ``sweep``, the table of the trials (see ``js.trials_from_config``); ``run``, the
+            arguments of ``js.Units``, for lengths in epochs, samples and tokens; all else is an
+            argument of ``js.sweep``. ``metric`` may be ``{name, goal}`` as in W&B, and ``stopping``
+            a table with a ``name``, "MedianRule" or "SuccessiveHalving".
+        executor: as for ``js.sweep``; or a text: "processes" or "processes:4", "dask:ADDRESS",
+            "submitit:FOLDER".
+
+    Returns:
+        As ``js.sweep``.
+
+    Raises:
+        ValueError, TypeError: for what is unknown in the config, and as ``js.sweep``.
+    """
+    options = dict(config)
+    table, run = options.pop("sweep", None), options.pop("run", None)
+    units = None if run is None else _made("run", Units, run)
+    trials = trials_from_config(table, units=units)
+    metric = options.get("metric")
+    if isinstance(metric, Mapping):
+        if set(metric) != {"name", "goal"} or metric["goal"] not in ("minimize", "maximize"):
+            raise ValueError(
+                "sweep_from_config(metric=...) must have a name and the goal minimize or maximize, "
+                f"got {dict(metric)}."
+            )
+        options["metric"], options["maximize"] = metric["name"], metric["goal"] == "maximize"
+    if isinstance(options.get("stopping"), Mapping):
+        given = dict(options["stopping"])
+        name = given.pop("name", None)
+        if name not in _RULES:
+            raise ValueError(
+                f"sweep_from_config(stopping=...) must have the name {' or '.join(_RULES)}, got "
+                f"{describe(name)}."
+            )
+        options["stopping"] = _made(f"stopping: {name}", _RULES[name], given)
+    unknown = [key for key in options if key not in _OPTIONS]
+    if unknown:
+        raise TypeError(
+            f"sweep_from_config has no key {instead(str(unknown[0]), _OPTIONS)}. Its keys are "
+            f"(sweep, run, {', '.join(_OPTIONS)})."
+        )
+    source = Source("sweep", "", _LENGTHS, (), "")
+    given = {key: value_of(x, source, key, units) for key, x in options.items()}
+    return sweep(task, trials, **given, executor=executor_of(executor))
+
+
+def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"sweep_from_config({where}) must be a table, got {describe(given)}.")
+    names = list(inspect.signature(make).parameters)
+    known = bind(where, names, dict.fromkeys(names), (), {str(k): v for k, v in given.items()})
+    return make(**{k: _texts.value(known[k]) for k in known if k in given})
+
+
+def executor_of(word: Any) -> Any:
+    """The executor, or what makes one, that a text says."""
+    if not isinstance(word, str):
+        return word
+    kind, _, rest = word.partition(":")
+    if kind == "processes" and (not rest or rest.isdecimal()):
+        import concurrent.futures
+        import functools
+        import multiprocessing
+
+        spawn = multiprocessing.get_context("spawn")
+        workers = int(rest) if rest else None
+        return functools.partial(concurrent.futures.ProcessPoolExecutor, workers, spawn)
+    if kind == "dask" and rest:
+        from distributed import Client
+
+        return Client(rest).get_executor(pure=False)
+    if kind == "submitit" and rest:
+        import submitit
+
+        return submitit.AutoExecutor(rest)
+    raise ValueError(
+        "sweep(executor=...) must be processes, processes:COUNT, dask:ADDRESS or submitit:FOLDER, "
+        f"got {word!r}."
+    )

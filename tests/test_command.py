@@ -1,0 +1,232 @@
+"""The command: what it prints, its exit codes, and what it loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import ALL
+from sweep_tasks import Plain
+
+import jaxsched as js
+from jaxsched.command import convert, explain, python_line, read_file, sparkline, sweep_from_config
+from jaxsched.command._main import main, make_parser
+from jaxsched.command._sweep import executor_of
+from jaxsched.names import entries
+
+TEXT = "warmup_cosine(peak=1e-3, steps=1000, warmup=10%)"
+
+
+def run(capsys, *arguments):
+    code = main(arguments)
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["sweep", "--help"],
+        ["show", "warmup_cosne(1)"],
+        ["show", "warmup_cosine(peak_value=1)"],
+        ["plot", "constant(1)", "-o", "curve.doc"],
+        ["convert", "torch", "StpLR(30)"],
+        ["convert", "torch", "StepLR(stepsize=30)", "--lr", "0.1"],
+        ["names", "OneCycle"],
+        ["sweep", "a:b", "missing.toml"],
+        ["completion", "fish"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_slips_load_no_jax(arguments):
+    program = """
+        import sys
+        from jaxsched.command._main import main
+        try:
+            main(sys.argv[1:])
+        finally:
+            print({"jax", "numpy"} & set(sys.modules), file=sys.stderr)
+    """
+    lines = "\n".join(line[8:] for line in program.splitlines())
+    done = subprocess.run(
+        [sys.executable, "-c", lines, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr.splitlines()[-1] == "set()", done.stderr
+
+
+def test_python_m_and_the_script_are_one_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxsched", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == f"jaxsched {js.__version__}\n"
+    project = tomllib.loads(Path(js.__file__).parents[1].joinpath("pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"jaxsched": f"{main.__module__}:{main.__name__}"}
+
+
+def test_show_tells_a_schedule_in_words_blocks_values_json_and_python(capsys):
+    code, out, _ = run(capsys, "show", TEXT)
+    lines = out.splitlines()
+    assert code == 0
+    rise, fall = "Linear from 0 to 0.001 in 100 steps", "Cosine from 0.001 to 0 in 900 steps"
+    assert lines[0] == f"{rise}, then {fall}, which holds."
+    assert "  step 100        0.001" in lines
+    wanted = js.warmup_cosine(1e-3, 1000, 100)
+    assert js.from_json(lines[-2].removeprefix("JSON    ")) == wanted
+    assert eval(lines[-1].removeprefix("Python  "), {"js": js}) == wanted
+
+
+def test_show_takes_units_and_files(capsys, tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"name": "linear_decay", "peak": 1, "steps": "2 epochs"}))
+    for text in (str(file), "linear_decay(1, 2 epochs)"):
+        code, out, _ = run(capsys, "show", text, "--units", "batch=10,samples=100")
+        assert (code, out.splitlines()[0][:36]) == (0, "Linear from 1 to 0 in 20 steps, whic")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_schedule_is_explained_and_written_as_python(name):
+    schedule = ALL[name]
+    assert len(sparkline(schedule)) == 64
+    assert explain(schedule)
+    if "from_fn" not in repr(schedule):
+        assert eval(python_line(schedule), {"js": js, "np": np}) == schedule
+
+
+def test_a_controller_is_explained_by_its_base():
+    plateau = js.Plateau(js.Constant(0.1, 10), factor=0.5)
+    assert explain(plateau).startswith("Plateau, which acts on: Constant 0.1 for 10 steps")
+    assert eval(python_line(plateau), {"js": js}) == plateau
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_plot_writes_a_picture(capsys, tmp_path, ending):
+    file = tmp_path / f"curve.{ending}"
+    assert run(capsys, "plot", TEXT, "Linear(0, 1e-3, 500)", "-o", str(file)) == (0, "", "")
+    assert file.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
+
+
+def test_names_are_found_by_those_of_others(capsys):
+    code, out, _ = run(capsys, "names", "CosineAnnealingWarmRestarts")
+    assert code == 0 and "warm_restarts(peak, steps" in out
+    assert run(capsys, "names", "no such")[0] == 1
+
+
+def test_a_call_of_another_library_is_converted(capsys):
+    text = "CosineAnnealingWarmRestarts(T_0=10, T_mult=2, eta_min=1e-5)"
+    code, out, _ = run(capsys, "convert", "torch", text, "--lr", "0.1")
+    theirs, ours = (eval(line, {"js": js}) for line in out.splitlines()[:2])
+    assert code == 0
+    assert theirs == ours == js.compat.torch.CosineAnnealingWarmRestarts(0.1, 10, 2, 1e-5)
+    nested = convert("pytorch", "SequentialLR([StepLR(3, 10), StepLR(2, 5)], milestones=[7])")
+    theirs, ours = (eval(line, {"js": js}) for line in nested.splitlines()[:2])
+    assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "constant(-1)"], "constant(peak=...) must be at least 0, got -1"),
+        (["show", "constant"], "must be a call such as"),
+        (["show", TEXT, "--units", "batch"], "--units must be such as"),
+        (["plot", TEXT, "-o", "a.txt"], "--output must end in"),
+        (["sweep", "a:b", "sweep.ini"], "must end in .toml"),
+        (["find", "no_such_module:task"], "must name what can be imported"),
+    ],
+    ids=str,
+)
+def test_a_slip_is_one_line_and_exit_code_2(capsys, arguments, said):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert said in err and err.startswith("jaxsched: ") and "Traceback" not in err
+
+
+SWEEP = """
+seeds = 2
+metric = { name = "loss", goal = "minimize" }
+steps = "1 epoch"
+[run]
+batch = 5
+samples = 60
+[sweep]
+name = "warmup_cosine"
+[sweep.parameters]
+peak = { values = ["1e-2", 0.1] }
+steps = "1 epoch"
+warmup = "25%"
+"""
+
+
+def test_a_sweep_of_a_config_is_the_sweep_in_python(capsys, tmp_path):
+    file = tmp_path / "sweep.toml"
+    file.write_text(SWEEP)
+    trials = js.grid(js.warmup_cosine, peak=[1e-2, 0.1], steps=12, warmup=js.share(0.25))
+    wanted = js.sweep(Plain(), trials, steps=12, seeds=2, metric="loss", maximize=False)
+    got = sweep_from_config(Plain(), read_file(file))
+    assert got.trials == wanted.trials
+    np.testing.assert_array_equal(got.train["loss"], wanted.train["loss"])
+    save, plot = tmp_path / "r.npz", tmp_path / "r.svg"
+    code, out, _ = run(
+        capsys, "sweep", "sweep_tasks:Plain", str(file), "--save", str(save), "-o", str(plot)
+    )
+    assert code == 0 and str(wanted.summary())[:20] in out
+    assert js.search.load(save).trials == wanted.trials
+    assert plot.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"stepz": 3}, "did you mean steps"),
+        ({"metric": {"name": "loss", "goal": "less"}}, "the goal minimize or maximize"),
+        ({"stopping": {"name": "Hyperband"}}, "MedianRule or SuccessiveHalving"),
+        ({"run": 3}, "must be a table"),
+        ({"run": {"batch_size": 3}}, "it is called batch here"),
+        ({"sweep": None}, "must be a mapping"),
+    ],
+    ids=str,
+)
+def test_a_slip_in_a_config_of_a_sweep_is_told_before_training(changed, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        sweep_from_config("no:task", {**tomllib.loads(SWEEP), **changed})
+
+
+def test_an_executor_is_said_by_a_word():
+    assert executor_of("processes:2").args[0] == 2
+    assert executor_of(None) is None
+    for word in ("threads", "processes:x", "dask"):
+        with pytest.raises(ValueError, match="processes:COUNT"):
+            executor_of(word)
+
+
+@pytest.mark.parametrize("ending", ["toml", "json", "yaml"])
+def test_files_of_every_kind_are_read_alike(tmp_path, ending):
+    texts = {"toml": "a = [1, '2']", "json": '{"a": [1, "2"]}', "yaml": "a: [1, '2']"}
+    file = tmp_path / f"a.{ending}"
+    file.write_text(texts[ending])
+    assert read_file(file) == {"a": [1, "2"]}
+    file.write_text("\0]")
+    with pytest.raises(ValueError, match=r"must be a file that can be read|must hold a mapping"):
+        read_file(file)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_names(capsys, shell):
+    code, out, _ = run(capsys, "completion", shell)
+    assert code == 0
+    assert all(entry.name in out for entry in entries())
+    if shell == "bash":
+        script = f"{out}\nCOMP_WORDS=(jaxsched show warmup_co); COMP_CWORD=2; _jaxsched\n"
+        done = subprocess.run(
+            ["bash", "-c", script + 'echo "${COMPREPLY[*]}"'], capture_output=True, text=True
+        )
+        assert done.stdout.split() == ["warmup_constant", "warmup_cosine"], done.stderr
+
+
+def test_the_help_of_every_command_has_a_text():
+    assert "examples:" in make_parser().format_help()
