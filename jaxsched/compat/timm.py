@@ -26,6 +26,7 @@ from jaxsched.compat._signature import (
     chosen,
     drop_in,
 )
+from jaxsched.compat._timm_plateau import PlateauLRScheduler as PlateauLRScheduler
 from jaxsched.recipes._arguments import multiply, value_at
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes

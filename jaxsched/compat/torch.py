@@ -42,6 +42,7 @@ from jaxsched.compat._torch_composed import ChainedScheduler as ChainedScheduler
 from jaxsched.compat._torch_composed import LambdaLR as LambdaLR
 from jaxsched.compat._torch_composed import MultiplicativeLR as MultiplicativeLR
 from jaxsched.compat._torch_composed import SequentialLR as SequentialLR
+from jaxsched.compat._torch_plateau import ReduceLROnPlateau as ReduceLROnPlateau
 from jaxsched.recipes._arguments import divide, multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant

@@ -7,6 +7,7 @@ The functions' other names (``get_cosine_schedule_with_warmup``) are there too. 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxsched._checks import violates
@@ -22,11 +23,13 @@ from jaxsched.compat._signature import (
     chosen,
     drop_in,
 )
+from jaxsched.compat._transformers_more import get_adafactor_schedule as get_adafactor_schedule
+from jaxsched.compat._transformers_more import greedy as greedy
+from jaxsched.compat._transformers_more import reduce_lr_on_plateau as reduce_lr_on_plateau
 from jaxsched.recipes._arguments import divide, multiply
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
-from jaxsched.schedules._extremes import minimum
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._wrappers import Repeat, Shift, Window
 
@@ -283,28 +286,6 @@ def warmup_stable_decay(
     return stages >> Constant(low)
 
 
-@drop_in
-def get_adafactor_schedule(
-    initial_lr: Number = 0.0, *, warmup_init: Flag = False
-) -> AbstractSchedule:
-    """The relative step of Adafactor: the lesser of 0.01 and one over the square root of the step.
-
-    Args:
-        initial_lr: what is shown there before the first update; no update has it.
-        warmup_init: with Adafactor's ``warmup_init``: 1e-6 times the step in place of 0.01.
-
-    There it is multiplied by the RMS of each parameter, unless ``scale_parameter=False``.
-
-    References: Shazeer & Stern, Adafactor, arXiv:1804.04235.
-
-    >>> from jaxsched.compat import transformers
-    >>> [round(float(transformers.get_adafactor_schedule()(t)), 6) for t in (0, 39_999)]
-    [0.01, 0.005]
-    """
-    least = laws.PowerLaw(1e-6, 1.0, 1.0) if warmup_init else Constant(1e-2)
-    return minimum(least, laws.InverseSqrt(1.0, 1.0))
-
-
 def _warmup(lr: Any, steps: Any) -> AbstractSchedule:
     return shapes.Linear(0.0, lr, steps)
 
@@ -333,6 +314,61 @@ def _low(name: str, lr: Any, min_lr: Any, min_lr_rate: Any) -> Any:
     return multiply(min_lr_rate, lr) if min_lr is None else min_lr
 
 
+_NAMES = {
+    function.__name__: function
+    for function in (
+        *(constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial),
+        *(inverse_sqrt, cosine_with_min_lr, cosine_warmup_with_min_lr, warmup_stable_decay),
+        *(reduce_lr_on_plateau, greedy),
+    )
+}
+
+
+def get_scheduler(
+    name: str,
+    lr: Any,
+    num_warmup_steps: Any = None,
+    num_training_steps: Any = None,
+    scheduler_specific_kwargs: Mapping[str, Any] | None = None,
+) -> Any:
+    """The schedule or controller of that name.
+
+    Args:
+        name: "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts",
+            "polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr",
+            "warmup_stable_decay", "reduce_lr_on_plateau" or "greedy".
+        lr: the rate of the optimizer, which it replaces.
+        num_warmup_steps, num_training_steps: for those that have them, which need them.
+        scheduler_specific_kwargs: their other arguments; "constant" and "constant_with_warmup"
+            ignore them.
+
+    Raises:
+        ValueError: for another name, or where a number of steps is missing.
+
+    >>> from jaxsched.compat import transformers
+    >>> float(transformers.get_scheduler("linear", 1.0, 10, 30)(20))
+    0.5
+    """
+    make = chosen("transformers.get_scheduler(name=...)", name, _NAMES)
+    more = dict(scheduler_specific_kwargs or {})
+    if name == "constant":
+        return make(lr)
+    if name in ("reduce_lr_on_plateau", "greedy"):
+        return make(lr, **more)
+    given = {"num_warmup_steps": num_warmup_steps}
+    if name == "constant_with_warmup":
+        more = {}
+    elif name != "inverse_sqrt":
+        given |= {"num_training_steps": num_training_steps}
+    optional = ("num_training_steps",) if name == "warmup_stable_decay" else ()
+    for word, steps in given.items():
+        if steps is None and word not in optional:
+            raise ValueError(
+                f"transformers.get_scheduler({word}=...) must be given for {name!r}, got None."
+            )
+    return make(lr, **given, **more)
+
+
 get_constant_schedule = constant
 get_constant_schedule_with_warmup = constant_with_warmup
 get_linear_schedule_with_warmup = linear
@@ -343,3 +379,5 @@ get_inverse_sqrt_schedule = inverse_sqrt
 get_cosine_with_min_lr_schedule_with_warmup = cosine_with_min_lr
 get_cosine_with_min_lr_schedule_with_warmup_lr_rate = cosine_warmup_with_min_lr
 get_wsd_schedule = warmup_stable_decay
+get_reduce_on_plateau_schedule = reduce_lr_on_plateau
+get_greedy_schedule = greedy

@@ -8,10 +8,10 @@ import types
 from typing import Any
 
 from golden import FUNCTIONS
-from golden.draws import Random, number, whole
+from golden.draws import Random, losses, number, whole
 
 CYCLIC = ("CosineLRScheduler", "PolyLRScheduler", "TanhLRScheduler")
-NAMES = (*CYCLIC, "StepLRScheduler", "MultiStepLRScheduler", "WSDLRScheduler")
+NAMES = (*CYCLIC, "StepLRScheduler", "MultiStepLRScheduler", "WSDLRScheduler", "PlateauLRScheduler")
 
 
 def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
@@ -51,6 +51,9 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         many = {"decay_t": [part, part, 2 * part], "decay_rate": rate}
         kinds = [many, many | prefix, many | warm | {"warmup_prefix": False}]
         kinds += [{"decay_t": [0, part], "decay_rate": rate}]
+    elif name == "PlateauLRScheduler":
+        plateau = {"metrics": losses(random, 2 * steps), "decay_rate": rate, "patience_t": 2}
+        kinds = [plateau, plateau | {"mode": "min", "lr_min": lr["base_lr"] / 8, "cooldown_t": 2}]
     else:
         wsd = {"t_initial": steps, "decay_t": part} | low
         falls = ("linear", "1-sqrt", "cosine", "power", "exp")
@@ -76,6 +79,10 @@ def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
     if isinstance(rest.get("decay_fn"), dict):
         rest["decay_fn"] = FUNCTIONS[rest["decay_fn"]["function"]]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=arguments["base_lr"])
+    if "metrics" in rest:
+        metrics, scheduler = rest.pop("metrics"), getattr(real, name)(optimizer, **rest)
+        told = lambda epoch, metric: scheduler.step(epoch, metric) or optimizer.param_groups[0]
+        return [float(told(t, metric)["lr"]) for t, metric in enumerate(metrics, 1)]
     made = getattr(real, name)(optimizer, t_in_epochs=False, **rest)
     values = []
     for t in range(2 * steps + 1):

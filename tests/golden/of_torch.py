@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from golden import FUNCTIONS
-from golden.draws import Random, number, whole
+from golden.draws import Random, losses, number, whole
 
 
 def _lr(random: Random) -> dict[str, Any]:
@@ -21,6 +21,8 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     share = number(random, 0.2, 0.9)
     one = {"max_lr": number(random, 1e-4, 1.0)}
     cycle = {"max_lr": 2 * lr["base_lr"], "step_size_up": part}
+    metrics = losses(random, 2 * steps)
+    plateau = {"metrics": metrics, "factor": factor, "patience": 2, "threshold": 0.01}
     of = lambda name, arguments: {"schedule": name, "arguments": arguments}
     kinds: dict[str, list[dict[str, Any]]] = {
         "StepLR": [{"step_size": part, "gamma": factor}, {"step_size": part, "gamma": 0.0}],
@@ -106,6 +108,16 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
                 ],
             },
         ],
+        "ReduceLROnPlateau": [
+            plateau,
+            plateau | {"threshold_mode": "abs", "threshold": 0.05, "cooldown": 3},
+            plateau | {"min_lr": lr["base_lr"] / 7},
+            plateau | {"min_lr": lr["base_lr"] / 7, "eps": lr["base_lr"] / 8},
+            plateau | {"eps": lr["base_lr"] / 5, "patience": 0},
+            plateau | {"mode": "max", "patience": 1},
+            plateau | {"factor": 0.0, "min_lr": 2 * lr["base_lr"]},
+            plateau | {"factor": 0.0},
+        ],
         "SWALR": [
             {"swa_lr": number(random, 1e-4, 1.0), "anneal_epochs": part},
             {"swa_lr": 0.5, "anneal_epochs": part, "anneal_strategy": "linear"},
@@ -121,7 +133,7 @@ NAMES = (
     *("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR"),
     *("CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"),
     *("OneCycleLR_momentum", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"),
-    "SWALR",
+    *("SWALR", "ReduceLROnPlateau"),
 )
 
 
@@ -141,16 +153,24 @@ def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
         warnings.simplefilter("ignore")
         scheduler = _real(name, optimizer, arguments)
         values = [float(optimizer.param_groups[0][field])]
+        if "metrics" in arguments:
+            return [told(scheduler, metric, optimizer) for metric in arguments["metrics"]]
         for _ in range(int(2 * steps) - name.startswith("OneCycle")):
             scheduler.step()
             values.append(float(optimizer.param_groups[0][field]))
     return values
 
 
+def told(scheduler: Any, metric: float, optimizer: Any) -> float:
+    scheduler.step(metric)
+    return float(optimizer.param_groups[0]["lr"])
+
+
 def _real(name: str, optimizer: Any, arguments: dict[str, Any]) -> Any:
     import torch
 
-    arguments = {n: x for n, x in arguments.items() if n != "base_lr" or name == "CyclicLR"}
+    unknown = ("metrics",) if name == "CyclicLR" else ("metrics", "base_lr")
+    arguments = {n: x for n, x in arguments.items() if n not in unknown}
     if name.startswith("OneCycleLR_"):
         arguments |= {"max_lr": 0.1}
     if "lr_lambda" in arguments:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from golden.draws import Random, number, whole
+from golden.draws import Random, losses, number, whole
+from golden.of_torch import told
 
 NAMES = (
     *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"),
     *("polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr"),
-    *("warmup_stable_decay", "get_adafactor_schedule"),
+    *("warmup_stable_decay", "get_adafactor_schedule", "reduce_lr_on_plateau", "greedy"),
 )
 
 
@@ -23,6 +24,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     cold = {"num_warmup_steps": 0, "num_training_steps": steps}
     cycles = number(random, 0.3, 4)
     rate = number(random, 0.01, 0.5)
+    metric = {"metrics": losses(random, 2 * steps), "factor": 0.5 + rate / 2, "patience": 2}
     wsd = warm | {"num_decay_steps": decay}
     kinds: dict[str, list[dict[str, Any]]] = {
         "constant": [{}],
@@ -62,6 +64,12 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             {"num_warmup_steps": steps // 2, "num_decay_steps": steps // 2 + 3}
             | {"num_training_steps": steps, "decay_type": "linear"},
         ],
+        "reduce_lr_on_plateau": [metric | {"mode": "max"}, metric | {"eps": lr["lr"] / 5}],
+        "greedy": [
+            metric | {"min_lr": lr["lr"] / 3, "max_lr": 2 * lr["lr"], "threshold_mode": "rel"},
+            metric | {"min_lr": 0.0, "max_lr": 100.0, "cooldown": 2, "warmup": 1},
+            metric | {"min_lr": 0.0, "max_lr": 100.0, "mode": "max", "patience": 0},
+        ],
         "get_adafactor_schedule": [{"initial_lr": 0.5}, {"warmup_init": True}],
     }
     return [kind if name.startswith("get_") else lr | kind for kind in kinds[name]]
@@ -77,6 +85,9 @@ def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
     made = optimization.TYPE_TO_SCHEDULER_FUNCTION[optimization.SchedulerType(name)]
     rest = {n: x for n, x in arguments.items() if n != "lr"}
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=arguments["lr"])
+    if "metrics" in rest:
+        metrics, scheduler = rest.pop("metrics"), made(optimizer, **rest)
+        return [told(scheduler, metric, optimizer) for metric in metrics]
     function = made(optimizer, **rest).lr_lambdas[0]
     return [arguments["lr"] * function(t) for t in range(2 * steps + 1)]
 

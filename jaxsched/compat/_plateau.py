@@ -1,0 +1,68 @@
+"""PyTorch's rule of the plateau, which transformers and timm use too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._arrays import is_concrete, to_host
+from jaxsched._checks import checked_number
+from jaxsched.compat._pieces import larger
+from jaxsched.compat._signature import chosen
+from jaxsched.controllers import Plateau
+
+_LEAST = 2.0**-100  # in place of a factor of 0
+
+
+def plateau(
+    name: str,
+    base_lr: Any,
+    mode: Any,
+    factor: Any,
+    patience: Any,
+    threshold: Any,
+    threshold_mode: Any,
+    cooldown: Any,
+    min_lr: Any,
+    eps: Any,
+) -> Plateau:
+    """Its controller; ``name`` is what was called."""
+    checked_number(f"{name}(factor=...)", factor, below=1)
+    margins = {"rel": (threshold, 0.0), "abs": (0.0, threshold)}
+    rtol, atol = chosen(f"{name}(threshold_mode=...)", threshold_mode, margins)
+    chosen(f"{name}(mode=...)", mode, {"min": mode, "max": mode})
+    factor = larger(factor, _LEAST)
+    least = _least_scale(base_lr, factor, min_lr, eps)
+    return Plateau(
+        base_lr,
+        factor,
+        patience,
+        rtol,
+        atol,
+        cooldown,
+        least,
+        mode=mode,
+        rule="torch",
+        nan="bad",
+    )
+
+
+def _least_scale(base: Any, factor: Any, min_lr: Any, eps: Any) -> Any:
+    """The last of the scales 1, factor, factor ** 2, ..., ``min_lr / base``.
+
+    A cut that lowers the rate by ``eps`` or less is not made, nor is any after it.
+    """
+    known = all(map(is_concrete, (base, factor, min_lr, eps)))
+    xp: Any = np if known else jnp
+    numbers = (base, factor, min_lr, eps)
+    base, factor, min_lr, eps = map(np.float64, map(to_host, numbers)) if known else numbers
+    with np.errstate(divide="ignore"):
+        rate = xp.log(factor)
+        frozen = factor ** xp.maximum(xp.ceil(xp.log(eps / (base * (1 - factor))) / rate), 0.0)
+        low = min_lr / base
+        before = factor ** xp.maximum(xp.floor(xp.log(low) / rate), 0.0)
+    last = xp.where(base * (before - low) > eps, low, before)
+    least = xp.minimum(xp.maximum(frozen, last), 1.0)
+    return float(least) if known else least

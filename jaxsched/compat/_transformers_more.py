@@ -1,0 +1,120 @@
+"""The schedules of transformers that watch a metric, or an optimizer's own rate."""
+
+from __future__ import annotations
+
+from jaxsched._checks import checked_number, violates
+from jaxsched.compat._pieces import larger, smaller
+from jaxsched.compat._plateau import plateau
+from jaxsched.compat._signature import (
+    Flag,
+    NotNegative,
+    Number,
+    Positive,
+    Ratio,
+    Text,
+    chosen,
+    drop_in,
+)
+from jaxsched.controllers import Greedy, Plateau
+from jaxsched.recipes._arguments import divide
+from jaxsched.schedules import _open_ended as laws
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._extremes import minimum
+
+
+@drop_in
+def reduce_lr_on_plateau(
+    lr: Positive,
+    *,
+    mode: Text = "min",
+    factor: Ratio = 0.1,
+    patience: NotNegative = 10,
+    threshold: NotNegative = 1e-4,
+    threshold_mode: Text = "rel",
+    cooldown: NotNegative = 0,
+    min_lr: NotNegative = 0.0,
+    eps: NotNegative = 1e-8,
+) -> Plateau:
+    """PyTorch's ``ReduceLROnPlateau``, as ``js.compat.torch`` has it.
+
+    >>> from jaxsched.compat import transformers
+    >>> transformers.reduce_lr_on_plateau(1.0, factor=0.5, patience=1).rule
+    'torch'
+    """
+    return plateau(
+        "transformers.reduce_lr_on_plateau",
+        *(lr, mode, factor, patience, threshold, threshold_mode, cooldown, min_lr, eps),
+    )
+
+
+@drop_in
+def greedy(
+    lr: Positive,
+    *,
+    mode: Text = "min",
+    factor: Positive = 0.95,
+    patience: NotNegative = 10,
+    threshold: NotNegative = 1e-6,
+    threshold_mode: Text = "abs",
+    cooldown: NotNegative = 0,
+    warmup: NotNegative = 0,
+    min_lr: NotNegative = 1e-3,
+    max_lr: Positive = 1.0,
+    fix: Flag = False,
+) -> Greedy:
+    """GreedyLR: the rate falls while a metric stalls and rises while it improves.
+
+    Args:
+        lr, mode, factor, patience, threshold, threshold_mode, cooldown, warmup: as there.
+        min_lr: the least rate, at most ``lr``. With the default, 1e-3, a smaller rate could only
+            rise there.
+        max_lr: the largest rate, at least ``lr``.
+        fix: bounds on the wrong side of ``lr`` become ``lr``.
+
+    There the rate is reset after 500 cuts at ``min_lr`` (``reset_start``); here it stays. A change
+    of less than 1e-8 (``eps``) is made here. ``smooth`` is not there.
+
+    >>> from jaxsched.compat import transformers
+    >>> greedy = transformers.greedy(0.5, factor=0.5, patience=1)
+    >>> state = greedy.init()
+    >>> for loss in (3.0, 2.0, 2.0, 2.0):
+    ...     state = greedy.update(state, value=loss)
+    >>> float(greedy(state))
+    0.5
+    """
+    name = "transformers.greedy"
+    checked_number(f"{name}(factor=...)", factor, below=1)
+    margins = {"rel": (threshold, 0.0), "abs": (0.0, threshold)}
+    rtol, atol = chosen(f"{name}(threshold_mode=...)", threshold_mode, margins)
+    way = chosen(f"{name}(mode=...)", mode, {"min": "min", "max": "max"})
+    if not fix and violates(lambda low, lr, high: (low > lr) | (high < lr), min_lr, lr, max_lr):
+        raise ValueError(
+            f"{name}(min_lr=..., max_lr=...) must be bounds of lr={lr!r}, got {min_lr!r} and "
+            f"{max_lr!r}: below min_lr the rate could only rise. Give other ones, or fix=True."
+        )
+    least, most = smaller(divide(min_lr, lr), 1.0), larger(divide(max_lr, lr), 1.0)
+    return Greedy(
+        lr, factor, patience, rtol, atol, cooldown, warmup, least, most, mode=way, nan="bad"
+    )
+
+
+@drop_in
+def get_adafactor_schedule(
+    initial_lr: Number = 0.0, *, warmup_init: Flag = False
+) -> AbstractSchedule:
+    """The relative step of Adafactor: the lesser of 0.01 and one over the square root of the step.
+
+    Args:
+        initial_lr: what is shown there before the first update; no update has it.
+        warmup_init: with Adafactor's ``warmup_init``: 1e-6 times the step in place of 0.01.
+
+    There it is multiplied by the RMS of each parameter, unless ``scale_parameter=False``.
+
+    References: Shazeer & Stern, Adafactor, arXiv:1804.04235.
+
+    >>> from jaxsched.compat import transformers
+    >>> [round(float(transformers.get_adafactor_schedule()(t)), 6) for t in (0, 39_999)]
+    [0.01, 0.005]
+    """
+    least = laws.PowerLaw(1e-6, 1.0, 1.0) if warmup_init else Constant(1e-2)
+    return minimum(least, laws.InverseSqrt(1.0, 1.0))
