@@ -21,6 +21,8 @@ BASE = js.Linear(0.5, 0.1, 40)
 
 CONTROLLERS = {
     "Plateau": Plateau(BASE, factor=0.5, patience=1),
+    "Around": js.Clip(0.5 * Plateau(BASE, factor=0.5, patience=1) + 1e-3, low=0.01),
+    "Around-quiet": js.Linear(0.0, 0.1, 9) >> Plateau(BASE, factor=0.5, patience=0),
     "Plateau-max": Plateau(
         BASE, 0.3, patience=0, mode="max", rule="keras", nan="bad", cooldown=2, min_scale=0.25
     ),

@@ -8,6 +8,8 @@ from jaxsched._struct import choice as choice
 from jaxsched._struct import count as count
 from jaxsched._struct import number as number
 from jaxsched._struct import struct as struct
+from jaxsched.controllers._around import Around as Around
+from jaxsched.controllers._around import Rate as Rate
 from jaxsched.controllers._autodecay import AutoDecay as AutoDecay
 from jaxsched.controllers._base import AbstractController as AbstractController
 from jaxsched.controllers._base import AbstractScaler as AbstractScaler

@@ -22,13 +22,14 @@ from jaxsched._arrays import INT32_MAX
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._words import WRAP, uncalled
+from jaxsched.controllers._operators import Operators
 from jaxsched.controllers._reports import check_report
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 S = TypeVar("S")
 
 
-class AbstractController(Record, abc.ABC):
+class AbstractController(Operators, Record, abc.ABC):
     """A rate that depends on measurements. (The usual kind is an ``AbstractScaler``.)
 
     A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
@@ -77,6 +78,15 @@ class AbstractController(Record, abc.ABC):
     def lowest(self) -> float:
         """The lower bound of the value, as a fraction of the base's last one."""
         return 1.0
+
+    def times(self, factor: float) -> Any:
+        """The same with a rate ``factor`` times as high."""
+        changed: Any = self
+        return dataclasses.replace(changed, base=scaled(self.base, factor))
+
+    def untold(self, base: AbstractSchedule) -> AbstractSchedule:
+        """The schedule of the rates without any report, of that of the ``base``."""
+        return base
 
     def carried(self, old: Any, state: Any, start: Any) -> Any:
         """The state of a run that continues under this controller.
@@ -290,10 +300,12 @@ def resumed(controller: Any, step: jax.Array, seen: list[tuple[Any, Any]]) -> An
 
 def scaled(followed: Any, factor: float) -> Any:
     """A schedule times ``factor``, or a controller of one."""
-    if isinstance(followed, AbstractController):
-        changed: Any = followed
-        return dataclasses.replace(changed, base=scaled(changed.base, factor))
-    return factor * followed
+    return followed.times(factor) if levels(followed) else factor * followed
+
+
+def untold(followed: Any) -> Any:
+    """The schedule of the rates as long as nothing is reported."""
+    return followed.untold(untold(followed.base)) if levels(followed) else followed
 
 
 # ----------------------------------------------------------------------- classes of one's own

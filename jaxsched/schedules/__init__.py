@@ -26,6 +26,7 @@ from jaxsched._struct import static as static
 from jaxsched._struct import struct as struct
 from jaxsched.schedules._base import AbstractSchedule as AbstractSchedule
 from jaxsched.schedules._phase import Phase as Phase
+from jaxsched.schedules._power import Power as Power
 from jaxsched.schedules._progress import AbstractShape as AbstractShape
 from jaxsched.schedules._progress import Progress as Progress
 from jaxsched.schedules._wrappers import AbstractRetimed as AbstractRetimed

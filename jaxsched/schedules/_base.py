@@ -117,7 +117,8 @@ class AbstractSchedule(Record, abc.ABC):
     # The operators. A sequence or sum of sequences or sums is one flat node, so >> is associative.
 
     def __rshift__(self, other: Any) -> AbstractSchedule:
-        return Sequence(parts_of(Sequence, self, other))
+        parts = not hasattr(other, "_wrap") and parts_of(Sequence, self, other)
+        return Sequence(parts) if parts else NotImplemented  # a controller has operators of its own
 
     def __rrshift__(self, other: Any) -> AbstractSchedule:
         return Sequence(parts_of(Sequence, other, self))

@@ -34,20 +34,29 @@ class Maximum(AbstractExtreme):
 
 
 def minimum(*schedules: Any) -> AbstractSchedule:
-    """The pointwise minimum of schedules and numbers.
+    """The pointwise minimum of schedules (one of which may be a controller) and numbers.
 
     >>> import jaxsched as js
     >>> float(js.minimum(js.Linear(0.0, 1.0, 10), 0.25)(9))
     0.25
     """
-    return Minimum(parts_of(Minimum, *schedules))
+    return _extreme(minimum, Minimum, schedules)
 
 
 def maximum(*schedules: Any) -> AbstractSchedule:
-    """The pointwise maximum of schedules and numbers.
+    """The pointwise maximum of schedules (one of which may be a controller) and numbers.
 
     >>> import jaxsched as js
     >>> float(js.maximum(js.Linear(1.0, 0.0, 10), 0.25)(9))
     0.25
     """
-    return Maximum(parts_of(Maximum, *schedules))
+    return _extreme(maximum, Maximum, schedules)
+
+
+def _extreme(function: Any, node: Any, schedules: tuple[Any, ...]) -> Any:
+    controllers = [one for one in schedules if hasattr(one, "_wrap")]
+    if not controllers:
+        return node(parts_of(node, *schedules))
+    first, *others = controllers
+    rule = lambda rate: function(*[rate if one is first else one for one in schedules])
+    return first._wrap(rule, *others)

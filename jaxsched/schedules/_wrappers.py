@@ -302,6 +302,11 @@ class Clip(AbstractWrapper):
     low: Any = number(default=None, optional=True)
     high: Any = number(default=None, optional=True)
 
+    def __new__(cls, schedule: Any = None, *bounds: Any, **named: Any) -> Any:
+        if hasattr(schedule, "_wrap"):  # a controller: what is made is one, too
+            return schedule._wrap(lambda rate: cls(rate, *bounds, **named))
+        return super().__new__(cls)
+
     def __check_init__(self) -> None:
         if self.low is None and self.high is None:
             raise ValueError("Clip(low=..., high=...) must be given at least one bound, got none.")

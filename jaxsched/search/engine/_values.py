@@ -15,8 +15,7 @@ import numpy as np
 
 from jaxsched._arrays import INT32_MAX, is_concrete, to_host
 from jaxsched._text import printable
-from jaxsched.controllers._base import AbstractController, bottom
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.controllers._base import AbstractController, bottom, untold
 from jaxsched.search.trials._trials import Trials
 
 # Values are always computed in whole blocks that begin at multiples of this, however many are
@@ -57,7 +56,7 @@ class ScheduleValues:
         self.watched = watched or any(c is not None for row in self.controllers for c in row)
         self._schedules = [[bottom(one) for one in row] for row in followed]
         self.horizons = np.array(
-            [_horizon(t.name, row, steps) for t, row in zip(trials, self._schedules, strict=True)],
+            [_horizon(t.name, row, steps) for t, row in zip(trials, followed, strict=True)],
             np.int64,
         )
         for trial in trials:
@@ -151,10 +150,10 @@ def _check(trial: str, name: str, one: Any) -> None:
         one._require_single()
 
 
-def _horizon(name: str, schedules: list[AbstractSchedule], steps: int | None) -> int:
+def _horizon(name: str, followed: list[Any], steps: int | None) -> int:
     if steps is not None:
         return steps
-    durations = [schedule.duration for schedule in schedules]
+    durations = [untold(one).duration for one in followed]
     known = [float(np.asarray(to_host(d))) for d in durations if d is not None]
     if not known or max(known) < 1:
         raise ValueError(

@@ -14,7 +14,7 @@ from jaxsched._arrays import is_concrete, to_host
 from jaxsched._phases import boundaries
 from jaxsched._populations import members
 from jaxsched._words import uncalled
-from jaxsched.controllers._base import AbstractController, scaled
+from jaxsched.controllers._base import AbstractController, levels, scaled, untold
 from jaxsched.search.trials._kinds import kinds_of, maker_of, structure
 from jaxsched.search.trials._trials import Followed
 
@@ -76,8 +76,8 @@ def target_of(schedule: Any) -> TargetShape:
 def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
     """First value, largest value and end value of a schedule; a controller cuts all it may."""
     if isinstance(schedule, AbstractController):
-        begin, peak, end = _shape(where, schedule.base)
-        return begin, peak, end * schedule.lowest()
+        begin, peak, end = _shape(where, untold(schedule))
+        return begin, peak, end * math.prod(level.lowest() for level in levels(schedule))
     if not all(map(is_concrete, jax.tree.leaves(schedule))):
         raise TypeError(f"{where} must have known numbers, got {schedule!r}.")
     if members(schedule) is not None:

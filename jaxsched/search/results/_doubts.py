@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxsched._arrays import to_host
 from jaxsched._text import warn
-from jaxsched.controllers._base import bottom
+from jaxsched.controllers._base import untold
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.trials._trials import Trials
@@ -23,7 +23,7 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
     cut, dead = [], []
     for trial in trials:
         for name, one in trial.schedules.items():
-            schedule = bottom(one)
+            schedule = untold(one)
             if schedule.duration is None:
                 continue
             duration = float(to_host(schedule.duration))

@@ -1,0 +1,170 @@
+"""``Around``: a schedule around a controller, such as a floor, a factor or a warmup."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._number import Number, Value
+from jaxsched._struct import length, number, struct
+from jaxsched._text import describe
+from jaxsched.controllers._base import AbstractController, number32, untold
+from jaxsched.controllers._operators import Operators
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._wrappers import Shift
+
+
+@struct
+class Rate(AbstractSchedule):
+    """Stands for the rate of the controller in the ``rule`` of an ``Around``.
+
+    Args:
+        value: filled in at each update.
+        steps: length of what the controller follows, in optimizer updates; ``None``: no end.
+
+    >>> import jaxsched as js
+    >>> js.controllers.Around(js.Plateau(0.1), 0.5 * js.controllers.Rate()) == 0.5 * js.Plateau(0.1)
+    True
+    """
+
+    value: Any = number(default=1.0)
+    steps: Any = length(default=None, at_least=0, optional=True)
+
+    @property
+    def duration(self) -> Any:
+        return self.steps
+
+    def value_at(self, t: Number) -> Value:
+        return num.as_value(t, self.value)
+
+
+class AroundState(NamedTuple):
+    step: jax.Array  # int32: optimizer updates
+    base: Any  # the controller's state
+
+
+@struct
+class Around(AbstractController):
+    """A schedule made of the rate of a controller; usually written with operators.
+
+    ``js.maximum(plateau, 1e-5)`` is a floor, ``js.Clip(plateau, low, high)`` two bounds; ``*``,
+    ``/``, ``+``, ``-``, ``**`` and ``plateau >> schedule`` do what they do with schedules. The
+    controller in it observes, decides and is saved as it is by itself.
+
+    ``warmup >> controller`` begins its base after the warmup, and what is reported during the
+    warmup does not reach the controller: a loss of the warmup is no best to improve on.
+
+    Args:
+        base: the controller.
+        rule: a schedule with a ``js.controllers.Rate()`` in the controller's place; by default
+            that alone. Its steps are those of the run.
+        quiet: optimizer updates at the start whose reports do not reach the controller.
+
+    >>> import jaxsched as js
+    >>> floored = js.Linear(0.0, 0.5, 2) >> js.maximum(js.Plateau(0.5, patience=0), 0.25)
+    >>> state = floored.init()
+    >>> for loss in (1.0, 1.0, 1.0, 1.0):
+    ...     print(float(floored(state)))
+    ...     state = floored.update(state, value=loss)
+    0.0
+    0.25
+    0.5
+    0.5
+    >>> float(floored(state))
+    0.25
+    """
+
+    base: Any
+    rule: Any = None
+    quiet: Any = length(default=0, at_least=0)
+
+    State = AroundState
+    reads = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.base, AbstractController):
+            raise TypeError(
+                f"Around(base=...) must be a controller, got {self.base!r}: operators on schedules "
+                "make schedules."
+            )
+        if self.rule is None:
+            self.__dict__["rule"] = Rate()
+        if not isinstance(self.rule, AbstractSchedule):
+            raise TypeError(
+                "Around(rule=...) must be a schedule with a js.controllers.Rate() in it, got "
+                f"{describe(self.rule)}."
+            )
+
+    @classmethod
+    def of(cls, controller: Any, rule: Callable[[Any], Any]) -> Around:
+        """``rule`` of the rate of ``controller``; one around another is one."""
+        if isinstance(controller, Around):
+            return dataclasses.replace(controller, rule=rule(controller.rule))
+        return cls(controller, rule(Rate(steps=untold(controller).duration)))
+
+    @classmethod
+    def after(cls, warmup: AbstractSchedule, controller: Any) -> Around:
+        """``warmup >> controller``."""
+        around = cls.of(controller, lambda rate: warmup >> rate)
+        steps: Any = warmup.duration
+        return cls(_later(around.base, steps), around.rule, steps + around.quiet)
+
+    def init(self) -> AroundState:
+        return self.first_state()
+
+    def react(self, state: AroundState, **report: Any) -> AroundState:
+        return state
+
+    def update(self, state: Any, **report: Any) -> Any:
+        return self._unless_quiet(state, super().update(state, **report), super().update(state))
+
+    def tell(self, state: Any, report: dict[str, Any]) -> Any:
+        return self._unless_quiet(state, super().tell(state, report), state)
+
+    def _unless_quiet(self, before: Any, told: Any, not_told: Any) -> Any:
+        quiet = number32(before.step) < number32(self.quiet)
+        return jax.tree.map(lambda x, y: jnp.where(quiet, x, y), not_told, told)
+
+    def value_at(self, state: Any) -> jax.Array:
+        return self._filled(self.base_value(state))(state.step)
+
+    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        rule: Any = self._filled(self.base_host_values(state, steps, values))
+        return np.asarray(rule.value_at(np.asarray(steps, np.float64)), np.float64)
+
+    def times(self, factor: float) -> Any:
+        return dataclasses.replace(self, rule=factor * self.rule)
+
+    def untold(self, base: AbstractSchedule) -> AbstractSchedule:
+        return self._with(lambda rate: base)
+
+    def _filled(self, value: Any) -> AbstractSchedule:
+        def fill(rate: Rate) -> Rate:
+            filled = object.__new__(Rate)  # not checked: traced, or an array of one for each step
+            filled.__dict__.update(rate.__dict__, value=value)
+            return filled
+
+        return self._with(fill)
+
+    def _with(self, change: Callable[[Rate], Any]) -> Any:
+        is_rate = lambda x: isinstance(x, Rate)
+        fill = lambda x: change(x) if is_rate(x) else x
+        return jax.tree.map(fill, self.rule, is_leaf=is_rate)
+
+
+def _later(followed: Any, steps: Any) -> Any:
+    """The same with the schedule at the bottom ``steps`` later."""
+    if isinstance(followed, AbstractController):
+        changed: Any = followed
+        return dataclasses.replace(changed, base=_later(changed.base, steps))
+    return Shift(followed, steps) if followed._endless_value() is None else followed
+
+
+Operators._around = Around
