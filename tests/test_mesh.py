@@ -407,6 +407,9 @@ def test_join_without_a_cluster_says_what_to_write():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "ValueError: join() must be called in a cluster" in done.stderr, done.stderr
     assert "found none" in done.stderr
+    jax.devices()
+    with pytest.raises(RuntimeError, match=r"join\(\) must be called before anything else of JAX"):
+        search.join("127.0.0.1:9", processes=2, index=0)
 
 
 def test_join_finds_the_cluster_that_jax_finds():

@@ -90,6 +90,13 @@ def join(
             heartbeat_timeout_seconds=heartbeat,
             shutdown_timeout_seconds=heartbeat,
         )
+    except RuntimeError as error:
+        if "must be called before" not in str(error):
+            raise
+        raise RuntimeError(
+            "join() must be called before anything else of JAX, and once, got a "
+            "process that has used JAX. Call it at the top of the script."
+        ) from error
     except ValueError as error:
         if place or "be defined" not in str(error):
             raise
