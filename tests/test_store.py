@@ -237,7 +237,7 @@ def test_a_damaged_file_costs_no_more_than_it_held(tmp_path, counted, kind):
         flip(path)
         counted()
         if kind == "records":
-            with pytest.warns(RuntimeWarning, match=f"{path.name}.*is trained again"):
+            with pytest.warns(RuntimeWarning, match=f"{path.name}.*is trained again; delete"):
                 again = sweep(tmp_path, **arguments)
         else:
             again = sweep(tmp_path, **arguments)
@@ -256,7 +256,7 @@ def test_a_longer_run_whose_last_state_is_damaged_is_trained_from_the_one_before
     (ends,) = tmp_path.glob("ends-*.npz")
     flip(ends)
     counted()
-    with pytest.warns(RuntimeWarning, match=f"{ends.name}.*is trained again"):
+    with pytest.warns(RuntimeWarning, match=f"{ends.name}.*is trained again; delete the file"):
         longer = sweep(tmp_path, **{**arguments, "steps": 80})
     assert counted() in (20, 40, 60, 80)
     assert same(longer, sweep(None, **{**arguments, "steps": 80}))

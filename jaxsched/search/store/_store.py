@@ -264,8 +264,8 @@ class StageStore:
     def _warn_of(self, path: Path, damage: Exception) -> None:
         if self._directory.has(path):
             text = str(damage) if path.name in str(damage) else f"{path}: {damage}"
-            text = f"sweep(checkpoint=...): {text}. What it held is trained again."
-            warn(text, RuntimeWarning)
+            repair = "What it held is trained again; delete the file to end this warning."
+            warn(f"sweep(checkpoint=...): {text}. {repair}", RuntimeWarning)
 
     def _warn_of_others(self, others: list[tuple[Root, int, int]]) -> None:
         """Says in what the runs that are there differ; nothing if other seeds were trained."""
