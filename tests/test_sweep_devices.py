@@ -127,8 +127,10 @@ def test_merge_refuses_what_does_not_belong_together():
     other = sweep(TASK, TRIALS, steps=11, shard=(1, 2))
     with pytest.raises(ValueError, match="shards of one sweep, got 2"):
         merge([parts[0], other])
-    with pytest.raises(ValueError, match=r"results of `sweep\(shard=...\)`"):
-        merge([sweep(TASK, TRIALS, steps=10)])
+    with pytest.raises(ValueError, match=r"results of `sweep\(shard=...\)`.*places \[1\]"):
+        merge([parts[0], sweep(TASK, TRIALS, steps=10)])
+    with pytest.raises(ValueError, match=r"results of `sweep\(shard=...\)`, got none"):
+        merge([])
     with pytest.raises(ValueError, match=r"sweep\(shard=...\) must be \(i, n\)"):
         sweep(TASK, TRIALS, steps=10, shard=(2, 2))
     with pytest.raises(ValueError, match=r"sweep\(shard=...\) must be None with early stopping"):

@@ -48,7 +48,9 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     results = [p if isinstance(p, SweepResult) else SweepResult.load(p) for p in parts]
     shards = [r.info.shard for r in results if r.info.shard is not None]
     if not results or len(shards) < len(results):
-        raise ValueError("merge(parts=...) must be results of `sweep(shard=...)`, got others.")
+        others = [number for number, r in enumerate(results) if r.info.shard is None]
+        found = f"others in the places {others}" if results else "none"
+        raise ValueError(f"merge(parts=...) must be results of `sweep(shard=...)`, got {found}.")
     first = results[0]
     sweeps = [
         {
