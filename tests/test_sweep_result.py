@@ -71,6 +71,15 @@ def test_summary_says_where_the_best_is(scores, words):
     assert summary in repr(result_of(scores))
 
 
+def test_summary_and_info_say_what_a_reader_wants_to_know():
+    result = result_of([[1], [2]])
+    info = dataclasses.replace(result.info, stored=40, identity={"jax": "0.10"})
+    found = dataclasses.replace(result, info=info)
+    assert found.summary().endswith("steps trained (40 found in the checkpoint)")
+    assert "checkpoint" not in result.summary()
+    assert "0.10" not in repr(info)
+
+
 def test_of_trials_that_are_one_run_none_is_at_an_edge():
     settings = [{"peak": p, "f": f} for p in (0.1, 0.2) for f in (1, 2)]
     idle = result_of([[1], [1], [2], [2]], settings)

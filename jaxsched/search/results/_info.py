@@ -42,7 +42,7 @@ class RunInfo(Mapping[str, Any]):
         seconds: of the whole call.
         traces: compiled function -> how often it was traced.
         saved: steps that were not trained: "shared" (prefixes of several trials), "stopped"
-            (early) and "diverged".
+            (early, or by Ctrl-C) and "diverged".
         stored: steps that were not trained by this call, since a checkpoint's directory held them.
         partial: whether Ctrl-C has ended it; see ``SweepResult.partial``.
         identity: the fields that identify the task, name -> text; ``None`` in old files.
@@ -65,7 +65,7 @@ class RunInfo(Mapping[str, Any]):
     saved: dict[str, int] = dataclasses.field(default_factory=dict)
     stored: int = 0
     partial: bool = False
-    identity: dict[str, str] | None = None
+    identity: dict[str, str] | None = dataclasses.field(default=None, repr=False)  # it is long
     everything: bool = False
     shard: Shard | None = None
     shards: int | None = None

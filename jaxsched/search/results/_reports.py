@@ -257,6 +257,7 @@ def summary(result: ScoredTrials) -> str:
     count += _partial(result)
     lost = int((result.diverged >= 0).any(axis=(1, 2)).sum())
     cost = f"{result.steps_trained} of {result.steps_asked} steps trained"
+    cost += f" ({result.info.stored} found in the checkpoint)" if result.info.stored else ""
     try:
         best = result.best()
     except ValueError:

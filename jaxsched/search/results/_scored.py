@@ -157,7 +157,9 @@ class ScoredTrials:
                 + (
                     f"; the first run diverged at step {gone.min()}. Lower the learning rates."
                     if len(gone)
-                    else f"; no run diverged{', but the result is partial' * self.info.partial}."
+                    else "; the sweep was interrupted. The same call with checkpoint=... can go on."
+                    if self.info.partial
+                    else "; no run diverged."
                 )
             )
 
