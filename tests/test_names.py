@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import random
+import re
 import tomllib
 from collections import UserList
 from collections.abc import Mapping
@@ -18,8 +19,10 @@ from jaxsched import _serialize
 from jaxsched._struct import Record
 from jaxsched.names import entries
 from jaxsched.names._config import maker
-from jaxsched.names._elsewhere import ELSEWHERE
+from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
+from jaxsched.names._lookup import source_of
 from jaxsched.names._sources import LIBRARIES, all_sources, ours, theirs
+from jaxsched.names._texts import _THEIR_LENGTHS
 
 RUN = js.Units(batch=10, samples=1000, tokens_per_sample=100, steps=500)
 SOURCES = {source.name: source for source in all_sources()}
@@ -42,6 +45,20 @@ def test_what_is_read_of_the_source_is_what_is_imported(name):
     needed = [n for n, p in parameters.items() if p.default is p.empty]
     assert needed == list(source.needed)
     assert source.summary
+
+
+LENGTHS = re.compile(r"(steps|iters|milestones|boundaries|T_0|T_max|t_0|t_max|t_initial|_t)$")
+EVALUATIONS = {"patience_t", "cooldown_t"}
+
+
+def test_every_length_of_a_drop_in_may_have_a_unit():
+    drop_ins = [source for source in SOURCES.values() if "." in source.name]
+    found = {word for source in drop_ins for word in source.kinds if LENGTHS.search(word)}
+    assert found - EVALUATIONS <= _THEIR_LENGTHS
+
+
+def test_an_alias_is_one_of_a_drop_in():
+    assert all(source_of(alias) for alias in ALIASES)
 
 
 LINE = js.Linear(0.0, 0.1, 10)
@@ -79,6 +96,14 @@ def test_numbers_shares_and_lengths_may_be_texts(config):
         ("Plateau(Linear(0, .1, 10), mode='max')", js.Plateau(LINE, mode="max")),
         ("constant(0.1, steps=None)", js.constant(0.1)),
         ("Linear(0, 0.1, 2%)", LINE),
+        (
+            "torch.OneCycleLR(1, 100, pct_start=40%)",
+            js.compat.torch.OneCycleLR(1, 100, pct_start=0.4),
+        ),
+        (
+            "hf.get_linear_schedule_with_warmup(1, 10, 100 steps)",
+            js.compat.transformers.linear(1, 10, 100),
+        ),
         ("pytorch.optim.lr_scheduler.StepLR(1, 10)", js.compat.torch.StepLR(1, 10)),
     ],
 )

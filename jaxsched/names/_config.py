@@ -141,7 +141,14 @@ def build(tree: Any, units: Units | None) -> Any:
     else:
         make, names = maker(source), list(source.kinds)
     given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
-    return make(**{name: value_of(x, source, name, units) for name, x in given.items()})
+    values = {name: value_of(x, source, name, units) for name, x in given.items()}
+    try:
+        return make(**values)
+    except (ArithmeticError, LookupError) as error:  # such as of an empty list
+        raise ValueError(
+            f"{tree.name}(...) must be given arguments that fit together, got {describe(values)}: "
+            f"{type(error).__name__}: {error}."
+        ) from error
 
 
 def maker(source: Any) -> Any:

@@ -152,3 +152,24 @@ OTHERWISE = {
     "jaxsched.search.merge": "merge",
     "js.Reverse": "reverse",
 }
+# Other names of a drop-in in its library.
+ALIASES = {
+    "timm.cosine": "timm.CosineLRScheduler",
+    "timm.multistep": "timm.MultiStepLRScheduler",
+    "timm.plateau": "timm.PlateauLRScheduler",
+    "timm.poly": "timm.PolyLRScheduler",
+    "timm.step": "timm.StepLRScheduler",
+    "timm.tanh": "timm.TanhLRScheduler",
+    "transformers.get_constant_schedule": "transformers.constant",
+    "transformers.get_constant_schedule_with_warmup": "transformers.constant_with_warmup",
+    "transformers.get_cosine_schedule_with_warmup": "transformers.cosine",
+    "transformers.get_cosine_with_hard_restarts_schedule_with_warmup": "transformers."
+    "cosine_with_restarts",
+    "transformers.get_cosine_with_min_lr_schedule_with_warmup": "transformers.cosine_with_min_lr",
+    "transformers.get_cosine_with_min_lr_schedule_with_warmup_lr_rate": "transformers."
+    "cosine_warmup_with_min_lr",
+    "transformers.get_inverse_sqrt_schedule": "transformers.inverse_sqrt",
+    "transformers.get_linear_schedule_with_warmup": "transformers.linear",
+    "transformers.get_polynomial_decay_schedule_with_warmup": "transformers.polynomial",
+    "transformers.get_wsd_schedule": "transformers.warmup_stable_decay",
+}

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from jaxsched._words import bind
-from jaxsched.names._elsewhere import ELSEWHERE, OTHERWISE
+from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 from jaxsched.names._expression import Call
 from jaxsched.names._sources import LIBRARIES, Source, all_sources, ours, theirs
 
@@ -54,7 +54,10 @@ def source_of(name: str) -> Source | None:
     if "." not in name:
         return ours().get(name)
     library = LIBRARY.get(name.partition(".")[0], "")
-    return theirs(library).get(f"{library}.{name.rpartition('.')[2]}") if library else None
+    if not library:
+        return None
+    name = f"{library}.{name.rpartition('.')[2]}"
+    return theirs(library).get(ALIASES.get(name, name))
 
 
 def check(tree: Any, registered: Collection[str] = ()) -> None:

@@ -27,6 +27,14 @@ _THEIR_LENGTHS = {
     )
     for word in words.split()
 }
+_THEIR_RATIOS = {
+    word
+    for words in (
+        "alpha alpha_f alpha_i decay_ratio end_factor factor min_lr_rate min_lr_ratio min_scale",
+        "pct pct_final pct_start pcts start_factor warmup_lr_rate",
+    )
+    for word in words.split()
+}
 _UNITS = {
     word: unit
     for unit, words in {
@@ -63,6 +71,8 @@ def read(text: str, source: Source | None, argument: str, units: Units | None) -
     theirs = source is not None and "." in source.name
     where = f"{source.name if source else 'from_config'}({argument}=...)"
     is_length = argument in _THEIR_LENGTHS if theirs else kind in _LENGTHS
+    if theirs and argument in _THEIR_RATIOS:
+        kind = "Ratio"
     if text.endswith("%") and REAL.fullmatch(text[:-1].rstrip()):
         return _percentage(text, float(text[:-1]) / 100, where, kind, is_length, units)
     found = _MEASURED.fullmatch(text)
