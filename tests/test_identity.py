@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 from identity_tasks import DATA, Line
-from sweep_tasks import apply, init, supervised
+from sweep_tasks import Plain, apply, init, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -91,6 +91,24 @@ def test_so_are_the_batches_of_all_updates_and_the_folds(tmp_path, where, at, ar
     assert again.info.stored == 0
     whole = sweep(Line(data, where), TRIALS[1:], **arguments)
     assert again.train["loss"].tobytes() == whole.train["loss"].tobytes()
+
+
+def test_batches_of_its_own_are_not_the_numbers_of_the_updates(tmp_path):
+    """In the traced step both are an int32 scalar."""
+
+    class Drawn(Plain):
+        def batches(self, seed, start, length):
+            return np.arange(start, start + length, dtype=np.int32) * 7 % 5
+
+    Drawn.__module__, Drawn.__qualname__ = Plain.__module__, Plain.__qualname__
+    tasks = (Plain(), Drawn())
+    alone = [sweep(task).train["loss"].tobytes() for task in tasks]
+    for first in (0, 1):
+        directory = tmp_path / str(first)
+        sweep(tasks[first], checkpoint=directory)
+        with others("task's batches"):
+            found = sweep(tasks[1 - first], checkpoint=directory)
+        assert found.train["loss"].tobytes() == alone[1 - first]
 
 
 def test_batches_that_changed_later_leave_what_was_trained_before(tmp_path):

@@ -86,6 +86,8 @@ def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
             **_common(fold),
             "task's arrays": fold.arrays,
             **{f"task's {m}": digest(fold.digests[m]) for m in METHODS},
+            # Else `Rows` has nothing to compare.
+            "task's batches": "its own" if hasattr(fold.task, "batches") else "numbers of updates",
             **shared,
         }
         for fold in plan.folds
