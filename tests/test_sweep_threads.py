@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -230,7 +231,8 @@ def test_an_error_of_one_thread_ends_the_others():
     assert threading.active_count() == before
 
 
-def test_batches_are_read_by_one_thread_at_a_time():
+@pytest.mark.parametrize("how", ["threads", "store", "units"])
+def test_batches_are_read_by_one_thread_at_a_time(tmp_path, how):
     task, inside, readers = supervised(), [], set()
     draw = task.batches
 
@@ -243,7 +245,13 @@ def test_batches_are_read_by_one_thread_at_a_time():
         return draw(*arguments)
 
     task.batches = batches
-    sweep(task=task, seeds=4, devices=CPU * 3)
+    with ThreadPoolExecutor(3) as pool:
+        told = {"devices": CPU * 3}
+        if how == "store":  # which reads them as well
+            told |= {"checkpoint": tmp_path, "checkpoint_every": 0.0}
+        elif how == "units":
+            told = {"devices": None, "executor": pool, "units": 4}
+        sweep(task=task, seeds=8, **told)
     assert len(readers) > 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ from jaxsched._checks import check_room, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import strong
+
+# Of the whole process: a sweep's threads, its store, and units in threads read the same source.
+_READING = threading.RLock()
 
 
 @known_arguments
@@ -65,12 +69,16 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
 def read_batches(
     task: Task, seed: int, start: int, length: int, caller: str = "sweep", steps: int | None = None
 ) -> Any:
-    """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length]."""
+    """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length].
+
+    By one thread at a time: a file that two threads seek in gives each the other's rows.
+    """
     if not hasattr(task, "batches"):
         return np.arange(start, start + length, dtype=np.int32)
     called = f"{caller}(task=...): batches({seed}, {start}, {length})"
     try:
-        drawn = task.batches(seed, start, length)
+        with _READING:
+            drawn = task.batches(seed, start, length)
     except (StopIteration, IndexError) as error:
         needed = "" if steps is None else f" of the {steps}"
         raise ValueError(
