@@ -198,6 +198,18 @@ def test_other_data_are_compiled_anew_and_of_the_functions_only_those_that_read_
     assert solo.train["loss"].tobytes() == again.train["loss"].tobytes()
 
 
+def test_what_is_compiled_later_is_of_the_data_of_the_last_trace():
+    task = Closing()
+    first = js.sweep(task, js.Constant(0.1), steps=9, **ONE)
+    task.target[:] = 3.0
+    js.sweep(task, js.Constant(0.1), steps=9, **ONE)
+    task.target = np.zeros_like(task.target)
+    jax.clear_caches()
+    again = js.sweep(task, js.Constant(0.1), steps=9, **ONE)
+    assert again.train["loss"].tobytes() == first.train["loss"].tobytes()
+    assert again.validation["loss"].tobytes() == first.validation["loss"].tobytes()
+
+
 class Named(Closing):
     """Two metrics whose names the user exchanges: no jaxpr has names."""
 

@@ -27,15 +27,19 @@ from jaxsched.search.tasks._traced import Fold, taken_apart
 
 
 class Function:
-    """A function of a program, which counts its traces; ``compiled`` is it after ``jit``."""
+    """A function of a program, which counts its traces; ``compiled`` is it after ``jit``.
+
+    Attributes:
+        f: what is compiled where it is not yet, such as for another device.
+    """
 
     def __init__(self, name: str, f: Callable[..., Any], jit: Callable[..., Any]):
         def counted(*arguments: Any) -> Any:
             self.traces += 1
-            return f(*arguments)
+            return self.f(*arguments)
 
         counted.__name__ = counted.__qualname__ = name
-        self.name, self.traces = name, 0
+        self.name, self.f, self.traces = name, f, 0
         self.compiled = jit(counted)
 
 
@@ -92,9 +96,12 @@ class Program:
 
         def made() -> Function:
             name = "segment" if method == "step" else method
-            return Function(name, make(fold.shape, *how), partial(self._jit, method))
+            return Function(name, f, partial(self._jit, method))
 
+        f = make(fold.shape, *how)
         found: Function = _FUNCTIONS.get(fold.owner, key, made)
+        # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
+        found.f = f
         self.functions.append(found)
         return found.compiled
 
