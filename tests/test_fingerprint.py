@@ -92,6 +92,27 @@ def callback(data):
     return lambda x: jax.pure_callback(lambda x: x + data[1234], shape, x)
 
 
+def object_called(data):
+    class Adding:
+        __module__ = "jaxlike"  # not a part of JAX
+
+        def __init__(self):
+            self.data = data
+
+        def __call__(self, x):
+            return x + self.data[1234]
+
+    return lambda x: jax.pure_callback(Adding(), jax.ShapeDtypeStruct((4,), jnp.float32), x)
+
+
+def method_called(data):
+    class Adding:
+        def __call__(self, x):
+            return x + data[1234]
+
+    return lambda x: jax.pure_callback(Adding(), jax.ShapeDtypeStruct((4,), jnp.float32), x)
+
+
 def sharded(data):
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     there = jax.sharding.NamedSharding(mesh, jax.P("data"))
@@ -101,7 +122,8 @@ def sharded(data):
 
 KINDS = [
     jitted, custom_vjp, custom_vjp_of_a_gradient, custom_jvp, scan, while_loop, cond, switch,
-    checkpoint, vmap, bfloat16, keys, number, callback, sharded,
+    checkpoint, vmap, bfloat16, keys, number, callback,
+    object_called, method_called, sharded,
 ]  # fmt: skip
 
 

@@ -198,9 +198,13 @@ class Walk:
             keys = map(self.of, value) if isinstance(value, Mapping) else ()
             return [*keys, *map(self.of, _items(value))]
         text = _ADDRESS.sub("", repr(value))
-        if type(value).__module__.startswith("jax") and not dataclasses.is_dataclass(value):
+        package = type(value).__module__.partition(".")[0]
+        if package in ("jax", "jaxlib") and not dataclasses.is_dataclass(value):
             return [text]  # JAX's other attributes belong to this process
-        return [text, *(self.of(v) for kv in _fields(value).items() for v in kv)]
+        # What a callback calls may be an object.
+        call = getattr(type(value), "__call__", None)  # noqa: B004
+        called = [self.of(call)] if isinstance(call, types.FunctionType) else []
+        return [text, *called, *(self.of(v) for kv in _fields(value).items() for v in kv)]
 
     def _array(self, value: Any) -> Iterable[str | bytes | memoryview]:
         kind = [str(value.dtype), str(value.shape), str(getattr(value, "weak_type", False))]
