@@ -29,6 +29,7 @@ TOLERANCE = 1e-6  # of the largest value
 KNOWN: dict[tuple[str, str], tuple[float, float, str]] = {}
 # What is no number for a program: a count, or what sizes an array.
 INHERENT = {
+    ("composer", "CosineAnnealingWarmRestartsScheduler", "t_mult"),
     ("fvcore", "MultiStepParamScheduler", "num_updates"),
     ("fvcore", "StepWithFixedGammaParamScheduler", "num_decays"),
     ("keras", "LearningRateScheduler", "base_lr"),

@@ -1,0 +1,119 @@
+"""The times of Composer's schedulers: strings such as "10ba", in one unit for a schedule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from jaxsched._arrays import is_concrete, is_list
+from jaxsched._checks import checked_number, violates
+from jaxsched._text import describe
+from jaxsched.compat._pieces import floor
+from jaxsched.recipes._arguments import multiply
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._lengths import is_whole, subtract_steps
+from jaxsched.schedules._wrappers import Window
+
+_UNITS = ("ba", "ep", "sp", "tok", "dur", "iter")
+
+
+def _time(where: str, x: Any) -> Any:
+    """A pair (value, unit)."""
+    if not isinstance(x, str):
+        return checked_number(where, x, at_least=0), "ba"
+    unit = next((unit for unit in _UNITS if x.lower().endswith(unit)), None)
+    try:
+        value = float(x[: -len(unit)]) if unit else float("nan")
+    except ValueError:
+        value = float("nan")
+    if unit is None or not value >= 0:
+        raise ValueError(
+            f"{where} must be a time such as '10ba' (units {', '.join(_UNITS)}) or a number of "
+            f"batches, got {x!r}."
+        )
+    if unit != "dur":
+        if value % 1:
+            raise ValueError(f"{where} must be a whole number of {unit!r}, got {x!r}.")
+        value = int(value)
+    return checked_number(where, value), unit
+
+
+def _times(where: str, xs: Any) -> Any:
+    if not is_list(xs):
+        raise TypeError(f"{where} must be a list of times, got {describe(xs)}.")
+    return [_time(where, x) for x in xs]
+
+
+Time = Annotated[Any, _time]
+Times = Annotated[Any, _times]
+
+
+class Clock:
+    """Converts the times of one schedule to whole numbers of one unit."""
+
+    def __init__(self, name: str, max_duration: Any, dataloader_len: Any, ssr: Any = 1.0):
+        self.name, self.duration, self.epoch, self.ssr = name, max_duration, dataloader_len, ssr
+        self.unit: str | None = None
+        if max_duration is not None and max_duration[1] == "dur":
+            raise ValueError(f"composer.{name}(max_duration=...) must not be a share of itself.")
+
+    def length(self, word: str, time: Any, scaled: bool = True, above: bool = False) -> Any:
+        value, unit = time
+        if unit == "dur":
+            if self.duration is None:
+                raise ValueError(
+                    f"composer.{self.name}(max_duration=...) must be given: {word} is a share of "
+                    "it, 'dur'."
+                )
+            total, total_unit = self.duration
+            share = self._batches(word, value) if total_unit == "ep" else value
+            value, unit = multiply(share, total), "ba" if total_unit == "ep" else total_unit
+            scaled = False
+        elif unit == "ep":
+            value, unit = self._batches(word, value), "ba"
+        if self.unit not in (None, unit):
+            raise ValueError(
+                f"composer.{self.name}({word}=...) must have the unit of the other times, "
+                f"{self.unit!r}, got {unit!r}."
+            )
+        self.unit = unit
+        if scaled and not (is_concrete(self.ssr) and self.ssr == 1):
+            value = multiply(value, self.ssr)
+        steps = value if is_whole(value) else floor(value)
+        if above and violates(lambda steps: steps <= 0, steps):
+            raise ValueError(
+                f"composer.{self.name}({word}=...) must be at least 1 {unit!r}, got "
+                f"{describe(steps)}."
+            )
+        return steps
+
+    def _batches(self, word: str, epochs: Any) -> Any:
+        if self.epoch is None:
+            raise ValueError(
+                f"composer.{self.name}(dataloader_len=...) must be given, the batches of an epoch: "
+                f"{word} is in epochs."
+            )
+        return multiply(epochs, self.epoch)
+
+    def warmed(self, top: Any, warmup: Any, scale_warmup: bool) -> AbstractSchedule:
+        """A line from 0 to ``top``, until the warmup is over.
+
+        Where the rise is scaled by ``ssr``, the step at which it hands over is not.
+        """
+        begin = self.length("t_warmup", warmup, scaled=False)
+        if not scale_warmup:
+            return shapes.Linear(0.0, top, begin)
+        return Window(shapes.Linear(0.0, top, self.length("t_warmup", warmup)), 0, begin)
+
+    def rest(self, warmup: AbstractSchedule, t_max: Any) -> Any:
+        """What remains of ``t_max``, negative if the warmup is longer."""
+        end = self.length("t_max", t_max)
+        total = None if self.duration is None else self.duration[1]
+        if total == self.unit or (total == "ep" and self.unit == "ba" and self.epoch is not None):
+            whole = self.length("max_duration", self.duration, scaled=False)
+            if violates(lambda end, whole: end < whole, end, whole):
+                raise ValueError(
+                    f"composer.{self.name}(t_max=...) must be at least max_duration="
+                    f"{describe(whole)}, got {describe(end)} {self.unit!r}."
+                )
+        return subtract_steps(end, warmup.duration)

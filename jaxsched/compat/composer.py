@@ -1,0 +1,355 @@
+"""The schedulers of Composer (``composer.optim.scheduler``, mosaicml), as of 0.32.
+
+They are *factors* of the optimizer's rate, as there: ``0.1 * composer.LinearScheduler(...)``.
+A length is a time string (``"10ba"``, ``"2ep"``, ``"0.5dur"``, ``"100sp"``, ``"3e4tok"``), or a
+number of batches, which may be traced. The trainer's part comes by keyword: ``max_duration``,
+``dataloader_len`` (batches of an epoch), and the scale schedule ratio ``ssr``. All lengths of a
+schedule have one unit (epochs are batches), and its steps are in that unit: with ``"sp"`` or
+``"tok"`` it is called with samples or tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxsched._arrays import is_concrete
+from jaxsched._text import describe
+from jaxsched.compat._composer_times import Clock, Time, Times
+from jaxsched.compat._pieces import decay, drops, polynomial, stairs, where
+from jaxsched.compat._signature import Flag, NotNegative, Number, Positive, drop_in
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
+from jaxsched.schedules._lengths import subtract_steps
+from jaxsched.schedules._wrappers import Repeat, Shift
+
+_LONGEST = 2**31  # steps, to which cycles are listed
+_MANY = 1000  # cycles
+
+
+@drop_in
+def StepScheduler(
+    step_size: Time,
+    gamma: NotNegative = 0.1,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """Multiplied by ``gamma`` at every multiple of ``step_size``.
+
+    >>> from jaxsched.compat import composer
+    >>> drops = composer.StepScheduler("2ep", 0.5, dataloader_len=10)
+    >>> [float(drops(t)) for t in (19, 20, 40)]
+    [1.0, 0.5, 0.25]
+    """
+    clock = Clock("StepScheduler", max_duration, dataloader_len, ssr)
+    return stairs(1.0, gamma, clock.length("step_size", step_size, above=True))
+
+
+@drop_in
+def MultiStepScheduler(
+    milestones: Times,
+    gamma: Number = 0.1,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """Multiplied by ``gamma`` at each milestone, twice where one is listed twice.
+
+    >>> from jaxsched.compat import composer
+    >>> drops = composer.MultiStepScheduler(["0.5dur", "80ba"], 0.5, max_duration="100ba")
+    >>> [float(drops(t)) for t in (49, 50, 80)]
+    [1.0, 0.5, 0.25]
+    """
+    clock = Clock("MultiStepScheduler", max_duration, dataloader_len, ssr)
+    return drops(1.0, gamma, [clock.length("milestones", time) for time in milestones])
+
+
+@drop_in
+def ConstantScheduler(
+    alpha: Number = 1.0,
+    t_max: Time = "1dur",
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """``alpha`` until ``t_max``, then 1.
+
+    >>> from jaxsched.compat import composer
+    >>> half = composer.ConstantScheduler(0.5, "10ba")
+    >>> float(half(9)), float(half(10))
+    (0.5, 1.0)
+    """
+    clock = Clock("ConstantScheduler", max_duration, dataloader_len, ssr)
+    return Constant(alpha, clock.length("t_max", t_max)) >> Constant(1.0)
+
+
+@drop_in
+def LinearScheduler(
+    alpha_i: Number = 1.0,
+    alpha_f: Number = 0.0,
+    t_max: Time = "1dur",
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """A line from ``alpha_i`` to ``alpha_f``, which holds.
+
+    >>> from jaxsched.compat import composer
+    >>> [float(composer.LinearScheduler(t_max="10ba")(t)) for t in (0, 5, 10)]
+    [1.0, 0.5, 0.0]
+    """
+    clock = Clock("LinearScheduler", max_duration, dataloader_len, ssr)
+    return shapes.Linear(alpha_i, alpha_f, clock.length("t_max", t_max))
+
+
+@drop_in
+def ExponentialScheduler(
+    gamma: NotNegative,
+    decay_period: Time = "1ep",
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """Multiplied by ``gamma`` every ``decay_period``, smoothly.
+
+    >>> from jaxsched.compat import composer
+    >>> [float(composer.ExponentialScheduler(0.25, "10ba")(t)) for t in (0, 5, 10)]
+    [1.0, 0.5, 0.25]
+    """
+    clock = Clock("ExponentialScheduler", max_duration, dataloader_len, ssr)
+    return decay(1.0, gamma, clock.length("decay_period", decay_period, above=True))
+
+
+@drop_in
+def CosineAnnealingScheduler(
+    t_max: Time = "1dur",
+    alpha_f: Number = 0.0,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """Half a cosine from 1 to ``alpha_f``, which holds.
+
+    >>> from jaxsched.compat import composer
+    >>> [float(composer.CosineAnnealingScheduler("10ba")(t)) for t in (0, 5, 10)]
+    [1.0, 0.5, 0.0]
+    """
+    clock = Clock("CosineAnnealingScheduler", max_duration, dataloader_len, ssr)
+    return shapes.Cosine(1.0, alpha_f, clock.length("t_max", t_max))
+
+
+@drop_in
+def PolynomialScheduler(
+    power: NotNegative,
+    t_max: Time = "1dur",
+    alpha_f: Number = 0.0,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """A power of the remaining fraction, from 1 to ``alpha_f``, which holds.
+
+    >>> from jaxsched.compat import composer
+    >>> [float(composer.PolynomialScheduler(2.0, "10ba")(t)) for t in (0, 5, 10)]
+    [1.0, 0.25, 0.0]
+    """
+    clock = Clock("PolynomialScheduler", max_duration, dataloader_len, ssr)
+    return polynomial(1.0, alpha_f, clock.length("t_max", t_max), power)
+
+
+@drop_in
+def CosineAnnealingWarmRestartsScheduler(
+    t_0: Time,
+    t_mult: Positive = 1.0,
+    alpha_f: Number = 0.0,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """Half cosines from 1 to ``alpha_f`` with restarts; each length is *cut* to whole steps.
+
+    So a ``t_0`` of 1 never grows by a ``t_mult`` of 1.5. With one below 1 the length comes to 0, an
+    error there; here the last value holds. The cycles are listed, to step 2^31 or at most 1000 that
+    reach ``max_duration``, so neither argument may be traced, unless ``t_mult`` is 1.
+
+    >>> from jaxsched.compat import composer
+    >>> lr = composer.CosineAnnealingWarmRestartsScheduler("10ba", 2.0, max_duration="70ba")
+    >>> [float(lr(t)) for t in (0, 5, 10, 20, 30)]
+    [1.0, 0.5, 1.0, 0.5, 1.0]
+    """
+    name = "CosineAnnealingWarmRestartsScheduler"
+    clock = Clock(name, max_duration, dataloader_len, ssr)
+    length = clock.length("t_0", t_0, above=True)
+    if is_concrete(t_mult) and (t_mult == 1 or (is_concrete(length) and _next(length, t_mult))):
+        return Repeat(shapes.Cosine(1.0, alpha_f, length))
+    if not is_concrete(length) or not is_concrete(t_mult):
+        raise TypeError(
+            f"composer.{name}(t_0=..., t_mult=...) must be known numbers, which count the cycles, "
+            f"got {describe(length)} and {describe(t_mult)}."
+        )
+    longest: Any = _LONGEST
+    if max_duration is not None:
+        longest = clock.length("max_duration", max_duration, scaled=False)
+    lengths: list[Any] = []
+    total = 0
+    while length > 0 and total <= _LONGEST:
+        if len(lengths) == _MANY:
+            if total > longest:
+                break
+            raise ValueError(
+                f"composer.{name}(t_mult=...) must make at most {_MANY} cycles until max_duration, "
+                f"got {describe(t_mult)}."
+            )
+        lengths.append(length)
+        total += length
+        length = int(t_mult * length)
+    return Sequence(tuple(shapes.Cosine(1.0, alpha_f, length) for length in lengths))
+
+
+def _next(length: Any, t_mult: Any) -> bool:
+    """Whether the next cycle is as long."""
+    return int(t_mult * length) == int(length)
+
+
+@drop_in
+def MultiStepWithWarmupScheduler(
+    t_warmup: Time,
+    milestones: Times,
+    gamma: Number = 0.1,
+    scale_warmup: Flag = False,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """A line to 1, then ``MultiStepScheduler``, whose milestones count from step 0.
+
+    Args:
+        t_warmup: length of the line.
+        milestones, gamma: as there.
+        scale_warmup: the line rises within ``ssr * t_warmup``, and is left at ``t_warmup`` even so.
+        max_duration, dataloader_len, ssr: of the trainer.
+
+    >>> from jaxsched.compat import composer
+    >>> lr = composer.MultiStepWithWarmupScheduler("10ba", ["20ba"], 0.5)
+    >>> [float(lr(t)) for t in (5, 10, 20)]
+    [0.5, 1.0, 0.5]
+    """
+    clock = Clock("MultiStepWithWarmupScheduler", max_duration, dataloader_len, ssr)
+    rise = clock.warmed(1.0, t_warmup, scale_warmup)
+    body = drops(1.0, gamma, [clock.length("milestones", time) for time in milestones])
+    return rise >> Shift(body, subtract_steps(0, rise.duration))
+
+
+@drop_in
+def ConstantWithWarmupScheduler(
+    t_warmup: Time,
+    alpha: Number = 1.0,
+    t_max: Time = "1dur",
+    scale_warmup: Flag = False,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """A line to ``alpha``, which holds, after ``t_max`` too.
+
+    >>> from jaxsched.compat import composer
+    >>> lr = composer.ConstantWithWarmupScheduler("10ba", t_max="20ba")
+    >>> [float(lr(t)) for t in (5, 10, 30)]
+    [0.5, 1.0, 1.0]
+    """
+    clock = Clock("ConstantWithWarmupScheduler", max_duration, dataloader_len, ssr)
+    rise = clock.warmed(alpha, t_warmup, scale_warmup)
+    clock.rest(rise, t_max)
+    return rise >> Constant(alpha)
+
+
+@drop_in
+def LinearWithWarmupScheduler(
+    t_warmup: Time,
+    alpha_i: Number = 1.0,
+    alpha_f: Number = 0.0,
+    t_max: Time = "1dur",
+    scale_warmup: Flag = False,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """A line to ``alpha_i``, and one to ``alpha_f`` at ``t_max``; a longer warmup never falls.
+
+    >>> from jaxsched.compat import composer
+    >>> lr = composer.LinearWithWarmupScheduler("10ba", t_max="30ba")
+    >>> [float(lr(t)) for t in (5, 10, 20, 30)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    clock = Clock("LinearWithWarmupScheduler", max_duration, dataloader_len, ssr)
+    rise = clock.warmed(alpha_i, t_warmup, scale_warmup)
+    rest = clock.rest(rise, t_max)
+    return rise >> shapes.Linear(alpha_i, _end(rest, alpha_i, alpha_f), _least(rest))
+
+
+@drop_in
+def CosineAnnealingWithWarmupScheduler(
+    t_warmup: Time,
+    t_max: Time = "1dur",
+    alpha_f: Number = 0.0,
+    scale_warmup: Flag = False,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """A line to 1, and half a cosine to ``alpha_f`` at ``t_max``; a longer warmup never falls.
+
+    >>> from jaxsched.compat import composer
+    >>> lr = composer.CosineAnnealingWithWarmupScheduler("10ba", max_duration="30ba")
+    >>> [float(lr(t)) for t in (5, 10, 20, 30)]
+    [0.5, 1.0, 0.5, 0.0]
+    """
+    clock = Clock("CosineAnnealingWithWarmupScheduler", max_duration, dataloader_len, ssr)
+    rise = clock.warmed(1.0, t_warmup, scale_warmup)
+    rest = clock.rest(rise, t_max)
+    return rise >> shapes.Cosine(1.0, _end(rest, 1.0, alpha_f), _least(rest))
+
+
+@drop_in
+def PolynomialWithWarmupScheduler(
+    t_warmup: Time,
+    power: NotNegative = 2.0,
+    t_max: Time = "1dur",
+    alpha_f: Number = 0.0,
+    scale_warmup: Flag = False,
+    *,
+    max_duration: Time | None = None,
+    dataloader_len: Positive | None = None,
+    ssr: Positive = 1.0,
+) -> AbstractSchedule:
+    """A line to 1, and a power to ``alpha_f`` at ``t_max``; a longer warmup never falls.
+
+    >>> from jaxsched.compat import composer
+    >>> lr = composer.PolynomialWithWarmupScheduler("10ba", max_duration="30ba")
+    >>> [float(lr(t)) for t in (5, 10, 20, 30)]
+    [0.5, 1.0, 0.25, 0.0]
+    """
+    clock = Clock("PolynomialWithWarmupScheduler", max_duration, dataloader_len, ssr)
+    rise = clock.warmed(1.0, t_warmup, scale_warmup)
+    rest = clock.rest(rise, t_max)
+    return rise >> polynomial(1.0, _end(rest, 1.0, alpha_f), _least(rest), power)
+
+
+def _end(rest: Any, top: Any, end: Any) -> Any:
+    return where(lambda rest: rest <= 0, (rest,), top, end)
+
+
+def _least(rest: Any) -> Any:
+    return where(lambda rest: rest <= 0, (rest,), 0, rest)
