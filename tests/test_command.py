@@ -123,6 +123,12 @@ def test_a_call_of_another_library_is_converted(capsys):
     theirs, ours = (eval(line, {"js": js}) for line in out.splitlines()[:2])
     assert code == 0
     assert theirs == ours == js.compat.torch.CosineAnnealingWarmRestarts(0.1, 10, 2, 1e-5)
+    assert "fix=True" not in out
+    rising = convert("torch", "CosineAnnealingLR(T_max=100)", lr=0.1)
+    assert "With fix=True the values differ from step 101 on" in rising
+    assert rising.endswith("js.Cosine(0.1, 0.0, 100)")
+    alias = convert("hf", "get_constant_schedule(optimizer)", lr=0.1)
+    assert alias.startswith("js.compat.transformers.constant(lr=0.1)\n")
     nested = convert("pytorch", "SequentialLR([StepLR(3, 10), StepLR(2, 5)], milestones=[7])")
     theirs, ours = (eval(line, {"js": js}) for line in nested.splitlines()[:2])
     assert theirs == ours

@@ -146,6 +146,17 @@ def test_toml_json_any_mapping_and_what_to_dict_wrote_read_the_same():
     assert js.from_config(data) == js.from_config({k: data[k] for k in data if k != "jaxsched"})
 
 
+def test_what_a_config_cannot_give_is_a_value_error():
+    class Missing(Config):
+        def __getitem__(self, key):
+            if key == "parts":
+                raise AttributeError(f"Missing mandatory value: {key}")
+            return super().__getitem__(key)
+
+    with pytest.raises(ValueError, match="must be complete, got Missing: Missing mandatory value"):
+        js.from_config(Missing(NESTED))
+
+
 def test_a_class_of_ones_own_is_named_once_it_is_registered():
     with pytest.raises(ValueError, match="got 'Mine'"):
         js.from_config("Mine(1)")

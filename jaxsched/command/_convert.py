@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from jaxsched.command._calls import call_of
 from jaxsched.command._explain import python_line
 from jaxsched.names._config import build
 from jaxsched.names._expression import Call
 from jaxsched.names._lookup import source_of
+from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._picture import extent
 
 
 def convert(library: str, text: str, lr: float | None = None) -> str:
@@ -33,11 +37,33 @@ def convert(library: str, text: str, lr: float | None = None) -> str:
     source: Any = source_of(tree.name)
     made = build(tree, None)
     lines = [_shown(tree), python_line(made), "", source.doc]
+    if "fix" in source.kinds and "fix" not in tree.kwargs:
+        lines += ["", _fixed(tree, made)]
     return "\n".join(lines).rstrip()
+
+
+def _fixed(tree: Call, made: Any) -> str:
+    """Where ``fix=True`` would change the values."""
+    fixed = build(Call(tree.name, tree.args, {**tree.kwargs, "fix": True}), None)
+    if not isinstance(made, AbstractSchedule):
+        return f"With fix=True: {python_line(fixed)}"
+    last = 2 * extent([made, fixed])
+    steps = np.unique(np.linspace(0, last, min(last, 20_000) + 1).astype(np.int64))
+    theirs, ours = made.host(steps), fixed.host(steps)
+    differ = np.flatnonzero(~np.isclose(theirs, ours, rtol=1e-6, atol=0.0))
+    if not differ.size:
+        return "fix=True changes nothing."
+    at = int(differ[0])
+    return (
+        f"With fix=True the values differ from step {steps[at]} on ({theirs[at]:.4g} is "
+        f"{ours[at]:.4g}): "
+        f"{python_line(fixed)}"
+    )
 
 
 def _shown(x: Any) -> str:
     if isinstance(x, Call):
+        source: Any = source_of(x.name)  # an alias is no name in Python
         inner = [_shown(a) for a in x.args] + [f"{k}={_shown(v)}" for k, v in x.kwargs.items()]
-        return f"js.compat.{x.name}({', '.join(inner)})"
+        return f"js.compat.{source.name}({', '.join(inner)})"
     return f"[{', '.join(map(_shown, x))}]" if isinstance(x, list) else repr(x)

@@ -74,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     plot = command("plot", _plot, "draw schedules into a file (needs jaxsched[plot])")
     plot.add_argument("texts", nargs="+", metavar="text", help="as of show")
     plot.add_argument("-o", "--output", required=True, help="a .png, .svg or .pdf file")
+    plot.add_argument("--steps", type=int, help="the last step that is drawn")
     plot.add_argument("--log", action="store_true", help="a logarithmic value axis")
     for each in (show, plot):
         each.add_argument(
@@ -130,6 +131,7 @@ def _plot(given: argparse.Namespace) -> int:
         ax=figure.add_subplot(),
         labels=[" ".join(t.split()) for t in given.texts],
         log=given.log,
+        steps=given.steps,
     )
     figure.savefig(given.output)
     return 0

@@ -101,7 +101,7 @@ def _read(config: Any, depth: int) -> Any:
     if isinstance(config, str):
         return parse(config) if "(" in config else config
     if isinstance(config, Mapping):
-        given = dict(config)
+        given = dict(_opened(config))
         if not all(isinstance(key, (str, int, float)) for key in given):
             raise TypeError(
                 f"from_config(config=...) must have texts for keys, got {list(given)!r:.60}."
@@ -127,7 +127,21 @@ def _read(config: Any, depth: int) -> Any:
             raise TypeError(f"from_config(args=...) must be a list, got {describe(args)}.")
         kwargs = {str(k): _read(v, depth + 1) for k, v in given.items()}
         return Call(name.strip(), tuple(_read(x, depth + 1) for x in args), kwargs)
-    return [_read(x, depth + 1) for x in config] if is_list(config) else config
+    if is_list(config):
+        return [_read(x, depth + 1) for x in _opened(config)]
+    return config
+
+
+def _opened(config: Any) -> list[Any]:
+    """What a container holds; one of OmegaConf raises errors of its own for what is missing."""
+    try:
+        return list(config.items() if isinstance(config, Mapping) else config)
+    except (ValueError, TypeError, RecursionError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"from_config(config=...) must be complete, got {type(config).__name__}: {error}"
+        ) from error
 
 
 def build(tree: Any, units: Units | None) -> Any:
