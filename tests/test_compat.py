@@ -6,7 +6,11 @@ import importlib
 import inspect
 
 import golden
+import jax
+import numpy as np
 import pytest
+
+from jaxsched import compat
 
 CASES = {
     (library, name): [case for case in golden.read(library) if case["name"] == name]
@@ -35,3 +39,85 @@ def test_every_drop_in_has_a_table_and_an_example(library):
     assert all(">>>" in value.__doc__ for value in public.values())
     called = {value.__name__ for value in public.values()}
     assert called == {name for where, name in CASES if where == library}
+
+
+LR = {"base_lr": 0.1}
+WAVE = compat.torch.CosineAnnealingLR(0.1, 10)
+WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
+
+
+@pytest.mark.parametrize(
+    ("called", "arguments", "message"),
+    [
+        (
+            "torch.StepLR",
+            LR | {"step_size": 0},
+            r"torch\.StepLR\(step_size=\.\.\.\) must be greater",
+        ),
+        ("torch.LinearLR", LR | {"start_factor": 0.0}, "must be greater than 0, got 0"),
+        ("torch.ConstantLR", LR | {"factor": 1.5}, "must be at most 1, got 1.5"),
+        ("torch.CosineAnnealingLR", LR | {"T_max": 0}, "must be greater than 0"),
+        ("torch.CosineAnnealingWarmRestarts", LR | {"T_0": 2.5}, "must be a whole number"),
+        ("torch.CyclicLR", LR | {"max_lr": 1.0, "mode": "sine"}, "must be one of 'triangular'"),
+        ("torch.OneCycleLR", {"max_lr": 1.0}, "or epochs=... and steps_per_epoch"),
+        ("torch.OneCycleLR", {"max_lr": 1.0, "total_steps": 10, "pct_start": 0.1}, "must not be 1"),
+        ("torch.SequentialLR", {"schedulers": [WAVE], "milestones": [3]}, "one fewer than 1"),
+        (
+            "torch.ChainedScheduler",
+            {"schedulers": [WAVE], "base_lr": 0.1},
+            "must be ones that mult",
+        ),
+        ("torch.ReduceLROnPlateau", LR | {"factor": 1.0}, "must be less than 1"),
+        ("transformers.polynomial", WARM | {"lr_end": 0.2}, "must be less than lr=0.1"),
+        ("transformers.cosine_with_min_lr", WARM, "must be given, and not both"),
+        ("transformers.greedy", {"lr": 1e-4}, "or fix=True"),
+        ("transformers.get_scheduler", {"name": "linear", "lr": 0.1}, "num_warmup_steps=.*given"),
+        ("timm.TanhLRScheduler", LR | {"t_initial": 9, "lb": 3.0}, "must be greater than lb=3.0"),
+        ("timm.MultiStepLRScheduler", LR | {"decay_t": [20, 10]}, "must be in order"),
+        ("timm.WSDLRScheduler", LR | {"t_initial": 9, "decay_t": 10}, "at most t_initial=9"),
+        ("timm.PlateauLRScheduler", LR | {"warmup_t": 5}, "must be 0, got 5"),
+    ],
+)
+def test_what_the_peer_refuses_is_an_error_in_its_name(called, arguments, message):
+    library, name = called.split(".")
+    with pytest.raises(ValueError, match=message):
+        getattr(importlib.import_module(f"jaxsched.compat.{library}"), name)(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("made", "low"),
+    [
+        (compat.torch.CosineAnnealingLR(1.0, 10, 0.5, fix=True), 0.5),
+        (compat.transformers.cosine(1.0, 2, 10, fix=True), 0.0),
+        (compat.transformers.cosine_with_min_lr(1.0, 2, 10, min_lr=0.5, fix=True), 0.5),
+        (compat.transformers.cosine_warmup_with_min_lr(1.0, 2, 10, min_lr=0.5, fix=True), 0.5),
+        (compat.transformers.warmup_stable_decay(1.0, 2, 5, 10, num_cycles=2.0, fix=True), 0.0),
+    ],
+    ids=repr,
+)
+def test_what_is_fixed_stays_down_after_its_end(made, low):
+    values = np.asarray(made(np.arange(2, 30)))
+    assert np.all(np.diff(values) <= 0) and np.all(values[8:] == low)
+
+
+def test_a_fixed_warmup_of_timm_drops_nowhere():
+    arguments = {"base_lr": 1.0, "t_initial": 100, "warmup_t": 20}
+    drop = lambda made: float(made(19)) - float(made(20))
+    assert drop(compat.timm.CosineLRScheduler(**arguments)) > 0
+    assert drop(compat.timm.CosineLRScheduler(**arguments, fix=True)) < 0
+
+
+@pytest.mark.parametrize("name", ["ReduceLROnPlateau", "OneCycleLR", "MultiStepLR"])
+def test_a_drop_in_has_a_finite_gradient_in_every_number(name):
+    case = CASES["torch", name][0]
+    floats = {n: np.float32(x) for n, x in case["arguments"].items() if isinstance(x, float)}
+    steps = np.arange(len(case["values"]))
+    total = lambda floats: golden._values("torch", name, case["arguments"] | floats, steps).sum()
+    assert all(map(np.isfinite, jax.grad(total)(floats).values()))
+
+
+def test_an_argument_that_takes_the_optimizer_is_told_from_one_that_is_not_there():
+    with pytest.raises(TypeError, match=r"torch\.StepLR has no argument optimizer; js\.inject"):
+        compat.torch.StepLR(optimizer=None, step_size=3)
+    with pytest.raises(TypeError, match="got 7 positional arguments"):
+        compat.torch.OneCycleLR(0.1, 100, None, None, 0.3, "cos", True)

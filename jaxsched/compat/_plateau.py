@@ -58,11 +58,17 @@ def _least_scale(base: Any, factor: Any, min_lr: Any, eps: Any) -> Any:
     xp: Any = np if known else jnp
     numbers = (base, factor, min_lr, eps)
     base, factor, min_lr, eps = map(np.float64, map(to_host, numbers)) if known else numbers
+
+    def cut(times: Any) -> Any:
+        """The scale after so many cuts; after infinitely many it is 0, also to a gradient."""
+        some = xp.isfinite(times)
+        return xp.where(some, factor ** xp.where(some, xp.maximum(times, 0.0), 1.0), 0.0)
+
     with np.errstate(divide="ignore"):
         rate = xp.log(factor)
-        frozen = factor ** xp.maximum(xp.ceil(xp.log(eps / (base * (1 - factor))) / rate), 0.0)
+        frozen = cut(xp.ceil(xp.log(eps / (base * (1 - factor))) / rate))
         low = min_lr / base
-        before = factor ** xp.maximum(xp.floor(xp.log(low) / rate), 0.0)
+        before = cut(xp.floor(xp.log(low) / rate))
     last = xp.where(base * (before - low) > eps, low, before)
     least = xp.minimum(xp.maximum(frozen, last), 1.0)
     return float(least) if known else least
