@@ -13,23 +13,28 @@ from jaxsched import _number as num
 from jaxsched._double import Double, as_double, fixed
 from jaxsched._number import Number
 
+_LEFT = 2.0**-40  # of the limit: so far the terms of a shrinking series are told apart
 _HUGE = 2.0**60  # far beyond any step, and its square, 2^120, is still a float32
 
 
 def growths(total: Number, excess: Number) -> Number:
     """About how many terms of ``1 + g + g^2 + ...`` add up to ``total``, with ``g = 1 + excess``.
 
-    The whole number below, or one of its neighbors, in ordinary arithmetic.
+    The whole number below, or one of its neighbors, in ordinary arithmetic. Terms that shrink have
+    a limit, to which what is left is subtracted exactly.
     """
+    left = num.maximum(total * excess + 1.0, num.full_like(total, _LEFT))
     if isinstance(total, Double) or isinstance(excess, Double):
-        total, excess = fixed(as_double(total).hi, as_double(excess).hi)
-        return as_double(jnp.floor(jnp.log1p(total * excess) / jnp.log1p(excess)))
+        left, total, excess = fixed(as_double(left).hi, as_double(total).hi, as_double(excess).hi)
+        terms = jnp.where(excess < 0, jnp.log(left), jnp.log1p(total * excess)) / jnp.log1p(excess)
+        return as_double(jnp.floor(terms))
     xp = jnp if isinstance(total + excess, jax.Array) else np
-    return xp.floor(xp.log1p(total * excess) / xp.log1p(excess))
+    logs = xp.where(excess < 0, xp.log(left), xp.log1p(xp.maximum(total * excess, _LEFT - 1)))
+    return xp.floor(logs / xp.log1p(excess))
 
 
 def geometric(base: Number, count: Number, bits: int) -> tuple[Number, Number]:
-    """``base ** count`` and ``1 + base + ... + base ** (count - 1)``, for ``base >= 1`` and whole
+    """``base ** count`` and ``1 + base + ... + base ** (count - 1)``, for ``base > 0`` and whole
     ``0 <= count < 2**bits``.
 
     By doubling, without a division: exact as long as the sum has 48 bits (53 on the host). Both

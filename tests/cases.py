@@ -56,6 +56,7 @@ CLASSES = {
     "Maximum": js.maximum(js.Linear(0.1, 0.0, 1000), 0.02),
     "Repeat": js.Repeat(js.Cosine(0.1, 0.0, 1000)),
     "Repeat-growth": js.Repeat(js.Cosine(0.1, 0.0, 10), growth=3.0, decay=0.9),
+    "Repeat-shrinking": js.Repeat(js.Cosine(0.1, 0.0, 1000), growth=0.5, decay=0.9, cycles=6),
     "Repeat-cycles": js.Repeat(js.Linear(0.1, 0.01, 7), growth=1.5, decay=0.5, cycles=4),
     "Stretch": js.Stretch(js.Linear(0.1, 0.0, 1000), 1.5),
     "Shift": js.Shift(js.Cosine(0.1, 0.0, 1000), 300),

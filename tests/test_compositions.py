@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from fractions import Fraction
 
 import jax
 import numpy as np
+import pytest
 
 import jaxsched as js
 
@@ -75,3 +77,22 @@ def test_operators_are_there_whatever_was_imported_first():
     program = "from jaxsched.schedules._base import Constant as C; print((1 / C(2.0)).host(0))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "0.5", done.stderr
+
+
+@pytest.mark.parametrize("length", [7, 1000, 2**20])
+@pytest.mark.parametrize("growth", [0.3, 0.75, 0.99])
+def test_restarts_that_come_more_often_are_all_found(length, growth):
+    """At and around each: by sums of exact fractions."""
+    ratio, cycles = Fraction(float(np.float32(growth))), 12
+    spans = [length * ratio**i for i in range(cycles)]
+    starts = [sum(spans[:i], Fraction(0)) for i in range(cycles)]
+    steps = np.unique([int(start) + k for start in starts for k in (0, 1, 2)]).astype(np.int32)
+    as_one = [t + min(t * Fraction(1, 2**22), Fraction(1, 4)) for t in map(int, steps)]
+    last = [max(i for i, start in enumerate(starts) if start <= t) for t in as_one]
+    want = [
+        min(max((int(t) - starts[i]) / spans[i], 0), 1) for t, i in zip(steps, last, strict=True)
+    ]
+    schedule = js.Repeat(js.Linear(0.0, 1.0, length), np.float32(growth), cycles=cycles)
+    for values in (schedule.host(steps), jax.jit(lambda s: s(steps))(js.strong(schedule))):
+        np.testing.assert_allclose(values, np.array(want, float), atol=1e-5)
+    assert schedule.host(100 * length) == 1.0

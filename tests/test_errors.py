@@ -287,7 +287,10 @@ RELATIONS = {
         lambda: js.Repeat(js.Constant(1.0, 5), growth=1.001),
         "Repeat(growth=...)",
     ),
-    "shrinking cycles": (lambda: js.Repeat(js.Constant(1.0, 5), growth=0.5), "Repeat(growth=...)"),
+    "shrinking cycles for ever": (
+        lambda: js.Repeat(js.Constant(1.0, 5), growth=0.5),
+        "Repeat(growth=...)",
+    ),
     "half a cycle": (lambda: js.Repeat(js.Constant(1.0, 5), cycles=2.5), "Repeat(cycles=...)"),
     "reverse of a law": (lambda: js.Reverse(js.InverseSqrt(1.0, 10)), "Reverse(schedule=...)"),
     "unsorted boundaries": (

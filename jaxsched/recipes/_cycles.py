@@ -43,7 +43,8 @@ def warm_restarts(
     Args:
         peak: value at step 0.
         steps: length of the first cycle in optimizer updates.
-        growth: length of each cycle over the one before, 1 (default) or at least 1.005.
+        growth: length of each cycle over the one before, 1 (default) or at least 1.005; with
+            ``cycles`` also below 1: restarts that come more often.
         decay: each peak over the one before, at most 1 (default); ``end`` stays.
         end: value that each cycle falls to, at most ``peak``.
         cycles: their number; ``None`` (default) for ever.

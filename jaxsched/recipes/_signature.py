@@ -140,7 +140,8 @@ def _one_factor(call: _Call, name: str, x: Any) -> Any:
 
 
 def _growth(call: _Call, name: str, x: Any) -> Any:
-    x = checked_number(call.where(name), x, at_least=1)
+    ends = call.given.get("cycles") is not None
+    x = checked_number(call.where(name), x, above=0, at_least=None if ends else 1)
     if violates(lambda x: (x > 1) & (x < LEAST_GROWTH - 1e-7), x):
         raise ValueError(
             f"{call.where(name)} must be 1 or at least {LEAST_GROWTH}, got {describe(x)}."
@@ -333,7 +334,7 @@ PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
 Divisor = Annotated[_types.Number, _number(at_least=1)]  # of the peak
 Factor = Annotated[_types.Number, _one_factor]  # of a decay: above 0, at most 1
 Factors = Annotated[Any, _factor]  # one, or one for each milestone
-Growth = Annotated[_types.Number, _growth]  # 1, or at least 1.005
+Growth = Annotated[_types.Number, _growth]  # 1, or at least 1.005; with cycles, below 1 too
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
 Numbers = Annotated[Any, lambda call, name, xs: checked_array(call.where(name), xs, False, None)]
 Base = Annotated[AbstractSchedule, _base]

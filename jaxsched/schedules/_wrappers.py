@@ -89,8 +89,8 @@ class Repeat(AbstractWrapper):
 
     Args:
         schedule: one cycle; it must have a duration d > 0.
-        growth: g, length of each cycle over the one before: 1, or at least 1.005. ``None``
-            (default) is 1.
+        growth: g, length of each cycle over the one before: 1, or at least 1.005, or with
+            ``cycles`` also below 1. ``None`` (default) is 1.
         decay: factor on the values of each cycle, at least 0. ``None`` (default) is 1.
         cycles: their number, at least 1; ``None`` (default) for ever. The last value holds.
 
@@ -100,7 +100,7 @@ class Repeat(AbstractWrapper):
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
 
-    growth: Any = number(default=None, at_least=1, optional=True)
+    growth: Any = number(default=None, above=0, optional=True)
     decay: Any = number(default=None, at_least=0, optional=True)
     cycles: Any = count(default=None, at_least=1, optional=True)
 
@@ -115,6 +115,11 @@ class Repeat(AbstractWrapper):
             raise ValueError(
                 f"Repeat(growth=...) must be 1 or at least {LEAST_GROWTH}, got {self.growth!r}."
             )
+        if self.cycles is None and violates(lambda growth: growth < 1, self.growth):
+            raise ValueError(
+                "Repeat(growth=...) must be at least 1 without cycles=... (cycles that shrink for "
+                f"ever have an end, after which nothing is left), got {self.growth!r}."
+            )
 
     def exact_length(self, t: Number) -> Number | None:
         if self.cycles is None:
@@ -123,9 +128,13 @@ class Repeat(AbstractWrapper):
         if self.growth is None:
             return once * cycles
         growth = num.as_number(t, self.growth)
-        grows = growth > 1.0
+        grows = self._grows(growth)
         _, total = geometric(num.where(grows, growth, 2.0), cycles, _CYCLE_BITS)
         return num.where(grows, total, cycles) * once
+
+    def _grows(self, growth: Number) -> Any:
+        """Whether it is another one than 1; below 1, if there is an end."""
+        return growth > 1.0 if self.cycles is None else (growth > 1.0) | (growth < 1.0)
 
     def _once(self, t: Number) -> Number:
         length: Number = self.schedule.exact_length(t)
@@ -138,7 +147,7 @@ class Repeat(AbstractWrapper):
         cycle, local = _equal_cycles(t, length, last)
         if self.growth is not None:
             growth = num.as_number(t, self.growth)
-            grows = growth > 1.0
+            grows = self._grows(growth)
             growing = _growing_cycles(t, length, num.where(grows, growth, 2.0), last)
             cycle, local = _where_pair(grows, growing, (cycle, local))
         value = self.schedule.value_at(local)
