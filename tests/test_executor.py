@@ -387,6 +387,13 @@ def test_an_answer_that_tells_of_pickling_is_not_a_loss():
         results(Losing([error]))
 
 
+def test_an_executor_that_is_shut_down():
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(RuntimeError, match=r"sweep\(executor=...\) must be .* takes work, got: "):
+        results(pool)
+
+
 def test_a_stop_cancels_what_has_not_begun():
     stops = iter([False, False, True])
     assert results(Losing([None, Gone()]), stopped=lambda: next(stops, True)) == {0: "a"}

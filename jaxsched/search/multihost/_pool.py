@@ -127,6 +127,11 @@ class Pool:
                 continue
             except _UNSENT as error:
                 raise _unsent(error) from error
+            except RuntimeError as error:
+                raise RuntimeError(
+                    f"sweep(executor=...) must be an executor that takes work, got: {error}. Is it "
+                    "shut down? Call sweep while it is open."
+                ) from error
             ended = [number for number, answer in waiting.items() if answer.done()]
             for number in ended:
                 problem = _error(answer := waiting.pop(number))
