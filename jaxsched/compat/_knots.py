@@ -31,11 +31,11 @@ def as_array(x: Any) -> Any:
 
 def levels(steps: Sequence[Any], values: Sequence[Any]) -> AbstractSchedule:
     """``PiecewiseConstant`` of steps in order, which may be negative or equal."""
-    if all(is_concrete(x) and np.ndim(x) == 0 for x in (*steps, *values)):
-        found = {0: to_host(values[0])}
-        for step, value in zip(map(to_host, steps), map(to_host, values[1:]), strict=True):
+    if all(is_concrete(x) and np.ndim(x) == 0 for x in steps):
+        found = {0: values[0]}
+        for step, value in zip(map(to_host, steps), values[1:], strict=True):
             found[max(step, 0)] = value
-        return PiecewiseConstant([*found][1:], [*found.values()])
+        return PiecewiseConstant([*found][1:], stack([*found.values()]))
     return PiecewiseConstant(jnp.maximum(stack(steps), 0), stack(values))
 
 

@@ -15,7 +15,6 @@ from jaxsched.compat._signature import (
     NotNegative,
     Number,
     Positive,
-    Text,
     chosen,
     drop_in,
 )
@@ -39,7 +38,12 @@ def _scales(where: str, pairs: Any) -> Any:
     return dict(sorted(checked.items()))
 
 
+def _kind(where: str, x: Any) -> Any:
+    return chosen(where, x, {"linear": PiecewiseLinear, "cosine": PiecewiseCosine})
+
+
 _Scales = Annotated[Any, _scales]
+_Kind = Annotated[Any, _kind]
 
 
 @drop_in
@@ -166,7 +170,7 @@ def piecewise_constant_schedule(
 
 @drop_in
 def piecewise_interpolate_schedule(
-    interpolate_type: Text, init_value: Number, boundaries_and_scales: _Scales | None = None
+    interpolate_type: _Kind, init_value: Number, boundaries_and_scales: _Scales | None = None
 ) -> AbstractSchedule:
     """Lines or half cosines between values, each of which is the one before times a scale.
 
@@ -177,10 +181,8 @@ def piecewise_interpolate_schedule(
     >>> [float(knots(t)) for t in (5, 10, 15, 20)]
     [0.75, 0.5, 0.25, 0.0]
     """
-    name = "optax.piecewise_interpolate_schedule(interpolate_type=...)"
-    kind = chosen(name, interpolate_type, {"linear": PiecewiseLinear, "cosine": PiecewiseCosine})
     pairs = boundaries_and_scales or {}
-    return scaled_knots(kind, init_value, [*pairs], [*pairs.values()])
+    return scaled_knots(interpolate_type, init_value, [*pairs], [*pairs.values()])
 
 
 @drop_in
