@@ -97,6 +97,14 @@ def test_numbers_shares_and_lengths_may_be_texts(config):
         ("constant(0.1, steps=None)", js.constant(0.1)),
         ("Linear(0, 0.1, 2%)", LINE),
         (
+            "composer.LinearScheduler(1, 0, t_max=1dur, max_duration=10ep, dataloader_len=7)",
+            js.compat.composer.LinearScheduler(1, 0, "1dur", max_duration=70),
+        ),
+        (
+            "composer.LinearScheduler(1, 0, t_max=10 epochs)",
+            js.compat.composer.LinearScheduler(1, 0, 1000),
+        ),
+        (
             "torch.OneCycleLR(1, 100, pct_start=40%)",
             js.compat.torch.OneCycleLR(1, 100, pct_start=0.4),
         ),
@@ -205,6 +213,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("Linear(0, 1, 10%)", ValueError, "a share is of the length of a recipe"),
         ("Linear(0, 10%, 10)", ValueError, "only a length or a ratio has shares"),
         ("Linear(0, 3 epochs, 10)", ValueError, "must not be a length"),
+        ("fastai.fit_sgdr(2, cycle_len=3 epochs, lr_max=1)", ValueError, "must not be a length"),
         ("Linear(0, 1, 3 parsecs)", ValueError, "must be a length such as"),
         ("(" * 200 + "Constant(1)", ValueError, "at most 100 deep"),
         ("Constant(1)" * 9000, ValueError, "at most 20000 letters"),

@@ -18,12 +18,12 @@ _RATIOS = {"Ratio", "PositiveRatio"}
 _THEIR_LENGTHS = {
     word
     for words in (
-        "T_0 T_max anneal_epochs boundaries boundaries_and_scales cycle_len decay_period",
+        "T_0 T_max anneal_epochs boundaries boundaries_and_scales decay_period",
         "decay_steps decay_t first_decay_steps lr_decay_steps lr_warmup_steps milestones",
         "num_decay_steps num_stable_steps num_training_steps num_warmup_steps stable_timescale",
         "step_size step_size_down step_size_up steps t_0 t_initial t_max t_warmup timescale",
         "total_iters total_steps transition_begin transition_steps warmup_steps warmup_t",
-        "wd_incr_steps wsd_decay_steps",
+        "max_duration wd_incr_steps wsd_decay_steps",
     )
     for word in words.split()
 }
@@ -31,7 +31,7 @@ _THEIR_RATIOS = {
     word
     for words in (
         "alpha alpha_f alpha_i decay_ratio end_factor factor min_lr_rate min_lr_ratio min_scale",
-        "pct pct_final pct_start pcts start_factor warmup_lr_rate",
+        "lengths pct pct_final pct_start pcts start_factor warmup_lr_rate",
     )
     for word in words.split()
 }
@@ -47,6 +47,7 @@ _UNITS = {
     for word in words.split()
 }
 _THOUSANDS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+_TIME = re.compile(rf"{REAL.pattern}(ba|ep|sp|tok|dur|iter)")  # Composer's
 _MEASURED = re.compile(rf"({REAL.pattern})\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)")
 
 
@@ -69,6 +70,8 @@ def read(text: str, source: Source | None, argument: str, units: Units | None) -
     text = text.strip()
     kind = source.kinds.get(argument, "") if source else ""
     theirs = source is not None and "." in source.name
+    if kind in ("Time", "Times") and _TIME.fullmatch(text):
+        return text  # the drop-in knows it, and the trainer's arguments beside it
     where = f"{source.name if source else 'from_config'}({argument}=...)"
     is_length = argument in _THEIR_LENGTHS if theirs else kind in _LENGTHS
     if theirs and argument in _THEIR_RATIOS:
