@@ -135,3 +135,18 @@ def test_all_groups_are_meant_by_a_star():
     assert [-float(updates[name][0]) for name in "wb"] == [2.0, 2.0]
     with pytest.raises(ValueError, match="momentum"):
         override(state, group="*", momentum=0.5)
+
+
+def test_a_group_may_have_a_controller_of_its_own():
+    plateau = js.Plateau(1.0, factor=0.5, patience=0)
+    groups = {"slow": ("w", plateau), "fast": ("b", js.Linear(1.0, 0.0, 4))}
+    tx = group_lr(optax.sgd, groups)(learning_rate=js.Constant(0.5))
+    state = tx.init(PARAMS)
+    for want in (0.5, 0.5, 0.25):
+        updates, state = tx.update(GRADS, state, PARAMS, value=1.0)
+        np.testing.assert_allclose(updates["w"], -want * GRADS["w"], rtol=1e-6)
+    assert float(current(state)["fast/learning_rate"]) == 0.25
+    told = js.observe(state, group="slow", value=2.0)
+    assert float(js.remembered(told)["slow/learning_rate/scale"]) == 0.125
+    with pytest.raises(ValueError, match=r"group 'fast' has none, \['slow'\] have"):
+        js.observe(state, group="fast", value=2.0)

@@ -15,7 +15,7 @@ from jaxsched._checks import checked_number
 from jaxsched.optim._extra import update as update_with
 from jaxsched.optim._inject import inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
-from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._base import Constant
 
 
 def group_lr(
@@ -34,10 +34,10 @@ def group_lr(
     Args:
         factory: as for ``inject``; its update must be proportional to the rate, as it is for
             sgd, adam, adamw, lion and their like. The state is that of ``factory``.
-        groups: regular expression -> multiplier, a number or a schedule; or name -> (regular
-            expression, multiplier). An expression must match (``re.fullmatch``) the whole path,
-            such as ``layers/0/kernel``, and every parameter exactly one expression. Without a name
-            a group is called after its expression, in letters, digits and ``_-./`` only:
+        groups: regular expression -> multiplier, a number, a schedule or a controller; or name ->
+            (regular expression, multiplier). An expression must match (``re.fullmatch``) the whole
+            path, such as ``layers/0/kernel``, and every parameter exactly one expression. Without a
+            name a group is called after its expression, in letters, digits and ``_-./`` only:
             ``layers/(0|1)/.*`` is ``layers/0_1``, and ``.*`` alone is ``all``.
         rate: the name of the argument that the multipliers multiply; it must be given by name.
         hyperparam_dtype: as for ``inject``.
@@ -66,8 +66,7 @@ def group_lr(
     given = _named(groups)
     patterns = {f"{name}/{rate}": _compiled(pattern) for name, (pattern, _) in given.items()}
     multipliers = {
-        f"{name}/{rate}": m if isinstance(m, AbstractSchedule) else Constant(m)
-        for name, (_, m) in given.items()
+        f"{name}/{rate}": m if is_source(m) else Constant(m) for name, (_, m) in given.items()
     }
 
     def grouped(*args: Any, **kwargs: Any) -> optax.GradientTransformation:

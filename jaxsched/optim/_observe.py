@@ -54,9 +54,13 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> Any:
     """
     arrays = plain_arrays(opt_state)
     listening = [(site, name) for site in find_sites(arrays) for name in _listening(site.state)]
-    meant = {(s.prefix, name): s.state.schedules[name] for s, name in listening if s.is_in(group)}
+    meant = {
+        (s.prefix, name): s.state.schedules[name]
+        for s, name in listening
+        if s.is_in(group) or group == _group(s, name)
+    }
     if not meant:
-        groups = sorted({site.group for site, _ in listening})
+        groups = sorted({_group(site, name) for site, name in listening})
         where = f"; group {group!r} has none, " + (
             f"{groups} have" if any(groups) else "as there are no groups"
         )
@@ -93,6 +97,12 @@ def _told(state: InjectState, name: str, report: dict[str, Any]) -> Any:
             lambda x: jnp.broadcast_to(x, members) if jnp.ndim(x) == 0 else x, report
         )
     return per_member(one, state)(state.schedules[name], state.controller_states[name], report)
+
+
+def _group(site: Site, name: str) -> str:
+    """The group of a hyperparameter: its own in ``group_lr``, or that of the optimizer."""
+    part = name.rpartition("/")[0]
+    return site.qualified(part) if part else site.group
 
 
 def _listening(state: Any) -> list[str]:
