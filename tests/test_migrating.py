@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import jaxsched as js
+from jaxsched import compat
 
 PAGES = sorted((Path(__file__).parents[1] / "docs/migrating").glob("*.md"))
 LIBRARIES = {"pytorch": "torch"}
@@ -48,3 +49,12 @@ def test_the_lines_of_optax_are_those_of_the_real_one():
         if page == "optax":
             real = values(theirs, optax=optax)
             np.testing.assert_allclose(values(ours), real, atol=2e-7, err_msg=theirs)
+
+
+@pytest.mark.parametrize("library", compat._LIBRARIES)
+def test_every_drop_in_is_on_the_page_of_its_library(library):
+    page = {name: stem for stem, name in LIBRARIES.items()}.get(library, library)
+    text = (PAGES[0].parent / f"{page}.md").read_text()
+    drop_ins = vars(importlib.import_module(f"jaxsched.compat.{library}")).values()
+    names = {each.__name__ for each in drop_ins if hasattr(each, "__wrapped__")}
+    assert names and not [name for name in names if name not in text]
