@@ -102,6 +102,11 @@ def _check(schedules: Many[Any]) -> None:
     if not schedules:
         raise ValueError("plot(schedules) must be given at least one schedule, got none.")
     for schedule in schedules:
+        if isinstance(schedule, dict):  # of names, as for a sweep
+            raise TypeError(
+                "plot(schedules) must be schedules, got a dict. Write js.plot(*them.values(), "
+                "labels=[*them])."
+            )
         require_schedule("plot(schedules): each", schedule)
         if not all(map(is_concrete, jax.tree.leaves(schedule))):
             raise TypeError(

@@ -177,6 +177,7 @@ def test_a_list_counts_as_its_members_and_one_array_makes_a_family(ax):
         (lambda ax: plot(ax=ax), ValueError, "at least one schedule"),
         (lambda ax: plot(lambda step: step, ax=ax), TypeError, "js.from_fn"),
         (lambda ax: plot([js.Constant(1.0), 2.0], ax=ax), TypeError, "must be a schedule, got 2"),
+        (lambda ax: plot({"a": js.Constant(1.0)}, ax=ax), TypeError, r"labels=\[\*them\]"),
         (lambda ax: plot(js.Constant(1.0), labels=["a", "b"], ax=ax), ValueError, "have 1 texts"),
         (lambda ax: plot(family(), labels=["a", "b"], ax=ax), ValueError, "have 1 or 3 texts"),
         (lambda ax: plot(js.Constant(1.0), steps=0, ax=ax), ValueError, r"plot\(steps=\.\.\.\)"),
