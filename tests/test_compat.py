@@ -7,6 +7,7 @@ import inspect
 
 import golden
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -28,6 +29,19 @@ def test_a_drop_in_has_the_values_of_its_peer_on_the_host_and_in_a_program(libra
         assert traced <= in_program, case["arguments"]
 
 
+@pytest.mark.parametrize(("library", "name"), CASES)
+def test_numbers_of_jax_are_as_good_as_those_of_python(library, name):
+    case = CASES[library, name][0]
+    fixed = {word for where, called, word in golden.INHERENT if (where, called) == (library, name)}
+    number = lambda x: jnp.asarray(x) if type(x) in (int, float) else x
+    arguments = {
+        word: x if word in fixed else jax.tree.map(number, x)
+        for word, x in case["arguments"].items()
+    }
+    arrays = case | {"arguments": arguments}
+    assert golden.on_the_host(library, arrays) <= golden.exception(library, name)[1]
+
+
 @pytest.mark.parametrize("library", golden.LIBRARIES)
 def test_every_drop_in_has_a_table_and_an_example(library):
     module = importlib.import_module(f"jaxsched.compat.{library}")
@@ -42,6 +56,7 @@ def test_every_drop_in_has_a_table_and_an_example(library):
 
 
 LR = {"base_lr": 0.1}
+WD = ("start_wd", "end_wd", "wd_incr_steps")
 WAVE = compat.torch.CosineAnnealingLR(0.1, 10)
 WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
 
@@ -54,6 +69,17 @@ WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
             LR | {"step_size": 0},
             r"torch\.StepLR\(step_size=\.\.\.\) must be greater",
         ),
+        (
+            "optax.warmup_cosine_decay_schedule",
+            {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 9, "decay_steps": 9},
+            "must be greater than warmup_steps=9, which it includes, got 9",
+        ),
+        ("keras.PiecewiseConstantDecay", {"boundaries": [2], "values": [1.0]}, "a value more"),
+        ("keras.ReduceLROnPlateau", {"monitor": "accuracy", "base_lr": 0.1}, "'min' or 'max'"),
+        ("composer.LinearScheduler", {}, "max_duration=.*must be given"),
+        ("composer.LinearScheduler", {"t_max": "10 bananas"}, "must be a time such as '10ba'"),
+        ("megatron.get_wd", dict.fromkeys(WD, 1.0) | {"wd_incr_style": "odd"}, "must be one of"),
+        ("fastai.combine_scheds", {"pcts": [0.5], "scheds": [WAVE]}, "add up to 1"),
         ("torch.LinearLR", LR | {"start_factor": 0.0}, "must be greater than 0, got 0"),
         ("torch.ConstantLR", LR | {"factor": 1.5}, "must be at most 1, got 1.5"),
         ("torch.CosineAnnealingLR", LR | {"T_max": 0}, "must be greater than 0"),

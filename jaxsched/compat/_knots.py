@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import is_concrete, to_host
-from jaxsched.compat._pieces import where
+from jaxsched.compat._pieces import plain, where
 from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import as_real, is_whole
@@ -33,7 +33,7 @@ def levels(steps: Sequence[Any], values: Sequence[Any]) -> AbstractSchedule:
     """``PiecewiseConstant`` of steps in order, which may be negative or equal."""
     if all(is_concrete(x) and np.ndim(x) == 0 for x in steps):
         found = {0: values[0]}
-        for step, value in zip(map(to_host, steps), values[1:], strict=True):
+        for step, value in zip(map(plain, steps), values[1:], strict=True):
             found[max(step, 0)] = value
         return PiecewiseConstant([*found][1:], stack([*found.values()]))
     return PiecewiseConstant(jnp.maximum(stack(steps), 0), stack(values))
@@ -47,7 +47,7 @@ def scaled_knots(
     The first value stands at step 0, or at the first of the steps if that is earlier.
     """
     if all(is_concrete(x) and np.ndim(x) == 0 for x in steps):
-        of_step = dict(zip(map(to_host, steps), scales, strict=True))  # as in a dict of Python
+        of_step = dict(zip(map(plain, steps), scales, strict=True))  # as in a dict of Python
         steps = sorted(of_step)
         values = [start]
         for step in steps:

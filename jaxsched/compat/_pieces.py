@@ -34,6 +34,11 @@ def surely(rule: Any, *numbers: Any) -> bool:
     return all(map(is_concrete, numbers)) and bool(np.all(rule(*map(to_host, numbers))))
 
 
+def plain(x: Any) -> Any:
+    """A known number as Python's, which may be a key."""
+    return np.asarray(to_host(x)).item()
+
+
 def larger(x: Any, y: Any) -> Any:
     return where(lambda x, y: x > y, (x, y), x, y)
 
@@ -98,8 +103,8 @@ def drops(start: Any, factor: Any, steps: Any) -> AbstractSchedule:
         values = jnp.cumprod(jnp.concatenate([jnp.asarray(start, jnp.float32)[None], scales]))
         return PiecewiseConstant(steps[order], values)
     found, value = {0: start}, start
-    for index in sorted(range(len(at)), key=lambda index: to_host(at[index])):
-        value = found[max(to_host(at[index]), 0)] = multiply(value, factors[index])
+    for index in sorted(range(len(at)), key=lambda index: plain(at[index])):
+        value = found[max(plain(at[index]), 0)] = multiply(value, factors[index])
     return PiecewiseConstant([*found][1:], [*found.values()])
 
 

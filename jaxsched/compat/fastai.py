@@ -14,10 +14,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import is_concrete, to_host
+from jaxsched._arrays import is_concrete
 from jaxsched._checks import violates
 from jaxsched._text import describe
 from jaxsched.compat._knots import stack
+from jaxsched.compat._pieces import plain
 from jaxsched.compat._signature import (
     Count,
     Number,
@@ -247,9 +248,10 @@ def fine_tune(
 def _cosines(peak: Any, steps: Any, values: list[Any]) -> AbstractSchedule:
     """Two half cosines by their knots: two real lengths in float32 do not add up to the whole."""
     if all(is_concrete(x) and np.ndim(x) == 0 for x in (peak, steps)):
-        at = {0: values[0]} | {to_host(peak): values[1]} | {to_host(steps): values[2]}
-        if to_host(peak) == to_host(steps):  # the end of the rise is the last value
-            at[to_host(steps)] = values[1]
+        at = {0: values[0]} | {plain(peak): values[1]}
+        at.setdefault(
+            plain(steps), values[2]
+        )  # where the rise takes all, its top is the last value
         return PiecewiseCosine(stack([*at]), stack([*at.values()]))
     knots = [jnp.asarray(x, jnp.float32) for x in (0.0, peak, steps)]
     return PiecewiseCosine(jnp.stack(knots), stack(values))
