@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from jaxsched._checks import violates
+from typing import cast
+
+from jaxsched.compat._pieces import surely
 from jaxsched.compat._plateau import plateau
 from jaxsched.compat._signature import NotNegative, Positive, Ratio, Text, drop_in
-from jaxsched.controllers import Plateau
+from jaxsched.controllers import AbstractController
+from jaxsched.schedules._shapes import Linear
 
 
 @drop_in
@@ -19,14 +22,13 @@ def PlateauLRScheduler(
     warmup_lr_init: NotNegative = 0.0,
     lr_min: NotNegative = 0.0,
     mode: Text = "max",
-) -> Plateau:
+) -> AbstractController:
     """PyTorch's ``ReduceLROnPlateau`` of a metric of which, by default, more is better.
 
     Args:
         base_lr, decay_rate, patience_t, threshold, cooldown_t, lr_min, mode: as there.
-        warmup_t: 0 only. There metrics do not count during the warmup; here each one that is
-            reported does, so give ``js.Plateau`` a base with a warmup and report after it.
-        warmup_lr_init: no effect.
+        warmup_t, warmup_lr_init: length of a line to ``base_lr`` and its first rate; metrics of
+            the warmup do not count.
 
     timm means to remove it.
 
@@ -38,13 +40,10 @@ def PlateauLRScheduler(
     >>> float(plateau(state))
     0.5
     """
-    name = "timm.PlateauLRScheduler"
-    if violates(lambda warmup: warmup > 0, warmup_t):
-        raise ValueError(
-            f"{name}(warmup_t=...) must be 0, got {warmup_t!r}: write `js.Plateau(js.Linear("
-            "warmup_lr_init, base_lr, warmup_t), rule='torch', mode='max')`, and report the metric "
-            "after the warmup only."
-        )
-    return plateau(
-        name, base_lr, mode, decay_rate, patience_t, threshold, "rel", cooldown_t, lr_min, 1e-8
+    controller = plateau(
+        "timm.PlateauLRScheduler",
+        *(base_lr, mode, decay_rate, patience_t, threshold, "rel", cooldown_t, lr_min, 1e-8),
     )
+    if surely(lambda steps: steps == 0, warmup_t):
+        return controller
+    return cast(AbstractController, Linear(warmup_lr_init, base_lr, warmup_t) >> controller)

@@ -54,6 +54,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     elif name == "PlateauLRScheduler":
         plateau = {"metrics": losses(random, 2 * steps), "decay_rate": rate, "patience_t": 2}
         kinds = [plateau, plateau | {"mode": "min", "lr_min": lr["base_lr"] / 8, "cooldown_t": 2}]
+        kinds += [plateau | warm]
     else:
         wsd = {"t_initial": steps, "decay_t": part} | low
         falls = ("linear", "1-sqrt", "cosine", "power", "exp")
