@@ -254,6 +254,7 @@ def test_a_worker_that_would_give_other_bits(threads, monkeypatch):
 
 
 BAD = [
+    (dict(executor=type("", (), {"submit": lambda *_: 7})()), TypeError, r"executor=.* got 7"),
     (dict(executor=3), TypeError, r"executor=...\) must have `submit\(fn, \*args\)`, .* got 3"),
     (dict(executor=lambda: None), TypeError, r"executor=...\) must have `submit.*got None"),
     (dict(executor=ThreadPoolExecutor), TypeError, r"executor=...\) must have .*, got .*type"),

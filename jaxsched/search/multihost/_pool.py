@@ -20,7 +20,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecut
 from pathlib import Path
 from typing import Any
 
-from jaxsched._text import shorten
+from jaxsched._text import describe, shorten
 from jaxsched.search._fingerprint import digest
 from jaxsched.search.engine._request import check_executor
 
@@ -119,19 +119,12 @@ class Pool:
             try:
                 while todo:
                     arguments = (*calls[todo[0]], uuid.uuid4().hex[:12])
-                    waiting[todo[0]] = self._executor.submit(function, *arguments)
+                    waiting[todo[0]] = self._submit(function, *arguments)
                     todo.pop(0)
             except BrokenExecutor as broken:
                 self._renew(broken)
                 todo, waiting = sorted({*todo, *waiting}), {}
                 continue
-            except _UNSENT as error:
-                raise _unsent(error) from error
-            except RuntimeError as error:
-                raise RuntimeError(
-                    f"sweep(executor=...) must be an executor that takes work, got: {error}. Is it "
-                    "shut down? Call sweep while it is open."
-                ) from error
             ended = [number for number, answer in waiting.items() if answer.done()]
             for number in ended:
                 problem = _error(answer := waiting.pop(number))
@@ -155,6 +148,25 @@ class Pool:
             pause = _PAUSES[0] if ended else min(2 * pause, _PAUSES[1])
             if waiting and not ended:
                 time.sleep(pause)
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            answer = self._executor.submit(function, *arguments)
+        except BrokenExecutor:
+            raise
+        except _UNSENT as error:
+            raise _unsent(error) from error
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"sweep(executor=...) must be an executor that takes work, got: {error}. Is it "
+                "shut down? Call sweep while it is open."
+            ) from error
+        if any(not callable(getattr(answer, name, None)) for name in _ANSWERS):
+            raise TypeError(
+                "sweep(executor=...) must have a `submit` whose answers have done(), exception() "
+                f"and result(), as futures of `concurrent.futures` have, got {describe(answer)}."
+            )
+        return answer
 
     def _renew(self, broken: BrokenExecutor) -> None:
         """Makes another executor in place of a broken one.
@@ -181,6 +193,7 @@ class Pool:
 
 # ---------------------------------------------------------------------------------------- details
 
+_ANSWERS = ("done", "exception", "result")
 # What is called raises none of these: they are of what was to be sent, here or there.
 _UNSENT = (pickle.PicklingError, AttributeError, TypeError, ImportError)
 
