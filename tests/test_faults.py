@@ -263,6 +263,10 @@ def test_ctrl_c_without_a_checkpoint_returns_what_has_ended(handled, monkeypatch
     assert found.train["loss"][ended].tobytes() == whole.train["loss"][ended].tobytes()
     order = found.ranking()
     assert ended[order[: ended.sum()]].all(), "the others come last"
+    saved = found.info.saved
+    assert (saved["stopped"], "unfinished" in whole.info.saved) == (0, False)
+    assert found.steps_trained + sum(saved.values()) == found.steps_asked
+    assert saved["shared"] == 0 < saved["unfinished"]
     found.save(tmp_path / "partial.npz")
     again = search.load(tmp_path / "partial.npz")
     assert again.partial

@@ -44,8 +44,11 @@ def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
     for array in (*arrays, evaluated, diverged, stopped, plan.table.horizons):
         array.setflags(write=False)
     asked = int(plan.table.horizons.sum()) * len(plan.runs())
-    trained, halted, lost = _tally(ledger)
+    trained, halted, lost = _tally(ledger, set(range(len(trials))))
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
+    if info.partial:  # of the trials that no rule has stopped
+        _, unfinished, _ = _tally(ledger, set(np.flatnonzero(stopped < 0).tolist()))
+        saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
     return SweepResult(
         trials=trials,
         metric=plan.objective.metric,
@@ -63,8 +66,8 @@ def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
     )
 
 
-def _tally(ledger: Ledger) -> tuple[int, int, int]:
-    """Steps trained, and not: given up by early stopping, and below a divergence."""
+def _tally(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
+    """Steps trained, and not for some of the trials: never begun, and below a divergence."""
     plan = ledger.plan
     begun: dict[tuple[int, int, int], list[tuple[int, ...]]] = {}
     for key in ledger.finished:
@@ -85,12 +88,11 @@ def _tally(ledger: Ledger) -> tuple[int, int, int]:
         return total
 
     first = [stage.index for stage in plan.stages if stage.parent is None]
-    everyone = range(len(plan.table.horizons))
     trained = lost = 0
-    halted = sum(below(first, everyone, fold, seed) for fold, seed in plan.runs())
+    halted = sum(below(first, trials, fold, seed) for fold, seed in plan.runs())
     for key, part in ledger.finished.items():
         stage = plan.stages[key.stage]
-        rest = below(plan.children[key.stage], key.trials, key.fold, key.seed)
+        rest = below(plan.children[key.stage], trials.intersection(key.trials), key.fold, key.seed)
         if part.diverged < 0:
             trained += len(part.train["loss"])
             halted += rest

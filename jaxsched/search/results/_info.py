@@ -42,7 +42,7 @@ class RunInfo(Mapping[str, Any]):
         seconds: of the whole call.
         traces: compiled function -> how often it was traced.
         saved: steps that were not trained: "shared" (prefixes of several trials), "stopped"
-            (early, or by Ctrl-C) and "diverged".
+            (early) and "diverged"; if the result is partial, also "unfinished".
         stored: steps that were not trained by this call, since a checkpoint's directory held them.
         partial: whether Ctrl-C has ended it; see ``SweepResult.partial``.
         identity: the fields that identify the task, name -> text; ``None`` in old files.

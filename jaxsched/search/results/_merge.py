@@ -102,6 +102,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
 
     trials = [trial for r in results for trial in r.trials]
     infos = [r.info for r in results]
+    names = {name: None for info in infos for name in info.saved}
     return dataclasses.replace(
         first,
         trials=tuple(trials[i] for i in order),
@@ -120,7 +121,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             seconds=max(info.seconds for info in infos),
             stored=sum(info.stored for info in infos),
             partial=any(info.partial for info in infos),
-            saved={n: sum(info.saved.get(n, 0) for info in infos) for n in first.info.saved},
+            saved={n: sum(info.saved.get(n, 0) for info in infos) for n in names},
             traces={},
             shard=None,
             shards=count,
