@@ -633,7 +633,7 @@ def test_reading_changes_nothing_that_was_given():
     assert data == before
 
 
-@pytest.mark.parametrize("name", [name for name in CLASSES if name != "Function"])
+@pytest.mark.parametrize("name", [name for name in CLASSES if not name.startswith("Function")])
 def test_any_one_field_that_is_spoilt_is_found(name):
     """Each value of a good file in turn replaced by null, a word, a list, an object, NaN."""
     valid = CLASSES[name]

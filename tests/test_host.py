@@ -17,7 +17,7 @@ from cases import CLASSES
 import jaxsched as js
 
 LR = js.warmup_cosine(0.1, 1000, 100)
-PAGE = (Path(__file__).parents[1] / "docs/schedules.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs/migrating/README.md").read_text()
 
 
 def test_one_step_gives_a_float_with_all_digits():

@@ -81,12 +81,12 @@ class Hyperbolic(AbstractShape):
             )
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
+        value = lambda number: num.as_value(at.rest, num.to_value(number))
         bound = num.maximum(num.as_number(at.rest, self.bound), at.length)
         over = bound - at.length
-        scale = num.to_value(bound)
-        root = lambda rest: num.sqrt(num.to_value(rest * (rest + over * 2.0))) / scale
+        root = lambda rest: num.sqrt(value(rest * (rest + over * 2.0))) / value(bound)
         first, now = root(at.length), root(at.rest)
         # f(0) - f(t) and 1 - f(0) as quotients, without differences of nearly equal roots.
-        fallen = num.to_value(at.passed / bound * ((at.rest + at.length + over * 2.0) / bound))
-        never = num.to_value(over / bound) ** 2
+        fallen = value(at.passed / bound * ((at.rest + at.length + over * 2.0) / bound))
+        never = value(over / bound) ** 2
         return never / (1.0 + first) + now, fallen / (first + now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from jaxsched import _number as num
@@ -37,12 +36,15 @@ class Power(AbstractWrapper):
         exponent = num.as_number(t, self.exponent)
         negative = base < 0.0
         base = num.where(negative, -base, base)
-        at_zero = num.where(exponent > 0.0, 0.0, num.where(exponent < 0.0, math.inf, 1.0))
         power = num.to_value(num.power(base, exponent))
+        # By division where it is met, as NaN below: ``debug_infs`` would stop at a constant.
+        pole = num.where((exponent < 0.0) & ~(base > 0.0), 0.0, 1.0)
+        at_zero = num.where(exponent > 0.0, 0.0, 1.0) / pole
         power = num.where(base > 0.0, power, num.as_value(t, at_zero))
         # Selected and not multiplied by a sign: NaN times 0 would be in the gradient.
         odd = num.to_value(exponent - num.floor(exponent * 0.5) * 2.0)  # 0, 1, or between
-        signed = num.where(odd == 0.0, power, num.where(odd == 1.0, -power, math.nan))
+        gap = num.where(negative & (odd != 0.0) & (odd != 1.0), 0.0, 1.0)
+        signed = num.where(odd == 0.0, power, num.where(odd == 1.0, -power, 0.0 / gap))
         return num.where(negative, signed, power)
 
 
