@@ -80,6 +80,8 @@ WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
         ("composer.LinearScheduler", {"t_max": "10 bananas"}, "must be a time such as '10ba'"),
         ("megatron.get_wd", dict.fromkeys(WD, 1.0) | {"wd_incr_style": "odd"}, "must be one of"),
         ("fastai.combine_scheds", {"pcts": [0.5], "scheds": [WAVE]}, "add up to 1"),
+        ("fvcore.StepParamScheduler", {"num_updates": 9, "values": []}, "must hold at least one"),
+        ("fvcore.MultiStepParamScheduler", {"values": [], "num_updates": 9}, "at least one"),
         ("torch.LinearLR", LR | {"start_factor": 0.0}, "must be greater than 0, got 0"),
         ("torch.ConstantLR", LR | {"factor": 1.5}, "must be at most 1, got 1.5"),
         ("torch.CosineAnnealingLR", LR | {"T_max": 0}, "must be greater than 0"),

@@ -16,7 +16,7 @@ from typing import Any
 from jaxsched._checks import checked_number, checked_whole, violates
 from jaxsched._text import describe
 from jaxsched.compat._knots import levels
-from jaxsched.compat._pieces import decay, polynomial
+from jaxsched.compat._pieces import add, decay, polynomial
 from jaxsched.compat._signature import (
     Count,
     NotNegative,
@@ -127,7 +127,7 @@ def MultiStepParamScheduler(
     [1.0, 0.5, 0.25]
     """
     name = "fvcore.MultiStepParamScheduler"
-    heights = list(values)
+    heights = _heights(name, values)
     if milestones is None:
         if num_updates is None:
             raise ValueError(f"{name}(num_updates=...) must be given without milestones, got None.")
@@ -164,7 +164,7 @@ def StepParamScheduler(
     >>> float(stairs(0.4)), float(stairs(0.5))
     (1.0, 0.5)
     """
-    heights = list(values)
+    heights = _heights("fvcore.StepParamScheduler", values)
     return levels([_reached(i / len(heights), steps) for i in range(1, len(heights))], heights)
 
 
@@ -226,7 +226,7 @@ def CompositeParamScheduler(
     ends: list[Any] = [0.0]
     for share in shares[:-1]:
         checked_number(f"{name}(lengths=...)", share, above=0)
-        ends.append(subtract_steps(ends[-1], multiply(share, -1.0)))
+        ends.append(add(ends[-1], share))
     parts = []
     ways = {"rescaled": True, "fixed": False}
     for schedule, word, begin, end in zip(
@@ -241,3 +241,10 @@ def CompositeParamScheduler(
 
 def _reached(fraction: Any, steps: Any) -> Any:
     return multiply(subtract_steps(fraction, _NEAR), steps)
+
+
+def _heights(name: str, values: Any) -> list[Any]:
+    heights = list(values)
+    if not heights:
+        raise ValueError(f"{name}(values=...) must hold at least one, got {describe(values)}.")
+    return heights
