@@ -19,10 +19,14 @@ from jaxsched.schedules._wrappers import Shift
 
 def stack(numbers: Sequence[Any]) -> Any:
     """One array of numbers, int32 if all are whole."""
-    if all(is_concrete(x) and np.ndim(x) == 0 for x in numbers):
+    if _known(numbers):
         return np.asarray([to_host(x) for x in numbers])
     whole = all(map(is_whole, numbers))
     return jnp.stack([jnp.asarray(x, jnp.int32) if whole else as_array(x) for x in numbers])
+
+
+def _known(numbers: Sequence[Any]) -> bool:
+    return all(is_concrete(x) and np.ndim(x) == 0 for x in numbers)
 
 
 def as_array(x: Any) -> Any:
@@ -31,7 +35,7 @@ def as_array(x: Any) -> Any:
 
 def levels(steps: Sequence[Any], values: Sequence[Any]) -> AbstractSchedule:
     """``PiecewiseConstant`` of steps in order, which may be negative or equal."""
-    if all(is_concrete(x) and np.ndim(x) == 0 for x in steps):
+    if _known(steps):
         found = {0: values[0]}
         for step, value in zip(map(plain, steps), values[1:], strict=True):
             found[max(step, 0)] = value
@@ -46,7 +50,7 @@ def scaled_knots(
 
     The first value stands at step 0, or at the first of the steps if that is earlier.
     """
-    if all(is_concrete(x) and np.ndim(x) == 0 for x in steps):
+    if _known(steps):
         of_step = dict(zip(map(plain, steps), scales, strict=True))  # as in a dict of Python
         steps = sorted(of_step)
         values = [start]

@@ -85,9 +85,7 @@ class _Row(NamedTuple):
     seed: int
     trials: list[int]
     alone: np.ndarray  # int64 [trials], the updates that a trial lacks
-    joint: (
-        np.ndarray
-    )  # int64 [trials], the sum of what a trial lacks and the one before it does not
+    joint: np.ndarray  # int64 [trials], sums of what a trial lacks and the one before it does not
 
     def cost(self, lo: int, hi: int) -> int:
         """The updates of the trials ``lo`` to ``hi - 1`` in one unit."""
