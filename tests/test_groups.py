@@ -73,6 +73,47 @@ def test_groups_have_names_that_loggers_take():
             group_lr(optax.sgd, groups)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_stacked_layers_have_the_updates_and_names_of_layers_that_are_not_stacked(axis):
+    apart = {"layers": {str(i): {"w": jnp.full((2,), i + 1.0)} for i in range(3)}}
+    stack = {"layers": {"w": jnp.stack([x["w"] for x in apart["layers"].values()], axis)}}
+    half = layerwise_decay([f"layers/{i}/.*" for i in range(3)], 0.5)
+    tx = [
+        group_lr(optax.adam, half)(learning_rate=LR),
+        group_lr(optax.adam, layerwise_decay([("layers/.*", 3)], 0.5), layer_axis=axis)(
+            learning_rate=LR
+        ),
+    ]
+    states = [tx[0].init(apart), tx[1].init(stack)]
+    assert set(current(states[0])) == set(current(states[1]))
+    for change in ({"group": "layers/1", "multiplier": 3.0}, {"group": "layers", "multiplier": 0}):
+        some = [tx[i].update(grads, states[i])[0] for i, grads in enumerate((apart, stack))]
+        want = jnp.stack([x["w"] for x in some[0]["layers"].values()], axis)
+        np.testing.assert_array_equal(some[1]["layers"]["w"], want)
+        states = [override(state, **change) for state in states]
+    assert {float(x) for name, x in current(states[1]).items() if "/" in name} == {0.0}
+
+
+def test_each_stacked_layer_may_have_a_schedule_and_the_number_of_layers_is_checked():
+    layers = [js.piecewise_constant([2 - i], [0.0, 1.0]) for i in range(3)]
+    tx = group_lr(optax.sgd, {"w": layers, "b": 1.0})(learning_rate=1.0)
+    state, params = tx.init(PARAMS), {"w": jnp.ones((3, 2)), "b": jnp.ones(1)}
+    for want in ([0, 0, 1], [0, 1, 1], [1, 1, 1]):
+        updates, state = tx.update(params, state)
+        assert (-updates["w"][:, 0]).tolist() == want
+    for groups, words in [
+        ({"w": [1.0, 2.0], "b": 1.0}, r"'w' must have 2 layers on axis 0 .*\[3\]"),
+        ({"w": np.ones((3, 1)), "b": 1.0}, "one multiplier for each layer of the stack"),
+        ({"w": [], "b": 1.0}, "one multiplier for each layer of the stack"),
+        ({"w": (1.0, 2.0), "b": 1.0}, "multipliers of stacked layers are a list"),
+        ({"w": [1.0, 2.0, 3.0], "w/1": ("b", 1.0)}, "another name than 'w/1'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            group_lr(optax.sgd, groups)(learning_rate=1.0).init(PARAMS)
+    with pytest.raises(TypeError, match=r"layerwise_decay\(patterns=...\) must hold"):
+        layerwise_decay([3], 0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

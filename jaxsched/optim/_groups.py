@@ -9,9 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxsched._checks import checked_number
+from jaxsched._arrays import as_array, is_list, is_number
+from jaxsched._checks import checked_number, checked_whole
 from jaxsched.optim._extra import update as update_with
 from jaxsched.optim._inject import inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
@@ -23,6 +25,7 @@ def group_lr(
     groups: Mapping[str, Any],
     *,
     rate: str = "learning_rate",
+    layer_axis: int = 0,
     hyperparam_dtype: Any = jnp.float32,
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """``inject(factory)``, with the rate of every parameter multiplied by its group's multiplier.
@@ -38,8 +41,12 @@ def group_lr(
             (regular expression, multiplier). An expression must match (``re.fullmatch``) the whole
             path, such as ``layers/0/kernel``, and every parameter exactly one expression. Without a
             name a group is called after its expression, in letters, digits and ``_-./`` only:
-            ``layers/(0|1)/.*`` is ``layers/0_1``, and ``.*`` alone is ``all``.
+            ``layers/(0|1)/.*`` is ``layers/0_1``, and ``.*`` alone is ``all``. For layers that are
+            stacked into one array (``nn.scan``, ``jax.vmap``) a list of multipliers or an array
+            [layers]: each layer is a group, ``layers/0``, ``layers/1`` and so on, as it would be
+            without the stack.
         rate: the name of the argument that the multipliers multiply; it must be given by name.
+        layer_axis: the axis of the layers in every parameter of a stack.
         hyperparam_dtype: as for ``inject``.
 
     Returns:
@@ -50,7 +57,8 @@ def group_lr(
     Raises:
         TypeError: if ``groups`` is not a mapping from regular expressions.
         ValueError: for a regular expression that can't be read; at ``init``, if a parameter is
-            matched by no expression or by several, or an expression matches no parameter.
+            matched by no expression or by several, an expression matches no parameter, or a stack
+            has another number of layers than multipliers.
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import current, group_lr
@@ -62,16 +70,32 @@ def group_lr(
     body/learning_rate 0.25
     learning_rate 1.0
     top/learning_rate 1.0
+
+    >>> stacked = {"layers/.*": [0.25, 0.5], "head": 1.0}  # as of nn.scan over two layers
+    >>> tx = group_lr(optax.sgd, stacked)(learning_rate=1.0)
+    >>> params = {"layers": {"w": jnp.ones((2, 3))}, "head": jnp.ones(3)}
+    >>> updates, _ = tx.update(params, tx.init(params), params)
+    >>> updates["layers"]["w"][:, 0].tolist()
+    [-0.25, -0.5]
     """
+    layer_axis = checked_whole("group_lr(layer_axis=...)", layer_axis, -32, 31)
     given = _named(groups)
-    patterns = {f"{name}/{rate}": _compiled(pattern) for name, (pattern, _) in given.items()}
-    multipliers = {
-        f"{name}/{rate}": m if is_source(m) else Constant(m) for name, (_, m) in given.items()
-    }
+    patterns = {name: _compiled(pattern) for name, (pattern, _) in given.items()}
+    keys: dict[str, Any] = {}  # name of a group -> that of its hyperparameter, or of its layers'
+    multipliers: dict[str, Any] = {}
+    for name, (pattern, multiplier) in given.items():
+        layers = _layers(pattern, multiplier)
+        places = [name] if layers is None else [f"{name}/{i}" for i in range(len(layers))]
+        own = [f"{place}/{rate}" for place in places]
+        if clash := multipliers.keys() & own:
+            raise ValueError(_other_name(min(clash).removesuffix(f"/{rate}"), pattern))
+        keys[name] = own[0] if layers is None else own
+        sources = [_source(pattern, m) for m in ([multiplier] if layers is None else layers)]
+        multipliers.update(zip(own, sources, strict=True))
 
     def grouped(*args: Any, **kwargs: Any) -> optax.GradientTransformation:
-        values = {key: kwargs.pop(key) for key in patterns}
-        return _scaled_by_group(factory(*args, **kwargs), patterns, values)
+        values = jax.tree.map(kwargs.pop, keys)
+        return _scaled_by_group(factory(*args, **kwargs), patterns, values, layer_axis)
 
     grouped.__name__ = getattr(factory, "__name__", type(factory).__name__)
     # The factory's own signature, and one keyword per group: each multiplier is a hyperparameter.
@@ -96,39 +120,75 @@ def group_lr(
     return build
 
 
-def layerwise_decay(patterns: Sequence[str], decay: Any) -> dict[str, Any]:
+def layerwise_decay(patterns: Sequence[Any], decay: Any) -> dict[str, Any]:
     """Multipliers that fall by ``decay`` per layer from the last pattern (1) to the first.
 
     Args:
-        patterns: regular expressions on paths, from the input to the output.
+        patterns: regular expressions on paths, from the input to the output; one for layers that
+            are stacked into one array as (expression, number of layers).
         decay: factor between neighbouring layers, 0 to 1, such as 0.8; a number or a tracer.
 
     Returns:
-        ``{pattern: decay ** distance from the last}`` for ``group_lr``.
+        ``{pattern: decay ** distance from the last}`` for ``group_lr``; of a stack a list.
 
     >>> from jaxsched.optim import layerwise_decay
     >>> layerwise_decay(["embed/.*", "layers/0/.*", "head/.*"], 0.5)
     {'embed/.*': 0.25, 'layers/0/.*': 0.5, 'head/.*': 1.0}
+    >>> layerwise_decay(["embed/.*", ("layers/.*", 2), "head/.*"], 0.5)
+    {'embed/.*': 0.125, 'layers/.*': [0.25, 0.5], 'head/.*': 1.0}
     """
-    if len(set(patterns)) != len(patterns):
-        raise ValueError(f"layerwise_decay(patterns=...) must differ, got {list(patterns)}.")
+    where = "layerwise_decay(patterns=...)"
     decay = checked_number("layerwise_decay(decay=...)", decay, at_least=0, at_most=1)
-    last = len(patterns) - 1
-    return {pattern: decay ** (last - i) for i, pattern in enumerate(patterns)}
+    multipliers: dict[str, Any] = {}
+    distance = 0
+    for given in reversed(list(patterns)):
+        pattern, layers = given if is_list(given) and len(given) == 2 else (given, None)
+        if not isinstance(pattern, str):
+            raise TypeError(
+                f"{where} must hold regular expressions or (expression, layers), got {given!r}."
+            )
+        if pattern in multipliers:
+            raise ValueError(f"{where} must differ, got {list(patterns)}.")
+        count = 1 if layers is None else checked_whole(f"{where}: layers of {pattern!r}", layers, 1)
+        powers = [decay ** (distance + i) for i in reversed(range(count))]
+        multipliers[pattern] = powers[0] if layers is None else powers
+        distance += count
+    return dict(reversed(multipliers.items()))
 
 
 def _scaled_by_group(
     inner: optax.GradientTransformation,
     patterns: dict[str, re.Pattern[str]],
-    multipliers: dict[str, jax.Array],
+    multipliers: dict[str, Any],
+    layer_axis: int,
 ) -> optax.GradientTransformationExtraArgs:
     """``inner`` with multiplied updates; its state is that of ``inner``."""
 
+    def multiplier(path: Any, leaf: Any) -> Any:
+        """A number, or of a stack one for each layer in an array that broadcasts with ``leaf``."""
+        name = _group(path, patterns)
+        own = multipliers[name]
+        if not isinstance(own, list):
+            return own
+        shape = np.shape(leaf)
+        inside = -len(shape) <= layer_axis < len(shape)
+        if not inside or shape[layer_axis] != len(own):
+            raise ValueError(
+                f"group_lr(groups=...) has {len(own)} multipliers, one for each layer, for "
+                f"{patterns[name].pattern!r}, so {path_text(path)!r} must have {len(own)} layers "
+                f"on axis {layer_axis} (layer_axis=...), got the shape {list(shape)}."
+            )
+        return jnp.stack(own).reshape(
+            [len(own) if i == layer_axis % len(shape) else 1 for i in range(len(shape))]
+        )
+
     def init(params: Any) -> Any:
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
+        for path, leaf in leaves:
+            multiplier(path, leaf)
         used = {_group(path, patterns) for path, _ in leaves}
-        for key, pattern in patterns.items():
-            if leaves and key not in used:
+        for name, pattern in patterns.items():
+            if leaves and name not in used:
                 paths = [path_text(path) for path, _ in leaves]
                 raise ValueError(
                     f"group_lr(groups=...): {pattern.pattern!r} matches no parameter of {paths}."
@@ -136,9 +196,9 @@ def _scaled_by_group(
         return inner.init(params)
 
     def scaled(path: Any, update: jax.Array) -> jax.Array:
-        multiplier = multipliers[_group(path, patterns)]
+        factor = multiplier(path, update)
         # Chosen and not multiplied, since 0 times NaN is NaN.
-        return jnp.where(multiplier == 0, jnp.zeros_like(update), multiplier * update)
+        return jnp.where(factor == 0, jnp.zeros_like(update), factor * update)
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         updates, state = update_with(inner, updates, state, params, **extra)
@@ -161,19 +221,42 @@ def _named(groups: Any) -> dict[str, tuple[Any, Any]]:
         is_named = isinstance(value, tuple)
         if is_named and not isinstance(key, str):
             raise TypeError(f"group_lr(groups=...) must have texts as names, got {key!r}.")
-        if is_named and len(value) != 2:
+        if is_named and (len(value) != 2 or is_number(value[0])):
             raise ValueError(
                 f"group_lr(groups=...) must have (regular expression, multiplier) for {key!r}, "
-                f"got {value!r}."
+                f"got {value!r}. The multipliers of stacked layers are a list."
             )
         name, pair = (key, value) if is_named else (readable(key), (key, value))
         if name in named or name in ("", "*"):
-            raise ValueError(
-                f"group_lr(groups=...) must have another name than {name!r} for {pair[0]!r}; give "
-                f"it one by {{'name': ({pair[0]!r}, multiplier)}}."
-            )
+            raise ValueError(_other_name(name, pair[0]))
         named[name] = pair
     return named
+
+
+def _other_name(name: str, pattern: Any) -> str:
+    return (
+        f"group_lr(groups=...) must have another name than {name!r} for {pattern!r}; give it one "
+        f"by {{'name': ({pattern!r}, multiplier)}}."
+    )
+
+
+def _source(pattern: Any, multiplier: Any) -> Any:
+    where = f"group_lr(groups={{{pattern!r}: ...}})"
+    return multiplier if is_source(multiplier) else Constant(checked_number(where, multiplier))
+
+
+def _layers(pattern: Any, multiplier: Any) -> list[Any] | None:
+    """The multipliers of the layers of a stack, or ``None``."""
+    multiplier = as_array(multiplier)
+    if is_source(multiplier) or not (is_list(multiplier) or np.ndim(multiplier)):
+        return None
+    layers = list(multiplier)
+    if not layers or any(np.ndim(m) for m in layers if not is_source(m)):
+        raise ValueError(
+            "group_lr(groups=...) must have one multiplier for each layer of the stack, in a list "
+            f"or a one-dimensional array, for {pattern!r}, got {multiplier!r}."
+        )
+    return layers
 
 
 def readable(pattern: Any) -> str:

@@ -89,7 +89,8 @@ def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool)
         for key in _held(site.state)
         if _is_meant(site, key, group, name, is_scale)
     ]
-    if not targets or (len(targets) > 1 and group != "*"):
+    several = group == "*" or all("/" in key for _, key in targets)  # the layers of a stack
+    if not targets or (len(targets) > 1 and not several):
         raise ValueError(_misnamed(tree, sites, group, name, is_scale, bool(targets)))
 
     def change(site: Site) -> Any:
@@ -145,7 +146,10 @@ def _is_meant(site: Site, key: str, group: str | None, name: str, is_scale: bool
     # A multiplier of `group_lr`. All groups have one rate, which "*" scales once, at its root.
     if name != ("multiplier" if not is_scale or group == "*" else base):
         return False
-    return group is not None and (group == "*" or site.qualified(part) in (group, readable(group)))
+    own, asked = site.qualified(part), ("" if group is None else readable(group))
+    return group is not None and (
+        group == "*" or own in (group, asked) or own.startswith((f"{group}/", f"{asked}/"))
+    )
 
 
 def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
