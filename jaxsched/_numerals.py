@@ -14,3 +14,16 @@ def numeral(text: str) -> int | float | None:
     if WHOLE.fullmatch(plain):
         return int(plain)
     return float(plain) if REAL.fullmatch(plain) else None
+
+
+THOUSANDS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+
+def thousands(text: str) -> int | float | str:
+    """The number that ``"50k"`` or ``"1.2M"`` is; what is none stays the text."""
+    factor = THOUSANDS.get(text[-1:])
+    number = numeral(text[:-1] if factor else text)
+    if number is None:
+        return text
+    number = number * factor if factor else number
+    return int(number) if isinstance(number, float) and number.is_integer() else number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from collections.abc import Sequence as Many
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,13 @@ def plot(
             ax.axvline(mark, color="0.5", linestyle=":", linewidth=0.8, zorder=0)
     _finish(ax, log)
     return ax
+
+
+def save_picture(file: str, draw: Callable[[Axes], Any]) -> None:
+    """What ``draw`` draws on the axes of a new figure, into a file; pyplot is not touched."""
+    figure = _matplotlib("figure").Figure(figsize=(7, 3.5), layout="constrained")
+    draw(figure.add_subplot())
+    figure.savefig(file)
 
 
 def _check(schedules: Many[Any]) -> None:

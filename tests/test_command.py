@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
+import os
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from cases import ALL
 from sweep_tasks import Plain
 
 import jaxsched as js
+from jaxsched.command import _sweep as command_sweep
 from jaxsched.command import convert, explain, python_line, read_file, sparkline, sweep_from_config
 from jaxsched.command._main import main, make_parser
 from jaxsched.command._sweep import executor_of
@@ -28,36 +34,35 @@ def run(capsys, *arguments):
     return code, shown.out, shown.err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["sweep", "--help"],
-        ["show", "warmup_cosne(1)"],
-        ["show", "warmup_cosine(peak_value=1)"],
-        ["plot", "constant(1)", "-o", "curve.doc"],
-        ["convert", "torch", "StpLR(30)"],
-        ["convert", "torch", "StepLR(stepsize=30)", "--lr", "0.1"],
-        ["names", "OneCycle"],
-        ["sweep", "a:b", "missing.toml"],
-        ["completion", "fish"],
-    ],
-    ids=" ".join,
-)
-def test_help_and_slips_load_no_jax(arguments):
-    program = """
+WITHOUT_JAX = [
+    ["--help"],
+    ["sweep", "--help"],
+    ["show", "warmup_cosne(1)"],
+    ["show", "warmup_cosine(peak_value=1)"],
+    ["plot", "constant(1)", "-o", "curve.doc"],
+    ["convert", "torch", "StpLR(30)"],
+    ["convert", "torch", "StepLR(stepsize=30)", "--lr", "0.1"],
+    ["names", "OneCycle"],
+    ["sweep", "a:b", "missing.toml"],
+    ["completion", "fish"],
+]
+
+
+def test_help_and_slips_load_no_jax():
+    program = f"""
         import sys
         from jaxsched.command._main import main
-        try:
-            main(sys.argv[1:])
-        finally:
-            print({"jax", "numpy"} & set(sys.modules), file=sys.stderr)
+        for arguments in {WITHOUT_JAX}:
+            try:
+                main(arguments)
+            except SystemExit:
+                pass
+            assert not {{"jax", "numpy"}} & set(sys.modules), arguments
     """
-    lines = "\n".join(line[8:] for line in program.splitlines())
     done = subprocess.run(
-        [sys.executable, "-c", lines, *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
     )
-    assert done.stderr.splitlines()[-1] == "set()", done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_python_m_and_the_script_are_one_command():
@@ -141,6 +146,9 @@ def test_a_call_of_another_library_is_converted(capsys):
         (["show", "constant"], "must be a call such as"),
         (["show", TEXT, "--units", "batch"], "--units must be such as"),
         (["plot", TEXT, "-o", "a.txt"], "--output must end in"),
+        (["plot", TEXT, "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),
+        (["find", "a:b", "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),
+        (["show", TEXT, "--units", "batch=2)+(1"], "--units must be such as"),
         (["sweep", "a:b", "sweep.ini"], "must end in .toml"),
         (["find", "no_such_module:task"], "must name what can be imported"),
     ],
@@ -150,6 +158,22 @@ def test_a_slip_is_one_line_and_exit_code_2(capsys, arguments, said):
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
     assert said in err and err.startswith("jaxsched: ") and "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["names", "SGDR"], ["show", TEXT]], ids=str)
+def test_every_terminal_can_show_what_is_printed(monkeypatch, arguments):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii"))
+    assert main(arguments) == 0
+    assert b"step" in raw.getvalue()
+
+
+def test_a_full_disk_is_told_and_a_closed_pipe_is_not(monkeypatch, capsys):
+    with open(os.devnull, "w") as out:
+        out.flush = mock.Mock(side_effect=[OSError(28, "No space left"), BrokenPipeError(), None])
+        monkeypatch.setattr(sys, "stdout", out)
+        assert [main(["names", "SGDR"]), main(["names", "SGDR"])] == [2, 0]
+    assert capsys.readouterr().err == "jaxsched: [Errno 28] No space left\n"
 
 
 SWEEP = """
@@ -185,6 +209,30 @@ def test_a_sweep_of_a_config_is_the_sweep_in_python(capsys, tmp_path):
     assert plot.exists()
 
 
+def test_errors_of_a_tasks_own_code_keep_their_traceback(tmp_path, monkeypatch):
+    tmp_path.joinpath("of_mine.py").write_text("def boom():\n    return float('x')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="could not convert"):
+        main(["find", "of_mine:boom"])
+
+
+def test_an_interrupted_sweep_is_shown_and_saved_and_exits_with_130(capsys, tmp_path, monkeypatch):
+    file, save = tmp_path / "sweep.toml", tmp_path / "r.npz"
+    file.write_text(SWEEP)
+    result = js.sweep(Plain(), [js.Constant(0.1)], steps=3)
+    partial = dataclasses.replace(result, info=dataclasses.replace(result.info, partial=True))
+    monkeypatch.setattr(command_sweep, "sweep", lambda *_, **__: partial)
+    code, out, _ = run(capsys, "sweep", "sweep_tasks:Plain", str(file), "--save", str(save))
+    assert code == 130 and "partial" in out and js.search.load(save).partial
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt("saved in runs")
+
+    monkeypatch.setattr(command_sweep, "sweep", stopped)
+    code, _, err = run(capsys, "sweep", "sweep_tasks:Plain", str(file))
+    assert (code, err) == (130, "jaxsched: saved in runs\n")
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -205,7 +253,7 @@ def test_a_slip_in_a_config_of_a_sweep_is_told_before_training(changed, said):
 def test_an_executor_is_said_by_a_word():
     assert executor_of("processes:2").args[0] == 2
     assert executor_of(None) is None
-    for word in ("threads", "processes:x", "dask"):
+    for word in ("threads", "processes:x", "processes:0", "dask"):
         with pytest.raises(ValueError, match="processes:COUNT"):
             executor_of(word)
 

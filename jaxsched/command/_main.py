@@ -6,13 +6,18 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from jaxsched._numerals import thousands
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
 from jaxsched.names._lookup import LIBRARY, check, entries
+from jaxsched.names._sources import PACKAGE
 
 _EXAMPLES = """\
 examples:
@@ -33,19 +38,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = make_parser()
     given = parser.parse_args(arguments)
+
+    def tell(message: object) -> None:
+        print(f"{parser.prog}: {message}", file=sys.stderr)
+
     try:
-        return int(given.run(given))
-    except (ValueError, TypeError, ImportError) as error:
-        if given.traceback:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: tell(f"warning: {message}")
+            code = int(given.run(given))
+            sys.stdout.flush()  # while what is wrong with it can be told
+            return code
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # `jaxsched names | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if given.traceback or not (isinstance(error, OSError) or _is_ours(error.__traceback__)):
             raise
-        notes = [f"  {note}" for note in getattr(error, "__notes__", [])]
-        print("\n".join([f"{parser.prog}: {error}", *notes]), file=sys.stderr)
+        tell("\n".join([str(error), *(f"  {note}" for note in getattr(error, "__notes__", []))]))
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if str(interrupt):
+            tell(interrupt)
         return 130
-    except BrokenPipeError:  # `jaxsched names | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+def _is_ours(trace: TracebackType | None) -> bool:
+    """Whether jaxsched raised an error; of one in a task's code, the place is the news."""
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(PACKAGE)
+
+
+def _say(text: object) -> None:
+    """Prints what is asked for, with other signs where the terminal's encoding lacks them."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        plain = str(text).translate(str.maketrans("▁▂▃▄▅▆▇█", "_.:-=+*#"))
+        print(plain.encode("ascii", "backslashreplace").decode())
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -76,10 +106,6 @@ def make_parser() -> argparse.ArgumentParser:
     plot.add_argument("-o", "--output", required=True, help="a .png, .svg or .pdf file")
     plot.add_argument("--steps", type=int, help="the last step that is drawn")
     plot.add_argument("--log", action="store_true", help="a logarithmic value axis")
-    for each in (show, plot):
-        each.add_argument(
-            "--units", help="sizes of the run, for epochs and tokens: batch=32,samples=50000"
-        )
     names = command("names", _names, "search the names, also by those of other libraries")
     names.add_argument("word", nargs="?", default="", help="a part of a name or its text")
     convert = command("convert", _convert, "a schedule of another library as ours")
@@ -92,6 +118,10 @@ def make_parser() -> argparse.ArgumentParser:
     sweep = command("sweep", _sweep, "train and rank the trials of a config")
     for each in (find, sweep):
         each.add_argument("task", help="package.module:factory, a function that returns the task")
+    for each in (show, plot, find):
+        each.add_argument(
+            "--units", help="sizes of the run, for epochs and tokens: batch=32,samples=50k"
+        )
     find.add_argument("--schedule", help="what the real run will follow: a text as of show")
     find.add_argument("--seeds", type=int, default=4, help="how many seeds (4)")
     find.add_argument("--start", type=float, default=1e-7, help="the least rate (1e-7)")
@@ -112,28 +142,21 @@ def _show(given: argparse.Namespace) -> int:
     made = _schedule(given.text, given.units)
     from jaxsched.command._explain import explain
 
-    print(explain(made))
+    _say(explain(made))
     return 0
 
 
 def _plot(given: argparse.Namespace) -> int:
-    _check_output(given.output)
+    _check_picture(given.output)
     for text in given.texts:
         _checked(text)
     made = [_schedule(text, given.units) for text in given.texts]
-    from matplotlib.figure import Figure
-
+    labels = [" ".join(text.split()) for text in given.texts]
     from jaxsched._plot import plot
 
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    plot(
-        *made,
-        ax=figure.add_subplot(),
-        labels=[" ".join(t.split()) for t in given.texts],
-        log=given.log,
-        steps=given.steps,
+    _draw(
+        given.output, lambda ax: plot(*made, ax=ax, labels=labels, log=given.log, steps=given.steps)
     )
-    figure.savefig(given.output)
     return 0
 
 
@@ -143,12 +166,12 @@ def _names(given: argparse.Namespace) -> int:
         print(f"jaxsched: no name has {given.word!r} in it", file=sys.stderr)
         return 1
     for entry in found:
-        print(entry.call)
+        _say(entry.call)
         told = [f"{entry.summary}"] + [f"elsewhere: {', '.join(entry.elsewhere)}"] * bool(
             entry.elsewhere
         )
         for line in told:
-            print(textwrap.fill(line, 96, initial_indent="    ", subsequent_indent="    "))
+            _say(textwrap.fill(line, 96, initial_indent="    ", subsequent_indent="    "))
     return 0
 
 
@@ -159,45 +182,46 @@ def _convert(given: argparse.Namespace) -> int:
     call_of(given.library, given.text, given.lr)
     from jaxsched.command._convert import convert
 
-    print(convert(given.library, given.text, given.lr))
+    _say(convert(given.library, given.text, given.lr))
     return 0
 
 
 def _find(given: argparse.Namespace) -> int:
-    if given.output:
-        _check_output(given.output)
-    schedule = None if given.schedule is None else _schedule(given.schedule, None)
+    _check_picture(given.output)
+    schedule = None if given.schedule is None else _schedule(given.schedule, given.units)
     _see_working_directory()
     from jaxsched.search.range_tests._run import range_test
 
     found = range_test(
         given.task, given.start, given.end, given.steps, seeds=given.seeds, schedule=schedule
     )
-    print(found)
-    _draw(found, given.output)
+    _say(found)
+    _draw(given.output, lambda ax: found.plot(ax=ax))
     return 0 if found.peak is not None else 1
 
 
 def _sweep(given: argparse.Namespace) -> int:
     config = read_file(given.config)
-    if given.output:
-        _check_output(given.output)
+    _check_picture(given.output)
+    _check_file("--save", given.save)
     if given.checkpoint:
         config["checkpoint"] = given.checkpoint
     _see_working_directory()
     from jaxsched.command._sweep import sweep_from_config
 
     result = sweep_from_config(given.task, config, executor=given.executor)
-    print(result.table())
-    print(result.summary())
     if given.save:
         result.save(given.save)
-    _draw(result, given.output)
+    _say(result.table())
+    _say(result.summary())
+    _draw(given.output, lambda ax: result.plot(ax=ax))
+    if result.partial:
+        return 130
     return 1 if (result.diverged >= 0).all() else 0
 
 
 def _completion(given: argparse.Namespace) -> int:
-    print(completion(given.shell, make_parser()))
+    _say(completion(given.shell, make_parser()))
     return 0
 
 
@@ -223,25 +247,36 @@ def _schedule(text: str, units: str | None) -> Any:
 
 
 def _sizes(units: str | None) -> dict[str, Any]:
-    pairs = [pair.partition("=") for pair in units.split(",")] if units else []
-    for name, sign, value in pairs:
-        if not sign or not name.strip().isidentifier() or not value.strip().isdecimal():
-            raise ValueError(f"--units must be such as batch=32,samples=50000, got {units!r:.60}.")
-    return {name.strip(): int(value) for name, _, value in pairs}
+    """The arguments of ``js.Units`` in a text."""
+    if units is None:
+        return {}
+    tree = parse(f"Units({units})", "--units")
+    if not isinstance(tree, Call) or tree.args or tree.name != "Units":
+        raise ValueError(f"--units must be such as batch=32,samples=50k, got {units!r:.60}.")
+    return {name: thousands(x) if isinstance(x, str) else x for name, x in tree.kwargs.items()}
 
 
-def _check_output(path: str) -> None:
-    if not path.lower().endswith((".png", ".svg", ".pdf")):
+def _check_picture(path: str | None) -> None:
+    if path and not path.lower().endswith((".png", ".svg", ".pdf")):
         raise ValueError(f"--output must end in .png, .svg or .pdf, got {path!r}.")
+    _check_file("--output", path)
 
 
-def _draw(result: Any, path: str | None) -> None:
+def _check_file(option: str, path: str | None) -> None:
+    """Before the work, not after it."""
+    if path and (
+        not os.access(Path(path).absolute().parent, os.W_OK)
+        or os.path.isdir(path)
+        or (os.path.exists(path) and not os.access(path, os.W_OK))
+    ):
+        raise ValueError(f"{option} must be a file that can be written, got {path!r}.")
+
+
+def _draw(path: str | None, draw: Callable[[Any], Any]) -> None:
     if path:
-        from matplotlib.figure import Figure
+        from jaxsched._plot import save_picture
 
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        result.plot(ax=figure.add_subplot())
-        figure.savefig(path)
+        save_picture(path, draw)
 
 
 def _see_working_directory() -> None:

@@ -82,7 +82,7 @@ def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
         raise TypeError(f"sweep_from_config({where}) must be a table, got {describe(given)}.")
     names = list(inspect.signature(make).parameters)
     known = bind(where, names, dict.fromkeys(names), (), {str(k): v for k, v in given.items()})
-    return make(**{k: _texts.value(known[k]) for k in known if k in given})
+    return make(**{k: _texts.size(known[k]) for k in known if k in given})
 
 
 def executor_of(word: Any) -> Any:
@@ -90,7 +90,7 @@ def executor_of(word: Any) -> Any:
     if not isinstance(word, str):
         return word
     kind, _, rest = word.partition(":")
-    if kind == "processes" and (not rest or rest.isdecimal()):
+    if kind == "processes" and (not rest or (rest.isdecimal() and int(rest) > 0)):
         import concurrent.futures
         import functools
         import multiprocessing

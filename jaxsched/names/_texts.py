@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jaxsched._numerals import REAL, numeral
+from jaxsched._numerals import REAL, THOUSANDS, numeral, thousands
 from jaxsched.names._sources import Source
 from jaxsched.recipes._share import share
 from jaxsched.units import Units
@@ -46,7 +46,6 @@ _UNITS = {
     }.items()
     for word in words.split()
 }
-_THOUSANDS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _TIME = re.compile(rf"{REAL.pattern}(ba|ep|sp|tok|dur|iter)")  # Composer's
 _MEASURED = re.compile(rf"({REAL.pattern})\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)")
 
@@ -54,6 +53,11 @@ _MEASURED = re.compile(rf"({REAL.pattern})\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)")
 def value(x: Any) -> Any:
     """A value of a config: the number that a text is; else as it is."""
     return number(x) if isinstance(x, str) else x
+
+
+def size(x: Any) -> Any:
+    """A size of a run: a text such as ``"50k"`` is a number, too."""
+    return thousands(x) if isinstance(x, str) else x
 
 
 def number(text: str) -> Any:
@@ -86,7 +90,7 @@ def read(text: str, source: Source | None, argument: str, units: Units | None) -
         words = ["", words[0]]
     elif len(words) == 1:
         words = [words[0], "steps"]
-    factor, unit = _THOUSANDS.get(words[0], 0.0 if words[0] else 1.0), words[1].lower()
+    factor, unit = THOUSANDS.get(words[0], 0.0 if words[0] else 1.0), words[1].lower()
     if not factor or unit not in _UNITS:
         if not is_length:
             return text
