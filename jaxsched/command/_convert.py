@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched.command._calls import call_of
-from jaxsched.command._explain import python_line
+from jaxsched.command._explain import python_line, unless_code
 from jaxsched.names._config import build
 from jaxsched.names._expression import Call
 from jaxsched.names._lookup import source_of
@@ -36,7 +36,7 @@ def convert(library: str, text: str, lr: float | None = None) -> str:
     tree = call_of(library, text, lr)
     source: Any = source_of(tree.name)
     made = build(tree, None)
-    lines = [_shown(tree), python_line(made), "", source.doc]
+    lines = [_shown(tree), unless_code(python_line, made), "", source.doc]
     if "fix" in source.kinds and "fix" not in tree.kwargs:
         lines += ["", _fixed(tree, made)]
     return "\n".join(lines).rstrip()
@@ -46,7 +46,7 @@ def _fixed(tree: Call, made: Any) -> str:
     """Where ``fix=True`` would change the values."""
     fixed = build(Call(tree.name, tree.args, {**tree.kwargs, "fix": True}), None)
     if not isinstance(made, AbstractSchedule):
-        return f"With fix=True: {python_line(fixed)}"
+        return f"With fix=True: {unless_code(python_line, fixed)}"
     last = 2 * extent([made, fixed])
     steps = np.unique(np.linspace(0, last, min(last, 20_000) + 1).astype(np.int64))
     theirs, ours = made.host(steps), fixed.host(steps)
@@ -57,7 +57,7 @@ def _fixed(tree: Call, made: Any) -> str:
     return (
         f"With fix=True the values differ from step {steps[at]} on ({theirs[at]:.4g} is "
         f"{ours[at]:.4g}): "
-        f"{python_line(fixed)}"
+        f"{unless_code(python_line, fixed)}"
     )
 
 

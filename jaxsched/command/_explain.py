@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from jaxsched import _serialize
+from jaxsched import _MODULE_OF, _serialize, controllers
 from jaxsched._arrays import to_host
 from jaxsched._checks import checked_whole
 from jaxsched._populations import require_schedule
@@ -15,8 +17,10 @@ from jaxsched._struct import Record
 from jaxsched._text import to_source
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._function import Function
 from jaxsched.schedules._phase import known_duration, phases_of
 from jaxsched.schedules._picture import extent
+from jaxsched.schedules._wrappers import AbstractWrapper, Repeat, Shift, Stretch, Window
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _MOST = 6  # phases that are told one by one
@@ -36,15 +40,20 @@ def explain(schedule: Any) -> str:
         around.append(type(base).__name__)
         base = base.base
     _required("explain", base)
-    lines = [_sentence(base), "", f"  {sparkline(base)}", ""]
-    if around:
-        lines[0] = f"{' of '.join(around)}, which acts on: {lines[0]}"
-    lines += [f"  step {step:<10g} {base.host(step):.6g}" for step in _marks(base)]
+    acting = f"{' of '.join(around)}, which acts on: " if around else ""
+    lines = [f"{acting}{_sentence(base)}", "", f"  {sparkline(base)}", ""]
+    lines += [f"  step {_steps(step):<10} {base.host(step):.6g}" for step in _marks(base)]
+    data = unless_code(_serialize.to_json, schedule)
+    return "\n".join(
+        [*lines, "", f"JSON    {data}", f"Python  {unless_code(python_line, schedule)}"]
+    )
+
+
+def unless_code(write: Callable[[Any], str], x: Any) -> str:
     try:
-        data = _serialize.to_json(schedule)
+        return write(x)
     except TypeError:
-        data = "none: a function is code, not data"
-    return "\n".join([*lines, "", f"JSON    {data}", f"Python  {python_line(schedule)}"])
+        return "none: a function is code, not data"
 
 
 def sparkline(schedule: AbstractSchedule, width: int = 64) -> str:
@@ -67,6 +76,9 @@ def sparkline(schedule: AbstractSchedule, width: int = 64) -> str:
 def python_line(x: Any) -> str:
     """The Python expression that makes a schedule or controller, with ``js`` and ``np``.
 
+    Raises:
+        TypeError: if a part is a function (``js.from_fn``).
+
     >>> import jaxsched as js
     >>> from jaxsched.command import python_line
     >>> python_line(js.warmup_linear(0.1, 100, 10) * 2)
@@ -74,6 +86,8 @@ def python_line(x: Any) -> str:
     """
     if isinstance(x, tuple):
         return f"[{', '.join(map(python_line, x))}]"
+    if isinstance(x, Function):
+        raise TypeError(f"python_line(x=...) must be data, got a function: {x!r}.")
     if not isinstance(x, Record):
         return to_source(x)
     symbol = getattr(x, "_symbol", "")
@@ -90,7 +104,9 @@ def python_line(x: Any) -> str:
         rank = x.ranks.get(field.name)
         text = python_line(value) if rank is None else to_source(value, rank)
         given.append(f"{field.name}={text}" if named or len(given) > 2 else text)
-    return f"js.{type(x).__name__}({', '.join(given)})"
+    name = type(x).__name__
+    place = "js." if name in _MODULE_OF else "js.controllers." if hasattr(controllers, name) else ""
+    return f"{place}{name}({', '.join(given)})"
 
 
 def _operand(part: Any) -> str:
@@ -109,25 +125,65 @@ def _required(caller: str, schedule: Any) -> None:
 
 
 def _sentence(schedule: Any) -> str:
+    """What a schedule does, with the values that it has."""
+    if isinstance(schedule, Repeat):
+        return f"Repeat of: {_stages(schedule.schedule)}{_cycles(schedule)}."
+    held = _is_held(schedule, extent([schedule]))
+    if known_duration(schedule) is None and len(phases_of(schedule)) == 1 and not held:
+        parts = [_sentence(part).removesuffix(".") for part in getattr(schedule, "parts", ())]
+        if parts:
+            return f"{type(schedule).__name__} of ({') and ('.join(parts)})."
+    return f"{_stages(schedule)}, which {'holds' if held else 'goes on'}."
+
+
+def _stages(schedule: Any) -> str:
+    around = []
+    inner = schedule
+    while isinstance(inner, AbstractWrapper) and not isinstance(inner, Repeat):
+        if not isinstance(inner, (Shift, Stretch, Window)):  # whose phases are those of the inner
+            around.append(f"{type(inner).__name__} of")
+        inner = inner.schedule
     phases = phases_of(schedule)
     shown = [_phase(schedule, *phase) for phase in phases[:_MOST]]
     if len(phases) > _MOST:
         shown[_MOST - 1] = f"{len(phases) - _MOST + 1} more phases"
-    end = phases[-1].end
-    held = "which goes on" if end is None and known_duration(schedule) is None else "which holds"
-    return f"{', then '.join(shown)}, {held}."
+    return f"{' '.join(around)}{': ' if around else ''}{', then '.join(shown)}"
+
+
+def _cycles(schedule: Repeat) -> str:
+    """What becomes of a cycle from one to the next."""
+    told = [("each {:g} times as long", schedule.growth), ("each times {:g}", schedule.decay)]
+    told.append(("{:g} cycles", schedule.cycles))
+    known = [text.format(np.asarray(to_host(x)).item()) for text, x in told if x is not None]
+    return ", ".join(["", *(known or ["for ever"])])
+
+
+def _is_held(schedule: Any, start: float, end: float | None = None) -> bool:
+    """Whether the value stays the same between two steps, or from one on."""
+    if end is None:
+        at = math.ceil(start) + np.floor(np.geomspace(1, 1e9, 61))  # no multiples of a period
+    else:
+        at = np.linspace(start, end, 61, endpoint=False)
+    values = schedule.host(at)
+    return bool(np.all(values == schedule.host(start)))
 
 
 def _phase(schedule: Any, name: str, start: float, end: float | None) -> str:
     first = schedule.host(start)
+    held = _is_held(schedule, start, end)
     if end is None:
-        return f"{name} from {first:.4g}"
-    last = schedule.host(end - (end - start) * 1e-7)
-    length = f"{end - start:g} step{'s' * (end - start != 1)}"
-    if last == first:
+        return f"{name}{' ' if held else ' from '}{first:.4g}"
+    length = f"{_steps(end - start)} step{'s' * (end - start != 1)}"
+    if held:
         return f"{name} {first:.4g} for {length}"
-    last = last if abs(last) > 1e-6 * abs(first) else 0.0
-    return f"{name} from {first:.4g} to {last:.4g} in {length}"
+    # At its end a phase has its last value, unless the next one begins with another.
+    early, near, last = schedule.host(end - (end - start) * np.array([0.1, 1e-5, 0.0]))
+    jumps = abs(near - last) > 0.5 * abs(early - last)
+    return f"{name} from {first:.4g} to {near if jumps else last:.4g} in {length}"
+
+
+def _steps(step: float) -> str:
+    return f"{step:.0f}" if float(step).is_integer() else f"{step:.10g}"
 
 
 def _marks(schedule: Any) -> list[float]:

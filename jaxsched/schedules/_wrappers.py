@@ -368,6 +368,11 @@ class Quantize(AbstractRetimed):
         count, _ = num.divmod_exact(num.at_least_zero(t), every)
         return count * every
 
+    def phases(self) -> list[Phase]:
+        every = known(self.every)
+        up = lambda step: None if step is None else -(-step // every) * every
+        return cut([Phase(n, up(a), up(b)) for n, a, b in phases_of(self.schedule)], None)
+
     def natural_length(self) -> float:
         return max(shown_length(self.schedule), 5 * float(to_host(self.every)))
 
