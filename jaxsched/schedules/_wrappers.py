@@ -365,12 +365,11 @@ class Quantize(AbstractRetimed):
 
     def inner_step(self, t: Number) -> Number:
         every = self._stair(t)
-        count, _ = num.divmod_exact(num.at_least_zero(t), every)
-        return count * every
+        return num.divmod_exact(num.at_least_zero(t), every)[0] * every
 
     def phases(self) -> list[Phase]:
         every = known(self.every)
-        up = lambda step: None if step is None else -(-step // every) * every
+        up: Any = lambda step: None if step is None else -(-step // every) * every
         return cut([Phase(n, up(a), up(b)) for n, a, b in phases_of(self.schedule)], None)
 
     def natural_length(self) -> float:
