@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from jaxsched.schedules._open_ended import PowerLaw as PowerLaw
     from jaxsched.schedules._open_ended import RAdamWarmup as RAdamWarmup
     from jaxsched.schedules._open_ended import Silver as Silver
+    from jaxsched.schedules._paced import Paced as Paced
     from jaxsched.schedules._phase import Phase as Phase
     from jaxsched.schedules._piecewise import MonotoneCubic as MonotoneCubic
     from jaxsched.schedules._piecewise import PiecewiseConstant as PiecewiseConstant
@@ -152,6 +153,7 @@ _CORE = {
     "jaxsched.schedules._logarithmic": "Hyperbolic Logarithmic",
     "jaxsched.schedules._open_ended": "Exponential InverseSqrt InverseTime PowerLaw RAdamWarmup "
     "Silver",
+    "jaxsched.schedules._paced": "Paced",
     "jaxsched.schedules._phase": "Phase",
     "jaxsched.schedules._piecewise": "MonotoneCubic PiecewiseConstant PiecewiseCosine "
     "PiecewiseLinear Table",

@@ -177,19 +177,19 @@ def in_program(t: Number, xs: Number) -> Number:
 def concatenated(t: Number, xs: list[Number]) -> Number:
     """Arrays of numbers as one; a float64 one if all are known."""
     if all(isinstance(x, np.ndarray) for x in xs):
-        return np.concatenate(xs)
+        return np.concatenate(xs, -1)
     words = zip(*(to_arrays(in_program(t, x)) for x in xs), strict=True)
-    return from_arrays(tuple(map(jnp.concatenate, words)))
+    return from_arrays(tuple(jnp.concatenate(word, -1) for word in words))
 
 
 def running_sum(terms: Number) -> Number:
     """The sums of the first, of the first two, and so on; in a program of logarithmic size."""
     if isinstance(terms, np.ndarray):
-        return np.cumsum(terms)
+        return np.cumsum(terms, -1)
     words, reach = to_arrays(terms), 1
-    while reach < len(words[0]):  # each is the sum of the last ``reach``, if there are so many
-        moved = from_arrays(tuple(jnp.pad(x, (reach, 0))[:-reach] for x in words))
-        words, reach = to_arrays(from_arrays(words) + moved), 2 * reach
+    while reach < words[0].shape[-1]:  # each is the sum of the last ``reach``, if there are so many
+        moved = (jnp.zeros_like(x).at[..., reach:].set(x[..., :-reach]) for x in words)
+        words, reach = to_arrays(from_arrays(words) + from_arrays(tuple(moved))), 2 * reach
     return from_arrays(words)
 
 

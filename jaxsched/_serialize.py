@@ -23,6 +23,7 @@ from jaxsched.schedules import (
     _joined,
     _logarithmic,
     _open_ended,
+    _paced,
     _piecewise,
     _power,
     _shapes,
@@ -115,6 +116,7 @@ def _ours() -> dict[str, type[Record]]:
             _wrappers,
             _power,
             _piecewise,
+            _paced,
             controllers,
         )
         for name, value in vars(module).items()

@@ -1,32 +1,65 @@
-"""From epochs, samples, tokens and fractions of the run to steps (optimizer updates).
+"""From epochs, samples, tokens and fractions of the run to steps (optimizer updates), and back.
 
 A schedule counts optimizer updates and nothing else. People think in epochs; the conversion is
 written here once, with the batch size and the gradient accumulation in it, and says how it rounds.
-Nothing is guessed from whether a number is an int or a float.
+Nothing is guessed from whether a number is an int or a float. All counts are whole numbers of
+Python, so that none is lost at 10^13 tokens.
 """
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
+import functools
+import itertools
 import math
-from typing import Any
+import operator
+from fractions import Fraction
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._checks import checked_flag, checked_number
+from jaxsched._arrays import as_array, is_concrete, is_list, is_x64, to_host
+from jaxsched._checks import checked_flag, checked_number, checked_whole
 from jaxsched._struct import Record, count, static, struct
+from jaxsched._text import describe
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._evaluate import traced_step
+from jaxsched.schedules._paced import Paced
+from jaxsched.schedules._piecewise import PiecewiseConstant
+
+_LONGEST = 2**24  # steps of a schedule of sizes, all of which are looked at
+
+
+class _Span(NamedTuple):
+    """Updates of one size: where they begin, what has been seen there, and their size."""
+
+    step: int
+    samples: int
+    tokens: int
+    per_update: int  # samples
+    tokens_per_update: int  # 0 where ``tokens_per_sample`` is not given
+
+
+def _sizes(default: Any = dataclasses.MISSING) -> Any:
+    check = lambda where, x: _checked_sizes(where, x, optional=default is None)
+    return dataclasses.field(default=default, metadata={"check": check})
 
 
 @struct
 class Units(Record):
-    """The sizes of a run, from which lengths in steps follow.
+    """The sizes of a run, from which lengths in steps follow, and what has been seen at a step.
 
     Args:
-        batch: samples in one micro-batch, over all devices, at least 1.
+        batch: samples in one micro-batch, over all devices, at least 1. While it grows: a list of
+            (samples, batch), from so many samples seen on this batch, the first from 0; or an
+            integer schedule of the step, such as ``js.PiecewiseConstant([1000], [256, 512])``.
         accumulation: micro-batches in one optimizer update (``optax.MultiSteps``,
-            ``search.Supervised(accumulation=...)``), at least 1.
+            ``search.Supervised(accumulation=...)``), at least 1; given as ``batch`` is.
         samples: size of the training set, for ``epochs``.
-        tokens_per_sample: for ``tokens``.
+        tokens_per_sample: for ``tokens``; given as ``batch`` is.
         steps: length of the whole run in updates, for ``fraction``.
         drop_last: whether a last batch that is not full is dropped (the default).
 
@@ -36,57 +69,112 @@ class Units(Record):
     >>> run = js.Units(batch=32, accumulation=4, samples=50_000)
     >>> run.epochs(1), run.epochs(0.5), run.from_samples(1280)
     (390, 195, 10)
+
+    >>> run = js.Units(batch=[(0, 256), (10_000, 512)], tokens_per_sample=2048)
+    >>> run.tokens(100e6), run.samples_at(40), run.tokens_at(40), run.per_update()(40)
+    (115, 10240, 20971520, Array(512, dtype=int32))
     """
 
-    batch: int = count(at_least=1)
-    accumulation: int = count(default=1, at_least=1)
+    batch: Any = _sizes()
+    accumulation: Any = _sizes(1)
     samples: int | None = count(default=None, at_least=1, optional=True)
-    tokens_per_sample: int | None = count(default=None, at_least=1, optional=True)
+    tokens_per_sample: Any = _sizes(None)
     steps: int | None = count(default=None, at_least=1, optional=True)
     drop_last: bool = static(default=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checked_flag("Units(drop_last=...)", self.drop_last)
-        for name in self.ranks:
+        for name in ("samples", "steps"):
             value = getattr(self, name)
             # An integer beyond int32 may be one here: it never enters a program.
             self.__dict__[name] = None if value is None else int(value)
+        self._spans  # noqa: B018  # a schedule that is none of sizes is answered here
+
+    # ------------------------------------------------------------------------- lengths in steps
 
     def epochs(self, count: float) -> int:
         """Steps in ``count`` passes over the training set.
 
         An epoch has floor(samples / batch) micro-batches (ceil without ``drop_last``); those that
         do not fill an update are carried into the next epoch. (``Supervised`` shuffles for whole
-        updates: its epochs are those of ``Units(batch=batch * accumulation)``.)
+        updates: its epochs are those of ``Units(batch=batch * accumulation)``.) While the batch
+        grows, an epoch is ``samples`` samples of a stream, of which none is dropped.
         """
-        count = checked_number("Units.epochs(count=...)", count, at_least=0)
+        exact = _exact("epochs(count=...)", count)
         samples = self._need("samples", "epochs")
-        batches = samples // self.batch if self.drop_last else math.ceil(samples / self.batch)
+        if len(self._spans) > 1:
+            return self._steps(exact * samples, "samples")
+        batch, accumulation = (stairs[0][1] for _, stairs in self._stairs()[:2])
+        batches = samples // batch if self.drop_last else -(-samples // batch)
         if batches == 0:
             raise ValueError(
                 f"Units(batch=...) must be at most samples={samples} with drop_last, "
-                f"got {self.batch}: there is no full batch."
+                f"got {batch}: there is no full batch."
             )
-        if float(count).is_integer():  # whole epochs: what has run is run, so round down
-            return max(int(count) * batches // self.accumulation, int(count > 0))
-        return _whole(count * batches / self.accumulation)
+        if exact.denominator == 1:  # whole epochs: what has run is run, so round down
+            return max(int(exact) * batches // accumulation, int(exact > 0))
+        return _whole(exact * batches / accumulation)
 
     def from_samples(self, count: float) -> int:
         """Steps in which ``count`` samples are seen."""
-        count = checked_number("Units.from_samples(count=...)", count, at_least=0)
-        return _whole(count / (self.batch * self.accumulation))
+        return self._steps(_exact("from_samples(count=...)", count), "samples")
 
     def tokens(self, count: float) -> int:
         """Steps in which ``count`` tokens are seen."""
-        count = checked_number("Units.tokens(count=...)", count, at_least=0)
-        per_step = self.batch * self.accumulation * self._need("tokens_per_sample", "tokens")
-        return _whole(count / per_step)
+        exact = _exact("tokens(count=...)", count)
+        self._need("tokens_per_sample", "tokens")
+        return self._steps(exact, "tokens")
 
     def fraction(self, share: float) -> int:
         """Steps in a ``share`` of the run, from 0 to 1."""
-        share = checked_number("Units.fraction(share=...)", share, at_least=0, at_most=1)
-        return _whole(share * self._need("steps", "fraction"))
+        exact = _exact("fraction(share=...)", share, at_most=1)
+        return _whole(exact * self._need("steps", "fraction"))
+
+    # ---------------------------------------------------------------------------- what was seen
+
+    def samples_at(self, step: Any) -> Any:
+        """Samples seen before the update number ``step``, which is after ``step`` updates.
+
+        All batches count as full ones. For logs: the same step as the optimizer's count.
+
+        Args:
+            step: whole numbers of at least 0, one or an array.
+
+        Returns:
+            An ``int`` for one step, NumPy's int64 for several. In a program (``step`` is traced)
+            the nearest float32; float64 in x64 mode.
+        """
+        return self._seen("samples", step)
+
+    def tokens_at(self, step: Any) -> Any:
+        """Tokens seen before the update number ``step``; as ``samples_at``."""
+        self._need("tokens_per_sample", "tokens_at")
+        return self._seen("tokens", step)
+
+    def per_update(self) -> PiecewiseConstant:
+        """The samples of each update, as an integer schedule of the step."""
+        return PiecewiseConstant(*self._paces("samples"))
+
+    def by_samples(self, schedule: AbstractSchedule) -> Paced:
+        """A schedule whose steps are samples, as one of updates.
+
+        While the batch grows that is another curve than the one whose lengths are converted:
+        within the ramp it follows the samples seen. Megatron's rate does so.
+
+        >>> import jaxsched as js
+        >>> run = js.Units(batch=[(0, 10), (100, 50)])
+        >>> run.by_samples(js.Linear(0.0, 1.0, 1000)).host(20)
+        0.6
+        """
+        return self._by("samples", schedule)
+
+    def by_tokens(self, schedule: AbstractSchedule) -> Paced:
+        """A schedule whose steps are tokens, as one of updates; as ``by_samples``."""
+        self._need("tokens_per_sample", "by_tokens")
+        return self._by("tokens", schedule)
+
+    # --------------------------------------------------------------------------------- in common
 
     def _need(self, name: str, caller: str) -> int:
         value: Any = getattr(self, name)
@@ -94,6 +182,137 @@ class Units(Record):
             raise ValueError(f"Units.{caller} must be given Units({name}=...), got None.")
         return value
 
+    def _steps(self, count: Fraction, unit: str) -> int:
+        seen = operator.attrgetter(unit)
+        span = self._spans[bisect.bisect_right(self._spans, count, key=seen) - 1]
+        steps = span.step + (count - seen(span)) / _pace(span, unit)
+        return _whole(steps)
 
-def _whole(steps: float) -> int:
-    return max(int(num.floor(num.nudge(np.float64(steps) + 0.5))), int(steps > 0))
+    def _seen(self, unit: str, step: Any) -> Any:
+        where = f"Units.{unit}_at(step=...)"
+        step = as_array(step)
+        if isinstance(step, jax.core.Tracer):
+            t = traced_step(step, np.float64 if is_x64() else np.float32)
+            return num.to_value(Paced(Constant(0.0), *self._paces(unit)).inner_step(t))
+        known = np.asarray(to_host(list(step) if is_list(step) else step))
+        whole = known.dtype.kind in "iuf" and not np.any(known != np.floor(known))
+        if not whole or np.any(known < 0):
+            raise ValueError(f"{where} must be whole numbers of at least 0, got {describe(step)}.")
+        known = known.astype(np.int64)
+        begins, passed, paces = (
+            np.array(column, np.int64)
+            for column in zip(
+                *((s.step, getattr(s, unit), _pace(s, unit)) for s in self._spans), strict=True
+            )
+        )
+        span = np.searchsorted(begins, known, side="right") - 1
+        seen = passed[span] + (known - begins[span]) * paces[span]
+        return seen if seen.ndim else int(seen)
+
+    def _by(self, unit: str, schedule: Any) -> Paced:
+        if not isinstance(schedule, AbstractSchedule):
+            raise TypeError(
+                f"Units.by_{unit}(schedule=...) must be a schedule, got {describe(schedule)}."
+            )
+        return Paced(schedule, *self._paces(unit))
+
+    def _paces(self, unit: str) -> tuple[list[int], list[int]]:
+        """The boundaries of the spans, and the samples or tokens of an update in each."""
+        return [s.step for s in self._spans[1:]], [_pace(s, unit) for s in self._spans]
+
+    def _stairs(self) -> list[tuple[bool, list[tuple[int, int]]]]:
+        """Of batch, accumulation and tokens: whether it counts samples, and (from, size)."""
+        names = ("batch", "accumulation", "tokens_per_sample")
+        return [_stairs(f"Units({name}=...)", getattr(self, name), self.steps) for name in names]
+
+    @functools.cached_property
+    def _spans(self) -> list[_Span]:
+        """The run in parts of one size, in order; the last one never ends."""
+        ramps = self._stairs()
+        at, step, samples, tokens = [0, 0, 0], 0, 0, 0
+        spans: list[_Span] = []
+        while True:
+            sizes = [stairs[i][1] for (_, stairs), i in zip(ramps, at, strict=True)]
+            per_update = sizes[0] * sizes[1]
+            if not spans or spans[-1][3:] != (per_update, per_update * sizes[2]):
+                spans.append(_Span(step, samples, tokens, per_update, per_update * sizes[2]))
+            ahead = [
+                step - (samples - stairs[i + 1][0]) // per_update
+                if by_samples
+                else stairs[i + 1][0]
+                for (by_samples, stairs), i in zip(ramps, at, strict=True)
+                if i + 1 < len(stairs)
+            ]
+            if not ahead:
+                return spans
+            passed, step = min(ahead) - step, min(ahead)
+            samples, tokens = samples + passed * per_update, tokens + passed * per_update * sizes[2]
+            for k, (by_samples, stairs) in enumerate(ramps):
+                reached = samples if by_samples else step
+                while at[k] + 1 < len(stairs) and stairs[at[k] + 1][0] <= reached:
+                    at[k] += 1
+
+
+def _pace(span: _Span, unit: str) -> int:
+    return span.per_update if unit == "samples" else span.tokens_per_update
+
+
+def _exact(where: str, count: Any, at_most: float | None = None) -> Fraction:
+    """The number as it is written: 0.7 is seven tenths, so that halves are rounded up."""
+    count = checked_number(f"Units.{where}", count, at_least=0, at_most=at_most)
+    if not is_concrete(count) or np.ndim(count):
+        raise TypeError(f"Units.{where} must be one known number, got {describe(count)}.")
+    return Fraction(str(np.asarray(to_host(count))[()]))
+
+
+def _whole(steps: Fraction) -> int:
+    """To the nearest whole number, halves up; 1 for all that is positive and less."""
+    return max(math.floor(steps + Fraction(1, 2)), int(steps > 0))
+
+
+def _checked_sizes(where: str, x: Any, optional: bool) -> Any:
+    x = as_array(x)
+    if isinstance(x, AbstractSchedule) or (x is None and optional):
+        return x
+    if not (is_list(x) or np.ndim(x)):
+        return checked_whole(where, x, 1, instead=", (samples, size) pairs or a schedule")
+    pairs = [tuple(pair) if is_list(pair) or np.ndim(pair) else (pair,) for pair in x]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(
+            f"{where} must be a whole number, a list of (samples, size) or an integer schedule, "
+            f"got {describe(x)}."
+        )
+    sizes = tuple(
+        (
+            checked_whole(f"{where}: samples of {pair!r}", pair[0], 0),
+            checked_whole(f"{where}: size of {pair!r}", pair[1], 1),
+        )
+        for pair in pairs
+    )
+    begins = [begin for begin, _ in sizes]
+    if begins[0] != 0 or any(a >= b for a, b in itertools.pairwise(begins)):
+        raise ValueError(
+            f"{where} must be (samples, size) from 0 samples on, with more in each, got {x!r}."
+        )
+    return sizes
+
+
+def _stairs(where: str, size: Any, steps: int | None) -> tuple[bool, list[tuple[int, int]]]:
+    """Whether sizes change with the samples seen and not with the step; (from, size)."""
+    if not isinstance(size, AbstractSchedule):
+        return (True, list(size)) if isinstance(size, tuple) else (False, [(0, size or 0)])
+    length = steps if size.duration is None else math.ceil(float(to_host(size.duration)))
+    if length is None or length > _LONGEST:
+        raise ValueError(
+            f"{where} must be a schedule that has come to its last size after at most {_LONGEST} "
+            f"steps, got {size!r}."
+        )
+    values = size.host(np.arange(length + 1))
+    if not np.all((values >= 1) & (values == np.floor(values))):
+        wrong = np.flatnonzero(~((values >= 1) & (values == np.floor(values))))[0]
+        raise ValueError(
+            f"{where} must be a schedule of whole numbers of at least 1, got {values[wrong]:g} at "
+            f"step {wrong} of {size!r}."
+        )
+    changes = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist()]
+    return False, [(at, int(values[at])) for at in changes]

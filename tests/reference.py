@@ -293,6 +293,13 @@ def _(s, t):
     return value(s.schedule, e * mp.floor(t / e))
 
 
+@of(js.Paced, value)
+def _(s, t):
+    edges = [mp.mpf(0), *map(exact, s.boundaries), mp.inf]
+    parts = zip(s.paces, edges, edges[1:], strict=False)
+    return value(s.schedule, mp.fsum(exact(p) * max(min(t, b) - a, 0) for p, a, b in parts))
+
+
 @of(js.Reverse, value)
 def _(s, t):
     return value(s.schedule, max(length(s.schedule) - t, mp.mpf(0)))

@@ -64,6 +64,7 @@ def wrapped(inner):
         st.builds(js.Window, inner, st.integers(0, 50), st.integers(50, 5000)),
         st.builds(lambda s, v: js.Clip(s, low=v), inner, rates()),
         st.builds(js.Quantize, inner, st.integers(1, 100)),
+        st.builds(lambda s, t, p: js.Paced(s, [t], [1.5, p]), inner, lengths, fractions),
         st.builds(js.Reverse, inner),
         st.builds(
             lambda s, g, d: js.Repeat(s, g, d), pieces, st.sampled_from([1.0, 2.0, 3.0]), fractions

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from jaxsched._checks import violates
+from jaxsched._checks import checked_whole, violates
 from jaxsched._text import describe
 from jaxsched.compat._pieces import larger, where
 from jaxsched.compat._signature import Flag, NotNegative, Number, Positive, Text, chosen, drop_in
@@ -139,3 +139,42 @@ def get_wd(
     makers = {"constant": None, "linear": shapes.Linear, "cosine": shapes.Cosine}
     make = chosen("megatron.get_wd(wd_incr_style=...)", wd_incr_style, makers)
     return make(start_wd, end_wd, wd_incr_steps)
+
+
+def rampup_batch_size(
+    start: int, increment: int, samples: int, batch: int
+) -> list[tuple[int, int]]:
+    """``--rampup-batch-size start increment samples`` with ``--global-batch-size batch``.
+
+    Args:
+        start, increment: the first size of the global batch, and by how much it grows each time.
+        samples: in which it grows to ``batch``, in steps of equal samples.
+        batch: the last size; the difference to ``start`` is a multiple of ``increment``.
+
+    Returns:
+        (samples, batch) pairs for ``js.Units(batch=...)``, from so many samples on this batch. With
+        Megatron's rounding: where the samples of an increment are no whole number, the last one may
+        come one update after ``samples``.
+
+    >>> import jaxsched as js
+    >>> ramp = js.compat.megatron.rampup_batch_size(16, 8, 300_000, 32)
+    >>> ramp, js.Units(batch=ramp).samples_at(20_000)
+    ([(0, 16), (150000, 24), (300000, 32)], 440000)
+    """
+    where = "megatron.rampup_batch_size({}=...)"
+    start = checked_whole(where.format("start"), start, 1)
+    increment = checked_whole(where.format("increment"), increment, 1)
+    samples = checked_whole(where.format("samples"), samples, 0)
+    batch = checked_whole(where.format("batch"), batch, start)
+    count, rest = divmod(batch - start, increment)
+    if rest:
+        raise ValueError(
+            f"{where.format('batch')} must be start={start} and a multiple of "
+            f"increment={increment} more, got {batch}."
+        )
+    ramp = {0: start}
+    for n in range(1, count + 1):
+        at = -(-n * samples // count)
+        late = samples and at / (samples / count) < n  # as Megatron divides
+        ramp[at + bool(late)] = start + n * increment
+    return list(ramp.items())

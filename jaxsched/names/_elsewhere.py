@@ -38,6 +38,7 @@ ELSEWHERE = {
     "transformers.reduce_lr_on_plateau timm.PlateauLRScheduler nemo.ReduceLROnPlateau "
     "mmengine.ReduceOnPlateauLR ignite.ReduceLROnPlateauScheduler paddle.ReduceOnPlateau "
     "allennlp.reduce_on_plateau fairseq.reduce_lr_on_plateau",
+    "Paced": "megatron.lr_decay_samples composer.Time olmo_core.SchedulerUnits",
     "Polynomial": "torch.PolynomialLR optax.polynomial_schedule keras.PolynomialDecay "
     "composer.PolynomialScheduler timm.PolyLRScheduler fvcore.PolynomialDecayParamScheduler "
     "mmengine.PolyLR paddle.PolynomialDecay axlearn.polynomial",
@@ -139,7 +140,8 @@ OTHERWISE = {
     "deepspeed.LRRangeTest ignite.FastaiLRFinder",
     "js.inject": "optax.inject_hyperparams optax.WrappedSchedule",
     "js.Average": "torch.AveragedModel torch.SWALR keras.SWA optax.schedule_free",
-    "js.Units": "composer.Time",
+    "js.Units": "composer.Time megatron.rampup_batch_size olmo_core.BatchSizeScheduler "
+    "ignite.BatchSizeScheduler",
     "jaxsched.optim.adopt": "adopt",
     "jaxsched.optim.decay_weights": "decay_weights",
     "jaxsched.optim.group_lr": "group_lr",

@@ -50,17 +50,17 @@ class PiecewiseConstant(AbstractValues):
     values: Any = numbers()
 
     def __check_init__(self) -> None:
-        _require_lengths(self, "boundaries", 1)
+        require_lengths(self, "boundaries", "values", 1)
 
     @property
     def duration(self) -> Any:
         return _last(self.boundaries)
 
     def _at(self, t: Number) -> Any:
-        return num.take(self.values, _count_reached(self.boundaries, t))
+        return num.take(self.values, count_reached(self.boundaries, t))
 
     def phases(self) -> list[Phase]:
-        return _between(type(self).__name__, _edges(self.boundaries), None)
+        return _between(type(self).__name__, edges(self.boundaries), None)
 
 
 @struct
@@ -98,7 +98,7 @@ class AbstractKnots(AbstractSchedule):
     values: Any = numbers()
 
     def __check_init__(self) -> None:
-        _require_lengths(self, "steps", 0)
+        require_lengths(self, "steps", "values", 0)
 
     @property
     def duration(self) -> Any:
@@ -107,7 +107,7 @@ class AbstractKnots(AbstractSchedule):
     def _segment(self, t: Number) -> tuple[Any, Any, Progress]:
         """Indices of the knots around ``t``, and the progress between them."""
         last = self.steps.shape[-1] - 1
-        reached = _count_reached(self.steps, t)
+        reached = count_reached(self.steps, t)
         index = num.maximum(num.minimum(reached, np.int32(max(last, 1))) - 1, np.int32(0))
         following = num.minimum(index + 1, np.int32(last))
         begin = num.take_number(t, self.steps, index)
@@ -118,8 +118,8 @@ class AbstractKnots(AbstractSchedule):
         return num.as_value(t, num.take(self.values, knot))
 
     def phases(self) -> list[Phase]:
-        edges = _edges(self.steps)
-        return _between(type(self).__name__, edges, edges[-1])
+        found = edges(self.steps)
+        return _between(type(self).__name__, found, found[-1])
 
 
 @struct
@@ -198,16 +198,16 @@ class MonotoneCubic(AbstractKnots):
         return num.to_value(fall * pick(self.values, i) + rise * pick(self.values, j) + bend)
 
 
-def _require_lengths(points: Any, name: str, extra: int) -> None:
+def require_lengths(points: Any, name: str, other: str, extra: int) -> None:
     """As many values as there are steps or boundaries, and so many more."""
-    steps, values = getattr(points, name), points.values
+    steps, values = getattr(points, name), getattr(points, other)
     if not hasattr(steps, "shape") or not hasattr(values, "shape"):
         return
     count = steps.shape[-1]
     if values.shape[-1] != count + extra or count + extra < 1:
         many = f"{count} + {extra}" if extra else f"{max(count, 1)}"
         raise ValueError(
-            f"{type(points).__name__}(values=...) must have {many} values for {count} {name}, got "
+            f"{type(points).__name__}({other}=...) must have {many} values for {count} {name}, got "
             f"{values.shape[-1]}."
         )
 
@@ -238,7 +238,7 @@ def _end_slope(h0: Any, h1: Any, d0: Any, d1: Any, xp: Any) -> Any:
 _WIDE = (np.uint32, np.int64, np.uint64, np.float64)
 
 
-def _count_reached(boundaries: Any, t: Number) -> Any:
+def count_reached(boundaries: Any, t: Number) -> Any:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
     t = num.nudge(num.at_least_zero(t))
     if not isinstance(t, (num.Double, jax.Array)):
@@ -264,17 +264,17 @@ def _count_reached(boundaries: Any, t: Number) -> Any:
     return jnp.searchsorted(boundaries, key, side="right", method=method).astype(jnp.int32)
 
 
-def _edges(points: Any) -> list[float]:
+def edges(points: Any) -> list[float]:
     """Where phases begin: at 0 and at every later point."""
     if np.ndim(points) > 1 or not is_concrete(points):
         known(points)  # raises
     return [0, *(p for p in np.asarray(to_host(points)).tolist() if p > 0)]
 
 
-def _between(name: str, edges: list[float], end: float | None) -> list[Phase]:
-    """The phases that begin at ``edges``; one that ends where it begins is none."""
-    ends = [*edges[1:], end]
-    return [Phase(name, a, b) for a, b in zip(edges, ends, strict=True) if a != b]
+def _between(name: str, begins: list[float], end: float | None) -> list[Phase]:
+    """The phases that begin there; one that ends where it begins is none."""
+    ends = [*begins[1:], end]
+    return [Phase(name, a, b) for a, b in zip(begins, ends, strict=True) if a != b]
 
 
 def _last(steps: Any) -> Any:

@@ -1,0 +1,96 @@
+"""A schedule that counts something else than updates: samples, tokens, simulated seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched import _number as num
+from jaxsched._checks import violates
+from jaxsched._number import Number
+from jaxsched._struct import numbers, struct
+from jaxsched.schedules._phase import Phase, phases_of, shown_length
+from jaxsched.schedules._piecewise import count_reached, edges, require_lengths
+from jaxsched.schedules._wrappers import AbstractRetimed
+
+_LAST = 2.0**62  # an update, however late, has a progress that float32 holds
+
+
+@struct
+class Paced(AbstractRetimed):
+    r"""A schedule that goes on by another amount in every update, such as its samples or tokens.
+
+    .. math:: s\Bigl(\sum_{u<t} \text{pace}(u)\Bigr)
+
+    So a rate follows the samples seen while the batch grows: the batch sizes are the paces.
+    ``js.Units`` writes it: ``run.by_samples(schedule)``, ``run.by_tokens(schedule)``.
+
+    Args:
+        schedule: any schedule, whose steps are samples or tokens.
+        boundaries: strictly increasing steps [K] from each of which on the pace is another.
+        paces: how far the schedule goes on in an update, [K + 1], greater than 0.
+
+    >>> import jaxsched as js
+    >>> grown = js.Paced(js.Linear(1.0, 0.0, 1000), [10], [20, 80])  # batches of 20, then of 80
+    >>> [grown.host(t) for t in (5, 10, 15)], grown.duration
+    ([0.9, 0.8, 0.4], 20)
+    """
+
+    boundaries: Any = numbers(increasing=True, at_least=0)
+    paces: Any = numbers()
+
+    def __check_init__(self) -> None:
+        require_lengths(self, "boundaries", "paces", 1)
+        if violates(lambda paces: paces <= 0, self.paces):
+            raise ValueError(
+                f"Paced(paces=...) must be greater than 0 in every update, got {self.paces!r}."
+            )
+
+    def inner_step(self, t: Number) -> Number:
+        t = num.minimum(num.at_least_zero(t), num.full_like(t, _LAST))
+        index = count_reached(self.boundaries, t)
+        since, before, paces = (num.take_number(t, xs, index) for xs in self._segments(t))
+        return before + (t - since) * paces
+
+    def exact_length(self, t: Number) -> Number | None:
+        inner = self.schedule.exact_length(t)
+        return None if inner is None else self._reached(t, inner)
+
+    def _segments(self, t: Number) -> tuple[Number, Number, Number]:
+        """[K + 1] each: where the pace begins, what has passed there, and the pace."""
+        paces, boundaries = (num.as_number(t, xs) for xs in (self.paces, self.boundaries))
+        zero = paces[..., :1] * 0.0
+        since = num.concatenated(t, [zero, boundaries])
+        passed = num.running_sum((boundaries - since[..., :-1]) * paces[..., :-1])
+        return since, num.concatenated(t, [zero, passed]), paces
+
+    def _reached(self, t: Number, progress: Number) -> Number:
+        """The step at which the schedule has gone so far: the inverse of ``inner_step``."""
+        since, before, paces = self._segments(t)
+        passed = num.at_least_zero(progress)[..., None] - before
+        begun = passed >= 0.0
+        # Of the paces that have begun the last one, which no index finds in a population.
+        xp = jnp if isinstance(begun, jax.Array) else np
+        last = begun & ~xp.concatenate([begun[..., 1:], xp.zeros_like(begun[..., :1])], -1)
+        ends = num.where(last, since + passed / paces, since * 0.0)
+        if isinstance(ends, num.Double):
+            return num.Double(ends.hi.sum(-1), ends.lo.sum(-1))
+        return ends.sum(-1)
+
+    def phases(self) -> list[Phase]:
+        return [Phase(n, self._when(a), self._when(b)) for n, a, b in phases_of(self.schedule)]
+
+    def natural_length(self) -> float:
+        return self._when(shown_length(self.schedule))
+
+    def _when(self, progress: Any) -> Any:
+        """``_reached`` for people, of what is known."""
+        if progress is None:
+            return None
+        for points in (self.boundaries, self.paces):
+            edges(points)  # raises where they are not
+        step = float(self._reached(np.float64(0.0), np.float64(progress)))
+        return int(step) if step.is_integer() else step
