@@ -54,7 +54,7 @@ _THEIRS = {
     "milestones every": "decay_t",
     "milestones steps": "boundaries",
     "min_scale end": "min_lr_ratio",
-    "min_scale end low constant": "min_lr",
+    "end low constant": "min_lr",
     "monitor": "watch",  # so was ours called once, as share
     "parts": "schedulers schedules",
     "patience": "patience_t",
@@ -106,7 +106,6 @@ _MEANING = {
     **{(w, ours): "a value, not a ratio" for ours, ws in _RATIOS.items() for w in ws.split()},
     **{(w, ours): "a share is js.share(0.3)" for ours, ws in _SHARES.items() for w in ws.split()},
     ("decay_steps", "steps"): "the whole length",
-    ("min_lr", "min_scale"): "the least rate divided by the base",
     ("total_steps", "steps"): "the whole length",
     ("warmup_epochs", "warmup"): "in steps; js.Units converts",
 }

@@ -24,12 +24,13 @@ CONTROLLERS = {
     "Around": js.Clip(0.5 * Plateau(BASE, factor=0.5, patience=1) + 1e-3, low=0.01),
     "Around-quiet": js.Linear(0.0, 0.1, 9) >> Plateau(BASE, factor=0.5, patience=0),
     "Plateau-max": Plateau(
-        BASE, 0.3, patience=0, mode="max", rule="keras", nan="bad", cooldown=2, min_scale=0.25
+        BASE, 0.3, patience=0, mode="max", rule="keras", nan="bad", cooldown=2, min_lr=0.125
     ),
+    "Plateau-smooth": Plateau(BASE, 0.0, patience=0, smooth=0.7, min_lr=0.02, quiet=3),
     "Plateau-stop": Plateau(BASE, 0.5, patience=1, accumulate=2, nan="stop", rule="optax"),
     "Greedy": Greedy(BASE, 0.5, patience=1, max_scale=4.0, warmup=1, cooldown=2),
-    "Greedy-max": Greedy(BASE, 0.8, patience=0, mode="max", nan="bad", accumulate=2),
-    "NewBob": NewBob(BASE, patience=1, min_scale=0.1),
+    "Greedy-max": Greedy(BASE, 0.8, patience=0, mode="max", nan="bad", accumulate=2, smooth=0.5),
+    "NewBob": NewBob(BASE, patience=1, min_scale=0.1, min_lr=0.1, quiet=2),
     "Bounce": Bounce(BASE, 0.5),
     "AutoDecay": AutoDecay(BASE, 0.5, patience=0, rtol=0.0),
     "Trigger": Trigger(BASE, js.Linear(1.0, 0.0, 5)),

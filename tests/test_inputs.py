@@ -51,7 +51,6 @@ from jaxsched.optim import decay_weights, layerwise_decay
         (js.PiecewiseLinear, "boundaries", "steps"),
         (js.Exponential, "decay_rate", "rate"),
         (js.Plateau, "threshold", "rtol"),
-        (js.Plateau, "min_lr", "min_scale"),
         (js.Plateau, "min_delta", "atol"),
         (js.NewBob, "patience_t", "patience"),
         (js.Units, "batch_size", "batch"),

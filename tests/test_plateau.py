@@ -5,6 +5,7 @@ written out in plain Python (torch/optim/lr_scheduler.py, keras/src/callbacks/
 reduce_lr_on_plateau.py), independent of this package. Optax is run.
 """
 
+import dataclasses
 import itertools
 import math
 from functools import partial
@@ -239,6 +240,58 @@ def test_accumulation_is_the_mean_as_in_optax():
     assert scales(ours, micro)[3::4].tolist() == means.tolist()
 
 
+def test_no_rate_is_below_min_lr_and_a_cut_ends_on_it():
+    for base in (0.1, js.Linear(0.1, 0.0, 9)):
+        plateau = Plateau(base, 0.1, patience=0, min_lr=2e-3)
+        floored = js.maximum(dataclasses.replace(plateau, min_lr=None), 2e-3)
+        states = plateau.init(), floored.init()
+        for _ in range(10):
+            rate = float(plateau(states[0]))
+            assert rate == float(floored(states[1])) >= np.float32(2e-3)
+            states = plateau.update(states[0], value=1.0), floored.update(states[1], value=1.0)
+    rates, greedy = [], js.Greedy(0.1, 0.5, patience=0, min_lr=0.03)
+    state = greedy.init()
+    for loss in (3.0, 3.0, 3.0, 3.0, 3.0, 2.0):
+        rates.append(float(greedy(state)))
+        state = greedy.update(state, value=loss)
+    assert rates == pytest.approx([0.1, 0.2, 0.1, 0.05, 0.03, 0.03])
+    assert float(greedy(state)) == pytest.approx(0.06)  # from the floor, at once
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_metric_is_smoothed_by_an_average_without_bias(mode):
+    values = np.float32(np.random.RandomState(1).randn(12))
+    values[6] = np.nan  # infinitely bad: judged, but in no average
+    plateau = Plateau(1.0, FACTOR, patience=1, rtol=0.0, smooth=0.8, mode=mode, nan="bad")
+    update = lambda state, value: (plateau.update(state, value=value),) * 2
+    state, states = jax.jit(lambda values: jax.lax.scan(update, plateau.init(), values))(values)
+    known = np.isfinite(values)
+    ages = np.cumsum(known)[:, None] - np.cumsum(known)
+    weights = np.where((ages >= 0) & known, 0.8 ** np.maximum(ages, 0.0), 0.0)
+    averages = weights @ np.nan_to_num(values) / weights.sum(1)
+    np.testing.assert_allclose(states.evaluation.average, averages, rtol=1e-5)
+    judged = scales(dataclasses.replace(plateau, smooth=None), np.where(known, averages, np.nan))
+    assert states.scale.tolist() == judged.tolist()
+    # Its products are exact, so the bits are those of any program.
+    alone, step = plateau.init(), jax.jit(plateau.update)
+    for value in values:
+        alone = step(alone, value=value)
+    assert all(map(np.array_equal, jax.tree.leaves(alone), jax.tree.leaves(state)))
+
+
+def test_a_quiet_start_is_that_of_around():
+    inner = js.NewBob(0.1, patience=0)
+    quiet = Plateau(inner, FACTOR, patience=0, quiet=4)
+    around = js.controllers.Around(dataclasses.replace(quiet, quiet=0), quiet=4)
+    states = quiet.init(), around.init()
+    for step in range(8):
+        states = quiet.observe(states[0], value=1.0), around.observe(states[1], value=1.0)
+        states = quiet.update(states[0], value=1.0), around.update(states[1], value=1.0)
+        assert int(states[0].seen) == int(states[0].base.seen) == 2 * max(step - 3, 0)
+        assert float(quiet(states[0])) == float(around(states[1]))
+    assert states[0] == states[1].base
+
+
 def test_a_metric_every_k_updates_holds_the_scale_in_between():
     every, losses = 5, np.ones(30, np.float32)
     plateau = Plateau(js.Linear(1.0, 0.0, 30), FACTOR, patience=1)
@@ -282,7 +335,8 @@ def test_nobody_reports_and_the_state_says_so():
     ("make", "error", "words"),
     [
         (lambda: Plateau(0.1, factor=1.0), ValueError, r"Plateau\(factor=...\) .* less than 1"),
-        (lambda: Plateau(0.1, factor=0.0), ValueError, r"factor=...\) must be greater than 0"),
+        (lambda: Plateau(0.1, min_lr=0.2), ValueError, r"min_lr=...\) must be at most base=0.1"),
+        (lambda: Plateau(0.1, factor=-0.1), ValueError, r"factor=...\) must be at least 0"),
         (lambda: Plateau(0.1, patience=-1), ValueError, r"patience=...\) must be at least 0"),
         (lambda: Plateau(0.1, mode="auto"), ValueError, r"mode=...\) must be one of 'min', 'max'"),
         (lambda: Plateau(0.1, nan="raise"), ValueError, r"nan=...\) must be one of 'ignore'"),

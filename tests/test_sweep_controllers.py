@@ -84,7 +84,7 @@ class Offset(AbstractController):
 CONTROLLERS = [
     Offset(Plateau(BASE, factor=0.5, patience=0)),
     Plateau(BASE, factor=0.5, patience=0),
-    Plateau(0.3, factor=0.3, patience=0, cooldown=1, rule="keras"),
+    Plateau(0.3, 0.3, 0, cooldown=1, rule="keras", min_lr=0.02, smooth=0.5, quiet=25),
     Greedy(BASE, factor=0.7, patience=0),
     NewBob(0.3),
     Bounce(0.3, factor=0.5),

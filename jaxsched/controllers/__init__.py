@@ -12,11 +12,11 @@ from jaxsched.controllers._around import Around as Around
 from jaxsched.controllers._around import Rate as Rate
 from jaxsched.controllers._autodecay import AutoDecay as AutoDecay
 from jaxsched.controllers._base import AbstractController as AbstractController
-from jaxsched.controllers._base import AbstractScaler as AbstractScaler
 from jaxsched.controllers._bounce import Bounce as Bounce
 from jaxsched.controllers._greedy import Greedy as Greedy
 from jaxsched.controllers._newbob import NewBob as NewBob
 from jaxsched.controllers._plateau import Plateau as Plateau
+from jaxsched.controllers._scaler import AbstractScaler as AbstractScaler
 from jaxsched.controllers._trigger import Trigger as Trigger
 from jaxsched.controllers.measurements._average import Average as Average
 from jaxsched.controllers.measurements._diagnose import Diagnosis as Diagnosis

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._text import describe
-from jaxsched.controllers._base import AbstractController, number32, untold
+from jaxsched.controllers._base import AbstractController, untold
 from jaxsched.controllers._operators import Operators
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._wrappers import Shift
@@ -121,16 +120,6 @@ class Around(AbstractController):
 
     def react(self, state: AroundState, **report: Any) -> AroundState:
         return state
-
-    def update(self, state: Any, **report: Any) -> Any:
-        return self._unless_quiet(state, super().update(state, **report), super().update(state))
-
-    def tell(self, state: Any, report: dict[str, Any]) -> Any:
-        return self._unless_quiet(state, super().tell(state, report), state)
-
-    def _unless_quiet(self, before: Any, told: Any, not_told: Any) -> Any:
-        quiet = number32(before.step) < number32(self.quiet)
-        return jax.tree.map(lambda x, y: jnp.where(quiet, x, y), not_told, told)
 
     def value_at(self, state: Any) -> jax.Array:
         return self._filled(self.base_value(state))(state.step)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import count, number, struct
-from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, scalar, zero
+from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
 from jaxsched.controllers._metric import count_if, improves, worst
+from jaxsched.controllers._scaler import AbstractScaler
 from jaxsched.controllers.measurements._gap import averaging_gap
 
 
@@ -44,6 +45,7 @@ class AutoDecay(AbstractScaler):
         threshold: the averaging gap, in nats, above which the weights count as bouncing.
         rtol: relative margin of an improvement, a fraction of the best loss.
         min_scale: the scale's lower bound, 0 to 1.
+        min_lr: the least rate; ``None`` (default): none.
 
     ``update`` and ``observe`` take ``value`` and ``averaged``, two positive losses, and
     ``reported``, which may be traced. Between the ends of windows omit ``averaged`` or give
@@ -74,6 +76,7 @@ class AutoDecay(AbstractScaler):
     threshold: Any = number(default=0.05, at_least=0)
     rtol: Any = number(default=0.01, at_least=0, below=1)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
+    min_lr: Any = number(default=None, at_least=0, optional=True)
 
     State = AutoDecayState
     reads: ClassVar[tuple[str, ...]] = ("value", "averaged")
@@ -103,7 +106,7 @@ class AutoDecay(AbstractScaler):
         bad = jnp.where(better, 0, next_count(state.bad))
         fires = arrived & (number32(bad) > self.patience) & (gap > self.threshold)
         return state._replace(
-            scale=jnp.where(fires, self.cut(state.scale), state.scale),
+            scale=jnp.where(fires, self.cut(state.scale, state), state.scale),
             seen=count_if(arrived, state.seen),
             gap=jnp.where(arrived, gap, state.gap),
             best=jnp.where(arrived & better, averaged, state.best),

@@ -41,6 +41,7 @@ class AbstractController(Operators, Record, abc.ABC):
     reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements that it needs
     or_reads: ClassVar[tuple[str, ...]] = ()  # alternatives to these
     _in_state: ClassVar[tuple[str, ...]] = ("step", "base")
+    quiet: Any = 0  # a field of some: updates at the start whose reports are held back
 
     base: Any
 
@@ -112,9 +113,8 @@ class AbstractController(Operators, Record, abc.ABC):
         Returns:
             A state of the same structure, shapes and dtypes. It acts from the next update on.
         """
-        new, base = self._reacted(state, report), self.base
-        below = base.update(new.base, **report) if isinstance(base, AbstractController) else ()
-        return new._replace(step=next_count(new.step), base=below)
+        told: Any = self.tell(state, report)
+        return at_step(self, told, next_count(told.step))
 
     def observe(self, state: S, **report: Any) -> S:
         """The state after a measurement between two updates (a validation), at the same step.
@@ -140,7 +140,12 @@ class AbstractController(Operators, Record, abc.ABC):
         """``observe``, with measurements that may be for other controllers."""
         new, base = self._reacted(state, report), self.base
         below = base.tell(new.base, report) if isinstance(base, AbstractController) else ()
-        return new._replace(base=below)
+        told = new._replace(base=below)
+        if type(self.quiet) is int and self.quiet == 0:
+            return told
+        held: Any = state
+        quiet = number32(held.step) < number32(self.quiet)
+        return jax.tree.map(lambda x, y: jnp.where(quiet, x, y), held, told)
 
     def __call__(self, state: Any, **extra: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
@@ -200,7 +205,8 @@ class AbstractController(Operators, Record, abc.ABC):
             return state
         # The numbers only: a float32 schedule at the bottom would have other digits.
         exact = object.__new__(type(self))
-        exact.__dict__.update(self.__dict__, **{n: number32(getattr(self, n)) for n in self.ranks})
+        numbers = {n: getattr(self, n) for n in self.ranks if getattr(self, n) is not None}
+        exact.__dict__.update(self.__dict__, **{n: number32(x) for n, x in numbers.items()})
         with _traceable(self, "react(state, ...)"):
             new = exact.react(state, **report)
         if not isinstance(new, self.State):
@@ -209,48 +215,6 @@ class AbstractController(Operators, Record, abc.ABC):
                 f"`state._replace(...)` does, got {describe(new)}."
             )
         return new
-
-
-class AbstractScaler(AbstractController):
-    """A rate ``base(step) * scale``, whose scale depends on measurements.
-
-    A subclass is a ``@struct`` with the fields ``base``, ``factor`` and ``min_scale``, a ``State``
-    that has a ``scale`` too (float32, 1 at first), ``init`` and ``react``; and with ``bounds`` and
-    ``monotone``, if its scale may rise.
-    """
-
-    monotone: ClassVar[bool] = True  # the scale never rises
-    _in_state = ("step", "base", "scale")
-
-    factor: Any
-    min_scale: Any
-
-    @property
-    def bounds(self) -> tuple[Any, Any]:
-        """The least and the greatest value that ``scale`` can take."""
-        return self.min_scale, 1.0
-
-    def first_state(self, **others: Any) -> Any:
-        return super().first_state(scale=number32(1.0), **others)
-
-    def cut(self, scale: jax.Array) -> jax.Array:
-        """``scale * factor``, not below ``min_scale``; for ``react``."""
-        return jnp.maximum(scale * self.factor, self.min_scale)
-
-    def value_at(self, state: Any) -> jax.Array:
-        base = self.base_value(state)
-        return base * state.scale.astype(base.dtype)
-
-    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-        base = self.base_host_values(state, steps, values)
-        return np.asarray(base * np.float64(jax.device_get(state.scale)))
-
-    def lowest(self) -> float:
-        return float(np.asarray(self.bounds[0]))
-
-    def carried(self, old: Any, state: Any, start: Any) -> Any:
-        scale = jnp.clip(state.scale, *map(number32, self.bounds))
-        return super().carried(old, state, start)._replace(scale=scale)
 
 
 # ------------------------------------------------------------------ a controller over a controller

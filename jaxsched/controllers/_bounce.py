@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import count, number, struct
-from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, scalar, zero
+from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
 from jaxsched.controllers._metric import count_if
+from jaxsched.controllers._scaler import AbstractScaler
 
 
 class BounceState(NamedTuple):
@@ -41,6 +42,7 @@ class Bounce(AbstractScaler):
         factor: of the scale at each cut, above 0 and below 1.
         every: reports per look, at least 1: the updates of an epoch, if every update reports.
         min_scale: the scale's lower bound, 0 to 1.
+        min_lr: the least rate; ``None`` (default): none.
 
     ``update`` and ``observe`` take either ``norm`` (a number that grows with the norm, such as its
     square) or ``weights`` (a tree of arrays, for their squared norm), and ``reported``, which may
@@ -68,6 +70,7 @@ class Bounce(AbstractScaler):
     factor: Any = number(default=0.1, above=0, below=1)
     every: Any = count(default=1, at_least=1)
     min_scale: Any = number(default=0.0, at_least=0, at_most=1)
+    min_lr: Any = number(default=None, at_least=0, optional=True)
 
     State = BounceState
     reads: ClassVar[tuple[str, ...]] = ("norm",)
@@ -101,7 +104,7 @@ class Bounce(AbstractScaler):
         turns = looks & (moved * state.trend < 0)
         fires = turns & state.turned
         return state._replace(
-            scale=jnp.where(fires, self.cut(state.scale), state.scale),
+            scale=jnp.where(fires, self.cut(state.scale, state), state.scale),
             seen=count_if(arrived, state.seen),
             last=jnp.where(looks, norm, state.last),
             trend=jnp.where(looks & (moved != 0), moved, state.trend),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import choice, count, number, struct
+from jaxsched._struct import choice, count, length, number, struct
 from jaxsched.controllers._base import next_count, number32
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
@@ -52,6 +52,7 @@ class Greedy(AbstractEvaluator):
         accumulate: reports whose mean is one evaluation.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
         nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
+        min_lr, smooth, quiet: as in ``Plateau``.
 
     ``update`` and ``observe`` take ``value`` and ``reported``, as those of ``Plateau`` do.
 
@@ -82,6 +83,9 @@ class Greedy(AbstractEvaluator):
     accumulate: Any = count(default=1, at_least=1)
     mode: Literal["min", "max"] = choice("min", "max", default="min")
     nan: Literal["ignore", "bad"] = choice("ignore", "bad", default="ignore")
+    min_lr: Any = number(default=None, at_least=0, optional=True)
+    smooth: Any = number(default=None, at_least=0, below=1, optional=True)
+    quiet: Any = length(default=0, at_least=0)
 
     State = GreedyState
     monotone: ClassVar[bool] = False
@@ -103,7 +107,7 @@ class Greedy(AbstractEvaluator):
         rises = looked & (number32(good) > self.patience)
         falls = looked & (number32(bad) > self.patience)
         higher = jnp.minimum(state.scale / self.factor, self.max_scale)
-        lower = self.cut(state.scale)
+        lower = self.cut(state.scale, state)
         waits = [n.astype(jnp.int32) for n in (self.warmup, self.cooldown)]
         rest = jnp.maximum(state.wait - 1, 0)
         return state._replace(

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched.controllers._base import AbstractScaler, flag, next_count, number32, scalar, zero
+from jaxsched._double import as_double
+from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
+from jaxsched.controllers._scaler import AbstractScaler
 
 
 class Reading(NamedTuple):
@@ -42,36 +44,59 @@ def improves(value: jax.Array, best: jax.Array, rtol: Any, atol: Any) -> jax.Arr
 
 
 class Evaluation(NamedTuple):
-    """An evaluation under way: the mean of several reports, such as those of micro-batches."""
+    """An evaluation under way: the mean of several reports, such as those of micro-batches.
+
+    And the average of those before, with ``smooth``.
+    """
 
     total: jax.Array  # float32 ()
     reports: jax.Array  # int32 ()
+    average: jax.Array  # float32 (), in the metric's own sign
+    weight: jax.Array  # float32 (): how many evaluations the average is worth
 
     @classmethod
     def empty(cls) -> Evaluation:
-        return cls(zero(), zero(jnp.int32))
+        return cls(zero(), zero(jnp.int32), zero(), zero())
 
     def add(self, report: Reading, size: Any) -> tuple[jax.Array, jax.Array, Evaluation]:
         """The mean so far, whether it is complete (``size`` reports), and the new evaluation."""
         total, reports = self.total + report.value, next_count(self.reports)
         ready = report.arrived & (number32(reports) >= size)
-        after = Evaluation(jnp.where(ready, 0.0, total), jnp.where(ready, 0, reports))
-        kept = Evaluation(
-            *(jnp.where(report.arrived, new, old) for new, old in zip(after, self, strict=True))
+        after = self._replace(
+            total=jnp.where(ready, 0.0, total), reports=jnp.where(ready, 0, reports)
         )
+        kept = jax.tree.map(lambda new, old: jnp.where(report.arrived, new, old), after, self)
         return total / number32(reports), ready, kept
+
+    def smoothed(self, value: Any, ready: Any, keep: Any, way: float) -> tuple[Any, Evaluation]:
+        """The average after ``value``, of which smaller is better, where it is ``ready``.
+
+        What is infinite is judged as it is: it would be in the average for good.
+        """
+        # Exact products, rounded once: XLA may contract those of float32 with a sum or not, and
+        # the bits would be those of the program around.
+        weight = (as_double(self.weight) * keep + 1.0).hi
+        new = 1.0 / as_double(weight)
+        average = (as_double(way * self.average) * (1.0 - new) + as_double(value) * new).hi
+        known = ready & jnp.isfinite(value)
+        kept = self._replace(
+            average=jnp.where(known, way * average, self.average),
+            weight=jnp.where(known, weight, self.weight),
+        )
+        return jnp.where(known, average, value), kept
 
 
 class AbstractEvaluator(AbstractScaler):
     """A scaler that watches one metric, ``value``; the mean of ``accumulate`` reports is judged.
 
-    A subclass has the fields ``accumulate``, ``mode`` and ``nan``, a ``State`` with ``seen`` and
-    ``evaluation``, ``init`` and ``judge``.
+    A subclass has the fields ``accumulate``, ``smooth``, ``mode`` and ``nan``, a ``State`` with
+    ``seen`` and ``evaluation``, ``init`` and ``judge``.
     """
 
     accumulate: Any
     mode: str
     nan: str
+    smooth: Any
 
     def first_state(self, **others: Any) -> Any:
         return super().first_state(evaluation=Evaluation.empty(), **others)
@@ -82,6 +107,8 @@ class AbstractEvaluator(AbstractScaler):
         where = f"{type(self).__name__}.update(value=...)"
         report = read(where, value, reported, self.mode, self.nan)
         mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
+        if self.smooth is not None:
+            mean, evaluation = evaluation.smoothed(mean, ready, self.smooth, sign(self.mode))
         state = self.judge(state, mean, ready, report.broken)
         return state._replace(seen=count_if(report.arrived, state.seen), evaluation=evaluation)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import choice, count, number, struct
+from jaxsched._struct import choice, count, length, number, struct
 from jaxsched.controllers._base import next_count, number32
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
@@ -40,6 +40,7 @@ class NewBob(AbstractEvaluator):
         accumulate: reports whose mean is one evaluation.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
         nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
+        min_lr, smooth, quiet: as in ``Plateau``.
 
     ``update`` and ``observe`` take ``value`` and ``reported``, as those of ``Plateau`` do.
 
@@ -64,6 +65,9 @@ class NewBob(AbstractEvaluator):
     accumulate: Any = count(default=1, at_least=1)
     mode: Literal["min", "max"] = choice("min", "max", default="min")
     nan: Literal["ignore", "bad"] = choice("ignore", "bad", default="ignore")
+    min_lr: Any = number(default=None, at_least=0, optional=True)
+    smooth: Any = number(default=None, at_least=0, below=1, optional=True)
+    quiet: Any = length(default=0, at_least=0)
 
     State = NewBobState
 
@@ -76,7 +80,7 @@ class NewBob(AbstractEvaluator):
         bad = jnp.where(better, state.bad, next_count(state.bad))
         fires = ready & ~better & (number32(bad) > self.patience)
         return state._replace(
-            scale=jnp.where(fires, self.cut(state.scale), state.scale),
+            scale=jnp.where(fires, self.cut(state.scale, state), state.scale),
             last=jnp.where(ready, sign(self.mode) * mean, state.last),
             bad=jnp.where(ready, jnp.where(fires, 0, bad), state.bad),
         )

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import choice, count, number, struct
+from jaxsched._struct import choice, count, length, number, struct
 from jaxsched.controllers._base import next_count, number32
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
@@ -48,7 +48,7 @@ class Plateau(AbstractEvaluator):
 
     Args:
         base: the schedule (or number, or controller) to scale; its steps are optimizer updates.
-        factor: of the scale at each cut, above 0 and below 1.
+        factor: of the scale at each cut, at least 0 and below 1.
         patience: evaluations without improvement that are tolerated, at least 0.
         rtol: relative margin, a fraction of ``|best|``.
         atol: absolute margin, in the units of the metric.
@@ -60,6 +60,11 @@ class Plateau(AbstractEvaluator):
         nan: the effect of a NaN (or infinitely good) metric: ``"ignore"``: none, as if not
             reported; ``"bad"``: it is the worst value; ``"stop"``: the scale stays at ``min_scale``
             for good.
+        min_lr: the least rate, whatever the base and the scale; ``None`` (default): none.
+        smooth: the share of the average that stays at each evaluation, at least 0 and below 1:
+            0.9 averages over about ten. The bias of the first ones is corrected. ``None``
+            (default): each is judged by itself.
+        quiet: optimizer updates at the start whose reports have no effect, such as a warmup.
 
     ``update`` and ``observe`` take ``value``, one real number of any dtype. On updates without one,
     the scale holds: omit it or give ``value=None`` (another compiled program), or, inside one
@@ -80,7 +85,7 @@ class Plateau(AbstractEvaluator):
     """
 
     base: Any
-    factor: Any = number(default=0.1, above=0, below=1)
+    factor: Any = number(default=0.1, at_least=0, below=1)
     patience: Any = count(default=10, at_least=0)
     rtol: Any = number(default=1e-4, at_least=0, below=1)
     atol: Any = number(default=0.0, at_least=0)
@@ -90,6 +95,9 @@ class Plateau(AbstractEvaluator):
     mode: Literal["min", "max"] = choice("min", "max", default="min")
     rule: Literal["torch", "keras", "optax"] = choice("torch", "keras", "optax", default="torch")
     nan: Literal["ignore", "bad", "stop"] = choice("ignore", "bad", "stop", default="ignore")
+    min_lr: Any = number(default=None, at_least=0, optional=True)
+    smooth: Any = number(default=None, at_least=0, below=1, optional=True)
+    quiet: Any = length(default=0, at_least=0)
 
     State = PlateauState
 
@@ -105,7 +113,7 @@ class Plateau(AbstractEvaluator):
         else:
             needed = jnp.maximum(self.patience, 1.0)
         fires = ready & (number32(bad) >= needed)
-        scale = jnp.where(fires, self.cut(state.scale), state.scale)
+        scale = jnp.where(fires, self.cut(state.scale, state), state.scale)
         if self.nan == "stop":
             scale = jnp.where(broken, self.min_scale, scale)
         # Keras decrements the cooldown before it judges the evaluation, so the last one counts.

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxsched._arrays import to_host
 from jaxsched._checks import MANY, checked_whole
-from jaxsched.controllers._base import AbstractController, AbstractScaler
+from jaxsched.controllers._base import AbstractController
+from jaxsched.controllers._scaler import AbstractScaler
 from jaxsched.testing import _laws
 
 Report = dict[str, Any]
@@ -244,7 +245,8 @@ def batched(controller: Any, run: Run) -> None:
 
 
 def factorizes(controller: Any, run: Run) -> None:
-    """Where there is a scale, the rate is ``base(step) * scale``; a step is an update."""
+    """Where there is a scale, the rate is ``base(step) * scale``, or ``min_lr``; a step is an
+    update."""
     if not isinstance(controller, AbstractScaler):
         return
     if isinstance(controller.base, AbstractController):
@@ -252,6 +254,8 @@ def factorizes(controller: Any, run: Run) -> None:
     for index, (state, value) in enumerate(_follow(controller, run)):
         assert int(state.step) == index, f"step is {int(state.step)} after {index} updates"
         expected = controller.base(index) * state.scale
+        if controller.min_lr is not None:
+            expected = np.maximum(expected, np.float32(to_host(controller.min_lr)))
         _laws.assert_close(value, expected, f"the rate and base * scale at step {index}")
 
 

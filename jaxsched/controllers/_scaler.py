@@ -1,0 +1,91 @@
+"""The usual controller: it scales a schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._arrays import to_host
+from jaxsched._checks import violates
+from jaxsched.controllers._base import AbstractController, number32
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._extremes import maximum
+
+
+class AbstractScaler(AbstractController):
+    """A rate ``base(step) * scale``, whose scale depends on measurements.
+
+    A subclass is a ``@struct`` with the fields ``base``, ``factor`` and ``min_scale``, a ``State``
+    that has a ``scale`` too (float32, 1 at first), ``init`` and ``react``; and with ``bounds`` and
+    ``monotone``, if its scale may rise. It may have a field ``min_lr``: the least rate.
+    """
+
+    monotone: ClassVar[bool] = True  # the scale never rises
+    _in_state = ("step", "base", "scale")
+
+    factor: Any
+    min_scale: Any
+    min_lr: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        top = self.base.value if isinstance(self.base, Constant) else None
+        if violates(operator.gt, self.min_lr, top):
+            raise ValueError(
+                f"{type(self).__name__}(min_lr=...) must be at most base={top!r}, got "
+                f"{self.min_lr!r}: the rate could not fall."
+            )
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        """The least and the greatest value that ``scale`` can take."""
+        return self.min_scale, 1.0
+
+    def first_state(self, **others: Any) -> Any:
+        return super().first_state(scale=number32(1.0), **others)
+
+    def cut(self, scale: jax.Array, state: Any = None) -> jax.Array:
+        """``scale * factor``, not below ``min_scale``; for ``react``.
+
+        With the ``state`` a cut ends on ``min_lr`` too: a scale that rises again starts there.
+        """
+        least = self.min_scale
+        if self.min_lr is not None and state is not None:
+            base = number32(self.base_value(state))
+            above = base > self.min_lr
+            floor = jnp.where(above, self.min_lr / jnp.where(above, base, 1.0), 1.0)
+            least = jnp.maximum(least, jnp.minimum(floor, scale))
+        return jnp.maximum(scale * self.factor, least)
+
+    def value_at(self, state: Any) -> jax.Array:
+        base = self.base_value(state)
+        rate = base * state.scale.astype(base.dtype)
+        if self.min_lr is None:
+            return rate
+        return jnp.maximum(rate, jax.lax.convert_element_type(self.min_lr, rate.dtype))
+
+    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        base = self.base_host_values(state, steps, values)
+        rates = np.asarray(base * np.float64(jax.device_get(state.scale)))
+        return rates if self.min_lr is None else np.maximum(rates, float(to_host(self.min_lr)))
+
+    def times(self, factor: float) -> Any:
+        made = super().times(factor)
+        if self.min_lr is None:
+            return made
+        return dataclasses.replace(made, min_lr=factor * self.min_lr)
+
+    def untold(self, base: AbstractSchedule) -> AbstractSchedule:
+        return base if self.min_lr is None else maximum(base, self.min_lr)
+
+    def lowest(self) -> float:
+        return float(np.asarray(self.bounds[0]))
+
+    def carried(self, old: Any, state: Any, start: Any) -> Any:
+        scale = jnp.clip(state.scale, *map(number32, self.bounds))
+        return super().carried(old, state, start)._replace(scale=scale)
