@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from jaxsched.schedules._piecewise import Table as Table
     from jaxsched.schedules._power import Power as Power
     from jaxsched.schedules._progress import AbstractShape as AbstractShape
+    from jaxsched.schedules._repeat import Repeat as Repeat
     from jaxsched.schedules._shapes import Cosine as Cosine
     from jaxsched.schedules._shapes import Geometric as Geometric
     from jaxsched.schedules._shapes import HalfCosine as HalfCosine
@@ -115,7 +116,6 @@ if TYPE_CHECKING:
     from jaxsched.schedules._shapes import Warp as Warp
     from jaxsched.schedules._wrappers import Clip as Clip
     from jaxsched.schedules._wrappers import Quantize as Quantize
-    from jaxsched.schedules._wrappers import Repeat as Repeat
     from jaxsched.schedules._wrappers import Reverse as Reverse
     from jaxsched.schedules._wrappers import Shift as Shift
     from jaxsched.schedules._wrappers import Stretch as Stretch
@@ -161,7 +161,8 @@ _CORE = {
     "jaxsched.schedules._progress": "AbstractShape",
     "jaxsched.schedules._shapes": "Cosine Geometric HalfCosine Harmonic Linear MirrorCosine "
     "Polynomial QuarterCosine Rex ShiftedExponential Sqrt Tanh Warp",
-    "jaxsched.schedules._wrappers": "Clip Quantize Repeat Reverse Shift Stretch Window",
+    "jaxsched.schedules._repeat": "Repeat",
+    "jaxsched.schedules._wrappers": "Clip Quantize Reverse Shift Stretch Window",
 }
 # These come one by one: they need Optax or matplotlib, or not everyone needs them.
 _LAZY = {

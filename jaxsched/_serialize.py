@@ -26,6 +26,7 @@ from jaxsched.schedules import (
     _paced,
     _piecewise,
     _power,
+    _repeat,
     _shapes,
     _wrappers,
 )
@@ -114,6 +115,7 @@ def _ours() -> dict[str, type[Record]]:
             _logarithmic,
             _open_ended,
             _wrappers,
+            _repeat,
             _power,
             _piecewise,
             _paced,

@@ -20,7 +20,8 @@ from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._function import Function
 from jaxsched.schedules._phase import known_duration, phases_of
 from jaxsched.schedules._picture import extent
-from jaxsched.schedules._wrappers import AbstractWrapper, Repeat, Shift, Stretch, Window
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import AbstractWrapper, Shift, Stretch, Window
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _MOST = 6  # phases that are told one by one

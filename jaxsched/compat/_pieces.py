@@ -18,7 +18,8 @@ from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseConstant
-from jaxsched.schedules._wrappers import Repeat, Window
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import Window
 
 
 def where(rule: Any, condition_of: tuple[Any, ...], x: Any, y: Any) -> Any:

@@ -26,7 +26,7 @@ from jaxsched.schedules._base import AbstractSchedule, Constant, Product, Sequen
 from jaxsched.schedules._function import from_fn
 from jaxsched.schedules._open_ended import Exponential
 from jaxsched.schedules._piecewise import PiecewiseConstant, Table
-from jaxsched.schedules._wrappers import Repeat
+from jaxsched.schedules._repeat import Repeat
 
 
 @drop_in

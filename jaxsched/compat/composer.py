@@ -20,7 +20,8 @@ from jaxsched.compat._signature import Flag, NotNegative, Number, Positive, drop
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
 from jaxsched.schedules._lengths import subtract_steps
-from jaxsched.schedules._wrappers import Repeat, Shift
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import Shift
 
 _LONGEST = 2**31  # steps, to which cycles are listed
 _MANY = 1000  # cycles

@@ -33,7 +33,8 @@ from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseCosine
-from jaxsched.schedules._wrappers import Repeat, Stretch, Window
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import Stretch, Window
 
 
 @drop_in

@@ -37,7 +37,8 @@ from jaxsched.schedules._function import from_fn
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._open_ended import InverseTime
 from jaxsched.schedules._piecewise import Table
-from jaxsched.schedules._wrappers import Quantize, Repeat
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import Quantize
 
 
 @drop_in

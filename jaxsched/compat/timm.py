@@ -33,7 +33,8 @@ from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._function import from_fn
 from jaxsched.schedules._lengths import subtract_steps
-from jaxsched.schedules._wrappers import Clip, Repeat, Shift
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import Clip, Shift
 
 
 @drop_in

@@ -49,7 +49,8 @@ from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._function import from_fn
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseCosine, PiecewiseLinear
-from jaxsched.schedules._wrappers import Repeat, Shift
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import Shift
 
 
 @drop_in

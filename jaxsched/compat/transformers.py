@@ -31,7 +31,8 @@ from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import subtract_steps
-from jaxsched.schedules._wrappers import Repeat, Shift, Window
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import Shift, Window
 
 _LONG = 2.0**60  # of a wave that does not move
 

@@ -69,6 +69,7 @@ def _register(kind: type) -> None:
 _MOVED = {
     "jaxsched.schedules._open_ended.": "jaxsched.schedules._laws.",
     "jaxsched.schedules._extremes.": "jaxsched.schedules._base.",
+    "jaxsched.schedules._repeat.": "jaxsched.schedules._wrappers.",
     "jaxsched.controllers.measurements.": "jaxsched.controllers.",
 }
 

@@ -26,7 +26,7 @@ from jaxsched.recipes._signature import (
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import least, subtract_steps
-from jaxsched.schedules._wrappers import Repeat
+from jaxsched.schedules._repeat import Repeat
 
 
 @recipe

@@ -27,7 +27,7 @@ from jaxsched.recipes._arguments import SHAPES, ShapeName
 from jaxsched.recipes._share import share
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import least, subtract_steps
-from jaxsched.schedules._wrappers import LEAST_GROWTH
+from jaxsched.schedules._repeat import LEAST_GROWTH
 
 F = TypeVar("F", bound=Callable[..., Any])
 

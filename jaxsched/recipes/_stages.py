@@ -28,7 +28,8 @@ from jaxsched.recipes._signature import (
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import subtract_steps
-from jaxsched.schedules._wrappers import Repeat, Window
+from jaxsched.schedules._repeat import Repeat
+from jaxsched.schedules._wrappers import Window
 
 
 @recipe
