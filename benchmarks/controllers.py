@@ -238,7 +238,9 @@ def compare(args):
         last, mean, scale, _, _ = (np.asarray(x) for x in program(make, watched, blocks))
         cells = []
         for i in range(len(peaks)):
-            cut = np.mean([np.argmax(s < 1) / len(s) if s[-1] < 1 else 1.0 for s in scale[:, i]])
+            cut = np.mean(
+                [int(np.argmax(s < 1)) / len(s) if s[-1] < 1 else 1.0 for s in scale[:, i]]
+            )
             end = np.exp(np.log(scale[:, i, -1]).mean())
             cells.append(
                 f"{last[:, i].mean():6.2f} +- {last[:, i].std(ddof=1):4.2f}"

@@ -60,6 +60,11 @@ class Linen:
         return {"loss": self.loss(state.params, state)}
 
 
+def printing(self, state, hyperparams, batch):
+    jax.debug.print("{}", hyperparams["learning_rate"])
+    return state, {"loss": jnp.sum(state)}
+
+
 DEAD = {
     "train state": Linen(optax.adam(0.1)),
     "fixed in the factory": supervised(lambda learning_rate: optax.sgd(0.1)),
@@ -74,12 +79,7 @@ DEAD = {
         init=lambda self, key: {"w": jnp.ones(3), "rate": jnp.float32(0)},
         evaluate=lambda self, s: {"loss": jnp.sum(s["w"])},
     ),
-    "printed": with_step(
-        lambda self, s, h, b: (
-            jax.debug.print("{}", h["learning_rate"]),
-            (s, {"loss": jnp.sum(s)}),
-        )[1]
-    ),
+    "printed": with_step(printing),
     "averaged": Averaged(supervised(lambda learning_rate: optax.sgd(0.1)), window=4),
 }
 

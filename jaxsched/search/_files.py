@@ -50,10 +50,10 @@ def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
     packed = {name: pack(value) for name, value in arrays.items()}
     kinds = {name: kind for name, (kind, _) in packed.items()}
     # By number: a zip archive changes some names, such as one with a NUL.
-    stored = {f"{number}": data for number, (_, data) in enumerate(packed.values())}
+    stored: dict[str, Any] = {f"{number}": data for number, (_, data) in enumerate(packed.values())}
     index = json.dumps({"meta": meta, "arrays": kinds}).encode()
     stored["index"] = np.frombuffer(_digest(index) + index, np.uint8)
-    _replace(path, lambda file: np.savez(file, **stored))  # type: ignore[arg-type]
+    _replace(path, lambda file: np.savez(file, **stored))
 
 
 def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:

@@ -176,7 +176,7 @@ class RangeTest:
             from matplotlib import pyplot
 
             ax = pyplot.subplots(layout="constrained")[1]
-        curves = np.ma.masked_array(self.smooth, ~self.kept)
+        curves: Any = np.ma.masked_array(self.smooth, ~self.kept)
         shown = self.kept.sum(axis=0) * 2 >= len(self.seeds)  # the rest speaks for a minority
         rates, curves = self.rates[shown], curves[:, shown]
         middle = np.ma.median(curves, axis=0)
