@@ -31,17 +31,19 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported; inh
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # 3 % of the time until a program
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of children.py, which may fork one thread only
 
 import chex
 import jax
 import pytest
-from helpers import LITTLE, OPTIMIZED
+from helpers import LITTLE, OPTIMIZED, unflushed
 from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
 
 os.environ.setdefault("XLA_FLAGS", LITTLE)  # read with the first program
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
+os.fsync = unflushed
 gc.set_threshold(50_000, 20, 100)  # a trace makes many objects, and few circles
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", False)
@@ -52,6 +54,8 @@ settings.load_profile("jaxsched")
 
 STRICT = {"test_laws", "test_recipes", "test_values"}
 UNCACHED = STRICT | {"test_controllers", "test_modes"}
+# They wait for processes that die, so they come first: the linters and another worker compute then.
+WAITING = {"test_executor", "test_mesh_processes", "test_sweep_checkpoint"}
 # Written without dtypes, as users write: the user's arithmetic, not ours, promotes.
 USERS_CODE = ("Function", "tunes_a_schedule_by_its_gradient")
 
@@ -60,6 +64,7 @@ SLOW = set(re.findall(r"`(test_\w+::test_\w+)`", LONG))
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.module.__name__ not in WAITING)
     for item in items:
         if f"{item.module.__name__}::{item.function.__name__}" in SLOW:
             item.add_marker("slow")

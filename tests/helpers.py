@@ -11,3 +11,7 @@ OPTIMIZED = {"xla_backend_optimization_level": 3}
 if jax.version.__version_info__ < (0, 11):  # the option went with XLA's older code
     LITTLE += " --xla_cpu_use_fusion_emitters=false"
     OPTIMIZED["xla_cpu_use_fusion_emitters"] = True
+
+
+def unflushed(descriptor):
+    """In place of ``os.fsync``: no power fails in a test, and a disk that others use is slow."""

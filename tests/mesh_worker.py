@@ -48,19 +48,26 @@ if told["pause"]:  # slow enough to be killed in the middle
     _engine.Engine._collect = slow
 
 mesh = mesh_of_all()
-result = search.sweep(
-    Wide(mesh),
-    [
-        *(js.wsd(0.2, 60, warmup=5, decay=d) for d in (10, told["decay"])),
-        js.Constant(1e30),
-    ],
-    steps=60,
-    evaluate_every=20,
-    devices=mesh,
-    checkpoint=told["directory"],
-    checkpoint_every=0.0,
-)
+
+
+def sweep(directory=None):
+    trials = [js.wsd(0.2, 60, warmup=5, decay=d) for d in (10, told["decay"])] + [js.Constant(1e30)]
+    return search.sweep(
+        Wide(mesh),
+        trials,
+        steps=60,
+        evaluate_every=20,
+        devices=mesh,
+        checkpoint=directory,
+        checkpoint_every=0.0,
+    )
+
+
+if told["out"]:  # the whole, in one go
+    whole = sweep()
+    whole.save(f"{told['out']}-{told['index']}.npz")
+    print(search.final_score(Wide(mesh), whole, devices=mesh), flush=True)
+result = sweep(told["directory"])
 if told["out"]:
-    result.save(f"{told['out']}-{told['index']}.npz")
-    print(search.final_score(Wide(mesh), result, devices=mesh), flush=True)
-print("trained", result.steps_trained, result.info["traces"], flush=True)
+    result.save(f"{told['out']}-again-{told['index']}.npz")
+print("trained", result.steps_trained, result.info["traces"], result.info["stored"], flush=True)

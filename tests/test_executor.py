@@ -8,7 +8,6 @@ import pickle
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import warnings
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 import executor_tasks
 import jax
 import pytest
+from children import Child
 from executor_tasks import EVERYTHING, TRIALS, bowl
 from sweep_tasks import same, supervised
 
@@ -33,9 +33,8 @@ def sweep(task=None, trials=TRIALS, **arguments):
     return search.sweep(task or bowl(), trials, **{"steps": 60, "evaluate_every": 20, **arguments})
 
 
-def spawned(workers=2):
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context)
+def spawned(workers=2, method="spawn"):
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
 
 
 def alike(a, b):
@@ -53,10 +52,12 @@ def of_spawn(path):
 
 @contextlib.contextmanager
 def of_dask(path):
+    import dask
     import distributed
 
     with (
         warnings.catch_warnings(action="ignore"),
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -74,7 +75,9 @@ def of_submitit(path):
 
     executor = submitit.LocalExecutor(path)
     executor.update_parameters(timeout_min=5)
-    yield executor
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(submitit.LocalJob, "_results_timeout_s", 1)  # for a slow file system: 15
+        yield executor
 
 
 @pytest.fixture
@@ -105,19 +108,19 @@ def test_a_worker_dies_and_the_bits_are_those_of_one_process(
 
 
 def test_the_driver_dies_and_the_same_call_goes_on(tmp_path):
-    program = f"""
-import test_executor as t
-if __name__ == "__main__":
-    task = t.bowl(trouble="behead", file={str(tmp_path / "died")!r})
-    t.sweep(task, executor=t.spawned(1), seeds=2, units=2, checkpoint={str(tmp_path / "run")!r})
+    program = """
+import os, sys
+os.setpgrp()
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from executor_tasks import TRIALS, bowl
+from jaxsched import search
+task, pool = bowl(trouble="behead", file=sys.argv[1]), ProcessPoolExecutor(1, get_context("spawn"))
+told = {"steps": 60, "seeds": 2, "evaluate_every": 20, "units": 2, "checkpoint": sys.argv[2]}
+search.sweep(task, TRIALS, executor=pool, **told)
 """
-    (tmp_path / "driver.py").write_text(program)
-    driver = subprocess.Popen(
-        [sys.executable, str(tmp_path / "driver.py")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        start_new_session=True,
-    )
-    assert driver.wait(300) == -signal.SIGKILL
+    driver = Child(program, tmp_path / "died", tmp_path / "run", daemon=False)
+    assert driver.ended()[0] == -signal.SIGKILL
     os.killpg(driver.pid, signal.SIGKILL)  # its workers, which wait for it
     with ThreadPoolExecutor(2) as threads:
         found = sweep(executor=threads, seeds=2, checkpoint=tmp_path / "run")
@@ -128,7 +131,7 @@ if __name__ == "__main__":
 
 def test_a_poisoned_unit_names_its_trials_and_the_others_end(tmp_path):
     task, arguments = bowl(trouble="fail"), {"seeds": 3, "units": 6}
-    with spawned() as pool, pytest.raises(RuntimeError) as raised:
+    with spawned(2, "forkserver") as pool, pytest.raises(RuntimeError) as raised:
         sweep(task, executor=pool, **arguments)
     text = str(raised.value)
     assert "2 of 6 units failed, of the trials 'cosine'" in text, text  # in the units' own order

@@ -5,8 +5,6 @@ import io
 import os
 import random
 import secrets
-import subprocess
-import sys
 import time
 import zipfile
 
@@ -14,6 +12,7 @@ import filelock
 import jax
 import numpy as np
 import pytest
+from children import Child
 
 from jaxsched.search._files import Damaged, read, write
 from jaxsched.search._locks import held
@@ -162,16 +161,16 @@ def lock(tmp_path):
 
 
 def test_a_lock_is_of_one_process_and_dies_with_it(lock):
-    command = [sys.executable, "-c", HOLD, lock]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout.readline() == "held\n"
-        with pytest.raises(RuntimeError, match=f"^must be free, in use by process {owner.pid} on "):
+    owner = Child(HOLD, lock)
+    owner.wait_for("held")
+    with pytest.raises(RuntimeError, match=f"^must be free, in use by process {owner.pid} on "):
+        held(lock, "must be free").__enter__()
+    for text in ('{"pid": 1, "host": "other"}', '{"pid": Infinity, "host": 3}', "[" * 900, ""):
+        lock.write_text(text)  # whoever it names: the kernel knows that it is held
+        with pytest.raises(RuntimeError, match="must be free, in use by "):
             held(lock, "must be free").__enter__()
-        for text in ('{"pid": 1, "host": "other"}', '{"pid": Infinity, "host": 3}', "[" * 900, ""):
-            lock.write_text(text)  # whoever it names: the kernel knows that it is held
-            with pytest.raises(RuntimeError, match="must be free, in use by "):
-                held(lock, "must be free").__enter__()
-        owner.kill()
+    owner.kill()
+    owner.join()
     assert lock.exists()
     with held(lock, "must be free"):
         pass
@@ -190,12 +189,11 @@ def test_a_lock_is_of_one_thread_too(lock):
 def test_one_of_many_processes_at_a_time_holds_it(tmp_path):
     """They delete the file at their ends, while others have it open."""
     program = """
-import os, sys, time
+import os, sys
 from pathlib import Path
 from jaxsched.search._locks import held
 folder, taken = Path(sys.argv[1]), 0
-end = time.monotonic() + 1.5
-while time.monotonic() < end:
+while taken < 200:
     try:
         with held(folder / "lock", "must be free"):
             os.close(os.open(folder / "alone", os.O_CREAT | os.O_EXCL))
@@ -203,14 +201,9 @@ while time.monotonic() < end:
             taken += 1
     except RuntimeError:
         pass
-print(taken)
 """
-    command = [sys.executable, "-c", program, tmp_path]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    several = [subprocess.Popen(command, **pipes) for _ in range(3)]
-    told = [process.communicate(timeout=60) for process in several]
-    assert [err for _, err in told] == [""] * 3
-    assert all(int(out) > 0 for out, _ in told)
+    told = [process.ended() for process in [Child(program, tmp_path) for _ in range(3)]]
+    assert told == [(0, "", "")] * 3
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,10 +1,7 @@
 """What counts as the same run, or sweep: for stores, shards and final scores."""
 
 import dataclasses
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import chex
@@ -14,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from children import Child
 from identity_tasks import DATA, Line
 from sweep_tasks import Plain, apply, init, supervised
 
@@ -219,15 +217,9 @@ def test_settings_of_a_context_are_in_force_on_all_devices():
 
 
 def other_process(*arguments):
-    done = subprocess.run(
-        [sys.executable, str(HERE / "identity_tasks.py"), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    code, out, errors = Child(HERE / "identity_tasks.py", *arguments).ended()
+    assert code == 0, errors
+    return out
 
 
 def test_a_rule_without_a_text_and_functions_as_settings_go_on_in_another_process(tmp_path):

@@ -2,8 +2,6 @@
 
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
+from children import Child
 from hypothesis import given, settings
 from sweep_tasks import Plain, flip, same
 
@@ -185,38 +184,32 @@ def test_shards_in_one_directory_need_no_merging(tmp_path, counted):
 
 WRITER = """
 import sys
+import time
+from pathlib import Path
 import jax
 import jaxsched as js
 from jaxsched import search
 from sweep_tasks import Plain
-index, directory = int(sys.argv[1]), sys.argv[2]
+index, directory = int(sys.argv[1]), Path(sys.argv[2])
 trials = [js.Constant(rate) for rate in (0.01, 0.02, 0.03, 0.04)][index : index + 3]
 arguments = {"steps": 3000, "seeds": 2, "evaluate_every": 100, "checkpoint_every": 0.0}
+jax.local_devices()
 print("ready", flush=True)
-sys.stdin.readline()
+while not directory.exists():
+    time.sleep(0.001)
 search.sweep(Plain(), trials, checkpoint=directory, devices=jax.devices()[:1], **arguments)
 """
 
 
 def test_two_processes_write_into_one_directory_at_once(tmp_path, counted):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", WRITER, str(index), str(tmp_path)],
-            cwd=HERE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
+    tmp_path /= "run"
+    processes = [Child(WRITER, index, tmp_path) for index in range(2)]
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
+        process.wait_for("ready")
+    tmp_path.mkdir()  # now
     for process in processes:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate(timeout=300)
-        assert process.returncode == 0
+        code, _, errors = process.ended()
+        assert code == 0, errors
     trials = [js.Constant(rate) for rate in (0.01, 0.02, 0.03, 0.04)]
     arguments = {"trials": trials, "steps": 3000, "evaluate_every": 100}
     whole = sweep(tmp_path, **arguments)

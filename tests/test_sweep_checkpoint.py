@@ -4,14 +4,13 @@ import errno
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import optax
 import pytest
+from children import Child
 from noisy import Noisy
 from sweep_tasks import Plain, data, flip, interrupted, momentum, same, supervised
 
@@ -31,24 +30,12 @@ def sweep(directory, trials=TRIALS, task=TASK, **arguments):
 
 
 def start(*arguments):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
-        "JAX_PLATFORMS": "cpu",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", str(HERE / "sweep_worker.py"), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    return Child(HERE / "sweep_worker.py", *arguments)
 
 
 def finish(*arguments):
-    process = start(*arguments)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    code, out, err = start(*arguments).ended()
+    assert code == 0, err
     return out
 
 
@@ -61,18 +48,17 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, kind):
     for attempt in range(3):
         devices = 1 + attempt % 2 if kind != "wide" else 1
         process = start(directory, out, kind, devices, 0.05)
-        assert process.stdout.readline() == "ready\n"
-        deadline = time.monotonic() + 60
+        process.wait_for("ready")
         count = len(list(directory.glob("states-*")))
-        while time.monotonic() < deadline and process.poll() is None:
+        while process.is_alive():
             if len(list(directory.glob("states-*"))) > count or count >= 2:
                 break  # it trains and has saved something
             time.sleep(0.02)
         time.sleep(rng.random())
-        if process.poll() is None:
+        if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
-        process.communicate()
+        process.join()
     assert kills >= 2
     finish(directory, out, kind, 1)
     assert same(tmp_path / "whole.npz", out)
@@ -82,12 +68,11 @@ def test_a_killed_sweep_goes_on_from_where_it_was(tmp_path):
     """One SIGKILL in the middle; the rest takes fewer steps than the whole."""
     directory, out = tmp_path / "run", tmp_path / "out.npz"
     process = start(directory, out, "plain", 1, 0.1)
-    process.stdout.readline()
     while len(list(directory.glob("records-*.npz"))) < 3:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.join()
     before = {path.name for path in directory.glob("records-*.npz")}
     finish(directory, out, "plain", 2)
     assert before <= {path.name for path in directory.glob("records-*.npz")}
@@ -100,13 +85,12 @@ def test_a_killed_sweep_goes_on_from_where_it_was(tmp_path):
 def test_ctrl_c_finishes_the_segment_saves_and_leaves(tmp_path, number, code):
     directory, out = tmp_path / "run", tmp_path / "out.npz"
     process = start(directory, out, "plain", 1, 0.1)
-    process.stdout.readline()
     while not list(directory.glob("states-*")):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode in (code, -number)
+    os.kill(process.pid, number)
+    ended, _, err = process.ended()
+    assert ended in (code, -number)
     assert not list(directory.glob("*.lock"))
     assert not out.exists()
     if number == signal.SIGINT:

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from children import Child
 from sweep_tasks import Plain, supervised
 
 import jaxsched as js
@@ -156,12 +157,11 @@ def test_two_real_processes_and_one_that_dies(tmp_path):
     """The death of one process stops no other; the dead one is run again."""
 
     def run(i, *more):
-        arguments = [str(i), str(tmp_path / f"run{i}"), str(tmp_path / f"{i}.npz"), *more]
-        return subprocess.Popen([sys.executable, "-c", SHARD, *arguments], cwd=HERE)
+        return Child(SHARD, i, tmp_path / f"run{i}", tmp_path / f"{i}.npz", *more)
 
     both = [run(0), run(1, "die")]
-    assert [p.wait(timeout=300) for p in both] == [0, 3]
-    assert run(1).wait(timeout=300) == 0
+    assert [process.ended()[0] for process in both] == [0, 3]
+    assert run(1).ended()[0] == 0
     whole = sweep(TASK, TRIALS, steps=60, seeds=2)
     assert equal(whole, merge([tmp_path / "0.npz", tmp_path / "1.npz"]))
 
