@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import random
@@ -37,6 +38,28 @@ def test_the_table_has_every_library():
     assert {name for name in LIBRARIES if theirs(name)} == set(js.compat._LIBRARIES)
 
 
+def is_public(name, value):
+    made_here = getattr(value, "__module__", "").startswith("jaxsched.compat.")
+    return made_here and ">>>" in (value.__doc__ or "") and name[0] != "_"
+
+
+def test_no_public_name_is_missing_in_the_table():
+    """Nor can one be added without it: what `dir` lists, of js and of each library."""
+    for library in js.compat._LIBRARIES:
+        module = importlib.import_module(f"jaxsched.compat.{library}")
+        public = [name for name, value in vars(module).items() if is_public(name, value)]
+        assert len(public) >= 2 and all(source_of(f"{library}.{name}") for name in public)
+    kinds = (js.AbstractSchedule, js.AbstractController)
+    for place in (js, js.controllers, js.schedules):
+        for name in dir(place):
+            value = getattr(place, name)
+            piece = isinstance(value, type) and issubclass(value, kinds)
+            recipe = getattr(value, "__module__", "").startswith("jaxsched.recipes.")
+            abstract = "Abstract" in name or value is js.Function
+            if (piece and not abstract) or (recipe and callable(value)):
+                assert source_of(name), name
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_what_is_read_of_the_source_is_what_is_imported(name):
     source = SOURCES[name]
@@ -69,6 +92,7 @@ LINE = js.Linear(0.0, 0.1, 10)
     [
         {"name": "warmup_cosine", "peak": "1e-3", "steps": 1000, "warmup": "10%"},
         {"_target_": "jaxsched.warmup_cosine", "args": ["1e-3", "1e3", "100 steps"]},
+        {"_target_": "jaxsched.warmup_cosine", "_args_": [1e-3, 1000, 100], "_convert_": "all"},
         "warmup_cosine(1e-3, steps=1_000, warmup=10 %,)",
         "js.warmup_cosine(peak = '1e-3', steps=10 epochs, warmup=1 epoch)",
         "jaxsched.warmup_cosine(.001, 1M tokens, 0.1M tokens)",
@@ -89,6 +113,14 @@ def test_numbers_shares_and_lengths_may_be_texts(config):
         ("-Linear(0, 0.1, 10) + 1/4", -1 * LINE + 0.25),
         ("1 / (Linear(0, 0.1, 10) + 1) ** 2 ** 0.5", 1 / (LINE + 1) ** 2**0.5),
         ("1 - Linear(0, -(-0.1), +10)", 1 - LINE),
+        ("js.schedules.Linear(0, '0.1', '1_0')", LINE),
+        (
+            "optax.piecewise_constant_schedule(1, {1_0: 0.5, 20: 0.1})",
+            js.compat.optax.piecewise_constant_schedule(1, {10: 0.5, 20: 0.1}),
+        ),
+        ("{'name': 'Linear', 'start': 0, 'end': 0.1, 'steps': 10}", LINE),
+        (js.to_json(LINE), LINE),
+        ("hf.get_scheduler('linear', 1, 10, 100)", js.compat.transformers.linear(1, 10, 100)),
         ("Table([1, 0.5, 2e-1])", js.Table([1, 0.5, 0.2])),
         ("multi_step(1, 0.1, (50%, 75%), steps=90)", js.multi_step(1, 0.1, [45, 68], steps=90)),
         ("wsd(1, 100, 10, 20, shape=cosine)", js.wsd(1, 100, 10, 20, shape="cosine")),
@@ -209,6 +241,12 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("2 >> 3", TypeError, "a schedule beside >>"),
         ("Constant(1) * cosine", TypeError, r"got 'cosine' \(str\)"),
         ("Constant(1) / (1 / 0)", ValueError, "arithmetic that works"),
+        ("Constant(1) ** Constant(2)", TypeError, r"from_config\(config=...\) must have numbers"),
+        ({"name": "Linear", "steps": "-3 epochs"}, TypeError, "must be given start"),
+        ({"name": "Constant", "value": 1, "steps": "-3 epochs"}, ValueError, "and at least 0, got"),
+        ("warmup_cosine(1, 9, 110%)", ValueError, r"warmup=...\) must be from 0% to 100%"),
+        ("optax.piecewise_constant_schedule(1, {1: 1, 1: 2})", ValueError, "each once"),
+        ({"name": "Table", "values": [[[1]] * 1000] * 1000}, ValueError, "at most 100000 values"),
         ("Linear(0, 1, 3 epochs)", ValueError, r"units=js\.Units"),
         ("Linear(0, 1, 10%)", ValueError, "a share is of the length of a recipe"),
         ("Linear(0, 10%, 10)", ValueError, "only a length or a ratio has shares"),

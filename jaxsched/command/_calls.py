@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from jaxsched.names._expression import Call, parse
-from jaxsched.names._lookup import LIBRARY, check, source_of
+from jaxsched.names._expression import Call, Word, parse
+from jaxsched.names._lookup import LIBRARY, OPERATORS, check, source_of
+from jaxsched.names._sources import Source
 
-_RATES = (
-    "base_lr",
-    "lr",
-    "learning_rate",
-    "initial_learning_rate",
-    "lr_max",
-    "max_lr",
-    "init_value",
-)
+# A drop-in has the optimizer's rate as an argument, where its peer has the optimizer.
+_OF_OPTIMIZER = {"torch": "base_lr", "timm": "base_lr", "keras": "base_lr", "transformers": "lr"}
+_OWN = ("torch.CyclicLR",)  # whose rate of that name is the peer's own argument
+_RATES = ("learning_rate", "initial_learning_rate", "lr_max", "max_lr", "init_value", "lr")
+_ASSIGNED = re.compile(r"\s*[A-Za-z_][\w.]*\s*=(?!=)\s*(?=[A-Za-z_][\w.]*\()")
 
 
 def call_of(library: str, text: str, lr: float | None) -> Call:
@@ -25,30 +23,53 @@ def call_of(library: str, text: str, lr: float | None) -> Call:
         raise ValueError(
             f"convert(library=...) must be one of {', '.join(LIBRARY)}, got {library!r}."
         )
-    tree = _within(parse(text, "convert(text=...)"), known)
-    if not isinstance(tree, Call):
+    if "lambda" in text.lower():
+        raise ValueError(
+            "convert(text=...) must have no functions: in Python a drop-in takes them, such as "
+            "js.compat.torch.LambdaLR(0.1, lambda epoch: 0.95**epoch)."
+        )
+    tree = parse(_ASSIGNED.sub("", text, count=1), "convert(text=...)")
+    if not isinstance(tree, Call) or tree.name in OPERATORS:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
-    source = source_of(tree.name)
-    kwargs = dict(tree.kwargs)
-    kwargs.pop("optimizer", None)
-    args = tree.args
-    rate = next((n for n in _RATES if source and n in source.kinds and n not in kwargs), None)
-    if lr is not None and rate:
-        args = args[1:] if args[:1] == ("optimizer",) else args
-        places = [name for name in source.kinds if name != rate] if source else []
-        kwargs = {rate: lr, **dict(zip(places, args, strict=False)), **kwargs}
-        args = ()
-    tree = Call(tree.name, args, kwargs)
-    check(tree)
-    return tree
+    made: Call = _within(tree, known, lr)
+    check(made)
+    return made
 
 
-def _within(tree: Any, library: str) -> Any:
-    """The names of a text as those of its library."""
+def _within(tree: Any, library: str, lr: float | None) -> Any:
+    """The names of a text as those of its library, and rates for optimizers."""
+    inner = lambda x: _within(x, library, lr)
     if isinstance(tree, list):
-        return [_within(x, library) for x in tree]
+        return list(map(inner, tree))
+    if isinstance(tree, dict):
+        return {key: inner(x) for key, x in tree.items()}
     if not isinstance(tree, Call):
         return tree
-    name = tree.name if not tree.name.isidentifier() else f"{library}.{tree.name}"
-    kwargs = {key: _within(x, library) for key, x in tree.kwargs.items()}
-    return Call(name, tuple(_within(x, library) for x in tree.args), kwargs)
+    args, kwargs = tuple(map(inner, tree.args)), {k: inner(x) for k, x in tree.kwargs.items()}
+    if tree.name in OPERATORS:
+        return Call(tree.name, args, kwargs)
+    name = f"{library}.{tree.name.rpartition('.')[2]}"
+    source = source_of(name)
+    return _with_rate(source, Call(name, args, kwargs), lr) if source else Call(name, args, kwargs)
+
+
+def _with_rate(source: Source, call: Call, lr: float | None) -> Call:
+    kwargs = {key: x for key, x in call.kwargs.items() if key != "optimizer"}
+    scaled = _OF_OPTIMIZER.get(source.name.partition(".")[0], "")
+    if scaled not in source.kinds or source.name in _OWN:
+        scaled = ""
+    places = [name for name in source.kinds if name != scaled]
+    optimizer = next((x for x in call.args if isinstance(x, Word)), None)
+    args = [x for x in call.args if x is None or x is not optimizer]
+    given = dict(zip(places, args, strict=False))
+    if len(args) > len(places) or given.keys() & kwargs:
+        return Call(call.name, call.args, kwargs)  # which `check` refuses
+    rate = scaled or next((n for n in _RATES if n in source.needed), "")
+    if rate and lr is not None and rate not in {**given, **kwargs}:
+        given = {rate: lr, **given}
+    elif scaled in source.needed and scaled not in kwargs:
+        raise ValueError(
+            f"convert(lr=...) must be given, the rate of the optimizer that {source.name} scales "
+            "(--lr of the command)."
+        )
+    return Call(call.name, (), {**given, **kwargs})

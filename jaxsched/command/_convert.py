@@ -66,4 +66,6 @@ def _shown(x: Any) -> str:
         source: Any = source_of(x.name)  # an alias is no name in Python
         inner = [_shown(a) for a in x.args] + [f"{k}={_shown(v)}" for k, v in x.kwargs.items()]
         return f"js.compat.{source.name}({', '.join(inner)})"
+    if isinstance(x, dict):
+        return f"{{{', '.join(f'{key!r}: {_shown(value)}' for key, value in x.items())}}}"
     return f"[{', '.join(map(_shown, x))}]" if isinstance(x, list) else repr(x)

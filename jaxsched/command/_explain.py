@@ -93,7 +93,8 @@ def python_line(x: Any) -> str:
         return to_source(x)
     symbol = getattr(x, "_symbol", "")
     parts = getattr(x, "parts", ())
-    if symbol and len(parts) > 1:
+    flat = not any(type(part) is type(x) for part in parts)  # the operator would make it so
+    if symbol and len(parts) > 1 and flat:
         return symbol.join(_operand(part) for part in parts)
     given: list[str] = []
     named = False
@@ -179,8 +180,9 @@ def _phase(schedule: Any, name: str, start: float, end: float | None) -> str:
         return f"{name} {first:.4g} for {length}"
     # At its end a phase has its last value, unless the next one begins with another.
     early, near, last = schedule.host(end - (end - start) * np.array([0.1, 1e-5, 0.0]))
-    jumps = abs(near - last) > 0.5 * abs(early - last)
-    return f"{name} from {first:.4g} to {near if jumps else last:.4g} in {length}"
+    last = near if abs(near - last) > 0.5 * abs(early - last) else last
+    last = last if abs(last) > 1e-12 * abs(early) else 0.0  # by the rounding of a length
+    return f"{name} from {first:.4g} to {last:.4g} in {length}"
 
 
 def _steps(step: float) -> str:

@@ -13,7 +13,8 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The mapping that a file holds, by its ending: ``.toml``, ``.json``, ``.yaml`` or ``.yml``.
 
     Raises:
-        ValueError: if there is no such file, it is of another kind, or it cannot be read.
+        ValueError: if there is no such file, it is of another kind, it cannot be read, or a key
+            stands in it twice.
         ImportError: for YAML without PyYAML (the extra ``jaxsched[yaml]``).
 
     >>> import pathlib, tempfile
@@ -29,16 +30,28 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     if ending not in (".toml", ".json", ".yaml", ".yml"):
         raise ValueError(f"{where} must end in .toml, .json, .yaml or .yml.")
     try:
-        text = Path(path).read_text("utf-8")
+        text = Path(path).read_text("utf-8-sig")
         if ending == ".toml":
             data: Any = tomllib.loads(text)
+        elif ending == ".json":
+            data = json.loads(text, object_pairs_hook=_once)
         else:
-            data = json.loads(text) if ending == ".json" else _yaml(text)
+            data = _yaml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{where} must be a file that can be read, got {error}.") from None
     if not isinstance(data, dict):
         raise ValueError(f"{where} must hold a mapping, got {type(data).__name__}.")
     return data
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A mapping without a key that stands twice, of which JSON and YAML would take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} twice")
+    return found
 
 
 def _yaml(text: str) -> Any:
@@ -48,7 +61,14 @@ def _yaml(text: str) -> Any:
         raise ImportError(
             "YAML needs PyYAML, which is not installed: pip install jaxsched[yaml]"
         ) from error
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            own = [pair for pair in node.value if not pair[0].tag.endswith(":merge")]
+            _once([(self.construct_object(key, deep=True), None) for key, _ in own])
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader)
+    except (yaml.YAMLError, TypeError, OverflowError) as error:  # a list as a key, such as
         raise ValueError(" ".join(str(error).split())) from None

@@ -230,7 +230,7 @@ def _checked(text: str) -> Any:
     if text.endswith((".toml", ".json", ".yaml", ".yml")):
         return read_file(text)
     tree = parse(text, "the text")
-    if not isinstance(tree, Call):
+    if not isinstance(tree, (Call, dict)):
         raise ValueError(
             f"the text must be a call such as cosine_decay(0.1, 1000), got {text!r:.60}."
         )

@@ -51,8 +51,10 @@ def _curves(where: str, xs: Any) -> Any:
 def _calls(where: str, xs: Any) -> Any:
     """Arguments of several calls."""
     xs = list(xs) if isinstance(xs, Iterable) and not isinstance(xs, (str, Mapping)) else [xs]
-    if not xs or not all(isinstance(x, Mapping) for x in xs):
-        raise TypeError(f"{where} must be a list of at least one dict, got {describe(xs)}.")
+    if not xs or not all(isinstance(x, Mapping) and all(isinstance(k, str) for k in x) for x in xs):
+        raise TypeError(
+            f"{where} must be a list of at least one dict of arguments, got {describe(xs)}."
+        )
     return xs
 
 

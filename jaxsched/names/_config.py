@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxsched import _serialize
@@ -19,6 +20,7 @@ from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.units import Units
 
 _NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
+_MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
 _OPERATIONS = {
     ">>": operator.rshift,
     "+": operator.add,
@@ -59,6 +61,8 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
     1000
     """
     check_units(units)
+    if isinstance(config, str) and isinstance(given := parse(config), dict):  # JSON, such as
+        config = given
     if isinstance(config, Mapping) and "jaxsched" in config:
         return _checked(_serialize.from_dict(config))
     tree = read(config)
@@ -88,16 +92,19 @@ def read(config: Any, depth: int = 0) -> Any:
     """A config as calls, lists and values, whose names and arguments are known."""
     try:
         top = isinstance(config, str) and not depth
-        tree = parse(config) if top else _read(config, depth)
+        tree = parse(config) if top else _read(config, depth, itertools.count())
         check(tree, _serialize._REGISTERED)
     except RecursionError:
         raise ValueError(f"from_config(config=...) must be nested at most {DEPTH} deep.") from None
     return tree
 
 
-def _read(config: Any, depth: int) -> Any:
+def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
     if depth > DEPTH:
         raise ValueError(f"from_config(config=...) must be nested at most {DEPTH} deep.")
+    if next(count) > _MOST:
+        raise ValueError(f"from_config(config=...) must have at most {_MOST} values.")
+    inner = lambda x: _read(x, depth + 1, count)
     if isinstance(config, str):
         return parse(config) if "(" in config else config
     if isinstance(config, Mapping):
@@ -113,22 +120,22 @@ def _read(config: Any, depth: int) -> Any:
                     "from_config(config=...) must have a 'name', got the keys "
                     f"{', '.join(map(str, given))!r:.60}."
                 )
-            return {
-                _texts.number(k) if isinstance(k, str) else k: _read(v, depth + 1)
-                for k, v in given.items()
-            }
+            return {_texts.value(k): inner(v) for k, v in given.items()}
         name = given.pop(key)
         if not isinstance(name, str) or "(" in name or name in OPERATORS:
             raise TypeError(
                 f"from_config({key}=...) must be the text of a name, got {describe(name)}."
             )
-        args = given.pop("args", ())
+        if key == "_target_":  # Hydra's further words, which do not matter here
+            given = {k: v for k, v in given.items() if k not in ("_recursive_", "_convert_")}
+        args = given.pop("args", given.pop("_args_", ()))
         if not is_list(args):
             raise TypeError(f"from_config(args=...) must be a list, got {describe(args)}.")
-        kwargs = {str(k): _read(v, depth + 1) for k, v in given.items()}
-        return Call(name.strip(), tuple(_read(x, depth + 1) for x in args), kwargs)
+        kwargs = {str(k): inner(v) for k, v in given.items()}
+        return Call(name.strip(), tuple(map(inner, args)), kwargs)
     if is_list(config):
-        return [_read(x, depth + 1) for x in _opened(config)]
+        items = _opened(config)
+        return items if all(type(x) in (int, float) for x in items) else list(map(inner, items))
     return config
 
 
@@ -140,7 +147,8 @@ def _opened(config: Any) -> list[Any]:
         raise
     except Exception as error:
         raise ValueError(
-            f"from_config(config=...) must be complete, got {type(config).__name__}: {error}"
+            f"from_config(config=...) must be complete, got {type(config).__name__}: "
+            f"{' '.join(str(error).split())}"
         ) from error
 
 
@@ -175,7 +183,8 @@ def value_of(tree: Any, source: Any, argument: str, units: Units | None) -> Any:
     if isinstance(tree, Call):
         return build(tree, units)
     if isinstance(tree, list):
-        return [value_of(x, source, argument, units) for x in tree]
+        plain = all(type(x) in (int, float) for x in tree)
+        return tree if plain else [value_of(x, source, argument, units) for x in tree]
     if isinstance(tree, dict):
         return {k: value_of(x, source, "", units) for k, x in tree.items()}
     return _texts.read(tree, source, argument, units) if isinstance(tree, str) else tree
@@ -196,6 +205,13 @@ def _operation(tree: Call, units: Units | None) -> Any:
         if all(map(is_number, operands)):  # 9 ** 9 ** 9 is then an overflow, and no delay
             operands = [float(x) for x in operands]
         return _OPERATIONS[tree.name](*operands)
+    except TypeError as error:
+        if "unsupported operand" not in str(error):
+            raise
+        raise TypeError(
+            f"from_config(config=...) must have numbers where {tree.name} takes no schedules, got "
+            f"{describe(operands)}."
+        ) from None
     except ArithmeticError as error:
         raise ValueError(
             f"from_config(config=...) must be arithmetic that works, got {error}."

@@ -170,8 +170,10 @@ ALIASES = {
     "transformers.get_cosine_with_min_lr_schedule_with_warmup": "transformers.cosine_with_min_lr",
     "transformers.get_cosine_with_min_lr_schedule_with_warmup_lr_rate": "transformers."
     "cosine_warmup_with_min_lr",
+    "transformers.get_greedy_schedule": "transformers.greedy",
     "transformers.get_inverse_sqrt_schedule": "transformers.inverse_sqrt",
     "transformers.get_linear_schedule_with_warmup": "transformers.linear",
     "transformers.get_polynomial_decay_schedule_with_warmup": "transformers.polynomial",
+    "transformers.get_reduce_on_plateau_schedule": "transformers.reduce_lr_on_plateau",
     "transformers.get_wsd_schedule": "transformers.warmup_stable_decay",
 }

@@ -1,7 +1,7 @@
 """Texts such as ``warmup_cosine(peak=1e-3, steps=1000, warmup=10%) * 0.5`` as calls.
 
-A recursive descent over names, numbers, texts, lists and calls, with the operators of schedules.
-It knows no attribute, no variable, nothing that runs: what a name may be says the table.
+A recursive descent over names, numbers, texts, lists, dicts and calls, with the operators of
+schedules. It knows no attribute, no variable, nothing that runs: what a name may be says the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     r"(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?:\s*%|\s*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?)"
     r"|(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
     r"|(?P<text>'[^'\\]*'|\"[^\"\\]*\")"
-    r"|(?P<sign>>>|\*\*|[()\[\],=+*/-])"
+    r"|(?P<sign>>>|\*\*|[()\[\]{}:,=+*/-])"
     r")"
 )
 _WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None}
@@ -36,8 +36,12 @@ class Call:
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+class Word(str):
+    """A text without quotes."""
+
+
 def parse(text: str, where: str = "from_config(config=...)") -> Any:
-    """A ``Call``, number, text or list.
+    """A ``Call``, number, text, list or dict.
 
     A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
     """
@@ -55,7 +59,7 @@ class _Reader:
             found = _TOKEN.match(text, at)
             if not found:
                 place = len(text) - len(text[at:].lstrip())
-                self.fail("names, numbers, texts, lists and calls", place)
+                self.fail("names, numbers, texts, lists, dicts and calls", place)
             kind = str(found.lastgroup)
             self.tokens.append((kind, found[kind], found.start(kind)))
             at = found.end()
@@ -114,6 +118,8 @@ class _Reader:
             return [value, *self.items(")")]
         if self.sign("["):
             return self.items("]")
+        if self.sign("{"):
+            return self.mapping()
         kind, token, _ = self.tokens[self.at]
         if kind not in ("number", "name", "text"):
             self.fail("a name, number, text or list")
@@ -124,7 +130,7 @@ class _Reader:
             return _number(token)
         if self.sign("("):
             return self.call(token)
-        return _WORDS.get(token, token)
+        return _WORDS.get(token, Word(token))
 
     def items(self, end: str) -> list[Any]:
         found: list[Any] = []
@@ -134,7 +140,18 @@ class _Reader:
                 return found if self.sign(end) else self.fail(f"a comma or {end}")
         return found
 
-    def call(self, name: str) -> Call:
+    def mapping(self) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        while not self.sign("}"):
+            key = self.level(0)
+            if not isinstance(key, (str, int, float)) or key in found or not self.sign(":"):
+                self.fail("keys that are numbers or texts, each once, and a : after each")
+            found[key] = self.level(0)
+            if not self.sign(","):
+                return found if self.sign("}") else self.fail("a comma or }")
+        return found
+
+    def call(self, name: str) -> Any:
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         while not self.sign(")"):
@@ -153,7 +170,7 @@ class _Reader:
                 if not self.sign(")"):
                     self.fail("a comma or )")
                 break
-        return Call(name, tuple(args), kwargs)
+        return kwargs if name == "dict" and not args else Call(name, tuple(args), kwargs)
 
 
 def _number(token: str) -> Any:

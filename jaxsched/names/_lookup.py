@@ -51,6 +51,8 @@ def source_of(name: str) -> Source | None:
     ``torch.optim.lr_scheduler.StepLR``.
     """
     name = next((name.removeprefix(p) for p in _OURS if name.startswith(p)), name)
+    if name.startswith(("schedules.", "controllers.")):
+        name = name.partition(".")[2]
     if "." not in name:
         return ours().get(name)
     library = LIBRARY.get(name.partition(".")[0], "")

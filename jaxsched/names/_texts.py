@@ -46,6 +46,8 @@ _UNITS = {
     }.items()
     for word in words.split()
 }
+_LONGEST = 400  # of a number in digits; what is longer is none
+_DIGITS = re.compile(r"(?<=\d)_(?=\d)")  # between digits, as in TOML and Python
 _TIME = re.compile(rf"{REAL.pattern}(ba|ep|sp|tok|dur|iter)")  # Composer's
 _MEASURED = re.compile(rf"({REAL.pattern})\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)")
 
@@ -62,16 +64,16 @@ def size(x: Any) -> Any:
 
 def number(text: str) -> Any:
     """The number that a text is; else the text."""
-    found = numeral(text)
+    found = numeral(_DIGITS.sub("", text)) if len(text) < _LONGEST else None
     return text if found is None else found
 
 
 def read(text: str, source: Source | None, argument: str, units: Units | None) -> Any:
     """The number, share or length that a text is for an argument; else the text."""
     found: Any = number(text)
-    if found is not text:
+    if found is not text or len(text) > _LONGEST:
         return found
-    text = text.strip()
+    text = _DIGITS.sub("", text.strip())
     kind = source.kinds.get(argument, "") if source else ""
     theirs = source is not None and "." in source.name
     if kind in ("Time", "Times") and _TIME.fullmatch(text):
@@ -108,6 +110,8 @@ def _percentage(
 ) -> Any:
     if kind in _RATIOS or where == "share(fraction=...)":
         return part
+    if is_length and not 0 <= part <= 1:
+        raise ValueError(f"{where} must be from 0% to 100%, got {text!r}.")
     if kind in _SHARES:
         return share(part)
     if is_length and units is not None and units.steps is not None:
@@ -125,6 +129,8 @@ def _percentage(
 def _steps(text: str, amount: float, unit: str, where: str, kind: str, units: Units | None) -> Any:
     if unit == "share":
         return _percentage(text, amount, where, kind, True, units)
+    if amount < 0 or amount > 1e300:
+        raise ValueError(f"{where} must be finite and at least 0, got {text!r:.40}.")
     if unit == "steps":
         return int(amount) if amount.is_integer() else amount
     if units is None:
