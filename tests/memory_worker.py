@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jaxsched as js
 from jaxsched.search import sweep
 
-SAMPLES = 30_000_000  # 120 MB for each run, twice
+SAMPLES = 15_000_000  # 60 MB for each run, twice
 
 
 class Big:

@@ -67,6 +67,12 @@ class Plain:
         return {"loss": jnp.sum(state**2)}
 
 
+@functools.cache
+def shared(make):
+    """The task of ``make()``, one for the tests of a process: what was compiled for it is kept."""
+    return make()
+
+
 class Watched(Plain):
     """With every measurement that some controller reads; none of them monotone."""
 

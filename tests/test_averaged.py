@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from noisy import Noisy
-from sweep_tasks import Plain, data, jitted, supervised
+from sweep_tasks import Plain, data, jitted, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -18,7 +18,7 @@ from jaxsched.search import Averaged, Task, final_score
 
 TRIALS = [js.warmup_cosine(0.3, 60, 10), js.Constant(0.05)]
 HOW = [{"window": 20}, {"decay": 0.9}]
-TASK = supervised()
+TASK = shared(supervised)
 
 
 def sweep(task, trials=TRIALS, **arguments):

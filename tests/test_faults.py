@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from sweep_tasks import Plain, supervised
+from sweep_tasks import Plain, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -41,7 +41,7 @@ TRIALS = [js.Constant(0.1), js.wsd(0.1, 12, 0, decay=4)]
 
 def sweep(task=None, trials=TRIALS, **arguments):
     arguments = {"steps": 12, "devices": jax.local_devices()[:1], **arguments}
-    return search.sweep(task or Plain(), trials, **arguments)
+    return search.sweep(task or shared(Plain), trials, **arguments)
 
 
 def curves(result):

@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 from rich.progress import Progress
-from sweep_tasks import Plain
+from sweep_tasks import Plain, shared
 
 import jaxsched as js
 from jaxsched import search
@@ -48,17 +48,17 @@ DIVERGING = [js.Constant(0.1), js.Constant(1e30)]
 )
 def test_progress_ends_at_a_hundred_percent(trials, arguments, capsys, updates):
     arguments = {"steps": 60, "devices": jax.local_devices()[:1], **arguments}
-    search.sweep(Plain(), trials, progress=True, **arguments)
+    search.sweep(shared(Plain), trials, progress=True, **arguments)
     assert_ended(capsys, len(trials))
     assert_rises(updates)
 
 
 def test_that_of_a_range_test_counts_seeds(capsys, updates):
     for start in (1e-4, 1e15):  # the second diverges at once
-        js.range_test(Plain(), start, 1e20, steps=40, seeds=3, progress=True)
+        js.range_test(shared(Plain), start, 1e20, steps=40, seeds=3, progress=True)
         assert_ended(capsys, 3, "seeds")
         assert_rises(updates)
-    js.range_test(Plain(), steps=40)
+    js.range_test(shared(Plain), steps=40)
     assert not capsys.readouterr().err
 
 
@@ -78,18 +78,18 @@ def test_a_notebook_shows_it_without_being_asked(monkeypatch):
     stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    search.sweep(Plain(), RATES, steps=20)
+    search.sweep(shared(Plain), RATES, steps=20)
     shown = stream.getvalue().split("\r")  # each draws over the one before
     assert len(shown) > 1 and shown[-1].count("\n") == 1 and "100%" in shown[-1]
     monkeypatch.setattr(sys, "stderr", io.StringIO())  # a file is left alone
-    search.sweep(Plain(), RATES, steps=20)
+    search.sweep(shared(Plain), RATES, steps=20)
     assert not sys.stderr.getvalue()
 
 
 def test_so_does_that_of_a_sweep_that_goes_on_from_a_checkpoint(tmp_path, capsys):
     arguments = {"steps": 60, "checkpoint": tmp_path, "stopping": SuccessiveHalving(10, 2)}
     for _ in range(2):  # the second time all is there already
-        search.sweep(Plain(), RATES, progress=True, **arguments)
+        search.sweep(shared(Plain), RATES, progress=True, **arguments)
         assert_ended(capsys, len(RATES))
 
 
@@ -118,9 +118,9 @@ def assert_ended(capsys, count, of="trials"):
 
 def test_progress_is_silent_unless_asked(capsys):
     trials = [js.Constant(0.1), js.Constant(0.2)]
-    search.sweep(Plain(), trials, steps=5)
+    search.sweep(shared(Plain), trials, steps=5)
     assert capsys.readouterr() == ("", "")
-    search.sweep(Plain(), trials, steps=5, progress=True)
+    search.sweep(shared(Plain), trials, steps=5, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "trials" in err
@@ -129,4 +129,4 @@ def test_progress_is_silent_unless_asked(capsys):
 def test_progress_without_rich(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     with pytest.raises(ImportError, match="needs rich"):
-        search.sweep(Plain(), [js.Constant(0.1)], steps=5, progress=True)
+        search.sweep(shared(Plain), [js.Constant(0.1)], steps=5, progress=True)

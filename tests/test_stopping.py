@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from sweep_tasks import Plain, supervised
+from sweep_tasks import Plain, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -11,7 +11,7 @@ from jaxsched.controllers import Plateau
 from jaxsched.search import MedianRule, SuccessiveHalving, grid
 
 ONE = jax.local_devices()[:1]
-TASK = supervised()
+TASK = shared(supervised)
 DECAYS = grid(js.wsd, peak=[0.2], steps=100, warmup=[10], decay=[10, 20, 30, 40])
 HALVING = SuccessiveHalving(first=25, eta=2)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from children import Child
 from hypothesis import given, settings
-from sweep_tasks import Plain, flip, same
+from sweep_tasks import Plain, flip, same, shared
 
 import jaxsched as js
 from jaxsched import search
@@ -43,7 +43,7 @@ class Folded(Plain):
 
 def sweep(directory, **arguments):
     told = {**BASE, "devices": jax.local_devices()[:1], **arguments}
-    task = told.pop("task", None) or Plain()
+    task = told.pop("task", None) or shared(Plain)
     return search.sweep(task, told.pop("trials"), checkpoint=directory, **told)
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sweep_tasks import Plain, jitted, python_loop, supervised
+from sweep_tasks import Plain, jitted, python_loop, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -25,7 +25,7 @@ MIXED = [
 
 
 ONE = jax.local_devices()[:1]
-TASK = supervised()
+TASK = shared(supervised)
 
 
 def sweep(task, trials, **arguments):

@@ -12,7 +12,7 @@ import optax
 import pytest
 from children import Child
 from noisy import Noisy
-from sweep_tasks import Plain, data, flip, interrupted, momentum, same, supervised
+from sweep_tasks import Plain, data, flip, interrupted, momentum, same, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -21,7 +21,7 @@ from jaxsched.search.store._directory import StoreDirectory
 
 HERE = Path(__file__).parent
 TRIALS = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20)] + [js.Constant(1e30)]
-TASK = supervised()
+TASK = shared(supervised)
 
 
 def sweep(directory, trials=TRIALS, task=TASK, **arguments):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sweep_tasks import Plain, Watched, interrupted, jitted, python_loop, same, supervised
+from sweep_tasks import Plain, Watched, interrupted, jitted, python_loop, same, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -37,23 +37,24 @@ PLATEAUS = search.grid(
 
 def sweep(trials, task=None, **arguments):
     arguments = {"steps": 90, "evaluate_every": 10, **arguments}
-    return search.sweep(task or Watched(), trials, **arguments)
+    return search.sweep(task or shared(Watched), trials, **arguments)
 
 
 def by_hand(task, controller, steps, every, seed):
     """What a user's loop does: an update, and after every ``every``-th one a validation."""
     init, step, evaluate = jitted(task)
-    state, told = init(jax.random.key(seed)), controller.init()
+    state, told = init(jax.random.key(seed)), jax.jit(controller.init)()
+    value, update, observe = map(jax.jit, (controller, controller.update, controller.observe))
     rates = []
     for t in range(steps):
-        rate = controller(told)
+        rate = value(told)
         rates.append(float(rate))
         state, _ = step(state, {"learning_rate": rate}, jnp.int32(t))
-        told = controller.update(told)
+        told = update(told)
         if (t + 1) % every == 0:
             metrics = dict(evaluate(state))
             report = metrics | {"value": metrics["loss"], "averaged": metrics["averaged loss"]}
-            told = controller.observe(told, **report)
+            told = observe(told, **report)
     return np.array(rates, np.float32), told
 
 
@@ -93,6 +94,7 @@ CONTROLLERS = [
 ]
 
 
+PLAIN = {"task": shared(Plain)}
 START = {"scale": 1, "stage": 0, "offset": 0}
 
 
@@ -106,10 +108,10 @@ def test_a_controller_does_what_it_does_in_a_loop(which):
     controller, result = CONTROLLERS[which], every_controller()
     for seed in range(2):
         applied = result.train["learning_rate"][which, 0, seed]
-        rates, told = by_hand(Watched(), controller, 90, 10, seed)
+        rates, told = by_hand(shared(Watched), controller, 90, 10, seed)
         np.testing.assert_allclose(applied, rates, rtol=1e-6)
         assert any(getattr(told, name, x) != x for name, x in START.items())  # it has decided
-        _, losses = python_loop(Watched(), {"learning_rate": applied}, seed)
+        _, losses = python_loop(shared(Watched), {"learning_rate": applied}, seed)
         assert losses.tobytes() == result.train["loss"][which, 0, seed].tobytes()
 
 
@@ -151,7 +153,7 @@ def test_nothing_depends_on_how_it_is_run(monkeypatch, arguments):
 def test_a_population_of_factors_is_vectorized():
     factors = np.linspace(0.2, 0.8, 6)
     trials = search.grid(lambda factor: Plateau(0.3, factor=factor, patience=0), factor=factors)
-    wide = sweep(trials, supervised(), width=4)
+    wide = sweep(trials, shared(supervised), width=4)
     for trial, rates in zip(trials, wide.train["learning_rate"][:, 0, 0], strict=True):
         ratios = rates[1:] / rates[:-1]
         np.testing.assert_allclose(ratios[ratios < 1], trial.settings["factor"], rtol=1e-6)
@@ -199,7 +201,13 @@ def kept_sweep(directory, **arguments):
     return search.sweep(checkpoint=directory, checkpoint_every=0.0, devices=one, **arguments)
 
 
-ARGUMENTS = {"trials": PLATEAUS, "task": Watched(), "steps": 90, "evaluate_every": 10, "seeds": 2}
+ARGUMENTS = {
+    "trials": PLATEAUS,
+    "task": shared(Watched),
+    "steps": 90,
+    "evaluate_every": 10,
+    "seeds": 2,
+}
 
 
 @pytest.mark.parametrize("after", [3, 9, 20])
@@ -313,8 +321,16 @@ def test_after_a_cross_validation_no_validation_data_are_left_to_watch():
             {"monitor": "lost"},
             r"monitor=...\) must be one of \['averaged loss', 'l",
         ),
-        ([Bounce(0.1)], {"task": Plain()}, "Bounce must be told norm, got only loss, value, nor"),
-        ([AutoDecay(0.1)], {"task": Plain()}, "AutoDecay must be told averaged.*search.Averaged"),
+        (
+            [Bounce(0.1)],
+            {"task": shared(Plain)},
+            "Bounce must be told norm, got only loss, value, nor",
+        ),
+        (
+            [AutoDecay(0.1)],
+            {"task": shared(Plain)},
+            "AutoDecay must be told averaged.*search.Averaged",
+        ),
         ([Plateau(0.1, factor=np.array([0.1, 0.2]))], {}, "Plateau is a population"),
         ([Plateau(0.1)], {"steps": None}, "steps=.* must be given for the trial Plateau"),
     ],

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from children import Child
-from sweep_tasks import Plain, supervised
+from sweep_tasks import Plain, shared, supervised
 
 import jaxsched as js
 from jaxsched.search import SuccessiveHalving, merge, sweep
@@ -18,7 +18,7 @@ from jaxsched.search.engine import _engine, _program
 
 HERE = Path(__file__).parent
 
-TASK = supervised()
+TASK = shared(supervised)
 TRIALS = [
     *(js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20, 30)),
     js.Constant(1e30),
@@ -142,7 +142,7 @@ SHARD = """
 import sys
 import jaxsched as js
 from jaxsched.search import sweep
-from sweep_tasks import Plain, supervised
+from sweep_tasks import Plain, shared, supervised
 trials = [*(js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20, 30)),
           js.Constant(1e30), js.cosine_decay(0.2, 60)]
 i = int(sys.argv[1])
@@ -168,7 +168,7 @@ def test_two_real_processes_and_one_that_dies(tmp_path):
 
 def test_a_lack_of_memory_halves_the_width():
     """A real one, in a process whose address space is limited."""
-    command = [sys.executable, str(HERE / "memory_worker.py"), "400"]
+    command = [sys.executable, str(HERE / "memory_worker.py"), "270"]
     as_users = {**os.environ, "XLA_FLAGS": ""}  # half a gigabyte of numbers, one by one
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=as_users)
     assert done.returncode == 0, done.stderr
@@ -182,7 +182,7 @@ def test_a_lack_of_memory_halves_the_width():
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_lack_of_memory_loses_nothing(monkeypatch, devices):
     arguments = {"steps": 60, "seeds": 2, "evaluate_every": 20}
-    exact = sweep(Plain(), TRIALS, width=1, **arguments)
+    exact = sweep(shared(Plain), TRIALS, width=1, **arguments)
     collect = _engine.Engine._collect
     calls = iter(range(1000))
 
@@ -194,7 +194,7 @@ def test_a_lack_of_memory_loses_nothing(monkeypatch, devices):
     monkeypatch.setattr(_engine.Engine, "_collect", lacking)
     places = jax.local_devices()[:1] * devices
     with pytest.warns(RuntimeWarning, match="sweep.width=[84].: RESOURCE_EXHAUSTED"):
-        result = sweep(Plain(), TRIALS, width=8, devices=places, **arguments)
+        result = sweep(shared(Plain), TRIALS, width=8, devices=places, **arguments)
     assert result.info["width"] == 2
     assert result.steps_trained == exact.steps_trained
     np.testing.assert_allclose(result.train["loss"], exact.train["loss"], rtol=1e-4)

@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
-from sweep_tasks import Plain, python_loop, supervised
+from sweep_tasks import Plain, python_loop, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -202,14 +202,17 @@ LENGTHS = {
 @pytest.mark.parametrize("kind", LENGTHS)
 def test_steps_that_are_not_the_length_of_the_schedules_are_one_warning(kind):
     trials, words = LENGTHS[kind]
-    found = warned(Plain(), trials, evaluate_every=6)
+    found = warned(shared(Plain), trials, evaluate_every=6)
     assert len(found) == len(words)
     for text, expected in zip(found, words, strict=True):
         assert re.search(expected, text)
 
 
 def test_schedules_that_set_the_length_themselves_are_not_doubted():
-    assert warned(Plain(), [js.cosine_decay(0.1, 12), js.cosine_decay(0.1, 24)], steps=None) == []
+    assert (
+        warned(shared(Plain), [js.cosine_decay(0.1, 12), js.cosine_decay(0.1, 24)], steps=None)
+        == []
+    )
 
 
 def weightless(self, state, hyperparams, batch):
@@ -234,10 +237,10 @@ def test_what_only_looks_like_the_same_curves_is_not_doubted():
     lost = [js.Constant(0.1), js.Constant(1e30), js.Constant(2e30)]  # at the same step
     alike = [js.Plateau(0.1, patience=p) for p in (50, 60)]  # neither has cut the rate
     for trials in (twice, later, lost, alike):
-        assert warned(Plain(), trials, evaluate_every=6) == []
+        assert warned(shared(Plain), trials, evaluate_every=6) == []
     stopping = SuccessiveHalving(first=3, eta=2)
     parting = [js.piecewise_constant([6], [0.1, 0.1 * k]) for k in (1, 2, 3)]
-    assert warned(Plain(), parting, stopping=stopping) == []
+    assert warned(shared(Plain), parting, stopping=stopping) == []
 
 
 def test_a_metric_with_the_name_of_an_applied_value_is_refused():

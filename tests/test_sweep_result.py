@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from results_by_hand import result_of
-from sweep_tasks import Plain, supervised
+from sweep_tasks import Plain, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -180,7 +180,7 @@ def test_kinds_are_a_column_and_settings_keep_their_names():
 @pytest.fixture(scope="module")
 def swept():
     trials = grid(js.cosine_decay, peak=[0.01, 0.1, 1e30], steps=[20, 30])
-    return search.sweep(supervised(), trials, seeds=2, evaluate_every=10)
+    return search.sweep(shared(supervised), trials, seeds=2, evaluate_every=10)
 
 
 def test_it_is_immutable(swept):
@@ -253,7 +253,7 @@ def test_texts_for_a_terminal_hold_no_control_characters():
     result = dataclasses.replace(result, validation={name: result.validation["loss"]})
     texts = [result.summary(), repr(result), repr(result.best())]
     with pytest.raises(ValueError, match="must be given for the trial") as error:
-        search.sweep(Plain(), [trial])
+        search.sweep(shared(Plain), [trial])
     for text in (*texts, str(error.value)):
         assert text.isprintable()
         assert r"a\x1b]0;title\x07\x9b2J\r\u202eb" in text
@@ -378,6 +378,6 @@ def test_a_result_of_the_second_format_is_loaded(swept, tmp_path):
 
 def test_a_schedule_of_code_is_saved_as_its_values(tmp_path):
     schedule = js.from_fn(lambda step: 0.1 / (1 + step))
-    search.sweep(Plain(), [schedule], steps=20).save(tmp_path / "r.npz")
+    search.sweep(shared(Plain), [schedule], steps=20).save(tmp_path / "r.npz")
     back = load(tmp_path / "r.npz").best().schedule
     assert np.array_equal(js.sample(back, 20), js.sample(schedule, 20))

@@ -5,7 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from sweep_tasks import Plain, supervised
+from sweep_tasks import Plain, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -14,7 +14,7 @@ from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.trials._given import as_trials
 
-TASK = supervised()
+TASK = shared(supervised)
 WSD = [js.wsd(0.2, 120, warmup=10, decay=d) for d in (10, 20, 30, 40, 50, 60, 70, 80)]
 DROPS = [js.multi_step(0.2, 0.1, [m]) for m in range(20, 100, 5)]
 HORIZONS = [js.wsd(0.2, n, warmup=10, decay=10) for n in range(40, 120, 10)]

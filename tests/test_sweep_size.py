@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sweep_tasks import Plain
+from sweep_tasks import Plain, shared
 
 import jaxsched as js
 import jaxsched.testing
@@ -25,7 +25,7 @@ RATES = [js.Constant(0.01 * (i + 1)) for i in range(8)]
 
 
 def sweep(trials=RATES, task=None, **arguments):
-    return search.sweep(task or Plain(), trials, **{"steps": 20, "devices": ONE, **arguments})
+    return search.sweep(task or shared(Plain), trials, **{"steps": 20, "devices": ONE, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_size_that_would_never_end_is_refused_at_once(arguments, message):
 def test_a_range_test_has_a_most_as_well():
     for name in ("steps", "seeds"):
         with pytest.raises(ValueError, match=rf"range_test\({name}=...\) must be"):
-            js.range_test(Plain(), **{name: 2**40})
+            js.range_test(shared(Plain), **{name: 2**40})
 
 
 def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypatch):
@@ -57,7 +57,7 @@ def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypa
         with pytest.raises(ValueError, match=r"20 steps and (20|19) evaluations of 8 runs: .* GiB"):
             sweep(**arguments)
     with pytest.raises(ValueError, match=r"range_test\(steps=...\) must leave room .* 100 steps"):
-        js.range_test(Plain(), steps=100)
+        js.range_test(shared(Plain), steps=100)
     monkeypatch.setattr(_checks, "memory", lambda: 8 * (20 + 1) * 8 + 100)
     assert len(sweep().trials) == 8
 

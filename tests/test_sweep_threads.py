@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 import pytest
-from sweep_tasks import Plain, interrupted, same, supervised
+from sweep_tasks import Plain, interrupted, same, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -20,7 +20,7 @@ from jaxsched.search.engine import _engine, _threads
 from jaxsched.search.engine._threads import Threads, usable_cores
 
 CPU = jax.local_devices()[:1]
-TASK = supervised()
+TASK = shared(supervised)
 RATES = [js.Constant(rate) for rate in (0.05, 0.1, 0.2, 1e30)]
 DECAYS = [js.wsd(0.1, 60, warmup=5, decay=d) for d in (10, 20, 30)]
 PLATEAUS = [js.Plateau(js.Constant(0.3), patience=p, rtol=0.3) for p in (0, 1, 2)]
@@ -55,7 +55,7 @@ def idle(monkeypatch):
         {"folds": 2, "seeds": 2},
         {"seeds": 2, "stopping": SuccessiveHalving(first=10, eta=2)},
         {"trials": PLATEAUS, "seeds": 2, "evaluate_every": 10},
-        {"task": Plain(), "width": 3, "seeds": 2},
+        {"task": shared(Plain), "width": 3, "seeds": 2},
     ],
     ids=["plain", "folds", "halving", "controllers", "width"],
 )
@@ -176,7 +176,7 @@ def test_ctrl_c_ends_all_threads(monkeypatch, main):
     monkeypatch.setattr(_engine.Engine, "_collect", interrupting)
     monkeypatch.setattr(_engine.Engine, "_take", late)
     with pytest.warns(UserWarning, match="Ctrl-C after .* the result is partial"):
-        sweep([js.cosine_decay(0.1, 20_000), other], Plain(), steps=None, devices=CPU * 2)
+        sweep([js.cosine_decay(0.1, 20_000), other], shared(Plain), steps=None, devices=CPU * 2)
     assert threading.active_count() == before
     assert len(collected) < 20
 
