@@ -117,13 +117,13 @@ class Program:
 
 
 @jax.jit
-def _key(seed: jax.Array) -> jax.Array:
+def key_of(seed: jax.Array) -> jax.Array:
     return jax.random.key(seed)
 
 
 def random_key(seed: int) -> jax.Array:
     """``jax.random.key`` of a seed below 2**32, without an implicit transfer to a device."""
-    return _key(jax.device_put(np.uint32(seed)))
+    return key_of(jax.device_put(np.uint32(seed)))
 
 
 @jax.jit
@@ -175,6 +175,9 @@ def _segment(
     shape: TaskShape, names: tuple[str, ...], length: int, width: int
 ) -> Callable[..., Any]:
     vectorized = width > 1
+    # To allow for negative indices would cost each update a kernel.
+    at = partial(lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
+    write = partial(lax.dynamic_update_index_in_dim, axis=-1, allow_negative_indices=False)
     step = _called(shape.step, (shape.state, shape.metrics))
 
     def segment(
@@ -190,8 +193,8 @@ def _segment(
         """Updates lo..hi-1; a lane stops after the update whose loss is not finite."""
 
         def update(state: Any, values: Any, batches: Any, i: Any) -> Any:
-            row = lax.dynamic_index_in_dim(values, i, 1, keepdims=False)
-            batch = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, 0, False), batches)
+            row = at(values, i, 1)
+            batch = jax.tree.map(lambda x: at(x, i, 0), batches)
             hyperparams = {name: row[k] for k, name in enumerate(names)}
             after, metrics = step(state, hyperparams, batch, arrays)
             metrics = {k: jnp.asarray(v).astype(jnp.float32) for k, v in metrics.items()}
@@ -209,7 +212,7 @@ def _segment(
             after, metrics = update(state, values, batches, i)
             if vectorized:  # alone, a run that has diverged leaves the loop instead
                 after = jax.vmap(_select)(alive, after, state)
-            seen = {k: seen[k].at[..., i].set(v) for k, v in metrics.items()}
+            seen = {k: write(seen[k], v, i) for k, v in metrics.items()}
             # `<=` is False for a NaN.
             alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)
             return i + 1, after, alive, seen
