@@ -34,7 +34,7 @@ def sweep(trials=(*DECAYS, *RATES), task=TASK, **arguments):
 def idle(monkeypatch):
     """Five cores, all of them idle."""
     monkeypatch.setattr(_threads, "_SECONDS", 0.0)
-    monkeypatch.setattr(_threads, "_QUOTA", _threads.Path("/none"))
+    monkeypatch.setattr(_threads, "_OWN", _threads.Path("/none"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
     clock = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: 0.0)
     monkeypatch.setattr(_threads, "time", clock)
@@ -142,16 +142,32 @@ def test_threads_are_added_while_cores_are_idle(monkeypatch, used, expected):
 
 
 @pytest.mark.parametrize(
-    ("mask", "quota", "cores"),
-    [({0, 3, 5}, None, 3), ({0, 1, 2}, "150000 100000", 2), ({4}, "max 100000", 1)],
+    ("mask", "groups", "files", "cores"),
+    [
+        ({0, 3, 5}, None, {}, 3),
+        ({0, 1, 2}, "0::/", {"cpu.max": "150000 100000"}, 2),
+        ({0, 1, 2}, "0::/a/b", {"a/cpu.max": "100000 100000", "a/b/cpu.max": "max 100000"}, 1),
+        ({4, 5}, "0::/", {"cpu.max": "max 100000"}, 2),
+        (  # a container sees its own group as the outermost
+            {0, 1, 2},
+            "4:cpu,cpuacct:/docker/1f\n3:cpuset:/docker/1f\n0::/",
+            {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"},
+            2,
+        ),
+        ({0, 1}, "1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 2),
+    ],
 )
 def test_usable_cores_are_those_of_the_affinity_mask_and_the_quota(
-    monkeypatch, tmp_path, mask, quota, cores
+    monkeypatch, tmp_path, mask, groups, files, cores
 ):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: mask, raising=False)
-    monkeypatch.setattr(_threads, "_QUOTA", tmp_path / "cpu.max")
-    if quota:
-        (tmp_path / "cpu.max").write_text(quota + "\n")
+    monkeypatch.setattr(_threads, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(_threads, "_OWN", tmp_path / "own")
+    if groups:
+        (tmp_path / "own").write_text(groups + "\n")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
     assert usable_cores() == cores
 
 
