@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import math
 import random
 import re
 import tomllib
@@ -20,10 +21,11 @@ from jaxsched import _serialize
 from jaxsched._struct import Record
 from jaxsched.names import entries
 from jaxsched.names._config import maker
+from jaxsched.names._distributions import column
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
 from jaxsched.names._lookup import source_of
 from jaxsched.names._sources import LIBRARIES, all_sources, ours, theirs
-from jaxsched.names._texts import _THEIR_LENGTHS
+from jaxsched.names._texts import _THEIR_LENGTHS, value
 
 RUN = js.Units(batch=10, samples=1000, tokens_per_sample=100, steps=500)
 SOURCES = {source.name: source for source in all_sources()}
@@ -312,6 +314,35 @@ def test_bounds_are_drawn_from():
 
 
 @pytest.mark.parametrize(
+    ("given", "low", "middle", "high"),
+    [
+        ({"values": [1, 2], "probabilities": ["0.25", 0.75]}, 1, 2, 2),
+        ({"distribution": "q_uniform", "min": 0, "max": 10, "q": 4}, 0, 4, 8),
+        ({"distribution": "q_log_uniform_values", "min": 1, "max": 100, "q": 5}, 0, 10, 100),
+        ({"distribution": "log_uniform", "min": -2, "max": 2}, math.exp(-2), 1, math.exp(2)),
+        ({"distribution": "log_normal", "mu": 1, "sigma": 1e-9}, math.e, math.e, math.e),
+        ({"distribution": "normal", "mu": 3, "sigma": "1e-9"}, 3, 3, 3),
+        ({"min": "10%", "max": "30%"}, js.share(0.1), js.share(0.2), js.share(0.3)),
+    ],
+    ids=str,
+)
+def test_every_distribution_of_wandb_has_its_quantiles(given, low, middle, high):
+    drawn = column("here", given, read)
+    for u, wanted in ((0.0, low), (0.5, middle), (1 - 1e-9, high)):
+        assert float(drawn.at(u)) == pytest.approx(float(wanted), rel=1e-6)
+
+
+def read(x):
+    return js.share(float(x[:-1]) / 100) if str(x).endswith("%") else value(x)
+
+
+def test_a_config_may_be_a_value_of_a_sweep():
+    config = {"name": "Repeat", "parameters": {"schedule": {"name": "Constant", "value": 1}}}
+    config["parameters"]["schedule"]["steps"] = 3
+    assert js.trials_from_config(config) == js.grid(js.Repeat, schedule=js.Constant(1, 3))
+
+
+@pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"name": "warmup_cosne"}, "did you mean warmup_cosine"),
@@ -321,10 +352,15 @@ def test_bounds_are_drawn_from():
         ({"method": "random"}, r"count=\.\.\.\) must be given"),
         ({"parameters": 3}, "must be a mapping argument -> values"),
         ({"parameters": {"peak": PEAK}}, "got bounds for peak"),
-        ({"parameters": {"peak": {"min": 1}}}, "must have values, or min and max"),
+        ({"parameters": {"peak": {"min": 1}}}, "must have values, min and max, or"),
         ({"parameters": {"peak": {"values": 1}}}, "a list of values"),
-        ({"parameters": {"peak": {**PEAK, "q": 1}}}, "got q"),
-        ({"parameters": {"peak": {**PEAK, "distribution": "normal"}}}, "must have a distribution"),
+        ({"parameters": {"peak": {**PEAK, "q": 1}}}, "min and max, or mu and sigma, got"),
+        ({"parameters": {"peak": {**PEAK, "distribution": "beta"}}}, "must have a distribution"),
+        ({"parameters": {"peak": {**PEAK, "distribution": "normal"}}}, "or mu and sigma, got"),
+        ({"parameters": {"peak": {**PEAK, "distribution": "log_uniform"}}}, "exponents of e for"),
+        ({"parameters": {"peak": {"values": [1], "probabilities": [0.5]}}}, "which add up to 1"),
+        ({"parameters": {"optimizer": {"values": [1]}}}, "cosine_decay has no argument optimizer"),
+        ({"metric": {"name": "loss"}}, "an argument of js.sweep, in a file beside the table"),
         ({"parameters": {"peek": [1]}}, "peek"),
         ({"count": 3}, "must be given with a draw"),
     ],

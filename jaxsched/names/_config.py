@@ -19,7 +19,7 @@ from jaxsched.names._lookup import OPERATORS, check, source_of
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.units import Units
 
-_NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
+NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
 _OPERATIONS = {
     ">>": operator.rshift,
@@ -113,7 +113,7 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
             raise TypeError(
                 f"from_config(config=...) must have texts for keys, got {list(given)!r:.60}."
             )
-        key = next((key for key in _NAME if key in given), None)
+        key = next((key for key in NAME if key in given), None)
         if key is None:
             if depth == 0:
                 raise TypeError(

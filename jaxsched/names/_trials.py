@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,35 +9,24 @@ from jaxsched._arrays import is_list
 from jaxsched._text import describe
 from jaxsched._words import instead, known_arguments
 from jaxsched.names import _texts
-from jaxsched.names._config import check_units, maker, read, value_of
+from jaxsched.names._config import NAME, check_units, maker, read, value_of
+from jaxsched.names._distributions import WORDS, column
 from jaxsched.names._lookup import source_of, unknown
 from jaxsched.names._sources import Source
-from jaxsched.recipes._share import share
-from jaxsched.search.trials._draws import Distribution, loguniform, uniform
+from jaxsched.search.trials._draws import Distribution
 from jaxsched.search.trials._grids import grid, sampled, zipped
 from jaxsched.search.trials._trials import Trials
 from jaxsched.units import Units
 
 _KEYS = ["name", "method", "count", "run_cap", "seed", "parameters"]
 _DRAWS = ("random", "halton", "sobol", "latin")
-_WORDS = ["value", "values", "min", "max", "distribution"]
-# wandb's distributions: (in the logarithm, whole numbers, bounds are exponents).
-_DISTRIBUTIONS = {
-    "uniform": (False, False, False),
-    "int_uniform": (False, True, False),
-    "log_uniform_values": (True, False, False),
-    "loguniform": (True, False, False),
-    "log_uniform": (True, False, True),
+# Of a W&B sweep, which stand elsewhere here.
+_ELSEWHERE = {
+    "metric": "it is an argument of js.sweep, in a file beside the table",
+    "early_terminate": "it is js.sweep(stopping=...), in a file a table beside this one",
+    "program": "the task is named where the sweep is called",
+    "command": "the task is named where the sweep is called",
 }
-_LISTED = ("constant", "categorical")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shares(Distribution):
-    """Shares between two percentages."""
-
-    def at(self, u: float) -> Any:
-        return share(super().at(u))
 
 
 @known_arguments
@@ -49,9 +36,11 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
     Args:
         config: a mapping with a ``name`` (of the table, see ``from_config``; or a list of them),
             and ``parameters``, a mapping argument -> a value, a list of values, or a mapping with
-            ``value``, ``values``, or ``min``, ``max`` and ``distribution``: "uniform" (whole
-            numbers between whole numbers), "int_uniform", "log_uniform_values" (or "loguniform"),
-            "log_uniform" (whose bounds are exponents of e). ``method`` is "grid" (the default),
+            ``value``; ``values``, of a draw also with ``probabilities``; or ``min``, ``max`` and
+            ``distribution``: "uniform" (whole numbers between whole numbers), "int_uniform",
+            "log_uniform_values" (or "loguniform"), "log_uniform" (whose bounds are exponents of
+            e); or ``mu``, ``sigma`` and "normal" or "log_normal"; with "q_" before it rounded to
+            multiples of ``q``. ``method`` is "grid" (the default),
             "zip", or with ``count`` (or ``run_cap``) and ``seed`` "random", "halton", "sobol" or
             "latin". Values are as in ``from_config``.
         units: the sizes of the run, for lengths in epochs, samples and tokens.
@@ -78,8 +67,10 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
         )
     for key in config:
         if key not in _KEYS:
+            why = _ELSEWHERE.get(key)
+            told = f"{key}; {why}" if why else instead(str(key), _KEYS)
             raise TypeError(
-                f"trials_from_config has no key {instead(str(key), _KEYS)}. Its keys are "
+                f"trials_from_config has no key {told}. Its keys are "
                 f"({', '.join(_KEYS)}); arguments of the schedule stand in parameters."
             )
     sources = _sources(config.get("name"))
@@ -107,8 +98,8 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
             f"trials_from_config(method=...) must be grid, zip, {', '.join(_DRAWS)}, got "
             f"{describe(method)}."
         )
-    for name, column in columns.items():
-        if isinstance(column, Distribution):
+    for name, drawn_from in columns.items():
+        if isinstance(drawn_from, Distribution):
             raise ValueError(
                 f"trials_from_config(method={method!r}) must be given values, got bounds for "
                 f"{name}: write values, or method='halton' and a count."
@@ -140,45 +131,13 @@ def _sources(name: Any) -> list[Source]:
 def _column(name: str, given: Any, sources: list[Source], units: Units | None) -> Any:
     """The values of an argument, or what they are drawn from."""
     source = next((s for s in sources if name in s.kinds), sources[0])
-    where = f"trials_from_config(parameters={{{name!r}: ...}})"
-    value = lambda x: value_of(read(x, 1), source, name, units)
-    if not isinstance(given, Mapping) or not set(given) & {*_WORDS}:
-        return [value(x) for x in given] if is_list(given) else value(given)
-    extra = [str(key) for key in given if key not in _WORDS]
-    if extra:
-        raise ValueError(f"{where} must have only {', '.join(_WORDS)}, got {', '.join(extra)}.")
-    word = given.get("distribution")
-    if "value" in given or "values" in given:
-        if len(set(given) - {"distribution"}) > 1 or (word is not None and word not in _LISTED):
-            raise ValueError(f"{where} must have value, values, or min and max, got {dict(given)}.")
-        if "value" in given:
-            return [value(given["value"])]
-        if not is_list(given["values"]):
-            raise ValueError(
-                f"{where} must have a list of values, got {describe(given['values'])}."
-            )
-        return [value(x) for x in given["values"]]
-    if "min" not in given or "max" not in given:
-        raise ValueError(f"{where} must have values, or min and max, got {', '.join(given)}.")
-    low, high = value(given["min"]), value(given["max"])
-    whole = type(low) is int and type(high) is int
-    word = word or ("int_uniform" if whole else "uniform")
-    if word not in _DISTRIBUTIONS:
-        raise ValueError(
-            f"{where} must have a distribution of {', '.join(_DISTRIBUTIONS)}, got "
-            f"{describe(word)}."
+    if all(name not in s.kinds for s in sources):
+        raise TypeError(
+            f"{source.name} has no argument {instead(name, list(source.kinds))}. Its arguments are "
+            f"({', '.join(source.kinds)})."
         )
-    log, whole, exponents = _DISTRIBUTIONS[word]
-    if exponents:
-        low, high = _exponential(where, low), _exponential(where, high)
-    shares = isinstance(low, share) and isinstance(high, share)
-    if shares:
-        low, high = float(low), float(high)
-    made = (loguniform if log else uniform)(low, high, whole=whole)
-    return _Shares(made.low, made.high, made.log, made.whole) if shares else made
-
-
-def _exponential(where: str, x: Any) -> float:
-    if not isinstance(x, (int, float)) or not -700 < x < 700:
-        raise ValueError(f"{where} must have exponents for log_uniform, got {describe(x)}.")
-    return math.exp(x)
+    value = lambda x: value_of(read(x, 1), source, name, units)
+    is_config = isinstance(given, Mapping) and bool({*NAME} & set(given))
+    if not isinstance(given, Mapping) or is_config or not {*WORDS} & set(given):
+        return [value(x) for x in given] if is_list(given) else value(given)
+    return column(f"trials_from_config(parameters={{{name!r}: ...}})", given, value)

@@ -1,0 +1,140 @@
+"""The distributions of a W&B sweep, as quantiles."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxsched._arrays import is_list
+from jaxsched._checks import checked_number
+from jaxsched._text import describe
+from jaxsched.recipes._share import share
+from jaxsched.search.trials._draws import Distribution, loguniform, uniform
+
+WORDS = ("value", "values", "probabilities", "min", "max", "mu", "sigma", "q", "distribution")
+_LISTED = ("constant", "categorical")
+# Between bounds: (in the logarithm, whole numbers, bounds are exponents).
+_BOUNDED = {
+    "uniform": (False, False, False),
+    "int_uniform": (False, True, False),
+    "log_uniform_values": (True, False, False),
+    "loguniform": (True, False, False),
+    "inv_log_uniform_values": (True, False, False),
+    "log_uniform": (True, False, True),
+}
+_NORMAL = ("normal", "log_normal")
+_STEPPED = ("uniform", "log_uniform_values", "log_uniform", *_NORMAL)
+NAMES = (*_LISTED, *_BOUNDED, *_NORMAL, *(f"q_{name}" for name in _STEPPED))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Quantiles(Distribution):
+    """What a function of the quantile gives."""
+
+    quantile: Callable[[float], Any]
+
+    def at(self, u: float) -> Any:
+        return self.quantile(u)
+
+
+def column(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) -> Any:
+    """Values, or what they are drawn from; ``value`` reads one."""
+    unknown = [str(key) for key in given if key not in WORDS]
+    if unknown:
+        raise ValueError(f"{where} must have only {', '.join(WORDS)}, got {', '.join(unknown)}.")
+    word = given.get("distribution")
+    if word is not None and word not in NAMES:
+        raise ValueError(
+            f"{where} must have a distribution of {', '.join(NAMES)}, got {describe(word)}."
+        )
+    if "value" in given or "values" in given:
+        _only(where, given, "value" if "value" in given else ("values", "probabilities"), _LISTED)
+        return [value(given["value"])] if "value" in given else _listed(where, given, value)
+    stepped = word is not None and word.startswith("q_")
+    name = word.removeprefix("q_") if word else "uniform"
+    if name in _NORMAL:
+        made = _normal(where, given, name == "log_normal", value)
+    elif name in _BOUNDED and {"min", "max"} <= set(given):
+        made = _bounded(where, given, name if word else "", value)
+    else:
+        raise ValueError(
+            f"{where} must have values, min and max, or mu and sigma with the distribution normal, "
+            f"got {', '.join(map(str, given))}."
+        )
+    _only(where, given, ("mu", "sigma") if name in _NORMAL else ("min", "max"), NAMES, stepped)
+    if not stepped:
+        return made
+    q = checked_number(f"{where}, q,", value(given.get("q", 1)), above=0)
+    return _quantiles(lambda u: round(made.at(u) / q) * q)
+
+
+def _only(where: str, given: Mapping[str, Any], words: Any, names: Any, q: bool = False) -> None:
+    words = [*([words] if isinstance(words, str) else words), "distribution", *["q"] * q]
+    word = given.get("distribution")
+    if set(given) - set(words) or (word is not None and word not in names):
+        raise ValueError(
+            f"{where} must have either value, values with probabilities, min and max, or mu and "
+            f"sigma, got {dict(given)}."
+        )
+
+
+def _quantiles(quantile: Callable[[float], Any]) -> Distribution:
+    return _Quantiles(math.nan, math.nan, False, False, quantile)
+
+
+def _listed(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) -> Any:
+    if not is_list(given["values"]):
+        raise ValueError(f"{where} must have a list of values, got {describe(given['values'])}.")
+    values = [value(x) for x in given["values"]]
+    if "probabilities" not in given:
+        return values
+    shares = given["probabilities"]
+    shares = [value(x) for x in shares] if is_list(shares) else []
+    right = len(shares) == len(values) and all(isinstance(p, (int, float)) for p in shares)
+    if not right or min(shares, default=-1) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError(
+            f"{where} must have a probability for each value, which add up to 1, got "
+            f"{describe(given['probabilities'])}."
+        )
+    edges = list(itertools.accumulate(shares))[:-1]
+    return _quantiles(lambda u: values[bisect.bisect_right(edges, u)])
+
+
+def _normal(
+    where: str, given: Mapping[str, Any], log: bool, value: Callable[[Any], Any]
+) -> Distribution:
+    mu = checked_number(f"{where}, mu,", value(given.get("mu", 0)))
+    sigma = checked_number(f"{where}, sigma,", value(given.get("sigma", 1)), above=0)
+    normal = statistics.NormalDist(float(mu), float(sigma))
+    at = lambda u: normal.inv_cdf(min(max(u, 2.0**-53), 1 - 2.0**-53))
+    return _quantiles((lambda u: math.exp(at(u))) if log else at)
+
+
+def _bounded(
+    where: str, given: Mapping[str, Any], name: str, value: Callable[[Any], Any]
+) -> Distribution:
+    low, high = value(given["min"]), value(given["max"])
+    whole = type(low) is int and type(high) is int
+    log, whole, exponents = _BOUNDED[name or ("int_uniform" if whole else "uniform")]
+    if exponents:
+        if all(isinstance(x, (int, float)) and 0 < x < 1 for x in (low, high)):  # e^0.1 is no rate
+            raise ValueError(
+                f"{where} must have exponents of e for log_uniform, got {low} and {high}; between "
+                "values it is log_uniform_values."
+            )
+        low, high = _exponential(where, low), _exponential(where, high)
+    shares = isinstance(low, share) and isinstance(high, share)
+    low, high = (float(low), float(high)) if shares else (low, high)
+    made = (loguniform if log else uniform)(low, high, whole=whole)
+    return _quantiles(lambda u: share(made.at(u))) if shares else made
+
+
+def _exponential(where: str, x: Any) -> float:
+    if not isinstance(x, (int, float)) or not -700 < x < 700:
+        raise ValueError(f"{where} must have exponents for log_uniform, got {describe(x)}.")
+    return math.exp(x)
