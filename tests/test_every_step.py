@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from flax import nnx
@@ -9,7 +10,7 @@ from flax.training.train_state import TrainState
 from sweep_tasks import noise, supervised
 
 import jaxsched as js
-from jaxsched.search import Averaged, sweep
+from jaxsched.search import Averaged, load, range_test, sweep
 from jaxsched.search.tasks._traced import trace_task
 
 
@@ -227,3 +228,62 @@ class Half(Counts):
 def test_a_task_by_hand_that_gathers_gradients_is_refused(task):
     with pytest.raises(ValueError, match="changes the parameters in one of 4 steps only"):
         trace_task(task, ("learning_rate",))
+
+
+class Iterations:
+    """Several updates in a step; it tells the last values that it was given."""
+
+    def __init__(self, updates):
+        self.updates_per_step = updates
+
+    def init(self, key):
+        return jnp.sin(jnp.arange(3.0)), jnp.zeros(self.updates_per_step)
+
+    def step(self, state, hyperparams, batch):
+        def update(weights, rate):
+            return weights - rate * 2 * weights, jnp.sum(weights**2)
+
+        rates = jnp.atleast_1d(hyperparams["learning_rate"])
+        weights, losses = jax.lax.scan(update, state[0], rates)
+        return (weights, rates), {"first": losses[0], "loss": losses[-1]}
+
+    def evaluate(self, state):
+        return {"loss": jnp.sum(state[0] ** 2), "rate": state[1][-1]}
+
+
+@pytest.mark.filterwarnings("ignore:sweep.steps")
+def test_a_step_may_hold_several_updates_each_with_its_own_values(tmp_path):
+    trials = [
+        js.cosine_decay(0.1, 40),
+        js.from_fn(lambda t: 0.1 / (1 + t)),
+        js.Plateau(js.cosine_decay(0.3, 40), factor=0.5, patience=0, rtol=0.9),
+    ]
+    one = sweep(Iterations(1), trials, steps=40, evaluate_every=8)
+    kept = dict(evaluate_every=2, checkpoint=tmp_path)
+    sweep(Iterations(4), trials, steps=4, **kept)
+    four = sweep(Iterations(4), trials, steps=10, **kept)
+    for name in one.validation:
+        np.testing.assert_array_equal(four.validation[name], one.validation[name])
+    applied = [four.train[f"learning_rate{j}"][2, 0, 0] for j in ("", "[1]", "[2]", "[3]")]
+    np.testing.assert_array_equal(np.ravel(applied, "F"), one.train["learning_rate"][2, 0, 0])
+    assert four.info.updates_per_step == 4 and four.info.stored == 12
+    assert sweep(Iterations(4), trials[:1]).horizons.tolist() == [10]
+    four.save(tmp_path / "result.npz")  # a function's values, of all its updates
+    again = load(tmp_path / "result.npz")
+    assert again.trials[1].schedule.duration == 40 and again.info == four.info
+    for updates, words in (
+        (0, "from 1 to 65536"),
+        (2.5, "updates_per_step must be a whole number"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            range_test(Iterations(updates))
+    with pytest.raises(ValueError, match=r"sweep.steps=.... must be at most 536870911 with 4"):
+        sweep(Iterations(4), trials, steps=2**30)
+
+
+def test_a_range_test_holds_its_rate_for_all_updates_of_a_step():
+    found = range_test(Averaged(Iterations(3), window=2), start=1e-3, end=10.0, steps=60, seeds=2)
+    rates = np.asarray(found.rates, np.float64)
+    decay = np.concatenate([[1.0], np.cumprod((1 - 2 * rates[:20]) ** 6)])
+    last = decay[:20] * (1 - 2 * rates[:20]) ** 4 * np.sum(np.sin(np.arange(3.0)) ** 2)
+    np.testing.assert_allclose(found.losses[0, :20], last, rtol=1e-4)

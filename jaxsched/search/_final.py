@@ -111,6 +111,7 @@ def final_score(
     info = RunInfo(
         evaluate_every=result.info.evaluate_every,
         monitor=result.info.monitor,
+        updates_per_step=result.info.updates_per_step,
         identity=result.info.identity,
         everything=pooled,
         **backend.described(),

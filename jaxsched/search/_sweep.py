@@ -203,6 +203,7 @@ def sweep(
     info = RunInfo(
         evaluate_every=plan.every,
         monitor=plan.monitor,
+        updates_per_step=plan.table.updates,
         **backend.described(),
         seconds=time.monotonic() - started,
         traces=backend.traces(),
@@ -295,7 +296,7 @@ def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
 def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
     """Warns of likely mistakes."""
     if request.steps is not None:
-        doubts.warn_of_lengths(plan.trials, request.steps)
+        doubts.warn_of_lengths(plan.trials, request.steps, plan.table.updates)
     warn_of_senses(plan)
     if backend.platform == "cpu":
         warn_of_convolutions(plan.folds[0].shape.step)

@@ -201,7 +201,8 @@ def _observe_all(
     for controller, state in zip(table.host_controllers(trial), states, strict=True):
         if controller is not None:
             read = {k: v for k, v in report.items() if k in reads(controller)}
-            told = jax.device_put((np.int32(step), read), state.step.sharding)
+            count = np.int32(step * table.updates)
+            told = jax.device_put((count, read), state.step.sharding)
             state = _observe(controller, state, *told)
         after.append(state)
     return tuple(after)

@@ -13,7 +13,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import BLOCK, ROWS, ScheduleValues
-from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._protocol import Task, updates_per_step
 from jaxsched.search.tasks._returned import of_weights
 from jaxsched.search.tasks._traced import trace_folds
 from jaxsched.search.trials._trials import Trials
@@ -31,9 +31,9 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
         TypeError, ValueError: as ``sweep``.
     """
     objective, every = request.objective, request.evaluate_every
-    table = ScheduleValues(trials, request.steps)
+    table = ScheduleValues(trials, request.steps, updates=updates_per_step("sweep", task))
     longest = int(table.horizons.max())
-    folds = trace_folds(task, request.folds, table.names, longest, owner)
+    folds = trace_folds(task, request.folds, table.hyperparams, longest, owner)
     shape = folds[0].shape
     if objective.metric not in shape.validation:
         raise ValueError(

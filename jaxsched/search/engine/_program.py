@@ -50,7 +50,8 @@ class Program:
 
     Args:
         fold: the task.
-        names: the scheduled hyperparameters, in the order of the tables' rows.
+        names: of the tables' rows: the scheduled hyperparameters, each once for every update of a
+            step.
         length: updates that one table holds, at least 1.
         width: lanes that run together. At 1 nothing is vectorized and the update is the one that a
             Python loop would run; above, every state and table has a leading axis [width].
@@ -174,7 +175,7 @@ def _test(shape: TaskShape) -> Callable[..., Any]:
 def _segment(
     shape: TaskShape, names: tuple[str, ...], length: int, width: int
 ) -> Callable[..., Any]:
-    vectorized = width > 1
+    vectorized, updates = width > 1, shape.updates
     # To allow for negative indices would cost each update a kernel.
     at = partial(lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
     write = partial(lax.dynamic_update_index_in_dim, axis=-1, allow_negative_indices=False)
@@ -195,7 +196,10 @@ def _segment(
         def update(state: Any, values: Any, batches: Any, i: Any) -> Any:
             row = at(values, i, 1)
             batch = jax.tree.map(lambda x: at(x, i, 0), batches)
-            hyperparams = {name: row[k] for k, name in enumerate(names)}
+            hyperparams = {
+                names[k]: row[k] if updates == 1 else row[k : k + updates]
+                for k in range(0, len(names), updates)
+            }
             after, metrics = step(state, hyperparams, batch, arrays)
             metrics = {k: jnp.asarray(v).astype(jnp.float32) for k, v in metrics.items()}
             return _cast(after, shape.state), metrics

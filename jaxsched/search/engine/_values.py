@@ -35,6 +35,7 @@ class ScheduleValues:
             the controller's state.
         steps: length of all runs in updates; ``None``: the duration of a trial's longest schedule.
         watched: whether other trials of the sweep, in another shard, have controllers.
+        updates: optimizer updates in a step, each with a row of values for every hyperparameter.
         budget: bytes of the cache of blocks.
     """
 
@@ -43,11 +44,15 @@ class ScheduleValues:
         trials: Trials,
         steps: int | None,
         watched: bool = False,
+        updates: int = 1,
         budget: int = 64 << 20,
     ):
-        self.names = tuple(sorted(trials[0].schedules))
+        self.hyperparams = tuple(sorted(trials[0].schedules))
+        self.updates = updates
+        others = ["", *(f"[{j}]" for j in range(1, updates))]
+        self.names = tuple(name + j for name in self.hyperparams for j in others)  # of the rows
         self._steps = steps
-        followed = [[trial.schedules[name] for name in self.names] for trial in trials]
+        followed = [[trial.schedules[name] for name in self.hyperparams] for trial in trials]
         self.controllers = [
             [one if isinstance(one, AbstractController) else None for one in row]
             for row in followed
@@ -56,7 +61,10 @@ class ScheduleValues:
         self.watched = watched or any(c is not None for row in self.controllers for c in row)
         self._schedules = [[bottom(one) for one in row] for row in followed]
         self.horizons = np.array(
-            [_horizon(t.name, row, steps) for t, row in zip(trials, followed, strict=True)],
+            [
+                _horizon(t.name, row, steps, updates)
+                for t, row in zip(trials, followed, strict=True)
+            ],
             np.int64,
         )
         for trial in trials:
@@ -71,7 +79,7 @@ class ScheduleValues:
 
     def select(self, trials: Trials) -> ScheduleValues:
         """The values of some of the trials."""
-        return ScheduleValues(trials, self._steps, self.watched)
+        return ScheduleValues(trials, self._steps, self.watched, self.updates)
 
     def start(self, trial: int) -> ControllerStates:
         """The states of the trial's controllers before the first update."""
@@ -104,12 +112,13 @@ class ScheduleValues:
 
     def _rounded(self, trial: int, block: int) -> np.ndarray:
         with np.errstate(over="ignore"):  # infinite beyond float32: such a run diverges
-            return self._computed(trial, block)[:, : self._kept].astype(np.float32)
+            rows = self._by_update(self._computed(trial, block))
+            return rows[:, : self._kept].astype(np.float32)
 
     def _scaled(self, trial: int, block: int, controller_states: ControllerStates) -> np.ndarray:
-        steps = _steps(block)
+        counts = self._counts(block)
         rows = [
-            values if controller is None else controller.host_values(state, steps, values)
+            values if controller is None else controller.host_values(state, counts, values)
             for controller, state, values in zip(
                 self.controllers[trial],
                 controller_states,
@@ -118,10 +127,21 @@ class ScheduleValues:
             )
         ]
         with np.errstate(over="ignore"):
-            return np.stack(rows).astype(np.float32)
+            return self._by_update(np.stack(rows)).astype(np.float32)
 
     def _computed(self, trial: int, block: int) -> np.ndarray:
-        return np.stack([s.host(_steps(block)) for s in self._schedules[trial]])
+        """float64 [hyperparameters, updates of a block]."""
+        return np.stack([s.host(self._counts(block)) for s in self._schedules[trial]])
+
+    def _counts(self, block: int) -> np.ndarray:
+        """The numbers of the updates of a block."""
+        many = BLOCK * self.updates
+        return np.arange(block * many, (block + 1) * many)
+
+    def _by_update(self, values: np.ndarray) -> np.ndarray:
+        """A row for each update of a step, of rows in which one follows the other."""
+        apart = values.reshape(len(self.hyperparams), BLOCK, self.updates)
+        return apart.transpose(0, 2, 1).reshape(len(self.names), BLOCK)
 
 
 @jax.jit
@@ -136,10 +156,6 @@ def _host() -> Any:
         return jax.local_devices()[0]
 
 
-def _steps(block: int) -> np.ndarray:
-    return np.arange(block * BLOCK, (block + 1) * BLOCK)
-
-
 def _check(trial: str, name: str, one: Any) -> None:
     if not all(map(is_concrete, jax.tree.leaves(one))):
         raise TypeError(f"sweep(trials=...): {printable(f'{name} of {trial}')} is traced.")
@@ -150,8 +166,13 @@ def _check(trial: str, name: str, one: Any) -> None:
         one._require_single()
 
 
-def _horizon(name: str, followed: list[Any], steps: int | None) -> int:
+def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) -> int:
     if steps is not None:
+        if steps * updates > INT32_MAX:
+            raise ValueError(
+                f"sweep(steps=...) must be at most {INT32_MAX // updates} with {updates} updates "
+                f"in a step, got {steps}."
+            )
         return steps
     durations = [untold(one).duration for one in followed]
     known = [float(np.asarray(to_host(d))) for d in durations if d is not None]
@@ -166,4 +187,4 @@ def _horizon(name: str, followed: list[Any], steps: int | None) -> int:
             f"sweep(steps=...) must be given for the trial {printable(name)}: it lasts "
             f"{max(known):g} steps, more than the {INT32_MAX} that there are."
         )
-    return steps
+    return -(-steps // updates)

@@ -64,6 +64,7 @@ class Work:
     names: tuple[str, ...]
     longest: int
     watched: bool
+    updates: int
     outline: Plan
     settings: dict[str, Any]
     directory: str
@@ -74,7 +75,7 @@ class Work:
     def plan(self, packed: Any, fold: int, seed: int, count: int | None = None) -> Plan:
         """The plan of some trials, or the first ``count`` of them, with one fold and one seed."""
         trials: Trials = unpacked(packed)[:count]
-        table = ScheduleValues(trials, self.steps, self.watched)
+        table = ScheduleValues(trials, self.steps, self.watched, self.updates)
         return dataclasses.replace(
             self.outline,
             trials=trials,

@@ -38,7 +38,7 @@ from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, fir
 from jaxsched.search.range_tests._target import target_of
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
-from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._protocol import Task, updates_per_step
 from jaxsched.search.tasks._returned import typed
 from jaxsched.search.tasks._traced import Fold, trace_task
 from jaxsched.search.trials._trials import Followed, Trial
@@ -138,11 +138,12 @@ def range_test(
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
+    task = found_task(task, "range_test")
+    held = np.repeat(rates, updates_per_step("range_test", task))  # for all updates of a step
     schedules: dict[str, Followed] = {
-        name: Table(rates),
+        name: Table(held),
         **{k: Constant(x) for k, x in constants.items()},
     }
-    task = found_task(task, "range_test")
     plan = _plan(task, Trial("ramp", {}, schedules), len(rates), chosen, width)
     shape = plan.folds[0].shape
     if jax.default_backend() == "cpu":
@@ -210,8 +211,8 @@ def _checked_state(state: Any, expected: Any) -> Any:
 
 def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...], width: int) -> Plan:
     """A trial, never evaluated: what ``evaluate`` returns is nobody's business here."""
-    table = ScheduleValues((trial,), steps)
-    shape = trace_task(task, table.names, "range_test", steps, evaluated=False)
+    table = ScheduleValues((trial,), steps, updates=updates_per_step("range_test", task))
+    shape = trace_task(task, table.hyperparams, "range_test", steps, evaluated=False)
     init, step = fingerprints([shape.init, shape.step])
     return Plan(
         trials=(trial,),

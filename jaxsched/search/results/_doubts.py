@@ -14,13 +14,14 @@ from jaxsched.search.results._result import SweepResult
 from jaxsched.search.trials._trials import Trials
 
 
-def warn_of_lengths(trials: Trials, steps: int) -> None:
+def warn_of_lengths(trials: Trials, steps: int, updates: int = 1) -> None:
     """Warns once, for a whole sweep, that ``steps`` is not the length of its schedules.
 
     Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
     seen), or over a tenth of its updates come after a learning rate has ended at zero.
     """
-    cut, dead = [], []
+    cut, dead, asked = [], [], steps
+    steps = steps * updates
     for trial in trials:
         for name, one in trial.schedules.items():
             schedule = untold(one)
@@ -44,7 +45,7 @@ def warn_of_lengths(trials: Trials, steps: int) -> None:
             count = len({name for name, _ in found})
             name, example = found[0]
             warn(
-                f"sweep(steps={steps}): {count} of {len(trials)} trials {what}: {name} "
+                f"sweep(steps={asked}): {count} of {len(trials)} trials {what}: {name} "
                 f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
             )
             return

@@ -33,6 +33,7 @@ class RunInfo(Mapping[str, Any]):
     Args:
         evaluate_every: steps between evaluations; ``None``: at the end of each run.
         monitor: the validation metric that controllers observed.
+        updates_per_step: optimizer updates in a step, which schedules count.
         width: runs that were vectorized together.
         devices: their number.
         threads: that trained, at the end.
@@ -54,6 +55,7 @@ class RunInfo(Mapping[str, Any]):
 
     evaluate_every: int | None = None
     monitor: str = "loss"
+    updates_per_step: int = 1
     width: int = 1
     devices: int = 1
     threads: int = 1

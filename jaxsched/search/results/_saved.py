@@ -47,7 +47,9 @@ def save(result: ScoredTrials, file: Any) -> None:
                 "kind": trial.kind,
                 "settings": {k: plain_setting(v) for k, v in trial.settings.items()},
                 "schedules": {
-                    name: _schedule_data(schedule, int(result.horizons[i]))
+                    name: _schedule_data(
+                        schedule, int(result.horizons[i]) * result.info.updates_per_step
+                    )
                     for name, schedule in trial.schedules.items()
                 },
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +134,11 @@ class Averaged:
     def test(self) -> Callable[[AveragedState], Metrics]:
         """The inner task's test metrics of its weights, and of their average."""
         return partial(self._both, "test", self.task.test)
+
+    @property
+    def updates_per_step(self) -> int:
+        """As the inner task's."""
+        return cast(int, self.task.updates_per_step)
 
     @property
     def model(self) -> Callable[[AveragedState], Any]:

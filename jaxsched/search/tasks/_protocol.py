@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 
+from jaxsched._checks import checked_whole
+
 State = Any  # a pytree of arrays
 Metrics = dict[str, Any]  # name -> scalar array
 
@@ -30,6 +32,11 @@ class Task(Protocol):
       for. Usually int32 [length, batch] from ``js.search.shuffled``, and the step gathers the rows
       of data that rest on the device.
       Without it a step is given its own number, an int32 scalar.
+    - ``updates_per_step``: how many optimizer updates a step makes, where these are more than one:
+      those of an iteration of PPO, of the critic in a GAN's. Each hyperparameter is then an array
+      float32 [updates_per_step], one value for each, for ``jax.lax.scan``. Schedules and
+      controllers go on counting updates; ``steps``, ``evaluate_every`` and the rows of ``batches``
+      count steps.
     - ``fold(index, folds)``: the same task for cross-validation, which trains on all but the part
       ``index`` of the data and evaluates on that part. It may be another object; the states,
       batches and metrics of all folds must have the same shapes.
@@ -71,7 +78,8 @@ class Task(Protocol):
 
         Args:
             state: as from ``init`` or the step before.
-            hyperparams: the scheduled values of this update, name -> float32 scalar.
+            hyperparams: the scheduled values of this update, name -> float32 scalar (or those of
+                its updates, where ``updates_per_step`` says that they are several).
             batch: this update's row of ``batches``, or the number of the update (int32, from 0).
 
         Returns:
@@ -83,6 +91,12 @@ class Task(Protocol):
     def evaluate(self, state: State) -> Metrics:
         """Scalars on the validation data; at least ``"loss"``."""
         ...
+
+
+def updates_per_step(caller: str, task: Any) -> int:
+    """How many optimizer updates a step of the task makes."""
+    given = getattr(task, "updates_per_step", 1)
+    return checked_whole(f"{caller}(task=...): updates_per_step", given, 1, 2**16)
 
 
 def opaque(leaves: Iterable[Any]) -> list[Any]:

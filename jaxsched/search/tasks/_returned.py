@@ -30,6 +30,7 @@ class TaskShape:
     batch: Any  # of one update
     init: Any  # closed jaxprs, whose last inputs are the task's arrays
     step: Any  # first inputs: the state and the hyperparameters; first outputs: the state
+    updates: int  # in a step: where there are several, a hyperparameter is an array of them
     validation: Metrics  # of an evaluation, or {} and None
     evaluate: Any
     tested: Metrics = dataclasses.field(default_factory=dict)  # of a test, if it was traced

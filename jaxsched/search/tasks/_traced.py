@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxsched.search._fingerprint import Walk, digest, fingerprints
 from jaxsched.search.tasks._batches import read_batches
-from jaxsched.search.tasks._protocol import Metrics, Task, opaque
+from jaxsched.search.tasks._protocol import Metrics, Task, opaque, updates_per_step
 from jaxsched.search.tasks._returned import (
     TaskShape,
     as_array,
@@ -93,7 +93,9 @@ def trace_task(
     arrays, rebuild = taken_apart(task)
     drawn = read_batches(task, 0, 0, min(2, steps), caller, steps)
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
-    values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in hyperparams}
+    updates = updates_per_step(caller, task)
+    size = () if updates == 1 else (updates,)
+    values = {name: jax.ShapeDtypeStruct(size, jnp.float32) for name in hyperparams}
 
     def init(key: Any, arrays: Any) -> Any:
         made = called(caller, "init", rebuild(arrays), key)
@@ -119,7 +121,7 @@ def trace_task(
         check_structure(state, after, caller)
         wanted = jax.tree.map(promoted, first, state, after)
     check_same(state, after, caller)
-    shape = TaskShape(state, metrics, batch, begun, traced, {}, None)
+    shape = TaskShape(state, metrics, batch, begun, traced, updates, {}, None)
     check_every_step(caller, shape, len(hyperparams))
     if evaluated:
         validation, evaluate = trace_metrics(task, state, caller)
