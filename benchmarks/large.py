@@ -63,9 +63,12 @@ class Bowl:
         return Bowl(self.metrics, index)
 
 
-def sweep(trials: Any, task: Any = None, **arguments: Any) -> search.SweepResult:
+BOWL = Bowl()  # one object: its program is compiled once
+
+
+def sweep(trials: Any, task: Any = BOWL, **arguments: Any) -> search.SweepResult:
     arguments = {"progress": False, "devices": jax.local_devices()[:1], **arguments}
-    return search.sweep(task or Bowl(), trials, **arguments)
+    return search.sweep(task, trials, **arguments)
 
 
 def rates(count: int) -> list[Any]:
@@ -86,7 +89,7 @@ def swept(size: str, trials: Callable[[int], Any] = lambda n: rates(8), **fixed:
 
 
 def metrics(n: int) -> Callable[[], Any]:
-    task = Bowl(n)  # one object: its program is compiled once
+    task = Bowl(n)
     call = lambda: sweep(rates(2), task, steps=1000, evaluate_every=10)
     call()
     return call

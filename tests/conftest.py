@@ -10,7 +10,7 @@ they start. A test that asks for last digits, or for the bits of two different p
 
 One compilation cache serves the workers and all programs that tests start; it begins empty, unless
 JAX_COMPILATION_CACHE_DIR names one to keep. What tests count are traces, which it does not change.
-What compiles in less than a tenth of a second is not written: that would take longer. So would it
+What compiles in less than 0.03 s is not written: that would take longer. So would it
 where each program is another, in the modules of ``UNCACHED``: there the cache is off.
 """
 
@@ -28,7 +28,7 @@ from pathlib import Path
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported; inherited by workers
     _CACHE = tempfile.TemporaryDirectory(prefix="jaxsched-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.03")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # 3 % of the time until a program
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of children.py, which may fork one thread only

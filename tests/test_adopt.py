@@ -166,12 +166,16 @@ def test_groups_and_chains_of_several_injected_states_each_get_their_own():
     assert applied(tx, state, "b") == pytest.approx(RATE * 2, rel=1e-6)
 
 
+populated = jax.jit(jax.vmap(lambda rate: sgd(js.Constant(rate)).init(PARAMS)))
+
+
 def test_members_of_a_population_each_start_at_their_own_step():
+    @jax.jit
     @jax.vmap
     def start(peak):
         return sgd(Plateau(js.warmup_cosine(peak, 100, 10), 0.5, patience=0)).init(PARAMS)
 
-    plain = jax.vmap(lambda rate: sgd(js.Constant(rate)).init(PARAMS))(jnp.array([0.3, 0.4]))
+    plain = populated(jnp.array([0.3, 0.4]))
     plain = plain._replace(count=jnp.array([50, 10]))
     fresh = start(jnp.array([0.1, 0.2]))
     state = resume(plain, fresh, policy="new")
@@ -183,7 +187,7 @@ def test_members_of_a_population_each_start_at_their_own_step():
 
 
 def test_populations_and_single_states_are_not_mixed():
-    many = jax.vmap(lambda rate: sgd(js.Constant(rate)).init(PARAMS))(jnp.array([0.3, 0.4]))
+    many = populated(jnp.array([0.3, 0.4]))
     with pytest.raises(ValueError, match=r"at count fresh has int32\[\] and saved int32\[2\]"):
         adopt(many, sgd(BASE).init(PARAMS))
     with pytest.raises(ValueError, match=r"at count fresh has int32\[2\] and saved int32\[3\]"):

@@ -1,11 +1,7 @@
 """With JAX's compilation cache, another process with other numbers compiles nothing."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from children import Child
 
 CODE = """
 import collections, sys
@@ -15,6 +11,8 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.controllers import Plateau
 
+jax.config.update("jax_compilation_cache_dir", sys.argv[2])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 counts = collections.Counter()
 jax.monitoring.register_event_listener(lambda name, **_: counts.update([name.split("/")[-1]]))
 which = int(sys.argv[1])  # 1 or 2: rates, lengths, kinds and numbers of trials, of seeds, of parts
@@ -42,21 +40,9 @@ print(counts["cache_misses"], counts["cache_hits"])
 @pytest.fixture
 def counts(tmp_path):
     def run(which):
-        tests = Path(__file__).parent
-        found = subprocess.run(
-            [sys.executable, "-c", CODE, str(which)],
-            env={
-                **os.environ,
-                "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-                "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
-            },
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return tuple(map(int, found.stdout.split()))
+        code, found, errors = Child(CODE, which, tmp_path).ended()
+        assert code == 0, errors
+        return tuple(map(int, found.split()))
 
     return run
 

@@ -29,7 +29,11 @@ def rows():
 
 def values(line, **known):
     made = eval(line, KNOWN | known)
-    return made.host(STEPS) if isinstance(made, js.AbstractSchedule) else jax.vmap(made)(STEPS)
+    return (
+        made.host(STEPS)
+        if isinstance(made, js.AbstractSchedule)
+        else jax.jit(jax.vmap(made))(STEPS)
+    )
 
 
 @pytest.mark.parametrize(("page", "lines", "equal"), list(rows()))

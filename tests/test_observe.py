@@ -33,11 +33,12 @@ def test_observe_tells_the_controllers_of_an_optimizer_and_counts_no_step():
     def start(factor):
         return inject(optax.sgd)(learning_rate=Plateau(1.0, factor, patience=0)).init(params)
 
-    states = jax.vmap(start)(jnp.array([0.5, 0.25]))
+    states = jax.jit(jax.vmap(start))(jnp.array([0.5, 0.25]))
+    told = jax.jit(lambda states: observe(states, value=jnp.ones(2)))
     for _ in range(2):
-        states = observe(states, value=jnp.ones(2))
+        states = told(states)
     update = jax.vmap(inject(optax.sgd)(learning_rate=Plateau(1.0, 0.5, 0)).update, (None, 0, None))
-    _, states = update(jnp.ones(2), states, params)
+    _, states = jax.jit(update)(jnp.ones(2), states, params)
     np.testing.assert_allclose(current(states)["learning_rate"], [0.5, 0.25])
     with pytest.raises(ValueError, match=r"js\.Plateau"):
         observe(inject(optax.sgd)(learning_rate=BASE).init(params), value=1.0)

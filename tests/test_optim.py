@@ -251,11 +251,13 @@ def test_vmapped_members_have_their_own_schedules():
     peaks = jnp.array([0.1, 0.2, 0.4])
     tx = inject(optax.sgd)(learning_rate=LR)
 
+    @jax.jit
+    @jax.vmap
     def start(peak):
         lr = js.warmup_cosine(peak=peak, steps=STEPS, warmup=3, end=0.01)
         return inject(optax.sgd)(learning_rate=lr).init(PARAMS)
 
-    states = override(jax.vmap(start)(peaks), scale={"learning_rate": jnp.array([1.0, 1.0, 2.0])})
+    states = override(start(peaks), scale={"learning_rate": jnp.array([1.0, 1.0, 2.0])})
     update = jax.jit(jax.vmap(tx.update, in_axes=(None, 0, None)))
     for _ in range(4):
         updates, states = update(GRADS, states, PARAMS)

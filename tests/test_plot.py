@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import subprocess
-import sys
 from xml.etree import ElementTree
 
 import jax
@@ -12,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ALL
+from children import Child
 
 import jaxsched as js
 from jaxsched._plot import plot
@@ -204,10 +203,6 @@ def test_errors_say_what_to_do(ax, call, error, words):
         call(ax)
 
 
-def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-
 def test_without_matplotlib_there_is_a_sentence_and_the_svg():
     code = """
 import sys
@@ -219,9 +214,9 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = run(code)
+    _, out, errors = Child(code).ended()
     message = "js.plot needs matplotlib, which is not installed: pip install jaxsched[plot]"
-    assert done.stdout.splitlines() == ["True", message], done.stderr
+    assert out.splitlines() == ["True", message], errors
 
 
 def test_given_axes_need_no_pyplot_and_a_notebook_no_matplotlib():
@@ -234,8 +229,8 @@ from matplotlib.figure import Figure
 js.plot(js.Constant(1.0), js.stack([js.Constant(1.0)] * 3), ax=Figure().add_subplot())
 print("matplotlib.pyplot" in sys.modules)
 """
-    done = run(code)
-    assert done.stdout.split() == ["False", "False"], done.stderr
+    _, out, errors = Child(code).ended()
+    assert out.split() == ["False", "False"], errors
 
 
 def test_without_axes_a_figure_is_made_and_not_shown(monkeypatch):
