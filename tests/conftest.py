@@ -23,6 +23,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported; inherited by workers
@@ -38,6 +39,7 @@ import jax
 import pytest
 from helpers import LITTLE, OPTIMIZED, unflushed
 from hypothesis import settings
+from jax._src.interpreters import mlir
 from jax.experimental.compilation_cache import compilation_cache
 
 os.environ.setdefault("XLA_FLAGS", LITTLE)  # read with the first program
@@ -61,6 +63,21 @@ USERS_CODE = ("Function", "tunes_a_schedule_by_its_gradient")
 
 LONG = (Path(__file__).parent / "DURATIONS.md").read_text()
 SLOW = set(re.findall(r"`(test_\w+::test_\w+)`", LONG))
+
+
+def _lower_in_one_context(make=mlir.make_ir_context):
+    """In each thread; JAX makes one for each program, a fifth of the time of a small one."""
+    kept = threading.local()
+
+    def context():
+        if not hasattr(kept, "context"):
+            kept.context = make()
+        return kept.context
+
+    mlir.make_ir_context = context
+
+
+_lower_in_one_context()
 
 
 def pytest_collection_modifyitems(items):

@@ -13,7 +13,7 @@ import optax
 import pytest
 from children import Child
 from identity_tasks import DATA, Line
-from sweep_tasks import Plain, apply, init, supervised
+from sweep_tasks import Plain, apply, init, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -260,8 +260,8 @@ def test_shards_of_functions_as_settings_are_merged_from_two_processes(tmp_path)
     ],
 )
 def test_shards_of_another_sweep_are_refused_by_what_differs(tmp_path, arguments, words):
-    first = sweep(Line(), shard=(0, 2))
-    other = sweep(**{"task": Line(), "shard": (1, 2), **arguments})
+    first = sweep(shared(Line), shard=(0, 2))
+    other = sweep(**{"task": shared(Line), "shard": (1, 2), **arguments})
     other.save(tmp_path / "other.npz")
     with pytest.raises(
         ValueError, match=f"got 2 different ones. They differ in .*{words}"
@@ -272,9 +272,9 @@ def test_shards_of_another_sweep_are_refused_by_what_differs(tmp_path, arguments
 
 def test_shards_under_another_setting_are_refused():
     with jax.threefry_partitionable(False):
-        other = sweep(Line(), shard=(1, 2))
+        other = sweep(shared(Line), shard=(1, 2))
     with pytest.raises(ValueError, match="jax_threefry_partitionable: True in part 0, False in"):
-        search.merge([sweep(Line(), shard=(0, 2)), other])
+        search.merge([sweep(shared(Line), shard=(0, 2)), other])
 
 
 # ---------------------------------------------------------------------- files of earlier versions
