@@ -99,11 +99,8 @@ def on_the_host(library: str, case: dict[str, Any]) -> float:
     return _difference(_values(library, case["name"], case["arguments"], steps), case["values"])
 
 
-def in_a_program(library: str, case: dict[str, Any], compiled: bool = True) -> float:
-    """The same with every number traced, the steps too.
-
-    ``compiled`` or mapped, operation by operation, which takes a tenth of the time.
-    """
+def in_a_program(library: str, case: dict[str, Any]) -> float:
+    """The same in a compiled program, with every number traced, the steps too."""
     leaves, tree = jax.tree.flatten(case["arguments"])
     tracers = _are_numbers(library, case["name"], case["arguments"], leaves)
     known = tuple(None if one else x for one, x in zip(tracers, leaves, strict=True))
@@ -113,11 +110,8 @@ def in_a_program(library: str, case: dict[str, Any], compiled: bool = True) -> f
         if one
     ]
     steps = np.arange(LONGEST if len(case["values"]) < LONGEST else len(case["values"]))
-    program = _program(library, case["name"], tree, known, compiled)
-    if not compiled:
-        numbers, steps = jax.tree.map(lambda x: x[None], (numbers, steps))
-    values = np.ravel(program(numbers, steps.astype(np.int32)))
-    return _difference(values[: len(case["values"])], case["values"])
+    values = _program(library, case["name"], tree, known)(numbers, steps.astype(np.int32))
+    return _difference(np.ravel(values)[: len(case["values"])], case["values"])
 
 
 def _are_numbers(library: str, name: str, arguments: Any, leaves: list[Any]) -> list[bool]:
@@ -132,13 +126,13 @@ def _are_numbers(library: str, name: str, arguments: Any, leaves: list[Any]) -> 
 
 
 @functools.cache  # draws that differ in numbers alone are one program
-def _program(library: str, name: str, tree: Any, known: tuple[Any, ...], compiled: bool) -> Any:
+def _program(library: str, name: str, tree: Any, known: tuple[Any, ...]) -> Any:
     def program(numbers: list[Any], steps: Any) -> jax.Array:
         rest = iter(numbers)
         leaves = [next(rest) if x is None else x for x in known]
         return _values(library, name, jax.tree.unflatten(tree, leaves), steps)
 
-    return jax.jit(program) if compiled else jax.vmap(program)
+    return jax.jit(program)
 
 
 def _difference(ours: Any, theirs: list[float]) -> float:
