@@ -87,6 +87,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker("slow")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_mlir_contexts():
+    """One for a module and a thread: a new one takes longer than lowering a small program."""
+    make = mlir.make_ir_context
+    kept = functools.lru_cache(maxsize=8)(lambda thread: make())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlir, "make_ir_context", lambda: kept(threading.get_ident()))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _count_traces_of_this_test_only():
     chex.clear_trace_counter()
