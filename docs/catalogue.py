@@ -32,9 +32,25 @@ def ours(row: dict[str, Any]) -> Any:
 
 def formula(row: dict[str, Any], t: np.ndarray) -> np.ndarray:
     """The row's curve without jaxsched: float64 values [N] at the whole steps t [N]."""
-    known = {"np": np, "pchip": PchipInterpolator, "t": t, "p": np.clip(t / 100, 0, 1)}
+    known = {"np": np, "pchip": PchipInterpolator, "silver": silver}
+    known |= {"t": t, "p": np.clip(t / 100, 0, 1)}
     # An inner function has no other variables than these.
     return np.broadcast_to(eval(row["formula"], known), t.shape)
+
+
+def silver(convexity: float, steps: int) -> np.ndarray:
+    """The silver steps of a 1-smooth, strongly convex function, by their recursion over lists."""
+    psi = lambda x: (1 + x / convexity) / (1 + x)
+    found: list[float] = []
+    for power in (k for k in range(steps.bit_length()) if steps >> k & 1):
+        z = convexity
+        block = [psi(z)]
+        for _ in range(power):
+            factor = 1 - z + math.hypot(1, 1 - z)
+            y, z = z / factor, z * factor
+            block = [*block[:-1], psi(y), *block[:-1], psi(z)]
+        found += block
+    return np.array(found)
 
 
 def reached() -> tuple[int, int]:

@@ -48,6 +48,7 @@ CLASSES = {
     "RAdamWarmup": js.RAdamWarmup(0.999),
     "RAdamWarmup-fast": js.RAdamWarmup(0.75),
     "Silver": js.Silver(0.25),
+    "Silver-strongly": js.Silver(0.25, condition=1000.0, steps=100),
     "Sequence": js.Linear(0.0, 1.0, 500) >> js.Constant(1.0, 7500) >> js.Linear(1.0, 0.0, 2000),
     "RightClosed": js.RightClosed([js.Linear(0.0, 1.0, 500), js.Cosine(0.8, 0.1, 2000)]),
     "Product": 3e-4 * (js.Linear(0.0, 1.0, 500) >> js.InverseSqrt(1.0, 500)),
@@ -171,6 +172,7 @@ RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
         dict(peak=0.02, batch=128, tokens_per_step=524_288, warmup=100),
     ),
     "silver": (js.silver, dict(smoothness=4.0)),
+    "silver_strongly": (js.silver, dict(smoothness=4.0, convexity=0.1, steps=1000)),
     "reverse": (
         lambda peak, steps: js.Reverse(js.Cosine(peak, 0.0, steps)),
         dict(peak=0.1, steps=1000),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
+from functools import cache, singledispatch
 
 import mpmath as mp
 import numpy as np
@@ -193,13 +193,31 @@ def _(s, t):
     return mp.sqrt((now - 4) * (now - 2) * last / ((last - 4) * (last - 2) * now))
 
 
+@cache
+def silver_levels(kappa):
+    z, levels = 1 / kappa, []
+    for _ in range(31):
+        factor = 1 - z + mp.sqrt(1 + (1 - z) ** 2)
+        levels.append((z / factor, z))
+        z = z * factor
+    return levels
+
+
 @of(js.Silver, value)
 def _(s, t):
-    i = int(mp.floor(t)) + 1
-    if i > 2**31 - 1:
-        i = 2**31 - 1
+    last = 2**31 - 1 if s.steps is None else max(int(s.steps), 1)
+    i = min(int(mp.floor(t)) + 1, last)
     nu = (i & -i).bit_length() - 1
-    return exact(s.scale) * (1 + (1 + mp.sqrt(2)) ** (nu - 1))
+    if s.condition is None:
+        return exact(s.scale) * (1 + (1 + mp.sqrt(2)) ** (nu - 1))
+    kappa, start = exact(s.condition), 0
+    if s.steps is not None:
+        while i - start > (block := (last - start) & -(last - start)):
+            start += block
+        nu = ((i - start) & -(i - start)).bit_length() - 1
+    y, z = silver_levels(kappa)[nu]
+    x = z if s.steps is not None and i - start == block else y
+    return exact(s.scale) * (1 + kappa * x) / (1 + x)
 
 
 @of(js.Sequence, value)

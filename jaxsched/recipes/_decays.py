@@ -10,6 +10,7 @@ To sweep a setting, map the recipe:
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy as np
 
 from jaxsched._arrays import has_float64, is_concrete, to_host
 from jaxsched._checks import checked_number, violates
+from jaxsched._text import describe
 from jaxsched.recipes._arguments import divide, exponential, multiply, power, root, until, value_at
 from jaxsched.recipes._signature import (
     End,
@@ -314,14 +316,24 @@ def power_scheduler(
 
 
 @recipe
-def silver(smoothness: Positive) -> AbstractSchedule:
+def silver(
+    smoothness: Positive, convexity: Positive | None = None, steps: Steps | None = None
+) -> AbstractSchedule:
     """Silver step sizes for gradient descent on an L-smooth convex function; see ``js.Silver``.
 
     Args:
         smoothness: L, positive.
+        convexity: mu, for a strongly convex function: positive and at most L.
+        steps: whole length; ``None`` (default) for ever.
 
     >>> import jaxsched as js
     >>> float(js.silver(2.0)(1))
     1.0
     """
-    return laws.Silver(divide(1.0, smoothness))
+    if convexity is not None and violates(operator.gt, convexity, smoothness):
+        raise ValueError(
+            f"silver(convexity=...) must be at most smoothness={describe(smoothness)}, got "
+            f"{describe(convexity)}."
+        )
+    condition = None if convexity is None else divide(smoothness, convexity)
+    return laws.Silver(divide(1.0, smoothness), condition, steps)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
 from jaxsched._number import Number, Value
-from jaxsched._struct import number, struct
+from jaxsched._struct import length, number, struct
 from jaxsched.schedules._base import AbstractSchedule
 
 
@@ -170,7 +171,7 @@ class RAdamWarmup(AbstractOpenEnded):
 
 
 @struct
-class Silver(AbstractOpenEnded):
+class Silver(AbstractSchedule):
     r"""The silver step sizes for smooth convex problems: a fractal of short and long steps.
 
     .. math:: s(t) = \text{scale}\,\left(1 + \rho^{\nu(t+1) - 1}\right), \quad \rho = 1 + \sqrt 2
@@ -178,27 +179,89 @@ class Silver(AbstractOpenEnded):
     with :math:`\nu(i)` the exponent of the largest power of two that divides i. The natural
     lengths are :math:`2^k - 1` steps.
 
+    For strongly convex problems the long steps are bounded, by a recursion that begins with
+    :math:`z_0 = 1/\kappa`:
+
+    .. math:: s(t) = \text{scale}\;\psi(y_{\nu(t+1)+1}), \quad
+        \psi(x) = \frac{1 + \kappa x}{1 + x}, \quad
+        y_{k+1} = z_k / f_k, \; z_{k+1} = z_k f_k, \;
+        f_k = 1 - z_k + \sqrt{1 + (1 - z_k)^2}
+
+    The last of :math:`2^k` steps is :math:`\psi(z_k)`. Other lengths are sums of such blocks, the
+    shortest first.
+
     Args:
         scale: 1/L, the inverse of the smoothness constant.
+        condition: :math:`\kappa = L/\mu`, at least 1, of an L-smooth and :math:`\mu`-strongly
+            convex function; ``None`` (default) for a convex one. Above 1e6 some values are exact
+            to about 1e-6 only.
+        steps: length, after which the last value holds; ``None`` (default) for ever.
 
-    References: Altschuler & Parrilo, Acceleration by stepsize hedging II, arXiv:2309.16530.
+    References: Altschuler & Parrilo, Acceleration by stepsize hedging I, arXiv:2309.07879 (strongly
+    convex), and II, arXiv:2309.16530.
 
     >>> import jaxsched as js
     >>> [round(float(js.Silver(1.0)(t)), 4) for t in range(4)]
     [1.4142, 2.0, 1.4142, 3.4142]
+    >>> [round(float(js.Silver(1.0, condition=100.0, steps=4)(t)), 4) for t in range(4)]
+    [1.4113, 1.9899, 1.4113, 6.3293]
     """
 
     scale: Any = number()
+    condition: Any = number(default=None, at_least=1, optional=True)
+    steps: Any = length(default=None, at_least=0, optional=True)
+
+    @property
+    def duration(self) -> Any:
+        return self.steps
 
     def value_at(self, t: Number) -> Value:
         # The step after the last is the last.
-        index = num.minimum(num.to_int32(num.nudge(num.at_least_zero(t))), np.int32(2**31 - 2)) + 1
-        return num.as_value(t, self.scale) * num.as_value(
-            t, num.take(_SILVER, _trailing_zeros(index))
-        )
+        last: Any = np.int32(2**31 - 1)
+        if self.steps is not None:
+            last = num.to_int32(num.nudge(num.as_number(t, self.steps)))
+            last = num.maximum(last, np.int32(1))
+        index = num.minimum(num.to_int32(num.nudge(num.at_least_zero(t))), last - 1) + 1
+        return num.as_value(t, self.scale) * num.as_value(t, self._of_unit_scale(t, index, last))
+
+    def _of_unit_scale(self, t: Number, index: Any, last: Any) -> Any:
+        if self.condition is None:
+            return num.take(_SILVER, _trailing_zeros(index))
+        inner, ends = _bounded(num.to_value(num.as_number(t, self.condition)))
+        if self.steps is None:
+            return num.take(inner, _trailing_zeros(index))
+        # The block of each index: how many blocks, whose lengths are the bits of `last`, are over.
+        lengths = (last & _LOW_BITS).reshape((1,) * np.ndim(index) + (-1,))
+        block = (index[..., None] > lengths).sum(-1, dtype=np.int32)
+        size = np.int32(1) << block
+        within = index - (last & (size - np.int32(1)))
+        inside = num.take(inner, _trailing_zeros(within))
+        return num.where(within == size, num.take(ends, block), inside)
 
 
 _SILVER = 1 + (1 + np.sqrt(2)) ** (np.arange(31.0) - 1)
+_LOW_BITS = np.array([2**k - 1 for k in range(1, 32)], np.int32)
+
+
+def _bounded(condition: Value) -> tuple[Any, Any]:
+    """Of a strongly convex function: the steps within blocks, and the last ones; [31] each."""
+
+    def level(z: Any, _: Any = None) -> tuple[Any, tuple[Any, Any]]:
+        root: Any = (jnp if isinstance(z, jax.Array) else np).sqrt(1 + (1 - z) ** 2)
+        x = z / (1 - z + root)
+        steps = (1 + condition * x) / (1 + x), (1 + condition * z) / (1 + z)
+        return z * (1 - z + root), steps
+
+    z = 1 / condition
+    if isinstance(condition, jax.Array):
+        found: tuple[Any, Any] = jax.lax.scan(level, z, length=len(_LOW_BITS))[1]
+        return found
+    steps = []
+    for _ in _LOW_BITS:
+        z, both = level(z)
+        steps.append(both)
+    inner, ends = np.array(steps).T
+    return inner, ends
 
 
 def _trailing_zeros(x: Any) -> Any:
