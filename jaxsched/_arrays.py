@@ -12,8 +12,6 @@ import numpy as np
 T = TypeVar("T")
 
 INT32_MAX = 2**31 - 1
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 
 
 def is_concrete(x: Any) -> bool:
@@ -106,3 +104,28 @@ def is_number(x: Any) -> bool:
     return dtype is not None and (
         jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
     )
+
+
+def to_source(x: Any, rank: int = 0) -> str:
+    """A field as its constructor takes it; a list stands for an array of the field's ``rank``."""
+    if isinstance(x, tuple):
+        inner = ", ".join(map(to_source, x))
+        return f"({inner},)" if len(x) == 1 else f"({inner})"
+    if isinstance(x, jax.core.Tracer):
+        return f"<traced {x.dtype}{list(x.shape)}>"
+    if isinstance(x, jax.Array) and x.is_deleted():
+        return "<deleted>"
+    if isinstance(x, (np.ndarray, np.generic, jax.Array)) and is_concrete(x):
+        value = np.asarray(to_host(x))
+        return repr(value.item()) if value.ndim == 0 else _show_array(value, rank)
+    return repr(x)
+
+
+def _show_array(value: np.ndarray, rank: int) -> str:
+    # str(np.float32) is the shortest text that reads back as the same float32.
+    def nested(x: Any) -> str:
+        return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(nested, x)) + "]"
+
+    kind = "float32" if value.dtype.itemsize == 2 else value.dtype.name  # of half precision
+    text = nested(value.astype(kind))
+    return text if value.ndim == rank and kind != "float64" else f"np.{kind}({text})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import (
-    FLOAT32_MAX,
-    FLOAT32_TINY,
     INT32_MAX,
     as_array,
     frozen,
@@ -27,6 +24,7 @@ from jaxsched._arrays import (
     is_x64,
     to_host,
 )
+from jaxsched._bounds import FLOAT32_MAX, check_bounds, check_choice
 from jaxsched._text import describe
 from jaxsched._words import uncalled
 
@@ -53,12 +51,14 @@ def checked_number(
     optional: bool = False,
     real: bool = False,
     whole: bool = False,
+    told: str = "",
 ) -> Any:
     """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
 
     Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
     member by member. An integer that JAX cannot hold (beyond int32, or int64 in x64 mode) becomes a
-    float; so does every integer if ``real``. ``whole`` allows no fraction in a known member.
+    float; so does every integer if ``real``. ``whole`` allows no fraction in a known member;
+    ``told`` is what the message adds to a value out of bounds.
     """
     if x is None and optional:
         return None
@@ -78,24 +78,19 @@ def checked_number(
             value = np.asarray(to_host(x), np.float64)
         except OverflowError:
             value = np.asarray(np.inf)
-    wanted = [
-        (at_least, operator.ge, "at least"),
-        (above, operator.gt, "greater than"),
-        (at_most, operator.le, "at most"),
-        (below, operator.lt, "less than"),
-    ]
-    if not every(abs(value) <= FLOAT32_MAX):
-        raise ValueError(f"{where} must be finite in float32, got {describe(x)}.")
-    if 0 in (at_least, above) and some((value > 0) & (value < FLOAT32_TINY)):
-        raise ValueError(
-            f"{where} must be at least {FLOAT32_TINY:.3g}, below which a program has zero, got "
-            f"{describe(x)}."
-        )
-    for bound, holds, words in wanted:
-        if bound is not None and not every(holds(value, bound)):
-            raise ValueError(f"{where} must be {words} {bound:g}, got {describe(x)}.")
-    if whole and some(np.floor(value) != value):
-        raise ValueError(f"{where} must be a whole number, got {describe(x)}.")
+    check_bounds(
+        where,
+        x,
+        value,
+        at_least=at_least,
+        above=above,
+        at_most=at_most,
+        below=below,
+        whole=whole,
+        told=told,
+        every=every,
+        some=some,
+    )
     if isinstance(x, (int, np.integer)):
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
@@ -217,9 +212,8 @@ def checked_flag(where: str, x: Any) -> bool:
 
 def checked_choice(where: str, x: Any, options: tuple[str, ...]) -> str:
     """One of a few words."""
-    if not isinstance(x, str) or x not in options:
-        raise ValueError(f"{where} must be one of {', '.join(map(repr, options))}, got {x!r}.")
-    return x
+    check_choice(where, x, options)
+    return str(x)
 
 
 def checked_text(where: str, x: Any, expected: str = "a text") -> str:

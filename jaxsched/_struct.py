@@ -17,9 +17,8 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 import jax
 import numpy as np
 
-from jaxsched._arrays import frozen, is_concrete, same_structure, to_host
+from jaxsched._arrays import frozen, is_concrete, same_structure, to_host, to_source
 from jaxsched._checks import checked_array, checked_choice, checked_number
-from jaxsched._text import to_source
 from jaxsched._words import bind
 
 T = TypeVar("T")

@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
+from jaxsched._text import shorten
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -211,6 +213,7 @@ def _refuse_unknown(function: str, names: Sequence[str], kwargs: Mapping[str, An
 
 
 def instead(word: str, names: Sequence[str]) -> str:
+    word = shorten(word)
     why = _INSTEAD.get(word)
     if why is _START and "div" in names:
         return f"{word}; the start is peak / div here"

@@ -8,6 +8,7 @@ from typing import Any
 from jaxsched.names._expression import Call, Word, parse
 from jaxsched.names._lookup import LIBRARY, OPERATORS, check, source_of
 from jaxsched.names._sources import Source
+from jaxsched.names._values import check_values
 
 # A drop-in has the optimizer's rate as an argument, where its peer has the optimizer.
 _OF_OPTIMIZER = {"torch": "base_lr", "timm": "base_lr", "keras": "base_lr", "transformers": "lr"}
@@ -33,6 +34,7 @@ def call_of(library: str, text: str, lr: float | None) -> Call:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
     made: Call = _within(tree, known, lr)
     check(made)
+    check_values(made, None)
     return made
 
 

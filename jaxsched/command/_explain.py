@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxsched import _MODULE_OF, _serialize, controllers
-from jaxsched._arrays import to_host
+from jaxsched._arrays import to_host, to_source
 from jaxsched._checks import checked_whole
 from jaxsched._populations import require_schedule
 from jaxsched._struct import Record
-from jaxsched._text import to_source
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._function import Function

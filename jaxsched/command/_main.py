@@ -9,15 +9,18 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any
 
 from jaxsched._numerals import thousands
+from jaxsched._words import bind
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
 from jaxsched.names._lookup import LIBRARY, check, entries
 from jaxsched.names._sources import PACKAGE
+from jaxsched.names._sources import units as units_source
+from jaxsched.names._values import check_values
 
 _EXAMPLES = """\
 examples:
@@ -149,7 +152,7 @@ def _show(given: argparse.Namespace) -> int:
 def _plot(given: argparse.Namespace) -> int:
     _check_picture(given.output)
     for text in given.texts:
-        _checked(text)
+        _checked(text, _sizes(given.units))
     made = [_schedule(text, given.units) for text in given.texts]
     labels = [" ".join(text.split()) for text in given.texts]
     from jaxsched._plot import plot
@@ -225,7 +228,7 @@ def _completion(given: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(text: str) -> Any:
+def _checked(text: str, sizes: dict[str, Any]) -> Any:
     """What a text or a file describes, as far as it can be checked without JAX."""
     if text.endswith((".toml", ".json", ".yaml", ".yml")):
         return read_file(text)
@@ -235,11 +238,13 @@ def _checked(text: str) -> Any:
             f"the text must be a call such as cosine_decay(0.1, 1000), got {text!r:.60}."
         )
     check(tree)
+    check_values(tree, SimpleNamespace(**{"steps": None, **sizes}) if sizes else None)
     return text
 
 
 def _schedule(text: str, units: str | None) -> Any:
-    config, sizes = _checked(text), _sizes(units)
+    sizes = _sizes(units)
+    config = _checked(text, sizes)
     from jaxsched.names._config import from_config
     from jaxsched.units import Units
 
@@ -253,6 +258,8 @@ def _sizes(units: str | None) -> dict[str, Any]:
     tree = parse(f"Units({units})", "--units")
     if not isinstance(tree, Call) or tree.args or tree.name != "Units":
         raise ValueError(f"--units must be such as batch=32,samples=50k, got {units!r:.60}.")
+    known = units_source()
+    bind("Units", list(known.kinds), dict.fromkeys(known.kinds), (), tree.kwargs)
     return {name: thousands(x) if isinstance(x, str) else x for name, x in tree.kwargs.items()}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from jaxsched._arrays import FLOAT32_MAX, is_concrete
+from jaxsched._arrays import is_concrete
+from jaxsched._bounds import FLOAT32_MAX
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import describe
 from jaxsched.compat._knots import scaled_knots

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 # Libraries by the words that people say for them.
@@ -36,6 +37,8 @@ class Source:
     kinds: dict[str, str]  # argument -> annotation of a function, field of a class
     needed: tuple[str, ...]
     doc: str  # up to the arguments and examples
+    # Argument -> the bounds of a number, or the options of a word, as the check has them.
+    bounds: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -80,11 +83,18 @@ def ours() -> dict[str, Source]:
         if isinstance(node, ast.FunctionDef) and _decorated(node, "recipe"):
             found[node.name] = _function(node, node.name, _module(path))
         elif isinstance(node, ast.ClassDef) and _is_piece(node):
-            own = fields_of(node.name)
-            kinds = {name: _kind(n) for name, n in own.items()}
-            needed = tuple(name for name, n in own.items() if not _has_default(n))
-            found[node.name] = Source(node.name, _module(path), kinds, needed, _doc(node))
+            found[node.name] = _class(node, fields_of(node.name), _module(path))
     return found
+
+
+@functools.cache
+def units() -> Source:
+    """`Units`, whose sizes the command takes."""
+    nodes = ast.parse(PACKAGE.joinpath("units.py").read_text("utf-8")).body
+    node = next(n for n in nodes if isinstance(n, ast.ClassDef) and n.name == "Units")
+    fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+    named = {n.target.id: n for n in fields if isinstance(n.target, ast.Name)}
+    return _class(node, named, "jaxsched.units")
 
 
 def _is_piece(node: ast.ClassDef) -> bool:
@@ -151,7 +161,52 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Source:
         a.arg: ast.unparse(a.annotation).removesuffix(" | None") if a.annotation else ""
         for a in arguments
     }
-    return Source(name, module, kinds, tuple(needed), _doc(node))
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    known = _kinds_of(path.with_name("_signature.py"))
+    bounds = {n: known[kind] for n, kind in kinds.items() if kind in known}
+    return Source(name, module, kinds, tuple(needed), _doc(node), bounds)
+
+
+def _class(node: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], module: str) -> Source:
+    kinds = {name: _kind(n) for name, n in fields.items()}
+    needed = tuple(name for name, n in fields.items() if not _has_default(n))
+    bounds = {}
+    for name, field in fields.items():
+        call = field.value
+        if kinds[name] in ("number", "length", "count") and isinstance(call, ast.Call):
+            bounds[name] = _keywords(call) | ({"whole": True} if kinds[name] == "count" else {})
+        elif kinds[name] == "choice" and isinstance(call, ast.Call):
+            bounds[name] = {"options": tuple(ast.literal_eval(a) for a in call.args)}
+    return Source(node.name, module, kinds, needed, _doc(node), bounds)
+
+
+def _keywords(call: ast.Call, constants: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The bounds that a call has as keywords."""
+    found = {}
+    for keyword in call.keywords:
+        if keyword.arg in ("at_least", "above", "at_most", "below", "whole", "told"):
+            name = keyword.value.id if isinstance(keyword.value, ast.Name) else None
+            value = (constants or {})[name] if name else ast.literal_eval(keyword.value)
+            found[keyword.arg] = value
+    return found
+
+
+@functools.cache
+def _kinds_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The bounds of a module's ``Kind = Annotated[type, check(above=0)]``."""
+    found: dict[str, dict[str, Any]] = {}
+    constants: dict[str, Any] = {}
+    for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            continue
+        name, value = node.targets[0].id, node.value
+        if isinstance(value, ast.Constant):
+            constants[name] = value.value
+        elif isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Tuple):
+            check = value.slice.elts[-1]
+            if isinstance(check, ast.Call):
+                found[name] = _keywords(check, constants)
+    return found
 
 
 def _kind(field: ast.AnnAssign) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxsched._numerals import REAL, THOUSANDS, numeral, thousands
 from jaxsched.names._sources import Source
-from jaxsched.recipes._share import share
-from jaxsched.units import Units
+
+if TYPE_CHECKING:
+    from jaxsched.units import Units
 
 # Kinds of arguments: of recipes by their annotations, of classes by their fields.
 _LENGTHS = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones", "length", "lengths"}
@@ -68,8 +69,40 @@ def number(text: str) -> Any:
     return text if found is None else found
 
 
+class Part(NamedTuple):
+    """A share of the whole, as a text says it."""
+
+    part: float
+
+
+class Length(NamedTuple):
+    """An amount of epochs, samples or tokens, as a text says it."""
+
+    amount: float
+    unit: str
+
+
 def read(text: str, source: Source | None, argument: str, units: Units | None) -> Any:
     """The number, share or length that a text is for an argument; else the text."""
+    found = meant(text, source, argument, units)
+    run: Any = units  # `meant` has seen that it is there where it is needed
+    if isinstance(found, Part):
+        if source and "." not in source.name and source.kinds.get(argument) in _SHARES:
+            from jaxsched.recipes._share import share
+
+            return share(found.part)
+        return run.fraction(found.part)
+    if isinstance(found, Length):
+        count = {"epochs": run.epochs, "samples": run.from_samples, "tokens": run.tokens}
+        return count[found.unit](found.amount)
+    return found
+
+
+def meant(text: str, source: Source | None, argument: str, units: Any) -> Any:
+    """The number that a text is for an argument, a `Part` or a `Length`; else the text.
+
+    It loads no JAX. Of ``units`` it asks only whether there are any, and their ``steps``.
+    """
     found: Any = number(text)
     if found is not text or len(text) > _LONGEST:
         return found
@@ -102,31 +135,7 @@ def read(text: str, source: Source | None, argument: str, units: Units | None) -
         )
     if not is_length:
         raise ValueError(f"{where} must not be a length, got {text!r:.40}.")
-    return _steps(text, amount * factor, _UNITS[unit], where, kind, units)
-
-
-def _percentage(
-    text: str, part: float, where: str, kind: str, is_length: bool, units: Units | None
-) -> Any:
-    if kind in _RATIOS or where == "share(fraction=...)":
-        return part
-    if is_length and not 0 <= part <= 1:
-        raise ValueError(f"{where} must be from 0% to 100%, got {text!r}.")
-    if kind in _SHARES:
-        return share(part)
-    if is_length and units is not None and units.steps is not None:
-        return units.fraction(part)
-    if is_length:
-        raise ValueError(
-            f"{where} must be a number of steps, got {text!r}: a share is of the length of a "
-            "recipe, or of units=js.Units(steps=...)."
-        )
-    raise ValueError(
-        f"{where} must be a number, got {text!r}: only a length or a ratio has shares."
-    )
-
-
-def _steps(text: str, amount: float, unit: str, where: str, kind: str, units: Units | None) -> Any:
+    amount, unit = amount * factor, _UNITS[unit]
     if unit == "share":
         return _percentage(text, amount, where, kind, True, units)
     if amount < 0 or amount > 1e300:
@@ -135,8 +144,26 @@ def _steps(text: str, amount: float, unit: str, where: str, kind: str, units: Un
         return int(amount) if amount.is_integer() else amount
     if units is None:
         raise ValueError(
-            f"{where} must be a number of steps, got {text!r}: from_config(units=js.Units(...)) "
-            "says how many these are."
+            f"{where} must be a number of steps, got {text!r}: units=js.Units(...), of the command "
+            "--units, says how many these are."
         )
-    count = {"epochs": units.epochs, "samples": units.from_samples, "tokens": units.tokens}
-    return count[unit](amount)
+    return Length(amount, unit)
+
+
+def _percentage(
+    text: str, part: float, where: str, kind: str, is_length: bool, units: Any
+) -> float | Part:
+    if kind in _RATIOS or where == "share(fraction=...)":
+        return part
+    if is_length and not 0 <= part <= 1:
+        raise ValueError(f"{where} must be from 0% to 100%, got {text!r}.")
+    if kind in _SHARES or (is_length and getattr(units, "steps", None) is not None):
+        return Part(part)
+    if is_length:
+        raise ValueError(
+            f"{where} must be a number of steps, got {text!r}: a share is of the length of a "
+            "recipe, or of units=js.Units(steps=...)."
+        )
+    raise ValueError(
+        f"{where} must be a number, got {text!r}: only a length or a ratio has shares."
+    )

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, is_concrete, same_structure
+from jaxsched._arrays import INT32_MAX, is_concrete, same_structure, to_source
 from jaxsched._checks import checked_number, violates
-from jaxsched._text import to_source
 from jaxsched._types import OptState
 from jaxsched.controllers._base import AbstractController
 from jaxsched.optim._current import HELP, current

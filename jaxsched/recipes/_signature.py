@@ -14,14 +14,15 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
 from jaxsched import _types
-from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched._arrays import is_concrete, is_list, to_host, to_source
 from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
-from jaxsched._text import describe, to_source
+from jaxsched._text import describe
 from jaxsched._words import bind
 from jaxsched.recipes._arguments import SHAPES, ShapeName
 from jaxsched.recipes._share import share
@@ -95,21 +96,17 @@ _WHOLES = ("Steps", "Cycle", "Base")
 
 
 def _number(**bounds: Any) -> Callable[[_Call, str, Any], Any]:
-    return lambda call, name, x: checked_number(call.where(name), x, **bounds)
+    return partial(_checked, **bounds)
 
 
-def _peak(call: _Call, name: str, x: Any) -> Any:
-    x = checked_number(call.where(name), x)
-    if violates(lambda x: x < 0, x):
-        raise ValueError(
-            f"{call.where(name)} must be at least 0, got {describe(x)}. What is negative is "
-            f"-1.0 * {call.function}(...)."
-        )
-    return x
+def _checked(call: _Call, name: str, x: Any, told: str = "", **bounds: Any) -> Any:
+    if told:
+        told = told.format(function=call.function, order=call.order)
+    return checked_number(call.where(name), x, told=told, **bounds)
 
 
-def _end(call: _Call, name: str, x: Any) -> Any:
-    x = checked_number(call.where(name), x, at_least=0)
+def _end(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
+    x = checked_number(call.where(name), x, **bounds)
     top = "peak" if "peak" in call.kinds else "high"
     peak = call.given[top]
     if violates(operator.gt, x, peak):
@@ -121,27 +118,15 @@ def _end(call: _Call, name: str, x: Any) -> Any:
     return x
 
 
-def _factor(call: _Call, name: str, x: Any) -> Any:
-    several = is_list(x) or np.ndim(x) > 0
-    where = call.where(name)
-    x = checked_array(where, x, False, None) if several else checked_number(where, x)
-    if violates(lambda x: (x <= 0) | (x > 1), x):
-        raise ValueError(
-            f"{where} must be greater than 0 and at most 1, got {describe(x)}: a decay falls. To "
-            f"grow, js.exponential_growth or js.piecewise_constant. {call.order}"
-        )
-    return x
+def _factors(call: _Call, name: str, xs: Any, **bounds: Any) -> Any:
+    if is_list(xs) or np.ndim(xs) > 0:
+        xs = checked_array(call.where(name), xs, False, None)
+    return _checked(call, name, xs, **bounds)
 
 
-def _one_factor(call: _Call, name: str, x: Any) -> Any:
-    if is_list(x):
-        checked_number(call.where(name), x)
-    return _factor(call, name, x)
-
-
-def _growth(call: _Call, name: str, x: Any) -> Any:
+def _growth(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
     ends = call.given.get("cycles") is not None
-    x = checked_number(call.where(name), x, above=0, at_least=None if ends else 1)
+    x = checked_number(call.where(name), x, at_least=None if ends else 1, **bounds)
     if violates(lambda x: (x > 1) & (x < LEAST_GROWTH - 1e-7), x):
         raise ValueError(
             f"{call.where(name)} must be 1 or at least {LEAST_GROWTH}, got {describe(x)}."
@@ -206,7 +191,7 @@ def _whole(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
 def _length(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
     if isinstance(x, share):
         return x
-    x = checked_number(call.where(name), x, **(bounds or {"at_least": 0}))
+    x = checked_number(call.where(name), x, **bounds)
     _check_fraction(call, name, x)
     return x
 
@@ -235,7 +220,7 @@ def _what_whole(call: _Call) -> str:
 
 def _milestones(call: _Call, name: str, xs: Any) -> Any:
     if is_list(xs):
-        return [_length(call, name, x) for x in xs]
+        return [_length(call, name, x, at_least=0) for x in xs]
     xs = checked_array(call.where(name), xs, True, 0)
     _check_fraction(call, name, xs)
     return xs
@@ -323,26 +308,35 @@ def _round_into(call: _Call, stages: dict[str, Any]) -> None:
 
 # ------------------------------------------------------------------- the words of the signatures
 
-# Each is the type for the caller and the check, which returns the value for the recipe's body.
+# Each is the type for the caller and the check, which returns the value for the recipe's body. The
+# bounds are keywords here, where `names` reads them without JAX.
+
+_NEGATIVE = ". What is negative is -1.0 * {function}(...)"
+_FALLS = ": a decay falls. To grow, js.exponential_growth or js.piecewise_constant. {order}"
 
 Number = Annotated[_types.Number, _number()]
 Positive = Annotated[_types.Number, _number(above=0)]
-Peak = Annotated[_types.Number, _peak]  # the largest value, at least 0
-End = Annotated[_types.Number, _end]  # a value from 0 to the peak
+# The largest value; and a value from 0 to it.
+Peak = Annotated[_types.Number, _number(at_least=0, told=_NEGATIVE)]
+End = Annotated[_types.Number, partial(_end, at_least=0)]
 Ratio = Annotated[_types.Number, _number(at_least=0, at_most=1)]
 PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
 Divisor = Annotated[_types.Number, _number(at_least=1)]  # of the peak
-Factor = Annotated[_types.Number, _one_factor]  # of a decay: above 0, at most 1
-Factors = Annotated[Any, _factor]  # one, or one for each milestone
-Growth = Annotated[_types.Number, _growth]  # 1, or at least 1.005; with cycles, below 1 too
+# Of a decay; one, or one for each milestone.
+Factor = Annotated[_types.Number, _number(above=0, at_most=1, told=_FALLS)]
+Factors = Annotated[Any, partial(_factors, above=0, at_most=1, told=_FALLS)]
+# 1, or at least 1.005; with cycles, below 1 too.
+Growth = Annotated[_types.Number, partial(_growth, above=0)]
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
 Numbers = Annotated[Any, lambda call, name, xs: checked_array(call.where(name), xs, False, None)]
 Base = Annotated[AbstractSchedule, _base]
-Steps = Annotated[_types.Number, _whole]  # the whole length
-Cycle = Annotated[_types.Number, functools.partial(_whole, above=0)]  # the same for one cycle
-Length = Annotated[_types.Number | share, _length]  # a stage; all of them fit into the whole
-Apart = Annotated[_types.Number | share, _length]  # steps or a share, but no stage
-Period = Annotated[_types.Number | share, functools.partial(_length, above=0)]  # the same, above 0
+# The whole length; the same for one cycle.
+Steps = Annotated[_types.Number, partial(_whole, at_least=0)]
+Cycle = Annotated[_types.Number, partial(_whole, above=0)]
+# Steps or a share: a stage, all of which fit into the whole; no stage; the same, above 0.
+Length = Annotated[_types.Number | share, partial(_length, at_least=0)]
+Apart = Annotated[_types.Number | share, partial(_length, at_least=0)]
+Period = Annotated[_types.Number | share, partial(_length, above=0)]
 Milestones = Annotated[Any, _milestones]  # a list of steps or shares, increasing, within the whole
 # A name, or a function (start, end, steps) -> schedule.
 Shape = Annotated[ShapeName | Callable[[Any, Any, Any], AbstractSchedule], _shape]

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_number
+from jaxsched._arrays import is_number, to_source
 from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, static, struct
-from jaxsched._text import describe, to_source
+from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
 
 _BRANCH = """\

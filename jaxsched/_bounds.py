@@ -1,0 +1,56 @@
+"""Bounds of numbers that are known, and the words for what is outside of them. It loads no JAX."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from jaxsched._text import describe
+
+FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
+FLOAT32_TINY = 2.0**-126
+
+
+def check_bounds(
+    where: str,
+    x: Any,
+    value: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+    told: str = "",
+    every: Callable[[Any], Any] = bool,
+    some: Callable[[Any], Any] = bool,
+) -> None:
+    """Raises a ``ValueError`` in which ``told`` follows on ``x``, whose ``value`` is outside.
+
+    A value is a Python number; of an array, ``every`` and ``some`` tell of its members.
+    """
+    if not every(abs(value) <= FLOAT32_MAX):
+        raise ValueError(f"{where} must be finite in float32, got {describe(x)}.")
+    if 0 in (at_least, above) and some((value > 0) & (value < FLOAT32_TINY)):
+        raise ValueError(
+            f"{where} must be at least {FLOAT32_TINY:.3g}, below which a program has zero, got "
+            f"{describe(x)}."
+        )
+    wanted = [
+        (above, operator.gt, "greater than"),
+        (at_least, operator.ge, "at least"),
+        (at_most, operator.le, "at most"),
+        (below, operator.lt, "less than"),
+    ]
+    for bound, holds, words in wanted:
+        if bound is not None and not every(holds(value, bound)):
+            raise ValueError(f"{where} must be {words} {bound:g}, got {describe(x)}{told}.")
+    if whole and some(value // 1 != value):
+        raise ValueError(f"{where} must be a whole number, got {describe(x)}.")
+
+
+def check_choice(where: str, x: Any, options: tuple[str, ...]) -> None:
+    """Raises unless it is one of a few words."""
+    if not isinstance(x, str) or x not in options:
+        raise ValueError(f"{where} must be one of {', '.join(map(repr, options))}, got {x!r}.")
