@@ -65,21 +65,6 @@ LONG = (Path(__file__).parent / "DURATIONS.md").read_text()
 SLOW = set(re.findall(r"`(test_\w+::test_\w+)`", LONG))
 
 
-def _lower_in_one_context(make=mlir.make_ir_context):
-    """In each thread; JAX makes one for each program, a fifth of the time of a small one."""
-    kept = threading.local()
-
-    def context():
-        if not hasattr(kept, "context"):
-            kept.context = make()
-        return kept.context
-
-    mlir.make_ir_context = context
-
-
-_lower_in_one_context()
-
-
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.module.__name__ not in WAITING)
     for item in items:
