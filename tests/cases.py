@@ -58,7 +58,7 @@ CLASSES = {
     "Repeat": js.Repeat(js.Cosine(0.1, 0.0, 1000)),
     "Repeat-growth": js.Repeat(js.Cosine(0.1, 0.0, 10), growth=3.0, decay=0.9),
     "Repeat-shrinking": js.Repeat(js.Cosine(0.1, 0.0, 1000), growth=0.5, decay=0.9, cycles=6),
-    "Repeat-cycles": js.Repeat(js.Linear(0.1, 0.01, 7), growth=1.5, decay=0.5, cycles=4),
+    "Repeat-cycles": js.Repeat(js.Linear(0.1, 0.01, 7), growth=1.5, decay=0.5, cycles=4, warmup=2),
     "Stretch": js.Stretch(js.Linear(0.1, 0.0, 1000), 1.5),
     "Shift": js.Shift(js.Cosine(0.1, 0.0, 1000), 300),
     "Window": js.Window(js.InverseSqrt(0.1, 100), 50, 2000),
@@ -118,7 +118,7 @@ RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "warm_restarts": (
         js.warm_restarts,
-        dict(peak=0.1, steps=100, growth=2.0, decay=0.8, end=0.001),
+        dict(peak=0.1, steps=100, growth=2.0, decay=0.8, end=0.001, warmup=10),
     ),
     "one_cycle": (
         js.one_cycle,

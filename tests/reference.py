@@ -35,8 +35,9 @@ def length(schedule):
     if isinstance(schedule, js.Repeat):
         if schedule.cycles is None:
             return None
-        g, d = optional(schedule.growth), length(schedule.schedule)
-        return mp.fsum(d * g**i for i in range(int(schedule.cycles)))
+        g, d, w = optional(schedule.growth), length(schedule.schedule), mp.mpf(0)
+        w = w if schedule.warmup is None else exact(schedule.warmup)
+        return mp.fsum(w + (d - w) * g**i for i in range(int(schedule.cycles)))
     if isinstance(schedule, js.Stretch):
         return length(schedule.schedule) * exact(schedule.factor)
     if isinstance(schedule, js.Warp):
@@ -264,7 +265,7 @@ def _(s, t):
 @of(js.Repeat, value)
 def _(s, t):
     g, d, f = optional(s.growth), length(s.schedule), optional(s.decay)
-    cycle, begin, span = 0, mp.mpf(0), d
+    cycle, begin, span, w = 0, mp.mpf(0), d, mp.mpf(0 if s.warmup is None else exact(s.warmup))
     if g == 1:
         cycle = int(mp.floor(t / d))
         begin = d * cycle
@@ -273,8 +274,9 @@ def _(s, t):
             begin = d * cycle
     else:
         while t >= begin + span and (s.cycles is None or cycle + 1 < s.cycles):
-            begin, span, cycle = begin + span, span * g, cycle + 1
-    local = min((t - begin) / g**cycle, d)
+            begin, span, cycle = begin + span, w + (span - w) * g, cycle + 1
+    local = t - begin
+    local = min(local if local < w else w + (local - w) / g**cycle, d)
     return value(s.schedule, local) * (f**cycle if cycle else 1)
 
 

@@ -79,6 +79,24 @@ def test_operators_are_there_whatever_was_imported_first():
     assert done.stdout.strip() == "0.5", done.stderr
 
 
+@pytest.mark.parametrize("growth", [0.8, 1.0, 1.0002, 1.3, 2.0])
+def test_a_warmup_in_each_cycle_keeps_its_length_and_the_rest_grows(growth):
+    """As in the community's CosineAnnealingWarmupRestarts, but for the rounding of its lengths."""
+    growth, begin, cycle, want = float(np.float32(growth)), 0.0, 0, []
+    for t in range(700):
+        if cycle < 29 and t >= begin + 10 + 30 * growth**cycle - 1e-9:
+            begin, cycle = begin + 10 + 30 * growth**cycle, cycle + 1
+        local, rest = t - begin, min((t - begin - 10) / (30 * growth**cycle), 1)
+        shape = local / 10 if local < 10 else 0.5 * (1 + np.cos(np.pi * rest))
+        want.append(0.9**cycle * shape + 0.1 * (1 - shape))
+    restarts = js.warm_restarts(1.0, 40, np.float32(growth), 0.9, 0.1, cycles=30, warmup=10)
+    for values in (
+        restarts.host(range(700)),
+        jax.jit(lambda s: s(np.arange(700)))(js.strong(restarts)),
+    ):
+        np.testing.assert_allclose(values, want, atol=1e-5)
+
+
 @pytest.mark.parametrize("length", [7, 1000, 2**20])
 @pytest.mark.parametrize("growth", [0.3, 0.75, 0.99])
 def test_restarts_that_come_more_often_are_all_found(length, growth):

@@ -283,9 +283,9 @@ RELATIONS = {
         lambda: js.Repeat(js.Repeat(js.Constant(1.0, 5))),
         "Repeat(schedule=...)",
     ),
-    "growth too near 1": (
-        lambda: js.Repeat(js.Constant(1.0, 5), growth=1.001),
-        "Repeat(growth=...)",
+    "a warmup longer than its cycle": (
+        lambda: js.Repeat(js.Constant(1.0, 5), growth=1.001, warmup=6),
+        "Repeat(warmup=...)",
     ),
     "shrinking cycles for ever": (
         lambda: js.Repeat(js.Constant(1.0, 5), growth=0.5),

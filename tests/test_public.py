@@ -188,7 +188,6 @@ ORDER = [
     "_struct",
     "_double",
     "_number",
-    "_geometric",
     "_axes",
     "_svg",
     "schedules",

@@ -37,17 +37,20 @@ def warm_restarts(
     decay: Ratio | None = None,
     end: End = 0.0,
     cycles: Count | None = None,
+    warmup: Length | None = None,
 ) -> AbstractSchedule:
     """Cosine decays with restarts (SGDR).
 
     Args:
-        peak: value at step 0.
+        peak: value at step 0, or at the end of the first warmup.
         steps: length of the first cycle in optimizer updates.
-        growth: length of each cycle over the one before, 1 (default) or at least 1.005; with
-            ``cycles`` also below 1: restarts that come more often.
+        growth: length of each cycle, without its warmup, over the one before, at least 1
+            (default); with ``cycles`` also below 1: restarts that come more often.
         decay: each peak over the one before, at most 1 (default); ``end`` stays.
         end: value that each cycle falls to, at most ``peak``.
         cycles: their number; ``None`` (default) for ever.
+        warmup: length of the line from ``end`` to the peak at the start of each cycle, which is
+            part of it and does not grow, or a ``js.share`` of ``steps``; ``None`` (default): none.
 
     References: Loshchilov & Hutter, SGDR, arXiv:1608.03983.
 
@@ -56,10 +59,17 @@ def warm_restarts(
     >>> [float(sgdr(t)) for t in (0, 5, 10, 20, 30)]
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
-    falling = Repeat(shapes.Cosine(peak, 0.0, steps), growth, decay, cycles)
+
+    def cycle(low: Any, high: Any) -> AbstractSchedule:
+        if warmup is None:
+            return shapes.Cosine(high, low, steps)
+        fall = shapes.Cosine(high, low, subtract_steps(steps, warmup))
+        return shapes.Linear(low, high, warmup) >> fall
+
+    falling = Repeat(cycle(0.0, peak), growth, decay, cycles, warmup)
     if isinstance(end, (int, float)) and end == 0:
         return falling
-    return falling + Repeat(shapes.Cosine(0.0, end, steps), growth, None, cycles)
+    return falling + Repeat(cycle(end, 0.0), growth, None, cycles, warmup)
 
 
 @recipe

@@ -28,7 +28,6 @@ from jaxsched.recipes._arguments import SHAPES, ShapeName
 from jaxsched.recipes._share import share
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import least, subtract_steps
-from jaxsched.schedules._repeat import LEAST_GROWTH
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,12 +125,7 @@ def _factors(call: _Call, name: str, xs: Any, **bounds: Any) -> Any:
 
 def _growth(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
     ends = call.given.get("cycles") is not None
-    x = checked_number(call.where(name), x, at_least=None if ends else 1, **bounds)
-    if violates(lambda x: (x > 1) & (x < LEAST_GROWTH - 1e-7), x):
-        raise ValueError(
-            f"{call.where(name)} must be 1 or at least {LEAST_GROWTH}, got {describe(x)}."
-        )
-    return x
+    return checked_number(call.where(name), x, at_least=None if ends else 1, **bounds)
 
 
 def _base(call: _Call, name: str, x: Any) -> Any:
@@ -325,7 +319,7 @@ Divisor = Annotated[_types.Number, _number(at_least=1)]  # of the peak
 # Of a decay; one, or one for each milestone.
 Factor = Annotated[_types.Number, _number(above=0, at_most=1, told=_FALLS)]
 Factors = Annotated[Any, partial(_factors, above=0, at_most=1, told=_FALLS)]
-# 1, or at least 1.005; with cycles, below 1 too.
+# At least 1; with cycles, below 1 too.
 Growth = Annotated[_types.Number, partial(_growth, above=0)]
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
 Numbers = Annotated[Any, lambda call, name, xs: checked_array(call.where(name), xs, False, None)]

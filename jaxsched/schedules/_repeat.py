@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Callable
 from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
 
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
 from jaxsched._checks import violates
-from jaxsched._geometric import geometric, growths
 from jaxsched._number import Number, Value
-from jaxsched._struct import count, number, struct
+from jaxsched._struct import count, length, number, struct
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import Phase, shown_length
 from jaxsched.schedules._wrappers import AbstractWrapper
 
-Pair = tuple[Number, Number]
-_CYCLE_BITS = 13  # at most 8191 growing cycles: growth 1.005 passes 2^60 steps in 7300
-LEAST_GROWTH = 1.005  # or its float32, which is a little less
+_BITS = 31  # of the number of a cycle
+_FAR = 2.0**60  # beyond any step, and its square is still a float32
 
 
 @struct
 class Repeat(AbstractWrapper):
     r"""The same schedule again and again, each cycle longer and lower by a factor.
 
-    Cycle i begins at :math:`b_i = d\,(g^i-1)/(g-1)`, runs :math:`g^i` times as slowly and is
-    multiplied by :math:`\text{decay}^i`. A step on a restart belongs to the new cycle. The cycle
-    comes from exact sums: the rounded logarithm of PyTorch, timm and Keras may restart late.
+    Cycle i begins at :math:`b_i = i\,w + (d-w)(g^i-1)/(g-1)`. Its first w steps are those of the
+    schedule; the rest runs :math:`g^i` times as slowly. It is multiplied by
+    :math:`\text{decay}^i`. A step on a restart belongs to the new cycle. The cycle comes from exact
+    sums: the rounded logarithm of PyTorch, timm and Keras may restart late.
 
     Args:
         schedule: one cycle; it must have a duration d > 0.
-        growth: g, length of each cycle over the one before: 1, or at least 1.005, or with
-            ``cycles`` also below 1. ``None`` (default) is 1.
+        growth: g, length of each cycle (but for its warmup) over the one before; below 1 it needs
+            ``cycles``. ``None`` (default) is 1.
         decay: factor on the values of each cycle, at least 0. ``None`` (default) is 1.
         cycles: their number, at least 1; ``None`` (default) for ever. The last value holds.
+        warmup: w, steps at the start of each cycle that do not grow, at most d; ``None`` (default):
+            none.
 
     >>> import jaxsched as js
     >>> saw = js.Repeat(js.Linear(1.0, 0.0, 4), growth=2.0, decay=0.5)
@@ -43,6 +51,7 @@ class Repeat(AbstractWrapper):
     growth: Any = number(default=None, above=0, optional=True)
     decay: Any = number(default=None, at_least=0, optional=True)
     cycles: Any = count(default=None, at_least=1, optional=True)
+    warmup: Any = length(default=None, at_least=0, optional=True)
 
     def __check_init__(self) -> None:
         self._require_duration()
@@ -51,45 +60,54 @@ class Repeat(AbstractWrapper):
             raise ValueError(
                 f"Repeat(schedule=...) must have a duration greater than 0, got {self.schedule!r}."
             )
-        if violates(lambda growth: (growth > 1) & (growth < LEAST_GROWTH - 1e-7), self.growth):
-            raise ValueError(
-                f"Repeat(growth=...) must be 1 or at least {LEAST_GROWTH}, got {self.growth!r}."
-            )
         if self.cycles is None and violates(lambda growth: growth < 1, self.growth):
             raise ValueError(
                 "Repeat(growth=...) must be at least 1 without cycles=... (cycles that shrink for "
                 f"ever have an end, after which nothing is left), got {self.growth!r}."
             )
+        if violates(operator.gt, self.warmup, length):
+            raise ValueError(
+                f"Repeat(warmup=...) must be at most the duration {length!r} of a cycle, got "
+                f"{self.warmup!r}."
+            )
 
     def exact_length(self, t: Number) -> Number | None:
         if self.cycles is None:
             return None
-        once, cycles = self._once(t), num.as_number(t, self.cycles)
+        cycles, (fixed, growing) = num.as_number(t, self.cycles), self._lengths(t)
         if self.growth is None:
-            return once * cycles
-        growth = num.as_number(t, self.growth)
-        grows = self._grows(growth)
-        _, total = geometric(num.where(grows, growth, 2.0), cycles, _CYCLE_BITS)
-        return num.where(grows, total, cycles) * once
+            return (fixed + growing) * cycles
+        blocks = _blocks(num.as_number(t, self.growth), cycles)
+        like, fits = num.full_like(t, 0.0) + cycles, lambda cycle, total: cycle <= cycles
+        total = _descend(like, blocks, fits)[2]
+        return cycles * fixed + total * growing
 
-    def _grows(self, growth: Number) -> Any:
-        """Whether it is another one than 1; below 1, if there is an end."""
-        return growth > 1.0 if self.cycles is None else (growth > 1.0) | (growth < 1.0)
-
-    def _once(self, t: Number) -> Number:
-        length: Number = self.schedule.exact_length(t)
-        return num.where(length > 0.0, length, 1.0)
+    def _lengths(self, t: Number) -> tuple[Number, Number]:
+        """Of the part of a cycle that does not grow, and of that which does."""
+        whole: Number = self.schedule.exact_length(t)
+        whole = num.where(whole > 0.0, whole, 1.0)
+        if self.warmup is None:
+            return num.full_like(t, 0.0), whole
+        fixed = num.minimum(num.as_number(t, self.warmup), whole)
+        return fixed, whole - fixed
 
     def value_at(self, t: Number) -> Value:
         t = num.at_least_zero(t)
-        length = self._once(t)
+        fixed, growing = self._lengths(t)
         last = None if self.cycles is None else num.as_number(t, self.cycles) - 1.0
-        cycle, local = _equal_cycles(t, length, last)
-        if self.growth is not None:
-            growth = num.as_number(t, self.growth)
-            grows = self._grows(growth)
-            growing = _growing_cycles(t, length, num.where(grows, growth, 2.0), last)
-            cycle, local = _where_pair(grows, growing, (cycle, local))
+        if self.growth is None:
+            cycle, local = _equal_cycles(t, fixed + growing, last)
+        else:
+            growth, reached = num.as_number(t, self.growth), num.nudge(t)
+
+            def begun(cycle: Number, total: Number) -> Any:
+                here = reached >= cycle * fixed + total * growing
+                return here if last is None else here & (cycle <= last)
+
+            cycle, ratio, total = _descend(reached, _blocks(growth, last), begun)
+            local = num.at_least_zero(t - cycle * fixed - total * growing)
+            slow = num.at_least_zero(local - fixed) / num.maximum(ratio, 1.0 / _FAR)
+            local = num.minimum(local, fixed) + slow
         value = self.schedule.value_at(local)
         if self.decay is None:
             return value
@@ -103,15 +121,12 @@ class Repeat(AbstractWrapper):
 
     def natural_length(self) -> float:
         growth = 1.0 if self.growth is None else float(to_host(self.growth))
-        cycles = range(3 if growth > 1 else 4)
-        return shown_length(self.schedule) * sum(growth**i for i in cycles) - 1  # no restart
+        fixed = 0.0 if self.warmup is None else float(to_host(self.warmup))
+        rest = shown_length(self.schedule) - fixed
+        return sum(fixed + rest * growth**i for i in range(3 if growth > 1 else 4)) - 1
 
 
-def _where_pair(condition: Any, x: Pair, y: Pair) -> Pair:
-    return num.where(condition, x[0], y[0]), num.where(condition, x[1], y[1])
-
-
-def _equal_cycles(t: Number, length: Number, last: Number | None) -> Pair:
+def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Number, Number]:
     """Number of the cycle at ``t`` and the step in it."""
     cycle, local = num.divmod_exact(t, length)
     if last is None:
@@ -119,21 +134,69 @@ def _equal_cycles(t: Number, length: Number, last: Number | None) -> Pair:
     return num.minimum(cycle, last), num.where(cycle > last, length, local)
 
 
-def _growing_cycles(t: Number, length: Number, growth: Number, last: Number | None) -> Pair:
-    """The same where each cycle is ``growth`` times as long as the one before."""
-    reached = num.nudge(t)
-    # The guess may be off by one either way; the sums of lengths are exact, so they decide.
-    guess = growths(reached / length, growth - 1.0)
-    guess = num.minimum(num.at_least_zero(guess - 1.0), num.full_like(t, float(2**_CYCLE_BITS - 3)))
-    cycle, (ratio, before) = guess, geometric(growth, guess, _CYCLE_BITS)
-    for _ in range(2):
-        after = before * growth + 1.0
-        later = reached >= after * length
-        cycle = num.where(later, cycle + 1.0, cycle)
-        ratio, before = num.where(later, ratio * growth, ratio), num.where(later, after, before)
-    if last is not None:
-        over = cycle > last
-        cycle = num.minimum(cycle, last)
-        at_last = geometric(growth, cycle, _CYCLE_BITS)
-        ratio, before = _where_pair(over, at_last, (ratio, before))
-    return cycle, num.at_least_zero(t - before * length) / ratio
+# The cycle at t is searched for as one weighs with a set of weights: by blocks of 2^30, 2^29, ... 1
+# cycles, each of which is taken if it has ended by then. A block is growth ** n and the sum
+# 1 + growth + ... + growth ** (n - 1), which are doubled without a division. The sums decide, exact
+# as long as they have 48 bits (53 on the host), and no logarithm.
+
+Block = tuple[Number, Number, Any]  # growth ** n, the sum, and n
+
+
+def _blocks(growth: Number, most: Number | None) -> Any:
+    """The blocks from the smallest to the greatest, as a list or, in a program, as arrays."""
+    one = num.full_like(growth, 1.0)
+    if not _in_program(growth):
+        found: list[Block] = []
+        while len(found) < _BITS and not (found and _is_enough(found[-1], most)):
+            power, total, n = found[-1] if found else (growth, one, 0.5)
+            if found:
+                power, total = _held(power * power), _held(total + power * total)
+            found.append((power, total, 2 * n))
+        return found
+
+    def double(words: Any, _: Any) -> Any:
+        power, total = map(num.from_arrays, words)
+        doubled = _held(power * power), _held(total + power * total)
+        return tuple(map(num.to_arrays, doubled)), words
+
+    _, blocks = lax.scan(double, (num.to_arrays(growth), num.to_arrays(one)), None, _BITS)
+    return (*blocks, num.to_arrays(num.in_program(growth, 2.0 ** np.arange(_BITS))))
+
+
+def _is_enough(block: Block, most: Number | None) -> bool:
+    known = most is not None and not _in_program(most)
+    return bool(np.all(block[1] >= _FAR) or (known and np.all(block[2] > most)))
+
+
+def _descend(like: Number, blocks: Any, fits: Callable[[Number, Number], Any]) -> Any:
+    """As many cycles as fit: their number n, ``growth ** n`` and the sum."""
+
+    apart = lambda numbers: tuple(map(num.to_arrays, numbers))
+    together = lambda words: tuple(map(num.from_arrays, words))
+
+    def take(so_far: Any, block: Any) -> Any:
+        cycle, ratio, total = so_far
+        power, sum_, n = block
+        more, after = cycle + n, _held(total + ratio * sum_)
+        taken = fits(more, after)
+        pick = lambda new, old: num.where(taken, new, old)
+        return pick(more, cycle), pick(_held(ratio * power), ratio), pick(after, total)
+
+    so_far: Any = tuple(num.full_like(like, x) for x in (0.0, 1.0, 0.0))
+    if not _in_program(like):
+        return functools.reduce(take, reversed(blocks), so_far)
+    if isinstance(blocks, list):
+        blocks = apart(
+            num.in_program(like, np.array(column)) for column in zip(*blocks, strict=True)
+        )
+    # As a loop it compiles in a tenth of the time.
+    body = lambda words, block: (apart(take(together(words), together(block))), None)
+    return together(lax.scan(body, apart(so_far), blocks, reverse=True)[0])
+
+
+def _held(x: Number) -> Number:
+    return num.where(num.to_value(x) < _FAR, x, num.full_like(x, _FAR))
+
+
+def _in_program(x: Any) -> bool:
+    return isinstance(x, (num.Double, jax.Array))
