@@ -30,6 +30,12 @@ def sweep(trials=(*DECAYS, *RATES), task=TASK, **arguments):
     return search.sweep(task, trials, **{"steps": 60, "devices": CPU, **arguments})
 
 
+def wait_until(met):
+    end = time.monotonic() + 10
+    while not met() and time.monotonic() < end:
+        time.sleep(0.005)
+
+
 @pytest.fixture
 def idle(monkeypatch):
     """Five cores, all of them idle."""
@@ -102,7 +108,9 @@ def test_a_range_test_has_a_thread_for_each_core_and_seed(idle, monkeypatch):
     used, collect = set(), _engine.Engine._collect
 
     def seen(self, number, *arguments):
+        first = not used
         used.add(number)
+        wait_until(lambda: first or len(used) == 3)  # on a busy machine threads begin late
         return collect(self, number, *arguments)
 
     monkeypatch.setattr(_engine.Engine, "_collect", seen)
@@ -133,7 +141,8 @@ def test_threads_are_added_while_cores_are_idle(monkeypatch, used, expected):
         ran.append(number)
         threads.busy.set()
         if number == 0:
-            time.sleep(0.1)
+            wait_until(lambda: len(threads.numbers) >= expected)
+            time.sleep(0.05)  # and no more
 
     for _ in range(2):  # what was found holds from then on
         threads.run(work, lambda: None)
