@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sweep_tasks import Plain, jitted, python_loop, shared, supervised
+from sweep_tasks import Plain, jitted, noise, python_loop, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -57,6 +57,15 @@ def test_each_run_has_the_bits_of_a_python_loop(optimizer):
             for name, value in final.items():
                 assert float(value) == result.validation[name][i, 0, j, -1]
     assert result.info["traces"] == {"init": 1, "segment": 1, "evaluate": 1}
+
+
+def test_a_run_begins_with_those_bits_too():
+    class Summing(Plain):
+        def init(self, key):
+            return jnp.sum(noise(key, 3, 501), axis=1)
+
+    result = sweep(Summing(), js.Constant(0.1), steps=2)
+    assert solo(Summing(), js.Constant(0.1), 0, 2)[1].tobytes() == result.train["loss"].tobytes()
 
 
 def test_order_neighbours_and_number_of_trials_change_nothing():

@@ -18,12 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import Literal, jaxpr_as_fun, jaxprs_in_params
 
 from jaxsched.search.engine._devices import put
 from jaxsched.search.tasks._protocol import Task, opaque
 from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import Fold, taken_apart
+
+# The order of a sum depends on how far XLA optimizes.
+_SUMS = ("reduce", "dot_", "ragged_dot", "conv_", "cum")
 
 
 class Function:
@@ -112,9 +115,27 @@ class Program:
     def _jit(self, method: str, f: Callable[..., Any]) -> Any:
         # `init` runs once per seed, but its random numbers take XLA three times as long to compile
         # as a small model's update (1.2 s of CPU time, and 0.4 s at this level, for an MLP).
-        if method == "init" and jax.default_backend() == "cpu":
+        on_cpu, init = jax.default_backend() == "cpu", self.fold.shape.init
+        if method == "init" and on_cpu and not _sums(init.jaxpr):
             return jax.jit(f, compiler_options={"xla_backend_optimization_level": 1})
         return jax.jit(f)
+
+
+def _sums(jaxpr: Any) -> bool:
+    """Whether what a jaxpr returns depends on sums."""
+    # Flax calls the model to know its shapes, and returns nothing of that.
+    read = set(filter(_is_variable, jaxpr.outvars))
+    for eqn in reversed(jaxpr.eqns):
+        if not read.isdisjoint(eqn.outvars):
+            inner = jaxprs_in_params(eqn.params)
+            if eqn.primitive.name.startswith(_SUMS) or any(map(_sums, inner)):
+                return True
+            read.update(filter(_is_variable, eqn.invars))
+    return False
+
+
+def _is_variable(atom: Any) -> bool:
+    return not isinstance(atom, Literal)
 
 
 @jax.jit
