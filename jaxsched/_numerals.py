@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 WHOLE = re.compile(r"[+-]?\d{1,300}", re.ASCII)
 REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -17,6 +18,13 @@ def numeral(text: str) -> int | float | None:
 
 
 THOUSANDS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+
+def size(x: Any) -> Any:
+    """A size of a run, of which a text such as ``"50k"`` is one, too; or a list of them."""
+    if isinstance(x, (list, tuple)):
+        return [size(each) for each in x]
+    return thousands(x) if isinstance(x, str) else x
 
 
 def thousands(text: str) -> int | float | str:

@@ -98,8 +98,13 @@ def test_show_tells_a_schedule_in_words_blocks_values_json_and_python(capsys):
 def test_show_takes_units_and_files(capsys, tmp_path):
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"name": "linear_decay", "peak": 1, "steps": "2 epochs"}))
-    for text in (str(file), "linear_decay(1, 2 epochs)"):
-        code, out, _ = run(capsys, "show", text, "--units", "batch=10,samples=100")
+    grown = "batch=[[0,5],[0.05k,15]],samples=0.1k"  # 10 updates of 5, 10 of 15
+    for text, units in (
+        (str(file), "batch=10,samples=100"),
+        ("linear_decay(1, 2 epochs)", "batch=10,samples=100"),
+        ("linear_decay(1, 2 epochs)", grown),
+    ):
+        code, out, _ = run(capsys, "show", text, "--units", units)
         assert (code, out.splitlines()[0][:36]) == (0, "Linear from 1 to 0 in 20 steps, whic")
 
 

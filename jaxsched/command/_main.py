@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
-from jaxsched._numerals import thousands
+from jaxsched._numerals import size
 from jaxsched._words import bind
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
@@ -260,7 +260,7 @@ def _sizes(units: str | None) -> dict[str, Any]:
         raise ValueError(f"--units must be such as batch=32,samples=50k, got {units!r:.60}.")
     known = units_source()
     bind("Units", list(known.kinds), dict.fromkeys(known.kinds), (), tree.kwargs)
-    return {name: thousands(x) if isinstance(x, str) else x for name, x in tree.kwargs.items()}
+    return {name: size(x) for name, x in tree.kwargs.items()}
 
 
 def _check_picture(path: str | None) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxsched import search
+from jaxsched._numerals import size
 from jaxsched._text import describe
 from jaxsched._words import bind, instead
-from jaxsched.names import _texts
 from jaxsched.names._config import value_of
 from jaxsched.names._sources import Source
 from jaxsched.names._trials import trials_from_config
@@ -82,7 +82,7 @@ def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
         raise TypeError(f"sweep_from_config({where}) must be a table, got {describe(given)}.")
     names = list(inspect.signature(make).parameters)
     known = bind(where, names, dict.fromkeys(names), (), {str(k): v for k, v in given.items()})
-    return make(**{k: _texts.size(known[k]) for k in known if k in given})
+    return make(**{k: size(known[k]) for k in known if k in given})
 
 
 def executor_of(word: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxsched._numerals import REAL, THOUSANDS, numeral, thousands
+from jaxsched._numerals import REAL, THOUSANDS, numeral
 from jaxsched.names._sources import Source
 
 if TYPE_CHECKING:
@@ -56,11 +56,6 @@ _MEASURED = re.compile(rf"({REAL.pattern})\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)")
 def value(x: Any) -> Any:
     """A value of a config: the number that a text is; else as it is."""
     return number(x) if isinstance(x, str) else x
-
-
-def size(x: Any) -> Any:
-    """A size of a run: a text such as ``"50k"`` is a number, too."""
-    return thousands(x) if isinstance(x, str) else x
 
 
 def number(text: str) -> Any:
