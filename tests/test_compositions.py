@@ -13,6 +13,7 @@ import pytest
 
 import jaxsched as js
 
+TRACED = jax.jit(lambda schedule, steps: schedule(steps))
 A, B, C = js.Linear(0.0, 1.0, 5), js.Cosine(1.0, 0.5, 7), js.Polynomial(0.5, 0.1, 4)
 
 
@@ -104,13 +105,32 @@ def test_restarts_that_come_more_often_are_all_found(length, growth):
     ratio, cycles = Fraction(float(np.float32(growth))), 12
     spans = [length * ratio**i for i in range(cycles)]
     starts = [sum(spans[:i], Fraction(0)) for i in range(cycles)]
-    steps = np.unique([int(start) + k for start in starts for k in (0, 1, 2)]).astype(np.int32)
+    steps = np.int32([int(start) + k for start in starts for k in (0, 1, 2)])
     as_one = [t + min(t * Fraction(1, 2**22), Fraction(1, 4)) for t in map(int, steps)]
     last = [max(i for i, start in enumerate(starts) if start <= t) for t in as_one]
     want = [
         min(max((int(t) - starts[i]) / spans[i], 0), 1) for t, i in zip(steps, last, strict=True)
     ]
     schedule = js.Repeat(js.Linear(0.0, 1.0, length), np.float32(growth), cycles=cycles)
-    for values in (schedule.host(steps), jax.jit(lambda s: s(steps))(js.strong(schedule))):
+    for values in (schedule.host(steps), TRACED(js.strong(schedule), steps)):
         np.testing.assert_allclose(values, np.array(want, float), atol=1e-5)
     assert schedule.host(100 * length) == 1.0
+
+
+K = js.PiecewiseConstant([2], [1, 3])
+PIECE = js.Window(K, 0, 5)
+CHOSEN = [K >> js.Table([5]), js.Repeat(PIECE), js.maximum(K, js.Table([2, 9])), PIECE >> K >> K]
+CALCULATED = [2 * K, K + K, js.Clip(K, high=2.5), js.minimum(K, 2), js.Repeat(PIECE, decay=0.5)]
+CALCULATED += [PIECE >> js.Constant(0.5), js.Sequence([PIECE, js.Constant(0.5, 3)] * 4)]
+
+
+@pytest.mark.parametrize("schedule", [*CHOSEN, js.Sequence([PIECE] * 6), *CALCULATED])
+def test_integers_that_are_chosen_among_stay_integers(schedule, strict):
+    steps = np.arange(12, dtype=np.int32)
+    values, kind = schedule(steps), np.float32 if schedule in CALCULATED else np.int32
+    for others in (
+        jax.jit(lambda t: schedule(t))(steps),
+        TRACED(schedule, steps),
+    ):
+        assert others.dtype == values.dtype == schedule(7).dtype == kind
+        np.testing.assert_array_equal(others, values)

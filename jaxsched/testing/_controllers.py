@@ -190,7 +190,7 @@ def scanned(controller: Any, run: Run) -> None:
     if _is_opaque(controller):
         return
     run = _uniform(run)
-    stacked = jax.tree.map(lambda *xs: jnp.stack([jnp.asarray(x) for x in xs]), *run)
+    stacked = jax.tree.map(lambda *xs: np.stack([jnp.asarray(x) for x in xs]), *run)
 
     @jax.jit
     def scan(controller: Any, stacked: Any) -> Any:
@@ -201,7 +201,7 @@ def scanned(controller: Any, run: Run) -> None:
         return jax.lax.scan(body, controller.init(), stacked)[1]
 
     # The controller as data, so that both programs are given the same numbers in the same dtypes.
-    states, values = scan(_laws.rescaled(controller, 1.0), stacked)
+    states, values = jax.device_get(scan(_laws.rescaled(controller, 1.0), stacked))
     for index, (state, value) in enumerate(list(_follow(controller, run))[1:]):
         scanned = jax.tree.map(lambda x, i=index: x[i], states)
         _laws.assert_close(scanned, state, "scan and eager states")
@@ -236,11 +236,12 @@ def batched(controller: Any, run: Run) -> None:
     states = jax.vmap(lambda c: c.init())(population)
     alone = [member.init() for member in members]
     for report in _uniform(run):
-        states, together = update(population, states, report)
+        states, rates = update(population, states, report)
+        numbers, rates = jax.device_get((states, rates))
         for index, member in enumerate(members):
             alone[index], rate = solo(member, alone[index], report)
-            _laws.assert_close(together[index], rate, "rates in a population and alone")
-            mine = jax.tree.map(lambda x, i=index: x[i], states)
+            _laws.assert_close(rates[index], rate, "rates in a population and alone")
+            mine = jax.tree.map(lambda x, i=index: x[i], numbers)
             _laws.assert_close(mine, alone[index], "states in a population and alone")
 
 

@@ -130,7 +130,8 @@ def no_retrace(schedule: Schedule, steps: np.ndarray) -> None:
     rows = _laws.Traced(lambda population, step: jax.vmap(lambda s: s(step))(population))
     base = js.strong(schedule)
     for factor in (1.0, 0.5, 0.25):
-        values = rows(js.stack([base, _laws.rescaled(schedule, factor)]), jnp.asarray(steps))
+        both = js.stack([base, _laws.rescaled(schedule, factor)])
+        values = np.asarray(rows(both, jnp.asarray(steps)))
         _laws.assert_close(values[0], base(steps), "a member of a population and the schedule", 4)
     assert rows.traces == 1, f"{rows.traces} traces for 3 settings"
 
