@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -171,7 +172,9 @@ def test_a_call_of_another_library_is_converted(capsys):
     theirs, ours = (eval(line, {"js": js}) for line in out.splitlines()[:2])
     assert code == 0
     assert theirs == ours == js.compat.torch.CosineAnnealingWarmRestarts(0.1, 10, 2, 1e-5)
-    assert "fix=True" not in out
+    assert "fix=True" not in out and "give steps_per_epoch" in out
+    epochs = js.Quantize(js.Stretch(js.compat.torch.StepLR(0.5, 30), 10), 10)
+    assert both_lines(convert("torch", "StepLR(o, 30)", 0.5, steps_per_epoch=10)) == (epochs,) * 2
     rising = convert("torch", "CosineAnnealingLR(T_max=100)", lr=0.1)
     assert "With fix=True the values differ from step 101 on" in rising
     assert rising.endswith("js.Cosine(0.1, 0.0, 100)")
@@ -401,17 +404,33 @@ def test_files_of_every_kind_are_read_alike(tmp_path, ending):
         read_file(file)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_commands_and_names(capsys, shell):
+# How a shell is asked for the completions of `jaxsched show warmup_co`, with the script at {0}.
+ASK = {
+    "bash": "source {0}; COMP_WORDS=(jaxsched show warmup_co); COMP_CWORD=2; _jaxsched; "
+    'echo "${{COMPREPLY[*]}}"',
+    "zsh": "compdef() {{ : }}; source {0}; "
+    "f() {{ local COMP_WORDS=(jaxsched show warmup_co) COMP_CWORD=2; compgen -F _jaxsched; }}; f",
+    "fish": 'source {0}; complete -C "jaxsched show warmup_co"',
+}
+
+
+@pytest.mark.parametrize("shell", ASK)
+def test_a_shell_completes_commands_and_names(capsys, tmp_path, shell):
     code, out, _ = run(capsys, "completion", shell)
     assert code == 0
     assert all(entry.name in out for entry in entries())
-    if shell == "bash":
-        script = f"{out}\nCOMP_WORDS=(jaxsched show warmup_co); COMP_CWORD=2; _jaxsched\n"
-        done = subprocess.run(
-            ["bash", "-c", script + 'echo "${COMPREPLY[*]}"'], capture_output=True, text=True
-        )
-        assert done.stdout.split() == ["warmup_constant", "warmup_cosine"], done.stderr
+    if not shutil.which(shell):
+        return
+    script = tmp_path / "script"
+    script.write_text(out)
+    bare = {"bash": "--norc", "zsh": "-f", "fish": "--no-config"}[shell]
+    done = subprocess.run(
+        [shell, bare, "-c", ASK[shell].format(script)], capture_output=True, text=True
+    )
+    found = [word for word in done.stdout.split() if word.startswith("warmup_co")]
+    assert sorted(found) == ["warmup_constant", "warmup_cosine"], done.stderr
+    assert "--units" in done.stdout if shell == "zsh" else len(found) == len(done.stdout.split())
+    assert "--executor" not in done.stdout
 
 
 def test_the_help_of_every_command_has_a_text():

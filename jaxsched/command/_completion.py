@@ -18,8 +18,9 @@ def completion(shell: str, parser: argparse.ArgumentParser) -> str:
     }
     names = [entry.name for entry in entries()]
     words = {name: [*found, *_words(name, names)] for name, found in options.items()}
+    first = [*words, *(o for a in parser._actions for o in a.option_strings)]
     if shell == "fish":
-        lines = ["complete -c jaxsched -n __fish_use_subcommand -a " + _quoted(words)]
+        lines = ["complete -c jaxsched -n __fish_use_subcommand -a " + _quoted(first)]
         for name, found in words.items():
             lines.append(
                 f"complete -c jaxsched -n '__fish_seen_subcommand_from {name}' -a {_quoted(found)}"
@@ -30,9 +31,9 @@ def completion(shell: str, parser: argparse.ArgumentParser) -> str:
   local words
   case "${{COMP_WORDS[1]}}" in
 {cases}
-    *) words={_quoted(words)} ;;
+    *) words={_quoted(first)} ;;
   esac
-  [ "$COMP_CWORD" = 1 ] && words={_quoted(words)}
+  [ "$COMP_CWORD" = 1 ] && words={_quoted(first)}
   COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
 }}
 complete -o default -F _jaxsched jaxsched"""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsched._checks import checked_whole
 from jaxsched.command._calls import call_of
 from jaxsched.command._explain import python_line, unless_code
 from jaxsched.names._config import build
@@ -13,15 +14,21 @@ from jaxsched.names._expression import Call
 from jaxsched.names._lookup import source_of
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import extent
+from jaxsched.schedules._wrappers import Quantize, Stretch
 
 
-def convert(library: str, text: str, lr: float | None = None) -> str:
+def convert(
+    library: str, text: str, lr: float | None = None, *, steps_per_epoch: int | None = None
+) -> str:
     """A call of another library as a line of ours, with what is to be known of it.
 
     Args:
         library: "torch", "hf", "keras", ...
-        text: the call, without the optimizer: ``"StepLR(step_size=30, gamma=0.1)"``.
+        text: the call, as it stands in a program: ``"StepLR(optimizer, 30, gamma=0.1)"``; its
+            optimizer is passed over.
         lr: the rate of the optimizer, where the schedule scales it.
+        steps_per_epoch: updates between two calls of their ``scheduler.step()``, where it is
+            called once an epoch.
 
     Returns:
         The drop-in, the Python line of pieces, and what the drop-in's text says.
@@ -36,8 +43,15 @@ def convert(library: str, text: str, lr: float | None = None) -> str:
     tree = call_of(library, text, lr)
     source: Any = source_of(tree.name)
     made = build(tree, None)
-    lines = [_shown(tree), unless_code(python_line, made), "", source.doc]
-    if "fix" in source.kinds and "fix" not in tree.kwargs:
+    line = _shown(tree)
+    if steps_per_epoch is not None:
+        n = checked_whole("convert(steps_per_epoch=...)", steps_per_epoch, 1)
+        line = f"js.Quantize(js.Stretch({line}, {n}), {n})"
+        made = Quantize(Stretch(made, n), n)
+    lines = [line, unless_code(python_line, made), "", source.doc]
+    if steps_per_epoch is None and source.name.startswith(("torch.", "timm.")):
+        lines += ["", "A step is an update; where theirs is an epoch, give steps_per_epoch."]
+    if steps_per_epoch is None and "fix" in source.kinds and "fix" not in tree.kwargs:
         lines += ["", _fixed(tree, made)]
     return "\n".join(lines).rstrip()
 

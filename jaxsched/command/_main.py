@@ -115,8 +115,11 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "library", choices=list(LIBRARY), metavar="library", help=", ".join(LIBRARY)
     )
-    convert.add_argument("text", help='its call without the optimizer: "StepLR(30, gamma=0.1)"')
+    convert.add_argument("text", help='its call, as in "StepLR(optimizer, 30, gamma=0.1)"')
     convert.add_argument("--lr", type=float, help="the rate of the optimizer")
+    convert.add_argument(
+        "--steps-per-epoch", type=int, metavar="N", help="where it is stepped once an epoch"
+    )
     find = command("find", _find, "an LR range test: which peak a task wants")
     sweep = command("sweep", _sweep, "train and rank the trials of a config")
     for each in (find, sweep):
@@ -185,7 +188,7 @@ def _convert(given: argparse.Namespace) -> int:
     call_of(given.library, given.text, given.lr)
     from jaxsched.command._convert import convert
 
-    _say(convert(given.library, given.text, given.lr))
+    _say(convert(given.library, given.text, given.lr, steps_per_epoch=given.steps_per_epoch))
     return 0
 
 
