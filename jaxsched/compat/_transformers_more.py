@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from jaxsched._checks import checked_number, violates
+from jaxsched._checks import checked_whole
 from jaxsched.compat._pieces import larger, smaller
-from jaxsched.compat._plateau import plateau
+from jaxsched.compat._plateau import margins, plateau
 from jaxsched.compat._signature import (
+    Count,
     Flag,
+    Fraction,
     NotNegative,
     Number,
     Positive,
-    Ratio,
+    Share,
     Text,
+    Whole,
     chosen,
     drop_in,
 )
@@ -27,11 +30,11 @@ def reduce_lr_on_plateau(
     lr: Positive,
     *,
     mode: Text = "min",
-    factor: Ratio = 0.1,
-    patience: NotNegative = 10,
+    factor: Fraction = 0.1,
+    patience: Whole = 10,
     threshold: NotNegative = 1e-4,
     threshold_mode: Text = "rel",
-    cooldown: NotNegative = 0,
+    cooldown: Whole = 0,
     min_lr: NotNegative = 0.0,
     eps: NotNegative = 1e-8,
 ) -> Plateau:
@@ -52,27 +55,31 @@ def greedy(
     lr: Positive,
     *,
     mode: Text = "min",
-    factor: Positive = 0.95,
-    patience: NotNegative = 10,
+    factor: Share = 0.95,
+    patience: Whole = 10,
     threshold: NotNegative = 1e-6,
     threshold_mode: Text = "abs",
-    cooldown: NotNegative = 0,
-    warmup: NotNegative = 0,
+    cooldown: Whole = 0,
+    warmup: Whole = 0,
     min_lr: NotNegative = 1e-3,
     max_lr: Positive = 1.0,
+    eps: NotNegative = 1e-8,
+    smooth: Flag = False,
+    window_size: Count = 50,
+    reset_start: Whole = 500,
     fix: Flag = False,
 ) -> Greedy:
     """GreedyLR: the rate falls while a metric stalls and rises while it improves.
 
     Args:
         lr, mode, factor, patience, threshold, threshold_mode, cooldown, warmup: as there.
-        min_lr: the least rate, at most ``lr``. With the default, 1e-3, a smaller rate could only
-            rise there.
-        max_lr: the largest rate, at least ``lr``.
+        min_lr: the least rate. With the default, 1e-3, a smaller one can only rise.
+        max_lr: the largest rate; a larger one can only fall.
+        eps: a change of the rate by this much or less is not made.
+        smooth: judge the mean of the last ``window_size`` metrics, whose number is not traced.
+        window_size: of ``smooth``.
+        reset_start: cuts at ``min_lr`` after which all begins anew.
         fix: bounds on the wrong side of ``lr`` become ``lr``.
-
-    There the rate is reset after 500 cuts at ``min_lr`` (``reset_start``); here it stays. A change
-    of less than 1e-8 (``eps``) is made here. ``smooth`` is not there.
 
     >>> from jaxsched.compat import transformers
     >>> greedy = transformers.greedy(0.5, factor=0.5, patience=1)
@@ -83,18 +90,18 @@ def greedy(
     0.5
     """
     name = "transformers.greedy"
-    checked_number(f"{name}(factor=...)", factor, below=1)
-    margins = {"rel": (threshold, 0.0), "abs": (0.0, threshold)}
-    rtol, atol = chosen(f"{name}(threshold_mode=...)", threshold_mode, margins)
+    rtol, atol = margins(name, threshold, threshold_mode)
     way = chosen(f"{name}(mode=...)", mode, {"min": "min", "max": "max"})
-    if not fix and violates(lambda low, lr, high: (low > lr) | (high < lr), min_lr, lr, max_lr):
-        raise ValueError(
-            f"{name}(min_lr=..., max_lr=...) must be bounds of lr={lr!r}, got {min_lr!r} and "
-            f"{max_lr!r}: below min_lr the rate could only rise. Give other ones, or fix=True."
-        )
-    least, most = smaller(divide(min_lr, lr), 1.0), larger(divide(max_lr, lr), 1.0)
+    least, most = divide(min_lr, lr), divide(max_lr, lr)
+    if fix:
+        least, most = smaller(least, 1.0), larger(most, 1.0)
     return Greedy(
-        lr, factor, patience, rtol, atol, cooldown, warmup, least, most, mode=way, nan="bad"
+        *(lr, factor, patience, rtol, atol, cooldown, warmup, least, most),
+        mode=way,
+        nan="bad",
+        eps=divide(eps, lr),
+        reset=reset_start,
+        window=checked_whole(f"{name}(window_size=...)", window_size, 1) if smooth else None,
     )
 
 

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._struct import choice, count, length, number, struct
-from jaxsched.controllers._base import next_count, number32
+from jaxsched._checks import checked_whole
+from jaxsched._struct import choice, count, length, number, static, struct
+from jaxsched.controllers._base import next_count, number32, zero
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
 
@@ -21,6 +22,8 @@ class GreedyState(NamedTuple):
     good: jax.Array  # int32: improving evaluations in a row
     bad: jax.Array  # int32: evaluations without improvement in a row
     wait: jax.Array  # int32: evaluations still to be ignored
+    lowest: jax.Array  # int32: cuts that left it at the least scale, since it rose
+    recent: Any  # () or, with a window, its evaluations (float32), and their number (int32)
     evaluation: Evaluation  # the one under way
 
 
@@ -36,8 +39,8 @@ class Greedy(AbstractEvaluator):
         \end{cases}
 
     Improvement is measured against the best evaluation, as in ``Plateau``. The rule is that of
-    transformers' ``GreedyLR`` without its reset; the bounds are relative to the base, so that they
-    fit any rate (there ``min_lr`` is 1e-3, above most rates for fine-tuning).
+    transformers' ``GreedyLR``; the bounds are relative to the base, so that they fit any rate
+    (there ``min_lr`` is 1e-3, above most rates for fine-tuning), and its ``reset`` is off.
 
     Args:
         base: the schedule (or number, or controller) that is scaled.
@@ -47,12 +50,16 @@ class Greedy(AbstractEvaluator):
         atol: absolute margin, in the units of the metric.
         cooldown: evaluations that are ignored after the rate was lowered.
         warmup: evaluations that are ignored after it was raised.
-        min_scale: the scale's lower bound, 0 to 1.
-        max_scale: its upper bound, at least 1.
+        min_scale: the scale's lower bound; above 1 it is one where the scale has risen to it.
+        max_scale: its upper bound; below 1 it is one where the scale has fallen to it.
         accumulate: reports whose mean is one evaluation.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
         nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
         min_lr, smooth, quiet: as in ``Plateau``.
+        eps: a change of the scale by this much or less is not made.
+        reset: cuts that leave the scale at ``min_scale``, not counting those before it rose, after
+            which it is 1 again and the best is forgotten; ``None`` (default): never.
+        window: the last evaluations whose mean is judged, a plain integer; ``None`` (default): 1.
 
     ``update`` and ``observe`` take ``value`` and ``reported``, as those of ``Plateau`` do.
 
@@ -78,26 +85,38 @@ class Greedy(AbstractEvaluator):
     atol: Any = number(default=1e-6, at_least=0)
     cooldown: Any = count(default=0, at_least=0)
     warmup: Any = count(default=0, at_least=0)
-    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
-    max_scale: Any = number(default=10.0, at_least=1)
+    min_scale: Any = number(default=0.0, at_least=0)
+    max_scale: Any = number(default=10.0, above=0)
     accumulate: Any = count(default=1, at_least=1)
     mode: Literal["min", "max"] = choice("min", "max", default="min")
     nan: Literal["ignore", "bad"] = choice("ignore", "bad", default="ignore")
     min_lr: Any = number(default=None, at_least=0, optional=True)
     smooth: Any = number(default=None, at_least=0, below=1, optional=True)
     quiet: Any = length(default=0, at_least=0)
+    eps: Any = number(default=0.0, at_least=0)
+    reset: Any = count(default=None, at_least=0, optional=True)
+    window: int | None = static(default=None)
 
     State = GreedyState
     monotone: ClassVar[bool] = False
 
     @property
     def bounds(self) -> tuple[Any, Any]:
-        return self.min_scale, self.max_scale
+        return jnp.minimum(self.min_scale, 1.0), jnp.maximum(self.max_scale, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window is not None:
+            self.__dict__["window"] = checked_whole("Greedy(window=...)", self.window, 1)
 
     def init(self) -> GreedyState:
-        return self.first_state(best=worst(self.mode))
+        none = () if self.window is None else (jnp.zeros(self.window, jnp.float32), zero(jnp.int32))
+        return self.first_state(best=worst(self.mode), recent=none)
 
     def judge(self, state: GreedyState, mean: Any, ready: Any, broken: Any) -> GreedyState:
+        recent = state.recent
+        if self.window is not None:
+            mean, recent = _windowed(recent, mean, ready)
         better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
 
         # While it waits, an evaluation is ignored: it doesn't even become the best.
@@ -108,10 +127,14 @@ class Greedy(AbstractEvaluator):
         falls = looked & (number32(bad) > self.patience)
         higher = jnp.minimum(state.scale / self.factor, self.max_scale)
         lower = self.cut(state.scale, state)
+        scale = state.scale
+        scale = jnp.where(rises & (higher - scale > self.eps), higher, scale)
+        scale = jnp.where(falls & (scale - lower > self.eps), lower, scale)
         waits = [n.astype(jnp.int32) for n in (self.warmup, self.cooldown)]
         rest = jnp.maximum(state.wait - 1, 0)
-        return state._replace(
-            scale=jnp.where(rises, higher, jnp.where(falls, lower, state.scale)),
+        after = state._replace(
+            scale=scale,
+            recent=recent,
             best=jnp.where(looked & better, sign(self.mode) * mean, state.best),
             good=jnp.where(ready, jnp.where(looked & ~rises, good, 0), state.good),
             bad=jnp.where(ready, jnp.where(looked & ~falls, bad, 0), state.bad),
@@ -119,3 +142,28 @@ class Greedy(AbstractEvaluator):
                 rises, waits[0], jnp.where(falls, waits[1], jnp.where(ready, rest, state.wait))
             ),
         )
+        if self.reset is None:
+            return after
+        ends = falls & (scale <= self.min_scale)
+        lowest = jnp.where(rises, 0, jnp.where(ends, next_count(state.lowest), state.lowest))
+        anew = self.first_state(
+            step=state.step,
+            base=state.base,
+            seen=state.seen,
+            best=worst(self.mode),
+            wait=after.wait,
+            recent=jax.tree.map(jnp.zeros_like, recent),
+        )
+        again = ends & (number32(lowest) >= self.reset)
+        kept = after._replace(lowest=lowest)
+        return jax.tree.map(lambda new, old: jnp.where(again, new, old), anew, kept)
+
+
+def _windowed(recent: Any, value: Any, ready: Any) -> tuple[Any, Any]:
+    """The mean of the last evaluations, where this one is ``ready``; a sum in one order."""
+    values, count = recent
+    pushed = jnp.concatenate([values[1:], value[None]])
+    values = jnp.where(ready, pushed, values)
+    count = jnp.where(ready, jnp.minimum(next_count(count), len(values)), count)
+    total = jax.lax.scan(lambda total, x: (total + x, None), number32(0.0), values)[0]
+    return total / jnp.maximum(number32(count), 1.0), (values, count)
