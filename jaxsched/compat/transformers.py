@@ -7,7 +7,7 @@ The functions' other names (``get_cosine_schedule_with_warmup``) are there too. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import enum
 from typing import Any
 
 from jaxsched._checks import violates
@@ -17,6 +17,7 @@ from jaxsched.compat._signature import (
     Flag,
     NotNegative,
     Number,
+    Options,
     Positive,
     Text,
     Whole,
@@ -315,24 +316,32 @@ def _low(name: str, lr: Any, min_lr: Any, min_lr_rate: Any) -> Any:
     return multiply(min_lr_rate, lr) if min_lr is None else min_lr
 
 
-_NAMES = {
-    function.__name__: function
-    for function in (
-        *(constant, constant_with_warmup, linear, cosine, cosine_with_restarts, polynomial),
-        *(inverse_sqrt, cosine_with_min_lr, cosine_warmup_with_min_lr, warmup_stable_decay),
-        *(reduce_lr_on_plateau, greedy),
-    )
-}
+class SchedulerType(enum.StrEnum):
+    """The names that ``get_scheduler`` takes."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+    COSINE_WITH_RESTARTS = "cosine_with_restarts"
+    POLYNOMIAL = "polynomial"
+    CONSTANT = "constant"
+    CONSTANT_WITH_WARMUP = "constant_with_warmup"
+    INVERSE_SQRT = "inverse_sqrt"
+    REDUCE_ON_PLATEAU = "reduce_lr_on_plateau"
+    COSINE_WITH_MIN_LR = "cosine_with_min_lr"
+    COSINE_WARMUP_WITH_MIN_LR = "cosine_warmup_with_min_lr"
+    WARMUP_STABLE_DECAY = "warmup_stable_decay"
+    GREEDY = "greedy"
 
 
+@drop_in
 def get_scheduler(
-    name: str,
-    lr: Any,
-    num_warmup_steps: Any = None,
-    num_training_steps: Any = None,
-    scheduler_specific_kwargs: Mapping[str, Any] | None = None,
+    name: Text,
+    lr: Number,
+    num_warmup_steps: Whole | None = None,
+    num_training_steps: Whole | None = None,
+    scheduler_specific_kwargs: Options | None = None,
 ) -> Any:
-    """The schedule or controller of that name.
+    """The schedule or controller of a ``SchedulerType``, which may be a text.
 
     Args:
         name: "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts",
@@ -350,8 +359,9 @@ def get_scheduler(
     >>> float(transformers.get_scheduler("linear", 1.0, 10, 30)(20))
     0.5
     """
-    make = chosen("transformers.get_scheduler(name=...)", name, _NAMES)
-    more = dict(scheduler_specific_kwargs or {})
+    functions = {word.value: globals()[word] for word in SchedulerType}
+    make = chosen("transformers.get_scheduler(name=...)", name, functions)
+    more = scheduler_specific_kwargs or {}
     if name == "constant":
         return make(lr)
     if name in ("reduce_lr_on_plateau", "greedy"):

@@ -142,6 +142,7 @@ OTHERWISE = {
     "js.Average": "torch.AveragedModel torch.SWALR keras.SWA optax.schedule_free",
     "js.Units": "composer.Time megatron.rampup_batch_size olmo_core.BatchSizeScheduler "
     "ignite.BatchSizeScheduler",
+    "transformers.get_scheduler": "transformers.SchedulerType",
     "jaxsched.optim.adopt": "adopt",
     "jaxsched.optim.decay_weights": "decay_weights",
     "jaxsched.optim.group_lr": "group_lr",
