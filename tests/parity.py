@@ -15,6 +15,7 @@ from typing import Any
 
 import golden
 import numpy as np
+from golden.draws import until_it_ends
 
 
 def main() -> int:
@@ -45,7 +46,11 @@ def main() -> int:
 
 def draws(peer: Any, name: str, random: np.random.Generator, steps: int) -> list[dict[str, Any]]:
     return [
-        {"name": name, "arguments": arguments, "values": peer.curve(name, arguments, steps)}
+        {
+            "name": name,
+            "arguments": arguments,
+            "values": until_it_ends(peer.curve(name, arguments, steps)),
+        }
         for arguments in peer.draw(name, random, steps)
     ]
 

@@ -11,7 +11,7 @@ from jaxsched.compat._pieces import floor
 from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule
-from jaxsched.schedules._lengths import is_whole, subtract_steps
+from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._wrappers import Window
 
 _UNITS = ("ba", "ep", "sp", "tok", "dur", "iter")
@@ -20,7 +20,7 @@ _UNITS = ("ba", "ep", "sp", "tok", "dur", "iter")
 def _time(where: str, x: Any) -> Any:
     """A pair (value, unit)."""
     if not isinstance(x, str):
-        return checked_number(where, x, at_least=0), "ba"
+        return checked_number(where, x, at_least=0, whole=True), "ba"
     unit = next((unit for unit in _UNITS if x.lower().endswith(unit)), None)
     try:
         value = float(x[: -len(unit)]) if unit else float("nan")
@@ -79,7 +79,7 @@ class Clock:
         self.unit = unit
         if scaled and not (is_concrete(self.ssr) and self.ssr == 1):
             value = multiply(value, self.ssr)
-        steps = value if is_whole(value) else floor(value)
+        steps = floor(value)
         if above and violates(lambda steps: steps <= 0, steps):
             raise ValueError(
                 f"composer.{self.name}({word}=...) must be at least 1 {unit!r}, got "

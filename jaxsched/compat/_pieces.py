@@ -16,7 +16,7 @@ from jaxsched._checks import violates
 from jaxsched.recipes._arguments import exponential, multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
-from jaxsched.schedules._lengths import subtract_steps
+from jaxsched.schedules._lengths import is_whole, subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseConstant
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Window
@@ -55,6 +55,8 @@ def add(x: Any, y: Any) -> Any:
 
 def floor(x: Any) -> Any:
     """Cut to a whole number, as ``int(x)`` cuts one that is not negative."""
+    if is_whole(x):
+        return x
     return int(to_host(x)) if is_concrete(x) and np.ndim(x) == 0 else jnp.floor(x)
 
 

@@ -29,9 +29,7 @@ def plateau(
     eps: Any,
 ) -> Plateau:
     """Its controller; ``name`` is what was called."""
-    checked_number(f"{name}(factor=...)", factor, below=1)
-    margins = {"rel": (threshold, 0.0), "abs": (0.0, threshold)}
-    rtol, atol = chosen(f"{name}(threshold_mode=...)", threshold_mode, margins)
+    rtol, atol = margins(name, threshold, threshold_mode)
     chosen(f"{name}(mode=...)", mode, {"min": mode, "max": mode})
     factor = larger(factor, _LEAST)
     least = _least_scale(base_lr, factor, min_lr, eps)
@@ -47,6 +45,14 @@ def plateau(
         rule="torch",
         nan="bad",
     )
+
+
+def margins(name: str, threshold: Any, mode: Any) -> Any:
+    """The relative margin of an improvement, and the absolute one."""
+    if mode == "rel":
+        checked_number(f"{name}(threshold=...)", threshold, below=1)
+    kinds = {"rel": (threshold, 0.0), "abs": (0.0, threshold)}
+    return chosen(f"{name}(threshold_mode=...)", mode, kinds)
 
 
 def _least_scale(base: Any, factor: Any, min_lr: Any, eps: Any) -> Any:

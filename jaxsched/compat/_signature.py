@@ -50,11 +50,14 @@ def _number(**bounds: Any) -> Callable[[str, Any], Any]:
     return lambda where, x: checked_number(where, x, **bounds)
 
 
-def _numbers(where: str, xs: Any) -> Any:
+def _numbers(**bounds: Any) -> Callable[[str, Any], Any]:
     """A list of numbers, any of which may be traced."""
-    if is_list(xs):
-        return [checked_number(where, x) for x in xs]
-    return checked_array(where, xs, False, None)
+
+    def check(where: str, xs: Any) -> Any:
+        xs = xs if is_list(xs) else checked_array(where, xs, False, None)
+        return [checked_number(where, x, **bounds) for x in xs]
+
+    return check
 
 
 def _schedule(where: str, x: Any) -> Any:
@@ -87,6 +90,12 @@ def _words(where: str, xs: Any) -> Any:
     return [_text(where, x) for x in xs]
 
 
+def _options(where: str, x: Any) -> Any:
+    if not isinstance(x, Mapping) or not all(isinstance(name, str) for name in x):
+        raise TypeError(f"{where} must be a dict of arguments by name, got {describe(x)}.")
+    return dict(x)
+
+
 def chosen(where: str, x: Any, makers: Mapping[str, Any]) -> Any:
     """What a word stands for in another library."""
     if not isinstance(x, str) or x not in makers:
@@ -99,10 +108,12 @@ NotNegative = Annotated[_types.Number, _number(at_least=0)]
 Positive = Annotated[_types.Number, _number(above=0)]
 Ratio = Annotated[_types.Number, _number(at_least=0, at_most=1)]
 Share = Annotated[_types.Number, _number(above=0, below=1)]
+Fraction = Annotated[_types.Number, _number(at_least=0, below=1)]
 PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
 Whole = Annotated[_types.Number, _number(at_least=0, whole=True)]  # steps, or a count
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
-Numbers = Annotated[Any, _numbers]
+Numbers = Annotated[Any, _numbers()]
+Wholes = Annotated[Any, _numbers(at_least=0, whole=True)]
 Schedule = Annotated[AbstractSchedule, _schedule]
 Schedules = Annotated[Any, _schedules]
 Function = Annotated[Callable[..., Any], _function]
@@ -112,3 +123,4 @@ TextOrFunction = Annotated[
 Text = Annotated[str, _text]
 Words = Annotated[Any, _words]
 Flag = Annotated[bool, checked_flag]
+Options = Annotated[Any, _options]

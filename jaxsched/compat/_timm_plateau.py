@@ -6,7 +6,7 @@ from typing import cast
 
 from jaxsched.compat._pieces import surely
 from jaxsched.compat._plateau import plateau
-from jaxsched.compat._signature import NotNegative, Positive, Ratio, Text, drop_in
+from jaxsched.compat._signature import Fraction, NotNegative, Positive, Text, Whole, drop_in
 from jaxsched.controllers import AbstractController
 from jaxsched.schedules._shapes import Linear
 
@@ -14,11 +14,11 @@ from jaxsched.schedules._shapes import Linear
 @drop_in
 def PlateauLRScheduler(
     base_lr: Positive,
-    decay_rate: Ratio = 0.1,
-    patience_t: NotNegative = 10,
+    decay_rate: Fraction = 0.1,
+    patience_t: Whole = 10,
     threshold: NotNegative = 1e-4,
-    cooldown_t: NotNegative = 0,
-    warmup_t: NotNegative = 0,
+    cooldown_t: Whole = 0,
+    warmup_t: Whole = 0,
     warmup_lr_init: NotNegative = 0.0,
     lr_min: NotNegative = 0.0,
     mode: Text = "max",

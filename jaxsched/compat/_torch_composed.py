@@ -9,17 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxsched._checks import checked_whole, violates
-from jaxsched.compat._pieces import (
-    joined,
-)
-from jaxsched.compat._signature import (
-    Count,
-    Function,
-    Number,
-    Numbers,
-    Schedules,
-    drop_in,
-)
+from jaxsched.compat._pieces import joined
+from jaxsched.compat._signature import Count, Function, Number, Schedules, Wholes, drop_in
 from jaxsched.recipes._arguments import power
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Product, Sequence
@@ -79,7 +70,7 @@ def _known_steps(kind: str, total_steps: Any) -> int:
 
 
 @drop_in
-def SequentialLR(schedulers: Schedules, milestones: Numbers) -> AbstractSchedule:
+def SequentialLR(schedulers: Schedules, milestones: Wholes) -> AbstractSchedule:
     """One after another, each from its own step 0 and its own base rate.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxsched.compat._plateau import plateau
-from jaxsched.compat._signature import NotNegative, Positive, Ratio, Text, drop_in
+from jaxsched.compat._signature import Fraction, NotNegative, Positive, Text, Whole, drop_in
 from jaxsched.controllers import Plateau
 
 
@@ -11,11 +11,11 @@ from jaxsched.controllers import Plateau
 def ReduceLROnPlateau(
     base_lr: Positive,
     mode: Text = "min",
-    factor: Ratio = 0.1,
-    patience: NotNegative = 10,
+    factor: Fraction = 0.1,
+    patience: Whole = 10,
     threshold: NotNegative = 1e-4,
     threshold_mode: Text = "rel",
-    cooldown: NotNegative = 0,
+    cooldown: Whole = 0,
     min_lr: NotNegative = 0.0,
     eps: NotNegative = 1e-8,
 ) -> Plateau:

@@ -16,7 +16,7 @@ from jaxsched._arrays import is_concrete
 from jaxsched._text import describe
 from jaxsched.compat._composer_times import Clock, Time, Times
 from jaxsched.compat._pieces import decay, drops, polynomial, stairs, where
-from jaxsched.compat._signature import Flag, NotNegative, Number, Positive, drop_in
+from jaxsched.compat._signature import Count, Flag, NotNegative, Number, Positive, drop_in
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
 from jaxsched.schedules._lengths import subtract_steps
@@ -33,7 +33,7 @@ def StepScheduler(
     gamma: NotNegative = 0.1,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """Multiplied by ``gamma`` at every multiple of ``step_size``.
@@ -53,7 +53,7 @@ def MultiStepScheduler(
     gamma: Number = 0.1,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """Multiplied by ``gamma`` at each milestone, twice where one is listed twice.
@@ -73,7 +73,7 @@ def ConstantScheduler(
     t_max: Time = "1dur",
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """``alpha`` until ``t_max``, then 1.
@@ -94,7 +94,7 @@ def LinearScheduler(
     t_max: Time = "1dur",
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """A line from ``alpha_i`` to ``alpha_f``, which holds.
@@ -113,7 +113,7 @@ def ExponentialScheduler(
     decay_period: Time = "1ep",
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """Multiplied by ``gamma`` every ``decay_period``, smoothly.
@@ -132,7 +132,7 @@ def CosineAnnealingScheduler(
     alpha_f: Number = 0.0,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """Half a cosine from 1 to ``alpha_f``, which holds.
@@ -152,7 +152,7 @@ def PolynomialScheduler(
     alpha_f: Number = 0.0,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """A power of the remaining fraction, from 1 to ``alpha_f``, which holds.
@@ -172,7 +172,7 @@ def CosineAnnealingWarmRestartsScheduler(
     alpha_f: Number = 0.0,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """Half cosines from 1 to ``alpha_f`` with restarts; each length is *cut* to whole steps.
@@ -228,7 +228,7 @@ def MultiStepWithWarmupScheduler(
     scale_warmup: Flag = False,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """A line to 1, then ``MultiStepScheduler``, whose milestones count from step 0.
@@ -258,7 +258,7 @@ def ConstantWithWarmupScheduler(
     scale_warmup: Flag = False,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """A line to ``alpha``, which holds, after ``t_max`` too.
@@ -283,7 +283,7 @@ def LinearWithWarmupScheduler(
     scale_warmup: Flag = False,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """A line to ``alpha_i``, and one to ``alpha_f`` at ``t_max``; a longer warmup never falls.
@@ -307,7 +307,7 @@ def CosineAnnealingWithWarmupScheduler(
     scale_warmup: Flag = False,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """A line to 1, and half a cosine to ``alpha_f`` at ``t_max``; a longer warmup never falls.
@@ -332,7 +332,7 @@ def PolynomialWithWarmupScheduler(
     scale_warmup: Flag = False,
     *,
     max_duration: Time | None = None,
-    dataloader_len: Positive | None = None,
+    dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
 ) -> AbstractSchedule:
     """A line to 1, and a power to ``alpha_f`` at ``t_max``; a longer warmup never falls.

@@ -18,14 +18,16 @@ from jaxsched._arrays import is_concrete
 from jaxsched._checks import violates
 from jaxsched._text import describe
 from jaxsched.compat._knots import stack
-from jaxsched.compat._pieces import plain
+from jaxsched.compat._pieces import plain, surely, where
 from jaxsched.compat._signature import (
     Count,
+    NotNegative,
     Number,
     Numbers,
     Positive,
     Ratio,
     Schedules,
+    Whole,
     drop_in,
 )
 from jaxsched.recipes._arguments import divide, multiply, power
@@ -83,7 +85,7 @@ def SchedExp(start: Positive, end: Positive, *, steps: Positive = 1) -> Abstract
 
 @drop_in
 def SchedPoly(
-    start: Number, end: Number, power: Positive, *, steps: Positive = 1
+    start: Number, end: Number, power: NotNegative, *, steps: Positive = 1
 ) -> AbstractSchedule:
     """``start + (end - start) * fraction ** power``: a power of what has passed, not of the rest.
 
@@ -91,7 +93,9 @@ def SchedPoly(
     >>> float(fastai.SchedPoly(1.0, 0.0, 2)(0.5))
     0.75
     """
-    return shapes.Warp(shapes.Linear(start, end, steps), power)
+    flat = lambda power: power == 0  # 0 ** 0 is 1: the end from the start on
+    start, some = where(flat, (power,), end, start), where(flat, (power,), 1.0, power)
+    return shapes.Warp(shapes.Linear(start, end, steps), some)
 
 
 @drop_in
@@ -142,13 +146,13 @@ def combined_cos(
 
 @drop_in
 def fit_one_cycle(
-    n_epoch: Positive,
+    n_epoch: Count,
     lr_max: Number,
     div: Positive = 25.0,
     div_final: Positive = 1e5,
     pct_start: Ratio = 0.25,
     *,
-    steps_per_epoch: Positive = 1,
+    steps_per_epoch: Count = 1,
 ) -> AbstractSchedule:
     """The rate of ``Learner.fit_one_cycle``: up from ``lr_max / div``, to ``lr_max / div_final``.
 
@@ -166,12 +170,12 @@ def fit_one_cycle(
 
 @drop_in
 def fit_flat_cos(
-    n_epoch: Positive,
+    n_epoch: Count,
     lr: Number,
     div_final: Positive = 1e5,
     pct_start: Ratio = 0.75,
     *,
-    steps_per_epoch: Positive = 1,
+    steps_per_epoch: Count = 1,
 ) -> AbstractSchedule:
     """The rate of ``Learner.fit_flat_cos``: ``lr``, then half a cosine to ``lr / div_final``.
 
@@ -187,40 +191,35 @@ def fit_flat_cos(
 @drop_in
 def fit_sgdr(
     n_cycles: Count,
-    cycle_len: Positive,
+    cycle_len: Count,
     lr_max: Number,
-    cycle_mult: Positive = 2,
+    cycle_mult: Count = 2,
     *,
-    steps_per_epoch: Positive = 1,
+    steps_per_epoch: Count = 1,
 ) -> AbstractSchedule:
     """The rate of ``Learner.fit_sgdr``: half cosines to 0, each ``cycle_mult`` times as long.
 
-    ``cycle_mult`` is 1 (there a division by zero) or at least 1.005.
+    A ``cycle_mult`` of 1 is a division by zero there.
 
     >>> from jaxsched.compat import fastai
     >>> lr = fastai.fit_sgdr(2, 1, 1.0, steps_per_epoch=10)
     >>> [float(lr(t)) for t in (0, 5, 10, 20, 30)]
     [1.0, 0.5, 1.0, 0.5, 0.0]
     """
-    if violates(lambda x: (x < 1) | ((x > 1) & (x < 1.005 - 1e-7)), cycle_mult):
-        raise ValueError(
-            f"fastai.fit_sgdr(cycle_mult=...) must be 1 or at least 1.005, got "
-            f"{describe(cycle_mult)}."
-        )
     steps = multiply(cycle_len, steps_per_epoch)
     return Repeat(shapes.Cosine(lr_max, 0.0, steps), cycle_mult, None, n_cycles)
 
 
 @drop_in
 def fine_tune(
-    epochs: Positive,
+    epochs: Count,
     base_lr: Number = 2e-3,
-    freeze_epochs: Positive = 1,
+    freeze_epochs: Whole = 1,
     lr_mult: Positive = 100,
     pct_start: Ratio = 0.3,
     div: Positive = 5.0,
     *,
-    steps_per_epoch: Positive = 1,
+    steps_per_epoch: Count = 1,
     depth: Ratio = 1.0,
 ) -> AbstractSchedule:
     """The rate of ``Learner.fine_tune`` of one group of parameters.
@@ -239,10 +238,12 @@ def fine_tune(
     >>> [round(float(head(t)), 6) for t in (0, 99, 100, 130, 200)]
     [0.04, 1.0, 0.1, 0.5, 5e-06]
     """
-    frozen = fit_one_cycle(freeze_epochs, base_lr, pct_start=0.99, steps_per_epoch=steps_per_epoch)
     scale = power(lr_mult, subtract_steps(depth, 1.0))
     top = multiply(divide(base_lr, 2.0), scale)
     then = fit_one_cycle(epochs, top, div, pct_start=pct_start, steps_per_epoch=steps_per_epoch)
+    if surely(lambda epochs: epochs == 0, freeze_epochs):
+        return then
+    frozen = fit_one_cycle(freeze_epochs, base_lr, pct_start=0.99, steps_per_epoch=steps_per_epoch)
     return frozen >> then
 
 

@@ -20,12 +20,14 @@ from jaxsched.compat._pieces import decay, floor, polynomial, smaller, stairs, w
 from jaxsched.compat._signature import (
     Count,
     Flag,
+    Fraction,
     Function,
     NotNegative,
     Number,
     Numbers,
     Positive,
     Text,
+    Whole,
     chosen,
     drop_in,
 )
@@ -265,12 +267,12 @@ def _whole(epochs: Any) -> int:
 @drop_in
 def ReduceLROnPlateau(
     monitor: Text = "val_loss",
-    factor: Number = 0.1,
-    patience: NotNegative = 10,
+    factor: Fraction = 0.1,
+    patience: Whole = 10,
     verbose: NotNegative = 0,
     mode: Text = "auto",
     min_delta: NotNegative = 1e-4,
-    cooldown: NotNegative = 0,
+    cooldown: Whole = 0,
     min_lr: NotNegative = 0.0,
     *,
     base_lr: Positive,
@@ -279,7 +281,7 @@ def ReduceLROnPlateau(
 
     Args:
         monitor: the metric's name, which decides the mode ``"auto"``.
-        factor: of the rate at each cut, above 0 and below 1.
+        factor: of the rate at each cut, at least 0 and below 1.
         patience: evaluations without improvement that lead to a cut.
         verbose: no effect.
         mode: ``"min"``, ``"max"``, or ``"auto"``: ``"min"`` for a loss; other names need one.

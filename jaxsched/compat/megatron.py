@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxsched._checks import checked_whole, violates
 from jaxsched._text import describe
-from jaxsched.compat._pieces import larger, where
+from jaxsched.compat._pieces import floor, larger, where
 from jaxsched.compat._signature import Flag, NotNegative, Number, Positive, Text, chosen, drop_in
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -97,13 +97,14 @@ def OptimizerParamScheduler(
     fall = Clip(law, low=min_lr)
     if fix:
         return rise >> Window(fall, 0, rest)
-    return rise >> Window(fall, 0, subtract_steps(rest, -1)) >> Constant(min_lr)
+    last = subtract_steps(floor(lr_decay_steps), lr_warmup_steps)
+    return rise >> Window(fall, 0, subtract_steps(last, -1)) >> Constant(min_lr)
 
 
 def _stable(top: Any, hold: Any, warmup: Any, fall: AbstractSchedule) -> AbstractSchedule:
     """So long at the top, then the fall; a negative length begins in its middle."""
-    middle = lambda hold, warmup: (hold < 0) & (warmup > 0)
-    # The last step of a warmup is at the top even then.
+    middle = lambda hold, warmup: (hold < 0) & (warmup > 0) & (warmup % 1 == 0)
+    # The last step of a whole warmup is at the top even then.
     held = where(middle, (hold, warmup), 1, larger(hold, 0))
     late = subtract_steps(held, hold)
     return Constant(top, held) >> Window(fall, late, larger(fall.duration, late))

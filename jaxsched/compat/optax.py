@@ -26,11 +26,15 @@ from jaxsched.compat._optax_plain import (
 from jaxsched.compat._optax_plain import polynomial_schedule as polynomial_schedule
 from jaxsched.compat._pieces import larger, smaller, where
 from jaxsched.compat._signature import (
+    Count,
     Flag,
+    Fraction,
     NotNegative,
     Number,
     Numbers,
-    Positive,
+    Ratio,
+    Share,
+    Whole,
     drop_in,
 )
 from jaxsched.controllers import Plateau
@@ -175,13 +179,13 @@ def join_schedules(schedules: _Curves, boundaries: Numbers) -> AbstractSchedule:
 
 @drop_in
 def reduce_on_plateau(
-    factor: Number = 0.1,
-    patience: NotNegative = 10,
-    rtol: NotNegative = 1e-4,
+    factor: Share = 0.1,
+    patience: Whole = 10,
+    rtol: Fraction = 1e-4,
     atol: NotNegative = 0.0,
-    cooldown: NotNegative = 0,
-    accumulation_size: Positive = 1,
-    min_scale: NotNegative = 0.0,
+    cooldown: Whole = 0,
+    accumulation_size: Count = 1,
+    min_scale: Ratio = 0.0,
 ) -> Plateau:
     """``optax.contrib.reduce_on_plateau`` as a controller of the base 1, a factor of the rate.
 

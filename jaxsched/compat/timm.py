@@ -304,7 +304,6 @@ def _cycles(
 ) -> AbstractSchedule:
     """Cycles of a fall, whose peaks decay and whose low does not; ``met``: the fall ends on it."""
     growth, decay, limit = cycles
-    checked_number(f"timm.{name}LRScheduler(cycle_mul=...)", growth, at_least=1)
     if surely(lambda limit: limit == 0, limit):
         return Constant(low)
     if surely(lambda limit: limit == 1, limit):

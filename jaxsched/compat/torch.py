@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from jaxsched._arrays import INT32_MAX
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsched._arrays import INT32_MAX, is_concrete
 from jaxsched._checks import checked_number, violates
 from jaxsched.compat._pieces import (
     OfCycle,
@@ -43,14 +46,14 @@ from jaxsched.compat._torch_composed import LambdaLR as LambdaLR
 from jaxsched.compat._torch_composed import MultiplicativeLR as MultiplicativeLR
 from jaxsched.compat._torch_composed import SequentialLR as SequentialLR
 from jaxsched.compat._torch_plateau import ReduceLROnPlateau as ReduceLROnPlateau
-from jaxsched.recipes._arguments import divide, multiply
+from jaxsched.recipes._arguments import divide, multiply, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._function import from_fn
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseCosine, PiecewiseLinear
 from jaxsched.schedules._repeat import Repeat
-from jaxsched.schedules._wrappers import Shift
+from jaxsched.schedules._wrappers import Shift, Window
 
 
 @drop_in
@@ -84,13 +87,14 @@ def MultiStepLR(base_lr: Number, milestones: Numbers, gamma: Number = 0.1) -> Ab
 def ConstantLR(
     base_lr: Number, factor: Ratio = 1.0 / 3, total_iters: Whole = 5
 ) -> AbstractSchedule:
-    """``base_lr * factor`` for ``total_iters`` steps, then ``base_lr``.
+    """``base_lr * factor`` for ``total_iters`` steps, then ``base_lr``; for ever, if they are 0.
 
     >>> from jaxsched.compat import torch
     >>> [float(torch.ConstantLR(1.0, 0.5, 4)(t)) for t in (3, 4)]
     [0.5, 1.0]
     """
-    return Constant(multiply(factor, base_lr), total_iters) >> Constant(base_lr)
+    low = multiply(factor, base_lr)
+    return Constant(low, total_iters) >> Constant(_if_any(total_iters, base_lr, low))
 
 
 @drop_in
@@ -102,12 +106,14 @@ def LinearLR(
 ) -> AbstractSchedule:
     """A line from ``base_lr * start_factor`` to ``base_lr * end_factor``, which holds.
 
+    With ``total_iters`` of 0 it stays at the start.
+
     >>> from jaxsched.compat import torch
     >>> [float(torch.LinearLR(1.0, 0.5, 1.0, 4)(t)) for t in (0, 2, 4)]
     [0.5, 0.75, 1.0]
     """
     start, end = multiply(start_factor, base_lr), multiply(end_factor, base_lr)
-    return shapes.Linear(start, end, total_iters)
+    return shapes.Linear(start, _if_any(total_iters, end, start), total_iters)
 
 
 @drop_in
@@ -125,13 +131,18 @@ def ExponentialLR(base_lr: Number, gamma: NotNegative) -> AbstractSchedule:
 def PolynomialLR(
     base_lr: Number, total_iters: Whole = 5, power: NotNegative = 1.0
 ) -> AbstractSchedule:
-    """A power of the remaining fraction, to exactly 0.
+    """A power of the remaining fraction, to exactly 0; with ``total_iters`` of 0, constant.
 
     >>> from jaxsched.compat import torch
     >>> [float(torch.PolynomialLR(1.0, 4, 2.0)(t)) for t in (0, 2, 4)]
     [1.0, 0.25, 0.0]
     """
-    return polynomial(base_lr, 0.0, total_iters, power)
+    return polynomial(base_lr, _if_any(total_iters, 0.0, base_lr), total_iters, power)
+
+
+def _if_any(steps: Any, end: Any, start: Any) -> Any:
+    """The end of so many steps; without any, a scheduler stays where it starts."""
+    return where(lambda steps: steps > 0, (steps,), end, start)
 
 
 @drop_in
@@ -180,6 +191,9 @@ def CyclicLR(
     gamma: NotNegative = 1.0,
     scale_fn: Function | None = None,
     scale_mode: Text = "cycle",
+    cycle_momentum: Flag = True,
+    base_momentum: Number = 0.8,
+    max_momentum: Number = 0.9,
 ) -> AbstractSchedule:
     """Straight up from ``base_lr`` to ``max_lr`` and down again.
 
@@ -190,6 +204,8 @@ def CyclicLR(
         scale_fn: in place of ``mode``, a function in ``jnp`` of the number of the cycle, from 1, or
             with ``scale_mode="iterations"`` of the step; the height is multiplied by its value.
         scale_mode: of ``scale_fn`` only.
+        cycle_momentum, base_momentum, max_momentum: no effect on the rate. The momentum falls where
+            it rises: ``CyclicLR(max_momentum, base_momentum, ...)``, its lengths the same.
 
     >>> from jaxsched.compat import torch
     >>> waves = torch.CyclicLR(0.0, 1.0, 10, mode="triangular2")
@@ -221,18 +237,26 @@ def OneCycleLR(
     steps_per_epoch: Count | None = None,
     pct_start: Ratio = 0.3,
     anneal_strategy: Text = "cos",
-    *,
+    cycle_momentum: Flag = True,
+    base_momentum: Number = 0.85,
+    max_momentum: Number = 0.95,
     div_factor: Positive = 25.0,
     final_div_factor: Positive = 1e4,
     three_phase: Flag = False,
+    *,
+    fix: Flag = False,
 ) -> AbstractSchedule:
     """From ``max_lr / div_factor`` up to ``max_lr`` and far down.
 
     The maximum is at the step ``pct_start * total_steps - 1``, which need not be whole (with
-    ``pct_start=0`` no step has it), and the last value at ``total_steps - 1``. It holds here; there
-    the step ``total_steps`` extrapolates (a line to below 0) and later ones raise.
+    ``pct_start=0`` no step has it), and the last value at ``total_steps - 1``.
 
-    The cycle of the momentum is ``OneCycleLR_momentum``.
+    Args:
+        max_lr, total_steps, epochs, steps_per_epoch, pct_start, anneal_strategy: as there.
+        cycle_momentum, base_momentum, max_momentum: no effect; see ``OneCycleLR_momentum``.
+        div_factor, final_div_factor, three_phase: as there.
+        fix: the last value holds. Without it the step ``total_steps`` extrapolates, a line to below
+            0; the last value holds from the next one on, which raises there.
 
     >>> from jaxsched.compat import torch
     >>> lr = torch.OneCycleLR(1.0, 100)
@@ -242,7 +266,7 @@ def OneCycleLR(
     steps = _total("OneCycleLR", total_steps, epochs, steps_per_epoch)
     start = divide(max_lr, div_factor)
     values = (start, max_lr, divide(start, final_div_factor))
-    return _one_cycle("OneCycleLR", steps, pct_start, anneal_strategy, three_phase, *values)
+    return _one_cycle("OneCycleLR", steps, pct_start, anneal_strategy, three_phase, values, fix)
 
 
 @drop_in
@@ -255,6 +279,8 @@ def OneCycleLR_momentum(
     base_momentum: Number = 0.85,
     max_momentum: Number = 0.95,
     three_phase: Flag = False,
+    *,
+    fix: Flag = False,
 ) -> AbstractSchedule:
     """The momentum (or the first beta) that ``OneCycleLR`` sets, ``base_momentum`` at the maximum.
 
@@ -265,7 +291,7 @@ def OneCycleLR_momentum(
     name = "OneCycleLR_momentum"
     steps = _total(name, total_steps, epochs, steps_per_epoch)
     values = (max_momentum, base_momentum, max_momentum)
-    return _one_cycle(name, steps, pct_start, anneal_strategy, three_phase, *values)
+    return _one_cycle(name, steps, pct_start, anneal_strategy, three_phase, values, fix)
 
 
 def _total(name: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> Any:
@@ -280,10 +306,11 @@ def _total(name: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> An
 
 
 def _one_cycle(
-    name: str, steps: Any, pct: Any, strategy: str, three: bool, start: Any, top: Any, end: Any
+    name: str, steps: Any, pct: Any, strategy: str, three: bool, values: Any, fix: bool
 ) -> AbstractSchedule:
-    piecewise = {"cos": PiecewiseCosine, "linear": PiecewiseLinear}
-    make = chosen(f"torch.{name}(anneal_strategy=...)", strategy, piecewise)
+    start, top, end = values
+    piecewise = {"cos": (PiecewiseCosine, _bent), "linear": (PiecewiseLinear, None)}
+    make, bend = chosen(f"torch.{name}(anneal_strategy=...)", strategy, piecewise)
     share = multiply(pct, steps)
     if violates(lambda share: share == 1, share):
         raise ValueError(
@@ -307,7 +334,23 @@ def _one_cycle(
     for i in reversed(range(len(at) - 1)):
         at[i] = where(lambda x, y: x < y, (at[i], at[i + 1]), at[i], subtract_steps(at[i + 1], 1))
     curve = make(at, [value for _, value in knots])
-    return Shift(curve, -early) if early else curve
+    curve = Shift(curve, -early) if early else curve
+    if fix:
+        return curve
+    (begin, high), (stop, low) = knots[-2:]
+    part = divide(subtract_steps(steps, begin), subtract_steps(stop, begin))
+    beyond = add(high, multiply(subtract_steps(low, high), bend(part) if bend else part))
+    if not surely(is_last, last, before):  # the one before goes on
+        beyond = where(is_last, (last, before), beyond, value_at(curve, steps))
+        low = where(is_last, (last, before), low, beyond)
+    return Window(curve, 0, steps) >> Constant(beyond, 1) >> Constant(low, 0)
+
+
+def _bent(part: Any) -> Any:
+    """Half a cosine from 0 to 1, beyond which it comes back."""
+    angle = multiply(part, np.pi)
+    cosine = np.cos(angle) if is_concrete(angle) else jnp.cos(angle)
+    return divide(subtract_steps(1.0, cosine), 2.0)
 
 
 @drop_in

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 Random = np.random.Generator
+
+
+def until_it_ends(curve: Iterator[float]) -> list[float]:
+    """Its values, up to where the real one raises: some have an end."""
+    values = [next(curve)]
+    with contextlib.suppress(ValueError, RuntimeError, IndexError, ArithmeticError):
+        values.extend(curve)
+    return values
 
 
 def number(random: Random, low: float, high: float) -> float:

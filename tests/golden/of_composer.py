@@ -11,6 +11,7 @@ import importlib.util
 import sys
 import types
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from golden.draws import Random, number, whole
@@ -69,22 +70,20 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     return kinds[name]
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives at the steps 0, 1, ... up to twice the run."""
     given, module, time = dict(arguments), *_theirs()
     ssr = given.pop("ssr", 1.0)
     length = given.pop("dataloader_len", None)
     duration = time.Time.from_timestring(given.pop("max_duration", "1ba"))
     given = {word: _as_time(word, x) for word, x in given.items()}
-    values = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scheduler = getattr(module, name)(**given)
         for step in range(2 * steps + 1):
             state = types.SimpleNamespace(max_duration=duration, dataloader_len=length)
             state.timestamp = _Now(step, time.Time)
-            values.append(float(scheduler(state, ssr)))
-    return values
+            yield float(scheduler(state, ssr))
 
 
 def _as_time(word: str, x: Any) -> Any:

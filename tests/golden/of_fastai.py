@@ -9,6 +9,7 @@ import ast
 import functools
 import importlib.util
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         "SchedLin": [ends | run],
         "SchedCos": [ends | run],
         "SchedExp": [ends | run],
-        "SchedPoly": [ends | run | {"power": number(random, 0.5, 3)}],
+        "SchedPoly": [ends | run | {"power": power} for power in (number(random, 0.5, 3), 0.0)],
         "combine_scheds": [run | {"pcts": [0.25, 0.5, 0.25], "scheds": parts}],
         "combined_cos": [run | ends | {"pct": pct, "middle": start * 2} for pct in (share, 0.0)],
         "fit_one_cycle": [
@@ -57,21 +58,26 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             per | {"n_cycles": 3, "cycle_len": 1, "lr_max": start},
             per | {"n_cycles": 2, "cycle_len": 2, "lr_max": start, "cycle_mult": 3},
         ],
-        "fine_tune": [per | {"epochs": 4, "base_lr": start}, per | {"epochs": 2, "div": 10.0}],
+        "fine_tune": [
+            per | {"epochs": 4, "base_lr": start},
+            per | {"epochs": 2, "div": 10.0},
+            per | {"epochs": 4, "base_lr": start, "freeze_epochs": 0},
+        ],
     }
     return kinds[name]
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives from the start to the end of the run."""
     given, theirs = dict(arguments), _theirs()
     total = given.pop("steps", steps)
     if "steps_per_epoch" in given:
-        return _fits(theirs[name], given.pop("steps_per_epoch"), given)
+        yield from _fits(theirs[name], given.pop("steps_per_epoch"), given)
+        return
     if "scheds" in given:
         given["scheds"] = [theirs[x["schedule"]](**x["arguments"]) for x in given["scheds"]]
     annealer = theirs[name](**given)
-    return [float(annealer(step / total)) for step in range(total + 1)]
+    yield from (float(annealer(step / total)) for step in range(total + 1))
 
 
 @functools.cache

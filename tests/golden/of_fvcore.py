@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from golden.draws import Random, number, whole
@@ -56,17 +57,13 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     return kinds[name]
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives within the run, and after it where it goes on so here too."""
     given = dict(arguments)
     given.pop("steps", None)
-    schedule, values = _scheduler(name, given), []
+    schedule = _scheduler(name, given)
     for step in range((2 if name == "ExponentialParamScheduler" else 1) * steps + 1):
-        try:
-            values.append(float(schedule(step / steps)))
-        except (RuntimeError, IndexError):
-            break
-    return values
+        yield float(schedule(step / steps))
 
 
 def _scheduler(name: str, arguments: dict[str, Any]) -> Any:

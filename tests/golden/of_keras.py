@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from golden.draws import Random, losses, number, whole
@@ -66,23 +67,25 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             plateau | {"patience": 1, "cooldown": 2, "min_lr": peak * rate**2},
             plateau | {"patience": 0, "min_delta": 0.05, "mode": "max", "monitor": "accuracy"},
             plateau | {"patience": 1, "min_lr": 2 * peak},
+            plateau | {"patience": 2, "factor": 0.0, "min_lr": peak / 3},
         ],
     }
     return kinds[name]
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives at the steps 0, 1, ... up to twice the run, in float64."""
     os.environ["KERAS_BACKEND"] = "numpy"
     import keras
 
     keras.config.set_floatx("float64")
     if name == "ReduceLROnPlateau":
-        return _after(**arguments)
-    if name == "LearningRateScheduler":
-        return _epochs(2 * steps + 1, **arguments)
-    schedule = getattr(keras.optimizers.schedules, name)(**arguments)
-    return [float(schedule(step)) for step in range(2 * steps + 1)]
+        yield from _after(**arguments)
+    elif name == "LearningRateScheduler":
+        yield from _epochs(2 * steps + 1, **arguments)
+    else:
+        schedule = getattr(keras.optimizers.schedules, name)(**arguments)
+        yield from (float(schedule(step)) for step in range(2 * steps + 1))
 
 
 def _optimizer(rate: float) -> Any:
@@ -92,28 +95,24 @@ def _optimizer(rate: float) -> Any:
     return SimpleNamespace(optimizer=SimpleNamespace(learning_rate=rate))
 
 
-def _after(metrics: list[float], base_lr: float, **arguments: Any) -> list[float]:
+def _after(metrics: list[float], base_lr: float, **arguments: Any) -> Iterator[float]:
     import keras
 
     callback = keras.callbacks.ReduceLROnPlateau(**arguments)
     callback.set_model(_optimizer(base_lr))
     callback.on_train_begin()
-    rates = []
     for epoch, metric in enumerate(metrics):
         callback.on_epoch_end(epoch, {arguments.get("monitor", "val_loss"): metric})
-        rates.append(float(callback.model.optimizer.learning_rate))
-    return rates
+        yield float(callback.model.optimizer.learning_rate)
 
 
-def _epochs(count: int, schedule: Any, base_lr: float = 1.0, epochs: Any = None) -> list[float]:
+def _epochs(count: int, schedule: Any, base_lr: float = 1.0, epochs: Any = None) -> Iterator[float]:
     import keras
 
     from golden import FUNCTIONS
 
     callback = keras.callbacks.LearningRateScheduler(FUNCTIONS[schedule["function"]])
     callback.set_model(_optimizer(base_lr))
-    rates = []
     for epoch in range(count):
         callback.on_epoch_begin(epoch)
-        rates.append(float(callback.model.optimizer.learning_rate))
-    return rates
+        yield float(callback.model.optimizer.learning_rate)

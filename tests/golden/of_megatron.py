@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from golden.draws import Random, number, whole
@@ -25,11 +26,13 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         for style in ("linear", "cosine", "exponential", "minus_sqrt")
     ]
     late = fall | {"lr_wsd_decay_style": "linear", "wsd_decay_steps": steps + 2}
+    halves = {"lr_warmup_steps": part + 0.5, "lr_decay_steps": steps + 0.25}
     growth = {"start_wd": low, "end_wd": top, "wd_incr_steps": part}
     kinds: dict[str, list[dict[str, Any]]] = {
         "OptimizerParamScheduler": [
             *(rate | decay for decay in [*decays, late]),
             *(rate | decay | {"lr_warmup_steps": 0} for decay in [*decays, late]),
+            *(rate | decay | halves for decay in [decays[3], late]),
         ],
         "get_wd": [growth | {"wd_incr_style": style} for style in ("linear", "cosine")]
         + [growth | {"wd_incr_style": "constant", "start_wd": top}],
@@ -37,7 +40,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     return kinds[name]
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives at the steps 0, 1, ... up to twice the run."""
     from types import SimpleNamespace
 
@@ -49,8 +52,6 @@ def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
     group: dict[str, Any] = {}
     optimizer = SimpleNamespace(param_groups=[group])
     scheduler = OptimizerParamScheduler(optimizer, **(rate | decay | arguments))
-    values = []
     for _ in range(2 * steps + 1):
-        values.append(float(group["weight_decay" if name == "get_wd" else "lr"]))
+        yield float(group["weight_decay" if name == "get_wd" else "lr"])
         scheduler.step(1)
-    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from golden.draws import Random, losses, number, whole
@@ -110,16 +111,17 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     return kinds[name]
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives at the steps 0, 1, ... up to twice the run, in float64."""
     import jax
     import jax.numpy as jnp
 
     with jax.enable_x64(True):
         if name == "reduce_on_plateau":
-            return _after(**arguments)
+            yield from _after(**arguments)
+            return
         schedule = _schedule(name, arguments)
-        return [float(schedule(jnp.asarray(step))) for step in range(2 * steps + 1)]
+        yield from (float(schedule(jnp.asarray(step))) for step in range(2 * steps + 1))
 
 
 def _schedule(name: str, arguments: dict[str, Any]) -> Any:
@@ -134,14 +136,16 @@ def _schedule(name: str, arguments: dict[str, Any]) -> Any:
     return getattr(optax, name)(**given)
 
 
-def _after(metrics: list[float], **arguments: Any) -> list[float]:
+def _after(metrics: list[float], **arguments: Any) -> Iterator[float]:
+    import jax
     import jax.numpy as jnp
     import optax
 
     plateau = optax.contrib.reduce_on_plateau(**arguments)
-    state: Any = plateau.init({"w": jnp.zeros(1)})
-    scales = []
-    for metric in metrics:
-        _, state = plateau.update({"w": jnp.ones(1)}, state, value=jnp.asarray(metric))
-        scales.append(float(state.scale))
-    return scales
+
+    def follow(state: Any, metric: Any) -> Any:
+        _, state = plateau.update({"w": jnp.ones(1)}, state, value=metric)
+        return state, state.scale
+
+    first = plateau.init({"w": jnp.zeros(1)})
+    yield from jax.lax.scan(follow, first, jnp.asarray(metrics))[1].tolist()

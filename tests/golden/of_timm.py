@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 from golden import FUNCTIONS
@@ -40,6 +41,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             cycles | {"cycle_decay": rate} | low,
             cycles | {"cycle_mul": 2.0} | low | prefix,
             cycles | {"cycle_mul": 2.0, "cycle_decay": rate} | low,
+            cycles | {"cycle_mul": 0.75} | low,
             {"t_initial": steps, "cycle_limit": 0} | low,
             *({"t_initial": steps} | low | kind for kind in own[name]),
         ]
@@ -71,7 +73,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
     return [lr | kind for kind in kinds]
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives at the steps 0, 1, ... up to twice the run."""
     import torch
 
@@ -83,13 +85,12 @@ def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
     if "metrics" in rest:
         metrics, scheduler = rest.pop("metrics"), getattr(real, name)(optimizer, **rest)
         told = lambda epoch, metric: scheduler.step(epoch, metric) or optimizer.param_groups[0]
-        return [float(told(t, metric)["lr"]) for t, metric in enumerate(metrics, 1)]
+        yield from (float(told(t, metric)["lr"]) for t, metric in enumerate(metrics, 1))
+        return
     made = getattr(real, name)(optimizer, t_in_epochs=False, **rest)
-    values = []
     for t in range(2 * steps + 1):
         made.step_update(t)
-        values.append(float(optimizer.param_groups[0]["lr"]))
-    return values
+        yield float(optimizer.param_groups[0]["lr"])
 
 
 def _schedulers() -> Any:

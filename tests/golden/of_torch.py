@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from golden import FUNCTIONS
@@ -31,14 +32,16 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             {"milestones": [part, 0, part, 2 * part], "gamma": factor},
             {"milestones": [part, -3, part + 0.5], "gamma": factor},
         ],
-        "ConstantLR": [{"factor": factor, "total_iters": part}, {}],
+        "ConstantLR": [{"factor": factor, "total_iters": part}, {}, {"total_iters": 0}],
         "LinearLR": [
             {"start_factor": factor, "end_factor": number(random, 0.1, 1), "total_iters": part},
             {"start_factor": factor, "end_factor": 0.0, "total_iters": part},
+            {"start_factor": factor, "total_iters": 0},
         ],
         "PolynomialLR": [
             {"total_iters": part, "power": number(random, 0.5, 3)},
             {"total_iters": part, "power": 0.0},
+            {"total_iters": 0},
         ],
         "ExponentialLR": [{"gamma": number(random, 0.8, 0.99)}, {"gamma": 0.0}],
         "CosineAnnealingWarmRestarts": [
@@ -137,13 +140,10 @@ NAMES = (
 )
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives at the steps 0, 1, ... up to twice the run, or to where it ends."""
     import torch
 
-    if name.startswith("OneCycle"):  # its step `total_steps` is beyond its end
-        epochs = arguments.get("epochs", 0)
-        steps = (arguments.get("total_steps") or epochs * arguments["steps_per_epoch"]) / 2
     field = "momentum" if name.endswith("_momentum") else "lr"
     base = arguments.get("base_lr", arguments.get("max_lr", 0.1))
     if name == "SequentialLR":
@@ -152,13 +152,13 @@ def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scheduler = _real(name, optimizer, arguments)
-        values = [float(optimizer.param_groups[0][field])]
         if "metrics" in arguments:
-            return [told(scheduler, metric, optimizer) for metric in arguments["metrics"]]
-        for _ in range(int(2 * steps) - name.startswith("OneCycle")):
+            yield from (told(scheduler, metric, optimizer) for metric in arguments["metrics"])
+            return
+        yield float(optimizer.param_groups[0][field])
+        for _ in range(2 * steps):
             scheduler.step()
-            values.append(float(optimizer.param_groups[0][field]))
-    return values
+            yield float(optimizer.param_groups[0][field])
 
 
 def told(scheduler: Any, metric: float, optimizer: Any) -> float:

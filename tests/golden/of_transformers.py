@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from golden.draws import Random, losses, number, whole
@@ -11,6 +12,7 @@ NAMES = (
     *("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts"),
     *("polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr"),
     *("warmup_stable_decay", "get_adafactor_schedule", "reduce_lr_on_plateau", "greedy"),
+    "get_scheduler",
 )
 
 
@@ -69,30 +71,43 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             metric | {"min_lr": lr["lr"] / 3, "max_lr": 2 * lr["lr"], "threshold_mode": "rel"},
             metric | {"min_lr": 0.0, "max_lr": 100.0, "cooldown": 2, "warmup": 1},
             metric | {"min_lr": 0.0, "max_lr": 100.0, "mode": "max", "patience": 0},
+            metric | {"min_lr": 2 * lr["lr"], "max_lr": 100.0, "reset_start": 1, "eps": 0.0},
+            metric | {"min_lr": lr["lr"] / 2, "patience": 0, "reset_start": 2},
+            metric | {"smooth": True, "window_size": 4, "min_lr": 0.0, "eps": lr["lr"] / 9},
+        ],
+        "get_scheduler": [
+            lr | both | {"name": "polynomial", "scheduler_specific_kwargs": {"power": 1 + rate}},
+            lr | warm | {"name": "inverse_sqrt", "num_training_steps": steps},
+            lr | warm | {"name": "constant_with_warmup", "scheduler_specific_kwargs": {"x": rate}},
+            lr | {"name": "constant", "num_training_steps": steps},
         ],
         "get_adafactor_schedule": [{"initial_lr": 0.5}, {"warmup_init": True}],
     }
     return [kind if name.startswith("get_") else lr | kind for kind in kinds[name]]
 
 
-def curve(name: str, arguments: dict[str, Any], steps: int) -> list[float]:
+def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives at the steps 0, 1, ... up to twice the run."""
     import torch
     from transformers import optimization
 
     if name == "get_adafactor_schedule":
-        return _adafactor(arguments, steps)
-    made = optimization.TYPE_TO_SCHEDULER_FUNCTION[optimization.SchedulerType(name)]
+        yield from _adafactor(arguments, steps)
+        return
+    made: Any = optimization.get_scheduler
+    if name != "get_scheduler":
+        made = optimization.TYPE_TO_SCHEDULER_FUNCTION[optimization.SchedulerType(name)]
     rest = {n: x for n, x in arguments.items() if n != "lr"}
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=arguments["lr"])
     if "metrics" in rest:
         metrics, scheduler = rest.pop("metrics"), made(optimizer, **rest)
-        return [told(scheduler, metric, optimizer) for metric in metrics]
-    function = made(optimizer, **rest).lr_lambdas[0]
-    return [arguments["lr"] * function(t) for t in range(2 * steps + 1)]
+        yield from (told(scheduler, metric, optimizer) for metric in metrics)
+        return
+    function = made(optimizer=optimizer, **rest).lr_lambdas[0]
+    yield from (arguments["lr"] * function(t) for t in range(2 * steps + 1))
 
 
-def _adafactor(arguments: dict[str, Any], steps: int) -> list[float]:
+def _adafactor(arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """The rate of each update, which the proxy shows after it."""
     import torch
     from transformers.optimization import Adafactor, get_adafactor_schedule
@@ -102,8 +117,6 @@ def _adafactor(arguments: dict[str, Any], steps: int) -> list[float]:
     optimizer = Adafactor([weight], lr=None, scale_parameter=False, warmup_init=warm)
     shown = get_adafactor_schedule(optimizer, arguments.get("initial_lr", 0.0))
     weight.grad = torch.ones(1)  # not before: the proxy asks for the state of what has one
-    values = []
     for _ in range(2 * steps + 1):
         optimizer.step()
-        values.append(float(shown.get_lr()[0]))
-    return values
+        yield float(shown.get_lr()[0])

@@ -15,6 +15,7 @@ import zlib
 import numpy as np
 
 from golden import HERE, LIBRARIES
+from golden.draws import until_it_ends
 
 STEPS = (17, 32)  # of the runs; a name with many kinds of arguments has each in one of them
 
@@ -28,7 +29,8 @@ def main(libraries: list[str]) -> None:
             for steps, turn in zip(STEPS, (0, 1), strict=True):
                 kinds = peer.draw(name, random, steps)
                 for arguments in kinds if len(kinds) < 3 else kinds[turn::2]:
-                    values = [float(f"{x:.10g}") for x in peer.curve(name, arguments, steps)]
+                    values = until_it_ends(peer.curve(name, arguments, steps))
+                    values = [float(f"{x:.10g}") for x in values]
                     case = {"name": name, "arguments": arguments, "values": values}
                     lines.append(json.dumps(case, separators=(",", ":")))
         (HERE / f"{library}.json").write_text("\n".join(lines) + "\n")
