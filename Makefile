@@ -44,6 +44,7 @@ bench: $(VENV)/.dev
 # The drop-ins beside the real packages, which have an environment of their own (2 GB, CPU only).
 parity: $(VENV)-peers/.made
 	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python tests/parity.py
+	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python tests/back_again.py
 
 golden: $(VENV)-peers/.made
 	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python -m golden.write
