@@ -21,7 +21,6 @@ from executor_tasks import EVERYTHING, TRIALS, bowl
 from sweep_tasks import same, supervised
 
 from jaxsched import search
-from jaxsched.search import SuccessiveHalving
 from jaxsched.search.multihost import _worker, _workers
 from jaxsched.search.multihost._pool import Lost, Pool, packed
 
@@ -87,7 +86,7 @@ def importable(monkeypatch):
 
 
 # Of submitit each unit is a process: there are few.
-FEW = {**EVERYTHING, "folds": None, "stopping": SuccessiveHalving(30, 2)}
+FEW = {**EVERYTHING, "folds": None, "stopping": None}
 
 
 @pytest.mark.parametrize(

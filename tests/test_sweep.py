@@ -13,8 +13,6 @@ from jaxsched import search
 from jaxsched.search import SuccessiveHalving, grid
 from jaxsched.search.engine import _width
 
-pytestmark = pytest.mark.optimized
-
 MIXED = [
     js.warmup_cosine(0.3, 70, 10),
     js.wsd(0.3, 70, warmup=10, decay=20),
@@ -45,6 +43,7 @@ def curves(result, order=slice(None)):
     )
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("optimizer", [optax.adamw, None], ids=["adamw", "momentum"])
 def test_each_run_has_the_bits_of_a_python_loop(optimizer):
     task = supervised(**({"optimizer": optimizer} if optimizer else {}))
@@ -59,6 +58,7 @@ def test_each_run_has_the_bits_of_a_python_loop(optimizer):
     assert result.info["traces"] == {"init": 1, "segment": 1, "evaluate": 1}
 
 
+@pytest.mark.optimized
 def test_a_run_begins_with_those_bits_too():
     class Summing(Plain):
         def init(self, key):
@@ -68,6 +68,7 @@ def test_a_run_begins_with_those_bits_too():
     assert solo(Summing(), js.Constant(0.1), 0, 2)[1].tobytes() == result.train["loss"].tobytes()
 
 
+@pytest.mark.optimized
 def test_order_neighbours_and_number_of_trials_change_nothing():
     task = TASK
     whole = sweep(task, MIXED, steps=70, seeds=2, evaluate_every=25)
@@ -78,6 +79,7 @@ def test_order_neighbours_and_number_of_trials_change_nothing():
     assert whole.evaluated.tolist() == [25, 50, 70]
 
 
+@pytest.mark.optimized
 def test_the_cut_into_segments_changes_nothing(monkeypatch):
     task = TASK
     whole = sweep(task, MIXED, steps=70, seeds=2)
@@ -88,6 +90,7 @@ def test_the_cut_into_segments_changes_nothing(monkeypatch):
     chex.assert_trees_all_equal(whole.final(), often.final())
 
 
+@pytest.mark.optimized
 def test_long_runs_cross_the_blocks_of_the_table():
     trials = [js.warmup_cosine(0.1, 9_000, 10), js.Constant(0.01)]
     task = Plain()
@@ -97,6 +100,7 @@ def test_long_runs_cross_the_blocks_of_the_table():
         assert losses.tobytes() == result.train["loss"][i, 0, 0].tobytes()
 
 
+@pytest.mark.optimized
 def test_several_hyperparameters():
     def adam(learning_rate, weight_decay, b1):
         return optax.adamw(learning_rate, b1=b1, weight_decay=weight_decay)
@@ -122,6 +126,7 @@ def test_several_hyperparameters():
 RATES = [1e-3, 0.1, 1e30, 0.1, 1e30 * js.Constant(1e30), 0.3]  # infinite in float32
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("width", [1, 4])
 def test_a_diverged_trial_is_flagged_and_disturbs_no_other(width):
     task = TASK
@@ -165,6 +170,7 @@ def test_limit_counts_as_diverged():
     assert result.diverged[1, 0, 0] == -1
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("width", [2, 4, 8])
 def test_wide_runs_do_not_depend_on_place_or_neighbours_and_are_close_to_solo_ones(width):
     task = TASK
@@ -179,6 +185,7 @@ def test_wide_runs_do_not_depend_on_place_or_neighbours_and_are_close_to_solo_on
     assert wide.info["traces"].get("segment", 0) <= 1
 
 
+@pytest.mark.optimized
 def test_own_lengths():
     trials = [js.cosine_decay(0.1, 30), js.cosine_decay(0.1, 70), js.cosine_decay(0.1, 50)]
     for width in (1, 3):

@@ -25,8 +25,6 @@ from jaxsched.controllers import (
 from jaxsched.search.engine import _planning
 from jaxsched.search.store import _store
 
-pytestmark = pytest.mark.optimized  # the bits of loops
-
 BASE = js.warmup_cosine(0.4, 90, warmup=7)
 PLATEAUS = search.grid(
     lambda factor, patience: Plateau(BASE, factor=factor, patience=patience),
@@ -103,6 +101,7 @@ def every_controller():
     return sweep(CONTROLLERS, seeds=2)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("which", range(len(CONTROLLERS)))
 def test_a_controller_does_what_it_does_in_a_loop(which):
     controller, result = CONTROLLERS[which], every_controller()
@@ -115,6 +114,7 @@ def test_a_controller_does_what_it_does_in_a_loop(which):
         assert losses.tobytes() == result.train["loss"][which, 0, seed].tobytes()
 
 
+@pytest.mark.optimized
 def test_trials_are_one_run_until_a_decision_sets_them_apart():
     trials = (*PLATEAUS, *search.grid(lambda peak: js.warmup_cosine(peak, 90, warmup=7), peak=0.4))
     result = sweep(trials, seeds=2)
@@ -135,6 +135,7 @@ def test_trials_are_one_run_until_a_decision_sets_them_apart():
     assert "learning_rate" not in plain.train
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("arguments", [{"length": 16}, {"devices": 2}, {"width": 3}])
 def test_nothing_depends_on_how_it_is_run(monkeypatch, arguments):
     whole = sweep(PLATEAUS, seeds=2)
@@ -160,7 +161,7 @@ def test_a_population_of_factors_is_vectorized():
 
 
 def test_one_program_for_controllers_and_schedules_of_all_kinds():
-    result = sweep([*CONTROLLERS, BASE, js.Constant(0.1)])
+    result = sweep([*CONTROLLERS, BASE, js.Constant(0.1)], Watched())
     assert result.info["traces"] == {"init": 1, "segment": 1, "evaluate": 1}
 
 
@@ -292,6 +293,7 @@ def test_a_controller_over_code_is_saved_with_its_values(tmp_path):
     assert np.allclose(js.sample(base, 90), 0.3 / (1 + np.arange(90)))
 
 
+@pytest.mark.optimized
 def test_the_winner_is_scored_by_the_very_same_run():
     task = supervised()
     result = sweep([Plateau(0.3, factor=f, patience=0) for f in (0.1, 0.7)], task, seeds=2)

@@ -32,7 +32,6 @@ CASES = [
 ]
 
 
-@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("lhs", "rhs", "strides", "padding", "dilate", "spread", "groups", "first"),
     [
