@@ -1,6 +1,6 @@
 """Wall time on all cores, where the other scripts count CPU seconds of one.
 
-    python -m benchmarks.cores               # 4 minutes; or name rows: ... cores short tiny
+    python -m benchmarks.cores               # 6 minutes; or name rows: ... cores short tiny
 
 The first three rows compare with the loops that people write, compilation included. The others run
 one sweep in processes that may use all cores or one of them, and with one thread on all cores.
@@ -8,10 +8,13 @@ one sweep in processes that may use all cores or one of them, and with one threa
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import jaxsched as js
@@ -23,6 +26,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "MLP": mlp,
     "CNN": cnn,
     "products": lambda: mlp(1024, 1024, 256),
+    "large products": lambda: mlp(2048, 2048, 256),
 }
 
 
@@ -35,6 +39,8 @@ def main(names: list[str]) -> None:
         "MLP": lambda: threads("MLP", 32, 3000),
         "CNN": lambda: threads("CNN", 4, 3000),
         "products": lambda: threads("products", 6, 100),
+        "large products": lambda: threads("large products", 6, 16),
+        "workers": workers,
     }
     if names[:1] == ["--child"]:
         child(*names[1:])
@@ -56,6 +62,30 @@ def threads(name: str, count: int, steps: int) -> None:
         f"one core : all {one_cold / cold:.2f} and {one_warm / warm:.2f}, "
         f"all : one thread {cold / thread_cold:.2f} and {warm / thread_warm:.2f}",
     )
+
+
+def workers(count: int = 6, steps: int = 240_000) -> None:
+    """Units of 10 s in two processes with a core each, and in one."""
+    context, seconds, schedules = get_context("spawn"), {}, [js.Constant(r) for r in RATES[:count]]
+    for number in (2, 1):
+        place = (context.Value("i", 0),)
+        with ProcessPoolExecutor(number, context, initializer=pin, initargs=place) as pool:
+            arguments = {"devices": None, "executor": pool, "units": count}
+            for length in (100, steps):  # the first so that no one pays for a start
+                begin = time.perf_counter()
+                sweep("benchmarks.sweep:mlp", schedules, steps=length, **arguments)
+                seconds[number] = time.perf_counter() - begin
+    say(
+        f"MLP, units of one trial, N={count}, T={steps}",
+        f"two workers {seconds[2]:.1f} s, one {seconds[1]:.1f} s",
+        f"{seconds[1] / seconds[2]:.2f}",
+    )
+
+
+def pin(core: Any) -> None:
+    with core.get_lock():
+        os.sched_setaffinity(0, {core.value})
+        core.value += 1
 
 
 def child(name: str, count: str, steps: str, where: str) -> None:
