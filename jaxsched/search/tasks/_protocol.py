@@ -17,11 +17,12 @@ Metrics = dict[str, Any]  # name -> scalar array
 class Task(Protocol):
     """A model, an optimizer and data, as three pure functions; any object that has them is a task.
 
-    A step is one optimizer update. All functions are traced, so they are written with ``jnp``; they
-    serve Flax NNX and Linen, Equinox, or plain pytrees alike, as long as the state is a pytree of
-    arrays whose shapes and dtypes a step does not change. (A Python number in the initial state
-    takes the dtype that a step gives it, as in ``jax.lax.scan``.) Every scheduled hyperparameter
-    must act on that state: one that is dead in ``step`` is refused.
+    A step is one optimizer update (or ``updates_per_step`` of them). All functions are traced, so
+    they are written with ``jnp``; they serve Flax NNX and Linen, Equinox, or plain pytrees alike,
+    as long as the state is a pytree of arrays whose shapes and dtypes a step does not change. (A
+    Python number in the initial state takes the dtype that a step gives it, as in
+    ``jax.lax.scan``.) Every scheduled hyperparameter must act on that state: one that is dead in
+    ``step`` is refused.
 
     A task may have more:
 
