@@ -163,7 +163,8 @@ def test_plot_writes_a_picture(capsys, tmp_path, ending):
 def test_names_are_found_by_those_of_others(capsys):
     code, out, _ = run(capsys, "names", "CosineAnnealingWarmRestarts")
     assert code == 0 and "warm_restarts(peak, steps" in out
-    assert run(capsys, "names", "no such")[0] == 1
+    assert run(capsys, "names", "no such thing")[0] == 1
+    assert "; it is js.Average here" in run(capsys, "names", "AveragedModel")[2]
 
 
 def test_a_call_of_another_library_is_converted(capsys):

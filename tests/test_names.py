@@ -315,6 +315,10 @@ def test_the_table_is_searched_by_any_librarys_word():
     assert "one_cycle" in names("OneCycleLR")
     assert "warm_restarts" in names("cosine_with_restarts")
     assert {"warm_restarts", "Sequence"} <= set(names("SGDR"))
+    assert names("hf.get_wsd_schedule") == ["transformers.warmup_stable_decay"]
+    assert "step_decay" in names("torch.optim.lr_scheduler.StepLR") and "step_decay" in names(
+        "step lr"
+    )
     assert names("no such thing") == []
     assert len(entries()) == len(SOURCES)
 

@@ -17,7 +17,7 @@ from jaxsched._words import bind
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
-from jaxsched.names._lookup import LIBRARY, check, entries
+from jaxsched.names._lookup import LIBRARY, check, entries, unknown
 from jaxsched.names._sources import PACKAGE
 from jaxsched.names._sources import units as units_source
 from jaxsched.names._values import check_values
@@ -169,7 +169,7 @@ def _plot(given: argparse.Namespace) -> int:
 def _names(given: argparse.Namespace) -> int:
     found = entries(given.word)
     if not found:
-        print(f"jaxsched: no name has {given.word!r} in it", file=sys.stderr)
+        print(f"jaxsched: no entry for {unknown(given.word)}.", file=sys.stderr)
         return 1
     for entry in found:
         _say(entry.call)

@@ -28,20 +28,24 @@ class Entry:
 
 
 def entries(word: str = "") -> list[Entry]:
-    """The entries in whose name, names elsewhere or summary the word occurs; of none, all.
+    """The entries in whose name, names elsewhere or summary the words occur; of none, all.
 
     >>> from jaxsched.names import entries
     >>> entries("fit_flat_cos")[0].call
     'flat_cosine(peak, steps, flat=..., end=...)'
     """
-    wanted = _letters(word)
+    word = _canonical(word) or word
+    wanted = [_letters(part) for part in word.split()]
     found = []
     for source in all_sources():
-        elsewhere = tuple(ELSEWHERE.get(source.name, "").split())
+        aliases = [alias for alias, name in ALIASES.items() if name == source.name]
+        elsewhere = (*ELSEWHERE.get(source.name, "").split(), *aliases)
         entry = Entry(source.name, source.call, source.summary, elsewhere)
-        if any(wanted in _letters(text) for text in (entry.name, entry.summary, *elsewhere)):
-            found.append(entry)
-    return sorted(found, key=lambda entry: ("." in entry.name, entry.name.lower(), entry.name))
+        texts = [_letters(text) for text in (entry.name, entry.summary, *elsewhere)]
+        whole = any("".join(wanted) in text for text in texts)  # "one cycle"
+        if whole or all(any(part in text for text in texts) for part in wanted):
+            found.append((not whole, "." in entry.name, entry.name.lower(), entry.name, entry))
+    return [entry for *_, entry in sorted(found, key=lambda row: row[:-1])]
 
 
 def source_of(name: str) -> Source | None:
@@ -55,11 +59,14 @@ def source_of(name: str) -> Source | None:
         name = name.partition(".")[2]
     if "." not in name:
         return ours().get(name)
+    name = _canonical(name)
+    return theirs(name.partition(".")[0]).get(ALIASES.get(name, name)) if name else None
+
+
+def _canonical(name: str) -> str:
+    """``"transformers.cosine"`` for ``"hf.optimization.cosine"``; empty if it is of no library."""
     library = LIBRARY.get(name.partition(".")[0], "")
-    if not library:
-        return None
-    name = f"{library}.{name.rpartition('.')[2]}"
-    return theirs(library).get(ALIASES.get(name, name))
+    return f"{library}.{name.rpartition('.')[2]}" if library and "." in name else ""
 
 
 def check(tree: Any, registered: Collection[str] = ()) -> None:
