@@ -43,6 +43,9 @@ def test_the_table_has_every_library():
     assert {name for name in LIBRARIES if theirs(name)} == set(js.compat._LIBRARIES)
 
 
+NO_SCHEDULE = {"megatron.rampup_batch_size"}  # sizes for Units
+
+
 def is_public(name, value):
     made_here = getattr(value, "__module__", "").startswith("jaxsched.compat.")
     return made_here and ">>>" in (value.__doc__ or "") and name[0] != "_"
@@ -53,6 +56,7 @@ def test_no_public_name_is_missing_in_the_table():
     for library in js.compat._LIBRARIES:
         module = importlib.import_module(f"jaxsched.compat.{library}")
         public = [name for name, value in vars(module).items() if is_public(name, value)]
+        public = [name for name in public if f"{library}.{name}" not in NO_SCHEDULE]
         assert len(public) >= 2 and all(source_of(f"{library}.{name}") for name in public)
     kinds = (js.AbstractSchedule, js.AbstractController)
     for place in (js, js.controllers, js.schedules):

@@ -143,6 +143,7 @@ OTHERWISE = {
     "js.Units": "composer.Time megatron.rampup_batch_size olmo_core.BatchSizeScheduler "
     "ignite.BatchSizeScheduler",
     "transformers.get_scheduler": "transformers.SchedulerType",
+    "js.compat.megatron.rampup_batch_size": "megatron.rampup_batch_size",
     "jaxsched.optim.adopt": "adopt",
     "jaxsched.optim.decay_weights": "decay_weights",
     "jaxsched.optim.group_lr": "group_lr",

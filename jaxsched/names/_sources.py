@@ -121,7 +121,7 @@ def _drop_ins(module: str) -> dict[str, tuple[ast.FunctionDef, str]]:
     path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
     found: dict[str, tuple[ast.FunctionDef, str]] = {}
     for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
-        if isinstance(node, ast.FunctionDef) and _is_drop_in(node):
+        if isinstance(node, ast.FunctionDef) and _decorated(node, "drop_in"):
             found[node.name] = node, module
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxsched.compat"):
             names = {alias.name for alias in node.names if alias.asname == alias.name}
@@ -129,12 +129,6 @@ def _drop_ins(module: str) -> dict[str, tuple[ast.FunctionDef, str]]:
                 others = _drop_ins(str(node.module))
                 found |= {name: others[name] for name in names & others.keys()}
     return found
-
-
-def _is_drop_in(node: ast.FunctionDef) -> bool:
-    """Whether it is decorated; or chooses one that is, and has an example as all of them have."""
-    chooses = not node.name.startswith("_") and ">>>" in (ast.get_docstring(node) or "")
-    return _decorated(node, "drop_in") or chooses
 
 
 def all_sources() -> Iterator[Source]:
@@ -203,8 +197,8 @@ def _kinds_of(path: Path) -> dict[str, dict[str, Any]]:
         if isinstance(value, ast.Constant):
             constants[name] = value.value
         elif isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Tuple):
-            check = value.slice.elts[-1]
-            if isinstance(check, ast.Call):
+            kind, *_, check = value.slice.elts
+            if isinstance(check, ast.Call) and ast.unparse(kind) != "Any":  # which may be a list
                 found[name] = _keywords(check, constants)
     return found
 
