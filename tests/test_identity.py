@@ -138,12 +138,13 @@ def test_which_batches_are_looked_at_depends_on_their_size_only(size):
             return np.arange(start, start + length)
 
     read = []
-    long = _rows.Rows(Task(), 0, size, 10**7)
+    batch = jax.ShapeDtypeStruct((size // 4,), np.float32)
+    long = _rows.Rows(Task(), 0, batch, 10**7)
     whole = long.sums(0, 10**6)
     assert len(read) == len(set(read)) == len(whole) // 8 < 2**20
     assert {0, 1, 15} < set(read)
     for step in (1, 15, 17, 999, 10**5 + 1):
-        short = _rows.Rows(Task(), 0, size, step)
+        short = _rows.Rows(Task(), 0, batch, step)
         for cut in (step // 3, step // 2):
             short.digest(cut)
         assert short.digest(step) == long.digest(step)
@@ -194,11 +195,20 @@ def test_the_settings_of_a_context_are_seen(name, make):
     assert _settings.settings() == before
 
 
-def test_flags_of_xla_count_but_not_how_many_devices_there_are(monkeypatch):
+def test_flags_of_xla_count_but_not_how_many_devices_there_are(monkeypatch, tmp_path):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_dump_to=/x")
     assert _settings.settings()["XLA_FLAGS"] == ""
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     assert _settings.settings()["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=true"
+    (tmp_path / "flags").write_text("--xla_cpu_enable_fast_math=false")  # as XLA reads it
+    monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "flags"))
+    assert _settings.settings()["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=false"
+
+
+def test_a_setting_that_few_change_is_told_where_it_is_changed(monkeypatch):
+    assert not _settings.settings().keys() & _settings._RARE.keys()
+    monkeypatch.setitem(_settings._RARE, "jax_use_magma", "on")
+    assert _settings.settings()["jax_use_magma"] == "auto"
 
 
 def test_settings_of_a_context_are_in_force_on_all_devices():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from children import Child
@@ -15,7 +16,10 @@ from sweep_tasks import Plain, flip, same, shared
 
 import jaxsched as js
 from jaxsched import search
+from jaxsched.search import _files
+from jaxsched.search.engine import _engine
 from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.multihost import _backend
 
 HERE = Path(__file__).parent
 # Of shorter runs a part of the schedules will do, and some trials are one run.
@@ -253,3 +257,79 @@ def test_a_longer_run_whose_last_state_is_damaged_is_trained_from_the_one_before
         longer = sweep(tmp_path, **{**arguments, "steps": 80})
     assert counted() in (20, 40, 60, 80)
     assert same(longer, sweep(None, **{**arguments, "steps": 80}))
+
+
+# ------------------------------------------------------------- widths, machines, metrics, arrays
+
+
+def test_what_a_halved_width_has_trained_is_of_the_same_call_only(tmp_path, monkeypatch):
+    """Its bits are those of no width."""
+    collect, calls = _engine.Engine._collect, iter(range(1000))
+
+    def lacking(self, number, runs, segment, program):
+        if program.width == 4 and next(calls) >= 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return collect(self, number, runs, segment, program)
+
+    arguments = {"trials": RATES, "width": 4, "checkpoint_every": 0.0}
+    monkeypatch.setattr(_engine.Engine, "_collect", lacking)
+    with pytest.warns(RuntimeWarning, match="goes on with width 2"):
+        halved = sweep(tmp_path, **arguments)
+    monkeypatch.setattr(_engine.Engine, "_collect", collect)
+    again = sweep(tmp_path, **arguments)
+    assert same(again, halved) and again.info.stored == halved.steps_trained
+    other = sweep(tmp_path, **arguments, seeds=3)
+    assert other.info.stored < halved.steps_trained // 2
+    assert same(other, sweep(None, **arguments, seeds=3))
+
+
+def test_what_another_kind_of_machine_has_trained_is_told(tmp_path, monkeypatch):
+    first = sweep(tmp_path)
+    monkeypatch.setattr(_backend, "machine_of", lambda device: "Other (1)")
+    with pytest.warns(RuntimeWarning, match=r"another kind of machine, .*, and not on Other \(1\)"):
+        again = sweep(tmp_path)
+    assert again.info.machines == first.info.machines != ["Other (1)"]
+    with pytest.warns(RuntimeWarning, match="another kind of machine"):
+        grown = sweep(tmp_path, seeds=3)
+    assert grown.info.machines == sorted([*first.info.machines, "Other (1)"])
+    assert sweep(None).info.machines == ["Other (1)"]
+
+
+class Measured(Plain):
+    def __init__(self, metrics, target=0.0):
+        self.metrics, self.target = metrics, np.full(3, target, np.float32)
+
+    def evaluate(self, state):
+        values = ((state - self.target) ** 2).sum(), jnp.abs(state).sum(), state.max()
+        return dict(zip(self.metrics, values, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (Measured(["loss", "b"]), r"metrics: .*'a', 'loss'\] of evaluate there, .*'b', 'loss'\]"),
+        (Measured(["loss", "a", "b"]), "metrics: "),
+        (Measured(["loss"]), "metrics: "),
+        (Measured(["a", "loss"]), "task's evaluate: "),
+        (Measured(["loss", "a"], 1.0), r"\(array .target: float32\[3\] \w+ there, float32\[3\] "),
+    ],
+)
+def test_metrics_and_arrays_that_differ_are_named_and_no_file_is_damaged(tmp_path, changed, words):
+    arguments = {"trials": RATES[:1], "seeds": 1}
+    tasks = [Measured(["loss", "a"]), changed]
+    alone = [sweep(None, task=task, **arguments) for task in tasks]
+    sweep(tmp_path, task=tasks[0], **arguments)
+    with pytest.warns(UserWarning, match=f"0 of 1 runs found .* differ in .*{words}"):
+        assert same(sweep(tmp_path, task=changed, **arguments), alone[1])
+    for task, expected in zip(tasks, alone, strict=True):  # both are there, without a warning
+        again = sweep(tmp_path, task=task, **arguments)
+        assert again.info.stored == 60 and same(again, expected)
+
+
+def test_files_of_an_earlier_version_are_no_damage(tmp_path):
+    sweep(tmp_path, trials=RATES[:1])
+    (path,) = tmp_path.glob("records-*")
+    (_, *meta), arrays = _files.read(path)
+    _files.write(path, [3, *meta], arrays)
+    with pytest.warns(UserWarning, match="1 files in .* are of an earlier version; .* Delete them"):
+        assert sweep(tmp_path, trials=RATES[:1]).info.stored == 0

@@ -105,7 +105,8 @@ def sweep(
         limit: a training loss above it counts as diverged.
         width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto": the fastest of
             some widths that fit into memory (measured only if the sweep is long enough to pay for
-            it). If memory runs out all the same, it is halved with a warning.
+            it). If memory runs out all the same, it is halved with a warning; what is trained then
+            only the same call takes from a checkpoint, since its bits are those of no width.
         share_prefixes: ``False`` trains shared prefixes again for each trial (for measurements).
         devices: each has a thread with its own share of the runs; one that is listed twice has two.
             By default all local accelerators; or the CPU, with a thread for each core that the
@@ -151,7 +152,8 @@ def sweep(
             and if trials with different values have the same curves. If a checkpoint's runs are of
             another task (naming what differs), and if Ctrl-C without a checkpoint makes the result
             partial: it has the runs that had ended.
-        RuntimeWarning: if a file of the checkpoint is damaged: what it held is trained again.
+        RuntimeWarning: if a file of the checkpoint is damaged: what it held is trained again. If
+            another kind of machine has trained some of it, where sums may be rounded otherwise.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, grid, sweep
@@ -208,6 +210,7 @@ def sweep(
         seconds=time.monotonic() - started,
         traces=backend.traces(),
         stored=ledger.stored,
+        machines=sorted(ledger.machines.union([backend.machine] * (ledger.steps_trained > 0))),
         partial=ended,
         identity=identity,
         shard=shard_info and _named(shard_info, fields, backend, plan.objective),
@@ -249,7 +252,8 @@ def _session(plan: Plan, backend: Backend, request: Request, writer: str) -> Ite
             directory = backend.directory(path)
             stack.enter_context(directory.locked(writer))
             own = run_fields(plan, _settings(backend))
-            store = backend.store(directory, plan, own, writer, request.checkpoint_every)
+            every = request.checkpoint_every
+            store = backend.store(directory, plan, own, backend.machine, writer, every)
         ledger = Ledger(plan, store)
         coordinator = backend.coordinator(ledger, store)
         # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import platform
+import re
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -37,6 +42,14 @@ class MeshDevices:
         return jax.make_array_from_callback(array.shape, self.sharding, array.__getitem__)
 
 
+def machine_of(device: Any) -> str:
+    """The kind of a device, and what makes its numbers: on another one sums may be rounded
+    otherwise. Of a CPU JAX tells nothing: its name and instruction sets, as the system tells."""
+    if device.platform != "cpu":
+        return " ".join(f"{device.device_kind}, {device.client.platform_version}".split())
+    return _cpu()
+
+
 def nbytes(tree: Any) -> int:
     """Bytes of a pytree of arrays, concrete or abstract."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
@@ -49,3 +62,24 @@ def put(tree: Any, place: Any) -> Any:
         if isinstance(place, MeshDevices)
         else jax.device_put(tree, place)
     )
+
+
+# ---------------------------------------------------------------------------------------- details
+
+# Those that the compiler and the libraries of JAX choose by.
+_SETS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|bf16|i8mm|fphp)\w*")
+
+
+@functools.cache
+def _cpu() -> str:
+    found = {"model name": platform.processor(), "flags": "", "cpu family": "", "model": ""}
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        found |= {name.strip(): text.strip() for name, _, text in (x.partition(":") for x in lines)}
+    except OSError:  # another system
+        pass
+    flags = (found["flags"] or found.get("Features", "")).split()
+    sets = sorted(flag for flag in flags if _SETS.fullmatch(flag))
+    number = f"{found['cpu family']}/{found['model']}"
+    digest = hashlib.blake2b(" ".join([number, *sets]).encode(), digest_size=4).hexdigest()
+    return f"{found['model name'] or platform.machine()} ({digest})"

@@ -80,6 +80,7 @@ class Engine:
         self._feed = Feed(ledger.plan)
         self._reading = threading.Lock()  # a task's data, by one thread while others train
         self._compiled = False
+        self._width: int | None = None  # the first
         # Bounds of segments recur, and a transfer takes as long as a few updates of a tiny model.
         self._scalar = functools.lru_cache(4096, typed=True)(put)
         # number of a thread -> (fold, ..., device), and what it needs of it
@@ -89,7 +90,7 @@ class Engine:
     def run(self, until: int | None) -> None:
         """Trains all runs that begin before the step ``until``, and those that follow up to it."""
         if not self._compiled:
-            self._compiled = True
+            self._compiled, self._width = True, self._backend.width
             self._backend.compile_ahead(self._ledger)
         self._ledger.begin(until)
         self._backend.threads.run(self._work, self._ledger.stop)
@@ -230,7 +231,9 @@ class Engine:
                 evaluation = dict.fromkeys(evaluation, _NAN)
             state = LaneState(lanes, lane) if at else segment.state
             curves = run.curves.extended(train, evaluation, diverged)
-            after.append(dataclasses.replace(run, at=segment.hi, state=state, curves=curves))
+            narrowed = run.narrowed or program.width != self._width
+            changes: dict[str, Any] = {"state": state, "curves": curves, "narrowed": narrowed}
+            after.append(dataclasses.replace(run, at=segment.hi, **changes))
         with self._ledger.lock:
             self._ledger.update(number, after, segment.hi - segment.lo)
             self._notify()

@@ -12,7 +12,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,8 +23,35 @@ from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
 _LOOK = 32  # times the width: of so many runs, those that go on together are sought
 
 
+class Known(NamedTuple):
+    """What a store holds of a run.
+
+    Args:
+        curves: from the first update of the stage on.
+        narrowed: as of an ``OpenRun``.
+        path: of the runs that follow.
+        files: that hold it.
+    """
+
+    curves: RunCurves
+    narrowed: bool
+    path: Any
+    files: frozenset[str]
+
+
+class Stored(NamedTuple):
+    """A state that a store holds, that before update ``step``; ``file`` has it."""
+
+    step: int
+    state: Any
+    narrowed: bool
+    file: str
+
+
 class Store(Protocol):
     """Measurements and states of this sweep and of others, by what the runs have read."""
+
+    machines: set[str]  # the kinds that have trained what was found
 
     @property
     def empty(self) -> bool:
@@ -43,12 +70,12 @@ class Store(Protocol):
         """The path of a run that begins at step 0."""
         ...
 
-    def look(self, run: OpenRun) -> tuple[RunCurves, Any]:
-        """What it holds of a run, from the first update of the stage on, and the path after it."""
+    def look(self, run: OpenRun) -> Known:
+        """What it holds of a run that begins."""
         ...
 
-    def state(self, run: OpenRun, last: int) -> tuple[int, Any] | None:
-        """The last state that it holds of a run up to the step ``last``, with its step."""
+    def state(self, run: OpenRun, last: int) -> Stored | None:
+        """The last state that it holds of a run up to the step ``last``."""
         ...
 
     def ended(self, run: OpenRun) -> Any:
@@ -111,6 +138,11 @@ class Ledger:
         """Updates that were not trained, since the store held them."""
         there = self.finished.keys() | {run.key for run in self.unfinished()}
         return sum(count for key, count in self._held.items() if key in there)
+
+    @property
+    def machines(self) -> set[str]:
+        """The kinds of machines that have trained what the store held."""
+        return set() if self._store is None else self._store.machines
 
     # ---------------------------------------------------------------------- which trials are left
 
@@ -185,7 +217,8 @@ class Ledger:
                     if self.needs(key) and key not in self._opened:
                         self._opened.add(key)
                         curves = plan.empty_curves()
-                        self._add(OpenRun(key, stage.stop, run.state, curves, states, path))
+                        at, less = stage.stop, run.narrowed
+                        self._add(OpenRun(key, at, run.state, curves, states, path, less))
             self.lock.notify_all()
 
     def put_back(self, device: int) -> None:
@@ -230,9 +263,10 @@ class Ledger:
         while todo:
             run = todo.pop()
             stage = plan.stages[run.key.stage]
-            curves, path = store.look(run)
+            curves, less, path, _ = store.look(run)
             known = stage.start + len(curves.train["loss"])
-            self._walked[run.key] = dataclasses.replace(run, at=known, curves=curves)
+            changes: dict[str, Any] = {"at": known, "curves": curves, "narrowed": less}
+            self._walked[run.key] = dataclasses.replace(run, **changes)
             if whole := known == stage.stop or curves.diverged >= 0:
                 self.finished[run.key] = curves
             elif plan.table.watched:
@@ -240,7 +274,8 @@ class Ledger:
             children = child_runs(plan, run.key, run.controller_states, curves if whole else None)
             for key, states in reversed(children):
                 self._parents[key] = run.key
-                todo.append(OpenRun(key, stage.stop, None, plan.empty_curves(), states, path))
+                none = plan.empty_curves()
+                todo.append(OpenRun(key, stage.stop, None, none, states, path, less))
 
     def reopen(self) -> None:
         """Opens the runs that the store lacks, each at the last state that it holds.
@@ -271,10 +306,11 @@ class Ledger:
                 again.add(self._parents[key])
                 finished.pop(key, None)  # or it would not be opened after its parent
                 continue
-            at, state = found or (0, None)
+            at, state, less, _ = found or Stored(0, None, False, "")
             evaluations = bisect.bisect_right(self.plan.evaluations(stage), at)
             curves = run.curves.until(at - stage.start, evaluations)
-            self._open.append(dataclasses.replace(run, at=at, state=state, curves=curves))
+            changes: dict[str, Any] = {"at": at, "state": state, "curves": curves, "narrowed": less}
+            self._open.append(dataclasses.replace(run, **changes))
         opened = {run.key: run.curves for run in self._open}
         held = {**finished, **self._ahead, **opened}
         self._held = {key: len(curves.train["loss"]) for key, curves in held.items()}

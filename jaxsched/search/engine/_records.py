@@ -95,6 +95,8 @@ class OpenRun:
         curves: of the updates before ``at`` in this stage.
         controller_states: the states of each trial's controllers when the stage began.
         path: what a store calls all updates before the stage; of its own kind.
+        narrowed: whether some of them, or of the stage, were trained at another width than the
+            sweep's first, so that its bits are of this sweep only.
     """
 
     key: Key
@@ -103,6 +105,7 @@ class OpenRun:
     curves: RunCurves
     controller_states: tuple[Any, ...]
     path: Any = None
+    narrowed: bool = False
 
 
 class LaneState(NamedTuple):

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,6 +31,20 @@ _SETTINGS = (
     "jax_exec_time_optimization_effort",
     "jax_compiler_enable_remat_pass",
 )
+# Told only where they are not as JAX has them, since results of before do not have them.
+_RARE = {
+    "jax_use_magma": "auto",
+    "jax_bcoo_cusparse_lowering": "False",
+    "jax_ragged_dot_use_gpu_pallas_triton_lowering": "False",
+    "jax_ragged_dot_use_ragged_dot_instruction": "True",
+    "jax_pallas_use_mosaic_gpu": "True",
+    "jax_cpu_collectives_implementation": "gloo",  # the order of sums on a mesh
+    "jax_use_shardy_partitioner": "True",
+    "jax_memory_fitting_effort": "0.0",
+    "jax_memory_fitting_level": "O2",
+    "jax_remat_barrier_no_cotangents": "False",
+    "jax_embedded_constants_max_bytes": "32",  # a constant that is folded has other bits
+}
 _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 # Flags without an effect on results: the number of devices, and debug output.
 _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo_profile")
@@ -38,8 +53,13 @@ _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo
 def settings() -> dict[str, str]:
     """The settings of JAX and of the environment that change numbers, name -> text."""
     found = {name: str(getattr(value, "value", value)) for name, value in settings_here().items()}
+    rare = {name: str(getattr(jax.config, name, usual)) for name, usual in _RARE.items()}
+    found |= {name: value for name, value in rare.items() if value != _RARE[name]}
     for name in _ENVIRONMENT:
-        flags = [f for f in os.environ.get(name, "").split() if not f.startswith(_HARMLESS)]
+        text = os.environ.get(name, "")
+        if text and not text.lstrip().startswith("-") and os.path.isfile(text):
+            text = Path(text).read_text()  # as XLA does
+        flags = [f for f in text.split() if not f.startswith(_HARMLESS)]
         found[name] = " ".join(flags)
     return found
 

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxsched.search.engine._compiling import compile_ahead
-from jaxsched.search.engine._devices import MeshDevices
+from jaxsched.search.engine._devices import MeshDevices, machine_of
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
@@ -22,7 +22,11 @@ from jaxsched.search.engine._threads import Threads, usable_cores
 from jaxsched.search.engine._width import measured_width
 from jaxsched.search.multihost._directory import MeshDirectory
 from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram
-from jaxsched.search.multihost._processes import allgather_bytes, check_all_agree
+from jaxsched.search.multihost._processes import (
+    allgather_bytes,
+    check_all_agree,
+    on_first_process,
+)
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._traced import Fold
@@ -110,7 +114,7 @@ class LocalBackend(_Backend):
         self.shows = True  # whether this process shows the progress line
         self.identity: dict[str, Any] = {}  # its fields in the identity of a sweep
         self.count = len({*self.devices})
-        self.platform = str(self.devices[0].platform)
+        self.platform, self.machine = str(self.devices[0].platform), machine_of(self.devices[0])
         self.measured = measured
         make = partial(Program, names=plan.table.names, length=plan.length, width=width)
         self.programs = _programs(plan, make)
@@ -167,6 +171,11 @@ class MeshBackend(_Backend):
         return 1  # known before the programs are made
 
     @cached_property
+    def machine(self) -> str:  # that of the first process: all must store under one name
+        kind = on_first_process(lambda: machine_of(self._mesh.devices.flat[0]))
+        return f"{kind}, mesh {dict(self._mesh.shape)} of {jax.process_count()} processes"
+
+    @cached_property
     def programs(self) -> tuple[Program, ...]:
         # Made late, since compiling for a mesh waits for all processes: first they must agree.
         made: list[Program] = []
@@ -197,7 +206,7 @@ class MeshBackend(_Backend):
         return Engine(ledger, self, coordinator, listeners)
 
     def directory(self, path: Path) -> StoreDirectory:
-        return MeshDirectory(path, self._mesh, self.programs[0].layout)
+        return MeshDirectory(path, self.programs[0].layout)
 
     def agree(self, fields: Callable[[], dict[str, str]]) -> None:
         check_all_agree({**fields(), "mesh": str(self._mesh)})

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
-from jaxsched._text import warn
 from jaxsched.search._files import Damaged, opened, read, typed, write
 from jaxsched.search.multihost import _orbax
 from jaxsched.search.multihost._processes import (
@@ -27,7 +25,6 @@ class _OnMesh:
     """The JSON of a file; its states are in the folder of its own name, which no text changes."""
 
     kinds: dict[str, _orbax.Kind]
-    mesh: str
     meta: Any
 
 
@@ -39,16 +36,14 @@ class MeshDirectory(StoreDirectory):
 
     Args:
         path: on a file system that all processes see.
-        mesh: the mesh.
         layout: the shardings of a state on it.
 
     Raises:
         ImportError: if Orbax is not installed.
     """
 
-    def __init__(self, path: Path, mesh: Mesh, layout: Any):
+    def __init__(self, path: Path, layout: Any):
         super().__init__(path)
-        self._text = f"{dict(mesh.shape)} of {jax.process_count()} processes"
         self._layout = jax.tree.leaves(layout)
         try:  # a third of a second
             import orbax.checkpoint  # noqa: F401
@@ -65,7 +60,7 @@ class MeshDirectory(StoreDirectory):
     ) -> None:
         if states:
             kinds = _orbax.save(path.with_suffix(".orbax"), states)
-            meta = dataclasses.asdict(_OnMesh(kinds, self._text, meta))
+            meta = dataclasses.asdict(_OnMesh(kinds, meta))
         self.on_first_process(lambda: write(path, meta, arrays))
 
     def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
@@ -93,11 +88,4 @@ class MeshDirectory(StoreDirectory):
         states, changed = _orbax.verified(found, kinds)
         if changed:
             raise Damaged(f"{folder}: {len(changed)} arrays do not have their checksums")
-        if told.mesh != (here := self._text):
-            warn(
-                f"sweep(checkpoint=...): {folder} was saved on the mesh {told.mesh}. On "
-                f"{here} sums are rounded in another order: from here on the results are not "
-                "bit for bit those of the other mesh.",
-                RuntimeWarning,
-            )
         return told.meta, arrays | states

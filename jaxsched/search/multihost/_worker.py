@@ -127,6 +127,7 @@ class Report:
         details: where it was raised.
         fields: that identify its runs.
         width: at which it trains.
+        machine: its kind.
         seconds: for one update.
         updates: that it has trained.
         traces: function -> how often it was traced.
@@ -138,6 +139,7 @@ class Report:
     details: str = ""
     fields: Fields = dataclasses.field(default_factory=dict)
     width: int = 1
+    machine: str = ""
     seconds: float = 0.0
     updates: int = 0
     traces: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -169,9 +171,14 @@ def describe(work: Work, trials: Any, token: str) -> Report:
     plan = work.plan(trials, 0, work.outline.seeds[0], None if measures else 1)
     backend = backend_for(plan, _devices(), work.width)
     (fields,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
-    seconds = seconds_per_update(plan, backend.programs[0], device) or 0.0
-    traces = backend.traces()
-    return Report(_place(), fields=fields, width=backend.width, seconds=seconds, traces=traces)
+    return Report(
+        _place(),
+        fields=fields,
+        width=backend.width,
+        machine=backend.machine,
+        seconds=seconds_per_update(plan, backend.programs[0], device) or 0.0,
+        traces=backend.traces(),
+    )
 
 
 @_reported
@@ -189,7 +196,8 @@ def train(work: Work, part: Part, token: str) -> Report:
     directory = _UnitDirectory(Path(work.directory), part.files, work.writer + part.name)
     # A name of its own: an attempt that was given up may be alive, and write as well.
     writer = work.writer + part.name + token
-    store = _UnitStore(directory, plan, (own,), writer, work.every)
+    # That most runs in the directory are of other units is no news.
+    store = StageStore(directory, plan, (own,), backend.machine, writer, work.every, warns=False)
     ledger = Ledger(plan, store)
     coordinator = _Coordinator(ledger, store, len(backend.devices), Path(work.directory, work.flag))
     with graceful(coordinator.stop) as received:
@@ -235,13 +243,6 @@ class _UnitDirectory(StoreDirectory):
     def glob(self, pattern: str) -> list[Path]:
         found = super().glob(pattern)
         return [p for p in found if p.name in self._own_names or f"-{self._own}" in p.name]
-
-
-class _UnitStore(StageStore):
-    """The store as a unit reads it: that most runs in it are of other units is no news."""
-
-    def _warn_of_others(self, others: Any) -> None:
-        pass
 
 
 def _check_place(work: Work) -> None:

@@ -22,10 +22,10 @@ from typing import Any
 
 from jaxsched._text import listed
 from jaxsched.search._fingerprint import difference, digest
-from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._ledger import Known, Ledger, Stored
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, OpenRun, RunCurves
+from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings_here
 from jaxsched.search.engine._stopping import Objective
@@ -34,6 +34,7 @@ from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
 from jaxsched.search.multihost._worker import DRIVER, Part, Report, Work, describe, train
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import run_fields
+from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
 
 _SECONDS = 30.0  # the most that a unit should take: then workers that are slow are evened out
@@ -60,41 +61,39 @@ def workers(plan: Plan, task: Any, request: Request, writer: str) -> Iterator[Wo
         yield WorkersBackend(plan, task, request, writer, pool, flag)
 
 
+class _Elsewhere(States):
+    """States in the memory of workers only."""
+
+    def load(self, path: Path, number: int) -> Any:
+        return ()
+
+
 class DriverStore(StageStore):
-    """The store as the driver reads it: states are in the memory of workers only.
+    """The store as the driver reads it: what is measured is saved where it is measured.
 
     Attributes:
         used: the names of the files that hold something of a run.
     """
 
+    states = _Elsewhere
+
     def __init__(self, *arguments: Any):
-        self.used: dict[Key, set[str]] = {}
-        self._known_entries: dict[Path, list[tuple[int, str]]] = {}
         super().__init__(*arguments)
+        self.used: dict[Key, frozenset[str]] = {}
 
     def save(self, ledger: Ledger) -> None:
-        """Nothing: what is measured is saved where it is measured."""
+        """Nothing."""
 
-    def look(self, run: OpenRun) -> Any:
-        self._of = self.used[run.key] = set()
-        return super().look(run)
+    def look(self, run: OpenRun) -> Known:
+        known = super().look(run)
+        self.used[run.key] = known.files
+        return known
 
-    def state(self, run: OpenRun, last: int) -> Any:
-        self._of = self.used.setdefault(run.key, set())
-        return super().state(run, last)
-
-    def _known(self, stage: Any, matched: Any, values: Any) -> RunCurves:
-        self._of.update(piece.file for piece, _ in matched)
-        return super()._known(stage, matched, values)
-
-    def _load(self, path: Path, number: int) -> Any:
-        self._of.add(path.name)
-        return ()
-
-    def _entries(self, path: Path) -> list[tuple[int, str]]:
-        if path not in self._known_entries:  # it holds states, and is read again after each rung
-            self._known_entries[path] = super()._entries(path)
-        return self._known_entries[path]
+    def state(self, run: OpenRun, last: int) -> Stored | None:
+        found = super().state(run, last)
+        if found is not None:
+            self.used[run.key] = self.used.get(run.key, frozenset()) | {found.file}
+        return found
 
 
 class WorkersBackend:
@@ -142,6 +141,7 @@ class WorkersBackend:
         if found.problem:
             raise _error_of(found)
         self.width, self.platform = found.width, found.fields["platform"]
+        self.machine = found.machine
         self._seconds = found.seconds
         self._traces.update(found.traces)
         self._fields = run_fields(plan, {"width": self.width, "platform": self.platform})

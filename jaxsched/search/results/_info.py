@@ -38,6 +38,8 @@ class RunInfo(Mapping[str, Any]):
         devices: their number.
         threads: that trained, at the end.
         platform: "cpu", "gpu" or "tpu".
+        machines: the kinds of machines that trained the runs, those in a checkpoint's directory
+            too. On different ones the same run differs by rounding.
         units: that workers of an executor trained.
         repeated: updates that were trained again since several units needed them.
         seconds: of the whole call.
@@ -60,6 +62,7 @@ class RunInfo(Mapping[str, Any]):
     devices: int = 1
     threads: int = 1
     platform: str = ""
+    machines: list[str] = dataclasses.field(default_factory=list)
     units: int = 0
     repeated: int = 0
     seconds: float = 0.0

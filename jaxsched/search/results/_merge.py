@@ -119,6 +119,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             devices=sum(info.devices for info in infos),
             threads=sum(info.threads for info in infos),
             seconds=max(info.seconds for info in infos),
+            machines=sorted({machine for info in infos for machine in info.machines}),
             stored=sum(info.stored for info in infos),
             partial=any(info.partial for info in infos),
             saved={n: sum(info.saved.get(n, 0) for info in infos) for n in names},

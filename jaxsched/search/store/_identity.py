@@ -14,9 +14,11 @@ from typing import Any
 import jax
 import jaxlib.version
 import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
 
 import jaxsched
 from jaxsched.search._fingerprint import (
+    Walk,
     digest,
     fingerprint,
     fingerprint_of,
@@ -31,7 +33,7 @@ from jaxsched.search.engine._settings import settings
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._pieces import decoded
 from jaxsched.search.tasks._batches import read_batches
-from jaxsched.search.tasks._traced import METHODS, Fold
+from jaxsched.search.tasks._traced import METHODS, Fold, taken_apart
 from jaxsched.search.trials._trials import Trials
 
 Fields = dict[str, str]  # what it is, for the error -> text or digest
@@ -76,8 +78,10 @@ def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
 
     Of the sweep there is nothing in it: its other runs, its length, what it compares and how.
     """
+    shape = plan.folds[0].shape
     shared = {
         "hyperparameters": ", ".join(plan.table.names),
+        "metrics": f"{sorted(shape.metrics)} of step, {sorted(shape.validation)} of evaluate",
         "limit": label(plan.limit),
         **{name: label(value) for name, value in settings.items()},
     }
@@ -87,11 +91,33 @@ def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
             "task's arrays": fold.arrays,
             **{f"task's {m}": digest(fold.digests[m]) for m in METHODS},
             # Else `Rows` has nothing to compare.
-            "task's batches": "its own" if hasattr(fold.task, "batches") else "numbers of updates",
+            "task's batches": _kinds(shape.batch)
+            if hasattr(fold.task, "batches")
+            else "numbers of updates",
             **shared,
         }
         for fold in plan.folds
     )
+
+
+def array_fields(fold: Fold) -> Fields:
+    """The arrays of a task by their names, to say which one differs: what they are, and a digest.
+
+    Those of a task that is no pytree are its attributes, and what its methods use, in order.
+    """
+    if taken_apart(fold.task)[0]:
+        found = {f" {keystr(path)}": x for path, x in tree_leaves_with_path(fold.task)}
+    else:
+        own = {f" .{name}": x for name, x in getattr(fold.task, "__dict__", {}).items()}
+        found = {name: x for name, x in own.items() if isinstance(x, (np.ndarray, jax.Array))}
+        for method in METHODS:
+            used = enumerate(getattr(fold.shape, method).consts)
+            found |= {f" {number} of {method}": x for number, x in used}
+    walk = Walk()
+    return {
+        f"array{name}": f"{getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))} {walk.of(x)}"
+        for name, x in found.items()
+    }
 
 
 def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
@@ -182,6 +208,12 @@ def _common(fold: Fold) -> Fields:
         **settings(),
         "task": public(f"{module}.{kind.__qualname__}"),
     }
+
+
+def _kinds(batch: Any) -> str:
+    """The dtypes and shapes of a batch, by the names of its arrays."""
+    leaves = tree_leaves_with_path(batch)
+    return ", ".join(f"{keystr(path)} {x.dtype}{list(x.shape)}".strip() for path, x in leaves)
 
 
 def _read(task: Any, seeds: tuple[int, ...], steps: int, rows: int) -> str:

@@ -12,11 +12,15 @@ import numpy as np
 
 from jaxsched.search._files import Damaged, check_arrays, typed
 
-FORMAT = 3
+FORMAT = 4
 Fields = dict[str, str]
-_Roots = list[tuple[Fields, int, int]]  # start, stop
+_Roots = list[tuple[Fields, int, int, Fields]]  # fields, start, stop, told
 # root, start, point, stop, evaluated, diverged, ends
 _Pieces = list[tuple[int, int, str, int, list[int], int, int]]
+
+
+class Earlier(Damaged):
+    """A file of an earlier version of jaxsched."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Piece:
         evaluated: the steps of the evaluations.
         diverged: the last update if its loss was not finite, or -1.
         ends: how many trials end with it.
+        narrowed: as of an ``OpenRun``.
         until: the update before which its batches are known to be those of the store's plan.
         file: the name of the one that it was read from.
     """
@@ -46,6 +51,7 @@ class Piece:
     evaluated: list[int]
     diverged: int
     ends: int
+    narrowed: bool
     until: int = 0
     file: str = ""
 
@@ -76,12 +82,15 @@ class Root:
     Args:
         fields: name -> text.
         start, stop: the updates whose batches are known.
+        told: what does not identify them: "machine", the kind that has trained them; "narrowed",
+            the sweep that they are of only; the arrays of the task, to say which one differs.
         sums: their checksums.
     """
 
     fields: Fields
     start: int
     stop: int
+    told: Fields
     sums: bytes
 
 
@@ -89,7 +98,7 @@ def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[Any, dict[str, Any]
     """For a file: a JSON value and arrays. Pieces are joined: a file of many has few arrays."""
     meta = [
         FORMAT,
-        [[root.fields, root.start, root.stop] for root in roots],
+        [[root.fields, root.start, root.stop, root.told] for root in roots],
         [[p.root, p.start, p.point, p.stop, p.evaluated, p.diverged, p.ends] for p in pieces],
     ]
     arrays = {f"sums/{i}": np.frombuffer(root.sums, np.uint8) for i, root in enumerate(roots)}
@@ -109,14 +118,19 @@ def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]
     """
     version, *_ = meta if isinstance(meta, list) and meta else [None]
     if version != FORMAT:
-        raise Damaged(f"it has format {version!r}")
-    _, roots, entries = typed(tuple[int, _Roots, _Pieces], meta, "its JSON")
+        is_before = type(version) is int and 0 < version < FORMAT
+        raise (Earlier if is_before else Damaged)(f"it has format {version!r}")
+    _, found, entries = typed(tuple[int, _Roots, _Pieces], meta, "its JSON")
     groups: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}}
     for path, array in arrays.items():
         group, _, name = path.partition("/")
         if group in groups:
             groups[group][name] = array
-    _check(roots, entries, arrays, groups)
+    _check(found, entries, arrays, groups)
+    roots = [
+        Root(fields, start, stop, told, arrays[f"sums/{i}"].tobytes())
+        for i, (fields, start, stop, told) in enumerate(found)
+    ]
     pieces, update, evaluation = list[Piece](), 0, 0
     for root, start, point, stop, evaluated, diverged, ends in entries:
         updates = slice(update, update := update + stop - start)
@@ -124,13 +138,9 @@ def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]
         train = {name: curve[updates] for name, curve in groups["train"].items()}
         validation = {name: x[evaluations] for name, x in groups["validation"].items()}
         values = arrays["values"][:, updates]
-        pieces.append(
-            Piece(root, start, point, values, train, validation, evaluated, diverged, ends)
-        )
-    return [
-        Root(fields, start, stop, arrays[f"sums/{i}"].tobytes())
-        for i, (fields, start, stop) in enumerate(roots)
-    ], pieces
+        measured = (values, train, validation, evaluated, diverged, ends)
+        pieces.append(Piece(root, start, point, *measured, "narrowed" in roots[root].told))
+    return roots, pieces
 
 
 def _check(
@@ -166,32 +176,27 @@ def joined(
     """The curves of updates ``start`` to ``stop - 1`` with the evaluations at some steps.
 
     Args:
-        parts: pieces, with the step up to which each is of this run; together they hold it all.
+        parts: pieces, with the step up to which each is of this run; together they hold it all. A
+            later one counts: an earlier one was trained at another width, or has the same bits.
         start, stop: at least one update.
         evaluated: the steps.
     """
-    ordered = sorted(parts, key=lambda part: part[0].start)
-    train: dict[str, list[np.ndarray]] = {name: [] for name in ordered[0][0].train}
-    validation: dict[str, list[np.ndarray]] = {name: [] for name in ordered[0][0].validation}
-    at, wanted = start, list(evaluated)
+    train: dict[str, np.ndarray] = {}
+    validation: dict[str, list[np.ndarray]] = {}
     where: dict[int, tuple[Piece, int]] = {}
-    for piece, end in ordered:
-        first = bisect.bisect_right(piece.evaluated, start)
-        for i in range(first, bisect.bisect_right(piece.evaluated, end)):
-            where.setdefault(piece.evaluated[i], (piece, i))
-        if at < min(end, stop):
-            for name, curves in train.items():
-                curves.append(piece.train[name][at - piece.start : min(end, stop) - piece.start])
-            at = end
-    for step in wanted:
-        piece, i = where[step]
+    for piece, end in parts:
+        first, last = max(start, piece.start), min(end, stop)
+        for name, curve in piece.train.items() if first < last else ():
+            whole = train.setdefault(name, np.full(stop - start, np.nan, np.float32))
+            whole[first - start : last - start] = curve[first - piece.start : last - piece.start]
+        for i in range(*(bisect.bisect_right(piece.evaluated, step) for step in (start, end))):
+            where[piece.evaluated[i]] = (piece, i)
+        for name in piece.validation:
+            validation.setdefault(name, [np.zeros(0, np.float32)])
+    for piece, i in map(where.__getitem__, evaluated):
         for name, values in validation.items():
             values.append(piece.validation[name][i : i + 1])
-    none = np.zeros(0, np.float32)
-    return (
-        {name: np.concatenate(curves) for name, curves in train.items()},
-        {name: np.concatenate([none, *values]) for name, values in validation.items()},
-    )
+    return train, {name: np.concatenate(values) for name, values in validation.items()}
 
 
 def in_order(values: np.ndarray) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.tasks._batches import read_batches
 
 _BYTES = 2 << 20  # of batches at the beginning, all of which are looked at
@@ -27,13 +28,16 @@ class Rows:
     Args:
         task: a fold.
         seed: of the order of the data.
-        size: bytes of a batch.
+        batch: the batch of one update, abstract.
         steps: of the longest run; later batches are never asked for.
     """
 
-    def __init__(self, task: Any, seed: int, size: int, steps: int):
+    def __init__(self, task: Any, seed: int, batch: Any, steps: int):
         self._task, self._seed, self._steps = task, seed, steps
-        whole = min(_MOST, max(_BLOCKS, _BYTES // max(1, size)))
+        whole = min(_MOST, max(_BLOCKS, _BYTES // max(1, nbytes(batch))))
+        paths = jax.tree_util.tree_leaves_with_path(batch)
+        self._leaves = [jax.tree_util.keystr(path) for path, _ in paths]
+        self._size = _SUM * len(paths)
         self._block = (1 << whole.bit_length() - 1) // _BLOCKS  # batches
         self._starts: list[int] = []  # of the blocks that are looked at
         self._sums = bytearray()
@@ -57,22 +61,32 @@ class Rows:
     def sums(self, start: int, stop: int) -> bytes:
         """The checksums of the batches of some updates."""
         self._read(stop)
-        return bytes(self._sums[_SUM * self._count(start) : _SUM * self._count(stop)])
+        return bytes(self._sums[self._size * self._count(start) : self._size * self._count(stop)])
 
     def agreed(self, start: int, stop: int, sums: bytes) -> int:
-        """The first of some updates whose checksum is another one, or ``stop``.
+        """The first of some updates whose checksums are others, or ``stop``.
 
         Checksums of batches that no run here reads say nothing.
         """
-        stop_here = min(stop, self._steps)
-        ours = self.sums(start, stop_here) if start < stop_here else b""
-        for i in range(0, min(len(ours), len(sums)), _SUM):
-            if ours[i : i + _SUM] != sums[i : i + _SUM]:
-                block, row = divmod(self._count(start) + i // _SUM, self._block)
-                return self._starts[block] + row
-        return stop
+        return self._compared(start, stop, sums)[0]
+
+    def differing(self, start: int, stop: int, sums: bytes) -> str:
+        """The arrays of the batch of that update which differ: in parentheses, or "" for one."""
+        names = [self._leaves[i] for i in self._compared(start, stop, sums)[1]]
+        return f" ({', '.join(names)})" if any(names) else ""
 
     # ------------------------------------------------------------------------------------ details
+
+    def _compared(self, start: int, stop: int, sums: bytes) -> tuple[int, list[int]]:
+        """As ``agreed``; and the numbers of the arrays whose checksums are others there."""
+        stop_here = min(stop, self._steps)
+        ours = self.sums(start, stop_here) if start < stop_here else b""
+        for i in range(0, min(len(ours), len(sums)), self._size):
+            at = range(i, i + self._size, _SUM)
+            if differ := [n for n, j in enumerate(at) if ours[j : j + _SUM] != sums[j : j + _SUM]]:
+                block, row = divmod(self._count(start) + i // self._size, self._block)
+                return self._starts[block] + row, differ
+        return stop, []
 
     def _read(self, stop: int) -> None:
         while self._has and self._end < stop:
@@ -95,6 +109,8 @@ class Rows:
 
 
 def _checksums(drawn: Any, count: int) -> bytes:
+    """Of each batch one of each array, side by side."""
     leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(drawn)]
-    rows = np.concatenate([leaf.reshape(count, -1).view(np.uint8) for leaf in leaves], axis=1)
-    return b"".join(hashlib.blake2b(row, digest_size=_SUM).digest() for row in rows)
+    rows = [leaf.reshape(count, -1).view(np.uint8) for leaf in leaves]
+    of_rows = (row for batch in zip(*rows, strict=True) for row in batch)
+    return b"".join(hashlib.blake2b(row, digest_size=_SUM).digest() for row in of_rows)

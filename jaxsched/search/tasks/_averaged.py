@@ -169,7 +169,7 @@ def _own(task: Any) -> list[str]:
 
 
 def _flatten(task: Averaged) -> tuple[Any, Any]:
-    return (task.task,), (task.window, task.decay)
+    return ((jax.tree_util.GetAttrKey("task"), task.task),), (task.window, task.decay)
 
 
 def _unflatten(how: Any, children: Any) -> Averaged:
@@ -179,4 +179,4 @@ def _unflatten(how: Any, children: Any) -> Averaged:
     return task
 
 
-jax.tree_util.register_pytree_node(Averaged, _flatten, _unflatten)
+jax.tree_util.register_pytree_with_keys(Averaged, _flatten, _unflatten)

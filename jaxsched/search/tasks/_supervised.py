@@ -384,7 +384,8 @@ def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> 
 
 def _flatten(task: Supervised) -> tuple[Any, Any]:
     data = task._data if task._static.source is None else task._evaluated()
-    return (data, task._split), task._static
+    keys = map(jax.tree_util.GetAttrKey, ("data", "split"))
+    return tuple(zip(keys, (data, task._split), strict=True)), task._static
 
 
 def _unflatten(static: Any, children: Any) -> Supervised:
@@ -394,4 +395,4 @@ def _unflatten(static: Any, children: Any) -> Supervised:
     return task
 
 
-jax.tree_util.register_pytree_node(Supervised, _flatten, _unflatten)
+jax.tree_util.register_pytree_with_keys(Supervised, _flatten, _unflatten)

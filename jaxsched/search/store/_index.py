@@ -1,0 +1,143 @@
+"""What the files of a store hold of the runs of a plan, and what is said of the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from jaxsched._text import warn
+from jaxsched.search._files import Damaged
+from jaxsched.search._fingerprint import difference
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._names import Names
+from jaxsched.search.store._pieces import Earlier, Fields, Piece, Root, decoded, in_order
+
+
+class Index:
+    """The pieces of the runs of a plan.
+
+    Args:
+        directory: of the files.
+        plan: of the sweep.
+        names: of its runs.
+        warns: whether to warn of runs that are all of another task.
+
+    Attributes:
+        machines: of each file, the kind that has trained what it holds.
+    """
+
+    def __init__(self, directory: StoreDirectory, plan: Plan, names: Names, warns: bool):
+        self._directory, self._plan, self._names, self._warns = directory, plan, names, warns
+        self._pieces: dict[tuple[str, bytes], list[Piece]] = {}  # by point and first values
+        self._files = set[Path]()
+        self.machines: dict[str, str] = {}
+
+    @property
+    def empty(self) -> bool:
+        return not self._pieces
+
+    def at(self, point: str, first: bytes) -> list[Piece]:
+        """The pieces that begin at a point with such values."""
+        return self._pieces.get((point, first), [])
+
+    def written(self, path: Path) -> None:
+        """A file of this process need not be read."""
+        self._files.add(path)
+
+    def refresh(self) -> None:
+        """Reads the files that were not there before.
+
+        Warns:
+            UserWarning: if there are runs, but none of this task on these data, or files of an
+                earlier version.
+        """
+        others, ours, earlier = list[tuple[Root, int, int]](), not self.empty, 0
+        for path in self._directory.glob("records-*.npz"):
+            if path in self._files:
+                continue
+            self._files.add(path)
+            try:
+                roots, pieces = decoded(*self._directory.read(path))
+                numbers = [self._names.number_of(root) for root in roots]
+                if any(number is not None for number in numbers):
+                    self._check_names(pieces)
+            except Earlier:
+                earlier += 1
+                continue
+            except Damaged as damage:
+                self.warn_of(path, damage)
+                continue
+            for i, (root, number) in enumerate(zip(roots, numbers, strict=True)):
+                until, own = root.start, [p for p in pieces if p.root == i]
+                if number is not None:
+                    rows = self._names.rows[number]
+                    until = rows.agreed(root.start, root.stop, root.sums)
+                    self.machines[path.name] = root.told.get("machine", "")
+                    for piece in own:
+                        piece = dataclasses.replace(piece, root=number, until=until, file=path.name)
+                        first = piece.point, in_order(piece.values[:, :1])
+                        self._pieces.setdefault(first, []).append(piece)
+                ours |= until == root.stop
+                others.append((root, until, sum(piece.ends for piece in own)))
+        if others and not ours and self._warns:
+            self._warn_of_others(others)
+        if earlier:
+            warn(
+                f"sweep(checkpoint=...): {earlier} files in {self._directory.path} are of an "
+                "earlier version; what they held is trained again. Delete them to end this warning."
+            )
+
+    def warn_of(self, path: Path, damage: Exception) -> None:
+        """Says what is wrong with a file, unless it is gone."""
+        if self._directory.has(path):
+            text = str(damage) if path.name in str(damage) else f"{path}: {damage}"
+            repair = "What it held is trained again; delete the file to end this warning."
+            warn(f"sweep(checkpoint=...): {text}. {repair}", RuntimeWarning)
+
+    # ------------------------------------------------------------------------------------ details
+
+    def _check_names(self, pieces: list[Piece]) -> None:
+        shape, table = self._plan.folds[0].shape, self._plan.table
+        metrics = sorted(shape.metrics), sorted(self._plan.validation), len(table.names)
+        for piece in pieces[:1]:  # of one file, which have the same
+            found = sorted(piece.train), sorted(piece.validation), len(piece.values)
+            if found != metrics:
+                raise Damaged(f"the metrics must be {metrics}, got {found}")
+
+    def _warn_of_others(self, others: list[tuple[Root, int, int]]) -> None:
+        """Says in what the runs that are there differ; nothing if other seeds were trained."""
+        found, names = list[tuple[int, str]](), self._names
+        for root, until, _ in others:
+            there = dict(root.fields)
+            if "narrowed" in root.told:  # of another call, or some would be ours
+                there["width"] += ", then halved for a lack of memory"
+            if there in names.fields:
+                rows = names.rows[names.fields.index(there)]
+                leaves = rows.differing(root.start, root.stop, root.sums)
+                found.append((1, f"task's batches from update {until} on{leaves}"))
+                continue
+            for here, arrays in zip(names.fields, names.arrays, strict=True):
+                there["seed"] = here["seed"]
+                differ = [n for n in {**there, **here} if there.get(n) != here.get(n)]
+                if not differ:
+                    return
+                text = difference(there, here, ("there", "here"))
+                of_task = any(name.startswith("task's ") for name in differ)
+                if of_task and (
+                    leaves := difference(*_arrays(root.told, arrays), ("there", "here"))
+                ):
+                    text += f" ({leaves})"
+                found.append((len(differ), text))
+        wanted = len(self._plan.trials) * len(names.fields)
+        count = sum(ends for *_, ends in others)
+        warn(
+            f"sweep(checkpoint=...): 0 of {wanted} runs found in {self._directory.path}; the "
+            f"{count} that are there differ in {min(found)[1]}."
+        )
+
+
+def _arrays(there: Fields, here: Fields) -> tuple[Fields, Fields]:
+    """Of what files tell, the arrays."""
+    there = {name: text for name, text in there.items() if name.startswith("array")}
+    return there, here

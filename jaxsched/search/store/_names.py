@@ -1,0 +1,71 @@
+"""What a store calls runs: by what identifies their task, and all that they have read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jaxsched.search._fingerprint import digest
+from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._records import Key
+from jaxsched.search.store._identity import array_fields
+from jaxsched.search.store._pieces import Fields, Root
+from jaxsched.search.store._rows import Rows
+
+_CALL = 12  # letters of a writer's name; those of its workers are longer
+
+
+class Names:
+    """The folds and seeds of a plan by their numbers, and the points of their runs.
+
+    A run that was narrowed, for a lack of memory, is known to the same call only: in no other has
+    it these bits.
+
+    Args:
+        plan: of the sweep.
+        fields: what identifies the task of each fold, of ``run_fields``.
+        machine: the kind of machine that trains here.
+        writer: the name of the sweep, or of one of its workers.
+    """
+
+    def __init__(self, plan: Plan, fields: tuple[Fields, ...], machine: str, writer: str):
+        runs, batch = plan.runs(), plan.folds[0].shape.batch
+        self.machine, self._call = machine, writer[:_CALL]
+        self.fields = [{**fields[f], "seed": str(plan.seeds[s])} for f, s in runs]
+        self.arrays = [array_fields(plan.folds[f]) for f, _ in runs]
+        self.rows = [Rows(plan.folds[f].task, plan.seeds[s], batch, plan.longest) for f, s in runs]
+        self._names = [digest(json.dumps(x)) for x in self.fields]
+        self._number = {run: i for i, run in enumerate(runs)}
+        self._known = {name: i for i, name in enumerate(self._names)}
+
+    def number(self, key: Key) -> int:
+        return self._number[key.fold, key.seed]
+
+    def number_of(self, root: Root) -> int | None:
+        """Of the runs that a file tells of, if they are ours."""
+        ours = root.told.get("narrowed", self._call) == self._call
+        return self._known.get(digest(json.dumps(root.fields))) if ours else None
+
+    def order(self, file: str) -> tuple[bool, str, str]:
+        """By it the files of this call come last, in the order in which they were written."""
+        _, writer, number = file.split("-")
+        return writer.startswith(self._call), number, writer
+
+    def point(self, number: int, values: Any, step: int, narrowed: bool = False) -> str:
+        """The digest of all that a run has read before a step.
+
+        Args:
+            number: of its fold and seed.
+            values: hashlib's, of the values that were applied.
+            step: the number of the update.
+            narrowed: as of an ``OpenRun``; for states.
+        """
+        rows = self.rows[number].digest(step)
+        call = self._call * narrowed
+        return digest(self._names[number], str(step), values.digest(), rows, call)
+
+    def root(self, number: int, narrowed: bool, start: int, stop: int) -> Root:
+        """For a file with these updates."""
+        told = {"machine": self.machine, **self.arrays[number]}
+        told |= {"narrowed": self._call} if narrowed else {}
+        return Root(self.fields[number], start, stop, told, self.rows[number].sums(start, stop))

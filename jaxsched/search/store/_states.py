@@ -1,0 +1,108 @@
+"""The states in a store, by the points of the runs that they belong to."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsched.search._files import Damaged, typed
+from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._pieces import FORMAT
+
+_Entries = list[tuple[int, str]]  # step, point
+
+
+class States:
+    """Finds and reads them. Which there are is read again after ``forget``.
+
+    Args:
+        directory: of the files.
+        like: a state, abstract.
+        on_damage: told of a file with what is wrong with it.
+
+    Attributes:
+        kept: the points whose states are at the ends of stages.
+    """
+
+    def __init__(
+        self, directory: StoreDirectory, like: Any, on_damage: Callable[[Path, Exception], None]
+    ):
+        self._directory, self._like, self._on_damage = directory, like, on_damage
+        self._files: dict[Path, _Entries] = {}  # each file is read once
+        self._index: dict[str, list[tuple[Path, int]]] | None = None
+        self._arrays: dict[Path, Any] = {}  # of files that are in use
+        self.kept = set[str]()
+        self._steps: list[int] = []
+
+    def forget(self) -> None:
+        """Others may have written more, or deleted their own."""
+        self._index = None
+
+    def close(self) -> None:
+        """Drops the arrays that were read."""
+        self._arrays = {}
+
+    def steps(self, first: int, last: int) -> list[int]:
+        """From ``first`` to ``last``, those at which there are states."""
+        self._read()
+        ends = bisect.bisect_left(self._steps, first), bisect.bisect_right(self._steps, last)
+        return self._steps[slice(*ends)]
+
+    def at(self, point: str) -> list[tuple[Path, int]]:
+        """The files that hold the state of a point, with its number there."""
+        return self._read().get(point, [])
+
+    def load(self, path: Path, number: int) -> Any:
+        """A state, or ``None`` if the file is damaged or gone."""
+        treedef: Any
+        wanted, treedef = jax.tree.flatten(self._like)
+        try:
+            if path not in self._arrays:
+                self._arrays[path] = self._directory.read(path)[1]
+            leaves = [self._arrays[path][f"s{number}/{j}"] for j in range(len(wanted))]
+            for leaf, like in zip(leaves, wanted, strict=True):
+                if (leaf.shape, leaf.dtype) != (like.shape, like.dtype):
+                    raise Damaged(f"{path}: {leaf.dtype}{list(leaf.shape)} for {like}")
+        except (Damaged, KeyError) as damage:
+            self._on_damage(path, damage)
+            return None
+        return treedef.unflatten(leaves)
+
+    def _read(self) -> dict[str, list[tuple[Path, int]]]:
+        if self._index is None:
+            self._index, steps, glob = {}, set[int](), self._directory.glob
+            for path in [*glob("ends-*.npz"), *glob("states-*.npz")]:
+                for number, (step, point) in enumerate(self._entries(path)):
+                    steps.add(step)
+                    self._index.setdefault(point, []).append((path, number))
+                    if path.name.startswith("ends"):
+                        self.kept.add(point)
+            self._steps = sorted(steps)
+        return self._index
+
+    def _entries(self, path: Path) -> _Entries:
+        if path not in self._files:
+            try:
+                told = self._directory.read(path)[0]
+                version, *_ = told if isinstance(told, list) and told else [None]
+                self._files[path] = (
+                    typed(tuple[int, _Entries], told, "its JSON")[1] if version == FORMAT else []
+                )
+            except Damaged as damage:
+                self._on_damage(path, damage)
+                return []
+        return self._files[path]
+
+
+def saved_states(found: dict[str, tuple[int, Any]]) -> tuple[Any, dict[str, Any]]:
+    """For a file: point -> step and state as a JSON value and arrays."""
+    entries = [FORMAT, [[step, point] for point, (step, _) in found.items()]]
+    return entries, {
+        f"s{i}/{j}": leaf
+        for i, (_, state) in enumerate(found.values())
+        for j, leaf in enumerate(jax.tree.leaves(state))
+    }
