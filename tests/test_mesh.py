@@ -15,7 +15,7 @@ from sweep_tasks import flip, interrupted, same, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import _files
-from jaxsched.search.multihost import _orbax
+from jaxsched.search.multihost import _orbax, _processes
 from jaxsched.search.multihost._directory import MeshDirectory
 
 TRIALS = [*(js.wsd(0.2, 60, warmup=5, decay=d) for d in (10, 20)), js.Constant(1e30)]
@@ -177,6 +177,15 @@ def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path):
     ):
         result = sweep(tmp_path, smaller)
     np.testing.assert_allclose(result.train["loss"], whole.train["loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1025, 5000])
+def test_bytes_of_any_length_are_sent_in_parts(monkeypatch, size):
+    """Whose lengths int32 holds; that of a file of a large model it may not."""
+    data = bytes(i * 7 % 251 for i in range(size))
+    monkeypatch.setattr(_processes, "_MOST", 1024)
+    assert _processes.broadcast_from_first(data) == data
+    assert _processes.allgather_bytes(data) == [data]
 
 
 def test_a_sweep_without_a_mesh_is_another_one(tmp_path):

@@ -18,6 +18,7 @@ from jaxsched.search._fingerprint import digest
 
 # Errors that one process may meet in its files; all others must raise them too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
+_MOST = 1 << 30  # bytes that are sent at once
 
 
 @known_arguments
@@ -109,20 +110,25 @@ def join(
 
 def allgather_bytes(data: bytes) -> list[bytes]:
     """The bytes of every process, on every process; all must call it."""
-    sizes = multihost_utils.process_allgather(np.array([len(data)], np.int32))[:, 0]
-    padded = np.zeros(_padded(int(sizes.max())), np.uint8)
-    padded[: len(data)] = np.frombuffer(data, np.uint8)
-    rows = multihost_utils.process_allgather(padded)
-    return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+    told = multihost_utils.process_allgather(_size(data))
+    sizes = [int(parts) * _MOST + int(rest) for parts, rest in told]
+    found = [b""] * len(sizes)
+    for start in range(0, max(sizes), _MOST):
+        part = _padded(data[start : start + _MOST], min(_MOST, max(sizes) - start))
+        rows = multihost_utils.process_allgather(part)
+        found = [before + row.tobytes() for before, row in zip(found, rows, strict=True)]
+    return [whole[:size] for whole, size in zip(found, sizes, strict=True)]
 
 
 def broadcast_from_first(data: bytes) -> bytes:
     """The bytes of process 0, on every process; all must call it."""
-    size = int(multihost_utils.broadcast_one_to_all(np.array(len(data), np.int32)))
-    padded = np.zeros(_padded(size), np.uint8)
-    if jax.process_index() == 0:
-        padded[:size] = np.frombuffer(data, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(padded))[:size].tobytes()
+    parts, rest = multihost_utils.broadcast_one_to_all(_size(data))
+    size, found = int(parts) * _MOST + int(rest), bytearray()
+    for start in range(0, size, _MOST):
+        mine = data[start : start + _MOST] if jax.process_index() == 0 else b""
+        part = _padded(mine, min(_MOST, size - start))
+        found += np.asarray(multihost_utils.broadcast_one_to_all(part)).tobytes()
+    return bytes(found[:size])
 
 
 def on_first_process(call: Callable[[], Any]) -> Any:
@@ -174,6 +180,13 @@ def check_all_agree(fields: dict[str, str]) -> None:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _padded(size: int) -> int:
-    # Padded to a power of two, since every other length compiles another program.
-    return max(1024, 1 << (size - 1).bit_length())
+def _size(data: bytes) -> np.ndarray:
+    """The length of ``data``, which int32 may not hold: the files of a large model are longer."""
+    return np.array(divmod(len(data), _MOST), np.int32)
+
+
+def _padded(data: bytes, size: int) -> np.ndarray:
+    """Of a power of two, since every other length compiles another program."""
+    padded = np.zeros(max(1024, 1 << (size - 1).bit_length()), np.uint8)
+    padded[: len(data)] = np.frombuffer(data, np.uint8)
+    return padded
