@@ -270,8 +270,14 @@ def test_ctrl_c_without_a_checkpoint_returns_what_has_ended(handled, monkeypatch
     found.save(tmp_path / "partial.npz")
     again = search.load(tmp_path / "partial.npz")
     assert again.partial
-    for text in (repr(again), str(again.table()), again.summary()):
+    texts = repr(again), str(again.table()), again.summary(), again.plot().get_title()
+    for text in (*texts, *([str(again.compare())] if ended.any() else [])):
         assert re.search(r"\(partial: [2-5] unfinished\)", text)
+    lacking = np.isnan(found.final()) & (found.diverged < 0)
+    columns = [row["unfinished runs"] for row in again.rows()]
+    assert columns == lacking.sum(axis=(1, 2)).tolist()
+    assert "unfinished runs" in again.to_csv() and "unfinished runs" in again.to_json()
+    assert "unfinished runs" not in whole.rows()[0]
     assert "unfinished" in str(again.table()).split("\n", 1)[1]
 
 

@@ -130,11 +130,13 @@ class FinalScores(ByName[FinalScore]):
         by: "kind", or the name of a setting, whose values are the kinds.
         finals: kind -> ``FinalScore``.
         level: of confidence.
+        partial: what its title says of a partial result of the sweep, or an empty text.
     """
 
     by: str
     finals: dict[str, FinalScore]
     level: float
+    partial: str = ""
 
     @property
     def _by_name(self) -> dict[str, FinalScore]:
@@ -169,7 +171,7 @@ class FinalScores(ByName[FinalScore]):
             reports.paired_note(len(first.result.seeds), self.level, apart),
             f"Differences are to {next(iter(self))}, which had the best validation score.",
         ]
-        return TextTable.of(f"{self.by} on the test data", columns, notes)
+        return TextTable.of(f"{self.by} on the test data{self.partial}", columns, notes)
 
 
 @known_arguments
@@ -218,7 +220,7 @@ def final_scores(
     finals = {
         name: final_score(task, result, best, devices=devices) for name, best in chosen.items()
     }
-    return FinalScores(by, finals, level)
+    return FinalScores(by, finals, level, kinds.partial)
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -95,6 +95,7 @@ class Comparison(ByName[Contender]):
         rates: the rates that all kinds tried, over which the sensitivity is a mean.
         start: the score at the start, as which a diverged run counts; NaN if not needed.
         level: of confidence.
+        partial: what its title says of a partial result, or an empty text.
     """
 
     by: str
@@ -103,6 +104,7 @@ class Comparison(ByName[Contender]):
     rates: np.ndarray
     start: float
     level: float
+    partial: str = ""
 
     @property
     def _by_name(self) -> dict[str, Contender]:
@@ -122,7 +124,7 @@ class Comparison(ByName[Contender]):
             found = [kind.sensitivity for kind in kinds]
             columns.append(("within 1 s.e.", [_near(kind) for kind in kinds]))
             columns.append(("sensitivity", [f"{x:.2g}" if x >= 0 else "" for x in found]))
-        title = f"{self.by} by {self.metric}, each at its own best setting"
+        title = f"{self.by} by {self.metric}, each at its own best setting{self.partial}"
         return TextTable.of(title, columns, self._notes())
 
     def _notes(self) -> Iterator[str]:
@@ -200,7 +202,7 @@ def compare(
         contenders[name] = Contender(
             name, best, difference, tried, curve.rates, sign * curve.costs, near, sensitivity
         )
-    return Comparison(by, metric, contenders, shared, sign * start, level)
+    return Comparison(by, metric, contenders, shared, sign * start, level, reports.partial(result))
 
 
 # ---------------------------------------------------------------------------------------- details

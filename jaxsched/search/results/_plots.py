@@ -36,6 +36,8 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Any) -> Any:
         _against(picture, names[0])
     else:
         _over_two(picture, names)
+    if result.info.partial:
+        ax.set_title(f"{ax.get_title()}{reports.partial(result)}".strip(), fontsize="medium")
     return ax
 
 

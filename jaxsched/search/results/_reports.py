@@ -26,6 +26,8 @@ def rows(result: ScoredTrials) -> list[dict[str, Any]]:
     lengths = result.horizons.tolist()
     several = len(kinds(result)) > 1
     taken = {"trial", "name", "steps", "diverged runs", "diverged at", "stopped at"}
+    lacking = unfinished(result).tolist()
+    taken |= {"unfinished runs"} if result.info.partial else set()
     taken |= {"kind"} if several else set()
     metric = f"metric {result.metric}" if result.metric in taken else result.metric
     taken |= {metric, f"{metric} error"}
@@ -53,6 +55,7 @@ def rows(result: ScoredTrials) -> list[dict[str, Any]]:
                 "diverged runs": len(gone),
                 "diverged at": int(gone.min()) if len(gone) else None,
                 "stopped at": int(result.stopped[i]) if result.stopped[i] >= 0 else None,
+                **({"unfinished runs": lacking[i]} if result.info.partial else {}),
             }
         )
     return made
@@ -169,7 +172,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     notes += [errors if result.runs > 1 else "One run each: no error is known."]
     notes += ["(...): where it was stopped"] if stops else []
     first = "highest" if maximize else "lowest"
-    title = f"{plural(len(trials), 'trial')} by {metric}, {first} first{_partial(result)}"
+    title = f"{plural(len(trials), 'trial')} by {metric}, {first} first{partial(result)}"
     return TextTable.of(title, columns, notes)
 
 
@@ -190,7 +193,7 @@ def _at_stop(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, 
 
 def _mark(result: ScoredTrials, trial: int) -> str:
     gone = result.diverged[trial][result.diverged[trial] >= 0]
-    marks = ["unfinished"] if trial in unfinished(result) else []
+    marks = ["unfinished"] if unfinished(result)[trial] else []
     if len(gone):
         some = f" in {len(gone)} of {result.runs} runs" if result.runs > 1 else ""
         marks.append(f"diverged at {gone.min()}{some}")
@@ -199,17 +202,18 @@ def _mark(result: ScoredTrials, trial: int) -> str:
     return ", ".join(marks or ["not finite"])
 
 
-def unfinished(result: ScoredTrials) -> list[int]:
-    """The trials that Ctrl-C has left without an end, with some seed or fold."""
-    if not result.info.partial:
-        return []
+def unfinished(result: ScoredTrials) -> np.ndarray:
+    """How many runs of each trial Ctrl-C has left without an end, int64 [trials]."""
     last = result.train["loss"][np.arange(len(result.trials)), ..., result.horizons - 1]
-    lacking = (np.isnan(last) & (result.diverged < 0)).any(axis=(1, 2)) & (result.stopped < 0)
-    return np.flatnonzero(lacking).tolist()
+    lacking = np.isnan(last) & (result.diverged < 0) & (result.stopped < 0)[:, None, None]
+    counts: np.ndarray = lacking.sum(axis=(1, 2)) * result.info.partial
+    return counts
 
 
-def _partial(result: ScoredTrials) -> str:
-    return f" (partial: {len(unfinished(result))} unfinished)" if result.info.partial else ""
+def partial(result: ScoredTrials) -> str:
+    """For titles: how many trials Ctrl-C has left unfinished, or an empty text."""
+    count = np.count_nonzero(unfinished(result))
+    return f" (partial: {count} unfinished)" * result.info.partial
 
 
 # ---------------------------------------------------------------------------------------- summary
@@ -254,7 +258,7 @@ def summary(result: ScoredTrials) -> str:
     """One line."""
     count = plural(len(result.trials), "trial")
     count += f" x {result.runs} runs" if result.runs > 1 else ""
-    count += _partial(result)
+    count += partial(result)
     lost = int((result.diverged >= 0).any(axis=(1, 2)).sum())
     cost = f"{result.steps_trained} of {result.steps_asked} steps trained"
     cost += f" ({result.info.stored} found in the checkpoint)" if result.info.stored else ""

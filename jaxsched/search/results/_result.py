@@ -126,7 +126,7 @@ class SweepResult(ScoredTrials):
         """A row for each trial: kind (if there are several), settings, score, divergence, steps.
 
         A setting with the name of another column is shown as "setting NAME"; so is "steps" if it
-        is not the length of each run.
+        is not the length of each run. A partial result also has "unfinished runs" of each trial.
         """
         return reports.rows(self)
 
