@@ -224,10 +224,24 @@ def checked_text(where: str, x: Any, expected: str = "a text") -> str:
 
 
 def checked_path(where: str, x: Any) -> Path:
-    """A path of any kind: a text, bytes or ``os.PathLike``."""
+    """A path of any kind: a text, bytes or ``os.PathLike``; not one that was meant to be another.
+
+    ``Path("")`` is the working directory, of which no one thinks who has left a variable empty.
+    """
     if not isinstance(x, (str, bytes, os.PathLike)):
         raise TypeError(f"{where} must be a path, got {describe(x)}.")
-    return Path(os.fsdecode(x))
+    text = os.fsdecode(x)
+    if not text.strip() or "\0" in text or (isinstance(x, os.PathLike) and text == "."):
+        here = ' Write "." for the working directory.' if text == "." else ""
+        raise ValueError(f"{where} must be a path with a name, got {x!r}.{here}")
+    if text.startswith("~"):
+        raise ValueError(
+            f"{where} must be a path, in which `~` is no home directory, got {x!r}. Write "
+            "`Path(...).expanduser()`."
+        )
+    if "://" in text:
+        raise ValueError(f"{where} must be a path of a file system that is mounted, got {x!r}.")
+    return Path(text)
 
 
 def cure(x: Any) -> str:

@@ -188,6 +188,26 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", "a path with a name, got ''"),
+        (b"", "a path with a name, got b''"),
+        (Path(""), r'a path with a name, got .*Path\(\'.\'\). Write "." for the working directory'),
+        ("~/run", "no home directory, got '~/run'. Write `Path"),
+        ("s3://bucket/run", "a file system that is mounted"),
+        ("a\0b", "a path with a name"),
+        ("dangling", "dangling, a link to what does not exist"),
+    ],
+)
+def test_a_path_that_was_meant_to_be_another_is_refused(tmp_path, monkeypatch, given, words):
+    monkeypatch.chdir(tmp_path)
+    os.symlink("nowhere", "dangling")
+    with pytest.raises(ValueError, match=rf"sweep\(checkpoint=...\) must be .*{words}"):
+        sweep(given)
+    assert os.listdir() == ["dangling"]
+
+
 def test_a_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"sweep\(checkpoint=...\) must be a directory that can"):

@@ -210,7 +210,7 @@ def _sweep(given: argparse.Namespace) -> int:
     config = read_file(given.config)
     _check_picture(given.output)
     _check_file("--save", given.save)
-    if given.checkpoint:
+    if given.checkpoint is not None:
         config["checkpoint"] = given.checkpoint
     _see_working_directory()
     from jaxsched.command._sweep import sweep_from_config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -216,6 +217,10 @@ def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:
 
 def _directory(given: Any) -> Path:
     path = checked_path("sweep(checkpoint=...)", given)
+    if os.path.islink(path) and not os.path.exists(path):
+        raise ValueError(
+            f"sweep(checkpoint=...) must be a directory, got {path}, a link to what does not exist."
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
