@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -162,6 +163,38 @@ def test_a_task_by_its_name_in_threads(name, threads):
     arguments = {**EVERYTHING, "steps": 40}
     found = sweep(f"executor_tasks:{name}", executor=threads, **arguments)
     alike(found, sweep(task, **arguments))
+
+
+NAMED = """
+import numpy as np, executor_tasks
+from pathlib import Path
+class Reading(executor_tasks.Bowl):
+    def __init__(self):
+        vars(self).update(vars(executor_tasks.bowl()))
+        self.shift = int((Path(__file__).parent / "shift.txt").read_text())
+    def batches(self, seed, start, length):
+        return super().batches(seed, start + self.shift, length)
+"""
+
+
+def test_a_named_task_whose_files_have_changed_is_made_again_or_refused(
+    tmp_path, monkeypatch, threads
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    source, data = tmp_path / "changing_task.py", tmp_path / "shift.txt"
+    source.write_text(NAMED)
+    data.write_text("0")
+    first = sweep("changing_task:Reading", executor=threads)
+    data.write_text("3")  # the workers have the task that has read the other one
+    again = sweep("changing_task:Reading", executor=threads)
+    module = sys.modules["changing_task"]
+    alike(again, sweep(module.Reading()))
+    assert again.train["loss"].tobytes() != first.train["loss"].tobytes()
+    source.write_text(NAMED.replace("+ self.shift", "+ 2 * self.shift"))
+    with pytest.raises(ValueError, match=r"sweep\(task=.*changing_task.py has changed since this"):
+        sweep("changing_task:Reading", executor=threads)
+    importlib.reload(module)
+    alike(sweep("changing_task:Reading", executor=threads), sweep(module.Reading()))
 
 
 class Alike(executor_tasks.Bowl):

@@ -25,7 +25,7 @@ from jaxsched.search.engine._settings import entered
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.engine._width import seconds_per_update
-from jaxsched.search.multihost._backend import backend_for
+from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.multihost._pool import unpacked
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import Fields, run_fields
@@ -105,6 +105,7 @@ class Part:
         trials, fold, seed: what is trained; the trials are packed, the fold is a position.
         until: as in ``Engine.run``.
         fields: that identify its runs.
+        batches: a digest of those that its longest run reads.
         files: that hold something of them.
     """
 
@@ -114,6 +115,7 @@ class Part:
     seed: int
     until: int | None
     fields: Fields
+    batches: str
     files: frozenset[str]
 
 
@@ -188,16 +190,14 @@ def train(work: Work, part: Part, token: str) -> Report:
     Raises:
         ValueError: if this worker would give other bits than the driver expects.
     """
-    plan = work.plan(part.trials, part.fold, part.seed)
-    backend = backend_for(plan, _devices(), int(part.fields["width"]))
-    (own,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
-    if found := difference(part.fields, own, ("in the driver", f"on {_place()}")):
-        raise ValueError(f"a worker must train what the driver does, but they differ in {found}")
     directory = _UnitDirectory(Path(work.directory), part.files, work.writer + part.name)
     # A name of its own: an attempt that was given up may be alive, and write as well.
     writer = work.writer + part.name + token
-    # That most runs in the directory are of other units is no news.
-    store = StageStore(directory, plan, (own,), backend.machine, writer, work.every, warns=False)
+    try:
+        plan, backend, store = _unit(work, part, directory, writer)
+    except _OtherBatches:  # of a task that was made before its files changed
+        _forget(work.key)
+        plan, backend, store = _unit(work, part, directory, writer)
     ledger = Ledger(plan, store)
     coordinator = _Coordinator(ledger, store, len(backend.devices), Path(work.directory, work.flag))
     with graceful(coordinator.stop) as received:
@@ -216,6 +216,35 @@ def train(work: Work, part: Part, token: str) -> Report:
 _TASKS: dict[str, tuple[Fold, ...]] = {}  # by their keys, in the order of their first use
 _TASKS_KEPT = 2
 _LOCK = threading.Lock()
+
+
+class _OtherBatches(ValueError):
+    """The task of this worker reads other batches than the driver's."""
+
+
+def _forget(key: str) -> None:
+    with _LOCK:
+        _TASKS.pop(key, None)
+
+
+def _unit(
+    work: Work, part: Part, directory: StoreDirectory, writer: str
+) -> tuple[Plan, LocalBackend | MeshBackend, StageStore]:
+    """What trains a unit; raises if its bits would not be those that the driver expects."""
+    plan = work.plan(part.trials, part.fold, part.seed)
+    backend = backend_for(plan, _devices(), int(part.fields["width"]))
+    (own,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
+    if found := difference(part.fields, own, ("in the driver", f"on {_place()}")):
+        raise ValueError(f"a worker must train what the driver does, but they differ in {found}")
+    # That most runs in the directory are of other units is no news.
+    store = StageStore(directory, plan, (own,), backend.machine, writer, work.every, warns=False)
+    longest = work.longest if part.until is None else min(part.until, work.longest)
+    if store.batches(0, 0, longest) != part.batches:
+        raise _OtherBatches(
+            "a worker must train what the driver does, but the batches of its task differ: those "
+            f"in the driver are others than those on {_place()}, which may read another file"
+        )
+    return plan, backend, store
 
 
 class _Coordinator(LocalCoordinator):

@@ -257,7 +257,7 @@ class WorkersBackend:
         return [(units[number], failed[number]) for number in sorted(failed)]
 
     def _call(self, unit: Unit, until: int | None) -> tuple[Any, ...]:
-        plan, own = self._plan, set(unit.trials)
+        plan, own, end = self._plan, set(unit.trials), self._plan.longest
         files = [
             names
             for key, names in self._store.used.items()
@@ -272,6 +272,7 @@ class WorkersBackend:
             seed=plan.seeds[unit.seed],
             until=until,
             fields=self._fields[unit.fold],
+            batches=self._store.batches(unit.fold, unit.seed, min(until or end, end)),
             files=frozenset[str]().union(*files),
         )
         return self._work, part

@@ -95,6 +95,11 @@ class StageStore:
         self._states.forget()
         self._index.refresh()
 
+    def batches(self, fold: int, seed: int, step: int) -> str:
+        """A digest of the batches before a step; fold and seed are positions in the plan."""
+        number = self._names.number(Key(0, fold, seed, ()))
+        return self._names.rows[number].digest(step).hex()
+
     def begin(self, key: Key) -> RunPath:
         return RunPath(hashlib.blake2b(digest_size=16))
 
