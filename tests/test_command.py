@@ -272,7 +272,7 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
     ("arguments", "said"),
     [
         (["show", "constant(-1)"], "constant(peak=...) must be at least 0, got -1"),
-        (["show", "constant"], "must be a call such as"),
+        (["show", "constant"], "must be a call such as constant(peak, steps=...), got 'constant'"),
         (["show", TEXT, "--units", "batch"], "--units must be such as"),
         (["plot", TEXT, "-o", "a.txt"], "--output must end in"),
         (["plot", TEXT, "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),
@@ -369,6 +369,7 @@ def test_an_interrupted_sweep_is_shown_and_saved_and_exits_with_130(capsys, tmp_
         ({"metric": {"name": "loss", "goal": "less"}}, "the goal minimize or maximize"),
         ({"stopping": {"name": "Hyperband"}}, "MedianRule or SuccessiveHalving"),
         ({"run": 3}, "must be a table"),
+        ({"executor": "threads"}, "must be processes, processes:COUNT"),
         ({"run": {"batch_size": 3}}, "it is called batch here"),
         ({"sweep": None}, "must be a mapping"),
     ],

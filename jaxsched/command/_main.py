@@ -17,7 +17,7 @@ from jaxsched._words import bind
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
-from jaxsched.names._lookup import LIBRARY, check, entries, unknown
+from jaxsched.names._lookup import LIBRARY, check, entries, source_of, unknown
 from jaxsched.names._sources import PACKAGE
 from jaxsched.names._sources import units as units_source
 from jaxsched.names._values import check_values
@@ -237,9 +237,9 @@ def _checked(text: str, sizes: dict[str, Any]) -> Any:
         return read_file(text)
     tree = parse(text, "the text")
     if not isinstance(tree, (Call, dict)):
-        raise ValueError(
-            f"the text must be a call such as cosine_decay(0.1, 1000), got {text!r:.60}."
-        )
+        source = source_of(str(tree))
+        call = source.call if source else "cosine_decay(0.1, 1000)"
+        raise ValueError(f"the text must be a call such as {call}, got {text!r:.60}.")
     check(tree)
     check_values(tree, SimpleNamespace(**{"steps": None, **sizes}) if sizes else None)
     return text

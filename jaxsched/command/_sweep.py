@@ -36,8 +36,8 @@ def sweep_from_config(
             arguments of ``js.Units``, for lengths in epochs, samples and tokens; all else is an
             argument of ``js.sweep``. ``metric`` may be ``{name, goal}`` as in W&B, and ``stopping``
             a table with a ``name``, "MedianRule" or "SuccessiveHalving".
-        executor: as for ``js.sweep``; or a text: "processes" or "processes:4", "dask:ADDRESS",
-            "submitit:FOLDER".
+        executor: as for ``js.sweep``; or a text, which the config may also have: "processes" or
+            "processes:4", "dask:ADDRESS", "submitit:FOLDER".
 
     Returns:
         As ``js.sweep``.
@@ -47,6 +47,7 @@ def sweep_from_config(
     """
     options = dict(config)
     table, run = options.pop("sweep", None), options.pop("run", None)
+    said = options.pop("executor", None)
     units = None if run is None else _made("run", Units, run)
     trials = trials_from_config(table, units=units)
     metric = options.get("metric")
@@ -74,7 +75,9 @@ def sweep_from_config(
         )
     source = Source("sweep", "", _LENGTHS, (), "")
     given = {key: value_of(x, source, key, units) for key, x in options.items()}
-    return sweep(task, trials, **given, executor=executor_of(executor))
+    return sweep(
+        task, trials, **given, executor=executor_of(said if executor is None else executor)
+    )
 
 
 def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
