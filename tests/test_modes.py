@@ -191,8 +191,7 @@ def test_float64_numbers_give_float64_values(name):
     steps = marks(schedule)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         double = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), schedule)
-        with jax.disable_jit(True):
-            values = jax.vmap(double)(jnp.asarray(steps))
+        values = jax.jit(jax.vmap(double))(jnp.asarray(steps))
         eager = double(steps)
         assert values.dtype == eager.dtype == jnp.float64
         np.testing.assert_allclose(values, eager, rtol=1e-10, atol=1e-300)
