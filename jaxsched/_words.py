@@ -51,7 +51,7 @@ _THEIRS = {
     "high": "a_max max max_momentum upper",
     "hold": "hold_steps",
     "low": "a_min base_momentum lower min momentum",
-    "low peak base": "base_lr",
+    "low peak base lr": "base_lr",
     "milestones boundaries": "boundaries_and_scales",
     "milestones every": "decay_t",
     "milestones steps": "boundaries",
@@ -62,7 +62,8 @@ _THEIRS = {
     "patience": "patience_t",
     "peak": "eta_max lr_max peak_lr peak_value warmup_target",
     "peak base low": "base_learning_rate",
-    "peak base start value": "learning_rate lr",
+    # The last ones are of drop-ins, which are called with the words of another library than theirs.
+    "peak base start value lr base_lr initial_learning_rate init_value": "learning_rate lr",
     "peak fraction": "value",
     "peak high": "max_lr max_value",
     "peak start value": "initial_learning_rate initial_lr",
@@ -74,20 +75,27 @@ _THEIRS = {
     "start at": "begin",
     "start peak": "alpha_i base_value",
     "start peak value": "init_lr init_value",
-    "steps": "T_0 T_max cycle_len cycle_length delay duration first_decay_steps knots length "
-    "lr_decay_steps max_steps max_update num_iter num_steps num_training num_training_steps "
+    "steps num_training_steps total_steps": "T_0 T_max cycle_len cycle_length delay duration "
+    "first_decay_steps knots length lr_decay_steps max_steps max_update num_iter "
+    "num_steps num_training num_training_steps "
     "t_0 t_initial t_max total_iters total_steps",
     "stop": "end",
     "tokens_per_sample": "seq_len sequence_length",
     "up": "step_size_up",
     "value": "peak",
-    "warmup": "lr_warmup_steps num_warmup_steps t_warmup warmup_epochs warmup_fraction "
-    "warmup_iters warmup_ratio warmup_steps warmup_t",
+    "warmup num_warmup_steps warmup_steps": "lr_warmup_steps num_warmup_steps t_warmup "
+    "warmup_epochs warmup_fraction warmup_iters warmup_ratio warmup_steps warmup_t",
     "warmup flat cut": "pct_start",
 }
 _OURS = {word: ours.split() for word, ours in _by_word(_THEIRS).items()}
 # Lengths of a stage, or of the whole: (what else the function has, ours), the first that it has.
-_DECAY = (("cooldown", "cooldown"), ("warmup", "decay"), ("every", "every"), ("steps", "steps"))
+_DECAY = (
+    ("cooldown", "cooldown"),
+    ("growth", "steps"),  # of cycles, whose decay is a factor
+    ("warmup", "decay"),
+    ("every", "every"),
+    ("steps", "steps"),
+)
 _STAGES = {
     "cooldown_steps": (("cooldown", "cooldown"), ("warmup", "decay"), ("at", "steps")),
     "decay_steps": _DECAY,

@@ -92,12 +92,14 @@ def unknown(name: str) -> str:
     """A name that the table does not have, and what to write instead."""
     told = f"{name!r:.60}"
     bare = name.rpartition(".")[2]
-    here = [*_here(bare), *(s.name for s in all_sources() if s.name.endswith(f".{bare}"))]
+    here = [*_here(bare)[:3], *(s.name for s in all_sources() if s.name.endswith(f".{bare}"))]
     if here and bare:
-        return f"{told}; it is {' or '.join(here[:4])} here"
+        return f"{told}; it is {' or '.join(here[:5])} here"
     library = LIBRARY.get(name.partition(".")[0], "")
     known = theirs(library) if library and "." in name else {}
     near = nearest(f"{library}.{bare}", known) if known else nearest(bare, ours())
+    if not near and 3 < len(bare) < 60:
+        near = [entry.name for entry in entries(bare)[:2]]
     return f"{told}; did you mean {' or '.join(near)}" if near else told
 
 
