@@ -62,9 +62,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 # PyTorch alone from its own index of builds for the CPU, if PIP_EXTRA_INDEX_URL names it.
-$(VENV)-peers/.made: tests/golden/peers.txt pyproject.toml
+$(VENV)-peers/.made: tests/golden/peers.txt tests/golden/alone.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet --editable . --requirement tests/golden/peers.txt
+	$(VENV)-peers/bin/python -m pip install --quiet --no-deps --requirement tests/golden/alone.txt
 	touch $@
 
 $(VENV)/bin/python:

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._arrays import to_host
-from jaxsched._checks import checked_number, checked_whole, violates
+from jaxsched._checks import checked_whole, violates
 from jaxsched.compat._knots import levels
-from jaxsched.compat._pieces import decay, floor, polynomial, smaller, stairs, where
+from jaxsched.compat._pieces import decay, floor, polynomial, smaller, stairs, surely, where
 from jaxsched.compat._signature import (
     Count,
     Flag,
@@ -195,7 +195,7 @@ def CosineDecay(
 def CosineDecayRestarts(
     initial_learning_rate: Number,
     first_decay_steps: Positive,
-    t_mul: Number = 2.0,
+    t_mul: Positive = 2.0,
     m_mul: NotNegative = 1.0,
     alpha: Number = 0.0,
     name: Text | None = "SGDRDecay",
@@ -203,21 +203,19 @@ def CosineDecayRestarts(
     """Half cosines with restarts, each cycle ``t_mul`` times as long and ``m_mul`` times as high.
 
     The peaks fall towards ``alpha * initial_learning_rate``, where each cycle ends. The restarts
-    are exact; Keras' own, by a logarithm in float32, may come late. ``t_mul`` is 1 or at least
-    1.005 (in Keras less than 1 is NaN after ``first_decay_steps / (1 - t_mul)``).
+    are exact; Keras' own, by a logarithm in float32, may come late. With a ``t_mul`` below 1 the
+    cycles are over after ``first_decay_steps / (1 - t_mul)``: there NaN, here the end of the last.
 
     >>> from jaxsched.compat import keras
     >>> lr = keras.CosineDecayRestarts(1.0, 10, m_mul=0.5)
     >>> [float(lr(t)) for t in (0, 5, 10, 20, 30)]
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
-    where_ = "keras.CosineDecayRestarts(t_mul=...)"
-    growth = checked_number(where_, t_mul, at_least=1)
-    if violates(lambda growth: (growth > 1) & (growth < 1.005 - 1e-7), growth):
-        raise ValueError(f"{where_} must be 1 or at least 1.005, got {t_mul!r}.")
     low = multiply(alpha, initial_learning_rate)
     height = subtract_steps(initial_learning_rate, low)
-    return Repeat(shapes.Cosine(height, 0.0, first_decay_steps), growth, m_mul) + Constant(low)
+    cycle = shapes.Cosine(height, 0.0, first_decay_steps)
+    many = None if surely(lambda growth: growth >= 1, t_mul) else 2**31 - 1
+    return Repeat(cycle, t_mul, m_mul, many) + Constant(low)
 
 
 @drop_in

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,10 +13,10 @@ Random = np.random.Generator
 
 
 def until_it_ends(curve: Iterator[float]) -> list[float]:
-    """Its values, up to where the real one raises: some have an end."""
+    """Its values, up to where the real one raises or gives no number: some have an end."""
     values = [next(curve)]
     with contextlib.suppress(ValueError, RuntimeError, IndexError, ArithmeticError):
-        values.extend(curve)
+        values.extend(itertools.takewhile(math.isfinite, curve))
     return values
 
 
