@@ -306,6 +306,7 @@ def _cycles(
     growth, decay, limit = cycles
     if surely(lambda limit: limit == 0, limit):
         return Constant(low)
+    high = where(lambda limit: limit > 0, (limit,), high, low)
     if surely(lambda limit: limit == 1, limit):
         body = fall(high, low)
     elif surely(lambda decay: decay == 1, decay):
