@@ -261,6 +261,9 @@ def WSDLRScheduler(
         "power": lambda start, end: shapes.Warp(shapes.Linear(start, end, decay_t), decay_power),
         "exp": lambda start, end: shapes.ShiftedExponential(start, end, decay_t, decay_ratio),
     }
+    if not isinstance(decay_fn, str):  # which is called at whole steps of the fall
+        for word, x in (("t_initial", t_initial), ("decay_t", decay_t), ("warmup_t", warmup_t)):
+            checked_number(f"{name}({word}=...)", x, whole=True)
     stable = subtract_steps(t_initial, decay_t)
     high: AbstractSchedule
     if decline is None:
