@@ -24,6 +24,7 @@ from jaxsched.compat._signature import (
     Numbers,
     Positive,
     Schedules,
+    Wholes,
     Words,
     chosen,
     drop_in,
@@ -109,7 +110,7 @@ def PolynomialDecayParamScheduler(
 def MultiStepParamScheduler(
     values: Numbers,
     num_updates: Count | None = None,
-    milestones: Numbers | None = None,
+    milestones: Wholes | None = None,
     *,
     steps: Positive = 1,
 ) -> AbstractSchedule:

@@ -91,8 +91,8 @@ def OptimizerParamScheduler(
             raise ValueError(f"{name}(wsd_decay_steps=...) must be given for WSD, got None.")
         fall = shape(max_lr, min_lr, wsd_decay_steps)
         return rise >> _stable(max_lr, subtract_steps(rest, wsd_decay_steps), lr_warmup_steps, fall)
-    # Without a warmup, steps 0 and 1 are both at the top.
-    begin = where(lambda warmup: warmup > 0, (lr_warmup_steps,), 0, 1)
+    # With a warmup below 1, all steps to 1 are at the top.
+    begin = larger(subtract_steps(1, lr_warmup_steps), 0)
     law = Shift(InverseSqrt(max_lr, larger(lr_warmup_steps, 1)), begin)
     fall = Clip(law, low=min_lr)
     if fix:
