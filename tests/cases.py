@@ -68,7 +68,6 @@ CLASSES = {
     "Power-quotient": js.Cosine(0.1, 0.0, 1000) / (1.0 + js.Linear(0.0, 1.0, 500)),
     "Quantize": js.Quantize(js.Cosine(0.1, 0.0, 1000), 30),
     "Paced": js.Paced(js.Cosine(0.1, 0.0, 100_000_000), [100, 1000], [4096, 32_768, 131_072]),
-    "Paced-once": js.Paced(js.Linear(0.1, 0.0, 1000), [], [0.7]),
     "Reverse": js.Reverse(js.Polynomial(0.1, 0.0, 1000)),
     "PiecewiseConstant": js.PiecewiseConstant([10, 1000, 20_000_001], [0.1, 0.05, 0.01, 0.001]),
     "Table": js.Table([0.1, 0.2, 0.3, 0.05]),

@@ -111,6 +111,7 @@ def test_what_was_seen_is_asked_for_by_a_whole_step():
         run.tokens_at(1)
     with pytest.raises(TypeError, match=r"Units.by_samples\(schedule=...\) must be a schedule"):
         run.by_samples(3)
+    assert float(jax.jit(run.by_samples(js.Linear(0.0, 1.0, 80)))(5)) == 0.5
     assert js.from_config("Cosine(1, 0, 64 samples)", units=run) == js.Cosine(1.0, 0.0, 8)
 
 
