@@ -130,6 +130,23 @@ def test_what_is_fixed_stays_down_after_its_end(made, low):
     assert np.all(np.diff(values) <= 0) and np.all(values[8:] == low)
 
 
+JUMPS = {
+    "OneCycleLR": lambda fix: compat.torch.OneCycleLR(1.0, 11, anneal_strategy="linear", fix=fix),
+    "Tanh": lambda fix: compat.timm.TanhLRScheduler(1.0, 10, ub=1.0, fix=fix),
+    "megatron": lambda fix: compat.megatron.OptimizerParamScheduler(
+        0.0, 1.0, 0.1, 2, 10, "inverse-square-root", fix=fix
+    ),
+    "PolynomialDecay": lambda fix: compat.keras.PolynomialDecay(1e-5, 10, fix=fix),
+}
+
+
+@pytest.mark.parametrize("name", JUMPS)
+def test_what_is_fixed_holds_its_last_value_where_the_peer_jumps_or_turns(name):
+    theirs, ours = (JUMPS[name](fix).host(np.arange(9, 14)) for fix in (False, True))
+    assert np.ptp(ours[1:]) == 0.0 < ours[1] <= ours[0] and ours[1] == pytest.approx(ours[0], rel=1)
+    assert not np.array_equal(theirs, ours)
+
+
 def test_a_fixed_warmup_of_timm_drops_nowhere():
     arguments = {"base_lr": 1.0, "t_initial": 100, "warmup_t": 20}
     drop = lambda made: float(made(19)) - float(made(20))
