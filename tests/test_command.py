@@ -338,6 +338,12 @@ def test_a_sweep_of_a_config_is_the_sweep_in_python(capsys, tmp_path):
     assert plot.exists()
 
 
+def test_a_picture_without_matplotlib_is_refused_before_the_training(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, err = run(capsys, "find", "no_such:task", "-o", "a.svg")
+    assert (code, err[:36]) == (2, "jaxsched: --output needs matplotlib,")
+
+
 def test_errors_of_a_tasks_own_code_keep_their_traceback(tmp_path, monkeypatch):
     tmp_path.joinpath("of_mine.py").write_text("def boom():\n    return float('x')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import textwrap
@@ -269,6 +270,8 @@ def _sizes(units: str | None) -> dict[str, Any]:
 def _check_picture(path: str | None) -> None:
     if path and not path.lower().endswith((".png", ".svg", ".pdf")):
         raise ValueError(f"--output must end in .png, .svg or .pdf, got {path!r}.")
+    if path and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("--output needs matplotlib, which is not installed: jaxsched[plot]")
     _check_file("--output", path)
 
 
