@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
+from scipy.stats import truncnorm
 
 import jaxsched as js
 from jaxsched._svg import svg
+from jaxsched.schedules._noise import random_bits
 
 HERE = Path(__file__).parent
 PICTURES = HERE / "figures/catalogue"
@@ -32,7 +34,7 @@ def ours(row: dict[str, Any]) -> Any:
 
 def formula(row: dict[str, Any], t: np.ndarray) -> np.ndarray:
     """The row's curve without jaxsched: float64 values [N] at the whole steps t [N]."""
-    known = {"np": np, "pchip": PchipInterpolator, "silver": silver}
+    known = {"np": np, "pchip": PchipInterpolator, "silver": silver, "normal": normal}
     known |= {"t": t, "p": np.clip(t / 100, 0, 1)}
     # An inner function has no other variables than these.
     return np.broadcast_to(eval(row["formula"], known), t.shape)
@@ -51,6 +53,12 @@ def silver(convexity: float, steps: int) -> np.ndarray:
             block = [*block[:-1], psi(y), *block[:-1], psi(z)]
         found += block
     return np.array(found)
+
+
+def normal(seed: int, t: np.ndarray, limit: float) -> np.ndarray:
+    """Normal noise within a limit, of the random bits of the seed and the step."""
+    odd = 2 * (random_bits(seed, t) >> 9).astype(np.int64) + 1
+    return truncnorm(-limit, limit).ppf(odd / 2.0**24)
 
 
 def reached() -> tuple[int, int]:

@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from jaxsched.schedules._joined import RightClosed as RightClosed
     from jaxsched.schedules._logarithmic import Hyperbolic as Hyperbolic
     from jaxsched.schedules._logarithmic import Logarithmic as Logarithmic
+    from jaxsched.schedules._noise import Noisy as Noisy
     from jaxsched.schedules._open_ended import Exponential as Exponential
     from jaxsched.schedules._open_ended import InverseSqrt as InverseSqrt
     from jaxsched.schedules._open_ended import InverseTime as InverseTime
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from jaxsched.schedules._shapes import Tanh as Tanh
     from jaxsched.schedules._shapes import Warp as Warp
     from jaxsched.schedules._wrappers import Clip as Clip
+    from jaxsched.schedules._wrappers import Epochwise as Epochwise
     from jaxsched.schedules._wrappers import Quantize as Quantize
     from jaxsched.schedules._wrappers import Reverse as Reverse
     from jaxsched.schedules._wrappers import Shift as Shift
@@ -154,6 +156,7 @@ _CORE = {
     "jaxsched.schedules._open_ended": "Exponential InverseSqrt InverseTime PowerLaw RAdamWarmup "
     "Silver",
     "jaxsched.schedules._paced": "Paced",
+    "jaxsched.schedules._noise": "Noisy",
     "jaxsched.schedules._phase": "Phase",
     "jaxsched.schedules._piecewise": "MonotoneCubic PiecewiseConstant PiecewiseCosine "
     "PiecewiseLinear Table",
@@ -162,7 +165,7 @@ _CORE = {
     "jaxsched.schedules._shapes": "Cosine Geometric HalfCosine Harmonic Linear MirrorCosine "
     "Polynomial QuarterCosine Rex ShiftedExponential Sqrt Tanh Warp",
     "jaxsched.schedules._repeat": "Repeat",
-    "jaxsched.schedules._wrappers": "Clip Quantize Reverse Shift Stretch Window",
+    "jaxsched.schedules._wrappers": "Clip Epochwise Quantize Reverse Shift Stretch Window",
 }
 # These come one by one: they need Optax or matplotlib, or not everyone needs them.
 _LAZY = {

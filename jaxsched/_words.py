@@ -59,6 +59,7 @@ _THEIRS = {
     "end low constant": "min_lr",
     "monitor": "watch",  # so was ours called once, as share
     "parts": "schedulers schedules",
+    "per_epoch": "iterations_per_epoch steps_per_epoch updates_per_epoch",
     "patience": "patience_t",
     "peak": "eta_max lr_max peak_lr peak_value warmup_target",
     "peak base low": "base_learning_rate",

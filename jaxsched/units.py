@@ -29,6 +29,7 @@ from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._evaluate import traced_step
 from jaxsched.schedules._paced import Paced
 from jaxsched.schedules._piecewise import PiecewiseConstant
+from jaxsched.schedules._wrappers import Epochwise
 
 _LONGEST = 2**24  # steps of a schedule of sizes, all of which are looked at
 
@@ -105,16 +106,10 @@ class Units(Record):
         samples = self._need("samples", "epochs")
         if len(self._spans) > 1:
             return self._steps(exact * samples, "samples")
-        batch, accumulation = (stairs[0][1] for _, stairs in self._stairs()[:2])
-        batches = samples // batch if self.drop_last else -(-samples // batch)
-        if batches == 0:
-            raise ValueError(
-                f"Units(batch=...) must be at most samples={samples} with drop_last, "
-                f"got {batch}: there is no full batch."
-            )
+        steps = exact * self._per_epoch(samples)
         if exact.denominator == 1:  # whole epochs: what has run is run, so round down
-            return max(int(exact) * batches // accumulation, int(exact > 0))
-        return _whole(exact * batches / accumulation)
+            return max(math.floor(steps), int(exact > 0))
+        return _whole(steps)
 
     def from_samples(self, count: float) -> int:
         """Steps in which ``count`` samples are seen."""
@@ -174,7 +169,36 @@ class Units(Record):
         self._need("tokens_per_sample", "by_tokens")
         return self._by("tokens", schedule)
 
+    def by_epochs(self, schedule: AbstractSchedule) -> Epochwise | Paced:
+        """A schedule whose steps are epochs, as one of updates that moves once an epoch.
+
+        So do schedulers that are stepped after each epoch. Its epochs begin at
+        ``epochs(1)``, ``epochs(2)``, ...
+
+        >>> import jaxsched as js
+        >>> run = js.Units(batch=32, accumulation=4, samples=50_000)
+        >>> lr = run.by_epochs(js.Linear(1.0, 0.0, 90))
+        >>> lr.duration == run.epochs(90), lr(run.epochs(45)), lr(run.epochs(45) - 1) > 0.5
+        (True, Array(0.5, dtype=float32), Array(True, dtype=bool))
+        """
+        samples = self._need("samples", "by_epochs")
+        if len(self._spans) > 1:
+            return self._by("samples", Epochwise(schedule, samples))
+        steps = self._per_epoch(samples)
+        return Epochwise(schedule, int(steps) if steps.denominator == 1 else float(steps))
+
     # --------------------------------------------------------------------------------- in common
+
+    def _per_epoch(self, samples: int) -> Fraction:
+        """Updates of an epoch, where all have one size."""
+        batch, accumulation = (stairs[0][1] for _, stairs in self._stairs()[:2])
+        batches = samples // batch if self.drop_last else -(-samples // batch)
+        if batches == 0:
+            raise ValueError(
+                f"Units(batch=...) must be at most samples={samples} with drop_last, "
+                f"got {batch}: there is no full batch."
+            )
+        return Fraction(batches, accumulation)
 
     def _need(self, name: str, caller: str) -> int:
         value: Any = getattr(self, name)

@@ -11,6 +11,7 @@ import mpmath as mp
 import numpy as np
 
 import jaxsched as js
+from jaxsched.schedules._noise import random_bits
 
 mp.mp.dps = 40
 
@@ -305,6 +306,25 @@ def _(s, t):
 @of(js.Power, value)
 def _(s, t):
     return value(s.schedule, t) ** exact(s.exponent)
+
+
+@of(js.Epochwise, value)
+def _(s, t):
+    return value(s.schedule, mp.ceil((mp.floor(t) + 1) / exact(s.per_epoch)) - 1)
+
+
+@of(js.Noisy, value)
+def _(s, t):
+    last = length(s.schedule)
+    at = mp.floor(t if last is None else min(t, last))
+    if at < exact(s.start) or (s.stop is not None and at >= exact(s.stop)):
+        return value(s.schedule, t)
+    bits = int(random_bits(int(s.seed), np.float64(at)))
+    x, limit = mp.mpf(2 * (bits >> 9) + 1 - 2**23) / 2**23, exact(s.limit)
+    if s.distribution == "normal":
+        wide = exact(s.std) * mp.sqrt(2)
+        x, limit = mp.erfinv(x * mp.erf(limit / wide)), wide
+    return value(s.schedule, t) * (1 + x * limit)
 
 
 @of(js.Quantize, value)

@@ -64,6 +64,8 @@ def wrapped(inner):
         st.builds(js.Window, inner, st.integers(0, 50), st.integers(50, 5000)),
         st.builds(lambda s, v: js.Clip(s, low=v), inner, rates()),
         st.builds(js.Quantize, inner, st.integers(1, 100)),
+        st.builds(js.Epochwise, inner, st.integers(1, 100)),
+        st.builds(js.Noisy, inner, fractions, seed=st.integers(0, 2**31 - 1)),
         st.builds(lambda s, t, p: js.Paced(s, [t], [1.5, p]), inner, lengths, fractions),
         st.builds(js.Reverse, inner),
         st.builds(

@@ -174,7 +174,7 @@ def test_a_call_of_another_library_is_converted(capsys):
     assert code == 0
     assert theirs == ours == js.compat.torch.CosineAnnealingWarmRestarts(0.1, 10, 2, 1e-5)
     assert "fix=True" not in out and "give steps_per_epoch" in out
-    epochs = js.Quantize(js.Stretch(js.compat.torch.StepLR(0.5, 30), 10), 10)
+    epochs = js.Epochwise(js.compat.torch.StepLR(0.5, 30), 10)
     assert both_lines(convert("torch", "StepLR(o, 30)", 0.5, steps_per_epoch=10)) == (epochs,) * 2
     rising = convert("torch", "CosineAnnealingLR(T_max=100)", lr=0.1)
     assert "With fix=True the values differ from step 101 on" in rising

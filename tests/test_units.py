@@ -134,3 +134,20 @@ def test_accumulation_changes_no_rate_and_coverage_tells_what_is_not_reached():
     assert [phase.name for phase in report.cut] == ["Constant"]
     assert not report.complete
     assert js.coverage(js.wsd(1.0, 1000, warmup=100, decay=200), 1000).complete
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        js.Units(batch=10, samples=1000),
+        js.Units(batch=10, accumulation=3, samples=1005),  # 33 and a third of an update
+        js.Units(batch=[(0, 10), (2000, 30)], samples=1000),
+    ],
+)
+def test_a_schedule_of_epochs_moves_where_a_loop_steps_its_scheduler(run):
+    epochs = js.multi_step(1.0, 0.1, [2, 5])
+    lr, rates = run.by_epochs(epochs), []
+    for epoch in range(8):  # scheduler.step() after each
+        rates += [epochs.host(epoch)] * (run.epochs(epoch + 1) - run.epochs(epoch))
+    assert lr.host(range(len(rates))).tolist() == rates
+    assert jax.jit(lr)(np.arange(len(rates))).tolist() == np.float32(rates).tolist()

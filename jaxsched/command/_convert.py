@@ -14,7 +14,7 @@ from jaxsched.names._expression import Call
 from jaxsched.names._lookup import source_of
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import extent
-from jaxsched.schedules._wrappers import Quantize, Stretch
+from jaxsched.schedules._wrappers import Epochwise
 
 
 def convert(
@@ -46,8 +46,7 @@ def convert(
     line = _shown(tree)
     if steps_per_epoch is not None:
         n = checked_whole("convert(steps_per_epoch=...)", steps_per_epoch, 1)
-        line = f"js.Quantize(js.Stretch({line}, {n}), {n})"
-        made = Quantize(Stretch(made, n), n)
+        line, made = f"js.Epochwise({line}, {n})", Epochwise(made, n)
     lines = [line, unless_code(python_line, made), "", source.doc]
     if steps_per_epoch is None and source.name.startswith(("torch.", "timm.")):
         lines += ["", "A step is an update; where theirs is an epoch, give steps_per_epoch."]

@@ -60,6 +60,14 @@ def _numbers(**bounds: Any) -> Callable[[str, Any], Any]:
     return check
 
 
+def _range(where: str, x: Any) -> Any:
+    if not is_list(x):
+        return checked_number(where, x, at_least=0)
+    if len(x) != 2:
+        raise ValueError(f"{where} must be a step or two of them, got {describe(x)}.")
+    return [checked_number(where, step, at_least=0) for step in x]
+
+
 def _schedule(where: str, x: Any) -> Any:
     if not isinstance(x, AbstractSchedule):
         raise TypeError(f"{where} must be a schedule, got {describe(x)}{cure(x)}.")
@@ -114,6 +122,7 @@ Whole = Annotated[_types.Number, _number(at_least=0, whole=True)]  # steps, or a
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
 Numbers = Annotated[Any, _numbers()]
 Wholes = Annotated[Any, _numbers(at_least=0, whole=True)]
+Range = Annotated[Any, _range]  # the first step, or that and the first one after
 Schedule = Annotated[AbstractSchedule, _schedule]
 Schedules = Annotated[Any, _schedules]
 Function = Annotated[Callable[..., Any], _function]

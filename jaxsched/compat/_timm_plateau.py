@@ -6,7 +6,17 @@ from typing import cast
 
 from jaxsched.compat._pieces import surely
 from jaxsched.compat._plateau import plateau
-from jaxsched.compat._signature import Fraction, NotNegative, Positive, Text, Whole, drop_in
+from jaxsched.compat._signature import (
+    Fraction,
+    NotNegative,
+    Positive,
+    Range,
+    Text,
+    Whole,
+    chosen,
+    drop_in,
+)
+from jaxsched.compat._timm_noise import noisy
 from jaxsched.controllers import AbstractController
 from jaxsched.schedules._shapes import Linear
 
@@ -22,6 +32,11 @@ def PlateauLRScheduler(
     warmup_lr_init: NotNegative = 0.0,
     lr_min: NotNegative = 0.0,
     mode: Text = "max",
+    noise_range_t: Range | None = None,
+    noise_type: Text = "normal",
+    noise_pct: NotNegative = 0.67,
+    noise_std: NotNegative = 1.0,
+    noise_seed: Whole = 42,
 ) -> AbstractController:
     """PyTorch's ``ReduceLROnPlateau`` of a metric of which, by default, more is better.
 
@@ -29,6 +44,8 @@ def PlateauLRScheduler(
         base_lr, decay_rate, patience_t, threshold, cooldown_t, lr_min, mode: as there.
         warmup_t, warmup_lr_init: length of a line to ``base_lr`` and its first rate; metrics of
             the warmup do not count.
+        noise_range_t, noise_pct, noise_std, noise_seed: as in ``CosineLRScheduler``.
+        noise_type: ``"normal"`` or ``"uniform"``.
 
     timm means to remove it.
 
@@ -45,5 +62,13 @@ def PlateauLRScheduler(
         *(base_lr, mode, decay_rate, patience_t, threshold, "rel", cooldown_t, lr_min, 1e-8),
     )
     if surely(lambda steps: steps == 0, warmup_t):
-        return controller
-    return cast(AbstractController, Linear(warmup_lr_init, base_lr, warmup_t) >> controller)
+        made: AbstractController = controller
+    else:
+        made = cast(AbstractController, Linear(warmup_lr_init, base_lr, warmup_t) >> controller)
+    kind = chosen(
+        "timm.PlateauLRScheduler(noise_type=...)",
+        noise_type,
+        {word: word for word in ("normal", "uniform")},
+    )
+    noise = (noise_range_t, noise_pct, noise_std, noise_seed, kind)
+    return cast(AbstractController, noisy(made, *noise))

@@ -2,7 +2,8 @@
 
 ``base_lr``, the rate of the optimizer, takes its place. By default a warmup replaces the first
 steps of the curve, so that it drops at the end of the warmup; with ``warmup_prefix`` the curve
-begins after it, and ``t_initial`` does not count it. The noise is not there.
+begins after it, and ``t_initial`` does not count it. The noise has timm's distribution and
+arguments, and the random numbers of ``js.Noisy``: those of PyTorch's generator are not to be had.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jaxsched.compat._signature import (
     Number,
     Numbers,
     Positive,
+    Range,
     Share,
     Text,
     TextOrFunction,
@@ -26,6 +28,7 @@ from jaxsched.compat._signature import (
     chosen,
     drop_in,
 )
+from jaxsched.compat._timm_noise import noisy as _noisy
 from jaxsched.compat._timm_plateau import PlateauLRScheduler as PlateauLRScheduler
 from jaxsched.recipes._arguments import multiply, value_at
 from jaxsched.schedules import _open_ended as laws
@@ -49,6 +52,10 @@ def CosineLRScheduler(
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = False,
     *,
+    noise_range_t: Range | None = None,
+    noise_pct: NotNegative = 0.67,
+    noise_std: NotNegative = 1.0,
+    noise_seed: Whole = 42,
     k_decay: Positive = 1.0,
     fix: Flag = False,
 ) -> AbstractSchedule:
@@ -61,6 +68,8 @@ def CosineLRScheduler(
         cycle_limit: number of cycles.
         warmup_t: length of a line from ``warmup_lr_init`` to ``base_lr``.
         warmup_lr_init, warmup_prefix: as there.
+        noise_range_t: first step with noise, or [first, first without]; ``None`` (default): none.
+        noise_pct, noise_std, noise_seed: as there.
         k_decay: power of the time within a cycle.
         fix: no drop where the warmup ends: it rises to the value of the curve there.
 
@@ -74,7 +83,8 @@ def CosineLRScheduler(
     """
     fall = lambda start, end: _warped(shapes.Cosine(start, end, t_initial), k_decay)
     body = _cycles("Cosine", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), True)
-    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+    lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+    return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
 
 @drop_in
@@ -90,6 +100,10 @@ def PolyLRScheduler(
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = False,
     *,
+    noise_range_t: Range | None = None,
+    noise_pct: NotNegative = 0.67,
+    noise_std: NotNegative = 1.0,
+    noise_seed: Whole = 42,
     k_decay: Positive = 1.0,
     fix: Flag = False,
 ) -> AbstractSchedule:
@@ -113,7 +127,8 @@ def PolyLRScheduler(
 
     met = surely(lambda power: power != 0, power)
     body = _cycles("Poly", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), met)
-    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+    lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+    return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
 
 @drop_in
@@ -130,6 +145,10 @@ def TanhLRScheduler(
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = False,
     *,
+    noise_range_t: Range | None = None,
+    noise_pct: NotNegative = 0.67,
+    noise_std: NotNegative = 1.0,
+    noise_seed: Whole = 42,
     fix: Flag = False,
 ) -> AbstractSchedule:
     """Hyperbolic tangents from near ``base_lr`` to near ``lr_min``, to which it jumps at the end.
@@ -141,6 +160,7 @@ def TanhLRScheduler(
         warmup_t, warmup_lr_init: of a line, which without ``warmup_prefix`` rises to the value of
             the curve at its end.
         warmup_prefix: as there.
+        noise_range_t, noise_pct, noise_std, noise_seed: as in ``CosineLRScheduler``.
         fix: the last value of the curve holds, rather than jump to ``lr_min``.
 
     >>> from jaxsched.compat import timm
@@ -153,7 +173,8 @@ def TanhLRScheduler(
         )
     fall = lambda start, end: shapes.Tanh(start, end, t_initial, lb, ub)
     body = _cycles("Tanh", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), fix)
-    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, True)
+    lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, True)
+    return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
 
 @drop_in
@@ -165,20 +186,26 @@ def StepLRScheduler(
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = True,
     *,
+    noise_range_t: Range | None = None,
+    noise_pct: NotNegative = 0.67,
+    noise_std: NotNegative = 1.0,
+    noise_seed: Whole = 42,
     fix: Flag = False,
 ) -> AbstractSchedule:
     """Multiplied by ``decay_rate`` every ``decay_t`` steps, after the warmup by default.
 
     Args:
         base_lr, decay_t, decay_rate: as there; ``decay_t`` need not be whole.
-        warmup_t, warmup_lr_init, warmup_prefix, fix: as in ``CosineLRScheduler``.
+        warmup_t, warmup_lr_init, warmup_prefix, noise_range_t, noise_pct, noise_std, noise_seed,
+            fix: as in ``CosineLRScheduler``.
 
     >>> from jaxsched.compat import timm
     >>> [float(timm.StepLRScheduler(1.0, 10, 0.5, warmup_t=2)(t)) for t in (1, 2, 11, 12)]
     [0.5, 1.0, 1.0, 0.5]
     """
     body = stairs(base_lr, decay_rate, decay_t)
-    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+    lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+    return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
 
 @drop_in
@@ -190,6 +217,10 @@ def MultiStepLRScheduler(
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = True,
     *,
+    noise_range_t: Range | None = None,
+    noise_pct: NotNegative = 0.67,
+    noise_std: NotNegative = 1.0,
+    noise_seed: Whole = 42,
     fix: Flag = False,
 ) -> AbstractSchedule:
     """Multiplied by ``decay_rate`` one step BEFORE each milestone, which timm means to keep.
@@ -197,7 +228,8 @@ def MultiStepLRScheduler(
     Args:
         base_lr, decay_rate: as there.
         decay_t: milestones, in order; one that is listed twice counts twice.
-        warmup_t, warmup_lr_init, warmup_prefix, fix: as in ``CosineLRScheduler``.
+        warmup_t, warmup_lr_init, warmup_prefix, noise_range_t, noise_pct, noise_std, noise_seed,
+            fix: as in ``CosineLRScheduler``.
 
     >>> from jaxsched.compat import timm
     >>> [float(timm.MultiStepLRScheduler(1.0, [10, 20], 0.5)(t)) for t in (8, 9, 10, 19)]
@@ -209,7 +241,8 @@ def MultiStepLRScheduler(
                 f"timm.MultiStepLRScheduler(decay_t=...) must be in order, got {decay_t!r}."
             )
     body = drops(base_lr, decay_rate, [subtract_steps(step, 1) for step in decay_t])
-    return _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+    lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
+    return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
 
 @drop_in
@@ -226,6 +259,11 @@ def WSDLRScheduler(
     decay_ratio: Share = 0.1,
     warmup_t: NotNegative = 0,
     warmup_lr_init: NotNegative = 0.0,
+    *,
+    noise_range_t: Range | None = None,
+    noise_pct: NotNegative = 0.67,
+    noise_std: NotNegative = 1.0,
+    noise_seed: Whole = 42,
 ) -> AbstractSchedule:
     """Warmup, stable, decay, where the stable part may itself decay, and goes on under the fall.
 
@@ -241,6 +279,7 @@ def WSDLRScheduler(
             fraction of the fall that has passed, from 1 to 0.
         decay_power, decay_ratio: of "power" and "exp".
         warmup_t, warmup_lr_init: length of the warmup, its first rate.
+        noise_range_t, noise_pct, noise_std, noise_seed: as in ``CosineLRScheduler``.
 
     >>> from jaxsched.compat import timm
     >>> lr = timm.WSDLRScheduler(1.0, 90, 20, decay_fn="linear", warmup_t=10)
@@ -271,7 +310,8 @@ def WSDLRScheduler(
         if isinstance(decay_fn, str):
             fall = chosen(f"{name}(decay_fn=...)", decay_fn, falls)(top, lr_min)
             body = Constant(top, stable) >> fall
-            return _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
+            lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
+            return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
         high = Constant(subtract_steps(top, lr_min))
     else:
         scale = warmup_t if stable_timescale is None else stable_timescale
@@ -283,7 +323,8 @@ def WSDLRScheduler(
     else:
         fall = from_fn(OfFraction(decay_fn), steps=decay_t, length=decay_t)
     body = high * (Constant(1.0, stable) >> fall) + lr_min
-    return _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
+    lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
+    return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
 
 class OfFraction(OfStep):

@@ -21,7 +21,8 @@ _THEIR_LENGTHS = {
     for words in (
         "T_0 T_max anneal_epochs boundaries boundaries_and_scales decay_period",
         "decay_steps decay_t first_decay_steps lr_decay_steps lr_warmup_steps milestones",
-        "num_decay_steps num_stable_steps num_training_steps num_warmup_steps stable_timescale",
+        "noise_range_t num_decay_steps num_stable_steps num_training_steps num_warmup_steps",
+        "stable_timescale",
         "step_size step_size_down step_size_up steps t_0 t_initial t_max t_warmup timescale",
         "total_iters total_steps transition_begin transition_steps warmup_steps warmup_t",
         "max_duration wd_incr_steps wsd_decay_steps",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 import operator
 from typing import Any
 
@@ -23,6 +24,8 @@ from jaxsched.schedules._phase import (
     phases_of,
     shown_length,
 )
+
+_ROUNDED = 2.0**-40  # of a number of steps: 3 * 333.3333 is 1000
 
 
 @struct
@@ -58,6 +61,15 @@ class AbstractWrapper(AbstractSchedule):
                 f"{type(self).__name__}(schedule=...) must have a duration, got the open-ended "
                 f"{self.schedule!r}. Give it a length, e.g. `Window(schedule, 0, steps)`."
             )
+
+
+class AbstractPointwise(AbstractWrapper):
+    """Other values at the same times; around a controller it makes one, too."""
+
+    def __new__(cls, schedule: Any = None, *args: Any, **named: Any) -> Any:
+        if hasattr(schedule, "_wrap"):
+            return schedule._wrap(lambda rate: cls(rate, *args, **named))
+        return super().__new__(cls)
 
 
 class AbstractRetimed(AbstractWrapper):
@@ -170,7 +182,7 @@ class Window(AbstractRetimed):
 
 
 @struct
-class Clip(AbstractWrapper):
+class Clip(AbstractPointwise):
     """A schedule kept between two bounds.
 
     Args:
@@ -185,11 +197,6 @@ class Clip(AbstractWrapper):
 
     low: Any = number(default=None, optional=True)
     high: Any = number(default=None, optional=True)
-
-    def __new__(cls, schedule: Any = None, *bounds: Any, **named: Any) -> Any:
-        if hasattr(schedule, "_wrap"):  # a controller: what is made is one, too
-            return schedule._wrap(lambda rate: cls(rate, *bounds, **named))
-        return super().__new__(cls)
 
     def __check_init__(self) -> None:
         if self.low is None and self.high is None:
@@ -249,6 +256,51 @@ class Quantize(AbstractRetimed):
 
     def natural_length(self) -> float:
         return max(shown_length(self.schedule), 5 * float(to_host(self.every)))
+
+
+@struct
+class Epochwise(AbstractRetimed):
+    r"""A schedule whose steps are epochs, which moves once an epoch.
+
+    .. math:: s(e), \quad e = \max\{n : \lfloor n \cdot \text{per\_epoch} \rfloor \le t\}
+
+    So does ``scheduler.step()`` after each epoch, in PyTorch. An epoch need not be a whole number
+    of updates: those that are not full are carried into the next one, as in ``js.Units``, whose
+    ``by_epochs`` makes this of a schedule. (For a schedule whose lengths are in updates already
+    there is ``js.Quantize``.)
+
+    Args:
+        schedule: any schedule of the epoch.
+        per_epoch: optimizer updates in an epoch, greater than 0.
+
+    >>> import jaxsched as js
+    >>> lr = js.Epochwise(js.Linear(1.0, 0.0, 4), 100)
+    >>> [float(lr(t)) for t in (0, 99, 100, 399, 400)]
+    [1.0, 1.0, 0.75, 0.25, 0.0]
+    """
+
+    per_epoch: Any = length(above=0)
+
+    def exact_length(self, t: Number) -> Number | None:
+        epochs = self.schedule.exact_length(t)
+        if epochs is None:
+            return None
+        steps = -num.floor(-epochs) * num.as_number(t, self.per_epoch)
+        return num.floor(steps + steps * _ROUNDED)
+
+    def inner_step(self, t: Number) -> Number:
+        every = num.as_number(t, self.per_epoch)
+        after = num.floor(num.nudge(num.at_least_zero(t))) + 1.0
+        epochs, rest = num.divmod_exact(after, num.where(every > 0.0, every, 1.0))
+        return num.where(rest > after * _ROUNDED, epochs, epochs - 1.0)
+
+    def phases(self) -> list[Phase]:
+        every = known(self.per_epoch)
+        steps: Any = lambda epoch: epoch and math.floor(-(-epoch // 1) * every * (1 + _ROUNDED))
+        return [Phase(n, steps(a), steps(b)) for n, a, b in phases_of(self.schedule)]
+
+    def natural_length(self) -> float:
+        return shown_length(self.schedule) * float(to_host(self.per_epoch))
 
 
 @struct

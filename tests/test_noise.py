@@ -1,0 +1,67 @@
+"""Noise on a rate: its numbers, their distribution, and where it is."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jaxsched as js
+from jaxsched.schedules._noise import random_bits, threefry
+
+STEPS = np.arange(4000)
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "want"),  # published with Threefry, as known answers
+    [
+        ([0, 0], [0, 0], [0x6B200159, 0x99BA4EFE]),
+        ([0xFFFFFFFF] * 2, [0xFFFFFFFF] * 2, [0x1CB996FC, 0xBB002BE7]),
+        ([0x243F6A88, 0x85A308D3], [0x13198A2E, 0x03707344], [0xC4923A9C, 0x483DF7A0]),
+    ],
+)
+def test_the_bits_are_those_of_threefry(counter, key, want):
+    words = tuple(np.uint32([x]) for x in key), tuple(np.uint32([x]) for x in counter)
+    assert [int(word[0]) for word in threefry(*words)] == want
+
+
+@pytest.mark.parametrize(
+    ("arguments", "want"),
+    [
+        (dict(), stats.truncnorm(-0.67, 0.67)),
+        (dict(std=0.1, seed=3), stats.truncnorm(-6.7, 6.7, scale=0.1)),
+        (dict(limit=0.3, distribution="uniform"), stats.uniform(-0.3, 0.6)),
+    ],
+)
+def test_the_noise_has_its_distribution_and_is_the_same_in_a_program(arguments, want):
+    noisy = js.Noisy(js.Constant(1.0), **arguments)
+    noise = noisy.host(STEPS) - 1
+    assert stats.kstest(noise, want.cdf).pvalue > 0.01
+    assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.05
+    for made in (noisy, js.strong(noisy)):
+        in_program = jax.jit(lambda s: s(STEPS))(made)
+        np.testing.assert_allclose(in_program, 1 + noise, rtol=1e-6)
+
+
+def test_noise_is_between_start_and_stop_and_each_seed_and_each_step_has_its_own():
+    lr = js.cosine_decay(0.1, 100)
+    noise = js.Noisy(lr, start=10, stop=20).host(range(99)) / lr.host(range(99)) - 1
+    assert np.flatnonzero(noise).tolist() == list(range(10, 20))
+    seeds = jax.vmap(lambda seed: js.Noisy(lr, seed=seed)(5))(jnp.arange(3))
+    assert seeds.tolist() == [float(js.Noisy(lr, seed=seed)(5)) for seed in range(3)]
+    far = np.float64([1, 2**24, 2**24 + 1, 2**31 + 1, 2**40])
+    assert len({int(random_bits(seed, at)) for at in far for seed in (0, 1)}) == 10
+
+
+def test_it_has_a_gradient_and_goes_around_a_controller():
+    slopes = jax.grad(lambda std: js.Noisy(js.Constant(0.1), std=std)(3))(0.2)
+    near = [js.Noisy(js.Constant(0.1), std=std).host(3) for std in (0.199, 0.201)]
+    assert float(slopes) == pytest.approx((near[1] - near[0]) / 0.002, rel=1e-4)
+    noisy = js.Noisy(js.Plateau(0.1, 0.5, patience=0), seed=1)
+    state = noisy.init()
+    for loss in (1.0, 1.0, 1.0):
+        state = noisy.update(state, value=loss)
+    assert float(noisy(state)) == pytest.approx(js.Noisy(js.Constant(0.025), seed=1).host(3))
+    assert js.from_json(js.to_json(noisy)) == noisy
