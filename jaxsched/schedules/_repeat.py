@@ -108,6 +108,8 @@ class Repeat(AbstractWrapper):
             local = num.at_least_zero(t - cycle * fixed - total * growing)
             slow = num.at_least_zero(local - fixed) / num.maximum(ratio, 1.0 / _FAR)
             local = num.minimum(local, fixed) + slow
+            if last is not None:  # no cycles at all, which timm has: over at once
+                local = num.where(last < 0.0, fixed + growing, local)
         value = self.schedule.value_at(local)
         if self.decay is None:
             return value
