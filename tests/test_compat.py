@@ -157,5 +157,5 @@ def test_a_fixed_warmup_of_timm_drops_nowhere():
 def test_an_argument_that_takes_the_optimizer_is_told_from_one_that_is_not_there():
     with pytest.raises(TypeError, match=r"torch\.StepLR has no argument optimizer; js\.inject"):
         compat.torch.StepLR(optimizer=None, step_size=3)
-    with pytest.raises(TypeError, match="got 7 positional arguments"):
-        compat.torch.OneCycleLR(0.1, 100, None, None, 0.3, "cos", True)
+    with pytest.raises(TypeError, match="got 5 positional arguments"):
+        compat.torch.StepLR(0.1, 3, 0.5, -1, True)
