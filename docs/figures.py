@@ -29,7 +29,20 @@ LOOK = {
     "lines.linewidth": 1.6,
 }
 
-# Every recipe over a run of 1000 updates with the peak 1: name -> schedule.
+
+def watched() -> js.Table:
+    """The rates of a controller with a warmup around it, which is told a loss that stalls."""
+    controller: Any = js.Linear(0.0, 1.0, 100) >> js.Plateau(1.0, 0.5, patience=3, min_lr=0.1)
+
+    def step(state: Any, loss: Any) -> Any:
+        reported = state.step % 40 == 39
+        return controller.update(state, value=loss, reported=reported), controller(state)
+
+    losses = jnp.maximum(1.0 - jnp.arange(1001) / 400, 0.0)
+    return js.Table(jax.lax.scan(step, controller.init(), losses)[1])
+
+
+# Recipes and pieces over a run of 1000 updates with the peak 1: name -> schedule.
 RECIPES = {
     "constant": js.constant(1.0),
     "linear_decay": js.linear_decay(1.0, 1000),
@@ -59,12 +72,20 @@ RECIPES = {
     "triangular": js.triangular(0.1, 1.0, 125, decay=0.5),
     "triangular_exp": js.triangular_exp(0.1, 1.0, 125, factor=0.998),
     "reverse": js.Reverse(js.cosine_decay(1.0, 1000)),
+    "warm_restarts, warmup": js.warm_restarts(1.0, 200, growth=1.5, decay=0.8, warmup=50),
+    "Logarithmic": js.Logarithmic(0.0, 1.0, 1000),
+    "Hyperbolic": js.Hyperbolic(1.0, 0.01, 1000, bound=1100),
+    "Power: linear ** 0.5": js.linear_decay(1.0, 1000) ** 0.5,
+    "RightClosed": js.RightClosed([js.Linear(0.0, 1.0, 250), js.Linear(0.7, 0.1, 750)]),
+    "Epochwise": js.Epochwise(js.cosine_decay(1.0, 10), 100),
+    "Noisy": js.Noisy(js.cosine_decay(0.8, 1000), limit=0.3, std=0.1),
+    "warmup >> Plateau": watched(),
 }
 
 
 def gallery() -> Figure:
-    figure = Figure(figsize=(9, 9), layout="constrained")
-    panels: Any = figure.subplots(7, 4, sharex=True)
+    figure = Figure(figsize=(9, 11.5), layout="constrained")
+    panels: Any = figure.subplots(9, 4, sharex=True)
     for ax, (name, schedule) in zip(panels.flat, RECIPES.items(), strict=True):
         js.plot(schedule, ax=ax, steps=1000, labels=[name], color="#3b76af")
         ax.set(xlabel="", ylabel="", xticks=[0, 500, 1000])
