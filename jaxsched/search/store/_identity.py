@@ -100,24 +100,18 @@ def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
     )
 
 
-def array_fields(fold: Fold) -> Fields:
-    """The arrays of a task by their names, to say which one differs: what they are, and a digest.
+def array_fields(folds: tuple[Fold, ...]) -> list[Fields]:
+    """The arrays of each task by their names, to say which one differs: kind, shape and digest.
 
     Those of a task that is no pytree are its attributes, and what its methods use, in order.
     """
-    if taken_apart(fold.task)[0]:
-        found = {f" {keystr(path)}": x for path, x in tree_leaves_with_path(fold.task)}
-    else:
-        own = {f" .{name}": x for name, x in getattr(fold.task, "__dict__", {}).items()}
-        found = {name: x for name, x in own.items() if isinstance(x, (np.ndarray, jax.Array))}
-        for method in METHODS:
-            used = enumerate(getattr(fold.shape, method).consts)
-            found |= {f" {number} of {method}": x for number, x in used}
-    walk = Walk()
-    return {
-        f"array{name}": f"{getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))} {walk.of(x)}"
-        for name, x in found.items()
-    }
+    walk = Walk()  # folds share their data
+
+    def shown(x: Any) -> str:
+        kind = getattr(x, "dtype", type(x).__name__)
+        return f"{kind}{list(np.shape(x))} {walk.of(x)}"
+
+    return [{f"array {name}": shown(x) for name, x in _arrays(fold).items()} for fold in folds]
 
 
 def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
@@ -208,6 +202,17 @@ def _common(fold: Fold) -> Fields:
         **settings(),
         "task": public(f"{module}.{kind.__qualname__}"),
     }
+
+
+def _arrays(fold: Fold) -> dict[str, Any]:
+    if taken_apart(fold.task)[0]:
+        return {keystr(path): x for path, x in tree_leaves_with_path(fold.task)}
+    own = {f".{name}": x for name, x in getattr(fold.task, "__dict__", {}).items()}
+    found = {name: x for name, x in own.items() if isinstance(x, (np.ndarray, jax.Array))}
+    for method in METHODS:
+        used = enumerate(getattr(fold.shape, method).consts)
+        found |= {f"{number} of {method}": x for number, x in used}
+    return found
 
 
 def _kinds(batch: Any) -> str:

@@ -110,8 +110,8 @@ class Index:
         found, names = list[tuple[int, str]](), self._names
         for root, until, _ in others:
             there = dict(root.fields)
-            if "narrowed" in root.told:  # of another call, or some would be ours
-                there["width"] += ", then halved for a lack of memory"
+            if "narrowed" in root.told and names.number_of(root) is None:  # of another call
+                there["width"] = f"{there.get('width')}, then halved for a lack of memory"
             if there in names.fields:
                 rows = names.rows[names.fields.index(there)]
                 leaves = rows.differing(root.start, root.stop, root.sums)

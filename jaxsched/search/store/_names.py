@@ -32,7 +32,8 @@ class Names:
         runs, batch = plan.runs(), plan.folds[0].shape.batch
         self.machine, self._call = machine, writer[:_CALL]
         self.fields = [{**fields[f], "seed": str(plan.seeds[s])} for f, s in runs]
-        self.arrays = [array_fields(plan.folds[f]) for f, _ in runs]
+        of_folds = array_fields(plan.folds)
+        self.arrays = [of_folds[f] for f, _ in runs]
         self.rows = [Rows(plan.folds[f].task, plan.seeds[s], batch, plan.longest) for f, s in runs]
         self._names = [digest(json.dumps(x)) for x in self.fields]
         self._number = {run: i for i, run in enumerate(runs)}
