@@ -114,6 +114,7 @@ def final_score(
         updates_per_step=result.info.updates_per_step,
         identity=result.info.identity,
         everything=pooled,
+        machines=[backend.machine],
         **backend.described(),
         seconds=time.monotonic() - started,
     )
