@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 
 import jax
 
-QUICK = 0.12  # of the time: what `make quick` takes, all but the slowest functions
+QUICK = 0.1  # of the time: what `make quick` takes, all but the slowest functions
 
 
 def page(paths):
