@@ -76,7 +76,7 @@ RECIPES = {
     "Logarithmic": js.Logarithmic(0.0, 1.0, 1000),
     "Hyperbolic": js.Hyperbolic(1.0, 0.01, 1000, bound=1100),
     "Power: linear ** 0.5": js.linear_decay(1.0, 1000) ** 0.5,
-    "RightClosed": js.RightClosed([js.Linear(0.0, 1.0, 250), js.Linear(0.7, 0.1, 750)]),
+    "RightClosed": js.RightClosed((js.Linear(0.0, 1.0, 250), js.Linear(0.7, 0.1, 750))),
     "Epochwise": js.Epochwise(js.cosine_decay(1.0, 10), 100),
     "Noisy": js.Noisy(js.cosine_decay(0.8, 1000), limit=0.3, std=0.1),
     "warmup >> Plateau": watched(),
