@@ -50,6 +50,7 @@ _THEIRS = {
     "growth": "T_mult cycle_mul cycle_mult t_mul t_mult",
     "high": "a_max max max_momentum upper",
     "hold": "hold_steps",
+    "limit": "noise_pct",
     "low": "a_min base_momentum lower min momentum",
     "low peak base lr": "base_lr",
     "milestones boundaries": "boundaries_and_scales",
@@ -72,6 +73,7 @@ _THEIRS = {
     "samples": "dataset_size num_samples",
     "shape": "anneal_strategy decay_type lr_wsd_decay_style",
     "share_prefixes": "share",
+    "seed": "noise_seed",
     "start": "init_lr_scale start_factor start_lr start_value",
     "start at": "begin",
     "start peak": "alpha_i base_value",
@@ -80,6 +82,7 @@ _THEIRS = {
     "first_decay_steps knots length lr_decay_steps max_steps max_update num_iter "
     "num_steps num_training num_training_steps "
     "t_0 t_initial t_max total_iters total_steps",
+    "std": "noise_std",
     "stop": "end",
     "tokens_per_sample": "seq_len sequence_length",
     "up": "step_size_up",

@@ -154,7 +154,10 @@ def _stages(schedule: Any) -> str:
 def _cycles(schedule: Repeat) -> str:
     """What becomes of a cycle from one to the next."""
     told = [("each {:g} times as long", schedule.growth), ("each times {:g}", schedule.decay)]
-    told.append(("{:g} cycles", schedule.cycles))
+    told += [
+        ("its first {:g} steps as they are", schedule.warmup),
+        ("{:g} cycles", schedule.cycles),
+    ]
     known = [text.format(np.asarray(to_host(x)).item()) for text, x in told if x is not None]
     return ", ".join(["", *(known or ["for ever"])])
 
