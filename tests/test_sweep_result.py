@@ -334,7 +334,7 @@ def test_a_path_may_be_bytes(swept, tmp_path):
     assert load(bytes(tmp_path / "one.npz")).to_csv() == swept.to_csv()
     with pytest.raises(TypeError, match=r"merge\(parts=...\) must be a list"):
         search.merge(bytes(tmp_path / "one.npz"))
-    with pytest.raises(ValueError, match=r"load\(file=...\) must be a saved result"):
+    with pytest.raises(ValueError, match=r"load\(file=...\) must be a path with a name"):
         load("a\0b")
 
 
