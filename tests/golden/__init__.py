@@ -112,7 +112,8 @@ def in_a_program(library: str, case: dict[str, Any], mapped: bool = False) -> fl
         for one, x in zip(tracers, leaves, strict=True)
         if one
     ]
-    steps = np.arange(LONGEST if len(case["values"]) < LONGEST else len(case["values"]))
+    longer = math.ceil(math.log2(max(1.0, len(case["values"]) / LONGEST)))
+    steps = np.arange(LONGEST << longer)
     program = _program(library, case["name"], tree, known, mapped)
     values, gradients = program(numbers, steps.astype(np.int32))
     if not all(map(np.all, map(np.isfinite, jax.tree.leaves(gradients)))):
