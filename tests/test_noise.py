@@ -55,6 +55,23 @@ def test_noise_is_between_start_and_stop_and_each_seed_and_each_step_has_its_own
     assert len({int(random_bits(seed, at)) for at in far for seed in (0, 1)}) == 10
 
 
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ((200, 100), r"must be above the start 200, got 100: no step"),
+        ((5, 5), r"must be above the start 5, got 5"),
+        ((0.4, 0.9), r"must be a number of steps, got 0.4.*js.share\(0.4\).of\(steps\)"),
+        ((0, 0.9), r"must be a number of steps, got 0.9.*js.share\(0.9\).of\(steps\)"),
+    ],
+)
+def test_a_range_without_a_step_is_refused_and_so_is_a_share(steps, words):
+    with pytest.raises(ValueError, match=rf"Noisy\(st.*=...\) {words}"):
+        js.Noisy(js.Constant(0.1), start=steps[0], stop=steps[1])
+    with pytest.raises(ValueError, match=rf"timm.CosineLRScheduler\(noise_range_t=...\) {words}"):
+        js.compat.timm.CosineLRScheduler(0.1, 300, noise_range_t=steps)
+    jax.jit(lambda start, stop: js.Noisy(js.Constant(0.1), start=start, stop=stop)(3))(*steps)
+
+
 def test_it_has_a_gradient_and_goes_around_a_controller():
     slopes = jax.grad(lambda std: js.Noisy(js.Constant(0.1), std=std)(3))(0.2)
     near = [js.Noisy(js.Constant(0.1), std=std).host(3) for std in (0.199, 0.201)]

@@ -16,6 +16,7 @@ from jaxsched._checks import checked_array, checked_flag, checked_number, cure
 from jaxsched._text import describe
 from jaxsched._words import bind
 from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._noise import check_range
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,11 +62,11 @@ def _numbers(**bounds: Any) -> Callable[[str, Any], Any]:
 
 
 def _range(where: str, x: Any) -> Any:
-    if not is_list(x):
-        return checked_number(where, x, at_least=0)
-    if len(x) != 2:
+    if is_list(x) and len(x) != 2:
         raise ValueError(f"{where} must be a step or two of them, got {describe(x)}.")
-    return [checked_number(where, step, at_least=0) for step in x]
+    steps = [checked_number(where, step, at_least=0) for step in (x if is_list(x) else [x])]
+    check_range(where, steps[0], where, steps[1] if len(steps) > 1 else None)
+    return steps if is_list(x) else steps[0]
 
 
 def _schedule(where: str, x: Any) -> Any:

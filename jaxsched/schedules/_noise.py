@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any, Literal
 
 import jax
@@ -12,8 +13,10 @@ from jax import lax
 
 from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, to_host
+from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import choice, count, length, number, struct
+from jaxsched._text import describe
 from jaxsched.schedules._wrappers import AbstractPointwise
 
 
@@ -29,10 +32,12 @@ class Noisy(AbstractPointwise):
 
     Args:
         schedule: any schedule, or a controller.
-        limit: largest noise, as a fraction of the value; below 1 no value changes its sign.
+        limit: largest noise, as a fraction of the value. Below 1 no value changes its sign; above,
+            rates may be negative, as where noise around 0 is made of it (``js.Noisy(1.0, 4.0) -
+            1.0``, a row of the catalogue): ``js.Clip(noisy, low=0.0)`` holds rates at 0.
         std: of normal noise; without effect on uniform noise.
         start: first step with noise.
-        stop: first step without noise again; ``None`` (default): never.
+        stop: first step without noise again, above ``start``; ``None`` (default): never.
         seed: a whole number of at least 0, which may be traced.
         distribution: ``"normal"`` or ``"uniform"``.
 
@@ -51,6 +56,9 @@ class Noisy(AbstractPointwise):
     seed: Any = count(default=0, at_least=0)
     distribution: Literal["normal", "uniform"] = choice("normal", "uniform", default="normal")
 
+    def __check_init__(self) -> None:
+        check_range("Noisy(start=...)", self.start, "Noisy(stop=...)", self.stop)
+
     def value_at(self, t: Number) -> Value:
         value = num.floating(t, self.schedule.value_at(t))
         t, last = num.at_least_zero(t), self.schedule.exact_length(t)
@@ -67,6 +75,22 @@ class Noisy(AbstractPointwise):
             return x * limit
         whole, tail = _within(t, self.limit, self.std)
         return _erf_inv(x, whole, tail) * (num.as_value(t, self.std) * math.sqrt(2.0))
+
+
+def check_range(start_name: str, start: Any, stop_name: str, stop: Any) -> None:
+    """Raises for shares in the place of steps, and for a range of no step."""
+    for name, step in ((start_name, start), (stop_name, stop)):
+        if step is not None and violates(lambda x: (x > 0) & (x < 1), step):
+            said = f"{float(to_host(step)):.6g}" if np.ndim(step) == 0 else "..."
+            raise ValueError(
+                f"{name} must be a number of steps, got {describe(step)}: a share of them is "
+                f"js.share({said}).of(steps)."
+            )
+    if stop is not None and violates(operator.ge, start, stop):
+        raise ValueError(
+            f"{stop_name} must be above the start {start!r}, got {stop!r}: no step would "
+            "have noise."
+        )
 
 
 def random_bits(seed: Any, at: Number) -> Any:
