@@ -97,16 +97,17 @@ def test_what_somebody_reads_is_taken_and_none_is_not_measured():
         ("b", inject(decay_weights)(weight_decay=AutoDecay(0.5, patience=0))),
     )
     state = optax.named_chain(*named).init(PARAMS)
-    state = observe(state, value=2.0)
+    state = observe(state, value=2.0, averaged=None)
     state = observe(state, value=1.0, averaged=0.5, reported=True)
-    state = observe(state, value=None)
     seen = remembered(state)
     assert (int(seen["a/learning_rate/base/seen"]), int(seen["b/weight_decay/seen"])) == (2, 1)
     assert float(seen["a/learning_rate/base/best"]) == 1.0
     state = observe(state, group="a", trigger=True)
     assert int(remembered(state)["a/learning_rate/stage"]) == 1
     for report, words in [
-        ({}, "given a measurement"),
+        ({}, "given a measurement, such as value=loss, got nothing"),
+        ({"value": None}, "got value=None"),
+        ({"value": None, "averaged": None}, "got value=None, averaged=None"),
         ({"group": "b", "trigger": True}, "AutoDecay reads value with averaged"),
         ({"group": "c", "value": 1.0}, r"group 'c' has none, \['a', 'b'\] have"),
     ]:
@@ -117,6 +118,8 @@ def test_what_somebody_reads_is_taken_and_none_is_not_measured():
     assert [int(told[f"{n}/seen"]) for n in ("learning_rate/base", "weight_decay")] == [0, 1]
     with pytest.raises(ValueError, match=r"group '7' has none, \['0', '1'\] have"):
         observe(chained, group="7", value=1.0)
+    with pytest.raises(ValueError, match=r"Plateau.observe\(...\) must .* got value=None"):
+        Plateau(0.5).observe(Plateau(0.5).init(), value=None)
     weighed = Bounce(BASE).observe(Bounce(BASE).init(), weights=PARAMS)
     assert float(weighed.last) == 3.0
 

@@ -120,8 +120,8 @@ class AbstractController(Operators, Record, abc.ABC):
         """The state after a measurement between two updates (a validation), at the same step.
 
         Raises:
-            ValueError: if it acts on none of the measurements. (``update`` can't check that: it
-                also gets other arguments of an Optax chain.)
+            ValueError: if it acts on none of the measurements, or all are None. (``update`` can't
+                check that: it also gets other arguments of an Optax chain.)
 
         >>> import jaxsched as js
         >>> from jaxsched.controllers import Plateau

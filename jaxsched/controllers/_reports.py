@@ -13,8 +13,9 @@ def check_report(
 ) -> None:
     """Raises if a measurement acts on none of the controller classes ``kinds``.
 
-    ``None`` (not measured) is allowed; with ``more``, any others beside one that acts.
+    ``None`` (not measured) is allowed beside one that was; with ``more``, so are any others.
     """
+    require_measured(where, report)
     told = {name for name, value in report.items() if value is not None}
     known: set[str] = set()
     acting: set[str] = set()
@@ -31,6 +32,16 @@ def check_report(
         raise ValueError(
             f"{where}({idle[0]}=...) must be what a controller acts on: "
             f"{'; '.join(dict.fromkeys(words))}; got only {', '.join(report)}."
+        )
+
+
+def require_measured(where: str, report: dict[str, Any]) -> None:
+    """Raises for a report without a measurement: a dict may have none of the name that it got."""
+    if all(value is None for value in report.values()):
+        got = ", ".join(f"{name}=None" for name in report) or "nothing"
+        raise ValueError(
+            f"{where}(...) must be given a measurement, such as value=loss, got {got}. Where none "
+            "was made, make no call."
         )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxsched._types import OptState
 from jaxsched.controllers._base import AbstractController, levels
-from jaxsched.controllers._reports import check_report
+from jaxsched.controllers._reports import check_report, require_measured
 from jaxsched.optim._state import (
     InjectState,
     Site,
@@ -33,15 +33,15 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> Any:
         group: the part before ``/name`` in ``current`` (or the place in a chain, such as ``"1"``),
             to tell the controllers there only.
         **report: what the controllers' ``observe`` takes, ``value=`` for most. One number, or one
-            for each member of a vmapped population. ``None``: not measured this time.
+            for each member of a vmapped population. ``None``: not measured, beside one that was.
 
     Returns:
         A state of the same structure, shapes and dtypes.
 
     Raises:
-        ValueError: if no controller in the state could be told, or one of the measurements acts on
-            none of them. (``tx.update`` can't know a wrong name: a chain hands on whatever it is
-            given.)
+        ValueError: if no controller in the state could be told, nothing was measured, or one of the
+            measurements acts on none of them. (``tx.update`` can't know a wrong name: a chain hands
+            on whatever it is given.)
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import inject, observe
@@ -69,8 +69,7 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> Any:
             f"{where if listening else ''}. Build the optimizer as "
             "js.inject(optax.adam)(learning_rate=js.Plateau(...))."
         )
-    if not report:
-        raise ValueError("observe(opt_state, ...) must be given a measurement, such as value=loss.")
+    require_measured("observe", report)
     if all(isinstance(c, AbstractController) for c in meant.values()):
         kinds = [type(level) for c in meant.values() for level in levels(c)]
         check_report("observe", kinds, report)
