@@ -174,6 +174,7 @@ def test_a_call_of_another_library_is_converted(capsys):
     assert code == 0
     assert theirs == ours == js.compat.torch.CosineAnnealingWarmRestarts(0.1, 10, 2, 1e-5)
     assert "fix=True" not in out and "give steps_per_epoch" in out
+    assert "give steps_per_epoch" not in convert("torch", "OneCycleLR(o, 0.1, 100)")
     epochs = js.Epochwise(js.compat.torch.StepLR(0.5, 30), 10)
     assert both_lines(convert("torch", "StepLR(o, 30)", 0.5, steps_per_epoch=10)) == (epochs,) * 2
     rising = convert("torch", "CosineAnnealingLR(T_max=100)", lr=0.1)
@@ -268,6 +269,10 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         convert("torch", text, None if "must be given" in said else 0.1)
 
 
+PLAIN = "Linear(steps=...) must be a plain number within Epochwise"
+RATE = ("--lr", "0.1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -279,6 +284,9 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         (["find", "a:b", "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),
         (["show", TEXT, "--units", "batch=2)+(1"], "--units must be such as"),
         (["sweep", "a:b", "sweep.ini"], "must end in .toml"),
+        (["show", "Epochwise(Linear(0, 1, 3 epochs), 9)", "--units", "batch=1,samples=9"], PLAIN),
+        (["convert", "torch", "OneCycleLR(o, 1, 9)", "--steps-per-epoch", "5"], "once an update"),
+        (["convert", "timm", "PlateauLRScheduler(o)", *RATE, "--steps-per-epoch=5"], "reports"),
         (["find", "no_such_module:task"], "must name what can be imported"),
     ],
     ids=str,

@@ -351,6 +351,38 @@ def test_a_table_of_values_is_a_grid():
     assert [t.name for t in both][-2:] == ["linear_decay peak=0.001", "linear_decay peak=0.1"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Epochwise(cosine_decay(0.1, 90 epochs), 1 epoch)",
+        "Epochwise(schedule=0.5 * Clip(Cosine(1, 0, 90 updates), 0, 1), per_epoch=9)",
+        "Epochwise(Cosine(1, 0, 10%), 9)",
+        "Paced(torch.StepLR(0.1, 2B tokens), [10], [1, 2])",
+        "timm.CosineLRScheduler(0.1, 3 epochs, warmup_t=10%)",
+        "keras.CosineDecay(0.1, 300, warmup_target=1.0, warmup_steps=10%)",
+        "megatron.OptimizerParamScheduler(0, 1, 0, 10%, 300, linear)",
+    ],
+)
+def test_a_length_that_could_mean_two_things_is_refused(text):
+    with pytest.raises(ValueError, match=r"must be a plain number within|share is of the length"):
+        js.from_config(text, units=RUN)
+
+
+def test_a_share_is_of_the_run_that_a_drop_in_names():
+    config = {"name": "hf.linear", "lr": 1, "num_warmup_steps": "10%"}
+    wanted = js.compat.transformers.linear(1, 30, 300)
+    assert js.from_config({**config, "num_training_steps": "3 epochs"}, units=RUN) == wanted
+    parameters = {"lr": 1, "num_warmup_steps": "10%", "num_training_steps": "3 epochs"}
+    table = {"name": "hf.linear", "parameters": parameters}
+    assert js.trials_from_config(table, units=RUN)[0].schedule == wanted
+    parameters["num_training_steps"] = [300, 500]
+    with pytest.raises(ValueError, match="share is of the length"):
+        js.trials_from_config(table, units=RUN)
+    within = {"name": "Epochwise", "parameters": {"schedule": "Linear(0, 1, 9 epochs)"}}
+    with pytest.raises(ValueError, match="plain number within Epochwise"):
+        js.trials_from_config(within, units=RUN)
+
+
 def test_bounds_are_drawn_from():
     config = {"name": "warmup_cosine", "method": "random", "run_cap": "5", "seed": 3}
     parameters = {"peak": PEAK, "steps": {"min": 50, "max": 90}, "warmup": 5}

@@ -16,6 +16,9 @@ from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import extent
 from jaxsched.schedules._wrappers import Epochwise
 
+# Whose ``step()`` is called after each batch.
+_EACH_UPDATE = ("torch.OneCycleLR", "torch.OneCycleLR_momentum", "torch.CyclicLR")
+
 
 def convert(
     library: str, text: str, lr: float | None = None, *, steps_per_epoch: int | None = None
@@ -44,11 +47,21 @@ def convert(
     source: Any = source_of(tree.name)
     made = build(tree, None)
     line = _shown(tree)
+    epochwise = source.name.startswith(("torch.", "timm.")) and source.name not in _EACH_UPDATE
+    epochwise &= isinstance(made, AbstractSchedule)
     if steps_per_epoch is not None:
+        if not epochwise:
+            told = "a controller, whose patience counts reports"
+            if isinstance(made, AbstractSchedule):
+                told = "which is stepped once an update"
+            raise ValueError(
+                f"convert(steps_per_epoch=...) must not be given for {source.name}, {told}, got "
+                f"{steps_per_epoch}."
+            )
         n = checked_whole("convert(steps_per_epoch=...)", steps_per_epoch, 1)
         line, made = f"js.Epochwise({line}, {n})", Epochwise(made, n)
     lines = [line, unless_code(python_line, made), "", source.doc]
-    if steps_per_epoch is None and source.name.startswith(("torch.", "timm.")):
+    if steps_per_epoch is None and epochwise:
         lines += ["", "A step is an update; where theirs is an epoch, give steps_per_epoch."]
     if steps_per_epoch is None and "fix" in source.kinds and "fix" not in tree.kwargs:
         lines += ["", _fixed(tree, made)]

@@ -163,7 +163,10 @@ def build(tree: Any, units: Units | None) -> Any:
     else:
         make, names = maker(source), list(source.kinds)
     given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
-    values = {name: value_of(x, source, name, units) for name, x in given.items()}
+    value = lambda name, sizes: value_of(given[name], source, name, sizes)
+    lengths = {n: value(n, units) for n in given if n in _texts.RUN}
+    sizes = _texts.of_run(units, source, lengths)
+    values = {n: lengths[n] if n in lengths else value(n, sizes) for n in given}
     try:
         return make(**values)
     except (ArithmeticError, LookupError) as error:  # such as of an empty list
@@ -180,6 +183,7 @@ def maker(source: Any) -> Any:
 
 def value_of(tree: Any, source: Any, argument: str, units: Units | None) -> Any:
     """The value of an argument."""
+    units = _texts.Within.of(source, argument, units)
     if isinstance(tree, Call):
         return build(tree, units)
     if isinstance(tree, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +10,8 @@ from jaxsched._numerals import REAL, THOUSANDS, numeral
 from jaxsched.names._sources import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jaxsched.units import Units
 
 # Kinds of arguments: of recipes by their annotations, of classes by their fields.
@@ -48,6 +51,11 @@ _UNITS = {
     }.items()
     for word in words.split()
 }
+# Of these a drop-in has the length of its whole run, or of a decay that may be the whole.
+RUN = (
+    *("num_training_steps", "total_steps", "lr_decay_steps", "t_initial", "decay_steps"),
+    *("transition_steps", "first_decay_steps", "max_duration"),
+)
 _LONGEST = 400  # of a number in digits; what is longer is none
 _DIGITS = re.compile(r"(?<=\d)_(?=\d)")  # between digits, as in TOML and Python
 _TIME = re.compile(rf"{REAL.pattern}(ba|ep|sp|tok|dur|iter)")  # Composer's
@@ -65,10 +73,38 @@ def number(text: str) -> Any:
     return text if found is None else found
 
 
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """Stands for the sizes of a run where a step is no update, so that they say nothing."""
+
+    name: str
+
+    @staticmethod
+    def of(source: Source | None, argument: str, units: Any) -> Any:
+        """The sizes that hold for an argument: not for the schedule of one that counts anew."""
+        counted_anew = source is not None and source.name in ("Epochwise", "Paced")
+        return Within(source.name) if source and counted_anew and argument == "schedule" else units
+
+
 class Part(NamedTuple):
     """A share of the whole, as a text says it."""
 
     part: float
+
+
+def of_run(units: Any, source: Source | None, given: Mapping[str, Any]) -> Any:
+    """The sizes for a drop-in that names the length of the run itself.
+
+    A share is of that one. Where its length is several, or may be a part, there are no shares.
+    """
+    theirs = source is not None and "." in source.name
+    name = next((n for n in RUN if theirs and given.get(n) is not None), None)
+    if units is None or name is None:
+        return units
+    steps = given[name] if isinstance(given[name], int) else None
+    if steps != units.steps and name not in ("num_training_steps", "total_steps"):
+        steps = None
+    return dataclasses.replace(units, steps=steps or None)
 
 
 class Length(NamedTuple):
@@ -131,6 +167,11 @@ def meant(text: str, source: Source | None, argument: str, units: Any) -> Any:
         )
     if not is_length:
         raise ValueError(f"{where} must not be a length, got {text!r:.40}.")
+    if isinstance(units, Within):
+        raise ValueError(
+            f"{where} must be a plain number within {units.name}, whose schedule does not count "
+            f"updates, got {text!r:.40}."
+        )
     amount, unit = amount * factor, _UNITS[unit]
     if unit == "share":
         return _percentage(text, amount, where, kind, True, units)
@@ -158,7 +199,7 @@ def _percentage(
     if is_length:
         raise ValueError(
             f"{where} must be a number of steps, got {text!r}: a share is of the length of a "
-            "recipe, or of units=js.Units(steps=...)."
+            "recipe, or of units=js.Units(steps=...) if those are the steps of the run here."
         )
     raise ValueError(
         f"{where} must be a number, got {text!r}: only a length or a ratio has shares."

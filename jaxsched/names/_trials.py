@@ -82,7 +82,13 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
         )
     method = config.get("method", "grid")
     drawn = method in _DRAWS
-    columns = {str(k): _column(str(k), v, sources, units) for k, v in parameters.items()}
+    lengths = {k: _column(k, parameters[k], sources, units) for k in _texts.RUN if k in parameters}
+    for source in sources:
+        units = _texts.of_run(units, source, lengths)
+    columns = {
+        k: lengths[k] if k in lengths else _column(k, v, sources, units)
+        for k, v in {str(k): v for k, v in parameters.items()}.items()
+    }
     recipe = [maker(source) for source in sources]
     recipes: Any = recipe if is_list(config.get("name")) else recipe[0]
     count = config.get("count", config.get("run_cap"))

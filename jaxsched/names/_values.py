@@ -24,8 +24,8 @@ def check_values(tree: Any, units: Any) -> None:
     for name, x in given.items():
         if source and not isinstance(x, (Call, list, dict)):
             _check(source, name, x, units)
-    for x in (*tree.args, *tree.kwargs.values()):
-        check_values(x, units)
+    for name, x in given.items() if source else [("", x) for x in tree.args]:
+        check_values(x, _texts.Within.of(source, name, units))
 
 
 def _check(source: Source, argument: str, x: Any, units: Any) -> None:
