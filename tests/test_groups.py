@@ -112,6 +112,10 @@ def test_each_stacked_layer_may_have_a_schedule_and_the_number_of_layers_is_chec
             group_lr(optax.sgd, groups)(learning_rate=1.0).init(PARAMS)
     with pytest.raises(TypeError, match=r"layerwise_decay\(patterns=...\) must hold"):
         layerwise_decay([3], 0.5)
+    with pytest.raises(TypeError, match=r'must be a list.*\[\("layers/\.\*", 12\)\]'):
+        layerwise_decay(12, 0.75)
+    with pytest.raises(TypeError, match=r"Write group_lr\(optax.adam, groups\)\(learning_rate"):
+        group_lr(optax.adamw(0.1), {".*": 1.0})
 
 
 @pytest.mark.parametrize(

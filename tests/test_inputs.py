@@ -364,7 +364,13 @@ def test_what_is_unusual_but_meant_is_taken():
     assert js.step_decay(0.1, 1, 10)(100) == np.float32(0.1)
     assert js.exponential_growth(1e-3, 10.0, every=100)(200) == pytest.approx(0.1, rel=1e-6)
     assert (-1.0 * js.cosine_decay(0.1, 10))(0) == js.Linear(-0.1, 0.0, 10)(0) == np.float32(-0.1)
-    down = js.with_warmup(js.cosine_decay(0.1, 100), 10, start=0.5)  # a bias from above
+    cosine = js.cosine_decay(0.1, 100)  # joins at its exact value, not at that of a float32
+    traced = []
+    jax.eval_shape(lambda: traced.append(js.with_warmup(cosine, 10)))
+    for made in (js.with_warmup(cosine, 10), *traced):
+        assert made == js.Linear(0.0, 0.1, 10) >> cosine
+    assert js.cooldown_from(cosine, 30, 10).parts[1].start == cosine.host(30)
+    down = js.with_warmup(cosine, 10, start=0.5)  # a bias from above
     assert down(0) == 0.5 and down(10) == np.float32(0.1)
     frozen = js.with_warmup(js.cosine_decay(0.0, 100), 10)
     assert frozen(5) == 0.0

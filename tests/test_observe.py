@@ -120,6 +120,9 @@ def test_what_somebody_reads_is_taken_and_none_is_not_measured():
         observe(chained, group="7", value=1.0)
     with pytest.raises(ValueError, match=r"Plateau.observe\(...\) must .* got value=None"):
         Plateau(0.5).observe(Plateau(0.5).init(), value=None)
+    for report in ({"value": "0.3"}, {"value": object()}, {"value": 1.0, "reported": "no"}):
+        with pytest.raises(TypeError, match=r"Plateau.update\(.*=...\) must be one (number|boo)"):
+            Plateau(0.5).observe(Plateau(0.5).init(), **report)
     weighed = Bounce(BASE).observe(Bounce(BASE).init(), weights=PARAMS)
     assert float(weighed.last) == 3.0
 

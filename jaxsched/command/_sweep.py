@@ -83,8 +83,9 @@ def sweep_from_config(
 def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
     if not isinstance(given, Mapping):
         raise TypeError(f"sweep_from_config({where}) must be a table, got {describe(given)}.")
-    names = list(inspect.signature(make).parameters)
-    known = bind(where, names, dict.fromkeys(names), (), {str(k): v for k, v in given.items()})
+    words = inspect.signature(make).parameters
+    optional = {name: word.default for name, word in words.items() if word.default != word.empty}
+    known = bind(where, list(words), optional, (), {str(k): v for k, v in given.items()})
     return make(**{k: size(known[k]) for k in known if k in given})
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX
+from jaxsched._arrays import INT32_MAX, is_list
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._words import WRAP, uncalled
@@ -335,16 +335,22 @@ def number32(x: Any) -> jax.Array:
 
 def scalar(where: str, x: Any, repair: str = "") -> jax.Array:
     """``number32`` of a report, which must be one number."""
-    if np.shape(x) != ():
-        raise ValueError(f"{where} must be one number, got shape {np.shape(x)}{repair}.")
+    _require_one(where, "number", x, repair)
     return number32(x)
 
 
 def flag(where: str, x: Any) -> jax.Array:
     """A boolean of shape () from a Python or NumPy bool, an array or a tracer."""
-    if np.shape(x) != ():
-        raise ValueError(f"{where} must be one boolean, got shape {np.shape(x)}.")
+    _require_one(where, "boolean", x)
     return jnp.asarray(x).astype(jnp.bool_)
+
+
+def _require_one(where: str, kind: str, x: Any, repair: str = "") -> None:
+    arrays = isinstance(x, (int, float)) or is_list(x) or hasattr(x, "dtype")
+    if isinstance(x, str) or not (arrays or hasattr(x, "__array__")):
+        raise TypeError(f"{where} must be one {kind}, got {describe(x)}.")
+    if np.shape(x) != ():
+        raise ValueError(f"{where} must be one {kind}, got shape {np.shape(x)}{repair}.")
 
 
 def zero(dtype: Any = jnp.float32) -> jax.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import optax
 
 from jaxsched._arrays import as_array, is_list, is_number
 from jaxsched._checks import checked_number, checked_whole
+from jaxsched._text import describe
 from jaxsched.optim._extra import update as update_with
 from jaxsched.optim._inject import inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
@@ -55,7 +56,8 @@ def group_lr(
         multiplier=0.5)`` changes one, and ``group="*"`` all.
 
     Raises:
-        TypeError: if ``groups`` is not a mapping from regular expressions.
+        TypeError: if ``factory`` is not a function, or ``groups`` not a mapping from regular
+            expressions.
         ValueError: for a regular expression that can't be read; at ``init``, if a parameter is
             matched by no expression or by several, an expression matches no parameter, or a stack
             has another number of layers than multipliers.
@@ -78,6 +80,12 @@ def group_lr(
     >>> updates["layers"]["w"][:, 0].tolist()
     [-0.25, -0.5]
     """
+    if not callable(factory):
+        raise TypeError(
+            "group_lr(factory=...) must be a function that makes an optimizer, such as optax.adam, "
+            f"got {describe(factory)}. Write group_lr(optax.adam, groups)(learning_rate=schedule), "
+            "not group_lr(optax.adam(schedule), groups)."
+        )
     layer_axis = checked_whole("group_lr(layer_axis=...)", layer_axis, -32, 31)
     given = _named(groups)
     patterns = {name: _compiled(pattern) for name, (pattern, _) in given.items()}
@@ -139,6 +147,11 @@ def layerwise_decay(patterns: Sequence[Any], decay: Any) -> dict[str, Any]:
     """
     where = "layerwise_decay(patterns=...)"
     decay = checked_number("layerwise_decay(decay=...)", decay, at_least=0, at_most=1)
+    if isinstance(patterns, (str, bytes)) or not isinstance(patterns, Iterable):
+        raise TypeError(
+            f"{where} must be a list of regular expressions, got {describe(patterns)}. Layers that "
+            'are stacked into one array are [("layers/.*", 12)].'
+        )
     multipliers: dict[str, Any] = {}
     distance = 0
     for given in reversed(list(patterns)):

@@ -72,14 +72,19 @@ def until(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
 def value_at(schedule: AbstractSchedule, step: Any) -> Any:
     """The value at ``step``, for a field; of a population, one value per member.
 
-    A known float32 is NumPy's, which prints and compares like a number.
+    A known one is that of the host, which is not rounded to float32.
     """
+    shape = max(axes(schedule))
+    if (
+        not shape
+        and np.ndim(step) == 0
+        and all(map(is_concrete, [step, *jax.tree.leaves(schedule)]))
+    ):
+        return schedule.host(to_host(step))
     at: Any = lambda schedule, step: schedule(step)
-    for size in max(axes(schedule)):
+    for size in shape:
         at = jax.vmap(at, in_axes=(0, 0 if np.ndim(step) else None), axis_size=size)
-    value = at(schedule, step)
-    known = is_concrete(value) and value.ndim == 0 and value.dtype == jnp.float32
-    return np.float32(to_host(value)) if known else value
+    return at(schedule, step)
 
 
 def multiply(x: Any, y: Any) -> Any:
