@@ -145,6 +145,11 @@ def test_a_staircase_is_told_with_its_stairs():
     )
 
 
+def test_noise_is_told_by_what_it_is_on():
+    told = explain(js.Clip(js.Noisy(js.cosine_decay(0.1, 100)), 0, 1)).splitlines()[0]
+    assert told == "Clip of Noisy of: Cosine from 0.1 to 0 in 100 steps, which holds."
+
+
 def test_a_controller_is_explained_by_its_base():
     plateau = js.Plateau(js.Constant(0.1, 10), factor=0.5)
     assert explain(plateau).startswith("Plateau, which acts on: Constant 0.1 for 10 steps")
@@ -196,6 +201,7 @@ CT = js.compat.torch
             "s = optim.lr_scheduler.SequentialLR(self.opt, [StepLR(o, 3), StepLR(o, 2)], [7])",
             CT.SequentialLR([CT.StepLR(0.5, 3), CT.StepLR(0.5, 2)], [7]),
         ),
+        ("torch", "StepLR(o, step_size=3*30)  # decay", CT.StepLR(0.5, 90)),
         ("torch", "OneCycleLR(optimizer, 0.1, 1000)", CT.OneCycleLR(0.1, 1000)),
         ("torch", "CyclicLR(optimizer, base_lr=0.1, max_lr=1)", CT.CyclicLR(0.1, 1)),
         ("torch", "ReduceLROnPlateau(opt, 'min')", CT.ReduceLROnPlateau(0.5, mode="min")),
@@ -288,6 +294,9 @@ RATE = ("--lr", "0.1")
         (["convert", "torch", "OneCycleLR(o, 1, 9)", "--steps-per-epoch", "5"], "once an update"),
         (["convert", "timm", "PlateauLRScheduler(o)", *RATE, "--steps-per-epoch=5"], "reports"),
         (["find", "no_such_module:task"], "must name what can be imported"),
+        (["convert", "torch", "StepLR(o, 3, 0.1 * lr)"], "must have numbers around *, got 'lr'"),
+        (["convert", "torch", "StepLR(o, step_size=len(x))"], "values in place of len(...)"),
+        (["convert", "timm", "create_scheduler_v2(o)"], "got 'timm.create_scheduler_v2'.\n"),
     ],
     ids=str,
 )
@@ -386,7 +395,8 @@ def test_an_interrupted_sweep_is_shown_and_saved_and_exits_with_130(capsys, tmp_
         ({"run": 3}, "must be a table"),
         ({"executor": "threads"}, "must be processes, processes:COUNT"),
         ({"run": {"batch_size": 3}}, "it is called batch here"),
-        ({"sweep": None}, "must be a mapping"),
+        ({"sweep": None}, "must have a table 'sweep'"),
+        ({"runs": {"batch": 3}}, "no key runs; did you mean run"),
     ],
     ids=str,
 )

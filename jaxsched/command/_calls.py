@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import Any
 
 from jaxsched.names._expression import Call, Word, parse
-from jaxsched.names._lookup import LIBRARY, OPERATORS, check, source_of
-from jaxsched.names._sources import Source
+from jaxsched.names._lookup import LIBRARY, OPERATORS, check, nearest, source_of
+from jaxsched.names._sources import Source, theirs
 from jaxsched.names._values import check_values
 
 # A drop-in has the optimizer's rate as an argument, where its peer has the optimizer.
 _OF_OPTIMIZER = {"torch": "base_lr", "timm": "base_lr", "keras": "base_lr", "transformers": "lr"}
 _OWN = ("torch.CyclicLR",)  # whose rate of that name is the peer's own argument
 _RATES = ("learning_rate", "initial_learning_rate", "lr_max", "max_lr", "init_value", "lr")
-_ASSIGNED = re.compile(r"\s*[A-Za-z_][\w.]*\s*=(?!=)\s*(?=[A-Za-z_][\w.]*\()")
+_ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+_ASSIGNED = re.compile(r"\A\s*[A-Za-z_][\w.]*\s*=(?!=)\s*(?=[A-Za-z_][\w.]*\()")
+
+_COMMENT = re.compile(r"#[^'\"\n]*$", re.MULTILINE)
 
 
 def call_of(library: str, text: str, lr: float | None) -> Call:
@@ -29,6 +33,7 @@ def call_of(library: str, text: str, lr: float | None) -> Call:
             "convert(text=...) must have no functions: in Python a drop-in takes them, such as "
             "js.compat.torch.LambdaLR(0.1, lambda epoch: 0.95**epoch)."
         )
+    text = _COMMENT.sub("", text)
     tree = parse(_ASSIGNED.sub("", text, count=1), "convert(text=...)")
     if not isinstance(tree, Call) or tree.name in OPERATORS:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
@@ -38,21 +43,48 @@ def call_of(library: str, text: str, lr: float | None) -> Call:
     return made
 
 
-def _within(tree: Any, library: str, lr: float | None) -> Any:
+def _within(tree: Any, library: str, lr: float | None, nested: bool = False) -> Any:
     """The names of a text as those of its library, and rates for optimizers."""
-    inner = lambda x: _within(x, library, lr)
+    inner = lambda x: _within(x, library, lr, nested=True)
     if isinstance(tree, list):
         return list(map(inner, tree))
     if isinstance(tree, dict):
         return {key: inner(x) for key, x in tree.items()}
     if not isinstance(tree, Call):
         return tree
+    if nested and tree.name not in OPERATORS and not _is_near(tree.name, library):
+        raise ValueError(
+            f"convert(text=...) must have values in place of {tree.name}(...), which only the "
+            "program can compute."
+        )
     args, kwargs = tuple(map(inner, tree.args)), {k: inner(x) for k, x in tree.kwargs.items()}
     if tree.name in OPERATORS:
-        return Call(tree.name, args, kwargs)
+        return _arithmetic(Call(tree.name, args, kwargs))
     name = f"{library}.{tree.name.rpartition('.')[2]}"
     source = source_of(name)
     return _with_rate(source, Call(name, args, kwargs), lr) if source else Call(name, args, kwargs)
+
+
+def _is_near(name: str, library: str) -> bool:
+    bare = name.rpartition(".")[2]
+    known = [each.rpartition(".")[2] for each in theirs(library)]
+    return source_of(f"{library}.{bare}") is not None or bool(nearest(bare, known))
+
+
+def _arithmetic(tree: Call) -> Any:
+    """The number of an operator between numbers."""
+    names = [x for x in tree.args if isinstance(x, str)]
+    if names:
+        raise ValueError(
+            f"convert(text=...) must have numbers around {tree.name}, got {names[0]!r:.40}: only "
+            "the program knows what it is."
+        )
+    if tree.name not in _ARITHMETIC or not all(isinstance(x, (int, float)) for x in tree.args):
+        return tree
+    try:
+        return _ARITHMETIC[tree.name](*tree.args)
+    except ArithmeticError as error:
+        raise ValueError(f"convert(text=...) must be arithmetic that works, got {error}.") from None
 
 
 def _with_rate(source: Source, call: Call, lr: float | None) -> Call:

@@ -11,7 +11,7 @@ from jaxsched.command._calls import call_of
 from jaxsched.command._explain import python_line, unless_code
 from jaxsched.names._config import build
 from jaxsched.names._expression import Call
-from jaxsched.names._lookup import source_of
+from jaxsched.names._lookup import OPERATORS, source_of
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import extent
 from jaxsched.schedules._wrappers import Epochwise
@@ -88,6 +88,8 @@ def _fixed(tree: Call, made: Any) -> str:
 
 
 def _shown(x: Any) -> str:
+    if isinstance(x, Call) and x.name in OPERATORS:
+        return f"({f' {x.name} '.join(map(_shown, x.args))})"
     if isinstance(x, Call):
         source: Any = source_of(x.name)  # an alias is no name in Python
         inner = [_shown(a) for a in x.args] + [f"{k}={_shown(v)}" for k, v in x.kwargs.items()]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxsched import _MODULE_OF, _serialize, controllers
@@ -17,6 +18,7 @@ from jaxsched._struct import Record
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._function import Function
+from jaxsched.schedules._noise import Noisy
 from jaxsched.schedules._phase import known_duration, phases_of
 from jaxsched.schedules._picture import extent
 from jaxsched.schedules._repeat import Repeat
@@ -145,6 +147,10 @@ def _stages(schedule: Any) -> str:
             around.append(f"{type(inner).__name__} of")
         inner = inner.schedule
     phases = phases_of(schedule)
+    if "Noisy of" in around:
+        is_noisy = lambda x: isinstance(x, Noisy)
+        quiet = lambda x: dataclasses.replace(x, limit=0.0, std=0.0) if is_noisy(x) else x
+        schedule = jax.tree.map(quiet, schedule, is_leaf=is_noisy)  # one draw says nothing
     shown = [_phase(schedule, *phase) for phase in phases[:_MOST]]
     if len(phases) > _MOST:
         shown[_MOST - 1] = f"{len(phases) - _MOST + 1} more phases"

@@ -48,6 +48,19 @@ def sweep_from_config(
     options = dict(config)
     table, run = options.pop("sweep", None), options.pop("run", None)
     said = options.pop("executor", None)
+    keys = ["sweep", "run", "executor", *_OPTIONS]
+    if not isinstance(table, Mapping):
+        raise TypeError(
+            "sweep_from_config(config=...) must have a table 'sweep' with a name and parameters "
+            f"(what stands at the top of a W&B file), got {describe(table)} beside the keys "
+            f"({', '.join(map(str, options))})."
+        )
+    for key in options:
+        if key not in keys:
+            raise TypeError(
+                f"sweep_from_config has no key {instead(str(key), keys)}. Its keys are "
+                f"({', '.join(keys)})."
+            )
     units = None if run is None else _made("run", Units, run)
     trials = trials_from_config(table, units=units)
     metric = options.get("metric")
@@ -67,12 +80,6 @@ def sweep_from_config(
                 f"{describe(name)}."
             )
         options["stopping"] = _made(f"stopping: {name}", _RULES[name], given)
-    unknown = [key for key in options if key not in _OPTIONS]
-    if unknown:
-        raise TypeError(
-            f"sweep_from_config has no key {instead(str(unknown[0]), _OPTIONS)}. Its keys are "
-            f"(sweep, run, {', '.join(_OPTIONS)})."
-        )
     source = Source("sweep", "", _LENGTHS, (), "")
     given = {key: value_of(x, source, key, units) for key, x in options.items()}
     return sweep(

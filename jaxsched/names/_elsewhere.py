@@ -67,7 +67,7 @@ ELSEWHERE = {
     "olmo_core.OverrideDecay",
     "cosine_decay": "torch.CosineAnnealingLR optax.cosine_decay_schedule keras.CosineDecay "
     "composer.CosineAnnealingScheduler timm.CosineLRScheduler levanter.cosine big_vision.cosine "
-    "lrsched.cosine",
+    "lrsched.cosine cosine_annealing",
     "exponential_decay": "torch.ExponentialLR optax.exponential_decay keras.ExponentialDecay "
     "composer.ExponentialScheduler mmengine.ExponentialLR paddle.ExponentialDecay "
     "nemo.ExponentialLR allennlp.exponential",

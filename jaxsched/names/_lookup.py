@@ -92,12 +92,15 @@ def unknown(name: str) -> str:
     """A name that the table does not have, and what to write instead."""
     told = f"{name!r:.60}"
     bare = name.rpartition(".")[2]
+    library = LIBRARY.get(name.partition(".")[0], "") if "." in name else ""
+    known = {s.rpartition(".")[2]: s for s in theirs(library)} if library else dict.fromkeys(ours())
+    near = nearest(bare, known)
+    if library and near and _letters(near[0]) == _letters(bare):
+        return f"{told}; did you mean {known[near[0]]}"
     here = [*_here(bare)[:3], *(s.name for s in all_sources() if s.name.endswith(f".{bare}"))]
     if here and bare:
         return f"{told}; it is {' or '.join(here[:5])} here"
-    library = LIBRARY.get(name.partition(".")[0], "")
-    known = theirs(library) if library and "." in name else {}
-    near = nearest(f"{library}.{bare}", known) if known else nearest(bare, ours())
+    near = [known[word] or word for word in near]
     if not near and 3 < len(bare) < 60:
         near = [entry.name for entry in entries(bare)[:2]]
     return f"{told}; did you mean {' or '.join(near)}" if near else told
@@ -108,6 +111,8 @@ def named_here(word: str, names: Iterable[str]) -> str:
     if here := _here(word):
         shown = [name if not name.isidentifier() else f"js.{name}" for name in here[:2]]
         return f"; it is {' or '.join(shown)} here"
+    if drop_ins := [s.name for s in all_sources() if s.name.endswith(f".{word}")]:
+        return f"; it is {' or '.join(f'js.compat.{name}' for name in drop_ins[:2])} here"
     near = nearest(word, names)
     return f"; did you mean js.{near[0]}" if near else ""
 

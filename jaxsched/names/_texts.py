@@ -40,6 +40,7 @@ _THEIR_RATIOS = {
     )
     for word in words.split()
 }
+_OUR_RATIOS = {"factor", "limit", "rtol", "std"}  # those of pieces and controllers
 _UNITS = {
     word: unit
     for unit, words in {
@@ -145,7 +146,7 @@ def meant(text: str, source: Source | None, argument: str, units: Any) -> Any:
         return text  # the drop-in knows it, and the trainer's arguments beside it
     where = f"{source.name if source else 'from_config'}({argument}=...)"
     is_length = argument in _THEIR_LENGTHS if theirs else kind in _LENGTHS
-    if theirs and argument in _THEIR_RATIOS:
+    if argument in (_THEIR_RATIOS if theirs else _OUR_RATIOS):
         kind = "Ratio"
     if text.endswith("%") and REAL.fullmatch(text[:-1].rstrip()):
         return _percentage(text, float(text[:-1]) / 100, where, kind, is_length, units)
@@ -182,7 +183,7 @@ def meant(text: str, source: Source | None, argument: str, units: Any) -> Any:
     if units is None:
         raise ValueError(
             f"{where} must be a number of steps, got {text!r}: units=js.Units(...), of the command "
-            "--units, says how many these are."
+            "--units, of a sweep's file the table run, says how many these are."
         )
     return Length(amount, unit)
 

@@ -124,8 +124,10 @@ def _factors(call: _Call, name: str, xs: Any, **bounds: Any) -> Any:
 
 
 def _growth(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
-    ends = call.given.get("cycles") is not None
-    return checked_number(call.where(name), x, at_least=None if ends else 1, **bounds)
+    x = checked_number(call.where(name), x, **bounds)
+    if call.given.get("cycles") is not None:
+        return x
+    return checked_number(call.where(name), x, at_least=1, told="; below 1 it needs cycles")
 
 
 def _base(call: _Call, name: str, x: Any) -> Any:
