@@ -1,5 +1,7 @@
 """A step is an optimizer update, never a micro-batch: what gathers gradients is refused."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -279,6 +281,42 @@ def test_a_step_may_hold_several_updates_each_with_its_own_values(tmp_path):
             range_test(Iterations(updates))
     with pytest.raises(ValueError, match=r"sweep.steps=.... must be at most 536870911 with 4"):
         sweep(Iterations(4), trials, steps=2**30)
+
+
+@pytest.mark.parametrize(
+    ("read", "lost"),
+    [
+        (lambda rates: rates[0], r"\[1, 2, 3\]"),
+        (jax.jit(lambda rates: rates[1:3]), r"\[0, 3\]"),
+        (lambda rates: rates[::2].mean(), r"\[1, 3\]"),
+        (lambda rates: rates.mean(), None),
+        (lambda rates: jnp.stack([rates[i] for i in range(4)]), None),
+        (lambda rates: jnp.exp(rates)[:1], None),
+    ],
+)
+def test_a_step_that_loses_the_values_of_some_updates_is_refused(read, lost):
+    class Lost(Iterations):
+        def step(self, state, hyperparams, batch):
+            weights = state[0] - jnp.sum(read(hyperparams["learning_rate"])) * 2 * state[0]
+            return (weights, state[1]), {"loss": jnp.sum(state[0] ** 2)}
+
+    if lost is None:
+        trace_task(Lost(4), ("learning_rate",))
+        return
+    with pytest.raises(ValueError, match=f"updates_per_step=4 updates, but reads none at {lost}"):
+        trace_task(Lost(4), ("learning_rate",))
+
+
+@pytest.mark.parametrize(("updates", "words"), [(4, "an array \\[4\\]"), (1, "updates_per_step")])
+def test_an_error_in_a_step_tells_the_shape_of_the_hyperparameters(updates, words):
+    class Wrong(Iterations):
+        def step(self, state, hyperparams, batch):
+            rates = hyperparams["learning_rate"]
+            return jax.lax.scan(jnp.add, state, rates) if updates == 1 else state[0] * rates
+
+    with pytest.raises((IndexError, TypeError, ValueError)) as raised:
+        trace_task(Wrong(updates), ("learning_rate",))
+    assert re.search(words, "".join(raised.value.__notes__))
 
 
 def test_a_range_test_holds_its_rate_for_all_updates_of_a_step():

@@ -89,8 +89,18 @@ def called(caller: str, method: str, task: Any, *arguments: Any) -> Any:
     except Exception as error:
         note = f"in `{method}` of {caller}(task=...)"
         if method == "step":
+            size = next((np.shape(x) for x in arguments[1].values()), ())
+            each = (
+                f"each an array [{size[0]}], a value for each of updates_per_step={size[0]}, as "
+                "jax.lax.scan takes"
+                if size
+                else "each a number (an array where the task has `updates_per_step`)"
+            )
             names = ", ".join(sorted(arguments[1]))
-            note += f", called with (state, hyperparams, batch); the hyperparameters are {names}"
+            note += (
+                ", called with (state, hyperparams, batch); the hyperparameters are "
+                f"{names}, {each}"
+            )
         error.add_note(note)
         raise
 

@@ -22,7 +22,7 @@ from jaxsched.search.tasks._returned import (
     check_structure,
     promoted,
 )
-from jaxsched.search.tasks._updates import check_every_step, check_used
+from jaxsched.search.tasks._updates import check_all_read, check_every_step, check_used
 
 METHODS = ("init", "step", "evaluate")
 
@@ -127,6 +127,8 @@ def trace_task(
         validation, evaluate = trace_metrics(task, state, caller)
         shape = dataclasses.replace(shape, validation=validation, evaluate=evaluate)
     check_used(caller, task, hyperparams, shape)
+    if updates > 1:
+        check_all_read(caller, shape, len(hyperparams))
     return shape
 
 

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched._text import shorten
 from jaxsched.search.tasks._averaged import Averaged
-from jaxsched.search.tasks._dependence import Value, flow, follow, sources, union
+from jaxsched.search.tasks._dependence import Value, called_by, flow, follow, sources, union
 from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._supervised import Supervised
 
@@ -92,6 +93,37 @@ def check_used(caller: str, task: Any, hyperparams: tuple[str, ...], shape: Task
         f"{caller}(task=...): step must use all hyperparameters that are scheduled, but "
         f"{' and '.join(map(repr, dead))} has no effect on the state that it trains: {why}"
     )
+
+
+def check_all_read(caller: str, shape: TaskShape, hyperparams: int) -> None:
+    """Raises a ``ValueError`` for updates within a step of which no hyperparameter is read."""
+    first = len(shape.dtypes)
+    given = shape.step.jaxpr.invars[first : first + hyperparams]
+    read = set().union(*(_rows(shape.step.jaxpr, var) for var in given))
+    if lost := sorted(set(range(shape.updates)) - read):
+        raise ValueError(
+            f"{caller}(task=...): step must use the values of all of its updates_per_step="
+            f"{shape.updates} updates, but reads none at {shorten(str(lost))}: they are lost. Let "
+            "each update take its own, as by `jax.lax.scan(update, state, "
+            'hyperparams["learning_rate"])`.'
+        )
+
+
+def _rows(jaxpr: Any, var: Any) -> set[int]:
+    """The rows of an input that may be read: all, unless only constant slices are taken of it."""
+    everything = {*range(var.aval.shape[0])}
+    read = everything.copy() if var in jaxpr.outvars else set()
+    for eqn in jaxpr.eqns:
+        for place in (i for i, atom in enumerate(eqn.invars) if atom is var):
+            if eqn.primitive.name == "slice":
+                begin, end = eqn.params["start_indices"][0], eqn.params["limit_indices"][0]
+                read |= {*range(begin, end, (eqn.params["strides"] or (1,))[0])}
+            elif eqn.primitive.name != "scan" and (called := called_by(eqn)) is not None:
+                inner = getattr(called, "jaxpr", called)
+                read |= _rows(inner, inner.invars[place])
+            else:
+                read |= everything
+    return read
 
 
 def _periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None]:
