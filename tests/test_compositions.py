@@ -98,6 +98,15 @@ def test_a_warmup_in_each_cycle_keeps_its_length_and_the_rest_grows(growth):
         np.testing.assert_allclose(values, want, atol=1e-5)
 
 
+@pytest.mark.parametrize("growth", [0.5, 1.0, 2.0, 1e6])
+def test_cycles_that_are_all_warmup_are_equal_for_ever(growth):
+    cycles = 10**9 if growth < 1 else None
+    restarts = js.Repeat(js.Linear(1.0, 0.0, 4), growth, cycles=cycles, warmup=4)
+    steps = np.int32([0, 3, 513, 801, 4001, 10**6 + 2, 10**9 + 1])
+    for values in (restarts.host(steps), jax.jit(restarts)(steps)):
+        np.testing.assert_allclose(values, 1 - steps % 4 / 4, atol=1e-6)
+
+
 @pytest.mark.parametrize("length", [7, 1000, 2**20])
 @pytest.mark.parametrize("growth", [0.3, 0.75, 0.99])
 def test_restarts_that_come_more_often_are_all_found(length, growth):

@@ -104,7 +104,9 @@ class Repeat(AbstractWrapper):
                 here = reached >= cycle * fixed + total * growing
                 return here if last is None else here & (cycle <= last)
 
-            cycle, ratio, total = _descend(reached, _blocks(growth, last), begun)
+            cycle, ratio, total = _descend(
+                reached, _blocks(growth, last, all_=self.warmup is not None), begun
+            )
             local = num.at_least_zero(t - cycle * fixed - total * growing)
             slow = num.at_least_zero(local - fixed) / num.maximum(ratio, 1.0 / _FAR)
             local = num.minimum(local, fixed) + slow
@@ -144,12 +146,16 @@ def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Numbe
 Block = tuple[Number, Number, Any]  # growth ** n, the sum, and n
 
 
-def _blocks(growth: Number, most: Number | None) -> Any:
-    """The blocks from the smallest to the greatest, as a list or, in a program, as arrays."""
+def _blocks(growth: Number, most: Number | None, all_: bool = False) -> Any:
+    """The blocks from the smallest to the greatest, as a list or, in a program, as arrays.
+
+    ``all_``: also those in which what grows is beyond any step. If a cycle is all warmup, none of
+    it grows.
+    """
     one = num.full_like(growth, 1.0)
     if not _in_program(growth):
         found: list[Block] = []
-        while len(found) < _BITS and not (found and _is_enough(found[-1], most)):
+        while len(found) < _BITS and (all_ or not (found and _is_enough(found[-1], most))):
             power, total, n = found[-1] if found else (growth, one, 0.5)
             if found:
                 power, total = _held(power * power), _held(total + power * total)
