@@ -173,7 +173,9 @@ class Units(Record):
         """A schedule whose steps are epochs, as one of updates that moves once an epoch.
 
         So do schedulers that are stepped after each epoch. Its epochs begin at
-        ``epochs(1)``, ``epochs(2)``, ...
+        ``epochs(1)``, ``epochs(2)``, ... (of several that begin with one update, the last counts).
+        While the batch grows, an epoch begins with the first update before which all samples of the
+        earlier ones were seen, and ``epochs`` is the nearest update.
 
         >>> import jaxsched as js
         >>> run = js.Units(batch=32, accumulation=4, samples=50_000)
