@@ -169,6 +169,7 @@ def test_names_are_found_by_those_of_others(capsys):
     code, out, _ = run(capsys, "names", "CosineAnnealingWarmRestarts")
     assert code == 0 and "warm_restarts(peak, steps" in out
     assert run(capsys, "names", "no such thing")[0] == 1
+    assert run(capsys, "names", "one", "cycle") == run(capsys, "names", "one cycle")
     assert "; it is js.Average here" in run(capsys, "names", "AveragedModel")[2]
 
 
@@ -290,6 +291,7 @@ RATE = ("--lr", "0.1")
         (["find", "a:b", "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),
         (["show", TEXT, "--units", "batch=2)+(1"], "--units must be such as"),
         (["sweep", "a:b", "sweep.ini"], "must end in .toml"),
+        (["show", "-"], "standard input is not read"),
         (["show", "Epochwise(Linear(0, 1, 3 epochs), 9)", "--units", "batch=1,samples=9"], PLAIN),
         (["convert", "torch", "OneCycleLR(o, 1, 9)", "--steps-per-epoch", "5"], "once an update"),
         (["convert", "timm", "PlateauLRScheduler(o)", *RATE, "--steps-per-epoch=5"], "reports"),

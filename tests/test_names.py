@@ -372,6 +372,21 @@ def test_a_length_that_could_mean_two_things_is_refused(text):
         js.from_config(text, units=RUN)
 
 
+def test_a_drop_in_that_names_its_run_takes_any_sizes():
+    steady = js.Units(batch=js.Constant(10), samples=1000, steps=500)
+    wanted = js.compat.timm.CosineLRScheduler(0.1, 300)
+    assert js.from_config("timm.CosineLRScheduler(0.1, 3 epochs)", units=steady) == wanted
+    within = js.from_config("Epochwise(timm.CosineLRScheduler(0.1, 300), 1 epoch)", units=steady)
+    assert within == js.Epochwise(wanted, 100)
+    assert steady.steps == 500
+
+
+def test_a_percentage_of_a_ratio_of_a_piece_is_one():
+    assert js.from_config("Noisy(Plateau(Constant(1), factor=50%), limit=10%)") == js.Noisy(
+        js.Plateau(js.Constant(1.0), factor=0.5), limit=0.1
+    )
+
+
 def test_a_share_is_of_the_run_that_a_drop_in_names():
     config = {"name": "hf.linear", "lr": 1, "num_warmup_steps": "10%"}
     wanted = js.compat.transformers.linear(1, 30, 300)
@@ -382,6 +397,8 @@ def test_a_share_is_of_the_run_that_a_drop_in_names():
     parameters["num_training_steps"] = [300, 500]
     with pytest.raises(ValueError, match="share is of the length"):
         js.trials_from_config(table, units=RUN)
+    with pytest.raises(ValueError, match="must have values or bounds, got parameters within"):
+        js.trials_from_config({"name": "constant", "parameters": {"peak": {"parameters": {}}}})
     within = {"name": "Epochwise", "parameters": {"schedule": "Linear(0, 1, 9 epochs)"}}
     with pytest.raises(ValueError, match="plain number within Epochwise"):
         js.trials_from_config(within, units=RUN)

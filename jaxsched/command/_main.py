@@ -111,7 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
     plot.add_argument("--steps", type=int, help="the last step that is drawn")
     plot.add_argument("--log", action="store_true", help="a logarithmic value axis")
     names = command("names", _names, "search the names, also by those of other libraries")
-    names.add_argument("word", nargs="?", default="", help="a part of a name or its text")
+    names.add_argument("words", nargs="*", metavar="word", help="parts of a name or its text")
     convert = command("convert", _convert, "a schedule of another library as ours")
     convert.add_argument(
         "library", choices=list(LIBRARY), metavar="library", help=", ".join(LIBRARY)
@@ -168,9 +168,10 @@ def _plot(given: argparse.Namespace) -> int:
 
 
 def _names(given: argparse.Namespace) -> int:
-    found = entries(given.word)
+    word = " ".join(given.words)
+    found = entries(word)
     if not found:
-        print(f"jaxsched: no entry for {unknown(given.word)}.", file=sys.stderr)
+        print(f"jaxsched: no entry for {unknown(word)}.", file=sys.stderr)
         return 1
     for entry in found:
         _say(entry.call)

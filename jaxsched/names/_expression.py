@@ -45,6 +45,8 @@ def parse(text: str, where: str = "from_config(config=...)") -> Any:
 
     A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
     """
+    if text.strip() == "-":
+        raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
     if len(text) > LENGTH:
         raise ValueError(f"{where} must have at most {LENGTH} letters, got {len(text)}.")
     return _Reader(text, where).whole()

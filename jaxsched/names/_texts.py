@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,12 +101,14 @@ def of_run(units: Any, source: Source | None, given: Mapping[str, Any]) -> Any:
     """
     theirs = source is not None and "." in source.name
     name = next((n for n in RUN if theirs and given.get(n) is not None), None)
-    if units is None or name is None:
+    if units is None or name is None or isinstance(units, Within):
         return units
     steps = given[name] if isinstance(given[name], int) else None
     if steps != units.steps and name not in ("num_training_steps", "total_steps"):
         steps = None
-    return dataclasses.replace(units, steps=steps or None)
+    sizes = copy.copy(units)  # with the spans that it has: only shares are of another whole
+    sizes.__dict__["steps"] = steps or None
+    return sizes
 
 
 class Length(NamedTuple):

@@ -142,6 +142,11 @@ def _column(name: str, given: Any, sources: list[Source], units: Units | None) -
             f"{source.name} has no argument {instead(name, list(source.kinds))}. Its arguments are "
             f"({', '.join(source.kinds)})."
         )
+    if isinstance(given, Mapping) and "parameters" in given:
+        raise ValueError(
+            f"trials_from_config(parameters={{{name!r}: ...}}) must have values or bounds, got "
+            "parameters within: an argument that is a schedule is a config with a name."
+        )
     value = lambda x: value_of(read(x, 1), source, name, units)
     is_config = isinstance(given, Mapping) and bool({*NAME} & set(given))
     if not isinstance(given, Mapping) or is_config or not {*WORDS} & set(given):
