@@ -181,6 +181,11 @@ def test_a_call_of_another_library_is_converted(capsys):
     assert theirs == ours == js.compat.torch.CosineAnnealingWarmRestarts(0.1, 10, 2, 1e-5)
     assert "fix=True" not in out and "give steps_per_epoch" in out
     assert "give steps_per_epoch" not in convert("torch", "OneCycleLR(o, 0.1, 100)")
+    told = (
+        convert("hf", "get_scheduler('cosine', o, 1, 9)", 1.0),
+        convert("hf", "cosine(o, 1, 9)", 1),
+    )
+    assert told[0].split("\n")[3] == told[1].split("\n")[3]
     epochs = js.Epochwise(js.compat.torch.StepLR(0.5, 30), 10)
     assert both_lines(convert("torch", "StepLR(o, 30)", 0.5, steps_per_epoch=10)) == (epochs,) * 2
     rising = convert("torch", "CosineAnnealingLR(T_max=100)", lr=0.1)

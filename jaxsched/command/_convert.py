@@ -60,7 +60,10 @@ def convert(
             )
         n = checked_whole("convert(steps_per_epoch=...)", steps_per_epoch, 1)
         line, made = f"js.Epochwise({line}, {n})", Epochwise(made, n)
-    lines = [line, unless_code(python_line, made), "", source.doc]
+    said = source
+    if source.name == "transformers.get_scheduler":  # what it makes has more to be known of
+        said = source_of(f"transformers.{tree.kwargs['name']}") or source
+    lines = [line, unless_code(python_line, made), "", said.doc]
     if steps_per_epoch is None and epochwise:
         lines += ["", "A step is an update; where theirs is an epoch, give steps_per_epoch."]
     if steps_per_epoch is None and "fix" in source.kinds and "fix" not in tree.kwargs:
