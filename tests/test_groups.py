@@ -94,6 +94,20 @@ def test_stacked_layers_have_the_updates_and_names_of_layers_that_are_not_stacke
     assert {float(x) for name, x in current(states[1]).items() if "/" in name} == {0.0}
 
 
+def test_a_group_is_not_the_groups_below_its_name():
+    params = {name: jnp.ones(1) for name in ("a", "b", "c", "head")}
+    groups = {"body": ("a", 0.5), "body/attn": ("b", 0.5), "body/0": ("c", 0.5), "head": 0.5}
+    state = group_lr(optax.sgd, groups)(learning_rate=1.0).init(params)
+    changed = current(override(state, group="body", multiplier=0.125))
+    assert {n for n, x in changed.items() if x == 0.125} == {"body/learning_rate"}
+    with pytest.raises(ValueError, match=r"must be '\*' or one of .*got 'bo'"):
+        override(state, group="bo", multiplier=0.125)
+    del groups["body"], params["a"]
+    state = group_lr(optax.sgd, groups)(learning_rate=1.0).init(params)
+    changed = current(override(state, group="body", multiplier=0.125))
+    assert {n for n, x in changed.items() if x == 0.125} == {"body/0/learning_rate"}
+
+
 def test_each_stacked_layer_may_have_a_schedule_and_the_number_of_layers_is_checked():
     layers = [js.piecewise_constant([2 - i], [0.0, 1.0]) for i in range(3)]
     tx = group_lr(optax.sgd, {"w": layers, "b": 1.0})(learning_rate=1.0)

@@ -82,12 +82,13 @@ def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool)
     sites = find_sites(tree)
     if not sites:
         raise ValueError(f"override(opt_state) {HELP}")
-    targets = [
-        (site.prefix, key)
+    found = {
+        (site.prefix, key): how
         for site in sites
         for key in _held(site.state)
-        if _is_meant(site, key, group, name, is_scale)
-    ]
+        if (how := _match(site, key, group, name, is_scale))
+    }
+    targets = [place for place, how in found.items() if how == max(found.values())]
     several = group == "*" or all("/" in key for _, key in targets)  # the layers of a stack
     if not targets or (len(targets) > 1 and not several):
         raise ValueError(_misnamed(tree, sites, group, name, is_scale, bool(targets)))
@@ -138,16 +139,20 @@ def _held(state: Any) -> Any:
     return state.values if isinstance(state, InjectState) else state.hyperparams
 
 
-def _is_meant(site: Site, key: str, group: str | None, name: str, is_scale: bool) -> bool:
+def _match(site: Site, key: str, group: str | None, name: str, is_scale: bool) -> int:
+    """2: it is what ``group`` and ``name`` name; 1: a layer of the stack of that name; 0: not."""
     part, _, base = key.rpartition("/")
     if not part:
-        return name == key and site.is_in(group)
+        return 2 * (name == key and site.is_in(group))
     # A multiplier of `group_lr`. All groups have one rate, which "*" scales once, at its root.
     if name != ("multiplier" if not is_scale or group == "*" else base):
-        return False
+        return 0
     own, asked = site.qualified(part), ("" if group is None else readable(group))
-    return group is not None and (
-        group == "*" or own in (group, asked) or own.startswith((f"{group}/", f"{asked}/"))
+    if group is None:
+        return 0
+    stack, _, layer = own.rpartition("/")
+    return (
+        2 if group == "*" or own in (group, asked) else layer.isdigit() and stack in (group, asked)
     )
 
 
