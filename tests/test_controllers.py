@@ -391,6 +391,22 @@ def test_greedy_against_the_shipped_rule(mode):
         assert max(expected) > 1.0 > min(expected) or patience > 1
 
 
+@pytest.mark.parametrize(
+    "least",
+    [dict(min_scale=0.25), dict(min_lr=0.25), dict(min_lr=0.125, min_scale=0.25), dict(min_lr=0.3)],
+)
+def test_greedy_is_reset_at_whichever_bound_a_cut_ends_on(least):
+    greedy = Greedy(1.0, factor=0.5, patience=0, reset=1, **least)
+    got = scales(greedy, {"value": np.arange(1.0, 8.0, dtype=np.float32)})
+    assert got.tolist() == [2.0, 1.0, 0.5, 1.0, 2.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("low", [5, np.array([0.5, 3.0])])
+def test_greedy_has_no_bounds_that_exclude_each_other(low):
+    with pytest.raises(ValueError, match=r"Greedy\(min_scale=...\) must be at most max_scale=2"):
+        Greedy(1.0, min_scale=low, max_scale=2)
+
+
 def test_newbob_against_the_shipped_rule():
     def speechbrain(values, factor, patient, threshold):
         rate, left, previous = 1.0, patient, None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxsched._checks import checked_whole
+from jaxsched._checks import checked_whole, violates
 from jaxsched._struct import choice, count, length, number, static, struct
 from jaxsched.controllers._base import next_count, number32, zero
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
@@ -57,8 +58,8 @@ class Greedy(AbstractEvaluator):
         nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
         min_lr, smooth, quiet: as in ``Plateau``.
         eps: a change of the scale by this much or less is not made.
-        reset: cuts that leave the scale at ``min_scale``, not counting those before it rose, after
-            which it is 1 again and the best is forgotten; ``None`` (default): never.
+        reset: cuts that end on ``min_scale`` or ``min_lr``, not counting those before it rose,
+            after which it is 1 again and the best is forgotten; ``None`` (default): never.
         window: the last evaluations whose mean is judged, a plain integer; ``None`` (default): 1.
 
     ``update`` and ``observe`` take ``value`` and ``reported``, as those of ``Plateau`` do.
@@ -106,6 +107,11 @@ class Greedy(AbstractEvaluator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if violates(operator.gt, self.min_scale, self.max_scale):
+            raise ValueError(
+                f"Greedy(min_scale=...) must be at most max_scale={self.max_scale!r}, got "
+                f"{self.min_scale!r}."
+            )
         if self.window is not None:
             self.__dict__["window"] = checked_whole("Greedy(window=...)", self.window, 1)
 
@@ -144,7 +150,7 @@ class Greedy(AbstractEvaluator):
         )
         if self.reset is None:
             return after
-        ends = falls & (scale <= self.min_scale)
+        ends = falls & (scale <= self.floor(state.scale, state))
         lowest = jnp.where(rises, 0, jnp.where(ends, next_count(state.lowest), state.lowest))
         anew = self.first_state(
             step=state.step,

@@ -50,9 +50,13 @@ class AbstractScaler(AbstractController):
         return super().first_state(scale=number32(1.0), **others)
 
     def cut(self, scale: jax.Array, state: Any = None) -> jax.Array:
-        """``scale * factor``, not below ``min_scale``; for ``react``.
+        """``scale * factor``, not below the ``floor``; for ``react``."""
+        return jnp.maximum(scale * self.factor, self.floor(scale, state))
 
-        With the ``state`` a cut ends on ``min_lr`` too: a scale that rises again starts there.
+    def floor(self, scale: jax.Array, state: Any = None) -> Any:
+        """Where a cut of ``scale`` ends: ``min_scale``.
+
+        With the ``state`` it ends on ``min_lr`` too: a scale that rises again starts there.
         """
         least = self.min_scale
         if self.min_lr is not None and state is not None:
@@ -60,7 +64,7 @@ class AbstractScaler(AbstractController):
             above = base > self.min_lr
             floor = jnp.where(above, self.min_lr / jnp.where(above, base, 1.0), 1.0)
             least = jnp.maximum(least, jnp.minimum(floor, scale))
-        return jnp.maximum(scale * self.factor, least)
+        return least
 
     def value_at(self, state: Any) -> jax.Array:
         base = self.base_value(state)
