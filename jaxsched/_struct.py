@@ -53,7 +53,11 @@ def length(
 
 
 def count(
-    default: Any = dataclasses.MISSING, *, at_least: float | None = None, optional: bool = False
+    default: Any = dataclasses.MISSING,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    optional: bool = False,
 ) -> Any:
     """A field that holds a number of things that have no halves.
 
@@ -61,7 +65,8 @@ def count(
     >>> count(10, at_least=0).default
     10
     """
-    return _checked(default, 0, checked_number, at_least=at_least, optional=optional, whole=True)
+    bounds = dict(at_least=at_least, at_most=at_most)
+    return _checked(default, 0, checked_number, **bounds, optional=optional, whole=True)
 
 
 def numbers(*, increasing: bool = False, at_least: float | None = None) -> Any:

@@ -72,6 +72,21 @@ def test_a_range_without_a_step_is_refused_and_so_is_a_share(steps, words):
     jax.jit(lambda start, stop: js.Noisy(js.Constant(0.1), start=start, stop=stop)(3))(*steps)
 
 
+@pytest.mark.parametrize(
+    "seed", [2**31, 2**32 + 5, 2.0**40, np.uint32(2**31), np.array([1, 2**32])]
+)
+def test_a_seed_that_a_program_cannot_hold_is_refused(seed):
+    with pytest.raises(ValueError, match=r"Noisy\(seed=...\) must be at most 2.14748e"):
+        js.Noisy(js.Constant(1.0), seed=seed)
+    with pytest.raises(
+        ValueError, match=r"timm.CosineLRScheduler\(noise_seed=...\) must be at most"
+    ):
+        js.compat.timm.CosineLRScheduler(0.1, 10, noise_range_t=2, noise_seed=seed)
+    noisy = js.Noisy(js.Constant(1.0), seed=2**31 - 1)
+    held = jax.jit(lambda noisy: jax.vmap(noisy)(jnp.arange(9)))(noisy)
+    np.testing.assert_allclose(held, noisy.host(np.arange(9)), rtol=1e-6)
+
+
 def test_it_has_a_gradient_and_goes_around_a_controller():
     slopes = jax.grad(lambda std: js.Noisy(js.Constant(0.1), std=std)(3))(0.2)
     near = [js.Noisy(js.Constant(0.1), std=std).host(3) for std in (0.199, 0.201)]

@@ -120,6 +120,7 @@ Share = Annotated[_types.Number, _number(above=0, below=1)]
 Fraction = Annotated[_types.Number, _number(at_least=0, below=1)]
 PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
 Whole = Annotated[_types.Number, _number(at_least=0, whole=True)]  # steps, or a count
+Seed = Annotated[_types.Number, _number(at_least=0, at_most=0x7FFFFFFF, whole=True)]
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
 Numbers = Annotated[Any, _numbers()]
 Wholes = Annotated[Any, _numbers(at_least=0, whole=True)]

@@ -11,6 +11,7 @@ from jaxsched.compat._signature import (
     NotNegative,
     Positive,
     Range,
+    Seed,
     Text,
     Whole,
     chosen,
@@ -36,7 +37,7 @@ def PlateauLRScheduler(
     noise_type: Text = "normal",
     noise_pct: NotNegative = 0.67,
     noise_std: NotNegative = 1.0,
-    noise_seed: Whole = 42,
+    noise_seed: Seed = 42,
 ) -> AbstractController:
     """PyTorch's ``ReduceLROnPlateau`` of a metric of which, by default, more is better.
 

@@ -21,6 +21,7 @@ from jaxsched.compat._signature import (
     Numbers,
     Positive,
     Range,
+    Seed,
     Share,
     Text,
     TextOrFunction,
@@ -55,7 +56,7 @@ def CosineLRScheduler(
     noise_range_t: Range | None = None,
     noise_pct: NotNegative = 0.67,
     noise_std: NotNegative = 1.0,
-    noise_seed: Whole = 42,
+    noise_seed: Seed = 42,
     k_decay: Positive = 1.0,
     fix: Flag = False,
 ) -> AbstractSchedule:
@@ -103,7 +104,7 @@ def PolyLRScheduler(
     noise_range_t: Range | None = None,
     noise_pct: NotNegative = 0.67,
     noise_std: NotNegative = 1.0,
-    noise_seed: Whole = 42,
+    noise_seed: Seed = 42,
     k_decay: Positive = 1.0,
     fix: Flag = False,
 ) -> AbstractSchedule:
@@ -148,7 +149,7 @@ def TanhLRScheduler(
     noise_range_t: Range | None = None,
     noise_pct: NotNegative = 0.67,
     noise_std: NotNegative = 1.0,
-    noise_seed: Whole = 42,
+    noise_seed: Seed = 42,
     fix: Flag = False,
 ) -> AbstractSchedule:
     """Hyperbolic tangents from near ``base_lr`` to near ``lr_min``, to which it jumps at the end.
@@ -189,7 +190,7 @@ def StepLRScheduler(
     noise_range_t: Range | None = None,
     noise_pct: NotNegative = 0.67,
     noise_std: NotNegative = 1.0,
-    noise_seed: Whole = 42,
+    noise_seed: Seed = 42,
     fix: Flag = False,
 ) -> AbstractSchedule:
     """Multiplied by ``decay_rate`` every ``decay_t`` steps, after the warmup by default.
@@ -220,7 +221,7 @@ def MultiStepLRScheduler(
     noise_range_t: Range | None = None,
     noise_pct: NotNegative = 0.67,
     noise_std: NotNegative = 1.0,
-    noise_seed: Whole = 42,
+    noise_seed: Seed = 42,
     fix: Flag = False,
 ) -> AbstractSchedule:
     """Multiplied by ``decay_rate`` one step BEFORE each milestone, which timm means to keep.
@@ -263,7 +264,7 @@ def WSDLRScheduler(
     noise_range_t: Range | None = None,
     noise_pct: NotNegative = 0.67,
     noise_std: NotNegative = 1.0,
-    noise_seed: Whole = 42,
+    noise_seed: Seed = 42,
 ) -> AbstractSchedule:
     """Warmup, stable, decay, where the stable part may itself decay, and goes on under the fall.
 

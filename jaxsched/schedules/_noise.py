@@ -33,12 +33,13 @@ class Noisy(AbstractPointwise):
     Args:
         schedule: any schedule, or a controller.
         limit: largest noise, as a fraction of the value. Below 1 no value changes its sign; above,
-            rates may be negative, as where noise around 0 is made of it (``js.Noisy(1.0, 4.0) -
-            1.0``, a row of the catalogue): ``js.Clip(noisy, low=0.0)`` holds rates at 0.
+            rates may be negative, as where noise around 0 is made of it, a row of the catalogue
+            (``js.Noisy(js.Constant(1.0), 4.0) - 1.0``): ``js.Clip(noisy, low=0.0)`` holds
+            rates at 0.
         std: of normal noise; without effect on uniform noise.
         start: first step with noise.
         stop: first step without noise again, above ``start``; ``None`` (default): never.
-        seed: a whole number of at least 0, which may be traced.
+        seed: a whole number from 0 to 2^31 - 1, which may be traced.
         distribution: ``"normal"`` or ``"uniform"``.
 
     References: Salmon et al., Parallel random numbers: as easy as 1, 2, 3 (Threefry-2x32).
@@ -53,7 +54,7 @@ class Noisy(AbstractPointwise):
     std: Any = number(default=1.0, at_least=0)
     start: Any = length(default=0, at_least=0)
     stop: Any = length(default=None, at_least=0, optional=True)
-    seed: Any = count(default=0, at_least=0)
+    seed: Any = count(default=0, at_least=0, at_most=0x7FFFFFFF)  # what an int32 holds
     distribution: Literal["normal", "uniform"] = choice("normal", "uniform", default="normal")
 
     def __check_init__(self) -> None:
