@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import pickle
@@ -224,6 +225,8 @@ def test_shares_and_steps_are_not_of_one_range():
     assert result_of([[1], [2], [3], [4]], mixed).edges() == {"warmup": "highest"}  # of 10 and 50 %
     result = result_of([[1.0, 1.4], [1.1, 1.5], [1.1, 1.5], [1.1, 1.5]], mixed)
     assert result.best(prefer="warmup").index == 2  # 10 % of 10 updates
+    info = dataclasses.replace(result.info, updates_per_step=4)
+    assert dataclasses.replace(result, info=info).best(prefer="warmup").index == 1  # of 40
     ax = result.plot("warmup", ax=Figure().subplots())
     assert [label.get_text() for label in ax.get_xticklabels()] == ["50%", "3", "10%", "9"]
 

@@ -251,9 +251,10 @@ class ScoredTrials:
         return metric
 
     def _length(self, trial: int, name: str) -> Any:
-        """A setting to compare: a share counts as its steps of the trial's own length."""
+        """A setting to compare: a share counts as its updates of the trial's own length."""
         value = self.trials[trial].settings[name]
-        return value.of(int(self.horizons[trial])) if isinstance(value, share) else value
+        updates = int(self.horizons[trial]) * self.info.updates_per_step
+        return value.of(updates) if isinstance(value, share) else value
 
     def _runs(self, metric: str | None) -> np.ndarray:
         """float64 [trials, runs]."""
