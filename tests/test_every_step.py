@@ -1,6 +1,8 @@
 """A step is an optimizer update, never a micro-batch: what gathers gradients is refused."""
 
+import dataclasses
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +11,11 @@ import optax
 import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
+from results_by_hand import result_of
 from sweep_tasks import noise, supervised
 
 import jaxsched as js
-from jaxsched.search import Averaged, load, range_test, sweep
+from jaxsched.search import Averaged, RunInfo, Trial, final_score, load, range_test, sweep
 from jaxsched.search.tasks._traced import trace_task
 
 
@@ -305,6 +308,23 @@ def test_a_step_that_loses_the_values_of_some_updates_is_refused(read, lost):
         return
     with pytest.raises(ValueError, match=f"updates_per_step=4 updates, but reads none at {lost}"):
         trace_task(Lost(4), ("learning_rate",))
+
+
+def test_the_applied_rates_are_advised_in_the_order_of_the_updates():
+    result = result_of([[1.0]])
+    best = dataclasses.replace(result.best(), trial=Trial("t", {}, {"r": js.Plateau(0.1)}))
+    task = types.SimpleNamespace(test=None, everything=None)
+    for updates in (1, 3):
+        info = RunInfo(everything=True, updates_per_step=updates)
+        rows = np.arange(10.0 * updates).reshape(10, updates)
+        names = ["r", "r[1]", "r[2]"][:updates]
+        train = {name: rows[None, None, None, :, i] for i, name in enumerate(names)}
+        with pytest.raises(ValueError, match="the rates that it applied") as raised:
+            final_score(task, dataclasses.replace(result, train=train, info=info), best)
+        advised = re.search("`(.*)`", str(raised.value))[1]
+        given = dict(js=js, np=np, result=types.SimpleNamespace(train=train), name="r")
+        table = eval(advised, given | dict(trial=0, fold=0, seed=0))
+        np.testing.assert_array_equal(table.host(range(10 * updates)), np.arange(10.0 * updates))
 
 
 @pytest.mark.parametrize(("updates", "words"), [(4, "an array \\[4\\]"), (1, "updates_per_step")])

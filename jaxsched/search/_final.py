@@ -254,10 +254,14 @@ def _check_final(task: Any, result: SweepResult, best: Any) -> bool:
         if not hasattr(task, method):
             raise TypeError(f"final_score(task=...) must have a method `{method}`, got {task!r}.")
     if pooled and controllers(best.trial):
+        rates = "result.train[name][trial, fold, seed]"
+        if (updates := result.info.updates_per_step) > 1:  # one follows the other
+            rows = f"[name, *(f'{{name}}[{{i}}]' for i in range(1, {updates}))]"
+            rates = f"np.ravel([result.train[n][trial, fold, seed] for n in {rows}], 'F')"
         raise ValueError(
             "final_score(best=...) must be of schedules after a cross-validation, got "
             f"{shorten(best.name)}: a controller watches validation data, and none would be left. "
-            "Take the rates that it applied, `js.Table(result.train[name][trial, fold, seed])`."
+            f"Take the rates that it applied, `js.Table({rates})`."
         )
     return pooled
 
