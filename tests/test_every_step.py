@@ -16,6 +16,7 @@ from sweep_tasks import noise, supervised
 
 import jaxsched as js
 from jaxsched.search import Averaged, RunInfo, Trial, final_score, load, range_test, sweep
+from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._traced import trace_task
 
 
@@ -308,6 +309,15 @@ def test_a_step_that_loses_the_values_of_some_updates_is_refused(read, lost):
         return
     with pytest.raises(ValueError, match=f"updates_per_step=4 updates, but reads none at {lost}"):
         trace_task(Lost(4), ("learning_rate",))
+
+
+def test_no_hyperparameter_has_the_name_of_another_ones_later_value():
+    trial = {"rate": js.Constant(0.1), "rate[1]": js.Constant(0.2)}
+    assert ScheduleValues((Trial("t", {}, trial),), 5).names == ("rate", "rate[1]")
+    with pytest.raises(ValueError, match=r"sweep\(trials=...\) must name no .* got rate\[1\]\."):
+        sweep(Iterations(2), [trial], steps=5)
+    with pytest.raises(ValueError, match=r"must name no .* got r\[1\], r\[1\]\[1\]\."):
+        sweep(Iterations(2), [dict.fromkeys(["r", "r[1]", "r[1][1]"], js.Constant(0.1))], steps=5)
 
 
 def test_the_applied_rates_are_advised_in_the_order_of_the_updates():

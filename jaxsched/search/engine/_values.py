@@ -51,6 +51,12 @@ class ScheduleValues:
         self.updates = updates
         others = ["", *(f"[{j}]" for j in range(1, updates))]
         self.names = tuple(name + j for name in self.hyperparams for j in others)  # of the rows
+        if len({*self.names}) < len(self.names):
+            twice = sorted(name for name in self.hyperparams if self.names.count(name) > 1)
+            raise ValueError(
+                f"sweep(trials=...) must name no hyperparameter like the value of another's later "
+                f"update in a step ({updates} in each), got {printable(', '.join(twice))}."
+            )
         self._steps = steps
         followed = [[trial.schedules[name] for name in self.hyperparams] for trial in trials]
         self.controllers = [
