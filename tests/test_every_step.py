@@ -16,7 +16,7 @@ from sweep_tasks import noise, supervised
 
 import jaxsched as js
 from jaxsched.search import Averaged, RunInfo, Trial, final_score, load, range_test, sweep
-from jaxsched.search.engine._values import ScheduleValues
+from jaxsched.search.engine._values import BLOCK, ScheduleValues
 from jaxsched.search.tasks._traced import trace_task
 
 
@@ -309,6 +309,17 @@ def test_a_step_that_loses_the_values_of_some_updates_is_refused(read, lost):
         return
     with pytest.raises(ValueError, match=f"updates_per_step=4 updates, but reads none at {lost}"):
         trace_task(Lost(4), ("learning_rate",))
+
+
+@pytest.mark.parametrize(("updates", "steps"), [(4096, 2), (3, 1000)])
+def test_short_runs_of_many_updates_in_a_step_compute_what_they_need(updates, steps):
+    rates = {"rate": js.cosine_decay(0.1, 4000), "other": js.from_fn(lambda t: 1 / (1 + t))}
+    trial, many = (Trial("t", {}, rates),), updates * steps
+    table = ScheduleValues(trial, steps, updates=updates)
+    assert table._computed(0, 0).size <= 2 * (many + 2 * BLOCK)
+    apart = table.values(0, 0, steps).reshape(2, updates, steps)
+    one = ScheduleValues(trial, many).values(0, 0, many)
+    np.testing.assert_array_equal(apart.transpose(0, 2, 1).reshape(2, many), one)
 
 
 def test_no_hyperparameter_has_the_name_of_another_ones_later_value():

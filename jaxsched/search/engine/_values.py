@@ -77,7 +77,8 @@ class ScheduleValues:
             for name, one in trial.schedules.items():
                 _check(trial.name, name, one)
         # Short runs keep only the beginning of their one block: so thousands of trials fit.
-        self._kept = min(BLOCK, -(-int(self.horizons.max()) // ROWS) * ROWS)
+        least = max(1, ROWS // updates)
+        self._kept = min(BLOCK, -(-int(self.horizons.max()) // least) * least)
         room = budget // len(self.names)
         self._plain = functools.lru_cache(max(1, room // (4 * self._kept)))(self._rounded)
         exact = max(1, room // (8 * BLOCK)) if self.watched else 1
@@ -119,7 +120,7 @@ class ScheduleValues:
     def _rounded(self, trial: int, block: int) -> np.ndarray:
         with np.errstate(over="ignore"):  # infinite beyond float32: such a run diverges
             rows = self._by_update(self._computed(trial, block))
-            return rows[:, : self._kept].astype(np.float32)
+            return rows.astype(np.float32)
 
     def _scaled(self, trial: int, block: int, controller_states: ControllerStates) -> np.ndarray:
         counts = self._counts(block)
@@ -140,14 +141,15 @@ class ScheduleValues:
         return np.stack([s.host(self._counts(block)) for s in self._schedules[trial]])
 
     def _counts(self, block: int) -> np.ndarray:
-        """The numbers of the updates of a block."""
-        many = BLOCK * self.updates
-        return np.arange(block * many, (block + 1) * many)
+        """The numbers of a block's updates that are kept, in whole blocks of updates."""
+        many, first = -(-self._kept * self.updates // BLOCK) * BLOCK, block * BLOCK * self.updates
+        return np.arange(first, first + many)
 
     def _by_update(self, values: np.ndarray) -> np.ndarray:
         """A row for each update of a step, of rows in which one follows the other."""
-        apart = values.reshape(len(self.hyperparams), BLOCK, self.updates)
-        return apart.transpose(0, 2, 1).reshape(len(self.names), BLOCK)
+        kept = values[:, : self._kept * self.updates]
+        apart = kept.reshape(len(self.hyperparams), self._kept, self.updates)
+        return apart.transpose(0, 2, 1).reshape(len(self.names), self._kept)
 
 
 @jax.jit
