@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import marshal
+import os
 import sys
+import sysconfig
+import time
+from collections.abc import Container
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 from jaxsched.search._fingerprint import digest
 from jaxsched.search.tasks._protocol import Task
 
-# File -> how it was loaded, and a digest of its text when it was first looked at.
-_LOADED: dict[str, tuple[Any, str]] = {}
+# Module -> how it was loaded, and the stat and a digest of its source.
+_LOADED: dict[str, tuple[Any, Any, str]] = {}
+_LIBRARY = (sysconfig.get_path("stdlib") + os.sep, str(Path(__file__).parents[2]) + os.sep)
 
 
 def found_task(task: Task | str, caller: str = "sweep") -> Task:
@@ -30,6 +38,7 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
             f"{caller}(task=...) must be a task, or a text of the form 'package.module:factory', "
             f"got {task!r}."
         )
+    known = set(sys.modules)
     try:
         found: Any = importlib.import_module(module)
         for name in path.split("."):
@@ -39,7 +48,7 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
             f"{where} must name what can be imported here, got {type(error).__name__}: {error}. "
             "Is its directory in PYTHONPATH?"
         ) from error
-    if changed := _changed(module):
+    if changed := _changed(module, known):
         raise ValueError(
             f"{where} must name a task as its source is now, but {changed} has changed since this "
             "process imported it. Start the process again (the workers, if it is one), or call "
@@ -53,24 +62,71 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
     return made
 
 
-def _changed(module: str) -> str:
-    """A file of the module's package, or beside it, that is not as it was loaded, or ""."""
-    top, own = module.partition(".")[0], getattr(sys.modules[module], "__file__", None)
-    if own is None:
-        return ""
+def _changed(module: str, known: Container[str]) -> str:
+    """A source file of the user's modules that is not as this process has loaded it, or "".
+
+    Args:
+        module: that of the task.
+        known: modules that were loaded before the call, perhaps long before.
+    """
+    top, own = module.partition(".")[0], getattr(sys.modules[module], "__file__", None) or ""
     changed = ""
     for name, one in list(sys.modules.items()):
         file, spec = getattr(one, "__file__", None) or "", getattr(one, "__spec__", None)
-        if not file.endswith(".py"):
+        # The running script is left out: no task is made of it, and it may be edited meanwhile.
+        if not file.endswith(".py") or name in ("__main__", "__mp_main__"):
             continue
-        if name.partition(".")[0] == top or Path(file).parent == Path(own).parent:
-            try:
-                text = digest(Path(file).read_bytes())
-            except OSError:  # deleted, or inside an archive
+        near = name.partition(".")[0] == top or os.path.dirname(file) == os.path.dirname(own)
+        if not near and (file.startswith(_LIBRARY) or f"-packages{os.sep}" in file):
+            continue
+        try:
+            stat = os.stat(file)
+            as_now = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            loaded, before, text = _LOADED.get(name, (None, None, ""))
+            if loaded is spec and as_now == before:
                 continue
-            loaded, before = _LOADED.get(file, (None, ""))
-            if loaded is not spec or not before:  # loaded since, or again
-                _LOADED[file] = (spec, text)
-            elif text != before:
+            source = Path(file).read_bytes()
+        except OSError:  # deleted, or inside an archive
+            continue
+        if loaded is spec and digest(source) != text:
+            changed = file
+            continue
+        if loaded is not spec and name in known:  # first looked at long after the import, perhaps
+            written = max(stat.st_mtime, stat.st_ctime)
+            if written > _BEGUN and not _compiled_alike(spec, file, source, loaded is not None):
                 changed = file
+                _LOADED[name] = (spec, None, "")
+                continue
+        _LOADED[name] = (spec, as_now, digest(source))
     return changed
+
+
+def _compiled_alike(spec: Any, file: str, source: bytes, again: bool) -> bool:
+    """Whether the bytecode that Python kept of an import is that of the source as it is now.
+
+    Where none is written, nothing tells what was loaded: only a reload is then believed.
+    """
+    if not isinstance(getattr(spec, "loader", None), SourceFileLoader):
+        return True
+    try:
+        kept = marshal.loads(Path(importlib.util.cache_from_source(file)).read_bytes()[16:])
+    except (OSError, ValueError, EOFError, TypeError, NotImplementedError):
+        return again
+    try:
+        alike = bool(kept == compile(source, file, "exec", dont_inherit=True))
+    except (SyntaxError, ValueError):
+        return False
+    return alike or (again and sys.dont_write_bytecode)
+
+
+def _begun() -> float:
+    """When this process began, in seconds of the epoch; at the latest."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        up = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return time.time() - up
+    except (OSError, ValueError, AttributeError):  # not Linux
+        return time.time()
+
+
+_BEGUN = _begun()
