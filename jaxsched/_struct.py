@@ -160,7 +160,9 @@ class Record:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # NumPy copies and unpickles arrays as writable ones.
-        self.__dict__.update({name: frozen(value) for name, value in state.items()})
+        # A pickle of before a field was added has its default.
+        held = {name: frozen(value) for name, value in state.items()}
+        self.__dict__.update(self._defaults | held)
 
     def __post_init__(self) -> None:
         for name, check in self._checks.items():

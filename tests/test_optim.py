@@ -432,6 +432,69 @@ def test_a_class_is_exported_under_the_module_where_it_was_first(module):
             assert _register._name(state) == f"jaxsched.{module}.{name}State"
 
 
+def _as_before(tree, added=("min_lr", "smooth", "quiet", "eps", "reset", "warmup", "condition")):
+    """The dicts of a state, as of before these fields."""
+    added = {*added, "lowest", "recent", "average", "weight"}
+    is_dict = isinstance(tree, dict)
+    return {k: _as_before(v) for k, v in tree.items() if k not in added} if is_dict else tree
+
+
+C = js.controllers
+
+
+@pytest.mark.parametrize(
+    "source", [js.Repeat(js.Linear(1.0, 0.0, 4)), js.Silver(1.0), C.Bounce(1.0)]
+)
+def test_flax_reads_schedules_of_before_a_field_was_added(source):
+    serialization = pytest.importorskip("flax.serialization")
+    tx = inject(optax.sgd)(learning_rate=source)
+    state = tx.update(GRADS, tx.init(PARAMS), PARAMS)[1]
+    dicts = _as_before(serialization.to_state_dict(state))
+    chex.assert_trees_all_equal(serialization.from_state_dict(tx.init(PARAMS), dicts), state)
+    with pytest.raises(KeyError):  # not one that has always been there
+        serialization.from_state_dict(state, {**dicts, "schedules": {"learning_rate": {}}})
+
+
+@pytest.mark.parametrize("more", [{}, {"smooth": 0.5}, {"window": 3}, {"reset": 2}])
+@pytest.mark.parametrize("kind", [C.Greedy, C.Plateau])
+def test_adopt_takes_the_memory_of_a_controller_of_before_a_field_was_added(kind, more):
+    serialization = pytest.importorskip("flax.serialization")
+    more = {name: x for name, x in more.items() if name in kind._names}
+    tx, longer = (
+        inject(optax.sgd)(learning_rate=kind(1.0, factor=0.5, patience=0, **kw))
+        for kw in ({}, more)
+    )
+    state = tx.init(PARAMS)
+    for value in (1.0, 2.0, 3.0):
+        state = tx.update(GRADS, state, PARAMS, value=value)[1]
+    for saved in (state, serialization.to_state_dict(state)):
+        saved = saved if saved is state else _as_before(saved)
+        adopted = adopt(saved, longer.init(PARAMS))
+        assert float(current(adopted)["learning_rate"]) == float(
+            state.schedules["learning_rate"](state.controller_states["learning_rate"])
+        )
+        assert jax.tree.structure(longer.update(GRADS, adopted, PARAMS, value=4.0)[1]) == (
+            jax.tree.structure(adopted)
+        )
+        back = adopt(adopted, tx.init(PARAMS))
+        chex.assert_trees_all_equal(
+            back.controller_states, adopt(saved, tx.init(PARAMS)).controller_states
+        )
+
+
+def test_pickles_and_exports_of_before_a_field_was_added_are_read():
+    start = C.Greedy(1.0).init()
+    assert jax.tree.structure(C.Greedy.State(*start[:9])) == jax.tree.structure(start)
+    greedy = C.Greedy(0.5, patience=3)
+    held = {k: v for k, v in greedy.__dict__.items() if k not in ("window", "min_lr", "eps")}
+    again = object.__new__(C.Greedy)
+    again.__setstate__(held)
+    assert again == greedy
+    (children, aux), count = jax.tree_util.default_registry.flatten_one_level(greedy), 10
+    again = _register._of_before(C.Greedy)(aux[:2], list(children)[:count])
+    assert (again.patience, again.mode, again.window, again.eps) == (3, "min", None, None)
+
+
 def test_an_update_step_is_exported():
     tx = inject(optax.adam)(learning_rate=LR)
     state = tx.init(PARAMS)

@@ -23,9 +23,10 @@ class GreedyState(NamedTuple):
     good: jax.Array  # int32: improving evaluations in a row
     bad: jax.Array  # int32: evaluations without improvement in a row
     wait: jax.Array  # int32: evaluations still to be ignored
-    lowest: jax.Array  # int32: cuts that left it at the least scale, since it rose
-    recent: Any  # () or, with a window, its evaluations (float32), and their number (int32)
     evaluation: Evaluation  # the one under way
+    # What files of before do not hold.
+    lowest: Any = ()  # () or, with `reset`, int32: cuts that ended on the floor, since it rose
+    recent: Any = ()  # () or, with a window, its evaluations (float32), and their number (int32)
 
 
 @struct
@@ -117,7 +118,18 @@ class Greedy(AbstractEvaluator):
 
     def init(self) -> GreedyState:
         none = () if self.window is None else (jnp.zeros(self.window, jnp.float32), zero(jnp.int32))
-        return self.first_state(best=worst(self.mode), recent=none)
+        cuts = () if self.reset is None else zero(jnp.int32)
+        return self.first_state(best=worst(self.mode), recent=none, lowest=cuts)
+
+    def carried(self, old: Any, state: Any, start: Any) -> Any:
+        state = super().carried(old, state, start)
+        form = lambda x: (jax.tree.structure(x), list(map(jnp.shape, jax.tree.leaves(x))))
+        begun = {  # another window or reset than before
+            name: getattr(start, name)
+            for name in ("lowest", "recent")
+            if form(getattr(state, name)) != form(getattr(start, name))
+        }
+        return state._replace(**begun)
 
     def judge(self, state: GreedyState, mean: Any, ready: Any, broken: Any) -> GreedyState:
         recent = state.recent

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxsched._arrays import same_structure
 from jaxsched._double import as_double
 from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
 from jaxsched.controllers._scaler import AbstractScaler
@@ -51,12 +52,9 @@ class Evaluation(NamedTuple):
 
     total: jax.Array  # float32 ()
     reports: jax.Array  # int32 ()
-    average: jax.Array  # float32 (), in the metric's own sign
-    weight: jax.Array  # float32 (): how many evaluations the average is worth
-
-    @classmethod
-    def empty(cls) -> Evaluation:
-        return cls(zero(), zero(jnp.int32), zero(), zero())
+    # () or, with `smooth`, float32 (): files of before it existed hold neither
+    average: Any = ()  # in the metric's own sign
+    weight: Any = ()  # how many evaluations the average is worth
 
     def add(self, report: Reading, size: Any) -> tuple[jax.Array, jax.Array, Evaluation]:
         """The mean so far, whether it is complete (``size`` reports), and the new evaluation."""
@@ -99,7 +97,16 @@ class AbstractEvaluator(AbstractScaler):
     smooth: Any
 
     def first_state(self, **others: Any) -> Any:
-        return super().first_state(evaluation=Evaluation.empty(), **others)
+        smooth = () if self.smooth is None else (zero(), zero())
+        evaluation = Evaluation(zero(), zero(jnp.int32), *smooth)
+        return super().first_state(evaluation=evaluation, **others)
+
+    def carried(self, old: Any, state: Any, start: Any) -> Any:
+        state = super().carried(old, state, start)
+        kept = state.evaluation
+        if not same_structure(kept, start.evaluation):  # an average begins, or is forgotten
+            kept = start.evaluation._replace(total=kept.total, reports=kept.reports)
+        return state._replace(evaluation=kept)
 
     def react(self, state: Any, *, value: Any = None, reported: Any = True, **extra: Any) -> Any:
         if value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -60,9 +61,27 @@ def _register(kind: type) -> None:
                 serialized_name=name,
                 serialize_auxdata=lambda aux: json.dumps(aux).encode(),
                 deserialize_auxdata=lambda data: _tuples(json.loads(data)),
+                from_children=_of_before(kind) if issubclass(kind, Record) else None,
             )
     except ValueError:  # already registered, by us or by the class's own library
         return
+
+
+def _of_before(kind: Any) -> Any:
+    """Makes a record of a file, in which fields that were added since are missing.
+
+    They are ``None``, whatever their default: a number would be a leaf that the file does not have.
+    """
+
+    def from_children(aux: Any, children: Any) -> Any:
+        fields = dataclasses.fields(kind)
+        held = {True: iter(aux), False: iter(children)}
+        record = object.__new__(kind)
+        for field in fields:
+            record.__dict__[field.name] = next(held[bool(field.metadata.get("static"))], None)
+        return record
+
+    return from_children
 
 
 # Where the classes of a module were when files were first written, which know them by that.
@@ -111,8 +130,13 @@ def _to_state(record: Record) -> dict[str, Any]:
 def _from_state(record: Record, state: dict[str, Any]) -> Any:
     serialization: Any = sys.modules["flax.serialization"]
     pairs, tree = _children(record)
+    added = record._defaults.keys() - state.keys()  # since the file was written
     return jax.tree.unflatten(
-        tree, [serialization.from_state_dict(x, state[name], name=name) for name, x in pairs]
+        tree,
+        [
+            x if name in added else serialization.from_state_dict(x, state[name], name=name)
+            for name, x in pairs
+        ],
     )
 
 

@@ -206,16 +206,26 @@ def _seen(controller: AbstractController, old: Any, held: Any) -> list[tuple[Any
         kind = (
             old
             if isinstance(old, AbstractController)
-            else next((c for c in levels(controller) if set(c.State._fields) == set(fields)), None)
+            else next((c for c in levels(controller) if _fits(c.State, set(fields))), None)
         )
         if kind is not None:
             blank = kind.init()._replace(base=())
             names = [path_text(path) for path, _ in jax.tree_util.tree_leaves_with_path(blank)]
             leaves = {"/".join(path): leaf for path, leaf in _leaves(held, ())}
             tree: Any = jax.tree.structure(blank)
-            seen.append((kind, tree.unflatten([jnp.asarray(leaves[name]) for name in names])))
+            # A field that was added since begins.
+            held_leaves = [
+                leaves.get(n, x) for n, x in zip(names, jax.tree.leaves(blank), strict=True)
+            ]
+            seen.append((kind, tree.unflatten(map(jnp.asarray, held_leaves))))
         old, held = getattr(old, "base", None), fields.get("base")
     return seen
+
+
+def _fits(state: Any, fields: set[str]) -> bool:
+    """Whether they are its fields, but for some that were added since."""
+    every = set(state._fields)
+    return every - set(state._field_defaults) <= fields <= every
 
 
 def _one_level(node: Any) -> tuple[list[tuple[str, Any]], Any]:
