@@ -493,6 +493,10 @@ def test_pickles_and_exports_of_before_a_field_was_added_are_read():
     (children, aux), count = jax.tree_util.default_registry.flatten_one_level(greedy), 10
     again = _register._of_before(C.Greedy)(aux[:2], list(children)[:count])
     assert (again.patience, again.mode, again.window, again.eps) == (3, "min", None, None)
+    tx = inject(optax.sgd)(learning_rate=greedy)
+    state = tx.init(PARAMS)
+    saved = state._replace(schedules={"learning_rate": again})
+    chex.assert_trees_all_close(resume(saved, state, policy="checkpoint"), state)
 
 
 def test_an_update_step_is_exported():

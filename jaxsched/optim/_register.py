@@ -84,6 +84,22 @@ def _of_before(kind: Any) -> Any:
     return from_children
 
 
+def with_defaults(tree: Any) -> Any:
+    """``tree``, in whose records what is ``None`` since a file lacks it has its default."""
+
+    def completed(x: Any) -> Any:
+        if not isinstance(x, Record):
+            return x
+        whole = object.__new__(type(x))
+        for name, value in x.__dict__.items():
+            settings = getattr(x._checks.get(name), "keywords", {})
+            lacking = value is None and not settings.get("optional", True)
+            whole.__dict__[name] = x._defaults.get(name) if lacking else with_defaults(value)
+        return whole
+
+    return jax.tree.map(completed, tree, is_leaf=lambda x: isinstance(x, Record))
+
+
 # Where the classes of a module were when files were first written, which know them by that.
 _MOVED = {
     "jaxsched.schedules._open_ended.": "jaxsched.schedules._laws.",

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxsched._arrays import INT32_MAX, same_structure
 from jaxsched._checks import checked_number
+from jaxsched.optim._register import with_defaults
 from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, shortest, write_back
 from jaxsched.optim._transfer import Transfer, copied
 
@@ -49,7 +50,7 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     """
     if policy not in (None, "checkpoint", "new"):
         raise ValueError(f"resume(policy=...) must be 'checkpoint' or 'new', got {policy!r}.")
-    given, saved, arrays = saved, plain_arrays(saved), plain_arrays(fresh)
+    given, saved, arrays = saved, with_defaults(plain_arrays(saved)), plain_arrays(fresh)
     ours, theirs = _injected(saved), _injected(arrays)
     if not ours or _names(ours) != _names(theirs):
         raise ValueError(
