@@ -25,7 +25,7 @@ def test_a_first_look_at_a_named_task_tells_what_was_imported(tmp_path, monkeypa
 
     helper.write_text("X = 1\n")
     script.write_text("")
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
     monkeypatch.setattr(sys, "dont_write_bytecode", not bytecode)
     importlib.invalidate_caches()
     importlib.import_module(far)
