@@ -145,15 +145,13 @@ def _match(site: Site, key: str, group: str | None, name: str, is_scale: bool) -
     if not part:
         return 2 * (name == key and site.is_in(group))
     # A multiplier of `group_lr`. All groups have one rate, which "*" scales once, at its root.
-    if name != ("multiplier" if not is_scale or group == "*" else base):
+    if group is None or name != ("multiplier" if not is_scale or group == "*" else base):
         return 0
-    own, asked = site.qualified(part), ("" if group is None else readable(group))
-    if group is None:
-        return 0
+    own, asked = site.qualified(part), (group, readable(group))
+    if group == "*" or own in asked:
+        return 2
     stack, _, layer = own.rpartition("/")
-    return (
-        2 if group == "*" or own in (group, asked) else layer.isdigit() and stack in (group, asked)
-    )
+    return int(layer.isdigit() and stack in asked)
 
 
 def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
