@@ -193,7 +193,7 @@ class Units(Record):
 
     def _per_epoch(self, samples: int) -> Fraction:
         """Updates of an epoch, where all have one size."""
-        batch, accumulation = (stairs[0][1] for _, stairs in self._stairs()[:2])
+        batch, accumulation = (stairs[0][1] for _, stairs in self._ramps[:2])
         batches = samples // batch if self.drop_last else -(-samples // batch)
         if batches == 0:
             raise ValueError(
@@ -246,7 +246,8 @@ class Units(Record):
         """The boundaries of the spans, and the samples or tokens of an update in each."""
         return [s.step for s in self._spans[1:]], [_pace(s, unit) for s in self._spans]
 
-    def _stairs(self) -> list[tuple[bool, list[tuple[int, int]]]]:
+    @functools.cached_property
+    def _ramps(self) -> list[tuple[bool, list[tuple[int, int]]]]:
         """Of batch, accumulation and tokens: whether it counts samples, and (from, size)."""
         names = ("batch", "accumulation", "tokens_per_sample")
         return [_stairs(f"Units({name}=...)", getattr(self, name), self.steps) for name in names]
@@ -254,7 +255,7 @@ class Units(Record):
     @functools.cached_property
     def _spans(self) -> list[_Span]:
         """The run in parts of one size, in order; the last one never ends."""
-        ramps = self._stairs()
+        ramps = self._ramps
         at, step, samples, tokens = [0, 0, 0], 0, 0, 0
         spans: list[_Span] = []
         while True:
@@ -334,11 +335,11 @@ def _stairs(where: str, size: Any, steps: int | None) -> tuple[bool, list[tuple[
             f"steps, got {size!r}."
         )
     values = size.host(np.arange(length + 1))
-    if not np.all((values >= 1) & (values == np.floor(values))):
-        wrong = np.flatnonzero(~((values >= 1) & (values == np.floor(values))))[0]
+    wrong = np.flatnonzero(~((values >= 1) & (values == np.floor(values))))
+    if wrong.size:
         raise ValueError(
-            f"{where} must be a schedule of whole numbers of at least 1, got {values[wrong]:g} at "
-            f"step {wrong} of {size!r}."
+            f"{where} must be a schedule of whole numbers of at least 1, got {values[wrong[0]]:g} "
+            f"at step {wrong[0]} of {size!r}."
         )
     changes = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist()]
     return False, [(at, int(values[at])) for at in changes]
