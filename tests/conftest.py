@@ -87,6 +87,16 @@ def _count_traces_of_this_test_only():
     chex.clear_trace_counter()
 
 
+@pytest.fixture(autouse=True)
+def _forget_modules_of_this_test(request):
+    """Those that it wrote and imported: a task by its name is refused while one has changed."""
+    yield
+    if folder := request.node.funcargs.get("tmp_path"):
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None)).startswith(str(folder)):
+                del sys.modules[name]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Around the fixtures too: those of a module are made with its first test."""
