@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from jaxsched._text import describe
+from jaxsched._text import describe, shorten
+from jaxsched._words import did_you_mean
 
 FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127
 FLOAT32_TINY = 2.0**-126
@@ -50,7 +51,10 @@ def check_bounds(
         raise ValueError(f"{where} must be a whole number, got {describe(x)}.")
 
 
-def check_choice(where: str, x: Any, options: tuple[str, ...]) -> None:
-    """Raises unless it is one of a few words."""
+def check_choice(where: str, x: Any, options: Iterable[str], instead: str = "") -> None:
+    """Raises unless it is one of a few words; ``instead`` says what else it may be."""
+    options = tuple(options)
     if not isinstance(x, str) or x not in options:
-        raise ValueError(f"{where} must be one of {', '.join(map(repr, options))}, got {x!r}.")
+        near = did_you_mean(x, options, shown=repr)
+        known = ", ".join(map(repr, options))
+        raise ValueError(f"{where} must be {instead}one of {known}, got {shorten(repr(x))}{near}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +210,7 @@ def checked_flag(where: str, x: Any) -> bool:
     return bool(x)
 
 
-def checked_choice(where: str, x: Any, options: tuple[str, ...]) -> str:
+def checked_choice(where: str, x: Any, options: Iterable[str]) -> str:
     """One of a few words."""
     check_choice(where, x, options)
     return str(x)
@@ -246,6 +246,8 @@ def checked_path(where: str, x: Any) -> Path:
 
 def cure(x: Any) -> str:
     """What a message adds where a function was given instead of a schedule or a number."""
+    if hasattr(x, "by_epochs"):
+        return "; a js.Units converts: `run.epochs(1)` steps, or `run.by_epochs(schedule)`"
     is_function = callable(x) and not isinstance(x, type) and not dataclasses.is_dataclass(x)
     other = "; a function of the step becomes a schedule by `js.from_fn`" if is_function else ""
     return uncalled(x) or other

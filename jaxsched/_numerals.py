@@ -17,7 +17,7 @@ def numeral(text: str) -> int | float | None:
     return float(plain) if REAL.fullmatch(plain) else None
 
 
-THOUSANDS = {"k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+THOUSANDS = {letter: 1e3 ** (1 + i // 2) for i, letter in enumerate("kKmMbBtT")}
 
 
 def size(x: Any) -> Any:

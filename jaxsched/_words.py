@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from jaxsched._text import shorten
@@ -135,10 +135,19 @@ _INSTEAD = _by_word(
         _START: "init_lr init_value initial_learning_rate warmup_init_lr warmup_lr warmup_lr_init "
         "warmup_start_lr",
         "a controller is told the metric, update(state, value=...)": "monitor",
-        "a schedule has no state; js.Shift(schedule, -steps) starts in the middle": "last_epoch",
+        "a schedule has no state; js.Shift(schedule, -steps) starts in the middle": "last_epoch "
+        "start_epoch",
         "a run begins where task.init(key) says": "state",
         "cosines that come back are js.warm_restarts": "cycle_limit num_cycles",
         "every cut counts": "eps",
+        "a schedule prints nothing": "verbose",
+        "a step is what one counts; js.Epochwise holds each for an epoch": "t_in_epochs",
+        "js.inject sets the rate of its first step": "initialize",
+        "the weight decay has a schedule of its own (js.compat.megatron.get_wd)": "start_wd end_wd "
+        "wd_incr_steps wd_incr_style",
+        "jaxsched.optim.resume has a policy": "override_opt_param_scheduler "
+        "use_checkpoint_opt_param_scheduler",
+        "it belongs to the training loop": "cbs reset_opt wd",
         "js.Clip(schedule, low=...) is a bound": "end_value",
         "js.Cosine(start, end, steps, exponent) has one": "exponent",
         "js.Shift(schedule, steps) starts later": "transition_begin",
@@ -238,12 +247,28 @@ def instead(word: str, names: Sequence[str]) -> str:
         return f"{word}; it is the first of values here"
     for ours in _ours(word, names):
         return f"{word}; it is called {ours} here{_meaning(word, ours, names)}"
-    if why:
-        return f"{word}; {why}"
+    return f"{word}; {why}" if why else word + did_you_mean(word, names)
+
+
+def did_you_mean(word: Any, names: Iterable[str], most: int = 1, shown: Any = str) -> str:
+    """What a message adds about a word that is none of these names: those that look like it."""
+    near = nearest(word, names, most) if isinstance(word, str) else []
+    return f"; did you mean {' or '.join(map(shown, near))}" if near else ""
+
+
+def nearest(word: str, names: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """The names that look like a word; those of the same letters, if there are any."""
+    names = list(names)
+    if same := [name for name in names if letters(name) == letters(word)]:
+        return same[:most]
     import difflib
 
-    near = difflib.get_close_matches(word, names, 1)
-    return f"{word}; did you mean {near[0]}" if near else word
+    near = lambda word: difflib.get_close_matches(word, names, most, cutoff)
+    return near(word[:60]) or near(word[:60].lower())
+
+
+def letters(text: str) -> str:
+    return text.replace("_", "").replace("-", "").lower()
 
 
 def _ours(word: str, names: Sequence[str]) -> list[str]:

@@ -321,7 +321,7 @@ def test_after_a_cross_validation_no_validation_data_are_left_to_watch():
         (
             [Plateau(0.1)],
             {"monitor": "lost"},
-            r"monitor=...\) must be one of \['averaged loss', 'l",
+            r"monitor=...\) must be one of 'averaged loss', 'l",
         ),
         (
             [Bounce(0.1)],

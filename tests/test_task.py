@@ -338,7 +338,7 @@ def test_bad_tasks_are_refused_before_any_training(task, error, words):
         ({"evaluate_every": 0}, r"sweep\(evaluate_every=...\)"),
         (
             {"metric": "accuracy"},
-            r"sweep\(metric=...\) must be one of \['loss'\], got 'accuracy'",
+            r"sweep\(metric=...\) must be one of 'loss', got 'accuracy'",
         ),
         ({"width": 0}, r"sweep\(width=...\) must be a whole number of at least 1, got 0"),
         ({"width": "huge"}, "got 'huge'"),

@@ -106,8 +106,8 @@ def test_mixed_lists():
         (lambda: sampled(js.constant, 2, peak=uniform(0, 1), seed=-1), r"sampled\(seed=...\)"),
         (lambda: sampled(js.constant, 3, peak=1.0), "must be given something to draw"),
         (
-            lambda: sampled(js.constant, 3, method="magic", peak=uniform(0, 1)),
-            r"sampled\(method=...\) must be \"halton\"",
+            lambda: sampled(js.constant, 3, method="Halton", peak=uniform(0, 1)),
+            r"sampled\(method=...\) must be one of 'halton', 'latin'.*; did you mean 'halton'",
         ),
         (lambda: uniform(js.share(0.1), 1), r"uniform\(low=...\) .*let the recipe make them"),
         (lambda: uniform(2, 1), r"uniform\(high=...\) must be greater than low=2, got 1"),

@@ -109,6 +109,8 @@ def test_what_was_seen_is_asked_for_by_a_whole_step():
             run.samples_at(step)
     with pytest.raises(ValueError, match=r"must be given Units\(tokens_per_sample=...\)"):
         run.tokens_at(1)
+    with pytest.raises(TypeError, match=r"a js.Units converts: .*run.by_epochs\(schedule\)"):
+        js.Epochwise(js.Constant(1.0), run)
     with pytest.raises(TypeError, match=r"Units.by_samples\(schedule=...\) must be a schedule"):
         run.by_samples(3)
     assert float(jax.jit(run.by_samples(js.Linear(0.0, 1.0, 80)))(5)) == 0.5

@@ -6,8 +6,9 @@ import operator
 import re
 from typing import Any
 
+from jaxsched._words import nearest
 from jaxsched.names._expression import Call, Word, parse
-from jaxsched.names._lookup import LIBRARY, OPERATORS, check, nearest, source_of
+from jaxsched.names._lookup import LIBRARY, OPERATORS, check, source_of
 from jaxsched.names._sources import Source, theirs
 from jaxsched.names._values import check_values
 

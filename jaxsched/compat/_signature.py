@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from jaxsched import _types
 from jaxsched._arrays import is_list
+from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_array, checked_flag, checked_number, cure
 from jaxsched._text import describe
 from jaxsched._words import bind
@@ -107,8 +108,7 @@ def _options(where: str, x: Any) -> Any:
 
 def chosen(where: str, x: Any, makers: Mapping[str, Any]) -> Any:
     """What a word stands for in another library."""
-    if not isinstance(x, str) or x not in makers:
-        raise ValueError(f"{where} must be one of {', '.join(map(repr, makers))}, got {x!r}.")
+    check_choice(where, x, makers)
     return makers[x]
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from jaxsched._words import bind
+from jaxsched._words import bind, did_you_mean, letters, nearest
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 from jaxsched.names._expression import Call
 from jaxsched.names._sources import LIBRARIES, Source, all_sources, ours, theirs
@@ -35,13 +34,13 @@ def entries(word: str = "") -> list[Entry]:
     'flat_cosine(peak, steps, flat=..., end=...)'
     """
     word = _canonical(word) or word
-    wanted = [_letters(part) for part in word.split()]
+    wanted = [letters(part) for part in word.split()]
     found = []
     for source in all_sources():
         aliases = [alias for alias, name in ALIASES.items() if name == source.name]
         elsewhere = (*ELSEWHERE.get(source.name, "").split(), *aliases)
         entry = Entry(source.name, source.call, source.summary, elsewhere)
-        texts = [_letters(text) for text in (entry.name, entry.summary, *elsewhere)]
+        texts = [letters(text) for text in (entry.name, entry.summary, *elsewhere)]
         whole = any("".join(wanted) in text for text in texts)  # "one cycle"
         if whole or all(any(part in text for text in texts) for part in wanted):
             found.append((not whole, "." in entry.name, entry.name.lower(), entry.name, entry))
@@ -94,15 +93,17 @@ def unknown(name: str) -> str:
     bare = name.rpartition(".")[2]
     library = LIBRARY.get(name.partition(".")[0], "") if "." in name else ""
     known = {s.rpartition(".")[2]: s for s in theirs(library)} if library else dict.fromkeys(ours())
-    near = nearest(bare, known)
-    if library and near and _letters(near[0]) == _letters(bare):
+    near = nearest(bare, known, 2)
+    if library and near and letters(near[0]) == letters(bare):
         return f"{told}; did you mean {known[near[0]]}"
     here = [*_here(bare)[:3], *(s.name for s in all_sources() if s.name.endswith(f".{bare}"))]
     if here and bare:
         return f"{told}; it is {' or '.join(here[:5])} here"
     near = [known[word] or word for word in near]
     if not near and 3 < len(bare) < 60:
-        near = [entry.name for entry in entries(bare)[:2]]
+        parts = nearest(bare, {part for name in ours() for part in name.split("_")}, 1, 0.7)
+        near = [name for name in ours() if {*parts} & {*name.split("_")}]
+        near = (near or [entry.name for entry in entries(bare)])[:2]
     return f"{told}; did you mean {' or '.join(near)}" if near else told
 
 
@@ -113,29 +114,16 @@ def named_here(word: str, names: Iterable[str]) -> str:
         return f"; it is {' or '.join(shown)} here"
     if drop_ins := [s.name for s in all_sources() if s.name.endswith(f".{word}")]:
         return f"; it is {' or '.join(f'js.compat.{name}' for name in drop_ins[:2])} here"
-    near = nearest(word, names)
-    return f"; did you mean js.{near[0]}" if near else ""
-
-
-def nearest(word: str, names: Iterable[str]) -> list[str]:
-    """At most two names that look like it."""
-    names = list(names)
-    bare = word.removesuffix("_schedule").removesuffix("Schedule").removesuffix("LR")
-    same = [name for name in names if _letters(name) == _letters(word)]
-    return same or difflib.get_close_matches(bare[:60], names, 2)
+    return did_you_mean(word, names, shown="js.{}".format)
 
 
 def _here(word: str) -> list[str]:
     """Ours for a word of another library, recipes before pieces."""
-    wanted = _letters(word)
+    wanted = letters(word)
     found = [
         (table is ELSEWHERE, ours[0].isupper(), ours)
         for table in (OTHERWISE, ELSEWHERE)
         for ours, words in table.items()
-        if wanted in (_letters(name.rpartition(".")[2]) for name in words.split())
+        if wanted in (letters(name.rpartition(".")[2]) for name in words.split())
     ]
     return [ours for _, _, ours in sorted(found)]
-
-
-def _letters(text: str) -> str:
-    return text.replace("_", "").replace("-", "").lower()

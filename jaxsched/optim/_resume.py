@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import INT32_MAX, same_structure
+from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_number
 from jaxsched.optim._register import with_defaults
 from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, shortest, write_back
@@ -48,8 +49,8 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     >>> type(resume(old, new, policy="new").schedules["learning_rate"]).__name__
     'Linear'
     """
-    if policy not in (None, "checkpoint", "new"):
-        raise ValueError(f"resume(policy=...) must be 'checkpoint' or 'new', got {policy!r}.")
+    if policy is not None:
+        check_choice("resume(policy=...)", policy, ("checkpoint", "new"))
     given, saved, arrays = saved, with_defaults(plain_arrays(saved)), plain_arrays(fresh)
     ours, theirs = _injected(saved), _injected(arrays)
     if not ours or _names(ours) != _names(theirs):

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxsched import _types
 from jaxsched._arrays import is_concrete, is_list, to_host, to_source
+from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
 from jaxsched._text import describe
 from jaxsched._words import bind
@@ -137,10 +138,11 @@ def _base(call: _Call, name: str, x: Any) -> Any:
 
 
 def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], AbstractSchedule]:
-    wanted = f"{call.where(name)} must be a function (start, end, steps) -> schedule"
+    function = "a function (start, end, steps) -> schedule"
+    wanted = f"{call.where(name)} must be {function}"
     known = isinstance(shape, str) and shape in SHAPES
     if not known and (not callable(shape) or isinstance(shape, AbstractSchedule)):
-        raise ValueError(f"{wanted} or one of {', '.join(map(repr, SHAPES))}, got {shape!r}.")
+        check_choice(call.where(name), shape, SHAPES, f"{function} or ")
     make: Any = SHAPES[shape] if known else shape
     if not known and not _takes_three(shape):
         raise TypeError(f"{wanted}, got one that does not take three arguments: {shape!r}.")

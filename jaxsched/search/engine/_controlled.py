@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsched._bounds import check_choice
 from jaxsched._text import warn
 from jaxsched.controllers._base import AbstractController, at_step, levels, reads
 from jaxsched.search.engine._plan import Plan
@@ -47,8 +48,7 @@ def check(
             "sweep(evaluate_every=...) must be given with controllers, which are told what is "
             "validated, got None."
         )
-    if monitor not in metrics:
-        raise ValueError(f"sweep(monitor=...) must be one of {sorted(metrics)}, got {monitor!r}.")
+    check_choice("sweep(monitor=...)", monitor, sorted(metrics))
     names = _told_names(monitor, metrics)
     told = set(names)
     for controller in (c for row in table.controllers for c in row if c is not None):

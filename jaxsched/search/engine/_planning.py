@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxsched._bounds import check_choice
 from jaxsched._checks import check_room
 from jaxsched.search.engine import _controlled
 from jaxsched.search.engine._devices import nbytes
@@ -35,11 +36,7 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     longest = int(table.horizons.max())
     folds = trace_folds(task, request.folds, table.hyperparams, longest, owner)
     shape = folds[0].shape
-    if objective.metric not in shape.validation:
-        raise ValueError(
-            f"sweep(metric=...) must be one of {sorted(shape.validation)}, "
-            f"got {objective.metric!r}."
-        )
+    check_choice("sweep(metric=...)", objective.metric, sorted(shape.validation))
     _check_sense(objective.metric, request.maximize)
     _controlled.check(table, request.monitor, every, objective, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))

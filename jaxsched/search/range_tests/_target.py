@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxsched._arrays import is_concrete, to_host
+from jaxsched._bounds import check_choice
 from jaxsched._phases import boundaries
 from jaxsched._populations import members
 from jaxsched._words import uncalled
@@ -44,8 +45,7 @@ def target_of(schedule: Any) -> TargetShape:
     if schedule is None:
         return TargetShape(1.0, KINDS["decay"])
     if isinstance(schedule, str):
-        if schedule not in KINDS:
-            raise ValueError(f"{where} must be one of {sorted(KINDS)}, got {schedule!r}.")
+        check_choice(where, schedule, KINDS)
         return TargetShape(1.0, KINDS[schedule])
     if isinstance(schedule, Followed):
         begin, peak, end = _shape(where, schedule)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_flag, checked_number
 from jaxsched._words import known_arguments
 from jaxsched.recipes._share import share
@@ -69,10 +70,7 @@ def points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
         sobol = qmc.Sobol(dimensions, rng=rng)
         return np.asarray(sobol.random_base2(max(count - 1, 0).bit_length())[:count])
     engines = {"halton": qmc.Halton, "latin": qmc.LatinHypercube}
-    if method not in engines:
-        raise ValueError(
-            f'sampled(method=...) must be "halton", "sobol", "latin" or "random", got {method!r}.'
-        )
+    check_choice("sampled(method=...)", method, (*engines, "sobol", "random"))
     return np.asarray(engines[method](dimensions, rng=rng).random(count))
 
 
