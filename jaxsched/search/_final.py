@@ -33,7 +33,7 @@ from jaxsched.search.results._reports import number
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.results._text_table import TextTable
-from jaxsched.search.store._identity import Fields, sweep_fields, task_fields
+from jaxsched.search.store._identity import identify, task_fields
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds, trace_metrics
@@ -104,7 +104,9 @@ def final_score(
     _check_task(task, result, plan.folds if anew is task else None, best)
     plan = _with_test(plan)
     backend = backend_for(plan, request.devices, width=1)
-    backend.agree(lambda: _fields(plan, backend.identity))
+    if request.in_company:
+        test = {"test": plan.folds[0].digests["test"]}
+        backend.agree(identify(plan, plan, request).of_sweep(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend)
     metrics, states = _tested(ledger, backend)
@@ -294,12 +296,6 @@ def _with_test(plan: Plan) -> Plan:
     digests = {**fold.digests, "test": fingerprint(test)}
     fold = dataclasses.replace(fold, shape=shape, digests=digests)
     return dataclasses.replace(plan, folds=(fold,))
-
-
-def _fields(plan: Plan, settings: dict[str, Any]) -> Fields:
-    """The fields in which all processes must agree."""
-    task = task_fields(plan.folds, plan.seeds, plan.longest, whole=True)
-    return sweep_fields(plan, task, {**settings, "test": plan.folds[0].digests["test"]})
 
 
 def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tuple[Any, ...]]:

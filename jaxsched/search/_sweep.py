@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any, Literal
 
-import jax
 from jax.sharding import Mesh
 
 from jaxsched._text import warn
@@ -26,21 +23,16 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._planning import make_plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
-from jaxsched.search.engine._stopping import Objective, StoppingRule
+from jaxsched.search.engine._stopping import StoppingRule
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.multihost._workers import WorkersBackend, workers
 from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
-from jaxsched.search.store._identity import (
-    Fields,
-    held_width,
-    run_fields,
-    sweep_fields,
-    task_fields,
-    writer_name,
-)
+from jaxsched.search.store._identity import Identity, identify
+from jaxsched.search.store._index import held_width
+from jaxsched.search.store._pieces import Fields
 from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
@@ -191,11 +183,14 @@ def sweep(
         progress=progress,
     )
     whole = make_plan(found_task(task), trials, request)
-    plan, shard_info = _shard_of(whole, request)
-    with _backend(plan, task, request) as (backend, writer):
+    plan, own = _shard_of(whole, request)
+    identity = identify(plan, whole, request)
+    with _backend(plan, task, request, identity) as backend:
         _doubt(whole, backend, request)
-        identity, fields = _identify(whole, backend, request)
-        with _session(plan, backend, request, writer) as (ledger, coordinator, listeners):
+        compared = identity.of_sweep(backend.settings)
+        asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
+        backend.agree(compared | asked)
+        with _session(plan, backend, request, identity) as (ledger, coordinator, listeners):
             run_plan(ledger, backend, coordinator, listeners)
     if ended := ledger.stop_requested and bool(ledger.unfinished()):
         warn(
@@ -212,8 +207,8 @@ def sweep(
         stored=ledger.stored,
         machines=sorted(ledger.machines.union([backend.machine] * (ledger.steps_trained > 0))),
         partial=ended,
-        identity=identity,
-        shard=shard_info and _named(shard_info, fields, backend, plan.objective),
+        identity=identity.task,
+        shard=own and Shard(*own, _fields_of_shards(compared, backend, request)),
     )
     result = assemble(ledger, info)
     if not ended:  # runs that have not begun look alike
@@ -228,20 +223,22 @@ Session = tuple[Ledger, Coordinator, list[Callable[[], None]]]
 
 
 @contextlib.contextmanager
-def _backend(plan: Plan, task: Task | str, request: Request) -> Iterator[tuple[Backend, str]]:
-    """Where a plan is trained, and its name in a store."""
-    stored = request.checkpoint is not None or request.executor is not None
-    writer = writer_name(plan, {"width": request.width}) if stored else ""
+def _backend(
+    plan: Plan, task: Task | str, request: Request, identity: Identity
+) -> Iterator[Backend]:
+    """Where a plan is trained."""
     if request.executor is not None:
-        with workers(plan, task, request, writer) as backend:
-            yield backend, writer
+        with workers(plan, task, request, identity) as backend:
+            yield backend
     else:
-        held = partial(_held_width, plan, request, writer)
-        yield backend_for(plan, request.devices, request.width, held), writer
+        held = lambda platform: held_width(request.checkpoint, identity, platform)
+        yield backend_for(plan, request.devices, request.width, held)
 
 
 @contextlib.contextmanager
-def _session(plan: Plan, backend: Backend, request: Request, writer: str) -> Iterator[Session]:
+def _session(
+    plan: Plan, backend: Backend, request: Request, identity: Identity
+) -> Iterator[Session]:
     """The ledger of a sweep, with a store if it has one, its coordinator and its listeners.
 
     Afterwards it saves, and only then obeys a signal that has come.
@@ -250,10 +247,9 @@ def _session(plan: Plan, backend: Backend, request: Request, writer: str) -> Ite
         store = None
         if (path := request.checkpoint or backend.path) is not None:
             directory = backend.directory(path)
-            stack.enter_context(directory.locked(writer))
-            own = run_fields(plan, _settings(backend))
-            every = request.checkpoint_every
-            store = backend.store(directory, plan, own, backend.machine, writer, every)
+            stack.enter_context(directory.locked(identity.writer))
+            runs, every = identity.of_runs(backend.settings), request.checkpoint_every
+            store = backend.store(directory, plan, runs, backend.machine, identity.writer, every)
         ledger = Ledger(plan, store)
         coordinator = backend.coordinator(ledger, store)
         # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
@@ -269,22 +265,8 @@ def _session(plan: Plan, backend: Backend, request: Request, writer: str) -> Ite
                 leave(received[0], text)
 
 
-def _settings(backend: Backend) -> dict[str, Any]:
-    """What of the devices changes bits."""
-    return {"width": backend.width, "platform": backend.platform, **backend.identity}
-
-
-def _held_width(plan: Plan, request: Request, writer: str) -> int | None:
-    """The width of such runs in the store, if there are some."""
-    if request.checkpoint is None:
-        return None
-    first = (request.devices or jax.local_devices())[0]
-    fields = run_fields(plan, {"width": None, "platform": first.platform})
-    return held_width(request.checkpoint, fields, writer)
-
-
-def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
-    """The plan of this process's trials."""
+def _shard_of(plan: Plan, request: Request) -> tuple[Plan, tuple[int, int, list[int]] | None]:
+    """The plan of this process's trials; and its number, of how many, and the trials."""
     if request.shard is None:
         return plan, None
     index, count = request.shard
@@ -294,7 +276,7 @@ def _shard_of(plan: Plan, request: Request) -> tuple[Plan, Shard | None]:
             f"got {request.shard}."
         )
     mine = plan.shard(index, count)
-    return plan.select(mine), Shard(index, count, mine)
+    return plan.select(mine), (index, count, mine)
 
 
 def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
@@ -306,27 +288,8 @@ def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
         warn_of_convolutions(plan.folds[0].shape.step)
 
 
-def _identify(whole: Plan, backend: Backend, request: Request) -> tuple[Fields, Fields]:
-    """The fields that identify the task, and the sweep where it will be compared with another.
-
-    Raises:
-        ValueError: if other processes are about to run another sweep.
-    """
-    compared = bool(request.shard or backend.identity)
-    task = task_fields(whole.folds, whole.seeds, whole.longest, whole=compared)
-    if not compared:
-        return task, {}
-    fields = sweep_fields(whole, task, _settings(backend))
-    if request.shard is not None:
-        fields["shard"] = str(request.shard)
-    backend.agree(lambda: {**fields, "checkpoint": str(request.checkpoint)})
-    return task, fields
-
-
-def _named(mine: Shard, fields: Fields, backend: Backend, objective: Objective) -> Shard:
-    """The shard with the fields of its sweep."""
-    sweep = {name: text for name, text in fields.items() if name != "shard"}
-    if backend.measured:  # each process measures its width, which may differ within a sweep
-        sweep["width"] = "auto"
-    sweep |= {"metric": objective.metric, "maximize": str(objective.maximize)}
-    return dataclasses.replace(mine, sweep=sweep)
+def _fields_of_shards(compared: Fields, backend: Backend, request: Request) -> Fields:
+    """In which all shards of a sweep must agree."""
+    fields = compared | {"metric": request.metric, "maximize": str(bool(request.maximize))}
+    # Each process measures its width, which may differ within a sweep.
+    return fields | {"width": "auto"} if backend.measured else fields

@@ -30,22 +30,19 @@ class Known(NamedTuple):
         curves: from the first update of the stage on.
         narrowed: as of an ``OpenRun``.
         path: of the runs that follow.
-        files: that hold it.
     """
 
     curves: RunCurves
     narrowed: bool
     path: Any
-    files: frozenset[str]
 
 
 class Stored(NamedTuple):
-    """A state that a store holds, that before update ``step``; ``file`` has it."""
+    """A state that a store holds, that before update ``step``."""
 
     step: int
     state: Any
     narrowed: bool
-    file: str
 
 
 class Store(Protocol):
@@ -263,7 +260,7 @@ class Ledger:
         while todo:
             run = todo.pop()
             stage = plan.stages[run.key.stage]
-            curves, less, path, _ = store.look(run)
+            curves, less, path = store.look(run)
             known = stage.start + len(curves.train["loss"])
             changes: dict[str, Any] = {"at": known, "curves": curves, "narrowed": less}
             self._walked[run.key] = dataclasses.replace(run, **changes)
@@ -306,7 +303,7 @@ class Ledger:
                 again.add(self._parents[key])
                 finished.pop(key, None)  # or it would not be opened after its parent
                 continue
-            at, state, less, _ = found or Stored(0, None, False, "")
+            at, state, less = found or Stored(0, None, False)
             evaluations = bisect.bisect_right(self.plan.evaluations(stage), at)
             curves = run.curves.until(at - stage.start, evaluations)
             changes: dict[str, Any] = {"at": at, "state": state, "curves": curves, "narrowed": less}

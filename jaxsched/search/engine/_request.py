@@ -83,6 +83,11 @@ class Request:
         object.__setattr__(self, name, value)
 
     @property
+    def in_company(self) -> bool:
+        """Whether other processes make the same call, or one for another shard."""
+        return self.shard is not None or isinstance(self.devices, Mesh)
+
+    @property
     def objective(self) -> Objective:
         return Objective(self.metric, bool(self.maximize), self.stopping)
 

@@ -36,7 +36,7 @@ def backend_for(
     plan: Plan,
     devices: Mesh | tuple[Any, ...] | None,
     width: int | str | None = None,
-    held: Callable[[], int | None] = lambda: None,
+    held: Callable[[str], int | None] = lambda platform: None,
 ) -> LocalBackend | MeshBackend:
     """The backend of a plan. No other function tells a mesh from devices.
 
@@ -45,7 +45,7 @@ def backend_for(
         devices: a mesh, or devices of this process; ``None``: all of them, or of several that are
             one CPU the first one, with a thread for each core.
         width: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
-        held: the width of runs that a store holds, so as not to measure another one.
+        held: platform -> the width of runs that a store holds, so as not to measure another one.
     """
     if isinstance(devices, Mesh):
         return MeshBackend(plan, devices)
@@ -54,25 +54,63 @@ def backend_for(
         width = 1 if first.platform == "cpu" else "auto"
     if isinstance(width, str):
         program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
-        lanes = held() or measured_width(plan, program_of, first)
+        lanes = held(first.platform) or measured_width(plan, program_of, first)
         return LocalBackend(plan, devices, lanes, measured=True)
     return LocalBackend(plan, devices, int(width))
 
 
-class _Backend:
-    """What both kinds of backend say of themselves."""
+class AbstractBackend:
+    """What a sweep asks of wherever it is trained."""
 
+    width: Any  # int, of the programs
+    platform: str
+    machine: Any  # str, its kind
+    measured = False  # whether the width was measured, so that it does not identify the sweep
+    shows = True  # whether this process shows the progress line
+    path: Path | None = None  # of a store that only this sweep has
+    store: type[StageStore] = StageStore
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of the devices changes bits."""
+        return {"width": self.width, "platform": self.platform}
+
+    def directory(self, path: Path) -> StoreDirectory:
+        """Where a store is."""
+        return StoreDirectory(path)
+
+    def agree(self, fields: dict[str, str]) -> None:
+        """Raises unless the ``fields`` of all processes of a mesh agree."""
+
+    def any_signal(self, received: list[int]) -> list[int]:
+        """The signals that any process of a mesh has received."""
+        return received
+
+
+class _OnDevices(AbstractBackend):
+    """A backend with programs of its own."""
+
+    devices: list[Any]
     programs: Any  # tuple[Program, ...], of each fold
     count: int  # of devices
     threads: Threads
-    platform: str
-    path: Path | None = None  # of a store that only this sweep has
-    store = StageStore
     _functions: dict[Function, int]  # with their traces when they were made or found
 
     @property
     def width(self) -> int:
         return self.programs[0].width
+
+    def engine(
+        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
+    ) -> Engine:
+        """What trains the open runs of a ledger."""
+        return Engine(ledger, self, coordinator, listeners)
+
+    def compile_ahead(self, ledger: Ledger) -> None:
+        """Nothing: on a mesh each function is compiled when all processes call it, in one order."""
+
+    def halve_width(self) -> None:
+        """Never called at width 1, where a lack of memory is raised."""
 
     def traces(self) -> dict[str, int]:
         """Function -> how often this backend has traced it."""
@@ -81,29 +119,28 @@ class _Backend:
             found[function.name] += function.traces - before
         return dict(+found)
 
+    def described(self) -> dict[str, Any]:
+        """For ``RunInfo``."""
+        return {
+            "width": self.width,
+            "devices": self.count,
+            "threads": len(self.threads.numbers),
+            "platform": self.platform,
+        }
+
     def _made(self, programs: Iterable[Program]) -> None:
         for function in (f for program in programs for f in program.functions):
             self._functions.setdefault(function, function.traces)
 
-    def described(self) -> dict[str, Any]:
-        """For ``RunInfo``."""
-        threads = len(self.threads.numbers)
-        return {
-            "width": self.width,
-            "devices": self.count,
-            "threads": threads,
-            "platform": self.platform,
-        }
 
-
-class LocalBackend(_Backend):
+class LocalBackend(_OnDevices):
     """Devices of this process, each with runs of its own.
 
     Args:
         plan: of the sweep.
         devices: at least one; one that is listed twice has two threads. ``None``: by default.
         width: lanes of a program.
-        measured: whether the width was measured, so that it does not identify the sweep.
+        measured: whether the width was measured.
     """
 
     def __init__(
@@ -111,8 +148,6 @@ class LocalBackend(_Backend):
     ):
         self.devices, cores = _places(plan, devices, width)
         self.threads = Threads(len(self.devices), cores)
-        self.shows = True  # whether this process shows the progress line
-        self.identity: dict[str, Any] = {}  # its fields in the identity of a sweep
         self.count = len({*self.devices})
         self.platform, self.machine = str(self.devices[0].platform), machine_of(self.devices[0])
         self.measured = measured
@@ -134,41 +169,25 @@ class LocalBackend(_Backend):
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return LocalCoordinator(ledger, store, len(self.devices))
 
-    def engine(
-        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
-    ) -> Engine:
-        """What trains the open runs of a ledger."""
-        return Engine(ledger, self, coordinator, listeners)
 
-    def directory(self, path: Path) -> StoreDirectory:
-        """Where a store is."""
-        return StoreDirectory(path)
-
-    def agree(self, fields: Callable[[], dict[str, str]]) -> None:
-        """Raises unless the ``fields`` of all processes agree; here is only one process."""
-
-    def any_signal(self, received: list[int]) -> list[int]:
-        """The signals that any process has received."""
-        return received
-
-
-class MeshBackend(_Backend):
+class MeshBackend(_OnDevices):
     """All devices of a mesh, of every process, which train one run at a time."""
 
-    measured = False
-
     def __init__(self, plan: Plan, mesh: Mesh):
-        self.devices: list[Any] = [MeshDevices(mesh)]
+        self.devices = [MeshDevices(mesh)]
         self.threads = Threads(1)
         self.count = mesh.size
         self.platform = self.devices[0].platform
         self.shows = jax.process_index() == 0
-        self.identity: dict[str, Any] = {"mesh": mesh.axis_names}
         self._plan, self._mesh = plan, mesh
 
     @property
     def width(self) -> int:
         return 1  # known before the programs are made
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return super().settings | {"mesh": self._mesh.axis_names}
 
     @cached_property
     def machine(self) -> str:  # that of the first process: all must store under one name
@@ -191,25 +210,14 @@ class MeshBackend(_Backend):
         self._made(programs)
         return programs
 
-    def compile_ahead(self, ledger: Ledger) -> None:
-        """Each function is compiled when it is called, in all processes in one order."""
-
-    def halve_width(self) -> None:
-        """Never called: at width 1 a lack of memory is raised."""
-
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return MeshCoordinator(ledger, self.devices[0], store)
-
-    def engine(
-        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
-    ) -> Engine:
-        return Engine(ledger, self, coordinator, listeners)
 
     def directory(self, path: Path) -> StoreDirectory:
         return MeshDirectory(path, self.programs[0].layout)
 
-    def agree(self, fields: Callable[[], dict[str, str]]) -> None:
-        check_all_agree({**fields(), "mesh": str(self._mesh)})
+    def agree(self, fields: dict[str, str]) -> None:
+        check_all_agree({**fields, "mesh": str(self._mesh)})
 
     def any_signal(self, received: list[int]) -> list[int]:
         numbers = [int(found) for found in allgather_bytes(str(max(received, default=0)).encode())]

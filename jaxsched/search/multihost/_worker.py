@@ -28,7 +28,8 @@ from jaxsched.search.engine._width import seconds_per_update
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.multihost._pool import unpacked
 from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._identity import Fields, run_fields
+from jaxsched.search.store._identity import run_fields
+from jaxsched.search.store._pieces import Fields
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._traced import Fold, trace_folds
@@ -172,7 +173,7 @@ def describe(work: Work, trials: Any, token: str) -> Report:
     measures = work.width == "auto" or (work.width is None and device.platform != "cpu")
     plan = work.plan(trials, 0, work.outline.seeds[0], None if measures else 1)
     backend = backend_for(plan, _devices(), work.width)
-    (fields,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
+    (fields,) = run_fields(plan, backend.settings)
     return Report(
         _place(),
         fields=fields,
@@ -233,7 +234,7 @@ def _unit(
     """What trains a unit; raises if its bits would not be those that the driver expects."""
     plan = work.plan(part.trials, part.fold, part.seed)
     backend = backend_for(plan, _devices(), int(part.fields["width"]))
-    (own,) = run_fields(plan, {"width": backend.width, "platform": backend.platform})
+    (own,) = run_fields(plan, backend.settings)
     if found := difference(part.fields, own, ("in the driver", f"on {_place()}")):
         raise ValueError(f"a worker must train what the driver does, but they differ in {found}")
     # That most runs in the directory are of other units is no news.

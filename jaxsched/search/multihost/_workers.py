@@ -22,18 +22,17 @@ from typing import Any
 
 from jaxsched._text import listed
 from jaxsched.search._fingerprint import difference, digest
-from jaxsched.search.engine._ledger import Known, Ledger, Stored
+from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings_here
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._units import Unit, cut
+from jaxsched.search.multihost._backend import AbstractBackend
 from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
 from jaxsched.search.multihost._worker import DRIVER, Part, Report, Work, describe, train
-from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._identity import run_fields
+from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
 
@@ -45,7 +44,9 @@ _VISIBLE = 60.0  # seconds in which a file on a network file system appears on a
 
 
 @contextlib.contextmanager
-def workers(plan: Plan, task: Any, request: Request, writer: str) -> Iterator[WorkersBackend]:
+def workers(
+    plan: Plan, task: Any, request: Request, identity: Identity
+) -> Iterator[WorkersBackend]:
     """The backend of ``sweep(executor=...)``, and the directory where it has no other.
 
     Raises:
@@ -55,10 +56,10 @@ def workers(plan: Plan, task: Any, request: Request, writer: str) -> Iterator[Wo
         pool = Pool(request.executor)
         stack.callback(pool.close)
         path = request.checkpoint or stack.enter_context(_temporary())
-        flag = path / f"{writer}-{uuid.uuid4().hex[:12]}.tmp"
+        flag = path / f"{identity.writer}-{uuid.uuid4().hex[:12]}.tmp"
         flag.touch()
         stack.callback(flag.unlink, missing_ok=True)
-        yield WorkersBackend(plan, task, request, writer, pool, flag)
+        yield WorkersBackend(plan, task, request, identity, pool, flag)
 
 
 class _Elsewhere(States):
@@ -69,45 +70,24 @@ class _Elsewhere(States):
 
 
 class DriverStore(StageStore):
-    """The store as the driver reads it: what is measured is saved where it is measured.
-
-    Attributes:
-        used: the names of the files that hold something of a run.
-    """
+    """The store as the driver reads it: what is measured is saved where it is measured."""
 
     states = _Elsewhere
-
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
-        self.used: dict[Key, frozenset[str]] = {}
 
     def save(self, ledger: Ledger) -> None:
         """Nothing."""
 
-    def look(self, run: OpenRun) -> Known:
-        known = super().look(run)
-        self.used[run.key] = known.files
-        return known
 
-    def state(self, run: OpenRun, last: int) -> Stored | None:
-        found = super().state(run, last)
-        if found is not None:
-            self.used[run.key] = self.used.get(run.key, frozenset()) | {found.file}
-        return found
-
-
-class WorkersBackend:
+class WorkersBackend(AbstractBackend):
     """The devices of other processes, as a backend."""
 
-    shows = True
-    measured = False
+    path: Path
     store = DriverStore
 
     def __init__(
-        self, plan: Plan, task: Any, request: Request, writer: str, pool: Pool, flag: Path
+        self, plan: Plan, task: Any, request: Request, identity: Identity, pool: Pool, flag: Path
     ):
         self.path = flag.parent
-        self.identity: dict[str, Any] = {}
         self._plan, self._pool, self._flag, self._most = plan, pool, flag, request.units
         self._traces, self._places = Counter[str](), set[str]()
         self._count = self._repeated = 0
@@ -130,7 +110,7 @@ class WorkersBackend:
             settings=settings_here(),
             directory=str(self.path.resolve()),
             flag=flag.name,
-            writer=writer,
+            writer=identity.writer,
             every=request.checkpoint_every,
         )
         DRIVER[:] = [os.getpid()]
@@ -144,16 +124,13 @@ class WorkersBackend:
         self.machine = found.machine
         self._seconds = found.seconds
         self._traces.update(found.traces)
-        self._fields = run_fields(plan, {"width": self.width, "platform": self.platform})
+        self._fields = identity.of_runs(self.settings)
         if differ := difference(self._fields[0], found.fields, ("here", "there")):
             raise ValueError(
                 "sweep(executor=...) must have workers that train what this process would, got one "
                 f"({found.place}) that differs in {differ}. Give all the same code, data and "
                 "versions; a worker keeps the code with which it was started."
             )
-
-    def directory(self, path: Path) -> StoreDirectory:
-        return StoreDirectory(path)
 
     def coordinator(self, ledger: Ledger, store: Any) -> Coordinator:
         self._store = store
@@ -193,12 +170,6 @@ class WorkersBackend:
             )
         if until is None:  # of units, which have all ended, and of attempts that were lost
             self._clean(f"states-{self._work.writer}*", f"*-{self._work.writer}*.tmp")
-
-    def agree(self, fields: Callable[[], dict[str, str]]) -> None:
-        """The fields of the workers were compared when they were asked for."""
-
-    def any_signal(self, received: list[int]) -> list[int]:
-        return received
 
     def traces(self) -> dict[str, int]:
         """Function -> how often the workers have traced it, all together."""

@@ -6,9 +6,8 @@ Values that are too long to be shown are digests.
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,18 +28,59 @@ from jaxsched.search._fingerprint import (
 from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
-from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._pieces import decoded
+from jaxsched.search.store._pieces import Fields
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._traced import METHODS, Fold, taken_apart
 from jaxsched.search.trials._trials import Trials
 
-Fields = dict[str, str]  # what it is, for the error -> text or digest
-
 _BYTES = 32 << 20  # of batches; where there are more, some are looked at
 _PIECES = 16
 _ROWS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a sweep is, made once; each part name -> text.
+
+    Args:
+        task: what is trained, on which data, and under which settings.
+        runs: what the runs of each fold depend on, but for the devices, the seed, the values and
+            the batches. Of the sweep there is nothing in it: its other runs, its length, what it
+            compares and how.
+        sweep: what is compared how, by all processes together; empty if no other one is asked.
+        writer: its name in a store; short, and equal for two sweeps that train the same.
+    """
+
+    task: Fields
+    runs: tuple[Fields, ...]
+    sweep: Fields
+    writer: str
+
+    def of_runs(self, settings: dict[str, Any]) -> tuple[Fields, ...]:
+        """``runs`` with the settings of a backend."""
+        return tuple(run | _labelled(settings) for run in self.runs)
+
+    def of_sweep(self, settings: dict[str, Any]) -> Fields:
+        """``task`` and ``sweep`` with the settings of a backend."""
+        return self.task | self.sweep | _labelled(settings)
+
+
+def identify(plan: Plan, whole: Plan, request: Request) -> Identity:
+    """The identity of a sweep that trains ``plan``, its shard of the ``whole`` plan.
+
+    Raises:
+        ValueError: if two folds are one and the same.
+    """
+    runs = run_fields(plan, {"width": request.width})
+    task = task_fields(whole.folds, whole.seeds, whole.longest, whole=request.in_company)
+    sweep = sweep_fields(whole, request.width) if request.in_company else {}
+    writer = ""
+    if request.checkpoint is not None or request.executor is not None:
+        own = sweep if sweep and plan is whole else sweep_fields(plan, request.width)
+        writer = digest(json.dumps([*runs, own]))[:12]
+    return Identity(task, runs, sweep, writer)
 
 
 def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, whole: bool) -> Fields:
@@ -74,16 +114,13 @@ def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, who
 
 
 def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
-    """What each fold's runs depend on, but for the seed, the values and the batches.
-
-    Of the sweep there is nothing in it: its other runs, its length, what it compares and how.
-    """
+    """``runs`` of an ``Identity``, with the settings of a backend."""
     shape = plan.folds[0].shape
     shared = {
         "hyperparameters": ", ".join(plan.table.names),
         "metrics": f"{sorted(shape.metrics)} of step, {sorted(shape.validation)} of evaluate",
         "limit": label(plan.limit),
-        **{name: label(value) for name, value in settings.items()},
+        **_labelled(settings),
     }
     return tuple(
         {
@@ -114,8 +151,8 @@ def array_fields(folds: tuple[Fold, ...]) -> list[Fields]:
     return [{f"array {name}": shown(x) for name, x in _arrays(fold).items()} for fold in folds]
 
 
-def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
-    """What is compared how; ``task``, of ``task_fields``, and the backend's ``settings`` included.
+def sweep_fields(plan: Plan, width: int | str | None) -> Fields:
+    """What is compared how, and the width that was asked for.
 
     What decides nothing is left out: the objective without early stopping, and what controllers
     watch where there are none.
@@ -129,11 +166,10 @@ def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
         **(ranked if objective.stopping else {}),
         "limit": plan.limit,
         "share_prefixes": plan.share_prefixes,
-        **settings,
+        "width": width,
     }
     fields = {
-        **task,
-        **{name: label(value) for name, value in arguments.items()},
+        **_labelled(arguments),
         "seeds": str(list(plan.seeds)),
         "number of trials": str(len(plan.trials)),
     }
@@ -144,26 +180,6 @@ def sweep_fields(plan: Plan, task: Fields, settings: dict[str, Any]) -> Fields:
         fields[f"trial {i}"] = f"{steps} steps of values {digest(values)}"
         fields |= {f"{name} of trial {i}": text for name, text in watching[i].items()}
     return fields
-
-
-def writer_name(plan: Plan, settings: dict[str, Any]) -> str:
-    """Short; two sweeps that train the same have the same."""
-    fields = [*run_fields(plan, settings), sweep_fields(plan, {}, settings)]
-    return digest(json.dumps(fields))[:12]
-
-
-def held_width(path: Path, fields: tuple[Fields, ...], writer: str) -> int | None:
-    """The width of runs of this task in a directory, those of the writer first."""
-    directory = StoreDirectory(path)
-    paths = directory.glob("records-*.npz")
-    for path in sorted(paths, key=lambda path: writer not in path.name):
-        with contextlib.suppress(ValueError):  # damaged, or no number
-            for root in decoded(*directory.read(path))[0]:
-                for here in fields:
-                    width = root.fields.get("width", "")
-                    if {**here, "width": width, "seed": root.fields.get("seed")} == root.fields:
-                        return int(width)
-    return None
 
 
 def controller_fields(trials: Trials) -> list[Fields]:
@@ -189,6 +205,10 @@ def controller_fields(trials: Trials) -> list[Fields]:
 
 
 # ---------------------------------------------------------------------------------------- details
+
+
+def _labelled(values: dict[str, Any]) -> Fields:
+    return {name: label(value) for name, value in values.items()}
 
 
 def _common(fold: Fold) -> Fields:

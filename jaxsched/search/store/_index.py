@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from jaxsched.search._files import Damaged
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._names import Names
 from jaxsched.search.store._pieces import Earlier, Fields, Piece, Root, decoded, in_order
 
@@ -135,6 +137,21 @@ class Index:
             f"sweep(checkpoint=...): 0 of {wanted} runs found in {self._directory.path}; the "
             f"{count} that are there differ in {min(found)[1]}."
         )
+
+
+def held_width(path: Path | None, identity: Identity, platform: str) -> int | None:
+    """The width of runs of this task in a directory, those of the same sweep first."""
+    if path is None:
+        return None
+    directory, ours = StoreDirectory(path), identity.of_runs({"platform": platform})
+    paths = directory.glob("records-*.npz")
+    for path in sorted(paths, key=lambda path: identity.writer not in path.name):
+        with contextlib.suppress(ValueError):  # damaged, or no number
+            for root in decoded(*directory.read(path))[0]:
+                width, seed = root.fields.get("width", ""), root.fields.get("seed", "")
+                if root.fields in [run | {"width": width, "seed": seed} for run in ours]:
+                    return int(width)
+    return None
 
 
 def _arrays(there: Fields, here: Fields) -> tuple[Fields, Fields]:

@@ -53,6 +53,7 @@ class StageStore:
 
     Attributes:
         machines: the kinds that have trained what was found.
+        used: the names of the files that hold something of a run.
     """
 
     states = States  # how it finds and reads them
@@ -74,6 +75,7 @@ class StageStore:
         self._warns = warns
         self._states = self.states(directory, plan.folds[0].shape.state, self._index.warn_of)
         self.machines = set[str]()
+        self.used: dict[Key, frozenset[str]] = {}
         self._fresh: list[Piece] = []
         self._ends: dict[str, tuple[int, Any]] = {}
         self._saved: dict[Key, tuple[int, Any]] = {}
@@ -109,8 +111,8 @@ class StageStore:
         found, path = matched(run, values, stage, self._names, self._index)
         self._note_machines({self._index.machines[piece.file] for piece, _ in found})
         narrowed = run.narrowed or any(piece.narrowed for piece, _ in found)
-        files = frozenset(piece.file for piece, _ in found)
-        return Known(curves_of(found, self._plan, stage, values), narrowed, path, files)
+        self.used[run.key] = frozenset(piece.file for piece, _ in found)
+        return Known(curves_of(found, self._plan, stage, values), narrowed, path)
 
     def state(self, run: OpenRun, last: int) -> Stored | None:
         number, start = self._names.number(run.key), self._plan.stages[run.key.stage].start
@@ -124,8 +126,8 @@ class StageStore:
         for step, digest, narrowed, path, place in reversed(found):
             if (state := self._states.load(path, place)) is not None:
                 self._saved[run.key] = (step, digest)
-                narrowed |= run.narrowed and step > start
-                return Stored(step, state, narrowed, path.name)
+                self.used[run.key] |= {path.name}
+                return Stored(step, state, narrowed or (run.narrowed and step > start))
         return None
 
     def _note_machines(self, found: set[str]) -> None:
