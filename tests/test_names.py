@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -26,7 +27,7 @@ from jaxsched.names._distributions import column
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
 from jaxsched.names._expression import Call
 from jaxsched.names._lookup import source_of
-from jaxsched.names._sources import LIBRARIES, all_sources, ours, theirs
+from jaxsched.names._sources import BY, LIBRARIES, all_sources, ours, theirs
 from jaxsched.names._texts import _THEIR_LENGTHS, value
 from jaxsched.names._values import check_values
 
@@ -35,7 +36,7 @@ SOURCES = {source.name: source for source in all_sources()}
 
 
 def test_the_table_has_every_recipe_piece_and_controller():
-    assert set(ours()) == set(RECIPE) | set(_serialize._ours())
+    assert set(ours()) == set(RECIPE) | set(_serialize._ours()) | set(BY)
     assert set(ELSEWHERE) <= set(ours())
 
 
@@ -72,7 +73,7 @@ def test_no_public_name_is_missing_in_the_table():
 @pytest.mark.parametrize("name", SOURCES)
 def test_what_is_read_of_the_source_is_what_is_imported(name):
     source = SOURCES[name]
-    parameters = inspect.signature(maker(source)).parameters
+    parameters = inspect.signature(maker(source, RUN)).parameters
     assert list(parameters) == list(source.kinds)
     needed = [n for n, p in parameters.items() if p.default is p.empty]
     assert needed == list(source.needed)
@@ -100,7 +101,10 @@ def test_what_is_told_without_jax_is_what_the_real_check_tells():
             for bad in ("abc", True, math.inf, low, low - 1, high, high + 1, 1.5):
                 call = {**given, argument: bad}
                 early = told(lambda n=name, c=call: check_values(Call(n, (), c), None))
-                assert early in ("", told(lambda s=source, c=call: maker(s)(**c))), (name, call)
+                assert early in ("", told(lambda s=source, c=call: maker(s, RUN)(**c))), (
+                    name,
+                    call,
+                )
                 count += bool(early)
     assert count > 1000
 
@@ -368,14 +372,38 @@ def test_a_table_of_values_is_a_grid():
         "Epochwise(schedule=0.5 * Clip(Cosine(1, 0, 90 updates), 0, 1), per_epoch=9)",
         "Epochwise(Cosine(1, 0, 10%), 9)",
         "Paced(torch.StepLR(0.1, 2B tokens), [10], [1, 2])",
+        "by_tokens(linear_decay(1, 3 epochs))",
         "timm.CosineLRScheduler(0.1, 3 epochs, warmup_t=10%)",
         "keras.CosineDecay(0.1, 300, warmup_target=1.0, warmup_steps=10%)",
         "megatron.OptimizerParamScheduler(0, 1, 0, 10%, 300, linear)",
     ],
 )
 def test_a_length_that_could_mean_two_things_is_refused(text):
-    with pytest.raises(ValueError, match=r"must be a plain number within|share is of the length"):
+    with pytest.raises(ValueError, match=r"must be a plain number|share is of the length"):
         js.from_config(text, units=RUN)
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("by_tokens(linear_decay(1, 2k tokens))", RUN.by_tokens(js.linear_decay(1, 2000))),
+        (
+            "2 * by_samples(warmup_cosine(1, 0.5k samples, 10%))",
+            2 * RUN.by_samples(js.warmup_cosine(1, 500, 50)),
+        ),
+        (
+            "by_epochs(torch.StepLR(0.1, 30 epochs))",
+            RUN.by_epochs(js.compat.torch.StepLR(0.1, 30)),
+        ),
+    ],
+)
+def test_a_schedule_may_count_epochs_samples_and_tokens(text, made):
+    assert js.from_config(text, units=RUN) == made
+    for within in (f"Epochwise({text}, 9)", f"by_tokens({text})"):
+        with pytest.raises(ValueError, match="must not stand within"):
+            js.from_config(within, units=RUN)
+    with pytest.raises(ValueError, match="must be given the sizes of a run"):
+        js.from_config(text)
 
 
 def test_a_drop_in_that_names_its_run_takes_any_sizes():
@@ -491,6 +519,7 @@ def test_a_slip_in_a_sweep_is_told(changed, said):
 
 CONFIGS = [
     *({"name": name, **given} for name, given in VALID.items()),
+    {"name": "hf.cosine", "lr": 1, "num_warmup_steps": "10%", "num_training_steps": "3 epochs"},
     *(js.to_dict(schedule) for schedule in ALL.values() if "from_fn" not in repr(schedule)),
     {"name": "torch.StepLR", "base_lr": "1e-1", "step_size": "2 epochs"},
     {"name": "Plateau", "base": "warmup_cosine(0.1, 1000, 10%)", "patience": 3},
@@ -527,11 +556,14 @@ def test_noise_is_a_schedule_or_a_clear_error(make):
 def try_noise(make, count, seed=0):
     """How many are schedules; by hand with 10 000, after a change of a reader."""
     rng, known = random.Random(seed), 0
-    for _ in range(count):
+    for i in range(count):
+        config, units = make(rng), dataclasses.replace(RUN, steps=(500, None)[i % 2])
         try:
-            made = js.from_config(make(rng), units=RUN)
+            made = js.from_config(config, units=units)
         except (ValueError, TypeError):
             continue
+        if "jaxsched" not in config:  # what the command would refuse without JAX
+            check_values(_config.read(config), units)
         assert isinstance(made, (js.AbstractSchedule, js.AbstractController))
         known += 1
     return known

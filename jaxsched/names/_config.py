@@ -16,6 +16,7 @@ from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
 from jaxsched.names._expression import DEPTH, Call, parse
 from jaxsched.names._lookup import OPERATORS, check, source_of
+from jaxsched.names._sources import BY, Source
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.units import Units
 
@@ -161,7 +162,7 @@ def build(tree: Any, units: Units | None) -> Any:
         make: Any = _serialize._REGISTERED[tree.name]
         names = list(make._names)
     else:
-        make, names = maker(source), list(source.kinds)
+        make, names = maker(source, units), list(source.kinds)
     given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
     value = lambda name, sizes: value_of(given[name], source, name, sizes)
     lengths = {n: value(n, units) for n in given if n in _texts.RUN}
@@ -176,8 +177,11 @@ def build(tree: Any, units: Units | None) -> Any:
         ) from error
 
 
-def maker(source: Any) -> Any:
-    """The function or class of an entry of the table."""
+def maker(source: Source, units: Units | None) -> Any:
+    """The function or class of an entry of the table, or the method of the sizes of a run."""
+    if source.name in BY:
+        _texts.Within.of(source, "schedule", units)  # raises where there are none
+        return getattr(units, source.name)
     return vars(importlib.import_module(source.module))[source.name.rpartition(".")[2]]
 
 

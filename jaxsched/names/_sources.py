@@ -27,6 +27,8 @@ LIBRARIES = {
     "transformers": "transformers hf huggingface",
 }
 
+BY = ("by_epochs", "by_samples", "by_tokens")  # methods of the sizes of a run
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -53,7 +55,7 @@ class Source:
 
 @functools.cache
 def ours() -> dict[str, Source]:
-    """Recipes, pieces and controllers, and ``share``, by name."""
+    """Recipes, pieces and controllers, ``share``, and what `Units` makes of one, by name."""
     found: dict[str, Source] = {}
     fields: dict[str, dict[str, ast.AnnAssign]] = {}  # of a class, with those of its bases
     nodes = [
@@ -68,14 +70,8 @@ def ours() -> dict[str, Source]:
         if name in classes and name not in fields:
             _, node = classes[name]
             inherited = [fields_of(base.id) for base in node.bases if isinstance(base, ast.Name)]
-            own = {
-                n.target.id: n
-                for n in node.body
-                if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
-                if not ast.unparse(n.annotation).startswith("ClassVar")
-            }
             # A dataclass has no fields of a base that is none.
-            own = own if _decorated(node, "struct") else {}
+            own = _fields(node) if _decorated(node, "struct") else {}
             fields[name] = {k: v for one in reversed(inherited) for k, v in one.items()} | own
         return fields.get(name, {})
 
@@ -84,17 +80,29 @@ def ours() -> dict[str, Source]:
             found[node.name] = _function(node, node.name, _module(path))
         elif isinstance(node, ast.ClassDef) and _is_piece(node):
             found[node.name] = _class(node, fields_of(node.name), _module(path))
-    return found
+    methods = [n for n in _units().body if isinstance(n, ast.FunctionDef) and n.name in BY]
+    return found | {n.name: _function(n, n.name, "jaxsched.units") for n in methods}
 
 
 @functools.cache
 def units() -> Source:
     """`Units`, whose sizes the command takes."""
+    return _class(_units(), _fields(_units()), "jaxsched.units")
+
+
+@functools.cache
+def _units() -> ast.ClassDef:
     nodes = ast.parse(PACKAGE.joinpath("units.py").read_text("utf-8")).body
-    node = next(n for n in nodes if isinstance(n, ast.ClassDef) and n.name == "Units")
-    fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
-    named = {n.target.id: n for n in fields if isinstance(n.target, ast.Name)}
-    return _class(node, named, "jaxsched.units")
+    return next(n for n in nodes if isinstance(n, ast.ClassDef) and n.name == "Units")
+
+
+def _fields(node: ast.ClassDef) -> dict[str, ast.AnnAssign]:
+    return {
+        n.target.id: n
+        for n in node.body
+        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+        if not ast.unparse(n.annotation).startswith("ClassVar")
+    }
 
 
 def _is_piece(node: ast.ClassDef) -> bool:
@@ -145,7 +153,7 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Source:
     given = node.args
     arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
     places = [*given.posonlyargs, *given.args]
-    needed = [a.arg for a in places[: len(places) - len(given.defaults)]]
+    needed = [a.arg for a in places[: len(places) - len(given.defaults)] if a.arg != "self"]
     needed += [
         a.arg
         for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
@@ -154,6 +162,7 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Source:
     kinds = {
         a.arg: ast.unparse(a.annotation).removesuffix(" | None") if a.annotation else ""
         for a in arguments
+        if a.arg != "self"
     }
     path = PACKAGE.parent.joinpath(*module.split("."))
     known = _kinds_of(path.with_name("_signature.py"))

@@ -8,7 +8,8 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxsched._numerals import REAL, THOUSANDS, numeral
-from jaxsched.names._sources import Source
+from jaxsched.names._expression import Call
+from jaxsched.names._sources import BY, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,11 @@ def number(text: str) -> Any:
     return text if found is None else found
 
 
+# Whose schedule counts something else than updates, and what, if that has a name.
+_COUNTS = {"Epochwise": "", "Paced": "", **{name: name.removeprefix("by_") for name in BY}}
+_SAYS = "units=js.Units(...), of the command --units, of a sweep's file the table run, says"
+
+
 @dataclasses.dataclass(frozen=True)
 class Within:
     """Stands for the sizes of a run where a step is no update, so that they say nothing."""
@@ -84,8 +90,25 @@ class Within:
     @staticmethod
     def of(source: Source | None, argument: str, units: Any) -> Any:
         """The sizes that hold for an argument: not for the schedule of one that counts anew."""
-        counted_anew = source is not None and source.name in ("Epochwise", "Paced")
-        return Within(source.name) if source and counted_anew and argument == "schedule" else units
+        if source is None or source.name not in _COUNTS or argument != "schedule":
+            return units
+        if _COUNTS[source.name] and units is None:
+            raise ValueError(f"{source.name}(...) must be given the sizes of a run, which {_SAYS}.")
+        if _COUNTS[source.name] and isinstance(units, Within):
+            raise ValueError(f"{source.name}(...) must not stand within {units.name}.")
+        return Within(source.name)
+
+    def length(self, where: str, text: str, amount: float, unit: str) -> float:
+        """A length, which may only have the unit that is counted."""
+        own = _COUNTS[self.name]
+        if unit == own:
+            return _whole(amount)
+        known = f" or in {own}" if own else ""
+        instead = "" if own or unit == "steps" else f": by_{unit}(...) is of one in {unit}"
+        raise ValueError(
+            f"{where} must be a plain number{known} within {self.name}, whose schedule does not "
+            f"count updates, got {text!r:.40}{instead}."
+        )
 
 
 class Part(NamedTuple):
@@ -103,7 +126,10 @@ def of_run(units: Any, source: Source | None, given: Mapping[str, Any]) -> Any:
     name = next((n for n in RUN if theirs and given.get(n) is not None), None)
     if units is None or name is None or isinstance(units, Within):
         return units
-    steps = given[name] if isinstance(given[name], int) else None
+    steps = given[name]
+    if isinstance(steps, (Call, Length)):  # not known yet
+        steps = units.steps or 1
+    steps = int(steps) if isinstance(steps, (int, float)) and steps % 1 == 0 else None
     if steps != units.steps and name not in ("num_training_steps", "total_steps"):
         steps = None
     sizes = copy.copy(units)  # with the spans that it has: only shares are of another whole
@@ -171,24 +197,24 @@ def meant(text: str, source: Source | None, argument: str, units: Any) -> Any:
         )
     if not is_length:
         raise ValueError(f"{where} must not be a length, got {text!r:.40}.")
-    if isinstance(units, Within):
-        raise ValueError(
-            f"{where} must be a plain number within {units.name}, whose schedule does not count "
-            f"updates, got {text!r:.40}."
-        )
     amount, unit = amount * factor, _UNITS[unit]
     if unit == "share":
         return _percentage(text, amount, where, kind, True, units)
     if amount < 0 or amount > 1e300:
         raise ValueError(f"{where} must be finite and at least 0, got {text!r:.40}.")
+    if isinstance(units, Within):
+        return units.length(where, text, amount, unit)
     if unit == "steps":
-        return int(amount) if amount.is_integer() else amount
+        return _whole(amount)
     if units is None:
         raise ValueError(
-            f"{where} must be a number of steps, got {text!r}: units=js.Units(...), of the command "
-            "--units, of a sweep's file the table run, says how many these are."
+            f"{where} must be a number of steps, got {text!r}: {_SAYS} how many these are."
         )
     return Length(amount, unit)
+
+
+def _whole(amount: float) -> float:
+    return int(amount) if amount.is_integer() else amount
 
 
 def _percentage(

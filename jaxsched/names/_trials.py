@@ -89,7 +89,7 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
         k: lengths[k] if k in lengths else _column(k, v, sources, units)
         for k, v in {str(k): v for k, v in parameters.items()}.items()
     }
-    recipe = [maker(source) for source in sources]
+    recipe = [maker(source, units) for source in sources]
     recipes: Any = recipe if is_list(config.get("name")) else recipe[0]
     count = config.get("count", config.get("run_cap"))
     if drawn:

@@ -21,11 +21,13 @@ def check_values(tree: Any, units: Any) -> None:
         return
     source = source_of(tree.name)
     given = {**dict(zip(source.kinds, tree.args, strict=False)), **tree.kwargs} if source else {}
+    told = lambda n, x: _texts.meant(x, source, n, units) if isinstance(x, str) else x
+    sizes = _texts.of_run(units, source, {n: told(n, given[n]) for n in given if n in _texts.RUN})
     for name, x in given.items():
         if source and not isinstance(x, (Call, list, dict)):
-            _check(source, name, x, units)
+            _check(source, name, x, units if name in _texts.RUN else sizes)
     for name, x in given.items() if source else [("", x) for x in tree.args]:
-        check_values(x, _texts.Within.of(source, name, units))
+        check_values(x, _texts.Within.of(source, name, sizes))
 
 
 def _check(source: Source, argument: str, x: Any, units: Any) -> None:
