@@ -171,6 +171,25 @@ def test_names_are_found_by_those_of_others(capsys):
     assert run(capsys, "names", "no such thing")[0] == 1
     assert run(capsys, "names", "one", "cycle") == run(capsys, "names", "one cycle")
     assert "; it is js.Average here" in run(capsys, "names", "AveragedModel")[2]
+    assert "; did you mean warmup_" in run(capsys, "names", "wramup")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["shwo", TEXT], "did you mean show"),
+        (["wramup"], "did you mean jaxsched show 'wramup', or jaxsched names 'wramup'"),
+        (["find", "a:b", "--strat", "1"], "--strat 1; did you mean --start"),
+        (["convert", "pytroch", "StepLR(o, 3)"], "did you mean pytorch"),
+        (["completion", "bahs"], "did you mean bash"),
+        (["show", "cosine_decay(0.1,", "100)"], "100); a text with spaces stands in quotes"),
+    ],
+    ids=str,
+)
+def test_a_misspelt_command_or_option_is_answered_with_the_nearest(capsys, arguments, told):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert capsys.readouterr().err.endswith(f"{told}\n")
 
 
 def test_a_call_of_another_library_is_converted(capsys):
@@ -186,6 +205,8 @@ def test_a_call_of_another_library_is_converted(capsys):
         convert("hf", "cosine(o, 1, 9)", 1),
     )
     assert told[0].split("\n")[3] == told[1].split("\n")[3]
+    stepped = "{'scheduler': StepLR(o, 9), 'interval': 'step'}"
+    assert "give steps_per_epoch" not in convert("torch", stepped, 0.1)
     epochs = js.Epochwise(js.compat.torch.StepLR(0.5, 30), 10)
     assert both_lines(convert("torch", "StepLR(o, 30)", 0.5, steps_per_epoch=10)) == (epochs,) * 2
     rising = convert("torch", "CosineAnnealingLR(T_max=100)", lr=0.1)
@@ -197,6 +218,7 @@ def test_a_call_of_another_library_is_converted(capsys):
 
 
 CT = js.compat.torch
+JOINED = CT.SequentialLR([CT.LinearLR(0.5), CT.StepLR(0.5, 2)], [7])
 
 
 @pytest.mark.parametrize(
@@ -208,6 +230,21 @@ CT = js.compat.torch
             CT.SequentialLR([CT.StepLR(0.5, 3), CT.StepLR(0.5, 2)], [7]),
         ),
         ("torch", "StepLR(o, step_size=3*30)  # decay", CT.StepLR(0.5, 90)),
+        (
+            "torch",
+            "import a\nlr = 1; opt = SGD(m.p(), lr)\ns = StepLR(opt, 9, lr)",
+            CT.StepLR(0.5, 9, 1),
+        ),
+        ("torch", "a = LinearLR(o)\nb = StepLR(o, 2)\nSequentialLR(o, [a, b], [7])", JOINED),
+        ("torch", "s = StepLR(o, 2)\nreturn {'lr_scheduler': {'scheduler': s}}", CT.StepLR(0.5, 2)),
+        ("torch", "s = StepLR(o[0], int(2.5))\nreturn [o], [s]", CT.StepLR(0.5, 2)),
+        ("torch", "StepLR(o, 9, cfg['lr'] * 10**-1, last_epoch=-1)", CT.StepLR(0.5, 9, 0.05)),
+        ("keras", "CosineDecay(args.learning_rate, 9)", js.compat.keras.CosineDecay(0.5, 9)),
+        (
+            "hf",
+            "get_scheduler(SchedulerType.LINEAR, o, 1, 9)",
+            js.compat.transformers.linear(0.5, 1, 9),
+        ),
         ("torch", "OneCycleLR(optimizer, 0.1, 1000)", CT.OneCycleLR(0.1, 1000)),
         ("torch", "CyclicLR(optimizer, base_lr=0.1, max_lr=1)", CT.CyclicLR(0.1, 1)),
         ("torch", "ReduceLROnPlateau(opt, 'min')", CT.ReduceLROnPlateau(0.5, mode="min")),
@@ -273,6 +310,13 @@ def written(x):
         ("StepLR(optimizer, 30)", r"convert\(lr=...\) must be given, the rate of the optimizer"),
         ("LambdaLR(optimizer, lambda e: 0.9**e)", "must have no functions"),
         ("StepLR(opt, 30) * 2", "must be a call such as"),
+        ("a = [1];" + "a = [a, a];" * 50 + "StepLR(o, a)", "at most 10000 values"),
+        (
+            "StepLR(opt, n)",
+            "in place of n, which only the program knows: write it there, or before",
+        ),
+        ("{'scheduler': StepLR(o, 3), 'frequency': 2}", "must be a call such as"),
+        ("StepLR(opt, 3, last_epoch=5)", "a schedule has no state"),
         ("StepLR(opt, 30, 0.1, 9)", r"takes \(base_lr, step_size, gamma\), got 4"),
     ],
 )
@@ -301,8 +345,11 @@ RATE = ("--lr", "0.1")
         (["convert", "torch", "OneCycleLR(o, 1, 9)", "--steps-per-epoch", "5"], "once an update"),
         (["convert", "timm", "PlateauLRScheduler(o)", *RATE, "--steps-per-epoch=5"], "reports"),
         (["find", "no_such_module:task"], "must name what can be imported"),
-        (["convert", "torch", "StepLR(o, 3, 0.1 * lr)"], "must have numbers around *, got 'lr'"),
-        (["convert", "torch", "StepLR(o, step_size=len(x))"], "values in place of len(...)"),
+        (
+            ["convert", "torch", "StepLR(o, 3, 0.1 * x)"],
+            "in place of x, which only the program knows",
+        ),
+        (["convert", "torch", "StepLR(o, step_size=len(x))"], "in place of len(...), which only"),
         (["convert", "timm", "create_scheduler_v2(o)"], "got 'timm.create_scheduler_v2'.\n"),
     ],
     ids=str,

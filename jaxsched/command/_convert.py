@@ -27,9 +27,9 @@ def convert(
 
     Args:
         library: "torch", "hf", "keras", ...
-        text: the call, as it stands in a program: ``"StepLR(optimizer, 30, gamma=0.1)"``; its
-            optimizer is passed over.
-        lr: the rate of the optimizer, where the schedule scales it.
+        text: the call, as it stands in a program: ``"StepLR(optimizer, 30, gamma=0.1)"``; or
+            lines of one, of which the last value counts.
+        lr: the rate of the optimizer, where the schedule scales it; else what the text says.
         steps_per_epoch: updates between two calls of their ``scheduler.step()``, where it is
             called once an epoch.
 
@@ -43,12 +43,12 @@ def convert(
     >>> print(convert("torch", "StepLR(step_size=30, gamma=0.1)", lr=0.5).splitlines()[0])
     js.compat.torch.StepLR(base_lr=0.5, step_size=30, gamma=0.1)
     """
-    tree = call_of(library, text, lr)
+    tree, interval = call_of(library, text, lr)
     source: Any = source_of(tree.name)
     made = build(tree, None)
     line = _shown(tree)
     epochwise = source.name.startswith(("torch.", "timm.")) and source.name not in _EACH_UPDATE
-    epochwise &= isinstance(made, AbstractSchedule)
+    epochwise &= isinstance(made, AbstractSchedule) and interval != "step"
     if steps_per_epoch is not None:
         if not epochwise:
             told = "a controller, whose patience counts reports"

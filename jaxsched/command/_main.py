@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxsched._numerals import size
-from jaxsched._words import bind
+from jaxsched._words import bind, did_you_mean
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
@@ -41,7 +42,9 @@ A text is written as docs/config.md says. Exit codes: 0, 1 (nothing was found: a
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = make_parser()
-    given = parser.parse_args(arguments)
+    given, rest = parser.parse_known_args(arguments)
+    if rest:
+        given.parser.error(f"unrecognized arguments: {' '.join(rest)}")
 
     def tell(message: object) -> None:
         print(f"{parser.prog}: {message}", file=sys.stderr)
@@ -82,11 +85,26 @@ def _say(text: object) -> None:
         print(plain.encode("ascii", "backslashreplace").decode())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Adds to its errors the word that was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.search(r"invalid choice: '(.*?)' \(|unrecognized arguments: (\S+)", message)
+        word = (found[1] or found[2]) if found else ""
+        known = [o for a in self._actions for o in (*a.option_strings, *(a.choices or ()))]
+        told = did_you_mean(word, known)
+        if found and not told and found[1] and self._subparsers:
+            told = f"; did you mean {self.prog} show {word!r}, or {self.prog} names {word!r}"
+        elif found and not told and not word.startswith("-"):
+            told = "; a text with spaces stands in quotes"
+        super().error(message + told)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     from jaxsched import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="jaxsched",
         description="Learning-rate schedules: shown, plotted, converted, tested and compared.",
         epilog=_EXAMPLES,
@@ -98,7 +116,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, parser=made)
         return made
 
     show = command("show", _show, "a schedule in words, blocks, values, JSON and Python")
@@ -242,7 +260,7 @@ def _checked(text: str, sizes: dict[str, Any]) -> Any:
         source = source_of(str(tree))
         call = source.call if source else "cosine_decay(0.1, 1000)"
         raise ValueError(f"the text must be a call such as {call}, got {text!r:.60}.")
-    check(tree)
+    check(tree, where="the text")
     check_values(tree, SimpleNamespace(**{"steps": None, **sizes}) if sizes else None)
     return text
 

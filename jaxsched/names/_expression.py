@@ -16,10 +16,11 @@ DEPTH = 100
 LENGTH = 20_000
 _TOKEN = re.compile(
     r"\s*(?:"
-    r"(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?:\s*%|\s*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?)"
+    r"(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+    r"(?:[ ]*%|[ ]*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?)"
     r"|(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
     r"|(?P<text>'[^'\\]*'|\"[^\"\\]*\")"
-    r"|(?P<sign>>>|\*\*|[()\[\]{}:,=+*/-])"
+    r"|(?P<sign>>>|\*\*|[()\[\]{}:;,=+*/-])"
     r")"
 )
 _WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None}
@@ -40,8 +41,8 @@ class Word(str):
     """A text without quotes."""
 
 
-def parse(text: str, where: str = "from_config(config=...)") -> Any:
-    """A ``Call``, number, text, list or dict.
+def parse(text: str, where: str = "from_config(config=...)", program: bool = False) -> Any:
+    """A ``Call``, number, text, list or dict; of a program the list of its (name, value).
 
     A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
     """
@@ -49,12 +50,13 @@ def parse(text: str, where: str = "from_config(config=...)") -> Any:
         raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
     if len(text) > LENGTH:
         raise ValueError(f"{where} must have at most {LENGTH} letters, got {len(text)}.")
-    return _Reader(text, where).whole()
+    reader = _Reader(text, where, program)
+    return reader.statements() if program else reader.whole()
 
 
 class _Reader:
-    def __init__(self, text: str, where: str) -> None:
-        self.text, self.where, self.depth = text, where, 0
+    def __init__(self, text: str, where: str, program: bool) -> None:
+        self.text, self.where, self.program, self.depth = text, where, program, 0
         self.tokens: list[tuple[str, str, int]] = []  # kind, token, its place
         at, end = 0, len(text.rstrip())
         while at < end:
@@ -90,6 +92,20 @@ class _Reader:
         if self.tokens[self.at][0] != "end":
             self.fail("one expression")
         return value
+
+    def statements(self) -> list[tuple[str, Any]]:
+        """``name = value``, ``return value`` or a value alone: their names and values."""
+        found = []
+        while self.tokens[self.at][0] != "end":
+            (kind, token, _), after = self.tokens[self.at], self.tokens[self.at + 1]
+            named = kind == "name" and after[:2] == ("sign", "=")
+            self.at += 2 if named else token == "return"
+            value = self.level(0)
+            while self.sign(","):
+                value = [value, self.level(0)]
+            found.append((token if named else "", value))
+            self.sign(";")
+        return found
 
     def level(self, i: int) -> Any:
         if i == len(_LEVELS):
@@ -132,6 +148,8 @@ class _Reader:
             return _number(token)
         if self.sign("("):
             return self.call(token)
+        while self.program and self.sign("["):  # cfg["lr"], which is no other than cfg.lr
+            token = ".".join(map(str, [token, *self.items("]")]))
         return _WORDS.get(token, Word(token))
 
     def items(self, end: str) -> list[Any]:

@@ -68,7 +68,9 @@ def _canonical(name: str) -> str:
     return f"{library}.{name.rpartition('.')[2]}" if library and "." in name else ""
 
 
-def check(tree: Any, registered: Collection[str] = ()) -> None:
+def check(
+    tree: Any, registered: Collection[str] = (), where: str = "from_config(name=...)"
+) -> None:
     """Raises for a name that is not in the table, and for arguments that it does not have."""
     if isinstance(tree, Call):
         source = source_of(tree.name)
@@ -77,14 +79,13 @@ def check(tree: Any, registered: Collection[str] = ()) -> None:
             bind(source.name, list(source.kinds), optional, tree.args, tree.kwargs)
         elif tree.name not in OPERATORS and tree.name not in registered:
             raise ValueError(
-                "from_config(name=...) must be a name that `jaxsched names` lists, got "
-                f"{unknown(tree.name)}."
+                f"{where} must be a name that `jaxsched names` lists, got {unknown(tree.name)}."
             )
         for value in (*tree.args, *tree.kwargs.values()):
-            check(value, registered)
+            check(value, registered, where)
     elif isinstance(tree, (list, dict)):
         for value in tree.values() if isinstance(tree, dict) else tree:
-            check(value, registered)
+            check(value, registered, where)
 
 
 def unknown(name: str) -> str:
