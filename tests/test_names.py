@@ -438,6 +438,21 @@ def test_a_share_is_of_the_run_that_a_drop_in_names():
         js.trials_from_config(within, units=RUN)
 
 
+def test_kinds_with_arguments_of_their_own_are_a_list_of_tables():
+    kinds = ["warmup_cosine", "torch.CosineAnnealingLR"]
+    given = [{"peak": 1, "steps": 9, "warmup": [1, 2]}, {"base_lr": 1, "T_max": 9}]
+    tables = [{"name": n, "parameters": p} for n, p in zip(kinds, given, strict=True)]
+    names = [trial.name for trial in js.trials_from_config(tables)]
+    assert names == [
+        "warmup_cosine warmup=1",
+        "warmup_cosine warmup=2",
+        "CosineAnnealingLR base_lr=1 T_max=9",
+    ]
+    with pytest.raises(TypeError, match="base_lr") as told:
+        js.trials_from_config({"name": kinds, "parameters": given[0]})
+    assert "a list of tables" in told.value.__notes__[0]
+
+
 def test_bounds_are_drawn_from():
     config = {"name": "warmup_cosine", "method": "random", "run_cap": "5", "seed": 3}
     parameters = {"peak": PEAK, "steps": {"min": 50, "max": 90}, "warmup": 5}
@@ -491,8 +506,9 @@ def test_a_config_may_be_a_value_of_a_sweep():
         ({"name": "warmup_cosne"}, "did you mean warmup_cosine"),
         ({"name": []}, "at least one name"),
         ({"methd": "grid"}, "did you mean method"),
-        ({"method": "bayes"}, "must be grid, zip, random"),
-        ({"method": "random"}, r"count=\.\.\.\) must be given"),
+        ({"method": "Bayes"}, "runs of a sweep do not wait for each other"),
+        ({"method": "Random"}, "did you mean 'random'"),
+        ({"method": "random"}, r"\(method='random'\) must be given count"),
         ({"parameters": 3}, "must be a mapping argument -> values"),
         ({"parameters": {"peak": PEAK}}, "got bounds for peak"),
         ({"parameters": {"peak": {"min": 1}}}, "must have values, min and max, or"),
@@ -505,7 +521,7 @@ def test_a_config_may_be_a_value_of_a_sweep():
         ({"parameters": {"optimizer": {"values": [1]}}}, "cosine_decay has no argument optimizer"),
         ({"metric": {"name": "loss"}}, "an argument of js.sweep, in a file beside the table"),
         ({"parameters": {"peek": [1]}}, "peek"),
-        ({"count": 3}, "must be given with a draw"),
+        ({"count": 3}, "must be given no count"),
     ],
     ids=str,
 )

@@ -126,7 +126,11 @@ def test_mixed_lists():
         ),
         (
             lambda: ScheduleValues(as_trials([js.Constant(0.1)]), None),
-            r"sweep\(steps=...\) must be given for the trial Constant",
+            r"sweep\(steps=...\) must be given for the trial Constant.* has an end\.$",
+        ),
+        (
+            lambda: js.sweep(None, [js.compat.torch.CosineAnnealingLR(0.1, 9)]),
+            "by fix=True",
         ),
         (
             lambda: ScheduleValues(as_trials([js.stack([js.Constant(0.1), js.Constant(0.2)])]), 5),
@@ -258,6 +262,18 @@ def test_equal_names_get_what_differs_and_else_a_number():
     assert ends == ["end=0.0 steps=890", "end=0.01 steps=790"]
     alike = grid(lambda peak, clip: js.constant(peak), peak=0.1, clip=[None, "None"])
     assert [trial.name for trial in alike] == ["clip=None clip=None", "clip=None clip='None'"]
+
+
+def test_schedules_as_values_have_short_names():
+    bases = [js.Cosine(0.1, 0.0, 9), js.Cosine(0.2, 0.0, 9), js.warmup_cosine(0.1, 9, 2)]
+    made = [trial.name for trial in grid(js.Plateau, base=bases)]
+    assert made == ["base=Cosine(start=0.1)", "base=Cosine(start=0.2)", "base=Linear >> Cosine"]
+    assert len({trial.name for trial in grid(js.Plateau, base=bases, patience=[1, 2])}) == 6
+
+
+def test_draws_that_repeat_others_are_told():
+    with pytest.warns(UserWarning, match="6 of the trials repeat others"):
+        sampled(js.constant, 8, peak=[1, 2])
 
 
 def test_trials_of_an_earlier_sweep_stay_of_their_kind():

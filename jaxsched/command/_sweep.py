@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxsched import search
+from jaxsched._arrays import is_list
 from jaxsched._numerals import size
 from jaxsched._text import describe
 from jaxsched._words import bind, instead
@@ -49,7 +50,7 @@ def sweep_from_config(
     table, run = options.pop("sweep", None), options.pop("run", None)
     said = options.pop("executor", None)
     keys = ["sweep", "run", "executor", *_OPTIONS]
-    if not isinstance(table, Mapping):
+    if not isinstance(table, Mapping) and not is_list(table):
         raise TypeError(
             "sweep_from_config(config=...) must have a table 'sweep' with a name and parameters "
             f"(what stands at the top of a W&B file), got {describe(table)} beside the keys "

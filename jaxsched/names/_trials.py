@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxsched._arrays import is_list
+from jaxsched._bounds import check_choice
 from jaxsched._text import describe
 from jaxsched._words import instead, known_arguments
 from jaxsched.names import _texts
@@ -14,6 +15,7 @@ from jaxsched.names._distributions import WORDS, column
 from jaxsched.names._lookup import source_of, unknown
 from jaxsched.names._sources import Source
 from jaxsched.search.trials._draws import Distribution
+from jaxsched.search.trials._given import told_apart
 from jaxsched.search.trials._grids import grid, sampled, zipped
 from jaxsched.search.trials._trials import Trials
 from jaxsched.units import Units
@@ -30,7 +32,7 @@ _ELSEWHERE = {
 
 
 @known_arguments
-def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None) -> Trials:
+def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
     """Trials from a table with the words of a W&B sweep.
 
     Args:
@@ -42,7 +44,8 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
             e); or ``mu``, ``sigma`` and "normal" or "log_normal"; with "q_" before it rounded to
             multiples of ``q``. ``method`` is "grid" (the default),
             "zip", or with ``count`` (or ``run_cap``) and ``seed`` "random", "halton", "sobol" or
-            "latin". Values are as in ``from_config``.
+            "latin". Values are as in ``from_config``. Or a list of such mappings, whose trials are
+            joined: each kind with its own arguments.
         units: the sizes of the run, for lengths in epochs, samples and tokens.
 
     Returns:
@@ -61,6 +64,8 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
     ['peak=0.001', 'peak=0.003']
     """
     check_units(units, "trials_from_config")
+    if is_list(config) and config:
+        return told_apart(tuple(t for one in config for t in trials_from_config(one, units=units)))
     if not isinstance(config, Mapping):
         raise TypeError(
             f"trials_from_config(config=...) must be a mapping, got {describe(config)}."
@@ -81,7 +86,12 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
             f"{describe(parameters)}."
         )
     method = config.get("method", "grid")
-    drawn = method in _DRAWS
+    if str(method).lower() == "bayes":
+        raise ValueError(
+            f"trials_from_config(method=...) must not be {method!r}: runs of a sweep do not wait "
+            "for each other. Draw them ('halton'), and give them up early (sweep(stopping=...))."
+        )
+    check_choice("trials_from_config(method=...)", method, ("grid", "zip", *_DRAWS))
     lengths = {k: _column(k, parameters[k], sources, units) for k in _texts.RUN if k in parameters}
     for source in sources:
         units = _texts.of_run(units, source, lengths)
@@ -92,29 +102,24 @@ def trials_from_config(config: Mapping[str, Any], *, units: Units | None = None)
     recipe = [maker(source, units) for source in sources]
     recipes: Any = recipe if is_list(config.get("name")) else recipe[0]
     count = config.get("count", config.get("run_cap"))
-    if drawn:
+    where = f"trials_from_config(method={method!r})"
+    if (count is not None) != (method in _DRAWS):
+        raise ValueError(f"{where} must be given {'' if count is None else 'no '}count.")
+    drawn_from = [name for name, column in columns.items() if isinstance(column, Distribution)]
+    if drawn_from and count is None:
+        raise ValueError(
+            f"{where} must be given values, got bounds for {drawn_from[0]}: write values, or "
+            "method='halton' and a count."
+        )
+    try:
         if count is None:
-            raise ValueError(f"trials_from_config(count=...) must be given with method={method!r}.")
-        seed = config.get("seed", 0)
-        return sampled(
-            recipes, _texts.value(count), seed=_texts.value(seed), method=method, **columns
-        )
-    if method not in ("grid", "zip"):
-        raise ValueError(
-            f"trials_from_config(method=...) must be grid, zip, {', '.join(_DRAWS)}, got "
-            f"{describe(method)}."
-        )
-    for name, drawn_from in columns.items():
-        if isinstance(drawn_from, Distribution):
-            raise ValueError(
-                f"trials_from_config(method={method!r}) must be given values, got bounds for "
-                f"{name}: write values, or method='halton' and a count."
-            )
-    if count is not None:
-        raise ValueError(
-            f"trials_from_config(count=...) must be given with a draw, got {method!r}."
-        )
-    return (grid if method == "grid" else zipped)(recipes, **columns)
+            return (grid if method == "grid" else zipped)(recipes, **columns)
+        seed = _texts.value(config.get("seed", 0))
+        return sampled(recipes, _texts.value(count), seed=seed, method=method, **columns)
+    except TypeError as error:
+        if len(recipe) > 1:
+            error.add_note("Kinds with arguments of their own are a list of tables ([[sweep]]).")
+        raise
 
 
 def _sources(name: Any) -> list[Source]:

@@ -185,9 +185,13 @@ def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) ->
     durations = [untold(one).duration for one in followed]
     known = [float(np.asarray(to_host(d))) for d in durations if d is not None]
     if not known or max(known) < 1:
+        again = (
+            " What rises again and again has one by Repeat(cycles=...), a drop-in such as "
+            "torch.CosineAnnealingLR or transformers.cosine by fix=True."
+        )
         raise ValueError(
             f"sweep(steps=...) must be given for the trial {printable(name)}: "
-            "no schedule of it has an end."
+            f"no schedule of it has an end.{again if 'Repeat(' in repr(followed) else ''}"
         )
     steps = round(max(known)) if math.isfinite(max(known)) else INT32_MAX + 1
     if steps > INT32_MAX:

@@ -160,13 +160,18 @@ def _unlike(trials: list[Trial]) -> list[str]:
     for name in names:
         held = [{} if trial.settings else trial.schedules for trial in trials]
         texts = [plain(schedules[name]) if name in schedules else "" for schedules in held]
-        words = itertools.zip_longest(*(re.split(r"[(), ]+", text) for text in texts), fillvalue="")
-        differ = [row for row in words if len(set(row)) > 1]
+        differ = unlike_words(texts)
         if differ and len(names) > 1:
             differ.insert(0, (name,) * len(trials))
         for i, text in enumerate(found):
             text += [row[i] for row in differ]
     return [shorten(" ".join(text)) for text in found]
+
+
+def unlike_words(texts: list[str]) -> list[tuple[str, ...]]:
+    """The words in which texts of schedules differ, for each place one of every text."""
+    words = itertools.zip_longest(*(re.split(r"[(), ]+", text) for text in texts), fillvalue="")
+    return [row for row in words if len(set(row)) > 1]
 
 
 def _place(trials: list[Trial]) -> list[str]:

@@ -11,12 +11,19 @@ import numpy as np
 
 from jaxsched._arrays import is_list
 from jaxsched._checks import MANY, checked_whole
-from jaxsched._text import printable
+from jaxsched._text import printable, shorten, warn
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.trials._draws import Distribution, draw, points
-from jaxsched.search.trials._given import told_apart
-from jaxsched.search.trials._kinds import Kind, Recipe, kinds_of
-from jaxsched.search.trials._trials import Trial, Trials, as_schedules, as_setting, is_scalar
+from jaxsched.search.trials._given import told_apart, unlike_words
+from jaxsched.search.trials._kinds import Kind, Recipe, kinds_of, structure
+from jaxsched.search.trials._trials import (
+    Followed,
+    Trial,
+    Trials,
+    as_schedules,
+    as_setting,
+    is_scalar,
+)
 
 Recipes = Recipe | Sequence[Recipe] | Mapping[str, Recipe]
 Rows = list[dict[str, Any]]
@@ -127,6 +134,11 @@ def sampled(
     for point in points(method, len(free), count, seed):
         quantile = dict(zip(free, map(float, point), strict=True))
         drawn.append({name: draw(c, quantile.get(name, 0.0)) for name, c in columns.items()})
+    if repeated := count - len(set(map(plain, drawn))):
+        warn(
+            f"sampled(count={count}): {repeated} of the trials repeat others, which trains the "
+            "same runs again. A grid has each combination of values once."
+        )
 
     def rows(taken: list[str]) -> Rows:
         return [{name: row[name] for name in taken} for row in drawn]
@@ -157,8 +169,10 @@ def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
     if not (varying or many):
         varying = list(rows[0])
     trials = []
+    short = {n: _short([row[n] for row in rows]) for n in varying}
     for row in rows:
-        name = " ".join(f"{n}={_show(row[n])}" for n in varying)
+        shown = {n: short[n].get(plain(row[n])) or _show(row[n]) for n in varying}
+        name = " ".join(f"{n}={text}" for n, text in shown.items())
         try:
             schedules = as_schedules(kind.recipe(**row), f"{where}(recipe=...)")
         except Exception as error:
@@ -178,6 +192,19 @@ def _values(where: str, name: str, value: Any) -> list[Any]:
             raise ValueError(f"{where}({name}=...) must hold at least one value, got none.")
         return [v.item() if is_scalar(v) else v for v in values]
     return [value.item() if is_scalar(value) else value]
+
+
+def _short(values: list[Any]) -> dict[str, str]:
+    """``plain`` -> the structure of a schedule, and what is unlike in those of the same."""
+    given = {plain(x): structure(x) for x in values if isinstance(x, Followed)}
+    for kind in set(given.values()):
+        same = [text for text in given if given[text] == kind]
+        if len(same) > 1:
+            words = zip(*unlike_words(same), strict=True)
+            given |= {
+                t: f"{kind}({shorten(', '.join(w))})" for t, w in zip(same, words, strict=True)
+            }
+    return given
 
 
 def _show(value: Any) -> str:
