@@ -5,13 +5,12 @@ import dataclasses
 import importlib
 import multiprocessing
 import os
-import pickle
 import re
 import shutil
 import signal
 import sys
 import warnings
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import executor_tasks
@@ -23,7 +22,7 @@ from sweep_tasks import same, supervised
 
 from jaxsched import search
 from jaxsched.search.multihost import _worker, _workers
-from jaxsched.search.multihost._pool import Lost, Pool, packed
+from jaxsched.search.multihost._pool import packed
 
 # Where the end is not asked for, a part of the schedules will do.
 pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")
@@ -42,7 +41,7 @@ def alike(a, b):
     assert a.steps_trained == b.steps_trained
 
 
-# ------------------------------------------------------------------------------------- executors
+# ---------------------------------------------------------------------------------------- executors
 
 
 @contextlib.contextmanager
@@ -148,7 +147,7 @@ def test_a_poisoned_unit_names_its_trials_and_the_others_end(tmp_path):
     assert found.info.stored == found.steps_trained * 2 / 3
 
 
-# --------------------------------------------------------------------- in threads of this process
+# ----------------------------------------------------------------------- in threads of this process
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +245,7 @@ def test_ctrl_c_ends_with_what_the_workers_have_saved(tmp_path):
         assert sweep(executor=pool, seeds=3).info.partial
 
 
-# ------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------- what is refused
 
 
 class Elsewhere(ThreadPoolExecutor):
@@ -349,87 +348,3 @@ def test_a_function_of_a_notebook_is_not_sent(monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "Bowl", executor_tasks.Bowl, raising=False)
     with spawned() as pool, pytest.raises(TypeError, match="Bowl is defined in a notebook"):
         sweep(executor=pool)
-
-
-# ---------------------------------------------------------------------------------- what gets lost
-
-
-class Losing:
-    """An executor whose first answers are losses."""
-
-    def __init__(self, losses):
-        self.losses, self.calls = list(losses), 0
-
-    def submit(self, function, *arguments):
-        self.calls += 1
-        answer = Future()
-        if self.losses and (loss := self.losses.pop(0)):
-            answer.set_exception(loss)
-        else:
-            answer.set_result(function(*arguments))
-        return answer
-
-
-class Gone(Exception):
-    """What an executor says of a dead worker, in words of its own."""
-
-
-def echo(value, token):
-    return value
-
-
-def results(executor, calls=(("a",), ("b",)), stopped=lambda: False):
-    return dict(Pool(executor).run(echo, list(calls), stopped))
-
-
-def test_a_lost_call_is_submitted_again_three_times():
-    assert results(Losing([Gone(), None, Gone(), Gone()])) == {0: "a", 1: "b"}
-    found = results(executor := Losing([Gone(), None, Gone(), Gone(), Gone("node 7 is down")]))
-    assert executor.calls == 5
-    assert found[1] == "b"
-    assert isinstance(found[0], Lost)
-    assert str(found[0]) == "Gone: node 7 is down"
-
-
-def test_a_unit_that_is_lost_for_good_is_named():
-    executor = Losing([None, *[Gone("out of memory")] * 4])
-    with pytest.raises(
-        RuntimeError, match=r"'wsd-10'.* lost 4 times, Gone: out of memory"
-    ) as raised:
-        sweep(executor=executor, units=1)
-    assert isinstance(raised.value.__cause__.__cause__, Gone)
-
-
-def test_a_broken_pool_is_made_again_if_it_is_known_how():
-    broken = BrokenExecutor("a child died")
-    with pytest.raises(
-        RuntimeError, match=r"a worker died, and .* \(a child died\).*`executor=lambda"
-    ):
-        results(Broken([broken]))
-    pools = [Losing([None, broken]), Broken([broken]), Losing([])]
-    assert results(lambda: pools.pop(0)) == {0: "a", 1: "b"}
-    with pytest.raises(RuntimeError, match="4 executors broke before a unit had ended"):
-        results(lambda: Broken([broken]))
-
-
-class Broken(Losing):
-    def submit(self, function, *arguments):
-        raise self.losses[0]
-
-
-def test_an_answer_that_tells_of_pickling_is_not_a_loss():
-    error = pickle.PicklingError("Can't pickle <lambda>")
-    with pytest.raises(TypeError, match=r"must be able to send the task .* PicklingError: Can't"):
-        results(Losing([error]))
-
-
-def test_an_executor_that_is_shut_down():
-    with ThreadPoolExecutor(1) as pool:
-        pass
-    with pytest.raises(RuntimeError, match=r"sweep\(executor=...\) must be .* takes work, got: "):
-        results(pool)
-
-
-def test_a_stop_cancels_what_has_not_begun():
-    stops = iter([False, False, True])
-    assert results(Losing([None, Gone()]), stopped=lambda: next(stops, True)) == {0: "a"}

@@ -2,7 +2,7 @@
 
 kills, signals, bit flips, a full disk, other sweeps' directories and dead owners in
 ``test_sweep_checkpoint.py``; neighbours of a diverged run in ``test_sweep.py``; bad tasks and
-arguments in ``test_task.py`` and ``test_trials.py``; more folds than samples in
+arguments in ``test_task_errors.py`` and ``test_trials.py``; more folds than samples in
 ``test_sweep_folds.py``; shards that die in ``test_sweep_devices.py``.
 """
 

@@ -1,0 +1,95 @@
+"""What is submitted to an executor, and what of it gets lost."""
+
+import pickle
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+
+import pytest
+from executor_tasks import TRIALS, bowl
+
+from jaxsched import search
+from jaxsched.search.multihost._pool import Lost, Pool
+
+
+def sweep(task=None, trials=TRIALS, **arguments):
+    return search.sweep(task or bowl(), trials, **{"steps": 60, "evaluate_every": 20, **arguments})
+
+
+class Losing:
+    """An executor whose first answers are losses."""
+
+    def __init__(self, losses):
+        self.losses, self.calls = list(losses), 0
+
+    def submit(self, function, *arguments):
+        self.calls += 1
+        answer = Future()
+        if self.losses and (loss := self.losses.pop(0)):
+            answer.set_exception(loss)
+        else:
+            answer.set_result(function(*arguments))
+        return answer
+
+
+class Gone(Exception):
+    """What an executor says of a dead worker, in words of its own."""
+
+
+def echo(value, token):
+    return value
+
+
+def results(executor, calls=(("a",), ("b",)), stopped=lambda: False):
+    return dict(Pool(executor).run(echo, list(calls), stopped))
+
+
+def test_a_lost_call_is_submitted_again_three_times():
+    assert results(Losing([Gone(), None, Gone(), Gone()])) == {0: "a", 1: "b"}
+    found = results(executor := Losing([Gone(), None, Gone(), Gone(), Gone("node 7 is down")]))
+    assert executor.calls == 5
+    assert found[1] == "b"
+    assert isinstance(found[0], Lost)
+    assert str(found[0]) == "Gone: node 7 is down"
+
+
+def test_a_unit_that_is_lost_for_good_is_named():
+    executor = Losing([None, *[Gone("out of memory")] * 4])
+    with pytest.raises(
+        RuntimeError, match=r"'wsd-10'.* lost 4 times, Gone: out of memory"
+    ) as raised:
+        sweep(executor=executor, units=1)
+    assert isinstance(raised.value.__cause__.__cause__, Gone)
+
+
+def test_a_broken_pool_is_made_again_if_it_is_known_how():
+    broken = BrokenExecutor("a child died")
+    with pytest.raises(
+        RuntimeError, match=r"a worker died, and .* \(a child died\).*`executor=lambda"
+    ):
+        results(Broken([broken]))
+    pools = [Losing([None, broken]), Broken([broken]), Losing([])]
+    assert results(lambda: pools.pop(0)) == {0: "a", 1: "b"}
+    with pytest.raises(RuntimeError, match="4 executors broke before a unit had ended"):
+        results(lambda: Broken([broken]))
+
+
+class Broken(Losing):
+    def submit(self, function, *arguments):
+        raise self.losses[0]
+
+
+def test_an_answer_that_tells_of_pickling_is_not_a_loss():
+    error = pickle.PicklingError("Can't pickle <lambda>")
+    with pytest.raises(TypeError, match=r"must be able to send the task .* PicklingError: Can't"):
+        results(Losing([error]))
+
+
+def test_an_executor_that_is_shut_down():
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(RuntimeError, match=r"sweep\(executor=...\) must be .* takes work, got: "):
+        results(pool)
+
+
+def test_a_stop_cancels_what_has_not_begun():
+    stops = iter([False, False, True])
+    assert results(Losing([None, Gone()]), stopped=lambda: next(stops, True)) == {0: "a"}
