@@ -5,6 +5,7 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -113,6 +114,32 @@ def method_called(data):
     return lambda x: jax.pure_callback(Adding(), jax.ShapeDtypeStruct((4,), jnp.float32), x)
 
 
+def private_attribute(data):
+    class Adding:
+        def __init__(self):
+            self._data, self._lock = {"rows": [data]}, threading.Lock()
+
+        def add(self, x):
+            return x + self._data["rows"][0][1234]
+
+    return lambda x: jax.pure_callback(Adding().add, jax.ShapeDtypeStruct((4,), jnp.float32), x)
+
+
+def wrapped_object(data):
+    class Adding:
+        def __call__(self, x):
+            return x + self.data[1234]
+
+    adding = functools.update_wrapper(Adding(), private_attribute)
+    adding.data = data
+    return lambda x: jax.pure_callback(adding, jax.ShapeDtypeStruct((4,), jnp.float32), x)
+
+
+def method_of_an_array(data):
+    shape = jax.ShapeDtypeStruct((), jnp.float32)
+    return lambda x: x * jax.pure_callback(data.astype(np.float32).take, shape, 1234)
+
+
 def sharded(data):
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     there = jax.sharding.NamedSharding(mesh, jax.P("data"))
@@ -123,7 +150,8 @@ def sharded(data):
 KINDS = [
     jitted, custom_vjp, custom_vjp_of_a_gradient, custom_jvp, scan, while_loop, cond, switch,
     checkpoint, vmap, bfloat16, keys, number, callback,
-    object_called, method_called, sharded,
+    object_called, method_called, private_attribute, wrapped_object, method_of_an_array,
+    sharded,
 ]  # fmt: skip
 
 
@@ -143,6 +171,18 @@ def test_constants_that_are_literals_count_as_well():
         assert of(jitted, DATA) == of(jitted, DATA.copy()) != of(jitted, CHANGED)
     finally:
         jax.config.update("jax_use_simplified_jaxpr_constants", False)
+
+
+def test_a_number_counts_in_a_function_that_is_nested_a_hundred_times():
+    def nested(number):
+        found = jax.make_jaxpr(jax.jit(lambda x: x * np.float32(number)))(X)
+        for _ in range(120):
+            (eqn,) = found.eqns
+            inner = eqn.replace(params={**eqn.params, "jaxpr": found})
+            found = found.replace(jaxpr=found.jaxpr.replace(eqns=[inner]))
+        return fingerprint(found)
+
+    assert nested(2) != nested(3)
 
 
 def test_operations_parameters_shapes_and_wiring_count():

@@ -32,17 +32,19 @@ def close(a, b, rtol=2e-5):
 
 
 class Counted:
-    """A source that notes what was read."""
+    """A source that notes what was read, and hands out the same arrays each time."""
 
     def __init__(self, x, y):
         self.x, self.y, self.read = x, y, []
+        self.item = np.array(x[0]), np.array(y[0])
 
     def __len__(self):
         return len(self.x)
 
     def __getitem__(self, i):
         self.read.append(i)
-        return self.x[i], self.y[i]
+        self.item[0][...], self.item[1][...] = self.x[i], self.y[i]
+        return self.item
 
 
 X, Y = data(192)

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Averaged
+from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._program import _FUNCTIONS, Kept
 from jaxsched.search.tasks._traced import trace_task
 
@@ -22,6 +24,23 @@ def sweep(task, trials=RATES, **arguments):
     return search.sweep(
         task, trials, **{"steps": 9, "devices": jax.local_devices()[:1]} | arguments
     )
+
+
+def test_a_task_may_fill_one_buffer_with_all_of_its_batches():
+    buffer = np.zeros(64 + 16, np.float32)
+    buffer = buffer[-buffer.ctypes.data // 4 % 16 :][:64]  # so aligned that JAX would not copy it
+
+    class Filling(Plain):
+        def batches(self, seed, start, length):
+            buffer[:] = start
+            return buffer[:length]
+
+    plan = SimpleNamespace(
+        folds=[SimpleNamespace(task=Filling())], seeds=[0], length=64, longest=128, caller="sweep"
+    )
+    feed = Feed(plan)
+    first, second = (feed.get(0, 0, chunk, jax.devices()[0]) for chunk in (0, 1))
+    assert (float(first[0]), float(second[0])) == (0, 64)
 
 
 class Closing(Plain):

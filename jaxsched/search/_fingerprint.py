@@ -158,6 +158,7 @@ class Walk:
         # By number, with what says whether the number is still that of the value.
         self._known: dict[int, tuple[Callable[[], Any], str]] = {}
         self._open: list[int] = []
+        self._deep = 0  # values that are open, since the innermost jaxpr
 
     def of(self, value: Any) -> str:
         if type(value) in _SCALARS:
@@ -165,11 +166,13 @@ class Walk:
         holds, known = self._known.get(id(value), (None, ""))
         if holds is not None and holds() is value:
             return known
-        if id(value) in self._open or (len(self._open) > 100 and not hasattr(value, "eqns")):
+        if id(value) in self._open or self._deep > 100:
             return _digest("again", type(value).__qualname__)
         self._open.append(id(value))
+        deep, self._deep = self._deep, 0 if hasattr(value, "eqns") else self._deep + 1
         digest = _digest(type(value).__qualname__, *self._parts(value))
         self._open.pop()
+        self._deep = deep
         if isinstance(value, (np.ndarray, jax.Array)):
             self._known[id(value)] = (weakref.ref(value), digest)
         elif hasattr(value, "eqns"):
@@ -204,7 +207,7 @@ class Walk:
         # What a callback calls may be an object.
         call = getattr(type(value), "__call__", None)  # noqa: B004
         called = [self.of(call)] if isinstance(call, types.FunctionType) else []
-        return [text, *called, *(self.of(v) for kv in _fields(value).items() for v in kv)]
+        return [text, *called, *self._attributes(value)]
 
     def _array(self, value: Any) -> Iterable[str | bytes | memoryview]:
         kind = [str(value.dtype), str(value.shape), str(getattr(value, "weak_type", False))]
@@ -259,8 +262,15 @@ class Walk:
             held = [_held(cell) for cell in value.__closure__ or ()]
             parts = (value.__code__, value.__defaults__, value.__kwdefaults__, *held)
             return [name, *map(self.of, parts)]
-        inner = getattr(value, "__wrapped__", None)  # of jax.jit and its like
-        return [name] if inner is None or isinstance(value, type) else [name, self.of(inner)]
+        if isinstance(value, (type, types.ModuleType)):
+            return [name]
+        # Of jax.jit and its like; and of a method of a built-in type, such as that of an array.
+        inner = (getattr(value, of, None) for of in ("__wrapped__", "__self__"))
+        return [name, *map(self.of, inner), *self._attributes(value)]
+
+    def _attributes(self, value: Any) -> Iterable[str]:
+        # Private ones that are no data may be of this process, such as a lock or a cache.
+        return [self.of(x) for item in _fields(value, _is_data).items() for x in item]
 
 
 # Rules of derivatives: unused here, since a derivative in the program is already traced.
@@ -295,6 +305,11 @@ def _items(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else []
 
 
+def _is_data(value: Any) -> bool:
+    plain = type(value) in _SCALARS or isinstance(value, (np.ndarray, np.generic, jax.Array))
+    return plain or (type(value) in (list, tuple, dict) and all(map(_is_data, _items(value))))
+
+
 def _held(cell: Any) -> Any:
     try:
         return cell.cell_contents
@@ -302,8 +317,8 @@ def _held(cell: Any) -> Any:
         return None
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    """The public attributes of an object."""
+def _fields(value: Any, private: Callable[[Any], bool] = lambda _: False) -> dict[str, Any]:
+    """The public attributes of an object, and those private ones whose values are asked for."""
     slots: list[Any] = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
     names = [n for given in slots for n in ((given,) if isinstance(given, str) else given)]
     fields = {n: getattr(value, n) for n in names if hasattr(value, n)}
@@ -312,7 +327,7 @@ def _fields(value: Any) -> dict[str, Any]:
         fields = dict(zip(value._fields, value, strict=True))
     elif dataclasses.is_dataclass(value):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return {n: v for n, v in fields.items() if not n.startswith("_")}
+    return {n: v for n, v in fields.items() if n[:1] != "_" or (n[1:2] != "_" and private(v))}
 
 
 def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:

@@ -69,10 +69,12 @@ def sweep(
     values. So one compilation serves schedules of any kind and any number of them. Trials whose
     values agree bit for bit up to some step are trained once up to there.
 
-    On a CPU (width 1) every run has exactly the bits of a solo run, and of a Python loop over
-    ``jax.jit(task.step)`` with the values of ``js.sample(schedule, steps)``, whatever the order,
-    the other trials, the devices and threads, or shared prefixes. At greater widths (``jax.vmap``)
-    a run differs from a solo run by rounding, still whatever the order and the other trials.
+    On a CPU (width 1) every run has exactly the bits of a solo run, whatever the order, the other
+    trials, the devices and threads, or shared prefixes. A Python loop over ``jax.jit(task.step)``
+    with the values of ``js.sample(schedule, steps)`` has these bits too, but where XLA orders a sum
+    otherwise within a compiled loop (convolutions, attention): then it differs by rounding. At
+    greater widths (``jax.vmap``) a run differs from a solo run by rounding, still whatever the
+    order and the other trials.
 
     A run whose training loss is not finite, or above ``limit``, has diverged: it stops there, is
     flagged with its step, and does not affect others.

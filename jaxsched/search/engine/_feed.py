@@ -33,9 +33,9 @@ class Feed:
             count = min(length, steps - start)
             task = plan.folds[fold].task
             drawn = read_batches(task, plan.seeds[seed], start, count, plan.caller, steps)
-            if count < length:
-                drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
-            size = nbytes(jax.tree.map(np.asarray, drawn))
+            # A copy: a task may fill one buffer again and again, and JAX takes an array as it is.
+            drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
+            size = nbytes(drawn)
             while self._kept and self._bytes + size > self._budget:
                 self._bytes -= nbytes(self._kept.pop(next(iter(self._kept))))
             self._kept[key] = put(drawn, device)

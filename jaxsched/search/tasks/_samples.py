@@ -172,7 +172,7 @@ class Source(Samples):
                     f"{shorten(str(treedef))} at [{row}] and "
                     f"{shorten(str(self.sample.treedef))} at [0]."
                 )
-            items.append([leaf for _, leaf in named])
+            items.append([np.array(leaf) for _, leaf in named])  # a source may reuse a buffer
         return [
             self._stacked(leaf, rows, (item[j] for item in items))
             for j, leaf in enumerate(self.sample.leaves)
