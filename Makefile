@@ -42,12 +42,13 @@ bench: $(VENV)/.dev
 	$(RUN)/python -m benchmarks.first
 
 # The drop-ins beside the real packages, which have an environment of their own (2 GB, CPU only).
+# Less of it: `make parity PARITY="--draws 1 --steps 100 torch keras"`.
 parity: $(VENV)-peers/.made
-	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python tests/parity.py
+	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python -W ignore tests/parity.py $(PARITY)
 	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python tests/back_again.py
 
 golden: $(VENV)-peers/.made
-	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python -m golden.write
+	PYTHONPATH=tests:. JAX_PLATFORMS=cpu $(VENV)-peers/bin/python -W ignore -m golden.write
 
 clean:
 	rm -rf $(VENV) $(VENV)-peers out build dist

@@ -90,7 +90,7 @@ def _values(library: str, name: str, arguments: dict[str, Any], steps: Any) -> A
         state = made.update(state, value=metric)
         return state, made(state)
 
-    return jax.lax.scan(follow, made.init(), jnp.stack([jnp.float32(x) for x in metrics]))[1]
+    return jax.lax.scan(follow, made.init(), jnp.asarray(metrics, jnp.float32))[1]
 
 
 def on_the_host(library: str, case: dict[str, Any]) -> float:
@@ -104,18 +104,21 @@ def in_a_program(library: str, case: dict[str, Any], mapped: bool = False) -> fl
 
     ``mapped``: over members, with the gradient in every real number, which must be finite.
     """
-    leaves, tree = jax.tree.flatten(case["arguments"])
-    tracers = _are_numbers(library, case["name"], case["arguments"], leaves)
+    longer = math.ceil(math.log2(max(1.0, len(case["values"]) / LONGEST)))
+    steps = np.arange(LONGEST << longer, dtype=np.int32)
+    arguments = dict(case["arguments"])
+    if "metrics" in arguments:  # one array, of one shape for all draws
+        arguments["metrics"] = np.resize(np.float32(arguments["metrics"]), len(steps))
+    leaves, tree = jax.tree.flatten(arguments)
+    tracers = _are_numbers(library, case["name"], arguments, leaves)
     known = tuple(None if one else x for one, x in zip(tracers, leaves, strict=True))
     numbers = [
         np.int32(x) if isinstance(x, int) else np.float32(x)
         for one, x in zip(tracers, leaves, strict=True)
         if one
     ]
-    longer = math.ceil(math.log2(max(1.0, len(case["values"]) / LONGEST)))
-    steps = np.arange(LONGEST << longer)
     program = _program(library, case["name"], tree, known, mapped)
-    values, gradients = program(numbers, steps.astype(np.int32))
+    values, gradients = program(numbers, steps)
     if not all(map(np.all, map(np.isfinite, jax.tree.leaves(gradients)))):
         return math.inf
     return _difference(np.ravel(values)[: len(case["values"])], case["values"])
@@ -127,7 +130,7 @@ def _are_numbers(library: str, name: str, arguments: Any, leaves: list[Any]) -> 
         n in fixed for n, x in sorted(arguments.items()) for _ in range(len(jax.tree.leaves(x)))
     ]
     return [
-        isinstance(x, (int, float)) and not isinstance(x, bool) and not kept
+        isinstance(x, (int, float, np.ndarray)) and not isinstance(x, bool) and not kept
         for x, kept in zip(leaves, inherent, strict=True)
     ]
 

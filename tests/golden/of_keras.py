@@ -66,7 +66,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         "ReduceLROnPlateau": [
             plateau | {"patience": 2},
             plateau | {"patience": 1, "cooldown": 2, "min_lr": peak * rate**2},
-            plateau | {"patience": 0, "min_delta": 0.05, "mode": "max", "monitor": "accuracy"},
+            plateau | {"patience": 0, "min_delta": 0.0503, "mode": "max", "monitor": "accuracy"},
             plateau | {"patience": 1, "min_lr": 2 * peak},
             plateau | {"patience": 2, "factor": 0.0, "min_lr": peak / 3},
         ],

@@ -104,7 +104,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             for more in (
                 {"patience": 2},
                 {"patience": 1, "cooldown": 2, "min_scale": rate**2, "rtol": 0.01},
-                {"patience": 2, "accumulation_size": 3, "atol": 0.05},
+                {"patience": 2, "accumulation_size": 3, "atol": 0.0503},
             )
         ],
     }

@@ -113,7 +113,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         ],
         "ReduceLROnPlateau": [
             plateau,
-            plateau | {"threshold_mode": "abs", "threshold": 0.05, "cooldown": 3},
+            plateau | {"threshold_mode": "abs", "threshold": 0.0503, "cooldown": 3},
             plateau | {"min_lr": lr["base_lr"] / 7},
             plateau | {"min_lr": lr["base_lr"] / 7, "eps": lr["base_lr"] / 8},
             plateau | {"eps": lr["base_lr"] / 5, "patience": 0},
