@@ -55,6 +55,32 @@ def test_every_drop_in_has_a_table_and_an_example(library):
     assert called == {name for where, name in CASES if where == library}
 
 
+SEVERAL = {
+    "torch.OneCycleLR": lambda x: compat.torch.OneCycleLR(x, 10),
+    "torch.MultiStepLR": lambda x: compat.torch.MultiStepLR(1.0, [5, 3], x),
+    "torch.LambdaLR": lambda x: compat.torch.LambdaLR(x, lambda t: 1 / (1 + t)),
+    "fvcore.StepWithFixedGamma": lambda x: compat.fvcore.StepWithFixedGammaParamScheduler(
+        1.0, 2, x, 9, steps=6
+    ),
+    "fastai.fit_one_cycle": lambda x: compat.fastai.fit_one_cycle(1, x, steps_per_epoch=9),
+    "optax.cosine_onecycle": lambda x: compat.optax.cosine_onecycle_schedule(9, 1.0, x),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_members_of_several_rates_have_the_curves_of_single_ones(name):
+    rates = np.array([0.25, 0.5, 0.75])  # as many as there are knots
+    found = jax.vmap(lambda s: s(4))(SEVERAL[name](rates))
+    np.testing.assert_allclose(found, [SEVERAL[name](x).host(4) for x in rates], rtol=1e-6)
+
+
+def test_a_cut_is_made_or_not_as_the_rounding_of_the_peer_decides():
+    scale = lambda **given: compat.torch.ReduceLROnPlateau(0.1, **given).min_scale
+    assert scale(factor=0.1, eps=0.09) == 1.0  # 0.1 - 0.1 * 0.1 is 0.09, and not 0.09 + 1e-17
+    assert scale(factor=0.1, eps=0.0899) == pytest.approx(0.1)
+    assert scale(factor=0.0) == 0.0
+
+
 LR = {"base_lr": 0.1}
 WD = ("start_wd", "end_wd", "wd_incr_steps")
 WAVE = compat.torch.CosineAnnealingLR(0.1, 10)
@@ -99,6 +125,7 @@ WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
         ("transformers.polynomial", WARM | {"lr_end": 0.2}, "must be less than lr=0.1"),
         ("transformers.cosine_with_min_lr", WARM, "must be given, and not both"),
         ("transformers.greedy", {"lr": 0.1, "factor": 1.0}, "must be less than 1, got 1.0"),
+        ("transformers.greedy", {"lr": 0.1, "min_lr": 2.0}, r"\.greedy\(min_lr=.*max_lr=1\.0"),
         ("torch.SequentialLR", {"schedulers": [WAVE, WAVE], "milestones": [3.5]}, "whole number"),
         ("torch.ReduceLROnPlateau", LR | {"threshold": 1.0}, "must be less than 1, got 1.0"),
         ("optax.reduce_on_plateau", {"patience": 0.5}, r"optax.*\(patience=.*whole number"),
@@ -159,3 +186,6 @@ def test_an_argument_that_takes_the_optimizer_is_told_from_one_that_is_not_there
         compat.torch.StepLR(optimizer=None, step_size=3)
     with pytest.raises(TypeError, match="got 5 positional arguments"):
         compat.torch.StepLR(0.1, 3, 0.5, -1, True)
+    for given in ({"max_lr": [0.1, 0.2]}, {"max_lr": 0.1, "total_steps": (10,)}):
+        with pytest.raises(TypeError, match=r"torch\.OneCycleLR\(.* must be one, got .*group_lr"):
+            compat.torch.OneCycleLR(**given)

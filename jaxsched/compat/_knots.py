@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import is_concrete, to_host
-from jaxsched.compat._pieces import plain, where
+from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched.compat._pieces import larger, plain, where
 from jaxsched.recipes._arguments import multiply
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import as_real, is_whole
 from jaxsched.schedules._piecewise import PiecewiseConstant
 from jaxsched.schedules._wrappers import Shift
 
 
 def stack(numbers: Sequence[Any]) -> Any:
-    """One array of numbers, int32 if all are whole."""
-    if _known(numbers):
+    """One array of numbers, int32 if all are whole; those of populations along the last axis."""
+    if known(numbers):
         return np.asarray([to_host(x) for x in numbers])
     whole = all(map(is_whole, numbers))
-    return jnp.stack([jnp.asarray(x, jnp.int32) if whole else as_array(x) for x in numbers])
+    arrays = [jnp.asarray(x, jnp.int32) if whole else as_array(x) for x in numbers]
+    return jnp.stack(jnp.broadcast_arrays(*arrays), -1)
 
 
-def _known(numbers: Sequence[Any]) -> bool:
+def known(numbers: Sequence[Any]) -> bool:
     return all(is_concrete(x) and np.ndim(x) == 0 for x in numbers)
 
 
@@ -35,12 +37,40 @@ def as_array(x: Any) -> Any:
 
 def levels(steps: Sequence[Any], values: Sequence[Any]) -> AbstractSchedule:
     """``PiecewiseConstant`` of steps in order, which may be negative or equal."""
-    if _known(steps):
+    if known(steps):
         found = {0: values[0]}
         for step, value in zip(map(plain, steps), values[1:], strict=True):
             found[max(step, 0)] = value
         return PiecewiseConstant([*found][1:], stack([*found.values()]))
     return PiecewiseConstant(jnp.maximum(stack(steps), 0), stack(values))
+
+
+def drops(start: Any, factor: Any, steps: Sequence[Any]) -> AbstractSchedule:
+    """Multiplied by a factor at each of some steps, in any order, where one may stand twice.
+
+    ``factor`` is one for all of them, or a list with one for each; a step before 0 acts at once.
+    """
+    factors = list(factor) if is_list(factor) else [factor] * len(steps)
+    if not steps:
+        return Constant(start)
+    if not known(steps):
+        return PiecewiseConstant(*_in_order(start, [larger(step, 0) for step in steps], factors))
+    order = sorted(range(len(steps)), key=lambda i: plain(steps[i]))
+    return levels([steps[i] for i in order], _products(start, [factors[i] for i in order]))
+
+
+def _products(start: Any, factors: Sequence[Any]) -> list[Any]:
+    return list(itertools.accumulate(factors, multiply, initial=start))
+
+
+def _in_order(start: Any, steps: Sequence[Any], factors: Sequence[Any]) -> tuple[Any, Any]:
+    """Steps, sorted, and the products of their factors."""
+    at, scales = stack(steps), jnp.asarray(stack([start, *factors]), jnp.float32)
+    shape = np.broadcast_shapes(at.shape[:-1], scales.shape[:-1])
+    at, scales = (jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in (at, scales))
+    order = jnp.argsort(at, axis=-1)
+    factors = [scales[..., :1], jnp.take_along_axis(scales[..., 1:], order, -1)]
+    return jnp.take_along_axis(at, order, -1), jnp.cumprod(jnp.concatenate(factors, -1), -1)
 
 
 def scaled_knots(
@@ -50,12 +80,10 @@ def scaled_knots(
 
     The first value stands at step 0, or at the first of the steps if that is earlier.
     """
-    if _known(steps):
+    if known(steps):
         of_step = dict(zip(map(plain, steps), scales, strict=True))  # as in a dict of Python
         steps = sorted(of_step)
-        values = [start]
-        for step in steps:
-            values.append(multiply(values[-1], of_step[step]))
+        values = _products(start, [of_step[step] for step in steps])
         if not steps or steps[0] > 0:
             return kind(stack([0, *steps]), stack(values))
         begun = kind(np.asarray(steps) - steps[0], stack(values[1:]))
@@ -68,7 +96,5 @@ def scaled_knots(
         for other in steps[:i]:
             scale = where(lambda x, y: as_real(x) == as_real(y), (step, other), 1.0, scale)
         kept.append(scale)
-    at = stack(steps)
-    order = jnp.argsort(at)
-    factors = jnp.concatenate([as_array(start)[None], stack(kept)[order]])
-    return kind(jnp.concatenate([jnp.zeros((1,), at.dtype), at[order]]), jnp.cumprod(factors))
+    at, values = _in_order(start, steps, kept)
+    return kind(jnp.concatenate([jnp.zeros_like(at[..., :1]), at], -1), values)

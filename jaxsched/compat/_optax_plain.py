@@ -9,8 +9,8 @@ from jaxsched._arrays import is_concrete
 from jaxsched._bounds import FLOAT32_MAX
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import describe
-from jaxsched.compat._knots import scaled_knots
-from jaxsched.compat._pieces import drops, floor, larger, polynomial, stairs, where
+from jaxsched.compat._knots import drops, scaled_knots
+from jaxsched.compat._pieces import floor, larger, polynomial, stairs, where
 from jaxsched.compat._signature import (
     Flag,
     NotNegative,

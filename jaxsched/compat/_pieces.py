@@ -11,13 +11,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import violates
 from jaxsched.recipes._arguments import exponential, multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import is_whole, subtract_steps
-from jaxsched.schedules._piecewise import PiecewiseConstant
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Window
 
@@ -75,40 +74,19 @@ def polynomial(start: Any, end: Any, steps: Any, power: Any) -> AbstractSchedule
 
 def decay(start: Any, factor: Any, every: Any) -> AbstractSchedule:
     """``start * factor ** (t / every)``; with a factor of 0 it is 0 after step 0."""
-    if is_concrete(factor) and not violates(lambda factor: factor != 0, factor):
-        return Constant(start, 1) >> Constant(0.0)
-    if is_concrete(factor):
-        return exponential(start, factor, every)
-    # A traced 0 has no logarithm. With a rate of -24 the second value is 4e-11 of the first.
     gone = lambda factor: factor == 0
     law: Any = exponential(start, where(gone, (factor,), 1.0, factor), every)
-    return dataclasses.replace(law, rate=where(gone, (factor,), -24.0, law.rate))
+    if surely(lambda factor: factor != 0, factor):
+        return law
+    return dataclasses.replace(law, rate=where(gone, (factor,), _GONE, law.rate))
+
+
+_GONE = -1e20  # the rate of a factor of 0, which has no logarithm; a finite one, for gradients
 
 
 def stairs(start: Any, factor: Any, every: Any) -> AbstractSchedule:
     """Multiplied by ``factor``, which may be 0, every so many steps."""
     return Repeat(Constant(start, every), None, factor)
-
-
-def drops(start: Any, factor: Any, steps: Any) -> AbstractSchedule:
-    """Multiplied by a factor at each of some steps, in any order, where one may stand twice.
-
-    ``factor`` is one for all of them, or a list with one for each; a step before 0 acts at once.
-    """
-    at = list(steps)
-    factors = list(factor) if is_list(factor) else [factor] * len(at)
-    if not at:
-        return Constant(start)
-    if not all(map(is_concrete, at)):
-        steps = jnp.maximum(jnp.stack(jnp.broadcast_arrays(*map(jnp.asarray, at))), 0)
-        order = jnp.argsort(steps)
-        scales = jnp.stack([jnp.asarray(x, jnp.float32) for x in factors])[order]
-        values = jnp.cumprod(jnp.concatenate([jnp.asarray(start, jnp.float32)[None], scales]))
-        return PiecewiseConstant(steps[order], values)
-    found, value = {0: start}, start
-    for index in sorted(range(len(at)), key=lambda index: plain(at[index])):
-        value = found[max(plain(at[index]), 0)] = multiply(value, factors[index])
-    return PiecewiseConstant([*found][1:], [*found.values()])
 
 
 def joined(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
-from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_number
-from jaxsched.compat._pieces import larger
+from jaxsched.compat._knots import known
+from jaxsched.compat._pieces import larger, plain
 from jaxsched.compat._signature import chosen
 from jaxsched.controllers import Plateau
 
-_LEAST = 2.0**-100  # in place of a factor of 0
+_CUTS = 10_000  # of known numbers, which are followed one by one
+_LEAST = 2.0**-100  # in place of a factor of 0, which has no logarithm
 
 
 def plateau(
@@ -31,16 +31,9 @@ def plateau(
     """Its controller; ``name`` is what was called."""
     rtol, atol = margins(name, threshold, threshold_mode)
     chosen(f"{name}(mode=...)", mode, {"min": mode, "max": mode})
-    factor = larger(factor, _LEAST)
     least = _least_scale(base_lr, factor, min_lr, eps)
     return Plateau(
-        base_lr,
-        factor,
-        patience,
-        rtol,
-        atol,
-        cooldown,
-        least,
+        *(base_lr, factor, patience, rtol, atol, cooldown, least),
         mode=mode,
         rule="torch",
         nan="bad",
@@ -60,21 +53,25 @@ def _least_scale(base: Any, factor: Any, min_lr: Any, eps: Any) -> Any:
 
     A cut that lowers the rate by ``eps`` or less is not made, nor is any after it.
     """
-    known = all(map(is_concrete, (base, factor, min_lr, eps)))
-    xp: Any = np if known else jnp
     numbers = (base, factor, min_lr, eps)
-    base, factor, min_lr, eps = map(np.float64, map(to_host, numbers)) if known else numbers
+    if known(numbers):  # as PyTorch counts, whose rounding decides whether a cut is ``eps``
+        base, factor, min_lr, eps = map(plain, numbers)
+        rate = base
+        for _ in range(_CUTS):
+            lower = max(rate * factor, min_lr)
+            if not rate - lower > eps:
+                return rate / base
+            rate = lower
 
     def cut(times: Any) -> Any:
         """The scale after so many cuts; after infinitely many it is 0, also to a gradient."""
-        some = xp.isfinite(times)
-        return xp.where(some, factor ** xp.where(some, xp.maximum(times, 0.0), 1.0), 0.0)
+        some = jnp.isfinite(times)
+        return jnp.where(some, factor ** jnp.where(some, jnp.maximum(times, 0.0), 1.0), 0.0)
 
-    with np.errstate(divide="ignore"):
-        rate = xp.log(factor)
-        frozen = cut(xp.ceil(xp.log(eps / (base * (1 - factor))) / rate))
-        low = min_lr / base
-        before = cut(xp.floor(xp.log(low) / rate))
-    last = xp.where(base * (before - low) > eps, low, before)
-    least = xp.minimum(xp.maximum(frozen, last), 1.0)
-    return float(least) if known else least
+    factor = larger(factor, _LEAST)
+    rate = jnp.log(factor)
+    frozen = cut(jnp.ceil(jnp.log(eps / (base * (1 - factor))) / rate))
+    low = min_lr / base
+    before = cut(jnp.floor(jnp.log(low) / rate))
+    last = jnp.where(base * (before - low) > eps, low, before)
+    return jnp.minimum(jnp.maximum(frozen, last), 1.0)

@@ -49,7 +49,16 @@ def drop_in(make: F) -> F:
 
 
 def _number(**bounds: Any) -> Callable[[str, Any], Any]:
-    return lambda where, x: checked_number(where, x, **bounds)
+    return lambda where, x: checked_number(where, _one(where, x), **bounds)
+
+
+def _one(where: str, x: Any) -> Any:
+    if is_list(x):
+        raise TypeError(
+            f"{where} must be one, got {describe(x)}: groups of parameters that differ have a "
+            "schedule each, by `js.optim.group_lr(factory, {expression: schedule})`."
+        )
+    return x
 
 
 def _numbers(**bounds: Any) -> Callable[[str, Any], Any]:
@@ -83,7 +92,7 @@ def _schedules(where: str, xs: Any) -> Any:
 
 
 def _function(where: str, x: Any) -> Any:
-    if not callable(x):
+    if not callable(_one(where, x)):
         raise TypeError(f"{where} must be a function, got {describe(x)}.")
     return x
 

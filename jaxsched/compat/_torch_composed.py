@@ -39,8 +39,8 @@ def LambdaLR(
     1.0
     """
     if total_steps is None:
-        return base_lr * from_fn(lr_lambda)
-    return base_lr * Table(
+        return Constant(base_lr) * from_fn(lr_lambda)
+    return Constant(base_lr) * Table(
         [float(lr_lambda(t)) for t in range(_known_steps("Lambda", total_steps))]
     )
 
@@ -62,7 +62,7 @@ def MultiplicativeLR(
     """
     steps = _known_steps("Multiplicative", total_steps)
     factors = [1.0, *(float(lr_lambda(t)) for t in range(1, steps))]
-    return base_lr * Table(np.cumprod(factors).tolist())
+    return Constant(base_lr) * Table(np.cumprod(factors).tolist())
 
 
 def _known_steps(kind: str, total_steps: Any) -> int:

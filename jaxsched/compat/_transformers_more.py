@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from jaxsched._checks import checked_whole
+import operator
+
+from jaxsched._checks import checked_whole, violates
 from jaxsched.compat._pieces import larger, smaller
 from jaxsched.compat._plateau import margins, plateau
 from jaxsched.compat._signature import (
@@ -95,6 +97,8 @@ def greedy(
     least, most = divide(min_lr, lr), divide(max_lr, lr)
     if fix:
         least, most = smaller(least, 1.0), larger(most, 1.0)
+    if violates(operator.gt, least, most):
+        raise ValueError(f"{name}(min_lr=...) must be at most max_lr={max_lr!r}, got {min_lr!r}.")
     return Greedy(
         *(lr, factor, patience, rtol, atol, cooldown, warmup, least, most),
         mode=way,

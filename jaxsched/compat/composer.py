@@ -15,7 +15,8 @@ from typing import Any
 from jaxsched._arrays import is_concrete
 from jaxsched._text import describe
 from jaxsched.compat._composer_times import Clock, Time, Times
-from jaxsched.compat._pieces import decay, drops, polynomial, stairs, where
+from jaxsched.compat._knots import drops
+from jaxsched.compat._pieces import decay, polynomial, stairs, where
 from jaxsched.compat._signature import Count, Flag, NotNegative, Number, Positive, drop_in
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-
 from jaxsched._arrays import is_concrete
 from jaxsched._checks import violates
 from jaxsched._text import describe
-from jaxsched.compat._knots import stack
+from jaxsched.compat._knots import known, stack
 from jaxsched.compat._pieces import plain, surely, where
 from jaxsched.compat._signature import (
     Count,
@@ -30,7 +27,7 @@ from jaxsched.compat._signature import (
     Whole,
     drop_in,
 )
-from jaxsched.recipes._arguments import divide, multiply, power
+from jaxsched.recipes._arguments import divide, multiply, power, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
 from jaxsched.schedules._lengths import subtract_steps
@@ -121,11 +118,13 @@ def combine_scheds(pcts: Numbers, scheds: Schedules, *, steps: Positive = 1) -> 
         lambda *xs: abs(sum(xs) - 1) > 1e-6, *shares
     ):
         raise ValueError(f"{name} must be at least 0 and add up to 1, got {describe(shares)}.")
-    parts = [
+    parts: list[AbstractSchedule] = [
         Window(Stretch(schedule, share), 0, share)
         for schedule, share in zip(scheds, shares, strict=True)
         if not (is_concrete(share) and share == 0)
     ]
+    if not surely(lambda share: share > 0, shares[-1]):  # only its end is seen
+        parts.append(Constant(value_at(scheds[-1], 1.0)))
     return Stretch(Sequence(tuple(parts)), steps)
 
 
@@ -249,11 +248,8 @@ def fine_tune(
 
 def _cosines(peak: Any, steps: Any, values: list[Any]) -> AbstractSchedule:
     """Two half cosines by their knots: two real lengths in float32 do not add up to the whole."""
-    if all(is_concrete(x) and np.ndim(x) == 0 for x in (peak, steps)):
-        at = {0: values[0]} | {plain(peak): values[1]}
-        at.setdefault(
-            plain(steps), values[2]
-        )  # where the rise takes all, its top is the last value
-        return PiecewiseCosine(stack([*at]), stack([*at.values()]))
-    knots = [jnp.asarray(x, jnp.float32) for x in (0.0, peak, steps)]
-    return PiecewiseCosine(jnp.stack(knots), stack(values))
+    at = [0.0, peak, steps]
+    if known(at):  # where the rise takes all, its top is the last value
+        found = {plain(steps): values[2]} | {0: values[0]} | {plain(peak): values[1]}
+        at, values = map(list, zip(*sorted(found.items()), strict=True))
+    return PiecewiseCosine(stack(at), stack(values))

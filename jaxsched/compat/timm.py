@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxsched._checks import checked_number, violates
-from jaxsched.compat._pieces import OfStep, drops, larger, stairs, surely, where
+from jaxsched.compat._knots import drops
+from jaxsched.compat._pieces import OfStep, larger, stairs, surely, where
 from jaxsched.compat._signature import (
     Flag,
     NotNegative,

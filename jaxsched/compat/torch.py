@@ -14,12 +14,12 @@ import numpy as np
 
 from jaxsched._arrays import INT32_MAX, is_concrete
 from jaxsched._checks import checked_number, violates
+from jaxsched.compat._knots import drops, stack
 from jaxsched.compat._pieces import (
     OfCycle,
     OfStep,
     add,
     decay,
-    drops,
     polynomial,
     stairs,
     surely,
@@ -333,7 +333,7 @@ def _one_cycle(
     at = [add(step, early) for step, _ in knots]
     for i in reversed(range(len(at) - 1)):
         at[i] = where(lambda x, y: x < y, (at[i], at[i + 1]), at[i], subtract_steps(at[i + 1], 1))
-    curve = make(at, [value for _, value in knots])
+    curve = make(stack(at), stack([value for _, value in knots]))
     curve = Shift(curve, -early) if early else curve
     if fix:
         return curve

@@ -44,7 +44,9 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         "SchedCos": [ends | run],
         "SchedExp": [ends | run],
         "SchedPoly": [ends | run | {"power": power} for power in (number(random, 0.5, 3), 0.0)],
-        "combine_scheds": [run | {"pcts": [0.25, 0.5, 0.25], "scheds": parts}],
+        "combine_scheds": [
+            run | {"pcts": pcts, "scheds": parts} for pcts in ([0.25, 0.5, 0.25], [0.75, 0.25, 0.0])
+        ],
         "combined_cos": [run | ends | {"pct": pct, "middle": start * 2} for pct in (share, 0.0)],
         "fit_one_cycle": [
             per | {"n_epoch": 4, "lr_max": start},

@@ -34,11 +34,15 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         ("StepParamScheduler", {"num_updates": 5, "values": values}),
     ]
     parts = [{"schedule": name, "arguments": given} for name, given in rows]
+    gone = {"schedule": "ExponentialParamScheduler"}
+    gone |= {"arguments": {"start_value": start, "decay": 0.0}}
     mixed = {"lengths": [0.25, 0.5, 0.25], "interval_scaling": ["rescaled", "fixed", "rescaled"]}
     kinds: dict[str, list[dict[str, Any]]] = {
         "ConstantParamScheduler": [{"value": start}],
         "CosineParamScheduler": [ends | run],
-        "ExponentialParamScheduler": [{"start_value": start, "decay": factor} | run],
+        "ExponentialParamScheduler": [
+            {"start_value": start, "decay": decay} | run for decay in (factor, 0.0)
+        ],
         "LinearParamScheduler": [ends | run],
         "PolynomialDecayParamScheduler": [
             {"base_value": start, "power": power} | run for power in (number(random, 0.5, 3), 0.0)
@@ -52,7 +56,9 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         "StepWithFixedGammaParamScheduler": [
             run | {"base_value": start, "num_decays": 3, "gamma": factor, "num_updates": part}
         ],
-        "CompositeParamScheduler": [run | mixed | {"schedulers": parts}],
+        "CompositeParamScheduler": [
+            run | mixed | {"schedulers": each} for each in (parts, [*parts[:2], gone])
+        ],
     }
     return kinds[name]
 
