@@ -18,6 +18,7 @@ from sweep_tasks import Plain, apply, init, shared, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import _files
+from jaxsched.search._fingerprint import identifying
 from jaxsched.search.engine import _settings
 from jaxsched.search.store import _identity, _pieces, _rows
 
@@ -257,8 +258,8 @@ def test_shards_of_functions_as_settings_are_merged_from_two_processes(tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"task": Line(DATA + 1)}, "task's evaluate"),
-        ({"task": Line(DATA + 1, "batches")}, "task's batches"),
+        ({"task": Line(DATA + 1)}, r"array \.data: float32\[\d+\] .*task's evaluate"),
+        ({"task": Line(DATA + 1, "batches")}, r"array \.data: .*task's batches"),
         ({"task": Line(where="step")}, "task's step"),
         ({"limit": 5.0}, "limit: inf in part 0, 5.0 in part 1"),
         ({"evaluate_every": 6}, "evaluate_every: None in part 0, 6 in part 1"),
@@ -294,7 +295,8 @@ def of_before(fields, module):
     """As a version before this one wrote them, whose classes were in other modules."""
     once = {"monitor": "watch", "share_prefixes": "share", "trial 0": "trial 0 (a\n(b) name)"}
     moved = {"task": fields["task"].replace("jaxsched.", module)}
-    return {once.get(name, name): text for name, text in {**fields, **moved}.items()}
+    before = identifying({**fields, **moved})
+    return {once.get(name, name): text for name, text in before.items()}
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,9 @@ def test_a_final_score_is_of_the_task_of_the_sweep(tmp_path, where, folds):
     result = search.load(tmp_path / "r.npz")
     final = search.final_score(Line(where=where), result)
     assert np.isfinite(final.metrics["loss"]).all()
-    with pytest.raises(ValueError, match=rf"final_score\(task=...\) .* task's .*{where}"):
+    with pytest.raises(
+        ValueError, match=rf"final_score\(task=...\) .* array \.data: .*task's .*{where}"
+    ):
         search.final_score(Line(DATA + 1, where), result)
     old = dataclasses.replace(result, info=search.RunInfo())
     assert search.final_score(Line(DATA + 1, where), old).metrics["loss"].shape == (1,)

@@ -311,7 +311,7 @@ class Measured(Plain):
         (Measured(["loss", "a", "b"]), "metrics: "),
         (Measured(["loss"]), "metrics: "),
         (Measured(["a", "loss"]), "task's evaluate: "),
-        (Measured(["loss", "a"], 1.0), r"\(array .target: float32\[3\] \w+ there, float32\[3\] "),
+        (Measured(["loss", "a"], 1.0), r"array .target: float32\[3\] \w+ there, float32\[3\] "),
     ],
 )
 def test_metrics_and_arrays_that_differ_are_named_and_no_file_is_damaged(tmp_path, changed, words):

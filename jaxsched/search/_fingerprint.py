@@ -330,14 +330,27 @@ def _fields(value: Any, private: Callable[[Any], bool] = lambda _: False) -> dic
     return {n: v for n, v in fields.items() if n[:1] != "_" or (n[1:2] != "_" and private(v))}
 
 
+def identifying(fields: Mapping[str, str]) -> dict[str, str]:
+    """Fields of an identity without those that only explain: the arrays of a task, one by one."""
+    return {name: text for name, text in fields.items() if not name.startswith("array ")}
+
+
 def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:
-    """The differences with both values, or an empty text; digests are cut to eight letters."""
+    """The differences with both values, or an empty text; digests are cut to eight letters.
+
+    Arrays are named where the task differs, first and in place of all of them together.
+    """
 
     def shown(name: str, values: Mapping[str, str]) -> str:
         return shorten(_DIGEST.sub(r"\1", values.get(name, "none")))
 
+    ours, theirs = identifying(here), identifying(there)
+    differ = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
+    arrays = [n for n in {**there, **here} if n not in {**theirs, **ours}]
+    arrays = [n for n in arrays if there.get(n) != here.get(n)]
+    both = len(theirs) < len(there) and len(ours) < len(here)  # files of before name none
+    if both and arrays and any(name.startswith("task's ") for name in differ):
+        differ = [*arrays, *(name for name in differ if name != "task's arrays")]
     return listed(
-        f"{shorten(n)}: {shown(n, there)} {where[0]}, {shown(n, here)} {where[1]}"
-        for n in {**there, **here}
-        if there.get(n) != here.get(n)
+        f"{shorten(n)}: {shown(n, there)} {where[0]}, {shown(n, here)} {where[1]}" for n in differ
     )

@@ -11,10 +11,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxsched._checks import checked_whole
-from jaxsched._text import listed, shorten
 from jaxsched._words import known_arguments
 from jaxsched.search._files import Damaged
-from jaxsched.search._fingerprint import digest
+from jaxsched.search._fingerprint import difference, digest, identifying
 
 # Errors that one process may meet in its files; all others must raise them too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
@@ -156,24 +155,17 @@ def check_all_agree(fields: dict[str, str]) -> None:
     Raises:
         ValueError: on every process, naming the differences, unless all agree.
     """
-    text = json.dumps(fields)
+    text = json.dumps(identifying(fields))
     if len(set(allgather_bytes(digest(text).encode()))) == 1:
         return
-    processes = [json.loads(found) for found in allgather_bytes(text.encode())]
-    names = list(dict.fromkeys(name for found in processes for name in found))
-    differing = [n for n in names if len({found.get(n) for found in processes}) > 1]
-    shown = []
-    for name in differing:
-        other = next(
-            r for r, found in enumerate(processes) if found.get(name) != processes[0].get(name)
-        )
-        shown.append(
-            f"{name}: {shorten(processes[0].get(name, 'none'))} on process 0, "
-            f"{shorten(processes[other].get(name, 'none'))} on process {other}"
-        )
+    first, *others = map(json.loads, allgather_bytes(json.dumps(fields).encode()))
+    found = (
+        difference(first, other, ("on process 0", f"on process {number}"))
+        for number, other in enumerate(others, 1)
+    )
     raise ValueError(
         "sweep(devices=...): all processes of a mesh must call the same sweep, got different "
-        f"ones: {listed(shown)}."
+        f"ones: {next(filter(None, found))}."
     )
 
 

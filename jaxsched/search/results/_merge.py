@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxsched._text import shorten
 from jaxsched._words import known_arguments
-from jaxsched.search._fingerprint import difference
+from jaxsched.search._fingerprint import difference, identifying
 from jaxsched.search.results._result import SweepResult
 
 
@@ -63,9 +63,10 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         for s, r in zip(shards, results, strict=True)
     ]
     for number, other in enumerate(sweeps):
-        if other != sweeps[0]:  # quickly: each names all trials of the whole sweep
-            found = difference(sweeps[0], other, ("in part 0", f"in part {number}"))
-            count = len({str(sorted(one.items())) for one in sweeps})
+        if other == sweeps[0]:  # quickly: each names all trials of the whole sweep
+            continue
+        if found := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
+            count = len({str(sorted(identifying(one).items())) for one in sweeps})
             raise ValueError(
                 f"merge(parts=...) must be shards of one sweep, got {count} different ones. They "
                 f"differ in {found}."

@@ -106,6 +106,10 @@ def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, who
         "folds": str(len(tasks)),
         "steps": str(steps),
     }
+    of_folds = array_fields(folds)
+    for name in of_folds[0]:
+        texts = [arrays.get(name, "") for arrays in of_folds]
+        fields[name] = texts[0] if len({*texts}) == 1 else digest(*texts)
     if whole:
         size = max(1, nbytes(folds[0].shape.batch))
         rows = _BYTES // (size * len(tasks) * len(seeds))
@@ -142,13 +146,15 @@ def array_fields(folds: tuple[Fold, ...]) -> list[Fields]:
 
     Those of a task that is no pytree are its attributes, and what its methods use, in order.
     """
-    walk = Walk()  # folds share their data
 
-    def shown(x: Any) -> str:
+    def shown(x: Any, walk: Walk) -> str:
         kind = getattr(x, "dtype", type(x).__name__)
         return f"{kind}{list(np.shape(x))} {walk.of(x)}"
 
-    return [{f"array {name}": shown(x) for name, x in _arrays(fold).items()} for fold in folds]
+    return [
+        {f"array {name}": shown(x, fold.walk) for name, x in _arrays(fold).items()}
+        for fold in folds
+    ]
 
 
 def sweep_fields(plan: Plan, width: int | str | None) -> Fields:

@@ -13,7 +13,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._names import Names
-from jaxsched.search.store._pieces import Earlier, Fields, Piece, Root, decoded, in_order
+from jaxsched.search.store._pieces import Earlier, Piece, Root, decoded, in_order
 
 
 class Index:
@@ -124,12 +124,7 @@ class Index:
                 differ = [n for n in {**there, **here} if there.get(n) != here.get(n)]
                 if not differ:
                     return
-                text = difference(there, here, ("there", "here"))
-                of_task = any(name.startswith("task's ") for name in differ)
-                if of_task and (
-                    leaves := difference(*_arrays(root.told, arrays), ("there", "here"))
-                ):
-                    text += f" ({leaves})"
+                text = difference(root.arrays | there, arrays | here, ("there", "here"))
                 found.append((len(differ), text))
         wanted = len(self._plan.trials) * len(names.fields)
         count = sum(ends for *_, ends in others)
@@ -152,9 +147,3 @@ def held_width(path: Path | None, identity: Identity, platform: str) -> int | No
                 if root.fields in [run | {"width": width, "seed": seed} for run in ours]:
                     return int(width)
     return None
-
-
-def _arrays(there: Fields, here: Fields) -> tuple[Fields, Fields]:
-    """Of what files tell, the arrays."""
-    there = {name: text for name, text in there.items() if name.startswith("array")}
-    return there, here

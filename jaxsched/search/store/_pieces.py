@@ -93,6 +93,11 @@ class Root:
     told: Fields
     sums: bytes
 
+    @property
+    def arrays(self) -> Fields:
+        """Of what is told, the arrays."""
+        return {name: text for name, text in self.told.items() if name.startswith("array ")}
+
 
 def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[Any, dict[str, Any]]:
     """For a file: a JSON value and arrays. Pieces are joined: a file of many has few arrays."""

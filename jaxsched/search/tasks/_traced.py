@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched.search._fingerprint import Walk, digest, fingerprints
+from jaxsched.search._fingerprint import Walk, digest
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._protocol import Metrics, Task, opaque, updates_per_step
 from jaxsched.search.tasks._returned import (
@@ -36,6 +36,7 @@ class Fold:
     shape: TaskShape
     digests: dict[str, str]  # method -> digest of the program, all constants included
     arrays: str  # digest of the task's
+    walk: Walk = dataclasses.field(default_factory=Walk, repr=False)  # which has made them all
 
     @property
     def code(self) -> str:
@@ -67,8 +68,8 @@ def trace_folds(
                 if folds is not None:
                     error.add_note(f"in fold({index}, {folds}) of the task")
                 raise
-            digests = fingerprints([getattr(shape, method) for method in METHODS])
-            like = Fold(one, owner, shape, dict(zip(METHODS, digests, strict=True)), "")
+            digests = {method: walk.of(getattr(shape, method)) for method in METHODS}
+            like = Fold(one, owner, shape, digests, "", walk)
             kinds.append((kind, like))
         data = digest(*map(walk.of, arrays))
         traced.append(dataclasses.replace(like, task=one, arrays=data))
