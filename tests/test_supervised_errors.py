@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from flax import nnx  # noqa: F401  # without it no function is taken for one that makes its modules
 from sweep_tasks import apply, data, init, momentum, supervised
 
 from jaxsched import search

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx  # noqa: F401  # without it no function is taken for one that makes its modules
 from sweep_tasks import Plain, data, momentum, supervised
 
 import jaxsched as js
