@@ -12,6 +12,7 @@ import numpy as np
 T = TypeVar("T")
 
 INT32_MAX = 2**31 - 1
+_LISTED = 2**26  # a range of more is not made a list: it would fill the memory
 
 
 def is_concrete(x: Any) -> bool:
@@ -93,7 +94,12 @@ def as_array(x: Any) -> Any:
 
 
 def is_list(x: Any) -> bool:
-    """A list, or whatever is as good: a tuple, deque, range, ``array.array``, a config's list."""
+    """A list, or whatever is as good: a tuple, deque, range, ``array.array``, a config's list.
+
+    A range may be too long to be listed.
+    """
+    if isinstance(x, range):
+        return not x[_LISTED:]
     return isinstance(x, Sequence) and not isinstance(x, (str, bytes, bytearray, memoryview))
 
 

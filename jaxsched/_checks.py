@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -201,6 +202,23 @@ def checked_whole(
     raise error(
         f"{where} must be a whole number {bounds}{instead}, got {describe(x)}{uncalled(x)}."
     )
+
+
+def has_items(x: Any) -> bool:
+    """Whether something holds others, and is no text."""
+    one = isinstance(x, (str, bytes)) or getattr(x, "ndim", 1) == 0
+    return isinstance(x, Iterable) and not one
+
+
+def checked_items(where: str, xs: Any, expected: str) -> list[Any]:
+    """All that an iterable holds; it may have no end."""
+    if not has_items(xs):
+        raise TypeError(f"{where} must be {expected}, got {describe(xs)}{uncalled(xs)}.")
+    end = None if isinstance(xs, (list, tuple)) else MANY + 1
+    found = list(itertools.islice(xs, end))
+    if len(found) == end:
+        raise ValueError(f"{where} must be {expected}, at most {MANY}, got {describe(xs)}.")
+    return found
 
 
 def checked_flag(where: str, x: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsched._arrays import INT32_MAX, strong, to_host
 from jaxsched._axes import size, split
-from jaxsched._checks import check_room, checked_whole, cure
+from jaxsched._checks import check_room, checked_items, checked_whole, cure
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
@@ -50,7 +50,7 @@ def stack(schedules: Any) -> AbstractSchedule:
     >>> jax.vmap(lambda s: s(5))(family).tolist()
     [0.5, 1.0]
     """
-    schedules = list(schedules)
+    schedules = checked_items("stack(schedules=...)", schedules, "schedules")
     if not schedules:
         raise ValueError("stack(schedules=...) must hold at least one schedule, got none.")
     for schedule in schedules:

@@ -1,10 +1,12 @@
 """What many steps, trials and runs cost, and where a size is refused."""
 
+import itertools
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from sweep_tasks import Plain, shared
 
@@ -12,6 +14,7 @@ import jaxsched as js
 import jaxsched.testing
 from jaxsched import _checks, search
 from jaxsched.controllers import sharpness
+from jaxsched.optim import group_lr
 from jaxsched.search import MedianRule, SuccessiveHalving
 from jaxsched.search.engine import _planning, _width
 from jaxsched.search.engine._records import RunCurves
@@ -62,6 +65,10 @@ def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypa
     assert len(sweep().trials) == 8
 
 
+def checks(**arguments):
+    js.testing.check_schedule(RATES[0], **arguments)
+
+
 def test_what_takes_steps_has_a_most_and_names_it():
     many, both = 2**40, [js.Constant(0.1)]
     for call, words in [
@@ -85,6 +92,50 @@ def test_what_takes_steps_has_a_most_and_names_it():
             call()
     assert len(MedianRule(1, grace=5).rungs(many)) == many - 5
     assert len(MedianRule(10, grace=5).rungs(4)) == 0
+
+
+ENDLESS = range(2**40)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: checks(steps=ENDLESS),
+            r"\(steps=...\) must be steps, at most 1048576",
+        ),
+        (
+            lambda: checks(steps=[2**31]),
+            r"\(steps=...\) must be .* to 2147483647, got",
+        ),
+        (lambda: checks(steps=[0.5]), r"check_schedule\(steps=...\) must be a whole number"),
+        (lambda: checks(steps=5), r"check_schedule\(steps=...\) must be steps, got 5\."),
+        (lambda: checks(steps=[]), r"check_schedule\(steps=...\) must hold at least one step"),
+        (
+            lambda: checks(skip=itertools.repeat("pure")),
+            r"\(skip=...\) must be names of",
+        ),
+        (
+            lambda: js.testing.check_controller(js.Plateau(0.1), run=itertools.repeat({})),
+            r"check_controller\(run=...\) must be reports, such as",
+        ),
+        (lambda: RATES[0](ENDLESS), r"schedule\(step\) must be .*, got range"),
+        (lambda: RATES[0].host(ENDLESS), r"schedule\(step\) must be .*, got range"),
+        (lambda: js.Table(ENDLESS), r"Table\(values=...\) must be a one-dimensional array, got ra"),
+        (lambda: js.PiecewiseConstant(ENDLESS, [1, 2]), r"\(boundaries=...\) must be a one-dimen"),
+        (lambda: js.compat.torch.MultiStepLR(0.1, ENDLESS), r"milestones=...\) must be"),
+        (lambda: js.stack(ENDLESS), r"stack\(schedules=...\) must be schedules, at most"),
+        (lambda: js.Units(samples=64, batch=ENDLESS), r"Units\(batch=...\) must be"),
+        (lambda: group_lr(optax.sgd, {".*": ENDLESS}), r"group_lr\(.*got range"),
+        (lambda: search.grid(js.constant, peak=ENDLESS), r"constant\(.*got range"),
+        (lambda: sweep(seeds=ENDLESS), r"sweep\(seeds=...\) must be different whole numbers, at"),
+        (lambda: sweep(devices=itertools.repeat(ONE[0])), r"sweep\(devices=...\) must be None"),
+        (lambda: sweep(itertools.repeat(RATES[0])), r"sweep\(trials=...\) must be a schedule, or"),
+    ],
+)
+def test_what_has_no_end_is_refused_by_name(call, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        call()
 
 
 def test_a_curve_grows_in_time_proportional_to_its_length():

@@ -146,8 +146,8 @@ def test_mistakes(make, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: as_trials(0.1), "must be a schedule, or a list or dict of .*, got float"),
-        (lambda: as_trials("cosine"), "must be a schedule, or a list or dict of .*, got str"),
+        (lambda: as_trials(0.1), "must be a schedule, or a list or dict of .*, got 0.1"),
+        (lambda: as_trials("cosine"), "must be a schedule, or a list or dict of .*, got .cosine"),
         (lambda: as_trials({"learning_rate": 0.1}), r"got a dict with learning_rate; write \[{"),
         (lambda: Trial("x", [], js.Constant(0.1)), r"Trial\(settings=...\) must be a dict"),
         (lambda: Trial(3, {}, js.Constant(0.1)), r"Trial\(name=...\) must be a text, got 3"),

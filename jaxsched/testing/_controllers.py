@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import to_host
-from jaxsched._checks import MANY, checked_whole
+from jaxsched._checks import MANY, checked_items, checked_whole
 from jaxsched.controllers._base import AbstractController
 from jaxsched.controllers._scaler import AbstractScaler
 from jaxsched.testing import _laws
@@ -50,7 +50,8 @@ def check_controller(
     >>> from jaxsched.testing import check_controller
     >>> check_controller(js.Plateau(js.Constant(0.1), factor=0.5, patience=2))
     """
-    run = default_run() if run is None else list(run)
+    where, expected = "check_controller(run=...)", "reports, such as {'value': 1.0}"
+    run = default_run() if run is None else checked_items(where, run, expected)
     laws = CONTROLLER_LAWS | {"bounded": functools.partial(bounded, bounds=bounds)}
     _laws.check("check_controller", laws, controller, run, skip)
 

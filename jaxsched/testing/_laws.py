@@ -18,6 +18,7 @@ import numpy as np
 import jaxsched as js
 from jaxsched import controllers
 from jaxsched._arrays import is_concrete, is_list, strong, to_host
+from jaxsched._checks import checked_items
 from jaxsched._struct import Record
 
 Law = Callable[[Any, Any], None]
@@ -29,10 +30,10 @@ def by_name(*laws: Law) -> dict[str, Law]:
 
 def check(where: str, laws: Mapping[str, Law], subject: Any, trial: Any, skip: Any) -> None:
     """Runs every law that is not skipped; ``trial`` is the subject's input."""
-    unknown = set(skip) - set(laws)
-    if unknown:
+    skipped = {*checked_items(f"{where}(skip=...)", skip, "names of laws")}
+    if unknown := skipped - set(laws):
         raise ValueError(f"{where}(skip=...) must name laws of {list(laws)}, got {unknown}.")
-    for name in [name for name in laws if name not in set(skip)]:
+    for name in [name for name in laws if name not in skipped]:
         try:
             laws[name](subject, trial)
         except AssertionError as error:

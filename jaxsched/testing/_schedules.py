@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxsched as js
-from jaxsched._arrays import to_host
+from jaxsched._arrays import INT32_MAX, to_host
+from jaxsched._checks import checked_items, checked_whole
 from jaxsched.testing import _laws
 
 Schedule = js.AbstractSchedule
@@ -32,7 +33,7 @@ def check_schedule(
     >>> import jaxsched as js
     >>> check_schedule(js.Linear(0.0, 1.0, 10))
     """
-    marks = landmarks(schedule) if steps is None else np.asarray(list(steps), np.int32)
+    marks = landmarks(schedule) if steps is None else _int32("check_schedule(steps=...)", steps)
     _laws.check("check_schedule", LAWS, schedule, marks, skip)
 
 
@@ -47,6 +48,13 @@ def landmarks(schedule: Schedule) -> np.ndarray:
     near = {int(e) + d for e in edges for d in (-2, -1, 0, 1)}
     marks = sorted(m for m in near | {-5, 2**24 + 1, 2**31 - 1} if -5 <= m <= 2**31 - 1)
     return np.asarray(marks, np.int32)
+
+
+def _int32(where: str, steps: Any) -> np.ndarray:
+    found = checked_items(where, steps, "steps")
+    if not found:
+        raise ValueError(f"{where} must hold at least one step, got none.")
+    return np.array([checked_whole(where, x, -INT32_MAX - 1, INT32_MAX) for x in found], np.int32)
 
 
 def _has_code(schedule: Any) -> bool:

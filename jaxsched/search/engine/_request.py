@@ -7,7 +7,6 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,15 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxsched._arrays import INT32_MAX
-from jaxsched._checks import MANY, checked_flag, checked_path, checked_text, checked_whole
+from jaxsched._checks import (
+    MANY,
+    checked_flag,
+    checked_items,
+    checked_path,
+    checked_text,
+    checked_whole,
+    has_items,
+)
 from jaxsched._text import describe
 from jaxsched.search._fingerprint import public
 from jaxsched.search.engine._shards import shard_of_job
@@ -112,11 +119,11 @@ def check_executor(executor: Any) -> Any:
 
 def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
     """Different seeds, each of which gives another key: JAX takes 32 bits of one."""
-    is_one = isinstance(given, (str, bytes)) or getattr(given, "ndim", 1) == 0
-    if is_one or not isinstance(given, Iterable):
+    if not has_items(given):
         instead = ", or several different ones"
         return tuple(range(checked_whole(where, given, 1, MANY, instead)))
-    seeds = tuple(checked_whole(where, seed, 0, 2**bits - 1) for seed in given)
+    found = checked_items(where, given, "different whole numbers")
+    seeds = tuple(checked_whole(where, seed, 0, 2**bits - 1) for seed in found)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"{where} must be different whole numbers, at least one, got {list(seeds)}."
@@ -199,8 +206,7 @@ def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:
     if given is None:
         return None
     if not isinstance(given, Mesh):
-        listed = isinstance(given, Iterable) and not isinstance(given, str)
-        devices = tuple(given) if listed else ()
+        devices = tuple(checked_items("sweep(devices=...)", given, "None, a mesh, or devices"))
         if not devices or not all(isinstance(device, jax.Device) for device in devices):
             raise ValueError(
                 f"sweep(devices=...) must be None, a mesh, or at least one device, got {given!r}."

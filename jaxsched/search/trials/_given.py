@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from jaxsched._checks import checked_items
 from jaxsched._text import shorten
-from jaxsched._words import uncalled
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._fingerprint import labels, plain
@@ -71,13 +71,9 @@ def _listed(given: Any, where: str) -> Trials:
     """One thing or a list of things that train, lists of lists included."""
     if isinstance(given, (AbstractSchedule, AbstractController, Trial, Mapping)):
         given = [given]
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise TypeError(
-            f"{where}(trials=...) must be a schedule, or a list or dict of schedules or trials, "
-            f"got {type(given).__name__}{uncalled(given)}."
-        )
+    expected = "a schedule, or a list or dict of schedules or trials"
     made: list[Trial] = []
-    for one in given:
+    for one in checked_items(f"{where}(trials=...)", given, expected):
         if isinstance(one, Trial):
             made.append(one)
         elif type(one) in (list, tuple):  # no named tuple, as Optax's are
