@@ -301,7 +301,7 @@ def _checked_sizes(where: str, x: Any, optional: bool) -> Any:
     x = as_array(x)
     if isinstance(x, AbstractSchedule) or (x is None and optional):
         return x
-    if not (is_list(x) or getattr(x, "ndim", 0)):
+    if not (is_list(x) or getattr(x, "ndim", 0) > 0):
         return checked_whole(where, x, 1, instead=", (samples, size) pairs or a schedule")
     pairs = [tuple(pair) if is_list(pair) or np.ndim(pair) else (pair,) for pair in x]
     if not pairs or any(len(pair) != 2 for pair in pairs):

@@ -261,7 +261,7 @@ def _source(pattern: Any, multiplier: Any) -> Any:
 def _layers(pattern: Any, multiplier: Any) -> list[Any] | None:
     """The multipliers of the layers of a stack, or ``None``."""
     multiplier = as_array(multiplier)
-    if is_source(multiplier) or not (is_list(multiplier) or getattr(multiplier, "ndim", 0)):
+    if is_source(multiplier) or not (is_list(multiplier) or getattr(multiplier, "ndim", 0) > 0):
         return None
     layers = list(multiplier)
     if not layers or any(np.ndim(m) for m in layers if not is_source(m)):

@@ -119,7 +119,7 @@ def _end(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
 
 
 def _factors(call: _Call, name: str, xs: Any, **bounds: Any) -> Any:
-    if is_list(xs) or getattr(xs, "ndim", 0):
+    if is_list(xs) or getattr(xs, "ndim", 0) > 0:
         xs = checked_array(call.where(name), xs, False, None)
     return _checked(call, name, xs, **bounds)
 
