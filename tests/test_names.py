@@ -26,10 +26,9 @@ from jaxsched.names._config import maker
 from jaxsched.names._distributions import column
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
 from jaxsched.names._expression import Call
-from jaxsched.names._lookup import source_of
+from jaxsched.names._lookup import check_values, source_of
 from jaxsched.names._sources import BY, LIBRARIES, all_sources, ours, theirs
 from jaxsched.names._texts import _THEIR_LENGTHS, value
-from jaxsched.names._values import check_values
 
 RUN = js.Units(batch=10, samples=1000, tokens_per_sample=100, steps=500)
 SOURCES = {source.name: source for source in all_sources()}
@@ -500,6 +499,9 @@ def test_a_config_may_be_a_value_of_a_sweep():
     assert js.trials_from_config(config) == js.grid(js.Repeat, schedule=js.Constant(1, 3))
 
 
+LOG = {"distribution": "log_normal"}
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -511,12 +513,17 @@ def test_a_config_may_be_a_value_of_a_sweep():
         ({"method": "random"}, r"\(method='random'\) must be given count"),
         ({"parameters": 3}, "must be a mapping argument -> values"),
         ({"parameters": {"peak": PEAK}}, "got bounds for peak"),
-        ({"parameters": {"peak": {"min": 1}}}, "must have values, min and max, or"),
+        ({"parameters": {"peak": {"min": 1}}}, "or values .with probabilities., or min and max"),
         ({"parameters": {"peak": {"values": 1}}}, "a list of values"),
-        ({"parameters": {"peak": {**PEAK, "q": 1}}}, "min and max, or mu and sigma, got"),
-        ({"parameters": {"peak": {**PEAK, "distribution": "beta"}}}, "must have a distribution"),
-        ({"parameters": {"peak": {**PEAK, "distribution": "normal"}}}, "or mu and sigma, got"),
+        ({"parameters": {"peak": {**PEAK, "q": 1}}}, "or min and max, or mu and sigma with"),
+        (
+            {"parameters": {"peak": {**PEAK, "distribution": "gamma"}}},
+            "distribution, must be one of",
+        ),
+        ({"parameters": {"peak": {**PEAK, "distribution": "normal"}}}, "or mu and sigma with"),
         ({"parameters": {"peak": {**PEAK, "distribution": "log_uniform"}}}, "exponents of e for"),
+        ({"parameters": {"peak": {"mu": 1, "sigma": 1e9, **LOG}}}, "exponents of numbers"),
+        ({"parameters": {"peak": {"vlaues": [1], **LOG}}}, "vlaues; did you mean values"),
         ({"parameters": {"peak": {"values": [1], "probabilities": [0.5]}}}, "which add up to 1"),
         ({"parameters": {"optimizer": {"values": [1]}}}, "cosine_decay has no argument optimizer"),
         ({"metric": {"name": "loss"}}, "an argument of js.sweep, in a file beside the table"),

@@ -11,9 +11,8 @@ from typing import Any
 
 from jaxsched._words import nearest
 from jaxsched.names._expression import DEPTH, Call, Word, parse
-from jaxsched.names._lookup import LIBRARY, OPERATORS, check, source_of
+from jaxsched.names._lookup import LIBRARY, OPERATORS, check, check_values, source_of
 from jaxsched.names._sources import Source, theirs
-from jaxsched.names._values import check_values
 
 _WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first argument
 # A drop-in has the optimizer's rate as an argument, where its peer has the optimizer.
@@ -49,30 +48,14 @@ def call_of(library: str, text: str, lr: float | None) -> tuple[Call, str]:
             "convert(text=...) must have no functions: in Python a drop-in takes them, such as "
             "js.compat.torch.LambdaLR(0.1, lambda epoch: 0.95**epoch)."
         )
-    names: dict[str, Any] = {}
-    tree: Any = None
-    for name, value in parse(_NO_CODE.sub("", text), "convert(text=...)", program=True):
-        tree = names[name] = _with_names(value, names)
-    tree, interval = _scheduler(tree)
-    if not isinstance(tree, Call) or tree.name in OPERATORS:
+    program = parse(_NO_CODE.sub("", text), "convert(text=...)", program=True)
+    tree, interval = _scheduler(program)
+    made = _Reader(known, lr).read(tree)
+    if not isinstance(made, Call) or made.name in OPERATORS:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
-    made: Call = _Reader(known, lr).read(tree)
     check(made, where="convert(text=...)")
     check_values(made, None)
     return made, interval
-
-
-def _with_names(tree: Any, names: dict[str, Any]) -> Any:
-    """A tree with the values of the names that were given one before."""
-    inner = lambda x: _with_names(x, names)
-    if isinstance(tree, Call):
-        kwargs = {key: inner(x) for key, x in tree.kwargs.items()}
-        return Call(tree.name, tuple(map(inner, tree.args)), kwargs)
-    if isinstance(tree, dict):
-        return {key: inner(x) for key, x in tree.items()}
-    if isinstance(tree, list):
-        return list(map(inner, tree))
-    return names.get(tree, tree) if isinstance(tree, Word) else tree
 
 
 def _scheduler(tree: Any) -> tuple[Any, str]:
@@ -107,7 +90,7 @@ class _Reader:
             return self.word(tree)
         if not isinstance(tree, Call):
             return tree
-        if tree.name in OPERATORS or tree.name in _ARITHMETIC:
+        if tree.name in OPERATORS or (tree.name in _ARITHMETIC and not tree.kwargs):
             return _arithmetic(tree.name, list(map(inner, tree.args)))
         if depth and not self.is_near(tree.name):
             raise _unknown(f"{tree.name}(...)", "computes")

@@ -19,10 +19,9 @@ from jaxsched._words import bind, did_you_mean
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
-from jaxsched.names._lookup import LIBRARY, check, entries, source_of, unknown
+from jaxsched.names._lookup import LIBRARY, check, check_values, entries, source_of, unknown
 from jaxsched.names._sources import PACKAGE
 from jaxsched.names._sources import units as units_source
-from jaxsched.names._values import check_values
 
 _EXAMPLES = """\
 examples:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxsched._arrays import is_list
+from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_number
 from jaxsched._text import describe
+from jaxsched._words import instead
 from jaxsched.recipes._share import share
 from jaxsched.search.trials._draws import Distribution, loguniform, uniform
 
@@ -44,43 +46,34 @@ class _Quantiles(Distribution):
 
 def column(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) -> Any:
     """Values, or what they are drawn from; ``value`` reads one."""
-    unknown = [str(key) for key in given if key not in WORDS]
-    if unknown:
-        raise ValueError(f"{where} must have only {', '.join(WORDS)}, got {', '.join(unknown)}.")
-    word = given.get("distribution")
-    if word is not None and word not in NAMES:
-        raise ValueError(
-            f"{where} must have a distribution of {', '.join(NAMES)}, got {describe(word)}."
-        )
-    if "value" in given or "values" in given:
-        _only(where, given, "value" if "value" in given else ("values", "probabilities"), _LISTED)
-        return [value(given["value"])] if "value" in given else _listed(where, given, value)
-    stepped = word is not None and word.startswith("q_")
-    name = word.removeprefix("q_") if word else "uniform"
-    if name in _NORMAL:
-        made = _normal(where, given, name == "log_normal", value)
-    elif name in _BOUNDED and {"min", "max"} <= set(given):
-        made = _bounded(where, given, name if word else "", value)
+    for key in given:
+        if key not in WORDS:
+            raise ValueError(f"{where} must have only known words, got {instead(str(key), WORDS)}.")
+    word = given.get("distribution") or ""
+    if word != "":
+        check_choice(f"{where}, distribution,", word, NAMES)
+    name, stepped = word.removeprefix("q_"), word.startswith("q_")
+    if "values" in given or "value" in given:
+        words, names = (("values", "probabilities") if "values" in given else ("value",)), _LISTED
     else:
+        words, names = (("mu", "sigma"), _NORMAL) if name in _NORMAL else (("min", "max"), _BOUNDED)
+    missing = names is _BOUNDED and len({"min", "max"} & {*given}) < 2
+    more = {*given} - {*words, "distribution", *["q"] * stepped}
+    if missing or more or name not in ("", *names):
         raise ValueError(
-            f"{where} must have values, min and max, or mu and sigma with the distribution normal, "
-            f"got {', '.join(map(str, given))}."
+            f"{where} must have value, or values (with probabilities), or min and max, or mu and "
+            f"sigma with the distribution normal, got {dict(given)}."
         )
-    _only(where, given, ("mu", "sigma") if name in _NORMAL else ("min", "max"), NAMES, stepped)
+    if names is _LISTED:
+        return [value(given["value"])] if "value" in given else _listed(where, given, value)
+    if names is _NORMAL:
+        made = _normal(where, given, name == "log_normal", value)
+    else:
+        made = _bounded(where, given, name, value)
     if not stepped:
         return made
     q = checked_number(f"{where}, q,", value(given.get("q", 1)), above=0)
     return _quantiles(lambda u: round(made.at(u) / q) * q)
-
-
-def _only(where: str, given: Mapping[str, Any], words: Any, names: Any, q: bool = False) -> None:
-    words = [*([words] if isinstance(words, str) else words), "distribution", *["q"] * q]
-    word = given.get("distribution")
-    if set(given) - set(words) or (word is not None and word not in names):
-        raise ValueError(
-            f"{where} must have either value, values with probabilities, min and max, or mu and "
-            f"sigma, got {dict(given)}."
-        )
 
 
 def _quantiles(quantile: Callable[[float], Any]) -> Distribution:
@@ -110,6 +103,8 @@ def _normal(
 ) -> Distribution:
     mu = checked_number(f"{where}, mu,", value(given.get("mu", 0)))
     sigma = checked_number(f"{where}, sigma,", value(given.get("sigma", 1)), above=0)
+    if log:
+        _exponential(where, abs(mu) + 9 * sigma)
     normal = statistics.NormalDist(float(mu), float(sigma))
     at = lambda u: normal.inv_cdf(min(max(u, 2.0**-53), 1 - 2.0**-53))
     return _quantiles((lambda u: math.exp(at(u))) if log else at)
@@ -136,5 +131,5 @@ def _bounded(
 
 def _exponential(where: str, x: Any) -> float:
     if not isinstance(x, (int, float)) or not -700 < x < 700:
-        raise ValueError(f"{where} must have exponents for log_uniform, got {describe(x)}.")
+        raise ValueError(f"{where} must have exponents of numbers, got {describe(x)}.")
     return math.exp(x)

@@ -42,7 +42,7 @@ class Word(str):
 
 
 def parse(text: str, where: str = "from_config(config=...)", program: bool = False) -> Any:
-    """A ``Call``, number, text, list or dict; of a program the list of its (name, value).
+    """A ``Call``, number, text, list or dict; of a program its last value.
 
     A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
     """
@@ -57,6 +57,7 @@ def parse(text: str, where: str = "from_config(config=...)", program: bool = Fal
 class _Reader:
     def __init__(self, text: str, where: str, program: bool) -> None:
         self.text, self.where, self.program, self.depth = text, where, program, 0
+        self.named: dict[str, Any] = {}  # what a program has given a name
         self.tokens: list[tuple[str, str, int]] = []  # kind, token, its place
         at, end = 0, len(text.rstrip())
         while at < end:
@@ -93,9 +94,9 @@ class _Reader:
             self.fail("one expression")
         return value
 
-    def statements(self) -> list[tuple[str, Any]]:
-        """``name = value``, ``return value`` or a value alone: their names and values."""
-        found = []
+    def statements(self) -> Any:
+        """``name = value``, ``return value`` or a value alone, one after the other."""
+        value = None
         while self.tokens[self.at][0] != "end":
             (kind, token, _), after = self.tokens[self.at], self.tokens[self.at + 1]
             named = kind == "name" and after[:2] == ("sign", "=")
@@ -103,9 +104,12 @@ class _Reader:
             value = self.level(0)
             while self.sign(","):
                 value = [value, self.level(0)]
-            found.append((token if named else "", value))
+            if named:
+                self.named[token] = value
             self.sign(";")
-        return found
+            if not named and self.tokens[self.at][0] != "end":
+                self.fail("names for all values but the last")
+        return value
 
     def level(self, i: int) -> Any:
         if i == len(_LEVELS):
@@ -150,7 +154,7 @@ class _Reader:
             return self.call(token)
         while self.program and self.sign("["):  # cfg["lr"], which is no other than cfg.lr
             token = ".".join(map(str, [token, *self.items("]")]))
-        return _WORDS.get(token, Word(token))
+        return self.named.get(token, _WORDS.get(token, Word(token)))
 
     def items(self, end: str) -> list[Any]:
         found: list[Any] = []
