@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from jaxsched._text import shorten
@@ -194,23 +194,19 @@ def bind(
         _refuse_unknown(function, names, kwargs)
         twice = sorted(values.keys() & kwargs.keys())
         if twice:
-            raise TypeError(f"{function} takes ({', '.join(names)}), got {', '.join(twice)} twice.")
+            raise TypeError(f"{function} takes ({_listed(names)}), got {', '.join(twice)} twice.")
         values |= kwargs
     if len(args) > len(names):
         raise TypeError(
-            f"{function} takes ({', '.join(names)}), got {len(args)} positional arguments."
+            f"{function} takes ({_listed(names)}), got {len(args)} positional arguments."
         )
-    missing = [name for name in names if name not in values and name not in defaults]
-    if missing:
-        raise TypeError(
-            f"{function} must be given {', '.join(missing)}: its arguments are "
-            f"({', '.join(names)})."
-        )
+    if not {*values, *defaults}.issuperset(names):
+        raise _missing(function, names, {*values, *defaults})
     return {name: values[name] if name in values else defaults[name] for name in names}
 
 
 def known_arguments(function: F) -> F:
-    """A function, or a class, whose answer to an argument that it does not have is as ``bind``'s.
+    """A function, or a class, that answers unknown and missing arguments as ``bind`` does.
 
     Nothing else changes: neither the signature nor any other call.
     """
@@ -219,10 +215,18 @@ def known_arguments(function: F) -> F:
     called: Any = vars(given)["__init__"] if is_class else given
     code = called.__code__
     names = code.co_varnames[is_class : code.co_argcount + code.co_kwonlyargcount]
+    places = names[: code.co_argcount - is_class]
+    optional = {
+        *places[len(places) - len(called.__defaults__ or ()) :],
+        *(called.__kwdefaults__ or ()),
+    }
 
     @functools.wraps(called)
     def call(*args: Any, **kwargs: Any) -> Any:
         _refuse_unknown(given.__name__, names, kwargs)
+        passed = {*places[: len(args) - is_class], *kwargs, *optional}
+        if not passed.issuperset(names):
+            raise _missing(given.__name__, names, passed)
         return called(*args, **kwargs)
 
     if not is_class:
@@ -231,11 +235,20 @@ def known_arguments(function: F) -> F:
     return function
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(name for name in names if not name.startswith("_"))
+
+
+def _missing(function: str, names: Sequence[str], passed: Container[str]) -> TypeError:
+    missing = ", ".join(name for name in names if name not in passed)
+    return TypeError(f"{function} must be given {missing}: its arguments are ({_listed(names)}).")
+
+
 def _refuse_unknown(function: str, names: Sequence[str], kwargs: Mapping[str, Any]) -> None:
     unknown = [name for name in kwargs if name not in names]
     if unknown:
         said = " ".join(f"{function} has no argument {instead(w, names)}." for w in unknown)
-        raise TypeError(f"{said} Its arguments are ({', '.join(names)}).")
+        raise TypeError(f"{said} Its arguments are ({_listed(names)}).")
 
 
 def instead(word: str, names: Sequence[str]) -> str:

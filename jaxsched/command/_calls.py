@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-import re
 from collections.abc import Callable
 from typing import Any
 
+from jaxsched._text import shorten
 from jaxsched._words import nearest
 from jaxsched.names._expression import DEPTH, Call, Word, parse
 from jaxsched.names._lookup import LIBRARY, OPERATORS, check, check_values, source_of
@@ -27,9 +27,9 @@ _PASSED_OVER = {
 }
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     **{"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv},
-    **{"**": math.pow, "int": int, "float": float, "round": round, "min": min, "max": max},
+    **{"//": operator.floordiv, "**": math.pow, "min": min, "max": max},
+    **{"int": int, "float": float, "round": round},
 }
-_NO_CODE = re.compile(r"^[ \t]*(?:from|import)[ \t].*$|#[^'\"\n]*$", re.MULTILINE)
 _MOST = 10_000  # values: a name may be given another one again and again
 
 
@@ -43,13 +43,7 @@ def call_of(library: str, text: str, lr: float | None) -> tuple[Call, str]:
         raise ValueError(
             f"convert(library=...) must be one of {', '.join(LIBRARY)}, got {library!r}."
         )
-    if "lambda" in text.lower():
-        raise ValueError(
-            "convert(text=...) must have no functions: in Python a drop-in takes them, such as "
-            "js.compat.torch.LambdaLR(0.1, lambda epoch: 0.95**epoch)."
-        )
-    program = parse(_NO_CODE.sub("", text), "convert(text=...)", program=True)
-    tree, interval = _scheduler(program)
+    tree, interval = _scheduler(parse(text, "convert(text=...)", program=True))
     made = _Reader(known, lr).read(tree)
     if not isinstance(made, Call) or made.name in OPERATORS:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
@@ -62,7 +56,7 @@ def _scheduler(tree: Any) -> tuple[Any, str]:
     """What Lightning's ``configure_optimizers`` returns: the scheduler, and its interval."""
     interval = ""
     for _ in range(DEPTH):
-        if isinstance(tree, list) and all(isinstance(x, list) for x in tree[:-1]):
+        if isinstance(tree, list) and tree and all(isinstance(x, list) for x in tree[:-1]):
             tree = tree[-1] if len(tree) < 3 else tree  # [scheduler]; [optimizer], [scheduler]
         elif isinstance(tree, dict) and tree.get("frequency", 1) == 1:
             interval = tree.get("interval", interval)
@@ -101,7 +95,14 @@ class _Reader:
         return _with_rate(source, made, self.rate_of(optimizer)) if source else made
 
     def word(self, word: Word) -> Any:
-        head, _, last = word.rpartition(".")
+        if word.startswith("lambda"):
+            raise ValueError(
+                "convert(text=...) must have no functions: in Python a drop-in takes them, such as "
+                "js.compat.torch.LambdaLR(0.1, lambda epoch: 0.95**epoch)."
+            )
+        head, _, last = (
+            word.rpartition(".") if word.replace(".", "").isidentifier() else ("", "", "")
+        )
         if head.endswith("SchedulerType"):
             return last.lower()
         if last in ("lr", "learning_rate") and self.lr is not None:
@@ -136,7 +137,7 @@ class _Reader:
 
 def _unknown(what: str, verb: str) -> ValueError:
     return ValueError(
-        f"convert(text=...) must have a value in place of {what}, which only the program "
+        f"convert(text=...) must have a value in place of {shorten(what)}, which only the program "
         f"{verb}: write it there, or before, as in `epochs = 90; StepLR(optimizer, epochs)`."
     )
 

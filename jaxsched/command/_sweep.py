@@ -10,7 +10,7 @@ from jaxsched import search
 from jaxsched._arrays import is_list
 from jaxsched._numerals import size
 from jaxsched._text import describe
-from jaxsched._words import bind, instead
+from jaxsched._words import instead
 from jaxsched.names._config import value_of
 from jaxsched.names._sources import Source
 from jaxsched.names._trials import trials_from_config
@@ -91,10 +91,7 @@ def sweep_from_config(
 def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
     if not isinstance(given, Mapping):
         raise TypeError(f"sweep_from_config({where}) must be a table, got {describe(given)}.")
-    words = inspect.signature(make).parameters
-    optional = {name: word.default for name, word in words.items() if word.default != word.empty}
-    known = bind(where, list(words), optional, (), {str(k): v for k, v in given.items()})
-    return make(**{k: size(known[k]) for k in known if k in given})
+    return make(**{str(name): size(x) for name, x in given.items()})
 
 
 def executor_of(word: Any) -> Any:

@@ -165,9 +165,7 @@ def build(tree: Any, units: Units | None) -> Any:
         make, names = maker(source, units), list(source.kinds)
     given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
     value = lambda name, sizes: value_of(given[name], source, name, sizes)
-    lengths = {n: value(n, units) for n in given if n in _texts.RUN}
-    sizes = _texts.of_run(units, source, lengths)
-    values = {n: lengths[n] if n in lengths else value(n, sizes) for n in given}
+    values = _texts.in_order([source] if source else [], given, units, value)
     try:
         return make(**values)
     except (ArithmeticError, LookupError) as error:  # such as of an empty list
@@ -200,15 +198,11 @@ def value_of(tree: Any, source: Any, argument: str, units: Units | None) -> Any:
 
 def _operation(tree: Call, units: Units | None) -> Any:
     operands = [value_of(x, None, "", units) for x in tree.args]
+    told = f"from_config(config=...) must have other operands around {tree.name}, got "
     for x in operands:
         plain = is_number(x) and not isinstance(x, bool)
         if not plain and not isinstance(x, (AbstractSchedule, AbstractController)):
-            raise TypeError(
-                f"from_config(config=...) must have schedules and numbers around {tree.name}, got "
-                f"{describe(x)}."
-            )
-    if all(map(is_number, operands)) and tree.name == ">>":
-        raise TypeError(f"from_config(config=...) must have a schedule beside >>, got {operands}.")
+            raise TypeError(f"{told}{describe(x)}.")
     try:
         if all(map(is_number, operands)):  # 9 ** 9 ** 9 is then an overflow, and no delay
             operands = [float(x) for x in operands]
@@ -216,10 +210,7 @@ def _operation(tree: Call, units: Units | None) -> Any:
     except TypeError as error:
         if "unsupported operand" not in str(error):
             raise
-        raise TypeError(
-            f"from_config(config=...) must have numbers where {tree.name} takes no schedules, got "
-            f"{describe(operands)}."
-        ) from None
+        raise TypeError(f"{told}{describe(operands)}.") from None
     except ArithmeticError as error:
         raise ValueError(
             f"from_config(config=...) must be arithmetic that works, got {error}."

@@ -1,31 +1,35 @@
 """Texts such as ``warmup_cosine(peak=1e-3, steps=1000, warmup=10%) * 0.5`` as calls.
 
-A recursive descent over names, numbers, texts, lists, dicts and calls, with the operators of
-schedules. It knows no attribute, no variable, nothing that runs: what a name may be says the table.
+Python's parser reads them, and of its tree only names, numbers, texts, lists, dicts, calls and the
+operators of schedules are taken. Nothing is looked up and nothing runs: what a name may be says the
+table.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
-from typing import Any, NoReturn
-
-from jaxsched._numerals import numeral
+import textwrap
+from typing import Any
 
 DEPTH = 100
 LENGTH = 20_000
-_TOKEN = re.compile(
-    r"\s*(?:"
-    r"(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-    r"(?:[ ]*%|[ ]*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?)"
-    r"|(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
-    r"|(?P<text>'[^'\\]*'|\"[^\"\\]*\")"
-    r"|(?P<sign>>>|\*\*|[()\[\]{}:;,=+*/-])"
-    r")"
+# A number with a percent sign or a unit, which stays a text; in quotes it is one.
+_MEASURED = re.compile(
+    r"'[^']*'|\"[^\"]*\"|(?<![\w.])(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+    r"([ ]*%|[ ]*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?"
 )
-_WORDS = {"True": True, "true": True, "False": False, "false": False, "None": None, "null": None}
-# The operators by how closely they bind, as Python's do.
-_LEVELS = ((">>",), ("+", "-"), ("*", "/"))
+_WORDS = {"true": True, "false": False, "null": None}
+_OPERATORS: dict[type, str] = {
+    ast.RShift: ">>",
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.Div: "/",
+    ast.FloorDiv: "//",
+    ast.Pow: "**",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Call:
 
 
 class Word(str):
-    """A text without quotes."""
+    """A text without quotes; of a program anything that only the program knows."""
 
 
 def parse(text: str, where: str = "from_config(config=...)", program: bool = False) -> Any:
@@ -50,153 +54,101 @@ def parse(text: str, where: str = "from_config(config=...)", program: bool = Fal
         raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
     if len(text) > LENGTH:
         raise ValueError(f"{where} must have at most {LENGTH} letters, got {len(text)}.")
-    reader = _Reader(text, where, program)
-    return reader.statements() if program else reader.whole()
+    reader = _Reader(where, text, program)
+    try:
+        if program:
+            return reader.statements(_program(text).body)
+        if found := re.search(r"[\\#\0]", text):
+            reader.fail(text[found.start() :])
+        quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
+        line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
+        return reader.value(ast.parse(line, mode="eval").body)
+    except SyntaxError as error:
+        told = error.msg.rstrip("?")
+        raise ValueError(f"{where} must be a call of a name, got {text!r:.60}: {told}.") from None
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{where} must be nested at most {DEPTH} deep.") from None
+
+
+def _program(text: str) -> ast.Module:
+    try:
+        return ast.parse(textwrap.dedent(text))
+    except IndentationError:  # lines of which the first was copied without its indentation
+        return ast.parse("\n".join(line.strip() for line in text.splitlines()))
 
 
 class _Reader:
-    def __init__(self, text: str, where: str, program: bool) -> None:
-        self.text, self.where, self.program, self.depth = text, where, program, 0
+    def __init__(self, where: str, text: str, program: bool):
+        self.where, self.text, self.program = where, text, program
         self.named: dict[str, Any] = {}  # what a program has given a name
-        self.tokens: list[tuple[str, str, int]] = []  # kind, token, its place
-        at, end = 0, len(text.rstrip())
-        while at < end:
-            found = _TOKEN.match(text, at)
-            if not found:
-                place = len(text) - len(text[at:].lstrip())
-                self.fail("names, numbers, texts, lists, dicts and calls", place)
-            kind = str(found.lastgroup)
-            self.tokens.append((kind, found[kind], found.start(kind)))
-            at = found.end()
-        self.tokens.append(("end", "", end))
-        self.at = 0
 
-    def fail(self, wanted: str, place: int | None = None) -> NoReturn:
-        place = self.tokens[self.at][2] if place is None else place
-        rest = self.text[place:]
-        raise ValueError(
-            f"{self.where} must have {wanted}, got {rest!r:.40}"
-            if rest.strip()
-            else f"{self.where} must have {wanted}, got the end of {self.text!r:.60}"
-        )
+    def fail(self, got: str, wanted: str = "names, numbers, texts, lists, dicts and calls") -> Any:
+        raise ValueError(f"{self.where} must have {wanted}, got {got!r:.60}.")
 
-    def sign(self, *signs: str) -> str | None:
-        """The next token if it is one of these, which is then behind us."""
-        kind, token, _ = self.tokens[self.at]
-        if kind != "sign" or token not in signs:
-            return None
-        self.at += 1
-        return token
-
-    def whole(self) -> Any:
-        value = self.level(0)
-        if self.tokens[self.at][0] != "end":
-            self.fail("one expression")
-        return value
-
-    def statements(self) -> Any:
+    def statements(self, body: list[ast.stmt]) -> Any:
         """``name = value``, ``return value`` or a value alone, one after the other."""
         value = None
-        while self.tokens[self.at][0] != "end":
-            (kind, token, _), after = self.tokens[self.at], self.tokens[self.at + 1]
-            named = kind == "name" and after[:2] == ("sign", "=")
-            self.at += 2 if named else token == "return"
-            value = self.level(0)
-            while self.sign(","):
-                value = [value, self.level(0)]
-            if named:
-                self.named[token] = value
-            self.sign(";")
-            if not named and self.tokens[self.at][0] != "end":
-                self.fail("names for all values but the last")
+        for node in body:
+            targets: list[Any] = []
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                value = self.statements(node.body)
+            elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.Return, ast.Expr)):
+                targets = getattr(node, "targets", [getattr(node, "target", None)])
+                value = None if node.value is None else self.value(node.value)
+            elif not isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass)):
+                self.fail(ast.unparse(node), "only values that are given names, and calls")
+            for name in filter(None, map(self.name, targets)):
+                self.named[name] = value
         return value
 
-    def level(self, i: int) -> Any:
-        if i == len(_LEVELS):
-            return self.operand()
-        value = self.level(i + 1)
-        while operator := self.sign(*_LEVELS[i]):
-            value = Call(operator, (value, self.level(i + 1)))
-        return value
-
-    def operand(self) -> Any:
-        self.depth += 1
-        if self.depth > DEPTH:
+    def value(self, node: ast.expr, depth: int = 0) -> Any:
+        if depth > DEPTH:
             raise ValueError(f"{self.where} must be nested at most {DEPTH} deep.")
-        sign = self.sign("-", "+")
-        value = self.operand() if sign else self.atom()
-        if sign == "-":
-            value = -value if isinstance(value, (int, float)) else Call("*", (-1, value))
-        elif not sign and self.sign("**"):
-            value = Call("**", (value, self.operand()))
-        self.depth -= 1
-        return value
+        inner = lambda node: self.value(node, depth + 1)
+        if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
+            return node.value
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return list(map(inner, node.elts))
+        if isinstance(node, ast.Dict) and all(node.keys):
+            keys = [inner(key) for key in node.keys if key]
+            if not all(isinstance(key, (str, int, float)) for key in keys) or len({*keys}) < len(
+                keys
+            ):
+                self.fail(ast.unparse(node), "keys that are numbers or texts, each once")
+            return dict(zip(keys, map(inner, node.values), strict=True))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+            value = inner(node.operand)
+            if isinstance(node.op, ast.UAdd):
+                return value
+            return -value if isinstance(value, (int, float)) else Call("*", (-1, value))
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            operands = self.value(node.left, depth), inner(node.right)
+            return Call(_OPERATORS[type(node.op)], operands)
+        name = self.name(node.func if isinstance(node, ast.Call) else node)
+        if isinstance(node, ast.Call) and name:
+            return self.call(name, node, inner)
+        if name and (self.program or not isinstance(node, ast.Subscript)):
+            return self.named.get(name, _WORDS.get(name, Word(name)))
+        return Word(ast.unparse(node)) if self.program else self.fail(ast.unparse(node))
 
-    def atom(self) -> Any:
-        if self.sign("("):
-            value = self.level(0)
-            if not self.sign(","):
-                return value if self.sign(")") else self.fail("a closing )")
-            return [value, *self.items(")")]
-        if self.sign("["):
-            return self.items("]")
-        if self.sign("{"):
-            return self.mapping()
-        kind, token, _ = self.tokens[self.at]
-        if kind not in ("number", "name", "text"):
-            self.fail("a name, number, text or list")
-        self.at += 1
-        if kind == "text":
-            return token[1:-1]
-        if kind == "number":
-            return _number(token)
-        if self.sign("("):
-            return self.call(token)
-        while self.program and self.sign("["):  # cfg["lr"], which is no other than cfg.lr
-            token = ".".join(map(str, [token, *self.items("]")]))
-        return self.named.get(token, _WORDS.get(token, Word(token)))
+    def name(self, node: Any) -> str:
+        """The name that stands there, with its dots; ``cfg["lr"]`` is no other than ``cfg.lr``."""
+        if isinstance(node, ast.Name):
+            return node.id
+        if isinstance(node, ast.Attribute):
+            return f"{head}.{node.attr}" if (head := self.name(node.value)) else ""
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            return f"{head}.{node.slice.value}" if (head := self.name(node.value)) else ""
+        return ""
 
-    def items(self, end: str) -> list[Any]:
-        found: list[Any] = []
-        while not self.sign(end):
-            found.append(self.level(0))
-            if not self.sign(","):
-                return found if self.sign(end) else self.fail(f"a comma or {end}")
-        return found
-
-    def mapping(self) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        while not self.sign("}"):
-            key = self.level(0)
-            if not isinstance(key, (str, int, float)) or key in found or not self.sign(":"):
-                self.fail("keys that are numbers or texts, each once, and a : after each")
-            found[key] = self.level(0)
-            if not self.sign(","):
-                return found if self.sign("}") else self.fail("a comma or }")
-        return found
-
-    def call(self, name: str) -> Any:
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        while not self.sign(")"):
-            kind, token, _ = self.tokens[self.at]
-            named = kind == "name" and self.tokens[self.at + 1][:2] == ("sign", "=")
-            if named:
-                if token in kwargs:
-                    self.fail(f"each argument once: {token}")
-                self.at += 2
-                kwargs[token] = self.level(0)
-            elif kwargs:
-                self.fail("arguments with a name after the first that has one")
-            else:
-                args.append(self.level(0))
-            if not self.sign(","):
-                if not self.sign(")"):
-                    self.fail("a comma or )")
-                break
-        return kwargs if name == "dict" and not args else Call(name, tuple(args), kwargs)
-
-
-def _number(token: str) -> Any:
-    number = numeral(token.replace("_", ""))
-    return token if number is None else number
+    def call(self, name: str, node: ast.Call, inner: Any) -> Any:
+        names = [keyword.arg or "**" for keyword in node.keywords]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            self.fail(ast.unparse(node), f"each argument once: {twice}")
+        kwargs = {
+            name: inner(keyword.value) for name, keyword in zip(names, node.keywords, strict=True)
+        }
+        if name == "dict" and not node.args:
+            return kwargs
+        return Call(name, tuple(map(inner, node.args)), kwargs)

@@ -92,30 +92,31 @@ def check(
 
 
 def check_values(tree: Any, units: Any) -> None:
-    """Raises for a number out of bounds and for a text that is none; ``units`` as of `meant`."""
+    """Raises for a number out of bounds and for a text that is none; ``units`` as of `meant`.
+
+    It tells without JAX what the making would tell, in the same words.
+    """
     if isinstance(tree, (list, dict)):
         for x in tree.values() if isinstance(tree, dict) else tree:
             check_values(x, units)
-    if not isinstance(tree, Call):
-        return
-    source = source_of(tree.name)
-    given = {**dict(zip(source.kinds, tree.args, strict=False)), **tree.kwargs} if source else {}
-    told = lambda n, x: _texts.meant(x, source, n, units) if isinstance(x, str) else x
-    sizes = _texts.of_run(units, source, {n: told(n, given[n]) for n in given if n in _texts.RUN})
-    for name, x in given.items():
-        if source and not isinstance(x, (Call, list, dict)):
-            _check(source, name, x, units if name in _texts.RUN else sizes)
-    for name, x in given.items() if source else [("", x) for x in tree.args]:
-        check_values(x, _texts.Within.of(source, name, sizes))
+    if isinstance(tree, Call) and (source := source_of(tree.name)):
+        given = {**dict(zip(source.kinds, tree.args, strict=False)), **tree.kwargs}
+        _texts.in_order([source], given, units, lambda n, sizes: _check(source, n, given[n], sizes))
+    elif isinstance(tree, Call):
+        check_values(list(tree.args), units)
 
 
-def _check(source: Source, argument: str, x: Any, units: Any) -> None:
+def _check(source: Source, argument: str, x: Any, units: Any) -> Any:
+    """The value, as far as it is known."""
     where = f"{source.name}({argument}=...)"
     bounds = source.bounds.get(argument)
+    if isinstance(x, (Call, list, dict)):
+        check_values(x, _texts.Within.of(source, argument, units))
+        return x
     if isinstance(x, str) and (bounds is None or "options" not in bounds):
         x = _texts.meant(x, source, argument, units)
     if bounds is None or x is None or isinstance(x, (_texts.Part, _texts.Length)):
-        return
+        return x
     if "options" in bounds:
         check_choice(where, x, bounds["options"])
     elif isinstance(x, bool) or not isinstance(x, (int, float)):
@@ -124,6 +125,7 @@ def _check(source: Source, argument: str, x: Any, units: Any) -> None:
         order = f"The arguments are ({', '.join(source.kinds)})."
         told = bounds.get("told", "").format(function=source.name, order=order)
         check_bounds(where, x, x, **{**bounds, "told": told})
+    return x
 
 
 def unknown(name: str) -> str:

@@ -12,7 +12,7 @@ from jaxsched.names._expression import Call
 from jaxsched.names._sources import BY, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from jaxsched.units import Units
 
@@ -55,7 +55,7 @@ _UNITS = {
     for word in words.split()
 }
 # Of these a drop-in has the length of its whole run, or of a decay that may be the whole.
-RUN = (
+_RUN = (
     *("num_training_steps", "total_steps", "lr_decay_steps", "t_initial", "decay_steps"),
     *("transition_steps", "first_decay_steps", "max_duration"),
 )
@@ -117,13 +117,23 @@ class Part(NamedTuple):
     part: float
 
 
-def of_run(units: Any, source: Source | None, given: Mapping[str, Any]) -> Any:
+def in_order(
+    sources: list[Source], given: Iterable[str], units: Any, value: Callable[[str, Any], Any]
+) -> dict[str, Any]:
+    """The ``value(name, sizes)`` of each argument, first of those that name the run's length."""
+    lengths = {name: value(name, units) for name in given if name in _RUN}
+    for source in sources:
+        units = _of_run(units, source, lengths)
+    return {n: lengths[n] if n in lengths else value(n, units) for n in given}
+
+
+def _of_run(units: Any, source: Source, given: Mapping[str, Any]) -> Any:
     """The sizes for a drop-in that names the length of the run itself.
 
     A share is of that one. Where its length is several, or may be a part, there are no shares.
     """
-    theirs = source is not None and "." in source.name
-    name = next((n for n in RUN if theirs and given.get(n) is not None), None)
+    theirs = "." in source.name
+    name = next((n for n in _RUN if theirs and given.get(n) is not None), None)
     if units is None or name is None or isinstance(units, Within):
         return units
     steps = given[name]

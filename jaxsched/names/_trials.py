@@ -78,7 +78,8 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
                 f"trials_from_config has no key {told}. Its keys are "
                 f"({', '.join(_KEYS)}); arguments of the schedule stand in parameters."
             )
-    sources = _sources(config.get("name"))
+    name = config.get("name")
+    sources = [_source(each) for each in (name if is_list(name) and name else [name])]
     parameters = config.get("parameters")
     if not isinstance(parameters, Mapping):
         raise TypeError(
@@ -92,15 +93,11 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             "for each other. Draw them ('halton'), and give them up early (sweep(stopping=...))."
         )
     check_choice("trials_from_config(method=...)", method, ("grid", "zip", *_DRAWS))
-    lengths = {k: _column(k, parameters[k], sources, units) for k in _texts.RUN if k in parameters}
-    for source in sources:
-        units = _texts.of_run(units, source, lengths)
-    columns = {
-        k: lengths[k] if k in lengths else _column(k, v, sources, units)
-        for k, v in {str(k): v for k, v in parameters.items()}.items()
-    }
+    given = {str(name): values for name, values in parameters.items()}
+    read = lambda name, sizes: _column(name, given[name], sources, sizes)
+    columns = _texts.in_order(sources, given, units, read)
     recipe = [maker(source, units) for source in sources]
-    recipes: Any = recipe if is_list(config.get("name")) else recipe[0]
+    recipes: Any = recipe if is_list(name) else recipe[0]
     count = config.get("count", config.get("run_cap"))
     where = f"trials_from_config(method={method!r})"
     if (count is not None) != (method in _DRAWS):
@@ -122,21 +119,15 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         raise
 
 
-def _sources(name: Any) -> list[Source]:
-    names = list(name) if is_list(name) else [name]
-    found = []
-    for each in names:
-        source = source_of(each) if isinstance(each, str) else None
-        if source is None:
-            told = unknown(each) if isinstance(each, str) else describe(each)
-            raise ValueError(
-                "trials_from_config(name=...) must be a name that `jaxsched names` lists, or a "
-                f"list of them, got {told}."
-            )
-        found.append(source)
-    if not found:
-        raise ValueError("trials_from_config(name=...) must have at least one name, got none.")
-    return found
+def _source(name: Any) -> Source:
+    source = source_of(name) if isinstance(name, str) else None
+    if source is None:
+        told = unknown(name) if isinstance(name, str) else describe(name)
+        raise ValueError(
+            "trials_from_config(name=...) must be a name that `jaxsched names` lists, or a list of "
+            f"them, got {told}."
+        )
+    return source
 
 
 def _column(name: str, given: Any, sources: list[Source], units: Units | None) -> Any:
