@@ -444,13 +444,16 @@ def test_an_interrupted_sweep_is_shown_and_saved_and_exits_with_130(capsys, tmp_
     [
         ({"stepz": 3}, "did you mean steps"),
         ({"metric": {"name": "loss", "goal": "less"}}, "the goal minimize or maximize"),
-        ({"stopping": {"name": "Hyperband"}}, "MedianRule or SuccessiveHalving"),
+        (
+            {"stopping": {"name": "Hyperband"}},
+            "name, must be one of 'MedianRule', 'SuccessiveHalving'",
+        ),
         ({"stopping": {"name": "MedianRule"}}, "MedianRule must be given every"),
         ({"run": 3}, "must be a table"),
         ({"executor": "threads"}, "must be processes, processes:COUNT"),
         ({"run": {"batch_size": 3}}, "it is called batch here"),
         ({"sweep": None}, "must have a table 'sweep'"),
-        ({"runs": {"batch": 3}}, "no key runs; did you mean run"),
+        ({"runs": {"batch": 3}}, "no argument runs; did you mean run"),
     ],
     ids=str,
 )

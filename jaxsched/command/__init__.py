@@ -1,5 +1,6 @@
 """What the command ``jaxsched`` does, as functions."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from jaxsched.command._files import read_file as read_file
@@ -22,11 +23,9 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        import importlib
-
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'jaxsched.command' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY} - {"Any", "TYPE_CHECKING"})
+    return sorted({*globals(), *_LAZY} - {"Any", "TYPE_CHECKING", "importlib"})

@@ -12,7 +12,7 @@ from jaxsched._text import shorten
 from jaxsched._words import nearest
 from jaxsched.names._expression import DEPTH, Call, Word, parse
 from jaxsched.names._lookup import LIBRARY, OPERATORS, check, check_values, source_of
-from jaxsched.names._sources import Source, theirs
+from jaxsched.names._sources import Entry, theirs
 
 _WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first argument
 # A drop-in has the optimizer's rate as an argument, where its peer has the optimizer.
@@ -115,7 +115,7 @@ class _Reader:
         return source_of(f"{self.library}.{bare}") is not None or bool(nearest(bare, known))
 
     def without_optimizer(
-        self, call: Call, source: Source | None
+        self, call: Call, source: Entry | None
     ) -> tuple[Any, list[Any], dict[str, Any]]:
         """The optimizer of a call, and the arguments that say something of the curve."""
         passed = _PASSED_OVER - {*(source.kinds if source else ())}
@@ -152,7 +152,7 @@ def _arithmetic(name: str, args: list[Any]) -> Any:
         raise ValueError(f"convert(text=...) must be arithmetic that works, got {error}.") from None
 
 
-def _with_rate(source: Source, call: Call, lr: float | None) -> Call:
+def _with_rate(source: Entry, call: Call, lr: float | None) -> Call:
     scaled = _OF_OPTIMIZER.get(source.name.partition(".")[0], "")
     if scaled not in source.kinds or source.name in _OWN:
         scaled = ""

@@ -41,7 +41,7 @@ def explain(schedule: Any) -> str:
     while isinstance(base, AbstractController):
         around.append(type(base).__name__)
         base = base.base
-    _required("explain", base)
+    require_schedule("explain(schedule=...)", base)
     acting = f"{' of '.join(around)}, which acts on: " if around else ""
     lines = [f"{acting}{_sentence(base)}", "", f"  {sparkline(base)}", ""]
     lines += [f"  step {_steps(step):<10} {base.host(step):.6g}" for step in _marks(base)]
@@ -66,7 +66,7 @@ def sparkline(schedule: AbstractSchedule, width: int = 64) -> str:
     >>> sparkline(js.Linear(0.0, 1.0, 100), 8)
     '▁▂▃▄▅▆▇█'
     """
-    _required("sparkline", schedule)
+    require_schedule("sparkline(schedule=...)", schedule)
     width = checked_whole("sparkline(width=...)", width, 2, 1000)
     values = np.asarray(schedule.host(np.rint(np.linspace(0, extent([schedule]), width))))
     known = values[np.isfinite(values)]
@@ -121,10 +121,6 @@ def _is_default(default: Any, value: Any) -> bool:
     if default is dataclasses.MISSING or value is None or default is None:
         return value is None
     return np.ndim(value) == 0 and bool(np.all(to_host(value) == default))
-
-
-def _required(caller: str, schedule: Any) -> None:
-    require_schedule(f"{caller}(schedule=...)", schedule)
 
 
 def _sentence(schedule: Any) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 
 from jaxsched import search
 from jaxsched._arrays import is_list
+from jaxsched._bounds import check_choice
 from jaxsched._numerals import size
 from jaxsched._text import describe
-from jaxsched._words import instead
+from jaxsched._words import bind
 from jaxsched.names._config import value_of
-from jaxsched.names._sources import Source
+from jaxsched.names._sources import Entry
 from jaxsched.names._trials import trials_from_config
 from jaxsched.search._sweep import sweep
 from jaxsched.search.results._result import SweepResult
@@ -56,12 +57,7 @@ def sweep_from_config(
             f"(what stands at the top of a W&B file), got {describe(table)} beside the keys "
             f"({', '.join(map(str, options))})."
         )
-    for key in options:
-        if key not in keys:
-            raise TypeError(
-                f"sweep_from_config has no key {instead(str(key), keys)}. Its keys are "
-                f"({', '.join(keys)})."
-            )
+    bind("sweep_from_config", keys, dict.fromkeys(keys), (), {str(key): 0 for key in options})
     units = None if run is None else _made("run", Units, run)
     trials = trials_from_config(table, units=units)
     metric = options.get("metric")
@@ -75,13 +71,9 @@ def sweep_from_config(
     if isinstance(options.get("stopping"), Mapping):
         given = dict(options["stopping"])
         name = given.pop("name", None)
-        if name not in _RULES:
-            raise ValueError(
-                f"sweep_from_config(stopping=...) must have the name {' or '.join(_RULES)}, got "
-                f"{describe(name)}."
-            )
+        check_choice("sweep_from_config(stopping=...), name,", name, _RULES)
         options["stopping"] = _made(f"stopping: {name}", _RULES[name], given)
-    source = Source("sweep", "", _LENGTHS, (), "")
+    source = Entry("sweep", "", _LENGTHS, (), "")
     given = {key: value_of(x, source, key, units) for key, x in options.items()}
     return sweep(
         task, trials, **given, executor=executor_of(said if executor is None else executor)

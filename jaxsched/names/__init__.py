@@ -4,10 +4,11 @@ The table is closed: recipes, pieces, controllers, the drop-ins of ``jaxsched.co
 classes given to ``js.register``. It is read without JAX; ``from_config`` loads what it makes.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxsched.names._lookup import Entry as Entry
 from jaxsched.names._lookup import entries as entries
+from jaxsched.names._sources import Entry as Entry
 
 if TYPE_CHECKING:
     from jaxsched.names._config import from_config as from_config
@@ -21,11 +22,9 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        import importlib
-
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'jaxsched.names' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY} - {"Any", "TYPE_CHECKING"})
+    return sorted({*globals(), *_LAZY} - {"Any", "TYPE_CHECKING", "importlib"})

@@ -16,11 +16,12 @@ from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
 from jaxsched.names._expression import DEPTH, Call, parse
 from jaxsched.names._lookup import OPERATORS, check, source_of
-from jaxsched.names._sources import BY, Source
+from jaxsched.names._sources import BY, Entry
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.units import Units
 
 NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
+_WHERE = "from_config(config=...)"
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
 _OPERATIONS = {
     ">>": operator.rshift,
@@ -62,15 +63,14 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
     1000
     """
     check_units(units)
-    if isinstance(config, str) and isinstance(given := parse(config), dict):  # JSON, such as
-        config = given
-    if isinstance(config, Mapping) and "jaxsched" in config:
-        return _checked(_serialize.from_dict(config))
-    tree = read(config)
+    tree = parse(config) if isinstance(config, str) else config
+    if isinstance(tree, Mapping) and "jaxsched" in tree:
+        return _checked(_serialize.from_dict(tree))
+    tree = read(tree)
     if not isinstance(tree, Call):
         raise TypeError(
-            "from_config(config=...) must be a mapping with a name, or a text such as "
-            f"'cosine_decay(0.1, 1000)', got {describe(config)}."
+            f"{_WHERE} must be a mapping with a name, or a text such as 'cosine_decay(0.1, 1000)', "
+            f"got {describe(config)}."
         )
     return _checked(build(tree, units))
 
@@ -78,7 +78,7 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
 def _checked(made: Any) -> Any:
     if not isinstance(made, (AbstractSchedule, AbstractController)):
         raise TypeError(
-            "from_config(config=...) must be the config of a schedule or controller, got that of "
+            f"{_WHERE} must be the config of a schedule or controller, got that of "
             f"{describe(made)}."
         )
     return made
@@ -92,34 +92,30 @@ def check_units(units: Any, where: str = "from_config") -> None:
 def read(config: Any, depth: int = 0) -> Any:
     """A config as calls, lists and values, whose names and arguments are known."""
     try:
-        top = isinstance(config, str) and not depth
-        tree = parse(config) if top else _read(config, depth, itertools.count())
+        tree = _read(config, depth, itertools.count())
         check(tree, _serialize._REGISTERED)
     except RecursionError:
-        raise ValueError(f"from_config(config=...) must be nested at most {DEPTH} deep.") from None
+        raise ValueError(f"{_WHERE} must be nested at most {DEPTH} deep.") from None
     return tree
 
 
 def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
     if depth > DEPTH:
-        raise ValueError(f"from_config(config=...) must be nested at most {DEPTH} deep.")
+        raise ValueError(f"{_WHERE} must be nested at most {DEPTH} deep.")
     if next(count) > _MOST:
-        raise ValueError(f"from_config(config=...) must have at most {_MOST} values.")
+        raise ValueError(f"{_WHERE} must have at most {_MOST} values.")
     inner = lambda x: _read(x, depth + 1, count)
     if isinstance(config, str):
         return parse(config) if "(" in config else config
     if isinstance(config, Mapping):
         given = dict(_opened(config))
         if not all(isinstance(key, (str, int, float)) for key in given):
-            raise TypeError(
-                f"from_config(config=...) must have texts for keys, got {list(given)!r:.60}."
-            )
+            raise TypeError(f"{_WHERE} must have texts for keys, got {list(given)!r:.60}.")
         key = next((key for key in NAME if key in given), None)
         if key is None:
             if depth == 0:
                 raise TypeError(
-                    "from_config(config=...) must have a 'name', got the keys "
-                    f"{', '.join(map(str, given))!r:.60}."
+                    f"{_WHERE} must have a 'name', got the keys {', '.join(map(str, given))!r:.60}."
                 )
             return {_texts.value(k): inner(v) for k, v in given.items()}
         name = given.pop(key)
@@ -148,7 +144,7 @@ def _opened(config: Any) -> list[Any]:
         raise
     except Exception as error:
         raise ValueError(
-            f"from_config(config=...) must be complete, got {type(config).__name__}: "
+            f"{_WHERE} must be complete, got {type(config).__name__}: "
             f"{' '.join(str(error).split())}"
         ) from error
 
@@ -175,7 +171,7 @@ def build(tree: Any, units: Units | None) -> Any:
         ) from error
 
 
-def maker(source: Source, units: Units | None) -> Any:
+def maker(source: Entry, units: Units | None) -> Any:
     """The function or class of an entry of the table, or the method of the sizes of a run."""
     if source.name in BY:
         _texts.Within.of(source, "schedule", units)  # raises where there are none
@@ -198,7 +194,7 @@ def value_of(tree: Any, source: Any, argument: str, units: Units | None) -> Any:
 
 def _operation(tree: Call, units: Units | None) -> Any:
     operands = [value_of(x, None, "", units) for x in tree.args]
-    told = f"from_config(config=...) must have other operands around {tree.name}, got "
+    told = f"{_WHERE} must have other operands around {tree.name}, got "
     for x in operands:
         plain = is_number(x) and not isinstance(x, bool)
         if not plain and not isinstance(x, (AbstractSchedule, AbstractController)):
@@ -212,6 +208,4 @@ def _operation(tree: Call, units: Units | None) -> Any:
             raise
         raise TypeError(f"{told}{describe(operands)}.") from None
     except ArithmeticError as error:
-        raise ValueError(
-            f"from_config(config=...) must be arithmetic that works, got {error}."
-        ) from None
+        raise ValueError(f"{_WHERE} must be arithmetic that works, got {error}.") from None

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jaxsched._arrays import is_list
@@ -53,6 +53,8 @@ def column(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) ->
     if word != "":
         check_choice(f"{where}, distribution,", word, NAMES)
     name, stepped = word.removeprefix("q_"), word.startswith("q_")
+    words: tuple[str, ...]
+    names: Collection[str]
     if "values" in given or "value" in given:
         words, names = (("values", "probabilities") if "values" in given else ("value",)), _LISTED
     else:

@@ -138,7 +138,7 @@ class _Reader:
         if isinstance(node, ast.Attribute):
             return f"{head}.{node.attr}" if (head := self.name(node.value)) else ""
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            return f"{head}.{node.slice.value}" if (head := self.name(node.value)) else ""
+            return f"{head}.{node.slice.value!s}" if (head := self.name(node.value)) else ""
         return ""
 
     def call(self, name: str, node: ast.Call, inner: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -12,21 +11,11 @@ from jaxsched._words import bind, did_you_mean, letters, nearest
 from jaxsched.names import _texts
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 from jaxsched.names._expression import Call
-from jaxsched.names._sources import LIBRARIES, Source, all_sources, ours, theirs
+from jaxsched.names._sources import LIBRARIES, Entry, all_sources, ours, theirs
 
 OPERATORS = (">>", "+", "-", "*", "/", "**")
 _OURS = ("jaxsched.compat.", "js.compat.", "compat.", "jaxsched.", "js.")
 LIBRARY = {word: library for library, words in LIBRARIES.items() for word in words.split()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A name of the table: its call, what it is in a line, and what others call it."""
-
-    name: str
-    call: str
-    summary: str
-    elsewhere: tuple[str, ...]
 
 
 def entries(word: str = "") -> list[Entry]:
@@ -39,18 +28,15 @@ def entries(word: str = "") -> list[Entry]:
     word = _canonical(word) or word
     wanted = [letters(part) for part in word.split()]
     found = []
-    for source in all_sources():
-        aliases = [alias for alias, name in ALIASES.items() if name == source.name]
-        elsewhere = (*ELSEWHERE.get(source.name, "").split(), *aliases)
-        entry = Entry(source.name, source.call, source.summary, elsewhere)
-        texts = [letters(text) for text in (entry.name, entry.summary, *elsewhere)]
+    for entry in all_sources():
+        texts = [letters(text) for text in (entry.name, entry.summary, *entry.elsewhere)]
         whole = any("".join(wanted) in text for text in texts)  # "one cycle"
         if whole or all(any(part in text for text in texts) for part in wanted):
             found.append((not whole, "." in entry.name, entry.name.lower(), entry.name, entry))
     return [entry for *_, entry in sorted(found, key=lambda row: row[:-1])]
 
 
-def source_of(name: str) -> Source | None:
+def source_of(name: str) -> Entry | None:
     """The entry of a name; ``None`` if there is none.
 
     A library may be said as people say it, with its modules: ``hf.cosine``,
@@ -106,7 +92,7 @@ def check_values(tree: Any, units: Any) -> None:
         check_values(list(tree.args), units)
 
 
-def _check(source: Source, argument: str, x: Any, units: Any) -> Any:
+def _check(source: Entry, argument: str, x: Any, units: Any) -> Any:
     """The value, as far as it is known."""
     where = f"{source.name}({argument}=...)"
     bounds = source.bounds.get(argument)

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
+
 PACKAGE = Path(__file__).parents[1]
 # Libraries by the words that people say for them.
 LIBRARIES = {
@@ -31,8 +33,8 @@ BY = ("by_epochs", "by_samples", "by_tokens")  # methods of the sizes of a run
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """A function or class: where it is, its arguments with their kinds, its text."""
+class Entry:
+    """A name of the table: the function or class, its arguments, its text, and names elsewhere."""
 
     name: str  # as a text says it: "warmup_cosine", "torch.OneCycleLR"
     module: str
@@ -47,6 +49,12 @@ class Source:
         return self.doc.partition("\n")[0]
 
     @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """What others call it."""
+        aliases = [alias for alias, name in ALIASES.items() if name == self.name]
+        return (*ELSEWHERE.get(self.name, "").split(), *aliases)
+
+    @property
     def call(self) -> str:
         """As one writes it: ``warmup_cosine(peak, steps, warmup, end=...)``."""
         shown = [n if n in self.needed else f"{n}=..." for n in self.kinds]
@@ -54,9 +62,9 @@ class Source:
 
 
 @functools.cache
-def ours() -> dict[str, Source]:
+def ours() -> dict[str, Entry]:
     """Recipes, pieces and controllers, ``share``, and what `Units` makes of one, by name."""
-    found: dict[str, Source] = {}
+    found: dict[str, Entry] = {}
     fields: dict[str, dict[str, ast.AnnAssign]] = {}  # of a class, with those of its bases
     nodes = [
         (path, node)
@@ -85,7 +93,7 @@ def ours() -> dict[str, Source]:
 
 
 @functools.cache
-def units() -> Source:
+def units() -> Entry:
     """`Units`, whose sizes the command takes."""
     return _class(_units(), _fields(_units()), "jaxsched.units")
 
@@ -115,7 +123,7 @@ def _is_piece(node: ast.ClassDef) -> bool:
 
 
 @functools.cache
-def theirs(library: str) -> dict[str, Source]:
+def theirs(library: str) -> dict[str, Entry]:
     """The drop-ins of ``jaxsched.compat.<library>`` by name; none where there is no such module."""
     found = _drop_ins(f"jaxsched.compat.{library}")
     return {
@@ -139,7 +147,7 @@ def _drop_ins(module: str) -> dict[str, tuple[ast.FunctionDef, str]]:
     return found
 
 
-def all_sources() -> Iterator[Source]:
+def all_sources() -> Iterator[Entry]:
     yield from ours().values()
     for library in LIBRARIES:
         yield from theirs(library).values()
@@ -149,7 +157,7 @@ def _decorated(node: ast.FunctionDef | ast.ClassDef, word: str) -> bool:
     return any(isinstance(d, ast.Name) and d.id == word for d in node.decorator_list)
 
 
-def _function(node: ast.FunctionDef, name: str, module: str) -> Source:
+def _function(node: ast.FunctionDef, name: str, module: str) -> Entry:
     given = node.args
     arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
     places = [*given.posonlyargs, *given.args]
@@ -167,10 +175,10 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Source:
     path = PACKAGE.parent.joinpath(*module.split("."))
     known = _kinds_of(path.with_name("_signature.py"))
     bounds = {n: known[kind] for n, kind in kinds.items() if kind in known}
-    return Source(name, module, kinds, tuple(needed), _doc(node), bounds)
+    return Entry(name, module, kinds, tuple(needed), _doc(node), bounds)
 
 
-def _class(node: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], module: str) -> Source:
+def _class(node: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], module: str) -> Entry:
     kinds = {name: _kind(n) for name, n in fields.items()}
     needed = tuple(name for name, n in fields.items() if not _has_default(n))
     bounds = {}
@@ -180,7 +188,7 @@ def _class(node: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], module: str)
             bounds[name] = _keywords(call) | ({"whole": True} if kinds[name] == "count" else {})
         elif kinds[name] == "choice" and isinstance(call, ast.Call):
             bounds[name] = {"options": tuple(ast.literal_eval(a) for a in call.args)}
-    return Source(node.name, module, kinds, needed, _doc(node), bounds)
+    return Entry(node.name, module, kinds, needed, _doc(node), bounds)
 
 
 def _keywords(call: ast.Call, constants: Mapping[str, Any] | None = None) -> dict[str, Any]:

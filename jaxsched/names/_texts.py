@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxsched._numerals import REAL, THOUSANDS, numeral
 from jaxsched.names._expression import Call
-from jaxsched.names._sources import BY, Source
+from jaxsched.names._sources import BY, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -88,7 +88,7 @@ class Within:
     name: str
 
     @staticmethod
-    def of(source: Source | None, argument: str, units: Any) -> Any:
+    def of(source: Entry | None, argument: str, units: Any) -> Any:
         """The sizes that hold for an argument: not for the schedule of one that counts anew."""
         if source is None or source.name not in _COUNTS or argument != "schedule":
             return units
@@ -118,7 +118,7 @@ class Part(NamedTuple):
 
 
 def in_order(
-    sources: list[Source], given: Iterable[str], units: Any, value: Callable[[str, Any], Any]
+    sources: list[Entry], given: Iterable[str], units: Any, value: Callable[[str, Any], Any]
 ) -> dict[str, Any]:
     """The ``value(name, sizes)`` of each argument, first of those that name the run's length."""
     lengths = {name: value(name, units) for name in given if name in _RUN}
@@ -127,7 +127,7 @@ def in_order(
     return {n: lengths[n] if n in lengths else value(n, units) for n in given}
 
 
-def _of_run(units: Any, source: Source, given: Mapping[str, Any]) -> Any:
+def _of_run(units: Any, source: Entry, given: Mapping[str, Any]) -> Any:
     """The sizes for a drop-in that names the length of the run itself.
 
     A share is of that one. Where its length is several, or may be a part, there are no shares.
@@ -154,7 +154,7 @@ class Length(NamedTuple):
     unit: str
 
 
-def read(text: str, source: Source | None, argument: str, units: Units | None) -> Any:
+def read(text: str, source: Entry | None, argument: str, units: Units | None) -> Any:
     """The number, share or length that a text is for an argument; else the text."""
     found = meant(text, source, argument, units)
     run: Any = units  # `meant` has seen that it is there where it is needed
@@ -170,7 +170,7 @@ def read(text: str, source: Source | None, argument: str, units: Units | None) -
     return found
 
 
-def meant(text: str, source: Source | None, argument: str, units: Any) -> Any:
+def meant(text: str, source: Entry | None, argument: str, units: Any) -> Any:
     """The number that a text is for an argument, a `Part` or a `Length`; else the text.
 
     It loads no JAX. Of ``units`` it asks only whether there are any, and their ``steps``.

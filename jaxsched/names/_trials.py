@@ -8,12 +8,12 @@ from typing import Any
 from jaxsched._arrays import is_list
 from jaxsched._bounds import check_choice
 from jaxsched._text import describe
-from jaxsched._words import instead, known_arguments
+from jaxsched._words import bind, known_arguments
 from jaxsched.names import _texts
 from jaxsched.names._config import NAME, check_units, maker, read, value_of
 from jaxsched.names._distributions import WORDS, column
 from jaxsched.names._lookup import source_of, unknown
-from jaxsched.names._sources import Source
+from jaxsched.names._sources import Entry
 from jaxsched.search.trials._draws import Distribution
 from jaxsched.search.trials._given import told_apart
 from jaxsched.search.trials._grids import grid, sampled, zipped
@@ -71,13 +71,9 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             f"trials_from_config(config=...) must be a mapping, got {describe(config)}."
         )
     for key in config:
-        if key not in _KEYS:
-            why = _ELSEWHERE.get(key)
-            told = f"{key}; {why}" if why else instead(str(key), _KEYS)
-            raise TypeError(
-                f"trials_from_config has no key {told}. Its keys are "
-                f"({', '.join(_KEYS)}); arguments of the schedule stand in parameters."
-            )
+        if key in _ELSEWHERE:
+            raise TypeError(f"trials_from_config has no argument {key}: {_ELSEWHERE[key]}.")
+    bind("trials_from_config", _KEYS, dict.fromkeys(_KEYS), (), {str(key): 0 for key in config})
     name = config.get("name")
     sources = [_source(each) for each in (name if is_list(name) and name else [name])]
     parameters = config.get("parameters")
@@ -119,7 +115,7 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         raise
 
 
-def _source(name: Any) -> Source:
+def _source(name: Any) -> Entry:
     source = source_of(name) if isinstance(name, str) else None
     if source is None:
         told = unknown(name) if isinstance(name, str) else describe(name)
@@ -130,14 +126,11 @@ def _source(name: Any) -> Source:
     return source
 
 
-def _column(name: str, given: Any, sources: list[Source], units: Units | None) -> Any:
+def _column(name: str, given: Any, sources: list[Entry], units: Units | None) -> Any:
     """The values of an argument, or what they are drawn from."""
     source = next((s for s in sources if name in s.kinds), sources[0])
-    if all(name not in s.kinds for s in sources):
-        raise TypeError(
-            f"{source.name} has no argument {instead(name, list(source.kinds))}. Its arguments are "
-            f"({', '.join(source.kinds)})."
-        )
+    if name not in source.kinds:
+        bind(source.name, list(source.kinds), dict.fromkeys(source.kinds), (), {name: given})
     if isinstance(given, Mapping) and "parameters" in given:
         raise ValueError(
             f"trials_from_config(parameters={{{name!r}: ...}}) must have values or bounds, got "
