@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,8 @@ class Double:
         return self + (-as_double(other))
 
     def __mul__(self, other: Any) -> Double:
+        if type(other) is float and abs(math.frexp(other)[0]) == 0.5:  # a power of two is exact
+            return Double(self.hi * np.float32(other), fix(self.lo) * np.float32(other))
         return _product(self, as_double(other))
 
     def __truediv__(self, other: Any) -> Double:
@@ -294,3 +297,28 @@ def polynomial(x: Any, coefficients: list[float]) -> Any:
     for c in coefficients[-2::-1]:
         total = total * x + np.float32(c)
     return total
+
+
+def product(xs: list[Any]) -> Any:
+    """The product of values, which alone is large or small: no part of it leaves float32."""
+    with np.errstate(all="ignore"):
+        plain = functools.reduce(operator.mul, xs)
+    if len(xs) < 3 or plain.dtype != jnp.float32:
+        return plain
+    if not isinstance(plain, jax.Array):
+        return np.float32(np.prod(np.asarray(xs, np.float64)))
+    total: Any = np.float32(1.0)
+    exponents: Any = np.int32(0)
+    for x in map(fix, xs):
+        bits = lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
+        exponent = jnp.clip(((bits >> 23) & 255) - 127, -126, 126)
+        total = total * (x * _two_to(-exponent))
+        exponents = exponents + exponent
+    exponents = jnp.clip(exponents, -252, 252)
+    half = exponents >> 1
+    return graft((total * _two_to(half)) * _two_to(exponents - half), plain)
+
+
+def _two_to(exponent: Any) -> Any:
+    """The float32 power of two, for an exponent from -126 to 127."""
+    return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)

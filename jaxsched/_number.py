@@ -22,16 +22,13 @@ Derivatives are those of the plain float32 formula: every operation *grafts* the
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxsched._double import (
     EXP2_MAX,
@@ -48,6 +45,7 @@ from jaxsched._double import (
 from jaxsched._double import Double as Double
 from jaxsched._double import as_double as as_double
 from jaxsched._double import graft as graft
+from jaxsched._double import product as product
 
 _PI = math.pi
 Number = Any  # Double, numpy.float64 (scalar or array), or a float64 jax.Array
@@ -68,12 +66,13 @@ def as_number(t: Number, x: Any) -> Number:
     return np.asarray(x, np.float64)[()]
 
 
-def full_like(t: Number, x: float) -> Number:
-    """The number ``x`` in the kind and the shape of ``t``."""
+def full_like(t: Number, x: Any) -> Number:
+    """The number ``x``, which has one value, in the kind and the shape of ``t``."""
     if type(t) is np.float64:
         return np.float64(x)
     if isinstance(t, Double):
-        return Double(jnp.full_like(t.hi, x), jnp.zeros_like(t.hi))
+        x = as_double(x)
+        return Double(jnp.full_like(t.hi, x.hi), jnp.full_like(t.hi, x.lo))
     return _xp(t).full_like(t, x)[()]
 
 
@@ -310,31 +309,6 @@ def power(x: Number, exponent: Number) -> Number:
     return where(some, result, 0.0)
 
 
-def product(xs: list[Value]) -> Value:
-    """The product of values, which alone is large or small: no part of it leaves float32."""
-    with np.errstate(all="ignore"):
-        plain = functools.reduce(operator.mul, xs)
-    if len(xs) < 3 or plain.dtype != jnp.float32:
-        return plain
-    if not isinstance(plain, jax.Array):
-        return np.float32(np.prod(np.asarray(xs, np.float64)))
-    total: Any = np.float32(1.0)
-    exponents: Any = np.int32(0)
-    for x in map(fix, xs):
-        bits = lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
-        exponent = jnp.clip(((bits >> 23) & 255) - 127, -126, 126)
-        total = total * (x * _two_to(-exponent))
-        exponents = exponents + exponent
-    exponents = jnp.clip(exponents, -252, 252)
-    half = exponents >> 1
-    return graft((total * _two_to(half)) * _two_to(exponents - half), plain)
-
-
-def _two_to(exponent: Any) -> Any:
-    """The float32 power of two, for an exponent from -126 to 127."""
-    return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)
-
-
 def sqrt(x: Value) -> Value:
     """Square root of a value; its derivative at zero, which is infinite, is taken to be zero."""
     xp = _xp(x)
@@ -367,20 +341,31 @@ def exact_sin_squared(x: Number) -> Number:
 
 def log1p(x: Number) -> Number:
     """``log(1 + x)`` for ``x`` in (-1, 0], precise near zero."""
+    return log1p_or_log(np.True_, x, x) if isinstance(x, Double) else _xp(x).log1p(x)
+
+
+def log1p_or_log(condition: Any, x: Number, y: Number) -> Number:
+    """``log1p(x)`` where the condition holds, else ``log(y)``: one logarithm in a program."""
     if not isinstance(x, Double):
-        return _xp(x).log1p(x)
+        return where(condition, _xp(x).log1p(x), log(y))
     near = x > -_NEAR_ZERO
     small = where(near, x, 0.0)
-    return where(near, small * series(small, _LOG1P), log(where(near, 0.0, x) + 1.0))
+    rest = log(where(condition, where(near, 0.0, x) + 1.0, y))
+    return where(condition & near, small * series(small, _LOG1P), rest)
 
 
 def expm1(x: Number) -> Number:
     """``exp(x) - 1`` for ``x <= 0``, precise near zero."""
+    return exp_and_expm1(x)[1]
+
+
+def exp_and_expm1(x: Number) -> tuple[Number, Number]:
+    """Both for ``x <= 0``: one exponential in a program."""
     if not isinstance(x, Double):
-        return _xp(x).expm1(x)
-    near = x > -_NEAR_ZERO
+        return exp(x), _xp(x).expm1(x)
+    near, power = x > -_NEAR_ZERO, exp(x)
     small = where(near, x, 0.0)
-    return where(near, small * series(small, _EXPM1), exp(where(near, 0.0, x)) - 1.0)
+    return power, where(near, small * series(small, _EXPM1), power - 1.0)
 
 
 # Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above.

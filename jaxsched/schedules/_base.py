@@ -248,9 +248,8 @@ class Sequence(AbstractSchedule):
         # Parts that are not selected are evaluated too, before their start or after their end.
         # They hold their value there: nothing overflows, and no NaN reaches a gradient.
         value = self.parts[0].value_at(t)
-        start: Number = 0.0
-        for before, part in itertools.pairwise(self.parts):
-            start = start + num.at_least_zero(before.exact_length(t))
+        lengths = (num.at_least_zero(part.exact_length(t)) for part in self.parts[:-1])
+        for start, part in zip(itertools.accumulate(lengths), self.parts[1:], strict=True):
             here, value = num.alike(part.value_at(t - start), value)
             value = num.where(self._begun(t, start), here, value)
         return value

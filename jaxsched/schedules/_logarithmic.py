@@ -42,7 +42,8 @@ def _log_from_1(x: Number) -> Number:
     """``log(1 + x)`` for ``x >= 0``, precise near zero."""
     small = x < _SMALL
     near = num.where(small, x, 0.0)
-    return num.where(small, -num.log1p(-near / (near + 1.0)), num.log(x + 1.0))
+    log = num.log1p_or_log(small, -near / (near + 1.0), x + 1.0)
+    return num.where(small, -log, log)
 
 
 _SMALL = 2.0**-4

@@ -165,7 +165,8 @@ class RAdamWarmup(AbstractOpenEnded):
         decay = num.log(b2)
         # rho > 4 from count 5 on or, for b2 from 0.7 to this root, from count 6.
         n = num.at_least_zero(t) + num.where(b2 > 0.7733030257, 5.0, 6.0)
-        now = last + 2.0 * n * num.exp(decay * n) / num.expm1(decay * n)
+        power, less = num.exp_and_expm1(decay * n)
+        now = last + 2.0 * n * power / less
         share = (num.at_least_zero(now - 4.0) / (last - 4.0)) * ((now - 2.0) / (last - 2.0))
         return num.sqrt(num.to_value(share * (last / now)))
 

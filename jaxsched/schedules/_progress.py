@@ -86,7 +86,7 @@ def progress(t: Number, steps: Any) -> Progress:
     empty = length <= 0.0
     length = num.where(empty, 1.0, length)
     rest = length - t
-    zero, whole = num.full_like(t, 0.0), num.full_like(t, 1.0) * length
+    zero, whole = num.full_like(t, 0.0), num.full_like(t, length)
     before, over = t <= 0.0, rest <= 0.0
     passed = num.where(over, whole, num.where(before, zero, t))
     rest = num.where(over, zero, num.where(before, whole, rest))
@@ -107,10 +107,8 @@ def raised(w_start: Number, w_end: Number, exponent: Any) -> tuple[Number, Numbe
     some = w_start > 0.0
     # The logarithm of the smaller weight, which is the more exact one.
     early = w_end < 0.25
-    log = num.where(
-        early,
-        num.log1p(-num.where(early, w_end, 0.0)),
-        num.log(num.where(some & ~early, w_start, 1.0)),
+    log = num.log1p_or_log(
+        early, -num.where(early, w_end, 0.0), num.where(some & ~early, w_start, 1.0)
     )
-    power = num.where(some, num.exp(exponent * log), 0.0)
-    return power, num.where(some, -num.expm1(exponent * log), 1.0)
+    power, less = num.exp_and_expm1(exponent * log)
+    return num.where(some, power, 0.0), num.where(some, -less, 1.0)

@@ -331,8 +331,9 @@ class ShiftedExponential(AbstractShape):
         rate = num.log(num.as_number(done, self.ratio))
         whole = num.expm1(rate)
         # r^p - r = r^p (1 - r^(1-p)) and 1 - r^p: no difference of nearly equal numbers.
-        w_start = num.exp(done * rate) * num.expm1(left * rate) / whole
-        return num.to_value(w_start), num.quotient(num.expm1(done * rate), whole)
+        power, less = num.exp_and_expm1(done * rate)
+        w_start = power * num.expm1(left * rate) / whole
+        return num.to_value(w_start), num.quotient(less, whole)
 
 
 @struct
