@@ -17,6 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import operations
 import optax
 import pytest
 from cases import ALL, CLASSES, ONE_OF_EACH_STRUCTURE, RECIPES
@@ -123,20 +124,39 @@ def test_no_schedule_leaks_a_tracer(name):
 
 @pytest.mark.parametrize("name", OF_CLASSES)
 def test_every_schedule_with_every_single_operation_checked_for_nan_and_inf(name, monkeypatch):
-    """``disable_jit``, ``debug_nans`` and ``debug_infs``, in the arithmetic of a program."""
+    """As ``disable_jit`` with ``debug_nans`` and ``debug_infs``, in the arithmetic of a program."""
     strong, real = as_arrays(ALL[name])
     steps = marks(strong)
     want = np.asarray(strong(steps))
     exact = np.abs(steps) <= 2**24  # further steps are no float32
     # The loop of Repeat has the same operations in each round; 3 ** 2**9 is no float32 already.
     monkeypatch.setattr(_repeat, "_BITS", 10)
-    with MODES["debug"]():
-        values = jax.vmap(strong)(jnp.asarray(steps))
-        if name in ONE_OF_EACH_CLASS:
-            _, mapped, grads = uses(strong, real, jnp.asarray(steps))
-            chex.assert_trees_all_close_ulp(mapped[exact], want[exact], maxulp=2)
-            chex.assert_tree_all_finite(grads)
+
+    def look(equation, given, results):
+        finite = lambda xs: all(np.all(np.isfinite(x)) for x in xs)
+        assert finite(results) or not finite(given), equation
+
+    def checked(f, *arguments):
+        return operations.run(jax.jit(f).trace(*arguments), *arguments, look=look)
+
+    values = checked(jax.vmap(strong), steps)
+    if name in ONE_OF_EACH_CLASS:
+        _, mapped, grads = checked(lambda real, steps: uses(strong, real, steps), real, steps)
+        chex.assert_trees_all_close_ulp(mapped[exact], want[exact], maxulp=2)
+        chex.assert_tree_all_finite(grads)
     chex.assert_trees_all_close_ulp(values, want, maxulp=2)
+
+
+def test_a_schedule_with_every_single_operation_checked_by_jax(monkeypatch):
+    """That is slow: a few of the compositions of the above, in all."""
+    monkeypatch.setattr(_repeat, "_BITS", 10)
+    strong, real = as_arrays(ALL["Repeat-growth"] * ALL["warmup_cosine"])
+    steps = marks(strong)
+    want = np.asarray(strong(steps))
+    with MODES["debug"]():
+        values, mapped, grads = uses(strong, real, jnp.asarray(steps))
+    chex.assert_trees_all_close_ulp(values, mapped, want, maxulp=2)
+    chex.assert_tree_all_finite(grads)
 
 
 @pytest.mark.parametrize("name", OF_CLASSES)

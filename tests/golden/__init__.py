@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import operations
 
 import jaxsched as js
 
@@ -100,9 +101,9 @@ def on_the_host(library: str, case: dict[str, Any]) -> float:
 
 
 def in_a_program(library: str, case: dict[str, Any], mapped: bool = False) -> float:
-    """The same in a compiled program, with every number traced, the steps too.
+    """The same in a program, with every number traced, the steps too, operation by operation.
 
-    ``mapped``: over members, with the gradient in every real number, which must be finite.
+    ``mapped``: compiled, over members, with the gradient in every real number, finite.
     """
     longer = math.ceil(math.log2(max(1.0, len(case["values"]) / LONGEST)))
     steps = np.arange(LONGEST << longer, dtype=np.int32)
@@ -118,7 +119,9 @@ def in_a_program(library: str, case: dict[str, Any], mapped: bool = False) -> fl
         if one
     ]
     program = _program(library, case["name"], tree, known, mapped)
-    values, gradients = program(numbers, steps)
+    given = numbers, steps
+    run = program if mapped else functools.partial(operations.run, program.trace(*given))
+    values, gradients = run(*given)
     if not all(map(np.all, map(np.isfinite, jax.tree.leaves(gradients)))):
         return math.inf
     return _difference(np.ravel(values)[: len(case["values"])], case["values"])
