@@ -12,7 +12,8 @@ from jaxsched._text import shorten
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _by_word(table: Mapping[str, str]) -> dict[str, str]:
+def by_word(table: Mapping[str, str]) -> dict[str, str]:
+    """Each word of the texts -> the key of its text."""
     return {word: key for key, words in table.items() for word in words.split()}
 
 
@@ -91,7 +92,7 @@ _THEIRS = {
     "warmup_epochs warmup_fraction warmup_iters warmup_ratio warmup_steps warmup_t",
     "warmup flat cut": "pct_start",
 }
-_OURS = {word: ours.split() for word, ours in _by_word(_THEIRS).items()}
+_OURS = {word: ours.split() for word, ours in by_word(_THEIRS).items()}
 # Lengths of a stage, or of the whole: (what else the function has, ours), the first that it has.
 _DECAY = (
     ("cooldown", "cooldown"),
@@ -130,7 +131,7 @@ _MEANING = {
 }
 # Where there is no such argument, what to write instead.
 _START = "a warmup starts at 0 (js.with_warmup has a start)"
-_INSTEAD = _by_word(
+_INSTEAD = by_word(
     {
         _START: "init_lr init_value initial_learning_rate warmup_init_lr warmup_lr warmup_lr_init "
         "warmup_start_lr",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 from jaxsched._text import shorten
 from jaxsched._words import nearest
-from jaxsched.names._expression import DEPTH, Call, Word, parse
-from jaxsched.names._lookup import LIBRARY, OPERATORS, check, check_values, source_of
+from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, parse
+from jaxsched.names._lookup import LIBRARY, check, check_values, source_of
 from jaxsched.names._sources import Entry, theirs
 
 _WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first argument
@@ -26,9 +25,8 @@ _PASSED_OVER = {
     *("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler"),
 }
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
-    **{"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv},
-    **{"//": operator.floordiv, "**": math.pow, "min": min, "max": max},
-    **{"int": int, "float": float, "round": round},
+    **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": round},
+    **{"min": min, "max": max},
 }
 _MOST = 10_000  # values: a name may be given another one again and again
 
@@ -84,7 +82,7 @@ class _Reader:
             return self.word(tree)
         if not isinstance(tree, Call):
             return tree
-        if tree.name in OPERATORS or (tree.name in _ARITHMETIC and not tree.kwargs):
+        if tree.name in _ARITHMETIC and not tree.kwargs:
             return _arithmetic(tree.name, list(map(inner, tree.args)))
         if depth and not self.is_near(tree.name):
             raise _unknown(f"{tree.name}(...)", "computes")
@@ -124,7 +122,7 @@ class _Reader:
             del kwargs["last_epoch"]
         args, found = list(call.args), call.kwargs.get("optimizer")
         for i, x in enumerate(args if self.library in _WITH_OPTIMIZER and found is None else ()):
-            a_call = isinstance(x, Call) and x.name not in OPERATORS and not self.is_near(x.name)
+            a_call = isinstance(x, Call) and x.name not in _ARITHMETIC and not self.is_near(x.name)
             if a_call or (isinstance(x, Word) and "SchedulerType" not in x):
                 found = args.pop(i)
                 break
@@ -159,9 +157,8 @@ def _with_rate(source: Entry, call: Call, lr: float | None) -> Call:
     places = [name for name in source.kinds if name != scaled]
     given = dict(zip(places, call.args, strict=False))
     if len(call.args) > len(places) or given.keys() & call.kwargs:
-        return Call(
-            call.name, (*[lr] * bool(scaled), *call.args), call.kwargs
-        )  # `check` refuses it
+        # `check` refuses it, which counts the rate, too.
+        return Call(call.name, (*[lr] * bool(scaled), *call.args), call.kwargs)
     rate = scaled or next((n for n in _RATES if n in source.needed), "")
     if rate and lr is not None and rate not in {**given, **call.kwargs}:
         given = {rate: lr, **given}

@@ -10,8 +10,8 @@ from jaxsched._checks import checked_whole
 from jaxsched.command._calls import call_of
 from jaxsched.command._explain import python_line, unless_code
 from jaxsched.names._config import build
-from jaxsched.names._expression import Call
-from jaxsched.names._lookup import OPERATORS, source_of
+from jaxsched.names._expression import OPERATORS, Call
+from jaxsched.names._lookup import source_of
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import extent
 from jaxsched.schedules._wrappers import Epochwise

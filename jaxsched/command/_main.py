@@ -20,8 +20,7 @@ from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
 from jaxsched.names._lookup import LIBRARY, check, check_values, entries, source_of, unknown
-from jaxsched.names._sources import PACKAGE
-from jaxsched.names._sources import units as units_source
+from jaxsched.names._sources import PACKAGE, unit_names
 
 _EXAMPLES = """\
 examples:
@@ -192,10 +191,8 @@ def _names(given: argparse.Namespace) -> int:
         return 1
     for entry in found:
         _say(entry.call)
-        told = [f"{entry.summary}"] + [f"elsewhere: {', '.join(entry.elsewhere)}"] * bool(
-            entry.elsewhere
-        )
-        for line in told:
+        theirs = "elsewhere: " + ", ".join(entry.elsewhere)
+        for line in (entry.summary, *[theirs] * bool(entry.elsewhere)):
             _say(textwrap.fill(line, 96, initial_indent="    ", subsequent_indent="    "))
     return 0
 
@@ -280,8 +277,7 @@ def _sizes(units: str | None) -> dict[str, Any]:
     tree = parse(f"Units({units})", "--units")
     if not isinstance(tree, Call) or tree.args or tree.name != "Units":
         raise ValueError(f"--units must be such as batch=32,samples=50k, got {units!r:.60}.")
-    known = units_source()
-    bind("Units", list(known.kinds), dict.fromkeys(known.kinds), (), tree.kwargs)
+    bind("Units", unit_names(), dict.fromkeys(unit_names()), (), tree.kwargs)
     return {name: size(x) for name, x in tree.kwargs.items()}
 
 

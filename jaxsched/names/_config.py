@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,8 +13,8 @@ from jaxsched._text import describe
 from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
-from jaxsched.names._expression import DEPTH, Call, parse
-from jaxsched.names._lookup import OPERATORS, check, source_of
+from jaxsched.names._expression import DEPTH, OPERATORS, Call, parse
+from jaxsched.names._lookup import check, source_of
 from jaxsched.names._sources import BY, Entry
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.units import Units
@@ -23,14 +22,6 @@ from jaxsched.units import Units
 NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
 _WHERE = "from_config(config=...)"
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
-_OPERATIONS = {
-    ">>": operator.rshift,
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "**": operator.pow,
-}
 
 
 @known_arguments
@@ -202,7 +193,7 @@ def _operation(tree: Call, units: Units | None) -> Any:
     try:
         if all(map(is_number, operands)):  # 9 ** 9 ** 9 is then an overflow, and no delay
             operands = [float(x) for x in operands]
-        return _OPERATIONS[tree.name](*operands)
+        return OPERATORS[tree.name](*operands)
     except TypeError as error:
         if "unsupported operand" not in str(error):
             raise

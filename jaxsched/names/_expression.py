@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import operator
 import re
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 DEPTH = 100
@@ -21,15 +23,16 @@ _MEASURED = re.compile(
     r"([ ]*%|[ ]*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?"
 )
 _WORDS = {"true": True, "false": False, "null": None}
-_OPERATORS: dict[type, str] = {
-    ast.RShift: ">>",
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Pow: "**",
+_OPERATORS: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.RShift: (">>", operator.rshift),
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.FloorDiv: ("//", operator.floordiv),
+    ast.Pow: ("**", operator.pow),
 }
+OPERATORS = dict(_OPERATORS.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +126,7 @@ class _Reader:
             return -value if isinstance(value, (int, float)) else Call("*", (-1, value))
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             operands = self.value(node.left, depth), inner(node.right)
-            return Call(_OPERATORS[type(node.op)], operands)
+            return Call(_OPERATORS[type(node.op)][0], operands)
         name = self.name(node.func if isinstance(node, ast.Call) else node)
         if isinstance(node, ast.Call) and name:
             return self.call(name, node, inner)

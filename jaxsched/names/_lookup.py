@@ -7,15 +7,14 @@ from typing import Any
 
 from jaxsched._bounds import check_bounds, check_choice
 from jaxsched._text import describe
-from jaxsched._words import bind, did_you_mean, letters, nearest
+from jaxsched._words import bind, by_word, did_you_mean, letters, nearest
 from jaxsched.names import _texts
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
-from jaxsched.names._expression import Call
+from jaxsched.names._expression import OPERATORS, Call
 from jaxsched.names._sources import LIBRARIES, Entry, all_sources, ours, theirs
 
-OPERATORS = (">>", "+", "-", "*", "/", "**")
 _OURS = ("jaxsched.compat.", "js.compat.", "compat.", "jaxsched.", "js.")
-LIBRARY = {word: library for library, words in LIBRARIES.items() for word in words.split()}
+LIBRARY = by_word(LIBRARIES)
 
 
 def entries(word: str = "") -> list[Entry]:
@@ -101,7 +100,7 @@ def _check(source: Entry, argument: str, x: Any, units: Any) -> Any:
         return x
     if isinstance(x, str) and (bounds is None or "options" not in bounds):
         x = _texts.meant(x, source, argument, units)
-    if bounds is None or x is None or isinstance(x, (_texts.Part, _texts.Length)):
+    if bounds is None or x is None or isinstance(x, _texts.Length):
         return x
     if "options" in bounds:
         check_choice(where, x, bounds["options"])

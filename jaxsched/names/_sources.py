@@ -92,10 +92,9 @@ def ours() -> dict[str, Entry]:
     return found | {n.name: _function(n, n.name, "jaxsched.units") for n in methods}
 
 
-@functools.cache
-def units() -> Entry:
-    """`Units`, whose sizes the command takes."""
-    return _class(_units(), _fields(_units()), "jaxsched.units")
+def unit_names() -> list[str]:
+    """The arguments of `Units`."""
+    return list(_fields(_units()))
 
 
 @functools.cache
@@ -159,18 +158,13 @@ def _decorated(node: ast.FunctionDef | ast.ClassDef, word: str) -> bool:
 
 def _function(node: ast.FunctionDef, name: str, module: str) -> Entry:
     given = node.args
-    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
-    places = [*given.posonlyargs, *given.args]
-    needed = [a.arg for a in places[: len(places) - len(given.defaults)] if a.arg != "self"]
-    needed += [
-        a.arg
-        for a, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
-        if default is None
-    ]
+    places = [a for a in given.args if a.arg != "self"]
+    defaults = [None] * (len(places) - len(given.defaults)) + given.defaults + given.kw_defaults
+    arguments = [*places, *given.kwonlyargs]
+    needed = [a.arg for a, x in zip(arguments, defaults, strict=True) if x is None]
     kinds = {
         a.arg: ast.unparse(a.annotation).removesuffix(" | None") if a.annotation else ""
         for a in arguments
-        if a.arg != "self"
     }
     path = PACKAGE.parent.joinpath(*module.split("."))
     known = _kinds_of(path.with_name("_signature.py"))

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxsched._numerals import REAL, THOUSANDS, numeral
+from jaxsched._words import by_word
 from jaxsched.names._expression import Call
 from jaxsched.names._sources import BY, Entry
 
@@ -20,40 +21,29 @@ if TYPE_CHECKING:
 _LENGTHS = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones", "length", "lengths"}
 _SHARES = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones"}
 _RATIOS = {"Ratio", "PositiveRatio"}
-# A drop-in has the words of its library.
-_THEIR_LENGTHS = {
-    word
-    for words in (
-        "T_0 T_max anneal_epochs boundaries boundaries_and_scales decay_period",
-        "decay_steps decay_t first_decay_steps lr_decay_steps lr_warmup_steps milestones",
-        "noise_range_t num_decay_steps num_stable_steps num_training_steps num_warmup_steps",
-        "stable_timescale",
-        "step_size step_size_down step_size_up steps t_0 t_initial t_max t_warmup timescale",
-        "total_iters total_steps transition_begin transition_steps warmup_steps warmup_t",
-        "max_duration wd_incr_steps wsd_decay_steps",
-    )
-    for word in words.split()
-}
-_THEIR_RATIOS = {
-    word
-    for words in (
-        "alpha alpha_f alpha_i decay_ratio end_factor factor min_lr_rate min_lr_ratio min_scale",
-        "lengths pct pct_final pct_start pcts start_factor warmup_lr_rate",
-    )
-    for word in words.split()
-}
+# Of drop-ins by their names, which are those of their library.
+_THEIRS = by_word(
+    {
+        "length": "T_0 T_max anneal_epochs boundaries boundaries_and_scales decay_period "
+        "decay_steps decay_t first_decay_steps lr_decay_steps lr_warmup_steps max_duration "
+        "milestones noise_range_t num_decay_steps num_stable_steps num_training_steps "
+        "num_warmup_steps stable_timescale step_size step_size_down step_size_up steps t_0 "
+        "t_initial t_max t_warmup timescale total_iters total_steps transition_begin "
+        "transition_steps warmup_steps warmup_t wd_incr_steps wsd_decay_steps",
+        "ratio": "alpha alpha_f alpha_i decay_ratio end_factor factor lengths min_lr_rate "
+        "min_lr_ratio min_scale pct pct_final pct_start pcts start_factor warmup_lr_rate",
+    }
+)
 _OUR_RATIOS = {"factor", "limit", "rtol", "std"}  # those of pieces and controllers
-_UNITS = {
-    word: unit
-    for unit, words in {
+_UNITS = by_word(
+    {
         "steps": "steps step updates update ba",
         "epochs": "epochs epoch ep",
         "samples": "samples sample examples example sp",
         "tokens": "tokens token tok",
         "share": "dur",
-    }.items()
-    for word in words.split()
-}
+    }
+)
 # Of these a drop-in has the length of its whole run, or of a decay that may be the whole.
 _RUN = (
     *("num_training_steps", "total_steps", "lr_decay_steps", "t_initial", "decay_steps"),
@@ -62,7 +52,9 @@ _RUN = (
 _LONGEST = 400  # of a number in digits; what is longer is none
 _DIGITS = re.compile(r"(?<=\d)_(?=\d)")  # between digits, as in TOML and Python
 _TIME = re.compile(rf"{REAL.pattern}(ba|ep|sp|tok|dur|iter)")  # Composer's
-_MEASURED = re.compile(rf"({REAL.pattern})\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)")
+_LENGTH = re.compile(
+    rf"({REAL.pattern})\s*([{''.join(THOUSANDS)}]?)\s*({'|'.join(_UNITS)})?", re.IGNORECASE
+)
 
 
 def value(x: Any) -> Any:
@@ -111,12 +103,6 @@ class Within:
         )
 
 
-class Part(NamedTuple):
-    """A share of the whole, as a text says it."""
-
-    part: float
-
-
 def in_order(
     sources: list[Entry], given: Iterable[str], units: Any, value: Callable[[str, Any], Any]
 ) -> dict[str, Any]:
@@ -148,7 +134,7 @@ def _of_run(units: Any, source: Entry, given: Mapping[str, Any]) -> Any:
 
 
 class Length(NamedTuple):
-    """An amount of epochs, samples or tokens, as a text says it."""
+    """An amount of epochs, samples or tokens, or a share of the whole, as a text says it."""
 
     amount: float
     unit: str
@@ -158,20 +144,19 @@ def read(text: str, source: Entry | None, argument: str, units: Units | None) ->
     """The number, share or length that a text is for an argument; else the text."""
     found = meant(text, source, argument, units)
     run: Any = units  # `meant` has seen that it is there where it is needed
-    if isinstance(found, Part):
-        if source and "." not in source.name and source.kinds.get(argument) in _SHARES:
-            from jaxsched.recipes._share import share
+    if not isinstance(found, Length):
+        return found
+    kind = source.kinds.get(argument) if source and "." not in source.name else ""
+    if found.unit == "share" and kind in _SHARES:
+        from jaxsched.recipes._share import share
 
-            return share(found.part)
-        return run.fraction(found.part)
-    if isinstance(found, Length):
-        count = {"epochs": run.epochs, "samples": run.from_samples, "tokens": run.tokens}
-        return count[found.unit](found.amount)
-    return found
+        return share(found.amount)
+    names = {"share": "fraction", "epochs": "epochs", "samples": "from_samples", "tokens": "tokens"}
+    return getattr(run, names[found.unit])(found.amount)
 
 
 def meant(text: str, source: Entry | None, argument: str, units: Any) -> Any:
-    """The number that a text is for an argument, a `Part` or a `Length`; else the text.
+    """The number that a text is for an argument, or a `Length`; else the text.
 
     It loads no JAX. Of ``units`` it asks only whether there are any, and their ``steps``.
     """
@@ -184,30 +169,24 @@ def meant(text: str, source: Entry | None, argument: str, units: Any) -> Any:
     if kind in ("Time", "Times") and _TIME.fullmatch(text):
         return text  # the drop-in knows it, and the trainer's arguments beside it
     where = f"{source.name if source else 'from_config'}({argument}=...)"
-    is_length = argument in _THEIR_LENGTHS if theirs else kind in _LENGTHS
-    if argument in (_THEIR_RATIOS if theirs else _OUR_RATIOS):
+    known = _THEIRS.get(argument, "") if theirs else ""
+    is_length = known == "length" if theirs else kind in _LENGTHS
+    if known == "ratio" if theirs else argument in _OUR_RATIOS:
         kind = "Ratio"
     if text.endswith("%") and REAL.fullmatch(text[:-1].rstrip()):
         return _percentage(text, float(text[:-1]) / 100, where, kind, is_length, units)
-    found = _MEASURED.fullmatch(text)
+    found = _LENGTH.fullmatch(text)
     if not found:
+        if is_length and REAL.match(text):
+            raise ValueError(
+                f"{where} must be a length such as 500, '10%', '3 epochs', '2B tokens' or "
+                f"'10k samples', got {text!r:.40}."
+            )
         return text
-    amount, words = float(found[1]), found[2].split()
-    if len(words) == 1 and words[0].lower() in _UNITS:
-        words = ["", words[0]]
-    elif len(words) == 1:
-        words = [words[0], "steps"]
-    factor, unit = THOUSANDS.get(words[0], 0.0 if words[0] else 1.0), words[1].lower()
-    if not factor or unit not in _UNITS:
-        if not is_length:
-            return text
-        raise ValueError(
-            f"{where} must be a length such as 500, '10%', '3 epochs', '2B tokens' or "
-            f"'10k samples', got {text!r:.40}."
-        )
     if not is_length:
         raise ValueError(f"{where} must not be a length, got {text!r:.40}.")
-    amount, unit = amount * factor, _UNITS[unit]
+    amount = float(found[1]) * THOUSANDS.get(found[2], 1.0)
+    unit = _UNITS[(found[3] or "steps").lower()]
     if unit == "share":
         return _percentage(text, amount, where, kind, True, units)
     if amount < 0 or amount > 1e300:
@@ -229,13 +208,13 @@ def _whole(amount: float) -> float:
 
 def _percentage(
     text: str, part: float, where: str, kind: str, is_length: bool, units: Any
-) -> float | Part:
+) -> float | Length:
     if kind in _RATIOS or where == "share(fraction=...)":
         return part
     if is_length and not 0 <= part <= 1:
         raise ValueError(f"{where} must be from 0% to 100%, got {text!r}.")
     if kind in _SHARES or (is_length and getattr(units, "steps", None) is not None):
-        return Part(part)
+        return Length(part, "share")
     if is_length:
         raise ValueError(
             f"{where} must be a number of steps, got {text!r}: a share is of the length of a "
