@@ -9,6 +9,7 @@ import jax
 
 import jaxsched as js
 
+RUN = js.Units(batch=10, samples=1000, tokens_per_sample=100, steps=500)  # of configs
 CLASSES = {
     "Constant": js.Constant(3e-4),
     "Constant-steps": js.Constant(0.1, 50),

@@ -1,0 +1,346 @@
+"""Schedules from configs and texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import tomllib
+from collections import UserList
+from collections.abc import Mapping
+
+import pytest
+from cases import ALL, RUN, VALID
+from mutations import mutated_json
+
+import jaxsched as js
+from jaxsched import _serialize
+from jaxsched._struct import Record
+from jaxsched.names import _config
+from jaxsched.names._lookup import check_values
+
+LINE = js.Linear(0.0, 0.1, 10)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "warmup_cosine", "peak": "1e-3", "steps": 1000, "warmup": "10%"},
+        {"_target_": "jaxsched.warmup_cosine", "args": ["1e-3", "1e3", "100 steps"]},
+        {"_target_": "jaxsched.warmup_cosine", "_args_": [1e-3, 1000, 100], "_convert_": "all"},
+        "warmup_cosine(1e-3, steps=1_000, warmup=10 %,)",
+        "js.warmup_cosine(peak = '1e-3', steps=10 epochs, warmup=1 epoch)",
+        "jaxsched.warmup_cosine(.001, 1M tokens, 0.1M tokens)",
+        "warmup_cosine(.001, 1k, warmup=1K samples)",
+        "warmup_cosine(.001, 1000ba, warmup=0.1dur)",
+    ],
+    ids=str,
+)
+def test_numbers_shares_and_lengths_may_be_texts(config):
+    assert js.from_config(config, units=RUN) == js.warmup_cosine(1e-3, 1000, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "schedule"),
+    [
+        ("Linear(0, 0.1, 10) >> Constant(1e-4) * 2", LINE >> js.Constant(1e-4) * 2),
+        ("(Linear(0, 0.1, 10) >> Constant(1)) / 2", (LINE >> js.Constant(1)) / 2),
+        ("-Linear(0, 0.1, 10) + 1/4", -1 * LINE + 0.25),
+        ("1 / (Linear(0, 0.1, 10) + 1) ** 2 ** 0.5", 1 / (LINE + 1) ** 2**0.5),
+        ("1 - Linear(0, -(-0.1), +10)", 1 - LINE),
+        ("js.schedules.Linear(0, '0.1', '1_0')", LINE),
+        (
+            "optax.piecewise_constant_schedule(1, {1_0: 0.5, 20: 0.1})",
+            js.compat.optax.piecewise_constant_schedule(1, {10: 0.5, 20: 0.1}),
+        ),
+        ("{'name': 'Linear', 'start': 0, 'end': 0.1, 'steps': 10}", LINE),
+        (js.to_json(LINE), LINE),
+        ("hf.get_scheduler('linear', 1, 10, 100)", js.compat.transformers.linear(1, 10, 100)),
+        ("Table([1, 0.5, 2e-1])", js.Table([1, 0.5, 0.2])),
+        ("multi_step(1, 0.1, (50%, 75%), steps=90)", js.multi_step(1, 0.1, [45, 68], steps=90)),
+        ("wsd(1, 100, 10, 20, shape=cosine)", js.wsd(1, 100, 10, 20, shape="cosine")),
+        ("tri_stage(1, 5, 5, 5, start=5%)", js.tri_stage(1, 5, 5, 5, start=0.05)),
+        ("Plateau(Linear(0, .1, 10), mode='max')", js.Plateau(LINE, mode="max")),
+        ("constant(0.1, steps=None)", js.constant(0.1)),
+        ("Linear(0, 0.1, 2%)", LINE),
+        (
+            "composer.LinearScheduler(1, 0, t_max=1dur, max_duration=10ep, dataloader_len=7)",
+            js.compat.composer.LinearScheduler(1, 0, "1dur", max_duration=70),
+        ),
+        (
+            "composer.LinearScheduler(1, 0, t_max=10 epochs)",
+            js.compat.composer.LinearScheduler(1, 0, 1000),
+        ),
+        (
+            "torch.OneCycleLR(1, 100, pct_start=40%)",
+            js.compat.torch.OneCycleLR(1, 100, pct_start=0.4),
+        ),
+        (
+            "hf.get_linear_schedule_with_warmup(1, 10, 100 steps)",
+            js.compat.transformers.linear(1, 10, 100),
+        ),
+        ("pytorch.optim.lr_scheduler.StepLR(1, 10)", js.compat.torch.StepLR(1, 10)),
+    ],
+)
+def test_a_text_is_the_python_that_it_looks_like(text, schedule):
+    assert js.from_config(text, units=RUN) == schedule
+
+
+class Config(Mapping):
+    """As OmegaConf's are: a mapping, but no dict."""
+
+    def __init__(self, given):
+        self.given = given
+
+    def __getitem__(self, key):
+        value = self.given[key]
+        if isinstance(value, list):
+            return UserList(Config(x) if isinstance(x, dict) else x for x in value)
+        return Config(value) if isinstance(value, dict) else value
+
+    def __iter__(self):
+        return iter(self.given)
+
+    def __len__(self):
+        return len(self.given)
+
+
+NESTED = {
+    "name": "Sequence",
+    "parts": [{"name": "Linear", "start": 0, "end": 0.1, "steps": 10}, "Constant(1e-4)"],
+}
+
+
+def test_toml_json_any_mapping_and_what_to_dict_wrote_read_the_same():
+    wanted = LINE >> js.Constant(1e-4)
+    toml = "name = 'Sequence'\n[[parts]]\nname = 'Linear'\nstart = 0\nend = '.1'\nsteps = 10\n"
+    toml += "[[parts]]\nname = 'Constant'\nvalue = 1e-4\n"
+    for config in (NESTED, json.loads(json.dumps(NESTED)), tomllib.loads(toml), Config(NESTED)):
+        assert js.from_config(config) == wanted
+    data = js.to_dict(wanted)
+    assert js.from_config(data) == js.from_config({k: data[k] for k in data if k != "jaxsched"})
+
+
+def test_a_config_that_aliases_blow_up_is_refused(monkeypatch):
+    monkeypatch.setattr(_config, "_MOST", 50)
+    row = [{}] * 10  # as YAML's aliases give it: the same list again and again
+    with pytest.raises(ValueError, match="at most 50 values"):
+        js.from_config({"name": "Table", "values": [row] * 10})
+    assert js.from_config({"name": "Table", "values": [1.0] * 100}).duration == 100
+
+
+def test_what_a_config_cannot_give_is_a_value_error():
+    class Missing(Config):
+        def __getitem__(self, key):
+            if key == "parts":
+                raise AttributeError(f"Missing mandatory value: {key}")
+            return super().__getitem__(key)
+
+    with pytest.raises(ValueError, match="must be complete, got Missing: Missing mandatory value"):
+        js.from_config(Missing(NESTED))
+
+
+def test_a_class_of_ones_own_is_named_once_it_is_registered():
+    with pytest.raises(ValueError, match="got 'Mine'"):
+        js.from_config("Mine(1)")
+
+    @js.register
+    @js.schedules.struct
+    class Mine(js.schedules.AbstractWrapper):
+        def value_at(self, t):
+            return self.schedule.value_at(t)
+
+    try:
+        assert js.from_config("Mine(Constant(1))") == Mine(js.Constant(1))
+    finally:
+        del _serialize._REGISTERED["Mine"]
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "said"),
+    [
+        ("warmup_cosne(1)", ValueError, "did you mean warmup_cosine"),
+        ("OneCycleLR(1)", ValueError, "it is one_cycle"),
+        ("trapezoid(1)", ValueError, "it is wsd here"),
+        ("cosine_annealing(1)", ValueError, "it is cosine_decay or"),
+        ("torch.StepLr(1)", ValueError, r"did you mean torch\.StepLR\.$"),
+        ("hf.linear(warmup_ratio=0.1)", TypeError, "in steps: a share of the run"),
+        ("warm_restarts(1, 9, growth=0.5)", ValueError, "below 1 it needs cycles"),
+        ("cosine(1)", ValueError, "or warmup_cosine or transformers.cosine here"),
+        ("sgdr(1)", ValueError, "did you mean .*warm_restarts"),
+        ("wramup(1)", ValueError, "did you mean warmup_"),
+        ("wsd(1, 9, 2, 3, shape=1_sqrt)", ValueError, "did you mean '1-sqrt'"),
+        ("torch.OneCycleLR(1, 9, anneal_strategy=cosine)", ValueError, "did you mean 'cos'"),
+        ("Plateau(constant(1), mode=MAX)", ValueError, "did you mean 'max'"),
+        ("timm.StepLRScheduler(1, 9, t_in_epochs=True)", TypeError, "a step is what one counts"),
+        ("Epochwise(constant(1), 1, verbose=True)", TypeError, "a schedule prints nothing"),
+        ("hf.cosine(learning_rate=1)", TypeError, "learning_rate; it is called lr here"),
+        ("hf.cosine(1, warmup_steps=9)", TypeError, "is called num_warmup_steps here"),
+        ("torch.StpLR(1)", ValueError, "did you mean torch.StepLR"),
+        ("hf.Adam(1)", ValueError, "a name that `jaxsched names` lists, got 'hf.Adam'"),
+        ("warmup_cosine(peak_value=1)", TypeError, "peak_value; it is called peak here"),
+        ("warmup_cosine(1, 2)", TypeError, "must be given warmup"),
+        ({"name": "cosine_decay", "peek": 1}, TypeError, "did you mean peak"),
+        ({"peak": 1}, TypeError, "must have a 'name', got the keys 'peak'"),
+        ({"name": "*", "args": [1, 10**400]}, TypeError, "the text of a name"),
+        ({"name": 3}, TypeError, r"from_config\(name=...\) must be the text of a name"),
+        (3, TypeError, "must be a mapping with a name"),
+        ("silver", TypeError, "or a text such as"),
+        ("share(0.1)", TypeError, "a schedule or controller"),
+        ("constant(0.1", ValueError, r"a call of a name, got 'constant\(0.1': "),
+        ("constant(0.1))", ValueError, r"a call of a name, got 'constant\(0.1\)\)': "),
+        ("constant(peak=1, peak=2)", ValueError, "each argument once"),
+        ("constant(peak=1, 2)", ValueError, "positional argument follows"),
+        ("Constant(1).__class__", ValueError, r"got 'Constant\(1\)\.__class__'"),
+        ("Constant(1) * 9 ** 9 ** 9", ValueError, "arithmetic that works"),
+        ("from_fn(1)", ValueError, "got 'from_fn'"),
+        ("Function(1)", ValueError, "got 'Function'"),
+        ("2 >> 3", TypeError, r"other operands around >>, got \[2.0, 3.0\]"),
+        ("Constant(1) * cosine", TypeError, r"got 'cosine' \(str\)"),
+        ("Constant(1) / (1 / 0)", ValueError, "arithmetic that works"),
+        ("Constant(1) ** Constant(2)", TypeError, r"other operands around \*\*"),
+        ({"name": "Linear", "steps": "-3 epochs"}, TypeError, "must be given start"),
+        ({"name": "Constant", "value": 1, "steps": "-3 epochs"}, ValueError, "and at least 0, got"),
+        ("warmup_cosine(1, 9, 110%)", ValueError, r"warmup=...\) must be from 0% to 100%"),
+        ("optax.piecewise_constant_schedule(1, {1: 1, 1: 2})", ValueError, "each once"),
+        ("Linear(0, 1, 3 epochs)", ValueError, r"units=js\.Units"),
+        ("Linear(0, 1, 10%)", ValueError, "a share is of the length of a recipe"),
+        ("Linear(0, 10%, 10)", ValueError, "only a length or a ratio has shares"),
+        ("Linear(0, 3 epochs, 10)", ValueError, "must not be a length"),
+        ("fastai.fit_sgdr(2, cycle_len=3 epochs, lr_max=1)", ValueError, "must not be a length"),
+        ("Linear(0, 1, 3 parsecs)", ValueError, "must be a length such as"),
+        ("[" * 110 + "]" * 110, ValueError, "at most 100 deep"),
+        ("Constant(1)" * 9000, ValueError, "at most 20000 letters"),
+        ("Constant(" + "9" * 400 + ")", ValueError, "Constant"),
+    ],
+    ids=lambda x: str(x)[:30],
+)
+def test_a_slip_is_told_with_what_was_meant(config, error, said):
+    with pytest.raises(error, match=said):
+        js.from_config(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Epochwise(cosine_decay(0.1, 90 epochs), 1 epoch)",
+        "Epochwise(schedule=0.5 * Clip(Cosine(1, 0, 90 updates), 0, 1), per_epoch=9)",
+        "Epochwise(Cosine(1, 0, 10%), 9)",
+        "Paced(torch.StepLR(0.1, 2B tokens), [10], [1, 2])",
+        "by_tokens(linear_decay(1, 3 epochs))",
+        "timm.CosineLRScheduler(0.1, 3 epochs, warmup_t=10%)",
+        "keras.CosineDecay(0.1, 300, warmup_target=1.0, warmup_steps=10%)",
+        "megatron.OptimizerParamScheduler(0, 1, 0, 10%, 300, linear)",
+    ],
+)
+def test_a_length_that_could_mean_two_things_is_refused(text):
+    with pytest.raises(ValueError, match=r"must be a plain number|share is of the length"):
+        js.from_config(text, units=RUN)
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("by_tokens(linear_decay(1, 2k tokens))", RUN.by_tokens(js.linear_decay(1, 2000))),
+        (
+            "2 * by_samples(warmup_cosine(1, 0.5k samples, 10%))",
+            2 * RUN.by_samples(js.warmup_cosine(1, 500, 50)),
+        ),
+        (
+            "by_epochs(torch.StepLR(0.1, 30 epochs))",
+            RUN.by_epochs(js.compat.torch.StepLR(0.1, 30)),
+        ),
+    ],
+)
+def test_a_schedule_may_count_epochs_samples_and_tokens(text, made):
+    assert js.from_config(text, units=RUN) == made
+    for within in (f"Epochwise({text}, 9)", f"by_tokens({text})"):
+        with pytest.raises(ValueError, match="must not stand within"):
+            js.from_config(within, units=RUN)
+    with pytest.raises(ValueError, match="must be given the sizes of a run"):
+        js.from_config(text)
+
+
+def test_a_drop_in_that_names_its_run_takes_any_sizes():
+    steady = js.Units(batch=js.Constant(10), samples=1000, steps=500)
+    wanted = js.compat.timm.CosineLRScheduler(0.1, 300)
+    assert js.from_config("timm.CosineLRScheduler(0.1, 3 epochs)", units=steady) == wanted
+    within = js.from_config("Epochwise(timm.CosineLRScheduler(0.1, 300), 1 epoch)", units=steady)
+    assert within == js.Epochwise(wanted, 100)
+    assert steady.steps == 500
+
+
+def test_a_percentage_of_a_ratio_of_a_piece_is_one():
+    assert js.from_config("Noisy(Plateau(Constant(1), factor=50%), limit=10%)") == js.Noisy(
+        js.Plateau(js.Constant(1.0), factor=0.5), limit=0.1
+    )
+
+
+def test_a_share_is_of_the_run_that_a_drop_in_names():
+    config = {"name": "hf.linear", "lr": 1, "num_warmup_steps": "10%"}
+    wanted = js.compat.transformers.linear(1, 30, 300)
+    assert js.from_config({**config, "num_training_steps": "3 epochs"}, units=RUN) == wanted
+    parameters = {"lr": 1, "num_warmup_steps": "10%", "num_training_steps": "3 epochs"}
+    table = {"name": "hf.linear", "parameters": parameters}
+    assert js.trials_from_config(table, units=RUN)[0].schedule == wanted
+    parameters["num_training_steps"] = [300, 500]
+    with pytest.raises(ValueError, match="share is of the length"):
+        js.trials_from_config(table, units=RUN)
+    with pytest.raises(ValueError, match="must have values or bounds, got parameters within"):
+        js.trials_from_config({"name": "constant", "parameters": {"peak": {"parameters": {}}}})
+    within = {"name": "Epochwise", "parameters": {"schedule": "Linear(0, 1, 9 epochs)"}}
+    with pytest.raises(ValueError, match="plain number within Epochwise"):
+        js.trials_from_config(within, units=RUN)
+
+
+CONFIGS = [
+    *({"name": name, **given} for name, given in VALID.items()),
+    {"name": "hf.cosine", "lr": 1, "num_warmup_steps": "10%", "num_training_steps": "3 epochs"},
+    *(js.to_dict(schedule) for schedule in ALL.values() if "from_fn" not in repr(schedule)),
+    {"name": "torch.StepLR", "base_lr": "1e-1", "step_size": "2 epochs"},
+    {"name": "Plateau", "base": "warmup_cosine(0.1, 1000, 10%)", "patience": 3},
+]
+
+SIGNS = [*"()[],=*/+-.%'\"\\ _é", ">>", "1e3", "eval", "__import__", "js.", "1e999", "3 epochs"]
+
+
+def config_with_noise(rng):
+    config = {k: v for k, v in rng.choice(CONFIGS).items() if k != "jaxsched"}
+    return mutated_json({k: v for k, v in config.items() if not isinstance(v, Record)}, rng)
+
+
+def text_with_noise(rng):
+    text = as_text(rng.choice(CONFIGS))
+    for _ in range(rng.randrange(3)):
+        at = rng.randrange(len(text))
+        text = text[:at] + rng.choice(SIGNS) + text[at + rng.randrange(3) :]
+    return text
+
+
+def as_text(x):
+    if isinstance(x, dict):
+        name = x.get("name", x.get("type"))
+        given = {k: v for k, v in x.items() if k not in ("name", "type", "jaxsched")}
+        return f"{name}({', '.join(f'{k}={as_text(v)}' for k, v in given.items())})"
+    return f"[{', '.join(map(as_text, x))}]" if isinstance(x, list) else repr(x)
+
+
+@pytest.mark.parametrize("make", [text_with_noise, config_with_noise])
+def test_noise_is_a_schedule_or_a_clear_error(make):
+    assert try_noise(make, 300) > 50
+
+
+def try_noise(make, count, seed=0):
+    """How many are schedules; by hand with 10 000, after a change of a reader."""
+    rng, known = random.Random(seed), 0
+    for i in range(count):
+        config, units = make(rng), dataclasses.replace(RUN, steps=(500, None)[i % 2])
+        try:
+            made = js.from_config(config, units=units)
+        except (ValueError, TypeError):
+            continue
+        if "jaxsched" not in config:  # what the command would refuse without JAX
+            check_values(_config.read(config), units)
+        assert isinstance(made, (js.AbstractSchedule, js.AbstractController))
+        known += 1
+    return known

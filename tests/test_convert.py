@@ -1,0 +1,142 @@
+"""Calls of other libraries, converted."""
+
+from __future__ import annotations
+
+import golden
+import numpy as np
+import pytest
+
+import jaxsched as js
+from jaxsched.command import convert
+
+
+def test_a_call_of_another_library_is_converted():
+    out = convert("torch", "CosineAnnealingWarmRestarts(T_0=10, T_mult=2, eta_min=1e-5)", 0.1)
+    theirs, ours = both_lines(out)
+    assert theirs == ours == js.compat.torch.CosineAnnealingWarmRestarts(0.1, 10, 2, 1e-5)
+    assert "fix=True" not in out and "give steps_per_epoch" in out
+    assert "give steps_per_epoch" not in convert("torch", "OneCycleLR(o, 0.1, 100)")
+    told = (
+        convert("hf", "get_scheduler('cosine', o, 1, 9)", 1.0),
+        convert("hf", "cosine(o, 1, 9)", 1),
+    )
+    assert told[0].split("\n")[3] == told[1].split("\n")[3]
+    stepped = "{'scheduler': StepLR(o, 9), 'interval': 'step'}"
+    assert "give steps_per_epoch" not in convert("torch", stepped, 0.1)
+    epochs = js.Epochwise(js.compat.torch.StepLR(0.5, 30), 10)
+    assert both_lines(convert("torch", "StepLR(o, 30)", 0.5, steps_per_epoch=10)) == (epochs,) * 2
+    rising = convert("torch", "CosineAnnealingLR(T_max=100)", lr=0.1)
+    assert "With fix=True the values differ from step 101 on" in rising
+    assert rising.endswith("js.Cosine(0.1, 0.0, 100)")
+    alias = convert("hf", "get_constant_schedule(optimizer)", lr=0.1)
+    assert alias.startswith("js.compat.transformers.constant(lr=0.1)\n")
+    assert convert("keras", "PolynomialDecay(0.1, 9, cycle=True)").splitlines()[1][:5] == "none:"
+
+
+CT = js.compat.torch
+
+JOINED = CT.SequentialLR([CT.LinearLR(0.5), CT.StepLR(0.5, 2)], [7])
+
+
+@pytest.mark.parametrize(
+    ("library", "text", "made"),
+    [
+        (
+            "pytorch",
+            "s = optim.lr_scheduler.SequentialLR(self.opt, [StepLR(o, 3), StepLR(o, 2)], [7])",
+            CT.SequentialLR([CT.StepLR(0.5, 3), CT.StepLR(0.5, 2)], [7]),
+        ),
+        ("torch", "StepLR(o, step_size=3*30)  # decay", CT.StepLR(0.5, 90)),
+        (
+            "torch",
+            "import a\nlr = 1; opt = SGD(m.p(), lr)\ns = StepLR(opt, 9, lr)",
+            CT.StepLR(0.5, 9, 1),
+        ),
+        ("torch", "a = LinearLR(o)\nb = StepLR(o, 2)\nSequentialLR(o, [a, b], [7])", JOINED),
+        ("torch", "s = StepLR(o, 2)\nreturn {'lr_scheduler': {'scheduler': s}}", CT.StepLR(0.5, 2)),
+        ("torch", "s = StepLR(o[0], int(2.5))\nreturn [o], [s]", CT.StepLR(0.5, 2)),
+        ("torch", "StepLR(o, 9, cfg['lr'] * 10**-1, last_epoch=-1)", CT.StepLR(0.5, 9, 0.05)),
+        ("keras", "CosineDecay(args.learning_rate, 9)", js.compat.keras.CosineDecay(0.5, 9)),
+        (
+            "hf",
+            "get_scheduler(SchedulerType.LINEAR, o, 1, 9)",
+            js.compat.transformers.linear(0.5, 1, 9),
+        ),
+        ("torch", "OneCycleLR(optimizer, 0.1, 1000)", CT.OneCycleLR(0.1, 1000)),
+        ("torch", "CyclicLR(optimizer, base_lr=0.1, max_lr=1)", CT.CyclicLR(0.1, 1)),
+        ("torch", "ReduceLROnPlateau(opt, 'min')", CT.ReduceLROnPlateau(0.5, mode="min")),
+        (
+            "hf",
+            "get_scheduler('linear', optimizer=opt, num_warmup_steps=1, num_training_steps=9)",
+            js.compat.transformers.linear(0.5, 1, 9),
+        ),
+        (
+            "optax",
+            "optax.piecewise_constant_schedule(1.0, {10: 0.5, 20: 0.1})",
+            js.compat.optax.piecewise_constant_schedule(1.0, {10: 0.5, 20: 0.1}),
+        ),
+        (
+            "optax",
+            "sgdr_schedule([dict(init_value=0, peak_value=1, warmup_steps=2, decay_steps=9)] )",
+            js.compat.optax.sgdr_schedule(
+                [dict(init_value=0, peak_value=1, warmup_steps=2, decay_steps=9)]
+            ),
+        ),
+    ],
+)
+def test_a_call_is_pasted_as_it_stands_in_a_program(library, text, made):
+    assert both_lines(convert(library, text, 0.5)) == (made, made)
+
+
+def both_lines(text):
+    return tuple(eval(line, {"js": js, "np": np}) for line in text.splitlines()[:2])
+
+
+DRAWS = {
+    (library, case["name"]): case["arguments"]
+    for library in golden.LIBRARIES
+    for case in golden.read(library)
+    if "function" not in str(case["arguments"]) and "cycle" not in case["arguments"]
+}
+
+
+@pytest.mark.parametrize(("library", "name"), DRAWS)
+def test_the_line_of_pieces_is_the_drop_in_and_its_json_too(library, name):
+    arguments = {k: v for k, v in DRAWS[library, name].items() if k != "metrics"}
+    made = golden.ours(library, name, arguments)
+    text = convert(library, call(name, arguments))
+    assert both_lines(text) == (made, made)
+    assert js.from_config(js.to_dict(made)) == made
+
+
+def call(name, arguments):
+    return f"{name}({', '.join(f'{k}={written(x)}' for k, x in arguments.items())})"
+
+
+def written(x):
+    if isinstance(x, list):
+        return f"[{', '.join(map(written, x))}]"
+    if isinstance(x, dict) and "schedule" in x:
+        return call(x["schedule"], x["arguments"])
+    return str({int(k): v for k, v in x["of_step"].items()}) if "of_step" in str(x) else repr(x)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("StepLR(optimizer, 30)", r"convert\(lr=...\) must be given, the rate of the optimizer"),
+        ("LambdaLR(optimizer, lambda e: 0.9**e)", "must have no functions"),
+        ("StepLR(opt, 30) * 2", "must be a call such as"),
+        ("a = [1];" + "a = [a, a];" * 50 + "StepLR(o, a)", "at most 10000 values"),
+        (
+            "StepLR(opt, n)",
+            "in place of n, which only the program knows: write it there, or before",
+        ),
+        ("{'scheduler': StepLR(o, 3), 'frequency': 2}", "must be a call such as"),
+        ("StepLR(opt, 3, last_epoch=5)", "a schedule has no state"),
+        ("StepLR(opt, 30, 0.1, 9)", r"takes \(base_lr, step_size, gamma\), got 4"),
+    ],
+)
+def test_a_call_that_cannot_be_converted_is_told_why(text, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        convert("torch", text, None if "must be given" in said else 0.1)
