@@ -95,8 +95,9 @@ def test_stacked_layers_have_the_updates_and_names_of_layers_that_are_not_stacke
 
 
 def test_a_group_is_not_the_groups_below_its_name():
-    params = {name: jnp.ones(1) for name in ("a", "b", "c", "head")}
+    params = {name: jnp.ones(1) for name in ("a", "b", "c", "body", "head")}
     groups = {"body": ("a", 0.5), "body/attn": ("b", 0.5), "body/0": ("c", 0.5), "head": 0.5}
+    groups["body/1_2"] = ("body", 0.5)  # the name of body/(1|2)/.*
     state = group_lr(optax.sgd, groups)(learning_rate=1.0).init(params)
     changed = current(override(state, group="body", multiplier=0.125))
     assert {n for n, x in changed.items() if x == 0.125} == {"body/learning_rate"}
@@ -105,7 +106,9 @@ def test_a_group_is_not_the_groups_below_its_name():
     del groups["body"], params["a"]
     state = group_lr(optax.sgd, groups)(learning_rate=1.0).init(params)
     changed = current(override(state, group="body", multiplier=0.125))
-    assert {n for n, x in changed.items() if x == 0.125} == {"body/0/learning_rate"}
+    assert {n for n, x in changed.items() if x == 0.125} == {
+        f"body/{layer}/learning_rate" for layer in ("0", "1_2")
+    }
 
 
 def test_each_stacked_layer_may_have_a_schedule_and_the_number_of_layers_is_checked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,9 @@ def override(
     Args:
         opt_state: as for ``current``. An ``nnx.Optimizer`` is changed in place and returned.
         group: where several groups have the name: the part before ``/name`` in ``current`` (or
-            the place in a chain, such as ``"1"``), or ``"*"`` for all of them.
+            the place in a chain, such as ``"1"``), or ``"*"`` for all of them. Where no group
+            has the name itself, it is that of a stack, all of whose layers are meant:
+            ``layers`` those of ``layers/0`` and ``layers/1_2``, but not ``layers/norm``.
         scale: name -> factor in front of the schedule (set, not accumulated).
         values: name -> a number, held until further notice; a schedule or controller of the same
             structure, which takes the old one's place (what a controller remembers stays); or
@@ -151,7 +154,7 @@ def _match(site: Site, key: str, group: str | None, name: str, is_scale: bool) -
     if group == "*" or own in asked:
         return 2
     stack, _, layer = own.rpartition("/")
-    return int(layer.isdigit() and stack in asked)
+    return int(stack in asked and bool(re.fullmatch(r"\d[\d_-]*", layer)))  # 0, 0_1 or 0-5
 
 
 def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
