@@ -99,12 +99,12 @@ class Units(Record):
 
         An epoch has floor(samples / batch) micro-batches (ceil without ``drop_last``); those that
         do not fill an update are carried into the next epoch. (``Supervised`` shuffles for whole
-        updates: its epochs are those of ``Units(batch=batch * accumulation)``.) While the batch
-        grows, an epoch is ``samples`` samples of a stream, of which none is dropped.
+        updates: its epochs are those of ``Units(batch=batch * accumulation)``.) Where the batch
+        or the accumulation changes, an epoch is ``samples`` samples of a stream: none is dropped.
         """
         exact = _exact("epochs(count=...)", count)
         samples = self._need("samples", "epochs")
-        if len(self._spans) > 1:
+        if self._grows:
             return self._steps(exact * samples, "samples")
         steps = exact * self._per_epoch(samples)
         if exact.denominator == 1:  # whole epochs: what has run is run, so round down
@@ -184,12 +184,17 @@ class Units(Record):
         (True, Array(0.5, dtype=float32), Array(True, dtype=bool))
         """
         samples = self._need("samples", "by_epochs")
-        if len(self._spans) > 1:
+        if self._grows:
             return self._by("samples", Epochwise(schedule, samples))
         steps = self._per_epoch(samples)
         return Epochwise(schedule, int(steps) if steps.denominator == 1 else float(steps))
 
     # --------------------------------------------------------------------------------- in common
+
+    @property
+    def _grows(self) -> bool:
+        """Whether the batch or the accumulation does, though their product may not."""
+        return any(len(stairs) > 1 for _, stairs in self._ramps[:2])
 
     def _per_epoch(self, samples: int) -> Fraction:
         """Updates of an epoch, where all have one size."""

@@ -64,6 +64,14 @@ def test_sizes_that_grow_are_added_up_as_one_by_one(ramps):
     assert float(jax.jit(run.tokens_at)(60)) == np.float32(want[60, 1])
 
 
+def test_an_epoch_is_a_stream_where_batch_and_accumulation_change_against_each_other():
+    run = js.Units(batch=[(0, 256), (5120, 512)], accumulation=[(0, 2), (5120, 1)], samples=1000)
+    assert [run.epochs(n) for n in (1, 2, 10)] == [2, 4, 20]  # of 512 samples each
+    assert run.by_epochs(js.Linear(1.0, 0.0, 4)).host([1, 2, 3, 4]).tolist() == [1, 0.75, 0.75, 0.5]
+    longer = js.Units(batch=32, samples=1000, tokens_per_sample=[(0, 10), (100, 20)])
+    assert longer.epochs(1) == 31  # batches that are full: their size stays
+
+
 def test_no_token_is_lost_where_there_are_many():
     run = js.Units(batch=[(0, 512), (10**9, 1024), (3 * 10**9, 4096)], tokens_per_sample=8191)
     step = run.tokens(10**13)
