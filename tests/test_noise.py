@@ -55,6 +55,16 @@ def test_noise_is_between_start_and_stop_and_each_seed_and_each_step_has_its_own
     assert len({int(random_bits(seed, at)) for at in far for seed in (0, 1)}) == 10
 
 
+def test_noise_beyond_the_value_is_refused_and_that_of_timm_goes_on_after_the_end():
+    with pytest.raises(ValueError, match=r"Noisy\(limit=\.\.\.\) must be at most 1, got 67"):
+        js.Noisy(js.Constant(1.0), 67)
+    with pytest.raises(ValueError, match=r"timm\.Cos.*\(noise_pct=\.\.\.\) must be at most 1"):
+        js.compat.timm.CosineLRScheduler(0.1, 9, noise_range_t=2, noise_pct=67)
+    lr = js.compat.timm.CosineLRScheduler(0.1, 9, 0.01, noise_range_t=[2, 20])
+    rates = lr.host(np.arange(30))
+    assert len(set(rates[9:20].tolist())) == 11 and set(rates[20:].tolist()) == {0.01}
+
+
 @pytest.mark.parametrize(
     ("steps", "words"),
     [

@@ -11,6 +11,7 @@ from jaxsched.compat._signature import (
     NotNegative,
     Positive,
     Range,
+    Ratio,
     Seed,
     Text,
     Whole,
@@ -35,9 +36,9 @@ def PlateauLRScheduler(
     mode: Text = "max",
     noise_range_t: Range | None = None,
     noise_type: Text = "normal",
-    noise_pct: NotNegative = 0.67,
+    noise_pct: Ratio = 0.67,
     noise_std: NotNegative = 1.0,
-    noise_seed: Seed = 42,
+    noise_seed: Seed | None = None,
 ) -> AbstractController:
     """PyTorch's ``ReduceLROnPlateau`` of a metric of which, by default, more is better.
 
@@ -71,5 +72,6 @@ def PlateauLRScheduler(
         noise_type,
         {word: word for word in ("normal", "uniform")},
     )
-    noise = (noise_range_t, noise_pct, noise_std, noise_seed, kind)
+    seed = 42 if noise_seed is None else noise_seed
+    noise = (noise_range_t, noise_pct, noise_std, seed, kind)
     return cast(AbstractController, noisy(made, *noise))

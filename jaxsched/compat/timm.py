@@ -22,6 +22,7 @@ from jaxsched.compat._signature import (
     Numbers,
     Positive,
     Range,
+    Ratio,
     Seed,
     Share,
     Text,
@@ -55,7 +56,7 @@ def CosineLRScheduler(
     warmup_prefix: Flag = False,
     *,
     noise_range_t: Range | None = None,
-    noise_pct: NotNegative = 0.67,
+    noise_pct: Ratio = 0.67,
     noise_std: NotNegative = 1.0,
     noise_seed: Seed = 42,
     k_decay: Positive = 1.0,
@@ -71,7 +72,8 @@ def CosineLRScheduler(
         warmup_t: length of a line from ``warmup_lr_init`` to ``base_lr``.
         warmup_lr_init, warmup_prefix: as there.
         noise_range_t: first step with noise, or [first, first without]; ``None`` (default): none.
-        noise_pct, noise_std, noise_seed: as there.
+        noise_pct: as there, at most 1: beyond it rates would be negative.
+        noise_std, noise_seed: as there.
         k_decay: power of the time within a cycle.
         fix: no drop where the warmup ends: it rises to the value of the curve there.
 
@@ -103,7 +105,7 @@ def PolyLRScheduler(
     warmup_prefix: Flag = False,
     *,
     noise_range_t: Range | None = None,
-    noise_pct: NotNegative = 0.67,
+    noise_pct: Ratio = 0.67,
     noise_std: NotNegative = 1.0,
     noise_seed: Seed = 42,
     k_decay: Positive = 1.0,
@@ -148,7 +150,7 @@ def TanhLRScheduler(
     warmup_prefix: Flag = False,
     *,
     noise_range_t: Range | None = None,
-    noise_pct: NotNegative = 0.67,
+    noise_pct: Ratio = 0.67,
     noise_std: NotNegative = 1.0,
     noise_seed: Seed = 42,
     fix: Flag = False,
@@ -189,7 +191,7 @@ def StepLRScheduler(
     warmup_prefix: Flag = True,
     *,
     noise_range_t: Range | None = None,
-    noise_pct: NotNegative = 0.67,
+    noise_pct: Ratio = 0.67,
     noise_std: NotNegative = 1.0,
     noise_seed: Seed = 42,
     fix: Flag = False,
@@ -220,7 +222,7 @@ def MultiStepLRScheduler(
     warmup_prefix: Flag = True,
     *,
     noise_range_t: Range | None = None,
-    noise_pct: NotNegative = 0.67,
+    noise_pct: Ratio = 0.67,
     noise_std: NotNegative = 1.0,
     noise_seed: Seed = 42,
     fix: Flag = False,
@@ -263,7 +265,7 @@ def WSDLRScheduler(
     warmup_lr_init: NotNegative = 0.0,
     *,
     noise_range_t: Range | None = None,
-    noise_pct: NotNegative = 0.67,
+    noise_pct: Ratio = 0.67,
     noise_std: NotNegative = 1.0,
     noise_seed: Seed = 42,
 ) -> AbstractSchedule:

@@ -32,10 +32,9 @@ class Noisy(AbstractPointwise):
 
     Args:
         schedule: any schedule, or a controller.
-        limit: largest noise, as a fraction of the value. Below 1 no value changes its sign; above,
-            rates may be negative, as where noise around 0 is made of it, a row of the catalogue
-            (``js.Noisy(js.Constant(1.0), 4.0) - 1.0``): ``js.Clip(noisy, low=0.0)`` holds
-            rates at 0.
+        limit: largest noise, as a fraction of the value, at most 1: no value changes its sign.
+            Larger noise is a multiple of the noise around 0:
+            ``4.0 * (js.Noisy(js.Constant(1.0), 1.0, std=0.25) - 1.0)``.
         std: of normal noise; without effect on uniform noise.
         start: first step with noise.
         stop: first step without noise again, above ``start``; ``None`` (default): never.
@@ -50,7 +49,7 @@ class Noisy(AbstractPointwise):
     (0.5, True, True)
     """
 
-    limit: Any = number(default=0.67, at_least=0)
+    limit: Any = number(default=0.67, at_least=0, at_most=1)
     std: Any = number(default=1.0, at_least=0)
     start: Any = length(default=0, at_least=0)
     stop: Any = length(default=None, at_least=0, optional=True)
