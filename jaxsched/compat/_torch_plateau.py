@@ -27,7 +27,8 @@ def ReduceLROnPlateau(
         eps: a cut by this much or less is not made, and so none after it: the least rate is
             greater than ``min_lr``, as ``min_scale`` shows.
 
-    There a constant negative metric improves for ever with ``threshold_mode="rel"``; not here.
+    There the margin of a negative metric has the wrong sign with ``threshold_mode="rel"``, so that
+    a constant one improves for ever; not here.
 
     >>> from jaxsched.compat import torch
     >>> plateau = torch.ReduceLROnPlateau(1.0, factor=0.5, patience=1)

@@ -66,6 +66,7 @@ def greedy(
     min_lr: NotNegative = 1e-3,
     max_lr: Positive = 1.0,
     eps: NotNegative = 1e-8,
+    verbose: Flag = False,
     smooth: Flag = False,
     window_size: Count = 50,
     reset_start: Whole = 500,
@@ -78,6 +79,7 @@ def greedy(
         min_lr: the least rate. With the default, 1e-3, a smaller one can only rise.
         max_lr: the largest rate; a larger one can only fall.
         eps: a change of the rate by this much or less is not made.
+        verbose: no effect.
         smooth: judge the mean of the last ``window_size`` metrics, whose number is not traced.
         window_size: of ``smooth``.
         reset_start: cuts at ``min_lr`` after which all begins anew.

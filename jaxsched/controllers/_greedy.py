@@ -53,7 +53,8 @@ class Greedy(AbstractEvaluator):
         cooldown: evaluations that are ignored after the rate was lowered.
         warmup: evaluations that are ignored after it was raised.
         min_scale: the scale's lower bound; above 1 it is one where the scale has risen to it.
-        max_scale: its upper bound; below 1 it is one where the scale has fallen to it.
+        max_scale: its upper bound; below 1 it is one where the scale has fallen to it. A largest
+            rate, whatever the base, is ``js.minimum(greedy, rate)``.
         accumulate: reports whose mean is one evaluation.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
         nan: ``"ignore"`` a NaN metric, or take it as a ``"bad"`` one.
