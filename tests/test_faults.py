@@ -291,7 +291,7 @@ def test_a_signal_that_is_ignored_stays_ignored(handled):
 
 
 def test_what_does_not_fit_into_memory_is_not_made_wider(monkeypatch):
-    monkeypatch.setattr(_width, "_bytes_free", lambda device: 0.0)
+    monkeypatch.setattr(_width, "device_memory", lambda device, pages: 0.0)
     monkeypatch.setattr(_width, "_SHARE", math.inf)  # however short it is
     many = [js.Constant(0.01 * (i + 1)) for i in range(8)]
     result = sweep(trials=many, width="auto")

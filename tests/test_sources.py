@@ -102,7 +102,7 @@ def test_a_source_is_read_batch_by_batch():
 
 def test_arrays_that_do_not_fit_are_read_on_the_host(monkeypatch, tmp_path):
     np.save(tmp_path / "x.npy", X[:96])
-    monkeypatch.setattr(_pool, "_room", lambda: 4000)
+    monkeypatch.setattr(_pool, "device_memory", lambda device: 8000)
     task = supervised(train=(np.load(tmp_path / "x.npy", mmap_mode="r"), Y[:96]))
     assert task.batches(0, 0, 1)[0].shape == (1, 16, 6)
     found = sweep(task)

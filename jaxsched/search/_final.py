@@ -108,7 +108,7 @@ def final_score(
         test = {"test": plan.folds[0].digests["test"]}
         backend.agree(identify(plan, plan, request).of_sweep(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
-    run_plan(ledger, backend)
+    run_plan(ledger, backend.engine(ledger))
     metrics, states = _tested(ledger, backend)
     info = RunInfo(
         evaluate_every=result.info.evaluate_every,

@@ -193,7 +193,7 @@ def sweep(
         asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | asked)
         with _session(plan, backend, request, identity) as (ledger, coordinator, listeners):
-            run_plan(ledger, backend, coordinator, listeners)
+            run_plan(ledger, backend.engine(ledger, coordinator, listeners))
     if ended := ledger.stop_requested and bool(ledger.unfinished()):
         warn(
             f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "

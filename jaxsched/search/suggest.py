@@ -189,14 +189,8 @@ def constant(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
     return minimum(lrs, losses, mask, divide=CONSTANT_DIVISOR)
 
 
-RULES = {
-    "minimum": minimum,
-    "steepest": steepest,
-    "valley": valley,
-    "slide": slide,
-    "decaying": decaying,
-    "constant": constant,
-}
+_ALL: Any = (minimum, steepest, valley, slide, decaying, constant)
+RULES = {rule.__name__: rule for rule in _ALL}
 
 
 def divisor(ratio: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol
+from typing import Any
 
 from jaxsched.search.engine._ledger import Ledger, Store
 
@@ -37,30 +37,22 @@ class Pacer:
         self._last = now
 
 
-class Coordinator(Protocol):
-    """When segments end, when to save and when to stop, as all processes of a sweep agree."""
+class Coordinator:
+    """When segments end, when to save and when to stop; one process decides alone.
 
-    pacers: list[Pacer]  # one for each device
-
-    def stop(self) -> None:
-        """No segment starts any more; those under way end."""
-        ...
-
-    def on_segment(self) -> None:
-        """Saves if it is time to; called after every segment, under the ledger's lock."""
-        ...
-
-
-class LocalCoordinator:
-    """The coordinator of one process with ``devices`` devices, which decides alone."""
+    Attributes:
+        pacers: one for each of its ``devices`` devices.
+    """
 
     def __init__(self, ledger: Ledger, store: Store | None, devices: int):
         self.pacers = [Pacer(ledger.plan.length) for _ in range(devices)]
         self._ledger, self._store = ledger, store
 
     def stop(self) -> None:
+        """No segment starts any more; those under way end."""
         self._ledger.stop()
 
     def on_segment(self) -> None:
+        """Saves if it is time to; called after every segment, under the ledger's lock."""
         if self._store is not None and self._store.due():
             self._store.save(self._ledger)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from jaxsched.search.tasks._traced import Fold
 from jaxsched.search.trials._trials import Trials
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """The runs of a sweep, their stages and their evaluations.
 
@@ -45,15 +46,15 @@ class Plan:
     stages: list[Stage]
     objective: Objective
     seeds: tuple[int, ...]
-    every: int | None
-    monitor: str
-    limit: float
-    rungs: Sequence[int]
-    cuts: frozenset[int]
-    share_prefixes: bool
+    every: int | None = None
+    monitor: str = "loss"
+    limit: float = math.inf
+    rungs: Sequence[int] = ()
+    cuts: frozenset[int] = frozenset()
+    share_prefixes: bool = True
     length: int
     train: tuple[str, ...]
-    validation: tuple[str, ...]
+    validation: tuple[str, ...] = ()
     caller: str = "sweep"
 
     def shard(self, index: int, count: int) -> list[int]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxsched.search.engine._ledger import Ledger, Store
-from jaxsched.search.engine._pacer import Coordinator
+from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, RunCurves
 
@@ -24,36 +22,8 @@ class Trainer(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """Where a plan is trained."""
-
-    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
-        """The coordinator by which processes agree when to save and to stop."""
-        ...
-
-    def engine(
-        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
-    ) -> Trainer:
-        """What trains there."""
-        ...
-
-
-def run_plan(
-    ledger: Ledger,
-    backend: Backend,
-    coordinator: Coordinator | None = None,
-    listeners: Iterable[Callable[[], Any]] = (),
-) -> None:
-    """Trains all open runs of a plan.
-
-    Args:
-        ledger: of the plan.
-        backend: where.
-        coordinator: of the backend; by default one that never saves.
-        listeners: called after every segment, under the ledger's lock.
-    """
-    coordinator = coordinator or backend.coordinator(ledger, None)
-    engine = backend.engine(ledger, coordinator, listeners)
+def run_plan(ledger: Ledger, trainer: Trainer) -> None:
+    """Trains all open runs of a plan."""
     # Rungs first that the store decides: what it lacks is not trained for a trial that was stopped.
     ledger.recall()
     reached = _Reached(ledger)
@@ -64,11 +34,11 @@ def run_plan(
     ledger.reopen()
     reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
-        engine.run(rung)
+        trainer.run(rung)
         if ledger.stop_requested:
             return
         ledger.give_up(_losers(ledger, reached, rung) or (), rung)
-    engine.run(None)
+    trainer.run(None)
 
 
 class _Part(NamedTuple):

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._checks import memory
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program, random_key
+from jaxsched.search.tasks._pool import device_memory
 
 _CANDIDATES = (1, 8, 64, 256)
 _STEPS = 32
@@ -78,7 +78,7 @@ def seconds_per_update(
     try:
         if width > 1:  # the compiler knows the memory before any is allocated
             segment = program.segment.lower(*arguments).compile()
-            if _bytes_needed(segment) > _bytes_free(device):
+            if _bytes_needed(segment) > 0.8 * device_memory(device, "SC_AVPHYS_PAGES"):
                 return None
         jax.block_until_ready(segment(*arguments))
         times = []
@@ -98,11 +98,3 @@ def _bytes_needed(compiled: Any) -> int:
     if sizes is None:
         return 0
     return int(sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes)
-
-
-def _bytes_free(device: Any) -> float:
-    """Four fifths of the device's memory, or of the host's free memory for a CPU."""
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return 0.8 * float(stats["bytes_limit"])
-    return 0.8 * memory("SC_AVPHYS_PAGES")

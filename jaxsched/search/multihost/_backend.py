@@ -15,7 +15,7 @@ from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices, machine_of
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._ledger import Ledger, Store
-from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
+from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Function, Program
 from jaxsched.search.engine._threads import Threads, usable_cores
@@ -75,6 +75,10 @@ class AbstractBackend:
         """What of the devices changes bits."""
         return {"width": self.width, "platform": self.platform}
 
+    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
+        """Who decides when to save and to stop."""
+        raise NotImplementedError
+
     def directory(self, path: Path) -> StoreDirectory:
         """Where a store is."""
         return StoreDirectory(path)
@@ -101,10 +105,13 @@ class _OnDevices(AbstractBackend):
         return self.programs[0].width
 
     def engine(
-        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
+        self,
+        ledger: Ledger,
+        coordinator: Coordinator | None = None,
+        listeners: Iterable[Callable[[], Any]] = (),
     ) -> Engine:
-        """What trains the open runs of a ledger."""
-        return Engine(ledger, self, coordinator, listeners)
+        """What trains the open runs of a ledger; without a coordinator it never saves."""
+        return Engine(ledger, self, coordinator or self.coordinator(ledger, None), listeners)
 
     def compile_ahead(self, ledger: Ledger) -> None:
         """Nothing: on a mesh each function is compiled when all processes call it, in one order."""
@@ -167,7 +174,7 @@ class LocalBackend(_OnDevices):
         self._made(self.programs)
 
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
-        return LocalCoordinator(ledger, store, len(self.devices))
+        return Coordinator(ledger, store, len(self.devices))
 
 
 class MeshBackend(_OnDevices):

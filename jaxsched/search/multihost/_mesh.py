@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxsched.search.engine._devices import MeshDevices
 from jaxsched.search.engine._ledger import Ledger, Store
-from jaxsched.search.engine._pacer import Pacer
+from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._traced import Fold, taken_apart
 
@@ -65,16 +65,16 @@ class MeshProgram(Program):
         return jax.jit(f, out_shardings=(self.layout, there, there) if method == "step" else there)
 
 
-class MeshCoordinator(Pacer):
+class MeshCoordinator(Coordinator, Pacer):
     """The coordinator of a sweep on a mesh, by votes of its processes.
 
     Process 0 decides the length of a segment and when to save; any process may stop.
     """
 
     def __init__(self, ledger: Ledger, place: MeshDevices, store: Store | None):
-        super().__init__(ledger.plan.length)
-        self.pacers: list[Pacer] = [self]
-        self._ledger, self._store = ledger, store
+        Coordinator.__init__(self, ledger, store, devices=0)
+        Pacer.__init__(self, ledger.plan.length)
+        self.pacers = [self]
         self._stop = False
         self._first = jax.process_index() == 0
         self._measured = Pacer(ledger.plan.length)

@@ -85,7 +85,8 @@ def load(directory: Path, kinds: dict[str, Kind], shardings: dict[str, Any]) -> 
         ),
     )
     handler.close()
-    return {name: found[name] if name in found else _empty(kinds[name]) for name in kinds}
+    empty = {n: np.zeros(k.shape, jnp.dtype(k.dtype)) for n, k in kinds.items() if n not in found}
+    return found | empty
 
 
 def verified(arrays: dict[str, Any], kinds: dict[str, Kind]) -> tuple[dict[str, Any], list[str]]:
@@ -158,10 +159,6 @@ def _mixed(x: jax.Array) -> jax.Array:
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
     return x ^ (x >> np.uint32(16))
-
-
-def _empty(kind: Kind) -> np.ndarray:
-    return np.zeros(kind.shape, jnp.dtype(kind.dtype))
 
 
 def _unkeyed(value: Any) -> tuple[jax.Array, str | None]:

@@ -34,12 +34,10 @@ def packed(value: Any) -> Any:
     The bytes are read by the function that is called, which reports an error: Dask's workers hang
     if a module is missing. What is defined elsewhere is left to the executor's own pickling.
     """
-    buffer = io.BytesIO()
     try:
-        _ModulesOnly(buffer).dump(value)
+        return _ModulesOnly.dumped(value)
     except Exception:  # of many kinds
         return value
-    return buffer.getvalue()
 
 
 def unpacked(value: Any) -> Any:
@@ -52,12 +50,10 @@ def name_of(value: Any) -> str:
 
     Its programs and arrays do not name a task: they do not tell what ``batches`` reads.
     """
-    buffer = io.BytesIO()
     try:
-        _Pickler(buffer).dump(value)
+        return digest(_Pickler.dumped(value))
     except Exception:  # as above
         return uuid.uuid4().hex
-    return digest(buffer.getvalue())
 
 
 class Lost(Exception):
@@ -83,7 +79,7 @@ class Pool:
         if not isinstance(self._executor, ProcessPoolExecutor):
             return
         try:
-            _Pickler(io.BytesIO()).dump(value)
+            _Pickler.dumped(value)
         except Exception as error:
             raise _unsent(error) from error
 
@@ -202,6 +198,12 @@ class _Pickler(pickle.Pickler):
     """Refuses what pickle would take here, but nobody could read in a new process."""
 
     script = True  # whether what the main script defines can be read: a spawned process has it
+
+    @classmethod
+    def dumped(cls, value: Any) -> bytes:
+        buffer = io.BytesIO()
+        cls(buffer).dump(value)
+        return buffer.getvalue()
 
     def reducer_override(self, value: Any) -> Any:
         by_name = isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__"

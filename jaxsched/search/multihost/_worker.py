@@ -19,7 +19,7 @@ from jaxsched.search._fingerprint import difference
 from jaxsched.search._signals import graceful, leave
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._pacer import LocalCoordinator
+from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import entered
 from jaxsched.search.engine._stage_tree import stage_tree
@@ -200,7 +200,8 @@ def train(work: Work, part: Part, token: str) -> Report:
         _forget(work.key)
         plan, backend, store = _unit(work, part, directory, writer)
     ledger = Ledger(plan, store)
-    coordinator = _Coordinator(ledger, store, len(backend.devices), Path(work.directory, work.flag))
+    flag = Path(work.directory, work.flag)
+    coordinator = _UnitCoordinator(ledger, store, len(backend.devices), flag)
     with graceful(coordinator.stop) as received:
         ledger.recall()
         ledger.reopen()
@@ -248,7 +249,7 @@ def _unit(
     return plan, backend, store
 
 
-class _Coordinator(LocalCoordinator):
+class _UnitCoordinator(Coordinator):
     """Ends a unit as well when its driver has ended."""
 
     def __init__(self, ledger: Ledger, store: StageStore, devices: int, flag: Path):

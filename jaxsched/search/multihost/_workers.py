@@ -23,7 +23,7 @@ from typing import Any
 from jaxsched._text import listed
 from jaxsched.search._fingerprint import difference, digest
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._pacer import Coordinator, LocalCoordinator
+from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings_here
@@ -134,10 +134,13 @@ class WorkersBackend(AbstractBackend):
 
     def coordinator(self, ledger: Ledger, store: Any) -> Coordinator:
         self._store = store
-        return LocalCoordinator(ledger, None, 0)
+        return Coordinator(ledger, None, 0)
 
     def engine(
-        self, ledger: Ledger, coordinator: Coordinator, listeners: Iterable[Callable[[], Any]]
+        self,
+        ledger: Ledger,
+        coordinator: Coordinator | None = None,
+        listeners: Iterable[Callable[[], Any]] = (),
     ) -> WorkersBackend:
         self._ledger, self._listeners = ledger, tuple(listeners)
         return self

@@ -153,7 +153,7 @@ def range_test(
     ledger = Ledger(plan, state=state)
     backend = LocalBackend(plan, None, width)
     with progress_line(progress, ledger) as listeners:
-        run_plan(ledger, backend, listeners=listeners)
+        run_plan(ledger, backend.engine(ledger, listeners=listeners))
     losses = np.full((len(chosen), len(rates)), np.nan, np.float32)
     for seed, row in enumerate(losses):
         found = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]
@@ -219,17 +219,10 @@ def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...], width: i
         folds=(Fold(task, task, shape, {"init": init, "step": step}, ""),),
         table=table,
         stages=stage_tree(table),
-        objective=Objective("loss", False, None),
+        objective=Objective(),
         seeds=seeds,
-        every=None,
-        monitor="loss",
-        limit=math.inf,
-        rungs=(),
-        cuts=frozenset(),
-        share_prefixes=True,
         length=chunk_length(shape.batch, width),
         train=("loss",),
-        validation=(),
         caller="range_test",
     )
 

@@ -87,9 +87,8 @@ class RunInfo(Mapping[str, Any]):
             found["identity"] = renamed(identity)
         if isinstance(shard := found.get("shard"), dict):
             sweep = shard.get("sweep", {})
-            sweep = (
-                renamed(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
-            )  # a digest, once
+            # Once it was a digest.
+            sweep = renamed(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
             found["shard"] = {**shard, "sweep": sweep}
         info: RunInfo = typed(cls, found, "info")
         return info

@@ -37,8 +37,8 @@ class Pool:
 
     @property
     def fits(self) -> bool:
-        """Whether all samples may rest on the device."""
-        return sum(part.nbytes for part in self._parts) <= _room()
+        """Whether all samples may rest on the device: a state and its work must fit beside them."""
+        return sum(part.nbytes for part in self._parts) <= device_memory(jax.local_devices()[0]) / 2
 
     def on_device(self) -> Any:
         """All samples on the device."""
@@ -97,10 +97,7 @@ class Split(NamedTuple):
         return cls(rows, held, np.ones(len(held), np.float32))
 
 
-def _room() -> float:
-    """Half the memory of the device: a state and its work must fit beside the data."""
-    device = jax.local_devices()[0]
+def device_memory(device: Any, pages: str = "SC_PHYS_PAGES") -> float:
+    """Bytes of a device; of a CPU those of the machine, as ``memory`` tells."""
     stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] / 2
-    return memory() / 2
+    return float((stats or {}).get("bytes_limit", 0)) or memory(pages)

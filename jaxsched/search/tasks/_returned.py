@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._text import shorten
-from jaxsched.search.tasks._protocol import Metrics, State, Task
+from jaxsched.search.tasks._protocol import Metrics, State
 
 AVERAGED = "averaged "  # before the name of a metric: it is that of the averaged weights
 
@@ -45,13 +44,6 @@ class TaskShape:
     def loss(self) -> int:
         """Which output of ``step`` is the loss."""
         return len(self.dtypes) + sorted(self.metrics).index("loss")
-
-
-def initial_state(task: Task, key: jax.Array, dtypes: Sequence[Any]) -> State:
-    """``task.init``, with its Python numbers in the dtypes that ``trace_task`` has found."""
-    treedef: Any
-    leaves, treedef = jax.tree.flatten(task.init(key))
-    return treedef.unflatten([typed(x, dtype) for x, dtype in zip(leaves, dtypes, strict=True)])
 
 
 def strong(x: Any) -> jax.Array:
