@@ -122,14 +122,14 @@ def unpacked(found: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
         index = found["index"].tobytes()
         if _digest(index[_DIGEST:]) != index[:_DIGEST]:
             raise Damaged("it does not have its digest")
-        told = json.loads(index[_DIGEST:])
-        if len(found) != len(told["arrays"]) + 1:
-            raise Damaged(f"it tells of {len(told['arrays'])} members, not {len(found) - 1}")
+        contents = json.loads(index[_DIGEST:])
+        if len(found) != len(contents["arrays"]) + 1:
+            raise Damaged(f"it tells of {len(contents['arrays'])} members, not {len(found) - 1}")
         arrays = {}
-        for number, (name, kind) in enumerate(told["arrays"].items()):
+        for number, (name, kind) in enumerate(contents["arrays"].items()):
             where = f"array {name!r}"
             arrays[name] = unpack(kind, found[f"{number}"])
-        return told["meta"], arrays
+        return contents["meta"], arrays
     except Damaged as error:
         raise Damaged(f"{where}: {error}") from None
     except Exception as error:  # of JSON, NumPy and JAX

@@ -275,16 +275,16 @@ def _shown_score(values: np.ndarray) -> str:
 
 
 def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
-    told: dict[str, Any] = {}
+    watched: dict[str, Any] = {}
     if controllers(best.trial):
-        told = {"evaluate_every": result.info.evaluate_every, "monitor": result.info.monitor}
+        watched = {"evaluate_every": result.info.evaluate_every, "monitor": result.info.monitor}
     return Request(
         steps=int(result.horizons[best.index]),
         seeds=result.seeds,
         metric=result.metric,
         maximize=result.maximize,
         devices=devices,
-        **told,
+        **watched,
     )
 
 
@@ -320,7 +320,7 @@ def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, 
     if folds is None or count > 1:
         names = tuple(sorted(best.trial.schedules))
         folds = trace_folds(task, count if count > 1 else None, names, longest)
-    here = task_fields(folds, result.seeds, longest, whole=False)
+    here = task_fields(folds, result.seeds, longest, all_batches=False)
     of_task = {name for name in here if name.startswith("task")} | {"folds"}
     versions = ("jaxsched", "jax")
     if any(there.get(name) != here[name] for name in versions):

@@ -30,8 +30,8 @@ class Bar:
         self._metric = printable(plan.objective.metric)
         self._runs = len(plan.runs())
         # Of every trial, since it is unknown yet how often controllers separate trials.
-        self._whole = plan.table.horizons * self._runs
-        self._task = bar.add_task("sweep", total=int(self._whole.sum()), note="")
+        self._planned = plan.table.horizons * self._runs
+        self._task = bar.add_task("sweep", total=int(self._planned.sum()), note="")
         self._last = self._took = 0.0
         self._begun = time.monotonic()
         self._read: Any = None  # the dict that was read, and how much of it
@@ -51,7 +51,7 @@ class Bar:
         self._read_finished()
         rate = self._ledger.steps_trained / max(self._last - self._begun, 1e-9)
         done = self._done()
-        ended = int((done == self._whole).sum())
+        ended = int((done == self._planned).sum())
         count = f"{ended}/{len(done)} trials"
         if self._ledger.units:
             count = "{}/{} units, ".format(*self._ledger.units) + count
@@ -88,7 +88,7 @@ class Bar:
         ledger, plan = self._ledger, self._ledger.plan
         if self._read is not ledger.finished:
             self._read, self._seen = ledger.finished, 0
-            self._filed = np.zeros_like(self._whole)  # updates of finished runs
+            self._filed = np.zeros_like(self._planned)  # updates of finished runs
             self._ends: dict[int, list[Any]] = {}  # of trials that have ended with some seeds
             self._best = math.inf, -1
         fresh = ledger.filed_since(self._seen)
@@ -114,7 +114,7 @@ class Bar:
         for run in self._ledger.unfinished():
             if run.at > (start := plan.stages[run.key.stage].start):
                 done[list(run.key.trials)] += run.at - start
-        return np.where(self._ledger.stopped >= 0, self._whole, done)
+        return np.where(self._ledger.stopped >= 0, self._planned, done)
 
     def _best_so_far(self) -> str:
         cost, trial = self._best

@@ -184,11 +184,11 @@ def sweep(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
-    whole = make_plan(found_task(task), trials, request)
-    plan, own = _shard_of(whole, request)
-    identity = identify(plan, whole, request)
+    unsharded = make_plan(found_task(task), trials, request)
+    plan, own = _shard_of(unsharded, request)
+    identity = identify(plan, unsharded, request)
     with _backend(plan, task, request, identity) as backend:
-        _doubt(whole, backend, request)
+        _doubt(unsharded, backend, request)
         compared = identity.of_sweep(backend.settings)
         asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | asked)

@@ -50,9 +50,8 @@ def check(
         )
     check_choice("sweep(monitor=...)", monitor, sorted(metrics))
     names = _told_names(monitor, metrics)
-    told = set(names)
     for controller in (c for row in table.controllers for c in row if c is not None):
-        missing = sorted(reads(controller) - told)
+        missing = sorted(reads(controller) - names.keys())
         if missing:
             advice = (
                 "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
@@ -62,7 +61,7 @@ def check(
             )
             raise ValueError(
                 f"sweep(trials=...): {type(controller).__name__} must be told "
-                f"{', '.join(missing)}, got only {', '.join(sorted(told))}{advice}."
+                f"{', '.join(missing)}, got only {', '.join(sorted(names))}{advice}."
             )
         for level in levels(controller):
             _check_sense(level, names, objective)

@@ -173,15 +173,15 @@ class Engine:
         for lo, hi, evaluated in self._segments(lanes, pacer):
             if chunk != lo // plan.length:  # a chunk's values and batches are transferred once
                 chunk = lo // plan.length
-                table = self._values(padded, chunk, program)
-                values = put(table, device)
+                on_host = self._values(padded, chunk, program)
+                values = put(on_host, device)
                 batches = program.stack_lanes(self._batches(padded, chunk, device))
             first = lo % plan.length
             bounds = (self._scalar(np.int32(n), device) for n in (first, first + hi - lo))
             arguments = (arrays, state, alive, values, batches, *bounds, limit)
             state, alive, metrics = program.segment(*arguments)
             validation = program.evaluate(arrays, state) if evaluated else None
-            in_flight.append(_Segment(lo, hi, table, state, metrics, validation, pacer.ask()))
+            in_flight.append(_Segment(lo, hi, on_host, state, metrics, validation, pacer.ask()))
             if len(in_flight) > _MAX_IN_FLIGHT:
                 oldest = in_flight.popleft()
                 runs = self._collect(number, runs, oldest, program)

@@ -264,11 +264,11 @@ class Ledger:
             known = stage.start + len(curves.train["loss"])
             changes: dict[str, Any] = {"at": known, "curves": curves, "narrowed": less}
             self._walked[run.key] = dataclasses.replace(run, **changes)
-            if whole := known == stage.stop or curves.diverged >= 0:
+            if ended := known == stage.stop or curves.diverged >= 0:
                 self.finished[run.key] = curves
             elif plan.table.watched:
                 continue
-            children = child_runs(plan, run.key, run.controller_states, curves if whole else None)
+            children = child_runs(plan, run.key, run.controller_states, curves if ended else None)
             for key, states in reversed(children):
                 self._parents[key] = run.key
                 none = plan.empty_curves()

@@ -41,7 +41,7 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     _controlled.check(table, request.monitor, every, objective, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
     rungs = objective.stopping.rungs(longest) if objective.stopping is not None else ()
-    told = range(every, longest, every) if table.watched and every is not None else ()
+    reported = range(every, longest, every) if table.watched and every is not None else ()
     each = len(folds) * len(request.seeds)
     evaluations = max(longest // (every or longest), len(rungs))
     curves = longest * len(train) + evaluations * len(shape.validation)
@@ -49,12 +49,12 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
         "sweep(steps=...)",
         _COPIES * 4 * curves * len(trials) * each
         + _EVALUATION * evaluations
-        + _STAGE * each * max(len(rungs), len(told)),
+        + _STAGE * each * max(len(rungs), len(reported)),
         f"the curves, got {longest} steps and {evaluations} evaluations of "
         f"{len(trials) * each} runs",
         "Train fewer steps or runs, evaluate or compare less often, or return fewer metrics.",
     )
-    cuts = frozenset({*rungs, *told})
+    cuts = frozenset({*rungs, *reported})
     return Plan(
         trials=trials,
         folds=folds,

@@ -233,19 +233,19 @@ def _segment(
             return (i < hi) & jnp.any(alive)
 
         def advance(carry: Any) -> Any:
-            i, state, alive, seen = carry
+            i, state, alive, curves = carry
             after, metrics = update(state, values, batches, i)
             if vectorized:  # alone, a run that has diverged leaves the loop instead
                 after = jax.vmap(_select)(alive, after, state)
-            seen = {k: write(seen[k], v, i) for k, v in metrics.items()}
+            curves = {k: write(curves[k], v, i) for k, v in metrics.items()}
             # `<=` is False for a NaN.
             alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)
-            return i + 1, after, alive, seen
+            return i + 1, after, alive, curves
 
         empty = jnp.zeros((*alive.shape, length), jnp.float32)
-        seen = dict.fromkeys(shape.metrics, empty)
-        _, state, alive, seen = lax.while_loop(proceed, advance, (lo, state, alive, seen))
-        return state, alive, seen
+        curves = dict.fromkeys(shape.metrics, empty)
+        _, state, alive, curves = lax.while_loop(proceed, advance, (lo, state, alive, curves))
+        return state, alive, curves
 
     return segment
 

@@ -161,13 +161,13 @@ def _halved(
     """
     heap = [(-row.cost(0, len(row.trials)), r, 0, len(row.trials)) for r, row in enumerate(rows)]
     heapq.heapify(heap)
-    whole: list[tuple[int, int, int]] = []
+    uncut: list[tuple[int, int, int]] = []
     total, longest = -sum(cost for cost, *_ in heap), 0
     history = [(-heap[0][0], total)] if heap else []
-    while heap and len(heap) + len(whole) < most:
+    while heap and len(heap) + len(uncut) < most:
         cost, r, lo, hi = heapq.heappop(heap)
         if hi - lo < 2 * least:
-            whole.append((r, lo, hi))
+            uncut.append((r, lo, hi))
             longest = max(longest, -cost)
             continue
         at = rows[r].halves(lo, hi, least)
@@ -176,4 +176,4 @@ def _halved(
             total += rows[r].cost(i, j)
         total += cost
         history.append((max(longest, -heap[0][0]), total))
-    return [*whole, *((r, lo, hi) for _, r, lo, hi in heap)], history
+    return [*uncut, *((r, lo, hi) for _, r, lo, hi in heap)], history

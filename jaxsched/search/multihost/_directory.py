@@ -72,8 +72,8 @@ class MeshDirectory(StoreDirectory):
         meta, arrays = read(path, broadcast_from_first(data))
         if not isinstance(meta, dict):
             return meta, arrays
-        told: _OnMesh = typed(_OnMesh, meta, f"{path}: its JSON")
-        folder, kinds = path.with_suffix(".orbax"), told.kinds
+        header: _OnMesh = typed(_OnMesh, meta, f"{path}: its JSON")
+        folder, kinds = path.with_suffix(".orbax"), header.kinds
         found, problem = {}, ""
         try:
             if folder.is_symlink():
@@ -88,4 +88,4 @@ class MeshDirectory(StoreDirectory):
         states, changed = _orbax.verified(found, kinds)
         if changed:
             raise Damaged(f"{folder}: {len(changed)} arrays do not have their checksums")
-        return told.meta, arrays | states
+        return header.meta, arrays | states

@@ -97,11 +97,11 @@ def verified(arrays: dict[str, Any], kinds: dict[str, Kind]) -> tuple[dict[str, 
     sums = checksums(arrays)
     changed = [name for name, kind in kinds.items() if sums[name] != kind.checksum]
     keys = {name: kind.key for name, kind in kinds.items()}
-    whole = {
+    restored = {
         name: value if keys[name] is None else jax.random.wrap_key_data(value, impl=keys[name])
         for name, value in arrays.items()
     }
-    return whole, changed
+    return restored, changed
 
 
 def checksums(arrays: dict[str, Any]) -> dict[str, str]:

@@ -109,14 +109,14 @@ def join(
 
 def allgather_bytes(data: bytes) -> list[bytes]:
     """The bytes of every process, on every process; all must call it."""
-    told = multihost_utils.process_allgather(_size(data))
-    sizes = [int(parts) * _MOST + int(rest) for parts, rest in told]
+    lengths = multihost_utils.process_allgather(_size(data))
+    sizes = [int(parts) * _MOST + int(rest) for parts, rest in lengths]
     found = [b""] * len(sizes)
     for start in range(0, max(sizes), _MOST):
         part = _padded(data[start : start + _MOST], min(_MOST, max(sizes) - start))
         rows = multihost_utils.process_allgather(part)
         found = [before + row.tobytes() for before, row in zip(found, rows, strict=True)]
-    return [whole[:size] for whole, size in zip(found, sizes, strict=True)]
+    return [long[:size] for long, size in zip(found, sizes, strict=True)]
 
 
 def broadcast_from_first(data: bytes) -> bytes:

@@ -198,11 +198,11 @@ class WorkersBackend(AbstractBackend):
             seconds = self._seconds * updates
             return int(max(min(_EACH * workers, seconds / _LEAST), seconds / _SECONDS))
 
-        told = self._most
+        given = self._most
         units, repeated = (
             cut(self._ledger, until, most, self.width, workers)
-            if told is None
-            else cut(self._ledger, until, lambda updates: told, self.width)
+            if given is None
+            else cut(self._ledger, until, lambda updates: given, self.width)
         )
         self._count += len(units)
         self._repeated += repeated

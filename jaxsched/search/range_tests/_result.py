@@ -284,8 +284,8 @@ def _read_one(
     # A loss that ends in a minimum exactly (it is the same for good) says nothing of larger rates.
     settled = int(np.max(np.flatnonzero(losses[:count] != losses[count - 1]), initial=0)) + 1
     ended = count - settled >= 10 and losses[settled] <= np.min(losses[:count])
-    seen = max(settled + 1, first + 1) if ended else count
-    losses, smooth = losses[:seen], smooth[:seen]
+    used = max(settled + 1, first + 1) if ended else count
+    losses, smooth = losses[:used], smooth[:used]
     lowest = first + int(np.argmin(smooth[first:]))
     # The noise of one batch, from the distance of neighbors (if it is normal, its deviation); and
     # what of it remains between an average of the first losses and a moving one.
@@ -313,14 +313,14 @@ def _read_one(
         return f"flat: {moved} up to the rate {rates[-1]:.3g}; use a larger end."
     outside = np.flatnonzero(smooth > smooth[lowest] + _BOTTOM * (level - smooth[lowest]))
     left = max([first, *(outside[outside < lowest] + 1)])
-    right = min([seen, *outside[outside > lowest]]) - 1
+    right = min([used, *outside[outside > lowest]]) - 1
     middle = math.sqrt(rates[left] * rates[right])
     pace = np.gradient(np.log10(rates))[int(np.searchsorted(rates, middle))]  # decades per step
     slowness = (1 / (pace * STEPS_PER_DECADE)) ** _SPEED_POWER
     if noise <= _NOISY * (level - smooth[lowest]):
         slowness = min(slowness, 1.0)
     back = np.flatnonzero(smooth[lowest:] > level)
-    broken = lowest + int(back[0]) if len(back) else seen
+    broken = lowest + int(back[0]) if len(back) else used
     return _Reading(
         lowest=middle * min(max(slowness, 1 / _SPEED_LIMIT), _SPEED_LIMIT),
         stable=float(rates[broken - 1]),

@@ -238,19 +238,19 @@ def _climbed(
         smoothing: weight of the past.
     """
     end = int(np.argmin(np.append(np.isfinite(losses), False)))
-    seen, low, count = losses[:end].astype(np.float64), math.inf, end
+    finite, low, count = losses[:end].astype(np.float64), math.inf, end
     weights = 1 - smoothing ** np.arange(1, end + 1)
-    total = itertools.accumulate((1 - smoothing) * seen, lambda past, x: smoothing * past + x)
+    total = itertools.accumulate((1 - smoothing) * finite, lambda past, x: smoothing * past + x)
     average = np.fromiter(total, np.float64, end) / weights
     if end > early:
         lows = np.minimum.accumulate(average[early:])
         # Batch noise from neighbors' distance (for normal noise 2/sqrt(pi) deviations), on average.
         noise_factor = 4 * math.sqrt(math.pi) / 2 * math.sqrt((1 - smoothing) / (1 + smoothing))
-        level, change = seen[:early].mean(), np.abs(np.diff(seen[:early])).mean()
+        level, change = finite[:early].mean(), np.abs(np.diff(finite[:early])).mean()
         # For a positive loss 4 times the best, as usual; near zero or below, a loss has no "times".
         rise = np.maximum(3 * np.abs(lows), level - lows) + noise_factor * change
         # Above it in two updates running: a single odd batch is not a divergence.
-        both = np.minimum(seen[early:], seen[early - 1 : -1])
+        both = np.minimum(finite[early:], finite[early - 1 : -1])
         above = np.flatnonzero(np.minimum(average[early:], both) > lows + rise)
         count = early + int(above[0]) if len(above) else end
         low = lows[min(count, end - 1) - early]

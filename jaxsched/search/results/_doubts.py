@@ -54,8 +54,8 @@ def warn_of_lengths(trials: Trials, steps: int, updates: int = 1) -> None:
 def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
     """Says once which trials have different values and yet the same curves, bit for bit."""
     groups: dict[bytes, list[int]] = {}
-    whole = (result.diverged < 0).all(axis=(1, 2))  # runs that diverge at once look alike
-    for trial in np.flatnonzero(whole):
+    sound = (result.diverged < 0).all(axis=(1, 2))  # runs that diverge at once look alike
+    for trial in np.flatnonzero(sound):
         ends = [curve[trial].tobytes() for curve in result.validation.values()]
         groups.setdefault(b"".join(ends), []).append(int(trial))
     for group in groups.values():

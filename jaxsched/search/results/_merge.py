@@ -78,8 +78,8 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             f"merge(parts=...) must be each of the {count} shards once, got the shards {numbers}."
         )
     places = [trial for s in shards for trial in s.trials]
-    whole = sorted(places) == list(range(len(places)))
-    if not whole or [len(s.trials) for s in shards] != [len(r.trials) for r in results]:
+    complete = sorted(places) == list(range(len(places)))
+    if not complete or [len(s.trials) for s in shards] != [len(r.trials) for r in results]:
         raise ValueError(
             f"merge(parts=...) must have each trial once, got {shorten(str(places))} in parts of "
             f"{shorten(str([len(r.trials) for r in results]))}."

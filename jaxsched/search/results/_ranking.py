@@ -36,9 +36,9 @@ class Scores:
 
 def means(values: np.ndarray) -> np.ndarray:
     """float64 [trials] of [trials, runs]; NaN where a run has no finite value."""
-    whole = np.isfinite(values).all(axis=1)
+    finite = np.isfinite(values).all(axis=1)
     mean = np.full(len(values), np.nan)
-    mean[whole] = values[whole].astype(np.float64).mean(axis=1)
+    mean[finite] = values[finite].astype(np.float64).mean(axis=1)
     return mean
 
 
@@ -73,11 +73,11 @@ def scored(values: np.ndarray, ranking: list[int]) -> Scores:
     """
     runs = values.shape[1]
     mean = means(values)
-    whole = np.isfinite(mean)
+    finite = np.isfinite(mean)
     variance = np.full(len(values), np.nan)
     if runs > 1:
-        variance[whole] = values[whole].astype(np.float64).var(axis=1, ddof=1)
-    better = [i for i in ranking if whole[i]]
+        variance[finite] = values[finite].astype(np.float64).var(axis=1, ddof=1)
+    better = [i for i in ranking if finite[i]]
     better = better[: max(_LEAST, math.ceil(len(better) / 2))]
     # The lower median, since half of so few may have exploded. Runs that agree tell nothing of it.
     rounding = np.square(np.finfo(np.float32).eps * mean)
@@ -87,7 +87,7 @@ def scored(values: np.ndarray, ranking: list[int]) -> Scores:
     pooled = tuple(sorted(better)) if 1 < runs <= FEW and len(better) > 1 else ()
     if pooled:
         shared = variance[list(pooled)].mean()
-        variance = np.fmax(variance, np.where(whole, shared, np.nan))
+        variance = np.fmax(variance, np.where(finite, shared, np.nan))
         variance[list(pooled)] = shared
     return Scores(mean, np.sqrt(variance / runs), pooled)
 

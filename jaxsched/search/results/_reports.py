@@ -155,11 +155,11 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
         return number(mean, error) if math.isfinite(mean) else ""
 
     several, names = len(kinds(result)) > 1, varying(result)
-    told = {(t.kind if several else "", *(_value(t, n) for n in names)) for t in trials}
+    apart = {(t.kind if several else "", *(_value(t, n) for n in names)) for t in trials}
     columns: list[Column] = [("", [f"{n + 1}" if n < count else "" for n in range(len(rows))])]
     if several:
         columns.append(("kind", [trials[i].kind for i in rows]))
-    if len(told) < len(trials) or not (names or several):
+    if len(apart) < len(trials) or not (names or several):
         columns.append(("name", [trials[i].name for i in rows]))
     columns += [(name, [_value(trials[i], name) for i in rows]) for name in names]
     columns += [(name, [cell(i, name) for i in rows]) for name in metrics]

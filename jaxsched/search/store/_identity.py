@@ -67,30 +67,34 @@ class Identity:
         return self.task | self.sweep | _labelled(settings)
 
 
-def identify(plan: Plan, whole: Plan, request: Request) -> Identity:
-    """The identity of a sweep that trains ``plan``, its shard of the ``whole`` plan.
+def identify(plan: Plan, unsharded: Plan, request: Request) -> Identity:
+    """The identity of a sweep that trains ``plan``, its shard of the ``unsharded`` plan.
 
     Raises:
         ValueError: if two folds are one and the same.
     """
     runs = run_fields(plan, {"width": request.width})
-    task = task_fields(whole.folds, whole.seeds, whole.longest, whole=request.in_company)
-    sweep = sweep_fields(whole, request.width) if request.in_company else {}
+    task = task_fields(
+        unsharded.folds, unsharded.seeds, unsharded.longest, all_batches=request.in_company
+    )
+    sweep = sweep_fields(unsharded, request.width) if request.in_company else {}
     writer = ""
     if request.checkpoint is not None or request.executor is not None:
-        own = sweep if sweep and plan is whole else sweep_fields(plan, request.width)
+        own = sweep if sweep and plan is unsharded else sweep_fields(plan, request.width)
         writer = digest(json.dumps([*runs, own]))[:12]
     return Identity(task, runs, sweep, writer)
 
 
-def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, whole: bool) -> Fields:
+def task_fields(
+    folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, all_batches: bool
+) -> Fields:
     """What is trained, on which data, and under which settings.
 
     Args:
         folds: the tasks, traced.
         seeds: of the data order.
         steps: of the longest run.
-        whole: whether to look at all batches (within ``_BYTES``) or at each run's first and last.
+        all_batches: whether to look at all (within ``_BYTES``) or at each run's first and last.
 
     Raises:
         ValueError: if two folds are one and the same.
@@ -110,7 +114,7 @@ def task_fields(folds: tuple[Fold, ...], seeds: tuple[int, ...], steps: int, who
     for name in of_folds[0]:
         texts = [arrays.get(name, "") for arrays in of_folds]
         fields[name] = texts[0] if len({*texts}) == 1 else digest(*texts)
-    if whole:
+    if all_batches:
         size = max(1, nbytes(folds[0].shape.batch))
         rows = _BYTES // (size * len(tasks) * len(seeds))
         fields["task's batches"] = digest(*(_read(task, seeds, steps, rows) for task in tasks))

@@ -75,7 +75,7 @@ class Index:
                 if number is not None:
                     rows = self._names.rows[number]
                     until = rows.agreed(root.start, root.stop, root.sums)
-                    self.machines[path.name] = root.told.get("machine", "")
+                    self.machines[path.name] = root.notes.get("machine", "")
                     for piece in own:
                         piece = dataclasses.replace(piece, root=number, until=until, file=path.name)
                         first = piece.point, in_order(piece.values[:, :1])
@@ -112,7 +112,7 @@ class Index:
         found, names = list[tuple[int, str]](), self._names
         for root, until, _ in others:
             there = dict(root.fields)
-            if "narrowed" in root.told and names.number_of(root) is None:  # of another call
+            if "narrowed" in root.notes and names.number_of(root) is None:  # of another call
                 there["width"] = f"{there.get('width')}, then halved for a lack of memory"
             if there in names.fields:
                 rows = names.rows[names.fields.index(there)]

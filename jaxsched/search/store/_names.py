@@ -44,7 +44,7 @@ class Names:
 
     def number_of(self, root: Root) -> int | None:
         """Of the runs that a file tells of, if they are ours."""
-        ours = root.told.get("narrowed", self._call) == self._call
+        ours = root.notes.get("narrowed", self._call) == self._call
         return self._known.get(digest(json.dumps(root.fields))) if ours else None
 
     def order(self, file: str) -> tuple[bool, str, str]:
@@ -67,6 +67,6 @@ class Names:
 
     def root(self, number: int, narrowed: bool, start: int, stop: int) -> Root:
         """For a file with these updates."""
-        told = {"machine": self.machine, **self.arrays[number]}
-        told |= {"narrowed": self._call} if narrowed else {}
-        return Root(self.fields[number], start, stop, told, self.rows[number].sums(start, stop))
+        notes = {"machine": self.machine, **self.arrays[number]}
+        notes |= {"narrowed": self._call} if narrowed else {}
+        return Root(self.fields[number], start, stop, notes, self.rows[number].sums(start, stop))

@@ -14,7 +14,7 @@ from jaxsched.search._files import Damaged, check_arrays, typed
 
 FORMAT = 4
 Fields = dict[str, str]
-_Roots = list[tuple[Fields, int, int, Fields]]  # fields, start, stop, told
+_Roots = list[tuple[Fields, int, int, Fields]]  # fields, start, stop, notes
 # root, start, point, stop, evaluated, diverged, ends
 _Pieces = list[tuple[int, int, str, int, list[int], int, int]]
 
@@ -82,7 +82,7 @@ class Root:
     Args:
         fields: name -> text.
         start, stop: the updates whose batches are known.
-        told: what does not identify them: "machine", the kind that has trained them; "narrowed",
+        notes: what does not identify them: "machine", the kind that has trained them; "narrowed",
             the sweep that they are of only; the arrays of the task, to say which one differs.
         sums: their checksums.
     """
@@ -90,20 +90,20 @@ class Root:
     fields: Fields
     start: int
     stop: int
-    told: Fields
+    notes: Fields
     sums: bytes
 
     @property
     def arrays(self) -> Fields:
-        """Of what is told, the arrays."""
-        return {name: text for name, text in self.told.items() if name.startswith("array ")}
+        """Of the notes, the arrays."""
+        return {name: text for name, text in self.notes.items() if name.startswith("array ")}
 
 
 def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[Any, dict[str, Any]]:
     """For a file: a JSON value and arrays. Pieces are joined: a file of many has few arrays."""
     meta = [
         FORMAT,
-        [[root.fields, root.start, root.stop, root.told] for root in roots],
+        [[root.fields, root.start, root.stop, root.notes] for root in roots],
         [[p.root, p.start, p.point, p.stop, p.evaluated, p.diverged, p.ends] for p in pieces],
     ]
     arrays = {f"sums/{i}": np.frombuffer(root.sums, np.uint8) for i, root in enumerate(roots)}
@@ -133,8 +133,8 @@ def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]
             groups[group][name] = array
     _check(found, entries, arrays, groups)
     roots = [
-        Root(fields, start, stop, told, arrays[f"sums/{i}"].tobytes())
-        for i, (fields, start, stop, told) in enumerate(found)
+        Root(fields, start, stop, notes, arrays[f"sums/{i}"].tobytes())
+        for i, (fields, start, stop, notes) in enumerate(found)
     ]
     pieces, update, evaluation = list[Piece](), 0, 0
     for root, start, point, stop, evaluated, diverged, ends in entries:
@@ -144,7 +144,7 @@ def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]
         validation = {name: x[evaluations] for name, x in groups["validation"].items()}
         values = arrays["values"][:, updates]
         measured = (values, train, validation, evaluated, diverged, ends)
-        pieces.append(Piece(root, start, point, *measured, "narrowed" in roots[root].told))
+        pieces.append(Piece(root, start, point, *measured, "narrowed" in roots[root].notes))
     return roots, pieces
 
 
@@ -192,8 +192,8 @@ def joined(
     for piece, end in parts:
         first, last = max(start, piece.start), min(end, stop)
         for name, curve in piece.train.items() if first < last else ():
-            whole = train.setdefault(name, np.full(stop - start, np.nan, np.float32))
-            whole[first - start : last - start] = curve[first - piece.start : last - piece.start]
+            joint = train.setdefault(name, np.full(stop - start, np.nan, np.float32))
+            joint[first - start : last - start] = curve[first - piece.start : last - piece.start]
         for i in range(*(bisect.bisect_right(piece.evaluated, step) for step in (start, end))):
             where[piece.evaluated[i]] = (piece, i)
         for name in piece.validation:

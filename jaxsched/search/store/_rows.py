@@ -34,11 +34,11 @@ class Rows:
 
     def __init__(self, task: Any, seed: int, batch: Any, steps: int):
         self._task, self._seed, self._steps = task, seed, steps
-        whole = min(_MOST, max(_BLOCKS, _BYTES // max(1, nbytes(batch))))
+        at_first = min(_MOST, max(_BLOCKS, _BYTES // max(1, nbytes(batch))))
         paths = jax.tree_util.tree_leaves_with_path(batch)
         self._leaves = [jax.tree_util.keystr(path) for path, _ in paths]
         self._size = _SUM * len(paths)
-        self._block = (1 << whole.bit_length() - 1) // _BLOCKS  # batches
+        self._block = (1 << at_first.bit_length() - 1) // _BLOCKS  # batches
         self._starts: list[int] = []  # of the blocks that are looked at
         self._sums = bytearray()
         self._end = 0

@@ -87,10 +87,10 @@ class States:
     def _entries(self, path: Path) -> _Entries:
         if path not in self._files:
             try:
-                told = self._directory.read(path)[0]
-                version, *_ = told if isinstance(told, list) and told else [None]
+                meta = self._directory.read(path)[0]
+                version, *_ = meta if isinstance(meta, list) and meta else [None]
                 self._files[path] = (
-                    typed(tuple[int, _Entries], told, "its JSON")[1] if version == FORMAT else []
+                    typed(tuple[int, _Entries], meta, "its JSON")[1] if version == FORMAT else []
                 )
             except Damaged as damage:
                 self._on_damage(path, damage)
