@@ -195,9 +195,6 @@ def check_arrays(found: dict[str, Any], wanted: dict[str, tuple[Any, tuple[int, 
             raise Damaged(f"array {shorten(repr(name))} must be {here}, got {there}")
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 @functools.cache
 def _hints(kind: Any) -> tuple[dict[str, Any], set[str]]:
     """The annotations of a dataclass, and the fields without a default."""

@@ -226,9 +226,6 @@ def final_scores(
     return FinalScores(by, finals, level, kinds.partial)
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _check_result(result: Any, where: str) -> None:
     """Raises if it is not the result of a sweep."""
     if not isinstance(result, SweepResult):

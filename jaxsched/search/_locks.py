@@ -50,9 +50,6 @@ def held(path: Path, expected: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _lock(path: Path, expected: str) -> tuple[int, bool]:
     """A descriptor, and whether it is locked, which some file systems cannot do."""
     while True:

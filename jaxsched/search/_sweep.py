@@ -218,8 +218,6 @@ def sweep(
     return result
 
 
-# ---------------------------------------------------------------------------------------- details
-
 Backend = LocalBackend | MeshBackend | WorkersBackend
 Session = tuple[Ledger, Coordinator, list[Callable[[], None]]]
 

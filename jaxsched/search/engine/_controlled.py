@@ -130,9 +130,6 @@ def child_runs(
     return opened
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _told_names(monitor: str, metrics: Any) -> dict[str, str]:
     """Keyword of ``observe`` -> validation metric."""
     found = {name: name for name in metrics if name.isidentifier()}

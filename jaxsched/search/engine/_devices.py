@@ -64,8 +64,6 @@ def put(tree: Any, place: Any) -> Any:
     )
 
 
-# ---------------------------------------------------------------------------------------- details
-
 # Those that the compiler and the libraries of JAX choose by.
 _SETS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|bf16|i8mm|fphp)\w*")
 

@@ -331,8 +331,6 @@ class Ledger:
             self.units = (units, of)
             self.steps_trained += updates
 
-    # ------------------------------------------------------------------------------------ details
-
     def _roots(self, state: Any = None) -> list[OpenRun]:
         """The runs at step 0, reversed: the last one is taken first."""
         plan, begin = self.plan, (lambda key: None) if self._store is None else self._store.begin

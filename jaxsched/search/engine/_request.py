@@ -146,9 +146,6 @@ def renamed(fields: dict[str, Any]) -> dict[str, Any]:
 _TRIAL = re.compile(r"(?s)^(trial \d+) \(.*\)$")
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _check_number(name: str, value: Any, least: float = -math.inf) -> None:
     """A real number, infinity included."""
     real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

@@ -75,9 +75,6 @@ def cut(
     return Cut(units, sum(unit.updates for unit in units) - once)
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 class _Row(NamedTuple):
     """The trials of a fold and seed that lack something, in the order of the stage tree."""
 

@@ -231,9 +231,6 @@ class MeshBackend(_OnDevices):
         return [max(numbers)] if any(numbers) else []
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _places(
     plan: Plan, devices: tuple[Any, ...] | None, width: int
 ) -> tuple[list[Any], int | None]:

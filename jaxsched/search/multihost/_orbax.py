@@ -115,9 +115,6 @@ def checksums(arrays: dict[str, Any]) -> dict[str, str]:
     return {name: f"{int(a):08x}{int(b):08x}" for name, (a, b) in sums.items()}
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _summed(x: Any) -> jax.Array:
     lies = getattr(x, "sharding", None)
     return _sum_on(lies.mesh if isinstance(lies, NamedSharding) else None)(x)

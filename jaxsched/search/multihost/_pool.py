@@ -187,8 +187,6 @@ class Pool:
         self._executor = check_executor(self._make())
 
 
-# ---------------------------------------------------------------------------------------- details
-
 _ANSWERS = ("done", "exception", "result")
 # What is called raises none of these: they are of what was to be sent, here or there.
 _UNSENT = (pickle.PicklingError, AttributeError, TypeError, ImportError)

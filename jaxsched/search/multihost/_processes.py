@@ -169,9 +169,6 @@ def check_all_agree(fields: dict[str, str]) -> None:
     )
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _size(data: bytes) -> np.ndarray:
     """The length of ``data``, which int32 may not hold: the files of a large model are longer."""
     return np.array(divmod(len(data), _MOST), np.int32)

@@ -213,8 +213,6 @@ def train(work: Work, part: Part, token: str) -> Report:
     return Report(_place(), updates=ledger.steps_trained, traces=backend.traces(), files=files)
 
 
-# ---------------------------------------------------------------------------------------- details
-
 _TASKS: dict[str, tuple[Fold, ...]] = {}  # by their keys, in the order of their first use
 _TASKS_KEPT = 2
 _LOCK = threading.Lock()

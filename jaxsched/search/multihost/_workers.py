@@ -188,8 +188,6 @@ class WorkersBackend(AbstractBackend):
             "repeated": self._repeated,
         }
 
-    # ------------------------------------------------------------------------------------ details
-
     def _cut(self, until: int | None) -> list[Unit]:
         """The units of what is missing, the longest first."""
         workers = self._pool.workers or _WORKERS

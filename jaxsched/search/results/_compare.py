@@ -205,7 +205,6 @@ def compare(
     return Comparison(by, metric, contenders, shared, sign * start, level, reports.partial(result))
 
 
-# ---------------------------------------------------------------------------------------- details
 # Below, a cost is a score whose sign is such that less is better.
 
 

@@ -72,9 +72,6 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
             return
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _values(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     """What a trial has applied."""
     if table.watched:

@@ -41,9 +41,6 @@ def plain_setting(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else plain(value)
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _cell(value: Any) -> str:
     if value is None or isinstance(value, (bool, numbers.Number)):
         return "" if value is None else str(value)

@@ -89,8 +89,6 @@ def load(file: Any) -> dict[str, Any]:
     return fields
 
 
-# ---------------------------------------------------------------------------------------- details
-
 _VALUES = ("metric", "maximize", "seeds", "steps_asked", "steps_trained")
 _ARRAYS = ("horizons", "evaluated", "diverged", "stopped")
 

@@ -214,8 +214,6 @@ class ScoredTrials:
         values = self._runs(None)
         return ranks.paired(values[trial], values[other], level)
 
-    # ------------------------------------------------------------------------------------ details
-
     def having(self, name: str, where: str, other: str = "") -> list[int]:
         """The trials that have a setting.
 

@@ -214,9 +214,6 @@ def controller_fields(trials: Trials) -> list[Fields]:
     return found
 
 
-# ---------------------------------------------------------------------------------------- details
-
-
 def _labelled(values: dict[str, Any]) -> Fields:
     return {name: label(value) for name, value in values.items()}
 

@@ -97,8 +97,6 @@ class Index:
             repair = "What it held is trained again; delete the file to end this warning."
             warn(f"sweep(checkpoint=...): {text}. {repair}", RuntimeWarning)
 
-    # ------------------------------------------------------------------------------------ details
-
     def _check_names(self, pieces: list[Piece]) -> None:
         shape, table = self._plan.folds[0].shape, self._plan.table
         metrics = sorted(shape.metrics), sorted(self._plan.validation), len(table.names)

@@ -75,8 +75,6 @@ class Rows:
         names = [self._leaves[i] for i in self._compared(start, stop, sums)[1]]
         return f" ({', '.join(names)})" if any(names) else ""
 
-    # ------------------------------------------------------------------------------------ details
-
     def _compared(self, start: int, stop: int, sums: bytes) -> tuple[int, list[int]]:
         """As ``agreed``; and the numbers of the arrays whose checksums are others there."""
         stop_here = min(stop, self._steps)

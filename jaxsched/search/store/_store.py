@@ -236,8 +236,6 @@ class StageStore:
             roots.append(self._names.root(number, narrowed, start, stop))
         return encoded(roots, pieces)
 
-    # ------------------------------------------------------------------------------------ details
-
     def _values(self, run: OpenRun, start: int, stop: int) -> np.ndarray:
         trial, states = run.key.trials[0], run.controller_states[0]
         if start == stop:
