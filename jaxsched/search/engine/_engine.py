@@ -58,14 +58,7 @@ class Backend(Protocol):
 
 
 class Engine:
-    """Trains the open runs of a ledger.
-
-    Args:
-        ledger: the open runs.
-        backend: the devices and the programs.
-        coordinator: decides when to save and to stop.
-        listeners: called after every segment, under the ledger's lock.
-    """
+    """Trains the open runs of a ledger; calls the listeners, under its lock, after each segment."""
 
     def __init__(
         self,

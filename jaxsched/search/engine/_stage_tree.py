@@ -59,8 +59,7 @@ def stage_tree(
         spans = np.stack([begins, np.append(begins[1:], high)], axis=1)
         goes_on = horizons[begins] > step  # one that ends here is a part by itself
         backwards = np.argsort(-firsts[goes_on])
-        found: list[tuple[int, int]] = spans[goes_on][backwards].tolist()
-        return found
+        return spans[goes_on][backwards].tolist()
 
     # (parent, start, positions); a stack, since recursion would be as deep as there are forks.
     todo: list[tuple[int | None, int, int, int]] = []

@@ -38,7 +38,6 @@ class StoppingRule(Protocol):
         ...
 
 
-@known_arguments
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """How trials are compared.

@@ -141,14 +141,7 @@ class _OnDevices(AbstractBackend):
 
 
 class LocalBackend(_OnDevices):
-    """Devices of this process, each with runs of its own.
-
-    Args:
-        plan: of the sweep.
-        devices: at least one; one that is listed twice has two threads. ``None``: by default.
-        width: lanes of a program.
-        measured: whether the width was measured.
-    """
+    """Devices of this process, each with runs of its own; one listed twice has two threads."""
 
     def __init__(
         self, plan: Plan, devices: tuple[Any, ...] | None, width: int, measured: bool = False

@@ -226,7 +226,6 @@ def _unsent(error: Exception) -> TypeError:
 
 def _error(answer: Any) -> BaseException | None:
     try:
-        error: BaseException | None = answer.exception()
+        return answer.exception()
     except (Exception, CancelledError) as raised:
         return raised
-    return error

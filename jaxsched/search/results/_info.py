@@ -90,8 +90,7 @@ class RunInfo(Mapping[str, Any]):
             # Once it was a digest.
             sweep = renamed(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
             found["shard"] = {**shard, "sweep": sweep}
-        info: RunInfo = typed(cls, found, "info")
-        return info
+        return typed(cls, found, "info")
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.__dataclass_fields__:

@@ -206,8 +206,7 @@ def unfinished(result: ScoredTrials) -> np.ndarray:
     """How many runs of each trial Ctrl-C has left without an end, int64 [trials]."""
     last = result.train["loss"][np.arange(len(result.trials)), ..., result.horizons - 1]
     lacking = np.isnan(last) & (result.diverged < 0) & (result.stopped < 0)[:, None, None]
-    counts: np.ndarray = lacking.sum(axis=(1, 2)) * result.info.partial
-    return counts
+    return lacking.sum(axis=(1, 2)) * result.info.partial
 
 
 def partial(result: ScoredTrials) -> str:

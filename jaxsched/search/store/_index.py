@@ -17,13 +17,7 @@ from jaxsched.search.store._pieces import Earlier, Piece, Root, decoded, in_orde
 
 
 class Index:
-    """The pieces of the runs of a plan.
-
-    Args:
-        directory: of the files.
-        plan: of the sweep.
-        names: of its runs.
-        warns: whether to warn of runs that are all of another task.
+    """The pieces of the runs of a plan; ``warns`` of runs that are all of another task.
 
     Attributes:
         machines: of each file, the kind that has trained what it holds.

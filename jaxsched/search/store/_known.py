@@ -30,14 +30,9 @@ class RunPath(NamedTuple):
 def matched(
     run: OpenRun, values: np.ndarray, stage: Stage, names: Names, index: Index
 ) -> tuple[Matched, RunPath]:
-    """The pieces of a run that begins, and the path of the runs that follow.
+    """The pieces of a run that begins, with a ``RunPath``; and the path of the runs that follow.
 
-    Args:
-        run: with a ``RunPath``.
-        values: of the stage, float32 [hyperparameters, updates].
-        stage: of the run.
-        names: of the runs.
-        index: of the pieces.
+    ``values`` are those of the stage, float32 [hyperparameters, updates].
     """
     number, start = names.number(run.key), stage.start
     digest, at = run.path.values.copy(), start

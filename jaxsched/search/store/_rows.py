@@ -55,8 +55,7 @@ class Rows:
             digest.update(self.sums(before, step))
             self._digests[step] = digest
             self._digested.insert(at, step)
-        found: bytes = self._digests[step].digest()
-        return found
+        return self._digests[step].digest()
 
     def sums(self, start: int, stop: int) -> bytes:
         """The checksums of the batches of some updates."""

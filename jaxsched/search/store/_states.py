@@ -22,7 +22,7 @@ class States:
     Args:
         directory: of the files.
         like: a state, abstract.
-        on_damage: told of a file with what is wrong with it.
+        on_damage: is given a file, and what is wrong with it.
 
     Attributes:
         kept: the points whose states are at the ends of stages.
