@@ -338,6 +338,7 @@ def test_bad_arguments_are_named(tmp_path, monkeypatch, arguments, error):
         (search.range_test, "num_training", "num_training; it is called steps here"),
         (search.Supervised, "optimiser", r"did you mean optimizer.* \(model, optimizer,"),
         (search.MedianRule, "evry", r"MedianRule .*did you mean every.* \(every, grace\)"),
+        (search.SuccessiveHalving, "frist", r"did you mean first.* \(first, eta\)"),
     ],
 )
 def test_an_argument_that_there_is_not_is_named_with_ours(function, name, words):

@@ -58,6 +58,7 @@ class Objective:
         return (-mean if self.maximize else mean) if math.isfinite(mean) else math.inf
 
 
+@known_arguments
 @dataclasses.dataclass(frozen=True)
 class SuccessiveHalving:
     """Keeps the best ``1 / eta`` of the runs at ``first``, ``first * eta``, ... steps.
