@@ -203,7 +203,8 @@ def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:
     if given is None:
         return None
     if not isinstance(given, Mesh):
-        devices = tuple(checked_items("sweep(devices=...)", given, "None, a mesh, or devices"))
+        where, expected = "sweep(devices=...)", "None, a mesh, or devices"
+        devices = tuple(checked_items(where, given, expected)) if has_items(given) else ()
         if not devices or not all(isinstance(device, jax.Device) for device in devices):
             raise ValueError(
                 f"sweep(devices=...) must be None, a mesh, or at least one device, got {given!r}."
