@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from jaxsched._arrays import is_concrete, is_list
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import describe
-from jaxsched.compat._pieces import floor
+from jaxsched.compat._pieces import floor, lasting
 from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule
@@ -107,13 +107,22 @@ class Clock:
 
     def rest(self, warmup: AbstractSchedule, t_max: Any) -> Any:
         """What remains of ``t_max``, negative if the warmup is longer."""
-        end = self.length("t_max", t_max)
+        end, whole = self.length("t_max", t_max), self._whole()
+        if whole is not None and violates(lambda end, whole: end < whole, end, whole):
+            raise ValueError(
+                f"composer.{self.name}(t_max=...) must be at least max_duration={describe(whole)}, "
+                f"got {describe(end)} {self.unit!r}."
+            )
+        return subtract_steps(end, warmup.duration)
+
+    def within(self, schedule: AbstractSchedule) -> AbstractSchedule:
+        """The schedule in the trainer's run, if the trainer's part was given."""
+        whole = self._whole()
+        return schedule if whole is None else lasting(schedule, whole)
+
+    def _whole(self) -> Any:
+        """The run in the unit of the other times, as far as both are known."""
         total = None if self.duration is None else self.duration[1]
         if total == self.unit or (total == "ep" and self.unit == "ba" and self.epoch is not None):
-            whole = self.length("max_duration", self.duration, scaled=False)
-            if violates(lambda end, whole: end < whole, end, whole):
-                raise ValueError(
-                    f"composer.{self.name}(t_max=...) must be at least max_duration="
-                    f"{describe(whole)}, got {describe(end)} {self.unit!r}."
-                )
-        return subtract_steps(end, warmup.duration)
+            return self.length("max_duration", self.duration, scaled=False)
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from jaxsched._bounds import FLOAT32_MAX
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import describe
 from jaxsched.compat._knots import drops, scaled_knots
-from jaxsched.compat._pieces import floor, larger, polynomial, stairs, where
+from jaxsched.compat._pieces import floor, held, larger, polynomial, stairs, surely, where
 from jaxsched.compat._signature import (
     Flag,
     NotNegative,
@@ -80,7 +81,9 @@ def polynomial_schedule(
     """
     last = where(nothing, (transition_steps,), init_value, end_value)
     steps = larger(transition_steps, 0)
-    return _later(polynomial(init_value, last, steps, power), transition_begin)
+    curve = polynomial(init_value, last, steps, power)
+    rises = surely(lambda start, end, power: (start < end) & (power != 0), init_value, last, power)
+    return _later(held(rises, curve, last), transition_begin)
 
 
 @drop_in
@@ -244,7 +247,8 @@ def nothing(steps: Any) -> Any:
 
 def line(start: Any, end: Any, steps: Any) -> AbstractSchedule:
     last = where(nothing, (steps,), start, end)
-    return shapes.Linear(start, last, larger(steps, 0))
+    rises = surely(operator.lt, start, last)
+    return held(rises, shapes.Linear(start, last, larger(steps, 0)), last)
 
 
 def bent(start: Any, end: Any, steps: Any, exponent: Any) -> AbstractSchedule:

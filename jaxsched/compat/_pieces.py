@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import violates
-from jaxsched.recipes._arguments import exponential, multiply
+from jaxsched.recipes._arguments import exponential, multiply, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import is_whole, subtract_steps
@@ -63,6 +63,21 @@ def wave(high: Any, low: Any, steps: Any, fix: bool = False) -> AbstractSchedule
     """Half a cosine down and, unless ``fix``, up again, and so on for ever."""
     fall = shapes.Cosine(high, low, steps)
     return fall if fix else Repeat(fall >> shapes.Cosine(low, high, steps))
+
+
+def held(rises: bool, schedule: AbstractSchedule, end: Any) -> AbstractSchedule:
+    """One that rises is a warmup, which ends no run: its end is a phase of its own."""
+    return schedule >> Constant(end) if rises else schedule
+
+
+def lasting(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
+    """The same values, in a run of ``steps``, which is longer or shorter than the schedule."""
+    length = schedule.duration
+    if length is None or not surely(operator.ne, length, steps):
+        return schedule
+    if surely(operator.gt, length, steps):  # it goes on, and no run of it is known
+        return schedule >> Constant(value_at(schedule, length))
+    return Window(schedule, 0, steps)
 
 
 def polynomial(start: Any, end: Any, steps: Any, power: Any) -> AbstractSchedule:

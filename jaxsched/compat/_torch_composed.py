@@ -129,7 +129,8 @@ def _multiplies(schedule: AbstractSchedule) -> bool:
     if isinstance(schedule, Repeat):
         return isinstance(schedule.schedule, Constant)
     if isinstance(schedule, Sequence):
-        return all(isinstance(part, Constant) for part in schedule.parts)
+        kinds = [type(part) for part in schedule.parts]
+        return kinds in ([Constant, Constant], [shapes.Linear, Constant])
     if isinstance(schedule, Product):  # of MultiplicativeLR; the table of LambdaLR stands first
         return [type(part) for part in schedule.parts] == [Constant, Table]
     plain = (Constant, PiecewiseConstant, shapes.Linear, shapes.Polynomial, Exponential)

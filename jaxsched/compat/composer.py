@@ -10,13 +10,14 @@ schedule have one unit (epochs are batches), and its steps are in that unit: wit
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from jaxsched._arrays import is_concrete
 from jaxsched._text import describe
 from jaxsched.compat._composer_times import Clock, Time, Times
 from jaxsched.compat._knots import drops
-from jaxsched.compat._pieces import decay, polynomial, stairs, where
+from jaxsched.compat._pieces import decay, held, polynomial, stairs, surely, where
 from jaxsched.compat._signature import Count, Flag, NotNegative, Number, Positive, drop_in
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
@@ -65,7 +66,7 @@ def MultiStepScheduler(
     [1.0, 0.5, 0.25]
     """
     clock = Clock("MultiStepScheduler", max_duration, dataloader_len, ssr)
-    return drops(1.0, gamma, [clock.length("milestones", time) for time in milestones])
+    return clock.within(drops(1.0, gamma, [clock.length("milestones", x) for x in milestones]))
 
 
 @drop_in
@@ -105,7 +106,8 @@ def LinearScheduler(
     [1.0, 0.5, 0.0]
     """
     clock = Clock("LinearScheduler", max_duration, dataloader_len, ssr)
-    return shapes.Linear(alpha_i, alpha_f, clock.length("t_max", t_max))
+    line = shapes.Linear(alpha_i, alpha_f, clock.length("t_max", t_max))
+    return clock.within(held(surely(operator.lt, alpha_i, alpha_f), line, alpha_f))
 
 
 @drop_in
@@ -143,7 +145,7 @@ def CosineAnnealingScheduler(
     [1.0, 0.5, 0.0]
     """
     clock = Clock("CosineAnnealingScheduler", max_duration, dataloader_len, ssr)
-    return shapes.Cosine(1.0, alpha_f, clock.length("t_max", t_max))
+    return clock.within(shapes.Cosine(1.0, alpha_f, clock.length("t_max", t_max)))
 
 
 @drop_in
@@ -163,7 +165,7 @@ def PolynomialScheduler(
     [1.0, 0.25, 0.0]
     """
     clock = Clock("PolynomialScheduler", max_duration, dataloader_len, ssr)
-    return polynomial(1.0, alpha_f, clock.length("t_max", t_max), power)
+    return clock.within(polynomial(1.0, alpha_f, clock.length("t_max", t_max), power))
 
 
 @drop_in
@@ -213,7 +215,7 @@ def CosineAnnealingWarmRestartsScheduler(
         lengths.append(length)
         total += length
         length = int(t_mult * length)
-    return Sequence(tuple(shapes.Cosine(1.0, alpha_f, length) for length in lengths))
+    return clock.within(Sequence(tuple(shapes.Cosine(1.0, alpha_f, x) for x in lengths)))
 
 
 def _next(length: Any, t_mult: Any) -> bool:
@@ -248,7 +250,7 @@ def MultiStepWithWarmupScheduler(
     clock = Clock("MultiStepWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(1.0, t_warmup, scale_warmup)
     body = drops(1.0, gamma, [clock.length("milestones", time) for time in milestones])
-    return rise >> Shift(body, subtract_steps(0, rise.duration))
+    return clock.within(rise >> Shift(body, subtract_steps(0, rise.duration)))
 
 
 @drop_in
@@ -297,7 +299,7 @@ def LinearWithWarmupScheduler(
     clock = Clock("LinearWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(alpha_i, t_warmup, scale_warmup)
     rest = clock.rest(rise, t_max)
-    return rise >> shapes.Linear(alpha_i, _end(rest, alpha_i, alpha_f), _least(rest))
+    return clock.within(rise >> shapes.Linear(alpha_i, _end(rest, alpha_i, alpha_f), _least(rest)))
 
 
 @drop_in
@@ -321,7 +323,7 @@ def CosineAnnealingWithWarmupScheduler(
     clock = Clock("CosineAnnealingWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(1.0, t_warmup, scale_warmup)
     rest = clock.rest(rise, t_max)
-    return rise >> shapes.Cosine(1.0, _end(rest, 1.0, alpha_f), _least(rest))
+    return clock.within(rise >> shapes.Cosine(1.0, _end(rest, 1.0, alpha_f), _least(rest)))
 
 
 @drop_in
@@ -346,7 +348,7 @@ def PolynomialWithWarmupScheduler(
     clock = Clock("PolynomialWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(1.0, t_warmup, scale_warmup)
     rest = clock.rest(rise, t_max)
-    return rise >> polynomial(1.0, _end(rest, 1.0, alpha_f), _least(rest), power)
+    return clock.within(rise >> polynomial(1.0, _end(rest, 1.0, alpha_f), _least(rest), power))
 
 
 def _end(rest: Any, top: Any, end: Any) -> Any:

@@ -151,7 +151,7 @@ def MultiStepParamScheduler(
             f"{name}(milestones=...) must increase, from above 0 to below num_updates="
             f"{describe(total)}, got {describe(at)}."
         )
-    return levels([_reached(divide(step, total), steps) for step in at], heights)
+    return _stairs([divide(step, total) for step in at], heights, steps)
 
 
 @drop_in
@@ -166,7 +166,7 @@ def StepParamScheduler(
     (1.0, 0.5)
     """
     heights = _heights("fvcore.StepParamScheduler", values)
-    return levels([_reached(i / len(heights), steps) for i in range(1, len(heights))], heights)
+    return _stairs([i / len(heights) for i in range(1, len(heights))], heights, steps)
 
 
 @drop_in
@@ -189,7 +189,7 @@ def StepWithFixedGammaParamScheduler(
     values = [base_value]
     for _ in range(count):
         values.append(multiply(values[-1], gamma))
-    return levels([_reached(i / (count + 1), steps) for i in range(1, count + 1)], values)
+    return _stairs([i / (count + 1) for i in range(1, count + 1)], values, steps)
 
 
 @drop_in
@@ -240,8 +240,9 @@ def CompositeParamScheduler(
     return Stretch(Sequence(tuple(parts)), steps)
 
 
-def _reached(fraction: Any, steps: Any) -> Any:
-    return multiply(subtract_steps(fraction, _NEAR), steps)
+def _stairs(fractions: list[Any], values: list[Any], steps: Any) -> AbstractSchedule:
+    at = [multiply(subtract_steps(fraction, _NEAR), steps) for fraction in fractions]
+    return Window(levels(at, values), 0, steps)
 
 
 def _heights(name: str, values: Any) -> list[Any]:

@@ -7,6 +7,7 @@ state. ``fix=True`` takes back what hurts after the end.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, cast
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from jaxsched.compat._pieces import (
     OfStep,
     add,
     decay,
+    held,
     polynomial,
     stairs,
     surely,
@@ -113,7 +115,9 @@ def LinearLR(
     [0.5, 0.75, 1.0]
     """
     start, end = multiply(start_factor, base_lr), multiply(end_factor, base_lr)
-    return shapes.Linear(start, _if_any(total_iters, end, start), total_iters)
+    end = _if_any(total_iters, end, start)
+    rises = surely(operator.lt, start_factor, end_factor)
+    return held(rises, shapes.Linear(start, end, total_iters), end)
 
 
 @drop_in
@@ -255,8 +259,9 @@ def OneCycleLR(
         max_lr, total_steps, epochs, steps_per_epoch, pct_start, anneal_strategy: as there.
         cycle_momentum, base_momentum, max_momentum: no effect; see ``OneCycleLR_momentum``.
         div_factor, final_div_factor, three_phase: as there.
-        fix: the last value holds. Without it the step ``total_steps`` extrapolates, a line to below
-            0; the last value holds from the next one on, which raises there.
+        fix: the last value holds, and ``total_steps`` is its duration. Without it the step
+            ``total_steps`` extrapolates, a line to below 0; the last value holds from the next one
+            on, which raises there.
 
     >>> from jaxsched.compat import torch
     >>> lr = torch.OneCycleLR(1.0, 100)
@@ -336,14 +341,14 @@ def _one_cycle(
     curve = make(stack(at), stack([value for _, value in knots]))
     curve = Shift(curve, -early) if early else curve
     if fix:
-        return curve
+        return Window(curve, 0, steps)
     (begin, high), (stop, low) = knots[-2:]
     part = divide(subtract_steps(steps, begin), subtract_steps(stop, begin))
     beyond = add(high, multiply(subtract_steps(low, high), bend(part) if bend else part))
     if not surely(is_last, last, before):  # the one before goes on
         beyond = where(is_last, (last, before), beyond, value_at(curve, steps))
         low = where(is_last, (last, before), low, beyond)
-    return Window(curve, 0, steps) >> Constant(beyond, 1) >> Constant(low, 0)
+    return Window(curve, 0, steps) >> Constant(beyond, 1) >> Constant(low)
 
 
 def _bent(part: Any) -> Any:
@@ -365,4 +370,4 @@ def SWALR(
     """
     shape = {"cos": shapes.Cosine, "linear": shapes.Linear}
     make = chosen("torch.SWALR(anneal_strategy=...)", anneal_strategy, shape)
-    return cast(AbstractSchedule, make(base_lr, swa_lr, anneal_epochs))
+    return cast(AbstractSchedule, make(base_lr, swa_lr, anneal_epochs)) >> Constant(swa_lr)

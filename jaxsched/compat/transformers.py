@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxsched._checks import violates
 from jaxsched.compat import _pieces as pieces
-from jaxsched.compat._pieces import add, larger, smaller, surely, wave, where
+from jaxsched.compat._pieces import add, larger, lasting, smaller, surely, wave, where
 from jaxsched.compat._signature import (
     Flag,
     NotNegative,
@@ -57,7 +57,7 @@ def constant_with_warmup(lr: Number, num_warmup_steps: Whole) -> AbstractSchedul
     >>> [float(transformers.constant_with_warmup(1.0, 10)(t)) for t in (0, 5, 10)]
     [0.0, 0.5, 1.0]
     """
-    return shapes.Linear(0.0, lr, num_warmup_steps)
+    return _warmup(lr, num_warmup_steps) >> Constant(lr)
 
 
 @drop_in
@@ -96,7 +96,8 @@ def cosine(
     0.0
     """
     rest = _rest(num_training_steps, num_warmup_steps, 1)
-    return _warmup(lr, num_warmup_steps) >> _waves(lr, 0.0, rest, num_cycles, fix)
+    waves = _warmup(lr, num_warmup_steps) >> _waves(lr, 0.0, rest, num_cycles, fix)
+    return lasting(waves, num_training_steps)
 
 
 @drop_in
@@ -115,7 +116,7 @@ def cosine_with_restarts(
     rest = _rest(num_training_steps, num_warmup_steps, 1)
     cycle = shapes.Cosine(lr, 0.0, _part(rest, num_cycles))
     falls = Window(Repeat(cycle), 0, rest)
-    return _warmup(lr, num_warmup_steps) >> falls >> Constant(0.0)
+    return _warmup(lr, num_warmup_steps) >> falls >> Constant(0.0, 0)
 
 
 @drop_in
@@ -191,7 +192,8 @@ def cosine_with_min_lr(
     """
     low = _low("cosine_with_min_lr", lr, min_lr, min_lr_rate)
     rest = _rest(num_training_steps, num_warmup_steps, 1)
-    return _warmup(lr, num_warmup_steps) >> _waves(lr, low, rest, num_cycles, fix)
+    waves = _warmup(lr, num_warmup_steps) >> _waves(lr, low, rest, num_cycles, fix)
+    return lasting(waves, num_training_steps)
 
 
 @drop_in
@@ -222,9 +224,10 @@ def cosine_warmup_with_min_lr(
     rest = _rest(num_training_steps, num_warmup_steps, 1)
     waves = _waves(lr, low, rest, num_cycles, fix)
     if warmup_lr_rate is None:
-        return Shift(_warmup(lr, num_warmup_steps) >> waves, -1)
+        return lasting(Shift(_warmup(lr, num_warmup_steps) >> waves, -1), num_training_steps)
     start, steps = multiply(warmup_lr_rate, lr), larger(subtract_steps(num_warmup_steps, 1), 1)
-    return Window(shapes.Linear(start, lr, steps), 0, num_warmup_steps) >> Shift(waves, -1)
+    rise = Window(shapes.Linear(start, lr, steps), 0, num_warmup_steps)
+    return lasting(rise >> Shift(waves, -1), num_training_steps)
 
 
 @drop_in
@@ -285,7 +288,7 @@ def warmup_stable_decay(
     rise = chosen(f"{name}(warmup_type=...)", warmup_type, rises)(low, lr, num_warmup_steps)
     fall = chosen(f"{name}(decay_type=...)", decay_type, falls)(lr, low, num_decay_steps)
     stages = rise >> Constant(lr, num_stable_steps) >> Window(fall, begin, num_decay_steps)
-    return stages >> Constant(low)
+    return stages >> Constant(low, 0)
 
 
 def _warmup(lr: Any, steps: Any) -> AbstractSchedule:

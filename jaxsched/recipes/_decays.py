@@ -89,7 +89,8 @@ def multi_step(
         factor: one factor for all milestones or an array with one for each, greater than 0 and at
             most 1.
         milestones: strictly increasing steps or ``js.share`` s of ``steps``, [K].
-        steps: whole length; ``None`` (default): it ends with the last milestone.
+        steps: whole length; ``None`` (default): none, as the last value begins with the last
+            milestone and holds.
 
     >>> import jaxsched as js
     >>> [round(float(js.multi_step(1.0, 0.5, [10, 15])(t)), 6) for t in (9, 10, 15)]
@@ -124,7 +125,8 @@ def piecewise_constant(
     Args:
         boundaries: strictly increasing steps or ``js.share`` s of ``steps``, [K].
         values: of the K + 1 intervals.
-        steps: whole length; ``None`` (default): it ends with the last boundary.
+        steps: whole length; ``None`` (default): none, as the last value begins with the last
+            boundary and holds.
 
     >>> import jaxsched as js
     >>> float(js.piecewise_constant([10], [1.0, 0.5])(10))

@@ -33,6 +33,7 @@ from jaxsched.schedules._phase import (
     later,
     phases_of,
     shown_length,
+    side_by_side,
 )
 from jaxsched.schedules._selection import can_select, selected
 
@@ -301,9 +302,8 @@ class AbstractCombination(AbstractSchedule):
         return [num.floating(t, part.value_at(t)) for part in self.parts]
 
     def phases(self) -> list[Phase]:
-        """Those of the part that has the most."""
-        composed = [phases for phases in (phases_of(p) for p in self.parts) if len(phases) > 1]
-        return max(composed, key=len) if composed else super().phases()
+        """Those of the part that has the most, or of one that has another value from the end on."""
+        return side_by_side(self.parts, known_duration(self)) or super().phases()
 
     def natural_length(self) -> float:
         return max(map(shown_length, self.parts))

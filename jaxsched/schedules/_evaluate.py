@@ -95,7 +95,7 @@ def require_single(schedule: Any) -> None:
             raise ValueError(
                 f"{type(schedule).__name__} is a population: {jax.tree_util.keystr(path)} has "
                 f"shape {np.shape(leaf)}. Call its members by `jax.vmap(lambda s: s(step))"
-                "(schedule)`."
+                "(schedule)`, or take it apart by `js.unstack(schedule)`."
             )
 
 

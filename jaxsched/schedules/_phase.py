@@ -58,6 +58,19 @@ def known_duration(schedule: Any) -> float | None:
     return None if schedule.duration is None else known(schedule.duration)
 
 
+def side_by_side(schedules: Any, end: float | None) -> list[Phase]:
+    """The phases of the one with most of them, or whose last is beyond the ``end`` of all."""
+    composed = [phases for phases in map(phases_of, schedules) if len(phases) > 1]
+    late = lambda phases: end is not None and phases[-1].start >= end
+    return max(composed, key=lambda phases: (late(phases), len(phases)), default=[])
+
+
+def ends(schedule: Any) -> bool:
+    """Whether a run may end with it: no phase, to be held for ever, begins where it ends."""
+    begin = phases_of(schedule)[-1]
+    return begin.end is not None or begin.start < known(schedule.duration)
+
+
 def shown_length(schedule: Any) -> float:
     """The number of steps that show the whole shape of a schedule."""
     duration = schedule.duration

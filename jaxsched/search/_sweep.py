@@ -87,7 +87,8 @@ def sweep(
             dicts hyperparameter -> schedule. Controllers are allowed: each evaluation is reported
             to them, and they act from the next update on.
         steps: length of every run in optimizer updates, from 1 to 2**31 - 1; by default each
-            trial runs for the duration of its longest schedule.
+            trial runs for the duration of its longest schedule. It must be given where none has
+            an end, or where the last value only begins there (``js.multi_step`` without steps).
         seeds: a number of seeds (0, 1, ...), or the seeds; of the initial state and the data order.
         folds: the number of parts of a cross-validation, at least 2; the task must have ``fold``.
         evaluate_every: steps between evaluations; by default a run is evaluated at its end only.

@@ -14,8 +14,10 @@ import jax
 import numpy as np
 
 from jaxsched._arrays import INT32_MAX, is_concrete, to_host
+from jaxsched._populations import members
 from jaxsched._text import printable
 from jaxsched.controllers._base import AbstractController, bottom, untold
+from jaxsched.schedules._phase import ends
 from jaxsched.search.trials._trials import Trials
 
 # Values are always computed in whole blocks that begin at multiples of this, however many are
@@ -66,6 +68,9 @@ class ScheduleValues:
         self._host_controllers: dict[int, list[Any]] = {}
         self.watched = watched or any(c is not None for row in self.controllers for c in row)
         self._schedules = [[bottom(one) for one in row] for row in followed]
+        for trial in trials:
+            for name, one in trial.schedules.items():
+                _check(trial.name, name, one)
         self.horizons = np.array(
             [
                 _horizon(t.name, row, steps, updates)
@@ -73,9 +78,6 @@ class ScheduleValues:
             ],
             np.int64,
         )
-        for trial in trials:
-            for name, one in trial.schedules.items():
-                _check(trial.name, name, one)
         # Short runs keep only the beginning of their one block: so thousands of trials fit.
         least = max(1, ROWS // updates)
         self._kept = min(BLOCK, -(-int(self.horizons.max()) // least) * least)
@@ -167,11 +169,11 @@ def _host() -> Any:
 def _check(trial: str, name: str, one: Any) -> None:
     if not all(map(is_concrete, jax.tree.leaves(one))):
         raise TypeError(f"sweep(trials=...): {printable(f'{name} of {trial}')} is traced.")
-    if isinstance(one, AbstractController):
-        one.require_single()
-        _check(trial, name, one.base)
-    else:
-        one._require_single()
+    if (count := members(one)) is not None:
+        raise ValueError(
+            f"sweep(trials=...): {printable(f'{name} of {trial}')} is a population of {count}: "
+            "give its members, `js.unstack(population)`."
+        )
 
 
 def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) -> int:
@@ -182,9 +184,10 @@ def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) ->
                 f"in a step, got {steps}."
             )
         return steps
-    durations = [untold(one).duration for one in followed]
-    known = [float(np.asarray(to_host(d))) for d in durations if d is not None]
-    if not known or max(known) < 1:
+    lasting = [one for one in map(untold, followed) if one.duration is not None]
+    lengths = [float(np.asarray(to_host(one.duration))) for one in lasting]
+    longest = max(lengths, default=0.0)
+    if longest < 1:
         again = (
             " What rises again and again has one by Repeat(cycles=...), a drop-in such as "
             "torch.CosineAnnealingLR or transformers.cosine by fix=True."
@@ -193,10 +196,16 @@ def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) ->
             f"sweep(steps=...) must be given for the trial {printable(name)}: "
             f"no schedule of it has an end.{again if 'Repeat(' in repr(followed) else ''}"
         )
-    steps = round(max(known)) if math.isfinite(max(known)) else INT32_MAX + 1
+    steps = round(longest) if math.isfinite(longest) else INT32_MAX + 1
     if steps > INT32_MAX:
         raise ValueError(
             f"sweep(steps=...) must be given for the trial {printable(name)}: it lasts "
-            f"{max(known):g} steps, more than the {INT32_MAX} that there are."
+            f"{longest:g} steps, more than the {INT32_MAX} that there are."
+        )
+    last = [one for one, length in zip(lasting, lengths, strict=True) if length == longest]
+    if not any(map(ends, last)):
+        raise ValueError(
+            f"sweep(steps=...) must be given for the trial {printable(name)}: its last value "
+            f"begins at step {longest:g}, so that a run of as many steps would not see it."
         )
     return -(-steps // updates)
