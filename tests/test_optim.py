@@ -117,6 +117,35 @@ def test_multisteps_uses_the_rate_of_each_update():
     np.testing.assert_allclose(rates, EXPECTED, rtol=1e-6)
 
 
+_TWICE = lambda tx: optax.MultiSteps(optax.MultiSteps(tx, 2), 2).gradient_transformation()
+GATHERED = {
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, 4),
+    "twice in a guarded chain": lambda tx: optax.apply_if_finite(
+        optax.chain(optax.identity(), _TWICE(tx)), 3
+    ),
+    "apply_every": lambda tx: optax.chain(tx, optax.scale(0.25), optax.apply_every(4)),
+}
+
+
+@pytest.mark.parametrize("gathered", GATHERED)
+def test_micro_batches_are_no_steps_where_they_are_gathered_inside(gathered):
+    lr = js.Plateau(LR, factor=0.5, patience=1)
+
+    def rates(tx):
+        step = lambda s, _: tx.update(GRADS, s, PARAMS, value=1.0)[::-1]
+        return jax.lax.scan(step, tx.init(PARAMS), length=16)[1]["w"]
+
+    inside = inject(lambda rate: GATHERED[gathered](optax.sgd(rate)))(rate=lr)
+    expected = rates(optax.MultiSteps(inject(optax.sgd)(lr), 4))
+    np.testing.assert_array_equal(rates(inside), expected)
+
+
+def test_a_step_is_a_micro_batch_where_only_a_group_gathers():
+    group = lambda rate: optax.MultiSteps(optax.sgd(rate), 4).gradient_transformation()
+    tx = inject(lambda rate: optax.masked(group(rate), {"w": True, "b": False}))(rate=LR)
+    assert int(tx.update(GRADS, tx.init(PARAMS), PARAMS)[1].count) == 1
+
+
 def test_a_skipped_update_holds_the_count_only_inside_the_guard():
     bad = {**GRADS, "w": GRADS["w"] * jnp.nan}
     inside = optax.apply_if_finite(inject(optax.sgd)(LR), 5)

@@ -66,6 +66,26 @@ def with_forwarded(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
     return {**extra, **dropped}
 
 
+def accumulators(state: Any) -> list[Any]:
+    """The states of what gathers gradients of all parameters, at any depth.
+
+    Not those within groups (``partition``, ``masked``), of which others may be updated meanwhile.
+    """
+    kinds = (optax.MultiStepsState, optax.ApplyEvery)
+    ends = (*kinds, optax.transforms.PartitionState, optax.MaskedState)
+    parts = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, ends))
+    found = [x for x in parts if isinstance(x, kinds)]
+    inner = [getattr(x, "inner_opt_state", ()) for x in found]
+    return found + (accumulators(inner) if found else [])
+
+
+def emits(before: Any, after: Any) -> Any:
+    """Whether an accumulator has let an update through."""
+    if isinstance(after, optax.ApplyEvery):
+        return after.count == 0
+    return after.gradient_step != before.gradient_step
+
+
 def _traced(tree: Any) -> bool:
     return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
 

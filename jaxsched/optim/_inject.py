@@ -14,7 +14,7 @@ import optax
 
 from jaxsched._arrays import donatable_copy, same_structure
 from jaxsched._words import uncalled
-from jaxsched.optim._extra import Forwarder, with_forwarded
+from jaxsched.optim._extra import Forwarder, accumulators, emits, with_forwarded
 from jaxsched.optim._register import register_export, register_flax
 from jaxsched.optim._state import InjectState, Override
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -160,11 +160,13 @@ def _transformation(
             rebuild(values), updates, state.inner_state, params, **extra
         )
         told = {k: live[k].update(s, **extra) for k, s in state.controller_states.items()}
+        old, new = (state.count, state.controller_states), (optax.safe_increment(state.count), told)
+        # A micro-batch that is only gathered is neither a step nor a report, as under MultiSteps.
+        for pair in zip(*map(accumulators, (state.inner_state, inner_state)), strict=True):
+            new = jax.tree.map(functools.partial(jnp.where, emits(*pair)), new, old)
+        count, told = new
         return updates, state._replace(
-            count=optax.safe_increment(state.count),
-            values=values,
-            controller_states=told,
-            inner_state=inner_state,
+            count=count, values=values, controller_states=told, inner_state=inner_state
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
