@@ -41,6 +41,18 @@ def violates(rule: Callable[..., Any], *numbers: Any) -> bool:
     return bool(np.any(rule(*(np.asarray(to_host(x), np.float64) for x in numbers))))
 
 
+def checked_steps(where: str, x: Any, **bounds: Any) -> Any:
+    """A known or traced number of steps; a known one between 0 and 1 is a share of them."""
+    x = checked_number(where, x, **bounds)
+    if violates(lambda x: (x > 0) & (x < 1), x):
+        said = f"{float(to_host(x)):.6g}" if np.ndim(x) == 0 else "..."
+        raise ValueError(
+            f"{where} must be a number of steps, got {describe(x)}: a share of them is "
+            f"js.share({said}).of(steps)."
+        )
+    return x
+
+
 def checked_number(
     where: str,
     x: Any,

@@ -141,6 +141,41 @@ def test_what_the_peer_refuses_is_an_error_in_its_name(called, arguments, messag
         getattr(importlib.import_module(f"jaxsched.compat.{library}"), name)(**arguments)
 
 
+LESS = {"lr": 0.1, "num_warmup_steps": 10}
+KERAS = {"initial_learning_rate": 0.1}
+RUN = dict(init_lr=0.0, max_lr=1.0, min_lr=0.0, lr_warmup_steps=0, lr_decay_steps=9)
+MEGATRON = "megatron.OptimizerParamScheduler", RUN | {"lr_decay_style": "cosine"}
+OPTAX = "optax.linear_schedule", dict(init_value=1.0, end_value=0.0, transition_steps=9)
+
+
+@pytest.mark.parametrize(
+    ("called", "arguments", "word"),
+    [
+        ("torch.MultiStepLR", LR | {"milestones": [0.5, 0.75]}, "milestones"),
+        ("torch.CosineAnnealingLR", {"base_lr": 100, "T_max": 1e-5}, "T_max"),
+        ("torch.CyclicLR", LR | {"max_lr": 1.0, "step_size_up": 0.5}, "step_size_up"),
+        ("timm.CosineLRScheduler", LR | {"t_initial": 9, "warmup_t": 0.1}, "warmup_t"),
+        ("timm.StepLRScheduler", LR | {"decay_t": 0.3}, "decay_t"),
+        ("timm.MultiStepLRScheduler", LR | {"decay_t": [0.3, 0.6]}, "decay_t"),
+        ("keras.PiecewiseConstantDecay", {"boundaries": [0.5], "values": [1, 2]}, "boundaries"),
+        ("keras.CosineDecayRestarts", KERAS | {"first_decay_steps": 0.5}, "first_decay_steps"),
+        ("keras.CosineDecay", KERAS | {"decay_steps": 9, "warmup_steps": 0.1}, "warmup_steps"),
+        (MEGATRON[0], MEGATRON[1] | {"lr_warmup_steps": 0.1}, "lr_warmup_steps"),
+        (OPTAX[0], OPTAX[1] | {"transition_begin": 0.5}, "transition_begin"),
+        (
+            "optax.piecewise_constant_schedule",
+            dict(init_value=1, boundaries_and_scales={0.5: 0.1}),
+            "boundaries_and_scales",
+        ),
+        ("optax.join_schedules", {"schedules": [WAVE, WAVE], "boundaries": [0.5]}, "boundaries"),
+        ("transformers.inverse_sqrt", LESS | {"timescale": 0.1}, "timescale"),
+    ],
+)
+def test_a_fraction_is_not_a_number_of_steps(called, arguments, word):
+    message = rf"\({word}=...\).* must be a number of steps, got .* js.share\(.*\).of\(steps\)"
+    test_what_the_peer_refuses_is_an_error_in_its_name(called, arguments, message)
+
+
 @pytest.mark.parametrize(
     ("made", "low"),
     [

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from jaxsched._arrays import is_concrete
 from jaxsched._bounds import FLOAT32_MAX
-from jaxsched._checks import checked_number, violates
+from jaxsched._checks import checked_number, checked_steps, violates
 from jaxsched._text import describe
 from jaxsched.compat._knots import drops, scaled_knots
 from jaxsched.compat._pieces import floor, held, larger, polynomial, stairs, surely, where
@@ -16,7 +16,9 @@ from jaxsched.compat._signature import (
     Flag,
     NotNegative,
     Number,
+    Period,
     Positive,
+    Step,
     chosen,
     drop_in,
 )
@@ -32,7 +34,7 @@ def _scales(where: str, pairs: Any) -> Any:
     if not isinstance(pairs, Mapping):
         raise TypeError(f"{where} must be a dict step -> scale, got {describe(pairs)}.")
     checked = {
-        checked_number(f"{where}, a step,", step): checked_number(
+        checked_steps(f"{where}, a step,", step): checked_number(
             f"{where}, a scale,", scale, at_least=0
         )
         for step, scale in pairs.items()
@@ -64,8 +66,8 @@ def polynomial_schedule(
     init_value: Number,
     end_value: Number,
     power: NotNegative,
-    transition_steps: Number,
-    transition_begin: Number = 0,
+    transition_steps: Step,
+    transition_begin: Step = 0,
 ) -> AbstractSchedule:
     """A power of the remaining fraction, from ``init_value`` to ``end_value``, which holds.
 
@@ -88,7 +90,7 @@ def polynomial_schedule(
 
 @drop_in
 def linear_schedule(
-    init_value: Number, end_value: Number, transition_steps: Number, transition_begin: Number = 0
+    init_value: Number, end_value: Number, transition_steps: Step, transition_begin: Step = 0
 ) -> AbstractSchedule:
     """A line from ``init_value`` to ``end_value``, which holds.
 
@@ -107,9 +109,9 @@ def linear_schedule(
 @drop_in
 def exponential_decay(
     init_value: Number,
-    transition_steps: Number,
+    transition_steps: Step,
     decay_rate: NotNegative,
-    transition_begin: Number = 0,
+    transition_begin: Step = 0,
     staircase: Flag = False,
     end_value: Number | None = None,
 ) -> AbstractSchedule:
@@ -143,7 +145,7 @@ def exponential_decay(
 
 @drop_in
 def cosine_decay_schedule(
-    init_value: Number, decay_steps: Positive, alpha: Number = 0.0, exponent: NotNegative = 1.0
+    init_value: Number, decay_steps: Period, alpha: Number = 0.0, exponent: NotNegative = 1.0
 ) -> AbstractSchedule:
     """Half a cosine, raised to ``exponent``, to ``alpha * init_value``, which holds.
 
@@ -191,7 +193,7 @@ def piecewise_interpolate_schedule(
 
 @drop_in
 def linear_onecycle_schedule(
-    transition_steps: Positive,
+    transition_steps: Period,
     peak_value: Number,
     pct_start: NotNegative = 0.3,
     pct_final: NotNegative = 0.85,
@@ -220,7 +222,7 @@ def linear_onecycle_schedule(
 
 @drop_in
 def cosine_onecycle_schedule(
-    transition_steps: Positive,
+    transition_steps: Period,
     peak_value: Number,
     pct_start: NotNegative = 0.3,
     div_factor: Positive = 25.0,

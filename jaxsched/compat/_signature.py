@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from jaxsched import _types
 from jaxsched._arrays import is_list
 from jaxsched._bounds import check_choice
-from jaxsched._checks import checked_array, checked_flag, checked_number, cure
+from jaxsched._checks import checked_array, checked_flag, checked_number, checked_steps, cure
 from jaxsched._text import describe
 from jaxsched._words import bind
 from jaxsched.schedules._base import AbstractSchedule
@@ -61,12 +61,16 @@ def _one(where: str, x: Any) -> Any:
     return x
 
 
-def _numbers(**bounds: Any) -> Callable[[str, Any], Any]:
+def _steps(**bounds: Any) -> Callable[[str, Any], Any]:
+    return lambda where, x: checked_steps(where, _one(where, x), **bounds)
+
+
+def _numbers(check_one: Any = checked_number, **bounds: Any) -> Callable[[str, Any], Any]:
     """A list of numbers, any of which may be traced."""
 
     def check(where: str, xs: Any) -> Any:
         xs = xs if is_list(xs) else checked_array(where, xs, False, None)
-        return [checked_number(where, x, **bounds) for x in xs]
+        return [check_one(where, x, **bounds) for x in xs]
 
     return check
 
@@ -131,6 +135,10 @@ PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
 Whole = Annotated[_types.Number, _number(at_least=0, whole=True)]  # steps, or a count
 Seed = Annotated[_types.Number, _number(at_least=0, at_most=0x7FFFFFFF, whole=True)]
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
+Length = Annotated[_types.Number, _steps(at_least=0)]
+Period = Annotated[_types.Number, _steps(above=0)]
+Step = Annotated[_types.Number, _steps()]
+Milestones = Annotated[Any, _numbers(checked_steps)]
 Numbers = Annotated[Any, _numbers()]
 Wholes = Annotated[Any, _numbers(at_least=0, whole=True)]
 Range = Annotated[Any, _range]  # the first step, or that and the first one after

@@ -14,7 +14,16 @@ from typing import Any
 from jaxsched._checks import checked_whole, violates
 from jaxsched._text import describe
 from jaxsched.compat._pieces import floor, larger, where
-from jaxsched.compat._signature import Flag, NotNegative, Number, Positive, Text, chosen, drop_in
+from jaxsched.compat._signature import (
+    Flag,
+    Length,
+    NotNegative,
+    Number,
+    Period,
+    Text,
+    chosen,
+    drop_in,
+)
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import subtract_steps
@@ -35,11 +44,11 @@ def OptimizerParamScheduler(
     init_lr: Number,
     max_lr: Number,
     min_lr: NotNegative,
-    lr_warmup_steps: NotNegative,
-    lr_decay_steps: Positive,
+    lr_warmup_steps: Length,
+    lr_decay_steps: Period,
     lr_decay_style: Text,
     *,
-    wsd_decay_steps: Positive | None = None,
+    wsd_decay_steps: Period | None = None,
     lr_wsd_decay_style: Text | None = None,
     fix: Flag = False,
 ) -> AbstractSchedule:
@@ -112,7 +121,7 @@ def _stable(top: Any, hold: Any, warmup: Any, fall: AbstractSchedule) -> Abstrac
 
 @drop_in
 def get_wd(
-    start_wd: NotNegative, end_wd: NotNegative, wd_incr_steps: NotNegative, wd_incr_style: Text
+    start_wd: NotNegative, end_wd: NotNegative, wd_incr_steps: Length, wd_incr_style: Text
 ) -> AbstractSchedule:
     """The weight decay: from ``start_wd`` to ``end_wd``, which holds.
 

@@ -29,11 +29,12 @@ from jaxsched.compat._signature import (
     Count,
     Flag,
     Fraction,
+    Milestones,
     NotNegative,
     Number,
-    Numbers,
     Ratio,
     Share,
+    Step,
     Whole,
     drop_in,
 )
@@ -68,7 +69,7 @@ _Calls = Annotated[Any, _calls]
 
 @drop_in
 def warmup_constant_schedule(
-    init_value: Number, peak_value: Number, warmup_steps: Number
+    init_value: Number, peak_value: Number, warmup_steps: Step
 ) -> AbstractSchedule:
     """A line from ``init_value`` to ``peak_value``, which holds.
 
@@ -85,8 +86,8 @@ def warmup_constant_schedule(
 def warmup_cosine_decay_schedule(
     init_value: Number,
     peak_value: Number,
-    warmup_steps: Number,
-    decay_steps: Number,
+    warmup_steps: Step,
+    decay_steps: Step,
     end_value: Number = 0.0,
     exponent: NotNegative = 1.0,
 ) -> AbstractSchedule:
@@ -114,10 +115,10 @@ def warmup_cosine_decay_schedule(
 def warmup_exponential_decay_schedule(
     init_value: Number,
     peak_value: Number,
-    warmup_steps: Number,
-    transition_steps: Number,
+    warmup_steps: Step,
+    transition_steps: Step,
     decay_rate: NotNegative,
-    transition_begin: Number = 0,
+    transition_begin: Step = 0,
     staircase: Flag = False,
     end_value: Number | None = None,
 ) -> AbstractSchedule:
@@ -152,7 +153,7 @@ def sgdr_schedule(cosine_kwargs: _Calls) -> AbstractSchedule:
 
 
 @drop_in
-def join_schedules(schedules: _Curves, boundaries: Numbers) -> AbstractSchedule:
+def join_schedules(schedules: _Curves, boundaries: Milestones) -> AbstractSchedule:
     """One schedule after another, each from its own step 0 at its boundary.
 
     A function of the step is as good as a schedule (whole steps, ``js.from_fn``). A schedule

@@ -17,9 +17,11 @@ from jaxsched.compat._knots import drops
 from jaxsched.compat._pieces import OfStep, larger, stairs, surely, where
 from jaxsched.compat._signature import (
     Flag,
+    Length,
+    Milestones,
     NotNegative,
     Number,
-    Numbers,
+    Period,
     Positive,
     Range,
     Ratio,
@@ -46,12 +48,12 @@ from jaxsched.schedules._wrappers import Clip, Shift
 @drop_in
 def CosineLRScheduler(
     base_lr: Number,
-    t_initial: Positive,
+    t_initial: Period,
     lr_min: NotNegative = 0.0,
     cycle_mul: Positive = 1.0,
     cycle_decay: NotNegative = 1.0,
     cycle_limit: Whole = 1,
-    warmup_t: NotNegative = 0,
+    warmup_t: Length = 0,
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = False,
     *,
@@ -94,13 +96,13 @@ def CosineLRScheduler(
 @drop_in
 def PolyLRScheduler(
     base_lr: Number,
-    t_initial: Positive,
+    t_initial: Period,
     power: NotNegative = 0.5,
     lr_min: NotNegative = 0.0,
     cycle_mul: Positive = 1.0,
     cycle_decay: NotNegative = 1.0,
     cycle_limit: Whole = 1,
-    warmup_t: NotNegative = 0,
+    warmup_t: Length = 0,
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = False,
     *,
@@ -138,14 +140,14 @@ def PolyLRScheduler(
 @drop_in
 def TanhLRScheduler(
     base_lr: Number,
-    t_initial: Positive,
+    t_initial: Period,
     lb: Number = -7.0,
     ub: Number = 3.0,
     lr_min: NotNegative = 0.0,
     cycle_mul: Positive = 1.0,
     cycle_decay: NotNegative = 1.0,
     cycle_limit: Whole = 1,
-    warmup_t: NotNegative = 0,
+    warmup_t: Length = 0,
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = False,
     *,
@@ -184,9 +186,9 @@ def TanhLRScheduler(
 @drop_in
 def StepLRScheduler(
     base_lr: Number,
-    decay_t: Positive,
+    decay_t: Period,
     decay_rate: NotNegative = 1.0,
-    warmup_t: NotNegative = 0,
+    warmup_t: Length = 0,
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = True,
     *,
@@ -215,9 +217,9 @@ def StepLRScheduler(
 @drop_in
 def MultiStepLRScheduler(
     base_lr: Number,
-    decay_t: Numbers,
+    decay_t: Milestones,
     decay_rate: NotNegative = 1.0,
-    warmup_t: NotNegative = 0,
+    warmup_t: Length = 0,
     warmup_lr_init: NotNegative = 0.0,
     warmup_prefix: Flag = True,
     *,
@@ -252,16 +254,16 @@ def MultiStepLRScheduler(
 @drop_in
 def WSDLRScheduler(
     base_lr: Number,
-    t_initial: Positive,
-    decay_t: Positive,
+    t_initial: Period,
+    decay_t: Period,
     lr_min: NotNegative = 0.0,
     stable_fn: Text = "constant",
-    stable_timescale: Positive | None = None,
+    stable_timescale: Period | None = None,
     stable_power: Positive = 0.5,
     decay_fn: TextOrFunction = "1-sqrt",
     decay_power: Positive = 0.5,
     decay_ratio: Share = 0.1,
-    warmup_t: NotNegative = 0,
+    warmup_t: Length = 0,
     warmup_lr_init: NotNegative = 0.0,
     *,
     noise_range_t: Range | None = None,

@@ -32,9 +32,11 @@ from jaxsched.compat._signature import (
     Count,
     Flag,
     Function,
+    Length,
+    Milestones,
     NotNegative,
     Number,
-    Numbers,
+    Period,
     Positive,
     PositiveRatio,
     Ratio,
@@ -71,7 +73,7 @@ def StepLR(base_lr: Number, step_size: Whole, gamma: NotNegative = 0.1) -> Abstr
 
 
 @drop_in
-def MultiStepLR(base_lr: Number, milestones: Numbers, gamma: Number = 0.1) -> AbstractSchedule:
+def MultiStepLR(base_lr: Number, milestones: Milestones, gamma: Number = 0.1) -> AbstractSchedule:
     """Multiplied by ``gamma`` at each milestone, twice where one is listed twice.
 
     Their order does not matter; one that is negative or not whole never acts.
@@ -151,7 +153,7 @@ def _if_any(steps: Any, end: Any, start: Any) -> Any:
 
 @drop_in
 def CosineAnnealingLR(
-    base_lr: Number, T_max: Positive, eta_min: Number = 0.0, *, fix: Flag = False
+    base_lr: Number, T_max: Period, eta_min: Number = 0.0, *, fix: Flag = False
 ) -> AbstractSchedule:
     """Half a cosine to ``eta_min`` over ``T_max`` steps, and up again, and so on.
 
@@ -189,8 +191,8 @@ def CosineAnnealingWarmRestarts(
 def CyclicLR(
     base_lr: Number,
     max_lr: Number,
-    step_size_up: Positive = 2000,
-    step_size_down: NotNegative | None = None,
+    step_size_up: Period = 2000,
+    step_size_down: Length | None = None,
     mode: Text = "triangular",
     gamma: NotNegative = 1.0,
     scale_fn: Function | None = None,

@@ -13,10 +13,9 @@ from jax import lax
 
 from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, to_host
-from jaxsched._checks import violates
+from jaxsched._checks import checked_steps, violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import choice, count, length, number, struct
-from jaxsched._text import describe
 from jaxsched.schedules._wrappers import AbstractPointwise
 
 
@@ -80,12 +79,8 @@ class Noisy(AbstractPointwise):
 def check_range(start_name: str, start: Any, stop_name: str, stop: Any) -> None:
     """Raises for shares in the place of steps, and for a range of no step."""
     for name, step in ((start_name, start), (stop_name, stop)):
-        if step is not None and violates(lambda x: (x > 0) & (x < 1), step):
-            said = f"{float(to_host(step)):.6g}" if np.ndim(step) == 0 else "..."
-            raise ValueError(
-                f"{name} must be a number of steps, got {describe(step)}: a share of them is "
-                f"js.share({said}).of(steps)."
-            )
+        if step is not None:
+            checked_steps(name, step)
     if stop is not None and violates(operator.ge, start, stop):
         raise ValueError(
             f"{stop_name} must be above the start {start!r}, got {stop!r}: no step would "
