@@ -16,7 +16,7 @@ from sweep_tasks import Plain, python_loop, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import Averaged, SuccessiveHalving
+from jaxsched.search import Averaged, MedianRule, SuccessiveHalving
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
 
@@ -213,6 +213,26 @@ def test_schedules_that_set_the_length_themselves_are_not_doubted():
         warned(shared(Plain), [js.cosine_decay(0.1, 12), js.cosine_decay(0.1, 24)], steps=None)
         == []
     )
+
+
+IDLE = {
+    "halving": ({"stopping": SuccessiveHalving(first=12)}, "compares no trials .* 12 steps: none"),
+    "median": ({"stopping": MedianRule(every=5, grace=11)}, "MedianRule.* compares no trials"),
+    "evaluation": ({"evaluate_every": 13}, "has 12 steps: it is evaluated at its end only.$"),
+    "reports": ({"trials": [js.Plateau(0.1)], "evaluate_every": 12}, "so that no controller"),
+}
+
+
+@pytest.mark.parametrize("kind", IDLE)
+def test_what_would_come_after_the_longest_run_is_a_warning(kind):
+    arguments, words = IDLE[kind]
+    (text,) = warned(shared(Plain), **{"trials": RATES} | arguments)
+    assert re.search(words, text)
+
+
+def test_a_metric_to_monitor_is_checked_also_where_no_controller_is():
+    with pytest.raises(ValueError, match=r"sweep\(monitor=...\) must be one of .*'loss'"):
+        sweep(shared(Plain), monitor="lss")
 
 
 def weightless(self, state, hyperparams, batch):

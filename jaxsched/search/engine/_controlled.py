@@ -34,9 +34,11 @@ def check(
     shape: TaskShape,
 ) -> None:
     """Raises unless the task's validation metrics hold all that the controllers act on."""
+    metrics = shape.validation
+    if table.watched or monitor != "loss":  # by default it is not asked for
+        check_choice("sweep(monitor=...)", monitor, sorted(metrics))
     if not table.watched:
         return
-    metrics = shape.validation
     if both := sorted({*table.names} & {*shape.metrics}):
         raise ValueError(
             f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "
@@ -48,7 +50,6 @@ def check(
             "sweep(evaluate_every=...) must be given with controllers, which are told what is "
             "validated, got None."
         )
-    check_choice("sweep(monitor=...)", monitor, sorted(metrics))
     names = _told_names(monitor, metrics)
     for controller in (c for row in table.controllers for c in row if c is not None):
         missing = sorted(reads(controller) - names.keys())

@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from jaxsched._arrays import to_host
-from jaxsched._text import warn
+from jaxsched._text import describe, warn
 from jaxsched.controllers._base import untold
+from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.trials._trials import Trials
@@ -49,6 +50,23 @@ def warn_of_lengths(trials: Trials, steps: int, updates: int = 1) -> None:
                 f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
             )
             return
+
+
+def warn_of_idle(plan: Plan) -> None:
+    """Warns of what never happens, since it would come after the end of the longest run."""
+    longest = int(plan.table.horizons.max())
+    rule, every = plan.objective.stopping, plan.every
+    if rule is not None and not len(plan.rungs):
+        warn(
+            f"sweep(stopping=...): {describe(rule)} compares no trials within the longest run, of "
+            f"{longest} steps: none is given up."
+        )
+    if every is not None and every >= longest + (not plan.table.watched):
+        told = ", so that no controller is told anything" if plan.table.watched else ""
+        warn(
+            f"sweep(evaluate_every={every}): the longest run has {longest} steps: it is evaluated "
+            f"at its end only{told}."
+        )
 
 
 def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
