@@ -159,6 +159,15 @@ def test_trigger_cools_down_from_the_present_rate_of_each_member():
         )
 
 
+def test_a_stage_that_decays_from_elsewhere_than_1_is_doubted():
+    for stage in (js.cosine_decay(0.1, 100), js.InverseSqrt(0.1, 100), js.step_decay(0.1, 0.5, 9)):
+        with pytest.warns(UserWarning, match="begins at 0.1, and a stage is a factor .* / 0.1"):
+            Trigger(0.1, (js.Constant(0.5), stage))
+    Trigger(0.1, (js.Linear(0.0, 1.0, 9), js.Cosine(1.0, 0.1, 9), js.Linear(0.1, 1.0, 9)))
+    family = jax.vmap(lambda peak: js.linear_decay(peak, 9))(np.float32([0.1, 0.2]))
+    Trigger(0.1, family)  # whose members may differ
+
+
 def test_trigger_between_updates_acts_on_the_next_one():
     trigger = Trigger(0.5, js.Linear(1.0, 0.0, 2))
     state = trigger.observe(trigger.update(trigger.init()), trigger=True)

@@ -89,16 +89,16 @@ class AbstractController(Operators, Record, abc.ABC):
         """The schedule of the rates without any report, of that of the ``base``."""
         return base
 
-    def carried(self, old: Any, state: Any, start: Any) -> Any:
+    def carried(self, old: Any, state: Any, first: Any) -> Any:
         """The state of a run that continues under this controller.
 
         Args:
             old: its controller so far, of the same class.
             state: the state of ``old``.
-            start: a first state of this controller at the same step.
+            first: a first state of this controller at the same step.
         """
         same = getattr(old, "mode", None) == getattr(self, "mode", None)
-        return state if same else start  # a best minimum means nothing to a maximizing one
+        return state if same else first  # a best minimum means nothing to a maximizing one
 
     # ----------------------------------------------------------------------- what a user calls
 

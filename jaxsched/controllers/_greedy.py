@@ -122,13 +122,13 @@ class Greedy(AbstractEvaluator):
         cuts = () if self.reset is None else zero(jnp.int32)
         return self.first_state(best=worst(self.mode), recent=none, lowest=cuts)
 
-    def carried(self, old: Any, state: Any, start: Any) -> Any:
-        state = super().carried(old, state, start)
+    def carried(self, old: Any, state: Any, first: Any) -> Any:
+        state = super().carried(old, state, first)
         form = lambda x: (jax.tree.structure(x), list(map(jnp.shape, jax.tree.leaves(x))))
         begun = {  # another window or reset than before
-            name: getattr(start, name)
+            name: getattr(first, name)
             for name in ("lowest", "recent")
-            if form(getattr(state, name)) != form(getattr(start, name))
+            if form(getattr(state, name)) != form(getattr(first, name))
         }
         return state._replace(**begun)
 

@@ -101,11 +101,11 @@ class AbstractEvaluator(AbstractScaler):
         evaluation = Evaluation(zero(), zero(jnp.int32), *smooth)
         return super().first_state(evaluation=evaluation, **others)
 
-    def carried(self, old: Any, state: Any, start: Any) -> Any:
-        state = super().carried(old, state, start)
+    def carried(self, old: Any, state: Any, first: Any) -> Any:
+        state = super().carried(old, state, first)
         kept = state.evaluation
-        if not same_structure(kept, start.evaluation):  # an average begins, or is forgotten
-            kept = start.evaluation._replace(total=kept.total, reports=kept.reports)
+        if not same_structure(kept, first.evaluation):  # an average begins, or is forgotten
+            kept = first.evaluation._replace(total=kept.total, reports=kept.reports)
         return state._replace(evaluation=kept)
 
     def react(self, state: Any, *, value: Any = None, reported: Any = True, **extra: Any) -> Any:

@@ -90,6 +90,6 @@ class AbstractScaler(AbstractController):
     def lowest(self) -> float:
         return float(np.asarray(self.bounds[0]))
 
-    def carried(self, old: Any, state: Any, start: Any) -> Any:
+    def carried(self, old: Any, state: Any, first: Any) -> Any:
         scale = jnp.clip(state.scale, *map(number32, self.bounds))
-        return super().carried(old, state, start)._replace(scale=scale)
+        return super().carried(old, state, first)._replace(scale=scale)

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import is_list, to_host
+from jaxsched._arrays import INT32_MAX, is_concrete, is_list, to_host
+from jaxsched._axes import size
 from jaxsched._checks import cure
 from jaxsched._struct import struct
+from jaxsched._text import describe, warn
 from jaxsched.controllers._base import AbstractController, flag, number32, zero
 from jaxsched.schedules._base import AbstractSchedule
 
@@ -20,14 +22,15 @@ class TriggerState(NamedTuple):
     base: Any  # () or, if the base is a controller, its state
     stage: jax.Array  # int32: 0: the base, i: the i-th of the stages
     start: jax.Array  # int32: the step at which the stage began
-    held: jax.Array  # float32: the rate at that step
+    held: jax.Array  # float32: the rate at that step, which the stage multiplies
 
 
 @struct
 class Trigger(AbstractController):
     r"""Follows ``base`` until a flag starts the next stage, which begins at the present rate.
 
-    With :math:`t_i` the update at which the flag came for the i-th time,
+    The flag is an event: one that stays up starts one stage after another, an update each. With
+    :math:`t_i` the update at which the flag came for the i-th time,
 
     .. math:: \eta(t) = \eta(t_i) \cdot \text{stage}_i(t - t_i), \quad t_i \le t < t_{i+1}
 
@@ -39,11 +42,10 @@ class Trigger(AbstractController):
     Args:
         base: the schedule (or number, or controller) to follow at first.
         stages: a schedule, or a tuple of them: factors of the rate at their start. Begin them at 1
-            for a rate without jumps.
+            for a rate without jumps; a decay that begins elsewhere is a ``UserWarning``.
 
     ``update`` and ``observe`` take ``trigger``: whether the next stage starts, a boolean (Python
-    or traced; one for each member under ``vmap``). It is an event: a flag that stays up starts one
-    stage after another. The update with the flag is the stage's step 0.
+    or traced; one for each member under ``vmap``). The update with the flag is the stage's step 0.
 
     References: Hägele et al., arXiv:2405.18392 (cooldown from a constant rate); OLMo-core and
     allennlp (stages).
@@ -78,6 +80,8 @@ class Trigger(AbstractController):
             )
         self.__dict__["stages"] = stages
         AbstractController.__post_init__(self)
+        for stage in stages:
+            _doubt(stage)
 
     def init(self) -> TriggerState:
         return self.first_state(held=zero())
@@ -110,9 +114,23 @@ class Trigger(AbstractController):
         stage = self.stages[int(index) - 1]
         return np.asarray(np.float64(held) * stage.host(np.maximum(steps - int(start), 0)))
 
-    def carried(self, old: Any, state: Any, start: Any) -> Any:
-        # With fewer stages than before: the last one. A stage keeps its age, at any step.
+    def carried(self, old: Any, state: Any, first: Any) -> Any:
+        # With fewer stages than before: the last one. It is as far on as it was, whatever the step.
         return state._replace(
             stage=jnp.minimum(state.stage, len(self.stages)),
-            start=start.step - (state.step - state.start),
+            start=first.step - (state.step - state.start),
+        )
+
+
+def _doubt(stage: AbstractSchedule) -> None:
+    """Warns of a decay that begins elsewhere than at 1, as one of rates does."""
+    if not all(map(is_concrete, jax.tree.leaves(stage))) or size(stage) is not None:
+        return
+    end = INT32_MAX if stage.duration is None else float(to_host(stage.duration))
+    first, last = stage.host(np.array([0.0, end])).tolist()
+    if last < first and abs(first - 1.0) > 1e-6:
+        warn(
+            f"Trigger(stages=...): {describe(stage)} begins at {first:.6g}, and a stage is a factor"
+            f" of the rate at its start, which it multiplies by {first:.6g} at once. A decay of "
+            f"rates is one of factors as `schedule / {first:.6g}`."
         )
