@@ -223,7 +223,7 @@ RATE = ("--lr", "0.1")
             "in place of x, which only the program knows",
         ),
         (["convert", "torch", "StepLR(o, step_size=len(x))"], "in place of len(...), which only"),
-        (["convert", "timm", "create_scheduler_v2(o)"], "got 'timm.create_scheduler_v2'.\n"),
+        (["convert", "timm", "create_scheduler_v2(o)"], "it is timm.CosineLRScheduler here"),
     ],
     ids=str,
 )

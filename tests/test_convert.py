@@ -77,6 +77,11 @@ JOINED = CT.SequentialLR([CT.LinearLR(0.5), CT.StepLR(0.5, 2)], [7])
         ),
         (
             "optax",
+            "s = optax.constant_schedule(0.1)\noptax.adamw(learning_rate=s)",
+            js.compat.optax.constant_schedule(0.1),
+        ),
+        (
+            "optax",
             "sgdr_schedule([dict(init_value=0, peak_value=1, warmup_steps=2, decay_steps=9)] )",
             js.compat.optax.sgdr_schedule(
                 [dict(init_value=0, peak_value=1, warmup_steps=2, decay_steps=9)]

@@ -42,7 +42,12 @@ def call_of(library: str, text: str, lr: float | None) -> tuple[Call, str]:
             f"convert(library=...) must be one of {', '.join(LIBRARY)}, got {library!r}."
         )
     tree, interval = _scheduler(parse(text, "convert(text=...)", program=True))
-    made = _Reader(known, lr).read(tree)
+    reader = _Reader(known, lr)
+    if isinstance(tree, Call) and known in ("keras", "optax") and not reader.is_near(tree.name):
+        tree = tree.kwargs.get(
+            "learning_rate", (*tree.args, tree)[0]
+        )  # an optimizer that follows it
+    made = reader.read(tree)
     if not isinstance(made, Call) or made.name in OPERATORS:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
     check(made, where="convert(text=...)")

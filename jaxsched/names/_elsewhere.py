@@ -142,7 +142,8 @@ OTHERWISE = {
     "js.Average": "torch.AveragedModel torch.SWALR keras.SWA optax.schedule_free",
     "js.Units": "composer.Time megatron.rampup_batch_size olmo_core.BatchSizeScheduler "
     "ignite.BatchSizeScheduler",
-    "transformers.get_scheduler": "transformers.SchedulerType",
+    "transformers.get_scheduler": "transformers.SchedulerType transformers.TrainingArguments",
+    "timm.CosineLRScheduler": "timm.create_scheduler timm.create_scheduler_v2",
     "js.compat.megatron.rampup_batch_size": "megatron.rampup_batch_size",
     "jaxsched.optim.adopt": "adopt",
     "jaxsched.optim.decay_weights": "decay_weights",
