@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import jax
 
+# What is constant in a loop stays there: a small loop is one piece of code, not many fusions.
+IN_LOOPS = {"xla_disable_hlo_passes": "while-loop-invariant-code-motion"}
 # XLA's flags, and the options that undo them for one program.
 # One module of code each: LLVM works on several in parallel, and every one costs.
 LITTLE = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
-OPTIMIZED = {"xla_backend_optimization_level": 3}
+LITTLE += "".join(f" --{name}={value}" for name, value in IN_LOOPS.items())
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_disable_hlo_passes": ""}
 if jax.version.__version_info__ < (0, 11):  # the option went with XLA's older code
     LITTLE += " --xla_cpu_use_fusion_emitters=false"
     OPTIMIZED["xla_cpu_use_fusion_emitters"] = True

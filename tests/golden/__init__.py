@@ -159,8 +159,12 @@ def _program(library: str, name: str, tree: Any, known: tuple[Any, ...], mapped:
         values, pull = jax.vjp(of, [x for one, x in zip(real, numbers, strict=True) if one])
         return values, pull(jnp.ones_like(values))
 
-    one = lambda numbers, steps: jax.tree.map(lambda x: x[None], (numbers, steps))
-    return jax.jit(lambda numbers, steps: jax.vmap(member)(*one(numbers, steps)))
+    mapped_member = jax.vmap(member, (0, None), axis_size=1)
+    members = lambda numbers, steps: mapped_member([x[None] for x in numbers], steps)
+    if "metrics" in jax.tree.unflatten(tree, known):  # of a controller, which looks at no step
+        return jax.jit(members)
+    # A loop compiles sooner.
+    return jax.jit(lambda numbers, steps: jax.lax.map(lambda step: members(numbers, step), steps))
 
 
 def _difference(ours: Any, theirs: list[float]) -> float:
