@@ -99,8 +99,11 @@ def test_show_takes_units_and_files(capsys, tmp_path):
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"name": "linear_decay", "peak": 1, "steps": "2 epochs"}))
     grown = "batch=[[0,5],[0.05k,15]],samples=0.1k"  # 10 updates of 5, 10 of 15
+    table = tmp_path / "a.toml"
+    table.write_text('[schedule]\nname = "linear_decay"\npeak = 1\nsteps = "2 epochs"')
     for text, units in (
         (str(file), "batch=10,samples=100"),
+        (str(table), "batch=10,samples=100"),
         ("linear_decay(1, 2 epochs)", "batch=10,samples=100"),
         ("linear_decay(1, 2 epochs)", grown),
     ):
@@ -200,6 +203,7 @@ def test_a_misspelt_command_or_option_is_answered_with_the_nearest(capsys, argum
 PLAIN = "Linear(steps=...) must be a plain number within Epochwise"
 
 RATE = ("--lr", "0.1")
+EACH = "--steps-per-epoch=5"
 
 
 @pytest.mark.parametrize(
@@ -216,8 +220,18 @@ RATE = ("--lr", "0.1")
         (["show", "-"], "standard input is not read"),
         (["show", "Epochwise(Linear(0, 1, 3 epochs), 9)", "--units", "batch=1,samples=9"], PLAIN),
         (["convert", "torch", "OneCycleLR(o, 1, 9)", "--steps-per-epoch", "5"], "once an update"),
+        (
+            ["convert", "timm", "StepLRScheduler(o, 9, t_in_epochs=False)", *RATE, EACH],
+            "once an update",
+        ),
+        (
+            ["convert", "detectron2", "WarmupMultiStepLR(o, [9])"],
+            "js.Linear(factor, 1.0, warmup) *",
+        ),
+        (["convert", "composer", "Trainer(m)"], "got 'composer.Trainer'.\n"),
         (["convert", "timm", "PlateauLRScheduler(o)", *RATE, "--steps-per-epoch=5"], "reports"),
         (["find", "no_such_module:task"], "must name what can be imported"),
+        (["find", "sweep_tasks:Plian", "--schedule", "cosine"], "'Plian'; did you mean Plain"),
         (
             ["convert", "torch", "StepLR(o, 3, 0.1 * x)"],
             "in place of x, which only the program knows",

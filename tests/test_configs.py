@@ -27,7 +27,7 @@ LINE = js.Linear(0.0, 0.1, 10)
     [
         {"name": "warmup_cosine", "peak": "1e-3", "steps": 1000, "warmup": "10%"},
         {"_target_": "jaxsched.warmup_cosine", "args": ["1e-3", "1e3", "100 steps"]},
-        {"_target_": "jaxsched.warmup_cosine", "_args_": [1e-3, 1000, 100], "_convert_": "all"},
+        {"_target_": "jaxsched.warmup_cosine", "_args_": [1e-3, 1000, 100], "_partial_": True},
         "warmup_cosine(1e-3, steps=1_000, warmup=10 %,)",
         "js.warmup_cosine(peak = '1e-3', steps=10 epochs, warmup=1 epoch)",
         "jaxsched.warmup_cosine(.001, 1M tokens, 0.1M tokens)",
@@ -162,6 +162,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("warmup_cosne(1)", ValueError, "did you mean warmup_cosine"),
         ("OneCycleLR(1)", ValueError, "it is one_cycle"),
         ("trapezoid(1)", ValueError, "it is wsd here"),
+        ("maximum(constant(1), 1e-5)", ValueError, "it is Clip here"),
         ("cosine_annealing(1)", ValueError, "it is cosine_decay or"),
         ("torch.StepLr(1)", ValueError, r"did you mean torch\.StepLR\.$"),
         ("hf.linear(warmup_ratio=0.1)", TypeError, "in steps: a share of the run"),
@@ -204,7 +205,15 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("warmup_cosine(1, 9, 110%)", ValueError, r"warmup=...\) must be from 0% to 100%"),
         ("optax.piecewise_constant_schedule(1, {1: 1, 1: 2})", ValueError, "each once"),
         ("Linear(0, 1, 3 epochs)", ValueError, r"units=js\.Units"),
-        ("Linear(0, 1, 10%)", ValueError, "a share is of the length of a recipe"),
+        ("Linear(0, 1, 10%)", ValueError, "a percentage is of the length of a recipe"),
+        ("warmup_cosine(1, 9, -10%)", ValueError, "from 0% to 100%, got '-10%'"),
+        ("cosine_decay(1, 5m)", ValueError, "got '5m': 5M is 5,000,000 steps"),
+        ("composer.LinearScheduler(t_max='100b')", ValueError, "100B is 100,000,000,000 steps"),
+        (
+            "composer.LinearScheduler(t_max=100tok)",
+            ValueError,
+            "the sizes of the run, got '100tok'",
+        ),
         ("Linear(0, 10%, 10)", ValueError, "only a length or a ratio has shares"),
         ("Linear(0, 3 epochs, 10)", ValueError, "must not be a length"),
         ("fastai.fit_sgdr(2, cycle_len=3 epochs, lr_max=1)", ValueError, "must not be a length"),
@@ -228,13 +237,21 @@ def test_a_slip_is_told_with_what_was_meant(config, error, said):
         "Epochwise(Cosine(1, 0, 10%), 9)",
         "Paced(torch.StepLR(0.1, 2B tokens), [10], [1, 2])",
         "by_tokens(linear_decay(1, 3 epochs))",
+        "by_tokens(composer.LinearScheduler(t_max=100sp))",
         "timm.CosineLRScheduler(0.1, 3 epochs, warmup_t=10%)",
+        "optax.sgdr_schedule([{'warmup_steps': 10%, 'decay_steps': 300}])",
+        "composer.CosineAnnealingWithWarmupScheduler(t_warmup=10%, t_max=300ba)",
+        "torch.SequentialLR([torch.LinearLR(1, 1, 1, 10%), torch.StepLR(1, 9)], [10])"
+        " + torch.CosineAnnealingLR(1, 270)",
+        "Repeat(cosine_decay(0.1, 1 epoch), cycles=3, warmup=10%)",
+        "Window(cosine_decay(0.1, 300), 10%, 90%)",
+        "Linear(0, 1, 10%) >> warmup_cosine(1, 270, 10%)",
         "keras.CosineDecay(0.1, 300, warmup_target=1.0, warmup_steps=10%)",
         "megatron.OptimizerParamScheduler(0, 1, 0, 10%, 300, linear)",
     ],
 )
 def test_a_length_that_could_mean_two_things_is_refused(text):
-    with pytest.raises(ValueError, match=r"must be a plain number|share is of the length"):
+    with pytest.raises(ValueError, match=r"must be a plain number|a percentage is of"):
         js.from_config(text, units=RUN)
 
 
@@ -249,6 +266,14 @@ def test_a_length_that_could_mean_two_things_is_refused(text):
         (
             "by_epochs(torch.StepLR(0.1, 30 epochs))",
             RUN.by_epochs(js.compat.torch.StepLR(0.1, 30)),
+        ),
+        (
+            "by_tokens(hf.linear(1, 10%, 1k tokens))",
+            RUN.by_tokens(js.compat.transformers.linear(1, 100, 1000)),
+        ),
+        (
+            "by_tokens(composer.LinearScheduler(t_max=1000tok))",
+            RUN.by_tokens(js.Linear(1.0, 0.0, 1000)),
         ),
     ],
 )
@@ -270,6 +295,42 @@ def test_a_drop_in_that_names_its_run_takes_any_sizes():
     assert steady.steps == 500
 
 
+@pytest.mark.parametrize(
+    ("warmup", "steps"),
+    [("2000tok", 2), ("100sp", 10), ("20ba", 20), ("1ep", 100), ("0.1dur", 30), ("50%", 250)],
+)
+def test_each_time_of_composer_is_converted_by_the_sizes_of_the_run(warmup, steps):
+    config = {"name": "composer.LinearWithWarmupScheduler", "t_warmup": warmup}
+    end = "500ba" if "%" in warmup else "3ep"
+    made = js.from_config({**config, "max_duration": end}, units=RUN)
+    assert made.parts[0] == js.Linear(0.0, 1.0, steps)
+
+
+def test_a_curve_over_the_fraction_of_a_run_has_the_length_of_the_run():
+    fastai, fvcore = js.compat.fastai, js.compat.fvcore
+    inner = fastai.SchedLin(0, 1)
+    for text, made in {
+        "Plateau(fastai.fit_one_cycle(5, 1))": js.Plateau(
+            fastai.fit_one_cycle(5, 1, steps_per_epoch=100)
+        ),
+        "2 * fvcore.CosineParamScheduler(1, 0)": 2 * js.Cosine(1.0, 0.0, 500),
+        "fvcore.CosineParamScheduler(1, 0, steps=9)": js.Cosine(1.0, 0.0, 9),
+        "fastai.combine_scheds([1], [fastai.SchedLin(0, 1)])": fastai.combine_scheds(
+            [1], [inner], steps=500
+        ),
+        "Stretch(fastai.SchedLin(0, 1), 9)": js.Stretch(inner, 9),
+    }.items():
+        assert js.from_config(text, units=RUN) == made
+    assert js.from_config("fastai.SchedLin(0, 1)") == inner
+    assert fvcore.CosineParamScheduler(1, 0).duration == 1
+    table = {"name": "fastai.fit_flat_cos", "parameters": {"n_epoch": 2, "lr": [1, 2]}}
+    assert js.trials_from_config(table, units=RUN)[0].schedule.duration == 200
+    with pytest.raises(
+        ValueError, match=r"steps_per_epoch=...\) must be given, or units=js.Units\("
+    ):
+        js.from_config("fastai.fit_one_cycle(5, 1)", units=js.Units(batch=10))
+
+
 def test_a_percentage_of_a_ratio_of_a_piece_is_one():
     assert js.from_config("Noisy(Plateau(Constant(1), factor=50%), limit=10%)") == js.Noisy(
         js.Plateau(js.Constant(1.0), factor=0.5), limit=0.1
@@ -284,7 +345,7 @@ def test_a_share_is_of_the_run_that_a_drop_in_names():
     table = {"name": "hf.linear", "parameters": parameters}
     assert js.trials_from_config(table, units=RUN)[0].schedule == wanted
     parameters["num_training_steps"] = [300, 500]
-    with pytest.raises(ValueError, match="share is of the length"):
+    with pytest.raises(ValueError, match="percentage is of the length"):
         js.trials_from_config(table, units=RUN)
     with pytest.raises(ValueError, match="must have values or bounds, got parameters within"):
         js.trials_from_config({"name": "constant", "parameters": {"peak": {"parameters": {}}}})

@@ -21,16 +21,56 @@ def test_a_call_of_another_library_is_converted():
         convert("hf", "cosine(o, 1, 9)", 1),
     )
     assert told[0].split("\n")[3] == told[1].split("\n")[3]
-    stepped = "{'scheduler': StepLR(o, 9), 'interval': 'step'}"
+    stepped = "s = StepLR(o, 9); {'lr_scheduler': {'scheduler': s, 'interval': 'step'}}"
     assert "give steps_per_epoch" not in convert("torch", stepped, 0.1)
     epochs = js.Epochwise(js.compat.torch.StepLR(0.5, 30), 10)
     assert both_lines(convert("torch", "StepLR(o, 30)", 0.5, steps_per_epoch=10)) == (epochs,) * 2
     rising = convert("torch", "CosineAnnealingLR(T_max=100)", lr=0.1)
     assert "With fix=True the values differ from step 101 on" in rising
     assert rising.endswith("js.Cosine(0.1, 0.0, 100)")
+    for text, epochwise in {
+        "[{'scheduler': OneCycleLR(o, 0.1, 90), 'interval': 'epoch'}]": True,
+        "s = OneCycleLR(o, 0.1, 90); return [o], [s]": True,  # as Lightning does
+        "{'optimizer': o, 'lr_scheduler': OneCycleLR(o, 0.1, 90)}": True,
+        "OneCycleLR(o, 0.1, epochs=9)": False,
+    }.items():
+        made = both_lines(convert("torch", text, steps_per_epoch=10))[1]
+        assert isinstance(made, js.Epochwise) == epochwise
+    fit = "learn.fit_one_cycle(10, 1e-3)"
+    assert both_lines(convert("fastai", fit, steps_per_epoch=100))[1].duration == 1000
+    by_batches = convert("composer", "LinearScheduler(t_max='2ep')", 0.5, steps_per_epoch=7)
+    assert both_lines(by_batches)[0] == 0.5 * js.Linear(1.0, 0.0, 14)
     alias = convert("hf", "get_constant_schedule(optimizer)", lr=0.1)
     assert alias.startswith("js.compat.transformers.constant(lr=0.1)\n")
     assert convert("keras", "PolynomialDecay(0.1, 9, cycle=True)").splitlines()[1][:5] == "none:"
+
+
+WD = "start_wd=0, end_wd=1, wd_incr_steps=9, wd_incr_style='linear'"
+
+
+@pytest.mark.parametrize(
+    ("library", "text", "lr", "told"),
+    [
+        (
+            "composer",
+            "LinearScheduler(t_max='9ba')",
+            None,
+            "It is a factor of the optimizer's rate",
+        ),
+        ("composer", "LinearScheduler(t_max='9tok')", 0.1, "Its steps are samples or tokens"),
+        ("torch", "OneCycleLR(o, 0.1, 90)", 0.2, "lr=0.2 has no effect"),
+        ("fastai", "learn.fit_one_cycle(10, 1e-3)", None, "It has one update an epoch"),
+        ("fvcore", "CosineParamScheduler(.1, .01)", None, "curve over the fraction of a run"),
+        (
+            "megatron",
+            f"OptimizerParamScheduler(o, 0, 1, 0, 1, 9, 'cosine', {WD})",
+            None,
+            f"The weight decay is js.compat.megatron.get_wd({WD}).",
+        ),
+    ],
+)
+def test_a_conversion_says_what_the_line_does_not(library, text, lr, told):
+    assert told in convert(library, text, lr)
 
 
 CT = js.compat.torch
@@ -49,9 +89,22 @@ JOINED = CT.SequentialLR([CT.LinearLR(0.5), CT.StepLR(0.5, 2)], [7])
         ("torch", "StepLR(o, step_size=3*30)  # decay", CT.StepLR(0.5, 90)),
         (
             "torch",
-            "import a\nlr = 1; opt = SGD(m.p(), lr)\ns = StepLR(opt, 9, lr)",
-            CT.StepLR(0.5, 9, 1),
+            "import a\nlr = 0.5; opt = SGD(m.p(), lr)\ns = StepLR(opt, 9, lr)\ns.step()",
+            CT.StepLR(0.5, 9, 0.5),
         ),
+        ("torch", "o = SGD(m, lr=args.lr * 8)\ns = StepLR(o, 9)", CT.StepLR(4.0, 9)),
+        ("torch", "o = SGD(m, lr=base)\ns = StepLR(o, 9)", CT.StepLR(0.5, 9)),
+        (
+            "composer",
+            "o = DecoupledSGDW(m, lr=args.lr / 5)\ns = LinearScheduler(t_max='9ba')",
+            0.1 * js.Linear(1.0, 0.0, 9),
+        ),
+        (
+            "optax",
+            "tx = chain(clip(1), adamw(cosine_decay_schedule(1, 9)))",
+            js.Cosine(1.0, 0.0, 9),
+        ),
+        ("keras", "lr = CosineDecay(0.1, 9)\nm.compile(optimizer=SGD(lr))", js.Cosine(0.1, 0, 9)),
         ("torch", "a = LinearLR(o)\nb = StepLR(o, 2)\nSequentialLR(o, [a, b], [7])", JOINED),
         ("torch", "s = StepLR(o, 2)\nreturn {'lr_scheduler': {'scheduler': s}}", CT.StepLR(0.5, 2)),
         ("torch", "s = StepLR(o[0], int(2.5))\nreturn [o], [s]", CT.StepLR(0.5, 2)),
@@ -137,7 +190,16 @@ def written(x):
             "StepLR(opt, n)",
             "in place of n, which only the program knows: write it there, or before",
         ),
-        ("{'scheduler': StepLR(o, 3), 'frequency': 2}", "must be a call such as"),
+        ("{'scheduler': StepLR(o, 3), 'frequency': 2}", "must have the frequency 1, got 2"),
+        ("{'scheduler': StepLR(o, 3), 'interval': 'batch'}", "interval, must be one of"),
+        ("a = StepLR(o, 3)\nb = ExponentialLR(o, 0.9)", "one schedule, got StepLR and Expon"),
+        ("[o], [StepLR(o, 3), StepLR(o, 4)]", "one schedule, got StepLR and StepLR"),
+        ("Warmed(o, 5, StepLR(o, 4))", "nothing around StepLR.* but its optimizer, got 'Warmed'"),
+        ("StepLR(SGD([{'params': a, 'lr': 1}], lr=0.1), 4)", "one rate, got groups"),
+        ("StepLR(SGD(m, lr=0.2), 4)", "as in the text, 0.2, or left out, got 0.1"),
+        ("lr = 1e-3; CosineAnnealingLR(opt, 90, eta_min=lr/100)", "as in the text, 0.001, or"),
+        ("o = SGD(m, lr=args.lr * world)\nStepLR(o, 4)", "in place of world"),
+        ("[StepLr(o, 3)]", "did you mean torch.StepLR"),
         ("StepLR(opt, 3, last_epoch=5)", "a schedule has no state"),
         ("StepLR(opt, 30, 0.1, 9)", r"takes \(base_lr, step_size, gamma\), got 4"),
     ],

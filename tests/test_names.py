@@ -31,6 +31,7 @@ def test_the_table_has_every_recipe_piece_and_controller():
 
 def test_the_table_has_every_library():
     assert {name for name in LIBRARIES if theirs(name)} == set(js.compat._LIBRARIES)
+    assert js.compat.hf is js.compat.transformers
 
 
 NO_SCHEDULE = {"megatron.rampup_batch_size"}  # sizes for Units

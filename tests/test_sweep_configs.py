@@ -72,6 +72,12 @@ def test_bounds_are_drawn_from():
         ({"distribution": "log_normal", "mu": 1, "sigma": 1e-9}, math.e, math.e, math.e),
         ({"distribution": "normal", "mu": 3, "sigma": "1e-9"}, 3, 3, 3),
         ({"min": "10%", "max": "30%"}, js.share(0.1), js.share(0.2), js.share(0.3)),
+        (
+            {"distribution": "q_uniform", "min": "1%", "max": "100%", "q": "40%"},
+            js.share(0),
+            js.share(0.4),
+            js.share(0.8),
+        ),
     ],
     ids=str,
 )
@@ -92,6 +98,7 @@ def test_a_config_may_be_a_value_of_a_sweep():
 
 
 LOG = {"distribution": "log_normal"}
+INTS = {"distribution": "int_uniform"}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +111,17 @@ LOG = {"distribution": "log_normal"}
         ({"method": "Random"}, "did you mean 'random'"),
         ({"method": "random"}, r"\(method='random'\) must be given count"),
         ({"parameters": 3}, "must be a mapping argument -> values"),
-        ({"parameters": {"peak": PEAK}}, "got bounds for peak"),
+        ({"parameters": {"peak": PEAK}}, "got what peak is drawn from"),
+        ({"parameters": {"steps": {**INTS, "min": "1%", "max": "9%"}}}, "are not whole numbers"),
+        ({"parameters": {"steps": {"min": "1%", "max": 9}}}, "or two percentages"),
+        (
+            {"parameters": {"steps": {**INTS, "min": 1.5, "max": 9}}},
+            "must be a whole number, got 1.5",
+        ),
+        (
+            {"parameters": {"steps": {"distribution": "q_uniform", "min": "1%", "max": "9%"}}},
+            "q, must be a percentage",
+        ),
         ({"parameters": {"peak": {"min": 1}}}, "or values .with probabilities., or min and max"),
         ({"parameters": {"peak": {"values": 1}}}, "a list of values"),
         ({"parameters": {"peak": {**PEAK, "q": 1}}}, "or min and max, or mu and sigma with"),
@@ -119,7 +136,7 @@ LOG = {"distribution": "log_normal"}
         ({"parameters": {"peak": {"values": [1], "probabilities": [0.5]}}}, "which add up to 1"),
         ({"parameters": {"optimizer": {"values": [1]}}}, "cosine_decay has no argument optimizer"),
         ({"metric": {"name": "loss"}}, "an argument of js.sweep, in a file beside the table"),
-        ({"parameters": {"peek": [1]}}, "peek"),
+        ({"parameters": {"peek": [1], "warmpu": 1}}, "peek.* no argument warmpu"),
         ({"count": 3}, "must be given no count"),
     ],
     ids=str,

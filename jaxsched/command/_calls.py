@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxsched._text import shorten
+from jaxsched._bounds import check_bounds, check_choice
+from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, parse
-from jaxsched.names._lookup import LIBRARY, check, check_values, source_of
+from jaxsched.names._lookup import LIBRARY, check, check_values, source_of, unknown
 from jaxsched.names._sources import Entry, theirs
 
 _WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first argument
@@ -18,53 +19,135 @@ _WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first 
 _OF_OPTIMIZER = {"torch": "base_lr", "timm": "base_lr", "keras": "base_lr", "transformers": "lr"}
 _OWN = ("torch.CyclicLR",)  # whose rate of that name is the peer's own argument
 _RATES = ("learning_rate", "initial_learning_rate", "lr_max", "max_lr", "init_value", "lr")
+_WD = ("start_wd", "end_wd", "wd_incr_steps", "wd_incr_style")
 # What says nothing of the curve.
 _PASSED_OVER = {
     *("optimizer", "verbose", "initialize", "t_in_epochs", "cbs", "wd", "reset_opt"),
-    *("start_wd", "end_wd", "wd_incr_steps", "wd_incr_style"),
+    *_WD,
     *("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler"),
 }
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": round},
     **{"min": min, "max": max},
 }
+_LR = ("lr", "learning_rate")
+_INSIDE = ">"  # another schedule
+# In which a schedule may stand.
+_OPTIMIZERS = {
+    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan", "chain"),
+    *("ftrl", "lamb", "lars", "lion", "muon", "nadam", "nadamw", "novograd", "radam", "rmsprop"),
+    *("scale_by_learning_rate", "scale_by_schedule", "sgd", "sm3", "yogi"),
+}
 _MOST = 10_000  # values: a name may be given another one again and again
 
 
-def call_of(library: str, text: str, lr: float | None) -> tuple[Call, str]:
-    """The call of a drop-in, whose name and arguments are known, and what it is stepped by.
+class Found(NamedTuple):
+    """The schedule of a program."""
 
-    That is "step" or "epoch", where a dict of Lightning says it.
-    """
+    call: Call  # of a drop-in, whose name and arguments are known
+    interval: str  # "step" or "epoch" where it is said what it is stepped by
+    factor: float | None  # the rate, of which it is a factor
+    notes: list[str]
+
+
+def found_in(library: str, text: str, lr: float | None) -> Found:
+    """The schedule of a program of a library."""
     known = LIBRARY.get(library)
     if known is None:
         raise ValueError(
             f"convert(library=...) must be one of {', '.join(LIBRARY)}, got {library!r}."
         )
-    tree, interval = _scheduler(parse(text, "convert(text=...)", program=True))
+    if lr is not None:
+        check_bounds("convert(lr=...)", lr, lr, at_least=0)
+    values, named = parse(text, "convert(text=...)", program=True)
+    calls, found, around = _schedules(known, values)
     reader = _Reader(known, lr)
-    if isinstance(tree, Call) and known in ("keras", "optax") and not reader.is_near(tree.name):
-        tree = tree.kwargs.get(
-            "learning_rate", (*tree.args, tree)[0]
-        )  # an optimizer that follows it
-    made = reader.read(tree)
-    if not isinstance(made, Call) or made.name in OPERATORS:
+    for name, value in named.items():
+        if name.rpartition(".")[2] in _LR and (isinstance(value, (int, float)) or _computes(value)):
+            reader.rate(value)
+    if len(found) > 1:
+        shown = " and ".join(tree.name for tree, _ in found)
+        raise ValueError(
+            f"convert(text=...) must have one schedule, got {shown}: join them as the program does "
+            "(SequentialLR, ChainedScheduler), or convert each alone."
+        )
+    near = [(tree, "") for tree in calls if reader.is_near(tree.name)]
+    tree, interval = [*found, *near, *((value, "") for value in values[-1:]), (None, "")][0]
+    if not isinstance(tree, Call) or tree.name in OPERATORS or around in OPERATORS:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
+    if around:
+        raise ValueError(
+            f"convert(text=...) must have nothing around {tree.name}(...) but its optimizer, got "
+            f"{unknown(around)}."
+        )
+    if not found:  # raises by the name
+        check(Call(f"{library}.{_bare(tree)}"), where="convert(text=...)")
+    made = reader.read(tree)
     check(made, where="convert(text=...)")
     check_values(made, None)
-    return made, interval
+    if tree.kwargs.get("t_in_epochs") is False:
+        interval = "step"
+    factor, notes = reader.factor(tree, calls)
+    decay = {name: reader.read(x) for name, x in tree.kwargs.items() if name in _WD}
+    if {"start_wd", "end_wd"} <= {*decay}:
+        given = ", ".join(f"{name}={x!r}" for name, x in decay.items())
+        notes.append(f"The weight decay is js.compat.megatron.get_wd({given}).")
+    return Found(made, interval, factor, notes)
 
 
-def _scheduler(tree: Any) -> tuple[Any, str]:
-    """What Lightning's ``configure_optimizers`` returns: the scheduler, and its interval."""
-    interval = ""
-    for _ in range(DEPTH):
-        if isinstance(tree, list) and tree and all(isinstance(x, list) for x in tree[:-1]):
-            tree = tree[-1] if len(tree) < 3 else tree  # [scheduler]; [optimizer], [scheduler]
-        elif isinstance(tree, dict) and tree.get("frequency", 1) == 1:
-            interval = tree.get("interval", interval)
-            tree = tree.get("lr_scheduler", tree.get("scheduler"))
-    return tree, interval
+def _schedules(library: str, values: list[Any]) -> tuple[list[Call], list[tuple[Call, str]], str]:
+    """All calls; the schedules that stand in no other, and their intervals; what is around one."""
+    calls: list[Call] = []
+    found: dict[int, tuple[Call, str]] = {}
+    inside, outside, seen = set(), "", set()
+    todo: list[tuple[Any, str, str]] = [(value, "", "") for value in reversed(values)]
+    while todo:
+        tree, around, interval = todo.pop()
+        if (id(tree), around, interval) in seen:
+            continue
+        seen.add((id(tree), around, interval))
+        parts: list[Any] = []
+        if isinstance(tree, list):
+            parts = tree
+            if parts and all(isinstance(x, list) for x in parts):  # Lightning's [optimizers], [...]
+                interval = "epoch"
+        elif isinstance(tree, dict):
+            parts = [*tree.values()]
+            if {"scheduler", "lr_scheduler"} & {*tree}:  # Lightning's, which steps once an epoch
+                interval = _interval(tree)
+        elif isinstance(tree, Call):
+            calls.append(tree)
+            parts = [*tree.args, *tree.kwargs.values()]
+            if source_of(f"{library}.{_bare(tree)}"):
+                if around == _INSIDE:
+                    inside.add(id(tree))
+                else:
+                    found[id(tree)] = tree, interval or found.get(id(tree), ("", ""))[1]
+                    outside = outside or around
+                around = _INSIDE
+            elif around != _INSIDE:
+                around = "" if _bare(tree).lower() in _OPTIMIZERS else tree.name
+        todo += [(part, around, interval) for part in reversed(parts)]
+    return calls, [one for key, one in found.items() if key not in inside], outside
+
+
+def _interval(tree: dict[str, Any]) -> str:
+    interval: str = tree.get("interval", "epoch")
+    check_choice("convert(text=...), interval,", interval, ("step", "epoch"))
+    if tree.get("frequency", 1) != 1:
+        raise ValueError(
+            f"convert(text=...) must have the frequency 1, got {describe(tree['frequency'])}: "
+            "js.Epochwise(schedule, updates) makes a step of several updates."
+        )
+    return interval
+
+
+def _bare(call: Call) -> str:
+    return call.name.rpartition(".")[2]
+
+
+def _computes(tree: Any) -> bool:
+    return isinstance(tree, Call) and tree.name in _ARITHMETIC
 
 
 class _Reader:
@@ -72,6 +155,7 @@ class _Reader:
 
     def __init__(self, library: str, lr: float | None):
         self.library, self.lr, self.count = library, lr, itertools.count()
+        self.asked = False  # for `lr`, by a word that stands for it
 
     def read(self, tree: Any, depth: int = 0) -> Any:
         if depth > DEPTH or next(self.count) > _MOST:
@@ -95,7 +179,7 @@ class _Reader:
         source = source_of(name)
         optimizer, args, given = self.without_optimizer(tree, source)
         made = Call(name, tuple(map(inner, args)), {k: inner(x) for k, x in given.items()})
-        return _with_rate(source, made, self.rate_of(optimizer)) if source else made
+        return self.with_rate(source, made, optimizer) if source else made
 
     def word(self, word: Word) -> Any:
         if word.startswith("lambda"):
@@ -108,7 +192,8 @@ class _Reader:
         )
         if head.endswith("SchedulerType"):
             return last.lower()
-        if last in ("lr", "learning_rate") and self.lr is not None:
+        if last in _LR and self.lr is not None:
+            self.asked = True
             return self.lr
         raise _unknown(word, "knows")
 
@@ -134,8 +219,61 @@ class _Reader:
         return found, args, kwargs
 
     def rate_of(self, optimizer: Any) -> float | None:
-        said = optimizer.kwargs.get("lr") if isinstance(optimizer, Call) else None
-        return self.lr if self.lr is not None or said is None else self.read(said)
+        if not isinstance(optimizer, Call):
+            return self.lr
+        groups = [x for x in (*optimizer.args, *optimizer.kwargs.values()) if isinstance(x, list)]
+        if any(isinstance(x, dict) and "lr" in x for group in groups for x in group):
+            raise ValueError(
+                "convert(text=...) must have one rate, got groups of parameters with their own in "
+                f"{optimizer.name}(...): convert without them, for each rate (lr=...)."
+            )
+        second = optimizer.args[1:2] if _bare(optimizer).lower() in _OPTIMIZERS else ()
+        said = optimizer.kwargs.get("lr", next(iter(second), None))
+        return self.lr if said is None else self.rate(said)
+
+    def rate(self, said: Any) -> Any:
+        """What the text says of a rate, which ``lr`` must not contradict."""
+        if self.lr is not None and isinstance(said, Word):
+            return self.lr
+        asked, self.asked = self.asked, False
+        found = self.read(said)
+        if self.lr is not None and not self.asked and found != self.lr:
+            raise ValueError(
+                f"convert(lr=...) must be as in the text, {found!r}, or left out, got {self.lr!r}."
+            )
+        self.asked = asked or self.asked
+        return found
+
+    def with_rate(self, source: Entry, call: Call, optimizer: Any) -> Call:
+        scaled = _OF_OPTIMIZER.get(source.name.partition(".")[0], "")
+        if scaled not in source.kinds or source.name in _OWN:
+            scaled = ""
+        places = [name for name in source.kinds if name != scaled]
+        given = dict(zip(places, call.args, strict=False))
+        if len(call.args) > len(places) or given.keys() & call.kwargs:
+            args = (*[0.1] * bool(scaled), *call.args)
+            return Call(call.name, args, call.kwargs)  # `check` refuses it
+        lr = self.rate_of(optimizer) if scaled else self.lr
+        rate = scaled or next((n for n in _RATES if n in source.needed), "")
+        if rate and lr is not None and rate not in {**given, **call.kwargs}:
+            given, self.asked = {rate: lr, **given}, True
+        elif scaled in source.needed and scaled not in call.kwargs:
+            raise ValueError(
+                "convert(lr=...) must be given, the rate of the optimizer that "
+                f"{source.name} scales (--lr of the command)."
+            )
+        return Call(call.name, (), {**given, **call.kwargs})
+
+    def factor(self, tree: Call, calls: list[Call]) -> tuple[float | None, list[str]]:
+        """The rate that a schedule is a factor of; and what to say of it."""
+        if self.library != "composer":
+            unused = self.lr is not None and not self.asked
+            return None, [f"lr={self.lr!r} has no effect: the schedule has its own."] * unused
+        rates: set[Any] = {self.rate_of(x) for x in calls if x is not tree and "lr" in x.kwargs}
+        if len(rates) < 2:
+            rate = next(iter(rates), self.lr)
+            return rate, ["It is a factor of the optimizer's rate: give lr."] * (rate is None)
+        raise ValueError(f"convert(text=...) must have one rate, got {sorted(rates)}.")
 
 
 def _unknown(what: str, verb: str) -> ValueError:
@@ -153,23 +291,3 @@ def _arithmetic(name: str, args: list[Any]) -> Any:
         return _ARITHMETIC[name](*args)
     except (ArithmeticError, ValueError, TypeError) as error:
         raise ValueError(f"convert(text=...) must be arithmetic that works, got {error}.") from None
-
-
-def _with_rate(source: Entry, call: Call, lr: float | None) -> Call:
-    scaled = _OF_OPTIMIZER.get(source.name.partition(".")[0], "")
-    if scaled not in source.kinds or source.name in _OWN:
-        scaled = ""
-    places = [name for name in source.kinds if name != scaled]
-    given = dict(zip(places, call.args, strict=False))
-    if len(call.args) > len(places) or given.keys() & call.kwargs:
-        # `check` refuses it, which counts the rate, too.
-        return Call(call.name, (*[lr] * bool(scaled), *call.args), call.kwargs)
-    rate = scaled or next((n for n in _RATES if n in source.needed), "")
-    if rate and lr is not None and rate not in {**given, **call.kwargs}:
-        given = {rate: lr, **given}
-    elif scaled in source.needed and scaled not in call.kwargs:
-        raise ValueError(
-            f"convert(lr=...) must be given, the rate of the optimizer that {source.name} scales "
-            "(--lr of the command)."
-        )
-    return Call(call.name, (), {**given, **call.kwargs})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched._checks import checked_whole
-from jaxsched.command._calls import call_of
+from jaxsched.command._calls import found_in
 from jaxsched.command._explain import python_line, unless_code
 from jaxsched.names._config import build
 from jaxsched.names._expression import OPERATORS, Call
@@ -28,10 +28,11 @@ def convert(
     Args:
         library: "torch", "hf", "keras", ...
         text: the call, as it stands in a program: ``"StepLR(optimizer, 30, gamma=0.1)"``; or
-            lines of one, of which the last value counts.
-        lr: the rate of the optimizer, where the schedule scales it; else what the text says.
+            lines of one, which must have one schedule.
+        lr: the rate of the optimizer, where the schedule scales it or is a factor of it; it must
+            not contradict what the text says.
         steps_per_epoch: updates between two calls of their ``scheduler.step()``, where it is
-            called once an epoch.
+            called once an epoch; or of an epoch, where lengths are in epochs.
 
     Returns:
         The drop-in, the Python line of pieces, and what the drop-in's text says.
@@ -43,12 +44,25 @@ def convert(
     >>> print(convert("torch", "StepLR(step_size=30, gamma=0.1)", lr=0.5).splitlines()[0])
     js.compat.torch.StepLR(base_lr=0.5, step_size=30, gamma=0.1)
     """
-    tree, interval = call_of(library, text, lr)
+    tree, interval, factor, notes = found_in(library, text, lr)
     source: Any = source_of(tree.name)
+    kind = source.name.partition(".")[0]
+    own = "dataloader_len" if kind == "composer" else "steps_per_epoch"
+    takes = own in source.kinds and (kind != "torch" or "epochs" in tree.kwargs)
+    if steps_per_epoch is not None and takes:
+        said = tree.kwargs.get(own, steps_per_epoch)
+        if said != steps_per_epoch:
+            raise ValueError(
+                f"convert(steps_per_epoch=...) must be as in the text, {said!r}, or left out, got "
+                f"{steps_per_epoch!r}."
+            )
+        tree = Call(tree.name, tree.args, {**tree.kwargs, own: said})
+        steps_per_epoch = None
     made = build(tree, None)
     line = _shown(tree)
     epochwise = source.name.startswith(("torch.", "timm.")) and source.name not in _EACH_UPDATE
-    epochwise &= isinstance(made, AbstractSchedule) and interval != "step"
+    epochwise = interval == "epoch" or (epochwise and interval != "step")
+    epochwise &= isinstance(made, AbstractSchedule)
     if steps_per_epoch is not None:
         if not epochwise:
             told = "a controller, whose patience counts reports"
@@ -60,12 +74,22 @@ def convert(
             )
         n = checked_whole("convert(steps_per_epoch=...)", steps_per_epoch, 1)
         line, made = f"js.Epochwise({line}, {n})", Epochwise(made, n)
+    if factor is not None:
+        line, made = f"{factor!r} * {line}", factor * made
     said = source
     if source.name == "transformers.get_scheduler":  # what it makes has more to be known of
         said = source_of(f"transformers.{tree.kwargs['name']}") or source
     lines = [line, unless_code(python_line, made), "", said.doc]
     if steps_per_epoch is None and epochwise:
-        lines += ["", "A step is an update; where theirs is an epoch, give steps_per_epoch."]
+        notes.append("A step is an update; where theirs is an epoch, give steps_per_epoch.")
+    left_out = {*source.kinds} - {*tree.kwargs}
+    if kind == "fastai" and "steps_per_epoch" in left_out:
+        notes.append("It has one update an epoch; give steps_per_epoch.")
+    if kind in ("fastai", "fvcore") and "steps" in left_out:
+        notes.append("It is a curve over the fraction of a run; give steps= within the call.")
+    if kind == "composer" and any(str(x).endswith(("sp", "tok")) for x in tree.kwargs.values()):
+        notes.append("Its steps are samples or tokens: js.Units(...).by_tokens(...).")
+    lines += [line for note in notes for line in ("", note)]
     if steps_per_epoch is None and "fix" in source.kinds and "fix" not in tree.kwargs:
         lines += ["", _fixed(tree, made)]
     return "\n".join(lines).rstrip()

@@ -21,6 +21,7 @@ from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
 from jaxsched.names._lookup import LIBRARY, check, check_values, entries, source_of, unknown
 from jaxsched.names._sources import PACKAGE, unit_names
+from jaxsched.names._texts import check_lengths
 
 _EXAMPLES = """\
 examples:
@@ -145,7 +146,9 @@ def make_parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--units", help="sizes of the run, for epochs and tokens: batch=32,samples=50k"
         )
-    find.add_argument("--schedule", help="what the real run will follow: a text as of show")
+    find.add_argument(
+        "--schedule", help="what the real run will follow: a text as of show, or cosine"
+    )
     find.add_argument("--seeds", type=int, default=4, help="how many seeds (4)")
     find.add_argument("--start", type=float, default=1e-7, help="the least rate (1e-7)")
     find.add_argument("--end", type=float, default=10.0, help="the largest rate (10)")
@@ -199,9 +202,9 @@ def _names(given: argparse.Namespace) -> int:
 
 def _convert(given: argparse.Namespace) -> int:
     # First what needs no JAX.
-    from jaxsched.command._calls import call_of
+    from jaxsched.command._calls import found_in
 
-    call_of(given.library, given.text, given.lr)
+    found_in(given.library, given.text, given.lr)
     from jaxsched.command._convert import convert
 
     _say(convert(given.library, given.text, given.lr, steps_per_epoch=given.steps_per_epoch))
@@ -210,7 +213,9 @@ def _convert(given: argparse.Namespace) -> int:
 
 def _find(given: argparse.Namespace) -> int:
     _check_picture(given.output)
-    schedule = None if given.schedule is None else _schedule(given.schedule, given.units)
+    schedule: Any = given.schedule
+    if schedule is not None and not schedule.isidentifier():  # a word is a kind, such as "cosine"
+        schedule = _schedule(schedule, given.units)
     _see_working_directory()
     from jaxsched.search.range_tests._run import range_test
 
@@ -250,14 +255,16 @@ def _completion(given: argparse.Namespace) -> int:
 def _checked(text: str, sizes: dict[str, Any]) -> Any:
     """What a text or a file describes, as far as it can be checked without JAX."""
     if text.endswith((".toml", ".json", ".yaml", ".yml")):
-        return read_file(text)
+        config = read_file(text)
+        return config["schedule"] if {*config} == {"schedule"} else config
     tree = parse(text, "the text")
     if not isinstance(tree, (Call, dict)):
         source = source_of(str(tree))
         call = source.call if source else "cosine_decay(0.1, 1000)"
         raise ValueError(f"the text must be a call such as {call}, got {text!r:.60}.")
     check(tree, where="the text")
-    check_values(tree, SimpleNamespace(**{"steps": None, **sizes}) if sizes else None)
+    known = SimpleNamespace(**{"steps": None, "samples": None, **sizes}) if sizes else None
+    check_lengths(check_values(tree, known), known)
     return text
 
 

@@ -9,14 +9,27 @@ from 0 in optimizer updates.
 import pkgutil
 from typing import Any
 
+# Libraries by the words that people say for them.
+_WORDS = {
+    "composer": "composer mosaicml",
+    "fastai": "fastai",
+    "fvcore": "fvcore detectron2",
+    "keras": "keras tf tensorflow",
+    "megatron": "megatron",
+    "optax": "optax",
+    "timm": "timm",
+    "torch": "torch pytorch",
+    "transformers": "transformers hf huggingface",
+}
 _LIBRARIES = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LIBRARIES:
+    library = next((key for key, words in _WORDS.items() if name in words.split()), None)
+    if library:
         import importlib
 
-        return importlib.import_module(f"jaxsched.compat.{name}")
+        return importlib.import_module(f"jaxsched.compat.{library}")
     raise AttributeError(
         f"module 'jaxsched.compat' has no attribute {name!r}; it has {', '.join(_LIBRARIES)}"
     )

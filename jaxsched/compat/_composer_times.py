@@ -66,7 +66,7 @@ class Clock:
                     "it, 'dur'."
                 )
             total, total_unit = self.duration
-            share = self._batches(word, value) if total_unit == "ep" else value
+            share = self._batches("max_duration", value) if total_unit == "ep" else value
             value, unit = multiply(share, total), "ba" if total_unit == "ep" else total_unit
             scaled = False
         elif unit == "ep":

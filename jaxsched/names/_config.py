@@ -14,13 +14,14 @@ from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, parse
-from jaxsched.names._lookup import check, source_of
+from jaxsched.names._lookup import check, check_values, source_of
 from jaxsched.names._sources import BY, Entry
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.units import Units
 
 NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
 _WHERE = "from_config(config=...)"
+_HYDRA = ("_recursive_", "_convert_", "_partial_")
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
 
 
@@ -63,6 +64,7 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
             f"{_WHERE} must be a mapping with a name, or a text such as 'cosine_decay(0.1, 1000)', "
             f"got {describe(config)}."
         )
+    _texts.check_lengths(check_values(tree, units), units)
     return _checked(build(tree, units))
 
 
@@ -115,7 +117,7 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
                 f"from_config({key}=...) must be the text of a name, got {describe(name)}."
             )
         if key == "_target_":  # Hydra's further words, which do not matter here
-            given = {k: v for k, v in given.items() if k not in ("_recursive_", "_convert_")}
+            given = {k: v for k, v in given.items() if k not in _HYDRA}
         args = given.pop("args", given.pop("_args_", ()))
         if not is_list(args):
             raise TypeError(f"from_config(args=...) must be a list, got {describe(args)}.")
@@ -140,8 +142,8 @@ def _opened(config: Any) -> list[Any]:
         ) from error
 
 
-def build(tree: Any, units: Units | None) -> Any:
-    """What a call makes."""
+def build(tree: Any, units: Units | None, parent: str = "") -> Any:
+    """What a call makes, within that of another name."""
     if tree.name in OPERATORS:
         return _operation(tree, units)
     source = source_of(tree.name)
@@ -151,6 +153,7 @@ def build(tree: Any, units: Units | None) -> Any:
     else:
         make, names = maker(source, units), list(source.kinds)
     given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
+    given |= _texts.left_out(source, given, parent, units) if source else {}
     value = lambda name, sizes: value_of(given[name], source, name, sizes)
     values = _texts.in_order([source] if source else [], given, units, value)
     try:
@@ -174,17 +177,20 @@ def value_of(tree: Any, source: Any, argument: str, units: Units | None) -> Any:
     """The value of an argument."""
     units = _texts.Within.of(source, argument, units)
     if isinstance(tree, Call):
-        return build(tree, units)
+        return build(tree, units, source.name if source else "")
     if isinstance(tree, list):
         plain = all(type(x) in (int, float) for x in tree)
         return tree if plain else [value_of(x, source, argument, units) for x in tree]
     if isinstance(tree, dict):
-        return {k: value_of(x, source, "", units) for k, x in tree.items()}
+        return {k: value_of(x, source, str(k), units) for k, x in tree.items()}
     return _texts.read(tree, source, argument, units) if isinstance(tree, str) else tree
 
 
 def _operation(tree: Call, units: Units | None) -> Any:
-    operands = [value_of(x, None, "", units) for x in tree.args]
+    operands = [
+        build(x, units, tree.name) if isinstance(x, Call) else value_of(x, None, "", units)
+        for x in tree.args
+    ]
     told = f"{_WHERE} must have other operands around {tree.name}, got "
     for x in operands:
         plain = is_number(x) and not isinstance(x, bool)

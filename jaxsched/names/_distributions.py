@@ -44,8 +44,10 @@ class _Quantiles(Distribution):
         return self.quantile(u)
 
 
-def column(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) -> Any:
-    """Values, or what they are drawn from; ``value`` reads one."""
+def column(
+    where: str, given: Mapping[str, Any], value: Callable[[Any], Any], steps: bool = False
+) -> Any:
+    """Values, or what they are drawn from; ``value`` reads one, of a number of steps or not."""
     for key in given:
         if key not in WORDS:
             raise ValueError(f"{where} must have only known words, got {instead(str(key), WORDS)}.")
@@ -71,11 +73,19 @@ def column(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) ->
     if names is _NORMAL:
         made = _normal(where, given, name == "log_normal", value)
     else:
-        made = _bounded(where, given, name, value)
+        made = _bounded(where, given, name, value, steps)
     if not stepped:
         return made
-    q = checked_number(f"{where}, q,", value(given.get("q", 1)), above=0)
-    return _quantiles(lambda u: round(made.at(u) / q) * q)
+    q = value(given.get("q", 1))
+    if not isinstance(made.at(0.5), share):
+        q = checked_number(f"{where}, q,", q, above=0)
+        return _quantiles(lambda u: round(made.at(u) / q) * q)
+    if not isinstance(q, share) or float(q) == 0:
+        raise ValueError(
+            f"{where}, q, must be a percentage, as min and max are, got {describe(q)}."
+        )
+    parts = 1 / float(q)
+    return _quantiles(lambda u: share(min(round(float(made.at(u)) * parts) / parts, 1.0)))
 
 
 def _quantiles(quantile: Callable[[float], Any]) -> Distribution:
@@ -113,11 +123,17 @@ def _normal(
 
 
 def _bounded(
-    where: str, given: Mapping[str, Any], name: str, value: Callable[[Any], Any]
+    where: str, given: Mapping[str, Any], name: str, value: Callable[[Any], Any], steps: bool
 ) -> Distribution:
     low, high = value(given["min"]), value(given["max"])
-    whole = type(low) is int and type(high) is int
-    log, whole, exponents = _BOUNDED[name or ("int_uniform" if whole else "uniform")]
+    ints = type(low) is int and type(high) is int
+    log, whole, exponents = _BOUNDED[name or ("int_uniform" if ints else "uniform")]
+    shares = isinstance(low, share) and isinstance(high, share)
+    if (whole and shares) or shares != (isinstance(low, share) or isinstance(high, share)):
+        raise ValueError(
+            f"{where} must have two numbers, or two percentages (which are not whole numbers), got "
+            f"{describe(given['min'])} and {describe(given['max'])}."
+        )
     if exponents:
         if all(isinstance(x, (int, float)) and 0 < x < 1 for x in (low, high)):  # e^0.1 is no rate
             raise ValueError(
@@ -125,8 +141,9 @@ def _bounded(
                 "values it is log_uniform_values."
             )
         low, high = _exponential(where, low), _exponential(where, high)
-    shares = isinstance(low, share) and isinstance(high, share)
     low, high = (float(low), float(high)) if shares else (low, high)
+    numbers = all(isinstance(x, (int, float)) for x in (low, high))
+    whole = whole or (steps and numbers and not shares and {low % 1, high % 1} == {0})
     made = (loguniform if log else uniform)(low, high, whole=whole)
     return _quantiles(lambda u: share(made.at(u))) if shares else made
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 # Ours -> theirs, "library.name". Where we have an operator or a function in place of a name, that.
 ELSEWHERE = {
     "Bounce": "abel_pytorch.ABEL",
-    "Clip": "t5x.min_learning_rate",
+    "Clip": "t5x.min_learning_rate jnp.maximum jnp.minimum jnp.clip",
     "Constant": "fastai.SchedNo fvcore.ConstantParamScheduler",
     "Cosine": "torch.CosineAnnealingLR torch.SWALR keras.CosineDecay optax.cosine_decay_schedule "
     "composer.CosineAnnealingScheduler fastai.SchedCos fvcore.CosineParamScheduler "
@@ -43,7 +43,7 @@ ELSEWHERE = {
     "composer.PolynomialScheduler timm.PolyLRScheduler fvcore.PolynomialDecayParamScheduler "
     "mmengine.PolyLR paddle.PolynomialDecay axlearn.polynomial",
     "PowerLaw": "olmo_core.PowerLR tf_models.DirectPowerDecay pytorch_scheduler.power_decay",
-    "Product": "torch.ChainedScheduler fvcore.WarmupParamScheduler",
+    "Product": "torch.ChainedScheduler",
     "QuarterCosine": "torch_schedule_anything.cosine_annealing_with_warmup",
     "RAdamWarmup": "pytorch_warmup.RAdamWarmup",
     "Repeat": "ignite.LinearCyclicalScheduler ignite.CosineAnnealingScheduler t5x.cosine_decay",
@@ -112,7 +112,7 @@ ELSEWHERE = {
     "transformers.get_cosine_schedule_with_warmup transformers.cosine_with_min_lr "
     "transformers.cosine_warmup_with_min_lr keras.CosineDecay "
     "composer.CosineAnnealingWithWarmupScheduler megatron.cosine olmo_core.CosWithWarmup "
-    "deepspeed.WarmupCosineLR detectron2.WarmupCosineLR nemo.CosineAnnealing "
+    "deepspeed.WarmupCosineLR nemo.CosineAnnealing "
     "axlearn.cosine_with_linear_warmup pytorch_scheduler.cosine_with_warmup",
     "warmup_exponential": "optax.warmup_exponential_decay_schedule "
     "praxis.LinearRampupExponentialDecay speechbrain.WarmAndExpDecayLRSchedule",
@@ -125,7 +125,7 @@ ELSEWHERE = {
     "composer.PolynomialWithWarmupScheduler nemo.PolynomialDecayAnnealing",
     "with_warmup": "pytorch_warmup.LinearWarmup pytorch_scheduler.WarmupScheduler "
     "lrsched.with_warmup paddle.LinearWarmup ignite.create_lr_scheduler_with_warmup "
-    "composer.MultiStepWithWarmupScheduler detectron2.WarmupMultiStepLR",
+    "composer.MultiStepWithWarmupScheduler",
     "wsd": "transformers.warmup_stable_decay timm.WSDLRScheduler megatron.WSD maxtext.wsd "
     "kozistr.warmup_stable_decay pytorch_scheduler.trapezoidal trapezoid trapezoidal "
     "lrsched.warmup_stable_decay olmo_core.WSD nemo.WarmupHoldPolicy WarmupStableDecay",
@@ -135,6 +135,8 @@ ELSEWHERE = {
 OTHERWISE = {
     "a >> b": "torch.SequentialLR optax.join_schedules chain",
     "a * b": "torch.ChainedScheduler",
+    "js.Linear(factor, 1.0, warmup) * schedule": "fvcore.WarmupParamScheduler "
+    "detectron2.WarmupMultiStepLR detectron2.WarmupCosineLR",
     "js.from_fn": "torch.LambdaLR keras.LearningRateScheduler paddle.LambdaDecay",
     "js.range_test": "fastai.lr_find fastai.LRFinder lr_finder torch_lr_finder.LRFinder "
     "deepspeed.LRRangeTest ignite.FastaiLRFinder",

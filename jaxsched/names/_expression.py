@@ -49,7 +49,7 @@ class Word(str):
 
 
 def parse(text: str, where: str = "from_config(config=...)", program: bool = False) -> Any:
-    """A ``Call``, number, text, list or dict; of a program its last value.
+    """A ``Call``, number, text, list or dict; of a program its values, and those that have names.
 
     A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
     """
@@ -60,7 +60,8 @@ def parse(text: str, where: str = "from_config(config=...)", program: bool = Fal
     reader = _Reader(where, text, program)
     try:
         if program:
-            return reader.statements(_program(text).body)
+            reader.statements(_program(text).body)
+            return reader.values, reader.named
         if found := re.search(r"[\\#\0]", text):
             reader.fail(text[found.start() :])
         quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
@@ -83,26 +84,24 @@ def _program(text: str) -> ast.Module:
 class _Reader:
     def __init__(self, where: str, text: str, program: bool):
         self.where, self.text, self.program = where, text, program
-        self.named: dict[str, Any] = {}  # what a program has given a name
+        self.values: list[Any] = []  # of the statements of a program
+        self.named: dict[str, Any] = {}  # those that have a name
 
     def fail(self, got: str, wanted: str = "names, numbers, texts, lists, dicts and calls") -> Any:
         raise ValueError(f"{self.where} must have {wanted}, got {got!r:.60}.")
 
-    def statements(self, body: list[ast.stmt]) -> Any:
+    def statements(self, body: list[ast.stmt]) -> None:
         """``name = value``, ``return value`` or a value alone, one after the other."""
-        value = None
         for node in body:
-            targets: list[Any] = []
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                value = self.statements(node.body)
+                self.statements(node.body)
             elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.Return, ast.Expr)):
                 targets = getattr(node, "targets", [getattr(node, "target", None)])
-                value = None if node.value is None else self.value(node.value)
+                self.values.append(None if node.value is None else self.value(node.value))
+                for name in filter(None, map(self.name, targets)):
+                    self.named[name] = self.values[-1]
             elif not isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass)):
                 self.fail(ast.unparse(node), "only values that are given names, and calls")
-            for name in filter(None, map(self.name, targets)):
-                self.named[name] = value
-        return value
 
     def value(self, node: ast.expr, depth: int = 0) -> Any:
         if depth > DEPTH:
@@ -123,6 +122,8 @@ class _Reader:
             value = inner(node.operand)
             if isinstance(node.op, ast.UAdd):
                 return value
+            if type(value) is str:  # of a number with a unit: its message has the sign
+                return f"-{value}"
             return -value if isinstance(value, (int, float)) else Call("*", (-1, value))
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             operands = self.value(node.left, depth), inner(node.right)

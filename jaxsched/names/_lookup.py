@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -76,30 +77,47 @@ def check(
             check(value, registered, where)
 
 
-def check_values(tree: Any, units: Any) -> None:
+def check_values(tree: Any, units: Any) -> list[tuple[Entry, str, Any]]:
     """Raises for a number out of bounds and for a text that is none; ``units`` as of `meant`.
 
-    It tells without JAX what the making would tell, in the same words.
+    It tells without JAX what the making would tell, in the same words. Returns the lengths, for
+    `check_lengths`.
     """
-    if isinstance(tree, (list, dict)):
-        for x in tree.values() if isinstance(tree, dict) else tree:
-            check_values(x, units)
-    if isinstance(tree, Call) and (source := source_of(tree.name)):
-        given = {**dict(zip(source.kinds, tree.args, strict=False)), **tree.kwargs}
-        _texts.in_order([source], given, units, lambda n, sizes: _check(source, n, given[n], sizes))
-    elif isinstance(tree, Call):
-        check_values(list(tree.args), units)
+    lengths: list[tuple[Entry, str, Any]] = []
+    _check(None, "", tree, units, lengths)
+    return lengths
 
 
-def _check(source: Entry, argument: str, x: Any, units: Any) -> Any:
+def _check(source: Entry | None, argument: str, x: Any, units: Any, lengths: list[Any]) -> Any:
     """The value, as far as it is known."""
+    if isinstance(x, Call):
+        sizes = _texts.Within.of(source, argument, units)
+        called = source_of(x.name)
+        if called is None:  # an operator, or a class of one's own
+            for each in (*x.args, *x.kwargs.values()):
+                _check(None, "", each, sizes, lengths)
+            return x
+        given = {**dict(zip(called.kinds, x.args, strict=False)), **x.kwargs}
+        found: list[Any] = []
+        value = lambda n, sizes: _check(called, n, given[n], sizes, found)
+        _texts.in_order([called], given, sizes, value)
+        own = _texts.names_its_run(called, given)
+        lengths += [one for one in found if not (own and _texts.is_share(one[-1]))]
+        return x
+    if isinstance(x, (list, dict)):
+        within = source and dataclasses.replace(source, bounds={})
+        for key, each in x.items() if isinstance(x, dict) else ((argument, each) for each in x):
+            if str(key) in _texts.WHOLE or not isinstance(each, (int, float)):
+                _check(within, str(key), each, units, lengths)
+        return x
+    if source is None:
+        return x
     where = f"{source.name}({argument}=...)"
     bounds = source.bounds.get(argument)
-    if isinstance(x, (Call, list, dict)):
-        check_values(x, _texts.Within.of(source, argument, units))
-        return x
     if isinstance(x, str) and (bounds is None or "options" not in bounds):
         x = _texts.meant(x, source, argument, units)
+    if _texts.of_run(source, argument, x, units):
+        lengths.append((source, argument, x))
     if bounds is None or x is None or isinstance(x, _texts.Length):
         return x
     if "options" in bounds:
@@ -126,7 +144,7 @@ def unknown(name: str) -> str:
     if here and bare:
         return f"{told}; it is {' or '.join(here[:5])} here"
     near = [known[word] or word for word in near]
-    if not near and 3 < len(bare) < 60:
+    if not (near or library) and 3 < len(bare) < 60:
         parts = nearest(bare, {part for name in ours() for part in name.split("_")}, 1, 0.7)
         near = [name for name in ours() if {*parts} & {*name.split("_")}]
         near = (near or [entry.name for entry in entries(bare)])[:2]

@@ -13,22 +13,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxsched import compat
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
 
 PACKAGE = Path(__file__).parents[1]
-# Libraries by the words that people say for them.
-LIBRARIES = {
-    "composer": "composer mosaicml",
-    "fastai": "fastai",
-    "fvcore": "fvcore detectron2",
-    "keras": "keras tf tensorflow",
-    "megatron": "megatron",
-    "optax": "optax",
-    "timm": "timm",
-    "torch": "torch pytorch",
-    "transformers": "transformers hf huggingface",
-}
-
+LIBRARIES = compat._WORDS
 BY = ("by_epochs", "by_samples", "by_tokens")  # methods of the sizes of a run
 
 

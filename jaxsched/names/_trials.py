@@ -12,7 +12,8 @@ from jaxsched._words import bind, known_arguments
 from jaxsched.names import _texts
 from jaxsched.names._config import NAME, check_units, maker, read, value_of
 from jaxsched.names._distributions import WORDS, column
-from jaxsched.names._lookup import source_of, unknown
+from jaxsched.names._expression import Call
+from jaxsched.names._lookup import check_values, source_of, unknown
 from jaxsched.names._sources import Entry
 from jaxsched.search.trials._draws import Distribution
 from jaxsched.search.trials._given import told_apart
@@ -90,8 +91,15 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         )
     check_choice("trials_from_config(method=...)", method, ("grid", "zip", *_DRAWS))
     given = {str(name): values for name, values in parameters.items()}
+    known = dict.fromkeys(name for source in sources for name in source.kinds)
+    bind(sources[0].name, list(known), known, (), given)
+    for source in sources:
+        given |= _texts.left_out(source, given, "", units)
     read = lambda name, sizes: _column(name, given[name], sources, sizes)
     columns = _texts.in_order(sources, given, units, read)
+    for source in sources:
+        known = {name: values for name, values in given.items() if name in source.kinds}
+        _check_lengths(source, known, units)
     recipe = [maker(source, units) for source in sources]
     recipes: Any = recipe if is_list(name) else recipe[0]
     count = config.get("count", config.get("run_cap"))
@@ -101,8 +109,8 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
     drawn_from = [name for name, column in columns.items() if isinstance(column, Distribution)]
     if drawn_from and count is None:
         raise ValueError(
-            f"{where} must be given values, got bounds for {drawn_from[0]}: write values, or "
-            "method='halton' and a count."
+            f"{where} must be given values alone, got what {drawn_from[0]} is drawn from: omit "
+            "bounds and probabilities, or write method='halton' and a count."
         )
     try:
         if count is None:
@@ -128,9 +136,7 @@ def _source(name: Any) -> Entry:
 
 def _column(name: str, given: Any, sources: list[Entry], units: Units | None) -> Any:
     """The values of an argument, or what they are drawn from."""
-    source = next((s for s in sources if name in s.kinds), sources[0])
-    if name not in source.kinds:
-        bind(source.name, list(source.kinds), dict.fromkeys(source.kinds), (), {name: given})
+    source = next(s for s in sources if name in s.kinds)
     if isinstance(given, Mapping) and "parameters" in given:
         raise ValueError(
             f"trials_from_config(parameters={{{name!r}: ...}}) must have values or bounds, got "
@@ -140,4 +146,21 @@ def _column(name: str, given: Any, sources: list[Entry], units: Units | None) ->
     is_config = isinstance(given, Mapping) and bool({*NAME} & set(given))
     if not isinstance(given, Mapping) or is_config or not {*WORDS} & set(given):
         return [value(x) for x in given] if is_list(given) else value(given)
-    return column(f"trials_from_config(parameters={{{name!r}: ...}})", given, value)
+    where = f"trials_from_config(parameters={{{name!r}: ...}})"
+    return column(where, given, value, _texts.is_length(source, name))
+
+
+def _check_lengths(source: Entry, given: Mapping[str, Any], units: Units | None) -> None:
+    """Whether percentages and lengths go together, whichever values they have."""
+    words = ("value", "values", "min", "max")
+    values: dict[str, Any] = {}
+    for name, x in given.items():
+        if isinstance(x, Mapping) and {*words} & {*x}:
+            x = [each for word in words for each in _each(x.get(word, []))]
+        values[name] = [read(each, 1) for each in _each(x)]
+    tree = Call(source.name, (), {n: x[0] if len(x) == 1 else x for n, x in values.items()})
+    _texts.check_lengths(check_values(tree, units), units)
+
+
+def _each(x: Any) -> list[Any]:
+    return list(x) if is_list(x) else [x]

@@ -14,6 +14,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+from jaxsched._words import did_you_mean
 from jaxsched.search._fingerprint import digest
 from jaxsched.search.tasks._protocol import Task
 
@@ -41,13 +42,16 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
     known = set(sys.modules)
     try:
         found: Any = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"{where} must name what can be imported here, got {type(error).__name__}: {error}. "
             "Is its directory in PYTHONPATH?"
         ) from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            told = did_you_mean(name, [each for each in dir(found) if each[0] != "_"])
+            raise ValueError(f"{where} must name what {module} has, got {name!r}{told}.")
+        found = getattr(found, name)
     if changed := _changed(module, known):
         raise ValueError(
             f"{where} must name a task as its source is now, but {changed} has changed since this "

@@ -85,8 +85,8 @@ def _bound(where: str, x: Any, **bounds: Any) -> Any:
 
 def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Distribution:
     whole = checked_flag(f"{where}(whole=...)", whole)
-    low = _bound(f"{where}(low=...)", low, above=0 if log else None)
-    high = _bound(f"{where}(high=...)", high)
+    low = _bound(f"{where}(low=...)", low, above=0 if log else None, whole=whole)
+    high = _bound(f"{where}(high=...)", high, whole=whole)
     if not low < high:
         raise ValueError(f"{where}(high=...) must be greater than low={low}, got {high}.")
     return Distribution(low, high, log, whole)
