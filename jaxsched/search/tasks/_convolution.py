@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import jaxprs_in_params
 
 from jaxsched._text import warn
 
@@ -110,14 +111,8 @@ def warn_of_convolutions(step: Any, caller: str = "sweep") -> None:
 
 
 def _has_convolution(jaxpr: Any) -> bool:
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            return True
-        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(value) and _has_convolution(getattr(value, "jaxpr", value)):
-                return True
-    return False
-
-
-def _is_jaxpr(x: Any) -> bool:
-    return hasattr(x, "eqns") or hasattr(getattr(x, "jaxpr", None), "eqns")
+    return any(
+        equation.primitive.name == "conv_general_dilated"
+        or any(map(_has_convolution, jaxprs_in_params(equation.params)))
+        for equation in jaxpr.eqns
+    )
