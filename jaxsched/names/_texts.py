@@ -232,6 +232,8 @@ def meant(text: str, source: Entry | None, argument: str, units: Any) -> Any:
     counts = is_length(source, argument)
     if _THEIRS.get(argument) == "ratio" if theirs else argument in _OUR_RATIOS:
         kind = "Ratio"
+    elif theirs and kind not in _RATIOS:
+        kind = ""  # a drop-in's Length is no recipe's, which has shares
     if text.endswith("%") and REAL.fullmatch(text[:-1].rstrip()):
         return _percentage(text, float(text[:-1]) / 100, where, kind, counts, units)
     found = _LENGTH.fullmatch(text)
