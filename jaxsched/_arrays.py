@@ -12,6 +12,11 @@ import numpy as np
 T = TypeVar("T")
 
 INT32_MAX = 2**31 - 1
+NEEDS_A_NUMBER = (  # what asks a traced value to be known raises
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 _LISTED = 2**26  # a range of more is not made a list: it would fill the memory
 
 

@@ -28,6 +28,7 @@ class Coverage(NamedTuple):
     fraction: float | None
     unreached: tuple[Phase, ...]
     cut: tuple[Phase, ...]
+    after: float = 0
 
     @property
     def complete(self) -> bool:
@@ -39,7 +40,8 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
 
     Returns:
         fraction: share of the schedule's duration, at most 1 (``None``: it is open-ended);
-        unreached: phases that are never entered; cut: phases that are entered and not finished.
+        unreached: phases that are never entered; cut: phases that are entered and not finished;
+        after: updates of the run after the schedule's end, which have its last value.
 
     >>> import jaxsched as js
     >>> report = js.coverage(js.wsd(1.0, 100, warmup=10, decay=20), 50)
@@ -50,9 +52,10 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     steps = checked_number("coverage(steps=...)", steps, at_least=0)
     phases = phases_of(schedule)
     duration = schedule.duration
-    fraction = None
+    fraction, after = None, 0.0
     if duration is not None:
-        fraction = min(1.0, steps / float(to_host(duration))) if float(to_host(duration)) else 1.0
+        end = float(to_host(duration))
+        fraction, after = min(1.0, steps / end) if end else 1.0, max(0.0, steps - end)
     unreached = tuple(p for p in phases if p.start >= steps and (p.end is None or p.end > p.start))
     cut = tuple(p for p in phases if p.start < steps and p.end is not None and steps < p.end)
-    return Coverage(fraction, unreached, cut)
+    return Coverage(fraction, unreached, cut, after)

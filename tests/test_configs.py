@@ -335,6 +335,8 @@ def test_a_percentage_of_a_ratio_of_a_piece_is_one():
     assert js.from_config("Noisy(Plateau(Constant(1), factor=50%), limit=10%)") == js.Noisy(
         js.Plateau(js.Constant(1.0), factor=0.5), limit=0.1
     )
+    cuts = js.from_config("Plateau(0.1, min_scale='10%', smooth='90%')")
+    assert cuts == js.Plateau(0.1, min_scale=0.1, smooth=0.9)
 
 
 def test_a_share_is_of_the_run_that_a_drop_in_names():

@@ -1,5 +1,6 @@
 """Optimizer states in Flax, in files, in exports; and those of before a field was added."""
 
+import itertools
 import pickle
 
 import chex
@@ -62,6 +63,17 @@ def test_flax_writes_and_reads_a_state_bit_for_bit(schedule):
     assert jax.tree.structure(again) == jax.tree.structure(state)
     for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
         assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def test_flax_refuses_a_state_of_other_kinds_of_schedules():
+    serialization = pytest.importorskip("flax.serialization")
+    make = lambda schedule: inject(optax.sgd)(learning_rate=schedule).init(PARAMS)
+    cosine, linear = make(js.Cosine(0.1, 0.0, 9)), make(js.Linear(0.1, 0.0, 9))
+    for fresh, saved in itertools.permutations((cosine, make(LR), make(js.Plateau(0.1))), 2):
+        with pytest.raises(ValueError, match=r"must have the kinds of schedules .* js\.resume"):
+            serialization.from_bytes(fresh, serialization.to_bytes(saved))
+    with pytest.raises(ValueError, match=r"got Linear\(end, start, steps\) for what has end, exp"):
+        serialization.from_bytes(linear, serialization.to_bytes(cosine))
 
 
 def test_the_rate_is_found_by_current_and_by_optax_with_a_filter():
@@ -137,7 +149,7 @@ def test_flax_reads_schedules_of_before_a_field_was_added(source):
     state = tx.update(GRADS, tx.init(PARAMS), PARAMS)[1]
     dicts = _as_before(serialization.to_state_dict(state))
     chex.assert_trees_all_equal(serialization.from_state_dict(tx.init(PARAMS), dicts), state)
-    with pytest.raises(KeyError):  # not one that has always been there
+    with pytest.raises(ValueError, match=r"for what has \."):  # not one that was always there
         serialization.from_state_dict(state, {**dicts, "schedules": {"learning_rate": {}}})
 
 

@@ -11,6 +11,7 @@ import pytest
 import jaxsched as js
 from jaxsched import controllers
 from jaxsched import schedules as own
+from jaxsched.testing import check_controller, check_schedule
 
 
 def schedule(value_at=lambda self, t: 0.1, base=js.AbstractSchedule, **members):
@@ -177,3 +178,53 @@ def test_a_class_derived_from_a_struct_is_one_too(base, arguments):
     with pytest.raises(TypeError, match=r"^Plain must be decorated with @struct"):
         plain(*arguments)
     assert controllers.struct(plain)(*arguments)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda step: math.cos(step),
+        lambda step: 0.1 * float(step),
+        lambda step: np.maximum(step, 1) * 0.1,
+        lambda step: [0.1, 0.2, 0.3][step],
+        lambda step: sum(0.1 for _ in range(step)),
+        lambda step: math.floor(step / 3) * 0.1,
+    ],
+)
+def test_a_function_that_needs_a_number_is_told_of_jnp(fn):
+    for make in (js.from_fn, lambda fn: js.compat.torch.LambdaLR(1.0, fn)):
+        with pytest.raises(TypeError, match=r"^from_fn\(fn=...\) must compute in jnp: .*<lambda>"):
+            make(fn)
+    with pytest.raises(TypeError, match=r"must not branch in Python"):
+        js.from_fn(lambda step: 0.1 if step < 3 else 0.2)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: check_schedule(js.Plateau(0.1)), r"check_schedule\(schedule=.* give its base"),
+        (lambda: check_schedule(lambda t: 0.1), r"check_schedule\(schedule=.*js\.from_fn"),
+        (lambda: check_controller(js.Constant(1.0)), r"controller=.*`check_schedule` takes"),
+        (lambda: check_controller(js.Plateau), r"controller=.* give js\.Plateau\(\.\.\.\)"),
+        (lambda: js.Plateau(0.1).host(3), r"Plateau has no host, .* `controller\.base\.host`"),
+        (lambda: js.Plateau(0.1).duration, "Plateau has no duration"),
+    ],
+)
+def test_a_schedule_in_the_place_of_a_controller_is_told_so(call, words):
+    with pytest.raises((TypeError, AttributeError), match=words):
+        call()
+    assert not hasattr(js.Plateau(0.1), "host")
+
+
+def test_a_law_that_does_not_hold_is_named_with_the_step():
+    mine = schedule(lambda self, t: jnp.exp(-0.1 * own.to_value(t)))()
+    with pytest.raises(AssertionError, match=r"law 'total' .* before 0 it is not .* at step -5"):
+        check_schedule(mine)
+    with pytest.raises(
+        AssertionError, match=r"law 'elementwise' .* and .* at step -5, and \d+ more"
+    ):
+        check_schedule(schedule(_unlike)())
+
+
+def _unlike(self, t):
+    return own.as_value(t, 0.1 if isinstance(t, np.ndarray | np.generic) else 0.2)

@@ -1,6 +1,7 @@
 """What a sweep refuses or doubts: rates without effect, cut schedules, equal curves, short data."""
 
 import itertools
+import math
 import re
 import warnings
 
@@ -333,3 +334,7 @@ def test_an_error_in_a_method_says_in_which():
         with pytest.raises(kind) as error:
             sweep(with_step(step))
         assert any("the hyperparameters are learning_rate" in n for n in error.value.__notes__)
+    for ask in (lambda lr: lr if lr > 0.1 else 2 * lr, float, np.sqrt, math.sqrt):
+        with pytest.raises(Exception, match=r"traced array|tracer") as error:
+            sweep(with_step(lambda self, s, h, b, ask=ask: (s, {"loss": ask(h["learning_rate"])})))
+        assert any("selects by jnp.where, without `if`" in n for n in error.value.__notes__)

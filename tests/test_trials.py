@@ -134,7 +134,7 @@ def test_mixed_lists():
         ),
         (
             lambda: ScheduleValues(as_trials([js.stack([js.Constant(0.1), js.Constant(0.2)])]), 5),
-            "is a population",
+            r"is a population of 2: .*js\.unstack",
         ),
     ],
 )

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, is_list
+from jaxsched._arrays import INT32_MAX, NEEDS_A_NUMBER, is_list
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._words import WRAP, uncalled
@@ -101,6 +101,14 @@ class AbstractController(Operators, Record, abc.ABC):
         return state if same else first  # a best minimum means nothing to a maximizing one
 
     # ----------------------------------------------------------------------- what a user calls
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("host", "duration"):  # those of schedules
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}, since its rate depends on what is reported; "
+                f"what it follows has one, as in `controller.base.{name}`."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def update(self, state: S, **report: Any) -> S:
         """The state after one more optimizer update, with its measurements, if any.
@@ -311,7 +319,7 @@ def _check_class(kind: Any) -> None:
 def _traceable(controller: Any, method: str) -> Iterator[None]:
     try:
         yield
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+    except NEEDS_A_NUMBER as error:
         raise TypeError(
             f"{type(controller).__name__}.{method} must be traceable, got a decision of Python on "
             "a traced number: write `jnp.where(value < best, a, b)` for an `if`, and the functions "

@@ -37,7 +37,10 @@ _THEIRS = by_word(
 )
 _OF_FRACTION = ("fastai.", "fvcore.")  # libraries
 _STRETCHED = (">>", "Repeat", "Sequence", "Stretch", "Window")
-_OUR_RATIOS = {"factor", "limit", "rtol", "std"}  # those of pieces and controllers
+# Those of pieces and controllers.
+_OUR_RATIOS = {
+    *("factor", "limit", "max_scale", "min_scale", "ratio", "rtol", "smooth", "std", "threshold")
+}
 _UNITS = by_word(
     {
         "steps": "steps step updates update ba",

@@ -147,6 +147,14 @@ def _from_state(record: Record, state: dict[str, Any]) -> Any:
     serialization: Any = sys.modules["flax.serialization"]
     pairs, tree = _children(record)
     added = record._defaults.keys() - state.keys()  # since the file was written
+    names = {name for name, _ in pairs}
+    if not names - added <= state.keys() <= names:
+        raise ValueError(
+            f"from_state_dict(target=...) must have the kinds of schedules that were saved, got "
+            f"{type(record).__name__}({', '.join(sorted(names))}) for what has "
+            f"{', '.join(sorted(state))}. Restore it into an optimizer that is made as the saved "
+            "one was; js.resume then goes on with another schedule."
+        )
     return jax.tree.unflatten(
         tree,
         [

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import is_number, to_source
+from jaxsched._arrays import NEEDS_A_NUMBER, is_number, to_source
 from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, static, struct
@@ -26,6 +26,12 @@ Write both sides and select one:
     if step < 10: return a            ->  return jnp.where(step < 10, a, b)
     else: return b
 or use js.PiecewiseConstant([10], [a, b])."""
+
+_NUMBER = """\
+from_fn(fn=...) must compute in jnp: {name} needs the step or a parameter as a number of Python.
+Write jnp.cos(step) for math.cos(step) and np.cos(step), jnp.array(values)[step] for values[step],
+and no float(step) or int(step);
+or compute the values before, js.Table([fn(step) for step in range(steps)])."""
 
 
 class _WithParameters(AbstractSchedule):
@@ -128,8 +134,10 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     }
     try:
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
-    except jax.errors.ConcretizationTypeError as error:
+    except jax.errors.TracerBoolConversionError as error:
         raise TypeError(_BRANCH.format(name=name)) from error
+    except NEEDS_A_NUMBER as error:
+        raise TypeError(_NUMBER.format(name=name)) from error
     if getattr(out, "shape", None) != () or not is_number(out):
         raise TypeError(f"from_fn(fn=...) must return one real number for a step, got {out}.")
     return Function(fn, values, steps)

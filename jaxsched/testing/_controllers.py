@@ -16,8 +16,11 @@ import numpy as np
 
 from jaxsched._arrays import to_host
 from jaxsched._checks import MANY, checked_items, checked_whole
+from jaxsched._text import describe
+from jaxsched._words import uncalled
 from jaxsched.controllers._base import AbstractController
 from jaxsched.controllers._scaler import AbstractScaler
+from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.testing import _laws
 
 Report = dict[str, Any]
@@ -50,6 +53,11 @@ def check_controller(
     >>> from jaxsched.testing import check_controller
     >>> check_controller(js.Plateau(js.Constant(0.1), factor=0.5, patience=2))
     """
+    if isinstance(controller, type) or not callable(getattr(controller, "init", None)):
+        plain = isinstance(controller, AbstractSchedule)
+        more = "; `check_schedule` takes schedules" if plain else uncalled(controller)
+        got = f"{describe(controller)}{more}"
+        raise TypeError(f"check_controller(controller=...) must be a controller, got {got}.")
     where, expected = "check_controller(run=...)", "reports, such as {'value': 1.0}"
     run = default_run() if run is None else checked_items(where, run, expected)
     laws = CONTROLLER_LAWS | {"bounded": functools.partial(bounded, bounds=bounds)}

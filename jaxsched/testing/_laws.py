@@ -87,14 +87,19 @@ def assert_equal(a: Any, b: Any, words: str) -> None:
         assert same, f"{words}: {a} and {b}"
 
 
-def assert_close(a: Any, b: Any, words: str, ulps: int = 2) -> None:
-    """Two trees have the same integers, and real numbers within ``ulps``."""
+def assert_close(a: Any, b: Any, words: str, ulps: int = 2, at: Any = None) -> None:
+    """Two trees have the same integers, and real numbers within ``ulps``; ``at``: their steps."""
     for x, y in _pairs(a, b):
         near = x == y
         if x.dtype.kind == "f":
             with np.errstate(invalid="ignore"):
                 near |= (np.isnan(x) & np.isnan(y)) | (ulp_distance(x, y) <= ulps)
-        assert np.all(near), f"{words} differ by more than {ulps} ulp: {a} and {b}"
+        if len(wrong := np.flatnonzero(~np.ravel(near))):
+            shown = f"{a} and {b}"
+            if at is not None:
+                step, one, other = (np.ravel(every)[wrong[0]] for every in (at, x, y))
+                shown = f"{one} and {other} at step {step}, and {len(wrong) - 1} more"
+            raise AssertionError(f"{words} differ by more than {ulps} ulp: {shown}")
 
 
 def _pairs(a: Any, b: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:

@@ -12,6 +12,7 @@ import numpy as np
 import jaxsched as js
 from jaxsched._arrays import INT32_MAX, to_host
 from jaxsched._checks import checked_items, checked_whole
+from jaxsched._populations import require_schedule
 from jaxsched.testing import _laws
 
 Schedule = js.AbstractSchedule
@@ -33,6 +34,7 @@ def check_schedule(
     >>> import jaxsched as js
     >>> check_schedule(js.Linear(0.0, 1.0, 10))
     """
+    require_schedule("check_schedule(schedule=...)", schedule)
     marks = landmarks(schedule) if steps is None else _int32("check_schedule(steps=...)", steps)
     _laws.check("check_schedule", LAWS, schedule, marks, skip)
 
@@ -93,7 +95,7 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
 
     for name, values in programs(jnp.asarray(even)).items():
         values = np.ravel(values)[: len(steps)]
-        _laws.assert_close(values, whole, f"{name} in jit and scan, and eager", 4)
+        _laws.assert_close(values, whole, f"{name} in jit and scan, and eager", 4, steps)
     assert schedule(even).shape == even.shape == jax.eval_shape(schedule, even).shape
     assert schedule(np.zeros((0,), np.int32)).shape == (0,)
 
@@ -231,9 +233,9 @@ def sequential(schedule: Schedule, steps: np.ndarray) -> None:
 
 LAWS = _laws.by_name(
     pure,
+    total,
     elementwise,
     strong_float32,
-    total,
     no_retrace,
     differentiable,
     printable,

@@ -257,6 +257,8 @@ def summary(result: ScoredTrials) -> str:
     """One line."""
     count = plural(len(result.trials), "trial")
     count += f" x {result.runs} runs" if result.runs > 1 else ""
+    if (shard := result.info.shard) is not None:
+        count += f" in shard {shard.index} of {shard.of}"
     count += partial(result)
     lost = int((result.diverged >= 0).any(axis=(1, 2)).sum())
     cost = f"{result.steps_trained} of {result.steps_asked} steps trained"

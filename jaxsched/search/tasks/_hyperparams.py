@@ -16,16 +16,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxsched._arrays import NEEDS_A_NUMBER
 from jaxsched.optim._inject import like_python_number
 from jaxsched.search.tasks._dependence import flow, sources, union
 
 Factory = Callable[..., optax.GradientTransformation]
-
-_NEEDS_A_NUMBER = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
 
 
 def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransformation:
@@ -42,7 +37,7 @@ def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransf
         ) from None
     try:
         tx: Any = factory(**values)
-    except _NEEDS_A_NUMBER as error:
+    except NEEDS_A_NUMBER as error:
         raise _unknown(values, error) from error
     except Exception as error:
         error.add_note(f"in Supervised(optimizer=...), called with {', '.join(sorted(values))}")
@@ -88,7 +83,7 @@ def updated(
 
     try:
         traced, initial = jax.make_jaxpr(init, return_shape=True)(hyperparams, params)
-    except _NEEDS_A_NUMBER as error:
+    except NEEDS_A_NUMBER as error:
         raise _unknown(hyperparams, error) from error
     _check_structure(initial, opt_state, hyperparams)
     count = len(hyperparams)

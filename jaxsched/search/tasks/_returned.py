@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched._arrays import NEEDS_A_NUMBER
 from jaxsched._text import shorten
 from jaxsched.search.tasks._protocol import Metrics, State
 
@@ -80,6 +81,11 @@ def called(caller: str, method: str, task: Any, *arguments: Any) -> Any:
         ) from error
     except Exception as error:
         note = f"in `{method}` of {caller}(task=...)"
+        if isinstance(error, NEEDS_A_NUMBER):
+            note += (
+                ", whose program serves all values: it computes in jnp, without math, NumPy and "
+                "float(...), and selects by jnp.where, without `if`"
+            )
         if method == "step":
             size = next((np.shape(x) for x in arguments[1].values()), ())
             each = (

@@ -110,8 +110,8 @@ def sampled(
         seed: of the draw.
         method: "halton" (default), "sobol" or "latin", which cover the box more evenly than chance
             and are SciPy's; or "random".
-        **arguments: for each argument of the recipe a ``uniform`` or ``loguniform``, a list to
-            choose from, or a value.
+        **arguments: for each argument of the recipe a ``uniform`` or ``loguniform``, a list or
+            tuple to choose from, or a value. So ``(1e-3, 1.0)`` are two choices, not a range.
 
     Raises:
         ValueError: if nothing is left to draw, a list is empty or the method is unknown.
@@ -136,8 +136,8 @@ def sampled(
         drawn.append({name: draw(c, quantile.get(name, 0.0)) for name, c in columns.items()})
     if repeated := count - len(set(map(plain, drawn))):
         warn(
-            f"sampled(count={count}): {repeated} of the trials repeat others, which trains the "
-            "same runs again. A grid has each combination of values once."
+            f"sampled(count={count}): {repeated} of the trials repeat others, and have the same "
+            "runs: there is nothing to compare. A grid has each combination of values once."
         )
 
     def rows(taken: list[str]) -> Rows:
