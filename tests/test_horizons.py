@@ -92,6 +92,11 @@ def test_a_run_that_would_miss_the_last_value_must_have_steps(schedules):
             horizon(schedule)
 
 
+def test_a_drop_in_that_jumps_after_its_end_names_the_repair():
+    with pytest.raises(ValueError, match=r"no schedule of it has an end\. .* by fix=True"):
+        horizon(torch.OneCycleLR(0.1, 50))
+
+
 def test_the_rise_of_a_warmup_holds_its_end():
     for schedule in (torch.LinearLR(0.1, 0.1, 1.0, 10), optax.polynomial_schedule(0.0, 0.1, 2, 10)):
         assert [schedule.host(t) for t in (9, 10, 99)][1:] == [0.1, 0.1]

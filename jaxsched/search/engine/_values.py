@@ -188,13 +188,15 @@ def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) ->
     lengths = [float(np.asarray(to_host(one.duration))) for one in lasting]
     longest = max(lengths, default=0.0)
     if longest < 1:
-        again = (
-            " What rises again and again has one by Repeat(cycles=...), a drop-in such as "
-            "torch.CosineAnnealingLR or transformers.cosine by fix=True."
-        )
+        shown, more = repr(followed), ""
+        if "Repeat(" in shown or "Window(" in shown:
+            more = (
+                " What rises again and again has one by Repeat(cycles=...), a drop-in such as "
+                "torch.OneCycleLR, torch.CosineAnnealingLR or transformers.cosine by fix=True."
+            )
         raise ValueError(
             f"sweep(steps=...) must be given for the trial {printable(name)}: "
-            f"no schedule of it has an end.{again if 'Repeat(' in repr(followed) else ''}"
+            f"no schedule of it has an end.{more}"
         )
     steps = round(longest) if math.isfinite(longest) else INT32_MAX + 1
     if steps > INT32_MAX:
