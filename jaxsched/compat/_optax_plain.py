@@ -13,12 +13,12 @@ from jaxsched._text import describe
 from jaxsched.compat._knots import drops, scaled_knots
 from jaxsched.compat._pieces import floor, held, larger, polynomial, stairs, surely, where
 from jaxsched.compat._signature import (
+    AnySpan,
     Flag,
     NotNegative,
     Number,
-    Period,
     Positive,
-    Step,
+    PositiveSpan,
     chosen,
     drop_in,
 )
@@ -66,8 +66,8 @@ def polynomial_schedule(
     init_value: Number,
     end_value: Number,
     power: NotNegative,
-    transition_steps: Step,
-    transition_begin: Step = 0,
+    transition_steps: AnySpan,
+    transition_begin: AnySpan = 0,
 ) -> AbstractSchedule:
     """A power of the remaining fraction, from ``init_value`` to ``end_value``, which holds.
 
@@ -90,7 +90,7 @@ def polynomial_schedule(
 
 @drop_in
 def linear_schedule(
-    init_value: Number, end_value: Number, transition_steps: Step, transition_begin: Step = 0
+    init_value: Number, end_value: Number, transition_steps: AnySpan, transition_begin: AnySpan = 0
 ) -> AbstractSchedule:
     """A line from ``init_value`` to ``end_value``, which holds.
 
@@ -109,9 +109,9 @@ def linear_schedule(
 @drop_in
 def exponential_decay(
     init_value: Number,
-    transition_steps: Step,
+    transition_steps: AnySpan,
     decay_rate: NotNegative,
-    transition_begin: Step = 0,
+    transition_begin: AnySpan = 0,
     staircase: Flag = False,
     end_value: Number | None = None,
 ) -> AbstractSchedule:
@@ -145,7 +145,7 @@ def exponential_decay(
 
 @drop_in
 def cosine_decay_schedule(
-    init_value: Number, decay_steps: Period, alpha: Number = 0.0, exponent: NotNegative = 1.0
+    init_value: Number, decay_steps: PositiveSpan, alpha: Number = 0.0, exponent: NotNegative = 1.0
 ) -> AbstractSchedule:
     """Half a cosine, raised to ``exponent``, to ``alpha * init_value``, which holds.
 
@@ -193,7 +193,7 @@ def piecewise_interpolate_schedule(
 
 @drop_in
 def linear_onecycle_schedule(
-    transition_steps: Period,
+    transition_steps: PositiveSpan,
     peak_value: Number,
     pct_start: NotNegative = 0.3,
     pct_final: NotNegative = 0.85,
@@ -222,7 +222,7 @@ def linear_onecycle_schedule(
 
 @drop_in
 def cosine_onecycle_schedule(
-    transition_steps: Period,
+    transition_steps: PositiveSpan,
     peak_value: Number,
     pct_start: NotNegative = 0.3,
     div_factor: Positive = 25.0,

@@ -22,13 +22,13 @@ from jaxsched.compat._signature import (
     Flag,
     Fraction,
     Function,
-    Length,
-    Milestones,
     NotNegative,
     Number,
     Numbers,
-    Period,
     Positive,
+    PositiveSpan,
+    Span,
+    Spans,
     Text,
     Whole,
     chosen,
@@ -49,7 +49,7 @@ from jaxsched.schedules._wrappers import Quantize
 @drop_in
 def ExponentialDecay(
     initial_learning_rate: Number,
-    decay_steps: Period,
+    decay_steps: PositiveSpan,
     decay_rate: NotNegative,
     staircase: Flag = False,
     name: Text | None = "ExponentialDecay",
@@ -66,7 +66,7 @@ def ExponentialDecay(
 
 @drop_in
 def PiecewiseConstantDecay(
-    boundaries: Milestones, values: Numbers, name: Text | None = "PiecewiseConstant"
+    boundaries: Spans, values: Numbers, name: Text | None = "PiecewiseConstant"
 ) -> AbstractSchedule:
     """A value per interval; the step on a boundary still has the *old* value.
 
@@ -97,7 +97,7 @@ def PiecewiseConstantDecay(
 @drop_in
 def PolynomialDecay(
     initial_learning_rate: Number,
-    decay_steps: Period,
+    decay_steps: PositiveSpan,
     end_learning_rate: Number = 0.0001,
     power: NotNegative = 1.0,
     cycle: Flag = False,
@@ -143,7 +143,7 @@ def _cycle(step: Any, start: Any, end: Any, every: Any, power: Any) -> jax.Array
 @drop_in
 def InverseTimeDecay(
     initial_learning_rate: Number,
-    decay_steps: Period,
+    decay_steps: PositiveSpan,
     decay_rate: NotNegative,
     staircase: Flag = False,
     name: Text | None = "InverseTimeDecay",
@@ -166,11 +166,11 @@ _ENDLESS = 1e30  # a timescale in which nothing happens
 @drop_in
 def CosineDecay(
     initial_learning_rate: Number,
-    decay_steps: Period,
+    decay_steps: PositiveSpan,
     alpha: Number = 0.0,
     name: Text | None = "CosineDecay",
     warmup_target: Number | None = None,
-    warmup_steps: Length = 0,
+    warmup_steps: Span = 0,
 ) -> AbstractSchedule:
     """Half a cosine to a share of its top, which holds; with ``warmup_target`` after a line to it.
 
@@ -197,7 +197,7 @@ def CosineDecay(
 @drop_in
 def CosineDecayRestarts(
     initial_learning_rate: Number,
-    first_decay_steps: Period,
+    first_decay_steps: PositiveSpan,
     t_mul: Positive = 2.0,
     m_mul: NotNegative = 1.0,
     alpha: Number = 0.0,

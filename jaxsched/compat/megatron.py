@@ -16,10 +16,10 @@ from jaxsched._text import describe
 from jaxsched.compat._pieces import floor, larger, where
 from jaxsched.compat._signature import (
     Flag,
-    Length,
     NotNegative,
     Number,
-    Period,
+    PositiveSpan,
+    Span,
     Text,
     chosen,
     drop_in,
@@ -44,11 +44,11 @@ def OptimizerParamScheduler(
     init_lr: Number,
     max_lr: Number,
     min_lr: NotNegative,
-    lr_warmup_steps: Length,
-    lr_decay_steps: Period,
+    lr_warmup_steps: Span,
+    lr_decay_steps: PositiveSpan,
     lr_decay_style: Text,
     *,
-    wsd_decay_steps: Period | None = None,
+    wsd_decay_steps: PositiveSpan | None = None,
     lr_wsd_decay_style: Text | None = None,
     fix: Flag = False,
 ) -> AbstractSchedule:
@@ -121,7 +121,7 @@ def _stable(top: Any, hold: Any, warmup: Any, fall: AbstractSchedule) -> Abstrac
 
 @drop_in
 def get_wd(
-    start_wd: NotNegative, end_wd: NotNegative, wd_incr_steps: Length, wd_incr_style: Text
+    start_wd: NotNegative, end_wd: NotNegative, wd_incr_steps: Span, wd_incr_style: Text
 ) -> AbstractSchedule:
     """The weight decay: from ``start_wd`` to ``end_wd``, which holds.
 

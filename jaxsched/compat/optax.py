@@ -26,15 +26,15 @@ from jaxsched.compat._optax_plain import (
 from jaxsched.compat._optax_plain import polynomial_schedule as polynomial_schedule
 from jaxsched.compat._pieces import larger, smaller, where
 from jaxsched.compat._signature import (
+    AnySpan,
     Count,
     Flag,
     Fraction,
-    Milestones,
     NotNegative,
     Number,
     Ratio,
     Share,
-    Step,
+    Spans,
     Whole,
     drop_in,
 )
@@ -69,7 +69,7 @@ _Calls = Annotated[Any, _calls]
 
 @drop_in
 def warmup_constant_schedule(
-    init_value: Number, peak_value: Number, warmup_steps: Step
+    init_value: Number, peak_value: Number, warmup_steps: AnySpan
 ) -> AbstractSchedule:
     """A line from ``init_value`` to ``peak_value``, which holds.
 
@@ -86,8 +86,8 @@ def warmup_constant_schedule(
 def warmup_cosine_decay_schedule(
     init_value: Number,
     peak_value: Number,
-    warmup_steps: Step,
-    decay_steps: Step,
+    warmup_steps: AnySpan,
+    decay_steps: AnySpan,
     end_value: Number = 0.0,
     exponent: NotNegative = 1.0,
 ) -> AbstractSchedule:
@@ -115,10 +115,10 @@ def warmup_cosine_decay_schedule(
 def warmup_exponential_decay_schedule(
     init_value: Number,
     peak_value: Number,
-    warmup_steps: Step,
-    transition_steps: Step,
+    warmup_steps: AnySpan,
+    transition_steps: AnySpan,
     decay_rate: NotNegative,
-    transition_begin: Step = 0,
+    transition_begin: AnySpan = 0,
     staircase: Flag = False,
     end_value: Number | None = None,
 ) -> AbstractSchedule:
@@ -153,7 +153,7 @@ def sgdr_schedule(cosine_kwargs: _Calls) -> AbstractSchedule:
 
 
 @drop_in
-def join_schedules(schedules: _Curves, boundaries: Milestones) -> AbstractSchedule:
+def join_schedules(schedules: _Curves, boundaries: Spans) -> AbstractSchedule:
     """One schedule after another, each from its own step 0 at its boundary.
 
     A function of the step is as good as a schedule (whole steps, ``js.from_fn``). A schedule

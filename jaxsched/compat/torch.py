@@ -32,14 +32,14 @@ from jaxsched.compat._signature import (
     Count,
     Flag,
     Function,
-    Length,
-    Milestones,
     NotNegative,
     Number,
-    Period,
     Positive,
     PositiveRatio,
+    PositiveSpan,
     Ratio,
+    Span,
+    Spans,
     Text,
     Whole,
     chosen,
@@ -73,7 +73,7 @@ def StepLR(base_lr: Number, step_size: Whole, gamma: NotNegative = 0.1) -> Abstr
 
 
 @drop_in
-def MultiStepLR(base_lr: Number, milestones: Milestones, gamma: Number = 0.1) -> AbstractSchedule:
+def MultiStepLR(base_lr: Number, milestones: Spans, gamma: Number = 0.1) -> AbstractSchedule:
     """Multiplied by ``gamma`` at each milestone, twice where one is listed twice.
 
     Their order does not matter; one that is negative or not whole never acts.
@@ -153,7 +153,7 @@ def _if_any(steps: Any, end: Any, start: Any) -> Any:
 
 @drop_in
 def CosineAnnealingLR(
-    base_lr: Number, T_max: Period, eta_min: Number = 0.0, *, fix: Flag = False
+    base_lr: Number, T_max: PositiveSpan, eta_min: Number = 0.0, *, fix: Flag = False
 ) -> AbstractSchedule:
     """Half a cosine to ``eta_min`` over ``T_max`` steps, and up again, and so on.
 
@@ -191,8 +191,8 @@ def CosineAnnealingWarmRestarts(
 def CyclicLR(
     base_lr: Number,
     max_lr: Number,
-    step_size_up: Period = 2000,
-    step_size_down: Length | None = None,
+    step_size_up: PositiveSpan = 2000,
+    step_size_down: Span | None = None,
     mode: Text = "triangular",
     gamma: NotNegative = 1.0,
     scale_fn: Function | None = None,

@@ -18,7 +18,7 @@ from jaxsched.compat._signature import (
     NotNegative,
     Number,
     Options,
-    Period,
+    PositiveSpan,
     Text,
     Whole,
     chosen,
@@ -152,7 +152,7 @@ def polynomial(
 
 @drop_in
 def inverse_sqrt(
-    lr: Number, num_warmup_steps: Whole, timescale: Period | None = None
+    lr: Number, num_warmup_steps: Whole, timescale: PositiveSpan | None = None
 ) -> AbstractSchedule:
     """A line from 0 to ``lr``, then one over the square root of time, without end.
 
