@@ -16,7 +16,7 @@ from jaxsched._populations import require_schedule, unstack
 from jaxsched._svg import shorten
 from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
-from jaxsched.schedules._picture import brief, curve, extent, shared_boundaries
+from jaxsched.schedules._picture import axes_of, brief, curve, extent, matplotlib, shared_boundaries
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,13 +77,7 @@ def plot(
         last = extent([member for family in families for member in family])
     else:
         last = checked_whole("plot(steps=...)", steps, 1, INT32_MAX)
-    if ax is None:
-        ax = _matplotlib("pyplot").subplots(layout="constrained")[1]
-    elif not hasattr(ax, "axvline"):
-        raise TypeError(
-            f"plot(ax=...) must be axes of matplotlib, got {type(ax).__name__}: those of a figure "
-            "are `figure.add_subplot()`, of an array one element."
-        )
+    ax = axes_of(ax)
     for family, texts in zip(families, names, strict=True):
         looks: list[dict[str, Any]] = [{}]
         if len(family) > 1:
@@ -101,7 +95,7 @@ def plot(
 
 def save_picture(file: str, draw: Callable[[Axes], Any]) -> None:
     """What ``draw`` draws on the axes of a new figure, into a file; pyplot is not touched."""
-    figure = _matplotlib("figure").Figure(figsize=(7, 3.5), layout="constrained")
+    figure = matplotlib("figure").Figure(figsize=(7, 3.5), layout="constrained")
     draw(figure.add_subplot())
     figure.savefig(file)
 
@@ -187,19 +181,8 @@ def _finish(ax: Any, log: bool) -> None:
 
 def _color_map(name: Any) -> Any:
     try:
-        return _matplotlib().colormaps[name]
+        return matplotlib().colormaps[name]
     except (KeyError, TypeError):
         raise ValueError(
             f"plot(cmap=...) must be the name of a color map of matplotlib, got {name!r}."
         ) from None
-
-
-def _matplotlib(part: str = "") -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(f"matplotlib.{part}" if part else "matplotlib")
-    except ImportError as error:
-        raise ImportError(
-            "js.plot needs matplotlib, which is not installed: pip install jaxsched[plot]"
-        ) from error

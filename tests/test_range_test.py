@@ -201,6 +201,8 @@ def test_plot_of_nothing_says_so(which):
     found = range_test(Hopeless(which))
     found.plot(ax, rules=True)
     assert ax.get_title() == "no suggestion: " + found.reason.split(":")[0]
+    with pytest.raises(TypeError, match=r"RangeTest.plot\(ax=...\) must be axes of matplotlib"):
+        found.plot([ax])
 
 
 def test_repr_is_a_readable_answer():

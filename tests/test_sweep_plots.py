@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 
 import matplotlib as mpl
 import numpy as np
@@ -173,6 +174,15 @@ def test_plots_of_words_and_of_nothing_finite():
         result_of([[1]]).plot("warmth")
     with pytest.raises(ValueError, match="at most two settings"):
         result_of([[1]]).plot("peak", "peak", "peak")
+
+
+def test_what_is_no_axes_is_refused_and_matplotlib_is_asked_for(monkeypatch):
+    result = result_of([[1]])
+    with pytest.raises(TypeError, match=r"SweepResult.plot\(ax=...\) must be axes of .*, got int"):
+        result.plot(ax=3)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"SweepResult\.plot needs matplotlib"):
+        result.plot()
 
 
 def test_what_explodes_leaves_the_axis_to_the_others():

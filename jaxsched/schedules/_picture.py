@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from typing import Any
 
 import jax
@@ -111,3 +112,26 @@ def _number(value: Any) -> str:
         return "none"
     low, high = array.min(), array.max()
     return f"{low:.4g}" if low == high else f"{low:.4g}..{high:.4g}"
+
+
+def matplotlib(part: str = "", where: str = "js.plot") -> Any:
+    """A module of matplotlib, which is loaded when something is drawn."""
+    try:
+        return importlib.import_module(f"matplotlib.{part}" if part else "matplotlib")
+    except ImportError as error:
+        raise ImportError(
+            f"{where} needs matplotlib, which is not installed: pip install jaxsched[plot]"
+        ) from error
+
+
+def axes_of(ax: Any, where: str = "js.plot") -> Any:
+    """The axes to draw on; for ``None`` those of a new figure of pyplot."""
+    if ax is None:
+        return matplotlib("pyplot", where).subplots(layout="constrained")[1]
+    if not hasattr(ax, "axvline"):
+        raise TypeError(
+            f"{where.removeprefix('js.')}(ax=...) must be axes of matplotlib, got "
+            f"{type(ax).__name__}: those of a figure are `figure.add_subplot()`, of an array one "
+            "element."
+        )
+    return ax

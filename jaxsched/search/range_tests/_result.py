@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxsched._checks import checked_flag
+from jaxsched.schedules._picture import axes_of
 from jaxsched.search import suggest
 from jaxsched.search.range_tests._target import TargetShape
 from jaxsched.search.trials._trials import Followed, Trial, Trials
@@ -172,10 +173,7 @@ class RangeTest:
             ImportError: if matplotlib is not installed.
         """
         checked_flag("plot(rules=...)", rules)
-        if ax is None:
-            from matplotlib import pyplot
-
-            ax = pyplot.subplots(layout="constrained")[1]
+        ax = axes_of(ax, "RangeTest.plot")
         curves: Any = np.ma.masked_array(self.smooth, ~self.kept)
         shown = self.kept.sum(axis=0) * 2 >= len(self.seeds)  # the rest speaks for a minority
         rates, curves = self.rates[shown], curves[:, shown]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsched.schedules._picture import axes_of
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.results import _drawing as draw
 from jaxsched.search.results import _reports as reports
@@ -23,12 +24,7 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Any) -> Any:
     trials = sorted(set.intersection(*having)) if names else list(range(len(result.trials)))
     if not trials:
         raise ValueError(f"plot(*names) must be settings of one trial, got {list(names)}.")
-    if ax is None:
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError:
-            raise ImportError("plot() needs matplotlib: pip install jaxsched[plot].") from None
-        ax = plt.subplots(layout="constrained")[1]
+    ax = axes_of(ax, "SweepResult.plot")
     picture = draw.Picture(result, trials, ax)
     if not names:
         _curves(picture)
