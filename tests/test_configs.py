@@ -212,7 +212,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         (
             "composer.LinearScheduler(t_max=100tok)",
             ValueError,
-            "the sizes of the run, got '100tok'",
+            "are not given, got '100tok'",
         ),
         ("Linear(0, 10%, 10)", ValueError, "only a length or a ratio has shares"),
         ("Linear(0, 3 epochs, 10)", ValueError, "must not be a length"),

@@ -28,7 +28,7 @@ _PASSED_OVER = {
 }
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": round},
-    **{"min": min, "max": max},
+    **{"min": min, "max": max, "math.ceil": math.ceil, "math.floor": math.floor},
 }
 _LR = ("lr", "learning_rate")
 _INSIDE = ">"  # another schedule
@@ -68,8 +68,8 @@ def found_in(library: str, text: str, lr: float | None) -> Found:
     if len(found) > 1:
         shown = " and ".join(tree.name for tree, _ in found)
         raise ValueError(
-            f"convert(text=...) must have one schedule, got {shown}: join them as the program does "
-            "(SequentialLR, ChainedScheduler), or convert each alone."
+            f"convert(text=...) must have one schedule, got {shown}: join them as the program "
+            "does, or convert each alone."
         )
     near = [(tree, "") for tree in calls if reader.is_near(tree.name)]
     tree, interval = [*found, *near, *((value, "") for value in values[-1:]), (None, "")][0]

@@ -194,7 +194,9 @@ def _steps(step: float) -> str:
 
 
 def _marks(schedule: Any) -> list[float]:
-    """Steps at which something begins or ends, and the ones before."""
-    starts = [phase.start for phase in phases_of(schedule)[1 : _MOST + 1]]
-    found = {0.0, float(extent([schedule])), *starts, *(max(0.0, step - 1) for step in starts)}
+    """Steps at which something begins or ends, and the ones before; whole where it lasts any."""
+    last = float(extent([schedule]))
+    whole = math.ceil if last > 2 else float
+    starts = [float(whole(phase.start)) for phase in phases_of(schedule)[1 : _MOST + 1]]
+    found = {0.0, last, *starts, *(max(0.0, step - 1) for step in starts)}
     return sorted(found)

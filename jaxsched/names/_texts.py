@@ -271,8 +271,8 @@ def meant(text: str, source: Entry | None, argument: str, units: Any) -> Any:
 
 def _needs_sizes(where: str, text: str) -> ValueError:
     return ValueError(
-        f"{where} must be a number of steps, or beside the sizes of the run, got {text!r}: give "
-        f"{_SAYS}."
+        f"{where} must be a number of steps where the sizes of the run are not given, got "
+        f"{text!r}: give {_SAYS}."
     )
 
 
