@@ -222,7 +222,7 @@ def segment_of(model: Any, width: int = 1) -> tuple[Any, list[Any]]:
     (fold,) = trace_folds(model, None, names, LENGTH)
     program = Program(fold, names, LENGTH, width)
     arrays = program.arguments(model, ONE[0])
-    state = program.init(arrays, jax.random.key(0))
+    state = program.init(arrays, *program.start(0, ONE[0]))
     rows = jax.device_put(model.batches(0, 0, program.length))
     alive = np.ones(() if width == 1 else width, bool)
     if width > 1:

@@ -4,6 +4,7 @@ import gc
 import weakref
 from types import SimpleNamespace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from jaxsched import search
 from jaxsched.search import Averaged
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._program import _FUNCTIONS, Kept
+from jaxsched.search.engine._random import drawing, drawn
 from jaxsched.search.tasks._traced import trace_task
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
@@ -215,3 +217,23 @@ def test_python_numbers_with_64_bits():
     with jax.enable_x64(True):
         result = sweep(Wrapped())
     assert result.final("count").tolist() == [[[9.0]], [[9.0]]]
+
+
+def test_what_the_host_draws_is_what_a_program_draws():
+    def init(key):
+        first, *keys = jax.random.split(key, 3)
+        each = jax.random.split(keys[-1], (2, 3))
+        return {
+            "bits": [jax.random.bits(keys[0], (3, 5), f"uint{n}") for n in (8, 16, 32)],
+            "folded": jax.random.uniform(jax.random.fold_in(jax.random.fold_in(first, 7), 2**31)),
+            "mapped": jax.vmap(jax.vmap(jax.random.bits))(each),
+            "keys": each,
+        }
+
+    traced, key = jax.make_jaxpr(init)(jax.random.key(0)), jax.random.key(2**32 - 1)
+    words = drawn(traced, 2**32 - 1)
+    assert len(jax.tree.leaves(words)) == 2 * 5  # none is left to the program
+    got = jax.jit(lambda key: drawing(traced, words)(key))(key)
+    chex.assert_trees_all_equal(jax.tree.leaves(jax.jit(init)(key)), got)
+    with jax.threefry_partitionable(False):  # JAX then draws other numbers
+        assert not jax.tree.leaves(drawn(jax.make_jaxpr(init)(key), 0))

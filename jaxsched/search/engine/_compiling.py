@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._program import Program, key_of
+from jaxsched.search.engine._program import Program
 from jaxsched.search.engine._settings import in_force
 from jaxsched.search.tasks._traced import taken_apart
 
@@ -59,11 +59,8 @@ def _calls(ledger: Ledger, program: Program, device: Any) -> Iterator[tuple[Any,
     values = on_device(np.float32(), *lanes, len(program.names), program.length)
     batches = on_device(shape.batch, *lanes, program.length)
     bounds = on_device((np.int32(), np.int32(), np.float32()))
-    begins = any(run.state is None for run in runs)
-    if begins:  # quickly lowered: it is compiled while the segment is traced
-        yield key_of, (jax.ShapeDtypeStruct((), np.uint32),)
     yield program.segment, (arrays, state, alive, values, batches, *bounds)
-    if begins:
-        yield program.init, (arrays, on_device(jax.eval_shape(lambda: jax.random.key(0))))
+    if any(run.state is None for run in runs):
+        yield program.init, (arrays, *on_device(program.start(0, device)))
     if ledger.plan.validation:
         yield program.evaluate, (arrays, state)

@@ -21,7 +21,7 @@ from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, Pacer
-from jaxsched.search.engine._program import Program, random_key
+from jaxsched.search.engine._program import Program
 from jaxsched.search.engine._records import LaneState, OpenRun, plain_state
 from jaxsched.search.engine._threads import Threads
 
@@ -271,8 +271,8 @@ class Engine:
             return put(plain_state(run.state), device)
 
         def make() -> Any:
-            key = put(random_key(self._plan.seeds[seed]), device)
-            return self._backend.programs[fold].init(arrays, key)
+            program = self._backend.programs[fold]
+            return program.init(arrays, *program.start(self._plan.seeds[seed], device))
 
         return self._once(self._initial, number, (fold, seed, device), make)
 

@@ -18,15 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import jaxpr_as_fun
 
 from jaxsched.search.engine._devices import put
+from jaxsched.search.engine._random import drawing, drawn
 from jaxsched.search.tasks._protocol import Task, opaque
 from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import Fold, taken_apart
-
-# The order of a sum depends on how far XLA optimizes.
-_SUMS = ("reduce", "dot_", "ragged_dot", "conv_", "cum")
 
 
 class Function:
@@ -85,6 +83,12 @@ class Program:
         ]
         return put(strong, device)
 
+    def start(self, seed: int, device: Any) -> tuple[Any, list[Any]]:
+        """What ``init`` takes of a seed: the seed, and what the host draws for it."""
+        ahead = self.layout is None and device.platform == "cpu"
+        words = drawn(self.fold.shape.init, seed) if ahead else []
+        return put((np.uint32(seed), words), device)
+
     def stack_lanes(self, lanes: list[Any]) -> Any:
         """Trees, one for each lane, as the functions take them."""
         return lanes[0] if self.width == 1 else self.stack(lanes)
@@ -113,39 +117,7 @@ class Program:
         """Where it is compiled for."""
 
     def _jit(self, method: str, f: Callable[..., Any]) -> Any:
-        # `init` runs once per seed, but its random numbers take XLA three times as long to compile
-        # as a small model's update (1.2 s of CPU time, and 0.4 s at this level, for an MLP).
-        on_cpu, init = jax.default_backend() == "cpu", self.fold.shape.init
-        if method == "init" and on_cpu and not _sums(init.jaxpr):
-            return jax.jit(f, compiler_options={"xla_backend_optimization_level": 1})
         return jax.jit(f)
-
-
-def _sums(jaxpr: Any) -> bool:
-    """Whether what a jaxpr returns depends on sums."""
-    # Flax calls the model to know its shapes, and returns nothing of that.
-    read = set(filter(_is_variable, jaxpr.outvars))
-    for eqn in reversed(jaxpr.eqns):
-        if not read.isdisjoint(eqn.outvars):
-            inner = jaxprs_in_params(eqn.params)
-            if eqn.primitive.name.startswith(_SUMS) or any(map(_sums, inner)):
-                return True
-            read.update(filter(_is_variable, eqn.invars))
-    return False
-
-
-def _is_variable(atom: Any) -> bool:
-    return not isinstance(atom, Literal)
-
-
-@jax.jit
-def key_of(seed: jax.Array) -> jax.Array:
-    return jax.random.key(seed)
-
-
-def random_key(seed: int) -> jax.Array:
-    """``jax.random.key`` of a seed below 2**32, without an implicit transfer to a device."""
-    return key_of(jax.device_put(np.uint32(seed)))
 
 
 @jax.jit
@@ -177,8 +149,13 @@ def _cast(tree: Any, like: Any) -> Any:
 
 
 def _init(shape: TaskShape) -> Callable[..., Any]:
-    init = _called(shape.init, shape.state)
-    return lambda arrays, key: _cast(init(key, arrays), shape.state)
+    tree: Any = jax.tree.structure(shape.state)
+
+    def init(arrays: list[Any], seed: jax.Array, words: list[Any]) -> Any:
+        leaves = drawing(shape.init, words)(jax.random.key(seed), *arrays)
+        return _cast(tree.unflatten(leaves), shape.state)
+
+    return init
 
 
 def _evaluate(shape: TaskShape, width: int) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._program import Program, random_key
+from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._pool import device_memory
 
 _CANDIDATES = (1, 8, 64, 256)
@@ -64,7 +64,7 @@ def seconds_per_update(
     width, length = program.width, program.length
     task = plan.folds[0].task
     arrays = program.arguments(task, device)
-    state = program.init(arrays, jax.device_put(random_key(plan.seeds[0]), device))
+    state = program.init(arrays, *program.start(plan.seeds[0], device))
     values: Any = plan.table.values(0, 0, length)
     batches = Feed(plan).get(0, 0, 0, device)
     alive: Any = np.ones((), bool)

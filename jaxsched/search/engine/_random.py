@@ -1,0 +1,146 @@
+"""The random bits of an initial state are drawn on the host, if they are few.
+
+On a CPU XLA makes ten kernels of each draw, most of what it takes to compile an initial state. The
+bits are whole numbers, and so the same from NumPy; what becomes of them is compiled.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+from jax.extend.random import threefry_prng_impl
+
+from jaxsched.schedules._noise import threefry
+
+_TAG = threefry_prng_impl.tag
+_MOST = 1 << 18  # numbers in a state: ten milliseconds of NumPy
+
+
+def drawn(init: Any, seed: int) -> list[Any]:
+    """What a closed jaxpr draws for ``jax.random.key(seed)``, its first argument.
+
+    Returns:
+        For each draw two arrays of words, uint32, or None if it is left to the program; and for
+        each call of a jitted function such a list.
+    """
+    key, *others = init.jaxpr.invars
+    small = sum(prod(x.aval.shape) for x in init.jaxpr.outvars) <= _MOST
+    if not small or str(key.aval.dtype) != f"key<{_TAG}>":
+        return []
+    with np.errstate(over="ignore"):
+        return _drawn(init, [np.array([0, seed], np.uint32), *[None] * len(others)])[1]
+
+
+def drawing(init: Any, words: list[Any]) -> Callable[..., list[Any]]:
+    """``init`` as a function that draws what ``words``, of ``drawn``, lack."""
+
+    @functools.cache
+    def called(jaxpr: Any) -> Any:
+        return jax.jit(functools.partial(traced, jaxpr))
+
+    def traced(closed: Any, values: list[Any], words: list[Any]) -> list[Any]:
+        left = iter(words)
+
+        def apply(eqn: Any, values: list[Any]) -> list[Any]:
+            name = eqn.primitive.name
+            ours: Any = next(left, None) if name in ("jit", "random_bits") else None
+            if not jax.tree.leaves(ours):
+                return _bound(eqn, values)
+            if name == "random_bits":
+                return [(ours[0] ^ ours[1]).astype(eqn.outvars[0].aval.dtype)]
+            # Not inlined: the operations would be in another order, and may then round otherwise.
+            return list(called(eqn.params["jaxpr"])(values, ours))
+
+        return _walk(closed, values, apply)
+
+    return lambda *arguments: traced(init, list(arguments), words)
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _drawn(closed: Any, values: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Results and draws. Keys are words, [..., 2]; what is not known is None."""
+    found: list[Any] = []
+
+    def apply(eqn: Any, values: list[Any]) -> list[Any]:
+        name, count = eqn.primitive.name, len(eqn.outvars)
+        if name == "jit":
+            results, inside = _drawn(eqn.params["jaxpr"], values)
+            found.append(inside)
+            return results
+        # JAX has another way to number what it draws.
+        usual = getattr(eqn.ctx, "threefry_partitionable", False)
+        sure = usual and not any(x is None or isinstance(x, jax.Array) for x in values)
+        result = _RULES[name](eqn, *values) if sure and name in _RULES else None
+        if name == "random_bits":
+            found.append(result)
+            result = None
+        return [result] if count == 1 else result or [None] * count
+
+    return _walk(closed, values, apply), found
+
+
+def _bound(eqn: Any, values: list[Any]) -> list[Any]:
+    bound = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)
+    with eqn.ctx.manager:
+        results = eqn.primitive.bind(*functions, *values, **params)
+    return list(results) if eqn.primitive.multiple_results else [results]
+
+
+def _walk(closed: Any, values: list[Any], apply: Callable[[Any, list[Any]], list[Any]]) -> Any:
+    """Evaluates a closed jaxpr with ``apply``."""
+    jaxpr = closed.jaxpr
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *values], strict=True))
+    read: Callable[[Any], Any] = lambda x: x.val if isinstance(x, Literal) else known[x]
+    for eqn in jaxpr.eqns:
+        known.update(zip(eqn.outvars, apply(eqn, [*map(read, eqn.invars)]), strict=True))
+    return [*map(read, jaxpr.outvars)]
+
+
+def _words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Both words of each number that JAX draws from keys: it counts from zero."""
+    count = np.arange(prod(shape), dtype=np.uint32).reshape(shape)
+    each = key.reshape(*key.shape[:-1], *[1] * len(shape), 2)
+    return threefry((each[..., 0], each[..., 1]), (np.zeros_like(count), count))
+
+
+def _split(eqn: Any, key: Any) -> Any:
+    return np.stack(_words(key, eqn.params["shape"]), -1)
+
+
+def _fold_in(eqn: Any, key: Any, data: Any) -> Any:
+    counter = (np.uint32(0), np.asarray(data).astype(np.uint32))
+    return np.stack(threefry((key[..., 0], key[..., 1]), counter), -1)
+
+
+def _bits(eqn: Any, key: Any) -> Any:
+    return _words(key, eqn.params["shape"]) if eqn.params["bit_width"] <= 32 else None
+
+
+def _slice(eqn: Any, x: Any) -> Any:
+    start, limit = eqn.params["start_indices"], eqn.params["limit_indices"]
+    return x[tuple(map(slice, start, limit, eqn.params["strides"] or [1] * len(start)))]
+
+
+def _add(eqn: Any, x: Any, y: Any) -> Any:
+    """Counts of keys."""
+    return None if np.ndim(x) or np.ndim(y) else np.add(x, y, dtype=eqn.outvars[0].aval.dtype)
+
+
+_RULES: dict[str, Callable[..., Any]] = {
+    "random_split": _split,
+    "random_fold_in": _fold_in,
+    "random_bits": _bits,
+    "slice": _slice,
+    "unstack": lambda eqn, x: [*np.moveaxis(x, eqn.params["axis"], 0)],
+    "squeeze": lambda eqn, x: np.squeeze(x, eqn.params["dimensions"]),
+    "add": _add,
+}
