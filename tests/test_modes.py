@@ -21,6 +21,7 @@ import operations
 import optax
 import pytest
 from cases import ALL, CLASSES, ONE_OF_EACH_STRUCTURE, RECIPES
+from helpers import IN_LOOPS, OPTIMIZED
 
 import jaxsched as js
 from jaxsched.optim import current, inject
@@ -555,7 +556,8 @@ FALLING = [
 @pytest.mark.parametrize("shape", FALLING, ids=lambda shape: shape.__name__)
 def test_a_tail_falls_to_the_end_and_is_never_zero_before_it(shape):
     """Optax's cosine is exactly 0 on the last 77 steps of a million."""
-    program = jax.jit(lambda horizon, step: shape(0.1, 0.0, horizon)(step))
+    at = lambda horizon, steps: jax.lax.map(lambda step: shape(0.1, 0.0, horizon)(step), steps)
+    program = jax.jit(at, compiler_options=OPTIMIZED | IN_LOOPS)
     for horizon in (10**5, 10**6, 2**24 + 3, TOP):
         tail = np.append(np.arange(horizon - 100, horizon - 1), horizon - 1).astype(np.int32)
         values = np.asarray(program(np.int32(horizon), tail))

@@ -250,13 +250,14 @@ class Sequence(AbstractSchedule):
         # They hold their value there: nothing overflows, and no NaN reaches a gradient.
         value = self.parts[0].value_at(t)
         lengths = (num.at_least_zero(part.exact_length(t)) for part in self.parts[:-1])
+        reached = num.nudge(t)
         for start, part in zip(itertools.accumulate(lengths), self.parts[1:], strict=True):
             here, value = num.alike(part.value_at(t - start), value)
-            value = num.where(self._begun(t, start), here, value)
+            value = num.where(self._begun(t, reached, start), here, value)
         return value
 
-    def _begun(self, t: Number, start: Number) -> Any:
-        return num.nudge(t) >= start
+    def _begun(self, t: Number, reached: Number, start: Number) -> Any:
+        return reached >= start
 
     def phases(self) -> list[Phase]:
         found: list[Phase] = []

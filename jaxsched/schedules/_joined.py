@@ -32,5 +32,5 @@ class RightClosed(Sequence):
     _symbol = ""
     _few = math.inf  # `selected` knows the other convention
 
-    def _begun(self, t: Number, start: Number) -> Any:
+    def _begun(self, t: Number, reached: Number, start: Number) -> Any:
         return t > num.nudge(start)

@@ -199,18 +199,9 @@ def scanned(controller: Any, run: Run) -> None:
     if _is_opaque(controller):
         return
     run = _uniform(run)
-    stacked = jax.tree.map(lambda *xs: np.stack([jnp.asarray(x) for x in xs]), *run)
-
-    @jax.jit
-    def scan(controller: Any, stacked: Any) -> Any:
-        def body(state: Any, report: Report) -> Any:
-            new = controller.update(state, **report)
-            return new, (new, controller(new))
-
-        return jax.lax.scan(body, controller.init(), stacked)[1]
-
     # The controller as data, so that both programs are given the same numbers in the same dtypes.
-    states, values = jax.device_get(scan(_laws.rescaled(controller, 1.0), stacked))
+    found = _in_a_scan(_laws.rescaled(controller, 1.0), _stacked(run))
+    states, values = jax.device_get(found)
     for index, (state, value) in enumerate(list(_follow(controller, run))[1:]):
         scanned = jax.tree.map(lambda x, i=index: x[i], states)
         _laws.assert_close(scanned, state, "scan and eager states")
@@ -237,21 +228,13 @@ def batched(controller: Any, run: Run) -> None:
         return
     members = [_laws.rescaled(controller, factor) for factor in (1.0, 0.5)]
     population = jax.tree.map(lambda *xs: jnp.stack(xs), *members)
-
-    def step(controller: Any, state: Any, report: Report) -> Any:
-        return controller.update(state, **report), controller(state)
-
-    solo, update = jax.jit(step), jax.jit(jax.vmap(step, in_axes=(0, 0, None)))
-    states = jax.vmap(lambda c: c.init())(population)
-    alone = [member.init() for member in members]
-    for report in _uniform(run):
-        states, rates = update(population, states, report)
-        numbers, rates = jax.device_get((states, rates))
-        for index, member in enumerate(members):
-            alone[index], rate = solo(member, alone[index], report)
-            _laws.assert_close(rates[index], rate, "rates in a population and alone")
-            mine = jax.tree.map(lambda x, i=index: x[i], numbers)
-            _laws.assert_close(mine, alone[index], "states in a population and alone")
+    stacked = _stacked(_uniform(run))
+    together = jax.jit(jax.vmap(_in_a_scan, in_axes=(0, None)))(population, stacked)
+    for index, member in enumerate(members):
+        states, rates = jax.tree.map(lambda x, i=index: x[i], jax.device_get(together))
+        alone, rates_alone = jax.device_get(_in_a_scan(member, stacked))
+        _laws.assert_close(rates, rates_alone, "rates in a population and alone")
+        _laws.assert_close(states, alone, "states in a population and alone")
 
 
 def factorizes(controller: Any, run: Run) -> None:
@@ -307,6 +290,21 @@ def _follow(controller: Any, run: Run) -> Iterable[tuple[Any, float]]:
     for report in run:
         state, value = step(state, report)
         yield state, float(value)
+
+
+@jax.jit
+def _in_a_scan(controller: Any, stacked: Any) -> Any:
+    """The state and the rate after each update."""
+
+    def body(state: Any, report: Report) -> Any:
+        new = controller.update(state, **report)
+        return new, (new, controller(new))
+
+    return jax.lax.scan(body, controller.init(), stacked)[1]
+
+
+def _stacked(run: Run) -> Any:
+    return jax.tree.map(lambda *xs: np.stack([jnp.asarray(x) for x in xs]), *run)
 
 
 def _program(controller: Any) -> Any:
