@@ -130,7 +130,7 @@ WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
         ("torch.ReduceLROnPlateau", LR | {"threshold": 1.0}, "must be less than 1, got 1.0"),
         ("optax.reduce_on_plateau", {"patience": 0.5}, r"optax.*\(patience=.*whole number"),
         ("transformers.get_scheduler", {"name": "linear", "lr": 0.1}, "num_warmup_steps=.*given"),
-        ("timm.TanhLRScheduler", LR | {"t_initial": 9, "lb": 3.0}, "must be greater than lb=3.0"),
+        ("timm.TanhLRScheduler", LR | {"t_initial": 9, "lb": 3.0}, "must be less than ub=3.0"),
         ("timm.MultiStepLRScheduler", LR | {"decay_t": [20, 10]}, "must be in order"),
         ("timm.WSDLRScheduler", LR | {"t_initial": 9, "decay_t": 10}, "at most t_initial=9"),
     ],

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from jaxsched._arrays import is_concrete, is_list
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import describe
-from jaxsched.compat._pieces import floor, lasting
+from jaxsched.compat._pieces import floor, larger, lasting, where
 from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule
@@ -104,6 +104,14 @@ class Clock:
         if not scale_warmup:
             return shapes.Linear(0.0, top, begin)
         return Window(shapes.Linear(0.0, top, self.length("t_warmup", warmup)), 0, begin)
+
+    def fall(
+        self, warmup: AbstractSchedule, t_max: Any, shape: Any, top: Any, end: Any
+    ) -> AbstractSchedule:
+        """The warmup and a shape until ``t_max``; after a longer warmup it stays at the top."""
+        rest = self.rest(warmup, t_max)
+        end = where(lambda rest: rest <= 0, (rest,), top, end)
+        return self.within(warmup >> shape(top, end, larger(rest, 0)))
 
     def rest(self, warmup: AbstractSchedule, t_max: Any) -> Any:
         """What remains of ``t_max``, negative if the warmup is longer."""

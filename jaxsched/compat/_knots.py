@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import is_concrete, is_list, to_host
-from jaxsched.compat._pieces import larger, plain, where
+from jaxsched.compat._pieces import larger, moved, plain, where
 from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import as_real, is_whole
 from jaxsched.schedules._piecewise import PiecewiseConstant
-from jaxsched.schedules._wrappers import Shift
 
 
 def stack(numbers: Sequence[Any]) -> Any:
@@ -86,8 +85,7 @@ def scaled_knots(
         values = _products(start, [of_step[step] for step in steps])
         if not steps or steps[0] > 0:
             return kind(stack([0, *steps]), stack(values))
-        begun = kind(np.asarray(steps) - steps[0], stack(values[1:]))
-        return begun if steps[0] == 0 else Shift(begun, steps[0])
+        return moved(kind(np.asarray(steps) - steps[0], stack(values[1:])), steps[0])
     kept = []
     for i, step in enumerate(steps):
         scale = as_array(scales[i])

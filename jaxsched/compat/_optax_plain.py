@@ -11,7 +11,17 @@ from jaxsched._bounds import FLOAT32_MAX
 from jaxsched._checks import checked_number, checked_steps, violates
 from jaxsched._text import describe
 from jaxsched.compat._knots import drops, scaled_knots
-from jaxsched.compat._pieces import floor, held, larger, polynomial, stairs, surely, where
+from jaxsched.compat._pieces import (
+    floor,
+    held,
+    larger,
+    moved,
+    polynomial,
+    powered,
+    stairs,
+    surely,
+    where,
+)
 from jaxsched.compat._signature import (
     AnySpan,
     Flag,
@@ -26,7 +36,7 @@ from jaxsched.recipes._arguments import divide, exponential, multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._piecewise import PiecewiseCosine, PiecewiseLinear
-from jaxsched.schedules._wrappers import Clip, Shift
+from jaxsched.schedules._wrappers import Clip
 
 
 def _scales(where: str, pairs: Any) -> Any:
@@ -85,7 +95,7 @@ def polynomial_schedule(
     steps = larger(transition_steps, 0)
     curve = polynomial(init_value, last, steps, power)
     rises = surely(lambda start, end, power: (start < end) & (power != 0), init_value, last, power)
-    return _later(held(rises, curve, last), transition_begin)
+    return moved(held(rises, curve, last), larger(transition_begin, 0))
 
 
 @drop_in
@@ -103,7 +113,7 @@ def linear_schedule(
     >>> float(optax.linear_schedule(1.0, 0.0, 0)(9))
     1.0
     """
-    return _later(line(init_value, end_value, transition_steps), transition_begin)
+    return moved(line(init_value, end_value, transition_steps), larger(transition_begin, 0))
 
 
 @drop_in
@@ -131,7 +141,7 @@ def exponential_decay(
     rate = where(still, given, 1.0, decay_rate)
     every = where(nothing, (transition_steps,), 1, transition_steps)
     law = stairs if staircase else exponential
-    decay = _later(law(init_value, rate, every), transition_begin)
+    decay = moved(law(init_value, rate, every), larger(transition_begin, 0))
     if end_value is None or (all(map(is_concrete, given)) and violates(still, *given)):
         return decay
     falls, rises = (lambda r: r < 1), (lambda r: r >= 1)
@@ -254,14 +264,7 @@ def line(start: Any, end: Any, steps: Any) -> AbstractSchedule:
 
 
 def bent(start: Any, end: Any, steps: Any, exponent: Any) -> AbstractSchedule:
-    if not violates(lambda x: x != 1, exponent) and is_concrete(exponent):
+    if surely(lambda x: x == 1, exponent):
         return shapes.Cosine(start, end, steps)
-    flat = lambda exponent: exponent == 0
-    last = where(flat, (exponent,), start, end)
-    return shapes.Cosine(start, last, steps, where(flat, (exponent,), 1.0, exponent))
-
-
-def _later(schedule: AbstractSchedule, begin: Any) -> AbstractSchedule:
-    begin = larger(begin, 0)
-    unmoved = is_concrete(begin) and not violates(lambda x: x > 0, begin)
-    return schedule if unmoved else Shift(schedule, begin)
+    end, exponent = powered(exponent, start, end)
+    return shapes.Cosine(start, end, steps, exponent)

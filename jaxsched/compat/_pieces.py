@@ -18,7 +18,7 @@ from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import is_whole, subtract_steps
 from jaxsched.schedules._repeat import Repeat
-from jaxsched.schedules._wrappers import Window
+from jaxsched.schedules._wrappers import Shift, Window
 
 
 def where(rule: Any, condition_of: tuple[Any, ...], x: Any, y: Any) -> Any:
@@ -82,9 +82,19 @@ def lasting(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
 
 def polynomial(start: Any, end: Any, steps: Any, power: Any) -> AbstractSchedule:
     """``Polynomial``; with a power of 0, which is 1 also at the end (0 ** 0), a constant."""
+    end, power = powered(power, start, end)
+    return shapes.Polynomial(start, end, steps, power)
+
+
+def powered(power: Any, start: Any, end: Any) -> tuple[Any, Any]:
+    """The end and the power of a curve that is ``start`` throughout where its power is 0."""
     flat = lambda power: power == 0
-    last = where(flat, (power,), start, end)
-    return shapes.Polynomial(start, last, steps, where(flat, (power,), 1.0, power))
+    return where(flat, (power,), start, end), where(flat, (power,), 1.0, power)
+
+
+def moved(schedule: AbstractSchedule, begin: Any) -> AbstractSchedule:
+    """``Shift``, where there is one."""
+    return schedule if surely(lambda begin: begin == 0, begin) else Shift(schedule, begin)
 
 
 def decay(start: Any, factor: Any, every: Any) -> AbstractSchedule:

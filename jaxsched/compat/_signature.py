@@ -7,13 +7,21 @@ body gets numbers, of which the known ones are checked, and may be traced ones.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from jaxsched import _types
 from jaxsched._arrays import is_list
 from jaxsched._bounds import check_choice
-from jaxsched._checks import checked_array, checked_flag, checked_number, checked_steps, cure
+from jaxsched._checks import (
+    checked_array,
+    checked_flag,
+    checked_number,
+    checked_steps,
+    cure,
+    violates,
+)
 from jaxsched._text import describe
 from jaxsched._words import bind
 from jaxsched.schedules._base import AbstractSchedule
@@ -117,6 +125,13 @@ def _options(where: str, x: Any) -> Any:
     if not isinstance(x, Mapping) or not all(isinstance(name, str) for name in x):
         raise TypeError(f"{where} must be a dict of arguments by name, got {describe(x)}.")
     return dict(x)
+
+
+def require_below(where: str, x: Any, name: str, limit: Any, equal: bool = False) -> None:
+    """Raises where a known number is not below another argument, or with ``equal`` above it."""
+    if violates(operator.gt if equal else operator.ge, x, limit):
+        most = "at most" if equal else "less than"
+        raise ValueError(f"{where} must be {most} {name}={describe(limit)}, got {describe(x)}.")
 
 
 def chosen(where: str, x: Any, makers: Mapping[str, Any]) -> Any:

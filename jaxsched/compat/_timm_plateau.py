@@ -1,9 +1,10 @@
-"""timm's scheduler of the plateau."""
+"""timm's scheduler of the plateau, and the noise that all of them have."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
+from jaxsched._arrays import is_list
 from jaxsched.compat._pieces import surely
 from jaxsched.compat._plateau import plateau
 from jaxsched.compat._signature import (
@@ -18,8 +19,10 @@ from jaxsched.compat._signature import (
     chosen,
     drop_in,
 )
-from jaxsched.compat._timm_noise import noisy
 from jaxsched.controllers import AbstractController
+from jaxsched.recipes._arguments import value_at
+from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._noise import Noisy
 from jaxsched.schedules._shapes import Linear
 
 
@@ -75,3 +78,14 @@ def PlateauLRScheduler(
     seed = 42 if noise_seed is None else noise_seed
     noise = (noise_range_t, noise_pct, noise_std, seed, kind)
     return cast(AbstractController, noisy(made, *noise))
+
+
+def noisy(schedule: Any, steps: Any, limit: Any, std: Any, seed: Any, kind: Any = "normal") -> Any:
+    """With noise within a range of steps, or from a step on."""
+    if steps is None:
+        return schedule
+    start, stop = steps if is_list(steps) else (steps, None)
+    if isinstance(schedule, AbstractSchedule) and schedule.duration is not None:
+        # It goes on after the end, on the last value, where that of `Noisy` holds.
+        schedule = schedule >> Constant(value_at(schedule, schedule.duration))
+    return Noisy(schedule, limit, std, start, stop, seed, kind)

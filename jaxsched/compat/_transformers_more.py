@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-
-from jaxsched._checks import checked_whole, violates
+from jaxsched._checks import checked_whole
 from jaxsched.compat._pieces import larger, smaller
 from jaxsched.compat._plateau import margins, plateau
 from jaxsched.compat._signature import (
@@ -19,6 +17,7 @@ from jaxsched.compat._signature import (
     Whole,
     chosen,
     drop_in,
+    require_below,
 )
 from jaxsched.controllers import Greedy, Plateau
 from jaxsched.recipes._arguments import divide
@@ -99,8 +98,8 @@ def greedy(
     least, most = divide(min_lr, lr), divide(max_lr, lr)
     if fix:
         least, most = smaller(least, 1.0), larger(most, 1.0)
-    if violates(operator.gt, least, most):
-        raise ValueError(f"{name}(min_lr=...) must be at most max_lr={max_lr!r}, got {min_lr!r}.")
+    else:
+        require_below(f"{name}(min_lr=...)", min_lr, "max_lr", max_lr, equal=True)
     return Greedy(
         *(lr, factor, patience, rtol, atol, cooldown, warmup, least, most),
         mode=way,

@@ -17,7 +17,7 @@ from jaxsched._arrays import is_concrete
 from jaxsched._text import describe
 from jaxsched.compat._composer_times import Clock, Time, Times
 from jaxsched.compat._knots import drops
-from jaxsched.compat._pieces import decay, held, polynomial, stairs, surely, where
+from jaxsched.compat._pieces import decay, held, polynomial, stairs, surely
 from jaxsched.compat._signature import Count, Flag, NotNegative, Number, Positive, drop_in
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
@@ -298,8 +298,7 @@ def LinearWithWarmupScheduler(
     """
     clock = Clock("LinearWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(alpha_i, t_warmup, scale_warmup)
-    rest = clock.rest(rise, t_max)
-    return clock.within(rise >> shapes.Linear(alpha_i, _end(rest, alpha_i, alpha_f), _least(rest)))
+    return clock.fall(rise, t_max, shapes.Linear, alpha_i, alpha_f)
 
 
 @drop_in
@@ -322,8 +321,7 @@ def CosineAnnealingWithWarmupScheduler(
     """
     clock = Clock("CosineAnnealingWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(1.0, t_warmup, scale_warmup)
-    rest = clock.rest(rise, t_max)
-    return clock.within(rise >> shapes.Cosine(1.0, _end(rest, 1.0, alpha_f), _least(rest)))
+    return clock.fall(rise, t_max, shapes.Cosine, 1.0, alpha_f)
 
 
 @drop_in
@@ -347,13 +345,5 @@ def PolynomialWithWarmupScheduler(
     """
     clock = Clock("PolynomialWithWarmupScheduler", max_duration, dataloader_len, ssr)
     rise = clock.warmed(1.0, t_warmup, scale_warmup)
-    rest = clock.rest(rise, t_max)
-    return clock.within(rise >> polynomial(1.0, _end(rest, 1.0, alpha_f), _least(rest), power))
-
-
-def _end(rest: Any, top: Any, end: Any) -> Any:
-    return where(lambda rest: rest <= 0, (rest,), top, end)
-
-
-def _least(rest: Any) -> Any:
-    return where(lambda rest: rest <= 0, (rest,), 0, rest)
+    shape = lambda start, end, steps: polynomial(start, end, steps, power)
+    return clock.fall(rise, t_max, shape, 1.0, alpha_f)

@@ -15,7 +15,7 @@ from jaxsched._arrays import is_concrete
 from jaxsched._checks import violates
 from jaxsched._text import describe
 from jaxsched.compat._knots import known, stack
-from jaxsched.compat._pieces import plain, surely, where
+from jaxsched.compat._pieces import plain, powered, surely
 from jaxsched.compat._signature import (
     Count,
     NotNegative,
@@ -90,9 +90,8 @@ def SchedPoly(
     >>> float(fastai.SchedPoly(1.0, 0.0, 2)(0.5))
     0.75
     """
-    flat = lambda power: power == 0  # 0 ** 0 is 1: the end from the start on
-    start, some = where(flat, (power,), end, start), where(flat, (power,), 1.0, power)
-    return shapes.Warp(shapes.Linear(start, end, steps), some)
+    start, power = powered(power, end, start)  # 0 ** 0 is 1: the end from the start on
+    return shapes.Warp(shapes.Linear(start, end, steps), power)
 
 
 @drop_in
@@ -140,7 +139,7 @@ def combined_cos(
     >>> [float(fastai.combined_cos(0.5, 0.0, 1.0, 0.5)(where)) for where in (0.25, 0.5, 1)]
     [0.5, 1.0, 0.5]
     """
-    return _cosines(multiply(pct, steps), steps, [start, middle, end])
+    return _cosines(pct, steps, [start, middle, end])
 
 
 @drop_in
@@ -162,9 +161,8 @@ def fit_one_cycle(
     >>> [round(float(lr(t)), 6) for t in (0, 25, 100)]
     [0.04, 1.0, 1e-05]
     """
-    steps = multiply(n_epoch, steps_per_epoch)
     values = [divide(lr_max, div), lr_max, divide(lr_max, div_final)]
-    return _cosines(multiply(pct_start, steps), steps, values)
+    return _cosines(pct_start, multiply(n_epoch, steps_per_epoch), values)
 
 
 @drop_in
@@ -183,8 +181,8 @@ def fit_flat_cos(
     >>> [round(float(lr(t)), 6) for t in (0, 75, 100)]
     [1.0, 1.0, 1e-05]
     """
-    steps = multiply(n_epoch, steps_per_epoch)
-    return _cosines(multiply(pct_start, steps), steps, [lr, lr, divide(lr, div_final)])
+    values = [lr, lr, divide(lr, div_final)]
+    return _cosines(pct_start, multiply(n_epoch, steps_per_epoch), values)
 
 
 @drop_in
@@ -246,8 +244,9 @@ def fine_tune(
     return frozen >> then
 
 
-def _cosines(peak: Any, steps: Any, values: list[Any]) -> AbstractSchedule:
+def _cosines(share: Any, steps: Any, values: list[Any]) -> AbstractSchedule:
     """Two half cosines by their knots: two real lengths in float32 do not add up to the whole."""
+    peak = multiply(share, steps)
     at = [0.0, peak, steps]
     if known(at):  # where the rise takes all, its top is the last value
         found = {plain(steps): values[2]} | {0: values[0]} | {plain(peak): values[1]}

@@ -23,6 +23,7 @@ from jaxsched.compat._signature import (
     Text,
     chosen,
     drop_in,
+    require_below,
 )
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -76,17 +77,9 @@ def OptimizerParamScheduler(
     (0.5, 0.125)
     """
     name = "megatron.OptimizerParamScheduler"
-    for word, low, high_word, high, holds in (
-        ("init_lr", init_lr, "max_lr", max_lr, operator.gt),
-        ("min_lr", min_lr, "max_lr", max_lr, operator.gt),
-        ("lr_warmup_steps", lr_warmup_steps, "lr_decay_steps", lr_decay_steps, operator.ge),
-    ):
-        if violates(holds, low, high):
-            most = "at most" if holds is operator.gt else "less than"
-            raise ValueError(
-                f"{name}({word}=...) must be {most} {high_word}={describe(high)}, got "
-                f"{describe(low)}."
-            )
+    require_below(f"{name}(init_lr=...)", init_lr, "max_lr", max_lr, equal=True)
+    require_below(f"{name}(min_lr=...)", min_lr, "max_lr", max_lr, equal=True)
+    require_below(f"{name}(lr_warmup_steps=...)", lr_warmup_steps, "lr_decay_steps", lr_decay_steps)
     chosen(f"{name}(lr_decay_style=...)", lr_decay_style, dict.fromkeys(_DECAYS))
     rise = shapes.Linear(init_lr, max_lr, lr_warmup_steps)
     rest = subtract_steps(lr_decay_steps, lr_warmup_steps)
@@ -134,11 +127,7 @@ def get_wd(
     >>> [float(megatron.get_wd(0.0, 1.0, 10, "cosine")(t)) for t in (0, 5, 10)]
     [0.0, 0.5, 1.0]
     """
-    if violates(operator.gt, start_wd, end_wd):
-        raise ValueError(
-            f"megatron.get_wd(start_wd=...) must be at most end_wd={describe(end_wd)}, got "
-            f"{describe(start_wd)}."
-        )
+    require_below("megatron.get_wd(start_wd=...)", start_wd, "end_wd", end_wd, equal=True)
     if wd_incr_style == "constant":
         if violates(operator.ne, start_wd, end_wd):
             raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from jaxsched._arrays import is_concrete, is_list
+from jaxsched._arrays import is_list
 from jaxsched._checks import violates
 from jaxsched._text import describe
 from jaxsched.compat._optax_plain import bent, line
@@ -24,7 +24,7 @@ from jaxsched.compat._optax_plain import (
     piecewise_interpolate_schedule as piecewise_interpolate_schedule,
 )
 from jaxsched.compat._optax_plain import polynomial_schedule as polynomial_schedule
-from jaxsched.compat._pieces import larger, smaller, where
+from jaxsched.compat._pieces import larger, moved, smaller, where
 from jaxsched.compat._signature import (
     AnySpan,
     Count,
@@ -43,7 +43,7 @@ from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
 from jaxsched.schedules._function import from_fn
 from jaxsched.schedules._lengths import subtract_steps
-from jaxsched.schedules._wrappers import Shift, Window
+from jaxsched.schedules._wrappers import Window
 
 
 def _curves(where: str, xs: Any) -> Any:
@@ -218,9 +218,7 @@ def reduce_on_plateau(
 
 def _begun(schedule: AbstractSchedule, begin: Any) -> AbstractSchedule:
     """From its middle, if it began before step 0."""
-    begin = smaller(begin, 0)
-    whole = is_concrete(begin) and not violates(lambda x: x < 0, begin)
-    return schedule if whole else Shift(schedule, begin)
+    return moved(schedule, smaller(begin, 0))
 
 
 def _warmed(start: Any, peak: Any, steps: Any, body: AbstractSchedule) -> AbstractSchedule:

@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxsched._checks import checked_number, violates
 from jaxsched.compat._knots import drops
-from jaxsched.compat._pieces import OfStep, larger, stairs, surely, where
+from jaxsched.compat._pieces import OfStep, larger, polynomial, stairs, surely, where
 from jaxsched.compat._signature import (
     Flag,
     NotNegative,
@@ -32,9 +32,10 @@ from jaxsched.compat._signature import (
     Whole,
     chosen,
     drop_in,
+    require_below,
 )
-from jaxsched.compat._timm_noise import noisy as _noisy
 from jaxsched.compat._timm_plateau import PlateauLRScheduler as PlateauLRScheduler
+from jaxsched.compat._timm_plateau import noisy as _noisy
 from jaxsched.recipes._arguments import multiply, value_at
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
@@ -124,13 +125,7 @@ def PolyLRScheduler(
     >>> [float(timm.PolyLRScheduler(1.0, 100, power=2.0)(t)) for t in (0, 50, 100)]
     [1.0, 0.25, 0.0]
     """
-    flat = lambda power: power == 0
-    some = where(flat, (power,), 1.0, power)
-
-    def fall(start: Any, end: Any) -> AbstractSchedule:
-        end = where(flat, (power,), start, end)
-        return _warped(shapes.Polynomial(start, end, t_initial, some), k_decay)
-
+    fall = lambda start, end: _warped(polynomial(start, end, t_initial, power), k_decay)
     met = surely(lambda power: power != 0, power)
     body = _cycles("Poly", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), met)
     lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
@@ -173,10 +168,7 @@ def TanhLRScheduler(
     >>> [round(float(timm.TanhLRScheduler(1.0, 100)(t)), 6) for t in (0, 70, 99, 100)]
     [0.999999, 0.5, 0.003018, 0.0]
     """
-    if violates(lambda lb, ub: lb >= ub, lb, ub):
-        raise ValueError(
-            f"timm.TanhLRScheduler(ub=...) must be greater than lb={lb!r}, got {ub!r}."
-        )
+    require_below("timm.TanhLRScheduler(lb=...)", lb, "ub", ub)
     fall = lambda start, end: shapes.Tanh(start, end, t_initial, lb, ub)
     body = _cycles("Tanh", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), fix)
     lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, True)
@@ -293,10 +285,7 @@ def WSDLRScheduler(
     [0.5, 1.0, 0.5, 0.0]
     """
     name = "timm.WSDLRScheduler"
-    if violates(lambda fall, whole: fall > whole, decay_t, t_initial):
-        raise ValueError(
-            f"{name}(decay_t=...) must be at most t_initial={t_initial!r}, got {decay_t!r}."
-        )
+    require_below(f"{name}(decay_t=...)", decay_t, "t_initial", t_initial, equal=True)
     powers = {"constant": None, "rsqrt": 0.5, "power": stable_power}
     decline = chosen(f"{name}(stable_fn=...)", stable_fn, powers)
     falls: dict[str, Callable[[Any, Any], AbstractSchedule]] = {

@@ -22,6 +22,7 @@ from jaxsched.compat._pieces import (
     add,
     decay,
     held,
+    moved,
     polynomial,
     stairs,
     surely,
@@ -57,7 +58,7 @@ from jaxsched.schedules._function import from_fn
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseCosine, PiecewiseLinear
 from jaxsched.schedules._repeat import Repeat
-from jaxsched.schedules._wrappers import Shift, Window
+from jaxsched.schedules._wrappers import Window
 
 
 @drop_in
@@ -341,7 +342,7 @@ def _one_cycle(
     for i in reversed(range(len(at) - 1)):
         at[i] = where(lambda x, y: x < y, (at[i], at[i + 1]), at[i], subtract_steps(at[i + 1], 1))
     curve = make(stack(at), stack([value for _, value in knots]))
-    curve = Shift(curve, -early) if early else curve
+    curve = moved(curve, -early)
     if fix:
         return Window(curve, 0, steps)
     (begin, high), (stop, low) = knots[-2:]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from jaxsched._checks import violates
 from jaxsched.compat import _pieces as pieces
 from jaxsched.compat._pieces import add, larger, lasting, smaller, surely, wave, where
 from jaxsched.compat._signature import (
@@ -23,6 +22,7 @@ from jaxsched.compat._signature import (
     Whole,
     chosen,
     drop_in,
+    require_below,
 )
 from jaxsched.compat._transformers_more import get_adafactor_schedule as get_adafactor_schedule
 from jaxsched.compat._transformers_more import greedy as greedy
@@ -138,10 +138,7 @@ def polynomial(
     >>> [float(transformers.polynomial(1.0, 10, 30, 0.0, 2.0)(t)) for t in (5, 10, 20, 30)]
     [0.5, 1.0, 0.25, 0.0]
     """
-    if violates(lambda lr, end: end >= lr, lr, lr_end):
-        raise ValueError(
-            f"transformers.polynomial(lr_end=...) must be less than lr={lr!r}, got {lr_end!r}."
-        )
+    require_below("transformers.polynomial(lr_end=...)", lr_end, "lr", lr)
     rest = _rest(num_training_steps, num_warmup_steps, 0)
     fall = pieces.polynomial(lr, lr_end, rest, power)
     if not surely(lambda power: power != 0, power):
