@@ -59,6 +59,13 @@ WD = "start_wd=0, end_wd=1, wd_incr_steps=9, wd_incr_style='linear'"
         ),
         ("composer", "LinearScheduler(t_max='9tok')", 0.1, "Its steps are samples or tokens"),
         ("torch", "OneCycleLR(o, 0.1, 90)", 0.2, "lr=0.2 has no effect"),
+        (
+            "torch",
+            "OneCycleLR(o, 0.1, 9)",
+            None,
+            "too: js.compat.torch.OneCycleLR_momentum(",
+        ),
+        ("torch", "CyclicLR(o, 0.1, 9)", None, "momentum moves, too"),
         ("fastai", "learn.fit_one_cycle(10, 1e-3)", None, "It has one update an epoch"),
         ("fvcore", "CosineParamScheduler(.1, .01)", None, "curve over the fraction of a run"),
         (

@@ -16,6 +16,10 @@ from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import extent
 from jaxsched.schedules._wrappers import Epochwise
 
+_MOMENTUM = {
+    "torch.CyclicLR": "CyclicLR(max_momentum, base_momentum, ...)",
+    "torch.OneCycleLR": "OneCycleLR_momentum(...)",
+}
 # Whose ``step()`` is called after each batch.
 _EACH_UPDATE = ("torch.OneCycleLR", "torch.OneCycleLR_momentum", "torch.CyclicLR")
 
@@ -82,6 +86,8 @@ def convert(
     lines = [line, unless_code(python_line, made), "", said.doc]
     if steps_per_epoch is None and epochwise:
         notes.append("A step is an update; where theirs is an epoch, give steps_per_epoch.")
+    if source.name in _MOMENTUM and tree.kwargs.get("cycle_momentum", True):
+        notes.append(f"The momentum moves, too: js.compat.torch.{_MOMENTUM[source.name]}.")
     left_out = {*source.kinds} - {*tree.kwargs}
     if kind == "fastai" and "steps_per_epoch" in left_out:
         notes.append("It has one update an epoch; give steps_per_epoch.")
