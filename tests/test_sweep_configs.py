@@ -95,6 +95,12 @@ def test_a_config_may_be_a_value_of_a_sweep():
     config = {"name": "Repeat", "parameters": {"schedule": {"name": "Constant", "value": 1}}}
     config["parameters"]["schedule"]["steps"] = 3
     assert js.trials_from_config(config) == js.grid(js.Repeat, schedule=js.Constant(1, 3))
+    config["parameters"]["schedule"] |= {"value": {"values": [1, 2]}, "steps": {"values": [3, 4]}}
+    choices = [js.Constant(1, 3), js.Constant(1, 4), js.Constant(2, 3), js.Constant(2, 4)]
+    assert js.trials_from_config(config) == js.grid(js.Repeat, schedule=choices)
+    nested = {"name": "Plateau", "parameters": {"base": {"name": "Clip", "low": 0, "high": 1}}}
+    nested["parameters"]["base"]["schedule"] = {"name": "constant", "peak": {"values": [1, 2]}}
+    assert [len(t.settings) for t in js.trials_from_config(nested)] == [1, 1]
 
 
 LOG = {"distribution": "log_normal"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,7 +91,7 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             "for each other. Draw them ('halton'), and give them up early (sweep(stopping=...))."
         )
     check_choice("trials_from_config(method=...)", method, ("grid", "zip", *_DRAWS))
-    given = {str(name): values for name, values in parameters.items()}
+    given = {str(name): _expanded(values) for name, values in parameters.items()}
     known = dict.fromkeys(name for source in sources for name in source.kinds)
     bind(sources[0].name, list(known), known, (), given)
     for source in sources:
@@ -160,6 +161,20 @@ def _check_lengths(source: Entry, given: Mapping[str, Any], units: Units | None)
         values[name] = [read(each, 1) for each in _each(x)]
     tree = Call(source.name, (), {n: x[0] if len(x) == 1 else x for n, x in values.items()})
     _texts.check_lengths(check_values(tree, units), units)
+
+
+def _expanded(x: Any) -> Any:
+    """Of a schedule whose own arguments have ``values``, a list of it with each combination."""
+    if not isinstance(x, Mapping) or not {*NAME} & {*x}:
+        return x
+    swept = {}
+    for name, given in x.items():
+        within = isinstance(given, Mapping)
+        choices = given["values"] if within and "values" in given else _expanded(given)
+        if choices is not given and is_list(choices):
+            swept[name] = choices
+    chosen = itertools.product(*swept.values())
+    return [{**x, **dict(zip(swept, one, strict=True))} for one in chosen] if swept else x
 
 
 def _each(x: Any) -> list[Any]:
