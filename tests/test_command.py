@@ -203,6 +203,7 @@ def test_a_misspelt_command_or_option_is_answered_with_the_nearest(capsys, argum
 PLAIN = "Linear(steps=...) must be a plain number within Epochwise"
 
 RATE = ("--lr", "0.1")
+
 EACH = "--steps-per-epoch=5"
 
 
@@ -355,24 +356,6 @@ def test_an_executor_is_said_by_a_word():
     for word in ("threads", "processes:x", "processes:0", "dask"):
         with pytest.raises(ValueError, match="processes:COUNT"):
             executor_of(word)
-
-
-@pytest.mark.parametrize("ending", ["toml", "json", "yaml"])
-def test_files_of_every_kind_are_read_alike(tmp_path, ending):
-    texts = {"toml": "a = [1, '2']", "json": '{"a": [1, "2"]}', "yaml": "a: [1, '2']"}
-    file = tmp_path / f"a.{ending}"
-    file.write_text(texts[ending])
-    assert read_file(file) == {"a": [1, "2"]}
-    twice = {"toml": "a = 1\na = 2", "json": '{"a": 1, "a": 2}', "yaml": "a: 1\na: 2"}
-    file.write_text(twice[ending])
-    with pytest.raises(ValueError, match="must be a file that can be read"):
-        read_file(file)
-    if ending == "yaml":  # a merged key may be said anew
-        file.write_text("base: &b {x: 1, y: 2}\nother: {<<: *b, y: 3}\n")
-        assert read_file(file)["other"] == {"x": 1, "y": 3}
-    file.write_text("\0]")
-    with pytest.raises(ValueError, match=r"must be a file that can be read|must hold a mapping"):
-        read_file(file)
 
 
 # How a shell is asked for the completions of `jaxsched show warmup_co`, with the script at {0}.
