@@ -24,17 +24,11 @@ _LOOK = 32  # times the width: of so many runs, those that go on together are so
 
 
 class Known(NamedTuple):
-    """What a store holds of a run.
+    """What a store holds of a run."""
 
-    Args:
-        curves: from the first update of the stage on.
-        narrowed: as of an ``OpenRun``.
-        path: of the runs that follow.
-    """
-
-    curves: RunCurves
-    narrowed: bool
-    path: Any
+    curves: RunCurves  # from the first update of the stage on
+    narrowed: bool  # as of an ``OpenRun``
+    path: Any  # of the runs that follow
 
 
 class Stored(NamedTuple):

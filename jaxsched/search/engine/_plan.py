@@ -20,42 +20,24 @@ from jaxsched.search.trials._trials import Trials
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The runs of a sweep, their stages and their evaluations.
+    """The runs of a sweep, their stages and their evaluations."""
 
-    Args:
-        trials: all of them.
-        folds: the task, or one for each fold.
-        table: the values of the trials.
-        stages: the stage tree of the trials.
-        objective: how trials are compared.
-        seeds: of the initial states and of the data order.
-        every: updates between evaluations, or ``None``: at the end of a run only.
-        monitor: the validation metric that controllers observe.
-        limit: a training loss above it counts as diverged.
-        rungs: steps at which trials are compared and some are stopped.
-        cuts: steps at which every stage ends, the rungs among them.
-        share_prefixes: whether trials with equal values are trained once.
-        length: updates of a chunk: the rows of a program's tables of values and batches.
-        train, validation: names of the metrics; without any for validation, nothing is evaluated.
-        caller: the function that was called, for messages.
-    """
-
-    trials: Trials
-    folds: tuple[Fold, ...]
-    table: ScheduleValues
-    stages: list[Stage]
-    objective: Objective
-    seeds: tuple[int, ...]
-    every: int | None = None
-    monitor: str = "loss"
-    limit: float = math.inf
-    rungs: Sequence[int] = ()
-    cuts: frozenset[int] = frozenset()
-    share_prefixes: bool = True
-    length: int
-    train: tuple[str, ...]
-    validation: tuple[str, ...] = ()
-    caller: str = "sweep"
+    trials: Trials  # all of them
+    folds: tuple[Fold, ...]  # the task, or one for each fold
+    table: ScheduleValues  # the values of the trials
+    stages: list[Stage]  # the stage tree of the trials
+    objective: Objective  # how trials are compared
+    seeds: tuple[int, ...]  # of the initial states and of the data order
+    every: int | None = None  # updates between evaluations, or ``None``: at the end of a run only
+    monitor: str = "loss"  # the validation metric that controllers observe
+    limit: float = math.inf  # a training loss above it counts as diverged
+    rungs: Sequence[int] = ()  # steps at which trials are compared and some are stopped
+    cuts: frozenset[int] = frozenset()  # steps at which every stage ends, the rungs among them
+    share_prefixes: bool = True  # whether trials with equal values are trained once
+    length: int  # updates of a chunk: the rows of a program's tables of values and batches
+    train: tuple[str, ...]  # names of the metrics
+    validation: tuple[str, ...] = ()  # likewise; without any, nothing is evaluated
+    caller: str = "sweep"  # the function that was called, for messages
 
     def shard(self, index: int, count: int) -> list[int]:
         """The trials of one process: neighbours in the stage tree, which share the most."""

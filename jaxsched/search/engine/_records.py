@@ -23,17 +23,11 @@ class Key(NamedTuple):
 
 @dataclasses.dataclass
 class RunCurves:
-    """The measurements of a stage so far.
+    """The measurements of a stage so far."""
 
-    Args:
-        train: metric -> float32 [updates so far], NaN after a divergence.
-        validation: metric -> [evaluations so far], NaN after a divergence.
-        diverged: the update whose loss was not finite, or -1.
-    """
-
-    train: dict[str, np.ndarray]
-    validation: dict[str, np.ndarray]
-    diverged: int = -1
+    train: dict[str, np.ndarray]  # metric -> float32 [updates so far], NaN after a divergence
+    validation: dict[str, np.ndarray]  # metric -> [evaluations so far], NaN after a divergence
+    diverged: int = -1  # the update whose loss was not finite, or -1
     # (group, metric) -> the array that the curve is the beginning of. Older snapshots share it:
     # each is a view up to its own end, and nothing before an end is written again.
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
@@ -86,25 +80,17 @@ class RunCurves:
 
 @dataclasses.dataclass
 class OpenRun:
-    """A run to be trained from update ``at`` on.
+    """A run to be trained from update ``at`` on."""
 
-    Args:
-        key: its stage, fold, seed and trials.
-        at: the next update; the stage's start, or later if it was interrupted.
-        state: the one before update ``at``; ``None`` for the initial state.
-        curves: of the updates before ``at`` in this stage.
-        controller_states: the states of each trial's controllers when the stage began.
-        path: what a store calls all updates before the stage; of its own kind.
-        narrowed: whether some of them, or of the stage, were trained at another width than the
-            sweep's first, so that its bits are of this sweep only.
-    """
-
-    key: Key
-    at: int
-    state: Any
-    curves: RunCurves
+    key: Key  # its stage, fold, seed and trials
+    at: int  # the next update; the stage's start, or later if it was interrupted
+    state: Any  # the one before update ``at``; ``None`` for the initial state
+    curves: RunCurves  # of the updates before ``at`` in this stage
+    # The states of each trial's controllers when the stage began.
     controller_states: tuple[Any, ...]
-    path: Any = None
+    path: Any = None  # what a store calls all updates before the stage; of its own kind
+    # Whether some of them, or of the stage, were trained at another width than the sweep's first,
+    # so that its bits are of this sweep only.
     narrowed: bool = False
 
 

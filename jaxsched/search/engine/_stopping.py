@@ -40,17 +40,11 @@ class StoppingRule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """How trials are compared.
+    """How trials are compared."""
 
-    Args:
-        metric: the validation metric.
-        maximize: whether more of it is better.
-        stopping: the rule by which trials are given up, or ``None``.
-    """
-
-    metric: str = "loss"
-    maximize: bool = False
-    stopping: StoppingRule | None = None
+    metric: str = "loss"  # the validation metric
+    maximize: bool = False  # whether more of it is better
+    stopping: StoppingRule | None = None  # the rule by which trials are given up, or ``None``
 
     def cost(self, values: list[float]) -> float:
         """The cost of a trial from the metric of each of its runs: less is better, never NaN."""

@@ -22,18 +22,12 @@ _SEEDS = (np.uint32(0), np.uint32(0x9E3779B9))
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What says whether an array is read as it was saved.
+    """What says whether an array is read as it was saved."""
 
-    Args:
-        dtype, shape: of the array, of a random key's data.
-        key: the kind of random key, or ``None``.
-        checksum: of its bits.
-    """
-
-    dtype: str
-    shape: list[int]
-    key: str | None
-    checksum: str
+    dtype: str  # of the array, or of a random key's data
+    shape: list[int]  # likewise
+    key: str | None  # the kind of random key, or ``None``
+    checksum: str  # of its bits
 
 
 def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Kind]:

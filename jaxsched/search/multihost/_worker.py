@@ -40,38 +40,23 @@ DRIVER: list[int] = []  # this process, where it is a driver: a fork of it has i
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
-    """What the units of a sweep have in common. It travels with each of them.
+    """What the units of a sweep have in common. It travels with each of them."""
 
-    Args:
-        task: or its name; packed.
-        key: of the task, ``name_of`` it, and its computation.
-        folds, steps, width: as given to ``sweep``.
-        names: of the hyperparameters.
-        longest: updates of the longest run.
-        watched: whether a trial has controllers.
-        outline: the plan, without its trials, task, values and stages.
-        settings: of JAX, in the driver.
-        directory: of the store.
-        flag: a file in it that is there while the driver is.
-        writer: the name of the driver in the store.
-        every: seconds between saves.
-    """
-
-    task: Any
-    key: str
-    folds: int | None
+    task: Any  # or its name; packed
+    key: str  # of the task, ``name_of`` it, and its computation
+    folds: int | None  # it, ``steps`` and ``width`` as given to ``sweep``
     steps: int | None
     width: int | str | None
-    names: tuple[str, ...]
-    longest: int
-    watched: bool
-    updates: int
-    outline: Plan
-    settings: dict[str, Any]
-    directory: str
-    flag: str
-    writer: str
-    every: float
+    names: tuple[str, ...]  # of the hyperparameters
+    longest: int  # updates of the longest run
+    watched: bool  # whether a trial has controllers
+    updates: int  # optimizer updates in a step
+    outline: Plan  # the plan, without its trials, task, values and stages
+    settings: dict[str, Any]  # of JAX, in the driver
+    directory: str  # of the store
+    flag: str  # a file in it that is there while the driver is
+    writer: str  # the name of the driver in the store
+    every: float  # seconds between saves
 
     def plan(self, packed: Any, fold: int, seed: int, count: int | None = None) -> Plan:
         """The plan of some trials, or the first ``count`` of them, with one fold and one seed."""
@@ -99,54 +84,33 @@ class Work:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
-    """A unit as it travels.
+    """A unit as it travels."""
 
-    Args:
-        name: in the store, after that of the driver.
-        trials, fold, seed: what is trained; the trials are packed, the fold is a position.
-        until: as in ``Engine.run``.
-        fields: that identify its runs.
-        batches: a digest of those that its longest run reads.
-        files: that hold something of them.
-    """
-
-    name: str
-    trials: Any
-    fold: int
+    name: str  # in the store, after that of the driver
+    trials: Any  # what is trained, packed
+    fold: int  # its position
     seed: int
-    until: int | None
-    fields: Fields
-    batches: str
-    files: frozenset[str]
+    until: int | None  # as in ``Engine.run``
+    fields: Fields  # that identify its runs
+    batches: str  # a digest of those that its longest run reads
+    files: frozenset[str]  # that hold something of them
 
 
 @dataclasses.dataclass
 class Report:
-    """What comes back from a worker.
+    """What comes back from a worker."""
 
-    Args:
-        place: its host and process.
-        problem: the error that ended it, or "".
-        details: where it was raised.
-        fields: that identify its runs.
-        width: at which it trains.
-        machine: its kind.
-        seconds: for one update.
-        updates: that it has trained.
-        traces: function -> how often it was traced.
-        files: that it has written.
-    """
-
-    place: str
-    problem: str = ""
-    details: str = ""
-    fields: Fields = dataclasses.field(default_factory=dict)
-    width: int = 1
-    machine: str = ""
-    seconds: float = 0.0
-    updates: int = 0
+    place: str  # its host and process
+    problem: str = ""  # the error that ended it, or ""
+    details: str = ""  # where it was raised
+    fields: Fields = dataclasses.field(default_factory=dict)  # that identify its runs
+    width: int = 1  # at which it trains
+    machine: str = ""  # its kind
+    seconds: float = 0.0  # for one update
+    updates: int = 0  # that it has trained
+    # Function -> how often it was traced.
     traces: dict[str, int] = dataclasses.field(default_factory=dict)
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # that it has written
 
 
 def _reported(function: Callable[..., Report]) -> Callable[..., Report]:

@@ -21,17 +21,11 @@ _ODD = 1000  # times the variance of the others: not of their kind (a run of it 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Of each trial: float64 [trials].
+    """Of each trial: float64 [trials]."""
 
-    Args:
-        mean: over the runs; NaN where one of them diverged or was stopped.
-        error: standard error of the mean; NaN where it isn't known.
-        pooled: the trials that share one variance; empty where each has its own.
-    """
-
-    mean: np.ndarray
-    error: np.ndarray
-    pooled: tuple[int, ...]
+    mean: np.ndarray  # over the runs; NaN where one of them diverged or was stopped
+    error: np.ndarray  # standard error of the mean; NaN where it isn't known
+    pooled: tuple[int, ...]  # the trials that share one variance; empty where each has its own
 
 
 def means(values: np.ndarray) -> np.ndarray:

@@ -42,21 +42,15 @@ _ROWS = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a sweep is, made once; each part name -> text.
+    """What a sweep is, made once; each part name -> text."""
 
-    Args:
-        task: what is trained, on which data, and under which settings.
-        runs: what the runs of each fold depend on, but for the devices, the seed, the values and
-            the batches. Of the sweep there is nothing in it: its other runs, its length, what it
-            compares and how.
-        sweep: what is compared how, by all processes together; empty if no other one is asked.
-        writer: its name in a store; short, and equal for two sweeps that train the same.
-    """
-
-    task: Fields
+    task: Fields  # what is trained, on which data, and under which settings
+    # What the runs of each fold depend on, but for the devices, the seed, the values and the
+    # batches. Of the sweep there is nothing in it: its other runs, its length, what it compares and
+    # how.
     runs: tuple[Fields, ...]
-    sweep: Fields
-    writer: str
+    sweep: Fields  # what is compared how, by all processes together; empty if no other one is asked
+    writer: str  # its name in a store; short, and equal for two sweeps that train the same
 
     def of_runs(self, settings: dict[str, Any]) -> tuple[Fields, ...]:
         """``runs`` with the settings of a backend."""

@@ -25,35 +25,20 @@ class Earlier(Damaged):
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """The measurements of updates ``start`` to ``stop - 1`` of a run.
+    """The measurements of updates ``start`` to ``stop - 1`` of a run."""
 
-    Args:
-        root: the number of its fold and seed, in the file or in the store.
-        start: its first update.
-        point: the digest of all that the run has read before.
-        values: float32 [hyperparameters, updates], those applied.
-        train: metric -> [updates].
-        validation: metric -> [evaluations].
-        evaluated: the steps of the evaluations.
-        diverged: the last update if its loss was not finite, or -1.
-        ends: how many trials end with it.
-        narrowed: as of an ``OpenRun``.
-        until: the update before which its batches are known to be those of the store's plan.
-        file: the name of the one that it was read from.
-    """
-
-    root: int
-    start: int
-    point: str
-    values: np.ndarray
-    train: dict[str, np.ndarray]
-    validation: dict[str, np.ndarray]
-    evaluated: list[int]
-    diverged: int
-    ends: int
-    narrowed: bool
-    until: int = 0
-    file: str = ""
+    root: int  # the number of its fold and seed, in the file or in the store
+    start: int  # its first update
+    point: str  # the digest of all that the run has read before
+    values: np.ndarray  # float32 [hyperparameters, updates], those applied
+    train: dict[str, np.ndarray]  # metric -> [updates]
+    validation: dict[str, np.ndarray]  # metric -> [evaluations]
+    evaluated: list[int]  # the steps of the evaluations
+    diverged: int  # the last update if its loss was not finite, or -1
+    ends: int  # how many trials end with it
+    narrowed: bool  # as of an ``OpenRun``
+    until: int = 0  # the update before which its batches are known to be those of the store's plan
+    file: str = ""  # the name of the one that it was read from
 
     @property
     def stop(self) -> int:
@@ -77,21 +62,15 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True)
 class Root:
-    """What identifies the runs of one fold and seed before their first update.
+    """What identifies the runs of one fold and seed before their first update."""
 
-    Args:
-        fields: name -> text.
-        start, stop: the updates whose batches are known.
-        notes: what does not identify them: "machine", the kind that has trained them; "narrowed",
-            the sweep that they are of only; the arrays of the task, to say which one differs.
-        sums: their checksums.
-    """
-
-    fields: Fields
-    start: int
+    fields: Fields  # name -> text
+    start: int  # the updates whose batches are known
     stop: int
+    # What does not identify them: "machine", the kind that has trained them; "narrowed", the sweep
+    # that they are of only; the arrays of the task, to say which one differs.
     notes: Fields
-    sums: bytes
+    sums: bytes  # their checksums
 
     @property
     def arrays(self) -> Fields:
