@@ -263,7 +263,7 @@ def test_shards_with_and_without_controllers_are_merged(order):
 
 def test_a_controller_with_other_code_has_other_runs(tmp_path):
     def run(factor, directory=tmp_path):
-        stages = js.from_fn(lambda step: factor / (1 + step))
+        stages = js.from_fn(lambda step: 1.0 / (1.0 + factor * step))
         return kept_sweep(directory, **{**ARGUMENTS, "trials": [Trigger(0.1, stages)]})
 
     first = run(0.5)
@@ -333,7 +333,7 @@ def test_after_a_cross_validation_no_validation_data_are_left_to_watch():
             {"task": shared(Plain)},
             "AutoDecay must be told averaged.*search.Averaged",
         ),
-        ([Plateau(0.1, factor=np.array([0.1, 0.2]))], {}, "Plateau is a population"),
+        ([Plateau(0.1, factor=np.array([0.1, 0.2]))], {}, r"is a population of 2: .*js\.unstack"),
         ([Plateau(0.1)], {"steps": None}, "steps=.* must be given for the trial Plateau"),
     ],
 )
