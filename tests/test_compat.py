@@ -83,6 +83,7 @@ def test_a_cut_is_made_or_not_as_the_rounding_of_the_peer_decides():
 
 LR = {"base_lr": 0.1}
 WD = ("start_wd", "end_wd", "wd_incr_steps")
+LISTED = compat.torch.LambdaLR(0.1, lambda t: 0.5, total_steps=9)
 WAVE = compat.torch.CosineAnnealingLR(0.1, 10)
 WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
 
@@ -120,6 +121,13 @@ WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
             "torch.ChainedScheduler",
             {"schedulers": [WAVE], "base_lr": 0.1},
             "must be ones that mult",
+        ),
+        ("torch.ChainedScheduler", LR | {"schedulers": [LISTED]}, "must be ones that mult"),
+        (
+            "torch.SequentialLR",
+            {"schedulers": [WAVE, compat.torch.MultiplicativeLR(0.1, abs, total_steps=9)]}
+            | {"milestones": [3]},
+            "must have a MultiplicativeLR at the beginning",
         ),
         ("torch.ReduceLROnPlateau", LR | {"factor": 1.0}, "must be less than 1"),
         ("transformers.polynomial", WARM | {"lr_end": 0.2}, "must be less than lr=0.1"),

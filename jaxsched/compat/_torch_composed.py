@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched._checks import checked_whole, violates
-from jaxsched.compat._pieces import joined
+from jaxsched.compat._pieces import joined, surely
 from jaxsched.compat._signature import Count, Function, Number, Schedules, Wholes, drop_in
 from jaxsched.recipes._arguments import power
 from jaxsched.schedules import _shapes as shapes
@@ -40,9 +40,8 @@ def LambdaLR(
     """
     if total_steps is None:
         return Constant(base_lr) * from_fn(lr_lambda)
-    return Constant(base_lr) * Table(
-        [float(lr_lambda(t)) for t in range(_known_steps("Lambda", total_steps))]
-    )
+    steps = _known_steps("Lambda", total_steps)
+    return Table([float(lr_lambda(t)) for t in range(steps)]) * Constant(base_lr)
 
 
 @drop_in
@@ -77,6 +76,14 @@ def SequentialLR(schedulers: Schedules, milestones: Wholes) -> AbstractSchedule:
         schedulers: schedules, such as drop-ins of this module.
         milestones: the first step of each but the first one.
 
+    ``OneCycleLR`` and ``CyclicLR`` change the optimizer's rate there: the ``base_lr`` of those that
+    are made after them is ``max_lr / div_factor``, or their ``base_lr``. With ``OneCycleLR`` it is
+    that of those before it too.
+
+    Raises:
+        ValueError: for a ``MultiplicativeLR`` that is not the first one: there it goes on from the
+            rate that it finds.
+
     >>> from jaxsched.compat import torch
     >>> parts = [torch.ConstantLR(1.0, 0.1, 100), torch.ExponentialLR(1.0, 0.5)]
     >>> [round(float(torch.SequentialLR(parts, [3])(t)), 6) for t in (2, 3, 4)]
@@ -86,6 +93,11 @@ def SequentialLR(schedulers: Schedules, milestones: Wholes) -> AbstractSchedule:
         raise ValueError(
             f"torch.SequentialLR(milestones=...) must be one fewer than {len(schedulers)} "
             f"schedulers, got {len(milestones)}."
+        )
+    if any(map(_is_recursion, schedulers[1:])):
+        raise ValueError(
+            "torch.SequentialLR(schedulers=...) must have a MultiplicativeLR at the beginning, got "
+            "one later, which goes on there from the rate that it finds: write it as a LambdaLR."
         )
     return joined("torch.SequentialLR(milestones=...)", schedulers, milestones)
 
@@ -131,7 +143,15 @@ def _multiplies(schedule: AbstractSchedule) -> bool:
     if isinstance(schedule, Sequence):
         kinds = [type(part) for part in schedule.parts]
         return kinds in ([Constant, Constant], [shapes.Linear, Constant])
-    if isinstance(schedule, Product):  # of MultiplicativeLR; the table of LambdaLR stands first
-        return [type(part) for part in schedule.parts] == [Constant, Table]
+    if _is_recursion(schedule):
+        return True
     plain = (Constant, PiecewiseConstant, shapes.Linear, shapes.Polynomial, Exponential)
     return kind in plain
+
+
+def _is_recursion(schedule: AbstractSchedule) -> bool:
+    """Whether it is a ``MultiplicativeLR``; the table of ``LambdaLR`` stands first."""
+    match schedule:
+        case Product(parts=(Constant(), Table(values=factors))):
+            return surely(lambda factors: factors[..., 0] == 1, factors)
+    return False
