@@ -98,6 +98,7 @@ def test_a_curve_over_the_fraction_of_a_run_has_the_length_of_the_run():
             [1], [inner], steps=500
         ),
         "Stretch(fastai.SchedLin(0, 1), 9)": js.Stretch(inner, 9),
+        "composer.ExponentialScheduler(0.5)": js.compat.composer.ExponentialScheduler(0.5, 100),
     }.items():
         assert js.from_config(text, units=RUN) == made
     assert js.from_config("fastai.SchedLin(0, 1)") == inner
@@ -108,6 +109,8 @@ def test_a_curve_over_the_fraction_of_a_run_has_the_length_of_the_run():
         ValueError, match=r"steps_per_epoch=...\) must be given, or units=js.Units\("
     ):
         js.from_config("fastai.fit_one_cycle(5, 1)", units=js.Units(batch=10))
+    with pytest.raises(ValueError, match=r"SchedLin\(steps=...\) must be given\."):
+        js.from_config("fastai.SchedLin(0, 1) >> Constant(0)", units=RUN)
 
 
 def test_a_percentage_of_a_ratio_of_a_piece_is_one():

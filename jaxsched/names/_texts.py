@@ -36,7 +36,8 @@ _THEIRS = by_word(
     }
 )
 _OF_FRACTION = ("fastai.", "fvcore.")  # libraries
-_STRETCHED = (">>", "Repeat", "Sequence", "Stretch", "Window")
+_STRETCHED = ("Stretch", "Window")
+_JOINED = (">>", "Repeat", "Sequence")
 # Those of pieces and controllers.
 _OUR_RATIOS = {
     *("factor", "limit", "max_scale", "min_scale", "ratio", "rtol", "smooth", "std", "threshold")
@@ -145,21 +146,24 @@ def _but(units: Any, **changed: Any) -> Any:
 
 
 def left_out(source: Entry, given: Mapping[str, Any], parent: str, units: Any) -> dict[str, Any]:
-    """What a curve over the fraction of a run is to be given of its run.
+    """What a curve over the fraction of a run is to be given of it; of Composer's, their epoch.
 
     Not where another curve of a fraction, or what changes its length, is around it.
     """
+    if isinstance(units, (Within, NoneType)):
+        return {}
+    if source.name == "composer.ExponentialScheduler" and units.samples:  # by default an epoch
+        return {} if {"decay_period", "dataloader_len"} & {*given} else {"decay_period": "1 epoch"}
     name = next((n for n in ("steps", "steps_per_epoch") if n in source.kinds), None)
-    theirs = source.name.startswith(_OF_FRACTION)
-    if name is None or name in given or not theirs or isinstance(units, (Within, NoneType)):
+    if name is None or name in given or not source.name.startswith(_OF_FRACTION):
         return {}
     if name == "steps" and parent.startswith((*_OF_FRACTION, *_STRETCHED)):
         return {}
-    known = units.steps if name == "steps" else units.samples
-    if known is None:
-        size = "steps" if name == "steps" else "samples"
-        raise ValueError(f"{source.name}({name}=...) must be given, or units=js.Units({size}=...).")
-    return {name: known if name == "steps" else units.epochs(1)}
+    size = "samples" if name == "steps_per_epoch" else "steps"
+    if getattr(units, size) is None or (name == "steps" and parent in _JOINED):
+        known = "" if parent in _JOINED else f", or units=js.Units({size}=...)"
+        raise ValueError(f"{source.name}({name}=...) must be given{known}.")
+    return {name: units.steps if name == "steps" else units.epochs(1)}
 
 
 class Length(NamedTuple):
