@@ -104,6 +104,8 @@ def pytest_runtest_protocol(item):
     if not item.get_closest_marker("optimized"):
         return (yield)
     _forget_programs()
+    import jaxsched.search.engine._random  # noqa: F401 (its calls have no options of their own)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=OPTIMIZED))
         result = yield

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import jit
 from jax.extend.core import Literal
 from jax.extend.random import threefry_prng_impl
 
@@ -42,7 +43,7 @@ def drawing(init: Any, words: list[Any]) -> Callable[..., list[Any]]:
 
     @functools.cache
     def called(jaxpr: Any) -> Any:
-        return jax.jit(functools.partial(traced, jaxpr))
+        return jit(functools.partial(traced, jaxpr))
 
     def traced(closed: Any, values: list[Any], words: list[Any]) -> list[Any]:
         left = iter(words)
