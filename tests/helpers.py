@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+
 import jax
 
 # What is constant in a loop stays there: a small loop is one piece of code, not many fusions.
@@ -18,3 +21,14 @@ if jax.version.__version_info__ < (0, 11):  # the option went with XLA's older c
 
 def unflushed(descriptor):
     """In place of ``os.fsync``: no power fails in a test, and a disk that others use is slow."""
+
+
+@contextlib.contextmanager
+def checking_leaks():
+    """JAX collects garbage for each doubt: nothing needs to be sought in what was there before."""
+    gc.freeze()
+    try:
+        with jax.checking_leaks():
+            yield
+    finally:
+        gc.unfreeze()

@@ -7,7 +7,6 @@ under ``debug_nans``, and under x64 the same call gives three different dtypes.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import operations
 import optax
 import pytest
 from cases import ALL, CLASSES, ONE_OF_EACH_STRUCTURE, RECIPES
-from helpers import IN_LOOPS, OPTIMIZED
+from helpers import IN_LOOPS, OPTIMIZED, checking_leaks
 
 import jaxsched as js
 from jaxsched.optim import current, inject
@@ -41,24 +40,13 @@ def _all(*contexts):
         yield
 
 
-@contextlib.contextmanager
-def _checking_leaks():
-    """JAX collects garbage for each doubt: nothing needs to be sought in what was there before."""
-    gc.freeze()
-    try:
-        with jax.checking_leaks():
-            yield
-    finally:
-        gc.unfreeze()
-
-
 MODES = {
     # What may be on together is on together.
     "strict": lambda: _all(jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise")),
     "x64-strict": lambda: _all(
         jax.enable_x64(True), jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise")
     ),
-    "leaks": _checking_leaks,
+    "leaks": checking_leaks,
     "debug": lambda: _all(jax.disable_jit(True), jax.debug_nans(True), jax.debug_infs(True)),
 }
 
@@ -262,7 +250,7 @@ GRADS = jax.tree.map(jnp.ones_like, PARAMS)
 OPTAX_MODES = {
     "x64": lambda: jax.enable_x64(True),
     "debug": lambda: _all(jax.debug_nans(True), jax.debug_infs(True)),
-    "leaks": _checking_leaks,
+    "leaks": checking_leaks,
     "disable_jit": lambda: jax.disable_jit(True),
     "transfer_guard": lambda: jax.transfer_guard("disallow"),
     "strict": lambda: jax.numpy_dtype_promotion("strict"),
@@ -293,7 +281,8 @@ def test_an_injected_optimizer_updates_in_every_mode_that_optax_survives(factory
 def test_modes_that_are_set_before_the_import():
     """As environment variables, from the first import on: strict, ranks, x64, nans, leaks."""
     program = """
-        import jax, numpy as np, jaxsched as js
+        import gc, jax, numpy as np, optax, jaxsched as js
+        gc.freeze()  # a leak is not sought in what was imported
         assert jax.config.jax_enable_x64 and jax.config.jax_debug_nans
         schedules = [js.warmup_cosine(0.1, 10, 2), js.PiecewiseConstant([3], [0.1, 0.2])]
         for s in schedules:
@@ -302,7 +291,6 @@ def test_modes_that_are_set_before_the_import():
             assert e.dtype == j.dtype == np.float32
             np.testing.assert_allclose(e, j, rtol=3e-7)
             jax.vmap(jax.grad(s))(np.arange(15.0, dtype=np.float32))
-        import optax
         tx = js.inject(optax.sgd)(learning_rate=schedules[0])
         p = {"w": jax.numpy.ones(3, "float32")}
         u, state = jax.jit(tx.update)(p, tx.init(p), p)

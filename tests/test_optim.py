@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import checking_leaks
 from updates import EXPECTED, GRADS, LR, PARAMS, STEPS, applied
 
 import jaxsched as js
@@ -281,14 +282,14 @@ def test_harsh_modes():
     with (
         jax.transfer_guard("disallow"),
         jax.numpy_dtype_promotion("strict"),
-        jax.check_tracer_leaks(),
+        checking_leaks(),
     ):
         _, state = jax.jit(tx.update)(GRADS, state, PARAMS)
     assert all(not x.weak_type for x in jax.tree.leaves(state))
 
 
 def test_an_optimizer_made_in_a_trace_leaks_nothing():
-    with jax.checking_leaks():
+    with checking_leaks():
         peaks = jnp.asarray([0.1, 0.2])
         states = jax.jit(
             jax.vmap(lambda p: inject(optax.sgd)(learning_rate=js.Linear(p, 0.0, 9)).init(PARAMS))

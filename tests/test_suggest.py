@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import checking_leaks
 
 from jaxsched.search import suggest
 
@@ -177,7 +178,7 @@ def test_rules_survive_the_strict_modes():
     with (
         jax.numpy_dtype_promotion("strict"),
         jax.numpy_rank_promotion("raise"),
-        jax.checking_leaks(),
+        checking_leaks(),
     ):
         assert every_rule(LRS, losses) == plain
     with jax.enable_x64(True):
