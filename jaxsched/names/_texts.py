@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import re
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -128,7 +129,8 @@ def in_order(
     if units is not None and run is not None and any("." in source.name for source in sources):
         if isinstance(run, (Call, Length)):  # not known yet
             run = units.steps or 1
-        units = _but(units, steps=int(run) if isinstance(run, (int, float)) and run > 0 else None)
+        known = isinstance(run, (int, float)) and 0 < run < math.inf
+        units = _but(units, steps=int(run) if known else None)
     return {n: lengths[n] if n in lengths else value(n, units) for n in given}
 
 
