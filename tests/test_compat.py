@@ -217,6 +217,12 @@ def test_what_is_fixed_holds_its_last_value_where_the_peer_jumps_or_turns(name):
     assert not np.array_equal(theirs, ours)
 
 
+def test_without_milestones_nothing_of_the_trainer_is_needed():
+    for given in ({}, {"max_duration": "9ba"}):
+        assert compat.composer.MultiStepScheduler([], **given).host(99) == 1.0
+        assert compat.composer.MultiStepWithWarmupScheduler(4, [], **given).host(2) == 0.5
+
+
 def test_a_fixed_warmup_of_timm_drops_nowhere():
     arguments = {"base_lr": 1.0, "t_initial": 100, "warmup_t": 20}
     drop = lambda made: float(made(19)) - float(made(20))

@@ -130,7 +130,9 @@ class Clock:
 
     def _whole(self) -> Any:
         """The run in the unit of the other times, as far as both are known."""
-        total = None if self.duration is None else self.duration[1]
+        if self.duration is None:
+            return None
+        total = self.duration[1]
         if total == self.unit or (total == "ep" and self.unit == "ba" and self.epoch is not None):
             return self.length("max_duration", self.duration, scaled=False)
         return None
