@@ -70,9 +70,9 @@ def test_observe_tells_the_controllers_of_an_optimizer_and_counts_no_step():
         (AutoDecay(BASE), {"value": 1.0}, "AutoDecay reads value with averaged"),
         (AutoDecay(BASE), {"averaged": 1.0, "value": None}, "AutoDecay reads value with averaged"),
         (Bounce(BASE), {"value": 1.0}, "Bounce reads norm or weights"),
-        (Trigger(BASE, BASE), {"value": 1.0}, "Trigger reads trigger"),
+        (Trigger(BASE, js.Linear(1.0, 0.0, 4)), {"value": 1.0}, "Trigger reads trigger"),
         (
-            Trigger(AutoDecay(BASE), BASE),
+            Trigger(AutoDecay(BASE), js.Linear(1.0, 0.0, 4)),
             {"value": 1.0, "trigger": False},
             "Trigger reads trigger; AutoDecay reads value with averaged",
         ),
