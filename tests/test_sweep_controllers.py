@@ -243,7 +243,9 @@ def test_other_controllers_take_from_a_directory_what_they_share(tmp_path, monit
 def test_shards_saved_and_merged(tmp_path):
     whole = sweep(PLATEAUS)
     for i in range(2):
-        sweep(PLATEAUS, shard=(i, 2)).save(tmp_path / f"{i}.npz")
+        part = sweep(PLATEAUS, shard=(i, 2))
+        assert f" in shard {i} of 2: " in part.summary()
+        part.save(tmp_path / f"{i}.npz")
     merged = search.merge([tmp_path / "0.npz", tmp_path / "1.npz"])
     assert merged.train["loss"].tobytes() == whole.train["loss"].tobytes()
     assert merged.best().schedule == whole.best().schedule

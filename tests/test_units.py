@@ -144,6 +144,7 @@ def test_accumulation_changes_no_rate_and_coverage_tells_what_is_not_reached():
     assert [phase.name for phase in report.cut] == ["Constant"]
     assert not report.complete
     assert js.coverage(js.wsd(1.0, 1000, warmup=100, decay=200), 1000).complete
+    assert js.coverage(js.linear_decay(1.0, 100), 500).after == 400
 
 
 @pytest.mark.parametrize(
