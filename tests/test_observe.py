@@ -93,7 +93,12 @@ def test_what_acts_on_nothing_is_refused_between_updates(controller, report, wor
 
 def test_what_somebody_reads_is_taken_and_none_is_not_measured():
     named = (
-        ("a", inject(optax.sgd)(learning_rate=Trigger(Plateau(0.5, 0.5, patience=0), BASE))),
+        (
+            "a",
+            inject(optax.sgd)(
+                learning_rate=Trigger(Plateau(0.5, 0.5, patience=0), js.Linear(1.0, 0.0, 4))
+            ),
+        ),
         ("b", inject(decay_weights)(weight_decay=AutoDecay(0.5, patience=0))),
     )
     state = optax.named_chain(*named).init(PARAMS)
