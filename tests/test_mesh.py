@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mesh_tasks import Wide, mesh_of_all
-from sweep_tasks import flip, interrupted, same, supervised
+from sweep_tasks import Plain, flip, interrupted, same, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -74,6 +74,18 @@ def test_states_keep_the_layout_of_init():
     wanted = NamedSharding(mesh, PartitionSpec(None, "model"))
     assert len(seen) >= 2
     assert all(sharding.is_equivalent_to(wanted, 2) for sharding in seen)
+
+
+def test_a_state_may_begin_as_a_constant():
+    class Zeros(Plain):
+        def init(self, key):
+            return jnp.zeros(3)
+
+    arguments = {"trials": js.Constant(0.1), "steps": 2}
+    found = search.sweep(Zeros(), devices=mesh_of_all(), **arguments)
+    assert (
+        found.train["loss"].tobytes() == search.sweep(Zeros(), **arguments).train["loss"].tobytes()
+    )
 
 
 def test_a_ready_made_task_with_a_layout():

@@ -49,7 +49,7 @@ class Closing(Plain):
     """Closes over an array and a number in every method, also in a function jitted inside."""
 
     def __init__(self):
-        self.target, self.power = np.ones(3, np.float32), 2
+        self.target, self.power = np.ones(3), 2  # of 64 bits: JAX makes others of it
 
     def loss(self, state):
         inner = jax.jit(lambda state: jnp.sum((state - jnp.asarray(self.target)) ** self.power))

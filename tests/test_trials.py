@@ -287,7 +287,8 @@ def test_trials_of_an_earlier_sweep_stay_of_their_kind():
 def test_a_trial_by_hand_takes_what_is_clear():
     trial = Trial("mine", {"peak": np.float32(0.5)}, js.cosine_decay(0.5, 10), kind="cosine")
     assert (trial.schedule, type(trial.settings["peak"])) == (js.cosine_decay(0.5, 10), float)
-    both = Trial("both", {}, {"momentum": 0.9, "weight_decay": 0.1})
+    both = Trial("both", {3: 1}, {"momentum": 0.9, "weight_decay": 0.1})
+    assert both.settings == {"3": 1}
     with pytest.raises(ValueError, match=r"got momentum, weight_decay; take `schedules\[name\]`"):
         both.schedule  # noqa: B018
 

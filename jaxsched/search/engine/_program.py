@@ -7,6 +7,7 @@ at other steps executes the same program, and gets the same bits.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import weakref
 from collections.abc import Callable
@@ -106,7 +107,7 @@ class Program:
             name = "segment" if method == "step" else method
             return Function(name, f, partial(self._jit, method))
 
-        f = make(fold.shape, *how)
+        f = make(_own(fold.shape), *how)
         found: Function = _FUNCTIONS.get(fold.owner, key, made)
         # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
         found.f = f
@@ -118,6 +119,29 @@ class Program:
 
     def _jit(self, method: str, f: Callable[..., Any]) -> Any:
         return jax.jit(f)
+
+
+def _own(shape: TaskShape) -> TaskShape:
+    """The same, to be kept. JAX finds the array that it has made of one of NumPy again as long as a
+    program holds it, though that of NumPy may have been changed in place."""
+
+    made: dict[int, Any] = {}  # a function that is called twice stays one
+
+    def own(x: Any) -> Any:
+        if type(x) is tuple:
+            return tuple(map(own, x))
+        if hasattr(x, "eqns") and id(x) not in made:
+            params = [{name: own(p) for name, p in eqn.params.items()} for eqn in x.eqns]
+            eqns = [eqn.replace(params=p) for eqn, p in zip(x.eqns, params, strict=True)]
+            made[id(x)] = (
+                x.replace(eqns=eqns)
+                if not hasattr(x, "jaxpr")
+                else x.replace(jaxpr=x.jaxpr.replace(eqns=eqns), consts=[*map(own, x.consts)])
+            )
+        return made.get(id(x), x.view(np.ndarray) if isinstance(x, np.ndarray) else x)
+
+    names = ("init", "step", "evaluate", "test")
+    return dataclasses.replace(shape, **{name: own(getattr(shape, name)) for name in names})
 
 
 @jax.jit

@@ -60,7 +60,8 @@ class MeshProgram(Program):
         if method == "init":
             arrays = taken_apart(self.fold.task)[0]
             abstract = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in arrays]
-            init = jax.jit(f, in_shardings=there, out_shardings=self._given)
+            # A state of constants reads no input, of which alone JAX knows the mesh.
+            init = jax.jit(f, in_shardings=there, out_shardings=self._given, keep_unused=True)
             return init.lower(abstract, jax.ShapeDtypeStruct((), np.uint32), []).compile()
         return jax.jit(f, out_shardings=(self.layout, there, there) if method == "step" else there)
 

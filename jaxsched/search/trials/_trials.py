@@ -52,7 +52,7 @@ class Trial:
                 f"Trial(settings=...) must be a dict name -> value, got {self.settings!r} "
                 f"({type(self.settings).__name__})."
             )
-        settings = {name: as_setting(value) for name, value in self.settings.items()}
+        settings = {str(name): as_setting(value) for name, value in self.settings.items()}
         object.__setattr__(self, "settings", settings)
         schedules = as_schedules(self.schedules, "Trial(schedules=...)")
         object.__setattr__(self, "schedules", schedules)
