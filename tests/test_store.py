@@ -134,7 +134,7 @@ POOL = [*WSD, *RATES, js.cosine_decay(0.1, 60), js.Plateau(0.3, patience=0), js.
 SWEEPS = st.fixed_dictionaries(
     {
         "trials": st.lists(st.sampled_from(POOL), min_size=1, max_size=4),
-        "steps": st.sampled_from([20, 35, 60, 70]),
+        "steps": st.sampled_from([30, 35, 60, 70]),
         "seeds": st.lists(st.sampled_from([0, 1, 5]), min_size=1, max_size=2, unique=True),
         "evaluate_every": st.sampled_from([10, 20, 25]),
         "stopping": st.sampled_from([None, search.MedianRule(20), search.SuccessiveHalving(10, 2)]),
