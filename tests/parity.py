@@ -36,7 +36,7 @@ def main() -> int:
             lengths = random.integers(12, given.steps, given.draws).tolist()
             cases = [case for steps in lengths for case in draws(peer, name, random, steps)]
             host = max(golden.on_the_host(library, case) for case in cases)
-            program = max(golden.in_a_program(library, case) for case in cases)
+            program = max(golden.in_a_program(library, case, compiled=True) for case in cases)
             on_host, in_program, *reason = golden.exception(library, name)
             wrong = host > on_host or program > in_program
             beyond += wrong

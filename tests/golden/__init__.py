@@ -100,10 +100,14 @@ def on_the_host(library: str, case: dict[str, Any]) -> float:
     return _difference(_values(library, case["name"], case["arguments"], steps), case["values"])
 
 
-def in_a_program(library: str, case: dict[str, Any], mapped: bool = False) -> float:
-    """The same in a program, with every number traced, the steps too, operation by operation.
+def in_a_program(
+    library: str, case: dict[str, Any], mapped: bool = False, compiled: bool = False
+) -> float:
+    """The same in a program, with every number traced, the steps too.
 
-    ``mapped``: compiled, over members, with the gradient in every real number, finite.
+    Args:
+        mapped: over members, compiled, with the gradient in every real number, finite.
+        compiled: by XLA, else it runs operation by operation.
     """
     longer = math.ceil(math.log2(max(1.0, len(case["values"]) / LONGEST)))
     steps = np.arange(LONGEST << longer, dtype=np.int32)
@@ -120,8 +124,10 @@ def in_a_program(library: str, case: dict[str, Any], mapped: bool = False) -> fl
     ]
     program = _program(library, case["name"], tree, known, mapped)
     given = numbers, steps
-    run = program if mapped else functools.partial(operations.run, program.trace(*given))
-    values, gradients = run(*given)
+    if mapped or compiled:
+        values, gradients = program(*given)
+    else:
+        values, gradients = operations.run(program.trace(*given), *given)
     if not all(map(np.all, map(np.isfinite, jax.tree.leaves(gradients)))):
         return math.inf
     return _difference(np.ravel(values)[: len(case["values"])], case["values"])
