@@ -38,6 +38,9 @@ def test_a_first_look_at_a_named_task_tells_what_was_imported(tmp_path, monkeypa
     helper.write_text("X = 333\n")
     with refused:
         found_task(f"{own}:make")
+    importlib.reload(sys.modules[far])  # the other module still has its number
+    with pytest.raises(ValueError, match=f"{own}.py was not loaded again with .*{far}.py"):
+        found_task(f"{own}:make")
     reload()
     helper.touch()
     script.write_text("# edited meanwhile")

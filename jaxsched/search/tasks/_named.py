@@ -54,9 +54,8 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
         found = getattr(found, name)
     if changed := _changed(module, known):
         raise ValueError(
-            f"{where} must name a task as its source is now, but {changed} has changed since this "
-            "process imported it. Start the process again (the workers, if it is one), or call "
-            "`importlib.reload` for the module."
+            f"{where} must name a task as its source is now, but {changed}. Start the process "
+            "again (the workers, if it is one), or call `importlib.reload` for the module."
         )
     try:
         made: Task = found() if callable(found) else found
@@ -67,14 +66,16 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
 
 
 def _changed(module: str, known: Container[str]) -> str:
-    """A source file of the user's modules that is not as this process has loaded it, or "".
+    """What of the user's modules is not as this process has loaded it, or "".
 
     Args:
         module: that of the task.
         known: modules that were loaded before the call, perhaps long before.
     """
     top, own = module.partition(".")[0], getattr(sys.modules[module], "__file__", None) or ""
-    changed = ""
+    changed, since = "", " has changed since this process imported it"
+    # What it took from another module is as before, if that module alone was loaded again.
+    as_before = _LOADED.get(module, ("",))[0] is getattr(sys.modules[module], "__spec__", None)
     for name, one in list(sys.modules.items()):
         file, spec = getattr(one, "__file__", None) or "", getattr(one, "__spec__", None)
         # The running script is left out: no task is made of it, and it may be edited meanwhile.
@@ -93,12 +94,15 @@ def _changed(module: str, known: Container[str]) -> str:
         except OSError:  # deleted, or inside an archive
             continue
         if loaded is spec and digest(source) != text:
-            changed = file
+            changed = file + since
+            continue
+        if loaded is not None and as_before and digest(source) != text:
+            changed = f"{own} was not loaded again with {file}, of which it may hold a part"
             continue
         if loaded is not spec and name in known:  # first looked at long after the import, perhaps
             written = max(stat.st_mtime, stat.st_ctime)
             if written > _BEGUN and not _compiled_alike(spec, file, source, loaded is not None):
-                changed = file
+                changed = file + since
                 _LOADED[name] = (spec, None, "")
                 continue
         _LOADED[name] = (spec, as_now, digest(source))
