@@ -123,6 +123,12 @@ def test_a_percentage_of_a_ratio_of_a_piece_is_one():
     assert cuts == js.Plateau(0.1, min_scale=0.1, smooth=0.9)
 
 
+def test_percentages_are_points_of_the_run_beside_others():
+    run = js.Units(batch=10, samples=1000, steps=1000)
+    line = js.from_config("PiecewiseLinear([0, 50%, 100%], [0, 1, 0])", units=run)
+    assert line == js.PiecewiseLinear([0, 500, 1000], [0.0, 1.0, 0.0])
+
+
 def test_a_share_is_of_the_run_that_a_drop_in_names():
     config = {"name": "hf.linear", "lr": 1, "num_warmup_steps": "10%"}
     wanted = js.compat.transformers.linear(1, 30, 300)
