@@ -200,6 +200,7 @@ def written(x):
         ("{'scheduler': StepLR(o, 3), 'frequency': 2}", "must have the frequency 1, got 2"),
         ("{'scheduler': StepLR(o, 3), 'interval': 'batch'}", "interval, must be one of"),
         ("a = StepLR(o, 3)\nb = ExponentialLR(o, 0.9)", "one schedule, got StepLR and Expon"),
+        ("a = StepLR(o, 3)\nb = WarmupLR(o, 10)", "one schedule, got StepLR and WarmupLR"),
         ("[o], [StepLR(o, 3), StepLR(o, 4)]", "one schedule, got StepLR and StepLR"),
         ("Warmed(o, 5, StepLR(o, 4))", "nothing around StepLR.* but its optimizer, got 'Warmed'"),
         ("StepLR(SGD([{'params': a, 'lr': 1}], lr=0.1), 4)", "one rate, got groups"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 _LR = ("lr", "learning_rate")
 _INSIDE = ">"  # another schedule
 # In which a schedule may stand.
+_ALIKE = re.compile("LR$|[Ww]armup|[Ss]chedule$|_schedule_")  # names of schedules, of any library
 _OPTIMIZERS = {
     *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan", "chain"),
     *("ftrl", "lamb", "lars", "lion", "muon", "nadam", "nadamw", "novograd", "radam", "rmsprop"),
@@ -65,8 +67,16 @@ def found_in(library: str, text: str, lr: float | None) -> Found:
     for name, value in named.items():
         if name.rpartition(".")[2] in _LR and (isinstance(value, (int, float)) or _computes(value)):
             reader.rate(value)
-    if len(found) > 1:
-        shown = " and ".join(tree.name for tree, _ in found)
+    names = [tree.name for tree, _ in found]
+    alike = [
+        tree.name
+        for tree in calls
+        if _ALIKE.search(tree.name)
+        and not source_of(f"{known}.{_bare(tree)}")
+        and _bare(tree).lower() not in _OPTIMIZERS
+    ]
+    if len(found) > 1 or (found and alike):
+        shown = " and ".join([*names, *alike])
         raise ValueError(
             f"convert(text=...) must have one schedule, got {shown}: join them as the program "
             "does, or convert each alone."
