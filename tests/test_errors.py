@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-import re
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import ALL, CLASSES
+from refusals import refused
 
 import jaxsched as js
 
@@ -48,17 +48,6 @@ def outside(settings):
     past = dict(at_least=(-1, -1e-3), above=(0, -0.5), at_most=(1,), below=(0, 0.5))
     declared = {bound: settings[bound] for bound in past if settings[bound] is not None}
     return [value + beyond for bound, value in declared.items() for beyond in past[bound]]
-
-
-def refused(call, where, value, errors=(ValueError, TypeError)):
-    """The error of ``call``: it says where, what was expected and what was given."""
-    with pytest.raises(errors) as caught:
-        call()
-    message = str(caught.value)
-    assert re.search(where, message), message
-    assert "must" in message, message
-    assert repr(value)[:40] in message or "got" in message, message
-    return message
 
 
 @pytest.mark.parametrize(("name", "field"), fields_of(rank=0))

@@ -14,21 +14,10 @@ import numpy as np
 import optax
 import pytest
 from cases import ARGUMENTS, RECIPE, VALID, kind_of
+from refusals import refused
 
 import jaxsched as js
 from jaxsched.optim import decay_weights, group_lr
-
-
-def refused(call, where, value, errors=(ValueError, TypeError)):
-    """The error of ``call``: it says where, what was expected and what was given."""
-    with pytest.raises(errors) as caught:
-        call()
-    message = str(caught.value)
-    assert re.search(where, message), message
-    assert "must" in message, message
-    assert repr(value)[:40] in message or "got" in message, message
-    return message
-
 
 BAD_ARGUMENTS = ["a", True, 1.0, None, [1.0], {}, math.nan, math.inf, -math.inf, 10**400, -1.0]
 

@@ -7,26 +7,13 @@ import jax
 import numpy as np
 import pytest
 from noisy import Noisy
+from supervised_tasks import close, sweep
 from sweep_tasks import apply, data, init, supervised
 
 import jaxsched as js
-from jaxsched import search
 from jaxsched.search import Averaged, Supervised, final_score
 from jaxsched.search.range_tests import _run
 from jaxsched.search.tasks import _pool
-
-RATES = [js.Constant(0.1), js.cosine_decay(0.2, 12)]
-
-
-def sweep(task, trials=RATES, **arguments):
-    arguments = {"steps": 12, "devices": jax.local_devices()[:1], **arguments}
-    return search.sweep(task, trials, **arguments)
-
-
-def close(a, b, rtol=2e-5):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-6)
-
 
 # ------------------------------------------------------------------------------------------ sources
 

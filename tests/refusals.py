@@ -1,0 +1,18 @@
+"""What an error must say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+
+def refused(call, where, value, errors=(ValueError, TypeError)):
+    """The error of ``call``: it says where, what was expected and what was given."""
+    with pytest.raises(errors) as caught:
+        call()
+    message = str(caught.value)
+    assert re.search(where, message), message
+    assert "must" in message, message
+    assert repr(value)[:40] in message or "got" in message, message
+    return message
