@@ -33,8 +33,8 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 }
 _LR = ("lr", "learning_rate")
 _INSIDE = ">"  # another schedule
-# In which a schedule may stand.
 _ALIKE = re.compile("LR$|[Ww]armup|[Ss]chedule$|_schedule_")  # names of schedules, of any library
+# In which a schedule may stand.
 _OPTIMIZERS = {
     *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan", "chain"),
     *("ftrl", "lamb", "lars", "lion", "muon", "nadam", "nadamw", "novograd", "radam", "rmsprop"),
