@@ -125,8 +125,9 @@ def test_a_percentage_of_a_ratio_of_a_piece_is_one():
 
 def test_percentages_are_points_of_the_run_beside_others():
     run = js.Units(batch=10, samples=1000, steps=1000)
-    line = js.from_config("PiecewiseLinear([0, 50%, 100%], [0, 1, 0])", units=run)
-    assert line == js.PiecewiseLinear([0, 500, 1000], [0.0, 1.0, 0.0])
+    for kind in (js.PiecewiseLinear, js.PiecewiseCosine, js.MonotoneCubic):
+        curve = js.from_config(f"{kind.__name__}([0, 50%, 100%], [0, 1, 0])", units=run)
+        assert curve == kind([0, 500, 1000], [0.0, 1.0, 0.0])
 
 
 def test_a_share_is_of_the_run_that_a_drop_in_names():

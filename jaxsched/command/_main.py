@@ -19,9 +19,8 @@ from jaxsched._words import bind, did_you_mean
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
-from jaxsched.names._lookup import LIBRARY, check, check_values, entries, source_of, unknown
+from jaxsched.names._lookup import LIBRARY, check, check_config, entries, source_of, unknown
 from jaxsched.names._sources import PACKAGE, unit_names
-from jaxsched.names._texts import check_lengths
 
 _EXAMPLES = """\
 examples:
@@ -264,7 +263,7 @@ def _checked(text: str, sizes: dict[str, Any]) -> Any:
         raise ValueError(f"the text must be a call such as {call}, got {text!r:.60}.")
     check(tree, where="the text")
     known = SimpleNamespace(**{"steps": None, "samples": None, **sizes}) if sizes else None
-    check_lengths(check_values(tree, known), known)
+    check_config(tree, known)
     return text
 
 

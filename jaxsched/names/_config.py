@@ -14,7 +14,7 @@ from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, parse
-from jaxsched.names._lookup import check, check_values, source_of
+from jaxsched.names._lookup import check, check_config, source_of
 from jaxsched.names._sources import BY, Entry
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.units import Units
@@ -64,7 +64,7 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
             f"{_WHERE} must be a mapping with a name, or a text such as 'cosine_decay(0.1, 1000)', "
             f"got {describe(config)}."
         )
-    _texts.check_lengths(check_values(tree, units), units)
+    check_config(tree, units)
     return _checked(build(tree, units))
 
 

@@ -80,12 +80,16 @@ def check(
 def check_values(tree: Any, units: Any) -> list[tuple[Entry, str, Any]]:
     """Raises for a number out of bounds and for a text that is none; ``units`` as of `meant`.
 
-    It tells without JAX what the making would tell, in the same words. Returns the lengths, for
-    `check_lengths`.
+    It tells without JAX what the making would tell, in the same words. Returns the lengths.
     """
     lengths: list[tuple[Entry, str, Any]] = []
     _check(None, "", tree, units, lengths)
     return lengths
+
+
+def check_config(tree: Any, units: Any) -> None:
+    """As `check_values`, and whether percentages and lengths go together."""
+    _texts.check_lengths(check_values(tree, units), units)
 
 
 def _check(source: Entry | None, argument: str, x: Any, units: Any, lengths: list[Any]) -> Any:

@@ -207,7 +207,7 @@ def check_lengths(lengths: Iterable[tuple[Entry, str, Any]], units: Any) -> None
             raise _needs_sizes(where, x)
         if is_share(x):
             share = share or f"{where} must be a number of steps, got '{100 * x.amount:.6g}%'"
-        elif source.name.startswith("Piecewise"):  # its steps are points of a run, not its length
+        elif source.kinds.get(argument) == "lengths":  # points of a run, not its length
             continue
         elif argument in WHOLE and isinstance(x, (int, float, Length)):
             known = not isinstance(x, Length) or hasattr(units, "epochs")

@@ -14,7 +14,7 @@ from jaxsched.names import _texts
 from jaxsched.names._config import NAME, check_units, maker, read, value_of
 from jaxsched.names._distributions import WORDS, column
 from jaxsched.names._expression import Call
-from jaxsched.names._lookup import check_values, source_of, unknown
+from jaxsched.names._lookup import check_config, source_of, unknown
 from jaxsched.names._sources import Entry
 from jaxsched.search.trials._draws import Distribution
 from jaxsched.search.trials._given import told_apart
@@ -160,7 +160,7 @@ def _check_lengths(source: Entry, given: Mapping[str, Any], units: Units | None)
             x = [each for word in words for each in _each(x.get(word, []))]
         values[name] = [read(each, 1) for each in _each(x)]
     tree = Call(source.name, (), {n: x[0] if len(x) == 1 else x for n, x in values.items()})
-    _texts.check_lengths(check_values(tree, units), units)
+    check_config(tree, units)
 
 
 def _expanded(x: Any) -> Any:
