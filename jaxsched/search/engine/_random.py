@@ -20,7 +20,7 @@ from jax.extend.random import threefry_prng_impl
 from jaxsched.schedules._noise import threefry
 
 _TAG = threefry_prng_impl.tag
-_MOST = 1 << 18  # numbers in a state: ten milliseconds of NumPy
+_MOST = 1 << 18  # numbers in a state or a draw: ten milliseconds of NumPy
 
 
 def drawn(init: Any, seed: int) -> list[Any]:
@@ -78,7 +78,8 @@ def _drawn(closed: Any, values: list[Any]) -> tuple[list[Any], list[Any]]:
             return results
         # JAX has another way to number what it draws.
         usual = getattr(eqn.ctx, "threefry_partitionable", False)
-        sure = usual and not any(x is None or isinstance(x, jax.Array) for x in values)
+        few = all(prod(x.aval.shape) <= _MOST for x in eqn.outvars)
+        sure = usual and few and not any(x is None or isinstance(x, jax.Array) for x in values)
         result = _RULES[name](eqn, *values) if sure and name in _RULES else None
         if name == "random_bits":
             found.append(result)
