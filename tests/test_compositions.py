@@ -128,7 +128,7 @@ def test_restarts_that_come_more_often_are_all_found(length, growth):
 
 K = js.PiecewiseConstant([2], [1, 3])
 PIECE = js.Window(K, 0, 5)
-CHOSEN = [K >> js.Table([5]), js.Repeat(PIECE), js.maximum(K, js.Table([2, 9])), PIECE >> K >> K]
+CHOSEN = [PIECE >> js.Table([5]), js.Repeat(PIECE), js.maximum(K, js.Table([2, 9])), PIECE >> K]
 CALCULATED = [2 * K, K + K, js.Clip(K, high=2.5), js.minimum(K, 2), js.Repeat(PIECE, decay=0.5)]
 CALCULATED += [PIECE >> js.Constant(0.5), js.Sequence([PIECE, js.Constant(0.5, 3)] * 4)]
 

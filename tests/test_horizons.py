@@ -24,7 +24,7 @@ def horizon(schedule):
     [
         (20, [js.Constant(0.1, 20), js.Linear(0.0, 0.1, 20), js.Table(np.ones(20, np.float32))]),
         (20, [js.from_fn(lambda t: 1.0 * t, steps=20), js.PiecewiseLinear([5, 20], [1.0, 0.1])]),
-        (20, [js.Reverse(DROPS), js.Window(DROPS, 0, 20), DROPS >> js.Constant(0.1, 0)]),
+        (20, [js.Reverse(js.Window(DROPS, 0, 20)), js.Linear(0.0, 0.1, 20) >> js.Constant(0.1, 0)]),
         (50, [js.multi_step(0.1, 0.1, [10, 20], 50), js.step_decay(0.1, 0.1, 25, 50)]),
         (50, [DROPS * js.cosine_decay(1.0, 50), js.maximum(js.linear_decay(1.0, 50), DROPS)]),
         (50, [{"learning_rate": js.linear_decay(0.1, 50), "weight_decay": DROPS}]),

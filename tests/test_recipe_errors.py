@@ -78,6 +78,7 @@ def test_an_unknown_argument_of_a_recipe_lists_its_own(name):
         RECIPE[name](*range(30))
 
 
+DROPS = js.multi_step(0.1, 0.1, [10, 20])
 RELATIONS = {
     "warmup beyond the run": (lambda: js.warmup_cosine(1.0, 10, 11), "warmup_cosine(warmup=...)"),
     "warmup beyond, linear": (lambda: js.warmup_linear(1.0, 10, 11), "warmup_linear(warmup=...)"),
@@ -123,9 +124,23 @@ RELATIONS = {
         lambda: js.Constant(1.0) >> js.Constant(0.5),
         "Sequence(parts=...)",
     ),
-    "open-ended law in the middle": (
-        lambda: js.InverseSqrt(1.0, 10) >> js.Constant(0.5, 10),
-        "Sequence(parts=...)",
+    "a last value that no update would have": (
+        lambda: 0.5 * DROPS >> js.Cosine(0.1, 0.0, 10),
+        "whose last value begins where it ends, as part 0 of 2. Give it a length",
+    ),
+    "the same in cycles": (
+        lambda: js.Repeat(js.Epochwise(DROPS, 5)),
+        "Repeat(schedule=...) must have a duration, got Epochwise",
+    ),
+    "the same backwards": (lambda: js.Reverse(js.Clip(DROPS, 0.0)), "Reverse(schedule=...)"),
+    "the same as a whole": (lambda: js.with_warmup(DROPS, js.share(0.1)), "with a duration"),
+    "the same beside steps": (
+        lambda: js.piecewise_constant([10, js.share(1.0)], [3.0, 2.0, 1.0], steps=20),
+        "piecewise_constant(boundaries=...) must be at most steps=20 - 1",
+    ),
+    "an endless range before a sequence": (
+        lambda: range(2**40) >> js.Linear(1.0, 0.0, 5),
+        "single numbers, not with range(0, 1099511627776)",
     ),
     "repeat for ever": (lambda: js.Repeat(js.Constant(1.0)), "Repeat(schedule=...)"),
     "repeat of nothing": (lambda: js.Repeat(js.Constant(1.0, 0)), "Repeat(schedule=...)"),

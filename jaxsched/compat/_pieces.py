@@ -17,6 +17,7 @@ from jaxsched.recipes._arguments import exponential, multiply, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._lengths import is_whole, subtract_steps
+from jaxsched.schedules._phase import unfinished
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Shift, Window
 
@@ -76,7 +77,8 @@ def lasting(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
     if length is None or not surely(operator.ne, length, steps):
         return schedule
     if surely(operator.gt, length, steps):  # it goes on, and no run of it is known
-        return schedule >> Constant(value_at(schedule, length))
+        known = not unfinished(schedule)
+        return schedule >> Constant(value_at(schedule, length)) if known else schedule
     return Window(schedule, 0, steps)
 
 

@@ -29,6 +29,7 @@ from jaxsched.recipes._arguments import SHAPES, ShapeName
 from jaxsched.recipes._share import share
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import least, subtract_steps
+from jaxsched.schedules._phase import unfinished
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,7 +86,10 @@ class _Call:
     def whole(self) -> Any:
         """The length that shares are of; ``None`` if there is none."""
         for name in self.named(*_WHOLES):
-            return getattr(self.given[name], "duration", self.given[name])
+            given = self.given[name]
+            if self.kinds[name] == "Base":
+                return None if unfinished(given) else given.duration
+            return given
         return None
 
 
@@ -238,10 +242,10 @@ def _to_steps(call: _Call) -> None:
             points = checked_array(
                 call.where(name), [_resolved(call, name, x) for x in points], True, 0
             )
-        if whole is not None and violates(operator.gt, points, whole):
+        if whole is not None and violates(operator.ge, points, whole):
             raise ValueError(
-                f"{call.where(name)} must be at most steps={describe(whole)}, got "
-                f"{describe(points)}."
+                f"{call.where(name)} must be at most steps={describe(whole)} - 1, for an update "
+                f"with the last value, got {describe(points)}."
             )
         given[name] = points
 

@@ -20,12 +20,14 @@ from jaxsched._axes import align
 from jaxsched._checks import cure
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record, length, number, struct
+from jaxsched._text import describe
 from jaxsched._types import Step
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._evaluate import evaluate, host, require_single
 from jaxsched.schedules._lengths import as_real, exact_duration
 from jaxsched.schedules._own import run_checks
 from jaxsched.schedules._phase import (
+    GIVE,
     Phase,
     cut,
     known,
@@ -34,6 +36,7 @@ from jaxsched.schedules._phase import (
     phases_of,
     shown_length,
     side_by_side,
+    unfinished,
 )
 from jaxsched.schedules._selection import can_select, selected
 
@@ -210,7 +213,8 @@ class Sequence(AbstractSchedule):
         parts: the schedules, at least one; all but the last must have a duration.
 
     Raises:
-        ValueError: if a part before the last is open-ended.
+        ValueError: if a part before the last is open-ended, or its last value begins where it ends
+            (``js.multi_step`` without steps), so that no update would have it.
 
     >>> import jaxsched as js
     >>> warm = js.Linear(0.0, 1.0, 10) >> js.Constant(1.0)
@@ -225,11 +229,10 @@ class Sequence(AbstractSchedule):
     def __check_init__(self) -> None:
         _check_parts(self)
         for index, part in enumerate(self.parts[:-1]):
-            if part.duration is None:
+            if got := unfinished(part):
                 raise ValueError(
-                    f"Sequence(parts=...) must have a duration in every part but the last, got the "
-                    f"open-ended {part!r} as part {index} of {len(self.parts)}. Give it a length, "
-                    "e.g. `Window(part, 0, steps)`."
+                    "Sequence(parts=...) must have a duration in every part but the last, got "
+                    f"{got}, as part {index} of {len(self.parts)}. {GIVE.format('part')}"
                 )
 
     @property
@@ -354,15 +357,15 @@ def _term(x: Any) -> AbstractSchedule:
     if isinstance(x, AbstractSchedule):
         return x
     _refuse_function(x)
-    if np.ndim(x):
+    if isinstance(x, range) or np.ndim(x):  # a range may be too long for an array
         raise _array_error(x)
     return Constant(x)
 
 
 def _array_error(x: Any) -> TypeError:
     return TypeError(
-        f"a schedule can be combined with schedules and single numbers, not with an array of the "
-        f"shape {np.shape(x)}: call the schedule with a step and use its value, as in "
+        "a schedule can be combined with schedules and single numbers, not with "
+        f"{describe(x)}: call the schedule with a step and use its value, as in "
         "`schedule(step) * array`. A number for each member of a population is a `js.Constant`."
     )
 

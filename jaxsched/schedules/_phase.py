@@ -9,6 +9,8 @@ import numpy as np
 from jaxsched._arrays import is_concrete, is_number, to_host
 from jaxsched._text import describe
 
+GIVE = "Give it a length: a recipe's steps=..., or `Window({}, 0, steps)`."
+
 
 class Phase(NamedTuple):
     """A phase of a schedule: from ``start`` (inclusive) to ``end`` (exclusive; None: for ever)."""
@@ -71,11 +73,25 @@ def ends(schedule: Any) -> bool:
     return begin.end is not None or begin.start < known(schedule.duration)
 
 
+def unfinished(schedule: Any) -> str:
+    """A schedule as an error tells it, if nothing can begin at its end; else nothing."""
+    if schedule.duration is None:
+        return f"the open-ended {schedule!r}"
+    try:
+        return "" if ends(schedule) else f"{schedule!r}, whose last value begins where it ends"
+    except (TypeError, ValueError):  # lengths that are traced, or a population's
+        return ""
+
+
 def shown_length(schedule: Any) -> float:
     """The number of steps that show the whole shape of a schedule."""
     duration = schedule.duration
     if duration is not None:
-        return float(to_host(duration))
+        length = float(to_host(duration))
+        if ends(schedule):
+            return length
+        before, last = ([Phase("", 0, 0), *phases_of(schedule)])[-2:]
+        return length + last.start - before.start  # the last value as long as the one before
     natural = schedule.natural_length()
     if not is_number(natural):
         raise TypeError(

@@ -16,6 +16,7 @@ from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import exact_duration
 from jaxsched.schedules._phase import (
+    GIVE,
     Phase,
     cut,
     known,
@@ -23,6 +24,7 @@ from jaxsched.schedules._phase import (
     later,
     phases_of,
     shown_length,
+    unfinished,
 )
 
 _ROUNDED = 2.0**-40  # of a number of steps: 3 * 333.3333 is 1000
@@ -56,10 +58,10 @@ class AbstractWrapper(AbstractSchedule):
         return shown_length(self.schedule)
 
     def _require_duration(self) -> None:
-        if self.schedule.duration is None:
+        if got := unfinished(self.schedule):
             raise ValueError(
-                f"{type(self).__name__}(schedule=...) must have a duration, got the open-ended "
-                f"{self.schedule!r}. Give it a length, e.g. `Window(schedule, 0, steps)`."
+                f"{type(self).__name__}(schedule=...) must have a duration, got {got}. "
+                f"{GIVE.format('schedule')}"
             )
 
 
