@@ -22,6 +22,7 @@ from jaxsched.optim import (
     override,
     resume,
 )
+from jaxsched.optim._state import find_sites
 
 
 @pytest.mark.parametrize(
@@ -147,13 +148,37 @@ def test_a_step_is_a_micro_batch_where_only_a_group_gathers():
     assert int(tx.update(GRADS, tx.init(PARAMS), PARAMS)[1].count) == 1
 
 
-def test_a_skipped_update_holds_the_count_only_inside_the_guard():
-    bad = {**GRADS, "w": GRADS["w"] * jnp.nan}
-    inside = optax.apply_if_finite(inject(optax.sgd)(LR), 5)
-    outside = optax.chain(optax.apply_if_finite(optax.identity(), 5), inject(optax.sgd)(LR))
-    for tx, count in ((inside, 0), (outside, 1)):
-        _, state = tx.update(bad, tx.init(PARAMS), PARAMS)
-        assert int(optax.tree_utils.tree_get(state, "count")) == count
+BAD = {**GRADS, "w": GRADS["w"] * jnp.nan}
+_GUARDED = lambda tx: optax.apply_if_finite(tx, 1)
+# Counted after each of: good, bad, good, bad, bad (the guard gives up), good.
+COUNTED = {
+    "around": (_GUARDED(inject(optax.sgd)(LR)), [1, 1, 2, 2, 3, 4]),
+    "inside": (lambda r: _GUARDED(optax.sgd(r)), [1, 1, 2, 2, 3, 4]),
+    "first": (lambda r: optax.chain(_GUARDED(optax.identity()), optax.sgd(r)), [1, 1, 2, 2, 3, 4]),
+    "gathered": (lambda r: optax.MultiSteps(_GUARDED(optax.sgd(r)), 2), [0, 0, 0, 1, 1, 2]),
+    # What moves the parameters all the same is an update.
+    "momentum": (
+        lambda r: optax.chain(_GUARDED(optax.trace(0.9)), optax.adam(r)),
+        [1, 2, 3, 4, 5, 6],
+    ),
+    "beside": (
+        optax.chain(_GUARDED(optax.identity()), inject(optax.sgd)(LR)),
+        [1, 2, 3, 4, 5, 6],
+    ),
+}
+
+
+@pytest.mark.parametrize("place", COUNTED)
+def test_a_skipped_update_that_changes_nothing_is_no_step(place):
+    make, counts = COUNTED[place]
+    tx = inject(make)(r=LR) if not hasattr(make, "update") else make
+
+    def step(state, grads):
+        state = tx.update(grads, state, PARAMS)[1]
+        return state, find_sites(state)[0].state.count
+
+    several = jax.tree.map(lambda *x: jnp.stack(x), GRADS, BAD, GRADS, BAD, BAD, GRADS)
+    assert jax.lax.scan(step, tx.init(PARAMS), several)[1].tolist() == counts
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.float16, jnp.bfloat16])

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import inspect
 import itertools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 # Part of the key of every cache of JAX: what is compiled below an update is not taken for another.
@@ -66,21 +68,26 @@ def with_forwarded(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
     return {**extra, **dropped}
 
 
-def accumulators(state: Any) -> list[Any]:
-    """The states of what gathers gradients of all parameters, at any depth.
+def gates(state: Any) -> list[Any]:
+    """The states of what gathers or skips gradients of all parameters, at any depth.
 
     Not those within groups (``partition``, ``masked``), of which others may be updated meanwhile.
     """
-    kinds = (optax.MultiStepsState, optax.ApplyEvery)
+    kinds = (optax.MultiStepsState, optax.ApplyEvery, optax.ApplyIfFiniteState)
     ends = (*kinds, optax.transforms.PartitionState, optax.MaskedState)
     parts = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, ends))
     found = [x for x in parts if isinstance(x, kinds)]
-    inner = [getattr(x, "inner_opt_state", ()) for x in found]
-    return found + (accumulators(inner) if found else [])
+    inner = [getattr(x, "inner_opt_state", getattr(x, "inner_state", ())) for x in found]
+    return found + (gates(inner) if found else [])
 
 
-def emits(before: Any, after: Any) -> Any:
-    """Whether an accumulator has let an update through."""
+def passed(before: Any, after: Any, updates: Any) -> Any:
+    """Whether a gate has let an update through, of which ``updates`` came out."""
+    if isinstance(after, optax.ApplyIfFiniteState):
+        # When it gives up, its state doesn't tell, but what comes out is not finite. Nor is it zero
+        # where something beside the guard moves the parameters, a weight decay or a momentum.
+        moved = [jnp.any(x != 0) for x in jax.tree.leaves(updates)]
+        return functools.reduce(jnp.logical_or, moved, after.last_finite)
     if isinstance(after, optax.ApplyEvery):
         return after.count == 0
     return after.gradient_step != before.gradient_step

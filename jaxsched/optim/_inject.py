@@ -14,7 +14,7 @@ import optax
 
 from jaxsched._arrays import donatable_copy, same_structure
 from jaxsched._words import uncalled
-from jaxsched.optim._extra import Forwarder, accumulators, emits, with_forwarded
+from jaxsched.optim._extra import Forwarder, gates, passed, with_forwarded
 from jaxsched.optim._register import register_export, register_flax
 from jaxsched.optim._state import InjectState, Override
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -161,9 +161,11 @@ def _transformation(
         )
         told = {k: live[k].update(s, **extra) for k, s in state.controller_states.items()}
         old, new = (state.count, state.controller_states), (optax.safe_increment(state.count), told)
-        # A micro-batch that is only gathered is neither a step nor a report, as under MultiSteps.
-        for pair in zip(*map(accumulators, (state.inner_state, inner_state)), strict=True):
-            new = jax.tree.map(functools.partial(jnp.where, emits(*pair)), new, old)
+        # A micro-batch that is only gathered, or a skipped one, is neither a step nor a report, as
+        # under MultiSteps or apply_if_finite.
+        for before, after in zip(gates(state.inner_state), gates(inner_state), strict=True):
+            done = passed(before, after, updates)
+            new = jax.tree.map(functools.partial(jnp.where, done), new, old)
         count, told = new
         return updates, state._replace(
             count=count, values=values, controller_states=told, inner_state=inner_state
