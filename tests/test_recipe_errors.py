@@ -126,7 +126,7 @@ RELATIONS = {
     ),
     "a last value that no update would have": (
         lambda: 0.5 * DROPS >> js.Cosine(0.1, 0.0, 10),
-        "whose last value begins where it ends, as part 0 of 2. Give it a length",
+        "whose last value begins where it ends. Give it a length",
     ),
     "the same in cycles": (
         lambda: js.Repeat(js.Epochwise(DROPS, 5)),

@@ -27,7 +27,6 @@ from jaxsched.schedules._evaluate import evaluate, host, require_single
 from jaxsched.schedules._lengths import as_real, exact_duration
 from jaxsched.schedules._own import run_checks
 from jaxsched.schedules._phase import (
-    GIVE,
     Phase,
     cut,
     known,
@@ -138,8 +137,7 @@ class AbstractSchedule(Record, abc.ABC):
             return NotImplemented
         if isinstance(other, AbstractSchedule):
             return self * other**-1.0
-        if np.ndim(other):
-            raise _array_error(other)
+        _term(other)  # raises for an array
         if isinstance(other, (int, float)) and other == 0:
             raise ValueError(f"schedule / number must not divide by zero, got {other!r}.")
         return self * (1.0 / as_real(other))
@@ -213,8 +211,7 @@ class Sequence(AbstractSchedule):
         parts: the schedules, at least one; all but the last must have a duration.
 
     Raises:
-        ValueError: if a part before the last is open-ended, or its last value begins where it ends
-            (``js.multi_step`` without steps), so that no update would have it.
+        ValueError: if a part before the last is open-ended or a ``js.multi_step`` without steps.
 
     >>> import jaxsched as js
     >>> warm = js.Linear(0.0, 1.0, 10) >> js.Constant(1.0)
@@ -231,8 +228,8 @@ class Sequence(AbstractSchedule):
         for index, part in enumerate(self.parts[:-1]):
             if got := unfinished(part):
                 raise ValueError(
-                    "Sequence(parts=...) must have a duration in every part but the last, got "
-                    f"{got}, as part {index} of {len(self.parts)}. {GIVE.format('part')}"
+                    "Sequence(parts=...) must have a duration in every part but the last, got for "
+                    f"part {index} of {len(self.parts)} {got}"
                 )
 
     @property

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxsched._arrays import is_concrete, is_number, to_host
 from jaxsched._text import describe
-
-GIVE = "Give it a length: a recipe's steps=..., or `Window({}, 0, steps)`."
 
 
 class Phase(NamedTuple):
@@ -74,13 +73,14 @@ def ends(schedule: Any) -> bool:
 
 
 def unfinished(schedule: Any) -> str:
-    """A schedule as an error tells it, if nothing can begin at its end; else nothing."""
+    """What an error says of a schedule at whose end nothing can begin; of any other nothing."""
+    give = "Give it a length: a recipe's steps=..., or `Window(schedule, 0, steps)`."
     if schedule.duration is None:
-        return f"the open-ended {schedule!r}"
-    try:
-        return "" if ends(schedule) else f"{schedule!r}, whose last value begins where it ends"
-    except (TypeError, ValueError):  # lengths that are traced, or a population's
-        return ""
+        return f"the open-ended {schedule!r}. {give}"
+    with contextlib.suppress(TypeError, ValueError):  # lengths that are traced, or a population's
+        if not ends(schedule):
+            return f"{schedule!r}, whose last value begins where it ends. {give}"
+    return ""
 
 
 def shown_length(schedule: Any) -> float:

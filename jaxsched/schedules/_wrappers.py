@@ -16,7 +16,6 @@ from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import exact_duration
 from jaxsched.schedules._phase import (
-    GIVE,
     Phase,
     cut,
     known,
@@ -59,10 +58,7 @@ class AbstractWrapper(AbstractSchedule):
 
     def _require_duration(self) -> None:
         if got := unfinished(self.schedule):
-            raise ValueError(
-                f"{type(self).__name__}(schedule=...) must have a duration, got {got}. "
-                f"{GIVE.format('schedule')}"
-            )
+            raise ValueError(f"{type(self).__name__}(schedule=...) must have a duration, got {got}")
 
 
 class AbstractPointwise(AbstractWrapper):
