@@ -34,6 +34,19 @@ def test_the_table_has_every_library():
     assert js.compat.hf is js.compat.transformers
 
 
+@pytest.mark.parametrize("library", js.compat._LIBRARIES)
+def test_a_library_is_imported_by_every_word_for_it(library):
+    module = importlib.import_module(f"jaxsched.compat.{library}")
+    for word in LIBRARIES[library].split():
+        space: dict = {}
+        exec(f"import jaxsched.compat.{word} as a\nfrom jaxsched.compat.{word} import *", space)
+        name = next(name for name, value in vars(module).items() if is_public(name, value))
+        assert space["a"] is module and space[name] is getattr(module, name)
+        assert not hasattr(importlib.import_module(f"jaxsched.compat.{word}"), "__path__")
+        with pytest.raises(AttributeError, match=f"compat.{library}.*; did you mean {name}$"):
+            getattr(importlib.import_module(f"jaxsched.compat.{word}"), f"{name}s")
+
+
 NO_SCHEDULE = {"megatron.rampup_batch_size"}  # sizes for Units
 
 

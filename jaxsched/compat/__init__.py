@@ -6,7 +6,10 @@ libraries that set the rate of an optimizer) takes the place of the optimizer; s
 from 0 in optimizer updates.
 """
 
+import importlib
 import pkgutil
+import sys
+import types
 from typing import Any
 
 # Libraries by the words that people say for them.
@@ -24,16 +27,37 @@ _WORDS = {
 _LIBRARIES = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
+class _Alias(types.ModuleType):
+    """A library by another of its words; its module is loaded when a name of it is asked for."""
+
+    def _library(self) -> Any:
+        return __getattr__(self.__name__.rpartition(".")[2])
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__all__":
+            return [n for n in vars(self._library()) if not n.startswith("_")]
+        if name.startswith("__"):  # whoever looks through all modules loads none
+            raise AttributeError(name)
+        return getattr(self._library(), name)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._library())
+
+
+# For `from jaxsched.compat.hf import cosine`, which asks no `__getattr__` of this module.
+for _library, _words in _WORDS.items():
+    for _word in {*_words.split()} - {_library}:
+        sys.modules[f"{__name__}.{_word}"] = _Alias(f"{__name__}.{_word}")
+
+
 def __getattr__(name: str) -> Any:
     library = next((key for key, words in _WORDS.items() if name in words.split()), None)
     if library:
-        import importlib
-
-        return importlib.import_module(f"jaxsched.compat.{library}")
+        return importlib.import_module(f"{__name__}.{library}")
     raise AttributeError(
-        f"module 'jaxsched.compat' has no attribute {name!r}; it has {', '.join(_LIBRARIES)}"
+        f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_LIBRARIES)}"
     )
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LIBRARIES} - {"Any", "pkgutil"})
+    return sorted({*globals(), *_LIBRARIES} - {"Any", "importlib", "pkgutil", "sys", "types"})

@@ -23,7 +23,7 @@ from jaxsched._checks import (
     violates,
 )
 from jaxsched._text import describe
-from jaxsched._words import bind
+from jaxsched._words import bind, did_you_mean
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._noise import check_range
 
@@ -34,6 +34,8 @@ def drop_in(make: F) -> F:
     """Binds and checks the arguments in the name of the other library's function."""
     library = make.__module__.rpartition(".")[2].lstrip("_").partition("_")[0]
     function = f"{library}.{make.__name__}"
+    # Not written there: for a type checker a module that has it has every name.
+    make.__globals__.setdefault("__getattr__", functools.partial(_lacking, make.__globals__))
     words = {name: word for name, word in make.__annotations__.items() if name != "return"}
     values, fixed = make.__defaults__ or (), make.__kwdefaults__ or {}
     places = list(words)[: make.__code__.co_argcount]
@@ -54,6 +56,11 @@ def drop_in(make: F) -> F:
         return make(**given)
 
     return checked  # type: ignore[return-value]
+
+
+def _lacking(module: dict[str, Any], name: str) -> Any:
+    near = did_you_mean(name, [n for n, x in module.items() if hasattr(x, "__wrapped__")])
+    raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}{near}")
 
 
 def _number(**bounds: Any) -> Callable[[str, Any], Any]:
