@@ -201,6 +201,9 @@ def _structure(schedule):
 
 
 ONE_OF_EACH_STRUCTURE = list({_structure(ALL[n]): n for n in [*RECIPES, *CLASSES]}.values())
+# Those of ours: a user's code keeps no promise of ours.
+OURS = [name for name in ONE_OF_EACH_STRUCTURE if not name.startswith("Function")]
+ONE_OF_EACH_CLASS = list({type(ALL[name]): name for name in CLASSES if name in OURS}.values())
 
 # The recipes by name, their arguments, and valid ones.
 RECIPE = {name: f for name, f in vars(js).items() if hasattr(f, "__wrapped__")}

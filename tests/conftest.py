@@ -6,7 +6,8 @@ it (``b1 ** count``), so it is a fixture, and automatic in the modules of ``STRI
 
 Programs are compiled with little optimization, in a third of the time, by the tests and by what
 they start. A test that asks for last digits, or for the bits of two different programs, is marked
-``optimized``: its programs are compiled as a user's are. ``XLA_FLAGS= make test`` does so for all.
+``optimized``: its programs are compiled as a user's are. ``XLA_FLAGS= make test`` does so for all,
+also for those that run in NumPy, operation by operation (``in_numpy``).
 
 One compilation cache serves the workers and all programs that tests start; it begins empty, unless
 JAX_COMPILATION_CACHE_DIR names one to keep. What tests count are traces, which it does not change.
@@ -36,6 +37,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of children.py, which may 
 
 import chex
 import jax
+import operations
 import pytest
 from helpers import LITTLE, OPTIMIZED, unflushed
 from hypothesis import settings
@@ -123,6 +125,13 @@ def _forget_programs():
     """What sweeps and range tests keep for a task has the optimization of its first test."""
     if "jaxsched.search.engine._program" in sys.modules:
         sys.modules["jaxsched.search.engine._program"]._FUNCTIONS._made.clear()
+
+
+@pytest.fixture
+def in_numpy(monkeypatch):
+    """What is traced by ``jax.jit`` runs in NumPy, a tenth of the time that XLA compiles it."""
+    if os.environ["XLA_FLAGS"] == LITTLE:
+        monkeypatch.setattr(jax, "jit", operations.jit)
 
 
 @pytest.fixture

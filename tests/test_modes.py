@@ -19,17 +19,14 @@ import numpy as np
 import operations
 import optax
 import pytest
-from cases import ALL, CLASSES, ONE_OF_EACH_STRUCTURE, RECIPES
+from cases import ALL, CLASSES, ONE_OF_EACH_CLASS, OURS, RECIPES
 from helpers import IN_LOOPS, OPTIMIZED, checking_leaks
 
 import jaxsched as js
 from jaxsched.optim import current, inject
 from jaxsched.schedules import _repeat
 
-# A user's code keeps no promise of ours.
-OURS = [name for name in ONE_OF_EACH_STRUCTURE if not name.startswith("Function")]
 OF_CLASSES = [name for name in OURS if name in CLASSES]  # recipes are composed of them
-ONE_OF_EACH_CLASS = list({type(ALL[name]): name for name in CLASSES if name in OURS}.values())
 
 
 @contextlib.contextmanager
