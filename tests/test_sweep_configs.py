@@ -67,14 +67,19 @@ def test_bounds_are_drawn_from():
     [
         ({"values": [1, 2], "probabilities": ["0.25", 0.75]}, 1, 2, 2),
         ({"distribution": "q_uniform", "min": 0, "max": 10, "q": 4}, 0, 4, 8),
-        ({"distribution": "q_log_uniform_values", "min": 1, "max": 100, "q": 5}, 0, 10, 100),
+        ({"distribution": "q_log_uniform_values", "min": 1, "max": 100, "q": 5}, 5, 10, 100),
+        ({"distribution": "q_uniform", "min": 0.01, "max": 1, "q": 0.03}, 0.03, 0.51, 0.99),
+        ({"distribution": "q_uniform", "min": 0.1, "max": 0.3, "q": 0.1}, 0.1, 0.2, 0.3),
+        ({"distribution": "q_log_uniform", "min": -2, "max": 2, "q": 2}, 2, 2, 6),
+        ({"distribution": "q_log_normal", "sigma": 0.2, "q": 3}, 3, 3, 3),
+        ({"distribution": "q_normal", "sigma": 1, "q": 2}, -8, 0, 6),
         ({"distribution": "log_uniform", "min": -2, "max": 2}, math.exp(-2), 1, math.exp(2)),
         ({"distribution": "log_normal", "mu": 1, "sigma": 1e-9}, math.e, math.e, math.e),
         ({"distribution": "normal", "mu": 3, "sigma": "1e-9"}, 3, 3, 3),
         ({"min": "10%", "max": "30%"}, js.share(0.1), js.share(0.2), js.share(0.3)),
         (
             {"distribution": "q_uniform", "min": "1%", "max": "100%", "q": "40%"},
-            js.share(0),
+            js.share(0.4),
             js.share(0.4),
             js.share(0.8),
         ),
@@ -127,6 +132,10 @@ INTS = {"distribution": "int_uniform"}
         (
             {"parameters": {"steps": {"distribution": "q_uniform", "min": "1%", "max": "9%"}}},
             "q, must be a percentage",
+        ),
+        (
+            {"parameters": {"peak": {**PEAK, "distribution": "q_log_uniform_values", "q": 1}}},
+            "q, must have a multiple from 0.0001 to 0.1, got 1",
         ),
         ({"parameters": {"peak": {"min": 1}}}, "or values .with probabilities., or min and max"),
         ({"parameters": {"peak": {"values": 1}}}, "a list of values"),

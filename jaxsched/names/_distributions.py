@@ -76,16 +76,26 @@ def column(
         made = _bounded(where, given, name, value, steps)
     if not stepped:
         return made
-    q = value(given.get("q", 1))
-    if not isinstance(made.at(0.5), share):
-        q = checked_number(f"{where}, q,", q, above=0)
-        return _quantiles(lambda u: round(made.at(u) / q) * q)
-    if not isinstance(q, share) or float(q) == 0:
+    return _stepped_by(where, value(given.get("q", 1)), made)
+
+
+def _stepped_by(where: str, q: Any, made: Distribution) -> Distribution:
+    """In multiples of ``q``, of which none is beyond what is drawn: 0 is not from 1 to 100."""
+    where, shares = f"{where}, q,", isinstance(made.at(0.5), share)
+    if not shares:
+        q = checked_number(where, q, above=0)
+    elif not isinstance(q, share) or float(q) == 0:
+        raise ValueError(f"{where} must be a percentage, as min and max are, got {describe(q)}.")
+    size, low, high = float(q), float(made.at(0.0)), float(made.at(1.0))
+    least, most = math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9)
+    if least > most:
         raise ValueError(
-            f"{where}, q, must be a percentage, as min and max are, got {describe(q)}."
+            f"{where} must have a multiple from {low:.4g} to {high:.4g}, got {describe(q)}."
         )
-    parts = 1 / float(q)
-    return _quantiles(lambda u: share(min(round(float(made.at(u)) * parts) / parts, 1.0)))
+    multiple = lambda u: min(max(round(float(made.at(u)) / size), least), most)
+    if shares:  # 3 / 10 is 0.3, which 3 * 0.1 is not
+        return _quantiles(lambda u: share(min(multiple(u) / (1 / size), 1.0)))
+    return _quantiles(lambda u: multiple(u) * q)
 
 
 def _quantiles(quantile: Callable[[float], Any]) -> Distribution:
