@@ -140,7 +140,12 @@ def register_flax(tree: Any) -> None:
 
 def _to_state(record: Record) -> dict[str, Any]:
     serialization: Any = sys.modules["flax.serialization"]
-    return {name: serialization.to_state_dict(child) for name, child in _children(record)[0]}
+    fields = {name: serialization.to_state_dict(child) for name, child in _children(record)[0]}
+    return fields | {_mark(record): {}}  # without a leaf, since all leaves there are arrays
+
+
+def _mark(record: Record) -> str:
+    return f"{type(record).__name__}()"  # the name of no field
 
 
 def _from_state(record: Record, state: dict[str, Any]) -> Any:
@@ -148,12 +153,14 @@ def _from_state(record: Record, state: dict[str, Any]) -> Any:
     pairs, tree = _children(record)
     added = record._defaults.keys() - state.keys()  # since the file was written
     names = {name for name, _ in pairs}
-    if not names - added <= state.keys() <= names:
+    held = {name for name in state if name.isidentifier()}
+    other = "".join({*state} - held - {_mark(record)})  # files of before do not tell it
+    if other or not names - added <= held <= names:
         raise ValueError(
             f"from_state_dict(target=...) must have the kinds of schedules that were saved, got "
             f"{type(record).__name__}({', '.join(sorted(names))}) for what has "
-            f"{', '.join(sorted(state))}. Restore it into an optimizer that is made as the saved "
-            "one was; js.resume then goes on with another schedule."
+            f"{', '.join(sorted(held))}{other and f' of {other}'}. Restore it into an optimizer "
+            "that is made as the saved one was; js.resume then goes on with another schedule."
         )
     return jax.tree.unflatten(
         tree,
