@@ -1,5 +1,8 @@
 """A model on a mesh of the devices of one process."""
 
+import contextlib
+import dataclasses
+import functools
 import os
 import shutil
 import sys
@@ -21,6 +24,17 @@ from jaxsched.search.multihost._directory import MeshDirectory
 TRIALS = [*(js.wsd(0.2, 60, warmup=5, decay=d) for d in (10, 20)), js.Constant(1e30)]
 # Where the end is not asked for, a part of the schedules will do.
 pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["by"], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class Given(Plain):
+    """A pytree of an array."""
+
+    by: jax.Array
+
+    def evaluate(self, state):
+        return {"loss": jnp.sum(self.by) + jnp.sum(state)}
 
 
 def sweep(directory=None, mesh=None, **arguments):
@@ -230,6 +244,40 @@ def test_a_mesh_has_auto_axes():
     mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Explicit,))
     with pytest.raises(ValueError, match="must be a mesh with Auto axes"):
         search.sweep(Wide(mesh_of_all()), TRIALS, steps=20, devices=mesh)
+
+
+LAID_OUT = {
+    "init": lambda self, key: jax.device_put(jnp.ones(3), self.on),
+    "step": lambda self, s, h, b: Plain.step(
+        self, jax.lax.with_sharding_constraint(s, self.on), h, b
+    ),
+    "evaluate": lambda self, s: {"loss": jnp.sum(jax.jit(jnp.abs, out_shardings=self.on)(s))},
+}
+
+
+@pytest.mark.parametrize("method", [*LAID_OUT, "jax.set_mesh"])
+def test_a_task_with_a_mesh_of_its_own_must_be_given_it(method):
+    mesh = mesh_of_all()
+    on = NamedSharding(mesh, PartitionSpec())
+    task = type("Own", (Plain,), {"on": on, method: LAID_OUT.get(method)})()
+    outside = contextlib.nullcontext() if method in LAID_OUT else jax.set_mesh(mesh)
+    words = rf"here 1, got `{method}` with a mesh of 2. Give that, `sweep\(devices=mesh\)`"
+    with outside:
+        with pytest.raises(ValueError, match="sweep.*" + words):
+            search.sweep(task, js.Constant(0.1), steps=50)
+        if method != "evaluate":  # which it does not call
+            with pytest.raises(ValueError, match="range_test.*" + words):
+                search.range_test(task, steps=50)
+
+
+def test_arrays_of_a_task_may_lie_on_the_mesh_already():
+    mesh = mesh_of_all()
+    there = NamedSharding(mesh, PartitionSpec("model"))
+    results = [
+        search.sweep(Given(x), js.Constant(0.1), steps=3, devices=mesh)
+        for x in (jnp.arange(2.0), jax.device_put(jnp.arange(2.0), there))
+    ]
+    assert same(*results)
 
 
 def test_a_mesh_must_have_devices_of_every_process(monkeypatch):

@@ -31,6 +31,8 @@ def with_step(step):
     return type("Changed", (Plain,), {"step": step})()
 
 
+DELETED = jnp.ones(3)
+DELETED.delete()
 BAD_TASKS = [
     (object(), TypeError, "must have the methods init, step and evaluate, got <object"),
     (Plain, TypeError, "a class"),
@@ -95,6 +97,24 @@ BAD_TASKS = [
         type("B", (Plain,), {"batches": lambda self, seed, start, n: np.zeros((3, n))})(),
         TypeError,
         r"batches\(0, 0, 2\) must return arrays with the leading axis 2",
+    ),
+    (
+        type("T", (Plain,), {"batches": lambda self, seed, start, n: np.array(["a"] * n)})(),
+        TypeError,
+        r"batches\(0, 0, 2\) must return arrays of numbers, got dtype <U1",
+    ),
+    (
+        type("K", (Plain,), {"batches": lambda *a: jax.random.split(jax.random.key(0), a[-1])})(),
+        TypeError,
+        "must return arrays of numbers, got dtype key<fry>",
+    ),
+    *(
+        (type("D", (Plain,), {name: f})(), ValueError, r"no array that was deleted.*float32\[3\]")
+        for name, f in {
+            "init": lambda self, key: DELETED,
+            "step": lambda self, s, h, b: (s + h["learning_rate"] * DELETED, {"loss": jnp.sum(s)}),
+            "evaluate": lambda self, s: {"loss": jnp.sum(s * DELETED)},
+        }.items()
     ),
 ]
 

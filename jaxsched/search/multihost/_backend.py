@@ -21,7 +21,7 @@ from jaxsched.search.engine._program import Function, Program
 from jaxsched.search.engine._threads import Threads, usable_cores
 from jaxsched.search.engine._width import measured_width
 from jaxsched.search.multihost._directory import MeshDirectory
-from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram
+from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram, mesh_sizes
 from jaxsched.search.multihost._processes import (
     allgather_bytes,
     check_all_agree,
@@ -146,6 +146,7 @@ class LocalBackend(_OnDevices):
     def __init__(
         self, plan: Plan, devices: tuple[Any, ...] | None, width: int, measured: bool = False
     ):
+        _check_meshes(plan, 1)
         self.devices, cores = _places(plan, devices, width)
         self.threads = Threads(len(self.devices), cores)
         self.count = len({*self.devices})
@@ -174,6 +175,7 @@ class MeshBackend(_OnDevices):
     """All devices of a mesh, of every process, which train one run at a time."""
 
     def __init__(self, plan: Plan, mesh: Mesh):
+        _check_meshes(plan, mesh.size)
         self.devices = [MeshDevices(mesh)]
         self.threads = Threads(1)
         self.count = mesh.size
@@ -239,6 +241,20 @@ def _places(
     cores = usable_cores()
     threads = min(cores, most)
     return local[:1] * threads, cores if threads > 1 else None
+
+
+def _check_meshes(plan: Plan, count: int) -> None:
+    """Raises if a task is laid out on other devices than those of a run, ``count`` of them."""
+    sizes = {"`jax.set_mesh`": {jax.sharding.get_abstract_mesh().size}}
+    for name in ("init", "step", "evaluate", "test"):
+        sizes[f"`{name}`"] = set().union(*(mesh_sizes(getattr(f.shape, name)) for f in plan.folds))
+    for name, found in sizes.items():
+        if others := sorted(found - {0, 1, count}):
+            raise ValueError(
+                f"{plan.caller}(task=...) must lay its arrays out on the devices of a run, here "
+                f"{count}, got {name} with a mesh of {others[0]}. Give that, "
+                "`sweep(devices=mesh)`, or leave it out."
+            )
 
 
 def _programs(plan: Plan, make: Callable[[Fold], Program]) -> tuple[Program, ...]:

@@ -14,13 +14,36 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.extend.core import jaxprs_in_params
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxsched.search.engine._devices import MeshDevices
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program
+from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import Fold, taken_apart
+
+
+def mesh_sizes(closed: Any) -> set[int]:
+    """Of how many devices the meshes are that a closed jaxpr names."""
+    sizes = set[int]()
+
+    def look(jaxpr: Any) -> None:
+        for eqn in jaxpr.eqns:
+            typed = (getattr(x.aval, "sharding", None) for x in eqn.outvars)
+            # On Auto axes it is only where an array of the task happens to lie.
+            named: list[Any] = [x for x in typed if x and AxisType.Explicit in x.mesh.axis_types]
+            for param in eqn.params.values():
+                named += param if isinstance(param, (list, tuple)) else [param]
+            sizes.update(x.num_devices for x in named if isinstance(x, Sharding))
+            sizes.update(x.size for x in named if isinstance(x, (Mesh, AbstractMesh)))
+            for inner in jaxprs_in_params(eqn.params):
+                look(inner)
+
+    if closed is not None:  # else the method is not asked for
+        look(closed.jaxpr)
+    return sizes
 
 
 class MeshProgram(Program):
@@ -50,6 +73,10 @@ class MeshProgram(Program):
         So there is one program, and an interrupted run has the bits of an uninterrupted one.
         """
         return self.init.output_shardings
+
+    def arguments(self, task: Task, device: Any) -> list[Any]:
+        """On each device as a whole, though the task may have laid some out on the mesh."""
+        return [jax.device_put(x, device.sharding) for x in super().arguments(task, device)]
 
     def _where(self, method: str) -> Any:
         layout = self._given if method == "init" else self.layout

@@ -89,7 +89,11 @@ def read_batches(
     except Exception as error:
         error.add_note(f"in {called}")
         raise
-    lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(drawn)}
+    leaves = jax.tree.leaves(drawn)
+    for dtype in (leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")):
+        if not (jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_):
+            raise TypeError(f"{called} must return arrays of numbers, got dtype {dtype}.")
+    lengths = {np.shape(leaf)[:1] for leaf in leaves}
     if lengths != {(length,)}:
         raise TypeError(
             f"{called} must return arrays with the leading axis {length}, "

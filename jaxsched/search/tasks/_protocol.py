@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 from jaxsched._checks import checked_whole
 
@@ -101,5 +102,11 @@ def updates_per_step(caller: str, task: Any) -> int:
 
 
 def opaque(leaves: Iterable[Any]) -> list[Any]:
-    """Those of a task's leaves that are no arrays: the task itself, or functions of a tuple."""
-    return [x for x in leaves if not (isinstance(x, (int, float, complex)) or hasattr(x, "dtype"))]
+    """Those of a task's leaves that are no arrays: the task itself, functions of a tuple, texts."""
+    return [x for x in leaves if not (isinstance(x, (int, float, complex)) or is_array(x))]
+
+
+def is_array(x: Any) -> bool:
+    """Whether JAX takes it as an array: of numbers or keys."""
+    kinds = (jnp.number, jnp.bool_, jax.dtypes.extended)
+    return any(jnp.issubdtype(getattr(x, "dtype", object), kind) for kind in kinds)

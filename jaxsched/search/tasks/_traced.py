@@ -127,6 +127,13 @@ def trace_task(
     if evaluated:
         validation, evaluate = trace_metrics(task, state, caller)
         shape = dataclasses.replace(shape, validation=validation, evaluate=evaluate)
+    held = [*arrays, *(x for name in METHODS for x in getattr(getattr(shape, name), "consts", ()))]
+    for x in held:
+        if isinstance(x, jax.Array) and x.is_deleted():
+            raise ValueError(
+                f"{caller}(task=...) must hold no array that was deleted, or donated to a jitted "
+                f"function, got one: {x.dtype}{list(x.shape)}. Make it anew."
+            )
     check_used(caller, task, hyperparams, shape)
     if updates > 1:
         check_all_read(caller, shape, len(hyperparams))
