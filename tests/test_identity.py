@@ -206,10 +206,17 @@ def test_flags_of_xla_count_but_not_how_many_devices_there_are(monkeypatch, tmp_
     assert _settings.settings()["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=false"
 
 
-def test_a_setting_that_few_change_is_told_where_it_is_changed(monkeypatch):
+def test_a_setting_that_few_change_is_told_where_it_is_changed_and_compiles_anew():
+    task = Line()
+    sweep(task)
     assert not _settings.settings().keys() & _settings._RARE.keys()
-    monkeypatch.setitem(_settings._RARE, "jax_use_magma", "on")
-    assert _settings.settings()["jax_use_magma"] == "auto"
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        assert _settings.settings()["jax_disable_most_optimizations"] == "True"
+        assert sweep(task).info.traces == {"init": 1, "segment": 1, "evaluate": 1}
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+    assert sweep(task).info.traces == {}
 
 
 def test_settings_of_a_context_are_in_force_on_all_devices():

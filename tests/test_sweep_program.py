@@ -14,6 +14,7 @@ from sweep_tasks import Plain, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Averaged
+from jaxsched.search.engine import _program
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._program import _FUNCTIONS, Kept
 from jaxsched.search.engine._random import drawing, drawn
@@ -217,6 +218,11 @@ def test_python_numbers_with_64_bits():
     with jax.enable_x64(True):
         result = sweep(Wrapped())
     assert result.final("count").tolist() == [[[9.0]], [[9.0]]]
+
+
+def test_without_a_compiler_a_state_may_hold_a_key():
+    state = {"key": jax.random.key(0), "w": jnp.ones(3)}  # no tracers, as under `disable_jit`
+    assert _program._cast(state, state) == state
 
 
 def test_what_the_host_draws_is_what_a_program_draws():

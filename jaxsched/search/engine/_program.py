@@ -23,6 +23,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._random import drawing, drawn
+from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._protocol import Task, opaque
 from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import Fold, taken_apart
@@ -102,13 +103,14 @@ class Program:
         """The compiled ``make(shape, *how)``; an earlier one if it computes the same."""
         fold, tree = self.fold, jax.tree.structure(trees)
         key = (method, fold.digests.get(method), fold.shape.dtypes, tree, how, self._where(method))
+        under = tuple(settings().items())  # not all are in the keys by which JAX finds what it has
 
         def made() -> Function:
             name = "segment" if method == "step" else method
             return Function(name, f, partial(self._jit, method))
 
         f = make(_own(fold.shape), *how)
-        found: Function = _FUNCTIONS.get(fold.owner, key, made)
+        found: Function = _FUNCTIONS.get(fold.owner, (key, under), made)
         # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
         found.f = f
         self.functions.append(found)
@@ -166,7 +168,7 @@ def _cast(tree: Any, like: Any) -> Any:
 
     def cast(x: Any, like: Any) -> Any:
         x = jnp.asarray(x)
-        same = x.dtype == like.dtype and not x.weak_type
+        same = x.dtype == like.dtype and not getattr(x, "weak_type", False)  # a key has none
         return x if same else lax.convert_element_type(x, like.dtype)
 
     return jax.tree.map(cast, tree, like)

@@ -26,13 +26,13 @@ _SETTINGS = (
     "jax_accurate_erf_inv",
     "jax_use_hlo_logistic_lowering",
     "jax_disable_jit",  # the compiler
-    "jax_disable_most_optimizations",
     "jax_optimization_level",
     "jax_exec_time_optimization_effort",
     "jax_compiler_enable_remat_pass",
 )
 # Told only where they are not as JAX has them, since results of before do not have them.
 _RARE = {
+    "jax_disable_most_optimizations": "False",
     "jax_use_magma": "auto",
     "jax_bcoo_cusparse_lowering": "False",
     "jax_ragged_dot_use_gpu_pallas_triton_lowering": "False",
@@ -53,7 +53,7 @@ _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo
 def settings() -> dict[str, str]:
     """The settings of JAX and of the environment that change numbers, name -> text."""
     found = {name: str(getattr(value, "value", value)) for name, value in settings_here().items()}
-    rare = {name: str(getattr(jax.config, name, usual)) for name, usual in _RARE.items()}
+    rare = {name: str(jax.config.values.get(name, usual)) for name, usual in _RARE.items()}
     found |= {name: value for name, value in rare.items() if value != _RARE[name]}
     for name in _ENVIRONMENT:
         text = os.environ.get(name, "")
@@ -81,4 +81,5 @@ def entered(wanted: dict[str, Any]) -> contextlib.ExitStack:
 
 def settings_here() -> dict[str, Any]:
     """The settings that this version of JAX has, as they are in this thread."""
-    return {name: getattr(jax.config, name) for name in _SETTINGS if hasattr(jax.config, name)}
+    found = jax.config.values  # some are no attributes of it
+    return {name: found[name] for name in _SETTINGS if name in found}
