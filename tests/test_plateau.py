@@ -77,13 +77,13 @@ def test_a_constant_negative_metric_is_a_plateau_here_and_not_in_optax():
     ("nan", "expected"),
     [
         ("ignore", [1.0, 1.0, 1.0, 1.0, 0.5, 0.5]),
-        ("bad", [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]),
+        ("bad", [1.0, 1.0, 0.5, 0.5, 0.5, 0.25]),
         ("stop", [1.0, 1.0, 0.1, 0.1, 0.1, 0.1]),
     ],
 )
 def test_nan_policy(nan, expected, mode):
     plateau = Plateau(1.0, FACTOR, patience=1, min_scale=0.1, mode=mode, nan=nan)
-    # Infinitely good is no measurement either.
+    # Infinitely good is no measurement either, or, as in the other libraries, the best for good.
     values = np.float32([1.0, 1.0, np.nan, -np.inf if mode == "min" else np.inf, 1.0, 1.0])
     np.testing.assert_allclose(scales(plateau, values), expected, rtol=1e-6)
 

@@ -115,6 +115,20 @@ def test_traces_of_torch_keras_and_optax(rule, relative, mode):
                 np.testing.assert_allclose(row, theirs(metrics, p, c, m), rtol=1e-6)
 
 
+@pytest.mark.parametrize("good", [-np.inf, 0.5])
+def test_a_drop_in_takes_nan_and_infinity_as_its_library_does(good):
+    metrics = [2.0, 1.0, math.nan, math.nan, 0.75, good, 0.5, math.inf, 0.5, 0.5, 0.25, math.nan]
+    plateaus = [
+        js.compat.torch.ReduceLROnPlateau(1.0, factor=FACTOR, patience=1, threshold=0.0, eps=0.0),
+        js.compat.keras.ReduceLROnPlateau("loss", FACTOR, 2, min_delta=0.0, base_lr=1.0),
+    ]
+    rules = [rule("min", FACTOR, n, 0.0, False, 0, 0.0) for rule, n in ((Torch, 1), (Keras, 2))]
+    for plateau, rule in zip(plateaus, rules, strict=True):
+        assert scales(plateau, np.float32(metrics)).tolist() == list(map(rule.step, metrics))
+    ours, metrics = js.compat.optax.reduce_on_plateau(FACTOR, 2), np.float32(metrics)
+    assert scales(ours, metrics).tolist() == optax_scales(metrics, 2, rtol=1e-4).tolist()
+
+
 SOME = st.sampled_from([-2.0, -1.5, -1.0, 0.0, 0.5, 1.0, 2.0, np.inf, -np.inf, np.nan, None])
 
 

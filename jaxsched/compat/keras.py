@@ -317,4 +317,5 @@ def ReduceLROnPlateau(
         least,
         mode=way,
         rule="keras",
+        nan="bad",
     )

@@ -213,6 +213,7 @@ def reduce_on_plateau(
         min_scale,
         accumulation_size,
         rule="optax",
+        nan="bad",
     )
 
 

@@ -17,16 +17,20 @@ from jaxsched.controllers._scaler import AbstractScaler
 class Reading(NamedTuple):
     """A metric of which smaller is better, or nothing."""
 
-    value: jax.Array  # float32 (), never NaN and never minus infinity
+    value: jax.Array  # float32 (), never NaN; minus infinity only with nan="bad"
     arrived: jax.Array  # bool (): whether there is something to act on
-    broken: jax.Array  # bool (): it was reported as NaN (or infinitely good)
+    broken: jax.Array  # bool (): it was reported as NaN (or infinitely good, see `read`)
 
 
 def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
-    """One report. NaN and an infinitely *good* metric count as broken: see ``nan``."""
+    """One report. NaN counts as broken: see ``nan``.
+
+    So does an infinitely *good* metric, but for ``"bad"``, the rule of the other libraries: there
+    it is the best, on which none improves.
+    """
     value = sign(mode) * scalar(where, value, ": take its mean first")
     here = flag(where.replace("value=", "reported="), reported)
-    broken = here & (jnp.isnan(value) | (value == -jnp.inf))
+    broken = here & (jnp.isnan(value) if nan == "bad" else ~(value > -jnp.inf))
     # As the worst value, a broken metric passes through sums and comparisons without a NaN.
     value = jnp.where(broken, jnp.inf, value)
     return Reading(value, here & ~broken if nan == "ignore" else here, broken)
