@@ -28,8 +28,8 @@ def size(x: Any) -> Any:
 
 
 def thousands(text: str) -> int | float | str:
-    """The number that ``"50k"`` or ``"1.2M"`` is; what is none stays the text."""
-    factor = THOUSANDS.get(text[-1:])
+    """The number that ``"50k"`` or ``"1.2M"`` is; what is none stays the text, also ``"1m"``."""
+    factor = None if text[-1:] in ("m", "b", "t") else THOUSANDS.get(text[-1:])
     number = numeral(text[:-1] if factor else text)
     if number is None:
         return text

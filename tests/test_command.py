@@ -100,10 +100,11 @@ def test_show_takes_units_and_files(capsys, tmp_path):
     file.write_text(json.dumps({"name": "linear_decay", "peak": 1, "steps": "2 epochs"}))
     grown = "batch=[[0,5],[0.05k,15]],samples=0.1k"  # 10 updates of 5, 10 of 15
     table = tmp_path / "a.toml"
-    table.write_text('[schedule]\nname = "linear_decay"\npeak = 1\nsteps = "2 epochs"')
+    sizes = "[run]\nbatch = 5\nsamples = 100"
+    table.write_text(f'{sizes}\n[schedule]\nname = "linear_decay"\npeak = 1\nsteps = "2 epochs"')
     for text, units in (
         (str(file), "batch=10,samples=100"),
-        (str(table), "batch=10,samples=100"),
+        (str(table), "batch=10"),
         ("linear_decay(1, 2 epochs)", "batch=10,samples=100"),
         ("linear_decay(1, 2 epochs)", grown),
     ):

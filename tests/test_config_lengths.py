@@ -20,7 +20,7 @@ import jaxsched as js
         "by_tokens(linear_decay(1, 3 epochs))",
         "by_tokens(composer.LinearScheduler(t_max=100sp))",
         "timm.CosineLRScheduler(0.1, 3 epochs, warmup_t=10%)",
-        "optax.sgdr_schedule([{'warmup_steps': 10%, 'decay_steps': 300}])",
+        "optax.sgdr_schedule([{init_value: 0, peak_value: 1, warmup_steps: 1%, decay_steps: 9}])",
         "composer.CosineAnnealingWithWarmupScheduler(t_warmup=10%, t_max=300ba)",
         "torch.SequentialLR([torch.LinearLR(1, 1, 1, 10%), torch.StepLR(1, 9)], [10])"
         " + torch.CosineAnnealingLR(1, 270)",
@@ -29,11 +29,67 @@ import jaxsched as js
         "Linear(0, 1, 10%) >> warmup_cosine(1, 270, 10%)",
         "keras.CosineDecay(0.1, 300, warmup_target=1.0, warmup_steps=10%)",
         "megatron.OptimizerParamScheduler(0, 1, 0, 10%, 300, linear)",
+        "hf.warmup_stable_decay(1, 10%, 100, num_stable_steps=200)",
+        "Linear(0, 1, 10%) >> Window(constant(1), 0, 300)",
+        "Linear(0, 1, 10%) >> by_epochs(cosine_decay(1, 3))",
+        "Linear(0, 1, 10%) * fastai.fit_one_cycle(3, 1)",
+        "PiecewiseLinear([0, 10%, 300], [0, 1, 0])",
+        "by_epochs(torch.MultiStepLR(1, [30%, 60%]))",
+        "Stretch(Linear(0, 1, 10%), 2)",
+        "fvcore.CosineParamScheduler(1, 0) * cosine_decay(1, 300)",
+        "Stretch(fvcore.CosineParamScheduler(1, 0) + cosine_decay(1, 300), 9)",
+        "fvcore.MultiStepParamScheduler([1, 0], 90 epochs, [30 epochs])",
+        "fastai.combine_scheds([0.5, 0.5], [Linear(0, 1, 9), Linear(0, 1, 9)])",
     ],
 )
 def test_a_length_that_could_mean_two_things_is_refused(text):
-    with pytest.raises(ValueError, match=r"must be a plain number|a percentage is of"):
+    words = "must be a plain number|a percentage is of|must be given|without steps of their own"
+    with pytest.raises(ValueError, match=words):
         js.from_config(text, units=RUN)
+
+
+AROUND = ["2 * {}", "Clip({}, 0, 1)", "Noisy({}, 0.1)", "Plateau({})", "Trigger({}, [Constant(1)])"]
+BESIDE = ["{} >> Constant(0)", "Repeat({})", "Window({}, 0, 9)", "Reverse({})", "Shift({}, 9)"]
+ANEW = ["Epochwise({}, 9)", "Paced({}, [9], [1, 2])"]
+BY = ["by_tokens({})", "by_samples({})", "by_epochs({})"]
+
+
+@pytest.mark.parametrize(
+    ("curve", "length", "refused"),
+    [
+        ("fvcore.CosineParamScheduler(1, 0", "steps=500", BESIDE + ANEW + BY),
+        ("fastai.fit_one_cycle(3, 1", "steps_per_epoch=100", ANEW + BY),
+    ],
+)
+def test_no_wrapper_takes_one_step_for_a_run(curve, length, refused):
+    for around in AROUND + BESIDE + ANEW + BY:
+        if around in refused:
+            with pytest.raises(ValueError, match=f"{length[:5]}.*=...\\) must be given within"):
+                js.from_config(around.format(f"{curve})"), units=RUN)
+        else:
+            wanted = js.from_config(around.format(f"{curve}, {length})"), units=RUN)
+            assert js.from_config(around.format(f"{curve})"), units=RUN) == wanted
+        if around in BESIDE + ANEW:
+            with pytest.raises(ValueError, match="must be given within"):
+                js.from_config(around.format(f"{curve})"))
+
+
+def test_a_length_that_begins_later_is_refused_while_the_batch_grows():
+    grown = js.Units(batch=[(0, 10), (2000, 20)], samples=1000, steps=1000)
+    text = "wsd(1, 10 epochs, warmup=1 epoch, decay={})"
+    assert js.from_config(text.format("20%"), units=grown) == js.wsd(1.0, 600, 100, js.share(0.2))
+    for wrong in (
+        text.format("2 epochs"),
+        "Linear(0, 1, 1 epoch) >> Cosine(1, 0, 9 epochs)",
+        "torch.StepLR(1, 3 epochs)",
+        "warm_restarts(1, 1 epoch)",
+        "composer.LinearScheduler(t_max=3ep)",
+        "fastai.fit_one_cycle(3, 1)",
+    ):
+        with pytest.raises(ValueError, match=r"while the batch grows|must be given"):
+            js.from_config(wrong, units=grown)
+    with pytest.raises(ValueError, match="not every epoch"):
+        js.from_config("fastai.fit_one_cycle(3, 1)", units=js.Units(10, 3, samples=1000))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +167,7 @@ def test_a_curve_over_the_fraction_of_a_run_has_the_length_of_the_run():
         ValueError, match=r"steps_per_epoch=...\) must be given, or units=js.Units\("
     ):
         js.from_config("fastai.fit_one_cycle(5, 1)", units=js.Units(batch=10))
-    with pytest.raises(ValueError, match=r"SchedLin\(steps=...\) must be given\."):
+    with pytest.raises(ValueError, match=r"SchedLin\(steps=...\) must be given within >>"):
         js.from_config("fastai.SchedLin(0, 1) >> Constant(0)", units=RUN)
 
 

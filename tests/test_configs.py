@@ -19,6 +19,7 @@ from jaxsched._struct import Record
 from jaxsched.command import read_file
 from jaxsched.names import _config
 from jaxsched.names._lookup import check_values
+from jaxsched.names._places import Place
 
 LINE = js.Linear(0.0, 0.1, 10)
 
@@ -171,6 +172,9 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
 
     try:
         assert js.from_config("Mine(Constant(1))") == Mine(js.Constant(1))
+        for within in ("Linear(0, 1, 10%)", "fastai.SchedLin(0, 1)"):  # what it counts is not known
+            with pytest.raises(ValueError, match="within Mine"):
+                js.from_config(f"Mine({within})", units=RUN)
     finally:
         del _serialize._REGISTERED["Mine"]
 
@@ -297,7 +301,7 @@ def try_noise(make, count, seed=0):
         except (ValueError, TypeError):
             continue
         if "jaxsched" not in config:  # what the command would refuse without JAX
-            check_values(_config.read(config), units)
+            check_values(_config.read(config), Place.of(units))
         assert isinstance(made, (js.AbstractSchedule, js.AbstractController))
         known += 1
     return known

@@ -18,6 +18,7 @@ from jaxsched.names._config import maker
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
 from jaxsched.names._expression import Call
 from jaxsched.names._lookup import check_values, source_of
+from jaxsched.names._places import Place
 from jaxsched.names._sources import BY, LIBRARIES, all_sources, ours, theirs
 from jaxsched.names._texts import _THEIRS
 
@@ -103,7 +104,7 @@ def test_what_is_told_without_jax_is_what_the_real_check_tells():
             high = bounds.get("at_most", bounds.get("below", math.nan))
             for bad in ("abc", True, math.inf, low, low - 1, high, high + 1, 1.5):
                 call = {**given, argument: bad}
-                early = told(lambda n=name, c=call: check_values(Call(n, (), c), None))
+                early = told(lambda n=name, c=call: check_values(Call(n, (), c), Place()))
                 assert early in ("", told(lambda s=source, c=call: maker(s, RUN)(**c))), (
                     name,
                     call,

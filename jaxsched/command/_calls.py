@@ -13,6 +13,7 @@ from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, parse
 from jaxsched.names._lookup import LIBRARY, check, check_values, source_of, unknown
+from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry, theirs
 
 _WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first argument
@@ -94,7 +95,7 @@ def found_in(library: str, text: str, lr: float | None) -> Found:
         check(Call(f"{library}.{_bare(tree)}"), where="convert(text=...)")
     made = reader.read(tree)
     check(made, where="convert(text=...)")
-    check_values(made, None)
+    check_values(made, Place(counts=""))
     if tree.kwargs.get("t_in_epochs") is False:
         interval = "step"
     factor, notes = reader.factor(tree, calls)

@@ -12,6 +12,7 @@ from jaxsched.command._explain import python_line, unless_code
 from jaxsched.names._config import build
 from jaxsched.names._expression import OPERATORS, Call
 from jaxsched.names._lookup import source_of
+from jaxsched.names._places import Place
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import extent
 from jaxsched.schedules._wrappers import Epochwise
@@ -62,7 +63,7 @@ def convert(
             )
         tree = Call(tree.name, tree.args, {**tree.kwargs, own: said})
         steps_per_epoch = None
-    made = build(tree, None)
+    made = build(tree, Place(run=1, counts=""))
     line = _shown(tree)
     epochwise = source.name.startswith(("torch.", "timm.")) and source.name not in _EACH_UPDATE
     epochwise = interval == "epoch" or (epochwise and interval != "step")
@@ -103,7 +104,7 @@ def convert(
 
 def _fixed(tree: Call, made: Any) -> str:
     """Where ``fix=True`` would change the values."""
-    fixed = build(Call(tree.name, tree.args, {**tree.kwargs, "fix": True}), None)
+    fixed = build(Call(tree.name, tree.args, {**tree.kwargs, "fix": True}), Place(run=1, counts=""))
     if not isinstance(made, AbstractSchedule):
         return f"With fix=True: {unless_code(python_line, fixed)}"
     last = 2 * extent([made, fixed])

@@ -19,7 +19,8 @@ from jaxsched._words import bind, did_you_mean
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
 from jaxsched.names._expression import Call, parse
-from jaxsched.names._lookup import LIBRARY, check, check_config, entries, source_of, unknown
+from jaxsched.names._lookup import LIBRARY, check, check_values, entries, source_of, unknown
+from jaxsched.names._places import Place
 from jaxsched.names._sources import PACKAGE, unit_names
 
 _EXAMPLES = """\
@@ -251,11 +252,13 @@ def _completion(given: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(text: str, sizes: dict[str, Any]) -> Any:
-    """What a text or a file describes, as far as it can be checked without JAX."""
+def _checked(text: str, sizes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What a text or a file describes, as far as it can be checked without JAX, and its sizes."""
     if text.endswith((".toml", ".json", ".yaml", ".yml")):
         config = read_file(text)
-        return config["schedule"] if {*config} == {"schedule"} else config
+        if "schedule" not in config or {*config} > {"schedule", "run"}:
+            return config, sizes
+        return config["schedule"], {**_checked_sizes(config.get("run", {})), **sizes}
     tree = parse(text, "the text")
     if not isinstance(tree, (Call, dict)):
         source = source_of(str(tree))
@@ -263,13 +266,12 @@ def _checked(text: str, sizes: dict[str, Any]) -> Any:
         raise ValueError(f"the text must be a call such as {call}, got {text!r:.60}.")
     check(tree, where="the text")
     known = SimpleNamespace(**{"steps": None, "samples": None, **sizes}) if sizes else None
-    check_config(tree, known)
-    return text
+    check_values(tree, Place.of(known))
+    return text, sizes
 
 
 def _schedule(text: str, units: str | None) -> Any:
-    sizes = _sizes(units)
-    config = _checked(text, sizes)
+    config, sizes = _checked(text, _sizes(units))
     from jaxsched.names._config import from_config
     from jaxsched.units import Units
 
@@ -283,8 +285,14 @@ def _sizes(units: str | None) -> dict[str, Any]:
     tree = parse(f"Units({units})", "--units")
     if not isinstance(tree, Call) or tree.args or tree.name != "Units":
         raise ValueError(f"--units must be such as batch=32,samples=50k, got {units!r:.60}.")
-    bind("Units", unit_names(), dict.fromkeys(unit_names()), (), tree.kwargs)
-    return {name: size(x) for name, x in tree.kwargs.items()}
+    return _checked_sizes(tree.kwargs)
+
+
+def _checked_sizes(given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise ValueError(f"the table `run` must have arguments of js.Units, got {given!r:.60}.")
+    bind("Units", unit_names(), dict.fromkeys(unit_names()), (), given)
+    return {name: size(x) for name, x in given.items()}
 
 
 def _check_picture(path: str | None) -> None:

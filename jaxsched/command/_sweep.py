@@ -13,6 +13,7 @@ from jaxsched._numerals import size
 from jaxsched._text import describe
 from jaxsched._words import bind
 from jaxsched.names._config import value_of
+from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry
 from jaxsched.names._trials import trials_from_config
 from jaxsched.search._sweep import sweep
@@ -74,7 +75,7 @@ def sweep_from_config(
         check_choice("sweep_from_config(stopping=...), name,", name, _RULES)
         options["stopping"] = _made(f"stopping: {name}", _RULES[name], given)
     source = Entry("sweep", "", _LENGTHS, (), "")
-    given = {key: value_of(x, source, key, units) for key, x in options.items()}
+    given = {key: value_of(x, source, key, Place.of(units)) for key, x in options.items()}
     return sweep(
         task, trials, **given, executor=executor_of(said if executor is None else executor)
     )

@@ -110,6 +110,17 @@ def _schedules(where: str, xs: Any) -> Any:
     return [_schedule(where, x) for x in xs]
 
 
+def _fractions(where: str, xs: Any) -> Any:
+    """Schedules of the fraction of a run, from 0 to 1: a longer one would be cut."""
+    for x in _schedules(where, xs):
+        if x.duration is not None and violates(lambda steps: steps > 1 + 1e-6, x.duration):
+            raise ValueError(
+                f"{where} must be schedules over the fraction of a run, from 0 to 1, without steps "
+                f"of their own, got {describe(x)}."
+            )
+    return list(xs)
+
+
 def _function(where: str, x: Any) -> Any:
     if not callable(_one(where, x)):
         raise TypeError(f"{where} must be a function, got {describe(x)}.")
@@ -166,6 +177,7 @@ Wholes = Annotated[Any, _numbers(at_least=0, whole=True)]
 Range = Annotated[Any, _range]  # the first step, or that and the first one after
 Schedule = Annotated[AbstractSchedule, _schedule]
 Schedules = Annotated[Any, _schedules]
+Fractions = Annotated[Any, _fractions]
 Function = Annotated[Callable[..., Any], _function]
 TextOrFunction = Annotated[
     str | Callable[..., Any], lambda where, x: x if isinstance(x, str) else _function(where, x)

@@ -18,12 +18,12 @@ from jaxsched.compat._knots import known, stack
 from jaxsched.compat._pieces import plain, powered, surely
 from jaxsched.compat._signature import (
     Count,
+    Fractions,
     NotNegative,
     Number,
     Numbers,
     Positive,
     Ratio,
-    Schedules,
     Whole,
     drop_in,
 )
@@ -95,7 +95,7 @@ def SchedPoly(
 
 
 @drop_in
-def combine_scheds(pcts: Numbers, scheds: Schedules, *, steps: Positive = 1) -> AbstractSchedule:
+def combine_scheds(pcts: Numbers, scheds: Fractions, *, steps: Positive = 1) -> AbstractSchedule:
     """Annealers one after another, each within its share of the run.
 
     Args:

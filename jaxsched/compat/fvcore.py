@@ -19,11 +19,11 @@ from jaxsched.compat._knots import levels
 from jaxsched.compat._pieces import add, decay, polynomial
 from jaxsched.compat._signature import (
     Count,
+    Fractions,
     NotNegative,
     Number,
     Numbers,
     Positive,
-    Schedules,
     Wholes,
     Words,
     chosen,
@@ -194,7 +194,7 @@ def StepWithFixedGammaParamScheduler(
 
 @drop_in
 def CompositeParamScheduler(
-    schedulers: Schedules,
+    schedulers: Fractions,
     lengths: Numbers,
     interval_scaling: Words,
     *,

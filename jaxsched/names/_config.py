@@ -7,16 +7,20 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxsched import _serialize
-from jaxsched._arrays import is_list, is_number
+from jaxsched._arrays import is_list, is_number, to_host
 from jaxsched._text import describe
 from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, parse
-from jaxsched.names._lookup import check, check_config, source_of
+from jaxsched.names._lookup import check, check_values, source_of
+from jaxsched.names._places import Place
 from jaxsched.names._sources import BY, Entry
 from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._phase import ends
 from jaxsched.units import Units
 
 NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
@@ -64,8 +68,11 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
             f"{_WHERE} must be a mapping with a name, or a text such as 'cosine_decay(0.1, 1000)', "
             f"got {describe(config)}."
         )
-    check_config(tree, units)
-    return _checked(build(tree, units))
+    place = Place.of(units, run=1)
+    check_values(tree, place)
+    made = _checked(build(tree, place))
+    place.settle()
+    return made
 
 
 def _checked(made: Any) -> Any:
@@ -142,20 +149,33 @@ def _opened(config: Any) -> list[Any]:
         ) from error
 
 
-def build(tree: Any, units: Units | None, parent: str = "") -> Any:
-    """What a call makes, within that of another name."""
-    if tree.name in OPERATORS:
-        return _operation(tree, units)
+def build(tree: Any, place: Place) -> Any:
+    """What a call makes."""
+    start = len(place.told)
+    made = _operation(tree, place) if tree.name in OPERATORS else _made(tree, place)
+    place.made(tree.name, lasts(made), start)
+    return made
+
+
+def lasts(made: Any) -> list[float]:
+    """How many steps a schedule lasts, several of several; none if it or its last value stays."""
+    duration = to_host(getattr(made, "duration", None))
+    stays = duration is None or (np.ndim(duration) == 0 and not ends(made))
+    return [] if stays else np.ravel(duration).tolist()
+
+
+def _made(tree: Call, place: Place) -> Any:
     source = source_of(tree.name)
     if source is None:
         make: Any = _serialize._REGISTERED[tree.name]
         names = list(make._names)
     else:
-        make, names = maker(source, units), list(source.kinds)
+        make, names = maker(source, place.units), list(source.kinds)
     given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
-    given |= _texts.left_out(source, given, parent, units) if source else {}
-    value = lambda name, sizes: value_of(given[name], source, name, sizes)
-    values = _texts.in_order([source] if source else [], given, units, value)
+    value = lambda name, place: value_of(given[name], source, name, place)
+    inner = place if source else place.within(tree.name)
+    values = inner.in_order([source] if source else [], given, value)
+    values |= place.left_out(source, values) if source else {}
     try:
         return make(**values)
     except (ArithmeticError, LookupError) as error:  # such as of an empty list
@@ -168,29 +188,30 @@ def build(tree: Any, units: Units | None, parent: str = "") -> Any:
 def maker(source: Entry, units: Units | None) -> Any:
     """The function or class of an entry of the table, or the method of the sizes of a run."""
     if source.name in BY:
-        _texts.Within.of(source, "schedule", units)  # raises where there are none
+        Place.of(units).within(source.name)  # raises where there are none
         return getattr(units, source.name)
     return vars(importlib.import_module(source.module))[source.name.rpartition(".")[2]]
 
 
-def value_of(tree: Any, source: Any, argument: str, units: Units | None) -> Any:
+def value_of(tree: Any, source: Any, argument: str, place: Place) -> Any:
     """The value of an argument."""
-    units = _texts.Within.of(source, argument, units)
     if isinstance(tree, Call):
-        return build(tree, units, source.name if source else "")
-    if isinstance(tree, list):
-        plain = all(type(x) in (int, float) for x in tree)
-        return tree if plain else [value_of(x, source, argument, units) for x in tree]
+        inner = place.within(source.name, argument) if source else place
+        made = build(tree, inner)
+        if inner.told is not place.told:  # a run of its own
+            inner.settle()
+        return made
     if isinstance(tree, dict):
-        return {k: value_of(x, source, str(k), units) for k, x in tree.items()}
-    return _texts.read(tree, source, argument, units) if isinstance(tree, str) else tree
+        key = lambda k: _texts.read(k, source, argument, place) if isinstance(k, str) else k
+        return {key(k): value_of(x, source, str(k), place) for k, x in tree.items()}
+    if isinstance(tree, list) and not all(type(x) in (int, float) for x in tree):
+        return [value_of(x, source, argument, place) for x in tree]
+    return _texts.read(tree, source, argument, place)
 
 
-def _operation(tree: Call, units: Units | None) -> Any:
-    operands = [
-        build(x, units, tree.name) if isinstance(x, Call) else value_of(x, None, "", units)
-        for x in tree.args
-    ]
+def _operation(tree: Call, place: Place) -> Any:
+    inner = place.within(tree.name)
+    operands = [value_of(x, None, "", inner) for x in tree.args]
     told = f"{_WHERE} must have other operands around {tree.name}, got "
     for x in operands:
         plain = is_number(x) and not isinstance(x, bool)

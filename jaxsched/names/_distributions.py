@@ -139,7 +139,8 @@ def _bounded(
     ints = type(low) is int and type(high) is int
     log, whole, exponents = _BOUNDED[name or ("int_uniform" if ints else "uniform")]
     shares = isinstance(low, share) and isinstance(high, share)
-    if (whole and shares) or shares != (isinstance(low, share) or isinstance(high, share)):
+    other = any(isinstance(x, (share, str)) for x in (low, high)) and not shares
+    if (whole and shares) or other:
         raise ValueError(
             f"{where} must have two numbers, or two percentages (which are not whole numbers), got "
             f"{describe(given['min'])} and {describe(given['max'])}."

@@ -12,6 +12,7 @@ from jaxsched._words import bind, by_word, did_you_mean, letters, nearest
 from jaxsched.names import _texts
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 from jaxsched.names._expression import OPERATORS, Call
+from jaxsched.names._places import Place
 from jaxsched.names._sources import LIBRARIES, Entry, all_sources, ours, theirs
 
 _OURS = ("jaxsched.compat.", "js.compat.", "compat.", "jaxsched.", "js.")
@@ -77,51 +78,33 @@ def check(
             check(value, registered, where)
 
 
-def check_values(tree: Any, units: Any) -> list[tuple[Entry, str, Any]]:
-    """Raises for a number out of bounds and for a text that is none; ``units`` as of `meant`.
+def check_values(x: Any, place: Place, source: Entry | None = None, argument: str = "") -> Any:
+    """The value, as far as it is known; raises for a number out of bounds and a text that is none.
 
-    It tells without JAX what the making would tell, in the same words. Returns the lengths.
+    It tells without JAX what the making would tell, in the same words.
     """
-    lengths: list[tuple[Entry, str, Any]] = []
-    _check(None, "", tree, units, lengths)
-    return lengths
-
-
-def check_config(tree: Any, units: Any) -> None:
-    """As `check_values`, and whether percentages and lengths go together."""
-    _texts.check_lengths(check_values(tree, units), units)
-
-
-def _check(source: Entry | None, argument: str, x: Any, units: Any, lengths: list[Any]) -> Any:
-    """The value, as far as it is known."""
     if isinstance(x, Call):
-        sizes = _texts.Within.of(source, argument, units)
+        inner = place.within(source.name, argument) if source else place
         called = source_of(x.name)
         if called is None:  # an operator, or a class of one's own
             for each in (*x.args, *x.kwargs.values()):
-                _check(None, "", each, sizes, lengths)
+                check_values(each, inner.within(x.name))
             return x
         given = {**dict(zip(called.kinds, x.args, strict=False)), **x.kwargs}
-        found: list[Any] = []
-        value = lambda n, sizes: _check(called, n, given[n], sizes, found)
-        _texts.in_order([called], given, sizes, value)
-        own = _texts.names_its_run(called, given)
-        lengths += [one for one in found if not (own and _texts.is_share(one[-1]))]
+        inner.in_order([called], given, lambda n, place: check_values(given[n], place, called, n))
         return x
     if isinstance(x, (list, dict)):
         within = source and dataclasses.replace(source, bounds={})
         for key, each in x.items() if isinstance(x, dict) else ((argument, each) for each in x):
-            if str(key) in _texts.WHOLE or not isinstance(each, (int, float)):
-                _check(within, str(key), each, units, lengths)
+            if not isinstance(each, (int, float)):
+                check_values(each, place, within, str(key))
         return x
     if source is None:
         return x
     where = f"{source.name}({argument}=...)"
     bounds = source.bounds.get(argument)
     if isinstance(x, str) and (bounds is None or "options" not in bounds):
-        x = _texts.meant(x, source, argument, units)
-    if _texts.of_run(source, argument, x, units):
-        lengths.append((source, argument, x))
+        x = _texts.meant(x, source, argument, place)
     if bounds is None or x is None or isinstance(x, _texts.Length):
         return x
     if "options" in bounds:

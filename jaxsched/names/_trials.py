@@ -11,10 +11,10 @@ from jaxsched._bounds import check_choice
 from jaxsched._text import describe
 from jaxsched._words import bind, known_arguments
 from jaxsched.names import _texts
-from jaxsched.names._config import NAME, check_units, maker, read, value_of
+from jaxsched.names._config import NAME, check_units, lasts, maker, read, value_of
 from jaxsched.names._distributions import WORDS, column
-from jaxsched.names._expression import Call
-from jaxsched.names._lookup import check_config, source_of, unknown
+from jaxsched.names._lookup import source_of, unknown
+from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry
 from jaxsched.search.trials._draws import Distribution
 from jaxsched.search.trials._given import told_apart
@@ -94,13 +94,11 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
     given = {str(name): _expanded(values) for name, values in parameters.items()}
     known = dict.fromkeys(name for source in sources for name in source.kinds)
     bind(sources[0].name, list(known), known, (), given)
+    place = Place.of(units)
+    read = lambda name, place: _column(name, given[name], sources, place)
+    columns = place.in_order(sources, given, read)
     for source in sources:
-        given |= _texts.left_out(source, given, "", units)
-    read = lambda name, sizes: _column(name, given[name], sources, sizes)
-    columns = _texts.in_order(sources, given, units, read)
-    for source in sources:
-        known = {name: values for name, values in given.items() if name in source.kinds}
-        _check_lengths(source, known, units)
+        columns |= place.left_out(source, columns)
     recipe = [maker(source, units) for source in sources]
     recipes: Any = recipe if is_list(name) else recipe[0]
     count = config.get("count", config.get("run_cap"))
@@ -115,13 +113,18 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         )
     try:
         if count is None:
-            return (grid if method == "grid" else zipped)(recipes, **columns)
-        seed = _texts.value(config.get("seed", 0))
-        return sampled(recipes, _texts.value(count), seed=seed, method=method, **columns)
+            trials = (grid if method == "grid" else zipped)(recipes, **columns)
+        else:
+            count, seed = _texts.value(count), _texts.value(config.get("seed", 0))
+            trials = sampled(recipes, count, seed=seed, method=method, **columns)
     except TypeError as error:
         if len(recipe) > 1:
             error.add_note("Kinds with arguments of their own are a list of tables ([[sweep]]).")
         raise
+    if any(length.why for length in place.told):
+        place.whole.extend((lasts(trial.schedule), place.told) for trial in trials)
+        place.settle()
+    return trials
 
 
 def _source(name: Any) -> Entry:
@@ -135,7 +138,7 @@ def _source(name: Any) -> Entry:
     return source
 
 
-def _column(name: str, given: Any, sources: list[Entry], units: Units | None) -> Any:
+def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
     """The values of an argument, or what they are drawn from."""
     source = next(s for s in sources if name in s.kinds)
     if isinstance(given, Mapping) and "parameters" in given:
@@ -143,24 +146,12 @@ def _column(name: str, given: Any, sources: list[Entry], units: Units | None) ->
             f"trials_from_config(parameters={{{name!r}: ...}}) must have values or bounds, got "
             "parameters within: an argument that is a schedule is a config with a name."
         )
-    value = lambda x: value_of(read(x, 1), source, name, units)
+    value = lambda x: value_of(read(x, 1), source, name, place)
     is_config = isinstance(given, Mapping) and bool({*NAME} & set(given))
     if not isinstance(given, Mapping) or is_config or not {*WORDS} & set(given):
         return [value(x) for x in given] if is_list(given) else value(given)
     where = f"trials_from_config(parameters={{{name!r}: ...}})"
     return column(where, given, value, _texts.is_length(source, name))
-
-
-def _check_lengths(source: Entry, given: Mapping[str, Any], units: Units | None) -> None:
-    """Whether percentages and lengths go together, whichever values they have."""
-    words = ("value", "values", "min", "max")
-    values: dict[str, Any] = {}
-    for name, x in given.items():
-        if isinstance(x, Mapping) and {*words} & {*x}:
-            x = [each for word in words for each in _each(x.get(word, []))]
-        values[name] = [read(each, 1) for each in _each(x)]
-    tree = Call(source.name, (), {n: x[0] if len(x) == 1 else x for n, x in values.items()})
-    check_config(tree, units)
 
 
 def _expanded(x: Any) -> Any:
@@ -175,7 +166,3 @@ def _expanded(x: Any) -> Any:
             swept[name] = choices
     chosen = itertools.product(*swept.values())
     return [{**x, **dict(zip(swept, one, strict=True))} for one in chosen] if swept else x
-
-
-def _each(x: Any) -> list[Any]:
-    return list(x) if is_list(x) else [x]

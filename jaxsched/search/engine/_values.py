@@ -198,6 +198,11 @@ def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) ->
             f"sweep(steps=...) must be given for the trial {printable(name)}: "
             f"no schedule of it has an end.{more}"
         )
+    if longest == 1:
+        raise ValueError(
+            f"sweep(steps=...) must be given for the trial {printable(name)}: it lasts 1 step, as "
+            "a curve over the fraction of a run that is given no steps of its own."
+        )
     steps = round(longest) if math.isfinite(longest) else INT32_MAX + 1
     if steps > INT32_MAX:
         raise ValueError(

@@ -1,0 +1,174 @@
+"""Where in a config a length stands: what a step counts there, and what is relative to the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from jaxsched.names._expression import Call
+from jaxsched.names._sources import BY, Entry
+
+# Within these a schedule begins and ends as they do: with the run, if they do.
+_SAME = {
+    *("+", "-", "*", "/", "**", "Sum", "Product", "Minimum", "Maximum", "Power", "Clip", "Noisy"),
+    *("Around", "AutoDecay", "Bounce", "Greedy", "NewBob", "Plateau", "Trigger"),
+}
+# Within these a step is an update, too, but not always that of the run.
+_PARTS = {
+    *(">>", "Sequence", "RightClosed", "Repeat", "Reverse", "Shift", "Window", "Quantize", "Warp"),
+    *("with_warmup", "cooldown_from", "Trigger", "optax.join_schedules"),
+    *("torch.SequentialLR", "torch.ChainedScheduler"),
+}
+# These give a length to a curve over the fraction of a run, which stays one within.
+_STRETCHED = {"Stretch", "fastai.combine_scheds", "fvcore.CompositeParamScheduler"}
+# Within these a schedule counts something else than updates, and what, if that has a name.
+_COUNTS = {"Epochwise": "", "Paced": "", **{name: name.removeprefix("by_") for name in BY}}
+# A name that is in none of these passes on nothing that is relative to the run.
+
+RUN = ("num_training_steps", "total_steps", "num_updates")  # of a drop-in, of which its shares are
+_SAYS = "units=js.Units(...) (--units of the command, the table `run` of a sweep's file)"
+_OF_RUN = ("steps", "steps_per_epoch", "dataloader_len")  # what a curve is to be given of it
+_MANY = 10**6  # epochs, of which the last ends with an update if each does
+
+
+class Told(NamedTuple):
+    """A length in a message: relative to the run, or another, which could be meant by it."""
+
+    text: str
+    why: str = ""  # what a length relative to the run is
+    point: bool = False  # whether it says only where something is, or how often
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The sizes of the run, as they hold for a part of a config.
+
+    What is relative to the run is resolved by one of these or nowhere: a percentage by ``steps``, a
+    curve over the fraction of a run by ``run``, which are ``None`` where there is no such length.
+    """
+
+    units: Any = None
+    steps: int | None = None
+    run: int | None = None
+    around: str = ""  # what does not pass the run on; empty where all begins and ends with it
+    counts: str = "updates"
+    told: list[Told] = dataclasses.field(default_factory=list)
+    # Of what begins and ends with the run: durations, if there is an end, and lengths.
+    whole: list[tuple[list[float], list[Told]]] = dataclasses.field(default_factory=list)
+
+    @staticmethod
+    def of(units: Any, run: int | None = None) -> Place:
+        """That of a whole config. Without sizes ``run`` may leave a curve over the fraction one."""
+        steps = getattr(units, "steps", None)
+        return Place(units, steps, run if units is None else steps)
+
+    def within(self, name: str, argument: str = "") -> Place:
+        """That of a schedule which is an argument of a name."""
+        if name in _SAME and argument != "stages":
+            return self
+        if name in _PARTS:
+            return dataclasses.replace(self, run=None, around=self.around or name)
+        if name in _STRETCHED:
+            return dataclasses.replace(self, steps=None, run=1, around=name, told=[], whole=[])
+        if name in BY and self.units is None:
+            raise ValueError(f"{name}(...) must be given the sizes of a run: {_SAYS}.")
+        if name in BY and self.counts != "updates":
+            raise ValueError(f"{name}(...) must not stand within {self.around}.")
+        counts = _COUNTS.get(name, self.counts)
+        return dataclasses.replace(self, steps=None, run=None, around=name, counts=counts)
+
+    def in_order(
+        self, sources: list[Entry], given: Iterable[str], value: Callable[[str, Place], Any]
+    ) -> dict[str, Any]:
+        """The ``value(name, place)`` of each argument, first of those that name a run's length."""
+        found, place = {name: value(name, self) for name in given if name in RUN}, self
+        run = next((x for x in found.values() if x is not None), None)
+        if run is not None and any("." in source.name for source in sources):
+            if isinstance(run, (Call, tuple)):  # not known yet
+                run = self.steps or 1
+            known = isinstance(run, (int, float)) and 0 < run < math.inf
+            place = dataclasses.replace(self, steps=int(run) if known else None, told=[])
+        return {n: found[n] if n in found else value(n, place) for n in given}
+
+    def in_steps(self, where: str, text: str, amount: float, unit: str, begins: bool) -> int:
+        """Epochs, samples or tokens, which begin where their schedule does or not."""
+        units = self.units
+        count, by = {
+            "epochs": (units.epochs, units.by_samples),
+            "samples": (units.from_samples, units.by_samples),
+            "tokens": (units.tokens, units.by_tokens),
+        }[unit]
+        steps: int = count(amount)
+        if not begins or self.around:
+            from jaxsched.schedules._base import Constant
+
+            if len({*by(Constant(0.0)).paces}) > 1:
+                raise ValueError(
+                    f"{where} must be a number of steps while the batch grows, got {text!r}, which "
+                    f"is fewer later in the run: or write by_{unit}(...)."
+                )
+        return steps
+
+    def refused(self, where: str, text: str, unit: str) -> ValueError:
+        """The error of a length that cannot be told in steps here."""
+        wanted, within = "a number of steps", f" within {self.around}" if self.around else ""
+        if unit == "share":
+            why = ": a percentage is of the length of a recipe, or of units=js.Units(steps=...) "
+            why += "where the updates of that run are counted"
+        elif self.counts == "updates":
+            wanted, why = f"{wanted} where the sizes of the run are not given", f": give {_SAYS}"
+        else:
+            wanted = "a plain number" + (f" or in {self.counts}" if self.counts else "")
+            why = "" if self.counts or unit == "steps" else f": by_{unit}(...) is of one in {unit}"
+            within += ", whose schedule does not count updates"
+        return ValueError(f"{where} must be {wanted}{within}, got {text!r:.40}{why}.")
+
+    def left_out(self, source: Entry, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a curve over the fraction of a run is to be given of it; of Composer's, an epoch."""
+        name = next((n for n in _OF_RUN if n in source.kinds), "")
+        if name in ("", *values) or not source.name.startswith(("fastai.", "fvcore.", "composer.")):
+            return {}
+        where = f"{source.name}({name}=...) must be given"
+        units, size = self.units, "steps" if name == "steps" else "samples"
+        told = f" within {self.around}" if self.around else f", or units=js.Units({size}=...)"
+        if size == "samples" and self.around in ("", *_PARTS) and getattr(units, size, None):
+            if units.epochs(_MANY) == _MANY * units.epochs(1):
+                return {name: units.epochs(1)}
+            told = ": not every epoch of the run has as many updates"
+        if name == "dataloader_len":  # which may not be needed
+            return {}
+        if self.run is None or (size == "samples" and (units or self.around)):
+            raise ValueError(f"{where}{told}.")
+        self.told.append(Told(where, "without it the curve lasts"))
+        if units is None or self.around:
+            return {}
+        own = values.get("milestones")
+        own = values.get("num_updates") or (own[-1] if own and isinstance(own, list) else self.run)
+        if own != self.run:
+            raise ValueError(f"{where}: its own length {own} is not Units(steps={self.run}).")
+        return {name: self.run}
+
+    def made(self, name: str, ends: list[float], start: int) -> None:
+        """Keeps how long it is what a name has made; the lengths within begin at ``start``."""
+        if ends and not any(length.why for length in self.told[start:]):
+            self.told.append(Told(f"{name}(...) of {max(ends):g} steps"))
+        if name not in _SAME and (self.run is not None or not self.around):
+            self.whole.append((ends, self.told[start:]))
+
+    def settle(self) -> None:
+        """Raises for a length relative to the run beside what does not last the run."""
+        relative = next((length for length in self.told if length.why), None)
+        run = self.run
+        if relative is None or run is None:
+            return
+        steps = f"Units(steps={run})" if self.units and not self.around else "1 step"
+        for durations, lengths in self.whole:
+            lasts = durations and all(abs(x - run) < 0.5 for x in durations)
+            others = [x.text for x in lengths if not x.why and (durations or not x.point)]
+            if others and not lasts:
+                raise ValueError(
+                    f"{relative.text} beside {others[0]}: {relative.why} {steps}, and beside "
+                    "another length it could be that one. Write steps."
+                )
