@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
+# Kept, also where the environment says otherwise: each process would compile JAX's files anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test suite quick durations lint docs bench parity golden clean
 
