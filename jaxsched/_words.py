@@ -191,6 +191,13 @@ def bind(
 ) -> dict[str, Any]:
     """The arguments by name, as Python binds them to parameters; or a ``TypeError`` that helps."""
     values = dict(zip(names, args, strict=False))
+    for name in ("base_lr", "lr") if "." in function else ():
+        # Of a drop-in: the optimizer was left out, and what followed it stands in its place.
+        if type(rate := values.get(name)) is int and rate > 1:
+            raise ValueError(
+                f"{function}({name}=...) must be the rate of the optimizer, which stands in its "
+                f"place, got {rate}, as of a length: if it is the rate, write {name}={rate}."
+            )
     if kwargs:
         _refuse_unknown(function, names, kwargs)
         twice = sorted(values.keys() & kwargs.keys())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxsched import compat
+from jaxsched.names import from_config
 
 CASES = {
     (library, name): [case for case in golden.read(library) if case["name"] == name]
@@ -228,6 +229,18 @@ def test_a_fixed_warmup_of_timm_drops_nowhere():
     drop = lambda made: float(made(19)) - float(made(20))
     assert drop(compat.timm.CosineLRScheduler(**arguments)) > 0
     assert drop(compat.timm.CosineLRScheduler(**arguments, fix=True)) < 0
+
+
+@pytest.mark.parametrize("text", ["torch.PolynomialLR(100, 2)", "hf.inverse_sqrt(100, 10)"])
+def test_a_length_is_no_rate_where_the_optimizer_was_left_out(text):
+    refused = pytest.raises(
+        ValueError, match=r"lr=\.\.\.\) .* which stands in its place, got 100, as"
+    )
+    with refused:
+        compat.torch.PolynomialLR(100, 2)
+    with refused:
+        from_config(text)
+    assert from_config(text.replace("100", "100.0")).host(10**6) < 1  # it was meant
 
 
 def test_an_argument_that_takes_the_optimizer_is_told_from_one_that_is_not_there():
