@@ -1,6 +1,7 @@
 """What a schedule or a controller of one's own does wrong is told in its name, with the repair."""
 
 import math
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -192,11 +193,20 @@ def test_a_class_derived_from_a_struct_is_one_too(base, arguments):
     ],
 )
 def test_a_function_that_needs_a_number_is_told_of_jnp(fn):
-    for make in (js.from_fn, lambda fn: js.compat.torch.LambdaLR(1.0, fn)):
-        with pytest.raises(TypeError, match=r"^from_fn\(fn=...\) must compute in jnp: .*<lambda>"):
+    makes = {
+        "from_fn(fn=...)": js.from_fn,
+        "torch.LambdaLR(lr_lambda=...)": lambda fn: js.compat.torch.LambdaLR(1.0, fn),
+        "keras.LearningRateScheduler(schedule=...)": js.compat.keras.LearningRateScheduler,
+    }
+    for called, make in makes.items():
+        with pytest.raises(
+            TypeError, match=f"^{re.escape(called)} must compute in jnp: .*<lambda>"
+        ):
             make(fn)
-    with pytest.raises(TypeError, match=r"must not branch in Python"):
-        js.from_fn(lambda step: 0.1 if step < 3 else 0.2)
+    with pytest.raises(
+        TypeError, match=r"must not branch(.|\n)*, or give total_steps=..., with which"
+    ):
+        js.compat.torch.LambdaLR(1.0, lambda step: 0.1 if step < 3 else 0.2)
 
 
 @pytest.mark.parametrize(

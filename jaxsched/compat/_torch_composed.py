@@ -14,7 +14,7 @@ from jaxsched.compat._signature import Count, Function, Number, Schedules, Whole
 from jaxsched.recipes._arguments import power
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Product, Sequence
-from jaxsched.schedules._function import from_fn
+from jaxsched.schedules._function import traced
 from jaxsched.schedules._open_ended import Exponential
 from jaxsched.schedules._piecewise import PiecewiseConstant, Table
 from jaxsched.schedules._repeat import Repeat
@@ -39,7 +39,9 @@ def LambdaLR(
     1.0
     """
     if total_steps is None:
-        return Constant(base_lr) * from_fn(lr_lambda)
+        other = "give total_steps=..., with which it may be any function in Python"
+        factor = traced("torch.LambdaLR(lr_lambda=...)", lr_lambda, {}, instead=other)
+        return Constant(base_lr) * factor
     steps = _known_steps("Lambda", total_steps)
     return Table([float(lr_lambda(t)) for t in range(steps)]) * Constant(base_lr)
 

@@ -6,6 +6,7 @@ Keras computes them in float32; these have the values of its formulas in float64
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import operator
 from typing import Any
@@ -38,7 +39,7 @@ from jaxsched.controllers import Plateau
 from jaxsched.recipes._arguments import divide, multiply
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
-from jaxsched.schedules._function import from_fn
+from jaxsched.schedules._function import from_fn, traced
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._open_ended import InverseTime
 from jaxsched.schedules._piecewise import Table
@@ -246,19 +247,33 @@ def LearningRateScheduler(
     >>> [float(halves(epoch)) for epoch in (0, 1, 2, 3, 9)]
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
-    if base_lr is None:
+    if base_lr is None and _takes_one(schedule):
         if epochs is None:
-            return from_fn(schedule)
+            other = "give epochs=..., with which it may be any function in Python"
+            where = "keras.LearningRateScheduler(schedule=...)"
+            return traced(where, schedule, {}, instead=other)
         return Table([float(schedule(epoch)) for epoch in range(_whole(epochs))])
-    if epochs is None:
+    if base_lr is None or epochs is None:
         raise ValueError(
-            "keras.LearningRateScheduler(epochs=...) must be given with base_lr=..., got None: "
-            "each rate follows from the one before."
+            "keras.LearningRateScheduler(base_lr=..., epochs=...) must both be given for a "
+            f"schedule of (epoch, lr), got {base_lr!r} and {epochs!r}: each rate follows from the "
+            "one before."
         )
     rates = [float(to_host(base_lr))]
     for epoch in range(_whole(epochs)):
         rates.append(float(schedule(epoch, rates[-1])))
     return Table(rates[1:])
+
+
+def _takes_one(schedule: Any) -> bool:
+    """Whether the epoch is all that a function needs, as far as it tells."""
+    try:
+        inspect.signature(schedule).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # of a builtin
+        pass
+    return True
 
 
 def _whole(epochs: Any) -> int:

@@ -41,7 +41,7 @@ from jaxsched.compat._signature import (
 from jaxsched.controllers import Plateau
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant, Sequence
-from jaxsched.schedules._function import from_fn
+from jaxsched.schedules._function import traced
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._wrappers import Window
 
@@ -50,7 +50,7 @@ def _curves(where: str, xs: Any) -> Any:
     """Schedules, and functions of the step."""
     if not is_list(xs) or not xs or not all(map(callable, xs)):
         raise TypeError(f"{where} must be a list of at least one schedule, got {describe(xs)}.")
-    return [x if isinstance(x, AbstractSchedule) else from_fn(x) for x in xs]
+    return [x if isinstance(x, AbstractSchedule) else traced(where, x, {}) for x in xs]
 
 
 def _calls(where: str, xs: Any) -> Any:

@@ -40,7 +40,7 @@ from jaxsched.recipes._arguments import multiply, value_at
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
-from jaxsched.schedules._function import from_fn
+from jaxsched.schedules._function import traced
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Clip, Shift
@@ -316,7 +316,7 @@ def WSDLRScheduler(
     if isinstance(decay_fn, str):
         fall = chosen(f"{name}(decay_fn=...)", decay_fn, falls)(1.0, 0.0)
     else:
-        fall = from_fn(OfFraction(decay_fn), steps=decay_t, length=decay_t)
+        fall = traced(f"{name}(decay_fn=...)", OfFraction(decay_fn), {"length": decay_t}, decay_t)
     body = high * (Constant(1.0, stable) >> fall) + lr_min
     lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
     return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)

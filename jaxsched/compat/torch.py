@@ -54,7 +54,7 @@ from jaxsched.compat._torch_plateau import ReduceLROnPlateau as ReduceLROnPlatea
 from jaxsched.recipes._arguments import divide, multiply, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
-from jaxsched.schedules._function import from_fn
+from jaxsched.schedules._function import traced
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseCosine, PiecewiseLinear
 from jaxsched.schedules._repeat import Repeat
@@ -230,7 +230,9 @@ def CyclicLR(
     if scale_fn is not None:
         scales = {"cycle": OfCycle(scale_fn), "iterations": OfStep(scale_fn)}
         scale = chosen("torch.CyclicLR(scale_mode=...)", scale_mode, scales)
-        waves = waves * from_fn(scale, length=add(step_size_up, fall))
+        waves = waves * traced(
+            "torch.CyclicLR(scale_fn=...)", scale, {"length": add(step_size_up, fall)}
+        )
     elif mode == "exp_range":
         waves = waves * decay(1.0, gamma, 1)
     return Constant(base_lr) + waves

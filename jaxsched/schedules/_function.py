@@ -20,18 +20,18 @@ from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
 
 _BRANCH = """\
-from_fn(fn=...) must not branch in Python on the step or on a parameter: {name} was called with a \
+{where} must not branch in Python on the step or on a parameter: {name} was called with a \
 traced value, whose truth is not known when JAX compiles it.
 Write both sides and select one:
     if step < 10: return a            ->  return jnp.where(step < 10, a, b)
     else: return b
-or use js.PiecewiseConstant([10], [a, b])."""
+or use js.PiecewiseConstant([10], [a, b]){instead}."""
 
 _NUMBER = """\
-from_fn(fn=...) must compute in jnp: {name} needs the step or a parameter as a number of Python.
+{where} must compute in jnp: {name} needs the step or a parameter as a number of Python.
 Write jnp.cos(step) for math.cos(step) and np.cos(step), jnp.array(values)[step] for values[step],
 and no float(step) or int(step);
-or compute the values before, js.Table([fn(step) for step in range(steps)])."""
+or compute the values before, js.Table([fn(step) for step in range(steps)]){instead}."""
 
 
 class _WithParameters(AbstractSchedule):
@@ -54,7 +54,7 @@ class Function(_WithParameters):
     steps: Any = length(default=None, at_least=0, optional=True)
 
     def __check_init__(self) -> None:
-        _check_fn("Function", self.fn)
+        _check_fn("Function(fn=...)", self.fn)
         given = self.__dict__["parameters"]
         if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
             raise TypeError(
@@ -122,10 +122,17 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     >>> round(float(both(0)), 6)
     1.414214
     """
-    _check_fn("from_fn", fn)
     steps = checked_number("from_fn(steps=...)", steps, at_least=0, optional=True)
     values = {n: _one_parameter(f"from_fn({n}=...)", x) for n, x in parameters.items()}
-    name = _name(fn)
+    return traced("from_fn(fn=...)", fn, values, steps)
+
+
+def traced(
+    where: str, fn: Any, values: Mapping[str, Any], steps: Any = None, instead: str = ""
+) -> Function:
+    """As ``from_fn``, of parameters that are known to be ones; ``instead`` is another repair."""
+    _check_fn(where, fn)
+    told: Any = {"where": where, "name": _name(fn), "instead": instead and f", or {instead}"}
     abstract = {
         n: jax.eval_shape(v, jax.ShapeDtypeStruct((), jnp.int32))
         if isinstance(v, AbstractSchedule)
@@ -135,17 +142,17 @@ def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> 
     try:
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.TracerBoolConversionError as error:
-        raise TypeError(_BRANCH.format(name=name)) from error
+        raise TypeError(_BRANCH.format(**told)) from error
     except NEEDS_A_NUMBER as error:
-        raise TypeError(_NUMBER.format(name=name)) from error
+        raise TypeError(_NUMBER.format(**told)) from error
     if getattr(out, "shape", None) != () or not is_number(out):
-        raise TypeError(f"from_fn(fn=...) must return one real number for a step, got {out}.")
+        raise TypeError(f"{where} must return one real number for a step, got {out}.")
     return Function(fn, values, steps)
 
 
 def _check_fn(where: str, fn: Any) -> None:
     if not callable(fn) or isinstance(fn, AbstractSchedule):
-        raise TypeError(f"{where}(fn=...) must be a function of the step, got {fn!r}.")
+        raise TypeError(f"{where} must be a function of the step, got {fn!r}.")
 
 
 def _one_parameter(where: str, x: Any) -> Any:
