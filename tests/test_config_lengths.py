@@ -155,6 +155,9 @@ def test_a_curve_over_the_fraction_of_a_run_has_the_length_of_the_run():
         "fastai.combine_scheds([1], [fastai.SchedLin(0, 1)])": fastai.combine_scheds(
             [1], [inner], steps=500
         ),
+        "fvcore.MultiStepParamScheduler([1, 0], 90, [30], steps=100%)": (
+            fvcore.MultiStepParamScheduler([1, 0], 90, [30], steps=500)
+        ),
         "Stretch(fastai.SchedLin(0, 1), 9)": js.Stretch(inner, 9),
         "composer.ExponentialScheduler(0.5)": js.compat.composer.ExponentialScheduler(0.5, 100),
     }.items():

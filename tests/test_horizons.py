@@ -79,6 +79,7 @@ def test_a_run_lasts_as_long_as_its_schedules(steps, schedules):
             optax.piecewise_constant_schedule(1.0, {9: 0.1}),
         ],
         [keras.PiecewiseConstantDecay([10, 20], [1.0, 0.5, 0.1])],
+        [fvcore.CosineParamScheduler(1.0, 0.0)],
         [composer.MultiStepScheduler(["10ba"]), composer.MultiStepScheduler(["60ba"], **MORE)],
         [
             composer.LinearScheduler(0.0, 1.0, "10ba"),

@@ -83,8 +83,9 @@ class Place:
         self, sources: list[Entry], given: Iterable[str], value: Callable[[str, Place], Any]
     ) -> dict[str, Any]:
         """The ``value(name, place)`` of each argument, first of those that name a run's length."""
-        found, place = {name: value(name, self) for name in given if name in RUN}, self
-        run = next((x for x in found.values() if x is not None), None)
+        # The steps of a curve are the run's; its own numbers are in ``num_updates``, of any unit.
+        found = {name: value(name, self) for name in given if name in (*RUN, "steps")}
+        run, place = next((found[n] for n in RUN if found.get(n) is not None), None), self
         if run is not None and any("." in source.name for source in sources):
             if isinstance(run, (Call, tuple)):  # not known yet
                 run = self.steps or 1

@@ -122,7 +122,8 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             error.add_note("Kinds with arguments of their own are a list of tables ([[sweep]]).")
         raise
     if any(length.why for length in place.told):
-        place.whole.extend((lasts(trial.schedule), place.told) for trial in trials)
+        for trial in trials:
+            place.made(sources[0].name, lasts(trial.schedule), 0)
         place.settle()
     return trials
 
