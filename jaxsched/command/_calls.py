@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import math
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxsched._bounds import check_bounds, check_choice
 from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
-from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, parse
-from jaxsched.names._lookup import LIBRARY, check, check_values, source_of, unknown
+from jaxsched.command._program import OPTIMIZERS, Placed, Program
+from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word
+from jaxsched.names._expression import read as parsed
+from jaxsched.names._lookup import LIBRARY, check, check_values, source_of
 from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry, theirs
 
@@ -20,27 +22,22 @@ _WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first 
 # A drop-in has the optimizer's rate as an argument, where its peer has the optimizer.
 _OF_OPTIMIZER = {"torch": "base_lr", "timm": "base_lr", "keras": "base_lr", "transformers": "lr"}
 _OWN = ("torch.CyclicLR",)  # whose rate of that name is the peer's own argument
+_SETS = ("torch.CyclicLR", "torch.OneCycleLR")  # the optimizer's rate, for all that are beside it
 _RATES = ("learning_rate", "initial_learning_rate", "lr_max", "max_lr", "init_value", "lr")
 _WD = ("start_wd", "end_wd", "wd_incr_steps", "wd_incr_style")
-# What says nothing of the curve.
+# What says nothing of the curve, and what does not with these values.
 _PASSED_OVER = {
-    *("optimizer", "verbose", "initialize", "t_in_epochs", "cbs", "wd", "reset_opt"),
+    *("optimizer", "verbose", "t_in_epochs", "wd", "reset_opt"),
     *_WD,
     *("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler"),
 }
+_AS_EVER = {"last_epoch": -1, "initialize": True}
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": round},
     **{"min": min, "max": max, "math.ceil": math.ceil, "math.floor": math.floor},
 }
 _LR = ("lr", "learning_rate")
-_INSIDE = ">"  # another schedule
-_ALIKE = re.compile("LR$|[Ww]armup|[Ss]chedule$|_schedule_")  # names of schedules, of any library
-# In which a schedule may stand.
-_OPTIMIZERS = {
-    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan", "chain"),
-    *("ftrl", "lamb", "lars", "lion", "muon", "nadam", "nadamw", "novograd", "radam", "rmsprop"),
-    *("scale_by_learning_rate", "scale_by_schedule", "sgd", "sm3", "yogi"),
-}
+_RATE_FIRST = ("keras", "optax")
 _MOST = 10_000  # values: a name may be given another one again and again
 
 
@@ -62,43 +59,46 @@ def found_in(library: str, text: str, lr: float | None) -> Found:
         )
     if lr is not None:
         check_bounds("convert(lr=...)", lr, lr, at_least=0)
-    values, named = parse(text, "convert(text=...)", program=True)
-    calls, found, around = _schedules(known, values)
-    reader = _Reader(known, lr)
-    for name, value in named.items():
-        if name.rpartition(".")[2] in _LR and (isinstance(value, (int, float)) or _computes(value)):
-            reader.rate(value)
-    names = [tree.name for tree, _ in found]
-    alike = [
-        tree.name
-        for tree in calls
-        if _ALIKE.search(tree.name)
-        and not source_of(f"{known}.{_bare(tree)}")
-        and _bare(tree).lower() not in _OPTIMIZERS
-    ]
-    if len(found) > 1 or (found and alike):
-        shown = " and ".join([*names, *alike])
+    return parsed(text, "convert(text=...)", lambda: _found_in(library, known, text, lr))
+
+
+def _found_in(library: str, known: str, text: str, lr: float | None) -> Found:
+    program, reader = Program(text, "convert(text=...)"), _Reader(known, lr)
+    kinds = (ast.Call, ast.Dict, ast.List, ast.Tuple)
+    nodes = [x for x in ast.walk(program.tree) if isinstance(x, kinds)]
+    nodes.sort(key=lambda x: (x.lineno, x.col_offset))
+    values = [program.value(x) for x in nodes]
+    calls = [x for x in values if isinstance(x, Call)]
+    schedules = [x for x in calls if reader.source(x)]
+    within = {key for x in schedules for key in reader.parts(x) if key != id(x)}
+    found = [x for x in schedules if id(x) not in within]
+    if len(found) > 1:
         raise ValueError(
-            f"convert(text=...) must have one schedule, got {shown}: join them as the program "
-            "does, or convert each alone."
+            f"convert(text=...) must have one schedule, got {' and '.join(x.name for x in found)}: "
+            "join them as the program does, or convert each alone."
         )
-    near = [(tree, "") for tree in calls if reader.is_near(tree.name)]
-    tree, interval = [*found, *near, *((value, "") for value in values[-1:]), (None, "")][0]
-    if not isinstance(tree, Call) or tree.name in OPERATORS or around in OPERATORS:
+    if any(isinstance(x, dict) and {"params", "lr"} <= {*x} for x in values):
+        raise ValueError(
+            "convert(text=...) must have one rate, got groups of parameters with their own: "
+            "convert without them, for each rate (lr=...)."
+        )
+    near = [x for x in calls if not found and reader.is_near(x)]
+    tree = [*found, *near, *(calls[:1] if len(program.tree.body) == 1 else ()), None][0]
+    if not isinstance(tree, Call) or tree.name in OPERATORS:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
-    if around:
-        raise ValueError(
-            f"convert(text=...) must have nothing around {tree.name}(...) but its optimizer, got "
-            f"{unknown(around)}."
-        )
     if not found:  # raises by the name
         check(Call(f"{library}.{_bare(tree)}"), where="convert(text=...)")
+    program.check(tree, reader.parts(tree), known in _RATE_FIRST)
+    rates = [x for call in calls if not reader.source(call) for x in reader.rates(call)]
+    names = [x for x in program.given if x.rpartition(".")[2] in _LR]
+    for said in [*rates, *(program.word(ast.Name(x)) for x in names)]:
+        if lr is not None and (isinstance(said, (int, float)) or _computes(said)):
+            reader.rate(said)
     made = reader.read(tree)
     check(made, where="convert(text=...)")
     check_values(made, Place(counts=""))
-    if tree.kwargs.get("t_in_epochs") is False:
-        interval = "step"
-    factor, notes = reader.factor(tree, calls)
+    interval = "step" if tree.kwargs.get("t_in_epochs") is False else reader.interval(values, tree)
+    factor, notes = reader.factor(rates)
     decay = {name: reader.read(x) for name, x in tree.kwargs.items() if name in _WD}
     if {"start_wd", "end_wd"} <= {*decay}:
         given = ", ".join(f"{name}={x!r}" for name, x in decay.items())
@@ -106,51 +106,10 @@ def found_in(library: str, text: str, lr: float | None) -> Found:
     return Found(made, interval, factor, notes)
 
 
-def _schedules(library: str, values: list[Any]) -> tuple[list[Call], list[tuple[Call, str]], str]:
-    """All calls; the schedules that stand in no other, and their intervals; what is around one."""
-    calls: list[Call] = []
-    found: dict[int, tuple[Call, str]] = {}
-    inside, outside, seen = set(), "", set()
-    todo: list[tuple[Any, str, str]] = [(value, "", "") for value in reversed(values)]
-    while todo:
-        tree, around, interval = todo.pop()
-        if (id(tree), around, interval) in seen:
-            continue
-        seen.add((id(tree), around, interval))
-        parts: list[Any] = []
-        if isinstance(tree, list):
-            parts = tree
-            if parts and all(isinstance(x, list) for x in parts):  # Lightning's [optimizers], [...]
-                interval = "epoch"
-        elif isinstance(tree, dict):
-            parts = [*tree.values()]
-            if {"scheduler", "lr_scheduler"} & {*tree}:  # Lightning's, which steps once an epoch
-                interval = _interval(tree)
-        elif isinstance(tree, Call):
-            calls.append(tree)
-            parts = [*tree.args, *tree.kwargs.values()]
-            if source_of(f"{library}.{_bare(tree)}"):
-                if around == _INSIDE:
-                    inside.add(id(tree))
-                else:
-                    found[id(tree)] = tree, interval or found.get(id(tree), ("", ""))[1]
-                    outside = outside or around
-                around = _INSIDE
-            elif around != _INSIDE:
-                around = "" if _bare(tree).lower() in _OPTIMIZERS else tree.name
-        todo += [(part, around, interval) for part in reversed(parts)]
-    return calls, [one for key, one in found.items() if key not in inside], outside
-
-
-def _interval(tree: dict[str, Any]) -> str:
-    interval: str = tree.get("interval", "epoch")
-    check_choice("convert(text=...), interval,", interval, ("step", "epoch"))
-    if tree.get("frequency", 1) != 1:
-        raise ValueError(
-            f"convert(text=...) must have the frequency 1, got {describe(tree['frequency'])}: "
-            "js.Epochwise(schedule, updates) makes a step of several updates."
-        )
-    return interval
+def _inner(x: Any) -> list[Any]:
+    if isinstance(x, Call):
+        return [*x.args, *x.kwargs.values()]
+    return [*x.values()] if isinstance(x, dict) else x if isinstance(x, list) else []
 
 
 def _bare(call: Call) -> str:
@@ -166,7 +125,41 @@ class _Reader:
 
     def __init__(self, library: str, lr: float | None):
         self.library, self.lr, self.count = library, lr, itertools.count()
+        self.optimizer: Any = None
         self.asked = False  # for `lr`, by a word that stands for it
+
+    def source(self, call: Call) -> Entry | None:
+        return source_of(f"{self.library}.{_bare(call)}")
+
+    def parts(self, schedule: Call) -> dict[int, Any]:
+        """What a schedule consists of, its optimizer and their lists, by their ids."""
+        found: dict[int, Any] = {}
+        todo: list[Any] = [schedule]
+        while todo:
+            x = todo.pop()
+            name = _is_name(x) and not _is_rate(x)
+            kept = isinstance(x, (dict, list)) or (isinstance(x, Call) and not _computes(x))
+            if (name or kept) and id(x) not in found:
+                found[id(x)] = x
+                known = isinstance(x, Call) and _bare(x).lower() in OPTIMIZERS
+                todo += [y for y in _inner(x) if not known or isinstance(y, (dict, list))]
+        return found
+
+    def interval(self, values: list[Any], tree: Call) -> str:
+        """What Lightning steps a schedule by, in what its ``configure_optimizers`` returns."""
+        for x in values:
+            if isinstance(x, dict) and x.get("scheduler", x.get("lr_scheduler")) is tree:
+                interval: Any = self.read(x.get("interval", "epoch"))
+                check_choice("convert(text=...), interval,", interval, ("step", "epoch"))
+                if (each := self.read(x.get("frequency", 1))) != 1:
+                    raise ValueError(
+                        f"convert(text=...) must have the frequency 1, got {describe(each)}: "
+                        "js.Epochwise(schedule, updates) makes a step of several updates."
+                    )
+                return str(interval)
+            if isinstance(x, list) and any(z is tree for y in x for z in _inner(y)):
+                return "epoch"
+        return ""
 
     def read(self, tree: Any, depth: int = 0) -> Any:
         if depth > DEPTH or next(self.count) > _MOST:
@@ -183,16 +176,22 @@ class _Reader:
         if not isinstance(tree, Call):
             return tree
         if tree.name in _ARITHMETIC and not tree.kwargs:
-            return _arithmetic(tree.name, list(map(inner, tree.args)))
-        if depth and not self.is_near(tree.name):
+            return _arithmetic(tree, list(map(inner, tree.args)))
+        if depth and not self.is_near(tree):
             raise _unknown(f"{tree.name}(...)", "computes")
-        name = f"{self.library}.{tree.name.rpartition('.')[2]}"
-        source = source_of(name)
+        source = self.source(tree)
+        if depth and source and source.name in _SETS:
+            raise ValueError(
+                f"convert(text=...) must have no {_bare(tree)} within another schedule: it sets "
+                "the optimizer's rate, which those beside it scale. Convert each alone."
+            )
         optimizer, args, given = self.without_optimizer(tree, source)
+        self.optimizer = optimizer or self.optimizer  # ChainedScheduler has that of its parts
+        name = f"{self.library}.{_bare(tree)}"
         made = Call(name, tuple(map(inner, args)), {k: inner(x) for k, x in given.items()})
-        return self.with_rate(source, made, optimizer) if source else made
+        return self.with_rate(source, made, self.optimizer) if source else made
 
-    def word(self, word: Word) -> Any:
+    def word(self, word: Any) -> Any:
         if word.startswith("lambda"):
             raise ValueError(
                 "convert(text=...) must have no functions: in Python a drop-in takes them, such as "
@@ -203,51 +202,62 @@ class _Reader:
         )
         if head.endswith("SchedulerType"):
             return last.lower()
-        if last in _LR and self.lr is not None:
+        if _is_rate(word) and self.lr is not None:
             self.asked = True
             return self.lr
         raise _unknown(word, "knows")
 
-    def is_near(self, name: str) -> bool:
-        bare = name.rpartition(".")[2]
+    def is_near(self, call: Call) -> bool:
         known = [each.rpartition(".")[2] for each in theirs(self.library)]
-        return source_of(f"{self.library}.{bare}") is not None or bool(nearest(bare, known))
+        return self.source(call) is not None or bool(nearest(_bare(call), known))
 
     def without_optimizer(
         self, call: Call, source: Entry | None
     ) -> tuple[Any, list[Any], dict[str, Any]]:
         """The optimizer of a call, and the arguments that say something of the curve."""
         passed = _PASSED_OVER - {*(source.kinds if source else ())}
-        kwargs = {k: x for k, x in call.kwargs.items() if k not in passed}
-        if kwargs.get("last_epoch") == -1:
-            del kwargs["last_epoch"]
+        kwargs = {
+            k: x for k, x in call.kwargs.items() if k not in passed and _AS_EVER.get(k, ...) != x
+        }
         args, found = list(call.args), call.kwargs.get("optimizer")
-        for i, x in enumerate(args if self.library in _WITH_OPTIMIZER and found is None else ()):
-            a_call = isinstance(x, Call) and x.name not in _ARITHMETIC and not self.is_near(x.name)
-            if a_call or (isinstance(x, Word) and "SchedulerType" not in x):
-                found = args.pop(i)
-                break
+        place = 1 if _bare(call) == "get_scheduler" and "name" not in kwargs else 0
+        for x in args[place : place + 1] if self.library in _WITH_OPTIMIZER and not found else ():
+            a_call = isinstance(x, Call) and x.name not in _ARITHMETIC and not self.is_near(x)
+            if a_call or (_is_name(x) and "SchedulerType" not in x):
+                found = args.pop(place)
         return found, args, kwargs
 
+    def rates(self, call: Call) -> list[Any]:
+        """What an optimizer says of its rate."""
+        place = 0 if self.library in _RATE_FIRST else 1
+        known = _bare(call).lower() in OPTIMIZERS
+        given = [call.kwargs[name] for name in _LR if call.kwargs.get(name) is not None]
+        return [*(call.args[place : place + 1] if known else ()), *given]
+
     def rate_of(self, optimizer: Any) -> float | None:
+        args = optimizer.args if isinstance(optimizer, Call) else [optimizer]
+        for x in args:
+            if isinstance(x, Placed) and (x is optimizer or x.startswith("*")):
+                raise _unknown(x, "knows")
         if not isinstance(optimizer, Call):
             return self.lr
-        groups = [x for x in (*optimizer.args, *optimizer.kwargs.values()) if isinstance(x, list)]
-        if any(isinstance(x, dict) and "lr" in x for group in groups for x in group):
+        said = self.rates(optimizer)
+        within = [
+            x for x in self.parts(optimizer).values() if isinstance(x, Call) and self.source(x)
+        ]
+        if within or len(said) > 1:
             raise ValueError(
-                "convert(text=...) must have one rate, got groups of parameters with their own in "
-                f"{optimizer.name}(...): convert without them, for each rate (lr=...)."
+                f"convert(text=...) must have one rate in {optimizer.name}(...), got "
+                f"{f'{within[0].name}(...)' if within else 'two'}."
             )
-        second = optimizer.args[1:2] if _bare(optimizer).lower() in _OPTIMIZERS else ()
-        said = optimizer.kwargs.get("lr", next(iter(second), None))
-        return self.lr if said is None else self.rate(said)
+        return self.rate(said[0]) if said else self.lr
 
     def rate(self, said: Any) -> Any:
         """What the text says of a rate, which ``lr`` must not contradict."""
-        if self.lr is not None and isinstance(said, Word):
+        if self.lr is not None and _is_name(said):
             return self.lr
         asked, self.asked = self.asked, False
-        found = self.read(said)
+        found = self.read(said, 1)
         if self.lr is not None and not self.asked and found != self.lr:
             raise ValueError(
                 f"convert(lr=...) must be as in the text, {found!r}, or left out, got {self.lr!r}."
@@ -268,37 +278,48 @@ class _Reader:
         rate = scaled or next((n for n in _RATES if n in source.needed), "")
         if rate and lr is not None and rate not in {**given, **call.kwargs}:
             given, self.asked = {rate: lr, **given}, True
-        elif scaled in source.needed and scaled not in call.kwargs:
+        elif rate in source.needed and rate not in {**given, **call.kwargs}:
             raise ValueError(
                 "convert(lr=...) must be given, the rate of the optimizer that "
                 f"{source.name} scales (--lr of the command)."
+                if scaled
+                else f"convert(lr=...) must be given, or {rate}= of {source.name} in the text "
+                "(--lr of the command)."
             )
         return Call(call.name, (), {**given, **call.kwargs})
 
-    def factor(self, tree: Call, calls: list[Call]) -> tuple[float | None, list[str]]:
+    def factor(self, said: list[Any]) -> tuple[float | None, list[str]]:
         """The rate that a schedule is a factor of; and what to say of it."""
         if self.library != "composer":
             unused = self.lr is not None and not self.asked
             return None, [f"lr={self.lr!r} has no effect: the schedule has its own."] * unused
-        rates: set[Any] = {self.rate_of(x) for x in calls if x is not tree and "lr" in x.kwargs}
+        rates = {self.rate(x) for x in said}
         if len(rates) < 2:
             rate = next(iter(rates), self.lr)
             return rate, ["It is a factor of the optimizer's rate: give lr."] * (rate is None)
         raise ValueError(f"convert(text=...) must have one rate, got {sorted(rates)}.")
 
 
+def _is_name(x: Any) -> bool:
+    return isinstance(x, Word) and not isinstance(x, Placed)
+
+
+def _is_rate(x: Any) -> bool:
+    return _is_name(x) and x.rpartition(".")[2] in _LR
+
+
 def _unknown(what: str, verb: str) -> ValueError:
     return ValueError(
-        f"convert(text=...) must have a value in place of {shorten(what)}, which only the program "
-        f"{verb}: write it there, or before, as in `epochs = 90; StepLR(optimizer, epochs)`."
+        f"convert(text=...) must have one value in place of {shorten(what)}, which only the "
+        f"program {verb}: write it there, or before, as in `epochs = 90; StepLR(o, epochs)`."
     )
 
 
-def _arithmetic(name: str, args: list[Any]) -> Any:
+def _arithmetic(tree: Call, args: list[Any]) -> Any:
     """The number of an operator between numbers."""
-    if name not in _ARITHMETIC or not all(isinstance(x, (int, float)) for x in args):
-        return Call(name, tuple(args))
+    if not all(isinstance(x, (int, float)) for x in args):
+        raise _unknown(f" {tree.name} ".join(map(str, args)), "computes")
     try:
-        return _ARITHMETIC[name](*args)
+        return _ARITHMETIC[tree.name](*args)
     except (ArithmeticError, ValueError, TypeError) as error:
         raise ValueError(f"convert(text=...) must be arithmetic that works, got {error}.") from None

@@ -11,7 +11,6 @@ import ast
 import dataclasses
 import operator
 import re
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -45,28 +44,25 @@ class Call:
 
 
 class Word(str):
-    """A text without quotes; of a program anything that only the program knows."""
+    """A text without quotes."""
 
 
-def parse(text: str, where: str = "from_config(config=...)", program: bool = False) -> Any:
-    """A ``Call``, number, text, list or dict; of a program its values, and those that have names.
+def parse(text: str, where: str = "from_config(config=...)") -> Any:
+    """A ``Call``, number, text, list or dict.
 
     A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
     """
+    return read(text, where, lambda: _whole(text, Reader(where)))
+
+
+def read(text: str, where: str, what: Callable[[], Any]) -> Any:
+    """What reads a text, whose errors of Python's parser are told as ours."""
     if text.strip() == "-":
         raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
     if len(text) > LENGTH:
         raise ValueError(f"{where} must have at most {LENGTH} letters, got {len(text)}.")
-    reader = _Reader(where, text, program)
     try:
-        if program:
-            reader.statements(_program(text).body)
-            return reader.values, reader.named
-        if found := re.search(r"[\\#\0]", text):
-            reader.fail(text[found.start() :])
-        quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
-        line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
-        return reader.value(ast.parse(line, mode="eval").body)
+        return what()
     except SyntaxError as error:
         told = error.msg.rstrip("?")
         raise ValueError(f"{where} must be a call of a name, got {text!r:.60}: {told}.") from None
@@ -74,34 +70,33 @@ def parse(text: str, where: str = "from_config(config=...)", program: bool = Fal
         raise ValueError(f"{where} must be nested at most {DEPTH} deep.") from None
 
 
-def _program(text: str) -> ast.Module:
-    try:
-        return ast.parse(textwrap.dedent(text))
-    except IndentationError:  # lines of which the first was copied without its indentation
-        return ast.parse("\n".join(line.strip() for line in text.splitlines()))
+def _whole(text: str, reader: Reader) -> Any:
+    if found := re.search(r"[\\#\0]", text):
+        reader.fail(text[found.start() :])
+    quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
+    line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
+    return reader.value(ast.parse(line, mode="eval").body)
 
 
-class _Reader:
-    def __init__(self, where: str, text: str, program: bool):
-        self.where, self.text, self.program = where, text, program
-        self.values: list[Any] = []  # of the statements of a program
-        self.named: dict[str, Any] = {}  # those that have a name
+def dotted(node: ast.AST) -> str:
+    """The name that stands there, with its dots; ``cfg["lr"]`` is no other than ``cfg.lr``."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{head}.{node.attr}" if (head := dotted(node.value)) else ""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return f"{head}.{node.slice.value!s}" if (head := dotted(node.value)) else ""
+    return ""
+
+
+class Reader:
+    """Makes values of the nodes of Python's parser."""
+
+    def __init__(self, where: str):
+        self.where = where
 
     def fail(self, got: str, wanted: str = "names, numbers, texts, lists, dicts and calls") -> Any:
         raise ValueError(f"{self.where} must have {wanted}, got {got!r:.60}.")
-
-    def statements(self, body: list[ast.stmt]) -> None:
-        """``name = value``, ``return value`` or a value alone, one after the other."""
-        for node in body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                self.statements(node.body)
-            elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.Return, ast.Expr)):
-                targets = getattr(node, "targets", [getattr(node, "target", None)])
-                self.values.append(None if node.value is None else self.value(node.value))
-                for name in filter(None, map(self.name, targets)):
-                    self.named[name] = self.values[-1]
-            elif not isinstance(node, (ast.Import, ast.ImportFrom, ast.Pass)):
-                self.fail(ast.unparse(node), "only values that are given names, and calls")
 
     def value(self, node: ast.expr, depth: int = 0) -> Any:
         if depth > DEPTH:
@@ -128,31 +123,22 @@ class _Reader:
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             operands = self.value(node.left, depth), inner(node.right)
             return Call(_OPERATORS[type(node.op)][0], operands)
-        name = self.name(node.func if isinstance(node, ast.Call) else node)
-        if isinstance(node, ast.Call) and name:
-            return self.call(name, node, inner)
-        if name and (self.program or not isinstance(node, ast.Subscript)):
-            return self.named.get(name, _WORDS.get(name, Word(name)))
-        return Word(ast.unparse(node)) if self.program else self.fail(ast.unparse(node))
+        if isinstance(node, ast.Call) and dotted(node.func):
+            return self.call(node, inner)
+        return self.word(node)
 
-    def name(self, node: Any) -> str:
-        """The name that stands there, with its dots; ``cfg["lr"]`` is no other than ``cfg.lr``."""
-        if isinstance(node, ast.Name):
-            return node.id
-        if isinstance(node, ast.Attribute):
-            return f"{head}.{node.attr}" if (head := self.name(node.value)) else ""
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            return f"{head}.{node.slice.value!s}" if (head := self.name(node.value)) else ""
-        return ""
+    def word(self, node: ast.AST) -> Any:
+        name = "" if isinstance(node, ast.Subscript) else dotted(node)
+        return _WORDS.get(name, Word(name)) if name else self.fail(ast.unparse(node))
 
-    def call(self, name: str, node: ast.Call, inner: Any) -> Any:
-        names = [keyword.arg or "**" for keyword in node.keywords]
+    def call(self, node: ast.Call, inner: Any) -> Any:
+        names = [keyword.arg for keyword in node.keywords if keyword.arg]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             self.fail(ast.unparse(node), f"each argument once: {twice}")
-        kwargs = {
-            name: inner(keyword.value) for name, keyword in zip(names, node.keywords, strict=True)
-        }
-        if name == "dict" and not node.args:
+        kwargs = {each.arg: inner(each.value) for each in node.keywords if each.arg}
+        spread = [self.word(each) for each in node.keywords if not each.arg]
+        name = dotted(node.func)
+        if name == "dict" and not node.args and not spread:
             return kwargs
-        return Call(name, tuple(map(inner, node.args)), kwargs)
+        return Call(name, (*map(inner, node.args), *spread), kwargs)
