@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsched.search._fingerprint import fingerprint, plain
+from jaxsched.search._fingerprint import fingerprint, fingerprint_of, plain
 
 X = jax.ShapeDtypeStruct((4,), jnp.float32)
 DATA = np.arange(2000.0, dtype=np.float32)  # longer than what a text would show
@@ -199,6 +199,10 @@ def test_operations_parameters_shapes_and_wiring_count():
     shapes = [X, jax.ShapeDtypeStruct((5,), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)]
     found = [fingerprint(jax.make_jaxpr(f)(x)) for f in programs for x in shapes]
     assert len(set(found)) == len(found)
+
+
+def test_a_class_of_arrays_is_known_by_its_name():
+    assert fingerprint_of(np.ndarray) != fingerprint_of(np.ma.MaskedArray)
 
 
 class Rule:

@@ -219,6 +219,17 @@ def test_a_setting_that_few_change_is_told_where_it_is_changed_and_compiles_anew
     assert sweep(task).info.traces == {}
 
 
+def test_what_a_callback_reads_may_have_changed(tmp_path):
+    class Asking(Plain):
+        def evaluate(self, state):
+            shape = jax.ShapeDtypeStruct((), jnp.float32)
+            return {"loss": jax.pure_callback(lambda x: DATA[1] * x, shape, jnp.sum(state))}
+
+    sweep(Asking(), [js.Constant(0.1)], steps=2, checkpoint=tmp_path)
+    with pytest.warns(UserWarning, match="2 updates .* whose `evaluate` asks the host"):
+        sweep(Asking(), [js.Constant(0.1)], steps=2, checkpoint=tmp_path)
+
+
 def test_settings_of_a_context_are_in_force_on_all_devices():
     class Random(Line):
         def step(self, state, hyperparams, batch):

@@ -14,12 +14,13 @@ import re
 import types
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 
 from jaxsched._text import listed, shorten
@@ -52,6 +53,14 @@ def fingerprints(values: Iterable[Any]) -> list[str]:
     """Of each value or closed jaxpr; common parts are traversed once."""
     walk = Walk()
     return [walk.of(value) for value in values]
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Of a jaxpr, and of all jaxprs inside."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jaxprs_in_params(eqn.params):
+            yield from equations(inner)
 
 
 def digest(*parts: Any) -> str:
@@ -183,14 +192,14 @@ class Walk:
         """What a value is made of, as texts."""
         if isinstance(value, jax.core.Tracer):
             return [_aval(value.aval)]
+        if _is_code(value):  # a class of arrays is none
+            return self._code(value)
         if isinstance(value, (jax.Array, jax.ShapeDtypeStruct)) or (
             hasattr(value, "__array__") and hasattr(value, "dtype")
         ):
             return self._array(value)
         if hasattr(value, "eqns"):
             return self._jaxpr(value)
-        if _is_code(value):
-            return self._code(value)
         if isinstance(value, (Mesh, AbstractMesh)):
             return map(str, value.axis_names)
         if isinstance(value, NamedSharding):

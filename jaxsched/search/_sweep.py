@@ -196,6 +196,7 @@ def sweep(
         backend.agree(compared | asked)
         with _session(plan, backend, request, identity) as (ledger, coordinator, listeners):
             run_plan(ledger, backend.engine(ledger, coordinator, listeners))
+    doubts.warn_of_callbacks(plan, ledger.stored)
     if ended := ledger.stop_requested and bool(ledger.unfinished()):
         warn(
             f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "

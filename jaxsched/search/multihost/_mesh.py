@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from jaxsched.search._fingerprint import equations
 from jaxsched.search.engine._devices import MeshDevices
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator, Pacer
@@ -28,21 +28,16 @@ from jaxsched.search.tasks._traced import Fold, taken_apart
 def mesh_sizes(closed: Any) -> set[int]:
     """Of how many devices the meshes are that a closed jaxpr names."""
     sizes = set[int]()
-
-    def look(jaxpr: Any) -> None:
-        for eqn in jaxpr.eqns:
-            typed = (getattr(x.aval, "sharding", None) for x in eqn.outvars)
-            # On Auto axes it is only where an array of the task happens to lie.
-            named: list[Any] = [x for x in typed if x and AxisType.Explicit in x.mesh.axis_types]
-            for param in eqn.params.values():
-                named += param if isinstance(param, (list, tuple)) else [param]
-            sizes.update(x.num_devices for x in named if isinstance(x, Sharding))
-            sizes.update(x.size for x in named if isinstance(x, (Mesh, AbstractMesh)))
-            for inner in jaxprs_in_params(eqn.params):
-                look(inner)
-
-    if closed is not None:  # else the method is not asked for
-        look(closed.jaxpr)
+    for eqn in (
+        equations(closed.jaxpr) if closed is not None else ()
+    ):  # of a method that is asked for
+        typed = (getattr(x.aval, "sharding", None) for x in eqn.outvars)
+        # On Auto axes it is only where an array of the task happens to lie.
+        named: list[Any] = [x for x in typed if x and AxisType.Explicit in x.mesh.axis_types]
+        for param in eqn.params.values():
+            named += param if isinstance(param, (list, tuple)) else [param]
+        sizes.update(x.num_devices for x in named if isinstance(x, Sharding))
+        sizes.update(x.size for x in named if isinstance(x, (Mesh, AbstractMesh)))
     return sizes
 
 

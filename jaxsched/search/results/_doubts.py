@@ -69,6 +69,16 @@ def warn_of_idle(plan: Plan) -> None:
         )
 
 
+def warn_of_callbacks(plan: Plan, stored: int) -> None:
+    """Warns that updates are those of a task of which only a part was compared."""
+    if stored and (method := plan.folds[0].asks_host):
+        warn(
+            f"sweep(checkpoint=...): {stored} updates were trained before, by a task whose "
+            f"`{method}` asks the host (a callback). Of that only its code and what it closes over "
+            "were compared. If it reads anything else that has changed, give another directory."
+        )
+
+
 def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
     """Says once which trials have different values and yet the same curves, bit for bit."""
     groups: dict[bytes, list[int]] = {}

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import jaxprs_in_params
 
 from jaxsched._text import warn
+from jaxsched.search._fingerprint import equations
 
 
 def cpu_conv(
@@ -102,17 +102,9 @@ def cpu_conv(
 
 def warn_of_convolutions(step: Any, caller: str = "sweep") -> None:
     """Says how to be faster if a step, as a closed jaxpr, has an ordinary convolution."""
-    if _has_convolution(step.jaxpr):
+    if any(eqn.primitive.name == "conv_general_dilated" for eqn in equations(step.jaxpr)):
         warn(
             f"{caller}(task=...): the step has a convolution of XLA, which inside a compiled loop "
             "on a CPU is 10 to 30 times slower than it need be. Give the layer "
             "`conv_general_dilated=js.search.cpu_conv` (Flax nnx.Conv and linen.Conv take it)."
         )
-
-
-def _has_convolution(jaxpr: Any) -> bool:
-    return any(
-        equation.primitive.name == "conv_general_dilated"
-        or any(map(_has_convolution, jaxprs_in_params(equation.params)))
-        for equation in jaxpr.eqns
-    )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched.search._fingerprint import Walk, digest
+from jaxsched.search._fingerprint import Walk, digest, equations
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._protocol import Metrics, Task, opaque, updates_per_step
 from jaxsched.search.tasks._returned import (
@@ -42,6 +42,15 @@ class Fold:
     def code(self) -> str:
         """Alike for folds that are one program."""
         return " ".join(self.digests.values())
+
+    @property
+    def asks_host(self) -> str:
+        """The first method with a callback whose answer counts, or ""."""
+        for method in METHODS:
+            of_method = {e.primitive.name for e in equations(getattr(self.shape, method).jaxpr)}
+            if of_method & {"pure_callback", "io_callback"}:
+                return method
+        return ""
 
 
 def trace_folds(
