@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 from sweep_tasks import Plain, supervised
 
 import jaxsched as js
@@ -16,6 +17,7 @@ from jaxsched import search
 from jaxsched.search import Averaged
 from jaxsched.search.engine import _program
 from jaxsched.search.engine._feed import Feed
+from jaxsched.search.engine._products import narrow_first
 from jaxsched.search.engine._program import _FUNCTIONS, Kept
 from jaxsched.search.engine._random import drawing, drawn
 from jaxsched.search.tasks._traced import trace_task
@@ -244,3 +246,22 @@ def test_what_the_host_draws_is_what_a_program_draws():
     chex.assert_trees_all_equal(jax.tree.leaves(jax.jit(init)(key)), got)
     with jax.threefry_partitionable(False):  # JAX then draws other numbers
         assert not jax.tree.leaves(drawn(jax.make_jaxpr(init)(key), 0))
+
+
+@pytest.mark.optimized
+def test_a_gradient_of_weights_is_laid_out_as_a_product_with_its_narrow_factor_first():
+    def gradients(weights, inputs, more):
+        return jax.grad(lambda w: jnp.sum((inputs @ w[0]) ** 2) + jnp.sum(more @ w[1]))(weights)
+
+    def compiled(eased):
+        jaxpr = traced.jaxpr.replace(eqns=[*map(eased, traced.eqns)])
+        return jax.jit(jaxpr_as_fun(traced.replace(jaxpr=jaxpr))).lower(*given).compile()
+
+    shapes = (128, 10), (512, 40), (64, 128), (64, 512)  # the second is one for several threads
+    given = [jax.random.normal(jax.random.key(i), s) for i, s in enumerate(shapes)]
+    traced = jax.make_jaxpr(lambda a, b, x, y: gradients((a, b), x, y))(*given)
+    plain, eased = compiled(lambda eqn: eqn), compiled(narrow_first)
+    assert "= f32[128,10]{1,0} dot(" in plain.as_text()
+    assert "= f32[128,10]{1,0} dot(" not in eased.as_text()
+    assert "= f32[512,40]{1,0} dot(" in eased.as_text()
+    chex.assert_trees_all_equal(plain(*given), eased(*given))

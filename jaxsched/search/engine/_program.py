@@ -22,6 +22,7 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from jaxsched.search.engine._devices import put
+from jaxsched.search.engine._products import narrow_first
 from jaxsched.search.engine._random import drawing, drawn
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._protocol import Task, opaque
@@ -66,6 +67,8 @@ class Program:
         self.fold, self.names, self.length, self.width = fold, names, length, width
         self.functions: list[Function] = []
         shape, how = fold.shape, (names, length, width)
+        alone = width == 1 and jax.default_backend() == "cpu"
+        self._shape = _own(shape, narrow_first if alone else lambda eqn: eqn)
         # Each with the trees whose structures it reads: those are in no jaxpr.
         self.init = self._function("init", _init, (), shape.state)
         self.segment = self._function("step", _segment, how, (shape.state, shape.metrics))
@@ -109,7 +112,7 @@ class Program:
             name = "segment" if method == "step" else method
             return Function(name, f, partial(self._jit, method))
 
-        f = make(_own(fold.shape), *how)
+        f = make(self._shape, *how)
         found: Function = _FUNCTIONS.get(fold.owner, (key, under), made)
         # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
         found.f = f
@@ -123,9 +126,9 @@ class Program:
         return jax.jit(f)
 
 
-def _own(shape: TaskShape) -> TaskShape:
-    """The same, to be kept. JAX finds the array that it has made of one of NumPy again as long as a
-    program holds it, though that of NumPy may have been changed in place."""
+def _own(shape: TaskShape, eased: Callable[[Any], Any]) -> TaskShape:
+    """The same with its equations ``eased``, to be kept. JAX finds the array that it has made of
+    one of NumPy again as long as a program holds it, though that may have been changed in place."""
 
     made: dict[int, Any] = {}  # a function that is called twice stays one
 
@@ -134,7 +137,7 @@ def _own(shape: TaskShape) -> TaskShape:
             return tuple(map(own, x))
         if hasattr(x, "eqns") and id(x) not in made:
             params = [{name: own(p) for name, p in eqn.params.items()} for eqn in x.eqns]
-            eqns = [eqn.replace(params=p) for eqn, p in zip(x.eqns, params, strict=True)]
+            eqns = [eased(eqn.replace(params=p)) for eqn, p in zip(x.eqns, params, strict=True)]
             made[id(x)] = (
                 x.replace(eqns=eqns)
                 if not hasattr(x, "jaxpr")
