@@ -81,14 +81,20 @@ def cpu_conv(
         )
 
     patches = [seen_at(offset) for offset in itertools.product(*map(range, kernel))]
-    met = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
     groups, depth, outputs = feature_group_count, w.shape[-2], w.shape[-1]
     options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    lack = -len(patches) * depth % 4 if groups == 1 < len(patches) else 0
+    if lack:  # XLA sums up four terms at once, and takes twice as long if some are left over
+        patches.append(jnp.zeros((*patches[0].shape[:-1], lack), x.dtype))
+    met = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
     if groups == 1:
         # Two flat matrices: with the axes of the image left in, XLA is a fifth slower.
-        flat = lax.dot(
-            met.reshape(-1, prod(kernel) * depth), w.reshape(prod(kernel) * depth, -1), **options
-        )
+        left, right = met.reshape(-1, met.shape[-1]), w.reshape(-1, outputs)
+        right = jnp.pad(right, ((0, lack), (0, 0))) if lack else right
+        if right.shape[0] > outputs:
+            # So is its gradient unless the outputs come first (engine/_products.py).
+            right = lax.optimization_barrier(right.T).T
+        flat = lax.dot(left, right, **options)
         y = flat.reshape(*met.shape[:-1], outputs)
     else:
         met = met.reshape(*met.shape[:-1], prod(kernel), groups, depth)
