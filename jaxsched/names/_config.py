@@ -152,7 +152,7 @@ def _opened(config: Any) -> list[Any]:
 def build(tree: Any, place: Place) -> Any:
     """What a call makes."""
     start = len(place.told)
-    made = _operation(tree, place) if tree.name in OPERATORS else _made(tree, place)
+    made = (_operation if tree.name in OPERATORS else _made)(tree, place)
     place.made(tree.name, lasts(made), start)
     return made
 

@@ -95,22 +95,17 @@ class Place:
 
     def in_steps(self, where: str, text: str, amount: float, unit: str, begins: bool) -> int:
         """Epochs, samples or tokens, which begin where their schedule does or not."""
-        units = self.units
-        count, by = {
-            "epochs": (units.epochs, units.by_samples),
-            "samples": (units.from_samples, units.by_samples),
-            "tokens": (units.tokens, units.by_tokens),
-        }[unit]
-        steps: int = count(amount)
+        units, steps = self.units, {"samples": "from_samples"}.get(unit, unit)
         if not begins or self.around:
             from jaxsched.schedules._base import Constant
 
+            by = units.by_tokens if unit == "tokens" else units.by_samples
             if len({*by(Constant(0.0)).paces}) > 1:
                 raise ValueError(
                     f"{where} must be a number of steps while the batch grows, got {text!r}, which "
                     f"is fewer later in the run: or write by_{unit}(...)."
                 )
-        return steps
+        return int(getattr(units, steps)(amount))
 
     def refused(self, where: str, text: str, unit: str) -> ValueError:
         """The error of a length that cannot be told in steps here."""
