@@ -196,6 +196,11 @@ LENGTHS = {
     "before the decay": ([js.wsd(0.1, 24, warmup=2, decay=8)], ["does only 50%"]),
     "before the peak": ([js.Linear(0.0, 0.1, 100)], ["does only 12%"]),
     "dead updates": ([js.cosine_decay(0.1, 4)], ["has rate 0 in 8 of its updates"]),
+    "a share that was traced": (
+        js.unstack(jax.vmap(lambda w: js.warmup_linear(0.1, 12, w))(jnp.array([0.25, 0.5]))),
+        [r"learning_rate of .* has a Linear of 0.25 updates: a share of the run is js.share\(0.25"],
+    ),
+    "of epochs": ([js.Epochwise(js.Linear(0.1, 0.0, 0.5) >> js.Linear(0.0, 0.1, 2.5), 4)], []),
     "below a controller": ([js.Plateau(js.cosine_decay(0.1, 24))], ["does only 50%"]),
 }
 

@@ -143,11 +143,11 @@ def sweep(
 
     Warns:
         UserWarning: once, if ``steps`` is not the length of the schedules (a decay is cut off, or a
-            rate has ended at zero), if ``stopping`` or ``evaluate_every`` begins only after the
-            longest run, if a controller minimizes a metric that may be one to maximize,
-            and if trials with different values have the same curves. If a checkpoint's runs are of
-            another task (naming what differs), and if Ctrl-C without a checkpoint makes the result
-            partial: it has the runs that had ended.
+            rate has ended at zero), if one has a curve of less than an update, if ``stopping`` or
+            ``evaluate_every`` begins only after the longest run, if a controller minimizes a metric
+            that may be one to maximize, and if trials with different values have the same curves.
+            If a checkpoint's runs are of another task (naming what differs), and if Ctrl-C without
+            a checkpoint makes the result partial: it has the runs that had ended.
         RuntimeWarning: if a file of the checkpoint is damaged: what it held is trained again. If
             another kind of machine has trained some of it, where sums may be rounded otherwise.
 
@@ -286,6 +286,7 @@ def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
     """Warns of likely mistakes."""
     if request.steps is not None:
         doubts.warn_of_lengths(plan.trials, request.steps, plan.table.updates)
+    doubts.warn_of_fractions(plan.trials)
     doubts.warn_of_idle(plan)
     warn_of_senses(plan)
     if backend.platform == "cpu":

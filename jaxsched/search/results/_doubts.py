@@ -9,6 +9,8 @@ import numpy as np
 from jaxsched._arrays import to_host
 from jaxsched._text import describe, warn
 from jaxsched.controllers._base import untold
+from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._phase import phases_of
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
@@ -50,6 +52,20 @@ def warn_of_lengths(trials: Trials, steps: int, updates: int = 1) -> None:
                 f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
             )
             return
+
+
+def warn_of_fractions(trials: Trials) -> None:
+    """Warns once of a curve within one update: a share that was traced, so no recipe told it."""
+    for trial in trials:
+        for name, one in trial.schedules.items():
+            for kind, start, end in phases_of(untold(one)):
+                length = 0 if end is None else end - start
+                if 0 < length < 1 and hasattr(shapes, kind):
+                    warn(
+                        f"sweep(trials=...): {name} of {trial.name} has a {kind} of {length:.4g} "
+                        f"updates: a share of the run is js.share({length:.4g})."
+                    )
+                    return
 
 
 def warn_of_idle(plan: Plan) -> None:
