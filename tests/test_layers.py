@@ -21,27 +21,23 @@ FROM_THE_ROOT = {
 }
 
 
-def imports(path, nested=None):
-    """The modules of ours that a file imports: when it is loaded, only when called, or at all."""
-    tree = parsed(path)
+@functools.cache
+def imports(path):
+    """The modules of ours that a file imports, also when it is called: name -> only for types."""
+    tree, found = parsed(path), {}
     hidden = {id(n) for stmt in type_checking(tree.body) for n in ast.walk(stmt)}
-    inside = {
-        id(n)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for n in ast.walk(function)
-    }
     for node in ast.walk(tree):
-        if nested is not None and (id(node) in hidden or (id(node) in inside) != nested):
-            continue
+        names = []
         if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names if a.name.split(".")[0] == "jaxsched")
+            names = [a.name for a in node.names if a.name.split(".")[0] == "jaxsched"]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             if node.module.split(".")[0] == "jaxsched":
-                for alias in node.names:
-                    full = f"{node.module}.{alias.name}"
-                    yield full if full in MODULES else node.module
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                names = [name if name in MODULES else node.module for name in full]
+        for name in names:
+            found[name] = found.get(name, True) and id(node) in hidden
+    return found
 
 
 def test_every_module_has_its_place():
@@ -56,10 +52,9 @@ def test_the_table_for_contributors_is_this_order():
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "jaxsched"])
 def test_a_module_imports_only_from_the_layers_before_it(module):
-    for nested in (False, True):
-        for imported in imports(MODULES[module], nested):
-            if imported != "jaxsched" or module not in FROM_THE_ROOT:
-                assert layer(imported) <= layer(module), f"{module} imports {imported}"
+    for imported, for_types in imports(MODULES[module]).items():
+        if not for_types and (imported != "jaxsched" or module not in FROM_THE_ROOT):
+            assert layer(imported) <= layer(module), f"{module} imports {imported}"
 
 
 @functools.cache
@@ -96,10 +91,9 @@ def test_files_are_short():
 ALLOWED_CORE = {"Tracer"}
 
 
-def private_uses(source):
+def private_uses(tree):
     """Dotted names and imports that reach into the inside of JAX, Optax or Flax."""
     found = []
-    tree = ast.parse(source)
     roots = {
         "jax": "jax",
         "jnp": "jax.numpy",
@@ -147,9 +141,9 @@ def private_uses(source):
     ],
 )
 def test_the_search_for_private_uses_finds_one(source):
-    assert private_uses(source)
+    assert private_uses(ast.parse(source))
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_reaches_into_the_inside_of_jax_or_optax(module):
-    assert not private_uses(MODULES[module].read_text("utf-8"))
+    assert not private_uses(parsed(MODULES[module]))
