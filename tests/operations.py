@@ -10,6 +10,7 @@ numbers.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +48,7 @@ SAME: dict[str, Any] = {
 # JAX's own, of numbers of any shape.
 EACH = {"exp", "exp2", "expm1", "log", "log1p", "cos", "sin", "tan", "tanh", "pow", "integer_pow"}
 EACH |= {"round", "rsqrt", "sign", "cbrt", "erf_inv", "square", "div", "rem", "nextafter"}
-EACH |= {"shift_left", "shift_right_arithmetic", "shift_right_logical", "convert_element_type"}
+EACH |= {"shift_left", "shift_right_arithmetic", "shift_right_logical"}
 
 _TRACING = jax.jit  # while `jit` stands in its place
 
@@ -71,21 +72,23 @@ def _run(closed: Any, arguments: Any, look: Any, rounds: int) -> list[Any]:
     constants = getattr(closed, "consts", ())
     if rounds:
         constants = [np.asarray(x)[..., None] for x in constants]
-    known = dict(zip(jaxpr.constvars, constants, strict=True))
-    known.update(zip(jaxpr.invars, arguments, strict=True))
-
-    def value(x: Any) -> Any:
-        if not isinstance(x, Literal):
-            return known[x]
-        return np.asarray(x.val, jax.typeof(x.val).dtype)[()]
-
+    known = _literals(jaxpr).copy()
+    known.update(zip(map(id, jaxpr.constvars), constants, strict=True))
+    known.update(zip(map(id, jaxpr.invars), arguments, strict=True))
     for equation in jaxpr.eqns:
-        given = [value(x) for x in equation.invars]
+        given = [known[id(x)] for x in equation.invars]
         results = _results(equation, given, look, rounds)
         if look is not None:
             look(equation, given, results)
-        known.update(zip(equation.outvars, results, strict=True))
-    return [value(x) for x in jaxpr.outvars]
+        known.update(zip(map(id, equation.outvars), results, strict=True))
+    return [known[id(x)] for x in jaxpr.outvars]
+
+
+@functools.lru_cache(maxsize=64)  # of loops, whose rounds have the same
+def _literals(jaxpr: Any) -> dict[int, Any]:
+    every = [*jaxpr.outvars, *(x for equation in jaxpr.eqns for x in equation.invars)]
+    literals = [x for x in every if isinstance(x, Literal)]
+    return {id(x): np.asarray(x.val, jax.typeof(x.val).dtype)[()] for x in literals}
 
 
 def _results(equation: Any, given: list[Any], look: Any, rounds: int) -> list[Any]:
@@ -103,7 +106,9 @@ def _results(equation: Any, given: list[Any], look: Any, rounds: int) -> list[An
         return [np.where(given[0], given[2], given[1])[()]]
     if name == "bitcast_convert_type":
         return [first.view(options["new_dtype"])[()]]
-    if name == "convert_element_type" and first.dtype.kind != "f":
+    if name == "convert_element_type":
+        if first.dtype.kind == "f" and (kind := options["new_dtype"]).kind in "iu":
+            first = np.clip(np.nan_to_num(first.astype(float)), *_ends(kind))
         return [first.astype(options["new_dtype"])[()]]
     if name == "broadcast_in_dim":
         places, shape = options["broadcast_dimensions"], options["shape"]
@@ -113,6 +118,12 @@ def _results(equation: Any, given: list[Any], look: Any, rounds: int) -> list[An
     if name == "reshape" and options["dimensions"] is None:
         last = first.shape[equation.invars[0].aval.ndim :] or (1,) * bool(rounds)
         return [first.reshape(*options["new_sizes"], *last)]
+    if name == "pad" and min(map(min, options["padding_config"]), default=0) >= 0:
+        shape, last = equation.outvars[0].aval.shape, np.shape(given[1]) or (1,) * bool(rounds)
+        found = np.broadcast_to(given[1], (*shape, *max(last, first.shape[len(shape) :]))).copy()
+        sides = zip(options["padding_config"], shape, strict=True)
+        found[tuple(slice(low, size - high, 1 + gap) for (low, high, gap), size in sides)] = first
+        return [found]
     if name == "squeeze":
         return [first.squeeze(options["dimensions"])]
     if name == "reduce_sum":
@@ -120,29 +131,39 @@ def _results(equation: Any, given: list[Any], look: Any, rounds: int) -> list[An
     if name in EACH:
         return [_each(equation, given)]
     if not rounds:
-        return _bound(equation, given)
-    return _one_by_one(equation, given, rounds)
+        return [np.asarray(x)[()] for x in _bound(equation, given)]
+    return _mapped(equation, given, rounds)
 
 
 def _bound(equation: Any, given: list[Any]) -> list[Any]:
     found = equation.primitive.bind(*given, **equation.params)
-    return [np.asarray(x)[()] for x in (found if equation.primitive.multiple_results else [found])]
+    return list(found) if equation.primitive.multiple_results else [found]
 
 
 def _each(equation: Any, given: list[Any]) -> Any:
-    """Of numbers of few sizes: JAX compiles an operation for each."""
     arrays = np.broadcast_arrays(*given)
     shape, size = arrays[0].shape, arrays[0].size
-    padded = 1 if size == 1 else max(64, 1 << (size - 1).bit_length())
-    (found,) = _bound(equation, [np.resize(x, padded) for x in arrays])
-    return found[:size].reshape(shape)[()]
+    (found,) = _bound(equation, [np.resize(x, _padded(size)) for x in arrays])
+    return np.asarray(found)[:size].reshape(shape)[()]
 
 
-def _one_by_one(equation: Any, given: list[Any], rounds: int) -> list[Any]:
+def _mapped(equation: Any, given: list[Any], rounds: int) -> list[Any]:
+    if not given:
+        return [x[..., None] for x in _bound(equation, given)]
     shapes = [x.aval.shape for x in equation.invars]
     every = [np.broadcast_to(x, (*shape, rounds)) for x, shape in zip(given, shapes, strict=True)]
-    found = [_bound(equation, [x[..., i] for x in every]) for i in range(rounds)]
-    return [np.stack(column, -1) for column in zip(*found, strict=True)]
+    padded = np.arange(_padded(rounds)) % rounds
+    each = jax.vmap(functools.partial(_bound, equation), -1, -1)
+    return [np.asarray(x)[..., :rounds] for x in each([x[..., padded] for x in every])]
+
+
+def _ends(kind: Any) -> tuple[int, int]:
+    return np.iinfo(kind).min, np.iinfo(kind).max
+
+
+def _padded(size: int) -> int:
+    """Of a few: JAX compiles an operation for each."""
+    return 1 if size == 1 else max(64, 1 << (size - 1).bit_length())
 
 
 def _scan(given: list[Any], look: Any, rounds: int, **options: Any) -> list[Any]:

@@ -106,7 +106,7 @@ def in_a_program(
     """The same in a program, with every number traced, the steps too.
 
     Args:
-        mapped: over members, compiled, with the gradient in every real number, finite.
+        mapped: over members, with the gradient in every real number, finite.
         compiled: by XLA, else it runs operation by operation.
     """
     longer = math.ceil(math.log2(max(1.0, len(case["values"]) / LONGEST)))
@@ -124,7 +124,7 @@ def in_a_program(
     ]
     program = _program(library, case["name"], tree, known, mapped)
     given = numbers, steps
-    if mapped or compiled:
+    if compiled:
         values, gradients = program(*given)
     else:
         values, gradients = operations.run(program.trace(*given), *given)
