@@ -247,6 +247,9 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "self.s = StepLR(o, 3)\n|self.s.gamma *= 0.5|"),
         ("torch", "s = StepLR(o, 3)\n|for g in o.param_groups:|\n  g['lr'] = 0.5"),
         ("torch", "s = StepLR(o, 3)\n|s.step(5)|"),
+        ("torch", "s = StepLR(o, 3)\n|for i in range(4):|\n  s.step()"),
+        ("torch", "s = StepLR(o, 3)\ns.step()\n|s.step()|"),
+        ("torch", "|for lr in rates:|\n  s = StepLR(o, 3)\n  f(lr)"),
         ("torch", "s = StepLR(o, 3)\nb = |WarmupLR(o, 10)|"),
         ("torch", "|Warmed(o, 5, StepLR(o, 4))|"),
         ("torch", "def f(o): return StepLR(o, 3)\ns = |Warmed(f(o), 5)|"),
@@ -290,11 +293,22 @@ class Model(nn.Module):
 for batch in loader:
     other = OneOf(batch)
 """
+LOOP = """
+optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60])
+for epoch in range(90):
+    for batch in loader:
+        optimizer.zero_grad()
+        model(batch).backward()
+        optimizer.step()
+    scheduler.step()
+"""
 
 
 def test_lines_without_the_names_of_the_schedule_are_skipped():
     expected = CT.MultiStepLR(0.1, [30, 60])
     assert both_lines(convert("torch", SKIPPED)) == (expected, expected)
+    assert both_lines(convert("torch", LOOP)) == (expected, expected)
     optax = "s = linear_schedule(1, 0, 9)\nt = chain(clip(1), scale_by_schedule(s), scale(-1))\n"
     optax += "state = t.init(params)\nup, state = t.update(grads, state)"
     assert both_lines(convert("optax", optax))[0] == js.Linear(1.0, 0.0, 9)

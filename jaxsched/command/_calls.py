@@ -12,8 +12,7 @@ from jaxsched._bounds import check_bounds, check_choice
 from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
 from jaxsched.command._program import OPTIMIZERS, Placed, Program
-from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word
-from jaxsched.names._expression import read as parsed
+from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, reading
 from jaxsched.names._lookup import LIBRARY, check, check_values, source_of
 from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry, theirs
@@ -59,11 +58,11 @@ def found_in(library: str, text: str, lr: float | None) -> Found:
         )
     if lr is not None:
         check_bounds("convert(lr=...)", lr, lr, at_least=0)
-    return parsed(text, "convert(text=...)", lambda: _found_in(library, known, text, lr))
+    with reading(text, "convert(text=...)"):
+        return _found(Program(text, "convert(text=...)"), _Reader(known, lr), text)
 
 
-def _found_in(library: str, known: str, text: str, lr: float | None) -> Found:
-    program, reader = Program(text, "convert(text=...)"), _Reader(known, lr)
+def _found(program: Program, reader: _Reader, text: str) -> Found:
     kinds = (ast.Call, ast.Dict, ast.List, ast.Tuple)
     nodes = [x for x in ast.walk(program.tree) if isinstance(x, kinds)]
     nodes.sort(key=lambda x: (x.lineno, x.col_offset))
@@ -87,12 +86,12 @@ def _found_in(library: str, known: str, text: str, lr: float | None) -> Found:
     if not isinstance(tree, Call) or tree.name in OPERATORS:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
     if not found:  # raises by the name
-        check(Call(f"{library}.{_bare(tree)}"), where="convert(text=...)")
-    program.check(tree, reader.parts(tree), known in _RATE_FIRST)
+        check(Call(f"{reader.library}.{_bare(tree)}"), where="convert(text=...)")
+    program.check(tree, reader.parts(tree), reader.library in _RATE_FIRST)
     rates = [x for call in calls if not reader.source(call) for x in reader.rates(call)]
     names = [x for x in program.given if x.rpartition(".")[2] in _LR]
     for said in [*rates, *(program.word(ast.Name(x)) for x in names)]:
-        if lr is not None and (isinstance(said, (int, float)) or _computes(said)):
+        if reader.lr is not None and (isinstance(said, (int, float)) or _computes(said)):
             reader.rate(said)
     made = reader.read(tree)
     check(made, where="convert(text=...)")

@@ -88,12 +88,18 @@ class Program(Reader):
 
     def check(self, schedule: Call, own: dict[int, Any], rate_first: bool) -> None:
         """Raises where a part of a schedule stands in what may change it; ``own`` are its parts."""
+        steps = [
+            x
+            for x in ast.walk(self.tree)
+            if isinstance(x, ast.Call) and isinstance(x.func, ast.Attribute)
+            if x.func.attr == "step" and self.value(x.func.value) is schedule
+        ]
         held, count = dict(own), -1
         while count < len(held):  # until no further name has a value that holds one
             count = len(held)
             for node in ast.walk(self.tree):
                 line: Any = node
-                if not self._leaves(line, own, held, rate_first):
+                if node in steps[1:] or not self._leaves(line, own, held, rate_first):
                     raise ValueError(
                         f"{self.where} must leave {schedule.name}(...), its optimizer and their "
                         f"lists as they are made, got `{shorten(_first(node))}` in line "
@@ -120,6 +126,13 @@ class Program(Reader):
             ]
             if any(map(holds, changed)) or not all(map(dotted, names)):
                 return False
+        elif isinstance(node, (ast.For, ast.While)) and not node.orelse:  # of a training
+            head = [node.target, node.iter] if isinstance(node, ast.For) else [node.test]
+            makes = any(
+                isinstance(x, ast.Call) and id(self.value(x)) in own for x in ast.walk(node)
+            )
+            steps = len(node.body) == 1 and isinstance(node.body[0], ast.Expr) and holds(node)
+            return not (makes or steps or any(map(holds, head)))  # alone, it would step before
         elif not isinstance(node, ast.Call):
             return isinstance(node, _KEEPS) or not holds(node)
         elif id(self.value(node)) not in own:

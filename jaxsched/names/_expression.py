@@ -8,10 +8,11 @@ table.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 DEPTH = 100
@@ -52,30 +53,29 @@ def parse(text: str, where: str = "from_config(config=...)") -> Any:
 
     A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
     """
-    return read(text, where, lambda: _whole(text, Reader(where)))
+    reader = Reader(where)
+    with reading(text, where):
+        if found := re.search(r"[\\#\0]", text):
+            reader.fail(text[found.start() :])
+        quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
+        line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
+        return reader.value(ast.parse(line, mode="eval").body)
 
 
-def read(text: str, where: str, what: Callable[[], Any]) -> Any:
-    """What reads a text, whose errors of Python's parser are told as ours."""
+@contextlib.contextmanager
+def reading(text: str, where: str) -> Iterator[None]:
+    """Tells the errors of Python's parser as ours."""
     if text.strip() == "-":
         raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
     if len(text) > LENGTH:
         raise ValueError(f"{where} must have at most {LENGTH} letters, got {len(text)}.")
     try:
-        return what()
+        yield
     except SyntaxError as error:
         told = error.msg.rstrip("?")
         raise ValueError(f"{where} must be a call of a name, got {text!r:.60}: {told}.") from None
     except (RecursionError, MemoryError):
         raise ValueError(f"{where} must be nested at most {DEPTH} deep.") from None
-
-
-def _whole(text: str, reader: Reader) -> Any:
-    if found := re.search(r"[\\#\0]", text):
-        reader.fail(text[found.start() :])
-    quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
-    line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
-    return reader.value(ast.parse(line, mode="eval").body)
 
 
 def dotted(node: ast.AST) -> str:
