@@ -60,6 +60,8 @@ def test_noise_beyond_the_value_is_refused_and_that_of_timm_goes_on_after_the_en
         js.Noisy(js.Constant(1.0), 67)
     with pytest.raises(ValueError, match=r"timm\.Cos.*\(noise_pct=\.\.\.\) must be at most 1"):
         js.compat.timm.CosineLRScheduler(0.1, 9, noise_range_t=2, noise_pct=67)
+    drops = js.compat.timm.MultiStepLRScheduler(0.1, [5, 9], noise_range_t=[2, 20])
+    assert drops.host(15) != drops.host(16)
     lr = js.compat.timm.CosineLRScheduler(0.1, 9, 0.01, noise_range_t=[2, 20])
     rates = lr.host(np.arange(30))
     assert len(set(rates[9:20].tolist())) == 11 and set(rates[20:].tolist()) == {0.01}

@@ -71,14 +71,22 @@ def held(rises: bool, schedule: AbstractSchedule, end: Any) -> AbstractSchedule:
     return schedule >> Constant(end) if rises else schedule
 
 
+def onward(schedule: AbstractSchedule) -> AbstractSchedule:
+    """The same values, for ever: no run ends with it."""
+    length = schedule.duration
+    if length is None:
+        return schedule
+    part = Window(schedule, 0, length) if unfinished(schedule) else schedule
+    return part >> Constant(value_at(schedule, length))
+
+
 def lasting(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
     """The same values, in a run of ``steps``, which is longer or shorter than the schedule."""
     length = schedule.duration
     if length is None or not surely(operator.ne, length, steps):
         return schedule
     if surely(operator.gt, length, steps):  # it goes on, and no run of it is known
-        known = not unfinished(schedule)
-        return schedule >> Constant(value_at(schedule, length)) if known else schedule
+        return onward(schedule)
     return Window(schedule, 0, steps)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from jaxsched._arrays import is_list
-from jaxsched.compat._pieces import surely
+from jaxsched.compat._pieces import onward, surely
 from jaxsched.compat._plateau import plateau
 from jaxsched.compat._signature import (
     Fraction,
@@ -20,8 +20,7 @@ from jaxsched.compat._signature import (
     drop_in,
 )
 from jaxsched.controllers import AbstractController
-from jaxsched.recipes._arguments import value_at
-from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._noise import Noisy
 from jaxsched.schedules._shapes import Linear
 
@@ -85,7 +84,6 @@ def noisy(schedule: Any, steps: Any, limit: Any, std: Any, seed: Any, kind: Any 
     if steps is None:
         return schedule
     start, stop = steps if is_list(steps) else (steps, None)
-    if isinstance(schedule, AbstractSchedule) and schedule.duration is not None:
-        # It goes on after the end, on the last value, where that of `Noisy` holds.
-        schedule = schedule >> Constant(value_at(schedule, schedule.duration))
+    if isinstance(schedule, AbstractSchedule):
+        schedule = onward(schedule)  # so does the noise, after an end where that of `Noisy` holds
     return Noisy(schedule, limit, std, start, stop, seed, kind)
