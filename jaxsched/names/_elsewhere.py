@@ -25,7 +25,8 @@ ELSEWHERE = {
     "Linear": "torch.LinearLR optax.linear_schedule composer.LinearScheduler fastai.SchedLin "
     "fvcore.LinearParamScheduler praxis.Linear t5x.linear_decay mmengine.LinearLR "
     "paddle.LinearLR megatron.wd_incr_style",
-    "Maximum": "olmo.MaxScheduler",
+    "Maximum": "olmo.MaxScheduler jnp.maximum",
+    "Minimum": "jnp.minimum",
     "MirrorCosine": "epfl.miror_cosine",
     "MonotoneCubic": "init2winit.twopointsspline optlrschedule.twopointsspline scipy.PCHIP",
     "NewBob": "speechbrain.NewBobScheduler",

@@ -194,9 +194,9 @@ def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) ->
                 " What rises again and again has one by Repeat(cycles=...), a drop-in such as "
                 "torch.OneCycleLR, torch.CosineAnnealingLR or transformers.cosine by fix=True."
             )
+        why = f"it lasts {longest:g} steps" if lasting else "no schedule of it has an end"
         raise ValueError(
-            f"sweep(steps=...) must be given for the trial {printable(name)}: "
-            f"no schedule of it has an end.{more}"
+            f"sweep(steps=...) must be given for the trial {printable(name)}: {why}.{more}"
         )
     if longest == 1:
         raise ValueError(
