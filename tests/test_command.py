@@ -110,6 +110,8 @@ def test_show_takes_units_and_files(capsys, tmp_path):
     ):
         code, out, _ = run(capsys, "show", text, "--units", units)
         assert (code, out.splitlines()[0][:36]) == (0, "Linear from 1 to 0 in 20 steps, whic")
+    file.write_text(json.dumps({"name": "Shift", "schedule": "linear_decay(1, 9)", "steps": 5}))
+    assert "js.Shift(" in run(capsys, "show", str(file))[1]  # an argument, and no table
 
 
 STAGE = re.compile(r"(?:from (\S+) to (\S+) in|(\S+) for) (\S+) steps?")

@@ -256,7 +256,7 @@ def _checked(text: str, sizes: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """What a text or a file describes, as far as it can be checked without JAX, and its sizes."""
     if text.endswith((".toml", ".json", ".yaml", ".yml")):
         config = read_file(text)
-        if "schedule" not in config or {*config} > {"schedule", "run"}:
+        if "schedule" not in config or {*config} - {"schedule", "run"}:
             return config, sizes
         return config["schedule"], {**_checked_sizes(config.get("run", {})), **sizes}
     tree = parse(text, "the text")
