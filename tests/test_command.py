@@ -341,6 +341,8 @@ def test_an_interrupted_sweep_is_shown_and_saved_and_exits_with_130(capsys, tmp_
             "name, must be one of 'MedianRule', 'SuccessiveHalving'",
         ),
         ({"stopping": {"name": "MedianRule"}}, "MedianRule must be given every"),
+        ({"stopping": {"name": "MedianRule", "every": "0 epochs"}}, "every.* at least 1, got 0"),
+        ({"evaluate_every": "101%"}, "must be from 0% to 100%"),
         ({"run": 3}, "must be a table"),
         ({"executor": "threads"}, "must be processes, processes:COUNT"),
         ({"run": {"batch_size": 3}}, "it is called batch here"),

@@ -24,7 +24,7 @@ from jaxsched.units import Units
 _OPTIONS = [
     n for n in inspect.signature(sweep).parameters if n not in ("task", "trials", "executor")
 ]
-_LENGTHS = dict.fromkeys(["steps", "evaluate_every"], "Steps")
+_LENGTHS = dict.fromkeys(["steps", "evaluate_every", "first", "every", "grace"], "length")
 _RULES = {"MedianRule": search.MedianRule, "SuccessiveHalving": search.SuccessiveHalving}
 
 
@@ -73,12 +73,17 @@ def sweep_from_config(
         given = dict(options["stopping"])
         name = given.pop("name", None)
         check_choice("sweep_from_config(stopping=...), name,", name, _RULES)
+        given = _in_steps(name, given, units)
         options["stopping"] = _made(f"stopping: {name}", _RULES[name], given)
-    source = Entry("sweep", "", _LENGTHS, (), "")
-    given = {key: value_of(x, source, key, Place.of(units)) for key, x in options.items()}
+    options = _in_steps("sweep", options, units)
     return sweep(
-        task, trials, **given, executor=executor_of(said if executor is None else executor)
+        task, trials, **options, executor=executor_of(said if executor is None else executor)
     )
+
+
+def _in_steps(name: str, given: Mapping[str, Any], units: Units | None) -> dict[str, Any]:
+    source = Entry(name, "", _LENGTHS, (), "")
+    return {str(key): value_of(x, source, str(key), Place.of(units)) for key, x in given.items()}
 
 
 def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
