@@ -207,3 +207,12 @@ def test_a_share_is_of_the_run_that_a_drop_in_names():
     within = {"name": "Epochwise", "parameters": {"schedule": "Linear(0, 1, 9 epochs)"}}
     with pytest.raises(ValueError, match="plain number within Epochwise"):
         js.trials_from_config(within, units=RUN)
+
+
+def test_a_period_of_epochs_is_exact_and_moves_with_them():
+    run = js.Units(batch=32, accumulation=8, samples=2000)  # 7.75 updates an epoch
+    by_epochs = run.by_epochs(js.step_decay(0.1, 0.5, 3))
+    assert js.from_config("Epochwise(step_decay(0.1, 0.5, 3), 1 epoch)", units=run) == by_epochs
+    for text in ("step_decay(0.1, 0.5, every=4 epochs)", "Quantize(constant(1), 4 epochs)"):
+        assert js.from_config(text, units=run).every == 31
+    assert js.from_config("step_decay(0.1, 0.5, every=2 epochs)", units=run).every == 15.5

@@ -15,6 +15,7 @@ from jaxsched._text import describe
 from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
+from jaxsched.names._distributions import WORDS
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, parse
 from jaxsched.names._lookup import check, check_values, source_of
 from jaxsched.names._places import Place
@@ -117,6 +118,9 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
                 raise TypeError(
                     f"{_WHERE} must have a 'name', got the keys {', '.join(map(str, given))!r:.60}."
                 )
+            if {*WORDS} & {*given}:
+                told = "no draws but of arguments of js.trials_from_config, and `values` in those"
+                raise ValueError(f"{_WHERE} must have {told}, got {given!r:.60}.")
             return {_texts.value(k): inner(v) for k, v in given.items()}
         name = given.pop(key)
         if not isinstance(name, str) or "(" in name or name in OPERATORS:
@@ -211,12 +215,13 @@ def value_of(tree: Any, source: Any, argument: str, place: Place) -> Any:
 
 def _operation(tree: Call, place: Place) -> Any:
     inner = place.within(tree.name)
-    operands = [value_of(x, None, "", inner) for x in tree.args]
+    operands = [build(x, inner) if isinstance(x, Call) else _texts.value(x) for x in tree.args]
     told = f"{_WHERE} must have other operands around {tree.name}, got "
     for x in operands:
         plain = is_number(x) and not isinstance(x, bool)
         if not plain and not isinstance(x, (AbstractSchedule, AbstractController)):
-            raise TypeError(f"{told}{describe(x)}.")
+            text = f"{x!r:.40}: there is no arithmetic of lengths" if isinstance(x, str) else ""
+            raise TypeError(f"{told}{text or describe(x)}.")
     try:
         if all(map(is_number, operands)):  # 9 ** 9 ** 9 is then an overflow, and no delay
             operands = [float(x) for x in operands]

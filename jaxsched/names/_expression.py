@@ -22,6 +22,11 @@ _MEASURED = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<![\w.])(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
     r"([ ]*%|[ ]*[A-Za-z]+(?:[ ]+[A-Za-z]+)?)?"
 )
+# A comma within a number, or one between two that looks like it: of 10,000 Python makes 10 and 0.
+_COMMA = re.compile(
+    r"(?<![\w.])0\d+(?![\d.])|(?<=[ =])[1-9]\d{0,2},\d{3}\b(?!\.|,\S)"
+    r"|(?<![\w.,])[1-9]\d{0,2},\d{3}(?= *\w*, )"
+)
 _WORDS = {"true": True, "false": False, "null": None}
 _OPERATORS: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
     ast.RShift: (">>", operator.rshift),
@@ -56,7 +61,10 @@ def parse(text: str, where: str = "from_config(config=...)") -> Any:
     reader = Reader(where)
     with reading(text, where):
         if found := re.search(r"[\\#\0]", text):
-            reader.fail(text[found.start() :])
+            reader.fail(text[found.start() :], "no comments and no backslashes")
+        if found := _COMMA.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)):
+            told = "no comma within a number (10000), and a space after one between two"
+            reader.fail(found[0], told)
         quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
         line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
         return reader.value(ast.parse(line, mode="eval").body)

@@ -105,7 +105,7 @@ class Place:
                     f"{where} must be a number of steps while the batch grows, got {text!r}, which "
                     f"is fewer later in the run: or write by_{unit}(...)."
                 )
-        return int(getattr(units, steps)(amount))
+        return int(getattr(units, steps)(abs(amount))) * (1 if amount >= 0 else -1)
 
     def refused(self, where: str, text: str, unit: str) -> ValueError:
         """The error of a length that cannot be told in steps here."""

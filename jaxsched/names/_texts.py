@@ -29,9 +29,7 @@ _THEIRS = by_word(
     }
 )
 # Those of pieces and controllers.
-_OUR_RATIOS = {
-    *("factor", "limit", "max_scale", "min_scale", "ratio", "rtol", "smooth", "std", "threshold")
-}
+_OUR_RATIOS = by_word({"ratio": "factor limit max_scale min_scale ratio rtol smooth std threshold"})
 _UNITS = by_word(
     {
         "steps": "steps step updates update ba",
@@ -89,11 +87,19 @@ def read(x: Any, source: Entry | None, argument: str, place: Place) -> Any:
             return share(found.amount)
         told = f"{where} must be a number of steps, got {x!r},"
         place.told.append(Told(told, "a percentage is of"))
-        return Units(1, steps=place.steps).fraction(found.amount)
+        steps = Units(1, steps=place.steps).fraction(abs(found.amount))
+        return steps if found.amount > 0 else -steps
     if isinstance(found, Length):
         begins = argument in _FROM_START and argument in source.kinds and kind != "Apart"
         begins &= "cycles" not in source.kinds
-        found = place.in_steps(where, x, *found, begins)
+        count, unit = found
+        found = place.in_steps(where, x, count, unit, begins)
+        period = kind == "Period" or source.name in ("Epochwise", "Quantize")
+        if period and unit == "epochs" and count:
+            from jaxsched.schedules._base import Constant
+
+            one = place.units.by_epochs(Constant(0.0))  # exact: what is rounded adds up
+            found = count * getattr(one, "per_epoch", found / count)
     xs = found if isinstance(found, list) else [found]
     if any(isinstance(x, (int, float, str)) and x != 0 for x in xs):
         point = bool(_POINTS.match(argument))
@@ -116,12 +122,14 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
         return text  # the drop-in knows it, and the trainer's arguments beside it
     where = f"{source.name if source else 'from_config'}({argument}=...)"
     counts = is_length(source, argument)
+    least = -1 if source is not None and source.bounds.get(argument) == {} else 0  # -1: of a shift
     if _THEIRS.get(argument) == "ratio" if theirs else argument in _OUR_RATIOS:
         kind = "Ratio"
     elif theirs and kind not in _RATIOS:
         kind = ""  # a drop-in's Length is no recipe's, which has shares
     found = _LENGTH.fullmatch(text)
-    unit = _UNITS[(found[3] or "steps").lower()] if found else ""
+    counted = place.counts if place.counts != "updates" else "steps"
+    unit = _UNITS[found[3].lower()] if found and found[3] else counted
     amount = float(found[1]) * THOUSANDS.get(found[2], 1.0) if found else math.nan
     if unit == "share":
         part = amount / 100 if text.endswith("%") else amount
@@ -129,9 +137,9 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
             return part
         if not counts:
             raise ValueError(
-                f"{where} must be a number, got {text!r}: only a length or a ratio has shares."
+                f"{where} must be a number, not a percentage, got {text!r}: write {part:.12g}."
             )
-        if not 0 <= part <= 1:
+        if not least <= part <= 1:
             raise ValueError(f"{where} must be from 0% to 100%, got {text!r}.")
         if kind not in _SHARES and place.steps is None:
             raise place.refused(where, text, unit)
@@ -139,20 +147,19 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
     small = found and found[2] in ("m", "b", "t") and not found[3]  # minutes? a slip for ba?
     if not found or (small and counts):
         if counts and REAL.match(text):
-            told = ""
-            if found:
-                told = f": {found[1]}{found[2].upper()} is {amount:,.0f} steps"
+            told = f": {found[1]}{found[2].upper()} is {amount:,.0f} steps" if found else ""
             raise ValueError(
                 f"{where} must be a length such as 500, '10%', '3 epochs', '2B tokens' or "
                 f"'10k samples', got {text!r:.40}{told}."
             )
         return text
     if not counts:
-        raise ValueError(f"{where} must not be a length, got {text!r:.40}.")
-    if amount < 0 or amount > 1e300:
+        told = "" if found[3] else f": write {amount:.12g}"
+        raise ValueError(f"{where} must not be a length, got {text!r:.40}{told}.")
+    if not 1e300 * least <= amount <= 1e300:
         raise ValueError(f"{where} must be finite and at least 0, got {text!r:.40}.")
     amount = int(amount) if amount.is_integer() else amount
-    if unit == (place.counts if place.counts != "updates" else "steps"):
+    if unit == counted:
         return amount
     if times and unit == "epochs" and place.counts == "updates":
         return f"{amount}ep"
