@@ -361,7 +361,8 @@ def test_integers_make_an_integer_schedule():
             assert values.dtype == jnp.int32 and not values.weak_type
             assert values.tolist() == [1, 1, 3, 3, 3, 100_000_001]
         assert js.from_json(js.to_json(schedule)) == schedule == eval(repr(schedule), vars(js))
-        assert (0.5 * schedule)(3).dtype == js.sample(schedule >> js.Constant(1.0), 2).dtype
+        later = js.Window(schedule, 0, 6) >> js.Constant(1.0)
+        assert (0.5 * schedule)(3).dtype == js.sample(later, 2).dtype
     assert js.Table([1, 2.5])(0).dtype == jnp.float32
     check_schedule(js.PiecewiseConstant([2, 5], [1, 3, 8]))
 
