@@ -198,14 +198,17 @@ def test_a_directory_that_nobody_can_write():
 
 
 def test_a_full_disk_leaves_a_saved_result(tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(number, descriptor):
+        raise OSError(number, os.strerror(number))
 
     result = sweep()
     result.save(tmp_path / "r.npz")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space left on the disk"):
-        result.save(tmp_path / "r.npz")
+    limits = r"no space left on the disk \(or within its limits\)"
+    texts = {errno.ENOSPC: limits, errno.EFBIG: limits, errno.EIO: "Input/output error"}
+    for number, text in texts.items():
+        monkeypatch.setattr(os, "fsync", functools.partial(full, number))
+        with pytest.raises(OSError, match=rf"{text} in writing .*r.npz; what was saved before is"):
+            result.save(tmp_path / "r.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["r.npz"]
     assert curves(search.load(tmp_path / "r.npz")) == curves(result)
 

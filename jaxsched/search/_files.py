@@ -217,13 +217,15 @@ def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                error.errno,
-                f"no space left on the disk to write {path}; what was saved before is whole: "
-                "make room and run the same call again",
-            ) from None
-        raise
+        if not isinstance(error, OSError):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        what = "no space left on the disk (or within its limits)" if full else error.strerror
+        raise OSError(
+            error.errno,
+            f"{what} in writing {path}; what was saved before is whole: "
+            f"{'make room and ' * full}run the same call again",
+        ) from None
 
 
 def _array(data: bytes) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -15,7 +14,6 @@ from jaxsched._text import shorten, warn
 
 # O_NONBLOCK: a planted pipe would never open. Neither flag exists on Windows.
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_CANNOT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
@@ -83,11 +81,9 @@ def _try_to_lock(path: Path, descriptor: int, expected: str) -> bool:
         if lock_descriptor(descriptor, blocking=False):
             return True
     except OSError as error:
-        if error.errno not in _CANNOT:
-            raise
         warn(
-            f"{path} cannot be locked: its file system has no locks ({error.strerror}). Make sure "
-            "that the same call does not run twice at once.",
+            f"{path} cannot be locked ({error.strerror}): its file system may have no locks. Make "
+            "sure that the same call does not run twice at once.",
             RuntimeWarning,
         )
         return False
