@@ -32,6 +32,7 @@ class Coverage(NamedTuple):
 
     @property
     def complete(self) -> bool:
+        """Whether the run does all of it; it may go on ``after`` that."""
         return not (self.unreached or self.cut)
 
 
@@ -41,7 +42,8 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     Returns:
         fraction: share of the schedule's duration, at most 1 (``None``: it is open-ended);
         unreached: phases that are never entered; cut: phases that are entered and not finished;
-        after: updates of the run after the schedule's end, which have its last value.
+        after: updates of the run after the schedule's end, which have its last value;
+        complete: whether no phase is unreached or cut, however many updates come after.
 
     >>> import jaxsched as js
     >>> report = js.coverage(js.wsd(1.0, 100, warmup=10, decay=20), 50)
