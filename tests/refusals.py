@@ -14,5 +14,6 @@ def refused(call, where, value, errors=(ValueError, TypeError)):
     message = str(caught.value)
     assert re.search(where, message), message
     assert "must" in message, message
+    assert ".." not in message.replace("...", ""), message
     assert repr(value)[:40] in message or "got" in message, message
     return message

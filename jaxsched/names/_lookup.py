@@ -112,7 +112,7 @@ def check_values(x: Any, place: Place, source: Entry | None = None, argument: st
     elif isinstance(x, bool) or not isinstance(x, (int, float)):
         raise TypeError(f"{where} must be a number, got {describe(x)}.")
     else:
-        order = f"The arguments are ({', '.join(source.kinds)})."
+        order = f"The arguments are ({', '.join(source.kinds)})"
         told = bounds.get("told", "").format(function=source.name, order=order)
         check_bounds(where, x, x, **{**bounds, "told": told})
     return x

@@ -80,7 +80,7 @@ class _Call:
     @property
     def order(self) -> str:
         """The arguments, for who wrote them in another library's order."""
-        return f"The arguments are ({', '.join(self.kinds)})."
+        return f"The arguments are ({', '.join(self.kinds)})"
 
     @property
     def whole(self) -> Any:
@@ -117,7 +117,7 @@ def _end(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
         raise ValueError(
             f"{call.where(name)} must be at most {top}={describe(peak)}, got {describe(x)}: it "
             f"is a value, not a ratio; a ratio of x is {name}=x * {top}. What rises is a piece, "
-            f"such as js.Linear. {call.order}"
+            f"such as js.Linear. {call.order}."
         )
     return x
 
@@ -206,7 +206,7 @@ def _check_fraction(call: _Call, name: str, x: Any) -> None:
     said = f"js.share({float(to_host(x)):.6g})" if single else "js.share(...)"
     whole = call.whole
     if call.kinds[name] in _WHOLES:
-        repair = f"it is the whole length. {call.order}"
+        repair = f"it is the whole length. {call.order}."
     elif single and is_concrete(whole) and np.ndim(whole) == 0 and whole >= 1:
         repair = f"a share of the {whole} steps is {said} = {share(x).of(whole)} steps."
     else:
