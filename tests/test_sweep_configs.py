@@ -131,7 +131,7 @@ INTS = {"distribution": "int_uniform"}
         ),
         (
             {"parameters": {"steps": {"distribution": "q_uniform", "min": "1%", "max": "9%"}}},
-            "q, must be a percentage",
+            "q, must be given, a percentage",
         ),
         (
             {"parameters": {"peak": {**PEAK, "distribution": "q_log_uniform_values", "q": 1}}},

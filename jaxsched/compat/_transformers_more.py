@@ -80,6 +80,7 @@ def greedy(
         eps: a change of the rate by this much or less is not made.
         verbose: no effect.
         smooth: judge the mean of the last ``window_size`` metrics, whose number is not traced.
+            (There NaN or infinity stays in it for good.)
         window_size: of ``smooth``.
         reset_start: cuts at ``min_lr`` after which all begins anew.
         fix: bounds on the wrong side of ``lr`` become ``lr``.

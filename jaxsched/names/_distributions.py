@@ -85,7 +85,7 @@ def _stepped_by(where: str, q: Any, made: Distribution) -> Distribution:
     if not shares:
         q = checked_number(where, q, above=0)
     elif not isinstance(q, share) or float(q) == 0:
-        raise ValueError(f"{where} must be a percentage, as min and max are, got {describe(q)}.")
+        raise ValueError(f"{where} must be given, a percentage as min and max, got {describe(q)}.")
     size, low, high = float(q), float(made.at(0.0)), float(made.at(1.0))
     least, most = math.ceil(low / size - 1e-9), math.floor(high / size + 1e-9)
     if least > most:
