@@ -192,9 +192,10 @@ class _Reader:
 
     def word(self, word: Any) -> Any:
         if word.startswith("lambda"):
+            known = [n for n, s in theirs(self.library).items() if "Function" in s.kinds.values()]
             raise ValueError(
                 "convert(text=...) must have no functions: in Python a drop-in takes them, such as "
-                "js.compat.torch.LambdaLR(0.1, lambda epoch: 0.95**epoch)."
+                f"js.compat.{[*known, 'torch.LambdaLR'][0]}."
             )
         head, _, last = (
             word.rpartition(".") if word.replace(".", "").isidentifier() else ("", "", "")

@@ -55,6 +55,8 @@ def OptimizerParamScheduler(
 ) -> AbstractSchedule:
     """The rate: a line to ``max_lr``, then the decay to ``min_lr``.
 
+    Its steps are updates; theirs are samples, the batch size times as many.
+
     Args:
         init_lr: where the warmup begins, at most ``max_lr``.
         max_lr, min_lr: as there.
@@ -117,6 +119,8 @@ def get_wd(
     start_wd: NotNegative, end_wd: NotNegative, wd_incr_steps: Span, wd_incr_style: Text
 ) -> AbstractSchedule:
     """The weight decay: from ``start_wd`` to ``end_wd``, which holds.
+
+    Its steps are updates; theirs are samples, the batch size times as many.
 
     Args:
         start_wd, end_wd: as there; equal for ``"constant"``.
