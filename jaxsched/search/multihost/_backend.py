@@ -252,8 +252,8 @@ def _check_meshes(plan: Plan, count: int) -> None:
         if others := sorted(found - {0, 1, count}):
             raise ValueError(
                 f"{plan.caller}(task=...) must lay its arrays out on the devices of a run, here "
-                f"{count}, got {name} with a mesh of {others[0]}. Give that, "
-                "`sweep(devices=mesh)`, or leave it out."
+                f"{count}, got {name} with a mesh of {others[0]}. Give that to "
+                "`sweep` or `final_score`, `devices=mesh`, or leave it out."
             )
 
 
