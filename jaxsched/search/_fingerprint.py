@@ -49,12 +49,6 @@ def fingerprint_of(*values: Any) -> str:
     return Walk().of(values)
 
 
-def fingerprints(values: Iterable[Any]) -> list[str]:
-    """Of each value or closed jaxpr; common parts are traversed once."""
-    walk = Walk()
-    return [walk.of(value) for value in values]
-
-
 def equations(jaxpr: Any) -> Iterator[Any]:
     """Of a jaxpr, and of all jaxprs inside."""
     for eqn in jaxpr.eqns:

@@ -242,7 +242,8 @@ def _segment(
             i, state, alive, curves = carry
             after, metrics = update(state, values, batches, i)
             if vectorized:  # alone, a run that has diverged leaves the loop instead
-                after = jax.vmap(_select)(alive, after, state)
+                select = lambda alive, *pair: jax.tree.map(partial(jnp.where, alive), *pair)
+                after = jax.vmap(select)(alive, after, state)
             curves = {k: write(curves[k], v, i) for k, v in metrics.items()}
             # `<=` is False for a NaN.
             alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)
@@ -271,8 +272,12 @@ class Kept:
     def get(self, task: Task, key: Any, make: Callable[[], Any]) -> Any:
         """The earlier result of ``make`` for this task and key, or a new one."""
         leaves, tree = jax.tree.flatten(task)
-        objects = opaque(leaves) if _hashable(tree) else [task]
-        owner = (tree if _hashable(tree) else None, *map(id, objects))
+        objects = opaque(leaves)
+        try:
+            hash(tree)
+        except TypeError:
+            objects, tree = [task], None
+        owner = (tree, *map(id, objects))
         with self._lock:
             found = self._made.pop((owner, key), None)
             found = found or ([self._held(x, owner) for x in objects], make())
@@ -294,15 +299,3 @@ class Kept:
 
 
 _FUNCTIONS = Kept()
-
-
-def _hashable(x: Any) -> bool:
-    try:
-        hash(x)
-    except TypeError:
-        return False
-    return True
-
-
-def _select(condition: Any, x: Any, y: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)

@@ -78,8 +78,12 @@ def seconds_per_update(
     try:
         if width > 1:  # the compiler knows the memory before any is allocated
             segment = program.segment.lower(*arguments).compile()
-            if _bytes_needed(segment) > 0.8 * device_memory(device, "SC_AVPHYS_PAGES"):
-                return None
+            if found := segment.memory_analysis():
+                sizes = (
+                    getattr(found, f"{x}_size_in_bytes") for x in ("argument", "output", "temp")
+                )
+                if sum(sizes) > 0.8 * device_memory(device, "SC_AVPHYS_PAGES"):
+                    return None
         jax.block_until_ready(segment(*arguments))
         times = []
         for _ in range(3):
@@ -91,10 +95,3 @@ def seconds_per_update(
             return None
         raise
     return min(times) / (width * count)
-
-
-def _bytes_needed(compiled: Any) -> int:
-    sizes = compiled.memory_analysis()
-    if sizes is None:
-        return 0
-    return int(sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes)

@@ -22,7 +22,7 @@ from jaxsched._words import known_arguments
 from jaxsched.schedules._base import Constant
 from jaxsched.schedules._piecewise import Table
 from jaxsched.schedules._shapes import Geometric, Linear
-from jaxsched.search._fingerprint import fingerprints
+from jaxsched.search._fingerprint import Walk
 from jaxsched.search._progress import progress_line
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
@@ -213,10 +213,11 @@ def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...], width: i
     """A trial, never evaluated: what ``evaluate`` returns is nobody's business here."""
     table = ScheduleValues((trial,), steps, updates=updates_per_step("range_test", task))
     shape = trace_task(task, table.hyperparams, "range_test", steps, evaluated=False)
-    init, step = fingerprints([shape.init, shape.step])
+    walk = Walk()
+    digests = {"init": walk.of(shape.init), "step": walk.of(shape.step)}
     return Plan(
         trials=(trial,),
-        folds=(Fold(task, task, shape, {"init": init, "step": step}, ""),),
+        folds=(Fold(task, task, shape, digests, ""),),
         table=table,
         stages=stage_tree(table),
         objective=Objective(),

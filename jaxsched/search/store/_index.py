@@ -48,7 +48,7 @@ class Index:
             UserWarning: if there are runs, but none of this task on these data, or files of an
                 earlier version.
         """
-        others, ours, earlier = list[tuple[Root, int, int]](), not self.empty, 0
+        others, ours, earlier = list[tuple[Root, str, int]](), not self.empty, 0
         for path in self._directory.glob("records-*.npz"):
             if path in self._files:
                 continue
@@ -65,17 +65,18 @@ class Index:
                 self.warn_of(path, damage)
                 continue
             for i, (root, number) in enumerate(zip(roots, numbers, strict=True)):
-                until, own = root.start, [p for p in pieces if p.root == i]
+                until, differ, own = root.start, "", [p for p in pieces if p.root == i]
                 if number is not None:
                     rows = self._names.rows[number]
-                    until = rows.agreed(root.start, root.stop, root.sums)
+                    until, leaves = rows.agreed(root.start, root.stop, root.sums)
+                    differ = f"task's batches from update {until} on{leaves}"
                     self.machines[path.name] = root.notes.get("machine", "")
                     for piece in own:
                         piece = dataclasses.replace(piece, root=number, until=until, file=path.name)
                         first = piece.point, in_order(piece.values[:, :1])
                         self._pieces.setdefault(first, []).append(piece)
                 ours |= until == root.stop
-                others.append((root, until, sum(piece.ends for piece in own)))
+                others.append((root, differ, sum(piece.ends for piece in own)))
         if others and not ours and self._warns:
             self._warn_of_others(others)
         if earlier:
@@ -99,18 +100,16 @@ class Index:
             if found != metrics:
                 raise Damaged(f"the metrics must be {metrics}, got {found}")
 
-    def _warn_of_others(self, others: list[tuple[Root, int, int]]) -> None:
+    def _warn_of_others(self, others: list[tuple[Root, str, int]]) -> None:
         """Says in what the runs that are there differ; nothing if other seeds were trained."""
         found, names = list[tuple[int, str]](), self._names
-        for root, until, _ in others:
-            there = dict(root.fields)
-            if "narrowed" in root.notes and names.number_of(root) is None:  # of another call
-                there["width"] = f"{there.get('width')}, then halved for a lack of memory"
-            if there in names.fields:
-                rows = names.rows[names.fields.index(there)]
-                leaves = rows.differing(root.start, root.stop, root.sums)
-                found.append((1, f"task's batches from update {until} on{leaves}"))
+        for root, text, _ in others:
+            if text:  # they read other batches
+                found.append((1, text))
                 continue
+            there = dict(root.fields)
+            if "narrowed" in root.notes:  # of another call
+                there["width"] = f"{there.get('width')}, then halved for a lack of memory"
             for here, arrays in zip(names.fields, names.arrays, strict=True):
                 there["seed"] = here["seed"]
                 differ = [n for n in {**there, **here} if there.get(n) != here.get(n)]

@@ -62,28 +62,21 @@ class Rows:
         self._read(stop)
         return bytes(self._sums[self._size * self._count(start) : self._size * self._count(stop)])
 
-    def agreed(self, start: int, stop: int, sums: bytes) -> int:
-        """The first of some updates whose checksums are others, or ``stop``.
+    def agreed(self, start: int, stop: int, sums: bytes) -> tuple[int, str]:
+        """The first of some updates whose checksums are others, or ``stop``; and the arrays of its
+        batch which differ, in parentheses, or "" for one.
 
         Checksums of batches that no run here reads say nothing.
         """
-        return self._compared(start, stop, sums)[0]
-
-    def differing(self, start: int, stop: int, sums: bytes) -> str:
-        """The arrays of the batch of that update which differ: in parentheses, or "" for one."""
-        names = [self._leaves[i] for i in self._compared(start, stop, sums)[1]]
-        return f" ({', '.join(names)})" if any(names) else ""
-
-    def _compared(self, start: int, stop: int, sums: bytes) -> tuple[int, list[int]]:
-        """As ``agreed``; and the numbers of the arrays whose checksums are others there."""
         stop_here = min(stop, self._steps)
         ours = self.sums(start, stop_here) if start < stop_here else b""
         for i in range(0, min(len(ours), len(sums)), self._size):
             at = range(i, i + self._size, _SUM)
             if differ := [n for n, j in enumerate(at) if ours[j : j + _SUM] != sums[j : j + _SUM]]:
                 block, row = divmod(self._count(start) + i // self._size, self._block)
-                return self._starts[block] + row, differ
-        return stop, []
+                names = ", ".join(self._leaves[n] for n in differ)
+                return self._starts[block] + row, names and f" ({names})"
+        return stop, ""
 
     def _read(self, stop: int) -> None:
         while self._has and self._end < stop:
