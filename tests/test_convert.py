@@ -112,6 +112,7 @@ JOINED = CT.SequentialLR([CT.LinearLR(0.5), CT.StepLR(0.5, 2)], [7])
             js.Cosine(1.0, 0.0, 9),
         ),
         ("keras", "lr = CosineDecay(0.1, 9)\nm.compile(optimizer=SGD(lr))", js.Cosine(0.1, 0, 9)),
+        ("keras", "Net().m.compile(SGD(CosineDecay(0.1, 9)))", js.Cosine(0.1, 0, 9)),
         ("torch", "a = LinearLR(o)\nb = StepLR(o, 2)\nSequentialLR(o, [a, b], [7])", JOINED),
         ("torch", "s = StepLR(o, 2)\nreturn {'lr_scheduler': {'scheduler': s}}", CT.StepLR(0.5, 2)),
         ("torch", "s = StepLR(o[0], math.ceil(1.5))\nreturn [o], [s]", CT.StepLR(0.5, 2)),

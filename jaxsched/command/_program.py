@@ -142,7 +142,7 @@ class Program(Reader):
             others = [self.value(x) for place, x in places.items() if [place] != given]
             if dotted(node.func) in _NAMES:
                 return False
-            if name == "compile" and given in ([0], ["optimizer"]):
+            if on and name == "compile" and given in ([0], ["optimizer"]):
                 names = [on]
             elif given and name not in (*_READERS, "dict"):
                 rated = name.lower() in OPTIMIZERS and given in ([0], ["learning_rate"])
@@ -152,7 +152,7 @@ class Program(Reader):
                 numbers = name == "step" and any(isinstance(x, (int, float)) for x in others)
                 made = name != "update" or isinstance(self.value(on), Call)
                 return name in _METHODS and made and "callbacks" not in places and not numbers
-        held |= {id(x): x for x in map(self.word, names)}
+        held |= {id(x): x for x in map(self.value, names)}
         return True
 
 
