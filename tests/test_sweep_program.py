@@ -236,12 +236,13 @@ def test_what_the_host_draws_is_what_a_program_draws():
             "folded": jax.random.uniform(jax.random.fold_in(jax.random.fold_in(first, 7), 2**31)),
             "mapped": jax.vmap(jax.vmap(jax.random.bits))(each),
             "keys": each,
+            "zeros": [jnp.zeros((3, 2), "bfloat16"), jnp.full((4,), 2)],
             "large": jax.random.bits(first, (2**18 + 1,)).max(),  # left to the program
         }
 
     traced, key = jax.make_jaxpr(init)(jax.random.key(0)), jax.random.key(2**32 - 1)
     words = drawn(traced, 2**32 - 1)
-    assert len(jax.tree.leaves(words)) == 2 * 5  # no other is
+    assert len(jax.tree.leaves(words)) == 2 * 5 + 2  # no other is
     got = jax.jit(lambda key: drawing(traced, words)(key))(key)
     chex.assert_trees_all_equal(jax.tree.leaves(jax.jit(init)(key)), got)
     with jax.threefry_partitionable(False):  # JAX then draws other numbers

@@ -66,7 +66,7 @@ class Program:
     def __init__(self, fold: Fold, names: tuple[str, ...], length: int, width: int = 1):
         self.fold, self.names, self.length, self.width = fold, names, length, width
         self.functions: list[Function] = []
-        shape, how = fold.shape, (names, length, width)
+        shape, how = fold.shape, (names, width)
         alone = width == 1 and jax.default_backend() == "cpu"
         self._shape = _own(shape, narrow_first if alone else lambda eqn: eqn)
         # Each with the trees whose structures it reads: those are in no jaxpr.
@@ -89,10 +89,10 @@ class Program:
         return put(strong, device)
 
     def start(self, seed: int, device: Any) -> tuple[Any, list[Any]]:
-        """What ``init`` takes of a seed: the seed, and what the host draws for it."""
-        ahead = self.layout is None and device.platform == "cpu"
-        words = drawn(self.fold.shape.init, seed) if ahead else []
-        return put((np.uint32(seed), words), device)
+        """What ``init`` takes of a seed: the seed, and what the host makes of it."""
+        on_host = self.layout is None and device.platform == "cpu"
+        ahead = drawn(self.fold.shape.init, seed) if on_host else []
+        return put((np.uint32(seed), ahead), device)
 
     def stack_lanes(self, lanes: list[Any]) -> Any:
         """Trees, one for each lane, as the functions take them."""
@@ -180,8 +180,8 @@ def _cast(tree: Any, like: Any) -> Any:
 def _init(shape: TaskShape) -> Callable[..., Any]:
     tree: Any = jax.tree.structure(shape.state)
 
-    def init(arrays: list[Any], seed: jax.Array, words: list[Any]) -> Any:
-        leaves = drawing(shape.init, words)(jax.random.key(seed), *arrays)
+    def init(arrays: list[Any], seed: jax.Array, ahead: list[Any]) -> Any:
+        leaves = drawing(shape.init, ahead)(jax.random.key(seed), *arrays)
         return _cast(tree.unflatten(leaves), shape.state)
 
     return init
@@ -199,9 +199,7 @@ def _test(shape: TaskShape) -> Callable[..., Any]:
     return lambda arrays, state: _called(shape.test, shape.tested)(state, arrays)
 
 
-def _segment(
-    shape: TaskShape, names: tuple[str, ...], length: int, width: int
-) -> Callable[..., Any]:
+def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Callable[..., Any]:
     vectorized, updates = width > 1, shape.updates
     # To allow for negative indices would cost each update a kernel.
     at = partial(lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
@@ -249,8 +247,8 @@ def _segment(
             alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)
             return i + 1, after, alive, curves
 
-        empty = jnp.zeros((*alive.shape, length), jnp.float32)
-        curves = dict.fromkeys(shape.metrics, empty)
+        # Some array of their shape: no other rows are read. Zeros would be a kernel to compile.
+        curves = dict.fromkeys(shape.metrics, at(values, 0, alive.ndim))
         _, state, alive, curves = lax.while_loop(proceed, advance, (lo, state, alive, curves))
         return state, alive, curves
 

@@ -1,7 +1,8 @@
-"""The random bits of an initial state are drawn on the host, if they are few.
+"""The random bits of an initial state are drawn on the host, if they are few, and zeros are filled.
 
-On a CPU XLA makes ten kernels of each draw, most of what it takes to compile an initial state. The
-bits are whole numbers, and so the same from NumPy; what becomes of them is compiled.
+On a CPU XLA makes ten kernels of each draw and one of zeros of each shape, most of what it takes to
+compile an initial state. The bits are whole numbers, and so the same from NumPy; what becomes of
+them is compiled.
 """
 
 from __future__ import annotations
@@ -27,19 +28,23 @@ def drawn(init: Any, seed: int) -> list[Any]:
     """What a closed jaxpr draws for ``jax.random.key(seed)``, its first argument.
 
     Returns:
-        For each draw two arrays of words, uint32, or None if it is left to the program; and for
-        each call of a jitted function such a list.
+        Nothing if all is left to the program. Else a list, for each draw two arrays of words,
+        uint32, or None if it is left to the program, and for each call of a jitted function such a
+        list; and a list, each result or None.
     """
     key, *others = init.jaxpr.invars
     small = sum(prod(x.aval.shape) for x in init.jaxpr.outvars) <= _MOST
     if not small or str(key.aval.dtype) != f"key<{_TAG}>":
         return []
     with np.errstate(over="ignore"):
-        return _drawn(init, [np.array([0, seed], np.uint32), *[None] * len(others)])[1]
+        results, words = _drawn(init, [np.array([0, seed], np.uint32), *[None] * len(others)])
+    leaves = zip(results, init.jaxpr.outvars, strict=True)  # a key is here in words
+    return [words, [x if getattr(x, "dtype", None) == y.aval.dtype else None for x, y in leaves]]
 
 
-def drawing(init: Any, words: list[Any]) -> Callable[..., list[Any]]:
-    """``init`` as a function that draws what ``words``, of ``drawn``, lack."""
+def drawing(init: Any, ahead: list[Any]) -> Callable[..., list[Any]]:
+    """``init`` as a function that makes what ``ahead``, of ``drawn``, lacks."""
+    words, known = ahead or ([], [None] * len(init.jaxpr.outvars))
 
     @functools.cache
     def called(jaxpr: Any) -> Any:
@@ -60,7 +65,11 @@ def drawing(init: Any, words: list[Any]) -> Callable[..., list[Any]]:
 
         return _walk(closed, values, apply)
 
-    return lambda *arguments: traced(init, list(arguments), words)
+    def begun(*arguments: Any) -> list[Any]:
+        leaves = zip(traced(init, list(arguments), words), known, strict=True)
+        return [x if there is None else there for x, there in leaves]
+
+    return begun
 
 
 # ---------------------------------------------------------------------------------------- details
@@ -137,7 +146,13 @@ def _add(eqn: Any, x: Any, y: Any) -> Any:
     return None if np.ndim(x) or np.ndim(y) else np.add(x, y, dtype=eqn.outvars[0].aval.dtype)
 
 
+def _full(eqn: Any, x: Any) -> Any:
+    """An optimizer's zeros."""
+    return None if np.ndim(x) else np.full(eqn.params["shape"], x, eqn.outvars[0].aval.dtype)
+
+
 _RULES: dict[str, Callable[..., Any]] = {
+    "broadcast_in_dim": _full,
     "random_split": _split,
     "random_fold_in": _fold_in,
     "random_bits": _bits,
