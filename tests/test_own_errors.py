@@ -190,6 +190,7 @@ def test_a_class_derived_from_a_struct_is_one_too(base, arguments):
         lambda step: [0.1, 0.2, 0.3][step],
         lambda step: sum(0.1 for _ in range(step)),
         lambda step: math.floor(step / 3) * 0.1,
+        lambda step: {0: 0.1}[step],
     ],
 )
 def test_a_function_that_needs_a_number_is_told_of_jnp(fn):
@@ -207,6 +208,10 @@ def test_a_function_that_needs_a_number_is_told_of_jnp(fn):
         TypeError, match=r"must not branch(.|\n)*, or give total_steps=..., with which"
     ):
         js.compat.torch.LambdaLR(1.0, lambda step: 0.1 if step < 3 else 0.2)
+    with pytest.raises(
+        ValueError, match=r"^keras\..*schedule=.* one finite number, got None .* 2\.$"
+    ):
+        js.compat.keras.LearningRateScheduler({0: 0.2, 1: 0.1}.get, epochs=3)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import violates
+from jaxsched._text import describe
 from jaxsched.recipes._arguments import exponential, multiply, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -38,6 +39,18 @@ def surely(rule: Any, *numbers: Any) -> bool:
 def plain(x: Any) -> Any:
     """A known number as Python's, which may be a key."""
     return np.asarray(to_host(x)).item()
+
+
+def called(where: str, function: Callable[..., Any], *args: Any) -> float:
+    """What a user's function of Python numbers returns for a step, the first of them."""
+    x = function(*args)
+    try:
+        number = float(x)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise ValueError(f"{where} must return one finite number, got {describe(x)} at {args[0]}.")
+    return number
 
 
 def larger(x: Any, y: Any) -> Any:

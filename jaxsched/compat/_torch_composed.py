@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched._checks import checked_whole, violates
-from jaxsched.compat._pieces import joined, surely
+from jaxsched.compat._pieces import called, joined, surely
 from jaxsched.compat._signature import Count, Function, Number, Schedules, Wholes, drop_in
 from jaxsched.recipes._arguments import power
 from jaxsched.schedules import _shapes as shapes
@@ -38,12 +38,13 @@ def LambdaLR(
     >>> float(torch.LambdaLR(1.0, lambda t: 1.0 if t < 3 else 0.1, total_steps=5)(2))
     1.0
     """
+    where = "torch.LambdaLR(lr_lambda=...)"
     if total_steps is None:
         other = "give total_steps=..., with which it may be any function in Python"
-        factor = traced("torch.LambdaLR(lr_lambda=...)", lr_lambda, {}, instead=other)
+        factor = traced(where, lr_lambda, {}, instead=other)
         return Constant(base_lr) * factor
     steps = _known_steps("Lambda", total_steps)
-    return Table([float(lr_lambda(t)) for t in range(steps)]) * Constant(base_lr)
+    return Table([called(where, lr_lambda, t) for t in range(steps)]) * Constant(base_lr)
 
 
 @drop_in
@@ -62,7 +63,8 @@ def MultiplicativeLR(
     0.125
     """
     steps = _known_steps("Multiplicative", total_steps)
-    factors = [1.0, *(float(lr_lambda(t)) for t in range(1, steps))]
+    where = "torch.MultiplicativeLR(lr_lambda=...)"
+    factors = [1.0, *(called(where, lr_lambda, t) for t in range(1, steps))]
     return Constant(base_lr) * Table(np.cumprod(factors).tolist())
 
 

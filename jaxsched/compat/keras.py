@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxsched._arrays import to_host
 from jaxsched._checks import checked_whole, violates
 from jaxsched.compat._knots import levels
-from jaxsched.compat._pieces import decay, floor, polynomial, smaller, stairs, surely, where
+from jaxsched.compat._pieces import called, decay, floor, polynomial, smaller, stairs, surely, where
 from jaxsched.compat._signature import (
     Count,
     Flag,
@@ -247,12 +247,12 @@ def LearningRateScheduler(
     >>> [float(halves(epoch)) for epoch in (0, 1, 2, 3, 9)]
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
+    name = "keras.LearningRateScheduler(schedule=...)"
     if base_lr is None and _takes_one(schedule):
         if epochs is None:
             other = "give epochs=..., with which it may be any function in Python"
-            where = "keras.LearningRateScheduler(schedule=...)"
-            return traced(where, schedule, {}, instead=other)
-        return Table([float(schedule(epoch)) for epoch in range(_whole(epochs))])
+            return traced(name, schedule, {}, instead=other)
+        return Table([called(name, schedule, epoch) for epoch in range(_whole(epochs))])
     if base_lr is None or epochs is None:
         raise ValueError(
             "keras.LearningRateScheduler(base_lr=..., epochs=...) must both be given for a "
@@ -261,7 +261,7 @@ def LearningRateScheduler(
         )
     rates = [float(to_host(base_lr))]
     for epoch in range(_whole(epochs)):
-        rates.append(float(schedule(epoch, rates[-1])))
+        rates.append(called(name, schedule, epoch, rates[-1]))
     return Table(rates[1:])
 
 

@@ -143,7 +143,9 @@ def traced(
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.TracerBoolConversionError as error:
         raise TypeError(_BRANCH.format(**told)) from error
-    except NEEDS_A_NUMBER as error:
+    except (TypeError, *NEEDS_A_NUMBER) as error:
+        if not isinstance(error, NEEDS_A_NUMBER) and "Tracer" not in str(error):
+            raise
         raise TypeError(_NUMBER.format(**told)) from error
     if getattr(out, "shape", None) != () or not is_number(out):
         raise TypeError(f"{where} must return one real number for a step, got {out}.")
