@@ -217,8 +217,10 @@ def test_multisteps_hands_on_the_value_of_the_last_micro_batch_only():
     assert int(state.inner_opt_state.controller_states["learning_rate"].step) == 3
 
 
-def test_a_skipped_update_is_no_step_and_no_report_inside_the_guard_only():
+def test_a_skipped_update_is_no_step_and_no_report_but_beside_the_guard():
     controlled = inject(optax.sgd)(learning_rate=Plateau(BASE, 0.5, patience=0))
+    guard = lambda learning_rate: optax.apply_if_finite(optax.sgd(learning_rate), 5)
+    within = inject(guard)(learning_rate=Plateau(BASE, 0.5, patience=0))
     broken = {"w": jnp.full(3, jnp.nan)}
 
     def after(tx, find):
@@ -229,7 +231,7 @@ def test_a_skipped_update_is_no_step_and_no_report_inside_the_guard_only():
         return int(held.step), int(held.seen), float(held.scale)
 
     guarded = optax.apply_if_finite(controlled, 5)
-    assert after(guarded, lambda s: s.inner_state) == (2, 2, 0.5)
+    assert after(guarded, lambda s: s.inner_state) == after(within, lambda s: s) == (2, 2, 0.5)
     beside = optax.chain(optax.apply_if_finite(optax.identity(), 5), controlled)
     assert after(beside, lambda s: s[1]) == (3, 3, 0.25)
 

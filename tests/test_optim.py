@@ -152,7 +152,6 @@ BAD = {**GRADS, "w": GRADS["w"] * jnp.nan}
 _GUARDED = lambda tx: optax.apply_if_finite(tx, 1)
 # Counted after each of: good, bad, good, bad, bad (the guard gives up), good.
 COUNTED = {
-    "around": (_GUARDED(inject(optax.sgd)(LR)), [1, 1, 2, 2, 3, 4]),
     "inside": (lambda r: _GUARDED(optax.sgd(r)), [1, 1, 2, 2, 3, 4]),
     "first": (lambda r: optax.chain(_GUARDED(optax.identity()), optax.sgd(r)), [1, 1, 2, 2, 3, 4]),
     "gathered": (lambda r: optax.MultiSteps(_GUARDED(optax.sgd(r)), 2), [0, 0, 0, 1, 1, 2]),
