@@ -130,8 +130,7 @@ def _forget_programs():
 @pytest.fixture
 def in_numpy(monkeypatch):
     """What is traced by ``jax.jit`` runs in NumPy, a tenth of the time that XLA compiles it."""
-    if os.environ["XLA_FLAGS"] == LITTLE:
-        monkeypatch.setattr(jax, "jit", operations.jit)
+    monkeypatch.setattr(jax, "jit", operations.jit)
 
 
 @pytest.fixture

@@ -76,17 +76,21 @@ def test_every_schedule_in_every_mode_of_tracing(name, mode):
     """Eager the same bits as without the mode; jit, vmap and grad are traced, to float32.
 
     These modes raise while a program is traced, so nothing is compiled: that would be nine tenths
-    of the time. Recipes are composed of the classes that are differentiated here.
+    of the time. Recipes are composed of the classes that are differentiated, with a look for leaks;
+    one of each class is differentiated in strict mode below.
     """
     schedule = ALL[name]
     steps = marks(schedule)
     want = np.asarray(schedule(steps))
     strong, real = as_arrays(schedule)
     device_steps = jnp.asarray(steps)
+    one = name in ONE_OF_EACH_CLASS
+    leaks = mode == "x64-strict" and one
     with MODES[mode]():
         outs = [schedule(steps), jax.eval_shape(schedule, device_steps)]
-        if name in (CLASSES if mode == "strict" else ONE_OF_EACH_CLASS):
-            outs += jax.tree.leaves(jax.eval_shape(uses, strong, real, device_steps))
+        if leaks or (mode == "strict" and name in CLASSES and not one):
+            with MODES["leaks"]() if leaks else contextlib.nullcontext():
+                outs += jax.tree.leaves(jax.eval_shape(uses, strong, real, device_steps))
         single = schedule(int(steps[-1]))
     np.testing.assert_array_equal(outs[0], want)
     assert single.shape == ()
@@ -94,23 +98,12 @@ def test_every_schedule_in_every_mode_of_tracing(name, mode):
         assert (out.dtype, out.weak_type) == (jnp.float32, False)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_CLASS)
-def test_no_schedule_leaks_a_tracer(name):
-    """As a constant, as an argument and differentiated. Recipes are composed of these classes."""
-    schedule = ALL[name]
-    arrays, steps = as_arrays(schedule), jnp.asarray(marks(schedule))
-
-    def everything(strong, real, steps):
-        return schedule(steps), strong(steps), jax.grad(lambda s: jnp.sum(s(steps)))(real)
-
-    with MODES["leaks"]():
-        outs = jax.eval_shape(everything, *arrays, steps)
-    assert all(out.dtype == jnp.float32 for out in jax.tree.leaves(outs))
-
-
 @pytest.mark.parametrize("name", OF_CLASSES)
 def test_every_schedule_with_every_single_operation_checked_for_nan_and_inf(name, monkeypatch):
-    """As ``disable_jit`` with ``debug_nans`` and ``debug_infs``, in the arithmetic of a program."""
+    """As ``disable_jit`` with ``debug_nans`` and ``debug_infs``, in the arithmetic of a program.
+
+    What runs is traced in strict mode.
+    """
     strong, real = as_arrays(ALL[name])
     steps = marks(strong)
     want = np.asarray(strong(steps))
@@ -123,7 +116,9 @@ def test_every_schedule_with_every_single_operation_checked_for_nan_and_inf(name
         assert finite(results) or not finite(given), equation
 
     def checked(f, *arguments):
-        return operations.run(jax.jit(f).trace(*arguments), *arguments, look=look)
+        with MODES["strict"]():
+            program = jax.jit(f).trace(*arguments)
+        return operations.run(program, *arguments, look=look)
 
     values = checked(jax.vmap(strong), steps)
     if name in ONE_OF_EACH_CLASS:
@@ -147,14 +142,17 @@ def test_a_schedule_with_every_single_operation_checked_by_jax(monkeypatch):
 
 @pytest.mark.parametrize("name", OF_CLASSES)
 def test_every_schedule_is_exported_and_its_program_moves_nothing_to_or_from_the_host(name):
-    """``jax.export`` for any number of steps; run under ``transfer_guard``, once for each class."""
+    """``jax.export`` for any number of steps; a few are run under ``transfer_guard``.
+
+    test_values runs all of them so, as programs of their own.
+    """
     schedule = ALL[name]
     steps = marks(schedule)
     exported = jax.export.export(jax.jit(schedule))(
         jax.ShapeDtypeStruct(jax.export.symbolic_shape("n"), jnp.int32)
     )
     assert not exported.ordered_effects and not exported.unordered_effects
-    if name in ONE_OF_EACH_CLASS:
+    if name in DOUBLE:
         program, device_steps = jax.jit(exported.call), jnp.asarray(steps)
         with jax.transfer_guard("disallow"):
             values = program(device_steps)
@@ -174,9 +172,9 @@ def test_a_users_function_in_every_mode_where_its_code_survives():
     steps = np.asarray([-1, 0, 1, 100], np.int32)
     want = np.asarray(schedule(steps))
     strong, real = as_arrays(schedule)
-    for mode in ("strict", "x64-strict", "debug"):
+    for mode, call in (("strict", jax.jit(uses)), ("x64-strict", jax.jit(uses)), ("debug", uses)):
         with MODES[mode]():
-            values, mapped, _ = uses(strong, real, jnp.asarray(steps))
+            values, mapped, _ = call(strong, real, jnp.asarray(steps))
         chex.assert_trees_all_close_ulp(want, values, mapped, maxulp=2)
 
 
