@@ -56,8 +56,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 settings.register_profile("jaxsched", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("jaxsched")
 
-STRICT = {"test_laws", "test_recipes", "test_values"}
+STRICT = {"test_exact_steps", "test_laws", "test_recipes", "test_values"}
 UNCACHED = STRICT | {"test_compat", "test_controller_rules", "test_controllers", "test_modes"}
+UNCACHED |= {"test_silent_values"}
 # They wait for processes that die, so they come first: the linters and another worker compute then.
 WAITING = {"test_executor", "test_mesh_processes", "test_sweep_checkpoint"}
 # Written without dtypes, as users write: the user's arithmetic, not ours, promotes.
