@@ -270,6 +270,15 @@ def test_a_task_with_a_mesh_of_its_own_must_be_given_it(method):
                 search.range_test(task, steps=50)
 
 
+@pytest.mark.parametrize("devices", ["a mesh", None])
+def test_the_axes_of_a_mesh_of_a_task_are_not_explicit(devices):
+    mesh = jax.make_mesh((2,), ("model",), axis_types=(AxisType.Explicit,))
+    there = jax.device_put(jnp.ones(3), NamedSharding(mesh, PartitionSpec()))
+    task = type("Own", (Plain,), {"init": lambda self, key: there})()
+    with pytest.raises(ValueError, match=r"got `init` with Explicit axes. Give .* with Auto axes"):
+        search.sweep(task, js.Constant(0.1), steps=3, devices=devices and mesh_of_all())
+
+
 def test_arrays_of_a_task_may_lie_on_the_mesh_already():
     mesh = mesh_of_all()
     there = NamedSharding(mesh, PartitionSpec("model"))

@@ -21,7 +21,7 @@ from jaxsched.search.engine._program import Function, Program
 from jaxsched.search.engine._threads import Threads, usable_cores
 from jaxsched.search.engine._width import measured_width
 from jaxsched.search.multihost._directory import MeshDirectory
-from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram, mesh_sizes
+from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram, meshes
 from jaxsched.search.multihost._processes import (
     allgather_bytes,
     check_all_agree,
@@ -245,15 +245,15 @@ def _places(
 
 def _check_meshes(plan: Plan, count: int) -> None:
     """Raises if a task is laid out on other devices than those of a run, ``count`` of them."""
-    sizes = {"`jax.set_mesh`": {jax.sharding.get_abstract_mesh().size}}
+    named = {"`jax.set_mesh`": {f"a mesh of {jax.sharding.get_abstract_mesh().size}"}}
     for name in ("init", "step", "evaluate", "test"):
-        sizes[f"`{name}`"] = set().union(*(mesh_sizes(getattr(f.shape, name)) for f in plan.folds))
-    for name, found in sizes.items():
-        if others := sorted(found - {0, 1, count}):
+        named[f"`{name}`"] = set().union(*(meshes(getattr(f.shape, name)) for f in plan.folds))
+    for name, found in named.items():
+        if others := sorted(found - {f"a mesh of {size}" for size in (0, 1, count)}):
             raise ValueError(
                 f"{plan.caller}(task=...) must lay its arrays out on the devices of a run, here "
-                f"{count}, got {name} with a mesh of {others[0]}. Give that to "
-                "`sweep` or `final_score`, `devices=mesh`, or leave it out."
+                f"{count}, got {name} with {others[-1]}. Give that to `sweep` or `final_score`, "
+                "`devices=mesh` with Auto axes, or leave it out."
             )
 
 

@@ -25,20 +25,23 @@ from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import Fold, taken_apart
 
 
-def mesh_sizes(closed: Any) -> set[int]:
-    """Of how many devices the meshes are that a closed jaxpr names."""
-    sizes = set[int]()
-    for eqn in (
-        equations(closed.jaxpr) if closed is not None else ()
-    ):  # of a method that is asked for
-        typed = (getattr(x.aval, "sharding", None) for x in eqn.outvars)
-        # On Auto axes it is only where an array of the task happens to lie.
-        named: list[Any] = [x for x in typed if x and AxisType.Explicit in x.mesh.axis_types]
+def meshes(closed: Any) -> set[str]:
+    """The meshes that a closed jaxpr names, or "Explicit axes"; on Auto ones an array may lie."""
+    found = set[str]()
+    if closed is None:  # of a method that is not asked for
+        return found
+    made = [*closed.jaxpr.outvars]
+    for eqn in equations(closed.jaxpr):
+        made += eqn.outvars
         for param in eqn.params.values():
-            named += param if isinstance(param, (list, tuple)) else [param]
-        sizes.update(x.num_devices for x in named if isinstance(x, Sharding))
-        sizes.update(x.size for x in named if isinstance(x, (Mesh, AbstractMesh)))
-    return sizes
+            for x in param if isinstance(param, (list, tuple)) else (param,):
+                if isinstance(x, Sharding):
+                    found.add(f"a mesh of {x.num_devices}")
+                if isinstance(x, (Mesh, AbstractMesh)):
+                    found.add(f"a mesh of {x.size}")
+    typed = (getattr(x.aval, "sharding", None) for x in made)
+    explicit = any(x and AxisType.Explicit in x.mesh.axis_types for x in typed)
+    return found | {"Explicit axes"} if explicit else found
 
 
 class MeshProgram(Program):
