@@ -3,10 +3,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
-# The pip of this Python installs into the environment; only without one is another made there,
-# which takes 4 s.
-ITS_PIP = $(shell $(PYTHON) -c "import pip; print(pip)" 2>/dev/null)
-PIP = $(if $(ITS_PIP),$(PYTHON) -m pip --python $(RUN)/python,$(RUN)/python -m pip)
 # Kept, also where the environment says otherwise: each process would compile JAX's files anew.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -60,12 +56,12 @@ clean:
 	rm -rf $(VENV) $(VENV)-peers out build dist
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --quiet --editable ".[examples]"
+	$(RUN)/python -m pip install --quiet --editable ".[examples]"
 	touch $@
 
 # Not compiled: a fifth of the files is ever imported.
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --quiet --no-compile --editable ".[dev]"
+	$(RUN)/python -m pip install --quiet --no-compile --editable ".[dev]"
 	touch $@
 
 # PyTorch alone from its own index of builds for the CPU, if PIP_EXTRA_INDEX_URL names it.
@@ -76,4 +72,4 @@ $(VENV)-peers/.made: tests/golden/peers.txt tests/golden/alone.txt pyproject.tom
 	touch $@
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(if $(ITS_PIP),--without-pip) $(VENV)
+	$(PYTHON) -m venv $(VENV)
