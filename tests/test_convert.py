@@ -253,6 +253,9 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "s = StepLR(o, 3)\n|s.step(5)|"),
         ("torch", "s = StepLR(o, 3)\n|for i in range(4):|\n  s.step()"),
         ("torch", "s = StepLR(o, 3)\ns.step()\n|s.step()|"),
+        ("torch", "s = StepLR(o, 3)\nfor i in r:\n  train()\n  |s.step(i + i / 9)|"),
+        ("torch", "s = StepLR(o, 3)\nfor i in r:\n  o.step()\n  if x: |continue|\n  s.step()"),
+        ("torch", "s = StepLR(o, 3)\ndef fit():\n  train()\n  s.step()\n|fit()|\nfit()"),
         ("torch", "|for lr in rates:|\n  s = StepLR(o, 3)\n  f(lr)"),
         ("torch", "s = StepLR(o, 3)\nb = |WarmupLR(o, 10)|"),
         ("torch", "|Warmed(o, 5, StepLR(o, 4))|"),
@@ -304,8 +307,11 @@ for epoch in range(90):
     for batch in loader:
         optimizer.zero_grad()
         model(batch).backward()
+        if torch.isnan(loss):
+            continue
         optimizer.step()
     scheduler.step()
+    wandb.log({"lr": scheduler.get_last_lr()[0], "same": optimizer.param_groups[0]["lr"]})
 """
 
 
@@ -313,6 +319,8 @@ def test_lines_without_the_names_of_the_schedule_are_skipped():
     expected = CT.MultiStepLR(0.1, [30, 60])
     assert both_lines(convert("torch", SKIPPED)) == (expected, expected)
     assert both_lines(convert("torch", LOOP)) == (expected, expected)
+    timm = "s = CosineLRScheduler(o, 9)\nfor e in r:\n  train()\n  s.step(e + 1)"
+    assert both_lines(convert("timm", timm, 0.1))[0] == js.compat.timm.CosineLRScheduler(0.1, 9)
     optax = "s = linear_schedule(1, 0, 9)\nt = chain(clip(1), scale_by_schedule(s), scale(-1))\n"
     optax += "state = t.init(params)\nup, state = t.update(grads, state)"
     assert both_lines(convert("optax", optax))[0] == js.Linear(1.0, 0.0, 9)

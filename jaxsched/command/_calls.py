@@ -87,13 +87,13 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
         raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
     if not found:  # raises by the name
         check(Call(f"{reader.library}.{_bare(tree)}"), where="convert(text=...)")
+    made = reader.read(tree)
     program.check(tree, reader.parts(tree), reader.library in _RATE_FIRST)
     rates = [x for call in calls if not reader.source(call) for x in reader.rates(call)]
     names = [x for x in program.given if x.rpartition(".")[2] in _LR]
     for said in [*rates, *(program.word(ast.Name(x)) for x in names)]:
         if reader.lr is not None and (isinstance(said, (int, float)) or _computes(said)):
             reader.rate(said)
-    made = reader.read(tree)
     check(made, where="convert(text=...)")
     check_values(made, Place(counts=""))
     interval = "step" if tree.kwargs.get("t_in_epochs") is False else reader.interval(values, tree)
@@ -128,7 +128,8 @@ class _Reader:
         self.asked = False  # for `lr`, by a word that stands for it
 
     def source(self, call: Call) -> Entry | None:
-        return source_of(f"{self.library}.{_bare(call)}")
+        name = f"{self.library}.{_bare(call)}"  # timm.step is one, but scheduler.step is not
+        return None if call.name.endswith(".step") and call.name != name else source_of(name)
 
     def parts(self, schedule: Call) -> dict[int, Any]:
         """What a schedule consists of, its optimizer and their lists, by their ids."""

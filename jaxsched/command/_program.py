@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from jaxsched._text import shorten
-from jaxsched.names._expression import Call, Reader, Word, dotted
+from jaxsched.names._expression import OPERATORS, Call, Reader, Word, dotted
 
 # Whose rate is the first argument, or, in those of PyTorch, follows the parameters.
 OPTIMIZERS = {
@@ -22,8 +22,8 @@ _BESIDE = {
 }
 # Methods which leave alone what has them, and functions which only read.
 _METHODS = {
-    *("evaluate", "fit", "get_last_lr", "init", "predict", "state_dict", "step", "summary"),
-    *("update", "zero_grad"),
+    *("evaluate", "fit", "get_last_lr", "init", "predict", "state_dict", "step", "step_update"),
+    *("summary", "update", "zero_grad"),
 }
 _READERS = ("len", "max", "min", "print", "sum")
 _NAMES = ("eval", "exec", "globals", "locals")  # which may give any name another value
@@ -88,24 +88,33 @@ class Program(Reader):
 
     def check(self, schedule: Call, own: dict[int, Any], rate_first: bool) -> None:
         """Raises where a part of a schedule stands in what may change it; ``own`` are its parts."""
-        steps = [
+        steps: list[Any] = [
             x
             for x in ast.walk(self.tree)
             if isinstance(x, ast.Call) and isinstance(x.func, ast.Attribute)
-            if x.func.attr == "step" and self.value(x.func.value) is schedule
+            if x.func.attr == "step"
         ]
+        own_steps = [x for x in steps if self.value(x.func.value) is schedule]
+        measures = any(x in repr(schedule).lower() for x in ("greedy", "plateau"))
+        skip = {*own_steps[1:], *_left_out(self.tree, steps, own_steps[:1])}
+        skip |= {x for x in own_steps if not measures and any(map(self._computes, x.args))}
         held, count = dict(own), -1
         while count < len(held):  # until no further name has a value that holds one
             count = len(held)
             for node in ast.walk(self.tree):
                 line: Any = node
-                if node in steps[1:] or not self._leaves(line, own, held, rate_first):
+                if node in skip or not self._leaves(line, own, held, rate_first):
                     raise ValueError(
                         f"{self.where} must leave {schedule.name}(...), its optimizer and their "
                         f"lists as they are made, got `{shorten(_first(node))}` in line "
                         f"{line.lineno}: leave it out if it does not touch the rate, or write into "
                         "the calls what it changes."
                     )
+
+    def _computes(self, node: Any) -> bool:
+        """Whether the epoch that a step is given is none that a training counts."""
+        x = self.value(node)
+        return isinstance(x, Call) and x.name in OPERATORS and (x.name, x.args[1]) != ("+", 1)
 
     def _leaves(self, node: Any, own: dict[int, Any], held: dict[int, Any], first: bool) -> bool:
         def holds(node: Any) -> bool:
@@ -114,13 +123,22 @@ class Program(Reader):
             seen = [x for x in ast.walk(node) if isinstance(x, ast.Call) or dotted(x)]
             return any(id(self.value(x)) in held for x in seen)
 
+        def hands(node: Any) -> bool:  # not a number that it tells, as its rate
+            if isinstance(node, ast.Call) and _called(node) in (*_METHODS, *_READERS):
+                return False
+            if isinstance(node, ast.Subscript) and getattr(node.slice, "value", "") == "lr":
+                return False
+            known = isinstance(node, ast.Call) or dotted(node)
+            found = known and id(self.value(node)) in held
+            return found or any(map(hands, ast.iter_child_nodes(node)))
+
         names: list[Any] = []
         if isinstance(node, _DEFINITION):
             if not isinstance(node, ast.ClassDef) and holds(node.args):
                 return False
             names = [ast.Name(node.name)] if holds(node) else []
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            names = _targets(node) if node.value and holds(node.value) else []
+            names = _targets(node) if node.value and hands(node.value) else []
             changed = [
                 getattr(x, "value", x) for x in _targets(node) if not isinstance(x, ast.Name)
             ]
@@ -138,7 +156,7 @@ class Program(Reader):
         elif id(self.value(node)) not in own:
             name, on = _called(node), getattr(node.func, "value", None)
             places = dict(enumerate(node.args)) | {x.arg: x.value for x in node.keywords}
-            given = [place for place, x in places.items() if holds(x)]
+            given = [place for place, x in places.items() if hands(x)]
             others = [self.value(x) for place, x in places.items() if [place] != given]
             if dotted(node.func) in _NAMES:
                 return False
@@ -150,10 +168,24 @@ class Program(Reader):
                 return first and (rated or chained)
             elif holds(node.func):
                 numbers = name == "step" and any(isinstance(x, (int, float)) for x in others)
-                made = name != "update" or isinstance(self.value(on), Call)
-                return name in _METHODS and made and "callbacks" not in places and not numbers
+                made = on and (name != "update" or isinstance(self.value(on), Call))
+                return name in _METHODS and bool(made) and "callbacks" not in places and not numbers
         held |= {id(x): x for x in map(self.value, names)}
         return True
+
+
+def _left_out(tree: Any, steps: list[Any], own: list[Any]) -> set[Any]:
+    """What goes on without the schedule's step, but not without the optimizer's."""
+    found: set[Any] = set()
+    for loop in [x for x in ast.walk(tree) if isinstance(x, (ast.For, ast.While))]:  # inner last
+        nodes: set[Any] = {*ast.walk(loop)}
+        turns = {x for x in nodes if isinstance(x, ast.Continue)}
+        found -= turns
+        for step in nodes.intersection(own):
+            others = [x.lineno for x in nodes.intersection(steps) if x is not step]
+            after = max(others, default=0)
+            found |= {x for x in turns if after < x.lineno < step.lineno}
+    return found
 
 
 def _called(node: ast.Call) -> str:
