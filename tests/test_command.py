@@ -161,6 +161,8 @@ def test_a_controller_is_explained_by_its_base():
     assert eval(python_line(plateau), {"js": js}) == plateau
     quiet = js.controllers.Around(plateau, quiet=5)
     assert eval(python_line(quiet), {"js": js}) == quiet
+    warmed = explain(0.5 * (js.Linear(0.0, 0.2, 10) >> js.Plateau(0.2)))
+    assert "on: Linear from 0 to 0.1 in 10 steps, then" in warmed and "10         0.1\n" in warmed
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

@@ -15,7 +15,7 @@ from jaxsched._arrays import to_host, to_source
 from jaxsched._checks import checked_whole
 from jaxsched._populations import require_schedule
 from jaxsched._struct import Record
-from jaxsched.controllers._base import AbstractController
+from jaxsched.controllers._base import AbstractController, untold
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._function import Function
 from jaxsched.schedules._noise import Noisy
@@ -42,6 +42,7 @@ def explain(schedule: Any) -> str:
         around.append(type(base).__name__)
         base = base.base
     require_schedule("explain(schedule=...)", base)
+    base = untold(schedule)  # with what stands around it
     acting = f"{' of '.join(around)}, which acts on: " if around else ""
     lines = [f"{acting}{_sentence(base)}", "", f"  {sparkline(base)}", ""]
     lines += [f"  step {_steps(step):<10} {base.host(step):.6g}" for step in _marks(base)]
