@@ -56,7 +56,11 @@ def test_a_sweep_tabulates_what_an_optimizer_gets(controller):
     [
         (lambda c: c * c, "not with another controller"),
         (lambda c: js.minimum(c, c), "not with another controller"),
-        (lambda c: c >> js.Constant(0.1), "must have a duration"),
+        (lambda c: c >> js.Constant(0.1), r"got for part 0 of 2 the open-ended Constant"),
+        (
+            lambda c: js.Plateau(js.multi_step(1, 0.1, [3])) >> js.Constant(0.1),
+            "last value begins where it ends",
+        ),
         (lambda c: js.Repeat(c), "must be a schedule"),
         (lambda c: js.controllers.Around(0.1), "must be a controller"),
         (lambda c: js.controllers.Around(c, 0.1), "must be a schedule with a"),

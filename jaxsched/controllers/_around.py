@@ -104,6 +104,7 @@ class Around(AbstractController):
     @classmethod
     def of(cls, controller: Any, rule: Callable[[Any], Any]) -> Around:
         """``rule`` of the rate of ``controller``; one around another is one."""
+        rule(untold(controller))  # raises by what it follows: a Rate does not tell its last value
         if isinstance(controller, Around):
             return dataclasses.replace(controller, rule=rule(controller.rule))
         return cls(controller, rule(Rate(steps=untold(controller).duration)))
