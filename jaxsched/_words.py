@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -193,7 +194,7 @@ def bind(
     values = dict(zip(names, args, strict=False))
     for name in ("base_lr", "lr") if "." in function else ():
         # Of a drop-in: the optimizer was left out, and what followed it stands in its place.
-        if type(rate := values.get(name)) is int and rate > 1:
+        if isinstance(rate := values.get(name), numbers.Integral) and int(rate) > 1:
             raise ValueError(
                 f"{function}({name}=...) must be the rate of the optimizer, which stands in its "
                 f"place, got {rate}, as of a length: if it is the rate, write {name}={rate}."

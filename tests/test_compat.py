@@ -237,7 +237,7 @@ def test_a_length_is_no_rate_where_the_optimizer_was_left_out(text):
         ValueError, match=r"lr=\.\.\.\) .* which stands in its place, got 100, as"
     )
     with refused:
-        compat.torch.PolynomialLR(100, 2)
+        compat.torch.PolynomialLR(np.int64(100), 2)
     with refused:
         from_config(text)
     assert from_config(text.replace("100", "100.0")).host(10**6) < 1  # it was meant
