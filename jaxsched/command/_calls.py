@@ -210,7 +210,8 @@ class _Reader:
 
     def is_near(self, call: Call) -> bool:
         known = [each.rpartition(".")[2] for each in theirs(self.library)]
-        return self.source(call) is not None or bool(nearest(_bare(call), known))
+        near = not call.name.endswith(".step") and nearest(_bare(call), known)
+        return bool(near) or self.source(call) is not None
 
     def without_optimizer(
         self, call: Call, source: Entry | None
