@@ -270,6 +270,7 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("optax", "s = linear_schedule(1, 0, 9)\n|inject_hyperparams(adam)(learning_rate=s)|"),
         ("keras", "o = SGD(CosineDecay(1, 9))\nm.compile(o)\n|m.optimizer.learning_rate = 0.5|"),
         ("keras", "m.compile(optimizer=SGD(CosineDecay(1, 9)))\n|m.fit(x, callbacks=c)|"),
+        ("keras", "s = ReduceLROnPlateau(base_lr=1)\n|m.fit(x, callbacks=[s, Warmup(5)])|"),
     ],
 )
 def test_a_line_that_may_change_the_curve_is_refused(library, text):
@@ -321,6 +322,8 @@ def test_lines_without_the_names_of_the_schedule_are_skipped():
     assert both_lines(convert("torch", LOOP)) == (expected, expected)
     timm = "s = CosineLRScheduler(o, 9)\nfor e in r:\n  train()\n  s.step(e + 1)"
     assert both_lines(convert("timm", timm, 0.1))[0] == js.compat.timm.CosineLRScheduler(0.1, 9)
+    keras = "s = ReduceLROnPlateau(patience=5)\nm.fit(x, callbacks=[s, EarlyStopping(9)])"
+    assert both_lines(convert("keras", keras, 0.1))[0].patience == 5
     optax = "s = linear_schedule(1, 0, 9)\nt = chain(clip(1), scale_by_schedule(s), scale(-1))\n"
     optax += "state = t.init(params)\nup, state = t.update(grads, state)"
     assert both_lines(convert("optax", optax))[0] == js.Linear(1.0, 0.0, 9)

@@ -25,6 +25,8 @@ _METHODS = {
     *("evaluate", "fit", "get_last_lr", "init", "predict", "state_dict", "step", "step_update"),
     *("summary", "update", "zero_grad"),
 }
+# Of Keras, those that leave the rate alone.
+_CALLBACKS = ("CSVLogger", "EarlyStopping", "ModelCheckpoint", "TensorBoard", "TerminateOnNaN")
 _READERS = ("len", "max", "min", "print", "sum")
 _NAMES = ("eval", "exec", "globals", "locals")  # which may give any name another value
 _DEFINITION = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -160,7 +162,11 @@ class Program(Reader):
             others = [self.value(x) for place, x in places.items() if [place] != given]
             if dotted(node.func) in _NAMES:
                 return False
-            if on and name == "compile" and given in ([0], ["optimizer"]):
+            listed = self.value(places["callbacks"]) if "callbacks" in places else []
+            quiet = isinstance(listed, list) and all(id(x) in own or _logs(x) for x in listed)
+            if on and name == "fit" and quiet and given in ([], ["callbacks"]):
+                pass
+            elif on and name == "compile" and given in ([0], ["optimizer"]):
                 names = [on]
             elif given and name not in (*_READERS, "dict"):
                 rated = name.lower() in OPTIMIZERS and given in ([0], ["learning_rate"])
@@ -197,6 +203,10 @@ def _targets(node: ast.AST) -> list[Any]:
     if isinstance(node, ast.AnnAssign):
         return [node.target] if node.value else []
     return node.targets if isinstance(node, ast.Assign) else []
+
+
+def _logs(x: Any) -> bool:
+    return isinstance(x, Call) and x.name.rpartition(".")[2] in _CALLBACKS
 
 
 def _beside(x: Any) -> bool:
