@@ -254,6 +254,8 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "s = StepLR(o, 3)\n|for i in range(4):|\n  s.step()"),
         ("torch", "s = StepLR(o, 3)\ns.step()\n|s.step()|"),
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  train()\n  |s.step(i + i / 9)|"),
+        ("torch", "s = StepLR(o, 3)\nfor i in r:\n  train()\n  |s.step(epoch=max(i, 9))|"),
+        ("torch", "s = StepLR(o, 3)\n|scaler.step(s)|"),
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  o.step()\n  if x: |continue|\n  s.step()"),
         ("torch", "s = StepLR(o, 3)\ndef fit():\n  train()\n  s.step()\n|fit()|\nfit()"),
         ("torch", "|for lr in rates:|\n  s = StepLR(o, 3)\n  f(lr)"),
@@ -310,8 +312,9 @@ for epoch in range(90):
         model(batch).backward()
         if torch.isnan(loss):
             continue
-        optimizer.step()
-    scheduler.step()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+    scheduler.step(1 + epoch)
     wandb.log({"lr": scheduler.get_last_lr()[0], "same": optimizer.param_groups[0]["lr"]})
 """
 

@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from jaxsched._text import shorten
-from jaxsched.names._expression import OPERATORS, Call, Reader, Word, dotted
+from jaxsched.names._expression import Call, Reader, Word, dotted
 
 # Whose rate is the first argument, or, in those of PyTorch, follows the parameters.
 OPTIMIZERS = {
@@ -99,7 +99,7 @@ class Program(Reader):
         own_steps = [x for x in steps if self.value(x.func.value) is schedule]
         measures = any(x in repr(schedule).lower() for x in ("greedy", "plateau"))
         skip = {*own_steps[1:], *_left_out(self.tree, steps, own_steps[:1])}
-        skip |= {x for x in own_steps if not measures and any(map(self._computes, x.args))}
+        skip |= {x for x in own_steps if not measures and self._computes(x)}
         held, count = dict(own), -1
         while count < len(held):  # until no further name has a value that holds one
             count = len(held)
@@ -113,10 +113,14 @@ class Program(Reader):
                         "the calls what it changes."
                     )
 
-    def _computes(self, node: Any) -> bool:
-        """Whether the epoch that a step is given is none that a training counts."""
-        x = self.value(node)
-        return isinstance(x, Call) and x.name in OPERATORS and (x.name, x.args[1]) != ("+", 1)
+    def _computes(self, step: ast.Call) -> bool:
+        """Whether the epoch that a step is given is another than a training counts."""
+        for node in [*step.args[:1], *(x.value for x in step.keywords if x.arg in (None, "epoch"))]:
+            x = self.value(node)
+            if isinstance(x, Call) or not dotted(node):
+                operator, terms = (x.name, x.args) if isinstance(x, Call) else ("", ())
+                return not (operator == "+" and 1 in terms)
+        return False
 
     def _leaves(self, node: Any, own: dict[int, Any], held: dict[int, Any], first: bool) -> bool:
         def holds(node: Any) -> bool:
@@ -168,6 +172,10 @@ class Program(Reader):
                 pass
             elif on and name == "compile" and given in ([0], ["optimizer"]):
                 names = [on]
+            elif name in ("step", "unscale_") and given == [0]:  # of a scaler of gradients
+                x = self.value(node.args[0])
+                last = x.name.rpartition(".")[2].lower() if isinstance(x, Call) else ""
+                return isinstance(x, Word) or last in OPTIMIZERS
             elif given and name not in (*_READERS, "dict"):
                 rated = name.lower() in OPTIMIZERS and given in ([0], ["learning_rate"])
                 chained = name == "chain" and len(given) == 1 and all(map(_beside, others))
