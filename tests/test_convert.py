@@ -218,7 +218,7 @@ def written(x):
             "StepLR(opt, n)",
             "in place of n, which only the program knows: write it there, or before",
         ),
-        ("{'scheduler': StepLR(o, 3), 'frequency': 2}", "must have the frequency 1, got 2"),
+        ("[o], [{'scheduler': StepLR(o, 3), 'frequency': 2}]", "must have the frequency 1, got 2"),
         ("{'scheduler': StepLR(o, 3), 'interval': 'batch'}", "interval, must be one of"),
         ("a = StepLR(o, 3)\nb = ExponentialLR(o, 0.9)", "one schedule, got StepLR and Expon"),
         ("[o], [StepLR(o, 3), StepLR(o, 4)]", "one schedule, got StepLR and StepLR"),
@@ -256,6 +256,8 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  train()\n  |s.step(i + i / 9)|"),
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  train()\n  |s.step(epoch=max(i, 9))|"),
         ("torch", "s = StepLR(o, 3)\n|scaler.step(s)|"),
+        ("torch", "s = StepLR(o, 3)\n|if s.get_last_lr()[0] > 1:|\n  s.step()"),
+        ("torch", "s = StepLR(o, 3)\n|o.param_groups[0]['lr'] *= 2|"),
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  o.step()\n  if x: |continue|\n  s.step()"),
         ("torch", "s = StepLR(o, 3)\ndef fit():\n  train()\n  s.step()\n|fit()|\nfit()"),
         ("torch", "|for lr in rates:|\n  s = StepLR(o, 3)\n  f(lr)"),
@@ -315,6 +317,8 @@ for epoch in range(90):
         scaler.unscale_(optimizer)
         scaler.step(optimizer)
     scheduler.step(1 + epoch)
+    if epoch % 10 == 0:
+        print(scheduler.get_last_lr(), optimizer.param_groups[0]["lr"])
     wandb.log({"lr": scheduler.get_last_lr()[0], "same": optimizer.param_groups[0]["lr"]})
 """
 

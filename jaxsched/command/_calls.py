@@ -147,7 +147,7 @@ class _Reader:
 
     def interval(self, values: list[Any], tree: Call) -> str:
         """What Lightning steps a schedule by, in what its ``configure_optimizers`` returns."""
-        for x in values:
+        for x in sorted(values, key=lambda x: isinstance(x, list)):  # a dict in a list tells it
             if isinstance(x, dict) and x.get("scheduler", x.get("lr_scheduler")) is tree:
                 interval: Any = self.read(x.get("interval", "epoch"))
                 check_choice("convert(text=...), interval,", interval, ("step", "epoch"))

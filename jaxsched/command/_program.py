@@ -129,14 +129,15 @@ class Program(Reader):
             seen = [x for x in ast.walk(node) if isinstance(x, ast.Call) or dotted(x)]
             return any(id(self.value(x)) in held for x in seen)
 
-        def hands(node: Any) -> bool:  # not a number that it tells, as its rate
-            if isinstance(node, ast.Call) and _called(node) in (*_METHODS, *_READERS):
+        def hands(node: Any, tells: Any = (*_METHODS, *_READERS)) -> bool:  # not only its rate
+            if isinstance(node, ast.Call) and _called(node) in tells:
                 return False
-            if isinstance(node, ast.Subscript) and getattr(node.slice, "value", "") == "lr":
+            rate = isinstance(node, ast.Subscript) and getattr(node.slice, "value", "") == "lr"
+            if rate and isinstance(node.ctx, ast.Load):
                 return False
             known = isinstance(node, ast.Call) or dotted(node)
             found = known and id(self.value(node)) in held
-            return found or any(map(hands, ast.iter_child_nodes(node)))
+            return found or any(hands(x, tells) for x in ast.iter_child_nodes(node))
 
         names: list[Any] = []
         if isinstance(node, _DEFINITION):
@@ -158,7 +159,7 @@ class Program(Reader):
             steps = len(node.body) == 1 and isinstance(node.body[0], ast.Expr) and holds(node)
             return not (makes or steps or any(map(holds, head)))  # alone, it would step before
         elif not isinstance(node, ast.Call):
-            return isinstance(node, _KEEPS) or not holds(node)
+            return isinstance(node, _KEEPS) or not hands(node, ("get_last_lr", "state_dict"))
         elif id(self.value(node)) not in own:
             name, on = _called(node), getattr(node.func, "value", None)
             places = dict(enumerate(node.args)) | {x.arg: x.value for x in node.keywords}
