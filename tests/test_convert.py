@@ -257,6 +257,7 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  train()\n  |s.step(epoch=max(i, 9))|"),
         ("torch", "s = StepLR(o, 3)\n|scaler.step(s)|"),
         ("torch", "s = StepLR(o, 3)\n|if s.get_last_lr()[0] > 1:|\n  s.step()"),
+        ("torch", "s = StepLR(o, 3)\nfor i in r:\n  o.step()\n  |if i % 4:|\n    s.step()"),
         ("torch", "s = StepLR(o, 3)\n|o.param_groups[0]['lr'] *= 2|"),
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  o.step()\n  if x: |continue|\n  s.step()"),
         ("torch", "s = StepLR(o, 3)\ndef fit():\n  train()\n  s.step()\n|fit()|\nfit()"),
@@ -327,6 +328,8 @@ def test_lines_without_the_names_of_the_schedule_are_skipped():
     expected = CT.MultiStepLR(0.1, [30, 60])
     assert both_lines(convert("torch", SKIPPED)) == (expected, expected)
     assert both_lines(convert("torch", LOOP)) == (expected, expected)
+    hf = "s = linear(o, 1, 9)\nfor i in r:\n  f()\n  if i % 4 == 0:\n    o.step()\n    s.step()"
+    assert both_lines(convert("hf", hf, 0.1))[0] == js.compat.transformers.linear(0.1, 1, 9)
     timm = "s = CosineLRScheduler(o, 9)\nfor e in r:\n  train()\n  s.step(e + 1)"
     assert both_lines(convert("timm", timm, 0.1))[0] == js.compat.timm.CosineLRScheduler(0.1, 9)
     keras = "s = ReduceLROnPlateau(patience=5)\nm.fit(x, callbacks=[s, EarlyStopping(9)])"

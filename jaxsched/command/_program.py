@@ -100,11 +100,14 @@ class Program(Reader):
         measures = any(x in repr(schedule).lower() for x in ("greedy", "plateau"))
         skip = {*own_steps[1:], *_left_out(self.tree, steps, own_steps[:1])}
         skip |= {x for x in own_steps if not measures and self._computes(x)}
+        both = {x for x in ast.walk(self.tree) if _steps_both(x, steps, own_steps)}
         held, count = dict(own), -1
         while count < len(held):  # until no further name has a value that holds one
             count = len(held)
             for node in ast.walk(self.tree):
                 line: Any = node
+                if node in both:
+                    line = line.test
                 if node in skip or not self._leaves(line, own, held, rate_first):
                     raise ValueError(
                         f"{self.where} must leave {schedule.name}(...), its optimizer and their "
@@ -201,6 +204,13 @@ def _left_out(tree: Any, steps: list[Any], own: list[Any]) -> set[Any]:
             after = max(others, default=0)
             found |= {x for x in turns if after < x.lineno < step.lineno}
     return found
+
+
+def _steps_both(node: ast.AST, steps: list[Any], own: list[Any]) -> bool:
+    """Whether it is a condition of an update, of the schedule and the optimizer alike."""
+    body = node.body if isinstance(node, ast.If) and not node.orelse else []
+    here = [x.value for x in body if isinstance(x, ast.Expr) and x.value in steps]
+    return any(x in own for x in here) and any(x not in own for x in here)
 
 
 def _called(node: ast.Call) -> str:
