@@ -198,7 +198,7 @@ def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) ->
         raise ValueError(
             f"sweep(steps=...) must be given for the trial {printable(name)}: {why}.{more}"
         )
-    if longest == 1:
+    if longest == 1 and any(one.host(0) != one.host(1) for one in lasting):
         raise ValueError(
             f"sweep(steps=...) must be given for the trial {printable(name)}: it lasts 1 step, as "
             "a curve over the fraction of a run that is given no steps of its own."
