@@ -1,17 +1,17 @@
 """Four schedules, one small CNN: one data set where decaying buys much, two where it buys little.
 
-    python -m examples.digits_cnn                      # 42 s of CPU; a table, out/digits_cnn.png
-    python -m examples.digits_cnn --data optdigits     # 18 s
-    python -m examples.digits_cnn --data mnist5k       # 27 s
+    python -m examples.digits_cnn                      # 36 s of CPU; a table, out/digits_cnn.png
+    python -m examples.digits_cnn --data optdigits     # 16 s
+    python -m examples.digits_cnn --data mnist5k       # 23 s
     python -m examples.digits_cnn --quick              # 8 s: does it run?
 
 A Flax CNN, SGD with momentum 0.9, batch 32, 8 seeds, paired as in letter_mlp. You should see, in
 test accuracy,
 
     data                           peak held   best constant   cosine      WSD   averaged weights
-    mnist1d (procedural signals)      85.8 %          90.5 %   92.1 %   92.9 %             92.7 %
-    optdigits (other writers)         96.4 %          96.3 %   96.7 %   97.0 %             97.1 %
-    mnist5k (14x14 pixels)            94.0 %          94.7 %   95.8 %   95.9 %             96.0 %
+    mnist1d (procedural signals)      84.9 %          90.1 %   91.9 %   93.2 %             93.1 %
+    optdigits (other writers)         96.2 %          96.3 %   96.7 %   97.0 %             97.0 %
+    mnist5k (14x14 pixels)            94.4 %          94.7 %   95.8 %   95.9 %             96.1 %
 
 The last column is a constant run whose weights were averaged as it went, without any schedule; here
 it is as good as the best of them. On easy data a schedule gains less than a point. The signals of
