@@ -106,26 +106,25 @@ def pytest_runtest_protocol(item):
     _use_cache(item.module.__name__ not in UNCACHED)
     if not item.get_closest_marker("optimized"):
         return (yield)
-    _forget_programs()
     import jaxsched.search.engine._random  # noqa: F401 (its calls have no options of their own)
+    from jaxsched.search.engine import _program
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=OPTIMIZED))
-        result = yield
-    _forget_programs()
-    return result
+        patch.setattr(_program, "_FUNCTIONS", _optimized(_program.Kept))
+        return (yield)
+
+
+@functools.cache
+def _optimized(make):
+    """What sweeps and range tests keep for a task has the optimization of its first test."""
+    return make()
 
 
 def _use_cache(wanted):
     if jax.config.jax_enable_compilation_cache != wanted:
         jax.config.update("jax_enable_compilation_cache", wanted)
         compilation_cache.reset_cache()  # or JAX goes by what it was at its first program
-
-
-def _forget_programs():
-    """What sweeps and range tests keep for a task has the optimization of its first test."""
-    if "jaxsched.search.engine._program" in sys.modules:
-        sys.modules["jaxsched.search.engine._program"]._FUNCTIONS._made.clear()
 
 
 @pytest.fixture
