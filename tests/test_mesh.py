@@ -193,9 +193,7 @@ def test_states_are_read_from_the_folder_of_their_file_only(tmp_path, other):
         directory.read(path)
 
 
-@pytest.mark.optimized
-def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path):
-    whole = sweep()
+def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path, whole):
     interrupted(tmp_path, 3, sweep)
     smaller = Mesh(mesh_of_all().devices[:1], ("model",))
     with pytest.warns(
