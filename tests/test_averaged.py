@@ -7,7 +7,6 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from noisy import Noisy
 from sweep_tasks import Plain, data, jitted, shared, supervised
@@ -43,7 +42,7 @@ class Elementwise(Plain):
         return {"loss": jnp.sum(state["w"] ** 2)}
 
 
-NNX = supervised(optax.adam, lambda rngs: Noisy(rngs))
+NNX = supervised(model=lambda rngs: Noisy(rngs))
 
 
 @pytest.mark.optimized
