@@ -254,15 +254,25 @@ def test_a_gradient_of_weights_is_laid_out_as_a_product_with_its_narrow_factor_f
     def gradients(weights, inputs, more):
         return jax.grad(lambda w: jnp.sum((inputs @ w[0]) ** 2) + jnp.sum(more @ w[1]))(weights)
 
-    def compiled(eased):
-        jaxpr = traced.jaxpr.replace(eqns=[*map(eased, traced.eqns)])
-        return jax.jit(jaxpr_as_fun(traced.replace(jaxpr=jaxpr))).lower(*given).compile()
+    def compiled(traced):
+        return jax.jit(jaxpr_as_fun(traced)).lower(*given).compile()
 
     shapes = (128, 10), (512, 40), (64, 128), (64, 512)  # the second is one for several threads
     given = [jax.random.normal(jax.random.key(i), s) for i, s in enumerate(shapes)]
     traced = jax.make_jaxpr(lambda a, b, x, y: gradients((a, b), x, y))(*given)
-    plain, eased = compiled(lambda eqn: eqn), compiled(narrow_first)
+    plain, eased = compiled(traced), compiled(narrow_first(traced))
     assert "= f32[128,10]{1,0} dot(" in plain.as_text()
     assert "= f32[128,10]{1,0} dot(" not in eased.as_text()
     assert "= f32[512,40]{1,0} dot(" in eased.as_text()
     chex.assert_trees_all_equal(plain(*given), eased(*given))
+
+
+@pytest.mark.parametrize("reads", [jnp.sum, jax.lax.rsqrt, jax.jit(jnp.sum), jnp.ravel])
+def test_a_gradient_that_is_summed_up_or_rounded_by_its_place_is_left_alone(reads):
+    def count(f):
+        return str(narrow_first(jax.make_jaxpr(f)(x, y))).count("optimization_barrier")
+
+    x, y = jnp.ones((64, 128)), jnp.ones((64, 10))
+    gradient = lambda x, y: jax.lax.dot_general(y, x, (((0,), (0,)), ((), ()))).T
+    assert count(lambda x, y: jnp.where(x[0, 0] > 0, jnp.sqrt(gradient(x, y)), 0.0)) == 1
+    assert count(lambda x, y: (gradient(x, y), reads(-gradient(x, y)))) == 1

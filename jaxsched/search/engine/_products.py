@@ -7,24 +7,51 @@ before the transposition keeps the product as JAX has it.
 
 Either way a thread adds up the same terms in the same order, so no bit changes. Several threads
 may divide the sum, each order in its own way: products that XLA gives to several are left alone.
+What reads the gradient then reads it transposed. A sum over it (its norm) would have another order,
+and ``rsqrt`` is rounded otherwise where XLA does not vectorize: only what is sure may read it.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import jit, lax
+from jax.extend.core import Literal
+
+from jaxsched.search._fingerprint import equations
 
 # Samples of a batch, and multiplications: beyond these XLA gave some products to several threads in
 # one order only. It rounds the last column of an odd number otherwise.
 _SAMPLES, _MOST = range(8, 129), 1 << 19
 _OVER_SAMPLES = (((0,), (0,)), ((), ()))
 
+# Each number of their results is rounded once, whatever stands beside it.
+_SURE = re.compile(
+    "jit|transpose|copy|convert_element_type|broadcast_in_dim|add|add_any|sub|mul|div|neg|abs|sign|"
+    "max|min|sqrt|square|integer_pow|select_n|eq|ne|lt|le|gt|ge|is_finite"
+)
 
-def narrow_first(eqn: Any) -> Any:
-    """An equation of a jaxpr; with a barrier if it is a product whose left factor is narrow."""
+
+def narrow_first(closed: Any) -> Any:
+    """A closed jaxpr, with a barrier after each product whose left factor is narrow."""
+    eqns: list[Any] = []
+    unsure = set[Any]()  # what an equation reads that may round otherwise, or one after it
+    for eqn in reversed(closed.jaxpr.eqns):
+        inner = equations(eqn.params["jaxpr"].jaxpr) if eqn.primitive.name == "jit" else (eqn,)
+        sure = all(_SURE.fullmatch(e.primitive.name) for e in inner)
+        eqns.append(eqn if not unsure.isdisjoint(eqn.outvars) else _eased(eqn))
+        if not sure or not unsure.isdisjoint(eqn.outvars):
+            unsure.update(x for x in eqn.invars if not isinstance(x, Literal))
+    return closed.replace(jaxpr=closed.jaxpr.replace(eqns=eqns[::-1]))
+
+
+# ---------------------------------------------------------------------------------------- details
+
+
+def _eased(eqn: Any) -> Any:
     if eqn.primitive.name != "dot_general" or eqn.params["dimension_numbers"] != _OVER_SAMPLES:
         return eqn
     left, right = (x.aval for x in eqn.invars)

@@ -67,8 +67,9 @@ class Program:
         self.fold, self.names, self.length, self.width = fold, names, length, width
         self.functions: list[Function] = []
         shape, how = fold.shape, (names, width)
-        alone = width == 1 and jax.default_backend() == "cpu"
-        self._shape = _own(shape, narrow_first if alone else lambda eqn: eqn)
+        self._shape = _own(shape)
+        if width == 1 and jax.default_backend() == "cpu":
+            self._shape = dataclasses.replace(self._shape, step=narrow_first(self._shape.step))
         # Each with the trees whose structures it reads: those are in no jaxpr.
         self.init = self._function("init", _init, (), shape.state)
         self.segment = self._function("step", _segment, how, (shape.state, shape.metrics))
@@ -126,9 +127,9 @@ class Program:
         return jax.jit(f)
 
 
-def _own(shape: TaskShape, eased: Callable[[Any], Any]) -> TaskShape:
-    """The same with its equations ``eased``, to be kept. JAX finds the array that it has made of
-    one of NumPy again as long as a program holds it, though that may have been changed in place."""
+def _own(shape: TaskShape) -> TaskShape:
+    """The same, to be kept. JAX finds the array that it has made of one of NumPy again as long as a
+    program holds it, though that of NumPy may have been changed in place."""
 
     made: dict[int, Any] = {}  # a function that is called twice stays one
 
@@ -137,7 +138,7 @@ def _own(shape: TaskShape, eased: Callable[[Any], Any]) -> TaskShape:
             return tuple(map(own, x))
         if hasattr(x, "eqns") and id(x) not in made:
             params = [{name: own(p) for name, p in eqn.params.items()} for eqn in x.eqns]
-            eqns = [eased(eqn.replace(params=p)) for eqn, p in zip(x.eqns, params, strict=True)]
+            eqns = [eqn.replace(params=p) for eqn, p in zip(x.eqns, params, strict=True)]
             made[id(x)] = (
                 x.replace(eqns=eqns)
                 if not hasattr(x, "jaxpr")
