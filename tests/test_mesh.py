@@ -193,7 +193,9 @@ def test_states_are_read_from_the_folder_of_their_file_only(tmp_path, other):
         directory.read(path)
 
 
-def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path, whole):
+@pytest.mark.optimized
+def test_another_size_of_mesh_goes_on_and_says_what_that_means(tmp_path):
+    whole = sweep()
     interrupted(tmp_path, 3, sweep)
     smaller = Mesh(mesh_of_all().devices[:1], ("model",))
     with pytest.warns(
