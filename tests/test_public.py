@@ -81,8 +81,11 @@ def test_what_is_exported_is_what_can_be_imported():
     assert visible - set(PUBLIC) <= modules
 
 
-def test_a_lazy_name_is_there_and_is_itself_next_time():
-    """One module after another, from the lowest layer up: none is there before it is asked for."""
+def test_a_lazy_name_is_itself_next_time_and_no_import_touches_a_device_or_prints():
+    """One module after another, from the lowest layer up: none is there before it is asked for.
+
+    JAX's settings may still be changed after all of them: no array has been made.
+    """
     names = {module: names.split() for module, names in js._LAZY.items()}
     done = python(f"""
         import importlib, sys
@@ -94,8 +97,11 @@ def test_a_lazy_name_is_there_and_is_itself_next_time():
             for name, value in first.items():
                 assert getattr(js, name) is value and callable(value), name
                 exec(f"from jaxsched import {{name}} as again; assert again is value")
+        import jax
+        jax.config.update("jax_num_cpu_devices", 3)
+        assert jax.device_count() == 3
     """)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():
@@ -174,16 +180,6 @@ def test_import_jaxsched_loads_nothing_and_a_schedule_jax_and_numpy_only():
     said = [f"{statement} []" for statement in LIGHT.strip().splitlines()]
     said += [f"{statement} ['optax']" for statement in ("js.inject", "import jaxsched.search")]
     assert done.stdout.splitlines() == said
-
-
-def test_an_import_touches_no_device_and_prints_nothing():
-    """JAX's settings may still be changed after the import: no array has been made."""
-    done = python("""
-        import jaxsched, jax
-        jax.config.update("jax_num_cpu_devices", 3)
-        assert jax.device_count() == 3
-    """)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_package_works_with_assertions_stripped():
