@@ -2,6 +2,7 @@
 
 import resource
 import sys
+import warnings
 
 import jax.numpy as jnp
 
@@ -24,6 +25,7 @@ class Big:
         return {"loss": jnp.sum(state**2)}
 
 
+warnings.simplefilter("default")  # its width is halved with a warning
 trials = [js.Constant(rate) for rate in (0.1, 0.2, 0.3, 0.4)]
 sweep(Big(), trials[:1], steps=2)  # what compiling takes is not to be counted
 with open("/proc/self/statm") as file:

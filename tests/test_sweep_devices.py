@@ -1,9 +1,6 @@
 """Several devices, and several processes that know nothing of each other: the same bits."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -168,15 +165,14 @@ def test_two_real_processes_and_one_that_dies(tmp_path):
 
 def test_a_lack_of_memory_halves_the_width():
     """A real one, in a process whose address space is limited."""
-    command = [sys.executable, str(HERE / "memory_worker.py"), "270"]
-    as_users = {**os.environ, "XLA_FLAGS": ""}  # half a gigabyte of numbers, one by one
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=as_users)
-    assert done.returncode == 0, done.stderr
-    width, *losses = done.stdout.replace("[", "").replace("]", "").replace(",", "").split()
+    # As users have it: half a gigabyte of numbers, one by one.
+    code, out, errors = Child(HERE / "memory_worker.py", 270, XLA_FLAGS="").ended()
+    assert code == 0, errors
+    width, *losses = out.replace("[", "").replace("]", "").replace(",", "").split()
     assert int(width) < 4
     expected = [8 * (1 - rate) ** 4 for rate in (0.1, 0.2, 0.3, 0.4)]
     np.testing.assert_allclose(list(map(float, losses)), expected, rtol=1e-6)
-    assert re.search("RESOURCE_EXHAUSTED: .* It goes on with width", done.stderr)
+    assert re.search("RESOURCE_EXHAUSTED: .* It goes on with width", errors)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
