@@ -27,9 +27,9 @@ class Big:
 
 warnings.simplefilter("default")  # its width is halved with a warning
 trials = [js.Constant(rate) for rate in (0.1, 0.2, 0.3, 0.4)]
-sweep(Big(), trials[:1], steps=2)  # what compiling takes is not to be counted
+sweep(Big(), trials[:1], steps=1)  # what compiling takes is not to be counted
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20,) * 2)
-result = sweep(Big(), trials, steps=2, width=4)
+result = sweep(Big(), trials, steps=1, width=4)
 print(result.info["width"], result.validation["loss"].ravel().tolist())
