@@ -36,7 +36,7 @@ class _Alias(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
             return [n for n in vars(self._library()) if not n.startswith("_")]
-        if name.startswith("__"):  # whoever looks through all modules loads none
+        if name.startswith("__"):  # a look through all modules loads none
             raise AttributeError(name)
         return getattr(self._library(), name)
 
