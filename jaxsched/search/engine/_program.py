@@ -27,7 +27,7 @@ from jaxsched.search.engine._random import drawing, drawn
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._protocol import Task, opaque
 from jaxsched.search.tasks._returned import TaskShape
-from jaxsched.search.tasks._traced import Fold, taken_apart
+from jaxsched.search.tasks._traced import METHODS, Fold, taken_apart
 
 
 class Function:
@@ -70,6 +70,7 @@ class Program:
         self._shape = _own(shape)
         if width == 1 and jax.default_backend() == "cpu":
             self._shape = dataclasses.replace(self._shape, step=narrow_first(self._shape.step))
+        self._under = tuple(settings().items())  # not all are in the keys by which JAX finds a call
         # Each with the trees whose structures it reads: those are in no jaxpr.
         self.init = self._function("init", _init, (), shape.state)
         self.segment = self._function("step", _segment, how, (shape.state, shape.metrics))
@@ -107,14 +108,13 @@ class Program:
         """The compiled ``make(shape, *how)``; an earlier one if it computes the same."""
         fold, tree = self.fold, jax.tree.structure(trees)
         key = (method, fold.digests.get(method), fold.shape.dtypes, tree, how, self._where(method))
-        under = tuple(settings().items())  # not all are in the keys by which JAX finds what it has
 
         def made() -> Function:
             name = "segment" if method == "step" else method
             return Function(name, f, partial(self._jit, method))
 
         f = make(self._shape, *how)
-        found: Function = _FUNCTIONS.get(fold.owner, (key, under), made)
+        found: Function = _FUNCTIONS.get(fold.owner, (key, self._under), made)
         # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
         found.f = f
         self.functions.append(found)
@@ -146,8 +146,8 @@ def _own(shape: TaskShape) -> TaskShape:
             )
         return made.get(id(x), x.view(np.ndarray) if isinstance(x, np.ndarray) else x)
 
-    names = ("init", "step", "evaluate", "test")
-    return dataclasses.replace(shape, **{name: own(getattr(shape, name)) for name in names})
+    made_own = {name: own(getattr(shape, name)) for name in (*METHODS, "test")}
+    return dataclasses.replace(shape, **made_own)
 
 
 @jax.jit

@@ -29,7 +29,7 @@ from jaxsched.search.multihost._processes import (
 )
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._store import StageStore
-from jaxsched.search.tasks._traced import Fold
+from jaxsched.search.tasks._traced import METHODS, Fold
 
 
 def backend_for(
@@ -246,7 +246,7 @@ def _places(
 def _check_meshes(plan: Plan, count: int) -> None:
     """Raises if a task is laid out on other devices than those of a run, ``count`` of them."""
     named = {"`jax.set_mesh`": {f"a mesh of {jax.sharding.get_abstract_mesh().size}"}}
-    for name in ("init", "step", "evaluate", "test"):
+    for name in (*METHODS, "test"):
         named[f"`{name}`"] = set().union(*(meshes(getattr(f.shape, name)) for f in plan.folds))
     for name, found in named.items():
         if others := sorted(found - {f"a mesh of {size}" for size in (0, 1, count)}):
