@@ -61,22 +61,17 @@ def PlateauLRScheduler(
     >>> float(plateau(state))
     0.5
     """
-    controller = plateau(
+    controller: AbstractController = plateau(
         "timm.PlateauLRScheduler",
         *(base_lr, mode, decay_rate, patience_t, threshold, "rel", cooldown_t, lr_min, 1e-8),
     )
-    if surely(lambda steps: steps == 0, warmup_t):
-        made: AbstractController = controller
-    else:
-        made = cast(AbstractController, Linear(warmup_lr_init, base_lr, warmup_t) >> controller)
-    kind = chosen(
-        "timm.PlateauLRScheduler(noise_type=...)",
-        noise_type,
-        {word: word for word in ("normal", "uniform")},
-    )
+    if not surely(lambda steps: steps == 0, warmup_t):
+        controller = Linear(warmup_lr_init, base_lr, warmup_t) >> controller
+    kinds = {word: word for word in ("normal", "uniform")}
+    kind = chosen("timm.PlateauLRScheduler(noise_type=...)", noise_type, kinds)
     seed = 42 if noise_seed is None else noise_seed
     noise = (noise_range_t, noise_pct, noise_std, seed, kind)
-    return cast(AbstractController, noisy(made, *noise))
+    return cast(AbstractController, noisy(controller, *noise))
 
 
 def noisy(schedule: Any, steps: Any, limit: Any, std: Any, seed: Any, kind: Any = "normal") -> Any:

@@ -14,7 +14,6 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._text import describe
 from jaxsched.controllers._base import AbstractController, untold
-from jaxsched.controllers._operators import Operators
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._wrappers import Shift
 
@@ -157,4 +156,4 @@ def _later(followed: Any, steps: Any) -> Any:
     return Shift(followed, steps) if followed._endless_value() is None else followed
 
 
-Operators._around = Around
+AbstractController._around = Around

@@ -9,27 +9,25 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-import functools
-import inspect
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, NEEDS_A_NUMBER, is_list
+from jaxsched._arrays import INT32_MAX, is_list
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._words import WRAP, uncalled
-from jaxsched.controllers._operators import Operators
+from jaxsched.controllers._own import check_class, traceable
 from jaxsched.controllers._reports import check_report
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 S = TypeVar("S")
 
 
-class AbstractController(Operators, Record, abc.ABC):
+class AbstractController(Record, abc.ABC):
     """A rate that depends on measurements. (The usual kind is an ``AbstractScaler``.)
 
     A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
@@ -37,6 +35,8 @@ class AbstractController(Operators, Record, abc.ABC):
     needs other measurements than ``value``. Each of its numbers is a leaf and may be traced.
     """
 
+    __array_ufunc__ = None  # so that `numpy_number * controller` reaches our operators
+    _around: ClassVar[Any]  # the class `Around`, which is made of controllers
     State: ClassVar[Any]  # a NamedTuple of arrays that has `step` and `base`
     reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements that it needs
     or_reads: ClassVar[tuple[str, ...]] = ()  # alternatives to these
@@ -46,7 +46,7 @@ class AbstractController(Operators, Record, abc.ABC):
     base: Any
 
     def __post_init__(self) -> None:
-        _check_class(type(self))
+        check_class(type(self))
         Record.__post_init__(self)
         self.__dict__["base"] = _as_base(type(self).__name__, self.base)
 
@@ -158,7 +158,7 @@ class AbstractController(Operators, Record, abc.ABC):
     def __call__(self, state: Any, **extra: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
         self._check(state)
-        with _traceable(self, "value_at(state)"):
+        with traceable(self, "value_at(state)"):
             return self.value_at(state)
 
     # ----------------------------------------------------------------------------- the base's part
@@ -181,6 +181,57 @@ class AbstractController(Operators, Record, abc.ABC):
         if isinstance(self.base, AbstractController):
             return self.base.host_values(state.base, steps, values)
         return values
+
+    # ------------------------------------------- the operators of schedules; each makes an `Around`
+
+    def _wrap(self, rule: Callable[[Any], Any], *others: Any) -> AbstractController:
+        """An ``Around`` with ``rule`` of the rate; ``others`` are what else is in it."""
+        for other in others:
+            if isinstance(other, AbstractController):
+                raise TypeError(
+                    f"{type(self).__name__} can be combined with schedules and numbers, not with "
+                    f"another controller, got {other!r}: let one follow the other, as in "
+                    "`js.Plateau(js.Greedy(0.1))`."
+                )
+        made: AbstractController = self._around.of(self, rule)
+        return made
+
+    def __mul__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: rate * other, other)
+
+    def __rmul__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: other * rate)
+
+    def __truediv__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: rate / other, other)
+
+    def __rtruediv__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: other / rate)
+
+    def __pow__(self, exponent: Any) -> AbstractController:
+        return self._wrap(lambda rate: rate**exponent, exponent)
+
+    def __add__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: rate + other, other)
+
+    def __radd__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: other + rate)
+
+    def __sub__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: rate - other, other)
+
+    def __rsub__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: other - rate)
+
+    def __neg__(self) -> AbstractController:
+        return self._wrap(lambda rate: -rate)
+
+    def __rshift__(self, other: Any) -> AbstractController:
+        return self._wrap(lambda rate: rate >> other, other)
+
+    def __rrshift__(self, other: Any) -> AbstractController:
+        made: AbstractController = self._around.after(other, self)
+        return made
 
     # ------------------------------------------------------------------------------------- details
 
@@ -215,7 +266,7 @@ class AbstractController(Operators, Record, abc.ABC):
         exact = object.__new__(type(self))
         numbers = {n: getattr(self, n) for n in self.ranks if getattr(self, n) is not None}
         exact.__dict__.update(self.__dict__, **{n: number32(x) for n, x in numbers.items()})
-        with _traceable(self, "react(state, ...)"):
+        with traceable(self, "react(state, ...)"):
             new = exact.react(state, **report)
         if not isinstance(new, self.State):
             raise TypeError(
@@ -278,53 +329,6 @@ def scaled(followed: Any, factor: float) -> Any:
 def untold(followed: Any) -> Any:
     """The schedule of the rates as long as nothing is reported."""
     return followed.untold(untold(followed.base)) if levels(followed) else followed
-
-
-# ----------------------------------------------------------------------- classes of one's own
-
-
-@functools.cache
-def _check_class(kind: Any) -> None:
-    """What a class declares, before it is asked for."""
-    name, state = kind.__name__, getattr(kind, "State", None)
-    if not set(kind._in_state) <= set(getattr(state, "_fields", ())):
-        wanted = "; ".join(f"{field}: Any" for field in kind._in_state)
-        has = getattr(state, "_fields", None)
-        got = describe(state) if has is None else f"the fields {', '.join(has)}"
-        raise TypeError(
-            f"{name}.State must be a NamedTuple that has the fields of `class State(NamedTuple): "
-            f"{wanted}`, got {got}."
-        )
-    if "base" not in kind._names:
-        raise TypeError(
-            f"{name} must have the field `base` (`base: Any`), the schedule that it follows, got "
-            f"the fields {', '.join(kind._names) or 'none'}."
-        )
-    for words in ("reads", "or_reads"):
-        value = getattr(kind, words)
-        if not isinstance(value, tuple) or not all(isinstance(word, str) for word in value):
-            raise TypeError(
-                f"{name}.{words} must be a tuple of the names of measurements, such as "
-                f'("value",), got {describe(value)}.'
-            )
-    parameters = inspect.signature(kind.react).parameters
-    if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        raise TypeError(
-            f"{name}.react must take whatever else is reported, such as `def react(self, state, "
-            f"value=None, **others)`, got ({', '.join(parameters)})."
-        )
-
-
-@contextlib.contextmanager
-def _traceable(controller: Any, method: str) -> Iterator[None]:
-    try:
-        yield
-    except NEEDS_A_NUMBER as error:
-        raise TypeError(
-            f"{type(controller).__name__}.{method} must be traceable, got a decision of Python on "
-            "a traced number: write `jnp.where(value < best, a, b)` for an `if`, and the functions "
-            "of jnp for those of math and NumPy."
-        ) from error
 
 
 # --------------------------------------------------------------------------- parts of the methods
