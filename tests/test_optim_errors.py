@@ -65,7 +65,7 @@ def test_an_integer_schedule_says_how_many_micro_batches_make_an_update(every):
         (lambda: inject(optax.adamw)(LR, weight_decay=js.wsd), r"\(weight_decay=\.\.\.\) must be"),
         (lambda: js.Shift(js.wsd, 3), r"js\.wsd is a recipe, not called: give js\.wsd\("),
         (lambda: js.Plateau(js.wsd), r"js\.wsd is a recipe, not called"),
-        (lambda: js.Sequence([js.wsd]), r"js\.wsd is a recipe, not called"),
+        (lambda: js.Sequence([js.wsd]), r"js\.wsd is a recipe, not called"),  # type: ignore[list-item]
         (lambda: js.with_warmup(js.wsd, 3), r"js\.wsd is a recipe, not called"),
         (lambda: js.plot(js.wsd), r"js\.wsd is a recipe, not called"),
         (lambda: inject(optax.adam, learning_rate=LR), r"second call: js\.inject\(adam\)\(learn"),

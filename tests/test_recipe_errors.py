@@ -139,7 +139,7 @@ RELATIONS = {
         "piecewise_constant(boundaries=...) must be at most steps=20 - 1",
     ),
     "an endless range before a sequence": (
-        lambda: range(2**40) >> js.Linear(1.0, 0.0, 5),
+        lambda: range(2**40) >> js.Linear(1.0, 0.0, 5),  # type: ignore[operator]
         "single numbers, not with range(0, 1099511627776)",
     ),
     "repeat for ever": (lambda: js.Repeat(js.Constant(1.0)), "Repeat(schedule=...)"),
@@ -178,7 +178,7 @@ RELATIONS = {
         lambda: js.multi_step(1.0, 0.5, [9, 3]),
         "multi_step(milestones=...)",
     ),
-    "number times a word": (lambda: js.Constant(1.0) >> "a", "Constant(value=...)"),
+    "number times a word": (lambda: js.Constant(1.0) >> "a", "Constant(value=...)"),  # type: ignore[operator]
     "a boolean factor": (lambda: True * js.Linear(0.0, 1.0, 5), "Constant(value=...)"),
     "a factor that is nan": (lambda: js.Linear(0.0, 1.0, 5) * math.nan, "Constant(value=...)"),
     "no schedules to stack": (lambda: js.stack([]), "stack(schedules=...)"),
@@ -263,7 +263,7 @@ RELATIONS = {
         "decay_weights(weight_decay=...)",
     ),
     "a number before a sequence": (lambda: 1.0 >> js.Linear(1.0, 0.0, 5), "open-ended Constant"),
-    "a word before a sequence": (lambda: "a" >> js.Linear(1.0, 0.0, 5), "Constant(value=...)"),
+    "a word before a sequence": (lambda: "a" >> js.Linear(1.0, 0.0, 5), "Constant(value=...)"),  # type: ignore[operator]
     "a word for a yes or no": (lambda: js.Units(4, drop_last="no"), "Units(drop_last=...)"),
     "an integer for a yes or no": (lambda: js.Units(4, drop_last=1), "Units(drop_last=...)"),
 }

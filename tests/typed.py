@@ -30,6 +30,30 @@ longer: js.AbstractSchedule = dataclasses.replace(cosine)
 js.wsd(np.linspace(0.1, 0.4, 4), 100, 10, decay=js.share(0.2), shape="1-sqrt")
 js.cosine_decay(np.float64(0.1), np.int32(100))(np.arange(3))
 js.search.sampled(js.cosine_decay, 4, peak=js.search.uniform(0.1, 1.0), steps=100)
+js.Sequence([js.Linear(0.0, 1.0, 10), js.Constant(1.0)])
+warmed = js.Linear(0.0, 1.0, 10) >> js.Plateau(0.1)
+state = warmed.update(js.maximum(warmed, 1e-5).init(), value=1.0)
+rates: js.AbstractController = 0.5 * warmed
+floored: js.AbstractSchedule = js.maximum(cosine, 1e-5)
+js.inject(lambda lr: optax.MultiSteps(optax.sgd(lr), 4))(lr=0.1 * js.RAdamWarmup())
+
+
+class Task:
+    """The names of arguments are its own."""
+
+    def init(self, seed: jax.Array) -> jax.Array:
+        return jax.random.normal(seed, ())
+
+    def step(
+        self, weight: jax.Array, rates: dict[str, jax.Array], _: int
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return weight * (1.0 - rates["learning_rate"]), {"loss": weight**2}
+
+    def evaluate(self, weight: jax.Array) -> dict[str, jax.Array]:
+        return {"loss": weight**2}
+
+
+js.sweep(Task(), [cosine])
 
 
 text: str = js.Linear(0.0, 1.0, 10)(3)  # type: ignore[assignment]
@@ -41,3 +65,4 @@ js.wsd(0.1, 100, 10, 10, shape="liner")  # type: ignore[arg-type]
 js.cosine_decay(js.share(0.1), 100)  # type: ignore[arg-type]
 js.Plateau(0.1, 0.5, patience=3, mode="least")  # type: ignore[arg-type]
 js.constant(0.1)("0")  # type: ignore[arg-type]
+"0.1" * cosine  # type: ignore[operator]

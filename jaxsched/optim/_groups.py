@@ -16,13 +16,13 @@ from jaxsched._arrays import as_array, is_list, is_number
 from jaxsched._checks import checked_number, checked_whole
 from jaxsched._text import describe
 from jaxsched.optim._extra import update as update_with
-from jaxsched.optim._inject import inject, is_source
+from jaxsched.optim._inject import Factory, Transformation, inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
 from jaxsched.schedules._base import Constant
 
 
 def group_lr(
-    factory: Callable[..., optax.GradientTransformation],
+    factory: Factory,
     groups: Mapping[str, Any],
     *,
     rate: str = "learning_rate",
@@ -170,7 +170,7 @@ def layerwise_decay(patterns: Sequence[Any], decay: Any) -> dict[str, Any]:
 
 
 def _scaled_by_group(
-    inner: optax.GradientTransformation,
+    inner: Transformation,
     patterns: dict[str, re.Pattern[str]],
     multipliers: dict[str, Any],
     layer_axis: int,

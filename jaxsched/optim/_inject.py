@@ -19,7 +19,8 @@ from jaxsched.optim._register import register_export, register_flax
 from jaxsched.optim._state import InjectState, Override
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
-Factory = Callable[..., optax.GradientTransformation]
+Transformation = optax.GradientTransformation | optax.MultiSteps
+Factory = Callable[..., Transformation]
 _KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 
@@ -186,7 +187,7 @@ def _widened(source: Any, dtype: Any) -> Any:
 
 def _rebuilt(
     factory: Factory, bound: inspect.BoundArguments, values: dict[str, jax.Array]
-) -> optax.GradientTransformation:
+) -> Transformation:
     """What the factory makes of its arguments as bound, save the scheduled ones."""
     signature, arguments = bound.signature, dict(bound.arguments)
     for name, value in values.items():

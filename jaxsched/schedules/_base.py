@@ -9,10 +9,12 @@ import abc
 import functools
 import itertools
 import operator
-from typing import Any, ClassVar
+from collections.abc import Sequence as Many
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxsched import _number as num
 from jaxsched._arrays import is_list
@@ -38,6 +40,9 @@ from jaxsched.schedules._phase import (
     unfinished,
 )
 from jaxsched.schedules._selection import can_select, selected
+
+# Not a controller, which has operators of its own.
+Operand: TypeAlias = "AbstractSchedule | ArrayLike"
 
 
 class AbstractSchedule(Record, abc.ABC):
@@ -119,20 +124,20 @@ class AbstractSchedule(Record, abc.ABC):
 
     # The operators. A sequence or sum of sequences or sums is one flat node, so >> is associative.
 
-    def __rshift__(self, other: Any) -> AbstractSchedule:
+    def __rshift__(self, other: Operand) -> AbstractSchedule:
         parts = not hasattr(other, "_wrap") and parts_of(Sequence, self, other)
-        return Sequence(parts) if parts else NotImplemented  # a controller has operators of its own
+        return Sequence(parts) if parts else NotImplemented
 
-    def __rrshift__(self, other: Any) -> AbstractSchedule:
+    def __rrshift__(self, other: Operand) -> AbstractSchedule:
         return Sequence(parts_of(Sequence, other, self))
 
-    def __mul__(self, other: Any) -> AbstractSchedule:
+    def __mul__(self, other: Operand) -> AbstractSchedule:
         return Product(parts_of(Product, self, other)) if _is_term(other) else NotImplemented
 
-    def __rmul__(self, other: Any) -> AbstractSchedule:
+    def __rmul__(self, other: Operand) -> AbstractSchedule:
         return Product(parts_of(Product, other, self)) if _is_term(other) else NotImplemented
 
-    def __truediv__(self, other: Any) -> AbstractSchedule:
+    def __truediv__(self, other: Operand) -> AbstractSchedule:
         if not _is_term(other):
             return NotImplemented
         if isinstance(other, AbstractSchedule):
@@ -142,28 +147,28 @@ class AbstractSchedule(Record, abc.ABC):
             raise ValueError(f"schedule / number must not divide by zero, got {other!r}.")
         return self * (1.0 / as_real(other))
 
-    def __rtruediv__(self, other: Any) -> AbstractSchedule:
+    def __rtruediv__(self, other: Operand) -> AbstractSchedule:
         return other * self**-1.0 if _is_term(other) else NotImplemented
 
-    def __pow__(self, exponent: Any) -> AbstractSchedule:
+    def __pow__(self, exponent: Operand) -> AbstractSchedule:
         if not _is_term(exponent) or isinstance(exponent, AbstractSchedule):
             return NotImplemented
         constant: Any = _term(exponent)
         return type(self)._power(self, constant.value)
 
-    def __add__(self, other: Any) -> AbstractSchedule:
+    def __add__(self, other: Operand) -> AbstractSchedule:
         return Sum(parts_of(Sum, self, other)) if _is_term(other) else NotImplemented
 
-    def __radd__(self, other: Any) -> AbstractSchedule:
+    def __radd__(self, other: Operand) -> AbstractSchedule:
         return Sum(parts_of(Sum, other, self)) if _is_term(other) else NotImplemented
 
     def __neg__(self) -> AbstractSchedule:
         return -1.0 * self
 
-    def __sub__(self, other: Any) -> AbstractSchedule:
+    def __sub__(self, other: Operand) -> AbstractSchedule:
         return self + -_term(other) if _is_term(other) else NotImplemented
 
-    def __rsub__(self, other: Any) -> AbstractSchedule:
+    def __rsub__(self, other: Operand) -> AbstractSchedule:
         return _term(other) + -self if _is_term(other) else NotImplemented
 
     def _repr_html_(self) -> str:
@@ -219,7 +224,7 @@ class Sequence(AbstractSchedule):
     [0.0, 0.5, 1.0, 1.0]
     """
 
-    parts: tuple[AbstractSchedule, ...]
+    parts: Many[AbstractSchedule]
     _symbol = " >> "
     _few: ClassVar[float] = 4  # so many parts are quicker to compile one by one
 
@@ -277,7 +282,7 @@ class Sequence(AbstractSchedule):
 class AbstractCombination(AbstractSchedule):
     """Schedules that run side by side and are combined at every step."""
 
-    parts: tuple[AbstractSchedule, ...]
+    parts: Many[AbstractSchedule]
 
     def __check_init__(self) -> None:
         _check_parts(self)
@@ -355,16 +360,12 @@ def _term(x: Any) -> AbstractSchedule:
         return x
     _refuse_function(x)
     if isinstance(x, range) or np.ndim(x):  # a range may be too long for an array
-        raise _array_error(x)
+        raise TypeError(
+            "a schedule can be combined with schedules and single numbers, not with "
+            f"{describe(x)}: call the schedule with a step and use its value, as in "
+            "`schedule(step) * array`. A number for each member of a population is a `js.Constant`."
+        )
     return Constant(x)
-
-
-def _array_error(x: Any) -> TypeError:
-    return TypeError(
-        "a schedule can be combined with schedules and single numbers, not with "
-        f"{describe(x)}: call the schedule with a step and use its value, as in "
-        "`schedule(step) * array`. A number for each member of a population is a `js.Constant`."
-    )
 
 
 def _refuse_function(x: Any) -> None:
@@ -376,11 +377,8 @@ def _refuse_function(x: Any) -> None:
 
 
 def parts_of(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
-    parts: list[AbstractSchedule] = []
-    for term in terms:
-        part: Any = _term(term)
-        parts.extend(part.parts if type(part) is node else (part,))
-    return tuple(parts)
+    made: Any = map(_term, terms)
+    return tuple(itertools.chain(*(x.parts if type(x) is node else (x,) for x in made)))
 
 
 def _check_parts(self: Any) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import struct
-from jaxsched.schedules._base import AbstractCombination, AbstractSchedule, parts_of
+from jaxsched.schedules._base import AbstractCombination, AbstractSchedule, Operand, parts_of
 
 
 class AbstractExtreme(AbstractCombination):
@@ -33,7 +33,11 @@ class Maximum(AbstractExtreme):
         return num.maximum(*num.alike(x, y))
 
 
-def minimum(*schedules: Any) -> AbstractSchedule:
+@overload
+def minimum(*schedules: Operand) -> AbstractSchedule: ...
+@overload
+def minimum(*schedules: Any) -> Any: ...
+def minimum(*schedules: Any) -> Any:
     """The pointwise minimum of schedules (one of which may be a controller) and numbers.
 
     >>> import jaxsched as js
@@ -43,7 +47,11 @@ def minimum(*schedules: Any) -> AbstractSchedule:
     return _extreme(minimum, Minimum, schedules)
 
 
-def maximum(*schedules: Any) -> AbstractSchedule:
+@overload
+def maximum(*schedules: Operand) -> AbstractSchedule: ...
+@overload
+def maximum(*schedules: Any) -> Any: ...
+def maximum(*schedules: Any) -> Any:
     """The pointwise maximum of schedules (one of which may be a controller) and numbers.
 
     >>> import jaxsched as js

@@ -157,7 +157,7 @@ class RAdamWarmup(AbstractOpenEnded):
     [0.054, 0.218, 0.648, 1.0]
     """
 
-    b2: Any = number(0.999, at_least=0.7, below=1)
+    b2: Any = number(default=0.999, at_least=0.7, below=1)
 
     def value_at(self, t: Number) -> Value:
         b2 = num.as_number(t, self.b2)

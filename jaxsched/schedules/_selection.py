@@ -7,6 +7,7 @@ all earlier lengths: the time to compile grows with n squared.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ def can_select(t: Number) -> bool:
     return isinstance(time, jax.Array) and num.explicit_sharding(time) is None
 
 
-def selected(t: Number, parts: tuple[Any, ...]) -> Value:
+def selected(t: Number, parts: Sequence[Any]) -> Value:
     """The value of a sequence of ``parts`` at the traced ``t >= 0``."""
     words = num.to_arrays(t)
     shape = words[0].shape
@@ -36,7 +37,7 @@ def selected(t: Number, parts: tuple[Any, ...]) -> Value:
     return jax.vmap(one)(tuple(map(jnp.ravel, words))).reshape(shape)
 
 
-def _at(t: Number, parts: tuple[Any, ...]) -> Value:
+def _at(t: Number, parts: Sequence[Any]) -> Value:
     groups = _alike(parts)
     lengths = num.at_least_zero(_lengths(t, parts[:-1], groups))
     starts = num.running_sum(num.concatenated(t, [np.zeros(1), lengths]))
@@ -52,7 +53,7 @@ def _at(t: Number, parts: tuple[Any, ...]) -> Value:
     return value
 
 
-def _alike(parts: tuple[Any, ...]) -> list[list[int]]:
+def _alike(parts: Sequence[Any]) -> list[list[int]]:
     """The places of parts that differ in their numbers only."""
     groups: dict[Any, list[int]] = {}
     for place, part in enumerate(parts):
@@ -69,7 +70,7 @@ def _has_code(x: Any) -> bool:
     return isinstance(x, tuple) and any(map(_has_code, x))
 
 
-def _lengths(t: Number, parts: tuple[Any, ...], groups: list[list[int]]) -> Number:
+def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number:
     """The lengths of ``parts``, in their order; those of a kind are computed at once."""
     places: list[int] = []
     found: list[Number] = []

@@ -14,16 +14,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxsched._arrays import NEEDS_A_NUMBER
-from jaxsched.optim._inject import like_python_number
+from jaxsched.optim._inject import Factory, Transformation, like_python_number
 from jaxsched.search.tasks._dependence import flow, sources, union
 
-Factory = Callable[..., optax.GradientTransformation]
 
-
-def built(factory: Factory, hyperparams: dict[str, Any]) -> optax.GradientTransformation:
+def built(factory: Factory, hyperparams: dict[str, Any]) -> Transformation:
     """``factory(**hyperparams)``, with values that promote as Python numbers do."""
     # Times a bfloat16 update, a rate leaves it bfloat16.
     values = {name: like_python_number(value) for name, value in hyperparams.items()}

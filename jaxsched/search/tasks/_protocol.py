@@ -69,12 +69,12 @@ class Task(Protocol):
     True
     """
 
-    def init(self, key: jax.Array) -> State:
+    def init(self, key: jax.Array, /) -> State:
         """The state before the first update: parameters, optimizer state and whatever belongs."""
         ...
 
     def step(
-        self, state: State, hyperparams: dict[str, jax.Array], batch: Any
+        self, state: State, hyperparams: dict[str, jax.Array], batch: Any, /
     ) -> tuple[State, Metrics]:
         """One optimizer update.
 
@@ -90,7 +90,7 @@ class Task(Protocol):
         """
         ...
 
-    def evaluate(self, state: State) -> Metrics:
+    def evaluate(self, state: State, /) -> Metrics:
         """Scalars on the validation data; at least ``"loss"``."""
         ...
 

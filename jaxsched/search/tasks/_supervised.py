@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import optax
 from jaxsched._checks import checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.optim._extra import update
+from jaxsched.optim._inject import Factory
 from jaxsched.search.tasks._batches import mean_of, shuffled
 from jaxsched.search.tasks._functions import (
     Augment,
@@ -112,7 +112,7 @@ class Supervised:
     def __init__(
         self,
         model: Any,
-        optimizer: Callable[..., optax.GradientTransformation],
+        optimizer: Factory,
         loss: PerSample,
         *,
         train: Data,
@@ -357,7 +357,7 @@ class _Static:
     """
 
     model: Model
-    optimizer: Callable[..., optax.GradientTransformation]
+    optimizer: Factory
     loss: PerSample
     batch_size: int
     accumulation: int
