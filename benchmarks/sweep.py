@@ -221,7 +221,7 @@ def segment_of(model: Any, width: int = 1) -> tuple[Any, list[Any]]:
     names = ("learning_rate",)
     (fold,) = trace_folds(model, None, names, LENGTH)
     program = Program(fold, names, LENGTH, width)
-    arrays = program.arguments(model, ONE[0])
+    arrays = program.arguments(fold, ONE[0])
     state = program.init(arrays, *program.start(0, ONE[0]))
     rows = jax.device_put(model.batches(0, 0, program.length))
     alive = np.ones(() if width == 1 else width, bool)

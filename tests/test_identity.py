@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import chex
 import identity_tasks
@@ -21,6 +22,7 @@ from jaxsched.search import _files
 from jaxsched.search._fingerprint import identifying
 from jaxsched.search.engine import _settings
 from jaxsched.search.store import _identity, _pieces, _rows
+from jaxsched.search.tasks._traced import Fold
 
 HERE = Path(__file__).parent
 TRIALS = [js.linear_decay(0.1, 12), js.Constant(0.01)]
@@ -139,13 +141,14 @@ def test_which_batches_are_looked_at_depends_on_their_size_only(size):
             return np.arange(start, start + length)
 
     read = []
-    batch = jax.ShapeDtypeStruct((size // 4,), np.float32)
-    long = _rows.Rows(Task(), 0, batch, 10**7)
+    shape = SimpleNamespace(batch=jax.ShapeDtypeStruct((size // 4,), np.float32))
+    fold = Fold(Task(), None, shape, {}, "")
+    long = _rows.Rows(fold, 0, 10**7)
     whole = long.sums(0, 10**6)
     assert len(read) == len(set(read)) == len(whole) // 8 < 2**20
     assert {0, 1, 15} < set(read)
     for step in (1, 15, 17, 999, 10**5 + 1):
-        short = _rows.Rows(Task(), 0, batch, step)
+        short = _rows.Rows(fold, 0, step)
         for cut in (step // 3, step // 2):
             short.digest(cut)
         assert short.digest(step) == long.digest(step)
@@ -165,7 +168,7 @@ def test_of_more_batches_than_can_be_read_first_last_and_some_between_are(steps)
             rows.extend(range(start, start + length))
             return np.zeros((length, 1))
 
-    _identity._read(Task(), (0,), steps, rows=90)
+    _identity._read(Fold(Task(), None, None, {}, ""), (0,), steps, rows=90)
     assert {0, steps - 1} <= set(rows) <= set(range(steps))
     assert len(rows) == len(set(rows)) == min(steps, 80 if steps > 90 else steps)
 

@@ -20,7 +20,7 @@ from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._products import narrow_first
 from jaxsched.search.engine._program import _FUNCTIONS, Kept
 from jaxsched.search.engine._random import drawing, drawn
-from jaxsched.search.tasks._traced import trace_task
+from jaxsched.search.tasks._traced import Fold, trace_task
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
 
@@ -41,7 +41,11 @@ def test_a_task_may_fill_one_buffer_with_all_of_its_batches():
             return buffer[:length]
 
     plan = SimpleNamespace(
-        folds=[SimpleNamespace(task=Filling())], seeds=[0], length=64, longest=128, caller="sweep"
+        folds=[Fold(Filling(), None, None, {}, "")],
+        seeds=[0],
+        length=64,
+        longest=128,
+        caller="sweep",
     )
     feed = Feed(plan)
     first, second = (feed.get(0, 0, chunk, jax.devices()[0]) for chunk in (0, 1))

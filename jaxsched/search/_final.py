@@ -301,7 +301,7 @@ def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tu
     (program,), device = backend.programs, backend.devices[0]
     found = [ledger.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds))]
     states = put(tuple(found), device)
-    arrays = program.arguments(plan.folds[0].task, device)
+    arrays = program.arguments(plan.folds[0], device)
     scores = [jax.device_get(program.test(arrays, state)) for state in states]
     metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
     return metrics, states

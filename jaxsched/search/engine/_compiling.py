@@ -18,7 +18,6 @@ import numpy as np
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._program import Program
 from jaxsched.search.engine._settings import in_force
-from jaxsched.search.tasks._traced import taken_apart
 
 
 def compile_ahead(ledger: Ledger, program: Program, device: Any) -> None:
@@ -54,7 +53,7 @@ def _calls(ledger: Ledger, program: Program, device: Any) -> Iterator[tuple[Any,
     if not runs:
         return
     lanes = (program.width,) if program.width > 1 else ()
-    arrays, state = on_device(taken_apart(program.fold.task)[0]), on_device(shape.state, *lanes)
+    arrays, state = on_device(program.fold.arrays), on_device(shape.state, *lanes)
     alive = on_device(np.zeros((), bool), *lanes)
     values = on_device(np.float32(), *lanes, len(program.names), program.length)
     batches = on_device(shape.batch, *lanes, program.length)

@@ -260,9 +260,9 @@ class Engine:
     # ---------------------------------------------------------------------------- arrays for it
 
     def _arrays(self, number: int, fold: int) -> list[Any]:
-        task, program = self._plan.folds[fold].task, self._backend.programs[fold]
+        one, program = self._plan.folds[fold], self._backend.programs[fold]
         device = self._backend.devices[number]
-        make = lambda: program.arguments(task, device)
+        make = lambda: program.arguments(one, device)
         return self._once(self._arguments, number, (fold, device), make)
 
     def _state(self, number: int, run: OpenRun, arrays: list[Any]) -> Any:

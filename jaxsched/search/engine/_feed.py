@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxsched.search.engine._devices import nbytes, put
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.tasks._batches import read_batches
 
 
 class Feed:
@@ -31,8 +30,8 @@ class Feed:
             plan, length = self._plan, self._plan.length
             start, steps = chunk * length, plan.longest
             count = min(length, steps - start)
-            task = plan.folds[fold].task
-            drawn = read_batches(task, plan.seeds[seed], start, count, plan.caller, steps)
+            seeded = plan.seeds[seed]
+            drawn = plan.folds[fold].batches(seeded, start, count, steps, plan.caller)
             # A copy: a task may fill one buffer again and again, and JAX takes an array as it is.
             drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
             size = nbytes(drawn)

@@ -27,7 +27,7 @@ from jaxsched.search.engine._random import drawing, drawn
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._protocol import Task, opaque
 from jaxsched.search.tasks._returned import TaskShape
-from jaxsched.search.tasks._traced import METHODS, Fold, taken_apart
+from jaxsched.search.tasks._traced import METHODS, Fold
 
 
 class Function:
@@ -80,9 +80,9 @@ class Program:
         self.test = self._function("test", _test, (), (shape.state, shape.tested))
         self.stack, self.unstack = _stack, partial(_unstack, width=width)
 
-    def arguments(self, task: Task, device: Any) -> list[Any]:
-        """The arrays of a task, on the device: a Python number too is a strong-typed one there."""
-        arrays = taken_apart(task)[0]
+    def arguments(self, fold: Fold, device: Any) -> list[Any]:
+        """The arrays of a fold, on the device: a Python number too is a strong-typed one there."""
+        arrays = fold.arrays
         weak = [getattr(x, "weak_type", not hasattr(x, "dtype")) for x in arrays]
         strong = [
             np.asarray(jax.device_get(x), jnp.result_type(x)) if is_weak else x

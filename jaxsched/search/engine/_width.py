@@ -62,8 +62,7 @@ def seconds_per_update(
 ) -> float | None:
     """Seconds for each run and update, of ``count``; ``None`` if the program does not fit."""
     width, length = program.width, program.length
-    task = plan.folds[0].task
-    arrays = program.arguments(task, device)
+    arrays = program.arguments(plan.folds[0], device)
     state = program.init(arrays, *program.start(plan.seeds[0], device))
     values: Any = plan.table.values(0, 0, length)
     batches = Feed(plan).get(0, 0, 0, device)

@@ -21,8 +21,7 @@ from jaxsched.search.engine._devices import MeshDevices
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program
-from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._traced import Fold, taken_apart
+from jaxsched.search.tasks._traced import Fold
 
 
 def meshes(closed: Any) -> set[str]:
@@ -72,9 +71,9 @@ class MeshProgram(Program):
         """
         return self.init.output_shardings
 
-    def arguments(self, task: Task, device: Any) -> list[Any]:
+    def arguments(self, fold: Fold, device: Any) -> list[Any]:
         """On each device as a whole, though the task may have laid some out on the mesh."""
-        return [jax.device_put(x, device.sharding) for x in super().arguments(task, device)]
+        return [jax.device_put(x, device.sharding) for x in super().arguments(fold, device)]
 
     def _where(self, method: str) -> Any:
         layout = self._given if method == "init" else self.layout
@@ -83,8 +82,8 @@ class MeshProgram(Program):
     def _jit(self, method: str, f: Callable[..., Any]) -> Any:
         there = self._place.sharding
         if method == "init":
-            arrays = taken_apart(self.fold.task)[0]
-            abstract = [jax.ShapeDtypeStruct(np.shape(x), jnp.result_type(x)) for x in arrays]
+            kinds = ((np.shape(x), jnp.result_type(x)) for x in self.fold.arrays)
+            abstract = [jax.ShapeDtypeStruct(*kind) for kind in kinds]
             # A state of constants reads no input, of which alone JAX knows the mesh.
             init = jax.jit(f, in_shardings=there, out_shardings=self._given, keep_unused=True)
             return init.lower(abstract, jax.ShapeDtypeStruct((), np.uint32), []).compile()

@@ -95,7 +95,7 @@ class WorkersBackend(AbstractBackend):
         outline = dataclasses.replace(
             plan, trials=(), folds=(), table=nothing, stages=[], objective=Objective()
         )
-        known = [fold.code + fold.arrays for fold in plan.folds]
+        known = [fold.code + fold.data for fold in plan.folds]
         self._work = Work(
             task=packed(task),
             key=digest(name_of(task), str(plan.table.names), *known),

@@ -17,7 +17,6 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 import jaxsched
 from jaxsched.search._fingerprint import (
-    Walk,
     digest,
     fingerprint,
     fingerprint_of,
@@ -31,8 +30,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.store._pieces import Fields
-from jaxsched.search.tasks._batches import read_batches
-from jaxsched.search.tasks._traced import METHODS, Fold, taken_apart
+from jaxsched.search.tasks._traced import METHODS, Fold
 from jaxsched.search.trials._trials import Trials
 
 _BYTES = 32 << 20  # of batches; where there are more, some are looked at
@@ -93,25 +91,23 @@ def task_fields(
     Raises:
         ValueError: if two folds are one and the same.
     """
-    tasks = [fold.task for fold in folds]
-    ends = [_read(task, seeds, steps, rows=2) for task in tasks]
+    ends = [_read(fold, seeds, steps, rows=2) for fold in folds]
     _refuse_twins(folds, ends)
     fields = {
         **_common(folds[0]),
-        "task's arrays": digest(*(fold.arrays for fold in folds)),
+        "task's arrays": digest(*(fold.data for fold in folds)),
         **{f"task's {m}": digest(*(fold.digests[m] for fold in folds)) for m in METHODS},
         "task's first and last batches": digest(*ends),
-        "folds": str(len(tasks)),
+        "folds": str(len(folds)),
         "steps": str(steps),
     }
-    of_folds = array_fields(folds)
-    for name in of_folds[0]:
-        texts = [arrays.get(name, "") for arrays in of_folds]
+    for name in folds[0].array_fields:
+        texts = [fold.array_fields.get(name, "") for fold in folds]
         fields[name] = texts[0] if len({*texts}) == 1 else digest(*texts)
     if all_batches:
         size = max(1, nbytes(folds[0].shape.batch))
-        rows = _BYTES // (size * len(tasks) * len(seeds))
-        fields["task's batches"] = digest(*(_read(task, seeds, steps, rows) for task in tasks))
+        rows = _BYTES // (size * len(folds) * len(seeds))
+        fields["task's batches"] = digest(*(_read(fold, seeds, steps, rows) for fold in folds))
     return fields
 
 
@@ -127,32 +123,14 @@ def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
     return tuple(
         {
             **_common(fold),
-            "task's arrays": fold.arrays,
+            "task's arrays": fold.data,
             **{f"task's {m}": digest(fold.digests[m]) for m in METHODS},
             # Else `Rows` has nothing to compare.
-            "task's batches": _kinds(shape.batch)
-            if hasattr(fold.task, "batches")
-            else "numbers of updates",
+            "task's batches": _kinds(shape.batch) if fold.reads else "numbers of updates",
             **shared,
         }
         for fold in plan.folds
     )
-
-
-def array_fields(folds: tuple[Fold, ...]) -> list[Fields]:
-    """The arrays of each task by their names, to say which one differs: kind, shape and digest.
-
-    Those of a task that is no pytree are its attributes, and what its methods use, in order.
-    """
-
-    def shown(x: Any, walk: Walk) -> str:
-        kind = getattr(x, "dtype", type(x).__name__)
-        return f"{kind}{list(np.shape(x))} {walk.of(x)}"
-
-    return [
-        {f"array {name}": shown(x, fold.walk) for name, x in _arrays(fold).items()}
-        for fold in folds
-    ]
 
 
 def sweep_fields(plan: Plan, width: int | str | None) -> Fields:
@@ -225,27 +203,16 @@ def _common(fold: Fold) -> Fields:
     }
 
 
-def _arrays(fold: Fold) -> dict[str, Any]:
-    if taken_apart(fold.task)[0]:
-        return {keystr(path): x for path, x in tree_leaves_with_path(fold.task)}
-    own = {f".{name}": x for name, x in getattr(fold.task, "__dict__", {}).items()}
-    found = {name: x for name, x in own.items() if isinstance(x, (np.ndarray, jax.Array))}
-    for method in METHODS:
-        used = enumerate(getattr(fold.shape, method).consts)
-        found |= {f"{number} of {method}": x for number, x in used}
-    return found
-
-
 def _kinds(batch: Any) -> str:
     """The dtypes and shapes of a batch, by the names of its arrays."""
     leaves = tree_leaves_with_path(batch)
     return ", ".join(f"{keystr(path)} {x.dtype}{list(x.shape)}".strip() for path, x in leaves)
 
 
-def _read(task: Any, seeds: tuple[int, ...], steps: int, rows: int) -> str:
-    """What the runs of a task read: all of it, or ``rows`` of each run, evenly in some pieces from
+def _read(fold: Fold, seeds: tuple[int, ...], steps: int, rows: int) -> str:
+    """What the runs of a fold read: all of it, or ``rows`` of each run, evenly in some pieces from
     its first update to its last."""
-    if not hasattr(task, "batches"):
+    if not fold.reads:
         return ""
     if steps <= rows:
         pieces = [(start, min(_ROWS, steps - start)) for start in range(0, steps, _ROWS)]
@@ -254,16 +221,12 @@ def _read(task: Any, seeds: tuple[int, ...], steps: int, rows: int) -> str:
         length = min(max(1, rows // count), _ROWS)
         pieces = [(int(start), length) for start in np.linspace(0, steps - length, count)]
     return digest(
-        *(
-            fingerprint_of(read_batches(task, seed, *piece, steps=steps))
-            for seed in seeds
-            for piece in pieces
-        )
+        *(fingerprint_of(fold.batches(seed, *piece, steps)) for seed in seeds for piece in pieces)
     )
 
 
 def _refuse_twins(folds: tuple[Fold, ...], ends: list[str]) -> None:
-    kinds = [(fold.code, fold.arrays, end) for fold, end in zip(folds, ends, strict=True)]
+    kinds = [(fold.code, fold.data, end) for fold, end in zip(folds, ends, strict=True)]
     for i, kind in enumerate(kinds):
         first = kinds.index(kind)
         if first < i and not folds[i].asks_host:  # what that reads is not known

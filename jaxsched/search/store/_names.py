@@ -8,7 +8,6 @@ from typing import Any
 from jaxsched.search._fingerprint import digest
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key
-from jaxsched.search.store._identity import array_fields
 from jaxsched.search.store._pieces import Fields, Root
 from jaxsched.search.store._rows import Rows
 
@@ -29,12 +28,11 @@ class Names:
     """
 
     def __init__(self, plan: Plan, fields: tuple[Fields, ...], machine: str, writer: str):
-        runs, batch = plan.runs(), plan.folds[0].shape.batch
+        runs = plan.runs()
         self.machine, self._call = machine, writer[:_CALL]
         self.fields = [{**fields[f], "seed": str(plan.seeds[s])} for f, s in runs]
-        of_folds = array_fields(plan.folds)
-        self.arrays = [of_folds[f] for f, _ in runs]
-        self.rows = [Rows(plan.folds[f].task, plan.seeds[s], batch, plan.longest) for f, s in runs]
+        self.arrays = [plan.folds[f].array_fields for f, _ in runs]
+        self.rows = [Rows(plan.folds[f], plan.seeds[s], plan.longest) for f, s in runs]
         self._names = [digest(json.dumps(x)) for x in self.fields]
         self._number = {run: i for i, run in enumerate(runs)}
         self._known = {name: i for i, name in enumerate(self._names)}

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxsched.search.engine._devices import nbytes
-from jaxsched.search.tasks._batches import read_batches
+from jaxsched.search.tasks._traced import Fold
 
 _BYTES = 2 << 20  # of batches at the beginning, all of which are looked at
 _MOST = 1 << 16
@@ -26,14 +26,13 @@ class Rows:
     again are looked at each time that the step doubles.
 
     Args:
-        task: a fold.
+        fold: of the task.
         seed: of the order of the data.
-        batch: the batch of one update, abstract.
         steps: of the longest run; later batches are never asked for.
     """
 
-    def __init__(self, task: Any, seed: int, batch: Any, steps: int):
-        self._task, self._seed, self._steps = task, seed, steps
+    def __init__(self, fold: Fold, seed: int, steps: int):
+        self._fold, self._seed, self._steps, batch = fold, seed, steps, fold.shape.batch
         at_first = min(_MOST, max(_BLOCKS, _BYTES // max(1, nbytes(batch))))
         paths = jax.tree_util.tree_leaves_with_path(batch)
         self._leaves = [jax.tree_util.keystr(path) for path, _ in paths]
@@ -44,7 +43,6 @@ class Rows:
         self._end = 0
         self._digested: list[int] = []  # in order; their digests are extended, not made anew
         self._digests: dict[int, Any] = {0: hashlib.blake2b(digest_size=16)}
-        self._has = hasattr(task, "batches")
 
     def digest(self, step: int) -> bytes:
         """Of all batches before a step."""
@@ -79,14 +77,14 @@ class Rows:
         return stop, ""
 
     def _read(self, stop: int) -> None:
-        while self._has and self._end < stop:
+        while self._fold.reads and self._end < stop:
             number, row = divmod(self._end, self._block)
             end = min((number + 1) * self._block, stop)
             if number % (1 << max(0, (number // _BLOCKS).bit_length() - 1)) == 0:
                 if row == 0:
                     self._starts.append(self._end)
                 count = end - self._end
-                drawn = read_batches(self._task, self._seed, self._end, count, steps=self._steps)
+                drawn = self._fold.batches(self._seed, self._end, count, self._steps)
                 self._sums += _checksums(drawn, count)
             self._end = end
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
 
 from jaxsched.search._fingerprint import Walk, digest, equations
 from jaxsched.search.tasks._batches import read_batches
@@ -29,14 +30,47 @@ METHODS = ("init", "step", "evaluate")
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """A task that was traced, with its evaluation."""
+    """A task, or a fold of one, that was traced: from here on it answers for the task."""
 
     task: Task
     owner: Any  # the task that was given; its programs live as long
     shape: TaskShape
     digests: dict[str, str]  # method -> digest of the program, all constants included
-    arrays: str  # digest of the task's
+    data: str  # digest of the arrays
     walk: Walk = dataclasses.field(default_factory=Walk, repr=False)  # which has made them all
+
+    @property
+    def arrays(self) -> list[Any]:
+        """Of the task, the last arguments of its programs; a task may read them from a disk."""
+        return taken_apart(self.task)[0]
+
+    @property
+    def reads(self) -> bool:
+        """Whether updates read batches, and not their numbers only."""
+        return hasattr(self.task, "batches")
+
+    def batches(self, seed: int, start: int, length: int, steps: int, caller: str = "sweep") -> Any:
+        """Those of ``length`` updates, of ``steps`` in all; see ``read_batches``."""
+        return read_batches(self.task, seed, start, length, caller, steps)
+
+    @cached_property
+    def array_fields(self) -> dict[str, str]:
+        """The arrays by their names, to say which one differs: kind, shape and digest.
+
+        Those of a task that is no pytree are its attributes, and what its methods use, in order.
+        """
+        named = {keystr(path): x for path, x in tree_leaves_with_path(self.task)}
+        if not self.arrays:
+            own = {f".{name}": x for name, x in getattr(self.task, "__dict__", {}).items()}
+            named = {name: x for name, x in own.items() if isinstance(x, (np.ndarray, jax.Array))}
+            for method in METHODS:
+                used = enumerate(getattr(self.shape, method).consts)
+                named |= {f"{number} of {method}": x for number, x in used}
+        return {
+            f"array {name}": f"{getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))} "
+            f"{self.walk.of(x)}"
+            for name, x in named.items()
+        }
 
     @property
     def code(self) -> str:
@@ -81,7 +115,7 @@ def trace_folds(
             like = Fold(one, owner, shape, digests, "", walk)
             kinds.append((kind, like))
         data = digest(*map(walk.of, arrays))
-        traced.append(dataclasses.replace(like, task=one, arrays=data))
+        traced.append(dataclasses.replace(like, task=one, data=data))
         _check_fits(traced[0].shape, like.shape, index, folds)
     return tuple(traced)
 
@@ -200,6 +234,6 @@ def _described(shape: TaskShape) -> dict[str, str]:
     shown = {f"metric {name!r} of step": "a number" for name in shape.metrics}
     shown |= {f"metric {name!r} of evaluate": "a number" for name in shape.validation}
     for kind, tree in {"state": shape.state, "batches": shape.batch}.items():
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            shown[f"{kind}{jax.tree_util.keystr(path)}"] = f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in tree_leaves_with_path(tree):
+            shown[f"{kind}{keystr(path)}"] = f"{leaf.dtype}{list(leaf.shape)}"
     return shown
