@@ -27,7 +27,7 @@ from flax import nnx
 import jaxsched as js
 from benchmarks import versions
 from jaxsched import search
-from jaxsched.search.engine._planning import LENGTH
+from jaxsched.search.engine._plan import LENGTH
 from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._traced import trace_folds
 

@@ -20,9 +20,9 @@ from sweep_tasks import Plain  # noqa: E402
 
 import jaxsched as js  # noqa: E402
 from jaxsched import search  # noqa: E402
-from jaxsched.search.engine import _engine, _planning  # noqa: E402
+from jaxsched.search.engine import _engine, _plan  # noqa: E402
 
-_planning.LENGTH = 64
+_plan.LENGTH = 64
 
 if pause:  # slow enough to be killed in the middle
     collect = _engine.Engine._collect

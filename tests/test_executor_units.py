@@ -4,7 +4,7 @@ from executor_tasks import bowl
 
 import jaxsched as js
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._planning import make_plan
+from jaxsched.search.engine._plan import make_plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._units import cut
 from jaxsched.search.trials._given import as_trials

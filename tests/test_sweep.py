@@ -83,7 +83,7 @@ def test_order_neighbours_and_number_of_trials_change_nothing():
 def test_the_cut_into_segments_changes_nothing(monkeypatch):
     task = TASK
     whole = sweep(task, MIXED, steps=70, seeds=2)
-    monkeypatch.setattr("jaxsched.search.engine._planning.LENGTH", 16)
+    monkeypatch.setattr("jaxsched.search.engine._plan.LENGTH", 16)
     chex.assert_trees_all_equal(curves(whole), curves(sweep(task, MIXED, steps=70, seeds=2)))
     often = sweep(task, MIXED, steps=70, seeds=2, evaluate_every=3)
     chex.assert_trees_all_equal(whole.train, often.train)

@@ -22,7 +22,7 @@ from jaxsched.controllers import (
     Trigger,
     struct,
 )
-from jaxsched.search.engine import _planning
+from jaxsched.search.engine import _plan
 from jaxsched.search.store import _store
 
 BASE = js.warmup_cosine(0.4, 90, warmup=7)
@@ -140,7 +140,7 @@ def test_trials_are_one_run_until_a_decision_sets_them_apart():
 def test_nothing_depends_on_how_it_is_run(monkeypatch, arguments):
     whole = sweep(PLATEAUS, seeds=2)
     if "length" in arguments:
-        monkeypatch.setattr(_planning, "LENGTH", arguments["length"])
+        monkeypatch.setattr(_plan, "LENGTH", arguments["length"])
     width = arguments.get("width", 1)
     devices = jax.local_devices()[:1] * arguments.get("devices", 1)
     result = sweep(PLATEAUS, seeds=2, devices=devices, width=width)

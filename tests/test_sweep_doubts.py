@@ -299,7 +299,7 @@ class Finite(Plain):
 
 @pytest.mark.parametrize("width", [1, 2])
 def test_no_batches_are_asked_for_past_the_longest_run(width, monkeypatch):
-    monkeypatch.setattr("jaxsched.search.engine._planning.LENGTH", 8)
+    monkeypatch.setattr("jaxsched.search.engine._plan.LENGTH", 8)
     task = Finite(20)
     trials = [js.cosine_decay(0.1, 20), js.cosine_decay(0.1, 7)]
     result = sweep(task, trials, steps=None, width=width)

@@ -16,7 +16,7 @@ from jaxsched import _checks, search
 from jaxsched.controllers import sharpness
 from jaxsched.optim import group_lr
 from jaxsched.search import MedianRule, SuccessiveHalving
-from jaxsched.search.engine import _planning, _width
+from jaxsched.search.engine import _plan, _width
 from jaxsched.search.engine._records import RunCurves
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
@@ -164,8 +164,8 @@ def test_halving_looks_at_work_in_proportion_to_the_trials(monkeypatch):
             looks += 1
             return super().__getitem__(index)
 
-    stage_tree = _planning.stage_tree
-    monkeypatch.setattr(_planning, "stage_tree", lambda *a: Counted(stage_tree(*a)))
+    stage_tree = _plan.stage_tree
+    monkeypatch.setattr(_plan, "stage_tree", lambda *a: Counted(stage_tree(*a)))
     counts = []
     for many in (8, 32):
         looks = 0
@@ -200,7 +200,7 @@ def test_widths_are_measured_where_that_is_a_small_share_of_the_work(
     times = iter(np.arange(0.0, 100.0))
     monkeypatch.setattr(_width, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
     trials = as_trials(RATES)
-    plan = _planning.make_plan(Plain(), trials, Request(steps=steps))
+    plan = _plan.make_plan(Plain(), trials, Request(steps=steps))
     programs = lambda width: types.SimpleNamespace(width=width)
     assert _width.measured_width(plan, programs, ONE[0]) == measured[-1]
     assert seen == measured

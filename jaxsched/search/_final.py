@@ -14,12 +14,10 @@ from jaxsched._checks import checked_number
 from jaxsched._text import printable, shorten
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, fingerprint
-from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._engine import Backend
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._planning import make_plan
+from jaxsched.search.engine._plan import Plan, make_plan
 from jaxsched.search.engine._records import Key
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
@@ -37,6 +35,7 @@ from jaxsched.search.store._identity import identify, task_fields
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds, trace_metrics
+from jaxsched.search.trials._trials import controllers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +105,7 @@ def final_score(
     backend = backend_for(plan, request.devices, width=1)
     if request.in_company:
         test = {"test": plan.folds[0].digests["test"]}
-        backend.agree(identify(plan, plan, request).of_sweep(backend.settings | test))
+        backend.agree(identify(plan, request).of_sweep(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend.engine(ledger))
     metrics, states = _tested(ledger, backend)

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from jax.sharding import Mesh
@@ -16,24 +16,20 @@ from jaxsched._text import warn
 from jaxsched._words import known_arguments
 from jaxsched.search._progress import progress_line
 from jaxsched.search._signals import graceful, leave
-from jaxsched.search.engine._controlled import warn_of_senses
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._pacer import Coordinator
-from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._planning import make_plan
+from jaxsched.search.engine._plan import Plan, make_plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stopping import StoppingRule
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.multihost._workers import WorkersBackend, workers
-from jaxsched.search.results import _doubts as doubts
 from jaxsched.search.results._assemble import assemble
+from jaxsched.search.results._doubts import warn_after, warn_before
 from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._identity import Identity, identify
 from jaxsched.search.store._index import held_width
 from jaxsched.search.store._pieces import Fields
-from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.trials._given import as_trials
@@ -186,22 +182,24 @@ def sweep(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
-    unsharded = make_plan(found_task(task), trials, request)
-    plan, own = _shard_of(unsharded, request)
-    identity = identify(plan, unsharded, request)
+    plan = make_plan(found_task(task), trials, request)
+    identity = identify(plan, request)
     with _backend(plan, task, request, identity) as backend:
-        _doubt(unsharded, backend, request)
+        warn_before(plan.whole, request, backend.platform)
         compared = identity.of_sweep(backend.settings)
         asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | asked)
-        with _session(plan, backend, request, identity) as (ledger, coordinator, listeners):
-            run_plan(ledger, backend.engine(ledger, coordinator, listeners))
-    doubts.warn_of_callbacks(plan, ledger.stored)
-    if ended := ledger.stop_requested and bool(ledger.unfinished()):
+        ledger = _trained(plan, backend, request, identity)
+    if partial := ledger.stop_requested and bool(ledger.unfinished()):
         warn(
             f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "
             "the runs that had ended. With checkpoint=... the same call would go on from there."
         )
+    own = None
+    if request.shard is not None:
+        index, count = request.shard
+        fields = _fields_of_shards(compared, backend, request)
+        own = Shard(index, count, plan.whole.in_shard(index, count), fields)
     info = RunInfo(
         evaluate_every=plan.every,
         monitor=plan.monitor,
@@ -211,38 +209,30 @@ def sweep(
         traces=backend.traces(),
         stored=ledger.stored,
         machines=sorted(ledger.machines.union([backend.machine] * (ledger.steps_trained > 0))),
-        partial=ended,
+        partial=partial,
         identity=identity.task,
-        shard=own and Shard(*own, _fields_of_shards(compared, backend, request)),
+        shard=own,
     )
     result = assemble(ledger, info)
-    if not ended:  # runs that have not begun look alike
-        doubts.warn_of_twins(result, plan.table)
+    warn_after(plan, result)
     return result
 
 
 Backend = LocalBackend | MeshBackend | WorkersBackend
-Session = tuple[Ledger, Coordinator, list[Callable[[], None]]]
 
 
-@contextlib.contextmanager
 def _backend(
     plan: Plan, task: Task | str, request: Request, identity: Identity
-) -> Iterator[Backend]:
+) -> contextlib.AbstractContextManager[Backend]:
     """Where a plan is trained."""
     if request.executor is not None:
-        with workers(plan, task, request, identity) as backend:
-            yield backend
-    else:
-        held = lambda platform: held_width(request.checkpoint, identity, platform)
-        yield backend_for(plan, request.devices, request.width, held)
+        return workers(plan, task, request, identity)
+    held = lambda platform: held_width(request.checkpoint, identity, platform)
+    return contextlib.nullcontext(backend_for(plan, request.devices, request.width, held))
 
 
-@contextlib.contextmanager
-def _session(
-    plan: Plan, backend: Backend, request: Request, identity: Identity
-) -> Iterator[Session]:
-    """The ledger of a sweep, with a store if it has one, its coordinator and its listeners.
+def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity) -> Ledger:
+    """The ledger of a plan that was trained, with a store if it has one.
 
     Afterwards it saves, and only then obeys a signal that has come.
     """
@@ -260,37 +250,14 @@ def _session(
         signals = (signal.SIGINT, signal.SIGTERM) if kept else (signal.SIGINT,)
         received = stack.enter_context(graceful(coordinator.stop, signals))
         shows = request.progress if backend.shows else False
-        yield ledger, coordinator, stack.enter_context(progress_line(shows, ledger))
+        listeners = stack.enter_context(progress_line(shows, ledger))
+        run_plan(ledger, backend.engine(ledger, coordinator, listeners))
         if store is not None:
             store.save(ledger)
             if kept and (received := backend.any_signal(received)):
                 text = f"saved in {request.checkpoint}; the same call goes on from there"
                 leave(received[0], text)
-
-
-def _shard_of(plan: Plan, request: Request) -> tuple[Plan, tuple[int, int, list[int]] | None]:
-    """The plan of this process's trials; and its number, of how many, and the trials."""
-    if request.shard is None:
-        return plan, None
-    index, count = request.shard
-    if not 0 <= index < count <= len(plan.trials):
-        raise ValueError(
-            f"sweep(shard=...) must be (i, n) with 0 <= i < n <= {len(plan.trials)} trials, "
-            f"got {request.shard}."
-        )
-    mine = plan.shard(index, count)
-    return plan.select(mine), (index, count, mine)
-
-
-def _doubt(plan: Plan, backend: Backend, request: Request) -> None:
-    """Warns of likely mistakes."""
-    if request.steps is not None:
-        doubts.warn_of_lengths(plan.trials, request.steps, plan.table.updates)
-    doubts.warn_of_fractions(plan.trials)
-    doubts.warn_of_idle(plan)
-    warn_of_senses(plan)
-    if backend.platform == "cpu":
-        warn_of_convolutions(plan.folds[0].shape.step)
+    return ledger
 
 
 def _fields_of_shards(compared: Fields, backend: Backend, request: Request) -> Fields:

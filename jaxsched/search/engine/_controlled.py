@@ -8,88 +8,17 @@ decided alike so far are one run, which forks where they decide differently.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxsched._bounds import check_choice
-from jaxsched._text import warn
-from jaxsched.controllers._base import AbstractController, at_step, levels, reads
+from jaxsched.controllers._base import at_step, reads
+from jaxsched.search.engine._monitored import told_names
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, RunCurves
 from jaxsched.search.engine._stage_tree import Stage
-from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ControllerStates, ScheduleValues
-from jaxsched.search.tasks._returned import AVERAGED, TaskShape, of_weights
-from jaxsched.search.trials._trials import Trial
-
-
-def check(
-    table: ScheduleValues,
-    monitor: str,
-    every: int | None,
-    objective: Objective,
-    shape: TaskShape,
-) -> None:
-    """Raises unless the task's validation metrics hold all that the controllers act on."""
-    metrics = shape.validation
-    if table.watched or monitor != "loss":  # by default it is not asked for
-        check_choice("sweep(monitor=...)", monitor, sorted(metrics))
-    if not table.watched:
-        return
-    if both := sorted({*table.names} & {*shape.metrics}):
-        raise ValueError(
-            f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "
-            "sweep with controllers, whose applied values are shown under this name. Call it "
-            "another."
-        )
-    if every is None:
-        raise ValueError(
-            "sweep(evaluate_every=...) must be given with controllers, which are told what is "
-            "validated, got None."
-        )
-    names = _told_names(monitor, metrics)
-    for controller in (c for row in table.controllers for c in row if c is not None):
-        missing = sorted(reads(controller) - names.keys())
-        if missing:
-            advice = (
-                "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
-                "metric that monitor=... names"
-                if "averaged" in missing
-                else ", nor is it a metric of task.evaluate"
-            )
-            raise ValueError(
-                f"sweep(trials=...): {type(controller).__name__} must be told "
-                f"{', '.join(missing)}, got only {', '.join(sorted(names))}{advice}."
-            )
-        for level in levels(controller):
-            _check_sense(level, names, objective)
-
-
-def warn_of_senses(plan: Plan) -> None:
-    """Says once that a controller minimizes a metric of unknown sense."""
-    known = {"loss", of_weights(plan.objective.metric)}
-    names = _told_names(plan.monitor, plan.validation)
-    every = (c for row in plan.table.controllers for c in row if c is not None)
-    for level in (level for controller in every for level in levels(controller)):
-        unknown = sorted({m for m in _observed(level, names) if of_weights(m) not in known})
-        if unknown and getattr(level, "mode", None) == "min":
-            chosen = _chooses_mode(level)
-            kind, own = type(level).__name__, "(mode='min')" * chosen
-            repair = "mode='max'" if chosen else "monitor=... for another metric"
-            warn(
-                f"sweep(monitor={plan.monitor!r}): {kind}{own} takes less of {unknown[0]!r} for "
-                f"better. If more is better, write {repair}; if less is, "
-                f"metric={unknown[0]!r} with maximize=False says so."
-            )
-            return
-
-
-def controllers(trial: Trial) -> dict[str, AbstractController]:
-    """The controllers of a trial: hyperparameter -> controller."""
-    return {n: s for n, s in trial.schedules.items() if isinstance(s, AbstractController)}
 
 
 def root_runs(plan: Plan) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
@@ -131,59 +60,11 @@ def child_runs(
     return opened
 
 
-def _told_names(monitor: str, metrics: Any) -> dict[str, str]:
-    """Keyword of ``observe`` -> validation metric."""
-    found = {name: name for name in metrics if name.isidentifier()}
-    found["value"] = monitor
-    if AVERAGED + monitor in metrics:
-        found["averaged"] = AVERAGED + monitor
-    return found
-
-
-def _observed(level: Any, names: dict[str, str]) -> list[str]:
-    """The metrics that a controller observes, of those of ``_told_names``."""
-    return [names[keyword] for keyword in level.reads if keyword in names]
-
-
-def _chooses_mode(level: Any) -> bool:
-    """Whether the sense of a controller is an argument of it."""
-    return "mode" in {field.name for field in dataclasses.fields(level)}
-
-
-def _check_sense(level: Any, names: dict[str, str], objective: Objective) -> None:
-    """Raises if a controller minimizes a metric that the sweep maximizes, or vice versa."""
-    metric, maximize = objective.metric, objective.maximize
-    mode, own = getattr(level, "mode", None), "max" if maximize else "min"
-    if mode not in ("min", "max"):
-        return
-    for told in _observed(level, names):
-        plain = of_weights(told)
-        if plain == "loss":
-            right, why = "min", "which is minimized"
-        elif plain == of_weights(metric):
-            right, why = own, f"the sweep's own metric with maximize={maximize}"
-        else:
-            continue
-        if mode != right:
-            meant = repr(metric) if mode == own and plain == "loss" else "..."
-            repair = f"monitor={meant} for the metric that it is to watch"
-            chosen = _chooses_mode(level)
-            named = f"mode={mode!r}" if chosen else "..."
-            if chosen and plain != "loss":
-                more = "less" if maximize else "more"
-                repair = f"maximize={not maximize} if {more} of {metric!r} is better"
-            raise ValueError(
-                f"sweep(monitor=...) must be a metric of the controllers' sense, but "
-                f"{type(level).__name__}({named}) is told {told!r}, {why}. Write {repair}"
-                f"{f', or mode={right!r}' * chosen}."
-            )
-
-
 def _report(plan: Plan, step: int, curves: RunCurves | None) -> dict[str, np.float32]:
     """The measurements for controllers at the end of a stage; empty between evaluations."""
     if not plan.table.watched or plan.every is None or step % plan.every or curves is None:
         return {}
-    names = _told_names(plan.monitor, plan.validation)
+    names = told_names(plan.monitor, plan.validation)
     return {keyword: curves.validation[metric][-1] for keyword, metric in names.items()}
 
 

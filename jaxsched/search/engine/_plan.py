@@ -5,17 +5,30 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
+import jax
 import numpy as np
 
+from jaxsched._checks import check_room
+from jaxsched.search.engine._devices import nbytes
+from jaxsched.search.engine._monitored import check_metrics
 from jaxsched.search.engine._records import RunCurves
+from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import Stage, stage_tree
 from jaxsched.search.engine._stopping import Objective
-from jaxsched.search.engine._values import ScheduleValues
-from jaxsched.search.tasks._traced import Fold
+from jaxsched.search.engine._values import BLOCK, ROWS, ScheduleValues
+from jaxsched.search.tasks._protocol import Task, updates_per_step
+from jaxsched.search.tasks._returned import TaskShape
+from jaxsched.search.tasks._traced import Fold, trace_folds
 from jaxsched.search.trials._trials import Trials
+
+LENGTH = BLOCK  # rows of the tables of a compiled call: the most updates of one
+_BATCHES = 16 << 20  # bytes of batches in a call: fewer rows where a batch is large
+_COPIES = 2  # of a curve: that of the runs, and that of the result
+_EVALUATION, _STAGE = 100, 1500  # bytes of Python objects for each, at least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,17 +51,33 @@ class Plan:
     train: tuple[str, ...]  # names of the metrics
     validation: tuple[str, ...] = ()  # likewise; without any, nothing is evaluated
     caller: str = "sweep"  # the function that was called, for messages
+    of_all: Plan | None = None  # the plan of all trials, if this is that of a shard
 
-    def shard(self, index: int, count: int) -> list[int]:
-        """The trials of one process: neighbours in the stage tree, which share the most."""
+    def shard(self, index: int, count: int) -> Plan:
+        """The plan of one of ``count`` processes."""
+        if not 0 <= index < count <= len(self.trials):
+            raise ValueError(
+                f"sweep(shard=...) must be (i, n) with 0 <= i < n <= {len(self.trials)} trials, "
+                f"got {(index, count)}."
+            )
+        trials = tuple(self.trials[trial] for trial in self.in_shard(index, count))
+        table = self.table.select(trials)
+        stages = stage_tree(table, self.cuts, self.share_prefixes)
+        return dataclasses.replace(self, trials=trials, table=table, stages=stages, of_all=self)
+
+    def in_shard(self, index: int, count: int) -> list[int]:
+        """The trials of a shard: neighbours in the stage tree, which share the most."""
         return sorted(map(int, np.array_split(list(self.leaf), count)[index]))
 
-    def select(self, trials: Iterable[int]) -> Plan:
-        """The plan of some of the trials, by their positions, for a shard."""
-        chosen = tuple(self.trials[trial] for trial in trials)
-        table = self.table.select(chosen)
-        stages = stage_tree(table, self.cuts, self.share_prefixes)
-        return dataclasses.replace(self, trials=chosen, table=table, stages=stages)
+    @property
+    def whole(self) -> Plan:
+        """The plan of all trials."""
+        return self.of_all or self
+
+    @property
+    def shape(self) -> TaskShape:
+        """What is known of the task, alike for all folds but in what is computed."""
+        return self.folds[0].shape
 
     @property
     def longest(self) -> int:
@@ -100,3 +129,64 @@ class Plan:
         if self.every is not None:
             steps |= set(range((start // self.every + 1) * self.every, stop + 1, self.every))
         return sorted(steps)
+
+
+def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -> Plan:
+    """The plan of a request, for its shard; ``owner`` is as in ``trace_folds``.
+
+    Raises:
+        TypeError, ValueError: as ``sweep``.
+    """
+    objective, every = request.objective, request.evaluate_every
+    table = ScheduleValues(trials, request.steps, updates=updates_per_step("sweep", task))
+    longest = int(table.horizons.max())
+    folds = trace_folds(task, request.folds, table.hyperparams, longest, owner)
+    shape = folds[0].shape
+    check_metrics(request, table, shape)
+    train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
+    rungs = objective.stopping.rungs(longest) if objective.stopping is not None else ()
+    reported = range(every, longest, every) if table.watched and every is not None else ()
+    each = len(folds) * len(request.seeds)
+    evaluations = max(longest // (every or longest), len(rungs))
+    curves = longest * len(train) + evaluations * len(shape.validation)
+    check_room(
+        "sweep(steps=...)",
+        _COPIES * 4 * curves * len(trials) * each
+        + _EVALUATION * evaluations
+        + _STAGE * each * max(len(rungs), len(reported)),
+        f"the curves, got {longest} steps and {evaluations} evaluations of "
+        f"{len(trials) * each} runs",
+        "Train fewer steps or runs, evaluate or compare less often, or return fewer metrics.",
+    )
+    cuts = frozenset({*rungs, *reported})
+    plan = Plan(
+        trials=trials,
+        folds=folds,
+        table=table,
+        stages=stage_tree(table, cuts, request.share_prefixes),
+        objective=objective,
+        seeds=request.seeds,
+        every=every,
+        monitor=request.monitor,
+        limit=request.limit,
+        rungs=rungs,
+        cuts=cuts,
+        share_prefixes=request.share_prefixes,
+        length=chunk_length(shape.batch, request.width),
+        train=train,
+        validation=tuple(sorted(shape.validation)),
+    )
+    return plan if request.shard is None else plan.shard(*request.shard)
+
+
+def chunk_length(batch: Any, width: int | str | None) -> int:
+    """Updates of a chunk, by the batch of one and the width that is asked for.
+
+    A launch costs as much as ten updates of a tiny model, so one run on a CPU has long tables; of
+    many lanes they would fill the memory.
+    """
+    alone = width in (None, 1) and jax.default_backend() == "cpu"
+    length, size = LENGTH if alone else min(LENGTH, ROWS), nbytes(batch)
+    while length > 1 and length * size > _BATCHES:
+        length //= 2
+    return length

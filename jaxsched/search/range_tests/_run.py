@@ -25,8 +25,7 @@ from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._fingerprint import Walk
 from jaxsched.search._progress import progress_line
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._planning import chunk_length
+from jaxsched.search.engine._plan import Plan, chunk_length
 from jaxsched.search.engine._records import Key
 from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.engine._rungs import run_plan
@@ -145,7 +144,7 @@ def range_test(
         **{k: Constant(x) for k, x in constants.items()},
     }
     plan = _plan(task, Trial("ramp", {}, schedules), len(rates), chosen, width)
-    shape = plan.folds[0].shape
+    shape = plan.shape
     if jax.default_backend() == "cpu":
         warn_of_convolutions(shape.step, "range_test")
     if state is not None:

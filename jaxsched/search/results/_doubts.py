@@ -11,10 +11,31 @@ from jaxsched._text import describe, warn
 from jaxsched.controllers._base import untold
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._phase import phases_of
+from jaxsched.search.engine._monitored import warn_of_senses
 from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
+from jaxsched.search.tasks._convolution import warn_of_convolutions
 from jaxsched.search.trials._trials import Trials
+
+
+def warn_before(plan: Plan, request: Request, platform: str) -> None:
+    """Warns of likely mistakes, before any training."""
+    if request.steps is not None:
+        warn_of_lengths(plan.trials, request.steps, plan.table.updates)
+    warn_of_fractions(plan.trials)
+    warn_of_idle(plan)
+    warn_of_senses(request, plan.table, plan.shape)
+    if platform == "cpu":
+        warn_of_convolutions(plan.shape.step)
+
+
+def warn_after(plan: Plan, result: SweepResult) -> None:
+    """Warns of what the result shows."""
+    warn_of_callbacks(plan, result.info.stored)
+    if not result.info.partial:  # runs that have not begun look alike
+        warn_of_twins(result, plan.table)
 
 
 def warn_of_lengths(trials: Trials, steps: int, updates: int = 1) -> None:

@@ -24,14 +24,13 @@ from jaxsched.search._fingerprint import (
     plain,
     public,
 )
-from jaxsched.search.engine._controlled import controllers
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.store._pieces import Fields
 from jaxsched.search.tasks._traced import METHODS, Fold
-from jaxsched.search.trials._trials import Trials
+from jaxsched.search.trials._trials import Trials, controllers
 
 _BYTES = 32 << 20  # of batches; where there are more, some are looked at
 _PIECES = 16
@@ -59,20 +58,19 @@ class Identity:
         return self.task | self.sweep | _labelled(settings)
 
 
-def identify(plan: Plan, unsharded: Plan, request: Request) -> Identity:
-    """The identity of a sweep that trains ``plan``, its shard of the ``unsharded`` plan.
+def identify(plan: Plan, request: Request) -> Identity:
+    """The identity of a sweep, or of a shard of it, that trains ``plan``.
 
     Raises:
         ValueError: if two folds are one and the same.
     """
+    whole = plan.whole
     runs = run_fields(plan, {"width": request.width})
-    task = task_fields(
-        unsharded.folds, unsharded.seeds, unsharded.longest, all_batches=request.in_company
-    )
-    sweep = sweep_fields(unsharded, request.width) if request.in_company else {}
+    task = task_fields(whole.folds, whole.seeds, whole.longest, all_batches=request.in_company)
+    sweep = sweep_fields(whole, request.width) if request.in_company else {}
     writer = ""
     if request.checkpoint is not None or request.executor is not None:
-        own = sweep if sweep and plan is unsharded else sweep_fields(plan, request.width)
+        own = sweep if sweep and plan is whole else sweep_fields(plan, request.width)
         writer = digest(json.dumps([*runs, own]))[:12]
     return Identity(task, runs, sweep, writer)
 
@@ -113,7 +111,7 @@ def task_fields(
 
 def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
     """``runs`` of an ``Identity``, with the settings of a backend."""
-    shape = plan.folds[0].shape
+    shape = plan.shape
     shared = {
         "hyperparameters": ", ".join(plan.table.names),
         "metrics": f"{sorted(shape.metrics)} of step, {sorted(shape.validation)} of evaluate",

@@ -93,7 +93,7 @@ class Index:
             warn(f"sweep(checkpoint=...): {text}. {repair}", RuntimeWarning)
 
     def _check_names(self, pieces: list[Piece]) -> None:
-        shape, table = self._plan.folds[0].shape, self._plan.table
+        shape, table = self._plan.shape, self._plan.table
         metrics = sorted(shape.metrics), sorted(self._plan.validation), len(table.names)
         for piece in pieces[:1]:  # of one file, which have the same
             found = sorted(piece.train), sorted(piece.validation), len(piece.values)

@@ -69,17 +69,17 @@ class StageStore:
         warns: bool = True,
     ):
         self._directory, self._plan, self._writer, self._every = directory, plan, writer, every
-        self._metrics = sorted(plan.folds[0].shape.metrics)
+        self._metrics = sorted(plan.shape.metrics)
         self._names = Names(plan, fields, machine, writer)
         self._index = Index(directory, plan, self._names, warns)
         self._warns = warns
-        self._states = self.states(directory, plan.folds[0].shape.state, self._index.warn_of)
+        self._states = self.states(directory, plan.shape.state, self._index.warn_of)
         self.machines = set[str]()
         self.used: dict[Key, frozenset[str]] = {}
         self._fresh: list[Piece] = []
         self._ends: dict[str, tuple[int, Any]] = {}
         self._saved: dict[Key, tuple[int, Any]] = {}
-        self._state_bytes = nbytes(plan.folds[0].shape.state)
+        self._state_bytes = nbytes(plan.shape.state)
         self._last = time.monotonic()
         self._took = 0.0
         self._next = directory.next_number(writer)

@@ -100,6 +100,11 @@ def as_schedules(made: Any, where: str) -> dict[str, Followed]:
     return schedules
 
 
+def controllers(trial: Trial) -> dict[str, AbstractController]:
+    """The controllers of a trial: hyperparameter -> controller."""
+    return {n: s for n, s in trial.schedules.items() if isinstance(s, AbstractController)}
+
+
 def as_setting(value: Any) -> Any:
     """A value as a result that was saved has it again: of arrays and tuples lists, or a number."""
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
