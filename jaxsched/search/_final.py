@@ -31,7 +31,7 @@ from jaxsched.search.results._reports import number
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.results._text_table import TextTable
-from jaxsched.search.store._identity import identify, task_fields
+from jaxsched.search.store._identity import Identity, task_fields
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds, trace_metrics
@@ -105,7 +105,7 @@ def final_score(
     backend = backend_for(plan, request.devices, width=1)
     if request.in_company:
         test = {"test": plan.folds[0].digests["test"]}
-        backend.agree(identify(plan, request).of_sweep(backend.settings | test))
+        backend.agree(Identity(plan, request).together(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend.engine(ledger))
     metrics, states = _tested(ledger, backend)

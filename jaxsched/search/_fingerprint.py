@@ -124,6 +124,11 @@ def label(value: Any) -> str:
     return str(value) if isinstance(value, (str, share)) else " ".join(plain(value).split())
 
 
+def labelled(values: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> ``label``."""
+    return {name: label(value) for name, value in values.items()}
+
+
 def labels(values: Iterable[Any]) -> dict[str, str]:
     """``plain`` -> ``label``, or ``plain`` for values that read alike, such as None and "None"."""
     short = {plain(value): label(value) for value in values}

@@ -27,7 +27,7 @@ from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._doubts import warn_after, warn_before
 from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
-from jaxsched.search.store._identity import Identity, identify
+from jaxsched.search.store._identity import Identity, run_fields
 from jaxsched.search.store._index import held_width
 from jaxsched.search.store._pieces import Fields
 from jaxsched.search.tasks._named import found_task
@@ -183,10 +183,10 @@ def sweep(
         progress=progress,
     )
     plan = make_plan(found_task(task), trials, request)
-    identity = identify(plan, request)
+    identity = Identity(plan, request)
     with _backend(plan, task, request, identity) as backend:
         warn_before(plan.whole, request, backend.platform)
-        compared = identity.of_sweep(backend.settings)
+        compared = identity.together(backend.settings)
         asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | asked)
         ledger = _trained(plan, backend, request, identity)
@@ -227,8 +227,9 @@ def _backend(
     """Where a plan is trained."""
     if request.executor is not None:
         return workers(plan, task, request, identity)
-    held = lambda platform: held_width(request.checkpoint, identity, platform)
-    return contextlib.nullcontext(backend_for(plan, request.devices, request.width, held))
+    path, devices, width = request.checkpoint, request.devices, request.width
+    held = lambda platform: path and held_width(path, plan, identity.writer, platform)
+    return contextlib.nullcontext(backend_for(plan, devices, width, held))
 
 
 def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity) -> Ledger:
@@ -241,7 +242,7 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
         if (path := request.checkpoint or backend.path) is not None:
             directory = backend.directory(path)
             stack.enter_context(directory.locked(identity.writer))
-            runs, every = identity.of_runs(backend.settings), request.checkpoint_every
+            runs, every = run_fields(plan, backend.settings), request.checkpoint_every
             store = backend.store(directory, plan, runs, backend.machine, identity.writer, every)
         ledger = Ledger(plan, store)
         coordinator = backend.coordinator(ledger, store)

@@ -13,7 +13,7 @@ from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._returned import AVERAGED, TaskShape, of_weights
 
 
-def check_metrics(request: Request, table: ScheduleValues, shape: TaskShape) -> None:
+def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) -> None:
     """Raises unless the task measures all that is asked for, in senses that are known."""
     metrics, metric, maximize = shape.validation, request.metric, request.maximize
     check_choice("sweep(metric=...)", metric, sorted(metrics))

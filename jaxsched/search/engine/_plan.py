@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxsched._checks import check_room
 from jaxsched.search.engine._devices import nbytes
-from jaxsched.search.engine._monitored import check_metrics
+from jaxsched.search.engine._monitored import check_measured
 from jaxsched.search.engine._records import RunCurves
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import Stage, stage_tree
@@ -142,7 +142,7 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     longest = int(table.horizons.max())
     folds = trace_folds(task, request.folds, table.hyperparams, longest, owner)
     shape = folds[0].shape
-    check_metrics(request, table, shape)
+    check_measured(request, table, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
     rungs = objective.stopping.rungs(longest) if objective.stopping is not None else ()
     reported = range(every, longest, every) if table.watched and every is not None else ()

@@ -32,7 +32,7 @@ from jaxsched.search.engine._units import Unit, cut
 from jaxsched.search.multihost._backend import AbstractBackend
 from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
 from jaxsched.search.multihost._worker import DRIVER, Part, Report, Work, describe, train
-from jaxsched.search.store._identity import Identity
+from jaxsched.search.store._identity import Identity, run_fields
 from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
 
@@ -124,7 +124,7 @@ class WorkersBackend(AbstractBackend):
         self.machine = found.machine
         self._seconds = found.seconds
         self._traces.update(found.traces)
-        self._fields = identity.of_runs(self.settings)
+        self._fields = run_fields(plan, self.settings)
         if differ := difference(self._fields[0], found.fields, ("here", "there")):
             raise ValueError(
                 "sweep(executor=...) must have workers that train what this process would, got one "

@@ -6,8 +6,8 @@ Values that are too long to be shown are digests.
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -20,9 +20,8 @@ from jaxsched.search._fingerprint import (
     digest,
     fingerprint,
     fingerprint_of,
-    label,
+    labelled,
     plain,
-    public,
 )
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
@@ -35,44 +34,41 @@ from jaxsched.search.trials._trials import Trials, controllers
 _BYTES = 32 << 20  # of batches; where there are more, some are looked at
 _PIECES = 16
 _ROWS = 1024
+_NUMBERS = "numbers of updates"  # what a task without batches is given
 
 
-@dataclasses.dataclass(frozen=True)
 class Identity:
-    """What a sweep is, made once; each part name -> text."""
+    """What a sweep is, or a shard of it, that trains a plan; each part name -> text.
 
-    task: Fields  # what is trained, on which data, and under which settings
-    # What the runs of each fold depend on, but for the devices, the seed, the values and the
-    # batches. Of the sweep there is nothing in it: its other runs, its length, what it compares and
-    # how.
-    runs: tuple[Fields, ...]
-    sweep: Fields  # what is compared how, by all processes together; empty if no other one is asked
-    writer: str  # its name in a store; short, and equal for two sweeps that train the same
-
-    def of_runs(self, settings: dict[str, Any]) -> tuple[Fields, ...]:
-        """``runs`` with the settings of a backend."""
-        return tuple(run | _labelled(settings) for run in self.runs)
-
-    def of_sweep(self, settings: dict[str, Any]) -> Fields:
-        """``task`` and ``sweep`` with the settings of a backend."""
-        return self.task | self.sweep | _labelled(settings)
-
-
-def identify(plan: Plan, request: Request) -> Identity:
-    """The identity of a sweep, or of a shard of it, that trains ``plan``.
+    Attributes:
+        task: what is trained, on which data, and under which settings.
 
     Raises:
         ValueError: if two folds are one and the same.
     """
-    whole = plan.whole
-    runs = run_fields(plan, {"width": request.width})
-    task = task_fields(whole.folds, whole.seeds, whole.longest, all_batches=request.in_company)
-    sweep = sweep_fields(whole, request.width) if request.in_company else {}
-    writer = ""
-    if request.checkpoint is not None or request.executor is not None:
-        own = sweep if sweep and plan is whole else sweep_fields(plan, request.width)
-        writer = digest(json.dumps([*runs, own]))[:12]
-    return Identity(task, runs, sweep, writer)
+
+    def __init__(self, plan: Plan, request: Request):
+        self._plan, self._width, self._in_company = plan, request.width, request.in_company
+        whole = plan.whole
+        self.task = task_fields(whole.folds, whole.seeds, whole.longest, self._in_company)
+
+    @cached_property
+    def writer(self) -> str:
+        """Its name in a store; short, and equal for two sweeps that train the same."""
+        runs = run_fields(self._plan, {"width": self._width})
+        return digest(json.dumps([*runs, self._compared]))[:12]
+
+    def together(self, settings: dict[str, Any]) -> Fields:
+        """What all processes that train the sweep have alike, with the settings of a backend."""
+        whole, fields = self._plan.whole, dict[str, str]()
+        if self._in_company:
+            ours = self._plan is whole
+            fields = self._compared if ours else sweep_fields(whole, self._width)
+        return self.task | fields | labelled(settings)
+
+    @cached_property
+    def _compared(self) -> Fields:
+        return sweep_fields(self._plan, self._width)
 
 
 def task_fields(
@@ -91,14 +87,12 @@ def task_fields(
     """
     ends = [_read(fold, seeds, steps, rows=2) for fold in folds]
     _refuse_twins(folds, ends)
-    fields = {
-        **_common(folds[0]),
-        "task's arrays": digest(*(fold.data for fold in folds)),
-        **{f"task's {m}": digest(*(fold.digests[m] for fold in folds)) for m in METHODS},
-        "task's first and last batches": digest(*ends),
-        "folds": str(len(folds)),
-        "steps": str(steps),
-    }
+    joint = {"task's arrays": [fold.data for fold in folds]}
+    joint |= {f"task's {method}": [fold.digests[method] for fold in folds] for method in METHODS}
+    joint |= {"task's first and last batches": ends}
+    fields = _versions() | folds[0].fields
+    fields |= {name: digest(*texts) for name, texts in joint.items()}
+    fields |= {"folds": str(len(folds)), "steps": str(steps)}
     for name in folds[0].array_fields:
         texts = [fold.array_fields.get(name, "") for fold in folds]
         fields[name] = texts[0] if len({*texts}) == 1 else digest(*texts)
@@ -110,21 +104,25 @@ def task_fields(
 
 
 def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
-    """``runs`` of an ``Identity``, with the settings of a backend."""
+    """What the runs of each fold depend on, but for the seed, the values and the batches.
+
+    Of the sweep there is nothing in it: its other runs, its length, what it compares and how.
+    ``settings`` are those of a backend.
+    """
     shape = plan.shape
     shared = {
         "hyperparameters": ", ".join(plan.table.names),
         "metrics": f"{sorted(shape.metrics)} of step, {sorted(shape.validation)} of evaluate",
-        "limit": label(plan.limit),
-        **_labelled(settings),
+        **labelled({"limit": plan.limit, **settings}),
     }
+    leaves = tree_leaves_with_path(shape.batch)
+    kinds = ", ".join(f"{keystr(path)} {x.dtype}{list(x.shape)}".strip() for path, x in leaves)
     return tuple(
+        # The kinds of batches, since without any `Rows` has nothing to compare.
         {
-            **_common(fold),
-            "task's arrays": fold.data,
-            **{f"task's {m}": digest(fold.digests[m]) for m in METHODS},
-            # Else `Rows` has nothing to compare.
-            "task's batches": _kinds(shape.batch) if fold.reads else "numbers of updates",
+            **_versions(),
+            **fold.fields,
+            "task's batches": kinds if fold.reads else _NUMBERS,
             **shared,
         }
         for fold in plan.folds
@@ -149,7 +147,7 @@ def sweep_fields(plan: Plan, width: int | str | None) -> Fields:
         "width": width,
     }
     fields = {
-        **_labelled(arguments),
+        **labelled(arguments),
         "seeds": str(list(plan.seeds)),
         "number of trials": str(len(plan.trials)),
     }
@@ -184,27 +182,10 @@ def controller_fields(trials: Trials) -> list[Fields]:
     return found
 
 
-def _labelled(values: dict[str, Any]) -> Fields:
-    return {name: label(value) for name, value in values.items()}
-
-
-def _common(fold: Fold) -> Fields:
-    """The versions, the settings and the class of the task."""
-    kind = type(fold.task)
-    # What a spawned process has of the script that spawned it.
-    module = kind.__module__.replace("__mp_main__", "__main__")
-    return {
-        "jaxsched": jaxsched.__version__,
-        "jax": f"{jax.__version__}, jaxlib {jaxlib.version.__version__}",
-        **settings(),
-        "task": public(f"{module}.{kind.__qualname__}"),
-    }
-
-
-def _kinds(batch: Any) -> str:
-    """The dtypes and shapes of a batch, by the names of its arrays."""
-    leaves = tree_leaves_with_path(batch)
-    return ", ".join(f"{keystr(path)} {x.dtype}{list(x.shape)}".strip() for path, x in leaves)
+def _versions() -> Fields:
+    """The versions and settings under which programs compute."""
+    versions = f"{jax.__version__}, jaxlib {jaxlib.version.__version__}"
+    return {"jaxsched": jaxsched.__version__, "jax": versions, **settings()}
 
 
 def _read(fold: Fold, seeds: tuple[int, ...], steps: int, rows: int) -> str:

@@ -11,7 +11,7 @@ from jaxsched.search._files import Damaged
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._identity import Identity
+from jaxsched.search.store._identity import run_fields
 from jaxsched.search.store._names import Names
 from jaxsched.search.store._pieces import Earlier, Piece, Root, decoded, in_order
 
@@ -125,13 +125,11 @@ class Index:
         )
 
 
-def held_width(path: Path | None, identity: Identity, platform: str) -> int | None:
+def held_width(path: Path, plan: Plan, writer: str, platform: str) -> int | None:
     """The width of runs of this task in a directory, those of the same sweep first."""
-    if path is None:
-        return None
-    directory, ours = StoreDirectory(path), identity.of_runs({"platform": platform})
+    directory, ours = StoreDirectory(path), run_fields(plan, {"platform": platform})
     paths = directory.glob("records-*.npz")
-    for path in sorted(paths, key=lambda path: identity.writer not in path.name):
+    for path in sorted(paths, key=lambda path: writer not in path.name):
         with contextlib.suppress(ValueError):  # damaged, or no number
             for root in decoded(*directory.read(path))[0]:
                 width, seed = root.fields.get("width", ""), root.fields.get("seed", "")

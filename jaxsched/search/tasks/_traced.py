@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from jaxsched.search._fingerprint import Walk, digest, equations
+from jaxsched.search._fingerprint import Walk, digest, equations, public
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._protocol import Metrics, Task, opaque, updates_per_step
 from jaxsched.search.tasks._returned import (
@@ -52,6 +52,16 @@ class Fold:
     def batches(self, seed: int, start: int, length: int, steps: int, caller: str = "sweep") -> Any:
         """Those of ``length`` updates, of ``steps`` in all; see ``read_batches``."""
         return read_batches(self.task, seed, start, length, caller, steps)
+
+    @cached_property
+    def fields(self) -> dict[str, str]:
+        """What it computes, and on which arrays, name -> text."""
+        kind = type(self.task)
+        # What a spawned process has of the script that spawned it.
+        module = kind.__module__.replace("__mp_main__", "__main__")
+        computed = {f"task's {method}": digest(self.digests[method]) for method in METHODS}
+        named = public(f"{module}.{kind.__qualname__}")
+        return {"task": named, "task's arrays": self.data, **computed}
 
     @cached_property
     def array_fields(self) -> dict[str, str]:
