@@ -206,7 +206,11 @@ OURS = [name for name in ONE_OF_EACH_STRUCTURE if not name.startswith("Function"
 ONE_OF_EACH_CLASS = list({type(ALL[name]): name for name in CLASSES if name in OURS}.values())
 
 # The recipes by name, their arguments, and valid ones.
-RECIPE = {name: f for name, f in vars(js).items() if hasattr(f, "__wrapped__")}
+RECIPE = {
+    name: f
+    for name, f in vars(js).items()
+    if hasattr(f, "__wrapped__") and f.__module__.startswith("jaxsched.recipes.")
+}
 VALID = {name: given for name, (recipe, given) in RECIPES.items() if RECIPE.get(name) is recipe} | {
     "multi_step": dict(peak=0.1, factor=0.1, milestones=[50, 80]),
     "piecewise_constant": dict(boundaries=[50], values=[0.1, 0.01]),

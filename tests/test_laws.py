@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 from cases import ALL, CLASSES, ONE_OF_EACH_CLASS, ONE_OF_EACH_STRUCTURE, RECIPES
 
+import jaxsched as js
 from jaxsched.testing import LAWS, check_schedule, landmarks
 
 # A function is code: it has no repr that pastes back, and a lambda no pickle.
@@ -30,6 +33,12 @@ def test_law_of_programs(law, name, request):
     if law != "differentiable" or name not in ONE_OF_EACH_CLASS:
         request.getfixturevalue("in_numpy")
     LAWS[law](ALL[name], landmarks(ALL[name]))
+
+
+def test_every_public_class_is_among_the_cases():
+    public = {x for name in dir(js) if inspect.isclass(x := getattr(js, name))}
+    ours = {x for x in public if issubclass(x, js.AbstractSchedule) and not inspect.isabstract(x)}
+    assert ours == {type(schedule) for schedule in CLASSES.values()}
 
 
 def test_a_broken_schedule_is_found():
