@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import numbers
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -269,7 +270,31 @@ def instead(word: str, names: Sequence[str]) -> str:
         return f"{word}; it is the first of values here"
     for ours in _ours(word, names):
         return f"{word}; it is called {ours} here{_meaning(word, ours, names)}"
-    return f"{word}; {why}" if why else word + did_you_mean(word, names)
+    near = nearest(word, names)
+    if near and not why:
+        why = f"did you mean {near[0]}{_meaning(word, near[0], names)}"
+    return f"{word}; {why}" if why else word
+
+
+def tell_names(module: dict[str, Any], lazy: Mapping[str, str] | None = None) -> None:
+    """Lets a module answer a slip with the nearest of its names, some of which it loads late.
+
+    It is not written there as functions: for a type checker a module with these has every name.
+
+    Args:
+        module: its ``globals()``.
+        lazy: names -> the modules that have them.
+    """
+    late = lazy or {}
+
+    def get(name: str) -> Any:
+        if name in late:
+            return getattr(importlib.import_module(late[name]), name)
+        near = did_you_mean(name, [n for n in names() if n[0] != "_"])
+        raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}{near}")
+
+    names = lambda: sorted({*module, *late} - {"TYPE_CHECKING"})
+    module.update({"__getattr__": get, "__dir__": names})
 
 
 def did_you_mean(word: Any, names: Iterable[str], most: int = 1, shown: Any = str) -> str:

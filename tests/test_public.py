@@ -108,6 +108,9 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"'jaxsched' has no attribute 'no_such_name'"):
         js.no_such_name  # noqa: B018
     assert not hasattr(js, "init")
+    for place, word in {"controllers": "Plateau", "names": "entries", "command": "convert"}.items():
+        with pytest.raises(AttributeError, match=f"'jaxsched.{place}' .*; did you mean {word}$"):
+            getattr(getattr(js, place), word[:-1])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Measurements for them: averages of the weights, the averaging gap, the sharpness
 your own: ``@struct``, its fields, and ``AbstractScaler`` (or ``AbstractController``).
 """
 
+from jaxsched import _words as _words
 from jaxsched._struct import choice as choice
 from jaxsched._struct import count as count
 from jaxsched._struct import number as number
@@ -27,3 +28,5 @@ from jaxsched.controllers.measurements._gap import averaging_gap as averaging_ga
 from jaxsched.controllers.measurements._sharpness import Sharpness as Sharpness
 from jaxsched.controllers.measurements._sharpness import sharpness as sharpness
 from jaxsched.controllers.measurements._sharpness import stability_limit as stability_limit
+
+_words.tell_names(globals())

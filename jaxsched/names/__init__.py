@@ -4,9 +4,9 @@ The table is closed: recipes, pieces, controllers, the drop-ins of ``jaxsched.co
 classes given to ``js.register``. It is read without JAX; ``from_config`` loads what it makes.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from jaxsched import _words as _words
 from jaxsched.names._lookup import entries as entries
 from jaxsched.names._sources import Entry as Entry
 
@@ -14,17 +14,10 @@ if TYPE_CHECKING:
     from jaxsched.names._config import from_config as from_config
     from jaxsched.names._trials import trials_from_config as trials_from_config
 
-_LAZY = {
-    "from_config": "jaxsched.names._config",
-    "trials_from_config": "jaxsched.names._trials",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'jaxsched.names' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY} - {"Any", "TYPE_CHECKING", "importlib"})
+_words.tell_names(
+    globals(),
+    {
+        "from_config": "jaxsched.names._config",
+        "trials_from_config": "jaxsched.names._trials",
+    },
+)

@@ -1,5 +1,6 @@
 """The seam to Optax and Flax: schedules inside the optimizer state, seen and changed there."""
 
+from jaxsched import _words as _words
 from jaxsched.optim._current import current as current
 from jaxsched.optim._current import remembered as remembered
 from jaxsched.optim._decay import decay_weights as decay_weights
@@ -13,3 +14,5 @@ from jaxsched.optim._resume import adopt as adopt
 from jaxsched.optim._resume import resume as resume
 from jaxsched.optim._state import InjectState as InjectState
 from jaxsched.optim._state import Override as Override
+
+_words.tell_names(globals())

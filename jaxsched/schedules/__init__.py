@@ -4,6 +4,7 @@
 program (there the step is two float32 words, exact for every int32). See docs/schedules.md.
 """
 
+from jaxsched import _words as _words
 from jaxsched._number import as_number as as_number
 from jaxsched._number import as_value as as_value
 from jaxsched._number import at_least_zero as at_least_zero
@@ -31,3 +32,5 @@ from jaxsched.schedules._progress import AbstractShape as AbstractShape
 from jaxsched.schedules._progress import Progress as Progress
 from jaxsched.schedules._wrappers import AbstractRetimed as AbstractRetimed
 from jaxsched.schedules._wrappers import AbstractWrapper as AbstractWrapper
+
+_words.tell_names(globals())

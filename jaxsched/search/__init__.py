@@ -1,5 +1,6 @@
 """Choosing a schedule by training: range test, sweeps, cross-validation."""
 
+from jaxsched import _words as _words
 from jaxsched.search._final import FinalScore as FinalScore
 from jaxsched.search._final import FinalScores as FinalScores
 from jaxsched.search._final import final_score as final_score
@@ -30,3 +31,5 @@ from jaxsched.search.trials._grids import zipped as zipped
 from jaxsched.search.trials._trials import Trial as Trial
 
 load = SweepResult.load
+
+_words.tell_names(globals())
