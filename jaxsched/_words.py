@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import numbers
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -28,6 +27,7 @@ _THEIRS = {
     "at": "from_step start start_step",
     "atol": "min_delta",
     "base": "schedule",
+    "base_lr lr": "optimizer",
     "batch": "batch_size global_batch_size",
     "boundaries": "milestones",
     "cooldown": "cooldown_t",
@@ -127,6 +127,7 @@ _MEANING = {
         for share in ("ratio", "fraction")
         for steps in ("num_warmup_steps", "warmup_steps")
     },
+    **{("optimizer", rate): "its rate" for rate in ("base_lr", "lr")},
     ("decay_steps", "steps"): "the whole length",
     ("total_steps", "steps"): "the whole length",
     ("warmup_epochs", "warmup"): "in steps; js.Units converts",
@@ -190,16 +191,13 @@ def bind(
     defaults: Mapping[str, Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    told: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The arguments by name, as Python binds them to parameters; or a ``TypeError`` that helps."""
+    """The arguments by name, as Python binds them to parameters; or a ``TypeError`` that helps.
+
+    Of one that is missing it adds what it is, where that is ``told``.
+    """
     values = dict(zip(names, args, strict=False))
-    for name in ("base_lr", "lr") if "." in function else ():
-        # Of a drop-in: the optimizer was left out, and what followed it stands in its place.
-        if isinstance(rate := values.get(name), numbers.Integral) and int(rate) > 1:
-            raise ValueError(
-                f"{function}({name}=...) must be the rate of the optimizer, which stands in its "
-                f"place, got {rate}, as of a length: if it is the rate, write {name}={rate}."
-            )
     if kwargs:
         _refuse_unknown(function, names, kwargs)
         twice = sorted(values.keys() & kwargs.keys())
@@ -211,7 +209,7 @@ def bind(
             f"{function} takes ({_listed(names)}), got {len(args)} positional arguments."
         )
     if not {*values, *defaults}.issuperset(names):
-        raise _missing(function, names, {*values, *defaults})
+        raise _missing(function, names, {*values, *defaults}, told or {})
     return {name: values[name] if name in values else defaults[name] for name in names}
 
 
@@ -236,7 +234,7 @@ def known_arguments(function: F) -> F:
         _refuse_unknown(given.__name__, names, kwargs)
         passed = {*places[: len(args) - is_class], *kwargs, *optional}
         if not passed.issuperset(names):
-            raise _missing(given.__name__, names, passed)
+            raise _missing(given.__name__, names, passed, {})
         return called(*args, **kwargs)
 
     if not is_class:
@@ -249,8 +247,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(name for name in names if not name.startswith("_"))
 
 
-def _missing(function: str, names: Sequence[str], passed: Container[str]) -> TypeError:
-    missing = ", ".join(name for name in names if name not in passed)
+def _missing(
+    function: str, names: Sequence[str], passed: Container[str], told: Mapping[str, str]
+) -> TypeError:
+    said = lambda name: f"{name} ({told[name]})" if name in told else name
+    missing = ", ".join(said(name) for name in names if name not in passed)
     return TypeError(f"{function} must be given {missing}: its arguments are ({_listed(names)}).")
 
 

@@ -244,7 +244,9 @@ def test_a_length_is_no_rate_where_the_optimizer_was_left_out(text):
 
 
 def test_an_argument_that_takes_the_optimizer_is_told_from_one_that_is_not_there():
-    with pytest.raises(TypeError, match=r"torch\.StepLR has no argument optimizer; js\.inject"):
+    with pytest.raises(
+        TypeError, match=r"torch\.StepLR has no argument optimizer; it is called base_lr"
+    ):
         compat.torch.StepLR(optimizer=None, step_size=3)
     with pytest.raises(TypeError, match="got 5 positional arguments"):
         compat.torch.StepLR(0.1, 3, 0.5, -1, True)

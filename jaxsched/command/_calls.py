@@ -12,14 +12,13 @@ from jaxsched._bounds import check_bounds, check_choice
 from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
 from jaxsched.command._program import OPTIMIZERS, Placed, Program
+from jaxsched.compat._optimizer import OF_OPTIMIZER
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, reading
 from jaxsched.names._lookup import LIBRARY, check, check_values, source_of
 from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry, theirs
 
 _WITH_OPTIMIZER = ("megatron", "timm", "torch", "transformers")  # is the first argument
-# A drop-in has the optimizer's rate as an argument, where its peer has the optimizer.
-_OF_OPTIMIZER = {"torch": "base_lr", "timm": "base_lr", "keras": "base_lr", "transformers": "lr"}
 _OWN = ("torch.CyclicLR",)  # whose rate of that name is the peer's own argument
 _SETS = ("torch.CyclicLR", "torch.OneCycleLR")  # the optimizer's rate, for all that are beside it
 _RATES = ("learning_rate", "initial_learning_rate", "lr_max", "max_lr", "init_value", "lr")
@@ -268,7 +267,7 @@ class _Reader:
         return found
 
     def with_rate(self, source: Entry, call: Call, optimizer: Any) -> Call:
-        scaled = _OF_OPTIMIZER.get(source.name.partition(".")[0], "")
+        scaled = OF_OPTIMIZER.get(source.name.partition(".")[0], "")
         if scaled not in source.kinds or source.name in _OWN:
             scaled = ""
         places = [name for name in source.kinds if name != scaled]

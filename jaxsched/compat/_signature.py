@@ -23,7 +23,8 @@ from jaxsched._checks import (
     violates,
 )
 from jaxsched._text import describe
-from jaxsched._words import bind, did_you_mean
+from jaxsched._words import did_you_mean
+from jaxsched.compat._optimizer import bind
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._noise import check_range
 

@@ -9,6 +9,7 @@ from typing import Any
 from jaxsched._bounds import check_bounds, check_choice
 from jaxsched._text import describe
 from jaxsched._words import bind, by_word, did_you_mean, letters, nearest
+from jaxsched.compat import _optimizer
 from jaxsched.names import _texts
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 from jaxsched.names._expression import OPERATORS, Call
@@ -66,7 +67,8 @@ def check(
         source = source_of(tree.name)
         if source:
             optional = dict.fromkeys(set(source.kinds) - set(source.needed))
-            bind(source.name, list(source.kinds), optional, tree.args, tree.kwargs)
+            bound = _optimizer.bind if "." in source.name else bind
+            bound(source.name, list(source.kinds), optional, tree.args, tree.kwargs)
         elif tree.name not in OPERATORS and tree.name not in registered:
             raise ValueError(
                 f"{where} must be a name that `jaxsched names` lists, got {unknown(tree.name)}."
