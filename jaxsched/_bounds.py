@@ -51,6 +51,13 @@ def check_bounds(
         raise ValueError(f"{where} must be a whole number, got {describe(x)}.")
 
 
+def check_text(where: str, x: Any) -> str:
+    """Raises for what is no text."""
+    if not isinstance(x, str):
+        raise TypeError(f"{where} must be a text, got {describe(x)}.")
+    return x
+
+
 def check_choice(where: str, x: Any, options: Iterable[str], instead: str = "") -> None:
     """Raises unless it is one of a few words; ``instead`` says what else it may be."""
     options = tuple(options)

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import math
 import re
+from functools import partial
 
 import golden
 import pytest
@@ -13,6 +14,7 @@ from cases import RECIPE, RUN, VALID
 
 import jaxsched as js
 from jaxsched import _serialize
+from jaxsched.command import convert, python_line, read_file
 from jaxsched.names import entries
 from jaxsched.names._config import maker
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
@@ -134,6 +136,15 @@ def test_every_length_of_a_drop_in_may_have_a_unit():
 
 def test_an_alias_is_one_of_a_drop_in():
     assert all(source_of(alias) for alias in ALIASES)
+
+
+@pytest.mark.parametrize("call", [entries, read_file, python_line, partial(convert, "torch")])
+def test_what_is_of_another_type_is_told_by_the_arguments_name(call):
+    for x in (5, None, [1], b"a"):
+        with pytest.raises(
+            TypeError, match=rf"{getattr(call, '__name__', 'convert')}\(.*=\.\.\.\) must be a "
+        ):
+            call(x)
 
 
 def test_the_table_is_searched_by_any_librarys_word():

@@ -50,7 +50,7 @@ class Found(NamedTuple):
 
 def found_in(library: str, text: str, lr: float | None) -> Found:
     """The schedule of a program of a library."""
-    known = LIBRARY.get(library)
+    known = LIBRARY.get(library) if isinstance(library, str) else None
     if known is None:
         raise ValueError(
             f"convert(library=...) must be one of {', '.join(LIBRARY)}, got {library!r}."

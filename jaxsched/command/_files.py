@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from jaxsched._text import describe
+
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The mapping that a file holds, by its ending: ``.toml``, ``.json``, ``.yaml`` or ``.yml``.
@@ -25,6 +27,8 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...     read_file(path)
     {'name': 'constant'}
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"read_file(path=...) must be a path, got {describe(path)}.")
     where = f"read_file(path={os.fspath(path)!r})"
     ending = Path(path).suffix.lower()
     if ending not in (".toml", ".json", ".yaml", ".yml"):

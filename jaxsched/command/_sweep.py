@@ -48,6 +48,8 @@ def sweep_from_config(
     Raises:
         ValueError, TypeError: for what is unknown in the config, and as ``js.sweep``.
     """
+    if not isinstance(config, Mapping):
+        raise TypeError(f"sweep_from_config(config=...) must be a mapping, got {describe(config)}.")
     options = dict(config)
     table, run = options.pop("sweep", None), options.pop("run", None)
     said = options.pop("executor", None)

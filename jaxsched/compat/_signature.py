@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from jaxsched import _types
 from jaxsched._arrays import is_list
-from jaxsched._bounds import check_choice
+from jaxsched._bounds import check_choice, check_text
 from jaxsched._checks import (
     checked_array,
     checked_flag,
@@ -128,16 +128,10 @@ def _function(where: str, x: Any) -> Any:
     return x
 
 
-def _text(where: str, x: Any) -> Any:
-    if not isinstance(x, str):
-        raise TypeError(f"{where} must be a text, got {describe(x)}.")
-    return x
-
-
 def _words(where: str, xs: Any) -> Any:
     if not is_list(xs):
         raise TypeError(f"{where} must be a list of texts, got {describe(xs)}.")
-    return [_text(where, x) for x in xs]
+    return [check_text(where, x) for x in xs]
 
 
 def _options(where: str, x: Any) -> Any:
@@ -183,7 +177,7 @@ Function = Annotated[Callable[..., Any], _function]
 TextOrFunction = Annotated[
     str | Callable[..., Any], lambda where, x: x if isinstance(x, str) else _function(where, x)
 ]
-Text = Annotated[str, _text]
+Text = Annotated[str, check_text]
 Words = Annotated[Any, _words]
 Flag = Annotated[bool, checked_flag]
 Options = Annotated[Any, _options]

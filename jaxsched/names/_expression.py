@@ -15,6 +15,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxsched._bounds import check_text
+
 DEPTH = 100
 LENGTH = 20_000
 # A number with a percent sign or a unit, which stays a text; in quotes it is one.
@@ -73,6 +75,7 @@ def parse(text: str, where: str = "from_config(config=...)") -> Any:
 @contextlib.contextmanager
 def reading(text: str, where: str) -> Iterator[None]:
     """Tells the errors of Python's parser as ours."""
+    check_text(where, text)
     if text.strip() == "-":
         raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
     if len(text) > LENGTH:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from jaxsched._bounds import check_bounds, check_choice
+from jaxsched._bounds import check_bounds, check_choice, check_text
 from jaxsched._text import describe
 from jaxsched._words import bind, by_word, did_you_mean, letters, nearest
 from jaxsched.compat import _optimizer
@@ -27,7 +27,7 @@ def entries(word: str = "") -> list[Entry]:
     >>> entries("fit_flat_cos")[0].call
     'flat_cosine(peak, steps, flat=..., end=...)'
     """
-    word = _canonical(word) or word
+    word = _canonical(check_text("entries(word=...)", word)) or word
     wanted = [letters(part) for part in word.split()]
     found = []
     for entry in all_sources():
@@ -129,9 +129,10 @@ def unknown(name: str) -> str:
     near = nearest(bare, known, 2)
     if library and near and letters(near[0]) == letters(bare):
         return f"{told}; did you mean {known[near[0]]}"
-    here = [*_here(bare)[:3], *(s.name for s in all_sources() if s.name.endswith(f".{bare}"))]
+    names = {**{s.name: s.name for s in all_sources()}, **ALIASES}
+    here = [*_here(bare)[:3], *(ours for n, ours in names.items() if n.endswith(f".{bare}"))]
     if here and bare:
-        return f"{told}; it is {' or '.join(here[:5])} here"
+        return f"{told}; it is {' or '.join(here[:7])} here"
     near = [known[word] or word for word in near]
     if not (near or library) and 3 < len(bare) < 60:
         parts = nearest(bare, {part for name in ours() for part in name.split("_")}, 1, 0.7)
