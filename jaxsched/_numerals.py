@@ -20,18 +20,16 @@ def numeral(text: str) -> int | float | None:
 THOUSANDS = {letter: 1e3 ** (1 + i // 2) for i, letter in enumerate("kKmMbBtT")}
 
 
-def size(x: Any) -> Any:
+def size(where: str, x: Any) -> Any:
     """A size of a run, of which a text such as ``"50k"`` is one, too; or a list of them."""
     if isinstance(x, (list, tuple)):
-        return [size(each) for each in x]
-    return thousands(x) if isinstance(x, str) else x
-
-
-def thousands(text: str) -> int | float | str:
-    """The number that ``"50k"`` or ``"1.2M"`` is; what is none stays the text, also ``"1m"``."""
-    factor = None if text[-1:] in ("m", "b", "t") else THOUSANDS.get(text[-1:])
-    number = numeral(text[:-1] if factor else text)
-    if number is None:
-        return text
-    number = number * factor if factor else number
+        return [size(where, each) for each in x]
+    factor = THOUSANDS.get(x[-1:]) if isinstance(x, str) else None
+    number = numeral(x[:-1] if factor else x) if isinstance(x, str) else None
+    if number is None:  # of Units, or of what is no text
+        return x
+    number = number * (factor or 1)
+    if factor and x[-1:] in ("m", "b", "t"):  # minutes? a slip for ba?
+        told = f"{x[:-1]}{x[-1:].upper()} is {number:,.0f}"
+        raise ValueError(f"{where} must be a number such as 50000 or '50k', got {x!r}: {told}.")
     return int(number) if isinstance(number, float) and number.is_integer() else number

@@ -18,6 +18,11 @@ def by_word(table: Mapping[str, str]) -> dict[str, str]:
     return {word: key for key, words in table.items() for word in words.split()}
 
 
+_WARMUP = "num_warmup_steps warmup_steps lr_warmup_steps t_warmup warmup_t"
+_WARMUPS = (
+    f"{_WARMUP} warmup_epochs warmup_fraction warmup_iters warmup_num_steps warmup_ratio "
+    "warmup_updates"
+)
 # Ours -> the words of other libraries for it: Optax, PyTorch, Keras, Transformers, timm, Composer,
 # Megatron, fastai, fvcore, fairseq; and our own before they changed. Of several of ours the first
 # that the called function has.
@@ -60,12 +65,12 @@ _THEIRS = {
     "milestones every": "decay_t",
     "milestones steps": "boundaries",
     "min_scale end": "min_lr_ratio",
-    "end low constant": "min_lr",
+    "end low constant lr_min eta_min": "min_lr",
     "monitor": "watch",  # so was ours called once, as share
     "parts": "schedulers schedules",
     "per_epoch": "iterations_per_epoch steps_per_epoch updates_per_epoch",
     "patience": "patience_t",
-    "peak": "eta_max lr_max peak_lr peak_value warmup_target",
+    "peak": "eta_max lr_max peak_lr peak_value warmup_max_lr warmup_target",
     "peak base low": "base_learning_rate",
     # The last ones are of drop-ins, which are called with the words of another library than theirs.
     "peak base start value lr base_lr initial_learning_rate init_value": "learning_rate lr",
@@ -81,17 +86,17 @@ _THEIRS = {
     "start at": "begin",
     "start peak": "alpha_i base_value",
     "start peak value": "init_lr init_value",
-    "steps num_training_steps total_steps": "T_0 T_max cycle_len cycle_length delay duration "
-    "first_decay_steps knots length lr_decay_steps max_steps max_update num_iter "
-    "num_steps num_training num_training_steps "
-    "t_0 t_initial t_max total_iters total_steps",
+    "steps num_training_steps total_steps lr_decay_steps": "T_0 T_max cycle_len cycle_length delay "
+    "duration first_decay_steps knots length lr_decay_iters lr_decay_steps max_steps max_update "
+    "num_iter num_steps num_training num_training_steps t_0 t_initial t_max total_iters "
+    "total_num_steps total_num_update total_steps train_iters",
     "std": "noise_std",
     "stop": "end",
     "tokens_per_sample": "seq_len sequence_length",
     "up": "step_size_up",
     "value": "peak",
-    "warmup num_warmup_steps warmup_steps": "lr_warmup_steps num_warmup_steps t_warmup "
-    "warmup_epochs warmup_fraction warmup_iters warmup_ratio warmup_steps warmup_t",
+    f"warmup {_WARMUP}": _WARMUPS,
+    "warmup_lr_init": "warmup_init_lr warmup_lr warmup_min_lr warmup_start_lr",
     "warmup flat cut": "pct_start",
 }
 _OURS = {word: ours.split() for word, ours in by_word(_THEIRS).items()}
@@ -125,19 +130,18 @@ _MEANING = {
     **{
         (f"warmup_{share}", steps): "in steps: a share of the run, times its steps"
         for share in ("ratio", "fraction")
-        for steps in ("num_warmup_steps", "warmup_steps")
+        for steps in _WARMUP.split()
     },
     **{("optimizer", rate): "its rate" for rate in ("base_lr", "lr")},
     ("decay_steps", "steps"): "the whole length",
     ("total_steps", "steps"): "the whole length",
-    ("warmup_epochs", "warmup"): "in steps; js.Units converts",
 }
 # Where there is no such argument, what to write instead.
 _START = "a warmup starts at 0 (js.with_warmup has a start)"
 _INSTEAD = by_word(
     {
         _START: "init_lr init_value initial_learning_rate warmup_init_lr warmup_lr warmup_lr_init "
-        "warmup_start_lr",
+        "warmup_min_lr warmup_start_lr",
         "a controller is told the metric, update(state, value=...)": "monitor",
         "a schedule has no state; js.Shift(schedule, -steps) starts in the middle": "last_epoch "
         "start_epoch",
@@ -145,7 +149,9 @@ _INSTEAD = by_word(
         "cosines that come back are js.warm_restarts": "cycle_limit num_cycles",
         "every cut counts": "eps",
         "a schedule prints nothing": "verbose",
-        "a step is what one counts; js.Epochwise holds each for an epoch": "t_in_epochs",
+        "a step is what one counts; js.Epochwise holds each for an epoch": "by_epoch "
+        "sched_on_updates t_in_epochs units update_interval",
+        "js.with_warmup(schedule, warmup) has one": _WARMUPS,
         "js.inject sets the rate of its first step": "initialize",
         "the weight decay has a schedule of its own (js.compat.megatron.get_wd)": "start_wd end_wd "
         "wd_incr_steps wd_incr_style",
@@ -328,7 +334,8 @@ def _ours(word: str, names: Sequence[str]) -> list[str]:
 
 
 def _meaning(word: str, ours: str, names: Sequence[str]) -> str:
-    meaning = _MEANING.get((word, ours), "")
+    epochs = "in steps; js.Units converts" if "epoch" in word and "epoch" not in ours else ""
+    meaning = _MEANING.get((word, ours), epochs)
     if "hold" in names and ours in ("start", "end"):  # tri_stage's
         meaning = "a ratio of the peak"
     elif "at" in names and ours == "steps":  # cooldown_from's, which are not the whole length

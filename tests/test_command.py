@@ -218,7 +218,7 @@ EACH = "--steps-per-epoch=5"
         (["show", "constant(-1)"], "constant(peak=...) must be at least 0, got -1"),
         (["show", "constant"], "must be a call such as constant(peak, steps=...), got 'constant'"),
         (["show", TEXT, "--units", "batch"], "--units must be such as"),
-        (["show", TEXT, "--units", "batch=1m"], "got '1m'"),
+        (["show", TEXT, "--units", "batch=1m"], "'50k', got '1m': 1M is 1,000,000"),
         (["plot", TEXT, "-o", "a.txt"], "--output must end in"),
         (["plot", TEXT, "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),
         (["find", "a:b", "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),

@@ -35,6 +35,8 @@ LINE = js.Linear(0.0, 0.1, 10)
         "jaxsched.warmup_cosine(.001, 1M tokens, 0.1M tokens)",
         "warmup_cosine(.001, 1k, warmup=1K samples)",
         "warmup_cosine(.001, 1000ba, warmup=0.1dur)",
+        {"class_path": "js.warmup_cosine", "init_args": {"args": [1e-3, 1000, 100]}},
+        {"type": "warmup_cosine", "params": {"peak": 1e-3, "steps": 1000}, "warmup": "1 epoch"},
     ],
     ids=str,
 )
@@ -163,6 +165,14 @@ def test_what_a_config_cannot_give_is_a_value_error():
         js.from_config(Missing(NESTED))
 
 
+def test_what_keras_has_serialized_is_a_config():
+    """``keras.optimizers.schedules.serialize`` and ``keras.optimizers.serialize`` write it so."""
+    config = {"initial_learning_rate": 0.1, "decay_steps": 9, "name": "CosineDecay", "alpha": 0.0}
+    saved = {"module": "keras.optimizers.schedules", "class_name": "CosineDecay", "config": config}
+    saved["registered_name"] = None
+    assert js.from_config(saved) == js.compat.keras.CosineDecay(0.1, 9)
+
+
 def test_a_class_of_ones_own_is_named_once_it_is_registered():
     with pytest.raises(ValueError, match="got 'Mine'"):
         js.from_config("Mine(1)")
@@ -193,7 +203,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("torch.StepLr(1)", ValueError, r"did you mean torch\.StepLR\.$"),
         ("hf.linear(warmup_ratio=0.1)", TypeError, "in steps: a share of the run"),
         ("warm_restarts(1, 9, growth=0.5)", ValueError, "below 1 it needs cycles"),
-        ("cosine(1)", ValueError, "or warmup_cosine or transformers.cosine here"),
+        ("cosine(1)", ValueError, "or warmup_cosine or transformers.cosine or .* here"),
         ("sgdr(1)", ValueError, "did you mean .*warm_restarts"),
         ("wramup(1)", ValueError, "did you mean warmup_"),
         ("wsd(1, 9, 2, 3, shape=1_sqrt)", ValueError, "did you mean '1-sqrt'"),
@@ -209,6 +219,21 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("warmup_cosine(1, 2)", TypeError, "must be given warmup"),
         ({"name": "cosine_decay", "peek": 1}, TypeError, "did you mean peak"),
         ({"peak": 1}, TypeError, "must have a 'name', got the keys 'peak'"),
+        ({"scheduler": {"_target_": "a"}}, TypeError, "'scheduler': that of 'scheduler' has one"),
+        ({"lr_scheduler_type": "linear"}, TypeError, "type='linear'; it is .*transformers.linear"),
+        ({"LR_POLICY": "constant"}, TypeError, r"LR_POLICY=constant\(peak, steps=\.\.\.\)"),
+        (
+            [{"type": "torch.LinearLR", "base_lr": 1}],
+            TypeError,
+            "after the other they are {'name': 'Sequence'",
+        ),
+        ({"name": "hf.linear", "lr": "${lr}"}, ValueError, r"resolve=True\)`, got '\${lr}'"),
+        ({"class_path": "Linear", "init_args": {"end": 1}, "end": 2}, TypeError, "'end'. twice"),
+        ({"name": "torch.StepLR", "step_size": 3}, TypeError, "base_lr .the rate of the optimizer"),
+        ({"name": "cosine_with_warmup"}, ValueError, "or composer.CosineAnnealingWithWarmup"),
+        ("hf.linear(num_train_epochs=3)", TypeError, "num_training_steps .in steps; js.Units"),
+        ("cosine_decay(warmup_ratio=0.1)", TypeError, r"js\.with_warmup\(.* has one"),
+        ("timm.CosineLRScheduler(warmup_lr=0)", TypeError, "is called warmup_lr_init here"),
         ({"name": "*", "args": [1, 10**400]}, TypeError, "the text of a name"),
         ({"name": 3}, TypeError, r"from_config\(name=...\) must be the text of a name"),
         (3, TypeError, "must be a mapping with a name"),
@@ -256,6 +281,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
             "no comma within a number .*, got '10,250'",
         ),
         ("multi_step(1, 0.1, [10,000, 20,000])", ValueError, "no comma within"),
+        ("cosine_decay(1, 007)", ValueError, "no 0 before a whole number, got '007'"),
         ("cosine_decay(0.1, 10)  # lr", ValueError, "must have no comments and no backslashes"),
         ({"name": "constant", "value": {"min": 0, "max": 1}}, ValueError, "must have no draws but"),
         ("fastai.fit_sgdr(2, cycle_len=3 epochs, lr_max=1)", ValueError, "must not be a length"),

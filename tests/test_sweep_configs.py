@@ -153,6 +153,12 @@ INTS = {"distribution": "int_uniform"}
         ({"metric": {"name": "loss"}}, "an argument of js.sweep, in a file beside the table"),
         ({"parameters": {"peek": [1], "warmpu": 1}}, "peek.* no argument warmpu"),
         ({"count": 3}, "must be given no count"),
+        ({"method": "random", "count": 3, "run_cap": 4}, "must be given one count"),
+        ({"metric": 1, "program": 1}, "no argument metric: .*; and no argument program: "),
+        (
+            {"name": "multi_step", "parameters": {"milestones": {"values": [3, 6]}}},
+            r"milestones=...\) must be a list in each trial, got .*: one list for all is \[\[",
+        ),
     ],
     ids=str,
 )

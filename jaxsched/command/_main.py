@@ -292,7 +292,7 @@ def _checked_sizes(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"the table `run` must have arguments of js.Units, got {given!r:.60}.")
     bind("Units", unit_names(), dict.fromkeys(unit_names()), (), given)
-    return {name: size(x) for name, x in given.items()}
+    return {name: size(f"Units({name}=...)", x) for name, x in given.items()}
 
 
 def _check_picture(path: str | None) -> None:

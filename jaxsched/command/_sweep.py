@@ -91,7 +91,7 @@ def _in_steps(name: str, given: Mapping[str, Any], units: Units | None) -> dict[
 def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
     if not isinstance(given, Mapping):
         raise TypeError(f"sweep_from_config({where}) must be a table, got {describe(given)}.")
-    return make(**{str(name): size(x) for name, x in given.items()})
+    return make(**{str(name): size(f"{where}, {name},", x) for name, x in given.items()})
 
 
 def executor_of(word: Any) -> Any:

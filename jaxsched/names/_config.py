@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,22 +12,29 @@ import numpy as np
 
 from jaxsched import _serialize
 from jaxsched._arrays import is_list, is_number, to_host
-from jaxsched._text import describe
+from jaxsched._text import describe, shorten
 from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
 from jaxsched.names._distributions import WORDS
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, parse
-from jaxsched.names._lookup import check, check_values, source_of
+from jaxsched.names._lookup import check, check_values, source_of, unknown
 from jaxsched.names._places import Place
 from jaxsched.names._sources import BY, Entry
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import ends
 from jaxsched.units import Units
 
-NAME = ("_target_", "name", "type")  # the keys under which a config has a name, as Hydra's has
+# The keys under which a config has a name: Hydra's, Lightning's, Keras', ...
+NAME = ("_target_", "class_path", "class_name", "name", "type")
+# ..., of which some have the arguments in a table of their own.
+_WITHIN = {"class_path": "init_args", "class_name": "config", "type": "params"}
+_NO_ARGUMENTS = {
+    "_target_": ("_recursive_", "_convert_", "_partial_"),
+    "class_name": ("module", "registered_name"),
+}
+_SAYS_A_NAME = re.compile("name|sched|style|component|policy", re.IGNORECASE)
 _WHERE = "from_config(config=...)"
-_HYDRA = ("_recursive_", "_convert_", "_partial_")
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
 
 
@@ -65,9 +73,11 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
         return _checked(_serialize.from_dict(tree))
     tree = read(tree)
     if not isinstance(tree, Call):
+        several = ": one after the other they are {'name': 'Sequence', 'parts': [...]}"
+        several = several if is_list(tree) else ""
         raise TypeError(
             f"{_WHERE} must be a mapping with a name, or a text such as 'cosine_decay(0.1, 1000)', "
-            f"got {describe(config)}."
+            f"got {describe(config)}{several}."
         )
     place = Place.of(units, run=1)
     check_values(tree, place)
@@ -107,6 +117,9 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
         raise ValueError(f"{_WHERE} must have at most {_MOST} values.")
     inner = lambda x: _read(x, depth + 1, count)
     if isinstance(config, str):
+        if "${" in config:
+            told = "without references, `OmegaConf.to_container(config, resolve=True)`"
+            raise ValueError(f"{_WHERE} must be {told}, got {config!r:.60}.")
         return parse(config) if "(" in config else config
     if isinstance(config, Mapping):
         given = dict(_opened(config))
@@ -115,9 +128,8 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
         key = next((key for key in NAME if key in given), None)
         if key is None:
             if depth == 0:
-                raise TypeError(
-                    f"{_WHERE} must have a 'name', got the keys {', '.join(map(str, given))!r:.60}."
-                )
+                keys = f"{shorten(', '.join(map(str, given)))!r}{_named(given)}"
+                raise TypeError(f"{_WHERE} must have a 'name', got the keys {keys}.")
             if {*WORDS} & {*given}:
                 told = "no draws but of arguments of js.trials_from_config, and `values` in those"
                 raise ValueError(f"{_WHERE} must have {told}, got {given!r:.60}.")
@@ -127,8 +139,16 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
             raise TypeError(
                 f"from_config({key}=...) must be the text of a name, got {describe(name)}."
             )
-        if key == "_target_":  # Hydra's further words, which do not matter here
-            given = {k: v for k, v in given.items() if k not in _HYDRA}
+        if isinstance(given.get(_WITHIN.get(key, "")), Mapping):
+            within = dict(_opened(given.pop(_WITHIN[key])))
+            if twice := given.keys() & within:
+                raise TypeError(
+                    f"{_WHERE} must have each argument once, got {sorted(twice)} twice."
+                )
+            given |= within
+        if key == "class_name" and "." not in name:
+            name = f"keras.{name}"
+        given = {k: v for k, v in given.items() if k not in _NO_ARGUMENTS.get(key, ())}
         args = given.pop("args", given.pop("_args_", ()))
         if not is_list(args):
             raise TypeError(f"from_config(args=...) must be a list, got {describe(args)}.")
@@ -138,6 +158,17 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
         items = _opened(config)
         return items if all(type(x) in (int, float) for x in items) else list(map(inner, items))
     return config
+
+
+def _named(given: Mapping[Any, Any]) -> str:
+    """What a message adds about a table without a name: where one stands in it."""
+    for key, x in given.items():
+        if isinstance(x, Mapping) and {*NAME} & {*x}:
+            return f": that of {key!r} has one"
+    for key, x in given.items():
+        if isinstance(x, str) and _SAYS_A_NAME.search(str(key)):
+            return f": {key}={source.call if (source := source_of(x)) else unknown(x)}"
+    return ""
 
 
 def _opened(config: Any) -> list[Any]:

@@ -162,6 +162,13 @@ OTHERWISE = {
 }
 # Other names of a drop-in in its library.
 ALIASES = {
+    "composer.constant_with_warmup": "composer.ConstantWithWarmupScheduler",
+    "composer.cosine_with_warmup": "composer.CosineAnnealingWithWarmupScheduler",
+    "composer.linear_decay_with_warmup": "composer.LinearWithWarmupScheduler",
+    "fvcore.composite": "fvcore.CompositeParamScheduler",  # as ClassyVision has them
+    "fvcore.cosine": "fvcore.CosineParamScheduler",
+    "fvcore.linear": "fvcore.LinearParamScheduler",
+    "fvcore.multistep": "fvcore.MultiStepParamScheduler",
     "timm.cosine": "timm.CosineLRScheduler",
     "timm.multistep": "timm.MultiStepLRScheduler",
     "timm.plateau": "timm.PlateauLRScheduler",

@@ -65,8 +65,10 @@ def parse(text: str, where: str = "from_config(config=...)") -> Any:
         if found := re.search(r"[\\#\0]", text):
             reader.fail(text[found.start() :], "no comments and no backslashes")
         if found := _COMMA.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)):
-            told = "no comma within a number (10000), and a space after one between two"
-            reader.fail(found[0], told)
+            told = (
+                "no comma within a number (10000), a space after one between two, and no 0 before a"
+            )
+            reader.fail(found[0], f"{told} whole number")
         quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
         line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
         return reader.value(ast.parse(line, mode="eval").body)

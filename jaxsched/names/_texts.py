@@ -11,6 +11,11 @@ from jaxsched._words import by_word
 from jaxsched.names._places import RUN, Place, Told
 from jaxsched.names._sources import Entry
 
+# Arguments that are lists.
+LISTS = {
+    *("Milestones", "Numbers", "Spans", "Times", "Wholes", "Words", "lengths", "numbers"),
+    *("Fractions", "Schedules", "_Curves"),
+}
 # Kinds of arguments: of recipes by their annotations, of classes by their fields.
 _LENGTHS = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones", "length", "lengths"}
 _SHARES = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones"}
@@ -114,6 +119,8 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
         return found
     text = _DIGITS.sub("", text.strip())
     kind = source.kinds.get(argument, "") if source else ""
+    if kind == "Flag" and text.lower() in ("true", "false"):  # as of a shell
+        return text.lower() == "true"
     theirs = source is not None and "." in source.name
     times = kind in ("Time", "Times")
     time = _TIME.fullmatch(text.lower()) if times else None

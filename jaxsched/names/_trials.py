@@ -72,9 +72,8 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         raise TypeError(
             f"trials_from_config(config=...) must be a mapping, got {describe(config)}."
         )
-    for key in config:
-        if key in _ELSEWHERE:
-            raise TypeError(f"trials_from_config has no argument {key}: {_ELSEWHERE[key]}.")
+    if told := [f"no argument {key}: {_ELSEWHERE[key]}" for key in config if key in _ELSEWHERE]:
+        raise TypeError(f"trials_from_config has {'; and '.join(told)}.")
     bind("trials_from_config", _KEYS, dict.fromkeys(_KEYS), (), {str(key): 0 for key in config})
     name = config.get("name")
     sources = [_source(each) for each in (name if is_list(name) and name else [name])]
@@ -101,10 +100,11 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         columns |= place.left_out(source, columns)
     recipe = [maker(source, units) for source in sources]
     recipes: Any = recipe if is_list(name) else recipe[0]
-    count = config.get("count", config.get("run_cap"))
+    counts = [config[key] for key in ("count", "run_cap") if config.get(key) is not None]
+    count = counts[0] if counts else None
     where = f"trials_from_config(method={method!r})"
-    if (count is not None) != (method in _DRAWS):
-        raise ValueError(f"{where} must be given {'' if count is None else 'no '}count.")
+    if len(counts) != (method in _DRAWS):
+        raise ValueError(f"{where} must be given {('', 'no ', 'one ')[len(counts)]}count.")
     drawn_from = [name for name, column in columns.items() if isinstance(column, Distribution)]
     if drawn_from and count is None:
         raise ValueError(
@@ -150,9 +150,20 @@ def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
     value = lambda x: value_of(read(x, 1), source, name, place)
     is_config = isinstance(given, Mapping) and bool({*NAME} & set(given))
     if not isinstance(given, Mapping) or is_config or not {*WORDS} & set(given):
-        return [value(x) for x in given] if is_list(given) else value(given)
-    where = f"trials_from_config(parameters={{{name!r}: ...}})"
-    return column(where, given, value, _texts.is_length(source, name))
+        made = [value(x) for x in given] if is_list(given) else value(given)
+    else:
+        where = f"trials_from_config(parameters={{{name!r}: ...}})"
+        made = column(where, given, value, _texts.is_length(source, name))
+    if (
+        source.kinds[name] in _texts.LISTS
+        and isinstance(made, list)
+        and not any(map(is_list, made))
+    ):
+        raise ValueError(
+            f"{source.name}({name}=...) must be a list in each trial, got {describe(given)}: one "
+            "list for all is [[...]], or {value: [...]}."
+        )
+    return made
 
 
 def _expanded(x: Any) -> Any:
