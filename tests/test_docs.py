@@ -57,7 +57,7 @@ def public_names(module):
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
-        if alias.asname == alias.name
+        if alias.asname == alias.name and not alias.name.startswith("_")
     )
 
 
