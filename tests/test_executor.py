@@ -21,8 +21,9 @@ from executor_tasks import EVERYTHING, TRIALS, bowl
 from sweep_tasks import same, supervised
 
 from jaxsched import search
-from jaxsched.search.multihost import _worker, _workers
+from jaxsched.search.multihost import _worker
 from jaxsched.search.multihost._pool import packed
+from jaxsched.search.tasks import _named
 
 # Where the end is not asked for, a part of the schedules will do.
 pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")
@@ -321,11 +322,13 @@ def test_a_pool_that_forks_is_refused():
         sweep(executor=pool)
 
 
-def test_a_fork_of_the_driver_that_gets_a_unit_all_the_same(threads, monkeypatch):
-    monkeypatch.setattr(_worker, "DRIVER", [1])  # as in a fork of process 1
-    monkeypatch.setattr(_workers, "DRIVER", [])
-    with pytest.raises(ValueError, match=r"must not fork, .* got a worker that is a fork"):
-        sweep(executor=threads)
+def test_a_fork_that_trains_and_a_sweep_in_a_trace_are_refused(threads, monkeypatch):
+    with pytest.raises(ValueError, match=r"sweep\(...\) must not be called in a function that JAX"):
+        jax.jit(lambda: sweep())()
+    for arguments in ({}, {"executor": threads}):
+        monkeypatch.setattr(_named, "_USED", [1])  # as in a fork of process 1
+        with pytest.raises(ValueError, match=r"must not be called in a fork .* of process 1\."):
+            sweep(**arguments)
 
 
 def test_what_a_spawned_process_cannot_be_sent_is_refused_before_it_is_started():

@@ -31,11 +31,9 @@ from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import run_fields
 from jaxsched.search.store._pieces import Fields
 from jaxsched.search.store._store import StageStore
-from jaxsched.search.tasks._named import found_task
+from jaxsched.search.tasks._named import check_place, found_task
 from jaxsched.search.tasks._traced import Fold, trace_folds
 from jaxsched.search.trials._trials import Trials
-
-DRIVER: list[int] = []  # this process, where it is a driver: a fork of it has it too
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,11 +238,7 @@ class _UnitDirectory(StoreDirectory):
 
 def _check_place(work: Work) -> None:
     """Raises where no unit can be trained."""
-    if DRIVER and DRIVER[0] != os.getpid():
-        raise ValueError(
-            "sweep(executor=...) must not fork, since JAX has threads, which deadlock in a fork, "
-            "got a worker that is a fork of the driver. Use the start method 'spawn'."
-        )
+    check_place("sweep")
     if not Path(work.directory, work.flag).exists():
         raise ValueError(
             "sweep(checkpoint=...) must be a directory that all workers see, got "

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -31,7 +30,7 @@ from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._units import Unit, cut
 from jaxsched.search.multihost._backend import AbstractBackend
 from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
-from jaxsched.search.multihost._worker import DRIVER, Part, Report, Work, describe, train
+from jaxsched.search.multihost._worker import Part, Report, Work, describe, train
 from jaxsched.search.store._identity import Identity, run_fields
 from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
@@ -113,7 +112,6 @@ class WorkersBackend(AbstractBackend):
             writer=identity.writer,
             every=request.checkpoint_every,
         )
-        DRIVER[:] = [os.getpid()]
         pool.check((self._work, plan.trials))
         ((_, found),) = pool.run(describe, [(self._work, packed(plan.trials))], lambda: False)
         if isinstance(found, Lost):

@@ -14,12 +14,16 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from jaxsched._words import did_you_mean
 from jaxsched.search._fingerprint import digest
 from jaxsched.search.tasks._protocol import Task
 
 # Module -> how it was loaded, and the stat and a digest of its source.
 _LOADED: dict[str, tuple[Any, Any, str]] = {}
+_USED: list[int] = []  # the process that has used JAX; a fork of it has this list too
 _LIBRARY = (sysconfig.get_path("stdlib") + os.sep, str(Path(__file__).parents[2]) + os.sep)
 
 
@@ -30,6 +34,7 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
         ValueError: if the text is not of this form, nothing can be imported by it, or its source
             has changed since a call before: Python keeps what it has imported.
     """
+    check_place(caller)
     if not isinstance(task, str):
         return task
     where = f"{caller}(task={task!r})"
@@ -63,6 +68,22 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
         error.add_note(f"in {path}() of {where}")
         raise
     return made
+
+
+def check_place(caller: str) -> None:
+    """Raises where nothing can be trained: in a trace, and in a fork, where JAX would hang."""
+    _USED[:] = _USED or [os.getpid()]
+    if _USED[0] != os.getpid():
+        raise ValueError(
+            f"{caller}(...) must not be called in a fork of a process that has used JAX, whose "
+            f"threads it lacks, got a fork of process {_USED[0]}. Start processes with "
+            'multiprocessing.get_context("spawn").'
+        )
+    if isinstance(jnp.zeros(()), jax.core.Tracer):
+        raise ValueError(
+            f"{caller}(...) must not be called in a function that JAX traces, such as a method of "
+            "a task. Call it outside, and pass what it returns."
+        )
 
 
 def _changed(module: str, known: Container[str]) -> str:
