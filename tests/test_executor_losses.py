@@ -1,12 +1,16 @@
 """What is submitted to an executor, and what of it gets lost."""
 
 import pickle
+import signal
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 
 import pytest
 from executor_tasks import TRIALS, bowl
+from sweep_tasks import same
 
 from jaxsched import search
+from jaxsched.search.engine._engine import Engine
+from jaxsched.search.multihost import _worker
 from jaxsched.search.multihost._pool import Lost, Pool
 
 
@@ -93,3 +97,49 @@ def test_an_executor_that_is_shut_down():
 def test_a_stop_cancels_what_has_not_begun():
     stops = iter([False, False, True])
     assert results(Losing([None, Gone()]), stopped=lambda: next(stops, True)) == {0: "a"}
+
+
+class Terminated(Engine):
+    def run(self, until):
+        signal.raise_signal(signal.SIGTERM)
+        super().run(until)
+
+
+def test_a_worker_that_is_terminated_saves_and_ends_as_by_the_signal(monkeypatch):
+    # An exception would not end it: a pool that has terminated its workers would wait for it.
+    class Died(BaseException):
+        pass
+
+    def die(number, frame):
+        raise Died
+
+    monkeypatch.setattr(_worker, "Engine", Terminated)
+    before = signal.signal(signal.SIGTERM, die)
+    try:
+        with pytest.raises(Died):
+            sweep(executor=Losing([]))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Confused(Losing):
+    def submit(self, function, *arguments):
+        return super().submit(lambda: 7)
+
+
+def test_an_executor_that_returns_something_else_is_refused():
+    with pytest.raises(TypeError, match=r"answers with what the call returned, got 7"):
+        sweep(executor=Confused([]))
+
+
+class Twice(ThreadPoolExecutor):
+    """Makes each call two times, at once."""
+
+    def submit(self, function, *arguments):
+        super().submit(function, *arguments)
+        return super().submit(function, *arguments)
+
+
+def test_an_executor_that_makes_each_call_twice():
+    with Twice(2) as pool:
+        assert same(sweep(executor=pool, units=1, checkpoint_every=0), sweep())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +56,8 @@ class Work:
     settings: dict[str, Any]  # of JAX, in the driver
     directory: str  # of the store
     flag: str  # a file in it that is there while the driver is
-    writer: str  # the name of the driver in the store
+    driver: str  # its host and process
+    writer: str  # its name in the store
     every: float  # seconds between saves
 
     def plan(self, packed: Any, fold: int, seed: int, count: int | None = None) -> Plan:
@@ -117,13 +121,13 @@ def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
     @functools.wraps(function)
     def call(work: Work, *arguments: Any) -> Report:
         try:
-            _check_place(work)
+            _check_worker(work)
             with entered(work.settings):
                 return function(work, *arguments)
         except Exception as error:
             notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
             text = f"{type(error).__name__}: {error}{notes}"
-            return Report(_place(), problem=text, details=traceback.format_exc())
+            return Report(place(), problem=text, details=traceback.format_exc())
 
     return call
 
@@ -137,7 +141,7 @@ def describe(work: Work, trials: Any, token: str) -> Report:
     backend = backend_for(plan, _devices(), work.width)
     (fields,) = run_fields(plan, backend.settings)
     return Report(
-        _place(),
+        place(),
         fields=fields,
         width=backend.width,
         machine=backend.machine,
@@ -154,8 +158,8 @@ def train(work: Work, part: Part, token: str) -> Report:
         ValueError: if this worker would give other bits than the driver expects.
     """
     directory = _UnitDirectory(Path(work.directory), part.files, work.writer + part.name)
-    # A name of its own: an attempt that was given up may be alive, and write as well.
-    writer = work.writer + part.name + token
+    # A name of its own: an attempt that was given up may be alive, or an executor call this twice.
+    writer = work.writer + part.name + uuid.uuid4().hex[:12]
     try:
         plan, backend, store = _unit(work, part, directory, writer)
     except _OtherBatches:  # of a task that was made before its files changed
@@ -170,9 +174,11 @@ def train(work: Work, part: Part, token: str) -> Report:
         Engine(ledger, backend, coordinator).run(part.until)
         store.save(ledger)
     if received:
+        # A pool would catch what ``leave`` raises, and wait for a worker that it has terminated.
+        signal.raise_signal(received[0])
         leave(received[0], "saved")
     files = tuple(path.name for path in directory.glob(f"*-{writer}-*"))
-    return Report(_place(), updates=ledger.steps_trained, traces=backend.traces(), files=files)
+    return Report(place(), updates=ledger.steps_trained, traces=backend.traces(), files=files)
 
 
 _TASKS: dict[str, tuple[Fold, ...]] = {}  # by their keys, in the order of their first use
@@ -196,7 +202,7 @@ def _unit(
     plan = work.plan(part.trials, part.fold, part.seed)
     backend = backend_for(plan, _devices(), int(part.fields["width"]))
     (own,) = run_fields(plan, backend.settings)
-    if found := difference(part.fields, own, ("in the driver", f"on {_place()}")):
+    if found := difference(part.fields, own, ("in the driver", f"on {place()}")):
         raise ValueError(f"a worker must train what the driver does, but they differ in {found}")
     # That most runs in the directory are of other units is no news.
     store = StageStore(directory, plan, (own,), backend.machine, writer, work.every, warns=False)
@@ -204,7 +210,7 @@ def _unit(
     if store.batches(0, 0, longest) != part.batches:
         raise _OtherBatches(
             "a worker must train what the driver does, but the batches of its task differ: those "
-            f"in the driver are others than those on {_place()}, which may read another file"
+            f"in the driver are others than those on {place()}, which may read another file"
         )
     return plan, backend, store
 
@@ -236,15 +242,29 @@ class _UnitDirectory(StoreDirectory):
         return [p for p in found if p.name in self._own_names or f"-{self._own}" in p.name]
 
 
-def _check_place(work: Work) -> None:
+def _check_worker(work: Work) -> None:
     """Raises where no unit can be trained."""
     check_place("sweep")
+    if work.driver != place() and threading.current_thread() is threading.main_thread():
+        _end_with_parent()
     if not Path(work.directory, work.flag).exists():
         raise ValueError(
             "sweep(checkpoint=...) must be a directory that all workers see, got "
-            f"{work.directory}, in which {_place()} does not see the driver's file. Give one on a "
+            f"{work.directory}, in which {place()} does not see the driver's file. Give one on a "
             "file system that the driver shares with the workers."
         )
+
+
+@functools.cache
+def _end_with_parent() -> None:
+    """Once its parent has died a worker of the standard library would wait for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+
+        def follow() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=follow, daemon=True).start()
 
 
 def _devices() -> tuple[Any, ...]:
@@ -253,5 +273,6 @@ def _devices() -> tuple[Any, ...]:
     return local[:1] if local[0].platform == "cpu" else local
 
 
-def _place() -> str:
+def place() -> str:
+    """The host and process."""
     return f"{socket.gethostname()}, process {os.getpid()}"

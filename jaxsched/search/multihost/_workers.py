@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxsched._text import describe as shown
 from jaxsched._text import listed
 from jaxsched.search._fingerprint import difference, digest
 from jaxsched.search.engine._ledger import Ledger
@@ -30,7 +31,7 @@ from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._units import Unit, cut
 from jaxsched.search.multihost._backend import AbstractBackend
 from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
-from jaxsched.search.multihost._worker import Part, Report, Work, describe, train
+from jaxsched.search.multihost._worker import Part, Report, Work, describe, place, train
 from jaxsched.search.store._identity import Identity, run_fields
 from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
@@ -109,12 +110,13 @@ class WorkersBackend(AbstractBackend):
             settings=settings_here(),
             directory=str(self.path.resolve()),
             flag=flag.name,
+            driver=place(),
             writer=identity.writer,
             every=request.checkpoint_every,
         )
         pool.check((self._work, plan.trials))
         ((_, found),) = pool.run(describe, [(self._work, packed(plan.trials))], lambda: False)
-        if isinstance(found, Lost):
+        if isinstance(_checked(found), Lost):
             raise RuntimeError(f"sweep(executor=...): no worker answers: {found}.") from found
         if found.problem:
             raise _error_of(found)
@@ -211,7 +213,7 @@ class WorkersBackend(AbstractBackend):
         read, took = time.monotonic(), 0.0
         answers = self._pool.run(train, calls, self._stopped)
         for ended, (number, report) in enumerate(answers, 1):
-            if isinstance(report, Lost) or report.problem:
+            if isinstance(_checked(report), Lost) or report.problem:
                 failed[number] = report
             else:
                 self._take(report)
@@ -307,6 +309,15 @@ def _temporary() -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
         raise
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _checked(found: Any) -> Report | Lost:
+    if not isinstance(found, (Report, Lost)):
+        raise TypeError(
+            "sweep(executor=...) must have answers with what the call returned, got "
+            f"{shown(found)}."
+        )
+    return found
 
 
 def _error_of(report: Report) -> Exception:
