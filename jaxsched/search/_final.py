@@ -107,7 +107,7 @@ def final_score(
         test = {"test": plan.folds[0].digests["test"]}
         backend.agree(Identity(plan, request).together(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
-    run_plan(ledger, backend.engine(ledger))
+    run_plan(ledger, backend.engine(ledger).run)
     metrics, states = _tested(ledger, backend)
     info = RunInfo(
         evaluate_every=result.info.evaluate_every,

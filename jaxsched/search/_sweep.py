@@ -252,7 +252,7 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
         received = stack.enter_context(graceful(coordinator.stop, signals))
         shows = request.progress if backend.shows else False
         listeners = stack.enter_context(progress_line(shows, ledger))
-        run_plan(ledger, backend.engine(ledger, coordinator, listeners))
+        run_plan(ledger, backend.engine(ledger, coordinator, listeners).run)
         if store is not None:
             store.save(ledger)
             if kept and (received := backend.any_signal(received)):

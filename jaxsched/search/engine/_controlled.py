@@ -8,6 +8,8 @@ decided alike so far are one run, which forks where they decide differently.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,53 +18,47 @@ import numpy as np
 from jaxsched.controllers._base import at_step, reads
 from jaxsched.search.engine._monitored import told_names
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, RunCurves
-from jaxsched.search.engine._stage_tree import Stage
+from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 from jaxsched.search.engine._values import ControllerStates, ScheduleValues
 
 
-def root_runs(plan: Plan) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
+def root_runs(plan: Plan, state: Any, path: Any) -> list[OpenRun]:
     """The runs at step 0, with the first states of their trials' controllers."""
-    opened = []
+    opened, watched = list[OpenRun](), plan.table.watched
     for fold, seed in plan.runs():
-        for stage in plan.stages:
-            if stage.parent is None:
-                key = Key(stage.index, fold, seed, stage.trials)
-                if plan.table.watched:
-                    states = {trial: plan.table.start(trial) for trial in stage.trials}
-                    opened += _split_by_values(plan, key, states)
-                else:
-                    opened.append((key, _without_controllers(stage)))
+        for stage in (stage for stage in plan.stages if stage.parent is None):
+            states = {t: plan.table.start(t) for t in stage.trials} if watched else {}
+            key = Key(stage.index, fold, seed, stage.trials)
+            opened += _forks(plan, OpenRun(key, 0, state, plan.empty_curves(), (), path), states)
     return opened
 
 
-def child_runs(
-    plan: Plan, key: Key, states: tuple[ControllerStates, ...], curves: RunCurves | None
-) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
-    """The runs that follow a run with these curves, in a fixed order; none after a divergence.
+def child_runs(plan: Plan, run: OpenRun, path: Any) -> list[OpenRun]:
+    """The runs that follow a run, in a fixed order; none after a divergence.
 
-    Without controllers they are known before it ends: ``curves`` may be ``None``.
+    Without controllers they are known before it ends. ``path`` is theirs.
     """
-    if curves is not None and curves.diverged >= 0:
+    if run.curves.diverged >= 0:
         return []
-    stage, children = plan.stages[key.stage], plan.children[key.stage]
-    if not plan.table.watched:
-        below = [plan.stages[child] for child in children]
-        return [(Key(s.index, *key[1:3], s.trials), _without_controllers(s)) for s in below]
-    report = _report(plan, stage.stop, curves)
-    after = dict(zip(key.trials, states, strict=True))
-    if report:
-        after = {t: _observe_all(plan.table, t, s, stage.stop, report) for t, s in after.items()}
-    opened = []
-    for child in children:
-        trials = tuple(t for t in plan.stages[child].trials if t in after)
-        opened += _split_by_values(plan, key._replace(stage=child, trials=trials), after)
+    stage, states = plan.stages[run.key.stage], dict[int, ControllerStates]()
+    if plan.table.watched:
+        states = dict(zip(run.key.trials, run.controller_states, strict=True))
+        if report := _report(plan, stage.stop, run.curves):
+            observe = partial(_observe_all, plan.table, step=stage.stop, report=report)
+            states = {trial: observe(trial, held) for trial, held in states.items()}
+    opened = list[OpenRun]()
+    for child in plan.children[stage.index]:
+        trials = plan.stages[child].trials
+        if plan.table.watched:
+            trials = tuple(trial for trial in trials if trial in states)
+        key = run.key._replace(stage=child, trials=trials)
+        opened += _forks(plan, replace(run, key=key, at=stage.stop, path=path), states)
     return opened
 
 
-def _report(plan: Plan, step: int, curves: RunCurves | None) -> dict[str, np.float32]:
+def _report(plan: Plan, step: int, curves: RunCurves) -> dict[str, np.float32]:
     """The measurements for controllers at the end of a stage; empty between evaluations."""
-    if not plan.table.watched or plan.every is None or step % plan.every or curves is None:
+    if plan.every is None or step % plan.every:
         return {}
     names = told_names(plan.monitor, plan.validation)
     return {keyword: curves.validation[metric][-1] for keyword, metric in names.items()}
@@ -91,13 +87,12 @@ def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> 
     return controller.observe(at_step(controller, state, step), **report)
 
 
-def _split_by_values(
-    plan: Plan, key: Key, states: dict[int, ControllerStates]
-) -> list[tuple[Key, tuple[ControllerStates, ...]]]:
-    """The trials of ``key``, grouped by their values in this stage."""
-    if not key.trials:
-        return []
-    table, stage = plan.table, plan.stages[key.stage]
+def _forks(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) -> list[OpenRun]:
+    """A run at its begin; or with controllers one for each of the values in this stage."""
+    key, table, stage = run.key, plan.table, plan.stages[run.key.stage]
+    if not table.watched:
+        states_of_none = ((),) * len(key.trials)
+        return [replace(run, curves=plan.empty_curves(), controller_states=states_of_none)]
     groups: dict[bytes, list[int]] = {}
     for trial in key.trials:
         bits = b""
@@ -105,10 +100,11 @@ def _split_by_values(
             bits = table.values(trial, stage.start, stage.stop, states[trial]).tobytes()
         groups.setdefault(bits, []).append(trial)
     return [
-        (key._replace(trials=tuple(group)), tuple(states[t] for t in group))
+        replace(
+            run,
+            key=key._replace(trials=tuple(group)),
+            curves=plan.empty_curves(),
+            controller_states=tuple(states[trial] for trial in group),
+        )
         for group in groups.values()
     ]
-
-
-def _without_controllers(stage: Stage) -> tuple[ControllerStates, ...]:
-    return ((),) * len(stage.trials)

@@ -22,7 +22,7 @@ from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program
-from jaxsched.search.engine._records import LaneState, OpenRun, plain_state
+from jaxsched.search.engine._records import LaneState, OpenRun
 from jaxsched.search.engine._threads import Threads
 
 # Segments in flight before the loop waits for the oldest. JAX returns before a segment has been
@@ -268,7 +268,7 @@ class Engine:
     def _state(self, number: int, run: OpenRun, arrays: list[Any]) -> Any:
         device, (_, fold, seed, _) = self._backend.devices[number], run.key
         if run.state is not None:
-            return put(plain_state(run.state), device)
+            return put(run.plain_state, device)
 
         def make() -> Any:
             program = self._backend.programs[fold]

@@ -10,16 +10,17 @@ import numpy as np
 from jaxsched.search.engine._devices import nbytes, put
 from jaxsched.search.engine._plan import Plan
 
+_BYTES = 64 << 20
+
 
 class Feed:
-    """The batches of whole chunks, kept on the devices while they are within a budget of bytes.
+    """The batches of whole chunks, kept on the devices while they are within ``_BYTES``.
 
     Rows after the end of the longest run are padding: the task is not asked for such batches.
     """
 
-    def __init__(self, plan: Plan, budget: int = 64 << 20):
+    def __init__(self, plan: Plan):
         self._plan = plan
-        self._budget = budget
         self._kept: dict[Any, Any] = {}
         self._bytes = 0
 
@@ -35,7 +36,7 @@ class Feed:
             # A copy: a task may fill one buffer again and again, and JAX takes an array as it is.
             drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
             size = nbytes(drawn)
-            while self._kept and self._bytes + size > self._budget:
+            while self._kept and self._bytes + size > _BYTES:
                 self._bytes -= nbytes(self._kept.pop(next(iter(self._kept))))
             self._kept[key] = put(drawn, device)
             self._bytes += nbytes(self._kept[key])

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxsched.search.engine._controlled import child_runs, root_runs
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, OpenRun, RunCurves, plain_state
+from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 
 _LOOK = 32  # times the width: of so many runs, those that go on together are sought
 
@@ -57,8 +57,8 @@ class Store(Protocol):
         """Saves; called under the ledger's lock."""
         ...
 
-    def begin(self, key: Key) -> Any:
-        """The path of a run that begins at step 0."""
+    def begin(self) -> Any:
+        """The path of the runs that begin at step 0."""
         ...
 
     def look(self, run: OpenRun) -> Known:
@@ -201,15 +201,12 @@ class Ledger:
                 self.finished[run.key] = run.curves.trimmed()
                 path = None if self._store is None else self._store.ended(run)
                 if self._keep and not plan.children[stage.index]:
-                    self.final_states[run.key] = plain_state(run.state)
-                children = child_runs(plan, run.key, run.controller_states, run.curves)
-                for key, states in reversed(children):
+                    self.final_states[run.key] = run.plain_state
+                for child in reversed(child_runs(plan, run, path)):
                     # A parent that was trained again, for its lost curves, has open children.
-                    if self.needs(key) and key not in self._opened:
-                        self._opened.add(key)
-                        curves = plan.empty_curves()
-                        at, less = stage.stop, run.narrowed
-                        self._add(OpenRun(key, at, run.state, curves, states, path, less))
+                    if self.needs(child.key) and child.key not in self._opened:
+                        self._opened.add(child.key)
+                        self._add(child)
             self.lock.notify_all()
 
     def put_back(self, device: int) -> None:
@@ -257,16 +254,14 @@ class Ledger:
             curves, less, path = store.look(run)
             known = stage.start + len(curves.train["loss"])
             changes: dict[str, Any] = {"at": known, "curves": curves, "narrowed": less}
-            self._walked[run.key] = dataclasses.replace(run, **changes)
-            if ended := known == stage.stop or curves.diverged >= 0:
+            self._walked[run.key] = run = dataclasses.replace(run, **changes)
+            if known == stage.stop or curves.diverged >= 0:
                 self.finished[run.key] = curves
             elif plan.table.watched:
                 continue
-            children = child_runs(plan, run.key, run.controller_states, curves if ended else None)
-            for key, states in reversed(children):
-                self._parents[key] = run.key
-                none = plan.empty_curves()
-                todo.append(OpenRun(key, stage.stop, None, none, states, path, less))
+            children = child_runs(plan, run, path)[::-1]
+            self._parents |= dict.fromkeys((child.key for child in children), run.key)
+            todo += children
 
     def reopen(self) -> None:
         """Opens the runs that the store lacks, each at the last state that it holds.
@@ -327,11 +322,8 @@ class Ledger:
 
     def _roots(self, state: Any = None) -> list[OpenRun]:
         """The runs at step 0, reversed: the last one is taken first."""
-        plan, begin = self.plan, (lambda key: None) if self._store is None else self._store.begin
-        return [
-            OpenRun(key, 0, state, plan.empty_curves(), states, begin(key))
-            for key, states in reversed(root_runs(plan))
-        ]
+        path = None if self._store is None else self._store.begin()
+        return root_runs(self.plan, state, path)[::-1]
 
     def _reached(self, key: Key) -> bool:
         """Whether a trial goes through a run, in view of the rungs at which some were stopped."""

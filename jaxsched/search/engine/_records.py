@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +33,9 @@ class RunCurves:
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
     @classmethod
-    def empty(cls, train: Any, validation: Any) -> RunCurves:
-        def none(names: Any) -> dict[str, np.ndarray]:
-            return {name: np.zeros(0, np.float32) for name in sorted(names)}
-
-        return cls(none(train), none(validation))
+    def empty(cls, train: Iterable[str], validation: Iterable[str]) -> RunCurves:
+        none = np.zeros(0, np.float32)
+        return cls(dict.fromkeys(train, none), dict.fromkeys(validation, none))
 
     def extended(self, train: Any, validation: Any, diverged: int) -> RunCurves:
         """New curves with a segment's measurements appended, so that snapshots don't change."""
@@ -93,6 +91,12 @@ class OpenRun:
     # so that its bits are of this sweep only.
     narrowed: bool = False
 
+    @property
+    def plain_state(self) -> Any:
+        """The state in the task's own form."""
+        state = self.state
+        return state.lanes()[state.lane] if isinstance(state, LaneState) else state
+
 
 class LaneState(NamedTuple):
     """The state of one of several runs that are vectorized together.
@@ -103,8 +107,3 @@ class LaneState(NamedTuple):
 
     lanes: Callable[[], tuple[Any, ...]]
     lane: int
-
-
-def plain_state(state: Any) -> Any:
-    """The state of an ``OpenRun`` in the task's own form."""
-    return state.lanes()[state.lane] if isinstance(state, LaneState) else state

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,16 +15,8 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, RunCurves
 
 
-class Trainer(Protocol):
-    """Trains the open runs of a ledger: here, or in workers."""
-
-    def run(self, until: int | None) -> None:
-        """Trains all runs that begin before the step ``until``, and those that follow up to it."""
-        ...
-
-
-def run_plan(ledger: Ledger, trainer: Trainer) -> None:
-    """Trains all open runs of a plan."""
+def run_plan(ledger: Ledger, train: Callable[[int | None], None]) -> None:
+    """Trains all open runs of a plan; ``train(until)`` those before a step, here or in workers."""
     # Rungs first that the store decides: what it lacks is not trained for a trial that was stopped.
     ledger.recall()
     reached = _Reached(ledger)
@@ -34,11 +27,11 @@ def run_plan(ledger: Ledger, trainer: Trainer) -> None:
     ledger.reopen()
     reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
-        trainer.run(rung)
+        train(rung)
         if ledger.stop_requested:
             return
         ledger.give_up(_losers(ledger, reached, rung) or (), rung)
-    trainer.run(None)
+    train(None)
 
 
 class _Part(NamedTuple):

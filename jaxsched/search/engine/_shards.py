@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 
 _SLURM = "SLURM_ARRAY_TASK_"
 _INDEX, _COUNT = "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"
 
 
-def shard_of_job(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+def shard_of_job() -> tuple[int, int]:
     """(i, n) of a task of a SLURM array, or of a pod of a Kubernetes indexed job.
 
     A job that is one of several in both ways is a task of the array.
@@ -18,9 +17,9 @@ def shard_of_job(environment: Mapping[str, str] = os.environ) -> tuple[int, int]
     Raises:
         ValueError: outside of both, or if the variables do not say it.
     """
-    if _SLURM + "ID" in environment:
-        found = {n: _number(environment, _SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
-        step = _number(environment, _SLURM + "STEP", "1")
+    if _SLURM + "ID" in os.environ:
+        found = {n: _number(_SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
+        step = _number(_SLURM + "STEP", "1")
         # Of a list of numbers, such as --array=1,2,7, a task knows only the ends and the length.
         if step < 1 or (found["MAX"] - found["MIN"]) // step + 1 != found["COUNT"]:
             raise ValueError(
@@ -29,8 +28,8 @@ def shard_of_job(environment: Mapping[str, str] = os.environ) -> tuple[int, int]
                 "shard=(i, n)."
             )
         index, count = (found["ID"] - found["MIN"]) // step, found["COUNT"]
-    elif _INDEX in environment:
-        index, count = _number(environment, _INDEX), _number(environment, _COUNT)
+    elif _INDEX in os.environ:
+        index, count = _number(_INDEX), _number(_COUNT)
     else:
         raise ValueError(
             f'sweep(shard="auto") must run in a SLURM array, which sets {_SLURM}ID, or in a '
@@ -44,8 +43,8 @@ def shard_of_job(environment: Mapping[str, str] = os.environ) -> tuple[int, int]
     return index, count
 
 
-def _number(environment: Mapping[str, str], name: str, default: str = "") -> int:
-    text = environment.get(name, default)
+def _number(name: str, default: str = "") -> int:
+    text = os.environ.get(name, default)
     if not re.fullmatch(r"[0-9]+", text):
         repair = f" Set it to the job's `completions` in its `env`: Kubernetes does not set {name}."
         raise ValueError(

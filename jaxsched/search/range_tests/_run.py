@@ -152,7 +152,7 @@ def range_test(
     ledger = Ledger(plan, state=state)
     backend = LocalBackend(plan, None, width)
     with progress_line(progress, ledger) as listeners:
-        run_plan(ledger, backend.engine(ledger, listeners=listeners))
+        run_plan(ledger, backend.engine(ledger, listeners=listeners).run)
     losses = np.full((len(chosen), len(rates)), np.nan, np.float32)
     for seed, row in enumerate(losses):
         found = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]

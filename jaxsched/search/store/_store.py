@@ -25,7 +25,7 @@ from jaxsched._text import warn
 from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._ledger import Known, Ledger, Stored
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._records import Key, OpenRun, plain_state
+from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._index import Index
 from jaxsched.search.store._known import RunPath, curves_of, matched
@@ -102,7 +102,7 @@ class StageStore:
         number = self._names.number(Key(0, fold, seed, ()))
         return self._names.rows[number].digest(step).hex()
 
-    def begin(self, key: Key) -> RunPath:
+    def begin(self) -> RunPath:
         return RunPath(hashlib.blake2b(digest_size=16))
 
     def look(self, run: OpenRun) -> Known:
@@ -156,7 +156,7 @@ class StageStore:
             # It can be trained again: without memory to unstack it, it is not kept.
             with contextlib.suppress(jax.errors.JaxRuntimeError):
                 if point not in self._states.kept:
-                    self._ends[point] = (run.at, plain_state(run.state))
+                    self._ends[point] = (run.at, run.plain_state)
                     self._states.kept.add(point)
                     self._room -= self._state_bytes
         self._saved.pop(run.key, None)
@@ -176,7 +176,7 @@ class StageStore:
             if run.state is not None and run.curves.diverged < 0:
                 point = names.point(names.number(run.key), digest, run.at, run.narrowed)
                 if point not in self._states.kept:
-                    states[point] = (run.at, plain_state(run.state))
+                    states[point] = (run.at, run.plain_state)
         if self._fresh:
             path = directory.path / f"records-{name}.npz"
             directory.write(path, *self._encoded())

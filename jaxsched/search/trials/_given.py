@@ -17,7 +17,7 @@ from jaxsched.search.trials._kinds import by_name, maker_of, structure
 from jaxsched.search.trials._trials import Trial, Trials, as_schedules, is_scalar
 
 
-def as_trials(trials: Any, where: str = "sweep") -> Trials:
+def as_trials(trials: Any) -> Trials:
     """What a sweep may be given, as trials with names and kinds of their own.
 
     Schedules (of the learning rate), trials and dicts hyperparameter -> schedule: one, a list of
@@ -26,19 +26,19 @@ def as_trials(trials: Any, where: str = "sweep") -> Trials:
     if isinstance(trials, Mapping):
         if "learning_rate" in trials:
             raise TypeError(
-                f"{where}(trials=...) must be a list of dicts hyperparameter -> schedule, or one "
-                f"dict that names trials, got a dict with learning_rate; write [{{...}}] around it."
+                "sweep(trials=...) must be a list of dicts hyperparameter -> schedule, or one "
+                "dict that names trials, got a dict with learning_rate; write [{...}] around it."
             )
-        named = by_name(trials, f"{where}(trials=...)").items()
-        made = tuple(trial for kind, given in named for trial in _of_name(kind, given, where))
+        named = by_name(trials, "sweep(trials=...)").items()
+        made = tuple(trial for kind, given in named for trial in _of_name(kind, given))
     else:
-        made = _listed(trials, where)
+        made = _listed(trials)
     if not made:
-        raise ValueError(f"{where}(trials=...) must hold at least one trial, got none.")
+        raise ValueError("sweep(trials=...) must hold at least one trial, got none.")
     names = {tuple(sorted(trial.schedules)) for trial in made}
     if len(names) > 1:
         raise ValueError(
-            f"{where}(trials=...) must schedule the same hyperparameters in all trials, "
+            "sweep(trials=...) must schedule the same hyperparameters in all trials, "
             f"got {sorted(names)}."
         )
     return tuple(dataclasses.replace(trial, _maker=None) for trial in told_apart(made))
@@ -67,19 +67,19 @@ def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     return trials
 
 
-def _listed(given: Any, where: str) -> Trials:
+def _listed(given: Any) -> Trials:
     """One thing or a list of things that train, lists of lists included."""
     if isinstance(given, (AbstractSchedule, AbstractController, Trial, Mapping)):
         given = [given]
     expected = "a schedule, or a list or dict of schedules or trials"
     made: list[Trial] = []
-    for one in checked_items(f"{where}(trials=...)", given, expected):
+    for one in checked_items("sweep(trials=...)", given, expected):
         if isinstance(one, Trial):
             made.append(one)
         elif type(one) in (list, tuple):  # no named tuple, as Optax's are
-            made += _listed(one, where)
+            made += _listed(one)
         else:
-            schedules = as_schedules(one, f"{where}(trials=...)")
+            schedules = as_schedules(one, "sweep(trials=...)")
             rate = schedules.get("learning_rate", next(iter(schedules.values())))
             maker = maker_of(rate)
             kind = structure(rate) if maker is None else maker[0]
@@ -88,14 +88,12 @@ def _listed(given: Any, where: str) -> Trials:
     return tuple(made)
 
 
-def _of_name(kind: str, given: Any, where: str) -> list[Trial]:
+def _of_name(kind: str, given: Any) -> list[Trial]:
     """What a dict has under a name."""
     listed = type(given) in (list, tuple)
-    trials = _listed(given if listed else [given], where)
+    trials = _listed(given if listed else [given])
     if not trials:
-        raise ValueError(
-            f"{where}(trials=...) must hold at least one trial for {kind!r}, got none."
-        )
+        raise ValueError(f"sweep(trials=...) must hold at least one trial for {kind!r}, got none.")
     alone = not listed and not trials[0].settings and len(trials) == 1
     several = len({trial.kind for trial in trials}) > 1
     texts = [trial.name if several else _bare(trial) for trial in trials]
