@@ -15,7 +15,7 @@ def units(trials, most, workers=None, least=1, **arguments):
     ledger = Ledger(make_plan(bowl(), as_trials(trials), request))
     found, repeated = cut(ledger, None, lambda updates: most, least, workers)
     assert sorted(t for u in found for t in u.trials) == sorted(
-        [*range(len(ledger.plan.trials))] * len(ledger.plan.runs())
+        [*range(len(ledger.plan.trials))] * len(ledger.plan.runs)
     )
     return [(u.updates, u.trials) for u in found], repeated
 

@@ -141,7 +141,8 @@ def test_which_batches_are_looked_at_depends_on_their_size_only(size):
             return np.arange(start, start + length)
 
     read = []
-    shape = SimpleNamespace(batch=jax.ShapeDtypeStruct((size // 4,), np.float32))
+    batch = jax.ShapeDtypeStruct((size // 4,), np.float32)
+    shape = SimpleNamespace(batch=batch, batch_bytes=size)
     fold = Fold(Task(), None, shape, {}, "")
     long = _rows.Rows(fold, 0, 10**7)
     whole = long.sums(0, 10**6)

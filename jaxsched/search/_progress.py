@@ -28,7 +28,7 @@ class Bar:
         plan = ledger.plan
         self._ledger, self._bar = ledger, bar
         self._metric = printable(plan.objective.metric)
-        self._runs = len(plan.runs())
+        self._runs = len(plan.runs)
         # Of every trial, since it is unknown yet how often controllers separate trials.
         self._planned = plan.table.horizons * self._runs
         self._task = bar.add_task("sweep", total=int(self._planned.sum()), note="")

@@ -25,7 +25,7 @@ from jaxsched.search.engine._values import ControllerStates, ScheduleValues
 def root_runs(plan: Plan, state: Any, path: Any) -> list[OpenRun]:
     """The runs at step 0, with the first states of their trials' controllers."""
     opened, watched = list[OpenRun](), plan.table.watched
-    for fold, seed in plan.runs():
+    for fold, seed in plan.runs:
         for stage in (stage for stage in plan.stages if stage.parent is None):
             states = {t: plan.table.start(t) for t in stage.trials} if watched else {}
             key = Key(stage.index, fold, seed, stage.trials)

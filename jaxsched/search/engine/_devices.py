@@ -50,11 +50,6 @@ def machine_of(device: Any) -> str:
     return _cpu()
 
 
-def nbytes(tree: Any) -> int:
-    """Bytes of a pytree of arrays, concrete or abstract."""
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-
-
 def put(tree: Any, place: Any) -> Any:
     """A pytree of arrays on a device or ``MeshDevices``."""
     return (

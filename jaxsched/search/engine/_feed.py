@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched.search.engine._devices import nbytes, put
+from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._plan import Plan
+from jaxsched.search.tasks._returned import nbytes
 
 _BYTES = 64 << 20
 

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from jaxsched._checks import check_room
-from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._monitored import check_measured
 from jaxsched.search.engine._records import RunCurves
 from jaxsched.search.engine._request import Request
@@ -97,12 +96,14 @@ class Plan:
         """The last stage of every trial."""
         return {trial: stage for stage in self.stages for trial in stage.ended}
 
+    @cached_property
     def runs(self) -> list[tuple[int, int]]:
         """(fold, seed) positions; each stage is trained once for each of them."""
         return [(f, s) for f in range(len(self.folds)) for s in range(len(self.seeds))]
 
     def empty_curves(self) -> RunCurves:
-        return RunCurves.empty(self.train, self.validation)
+        none = np.zeros(0, np.float32)
+        return RunCurves(dict.fromkeys(self.train, none), dict.fromkeys(self.validation, none))
 
     def evaluations(self, stage: Stage) -> list[int]:
         """The steps after which the state is evaluated, within (start, stop]."""
@@ -172,21 +173,21 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
         rungs=rungs,
         cuts=cuts,
         share_prefixes=request.share_prefixes,
-        length=chunk_length(shape.batch, request.width),
+        length=chunk_length(shape.batch_bytes, request.width),
         train=train,
         validation=tuple(sorted(shape.validation)),
     )
     return plan if request.shard is None else plan.shard(*request.shard)
 
 
-def chunk_length(batch: Any, width: int | str | None) -> int:
-    """Updates of a chunk, by the batch of one and the width that is asked for.
+def chunk_length(batch_bytes: int, width: int | str | None) -> int:
+    """Updates of a chunk, by the bytes of a batch and the width that is asked for.
 
     A launch costs as much as ten updates of a tiny model, so one run on a CPU has long tables; of
     many lanes they would fill the memory.
     """
     alone = width in (None, 1) and jax.default_backend() == "cpu"
-    length, size = LENGTH if alone else min(LENGTH, ROWS), nbytes(batch)
-    while length > 1 and length * size > _BATCHES:
+    length = LENGTH if alone else min(LENGTH, ROWS)
+    while length > 1 and length * batch_bytes > _BATCHES:
         length //= 2
     return length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,11 +31,6 @@ class RunCurves:
     # (group, metric) -> the array that the curve is the beginning of. Older snapshots share it:
     # each is a view up to its own end, and nothing before an end is written again.
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
-
-    @classmethod
-    def empty(cls, train: Iterable[str], validation: Iterable[str]) -> RunCurves:
-        none = np.zeros(0, np.float32)
-        return cls(dict.fromkeys(train, none), dict.fromkeys(validation, none))
 
     def extended(self, train: Any, validation: Any, diverged: int) -> RunCurves:
         """New curves with a segment's measurements appended, so that snapshots don't change."""

@@ -61,7 +61,7 @@ class _Reached:
         ledger = self._ledger
         self._read, self._seen, self._next = ledger.finished, 0, 0
         self._due: dict[int, list[tuple[int, Key, RunCurves]]] = {}  # by the rung that follows
-        self._last: dict[tuple[int, int], dict[int, _Part]] = {r: {} for r in ledger.plan.runs()}
+        self._last: dict[tuple[int, int], dict[int, _Part]] = {r: {} for r in ledger.plan.runs}
 
     def parts(self, trials: list[int], rung: int) -> dict[int, list[_Part]] | None:
         """Of each trial, for each fold and seed, the run that ends at a rung or diverged before.

@@ -109,7 +109,7 @@ def _rows(ledger: Ledger, until: int | None) -> list[_Row]:
     order = np.array([trial for trial in plan.leaf if ledger.stopped[trial] < 0], np.int64)
     known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}  # folds and seeds are mostly alike
     rows = []
-    for fold, seed in plan.runs():
+    for fold, seed in plan.runs:
         of_run = tuple(sorted(begun.get((fold, seed), ())))
         if of_run not in known:
             known[of_run] = _missing(plan, order, of_run, math.inf if until is None else until)

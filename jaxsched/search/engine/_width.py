@@ -28,7 +28,7 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) 
     accelerator gains up to its memory. A short sweep isn't measured: compiling for another width
     takes at least as long as for width 1, and would not pay.
     """
-    runs = len(plan.stages) * len(plan.runs())
+    runs = len(plan.stages) * len(plan.runs)
     updates = _updates(plan)
     best, least = 1, math.inf
     spent = took = 0.0
@@ -54,7 +54,7 @@ def _updates(plan: Plan) -> int:
     """The least number of updates: early stopping may keep only one trial after its first rung."""
     sure = plan.rungs[0] if plan.rungs else math.inf
     stages = sum(stage.stop - stage.start for stage in plan.stages if stage.stop <= sure)
-    return (stages or plan.longest) * len(plan.runs())
+    return (stages or plan.longest) * len(plan.runs)
 
 
 def seconds_per_update(

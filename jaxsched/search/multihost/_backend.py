@@ -237,7 +237,7 @@ def _places(
         return local, None
     # Several devices of a CPU are its cores again, and each would compile the program anew.
     ends = len(plan.trials) if plan.table.watched else sum(not c for c in plan.children.values())
-    most = -(-ends * len(plan.runs()) // width)  # runs that can go on at once
+    most = -(-ends * len(plan.runs) // width)  # runs that can go on at once
     cores = usable_cores()
     threads = min(cores, most)
     return local[:1] * threads, cores if threads > 1 else None

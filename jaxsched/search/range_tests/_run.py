@@ -221,7 +221,7 @@ def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...], width: i
         stages=stage_tree(table),
         objective=Objective(),
         seeds=seeds,
-        length=chunk_length(shape.batch, width),
+        length=chunk_length(shape.batch_bytes, width),
         train=("loss",),
         caller="range_test",
     )

@@ -43,7 +43,7 @@ def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
     arrays: list[np.ndarray] = [*train.values(), *validation.values()]
     for array in (*arrays, evaluated, diverged, stopped, plan.table.horizons):
         array.setflags(write=False)
-    asked = int(plan.table.horizons.sum()) * len(plan.runs())
+    asked = int(plan.table.horizons.sum()) * len(plan.runs)
     trained, halted, lost = _tally(ledger, set(range(len(trials))))
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
     if info.partial:  # of the trials that no rule has stopped
@@ -89,7 +89,7 @@ def _tally(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
 
     first = [stage.index for stage in plan.stages if stage.parent is None]
     trained = lost = 0
-    halted = sum(below(first, trials, fold, seed) for fold, seed in plan.runs())
+    halted = sum(below(first, trials, fold, seed) for fold, seed in plan.runs)
     for key, part in ledger.finished.items():
         stage = plan.stages[key.stage]
         rest = below(plan.children[key.stage], trials.intersection(key.trials), key.fold, key.seed)

@@ -10,6 +10,7 @@ from jaxsched._arrays import to_host
 from jaxsched._text import describe, warn
 from jaxsched.controllers._base import untold
 from jaxsched.schedules import _shapes as shapes
+from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import phases_of
 from jaxsched.search.engine._monitored import warn_of_senses
 from jaxsched.search.engine._plan import Plan
@@ -17,14 +18,17 @@ from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.tasks._convolution import warn_of_convolutions
-from jaxsched.search.trials._trials import Trials
+
+# The trial, the hyperparameter and the schedule that it follows, or that of its controller.
+Followed = list[tuple[str, str, AbstractSchedule]]
 
 
 def warn_before(plan: Plan, request: Request, platform: str) -> None:
     """Warns of likely mistakes, before any training."""
+    followed = [(t.name, n, untold(one)) for t in plan.trials for n, one in t.schedules.items()]
     if request.steps is not None:
-        warn_of_lengths(plan.trials, request.steps, plan.table.updates)
-    warn_of_fractions(plan.trials)
+        warn_of_lengths(followed, len(plan.trials), request.steps, plan.table.updates)
+    warn_of_fractions(followed)
     warn_of_idle(plan)
     warn_of_senses(request, plan.table, plan.shape)
     if platform == "cpu":
@@ -38,29 +42,26 @@ def warn_after(plan: Plan, result: SweepResult) -> None:
         warn_of_twins(result, plan.table)
 
 
-def warn_of_lengths(trials: Trials, steps: int, updates: int = 1) -> None:
+def warn_of_lengths(followed: Followed, trials: int, asked: int, updates: int) -> None:
     """Warns once, for a whole sweep, that ``steps`` is not the length of its schedules.
 
     Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
     seen), or over a tenth of its updates come after a learning rate has ended at zero.
     """
-    cut, dead, asked = [], [], steps
-    steps = steps * updates
-    for trial in trials:
-        for name, one in trial.schedules.items():
-            schedule = untold(one)
-            if schedule.duration is None:
-                continue
-            duration = float(to_host(schedule.duration))
-            if steps < duration:
-                grid = np.linspace(0, math.ceil(duration), 256).round()
-                values = schedule.host(np.array([steps, *grid]))
-                if abs(values[0] - values[-1]) > 0.1 * np.ptp(values):
-                    cut.append((trial.name, f"{steps / duration:.0%} of its {name}"))
-            elif name == "learning_rate" and duration < 0.9 * steps:
-                ended = math.ceil(duration)
-                if schedule.host(np.array([ended]))[0] == 0:
-                    dead.append((trial.name, f"{steps - ended} of its updates"))
+    cut, dead, steps = [], [], asked * updates
+    for trial, name, schedule in followed:
+        if schedule.duration is None:
+            continue
+        duration = float(to_host(schedule.duration))
+        if steps < duration:
+            grid = np.linspace(0, math.ceil(duration), 256).round()
+            values = schedule.host(np.array([steps, *grid]))
+            if abs(values[0] - values[-1]) > 0.1 * np.ptp(values):
+                cut.append((trial, f"{steps / duration:.0%} of its {name}"))
+        elif name == "learning_rate" and duration < 0.9 * steps:
+            ended = math.ceil(duration)
+            if schedule.host(np.array([ended]))[0] == 0:
+                dead.append((trial, f"{steps - ended} of its updates"))
     for found, what, how in (
         (cut, "end before their schedules have", "does only {}"),
         (dead, "go on after their learning rate has ended at zero", "has rate 0 in {}"),
@@ -69,24 +70,23 @@ def warn_of_lengths(trials: Trials, steps: int, updates: int = 1) -> None:
             count = len({name for name, _ in found})
             name, example = found[0]
             warn(
-                f"sweep(steps={asked}): {count} of {len(trials)} trials {what}: {name} "
+                f"sweep(steps={asked}): {count} of {trials} trials {what}: {name} "
                 f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
             )
             return
 
 
-def warn_of_fractions(trials: Trials) -> None:
+def warn_of_fractions(followed: Followed) -> None:
     """Warns once of a curve within one update: a share that was traced, so no recipe told it."""
-    for trial in trials:
-        for name, one in trial.schedules.items():
-            for kind, start, end in phases_of(untold(one)):
-                length = 0 if end is None else end - start
-                if 0 < length < 1 and hasattr(shapes, kind):
-                    warn(
-                        f"sweep(trials=...): {name} of {trial.name} has a {kind} of {length:.4g} "
-                        f"updates: a share of the run is js.share({length:.4g})."
-                    )
-                    return
+    for trial, name, schedule in followed:
+        for kind, start, end in phases_of(schedule):
+            length = 0 if end is None else end - start
+            if 0 < length < 1 and hasattr(shapes, kind):
+                warn(
+                    f"sweep(trials=...): {name} of {trial} has a {kind} of {length:.4g} updates: a "
+                    f"share of the run is js.share({length:.4g})."
+                )
+                return
 
 
 def warn_of_idle(plan: Plan) -> None:

@@ -23,7 +23,6 @@ from jaxsched.search._fingerprint import (
     labelled,
     plain,
 )
-from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
@@ -97,8 +96,7 @@ def task_fields(
         texts = [fold.array_fields.get(name, "") for fold in folds]
         fields[name] = texts[0] if len({*texts}) == 1 else digest(*texts)
     if all_batches:
-        size = max(1, nbytes(folds[0].shape.batch))
-        rows = _BYTES // (size * len(folds) * len(seeds))
+        rows = _BYTES // (folds[0].shape.batch_bytes * len(folds) * len(seeds))
         fields["task's batches"] = digest(*(_read(fold, seeds, steps, rows) for fold in folds))
     return fields
 

@@ -28,7 +28,7 @@ class Names:
     """
 
     def __init__(self, plan: Plan, fields: tuple[Fields, ...], machine: str, writer: str):
-        runs = plan.runs()
+        runs = plan.runs
         self.machine, self._call = machine, writer[:_CALL]
         self.fields = [{**fields[f], "seed": str(plan.seeds[s])} for f, s in runs]
         self.arrays = [plan.folds[f].array_fields for f, _ in runs]

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.tasks._traced import Fold
 
 _BYTES = 2 << 20  # of batches at the beginning, all of which are looked at
@@ -32,9 +31,9 @@ class Rows:
     """
 
     def __init__(self, fold: Fold, seed: int, steps: int):
-        self._fold, self._seed, self._steps, batch = fold, seed, steps, fold.shape.batch
-        at_first = min(_MOST, max(_BLOCKS, _BYTES // max(1, nbytes(batch))))
-        paths = jax.tree_util.tree_leaves_with_path(batch)
+        self._fold, self._seed, self._steps = fold, seed, steps
+        at_first = min(_MOST, max(_BLOCKS, _BYTES // fold.shape.batch_bytes))
+        paths = jax.tree_util.tree_leaves_with_path(fold.shape.batch)
         self._leaves = [jax.tree_util.keystr(path) for path, _ in paths]
         self._size = _SUM * len(paths)
         self._block = (1 << at_first.bit_length() - 1) // _BLOCKS  # batches

@@ -22,7 +22,6 @@ import jax
 import numpy as np
 
 from jaxsched._text import warn
-from jaxsched.search.engine._devices import nbytes
 from jaxsched.search.engine._ledger import Known, Ledger, Stored
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun
@@ -79,7 +78,7 @@ class StageStore:
         self._fresh: list[Piece] = []
         self._ends: dict[str, tuple[int, Any]] = {}
         self._saved: dict[Key, tuple[int, Any]] = {}
-        self._state_bytes = nbytes(plan.shape.state)
+        self._state_bytes = plan.shape.state_bytes
         self._last = time.monotonic()
         self._took = 0.0
         self._next = directory.next_number(writer)

@@ -42,9 +42,23 @@ class TaskShape:
         return tuple(leaf.dtype for leaf in jax.tree.leaves(self.state))
 
     @property
+    def state_bytes(self) -> int:
+        return nbytes(self.state)
+
+    @property
+    def batch_bytes(self) -> int:
+        """Of the batch of one update, at least 1."""
+        return max(1, nbytes(self.batch))
+
+    @property
     def loss(self) -> int:
         """Which output of ``step`` is the loss."""
         return len(self.dtypes) + sorted(self.metrics).index("loss")
+
+
+def nbytes(tree: Any) -> int:
+    """Bytes of a pytree of arrays, concrete or abstract."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def strong(x: Any) -> jax.Array:
