@@ -6,13 +6,12 @@ store keeps what was measured. All use its methods: no other code writes its fie
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,22 +20,6 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 
 _LOOK = 32  # times the width: of so many runs, those that go on together are sought
-
-
-class Known(NamedTuple):
-    """What a store holds of a run."""
-
-    curves: RunCurves  # from the first update of the stage on
-    narrowed: bool  # as of an ``OpenRun``
-    path: Any  # of the runs that follow
-
-
-class Stored(NamedTuple):
-    """A state that a store holds, that before update ``step``."""
-
-    step: int
-    state: Any
-    narrowed: bool
 
 
 class Store(Protocol):
@@ -61,12 +44,12 @@ class Store(Protocol):
         """The path of the runs that begin at step 0."""
         ...
 
-    def look(self, run: OpenRun) -> Known:
-        """What it holds of a run that begins."""
+    def look(self, run: OpenRun) -> tuple[OpenRun, Any]:
+        """A run that begins as far as it is measured, without a state; the path of the others."""
         ...
 
-    def state(self, run: OpenRun, last: int) -> Stored | None:
-        """The last state that it holds of a run up to the step ``last``."""
+    def reopened(self, run: OpenRun) -> OpenRun | None:
+        """A run of ``look`` at the last state that it holds of it, if any."""
         ...
 
     def ended(self, run: OpenRun) -> Any:
@@ -251,12 +234,10 @@ class Ledger:
         while todo:
             run = todo.pop()
             stage = plan.stages[run.key.stage]
-            curves, less, path = store.look(run)
-            known = stage.start + len(curves.train["loss"])
-            changes: dict[str, Any] = {"at": known, "curves": curves, "narrowed": less}
-            self._walked[run.key] = run = dataclasses.replace(run, **changes)
-            if known == stage.stop or curves.diverged >= 0:
-                self.finished[run.key] = curves
+            run, path = store.look(run)
+            self._walked[run.key] = run
+            if run.at == stage.stop or run.curves.diverged >= 0:
+                self.finished[run.key] = run.curves
             elif plan.table.watched:
                 continue
             children = child_runs(plan, run, path)[::-1]
@@ -286,20 +267,15 @@ class Ledger:
             if (key in there and key not in again) or not self.needs(key):
                 continue
             there.pop(key, None)
-            stage = self.plan.stages[key.stage]
-            found = store.state(run, run.at)
-            if found is None and stage.parent is not None:
+            opened = store.reopened(run)
+            if opened is None and key in self._parents:
                 again.add(self._parents[key])
                 finished.pop(key, None)  # or it would not be opened after its parent
                 continue
-            at, state, less = found or Stored(0, None, False)
-            evaluations = bisect.bisect_right(self.plan.evaluations(stage), at)
-            curves = run.curves.until(at - stage.start, evaluations)
-            changes: dict[str, Any] = {"at": at, "state": state, "curves": curves, "narrowed": less}
-            self._open.append(dataclasses.replace(run, **changes))
-        opened = {run.key: run.curves for run in self._open}
-        held = {**finished, **self._ahead, **opened}
-        self._held = {key: len(curves.train["loss"]) for key, curves in held.items()}
+            none = self.plan.empty_curves()
+            self._open.append(opened or dataclasses.replace(run, at=0, curves=none, narrowed=False))
+        held = {**finished, **self._ahead, **{run.key: run.curves for run in self._open}}
+        self._held = {key: curves.updates for key, curves in held.items()}
         self._opened = set(held)
         self._walked, self._parents = {}, {}
 

@@ -32,6 +32,10 @@ class RunCurves:
     # each is a view up to its own end, and nothing before an end is written again.
     _room: dict[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
+    @property
+    def updates(self) -> int:
+        return len(self.train["loss"])
+
     def extended(self, train: Any, validation: Any, diverged: int) -> RunCurves:
         """New curves with a segment's measurements appended, so that snapshots don't change."""
         return RunCurves(

@@ -144,11 +144,10 @@ def range_test(
         **{k: Constant(x) for k, x in constants.items()},
     }
     plan = _plan(task, Trial("ramp", {}, schedules), len(rates), chosen, width)
-    shape = plan.shape
     if jax.default_backend() == "cpu":
-        warn_of_convolutions(shape.step, "range_test")
+        warn_of_convolutions(plan.folds[0], "range_test")
     if state is not None:
-        state = _checked_state(state, shape.state)
+        state = _checked_state(state, plan.shape.state)
     ledger = Ledger(plan, state=state)
     backend = LocalBackend(plan, None, width)
     with progress_line(progress, ledger) as listeners:

@@ -94,7 +94,7 @@ def _tally(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
         stage = plan.stages[key.stage]
         rest = below(plan.children[key.stage], trials.intersection(key.trials), key.fold, key.seed)
         if part.diverged < 0:
-            trained += len(part.train["loss"])
+            trained += part.updates
             halted += rest
         else:
             trained += part.diverged + 1 - stage.start

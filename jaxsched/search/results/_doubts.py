@@ -32,7 +32,7 @@ def warn_before(plan: Plan, request: Request, platform: str) -> None:
     warn_of_idle(plan)
     warn_of_senses(request, plan.table, plan.shape)
     if platform == "cpu":
-        warn_of_convolutions(plan.shape.step)
+        warn_of_convolutions(plan.folds[0])
 
 
 def warn_after(plan: Plan, result: SweepResult) -> None:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from jaxsched._text import warn
-from jaxsched.search.engine._ledger import Known, Ledger, Stored
+from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.store._directory import StoreDirectory
@@ -104,19 +104,21 @@ class StageStore:
     def begin(self) -> RunPath:
         return RunPath(hashlib.blake2b(digest_size=16))
 
-    def look(self, run: OpenRun) -> Known:
+    def look(self, run: OpenRun) -> tuple[OpenRun, RunPath]:
         stage = self._plan.stages[run.key.stage]
         values = self._values(run, stage.start, stage.stop)
         found, path = matched(run, values, stage, self._names, self._index)
         self._note_machines({self._index.machines[piece.file] for piece, _ in found})
-        narrowed = run.narrowed or any(piece.narrowed for piece, _ in found)
         self.used[run.key] = frozenset(piece.file for piece, _ in found)
-        return Known(curves_of(found, self._plan, stage, values), narrowed, path)
+        curves = curves_of(found, self._plan, stage, values)
+        at, narrowed = stage.start + curves.updates, any(piece.narrowed for piece, _ in found)
+        run = dataclasses.replace(run, at=at, curves=curves, narrowed=run.narrowed or narrowed)
+        return run, path
 
-    def state(self, run: OpenRun, last: int) -> Stored | None:
-        number, start = self._names.number(run.key), self._plan.stages[run.key.stage].start
-        digest, at, found = run.path.values.copy(), start, []
-        for step in self._states.steps(start, last):
+    def reopened(self, run: OpenRun) -> OpenRun | None:
+        number, stage = self._names.number(run.key), self._plan.stages[run.key.stage]
+        digest, start, at, found = run.path.values.copy(), stage.start, stage.start, []
+        for step in self._states.steps(start, run.at):
             digest.update(in_order(self._values(run, at, step)))
             at = step
             for narrowed in (True, False):
@@ -126,7 +128,11 @@ class StageStore:
             if (state := self._states.load(path, place)) is not None:
                 self._saved[run.key] = (step, digest)
                 self.used[run.key] |= {path.name}
-                return Stored(step, state, narrowed or (run.narrowed and step > start))
+                evaluations = bisect.bisect_right(self._plan.evaluations(stage), step)
+                curves = run.curves.until(step - start, evaluations)
+                narrowed |= run.narrowed and step > start
+                changes: dict[str, Any] = {"at": step, "state": state, "curves": curves}
+                return dataclasses.replace(run, **changes, narrowed=narrowed)
         return None
 
     def _note_machines(self, found: set[str]) -> None:

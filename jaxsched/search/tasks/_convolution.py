@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxsched._text import warn
-from jaxsched.search._fingerprint import equations
+from jaxsched.search.tasks._traced import Fold
 
 
 def cpu_conv(
@@ -106,9 +106,9 @@ def cpu_conv(
     return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
 
 
-def warn_of_convolutions(step: Any, caller: str = "sweep") -> None:
-    """Says how to be faster if a step, as a closed jaxpr, has an ordinary convolution."""
-    if any(eqn.primitive.name == "conv_general_dilated" for eqn in equations(step.jaxpr)):
+def warn_of_convolutions(fold: Fold, caller: str = "sweep") -> None:
+    """Says how to be faster if a step has an ordinary convolution."""
+    if "conv_general_dilated" in fold.primitives("step"):
         warn(
             f"{caller}(task=...): the step has a convolution of XLA, which inside a compiled loop "
             "on a CPU is 10 to 30 times slower than it need be. Give the layer "

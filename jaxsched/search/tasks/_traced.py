@@ -90,11 +90,12 @@ class Fold:
     @property
     def asks_host(self) -> str:
         """The first method with a callback whose answer counts, or ""."""
-        for method in METHODS:
-            of_method = {e.primitive.name for e in equations(getattr(self.shape, method).jaxpr)}
-            if of_method & {"pure_callback", "io_callback"}:
-                return method
-        return ""
+        callbacks = {"pure_callback", "io_callback"}
+        return next((m for m in METHODS if callbacks & self.primitives(m)), "")
+
+    def primitives(self, method: str) -> set[str]:
+        """The names of all that a method calls."""
+        return {e.primitive.name for e in equations(getattr(self.shape, method).jaxpr)}
 
 
 def trace_folds(
