@@ -108,8 +108,8 @@ def test_every_schedule_with_every_single_operation_checked_for_nan_and_inf(name
     steps = marks(strong)
     want = np.asarray(strong(steps))
     exact = np.abs(steps) <= 2**24  # further steps are no float32
-    # The loop of Repeat has the same operations in each round; 3 ** 2**9 is no float32 already.
-    monkeypatch.setattr(_repeat, "_BITS", 10)
+    # The loop of Repeat has the same operations in each round, and these steps few cycles.
+    monkeypatch.setattr(_repeat, "_BITS", 5)
 
     def look(equation, given, results):
         finite = lambda xs: all(np.all(np.isfinite(x)) for x in xs)
@@ -130,10 +130,10 @@ def test_every_schedule_with_every_single_operation_checked_for_nan_and_inf(name
 
 def test_a_schedule_with_every_single_operation_checked_by_jax(monkeypatch):
     """That is slow: a few of the compositions of the above, in all."""
-    monkeypatch.setattr(_repeat, "_BITS", 10)
     strong, real = as_arrays(ALL["Repeat-growth"] * ALL["warmup_cosine"])
     steps = marks(strong)
     want = np.asarray(strong(steps))
+    monkeypatch.setattr(_repeat, "_BITS", 5)
     with MODES["debug"]():
         values, mapped, grads = uses(strong, real, jnp.asarray(steps))
     chex.assert_trees_all_close_ulp(values, mapped, want, maxulp=2)
