@@ -283,24 +283,19 @@ def instead(word: str, names: Sequence[str]) -> str:
     return f"{word}; {why}" if why else word
 
 
-def tell_names(module: dict[str, Any], lazy: Mapping[str, str] | None = None) -> None:
-    """Lets a module answer a slip with the nearest of its names, some of which it loads late.
+def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) -> None:
+    """Lets a module answer a slip with the nearest of its names, and load the ``late`` ones late.
 
     It is not written there as functions: for a type checker a module with these has every name.
-
-    Args:
-        module: its ``globals()``.
-        lazy: names -> the modules that have them.
     """
-    late = lazy or {}
+    names = lambda: sorted({*module, *(late or ())} - {"TYPE_CHECKING"})
 
     def get(name: str) -> Any:
-        if name in late:
+        if late and name in late:
             return getattr(importlib.import_module(late[name]), name)
         near = did_you_mean(name, [n for n in names() if n[0] != "_"])
         raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}{near}")
 
-    names = lambda: sorted({*module, *late} - {"TYPE_CHECKING"})
     module.update({"__getattr__": get, "__dir__": names})
 
 

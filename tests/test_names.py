@@ -14,7 +14,7 @@ from cases import RECIPE, RUN, VALID
 
 import jaxsched as js
 from jaxsched import _serialize
-from jaxsched.command import convert, python_line, read_file
+from jaxsched.command import convert, read_file
 from jaxsched.names import entries
 from jaxsched.names._config import maker
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
@@ -138,7 +138,7 @@ def test_an_alias_is_one_of_a_drop_in():
     assert all(source_of(alias) for alias in ALIASES)
 
 
-@pytest.mark.parametrize("call", [entries, read_file, python_line, partial(convert, "torch")])
+@pytest.mark.parametrize("call", [entries, read_file, partial(convert, "torch")])
 def test_what_is_of_another_type_is_told_by_the_arguments_name(call):
     for x in (5, None, [1], b"a"):
         with pytest.raises(

@@ -15,7 +15,6 @@ from jaxsched._arrays import to_host, to_source
 from jaxsched._checks import checked_whole
 from jaxsched._populations import require_schedule
 from jaxsched._struct import Record
-from jaxsched._text import describe
 from jaxsched.controllers._base import AbstractController, untold
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._function import Function
@@ -88,14 +87,8 @@ def python_line(x: Any) -> str:
     >>> python_line(js.warmup_linear(0.1, 100, 10) * 2)
     '(js.Linear(0.0, 0.1, 10) >> js.Linear(0.1, 0.0, 90)) * js.Constant(2.0)'
     """
-    if not isinstance(x, Record):
-        raise TypeError(f"python_line(x=...) must be a schedule or controller, got {describe(x)}.")
-    return _line(x)
-
-
-def _line(x: Any) -> str:
     if isinstance(x, tuple):
-        return f"[{', '.join(map(_line, x))}]"
+        return f"[{', '.join(map(python_line, x))}]"
     if isinstance(x, Function):
         raise TypeError(f"python_line(x=...) must be data, got a function: {x!r}.")
     if not isinstance(x, Record):
@@ -113,7 +106,7 @@ def _line(x: Any) -> str:
             named = True
             continue
         rank = x.ranks.get(field.name)
-        text = _line(value) if rank is None else to_source(value, rank)
+        text = python_line(value) if rank is None else to_source(value, rank)
         given.append(f"{field.name}={text}" if named or len(given) > 2 else text)
     name = type(x).__name__
     place = "js." if name in _MODULE_OF else "js.controllers." if hasattr(controllers, name) else ""
@@ -121,7 +114,7 @@ def _line(x: Any) -> str:
 
 
 def _operand(part: Any) -> str:
-    text = _line(part)
+    text = python_line(part)
     return f"({text})" if getattr(part, "_symbol", "") else text
 
 

@@ -23,8 +23,8 @@ from jaxsched._checks import (
     violates,
 )
 from jaxsched._text import describe
-from jaxsched._words import did_you_mean
-from jaxsched.compat._optimizer import bind
+from jaxsched._words import bind, did_you_mean
+from jaxsched.compat._optimizer import optimizers_place
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._noise import check_range
 
@@ -48,7 +48,8 @@ def drop_in(make: F) -> F:
             raise TypeError(
                 f"{function} takes ({', '.join(places)}), got {len(args)} positional arguments."
             )
-        given = bind(function, list(words), defaults, args, kwargs)
+        told = optimizers_place(function, list(words), args)
+        given = bind(function, list(words), defaults, args, kwargs, told)
         for name, word in words.items():
             kind = word.removesuffix(" | None")
             if given[name] is not None or kind == word:

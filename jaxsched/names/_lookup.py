@@ -9,7 +9,7 @@ from typing import Any
 from jaxsched._bounds import check_bounds, check_choice, check_text
 from jaxsched._text import describe
 from jaxsched._words import bind, by_word, did_you_mean, letters, nearest
-from jaxsched.compat import _optimizer
+from jaxsched.compat._optimizer import optimizers_place
 from jaxsched.names import _texts
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 from jaxsched.names._expression import OPERATORS, Call
@@ -66,9 +66,9 @@ def check(
     if isinstance(tree, Call):
         source = source_of(tree.name)
         if source:
-            optional = dict.fromkeys(set(source.kinds) - set(source.needed))
-            bound = _optimizer.bind if "." in source.name else bind
-            bound(source.name, list(source.kinds), optional, tree.args, tree.kwargs)
+            names, optional = list(source.kinds), dict.fromkeys({*source.kinds} - {*source.needed})
+            told = optimizers_place(source.name, names, tree.args)
+            bind(source.name, names, optional, tree.args, tree.kwargs, told)
         elif tree.name not in OPERATORS and tree.name not in registered:
             raise ValueError(
                 f"{where} must be a name that `jaxsched names` lists, got {unknown(tree.name)}."
