@@ -14,7 +14,7 @@ from jaxsched.names import _texts
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 from jaxsched.names._expression import OPERATORS, Call
 from jaxsched.names._places import Place
-from jaxsched.names._sources import LIBRARIES, Entry, all_sources, ours, theirs
+from jaxsched.names._sources import LIBRARIES, PACKAGE, Entry, all_sources, ours, theirs
 
 _OURS = ("jaxsched.compat.", "js.compat.", "compat.", "jaxsched.", "js.")
 LIBRARY = by_word(LIBRARIES)
@@ -146,6 +146,10 @@ def named_here(word: str, names: Iterable[str]) -> str:
     if here := _here(word):
         shown = [name if not name.isidentifier() else f"js.{name}" for name in here[:2]]
         return f"; it is {' or '.join(shown)} here"
+    for room in ("optim", "search", "schedules", "controllers", "testing", "command"):
+        text = PACKAGE.joinpath(room, "__init__.py").read_text("utf-8")
+        if f" as {word}\n" in text or f"\n{word} = " in text:
+            return f"; it is js.{room}.{word} here"
     if drop_ins := [s.name for s in all_sources() if s.name.endswith(f".{word}")]:
         return f"; it is {' or '.join(f'js.compat.{name}' for name in drop_ins[:2])} here"
     return did_you_mean(word, names, shown="js.{}".format)
