@@ -145,11 +145,19 @@ def test_every_public_name_is_in_the_docs_with_an_example(module, name):
     assert example or shown, f"{module}.{name} has no runnable example"
 
 
+def headings(page):
+    """As GitHub names them in links."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_and_figures_exist(page):
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+    for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text()):
         if not target.startswith(("http:", "https:")):
-            assert (page.parent / target).exists(), f"{name_of(page)} points to {target}"
+            there = page.parent / target if target else page
+            assert there.exists(), f"{name_of(page)} points to {target}"
+            assert not heading or heading in headings(there), f"{name_of(page)}: #{heading}"
 
 
 def test_the_contract_names_tests_that_exist():
