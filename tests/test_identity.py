@@ -398,6 +398,7 @@ def test_what_is_no_result_or_best_is_named():
     ]:
         with pytest.raises(TypeError, match=words):
             search.final_score(Line(), *arguments)
-    best = dataclasses.replace(final.best, index=2)
-    with pytest.raises(ValueError, match="of this result of 2 trials, got the trial 2 of another"):
-        search.final_score(Line(), result, best)
+    for index in (2, 1 - final.best.index):
+        words = f"of this result of 2 trials, got the trial {index} of another one, "
+        with pytest.raises(ValueError, match=words):
+            search.final_score(Line(), result, dataclasses.replace(final.best, index=index))

@@ -122,7 +122,8 @@ def test_a_ready_made_task_with_a_layout():
 
 def test_the_final_score_on_the_mesh(whole):
     mesh = mesh_of_all()
-    final = search.final_score(Wide(mesh), whole, devices=mesh)
+    with jax.transfer_guard("disallow"):
+        final = search.final_score(Wide(mesh), whole, devices=mesh)
     assert final.result.train["loss"].tobytes() == whole.train["loss"][:1].tobytes()
     assert final.metrics["loss"].shape == (1,)
     assert not final.states[0]["params"]["a"].is_fully_replicated

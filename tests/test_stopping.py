@@ -139,6 +139,39 @@ def test_a_rule_that_would_have_endless_rungs_is_refused():
         SuccessiveHalving(first=1, eta=1 + 1e-9)
 
 
+class Own:
+    def __init__(self, rungs, keep):
+        self.steps, self.kept = rungs, keep
+
+    def rungs(self, steps):
+        return self.steps
+
+    def keep(self, costs):
+        return self.kept(costs)
+
+
+@pytest.mark.parametrize("rungs", [np.array([4, 6]), [6, np.int64(4), 6, 99], {4.0, 6}])
+def test_rungs_of_any_kind_are_those_of_a_list(rungs):
+    arguments = {"task": shared(Plain), "steps": 8, "evaluate_every": 2}
+    result = sweep(RATES, stopping=Own(rungs, lambda costs: costs < max(costs)), **arguments)
+    usual = sweep(RATES, stopping=Own([4, 6], lambda costs: costs < max(costs)), **arguments)
+    assert by_schedule(result) == by_schedule(usual)
+    assert sorted({*result.stopped.tolist()}) == [-1, 4, 6]
+
+
+@pytest.mark.parametrize("rungs", [4, None, ["4"], [0], [4.5]])
+def test_what_is_no_rung_is_refused_before_any_training(rungs):
+    words = r"sweep\(stopping=...\): .*Own.*rungs\(8\) must be"
+    with pytest.raises((TypeError, ValueError), match=words):
+        sweep(RATES, shared(Plain), steps=8, stopping=Own(rungs, np.isfinite))
+
+
+@pytest.mark.parametrize("keep", [np.argsort, lambda c: [True], lambda c: None, lambda c: True])
+def test_a_rule_that_returns_no_mask_is_refused(keep):
+    with pytest.raises(TypeError, match=r"keep\(costs\) must return an array of bool \[6\]"):
+        sweep(RATES, shared(Plain), steps=8, stopping=Own([4], keep))
+
+
 def test_median_rule():
     trials = [js.Constant(rate) for rate in (1e-4, 1e-3, 1e-2, 0.1)]
     result = sweep(trials, steps=60, stopping=MedianRule(every=20, grace=20))

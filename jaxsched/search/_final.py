@@ -242,10 +242,11 @@ def _check_final(task: Any, result: SweepResult, best: Any) -> bool:
             "final_score(best=...) must be a trial of the result with its score, such as "
             f"`result.best()`, got {shorten(repr(best))} ({type(best).__name__})."
         )
-    if not 0 <= best.index < len(result.trials):
+    names = [trial.name for trial in result.trials]
+    if [best.name] != names[best.index : best.index + 1]:
         raise ValueError(
-            f"final_score(best=...) must be of this result of {len(result.trials)} trials, got "
-            f"the trial {best.index} of another one."
+            f"final_score(best=...) must be of this result of {len(names)} trials, got "
+            f"the trial {best.index} of another one, {shorten(best.name)}."
         )
     pooled = result.folds > 1 or result.info.everything
     for method in ("test", *(["everything"] if pooled else [])):

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import platform
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,13 @@ class MeshDevices:
                 data = self.put(jax.random.key_data(value))
                 return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
         array = np.asarray(value, jax.dtypes.canonicalize_dtype(jnp.result_type(value)))
-        return jax.make_array_from_callback(array.shape, self.sharding, array.__getitem__)
+        return laid_out(array.shape, self.sharding, array.__getitem__)
+
+
+def laid_out(shape: tuple[int, ...], sharding: Any, part: Callable[..., Any]) -> jax.Array:
+    """An array of parts on the host, on several devices; explicitly, which JAX's own is not."""
+    with jax.transfer_guard_host_to_device("allow"):
+        return jax.make_array_from_callback(shape, sharding, part)
 
 
 def machine_of(device: Any) -> str:

@@ -145,7 +145,7 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     shape = folds[0].shape
     check_measured(request, table, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
-    rungs = objective.stopping.rungs(longest) if objective.stopping is not None else ()
+    rungs = objective.rungs(longest)
     reported = range(every, longest, every) if table.watched and every is not None else ()
     each = len(folds) * len(request.seeds)
     evaluations = max(longest // (every or longest), len(rungs))

@@ -106,7 +106,7 @@ def _losers(ledger: Ledger, reached: _Reached, rung: int) -> list[int] | None:
     if plan.objective.stopping is None or not there:
         return []
     runs = _distinct(plan, there, rung)
-    kept = plan.objective.stopping.keep(np.array([cost for cost, _ in runs]))
+    kept = plan.objective.keeps(plan.objective.stopping, [cost for cost, _ in runs])
     return [t for (_, trials), keep in zip(runs, kept, strict=True) if not keep for t in trials]
 
 

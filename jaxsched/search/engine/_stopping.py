@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxsched._checks import checked_number, checked_whole
+from jaxsched._checks import checked_items, checked_number, checked_whole
+from jaxsched._text import describe
 from jaxsched._words import known_arguments
 
 
@@ -45,6 +46,25 @@ class Objective:
     metric: str = "loss"  # the validation metric
     maximize: bool = False  # whether more of it is better
     stopping: StoppingRule | None = None  # the rule by which trials are given up, or ``None``
+
+    def rungs(self, steps: int) -> Sequence[int]:
+        """Those of the rule, as Python's numbers."""
+        found = () if self.stopping is None else self.stopping.rungs(steps)
+        if isinstance(found, range):  # there may be millions
+            return found
+        where = f"sweep(stopping=...): {describe(self.stopping)}.rungs({steps})"
+        rungs = {checked_whole(where, rung, 1) for rung in checked_items(where, found, "steps")}
+        return tuple(sorted(rung for rung in rungs if rung < steps))
+
+    def keeps(self, rule: StoppingRule, costs: list[float]) -> list[bool]:
+        """Which runs the rule keeps."""
+        kept = np.asarray(rule.keep(np.array(costs)))
+        if kept.dtype != bool or kept.shape != (len(costs),):
+            raise TypeError(
+                f"sweep(stopping=...): {describe(rule)}.keep(costs) must return an array of bool "
+                f"[{len(costs)}], one for each of the costs, got {describe(kept)}."
+            )
+        return kept.tolist()
 
     def cost(self, values: list[float]) -> float:
         """The cost of a trial from the metric of each of its runs: less is better, never NaN."""

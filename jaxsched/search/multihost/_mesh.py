@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxsched.search._fingerprint import equations
-from jaxsched.search.engine._devices import MeshDevices
+from jaxsched.search.engine._devices import MeshDevices, laid_out
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program
@@ -122,7 +122,7 @@ class MeshCoordinator(Coordinator, Pacer):
         if self._first:
             due = self._store is not None and self._store.due()
             vote[0, 1:] = self._saves + due, self._measured.steps
-        votes = jax.make_array_from_callback(self._shape, self._rows, lambda index: vote)
+        votes = laid_out(self._shape, self._rows, lambda index: vote)
         return _highest(self._answer)(votes)
 
     def collected(self, steps: int, answer: Any) -> None:
