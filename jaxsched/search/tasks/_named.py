@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxsched._words import did_you_mean
 from jaxsched.search._fingerprint import digest
@@ -79,7 +78,7 @@ def check_place(caller: str) -> None:
             f"threads it lacks, got a fork of process {_USED[0]}. Start processes with "
             'multiprocessing.get_context("spawn").'
         )
-    if isinstance(jnp.zeros(()), jax.core.Tracer):
+    if isinstance(jax.device_put(0.0), jax.core.Tracer):  # explicit, for a transfer guard
         raise ValueError(
             f"{caller}(...) must not be called in a function that JAX traces, such as a method of "
             "a task. Call it outside, and pass what it returns."
