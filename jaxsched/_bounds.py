@@ -29,7 +29,8 @@ def check_bounds(
 ) -> None:
     """Raises a ``ValueError`` in which ``told`` follows on ``x``, whose ``value`` is outside.
 
-    A value is a Python number; of an array, ``every`` and ``some`` tell of its members.
+    ``whole`` allows no fraction. A value is a Python number; of an array, ``every`` and ``some``
+    tell of its members.
     """
     if not every(abs(value) <= FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {describe(x)}.")
@@ -51,17 +52,18 @@ def check_bounds(
         raise ValueError(f"{where} must be a whole number, got {describe(x)}.")
 
 
-def check_text(where: str, x: Any) -> str:
-    """Raises for what is no text."""
+def check_text(where: str, x: Any, expected: str = "a text") -> str:
+    """Raises unless it is a text, such as a name, and returns it."""
     if not isinstance(x, str):
-        raise TypeError(f"{where} must be a text, got {describe(x)}.")
+        raise TypeError(f"{where} must be {expected}, got {describe(x)}.")
     return x
 
 
-def check_choice(where: str, x: Any, options: Iterable[str], instead: str = "") -> None:
-    """Raises unless it is one of a few words; ``instead`` says what else it may be."""
+def check_choice(where: str, x: Any, options: Iterable[str], instead: str = "") -> str:
+    """Raises unless it is one of a few words, and returns it; ``instead``: what else it may be."""
     options = tuple(options)
     if not isinstance(x, str) or x not in options:
         near = did_you_mean(x, options, shown=repr)
         known = ", ".join(map(repr, options))
         raise ValueError(f"{where} must be {instead}one of {known}, got {shorten(repr(x))}{near}.")
+    return str(x)

@@ -25,7 +25,7 @@ from jaxsched._arrays import (
     is_x64,
     to_host,
 )
-from jaxsched._bounds import FLOAT32_MAX, check_bounds, check_choice
+from jaxsched._bounds import FLOAT32_MAX, check_bounds
 from jaxsched._text import describe
 from jaxsched._words import uncalled
 
@@ -57,21 +57,15 @@ def checked_number(
     where: str,
     x: Any,
     *,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
     optional: bool = False,
     real: bool = False,
-    whole: bool = False,
-    told: str = "",
+    **bounds: Any,
 ) -> Any:
     """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
 
     Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
     member by member. An integer that JAX cannot hold (beyond int32, or int64 in x64 mode) becomes a
-    float; so does every integer if ``real``. ``whole`` allows no fraction in a known member;
-    ``told`` is what the message adds to a value out of bounds.
+    float; so does every integer if ``real``. The bounds are those of ``check_bounds``.
     """
     if x is None and optional:
         return None
@@ -91,19 +85,7 @@ def checked_number(
             value = np.asarray(to_host(x), np.float64)
         except OverflowError:
             value = np.asarray(np.inf)
-    check_bounds(
-        where,
-        x,
-        value,
-        at_least=at_least,
-        above=above,
-        at_most=at_most,
-        below=below,
-        whole=whole,
-        told=told,
-        every=every,
-        some=some,
-    )
+    check_bounds(where, x, value, every=every, some=some, **bounds)
     if isinstance(x, (int, np.integer)):
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
@@ -238,19 +220,6 @@ def checked_flag(where: str, x: Any) -> bool:
     if not isinstance(x, (bool, np.bool_)):
         raise TypeError(f"{where} must be True or False, got {describe(x)}.")
     return bool(x)
-
-
-def checked_choice(where: str, x: Any, options: Iterable[str]) -> str:
-    """One of a few words."""
-    check_choice(where, x, options)
-    return str(x)
-
-
-def checked_text(where: str, x: Any, expected: str = "a text") -> str:
-    """A text, such as a name."""
-    if not isinstance(x, str):
-        raise TypeError(f"{where} must be {expected}, got {describe(x)}.")
-    return x
 
 
 def checked_path(where: str, x: Any) -> Path:

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from jaxsched._arrays import frozen, is_concrete, same_structure, to_host, to_source
-from jaxsched._checks import checked_array, checked_choice, checked_number
+from jaxsched._bounds import check_choice
+from jaxsched._checks import checked_array, checked_number
 from jaxsched._words import bind
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def choice(*options: str, default: str) -> Any:
     >>> choice("min", "max", default="min").default
     'min'
     """
-    check = functools.partial(checked_choice, options=options)
+    check = functools.partial(check_choice, options=options)
     return dataclasses.field(default=default, metadata={"static": True, "check": check})
 
 

@@ -18,14 +18,15 @@ def svg(
     *,
     title: str,
     caption: str,
-    width: int = 300,
-    height: int = 90,
+    width: int,
+    height: int,
 ) -> str:
     """Curves of steps [N] and values [N] up to the step ``last`` > 0; dotted lines at ``marks``.
 
     The title is a tooltip, the caption a line below; the width and the height are in pixels.
 
-    >>> svg([([0, 10], [1.0, 0.0])], [5], 10, title="a", caption="b").count("<polyline")
+    >>> curve = [0, 10], [1.0, 0.0]
+    >>> svg([curve], [5], 10, title="a", caption="b", width=300, height=90).count("<polyline")
     1
     """
     points = [(np.asarray(steps), np.asarray(values)) for steps, values in curves]

@@ -299,10 +299,10 @@ def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) ->
     module.update({"__getattr__": get, "__dir__": names})
 
 
-def did_you_mean(word: Any, names: Iterable[str], most: int = 1, shown: Any = str) -> str:
-    """What a message adds about a word that is none of these names: those that look like it."""
-    near = nearest(word, names, most) if isinstance(word, str) else []
-    return f"; did you mean {' or '.join(map(shown, near))}" if near else ""
+def did_you_mean(word: Any, names: Iterable[str], shown: Any = str) -> str:
+    """What a message adds about a word that is none of these names: one that looks like it."""
+    near = nearest(word, names) if isinstance(word, str) else []
+    return f"; did you mean {shown(near[0])}" if near else ""
 
 
 def nearest(word: str, names: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:

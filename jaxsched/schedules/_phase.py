@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +31,12 @@ def phases_of(schedule: Any) -> list[Phase]:
     return phases
 
 
+def retimed(phases: list[Phase], at: Callable[[float], float]) -> list[Phase]:
+    return [Phase(n, at(a), None if b is None else at(b)) for n, a, b in phases]
+
+
 def later(phases: list[Phase], by: float) -> list[Phase]:
-    return [Phase(n, a + by, None if b is None else b + by) for n, a, b in phases]
+    return retimed(phases, lambda step: step + by)
 
 
 def cut(phases: list[Phase], stop: float | None) -> list[Phase]:

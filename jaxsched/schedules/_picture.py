@@ -18,9 +18,10 @@ from jaxsched.schedules._phase import phases_of, shown_length
 _POINTS = 2000  # of a long curve; one of up to 2.5 times as many steps is drawn in full
 _MOST_MARKS = 30  # boundaries; more would hide the curve, so none is marked
 _MOST_CURVES = 50
+_WIDTH = 300  # pixels
 
 
-def picture(schedule: Any, width: int = 300, height: int = 90) -> str:
+def picture(schedule: Any) -> str:
     """A schedule or a population as SVG text; where a number is traced, the caption alone."""
     known = all(map(is_concrete, jax.tree.leaves(schedule)))
     family = split(schedule) if known else []
@@ -28,13 +29,13 @@ def picture(schedule: Any, width: int = 300, height: int = 90) -> str:
         family = [family[i] for i in np.linspace(0, len(family) - 1, _MOST_CURVES).astype(int)]
     last = extent(family) if known else 1
     return svg(
-        [curve(member, last, width) for member in family],
+        [curve(member, last, _WIDTH) for member in family],
         shared_boundaries(family, last),
         last,
         title=repr(schedule),
         caption=brief(schedule),
-        width=width,
-        height=height,
+        width=_WIDTH,
+        height=90,
     )
 
 

@@ -22,6 +22,7 @@ from jaxsched.schedules._phase import (
     known_duration,
     later,
     phases_of,
+    retimed,
     shown_length,
     unfinished,
 )
@@ -107,8 +108,8 @@ class Stretch(AbstractRetimed):
         return t / num.as_number(t, self.factor)
 
     def phases(self) -> list[Phase]:
-        factor, inner = known(self.factor), phases_of(self.schedule)
-        return [Phase(n, a * factor, None if b is None else b * factor) for n, a, b in inner]
+        factor = known(self.factor)
+        return retimed(phases_of(self.schedule), lambda step: step * factor)
 
     def natural_length(self) -> float:
         return shown_length(self.schedule) * float(to_host(self.factor))
@@ -249,8 +250,7 @@ class Quantize(AbstractRetimed):
 
     def phases(self) -> list[Phase]:
         every = known(self.every)
-        up: Any = lambda step: None if step is None else -(-step // every) * every
-        return cut([Phase(n, up(a), up(b)) for n, a, b in phases_of(self.schedule)], None)
+        return cut(retimed(phases_of(self.schedule), lambda step: -(-step // every) * every), None)
 
     def natural_length(self) -> float:
         return max(shown_length(self.schedule), 5 * float(to_host(self.every)))
@@ -294,8 +294,8 @@ class Epochwise(AbstractRetimed):
 
     def phases(self) -> list[Phase]:
         every = known(self.per_epoch)
-        steps: Any = lambda epoch: epoch and math.floor(-(-epoch // 1) * every * (1 + _ROUNDED))
-        return [Phase(n, steps(a), steps(b)) for n, a, b in phases_of(self.schedule)]
+        steps = lambda epoch: math.floor(-(-epoch // 1) * every * (1 + _ROUNDED))
+        return retimed(phases_of(self.schedule), steps)
 
     def natural_length(self) -> float:
         return shown_length(self.schedule) * float(to_host(self.per_epoch))

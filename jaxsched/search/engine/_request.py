@@ -15,12 +15,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxsched._arrays import INT32_MAX
+from jaxsched._bounds import check_text
 from jaxsched._checks import (
     MANY,
     checked_flag,
     checked_items,
     checked_path,
-    checked_text,
     checked_whole,
     has_items,
 )
@@ -75,7 +75,7 @@ class Request:
                 checked_flag(f"sweep({name}=...)", value)
         for name in ("metric", "monitor"):
             expected = "the name of a validation metric"
-            checked_text(f"sweep({name}=...)", getattr(self, name), expected)
+            check_text(f"sweep({name}=...)", getattr(self, name), expected)
         rule = self.stopping
         if rule is not None and (isinstance(rule, type) or not isinstance(rule, StoppingRule)):
             raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {rule!r}.")

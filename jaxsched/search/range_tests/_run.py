@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import same_structure
-from jaxsched._checks import check_room, checked_choice, checked_flag, checked_number, checked_whole
+from jaxsched._bounds import check_choice
+from jaxsched._checks import check_room, checked_flag, checked_number, checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.schedules._base import Constant
 from jaxsched.schedules._piecewise import Table
@@ -166,7 +167,7 @@ def range_test(
 def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
     start = float(checked_number("range_test(start=...)", start, at_least=1e-30))
     end = float(checked_number("range_test(end=...)", end, above=start, at_most=1e30))
-    checked_choice("range_test(ramp=...)", ramp, ("exponential", "linear"))
+    check_choice("range_test(ramp=...)", ramp, ("exponential", "linear"))
     if steps is None:
         decades = math.log10(end / start)
         steps = 200 if ramp == "linear" else max(100, round(decades * STEPS_PER_DECADE))

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxsched._checks import checked_choice, checked_flag, checked_number, checked_whole
+from jaxsched._bounds import check_choice
+from jaxsched._checks import checked_flag, checked_number, checked_whole
 from jaxsched._text import printable
 from jaxsched.recipes._share import share
 from jaxsched.search.results import _ranking as ranks
@@ -242,7 +243,7 @@ class ScoredTrials:
 
     def _known(self, metric: str | None, where: str = "SweepResult") -> str:
         metric = self.metric if metric is None else metric
-        return checked_choice(f"{where}(metric=...)", metric, sorted(self.validation))
+        return check_choice(f"{where}(metric=...)", metric, sorted(self.validation))
 
     def _length(self, trial: int, name: str) -> Any:
         """A setting to compare: a share counts as its updates of the trial's own length."""

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._checks import checked_text
+from jaxsched._bounds import check_text
 from jaxsched._words import WRAP, known_arguments, uncalled
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -46,7 +46,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         for name in ("name", "kind"):
-            checked_text(f"Trial({name}=...)", getattr(self, name))
+            check_text(f"Trial({name}=...)", getattr(self, name))
         if not isinstance(self.settings, Mapping):
             raise TypeError(
                 f"Trial(settings=...) must be a dict name -> value, got {self.settings!r} "
