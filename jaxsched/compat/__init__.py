@@ -3,7 +3,7 @@
 ``js.compat.torch.OneCycleLR(max_lr=0.1, total_steps=1000)`` has the values that PyTorch's has, step
 by step, and is a schedule as any other: data, whose numbers may be traced. ``base_lr`` (in the
 libraries that set the rate of an optimizer) takes the place of the optimizer; steps are counted
-from 0 in optimizer updates.
+from 0 in optimizer updates. An argument that is not explained means what it does there.
 """
 
 import importlib
@@ -28,7 +28,7 @@ _LIBRARIES = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name
 
 
 class _Alias(types.ModuleType):
-    """A library by another of its words; its module is loaded when a name of it is asked for."""
+    """A library by another of its words; its module is loaded with its first name."""
 
     def _library(self) -> Any:
         return __getattr__(self.__name__.rpartition(".")[2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from jaxsched._arrays import is_concrete
 from jaxsched._bounds import FLOAT32_MAX
@@ -29,7 +29,6 @@ from jaxsched.compat._signature import (
     Number,
     Positive,
     PositiveSpan,
-    chosen,
     drop_in,
 )
 from jaxsched.recipes._arguments import divide, exponential, multiply
@@ -52,12 +51,8 @@ def _scales(where: str, pairs: Any) -> Any:
     return dict(sorted(checked.items()))
 
 
-def _kind(where: str, x: Any) -> Any:
-    return chosen(where, x, {"linear": PiecewiseLinear, "cosine": PiecewiseCosine})
-
-
 _Scales = Annotated[Any, _scales]
-_Kind = Annotated[Any, _kind]
+_Kind = Literal["linear", "cosine"]
 
 
 @drop_in
@@ -198,7 +193,8 @@ def piecewise_interpolate_schedule(
     [0.75, 0.5, 0.25, 0.0]
     """
     pairs = boundaries_and_scales or {}
-    return scaled_knots(interpolate_type, init_value, [*pairs], [*pairs.values()])
+    kind: Any = PiecewiseLinear if interpolate_type == "linear" else PiecewiseCosine
+    return scaled_knots(kind, init_value, [*pairs], [*pairs.values()])
 
 
 @drop_in

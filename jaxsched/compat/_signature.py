@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from jaxsched import _types
 from jaxsched._arrays import is_list
@@ -53,11 +53,18 @@ def drop_in(make: F) -> F:
         for name, word in words.items():
             kind = word.removesuffix(" | None")
             if given[name] is not None or kind == word:
-                check = make.__globals__[kind].__metadata__[0]
+                check = _check_of(make.__globals__[kind])
                 given[name] = check(f"{function}({name}=...)", given[name])
         return make(**given)
 
     return checked  # type: ignore[return-value]
+
+
+def _check_of(kind: Any) -> Callable[[str, Any], Any]:
+    """That of an ``Annotated`` type; of a ``Literal``, that it is one of the words."""
+    if hasattr(kind, "__metadata__"):
+        return kind.__metadata__[0]
+    return functools.partial(check_choice, options=get_args(kind))
 
 
 def _lacking(module: dict[str, Any], name: str) -> Any:
@@ -150,8 +157,7 @@ def require_below(where: str, x: Any, name: str, limit: Any, equal: bool = False
 
 def chosen(where: str, x: Any, makers: Mapping[str, Any]) -> Any:
     """What a word stands for in another library."""
-    check_choice(where, x, makers)
-    return makers[x]
+    return makers[check_choice(where, x, makers)]
 
 
 Number = Annotated[_types.Number, _number()]
@@ -181,4 +187,6 @@ TextOrFunction = Annotated[
 Text = Annotated[str, check_text]
 Words = Annotated[Any, _words]
 Flag = Annotated[bool, checked_flag]
+Mode = Literal["min", "max"]  # of a metric: whether less or more is better
+ThresholdMode = Literal["rel", "abs"]
 Options = Annotated[Any, _options]

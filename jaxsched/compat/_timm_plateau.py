@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from jaxsched._arrays import is_list
 from jaxsched.compat._pieces import onward, surely
-from jaxsched.compat._plateau import plateau
 from jaxsched.compat._signature import (
     Fraction,
+    Mode,
     NotNegative,
     Positive,
     Range,
     Ratio,
     Seed,
-    Text,
     Whole,
-    chosen,
     drop_in,
 )
+from jaxsched.compat._torch_plateau import plateau
 from jaxsched.controllers import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._noise import Noisy
 from jaxsched.schedules._shapes import Linear
+
+Distribution = Literal["normal", "uniform"]
 
 
 @drop_in
@@ -35,9 +36,9 @@ def PlateauLRScheduler(
     warmup_t: Whole = 0,
     warmup_lr_init: NotNegative = 0.0,
     lr_min: NotNegative = 0.0,
-    mode: Text = "max",
+    mode: Mode = "max",
     noise_range_t: Range | None = None,
-    noise_type: Text = "normal",
+    noise_type: Distribution = "normal",
     noise_pct: Ratio = 0.67,
     noise_std: NotNegative = 1.0,
     noise_seed: Seed | None = None,
@@ -45,11 +46,8 @@ def PlateauLRScheduler(
     """PyTorch's ``ReduceLROnPlateau`` of a metric of which, by default, more is better.
 
     Args:
-        base_lr, decay_rate, patience_t, threshold, cooldown_t, lr_min, mode: as there.
         warmup_t, warmup_lr_init: length of a line to ``base_lr`` and its first rate; metrics of
             the warmup do not count.
-        noise_range_t, noise_pct, noise_std, noise_seed: as in ``CosineLRScheduler``.
-        noise_type: ``"normal"`` or ``"uniform"``.
 
     timm means to remove it.
 
@@ -67,10 +65,8 @@ def PlateauLRScheduler(
     )
     if not surely(lambda steps: steps == 0, warmup_t):
         controller = Linear(warmup_lr_init, base_lr, warmup_t) >> controller
-    kinds = {word: word for word in ("normal", "uniform")}
-    kind = chosen("timm.PlateauLRScheduler(noise_type=...)", noise_type, kinds)
     seed = 42 if noise_seed is None else noise_seed
-    noise = (noise_range_t, noise_pct, noise_std, seed, kind)
+    noise = (noise_range_t, noise_pct, noise_std, seed, noise_type)
     return cast(AbstractController, noisy(controller, *noise))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,6 @@ def LambdaLR(
     """``base_lr * lr_lambda(step)``.
 
     Args:
-        base_lr: as there.
         lr_lambda: in ``jnp`` of the step, which is int32; its value is float32.
         total_steps: with it ``lr_lambda`` may be any function of a Python number, is called for so
             many steps here, in float64, and the last value holds.
@@ -43,7 +41,7 @@ def LambdaLR(
         other = "give total_steps=..., with which it may be any function in Python"
         factor = traced(where, lr_lambda, {}, instead=other)
         return Constant(base_lr) * factor
-    steps = _known_steps("Lambda", total_steps)
+    steps = checked_whole("torch.LambdaLR(total_steps=...)", total_steps, 1)
     return Table([called(where, lr_lambda, t) for t in range(steps)]) * Constant(base_lr)
 
 
@@ -54,7 +52,6 @@ def MultiplicativeLR(
     """``base_lr`` at step 0, and at each later step ``lr_lambda(step)`` times the one before.
 
     Args:
-        base_lr: as there.
         lr_lambda: any function of a Python number, called for each step from 1.
         total_steps: how many steps are computed (in float64); the last value holds.
 
@@ -62,14 +59,10 @@ def MultiplicativeLR(
     >>> float(torch.MultiplicativeLR(1.0, lambda t: 0.5, total_steps=10)(3))
     0.125
     """
-    steps = _known_steps("Multiplicative", total_steps)
+    steps = checked_whole("torch.MultiplicativeLR(total_steps=...)", total_steps, 1)
     where = "torch.MultiplicativeLR(lr_lambda=...)"
     factors = [1.0, *(called(where, lr_lambda, t) for t in range(1, steps))]
     return Constant(base_lr) * Table(np.cumprod(factors).tolist())
-
-
-def _known_steps(kind: str, total_steps: Any) -> int:
-    return checked_whole(f"torch.{kind}LR(total_steps=...)", total_steps, 1)
 
 
 @drop_in
@@ -118,7 +111,7 @@ def ChainedScheduler(schedulers: Schedules, base_lr: Number) -> AbstractSchedule
 
     Raises:
         ValueError: for other ones. There they overwrite the rate of those before them, or, as
-            ``CosineAnnealingLR`` after ``T_max``, compute from it what is no product.
+            ``CosineAnnealingLR`` after ``T_max``, compute something else than a product from it.
 
     >>> from jaxsched.compat import torch
     >>> parts = [torch.ConstantLR(1.0, 0.1, 2), torch.ExponentialLR(1.0, 0.5)]

@@ -1,20 +1,37 @@
-"""PyTorch's ``ReduceLROnPlateau``."""
+"""PyTorch's ``ReduceLROnPlateau``, whose rule transformers and timm use too."""
 
 from __future__ import annotations
 
-from jaxsched.compat._plateau import plateau
-from jaxsched.compat._signature import Fraction, NotNegative, Positive, Text, Whole, drop_in
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxsched._checks import checked_number
+from jaxsched.compat._knots import known
+from jaxsched.compat._pieces import larger, plain
+from jaxsched.compat._signature import (
+    Fraction,
+    Mode,
+    NotNegative,
+    Positive,
+    ThresholdMode,
+    Whole,
+    drop_in,
+)
 from jaxsched.controllers import Plateau
+
+_CUTS = 10_000  # of known numbers, which are followed one by one
+_LEAST = 2.0**-100  # in place of a factor of 0, which has no logarithm
 
 
 @drop_in
 def ReduceLROnPlateau(
     base_lr: Positive,
-    mode: Text = "min",
+    mode: Mode = "min",
     factor: Fraction = 0.1,
     patience: Whole = 10,
     threshold: NotNegative = 1e-4,
-    threshold_mode: Text = "rel",
+    threshold_mode: ThresholdMode = "rel",
     cooldown: Whole = 0,
     min_lr: NotNegative = 0.0,
     eps: NotNegative = 1e-8,
@@ -22,7 +39,6 @@ def ReduceLROnPlateau(
     """Multiplied by ``factor`` when a metric has not improved for more than ``patience`` reports.
 
     Args:
-        base_lr, mode, factor, patience, threshold, threshold_mode, cooldown: as there.
         min_lr: the least rate; one for each group is a controller for each.
         eps: a cut by this much or less is not made, and so none after it: the least rate is
             greater than ``min_lr``, as ``min_scale`` shows.
@@ -42,3 +58,62 @@ def ReduceLROnPlateau(
         "torch.ReduceLROnPlateau",
         *(base_lr, mode, factor, patience, threshold, threshold_mode, cooldown, min_lr, eps),
     )
+
+
+def plateau(
+    name: str,
+    base_lr: Any,
+    mode: Any,
+    factor: Any,
+    patience: Any,
+    threshold: Any,
+    threshold_mode: Any,
+    cooldown: Any,
+    min_lr: Any,
+    eps: Any,
+) -> Plateau:
+    """The controller; ``name`` is what was called."""
+    rtol, atol = margins(name, threshold, threshold_mode)
+    least = _least_scale(base_lr, factor, min_lr, eps)
+    return Plateau(
+        *(base_lr, factor, patience, rtol, atol, cooldown, least),
+        mode=mode,
+        rule="torch",
+        nan="bad",
+    )
+
+
+def margins(name: str, threshold: Any, mode: Any) -> tuple[Any, Any]:
+    """The relative margin of an improvement, and the absolute one."""
+    if mode == "abs":
+        return 0.0, threshold
+    return checked_number(f"{name}(threshold=...)", threshold, below=1), 0.0
+
+
+def _least_scale(base: Any, factor: Any, min_lr: Any, eps: Any) -> Any:
+    """The last of the scales 1, factor, factor ** 2, ..., ``min_lr / base``.
+
+    A cut that lowers the rate by ``eps`` or less is not made, nor is any after it.
+    """
+    numbers = (base, factor, min_lr, eps)
+    if known(numbers):  # as PyTorch counts, whose rounding decides whether a cut is ``eps``
+        base, factor, min_lr, eps = map(plain, numbers)
+        rate = base
+        for _ in range(_CUTS):
+            lower = max(rate * factor, min_lr)
+            if not rate - lower > eps:
+                return rate / base
+            rate = lower
+
+    def cut(times: Any) -> Any:
+        """The scale after so many cuts; after infinitely many it is 0, also to a gradient."""
+        some = jnp.isfinite(times)
+        return jnp.where(some, factor ** jnp.where(some, jnp.maximum(times, 0.0), 1.0), 0.0)
+
+    factor = larger(factor, _LEAST)
+    rate = jnp.log(factor)
+    frozen = cut(jnp.ceil(jnp.log(eps / (base * (1 - factor))) / rate))
+    low = min_lr / base
+    before = cut(jnp.floor(jnp.log(low) / rate))
+    last = jnp.where(base * (before - low) > eps, low, before)
+    return jnp.minimum(jnp.maximum(frozen, last), 1.0)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from jaxsched._checks import checked_whole
 from jaxsched.compat._pieces import larger, smaller
-from jaxsched.compat._plateau import margins, plateau
 from jaxsched.compat._signature import (
     Count,
     Flag,
     Fraction,
+    Mode,
     NotNegative,
     Number,
     Positive,
     Share,
-    Text,
+    ThresholdMode,
     Whole,
-    chosen,
     drop_in,
     require_below,
 )
+from jaxsched.compat._torch_plateau import margins, plateau
 from jaxsched.controllers import Greedy, Plateau
 from jaxsched.recipes._arguments import divide
 from jaxsched.schedules import _open_ended as laws
@@ -30,11 +30,11 @@ from jaxsched.schedules._extremes import minimum
 def reduce_lr_on_plateau(
     lr: Positive,
     *,
-    mode: Text = "min",
+    mode: Mode = "min",
     factor: Fraction = 0.1,
     patience: Whole = 10,
     threshold: NotNegative = 1e-4,
-    threshold_mode: Text = "rel",
+    threshold_mode: ThresholdMode = "rel",
     cooldown: Whole = 0,
     min_lr: NotNegative = 0.0,
     eps: NotNegative = 1e-8,
@@ -55,11 +55,11 @@ def reduce_lr_on_plateau(
 def greedy(
     lr: Positive,
     *,
-    mode: Text = "min",
+    mode: Mode = "min",
     factor: Share = 0.95,
     patience: Whole = 10,
     threshold: NotNegative = 1e-6,
-    threshold_mode: Text = "abs",
+    threshold_mode: ThresholdMode = "abs",
     cooldown: Whole = 0,
     warmup: Whole = 0,
     min_lr: NotNegative = 1e-3,
@@ -74,7 +74,6 @@ def greedy(
     """GreedyLR: the rate falls while a metric stalls and rises while it improves.
 
     Args:
-        lr, mode, factor, patience, threshold, threshold_mode, cooldown, warmup: as there.
         min_lr: the least rate. With the default, 1e-3, a smaller one can only rise.
         max_lr: the largest rate; a larger one can only fall.
         eps: a change of the rate by this much or less is not made.
@@ -95,7 +94,6 @@ def greedy(
     """
     name = "transformers.greedy"
     rtol, atol = margins(name, threshold, threshold_mode)
-    way = chosen(f"{name}(mode=...)", mode, {"min": "min", "max": "max"})
     least, most = divide(min_lr, lr), divide(max_lr, lr)
     if fix:
         least, most = smaller(least, 1.0), larger(most, 1.0)
@@ -103,7 +101,7 @@ def greedy(
         require_below(f"{name}(min_lr=...)", min_lr, "max_lr", max_lr, equal=True)
     return Greedy(
         *(lr, factor, patience, rtol, atol, cooldown, warmup, least, most),
-        mode=way,
+        mode=mode,
         nan="bad",
         eps=divide(eps, lr),
         reset=reset_start,

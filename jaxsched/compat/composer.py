@@ -192,9 +192,11 @@ def CosineAnnealingWarmRestartsScheduler(
     name = "CosineAnnealingWarmRestartsScheduler"
     clock = Clock(name, max_duration, dataloader_len, ssr)
     length = clock.length("t_0", t_0, above=True)
-    if is_concrete(t_mult) and (t_mult == 1 or (is_concrete(length) and _next(length, t_mult))):
+    known = is_concrete(length) and is_concrete(t_mult)
+    constant = is_concrete(t_mult) and t_mult == 1
+    if constant or (known and int(t_mult * length) == int(length)):
         return Repeat(shapes.Cosine(1.0, alpha_f, length))
-    if not is_concrete(length) or not is_concrete(t_mult):
+    if not known:
         raise TypeError(
             f"composer.{name}(t_0=..., t_mult=...) must be known numbers, which count the cycles, "
             f"got {describe(length)} and {describe(t_mult)}."
@@ -218,11 +220,6 @@ def CosineAnnealingWarmRestartsScheduler(
     return clock.within(Sequence(tuple(shapes.Cosine(1.0, alpha_f, x) for x in lengths)))
 
 
-def _next(length: Any, t_mult: Any) -> bool:
-    """Whether the next cycle is as long."""
-    return int(t_mult * length) == int(length)
-
-
 @drop_in
 def MultiStepWithWarmupScheduler(
     t_warmup: Time,
@@ -238,9 +235,7 @@ def MultiStepWithWarmupScheduler(
 
     Args:
         t_warmup: length of the line.
-        milestones, gamma: as there.
         scale_warmup: the line rises within ``ssr * t_warmup``, and is left at ``t_warmup`` even so.
-        max_duration, dataloader_len, ssr: of the trainer.
 
     >>> from jaxsched.compat import composer
     >>> lr = composer.MultiStepWithWarmupScheduler("10ba", ["20ba"], 0.5)

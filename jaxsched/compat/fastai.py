@@ -102,7 +102,6 @@ def combine_scheds(pcts: Numbers, scheds: Fractions, *, steps: Positive = 1) -> 
         pcts: the shares, which add up to 1 (there exactly, so that ten of 0.1 fail); one of 0 is
             skipped.
         scheds: annealers of the fraction, so without ``steps`` of their own.
-        steps: as everywhere here.
 
     >>> from jaxsched.compat import fastai
     >>> parts = [fastai.SchedLin(0.0, 1.0), fastai.SchedCos(1.0, 0.0)]
@@ -224,8 +223,6 @@ def fine_tune(
     One cycle in which only the head learns, then one of all, at half the rate.
 
     Args:
-        epochs, base_lr, freeze_epochs, lr_mult, pct_start, div: as there.
-        steps_per_epoch: optimizer updates.
         depth: the group's place, from 0, the first layers, which have ``1 / lr_mult`` of the rate
             in the second cycle, to 1, the head. Groups in between are on a log axis. Freezing all
             but the head in the first cycle is the caller's.

@@ -15,8 +15,8 @@ from typing import Any
 
 from jaxsched._checks import checked_number, checked_whole, violates
 from jaxsched._text import describe
+from jaxsched.compat import _pieces as pieces
 from jaxsched.compat._knots import levels
-from jaxsched.compat._pieces import add, decay, polynomial
 from jaxsched.compat._signature import (
     Count,
     Fractions,
@@ -74,10 +74,7 @@ def ExponentialParamScheduler(
     >>> float(fvcore.ExponentialParamScheduler(1.0, 0.25)(0.5))
     0.5
     """
-    return _decay(start_value, decay, steps)
-
-
-_decay = decay
+    return pieces.decay(start_value, decay, steps)
 
 
 @drop_in
@@ -103,7 +100,7 @@ def PolynomialDecayParamScheduler(
     >>> float(fvcore.PolynomialDecayParamScheduler(1.0, 2.0)(0.5))
     0.25
     """
-    return polynomial(base_value, 0.0, steps, power)
+    return pieces.polynomial(base_value, 0.0, steps, power)
 
 
 @drop_in
@@ -120,7 +117,6 @@ def MultiStepParamScheduler(
         values: at least one.
         num_updates: length of the run that milestones are of. Without it the last milestone is.
         milestones: one less than values; without them the run is split evenly, rounded up.
-        steps: as everywhere here.
 
     >>> from jaxsched.compat import fvcore
     >>> drops = fvcore.MultiStepParamScheduler([1.0, 0.5, 0.25], 90, [30, 60])
@@ -207,7 +203,6 @@ def CompositeParamScheduler(
         lengths: the shares of the run; they add up to 1 within 1e-3, and the last is the rest.
         interval_scaling: for each ``"rescaled"``, which runs it whole within its share, or
             ``"fixed"``, which takes the part of it that its share is.
-        steps: as everywhere here.
 
     >>> from jaxsched.compat import fvcore
     >>> parts = [fvcore.LinearParamScheduler(0.0, 1.0), fvcore.CosineParamScheduler(1.0, 0.0)]
@@ -227,7 +222,7 @@ def CompositeParamScheduler(
     ends: list[Any] = [0.0]
     for share in shares[:-1]:
         checked_number(f"{name}(lengths=...)", share, above=0)
-        ends.append(add(ends[-1], share))
+        ends.append(pieces.add(ends[-1], share))
     parts = []
     ways = {"rescaled": True, "fixed": False}
     for schedule, word, begin, end in zip(

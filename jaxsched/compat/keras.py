@@ -1,7 +1,8 @@
 """The schedules of Keras (``keras.optimizers.schedules``) and its callbacks, as of 3.15.
 
-Keras computes them in float32; these have the values of its formulas in float64, rounded once. A
-``name`` has no effect. Those that a Keras optimizer should take go into a class of Keras.
+Keras computes them in float32; these have the values of its formulas in float64, rounded once.
+``name`` and ``verbose`` have no effect. Those that a Keras optimizer should take go into a class of
+Keras.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import operator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,6 @@ from jaxsched.compat._signature import (
     Spans,
     Text,
     Whole,
-    chosen,
     drop_in,
 )
 from jaxsched.controllers import Plateau
@@ -45,6 +45,8 @@ from jaxsched.schedules._open_ended import InverseTime
 from jaxsched.schedules._piecewise import Table
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Quantize
+
+Mode = Literal["auto", "min", "max"]
 
 
 @drop_in
@@ -109,7 +111,6 @@ def PolynomialDecay(
     """A power of the remaining fraction, to ``end_learning_rate``, which holds.
 
     Args:
-        initial_learning_rate, decay_steps, power, name: as there.
         end_learning_rate: the default, 1e-4, *raises* a rate below it.
         cycle: the length becomes the next multiple of ``decay_steps``, so that it jumps up after
             each, to less and less; a multiple itself has the end. Whole steps, in float32.
@@ -179,7 +180,6 @@ def CosineDecay(
         initial_learning_rate: the top, or where the warmup begins.
         decay_steps: length of the cosine, *without* the warmup.
         alpha: the end as a share of the top.
-        name: as there.
         warmup_target: the top, if there is a warmup; without it ``warmup_steps`` has no effect.
         warmup_steps: length of the line.
 
@@ -236,7 +236,6 @@ def LearningRateScheduler(
 
     Args:
         schedule: in ``jnp`` of the epoch, an int32; its value is float32.
-        verbose: no effect.
         base_lr: the optimizer's rate, where ``schedule`` takes two arguments.
         epochs: with it ``schedule`` may be any function of Python numbers, is called for so many
             epochs here, in float64, and the last value holds. Two arguments need it.
@@ -247,12 +246,13 @@ def LearningRateScheduler(
     >>> [float(halves(epoch)) for epoch in (0, 1, 2, 3, 9)]
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
-    name = "keras.LearningRateScheduler(schedule=...)"
+    name, where = (f"keras.LearningRateScheduler({n}=...)" for n in ("schedule", "epochs"))
     if base_lr is None and _takes_one(schedule):
         if epochs is None:
             other = "give epochs=..., with which it may be any function in Python"
             return traced(name, schedule, {}, instead=other)
-        return Table([called(name, schedule, epoch) for epoch in range(_whole(epochs))])
+        count = checked_whole(where, epochs, 1)
+        return Table([called(name, schedule, epoch) for epoch in range(count)])
     if base_lr is None or epochs is None:
         raise ValueError(
             "keras.LearningRateScheduler(base_lr=..., epochs=...) must both be given for a "
@@ -260,7 +260,7 @@ def LearningRateScheduler(
             "one before."
         )
     rates = [float(to_host(base_lr))]
-    for epoch in range(_whole(epochs)):
+    for epoch in range(checked_whole(where, epochs, 1)):
         rates.append(called(name, schedule, epoch, rates[-1]))
     return Table(rates[1:])
 
@@ -276,17 +276,13 @@ def _takes_one(schedule: Any) -> bool:
     return True
 
 
-def _whole(epochs: Any) -> int:
-    return checked_whole("keras.LearningRateScheduler(epochs=...)", epochs, 1)
-
-
 @drop_in
 def ReduceLROnPlateau(
     monitor: Text = "val_loss",
     factor: Fraction = 0.1,
     patience: Whole = 10,
     verbose: NotNegative = 0,
-    mode: Text = "auto",
+    mode: Mode = "auto",
     min_delta: NotNegative = 1e-4,
     cooldown: Whole = 0,
     min_lr: NotNegative = 0.0,
@@ -299,7 +295,6 @@ def ReduceLROnPlateau(
         monitor: the metric's name, which decides the mode ``"auto"``.
         factor: of the rate at each cut, at least 0 and below 1.
         patience: evaluations without improvement that lead to a cut.
-        verbose: no effect.
         mode: ``"min"``, ``"max"``, or ``"auto"``: ``"min"`` for a loss; other names need one.
         min_delta: absolute margin of an improvement.
         cooldown: evaluations after a cut; the last of them counts again, as there.
@@ -314,8 +309,6 @@ def ReduceLROnPlateau(
     >>> float(plateau(state))
     0.5
     """
-    words = {"auto": "min", "min": "min", "max": "max"}
-    way = chosen("keras.ReduceLROnPlateau(mode=...)", mode, words)
     if mode == "auto" and monitor.removeprefix("val_") != "loss":
         raise ValueError(
             "keras.ReduceLROnPlateau(mode=...) must be 'min' or 'max' for a metric whose direction "
@@ -330,7 +323,7 @@ def ReduceLROnPlateau(
         min_delta,
         cooldown,
         least,
-        mode=way,
+        mode="max" if mode == "max" else "min",
         rule="keras",
         nan="bad",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from jaxsched._checks import checked_whole, violates
 from jaxsched._text import describe
@@ -37,7 +37,8 @@ _STYLES: dict[str, Callable[[Any, Any, Any], AbstractSchedule]] = {
     "exponential": lambda start, end, steps: shapes.ShiftedExponential(start, end, steps, 0.5),
     "minus_sqrt": shapes.Sqrt,
 }
-_DECAYS = ("constant", "linear", "cosine", "inverse-square-root", "WSD")
+DecayStyle = Literal["constant", "linear", "cosine", "inverse-square-root", "WSD"]
+WeightDecayStyle = Literal["constant", "linear", "cosine"]
 
 
 @drop_in
@@ -47,7 +48,7 @@ def OptimizerParamScheduler(
     min_lr: NotNegative,
     lr_warmup_steps: Span,
     lr_decay_steps: PositiveSpan,
-    lr_decay_style: Text,
+    lr_decay_style: DecayStyle,
     *,
     wsd_decay_steps: PositiveSpan | None = None,
     lr_wsd_decay_style: Text | None = None,
@@ -59,7 +60,6 @@ def OptimizerParamScheduler(
 
     Args:
         init_lr: where the warmup begins, at most ``max_lr``.
-        max_lr, min_lr: as there.
         lr_warmup_steps: less than ``lr_decay_steps``.
         lr_decay_steps: the whole length: it includes the warmup.
         lr_decay_style: ``"constant"`` (which never goes to ``min_lr``), ``"linear"``, ``"cosine"``,
@@ -67,8 +67,8 @@ def OptimizerParamScheduler(
         wsd_decay_steps: the last steps, in which WSD falls. More than follow the warmup begin in
             the middle of the fall.
         lr_wsd_decay_style: ``"linear"``, ``"cosine"``, ``"exponential"`` or ``"minus_sqrt"``.
-        fix: the inverse square root stays where it is at ``lr_decay_steps``, from which it *jumps*
-            to ``min_lr`` there.
+        fix: the inverse square root holds from ``lr_decay_steps`` on; there it *jumps* to
+            ``min_lr``.
 
     >>> from jaxsched.compat import megatron
     >>> lr = megatron.OptimizerParamScheduler(0.0, 1.0, 0.5, 10, 110, "cosine")
@@ -82,7 +82,6 @@ def OptimizerParamScheduler(
     require_below(f"{name}(init_lr=...)", init_lr, "max_lr", max_lr, equal=True)
     require_below(f"{name}(min_lr=...)", min_lr, "max_lr", max_lr, equal=True)
     require_below(f"{name}(lr_warmup_steps=...)", lr_warmup_steps, "lr_decay_steps", lr_decay_steps)
-    chosen(f"{name}(lr_decay_style=...)", lr_decay_style, dict.fromkeys(_DECAYS))
     rise = shapes.Linear(init_lr, max_lr, lr_warmup_steps)
     rest = subtract_steps(lr_decay_steps, lr_warmup_steps)
     if lr_decay_style == "constant":
@@ -116,14 +115,14 @@ def _stable(top: Any, hold: Any, warmup: Any, fall: AbstractSchedule) -> Abstrac
 
 @drop_in
 def get_wd(
-    start_wd: NotNegative, end_wd: NotNegative, wd_incr_steps: Span, wd_incr_style: Text
+    start_wd: NotNegative, end_wd: NotNegative, wd_incr_steps: Span, wd_incr_style: WeightDecayStyle
 ) -> AbstractSchedule:
     """The weight decay: from ``start_wd`` to ``end_wd``, which holds.
 
     Its steps are updates; theirs are samples, the batch size times as many.
 
     Args:
-        start_wd, end_wd: as there; equal for ``"constant"``.
+        start_wd, end_wd: equal for ``"constant"``.
         wd_incr_steps: length of the rise; 0 is ``end_wd`` at once.
         wd_incr_style: ``"constant"``, ``"linear"`` or ``"cosine"``.
 
@@ -139,9 +138,7 @@ def get_wd(
                 f"{describe(start_wd)} and {describe(end_wd)}."
             )
         return Constant(end_wd)
-    makers = {"constant": None, "linear": shapes.Linear, "cosine": shapes.Cosine}
-    make = chosen("megatron.get_wd(wd_incr_style=...)", wd_incr_style, makers)
-    return make(start_wd, end_wd, wd_incr_steps)
+    return _STYLES[wd_incr_style](start_wd, end_wd, wd_incr_steps)
 
 
 def rampup_batch_size(
@@ -156,8 +153,8 @@ def rampup_batch_size(
 
     Returns:
         (samples, batch) pairs for ``js.Units(batch=...)``, from so many samples on this batch. With
-        Megatron's rounding: where the samples of an increment are no whole number, the last one may
-        come one update after ``samples``.
+        Megatron's rounding: where an increment lasts a fraction of a sample, the last one may come
+        one update after ``samples``.
 
     >>> import jaxsched as js
     >>> ramp = js.compat.megatron.rampup_batch_size(16, 8, 300_000, 32)

@@ -156,9 +156,8 @@ def sgdr_schedule(cosine_kwargs: _Calls) -> AbstractSchedule:
 def join_schedules(schedules: _Curves, boundaries: Spans) -> AbstractSchedule:
     """One schedule after another, each from its own step 0 at its boundary.
 
-    A function of the step is as good as a schedule (whole steps, ``js.from_fn``). A schedule
-    without a boundary never begins, and of boundaries out of order the last one that is reached
-    counts.
+    A schedule may be a function of whole steps, as in ``js.from_fn``. One without a boundary never
+    begins. Of boundaries out of order the last one reached counts.
 
     >>> from jaxsched.compat import optax
     >>> join = optax.join_schedules
@@ -175,7 +174,8 @@ def join_schedules(schedules: _Curves, boundaries: Spans) -> AbstractSchedule:
         local, stop = larger(subtract_steps(0, begin), 0), subtract_steps(after, begin)
         parts.append(Window(schedule, local, larger(local, stop)))
         begin = after
-    return Sequence((*parts, _begun(schedules[len(begins)], begin)))
+    # From its middle, if it began before step 0.
+    return Sequence((*parts, moved(schedules[len(begins)], smaller(begin, 0))))
 
 
 @drop_in
@@ -192,8 +192,8 @@ def reduce_on_plateau(
 
     Of its own state and ``update``, it takes the place of a schedule: ``js.inject(optax.scale)
     (step_size=reduce_on_plateau())`` in the chain. A patience of 0 cuts where nothing improves
-    (Optax: at every evaluation), and a constant negative metric is no improvement (in Optax it
-    is).
+    (Optax: at every evaluation), and a constant negative metric does not improve (in Optax it
+    does).
 
     >>> from jaxsched.compat import optax
     >>> plateau = optax.reduce_on_plateau(factor=0.5, patience=2)
@@ -217,10 +217,5 @@ def reduce_on_plateau(
     )
 
 
-def _begun(schedule: AbstractSchedule, begin: Any) -> AbstractSchedule:
-    """From its middle, if it began before step 0."""
-    return moved(schedule, smaller(begin, 0))
-
-
 def _warmed(start: Any, peak: Any, steps: Any, body: AbstractSchedule) -> AbstractSchedule:
-    return shapes.Linear(start, peak, larger(steps, 0)) >> _begun(body, steps)
+    return shapes.Linear(start, peak, larger(steps, 0)) >> moved(body, smaller(steps, 0))

@@ -2,15 +2,16 @@
 
 ``base_lr``, the rate of the optimizer, takes its place. By default a warmup replaces the first
 steps of the curve, so that it drops at the end of the warmup; with ``warmup_prefix`` the curve
-begins after it, and ``t_initial`` does not count it. The noise has timm's distribution and
-arguments, and the random numbers of ``js.Noisy``: those of PyTorch's generator are not to be had.
+begins after it, and ``t_initial`` does not count it. ``CosineLRScheduler`` explains the arguments
+that several have. The noise has timm's distribution and
+arguments, and the random numbers of ``js.Noisy``: PyTorch's generator has others.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from jaxsched._checks import checked_number, violates
 from jaxsched.compat._knots import drops
@@ -27,7 +28,6 @@ from jaxsched.compat._signature import (
     Share,
     Span,
     Spans,
-    Text,
     TextOrFunction,
     Whole,
     chosen,
@@ -44,6 +44,8 @@ from jaxsched.schedules._function import traced
 from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Clip, Shift
+
+StableFn = Literal["constant", "rsqrt", "power"]
 
 
 @drop_in
@@ -73,10 +75,9 @@ def CosineLRScheduler(
         cycle_decay: peak of each cycle over the one before; ``lr_min`` stays.
         cycle_limit: number of cycles.
         warmup_t: length of a line from ``warmup_lr_init`` to ``base_lr``.
-        warmup_lr_init, warmup_prefix: as there.
+        warmup_lr_init: first rate of that line.
         noise_range_t: first step with noise, or [first, first without]; ``None`` (default): none.
         noise_pct: as there, at most 1: beyond it rates would be negative.
-        noise_std, noise_seed: as there.
         k_decay: power of the time within a cycle.
         fix: no drop where the warmup ends: it rises to the value of the curve there.
 
@@ -118,8 +119,6 @@ def PolyLRScheduler(
 
     Args:
         power: with 0 each cycle is constant.
-        base_lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit: as in
-            ``CosineLRScheduler``, and so the others.
 
     >>> from jaxsched.compat import timm
     >>> [float(timm.PolyLRScheduler(1.0, 100, power=2.0)(t)) for t in (0, 50, 100)]
@@ -156,12 +155,8 @@ def TanhLRScheduler(
 
     Args:
         lb, ub: argument of tanh at the start and at the end of a cycle, ``lb < ub``.
-        base_lr, t_initial, lr_min, cycle_mul, cycle_decay, cycle_limit: as in
-            ``CosineLRScheduler``.
         warmup_t, warmup_lr_init: of a line, which without ``warmup_prefix`` rises to the value of
             the curve at its end.
-        warmup_prefix: as there.
-        noise_range_t, noise_pct, noise_std, noise_seed: as in ``CosineLRScheduler``.
         fix: the last value of the curve holds, rather than jump to ``lr_min``.
 
     >>> from jaxsched.compat import timm
@@ -193,9 +188,7 @@ def StepLRScheduler(
     """Multiplied by ``decay_rate`` every ``decay_t`` steps, after the warmup by default.
 
     Args:
-        base_lr, decay_t, decay_rate: as there; ``decay_t`` need not be whole.
-        warmup_t, warmup_lr_init, warmup_prefix, noise_range_t, noise_pct, noise_std, noise_seed,
-            fix: as in ``CosineLRScheduler``.
+        decay_t: steps between drops, which need not be whole.
 
     >>> from jaxsched.compat import timm
     >>> [float(timm.StepLRScheduler(1.0, 10, 0.5, warmup_t=2)(t)) for t in (1, 2, 11, 12)]
@@ -224,10 +217,7 @@ def MultiStepLRScheduler(
     """Multiplied by ``decay_rate`` one step BEFORE each milestone, which timm means to keep.
 
     Args:
-        base_lr, decay_rate: as there.
         decay_t: milestones, in order; one that is listed twice counts twice.
-        warmup_t, warmup_lr_init, warmup_prefix, noise_range_t, noise_pct, noise_std, noise_seed,
-            fix: as in ``CosineLRScheduler``.
 
     >>> from jaxsched.compat import timm
     >>> [float(timm.MultiStepLRScheduler(1.0, [10, 20], 0.5)(t)) for t in (8, 9, 10, 19)]
@@ -249,7 +239,7 @@ def WSDLRScheduler(
     t_initial: PositiveSpan,
     decay_t: PositiveSpan,
     lr_min: NotNegative = 0.0,
-    stable_fn: Text = "constant",
+    stable_fn: StableFn = "constant",
     stable_timescale: PositiveSpan | None = None,
     stable_power: Positive = 0.5,
     decay_fn: TextOrFunction = "1-sqrt",
@@ -277,7 +267,6 @@ def WSDLRScheduler(
             fraction of the fall that has passed, from 1 to 0.
         decay_power, decay_ratio: of "power" and "exp".
         warmup_t, warmup_lr_init: length of the warmup, its first rate.
-        noise_range_t, noise_pct, noise_std, noise_seed: as in ``CosineLRScheduler``.
 
     >>> from jaxsched.compat import timm
     >>> lr = timm.WSDLRScheduler(1.0, 90, 20, decay_fn="linear", warmup_t=10)
@@ -287,7 +276,7 @@ def WSDLRScheduler(
     name = "timm.WSDLRScheduler"
     require_below(f"{name}(decay_t=...)", decay_t, "t_initial", t_initial, equal=True)
     powers = {"constant": None, "rsqrt": 0.5, "power": stable_power}
-    decline = chosen(f"{name}(stable_fn=...)", stable_fn, powers)
+    decline = powers[stable_fn]
     falls: dict[str, Callable[[Any, Any], AbstractSchedule]] = {
         "linear": lambda start, end: shapes.Linear(start, end, decay_t),
         "1-sqrt": lambda start, end: shapes.Sqrt(start, end, decay_t),

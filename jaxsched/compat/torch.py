@@ -8,7 +8,7 @@ state. ``fix=True`` takes back what hurts after the end.
 from __future__ import annotations
 
 import operator
-from typing import Any, cast
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +59,8 @@ from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._piecewise import PiecewiseCosine, PiecewiseLinear
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Window
+
+Anneal = Literal["cos", "linear"]
 
 
 @drop_in
@@ -159,7 +161,6 @@ def CosineAnnealingLR(
     """Half a cosine to ``eta_min`` over ``T_max`` steps, and up again, and so on.
 
     Args:
-        base_lr, T_max, eta_min: as there.
         fix: stay at ``eta_min`` from ``T_max`` on, rather than rise again.
 
     PyTorch computes it by a recursion, which drifts (5.7e-6 relative after 10^6 steps).
@@ -206,7 +207,6 @@ def CyclicLR(
 
     Args:
         base_lr: the least rate (there the optimizer's is overwritten by it).
-        max_lr, step_size_up, step_size_down, mode: as there.
         gamma: of ``mode="exp_range"``, at every step.
         scale_fn: in place of ``mode``, a function in ``jnp`` of the number of the cycle, from 1, or
             with ``scale_mode="iterations"`` of the step; the height is multiplied by its value.
@@ -245,7 +245,7 @@ def OneCycleLR(
     epochs: Count | None = None,
     steps_per_epoch: Count | None = None,
     pct_start: Ratio = 0.3,
-    anneal_strategy: Text = "cos",
+    anneal_strategy: Anneal = "cos",
     cycle_momentum: Flag = True,
     base_momentum: Number = 0.85,
     max_momentum: Number = 0.95,
@@ -261,9 +261,7 @@ def OneCycleLR(
     ``pct_start=0`` no step has it), and the last value at ``total_steps - 1``.
 
     Args:
-        max_lr, total_steps, epochs, steps_per_epoch, pct_start, anneal_strategy: as there.
         cycle_momentum, base_momentum, max_momentum: no effect; see ``OneCycleLR_momentum``.
-        div_factor, final_div_factor, three_phase: as there.
         fix: the last value holds, and ``total_steps`` is its duration. Without it the step
             ``total_steps`` extrapolates, a line to below 0; the last value holds from the next one
             on, which raises there.
@@ -285,7 +283,7 @@ def OneCycleLR_momentum(
     epochs: Count | None = None,
     steps_per_epoch: Count | None = None,
     pct_start: Ratio = 0.3,
-    anneal_strategy: Text = "cos",
+    anneal_strategy: Anneal = "cos",
     base_momentum: Number = 0.85,
     max_momentum: Number = 0.95,
     three_phase: Flag = False,
@@ -319,8 +317,7 @@ def _one_cycle(
     name: str, steps: Any, pct: Any, strategy: str, three: bool, values: Any, fix: bool
 ) -> AbstractSchedule:
     start, top, end = values
-    piecewise = {"cos": (PiecewiseCosine, _bent), "linear": (PiecewiseLinear, None)}
-    make, bend = chosen(f"torch.{name}(anneal_strategy=...)", strategy, piecewise)
+    make: Any = PiecewiseCosine if strategy == "cos" else PiecewiseLinear
     share = multiply(pct, steps)
     if violates(lambda share: share == 1, share):
         raise ValueError(
@@ -349,7 +346,8 @@ def _one_cycle(
         return Window(curve, 0, steps)
     (begin, high), (stop, low) = knots[-2:]
     part = divide(subtract_steps(steps, begin), subtract_steps(stop, begin))
-    beyond = add(high, multiply(subtract_steps(low, high), bend(part) if bend else part))
+    part = _bent(part) if strategy == "cos" else part
+    beyond = add(high, multiply(subtract_steps(low, high), part))
     if not surely(is_last, last, before):  # the one before goes on
         beyond = where(is_last, (last, before), beyond, value_at(curve, steps))
         low = where(is_last, (last, before), low, beyond)
@@ -365,7 +363,7 @@ def _bent(part: Any) -> Any:
 
 @drop_in
 def SWALR(
-    base_lr: Number, swa_lr: Number, anneal_epochs: Whole = 10, anneal_strategy: Text = "cos"
+    base_lr: Number, swa_lr: Number, anneal_epochs: Whole = 10, anneal_strategy: Anneal = "cos"
 ) -> AbstractSchedule:
     """From the rate that it finds, ``base_lr``, to ``swa_lr``, which holds.
 
@@ -373,6 +371,5 @@ def SWALR(
     >>> [float(torch.SWALR(1.0, 0.5, 10)(t)) for t in (0, 5, 10)]
     [1.0, 0.75, 0.5]
     """
-    shape = {"cos": shapes.Cosine, "linear": shapes.Linear}
-    make = chosen("torch.SWALR(anneal_strategy=...)", anneal_strategy, shape)
-    return cast(AbstractSchedule, make(base_lr, swa_lr, anneal_epochs)) >> Constant(swa_lr)
+    make: Any = shapes.Cosine if anneal_strategy == "cos" else shapes.Linear
+    return make(base_lr, swa_lr, anneal_epochs) >> Constant(swa_lr)

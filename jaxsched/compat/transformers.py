@@ -8,7 +8,7 @@ The functions' other names (``get_cosine_schedule_with_warmup``) are there too. 
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Literal
 
 from jaxsched.compat import _pieces as pieces
 from jaxsched.compat._pieces import add, larger, lasting, smaller, surely, wave, where
@@ -35,6 +35,7 @@ from jaxsched.schedules._lengths import subtract_steps
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Shift, Window
 
+Style = Literal["linear", "cosine", "1-sqrt"]
 _LONG = 2.0**60  # of a wave that does not move
 
 
@@ -85,7 +86,6 @@ def cosine(
     """A line from 0 to ``lr``, then a cosine of ``num_cycles`` waves, which goes on after the end.
 
     Args:
-        lr, num_warmup_steps, num_training_steps: as there.
         num_cycles: whole waves: 0.5 is half a cosine, to 0.
         fix: stay at 0 after the first fall.
 
@@ -130,7 +130,6 @@ def polynomial(
     """A line from 0 to ``lr``, then a power of the remaining fraction down to ``lr_end``.
 
     Args:
-        lr, num_warmup_steps, num_training_steps: as there.
         lr_end: a rate, below ``lr``.
         power: with 0 the rate stays at ``lr`` and is ``lr_end`` after the end.
 
@@ -208,7 +207,6 @@ def cosine_warmup_with_min_lr(
     """``cosine_with_min_lr`` one step earlier: the last of ``num_training_steps`` has ``min_lr``.
 
     Args:
-        lr, num_warmup_steps, num_training_steps, num_cycles, min_lr, min_lr_rate, fix: as there.
         warmup_lr_rate: the first rate over ``lr``; ``None`` (default): the first step of a warmup
             from 0, so that no step after the warmup has ``lr``.
 
@@ -234,8 +232,8 @@ def warmup_stable_decay(
     num_decay_steps: Whole,
     num_training_steps: Whole | None = None,
     num_stable_steps: Whole | None = None,
-    warmup_type: Text = "linear",
-    decay_type: Text = "cosine",
+    warmup_type: Style = "linear",
+    decay_type: Style = "cosine",
     min_lr_ratio: NotNegative = 0.0,
     num_cycles: Number = 0.5,
     *,
@@ -244,7 +242,6 @@ def warmup_stable_decay(
     """Up from ``min_lr_ratio * lr``, constant, and down to it.
 
     Args:
-        lr, num_warmup_steps, num_decay_steps: as there.
         num_training_steps: the whole length, or
         num_stable_steps: that of the constant part, which wins.
         warmup_type, decay_type: "linear", "cosine" or "1-sqrt".
@@ -272,18 +269,18 @@ def warmup_stable_decay(
     once = surely(lambda many: many == 0.5, num_cycles)
     low = multiply(min_lr_ratio, lr)
     waves = lambda start, end, steps: _waves(start, end, larger(steps, 1), num_cycles, False)
-    rises = {
+    rises: dict[Style, Any] = {
         "linear": shapes.Linear,
         "cosine": shapes.Cosine,
         "1-sqrt": lambda start, end, steps: shapes.Polynomial(start, end, steps, power=0.5),
     }
-    falls = {
+    falls: dict[Style, Any] = {
         "linear": shapes.Linear,
         "cosine": shapes.Cosine if fix or once else waves,
         "1-sqrt": shapes.Sqrt,
     }
-    rise = chosen(f"{name}(warmup_type=...)", warmup_type, rises)(low, lr, num_warmup_steps)
-    fall = chosen(f"{name}(decay_type=...)", decay_type, falls)(lr, low, num_decay_steps)
+    rise = rises[warmup_type](low, lr, num_warmup_steps)
+    fall = falls[decay_type](lr, low, num_decay_steps)
     stages = rise >> Constant(lr, num_stable_steps) >> Window(fall, begin, num_decay_steps)
     return stages >> Constant(low, 0)
 
