@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
 
+R = TypeVar("R", bound=Record)  # a schedule or a controller
+
 
 def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
     """The values of the first ``n`` updates, in one call: what training applies.
@@ -24,7 +27,7 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
 
     Args:
         schedule: any schedule with known numbers.
-        n: how many updates, from 1 to 2**31 - 1; a memory full at most.
+        n: how many updates, from 1 to 2**31 - 1, as far as memory allows.
 
     Returns:
         float32 [n], or [members, n] for a population.
@@ -42,7 +45,7 @@ def sample(schedule: AbstractSchedule, n: int) -> np.ndarray:
     return np.stack([np.asarray(to_host(one(steps))) for one in unstack(schedule)])
 
 
-def stack(schedules: Any) -> AbstractSchedule:
+def stack(schedules: Iterable[R]) -> R:
     """One population of schedules of the same structure: each number becomes an array [N].
 
     >>> import jax, jaxsched as js
@@ -50,21 +53,21 @@ def stack(schedules: Any) -> AbstractSchedule:
     >>> jax.vmap(lambda s: s(5))(family).tolist()
     [0.5, 1.0]
     """
-    schedules = checked_items("stack(schedules=...)", schedules, "schedules")
-    if not schedules:
+    given = checked_items("stack(schedules=...)", schedules, "schedules")
+    if not given:
         raise ValueError("stack(schedules=...) must hold at least one schedule, got none.")
-    for schedule in schedules:
-        if not isinstance(schedule, Record):  # a schedule or a controller
+    for schedule in given:
+        if not isinstance(schedule, Record):
             raise TypeError(
                 f"stack(schedules=...) must hold schedules, got {schedule!r}{cure(schedule)}."
             )
-    trees = {str(jax.tree.structure(s)) for s in schedules}
+    trees = {str(jax.tree.structure(s)) for s in given}
     if len(trees) > 1:
         raise ValueError(
-            f"stack(schedules=...) must have one structure, got {len(trees)}: {schedules[0]!r} and "
+            f"stack(schedules=...) must have one structure, got {len(trees)}: {given[0]!r} and "
             "others. Sample schedules of different kinds into js.Table."
         )
-    return jax.tree.map(_stacked, *map(strong, schedules))
+    return cast(R, jax.tree.map(_stacked, *map(strong, given)))
 
 
 def _stacked(*xs: jax.Array) -> jax.Array:
@@ -77,7 +80,7 @@ def _stacked(*xs: jax.Array) -> jax.Array:
     return jnp.stack([x if same else x.astype(jnp.float32) for x in xs])
 
 
-def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
+def unstack(population: R) -> list[R]:
     """The members of a stacked population, as single schedules.
 
     >>> import jaxsched as js
@@ -88,7 +91,7 @@ def unstack(population: AbstractSchedule) -> list[AbstractSchedule]:
     return split(population)
 
 
-def members(schedule: AbstractSchedule) -> int | None:
+def members(schedule: Record) -> int | None:
     """How many schedules a stacked population holds; ``None`` for a single schedule.
 
     >>> import jaxsched as js

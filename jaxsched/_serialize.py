@@ -131,7 +131,7 @@ def _ours() -> dict[str, type[Record]]:
     }
 
 
-def to_dict(schedule: Any) -> dict[str, Any]:
+def to_dict(schedule: Record) -> dict[str, Any]:
     """A schedule, controller or share as nested dicts, lists and numbers, ready for JSON or TOML.
 
     Raises:
@@ -187,7 +187,7 @@ def _plain(data: Any) -> Any:
     return [_plain(value) for value in data] if is_list(data) else data
 
 
-def to_json(schedule: Any) -> str:
+def to_json(schedule: Record) -> str:
     """``to_dict`` as strict JSON.
 
     >>> import jaxsched as js
@@ -219,7 +219,7 @@ def from_json(text: str) -> Any:
         data = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except RecursionError:
         raise ValueError(f"from_json(text=...) must be nested at most {_DEPTH} deep.") from None
-    except ValueError as error:  # of bytes that are no text and numbers that are too long, too
+    except ValueError as error:  # also of bytes that are not text, and of numbers too long
         if str(error).startswith("from_json"):
             raise
         raise ValueError(f"from_json(text=...) must be JSON, got {error}.") from None

@@ -190,7 +190,7 @@ RELATIONS = {
         lambda: js.stack([js.Table([1.0]), js.Table([1.0, 2.0])]),
         "stack(schedules=...)",
     ),
-    "numbers that are no schedules": (lambda: js.stack([0.1, 0.2]), "stack(schedules=...)"),
+    "numbers that are no schedules": (lambda: js.stack([0.1, 0.2]), "stack(schedules=...)"),  # type: ignore[type-var]
     "samples: none": (lambda: js.sample(js.Constant(1.0), 0), "sample(n=...)"),
     "samples: a fraction": (lambda: js.sample(js.Constant(1.0), 2.5), "sample(n=...)"),
     "coverage of less than nothing": (
@@ -198,7 +198,7 @@ RELATIONS = {
         "coverage(steps=...)",
     ),
     "a function that is none": (lambda: js.from_fn(3), "from_fn(fn=...)"),
-    "a function of a pair": (lambda: js.from_fn(lambda s: (s, s)), "from_fn(fn=...)"),
+    "a function of a pair": (lambda: js.from_fn(lambda s: (s, s)), "from_fn(fn=...)"),  # type: ignore[return-value]
     "a function of a vector": (lambda: js.from_fn(lambda s: jnp.ones(3)), "from_fn(fn=...)"),
     "a function's parameter": (lambda: js.from_fn(lambda s, p: p, p="a"), "from_fn(p=...)"),
     "a function's length": (lambda: js.from_fn(lambda s: 1.0, steps=-1), "from_fn(steps=...)"),

@@ -124,7 +124,7 @@ ENDLESS = range(2**40)
         (lambda: js.Table(ENDLESS), r"Table\(values=...\) must be a one-dimensional array, got ra"),
         (lambda: js.PiecewiseConstant(ENDLESS, [1, 2]), r"\(boundaries=...\) must be a one-dimen"),
         (lambda: js.compat.torch.MultiStepLR(0.1, ENDLESS), r"milestones=...\) must be"),
-        (lambda: js.stack(ENDLESS), r"stack\(schedules=...\) must be schedules, at most"),
+        (lambda: js.stack(ENDLESS), r"stack\(schedules=...\) must be schedules, at most"),  # type: ignore[type-var]
         (lambda: js.Units(samples=64, batch=ENDLESS), r"Units\(batch=...\) must be"),
         (lambda: group_lr(optax.sgd, {".*": ENDLESS}), r"group_lr\(.*got range"),
         (lambda: search.grid(js.constant, peak=ENDLESS), r"constant\(.*got range"),

@@ -32,7 +32,7 @@ js.cosine_decay(np.float64(0.1), np.int32(100))(np.arange(3))
 js.search.sampled(js.cosine_decay, 4, peak=js.search.uniform(0.1, 1.0), steps=100)
 js.Sequence([js.Linear(0.0, 1.0, 10), js.Constant(1.0)])
 warmed = js.Linear(0.0, 1.0, 10) >> js.Plateau(0.1)
-state = warmed.update(js.maximum(warmed, 1e-5).init(), value=1.0)
+state = warmed.update(js.Clip(js.maximum(warmed, 1e-5), high=0.1).init(), value=1.0)
 rates: js.AbstractController = 0.5 * warmed
 floored: js.AbstractSchedule = js.maximum(cosine, 1e-5)
 js.inject(lambda lr: optax.MultiSteps(optax.sgd(lr), 4))(lr=0.1 * js.RAdamWarmup())

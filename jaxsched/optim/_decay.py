@@ -8,10 +8,13 @@ import jax
 import optax
 
 from jaxsched._checks import checked_number
+from jaxsched._types import Number, PyTree
 from jaxsched.schedules._base import AbstractSchedule
 
 
-def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransformation:
+def decay_weights(
+    weight_decay: Number | AbstractSchedule, mask: PyTree | None = None
+) -> optax.GradientTransformation:
     """Shrinks every parameter by ``weight_decay`` times itself, whatever the learning rate.
 
     Chain it *after* the optimizer. ``optax.adamw`` shrinks by ``lr * weight_decay`` (coupled); with
@@ -37,6 +40,7 @@ def decay_weights(weight_decay: Any, mask: Any = None) -> optax.GradientTransfor
     >>> updates.tolist()
     [-0.25, -0.25]
     """
-    if not isinstance(weight_decay, (AbstractSchedule, jax.Array)):
-        weight_decay = checked_number("decay_weights(weight_decay=...)", weight_decay, at_least=0)
-    return optax.add_decayed_weights(-weight_decay, mask)
+    shrink: Any = weight_decay
+    if not isinstance(shrink, (AbstractSchedule, jax.Array)):
+        shrink = checked_number("decay_weights(weight_decay=...)", shrink, at_least=0)
+    return optax.add_decayed_weights(-shrink, mask)

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 
 from jaxsched._arrays import as_array, is_list, is_number
 from jaxsched._checks import checked_number, checked_whole
 from jaxsched._text import describe
+from jaxsched._types import Number
 from jaxsched.optim._extra import update as update_with
 from jaxsched.optim._inject import Factory, Transformation, inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
@@ -27,7 +29,7 @@ def group_lr(
     *,
     rate: str = "learning_rate",
     layer_axis: int = 0,
-    hyperparam_dtype: Any = jnp.float32,
+    hyperparam_dtype: DTypeLike = jnp.float32,
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """``inject(factory)``, with the rate of every parameter multiplied by its group's multiplier.
 
@@ -128,7 +130,7 @@ def group_lr(
     return build
 
 
-def layerwise_decay(patterns: Sequence[Any], decay: Any) -> dict[str, Any]:
+def layerwise_decay(patterns: Sequence[Any], decay: Number) -> dict[str, Any]:
     """Multipliers that fall by ``decay`` per layer from the last pattern (1) to the first.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from jaxsched._arrays import donatable_copy, same_structure
 from jaxsched._words import uncalled
@@ -28,7 +29,7 @@ def inject(
     factory: Factory,
     *,
     static_args: str | Iterable[str] = (),
-    hyperparam_dtype: Any = jnp.float32,
+    hyperparam_dtype: DTypeLike = jnp.float32,
     **misplaced: Any,
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """Lets schedules drive any hyperparameter of an Optax optimizer, from inside its state.
@@ -130,7 +131,7 @@ def inject(
 
 
 def _transformation(
-    rebuild: Factory, sources: dict[str, Any], dtype: Any
+    rebuild: Factory, sources: dict[str, Any], dtype: DTypeLike
 ) -> optax.GradientTransformationExtraArgs:
     forwarder = Forwarder()
 
@@ -175,7 +176,7 @@ def _transformation(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _widened(source: Any, dtype: Any) -> Any:
+def _widened(source: Any, dtype: DTypeLike) -> Any:
     """``source`` with float64 numbers, if values are asked for in float64: it computes in them."""
     if jnp.dtype(dtype) != jnp.float64:
         return source

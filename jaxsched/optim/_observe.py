@@ -21,7 +21,7 @@ from jaxsched.optim._state import (
 )
 
 
-def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> Any:
+def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> OptState:
     """Reports a metric, such as a validation loss, to every controller; no step is counted.
 
     For what is measured once in a while; a metric of every update goes to ``tx.update(...,

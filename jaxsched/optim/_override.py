@@ -36,7 +36,7 @@ def override(
     group: str | None = None,
     scale: Mapping[str, Any] | None = None,
     **values: Any,
-) -> Any:
+) -> OptState:
     """Changes hyperparameters from the next update on, without a new trace.
 
     Args:

@@ -12,10 +12,11 @@ import jax
 from jax import export
 
 from jaxsched._struct import Record
+from jaxsched._types import PyTree
 from jaxsched.optim._state import InjectState, Override
 
 
-def register_export(tree: Any) -> None:
+def register_export(tree: PyTree) -> None:
     """Registers every class in ``tree`` that ``jax.export`` doesn't know, so it can be serialized.
 
     ``inject`` does it for its own state and for the schedules it is given, so this is for the rest:

@@ -12,12 +12,15 @@ import numpy as np
 from jaxsched._arrays import INT32_MAX, same_structure
 from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_number
+from jaxsched._types import OptState, Step
 from jaxsched.optim._register import with_defaults
 from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, shortest, write_back
 from jaxsched.optim._transfer import Transfer, copied
 
 
-def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | None = None) -> Any:
+def resume(
+    saved: OptState, fresh: OptState, *, policy: Literal["checkpoint", "new"] | None = None
+) -> OptState:
     """The saved optimizer state, to continue by its own schedules or by those of ``fresh``.
 
     Counts, moments and everything else always come from ``saved``: a new schedule goes on at the
@@ -73,7 +76,7 @@ def resume(saved: Any, fresh: Any, *, policy: Literal["checkpoint", "new"] | Non
     return write_back(fresh, copied(saved), given)
 
 
-def adopt(saved: Any, fresh: Any, *, step: Any = None) -> Any:
+def adopt(saved: OptState, fresh: OptState, *, step: Step | None = None) -> OptState:
     """``fresh`` with the moments and the step of any other state of the same optimizer.
 
     The door into this package for a training under way, and between optimizers that schedule other

@@ -12,6 +12,7 @@ from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_number
 from jaxsched._struct import Record, number, struct
+from jaxsched._types import Number
 from jaxsched.schedules._lengths import as_real, is_whole
 
 
@@ -36,7 +37,7 @@ class share(Record):  # in lower case, as `slice` is: it stands in the place of 
 
     fraction: Any = number(at_least=0, at_most=1)
 
-    def of(self, steps: Any) -> Any:
+    def of(self, steps: Number) -> Any:
         """The share of ``steps``, to the nearest whole step, halves up: an integer if it is known.
 
         Traced, its derivative is that of the product without rounding. A traced fraction (or a
@@ -47,16 +48,16 @@ class share(Record):  # in lower case, as `slice` is: it stands in the place of 
         300
         """
         known = is_concrete(self.fraction) and is_concrete(steps)
-        steps = checked_number("share.of(steps=...)", steps, at_least=0)
+        length: Any = checked_number("share.of(steps=...)", steps, at_least=0)
         x: Any = np.float64(0.0) if known else num.as_double(0.0)
-        x = num.as_number(x, to_host(self.fraction)) * num.as_number(x, to_host(steps))
+        x = num.as_number(x, to_host(self.fraction)) * num.as_number(x, to_host(length))
         nearest = num.nudge(x + 0.5)
         if known:
             whole = np.floor(nearest)
             return int(whole) if np.ndim(whole) == 0 else whole.astype(np.int64)
-        if is_concrete(self.fraction) and is_whole(steps) and jnp.can_cast(steps.dtype, np.int32):
+        if is_concrete(self.fraction) and is_whole(length) and jnp.can_cast(length.dtype, np.int32):
             return num.to_int32(nearest)
-        product = as_real(self.fraction) * as_real(steps)
+        product = as_real(self.fraction) * as_real(length)
         return num.graft(num.to_value(num.floor(nearest)).astype(product.dtype), product)
 
     def __repr__(self) -> str:

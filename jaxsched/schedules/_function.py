@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxsched import _number as num
 from jaxsched._arrays import NEEDS_A_NUMBER, is_number, to_source
@@ -17,7 +18,8 @@ from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, static, struct
 from jaxsched._text import describe
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched._types import Step
+from jaxsched.schedules._base import AbstractSchedule, Operand
 
 _BRANCH = """\
 {where} must not branch in Python on the step or on a parameter: {name} was called with a \
@@ -94,7 +96,9 @@ class Function(_WithParameters):
         return f"from_fn({name}{shown}{length})"
 
 
-def from_fn(fn: Callable[..., Any], *, steps: Any = None, **parameters: Any) -> Function:
+def from_fn(
+    fn: Callable[..., ArrayLike], *, steps: Step | None = None, **parameters: Operand
+) -> Function:
     """Makes a schedule of ``fn(step, **parameters)``.
 
     The function is traced once, here, with an int32 scalar, so a mistake shows now and not in the

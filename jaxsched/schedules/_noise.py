@@ -48,6 +48,7 @@ class Noisy(AbstractPointwise):
     (0.5, True, True)
     """
 
+    schedule: Any
     limit: Any = number(default=0.67, at_least=0, at_most=1)
     std: Any = number(default=1.0, at_least=0)
     start: Any = length(default=0, at_least=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
@@ -69,6 +69,10 @@ class AbstractPointwise(AbstractWrapper):
         if hasattr(schedule, "_wrap"):
             return schedule._wrap(lambda rate: cls(rate, *args, **named))
         return super().__new__(cls)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # of a controller
 
 
 class AbstractRetimed(AbstractWrapper):
@@ -194,6 +198,7 @@ class Clip(AbstractPointwise):
     0.25
     """
 
+    schedule: Any
     low: Any = number(default=None, optional=True)
     high: Any = number(default=None, optional=True)
 

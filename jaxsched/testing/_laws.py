@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 import jaxsched as js
 from jaxsched import controllers
@@ -66,7 +67,7 @@ def rescaled(subject: Any, factor: float) -> Any:
 # ------------------------------------------------------------------------------------- comparisons
 
 
-def ulp_distance(x: Any, y: Any) -> np.ndarray:
+def ulp_distance(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     """The difference of two arrays in float32 units in the last place.
 
     Units are those of ``y``; if ``y`` changes its sign, those of its largest value: near the zero

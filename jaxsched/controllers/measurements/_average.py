@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from jaxsched._types import Number, PyTree
 from jaxsched.controllers._base import flag, next_count, number32
 
 
@@ -32,15 +34,15 @@ class Average(NamedTuple):
     ([3.0, 3.0], 3)
     """
 
-    mean: Any  # a tree like the weights
+    mean: PyTree  # a tree like the weights
     steps: jax.Array  # int32 (): how many were added since the start
 
     @classmethod
-    def start(cls, weights: Any) -> Average:
+    def start(cls, weights: PyTree) -> Average:
         """An empty average; only shapes and dtypes of ``weights`` are looked at."""
         return cls(jax.tree.map(_wide, weights), jnp.zeros((), jnp.int32))
 
-    def add(self, weights: Any, *, decay: Any = None) -> Average:
+    def add(self, weights: PyTree, *, decay: Number | None = None) -> Average:
         """The average with one more tree in it.
 
         Args:
@@ -59,12 +61,12 @@ class Average(NamedTuple):
         mean = jax.tree.map(lambda m, w: _toward(m, w, share, first), self.mean, weights)
         return Average(mean, steps)
 
-    def restart(self, when: Any = True) -> Average:
+    def restart(self, when: ArrayLike = True) -> Average:
         """The average, emptied where ``when`` is true (it may be traced): the next window."""
         fresh = flag("Average.restart(when=...)", when)
         return self._replace(steps=jnp.where(fresh, 0, self.steps))
 
-    def like(self, weights: Any) -> Any:
+    def like(self, weights: PyTree) -> PyTree:
         """The mean in the dtypes of ``weights``, as the model takes it."""
         return jax.tree.map(
             lambda m, w: m if m.dtype == w.dtype else m.astype(w.dtype), self.mean, weights

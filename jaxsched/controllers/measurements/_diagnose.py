@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxsched._checks import MANY, checked_whole
+from jaxsched._types import PyTree
 from jaxsched.controllers.measurements._average import Average
 from jaxsched.controllers.measurements._gap import Work, averaging_gap
 from jaxsched.controllers.measurements._sharpness import sharpness
@@ -88,15 +91,15 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(
-    loss: Callable[[Any], Any],
-    weights: Any,
+    loss: Callable[[PyTree], ArrayLike],
+    weights: PyTree,
     average: Average,
     *,
     previous: Diagnosis | None = None,
     work: Work | None = None,
-    rate: Any = None,
+    rate: float | jax.Array | None = None,
     limit: float = 2.0,
-    scale: Any = None,
+    scale: PyTree | None = None,
     steps: int = 12,
 ) -> Diagnosis:
     """Whether the rate is too high for where training is now, with the evidence.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxsched.controllers._base import number32
 
@@ -17,7 +18,7 @@ class Gap(NamedTuple):
     error: jax.Array  # float32: its standard error over examples; infinite for a single loss
 
 
-def averaging_gap(losses: Any, averaged: Any) -> Gap:
+def averaging_gap(losses: ArrayLike, averaged: ArrayLike) -> Gap:
     r"""Log of the loss of an iterate over the loss of the mean of the window's weights.
 
     .. math:: g = \log \overline{\ell(w)} - \log \overline{\ell(\bar w)}
@@ -74,7 +75,7 @@ class Work(NamedTuple):
     def start(cls) -> Work:
         return cls(number32(0.0), number32(0.0), jnp.zeros((), jnp.int32))
 
-    def add(self, before: Any, after: Any) -> Work:
+    def add(self, before: ArrayLike, after: ArrayLike) -> Work:
         """With one more step; a step whose losses aren't positive and finite is left out."""
         before, after = number32(before), number32(after)
         known = (before > 0) & jnp.isfinite(before) & jnp.isfinite(after)

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxsched._checks import MANY, checked_number, checked_whole
+from jaxsched._types import PyTree
 
 
 class Sharpness(NamedTuple):
@@ -19,7 +21,12 @@ class Sharpness(NamedTuple):
 
 
 def sharpness(
-    loss: Callable[[Any], Any], weights: Any, *, scale: Any = None, steps: int = 12, seed: int = 0
+    loss: Callable[[PyTree], ArrayLike],
+    weights: PyTree,
+    *,
+    scale: PyTree | None = None,
+    steps: int = 12,
+    seed: int = 0,
 ) -> Sharpness:
     """The largest eigenvalue of the Hessian, by power iteration on Hessian-vector products.
 
