@@ -99,10 +99,7 @@ def as_array(x: Any) -> Any:
 
 
 def is_list(x: Any) -> bool:
-    """A list, or whatever is as good: a tuple, deque, range, ``array.array``, a config's list.
-
-    A range may be too long to be listed.
-    """
+    """A list or another sequence: a tuple, deque, range of limited length, a config's list."""
     if isinstance(x, range):
         return not x[_LISTED:]
     return isinstance(x, Sequence) and not isinstance(x, (str, bytes, bytearray, memoryview))

@@ -29,7 +29,7 @@ from jaxsched._bounds import FLOAT32_MAX, check_bounds
 from jaxsched._text import describe
 from jaxsched._words import uncalled
 
-MANY = 2**20  # a greatest number from here on is there for slips only
+MANY = 2**20  # an upper bound from here on only catches slips
 
 
 def violates(rule: Callable[..., Any], *numbers: Any) -> bool:
@@ -189,7 +189,7 @@ def checked_whole(
     is_whole = value % 1 == 0  # neither of NaN nor of infinity
     if is_whole and at_least <= value and (at_most is None or value <= at_most):
         return int(value)
-    # A bound that is there for slips only is named where it is broken.
+    # A bound that only catches slips is named only where it is broken.
     low = at_most is None or (at_most >= MANY and not (is_whole and value > at_most))
     bounds = f"of at least {at_least}" if low else f"from {at_least} to {at_most}"
     error = ValueError if known else TypeError
@@ -199,7 +199,7 @@ def checked_whole(
 
 
 def has_items(x: Any) -> bool:
-    """Whether something holds others, and is no text."""
+    """Whether it is a collection of any kind, but not a text."""
     one = isinstance(x, (str, bytes)) or getattr(x, "ndim", 1) == 0
     return isinstance(x, Iterable) and not one
 
@@ -223,9 +223,9 @@ def checked_flag(where: str, x: Any) -> bool:
 
 
 def checked_path(where: str, x: Any) -> Path:
-    """A path of any kind: a text, bytes or ``os.PathLike``; not one that was meant to be another.
+    """A text, bytes or ``os.PathLike``, unless its plain reading is a surprise.
 
-    ``Path("")`` is the working directory, of which no one thinks who has left a variable empty.
+    ``Path("")`` is the working directory: an empty variable hardly means that.
     """
     if not isinstance(x, (str, bytes, os.PathLike)):
         raise TypeError(f"{where} must be a path, got {describe(x)}.")
@@ -244,7 +244,7 @@ def checked_path(where: str, x: Any) -> Path:
 
 
 def cure(x: Any) -> str:
-    """What a message adds where a function was given instead of a schedule or a number."""
+    """The end of a message about a function that was given for a schedule or a number."""
     if hasattr(x, "by_epochs"):
         return "; a js.Units converts: `run.epochs(1)` steps, or `run.by_epochs(schedule)`"
     is_function = callable(x) and not isinstance(x, type) and not dataclasses.is_dataclass(x)

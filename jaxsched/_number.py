@@ -4,8 +4,8 @@ A schedule's formula is written once and evaluated on numbers of two sorts:
 
 - *numbers* are exact: the step, lengths, what is left of a piece, exponents. On the host (when
   every input is known) they are ``numpy.float64``. Inside a JAX program they are ``Double``, an
-  unevaluated sum ``hi + lo`` of two float32 values (about 48 bits): float64 is not to be had there,
-  JAX has it only in x64 mode and a TPU not at all. In x64 mode, where a schedule's own numbers are
+  unevaluated sum ``hi + lo`` of two float32 values (about 48 bits): there is no float64 there:
+  JAX has it only in x64 mode, a TPU not at all. In x64 mode, where a schedule's own numbers are
   float64, plain float64 arrays take its place. Constants stay ``numpy.float64`` until they meet a
   Double, so what is known when a program is traced costs it nothing.
 - *values* are what comes out: float32 in a program, float64 on the host, where they are rounded to
@@ -248,7 +248,7 @@ def at_least_zero(x: Number) -> Number:
 
 
 def nudge(t: Number) -> Number:
-    """``t`` and a little more: what is as good as a boundary counts as one.
+    """``t`` and a little more, so that a step counts as the boundary that it nearly is.
 
     390.6 is three numbers in float64, in two words and in float32, and 5 * 390.6 falls on either
     side of step 1953. A whole step that a whole boundary is compared with is never nudged over it.

@@ -10,7 +10,7 @@ REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 def numeral(text: str) -> int | float | None:
-    """The number that a text is, as YAML's ``1e-3`` is one; ``None`` if it is none."""
+    """The number that a text spells, such as YAML's ``1e-3``; else ``None``."""
     plain = text.strip()
     if WHOLE.fullmatch(plain):
         return int(plain)
@@ -21,7 +21,7 @@ THOUSANDS = {letter: 1e3 ** (1 + i // 2) for i, letter in enumerate("kKmMbBtT")}
 
 
 def size(where: str, x: Any) -> Any:
-    """A size of a run, of which a text such as ``"50k"`` is one, too; or a list of them."""
+    """A size of a run, which may be a text such as ``"50k"``; or a list of them."""
     if isinstance(x, (list, tuple)):
         return [size(where, each) for each in x]
     factor = THOUSANDS.get(x[-1:]) if isinstance(x, str) else None

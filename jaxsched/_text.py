@@ -10,7 +10,7 @@ from typing import Any
 
 
 def describe(x: Any) -> str:
-    """A value that was given, and of which type it is, unless one sees it."""
+    """The repr of a value and, unless it is a plain number, its type."""
     text = shorten(repr(x), 80)
     return text if isinstance(x, (int, float)) else f"{text} ({type(x).__name__})"
 
@@ -34,7 +34,7 @@ def listed(texts: Iterable[str]) -> str:
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:
-    """A warning at the line of the user's that called us, however deep in here it is given."""
+    """A warning at the user's line that called us, from any depth."""
     ours = ("jaxsched.", "contextlib", "threading")  # the last two call us back
     frame, depth = sys._getframe(), 1
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(ours):

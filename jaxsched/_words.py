@@ -180,7 +180,7 @@ WRAP = "; wrap a function with `js.from_fn`"
 
 
 def uncalled(x: Any) -> str:
-    """What a message adds where a recipe, or a class of schedules or controllers, wasn't called."""
+    """The end of a message about a recipe, or a class of ours, that was given and not called."""
     is_class = isinstance(x, type)
     if not is_class and not inspect.isfunction(x):
         return ""
@@ -300,7 +300,7 @@ def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) ->
 
 
 def did_you_mean(word: Any, names: Iterable[str], shown: Any = str) -> str:
-    """What a message adds about a word that is none of these names: one that looks like it."""
+    """The end of a message about an unknown word: the name that looks like it, if there is one."""
     near = nearest(word, names) if isinstance(word, str) else []
     return f"; did you mean {shown(near[0])}" if near else ""
 

@@ -90,7 +90,7 @@ class Units(Record):
             value = getattr(self, name)
             # An integer beyond int32 may be one here: it never enters a program.
             self.__dict__[name] = None if value is None else int(value)
-        self._spans  # noqa: B018  # a schedule that is none of sizes is answered here
+        self._spans  # noqa: B018  # raises here for a schedule of other values than sizes
 
     # ------------------------------------------------------------------------- lengths in steps
 

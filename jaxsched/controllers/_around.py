@@ -55,8 +55,8 @@ class Around(AbstractController):
     ``/``, ``+``, ``-``, ``**`` and ``plateau >> schedule`` do what they do with schedules. The
     controller in it observes, decides and is saved as it is by itself.
 
-    ``warmup >> controller`` begins its base after the warmup, and what is reported during the
-    warmup does not reach the controller: a loss of the warmup is no best to improve on.
+    ``warmup >> controller`` begins its base after the warmup. Reports during the warmup do not
+    reach the controller: its best loss must not be one of the warmup.
 
     Args:
         base: the controller.

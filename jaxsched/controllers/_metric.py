@@ -49,10 +49,7 @@ def improves(value: jax.Array, best: jax.Array, rtol: Any, atol: Any) -> jax.Arr
 
 
 class Evaluation(NamedTuple):
-    """An evaluation under way: the mean of several reports, such as those of micro-batches.
-
-    And the average of those before, with ``smooth``.
-    """
+    """The mean of several reports, such as micro-batches; with ``smooth``, an average of means."""
 
     total: jax.Array  # float32 ()
     reports: jax.Array  # int32 ()

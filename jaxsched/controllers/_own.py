@@ -14,7 +14,7 @@ from jaxsched._text import describe
 
 @functools.cache
 def check_class(kind: Any) -> None:
-    """What a class declares, before it is asked for."""
+    """Raises for a wrong declaration, before it is used."""
     name, state = kind.__name__, getattr(kind, "State", None)
     if not set(kind._in_state) <= set(getattr(state, "_fields", ())):
         wanted = "; ".join(f"{field}: Any" for field in kind._in_state)

@@ -1,8 +1,8 @@
 """Extra arguments of an update, ``value=`` above all, on their way to their readers.
 
 ``optax.with_extra_args_support``, which Optax's wrappers use, looks at the class and drops what any
-other object takes (``optax.MultiSteps`` among them). So ours look at the signature, and what was
-told to one of ours is known to those of ours below, whatever lies between.
+other object takes (``optax.MultiSteps`` among them). So ours look at the signature, and the
+arguments of one of ours reach those of ours below, whatever lies between.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _CALLS = itertools.count()
 class Forwarder:
     """Forwards the extra arguments of an optimizer's updates to those below it.
 
-    A function below that is compiled for itself, and is told through a wrapper that drops what it
-    is told, would keep the numbers of the update in which it was traced. So it is traced anew in
-    every trace of the update; and in every update that is not traced, if there is such a function.
+    A function below may be compiled by itself, behind a wrapper that drops the extra arguments. It
+    would keep the numbers of the update in which it was traced. So it is traced anew in every trace
+    of the update and, once one is found, in every update that is not traced.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def update(tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any) 
 
 
 def with_forwarded(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
-    """``extra``, and what an update of ours further out was told; ``None`` tells nothing."""
+    """``extra``, and the arguments of an update of ours further out where these are ``None``."""
     told, forwarder = _FORWARDED.get()
     dropped = {name: x for name, x in told.items() if extra.get(name) is None}
     if forwarder is not None and dropped and _traced(updates):

@@ -98,7 +98,7 @@ class AbstractSchedule(Record, abc.ABC):
         return 0.0
 
     def _endless_value(self) -> Any:
-        """The number that it is at every step, as a person would write it; None: it is not one."""
+        """Its value, if that is one number at every step; else None."""
         return None
 
     def __call__(self, step: Step) -> jax.Array:
@@ -308,7 +308,7 @@ class AbstractCombination(AbstractSchedule):
         return [num.floating(t, part.value_at(t)) for part in self.parts]
 
     def phases(self) -> list[Phase]:
-        """Those of the part that has the most, or of one that has another value from the end on."""
+        """Those of the part with most of them, or of one whose value changes at the common end."""
         return side_by_side(self.parts, known_duration(self)) or super().phases()
 
     def natural_length(self) -> float:

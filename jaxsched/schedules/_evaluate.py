@@ -27,7 +27,7 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
                 value = schedule.value_at(np.float64(step))
                 if type(value) is np.float64:
                     return jnp.asarray(np.float32(value))
-        except Exception:  # an int beyond float64's range, or what is told below
+        except Exception:  # an int beyond float64's range, or what is reported below
             pass
     step, leaves = as_step(step), jax.tree.leaves(schedule)
     if any(map(np.ndim, leaves)):
@@ -46,9 +46,9 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
 def host(self: Any, step: Any) -> Any:
     """The float64 value, computed on the host: for loggers, other libraries, plots and tests.
 
-    A plain Python function of the step, such as PyTorch's ``LambdaLR`` wants. JAX is not asked for
-    anything, so it works inside a trace too and never waits for a device. What is rounded to
-    float32 by a call is not rounded here. (A ``js.from_fn`` has the digits of its function.)
+    A plain Python function of the step, such as PyTorch's ``LambdaLR`` wants. It does not use JAX,
+    so it works inside a trace too and never waits for a device. Nothing is rounded to float32, as a
+    call does. (A ``js.from_fn`` has the digits of its function.)
 
     Args:
         step: as for a call, but known: an integer or real number, or an array of any shape.

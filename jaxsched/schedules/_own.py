@@ -1,4 +1,4 @@
-"""Checks of schedules: at construction, and of values, so that errors name a class of one's own."""
+"""Checks of a user's classes, at construction and of values, with errors that name them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def value_of(schedule: Any, t: Number) -> Value:
 
 
 def _told(schedule: Any, t: Number) -> TypeError | None:
-    for node in _own(schedule):  # an inner one first: the outer ones fail of it
+    for node in _own(schedule):  # inner ones first: they make outer ones fail
         try:
             value = node.value_at(t)
         except _ERRORS as error:
@@ -72,13 +72,13 @@ def _fits(value: Any, t: Number) -> bool:
 
 @functools.cache
 def _checks_of(kind: type) -> list[Callable[[Any], None]]:
-    """The ``__check_init__`` of a class and of those it is made of, as Equinox calls them."""
+    """The ``__check_init__`` of a class and its bases, the bases' first, as in Equinox."""
     found = [vars(c)["__check_init__"] for c in kind.__mro__ if "__check_init__" in vars(c)]
     return found[::-1]
 
 
 def run_checks(schedule: Any) -> None:
-    """Those of the class, and of the duration of one of one's own, before it is built on."""
+    """``__check_init__`` of every class it is made of, and the duration of a user's class."""
     kind: Any = type(schedule)
     for check in _checks_of(kind):
         check(schedule)
@@ -99,7 +99,7 @@ def _is_ours(schedule: Any) -> bool:
 
 
 def _own(schedule: Any) -> Iterator[Any]:
-    """The schedules in a tree of them whose classes are not ours, each before what it is in."""
+    """The schedules in it whose classes are a user's, inner ones first."""
     for field in vars(schedule).values():
         for part in field if isinstance(field, tuple) else (field,):
             if isinstance(part, Record):

@@ -21,7 +21,7 @@ class Phase(NamedTuple):
 
 
 def phases_of(schedule: Any) -> list[Phase]:
-    """What ``schedule.phases()`` returns, which may be of a class of one's own."""
+    """``schedule.phases()``, checked: the class may be a user's."""
     phases = schedule.phases()
     if not isinstance(phases, list) or not phases or not all(isinstance(p, Phase) for p in phases):
         raise TypeError(
@@ -72,13 +72,13 @@ def side_by_side(schedules: Any, end: float | None) -> list[Phase]:
 
 
 def ends(schedule: Any) -> bool:
-    """Whether a run may end with it: no phase, to be held for ever, begins where it ends."""
+    """Whether a run may end with it: its last phase, held for ever, begins before its end."""
     begin = phases_of(schedule)[-1]
     return begin.end is not None or begin.start < known(schedule.duration)
 
 
 def unfinished(schedule: Any) -> str:
-    """What an error says of a schedule at whose end nothing can begin; of any other nothing."""
+    """The end of an error about a schedule at whose end nothing can begin; "" for any other."""
     give = "Give it a length: a recipe's steps=..., or `Window(schedule, 0, steps)`."
     if schedule.duration is None:
         return f"the open-ended {schedule!r}. {give}"

@@ -272,7 +272,7 @@ def edges(points: Any) -> list[float]:
 
 
 def _between(name: str, begins: list[float], end: float | None) -> list[Phase]:
-    """The phases that begin there; one that ends where it begins is none."""
+    """The phases that begin there, without empty ones."""
     ends = [*begins[1:], end]
     return [Phase(name, a, b) for a, b in zip(begins, ends, strict=True) if a != b]
 

@@ -209,7 +209,7 @@ def _checked_state(state: Any, expected: Any) -> Any:
 
 
 def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...], width: int) -> Plan:
-    """A trial, never evaluated: what ``evaluate`` returns is nobody's business here."""
+    """A trial that is never evaluated."""
     table = ScheduleValues((trial,), steps, updates=updates_per_step("range_test", task))
     shape = trace_task(task, table.hyperparams, "range_test", steps, evaluated=False)
     walk = Walk()
