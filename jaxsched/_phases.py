@@ -8,7 +8,7 @@ from jaxsched._arrays import to_host
 from jaxsched._checks import checked_number
 from jaxsched._populations import require_schedule
 from jaxsched.schedules._base import AbstractSchedule
-from jaxsched.schedules._phase import Phase, phases_of
+from jaxsched.schedules._phase import Phase, boundaries_of, phases_of
 
 
 def boundaries(schedule: AbstractSchedule) -> tuple[float, ...]:
@@ -19,7 +19,7 @@ def boundaries(schedule: AbstractSchedule) -> tuple[float, ...]:
     (10, 80)
     """
     require_schedule("boundaries(schedule=...)", schedule)
-    return tuple(phase.start for phase in phases_of(schedule)[1:])
+    return tuple(boundaries_of(schedule))
 
 
 class Coverage(NamedTuple):

@@ -99,10 +99,6 @@ _WHOLES = ("Steps", "Cycle", "Base")
 # -------------------------------------------------------------------------- one argument by itself
 
 
-def _number(**bounds: Any) -> Callable[[_Call, str, Any], Any]:
-    return partial(_checked, **bounds)
-
-
 def _checked(call: _Call, name: str, x: Any, told: str = "", **bounds: Any) -> Any:
     if told:
         told = told.format(function=call.function, order=call.order)
@@ -316,20 +312,20 @@ def _round_into(call: _Call, stages: dict[str, Any]) -> None:
 _NEGATIVE = ". What is negative is -1.0 * {function}(...)"
 _FALLS = ": a decay falls. To grow, js.exponential_growth or js.piecewise_constant. {order}"
 
-Number = Annotated[_types.Number, _number()]
-Positive = Annotated[_types.Number, _number(above=0)]
+Number = Annotated[_types.Number, partial(_checked)]
+Positive = Annotated[_types.Number, partial(_checked, above=0)]
 # The largest value; and a value from 0 to it.
-Peak = Annotated[_types.Number, _number(at_least=0, told=_NEGATIVE)]
+Peak = Annotated[_types.Number, partial(_checked, at_least=0, told=_NEGATIVE)]
 End = Annotated[_types.Number, partial(_end, at_least=0)]
-Ratio = Annotated[_types.Number, _number(at_least=0, at_most=1)]
-PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
-Divisor = Annotated[_types.Number, _number(at_least=1)]  # of the peak
+Ratio = Annotated[_types.Number, partial(_checked, at_least=0, at_most=1)]
+PositiveRatio = Annotated[_types.Number, partial(_checked, above=0, at_most=1)]
+Divisor = Annotated[_types.Number, partial(_checked, at_least=1)]  # of the peak
 # Of a decay; one, or one for each milestone.
-Factor = Annotated[_types.Number, _number(above=0, at_most=1, told=_FALLS)]
+Factor = Annotated[_types.Number, partial(_checked, above=0, at_most=1, told=_FALLS)]
 Factors = Annotated[Any, partial(_factors, above=0, at_most=1, told=_FALLS)]
 # At least 1; with cycles, below 1 too.
 Growth = Annotated[_types.Number, partial(_growth, above=0)]
-Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
+Count = Annotated[_types.Number, partial(_checked, at_least=1, whole=True)]
 Numbers = Annotated[Any, lambda call, name, xs: checked_array(call.where(name), xs, False, None)]
 Base = Annotated[AbstractSchedule, _base]
 # The whole length; the same for one cycle.

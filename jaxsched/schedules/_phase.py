@@ -35,6 +35,11 @@ def retimed(phases: list[Phase], at: Callable[[float], float]) -> list[Phase]:
     return [Phase(n, at(a), None if b is None else at(b)) for n, a, b in phases]
 
 
+def boundaries_of(schedule: Any) -> list[float]:
+    """Where a phase begins, after the first."""
+    return [phase.start for phase in phases_of(schedule)[1:]]
+
+
 def later(phases: list[Phase], by: float) -> list[Phase]:
     return retimed(phases, lambda step: step + by)
 

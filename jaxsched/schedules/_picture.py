@@ -13,7 +13,7 @@ from jaxsched._arrays import is_concrete, to_host
 from jaxsched._axes import split
 from jaxsched._struct import Record
 from jaxsched._svg import svg
-from jaxsched.schedules._phase import phases_of, shown_length
+from jaxsched.schedules._phase import boundaries_of, shown_length
 
 _POINTS = 2000  # of a long curve; one of up to 2.5 times as many steps is drawn in full
 _MOST_MARKS = 30  # boundaries; more would hide the curve, so none is marked
@@ -44,7 +44,7 @@ def curve(schedule: Any, last: int, points: int = _POINTS) -> tuple[Any, Any]:
     if last < 2.5 * points:
         at = np.arange(last + 1, dtype=np.int32)
     else:
-        edges = np.floor(_boundaries(schedule))
+        edges = np.floor(boundaries_of(schedule))
         edges = edges if len(edges) < points / 3 else edges[:0]  # too close for the eye
         near = (edges[:, None] + [-1, 0, 1]).ravel()
         at = np.unique(np.rint([*np.linspace(0, last, points), *near]).clip(0, last))
@@ -60,13 +60,9 @@ def extent(schedules: list[Any]) -> int:
 
 def shared_boundaries(family: list[Any], last: int) -> list[float]:
     """Where a phase of every member begins; none where they would hide the curve."""
-    found = [set(_boundaries(member)) for member in family] or [set()]
+    found = [set(boundaries_of(member)) for member in family] or [set()]
     marks = sorted(mark for mark in set.intersection(*found) if 0 < mark < last)
     return marks if len(marks) <= _MOST_MARKS else []
-
-
-def _boundaries(schedule: Any) -> list[float]:
-    return [phase.start for phase in phases_of(schedule)[1:]]
 
 
 def brief(schedule: Any) -> str:

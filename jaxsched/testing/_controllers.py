@@ -111,8 +111,11 @@ def stable_state(controller: Any, run: Run) -> None:
     for leaf in jax.tree.leaves(state):
         strongly = isinstance(leaf, jax.Array) and not leaf.weak_type
         assert strongly, f"init() holds {leaf!r}"
-    kinds = {tuple(report): report for report in run}.values()  # one of each set of keywords
-    for report in [*kinds, *map(_as_python, kinds), *map(_as_bfloat16, kinds)]:
+    kinds = list({tuple(report): report for report in run}.values())  # one a set of keywords
+    as_python = lambda x: x.item() if isinstance(x, np.generic) else x
+    as_bfloat16 = lambda x: jnp.asarray(x, jnp.bfloat16) if isinstance(x, np.floating) else x
+    changes = (lambda x: x), as_python, as_bfloat16
+    for report in [{k: f(v) for k, v in report.items()} for f in changes for report in kinds]:
         new = jax.eval_shape(lambda r=report: controller.update(state, **r))
         assert _kinds(new) == wanted, f"after {report} the state is {_kinds(new)}, not {wanted}"
     value = jax.eval_shape(controller, state)
@@ -341,17 +344,6 @@ def _uniform(run: Run) -> list[Report]:
     """The reports of a run, each with every keyword, so that they share one program."""
     full = _full(run)
     return [full | {k: v for k, v in report.items() if v is not None} for report in run if report]
-
-
-def _as_python(report: Report) -> Report:
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in report.items()}
-
-
-def _as_bfloat16(report: Report) -> Report:
-    return {
-        k: jnp.asarray(v, jnp.bfloat16) if isinstance(v, np.floating) else v
-        for k, v in report.items()
-    }
 
 
 def _kinds(tree: Any) -> Any:

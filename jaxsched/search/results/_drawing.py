@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxsched._svg import shorten
 from jaxsched._text import printable
 from jaxsched.recipes._share import share
 from jaxsched.search._fingerprint import label
@@ -72,9 +73,7 @@ def wide(values: np.ndarray) -> bool:
 
 def text(name: str, most: int = _CHARACTERS) -> str:
     """Shortened, with dollars escaped: matplotlib would set the text between two as mathematics."""
-    name = printable(name)
-    name = name if len(name) <= most else name[: most - 1] + "…"
-    return name.replace("$", r"\$")
+    return shorten(printable(name), most).replace("$", r"\$")
 
 
 class Scale:
