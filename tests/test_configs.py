@@ -203,7 +203,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("torch.StepLr(1)", ValueError, r"did you mean torch\.StepLR\.$"),
         ("hf.linear(warmup_ratio=0.1)", TypeError, "in steps: a share of the run"),
         ("warm_restarts(1, 9, growth=0.5)", ValueError, "below 1 it needs cycles"),
-        ("cosine(1)", ValueError, "or warmup_cosine or transformers.cosine or .* here"),
+        ("cosine(1)", ValueError, "or warmup_cosine or Cosine or transformers.cosine or .*timm"),
         ("sgdr(1)", ValueError, "did you mean .*warm_restarts"),
         ("wramup(1)", ValueError, "did you mean warmup_"),
         ("wsd(1, 9, 2, 3, shape=1_sqrt)", ValueError, "did you mean '1-sqrt'"),

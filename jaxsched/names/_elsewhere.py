@@ -83,14 +83,14 @@ ELSEWHERE = {
     "optax.piecewise_constant_schedule mmengine.MultiStepLR paddle.MultiStepDecay "
     "allennlp.multi_step mxnet.MultiFactorScheduler",
     "noam": "tensor2tensor.noam nemo.NoamAnnealing paddle.NoamDecay speechbrain.NoamScheduler "
-    "praxis.Transformer allennlp.noam init2winit.transformer_schedule",
+    "praxis.Transformer allennlp.noam init2winit.transformer_schedule nemo.NoamHoldAnnealing",
     "one_cycle": "torch.OneCycleLR optax.cosine_onecycle_schedule optax.linear_onecycle_schedule "
     "fastai.fit_one_cycle deepspeed.OneCycle mmengine.OneCycleLR paddle.OneCycleLR",
     "one_cycle_momentum": "torch.OneCycleLR_momentum",
     "piecewise_constant": "optax.piecewise_constant_schedule keras.PiecewiseConstantDecay "
     "fvcore.MultiStepParamScheduler scenic.piecewise_constant big_vision.stair",
     "polynomial_decay": "torch.PolynomialLR keras.PolynomialDecay fairseq.polynomial_decay "
-    "big_vision.polynomial allennlp.polynomial_decay",
+    "big_vision.polynomial allennlp.polynomial_decay poly nemo.PolynomialHoldDecayAnnealing",
     "power_scheduler": "levanter.power ibm.power",
     "share": "composer.dur",
     "silver": "pepit.silver",
@@ -105,7 +105,8 @@ ELSEWHERE = {
     "warm_restarts": "torch.CosineAnnealingWarmRestarts keras.CosineDecayRestarts "
     "transformers.cosine_with_restarts composer.CosineAnnealingWarmRestartsScheduler "
     "timm.CosineLRScheduler fastai.fit_sgdr optax.sgdr_schedule fairseq.cosine "
-    "mmengine.CosineRestartLR lrsched.cosine_restarts allennlp.cosine",
+    "CosineAnnealingWarmupRestarts mmengine.CosineRestartLR lrsched.cosine_restarts "
+    "allennlp.cosine",
     "warmup_constant": "transformers.constant_with_warmup optax.warmup_constant_schedule "
     "composer.ConstantWithWarmupScheduler megatron.constant olmo_core.ConstantWithWarmup "
     "deepspeed.WarmupLR nemo.WarmupPolicy axlearn.constant_with_linear_warmup",
@@ -113,7 +114,7 @@ ELSEWHERE = {
     "transformers.get_cosine_schedule_with_warmup transformers.cosine_with_min_lr "
     "transformers.cosine_warmup_with_min_lr keras.CosineDecay "
     "composer.CosineAnnealingWithWarmupScheduler megatron.cosine olmo_core.CosWithWarmup "
-    "deepspeed.WarmupCosineLR nemo.CosineAnnealing "
+    "deepspeed.WarmupCosineLR nemo.CosineAnnealing pl_bolts.LinearWarmupCosineAnnealingLR "
     "axlearn.cosine_with_linear_warmup pytorch_scheduler.cosine_with_warmup",
     "warmup_exponential": "optax.warmup_exponential_decay_schedule "
     "praxis.LinearRampupExponentialDecay speechbrain.WarmAndExpDecayLRSchedule",
@@ -124,9 +125,9 @@ ELSEWHERE = {
     "warmup_polynomial": "transformers.polynomial "
     "transformers.get_polynomial_decay_schedule_with_warmup "
     "composer.PolynomialWithWarmupScheduler nemo.PolynomialDecayAnnealing",
-    "with_warmup": "pytorch_warmup.LinearWarmup pytorch_scheduler.WarmupScheduler "
-    "lrsched.with_warmup paddle.LinearWarmup ignite.create_lr_scheduler_with_warmup "
-    "composer.MultiStepWithWarmupScheduler",
+    "with_warmup": "warmup pytorch_warmup.LinearWarmup pytorch_scheduler.WarmupScheduler "
+    "warmup_scheduler.GradualWarmupScheduler lrsched.with_warmup paddle.LinearWarmup "
+    "ignite.create_lr_scheduler_with_warmup composer.MultiStepWithWarmupScheduler",
     "wsd": "transformers.warmup_stable_decay timm.WSDLRScheduler megatron.WSD maxtext.wsd "
     "kozistr.warmup_stable_decay pytorch_scheduler.trapezoidal trapezoid trapezoidal "
     "lrsched.warmup_stable_decay olmo_core.WSD nemo.WarmupHoldPolicy WarmupStableDecay",

@@ -130,9 +130,10 @@ def unknown(name: str) -> str:
     if library and near and letters(near[0]) == letters(bare):
         return f"{told}; did you mean {known[near[0]]}"
     names = {**{s.name: s.name for s in all_sources()}, **ALIASES}
-    here = [*_here(bare)[:3], *(ours for n, ours in names.items() if n.endswith(f".{bare}"))]
-    if here and bare:
-        return f"{told}; it is {' or '.join(here[:7])} here"
+    mine, drop_ins = _here(bare)[:3], [x for n, x in names.items() if n.endswith(f".{bare}")]
+    if bare and (mine or drop_ins):
+        mine += [word for word in near if letters(word) == letters(bare) and not library]
+        return f"{told}; it is {' or '.join(dict.fromkeys([*mine, *drop_ins][:7]))} here"
     near = [known[word] or word for word in near]
     if not (near or library) and 3 < len(bare) < 60:
         parts = nearest(bare, {part for name in ours() for part in name.split("_")}, 1, 0.7)
