@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxsched.controllers._base import at_step, reads
-from jaxsched.search.engine._monitored import told_names
+from jaxsched.search.engine._monitored import report_names
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 from jaxsched.search.engine._values import ControllerStates, ScheduleValues
@@ -24,10 +24,10 @@ from jaxsched.search.engine._values import ControllerStates, ScheduleValues
 
 def root_runs(plan: Plan, state: Any, path: Any) -> list[OpenRun]:
     """The runs at step 0, with the first states of their trials' controllers."""
-    opened, watched = list[OpenRun](), plan.table.watched
+    opened, controlled = list[OpenRun](), plan.table.controlled
     for fold, seed in plan.runs:
         for stage in (stage for stage in plan.stages if stage.parent is None):
-            states = {t: plan.table.start(t) for t in stage.trials} if watched else {}
+            states = {t: plan.table.start(t) for t in stage.trials} if controlled else {}
             key = Key(stage.index, fold, seed, stage.trials)
             opened += _forks(plan, OpenRun(key, 0, state, plan.empty_curves(), (), path), states)
     return opened
@@ -41,7 +41,7 @@ def child_runs(plan: Plan, run: OpenRun, path: Any) -> list[OpenRun]:
     if run.curves.diverged >= 0:
         return []
     stage, states = plan.stages[run.key.stage], dict[int, ControllerStates]()
-    if plan.table.watched:
+    if plan.table.controlled:
         states = dict(zip(run.key.trials, run.controller_states, strict=True))
         if report := _report(plan, stage.stop, run.curves):
             observe = partial(_observe_all, plan.table, step=stage.stop, report=report)
@@ -49,7 +49,7 @@ def child_runs(plan: Plan, run: OpenRun, path: Any) -> list[OpenRun]:
     opened = list[OpenRun]()
     for child in plan.children[stage.index]:
         trials = plan.stages[child].trials
-        if plan.table.watched:
+        if plan.table.controlled:
             trials = tuple(trial for trial in trials if trial in states)
         key = run.key._replace(stage=child, trials=trials)
         opened += _forks(plan, replace(run, key=key, at=stage.stop, path=path), states)
@@ -60,7 +60,7 @@ def _report(plan: Plan, step: int, curves: RunCurves) -> dict[str, np.float32]:
     """The measurements for controllers at the end of a stage; empty between evaluations."""
     if plan.every is None or step % plan.every:
         return {}
-    names = told_names(plan.monitor, plan.validation)
+    names = report_names(plan.monitor, plan.validation)
     return {keyword: curves.validation[metric][-1] for keyword, metric in names.items()}
 
 
@@ -90,7 +90,7 @@ def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> 
 def _forks(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) -> list[OpenRun]:
     """A run at its begin; or with controllers one for each of the values in this stage."""
     key, table, stage = run.key, plan.table, plan.stages[run.key.stage]
-    if not table.watched:
+    if not table.controlled:
         states_of_none = ((),) * len(key.trials)
         return [replace(run, curves=plan.empty_curves(), controller_states=states_of_none)]
     groups: dict[bytes, list[int]] = {}

@@ -214,7 +214,7 @@ class Engine:
                 loss = train["loss"]
                 bad = ~(np.isfinite(loss) & (loss <= np.float32(plan.limit)))
                 diverged = segment.lo + int(bad.argmax()) if bad.any() else -1
-            if plan.table.watched:
+            if plan.table.controlled:
                 applied = segment.values[at][:, updates].copy()
                 train |= dict(zip(plan.table.names, applied, strict=True))
             if diverged >= 0:

@@ -238,7 +238,7 @@ class Ledger:
             self._walked[run.key] = run
             if run.at == stage.stop or run.curves.diverged >= 0:
                 self.finished[run.key] = run.curves
-            elif plan.table.watched:
+            elif plan.table.controlled:
                 continue
             children = child_runs(plan, run, path)[::-1]
             self._parents |= dict.fromkeys((child.key for child in children), run.key)

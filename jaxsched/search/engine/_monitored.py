@@ -28,9 +28,9 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
             f"sweep(maximize=...) must be False for {metric!r}, which is minimized, got True. "
             "Write metric=... for the metric of which more is better."
         )
-    if table.watched or request.monitor != "loss":  # by default it is not asked for
+    if table.controlled or request.monitor != "loss":  # by default it is not asked for
         check_choice("sweep(monitor=...)", request.monitor, sorted(metrics))
-    if not table.watched:
+    if not table.controlled:
         return
     if both := sorted({*table.names} & {*shape.metrics}):
         raise ValueError(
@@ -43,7 +43,7 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
             "sweep(evaluate_every=...) must be given with controllers, which are told what is "
             "validated, got None."
         )
-    names = told_names(request.monitor, metrics)
+    names = report_names(request.monitor, metrics)
     for controller in (c for row in table.controllers for c in row if c is not None):
         missing = sorted(reads(controller) - names.keys())
         if missing:
@@ -64,7 +64,7 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
 def warn_of_senses(request: Request, table: ScheduleValues, shape: TaskShape) -> None:
     """Says once that a controller minimizes a metric of unknown sense."""
     known = {"loss", of_weights(request.metric)}
-    names = told_names(request.monitor, shape.validation)
+    names = report_names(request.monitor, shape.validation)
     every = (c for row in table.controllers for c in row if c is not None)
     for level in (level for controller in every for level in levels(controller)):
         unknown = sorted({m for m in _observed(level, names) if of_weights(m) not in known})
@@ -80,7 +80,7 @@ def warn_of_senses(request: Request, table: ScheduleValues, shape: TaskShape) ->
             return
 
 
-def told_names(monitor: str, metrics: Any) -> dict[str, str]:
+def report_names(monitor: str, metrics: Any) -> dict[str, str]:
     """Keyword of ``observe`` -> validation metric."""
     found = {name: name for name in metrics if name.isidentifier()}
     found["value"] = monitor
@@ -90,7 +90,7 @@ def told_names(monitor: str, metrics: Any) -> dict[str, str]:
 
 
 def _observed(level: Any, names: dict[str, str]) -> list[str]:
-    """The metrics that a controller observes, of those of ``told_names``."""
+    """The metrics that a controller observes, of those of ``report_names``."""
     return [names[keyword] for keyword in level.reads if keyword in names]
 
 

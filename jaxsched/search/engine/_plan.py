@@ -144,9 +144,9 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     folds = trace_folds(task, request.folds, table.hyperparams, longest, owner)
     shape = folds[0].shape
     check_measured(request, table, shape)
-    train = tuple(sorted({*shape.metrics, *(table.names if table.watched else ())}))
+    train = tuple(sorted({*shape.metrics, *(table.names if table.controlled else ())}))
     rungs = objective.rungs(longest)
-    reported = range(every, longest, every) if table.watched and every is not None else ()
+    reported = range(every, longest, every) if table.controlled and every is not None else ()
     each = len(folds) * len(request.seeds)
     evaluations = max(longest // (every or longest), len(rungs))
     curves = longest * len(train) + evaluations * len(shape.validation)

@@ -123,7 +123,7 @@ def _distinct(
     for trial, parts in there.items():
         cost = plan.objective.cost([_last(plan, part.curves) for part in parts])
         tied.setdefault(cost, []).append(trial)
-    shared, runs = plan.share_prefixes and not plan.table.watched, []
+    shared, runs = plan.share_prefixes and not plan.table.controlled, []
     for cost, trials in tied.items():
         found: dict[Any, list[int]] = {}
         for trial in trials:
@@ -144,7 +144,7 @@ def _last(plan: Plan, curves: RunCurves) -> float:
 
 def _applied(plan: Plan, runs: list[_Part], trial: int, rung: int) -> bytes:
     """The values that a trial has applied, up to a rung or its divergence."""
-    if not plan.table.watched:
+    if not plan.table.controlled:
         ends = [part.curves.diverged for part in runs]
         return plan.table.values(trial, 0, max(e + 1 if e >= 0 else rung for e in ends)).tobytes()
     parts = (curves for part in runs for curves in part.path())

@@ -36,7 +36,7 @@ class ScheduleValues:
         trials: the schedules. A controller's values are those of its base schedule, scaled by
             the controller's state.
         steps: length of all runs in updates; ``None``: the duration of a trial's longest schedule.
-        watched: whether other trials of the sweep, in another shard, have controllers.
+        controlled: whether other trials of the sweep, in another shard, have controllers.
         updates: optimizer updates in a step, each with a row of values for every hyperparameter.
         budget: bytes of the cache of blocks.
     """
@@ -45,7 +45,7 @@ class ScheduleValues:
         self,
         trials: Trials,
         steps: int | None,
-        watched: bool = False,
+        controlled: bool = False,
         updates: int = 1,
         budget: int = 64 << 20,
     ):
@@ -66,7 +66,7 @@ class ScheduleValues:
             for row in followed
         ]
         self._host_controllers: dict[int, list[Any]] = {}
-        self.watched = watched or any(c is not None for row in self.controllers for c in row)
+        self.controlled = controlled or any(c is not None for row in self.controllers for c in row)
         self._schedules = [[bottom(one) for one in row] for row in followed]
         for trial in trials:
             for name, one in trial.schedules.items():
@@ -83,12 +83,12 @@ class ScheduleValues:
         self._kept = min(BLOCK, -(-int(self.horizons.max()) // least) * least)
         room = budget // len(self.names)
         self._plain = functools.lru_cache(max(1, room // (4 * self._kept)))(self._rounded)
-        exact = max(1, room // (8 * BLOCK)) if self.watched else 1
+        exact = max(1, room // (8 * BLOCK)) if self.controlled else 1
         self._exact = functools.lru_cache(exact)(self._computed)
 
     def select(self, trials: Trials) -> ScheduleValues:
         """The values of some of the trials."""
-        return ScheduleValues(trials, self._steps, self.watched, self.updates)
+        return ScheduleValues(trials, self._steps, self.controlled, self.updates)
 
     def start(self, trial: int) -> ControllerStates:
         """The states of the trial's controllers before the first update."""

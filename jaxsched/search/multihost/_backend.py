@@ -236,7 +236,7 @@ def _places(
     if local[0].platform != "cpu":
         return local, None
     # Several devices of a CPU are its cores again, and each would compile the program anew.
-    ends = len(plan.trials) if plan.table.watched else sum(not c for c in plan.children.values())
+    ends = len(plan.trials) if plan.table.controlled else sum(not c for c in plan.children.values())
     most = -(-ends * len(plan.runs) // width)  # runs that can go on at once
     cores = usable_cores()
     threads = min(cores, most)

@@ -50,7 +50,7 @@ class Work:
     width: int | str | None
     names: tuple[str, ...]  # of the hyperparameters
     longest: int  # updates of the longest run
-    watched: bool  # whether a trial has controllers
+    controlled: bool  # whether a trial has controllers
     updates: int  # optimizer updates in a step
     outline: Plan  # the plan, without its trials, task, values and stages
     settings: dict[str, Any]  # of JAX, in the driver
@@ -63,7 +63,7 @@ class Work:
     def plan(self, packed: Any, fold: int, seed: int, count: int | None = None) -> Plan:
         """The plan of some trials, or the first ``count`` of them, with one fold and one seed."""
         trials: Trials = unpacked(packed)[:count]
-        table = ScheduleValues(trials, self.steps, self.watched, self.updates)
+        table = ScheduleValues(trials, self.steps, self.controlled, self.updates)
         return dataclasses.replace(
             self.outline,
             trials=trials,

@@ -104,7 +104,7 @@ class WorkersBackend(AbstractBackend):
             width=request.width,
             names=plan.table.hyperparams,
             longest=plan.longest,
-            watched=plan.table.watched,
+            controlled=plan.table.controlled,
             updates=plan.table.updates,
             outline=outline,
             settings=settings_here(),

@@ -98,8 +98,8 @@ def warn_of_idle(plan: Plan) -> None:
             f"sweep(stopping=...): {describe(rule)} compares no trials within the longest run, of "
             f"{longest} steps: none is given up."
         )
-    if every is not None and every >= longest + (not plan.table.watched):
-        told = ", so that no controller is told anything" if plan.table.watched else ""
+    if every is not None and every >= longest + (not plan.table.controlled):
+        told = ", so that no controller is told anything" if plan.table.controlled else ""
         warn(
             f"sweep(evaluate_every={every}): the longest run has {longest} steps: it is evaluated "
             f"at its end only{told}."
@@ -139,7 +139,7 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
 
 def _values(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     """What a trial has applied."""
-    if table.watched:
+    if table.controlled:
         applied = np.stack([result.train[name][trial] for name in table.names])
     else:
         stopped = int(result.stopped[trial])

@@ -137,7 +137,7 @@ def sweep_fields(plan: Plan, width: int | str | None) -> Fields:
     ranked = {"metric": objective.metric, "maximize": objective.maximize}
     arguments: dict[str, Any] = {
         "evaluate_every": plan.every,
-        "monitor": plan.monitor if plan.table.watched else None,
+        "monitor": plan.monitor if plan.table.controlled else None,
         "stopping": objective.stopping,
         **(ranked if objective.stopping else {}),
         "limit": plan.limit,
@@ -149,12 +149,12 @@ def sweep_fields(plan: Plan, width: int | str | None) -> Fields:
         "seeds": str(list(plan.seeds)),
         "number of trials": str(len(plan.trials)),
     }
-    watching = controller_fields(plan.trials)
+    watchers = controller_fields(plan.trials)
     for i in range(len(plan.trials)):  # by what they apply: a name may change
         steps = int(plan.table.horizons[i])
         values = plan.table.values(i, 0, steps)
         fields[f"trial {i}"] = f"{steps} steps of values {digest(values)}"
-        fields |= {f"{name} of trial {i}": text for name, text in watching[i].items()}
+        fields |= {f"{name} of trial {i}": text for name, text in watchers[i].items()}
     return fields
 
 

@@ -79,6 +79,6 @@ def curves_of(found: Matched, plan: Plan, stage: Stage, values: np.ndarray) -> R
     if last <= stage.start:
         return plan.empty_curves()
     train, validation = joined(found, stage.start, last, evaluated)
-    if plan.table.watched:
+    if plan.table.controlled:
         train |= dict(zip(plan.table.names, values[:, : last - stage.start], strict=True))
     return RunCurves({name: train[name] for name in plan.train}, validation, diverged)
