@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,6 @@ from jaxsched._checks import (
     has_items,
 )
 from jaxsched._text import describe
-from jaxsched.search._fingerprint import public
 from jaxsched.search.engine._shards import shard_of_job
 from jaxsched.search.engine._stopping import Objective, StoppingRule
 
@@ -129,21 +127,6 @@ def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
             f"{where} must be different whole numbers, at least one, got {list(seeds)}."
         )
     return seeds
-
-
-def renamed(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a file of an earlier version holds, by the names of today.
-
-    Arguments had other names, classes of ours private modules, and trials their names beside them.
-    """
-    once = {"watch": "monitor", "share": "share_prefixes"}
-    return {
-        once.get(name) or _TRIAL.sub(r"\1", name): public(x) if isinstance(x, str) else x
-        for name, x in fields.items()
-    }
-
-
-_TRIAL = re.compile(r"(?s)^(trial \d+) \(.*\)$")
 
 
 def _check_number(name: str, value: Any, least: float = -math.inf) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxsched.search._files import typed
-from jaxsched.search.engine._request import renamed
+from jaxsched.search._fingerprint import public
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +83,13 @@ class RunInfo(Mapping[str, Any]):
         Raises:
             Damaged: if it is something else.
         """
-        found = renamed(dict(data))
+        found = _renamed(dict(data))
         if isinstance(identity := found.get("identity"), dict):
-            found["identity"] = renamed(identity)
+            found["identity"] = _renamed(identity)
         if isinstance(shard := found.get("shard"), dict):
             sweep = shard.get("sweep", {})
             # Once it was a digest.
-            sweep = renamed(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
+            sweep = _renamed(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
             found["shard"] = {**shard, "sweep": sweep}
         return typed(cls, found, "info")
 
@@ -102,3 +103,18 @@ class RunInfo(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.__dataclass_fields__)
+
+
+def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """What a file of an earlier version holds, by the names of today.
+
+    Arguments had other names, classes of ours private modules, and trials their names beside them.
+    """
+    once = {"watch": "monitor", "share": "share_prefixes"}
+    return {
+        once.get(name) or _TRIAL.sub(r"\1", name): public(x) if isinstance(x, str) else x
+        for name, x in fields.items()
+    }
+
+
+_TRIAL = re.compile(r"(?s)^(trial \d+) \(.*\)$")
