@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 from jaxsched._checks import checked_number
 from jaxsched._text import printable, shorten
 from jaxsched._words import known_arguments
-from jaxsched.search._fingerprint import difference, fingerprint
+from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._engine import Backend
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._plan import Plan, make_plan
+from jaxsched.search.engine._plan import make_plan
 from jaxsched.search.engine._records import Key
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
@@ -34,7 +34,7 @@ from jaxsched.search.results._text_table import TextTable
 from jaxsched.search.store._identity import Identity, task_fields
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds, trace_metrics
+from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds
 from jaxsched.search.trials._trials import controllers
 
 
@@ -101,7 +101,7 @@ def final_score(
     request = _request(result, best, devices)
     plan = make_plan(anew, (best.trial,), request, owner=task)
     _check_task(task, result, plan.folds if anew is task else None, best)
-    plan = _with_test(plan)
+    plan = dataclasses.replace(plan, folds=(plan.folds[0].with_test("final_score"),))
     backend = backend_for(plan, request.devices, width=1)
     if request.in_company:
         test = {"test": plan.folds[0].digests["test"]}
@@ -283,16 +283,6 @@ def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
         devices=devices,
         **watched,
     )
-
-
-def _with_test(plan: Plan) -> Plan:
-    """The plan with ``task.test`` among the functions that identify it."""
-    (fold,) = plan.folds
-    tested, test = trace_metrics(fold.task, fold.shape.state, "final_score", "test")
-    shape = dataclasses.replace(fold.shape, tested=tested, test=test)
-    digests = {**fold.digests, "test": fingerprint(test)}
-    fold = dataclasses.replace(fold, shape=shape, digests=digests)
-    return dataclasses.replace(plan, folds=(fold,))
 
 
 def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tuple[Any, ...]]:

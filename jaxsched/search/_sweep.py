@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from jax.sharding import Mesh
 
-from jaxsched._text import warn
 from jaxsched._words import known_arguments
 from jaxsched.search._progress import progress_line
 from jaxsched.search._signals import graceful, leave
@@ -190,31 +189,9 @@ def sweep(
         asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | asked)
         ledger = _trained(plan, backend, request, identity)
-    if partial := ledger.stop_requested and bool(ledger.unfinished()):
-        warn(
-            f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "
-            "the runs that had ended. With checkpoint=... the same call would go on from there."
-        )
-    own = None
-    if request.shard is not None:
-        index, count = request.shard
-        fields = _fields_of_shards(compared, backend, request)
-        own = Shard(index, count, plan.whole.in_shard(index, count), fields)
-    info = RunInfo(
-        evaluate_every=plan.every,
-        monitor=plan.monitor,
-        updates_per_step=plan.table.updates,
-        **backend.described(),
-        seconds=time.monotonic() - started,
-        traces=backend.traces(),
-        stored=ledger.stored,
-        machines=sorted(ledger.machines.union([backend.machine] * (ledger.steps_trained > 0))),
-        partial=partial,
-        identity=identity.task,
-        shard=own,
-    )
-    result = assemble(ledger, info)
-    warn_after(plan, result)
+    seconds = time.monotonic() - started
+    result = assemble(ledger, _info(ledger, backend, request, identity.task, compared, seconds))
+    warn_after(ledger, result)
     return result
 
 
@@ -261,8 +238,32 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
     return ledger
 
 
-def _fields_of_shards(compared: Fields, backend: Backend, request: Request) -> Fields:
-    """In which all shards of a sweep must agree."""
-    fields = compared | {"metric": request.metric, "maximize": str(bool(request.maximize))}
-    # Each process measures its width, which may differ within a sweep.
-    return fields | {"width": "auto"} if backend.measured else fields
+def _info(
+    ledger: Ledger,
+    backend: Backend,
+    request: Request,
+    identity: Fields,
+    compared: Fields,
+    seconds: float,
+) -> RunInfo:
+    """How a sweep was run; all its shards must agree in what was ``compared``."""
+    plan, own = ledger.plan, None
+    if request.shard is not None:
+        index, count = request.shard
+        compared |= {"metric": request.metric, "maximize": str(bool(request.maximize))}
+        if backend.measured:  # each process measures its width, which may differ within a sweep
+            compared |= {"width": "auto"}
+        own = Shard(index, count, plan.whole.in_shard(index, count), compared)
+    return RunInfo(
+        evaluate_every=plan.every,
+        monitor=plan.monitor,
+        updates_per_step=plan.table.updates,
+        **backend.described(),
+        seconds=seconds,
+        traces=backend.traces(),
+        stored=ledger.stored,
+        machines=sorted(ledger.machines.union([backend.machine] * (ledger.steps_trained > 0))),
+        partial=ledger.stop_requested and bool(ledger.unfinished()),
+        identity=identity,
+        shard=own,
+    )

@@ -12,6 +12,7 @@ from jaxsched.controllers._base import untold
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import phases_of
+from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._monitored import warn_of_senses
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
@@ -35,11 +36,16 @@ def warn_before(plan: Plan, request: Request, platform: str) -> None:
         warn_of_convolutions(plan.folds[0])
 
 
-def warn_after(plan: Plan, result: SweepResult) -> None:
+def warn_after(ledger: Ledger, result: SweepResult) -> None:
     """Warns of what the result shows."""
-    warn_of_callbacks(plan, result.info.stored)
+    if result.info.partial:
+        warn(
+            f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "
+            "the runs that had ended. With checkpoint=... the same call would go on from there."
+        )
+    warn_of_callbacks(ledger.plan, result.info.stored)
     if not result.info.partial:  # runs that have not begun look alike
-        warn_of_twins(result, plan.table)
+        warn_of_twins(result, ledger.plan.table)
 
 
 def warn_of_lengths(followed: Followed, trials: int, asked: int, updates: int) -> None:

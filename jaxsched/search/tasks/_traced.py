@@ -87,6 +87,13 @@ class Fold:
         """Alike for folds that are one program."""
         return " ".join(self.digests.values())
 
+    def with_test(self, caller: str) -> Fold:
+        """The same with ``test`` among its methods."""
+        tested, test = trace_metrics(self.task, self.shape.state, caller, "test")
+        shape = dataclasses.replace(self.shape, tested=tested, test=test)
+        digests = {**self.digests, "test": self.walk.of(test)}
+        return dataclasses.replace(self, shape=shape, digests=digests)
+
     @property
     def asks_host(self) -> str:
         """The first method with a callback whose answer counts, or ""."""
