@@ -88,7 +88,7 @@ def members(raw: BinaryIO) -> dict[str, np.ndarray]:
     Raises:
         Damaged: if it is not one, or a member is compressed or larger than the file.
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     where = ""
     try:
         with zipfile.ZipFile(raw) as archive:
@@ -101,17 +101,17 @@ def members(raw: BinaryIO) -> dict[str, np.ndarray]:
                 where = f"member {name!r}: "
                 if info.compress_type:
                     raise Damaged("it is compressed")
-                if name in found:
+                if name in arrays:
                     raise Damaged("there are two of this name")
-                found[name] = _array(archive.read(info))
+                arrays[name] = _array(archive.read(info))
     except Damaged as error:
         raise Damaged(f"{where}{error}") from None
     except Exception as error:  # of zipfile and NumPy: many ways to say that bytes are wrong
         raise Damaged(f"{where}{type(error).__name__}: {error}") from None
-    return found
+    return arrays
 
 
-def unpacked(found: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
+def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
     """The JSON value and the arrays of ``members``, which are compared with their digests.
 
     Raises:
@@ -119,16 +119,16 @@ def unpacked(found: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
     """
     where = "the index"
     try:
-        index = found["index"].tobytes()
+        index = stored["index"].tobytes()
         if _digest(index[_DIGEST:]) != index[:_DIGEST]:
             raise Damaged("it does not have its digest")
         contents = json.loads(index[_DIGEST:])
-        if len(found) != len(contents["arrays"]) + 1:
-            raise Damaged(f"it tells of {len(contents['arrays'])} members, not {len(found) - 1}")
+        if len(stored) != len(contents["arrays"]) + 1:
+            raise Damaged(f"it tells of {len(contents['arrays'])} members, not {len(stored) - 1}")
         arrays = {}
         for number, (name, kind) in enumerate(contents["arrays"].items()):
             where = f"array {name!r}"
-            arrays[name] = unpack(kind, found[f"{number}"])
+            arrays[name] = unpack(kind, stored[f"{number}"])
         return contents["meta"], arrays
     except Damaged as error:
         raise Damaged(f"{where}: {error}") from None
@@ -181,15 +181,15 @@ def typed(hint: Any, value: Any, where: str) -> Any:
     raise Damaged(f"{where} must be of type {wanted}, got {describe(value)}")
 
 
-def check_arrays(found: dict[str, Any], wanted: dict[str, tuple[Any, tuple[int, ...]]]) -> None:
+def check_arrays(arrays: dict[str, Any], wanted: dict[str, tuple[Any, tuple[int, ...]]]) -> None:
     """Compares arrays with the name -> dtype and shape that a file's JSON tells of.
 
     Raises:
         Damaged: if one differs, is missing or is too many.
     """
-    for name in {**wanted, **found}:
+    for name in {**wanted, **arrays}:
         dtype, shape = wanted.get(name, (None, ()))
-        there = f"{found[name].dtype}{list(found[name].shape)}" if name in found else "none"
+        there = f"{arrays[name].dtype}{list(arrays[name].shape)}" if name in arrays else "none"
         here = "none" if dtype is None else f"{np.dtype(dtype)}{list(shape)}"
         if there != here:
             raise Damaged(f"array {shorten(repr(name))} must be {here}, got {there}")

@@ -166,9 +166,9 @@ class FinalScores(ByName[FinalScore]):
         ]
         for metric in first.metrics:
             scores = [_shown_score(final.metrics[metric]) for _, final in finals]
-            found = [None if f is first else self.difference(n, metric) for n, f in finals]
-            columns += [(f"test {metric}", scores), *reports.differences(found)]
-            apart += found
+            to_first = [None if f is first else self.difference(n, metric) for n, f in finals]
+            columns += [(f"test {metric}", scores), *reports.differences(to_first)]
+            apart += to_first
         notes = [
             reports.paired_note(len(first.result.seeds), self.level, apart),
             f"Differences are to {next(iter(self))}, which had the best validation score.",
@@ -267,8 +267,8 @@ def _check_final(task: Any, result: SweepResult, best: Any) -> bool:
 
 def _shown_score(values: np.ndarray) -> str:
     """The mean over the seeds with its standard error."""
-    found = scored(values[None], [0])
-    return number(float(found.mean[0]), float(found.error[0]))
+    score = scored(values[None], [0])
+    return number(float(score.mean[0]), float(score.error[0]))
 
 
 def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
@@ -289,8 +289,8 @@ def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tu
     """The test metrics, [seeds] each, and the trained states."""
     plan, last = ledger.plan, ledger.plan.stages[-1].index
     (program,), device = backend.programs, backend.devices[0]
-    found = [ledger.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds))]
-    states = put(tuple(found), device)
+    finals = [ledger.final_states[Key(last, 0, seed, (0,))] for seed in range(len(plan.seeds))]
+    states = put(tuple(finals), device)
     arrays = program.arguments(plan.folds[0], device)
     scores = [jax.device_get(program.test(arrays, state)) for state in states]
     metrics = {name: np.array([s[name] for s in scores], np.float32) for name in scores[0]}
@@ -313,8 +313,8 @@ def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, 
     if any(there.get(name) != here[name] for name in versions):
         of_task -= {f"task's {method}" for method in METHODS}  # another version traces otherwise
     if any(there.get(name) != here[name] for name in of_task):
-        found = difference(there, {**there, **here}, ("in the sweep", "here"))
+        differ = difference(there, {**there, **here}, ("in the sweep", "here"))
         raise ValueError(
             "final_score(task=...) must be the task of the sweep, on the same data, got another "
-            f"one. They differ in {found}."
+            f"one. They differ in {differ}."
         )

@@ -74,8 +74,8 @@ def _lock(path: Path, expected: str) -> tuple[int, bool]:
 def _try_to_lock(path: Path, descriptor: int, expected: str) -> bool:
     from filelock import lock_descriptor
 
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:  # a hard link to a file of others
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # a hard link to a file of others
         raise _obstructed(path, expected)
     try:
         if lock_descriptor(descriptor, blocking=False):
@@ -92,8 +92,8 @@ def _try_to_lock(path: Path, descriptor: int, expected: str) -> bool:
 
 def _owner(descriptor: int) -> str:
     try:
-        found = json.loads(os.pread(descriptor, 1000, 0))
-        return f"process {int(found['pid'])} on {shorten(str(found['host']))}"
+        owner = json.loads(os.pread(descriptor, 1000, 0))
+        return f"process {int(owner['pid'])} on {shorten(str(owner['host']))}"
     except Exception:  # no name yet, none on a full disk, or any other text
         return "an unknown process"
 

@@ -72,14 +72,14 @@ _SETS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|bf16|i8mm|fph
 
 @functools.cache
 def _cpu() -> str:
-    found = {"model name": platform.processor(), "flags": "", "cpu family": "", "model": ""}
+    cpu = {"model name": platform.processor(), "flags": "", "cpu family": "", "model": ""}
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
-        found |= {name.strip(): text.strip() for name, _, text in (x.partition(":") for x in lines)}
+        cpu |= {name.strip(): text.strip() for name, _, text in (x.partition(":") for x in lines)}
     except OSError:  # another system
         pass
-    flags = (found["flags"] or found.get("Features", "")).split()
+    flags = (cpu["flags"] or cpu.get("Features", "")).split()
     sets = sorted(flag for flag in flags if _SETS.fullmatch(flag))
-    number = f"{found['cpu family']}/{found['model']}"
+    number = f"{cpu['cpu family']}/{cpu['model']}"
     digest = hashlib.blake2b(" ".join([number, *sets]).encode(), digest_size=4).hexdigest()
-    return f"{found['model name'] or platform.machine()} ({digest})"
+    return f"{cpu['model name'] or platform.machine()} ({digest})"

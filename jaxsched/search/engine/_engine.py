@@ -285,11 +285,11 @@ class Engine:
         """
         with self._reading:
             there = (value for known, value in kept.values() if known == key)
-            if (found := next(there, None)) is None:
+            if (needed := next(there, None)) is None:
                 kept.pop(number, None)  # before the next one is made
-                found = make()
-            kept[number] = (key, found)
-            return found
+                needed = make()
+            kept[number] = (key, needed)
+            return needed
 
     def _values(self, lanes: list[OpenRun], chunk: int, program: Program) -> np.ndarray:
         """The chunk's values; what is after the longest run is never applied."""

@@ -82,11 +82,11 @@ def warn_of_senses(request: Request, table: ScheduleValues, shape: TaskShape) ->
 
 def report_names(monitor: str, metrics: Any) -> dict[str, str]:
     """Keyword of ``observe`` -> validation metric."""
-    found = {name: name for name in metrics if name.isidentifier()}
-    found["value"] = monitor
+    keywords = {name: name for name in metrics if name.isidentifier()}
+    keywords["value"] = monitor
     if AVERAGED + monitor in metrics:
-        found["averaged"] = AVERAGED + monitor
-    return found
+        keywords["averaged"] = AVERAGED + monitor
+    return keywords
 
 
 def _observed(level: Any, names: dict[str, str]) -> list[str]:

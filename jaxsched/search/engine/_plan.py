@@ -85,11 +85,11 @@ class Plan:
 
     @cached_property
     def children(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {stage.index: [] for stage in self.stages}
+        children: dict[int, list[int]] = {stage.index: [] for stage in self.stages}
         for stage in self.stages:
             if stage.parent is not None:
-                found[stage.parent].append(stage.index)
-        return found
+                children[stage.parent].append(stage.index)
+        return children
 
     @cached_property
     def leaf(self) -> dict[int, Stage]:
@@ -118,9 +118,9 @@ class Plan:
     @cached_property
     def _evaluations(self) -> list[list[int]]:
         # Stages of the same updates share a list: there may be as many as trials.
-        found: dict[tuple[int, int, bool], list[int]] = {}
+        lists: dict[tuple[int, int, bool], list[int]] = {}
         kinds = [(stage.start, stage.stop, bool(stage.ended)) for stage in self.stages]
-        return [found.get(k) or found.setdefault(k, self._evaluated_in(*k)) for k in kinds]
+        return [lists.get(k) or lists.setdefault(k, self._evaluated_in(*k)) for k in kinds]
 
     def _evaluated_in(self, start: int, stop: int, ends: bool) -> list[int]:
         if not self.validation:

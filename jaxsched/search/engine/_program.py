@@ -114,11 +114,11 @@ class Program:
             return Function(name, f, partial(self._jit, method))
 
         f = make(self._shape, *how)
-        found: Function = _FUNCTIONS.get(fold.owner, (key, self._under), made)
+        function: Function = _FUNCTIONS.get(fold.owner, (key, self._under), made)
         # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
-        found.f = f
-        self.functions.append(found)
-        return found.compiled
+        function.f = f
+        self.functions.append(function)
+        return function.compiled
 
     def _where(self, method: str) -> Any:
         """Where it is compiled for."""
@@ -278,12 +278,12 @@ class Kept:
             objects, tree = [task], None
         owner = (tree, *map(id, objects))
         with self._lock:
-            found = self._made.pop((owner, key), None)
-            found = found or ([self._held(x, owner) for x in objects], make())
-            self._made[owner, key] = found
+            entry = self._made.pop((owner, key), None)
+            entry = entry or ([self._held(x, owner) for x in objects], make())
+            self._made[owner, key] = entry
             while len(self._made) > self._most:
                 del self._made[next(iter(self._made))]
-        return found[1]
+        return entry[1]
 
     def _held(self, x: Any, owner: Any) -> Any:
         try:

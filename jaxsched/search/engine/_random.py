@@ -77,13 +77,13 @@ def drawing(init: Any, ahead: list[Any]) -> Callable[..., list[Any]]:
 
 def _drawn(closed: Any, values: list[Any]) -> tuple[list[Any], list[Any]]:
     """Results and draws. Keys are words, [..., 2]; what is not known is None."""
-    found: list[Any] = []
+    draws: list[Any] = []
 
     def apply(eqn: Any, values: list[Any]) -> list[Any]:
         name, count = eqn.primitive.name, len(eqn.outvars)
         if name == "jit":
             results, inside = _drawn(eqn.params["jaxpr"], values)
-            found.append(inside)
+            draws.append(inside)
             return results
         # JAX has another way to number what it draws.
         usual = getattr(eqn.ctx, "threefry_partitionable", False)
@@ -91,11 +91,11 @@ def _drawn(closed: Any, values: list[Any]) -> tuple[list[Any], list[Any]]:
         sure = usual and few and not any(x is None or isinstance(x, jax.Array) for x in values)
         result = _RULES[name](eqn, *values) if sure and name in _RULES else None
         if name == "random_bits":
-            found.append(result)
+            draws.append(result)
             result = None
         return [result] if count == 1 else result or [None] * count
 
-    return _walk(closed, values, apply), found
+    return _walk(closed, values, apply), draws
 
 
 def _bound(eqn: Any, values: list[Any]) -> list[Any]:

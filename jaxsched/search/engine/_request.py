@@ -120,8 +120,8 @@ def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
     if not has_items(given):
         instead = ", or several different ones"
         return tuple(range(checked_whole(where, given, 1, MANY, instead)))
-    found = checked_items(where, given, "different whole numbers")
-    seeds = tuple(checked_whole(where, seed, 0, 2**bits - 1) for seed in found)
+    items = checked_items(where, given, "different whole numbers")
+    seeds = tuple(checked_whole(where, seed, 0, 2**bits - 1) for seed in items)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"{where} must be different whole numbers, at least one, got {list(seeds)}."

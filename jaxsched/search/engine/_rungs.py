@@ -43,11 +43,11 @@ class _Part(NamedTuple):
 
     def path(self) -> list[RunCurves]:
         """The curves up to here, the first ones first."""
-        found, part = [self.curves], self.before
+        path, part = [self.curves], self.before
         while part is not None:
-            found.append(part.curves)
+            path.append(part.curves)
             part = part.before
-        return found[::-1]
+        return path[::-1]
 
 
 class _Reached:
@@ -69,14 +69,14 @@ class _Reached:
         ``None`` if some are not there yet.
         """
         self._go_on(rung)
-        found = {}
+        reached = {}
         for trial in trials:
             parts = [last.get(trial) for last in self._last.values()]
             there = [p for p in parts if p and (p.stop == rung or p.curves.diverged >= 0)]
             if len(there) < len(parts):
                 return None
-            found[trial] = there
-        return found
+            reached[trial] = there
+        return reached
 
     def _go_on(self, rung: int) -> None:
         plan = self._ledger.plan
@@ -125,15 +125,15 @@ def _distinct(
         tied.setdefault(cost, []).append(trial)
     shared, runs = plan.share_prefixes and not plan.table.controlled, []
     for cost, trials in tied.items():
-        found: dict[Any, list[int]] = {}
+        groups: dict[Any, list[int]] = {}
         for trial in trials:
-            found.setdefault(tuple(map(id, there[trial])), []).append(trial)
-        if not shared and len(found) > 1:
-            separate, found = found, {}
+            groups.setdefault(tuple(map(id, there[trial])), []).append(trial)
+        if not shared and len(groups) > 1:
+            separate, groups = groups, {}
             for trial, *others in separate.values():
                 applied = _applied(plan, there[trial], trial, rung)
-                found.setdefault(applied, []).extend([trial, *others])
-        runs += [(cost, those) for those in found.values()]
+                groups.setdefault(applied, []).extend([trial, *others])
+        runs += [(cost, those) for those in groups.values()]
     return runs
 
 

@@ -52,17 +52,17 @@ _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo
 
 def settings() -> dict[str, str]:
     """The settings of JAX and of the environment that change numbers, name -> text."""
-    found = {name: str(getattr(value, "value", value)) for name, value in settings_here().items()}
+    texts = {name: str(getattr(value, "value", value)) for name, value in settings_here().items()}
     there = jax.config.values  # made anew each time
     rare = {name: str(there.get(name, usual)) for name, usual in _RARE.items()}
-    found |= {name: value for name, value in rare.items() if value != _RARE[name]}
+    texts |= {name: value for name, value in rare.items() if value != _RARE[name]}
     for name in _ENVIRONMENT:
         text = os.environ.get(name, "")
         if text and not text.lstrip().startswith("-") and os.path.isfile(text):
             text = Path(text).read_text()  # as XLA does
         flags = [f for f in text.split() if not f.startswith(_HARMLESS)]
-        found[name] = " ".join(flags)
-    return found
+        texts[name] = " ".join(flags)
+    return texts
 
 
 def in_force() -> Callable[[], contextlib.ExitStack]:
@@ -82,5 +82,5 @@ def entered(wanted: dict[str, Any]) -> contextlib.ExitStack:
 
 def settings_here() -> dict[str, Any]:
     """The settings that this version of JAX has, as they are in this thread."""
-    found = jax.config.values  # some are no attributes of it
-    return {name: found[name] for name in _SETTINGS if name in found}
+    values = jax.config.values  # some are no attributes of it
+    return {name: values[name] for name in _SETTINGS if name in values}

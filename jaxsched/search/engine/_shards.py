@@ -18,16 +18,16 @@ def shard_of_job() -> tuple[int, int]:
         ValueError: outside of both, or if the variables do not say it.
     """
     if _SLURM + "ID" in os.environ:
-        found = {n: _number(_SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
+        numbers = {n: _number(_SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
         step = _number(_SLURM + "STEP", "1")
         # Of a list of numbers, such as --array=1,2,7, a task knows only the ends and the length.
-        if step < 1 or (found["MAX"] - found["MIN"]) // step + 1 != found["COUNT"]:
+        if step < 1 or (numbers["MAX"] - numbers["MIN"]) // step + 1 != numbers["COUNT"]:
             raise ValueError(
                 'sweep(shard="auto") must run in an array with equal steps, such as --array=0-7, '
-                f"got {found['COUNT']} tasks from {found['MIN']} to {found['MAX']}. Write "
+                f"got {numbers['COUNT']} tasks from {numbers['MIN']} to {numbers['MAX']}. Write "
                 "shard=(i, n)."
             )
-        index, count = (found["ID"] - found["MIN"]) // step, found["COUNT"]
+        index, count = (numbers["ID"] - numbers["MIN"]) // step, numbers["COUNT"]
     elif _INDEX in os.environ:
         index, count = _number(_INDEX), _number(_COUNT)
     else:

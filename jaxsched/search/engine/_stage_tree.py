@@ -96,14 +96,14 @@ def _sorted(table: ScheduleValues) -> tuple[list[int], list[int]]:
         stop = min(start + window, (start // BLOCK + 1) * BLOCK)
         rows = {t: _bytes(table, t, start, stop) for t in group}
         group = sorted(group, key=lambda t: (rows[t], table.horizons[t]))
-        found = [([group[0]], stop, before)]
+        groups = [([group[0]], stop, before)]
         for last, trial in itertools.pairwise(group):
             shared = start + _agreement(rows[last], rows[trial]) // len(table.names)
             if shared == stop and table.horizons[last] > stop:
-                found[-1][0].append(trial)
+                groups[-1][0].append(trial)
             else:
-                found.append(([trial], stop, shared))
-        todo += reversed(found)
+                groups.append(([trial], stop, shared))
+        todo += reversed(groups)
     return order, common
 
 

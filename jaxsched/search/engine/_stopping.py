@@ -101,12 +101,12 @@ class SuccessiveHalving:
         checked_number("SuccessiveHalving(eta=...)", self.eta, at_least=1.01)
 
     def rungs(self, steps: int) -> tuple[int, ...]:
-        found: list[int] = []
+        rungs: list[int] = []
         rung: float = self.first
         while round(rung) < steps:
-            found.append(round(rung))
+            rungs.append(round(rung))
             rung *= self.eta
-        return tuple(sorted(set(found)))
+        return tuple(sorted(set(rungs)))
 
     def keep(self, costs: np.ndarray) -> np.ndarray:
         last = max(1, math.ceil(len(costs) / self.eta)) - 1

@@ -131,16 +131,16 @@ def _missing(
     place[order] = np.arange(len(order))
     alone, more, goes_on = (np.zeros(len(order), kind) for kind in (np.int64, np.int64, bool))
     goes_on[:] = True
-    found: dict[int, list[Any]] = {}
+    of_stage: dict[int, list[Any]] = {}
     for stage, *rest in begun:
-        found.setdefault(stage, []).append(rest)
+        of_stage.setdefault(stage, []).append(rest)
     for stage in plan.stages:
         at = np.sort(place[list(stage.trials)])
         at = at[(at >= 0) & goes_on[at]]
         if stage.start >= end or not at.size:
             continue
         lacks = np.full(len(at), stage.stop - stage.start, np.int64)
-        for trials, left, ends in found.get(stage.index, ()):
+        for trials, left, ends in of_stage.get(stage.index, ()):
             those = place[list(trials)]
             lacks[np.isin(at, those)] = left
             goes_on[those[those >= 0]] &= not ends

@@ -77,9 +77,9 @@ def seconds_per_update(
     try:
         if width > 1:  # the compiler knows the memory before any is allocated
             segment = program.segment.lower(*arguments).compile()
-            if found := segment.memory_analysis():
+            if memory := segment.memory_analysis():
                 sizes = (
-                    getattr(found, f"{x}_size_in_bytes") for x in ("argument", "output", "temp")
+                    getattr(memory, f"{x}_size_in_bytes") for x in ("argument", "output", "temp")
                 )
                 if sum(sizes) > 0.8 * device_memory(device, "SC_AVPHYS_PAGES"):
                     return None

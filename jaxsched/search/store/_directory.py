@@ -46,10 +46,10 @@ class StoreDirectory:
 
     def glob(self, pattern: str) -> list[Path]:
         """The files of a store that match, in order."""
-        found = self.on_first_process(
+        names = self.on_first_process(
             lambda: sorted(p.name for p in self.path.glob(pattern) if _OURS.fullmatch(p.name))
         )
-        return [self.path / name for name in found]
+        return [self.path / name for name in names]
 
     def next_number(self, writer: str) -> int:
         """A number that no file of a writer has."""
@@ -64,9 +64,9 @@ class StoreDirectory:
         """Bytes of the files that match, and of those in folders that do."""
 
         def total() -> int:
-            found = [p for path in self.path.glob(pattern) for p in (path, *path.rglob("*"))]
+            paths = [p for path in self.path.glob(pattern) for p in (path, *path.rglob("*"))]
             with contextlib.suppress(FileNotFoundError):  # another writer deletes its own
-                return sum(p.stat().st_size for p in found if p.is_file())
+                return sum(p.stat().st_size for p in paths if p.is_file())
             return 0
 
         return int(self.on_first_process(total))

@@ -172,12 +172,12 @@ def controller_fields(trials: Trials) -> list[Fields]:
             codes[kind] = fingerprint(traced)
         return codes[kind]
 
-    found = []
+    of_trials = []
     for held in map(controllers, trials):
         fields = {name: plain(controller) for name, controller in held.items()}
         fields |= {f"code of {name}": code(controller) for name, controller in held.items()}
-        found.append(fields)
-    return found
+        of_trials.append(fields)
+    return of_trials
 
 
 def _versions() -> Fields:

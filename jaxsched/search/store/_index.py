@@ -96,16 +96,16 @@ class Index:
         shape, table = self._plan.shape, self._plan.table
         metrics = sorted(shape.metrics), sorted(self._plan.validation), len(table.names)
         for piece in pieces[:1]:  # of one file, which have the same
-            found = sorted(piece.train), sorted(piece.validation), len(piece.values)
-            if found != metrics:
-                raise Damaged(f"the metrics must be {metrics}, got {found}")
+            here = sorted(piece.train), sorted(piece.validation), len(piece.values)
+            if here != metrics:
+                raise Damaged(f"the metrics must be {metrics}, got {here}")
 
     def _warn_of_others(self, others: list[tuple[Root, str, int]]) -> None:
         """Says in what the runs that are there differ; nothing if other seeds were trained."""
-        found, names = list[tuple[int, str]](), self._names
+        differences, names = list[tuple[int, str]](), self._names
         for root, text, _ in others:
             if text:  # they read other batches
-                found.append((1, text))
+                differences.append((1, text))
                 continue
             there = dict(root.fields)
             if "narrowed" in root.notes:  # of another call
@@ -116,12 +116,12 @@ class Index:
                 if not differ:
                     return
                 text = difference(root.arrays | there, arrays | here, ("there", "here"))
-                found.append((len(differ), text))
+                differences.append((len(differ), text))
         wanted = len(self._plan.trials) * len(names.fields)
         count = sum(ends for *_, ends in others)
         warn(
             f"sweep(checkpoint=...): 0 of {wanted} runs found in {self._directory.path}; the "
-            f"{count} that are there differ in {min(found)[1]}."
+            f"{count} that are there differ in {min(differences)[1]}."
         )
 
 

@@ -36,7 +36,7 @@ def matched(
     """
     number, start = names.number(run.key), stage.start
     digest, at = run.path.values.copy(), start
-    found: Matched = []
+    pieces: Matched = []
     todo, seen = [start], {start}
     more = run.path.pieces.get(in_order(values[:, :1]), [])  # they have begun before
     while todo:  # a piece that goes on begins where another one ends
@@ -46,28 +46,28 @@ def matched(
         first = in_order(values[:, at - start : at - start + 1])
         for piece in [*more, *index.at(names.point(number, digest, step), first)]:
             if (end := piece.agreed(start, values)) > start:
-                found.append((piece, end))
+                pieces.append((piece, end))
             if end == piece.stop < stage.stop and end not in seen:
                 seen.add(end)
                 heapq.heappush(todo, end)
         more = []
     digest.update(in_order(values[:, at - start :]))
-    found.sort(key=lambda match: names.order(match[0].file))
+    pieces.sort(key=lambda match: names.order(match[0].file))
     beyond: dict[bytes, list[Piece]] = {}
-    for piece, end in found:
+    for piece, end in pieces:
         if end == stage.stop < piece.stop:
             following = in_order(piece.values[:, end - piece.start : end - piece.start + 1])
             beyond.setdefault(following, []).append(piece)
-    return found, RunPath(digest, beyond)
+    return pieces, RunPath(digest, beyond)
 
 
-def curves_of(found: Matched, plan: Plan, stage: Stage, values: np.ndarray) -> RunCurves:
+def curves_of(pieces: Matched, plan: Plan, stage: Stage, values: np.ndarray) -> RunCurves:
     """The curves up to the first update, or evaluation, that no piece holds."""
-    last = max((end for _, end in found), default=stage.start)
-    gone = [p.diverged for p, end in found if p.diverged >= 0 and end == p.stop]
+    last = max((end for _, end in pieces), default=stage.start)
+    gone = [p.diverged for p, end in pieces if p.diverged >= 0 and end == p.stop]
     diverged = gone[-1] if gone else -1
     last = diverged + 1 if gone else last  # pieces of another width may go on
-    there = {e for piece, end in found for e in piece.evaluations(stage.start, end)}
+    there = {e for piece, end in pieces for e in piece.evaluations(stage.start, end)}
     evaluated = []
     for step in plan.evaluations(stage):
         if step > (diverged if gone else last):
@@ -78,7 +78,7 @@ def curves_of(found: Matched, plan: Plan, stage: Stage, values: np.ndarray) -> R
         evaluated.append(step)
     if last <= stage.start:
         return plan.empty_curves()
-    train, validation = joined(found, stage.start, last, evaluated)
+    train, validation = joined(pieces, stage.start, last, evaluated)
     if plan.table.controlled:
         train |= dict(zip(plan.table.names, values[:, : last - stage.start], strict=True))
     return RunCurves({name: train[name] for name in plan.train}, validation, diverged)

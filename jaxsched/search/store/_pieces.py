@@ -104,16 +104,16 @@ def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]
     if version != FORMAT:
         is_before = type(version) is int and 0 < version < FORMAT
         raise (Earlier if is_before else Damaged)(f"it has format {version!r}")
-    _, found, entries = typed(tuple[int, _Roots, _Pieces], meta, "its JSON")
+    _, of_roots, entries = typed(tuple[int, _Roots, _Pieces], meta, "its JSON")
     groups: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}}
     for path, array in arrays.items():
         group, _, name = path.partition("/")
         if group in groups:
             groups[group][name] = array
-    _check(found, entries, arrays, groups)
+    _check(of_roots, entries, arrays, groups)
     roots = [
         Root(fields, start, stop, notes, arrays[f"sums/{i}"].tobytes())
-        for i, (fields, start, stop, notes) in enumerate(found)
+        for i, (fields, start, stop, notes) in enumerate(of_roots)
     ]
     pieces, update, evaluation = list[Piece](), 0, 0
     for root, start, point, stop, evaluated, diverged, ends in entries:

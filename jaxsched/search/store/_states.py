@@ -98,11 +98,11 @@ class States:
         return self._files[path]
 
 
-def saved_states(found: dict[str, tuple[int, Any]]) -> tuple[Any, dict[str, Any]]:
+def saved_states(states: dict[str, tuple[int, Any]]) -> tuple[Any, dict[str, Any]]:
     """For a file: point -> step and state as a JSON value and arrays."""
-    entries = [FORMAT, [[step, point] for point, (step, _) in found.items()]]
+    entries = [FORMAT, [[step, point] for point, (step, _) in states.items()]]
     return entries, {
         f"s{i}/{j}": leaf
-        for i, (_, state) in enumerate(found.values())
+        for i, (_, state) in enumerate(states.values())
         for j, leaf in enumerate(jax.tree.leaves(state))
     }

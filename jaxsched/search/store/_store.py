@@ -107,24 +107,24 @@ class StageStore:
     def look(self, run: OpenRun) -> tuple[OpenRun, RunPath]:
         stage = self._plan.stages[run.key.stage]
         values = self._values(run, stage.start, stage.stop)
-        found, path = matched(run, values, stage, self._names, self._index)
-        self._note_machines({self._index.machines[piece.file] for piece, _ in found})
-        self.used[run.key] = frozenset(piece.file for piece, _ in found)
-        curves = curves_of(found, self._plan, stage, values)
-        at, narrowed = stage.start + curves.updates, any(piece.narrowed for piece, _ in found)
+        pieces, path = matched(run, values, stage, self._names, self._index)
+        self._note_machines({self._index.machines[piece.file] for piece, _ in pieces})
+        self.used[run.key] = frozenset(piece.file for piece, _ in pieces)
+        curves = curves_of(pieces, self._plan, stage, values)
+        at, narrowed = stage.start + curves.updates, any(piece.narrowed for piece, _ in pieces)
         run = dataclasses.replace(run, at=at, curves=curves, narrowed=run.narrowed or narrowed)
         return run, path
 
     def reopened(self, run: OpenRun) -> OpenRun | None:
         number, stage = self._names.number(run.key), self._plan.stages[run.key.stage]
-        digest, start, at, found = run.path.values.copy(), stage.start, stage.start, []
+        digest, start, at, states = run.path.values.copy(), stage.start, stage.start, []
         for step in self._states.steps(start, run.at):
             digest.update(in_order(self._values(run, at, step)))
             at = step
             for narrowed in (True, False):
                 files = self._states.at(self._names.point(number, digest, step, narrowed))
-                found += [(step, digest.copy(), narrowed, *file) for file in reversed(files)]
-        for step, digest, narrowed, path, place in reversed(found):
+                states += [(step, digest.copy(), narrowed, *file) for file in reversed(files)]
+        for step, digest, narrowed, path, place in reversed(states):
             if (state := self._states.load(path, place)) is not None:
                 self._saved[run.key] = (step, digest)
                 self.used[run.key] |= {path.name}
@@ -135,9 +135,9 @@ class StageStore:
                 return dataclasses.replace(run, **changes, narrowed=narrowed)
         return None
 
-    def _note_machines(self, found: set[str]) -> None:
+    def _note_machines(self, machines: set[str]) -> None:
         here = self._names.machine
-        for machine in sorted(found - self.machines):
+        for machine in sorted(machines - self.machines):
             self.machines.add(machine)
             if machine != here and self._warns:
                 warn(
@@ -186,9 +186,9 @@ class StageStore:
             path = directory.path / f"records-{name}.npz"
             directory.write(path, *self._encoded())
             self._index.written(path)
-        for kind, found in (("ends", self._ends), ("states", states)):
-            if found:
-                entries, leaves = saved_states(found)
+        for kind, new in (("ends", self._ends), ("states", states)):
+            if new:
+                entries, leaves = saved_states(new)
                 directory.write(directory.path / f"{kind}-{name}.npz", entries, {}, leaves)
         self._fresh, self._ends = [], {}
         self._states.close()

@@ -45,24 +45,24 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
         )
     known = set(sys.modules)
     try:
-        found: Any = importlib.import_module(module)
+        value: Any = importlib.import_module(module)
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"{where} must name what can be imported here, got {type(error).__name__}: {error}. "
             "Is its directory in PYTHONPATH?"
         ) from error
     for name in path.split("."):
-        if not hasattr(found, name):
-            told = did_you_mean(name, [each for each in dir(found) if each[0] != "_"])
+        if not hasattr(value, name):
+            told = did_you_mean(name, [each for each in dir(value) if each[0] != "_"])
             raise ValueError(f"{where} must name what {module} has, got {name!r}{told}.")
-        found = getattr(found, name)
+        value = getattr(value, name)
     if changed := _changed(module, known):
         raise ValueError(
             f"{where} must name a task as its source is now, but {changed}. Start the process "
             "again (the workers, if it is one), or call `importlib.reload` for the module."
         )
     try:
-        made: Task = found() if callable(found) else found
+        made: Task = value() if callable(value) else value
     except Exception as error:
         error.add_note(f"in {path}() of {where}")
         raise

@@ -83,21 +83,21 @@ def _stretched(closed: Any, given: Sequence[bool], both: set[int]) -> tuple[bool
     """
     jaxpr = getattr(closed, "jaxpr", closed)
     has = dict(zip(jaxpr.invars, given, strict=True))
-    found = False
+    stretched = False
     for eqn in jaxpr.eqns:
         mine = [x for x in eqn.invars if not isinstance(x, Literal) and has.get(x)]
         if (called := called_by(eqn)) is not None:
             inside, after = _stretched(called, [x in mine for x in eqn.invars], both)
-            found |= inside
+            stretched |= inside
         else:
             after = [any(x.aval.shape == y.aval.shape for x in mine) for y in eqn.outvars]
-            found |= eqn.primitive.name != "dot_general" and any(
+            stretched |= eqn.primitive.name != "dot_general" and any(
                 both <= set(y.aval.shape) and _broadcasts(x.aval.shape, y.aval.shape)
                 for x in mine
                 for y in eqn.outvars
             )
         has.update(zip(eqn.outvars, after, strict=True))
-    return found, [not isinstance(x, Literal) and has.get(x, False) for x in jaxpr.outvars]
+    return stretched, [not isinstance(x, Literal) and has.get(x, False) for x in jaxpr.outvars]
 
 
 def _broadcasts(axes: Sequence[int], wider: Sequence[int]) -> bool:

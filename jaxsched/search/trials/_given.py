@@ -150,16 +150,16 @@ def _differing(trials: list[Trial]) -> list[str]:
 def _unlike(trials: list[Trial]) -> list[str]:
     """Of trials without settings: after the name of a hyperparameter, if they have several."""
     names = dict.fromkeys(n for trial in trials for n in trial.schedules)
-    found: list[list[str]] = [[] for _ in trials]
+    unlike: list[list[str]] = [[] for _ in trials]
     for name in names:
         held = [{} if trial.settings else trial.schedules for trial in trials]
         texts = [plain(schedules[name]) if name in schedules else "" for schedules in held]
         differ = unlike_words(texts)
         if differ and len(names) > 1:
             differ.insert(0, (name,) * len(trials))
-        for i, text in enumerate(found):
+        for i, text in enumerate(unlike):
             text += [row[i] for row in differ]
-    return [shorten(" ".join(text)) for text in found]
+    return [shorten(" ".join(text)) for text in unlike]
 
 
 def unlike_words(texts: list[str]) -> list[tuple[str, ...]]:
