@@ -1,19 +1,37 @@
-"""What the files of a store hold of the runs of a plan, and what is said of the others."""
+"""What the files of a store hold of the runs of a plan: pieces that begin where others end."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import heapq
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxsched._text import warn
 from jaxsched.search._files import Damaged
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._records import OpenRun, RunCurves
+from jaxsched.search.engine._stage_tree import Stage
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import run_fields
 from jaxsched.search.store._names import Names
-from jaxsched.search.store._pieces import Earlier, Piece, Root, decoded, in_order
+from jaxsched.search.store._pieces import Earlier, Piece, Root, decoded, in_order, joined
+
+Matched = list[tuple[Piece, int]]  # each with the step up to which it is of the run
+
+
+class RunPath(NamedTuple):
+    """What a run has applied before a stage, and the pieces that go on in the stage.
+
+    Pieces are known by their next values: a root may have as many as there are trials.
+    """
+
+    values: Any  # hashlib's; never updated, but copied
+    pieces: dict[bytes, list[Piece]] = {}  # noqa: RUF012  # never changed
 
 
 class Index:
@@ -32,10 +50,6 @@ class Index:
     @property
     def empty(self) -> bool:
         return not self._pieces
-
-    def at(self, point: str, first: bytes) -> list[Piece]:
-        """The pieces that begin at a point with such values."""
-        return self._pieces.get((point, first), [])
 
     def written(self, path: Path) -> None:
         """A file of this process need not be read."""
@@ -91,6 +105,60 @@ class Index:
             text = str(damage) if path.name in str(damage) else f"{path}: {damage}"
             repair = "What it held is trained again; delete the file to end this warning."
             warn(f"sweep(checkpoint=...): {text}. {repair}", RuntimeWarning)
+
+    def matched(self, run: OpenRun, values: np.ndarray, stage: Stage) -> tuple[Matched, RunPath]:
+        """The pieces of a run that begins, and the path of the runs that follow it.
+
+        ``values`` are those of the stage, float32 [hyperparameters, updates].
+        """
+        names, start = self._names, stage.start
+        number = names.number(run.key)
+        digest, at = run.path.values.copy(), start
+        pieces: Matched = []
+        todo, seen = [start], {start}
+        more = run.path.pieces.get(in_order(values[:, :1]), [])  # they have begun before
+        while todo:  # a piece that goes on begins where another one ends
+            step = heapq.heappop(todo)
+            digest.update(in_order(values[:, at - start : step - start]))
+            at = step
+            begun = names.point(number, digest, step), in_order(values[:, at - start :][:, :1])
+            for piece in [*more, *self._pieces.get(begun, [])]:
+                if (end := piece.agreed(start, values)) > start:
+                    pieces.append((piece, end))
+                if end == piece.stop < stage.stop and end not in seen:
+                    seen.add(end)
+                    heapq.heappush(todo, end)
+            more = []
+        digest.update(in_order(values[:, at - start :]))
+        pieces.sort(key=lambda match: names.order(match[0].file))
+        beyond: dict[bytes, list[Piece]] = {}
+        for piece, end in pieces:
+            if end == stage.stop < piece.stop:
+                following = in_order(piece.values[:, end - piece.start : end - piece.start + 1])
+                beyond.setdefault(following, []).append(piece)
+        return pieces, RunPath(digest, beyond)
+
+    def curves(self, pieces: Matched, stage: Stage, values: np.ndarray) -> RunCurves:
+        """The curves up to the first update, or evaluation, that no piece holds."""
+        plan, last = self._plan, max((end for _, end in pieces), default=stage.start)
+        gone = [p.diverged for p, end in pieces if p.diverged >= 0 and end == p.stop]
+        diverged = gone[-1] if gone else -1
+        last = diverged + 1 if gone else last  # pieces of another width may go on
+        there = {e for piece, end in pieces for e in piece.evaluations(stage.start, end)}
+        evaluated = []
+        for step in plan.evaluations(stage):
+            if step > (diverged if gone else last):
+                break
+            if step not in there:
+                last, diverged = step - 1, -1
+                break
+            evaluated.append(step)
+        if last <= stage.start:
+            return plan.empty_curves()
+        train, validation = joined(pieces, stage.start, last, evaluated)
+        if plan.table.controlled:
+            train |= dict(zip(plan.table.names, values[:, : last - stage.start], strict=True))
+        return RunCurves({name: train[name] for name in plan.train}, validation, diverged)
 
     def _check_names(self, pieces: list[Piece]) -> None:
         shape, table = self._plan.shape, self._plan.table

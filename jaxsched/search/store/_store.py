@@ -26,8 +26,7 @@ from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._index import Index
-from jaxsched.search.store._known import RunPath, curves_of, matched
+from jaxsched.search.store._index import Index, RunPath
 from jaxsched.search.store._names import Names
 from jaxsched.search.store._pieces import Fields, Piece, Root, encoded, in_order
 from jaxsched.search.store._states import States, saved_states
@@ -107,10 +106,10 @@ class StageStore:
     def look(self, run: OpenRun) -> tuple[OpenRun, RunPath]:
         stage = self._plan.stages[run.key.stage]
         values = self._values(run, stage.start, stage.stop)
-        pieces, path = matched(run, values, stage, self._names, self._index)
+        pieces, path = self._index.matched(run, values, stage)
         self._note_machines({self._index.machines[piece.file] for piece, _ in pieces})
         self.used[run.key] = frozenset(piece.file for piece, _ in pieces)
-        curves = curves_of(pieces, self._plan, stage, values)
+        curves = self._index.curves(pieces, stage, values)
         at, narrowed = stage.start + curves.updates, any(piece.narrowed for piece, _ in pieces)
         run = dataclasses.replace(run, at=at, curves=curves, narrowed=run.narrowed or narrowed)
         return run, path
