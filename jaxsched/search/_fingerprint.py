@@ -34,7 +34,7 @@ _DEEP = 12  # levels of nested values; deeper ones count by their type only
 
 
 def fingerprint(closed: Any) -> str:
-    """Of a closed jaxpr: all its operations, parameters, constants and literals, and of all inside.
+    """The digest of a closed jaxpr: all operations, parameters, constants and literals in it.
 
     Two traces of the same computation agree, in whatever process; one bit of the data that a
     function closes over, however deep, makes another. Names of variables don't matter, nor the
@@ -45,12 +45,12 @@ def fingerprint(closed: Any) -> str:
 
 
 def fingerprint_of(*values: Any) -> str:
-    """Of Python values: arrays, numbers, texts, containers, functions and objects of these."""
+    """The digest of values: arrays, numbers, texts, containers, functions and objects of these."""
     return Walk().of(values)
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
-    """Of a jaxpr, and of all jaxprs inside."""
+    """The equations of a jaxpr, and of all jaxprs inside."""
     for eqn in jaxpr.eqns:
         yield eqn
         for inner in jaxprs_in_params(eqn.params):

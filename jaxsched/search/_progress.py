@@ -46,7 +46,6 @@ class Bar:
             self.draw()
 
     def draw(self) -> None:
-        """Draws the line."""
         self._last = time.monotonic()
         self._read_finished()
         rate = self._ledger.steps_trained / max(self._last - self._begun, 1e-9)

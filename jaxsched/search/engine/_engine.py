@@ -45,7 +45,7 @@ class Backend(Protocol):
 
     @property
     def width(self) -> int:
-        """Lanes of a program."""
+        """The number of lanes of a program."""
         ...
 
     def compile_ahead(self, ledger: Ledger) -> None:

@@ -80,7 +80,7 @@ class Plan:
 
     @property
     def longest(self) -> int:
-        """Updates of the longest run."""
+        """The number of updates of the longest run."""
         return int(self.table.horizons.max())
 
     @cached_property

@@ -142,12 +142,12 @@ def _slice(eqn: Any, x: Any) -> Any:
 
 
 def _add(eqn: Any, x: Any, y: Any) -> Any:
-    """Counts of keys."""
+    """The sum of two counts of keys."""
     return None if np.ndim(x) or np.ndim(y) else np.add(x, y, dtype=eqn.outvars[0].aval.dtype)
 
 
 def _full(eqn: Any, x: Any) -> Any:
-    """An optimizer's zeros."""
+    """An array of one number, such as an optimizer's zeros."""
     return None if np.ndim(x) else np.full(eqn.params["shape"], x, eqn.outvars[0].aval.dtype)
 
 

@@ -64,7 +64,7 @@ class _Reached:
         self._last: dict[tuple[int, int], dict[int, _Part]] = {r: {} for r in ledger.plan.runs}
 
     def parts(self, trials: list[int], rung: int) -> dict[int, list[_Part]] | None:
-        """Of each trial, for each fold and seed, the run that ends at a rung or diverged before.
+        """The run of each trial, fold and seed that ends at a rung or diverged before.
 
         ``None`` if some are not there yet.
         """

@@ -45,7 +45,7 @@ class Threads:
 
     @property
     def numbers(self) -> list[int]:
-        """Of the threads that train."""
+        """The numbers of the threads that train."""
         return self._numbers[: self._count]
 
     def run(self, work: Callable[[int], None], stop: Callable[[], None]) -> None:

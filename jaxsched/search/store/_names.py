@@ -41,7 +41,7 @@ class Names:
         return self._number[key.fold, key.seed]
 
     def number_of(self, root: Root) -> int | None:
-        """Of the runs that a file tells of, if they are ours."""
+        """The number of the runs that a file tells of, if they are ours."""
         ours = root.notes.get("narrowed", self._call) == self._call
         return self._known.get(digest(json.dumps(root.fields))) if ours else None
 
@@ -64,7 +64,7 @@ class Names:
         return digest(self._names[number], str(step), values.digest(), rows, call)
 
     def root(self, number: int, narrowed: bool, start: int, stop: int) -> Root:
-        """For a file with these updates."""
+        """What identifies them in a file with these updates."""
         notes = {"machine": self.machine, **self.arrays[number]}
         notes |= {"narrowed": self._call} if narrowed else {}
         return Root(self.fields[number], start, stop, notes, self.rows[number].sums(start, stop))

@@ -74,12 +74,12 @@ class Root:
 
     @property
     def arrays(self) -> Fields:
-        """Of the notes, the arrays."""
+        """The notes of the arrays."""
         return {name: text for name, text in self.notes.items() if name.startswith("array ")}
 
 
 def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[Any, dict[str, Any]]:
-    """For a file: a JSON value and arrays. Pieces are joined: a file of many has few arrays."""
+    """A JSON value and arrays, for a file. Pieces are joined: a file of many has few arrays."""
     meta = [
         FORMAT,
         [[root.fields, root.start, root.stop, root.notes] for root in roots],
@@ -95,7 +95,7 @@ def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[Any, dict[str, Any]
 
 
 def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]:
-    """Of a file.
+    """The roots and pieces of a file.
 
     Raises:
         Damaged: if it is of another format, or does not belong together.

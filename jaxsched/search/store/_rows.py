@@ -44,7 +44,7 @@ class Rows:
         self._digests: dict[int, Any] = {0: hashlib.blake2b(digest_size=16)}
 
     def digest(self, step: int) -> bytes:
-        """Of all batches before a step."""
+        """The digest of all batches before a step."""
         if step not in self._digests:
             at = bisect.bisect_left(self._digested, step)
             before = self._digested[at - 1] if at else 0
@@ -96,7 +96,7 @@ class Rows:
 
 
 def _checksums(drawn: Any, count: int) -> bytes:
-    """Of each batch one of each array, side by side."""
+    """One of each array of each batch, side by side."""
     leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(drawn)]
     rows = [leaf.reshape(count, -1).view(np.uint8) for leaf in leaves]
     of_rows = (row for batch in zip(*rows, strict=True) for row in batch)

@@ -99,7 +99,7 @@ class States:
 
 
 def saved_states(states: dict[str, tuple[int, Any]]) -> tuple[Any, dict[str, Any]]:
-    """For a file: point -> step and state as a JSON value and arrays."""
+    """Point -> step and state as a JSON value and arrays, for a file."""
     entries = [FORMAT, [[step, point] for point, (step, _) in states.items()]]
     return entries, {
         f"s{i}/{j}": leaf

@@ -229,7 +229,7 @@ class StageStore:
         return digest
 
     def _encoded(self) -> tuple[Any, dict[str, Any]]:
-        """The new pieces for a file."""
+        """The new pieces as a JSON value and arrays."""
         groups: dict[tuple[int, bool], list[Piece]] = {}
         for piece in self._fresh:
             groups.setdefault((piece.root, piece.narrowed), []).append(piece)

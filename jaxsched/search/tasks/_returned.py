@@ -38,16 +38,17 @@ class TaskShape:
 
     @property
     def dtypes(self) -> tuple[Any, ...]:
-        """Of the leaves of a state."""
+        """The dtypes of the leaves of a state."""
         return tuple(leaf.dtype for leaf in jax.tree.leaves(self.state))
 
     @property
     def state_bytes(self) -> int:
+        """The bytes of a state."""
         return nbytes(self.state)
 
     @property
     def batch_bytes(self) -> int:
-        """Of the batch of one update, at least 1."""
+        """The bytes of the batch of one update, at least 1."""
         return max(1, nbytes(self.batch))
 
     @property

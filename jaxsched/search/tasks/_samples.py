@@ -42,12 +42,12 @@ class Samples:
 
     @cached_property
     def sample(self) -> Sample:
-        """Of which all of these are."""
+        """What each of these is made of."""
         raise NotImplementedError
 
     @property
     def nbytes(self) -> float:
-        """Of all samples; infinite where only items can be read."""
+        """The bytes of all samples; infinite where only items can be read."""
         return math.inf
 
     @property

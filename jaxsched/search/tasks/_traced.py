@@ -41,7 +41,7 @@ class Fold:
 
     @property
     def arrays(self) -> list[Any]:
-        """Of the task, the last arguments of its programs; a task may read them from a disk."""
+        """The last arguments of its programs, which a task may read from a disk."""
         return taken_apart(self.task)[0]
 
     @property

@@ -148,7 +148,7 @@ def _differing(trials: list[Trial]) -> list[str]:
 
 
 def _unlike(trials: list[Trial]) -> list[str]:
-    """Of trials without settings: after the name of a hyperparameter, if they have several."""
+    """The words that differ between schedules, after the name of one of several."""
     names = dict.fromkeys(n for trial in trials for n in trial.schedules)
     unlike: list[list[str]] = [[] for _ in trials]
     for name in names:

@@ -152,7 +152,7 @@ def _trials(
     columns: Mapping[str, Any],
     rows: Callable[[list[str]], Rows],
 ) -> Trials:
-    """Of each kind the rows of the arguments that it has."""
+    """The trials of each kind, of the rows of the arguments that it has."""
     kinds = kinds_of(recipe, columns, where)
     trials: list[Trial] = []
     for kind in kinds:

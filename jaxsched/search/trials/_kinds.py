@@ -83,7 +83,7 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
 
 
 def by_name(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
-    """A dict with different texts for names."""
+    """The same dict, whose names are different texts."""
     named = {str(name).strip(): one for name, one in given.items()}
     if "" in named or len(named) < len(given):
         raise ValueError(
