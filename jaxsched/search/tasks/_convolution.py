@@ -20,6 +20,8 @@ from jax import lax
 from jaxsched._text import warn
 from jaxsched.search.tasks._traced import Fold
 
+_MANY = 8  # channels, from which on slices along all axes at once are about as quick
+
 
 def cpu_conv(
     lhs: Any,
@@ -72,21 +74,26 @@ def cpu_conv(
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
     sizes = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, window_strides, strict=True)]
 
-    def seen_at(offset: tuple[int, ...]) -> jax.Array:
-        """What one element of the kernel meets, [batch, *sizes, channels]."""
-        first = [o * d for o, d in zip(offset, spread, strict=True)]
-        last = [f + (n - 1) * s + 1 for f, n, s in zip(first, sizes, window_strides, strict=True)]
-        return lax.slice(
-            x, (0, *first, 0), (x.shape[0], *last, x.shape[-1]), (1, *window_strides, 1)
-        )
+    def seen_at(x: Any, places: dict[int, int]) -> jax.Array:
+        """What one place of the kernel meets along some axes of the image."""
+        begin, end, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
+        for i, place in places.items():
+            begin[i + 1], step[i + 1] = place * spread[i], window_strides[i]
+            end[i + 1] = begin[i + 1] + (sizes[i] - 1) * step[i + 1] + 1
+        return lax.slice(x, begin, end, step)
 
-    patches = [seen_at(offset) for offset in itertools.product(*map(range, kernel))]
     groups, depth, outputs = feature_group_count, w.shape[-2], w.shape[-1]
     options = {"precision": precision, "preferred_element_type": preferred_element_type}
-    lack = -len(patches) * depth % 4 if groups == 1 < len(patches) else 0
-    if lack:  # XLA sums up four terms at once, and takes twice as long if some are left over
-        patches.append(jnp.zeros((*patches[0].shape[:-1], lack), x.dtype))
-    met = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
+    lack = -prod(kernel) * depth % 4 if groups == 1 < prod(kernel) else 0
+    met = x
+    # Few channels axis by axis: 6 slices for 9, and longer rows to copy.
+    each = [[i] for i in reversed(range(rank))] if x.shape[-1] < _MANY else [[*range(rank)]]
+    for axes in each:
+        places = itertools.product(*(range(kernel[i]) for i in axes))
+        patches = [seen_at(met, dict(zip(axes, place, strict=True))) for place in places]
+        if lack and axes[0] == 0:  # XLA adds four terms at once: a rest doubles the time
+            patches.append(jnp.zeros((*patches[0].shape[:-1], lack), x.dtype))
+        met = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
     if groups == 1:
         # Two flat matrices: with the axes of the image left in, XLA is a fifth slower.
         left, right = met.reshape(-1, met.shape[-1]), w.reshape(-1, outputs)
