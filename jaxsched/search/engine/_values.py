@@ -20,10 +20,10 @@ from jaxsched.controllers._base import AbstractController, bottom, untold
 from jaxsched.schedules._phase import ends
 from jaxsched.search.trials._trials import Trials
 
-# Values are always computed in whole blocks that begin at multiples of this, however many are
-# needed: NumPy may round differently in the last, partly filled vector register of an array.
+# Values are computed in whole blocks that begin at multiples of this, and for short runs in rows of
+# the first: NumPy may round differently in the last, partly filled vector register of an array.
 BLOCK = 4096
-ROWS = 1024  # short runs keep so many values, or a multiple; it divides BLOCK
+ROWS = 1024  # or a multiple; it divides BLOCK
 
 # The states of a trial's controllers: one, or None, for each name.
 ControllerStates = tuple[Any, ...]
@@ -143,8 +143,8 @@ class ScheduleValues:
         return np.stack([s.host(self._counts(block)) for s in self._schedules[trial]])
 
     def _counts(self, block: int) -> np.ndarray:
-        """The numbers of a block's updates that are kept, in whole blocks of updates."""
-        many, first = -(-self._kept * self.updates // BLOCK) * BLOCK, block * BLOCK * self.updates
+        """The numbers of a block's updates that are kept, or some more (see ``BLOCK``)."""
+        many, first = -(-self._kept * self.updates // ROWS) * ROWS, block * BLOCK * self.updates
         return np.arange(first, first + many)
 
     def _by_update(self, values: np.ndarray) -> np.ndarray:
