@@ -22,6 +22,11 @@ from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 _LOOK = 32  # times the width: of so many runs, those that go on together are sought
 
 
+# The runs that a store was asked for, as far as it holds them, with the one before each; parents
+# come before their children.
+Recalled = dict[Key, tuple[OpenRun, Key | None]]
+
+
 class Store(Protocol):
     """Measurements and states of this sweep and of others, by what the runs have read."""
 
@@ -102,8 +107,6 @@ class Ledger:
         self._taken: dict[int, list[OpenRun]] = {}  # the runs of each device
         self._until = math.inf
         self._opened = {run.key for run in self._open}
-        self._walked: dict[Key, OpenRun] = {}  # parents before children; the known measurements
-        self._parents: dict[Key, Key] = {}
         self._ahead: dict[Key, RunCurves] = {}  # stored, beyond an undecided rung
         self._held: dict[Key, int] = {}  # updates of a run that the store held
 
@@ -220,31 +223,30 @@ class Ledger:
         """
         return list(itertools.islice(reversed(self.finished.items()), len(self.finished) - count))
 
-    def recall(self) -> None:
+    def recall(self) -> Recalled:
         """Files all runs that the store holds; then decide the rungs, and call ``reopen``.
 
         It goes down the tree from the roots. With controllers it ends at a run that is missing: how
         that forks is unknown until it is evaluated.
         """
-        store, plan = self._store, self.plan
+        store, plan, recalled = self._store, self.plan, Recalled()
         if store is None or store.empty:
-            return
-        self.finished, self._walked, self._parents = {}, {}, {}
-        todo = self._roots()
+            return recalled
+        self.finished = {}
+        todo: list[tuple[OpenRun, Key | None]] = [(run, None) for run in self._roots()]
         while todo:
-            run = todo.pop()
+            run, parent = todo.pop()
             stage = plan.stages[run.key.stage]
             run, path = store.look(run)
-            self._walked[run.key] = run
+            recalled[run.key] = (run, parent)
             if run.at == stage.stop or run.curves.diverged >= 0:
                 self.finished[run.key] = run.curves
             elif plan.table.controlled:
                 continue
-            children = child_runs(plan, run, path)[::-1]
-            self._parents |= dict.fromkeys((child.key for child in children), run.key)
-            todo += children
+            todo += [(child, run.key) for child in reversed(child_runs(plan, run, path))]
+        return recalled
 
-    def reopen(self) -> None:
+    def reopen(self, recalled: Recalled) -> None:
         """Opens the runs that the store lacks, each at the last state that it holds.
 
         It goes up the tree: a run without any state needs that at the end of its parent, which is
@@ -252,7 +254,7 @@ class Ledger:
         the whole sweep.
         """
         store = self._store
-        if store is None or not self._walked:
+        if store is None or not recalled:
             return
         finished, again = self.finished, set[Key]()
         rungs = self.plan.rungs[self.rungs_decided :]
@@ -262,14 +264,14 @@ class Ledger:
             elif rungs and self.plan.stages[key.stage].start >= rungs[0]:
                 self._ahead[key] = finished.pop(key)
         self._open = []
-        for key, run in reversed(self._walked.items()):
+        for key, (run, parent) in reversed(recalled.items()):
             there = finished if key in finished else self._ahead
             if (key in there and key not in again) or not self.needs(key):
                 continue
             there.pop(key, None)
             opened = store.reopened(run)
-            if opened is None and key in self._parents:
-                again.add(self._parents[key])
+            if opened is None and parent is not None:
+                again.add(parent)
                 finished.pop(key, None)  # or it would not be opened after its parent
                 continue
             none = self.plan.empty_curves()
@@ -277,7 +279,6 @@ class Ledger:
         held = {**finished, **self._ahead, **{run.key: run.curves for run in self._open}}
         self._held = {key: curves.updates for key, curves in held.items()}
         self._opened = set(held)
-        self._walked, self._parents = {}, {}
 
     # ----------------------------------------------------------------------------------- workers
 
@@ -285,8 +286,7 @@ class Ledger:
         """Files what workers have saved in the store, as if it had been trained here."""
         with self.lock:
             held = self._held
-            self.recall()
-            self.reopen()
+            self.reopen(self.recall())
             self._held = held
         self.begin(until)
 

@@ -18,13 +18,13 @@ from jaxsched.search.engine._records import Key, RunCurves
 def run_plan(ledger: Ledger, train: Callable[[int | None], None]) -> None:
     """Trains all open runs of a plan; ``train(until)`` those before a step, here or in workers."""
     # Rungs first that the store decides: what it lacks is not trained for a trial that was stopped.
-    ledger.recall()
+    recalled = ledger.recall()
     reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         if (losers := _losers(ledger, reached, rung)) is None:
             break
         ledger.give_up(losers, rung)
-    ledger.reopen()
+    ledger.reopen(recalled)
     reached = _Reached(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         train(rung)

@@ -169,8 +169,7 @@ def train(work: Work, part: Part, token: str) -> Report:
     flag = Path(work.directory, work.flag)
     coordinator = _UnitCoordinator(ledger, store, len(backend.devices), flag)
     with graceful(coordinator.stop) as received:
-        ledger.recall()
-        ledger.reopen()
+        ledger.reopen(ledger.recall())
         Engine(ledger, backend, coordinator).run(part.until)
         store.save(ledger)
     if received:
