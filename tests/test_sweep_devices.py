@@ -100,6 +100,7 @@ def test_a_job_array_says_which_shard_it_is(environment, shard, monkeypatch):
         ({"JOB_COMPLETION_INDEX": 2}, r"JOB_COMPLETIONS, .* got 'none'. Set it to the job's `comp"),
         ({"JOB_COMPLETION_INDEX": 5, "JOB_COMPLETIONS": 5}, "one of 5 jobs, got the number 5"),
         (array(ID=7, MIN=1, MAX=7, COUNT=3, STEP=1), "equal steps, .* got 3 tasks from 1 to 7"),
+        (array(ID=4, MIN=1, MAX=9, COUNT=3, STEP=4), "3 tasks from 1 to 9, of which this is 4"),
         (array(ID="x", MIN=1, MAX=7, COUNT=3), "SLURM_ARRAY_TASK_ID, a whole number, .* got 'x'"),
         (array(ID=1, MIN=0, MAX=3), "SLURM_ARRAY_TASK_COUNT, a whole number, .* got 'none'"),
     ],

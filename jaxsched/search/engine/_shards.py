@@ -21,13 +21,14 @@ def shard_of_job() -> tuple[int, int]:
         numbers = {n: _number(_SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
         step = _number(_SLURM + "STEP", "1")
         # Of a list of numbers, such as --array=1,2,7, a task knows only the ends and the length.
-        if step < 1 or (numbers["MAX"] - numbers["MIN"]) // step + 1 != numbers["COUNT"]:
+        own = range(numbers["MIN"], numbers["MAX"] + 1, max(step, 1))
+        if step < 1 or len(own) != numbers["COUNT"] or numbers["ID"] not in own:
             raise ValueError(
                 'sweep(shard="auto") must run in an array with equal steps, such as --array=0-7, '
-                f"got {numbers['COUNT']} tasks from {numbers['MIN']} to {numbers['MAX']}. Write "
-                "shard=(i, n)."
+                f"got {numbers['COUNT']} tasks from {numbers['MIN']} to {numbers['MAX']}, of which "
+                f"this is {numbers['ID']}. Write shard=(i, n)."
             )
-        index, count = (numbers["ID"] - numbers["MIN"]) // step, numbers["COUNT"]
+        index, count = own.index(numbers["ID"]), numbers["COUNT"]
     elif _INDEX in os.environ:
         index, count = _number(_INDEX), _number(_COUNT)
     else:
@@ -45,7 +46,7 @@ def shard_of_job() -> tuple[int, int]:
 
 def _number(name: str, default: str = "") -> int:
     text = os.environ.get(name, default)
-    if not re.fullmatch(r"[0-9]+", text):
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         repair = f" Set it to the job's `completions` in its `env`: Kubernetes does not set {name}."
         raise ValueError(
             f'sweep(shard="auto") needs {name}, a whole number, in the environment, got '
