@@ -269,13 +269,14 @@ class Elsewhere(ThreadPoolExecutor):
         return super().submit(function, dataclasses.replace(work, **self.changes), *arguments)
 
 
-def test_a_worker_that_does_not_see_the_directory(tmp_path):
-    with Elsewhere(1) as pool:
-        pool.changes = {"directory": str(tmp_path)}
-        with pytest.raises(
-            ValueError, match=r"sweep\(checkpoint=...\) must be a directory that all w"
-        ):
-            sweep(executor=pool)
+def test_a_worker_that_does_not_see_the_directory_or_cannot_write(tmp_path, threads, monkeypatch):
+    words = r"sweep\(checkpoint=...\) must be a directory that all workers see and can write, got"
+    monkeypatch.setattr(Elsewhere, "changes", {"directory": str(tmp_path)})
+    with Elsewhere(1) as pool, pytest.raises(ValueError, match=words):
+        sweep(executor=pool)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=words):
+        sweep(executor=threads)
 
 
 def test_a_worker_that_lacks_a_module():

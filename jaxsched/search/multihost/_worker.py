@@ -246,11 +246,11 @@ def _check_worker(work: Work) -> None:
     check_place("sweep")
     if work.driver != place() and threading.current_thread() is threading.main_thread():
         _end_with_parent()
-    if not Path(work.directory, work.flag).exists():
+    if not Path(work.directory, work.flag).exists() or not os.access(work.directory, os.W_OK):
         raise ValueError(
-            "sweep(checkpoint=...) must be a directory that all workers see, got "
-            f"{work.directory}, in which {place()} does not see the driver's file. Give one on a "
-            "file system that the driver shares with the workers."
+            "sweep(checkpoint=...) must be a directory that all workers see and can write, got "
+            f"{work.directory}, in which {place()} cannot write or see the driver's file. "
+            "Give one on a file system that the driver shares with the workers."
         )
 
 
