@@ -240,6 +240,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("silver", TypeError, "or a text such as"),
         ("share(0.1)", TypeError, "a schedule or controller"),
         ("constant(0.1", ValueError, r"a call of a name, got 'constant\(0.1': "),
+        ("constant(0.1)\ud800", ValueError, r"a call of a name, got 'constant\(0.1\)\\ud800': "),
         ("constant(0.1))", ValueError, r"a call of a name, got 'constant\(0.1\)\)': "),
         ("constant(peak=1, peak=2)", ValueError, "each argument once"),
         ("constant(peak=1, 2)", ValueError, "positional argument follows"),

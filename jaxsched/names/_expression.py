@@ -84,8 +84,8 @@ def reading(text: str, where: str) -> Iterator[None]:
         raise ValueError(f"{where} must have at most {LENGTH} letters, got {len(text)}.")
     try:
         yield
-    except SyntaxError as error:
-        told = error.msg.rstrip("?")
+    except (SyntaxError, UnicodeError) as error:  # such as half a sign
+        told = str(getattr(error, "msg", error)).rstrip("?")
         raise ValueError(f"{where} must be a call of a name, got {text!r:.60}: {told}.") from None
     except (RecursionError, MemoryError):
         raise ValueError(f"{where} must be nested at most {DEPTH} deep.") from None
