@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -24,36 +25,43 @@ def align(record: Record) -> None:
     leaves = jax.tree.leaves(record)
     if not any(map(np.ndim, leaves)):
         return
-    found = sorted(axes(record, 0) - {()})
+    found = sorted(axes(record) - {()})
     if len(found) > 1:
         raise ValueError(
             f"{type(record).__name__}(...) must be made of populations of one size, got numbers "
             f"with the axes {' and '.join(map(str, found))}."
         )
-    for name, (value, rank) in zip(list(vars(record)), _items(record), strict=True):
-        if found:
-            record.__dict__[name] = _spread(value, rank, found[0], has_float64(leaves))
+    if found:
+        record.__dict__.update(vars(_spread(record, 0, found[0], has_float64(leaves))))
 
 
-def own_rank(schedule: Any, path: Any) -> int:
-    """0 for a field that is a number, 1 for one that is an array, anywhere in the tree."""
-    node: Any = schedule
-    rank = 0
-    for key in path:
-        if isinstance(key, jax.tree_util.GetAttrKey):
-            rank = getattr(type(node), "ranks", {}).get(key.name, 0)
-            node = getattr(node, key.name)
-        elif isinstance(key, jax.tree_util.SequenceKey):
-            node = node[key.idx]
-        elif isinstance(key, jax.tree_util.DictKey):
-            node = node[key.key]
-    return rank if isinstance(node, (np.ndarray, jax.Array, np.generic, int, float)) else 2
+def numbers_of(value: Any, rank: int = 0, path: str = "") -> Iterator[tuple[str, Any, int]]:
+    """Every number in a schedule or a field: where, itself, and its rank without members' axes.
+
+    The rank is 0 for a field that is a number, 1 for one that is an array.
+    """
+    if isinstance(value, Record):
+        parts = [(f".{name}", part, value.ranks.get(name, 0)) for name, part in vars(value).items()]
+    elif isinstance(value, dict):  # the parameters of a function
+        parts = [(f"[{name!r}]", part, 0) for name, part in value.items()]
+    elif isinstance(value, tuple):
+        parts = [(f"[{i}]", part, 0) for i, part in enumerate(value)]
+    else:
+        if is_number(value):
+            yield path, value, rank
+        return
+    for place, part, own in parts:
+        yield from numbers_of(part, own, path + place)
+
+
+def axes(value: Any) -> set[tuple[int, ...]]:
+    """The members' axes of all numbers."""
+    return {np.shape(x)[: np.ndim(x) - rank] for _, x, rank in numbers_of(value)}
 
 
 def size(record: Record) -> int | None:
     """How many members a population has; ``None``: it is single."""
-    leaves = jax.tree_util.tree_flatten_with_path(record)[0]
-    sizes = {np.shape(x)[0] for path, x in leaves if np.ndim(x) > own_rank(record, path)}
+    sizes = {front[0] for front in axes(record) if front}
     if len(sizes) > 1:
         raise ValueError(f"a population must have one number of members, got {sorted(sizes)}.")
     return sizes.pop() if sizes else None
@@ -68,33 +76,12 @@ def split(record: Any) -> list[Any]:
     return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(count)]
 
 
-def _items(record: Record) -> list[tuple[Any, int]]:
-    return [(value, record.ranks.get(name, 0)) for name, value in vars(record).items()]
-
-
-def _parts(value: Any) -> list[tuple[Any, int]] | None:
-    """What a field is made of, if it is not one number: schedules, or parameters of a function."""
-    if isinstance(value, Record):
-        return _items(value)
-    value = tuple(value.values()) if isinstance(value, dict) else value
-    return [(part, 0) for part in value] if isinstance(value, tuple) else None
-
-
-def axes(value: Any, rank: int = 0) -> set[tuple[int, ...]]:
-    """The members' axes of all numbers of a schedule, or of a field."""
-    parts = _parts(value)
-    if parts is not None:
-        return set().union(*(axes(*part) for part in parts))
-    shape = np.shape(value) if is_number(value) else ()
-    return {shape[: len(shape) - rank]}
-
-
 def _spread(value: Any, rank: int, front: tuple[int, ...], wide: bool) -> Any:
     """The same with every number that has no members' axes repeated for each member."""
     if isinstance(value, Record):
         same = object.__new__(type(value))
-        for (name, inner), (_, own) in zip(vars(value).items(), _items(value), strict=True):
-            same.__dict__[name] = _spread(inner, own, front, wide)
+        for name, inner in vars(value).items():
+            same.__dict__[name] = _spread(inner, value.ranks.get(name, 0), front, wide)
         return same
     if isinstance(value, tuple):
         return tuple(_spread(part, 0, front, wide) for part in value)

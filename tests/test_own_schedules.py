@@ -89,6 +89,18 @@ def test_a_known_formula_in_jnp_is_a_constant_of_a_program():
     assert jax.jit(lambda: Wave(10)(3))() == Wave(10)(3)
 
 
+def test_one_without_numbers_has_no_axes_and_goes_into_recipes():
+    @own.struct
+    class Half(js.AbstractSchedule):
+        duration = None
+
+        def value_at(self, t):
+            return own.as_value(t, 0.5) + own.to_value(t * 0.0)
+
+    assert js.members(Half()) is None
+    assert float(js.with_warmup(Half(), 4)(2)) == float(js.cooldown_from(Half(), 4, 8)(8)) == 0.25
+
+
 def test_members_of_a_population_of_ones_own():
     family = js.stack([LookAhead(Saturating(peak, 50), 5) for peak in (1.0, 2.0)])
     one, two = jax.vmap(lambda s: s(7))(family)

@@ -74,7 +74,7 @@ def value_at(schedule: AbstractSchedule, step: Any) -> Any:
 
     A known one is that of the host, which is not rounded to float32.
     """
-    shape = max(axes(schedule))
+    shape = max(axes(schedule), default=())
     if (
         not shape
         and np.ndim(step) == 0

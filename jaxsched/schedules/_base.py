@@ -25,7 +25,7 @@ from jaxsched._struct import Record, length, number, struct
 from jaxsched._text import describe
 from jaxsched._types import Step
 from jaxsched._words import WRAP, uncalled
-from jaxsched.schedules._evaluate import evaluate, host, require_single
+from jaxsched.schedules._evaluate import evaluate, host
 from jaxsched.schedules._lengths import as_real, exact_duration
 from jaxsched.schedules._own import run_checks
 from jaxsched.schedules._phase import (
@@ -120,7 +120,6 @@ class AbstractSchedule(Record, abc.ABC):
         return evaluate(self, step)
 
     host = host
-    _require_single = require_single
 
     # The operators. A sequence or sum of sequences or sums is one flat node, so >> is associative.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._arrays import has_float64, is_concrete, is_list, is_number, to_host
-from jaxsched._axes import own_rank
+from jaxsched._axes import numbers_of
 from jaxsched._number import Number
 from jaxsched._struct import Record
 from jaxsched.schedules._own import value_of
@@ -90,12 +90,12 @@ def _host_values(schedule: Any, step: Any) -> np.ndarray:
 
 
 def require_single(schedule: Any) -> None:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(schedule)[0]:
-        if np.ndim(leaf) > own_rank(schedule, path):
+    for path, x, rank in numbers_of(schedule):
+        if np.ndim(x) > rank:
             raise ValueError(
-                f"{type(schedule).__name__} is a population: {jax.tree_util.keystr(path)} has "
-                f"shape {np.shape(leaf)}. Call its members by `jax.vmap(lambda s: s(step))"
-                "(schedule)`, or take it apart by `js.unstack(schedule)`."
+                f"{type(schedule).__name__} is a population: {path} has shape {np.shape(x)}. Call "
+                "its members by `jax.vmap(lambda s: s(step))(schedule)`, or take it apart by "
+                "`js.unstack(schedule)`."
             )
 
 
