@@ -14,12 +14,12 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._text import describe
 from jaxsched.controllers._base import AbstractController, untold
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
 from jaxsched.schedules._wrappers import Shift
 
 
 @struct
-class Rate(AbstractSchedule):
+class Rate(AbstractTimed):
     """Stands for the rate of the controller in the ``rule`` of an ``Around``.
 
     Args:
@@ -33,10 +33,6 @@ class Rate(AbstractSchedule):
 
     value: Any = number(default=1.0)
     steps: Any = length(default=None, at_least=0, optional=True)
-
-    @property
-    def duration(self) -> Any:
-        return self.steps
 
     def value_at(self, t: Number) -> Value:
         return num.as_value(t, self.value)

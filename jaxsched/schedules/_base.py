@@ -176,8 +176,18 @@ class AbstractSchedule(Record, abc.ABC):
         return picture(self)
 
 
+class AbstractTimed(AbstractSchedule):
+    """A schedule whose field ``steps`` is its duration."""
+
+    steps: Any
+
+    @property
+    def duration(self) -> Any:
+        return self.steps
+
+
 @struct
-class Constant(AbstractSchedule):
+class Constant(AbstractTimed):
     """The same value at every step; with ``steps``, a piece of that length.
 
     Args:
@@ -192,10 +202,6 @@ class Constant(AbstractSchedule):
     value: Any = number()
     steps: Any = length(default=None, at_least=0, optional=True)
 
-    @property
-    def duration(self) -> Any:
-        return self.steps
-
     def value_at(self, t: Number) -> Value:
         return num.as_value(t, self.value)
 
@@ -204,7 +210,34 @@ class Constant(AbstractSchedule):
 
 
 @struct
-class Sequence(AbstractSchedule):
+class AbstractParts(AbstractSchedule):
+    """A schedule made of others; a subclass gives ``exact_length`` and ``value_at``."""
+
+    parts: Many[AbstractSchedule]
+
+    def __check_init__(self) -> None:
+        name = type(self).__name__
+        if is_list(self.parts):
+            self.__dict__["parts"] = tuple(self.parts)
+        if not isinstance(self.parts, tuple) or not self.parts:
+            raise ValueError(
+                f"{name}(parts=...) must be a list or tuple of at least one schedule, got "
+                f"{self.parts!r}."
+            )
+        for part in self.parts:
+            if not isinstance(part, AbstractSchedule):
+                raise TypeError(
+                    f"{name}(parts=...) must hold schedules, got {part!r} ({type(part).__name__})"
+                    f"{uncalled(part) or WRAP}."
+                )
+
+    @property
+    def duration(self) -> Any:
+        return exact_duration(self)
+
+
+@struct
+class Sequence(AbstractParts):
     r"""One schedule after another; each part starts at its own step 0.
 
     .. math:: s(t) = s_i(t - b_i), \quad b_i \le t < b_{i+1}, \quad b_i = \sum_{j<i} d_j
@@ -223,22 +256,16 @@ class Sequence(AbstractSchedule):
     [0.0, 0.5, 1.0, 1.0]
     """
 
-    parts: Many[AbstractSchedule]
     _symbol = " >> "
     _few: ClassVar[float] = 4  # so many parts are quicker to compile one by one
 
     def __check_init__(self) -> None:
-        _check_parts(self)
         for index, part in enumerate(self.parts[:-1]):
             if got := unfinished(part):
                 raise ValueError(
                     "Sequence(parts=...) must have a duration in every part but the last, got for "
                     f"part {index} of {len(self.parts)} {got}"
                 )
-
-    @property
-    def duration(self) -> Any:
-        return exact_duration(self)
 
     def exact_length(self, t: Number) -> Number | None:
         lengths = [part.exact_length(t) for part in self.parts]
@@ -277,18 +304,8 @@ class Sequence(AbstractSchedule):
         return before + max(shown_length(self.parts[-1]), before)
 
 
-@struct
-class AbstractCombination(AbstractSchedule):
+class AbstractCombination(AbstractParts):
     """Schedules that run side by side and are combined at every step."""
-
-    parts: Many[AbstractSchedule]
-
-    def __check_init__(self) -> None:
-        _check_parts(self)
-
-    @property
-    def duration(self) -> Any:
-        return exact_duration(self)
 
     def exact_length(self, t: Number) -> Number | None:
         lengths = [p.exact_length(t) for p in self.parts if p._endless_value() is None] or [None]
@@ -378,20 +395,3 @@ def _refuse_function(x: Any) -> None:
 def parts_of(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
     made: Any = map(_term, terms)
     return tuple(itertools.chain(*(x.parts if type(x) is node else (x,) for x in made)))
-
-
-def _check_parts(self: Any) -> None:
-    name = type(self).__name__
-    if is_list(self.parts):
-        self.__dict__["parts"] = tuple(self.parts)
-    if not isinstance(self.parts, tuple) or not self.parts:
-        raise ValueError(
-            f"{name}(parts=...) must be a list or tuple of at least one schedule, got "
-            f"{self.parts!r}."
-        )
-    for part in self.parts:
-        if not isinstance(part, AbstractSchedule):
-            raise TypeError(
-                f"{name}(parts=...) must hold schedules, got {part!r} ({type(part).__name__})"
-                f"{uncalled(part) or WRAP}."
-            )

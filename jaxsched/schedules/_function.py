@@ -19,7 +19,7 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import length, static, struct
 from jaxsched._text import describe
 from jaxsched._types import Step
-from jaxsched.schedules._base import AbstractSchedule, Operand
+from jaxsched.schedules._base import AbstractSchedule, AbstractTimed, Operand
 
 _BRANCH = """\
 {where} must not branch in Python on the step or on a parameter: {name} was called with a \
@@ -36,7 +36,7 @@ and no float(step) or int(step);
 or compute the values before, js.Table([fn(step) for step in range(steps)]){instead}."""
 
 
-class _WithParameters(AbstractSchedule):
+class _WithParameters(AbstractTimed):
     """Holds a dict, whose keys are paths of the tree, and shows it as one that cannot be changed.
 
     A base class, since a field would take the place of a property of its own class.
@@ -67,10 +67,6 @@ class Function(_WithParameters):
             name: _one_parameter(f"Function(parameters={{{name!r}: ...}})", given[name])
             for name in given
         }
-
-    @property
-    def duration(self) -> Any:
-        return self.steps
 
     def value_at(self, t: Number) -> Value:
         t = num.at_least_zero(t)

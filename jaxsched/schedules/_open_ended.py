@@ -12,7 +12,7 @@ from jaxsched import _number as num
 from jaxsched._arrays import to_host
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
 
 
 class AbstractOpenEnded(AbstractSchedule):
@@ -172,7 +172,7 @@ class RAdamWarmup(AbstractOpenEnded):
 
 
 @struct
-class Silver(AbstractSchedule):
+class Silver(AbstractTimed):
     r"""The silver step sizes for smooth convex problems: a fractal of short and long steps.
 
     .. math:: s(t) = \text{scale}\,\left(1 + \rho^{\nu(t+1) - 1}\right), \quad \rho = 1 + \sqrt 2
@@ -211,10 +211,6 @@ class Silver(AbstractSchedule):
     scale: Any = number()
     condition: Any = number(default=None, at_least=1, optional=True)
     steps: Any = length(default=None, at_least=0, optional=True)
-
-    @property
-    def duration(self) -> Any:
-        return self.steps
 
     def value_at(self, t: Number) -> Value:
         # The step after the last is the last.

@@ -17,11 +17,11 @@ from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._text import describe
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._base import AbstractTimed
 
 
 @struct
-class AbstractShape(AbstractSchedule):
+class AbstractShape(AbstractTimed):
     """A piece from ``start`` to ``end`` over ``steps``; a subclass gives the two weights.
 
     Args:
@@ -33,10 +33,6 @@ class AbstractShape(AbstractSchedule):
     start: Any = number()
     end: Any = number()
     steps: Any = length(at_least=0)
-
-    @property
-    def duration(self) -> Any:
-        return self.steps
 
     @abc.abstractmethod
     def weights(self, at: Progress) -> tuple[Value, Value]:

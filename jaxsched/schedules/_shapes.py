@@ -13,7 +13,7 @@ from jaxsched import _number as num
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
-from jaxsched.schedules._base import AbstractSchedule
+from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
 from jaxsched.schedules._progress import AbstractShape, Progress, cosine_weights, progress, raised
 
 _FAR = 2.0**100  # between the ends of a Harmonic: a product of two words needs 2^-124 to be exact
@@ -90,7 +90,7 @@ class Polynomial(AbstractShape):
 
 
 @struct
-class Geometric(AbstractSchedule):
+class Geometric(AbstractTimed):
     r"""A constant ratio per step from ``start`` to ``end``; a straight line on a log axis.
 
     .. math:: s(t) = \text{start}\,(\text{end}/\text{start})^{p}
@@ -107,10 +107,6 @@ class Geometric(AbstractSchedule):
     start: Any = number(above=0)
     end: Any = number(above=0)
     steps: Any = length(at_least=0)
-
-    @property
-    def duration(self) -> Any:
-        return self.steps
 
     def value_at(self, t: Number) -> Value:
         # From the nearer end, so that both ends are met exactly.
