@@ -105,7 +105,8 @@ def checksums(arrays: dict[str, Any]) -> dict[str, str]:
     always detected, any other with probability 1 - 2^-64. A sum of integers does not depend on its
     order, so the checksum does not depend on the sharding.
     """
-    sums = jax.device_get({name: _summed(value) for name, value in arrays.items()})
+    # One after another: on a CPU, sums in flight may each hold the thread that another one needs.
+    sums = {name: jax.device_get(_summed(value)) for name, value in arrays.items()}
     return {name: f"{int(a):08x}{int(b):08x}" for name, (a, b) in sums.items()}
 
 
