@@ -243,7 +243,7 @@ EACH = "--steps-per-epoch=5"
             ["convert", "torch", "StepLR(o, 3, 0.1 * x)"],
             "in place of x, which only the program knows",
         ),
-        (["convert", "torch", "StepLR(o, step_size=len(x))"], "in place of len(...), which only"),
+        (["convert", "torch", "StepLR(o, len(x))"], "in place of len(x) (line 1), which only"),
         (["convert", "timm", "create_scheduler_v2(o)"], "it is timm.CosineLRScheduler here"),
     ],
     ids=str,

@@ -203,13 +203,13 @@ def written(x):
             "at most 10000 values",
         ),
         ("a = 1\na = 2\nStepLR(o, a)", r"one value in place of a \(line 1, 2\), which"),
-        ("if x:\n  n = 9\nStepLR(o, n)", r"in place of n \(line 1\), which"),
-        ("a, b = 1, 2\nStepLR(o, a)", r"in place of a \(line 1\), which"),
-        ("k = dict(gamma=1)\nStepLR(o, 3, **k)", r"in place of \*\*k \(line 2\)"),
+        ("if x:\n  n = 9\nStepLR(o, n)", r"in place of n \(line 2\), which"),
+        ("a, b = f()\nStepLR(o, a)", r"in place of a \(line 1\), which"),
+        ("StepLR(o, 3, **k)", r"in place of \*\*k \(line 1\)"),
         ("StepLR(o, 3 if x else 4)", r"in place of 3 if x else 4 \(line 1\)"),
         ("MultiStepLR(o, [3] * 2)", r"in place of \[3\] \* 2"),
         ("MultiStepLR(o, [i for i in x])", r"in place of \[i for i in x\] \(line 1\)"),
-        ("cfg = {'n': 3}\nStepLR(o, cfg['n'])", r"in place of cfg.n \(line 2\)"),
+        ("cfg = {'n': 3}\ncfg['n'] = 4\nStepLR(o, cfg['n'])", r"in place of cfg.n \(line 2\)"),
         ("StepLR(SGD(m, 0.1, lr=0.1), 3)", r"must have one rate in SGD\(...\), got two"),
         ("StepLR(SGD(m, **k), 3)", r"in place of \*\*k"),
         ("StepLR(Look(LinearLR(o)), 3)", r"one rate in Look\(...\), got LinearLR"),
@@ -249,7 +249,7 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "o = SGD(m, lr=0.1)\ns = StepLR(o, 3)\n|o.add_param_group(g)|"),
         ("torch", "s = StepLR(o, 3)\ng = o.param_groups[0]\n|g.update(x)|"),
         ("torch", "self.s = StepLR(o, 3)\n|self.s.gamma *= 0.5|"),
-        ("torch", "s = StepLR(o, 3)\n|for g in o.param_groups:|\n  g['lr'] = 0.5"),
+        ("torch", "s = StepLR(o, 3)\nfor g in o.param_groups:\n  |g['lr'] = 0.5|"),
         ("torch", "s = StepLR(o, 3)\n|s.step(5)|"),
         ("torch", "s = StepLR(o, 3)\n|for i in range(4):|\n  s.step()"),
         ("torch", "s = StepLR(o, 3)\ns.step()\n|s.step()|"),
@@ -260,7 +260,7 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  o.step()\n  |if i % 4:|\n    s.step()"),
         ("torch", "s = StepLR(o, 3)\n|o.param_groups[0]['lr'] *= 2|"),
         ("torch", "s = StepLR(o, 3)\nfor i in r:\n  o.step()\n  if x: |continue|\n  s.step()"),
-        ("torch", "s = StepLR(o, 3)\ndef fit():\n  train()\n  s.step()\n|fit()|\nfit()"),
+        ("torch", "s = StepLR(o, 3)\ndef fit():\n  train()\n  s.step()\nfit()\n|fit()|"),
         ("torch", "|for lr in rates:|\n  s = StepLR(o, 3)\n  f(lr)"),
         ("torch", "s = StepLR(o, 3)\nb = |WarmupLR(o, 10)|"),
         ("torch", "|Warmed(o, 5, StepLR(o, 4))|"),
@@ -283,57 +283,3 @@ def test_a_line_that_may_change_the_curve_is_refused(library, text):
     with pytest.raises(ValueError, match="its optimizer and their lists") as error:
         convert(library, text.replace("|", ""), 0.1)
     assert f"got `{told}` in line {1 + before.count(chr(10))}: leave it out" in str(error.value)
-
-
-SKIPPED = """
-import torch
-class Model(nn.Module):
-    def __init__(self, lr):
-        self.lr, self.seen = lr, 0
-        self.body = Body().cuda()
-    def forward(self, x):
-        x = self.body(x)
-        return x if x else None
-    def configure_optimizers(self):
-        ms = [30, 60]
-        print(f"{len(ms)} drops", max(ms))
-        optimizer: Any = SGD([p for p in self.parameters()], lr=0.1)
-        scheduler = MultiStepLR(optimizer, ms)
-        optimizer.zero_grad()
-        self.body.eval()
-        lrs = scheduler.get_last_lr()
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
-for batch in loader:
-    other = OneOf(batch)
-"""
-LOOP = """
-optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60])
-for epoch in range(90):
-    for batch in loader:
-        optimizer.zero_grad()
-        model(batch).backward()
-        if torch.isnan(loss):
-            continue
-        scaler.unscale_(optimizer)
-        scaler.step(optimizer)
-    scheduler.step(1 + epoch)
-    if epoch % 10 == 0:
-        print(scheduler.get_last_lr(), optimizer.param_groups[0]["lr"])
-    wandb.log({"lr": scheduler.get_last_lr()[0], "same": optimizer.param_groups[0]["lr"]})
-"""
-
-
-def test_lines_without_the_names_of_the_schedule_are_skipped():
-    expected = CT.MultiStepLR(0.1, [30, 60])
-    assert both_lines(convert("torch", SKIPPED)) == (expected, expected)
-    assert both_lines(convert("torch", LOOP)) == (expected, expected)
-    hf = "s = linear(o, 1, 9)\nfor i in r:\n  f()\n  if i % 4 == 0:\n    o.step()\n    s.step()"
-    assert both_lines(convert("hf", hf, 0.1))[0] == js.compat.transformers.linear(0.1, 1, 9)
-    timm = "s = CosineLRScheduler(o, 9)\nfor e in r:\n  train()\n  s.step(e + 1)"
-    assert both_lines(convert("timm", timm, 0.1))[0] == js.compat.timm.CosineLRScheduler(0.1, 9)
-    keras = "s = ReduceLROnPlateau(patience=5)\nm.fit(x, callbacks=[s, EarlyStopping(9)])"
-    assert both_lines(convert("keras", keras, 0.1))[0].patience == 5
-    optax = "s = linear_schedule(1, 0, 9)\nt = chain(clip(1), scale_by_schedule(s), scale(-1))\n"
-    optax += "state = t.init(params)\nup, state = t.update(grads, state)"
-    assert both_lines(convert("optax", optax))[0] == js.Linear(1.0, 0.0, 9)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ast
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxsched._bounds import check_bounds, check_choice
 from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
-from jaxsched.command._program import OPTIMIZERS, Placed, Program
+from jaxsched.command._program import Placed, Program, Taken
+from jaxsched.command._uses import OPTIMIZERS, Uses
 from jaxsched.compat._optimizer import OF_OPTIMIZER
-from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, reading
+from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, dotted, reading
 from jaxsched.names._lookup import LIBRARY, check, check_values, source_of
 from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry, theirs
@@ -48,7 +49,9 @@ class Found(NamedTuple):
     notes: list[str]
 
 
-def found_in(library: str, text: str, lr: float | None) -> Found:
+def found_in(
+    library: str, text: str, lr: float | None, values: Mapping[str, Any] | None = None
+) -> Found:
     """The schedule of a program of a library."""
     known = LIBRARY.get(library) if isinstance(library, str) else None
     if known is None:
@@ -57,15 +60,41 @@ def found_in(library: str, text: str, lr: float | None) -> Found:
         )
     if lr is not None:
         check_bounds("convert(lr=...)", lr, lr, at_least=0)
-    with reading(text, "convert(text=...)"):
-        return _found(Program(text, "convert(text=...)"), _Reader(known, lr), text)
+    with reading(text, "convert(text=...)", 500_000):
+        told = _told(values or {})
+        program = Program(text, "convert(text=...)", told)
+        found = _found(program, _Reader(known, lr, program), text)
+    if program.unused:
+        raise ValueError(
+            f"convert(values=...) must have names or calls of the text that the schedule asks for, "
+            f"got {', '.join(map(repr, sorted(program.unused)))}."
+        )
+    return found
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for values of the program, each as the parser writes it."""
+    found = {}
+    for name, value in values.items():
+        try:
+            node = ast.parse(str(name), mode="eval").body
+            found[dotted(node) or ast.unparse(node)] = value
+        except SyntaxError:
+            raise ValueError(
+                f"convert(values=...) must have names or calls as in the text, got {name!r:.60}."
+            ) from None
+        if not isinstance(value, (int, float, str, list, type(None))):
+            raise ValueError(
+                f"convert(values=...) must have numbers, texts or lists, got {describe(value)}."
+            )
+    return found
 
 
 def _found(program: Program, reader: _Reader, text: str) -> Found:
     kinds = (ast.Call, ast.Dict, ast.List, ast.Tuple)
     nodes = [x for x in ast.walk(program.tree) if isinstance(x, kinds)]
     nodes.sort(key=lambda x: (x.lineno, x.col_offset))
-    values = [program.value(x) for x in nodes]
+    values = [*{id(x): x for x in map(program.value, nodes)}.values()]  # each once
     calls = [x for x in values if isinstance(x, Call)]
     schedules = [x for x in calls if reader.source(x)]
     within = {key for x in schedules for key in reader.parts(x) if key != id(x)}
@@ -83,14 +112,21 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     near = [x for x in calls if not found and reader.is_near(x)]
     tree = [*found, *near, *(calls[:1] if len(program.tree.body) == 1 else ()), None][0]
     if not isinstance(tree, Call) or tree.name in OPERATORS:
-        raise ValueError(f"convert(text=...) must be a call such as StepLR(30), got {text!r:.60}.")
+        raise ValueError(
+            "convert(text=...) must be a call such as StepLR(30), or a program with one, got "
+            f"{text!r:.60}."
+        )
     if not found:  # raises by the name
         check(Call(f"{reader.library}.{_bare(tree)}"), where="convert(text=...)")
     made = reader.read(tree)
-    program.check(tree, reader.parts(tree), reader.library in _RATE_FIRST)
+    own = reader.parts(tree)
+    stepped = [x for x in own.values() if isinstance(x, Call) and reader.source(x)]
+    containers = [x for node, x in program.spread if id(program.value(node)) in own]
+    containers += reader.containers
+    uses = Uses(program, own, stepped, containers, reader.library in _RATE_FIRST)
     rates = [x for call in calls if not reader.source(call) for x in reader.rates(call)]
-    names = [x for x in program.given if x.rpartition(".")[2] in _LR]
-    for said in [*rates, *(program.word(ast.Name(x)) for x in names)]:
+    named = [x for x in ast.walk(program.tree) if getattr(x, "id", getattr(x, "attr", "")) in _LR]
+    for said in [*rates, *map(program.value, named)]:
         if reader.lr is not None and (isinstance(said, (int, float)) or _computes(said)):
             reader.rate(said)
     check(made, where="convert(text=...)")
@@ -101,6 +137,10 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     if {"start_wd", "end_wd"} <= {*decay}:
         given = ", ".join(f"{name}={x!r}" for name, x in decay.items())
         notes.append(f"The weight decay is js.compat.megatron.get_wd({given}).")
+    if reader.defaults:
+        given = ", ".join(f"{name} = {x!r}" for name, x in reader.defaults.items())
+        notes.append(f"Taken from the defaults of the text: {given} (values= gives others).")
+    notes += uses.notes
     return Found(made, interval, factor, notes)
 
 
@@ -121,10 +161,13 @@ def _computes(tree: Any) -> bool:
 class _Reader:
     """Makes the names of a program those of its library, and rates of its optimizers."""
 
-    def __init__(self, library: str, lr: float | None):
-        self.library, self.lr, self.count = library, lr, itertools.count()
+    def __init__(self, library: str, lr: float | None, program: Program):
+        self.library, self.lr, self.program = library, lr, program
+        self.count = itertools.count()
         self.optimizer: Any = None
         self.asked = False  # for `lr`, by a word that stands for it
+        self.containers: list[Any] = []  # literal, of which a value was taken
+        self.defaults: dict[str, Any] = {}  # of the program, which were taken
 
     def source(self, call: Call) -> Entry | None:
         name = f"{self.library}.{_bare(call)}"  # timm.step is one, but scheduler.step is not
@@ -136,12 +179,15 @@ class _Reader:
         todo: list[Any] = [schedule]
         while todo:
             x = todo.pop()
-            name = _is_name(x) and not _is_rate(x)
+            name = isinstance(x, Word) and not isinstance(x, Taken) and not _is_rate(x)
             kept = isinstance(x, (dict, list)) or (isinstance(x, Call) and not _computes(x))
             if (name or kept) and id(x) not in found:
                 found[id(x)] = x
-                known = isinstance(x, Call) and _bare(x).lower() in OPTIMIZERS
-                todo += [y for y in _inner(x) if not known or isinstance(y, (dict, list))]
+                for y in _inner(x):  # of an optimizer, not the parameters
+                    lists = not isinstance(x, Call) or isinstance(y, (dict, list))
+                    known = isinstance(y, Call) and _bare(y).lower() in OPTIMIZERS
+                    if lists or known or self.source(x) or (isinstance(y, Call) and self.source(y)):
+                        todo.append(y)
         return found
 
     def interval(self, values: list[Any], tree: Call) -> str:
@@ -175,9 +221,12 @@ class _Reader:
         if not isinstance(tree, Call):
             return tree
         if tree.name in _ARITHMETIC and not tree.kwargs:
-            return _arithmetic(tree, list(map(inner, tree.args)))
+            args = list(map(inner, tree.args))
+            if not all(isinstance(x, (int, float)) for x in args):
+                raise _unknown(self.program.text(tree), "computes")
+            return _arithmetic(tree, args)
         if depth and not self.is_near(tree):
-            raise _unknown(f"{tree.name}(...)", "computes")
+            raise _unknown(self.program.text(tree), "computes")
         source = self.source(tree)
         if depth and source and source.name in _SETS:
             raise ValueError(
@@ -188,9 +237,17 @@ class _Reader:
         self.optimizer = optimizer or self.optimizer  # ChainedScheduler has that of its parts
         name = f"{self.library}.{_bare(tree)}"
         made = Call(name, tuple(map(inner, args)), {k: inner(x) for k, x in given.items()})
+        missing = [x for x in args if isinstance(x, Taken) and x.value is None]
+        named = [x for k, x in given.items() if source and k in source.needed]
+        missing += [x for x in named if isinstance(x, Taken) and x.value is None]
+        if source and missing:
+            raise _unknown(missing[0], "knows")
         return self.with_rate(source, made, self.optimizer) if source else made
 
     def word(self, word: Any) -> Any:
+        if isinstance(word, Taken) and word.container is not None:
+            self.containers.append(word.container)
+            return word.value
         if word.startswith("lambda"):
             known = [n for n, s in theirs(self.library).items() if "Function" in s.kinds.values()]
             raise ValueError(
@@ -205,6 +262,8 @@ class _Reader:
         if _is_rate(word) and self.lr is not None:
             self.asked = True
             return self.lr
+        if isinstance(word, Taken):
+            return self.defaults.setdefault(str(word), self.read(word.value))
         raise _unknown(word, "knows")
 
     def is_near(self, call: Call) -> bool:
@@ -224,7 +283,8 @@ class _Reader:
         place = 1 if _bare(call) == "get_scheduler" and "name" not in kwargs else 0
         for x in args[place : place + 1] if self.library in _WITH_OPTIMIZER and not found else ():
             a_call = isinstance(x, Call) and x.name not in _ARITHMETIC and not self.is_near(x)
-            if a_call or (_is_name(x) and "SchedulerType" not in x):
+            named = isinstance(x, Word) and x.partition(" (line")[0].replace(".", "").isidentifier()
+            if a_call or (named and not isinstance(x, Taken) and "SchedulerType" not in x):
                 found = args.pop(place)
         return found, args, kwargs
 
@@ -238,8 +298,10 @@ class _Reader:
     def rate_of(self, optimizer: Any) -> float | None:
         args = optimizer.args if isinstance(optimizer, Call) else [optimizer]
         for x in args:
-            if isinstance(x, Placed) and (x is optimizer or x.startswith("*")):
+            if isinstance(x, Placed) and x.startswith("*"):
                 raise _unknown(x, "knows")
+        if isinstance(optimizer, Placed) and self.lr is None:
+            raise ValueError(f"convert(lr=...) must be given, the rate of {optimizer}.")
         if not isinstance(optimizer, Call):
             return self.lr
         said = self.rates(optimizer)
@@ -255,7 +317,8 @@ class _Reader:
 
     def rate(self, said: Any) -> Any:
         """What the text says of a rate, which ``lr`` must not contradict."""
-        if self.lr is not None and _is_name(said):
+        kept = isinstance(said, Taken) and said.container is not None
+        if self.lr is not None and _is_name(said) and not kept:
             return self.lr
         asked, self.asked = self.asked, False
         found = self.read(said, 1)
@@ -312,14 +375,13 @@ def _is_rate(x: Any) -> bool:
 def _unknown(what: str, verb: str) -> ValueError:
     return ValueError(
         f"convert(text=...) must have one value in place of {shorten(what)}, which only the "
-        f"program {verb}: write it there, or before, as in `epochs = 90; StepLR(o, epochs)`."
+        f"program {verb}: write it there, or before, as in `epochs = 90; StepLR(o, epochs)`, or "
+        'give it, as in values={"args.epochs": 90} (--value "args.epochs=90").'
     )
 
 
 def _arithmetic(tree: Call, args: list[Any]) -> Any:
     """The number of an operator between numbers."""
-    if not all(isinstance(x, (int, float)) for x in args):
-        raise _unknown(f" {tree.name} ".join(map(str, args)), "computes")
     try:
         return _ARITHMETIC[tree.name](*args)
     except (ArithmeticError, ValueError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,12 @@ _EACH_UPDATE = ("torch.OneCycleLR", "torch.OneCycleLR_momentum", "torch.CyclicLR
 
 
 def convert(
-    library: str, text: str, lr: float | None = None, *, steps_per_epoch: int | None = None
+    library: str,
+    text: str,
+    lr: float | None = None,
+    *,
+    steps_per_epoch: int | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> str:
     """A call of another library as a line of ours, with what is to be known of it.
 
@@ -38,6 +44,8 @@ def convert(
             not contradict what the text says.
         steps_per_epoch: updates between two calls of their ``scheduler.step()``, where it is
             called once an epoch; or of an epoch, where lengths are in epochs.
+        values: what only the program knows, by how it stands there: ``{"args.epochs": 90,
+            "len(loader)": 500}``.
 
     Returns:
         The drop-in, the Python line of pieces, and what the drop-in's text says.
@@ -49,7 +57,7 @@ def convert(
     >>> print(convert("torch", "StepLR(step_size=30, gamma=0.1)", lr=0.5).splitlines()[0])
     js.compat.torch.StepLR(base_lr=0.5, step_size=30, gamma=0.1)
     """
-    tree, interval, factor, notes = found_in(library, text, lr)
+    tree, interval, factor, notes = found_in(library, text, lr, values)
     source: Any = source_of(tree.name)
     kind = source.name.partition(".")[0]
     own = "dataloader_len" if kind == "composer" else "steps_per_epoch"

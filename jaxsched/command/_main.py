@@ -133,10 +133,19 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "library", choices=list(LIBRARY), metavar="library", help=", ".join(LIBRARY)
     )
-    convert.add_argument("text", help='its call, as in "StepLR(optimizer, 30, gamma=0.1)"')
+    convert.add_argument(
+        "text", help='its call, as in "StepLR(optimizer, 30, gamma=0.1)", or a program.py'
+    )
     convert.add_argument("--lr", type=float, help="the rate of the optimizer")
     convert.add_argument(
         "--steps-per-epoch", type=int, metavar="N", help="where it is stepped once an epoch"
+    )
+    convert.add_argument(
+        "--value",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help='what only the program knows: --value args.epochs=90 --value "len(loader)=500"',
     )
     find = command("find", _find, "an LR range test: which peak a task wants")
     sweep = command("sweep", _sweep, "train and rank the trials of a config")
@@ -204,10 +213,19 @@ def _convert(given: argparse.Namespace) -> int:
     # First what needs no JAX.
     from jaxsched.command._calls import found_in
 
-    found_in(given.library, given.text, given.lr)
+    text, values = given.text, {}
+    if text.endswith(".py"):
+        text = Path(text).read_text("utf-8-sig")
+    for each in given.value:
+        name, _, value = each.rpartition("=")
+        values[name] = parse(value, "--value") if value else value
+    found_in(given.library, text, given.lr, values)
     from jaxsched.command._convert import convert
 
-    _say(convert(given.library, given.text, given.lr, steps_per_epoch=given.steps_per_epoch))
+    made = convert(
+        given.library, text, given.lr, steps_per_epoch=given.steps_per_epoch, values=values
+    )
+    _say(made)
     return 0
 
 

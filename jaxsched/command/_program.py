@@ -3,242 +3,396 @@
 from __future__ import annotations
 
 import ast
+import collections
+import contextlib
+import re
 import textwrap
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxsched._text import shorten
 from jaxsched.names._expression import Call, Reader, Word, dotted
 
-# Whose rate is the first argument, or, in those of PyTorch, follows the parameters.
-OPTIMIZERS = {
-    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan", "asgd"),
-    *("ftrl", "lamb", "lars", "lion", "muon", "nadam", "nadamw", "novograd", "radam", "rmsprop"),
-    *("rprop", "scale_by_learning_rate", "scale_by_schedule", "sgd", "sm3", "sparseadam", "yogi"),
-}
-# Of a chain, beside the one that has the rate.
-_BESIDE = {
-    *("adaptive_grad_clip", "add_decayed_weights", "clip", "clip_by_global_norm", "identity"),
-    *("scale_by_adam", "scale_by_lion", "scale_by_rms", "scale_by_trust_ratio", "trace"),
-}
-# Methods which leave alone what has them, and functions which only read.
-_METHODS = {
-    *("evaluate", "fit", "get_last_lr", "init", "predict", "state_dict", "step", "step_update"),
-    *("summary", "update", "zero_grad"),
-}
-# Of Keras, those that leave the rate alone.
-_CALLBACKS = ("CSVLogger", "EarlyStopping", "ModelCheckpoint", "TensorBoard", "TerminateOnNaN")
-_READERS = ("len", "max", "min", "print", "sum")
-_NAMES = ("eval", "exec", "globals", "locals")  # which may give any name another value
-_DEFINITION = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-# What keeps the values that stand in it as they are.
-_KEEPS = (
-    *(ast.Module, ast.Return, ast.Expr, ast.Attribute, ast.Subscript, ast.Name),
-    *(ast.List, ast.Tuple, ast.Dict, ast.keyword, ast.JoinedStr, ast.FormattedValue),
-)
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+DEFINITION = (*FUNCTION, ast.ClassDef)
+LOOP = (ast.For, ast.AsyncFor, ast.While)
+LOAD = ast.Load()
+_INLINE = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPE = (*DEFINITION, ast.Lambda, *_INLINE)
+_PART = (ast.Attribute, ast.Subscript)
+# What is always run where the function around it is.
+_STRAIGHT = (*DEFINITION, ast.Module, ast.With, ast.AsyncWith, ast.Try, ast.expr)
+# What gives back what it is given, in its order or in that of DeepSpeed.
+PASSES = ("initialize", "prepare", "prepare_optimizer", "prepare_scheduler", "setup")
+_DEEPSPEED = ("model", "optimizer", "training_dataloader", "lr_scheduler")
+_WRAPS = ("jit", "partial", "pmap")  # a function, which keeps its arguments
+_OPTIONS = ("add_argument", "DEFINE_")
+# The texts in a node that give no name a value; all others may.
+_FREE = {"attr", "kind", "module", "tag", "type_comment", "value"}
+_UNKNOWN: Any = ...
 
 
 class Placed(Word):
     """What only the program knows and is told with its line, since it is not a name alone."""
 
 
-class Program(Reader):
-    """The values of a program, whatever the order of its lines; nothing of it runs."""
+class Taken(Word):
+    """What is read elsewhere: in a literal container, or as the default of an option."""
 
-    def __init__(self, text: str, where: str):
+    value: Any
+    container: Any
+
+    def __new__(cls, name: str, value: Any, container: Any = None) -> Taken:
+        made = super().__new__(cls, name)
+        made.value, made.container = value, container
+        return made
+
+
+class Program(Reader):
+    """The values of a program, whatever the order of its lines; nothing of it runs.
+
+    ``told`` has those of names and expressions that only the program knows.
+    """
+
+    def __init__(self, text: str, where: str, told: Mapping[str, Any]):
         super().__init__(where)
         self.tree = _parsed(text)
-        self.given: dict[str, list[Any]] = {}  # by a name what gives it a value
-        self._named: dict[str, Any] = {}
+        self.told, self.unused = told, {*told}
+        self.spread: list[tuple[Any, Any]] = []  # calls with a literal dict
+        self.nodes: dict[str, list[Any]] = collections.defaultdict(list)  # calls and stores by name
+        self._bound: dict[Any, list[Any]] = collections.defaultdict(list)
+        self._named: dict[Any, Any] = {}
+        self._final: dict[int, Any] = {}  # of names, whose value was asked for by itself
         self._made: dict[ast.AST, Any] = {}
-        seen: set[ast.AST] = set()
-        for node in ast.walk(self.tree):
-            if isinstance(node, (ast.arg, *_DEFINITION)):
-                name = node.arg if isinstance(node, ast.arg) else node.name
-                self.given.setdefault(name, []).append(node)
-            elif isinstance(node, ast.stmt):
-                for x in {*ast.walk(node)} - seen:
-                    if isinstance(getattr(x, "ctx", None), (ast.Store, ast.Del)) and dotted(x):
-                        seen.add(x)
-                        value = getattr(node, "value", None) if x in _targets(node) else node
-                        self.given.setdefault(dotted(x), []).append(value)
+        self._words: dict[Any, Word] = {}  # of functions and classes
+        self._defined: dict[int, list[Any]] = {}
+        self._kept: list[Any] = []  # whose ids are to stay theirs
+        self._options: dict[str, list[Any]] = {}
+        nodes = [*ast.walk(self.tree)]
+        self.parents: Any = {x: node for node in nodes for x in ast.iter_child_nodes(node)}
+        declared = {x for x in nodes if isinstance(x, (ast.Global, ast.Nonlocal))}
+        outer = {(next(self.scopes(x)), y): type(x) for x in declared for y in x.names}
+        for node in nodes:
+            walrus = isinstance(self.parents.get(node), ast.NamedExpr)
+            for name in _binds(node):
+                for scope in self.scopes(node):
+                    form = outer.get((scope, name), ast.Global if name == "*" else None)
+                    if form is not ast.Nonlocal and not (walrus and isinstance(scope, _INLINE)):
+                        break
+                self._bound[self.tree if form else scope, name].append(node)
+            if isinstance(node, ast.Call):
+                self.nodes[called(node)].append(node)
+            elif isinstance(node, _PART) and not isinstance(node.ctx, ast.Load):
+                self.nodes[f".{last(node)}"].append(node)
+        for node in nodes:
+            if isinstance(node, DEFINITION):
+                self._word(node)
+
+    def scopes(self, node: Any) -> Iterator[Any]:
+        """What has names of its own around a node, from within."""
+        while node is not self.tree:
+            child, node = node, self.parents[node]
+            if isinstance(child, (ast.expr, ast.keyword)) and isinstance(node, ast.arguments):
+                child, node = node, self.parents[node]  # a default
+            elif isinstance(node, _SCOPE) and not (
+                isinstance(child, (ast.expr, ast.keyword)) and isinstance(node, DEFINITION)
+            ):
+                yield node
+        yield self.tree
 
     def value(self, node: Any, depth: int = 0) -> Any:
+        if self.told and (text := dotted(node) or ast.unparse(node)) in self.told:
+            self.unused.discard(text)
+            return self.told[text]
+        if isinstance(node, (ast.NamedExpr, ast.Await)):
+            return self.value(node.value, depth)
+        if isinstance(node, (ast.Name, ast.arg, *_PART)):
+            return self.word(node)
         if node not in self._made:
-            self._made[node] = super().value(node, depth)
+            keys = [self.value(x) if x else x for x in getattr(node, "keys", ())]
+            odd = any(isinstance(x, Word) or not isinstance(x, (str, int, float)) for x in keys)
+            self._made[node] = self.word(node) if odd else super().value(node, depth)
         return self._made[node]
 
     def call(self, node: ast.Call, inner: Any) -> Any:
-        return self.word(node) if dotted(node.func) in self.given else super().call(node, inner)
+        word = self.value(node.func)
+        if self.classes(word):
+            return word
+        if id(word) in self._defined:
+            value = self.returned(self.function(node))
+            return inner(value) if value else self.word(node)
+        if word != dotted(node.func) or isinstance(word, Placed):
+            return self.word(node)
+        if called(node) in PASSES and len(node.args) == 1 and not node.keywords:
+            return inner(node.args[0])
+        whole = called(node) != "partial" or len(node.args) == 1
+        if node.args and called(node) in _WRAPS and whole and self.function(node, node.args[0]):
+            return self.value(node.args[0])
+        made: Call = super().call(node, inner)
+        spread = [self.value(x.value) for x in node.keywords if not x.arg]
+        if spread and all(isinstance(x, dict) for x in spread):
+            self.spread += [(node, x) for x in spread]
+            known = {k: v for x in spread for k, v in x.items()}
+            return Call(made.name, made.args[: -len(spread)], {**made.kwargs, **known})
+        return made
 
     def word(self, node: Any) -> Any:
-        name = dotted(node)
-        if not name:
-            return Placed(f"{_first(node)} (line {node.lineno})")
-        if name not in self._named:
-            self._named[name] = Word(name)
-            given = self.given.get(name, [])
-            values = [x for x in given if not isinstance(x, (ast.arg, *_DEFINITION))]
-            part = not isinstance(node, ast.Name) and isinstance(
-                self.word(node.value), (list, dict)
-            )
-            if part or (values and (len(given) > 1 or isinstance(values[0], ast.stmt))):
-                lines = ", ".join(map(str, sorted({x.lineno for x in given or [node]})))
-                self._named[name] = Placed(f"{name} (line {lines})")
-            elif values:
-                self._named[name] = self.value(values[0])
-        return self._named[name]
+        """The value of a name, or of a part of what has one."""
+        name, base, key = getattr(node, "arg", "") or dotted(node), None, None
+        if isinstance(node, (ast.Name, ast.arg)):
+            scopes = [x for i, x in enumerate(self.scopes(node)) if not (i and _is_class(x))]
+            key = next(((x, name) for x in scopes if (x, name) in self._bound), (None, name))
+        elif isinstance(node, _PART) and last(node) is not None:
+            base = self.value(node.value)
+            key = (id(base), last(node))
+        if key is None or not (name or isinstance(base, (Call, list, dict))):
+            return Placed(f"{first(node)} (line {node.lineno})")
+        if key not in self._named:
+            made = self._named[key] = Word(name or first(node))
+            binders = self._binders(key, base)
+            found = self._settled(binders, made)
+            if base is not None:
+                before = self._within(base, last(node), made, node)
+                if found is made:
+                    found = before
+                elif before is not made and not _same(getattr(before, "value", before), found):
+                    found = _placed(made, binders)
+            self._named[key] = self._final[id(made)] = found
+            self._kept.append((made, base))
+        found = self._named[key]
+        while (final := self._final.get(id(found), found)) is not found:
+            found = final
+        return found
 
-    def check(self, schedule: Call, own: dict[int, Any], rate_first: bool) -> None:
-        """Raises where a part of a schedule stands in what may change it; ``own`` are its parts."""
-        steps: list[Any] = [
-            x
-            for x in ast.walk(self.tree)
-            if isinstance(x, ast.Call) and isinstance(x.func, ast.Attribute)
-            if x.func.attr == "step"
-        ]
-        own_steps = [x for x in steps if self.value(x.func.value) is schedule]
-        measures = any(x in repr(schedule).lower() for x in ("greedy", "plateau"))
-        skip = {*own_steps[1:], *_left_out(self.tree, steps, own_steps[:1])}
-        skip |= {x for x in own_steps if not measures and self._computes(x)}
-        both = {x for x in ast.walk(self.tree) if _steps_both(x, steps, own_steps)}
-        held, count = dict(own), -1
-        while count < len(held):  # until no further name has a value that holds one
-            count = len(held)
-            for node in ast.walk(self.tree):
-                line: Any = node
-                if node in both:
-                    line = line.test
-                if node in skip or not self._leaves(line, own, held, rate_first):
-                    raise ValueError(
-                        f"{self.where} must leave {schedule.name}(...), its optimizer and their "
-                        f"lists as they are made, got `{shorten(_first(node))}` in line "
-                        f"{line.lineno}: leave it out if it does not touch the rate, or write into "
-                        "the calls what it changes."
-                    )
+    def _binders(self, key: Any, base: Any) -> list[Any]:
+        if base is not None:
+            found = [x for x in self.nodes[f".{key[1]}"] if self.value(x.value) is base]
+            classes = self._defined.get(id(base), ())
+            for x in classes:
+                found += self._bound.get((x, key[1]), ())
+                if _is_class(x) and (x, "__init__") not in self._bound:  # a dataclass
+                    found += [y for y in self.nodes[x.name] if y.args or y.keywords]
+            return found
+        found = [*self._bound.get(key, ())]
+        stars = self._bound.get((self.tree, "*"), ()) if key[0] is self.tree else ()
+        return found + [x for x in stars if x.lineno > found[0].lineno]
 
-    def _computes(self, step: ast.Call) -> bool:
-        """Whether the epoch that a step is given is another than a training counts."""
-        for node in [*step.args[:1], *(x.value for x in step.keywords if x.arg in (None, "epoch"))]:
-            x = self.value(node)
-            if isinstance(x, Call) or not dotted(node):
-                operator, terms = (x.name, x.args) if isinstance(x, Call) else ("", ())
-                return not (operator == "+" and 1 in terms)
-        return False
+    def _settled(self, binders: list[Any], word: Word) -> Any:
+        """The one value that a name is given, itself aside."""
+        found: list[Any] = []
+        for x in binders if not all(isinstance(x, ast.alias) for x in binders) else ():
+            for value in self._given(x, word):
+                if value is _UNKNOWN or (found and not _same(found[0], value, word)):
+                    return _placed(word, binders)
+                found = [value] if value is not word else found
+        return found[0] if found else word
 
-    def _leaves(self, node: Any, own: dict[int, Any], held: dict[int, Any], first: bool) -> bool:
-        def holds(node: Any) -> bool:
-            if isinstance(node, ast.Call) and _called(node) in (*_METHODS, *_READERS):
-                return False  # which is a call of its own
-            seen = [x for x in ast.walk(node) if isinstance(x, ast.Call) or dotted(x)]
-            return any(id(self.value(x)) in held for x in seen)
+    def _given(self, node: Any, word: Word) -> list[Any]:
+        """The values that a node gives a name."""
+        if isinstance(node, ast.arg):
+            return self._passed_to(node, word)
+        if isinstance(node, DEFINITION):
+            return [self._word(node)]
+        path: list[tuple[int, int]] = []
+        up = None if isinstance(node, ast.Call) else self.parents.get(node)
+        while isinstance(up, (ast.Tuple, ast.List)):
+            path.insert(0, (up.elts.index(node), len(up.elts)))
+            node, up = up, self.parents[up]
+        if not isinstance(up, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) or not self._always(up):
+            return [_UNKNOWN]
+        value: Any = up.value
+        for place, count in path:
+            value = value and self.part(value, place, count)
+        return [self.value(value) if value else _UNKNOWN]
 
-        def hands(node: Any, tells: Any = (*_METHODS, *_READERS)) -> bool:  # not only its rate
-            if isinstance(node, ast.Call) and _called(node) in tells:
-                return False
-            rate = isinstance(node, ast.Subscript) and getattr(node.slice, "value", "") == "lr"
-            if rate and isinstance(node.ctx, ast.Load):
-                return False
-            known = isinstance(node, ast.Call) or dotted(node)
-            found = known and id(self.value(node)) in held
-            return found or any(hands(x, tells) for x in ast.iter_child_nodes(node))
+    def part(self, node: Any, place: int, count: int) -> Any:
+        """The node of one of the values that a node has, which are so many."""
+        if isinstance(node, (ast.Tuple, ast.List)) and len(node.elts) == count:
+            return None if any(isinstance(x, ast.Starred) for x in node.elts) else node.elts[place]
+        if not isinstance(node, ast.Call):
+            return None
+        if found := self.returned(self.function(node)):
+            return self.part(found, place, count)
+        named = [x.value for x in node.keywords if x.arg in _DEEPSPEED[place : place + 1]]
+        if called(node) in PASSES and (named or place < len(node.args)):
+            return [*named, *node.args[place:]][0]
+        return node if called(node) == "parse_known_args" and place == 0 else None
 
-        names: list[Any] = []
-        if isinstance(node, _DEFINITION):
-            if not isinstance(node, ast.ClassDef) and holds(node.args):
+    def _always(self, node: Any) -> bool:
+        """Whether a statement runs, once, where its function does."""
+        while not isinstance(node, (*DEFINITION, ast.Module)):
+            node = self.parents[node]
+            if not isinstance(node, _STRAIGHT) and not is_main(node):
                 return False
-            names = [ast.Name(node.name)] if holds(node) else []
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            names = _targets(node) if node.value and hands(node.value) else []
-            changed = [
-                getattr(x, "value", x) for x in _targets(node) if not isinstance(x, ast.Name)
-            ]
-            if any(map(holds, changed)) or not all(map(dotted, names)):
-                return False
-        elif isinstance(node, (ast.For, ast.While)) and not node.orelse:  # of a training
-            head = [node.target, node.iter] if isinstance(node, ast.For) else [node.test]
-            makes = any(
-                isinstance(x, ast.Call) and id(self.value(x)) in own for x in ast.walk(node)
-            )
-            steps = len(node.body) == 1 and isinstance(node.body[0], ast.Expr) and holds(node)
-            return not (makes or steps or any(map(holds, head)))  # alone, it would step before
-        elif not isinstance(node, ast.Call):
-            return isinstance(node, _KEEPS) or not hands(node, ("get_last_lr", "state_dict"))
-        elif id(self.value(node)) not in own:
-            name, on = _called(node), getattr(node.func, "value", None)
-            places = dict(enumerate(node.args)) | {x.arg: x.value for x in node.keywords}
-            given = [place for place, x in places.items() if hands(x)]
-            others = [self.value(x) for place, x in places.items() if [place] != given]
-            if dotted(node.func) in _NAMES:
-                return False
-            listed = self.value(places["callbacks"]) if "callbacks" in places else []
-            quiet = isinstance(listed, list) and all(id(x) in own or _logs(x) for x in listed)
-            if on and name == "fit" and quiet and given in ([], ["callbacks"]):
-                pass
-            elif on and name == "compile" and given in ([0], ["optimizer"]):
-                names = [on]
-            elif name in ("step", "unscale_") and given == [0]:  # of a scaler of gradients
-                x = self.value(node.args[0])
-                last = x.name.rpartition(".")[2].lower() if isinstance(x, Call) else ""
-                return isinstance(x, Word) or last in OPTIMIZERS
-            elif given and name not in (*_READERS, "dict"):
-                rated = name.lower() in OPTIMIZERS and given in ([0], ["learning_rate"])
-                chained = name == "chain" and len(given) == 1 and all(map(_beside, others))
-                return first and (rated or chained)
-            elif holds(node.func):
-                numbers = name == "step" and any(isinstance(x, (int, float)) for x in others)
-                made = on and (name != "update" or isinstance(self.value(on), Call))
-                return name in _METHODS and bool(made) and "callbacks" not in places and not numbers
-        held |= {id(x): x for x in map(self.value, names)}
         return True
 
+    def _within(self, base: Any, name: Any, word: Word, node: Any) -> Any:
+        """A value of a literal list or dict, or of the options of a command."""
+        known = base.value if isinstance(base, Taken) else base
+        if isinstance(known, Call) and name in known.kwargs and known.name.endswith("Namespace"):
+            return known.kwargs[name]
+        if not isinstance(known, (list, dict)):
+            return self._option(name, word)
+        places = range(len(known)) if isinstance(known, list) else known
+        if not isinstance(node, ast.Subscript) or name not in places:
+            return Placed(f"{word} (line {node.lineno})")
+        found = known[name]
+        plain = isinstance(found, (int, float, str)) and not isinstance(found, Word)
+        return Taken(word, found, None if base is not known else known) if plain else found
 
-def _left_out(tree: Any, steps: list[Any], own: list[Any]) -> set[Any]:
-    """What goes on without the schedule's step, but not without the optimizer's."""
-    found: set[Any] = set()
-    for loop in [x for x in ast.walk(tree) if isinstance(x, (ast.For, ast.While))]:  # inner last
-        nodes: set[Any] = {*ast.walk(loop)}
-        turns = {x for x in nodes if isinstance(x, ast.Continue)}
-        found -= turns
-        for step in nodes.intersection(own):
-            others = [x.lineno for x in nodes.intersection(steps) if x is not step]
-            after = max(others, default=0)
-            found |= {x for x in turns if after < x.lineno < step.lineno}
-    return found
+    def _option(self, name: Any, word: Word) -> Any:
+        """What an option of the command line is where it is not given."""
+        if not self._options:
+            self._options["num_processes"] = [1]  # of Accelerate
+            for call in [x for k in [*self.nodes] if k.startswith(_OPTIONS) for x in self.nodes[k]]:
+                given = {x.arg: x.value for x in call.keywords}
+                if called(call) != _OPTIONS[0]:
+                    given = {"default": [*call.args[1:], None][0], **given}
+                texts = [str(getattr(x, "value", "")) for x in call.args]
+                texts = [x for x in texts if x.startswith("--")] + texts
+                said = str(getattr(given.get("dest"), "value", [*texts, ""][0]))
+                flag = str(getattr(given.get("action"), "value", ""))
+                made = flag == "store_false" if flag.startswith("store_") else given.get("default")
+                self._options.setdefault(said.lstrip("-").replace("-", "_"), []).append(made)
+        found = [
+            self.value(x) if isinstance(x, ast.AST) else x for x in self._options.get(name, ())
+        ]
+        if found and (self.nodes["set_defaults"] or not all(_same(found[0], x) for x in found)):
+            return Placed(word)
+        return Taken(word, found[0]) if found else word
+
+    def _word(self, node: Any) -> Word:
+        """That of a function or a class, also for what is made of it and of those based on it."""
+        if node not in self._words:
+            word = self._words[node] = Word(node.name)
+            bases = [self.value(x) for x in getattr(node, "bases", ()) if dotted(x)]
+            word = self._words[node] = next((x for x in bases if id(x) in self._defined), word)
+            self._defined.setdefault(id(word), []).append(node)
+        return self._words[node]
+
+    def classes(self, value: Any) -> list[Any]:
+        """Those of the text that have made a value."""
+        return [x for x in self._defined.get(id(value), ()) if _is_class(x)]
+
+    def function(self, call: ast.Call, node: Any = None) -> Any:
+        """The one of the text that is called, or ``None``."""
+        word = self.value(node or _of_partial(call))
+        known = self._defined.get(id(word), [])
+        if self.classes(word):
+            known = [y for x in known for y in self._bound.get((x, "__init__"), [])]
+        return known[0] if len(known) == 1 and isinstance(known[0], FUNCTION) else None
+
+    def called_by(self, function: Any) -> list[ast.Call]:
+        """The calls of a function of the text."""
+        names = [getattr(function, "name", "")]
+        if names == ["__init__"] and _is_class(self.parents[function]):
+            names = [x.name for x in self._defined[id(self._word(self.parents[function]))]]
+        return [x for y in names for x in self.nodes[y] if self.function(x) is function]
+
+    def returned(self, function: Any) -> Any:
+        """The node of the one value that a function returns."""
+        nodes = [x for x in ast.walk(function) if isinstance(x, ast.Return)] if function else []
+        nodes = [x for x in nodes if next(self.scopes(x)) is function]
+        return nodes[0].value if len(nodes) == 1 and self._always(nodes[0]) else None
+
+    def passed(self, call: ast.Call, function: Any, arg: ast.arg) -> Any:
+        """The node of an argument of a call: its default, ``None`` or ``...`` if it is unknown."""
+        args = function.args
+        places = [*args.posonlyargs, *args.args]
+        given = [x.value for x in call.keywords if x.arg == arg.arg]
+        spread = any(isinstance(x, ast.Starred) for x in call.args)
+        if arg in places and not spread:
+            place = places.index(arg) - self._is_method(function)
+            place += _of_partial(call) is not call.func
+            given += call.args[place : place + 1] if place >= 0 else []
+        if given or arg in (args.vararg, args.kwarg):
+            return given[0] if given else _UNKNOWN
+        return (
+            _UNKNOWN if spread or any(x.arg is None for x in call.keywords) else _default(arg, args)
+        )
+
+    def _is_method(self, function: Any) -> bool:
+        fixed = [dotted(x) for x in getattr(function, "decorator_list", ())]
+        return _is_class(self.parents[function]) and "staticmethod" not in fixed
+
+    def _passed_to(self, arg: ast.arg, word: Word) -> list[Any]:
+        function = self.parents[self.parents[arg]]
+        places = [*function.args.posonlyargs, *function.args.args]
+        if arg in places[:1] and self._is_method(function):
+            return [self._word(self.parents[function])]
+        calls = self.called_by(function)
+        nodes = [self.passed(x, function, arg) for x in calls]
+        default = _default(arg, function.args)
+        if not calls and default:
+            return [Taken(word, self.value(default))]
+        return [self.value(x) if isinstance(x, ast.AST) else _UNKNOWN for x in nodes]
+
+    def text(self, value: Any) -> str:
+        """How a call stands in the program."""
+        node: Any = next((k for k, x in self._made.items() if x is value), None)
+        return f"{first(node)} (line {node.lineno})" if node else f"{value.name}(...)"
 
 
-def _steps_both(node: ast.AST, steps: list[Any], own: list[Any]) -> bool:
-    """Whether it is a condition of an update, of the schedule and the optimizer alike."""
-    body = node.body if isinstance(node, ast.If) and not node.orelse else []
-    here = [x.value for x in body if isinstance(x, ast.Expr) and x.value in steps]
-    return any(x in own for x in here) and any(x not in own for x in here)
+def _placed(word: Word, nodes: list[Any]) -> Placed:
+    return Placed(f"{word} (line {', '.join(map(str, sorted({x.lineno for x in nodes})))})")
 
 
-def _called(node: ast.Call) -> str:
+def _same(a: Any, b: Any, word: Any = None) -> bool:
+    plain = type(a) is type(b) and isinstance(a, (int, float, str)) and not isinstance(a, Word)
+    return a is b or b is word or (plain and a == b)
+
+
+def _binds(node: ast.AST) -> list[str]:
+    """The names which a node may give a value, of whatever kind it is."""
+    if isinstance(node, ast.Name):
+        return [node.id] if isinstance(node.ctx, ast.Store) else []
+    if isinstance(node, ast.alias):
+        return [(node.asname or node.name).partition(".")[0]]
+    free = (*_FREE, "arg" if isinstance(node, ast.keyword) else "")
+    return [x for k, x in ast.iter_fields(node) if isinstance(x, str) and k not in free]
+
+
+def _default(arg: ast.arg, args: ast.arguments) -> Any:
+    if arg in args.kwonlyargs:
+        return args.kw_defaults[args.kwonlyargs.index(arg)]
+    places = [*args.posonlyargs, *args.args]
+    found = dict(zip(reversed(places), reversed(args.defaults), strict=False))
+    return found.get(arg)
+
+
+def last(node: Any) -> Any:
+    """The name of a part: of an attribute, or the constant in brackets."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node.slice, "value", None)
+
+
+def called(node: ast.Call) -> str:
     return getattr(node.func, "attr", dotted(node.func))
 
 
-def _targets(node: ast.AST) -> list[Any]:
-    """The names of ``name = value``."""
-    if isinstance(node, ast.AnnAssign):
-        return [node.target] if node.value else []
-    return node.targets if isinstance(node, ast.Assign) else []
+def _of_partial(call: ast.Call) -> Any:
+    return call.args[0] if called(call) == "partial" and call.args else call.func
 
 
-def _logs(x: Any) -> bool:
-    return isinstance(x, Call) and x.name.rpartition(".")[2] in _CALLBACKS
+def _is_class(node: Any) -> bool:
+    return isinstance(node, ast.ClassDef)
 
 
-def _beside(x: Any) -> bool:
-    name = x.name.rpartition(".")[2] if isinstance(x, Call) else ""
-    return name in _BESIDE or (name == "scale" and x.args in ((-1,), (-1.0,)))
+def is_main(node: ast.AST) -> bool:
+    """Whether it is ``if __name__ == "__main__":``."""
+    return isinstance(node, ast.If) and ast.unparse(node.test).startswith("__name__ ==")
+
+
+def place(node: Any) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+def first(node: ast.AST) -> str:
+    return ast.unparse(node).partition("\n")[0]
 
 
 def _parsed(text: str) -> ast.Module:
-    try:
-        return ast.parse(textwrap.dedent(text))
-    except IndentationError:  # lines of which the first was copied without its indentation
-        return ast.parse("\n".join(line.strip() for line in text.splitlines()))
-
-
-def _first(node: ast.AST) -> str:
-    return ast.unparse(node).partition("\n")[0]
+    plain = re.sub(r"(?m)^ *(>>>|\.\.\.) ?|^ *[%!].*$", "", text)  # of a console, of a notebook
+    for each in (text, plain):
+        with contextlib.suppress(SyntaxError):
+            return ast.parse(textwrap.dedent(each))
+    # Lines of which the first was copied without its indentation.
+    return ast.parse("\n".join(line.strip() for line in text.splitlines()))

@@ -75,13 +75,13 @@ def parse(text: str, where: str = "from_config(config=...)") -> Any:
 
 
 @contextlib.contextmanager
-def reading(text: str, where: str) -> Iterator[None]:
+def reading(text: str, where: str, most: int = LENGTH) -> Iterator[None]:
     """Tells the errors of Python's parser as ours."""
     check_text(where, text)
     if text.strip() == "-":
         raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
-    if len(text) > LENGTH:
-        raise ValueError(f"{where} must have at most {LENGTH} letters, got {len(text)}.")
+    if len(text) > most:
+        raise ValueError(f"{where} must have at most {most} letters, got {len(text)}.")
     try:
         yield
     except (SyntaxError, UnicodeError) as error:  # such as half a sign

@@ -1,0 +1,195 @@
+"""Whole programs, converted: functions, classes, literal containers and options of the text."""
+
+from __future__ import annotations
+
+import pytest
+from test_convert import CT, both_lines
+
+import jaxsched as js
+from jaxsched.command import convert
+
+SKIPPED = """
+import torch
+class Model(nn.Module):
+    def __init__(self, lr):
+        self.lr, self.seen = lr, 0
+        self.body = Body().cuda()
+    def forward(self, x):
+        x = self.body(x)
+        return x if x else None
+    def configure_optimizers(self):
+        ms = [30, 60]
+        print(f"{len(ms)} drops", max(ms))
+        optimizer: Any = SGD([p for p in self.parameters()], lr=0.1)
+        scheduler = MultiStepLR(optimizer, ms)
+        optimizer.zero_grad()
+        self.body.eval()
+        lrs = scheduler.get_last_lr()
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+for batch in loader:
+    other = OneOf(batch)
+"""
+LOOP = """
+optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60])
+for epoch in range(90):
+    for batch in loader:
+        optimizer.zero_grad()
+        model(batch).backward()
+        if torch.isnan(loss):
+            continue
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+    scheduler.step(1 + epoch)
+    if epoch % 10 == 0:
+        print(scheduler.get_last_lr(), optimizer.param_groups[0]["lr"])
+    wandb.log({"lr": scheduler.get_last_lr()[0], "same": optimizer.param_groups[0]["lr"]})
+"""
+
+
+def test_lines_without_the_names_of_the_schedule_are_skipped():
+    expected = CT.MultiStepLR(0.1, [30, 60])
+    assert both_lines(convert("torch", SKIPPED)) == (expected, expected)
+    assert both_lines(convert("torch", LOOP)) == (expected, expected)
+    hf = "s = linear(o, 1, 9)\nfor i in r:\n  f()\n  if i % 4 == 0:\n    o.step()\n    s.step()"
+    assert both_lines(convert("hf", hf, 0.1))[0] == js.compat.transformers.linear(0.1, 1, 9)
+    timm = "s = CosineLRScheduler(o, 9)\nfor e in r:\n  train()\n  s.step(e + 1)"
+    assert both_lines(convert("timm", timm, 0.1))[0] == js.compat.timm.CosineLRScheduler(0.1, 9)
+    keras = "s = ReduceLROnPlateau(patience=5)\nm.fit(x, callbacks=[s, EarlyStopping(9)])"
+    assert both_lines(convert("keras", keras, 0.1))[0].patience == 5
+    optax = "s = linear_schedule(1, 0, 9)\nt = chain(clip(1), scale_by_schedule(s), scale(-1))\n"
+    optax += "state = t.init(params)\nup, state = t.update(grads, state)"
+    assert both_lines(convert("optax", optax))[0] == js.Linear(1.0, 0.0, 9)
+
+
+MNIST = """
+def train(args, model, device, loader, optimizer, epoch):
+    model.train()
+    for batch, target in loader:
+        optimizer.zero_grad()
+        loss(model(batch), target).backward()
+        optimizer.step()
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lr", type=float, default=1.0)
+    parser.add_argument("--drop-gamma", default=0.7)
+    args = parser.parse_args()
+    kwargs = {"batch_size": 64}
+    kwargs.update(more)
+    model = Net().to(device)
+    optimizer = Adadelta(model.parameters(), lr=args.lr)
+    scheduler = StepLR(optimizer, step_size=1, gamma=args.drop_gamma)
+    for epoch in range(1, 9):
+        train(args, model, device, DataLoader(data, **kwargs), optimizer, epoch)
+        scheduler.step()
+if __name__ == "__main__":
+    main()
+"""
+TRAINER = """
+class Trainer:
+    def __init__(self, optimizer, scheduler):
+        self.optimizer, self.scheduler = optimizer, scheduler
+    def epoch(self):
+        for batch in loader:
+            self.optimizer.step()
+            if self.scheduler is not None:
+                self.scheduler.step()
+def build(model, n, rate=0.1):
+    optimizer = SGD(model.parameters(), lr=rate)
+    return optimizer, StepLR(optimizer, n)
+config = {"n": 30}
+optimizer, scheduler = build(model, config["n"])
+model, optimizer, scheduler = accelerator.prepare(model, optimizer, scheduler)
+trainer = Trainer(optimizer, scheduler)
+trainer.epoch()
+"""
+FLAX = """
+def create(config):
+    s = optax.warmup_cosine_decay_schedule(0.0, config.rate, 10, 100)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(s, weight_decay=0.1))
+    return TrainState.create(apply_fn=f, params=p, tx=tx), s
+@jax.jit
+def step(state, batch):
+    return state, {"lr": s(state.step)}
+class Config:
+    rate = 0.3
+state, s = create(Config())
+"""
+
+
+def test_what_gets_the_schedule_in_a_program_is_read():
+    text = convert("torch", MNIST)
+    assert both_lines(text)[0] == CT.StepLR(1.0, 1, 0.7)
+    assert "defaults of the text: args.drop_gamma = 0.7, args.lr = 1.0 (values= gives" in text
+    given = convert("torch", MNIST, 0.5, values={"args.drop_gamma": 0.9})
+    assert both_lines(given)[0] == CT.StepLR(0.5, 1, 0.9) and "defaults" not in given
+    text = convert("torch", TRAINER)
+    assert both_lines(text)[0] == CT.StepLR(0.1, 30) and "Accelerate steps it" in text
+    peak = js.compat.optax.warmup_cosine_decay_schedule(0.0, 0.3, 10, 100)
+    assert both_lines(convert("optax", FLAX))[0] == peak
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "made"),
+    [
+        ("a, b = 1, 2\nStepLR(o, b)", {}, CT.StepLR(0.1, 2)),
+        ("k = dict(gamma=1)\nStepLR(o, 3, **k)", {}, CT.StepLR(0.1, 3, 1)),
+        ("cfg = {'n': 3}\nwandb.init(config=cfg)\nStepLR(o, cfg['n'])", {}, CT.StepLR(0.1, 3)),
+        ("StepLR(o, 3 * len(loader))", {"len(loader)": 4}, CT.StepLR(0.1, 12)),
+        ("if x: n = 3\nelse: n = 4\nStepLR(o, n)", {"n": 5}, CT.StepLR(0.1, 5)),
+        ("from cfg import *\nn = 3\nStepLR(o, n)", {}, CT.StepLR(0.1, 3)),
+        ("def f():\n  n = 4\nn = 3\nStepLR(o, n)", {}, CT.StepLR(0.1, 3)),
+        ("if a: o = SGD(p)\nelse: o = Adam(p)\nStepLR(o, 3)", {}, CT.StepLR(0.1, 3)),
+    ],
+)
+def test_a_value_is_read_where_the_text_has_it_or_given(text, values, made):
+    assert both_lines(convert("torch", text, 0.1, values=values))[0] == made
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("import n", "import a as n", "from a import b as n", "from a import *", "class n: pass"),
+        *("def n(): pass", "n: int = 4", "n += 1", "[n := x for x in y]", "for n in y: pass"),
+        *("with a as n: pass", "try: f()\nexcept E as n: pass", "match a:\n  case n: pass"),
+        *("match a:\n  case [*n]: pass", "match a:\n  case {**n}: pass", "n, m = 4, 5"),
+        *("def f():\n  global n\n  n = 4", "if a: n = 4", "while a: n = 4"),
+    ],
+)
+def test_a_name_with_another_value_is_refused_whatever_gives_it(line):
+    with pytest.raises(ValueError, match=r"in place of n \(line 1, "):
+        convert("torch", f"n = 3\n{line}\nStepLR(SGD(p, 0.1), n)")
+
+
+MADE = "s = StepLR(o, 3)\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MADE + "def f(t):\n  |t.gamma = 1|\nf(s)",
+        MADE + "def f(t):\n  |helper(t)|\nf(t=s)",
+        MADE + "def f(*t): pass\n|f(s)|",
+        MADE + "def f(t): return t\nt = f(s)\n|t.gamma = 1|",
+        MADE + "def f(t): t.step()\n|for i in r:|\n  f(s)",
+        MADE + "m, t = accelerator.prepare(m, s)\n|t.gamma = 1|",
+        "class T:\n  def f(self):\n    self.s = StepLR(o, 3)\n    |adjust(self)|",
+        "class T:\n  def __init__(self):\n    self.s = StepLR(o, 3)\nt = T()\n|t.s.gamma = 1|",
+        MADE + "for i in r:\n  f()\n  |s.step(**kw)|",
+        MADE + "for i in r:\n  f()\n  |if s is None:|\n    s.step()",
+        MADE + "match s:\n  case t: t.gamma = 1".replace("match s:", "|match s:|"),
+        "cfg = {'n': 3}\nStepLR(o, cfg['n'])\n|cfg.update(x)|",
+    ],
+)
+def test_a_function_of_the_text_is_judged_by_its_body(text):
+    before, told, _ = text.split("|")
+    with pytest.raises(ValueError, match="its optimizer and their lists") as error:
+        convert("torch", text.replace("|", ""), 0.1)
+    assert f"got `{told}` in line {1 + before.count(chr(10))}: leave it out" in str(error.value)
+
+
+def test_a_value_that_is_not_in_the_text_is_refused():
+    with pytest.raises(ValueError, match=r"of the text that the schedule asks for, got 'n'"):
+        convert("torch", "StepLR(o, 3)", 0.1, values={"n": 3})
+    with pytest.raises(ValueError, match=r'len\(x\) \(line 1\), .* \(--value "args.epochs=90"\)'):
+        convert("torch", "StepLR(o, len(x))", 0.1)
