@@ -86,10 +86,11 @@ _THEIRS = {
     "start at": "begin",
     "start peak": "alpha_i base_value",
     "start peak value": "init_lr init_value",
-    "steps num_training_steps total_steps lr_decay_steps": "T_0 T_max cycle_len cycle_length delay "
-    "duration first_decay_steps knots length lr_decay_iters lr_decay_steps max_steps max_update "
-    "num_iter num_steps num_training num_training_steps t_0 t_initial t_max total_iters "
-    "total_num_steps total_num_update total_steps train_iters",
+    "num_updates steps num_training_steps total_steps lr_decay_steps": "T_0 T_max cycle_len "
+    "cycle_length delay duration first_decay_steps knots length lr_decay_iters lr_decay_steps "
+    "max_steps max_update num_epochs num_iter num_steps num_train_epochs num_training "
+    "num_training_steps t_0 t_initial t_max total_iters total_num_steps total_num_update "
+    "total_steps train_iters",
     "std": "noise_std",
     "stop": "end",
     "tokens_per_sample": "seq_len sequence_length",

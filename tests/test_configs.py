@@ -231,7 +231,11 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ({"class_path": "Linear", "init_args": {"end": 1}, "end": 2}, TypeError, "'end'. twice"),
         ({"name": "torch.StepLR", "step_size": 3}, TypeError, "base_lr .the rate of the optimizer"),
         ({"name": "cosine_with_warmup"}, ValueError, "or composer.CosineAnnealingWithWarmup"),
-        ("hf.linear(num_train_epochs=3)", TypeError, "num_training_steps .in steps; js.Units"),
+        (
+            "hf.linear(num_train_epochs=3)",
+            TypeError,
+            "called num_training_steps here .in steps; js.Units",
+        ),
         ("cosine_decay(warmup_ratio=0.1)", TypeError, r"js\.with_warmup\(.* has one"),
         ("timm.CosineLRScheduler(warmup_lr=0)", TypeError, "is called warmup_lr_init here"),
         ({"name": "*", "args": [1, 10**400]}, TypeError, "the text of a name"),

@@ -33,7 +33,7 @@ _NO_ARGUMENTS = {
     "_target_": ("_recursive_", "_convert_", "_partial_"),
     "class_name": ("module", "registered_name"),
 }
-_SAYS_A_NAME = re.compile("name|sched|style|component|policy", re.IGNORECASE)
+_SAYS_A_NAME = re.compile("name|sched|style|component|policy|decay", re.IGNORECASE)
 _WHERE = "from_config(config=...)"
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9
 
