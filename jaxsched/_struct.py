@@ -148,6 +148,9 @@ class Record:
         given = bind(type(self).__name__, self._names, self._defaults, args, kwargs)
         self.__dict__.update(given)
         self.__post_init__()
+        kind: Any = type(self)
+        for check in _checks_of(kind):
+            check(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         _check_made(type(self))
@@ -187,6 +190,13 @@ class Record:
     def __hash__(self) -> int:
         leaves, tree = jax.tree.flatten(self)
         return hash((type(self), tree, tuple(map(_hashable, leaves))))
+
+
+@functools.cache
+def _checks_of(cls: type) -> list[Callable[[Any], None]]:
+    """The ``__check_init__`` of a class and its bases, the bases' first, as in Equinox."""
+    found = [vars(c)["__check_init__"] for c in cls.__mro__ if "__check_init__" in vars(c)]
+    return found[::-1]
 
 
 def _check_made(cls: type) -> None:

@@ -83,8 +83,7 @@ class Units(Record):
     steps: int | None = count(default=None, at_least=1, optional=True)
     drop_last: bool = static(default=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         checked_flag("Units(drop_last=...)", self.drop_last)
         for name in ("samples", "steps"):
             value = getattr(self, name)

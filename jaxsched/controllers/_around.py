@@ -81,8 +81,7 @@ class Around(AbstractController):
     State = AroundState
     reads = ()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         if not isinstance(self.base, AbstractController):
             raise TypeError(
                 f"Around(base=...) must be a controller, got {self.base!r}: operators on schedules "

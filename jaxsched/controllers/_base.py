@@ -33,6 +33,7 @@ class AbstractController(Record, abc.ABC):
     A subclass is a ``@struct`` whose first field is ``base`` (a schedule, a number, or another
     controller), with a ``State``, ``init``, ``react`` and ``value_at``; and with ``reads``, if it
     needs other measurements than ``value``. Each of its numbers is a leaf and may be traced.
+    Relations between fields are checked in ``__check_init__``, without ``super()``.
     """
 
     __array_ufunc__ = None  # so that `numpy_number * controller` reaches our operators
@@ -45,9 +46,8 @@ class AbstractController(Record, abc.ABC):
 
     base: Any
 
-    def __post_init__(self) -> None:
+    def __check_init__(self) -> None:
         check_class(type(self))
-        Record.__post_init__(self)
         self.__dict__["base"] = _as_base(type(self).__name__, self.base)
 
     # ------------------------------------------------------------------ what a subclass implements

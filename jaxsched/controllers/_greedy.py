@@ -52,8 +52,8 @@ class Greedy(AbstractEvaluator):
         atol: absolute margin, in the units of the metric.
         cooldown: evaluations that are ignored after the rate was lowered.
         warmup: evaluations that are ignored after it was raised.
-        min_scale: the scale's lower bound; above 1 it is one where the scale has risen to it.
-        max_scale: its upper bound; below 1 it is one where the scale has fallen to it. A largest
+        min_scale: the scale's lower bound; above 1 it holds once the scale has risen to it.
+        max_scale: its upper bound; below 1 it holds once the scale has fallen to it. A largest
             rate, whatever the base, is ``js.minimum(greedy, rate)``.
         accumulate: reports whose mean is one evaluation.
         mode: ``"min"`` if less is better, ``"max"`` if more is.
@@ -107,8 +107,7 @@ class Greedy(AbstractEvaluator):
     def bounds(self) -> tuple[Any, Any]:
         return jnp.minimum(self.min_scale, 1.0), jnp.maximum(self.max_scale, 1.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         if violates(operator.gt, self.min_scale, self.max_scale):
             raise ValueError(
                 f"Greedy(min_scale=...) must be at most max_scale={self.max_scale!r}, got "

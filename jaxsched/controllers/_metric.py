@@ -25,8 +25,8 @@ class Reading(NamedTuple):
 def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
     """One report. NaN counts as broken: see ``nan``.
 
-    So does an infinitely *good* metric, but for ``"bad"``, the rule of the other libraries: there
-    it is the best, on which none improves.
+    So does an infinitely *good* metric, except with ``"bad"``, the rule of the other libraries:
+    there it stays the best for good.
     """
     value = sign(mode) * scalar(where, value, ": take its mean first")
     here = flag(where.replace("value=", "reported="), reported)
@@ -134,7 +134,7 @@ def worst(mode: str) -> jax.Array:
 
 
 def sign(mode: str) -> float:
-    """What turns a metric into one of which smaller is better, and back."""
+    """The factor that makes smaller better, and back."""
     return 1.0 if mode == "min" else -1.0
 
 

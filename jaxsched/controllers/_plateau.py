@@ -65,8 +65,8 @@ class Plateau(AbstractEvaluator):
         smooth: the share of the average that stays at each evaluation, at least 0 and below 1:
             0.9 averages over about ten. The bias of the first ones is corrected. ``None``
             (default): each is judged by itself.
-        quiet: optimizer updates at the start of the run, a warmup's among them, whose reports have
-            no effect, on controllers in ``base`` neither.
+        quiet: optimizer updates at the start of the run, including a warmup's, whose reports have
+            no effect, here and on controllers in ``base``.
 
     ``update`` and ``observe`` take ``value``, one real number of any dtype. On updates without one,
     the scale holds: omit it or give ``value=None`` (another compiled program), or, inside one

@@ -36,7 +36,7 @@ def check_report(
 
 
 def require_measured(where: str, report: dict[str, Any]) -> None:
-    """Raises for a report without a measurement: a dict may have none of the name that it got."""
+    """Raises for a report without a measurement: ``logs.get("los")`` is None."""
     if all(value is None for value in report.values()):
         got = ", ".join(f"{name}=None" for name in report) or "nothing"
         raise ValueError(

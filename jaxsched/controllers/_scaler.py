@@ -32,8 +32,7 @@ class AbstractScaler(AbstractController):
     min_scale: Any
     min_lr: Any = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __check_init__(self) -> None:
         top = self.base.value if isinstance(self.base, Constant) else None
         if violates(operator.gt, self.min_lr, top):
             raise ValueError(

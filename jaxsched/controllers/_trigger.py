@@ -70,7 +70,7 @@ class Trigger(AbstractController):
     State = TriggerState
     reads: ClassVar[tuple[str, ...]] = ("trigger",)
 
-    def __post_init__(self) -> None:
+    def __check_init__(self) -> None:
         stages = tuple(self.stages) if is_list(self.stages) else (self.stages,)
         if not stages or not all(isinstance(stage, AbstractSchedule) for stage in stages):
             raise TypeError(
@@ -79,7 +79,6 @@ class Trigger(AbstractController):
                 "`js.Linear(1.0, 0.0, n)`."
             )
         self.__dict__["stages"] = stages
-        AbstractController.__post_init__(self)
         for stage in stages:
             _doubt(stage)
 

@@ -27,7 +27,7 @@ from jaxsched._types import Step
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._evaluate import evaluate, host
 from jaxsched.schedules._lengths import as_real, exact_duration
-from jaxsched.schedules._own import run_checks
+from jaxsched.schedules._own import check_duration
 from jaxsched.schedules._phase import (
     Phase,
     cut,
@@ -60,7 +60,7 @@ class AbstractSchedule(Record, abc.ABC):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        run_checks(self)
+        check_duration(self)
         align(self)
 
     @property

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -70,18 +69,8 @@ def _fits(value: Any, t: Number) -> bool:
     return is_number(value) and np.shape(value) in ((), wanted)
 
 
-@functools.cache
-def _checks_of(kind: type) -> list[Callable[[Any], None]]:
-    """The ``__check_init__`` of a class and its bases, the bases' first, as in Equinox."""
-    found = [vars(c)["__check_init__"] for c in kind.__mro__ if "__check_init__" in vars(c)]
-    return found[::-1]
-
-
-def run_checks(schedule: Any) -> None:
-    """``__check_init__`` of every class it is made of, and the duration of a user's class."""
-    kind: Any = type(schedule)
-    for check in _checks_of(kind):
-        check(schedule)
+def check_duration(schedule: Any) -> None:
+    """That of a user's class, before it is built on."""
     if _is_ours(schedule):
         return
     length = schedule.duration
