@@ -214,7 +214,7 @@ def MultiStepLRScheduler(
     noise_seed: Seed = 42,
     fix: Flag = False,
 ) -> AbstractSchedule:
-    """Multiplied by ``decay_rate`` one step BEFORE each milestone, which timm means to keep.
+    """Multiplied by ``decay_rate`` one step BEFORE each milestone, as timm intends.
 
     Args:
         decay_t: milestones, in order; one that is listed twice counts twice.
@@ -284,29 +284,25 @@ def WSDLRScheduler(
         "power": lambda start, end: shapes.Warp(shapes.Linear(start, end, decay_t), decay_power),
         "exp": lambda start, end: shapes.ShiftedExponential(start, end, decay_t, decay_ratio),
     }
-    if not isinstance(decay_fn, str):  # which is called at whole steps of the fall
+    given, shape = f"{name}(decay_fn=...)", None
+    if isinstance(decay_fn, str):
+        shape = chosen(given, decay_fn, falls)
+        fall = shape(1.0, 0.0)
+    else:  # which is called at whole steps of the fall
         for word, x in (("t_initial", t_initial), ("decay_t", decay_t), ("warmup_t", warmup_t)):
             checked_number(f"{name}({word}=...)", x, whole=True)
-    stable = subtract_steps(t_initial, decay_t)
-    high: AbstractSchedule
-    if decline is None:
-        top = larger(base_lr, lr_min)
-        if isinstance(decay_fn, str):
-            fall = chosen(f"{name}(decay_fn=...)", decay_fn, falls)(top, lr_min)
-            body = Constant(top, stable) >> fall
-            lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
-            return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
-        high = Constant(subtract_steps(top, lr_min))
+        fall = traced(given, OfFraction(decay_fn), {"length": decay_t}, decay_t)
+    stable, top = subtract_steps(t_initial, decay_t), larger(base_lr, lr_min)
+    if decline is None and shape is not None:
+        body = Constant(top, stable) >> shape(top, lr_min)
     else:
-        scale = warmup_t if stable_timescale is None else stable_timescale
-        checked_number(f"{name}(stable_timescale=...)", scale, above=0)
-        law = laws.PowerLaw(base_lr, multiply(decline, -1.0), scale)
-        high = Clip(law, low=lr_min) - lr_min
-    if isinstance(decay_fn, str):
-        fall = chosen(f"{name}(decay_fn=...)", decay_fn, falls)(1.0, 0.0)
-    else:
-        fall = traced(f"{name}(decay_fn=...)", OfFraction(decay_fn), {"length": decay_t}, decay_t)
-    body = high * (Constant(1.0, stable) >> fall) + lr_min
+        high: AbstractSchedule = Constant(subtract_steps(top, lr_min))
+        if decline is not None:
+            scale = warmup_t if stable_timescale is None else stable_timescale
+            checked_number(f"{name}(stable_timescale=...)", scale, above=0)
+            law = laws.PowerLaw(base_lr, multiply(decline, -1.0), scale)
+            high = Clip(law, low=lr_min) - lr_min
+        body = high * (Constant(1.0, stable) >> fall) + lr_min
     lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, True, False)
     return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 

@@ -29,9 +29,9 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, Any]:
     Args:
         opt_state: an optimizer state, or anything that holds one: the state of a chain, partition,
             MultiSteps or apply_if_finite, a Linen ``TrainState``, an ``nnx.Optimizer``.
-        upcoming: show what the next update will use, if nothing more is reported or changed.
-            Between two updates that is another value: after ``observe`` or ``override``, and where
-            the schedule has moved on. So this is for what is read once an epoch.
+        upcoming: show what the next update will use, if nothing more is reported or changed. That
+            is another value after ``observe`` or ``override``, and where the schedule has moved on.
+            So this is for a look once an epoch.
 
     Returns:
         Name -> scalar in the hyperparameter dtype, float32 (with the members' axes in front under

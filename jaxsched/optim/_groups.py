@@ -275,7 +275,7 @@ def _layers(pattern: Any, multiplier: Any) -> list[Any] | None:
 
 
 def readable(pattern: Any) -> str:
-    """A name made of an expression, of characters that every logger takes; "all" for ``.*``."""
+    """An expression as a name, in characters that every logger takes; "all" for ``.*``."""
     text = re.sub(r"\(\?<?!", "not_", str(pattern))
     text = re.sub(r"\\(?=\W)|\.[*+]\??", "", text)  # a backslash; what matches anything
     text = re.sub(r"[^\w./-]+", "_", text, flags=re.ASCII)

@@ -24,9 +24,9 @@ from jaxsched.optim._state import (
 def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> OptState:
     """Reports a metric, such as a validation loss, to every controller; no step is counted.
 
-    For what is measured once in a while; a metric of every update goes to ``tx.update(...,
-    value=loss)``. What is reported acts from the next update on: ``current(..., upcoming=True)``
-    and ``remembered`` show it at once.
+    For a measurement once in a while; a metric of every update goes to ``tx.update(...,
+    value=loss)``. A report acts from the next update on: ``current(..., upcoming=True)`` and
+    ``remembered`` show its effect at once.
 
     Args:
         opt_state: as for ``current``. An ``nnx.Optimizer`` is changed in place and returned.
@@ -41,7 +41,7 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> OptState
     Raises:
         ValueError: if no controller in the state could be told, nothing was measured, or one of the
             measurements acts on none of them. (``tx.update`` can't know a wrong name: a chain hands
-            on whatever it is given.)
+            on all extra arguments.)
 
     >>> import jax.numpy as jnp, optax, jaxsched as js
     >>> from jaxsched.optim import inject, observe

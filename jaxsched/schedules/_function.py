@@ -107,8 +107,8 @@ def from_fn(
             product with its inverse, so ``jnp.ceil(t / n)`` can be one too many in a program;
             ``-(-t // n)`` never is.
         steps: length in optimizer updates, after which the value holds; ``None`` for ever.
-        **parameters: numbers, which become the leaves of the schedule; or schedules, of which
-            ``fn`` is given the value at the step. So any function of schedules is a schedule.
+        **parameters: numbers, which become the leaves of the schedule; or schedules, whose values
+            at the step are handed to ``fn``. So any function of schedules is a schedule.
 
     Raises:
         TypeError: if ``fn`` is not callable, branches in Python on a traced value, or returns
