@@ -156,7 +156,7 @@ class Engine:
         # A program has one width. Spare lanes repeat the first run, whose data are valid; their
         # measurements are never read.
         padded = [*lanes, *[lanes[0]] * (program.width - len(lanes))]
-        state = program.stack_lanes([self._state(number, run, arrays) for run in padded])
+        state = program.stack([self._state(number, run, arrays) for run in padded])
         going = np.array([run.curves.diverged < 0 for run in padded])
         alive = put(going, device) if program.width > 1 else self._scalar(going[0], device)
         limit = self._scalar(np.float32(plan.limit), device)
@@ -168,7 +168,7 @@ class Engine:
                 chunk = lo // plan.length
                 on_host = self._values(padded, chunk, program)
                 values = put(on_host, device)
-                batches = program.stack_lanes(self._batches(padded, chunk, device))
+                batches = program.stack(self._batches(padded, chunk, device))
             first = lo % plan.length
             bounds = (self._scalar(np.int32(n), device) for n in (first, first + hi - lo))
             arguments = (arrays, state, alive, values, batches, *bounds, limit)

@@ -78,7 +78,6 @@ class Program:
             "evaluate", _evaluate, (width,), (shape.state, shape.validation)
         )
         self.test = self._function("test", _test, (), (shape.state, shape.tested))
-        self.stack, self.unstack = _stack, partial(_unstack, width=width)
 
     def arguments(self, fold: Fold, device: Any) -> list[Any]:
         """The arrays of a fold, on the device: a Python number too is a strong-typed one there."""
@@ -96,9 +95,13 @@ class Program:
         ahead = drawn(self.fold.shape.init, seed) if on_host else []
         return put((np.uint32(seed), ahead), device)
 
-    def stack_lanes(self, lanes: list[Any]) -> Any:
+    def stack(self, lanes: list[Any]) -> Any:
         """Trees, one for each lane, as the functions take them."""
-        return lanes[0] if self.width == 1 else self.stack(lanes)
+        return lanes[0] if self.width == 1 else _stack(lanes)
+
+    def unstack(self, state: Any) -> tuple[Any, ...]:
+        """The state of each of several lanes."""
+        return _unstack(state, self.width)
 
     def halved(self) -> Program:
         """The same with half as many lanes."""
@@ -155,7 +158,7 @@ def _stack(states: list[Any]) -> Any:
     return jax.tree.map(lambda *xs: jnp.stack(xs), *states)
 
 
-@partial(jax.jit, static_argnames="width")
+@partial(jax.jit, static_argnums=1)
 def _unstack(state: Any, width: int) -> tuple[Any, ...]:
     return tuple(jax.tree.map(itemgetter(i), state) for i in range(width))
 

@@ -67,8 +67,8 @@ def seconds_per_update(
     values: Any = plan.table.values(0, 0, length)
     batches = Feed(plan).get(0, 0, 0, device)
     alive: Any = np.ones((), bool)
+    state, batches = (program.stack([x] * width) for x in (state, batches))
     if width > 1:
-        state, batches = program.stack([state] * width), program.stack([batches] * width)
         values, alive = np.stack([values] * width), np.ones(width, bool)
     bounds = (np.int32(0), np.int32(count), np.float32(np.inf))
     values, alive, bounds = jax.device_put((values, alive, bounds), device)
