@@ -94,13 +94,12 @@ def final_score(
     started = time.monotonic()
     _check_result(result, "final_score")
     best = result.best() if best is None else best
-    task = found_task(task, "final_score")
-    pooled = _check_final(task, result, best)
-    anew: Any = task
-    anew = anew.everything() if pooled else task
+    given: Any = found_task(task, "final_score")
+    pooled = _check_final(given, result, best)
     request = _request(result, best, devices)
-    plan = make_plan(anew, (best.trial,), request, owner=task)
-    _check_task(task, result, plan.folds if anew is task else None, best)
+    trained = given.everything() if pooled else given
+    plan = make_plan(trained, (best.trial,), request, owner=given)
+    _check_task(given, result, None if pooled else plan.folds, best)
     plan = dataclasses.replace(plan, folds=(plan.folds[0].with_test("final_score"),))
     backend = backend_for(plan, request.devices, width=1)
     if request.in_company:
@@ -109,14 +108,12 @@ def final_score(
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend.engine(ledger).run)
     metrics, states = _tested(ledger, backend)
+    as_before = ("evaluate_every", "monitor", "updates_per_step", "identity")
     info = RunInfo(
-        evaluate_every=result.info.evaluate_every,
-        monitor=result.info.monitor,
-        updates_per_step=result.info.updates_per_step,
-        identity=result.info.identity,
+        **{name: result.info[name] for name in as_before},
+        **backend.described(),
         everything=pooled,
         machines=[backend.machine],
-        **backend.described(),
         seconds=time.monotonic() - started,
     )
     return FinalScore(best, metrics, states, assemble(ledger, info))
