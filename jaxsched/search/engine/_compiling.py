@@ -41,13 +41,9 @@ def _calls(ledger: Ledger, program: Program, device: Any) -> Iterator[tuple[Any,
     """Functions with abstract arguments, the longest to compile first."""
     place = jax.sharding.SingleDeviceSharding(device)
 
-    def on_device(tree: Any, *leading: int) -> Any:
-        def one(x: Any) -> Any:
-            return jax.ShapeDtypeStruct(
-                (*leading, *np.shape(x)), jnp.result_type(x), sharding=place
-            )
-
-        return jax.tree.map(one, tree)
+    def on_device(tree: Any, *axes: int) -> Any:
+        kinds = lambda x: ((*axes, *np.shape(x)), jnp.result_type(x))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(*kinds(x), sharding=place), tree)
 
     runs, shape = ledger.unfinished(), program.fold.shape
     if not runs:
