@@ -102,9 +102,9 @@ def final_score(
     _check_task(given, result, None if pooled else plan.folds, best)
     plan = dataclasses.replace(plan, folds=(plan.folds[0].with_test("final_score"),))
     backend = backend_for(plan, request.devices, width=1)
-    if request.in_company:
+    if request.is_distributed:
         test = {"test": plan.folds[0].digests["test"]}
-        backend.agree(Identity(plan, request).together(backend.settings | test))
+        backend.agree(Identity(plan, request).common(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend.engine(ledger).run)
     metrics, states = _tested(ledger, backend)

@@ -185,7 +185,7 @@ def sweep(
     identity = Identity(plan, request)
     with _backend(plan, task, request, identity) as backend:
         warn_before(plan.whole, request, backend.platform)
-        compared = identity.together(backend.settings)
+        compared = identity.common(backend.settings)
         asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | asked)
         ledger = _trained(plan, backend, request, identity)

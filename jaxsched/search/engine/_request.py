@@ -88,7 +88,7 @@ class Request:
         object.__setattr__(self, name, value)
 
     @property
-    def in_company(self) -> bool:
+    def is_distributed(self) -> bool:
         """Whether other processes make the same call, or one for another shard."""
         return self.shard is not None or isinstance(self.devices, Mesh)
 

@@ -16,13 +16,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 import jaxsched
-from jaxsched.search._fingerprint import (
-    digest,
-    fingerprint,
-    fingerprint_of,
-    labelled,
-    plain,
-)
+from jaxsched.search._fingerprint import digest, fingerprint, fingerprint_of, labelled, plain
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
@@ -47,9 +41,9 @@ class Identity:
     """
 
     def __init__(self, plan: Plan, request: Request):
-        self._plan, self._width, self._in_company = plan, request.width, request.in_company
+        self._plan, self._width, self._is_distributed = plan, request.width, request.is_distributed
         whole = plan.whole
-        self.task = task_fields(whole.folds, whole.seeds, whole.longest, self._in_company)
+        self.task = task_fields(whole.folds, whole.seeds, whole.longest, self._is_distributed)
 
     @cached_property
     def writer(self) -> str:
@@ -57,10 +51,10 @@ class Identity:
         runs = run_fields(self._plan, {"width": self._width})
         return digest(json.dumps([*runs, self._compared]))[:12]
 
-    def together(self, settings: dict[str, Any]) -> Fields:
+    def common(self, settings: dict[str, Any]) -> Fields:
         """What all processes that train the sweep have alike, with the settings of a backend."""
         whole, fields = self._plan.whole, dict[str, str]()
-        if self._in_company:
+        if self._is_distributed:
             ours = self._plan is whole
             fields = self._compared if ours else sweep_fields(whole, self._width)
         return self.task | fields | labelled(settings)
