@@ -111,7 +111,7 @@ def pytest_runtest_protocol(item):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=OPTIMIZED))
-        patch.setattr(_program, "_FUNCTIONS", _optimized(_program.Kept))
+        patch.setattr(_program, "_FUNCTIONS", _optimized(_program.FunctionCache))
         return (yield)
 
 

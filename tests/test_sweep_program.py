@@ -18,8 +18,8 @@ from jaxsched.search import Averaged
 from jaxsched.search.engine import _program
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._products import narrow_first
-from jaxsched.search.engine._program import _FUNCTIONS, Kept
-from jaxsched.search.engine._random import drawing, drawn
+from jaxsched.search.engine._program import _FUNCTIONS, FunctionCache
+from jaxsched.search.engine._random import draw_ahead, with_draws
 from jaxsched.search.tasks._traced import Fold, trace_task
 
 RATES = [js.Constant(rate) for rate in (0.1, 0.01)]
@@ -125,7 +125,7 @@ def test_what_was_compiled_ends_with_its_task_and_few_are_kept():
     del task
     gc.collect()
     assert [ref() for ref in held] == [None, None]
-    kept, tasks = Kept(most=2), [Plain(), Plain(), Plain()]
+    kept, tasks = FunctionCache(most=2), [Plain(), Plain(), Plain()]
     made = [kept.get(task, "code", object) for task in tasks]
     assert kept.get(tasks[2], "code", object) is made[2]
     assert kept.get(tasks[0], "code", object) is not made[0]
@@ -245,12 +245,12 @@ def test_what_the_host_draws_is_what_a_program_draws():
         }
 
     traced, key = jax.make_jaxpr(init)(jax.random.key(0)), jax.random.key(2**32 - 1)
-    words = drawn(traced, 2**32 - 1)
+    words = draw_ahead(traced, 2**32 - 1)
     assert len(jax.tree.leaves(words)) == 2 * 5 + 2  # no other is
-    got = jax.jit(lambda key: drawing(traced, words)(key))(key)
+    got = jax.jit(lambda key: with_draws(traced, words)(key))(key)
     chex.assert_trees_all_equal(jax.tree.leaves(jax.jit(init)(key)), got)
     with jax.threefry_partitionable(False):  # JAX then draws other numbers
-        assert not jax.tree.leaves(drawn(jax.make_jaxpr(init)(key), 0))
+        assert not jax.tree.leaves(draw_ahead(jax.make_jaxpr(init)(key), 0))
 
 
 @pytest.mark.optimized

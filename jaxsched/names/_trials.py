@@ -17,7 +17,7 @@ from jaxsched.names._lookup import source_of, unknown
 from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry
 from jaxsched.search.trials._draws import Distribution
-from jaxsched.search.trials._given import told_apart
+from jaxsched.search.trials._given import with_distinct_names
 from jaxsched.search.trials._grids import grid, sampled, zipped
 from jaxsched.search.trials._trials import Trials
 from jaxsched.units import Units
@@ -67,7 +67,9 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
     """
     check_units(units, "trials_from_config")
     if is_list(config) and config:
-        return told_apart(tuple(t for one in config for t in trials_from_config(one, units=units)))
+        return with_distinct_names(
+            tuple(t for one in config for t in trials_from_config(one, units=units))
+        )
     if not isinstance(config, Mapping):
         raise TypeError(
             f"trials_from_config(config=...) must be a mapping, got {describe(config)}."

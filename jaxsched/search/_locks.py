@@ -55,7 +55,7 @@ def _lock(path: Path, expected: str) -> tuple[int, bool]:
             descriptor = os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0), 0o666)
         except OSError as error:
             if path.is_symlink() or path.is_dir():
-                raise _obstructed(path, expected) from None
+                raise _not_a_lock(path, expected) from None
             raise error
         try:
             locked = _try_to_lock(path, descriptor, expected)
@@ -76,7 +76,7 @@ def _try_to_lock(path: Path, descriptor: int, expected: str) -> bool:
 
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # a hard link to a file of others
-        raise _obstructed(path, expected)
+        raise _not_a_lock(path, expected)
     try:
         if lock_descriptor(descriptor, blocking=False):
             return True
@@ -98,7 +98,7 @@ def _owner(descriptor: int) -> str:
         return "an unknown process"
 
 
-def _obstructed(path: Path, expected: str) -> RuntimeError:
+def _not_a_lock(path: Path, expected: str) -> RuntimeError:
     return RuntimeError(f"{expected}, where {path} is not a lock but something else: delete it.")
 
 

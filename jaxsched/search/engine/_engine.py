@@ -92,7 +92,7 @@ class Engine:
         """Trains until nothing is left, or until there is no memory for so many threads."""
         try:
             while taken := self._take(number):
-                beside = self._beside(number)
+                beside = self._others_on_device(number)
                 try:
                     self._train(number, *taken)
                 except jax.errors.JaxRuntimeError as error:
@@ -107,7 +107,7 @@ class Engine:
             lanes = self._ledger.take(number, lambda: self._backend.width)
             return (lanes, self._backend.programs[lanes[0].key.fold]) if lanes else None
 
-    def _beside(self, number: int) -> int:
+    def _others_on_device(self, number: int) -> int:
         """How many other threads train on the device of this one."""
         devices = self._backend.devices
         return sum(devices[n] == devices[number] for n in self._backend.threads.numbers) - 1
@@ -124,7 +124,7 @@ class Engine:
         caller = self._plan.caller
         with self._ledger.lock:
             self._ledger.put_back(number)
-            others = self._beside(number)
+            others = self._others_on_device(number)
             if others < beside or self._backend.width < program.width:
                 return True  # another thread has made room
             if others:
@@ -263,7 +263,7 @@ class Engine:
         one, program = self._plan.folds[fold], self._backend.programs[fold]
         device = self._backend.devices[number]
         make = lambda: program.arguments(one, device)
-        return self._once(self._arguments, number, (fold, device), make)
+        return self._cached(self._arguments, number, (fold, device), make)
 
     def _state(self, number: int, run: OpenRun, arrays: list[Any]) -> Any:
         device, (_, fold, seed, _) = self._backend.devices[number], run.key
@@ -274,9 +274,9 @@ class Engine:
             program = self._backend.programs[fold]
             return program.init(arrays, *program.start(self._plan.seeds[seed], device))
 
-        return self._once(self._initial, number, (fold, seed, device), make)
+        return self._cached(self._initial, number, (fold, seed, device), make)
 
-    def _once(
+    def _cached(
         self, kept: dict[int, tuple[Any, Any]], number: int, key: Any, make: Callable[[], Any]
     ) -> Any:
         """What a thread needs now, from itself or another thread.

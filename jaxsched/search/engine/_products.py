@@ -42,7 +42,7 @@ def narrow_first(closed: Any) -> Any:
     for eqn in reversed(closed.jaxpr.eqns):
         inner = equations(eqn.params["jaxpr"].jaxpr) if eqn.primitive.name == "jit" else (eqn,)
         sure = all(_SURE.fullmatch(e.primitive.name) for e in inner)
-        eqns.append(eqn if not unsure.isdisjoint(eqn.outvars) else _eased(eqn))
+        eqns.append(eqn if not unsure.isdisjoint(eqn.outvars) else _with_barrier(eqn))
         if not sure or not unsure.isdisjoint(eqn.outvars):
             unsure.update(x for x in eqn.invars if not isinstance(x, Literal))
     return closed.replace(jaxpr=closed.jaxpr.replace(eqns=eqns[::-1]))
@@ -51,7 +51,7 @@ def narrow_first(closed: Any) -> Any:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _eased(eqn: Any) -> Any:
+def _with_barrier(eqn: Any) -> Any:
     if eqn.primitive.name != "dot_general" or eqn.params["dimension_numbers"] != _OVER_SAMPLES:
         return eqn
     left, right = (x.aval for x in eqn.invars)

@@ -23,9 +23,9 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._products import narrow_first
-from jaxsched.search.engine._random import drawing, drawn
+from jaxsched.search.engine._random import draw_ahead, with_draws
 from jaxsched.search.engine._settings import settings
-from jaxsched.search.tasks._protocol import Task, opaque
+from jaxsched.search.tasks._protocol import Task, opaque_leaves
 from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import METHODS, Fold
 
@@ -92,7 +92,7 @@ class Program:
     def start(self, seed: int, device: Any) -> tuple[Any, list[Any]]:
         """What ``init`` takes of a seed: the seed, and what the host makes of it."""
         on_host = self.layout is None and device.platform == "cpu"
-        ahead = drawn(self.fold.shape.init, seed) if on_host else []
+        ahead = draw_ahead(self.fold.shape.init, seed) if on_host else []
         return put((np.uint32(seed), ahead), device)
 
     def stack(self, lanes: list[Any]) -> Any:
@@ -185,7 +185,7 @@ def _init(shape: TaskShape) -> Callable[..., Any]:
     tree: Any = jax.tree.structure(shape.state)
 
     def init(arrays: list[Any], seed: jax.Array, ahead: list[Any]) -> Any:
-        leaves = drawing(shape.init, ahead)(jax.random.key(seed), *arrays)
+        leaves = with_draws(shape.init, ahead)(jax.random.key(seed), *arrays)
         return _cast(tree.unflatten(leaves), shape.state)
 
     return init
@@ -259,7 +259,7 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Callable[.
     return segment
 
 
-class Kept:
+class FunctionCache:
     """A cache of the last few functions, each as long as the task that it was made for.
 
     A task by itself is not a sufficient key: its methods may close over values that have changed.
@@ -274,7 +274,7 @@ class Kept:
     def get(self, task: Task, key: Any, make: Callable[[], Any]) -> Any:
         """The earlier result of ``make`` for this task and key, or a new one."""
         leaves, tree = jax.tree.flatten(task)
-        objects = opaque(leaves)
+        objects = opaque_leaves(leaves)
         try:
             hash(tree)
         except TypeError:
@@ -300,4 +300,4 @@ class Kept:
                 del self._made[where]
 
 
-_FUNCTIONS = Kept()
+_FUNCTIONS = FunctionCache()

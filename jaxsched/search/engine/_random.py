@@ -24,7 +24,7 @@ _TAG = threefry_prng_impl.tag
 _MOST = 1 << 18  # numbers in a state or a draw: ten milliseconds of NumPy
 
 
-def drawn(init: Any, seed: int) -> list[Any]:
+def draw_ahead(init: Any, seed: int) -> list[Any]:
     """What a closed jaxpr draws for ``jax.random.key(seed)``, its first argument.
 
     Returns:
@@ -42,8 +42,8 @@ def drawn(init: Any, seed: int) -> list[Any]:
     return [words, [x if getattr(x, "dtype", None) == y.aval.dtype else None for x, y in leaves]]
 
 
-def drawing(init: Any, ahead: list[Any]) -> Callable[..., list[Any]]:
-    """``init`` as a function that makes what ``ahead``, of ``drawn``, lacks."""
+def with_draws(init: Any, ahead: list[Any]) -> Callable[..., list[Any]]:
+    """``init`` as a function that makes what ``ahead``, of ``draw_ahead``, lacks."""
     words, known = ahead or ([], [None] * len(init.jaxpr.outvars))
 
     @functools.cache

@@ -68,7 +68,7 @@ class _Reached:
 
         ``None`` if some are not there yet.
         """
-        self._go_on(rung)
+        self._advance(rung)
         reached = {}
         for trial in trials:
             parts = [last.get(trial) for last in self._last.values()]
@@ -78,7 +78,7 @@ class _Reached:
             reached[trial] = there
         return reached
 
-    def _go_on(self, rung: int) -> None:
+    def _advance(self, rung: int) -> None:
         plan = self._ledger.plan
         if self._read is not self._ledger.finished:  # of workers: read from the store as a whole
             self._begin()

@@ -52,7 +52,7 @@ _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo
 
 def settings() -> dict[str, str]:
     """The settings of JAX and of the environment that change numbers, name -> text."""
-    texts = {name: str(getattr(value, "value", value)) for name, value in settings_here().items()}
+    texts = {name: str(getattr(value, "value", value)) for name, value in thread_settings().items()}
     there = jax.config.values  # made anew each time
     rare = {name: str(there.get(name, usual)) for name, usual in _RARE.items()}
     texts |= {name: value for name, value in rare.items() if value != _RARE[name]}
@@ -67,20 +67,20 @@ def settings() -> dict[str, str]:
 
 def in_force() -> Callable[[], contextlib.ExitStack]:
     """A function that enters this thread's settings in another: JAX's contexts are per thread."""
-    return functools.partial(entered, settings_here())
+    return functools.partial(entered, thread_settings())
 
 
 def entered(wanted: dict[str, Any]) -> contextlib.ExitStack:
-    """Enters settings of ``settings_here``, as far as JAX has a context for them."""
+    """Enters settings of ``thread_settings``, as far as JAX has a context for them."""
     stack = contextlib.ExitStack()
-    for name, value in settings_here().items():
+    for name, value in thread_settings().items():
         context = getattr(jax, name.removeprefix("jax_"), None)
         if value != wanted.get(name, value) and context is not None:
             stack.enter_context(context(wanted[name]))
     return stack
 
 
-def settings_here() -> dict[str, Any]:
+def thread_settings() -> dict[str, Any]:
     """The settings that this version of JAX has, as they are in this thread."""
     values = jax.config.values  # some are no attributes of it
     return {name: values[name] for name in _SETTINGS if name in values}

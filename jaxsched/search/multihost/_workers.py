@@ -26,7 +26,7 @@ from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
-from jaxsched.search.engine._settings import settings_here
+from jaxsched.search.engine._settings import thread_settings
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._units import Unit, cut
 from jaxsched.search.multihost._backend import AbstractBackend
@@ -107,7 +107,7 @@ class WorkersBackend(AbstractBackend):
             controlled=plan.table.controlled,
             updates=plan.table.updates,
             outline=outline,
-            settings=settings_here(),
+            settings=thread_settings(),
             directory=str(self.path.resolve()),
             flag=flag.name,
             driver=place(),

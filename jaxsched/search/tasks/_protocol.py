@@ -101,7 +101,7 @@ def updates_per_step(caller: str, task: Any) -> int:
     return checked_whole(f"{caller}(task=...): updates_per_step", given, 1, 2**16)
 
 
-def opaque(leaves: Iterable[Any]) -> list[Any]:
+def opaque_leaves(leaves: Iterable[Any]) -> list[Any]:
     """Those of a task's leaves that are no arrays: the task itself, functions of a tuple, texts."""
     return [x for x in leaves if not (isinstance(x, (int, float, complex)) or is_array(x))]
 

@@ -13,7 +13,7 @@ from jax.tree_util import keystr, tree_leaves_with_path
 
 from jaxsched.search._fingerprint import Walk, digest, equations, public
 from jaxsched.search.tasks._batches import read_batches
-from jaxsched.search.tasks._protocol import Metrics, Task, opaque, updates_per_step
+from jaxsched.search.tasks._protocol import Metrics, Task, opaque_leaves, updates_per_step
 from jaxsched.search.tasks._returned import (
     TaskShape,
     as_array,
@@ -220,7 +220,7 @@ def taken_apart(task: Task) -> tuple[list[Any], Any]:
     """The arrays of a task, and what makes such a task of others; an opaque object has none."""
     treedef: Any
     arrays, treedef = jax.tree.flatten(task)
-    return ([], lambda arrays: task) if opaque(arrays) else (arrays, treedef.unflatten)
+    return ([], lambda arrays: task) if opaque_leaves(arrays) else (arrays, treedef.unflatten)
 
 
 def _kind(task: Any) -> tuple[Any, list[Any]]:
@@ -230,7 +230,7 @@ def _kind(task: Any) -> tuple[Any, list[Any]]:
     """
     structure: Any
     arrays, structure = jax.tree.flatten(task)
-    if opaque(arrays):
+    if opaque_leaves(arrays):
         return id(task), []
     return (structure, [(np.shape(x), jnp.result_type(x)) for x in arrays]), arrays
 

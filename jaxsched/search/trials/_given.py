@@ -41,10 +41,10 @@ def as_trials(trials: Any) -> Trials:
             "sweep(trials=...) must schedule the same hyperparameters in all trials, "
             f"got {sorted(names)}."
         )
-    return tuple(dataclasses.replace(trial, _maker=None) for trial in told_apart(made))
+    return tuple(dataclasses.replace(trial, _maker=None) for trial in with_distinct_names(made))
 
 
-def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     """With kinds and names that are one trial's or one recipe's only.
 
     Recipes that share a name are numbered. Where there are several kinds, the names of trials that
@@ -54,9 +54,10 @@ def told_apart(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     trials = _numbered(trials)
     if len({trial.kind for trial in trials} - {""}) > 1:
         trials = tuple(
-            _renamed(t, f"{t.kind} {_bare(t)}") if t.settings and t.kind else t for t in trials
+            _renamed(t, f"{t.kind} {_without_kind(t)}") if t.settings and t.kind else t
+            for t in trials
         )
-    for tell in (_differing, _unlike, _place):
+    for tell in (_differing_settings, _differing_schedules, _numbered_equals):
         same: dict[str, list[Trial]] = {}
         for trial in trials:
             same.setdefault(trial.name, []).append(trial)
@@ -96,7 +97,7 @@ def _of_name(kind: str, given: Any) -> list[Trial]:
         raise ValueError(f"sweep(trials=...) must hold at least one trial for {kind!r}, got none.")
     alone = not listed and not trials[0].settings and len(trials) == 1
     several = len({trial.kind for trial in trials}) > 1
-    texts = [trial.name if several else _bare(trial) for trial in trials]
+    texts = [trial.name if several else _without_kind(trial) for trial in trials]
     names = [kind if alone else f"{kind} {text}".strip() for text in texts]
     return [
         dataclasses.replace(trial, name=name, kind=kind, _maker=None)
@@ -104,7 +105,7 @@ def _of_name(kind: str, given: Any) -> list[Trial]:
     ]
 
 
-def _bare(trial: Trial) -> str:
+def _without_kind(trial: Trial) -> str:
     """The name without the kind."""
     return "" if trial.name == trial.kind else trial.name.removeprefix(f"{trial.kind} ")
 
@@ -126,7 +127,7 @@ def _numbered(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
         if trial._maker is None:
             return trial
         name, key = trial._maker
-        kind, rest = names[name][makers[name].index(key)], _bare(trial)
+        kind, rest = names[name][makers[name].index(key)], _without_kind(trial)
         named = trial if rest == trial.name else _renamed(trial, f"{kind} {rest}")
         return dataclasses.replace(named, kind=kind)
 
@@ -137,7 +138,7 @@ def _renamed(trial: Trial, name: str) -> Trial:
     return dataclasses.replace(trial, name=name.strip())
 
 
-def _differing(trials: list[Trial]) -> list[str]:
+def _differing_settings(trials: list[Trial]) -> list[str]:
     names = dict.fromkeys(n for trial in trials for n in trial.settings)
     shown = {n: labels(t.settings[n] for t in trials if n in t.settings) for n in names}
     differ = [n for n in names if len({plain(trial.settings.get(n)) for trial in trials}) > 1]
@@ -147,14 +148,14 @@ def _differing(trials: list[Trial]) -> list[str]:
     ]
 
 
-def _unlike(trials: list[Trial]) -> list[str]:
+def _differing_schedules(trials: list[Trial]) -> list[str]:
     """The words that differ between schedules, after the name of one of several."""
     names = dict.fromkeys(n for trial in trials for n in trial.schedules)
     unlike: list[list[str]] = [[] for _ in trials]
     for name in names:
         held = [{} if trial.settings else trial.schedules for trial in trials]
         texts = [plain(schedules[name]) if name in schedules else "" for schedules in held]
-        differ = unlike_words(texts)
+        differ = differing_words(texts)
         if differ and len(names) > 1:
             differ.insert(0, (name,) * len(trials))
         for i, text in enumerate(unlike):
@@ -162,11 +163,11 @@ def _unlike(trials: list[Trial]) -> list[str]:
     return [shorten(" ".join(text)) for text in unlike]
 
 
-def unlike_words(texts: list[str]) -> list[tuple[str, ...]]:
+def differing_words(texts: list[str]) -> list[tuple[str, ...]]:
     """The words in which texts of schedules differ, for each place one of every text."""
     words = itertools.zip_longest(*(re.split(r"[(), ]+", text) for text in texts), fillvalue="")
     return [row for row in words if len(set(row)) > 1]
 
 
-def _place(trials: list[Trial]) -> list[str]:
+def _numbered_equals(trials: list[Trial]) -> list[str]:
     return ["", *(f"({i})" for i in range(2, len(trials) + 1))]

@@ -14,7 +14,7 @@ from jaxsched._checks import MANY, checked_whole
 from jaxsched._text import printable, shorten, warn
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.trials._draws import Distribution, draw, points
-from jaxsched.search.trials._given import told_apart, unlike_words
+from jaxsched.search.trials._given import differing_words, with_distinct_names
 from jaxsched.search.trials._kinds import Kind, Recipe, kinds_of, structure
 from jaxsched.search.trials._trials import (
     Followed,
@@ -161,7 +161,7 @@ def _trials(
         if len(taken) < len(columns):  # rows that differ in what the recipe hasn't are one
             chosen = list({plain(row): row for row in chosen}.values())
         trials += _of_kind(where, kind, chosen, len(kinds) > 1)
-    return told_apart(tuple(trials))
+    return with_distinct_names(tuple(trials))
 
 
 def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
@@ -200,7 +200,7 @@ def _short(values: list[Any]) -> dict[str, str]:
     for kind in set(given.values()):
         same = [text for text in given if given[text] == kind]
         if len(same) > 1:
-            words = zip(*unlike_words(same), strict=True)
+            words = zip(*differing_words(same), strict=True)
             given |= {
                 t: f"{kind}({shorten(', '.join(w))})" for t, w in zip(same, words, strict=True)
             }
