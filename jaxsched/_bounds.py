@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -50,6 +51,13 @@ def check_bounds(
             raise ValueError(f"{where} must be {words} {bound:g}, got {describe(x)}{told}.")
     if whole and some(value // 1 != value):
         raise ValueError(f"{where} must be a whole number, got {describe(x)}.")
+
+
+def check_number(where: str, x: Any, **bounds: Any) -> None:
+    """Raises for what is no number of Python or NumPy, or one outside of its bounds."""
+    if isinstance(x, bool) or not isinstance(x, numbers.Real):
+        raise TypeError(f"{where} must be a number, got {describe(x)}.")
+    check_bounds(where, x, x, **bounds)
 
 
 def check_text(where: str, x: Any, expected: str = "a text") -> str:

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import math
 import re
-from functools import partial
 
 import golden
 import pytest
@@ -14,7 +13,7 @@ from cases import RECIPE, RUN, VALID
 
 import jaxsched as js
 from jaxsched import _serialize
-from jaxsched.command import convert, read_file
+from jaxsched.command import convert, read_file, sweep_from_config
 from jaxsched.names import entries
 from jaxsched.names._config import maker
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
@@ -138,12 +137,18 @@ def test_an_alias_is_one_of_a_drop_in():
     assert all(source_of(alias) for alias in ALIASES)
 
 
-@pytest.mark.parametrize("call", [entries, read_file, partial(convert, "torch")])
-def test_what_is_of_another_type_is_told_by_the_arguments_name(call):
-    for x in (5, None, [1], b"a"):
-        with pytest.raises(
-            TypeError, match=rf"{getattr(call, '__name__', 'convert')}\(.*=\.\.\.\) must be a "
-        ):
+@pytest.mark.parametrize("x", [[1], b"a", object(), 5j], ids=str)
+def test_what_is_of_another_type_is_told_by_the_arguments_name(x):
+    calls = {
+        r"entries\(word": entries,
+        r"read_file\(path": read_file,
+        r"convert\(text": lambda x: convert("torch", x),
+        r"convert\(lr": lambda x: convert("torch", "StepLR(o, 3)", x),
+        r"convert\(values": lambda x: convert("torch", "StepLR(o, 3)", 0.1, values=x),
+        r"sweep_from_config\(config": lambda x: sweep_from_config("a:b", x),
+    }
+    for told, call in calls.items():
+        with pytest.raises(TypeError, match=rf"{told}=\.\.\.\) must "):
             call(x)
 
 

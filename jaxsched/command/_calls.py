@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jaxsched._bounds import check_bounds, check_choice
+from jaxsched._bounds import check_choice, check_number
 from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
 from jaxsched.command._program import Placed, Program, Taken
@@ -59,7 +59,9 @@ def found_in(
             f"convert(library=...) must be one of {', '.join(LIBRARY)}, got {library!r}."
         )
     if lr is not None:
-        check_bounds("convert(lr=...)", lr, lr, at_least=0)
+        check_number("convert(lr=...)", lr, at_least=0)
+    if values is not None and not isinstance(values, Mapping):
+        raise TypeError(f"convert(values=...) must be a mapping, got {describe(values)}.")
     with reading(text, "convert(text=...)", 500_000):
         told = _told(values or {})
         program = Program(text, "convert(text=...)", told)

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from jaxsched._bounds import check_bounds, check_choice, check_text
-from jaxsched._text import describe
+from jaxsched._bounds import check_choice, check_number, check_text
 from jaxsched._words import bind, by_word, did_you_mean, letters, nearest
 from jaxsched.compat._optimizer import optimizers_place
 from jaxsched.names import _texts
@@ -111,12 +110,10 @@ def check_values(x: Any, place: Place, source: Entry | None = None, argument: st
         return x
     if "options" in bounds:
         check_choice(where, x, bounds["options"])
-    elif isinstance(x, bool) or not isinstance(x, (int, float)):
-        raise TypeError(f"{where} must be a number, got {describe(x)}.")
     else:
         order = f"The arguments are ({', '.join(source.kinds)})"
         told = bounds.get("told", "").format(function=source.name, order=order)
-        check_bounds(where, x, x, **{**bounds, "told": told})
+        check_number(where, x, **{**bounds, "told": told})
     return x
 
 
