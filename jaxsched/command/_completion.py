@@ -16,8 +16,9 @@ def completion(shell: str, parser: argparse.ArgumentParser) -> str:
         name: [o for a in sub._actions for o in a.option_strings]
         for name, sub in subparsers.choices.items()
     }
-    names = [entry.name for entry in entries()]
-    words = {name: [*found, *_words(name, names)] for name, found in options.items()}
+    more = dict.fromkeys(("show", "plot", "names"), [entry.name for entry in entries()])
+    more |= {"convert": list(LIBRARY), "completion": list(SHELLS)}
+    words = {name: [*found, *more.get(name, ())] for name, found in options.items()}
     first = [*words, *(o for a in parser._actions for o in a.option_strings)]
     if shell == "fish":
         lines = ["complete -c jaxsched -n __fish_use_subcommand -a " + _quoted(first)]
@@ -38,14 +39,6 @@ def completion(shell: str, parser: argparse.ArgumentParser) -> str:
 }}
 complete -o default -F _jaxsched jaxsched"""
     return "autoload -U +X bashcompinit && bashcompinit\n" + script if shell == "zsh" else script
-
-
-def _words(command: str, names: list[str]) -> list[str]:
-    if command == "convert":
-        return list(LIBRARY)
-    if command == "completion":
-        return list(SHELLS)
-    return names if command in ("show", "plot", "names") else []
 
 
 def _quoted(words: object) -> str:
