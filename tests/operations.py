@@ -128,6 +128,18 @@ def _results(equation: Any, given: list[Any], look: Any, rounds: int) -> list[An
         sides = zip(options["padding_config"], shape, strict=True)
         found[tuple(slice(low, size - high, 1 + gap) for (low, high, gap), size in sides)] = first
         return [found]
+    if name in ("concatenate", "stack"):
+        if rounds:
+            last = max(x.shape[-1] for x in given)
+            given = [np.broadcast_to(x, (*x.shape[:-1], last)) for x in given]
+        return [getattr(np, name)(given, options.get("axis", options.get("dimension")))]
+    if name == "slice":
+        starts, strides = options["start_indices"], options["strides"]
+        every = strides or (1,) * len(starts)
+        return [first[tuple(map(slice, starts, options["limit_indices"], every))]]
+    if name == "transpose":
+        order = options["permutation"]
+        return [first.transpose(*order, *range(len(order), first.ndim))]
     if name == "squeeze":
         return [first.squeeze(options["dimensions"])]
     if name == "reduce_sum":

@@ -93,12 +93,12 @@ def test_a_warmup_of_all_and_of_none():
             assert values[-1] == 0.0
 
 
-@pytest.mark.parametrize("shape", [name for name in js.SHAPES if name != "geometric"])
+@pytest.mark.parametrize("shape", js.SHAPES)
 def test_wsd_decays_in_every_shape(shape):
     lr = js.sample(js.wsd(1.0, 100, 10, 40, shape=shape, end=0.01), 120)
     np.testing.assert_allclose(lr[10:61], 1.0, rtol=1e-6)
     assert np.all(np.diff(lr[60:101]) <= 1e-7)
-    np.testing.assert_allclose(lr[100:], 0.01, rtol=1e-6)
+    assert np.all(lr[100:] == np.float32(0.01))
 
 
 def test_cooldowns_are_continuous_and_map():
@@ -115,9 +115,6 @@ def test_cooldowns_are_continuous_and_map():
     values = np.asarray(branch(starts, lengths))
     chex.assert_trees_all_close_ulp(values[:, 1], base(starts))
     assert np.all(values[:, 2] == 0)
-    endless = js.wsd(0.1, None, 10)
-    assert endless.duration is None
-    assert float(endless(2**31 - 1)) == np.float32(0.1)
 
 
 def test_shapes_by_function():
@@ -181,8 +178,6 @@ def test_a_cooldown_needs_no_horizon_and_starts_without_a_jump():
         assert float(cooled(450)) == float(cooled(10**6)) == 0.0
     again = js.wsd_s(1.0, steps=100, warmup=10, decay=20)
     assert [float(again(t)) for t in (10, 89, 110, 210, 1010)] == [1.0] * 5
-    for shape in js.SHAPES:
-        assert float(js.wsd(1.0, 100, 10, 20, shape=shape, end=0.01)(100)) == np.float32(0.01)
 
 
 DEGENERATE = {
