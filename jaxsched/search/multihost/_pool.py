@@ -102,7 +102,9 @@ class Pool:
             calls: the arguments of each.
             stopped: whether to end: what has not begun is then cancelled, and nothing is submitted.
         """
-        losses, pause, cancelled = Counter[int](), _PAUSES[0], False
+        losses, pause = Counter[int](), _PAUSES[0]
+        # Python 3.11's leaves its workers alive if it breaks with a cancelled call; it ends soon.
+        cancelled = isinstance(self._executor, ProcessPoolExecutor)
         waiting: dict[int, Any] = {}
         todo = list(range(len(calls)))
         while todo or waiting:
