@@ -300,9 +300,15 @@ def test_a_worker_that_would_give_other_bits(threads, monkeypatch):
         sweep(executor=threads)
 
 
+SPAWN = multiprocessing.get_context("spawn")
 BAD = [
     (dict(executor=type("", (), {"submit": lambda *_: 7})()), TypeError, r"executor=.* got 7"),
     (dict(executor=3), TypeError, r"executor=...\) must have `submit\(fn, \*args\)`, .* got 3"),
+    (
+        dict(executor=lambda: ProcessPoolExecutor(1, SPAWN, max_tasks_per_child=2)),
+        ValueError,
+        r".*per_child",
+    ),
     (dict(executor=lambda: None), TypeError, r"executor=...\) must have `submit.*got None"),
     (dict(executor=ThreadPoolExecutor), TypeError, r"executor=...\) must have .*, got .*type"),
     (dict(executor="dask"), TypeError, r"executor=...\) must have .* got 'dask'"),

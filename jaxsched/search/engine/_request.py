@@ -112,6 +112,11 @@ def check_executor(executor: Any) -> Any:
             f"got {type(executor).__name__} with the start method 'fork'. Write "
             f'{type(executor).__name__}(..., mp_context=multiprocessing.get_context("spawn")).'
         )
+    if getattr(executor, "_max_tasks_per_child", None) is not None:
+        raise ValueError(
+            "sweep(executor=...) must not be an executor with max_tasks_per_child, which may wait "
+            f"for ever for a worker that it never starts, got {executor._max_tasks_per_child}."
+        )
     return executor
 
 
