@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -345,8 +346,14 @@ def test_a_fork_that_trains_and_a_sweep_in_a_trace_are_refused(threads, monkeypa
         jax.jit(lambda: sweep())()
     for arguments in ({}, {"executor": threads}):
         monkeypatch.setattr(_named, "_USED", [1])  # as in a fork of process 1
-        with pytest.raises(ValueError, match=r"must not be called in a fork .* of process 1\."):
+        with pytest.raises(ValueError, match=r"must not be called in a fork of a process that had"):
             sweep(**arguments)
+    monkeypatch.setattr(_named, "_USED", [])
+    monkeypatch.setattr(threading, "active_count", lambda: 10**6)  # JAX has made none here
+    _named.check_place("sweep")
+    monkeypatch.setattr(_named, "_PATIENCE", 0.0)
+    with pytest.raises(ValueError, match='with "forkserver", make no array where a module is im'):
+        _named.check_place("sweep")
 
 
 def test_what_a_spawned_process_cannot_be_sent_is_refused_before_it_is_started():

@@ -8,6 +8,7 @@ import marshal
 import os
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Container
 from importlib.machinery import SourceFileLoader
@@ -23,6 +24,7 @@ from jaxsched.search.tasks._protocol import Task
 # Module -> how it was loaded, and the stat and a digest of its source.
 _LOADED: dict[str, tuple[Any, Any, str]] = {}
 _USED: list[int] = []  # the process that has used JAX; a fork of it has this list too
+_PATIENCE = 60.0  # seconds for a first computation
 _LIBRARY = (sysconfig.get_path("stdlib") + os.sep, str(Path(__file__).parents[2]) + os.sep)
 
 
@@ -72,17 +74,32 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
 def check_place(caller: str) -> None:
     """Raises where nothing can be trained: in a trace, and in a fork, where JAX would hang."""
     _USED[:] = _USED or [os.getpid()]
-    if _USED[0] != os.getpid():
+    if _USED[0] != os.getpid() or _lacks_threads():
         raise ValueError(
-            f"{caller}(...) must not be called in a fork of a process that has used JAX, whose "
-            f"threads it lacks, got a fork of process {_USED[0]}. Start processes with "
-            'multiprocessing.get_context("spawn").'
+            f"{caller}(...) must not be called in a fork of a process that had used JAX, without "
+            'whose threads it would wait for ever. Use multiprocessing.get_context("spawn"); or, '
+            'with "forkserver", make no array where a module is imported.'
         )
     if isinstance(jax.device_put(0.0), jax.core.Tracer):  # explicit, for a transfer guard
         raise ValueError(
             f"{caller}(...) must not be called in a function that JAX traces, such as a method of "
             "a task. Call it outside, and pass what it returns."
         )
+
+
+def _lacks_threads() -> bool:
+    """Whether a fork server has used JAX before it forked this process."""
+    jax.local_devices()  # makes them, if they were not made before
+    try:
+        if len(os.listdir("/proc/self/task")) > threading.active_count():
+            return False
+    except OSError:  # not Linux
+        return False
+    compute = lambda: jax.jit(lambda x: -x)(jax.device_put(0.0))
+    probe = threading.Thread(target=compute, daemon=True)
+    probe.start()
+    probe.join(_PATIENCE)
+    return probe.is_alive()
 
 
 def _changed(module: str, known: Container[str]) -> str:
