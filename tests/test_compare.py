@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from identity_tasks import Line
 from results_by_hand import result_of
 from sweep_tasks import Plain
 
@@ -164,3 +165,20 @@ def test_final_scores_are_of_each_kinds_winner():
     assert scores.markdown().count("test loss") == 1
     with pytest.raises(ValueError, match=r"final_scores\(by=...\) must be \"kind\" or name"):
         final_scores(task, result, by="shape")
+
+
+def test_what_is_no_result_or_best_is_named():
+    result = sweep(Line(), [js.linear_decay(0.1, 12), js.Constant(0.01)], steps=12)
+    final = search.final_score(Line(), result)
+    for arguments, words in [
+        ((result, 3), r"final_score\(best=...\) .* `result.best\(\)`, got 3 \(int"),
+        ((result, result.trials[0]), r"final_score\(best=...\) must be .*\(Trial\)"),
+        ((final,), r"final_score\(result=...\) .* Give `.result` of it"),
+        ((3,), r"final_score\(result=...\) must be the result of a sweep, got 3 \(int\)"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            search.final_score(Line(), *arguments)
+    for index in (2, 1 - final.best.index):
+        words = f"of this result of 2 trials, got the trial {index} of another one, "
+        with pytest.raises(ValueError, match=words):
+            search.final_score(Line(), result, dataclasses.replace(final.best, index=index))

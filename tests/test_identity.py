@@ -385,20 +385,3 @@ def test_after_a_cross_validation_too_it_is_trained_on_everything():
     again = search.final_score(Whole(), final.result)
     assert final.metrics == again.metrics
     assert final.metrics != search.final_score(Line(), result).metrics
-
-
-def test_what_is_no_result_or_best_is_named():
-    result = sweep(Line())
-    final = search.final_score(Line(), result)
-    for arguments, words in [
-        ((result, 3), r"final_score\(best=...\) .* `result.best\(\)`, got 3 \(int"),
-        ((result, result.trials[0]), r"final_score\(best=...\) must be .*\(Trial\)"),
-        ((final,), r"final_score\(result=...\) .* Give `.result` of it"),
-        ((3,), r"final_score\(result=...\) must be the result of a sweep, got 3 \(int\)"),
-    ]:
-        with pytest.raises(TypeError, match=words):
-            search.final_score(Line(), *arguments)
-    for index in (2, 1 - final.best.index):
-        words = f"of this result of 2 trials, got the trial {index} of another one, "
-        with pytest.raises(ValueError, match=words):
-            search.final_score(Line(), result, dataclasses.replace(final.best, index=index))
