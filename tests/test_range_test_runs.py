@@ -118,8 +118,10 @@ def test_survives_the_strict_modes():
         jax.numpy_dtype_promotion("strict"),
         jax.numpy_rank_promotion("raise"),
         jax.debug_nans(True),
+        jax.transfer_guard("disallow"),
     ):
         strict = range_test(Scripted(lambda rate, z: jnp.square(jnp.log10(rate) + jnp.float32(2))))
+        assert strict.suggestions()["minimum"] < strict.peak
     assert 1e-3 < strict.peak < 1e-2
     with jax.enable_x64(True):
         wide = range_test(task, steps=110)

@@ -131,7 +131,8 @@ class RangeTest:
         """
         low, high = float(self.rates[0]), float(self.rates[-1])
         found: dict[str, float | None] = {}
-        for name, rows in _suggestions(self.rates, self.smooth, self.kept).items():
+        curves = jax.device_put((self.rates, self.smooth, self.kept))
+        for name, rows in jax.device_get(_suggestions(*curves)).items():
             picks = np.asarray(rows, np.float64)
             picks = picks[picks > 0].clip(low, high)
             found[name] = _median(picks) if len(picks) else None
