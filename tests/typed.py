@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 import jaxsched as js
+from jaxsched.compat import torch
 
 cosine: js.AbstractSchedule = js.warmup_cosine(peak=3e-4, steps=100, warmup=10)
 schedule: optax.Schedule = cosine
@@ -66,3 +67,4 @@ js.cosine_decay(js.share(0.1), 100)  # type: ignore[arg-type]
 js.Plateau(0.1, 0.5, patience=3, mode="least")  # type: ignore[arg-type]
 js.constant(0.1)("0")  # type: ignore[arg-type]
 "0.1" * cosine  # type: ignore[operator]
+torch.SWALR(0.1, 0.05, anneal_strategy="cosine")  # type: ignore[arg-type]
