@@ -90,7 +90,7 @@ def CosineLRScheduler(
     [0.5, 1.0, 0.5, 0.0]
     """
     fall = lambda start, end: _warped(shapes.Cosine(start, end, t_initial), k_decay)
-    body = _cycles("Cosine", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), True)
+    body = _cycles(fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), True)
     lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
     return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
@@ -126,7 +126,7 @@ def PolyLRScheduler(
     """
     fall = lambda start, end: _warped(polynomial(start, end, t_initial, power), k_decay)
     met = surely(lambda power: power != 0, power)
-    body = _cycles("Poly", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), met)
+    body = _cycles(fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), met)
     lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, fix)
     return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
@@ -165,7 +165,7 @@ def TanhLRScheduler(
     """
     require_below("timm.TanhLRScheduler(lb=...)", lb, "ub", ub)
     fall = lambda start, end: shapes.Tanh(start, end, t_initial, lb, ub)
-    body = _cycles("Tanh", fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), fix)
+    body = _cycles(fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), fix)
     lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, True)
     return _noisy(lr, noise_range_t, noise_pct, noise_std, noise_seed)
 
@@ -319,7 +319,6 @@ def _warped(shape: Any, power: Any) -> AbstractSchedule:
 
 
 def _cycles(
-    name: str,
     fall: Callable[[Any, Any], AbstractSchedule],
     high: Any,
     low: Any,
