@@ -16,7 +16,8 @@ def completion(shell: str, parser: argparse.ArgumentParser) -> str:
         name: [o for a in sub._actions for o in a.option_strings]
         for name, sub in subparsers.choices.items()
     }
-    more = dict.fromkeys(("show", "plot", "names"), [entry.name for entry in entries()])
+    known = [entry.name for entry in entries()]
+    more = dict.fromkeys(("show", "plot", "names"), known)
     more |= {"convert": list(LIBRARY), "completion": list(SHELLS)}
     words = {name: [*found, *more.get(name, ())] for name, found in options.items()}
     first = [*words, *(o for a in parser._actions for o in a.option_strings)]
