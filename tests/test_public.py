@@ -158,8 +158,11 @@ HEAVY = (
     *("dask", "distributed", "submitit"),
 )
 
+# The second has the operators, though the module of powers is imported by none before it.
 LIGHT = """
 import jaxsched
+from jaxsched.schedules._base import Constant as C; assert (1 / C(2.0)).host(0) == 0.5
+import jaxsched.controllers
 import jaxsched as js; js.warmup_cosine(0.1, 10, 2)(3)
 js.from_json(js.to_json(js.Table([1.0, 2.0])))
 from jaxsched import *
