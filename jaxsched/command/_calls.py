@@ -123,9 +123,8 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     made = reader.read(tree)
     own = reader.parts(tree)
     stepped = [x for x in own.values() if isinstance(x, Call) and reader.source(x)]
-    containers = [x for node, x in program.spread if id(program.value(node)) in own]
-    containers += reader.containers
-    uses = Uses(program, own, stepped, containers, reader.library in _RATE_FIRST)
+    own |= {id(x): x for node, x in program.spread if id(program.value(node)) in own}
+    uses = Uses(program, own, stepped, reader.containers, reader.library in _RATE_FIRST)
     rates = [x for call in calls if not reader.source(call) for x in reader.rates(call)]
     named = [x for x in ast.walk(program.tree) if getattr(x, "id", getattr(x, "attr", "")) in _LR]
     for said in [*rates, *map(program.value, named)]:

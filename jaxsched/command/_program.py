@@ -48,10 +48,7 @@ class Taken(Word):
 
 
 class Program(Reader):
-    """The values of a program, whatever the order of its lines; nothing of it runs.
-
-    ``told`` has those of names and expressions that only the program knows.
-    """
+    """The values of a program, or those it is ``told``; nothing of it runs."""
 
     def __init__(self, text: str, where: str, told: Mapping[str, Any]):
         super().__init__(where)
@@ -81,6 +78,8 @@ class Program(Reader):
                 self._bound[self.tree if form else scope, name].append(node)
             if isinstance(node, ast.Call):
                 self.nodes[called(node)].append(node)
+                if called(node) == "setattr" and len(node.args) == 3:
+                    self.nodes[f".{getattr(node.args[1], 'value', '')}"].append(node)
             elif isinstance(node, _PART) and not isinstance(node.ctx, ast.Load):
                 self.nodes[f".{last(node)}"].append(node)
         for node in nodes:
@@ -122,7 +121,7 @@ class Program(Reader):
             return inner(value) if value else self.word(node)
         if word != dotted(node.func) or isinstance(word, Placed):
             return self.word(node)
-        if called(node) in PASSES and len(node.args) == 1 and not node.keywords:
+        if called(node) in (*PASSES, "vars") and len(node.args) == 1 and not node.keywords:
             return inner(node.args[0])
         whole = called(node) != "partial" or len(node.args) == 1
         if node.args and called(node) in _WRAPS and whole and self.function(node, node.args[0]):
@@ -165,7 +164,8 @@ class Program(Reader):
 
     def _binders(self, key: Any, base: Any) -> list[Any]:
         if base is not None:
-            found = [x for x in self.nodes[f".{key[1]}"] if self.value(x.value) is base]
+            stores = self.nodes[f".{key[1]}"]  # or a call of setattr
+            found = [x for x in stores if self.value(getattr(x, "value", 0) or x.args[0]) is base]
             classes = self._defined.get(id(base), ())
             for x in classes:
                 found += self._bound.get((x, key[1]), ())
@@ -197,7 +197,10 @@ class Program(Reader):
         while isinstance(up, (ast.Tuple, ast.List)):
             path.insert(0, (up.elts.index(node), len(up.elts)))
             node, up = up, self.parents[up]
-        if not isinstance(up, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) or not self._always(up):
+        if not isinstance(up, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
+            return [_UNKNOWN]
+        parsed = isinstance(up.value, ast.Call) and called(up.value) == "parse_args"
+        if not parsed and not self._always(up):
             return [_UNKNOWN]
         value: Any = up.value
         for place, count in path:
@@ -231,7 +234,7 @@ class Program(Reader):
         if isinstance(known, Call) and name in known.kwargs and known.name.endswith("Namespace"):
             return known.kwargs[name]
         if not isinstance(known, (list, dict)):
-            return self._option(name, word)
+            return word if isinstance(base, Placed) else self._option(name, word)
         places = range(len(known)) if isinstance(known, list) else known
         if not isinstance(node, ast.Subscript) or name not in places:
             return Placed(f"{word} (line {node.lineno})")
@@ -301,14 +304,12 @@ class Program(Reader):
         given = [x.value for x in call.keywords if x.arg == arg.arg]
         spread = any(isinstance(x, ast.Starred) for x in call.args)
         if arg in places and not spread:
-            place = places.index(arg) - self._is_method(function)
-            place += _of_partial(call) is not call.func
+            place = places.index(arg) + (_of_partial(call) is not call.func)
+            place -= self._is_method(function)
             given += call.args[place : place + 1] if place >= 0 else []
-        if given or arg in (args.vararg, args.kwarg):
-            return given[0] if given else _UNKNOWN
-        return (
-            _UNKNOWN if spread or any(x.arg is None for x in call.keywords) else _default(arg, args)
-        )
+        spread |= arg in (args.vararg, args.kwarg) or any(x.arg is None for x in call.keywords)
+        default = _UNKNOWN if spread else _default(arg, args)
+        return given[0] if given else default
 
     def _is_method(self, function: Any) -> bool:
         fixed = [dotted(x) for x in getattr(function, "decorator_list", ())]
@@ -322,8 +323,11 @@ class Program(Reader):
         calls = self.called_by(function)
         nodes = [self.passed(x, function, arg) for x in calls]
         default = _default(arg, function.args)
-        if not calls and default:
-            return [Taken(word, self.value(default))]
+        if not calls and default:  # of a function that others call
+            named = [
+                x for x in self.nodes[getattr(function, "name", "")] if isinstance(x.func, ast.Name)
+            ]
+            return [_UNKNOWN if named else Taken(word, self.value(default))]
         return [self.value(x) if isinstance(x, ast.AST) else _UNKNOWN for x in nodes]
 
     def text(self, value: Any) -> str:
@@ -337,6 +341,8 @@ def _placed(word: Word, nodes: list[Any]) -> Placed:
 
 
 def _same(a: Any, b: Any, word: Any = None) -> bool:
+    if isinstance(a, Call) and isinstance(b, Call) and a.name.endswith(".parse_args"):
+        return a.name == b.name
     plain = type(a) is type(b) and isinstance(a, (int, float, str)) and not isinstance(a, Word)
     return a is b or b is word or (plain and a == b)
 
@@ -379,10 +385,6 @@ def _is_class(node: Any) -> bool:
 def is_main(node: ast.AST) -> bool:
     """Whether it is ``if __name__ == "__main__":``."""
     return isinstance(node, ast.If) and ast.unparse(node.test).startswith("__name__ ==")
-
-
-def place(node: Any) -> tuple[int, int]:
-    return node.lineno, node.col_offset
 
 
 def first(node: ast.AST) -> str:

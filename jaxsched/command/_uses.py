@@ -93,7 +93,7 @@ class Uses:
         seen: set[int] = set()
         while new := self.held.keys() - seen:
             seen |= new
-            for node in sorted((x for i in new for x in nodes[i]), key=p.place):
+            for node in sorted((x for i in new for x in nodes[i]), key=_place):
                 self.follow(node, self.held[id(program.value(node))])
         self._check_steps()
         self._check_made(min(nodes[id(self.schedule)], key=lambda x: not isinstance(x, ast.Call)))
@@ -263,7 +263,7 @@ class Uses:
     def _check_steps(self) -> None:
         """Raises where it is not stepped in one place, again and again."""
         measures = any(x in repr(self.schedule).lower() for x in ("greedy", "plateau"))
-        for i, step in enumerate(sorted(self.steps, key=p.place)):
+        for i, step in enumerate(sorted(self.steps, key=_place)):
             numbers = any(isinstance(self.program.value(x), (int, float)) for x in step.args)
             if i or numbers or (not measures and self._computes(step)):
                 self.refuse(step)
@@ -351,6 +351,10 @@ class Uses:
             if told and child is not node.test:
                 word = "if" if child in _listed(node, "body") else "unless"
                 self._note(f"It is made only {word} `{shorten(ast.unparse(node.test))}`.")
+
+
+def _place(node: Any) -> tuple[int, int]:
+    return node.lineno, node.col_offset
 
 
 def _listed(node: Any, name: str) -> list[Any]:
