@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import socket
@@ -257,10 +257,11 @@ def _check_worker(work: Work) -> None:
 @functools.cache
 def _end_with_parent() -> None:
     """Once its parent has died a worker of the standard library would wait for ever."""
-    if (parent := multiprocessing.parent_process()) is not None:
+    sentinel = getattr(multiprocessing.parent_process(), "sentinel", None)
+    if sentinel is not None:  # loky's workers have none, and end by themselves
 
         def follow() -> None:
-            parent.join()
+            multiprocessing.connection.wait([sentinel])
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=follow, daemon=True).start()
