@@ -155,6 +155,7 @@ INTS = {"distribution": "int_uniform"}
         ({"count": 3}, "must be given no count"),
         ({"method": "random", "count": 3, "run_cap": 4}, "must be given one count"),
         ({"metric": 1, "program": 1}, "no argument metric: .*; and no argument program: "),
+        ({"name": "Sequence", "parameters": {"parts": ["constant(1)"]}}, r"one list for all is"),
         (
             {"name": "multi_step", "parameters": {"milestones": {"values": [3, 6]}}},
             r"milestones=...\) must be a list in each trial, got .*: one list for all is \[\[",

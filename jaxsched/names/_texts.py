@@ -11,10 +11,10 @@ from jaxsched._words import by_word
 from jaxsched.names._places import RUN, Place, Told
 from jaxsched.names._sources import Entry
 
-# Arguments that are lists.
+# Arguments that are lists, by kind or name.
 LISTS = {
     *("Milestones", "Numbers", "Spans", "Times", "Wholes", "Words", "lengths", "numbers"),
-    *("Fractions", "Schedules", "_Curves"),
+    *("Fractions", "Schedules", "_Curves", "parts"),
 }
 # Kinds of arguments: of recipes by their annotations, of classes by their fields.
 _LENGTHS = {"Steps", "Cycle", "Length", "Apart", "Period", "Milestones", "length", "lengths"}

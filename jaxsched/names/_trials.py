@@ -156,11 +156,8 @@ def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
     else:
         where = f"trials_from_config(parameters={{{name!r}: ...}})"
         made = column(where, given, value, _texts.is_length(source, name))
-    if (
-        source.kinds[name] in _texts.LISTS
-        and isinstance(made, list)
-        and not any(map(is_list, made))
-    ):
+    listed = bool({name, source.kinds[name]} & _texts.LISTS)
+    if listed and isinstance(made, list) and not any(map(is_list, made)):
         raise ValueError(
             f"{source.name}({name}=...) must be a list in each trial, got {describe(given)}: one "
             "list for all is [[...]], or {value: [...]}."
