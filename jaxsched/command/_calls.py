@@ -77,18 +77,16 @@ def found_in(
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     """What stands for values of the program, each as the parser writes it."""
     found = {}
+    where = "convert(values=...) must have names or calls, as in the text, of numbers,"
     for name, value in values.items():
         try:
             node = ast.parse(str(name), mode="eval").body
-            found[dotted(node) or ast.unparse(node)] = value
-        except SyntaxError:
-            raise ValueError(
-                f"convert(values=...) must have names or calls as in the text, got {name!r:.60}."
-            ) from None
+        except (SyntaxError, ValueError):
+            raise ValueError(f"{where} texts or lists, got {name!r:.60}.") from None
         if not isinstance(value, (int, float, str, list, type(None))):
-            raise ValueError(
-                f"convert(values=...) must have numbers, texts or lists, got {describe(value)}."
-            )
+            raise ValueError(f"{where} texts or lists, got {describe(value)} for {name!r:.60}.")
+        word = isinstance(value, Word)  # of the command: a text without quotes
+        found[dotted(node) or ast.unparse(node)] = str(value) if word else value
     return found
 
 
