@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 from pathlib import Path
 
 import jax
@@ -45,6 +46,7 @@ class Bowl:
             Path(self.file).touch()
             if self.trouble == "behead":
                 os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)  # until it ends as well
             os.kill(os.getpid(), signal.SIGKILL)
 
     def step(self, state, hyperparams, batch):

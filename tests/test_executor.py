@@ -109,7 +109,7 @@ def test_a_worker_dies_and_the_bits_are_those_of_one_process(
     assert max(found.info.traces.values()) <= found.info.devices + 1
 
 
-def gone(group, seconds=60):
+def gone(group, seconds=50):
     """Whether all processes of a group end."""
     end = time.monotonic() + seconds
     with contextlib.suppress(ProcessLookupError):
@@ -127,7 +127,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from executor_tasks import TRIALS, bowl
 from jaxsched import search
-task, pool = bowl(trouble="behead", file=sys.argv[1]), ProcessPoolExecutor(2, get_context("spawn"))
+task, pool = bowl(trouble="behead", file=sys.argv[1]), ProcessPoolExecutor(1, get_context("spawn"))
 told = {"steps": 60, "seeds": 2, "evaluate_every": 20, "units": 2, "checkpoint": sys.argv[2]}
 search.sweep(task, TRIALS, executor=pool, **told)
 """
