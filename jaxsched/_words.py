@@ -294,7 +294,8 @@ def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) ->
     def get(name: str) -> Any:
         if late and name in late:
             return getattr(importlib.import_module(late[name]), name)
-        near = did_you_mean(name, [n for n in names() if n[0] != "_"])
+        public = [n for n in names() if n[0] != "_"]
+        near = did_you_mean(name, public) if name[0] != "_" else ""  # tools ask for many
         raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}{near}")
 
     module.update({"__getattr__": get, "__dir__": names})
