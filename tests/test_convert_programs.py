@@ -188,6 +188,19 @@ def test_a_function_of_the_text_is_judged_by_its_body(text):
     assert f"got `{told}` in line {1 + before.count(chr(10))}: leave it out" in str(error.value)
 
 
+def test_the_scheduler_of_diffusers_gives_its_cycles_to_those_that_have_them():
+    text = "get_scheduler('{}', optimizer=o, num_warmup_steps=1, num_training_steps=9, "
+    text += "num_cycles=args.cycles, power=2.0)"
+    ours = js.compat.transformers
+    for kind, made in {
+        "linear": ours.linear(0.1, 1, 9),
+        "polynomial": ours.polynomial(0.1, 1, 9, power=2.0),
+        "cosine_with_restarts": ours.cosine_with_restarts(0.1, 1, 9, num_cycles=3),
+    }.items():
+        values = {"args.cycles": 3} if "restarts" in kind else {}
+        assert both_lines(convert("hf", text.format(kind), 0.1, values=values))[0] == made
+
+
 def test_a_value_that_is_not_in_the_text_is_refused():
     with pytest.raises(ValueError, match=r"of the text that the schedule asks for, got 'n'"):
         convert("torch", "StepLR(o, 3)", 0.1, values={"n": 3})

@@ -235,6 +235,12 @@ class _Reader:
         optimizer, args, given = self.without_optimizer(tree, source)
         self.optimizer = optimizer or self.optimizer  # ChainedScheduler has that of its parts
         name = f"{self.library}.{_bare(tree)}"
+        if name == "transformers.get_scheduler":  # that of Diffusers has two arguments more
+            more = {k: given.pop(k) for k in ("num_cycles", "power") if k in given}
+            kind = inner([given.get("name"), *args][bool(args and "name" not in given)])
+            own = {"cosine_with_restarts": "num_cycles", "polynomial": "power"}.get(str(kind))
+            if own in more:
+                given["scheduler_specific_kwargs"] = {own: more[own]}
         made = Call(name, tuple(map(inner, args)), {k: inner(x) for k, x in given.items()})
         missing = [x for x in args if isinstance(x, Taken) and x.value is None]
         named = [x for k, x in given.items() if source and k in source.needed]
