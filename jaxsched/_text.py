@@ -33,10 +33,19 @@ def listed(texts: Iterable[str]) -> str:
     return "; ".join([*found[:5], *more])
 
 
-def warn(text: str, category: type[Warning] = UserWarning) -> None:
-    """A warning at the user's line that called us, from any depth."""
+def warn(text: str, category: type[Warning] = UserWarning, late: bool = False) -> None:
+    """A warning at the user's line that called us, from any depth.
+
+    ``late``: of what hours of training have shown. Where a filter makes warnings errors it is shown
+    all the same, not raised: the result would be lost with it.
+    """
     ours = ("jaxsched.", "contextlib", "threading")  # the last two call us back
     frame, depth = sys._getframe(), 1
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(ours):
         frame, depth = frame.f_back, depth + 1
-    warnings.warn(printable(text), category, stacklevel=depth)
+    try:
+        warnings.warn(printable(text), category, stacklevel=depth)
+    except Warning as raised:
+        if not late:
+            raise
+        warnings.showwarning(raised, category, frame.f_code.co_filename, frame.f_lineno)

@@ -20,6 +20,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import jax
@@ -258,7 +259,8 @@ def test_ctrl_c_without_a_checkpoint_returns_what_has_ended(handled, monkeypatch
     at = -1
     whole = sweep(**arguments)
     at, calls = int(share * next(calls)), itertools.count()
-    with pytest.warns(UserWarning, match="Ctrl-C after [0-9]+ updates: the result is partial"):
+    words = "Ctrl-C after [0-9]+ updates: the result is partial"
+    with pytest.warns(UserWarning, match=words), warnings.catch_warnings(action="error"):
         found = sweep(**arguments)
     monkeypatch.undo()
     assert found.partial and not whole.partial

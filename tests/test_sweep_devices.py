@@ -1,6 +1,7 @@
 """Several devices, and several processes that know nothing of each other: the same bits."""
 
 import re
+import warnings
 from pathlib import Path
 
 import jax
@@ -190,7 +191,8 @@ def test_a_lack_of_memory_loses_nothing(monkeypatch, devices):
 
     monkeypatch.setattr(_engine.Engine, "_collect", lacking)
     places = jax.local_devices()[:1] * devices
-    with pytest.warns(RuntimeWarning, match="sweep.width=[84].: RESOURCE_EXHAUSTED"):
+    words = "sweep.width=[84].: RESOURCE_EXHAUSTED"
+    with pytest.warns(RuntimeWarning, match=words), warnings.catch_warnings(action="error"):
         result = sweep(shared(Plain), TRIALS, width=8, devices=places, **arguments)
     assert result.info["width"] == 2
     assert result.steps_trained == exact.steps_trained

@@ -142,7 +142,8 @@ def sweep(
             ``evaluate_every`` begins only after the longest run, if a controller minimizes a metric
             that may be one to maximize, and if trials with different values have the same curves.
             If a checkpoint's runs are of another task (naming what differs), and if Ctrl-C without
-            a checkpoint makes the result partial: it has the runs that had ended.
+            a checkpoint makes the result partial: it has the runs that had ended. What only
+            training shows is shown where warnings are errors, too, and not raised.
         RuntimeWarning: if a file of the checkpoint is damaged: what it held is trained again. If
             another kind of machine has trained some of it, where sums may be rounded otherwise.
 

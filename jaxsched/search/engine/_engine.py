@@ -137,7 +137,8 @@ class Engine:
                 error.add_note(f"in {caller}(...), with one run at a time")
                 raise error
             lack = str(error).splitlines()[0]
-            warn(f"{caller}(width={program.width}): {lack} It goes on with {rest}.", RuntimeWarning)
+            text = f"{caller}(width={program.width}): {lack} It goes on with {rest}."
+            warn(text, RuntimeWarning, late=True)
         return not others
 
     # ---------------------------------------------------------------------------------- training

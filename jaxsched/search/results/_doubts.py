@@ -37,11 +37,12 @@ def warn_before(plan: Plan, request: Request, platform: str) -> None:
 
 
 def warn_after(ledger: Ledger, result: SweepResult) -> None:
-    """Warns of what the result shows."""
+    """Warns of what the result shows; it is returned all the same, whatever the filters."""
     if result.info.partial:
         warn(
             f"sweep(...): Ctrl-C after {ledger.steps_trained} updates: the result is partial, of "
-            "the runs that had ended. With checkpoint=... the same call would go on from there."
+            "the runs that had ended. With checkpoint=... the same call would go on from there.",
+            late=True,
         )
     warn_of_callbacks(ledger.plan, result.info.stored)
     if not result.info.partial:  # runs that have not begun look alike
@@ -118,7 +119,8 @@ def warn_of_callbacks(plan: Plan, stored: int) -> None:
         warn(
             f"sweep(checkpoint=...): {stored} updates were trained before, by a task whose "
             f"`{method}` asks the host (a callback). Of that only its code and what it closes over "
-            "were compared. If it reads anything else that has changed, give another directory."
+            "were compared. If it reads anything else that has changed, give another directory.",
+            late=True,
         )
 
 
@@ -138,7 +140,8 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             warn(
                 f"sweep(trials=...): {len(names)} trials have different values and the same curves "
-                f"bit for bit, {shown}: what differs between them has no effect."
+                f"bit for bit, {shown}: what differs between them has no effect.",
+                late=True,
             )
             return
 
