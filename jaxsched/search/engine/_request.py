@@ -66,6 +66,8 @@ class Request:
                 self._set(name, checked_whole(f"sweep({name}=...)", value, least, most))
         self._set("seeds", checked_seeds("sweep(seeds=...)", self.seeds))
         _check_number("limit", self.limit)
+        if abs(self.limit) > float(np.finfo(np.float32).max):  # a cast of it would warn, or fail
+            self._set("limit", math.inf if self.limit > 0 else -math.inf)
         _check_number("checkpoint_every", self.checkpoint_every, 0.0)
         checked_flag("sweep(share_prefixes=...)", self.share_prefixes)
         for name in ("maximize", "progress"):
