@@ -57,7 +57,8 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         "CosineDecayRestarts": [
             lr | {"first_decay_steps": part + 0.3, "t_mul": 1.7, "m_mul": rate, "alpha": 0.1},
             lr | {"first_decay_steps": part, "t_mul": 1.0, "m_mul": power},
-            lr | {"first_decay_steps": part, "t_mul": 0.8, "m_mul": rate},
+            # No restart on a step, where their logarithm in float32 rounds to either side.
+            lr | {"first_decay_steps": part + 0.3, "t_mul": 0.8, "m_mul": rate},
         ],
         "LearningRateScheduler": [
             {"schedule": {"function": "1 / (1 + t)"}},
