@@ -25,7 +25,6 @@ from jaxsched.search.multihost._backend import backend_for
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._compare import ByName, compare, named
-from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._ranking import Difference, paired, scored
 from jaxsched.search.results._reports import number
 from jaxsched.search.results._result import SweepResult
@@ -108,15 +107,10 @@ def final_score(
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend.engine(ledger).run)
     metrics, states = _tested(ledger, backend)
-    as_before = ("evaluate_every", "monitor", "updates_per_step", "identity")
-    info = RunInfo(
-        **{name: result.info[name] for name in as_before},
-        **backend.described(),
-        everything=pooled,
-        machines=[backend.machine],
-        seconds=time.monotonic() - started,
-    )
-    return FinalScore(best, metrics, states, assemble(ledger, info))
+    what = {name: result.info[name] for name in ("evaluate_every", "monitor", "identity")}
+    what |= {"everything": pooled, "seconds": time.monotonic() - started}
+    curves = assemble(ledger, **what, **backend.described(ledger))
+    return FinalScore(best, metrics, states, curves)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -24,7 +24,7 @@ from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backen
 from jaxsched.search.multihost._workers import WorkersBackend, workers
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._doubts import warn_after, warn_before
-from jaxsched.search.results._info import RunInfo, Shard
+from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._identity import Identity, run_fields
 from jaxsched.search.store._index import held_width
@@ -190,8 +190,9 @@ def sweep(
         asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | asked)
         ledger = _trained(plan, backend, request, identity)
+    what = {"identity": identity.task, "shard": _shard(plan, backend, request, compared)}
     seconds = time.monotonic() - started
-    result = assemble(ledger, _info(ledger, backend, request, identity.task, compared, seconds))
+    result = assemble(ledger, seconds=seconds, **what, **backend.described(ledger))
     warn_after(ledger, result)
     return result
 
@@ -239,32 +240,12 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
     return ledger
 
 
-def _info(
-    ledger: Ledger,
-    backend: Backend,
-    request: Request,
-    identity: Fields,
-    compared: Fields,
-    seconds: float,
-) -> RunInfo:
-    """How a sweep was run; all its shards must agree in what was ``compared``."""
-    plan, own = ledger.plan, None
-    if request.shard is not None:
-        index, count = request.shard
-        compared |= {"metric": request.metric, "maximize": str(bool(request.maximize))}
-        if backend.measured:  # each process measures its width, which may differ within a sweep
-            compared |= {"width": "auto"}
-        own = Shard(index, count, plan.whole.in_shard(index, count), compared)
-    return RunInfo(
-        evaluate_every=plan.every,
-        monitor=plan.monitor,
-        updates_per_step=plan.table.updates,
-        **backend.described(),
-        seconds=seconds,
-        traces=backend.traces(),
-        stored=ledger.stored,
-        machines=sorted(ledger.machines.union([backend.machine] * (ledger.steps_trained > 0))),
-        partial=ledger.stop_requested and bool(ledger.unfinished()),
-        identity=identity,
-        shard=own,
-    )
+def _shard(plan: Plan, backend: Backend, request: Request, compared: Fields) -> Shard | None:
+    """Which trials were trained, if not all; all shards must agree in what was ``compared``."""
+    if request.shard is None:
+        return None
+    index, count = request.shard
+    compared |= {"metric": request.metric, "maximize": str(bool(request.maximize))}
+    if backend.measured:  # each process measures its width, which may differ within a sweep
+        compared |= {"width": "auto"}
+    return Shard(index, count, plan.whole.in_shard(index, count), compared)

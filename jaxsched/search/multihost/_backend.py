@@ -86,6 +86,20 @@ class AbstractBackend:
     def agree(self, fields: dict[str, str]) -> None:
         """Raises unless the ``fields`` of all processes of a mesh agree."""
 
+    def traces(self) -> dict[str, int]:
+        """Function -> how often this backend has traced it."""
+        raise NotImplementedError
+
+    def described(self, ledger: Ledger) -> dict[str, Any]:
+        """Of a ``RunInfo`` what only a backend knows."""
+        trained = [self.machine] * (ledger.steps_trained > 0)  # on a mesh all processes must ask
+        return {
+            "width": self.width,
+            "platform": self.platform,
+            "machines": sorted(ledger.machines.union(trained)),
+            "traces": self.traces(),
+        }
+
     def any_signal(self, received: list[int]) -> list[int]:
         """The signals that any process of a mesh has received."""
         return received
@@ -120,20 +134,14 @@ class _OnDevices(AbstractBackend):
         """Never called at width 1, where a lack of memory is raised."""
 
     def traces(self) -> dict[str, int]:
-        """Function -> how often this backend has traced it."""
-        found: Counter[str] = Counter()
+        traces: Counter[str] = Counter()
         for function, before in self._functions.items():
-            found[function.name] += function.traces - before
-        return dict(+found)
+            traces[function.name] += function.traces - before
+        return dict(+traces)
 
-    def described(self) -> dict[str, Any]:
-        """For ``RunInfo``."""
-        return {
-            "width": self.width,
-            "devices": self.count,
-            "threads": len(self.threads.numbers),
-            "platform": self.platform,
-        }
+    def described(self, ledger: Ledger) -> dict[str, Any]:
+        own = {"devices": self.count, "threads": len(self.threads.numbers)}
+        return super().described(ledger) | own
 
     def _made(self, programs: Iterable[Program]) -> None:
         for function in (f for program in programs for f in program.functions):

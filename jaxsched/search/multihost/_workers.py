@@ -178,15 +178,9 @@ class WorkersBackend(AbstractBackend):
         """Function -> how often the workers have traced it, all together."""
         return dict(self._traces)
 
-    def described(self) -> dict[str, Any]:
-        """For ``RunInfo``."""
-        return {
-            "width": self.width,
-            "devices": len(self._places),
-            "platform": self.platform,
-            "units": self._count,
-            "repeated": self._repeated,
-        }
+    def described(self, ledger: Ledger) -> dict[str, Any]:
+        own = {"devices": len(self._places), "units": self._count, "repeated": self._repeated}
+        return super().described(ledger) | own
 
     def _cut(self, until: int | None) -> list[Unit]:
         """The units of what is missing, the longest first."""

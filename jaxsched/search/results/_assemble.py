@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from jaxsched.search.results._info import RunInfo
 from jaxsched.search.results._result import SweepResult
 
 
-def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
+def assemble(ledger: Ledger, **how: Any) -> SweepResult:
+    """The result of a ledger; ``how`` it came to be is what of a ``RunInfo`` no ledger knows."""
     plan, trials, stopped = ledger.plan, ledger.plan.trials, ledger.stopped
     shape = (len(trials), len(plan.folds), len(plan.seeds))
     # Stages of the same updates share a list.
@@ -46,9 +47,12 @@ def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
     asked = int(plan.table.horizons.sum()) * len(plan.runs)
     trained, halted, lost = _tally(ledger, set(range(len(trials))))
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
-    if info.partial:  # of the trials that no rule has stopped
+    partial = ledger.stop_requested and bool(ledger.unfinished())
+    if partial:  # of the trials that no rule has stopped
         _, unfinished, _ = _tally(ledger, set(np.flatnonzero(stopped < 0).tolist()))
         saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
+    info: dict[str, Any] = {"evaluate_every": plan.every, "monitor": plan.monitor, **how}
+    info |= {"updates_per_step": plan.table.updates, "stored": ledger.stored, "partial": partial}
     return SweepResult(
         trials=trials,
         metric=plan.objective.metric,
@@ -62,7 +66,7 @@ def assemble(ledger: Ledger, info: RunInfo) -> SweepResult:
         stopped=stopped,
         steps_asked=asked,
         steps_trained=trained,
-        info=dataclasses.replace(info, saved=saved),
+        info=RunInfo(saved=saved, **info),
     )
 
 
