@@ -189,10 +189,10 @@ def check_arrays(arrays: dict[str, Any], wanted: dict[str, tuple[Any, tuple[int,
     """
     for name in {**wanted, **arrays}:
         dtype, shape = wanted.get(name, (None, ()))
-        there = f"{arrays[name].dtype}{list(arrays[name].shape)}" if name in arrays else "none"
-        here = "none" if dtype is None else f"{np.dtype(dtype)}{list(shape)}"
-        if there != here:
-            raise Damaged(f"array {shorten(repr(name))} must be {here}, got {there}")
+        actual = f"{arrays[name].dtype}{list(arrays[name].shape)}" if name in arrays else "none"
+        expected = "none" if dtype is None else f"{np.dtype(dtype)}{list(shape)}"
+        if actual != expected:
+            raise Damaged(f"array {shorten(repr(name))} must be {expected}, got {actual}")
 
 
 @functools.cache

@@ -291,21 +291,21 @@ def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tu
 
 def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, best: Best) -> None:
     """Raises if the result is of another task, where it can tell; ``folds`` if already traced."""
-    there = result.info.identity
-    if there is None:  # of an earlier version
+    expected = result.info.identity
+    if expected is None:  # of an earlier version
         return
-    count = int(there["folds"])
-    longest = int(there["steps"])
+    count = int(expected["folds"])
+    longest = int(expected["steps"])
     if folds is None or count > 1:
         names = tuple(sorted(best.trial.schedules))
         folds = trace_folds(task, count if count > 1 else None, names, longest)
-    here = task_fields(folds, result.seeds, longest, all_batches=False)
-    of_task = {name for name in here if name.startswith("task")} | {"folds"}
+    fields = task_fields(folds, result.seeds, longest, all_batches=False)
+    of_task = {name for name in fields if name.startswith("task")} | {"folds"}
     versions = ("jaxsched", "jax")
-    if any(there.get(name) != here[name] for name in versions):
+    if any(expected.get(name) != fields[name] for name in versions):
         of_task -= {f"task's {method}" for method in METHODS}  # another version traces otherwise
-    if any(there.get(name) != here[name] for name in of_task):
-        differ = difference(there, {**there, **here}, ("in the sweep", "here"))
+    if any(expected.get(name) != fields[name] for name in of_task):
+        differ = difference(expected, {**expected, **fields}, ("in the sweep", "here"))
         raise ValueError(
             "final_score(task=...) must be the task of the sweep, on the same data, got another "
             f"one. They differ in {differ}."

@@ -267,8 +267,8 @@ class Walk:
         if isinstance(value, types.CodeType):
             return [value.co_code.hex(), str(value.co_names), *map(self.of, value.co_consts)]
         if isinstance(value, types.FunctionType):
-            held = [_held(cell) for cell in value.__closure__ or ()]
-            parts = (value.__code__, value.__defaults__, value.__kwdefaults__, *held)
+            cells = [_held(cell) for cell in value.__closure__ or ()]
+            parts = (value.__code__, value.__defaults__, value.__kwdefaults__, *cells)
             return [name, *map(self.of, parts)]
         if isinstance(value, (type, types.ModuleType)):
             return [name]
@@ -343,7 +343,7 @@ def identifying(fields: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in fields.items() if not name.startswith("array ")}
 
 
-def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[str, str]) -> str:
+def difference(first: Mapping[str, str], second: Mapping[str, str], where: tuple[str, str]) -> str:
     """The differences with both values, or an empty text; digests are cut to eight letters.
 
     Arrays are named where the task differs, first and in place of all of them together.
@@ -352,13 +352,13 @@ def difference(there: Mapping[str, str], here: Mapping[str, str], where: tuple[s
     def shown(name: str, values: Mapping[str, str]) -> str:
         return shorten(_DIGEST.sub(r"\1", values.get(name, "none")))
 
-    ours, theirs = identifying(here), identifying(there)
+    ours, theirs = identifying(second), identifying(first)
     differ = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
-    arrays = [n for n in {**there, **here} if n not in {**theirs, **ours}]
-    arrays = [n for n in arrays if there.get(n) != here.get(n)]
-    both = len(theirs) < len(there) and len(ours) < len(here)  # files of before name none
+    arrays = [n for n in {**first, **second} if n not in {**theirs, **ours}]
+    arrays = [n for n in arrays if first.get(n) != second.get(n)]
+    both = len(theirs) < len(first) and len(ours) < len(second)  # files of before name none
     if both and arrays and any(name.startswith("task's ") for name in differ):
         differ = [*arrays, *(name for name in differ if name != "task's arrays")]
     return listed(
-        f"{shorten(n)}: {shown(n, there)} {where[0]}, {shown(n, here)} {where[1]}" for n in differ
+        f"{shorten(n)}: {shown(n, first)} {where[0]}, {shown(n, second)} {where[1]}" for n in differ
     )

@@ -27,7 +27,7 @@ from jaxsched.search.results._doubts import warn_after, warn_before
 from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._identity import Identity, run_fields
-from jaxsched.search.store._index import held_width
+from jaxsched.search.store._index import width_in_store
 from jaxsched.search.store._pieces import Fields
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
@@ -187,8 +187,8 @@ def sweep(
     with _backend(plan, task, request, identity) as backend:
         warn_before(plan.whole, request, backend.platform)
         compared = identity.common(backend.settings)
-        asked = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
-        backend.agree(compared | asked)
+        arguments = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
+        backend.agree(compared | arguments)
         ledger = _trained(plan, backend, request, identity)
     what = {"identity": identity.task, "shard": _shard(plan, backend, request, compared)}
     seconds = time.monotonic() - started
@@ -207,8 +207,8 @@ def _backend(
     if request.executor is not None:
         return workers(plan, task, request, identity)
     path, devices, width = request.checkpoint, request.devices, request.width
-    held = lambda platform: path and held_width(path, plan, identity.writer, platform)
-    return contextlib.nullcontext(backend_for(plan, devices, width, held))
+    stored_width = lambda platform: path and width_in_store(path, plan, identity.writer, platform)
+    return contextlib.nullcontext(backend_for(plan, devices, width, stored_width))
 
 
 def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity) -> Ledger:
@@ -226,15 +226,15 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
         ledger = Ledger(plan, store)
         coordinator = backend.coordinator(ledger, store)
         # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
-        kept = request.checkpoint is not None
-        signals = (signal.SIGINT, signal.SIGTERM) if kept else (signal.SIGINT,)
+        resumable = request.checkpoint is not None
+        signals = (signal.SIGINT, signal.SIGTERM) if resumable else (signal.SIGINT,)
         received = stack.enter_context(graceful(coordinator.stop, signals))
         shows = request.progress if backend.shows else False
         listeners = stack.enter_context(progress_line(shows, ledger))
         run_plan(ledger, backend.engine(ledger, coordinator, listeners).run)
         if store is not None:
             store.save(ledger)
-            if kept and (received := backend.any_signal(received)):
+            if resumable and (received := backend.any_signal(received)):
                 text = f"saved in {request.checkpoint}; the same call goes on from there"
                 leave(received[0], text)
     return ledger

@@ -45,7 +45,7 @@ def child_runs(plan: Plan, run: OpenRun, path: Any) -> list[OpenRun]:
         states = dict(zip(run.key.trials, run.controller_states, strict=True))
         if report := _report(plan, stage.stop, run.curves):
             observe = partial(_observe_all, plan.table, step=stage.stop, report=report)
-            states = {trial: observe(trial, held) for trial, held in states.items()}
+            states = {trial: observe(trial, before) for trial, before in states.items()}
     opened = list[OpenRun]()
     for child in plan.children[stage.index]:
         trials = plan.stages[child].trials
@@ -76,8 +76,8 @@ def _observe_all(
         if controller is not None:
             read = {k: v for k, v in report.items() if k in reads(controller)}
             count = np.int32(step * table.updates)
-            told = jax.device_put((count, read), state.step.sharding)
-            state = _observe(controller, state, *told)
+            arguments = jax.device_put((count, read), state.step.sharding)
+            state = _observe(controller, state, *arguments)
         after.append(state)
     return tuple(after)
 

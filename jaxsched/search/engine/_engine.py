@@ -278,18 +278,18 @@ class Engine:
         return self._cached(self._initial, number, (fold, seed, device), make)
 
     def _cached(
-        self, kept: dict[int, tuple[Any, Any]], number: int, key: Any, make: Callable[[], Any]
+        self, cache: dict[int, tuple[Any, Any]], number: int, key: Any, make: Callable[[], Any]
     ) -> Any:
         """What a thread needs now, from itself or another thread.
 
         Each keeps one: the data of several folds may not fit into the memory of a device.
         """
         with self._reading:
-            there = (value for known, value in kept.values() if known == key)
-            if (needed := next(there, None)) is None:
-                kept.pop(number, None)  # before the next one is made
+            matches = (value for known, value in cache.values() if known == key)
+            if (needed := next(matches, None)) is None:
+                cache.pop(number, None)  # before the next one is made
                 needed = make()
-            kept[number] = (key, needed)
+            cache[number] = (key, needed)
             return needed
 
     def _values(self, lanes: list[OpenRun], chunk: int, program: Program) -> np.ndarray:

@@ -108,13 +108,13 @@ class Ledger:
         self._until = math.inf
         self._opened = {run.key for run in self._open}
         self._ahead: dict[Key, RunCurves] = {}  # stored, beyond an undecided rung
-        self._held: dict[Key, int] = {}  # updates of a run that the store held
+        self._stored: dict[Key, int] = {}  # updates of a run that the store held
 
     @property
     def stored(self) -> int:
         """Updates that were not trained, since the store held them."""
-        there = self.finished.keys() | {run.key for run in self.unfinished()}
-        return sum(count for key, count in self._held.items() if key in there)
+        keys = self.finished.keys() | {run.key for run in self.unfinished()}
+        return sum(count for key, count in self._stored.items() if key in keys)
 
     @property
     def machines(self) -> set[str]:
@@ -265,10 +265,10 @@ class Ledger:
                 self._ahead[key] = finished.pop(key)
         self._open = []
         for key, (run, parent) in reversed(recalled.items()):
-            there = finished if key in finished else self._ahead
-            if (key in there and key not in again) or not self.needs(key):
+            records = finished if key in finished else self._ahead
+            if (key in records and key not in again) or not self.needs(key):
                 continue
-            there.pop(key, None)
+            records.pop(key, None)
             opened = store.reopened(run)
             if opened is None and parent is not None:
                 again.add(parent)
@@ -276,18 +276,18 @@ class Ledger:
                 continue
             none = self.plan.empty_curves()
             self._open.append(opened or dataclasses.replace(run, at=0, curves=none, narrowed=False))
-        held = {**finished, **self._ahead, **{run.key: run.curves for run in self._open}}
-        self._held = {key: curves.updates for key, curves in held.items()}
-        self._opened = set(held)
+        known = {**finished, **self._ahead, **{run.key: run.curves for run in self._open}}
+        self._stored = {key: curves.updates for key, curves in known.items()}
+        self._opened = set(known)
 
     # ----------------------------------------------------------------------------------- workers
 
     def reread(self, until: int | None) -> None:
         """Files what workers have saved in the store, as if it had been trained here."""
         with self.lock:
-            held = self._held
+            stored = self._stored
             self.reopen(self.recall())
-            self._held = held
+            self._stored = stored
         self.begin(until)
 
     def ended(self, units: int, of: int, updates: int) -> None:

@@ -104,8 +104,8 @@ def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool)
     mode, own = getattr(level, "mode", None), "max" if maximize else "min"
     if mode not in ("min", "max"):
         return
-    for told in _observed(level, names):
-        plain = of_weights(told)
+    for monitored in _observed(level, names):
+        plain = of_weights(monitored)
         if plain == "loss":
             right, why = "min", "which is minimized"
         elif plain == of_weights(metric):
@@ -122,6 +122,6 @@ def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool)
                 repair = f"maximize={not maximize} if {more} of {metric!r} is better"
             raise ValueError(
                 f"sweep(monitor=...) must be a metric of the controllers' sense, but "
-                f"{type(level).__name__}({named}) is told {told!r}, {why}. Write {repair}"
+                f"{type(level).__name__}({named}) is told {monitored!r}, {why}. Write {repair}"
                 f"{f', or mode={right!r}' * chosen}."
             )

@@ -67,7 +67,7 @@ def with_draws(init: Any, ahead: list[Any]) -> Callable[..., list[Any]]:
 
     def begun(*arguments: Any) -> list[Any]:
         leaves = zip(traced(init, list(arguments), words), known, strict=True)
-        return [x if there is None else there for x, there in leaves]
+        return [x if drawn is None else drawn for x, drawn in leaves]
 
     return begun
 

@@ -72,10 +72,10 @@ class _Reached:
         reached = {}
         for trial in trials:
             parts = [last.get(trial) for last in self._last.values()]
-            there = [p for p in parts if p and (p.stop == rung or p.curves.diverged >= 0)]
-            if len(there) < len(parts):
+            at_rung = [p for p in parts if p and (p.stop == rung or p.curves.diverged >= 0)]
+            if len(at_rung) < len(parts):
                 return None
-            reached[trial] = there
+            reached[trial] = at_rung
         return reached
 
     def _advance(self, rung: int) -> None:
@@ -100,18 +100,18 @@ def _losers(ledger: Ledger, reached: _Reached, rung: int) -> list[int] | None:
     """The trials that the rule stops at a rung; ``None`` if some have not reached it."""
     plan = ledger.plan
     running = np.flatnonzero((ledger.stopped < 0) & (plan.table.horizons > rung)).tolist()
-    there = reached.parts(running, rung)
-    if there is None:
+    parts_of = reached.parts(running, rung)
+    if parts_of is None:
         return None
-    if plan.objective.stopping is None or not there:
+    if plan.objective.stopping is None or not parts_of:
         return []
-    runs = _distinct(plan, there, rung)
-    kept = plan.objective.keeps(plan.objective.stopping, [cost for cost, _ in runs])
-    return [t for (_, trials), keep in zip(runs, kept, strict=True) if not keep for t in trials]
+    runs = _distinct(plan, parts_of, rung)
+    keeps = plan.objective.keeps(plan.objective.stopping, [cost for cost, _ in runs])
+    return [t for (_, trials), keep in zip(runs, keeps, strict=True) if not keep for t in trials]
 
 
 def _distinct(
-    plan: Plan, there: dict[int, list[_Part]], rung: int
+    plan: Plan, parts_of: dict[int, list[_Part]], rung: int
 ) -> list[tuple[float, list[int]]]:
     """The cost of each run, with its trials.
 
@@ -120,18 +120,18 @@ def _distinct(
     only where trials with equal values may have several runs.
     """
     tied: dict[float, list[int]] = {}
-    for trial, parts in there.items():
+    for trial, parts in parts_of.items():
         cost = plan.objective.cost([_last(plan, part.curves) for part in parts])
         tied.setdefault(cost, []).append(trial)
     shared, runs = plan.share_prefixes and not plan.table.controlled, []
     for cost, trials in tied.items():
         groups: dict[Any, list[int]] = {}
         for trial in trials:
-            groups.setdefault(tuple(map(id, there[trial])), []).append(trial)
+            groups.setdefault(tuple(map(id, parts_of[trial])), []).append(trial)
         if not shared and len(groups) > 1:
             separate, groups = groups, {}
             for trial, *others in separate.values():
-                applied = _applied(plan, there[trial], trial, rung)
+                applied = _applied(plan, parts_of[trial], trial, rung)
                 groups.setdefault(applied, []).extend([trial, *others])
         runs += [(cost, those) for those in groups.values()]
     return runs

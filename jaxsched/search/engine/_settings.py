@@ -53,8 +53,8 @@ _HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump_", "--xla_hlo
 def settings() -> dict[str, str]:
     """The settings of JAX and of the environment that change numbers, name -> text."""
     texts = {name: str(getattr(value, "value", value)) for name, value in thread_settings().items()}
-    there = jax.config.values  # made anew each time
-    rare = {name: str(there.get(name, usual)) for name, usual in _RARE.items()}
+    current = jax.config.values  # made anew each time
+    rare = {name: str(current.get(name, usual)) for name, usual in _RARE.items()}
     texts |= {name: value for name, value in rare.items() if value != _RARE[name]}
     for name in _ENVIRONMENT:
         text = os.environ.get(name, "")

@@ -49,22 +49,22 @@ class Objective:
 
     def rungs(self, steps: int) -> Sequence[int]:
         """Those of the rule, as Python's numbers."""
-        found = () if self.stopping is None else self.stopping.rungs(steps)
-        if isinstance(found, range):  # there may be millions
-            return found
+        given = () if self.stopping is None else self.stopping.rungs(steps)
+        if isinstance(given, range):  # there may be millions
+            return given
         where = f"sweep(stopping=...): {describe(self.stopping)}.rungs({steps})"
-        rungs = {checked_whole(where, rung, 1) for rung in checked_items(where, found, "steps")}
+        rungs = {checked_whole(where, rung, 1) for rung in checked_items(where, given, "steps")}
         return tuple(sorted(rung for rung in rungs if rung < steps))
 
     def keeps(self, rule: StoppingRule, costs: list[float]) -> list[bool]:
         """Which runs the rule keeps."""
-        kept = np.asarray(rule.keep(np.array(costs)))
-        if kept.dtype != bool or kept.shape != (len(costs),):
+        mask = np.asarray(rule.keep(np.array(costs)))
+        if mask.dtype != bool or mask.shape != (len(costs),):
             raise TypeError(
                 f"sweep(stopping=...): {describe(rule)}.keep(costs) must return an array of bool "
-                f"[{len(costs)}], one for each of the costs, got {describe(kept)}."
+                f"[{len(costs)}], one for each of the costs, got {describe(mask)}."
             )
-        return kept.tolist()
+        return mask.tolist()
 
     def cost(self, values: list[float]) -> float:
         """The cost of a trial from the metric of each of its runs: less is better, never NaN."""

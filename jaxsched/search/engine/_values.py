@@ -149,8 +149,8 @@ class ScheduleValues:
 
     def _by_update(self, values: np.ndarray) -> np.ndarray:
         """A row for each update of a step, of rows in which one follows the other."""
-        kept = values[:, : self._kept * self.updates]
-        apart = kept.reshape(len(self.hyperparams), self._kept, self.updates)
+        beginning = values[:, : self._kept * self.updates]
+        apart = beginning.reshape(len(self.hyperparams), self._kept, self.updates)
         return apart.transpose(0, 2, 1).reshape(len(self.names), self._kept)
 
 

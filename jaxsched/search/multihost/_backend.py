@@ -36,7 +36,7 @@ def backend_for(
     plan: Plan,
     devices: Mesh | tuple[Any, ...] | None,
     width: int | str | None = None,
-    held: Callable[[str], int | None] = lambda platform: None,
+    stored_width: Callable[[str], int | None] = lambda platform: None,
 ) -> LocalBackend | MeshBackend:
     """The backend of a plan. No other function tells a mesh from devices.
 
@@ -45,7 +45,7 @@ def backend_for(
         devices: a mesh, or devices of this process; ``None``: all of them, or of several that are
             one CPU the first one, with a thread for each core.
         width: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
-        held: platform -> the width of runs that a store holds, so as not to measure another one.
+        stored_width: platform -> the width of runs that a store holds, which is then not measured.
     """
     if isinstance(devices, Mesh):
         return MeshBackend(plan, devices)
@@ -54,7 +54,7 @@ def backend_for(
         width = 1 if first.platform == "cpu" else "auto"
     if isinstance(width, str):
         program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
-        lanes = held(first.platform) or measured_width(plan, program_of, first)
+        lanes = stored_width(first.platform) or measured_width(plan, program_of, first)
         return LocalBackend(plan, devices, lanes, measured=True)
     return LocalBackend(plan, devices, int(width))
 
@@ -230,7 +230,7 @@ class MeshBackend(_OnDevices):
         check_all_agree({**fields, "mesh": str(self._mesh)})
 
     def any_signal(self, received: list[int]) -> list[int]:
-        numbers = [int(found) for found in allgather_bytes(str(max(received, default=0)).encode())]
+        numbers = [int(n) for n in allgather_bytes(str(max(received, default=0)).encode())]
         return [max(numbers)] if any(numbers) else []
 
 
@@ -256,8 +256,8 @@ def _check_meshes(plan: Plan, count: int) -> None:
     named = {"`jax.set_mesh`": {f"a mesh of {jax.sharding.get_abstract_mesh().size}"}}
     for name in (*METHODS, "test"):
         named[f"`{name}`"] = set().union(*(meshes(getattr(f.shape, name)) for f in plan.folds))
-    for name, found in named.items():
-        if others := sorted(found - {f"a mesh of {size}" for size in (0, 1, count)}):
+    for name, kinds in named.items():
+        if others := sorted(kinds - {f"a mesh of {size}" for size in (0, 1, count)}):
             raise ValueError(
                 f"{plan.caller}(task=...) must lay its arrays out on the devices of a run, here "
                 f"{count}, got {name} with {others[-1]}. Give that to `sweep` or `final_score`, "

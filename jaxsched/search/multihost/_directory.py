@@ -74,18 +74,18 @@ class MeshDirectory(StoreDirectory):
             return meta, arrays
         header: _OnMesh = typed(_OnMesh, meta, f"{path}: its JSON")
         folder, kinds = path.with_suffix(".orbax"), header.kinds
-        found, problem = {}, ""
+        loaded, problem = {}, ""
         try:
             if folder.is_symlink():
                 raise ValueError("it is a link")
             shardings = {name: self._layout[int(name.split("/")[1])] for name in kinds}
-            found = _orbax.load(folder, kinds, shardings)
+            loaded = _orbax.load(folder, kinds, shardings)
         except Exception as error:  # Orbax raises many kinds, perhaps on one process only
             problem = f"{type(error).__name__}: {error}"
         problems = [text.decode() for text in allgather_bytes(problem.encode())]
         if any(problems):
             raise Damaged(f"{folder}: {next(filter(None, problems))}")
-        states, changed = _orbax.verified(found, kinds)
+        states, changed = _orbax.verified(loaded, kinds)
         if changed:
             raise Damaged(f"{folder}: {len(changed)} arrays do not have their checksums")
         return header.meta, arrays | states

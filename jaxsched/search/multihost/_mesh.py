@@ -26,21 +26,21 @@ from jaxsched.search.tasks._traced import Fold
 
 def meshes(closed: Any) -> set[str]:
     """The meshes that a closed jaxpr names, or "Explicit axes"; on Auto ones an array may lie."""
-    found = set[str]()
+    names = set[str]()
     if closed is None:  # of a method that is not asked for
-        return found
+        return names
     made = [*closed.jaxpr.outvars]
     for eqn in equations(closed.jaxpr):
         made += eqn.outvars
         for param in eqn.params.values():
             for x in param if isinstance(param, (list, tuple)) else (param,):
                 if isinstance(x, Sharding):
-                    found.add(f"a mesh of {x.num_devices}")
+                    names.add(f"a mesh of {x.num_devices}")
                 if isinstance(x, (Mesh, AbstractMesh)):
-                    found.add(f"a mesh of {x.size}")
+                    names.add(f"a mesh of {x.size}")
     typed = (getattr(x.aval, "sharding", None) for x in made)
     explicit = any(x and AxisType.Explicit in x.mesh.axis_types for x in typed)
-    return found | {"Explicit axes"} if explicit else found
+    return names | {"Explicit axes"} if explicit else names
 
 
 class MeshProgram(Program):
@@ -80,14 +80,14 @@ class MeshProgram(Program):
         return self._place, tuple(jax.tree.leaves(layout))
 
     def _jit(self, method: str, f: Callable[..., Any]) -> Any:
-        there = self._place.sharding
+        whole = self._place.sharding
         if method == "init":
             kinds = ((np.shape(x), jnp.result_type(x)) for x in self.fold.arrays)
             abstract = [jax.ShapeDtypeStruct(*kind) for kind in kinds]
             # A state of constants reads no input, of which alone JAX knows the mesh.
-            init = jax.jit(f, in_shardings=there, out_shardings=self._given, keep_unused=True)
+            init = jax.jit(f, in_shardings=whole, out_shardings=self._given, keep_unused=True)
             return init.lower(abstract, jax.ShapeDtypeStruct((), np.uint32), []).compile()
-        return jax.jit(f, out_shardings=(self.layout, there, there) if method == "step" else there)
+        return jax.jit(f, out_shardings=(self.layout, whole, whole) if method == "step" else whole)
 
 
 class MeshCoordinator(Coordinator, Pacer):

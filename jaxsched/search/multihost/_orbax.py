@@ -72,15 +72,15 @@ def load(directory: Path, kinds: dict[str, Kind], shardings: dict[str, Any]) -> 
 
     filled = [name for name, kind in kinds.items() if 0 not in kind.shape]
     handler = ocp.PyTreeCheckpointHandler()  # a Checkpointer would wait for the other processes
-    found = handler.restore(
+    loaded = handler.restore(
         directory.resolve(),
         args=ocp.args.PyTreeRestore(
             dict.fromkeys(filled, 0), restore_args={name: how(name) for name in filled}
         ),
     )
     handler.close()
-    empty = {n: np.zeros(k.shape, jnp.dtype(k.dtype)) for n, k in kinds.items() if n not in found}
-    return found | empty
+    empty = {n: np.zeros(k.shape, jnp.dtype(k.dtype)) for n, k in kinds.items() if n not in loaded}
+    return loaded | empty
 
 
 def verified(arrays: dict[str, Any], kinds: dict[str, Kind]) -> tuple[dict[str, Any], list[str]]:

@@ -111,23 +111,23 @@ def allgather_bytes(data: bytes) -> list[bytes]:
     """The bytes of every process, on every process; all must call it."""
     lengths = multihost_utils.process_allgather(_size(data))
     sizes = [int(parts) * _MOST + int(rest) for parts, rest in lengths]
-    found = [b""] * len(sizes)
+    gathered = [b""] * len(sizes)
     for start in range(0, max(sizes), _MOST):
         part = _padded(data[start : start + _MOST], min(_MOST, max(sizes) - start))
         rows = multihost_utils.process_allgather(part)
-        found = [before + row.tobytes() for before, row in zip(found, rows, strict=True)]
-    return [long[:size] for long, size in zip(found, sizes, strict=True)]
+        gathered = [before + row.tobytes() for before, row in zip(gathered, rows, strict=True)]
+    return [long[:size] for long, size in zip(gathered, sizes, strict=True)]
 
 
 def broadcast_from_first(data: bytes) -> bytes:
     """The bytes of process 0, on every process; all must call it."""
     parts, rest = multihost_utils.broadcast_one_to_all(_size(data))
-    size, found = int(parts) * _MOST + int(rest), bytearray()
+    size, received = int(parts) * _MOST + int(rest), bytearray()
     for start in range(0, size, _MOST):
         mine = data[start : start + _MOST] if jax.process_index() == 0 else b""
         part = _padded(mine, min(_MOST, size - start))
-        found += np.asarray(multihost_utils.broadcast_one_to_all(part)).tobytes()
-    return bytes(found[:size])
+        received += np.asarray(multihost_utils.broadcast_one_to_all(part)).tobytes()
+    return bytes(received[:size])
 
 
 def on_first_process(call: Callable[[], Any]) -> Any:
@@ -159,13 +159,13 @@ def check_all_agree(fields: dict[str, str]) -> None:
     if len(set(allgather_bytes(digest(text).encode()))) == 1:
         return
     first, *others = map(json.loads, allgather_bytes(json.dumps(fields).encode()))
-    found = (
+    differences = (
         difference(first, other, ("on process 0", f"on process {number}"))
         for number, other in enumerate(others, 1)
     )
     raise ValueError(
         "sweep(devices=...): all processes of a mesh must call the same sweep, got different "
-        f"ones: {next(filter(None, found))}."
+        f"ones: {next(filter(None, differences))}."
     )
 
 

@@ -201,8 +201,8 @@ def _unit(
     plan = work.plan(part.trials, part.fold, part.seed)
     backend = backend_for(plan, _devices(), int(part.fields["width"]))
     (own,) = run_fields(plan, backend.settings)
-    if found := difference(part.fields, own, ("in the driver", f"on {place()}")):
-        raise ValueError(f"a worker must train what the driver does, but they differ in {found}")
+    if differ := difference(part.fields, own, ("in the driver", f"on {place()}")):
+        raise ValueError(f"a worker must train what the driver does, but they differ in {differ}")
     # That most runs in the directory are of other units is no news.
     store = StageStore(directory, plan, (own,), backend.machine, writer, work.every, warns=False)
     longest = work.longest if part.until is None else min(part.until, work.longest)
@@ -237,8 +237,8 @@ class _UnitDirectory(StoreDirectory):
         self._own_names, self._own = names, own
 
     def glob(self, pattern: str) -> list[Path]:
-        found = super().glob(pattern)
-        return [p for p in found if p.name in self._own_names or f"-{self._own}" in p.name]
+        paths = super().glob(pattern)
+        return [p for p in paths if p.name in self._own_names or f"-{self._own}" in p.name]
 
 
 def _check_worker(work: Work) -> None:

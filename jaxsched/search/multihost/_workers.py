@@ -115,20 +115,20 @@ class WorkersBackend(AbstractBackend):
             every=request.checkpoint_every,
         )
         pool.check((self._work, plan.trials))
-        ((_, found),) = pool.run(describe, [(self._work, packed(plan.trials))], lambda: False)
-        if isinstance(_checked(found), Lost):
-            raise RuntimeError(f"sweep(executor=...): no worker answers: {found}.") from found
-        if found.problem:
-            raise _error_of(found)
-        self.width, self.platform = found.width, found.fields["platform"]
-        self.machine = found.machine
-        self._seconds = found.seconds
-        self._traces.update(found.traces)
+        ((_, report),) = pool.run(describe, [(self._work, packed(plan.trials))], lambda: False)
+        if isinstance(_checked(report), Lost):
+            raise RuntimeError(f"sweep(executor=...): no worker answers: {report}.") from report
+        if report.problem:
+            raise _error_of(report)
+        self.width, self.platform = report.width, report.fields["platform"]
+        self.machine = report.machine
+        self._seconds = report.seconds
+        self._traces.update(report.traces)
         self._fields = run_fields(plan, self.settings)
-        if differ := difference(self._fields[0], found.fields, ("here", "there")):
+        if differ := difference(self._fields[0], report.fields, ("here", "there")):
             raise ValueError(
                 "sweep(executor=...) must have workers that train what this process would, got one "
-                f"({found.place}) that differs in {differ}. Give all the same code, data and "
+                f"({report.place}) that differs in {differ}. Give all the same code, data and "
                 "versions; a worker keeps the code with which it was started."
             )
 
@@ -305,13 +305,13 @@ def _temporary() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _checked(found: Any) -> Report | Lost:
-    if not isinstance(found, (Report, Lost)):
+def _checked(answer: Any) -> Report | Lost:
+    if not isinstance(answer, (Report, Lost)):
         raise TypeError(
             "sweep(executor=...) must have answers with what the call returned, got "
-            f"{shown(found)}."
+            f"{shown(answer)}."
         )
-    return found
+    return answer
 
 
 def _error_of(report: Report) -> Exception:

@@ -130,13 +130,13 @@ class RangeTest:
         cut where it diverged. A pick outside of the range of the test is moved to its edge.
         """
         low, high = float(self.rates[0]), float(self.rates[-1])
-        found: dict[str, float | None] = {}
+        by_rule: dict[str, float | None] = {}
         curves = jax.device_put((self.rates, self.smooth, self.kept))
         for name, rows in jax.device_get(_suggestions(*curves)).items():
             picks = np.asarray(rows, np.float64)
             picks = picks[picks > 0].clip(low, high)
-            found[name] = _median(picks) if len(picks) else None
-        return found
+            by_rule[name] = _median(picks) if len(picks) else None
+        return by_rule
 
     def __repr__(self) -> str:
         if self.peak is None or self.interval is None:
@@ -188,9 +188,9 @@ class RangeTest:
             label = f"stable up to {self.stable:.2g}{bound}"
             ax.axvline(self.stable, color="C3", linestyle="--", label=label)
         if rules:
-            found = self.suggestions()
+            suggested = self.suggestions()
             for mark, rule in zip("osv^", ("minimum", "steepest", "valley", "slide"), strict=True):
-                rate = found[rule]
+                rate = suggested[rule]
                 if rate is not None:
                     y = float(np.interp(np.log(rate), np.log(rates), middle))
                     ax.plot([rate], [y], mark, color="0.3", label=f"{rule} {rate:.2g}")
@@ -234,21 +234,21 @@ def read(
     good = [one for one in reads if isinstance(one, _Reading)]
     failures = [one for one in reads if isinstance(one, str)]
     picks = np.array([0.0 if isinstance(one, str) else one.lowest / divisor for one in reads])
-    found: dict[str, Any] = {"spread": _deviation(picks[picks > 0])}
+    facts: dict[str, Any] = {"spread": _deviation(picks[picks > 0])}
     if len(failures) >= len(good):
         kinds = [text.split(":")[0] for text in failures]
-        found["reason"] = failures[kinds.index(max(kinds, key=kinds.count))]
-    elif found["spread"] > _AGREE_FACTOR:
-        found["reason"] = (
-            f"noise: the seeds' peaks differ by a factor {found['spread']:.1f} (one standard "
+        facts["reason"] = failures[kinds.index(max(kinds, key=kinds.count))]
+    elif facts["spread"] > _AGREE_FACTOR:
+        facts["reason"] = (
+            f"noise: the seeds' peaks differ by a factor {facts['spread']:.1f} (one standard "
             "deviation); use larger batches or more steps."
         )
     else:
         peak = min(max(_median(picks[picks > 0]), low), high)
-        deviation = max(found["spread"], _SEED_FACTOR if len(good) < 4 else 1.0)
+        deviation = max(facts["spread"], _SEED_FACTOR if len(good) < 4 else 1.0)
         of_median = 1.2533 * math.log(deviation) / math.sqrt(len(good))
         factor = math.exp(math.hypot(math.log(_MODEL_FACTOR), 1.645 * of_median))  # 90 %
-        found |= {
+        facts |= {
             "peak": peak,
             "interval": (max(peak / factor, low), min(peak * factor, high)),
             "start": peak * target.begin,
@@ -261,7 +261,7 @@ def read(
     arrays = (rates, losses, smooth, kept, picks)
     for array in arrays:
         array.flags.writeable = False
-    return RangeTest(*arrays, seeds, target.ratio, _target=target, **found)
+    return RangeTest(*arrays, seeds, target.ratio, _target=target, **facts)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,9 +125,9 @@ def range_test(
     """
     rates = _ramp(start, end, steps, ramp)
     chosen = checked_seeds("range_test(seeds=...)", seeds, bits=31)
-    asked = f"the curves, got {len(rates)} steps of {len(chosen)} seeds"
+    what = f"the curves, got {len(rates)} steps of {len(chosen)} seeds"
     size = _BYTES * len(rates) * len(chosen)
-    check_room("range_test(steps=...)", size, asked, "Train fewer steps or seeds.")
+    check_room("range_test(steps=...)", size, what, "Train fewer steps or seeds.")
     target = target_of(schedule)
     smoothing = float(checked_number("range_test(smoothing=...)", smoothing, at_least=0, below=1))
     if width is None:
@@ -139,9 +139,9 @@ def range_test(
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     task = found_task(task, "range_test")
-    held = np.repeat(rates, updates_per_step("range_test", task))  # for all updates of a step
+    repeated = np.repeat(rates, updates_per_step("range_test", task))  # for all updates of a step
     schedules: dict[str, Followed] = {
-        name: Table(held),
+        name: Table(repeated),
         **{k: Constant(x) for k, x in constants.items()},
     }
     plan = _plan(task, Trial("ramp", {}, schedules), len(rates), chosen, width)
@@ -155,8 +155,8 @@ def range_test(
         run_plan(ledger, backend.engine(ledger, listeners=listeners).run)
     losses = np.full((len(chosen), len(rates)), np.nan, np.float32)
     for seed, row in enumerate(losses):
-        found = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]
-        row[: len(found)] = found
+        curve = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]
+        row[: len(curve)] = curve
     curves = [_climbed(row, first_tenth(len(rates)), smoothing) for row in losses]
     losses, smooth, kept = map(np.stack, zip(*curves, strict=True))
     target = dataclasses.replace(target, name=name, others=constants)
@@ -254,8 +254,8 @@ def _climbed(
         above = np.flatnonzero(np.minimum(average[early:], both) > lows + rise)
         count = early + int(above[0]) if len(above) else end
         low = lows[min(count, end - 1) - early]
-    held = losses[min(count, end - 1)] if end else np.float32(0)
-    smooth = np.full(len(losses), low if math.isfinite(low) else held, np.float32)
+    last_loss = losses[min(count, end - 1)] if end else np.float32(0)
+    smooth = np.full(len(losses), low if math.isfinite(low) else last_loss, np.float32)
     smooth[:count] = average[:count]
     kept = np.arange(len(losses)) < count
-    return np.where(kept, losses, held), smooth, kept
+    return np.where(kept, losses, last_loss), smooth, kept

@@ -44,9 +44,9 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
     arrays: list[np.ndarray] = [*train.values(), *validation.values()]
     for array in (*arrays, evaluated, diverged, stopped, plan.table.horizons):
         array.setflags(write=False)
-    asked = int(plan.table.horizons.sum()) * len(plan.runs)
+    steps_asked = int(plan.table.horizons.sum()) * len(plan.runs)
     trained, halted, lost = _tally(ledger, set(range(len(trials))))
-    saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
+    saved = {"shared": steps_asked - trained - halted - lost, "stopped": halted, "diverged": lost}
     partial = ledger.stop_requested and bool(ledger.unfinished())
     if partial:  # of the trials that no rule has stopped
         _, unfinished, _ = _tally(ledger, set(np.flatnonzero(stopped < 0).tolist()))
@@ -64,7 +64,7 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
         evaluated=evaluated,
         diverged=diverged,
         stopped=stopped,
-        steps_asked=asked,
+        steps_asked=steps_asked,
         steps_trained=trained,
         info=RunInfo(saved=saved, **info),
     )

@@ -121,9 +121,9 @@ class Comparison(ByName[Contender]):
             *reports.differences([kind.difference for kind in kinds]),
         ]
         if any(len(kind.rates) for kind in kinds):
-            found = [kind.sensitivity for kind in kinds]
+            sensitivities = [kind.sensitivity for kind in kinds]
             columns.append(("within 1 s.e.", [_near(kind) for kind in kinds]))
-            columns.append(("sensitivity", [f"{x:.2g}" if x >= 0 else "" for x in found]))
+            columns.append(("sensitivity", [f"{x:.2g}" if x >= 0 else "" for x in sensitivities]))
         title = f"{self.by} by {self.metric}, each at its own best setting{self.partial}"
         return TextTable.of(title, columns, self._notes())
 
@@ -141,17 +141,17 @@ class Comparison(ByName[Contender]):
             )
 
 
-def named(found: dict[str, T], name: Any) -> T:
+def named(entries: dict[str, T], name: Any) -> T:
     """The entry of a name, or of a setting's value.
 
     Raises:
         KeyError: with the known names.
     """
     value = _value(as_setting(name))
-    text = plain(value) if plain(value) in found else label(value)
-    if text not in found:
-        raise KeyError(f"must be one of {', '.join(found)}, got {name!r}")
-    return found[text]
+    text = plain(value) if plain(value) in entries else label(value)
+    if text not in entries:
+        raise KeyError(f"must be one of {', '.join(entries)}, got {name!r}")
+    return entries[text]
 
 
 def compare(

@@ -49,13 +49,13 @@ def warn_after(ledger: Ledger, result: SweepResult) -> None:
         warn_of_twins(result, ledger.plan.table)
 
 
-def warn_of_lengths(followed: Followed, trials: int, asked: int, updates: int) -> None:
+def warn_of_lengths(followed: Followed, trials: int, requested: int, updates: int) -> None:
     """Warns once, for a whole sweep, that ``steps`` is not the length of its schedules.
 
     Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
     seen), or over a tenth of its updates come after a learning rate has ended at zero.
     """
-    cut, dead, steps = [], [], asked * updates
+    cut, dead, steps = [], [], requested * updates
     for trial, name, schedule in followed:
         if schedule.duration is None:
             continue
@@ -69,15 +69,15 @@ def warn_of_lengths(followed: Followed, trials: int, asked: int, updates: int) -
             ended = math.ceil(duration)
             if schedule.host(np.array([ended]))[0] == 0:
                 dead.append((trial, f"{steps - ended} of its updates"))
-    for found, what, how in (
+    for examples, what, how in (
         (cut, "end before their schedules have", "does only {}"),
         (dead, "go on after their learning rate has ended at zero", "has rate 0 in {}"),
     ):
-        if found:
-            count = len({name for name, _ in found})
-            name, example = found[0]
+        if examples:
+            count = len({name for name, _ in examples})
+            name, example = examples[0]
             warn(
-                f"sweep(steps={asked}): {count} of {trials} trials {what}: {name} "
+                f"sweep(steps={requested}): {count} of {trials} trials {what}: {name} "
                 f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
             )
             return
@@ -106,10 +106,10 @@ def warn_of_idle(plan: Plan) -> None:
             f"{longest} steps: none is given up."
         )
     if every is not None and every >= longest + (not plan.table.controlled):
-        told = ", so that no controller is told anything" if plan.table.controlled else ""
+        more = ", so that no controller is told anything" if plan.table.controlled else ""
         warn(
             f"sweep(evaluate_every={every}): the longest run has {longest} steps: it is evaluated "
-            f"at its end only{told}."
+            f"at its end only{more}."
         )
 
 

@@ -83,10 +83,10 @@ class Scale:
     """
 
     def __init__(self, values: Iterable[Any]):
-        found = list(dict.fromkeys(values))
-        shares = all(isinstance(v, share) for v in found)
-        self.ordered = self.numeric = shares or all(map(is_number, found))
-        self.values = sorted(found) if self.numeric else found
+        distinct = list(dict.fromkeys(values))
+        shares = all(isinstance(v, share) for v in distinct)
+        self.ordered = self.numeric = shares or all(map(is_number, distinct))
+        self.values = sorted(distinct) if self.numeric else distinct
         self._places = {value: place for place, value in enumerate(self.values)}
         numbers = [float(v) for v in self.values] if self.numeric else []
         self.log = is_geometric(numbers)
@@ -203,10 +203,10 @@ def score_axis(scores: np.ndarray, maximize: bool) -> tuple[bool, float]:
         log = not maximize and wide(costs)
         at = np.log(costs) if log else costs
         middle = at[len(at) // 2]
-        kept = costs[at <= at[0] + (5 if log else 20) * (middle - at[0])]
-        if middle == at[0] or len(kept) == len(costs):
+        near = costs[at <= at[0] + (5 if log else 20) * (middle - at[0])]
+        if middle == at[0] or len(near) == len(costs):
             return log, float(sign * costs[-1])
-        costs = kept
+        costs = near
 
 
 def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool]:

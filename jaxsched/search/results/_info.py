@@ -83,15 +83,15 @@ class RunInfo(Mapping[str, Any]):
         Raises:
             Damaged: if it is something else.
         """
-        found = _renamed(dict(data))
-        if isinstance(identity := found.get("identity"), dict):
-            found["identity"] = _renamed(identity)
-        if isinstance(shard := found.get("shard"), dict):
+        fields = _renamed(dict(data))
+        if isinstance(identity := fields.get("identity"), dict):
+            fields["identity"] = _renamed(identity)
+        if isinstance(shard := fields.get("shard"), dict):
             sweep = shard.get("sweep", {})
             # Once it was a digest.
             sweep = _renamed(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
-            found["shard"] = {**shard, "sweep": sweep}
-        return typed(cls, found, "info")
+            fields["shard"] = {**shard, "sweep": sweep}
+        return typed(cls, fields, "info")
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.__dataclass_fields__:

@@ -49,8 +49,8 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     shards = [r.info.shard for r in results if r.info.shard is not None]
     if not results or len(shards) < len(results):
         others = [number for number, r in enumerate(results) if r.info.shard is None]
-        found = f"others in the places {others}" if results else "none"
-        raise ValueError(f"merge(parts=...) must be results of `sweep(shard=...)`, got {found}.")
+        got = f"others in the places {others}" if results else "none"
+        raise ValueError(f"merge(parts=...) must be results of `sweep(shard=...)`, got {got}.")
     first = results[0]
     sweeps = [
         {
@@ -65,11 +65,11 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     for number, other in enumerate(sweeps):
         if other == sweeps[0]:  # quickly: each names all trials of the whole sweep
             continue
-        if found := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
+        if differ := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
             count = len({str(sorted(identifying(one).items())) for one in sweeps})
             raise ValueError(
                 f"merge(parts=...) must be shards of one sweep, got {count} different ones. They "
-                f"differ in {found}."
+                f"differ in {differ}."
             )
     count = shards[0].of
     numbers = sorted(s.index for s in shards)
@@ -91,15 +91,15 @@ def merge(parts: Iterable[Any]) -> SweepResult:
         return _frozen(np.concatenate([*parts])[order])
 
     def curves(group: str, steps: np.ndarray) -> dict[str, np.ndarray]:
-        found: dict[str, list[np.ndarray]] = {name: [] for name in getattr(first, group)}
-        for name, parts in found.items():
+        gathered: dict[str, list[np.ndarray]] = {name: [] for name in getattr(first, group)}
+        for name, parts in gathered.items():
             for r in results:
                 values = getattr(r, group)[name]
                 own = r.evaluated if group == "validation" else steps[: values.shape[-1]]
                 wide = np.full((*values.shape[:-1], len(steps)), np.nan, np.float32)
                 wide[..., np.searchsorted(steps, own)] = values
                 parts.append(wide)
-        return {name: joined(parts) for name, parts in found.items()}
+        return {name: joined(parts) for name, parts in gathered.items()}
 
     trials = [trial for r in results for trial in r.trials]
     infos = [r.info for r in results]

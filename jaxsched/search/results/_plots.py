@@ -97,17 +97,17 @@ def _curves(picture: draw.Picture) -> None:
 
 
 def _validation(result: ScoredTrials) -> list[Curve]:
-    found = []
+    curves = []
     for values in result.validation[result.metric]:
-        here = np.isfinite(values).all(axis=(0, 1))
-        mean = values[..., here].mean(axis=(0, 1), dtype=np.float64)
-        found.append((result.evaluated[here], mean))
-    return found
+        finite = np.isfinite(values).all(axis=(0, 1))
+        mean = values[..., finite].mean(axis=(0, 1), dtype=np.float64)
+        curves.append((result.evaluated[finite], mean))
+    return curves
 
 
 def _training(result: ScoredTrials, window: int) -> list[Curve]:
     """Running means over so many updates, up to where the first run ends."""
-    found = []
+    curves = []
     for values in result.train["loss"]:
         finite = np.isfinite(values).all(axis=(0, 1))
         end = len(finite) if finite.all() else int(finite.argmin())
@@ -115,8 +115,8 @@ def _training(result: ScoredTrials, window: int) -> list[Curve]:
         width = min(window, end)
         if width > 1:
             mean = np.convolve(mean, np.full(width, 1 / width), "valid")
-        found.append((np.arange(end - len(mean) + 1, end + 1), mean))
-    return found
+        curves.append((np.arange(end - len(mean) + 1, end + 1), mean))
+    return curves
 
 
 def _limit(ax: Any, curves: list[np.ndarray], shown: list[np.ndarray], maximize: bool) -> None:
@@ -146,9 +146,9 @@ def _ordered(picture: draw.Picture) -> bool:
 
 def _name(result: ScoredTrials, trial: int) -> str:
     """The kind is shorter, where it says which trial is meant."""
-    found = result.trials[trial]
-    alone = sum(other.kind == found.kind for other in result.trials) == 1
-    return found.kind if alone and found.kind and not found.settings else found.name
+    chosen = result.trials[trial]
+    alone = sum(other.kind == chosen.kind for other in result.trials) == 1
+    return chosen.kind if alone and chosen.kind and not chosen.settings else chosen.name
 
 
 # ---------------------------------------------------------------------------- against one setting
@@ -250,13 +250,13 @@ def _groups(picture: draw.Picture, others: list[str]) -> tuple[dict[str, list[in
     shown = [reports.show(value) for value in scale.values]
     if len(set(shown)) < len(shown):  # 0.10001 and 0.10002
         shown = list(map(plain, scale.values))
-    found = {
+    groups = {
         f"no {second}" if value is None else f"{second}={text}": [
             i for i in picture.trials if values[i] == value
         ]
         for value, text in zip(scale.values, shown, strict=True)
     }
-    return found, scale.ordered
+    return groups, scale.ordered
 
 
 # ------------------------------------------------------------------------------- over two settings
@@ -297,10 +297,10 @@ def _cells(
     from matplotlib.patches import Rectangle
 
     ax, mean = picture.ax, picture.mean
-    found: dict[tuple[int, ...], int] = {}
+    best_in: dict[tuple[int, ...], int] = {}
     for i in sorted(pairs, key=picture.place.__getitem__):
         cell = tuple(s.place(v) for s, v in zip(scales, pairs[i], strict=True))
-        found.setdefault(cell, i)
+        best_in.setdefault(cell, i)
     across, up = (len(scale.values) for scale in scales)
     points = ax.get_window_extent().width * 72 / ax.figure.dpi
     size = max(4.0, min(10.0, 0.2 * points / across))  # five digits to a cell
@@ -308,7 +308,7 @@ def _cells(
     def frame(x: float, y: float, side: float, **look: Any) -> None:
         ax.add_patch(Rectangle((x - side / 2, y - side / 2), side, side, **look))
 
-    for (x, y), i in found.items():
+    for (x, y), i in best_in.items():
         if i in picture.lost:
             frame(x, y, 1, facecolor="0.93", edgecolor="0.65", hatch="///", linewidth=0)
             number, ink = "\N{MULTIPLICATION SIGN}", "0.25"
@@ -322,7 +322,7 @@ def _cells(
             ax.text(x, y, number, ha="center", va="center", color=ink, fontsize=size)
         if i == picture.best:
             frame(x, y, 0.94, fill=False, edgecolor=draw.COLOURS[1], zorder=3, linewidth=3)
-    picture.explain_lost([i for i in found.values() if i in picture.lost])
+    picture.explain_lost([i for i in best_in.values() if i in picture.lost])
     ax.set_xlim(-0.5, across - 0.5)
     ax.set_ylim(-0.5, up - 0.5)
     for axis, scale in zip((ax.xaxis, ax.yaxis), scales, strict=True):

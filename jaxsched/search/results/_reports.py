@@ -80,17 +80,17 @@ def score(best: Best | None) -> str:
     return "" if best is None else number(best.score, best.error)
 
 
-def differences(found: list[Difference | None]) -> list[Column]:
+def differences(compared: list[Difference | None]) -> list[Column]:
     """Differences with their errors, and whether they can be told from zero."""
     words = {True: "yes", False: "no", None: "?"}
-    shown = ["" if d is None else number(d.mean, d.error, "+.2g") for d in found]
+    shown = ["" if d is None else number(d.mean, d.error, "+.2g") for d in compared]
     return [
         ("difference", shown),
-        ("differs", ["" if d is None else words[d.differs] for d in found]),
+        ("differs", ["" if d is None else words[d.differs] for d in compared]),
     ]
 
 
-def paired_note(runs: int, level: float, found: Iterable[Difference | None]) -> str:
+def paired_note(runs: int, level: float, compared: Iterable[Difference | None]) -> str:
     """How ``difference`` knows of those that were found."""
     if runs < 2:
         return "One run each: no error is known. Give several seeds."
@@ -98,7 +98,7 @@ def paired_note(runs: int, level: float, found: Iterable[Difference | None]) -> 
         f"±: standard error; of a difference, over {runs} paired runs. Whether it differs from 0 "
         f"at {level:.0%}: by Student's t with {plural(runs - 1, 'degree')} of freedom."
         + " ?: all runs differ by as much, which is no evidence."
-        * any(one is not None and one.error == 0 and one.differs is None for one in found)
+        * any(one is not None and one.error == 0 and one.differs is None for one in compared)
     )
 
 
@@ -115,7 +115,7 @@ def varying(result: ScoredTrials) -> list[str]:
     for trial in result.trials:
         for name, value in trial.settings.items():
             values.setdefault(name, set()).add(plain(value))
-    return [name for name, found in values.items() if len(found) > 1]
+    return [name for name, texts in values.items() if len(texts) > 1]
 
 
 def on_axis(setting: Any) -> Any:
@@ -139,7 +139,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
     scores = {name: result.scores(name) for name in metrics}
     stops = {i: _at_stop(result, i, metrics) for i in np.flatnonzero(result.stopped >= 0).tolist()}
-    stops = {i: found for i, found in stops.items() if math.isfinite(found[metric])}
+    stops = {i: at_stop for i, at_stop in stops.items() if math.isfinite(at_stop[metric])}
     ranking = result.ranking(metric, maximize)
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
     sign = -1.0 if maximize else 1.0
@@ -151,7 +151,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     def cell(i: int, name: str) -> str:
         if i in stops:
             return f"({stops[i][name]:.4g})"
-        mean, error = (float(found[i]) for found in scores[name])
+        mean, error = (float(column[i]) for column in scores[name])
         return number(mean, error) if math.isfinite(mean) else ""
 
     several, names = len(kinds(result)) > 1, varying(result)
@@ -188,7 +188,7 @@ def _at_stop(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, 
     """The mean of each metric where the trial was stopped."""
     at = np.searchsorted(result.evaluated, result.stopped[trial])
     values = {name: result.validation[name][trial, ..., at] for name in metrics}
-    return {name: float(found.mean(dtype=np.float64)) for name, found in values.items()}
+    return {name: float(column.mean(dtype=np.float64)) for name, column in values.items()}
 
 
 def _mark(result: ScoredTrials, trial: int) -> str:
@@ -237,9 +237,9 @@ def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
     ]
     for name, value in best.settings.items():
         shares = isinstance(value, share)
-        found = [settings[name] for settings in same.values() if name in settings]
+        alternatives = [settings[name] for settings in same.values() if name in settings]
         # A share and a number of steps are not of one range.
-        numbers = [on_axis(x) for x in found if isinstance(x, share) == shares]
+        numbers = [on_axis(x) for x in alternatives if isinstance(x, share) == shares]
         tried, value = {x for x in numbers if is_number(x)}, on_axis(value)
         if not is_number(value) or len(tried) < 2:
             continue

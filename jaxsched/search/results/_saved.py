@@ -69,8 +69,8 @@ def load(file: Any) -> dict[str, Any]:
     expected = "load(file=...) must be a saved result, got"
     try:
         with opened(path) as raw:
-            found = members(raw) if raw.read(2) == b"PK" else {}  # else no zip archive
-        written, meta, arrays = _read(found)
+            stored = members(raw) if raw.read(2) == b"PK" else {}  # else no zip archive
+        written, meta, arrays = _read(stored)
         version = meta.pop("jaxsched sweep", None) if isinstance(meta, dict) else None
         fields = _fields(meta, arrays) if version == written else None
     except FileNotFoundError:
@@ -116,15 +116,15 @@ class _Meta:
     info: dict[str, Any]
 
 
-def _read(found: dict[str, np.ndarray]) -> tuple[int, Any, dict[str, np.ndarray]]:
+def _read(stored: dict[str, np.ndarray]) -> tuple[int, Any, dict[str, np.ndarray]]:
     """The format in which a file is written, the JSON, the arrays."""
-    if "index" in found:
-        return FORMAT, *unpacked(found)
-    if "header" in found:  # each array had a digest, the header had none
-        header = json.loads(found["header"].tobytes())
+    if "index" in stored:
+        return FORMAT, *unpacked(stored)
+    if "header" in stored:  # each array had a digest, the header had none
+        header = json.loads(stored["header"].tobytes())
         kinds = header["arrays"].items()
-        return 2, header["meta"], {name: unpack(kind, found[name]) for name, kind in kinds}
-    return 1, json.loads(str(found.pop("meta", "null"))), found  # without digests
+        return 2, header["meta"], {name: unpack(kind, stored[name]) for name, kind in kinds}
+    return 1, json.loads(str(stored.pop("meta", "null"))), stored  # without digests
 
 
 def _fields(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -190,10 +190,10 @@ def _trial(data: _Trial, where: str) -> Trial:
 
 
 def _followed(data: dict[str, Any], where: str) -> Followed:
-    found = from_dict(data)
-    if not isinstance(found, Followed) or _axes.size(found) is not None:
-        raise Damaged(f"{where} must be one schedule or controller, got {shorten(repr(found))}")
-    return found
+    decoded = from_dict(data)
+    if not isinstance(decoded, Followed) or _axes.size(decoded) is not None:
+        raise Damaged(f"{where} must be one schedule or controller, got {shorten(repr(decoded))}")
+    return decoded
 
 
 def _setting(value: Any, where: str) -> Any:
@@ -201,9 +201,9 @@ def _setting(value: Any, where: str) -> Any:
         return [_setting(one, where) for one in value]
     if not isinstance(value, dict):
         return value
-    if not isinstance(found := from_dict(value), share):
-        raise Damaged(f"{where} must be a number, a text or a share, got {shorten(repr(found))}")
-    return found
+    if not isinstance(decoded := from_dict(value), share):
+        raise Damaged(f"{where} must be a number, a text or a share, got {shorten(repr(decoded))}")
+    return decoded
 
 
 def _schedule_data(followed: Followed, steps: int) -> dict[str, Any]:

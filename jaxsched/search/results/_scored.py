@@ -103,8 +103,8 @@ class ScoredTrials:
         single run. Two to five runs say little about their variance: it is pooled over the trials
         ``pooled()``, and the others get at least this variance.
         """
-        found = self._scored(metric)
-        return found.mean, found.error
+        scored = self._scored(metric)
+        return scored.mean, scored.error
 
     @_of_result
     def pooled(self, metric: str | None = None) -> tuple[int, ...]:
@@ -221,14 +221,14 @@ class ScoredTrials:
         Raises:
             ValueError: if none has.
         """
-        found = [i for i, trial in enumerate(self.trials) if name in trial.settings]
-        if not found:
+        trials = [i for i, trial in enumerate(self.trials) if name in trial.settings]
+        if not trials:
             known = sorted({n for trial in self.trials for n in trial.settings})
             listed = printable(", ".join(known)) or "none has any"
             raise ValueError(
                 f"{where} must {other}name a setting of a trial ({listed}), got {name!r}."
             )
-        return found
+        return trials
 
     def _by(self, metric: str | None, maximize: bool | None, where: str) -> tuple[str, bool]:
         metric = self._known(metric, where)

@@ -71,12 +71,12 @@ class StoreDirectory:
 
         return int(self.on_first_process(total))
 
-    def prune(self, writer: str, kept: int | None = None) -> None:
-        """Deletes a writer's unfinished files, and all its states but the last ``kept``."""
+    def prune(self, writer: str, keep: int | None = None) -> None:
+        """Deletes a writer's unfinished files, and all its states but the last ``keep``."""
 
         def delete() -> None:
             states = sorted(self.path.glob(f"states-{writer}-*.npz"))
-            old = [] if kept is None else states[:-kept]
+            old = [] if keep is None else states[:-keep]
             for path in [*old, *self.path.glob(f"*-{writer}-*.npz.*.tmp")]:
                 if not path.is_dir() or path.is_symlink():
                     path.unlink(missing_ok=True)

@@ -167,9 +167,9 @@ def controller_fields(trials: Trials) -> list[Fields]:
         return codes[kind]
 
     of_trials = []
-    for held in map(controllers, trials):
-        fields = {name: plain(controller) for name, controller in held.items()}
-        fields |= {f"code of {name}": code(controller) for name, controller in held.items()}
+    for by_name in map(controllers, trials):
+        fields = {name: plain(controller) for name, controller in by_name.items()}
+        fields |= {f"code of {name}": code(controller) for name, controller in by_name.items()}
         of_trials.append(fields)
     return of_trials
 

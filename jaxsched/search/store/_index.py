@@ -144,12 +144,12 @@ class Index:
         gone = [p.diverged for p, end in pieces if p.diverged >= 0 and end == p.stop]
         diverged = gone[-1] if gone else -1
         last = diverged + 1 if gone else last  # pieces of another width may go on
-        there = {e for piece, end in pieces for e in piece.evaluations(stage.start, end)}
+        evaluated_at = {e for piece, end in pieces for e in piece.evaluations(stage.start, end)}
         evaluated = []
         for step in plan.evaluations(stage):
             if step > (diverged if gone else last):
                 break
-            if step not in there:
+            if step not in evaluated_at:
                 last, diverged = step - 1, -1
                 break
             evaluated.append(step)
@@ -164,9 +164,9 @@ class Index:
         shape, table = self._plan.shape, self._plan.table
         metrics = sorted(shape.metrics), sorted(self._plan.validation), len(table.names)
         for piece in pieces[:1]:  # of one file, which have the same
-            here = sorted(piece.train), sorted(piece.validation), len(piece.values)
-            if here != metrics:
-                raise Damaged(f"the metrics must be {metrics}, got {here}")
+            own = sorted(piece.train), sorted(piece.validation), len(piece.values)
+            if own != metrics:
+                raise Damaged(f"the metrics must be {metrics}, got {own}")
 
     def _warn_of_others(self, others: list[tuple[Root, str, int]]) -> None:
         """Says in what the runs that are there differ; nothing if other seeds were trained."""
@@ -175,15 +175,15 @@ class Index:
             if text:  # they read other batches
                 differences.append((1, text))
                 continue
-            there = dict(root.fields)
+            theirs = dict(root.fields)
             if "narrowed" in root.notes:  # of another call
-                there["width"] = f"{there.get('width')}, then halved for a lack of memory"
-            for here, arrays in zip(names.fields, names.arrays, strict=True):
-                there["seed"] = here["seed"]
-                differ = [n for n in {**there, **here} if there.get(n) != here.get(n)]
+                theirs["width"] = f"{theirs.get('width')}, then halved for a lack of memory"
+            for ours, arrays in zip(names.fields, names.arrays, strict=True):
+                theirs["seed"] = ours["seed"]
+                differ = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
                 if not differ:
                     return
-                text = difference(root.arrays | there, arrays | here, ("there", "here"))
+                text = difference(root.arrays | theirs, arrays | ours, ("there", "here"))
                 differences.append((len(differ), text))
         wanted = len(self._plan.trials) * len(names.fields)
         count = sum(ends for *_, ends in others)
@@ -193,7 +193,7 @@ class Index:
         )
 
 
-def held_width(path: Path, plan: Plan, writer: str, platform: str) -> int | None:
+def width_in_store(path: Path, plan: Plan, writer: str, platform: str) -> int | None:
     """The width of runs of this task in a directory, those of the same sweep first."""
     directory, ours = StoreDirectory(path), run_fields(plan, {"platform": platform})
     paths = directory.glob("records-*.npz")

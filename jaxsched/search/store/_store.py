@@ -135,13 +135,13 @@ class StageStore:
         return None
 
     def _note_machines(self, machines: set[str]) -> None:
-        here = self._names.machine
+        own = self._names.machine
         for machine in sorted(machines - self.machines):
             self.machines.add(machine)
-            if machine != here and self._warns:
+            if machine != own and self._warns:
                 warn(
                     f"sweep(checkpoint=...): some of {self._directory.path} was trained on another "
-                    f"kind of machine, {machine or 'unknown'}, and not on {here}: sums may be "
+                    f"kind of machine, {machine or 'unknown'}, and not on {own}: sums may be "
                     "rounded otherwise, so the results are not bit for bit those of one machine.",
                     RuntimeWarning,
                 )
@@ -150,8 +150,8 @@ class StageStore:
 
     def due(self) -> bool:
         pause = max(self._every, 20 * self._took) if self._every else 0.0
-        held = len(self._ends) * self._state_bytes > _HELD
-        return held or time.monotonic() - self._last >= pause
+        full = len(self._ends) * self._state_bytes > _HELD
+        return full or time.monotonic() - self._last >= pause
 
     def ended(self, run: OpenRun) -> RunPath:
         digest = self._add(run)
@@ -192,7 +192,7 @@ class StageStore:
         self._fresh, self._ends = [], {}
         self._states.close()
         self._next += 1
-        directory.prune(self._writer, kept=2)
+        directory.prune(self._writer, keep=2)
         self._last = time.monotonic()
         self._took = self._last - began
 

@@ -54,15 +54,15 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
         checked_whole(f"shuffled({name}=...)", value, 0, 2**62)
         for name, value in {"start": start, "length": length}.items()
     )
-    asked = f"{length} batches of {batch} of {samples} rows"
-    check_room("shuffled(length=...)", 4 * (length * batch + samples), asked, "Take fewer.")
+    what = f"{length} batches of {batch} of {samples} rows"
+    check_room("shuffled(length=...)", 4 * (length * batch + samples), what, "Take fewer.")
     per_epoch = samples // batch
     updates = np.arange(start, start + length)
     rows = np.empty((length, batch), np.int32)
     for epoch in np.unique(updates // per_epoch):
         order = _permutation(samples, seed, int(epoch))[: per_epoch * batch]
-        here = updates // per_epoch == epoch
-        rows[here] = order.reshape(per_epoch, batch)[updates[here] % per_epoch]
+        in_epoch = updates // per_epoch == epoch
+        rows[in_epoch] = order.reshape(per_epoch, batch)[updates[in_epoch] % per_epoch]
     return rows
 
 

@@ -245,16 +245,16 @@ def _of_scan(params: Any) -> Flow:
 def _of_while(params: Any) -> Flow:
     """Inputs: the condition's constants, the body's, the carry."""
     body, condition = flow(params["body_jaxpr"]), flow(params["cond_jaxpr"])
-    asked, own = params["cond_nconsts"], params["body_nconsts"]
-    first = asked + own
-    kept = [source == own + k for k, source in enumerate(body.same)]
+    cond, own = params["cond_nconsts"], params["body_nconsts"]
+    first = cond + own
+    unchanged = [source == own + k for k, source in enumerate(body.same)]
     # How often the body runs depends on the condition, and so does whatever it changes.
-    constants = condition.reads[0] & ((1 << asked) - 1)
-    control = constants | condition.reads[0] >> asked << first
-    masks = [m << asked | (0 if k else control) for m, k in zip(body.reads, kept, strict=True)]
+    constants = condition.reads[0] & ((1 << cond) - 1)
+    control = constants | condition.reads[0] >> cond << first
+    masks = [m << cond | (0 if k else control) for m, k in zip(body.reads, unchanged, strict=True)]
     carry = _looped(masks, first)
-    escapes = body.escapes << asked | (control if body.escapes else 0)
-    same = [first + k if keep else None for k, keep in enumerate(kept)]
+    escapes = body.escapes << cond | (control if body.escapes else 0)
+    same = [first + k if keep else None for k, keep in enumerate(unchanged)]
     return Flow(carry, same, escapes | union(carry, escapes >> first))
 
 

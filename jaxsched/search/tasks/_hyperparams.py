@@ -91,12 +91,12 @@ def updated(
     traced, (updates, _) = jax.make_jaxpr(lambda s: update(tx, s), return_shape=True)(opt_state)
     after, outputs = flow(traced), len(jax.tree.leaves(updates))
     # What an update hands on and no parameter is in, is the same whenever it is made.
-    kept = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
+    handed_on = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
     structure: Any
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    lasting = sources(union(after.reads[:outputs]), after.reads[outputs:], cut=kept)
+    lasting = sources(union(after.reads[:outputs]), after.reads[outputs:], cut=handed_on)
     for i in own:
-        if i not in kept and lasting >> i & 1:
+        if i not in handed_on and lasting >> i & 1:
             names = [name for k, name in enumerate(sorted(hyperparams)) if made_of[i] >> k & 1]
             raise ValueError(
                 "Supervised(optimizer=...) must not keep a scheduled hyperparameter in its state "
@@ -107,7 +107,7 @@ def updated(
             )
     leaves = [leaf for _, leaf in paths]
     fresh = jax.tree.leaves(tx.init(params))  # all but the leaves that are taken costs nothing
-    for i in kept:
+    for i in handed_on:
         leaves[i] = jnp.asarray(fresh[i]).astype(leaves[i].dtype)
     return update(tx, structure.unflatten(leaves))
 

@@ -66,8 +66,8 @@ def _pair(init: Callable[..., Any], apply: Callable[..., Any]) -> Model:
 def _linen(module: Any, sample: Any) -> Model:
     from flax import errors
 
-    asked = inspect.signature(type(module).__call__).parameters
-    modes = {n: v for n, v in _MODES.items() if n in asked and getattr(module, n, None) is None}
+    known = inspect.signature(type(module).__call__).parameters
+    modes = {n: v for n, v in _MODES.items() if n in known and getattr(module, n, None) is None}
 
     def call(params: Any, rest: Any, inputs: Any, train: bool) -> Any:
         collections, key = rest
@@ -107,7 +107,7 @@ def _linen(module: Any, sample: Any) -> Model:
         raise TypeError(
             "Supervised(model=...) must be a Linen module that is evaluated without random "
             "numbers and without a change of its variables, as its call is told by an argument "
-            f"such as `train`; got {type(module).__name__}, which takes ({', '.join(asked)}): "
+            f"such as `train`; got {type(module).__name__}, which takes ({', '.join(known)}): "
             f"{error}"
         ) from error
 

@@ -55,8 +55,8 @@ def found_task(task: Task | str, caller: str = "sweep") -> Task:
         ) from error
     for name in path.split("."):
         if not hasattr(value, name):
-            told = did_you_mean(name, [each for each in dir(value) if each[0] != "_"])
-            raise ValueError(f"{where} must name what {module} has, got {name!r}{told}.")
+            hint = did_you_mean(name, [each for each in dir(value) if each[0] != "_"])
+            raise ValueError(f"{where} must name what {module} has, got {name!r}{hint}.")
         value = getattr(value, name)
     if changed := _changed(module, known):
         raise ValueError(
@@ -154,11 +154,11 @@ def _compiled_alike(spec: Any, file: str, source: bytes, again: bool) -> bool:
     if not isinstance(getattr(spec, "loader", None), SourceFileLoader):
         return True
     try:
-        kept = marshal.loads(Path(importlib.util.cache_from_source(file)).read_bytes()[16:])
+        cached = marshal.loads(Path(importlib.util.cache_from_source(file)).read_bytes()[16:])
     except (OSError, ValueError, EOFError, TypeError, NotImplementedError):
         return again
     try:
-        alike = bool(kept == compile(source, file, "exec", dont_inherit=True))
+        alike = bool(cached == compile(source, file, "exec", dont_inherit=True))
     except (SyntaxError, ValueError):
         return False
     return alike or (again and sys.dont_write_bytecode)

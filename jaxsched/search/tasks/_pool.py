@@ -82,19 +82,19 @@ class Split(NamedTuple):
     def fold(cls, samples: int, index: int, folds: int) -> Split:
         """All rows but every ``folds``-th of a fixed shuffle, and those; of equal lengths."""
         order = shuffled(samples, samples, 0, 0, 1)[0]
-        held = order[index::folds]
+        part = order[index::folds]
         most = -(-samples // folds)
         weight = np.zeros(most, np.float32)
-        weight[: len(held)] = 1.0
-        return cls(np.setdiff1d(order, held)[: samples - most], np.resize(held, most), weight)
+        weight[: len(part)] = 1.0
+        return cls(np.setdiff1d(order, part)[: samples - most], np.resize(part, most), weight)
 
     @classmethod
     def everything(cls, samples: int, read: bool) -> Split:
         """All rows for both; ``read``: they are read on the host, so few are evaluated on."""
         rows = np.arange(samples, dtype=np.int32)
         few = read and samples > _DRAWN
-        held = np.sort(shuffled(samples, _DRAWN, 0, 0, 1)[0]) if few else rows
-        return cls(rows, held, np.ones(len(held), np.float32))
+        evaluated = np.sort(shuffled(samples, _DRAWN, 0, 0, 1)[0]) if few else rows
+        return cls(rows, evaluated, np.ones(len(evaluated), np.float32))
 
 
 def device_memory(device: Any, pages: str = "SC_PHYS_PAGES") -> float:

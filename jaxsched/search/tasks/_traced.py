@@ -188,8 +188,8 @@ def trace_task(
     if evaluated:
         validation, evaluate = trace_metrics(task, state, caller)
         shape = dataclasses.replace(shape, validation=validation, evaluate=evaluate)
-    held = [*arrays, *(x for name in METHODS for x in getattr(getattr(shape, name), "consts", ()))]
-    for x in held:
+    data = [*arrays, *(x for name in METHODS for x in getattr(getattr(shape, name), "consts", ()))]
+    for x in data:
         if isinstance(x, jax.Array) and x.is_deleted():
             raise ValueError(
                 f"{caller}(task=...) must hold no array that was deleted, or donated to a jitted "

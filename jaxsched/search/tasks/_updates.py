@@ -33,17 +33,17 @@ _STEPS = 256  # how far counters are followed where parameters rest
 
 def check_every_step(caller: str, shape: TaskShape, hyperparams: int) -> None:
     """Raises a ``ValueError`` if updates come in some of the steps only."""
-    held = _accumulator(shape.state)
+    accumulator = _accumulator(shape.state)
     steps, acts = _periods(shape, hyperparams)
     begin = (
         f"{caller}(task=...): a step must be an update of the optimizer, whose schedules count "
         "them, but "
     )
-    if held is not None or steps is not None:
+    if accumulator is not None or steps is not None:
         k, alone = ("k", " (with k=1 that is all)") if steps is None else (steps, "")
         raise ValueError(
             f"{begin}this one changes the parameters in one of {k} steps only"
-            + ("" if held is None else f", by {held}")
+            + ("" if accumulator is None else f", by {accumulator}")
             + f". Take the accumulation out of the optimizer{alone}, and give "
             f"`Supervised(accumulation={k})`; a task of yours takes the mean of its "
             "micro-batches' gradients within one step."

@@ -153,8 +153,8 @@ def _differing_schedules(trials: list[Trial]) -> list[str]:
     names = dict.fromkeys(n for trial in trials for n in trial.schedules)
     unlike: list[list[str]] = [[] for _ in trials]
     for name in names:
-        held = [{} if trial.settings else trial.schedules for trial in trials]
-        texts = [plain(schedules[name]) if name in schedules else "" for schedules in held]
+        rows = [{} if trial.settings else trial.schedules for trial in trials]
+        texts = [plain(schedules[name]) if name in schedules else "" for schedules in rows]
         differ = differing_words(texts)
         if differ and len(names) > 1:
             differ.insert(0, (name,) * len(trials))
