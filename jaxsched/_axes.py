@@ -32,31 +32,26 @@ def align(record: Record) -> None:
             f"with the axes {' and '.join(map(str, found))}."
         )
     if found:
-        record.__dict__.update(vars(_spread(record, 0, found[0], has_float64(leaves))))
+        record.__dict__.update(vars(_spread(record, found[0], has_float64(leaves))))
 
 
-def numbers_of(value: Any, rank: int = 0, path: str = "") -> Iterator[tuple[str, Any, int]]:
-    """Every number in a schedule or a field: where, itself, and its rank without members' axes.
+def numbers_of(record: Record, path: str = "") -> Iterator[tuple[str, Any, int]]:
+    """Every number in a schedule: where, itself, and its rank without members' axes.
 
     The rank is 0 for a field that is a number, 1 for one that is an array.
     """
-    if isinstance(value, Record):
-        parts = [(f".{name}", part, value.ranks.get(name, 0)) for name, part in vars(value).items()]
-    elif isinstance(value, dict):  # the parameters of a function
-        parts = [(f"[{name!r}]", part, 0) for name, part in value.items()]
-    elif isinstance(value, tuple):
-        parts = [(f"[{i}]", part, 0) for i, part in enumerate(value)]
-    else:
-        if is_number(value):
-            yield path, value, rank
-        return
-    for place, part, own in parts:
-        yield from numbers_of(part, own, path + place)
+    inner = lambda x: isinstance(x, Record) and x is not record
+    for keys, x in jax.tree_util.tree_flatten_with_path(record, is_leaf=inner)[0]:
+        place = path + jax.tree_util.keystr(keys)
+        if inner(x):
+            yield from numbers_of(x, place)
+        elif is_number(x):
+            yield place, x, record.ranks.get(keys[0].name, 0)
 
 
-def axes(value: Any) -> set[tuple[int, ...]]:
+def axes(record: Record) -> set[tuple[int, ...]]:
     """The members' axes of all numbers."""
-    return {np.shape(x)[: np.ndim(x) - rank] for _, x, rank in numbers_of(value)}
+    return {np.shape(x)[: np.ndim(x) - rank] for _, x, rank in numbers_of(record)}
 
 
 def size(record: Record) -> int | None:
@@ -76,24 +71,22 @@ def split(record: Any) -> list[Any]:
     return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(count)]
 
 
-def _spread(value: Any, rank: int, front: tuple[int, ...], wide: bool) -> Any:
+def _spread(record: Record, front: tuple[int, ...], wide: bool) -> Record:
     """The same with every number that has no members' axes repeated for each member."""
-    if isinstance(value, Record):
-        same = object.__new__(type(value))
-        for name, inner in vars(value).items():
-            same.__dict__[name] = _spread(inner, value.ranks.get(name, 0), front, wide)
-        return same
-    if isinstance(value, tuple):
-        return tuple(_spread(part, 0, front, wide) for part in value)
-    if isinstance(value, dict):
-        return {name: _spread(part, 0, front, wide) for name, part in value.items()}
-    if not is_number(value) or np.ndim(value) > rank:
-        return value
-    if isinstance(value, jax.Array):
-        return jnp.broadcast_to(value, front + value.shape)
-    if isinstance(value, (int, float)) and not isinstance(value, np.generic):
-        value = np.asarray(value, _kind(value, wide))
-    return np.broadcast_to(value, front + np.shape(value))
+    inner = lambda x: isinstance(x, Record) and x is not record
+
+    def spread(keys: Any, x: Any) -> Any:
+        if inner(x):
+            return _spread(x, front, wide)
+        if not is_number(x) or np.ndim(x) > record.ranks.get(keys[0].name, 0):
+            return x
+        if isinstance(x, jax.Array):
+            return jnp.broadcast_to(x, front + x.shape)
+        if isinstance(x, (int, float)) and not isinstance(x, np.generic):
+            x = np.asarray(x, _kind(x, wide))
+        return np.broadcast_to(x, front + np.shape(x))
+
+    return jax.tree_util.tree_map_with_path(spread, record, is_leaf=inner)
 
 
 def _kind(value: float, wide: bool) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from results_by_hand import result_of
 import jaxsched as js
 from jaxsched import _serialize, search
 from jaxsched import schedules as own
+from jaxsched.controllers import Average
 from jaxsched.testing import check_schedule
 
 
@@ -105,6 +107,28 @@ def test_members_of_a_population_of_ones_own():
     family = js.stack([LookAhead(Saturating(peak, 50), 5) for peak in (1.0, 2.0)])
     one, two = jax.vmap(lambda s: s(7))(family)
     assert two == 2 * one
+
+
+@pytest.mark.parametrize("made", [list, lambda xs: {"of": xs}, lambda xs: Average(xs, None)])
+def test_numbers_in_a_tree_of_any_kind_are_those_of_a_population(made):
+    @own.struct
+    class Tree(js.AbstractSchedule):
+        numbers: Any
+        fixed: Any = own.static(default=(4, 5))
+        duration = None
+
+        def value_at(self, t):
+            return own.as_value(t, sum(jax.tree.leaves(self.numbers)))
+
+    one, two = Tree(made([1.0, 2.0])), Tree(made([3.0, 4.0]))
+    family = js.stack([one, two])
+    assert js.members(family) == 2
+    assert js.unstack(family) == [one, two]
+    with pytest.raises(ValueError, match="is a population"):
+        family(3)
+    product = one * js.Constant(np.ones(3))
+    assert {np.shape(x) for x in jax.tree.leaves(product)} == {(3,)}
+    assert product.parts[0].fixed == (4, 5)
 
 
 @own.struct
@@ -217,3 +241,18 @@ def test_relations_between_fields_are_checked_without_super():
     with pytest.raises(TypeError, match=r"Bounded\(schedule=...\) must be a schedule"):
         Bounded(3.0, 5)
     assert Bounded(WSD, 5)(np.int32(7)) == LookAhead(WSD, 5)(7)
+
+
+def test_a_field_is_converted_where_a_class_continues_post_init():
+    @own.struct
+    class Short(js.Plateau):
+        def __post_init__(self):
+            super().__post_init__()
+            if self.base.duration is not None:
+                raise ValueError("Short(base=...) must be open-ended.")
+
+    assert Short(0.1) == Short(js.Constant(0.1))
+    with pytest.raises(ValueError, match="must be open-ended"):
+        Short(js.Linear(0.0, 0.1, 5))
+    with pytest.raises(TypeError, match=r"Short\(base=...\) must be a schedule, a controller or"):
+        Short("0.1")

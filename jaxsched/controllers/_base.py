@@ -46,8 +46,9 @@ class AbstractController(Record, abc.ABC):
 
     base: Any
 
-    def __check_init__(self) -> None:
+    def __post_init__(self) -> None:
         check_class(type(self))
+        super().__post_init__()
         self.__dict__["base"] = _as_base(type(self).__name__, self.base)
 
     # ------------------------------------------------------------------ what a subclass implements
