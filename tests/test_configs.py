@@ -64,6 +64,7 @@ def test_numbers_shares_and_lengths_may_be_texts(config):
         (js.to_json(LINE), LINE),
         ("hf.get_scheduler('linear', 1, 10, 100)", js.compat.transformers.linear(1, 10, 100)),
         ("Table([1, 0.5, 2e-1])", js.Table([1, 0.5, 0.2])),
+        (repr(js.Linear(1e-07, 1e-08, 10)), js.Linear(1e-07, 1e-08, 10)),
         ("multi_step(1, 0.1, (50%, 75%), steps=90)", js.multi_step(1, 0.1, [45, 68], steps=90)),
         ("wsd(1, 100, 10, 20, shape=cosine)", js.wsd(1, 100, 10, 20, shape="cosine")),
         ("tri_stage(1, 5, 5, 5, start=5%)", js.tri_stage(1, 5, 5, 5, start=0.05)),

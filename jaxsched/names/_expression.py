@@ -26,7 +26,7 @@ _MEASURED = re.compile(
 )
 # A comma within a number, or one between two that looks like it: of 10,000 Python makes 10 and 0.
 _COMMA = re.compile(
-    r"(?<![\w.])0\d+(?![\d.])|(?<=[ =])[1-9]\d{0,2},\d{3}\b(?!\.|,\S)"
+    r"(?<![\w.])(?<![\d.][eE][+-])0\d+(?![\d.])|(?<=[ =])[1-9]\d{0,2},\d{3}\b(?!\.|,\S)"
     r"|(?<![\w.,])[1-9]\d{0,2},\d{3}(?= *\w*, )"
 )
 _WORDS = {"true": True, "false": False, "null": None}
