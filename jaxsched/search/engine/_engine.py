@@ -103,7 +103,9 @@ class Engine:
 
     def _take(self, number: int) -> tuple[list[OpenRun], Program] | None:
         """Some runs, and a program with a lane for each."""
-        with self._ledger.lock:  # another device may be about to halve the width
+        # Another device may be about to halve the width: lanes and program must have the same. A
+        # wait within ``take`` releases the lock, though this thread holds it twice.
+        with self._ledger.lock:
             lanes = self._ledger.take(number, lambda: self._backend.width)
             return (lanes, self._backend.programs[lanes[0].key.fold]) if lanes else None
 
@@ -158,6 +160,7 @@ class Engine:
         # measurements are never read.
         padded = [*lanes, *[lanes[0]] * (program.width - len(lanes))]
         state = program.stack([self._state(number, run, arrays) for run in padded])
+        # Runs that were put back after a lack of memory may have diverged: they stay frozen.
         going = np.array([run.curves.diverged < 0 for run in padded])
         alive = put(going, device) if program.width > 1 else self._scalar(going[0], device)
         limit = self._scalar(np.float32(plan.limit), device)
@@ -216,15 +219,17 @@ class Engine:
                 bad = ~(np.isfinite(loss) & (loss <= np.float32(plan.limit)))
                 diverged = segment.lo + int(bad.argmax()) if bad.any() else -1
             if plan.table.controlled:
-                applied = segment.values[at][:, updates].copy()
+                applied = segment.values[at][:, updates]
                 train |= dict(zip(plan.table.names, applied, strict=True))
-            if diverged >= 0:
+            if diverged >= 0:  # it is frozen from there: what else was measured is of no update
                 later = np.arange(segment.lo, segment.hi) > diverged
                 train = {name: np.where(later, _NAN, curve) for name, curve in train.items()}
             if diverged >= 0 and evaluation is not None:
                 evaluation = dict.fromkeys(evaluation, _NAN)
             state = LaneState(lanes, lane) if at else segment.state
             curves = run.curves.extended(train, evaluation, diverged)
+            # Lanes have the bits of their width. A store gives those of a halved one to no other
+            # sweep: when memory ran out is chance.
             narrowed = run.narrowed or program.width != self._width
             changes: dict[str, Any] = {"state": state, "curves": curves, "narrowed": narrowed}
             after.append(dataclasses.replace(run, at=segment.hi, **changes))
@@ -247,6 +252,7 @@ class Engine:
         stop = min(stage.stop for stage in stages)
         at, length = lanes[0].at, self._plan.length
         evaluated = set[int]()
+        # By identity: the lanes mostly share one list, as long as the run.
         for steps in {id(s): s for s in map(self._plan.evaluations, stages)}.values():
             # Not of the whole stage: it may be interrupted as often as it is evaluated.
             first, last = (bisect.bisect_right(steps, step) for step in (at, stop))
@@ -299,7 +305,7 @@ class Engine:
         stop = min(start + plan.length, plan.longest)
         filled = np.zeros((len(lanes), len(plan.table.names), plan.length), np.float32)
         for rows, run in zip(filled, lanes, strict=True):
-            states = run.controller_states[0]
+            states = run.controller_states[0]  # all trials of a run apply the values of its first
             rows[:, : stop - start] = plan.table.values(run.key.trials[0], start, stop, states)
         return filled if program.width > 1 else filled[0]
 

@@ -179,7 +179,7 @@ class Ledger:
         plan = self.plan
         with self.lock:
             del self._taken[device]
-            for run in reversed(runs):
+            for run in reversed(runs):  # onto a stack: the first one is on top again
                 stage = plan.stages[run.key.stage]
                 if run.at < stage.stop and run.curves.diverged < 0:
                     self._open.append(run)
@@ -243,6 +243,7 @@ class Ledger:
                 self.finished[run.key] = run.curves
             elif plan.table.controlled:
                 continue
+            # Children of a run that is missing too: perhaps only its file is lost, not theirs.
             todo += [(child, run.key) for child in reversed(child_runs(plan, run, path))]
         return recalled
 
@@ -264,6 +265,7 @@ class Ledger:
             elif rungs and self.plan.stages[key.stage].start >= rungs[0]:
                 self._ahead[key] = finished.pop(key)
         self._open = []
+        # Children first: whether one has a state decides whether its parent is trained again.
         for key, (run, parent) in reversed(recalled.items()):
             records = finished if key in finished else self._ahead
             if (key in records and key not in again) or not self.needs(key):
@@ -285,7 +287,7 @@ class Ledger:
     def reread(self, until: int | None) -> None:
         """Files what workers have saved in the store, as if it had been trained here."""
         with self.lock:
-            stored = self._stored
+            stored = self._stored  # as it was: what workers have trained is not from before
             self.reopen(self.recall())
             self._stored = stored
         self.begin(until)

@@ -39,6 +39,7 @@ def narrow_first(closed: Any) -> Any:
     """A closed jaxpr, with a barrier after each product whose left factor is narrow."""
     eqns: list[Any] = []
     unsure = set[Any]()  # what an equation reads that may round otherwise, or one after it
+    # Backwards, from results to what they read: so all readers of a product are known before it.
     for eqn in reversed(closed.jaxpr.eqns):
         inner = equations(eqn.params["jaxpr"].jaxpr) if eqn.primitive.name == "jit" else (eqn,)
         sure = all(_SURE.fullmatch(e.primitive.name) for e in inner)
@@ -63,7 +64,7 @@ def _with_barrier(eqn: Any) -> Any:
     if not 8 <= narrow < wide or narrow % 2 or wide % 2 or left.size * wide > _MOST:
         return eqn
 
-    @jit
+    @jit  # a call is one equation, which takes the place of one
     def kept(left: Any, right: Any) -> Any:
         return lax.optimization_barrier(eqn.primitive.bind(left, right, **eqn.params))
 

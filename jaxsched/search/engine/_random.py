@@ -85,7 +85,7 @@ def _drawn(closed: Any, values: list[Any]) -> tuple[list[Any], list[Any]]:
             results, inside = _drawn(eqn.params["jaxpr"], values)
             draws.append(inside)
             return results
-        # JAX has another way to number what it draws.
+        # Otherwise JAX counts its draws in another way, which is left to the program.
         usual = getattr(eqn.ctx, "threefry_partitionable", False)
         few = all(prod(x.aval.shape) <= _MOST for x in eqn.outvars)
         sure = usual and few and not any(x is None or isinstance(x, jax.Array) for x in values)
@@ -118,6 +118,7 @@ def _walk(closed: Any, values: list[Any], apply: Callable[[Any, list[Any]], list
 
 def _words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[Any, Any]:
     """Both words of each number that JAX draws from keys: it counts from zero."""
+    # In 64 bits: the upper word is 0 as long as less than 2**32 numbers are drawn at once.
     count = np.arange(prod(shape), dtype=np.uint32).reshape(shape)
     each = key.reshape(*key.shape[:-1], *[1] * len(shape), 2)
     return threefry((each[..., 0], each[..., 1]), (np.zeros_like(count), count))

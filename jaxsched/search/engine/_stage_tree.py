@@ -44,6 +44,8 @@ def stage_tree(
     """
     everyone = range(len(table.horizons))
     sorted_trials, agreed = _sorted(table) if share_prefixes else (everyone, [0] * len(everyone))
+    # The trials of a stage are a range of ``order``. ``common[i]`` is what the trial at i shares
+    # with that at i - 1, so what a range shares is the least of it, but for its first.
     order, common = np.array(sorted_trials), np.array(agreed)
     horizons, names = table.horizons[order], np.array(everyone, object)
     cuts, stages = sorted(cuts), list[Stage]()
@@ -54,6 +56,7 @@ def stage_tree(
 
     def parts(step: int, low: int, high: int) -> list[tuple[int, int]]:
         """The positions of those that go on at ``step``, the part of the last trial first."""
+        # ``order[:high]``, since the last part of a ``reduceat`` goes to the end of the array.
         begins = np.array([low, *(low + 1 + np.flatnonzero(common[low + 1 : high] <= step))])
         firsts = np.minimum.reduceat(order[:high], begins)
         spans = np.stack([begins, np.append(begins[1:], high)], axis=1)
@@ -69,6 +72,7 @@ def stage_tree(
         stop = int(common[low + 1 : high].min() if high > low + 1 else horizons[low])
         at, index = bisect.bisect_right(cuts, start), len(stages)
         stop = min([stop, *cuts[at : at + 1]])
+        # A trial shares nothing beyond its horizon, so that its end is a fork as well.
         ended = tupled(low + np.flatnonzero(horizons[low:high] == stop))
         stages.append(Stage(index, parent, start, stop, tupled(slice(low, high)), ended))
         if len(ended) < high - low:
@@ -92,14 +96,16 @@ def _sorted(table: ScheduleValues) -> tuple[list[int], list[int]]:
             order += group
             common.append(before)
             continue
+        # Within one block: values are computed by the block.
         window = max(1, _BYTES // (4 * len(table.names) * len(group)))
         stop = min(start + window, (start // BLOCK + 1) * BLOCK)
+        # Any order will do that puts equal beginnings side by side; that of bytes is the fastest.
         rows = {t: _bytes(table, t, start, stop) for t in group}
         group = sorted(group, key=lambda t: (rows[t], table.horizons[t]))
         groups = [([group[0]], stop, before)]
         for last, trial in itertools.pairwise(group):
             shared = start + _agreement(rows[last], rows[trial]) // len(table.names)
-            if shared == stop and table.horizons[last] > stop:
+            if shared == stop and table.horizons[last] > stop:  # the shorter of the two goes on
                 groups[-1][0].append(trial)
             else:
                 groups.append(([trial], stop, shared))

@@ -112,8 +112,9 @@ class Threads:
             if ended.wait(self._seconds):
                 break
             self._seconds *= 2
-            used = (time.process_time() - spent) / (time.perf_counter() - wall)
+            used = (time.process_time() - spent) / (time.perf_counter() - wall)  # cores
             if used < _FULL * self._cores:
+                # As many as fill the cores, if each uses as much as the present ones do on average.
                 room = int(before * self._cores / max(used, 1e-3))
                 self._count = min(max(room, before + 1), len(self._numbers))
                 return self._numbers[before : self._count]

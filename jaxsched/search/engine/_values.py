@@ -92,7 +92,8 @@ class ScheduleValues:
 
     def start(self, trial: int) -> ControllerStates:
         """The states of the trial's controllers before the first update."""
-        # Put there, since constants have no place: the first report would compile another program.
+        # Committed to the host, as every later state is: JAX compiles for the placement of its
+        # arguments too, so that the first report would cost another program.
         return tuple(
             jax.device_put(_init(c), _host()) if c is not None else None
             for c in self.host_controllers(trial)

@@ -84,6 +84,7 @@ class MeshProgram(Program):
         if method == "init":
             kinds = ((np.shape(x), jnp.result_type(x)) for x in self.fold.arrays)
             abstract = [jax.ShapeDtypeStruct(*kind) for kind in kinds]
+            # Compiled now: only then JAX tells how the state lies, which all other programs take.
             # A state of constants reads no input, of which alone JAX knows the mesh.
             init = jax.jit(f, in_shardings=whole, out_shardings=self._given, keep_unused=True)
             return init.lower(abstract, jax.ShapeDtypeStruct((), np.uint32), []).compile()

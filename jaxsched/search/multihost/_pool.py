@@ -113,12 +113,12 @@ class Pool:
                 if not cancelled:
                     cancelled = True
                     for answer in waiting.values():
-                        getattr(answer, "cancel", bool)()
+                        getattr(answer, "cancel", bool)()  # some have none, and run to their ends
             try:
                 while todo:
                     arguments = (*calls[todo[0]], uuid.uuid4().hex[:12])
                     waiting[todo[0]] = self._submit(function, *arguments)
-                    todo.pop(0)
+                    todo.pop(0)  # only now: where the submission breaks it is still to do
             except BrokenExecutor as broken:
                 self._renew(broken)
                 todo, waiting = sorted({*todo, *waiting}), {}

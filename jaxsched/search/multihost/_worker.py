@@ -137,6 +137,7 @@ def describe(work: Work, trials: Any, token: str) -> Report:
     """The width at which this worker trains, its fields of the first fold, and its speed."""
     device = _devices()[0]
     measures = work.width == "auto" or (work.width is None and device.platform != "cpu")
+    # Only a measured width depends on how many trials there are.
     plan = work.plan(trials, 0, work.outline.seeds[0], None if measures else 1)
     backend = backend_for(plan, _devices(), work.width)
     (fields,) = run_fields(plan, backend.settings)
@@ -244,6 +245,8 @@ class _UnitDirectory(StoreDirectory):
 def _check_worker(work: Work) -> None:
     """Raises where no unit can be trained."""
     check_place("sweep")
+    # Where calls run in other threads (Dask) a supervisor ends the worker; one in the driver's own
+    # process ends with it.
     if work.driver != place() and threading.current_thread() is threading.main_thread():
         _end_with_parent()
     if not Path(work.directory, work.flag).exists() or not os.access(work.directory, os.W_OK):

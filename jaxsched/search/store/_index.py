@@ -115,6 +115,7 @@ class Index:
         number = names.number(run.key)
         digest, at = run.path.values.copy(), start
         pieces: Matched = []
+        # In order of steps, since the digest can only be extended: no piece is looked up twice.
         todo, seen = [start], {start}
         more = run.path.pieces.get(in_order(values[:, :1]), [])  # they have begun before
         while todo:  # a piece that goes on begins where another one ends
@@ -130,6 +131,7 @@ class Index:
                     heapq.heappush(todo, end)
             more = []
         digest.update(in_order(values[:, at - start :]))
+        # A later piece counts where two overlap (``joined``): that of this call, if it has one.
         pieces.sort(key=lambda match: names.order(match[0].file))
         beyond: dict[bytes, list[Piece]] = {}
         for piece, end in pieces:
@@ -150,7 +152,7 @@ class Index:
             if step > (diverged if gone else last):
                 break
             if step not in evaluated_at:
-                last, diverged = step - 1, -1
+                last, diverged = step - 1, -1  # the update before it is trained again, too
                 break
             evaluated.append(step)
         if last <= stage.start:

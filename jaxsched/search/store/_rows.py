@@ -79,6 +79,7 @@ class Rows:
         while self._fold.reads and self._end < stop:
             number, row = divmod(self._end, self._block)
             end = min((number + 1) * self._block, stop)
+            # Of the blocks 0 to 31 all, of 32 to 63 every second, of 64 to 127 every fourth, ...
             if number % (1 << max(0, (number // _BLOCKS).bit_length() - 1)) == 0:
                 if row == 0:
                     self._starts.append(self._end)
@@ -92,6 +93,7 @@ class Rows:
         blocks = bisect.bisect_left(self._starts, step)
         if blocks == 0:
             return 0
+        # All but the last of them were read to their ends, before the next one began.
         return (blocks - 1) * self._block + min(self._block, step - self._starts[blocks - 1])
 
 
