@@ -25,14 +25,14 @@ def align(record: Record) -> None:
     leaves = jax.tree.leaves(record)
     if not any(map(np.ndim, leaves)):
         return
-    found = sorted(axes(record) - {()})
-    if len(found) > 1:
+    shapes = sorted(axes(record) - {()})
+    if len(shapes) > 1:
         raise ValueError(
             f"{type(record).__name__}(...) must be made of populations of one size, got numbers "
-            f"with the axes {' and '.join(map(str, found))}."
+            f"with the axes {' and '.join(map(str, shapes))}."
         )
-    if found:
-        record.__dict__.update(vars(_spread(record, found[0], has_float64(leaves))))
+    if shapes:
+        record.__dict__.update(vars(_spread(record, shapes[0], has_float64(leaves))))
 
 
 def numbers_of(record: Record, path: str = "") -> Iterator[tuple[str, Any, int]]:

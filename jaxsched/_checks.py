@@ -90,8 +90,8 @@ def checked_number(
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
     if isinstance(x, (float, np.floating)):
-        kept = isinstance(x, np.float32) or has_float64([x])
-        return x if kept else float(x)
+        typed = isinstance(x, np.float32) or has_float64([x])
+        return x if typed else float(x)
     if jnp.issubdtype(x.dtype, jnp.integer):
         if real:
             return x.astype(jnp.float32)
@@ -209,10 +209,10 @@ def checked_items(where: str, xs: Any, expected: str) -> list[Any]:
     if not has_items(xs):
         raise TypeError(f"{where} must be {expected}, got {describe(xs)}{uncalled(xs)}.")
     end = None if isinstance(xs, (list, tuple)) else MANY + 1
-    found = list(itertools.islice(xs, end))
-    if len(found) == end:
+    items = list(itertools.islice(xs, end))
+    if len(items) == end:
         raise ValueError(f"{where} must be {expected}, at most {MANY}, got {describe(xs)}.")
-    return found
+    return items
 
 
 def checked_flag(where: str, x: Any) -> bool:
@@ -231,8 +231,8 @@ def checked_path(where: str, x: Any) -> Path:
         raise TypeError(f"{where} must be a path, got {describe(x)}.")
     text = os.fsdecode(x)
     if not text.strip() or "\0" in text or (isinstance(x, os.PathLike) and text == "."):
-        here = ' Write "." for the working directory.' if text == "." else ""
-        raise ValueError(f"{where} must be a path with a name, got {x!r}.{here}")
+        repair = ' Write "." for the working directory.' if text == "." else ""
+        raise ValueError(f"{where} must be a path with a name, got {x!r}.{repair}")
     if text.startswith("~"):
         raise ValueError(
             f"{where} must be a path, in which `~` is no home directory, got {x!r}. Write "
@@ -252,11 +252,11 @@ def cure(x: Any) -> str:
     return uncalled(x) or other
 
 
-def check_room(where: str, size: float, asked: str, repair: str) -> None:
+def check_room(where: str, size: float, what: str, repair: str) -> None:
     """Raises if so many bytes are more than this machine has: before the work, not after hours."""
     if size > memory():
         raise ValueError(
-            f"{where} must leave room for {asked}: {size / 2**30:.3g} GiB, of "
+            f"{where} must leave room for {what}: {size / 2**30:.3g} GiB, of "
             f"{memory() / 2**30:.3g} in this machine. {repair}"
         )
 

@@ -30,6 +30,6 @@ def size(where: str, x: Any) -> Any:
         return x
     number = number * (factor or 1)
     if factor and x[-1:] in ("m", "b", "t"):  # minutes? a slip for ba?
-        told = f"{x[:-1]}{x[-1:].upper()} is {number:,.0f}"
-        raise ValueError(f"{where} must be a number such as 50000 or '50k', got {x!r}: {told}.")
+        meant = f"{x[:-1]}{x[-1:].upper()} is {number:,.0f}"
+        raise ValueError(f"{where} must be a number such as 50000 or '50k', got {x!r}: {meant}.")
     return int(number) if isinstance(number, float) and number.is_integer() else number

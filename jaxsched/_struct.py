@@ -165,8 +165,8 @@ class Record:
     def __setstate__(self, state: dict[str, Any]) -> None:
         # NumPy copies and unpickles arrays as writable ones.
         # A pickle of before a field was added has its default.
-        held = {name: frozen(value) for name, value in state.items()}
-        self.__dict__.update(self._defaults | held)
+        values = {name: frozen(value) for name, value in state.items()}
+        self.__dict__.update(self._defaults | values)
 
     def __post_init__(self) -> None:
         for name, check in self._checks.items():
@@ -195,8 +195,8 @@ class Record:
 @functools.cache
 def _checks_of(cls: type) -> list[Callable[[Any], None]]:
     """The ``__check_init__`` of a class and its bases, the bases' first, as in Equinox."""
-    found = [vars(c)["__check_init__"] for c in cls.__mro__ if "__check_init__" in vars(c)]
-    return found[::-1]
+    checks = [vars(c)["__check_init__"] for c in cls.__mro__ if "__check_init__" in vars(c)]
+    return checks[::-1]
 
 
 def _check_made(cls: type) -> None:

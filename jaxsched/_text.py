@@ -28,9 +28,9 @@ def shorten(text: str, most: int = 60) -> str:
 
 def listed(texts: Iterable[str]) -> str:
     """The first five, and how many more there are."""
-    found = list(texts)
-    more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
-    return "; ".join([*found[:5], *more])
+    items = list(texts)
+    more = [f"and {len(items) - 5} more"] if len(items) > 5 else []
+    return "; ".join([*items[:5], *more])
 
 
 def warn(text: str, category: type[Warning] = UserWarning, late: bool = False) -> None:

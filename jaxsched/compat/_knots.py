@@ -37,10 +37,10 @@ def as_array(x: Any) -> Any:
 def levels(steps: Sequence[Any], values: Sequence[Any]) -> AbstractSchedule:
     """``PiecewiseConstant`` of steps in order, which may be negative or equal."""
     if known(steps):
-        found = {0: values[0]}
+        of_step = {0: values[0]}
         for step, value in zip(map(plain, steps), values[1:], strict=True):
-            found[max(step, 0)] = value
-        return PiecewiseConstant([*found][1:], stack([*found.values()]))
+            of_step[max(step, 0)] = value
+        return PiecewiseConstant([*of_step][1:], stack([*of_step.values()]))
     return PiecewiseConstant(jnp.maximum(stack(steps), 0), stack(values))
 
 

@@ -26,8 +26,8 @@ from jaxsched.schedules._wrappers import Shift, Window
 def where(rule: Any, condition_of: tuple[Any, ...], x: Any, y: Any) -> Any:
     """``x`` where the rule holds for numbers that may be traced, else ``y``."""
     if all(map(is_concrete, (*condition_of, x, y))):
-        found = np.where(rule(*map(to_host, condition_of)), to_host(x), to_host(y))
-        return found.item() if found.ndim == 0 else found
+        chosen = np.where(rule(*map(to_host, condition_of)), to_host(x), to_host(y))
+        return chosen.item() if chosen.ndim == 0 else chosen
     return jnp.where(rule(*condition_of), x, y)
 
 

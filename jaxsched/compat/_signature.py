@@ -48,8 +48,8 @@ def drop_in(make: F) -> F:
             raise TypeError(
                 f"{function} takes ({', '.join(places)}), got {len(args)} positional arguments."
             )
-        told = optimizers_place(function, list(words), args)
-        given = bind(function, list(words), defaults, args, kwargs, told)
+        hint = optimizers_place(function, list(words), args)
+        given = bind(function, list(words), defaults, args, kwargs, hint)
         for name, word in words.items():
             kind = word.removesuffix(" | None")
             if given[name] is not None or kind == word:

@@ -246,6 +246,6 @@ def _cosines(share: Any, steps: Any, values: list[Any]) -> AbstractSchedule:
     peak = multiply(share, steps)
     at = [0.0, peak, steps]
     if known(at):  # where the rise takes all, its top is the last value
-        found = {plain(steps): values[2]} | {0: values[0]} | {plain(peak): values[1]}
-        at, values = map(list, zip(*sorted(found.items()), strict=True))
+        of_step = {plain(steps): values[2]} | {0: values[0]} | {plain(peak): values[1]}
+        at, values = map(list, zip(*sorted(of_step.items()), strict=True))
     return PiecewiseCosine(stack(at), stack(values))

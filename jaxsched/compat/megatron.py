@@ -108,9 +108,9 @@ def _stable(top: Any, hold: Any, warmup: Any, fall: AbstractSchedule) -> Abstrac
     """So long at the top, then the fall; a negative length begins in its middle."""
     middle = lambda hold, warmup: (hold < 0) & (warmup > 0) & (warmup % 1 == 0)
     # The last step of a whole warmup is at the top even then.
-    held = where(middle, (hold, warmup), 1, larger(hold, 0))
-    late = subtract_steps(held, hold)
-    return Constant(top, held) >> Window(fall, late, larger(fall.duration, late))
+    plateau = where(middle, (hold, warmup), 1, larger(hold, 0))
+    late = subtract_steps(plateau, hold)
+    return Constant(top, plateau) >> Window(fall, late, larger(fall.duration, late))
 
 
 @drop_in

@@ -74,8 +74,8 @@ class AbstractController(Record, abc.ABC):
 
         ``values`` are those of the schedule at the bottom, float64.
         """
-        found = jax.vmap(lambda step: self(at_step(self, state, step)))(jnp.int32(steps))
-        return np.asarray(found, np.float64)
+        rates = jax.vmap(lambda step: self(at_step(self, state, step)))(jnp.int32(steps))
+        return np.asarray(rates, np.float64)
 
     def lowest(self) -> float:
         """The lower bound of the value, as a fraction of the base's last one."""
@@ -122,8 +122,8 @@ class AbstractController(Record, abc.ABC):
         Returns:
             A state of the same structure, shapes and dtypes. It acts from the next update on.
         """
-        told: Any = self.tell(state, report)
-        return at_step(self, told, next_count(told.step))
+        after: Any = self.tell(state, report)
+        return at_step(self, after, next_count(after.step))
 
     def observe(self, state: S, **report: Any) -> S:
         """The state after a measurement between two updates (a validation), at the same step.
@@ -149,12 +149,12 @@ class AbstractController(Record, abc.ABC):
         """``observe``, with measurements that may be for other controllers."""
         new, base = self._reacted(state, report), self.base
         below = base.tell(new.base, report) if isinstance(base, AbstractController) else ()
-        told = new._replace(base=below)
+        after = new._replace(base=below)
         if type(self.quiet) is int and self.quiet == 0:
-            return told
-        held: Any = state
-        quiet = number32(held.step) < number32(self.quiet)
-        return jax.tree.map(lambda x, y: jnp.where(quiet, x, y), held, told)
+            return after
+        before: Any = state
+        quiet = number32(before.step) < number32(self.quiet)
+        return jax.tree.map(lambda x, y: jnp.where(quiet, x, y), before, after)
 
     def __call__(self, state: Any, **extra: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""

@@ -173,8 +173,8 @@ class Greedy(AbstractEvaluator):
             recent=jax.tree.map(jnp.zeros_like, recent),
         )
         again = ends & (number32(lowest) >= self.reset)
-        kept = after._replace(lowest=lowest)
-        return jax.tree.map(lambda new, old: jnp.where(again, new, old), anew, kept)
+        continued = after._replace(lowest=lowest)
+        return jax.tree.map(lambda new, old: jnp.where(again, new, old), anew, continued)
 
 
 def _windowed(recent: Any, value: Any, ready: Any) -> tuple[Any, Any]:

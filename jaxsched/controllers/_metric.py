@@ -29,11 +29,11 @@ def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
     there it stays the best for good.
     """
     value = sign(mode) * scalar(where, value, ": take its mean first")
-    here = flag(where.replace("value=", "reported="), reported)
-    broken = here & (jnp.isnan(value) if nan == "bad" else ~(value > -jnp.inf))
+    arrived = flag(where.replace("value=", "reported="), reported)
+    broken = arrived & (jnp.isnan(value) if nan == "bad" else ~(value > -jnp.inf))
     # As the worst value, a broken metric passes through sums and comparisons without a NaN.
     value = jnp.where(broken, jnp.inf, value)
-    return Reading(value, here & ~broken if nan == "ignore" else here, broken)
+    return Reading(value, arrived & ~broken if nan == "ignore" else arrived, broken)
 
 
 def improves(value: jax.Array, best: jax.Array, rtol: Any, atol: Any) -> jax.Array:
@@ -64,8 +64,8 @@ class Evaluation(NamedTuple):
         after = self._replace(
             total=jnp.where(ready, 0.0, total), reports=jnp.where(ready, 0, reports)
         )
-        kept = jax.tree.map(lambda new, old: jnp.where(report.arrived, new, old), after, self)
-        return total / number32(reports), ready, kept
+        evaluation = jax.tree.map(lambda new, old: jnp.where(report.arrived, new, old), after, self)
+        return total / number32(reports), ready, evaluation
 
     def smoothed(self, value: Any, ready: Any, keep: Any, way: float) -> tuple[Any, Evaluation]:
         """The average after ``value``, of which smaller is better, where it is ``ready``.
@@ -78,11 +78,11 @@ class Evaluation(NamedTuple):
         new = 1.0 / as_double(weight)
         average = (as_double(way * self.average) * (1.0 - new) + as_double(value) * new).hi
         known = ready & jnp.isfinite(value)
-        kept = self._replace(
+        evaluation = self._replace(
             average=jnp.where(known, way * average, self.average),
             weight=jnp.where(known, weight, self.weight),
         )
-        return jnp.where(known, average, value), kept
+        return jnp.where(known, average, value), evaluation
 
 
 class AbstractEvaluator(AbstractScaler):
@@ -104,10 +104,10 @@ class AbstractEvaluator(AbstractScaler):
 
     def carried(self, old: Any, state: Any, first: Any) -> Any:
         state = super().carried(old, state, first)
-        kept = state.evaluation
-        if not same_structure(kept, first.evaluation):  # an average begins, or is forgotten
-            kept = first.evaluation._replace(total=kept.total, reports=kept.reports)
-        return state._replace(evaluation=kept)
+        own = state.evaluation
+        if not same_structure(own, first.evaluation):  # an average begins, or is forgotten
+            own = first.evaluation._replace(total=own.total, reports=own.reports)
+        return state._replace(evaluation=own)
 
     def react(self, state: Any, *, value: Any = None, reported: Any = True, **extra: Any) -> Any:
         if value is None:

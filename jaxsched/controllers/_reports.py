@@ -16,15 +16,15 @@ def check_report(
     ``None`` (not measured) is allowed beside one that was; with ``more``, so are any others.
     """
     require_measured(where, report)
-    told = {name for name, value in report.items() if value is not None}
+    measured = {name for name, value in report.items() if value is not None}
     known: set[str] = set()
     acting: set[str] = set()
     for kind in kinds:
         known.update(_arguments(kind), *_needs(kind))
-        if any(told >= set(names) for names in _needs(kind)):
+        if any(measured >= set(names) for names in _needs(kind)):
             acting.update(_arguments(kind), *_needs(kind))
-    idle = [name for name in report if name not in known or (name in told and name not in acting)]
-    if idle and not (more and (acting or not told)):
+    idle = [n for n in report if n not in known or (n in measured and n not in acting)]
+    if idle and not (more and (acting or not measured)):
         words = [
             f"{kind.__name__} reads {' or '.join(map(' with '.join, _needs(kind)))}"
             for kind in kinds

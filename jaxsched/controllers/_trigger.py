@@ -98,8 +98,8 @@ class Trigger(AbstractController):
     def value_at(self, state: Any) -> jax.Array:
         value = self.base_value(state)
         for index, stage in enumerate(self.stages, 1):
-            here = number32(state.held * number32(stage(state.step - state.start)))
-            value = jnp.where(state.stage == index, here.astype(value.dtype), value)
+            scaled = number32(state.held * number32(stage(state.step - state.start)))
+            value = jnp.where(state.stage == index, scaled.astype(value.dtype), value)
         return value
 
     def lowest(self) -> float:

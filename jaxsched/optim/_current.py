@@ -58,13 +58,13 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, Any]:
     sites = find_sites(plain_arrays(opt_state))
     if not sites:
         raise ValueError(f"current(opt_state) {HELP}")
-    found = {}
+    named = {}
     for site in sites:
         values = _upcoming(site) if upcoming else hyperparameters(site.state)
         for name, value in sorted(values.items()):
             base = name.rpartition("/")[2]  # a group's multiplier is named "<group>/<rate>"
-            found[site.qualified(name)] = value if base == name else value * values[base]
-    return found
+            named[site.qualified(name)] = value if base == name else value * values[base]
+    return named
 
 
 def _upcoming(site: Site) -> dict[str, Any]:
@@ -108,22 +108,22 @@ def remembered(opt_state: OptState) -> dict[str, Any]:
     >>> float(seen["learning_rate/scale"]), float(seen["learning_rate/best"])
     (0.5, 2.0)
     """
-    found = {}
+    leaves = {}
     for site in find_sites(plain_arrays(opt_state)):
-        for name, held in _controller_states(site.state).items():
-            for path, leaf in jax.tree_util.tree_leaves_with_path(held):
-                found[site.qualified("/".join(filter(None, (name, path_text(path)))))] = leaf
-    if not found:
+        for name, state in _controller_states(site.state).items():
+            for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+                leaves[site.qualified("/".join(filter(None, (name, path_text(path)))))] = leaf
+    if not leaves:
         raise ValueError(
             "remembered(opt_state) must hold a controller, found none; build the optimizer as "
             "js.inject(optax.adam)(learning_rate=js.Plateau(...))."
         )
-    return found
+    return leaves
 
 
 def _controller_states(state: Any) -> dict[str, Any]:
     if isinstance(state, InjectState):
         return state.controller_states
-    held = getattr(state, "hyperparams_states", {})
+    states = getattr(state, "hyperparams_states", {})
     # Optax's wrapper of a plain schedule counts, and sees nothing.
-    return {name: x for name, x in held.items() if getattr(x, "_fields", ()) != ("count",)}
+    return {name: x for name, x in states.items() if getattr(x, "_fields", ()) != ("count",)}

@@ -38,9 +38,9 @@ class Forwarder:
         self, tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, Any]:
         """``tx.update`` with those of the extra arguments that it takes."""
-        told, traced = {**_FORWARDED.get()[0], **extra}, _traced(updates)
-        token = _FORWARDED.set((told, None if traced else self))
-        anew = bool(told) and (traced or self.anew)
+        forwarded, traced = {**_FORWARDED.get()[0], **extra}, _traced(updates)
+        token = _FORWARDED.set((forwarded, None if traced else self))
+        anew = bool(forwarded) and (traced or self.anew)
         try:
             with _CALL(next(_CALLS)) if anew else contextlib.nullcontext():
                 return tx.update(updates, state, params, **_taken(tx, extra))
@@ -61,8 +61,8 @@ def update(tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any) 
 
 def with_forwarded(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
     """``extra``, and the arguments of an update of ours further out where these are ``None``."""
-    told, forwarder = _FORWARDED.get()
-    dropped = {name: x for name, x in told.items() if extra.get(name) is None}
+    forwarded, forwarder = _FORWARDED.get()
+    dropped = {name: x for name, x in forwarded.items() if extra.get(name) is None}
     if forwarder is not None and dropped and _traced(updates):
         forwarder.anew = True
     return {**extra, **dropped}
@@ -76,9 +76,9 @@ def gates(state: Any) -> list[Any]:
     kinds = (optax.MultiStepsState, optax.ApplyEvery, optax.ApplyIfFiniteState)
     ends = (*kinds, optax.transforms.PartitionState, optax.MaskedState)
     parts = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, ends))
-    found = [x for x in parts if isinstance(x, kinds)]
-    inner = [getattr(x, "inner_opt_state", getattr(x, "inner_state", ())) for x in found]
-    return found + (gates(inner) if found else [])
+    states = [x for x in parts if isinstance(x, kinds)]
+    inner = [getattr(x, "inner_opt_state", getattr(x, "inner_state", ())) for x in states]
+    return states + (gates(inner) if states else [])
 
 
 def passed(before: Any, after: Any, updates: Any) -> Any:

@@ -294,12 +294,12 @@ def _compiled(pattern: Any) -> re.Pattern[str]:
 
 def _group(path: Any, patterns: dict[str, re.Pattern[str]]) -> str:
     text = path_text(path)
-    found = [key for key, pattern in patterns.items() if pattern.fullmatch(text)]
-    if len(found) != 1:
+    matches = [key for key, pattern in patterns.items() if pattern.fullmatch(text)]
+    if len(matches) != 1:
         every = [pattern.pattern for pattern in patterns.values()]
-        matched = [patterns[key].pattern for key in found]
+        matched = [patterns[key].pattern for key in matches]
         raise ValueError(
             f"group_lr(groups=...) must match parameter {text!r} exactly once, got "
-            f"{len(found)} matches {matched} among {every} (whole path, re.fullmatch)."
+            f"{len(matches)} matches {matched} among {every} (whole path, re.fullmatch)."
         )
-    return found[0]
+    return matches[0]

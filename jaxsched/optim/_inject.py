@@ -161,16 +161,17 @@ def _transformation(
         updates, inner_state = forwarder.update(
             rebuild(values), updates, state.inner_state, params, **extra
         )
-        told = {k: live[k].update(s, **extra) for k, s in state.controller_states.items()}
-        old, new = (state.count, state.controller_states), (optax.safe_increment(state.count), told)
+        reacted = {k: live[k].update(s, **extra) for k, s in state.controller_states.items()}
+        old = (state.count, state.controller_states)
+        new = (optax.safe_increment(state.count), reacted)
         # A micro-batch that is only gathered, or a skipped one, is neither a step nor a report, as
         # under MultiSteps or apply_if_finite.
         for before, after in zip(gates(state.inner_state), gates(inner_state), strict=True):
             done = passed(before, after, updates)
             new = jax.tree.map(functools.partial(jnp.where, done), new, old)
-        count, told = new
+        count, reacted = new
         return updates, state._replace(
-            count=count, values=values, controller_states=told, inner_state=inner_state
+            count=count, values=values, controller_states=reacted, inner_state=inner_state
         )
 
     return optax.GradientTransformationExtraArgs(init, update)

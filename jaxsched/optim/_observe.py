@@ -77,18 +77,18 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> OptState
     def tell(site: Site) -> Any:
         if not isinstance(site.state, InjectState):
             return site.state
-        held = site.state.controller_states
-        told = {n: _told(site.state, n, report) for n in held if (site.prefix, n) in meant}
-        return site.state._replace(controller_states=held | told)
+        states = site.state.controller_states
+        observed = {n: _told(site.state, n, report) for n in states if (site.prefix, n) in meant}
+        return site.state._replace(controller_states=states | observed)
 
     return write_back(opt_state, map_sites(tell, arrays))
 
 
 def _told(state: InjectState, name: str, report: dict[str, Any]) -> Any:
-    def one(controller: Any, held: Any, report: Any) -> Any:
+    def one(controller: Any, state: Any, report: Any) -> Any:
         if isinstance(controller, AbstractController):
-            return controller.tell(held, report)  # a measurement may be meant for another one
-        return controller.observe(held, **report)
+            return controller.tell(state, report)  # a measurement may be meant for another one
+        return controller.observe(state, **report)
 
     members = jnp.shape(state.count)  # of a vmapped population: one number is for all
     if members:

@@ -85,13 +85,13 @@ def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool)
     sites = find_sites(tree)
     if not sites:
         raise ValueError(f"override(opt_state) {HELP}")
-    found = {
+    matches = {
         (site.prefix, key): how
         for site in sites
         for key in _held(site.state)
         if (how := _match(site, key, group, name, is_scale))
     }
-    targets = [place for place, how in found.items() if how == max(found.values())]
+    targets = [place for place, how in matches.items() if how == max(matches.values())]
     several = group == "*" or all("/" in key for _, key in targets)  # the layers of a stack
     if not targets or (len(targets) > 1 and not several):
         raise ValueError(_misnamed(tree, sites, group, name, is_scale, bool(targets)))
@@ -150,25 +150,25 @@ def _match(site: Site, key: str, group: str | None, name: str, is_scale: bool) -
     # A multiplier of `group_lr`. All groups have one rate, which "*" scales once, at its root.
     if group is None or name != ("multiplier" if not is_scale or group == "*" else base):
         return 0
-    own, asked = site.qualified(part), (group, readable(group))
-    if group == "*" or own in asked:
+    own, groups = site.qualified(part), (group, readable(group))
+    if group == "*" or own in groups:
         return 2
     stack, _, layer = own.rpartition("/")
-    return int(stack in asked and bool(re.fullmatch(r"\d[\d_-]*", layer)))  # 0, 0_1 or 0-5
+    return int(stack in groups and bool(re.fullmatch(r"\d[\d_-]*", layer)))  # 0, 0_1 or 0-5
 
 
 def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
-    held, schedules = state.knobs[name], state.schedules
+    knob, schedules = state.knobs[name], state.schedules
     if is_scale:
-        held = held._replace(scale=_like(held.scale, value, name))
+        knob = knob._replace(scale=_like(knob.scale, value, name))
     elif value is None or isinstance(value, (AbstractSchedule, AbstractController)):
-        held = Override(jnp.ones_like(held.scale), held.fixed, jnp.zeros_like(held.is_fixed))
+        knob = Override(jnp.ones_like(knob.scale), knob.fixed, jnp.zeros_like(knob.is_fixed))
         if value is not None:
             schedules = {**schedules, name: _same_structure(state, name, value)}
     else:
-        fixed = _like(held.fixed, value, name)
-        held = Override(jnp.ones_like(held.scale), fixed, jnp.ones_like(held.is_fixed))
-    state = state._replace(schedules=schedules, knobs={**state.knobs, name: held})
+        fixed = _like(knob.fixed, value, name)
+        knob = Override(jnp.ones_like(knob.scale), fixed, jnp.ones_like(knob.is_fixed))
+    state = state._replace(schedules=schedules, knobs={**state.knobs, name: knob})
     return state._replace(values={**state.values, name: _shown(state, name)})
 
 

@@ -76,10 +76,10 @@ def _of_before(kind: Any) -> Any:
 
     def from_children(aux: Any, children: Any) -> Any:
         fields = dataclasses.fields(kind)
-        held = {True: iter(aux), False: iter(children)}
+        parts = {True: iter(aux), False: iter(children)}
         record = object.__new__(kind)
         for field in fields:
-            record.__dict__[field.name] = next(held[bool(field.metadata.get("static"))], None)
+            record.__dict__[field.name] = next(parts[bool(field.metadata.get("static"))], None)
         return record
 
     return from_children
@@ -112,8 +112,8 @@ _MOVED = {
 
 def _name(kind: type) -> str:
     name = f"{kind.__module__}.{kind.__qualname__}"
-    for here, once in _MOVED.items():
-        name = name.replace(here, once)
+    for today, once in _MOVED.items():
+        name = name.replace(today, once)
     return name
 
 
@@ -154,13 +154,13 @@ def _from_state(record: Record, state: dict[str, Any]) -> Any:
     pairs, tree = _children(record)
     added = record._defaults.keys() - state.keys()  # since the file was written
     names = {name for name, _ in pairs}
-    held = {name for name in state if name.isidentifier()}
-    other = "".join({*state} - held - {_mark(record)})  # files of before do not tell it
-    if other or not names - added <= held <= names:
+    saved = {name for name in state if name.isidentifier()}
+    other = "".join({*state} - saved - {_mark(record)})  # files of before do not tell it
+    if other or not names - added <= saved <= names:
         raise ValueError(
             f"from_state_dict(target=...) must have the kinds of schedules that were saved, got "
             f"{type(record).__name__}({', '.join(sorted(names))}) for what has "
-            f"{', '.join(sorted(held))}{other and f' of {other}'}. Restore it into an optimizer "
+            f"{', '.join(sorted(saved))}{other and f' of {other}'}. Restore it into an optimizer "
             "that is made as the saved one was; js.resume then goes on with another schedule."
         )
     return jax.tree.unflatten(

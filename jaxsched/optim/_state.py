@@ -117,16 +117,16 @@ class Site(NamedTuple):
 
 def find_sites(tree: Any) -> list[Site]:
     """All injected states in ``tree``, outermost first, with prefixes that keep names apart."""
-    found: list[tuple[Any, Any]] = []
+    sites: list[tuple[Any, Any]] = []
 
     def note(path: Any, state: Any) -> Any:
-        found.append((path, state))
+        sites.append((path, state))
         return state
 
     _walk(tree, (), note)
-    places = [_named(path, _KEYS[1]) if len(found) > 1 else "" for path, _ in found]
-    states = [state for _, state in found]
-    return list(map(Site, _prefixes(found), places, states))
+    places = [_named(path, _KEYS[1]) if len(sites) > 1 else "" for path, _ in sites]
+    states = [state for _, state in sites]
+    return list(map(Site, _prefixes(sites), places, states))
 
 
 def map_sites(change: Callable[[Site], Any], tree: Any) -> Any:
@@ -198,9 +198,9 @@ def _walk(tree: Any, path: tuple[Any, ...], visit: Callable[[Any, Any], Any]) ->
     rebuilt = []
     for sub, leaf in leaves:
         if is_site(leaf):
-            here = (*path, *sub)
-            leaf = visit(here, leaf)
-            inner = _walk(leaf.inner_state, (*here, _INNER), visit)
+            place = (*path, *sub)
+            leaf = visit(place, leaf)
+            inner = _walk(leaf.inner_state, (*place, _INNER), visit)
             leaf = leaf._replace(inner_state=inner)
         rebuilt.append(leaf)
     return treedef.unflatten(rebuilt)
@@ -224,16 +224,16 @@ def _named(path: Any, keys: tuple[type, ...]) -> str:
     return path_text(key for key in path if isinstance(key, keys))
 
 
-def _prefixes(found: list[tuple[Any, Any]]) -> list[str]:
-    prefixes, clashing = [""] * len(found), {""}
+def _prefixes(sites: list[tuple[Any, Any]]) -> list[str]:
+    prefixes, clashing = [""] * len(sites), {""}
     for keys in _KEYS:
-        texts = [_named(path, keys) for path, _ in found]
+        texts = [_named(path, keys) for path, _ in sites]
         prefixes = [
             new if old in clashing else old for old, new in zip(prefixes, texts, strict=True)
         ]
         uses = Counter(
             (prefix, name)
-            for prefix, (_, state) in zip(prefixes, found, strict=True)
+            for prefix, (_, state) in zip(prefixes, sites, strict=True)
             for name in hyperparameters(state)
         )
         clashing = {prefix for (prefix, _), count in uses.items() if count > 1}

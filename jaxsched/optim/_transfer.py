@@ -74,10 +74,10 @@ class Transfer:
         if _children(fresh) is None:
             return self._leaf(fresh, saved, path)
         pairs, treedef = _one_level(fresh)
-        held = _children(saved)
-        if held is None:
+        children = _children(saved)
+        if children is None:
             raise self._error(path, _kind(fresh), _kind(saved))
-        if _is_counter(fresh) and (self.step is not None or not held):
+        if _is_counter(fresh) and (self.step is not None or not children):
             count = self._count(saved, path, count)
             return treedef.unflatten([self._count_like(count, pairs[0][1], path)])
         if not jax.tree.leaves(fresh) and (_is_counter(saved) or not any(_leaves(saved, path))):
@@ -85,11 +85,11 @@ class Transfer:
         if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
             # Two optimizers may keep arrays of the same names and shapes that mean other things.
             raise self._error(path, _kind(fresh), _kind(saved))
-        for name in sorted(held.keys() - {name for name, _ in pairs}):
-            for rest, leaf in _leaves(held[name], (*path, name)):
+        for name in sorted(children.keys() - {name for name, _ in pairs}):
+            for rest, leaf in _leaves(children[name], (*path, name)):
                 raise self._error(rest, "nothing", _kind(leaf))
         return treedef.unflatten(
-            [self._node(child, held.get(name), (*path, name), count) for name, child in pairs]
+            [self._node(child, children.get(name), (*path, name), count) for name, child in pairs]
         )
 
     def _leaf(self, fresh: Any, saved: Any, path: Path) -> Any:
@@ -118,9 +118,9 @@ class Transfer:
         injected = _injected(saved)
         if injected is not None:
             counts = {"count": injected["count"]}
-            for name, held in (injected.get("hyperparams_states") or {}).items():
-                if _is_counter(held):
-                    counts[f"hyperparams_states/{name}/count"] = (_children(held) or {})["count"]
+            for name, counter in (injected.get("hyperparams_states") or {}).items():
+                if _is_counter(counter):
+                    counts[f"hyperparams_states/{name}/count"] = (_children(counter) or {})["count"]
         elif around is not None:
             return around
         else:
@@ -148,11 +148,11 @@ class Transfer:
         self, fresh: InjectState, injected: Mapping[str, Any], count: Any, inner: Any
     ) -> InjectState:
         state = donatable_copy(fresh._replace(count=count, inner_state=()))
-        held = {
+        states = {
             name: donatable_copy(self._controller_state(state, injected, name))
             for name in state.controller_states
         }
-        state = state._replace(controller_states=held)
+        state = state._replace(controller_states=states)
         # Nothing has been applied yet: as after `init`, what the next update will use.
         values = {
             name: upcoming_value(state, name) if name in state.schedules else value
@@ -162,12 +162,12 @@ class Transfer:
 
     def _controller_state(self, state: InjectState, injected: Mapping[str, Any], name: str) -> Any:
         controller, start = state.schedules.get(name), state.controller_states[name]
-        old, held = self._memory(injected, name)
+        old, memory = self._memory(injected, name)
         if isinstance(controller, AbstractController):
-            seen = _seen(controller, old, held)
+            seen = _seen(controller, old, memory)
             return per_member(resumed, state)(controller, state.count, seen)
-        if type(old) is type(controller) and _same_form(held, start):
-            return held
+        if type(old) is type(controller) and _same_form(memory, start):
+            return memory
         if controller is None:
             raise ValueError(
                 f"{self.where}(saved, fresh) can't start the controller of {name} at a later step, "
@@ -185,10 +185,10 @@ class Transfer:
     def _memory(self, injected: Mapping[str, Any], name: str) -> tuple[Any, Any]:
         """The controller of ``name`` and its state: of this place, or the only one there is."""
         places = [injected] if _held(injected, name) else list(_injections(self.saved))
-        found = [place for place in places if _held(place, name)]
-        if len(found) != 1:
+        holders = [place for place in places if _held(place, name)]
+        if len(holders) != 1:
             return None, None
-        return (found[0].get("schedules") or {}).get(name), _held(found[0], name)
+        return (holders[0].get("schedules") or {}).get(name), _held(holders[0], name)
 
 
 def _held(injected: Mapping[str, Any], name: str) -> Any:
@@ -196,13 +196,13 @@ def _held(injected: Mapping[str, Any], name: str) -> Any:
     return states.get(name)
 
 
-def _seen(controller: AbstractController, old: Any, held: Any) -> list[tuple[Any, Any]]:
+def _seen(controller: AbstractController, old: Any, memory: Any) -> list[tuple[Any, Any]]:
     """The controllers of a saved state and what they remember, the outermost first.
 
     Where only the numbers were saved, a state is known by the names of its fields.
     """
     seen = []
-    while fields := _children(held):
+    while fields := _children(memory):
         kind = (
             old
             if isinstance(old, AbstractController)
@@ -211,14 +211,14 @@ def _seen(controller: AbstractController, old: Any, held: Any) -> list[tuple[Any
         if kind is not None:
             blank = kind.init()._replace(base=())
             names = [path_text(path) for path, _ in jax.tree_util.tree_leaves_with_path(blank)]
-            leaves = {"/".join(path): leaf for path, leaf in _leaves(held, ())}
+            leaves = {"/".join(path): leaf for path, leaf in _leaves(memory, ())}
             tree: Any = jax.tree.structure(blank)
             # A field that was added since begins.
             held_leaves = [
                 leaves.get(n, x) for n, x in zip(names, jax.tree.leaves(blank), strict=True)
             ]
             seen.append((kind, tree.unflatten(map(jnp.asarray, held_leaves))))
-        old, held = getattr(old, "base", None), fields.get("base")
+        old, memory = getattr(old, "base", None), fields.get("base")
     return seen
 
 

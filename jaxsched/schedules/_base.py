@@ -283,21 +283,21 @@ class Sequence(AbstractParts):
         lengths = (num.at_least_zero(part.exact_length(t)) for part in self.parts[:-1])
         reached = num.nudge(t)
         for start, part in zip(itertools.accumulate(lengths), self.parts[1:], strict=True):
-            here, value = num.alike(part.value_at(t - start), value)
-            value = num.where(self._begun(t, reached, start), here, value)
+            own, value = num.alike(part.value_at(t - start), value)
+            value = num.where(self._begun(t, reached, start), own, value)
         return value
 
     def _begun(self, t: Number, reached: Number, start: Number) -> Any:
         return reached >= start
 
     def phases(self) -> list[Phase]:
-        found: list[Phase] = []
+        joined: list[Phase] = []
         begin: float = 0
         for part in self.parts[:-1]:
             length = known(part.duration)
-            found += later(cut(phases_of(part), length), begin)
+            joined += later(cut(phases_of(part), length), begin)
             begin += length
-        return found + later(phases_of(self.parts[-1]), begin)
+        return joined + later(phases_of(self.parts[-1]), begin)
 
     def natural_length(self) -> float:
         before = sum(map(shown_length, self.parts[:-1]))

@@ -132,7 +132,7 @@ def traced(
 ) -> Function:
     """As ``from_fn``, of parameters that are known to be ones; ``instead`` is another repair."""
     _check_fn(where, fn)
-    told: Any = {"where": where, "name": _name(fn), "instead": instead and f", or {instead}"}
+    facts: Any = {"where": where, "name": _name(fn), "instead": instead and f", or {instead}"}
     abstract = {
         n: jax.eval_shape(v, jax.ShapeDtypeStruct((), jnp.int32))
         if isinstance(v, AbstractSchedule)
@@ -142,11 +142,11 @@ def traced(
     try:
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.TracerBoolConversionError as error:
-        raise TypeError(_BRANCH.format(**told)) from error
+        raise TypeError(_BRANCH.format(**facts)) from error
     except (TypeError, *NEEDS_A_NUMBER) as error:
         if not isinstance(error, NEEDS_A_NUMBER) and "Tracer" not in str(error):
             raise
-        raise TypeError(_NUMBER.format(**told)) from error
+        raise TypeError(_NUMBER.format(**facts)) from error
     if getattr(out, "shape", None) != () or not is_number(out):
         raise TypeError(f"{where} must return one real number for a step, got {out}.")
     return Function(fn, values, steps)

@@ -251,8 +251,8 @@ def _bounded(condition: Value) -> tuple[Any, Any]:
 
     z = 1 / condition
     if isinstance(condition, jax.Array):
-        found: tuple[Any, Any] = jax.lax.scan(level, z, length=len(_LOW_BITS))[1]
-        return found
+        scanned: tuple[Any, Any] = jax.lax.scan(level, z, length=len(_LOW_BITS))[1]
+        return scanned
     steps = []
     for _ in _LOW_BITS:
         z, both = level(z)

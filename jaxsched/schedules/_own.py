@@ -28,10 +28,10 @@ def value_of(schedule: Any, t: Number) -> Value:
             return value
         raise _wrong_value(schedule, value)
     except _ERRORS as error:
-        told = _told(schedule, t)
-        if told is None:
+        problem = _told(schedule, t)
+        if problem is None:
             raise
-        raise told from error
+        raise problem from error
 
 
 def _told(schedule: Any, t: Number) -> TypeError | None:

@@ -46,14 +46,14 @@ def later(phases: list[Phase], by: float) -> list[Phase]:
 
 def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
     """What of the phases is in [0, stop]; the first one reaches back to 0."""
-    kept: list[Phase] = []
+    within: list[Phase] = []
     for name, start, end in phases:
-        start = max(start, 0) if kept else 0
+        start = max(start, 0) if within else 0
         if stop is not None:
             end = stop if end is None else min(end, stop)
         if end is None or end > start:
-            kept.append(Phase(name, start, end))
-    return kept or [Phase(phases[0].name, 0, 0)]
+            within.append(Phase(name, start, end))
+    return within or [Phase(phases[0].name, 0, 0)]
 
 
 def known(x: Any) -> float:

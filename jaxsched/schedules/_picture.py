@@ -60,8 +60,8 @@ def extent(schedules: list[Any]) -> int:
 
 def shared_boundaries(family: list[Any], last: int) -> list[float]:
     """Where a phase of every member begins; none where they would hide the curve."""
-    found = [set(boundaries_of(member)) for member in family] or [set()]
-    marks = sorted(mark for mark in set.intersection(*found) if 0 < mark < last)
+    boundaries = [set(boundaries_of(member)) for member in family] or [set()]
+    marks = sorted(mark for mark in set.intersection(*boundaries) if 0 < mark < last)
     return marks if len(marks) <= _MOST_MARKS else []
 
 

@@ -118,8 +118,8 @@ class AbstractKnots(AbstractSchedule):
         return num.as_value(t, num.take(self.values, knot))
 
     def phases(self) -> list[Phase]:
-        found = edges(self.steps)
-        return _between(type(self).__name__, found, found[-1])
+        knots = edges(self.steps)
+        return _between(type(self).__name__, knots, knots[-1])
 
 
 @struct

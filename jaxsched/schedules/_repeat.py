@@ -101,8 +101,8 @@ class Repeat(AbstractWrapper):
             growth, reached = num.as_number(t, self.growth), num.nudge(t)
 
             def begun(cycle: Number, total: Number) -> Any:
-                here = reached >= cycle * fixed + total * growing
-                return here if last is None else here & (cycle <= last)
+                reaches = reached >= cycle * fixed + total * growing
+                return reaches if last is None else reaches & (cycle <= last)
 
             cycle, ratio, total = _descend(
                 reached, _blocks(growth, last, all_=self.warmup is not None), begun
@@ -154,13 +154,13 @@ def _blocks(growth: Number, most: Number | None, all_: bool = False) -> Any:
     """
     one = num.full_like(growth, 1.0)
     if not _in_program(growth):
-        found: list[Block] = []
-        while len(found) < _BITS and (all_ or not (found and _is_enough(found[-1], most))):
-            power, total, n = found[-1] if found else (growth, one, 0.5)
-            if found:
+        listed: list[Block] = []
+        while len(listed) < _BITS and (all_ or not (listed and _is_enough(listed[-1], most))):
+            power, total, n = listed[-1] if listed else (growth, one, 0.5)
+            if listed:
                 power, total = _held(power * power), _held(total + power * total)
-            found.append((power, total, 2 * n))
-        return found
+            listed.append((power, total, 2 * n))
+        return listed
 
     def double(words: Any, _: Any) -> Any:
         power, total = map(num.from_arrays, words)

@@ -47,8 +47,8 @@ def _at(t: Number, parts: Sequence[Any]) -> Value:
     for members in groups:
         # Parts that are not current are evaluated at their start, where nothing overflows.
         due = num.take(np.isin(np.arange(len(parts)), members), index)
-        here = _merged(t, [parts[i] for i in members], index, members)
-        mine = here.value_at(num.where(due, local, 0.0))
+        merged = _merged(t, [parts[i] for i in members], index, members)
+        mine = merged.value_at(num.where(due, local, 0.0))
         value = mine if value is None else num.where(due, *num.alike(mine, value))
     return value
 
@@ -73,13 +73,13 @@ def _has_code(x: Any) -> bool:
 def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number:
     """The lengths of ``parts``, in their order; those of a kind are computed at once."""
     places: list[int] = []
-    found: list[Number] = []
+    stacks: list[Number] = []
     for group in groups:
         members = [i for i in group if i < len(parts)]
         places += members
         leaves = [jax.tree.leaves(parts[i]) for i in members]
         if len(members) < 2 or all(map(is_concrete, itertools.chain(*leaves))):
-            found += [num.stacked(t, [parts[i].exact_length(t)]) for i in members]
+            stacks += [num.stacked(t, [parts[i].exact_length(t)]) for i in members]
             continue
         columns = [num.stacked(t, column) for column in zip(*leaves, strict=True)]
         tree = jax.tree.structure(parts[members[0]])
@@ -88,8 +88,8 @@ def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number
             jax.tree.unflatten(tree, list(map(num.from_arrays, words))).exact_length(t)
         )
         words = [num.to_arrays(num.in_program(t, column)) for column in columns]
-        found.append(num.from_arrays(jax.vmap(one)(*words)))
-    lengths = num.concatenated(t, found)
+        stacks.append(num.from_arrays(jax.vmap(one)(*words)))
+    lengths = num.concatenated(t, stacks)
     return lengths if places == sorted(places) else lengths[np.argsort(places)]
 
 

@@ -159,8 +159,8 @@ def holds(controller: Any, run: Run) -> None:
     for report in run:
         state = controller.update(state, **report)
         if hasattr(state, "scale"):
-            held = controller.update(state)
-            assert float(held.scale) == float(state.scale), "the scale changes without a report"
+            after = controller.update(state)
+            assert float(after.scale) == float(state.scale), "the scale changes without a report"
 
 
 def ignores_nan(controller: Any, run: Run) -> None:
@@ -203,8 +203,8 @@ def scanned(controller: Any, run: Run) -> None:
         return
     run = _uniform(run)
     # The controller as data, so that both programs are given the same numbers in the same dtypes.
-    found = _in_a_scan(_laws.rescaled(controller, 1.0), _stacked(run))
-    states, values = jax.device_get(found)
+    scan = _in_a_scan(_laws.rescaled(controller, 1.0), _stacked(run))
+    states, values = jax.device_get(scan)
     for index, (state, value) in enumerate(list(_follow(controller, run))[1:]):
         scanned = jax.tree.map(lambda x, i=index: x[i], states)
         _laws.assert_close(scanned, state, "scan and eager states")

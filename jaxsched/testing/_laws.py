@@ -142,7 +142,7 @@ def copies(subject: Any) -> list[Any]:
 def _classes(subject: Any) -> dict[str, type]:
     """The classes in it, by name: also those that are not ours."""
     if isinstance(subject, Record):
-        found = {type(subject).__name__: type(subject)}
-        return found | _classes(list(vars(subject).values()))
+        own = {type(subject).__name__: type(subject)}
+        return own | _classes(list(vars(subject).values()))
     inner = subject if is_list(subject) else []
     return {name: kind for part in inner for name, kind in _classes(part).items()}

@@ -54,10 +54,10 @@ def landmarks(schedule: Schedule) -> np.ndarray:
 
 
 def _int32(where: str, steps: Any) -> np.ndarray:
-    found = checked_items(where, steps, "steps")
-    if not found:
+    items = checked_items(where, steps, "steps")
+    if not items:
         raise ValueError(f"{where} must hold at least one step, got none.")
-    return np.array([checked_whole(where, x, -INT32_MAX - 1, INT32_MAX) for x in found], np.int32)
+    return np.array([checked_whole(where, x, -INT32_MAX - 1, INT32_MAX) for x in items], np.int32)
 
 
 def _has_code(schedule: Any) -> bool:

@@ -146,9 +146,9 @@ def diagnose(
             "diagnose(average=...) must hold weights, got an empty one: call `average.add(weights)`"
             " after every update."
         )
-    here, there = loss(weights), loss(average.like(weights))
-    gap, gap_error = (float(x) for x in averaging_gap(here, there))
-    value, averaged = float(np.mean(here)), float(np.mean(there))
+    of_weights, of_average = loss(weights), loss(average.like(weights))
+    gap, gap_error = (float(x) for x in averaging_gap(of_weights, of_average))
+    value, averaged = float(np.mean(of_weights)), float(np.mean(of_average))
     progress = None
     if previous is not None and min(previous.averaged, averaged) > 0:
         progress = math.log(previous.averaged) - math.log(averaged)

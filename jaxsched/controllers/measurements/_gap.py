@@ -43,9 +43,9 @@ def averaging_gap(losses: ArrayLike, averaged: ArrayLike) -> Gap:
             f"averaging_gap(losses=..., averaged=...) must be of the same examples, got shapes "
             f"{losses.shape} and {averaged.shape}."
         )
-    here, there = jnp.mean(losses), jnp.mean(averaged)
-    known = (here > 0) & (there > 0) & jnp.isfinite(here) & jnp.isfinite(there)
-    a, b = jnp.where(known, here, 1.0), jnp.where(known, there, 1.0)
+    loss, average = jnp.mean(losses), jnp.mean(averaged)
+    known = (loss > 0) & (average > 0) & jnp.isfinite(loss) & jnp.isfinite(average)
+    a, b = jnp.where(known, loss, 1.0), jnp.where(known, average, 1.0)
     n = losses.shape[0]
     if n == 1:
         return Gap(jnp.log(a) - jnp.log(b), jnp.full((), jnp.inf, jnp.float32))
