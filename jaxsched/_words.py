@@ -198,11 +198,11 @@ def bind(
     defaults: Mapping[str, Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    told: Mapping[str, str] | None = None,
+    described: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The arguments by name, as Python binds them to parameters; or a ``TypeError`` that helps.
 
-    Of one that is missing it adds what it is, where that is ``told``.
+    Of one that is missing it adds what it is, where that is ``described``.
     """
     values = dict(zip(names, args, strict=False))
     if kwargs:
@@ -216,7 +216,7 @@ def bind(
             f"{function} takes ({_listed(names)}), got {len(args)} positional arguments."
         )
     if not {*values, *defaults}.issuperset(names):
-        raise _missing(function, names, {*values, *defaults}, told or {})
+        raise _missing(function, names, {*values, *defaults}, described or {})
     return {name: values[name] if name in values else defaults[name] for name in names}
 
 
@@ -255,9 +255,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _missing(
-    function: str, names: Sequence[str], passed: Container[str], told: Mapping[str, str]
+    function: str, names: Sequence[str], passed: Container[str], described: Mapping[str, str]
 ) -> TypeError:
-    said = lambda name: f"{name} ({told[name]})" if name in told else name
+    said = lambda name: f"{name} ({described[name]})" if name in described else name
     missing = ", ".join(said(name) for name in names if name not in passed)
     return TypeError(f"{function} must be given {missing}: its arguments are ({_listed(names)}).")
 

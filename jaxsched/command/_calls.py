@@ -63,20 +63,20 @@ def found_in(
     if values is not None and not isinstance(values, Mapping):
         raise TypeError(f"convert(values=...) must be a mapping, got {describe(values)}.")
     with reading(text, "convert(text=...)", 500_000):
-        told = _told(values or {})
-        program = Program(text, "convert(text=...)", told)
-        found = _found(program, _Reader(known, lr, program), text)
+        values_of = _told(values or {})
+        program = Program(text, "convert(text=...)", values_of)
+        schedule = _found(program, _Reader(known, lr, program), text)
     if program.unused:
         raise ValueError(
             f"convert(values=...) must have names or calls of the text that the schedule asks for, "
             f"got {', '.join(map(repr, sorted(program.unused)))}."
         )
-    return found
+    return schedule
 
 
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     """What stands for values of the program, each as the parser writes it."""
-    found = {}
+    values_of = {}
     where = "convert(values=...) must have names or calls, as in the text, of numbers,"
     for name, value in values.items():
         try:
@@ -86,8 +86,8 @@ def _told(values: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(value, (int, float, str, list, type(None))):
             raise ValueError(f"{where} texts or lists, got {describe(value)} for {name!r:.60}.")
         word = isinstance(value, Word)  # of the command: a text without quotes
-        found[dotted(node) or ast.unparse(node)] = str(value) if word else value
-    return found
+        values_of[dotted(node) or ast.unparse(node)] = str(value) if word else value
+    return values_of
 
 
 def _found(program: Program, reader: _Reader, text: str) -> Found:
@@ -98,10 +98,10 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     calls = [x for x in values if isinstance(x, Call)]
     schedules = [x for x in calls if reader.source(x)]
     within = {key for x in schedules for key in reader.parts(x) if key != id(x)}
-    found = [x for x in schedules if id(x) not in within]
-    if len(found) > 1:
+    outer = [x for x in schedules if id(x) not in within]
+    if len(outer) > 1:
         raise ValueError(
-            f"convert(text=...) must have one schedule, got {' and '.join(x.name for x in found)}: "
+            f"convert(text=...) must have one schedule, got {' and '.join(x.name for x in outer)}: "
             "join them as the program does, or convert each alone."
         )
     if any(isinstance(x, dict) and {"params", "lr"} <= {*x} for x in values):
@@ -109,14 +109,14 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
             "convert(text=...) must have one rate, got groups of parameters with their own: "
             "convert without them, for each rate (lr=...)."
         )
-    near = [x for x in calls if not found and reader.is_near(x)]
-    tree = [*found, *near, *(calls[:1] if len(program.tree.body) == 1 else ()), None][0]
+    near = [x for x in calls if not outer and reader.is_near(x)]
+    tree = [*outer, *near, *(calls[:1] if len(program.tree.body) == 1 else ()), None][0]
     if not isinstance(tree, Call) or tree.name in OPERATORS:
         raise ValueError(
             "convert(text=...) must be a call such as StepLR(30), or a program with one, got "
             f"{text!r:.60}."
         )
-    if not found:  # raises by the name
+    if not outer:  # raises by the name
         check(Call(f"{reader.library}.{_bare(tree)}"), where="convert(text=...)")
     made = reader.read(tree)
     own = reader.parts(tree)
@@ -174,20 +174,20 @@ class _Reader:
 
     def parts(self, schedule: Call) -> dict[int, Any]:
         """What a schedule consists of, its optimizer and their lists, by their ids."""
-        found: dict[int, Any] = {}
+        parts: dict[int, Any] = {}
         todo: list[Any] = [schedule]
         while todo:
             x = todo.pop()
             name = isinstance(x, Word) and not isinstance(x, Taken) and not _is_rate(x)
-            kept = isinstance(x, (dict, list)) or (isinstance(x, Call) and not _computes(x))
-            if (name or kept) and id(x) not in found:
-                found[id(x)] = x
+            whole = isinstance(x, (dict, list)) or (isinstance(x, Call) and not _computes(x))
+            if (name or whole) and id(x) not in parts:
+                parts[id(x)] = x
                 for y in _inner(x):  # of an optimizer, not the parameters
                     lists = not isinstance(x, Call) or isinstance(y, (dict, list))
                     known = isinstance(y, Call) and _bare(y).lower() in OPTIMIZERS
                     if lists or known or self.source(x) or (isinstance(y, Call) and self.source(y)):
                         todo.append(y)
-        return found
+        return parts
 
     def interval(self, values: list[Any], tree: Call) -> str:
         """What Lightning steps a schedule by, in what its ``configure_optimizers`` returns."""
@@ -284,14 +284,14 @@ class _Reader:
         kwargs = {
             k: x for k, x in call.kwargs.items() if k not in passed and _AS_EVER.get(k, ...) != x
         }
-        args, found = list(call.args), call.kwargs.get("optimizer")
+        args, optim = list(call.args), call.kwargs.get("optimizer")
         place = 1 if _bare(call) == "get_scheduler" and "name" not in kwargs else 0
-        for x in args[place : place + 1] if self.library in _WITH_OPTIMIZER and not found else ():
+        for x in args[place : place + 1] if self.library in _WITH_OPTIMIZER and not optim else ():
             a_call = isinstance(x, Call) and x.name not in _ARITHMETIC and not self.is_near(x)
             named = isinstance(x, Word) and x.partition(" (line")[0].replace(".", "").isidentifier()
             if a_call or (named and not isinstance(x, Taken) and "SchedulerType" not in x):
-                found = args.pop(place)
-        return found, args, kwargs
+                optim = args.pop(place)
+        return optim, args, kwargs
 
     def rates(self, call: Call) -> list[Any]:
         """What an optimizer says of its rate."""
@@ -322,17 +322,17 @@ class _Reader:
 
     def rate(self, said: Any) -> Any:
         """What the text says of a rate, which ``lr`` must not contradict."""
-        kept = isinstance(said, Taken) and said.container is not None
-        if self.lr is not None and _is_name(said) and not kept:
+        taken = isinstance(said, Taken) and said.container is not None
+        if self.lr is not None and _is_name(said) and not taken:
             return self.lr
-        asked, self.asked = self.asked, False
-        found = self.read(said, 1)
-        if self.lr is not None and not self.asked and found != self.lr:
+        before, self.asked = self.asked, False
+        rate = self.read(said, 1)
+        if self.lr is not None and not self.asked and rate != self.lr:
             raise ValueError(
-                f"convert(lr=...) must be as in the text, {found!r}, or left out, got {self.lr!r}."
+                f"convert(lr=...) must be as in the text, {rate!r}, or left out, got {self.lr!r}."
             )
-        self.asked = asked or self.asked
-        return found
+        self.asked = before or self.asked
+        return rate
 
     def with_rate(self, source: Entry, call: Call, optimizer: Any) -> Call:
         scaled = OF_OPTIMIZER.get(source.name.partition(".")[0], "")

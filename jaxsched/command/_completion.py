@@ -19,16 +19,16 @@ def completion(shell: str, parser: argparse.ArgumentParser) -> str:
     known = [entry.name for entry in entries()]
     more = dict.fromkeys(("show", "plot", "names"), known)
     more |= {"convert": list(LIBRARY), "completion": list(SHELLS)}
-    words = {name: [*found, *more.get(name, ())] for name, found in options.items()}
+    words = {name: [*texts, *more.get(name, ())] for name, texts in options.items()}
     first = [*words, *(o for a in parser._actions for o in a.option_strings)]
     if shell == "fish":
         lines = ["complete -c jaxsched -n __fish_use_subcommand -a " + _quoted(first)]
-        for name, found in words.items():
+        for name, texts in words.items():
             lines.append(
-                f"complete -c jaxsched -n '__fish_seen_subcommand_from {name}' -a {_quoted(found)}"
+                f"complete -c jaxsched -n '__fish_seen_subcommand_from {name}' -a {_quoted(texts)}"
             )
         return "\n".join(lines)
-    cases = "\n".join(f"    {name}) words={_quoted(found)} ;;" for name, found in words.items())
+    cases = "\n".join(f"    {name}) words={_quoted(texts)} ;;" for name, texts in words.items())
     script = f"""_jaxsched() {{
   local words
   case "${{COMP_WORDS[1]}}" in

@@ -78,11 +78,11 @@ def convert(
     epochwise &= isinstance(made, AbstractSchedule)
     if steps_per_epoch is not None:
         if not epochwise:
-            told = "a controller, whose patience counts reports"
+            reason = "a controller, whose patience counts reports"
             if isinstance(made, AbstractSchedule):
-                told = "which is stepped once an update"
+                reason = "which is stepped once an update"
             raise ValueError(
-                f"convert(steps_per_epoch=...) must not be given for {source.name}, {told}, got "
+                f"convert(steps_per_epoch=...) must not be given for {source.name}, {reason}, got "
                 f"{steps_per_epoch}."
             )
         n = checked_whole("convert(steps_per_epoch=...)", steps_per_epoch, 1)

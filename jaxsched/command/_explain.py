@@ -128,12 +128,12 @@ def _sentence(schedule: Any) -> str:
     """What a schedule does, with the values that it has."""
     if isinstance(schedule, Repeat):
         return f"Repeat of: {_stages(schedule.schedule)}{_cycles(schedule)}."
-    held = _is_held(schedule, extent([schedule]))
-    if known_duration(schedule) is None and len(phases_of(schedule)) == 1 and not held:
+    constant = _is_held(schedule, extent([schedule]))
+    if known_duration(schedule) is None and len(phases_of(schedule)) == 1 and not constant:
         parts = [_sentence(part).removesuffix(".") for part in getattr(schedule, "parts", ())]
         if parts:
             return f"{type(schedule).__name__} of ({') and ('.join(parts)})."
-    return f"{_stages(schedule)}, which {'holds' if held else 'goes on'}."
+    return f"{_stages(schedule)}, which {'holds' if constant else 'goes on'}."
 
 
 def _stages(schedule: Any) -> str:
@@ -156,12 +156,12 @@ def _stages(schedule: Any) -> str:
 
 def _cycles(schedule: Repeat) -> str:
     """What becomes of a cycle from one to the next."""
-    told = [("each {:g} times as long", schedule.growth), ("each times {:g}", schedule.decay)]
-    told += [
+    facts = [("each {:g} times as long", schedule.growth), ("each times {:g}", schedule.decay)]
+    facts += [
         ("its first {:g} steps as they are", schedule.warmup),
         ("{:g} cycles", schedule.cycles),
     ]
-    known = [text.format(np.asarray(to_host(x)).item()) for text, x in told if x is not None]
+    known = [text.format(np.asarray(to_host(x)).item()) for text, x in facts if x is not None]
     return ", ".join(["", *(known or ["for ever"])])
 
 
@@ -177,11 +177,11 @@ def _is_held(schedule: Any, start: float, end: float | None = None) -> bool:
 
 def _phase(schedule: Any, name: str, start: float, end: float | None) -> str:
     first = schedule.host(start)
-    held = _is_held(schedule, start, end)
+    constant = _is_held(schedule, start, end)
     if end is None:
-        return f"{name}{' ' if held else ' from '}{first:.4g}"
+        return f"{name}{' ' if constant else ' from '}{first:.4g}"
     length = f"{_steps(end - start)} step{'s' * (end - start != 1)}"
-    if held:
+    if constant:
         return f"{name} {first:.4g} for {length}"
     # At its end a phase has its last value, unless the next one begins with another.
     early, near, last = schedule.host(end - (end - start) * np.array([0.1, 1e-5, 0.0]))
@@ -199,5 +199,5 @@ def _marks(schedule: Any) -> list[float]:
     last = float(extent([schedule]))
     whole = math.ceil if last > 2 else float
     starts = [float(whole(phase.start)) for phase in phases_of(schedule)[1 : _MOST + 1]]
-    found = {0.0, last, *starts, *(max(0.0, step - 1) for step in starts)}
-    return sorted(found)
+    steps = {0.0, last, *starts, *(max(0.0, step - 1) for step in starts)}
+    return sorted(steps)

@@ -50,12 +50,12 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     """A mapping without a key that stands twice, of which JSON and YAML would take the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {twice!r} twice")
-    return found
+    return mapping
 
 
 def _yaml(text: str) -> Any:

@@ -88,15 +88,15 @@ class _Parser(argparse.ArgumentParser):
     """Adds to its errors the word that was meant."""
 
     def error(self, message: str) -> NoReturn:
-        found = re.search(r"invalid choice: '(.*?)' \(|unrecognized arguments: (\S+)", message)
-        word = (found[1] or found[2]) if found else ""
+        match = re.search(r"invalid choice: '(.*?)' \(|unrecognized arguments: (\S+)", message)
+        word = (match[1] or match[2]) if match else ""
         known = [o for a in self._actions for o in (*a.option_strings, *(a.choices or ()))]
-        told = did_you_mean(word, known)
-        if found and not told and found[1] and self._subparsers:
-            told = f"; did you mean {self.prog} show {word!r}, or {self.prog} names {word!r}"
-        elif found and not told and not word.startswith("-"):
-            told = "; a text with spaces stands in quotes"
-        super().error(message + told)
+        hint = did_you_mean(word, known)
+        if match and not hint and match[1] and self._subparsers:
+            hint = f"; did you mean {self.prog} show {word!r}, or {self.prog} names {word!r}"
+        elif match and not hint and not word.startswith("-"):
+            hint = "; a text with spaces stands in quotes"
+        super().error(message + hint)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -197,11 +197,11 @@ def _plot(given: argparse.Namespace) -> int:
 
 def _names(given: argparse.Namespace) -> int:
     word = " ".join(given.words)
-    found = entries(word)
-    if not found:
+    rows = entries(word)
+    if not rows:
         print(f"jaxsched: no entry for {unknown(word)}.", file=sys.stderr)
         return 1
-    for entry in found:
+    for entry in rows:
         _say(entry.call)
         theirs = "elsewhere: " + ", ".join(entry.elsewhere)
         for line in (entry.summary, *[theirs] * bool(entry.elsewhere)):
@@ -237,12 +237,12 @@ def _find(given: argparse.Namespace) -> int:
     _see_working_directory()
     from jaxsched.search.range_tests._run import range_test
 
-    found = range_test(
+    result = range_test(
         given.task, given.start, given.end, given.steps, seeds=given.seeds, schedule=schedule
     )
-    _say(found)
-    _draw(given.output, lambda ax: found.plot(ax=ax))
-    return 0 if found.peak is not None else 1
+    _say(result)
+    _draw(given.output, lambda ax: result.plot(ax=ax))
+    return 0 if result.peak is not None else 1
 
 
 def _sweep(given: argparse.Namespace) -> int:

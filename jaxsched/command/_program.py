@@ -148,43 +148,43 @@ class Program(Reader):
         if key not in self._named:
             made = self._named[key] = Word(name or first(node))
             binders = self._binders(key, base)
-            found = self._settled(binders, made)
+            value = self._settled(binders, made)
             if base is not None:
                 before = self._within(base, last(node), made, node)
-                if found is made:
-                    found = before
-                elif before is not made and not _same(getattr(before, "value", before), found):
-                    found = _placed(made, binders)
-            self._named[key] = self._final[id(made)] = found
+                if value is made:
+                    value = before
+                elif before is not made and not _same(getattr(before, "value", before), value):
+                    value = _placed(made, binders)
+            self._named[key] = self._final[id(made)] = value
             self._kept.append((made, base))
-        found = self._named[key]
-        while (final := self._final.get(id(found), found)) is not found:
-            found = final
-        return found
+        value = self._named[key]
+        while (final := self._final.get(id(value), value)) is not value:
+            value = final
+        return value
 
     def _binders(self, key: Any, base: Any) -> list[Any]:
         if base is not None:
             stores = self.nodes[f".{key[1]}"]  # or a call of setattr
-            found = [x for x in stores if self.value(getattr(x, "value", 0) or x.args[0]) is base]
+            binders = [x for x in stores if self.value(getattr(x, "value", 0) or x.args[0]) is base]
             classes = self._defined.get(id(base), ())
             for x in classes:
-                found += self._bound.get((x, key[1]), ())
+                binders += self._bound.get((x, key[1]), ())
                 if _is_class(x) and (x, "__init__") not in self._bound:  # a dataclass
-                    found += [y for y in self.nodes[x.name] if y.args or y.keywords]
-            return found
-        found = [*self._bound.get(key, ())]
+                    binders += [y for y in self.nodes[x.name] if y.args or y.keywords]
+            return binders
+        binders = [*self._bound.get(key, ())]
         stars = self._bound.get((self.tree, "*"), ()) if key[0] is self.tree else ()
-        return found + [x for x in stars if x.lineno > found[0].lineno]
+        return binders + [x for x in stars if x.lineno > binders[0].lineno]
 
     def _settled(self, binders: list[Any], word: Word) -> Any:
         """The one value that a name is given, itself aside."""
-        found: list[Any] = []
+        values: list[Any] = []
         for x in binders if not all(isinstance(x, ast.alias) for x in binders) else ():
             for value in self._given(x, word):
-                if value is _UNKNOWN or (found and not _same(found[0], value, word)):
+                if value is _UNKNOWN or (values and not _same(values[0], value, word)):
                     return _placed(word, binders)
-                found = [value] if value is not word else found
-        return found[0] if found else word
+                values = [value] if value is not word else values
+        return values[0] if values else word
 
     def _given(self, node: Any, word: Word) -> list[Any]:
         """The values that a node gives a name."""
@@ -213,8 +213,8 @@ class Program(Reader):
             return None if any(isinstance(x, ast.Starred) for x in node.elts) else node.elts[place]
         if not isinstance(node, ast.Call):
             return None
-        if found := self.returned(self.function(node)):
-            return self.part(found, place, count)
+        if returned := self.returned(self.function(node)):
+            return self.part(returned, place, count)
         named = [x.value for x in node.keywords if x.arg in _DEEPSPEED[place : place + 1]]
         if called(node) in PASSES and (named or place < len(node.args)):
             return [*named, *node.args[place:]][0]
@@ -238,9 +238,9 @@ class Program(Reader):
         places = range(len(known)) if isinstance(known, list) else known
         if not isinstance(node, ast.Subscript) or name not in places:
             return Placed(f"{word} (line {node.lineno})")
-        found = known[name]
-        plain = isinstance(found, (int, float, str)) and not isinstance(found, Word)
-        return Taken(word, found, None if base is not known else known) if plain else found
+        value = known[name]
+        plain = isinstance(value, (int, float, str)) and not isinstance(value, Word)
+        return Taken(word, value, None if base is not known else known) if plain else value
 
     def _option(self, name: Any, word: Word) -> Any:
         """What an option of the command line is where it is not given."""
@@ -256,12 +256,12 @@ class Program(Reader):
                 flag = str(getattr(given.get("action"), "value", ""))
                 made = flag == "store_false" if flag.startswith("store_") else given.get("default")
                 self._options.setdefault(said.lstrip("-").replace("-", "_"), []).append(made)
-        found = [
+        values = [
             self.value(x) if isinstance(x, ast.AST) else x for x in self._options.get(name, ())
         ]
-        if found and (self.nodes["set_defaults"] or not all(_same(found[0], x) for x in found)):
+        if values and (self.nodes["set_defaults"] or not all(_same(values[0], x) for x in values)):
             return Placed(word)
-        return Taken(word, found[0]) if found else word
+        return Taken(word, values[0]) if values else word
 
     def _word(self, node: Any) -> Word:
         """That of a function or a class, also for what is made of it and of those based on it."""
@@ -361,8 +361,8 @@ def _default(arg: ast.arg, args: ast.arguments) -> Any:
     if arg in args.kwonlyargs:
         return args.kw_defaults[args.kwonlyargs.index(arg)]
     places = [*args.posonlyargs, *args.args]
-    found = dict(zip(reversed(places), reversed(args.defaults), strict=False))
-    return found.get(arg)
+    defaults = dict(zip(reversed(places), reversed(args.defaults), strict=False))
+    return defaults.get(arg)
 
 
 def last(node: Any) -> Any:

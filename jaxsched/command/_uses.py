@@ -347,8 +347,8 @@ class Uses:
                 if not self.rate_first and not {*ast.walk(node)} & self.made:
                     self.refuse(node)
                 self._note(f"It is made anew in each turn of `{shorten(p.first(node))}`.")
-            told = isinstance(node, (ast.If, ast.IfExp)) and not p.is_main(node)
-            if told and child is not node.test:
+            branches = isinstance(node, (ast.If, ast.IfExp)) and not p.is_main(node)
+            if branches and child is not node.test:
                 word = "if" if child in _listed(node, "body") else "unless"
                 self._note(f"It is made only {word} `{shorten(ast.unparse(node.test))}`.")
 
@@ -358,8 +358,8 @@ def _place(node: Any) -> tuple[int, int]:
 
 
 def _listed(node: Any, name: str) -> list[Any]:
-    found = getattr(node, name, [])
-    return found if isinstance(found, list) else [found]
+    value = getattr(node, name, [])
+    return value if isinstance(value, list) else [value]
 
 
 def _is_text(x: Any) -> bool:

@@ -118,8 +118,8 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
     inner = lambda x: _read(x, depth + 1, count)
     if isinstance(config, str):
         if "${" in config:
-            told = "without references, `OmegaConf.to_container(config, resolve=True)`"
-            raise ValueError(f"{_WHERE} must be {told}, got {config!r:.60}.")
+            need = "without references, `OmegaConf.to_container(config, resolve=True)`"
+            raise ValueError(f"{_WHERE} must be {need}, got {config!r:.60}.")
         return parse(config) if "(" in config else config
     if isinstance(config, Mapping):
         given = dict(_opened(config))
@@ -131,8 +131,8 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
                 keys = f"{shorten(', '.join(map(str, given)))!r}{_named(given)}"
                 raise TypeError(f"{_WHERE} must have a 'name', got the keys {keys}.")
             if {*WORDS} & {*given}:
-                told = "no draws but of arguments of js.trials_from_config, and `values` in those"
-                raise ValueError(f"{_WHERE} must have {told}, got {given!r:.60}.")
+                need = "no draws but of arguments of js.trials_from_config, and `values` in those"
+                raise ValueError(f"{_WHERE} must have {need}, got {given!r:.60}.")
             return {_texts.value(k): inner(v) for k, v in given.items()}
         name = given.pop(key)
         if not isinstance(name, str) or "(" in name or name in OPERATORS:
@@ -247,12 +247,12 @@ def value_of(tree: Any, source: Any, argument: str, place: Place) -> Any:
 def _operation(tree: Call, place: Place) -> Any:
     inner = place.within(tree.name)
     operands = [build(x, inner) if isinstance(x, Call) else _texts.value(x) for x in tree.args]
-    told = f"{_WHERE} must have other operands around {tree.name}, got "
+    expected = f"{_WHERE} must have other operands around {tree.name}, got "
     for x in operands:
         plain = is_number(x) and not isinstance(x, bool)
         if not plain and not isinstance(x, (AbstractSchedule, AbstractController)):
             text = f"{x!r:.40}: there is no arithmetic of lengths" if isinstance(x, str) else ""
-            raise TypeError(f"{told}{text or describe(x)}.")
+            raise TypeError(f"{expected}{text or describe(x)}.")
     try:
         if all(map(is_number, operands)):  # 9 ** 9 ** 9 is then an overflow, and no delay
             operands = [float(x) for x in operands]
@@ -260,6 +260,6 @@ def _operation(tree: Call, place: Place) -> Any:
     except TypeError as error:
         if "unsupported operand" not in str(error):
             raise
-        raise TypeError(f"{told}{describe(operands)}.") from None
+        raise TypeError(f"{expected}{describe(operands)}.") from None
     except ArithmeticError as error:
         raise ValueError(f"{_WHERE} must be arithmetic that works, got {error}.") from None

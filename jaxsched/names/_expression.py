@@ -62,14 +62,14 @@ def parse(text: str, where: str = "from_config(config=...)") -> Any:
     """
     reader = Reader(where)
     with reading(text, where):
-        if found := re.search(r"[\\#\0]", text):
-            reader.fail(text[found.start() :], "no comments and no backslashes")
-        if found := _COMMA.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)):
-            told = (
+        if match := re.search(r"[\\#\0]", text):
+            reader.fail(text[match.start() :], "no comments and no backslashes")
+        if match := _COMMA.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", text)):
+            expected = (
                 "no comma within a number (10000), a space after one between two, and no 0 before a"
             )
-            reader.fail(found[0], f"{told} whole number")
-        quoted = lambda found: f"'{found[0]}'" if found[1] else found[0]
+            reader.fail(match[0], f"{expected} whole number")
+        quoted = lambda match: f"'{match[0]}'" if match[1] else match[0]
         line = _MEASURED.sub(quoted, " ".join(text.split("\n")).strip())
         return reader.value(ast.parse(line, mode="eval").body)
 
@@ -85,8 +85,8 @@ def reading(text: str, where: str, most: int = LENGTH) -> Iterator[None]:
     try:
         yield
     except (SyntaxError, UnicodeError) as error:  # such as half a sign
-        told = str(getattr(error, "msg", error)).rstrip("?")
-        raise ValueError(f"{where} must be a call of a name, got {text!r:.60}: {told}.") from None
+        what = str(getattr(error, "msg", error)).rstrip("?")
+        raise ValueError(f"{where} must be a call of a name, got {text!r:.60}: {what}.") from None
     except (RecursionError, MemoryError):
         raise ValueError(f"{where} must be nested at most {DEPTH} deep.") from None
 

@@ -28,13 +28,13 @@ def entries(word: str = "") -> list[Entry]:
     """
     word = _canonical(check_text("entries(word=...)", word)) or word
     wanted = [letters(part) for part in word.split()]
-    found = []
+    rows = []
     for entry in all_sources():
         texts = [letters(text) for text in (entry.name, entry.summary, *entry.elsewhere)]
         whole = any("".join(wanted) in text for text in texts)  # "one cycle"
         if whole or all(any(part in text for text in texts) for part in wanted):
-            found.append((not whole, "." in entry.name, entry.name.lower(), entry.name, entry))
-    return [entry for *_, entry in sorted(found, key=lambda row: row[:-1])]
+            rows.append((not whole, "." in entry.name, entry.name.lower(), entry.name, entry))
+    return [entry for *_, entry in sorted(rows, key=lambda row: row[:-1])]
 
 
 def source_of(name: str) -> Entry | None:
@@ -66,8 +66,8 @@ def check(
         source = source_of(tree.name)
         if source:
             names, optional = list(source.kinds), dict.fromkeys({*source.kinds} - {*source.needed})
-            told = optimizers_place(source.name, names, tree.args)
-            bind(source.name, names, optional, tree.args, tree.kwargs, told)
+            hint = optimizers_place(source.name, names, tree.args)
+            bind(source.name, names, optional, tree.args, tree.kwargs, hint)
         elif tree.name not in OPERATORS and tree.name not in registered:
             raise ValueError(
                 f"{where} must be a name that `jaxsched names` lists, got {unknown(tree.name)}."
@@ -112,37 +112,37 @@ def check_values(x: Any, place: Place, source: Entry | None = None, argument: st
         check_choice(where, x, bounds["options"])
     else:
         order = f"The arguments are ({', '.join(source.kinds)})"
-        told = bounds.get("told", "").format(function=source.name, order=order)
-        check_number(where, x, **{**bounds, "told": told})
+        hint = bounds.get("told", "").format(function=source.name, order=order)
+        check_number(where, x, **{**bounds, "told": hint})
     return x
 
 
 def unknown(name: str) -> str:
     """A name that the table does not have, and what to write instead."""
-    told = f"{name!r:.60}"
+    quoted = f"{name!r:.60}"
     bare = name.rpartition(".")[2]
     library = LIBRARY.get(name.partition(".")[0], "") if "." in name else ""
     known = {s.rpartition(".")[2]: s for s in theirs(library)} if library else dict.fromkeys(ours())
     near = nearest(bare, known, 2)
     if library and near and letters(near[0]) == letters(bare):
-        return f"{told}; did you mean {known[near[0]]}"
+        return f"{quoted}; did you mean {known[near[0]]}"
     names = {**{s.name: s.name for s in all_sources()}, **ALIASES}
     mine, drop_ins = _here(bare)[:3], [x for n, x in names.items() if n.endswith(f".{bare}")]
     if bare and (mine or drop_ins):
         mine += [word for word in near if letters(word) == letters(bare) and not library]
-        return f"{told}; it is {' or '.join(dict.fromkeys([*mine, *drop_ins][:7]))} here"
+        return f"{quoted}; it is {' or '.join(dict.fromkeys([*mine, *drop_ins][:7]))} here"
     near = [known[word] or word for word in near]
     if not (near or library) and 3 < len(bare) < 60:
         parts = nearest(bare, {part for name in ours() for part in name.split("_")}, 1, 0.7)
         near = [name for name in ours() if {*parts} & {*name.split("_")}]
         near = (near or [entry.name for entry in entries(bare)])[:2]
-    return f"{told}; did you mean {' or '.join(near)}" if near else told
+    return f"{quoted}; did you mean {' or '.join(near)}" if near else quoted
 
 
 def named_here(word: str, names: Iterable[str]) -> str:
     """What a message adds about a name that the package does not have."""
-    if here := _here(word):
-        shown = [name if not name.isidentifier() else f"js.{name}" for name in here[:2]]
+    if ours := _here(word):
+        shown = [name if not name.isidentifier() else f"js.{name}" for name in ours[:2]]
         return f"; it is {' or '.join(shown)} here"
     for room in ("optim", "search", "schedules", "controllers", "testing", "command"):
         text = PACKAGE.joinpath(room, "__init__.py").read_text("utf-8")
@@ -156,10 +156,10 @@ def named_here(word: str, names: Iterable[str]) -> str:
 def _here(word: str) -> list[str]:
     """Ours for a word of another library, recipes before pieces."""
     wanted = letters(word)
-    found = [
+    rows = [
         (table is ELSEWHERE, ours[0].isupper(), ours)
         for table in (OTHERWISE, ELSEWHERE)
         for ours, words in table.items()
         if wanted in (letters(name.rpartition(".")[2]) for name in words.split())
     ]
-    return [ours for _, _, ours in sorted(found)]
+    return [ours for _, _, ours in sorted(rows)]

@@ -84,14 +84,14 @@ class Place:
     ) -> dict[str, Any]:
         """The ``value(name, place)`` of each argument, first of those that name a run's length."""
         # The steps of a curve are the run's; its own numbers are in ``num_updates``, of any unit.
-        found = {name: value(name, self) for name in given if name in (*RUN, "steps")}
-        run, place = next((found[n] for n in RUN if found.get(n) is not None), None), self
+        first = {name: value(name, self) for name in given if name in (*RUN, "steps")}
+        run, place = next((first[n] for n in RUN if first.get(n) is not None), None), self
         if run is not None and any("." in source.name for source in sources):
             if isinstance(run, (Call, tuple)):  # not known yet
                 run = self.steps or 1
             known = isinstance(run, (int, float)) and 0 < run < math.inf
             place = dataclasses.replace(self, steps=int(run) if known else None, told=[])
-        return {n: found[n] if n in found else value(n, place) for n in given}
+        return {n: first[n] if n in first else value(n, place) for n in given}
 
     def in_steps(self, where: str, text: str, amount: float, unit: str, begins: bool) -> int:
         """Epochs, samples or tokens, which begin where their schedule does or not."""
@@ -128,15 +128,15 @@ class Place:
             return {}
         where = f"{source.name}({name}=...) must be given"
         units, size = self.units, "steps" if name == "steps" else "samples"
-        told = f" within {self.around}" if self.around else f", or units=js.Units({size}=...)"
+        repair = f" within {self.around}" if self.around else f", or units=js.Units({size}=...)"
         if size == "samples" and self.around in ("", *_PARTS) and getattr(units, size, None):
             if units.epochs(_MANY) == _MANY * units.epochs(1):
                 return {name: units.epochs(1)}
-            told = ": not every epoch of the run has as many updates"
+            repair = ": not every epoch of the run has as many updates"
         if name == "dataloader_len":  # which may not be needed
             return {}
         if self.run is None or (size == "samples" and (units or self.around)):
-            raise ValueError(f"{where}{told}.")
+            raise ValueError(f"{where}{repair}.")
         self.told.append(Told(where, "without it the curve lasts"))
         if units is None or self.around:
             return {}

@@ -53,7 +53,7 @@ class Entry:
 @functools.cache
 def ours() -> dict[str, Entry]:
     """Recipes, pieces and controllers, ``share``, and what `Units` makes of one, by name."""
-    found: dict[str, Entry] = {}
+    sources: dict[str, Entry] = {}
     fields: dict[str, dict[str, ast.AnnAssign]] = {}  # of a class, with those of its bases
     nodes = [
         (path, node)
@@ -74,11 +74,11 @@ def ours() -> dict[str, Entry]:
 
     for path, node in nodes:
         if isinstance(node, ast.FunctionDef) and _decorated(node, "recipe"):
-            found[node.name] = _function(node, node.name, _module(path))
+            sources[node.name] = _function(node, node.name, _module(path))
         elif isinstance(node, ast.ClassDef) and _is_piece(node):
-            found[node.name] = _class(node, fields_of(node.name), _module(path))
+            sources[node.name] = _class(node, fields_of(node.name), _module(path))
     methods = [n for n in _units().body if isinstance(n, ast.FunctionDef) and n.name in BY]
-    return found | {n.name: _function(n, n.name, "jaxsched.units") for n in methods}
+    return sources | {n.name: _function(n, n.name, "jaxsched.units") for n in methods}
 
 
 def unit_names() -> list[str]:
@@ -113,26 +113,26 @@ def _is_piece(node: ast.ClassDef) -> bool:
 @functools.cache
 def theirs(library: str) -> dict[str, Entry]:
     """The drop-ins of ``jaxsched.compat.<library>`` by name; none where there is no such module."""
-    found = _drop_ins(f"jaxsched.compat.{library}")
+    nodes = _drop_ins(f"jaxsched.compat.{library}")
     return {
         f"{library}.{name}": _function(node, f"{library}.{name}", module)
-        for name, (node, module) in found.items()
+        for name, (node, module) in nodes.items()
     }
 
 
 def _drop_ins(module: str) -> dict[str, tuple[ast.FunctionDef, str]]:
     """What a module defines, or takes from another of ours as ``X as X``, and who defines it."""
     path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
-    found: dict[str, tuple[ast.FunctionDef, str]] = {}
+    nodes: dict[str, tuple[ast.FunctionDef, str]] = {}
     for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
         if isinstance(node, ast.FunctionDef) and _decorated(node, "drop_in"):
-            found[node.name] = node, module
+            nodes[node.name] = node, module
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxsched.compat"):
             names = {alias.name for alias in node.names if alias.asname == alias.name}
             if names:
                 others = _drop_ins(str(node.module))
-                found |= {name: others[name] for name in names & others.keys()}
-    return found
+                nodes |= {name: others[name] for name in names & others.keys()}
+    return nodes
 
 
 def all_sources() -> Iterator[Entry]:
@@ -176,19 +176,19 @@ def _class(node: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], module: str)
 
 def _keywords(call: ast.Call, constants: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The bounds that a call has as keywords."""
-    found = {}
+    bounds = {}
     for keyword in call.keywords:
         if keyword.arg in ("at_least", "above", "at_most", "below", "whole", "told"):
             name = keyword.value.id if isinstance(keyword.value, ast.Name) else None
             value = (constants or {})[name] if name else ast.literal_eval(keyword.value)
-            found[keyword.arg] = value
-    return found
+            bounds[keyword.arg] = value
+    return bounds
 
 
 @functools.cache
 def _kinds_of(path: Path) -> dict[str, dict[str, Any]]:
     """The bounds of a module's ``Kind = Annotated[type, check(above=0)]``."""
-    found: dict[str, dict[str, Any]] = {}
+    kinds: dict[str, dict[str, Any]] = {}
     constants: dict[str, Any] = {}
     for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
@@ -199,8 +199,8 @@ def _kinds_of(path: Path) -> dict[str, dict[str, Any]]:
         elif isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Tuple):
             kind, *_, check = value.slice.elts
             if isinstance(check, ast.Call) and ast.unparse(kind) != "Any":  # which may be a list
-                found[name] = _keywords(check, constants)
-    return found
+                kinds[name] = _keywords(check, constants)
+    return kinds
 
 
 def _kind(field: ast.AnnAssign) -> str:

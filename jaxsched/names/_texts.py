@@ -66,8 +66,8 @@ _LENGTH = re.compile(
 def value(x: Any) -> Any:
     """A value of a config: the number that a text is; else as it is."""
     short = isinstance(x, str) and len(x) < _LONGEST
-    found = numeral(_DIGITS.sub("", x)) if short else None
-    return x if found is None else found
+    number = numeral(_DIGITS.sub("", x)) if short else None
+    return x if number is None else number
 
 
 class Length(NamedTuple):
@@ -79,44 +79,44 @@ class Length(NamedTuple):
 
 def read(x: Any, source: Entry | None, argument: str, place: Place) -> Any:
     """The number, share or length that a text is for an argument; else the value as it is."""
-    found = meant(x, source, argument, place) if isinstance(x, str) else x
+    parsed = meant(x, source, argument, place) if isinstance(x, str) else x
     if source is None or not is_length(source, argument):
-        return found
+        return parsed
     kind = source.kinds.get(argument) if "." not in source.name else ""
     where = f"{source.name}({argument}=...)"
-    if isinstance(found, Length) and found.unit == "share":
+    if isinstance(parsed, Length) and parsed.unit == "share":
         from jaxsched.recipes._share import share
         from jaxsched.units import Units
 
         if kind in _SHARES:
-            return share(found.amount)
-        told = f"{where} must be a number of steps, got {x!r},"
-        place.told.append(Told(told, "a percentage is of"))
-        steps = Units(1, steps=place.steps).fraction(abs(found.amount))
-        return steps if found.amount > 0 else -steps
-    if isinstance(found, Length):
+            return share(parsed.amount)
+        message = f"{where} must be a number of steps, got {x!r},"
+        place.told.append(Told(message, "a percentage is of"))
+        steps = Units(1, steps=place.steps).fraction(abs(parsed.amount))
+        return steps if parsed.amount > 0 else -steps
+    if isinstance(parsed, Length):
         begins = argument in _FROM_START and argument in source.kinds and kind != "Apart"
         begins &= "cycles" not in source.kinds
-        count, unit = found
-        found = place.in_steps(where, x, count, unit, begins)
+        count, unit = parsed
+        parsed = place.in_steps(where, x, count, unit, begins)
         period = kind == "Period" or source.name in ("Epochwise", "Quantize")
         if period and unit == "epochs" and count:
             from jaxsched.schedules._base import Constant
 
             one = place.units.by_epochs(Constant(0.0))  # exact: what is rounded adds up
-            found = count * getattr(one, "per_epoch", found / count)
-    xs = found if isinstance(found, list) else [found]
+            parsed = count * getattr(one, "per_epoch", parsed / count)
+    xs = parsed if isinstance(parsed, list) else [parsed]
     if any(isinstance(x, (int, float, str)) and x != 0 for x in xs):
         point = bool(_POINTS.match(argument))
-        place.told.append(Told(f"{where[:-4]}{found!r:.20})", point=point))
-    return found
+        place.told.append(Told(f"{where[:-4]}{parsed!r:.20})", point=point))
+    return parsed
 
 
 def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
     """The number that a text is for an argument, or a `Length`; else the text. It loads no JAX."""
-    found: Any = value(text)
-    if found is not text or len(text) > _LONGEST:
-        return found
+    length: Any = value(text)
+    if length is not text or len(text) > _LONGEST:
+        return length
     text = _DIGITS.sub("", text.strip())
     kind = source.kinds.get(argument, "") if source else ""
     if kind == "Flag" and text.lower() in ("true", "false"):  # as of a shell
@@ -134,10 +134,10 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
         kind = "Ratio"
     elif theirs and kind not in _RATIOS:
         kind = ""  # a drop-in's Length is no recipe's, which has shares
-    found = _LENGTH.fullmatch(text)
+    length = _LENGTH.fullmatch(text)
     counted = place.counts if place.counts != "updates" else "steps"
-    unit = _UNITS[found[3].lower()] if found and found[3] else counted
-    amount = float(found[1]) * THOUSANDS.get(found[2], 1.0) if found else math.nan
+    unit = _UNITS[length[3].lower()] if length and length[3] else counted
+    amount = float(length[1]) * THOUSANDS.get(length[2], 1.0) if length else math.nan
     if unit == "share":
         part = amount / 100 if text.endswith("%") else amount
         if kind in _RATIOS or where == "share(fraction=...)":
@@ -151,18 +151,18 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
         if kind not in _SHARES and place.steps is None:
             raise place.refused(where, text, unit)
         return Length(part, unit)
-    small = found and found[2] in ("m", "b", "t") and not found[3]  # minutes? a slip for ba?
-    if not found or (small and counts):
+    small = length and length[2] in ("m", "b", "t") and not length[3]  # minutes? a slip for ba?
+    if not length or (small and counts):
         if counts and REAL.match(text):
-            told = f": {found[1]}{found[2].upper()} is {amount:,.0f} steps" if found else ""
+            hint = f": {length[1]}{length[2].upper()} is {amount:,.0f} steps" if length else ""
             raise ValueError(
                 f"{where} must be a length such as 500, '10%', '3 epochs', '2B tokens' or "
-                f"'10k samples', got {text!r:.40}{told}."
+                f"'10k samples', got {text!r:.40}{hint}."
             )
         return text
     if not counts:
-        told = "" if found[3] else f": write {amount:.12g}"
-        raise ValueError(f"{where} must not be a length, got {text!r:.40}{told}.")
+        hint = "" if length[3] else f": write {amount:.12g}"
+        raise ValueError(f"{where} must not be a length, got {text!r:.40}{hint}.")
     if not 1e300 * least <= amount <= 1e300:
         raise ValueError(f"{where} must be finite and at least 0, got {text!r:.40}.")
     amount = int(amount) if amount.is_integer() else amount

@@ -74,8 +74,8 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         raise TypeError(
             f"trials_from_config(config=...) must be a mapping, got {describe(config)}."
         )
-    if told := [f"no argument {key}: {_ELSEWHERE[key]}" for key in config if key in _ELSEWHERE]:
-        raise TypeError(f"trials_from_config has {'; and '.join(told)}.")
+    if problems := [f"no argument {key}: {_ELSEWHERE[key]}" for key in config if key in _ELSEWHERE]:
+        raise TypeError(f"trials_from_config has {'; and '.join(problems)}.")
     bind("trials_from_config", _KEYS, dict.fromkeys(_KEYS), (), {str(key): 0 for key in config})
     name = config.get("name")
     sources = [_source(each) for each in (name if is_list(name) and name else [name])]
@@ -133,10 +133,10 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
 def _source(name: Any) -> Entry:
     source = source_of(name) if isinstance(name, str) else None
     if source is None:
-        told = unknown(name) if isinstance(name, str) else describe(name)
+        given = unknown(name) if isinstance(name, str) else describe(name)
         raise ValueError(
             "trials_from_config(name=...) must be a name that `jaxsched names` lists, or a list of "
-            f"them, got {told}."
+            f"them, got {given}."
         )
     return source
 
