@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, has_float64, is_number, to_host
+from jaxsched._arrays import INT32_MAX, has_float64, is_concrete, is_number, to_host
 from jaxsched._struct import Record
 
 
@@ -67,6 +67,11 @@ def split(record: Any) -> list[Any]:
     count = size(record)
     if count is None:
         return [record]
+    if not all(map(is_concrete, jax.tree.leaves(record))):
+        raise TypeError(
+            f"a population that is taken apart must have known numbers, got {record!r}: in a "
+            "traced function, map over it by `jax.vmap`."
+        )
     host = jax.tree.map(lambda x: np.asarray(to_host(x)), record)
     return [jax.tree.map(lambda x, i=i: x[i], host) for i in range(count)]
 

@@ -56,6 +56,15 @@ def test_one_array_makes_a_population():
         assert all(np.shape(leaf) == (2,) for leaf in jax.tree.leaves(population))
 
 
+def test_a_population_of_unknown_numbers_is_not_taken_apart():
+    family = js.stack([js.Constant(1.0), js.Constant(2.0)])
+    shapes = jax.eval_shape(lambda: family)
+    assert js.members(shapes) == 2
+    for take_apart in (lambda: js.unstack(shapes), lambda: jax.jit(js.unstack)(family)):
+        with pytest.raises(TypeError, match=r"must have known numbers, got Constant\(value="):
+            take_apart()
+
+
 def test_populations_of_two_sizes_do_not_go_together():
     with pytest.raises(ValueError, match=r"Sum.* populations of one size, .* \(2,\) and \(3,\)"):
         POP + js.Constant(np.ones(3))
