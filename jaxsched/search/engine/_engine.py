@@ -75,6 +75,7 @@ class Engine:
         self._compiled = False
         self._width: int | None = None  # the first
         # Bounds of segments recur, and a transfer takes as long as a few updates of a tiny model.
+        # Typed, since an int32, a float32 and a bool of 1 are one key otherwise.
         self._scalar = functools.lru_cache(4096, typed=True)(put)
         # number of a thread -> (fold, ..., device), and what it needs of it
         self._arguments: dict[int, tuple[Any, list[Any]]] = {}

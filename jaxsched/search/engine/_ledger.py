@@ -19,7 +19,9 @@ from jaxsched.search.engine._controlled import child_runs, root_runs
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 
-_LOOK = 32  # times the width: of so many runs, those that go on together are sought
+# Times the width: of so many runs, those that go on together are sought. To look at all of them for
+# each group would take a time quadratic in their number.
+_LOOK = 32
 
 
 # The runs that a store was asked for, as far as it holds them, with the one before each; parents

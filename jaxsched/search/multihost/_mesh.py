@@ -106,6 +106,8 @@ class MeshCoordinator(Coordinator, Pacer):
         self._measured = Pacer(ledger.plan.length)
         self._saves = 0  # agreed so far
         self._due = False
+        # A row for each device, those of a process alike. Of each column the highest counts: a stop
+        # of any process; saves and steps of the first, since the others vote 0 for them.
         self._rows = NamedSharding(place.mesh, PartitionSpec(place.mesh.axis_names))
         self._shape = (place.mesh.size, 3)
         self._answer = place.sharding
