@@ -49,7 +49,7 @@ def minimum(lrs: Any, losses: Any, mask: Any = None, *, divide: float = 10.0) ->
     """
     curve = _curve("minimum", lrs, losses, mask)
     lowest = jnp.argmin(jnp.where(curve.valid, curve.losses, jnp.inf))
-    return jnp.where(curve.kept > 0, curve.lrs[lowest] / divide, 0.0)
+    return jnp.where(curve.size > 0, curve.lrs[lowest] / divide, 0.0)
 
 
 @jax.jit
@@ -71,7 +71,7 @@ def steepest(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
     inside = curve.valid[1:]
     run = jnp.where(inside, jnp.diff(jnp.log(curve.lrs)), 1.0)
     slope = jnp.where(inside, jnp.diff(curve.losses) / run, jnp.inf)
-    return jnp.where(curve.kept > 1, curve.lrs[jnp.argmin(slope)], 0.0)
+    return jnp.where(curve.size > 1, curve.lrs[jnp.argmin(slope)], 0.0)
 
 
 @jax.jit
@@ -103,8 +103,8 @@ def valley(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
     lengths = jnp.where(curve.valid, lengths, 0)
     end, length = jnp.argmax(lengths), jnp.max(lengths)
     index = end - length + length // 3 + length // 6
-    index = jnp.where(index < 0, jnp.where(length > 1, curve.kept - 1, 0), index)
-    return jnp.where(curve.kept > 0, curve.lrs[index], 0.0)
+    index = jnp.where(index < 0, jnp.where(length > 1, curve.size - 1, 0), index)
+    return jnp.where(curve.size > 0, curve.lrs[index], 0.0)
 
 
 @functools.partial(jax.jit, static_argnames="difference")
@@ -145,7 +145,7 @@ def slide(
     if difference < 1:
         raise ValueError(f"slide(difference=...) must be at least 1, got {difference}.")
     curve = _curve("slide", lrs, losses, mask)
-    size, count = curve.lrs.size, curve.kept
+    size, count = curve.lrs.size, curve.size
     if size <= difference:
         return jnp.float32(0.0)
     place = jnp.arange(size)
@@ -236,7 +236,7 @@ class _Curve(NamedTuple):
     lrs: jax.Array
     losses: jax.Array
     valid: jax.Array
-    kept: jax.Array  # how many
+    size: jax.Array  # how many
 
 
 def _curve(rule: str, lrs: Any, losses: Any, mask: Any) -> _Curve:

@@ -22,13 +22,13 @@ class Feed:
 
     def __init__(self, plan: Plan):
         self._plan = plan
-        self._kept: dict[Any, Any] = {}
+        self._cache: dict[Any, Any] = {}
         self._bytes = 0
 
     def get(self, fold: int, seed: int, chunk: int, device: Any) -> Any:
         """The batches of the updates from ``chunk * plan.length`` on, [length, ...]."""
         key = (fold, seed, chunk, device)
-        if key not in self._kept:
+        if key not in self._cache:
             plan, length = self._plan, self._plan.length
             start, steps = chunk * length, plan.longest
             count = min(length, steps - start)
@@ -37,11 +37,11 @@ class Feed:
             # A copy: a task may fill one buffer again and again, and JAX takes an array as it is.
             drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
             size = nbytes(drawn)
-            while self._kept and self._bytes + size > _BYTES:
-                self._bytes -= nbytes(self._kept.pop(next(iter(self._kept))))
-            self._kept[key] = put(drawn, device)
-            self._bytes += nbytes(self._kept[key])
-        return self._kept[key]
+            while self._cache and self._bytes + size > _BYTES:
+                self._bytes -= nbytes(self._cache.pop(next(iter(self._cache))))
+            self._cache[key] = put(drawn, device)
+            self._bytes += nbytes(self._cache[key])
+        return self._cache[key]
 
 
 def _filled(rows: Any, length: int) -> np.ndarray:

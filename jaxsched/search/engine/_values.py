@@ -80,9 +80,9 @@ class ScheduleValues:
         )
         # Short runs keep only the beginning of their one block: so thousands of trials fit.
         least = max(1, ROWS // updates)
-        self._kept = min(BLOCK, -(-int(self.horizons.max()) // least) * least)
+        self._rows = min(BLOCK, -(-int(self.horizons.max()) // least) * least)
         room = budget // len(self.names)
-        self._plain = functools.lru_cache(max(1, room // (4 * self._kept)))(self._rounded)
+        self._plain = functools.lru_cache(max(1, room // (4 * self._rows)))(self._rounded)
         exact = max(1, room // (8 * BLOCK)) if self.controlled else 1
         self._exact = functools.lru_cache(exact)(self._computed)
 
@@ -145,14 +145,14 @@ class ScheduleValues:
 
     def _counts(self, block: int) -> np.ndarray:
         """The numbers of a block's updates that are kept, or some more (see ``BLOCK``)."""
-        many, first = -(-self._kept * self.updates // ROWS) * ROWS, block * BLOCK * self.updates
+        many, first = -(-self._rows * self.updates // ROWS) * ROWS, block * BLOCK * self.updates
         return np.arange(first, first + many)
 
     def _by_update(self, values: np.ndarray) -> np.ndarray:
         """A row for each update of a step, of rows in which one follows the other."""
-        beginning = values[:, : self._kept * self.updates]
-        apart = beginning.reshape(len(self.hyperparams), self._kept, self.updates)
-        return apart.transpose(0, 2, 1).reshape(len(self.names), self._kept)
+        beginning = values[:, : self._rows * self.updates]
+        apart = beginning.reshape(len(self.hyperparams), self._rows, self.updates)
+        return apart.transpose(0, 2, 1).reshape(len(self.names), self._rows)
 
 
 @jax.jit
