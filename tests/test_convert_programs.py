@@ -188,6 +188,85 @@ def test_a_function_of_the_text_is_judged_by_its_body(text):
     assert f"got `{told}` in line {1 + before.count(chr(10))}: leave it out" in str(error.value)
 
 
+def test_a_program_says_how_often_its_schedule_is_stepped():
+    made = "o = SGD(p, 0.1)\ns = OneCycleLR(o, 0.1, 9)\n"
+    epoch = made + "for e in r:\n  for b in x: o.step()\n  s.step()"
+    text = convert("torch", epoch)
+    assert "It is stepped once in several updates (an epoch): give steps_per_epoch." in text
+    assert both_lines(convert("torch", epoch, steps_per_epoch=5))[0] == js.Epochwise(
+        CT.OneCycleLR(0.1, 9), 5
+    )
+    batch = "s = StepLR(SGD(p, 0.1), 3)\nfor b in x:\n  s.optimizer.step()\n  s.step()"
+    assert "steps_per_epoch" not in convert("torch", batch)
+    early = "o = SGD(p, 0.1)\ns = StepLR(o, 3)\nfor b in x:\n  s.step()\n  o.step()"
+    assert "before the updates: the first has its step 1." in convert("torch", early)
+    late = "s = StepLR(o, 3)\nfor e in r:\n  for b in x: o.step()\n  s.step(e)"
+    assert "by `e` after the updates: they are one step behind" in convert("torch", late, 0.1)
+    hand = "s = linear_schedule(1, 0, 9)\nfor e in r: t = sgd(s(e // 2))"
+    assert "A step is what it is called with: `s(e // 2)`." in convert("optax", hand)
+
+
+OPTAX = "s = linear_schedule(1, 0, 9)\n"
+ONCE = "o = SGD(p, 0.1)\ns = StepLR(o, 3)\n"
+
+
+@pytest.mark.parametrize(
+    ("library", "text"),
+    [
+        # Another count of steps than of updates.
+        ("torch", ONCE + "for b in x:\n  |if b % 4:|\n    o.step()\n  s.step()"),
+        ("torch", ONCE + "for b in x:\n  o.step()\n  for i in r:\n    print(i)\n    |s.step()|"),
+        ("torch", ONCE + "for b in x:\n  o.step()\n  list(|(s.step() for i in r)|)"),
+        ("torch", ONCE + "def f():\n  o.step()\n  if bad: |return|\n  s.step()\nfor b in x: f()"),
+        ("torch", ONCE + "for b in x:\n  o.step()\n  if bad: |raise E|\n  s.step()"),
+        ("torch", ONCE + "def f():\n  s.step()\ng = f\nfor b in x:\n  f()\n  |g()|"),
+        ("torch", ONCE + "def f(b):\n  s.step()\n|map(f, x)|"),
+        ("torch", ONCE + "@|twice|\ndef f():\n  s.step()\nfor b in x: f()"),
+        ("timm", "s = CosineLRScheduler(o, 9)\nfor b in x:\n  f()\n  |s.step_update(b)|"),
+        # What is given back, in whatever way.
+        ("torch", "@|double|\ndef f():\n  o = SGD(p, 0.1)\n  return o, StepLR(o, 3)\no, s = f()"),
+        ("torch", ONCE + "class T:\n  @|property|\n  def o(self):\n    return o\nT().o.lr = 1"),
+        ("torch", ONCE + "class T:\n  |def __call__(self):|\n    return o\nT()().lr = 1"),
+        ("torch", ONCE + "def f(): return o\ng = f\n|g().lr = 1|"),
+        ("torch", ONCE + "class A:\n  def f(self): return o\nclass B(A):\n  def g(self):\n    "
+         "|super().f()|.lr = 1"),
+        # What names the rate, but not the optimizer.
+        ("torch", ONCE + "def f(self, optimizer):\n  |optimizer.param_groups[0]['lr'] = 1|"),
+        ("torch", ONCE + "|self.optimizers().param_groups[0]['lr'] = 1|"),
+        ("torch", ONCE + "|StepLR.get_lr| = f"),
+        ("torch", ONCE + "|type(s).gamma = 3|"),
+        ("torch", "m = [3]\ns = MultiStepLR(o, m)\nn = m\n|n += [4]|"),
+        ("fastai", "learn.fit_one_cycle(5, 0.1)\n|learn.opt.set_hypers(lr=3)|"),
+        ("keras", "s = CosineDecay(1, 9)\nm.compile(optimizer=SGD(s))\nfor n in [m]:\n  "
+         "|n.optimizer.learning_rate = 3|"),
+        ("optax", OPTAX + "|state.replace(tx=sgd(1.0))|"),
+        ("optax", OPTAX + "def f(t):\n  r = {'a': s(t)}\n  |return r['a'] * 0.5|"),
+        ("optax", OPTAX + "def f(t):\n  r, q = s(t), 3\n  |return r|"),
+    ],
+)  # fmt: skip
+def test_what_changes_the_rate_or_the_count_of_its_steps_in_a_program_is_refused(library, text):
+    before, told, _ = text.split("|")
+    with pytest.raises(ValueError, match="its optimizer and their lists") as error:
+        convert(library, text.replace("|", ""), 0.1 if "SGD(p" not in text else None)
+    line = f"in line {1 + before.count(chr(10))}: leave it out"
+    assert told.partition(":")[0] in str(error.value) and line in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "p.add_argument('--n', default=2)\na = p.parse_args(['--n', '5'])\nStepLR(o, a.n)",
+        "p.add_argument('--n', default=2)\nsys.argv = x\na = p.parse_args()\nStepLR(o, a.n)",
+        "p.add_argument('--n', type=f, default='2')\na = p.parse_args()\nStepLR(o, a.n)",
+        "class C: n = 2\nfor k in y: setattr(C, k, 3)\nStepLR(o, C.n)",
+        "class C:\n  n = 2\n  def __init__(self, **k): self.__dict__.update(k)\nStepLR(o, C().n)",
+    ],
+)
+def test_a_value_that_may_be_given_otherwise_is_refused(text):
+    with pytest.raises(ValueError, match=r"in place of .*, which only the program"):
+        convert("torch", text, 0.1)
+
+
 def test_the_scheduler_of_diffusers_gives_its_cycles_to_those_that_have_them():
     text = "get_scheduler('{}', optimizer=o, num_warmup_steps=1, num_training_steps=9, "
     text += "num_cycles=args.cycles, power=2.0)"

@@ -104,7 +104,10 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
             f"convert(text=...) must have one schedule, got {' and '.join(x.name for x in outer)}: "
             "join them as the program does, or convert each alone."
         )
-    if any(isinstance(x, dict) and {"params", "lr"} <= {*x} for x in values):
+    spread = [x.keys for x in nodes if isinstance(x, ast.Dict) and None in x.keys]
+    if any(isinstance(x, dict) and {"params", "lr"} <= {*x} for x in values) or any(
+        getattr(y, "value", "") == "params" for x in spread for y in x
+    ):
         raise ValueError(
             "convert(text=...) must have one rate, got groups of parameters with their own: "
             "convert without them, for each rate (lr=...)."
@@ -131,6 +134,7 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     check(made, where="convert(text=...)")
     check_values(made, Place(counts=""))
     interval = "step" if tree.kwargs.get("t_in_epochs") is False else reader.interval(values, tree)
+    interval = interval or uses.interval
     factor, notes = reader.factor(rates)
     decay = {name: reader.read(x) for name, x in tree.kwargs.items() if name in _WD}
     if {"start_wd", "end_wd"} <= {*decay}:

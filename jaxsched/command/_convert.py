@@ -94,7 +94,10 @@ def convert(
         said = source_of(f"transformers.{tree.kwargs['name']}") or source
     lines = [line, unless_code(python_line, made), "", said.doc]
     if steps_per_epoch is None and epochwise:
-        notes.append("A step is an update; where theirs is an epoch, give steps_per_epoch.")
+        asked = "A step is an update; where theirs is an epoch, give steps_per_epoch."
+        if interval:
+            asked = "It is stepped once in several updates (an epoch): give steps_per_epoch."
+        notes.append(asked)
     if source.name in _MOMENTUM and tree.kwargs.get("cycle_momentum", True):
         notes.append(f"The momentum moves, too: js.compat.torch.{_MOMENTUM[source.name]}.")
     left_out = {*source.kinds} - {*tree.kwargs}

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import ast
 import collections
-import contextlib
-import re
-import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxsched.command._nodes import (
+    DEFINITION,
+    FUNCTION,
+    INLINE,
+    PART,
+    SCOPE,
+    binds,
+    called,
+    default_of,
+    head,
+    is_changed,
+    is_class,
+    is_main,
+    of_partial,
+    parsed,
+    part_name,
+)
 from jaxsched.names._expression import Call, Reader, Word, dotted
 
-FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
-DEFINITION = (*FUNCTION, ast.ClassDef)
-LOOP = (ast.For, ast.AsyncFor, ast.While)
-LOAD = ast.Load()
-_INLINE = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_SCOPE = (*DEFINITION, ast.Lambda, *_INLINE)
-_PART = (ast.Attribute, ast.Subscript)
 # What is always run where the function around it is.
 _STRAIGHT = (*DEFINITION, ast.Module, ast.With, ast.AsyncWith, ast.Try, ast.expr)
 # What gives back what it is given, in its order or in that of DeepSpeed.
@@ -26,8 +33,7 @@ PASSES = ("initialize", "prepare", "prepare_optimizer", "prepare_scheduler", "se
 _DEEPSPEED = ("model", "optimizer", "training_dataloader", "lr_scheduler")
 _WRAPS = ("jit", "partial", "pmap")  # a function, which keeps its arguments
 _OPTIONS = ("add_argument", "DEFINE_")
-# The texts in a node that give no name a value; all others may.
-_FREE = {"attr", "kind", "module", "tag", "type_comment", "value"}
+_ODD = ("__dict__", "__getattr__", "__getattribute__", "__setattr__")
 _UNKNOWN: Any = ...
 
 
@@ -52,7 +58,7 @@ class Program(Reader):
 
     def __init__(self, text: str, where: str, told: Mapping[str, Any]):
         super().__init__(where)
-        self.tree = _parsed(text)
+        self.tree = parsed(text)
         self.told, self.unused = told, {*told}
         self.spread: list[tuple[Any, Any]] = []  # calls with a literal dict
         self.nodes: dict[str, list[Any]] = collections.defaultdict(list)  # calls and stores by name
@@ -64,24 +70,28 @@ class Program(Reader):
         self._defined: dict[int, list[Any]] = {}
         self._kept: list[Any] = []  # whose ids are to stay theirs
         self._options: dict[str, list[Any]] = {}
+        self._odd: list[Any] = []  # what may give any attribute a value
         nodes = [*ast.walk(self.tree)]
         self.parents: Any = {x: node for node in nodes for x in ast.iter_child_nodes(node)}
         declared = {x for x in nodes if isinstance(x, (ast.Global, ast.Nonlocal))}
         outer = {(next(self.scopes(x)), y): type(x) for x in declared for y in x.names}
         for node in nodes:
             walrus = isinstance(self.parents.get(node), ast.NamedExpr)
-            for name in _binds(node):
+            for name in binds(node):
                 for scope in self.scopes(node):
                     form = outer.get((scope, name), ast.Global if name == "*" else None)
-                    if form is not ast.Nonlocal and not (walrus and isinstance(scope, _INLINE)):
+                    if form is not ast.Nonlocal and not (walrus and isinstance(scope, INLINE)):
                         break
                 self._bound[self.tree if form else scope, name].append(node)
+            if getattr(node, "attr", getattr(node, "name", "")) in _ODD:
+                self._odd.append(node)
             if isinstance(node, ast.Call):
                 self.nodes[called(node)].append(node)
                 if called(node) == "setattr" and len(node.args) == 3:
                     self.nodes[f".{getattr(node.args[1], 'value', '')}"].append(node)
-            elif isinstance(node, _PART) and not isinstance(node.ctx, ast.Load):
-                self.nodes[f".{last(node)}"].append(node)
+                    self._odd += [] if isinstance(node.args[1], ast.Constant) else [node]
+            elif isinstance(node, PART) and not isinstance(node.ctx, ast.Load):
+                self.nodes[f".{part_name(node)}"].append(node)
         for node in nodes:
             if isinstance(node, DEFINITION):
                 self._word(node)
@@ -92,7 +102,7 @@ class Program(Reader):
             child, node = node, self.parents[node]
             if isinstance(child, (ast.expr, ast.keyword)) and isinstance(node, ast.arguments):
                 child, node = node, self.parents[node]  # a default
-            elif isinstance(node, _SCOPE) and not (
+            elif isinstance(node, SCOPE) and not (
                 isinstance(child, (ast.expr, ast.keyword)) and isinstance(node, DEFINITION)
             ):
                 yield node
@@ -104,7 +114,7 @@ class Program(Reader):
             return self.told[text]
         if isinstance(node, (ast.NamedExpr, ast.Await)):
             return self.value(node.value, depth)
-        if isinstance(node, (ast.Name, ast.arg, *_PART)):
+        if isinstance(node, (ast.Name, ast.arg, *PART)):
             return self.word(node)
         if node not in self._made:
             keys = [self.value(x) if x else x for x in getattr(node, "keys", ())]
@@ -138,23 +148,25 @@ class Program(Reader):
         """The value of a name, or of a part of what has one."""
         name, base, key = getattr(node, "arg", "") or dotted(node), None, None
         if isinstance(node, (ast.Name, ast.arg)):
-            scopes = [x for i, x in enumerate(self.scopes(node)) if not (i and _is_class(x))]
+            scopes = [x for i, x in enumerate(self.scopes(node)) if not (i and is_class(x))]
             key = next(((x, name) for x in scopes if (x, name) in self._bound), (None, name))
-        elif isinstance(node, _PART) and last(node) is not None:
+        elif isinstance(node, PART) and part_name(node) is not None:
             base = self.value(node.value)
-            key = (id(base), last(node))
+            key = (id(base), part_name(node))
         if key is None or not (name or isinstance(base, (Call, list, dict))):
-            return Placed(f"{first(node)} (line {node.lineno})")
+            return Placed(f"{head(node)} (line {node.lineno})")
         if key not in self._named:
-            made = self._named[key] = Word(name or first(node))
+            made = self._named[key] = Word(name or head(node))
             binders = self._binders(key, base)
             value = self._settled(binders, made)
             if base is not None:
-                before = self._within(base, last(node), made, node)
+                before = self._within(base, part_name(node), made, node)
                 if value is made:
                     value = before
                 elif before is not made and not _same(getattr(before, "value", before), value):
                     value = _placed(made, binders)
+                if self._odd and isinstance(node, ast.Attribute) and _is_plain(value):
+                    value = _placed(made, self._odd)
             self._named[key] = self._final[id(made)] = value
             self._kept.append((made, base))
         value = self._named[key]
@@ -169,7 +181,7 @@ class Program(Reader):
             classes = self._defined.get(id(base), ())
             for x in classes:
                 binders += self._bound.get((x, key[1]), ())
-                if _is_class(x) and (x, "__init__") not in self._bound:  # a dataclass
+                if is_class(x) and (x, "__init__") not in self._bound:  # a dataclass
                     binders += [y for y in self.nodes[x.name] if y.args or y.keywords]
             return binders
         binders = [*self._bound.get(key, ())]
@@ -255,11 +267,19 @@ class Program(Reader):
                 said = str(getattr(given.get("dest"), "value", [*texts, ""][0]))
                 flag = str(getattr(given.get("action"), "value", ""))
                 made = flag == "store_false" if flag.startswith("store_") else given.get("default")
+                text = isinstance(getattr(made, "value", 0), str) and "type" in given
+                if text and dotted(given["type"]) != "str":
+                    made = given["type"]  # what it makes of a text is unknown
                 self._options.setdefault(said.lstrip("-").replace("-", "_"), []).append(made)
         values = [
             self.value(x) if isinstance(x, ast.AST) else x for x in self._options.get(name, ())
         ]
-        if values and (self.nodes["set_defaults"] or not all(_same(values[0], x) for x in values)):
+        parsed = [y for x in self.nodes["parse_args"] for y in ast.walk(x) if y is not x.func]
+        stated = any(isinstance(getattr(x, "value", 0), str) for x in parsed) or any(
+            isinstance(x, ast.expr) and isinstance(y := self.value(x), list) and y for x in parsed
+        )
+        stated = stated or bool(self.nodes["set_defaults"] or self.nodes[".argv"])
+        if values and (stated or not all(_same(values[0], x) for x in values)):
             return Placed(word)
         return Taken(word, values[0]) if values else word
 
@@ -274,20 +294,30 @@ class Program(Reader):
 
     def classes(self, value: Any) -> list[Any]:
         """Those of the text that have made a value."""
-        return [x for x in self._defined.get(id(value), ()) if _is_class(x)]
+        return [x for x in self._defined.get(id(value), ()) if is_class(x)]
 
     def function(self, call: ast.Call, node: Any = None) -> Any:
         """The one of the text that is called, or ``None``."""
-        word = self.value(node or _of_partial(call))
+        word = self.value(node or of_partial(call))
         known = self._defined.get(id(word), [])
         if self.classes(word):
             known = [y for x in known for y in self._bound.get((x, "__init__"), [])]
-        return known[0] if len(known) == 1 and isinstance(known[0], FUNCTION) else None
+        found = known[0] if len(known) == 1 else None
+        return found if isinstance(found, FUNCTION) and not is_changed(found) else None
+
+    def is_of(self, node: Any, owner: Any) -> bool:
+        """Whether an attribute may be that of a class of the text."""
+        base = self.value(node.value)
+        above = isinstance(base, Call) and base.name == "super"
+        return is_class(owner) and (above or owner in self.classes(base))
+
+    def value_of(self, function: Any) -> Any:
+        return self._word(function) if isinstance(function, DEFINITION) else None
 
     def called_by(self, function: Any) -> list[ast.Call]:
         """The calls of a function of the text."""
         names = [getattr(function, "name", "")]
-        if names == ["__init__"] and _is_class(self.parents[function]):
+        if names == ["__init__"] and is_class(self.parents[function]):
             names = [x.name for x in self._defined[id(self._word(self.parents[function]))]]
         return [x for y in names for x in self.nodes[y] if self.function(x) is function]
 
@@ -304,16 +334,16 @@ class Program(Reader):
         given = [x.value for x in call.keywords if x.arg == arg.arg]
         spread = any(isinstance(x, ast.Starred) for x in call.args)
         if arg in places and not spread:
-            place = places.index(arg) + (_of_partial(call) is not call.func)
+            place = places.index(arg) + (of_partial(call) is not call.func)
             place -= self._is_method(function)
             given += call.args[place : place + 1] if place >= 0 else []
         spread |= arg in (args.vararg, args.kwarg) or any(x.arg is None for x in call.keywords)
-        default = _UNKNOWN if spread else _default(arg, args)
+        default = _UNKNOWN if spread else default_of(arg, args)
         return given[0] if given else default
 
     def _is_method(self, function: Any) -> bool:
         fixed = [dotted(x) for x in getattr(function, "decorator_list", ())]
-        return _is_class(self.parents[function]) and "staticmethod" not in fixed
+        return is_class(self.parents[function]) and "staticmethod" not in fixed
 
     def _passed_to(self, arg: ast.arg, word: Word) -> list[Any]:
         function = self.parents[self.parents[arg]]
@@ -322,7 +352,7 @@ class Program(Reader):
             return [self._word(self.parents[function])]
         calls = self.called_by(function)
         nodes = [self.passed(x, function, arg) for x in calls]
-        default = _default(arg, function.args)
+        default = default_of(arg, function.args)
         if not calls and default:  # of a function that others call
             named = [
                 x for x in self.nodes[getattr(function, "name", "")] if isinstance(x.func, ast.Name)
@@ -333,68 +363,19 @@ class Program(Reader):
     def text(self, value: Any) -> str:
         """How a call stands in the program."""
         node: Any = next((k for k, x in self._made.items() if x is value), None)
-        return f"{first(node)} (line {node.lineno})" if node else f"{value.name}(...)"
+        return f"{head(node)} (line {node.lineno})" if node else f"{value.name}(...)"
 
 
 def _placed(word: Word, nodes: list[Any]) -> Placed:
     return Placed(f"{word} (line {', '.join(map(str, sorted({x.lineno for x in nodes})))})")
 
 
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, (int, float, str)) and not isinstance(x, Word)
+
+
 def _same(a: Any, b: Any, word: Any = None) -> bool:
     if isinstance(a, Call) and isinstance(b, Call) and a.name.endswith(".parse_args"):
         return a.name == b.name
-    plain = type(a) is type(b) and isinstance(a, (int, float, str)) and not isinstance(a, Word)
+    plain = type(a) is type(b) and _is_plain(a)
     return a is b or b is word or (plain and a == b)
-
-
-def _binds(node: ast.AST) -> list[str]:
-    """The names which a node may give a value, of whatever kind it is."""
-    if isinstance(node, ast.Name):
-        return [node.id] if isinstance(node.ctx, ast.Store) else []
-    if isinstance(node, ast.alias):
-        return [(node.asname or node.name).partition(".")[0]]
-    free = (*_FREE, "arg" if isinstance(node, ast.keyword) else "")
-    return [x for k, x in ast.iter_fields(node) if isinstance(x, str) and k not in free]
-
-
-def _default(arg: ast.arg, args: ast.arguments) -> Any:
-    if arg in args.kwonlyargs:
-        return args.kw_defaults[args.kwonlyargs.index(arg)]
-    places = [*args.posonlyargs, *args.args]
-    defaults = dict(zip(reversed(places), reversed(args.defaults), strict=False))
-    return defaults.get(arg)
-
-
-def last(node: Any) -> Any:
-    """The name of a part: of an attribute, or the constant in brackets."""
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node.slice, "value", None)
-
-
-def called(node: ast.Call) -> str:
-    return getattr(node.func, "attr", dotted(node.func))
-
-
-def _of_partial(call: ast.Call) -> Any:
-    return call.args[0] if called(call) == "partial" and call.args else call.func
-
-
-def _is_class(node: Any) -> bool:
-    return isinstance(node, ast.ClassDef)
-
-
-def is_main(node: ast.AST) -> bool:
-    """Whether it is ``if __name__ == "__main__":``."""
-    return isinstance(node, ast.If) and ast.unparse(node.test).startswith("__name__ ==")
-
-
-def first(node: ast.AST) -> str:
-    return ast.unparse(node).partition("\n")[0]
-
-
-def _parsed(text: str) -> ast.Module:
-    plain = re.sub(r"(?m)^ *(>>>|\.\.\.) ?|^ *[%!].*$", "", text)  # of a console, of a notebook
-    for each in (text, plain):
-        with contextlib.suppress(SyntaxError):
-            return ast.parse(textwrap.dedent(each))
-    # Lines of which the first was copied without its indentation.
-    return ast.parse("\n".join(line.strip() for line in text.splitlines()))

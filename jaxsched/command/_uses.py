@@ -7,7 +7,20 @@ import collections
 from typing import Any
 
 from jaxsched._text import shorten
-from jaxsched.command import _program as p
+from jaxsched.command._nodes import (
+    FUNCTION,
+    LOAD,
+    LOOP,
+    called,
+    head,
+    is_changed,
+    is_main,
+    listed,
+    part_name,
+    place,
+)
+from jaxsched.command._program import PASSES, Program
+from jaxsched.command._steps import Steps
 from jaxsched.names._expression import Call, Word, dotted
 
 # Whose rate is the first argument, or, in those of PyTorch, follows the parameters.
@@ -25,7 +38,7 @@ _BESIDE = {
 _METHODS = {
     *("apply_gradients", "build", "compile", "eval", "exclude_from_weight_decay", "get_last_lr"),
     *("get_lr", "init", "state_dict"),
-    *("step", "step_update", "train", "update", "zero_grad"),
+    *("step", "train", "update", "zero_grad"),
 }
 _OF_DICTS = {"copy", "get", "items", "keys", "values"}
 # Functions which only read, and those whose value has what they are given.
@@ -42,14 +55,16 @@ _READERS = {
         "max",
         "min",
     ),
-    *("print", "register_for_checkpointing", "repr", "str", "sum", "super", "type"),
+    *("print", "register_for_checkpointing", "repr", "str", "sum", "super"),
 }
-_CARRIERS = {*p.PASSES, "dict", "enumerate", "list", "reversed", "tuple", "vars", "zip"}
+_CARRIERS = {*PASSES, "dict", "enumerate", "list", "reversed", "tuple", "type", "vars", "zip"}
 # What keeps an optimizer or a schedule, and where.
 _KEEPERS = {
     **{"ModelAndOptimizer": (1, "tx"), "Optimizer": (1, "tx"), "create": ("tx",)},
     "Trainer": ("optimizers", "schedulers"),
 }
+_STEPS = ("step", "step_update")  # of epochs, and of updates in timm
+_OF_LIGHTNING = {"lr_schedulers": "schedule", "optimizers": "optimizer"}
 # Of Keras, those that leave the rate alone; and by what one of the text could reach it.
 _CALLBACKS = (
     *("BackupAndRestore", "CSVLogger", "EarlyStopping", "History", "ModelCheckpoint"),
@@ -59,7 +74,7 @@ _REACHES = {"compile", "learning_rate", "lr", "optimizer"}
 _NAMES = ("eval", "exec", "globals", "locals")  # which may give any name another value
 _WITHIN = (ast.Await, ast.Dict, ast.List, ast.Starred, ast.Tuple)
 _ENDS = (ast.Assert, ast.Compare, ast.Expr, ast.FormattedValue, ast.If, ast.IfExp, ast.While)
-_COMPUTES = (ast.BinOp, ast.Call, ast.IfExp, ast.UnaryOp)
+_COMPUTES = (ast.BinOp, ast.Call, ast.IfExp, ast.NamedExpr, ast.Subscript, ast.UnaryOp)
 
 
 class Uses:
@@ -67,16 +82,21 @@ class Uses:
 
     Raises where one of them stands in what may change it. ``own`` are the parts of the schedule, of
     which those in ``schedules`` are stepped, and ``containers`` have values that it was made with.
+    ``interval`` is what it is stepped by, ``notes`` what is assumed.
     """
 
     def __init__(
-        self, program: p.Program, own: Any, schedules: Any, containers: Any, rate_first: bool
+        self, program: Program, own: Any, schedules: Any, containers: Any, rate_first: bool
     ):
         self.program, self.own, self.rate_first = program, own, rate_first
         self.schedule: Call = schedules[0]
         self.notes: dict[str, None] = {}
         self.steps: list[Any] = []
+        self.updates: list[Any] = []
+        self.idle: list[Any] = []  # what of timm steps another kind of schedule
+        self.called: dict[Any, None] = {}  # where it is a function, which no optimizer calls
         self.compiled: list[Any] = []
+        self.rated = False
         self.done: set[Any] = set()
         # As what a value is followed: its methods differ.
         self.held = {id(x): "dict" for x in containers} | dict.fromkeys(own, "optimizer")
@@ -86,24 +106,72 @@ class Uses:
             names = isinstance(node, ast.Call) and dotted(node.func) in _NAMES
             if names and not program.function(node):  # type: ignore[arg-type]
                 self.refuse(node)
-            if isinstance(node, ast.expr) and isinstance(getattr(node, "ctx", p.LOAD), ast.Load):
+            added = isinstance(program.parents.get(node), ast.AugAssign)
+            if isinstance(node, ast.expr) and (
+                isinstance(getattr(node, "ctx", LOAD), ast.Load) or added
+            ):
                 nodes[id(program.value(node))].append(node)
+        self.nodes = nodes
         optimizers = [i for i in own if self.held[i] == "optimizer"]
         self.made = {x for i in optimizers for x in nodes[i] if isinstance(x, ast.Call)}
+        self._seed()
         seen: set[int] = set()
         while new := self.held.keys() - seen:
             seen |= new
-            for node in sorted((x for i in new for x in nodes[i]), key=_place):
+            for node in sorted((x for i in new for x in nodes[i]), key=place):
                 self.follow(node, self.held[id(program.value(node))])
-        self._check_steps()
+        self.interval = Steps(self).interval
+        for x in self.called if not self.rated else ():
+            self.note(f"A step is what it is called with: `{shorten(head(x))}`.")
         self._check_made(min(nodes[id(self.schedule)], key=lambda x: not isinstance(x, ast.Call)))
+
+    def _seed(self) -> None:
+        """What is an optimizer or a schedule by its name alone, whatever has it."""
+        made = {x.name.rpartition(".")[2] for x in self.own.values() if isinstance(x, Call)}
+        for node in ast.walk(self.program.tree):
+            if isinstance(node, ast.Attribute):
+                if node.attr == "param_groups":
+                    self.follow(node, "optimizer")
+                elif node.attr in _REACHES and getattr(node.value, "attr", "") == "optimizer":
+                    self.follow(node.value, "optimizer")
+                elif (
+                    isinstance(node.ctx, ast.Store)
+                    and dotted(node.value).rpartition(".")[2] in made
+                ):
+                    self.refuse(node)
+            elif isinstance(node, ast.Call):
+                if called(node) in _OF_LIGHTNING and not node.args:
+                    self.follow(node, _OF_LIGHTNING[called(node)])
+                given = {x.arg for x in node.keywords}
+                puts = called(node) == "replace" and {"tx", "optimizer"} & given
+                if puts or called(node) in ("set_hyper", "set_hypers"):
+                    self.refuse(node)
+
+    def calls(self, function: Any) -> list[Any]:
+        """Those of a function of the text, which must not be used otherwise."""
+        program, name = self.program, getattr(function, "name", "")
+        if name == "__init__" or not isinstance(function, FUNCTION):
+            return program.called_by(function)
+        if is_changed(function) or (name[:2] == "__" and name[-2:] == "__"):
+            self.refuse([*function.decorator_list, function][0])
+        found, word = [], program.value_of(function)
+        loads = [x for x in ast.walk(program.tree) if getattr(x, "attr", "") == name]
+        loads = [x for x in loads if program.is_of(x, program.parents[function])]
+        for x in sorted({*self.nodes[id(word)], *loads}, key=place):
+            up: Any = program.parents[x]
+            calls = isinstance(up, ast.Call) and up.func is x and program.value(x) is word
+            if calls or (isinstance(up, ast.Call) and program.function(up) is function):
+                found.append(up)
+            elif not isinstance(up, ast.Assign) and program.value(up) is not word:
+                self.refuse(up)
+        return found
 
     def refuse(self, node: Any) -> Any:
         while not hasattr(node, "lineno"):
             node = self.program.parents[node]
         raise ValueError(
             f"{self.program.where} must leave {self.schedule.name}(...), its optimizer and their "
-            f"lists as they are made, got `{shorten(p.first(node))}` in line {node.lineno}: leave "
+            f"lists as they are made, got `{shorten(head(node))}` in line {node.lineno}: leave "
             "it out if it does not touch the rate, or write into the calls what it changes."
         )
 
@@ -115,13 +183,18 @@ class Uses:
         up = self.program.parents[node]
         above = self.program.parents.get(up)
         targets = getattr(up, "targets", None) or [getattr(up, "target", None)]
-        if kind == "rate":  # a number, which matters where a function makes it a schedule again
-            if isinstance(up, (ast.Return, ast.Lambda)):
+        if kind in ("rate", "rates"):  # numbers, of which a function may make a schedule again
+            if kind == "rate" and isinstance(up, (ast.Return, ast.Lambda, ast.Yield)):
                 self.refuse(up)
-            if isinstance(up, _COMPUTES):
-                self.follow(up, kind)
-            elif isinstance(up, ast.Assign) and all(isinstance(x, ast.Name) for x in targets):
-                self._bind(targets, kind, None, up)
+            if isinstance(up, (ast.Dict, ast.List, ast.Tuple)):
+                self.follow(up, "rates")
+            elif isinstance(up, _COMPUTES):
+                self.follow(up, "rate")
+            elif isinstance(up, (ast.Assign, ast.AugAssign)):
+                split = [y for x in targets for y in getattr(x, "elts", ())]
+                for x in split or targets:
+                    if dotted(x):
+                        self.held.setdefault(id(self.program.value(x)), "rate" if split else kind)
         elif kind in ("holder", "model"):  # what has it as an attribute, or Keras has compiled
             last = getattr(up, "attr", "") if kind == "model" else ""
             if isinstance(up, ast.keyword) or node in getattr(up, "args", ()):
@@ -146,11 +219,12 @@ class Uses:
             self._bind(targets, kind, part, up)
             self.follow(up, kind, part)
         elif isinstance(up, ast.Return):
-            for call in self.program.called_by(next(self.program.scopes(up))):
+            for call in self.calls(next(self.program.scopes(up))):
                 self.follow(call, kind, part)
         elif isinstance(up, ast.Call) and up.func is node:  # one of Optax is a function
             if kind != "schedule" or not self.rate_first:
                 self.refuse(up)
+            self.called[up] = None
             self.follow(up, "rate")
         elif isinstance(up, (ast.Call, ast.keyword)):
             self._pass(above if isinstance(up, ast.keyword) else up, node, kind, part)
@@ -161,7 +235,7 @@ class Uses:
 
     def _follow_part(self, node: Any, up: Any, kind: str, part: Any) -> None:
         call: Any = self.program.parents[up]
-        last, method = p.last(up), isinstance(call, ast.Call) and call.func is up
+        last, method = part_name(up), isinstance(call, ast.Call) and call.func is up
         if kind == "dict" and last is not None:  # each value that is asked for has been seen
             if method and last not in _OF_DICTS:
                 self.refuse(call)
@@ -170,20 +244,23 @@ class Uses:
                 up = self.program.parents[up]
             self.refuse(up)
         elif method and last == "load_state_dict":
-            text = shorten(p.first(call))
-            self._note(f"It is assumed that `{text}` loads a state of this program.")
+            text = shorten(head(call))
+            self.note(f"It is assumed that `{text}` loads a state of this program.")
         elif method and last == "fit":
             self._check_callbacks(call)
-        elif method and last == "step" and kind == "schedule":
-            self.steps.append(call)
+        elif method and last in _STEPS and kind == "schedule":
+            counts = last == _STEPS[self.schedule.kwargs.get("t_in_epochs") is False]
+            (self.steps if counts else self.idle).append(call)
         elif method:
+            if last == "step":
+                self.updates.append(call)
             made = last != "update" or isinstance(self.program.value(node), Call)
             if last not in _METHODS or not made:
                 self.refuse(call)
         elif last == "lr" and isinstance(up, ast.Subscript):
             return
         elif part is None or not isinstance(last, int) or last % part[1] == part[0]:
-            self.follow(up, kind)
+            self.follow(up, "optimizer" if last == "optimizer" else kind)
 
     def _bind(self, targets: list[Any], kind: str, part: Any, up: Any) -> None:
         for x in targets:
@@ -199,12 +276,12 @@ class Uses:
 
     def _pass(self, call: Any, node: Any, kind: str, part: Any) -> None:
         """A value that is an argument."""
-        program, name, on = self.program, p.called(call), getattr(call.func, "value", None)
+        program, name, on = self.program, called(call), getattr(call.func, "value", None)
         places = dict(enumerate(call.args)) | {x.arg: x.value for x in call.keywords}
-        place = next((i for i, x in places.items() if x is node), None)
+        at = next((i for i, x in places.items() if x is node), None)
         up: Any = program.parents[call]
-        keeps = place in _KEEPERS.get(name, ()) and "scale_schedule_ratio" not in places
-        if id(program.value(call)) in self.own or name in _READERS:
+        keeps = at in _KEEPERS.get(name, ()) and not self._rescales(places)
+        if id(program.value(call)) in self.own or (name in _READERS and "key" not in places):
             return
         if function := program.function(call):
             for arg in [x for x in ast.walk(function.args) if isinstance(x, ast.arg)]:
@@ -213,34 +290,45 @@ class Uses:
                     return
         elif name in _CARRIERS:
             if name == "prepare" and kind == "schedule":
-                self._note("Accelerate steps it as often as there are processes; this is of one.")
+                self.note("Accelerate steps it as often as there are processes; this is of one.")
             split = [x.elts for x in getattr(up, "targets", ()) if isinstance(x, ast.Tuple)]
-            for i, x in enumerate(split[0] if name in p.PASSES and split else ()):
+            for i, x in enumerate(split[0] if name in PASSES and split else ()):
                 if program.part(call, i, len(split[0])) is node:
                     self._bind([x], kind, None, up)
-            if name not in p.PASSES or not split:
+            if name not in PASSES or not split:
                 self.follow(call, kind, part)
             return
         elif kind == "dict":
-            self._note(f"It is assumed that `{shorten(p.first(call))}` changes none of its values.")
+            self.note(f"It is assumed that `{shorten(head(call))}` changes none of its values.")
             return
         elif keeps or (kind == "holder" and name in ("fit", "test", "validate")):
             return
-        elif name == "fit" and place == "callbacks" and on:
+        elif name == "fit" and at == "callbacks" and on:
             return self._check_callbacks(call)
-        elif name == "compile" and place in (0, "optimizer") and on:
+        elif name == "compile" and at in (0, "optimizer") and on:
             self.held[id(program.value(on))] = "model"
             self.compiled.append(call)
             return
-        elif name in ("step", "unscale_", "clip_grad_norm_") and place == 0 and kind == "optimizer":
+        elif name in ("step", "unscale_", "clip_grad_norm_") and at == 0 and kind == "optimizer":
+            if name == "step":
+                self.updates.append(call)
             return
         elif self.rate_first and kind != "holder" and not isinstance(node, ast.Starred):
-            others = [program.value(x) for i, x in places.items() if i != place]
+            others = [program.value(x) for i, x in places.items() if i != at]
             last = str(program.value(call.func)).rpartition(".")[2].lower()
-            rated = last in OPTIMIZERS and place in (0, "learning_rate")
+            rated = last in OPTIMIZERS and at in (0, "learning_rate")
+            self.rated = self.rated or rated
+            if rated and "gradient_accumulation_steps" in places:
+                self.note("Keras counts each batch as a step of it, also where it accumulates.")
             if rated or (name == "chain" and all(map(_beside, others))):
                 return self.follow(call, "optimizer")
         self.refuse(call)
+
+    def _rescales(self, places: Any) -> bool:
+        """Whether Composer's Trainer makes another curve of a schedule."""
+        rarely = self.program.value(places.get("step_schedulers_every_batch", ast.Constant(True)))
+        unknown = None in places and "schedulers" in places
+        return unknown or "scale_schedule_ratio" in places or rarely is not True
 
     def _check_callbacks(self, call: Any) -> None:
         given = [self.program.value(x.value) for x in call.keywords if x.arg in ("callbacks", None)]
@@ -257,113 +345,24 @@ class Uses:
             if not (own or known or id(x) in self.own):
                 self.refuse(call)
 
-    def _note(self, text: str) -> None:
+    def holds(self, node: Any) -> bool:
+        return id(self.program.value(node)) in self.held
+
+    def note(self, text: str) -> None:
         self.notes[text] = None
-
-    def _check_steps(self) -> None:
-        """Raises where it is not stepped in one place, again and again."""
-        measures = any(x in repr(self.schedule).lower() for x in ("greedy", "plateau"))
-        for i, step in enumerate(sorted(self.steps, key=_place)):
-            numbers = any(isinstance(self.program.value(x), (int, float)) for x in step.args)
-            if i or numbers or (not measures and self._computes(step)):
-                self.refuse(step)
-            self._check_way(step, measures)
-
-    def _computes(self, step: ast.Call) -> bool:
-        """Whether the epoch that a step is given is another than a training counts."""
-        for x in step.keywords:
-            if x.arg is None:
-                return True
-        for node in [*step.args[:1], *(x.value for x in step.keywords if x.arg == "epoch")]:
-            x = self.program.value(node)
-            if isinstance(x, Call) or not dotted(node):
-                return not (isinstance(x, Call) and x.name == "+" and 1 in x.args)
-        return False
-
-    def _check_way(self, step: Any, measures: bool) -> None:
-        """Raises where the way from a training's loop to a step has another, or a condition."""
-        node, origin, alone, seen = step, step, True, set()
-        while node not in seen and not isinstance(node, (ast.Module, *p.LOOP)):
-            seen.add(node)
-            child, node = node, self.program.parents[node]
-            body = [x for x in _listed(node, "body") if not _is_text(x)]
-            alone = alone and not (child in body and len(body) > 1)
-            if isinstance(node, p.FUNCTION):
-                calls = self.program.called_by(node)
-                if len(calls) > 1:
-                    self.refuse(calls[1])
-                origin = node = [*calls, node][0]
-            elif isinstance(node, p.LOOP):
-                if alone or node.orelse:
-                    self.refuse(node)
-            elif isinstance(node, ast.If):
-                if not measures and (child not in body or not self._holds_for_both(node)):
-                    self.refuse(node)
-            elif isinstance(
-                node,
-                (ast.ExceptHandler, ast.IfExp, ast.Lambda, ast.BoolOp, ast.Match, ast.ListComp),
-            ):
-                self.refuse(node)
-        inner: list[Any] = [x for x in ast.walk(node) if isinstance(node, p.LOOP)]
-        ends = [x for x in inner if isinstance(x, ast.Call) and p.called(x) == "step"]
-        last = max((x.lineno for x in ends if x.lineno < origin.lineno), default=0)
-        for x in inner:  # what goes on without a step, but not without an update
-            turns = isinstance(x, ast.Continue) and self._loop(x) is node
-            if turns and last < x.lineno < origin.lineno:
-                self.refuse(x)
-
-    def _loop(self, node: Any) -> Any:
-        while not isinstance(node, (*p.LOOP, *p.DEFINITION, ast.Module)):
-            node = self.program.parents[node]
-        return node
-
-    def _holds_for_both(self, node: ast.If) -> bool:
-        """Whether a condition is that of an update, too, or asks only if there is a schedule."""
-        test: Any = node.test
-        if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.IsNot):
-            test = test.left
-        if p.is_main(node) or self.held.get(id(self.program.value(test))) == "schedule":
-            return True
-        if isinstance(test, ast.UnaryOp) and "optimizer_step_was_skipped" in dotted(test.operand):
-            return True
-        loop = self._loop(node)
-        own = {*ast.walk(loop.target)} if isinstance(loop, ast.For) else set()
-        names = [x for x in {*ast.walk(loop)} - own if isinstance(x, ast.Name)]
-        stored = {x.id for x in names if isinstance(x.ctx, ast.Store)}
-        for x in ast.walk(loop):
-            same = isinstance(x, ast.If) and ast.dump(x.test) == ast.dump(node.test)
-            read = {getattr(y, "id", "") for y in ast.walk(node.test)}
-            nodes = [z for y in _listed(x, "body") for z in ast.walk(y) if same]
-            steps = [y for y in nodes if isinstance(y, ast.Call) and p.called(y) == "step"]
-            if (x is node or not read & stored) and {*steps} - {*self.steps}:
-                return True
-        return False
 
     def _check_made(self, node: Any) -> None:
         """Raises if it is made again and again; a condition of it is told."""
         while not isinstance(node, ast.Module):
             child, node = node, self.program.parents[node]
-            if isinstance(node, (*p.LOOP, ast.comprehension, ast.ListComp)):
+            if isinstance(node, (*LOOP, ast.comprehension, ast.ListComp)):
                 if not self.rate_first and not {*ast.walk(node)} & self.made:
                     self.refuse(node)
-                self._note(f"It is made anew in each turn of `{shorten(p.first(node))}`.")
-            branches = isinstance(node, (ast.If, ast.IfExp)) and not p.is_main(node)
-            if branches and child is not node.test:
-                word = "if" if child in _listed(node, "body") else "unless"
-                self._note(f"It is made only {word} `{shorten(ast.unparse(node.test))}`.")
-
-
-def _place(node: Any) -> tuple[int, int]:
-    return node.lineno, node.col_offset
-
-
-def _listed(node: Any, name: str) -> list[Any]:
-    value = getattr(node, name, [])
-    return value if isinstance(value, list) else [value]
-
-
-def _is_text(x: Any) -> bool:
-    return isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant)
+                self.note(f"It is made anew in each turn of `{shorten(head(node))}`.")
+            told = isinstance(node, (ast.If, ast.IfExp)) and not is_main(node)
+            if told and child is not node.test:
+                word = "if" if child in listed(node, "body") else "unless"
+                self.note(f"It is made only {word} `{shorten(ast.unparse(node.test))}`.")
 
 
 def _beside(x: Any) -> bool:

@@ -1,0 +1,204 @@
+"""When a schedule is stepped in a program: with each update, or once in several."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+from jaxsched._text import shorten
+from jaxsched.command._nodes import (
+    DEFINITION,
+    FUNCTION,
+    INLINE,
+    LOOP,
+    called,
+    is_main,
+    listed,
+    place,
+)
+from jaxsched.names._expression import Call, dotted
+
+if TYPE_CHECKING:
+    from jaxsched.command._uses import Uses
+
+# What runs a part of itself only sometimes, or again and again.
+_ODD = (ast.ExceptHandler, ast.IfExp, ast.Lambda, ast.BoolOp, ast.Match, *INLINE)
+
+
+class Steps:
+    """Raises where a schedule is not stepped in one place, each time that a loop goes round.
+
+    ``interval`` is "step" where each turn of that loop has one update of the optimizer, "epoch"
+    where it has a loop of them, and "" where the text has no update.
+    """
+
+    def __init__(self, uses: Uses):
+        self.uses, self.program, self.interval = uses, uses.program, ""
+        self.near: set[Any] = set()  # the ways of updates to the loop of the step
+        self.conditions: list[ast.If] = []  # on them
+        self.seen: set[Any] = set()
+        measures = any(x in repr(uses.schedule).lower() for x in ("greedy", "plateau"))
+        if uses.idle and not uses.steps:
+            uses.refuse(uses.idle[0])
+        for i, step in enumerate(sorted(uses.steps, key=place)):
+            numbers = any(isinstance(self.program.value(x), (int, float)) for x in step.args)
+            if i or numbers or (not measures and self._computes(step)):
+                uses.refuse(step)
+            way = self._way(step, measures)
+            if isinstance(way[-1], LOOP):
+                self._compare(step, way, measures)
+
+    def _computes(self, step: ast.Call) -> bool:
+        """Whether the epoch that a step is given is another than a training counts."""
+        if any(x.arg is None for x in step.keywords):
+            return True
+        x = self.program.value(_epoch(step)) if _epoch(step) else None
+        computed = isinstance(x, Call) or (x is not None and not dotted(_epoch(step)))
+        if computed and called(step) == "step_update":
+            self.uses.note(f"Its step is `{shorten(ast.unparse(_epoch(step)))}`.")
+            return False
+        return computed and not (isinstance(x, Call) and x.name == "+" and 1 in x.args)
+
+    def _way(self, step: Any, measures: bool) -> list[Any]:
+        """What is around a step, up to a training's loop; raises at another, or at a condition."""
+        node, origin, alone, way = step, step, True, [step]
+        while not isinstance(node, (ast.Module, *LOOP)):
+            child, node = node, self.program.parents[node]
+            body = [x for x in listed(node, "body") if not _is_text(x)]
+            alone = alone and not (child in body and len(body) > 1)
+            if isinstance(node, FUNCTION):
+                self._check_skips(node, origin)
+                calls = self.uses.calls(node)
+                if len(calls) > 1 or {*calls} & {*way}:
+                    self.uses.refuse(calls[-1])
+                origin = node = [*calls, self.program.tree][0]
+            elif isinstance(node, LOOP):
+                self._check_skips(node, origin)
+                if alone or node.orelse:
+                    self.uses.refuse(node)
+            elif isinstance(node, ast.If):
+                if not measures and (child not in body or not self._holds_for_both(node)):
+                    self.uses.refuse(node)
+            elif isinstance(node, _ODD):
+                self.uses.refuse(node)
+            way.append(node)
+        return way
+
+    def _check_skips(self, node: Any, origin: Any) -> None:
+        """Raises at what goes on without a step, but not without an update."""
+        inner: list[Any] = [*ast.walk(node)]
+        steps = [x for x in inner if isinstance(x, ast.Call) and called(x) == "step"]
+        last = max((x.lineno for x in steps if x.lineno < origin.lineno), default=0)
+        for x in inner:
+            turns = isinstance(x, ast.Continue) and self._loop(x) is node
+            ends = isinstance(x, ast.Return) and isinstance(node, FUNCTION)
+            ends |= isinstance(x, ast.Raise)
+            turns |= ends and next(self.program.scopes(x)) is next(self.program.scopes(origin))
+            if turns and last and last < x.lineno < origin.lineno:
+                self.uses.refuse(x)
+
+    def _compare(self, step: Any, way: list[Any], measures: bool) -> None:
+        """How often an update is where a step is."""
+        loop, found = way[-1], []
+        for update in self.uses.updates:
+            found += self._between(update, loop, way, [update])
+        if not found:
+            for update in self.uses.updates:
+                if self._loops(loop) & self._loops(update):
+                    self.uses.refuse(step)
+            return
+        self._check_conditions(way)
+        kinds = {kind for kind, _ in found}
+        self.interval = kinds.pop() if len(kinds) == 1 else ""
+        here = place(way[-2])
+        early = all(here < at or (here == at and place(step) < place(x)) for _, (x, at) in found)
+        given = ast.unparse(_epoch(step)) if _epoch(step) and not measures else ""
+        counter = ast.unparse(getattr(loop, "target", ast.Name("")))
+        counts = given.removesuffix(" + 1") in counter.strip("()").split(", ")
+        if counts and early == ("+" in given):
+            when = "before the updates: they are one step ahead"
+            if not early:
+                when = "after the updates: they are one step behind, where it counts from 0"
+            self.uses.note(f"It is stepped by `{shorten(given)}` {when}.")
+        elif early and not given and not measures:
+            self.uses.note("It is stepped before the updates: the first has its step 1.")
+
+    def _between(
+        self, node: Any, loop: Any, way: list[Any], path: list[Any], inner: bool = False
+    ) -> list[Any]:
+        """Whether an update is in a loop by itself or in another; and in which statement of it."""
+        while not isinstance(node, ast.Module):
+            child, node = node, self.program.parents[node]
+            if node is loop:
+                self.near |= {*path}
+                self.conditions += [] if inner else [x for x in path if isinstance(x, ast.If)]
+                same = next(self.program.scopes(path[0])) is next(self.program.scopes(way[0]))
+                return [("epoch" if inner else "step", (path[0] if same else child, place(child)))]
+            path = [*path, node]
+            if isinstance(node, LOOP):  # but of optimizers
+                parts = [y for x in listed(node, "target") for y in ast.walk(x)]
+                names = [x for x in parts if isinstance(x, ast.Name)]
+                inner = inner or not any(map(self.uses.holds, names))
+            elif isinstance(node, FUNCTION):
+                calls = [x for x in self.program.called_by(node) if (path[0], x) not in self.seen]
+                self.seen |= {(path[0], x) for x in calls}
+                return [y for x in calls for y in self._between(x, loop, way, [*path, x], inner)]
+        return []
+
+    def _check_conditions(self, way: list[Any]) -> None:
+        """Raises at one of an update alone: each branch has one, or it is that of the step."""
+        tests = [ast.dump(x.test) for x in way if isinstance(x, ast.If)]
+        for x in self.conditions:
+            if ast.dump(x.test) not in tests and not all(
+                {*y} & self.near for y in (x.body, x.orelse)
+            ):
+                self.uses.refuse(x)
+
+    def _loops(self, node: Any) -> set[Any]:
+        found: set[Any] = set()
+        todo, seen = [node], set()
+        while todo:
+            node = todo.pop()
+            while node not in seen and not isinstance(node, ast.Module):
+                seen.add(node)
+                found |= {node} if isinstance(node, LOOP) else set()
+                todo += self.program.called_by(node) if isinstance(node, FUNCTION) else []
+                node = self.program.parents[node]
+        return found
+
+    def _loop(self, node: Any) -> Any:
+        while not isinstance(node, (*LOOP, *DEFINITION, ast.Module)):
+            node = self.program.parents[node]
+        return node
+
+    def _holds_for_both(self, node: ast.If) -> bool:
+        """Whether a condition is that of an update, too, or asks only if there is a schedule."""
+        test: Any = node.test
+        if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.IsNot):
+            test = test.left
+        if is_main(node) or self.uses.held.get(id(self.program.value(test))) == "schedule":
+            return True
+        if isinstance(test, ast.UnaryOp) and "optimizer_step_was_skipped" in dotted(test.operand):
+            return True
+        loop = self._loop(node)
+        own = {*ast.walk(loop.target)} if isinstance(loop, ast.For) else set()
+        names = [x for x in {*ast.walk(loop)} - own if isinstance(x, ast.Name)]
+        stored = {x.id for x in names if isinstance(x.ctx, ast.Store)}
+        for x in ast.walk(loop):
+            same = isinstance(x, ast.If) and ast.dump(x.test) == ast.dump(node.test)
+            read = {getattr(y, "id", "") for y in ast.walk(node.test)}
+            nodes = [z for y in listed(x, "body") for z in ast.walk(y) if same]
+            steps = [y for y in nodes if isinstance(y, ast.Call) and called(y) == "step"]
+            if (x is node or not read & stored) and {*steps} - {*self.uses.steps}:
+                return True
+        return False
+
+
+def _is_text(x: Any) -> bool:
+    return isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant)
+
+
+def _epoch(step: ast.Call) -> Any:
+    """What a step is given as its number."""
+    named = [x.value for x in step.keywords if x.arg in ("epoch", "num_updates")]
+    return [*step.args[:1], *named, None][0]
