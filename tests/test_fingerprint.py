@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsched.search._fingerprint import fingerprint, fingerprint_of, plain
+from jaxsched.search._fingerprint import Walk, fingerprint, fingerprint_of, plain
 
 X = jax.ShapeDtypeStruct((4,), jnp.float32)
 DATA = np.arange(2000.0, dtype=np.float32)  # longer than what a text would show
@@ -243,6 +245,17 @@ def test_functions_that_share_a_name_are_told_apart():
         assert plain(a) != plain(b)
         assert plain(a) == plain(a)
         assert "0x" not in plain(a) + plain(b)
+
+
+def test_another_thread_finds_the_same():
+    class Slow:
+        def __repr__(self):
+            time.sleep(0.01)
+            return "slow"
+
+    slow = Slow()
+    with ThreadPoolExecutor(2) as pool:
+        assert {*pool.map(Walk().of, [slow] * 2)} == {Walk().of(slow)}
 
 
 def test_another_process_finds_the_same():

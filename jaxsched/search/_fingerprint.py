@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import re
+import threading
 import types
 import weakref
 from collections import Counter
@@ -167,6 +168,7 @@ class Walk:
         self._known: dict[int, tuple[Callable[[], Any], str]] = {}
         self._open: list[int] = []
         self._deep = 0  # values that are open, since the innermost jaxpr
+        self._lock = threading.RLock()  # what another thread has open is not met again
 
     def of(self, value: Any) -> str:
         if type(value) in _SCALARS:
@@ -174,13 +176,14 @@ class Walk:
         holds, known = self._known.get(id(value), (None, ""))
         if holds is not None and holds() is value:
             return known
-        if id(value) in self._open or self._deep > 100:
-            return _digest("again", type(value).__qualname__)
-        self._open.append(id(value))
-        deep, self._deep = self._deep, 0 if hasattr(value, "eqns") else self._deep + 1
-        digest = _digest(type(value).__qualname__, *self._parts(value))
-        self._open.pop()
-        self._deep = deep
+        with self._lock:
+            if id(value) in self._open or self._deep > 100:
+                return _digest("again", type(value).__qualname__)
+            self._open.append(id(value))
+            deep, self._deep = self._deep, 0 if hasattr(value, "eqns") else self._deep + 1
+            digest = _digest(type(value).__qualname__, *self._parts(value))
+            self._open.pop()
+            self._deep = deep
         if isinstance(value, (np.ndarray, jax.Array)):
             self._known[id(value)] = (weakref.ref(value), digest)
         elif hasattr(value, "eqns"):
