@@ -71,23 +71,17 @@ def cpu_conv(
         padding = lax.padtype_to_pads(x.shape[1:-1], reach, window_strides, padding)
     gaps = [d - 1 for d in (lhs_dilation or (1,) * rank)]
     edges = [(low, high, gap) for (low, high), gap in zip(padding, gaps, strict=True)]
-    zero = jnp.zeros((), x.dtype)
-    x = lax.pad(x, zero, [(0, 0, 0), *edges, (0, 0, 0)])
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
     sizes = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, window_strides, strict=True)]
-    # Each axis as blocks of a stride and the places in one: slices with a stride cost more.
-    split = [(-(-n // s), s) for n, s in zip(x.shape[1:-1], window_strides, strict=True)]
-    rest = [(0, m * s - n, 0) for n, (m, s) in zip(x.shape[1:-1], split, strict=True)]
-    x = lax.pad(x, zero, [(0, 0, 0), *rest, (0, 0, 0)])
-    x = x.reshape(x.shape[0], *itertools.chain(*split), x.shape[-1])
 
     def seen_at(x: Any, places: dict[int, int]) -> jax.Array:
         """What one place of the kernel meets along some axes of the image."""
-        begin, end = [0] * x.ndim, list(x.shape)
+        # Plain slices of blocks of a stride: a fifth quicker for 3, but as much slower for 2.
+        begin, end, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
         for i, place in places.items():
-            block, within = divmod(place * spread[i], window_strides[i])
-            begin[2 * i + 1 : 2 * i + 3] = block, within
-            end[2 * i + 1 : 2 * i + 3] = block + sizes[i], within + 1
-        return lax.slice(x, begin, end)
+            begin[i + 1], step[i + 1] = place * spread[i], window_strides[i]
+            end[i + 1] = begin[i + 1] + (sizes[i] - 1) * step[i + 1] + 1
+        return lax.slice(x, begin, end, step)
 
     groups, depth, outputs = feature_group_count, w.shape[-2], w.shape[-1]
     options = {"precision": precision, "preferred_element_type": preferred_element_type}
@@ -101,7 +95,6 @@ def cpu_conv(
         if lack and axes[0] == 0:  # XLA adds four terms at once: a rest doubles the time
             patches.append(jnp.zeros((*patches[0].shape[:-1], lack), x.dtype))
         met = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
-    met = met.reshape(met.shape[0], *sizes, met.shape[-1])
     if groups == 1:
         # Two flat matrices: with the axes of the image left in, XLA is a fifth slower.
         left, right = met.reshape(-1, met.shape[-1]), w.reshape(-1, outputs)
