@@ -202,6 +202,10 @@ def test_a_program_says_how_often_its_schedule_is_stepped():
     assert "before the updates: the first has its step 1." in convert("torch", early)
     late = "s = StepLR(o, 3)\nfor e in r:\n  for b in x: o.step()\n  s.step(e)"
     assert "by `e` after the updates: they are one step behind" in convert("torch", late, 0.1)
+    other = (
+        "s = StepLR(o, 3)\nd = {'scheduler': s}\nfor b in x:\n  o.step()\n  d['scheduler'].step()"
+    )
+    assert "steps_per_epoch" not in convert("torch", other, 0.1)
     hand = "s = linear_schedule(1, 0, 9)\nfor e in r: t = sgd(s(e // 2))"
     assert "A step is what it is called with: `s(e // 2)`." in convert("optax", hand)
 
@@ -218,7 +222,8 @@ ONCE = "o = SGD(p, 0.1)\ns = StepLR(o, 3)\n"
         ("torch", ONCE + "for b in x:\n  o.step()\n  for i in r:\n    print(i)\n    |s.step()|"),
         ("torch", ONCE + "for b in x:\n  o.step()\n  list(|(s.step() for i in r)|)"),
         ("torch", ONCE + "def f():\n  o.step()\n  if bad: |return|\n  s.step()\nfor b in x: f()"),
-        ("torch", ONCE + "for b in x:\n  o.step()\n  if bad: |raise E|\n  s.step()"),
+        ("torch", ONCE + "for b in x:\n  try:\n    o.step()\n"
+          "    if bad: |raise E|\n    s.step()\n  except E: f()"),
         ("torch", ONCE + "def f():\n  s.step()\ng = f\nfor b in x:\n  f()\n  |g()|"),
         ("torch", ONCE + "def f(b):\n  s.step()\n|map(f, x)|"),
         ("torch", ONCE + "@|twice|\ndef f():\n  s.step()\nfor b in x: f()"),

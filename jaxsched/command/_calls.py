@@ -133,8 +133,8 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
             reader.rate(said)
     check(made, where="convert(text=...)")
     check_values(made, Place(counts=""))
-    interval = "step" if tree.kwargs.get("t_in_epochs") is False else reader.interval(values, tree)
-    interval = interval or uses.interval
+    told = reader.interval(values, tree)
+    interval = "step" if tree.kwargs.get("t_in_epochs") is False else uses.interval or told
     factor, notes = reader.factor(rates)
     decay = {name: reader.read(x) for name, x in tree.kwargs.items() if name in _WD}
     if {"start_wd", "end_wd"} <= {*decay}:
@@ -195,6 +195,8 @@ class _Reader:
 
     def interval(self, values: list[Any], tree: Call) -> str:
         """What Lightning steps a schedule by, in what its ``configure_optimizers`` returns."""
+        if self.library in _RATE_FIRST:
+            return ""
         for x in sorted(values, key=lambda x: isinstance(x, list)):  # a dict in a list tells it
             if isinstance(x, dict) and x.get("scheduler", x.get("lr_scheduler")) is tree:
                 interval: Any = self.read(x.get("interval", "epoch"))

@@ -21,7 +21,18 @@ PART = (ast.Attribute, ast.Subscript)
 _FREE = {"attr", "kind", "module", "tag", "type_comment", "value"}
 # Decorators that change neither what a function is given nor what it gives back.
 _SAME = {
-    *("autocast", "classmethod", "compile", "function", "inference_mode", "jit", "main", "no_grad"),
+    *(
+        "autocast",
+        "classmethod",
+        "compile",
+        "filter_jit",
+        "filter_pmap",
+        "function",
+        "inference_mode",
+        "jit",
+        "main",
+        "no_grad",
+    ),
     *("override", "pmap", "record", "staticmethod"),
 }
 

@@ -1,4 +1,19 @@
-"""A program as equations: each name has one value, or is a word that only the program knows."""
+"""A program as equations: each name has one value, or is a word that only the program knows.
+
+Nothing runs, and the order of the lines does not count. Of
+
+    config = {"n": 30}
+    def build(model, n, rate=0.1):
+        optimizer = SGD(model.parameters(), lr=rate)
+        return optimizer, StepLR(optimizer, n)
+    optimizer, scheduler = build(model, config["n"])
+
+the value of ``scheduler`` is the call ``StepLR(SGD(..., lr=0.1), 30)``: a name has the value that
+is bound to it, an argument what the calls of its function pass, a call of a function of the text
+what it returns. What has two values, or none in the text (``model``), is a ``Word`` of its own. Two
+nodes have the same value if their values are one object, by which ``Uses`` follows a schedule to
+every line that has it.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from jaxsched.command._nodes import (
     INLINE,
     LOOP,
     called,
+    head,
     is_main,
     listed,
     place,
@@ -89,10 +90,12 @@ class Steps:
         inner: list[Any] = [*ast.walk(node)]
         steps = [x for x in inner if isinstance(x, ast.Call) and called(x) == "step"]
         last = max((x.lineno for x in steps if x.lineno < origin.lineno), default=0)
+        holds = [x for x in inner if isinstance(x, ast.Try) or "suppress" in _context(x)]
+        caught = {y for x in holds for y in ast.walk(x)}
         for x in inner:
             turns = isinstance(x, ast.Continue) and self._loop(x) is node
             ends = isinstance(x, ast.Return) and isinstance(node, FUNCTION)
-            ends |= isinstance(x, ast.Raise)
+            ends |= isinstance(x, ast.Raise) and x in caught
             turns |= ends and next(self.program.scopes(x)) is next(self.program.scopes(origin))
             if turns and last and last < x.lineno < origin.lineno:
                 self.uses.refuse(x)
@@ -196,6 +199,10 @@ class Steps:
 
 def _is_text(x: Any) -> bool:
     return isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant)
+
+
+def _context(x: ast.AST) -> str:
+    return head(x) if isinstance(x, (ast.With, ast.AsyncWith)) else ""
 
 
 def _epoch(step: ast.Call) -> Any:
