@@ -202,6 +202,13 @@ def test_a_program_says_how_often_its_schedule_is_stepped():
     assert "before the updates: the first has its step 1." in convert("torch", early)
     late = "s = StepLR(o, 3)\nfor e in r:\n  for b in x: o.step()\n  s.step(e)"
     assert "by `e` after the updates: they are one step behind" in convert("torch", late, 0.1)
+    for several in ("  o.step()\n  o.step()", "  [o.step() for i in r]"):
+        text = convert("torch", f"{made}for b in x:\n{several}\n  s.step()")
+        assert "once in several updates" in text
+    either = f"{made}for b in x:\n  if c: o.step()\n  else: o.step()\n  s.step()"
+    assert "several" not in convert("torch", either)
+    apart = f"{made}for b in x: o.step()\nfor b in x:\n  o.step()\n  s.step()"
+    assert "The update in line 3 is not in the loop that steps it." in convert("torch", apart)
     other = (
         "s = StepLR(o, 3)\nd = {'scheduler': s}\nfor b in x:\n  o.step()\n  d['scheduler'].step()"
     )
@@ -224,6 +231,8 @@ ONCE = "o = SGD(p, 0.1)\ns = StepLR(o, 3)\n"
         ("torch", ONCE + "def f():\n  o.step()\n  if bad: |return|\n  s.step()\nfor b in x: f()"),
         ("torch", ONCE + "for b in x:\n  try:\n    o.step()\n"
           "    if bad: |raise E|\n    s.step()\n  except E: f()"),
+        ("torch", ONCE + "def f():\n  if c: |return|\n  o.step()\nfor b in x:\n  f()\n  s.step()"),
+        ("torch", ONCE + "for e in r:\n for b in x:\n  o.step()\n  if c: |break|\n  s.step()"),
         ("torch", ONCE + "def f():\n  s.step()\ng = f\nfor b in x:\n  f()\n  |g()|"),
         ("torch", ONCE + "def f(b):\n  s.step()\n|map(f, x)|"),
         ("torch", ONCE + "@|twice|\ndef f():\n  s.step()\nfor b in x: f()"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from jaxsched._text import shorten
@@ -36,7 +37,8 @@ class Steps:
     def __init__(self, uses: Uses):
         self.uses, self.program, self.interval = uses, uses.program, ""
         self.near: set[Any] = set()  # the ways of updates to the loop of the step
-        self.conditions: list[ast.If] = []  # on them
+        self.ways: list[set[Any]] = []  # of those that are in no loop within
+        self.conditions: list[Any] = []  # on them
         self.seen: set[Any] = set()
         measures = any(x in repr(uses.schedule).lower() for x in ("greedy", "plateau"))
         if uses.idle and not uses.steps:
@@ -96,6 +98,8 @@ class Steps:
             turns = isinstance(x, ast.Continue) and self._loop(x) is node
             ends = isinstance(x, ast.Return) and isinstance(node, FUNCTION)
             ends |= isinstance(x, ast.Raise) and x in caught
+            nested = isinstance(x, ast.Break) and len(self._loops(node)) > 1
+            turns |= nested and self._loop(x) is node
             turns |= ends and next(self.program.scopes(x)) is next(self.program.scopes(origin))
             if turns and last and last < x.lineno < origin.lineno:
                 self.uses.refuse(x)
@@ -104,7 +108,11 @@ class Steps:
         """How often an update is where a step is."""
         loop, found = way[-1], []
         for update in self.uses.updates:
-            found += self._between(update, loop, way, [update])
+            new = self._between(update, loop, way, [update])
+            found += new
+            if not new and self.uses.updates[1:]:
+                line = f"The update in line {update.lineno} is not in the loop that steps it."
+                self.uses.note(line)
         if not found:
             for update in self.uses.updates:
                 if self._loops(loop) & self._loops(update):
@@ -112,7 +120,9 @@ class Steps:
             return
         self._check_conditions(way)
         kinds = {kind for kind, _ in found}
-        self.interval = kinds.pop() if len(kinds) == 1 else ""
+        self.interval = kinds.pop() if len(kinds) == 1 else "epoch"
+        if any(not self._excludes(x, y) for x, y in itertools.combinations(self.ways, 2)):
+            self.interval = "epoch"
         here = place(way[-2])
         early = all(here < at or (here == at and place(step) < place(x)) for _, (x, at) in found)
         given = ast.unparse(_epoch(step)) if _epoch(step) and not measures else ""
@@ -123,6 +133,8 @@ class Steps:
             if not early:
                 when = "after the updates: they are one step behind, where it counts from 0"
             self.uses.note(f"It is stepped by `{shorten(given)}` {when}.")
+        elif given and not counts:
+            self.uses.note(f"Its step is `{shorten(given)}`.")
         elif early and not given and not measures:
             self.uses.note("It is stepped before the updates: the first has its step 1.")
 
@@ -134,15 +146,23 @@ class Steps:
             child, node = node, self.program.parents[node]
             if node is loop:
                 self.near |= {*path}
-                self.conditions += [] if inner else [x for x in path if isinstance(x, ast.If)]
+                if not inner:
+                    self.ways.append({*path})
+                    self.conditions += [x for x in path if isinstance(x, (ast.If, ast.Try))]
                 same = next(self.program.scopes(path[0])) is next(self.program.scopes(way[0]))
                 return [("epoch" if inner else "step", (path[0] if same else child, place(child)))]
             path = [*path, node]
+            inner = inner or isinstance(node, INLINE)
             if isinstance(node, LOOP):  # but of optimizers
                 parts = [y for x in listed(node, "target") for y in ast.walk(x)]
                 names = [x for x in parts if isinstance(x, ast.Name)]
                 inner = inner or not any(map(self.uses.holds, names))
             elif isinstance(node, FUNCTION):
+                returns: list[Any] = [] if inner else [*ast.walk(node)]
+                for x in returns:
+                    own = isinstance(x, ast.Return) and next(self.program.scopes(x)) is node
+                    if own and x.lineno < child.lineno:
+                        self.uses.refuse(x)
                 calls = [x for x in self.program.called_by(node) if (path[0], x) not in self.seen]
                 self.seen |= {(path[0], x) for x in calls}
                 return [y for x in calls for y in self._between(x, loop, way, [*path, x], inner)]
@@ -152,10 +172,22 @@ class Steps:
         """Raises at one of an update alone: each branch has one, or it is that of the step."""
         tests = [ast.dump(x.test) for x in way if isinstance(x, ast.If)]
         for x in self.conditions:
-            if ast.dump(x.test) not in tests and not all(
+            if isinstance(x, ast.Try):
+                if x not in way:
+                    self.uses.refuse(x)
+            elif ast.dump(x.test) not in tests and not all(
                 {*y} & self.near for y in (x.body, x.orelse)
             ):
                 self.uses.refuse(x)
+
+    def _excludes(self, a: set[Any], b: set[Any]) -> bool:
+        """Whether one of two ways is run where the other is not."""
+        for x in a & b:
+            if isinstance(x, ast.If):
+                body, other = {*x.body}, {*x.orelse}
+                if (body & a and other & b) or (other & a and body & b):
+                    return True
+        return False
 
     def _loops(self, node: Any) -> set[Any]:
         found: set[Any] = set()
