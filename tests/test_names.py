@@ -137,7 +137,7 @@ def test_an_alias_is_one_of_a_drop_in():
     assert all(source_of(alias) for alias in ALIASES)
 
 
-@pytest.mark.parametrize("x", [[1], b"a", object(), 5j], ids=str)
+@pytest.mark.parametrize("x", [[1], b"a", object(), 5j], ids=["list", "bytes", "object", "complex"])
 def test_what_is_of_another_type_is_told_by_the_arguments_name(x):
     calls = {
         r"entries\(word": entries,
