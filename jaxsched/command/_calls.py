@@ -12,6 +12,7 @@ from jaxsched._bounds import check_choice, check_number
 from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
 from jaxsched.command._program import Placed, Program, Taken
+from jaxsched.command._steps import Steps
 from jaxsched.command._uses import OPTIMIZERS, Uses
 from jaxsched.compat._optimizer import OF_OPTIMIZER
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, dotted, reading
@@ -125,7 +126,7 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     own = reader.parts(tree)
     stepped = [x for x in own.values() if isinstance(x, Call) and reader.source(x)]
     own |= {id(x): x for node, x in program.spread if id(program.value(node)) in own}
-    uses = Uses(program, own, stepped, reader.containers, reader.library in _RATE_FIRST)
+    steps = Steps(Uses(program, own, stepped, reader.containers, reader.library in _RATE_FIRST))
     rates = [x for call in calls if not reader.source(call) for x in reader.rates(call)]
     named = [x for x in ast.walk(program.tree) if getattr(x, "id", getattr(x, "attr", "")) in _LR]
     for said in [*rates, *map(program.value, named)]:
@@ -134,7 +135,7 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     check(made, where="convert(text=...)")
     check_values(made, Place(counts=""))
     told = reader.interval(values, tree)
-    interval = "step" if tree.kwargs.get("t_in_epochs") is False else uses.interval or told
+    interval = "step" if tree.kwargs.get("t_in_epochs") is False else steps.interval or told
     factor, notes = reader.factor(rates)
     decay = {name: reader.read(x) for name, x in tree.kwargs.items() if name in _WD}
     if {"start_wd", "end_wd"} <= {*decay}:
@@ -143,7 +144,7 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     if reader.defaults:
         given = ", ".join(f"{name} = {x!r}" for name, x in reader.defaults.items())
         notes.append(f"Taken from the defaults of the text: {given} (values= gives others).")
-    notes += uses.notes
+    notes += steps.uses.notes
     return Found(made, interval, factor, notes)
 
 

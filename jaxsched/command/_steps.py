@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxsched._text import shorten
 from jaxsched.command._nodes import (
@@ -18,10 +18,8 @@ from jaxsched.command._nodes import (
     listed,
     place,
 )
+from jaxsched.command._uses import Uses
 from jaxsched.names._expression import Call, dotted
-
-if TYPE_CHECKING:
-    from jaxsched.command._uses import Uses
 
 # What runs a part of itself only sometimes, or again and again.
 _ODD = (ast.ExceptHandler, ast.IfExp, ast.Lambda, ast.BoolOp, ast.Match, *INLINE)

@@ -20,7 +20,6 @@ from jaxsched.command._nodes import (
     place,
 )
 from jaxsched.command._program import PASSES, Program
-from jaxsched.command._steps import Steps
 from jaxsched.names._expression import Call, Word, dotted
 
 # Whose rate is the first argument, or, in those of PyTorch, follows the parameters.
@@ -82,7 +81,7 @@ class Uses:
 
     Raises where one of them stands in what may change it. ``own`` are the parts of the schedule, of
     which those in ``schedules`` are stepped, and ``containers`` have values that it was made with.
-    ``interval`` is what it is stepped by, ``notes`` what is assumed.
+    ``notes`` say what is assumed.
     """
 
     def __init__(
@@ -120,7 +119,6 @@ class Uses:
             seen |= new
             for node in sorted((x for i in new for x in nodes[i]), key=place):
                 self.follow(node, self.held[id(program.value(node))])
-        self.interval = Steps(self).interval
         for x in self.called if not self.rated else ():
             self.note(f"A step is what it is called with: `{shorten(head(x))}`.")
         self._check_made(min(nodes[id(self.schedule)], key=lambda x: not isinstance(x, ast.Call)))
