@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxsched._arrays import INT32_MAX
-from jaxsched._bounds import check_text
+from jaxsched._bounds import FLOAT32_MAX, check_text
 from jaxsched._checks import (
     MANY,
     checked_flag,
@@ -66,7 +66,7 @@ class Request:
                 self._set(name, checked_whole(f"sweep({name}=...)", value, least, most))
         self._set("seeds", checked_seeds("sweep(seeds=...)", self.seeds))
         _check_number("limit", self.limit)
-        if abs(self.limit) > float(np.finfo(np.float32).max):  # a cast of it would warn, or fail
+        if abs(self.limit) > FLOAT32_MAX:  # a cast of it would warn, or fail
             self._set("limit", math.inf if self.limit > 0 else -math.inf)
         _check_number("checkpoint_every", self.checkpoint_every, 0.0)
         checked_flag("sweep(share_prefixes=...)", self.share_prefixes)
