@@ -121,7 +121,7 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
             f"{text!r:.60}."
         )
     if not outer:  # raises by the name
-        check(Call(f"{reader.library}.{_bare(tree)}"), where="convert(text=...)")
+        check(Call(f"{reader.library}.{tree.bare}"), where="convert(text=...)")
     made = reader.read(tree)
     own = reader.parts(tree)
     stepped = [x for x in own.values() if isinstance(x, Call) and reader.source(x)]
@@ -154,10 +154,6 @@ def _inner(x: Any) -> list[Any]:
     return [*x.values()] if isinstance(x, dict) else x if isinstance(x, list) else []
 
 
-def _bare(call: Call) -> str:
-    return call.name.rpartition(".")[2]
-
-
 def _computes(tree: Any) -> bool:
     return isinstance(tree, Call) and tree.name in _ARITHMETIC
 
@@ -174,7 +170,7 @@ class _Reader:
         self.defaults: dict[str, Any] = {}  # of the program, which were taken
 
     def source(self, call: Call) -> Entry | None:
-        name = f"{self.library}.{_bare(call)}"  # timm.step is one, but scheduler.step is not
+        name = f"{self.library}.{call.bare}"  # timm.step is one, but scheduler.step is not
         return None if call.name.endswith(".step") and call.name != name else source_of(name)
 
     def parts(self, schedule: Call) -> dict[int, Any]:
@@ -189,7 +185,7 @@ class _Reader:
                 parts[id(x)] = x
                 for y in _inner(x):  # of an optimizer, not the parameters
                     lists = not isinstance(x, Call) or isinstance(y, (dict, list))
-                    known = isinstance(y, Call) and _bare(y).lower() in OPTIMIZERS
+                    known = isinstance(y, Call) and y.bare.lower() in OPTIMIZERS
                     if lists or known or self.source(x) or (isinstance(y, Call) and self.source(y)):
                         todo.append(y)
         return parts
@@ -236,12 +232,12 @@ class _Reader:
         source = self.source(tree)
         if depth and source and source.name in _SETS:
             raise ValueError(
-                f"convert(text=...) must have no {_bare(tree)} within another schedule: it sets "
+                f"convert(text=...) must have no {tree.bare} within another schedule: it sets "
                 "the optimizer's rate, which those beside it scale. Convert each alone."
             )
         optimizer, args, given = self.without_optimizer(tree, source)
         self.optimizer = optimizer or self.optimizer  # ChainedScheduler has that of its parts
-        name = f"{self.library}.{_bare(tree)}"
+        name = f"{self.library}.{tree.bare}"
         if name == "transformers.get_scheduler":  # that of Diffusers has two arguments more
             more = {k: given.pop(k) for k in ("num_cycles", "power") if k in given}
             kind = inner([given.get("name"), *args][bool(args and "name" not in given)])
@@ -280,7 +276,7 @@ class _Reader:
 
     def is_near(self, call: Call) -> bool:
         known = [each.rpartition(".")[2] for each in theirs(self.library)]
-        near = not call.name.endswith(".step") and nearest(_bare(call), known)
+        near = not call.name.endswith(".step") and nearest(call.bare, known)
         return bool(near) or self.source(call) is not None
 
     def without_optimizer(
@@ -292,7 +288,7 @@ class _Reader:
             k: x for k, x in call.kwargs.items() if k not in passed and _AS_EVER.get(k, ...) != x
         }
         args, optim = list(call.args), call.kwargs.get("optimizer")
-        place = 1 if _bare(call) == "get_scheduler" and "name" not in kwargs else 0
+        place = 1 if call.bare == "get_scheduler" and "name" not in kwargs else 0
         for x in args[place : place + 1] if self.library in _WITH_OPTIMIZER and not optim else ():
             a_call = isinstance(x, Call) and x.name not in _ARITHMETIC and not self.is_near(x)
             named = isinstance(x, Word) and x.partition(" (line")[0].replace(".", "").isidentifier()
@@ -303,7 +299,7 @@ class _Reader:
     def rates(self, call: Call) -> list[Any]:
         """What an optimizer says of its rate."""
         place = 0 if self.library in _RATE_FIRST else 1
-        known = _bare(call).lower() in OPTIMIZERS
+        known = call.bare.lower() in OPTIMIZERS
         given = [call.kwargs[name] for name in _LR if call.kwargs.get(name) is not None]
         return [*(call.args[place : place + 1] if known else ()), *given]
 

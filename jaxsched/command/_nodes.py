@@ -21,19 +21,8 @@ PART = (ast.Attribute, ast.Subscript)
 _FREE = {"attr", "kind", "module", "tag", "type_comment", "value"}
 # Decorators that change neither what a function is given nor what it gives back.
 _SAME = {
-    *(
-        "autocast",
-        "classmethod",
-        "compile",
-        "filter_jit",
-        "filter_pmap",
-        "function",
-        "inference_mode",
-        "jit",
-        "main",
-        "no_grad",
-    ),
-    *("override", "pmap", "record", "staticmethod"),
+    *("autocast", "classmethod", "compile", "filter_jit", "filter_pmap", "function", "jit", "main"),
+    *("inference_mode", "no_grad", "override", "pmap", "record", "staticmethod"),
 }
 
 
@@ -84,9 +73,8 @@ def head(node: ast.AST) -> str:
 def is_changed(function: Any) -> bool:
     """Whether a decorator makes another one of a function."""
     for x in getattr(function, "decorator_list", ()):
-        if isinstance(x, ast.Call):
-            x = x.args[0] if called(x) == "partial" and x.args else x.func
-        if dotted(x).rpartition(".")[2] not in _SAME:
+        name = of_partial(x) if isinstance(x, ast.Call) else x
+        if dotted(name).rpartition(".")[2] not in _SAME:
             return True
     return False
 

@@ -89,7 +89,7 @@ class Program(Reader):
         nodes = [*ast.walk(self.tree)]
         self.parents: Any = {x: node for node in nodes for x in ast.iter_child_nodes(node)}
         declared = {x for x in nodes if isinstance(x, (ast.Global, ast.Nonlocal))}
-        outer = {(next(self.scopes(x)), y): type(x) for x in declared for y in x.names}
+        outer = {(self.scope(x), y): type(x) for x in declared for y in x.names}
         for node in nodes:
             walrus = isinstance(self.parents.get(node), ast.NamedExpr)
             for name in binds(node):
@@ -122,6 +122,10 @@ class Program(Reader):
             ):
                 yield node
         yield self.tree
+
+    def scope(self, node: Any) -> Any:
+        """The innermost of ``scopes``."""
+        return next(self.scopes(node))
 
     def value(self, node: Any, depth: int = 0) -> Any:
         if self.told and (text := dotted(node) or ast.unparse(node)) in self.told:
@@ -339,7 +343,7 @@ class Program(Reader):
     def returned(self, function: Any) -> Any:
         """The node of the one value that a function returns."""
         nodes = [x for x in ast.walk(function) if isinstance(x, ast.Return)] if function else []
-        nodes = [x for x in nodes if next(self.scopes(x)) is function]
+        nodes = [x for x in nodes if self.scope(x) is function]
         return nodes[0].value if len(nodes) == 1 and self._always(nodes[0]) else None
 
     def passed(self, call: ast.Call, function: Any, arg: ast.arg) -> Any:

@@ -98,7 +98,7 @@ class Steps:
             ends |= isinstance(x, ast.Raise) and x in caught
             nested = isinstance(x, ast.Break) and len(self._loops(node)) > 1
             turns |= nested and self._loop(x) is node
-            turns |= ends and next(self.program.scopes(x)) is next(self.program.scopes(origin))
+            turns |= ends and self.program.scope(x) is self.program.scope(origin)
             if turns and last and last < x.lineno < origin.lineno:
                 self.uses.refuse(x)
 
@@ -147,7 +147,7 @@ class Steps:
                 if not inner:
                     self.ways.append({*path})
                     self.conditions += [x for x in path if isinstance(x, (ast.If, ast.Try))]
-                same = next(self.program.scopes(path[0])) is next(self.program.scopes(way[0]))
+                same = self.program.scope(path[0]) is self.program.scope(way[0])
                 return [("epoch" if inner else "step", (path[0] if same else child, place(child)))]
             path = [*path, node]
             inner = inner or isinstance(node, INLINE)
@@ -158,7 +158,7 @@ class Steps:
             elif isinstance(node, FUNCTION):
                 returns: list[Any] = [] if inner else [*ast.walk(node)]
                 for x in returns:
-                    own = isinstance(x, ast.Return) and next(self.program.scopes(x)) is node
+                    own = isinstance(x, ast.Return) and self.program.scope(x) is node
                     if own and x.lineno < child.lineno:
                         self.uses.refuse(x)
                 calls = [x for x in self.program.called_by(node) if (path[0], x) not in self.seen]
@@ -217,12 +217,14 @@ class Steps:
         own = {*ast.walk(loop.target)} if isinstance(loop, ast.For) else set()
         names = [x for x in {*ast.walk(loop)} - own if isinstance(x, ast.Name)]
         stored = {x.id for x in names if isinstance(x.ctx, ast.Store)}
-        for x in ast.walk(loop):
-            same = isinstance(x, ast.If) and ast.dump(x.test) == ast.dump(node.test)
-            read = {getattr(y, "id", "") for y in ast.walk(node.test)}
-            nodes = [z for y in listed(x, "body") for z in ast.walk(y) if same]
-            steps = [y for y in nodes if isinstance(y, ast.Call) and called(y) == "step"]
-            if (x is node or not read & stored) and {*steps} - {*self.uses.steps}:
+        read = {getattr(x, "id", "") for x in ast.walk(node.test)}
+        alike = (
+            [x for x in ast.walk(loop) if isinstance(x, ast.If)] if not read & stored else [node]
+        )
+        for x in alike:
+            inner = [z for y in x.body for z in ast.walk(y)]
+            steps = {y for y in inner if isinstance(y, ast.Call) and called(y) == "step"}
+            if ast.dump(x.test) == ast.dump(node.test) and steps - {*self.uses.steps}:
                 return True
         return False
 

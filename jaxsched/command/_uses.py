@@ -36,25 +36,13 @@ _BESIDE = {
 # Methods which leave alone what has them.
 _METHODS = {
     *("apply_gradients", "build", "compile", "eval", "exclude_from_weight_decay", "get_last_lr"),
-    *("get_lr", "init", "state_dict"),
-    *("step", "train", "update", "zero_grad"),
+    *("get_lr", "init", "state_dict", "step", "train", "update", "zero_grad"),
 }
 _OF_DICTS = {"copy", "get", "items", "keys", "values"}
 # Functions which only read, and those whose value has what they are given.
 _READERS = {
-    *(
-        "__init__",
-        "bool",
-        "callable",
-        "free_memory",
-        "hasattr",
-        "id",
-        "isinstance",
-        "len",
-        "max",
-        "min",
-    ),
-    *("print", "register_for_checkpointing", "repr", "str", "sum", "super"),
+    *("__init__", "bool", "callable", "free_memory", "hasattr", "id", "isinstance", "len", "max"),
+    *("min", "print", "register_for_checkpointing", "repr", "str", "sum", "super"),
 }
 _CARRIERS = {*PASSES, "dict", "enumerate", "list", "reversed", "tuple", "type", "vars", "zip"}
 # What keeps an optimizer or a schedule, and where.
@@ -125,7 +113,7 @@ class Uses:
 
     def _seed(self) -> None:
         """What is an optimizer or a schedule by its name alone, whatever has it."""
-        made = {x.name.rpartition(".")[2] for x in self.own.values() if isinstance(x, Call)}
+        made = {x.bare for x in self.own.values() if isinstance(x, Call)}
         for node in ast.walk(self.program.tree):
             if isinstance(node, ast.Attribute):
                 if node.attr == "param_groups":
@@ -217,7 +205,7 @@ class Uses:
             self._bind(targets, kind, part, up)
             self.follow(up, kind, part)
         elif isinstance(up, ast.Return):
-            for call in self.calls(next(self.program.scopes(up))):
+            for call in self.calls(self.program.scope(up)):
                 self.follow(call, kind, part)
         elif isinstance(up, ast.Call) and up.func is node:  # one of Optax is a function
             if kind != "schedule" or not self.rate_first:
@@ -339,7 +327,7 @@ class Uses:
             names = {getattr(y, "attr", "") for y in nodes} & _REACHES
             names |= {getattr(y, "attr", "") for y in inner} & {"model"}
             own = nodes and not names
-            known = isinstance(x, Call) and x.name.rpartition(".")[2] in _CALLBACKS
+            known = isinstance(x, Call) and x.bare in _CALLBACKS
             if not (own or known or id(x) in self.own):
                 self.refuse(call)
 
@@ -364,5 +352,5 @@ class Uses:
 
 
 def _beside(x: Any) -> bool:
-    name = x.name.rpartition(".")[2] if isinstance(x, Call) else ""
+    name = x.bare if isinstance(x, Call) else ""
     return name in _BESIDE or (name == "scale" and x.args in ((-1,), (-1.0,)))

@@ -50,6 +50,11 @@ class Call:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def bare(self) -> str:
+        """The name without what stands before a dot."""
+        return self.name.rpartition(".")[2]
+
 
 class Word(str):
     """A text without quotes."""
