@@ -34,7 +34,7 @@ def to_host(x: Any) -> Any:
 
 
 def frozen(x: Any) -> Any:
-    """A read-only copy of a NumPy array that can be written to; all else as it is."""
+    """A read-only copy of a writable NumPy array; anything else unchanged."""
     if isinstance(x, np.ndarray) and x.flags.writeable:
         x = x.copy()
         x.setflags(write=False)

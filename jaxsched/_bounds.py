@@ -28,10 +28,10 @@ def check_bounds(
     every: Callable[[Any], Any] = bool,
     some: Callable[[Any], Any] = bool,
 ) -> None:
-    """Raises a ``ValueError`` in which ``told`` follows on ``x``, whose ``value`` is outside.
+    """Raises a ``ValueError`` for a ``value`` out of bounds; it quotes ``x``, then says ``told``.
 
-    ``whole`` allows no fraction. A value is a Python number; of an array, ``every`` and ``some``
-    tell of its members.
+    ``whole`` allows no fraction. For an array in place of a Python number, ``every`` and ``some``
+    are NumPy's ``all`` and ``any``.
     """
     if not every(abs(value) <= FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {describe(x)}.")
@@ -54,7 +54,7 @@ def check_bounds(
 
 
 def check_number(where: str, x: Any, **bounds: Any) -> None:
-    """Raises for what is no number of Python or NumPy, or one outside of its bounds."""
+    """Raises unless it is a Python or NumPy number within its bounds."""
     if isinstance(x, bool) or not isinstance(x, numbers.Real):
         raise TypeError(f"{where} must be a number, got {describe(x)}.")
     check_bounds(where, x, x, **bounds)

@@ -26,7 +26,7 @@ def size(where: str, x: Any) -> Any:
         return [size(where, each) for each in x]
     factor = THOUSANDS.get(x[-1:]) if isinstance(x, str) else None
     number = numeral(x[:-1] if factor else x) if isinstance(x, str) else None
-    if number is None:  # of Units, or of what is no text
+    if number is None:  # given as another type, or not a number: its reader says so
         return x
     number = number * (factor or 1)
     if factor and x[-1:] in ("m", "b", "t"):  # minutes? a slip for ba?

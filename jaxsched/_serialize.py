@@ -289,7 +289,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
 
 
 def _number(value: Any, cls: type) -> Any:
-    """A number that a config holds as a text, and numbers in lists; all else as it is."""
+    """A number that a config holds as a text, and numbers in lists; others unchanged."""
     if isinstance(value, list):
         return [_number(x, cls) for x in value]
     if not isinstance(value, str):
@@ -302,7 +302,7 @@ def _number(value: Any, cls: type) -> Any:
 
 
 def _population(value: Any, rank: int) -> Any:
-    """The numbers of a stacked population, as ``js.stack`` holds them; all else as it is."""
+    """The numbers of a stacked population, as ``js.stack`` holds them; others unchanged."""
     is_nested = isinstance(value, list) and value and isinstance(value[0], list)
     if not isinstance(value, list) or (rank and not is_nested):
         return value

@@ -136,7 +136,7 @@ def _shown(x: Any) -> str:
     if isinstance(x, Call) and x.name in OPERATORS:
         return f"({f' {x.name} '.join(map(_shown, x.args))})"
     if isinstance(x, Call):
-        source: Any = source_of(x.name)  # an alias is no name in Python
+        source: Any = source_of(x.name)  # an alias is not a function in Python
         inner = [_shown(a) for a in x.args] + [f"{k}={_shown(v)}" for k, v in x.kwargs.items()]
         return f"js.compat.{source.name}({', '.join(inner)})"
     if isinstance(x, dict):

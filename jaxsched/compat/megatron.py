@@ -2,7 +2,7 @@
 
 One class there has two curves: ``OptimizerParamScheduler`` is that of the rate, ``get_wd`` that of
 the weight decay. It counts samples there; lengths are optimizer updates here (samples divided by
-the batch size). ``fix=True`` takes back what hurts.
+the batch size). ``fix=True`` avoids the jump at the end.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 ``base_lr``, the rate of the optimizer, takes its place. By default a warmup replaces the first
 steps of the curve, so that it drops at the end of the warmup; with ``warmup_prefix`` the curve
 begins after it, and ``t_initial`` does not count it. ``CosineLRScheduler`` explains the arguments
-that several have. The noise has timm's distribution and
-arguments, and the random numbers of ``js.Noisy``: PyTorch's generator has others.
+that several have. The noise has timm's distribution and arguments, and the random numbers of
+``js.Noisy``: PyTorch's generator has others.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``base_lr``, the rate of the optimizer, takes the place of ``optimizer``; for several groups map a
 drop-in over their rates with ``jax.vmap``. ``last_epoch`` has no meaning here: a schedule has no
-state. ``fix=True`` takes back what hurts after the end.
+state. ``fix=True`` avoids the surprises after the end.
 """
 
 from __future__ import annotations

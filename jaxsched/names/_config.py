@@ -57,7 +57,7 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
 
     Raises:
         ValueError: if a name, a unit or a text is unknown; the nearest names are told.
-        TypeError: if an argument is unknown or missing, or it is no config.
+        TypeError: if an argument is unknown or missing, or it is not a config.
 
     >>> import jaxsched as js
     >>> config = {"name": "warmup_cosine", "peak": "1e-3", "steps": 1000, "warmup": "10%"}

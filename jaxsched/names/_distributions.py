@@ -146,7 +146,7 @@ def _bounded(
             f"{describe(given['min'])} and {describe(given['max'])}."
         )
     if exponents:
-        if all(isinstance(x, (int, float)) and 0 < x < 1 for x in (low, high)):  # e^0.1 is no rate
+        if all(isinstance(x, (int, float)) and 0 < x < 1 for x in (low, high)):  # rates by mistake
             raise ValueError(
                 f"{where} must have exponents of e for log_uniform, got {low} and {high}; between "
                 "values it is log_uniform_values."

@@ -97,7 +97,7 @@ def reading(text: str, where: str, most: int = LENGTH) -> Iterator[None]:
 
 
 def dotted(node: ast.AST) -> str:
-    """The name that stands there, with its dots; ``cfg["lr"]`` is no other than ``cfg.lr``."""
+    """The name that stands there, with its dots; ``cfg["lr"]`` is the same as ``cfg.lr``."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):

@@ -80,9 +80,9 @@ def check(
 
 
 def check_values(x: Any, place: Place, source: Entry | None = None, argument: str = "") -> Any:
-    """The value, as far as it is known; raises for a number out of bounds and a text that is none.
+    """The value, as far as it is known; raises for a number out of bounds and a wrong text.
 
-    It tells without JAX what the making would tell, in the same words.
+    The error is that of making the schedule, in the same words, but without JAX.
     """
     if isinstance(x, Call):
         inner = place.within(source.name, argument) if source else place

@@ -67,7 +67,7 @@ def ours() -> dict[str, Entry]:
         if name in classes and name not in fields:
             _, node = classes[name]
             inherited = [fields_of(base.id) for base in node.bases if isinstance(base, ast.Name)]
-            # A dataclass has no fields of a base that is none.
+            # A base that is not a dataclass adds no fields.
             own = _fields(node) if _decorated(node, "struct") else {}
             fields[name] = {k: v for one in reversed(inherited) for k, v in one.items()} | own
         return fields.get(name, {})

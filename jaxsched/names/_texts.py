@@ -55,7 +55,7 @@ _FROM_START = {
     *("num_warmup_steps", "warmup_steps", "lr_warmup_steps", "warmup_t", "t_warmup"),
     *("T_max", "t_max", "max_duration", "total_iters", "lr_decay_steps"),
 }
-_LONGEST = 400  # of a number in digits; what is longer is none
+_LONGEST = 400  # characters of a number; a longer text is not one
 _DIGITS = re.compile(r"(?<=\d)_(?=\d)")  # between digits, as in TOML and Python
 _TIME = re.compile(rf"{REAL.pattern}(?P<unit>ba|ep|sp|tok|dur|iter)")  # Composer's
 _LENGTH = re.compile(
@@ -64,7 +64,7 @@ _LENGTH = re.compile(
 
 
 def value(x: Any) -> Any:
-    """A value of a config: the number that a text is; else as it is."""
+    """A value of a config: a text that spells a number as that number; others unchanged."""
     short = isinstance(x, str) and len(x) < _LONGEST
     number = numeral(_DIGITS.sub("", x)) if short else None
     return x if number is None else number
@@ -133,7 +133,7 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
     if _THEIRS.get(argument) == "ratio" if theirs else argument in _OUR_RATIOS:
         kind = "Ratio"
     elif theirs and kind not in _RATIOS:
-        kind = ""  # a drop-in's Length is no recipe's, which has shares
+        kind = ""  # a drop-in's Length has no shares, as a recipe's has
     length = _LENGTH.fullmatch(text)
     counted = place.counts if place.counts != "updates" else "steps"
     unit = _UNITS[length[3].lower()] if length and length[3] else counted

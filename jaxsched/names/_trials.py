@@ -44,10 +44,10 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             ``distribution``: "uniform" (whole numbers between whole numbers), "int_uniform",
             "log_uniform_values" (or "loguniform"), "log_uniform" (whose bounds are exponents of
             e); or ``mu``, ``sigma`` and "normal" or "log_normal"; with "q_" before it rounded to
-            multiples of ``q``. ``method`` is "grid" (the default),
-            "zip", or with ``count`` (or ``run_cap``) and ``seed`` "random", "halton", "sobol" or
-            "latin". Values are as in ``from_config``. Or a list of such mappings, whose trials are
-            joined: each kind with its own arguments.
+            multiples of ``q``. ``method`` is "grid" (the default), "zip", or with ``count`` (or
+            ``run_cap``) and ``seed`` "random", "halton", "sobol" or "latin". Values are as in
+            ``from_config``. Or a list of such mappings, whose trials are joined: each kind with
+            its own arguments.
         units: the sizes of the run, for lengths in epochs, samples and tokens.
 
     Returns:

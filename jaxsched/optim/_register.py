@@ -155,7 +155,7 @@ def _from_state(record: Record, state: dict[str, Any]) -> Any:
     added = record._defaults.keys() - state.keys()  # since the file was written
     names = {name for name, _ in pairs}
     saved = {name for name in state if name.isidentifier()}
-    other = "".join({*state} - saved - {_mark(record)})  # files of before do not tell it
+    other = "".join({*state} - saved - {_mark(record)})  # files of earlier versions lack it
     if other or not names - added <= saved <= names:
         raise ValueError(
             f"from_state_dict(target=...) must have the kinds of schedules that were saved, got "

@@ -39,7 +39,7 @@ class Override(NamedTuple):
         return self.scale * jnp.where(self.is_fixed, self.fixed, value)
 
 
-Knob = Override  # by this name a pickle of before finds it
+Knob = Override  # the name in pickles of earlier versions
 
 
 class InjectState(NamedTuple):
@@ -169,7 +169,7 @@ def _in_variables(nnx: Any, opt_state: Any, arrays: Any) -> Any:
 
 
 def plain_arrays(tree: Any) -> Any:
-    """``tree`` with Flax NNX variables replaced by their arrays; any other tree as it is."""
+    """``tree`` with Flax NNX variables replaced by their arrays; any other tree unchanged."""
     nnx = sys.modules.get("flax.nnx")  # a state with nnx variables: it was imported
     if nnx is None:
         return tree

@@ -65,7 +65,7 @@ def transition(shape: Any, start: Any, end: Any, steps: Any) -> AbstractSchedule
 
 
 def until(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
-    """The schedule's first ``steps``, which are the whole length; ``None``: it stays as it is."""
+    """The schedule's first ``steps``, which are the whole length; ``None``: all of it."""
     return schedule if steps is None else Window(schedule, 0, steps)
 
 

@@ -57,7 +57,7 @@ def least(x: Any, y: Any) -> Any:
 
 
 def _whole_as(x: Any, dtype: Any) -> Any:
-    """An integer array in a dtype that does not wrap below 0; all else as it is."""
+    """An integer array in a dtype that does not wrap below 0; anything else unchanged."""
     return x.astype(dtype) if is_whole(x) and not isinstance(x, int) else x
 
 

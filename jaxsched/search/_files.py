@@ -205,7 +205,7 @@ def _hints(kind: Any) -> tuple[dict[str, Any], set[str]]:
 
 def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
     """Writes a whole file or none: under another name, flushed to the disk, then renamed."""
-    # Of a name that nobody knows before, and "x": no link that is planted there is written through.
+    # A random name and "x": a link that was planted there is never written through.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:

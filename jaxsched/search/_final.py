@@ -303,7 +303,7 @@ def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, 
     of_task = {name for name in fields if name.startswith("task")} | {"folds"}
     versions = ("jaxsched", "jax")
     if any(expected.get(name) != fields[name] for name in versions):
-        of_task -= {f"task's {method}" for method in METHODS}  # another version traces otherwise
+        of_task -= {f"task's {method}" for method in METHODS}  # another version gives other traces
     if any(expected.get(name) != fields[name] for name in of_task):
         differ = difference(expected, {**expected, **fields}, ("in the sweep", "here"))
         raise ValueError(

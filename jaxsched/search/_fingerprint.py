@@ -194,7 +194,7 @@ class Walk:
         """What a value is made of, as texts."""
         if isinstance(value, jax.core.Tracer):
             return [_aval(value.aval)]
-        if _is_code(value):  # a class of arrays is none
+        if _is_code(value):  # before arrays: a class of arrays has their attributes
             return self._code(value)
         if isinstance(value, (jax.Array, jax.ShapeDtypeStruct)) or (
             hasattr(value, "__array__") and hasattr(value, "dtype")
@@ -280,7 +280,7 @@ class Walk:
         return [name, *map(self.of, inner), *self._attributes(value)]
 
     def _attributes(self, value: Any) -> Iterable[str]:
-        # Private ones that are no data may be of this process, such as a lock or a cache.
+        # Private ones that are not data may belong to this process, such as a lock or a cache.
         return [self.of(x) for item in _fields(value, _is_data).items() for x in item]
 
 
@@ -359,7 +359,7 @@ def difference(first: Mapping[str, str], second: Mapping[str, str], where: tuple
     differ = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
     arrays = [n for n in {**first, **second} if n not in {**theirs, **ours}]
     arrays = [n for n in arrays if first.get(n) != second.get(n)]
-    both = len(theirs) < len(first) and len(ours) < len(second)  # files of before name none
+    both = len(theirs) < len(first) and len(ours) < len(second)  # earlier versions name none
     if both and arrays and any(name.startswith("task's ") for name in differ):
         differ = [*arrays, *(name for name in differ if name != "task's arrays")]
     return listed(

@@ -39,7 +39,7 @@ def held(path: Path, expected: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Deleted while it is held; whoever has opened it before sees that it is another file.
+        # Deleted while it is held: a process that opened it before finds another file there.
         with contextlib.suppress(OSError):
             if _is_at(path, descriptor):
                 path.unlink()

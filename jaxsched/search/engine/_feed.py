@@ -34,7 +34,7 @@ class Feed:
             count = min(length, steps - start)
             seeded = plan.seeds[seed]
             drawn = plan.folds[fold].batches(seeded, start, count, steps, plan.caller)
-            # A copy: a task may fill one buffer again and again, and JAX takes an array as it is.
+            # A copy: a task may reuse one buffer, and JAX need not copy an array that it is given.
             drawn = jax.tree.map(lambda x: _filled(x, length), drawn)
             size = nbytes(drawn)
             while self._cache and self._bytes + size > _BYTES:

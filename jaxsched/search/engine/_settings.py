@@ -30,7 +30,7 @@ _SETTINGS = (
     "jax_exec_time_optimization_effort",
     "jax_compiler_enable_remat_pass",
 )
-# Told only where they are not as JAX has them, since results of before do not have them.
+# Part of an identity only where they differ from JAX's defaults: earlier results lack them.
 _RARE = {
     "jax_disable_most_optimizations": "False",
     "jax_use_magma": "auto",
@@ -82,5 +82,5 @@ def entered(wanted: dict[str, Any]) -> contextlib.ExitStack:
 
 def thread_settings() -> dict[str, Any]:
     """The settings that this version of JAX has, as they are in this thread."""
-    values = jax.config.values  # some are no attributes of it
+    values = jax.config.values  # some are not attributes of it
     return {name: values[name] for name in _SETTINGS if name in values}

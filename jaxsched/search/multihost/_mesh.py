@@ -47,7 +47,7 @@ class MeshProgram(Program):
     """The program of a task whose states lie on a mesh as ``task.init`` lays them out.
 
     Args:
-        fold, names, length: as for ``program_for``; the width is 1.
+        fold, names, length: as for ``Program``; the width is 1.
         place: the mesh.
         layout: the shardings of a state, if another fold's program has chosen them.
     """

@@ -1,6 +1,6 @@
-"""What is submitted to somebody's executor: waited for, and submitted again if it is lost.
+"""Calls submitted to a user's executor: waited for, and submitted again if they are lost.
 
-An executor is all that has ``submit(fn, *args)``, whose answers have ``done()``, ``exception()``
+An executor is any object with ``submit(fn, *args)``, whose answers have ``done()``, ``exception()``
 and ``result()``: the shape of ``concurrent.futures``. Nothing else of it is used, but ``cancel()``
 where there is one. What is called returns its own errors as values. So any exception of an answer
 means that the call was lost, in whichever words its executor says that a worker died.
@@ -29,7 +29,7 @@ _PAUSES = (0.005, 0.25)  # seconds between two looks at the answers: the first, 
 
 
 def packed(value: Any) -> Any:
-    """The value as bytes, if all that it consists of can be imported; else as it is.
+    """The value as bytes, if all its parts can be imported; else the value itself.
 
     The bytes are read by the function that is called, which reports an error: Dask's workers hang
     if a module is missing. What is defined elsewhere is left to the executor's own pickling.
@@ -195,7 +195,7 @@ _UNSENT = (pickle.PicklingError, AttributeError, TypeError, ImportError)
 
 
 class _Pickler(pickle.Pickler):
-    """Refuses what pickle would take here, but nobody could read in a new process."""
+    """Refuses what pickle would write here, but a new process could not read."""
 
     script = True  # whether what the main script defines can be read: a spawned process has it
 

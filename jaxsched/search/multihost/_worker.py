@@ -204,7 +204,7 @@ def _unit(
     (own,) = run_fields(plan, backend.settings)
     if differ := difference(part.fields, own, ("in the driver", f"on {place()}")):
         raise ValueError(f"a worker must train what the driver does, but they differ in {differ}")
-    # That most runs in the directory are of other units is no news.
+    # No warnings: most runs in the directory are of other units.
     store = StageStore(directory, plan, (own,), backend.machine, writer, work.every, warns=False)
     longest = work.longest if part.until is None else min(part.until, work.longest)
     if store.batches(0, 0, longest) != part.batches:

@@ -227,7 +227,7 @@ def _grouped(result: ScoredTrials, by: str, where: str) -> dict[str, list[int]]:
 
 
 def _value(setting: Any) -> Any:
-    """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; all else as it is."""
+    """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; others unchanged."""
     if not reports.is_number(setting):
         return setting
     number = float(f"{setting:.9g}")

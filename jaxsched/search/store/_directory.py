@@ -31,7 +31,7 @@ class StoreDirectory:
 
         Raises:
             RuntimeError: if another one does.
-            ValueError: if the directory holds something else, or a checkpoint of before.
+            ValueError: if the directory holds anything else, or an earlier version's checkpoint.
         """
         self.on_first_process(self._check)
         lock = held(

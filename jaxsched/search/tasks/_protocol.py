@@ -102,7 +102,7 @@ def updates_per_step(caller: str, task: Any) -> int:
 
 
 def opaque_leaves(leaves: Iterable[Any]) -> list[Any]:
-    """Those of a task's leaves that are no arrays: the task itself, functions of a tuple, texts."""
+    """The leaves of a task that are not arrays: the task itself, functions of a tuple, texts."""
     return [x for x in leaves if not (isinstance(x, (int, float, complex)) or is_array(x))]
 
 

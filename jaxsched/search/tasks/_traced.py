@@ -67,7 +67,7 @@ class Fold:
     def array_fields(self) -> dict[str, str]:
         """The arrays by their names, to say which one differs: kind, shape and digest.
 
-        Those of a task that is no pytree are its attributes, and what its methods use, in order.
+        A task that is not a pytree has its attributes, and what its methods use, in order.
         """
         named = {keystr(path): x for path, x in tree_leaves_with_path(self.task)}
         if not self.arrays:
