@@ -227,6 +227,7 @@ def from_json(text: str) -> Any:
 
 
 def _encode(x: Any, depth: int) -> Any:
+    """A record as a dict, its tuples as lists; ``depth`` ends what would be nested for ever."""
     if depth > _DEPTH:
         raise ValueError(f"to_dict(schedule=...) must be nested at most {_DEPTH} deep.")
     if isinstance(x, Record):
@@ -256,6 +257,7 @@ def _encode(x: Any, depth: int) -> Any:
 
 
 def _decode(data: Any, depth: int, texts: bool) -> Any:
+    """The record of a dict of ``_encode``; ``texts``: numbers may be texts, as in a config."""
     if depth > _DEPTH:
         raise ValueError(f"from_dict(data=...) must be nested at most {_DEPTH} deep.")
     kind = data.get("type") if isinstance(data, dict) else data

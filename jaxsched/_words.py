@@ -270,6 +270,7 @@ def _refuse_unknown(function: str, names: Sequence[str], kwargs: Mapping[str, An
 
 
 def instead(word: str, names: Sequence[str]) -> str:
+    """An unknown argument, with its name here, what to write instead, or the nearest one."""
     word = shorten(word)
     why = _INSTEAD.get(word)
     if why is _START and "div" in names:

@@ -219,6 +219,7 @@ class Units(Record):
         return _whole(steps)
 
     def _seen(self, unit: str, step: Any) -> Any:
+        """Samples or tokens before a step: those before its span, and those of its span so far."""
         where = f"Units.{unit}_at(step=...)"
         step = as_array(step)
         if isinstance(step, jax.core.Tracer):
@@ -302,6 +303,7 @@ def _whole(steps: Fraction) -> int:
 
 
 def _checked_sizes(where: str, x: Any, optional: bool) -> Any:
+    """A size, (samples, size) pairs as a tuple, or an integer schedule."""
     x = as_array(x)
     if isinstance(x, AbstractSchedule) or (x is None and optional):
         return x

@@ -58,6 +58,7 @@ class Clock:
             raise ValueError(f"composer.{name}(max_duration=...) must not be a share of itself.")
 
     def length(self, word: str, time: Any, scaled: bool = True, above: bool = False) -> Any:
+        """The whole steps of a time: a share of the run, or epochs in batches; times ``ssr``."""
         value, unit = time
         if unit == "dur":
             if self.duration is None:

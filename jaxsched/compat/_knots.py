@@ -86,6 +86,8 @@ def scaled_knots(
         if not steps or steps[0] > 0:
             return kind(stack([0, *steps]), stack(values))
         return moved(kind(np.asarray(steps) - steps[0], stack(values[1:])), steps[0])
+    # Of equal steps the last scale counts, as in a dict. A trace does not know which are equal: so
+    # the first one takes the scale of the last, and the others multiply by 1.
     kept = []
     for i, step in enumerate(steps):
         scale = as_array(scales[i])

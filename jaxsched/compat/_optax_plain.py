@@ -143,6 +143,7 @@ def exponential_decay(
     if is_concrete(decay_rate) and is_concrete(transition_steps):
         side = "low" if violates(falls, decay_rate) else "high"
         return Clip(decay, **{side: end_value})
+    # Which of the two bounds ``end_value`` is depends on traced numbers: the other is out of reach.
     low = where(falls, (rate,), end_value, -FLOAT32_MAX)
     grows = where(rises, (rate,), end_value, FLOAT32_MAX)
     return Clip(decay, low, where(still, given, FLOAT32_MAX, grows))
@@ -254,12 +255,14 @@ def nothing(steps: Any) -> Any:
 
 
 def line(start: Any, end: Any, steps: Any) -> AbstractSchedule:
+    """A line; a length of 0 or less leaves it at its start."""
     last = where(nothing, (steps,), start, end)
     rises = surely(operator.lt, start, last)
     return held(rises, shapes.Linear(start, last, larger(steps, 0)), last)
 
 
 def bent(start: Any, end: Any, steps: Any, exponent: Any) -> AbstractSchedule:
+    """Half a cosine to a power; with an exponent of 0 it stays at its start."""
     if surely(lambda x: x == 1, exponent):
         return shapes.Cosine(start, end, steps)
     end, exponent = powered(exponent, start, end)

@@ -54,10 +54,12 @@ def called(where: str, function: Callable[..., Any], *args: Any) -> float:
 
 
 def larger(x: Any, y: Any) -> Any:
+    """The larger of two numbers that may be traced."""
     return where(lambda x, y: x > y, (x, y), x, y)
 
 
 def smaller(x: Any, y: Any) -> Any:
+    """The smaller of two numbers that may be traced."""
     return where(lambda x, y: x < y, (x, y), x, y)
 
 

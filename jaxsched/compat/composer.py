@@ -204,6 +204,7 @@ def CosineAnnealingWarmRestartsScheduler(
     longest: Any = _LONGEST
     if max_duration is not None:
         longest = clock.length("max_duration", max_duration, scaled=False)
+    # Cut to whole steps each time, they are not a geometric series, as ``Repeat`` needs.
     lengths: list[Any] = []
     total = 0
     while length > 0 and total <= _LONGEST:

@@ -236,6 +236,7 @@ def CompositeParamScheduler(
 
 
 def _stairs(fractions: list[Any], values: list[Any], steps: Any) -> AbstractSchedule:
+    """Values in turn; each stair begins ``_NEAR`` before its fraction of the run, as there."""
     at = [multiply(subtract_steps(fraction, _NEAR), steps) for fraction in fractions]
     return Window(levels(at, values), 0, steps)
 

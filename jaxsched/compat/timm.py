@@ -315,6 +315,7 @@ class OfFraction(OfStep):
 
 
 def _warped(shape: Any, power: Any) -> AbstractSchedule:
+    """A shape in k-decay's time."""
     return shape if surely(lambda power: power == 1, power) else shapes.Warp(shape, power)
 
 
@@ -334,7 +335,7 @@ def _cycles(
         body = fall(high, low)
     elif surely(lambda decay: decay == 1, decay):
         body = Repeat(fall(high, low), growth, None, limit)
-    else:
+    else:  # two sums, since the peaks decay and the low does not
         least = Repeat(fall(0.0, low), growth, None, limit)
         body = Repeat(fall(high, 0.0), growth, decay, limit) + least
     return body if met else body >> Constant(low)

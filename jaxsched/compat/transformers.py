@@ -300,11 +300,13 @@ def _part(steps: Any, many: Any) -> Any:
 
 
 def _waves(high: Any, low: Any, steps: Any, cycles: Any, fix: bool) -> AbstractSchedule:
+    """So many waves of a cosine within ``steps``; a negative number is its magnitude."""
     both = where(lambda x: x < 0, (cycles,), multiply(cycles, -2.0), multiply(cycles, 2.0))
     return wave(high, low, _part(steps, both), fix)
 
 
 def _low(name: str, lr: Any, min_lr: Any, min_lr_rate: Any) -> Any:
+    """The lowest rate, from whichever of its two forms was given."""
     if (min_lr is None) == (min_lr_rate is None):
         raise ValueError(
             f"transformers.{name}(min_lr=...) or min_lr_rate=... must be given, and not both, got "

@@ -55,6 +55,7 @@ def column(
     if word != "":
         check_choice(f"{where}, distribution,", word, NAMES)
     name, stepped = word.removeprefix("q_"), word.startswith("q_")
+    # The words say which form it is; a distribution or a word of another form is refused.
     words: tuple[str, ...]
     names: Collection[str]
     if "values" in given or "value" in given:
@@ -103,6 +104,7 @@ def _quantiles(quantile: Callable[[float], Any]) -> Distribution:
 
 
 def _listed(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) -> Any:
+    """Values, or with probabilities a draw of them."""
     if not is_list(given["values"]):
         raise ValueError(f"{where} must have a list of values, got {describe(given['values'])}.")
     values = [value(x) for x in given["values"]]

@@ -146,6 +146,7 @@ def _decorated(node: ast.FunctionDef | ast.ClassDef, word: str) -> bool:
 
 
 def _function(node: ast.FunctionDef, name: str, module: str) -> Entry:
+    """The entry of a recipe, a drop-in or a method: its bounds are those of its annotations."""
     given = node.args
     places = [a for a in given.args if a.arg != "self"]
     defaults = [None] * (len(places) - len(given.defaults)) + given.defaults + given.kw_defaults

@@ -158,6 +158,7 @@ def _match(site: Site, key: str, group: str | None, name: str, is_scale: bool) -
 
 
 def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
+    """Gives one hyperparameter a factor, a fixed value, its schedule back, or another one."""
     knob, schedules = state.knobs[name], state.schedules
     if is_scale:
         knob = knob._replace(scale=_like(knob.scale, value, name))
@@ -194,6 +195,7 @@ def _same_structure(state: InjectState, name: str, schedule: Any) -> Any:
 
 
 def _leaf_like(where: str, path: Any, axes: int, old: jax.Array, new: Any) -> jax.Array:
+    """A number of a new schedule in the old one's dtype and shape: then nothing retraces."""
     field = jax.tree_util.keystr(path).lstrip(".")
     if jnp.shape(new) not in (old.shape, old.shape[axes:]):
         raise ValueError(
@@ -228,6 +230,7 @@ def _like(old: jax.Array, value: Any, name: str) -> jax.Array:
 
 
 def _set_optax(state: Any, name: str, value: Any, is_scale: bool) -> Any:
+    """Changes a fixed value of Optax's own state; it has no place for anything else."""
     if name in getattr(state, "hyperparams_states", {}):
         raise ValueError(
             f"override({name}=...): optax.inject_hyperparams ignores changes to a scheduled value. "

@@ -142,6 +142,7 @@ def _names(sites: list[Site]) -> list[str]:
 
 
 def _check_same(state: InjectState, other: InjectState) -> None:
+    """Raises for a schedule or override that differs: the user says which one goes on."""
     for name, schedule in state.schedules.items():
         if not _equal(state.knobs[name], other.knobs[name]):
             raise ValueError(

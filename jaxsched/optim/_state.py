@@ -225,6 +225,7 @@ def _named(path: Any, keys: tuple[type, ...]) -> str:
 
 
 def _prefixes(sites: list[tuple[Any, Any]]) -> list[str]:
+    """The shortest prefix of each site, of three, that keeps all names apart."""
     prefixes, clashing = [""] * len(sites), {""}
     for keys in _KEYS:
         texts = [_named(path, keys) for path, _ in sites]

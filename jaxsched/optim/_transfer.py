@@ -59,6 +59,7 @@ class Transfer:
 
     def _node(self, fresh: Any, saved: Any, path: Path, count: Any) -> Any:
         """``count`` is that of an injection around it, if there is one."""
+        # An injection on one side only is looked through: so a plain state meets an injected one.
         injected = _injected(saved)
         below = saved if injected is None else injected.get("inner_state")
         if isinstance(fresh, InjectState):
@@ -161,6 +162,7 @@ class Transfer:
         return state._replace(values=values, inner_state=inner)
 
     def _controller_state(self, state: InjectState, injected: Mapping[str, Any], name: str) -> Any:
+        """The state of a controller: the memory of one of its class, or a first one moved on."""
         controller, start = state.schedules.get(name), state.controller_states[name]
         old, memory = self._memory(injected, name)
         if isinstance(controller, AbstractController):

@@ -51,6 +51,7 @@ SHAPES: dict[ShapeName, Callable[[Any, Any, Any], AbstractSchedule]] = {
 
 
 def exponential(start: Any, factor: Any, every: Any) -> AbstractSchedule:
+    """``start * factor ** (t / every)``, which holds the logarithm of the factor."""
     if isinstance(factor, (int, float)):
         rate = np.float64(math.log(factor)) if has_float64([factor]) else math.log(factor)
         return laws.Exponential(start, divide(rate, every))

@@ -138,6 +138,7 @@ def _base(call: _Call, name: str, x: Any) -> Any:
 
 
 def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], AbstractSchedule]:
+    """The function of a shape's name, or a user's, whose results are checked at each call."""
     function = "a function (start, end, steps) -> schedule"
     wanted = f"{call.where(name)} must be {function}"
     known = isinstance(shape, str) and shape in SHAPES
@@ -247,6 +248,7 @@ def _to_steps(call: _Call) -> None:
 
 
 def _resolved(call: _Call, name: str, x: Any) -> Any:
+    """A share as steps of the whole; numbers of steps unchanged."""
     if not isinstance(x, share):
         return x
     whole = call.whole

@@ -213,6 +213,7 @@ def require_lengths(points: Any, name: str, other: str, extra: int) -> None:
 
 
 def _slopes(steps: Any, values: Any, xp: Any) -> Any:
+    """PCHIP's slopes: harmonic means of two secants, or 0 where these differ in sign."""
     wide = xp is np or values.dtype == np.float64
     kind = np.float64 if wide else np.float32
     x, y = xp.asarray(steps).astype(kind), xp.asarray(values).astype(kind)

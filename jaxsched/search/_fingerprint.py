@@ -171,6 +171,7 @@ class Walk:
         self._lock = threading.RLock()  # what another thread has open is not met again
 
     def of(self, value: Any) -> str:
+        """The digest of a value; of one that holds itself, its type stands for it within."""
         if type(value) in _SCALARS:
             return _digest(type(value).__name__, repr(value))
         holds, known = self._known.get(id(value), (None, ""))

@@ -240,6 +240,7 @@ class _Curve(NamedTuple):
 
 
 def _curve(rule: str, lrs: Any, losses: Any, mask: Any) -> _Curve:
+    """Checks a rule's arguments, and moves the points that count to the front, in their order."""
     lrs, losses = jnp.asarray(lrs, jnp.float32), jnp.asarray(losses, jnp.float32)
     if lrs.ndim != 1 or lrs.size == 0:
         raise ValueError(f"{rule}(lrs=...) must have shape [n], n at least 1, got {lrs.shape}.")

@@ -190,6 +190,7 @@ def _check_executor(request: Request) -> None:
 
 
 def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:
+    """A mesh of all processes with Auto axes, or a tuple of devices."""
     if given is None:
         return None
     if not isinstance(given, Mesh):
@@ -215,6 +216,7 @@ def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:
 
 
 def _directory(given: Any) -> Path:
+    """The path of a directory, which is made; a file in it shows that it can be written."""
     path = checked_path("sweep(checkpoint=...)", given)
     if os.path.islink(path) and not os.path.exists(path):
         raise ValueError(

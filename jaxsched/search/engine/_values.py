@@ -126,6 +126,7 @@ class ScheduleValues:
             return rows.astype(np.float32)
 
     def _scaled(self, trial: int, block: int, controller_states: ControllerStates) -> np.ndarray:
+        """A block of the values that the controllers make of their bases in these states."""
         counts = self._counts(block)
         rows = [
             values if controller is None else controller.host_values(state, counts, values)
@@ -178,6 +179,7 @@ def _check(trial: str, name: str, one: Any) -> None:
 
 
 def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) -> int:
+    """The steps of a trial's runs; raises where its schedules do not tell."""
     if steps is not None:
         if steps * updates > INT32_MAX:
             raise ValueError(

@@ -148,6 +148,7 @@ class Pool:
                 time.sleep(pause)
 
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The answer to a call; raises if the executor is closed or broken, or cannot send it."""
         try:
             answer = self._executor.submit(function, *arguments)
         except BrokenExecutor:

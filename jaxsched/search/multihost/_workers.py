@@ -114,6 +114,8 @@ class WorkersBackend(AbstractBackend):
             writer=identity.writer,
             every=request.checkpoint_every,
         )
+        # One call before any unit: it shows that workers answer, would train the same bits as this
+        # process, and how fast.
         pool.check((self._work, plan.trials))
         ((_, report),) = pool.run(describe, [(self._work, packed(plan.trials))], lambda: False)
         if isinstance(_checked(report), Lost):
@@ -315,6 +317,7 @@ def _checked(answer: Any) -> Report | Lost:
 
 
 def _error_of(report: Report) -> Exception:
+    """The error that ended a unit, as one of this process."""
     kind, _, text = report.problem.partition(": ")
     error: Exception = RuntimeError(f"sweep(executor=...), on {report.place}: {report.problem}")
     if text.startswith("sweep("):  # one of ours, which says all

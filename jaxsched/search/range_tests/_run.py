@@ -178,6 +178,7 @@ def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
 
 
 def _constants(hyperparams: Any, name: str) -> dict[str, np.float32]:
+    """The other hyperparameters, each a float32 number."""
     if hyperparams is None:
         return {}
     where = "range_test(hyperparams=...)"

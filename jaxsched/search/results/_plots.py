@@ -284,6 +284,7 @@ def _over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
 
 
 def _colours(low: float, high: float, maximize: bool) -> Any:
+    """The map from scores to colours, logarithmic where they span a factor of ten."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
 
@@ -294,6 +295,7 @@ def _colours(low: float, high: float, maximize: bool) -> Any:
 def _cells(
     picture: draw.Picture, pairs: dict[int, list[Any]], scales: list[draw.Scale], colours: Any
 ) -> None:
+    """The best trial of each pair of settings as a coloured cell, with its score."""
     from matplotlib.patches import Rectangle
 
     ax, mean = picture.ax, picture.mean
@@ -334,6 +336,7 @@ def _cells(
 def _points(
     picture: draw.Picture, pairs: dict[int, list[Any]], scales: list[draw.Scale], colours: Any
 ) -> None:
+    """Draws of two settings as points, coloured by their scores; crosses for those without one."""
     ax, lost = picture.ax, picture.lost
     at = {i: [s.at(v) for s, v in zip(scales, pair, strict=True)] for i, pair in pairs.items()}
     scales[0].draw(ax.xaxis, ax.set_xscale)

@@ -128,6 +128,7 @@ def _read(stored: dict[str, np.ndarray]) -> tuple[int, Any, dict[str, np.ndarray
 
 
 def _fields(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The fields of a result from its JSON and arrays, each of its declared type and shape."""
     meta: _Meta = typed(_Meta, data, "the result")
     if missing := {*_ARRAYS} - arrays.keys():
         raise Damaged(f"no array {min(missing)!r}")

@@ -85,6 +85,7 @@ class States:
         return self._index
 
     def _entries(self, path: Path) -> _Entries:
+        """The steps and points of a file's states; none of a damaged or earlier file."""
         if path not in self._files:
             try:
                 meta = self._directory.read(path)[0]

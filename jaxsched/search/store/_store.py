@@ -117,6 +117,8 @@ class StageStore:
     def reopened(self, run: OpenRun) -> OpenRun | None:
         number, stage = self._names.number(run.key), self._plan.stages[run.key.stage]
         digest, start, at, states = run.path.values.copy(), stage.start, stage.start, []
+        # Forwards, since a digest can only be extended. Of the states found the last one is loaded,
+        # and an earlier one only if its file is damaged.
         for step in self._states.steps(start, run.at):
             digest.update(in_order(self._values(run, at, step)))
             at = step

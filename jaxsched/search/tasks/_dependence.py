@@ -140,6 +140,7 @@ class _Walk:
         return Value()
 
     def _equation(self, eqn: Any, inputs: list[Value]) -> list[Value]:
+        """The outputs of an equation, by its primitive; of an unknown one, of all its inputs."""
         name, params = eqn.primitive.name, eqn.params
         masks = [x.reads for x in inputs]
         if name == "cond":
@@ -262,7 +263,7 @@ def _looped(masks: Sequence[int], first: int) -> list[int]:
     """What each part of a carry, the inputs from ``first`` on, depends on after any number."""
     reads: list[int] = []
     after = [1 << (first + k) for k in range(len(masks))]
-    while reads != after:
+    while reads != after:  # each round adds what one more iteration reaches
         reads = after
         after = [
             r | mask | union(reads, mask >> first) for r, mask in zip(reads, masks, strict=True)

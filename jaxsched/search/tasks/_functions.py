@@ -90,6 +90,7 @@ def check_order(loss: Any, optimizer: Any) -> None:
 
 
 def _check_two(argument: str, f: Any, repair: str = "") -> None:
+    """Raises unless ``f`` takes two arguments, and not targets first."""
     signature = _signature(f)
     names = ", ".join(signature.parameters)
     wanted = f"Supervised({argument}) must take outputs and targets, got a function of ({names})"
@@ -112,6 +113,7 @@ def _signature(f: Any) -> inspect.Signature:
 
 
 def metrics_of(metrics: Any) -> dict[str, PerSample]:
+    """The metrics of a task by name, each a function of outputs and targets."""
     if metrics is None:
         return {}
     argument = "Supervised(metrics=...)"

@@ -64,6 +64,7 @@ def _pair(init: Callable[..., Any], apply: Callable[..., Any]) -> Model:
 
 
 def _linen(module: Any, sample: Any) -> Model:
+    """A Linen module; a trace finds out whether it asks for random keys in training."""
     from flax import errors
 
     known = inspect.signature(type(module).__call__).parameters
@@ -118,6 +119,7 @@ def _linen(module: Any, sample: Any) -> Model:
 
 
 def _nnx(make: Callable[..., Any]) -> Model:
+    """A function ``rngs -> nnx.Module``, whose graph is fixed here: only its arrays change."""
     from flax import nnx
 
     try:

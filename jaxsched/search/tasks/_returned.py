@@ -139,6 +139,7 @@ def check_structure(before: Any, after: Any, caller: str) -> None:
 
 
 def check_same(before: Any, after: Any, caller: str) -> None:
+    """Raises for a leaf whose shape or dtype a step changes, which no loop can carry."""
     paths, _ = jax.tree_util.tree_flatten_with_path(before)
     for (path, old), new in zip(paths, jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):
@@ -151,6 +152,7 @@ def check_same(before: Any, after: Any, caller: str) -> None:
 
 
 def check_metrics(metrics: Any, caller: str, method: str) -> None:
+    """Raises unless they are a dict of real scalars with a "loss"."""
     if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
         raise TypeError(
             f"{caller}(task=...): {method} must return its metrics as a dict name -> scalar, "

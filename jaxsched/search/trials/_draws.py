@@ -57,10 +57,12 @@ def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
 
 
 def draw(column: Any, u: float) -> Any:
+    """The value of a column, a list or a distribution, at the quantile ``u``."""
     return column.at(u) if isinstance(column, Distribution) else column[int(u * len(column))]
 
 
 def points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
+    """Points in the unit cube, [count, dimensions]."""
     rng = np.random.default_rng(seed)
     if method == "random":
         return rng.random((count, dimensions))

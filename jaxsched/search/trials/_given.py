@@ -57,6 +57,7 @@ def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
             _renamed(t, f"{t.kind} {_without_kind(t)}") if t.settings and t.kind else t
             for t in trials
         )
+    # Each way to tell them apart is tried on the names that are equal after the one before.
     for tell in (_differing_settings, _differing_schedules, _numbered_equals):
         same: dict[str, list[Trial]] = {}
         for trial in trials:
@@ -111,6 +112,7 @@ def _without_kind(trial: Trial) -> str:
 
 
 def _numbered(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """Recipes of one name get numbers: "decay 1", "decay 2", as kinds and in the trials' names."""
     makers: dict[str, list[Any]] = {}
     for trial in trials:
         if trial._maker is not None:
@@ -139,6 +141,7 @@ def _renamed(trial: Trial, name: str) -> Trial:
 
 
 def _differing_settings(trials: list[Trial]) -> list[str]:
+    """The settings that differ between trials of one name, in their order."""
     names = dict.fromkeys(n for trial in trials for n in trial.settings)
     shown = {n: labels(t.settings[n] for t in trials if n in t.settings) for n in names}
     differ = [n for n in names if len({plain(trial.settings.get(n)) for trial in trials}) > 1]

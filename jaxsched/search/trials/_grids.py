@@ -165,6 +165,7 @@ def _trials(
 
 
 def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
+    """A trial for each row, named by the arguments that vary; ``many``: there are other kinds."""
     varying = [n for n in rows[0] if len({plain(row[n]) for row in rows}) > 1]
     if not (varying or many):
         varying = list(rows[0])
