@@ -15,6 +15,7 @@ import numpy as np
 from jaxsched._text import shorten
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, identifying
+from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
 
 
@@ -46,45 +47,8 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             f"{shorten(repr(parts))} ({type(parts).__name__})."
         )
     results = [p if isinstance(p, SweepResult) else SweepResult.load(p) for p in parts]
-    shards = [r.info.shard for r in results if r.info.shard is not None]
-    if not results or len(shards) < len(results):
-        others = [number for number, r in enumerate(results) if r.info.shard is None]
-        got = f"others in the places {others}" if results else "none"
-        raise ValueError(f"merge(parts=...) must be results of `sweep(shard=...)`, got {got}.")
-    first = results[0]
-    sweeps = [
-        {
-            **s.sweep,
-            "number of shards": f"{s.of}",
-            "score": f"{r.metric}, maximize={r.maximize}",
-            "runs": f"{r.folds} folds, seeds {r.seeds}",
-            "metrics": f"{sorted(r.train)}, {sorted(r.validation)}",
-        }
-        for s, r in zip(shards, results, strict=True)
-    ]
-    for number, other in enumerate(sweeps):
-        if other == sweeps[0]:  # quickly: each names all trials of the whole sweep
-            continue
-        if differ := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
-            count = len({str(sorted(identifying(one).items())) for one in sweeps})
-            raise ValueError(
-                f"merge(parts=...) must be shards of one sweep, got {count} different ones. They "
-                f"differ in {differ}."
-            )
-    count = shards[0].of
-    numbers = sorted(s.index for s in shards)
-    if len(numbers) != count or numbers != list(range(count)):
-        raise ValueError(
-            f"merge(parts=...) must be each of the {count} shards once, got the shards {numbers}."
-        )
-    places = [trial for s in shards for trial in s.trials]
-    complete = sorted(places) == list(range(len(places)))
-    if not complete or [len(s.trials) for s in shards] != [len(r.trials) for r in results]:
-        raise ValueError(
-            f"merge(parts=...) must have each trial once, got {shorten(str(places))} in parts of "
-            f"{shorten(str([len(r.trials) for r in results]))}."
-        )
-    order = np.argsort(places)
+    places = [trial for shard in _checked_shards(results) for trial in shard.trials]
+    first, order = results[0], np.argsort(places)
     evaluated = np.unique(np.concatenate([r.evaluated for r in results]))
 
     def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
@@ -126,9 +90,55 @@ def merge(parts: Iterable[Any]) -> SweepResult:
             saved={n: sum(info.saved.get(n, 0) for info in infos) for n in names},
             traces={},
             shard=None,
-            shards=count,
+            shards=len(results),
         ),
     )
+
+
+def _checked_shards(results: list[SweepResult]) -> list[Shard]:
+    """Their shards; raises unless they are all of one sweep, each once."""
+    shards = [r.info.shard for r in results if r.info.shard is not None]
+    if not results or len(shards) < len(results):
+        others = [number for number, r in enumerate(results) if r.info.shard is None]
+        got = f"others in the places {others}" if results else "none"
+        raise ValueError(f"merge(parts=...) must be results of `sweep(shard=...)`, got {got}.")
+    _check_one_sweep(results, shards)
+    count, numbers = shards[0].of, sorted(s.index for s in shards)
+    if numbers != list(range(count)):
+        raise ValueError(
+            f"merge(parts=...) must be each of the {count} shards once, got the shards {numbers}."
+        )
+    places = [trial for s in shards for trial in s.trials]
+    complete = sorted(places) == list(range(len(places)))
+    if not complete or [len(s.trials) for s in shards] != [len(r.trials) for r in results]:
+        raise ValueError(
+            f"merge(parts=...) must have each trial once, got {shorten(str(places))} in parts of "
+            f"{shorten(str([len(r.trials) for r in results]))}."
+        )
+    return shards
+
+
+def _check_one_sweep(results: list[SweepResult], shards: list[Shard]) -> None:
+    """Raises, with the differences, unless the same was trained and measured in all parts."""
+    sweeps = [
+        {
+            **s.sweep,
+            "number of shards": f"{s.of}",
+            "score": f"{r.metric}, maximize={r.maximize}",
+            "runs": f"{r.folds} folds, seeds {r.seeds}",
+            "metrics": f"{sorted(r.train)}, {sorted(r.validation)}",
+        }
+        for s, r in zip(shards, results, strict=True)
+    ]
+    for number, other in enumerate(sweeps):
+        if other == sweeps[0]:  # quickly: each names all trials of the whole sweep
+            continue
+        if differ := difference(sweeps[0], other, ("in part 0", f"in part {number}")):
+            count = len({str(sorted(identifying(one).items())) for one in sweeps})
+            raise ValueError(
+                f"merge(parts=...) must be shards of one sweep, got {count} different ones. They "
+                f"differ in {differ}."
+            )
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
