@@ -14,14 +14,52 @@ from jaxsched.search.results._result import SweepResult
 
 def assemble(ledger: Ledger, **how: Any) -> SweepResult:
     """The result of a ledger; ``how`` it came to be is what of a ``RunInfo`` no ledger knows."""
-    plan, trials, stopped = ledger.plan, ledger.plan.trials, ledger.stopped
-    shape = (len(trials), len(plan.folds), len(plan.seeds))
+    plan, horizons = ledger.plan, ledger.plan.table.horizons
+    trained, halted, lost = _tally(ledger, set(range(len(plan.trials))))
+    asked = int(horizons.sum()) * len(plan.runs)
+    saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
+    partial = ledger.stop_requested and bool(ledger.unfinished())
+    if partial:  # of the trials that no rule has stopped
+        _, unfinished, _ = _tally(ledger, set(np.flatnonzero(ledger.stopped < 0).tolist()))
+        saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
+    info: dict[str, Any] = {"evaluate_every": plan.every, "monitor": plan.monitor, **how}
+    info |= {"updates_per_step": plan.table.updates, "stored": ledger.stored, "partial": partial}
+    train, validation, evaluated, diverged = _curves(ledger)
+    arrays = [*train.values(), *validation.values(), evaluated, diverged, ledger.stopped, horizons]
+    for array in arrays:
+        array.setflags(write=False)
+    return SweepResult(
+        trials=plan.trials,
+        metric=plan.objective.metric,
+        maximize=plan.objective.maximize,
+        seeds=plan.seeds,
+        horizons=horizons,
+        train=train,
+        validation=validation,
+        evaluated=evaluated,
+        diverged=diverged,
+        stopped=ledger.stopped,
+        steps_asked=asked,
+        steps_trained=trained,
+        info=RunInfo(saved=saved, **info),
+    )
+
+
+Curves = dict[str, np.ndarray]
+
+
+def _curves(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.ndarray]:
+    """``train``, ``validation``, ``evaluated`` and ``diverged`` of a result.
+
+    A trial's curve is joined of the stages on its path, each trained once for several trials.
+    """
+    plan, stopped = ledger.plan, ledger.stopped
+    shape = (len(plan.trials), len(plan.folds), len(plan.seeds))
     # Stages of the same updates share a list.
     lists = {id(steps): steps for steps in map(plan.evaluations, plan.stages)}
     evaluated = np.array(sorted(set[int]().union(*lists.values())), np.int64)
     places = {which: np.searchsorted(evaluated, steps) for which, steps in lists.items()}
-    longest = plan.longest
-    train = {n: np.full((*shape, longest), np.nan, np.float32) for n in plan.train}
+    train = {n: np.full((*shape, plan.longest), np.nan, np.float32) for n in plan.train}
     validation = {n: np.full((*shape, len(evaluated)), np.nan, np.float32) for n in plan.validation}
     diverged = np.full(shape, -1, np.int64)
     for key, part in ledger.finished.items():
@@ -41,33 +79,7 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
         for curve in validation.values():
             curve[trial][..., evaluated > stopped[trial]] = np.nan
         diverged[trial][diverged[trial] >= stopped[trial]] = -1
-    arrays: list[np.ndarray] = [*train.values(), *validation.values()]
-    for array in (*arrays, evaluated, diverged, stopped, plan.table.horizons):
-        array.setflags(write=False)
-    steps_asked = int(plan.table.horizons.sum()) * len(plan.runs)
-    trained, halted, lost = _tally(ledger, set(range(len(trials))))
-    saved = {"shared": steps_asked - trained - halted - lost, "stopped": halted, "diverged": lost}
-    partial = ledger.stop_requested and bool(ledger.unfinished())
-    if partial:  # of the trials that no rule has stopped
-        _, unfinished, _ = _tally(ledger, set(np.flatnonzero(stopped < 0).tolist()))
-        saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
-    info: dict[str, Any] = {"evaluate_every": plan.every, "monitor": plan.monitor, **how}
-    info |= {"updates_per_step": plan.table.updates, "stored": ledger.stored, "partial": partial}
-    return SweepResult(
-        trials=trials,
-        metric=plan.objective.metric,
-        maximize=plan.objective.maximize,
-        seeds=plan.seeds,
-        horizons=plan.table.horizons,
-        train=train,
-        validation=validation,
-        evaluated=evaluated,
-        diverged=diverged,
-        stopped=stopped,
-        steps_asked=steps_asked,
-        steps_trained=trained,
-        info=RunInfo(saved=saved, **info),
-    )
+    return train, validation, evaluated, diverged
 
 
 def _tally(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
