@@ -70,29 +70,10 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         return with_distinct_names(
             tuple(t for one in config for t in trials_from_config(one, units=units))
         )
-    if not isinstance(config, Mapping):
-        raise TypeError(
-            f"trials_from_config(config=...) must be a mapping, got {describe(config)}."
-        )
-    if problems := [f"no argument {key}: {_ELSEWHERE[key]}" for key in config if key in _ELSEWHERE]:
-        raise TypeError(f"trials_from_config has {'; and '.join(problems)}.")
-    bind("trials_from_config", _KEYS, dict.fromkeys(_KEYS), (), {str(key): 0 for key in config})
+    method, count = _checked_method(config)
     name = config.get("name")
     sources = [_source(each) for each in (name if is_list(name) and name else [name])]
-    parameters = config.get("parameters")
-    if not isinstance(parameters, Mapping):
-        raise TypeError(
-            "trials_from_config(parameters=...) must be a mapping argument -> values, got "
-            f"{describe(parameters)}."
-        )
-    method = config.get("method", "grid")
-    if str(method).lower() == "bayes":
-        raise ValueError(
-            f"trials_from_config(method=...) must not be {method!r}: runs of a sweep do not wait "
-            "for each other. Draw them ('halton'), and give them up early (sweep(stopping=...))."
-        )
-    check_choice("trials_from_config(method=...)", method, ("grid", "zip", *_DRAWS))
-    given = {str(name): _expanded(values) for name, values in parameters.items()}
+    given = {str(name): _expanded(values) for name, values in config["parameters"].items()}
     known = dict.fromkeys(name for source in sources for name in source.kinds)
     bind(sources[0].name, list(known), known, (), given)
     place = Place.of(units)
@@ -102,19 +83,9 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         columns |= place.left_out(source, columns)
     recipe = [maker(source, units) for source in sources]
     recipes: Any = recipe if is_list(name) else recipe[0]
-    counts = [config[key] for key in ("count", "run_cap") if config.get(key) is not None]
-    count = counts[0] if counts else None
-    where = f"trials_from_config(method={method!r})"
-    if len(counts) != (method in _DRAWS):
-        raise ValueError(f"{where} must be given {('', 'no ', 'one ')[len(counts)]}count.")
-    drawn_from = [name for name, column in columns.items() if isinstance(column, Distribution)]
-    if drawn_from and count is None:
-        raise ValueError(
-            f"{where} must be given values alone, got what {drawn_from[0]} is drawn from: omit "
-            "bounds and probabilities, or write method='halton' and a count."
-        )
     try:
         if count is None:
+            _check_listed(method, columns)
             trials = (grid if method == "grid" else zipped)(recipes, **columns)
         else:
             count, seed = _texts.value(count), _texts.value(config.get("seed", 0))
@@ -128,6 +99,45 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             place.made(sources[0].name, lasts(trial.schedule), 0)
         place.settle()
     return trials
+
+
+def _checked_method(config: Any) -> tuple[str, Any]:
+    """The method of a table and, where it draws, the count; raises for a wrong word or form."""
+    if not isinstance(config, Mapping):
+        raise TypeError(
+            f"trials_from_config(config=...) must be a mapping, got {describe(config)}."
+        )
+    if problems := [f"no argument {key}: {_ELSEWHERE[key]}" for key in config if key in _ELSEWHERE]:
+        raise TypeError(f"trials_from_config has {'; and '.join(problems)}.")
+    bind("trials_from_config", _KEYS, dict.fromkeys(_KEYS), (), {str(key): 0 for key in config})
+    parameters = config.get("parameters")
+    if not isinstance(parameters, Mapping):
+        raise TypeError(
+            "trials_from_config(parameters=...) must be a mapping argument -> values, got "
+            f"{describe(parameters)}."
+        )
+    method = config.get("method", "grid")
+    if str(method).lower() == "bayes":
+        raise ValueError(
+            f"trials_from_config(method=...) must not be {method!r}: runs of a sweep do not wait "
+            "for each other. Draw them ('halton'), and give them up early (sweep(stopping=...))."
+        )
+    check_choice("trials_from_config(method=...)", method, ("grid", "zip", *_DRAWS))
+    counts = [config[key] for key in ("count", "run_cap") if config.get(key) is not None]
+    if len(counts) != (method in _DRAWS):
+        wanted = ("", "no ", "one ")[len(counts)]
+        raise ValueError(f"trials_from_config(method={method!r}) must be given {wanted}count.")
+    return method, counts[0] if counts else None
+
+
+def _check_listed(method: str, columns: Mapping[str, Any]) -> None:
+    """Raises for what can only be drawn from, where nothing is drawn."""
+    if drawn_from := [name for name, x in columns.items() if isinstance(x, Distribution)]:
+        raise ValueError(
+            f"trials_from_config(method={method!r}) must be given values alone, got what "
+            f"{drawn_from[0]} is drawn from: omit bounds and probabilities, or write "
+            "method='halton' and a count."
+        )
 
 
 def _source(name: Any) -> Entry:
