@@ -172,46 +172,20 @@ def _against(picture: draw.Picture, name: str) -> None:
     for (title, group), look in zip(groups.items(), draw.looks(len(groups), ordered), strict=True):
         colour = look.colour if title in named else draw.GREY
         colour_of |= dict.fromkeys(group, colour)
-        best: dict[float, int] = {}
-        scored = [i for i in group if math.isfinite(mean[i])]
-        for i in sorted(scored, key=rank.__getitem__):
-            best.setdefault(at[i], i)
-        faint = sorted(set(scored) - set(best.values()))
-        dots: dict[str, Any] = {"color": colour, "alpha": 0.3, "markersize": 4, "zorder": 2}
-        ax.plot([at[i] for i in faint], mean[faint], look.mark, **dots)
-        places = sorted(best)
-        rows = [best[x] for x in places]
+        best = _best_at_each(picture, group, at)
         # Random draws of several settings at once do not make a curve over one of them.
         rest = {tuple(str(result.trials[i].settings.get(n)) for n in others) for i in group}
-        settled = len(rest) == 1 or len(group) >= 2 * len(places)
-        ax.errorbar(
-            places,
-            mean[rows],
-            np.nan_to_num(picture.error[rows]),
-            fmt=look.mark,
-            linestyle=look.dash if len(places) > 1 and scale.ordered and settled else "none",
-            color=colour,
-            capsize=3,
-            markersize=5,
-            zorder=3 if title in named else 2,
-        )
-        if rows and len(groups) > 1 and title in named:
-            ends.append((places[-1], float(mean[rows[-1]]), title, colour))
+        settled = scale.ordered and (len(rest) == 1 or len(group) >= 2 * len(best))
+        dash = look.dash if settled and len(best) > 1 else "none"
+        look = look._replace(colour=colour, dash=dash)
+        _draw_scores(picture, group, at, best, look, 3 if title in named else 2)
+        if best and len(groups) > 1 and title in named:
+            last = max(best)
+            ends.append((last, float(mean[best[last]]), title, colour))
     _scores_axis(picture)
     scale.draw(ax.xaxis, ax.set_xscale)
     picture.mark_best(lambda i: (at[i], mean[i]))
-    arrow = "v" if result.maximize else "^"
-    # At the worse side of the axes, where these trials would be.
-    for trials, mark, height in ((picture.lost, "x", 0.98), (picture.beyond, arrow, 0.94)):
-        by_colour: dict[str, list[float]] = {}
-        for i in trials:
-            by_colour.setdefault(colour_of[i], []).append(at[i])
-        for colour, x in by_colour.items():
-            y = [1 - height if result.maximize else height] * len(x)
-            ax.plot(x, y, mark, color=colour, transform=ax.get_xaxis_transform(), zorder=4)
-    picture.explain_lost(picture.lost)
-    if picture.beyond:
-        picture.explain(arrow, "beyond")
+    _mark_off_axes(picture, at, colour_of)
     if not scale.numeric:
         ax.set_xlim(-0.5, len(scale.values) - 0.5)
     ax.set_xlabel(draw.text(name))
@@ -219,6 +193,59 @@ def _against(picture: draw.Picture, name: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_ylim(*ax.get_ylim())
     draw.name_ends(ax, ends)
+
+
+def _best_at_each(
+    picture: draw.Picture, group: list[int], at: dict[int, float]
+) -> dict[float, int]:
+    """The best of some trials at each place of the axis, in the order of the places."""
+    best: dict[float, int] = {}
+    scored = [i for i in group if math.isfinite(picture.mean[i])]
+    for i in sorted(scored, key=picture.place.__getitem__):
+        best.setdefault(at[i], i)
+    return dict(sorted(best.items()))
+
+
+def _draw_scores(
+    picture: draw.Picture,
+    group: list[int],
+    at: dict[int, float],
+    best: dict[float, int],
+    look: draw.Look,
+    zorder: int,
+) -> None:
+    """The best trials with their errors, and the others faintly."""
+    ax, mean, rows = picture.ax, picture.mean, list(best.values())
+    faint = [i for i in sorted(group) if math.isfinite(mean[i]) and i not in rows]
+    dots: dict[str, Any] = {"color": look.colour, "alpha": 0.3, "markersize": 4, "zorder": 2}
+    ax.plot([at[i] for i in faint], mean[faint], look.mark, **dots)
+    ax.errorbar(
+        list(best),
+        mean[rows],
+        np.nan_to_num(picture.error[rows]),
+        fmt=look.mark,
+        linestyle=look.dash,
+        color=look.colour,
+        capsize=3,
+        markersize=5,
+        zorder=zorder,
+    )
+
+
+def _mark_off_axes(picture: draw.Picture, at: dict[int, float], colour_of: dict[int, str]) -> None:
+    """Trials without a score, or with one too bad, at the worse side, where they would be."""
+    ax, maximize = picture.ax, picture.result.maximize
+    arrow = "v" if maximize else "^"
+    for trials, mark, height in ((picture.lost, "x", 0.98), (picture.beyond, arrow, 0.94)):
+        by_colour: dict[str, list[float]] = {}
+        for i in trials:
+            by_colour.setdefault(colour_of[i], []).append(at[i])
+        for colour, x in by_colour.items():
+            y = [1 - height if maximize else height] * len(x)
+            ax.plot(x, y, mark, color=colour, transform=ax.get_xaxis_transform(), zorder=4)
+    picture.explain_lost(picture.lost)
+    if picture.beyond:
+        picture.explain(arrow, "beyond")
 
 
 def _scores_axis(picture: draw.Picture) -> None:
