@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -125,39 +125,40 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
         given = dict(_opened(config))
         if not all(isinstance(key, (str, int, float)) for key in given):
             raise TypeError(f"{_WHERE} must have texts for keys, got {list(given)!r:.60}.")
-        key = next((key for key in NAME if key in given), None)
-        if key is None:
-            if depth == 0:
-                keys = f"{shorten(', '.join(map(str, given)))!r}{_named(given)}"
-                raise TypeError(f"{_WHERE} must have a 'name', got the keys {keys}.")
-            if {*WORDS} & {*given}:
-                need = "no draws but of arguments of js.trials_from_config, and `values` in those"
-                raise ValueError(f"{_WHERE} must have {need}, got {given!r:.60}.")
-            return {_texts.value(k): inner(v) for k, v in given.items()}
-        name = given.pop(key)
-        if not isinstance(name, str) or "(" in name or name in OPERATORS:
-            raise TypeError(
-                f"from_config({key}=...) must be the text of a name, got {describe(name)}."
-            )
-        if isinstance(given.get(_WITHIN.get(key, "")), Mapping):
-            within = dict(_opened(given.pop(_WITHIN[key])))
-            if twice := given.keys() & within:
-                raise TypeError(
-                    f"{_WHERE} must have each argument once, got {sorted(twice)} twice."
-                )
-            given |= within
-        if key == "class_name" and "." not in name:
-            name = f"keras.{name}"
-        given = {k: v for k, v in given.items() if k not in _NO_ARGUMENTS.get(key, ())}
-        args = given.pop("args", given.pop("_args_", ()))
-        if not is_list(args):
-            raise TypeError(f"from_config(args=...) must be a list, got {describe(args)}.")
-        kwargs = {str(k): inner(v) for k, v in given.items()}
-        return Call(name.strip(), tuple(map(inner, args)), kwargs)
+        if {*NAME} & {*given}:
+            return _call(given, inner)
+        if depth == 0:
+            keys = f"{shorten(', '.join(map(str, given)))!r}{_named(given)}"
+            raise TypeError(f"{_WHERE} must have a 'name', got the keys {keys}.")
+        if {*WORDS} & {*given}:
+            need = "no draws but of arguments of js.trials_from_config, and `values` in those"
+            raise ValueError(f"{_WHERE} must have {need}, got {given!r:.60}.")
+        return {_texts.value(k): inner(v) for k, v in given.items()}
     if is_list(config):
         items = _opened(config)
         return items if all(type(x) in (int, float) for x in items) else list(map(inner, items))
     return config
+
+
+def _call(given: dict[Any, Any], inner: Callable[[Any], Any]) -> Call:
+    """The call that a table with a name is; ``inner`` reads what is in it."""
+    key = next(key for key in NAME if key in given)
+    name = given.pop(key)
+    if not isinstance(name, str) or "(" in name or name in OPERATORS:
+        raise TypeError(f"from_config({key}=...) must be the text of a name, got {describe(name)}.")
+    if isinstance(given.get(_WITHIN.get(key, "")), Mapping):
+        within = dict(_opened(given.pop(_WITHIN[key])))
+        if twice := given.keys() & within:
+            raise TypeError(f"{_WHERE} must have each argument once, got {sorted(twice)} twice.")
+        given |= within
+    if key == "class_name" and "." not in name:
+        name = f"keras.{name}"
+    given = {k: v for k, v in given.items() if k not in _NO_ARGUMENTS.get(key, ())}
+    args = given.pop("args", given.pop("_args_", ()))
+    if not is_list(args):
+        raise TypeError(f"from_config(args=...) must be a list, got {describe(args)}.")
+    kwargs = {str(k): inner(v) for k, v in given.items()}
+    return Call(name.strip(), tuple(map(inner, args)), kwargs)
 
 
 def _named(given: Mapping[Any, Any]) -> str:
