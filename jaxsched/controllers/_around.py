@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -79,7 +79,7 @@ class Around(AbstractController):
     quiet: Any = length(default=0, at_least=0)
 
     State = AroundState
-    reads = ()
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __check_init__(self) -> None:
         if not isinstance(self.base, AbstractController):

@@ -16,6 +16,7 @@ from jaxsched.search.results._compare import Comparison as Comparison
 from jaxsched.search.results._info import RunInfo as RunInfo
 from jaxsched.search.results._merge import merge as merge
 from jaxsched.search.results._result import SweepResult as SweepResult
+from jaxsched.search.results._result import load as load
 from jaxsched.search.results._scored import Best as Best
 from jaxsched.search.tasks._averaged import Averaged as Averaged
 from jaxsched.search.tasks._batches import shuffled as shuffled
@@ -29,7 +30,5 @@ from jaxsched.search.trials._grids import grid as grid
 from jaxsched.search.trials._grids import sampled as sampled
 from jaxsched.search.trials._grids import zipped as zipped
 from jaxsched.search.trials._trials import Trial as Trial
-
-load = SweepResult.load
 
 _words.tell_names(globals())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from jaxsched._checks import checked_number, checked_whole
@@ -184,3 +185,6 @@ class SweepResult(ScoredTrials):
         """
         metric, maximize = self._by(metric, maximize, "plot")
         return plot(dataclasses.replace(self, metric=metric, maximize=maximize), names, ax)
+
+
+load: Callable[[Any], SweepResult] = SweepResult.load

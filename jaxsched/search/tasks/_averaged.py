@@ -81,7 +81,8 @@ class Averaged:
         if window is not None:
             window = checked_whole("Averaged(window=...)", window, 1)
         self.task: Any = task
-        self.window, self.decay = window, decay
+        self.window: int | None = window
+        self.decay: float | None = decay
 
     def __repr__(self) -> str:
         how = f"window={self.window}" if self.decay is None else f"decay={self.decay:g}"
