@@ -44,7 +44,7 @@ class AroundState(NamedTuple):
 
 
 @struct
-class Around(AbstractController):
+class Around(AbstractController, of_operators=True):
     """A schedule made of the rate of a controller; usually written with operators.
 
     ``js.maximum(plateau, 1e-5)`` is a floor, ``js.Clip(plateau, low, high)`` two bounds; ``*``,
@@ -149,6 +149,3 @@ def _later(followed: Any, steps: Any) -> Any:
         changed: Any = followed
         return dataclasses.replace(changed, base=_later(changed.base, steps))
     return Shift(followed, steps) if followed._endless_value() is None else followed
-
-
-AbstractController._around = Around

@@ -25,6 +25,7 @@ from jaxsched.controllers._reports import check_report
 from jaxsched.schedules._base import AbstractSchedule, Constant
 
 S = TypeVar("S")
+_CLASS_OF: dict[str, Any] = {}  # what the operators make: `Around`, whose module comes later
 
 
 class AbstractController(Record, abc.ABC):
@@ -37,7 +38,6 @@ class AbstractController(Record, abc.ABC):
     """
 
     __array_ufunc__ = None  # so that `numpy_number * controller` reaches our operators
-    _around: ClassVar[Any]  # the class `Around`, which is made of controllers
     State: ClassVar[Any]  # a NamedTuple of arrays that has `step` and `base`
     reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements that it needs
     or_reads: ClassVar[tuple[str, ...]] = ()  # alternatives to these
@@ -45,6 +45,11 @@ class AbstractController(Record, abc.ABC):
     quiet: Any = 0  # a field of some: updates at the start whose reports are held back
 
     base: Any
+
+    def __init_subclass__(cls, of_operators: bool = False, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if of_operators:
+            _CLASS_OF["operators"] = cls
 
     def __post_init__(self) -> None:
         check_class(type(self))
@@ -194,7 +199,7 @@ class AbstractController(Record, abc.ABC):
                     f"another controller, got {other!r}: let one follow the other, as in "
                     "`js.Plateau(js.Greedy(0.1))`."
                 )
-        made: AbstractController = self._around.of(self, rule)
+        made: AbstractController = _CLASS_OF["operators"].of(self, rule)
         return made
 
     def __mul__(self, other: Any) -> AbstractController:
@@ -231,7 +236,7 @@ class AbstractController(Record, abc.ABC):
         return self._wrap(lambda rate: rate >> other, other)
 
     def __rrshift__(self, other: Any) -> AbstractController:
-        made: AbstractController = self._around.after(other, self)
+        made: AbstractController = _CLASS_OF["operators"].after(other, self)
         return made
 
     # ------------------------------------------------------------------------------------- details

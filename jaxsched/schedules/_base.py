@@ -41,8 +41,8 @@ from jaxsched.schedules._phase import (
 )
 from jaxsched.schedules._selection import can_select, selected
 
-# Not a controller, which has operators of its own.
-Operand: TypeAlias = "AbstractSchedule | ArrayLike"
+Operand: TypeAlias = "AbstractSchedule | ArrayLike"  # a controller has operators of its own
+_CLASS_OF: dict[str, Any] = {}  # operator -> what it makes, of a later module
 
 
 class AbstractSchedule(Record, abc.ABC):
@@ -56,7 +56,11 @@ class AbstractSchedule(Record, abc.ABC):
 
     __array_ufunc__ = None  # so that `numpy_number * schedule` reaches our operators
     _symbol: ClassVar[str] = ""  # the operator that makes it of its ``parts``
-    _power: ClassVar[Any]  # the class of ``s ** exponent``, which is made of this one
+
+    def __init_subclass__(cls, operator: str = "", **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if operator:
+            _CLASS_OF[operator] = cls
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -152,8 +156,7 @@ class AbstractSchedule(Record, abc.ABC):
     def __pow__(self, exponent: Operand) -> AbstractSchedule:
         if not _is_term(exponent) or isinstance(exponent, AbstractSchedule):
             return NotImplemented
-        constant: Any = _term(exponent)
-        return type(self)._power(self, constant.value)
+        return _CLASS_OF["**"](self, _term(exponent).value)
 
     def __add__(self, other: Operand) -> AbstractSchedule:
         return Sum(parts_of(Sum, self, other)) if _is_term(other) else NotImplemented
@@ -371,7 +374,7 @@ def _is_term(x: Any) -> bool:
     return isinstance(x, (AbstractSchedule, int, float)) or hasattr(x, "dtype")
 
 
-def _term(x: Any) -> AbstractSchedule:
+def _term(x: Any) -> Any:
     if isinstance(x, AbstractSchedule):
         return x
     _refuse_function(x)
@@ -393,5 +396,5 @@ def _refuse_function(x: Any) -> None:
 
 
 def parts_of(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
-    made: Any = map(_term, terms)
+    made = map(_term, terms)
     return tuple(itertools.chain(*(x.parts if type(x) is node else (x,) for x in made)))

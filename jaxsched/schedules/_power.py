@@ -7,12 +7,11 @@ from typing import Any
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import number, struct
-from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._wrappers import AbstractWrapper
 
 
 @struct
-class Power(AbstractWrapper):
+class Power(AbstractWrapper, operator="**"):
     r"""A schedule to a power, step by step; usually written ``s ** exponent`` or ``a / s``.
 
     .. math:: s(t)^{\text{exponent}}
@@ -46,6 +45,3 @@ class Power(AbstractWrapper):
         gap = num.where(negative & (odd != 0.0) & (odd != 1.0), 0.0, 1.0)
         signed = num.where(odd == 0.0, power, num.where(odd == 1.0, -power, 0.0 / gap))
         return num.where(negative, signed, power)
-
-
-AbstractSchedule._power = Power
