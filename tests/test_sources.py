@@ -12,7 +12,7 @@ from sweep_tasks import apply, data, init, supervised
 
 import jaxsched as js
 from jaxsched.search import Averaged, Supervised, final_score
-from jaxsched.search.range_tests import _run
+from jaxsched.search.engine import _plan
 from jaxsched.search.tasks import _pool
 
 # ------------------------------------------------------------------------------------------ sources
@@ -101,7 +101,7 @@ def test_arrays_that_do_not_fit_are_read_on_the_host(monkeypatch, tmp_path):
 def test_a_range_test_reads_a_source_piece_by_piece(monkeypatch):
     task = supervised(train=Counted(X[:96], Y[:96]))
     whole = js.range_test(task, 1e-3, 3.0, steps=40, seeds=2)
-    monkeypatch.setattr(_run, "chunk_length", lambda *_: 20)
+    monkeypatch.setattr(_plan, "LENGTH", 20)
     pieces, batches = [], Supervised.batches
 
     def noted(self, seed, start, length):

@@ -46,7 +46,7 @@ class Plan:
     rungs: Sequence[int] = ()  # steps at which trials are compared and some are stopped
     cuts: frozenset[int] = frozenset()  # steps at which every stage ends, the rungs among them
     share_prefixes: bool = True  # whether trials with equal values are trained once
-    length: int  # updates of a chunk: the rows of a program's tables of values and batches
+    width: int | str | None = None  # lanes that were asked for, as in ``sweep``
     train: tuple[str, ...]  # names of the metrics
     validation: tuple[str, ...] = ()  # likewise; without any, nothing is evaluated
     caller: str = "sweep"  # the function that was called, for messages
@@ -100,6 +100,19 @@ class Plan:
     def runs(self) -> list[tuple[int, int]]:
         """(fold, seed) positions; each stage is trained once for each of them."""
         return [(f, s) for f in range(len(self.folds)) for s in range(len(self.seeds))]
+
+    @cached_property
+    def length(self) -> int:
+        """Updates of a chunk: the rows of a program's tables of values and batches.
+
+        A launch costs as much as ten updates of a tiny model, so one run on a CPU has long tables;
+        of many lanes they would fill the memory.
+        """
+        alone = self.width in (None, 1) and jax.default_backend() == "cpu"
+        length = LENGTH if alone else min(LENGTH, ROWS)
+        while length > 1 and length * self.shape.batch_bytes > _BATCHES:
+            length //= 2
+        return length
 
     def empty_curves(self) -> RunCurves:
         none = np.zeros(0, np.float32)
@@ -173,21 +186,8 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
         rungs=rungs,
         cuts=cuts,
         share_prefixes=request.share_prefixes,
-        length=chunk_length(shape.batch_bytes, request.width),
+        width=request.width,
         train=train,
         validation=tuple(sorted(shape.validation)),
     )
     return plan if request.shard is None else plan.shard(*request.shard)
-
-
-def chunk_length(batch_bytes: int, width: int | str | None) -> int:
-    """Updates of a chunk, by the bytes of a batch and the width that is asked for.
-
-    A launch costs as much as ten updates of a tiny model, so one run on a CPU has long tables; of
-    many lanes they would fill the memory.
-    """
-    alone = width in (None, 1) and jax.default_backend() == "cpu"
-    length = LENGTH if alone else min(LENGTH, ROWS)
-    while length > 1 and length * batch_bytes > _BATCHES:
-        length //= 2
-    return length

@@ -45,9 +45,8 @@ class Work:
 
     task: Any  # or its name; packed
     key: str  # of the task, ``name_of`` it, and its computation
-    folds: int | None  # it, ``steps`` and ``width`` as given to ``sweep``
+    folds: int | None  # it and ``steps`` as given to ``sweep``
     steps: int | None
-    width: int | str | None
     names: tuple[str, ...]  # of the hyperparameters
     longest: int  # updates of the longest run
     controlled: bool  # whether a trial has controllers
@@ -136,10 +135,11 @@ def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
 def describe(work: Work, trials: Any, token: str) -> Report:
     """The width at which this worker trains, its fields of the first fold, and its speed."""
     device = _devices()[0]
-    measures = work.width == "auto" or (work.width is None and device.platform != "cpu")
+    width = work.outline.width
+    measures = width == "auto" or (width is None and device.platform != "cpu")
     # Only a measured width depends on how many trials there are.
     plan = work.plan(trials, 0, work.outline.seeds[0], None if measures else 1)
-    backend = backend_for(plan, _devices(), work.width)
+    backend = backend_for(plan, _devices(), width)
     (fields,) = run_fields(plan, backend.settings)
     return Report(
         place(),

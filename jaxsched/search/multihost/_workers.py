@@ -101,7 +101,6 @@ class WorkersBackend(AbstractBackend):
             key=digest(name_of(task), str(plan.table.names), *known),
             folds=request.folds,
             steps=request.steps,
-            width=request.width,
             names=plan.table.hyperparams,
             longest=plan.longest,
             controlled=plan.table.controlled,

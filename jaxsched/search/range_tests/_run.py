@@ -26,7 +26,7 @@ from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._fingerprint import Walk
 from jaxsched.search._progress import progress_line
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._plan import Plan, chunk_length
+from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key
 from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.engine._rungs import run_plan
@@ -222,7 +222,7 @@ def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...], width: i
         stages=stage_tree(table),
         objective=Objective(),
         seeds=seeds,
-        length=chunk_length(shape.batch_bytes, width),
+        width=width,
         train=("loss",),
         caller="range_test",
     )

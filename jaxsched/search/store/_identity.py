@@ -41,14 +41,14 @@ class Identity:
     """
 
     def __init__(self, plan: Plan, request: Request):
-        self._plan, self._width, self._is_distributed = plan, request.width, request.is_distributed
+        self._plan, self._is_distributed = plan, request.is_distributed
         whole = plan.whole
         self.task = task_fields(whole.folds, whole.seeds, whole.longest, self._is_distributed)
 
     @cached_property
     def writer(self) -> str:
         """Its name in a store; short, and equal for two sweeps that train the same."""
-        runs = run_fields(self._plan, {"width": self._width})
+        runs = run_fields(self._plan, {"width": self._plan.width})
         return digest(json.dumps([*runs, self._compared]))[:12]
 
     def common(self, settings: dict[str, Any]) -> Fields:
@@ -56,12 +56,12 @@ class Identity:
         whole, fields = self._plan.whole, dict[str, str]()
         if self._is_distributed:
             ours = self._plan is whole
-            fields = self._compared if ours else sweep_fields(whole, self._width)
+            fields = self._compared if ours else sweep_fields(whole)
         return self.task | fields | labelled(settings)
 
     @cached_property
     def _compared(self) -> Fields:
-        return sweep_fields(self._plan, self._width)
+        return sweep_fields(self._plan)
 
 
 def task_fields(
@@ -121,7 +121,7 @@ def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
     )
 
 
-def sweep_fields(plan: Plan, width: int | str | None) -> Fields:
+def sweep_fields(plan: Plan) -> Fields:
     """What is compared how, and the width that was asked for.
 
     What decides nothing is left out: the objective without early stopping, and what controllers
@@ -136,7 +136,7 @@ def sweep_fields(plan: Plan, width: int | str | None) -> Fields:
         **(ranked if objective.stopping else {}),
         "limit": plan.limit,
         "share_prefixes": plan.share_prefixes,
-        "width": width,
+        "width": plan.width,
     }
     fields = {
         **labelled(arguments),
