@@ -20,14 +20,12 @@ from jaxsched.search.engine._plan import Plan, make_plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stopping import StoppingRule
-from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
-from jaxsched.search.multihost._workers import WorkersBackend, workers
+from jaxsched.search.multihost._workers import Backend, sweep_backend
 from jaxsched.search.results._assemble import assemble
 from jaxsched.search.results._doubts import warn_after, warn_before
 from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
-from jaxsched.search.store._identity import Identity, run_fields
-from jaxsched.search.store._index import width_in_store
+from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._pieces import Fields
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
@@ -184,7 +182,7 @@ def sweep(
     )
     plan = make_plan(found_task(task), trials, request)
     identity = Identity(plan, request)
-    with _backend(plan, task, request, identity) as backend:
+    with sweep_backend(plan, task, request, identity) as backend:
         warn_before(plan.whole, request, backend.platform)
         compared = identity.common(backend.settings)
         arguments = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
@@ -197,20 +195,6 @@ def sweep(
     return result
 
 
-Backend = LocalBackend | MeshBackend | WorkersBackend
-
-
-def _backend(
-    plan: Plan, task: Task | str, request: Request, identity: Identity
-) -> contextlib.AbstractContextManager[Backend]:
-    """Where a plan is trained."""
-    if request.executor is not None:
-        return workers(plan, task, request, identity)
-    path, devices, width = request.checkpoint, request.devices, request.width
-    stored_width = lambda platform: path and width_in_store(path, plan, identity.writer, platform)
-    return contextlib.nullcontext(backend_for(plan, devices, width, stored_width))
-
-
 def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity) -> Ledger:
     """The ledger of a plan that was trained, with a store if it has one.
 
@@ -221,7 +205,7 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
         if (path := request.checkpoint or backend.path) is not None:
             directory = backend.directory(path)
             stack.enter_context(directory.locked(identity.writer))
-            runs, every = run_fields(plan, backend.settings), request.checkpoint_every
+            runs, every = backend.identified(identity.runs), request.checkpoint_every
             store = backend.store(directory, plan, runs, backend.machine, identity.writer, every)
         ledger = Ledger(plan, store)
         coordinator = backend.coordinator(ledger, store)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxsched.search._fingerprint import labelled
 from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices, machine_of
 from jaxsched.search.engine._engine import Engine
@@ -28,6 +29,9 @@ from jaxsched.search.multihost._processes import (
     on_first_process,
 )
 from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._identity import Identity
+from jaxsched.search.store._index import width_in_store
+from jaxsched.search.store._pieces import Fields
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._traced import METHODS, Fold
 
@@ -36,7 +40,8 @@ def backend_for(
     plan: Plan,
     devices: Mesh | tuple[Any, ...] | None,
     width: int | str | None = None,
-    stored_width: Callable[[str], int | None] = lambda platform: None,
+    path: Path | None = None,
+    identity: Identity | None = None,
 ) -> LocalBackend | MeshBackend:
     """The backend of a plan. No other function tells a mesh from devices.
 
@@ -45,7 +50,7 @@ def backend_for(
         devices: a mesh, or devices of this process; ``None``: all of them, or of several that are
             one CPU the first one, with a thread for each core.
         width: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
-        stored_width: platform -> the width of runs that a store holds, which is then not measured.
+        path, identity: of a sweep with a store; if that holds runs of it, their width is taken.
     """
     if isinstance(devices, Mesh):
         return MeshBackend(plan, devices)
@@ -54,7 +59,8 @@ def backend_for(
         width = 1 if first.platform == "cpu" else "auto"
     if isinstance(width, str):
         program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
-        lanes = stored_width(first.platform) or measured_width(plan, program_of, first)
+        stored = path and identity and width_in_store(path, identity, first.platform)
+        lanes = stored or measured_width(plan, program_of, first)
         return LocalBackend(plan, devices, lanes, measured=True)
     return LocalBackend(plan, devices, int(width))
 
@@ -74,6 +80,10 @@ class AbstractBackend:
     def settings(self) -> dict[str, Any]:
         """What of the devices changes bits."""
         return {"width": self.width, "platform": self.platform}
+
+    def identified(self, runs: Iterable[Fields]) -> tuple[Fields, ...]:
+        """What identifies runs, of ``run_fields``, where they are trained here."""
+        return tuple(run | labelled(self.settings) for run in runs)
 
     def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         """Who decides when to save and to stop."""

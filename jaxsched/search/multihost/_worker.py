@@ -140,7 +140,7 @@ def describe(work: Work, trials: Any, token: str) -> Report:
     # Only a measured width depends on how many trials there are.
     plan = work.plan(trials, 0, work.outline.seeds[0], None if measures else 1)
     backend = backend_for(plan, _devices(), width)
-    (fields,) = run_fields(plan, backend.settings)
+    (fields,) = backend.identified(run_fields(plan))
     return Report(
         place(),
         fields=fields,
@@ -201,7 +201,7 @@ def _unit(
     """What trains a unit; raises if its bits would not be those that the driver expects."""
     plan = work.plan(part.trials, part.fold, part.seed)
     backend = backend_for(plan, _devices(), int(part.fields["width"]))
-    (own,) = run_fields(plan, backend.settings)
+    (own,) = backend.identified(run_fields(plan))
     if differ := difference(part.fields, own, ("in the driver", f"on {place()}")):
         raise ValueError(f"a worker must train what the driver does, but they differ in {differ}")
     # No warnings: most runs in the directory are of other units.

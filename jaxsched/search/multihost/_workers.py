@@ -29,10 +29,15 @@ from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import thread_settings
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._units import Unit, cut
-from jaxsched.search.multihost._backend import AbstractBackend
+from jaxsched.search.multihost._backend import (
+    AbstractBackend,
+    LocalBackend,
+    MeshBackend,
+    backend_for,
+)
 from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
 from jaxsched.search.multihost._worker import Part, Report, Work, describe, place, train
-from jaxsched.search.store._identity import Identity, run_fields
+from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
 
@@ -44,14 +49,15 @@ _VISIBLE = 60.0  # seconds in which a file on a network file system appears on a
 
 
 @contextlib.contextmanager
-def workers(
-    plan: Plan, task: Any, request: Request, identity: Identity
-) -> Iterator[WorkersBackend]:
-    """The backend of ``sweep(executor=...)``, and the directory where it has no other.
+def sweep_backend(plan: Plan, task: Any, request: Request, identity: Identity) -> Iterator[Backend]:
+    """Where a sweep is trained; workers have a directory while they last, if it has no other.
 
     Raises:
         TypeError, ValueError: if the executor cannot serve, before any training.
     """
+    if request.executor is None:
+        yield backend_for(plan, request.devices, request.width, request.checkpoint, identity)
+        return
     with contextlib.ExitStack() as stack:
         pool = Pool(request.executor)
         stack.callback(pool.close)
@@ -125,7 +131,7 @@ class WorkersBackend(AbstractBackend):
         self.machine = report.machine
         self._seconds = report.seconds
         self._traces.update(report.traces)
-        self._fields = run_fields(plan, self.settings)
+        self._fields = self.identified(identity.runs)
         if differ := difference(self._fields[0], report.fields, ("here", "there")):
             raise ValueError(
                 "sweep(executor=...) must have workers that train what this process would, got one "
@@ -289,6 +295,9 @@ class WorkersBackend(AbstractBackend):
             else:
                 error.add_note(f"{report.place}: {report.details}")
         return error
+
+
+Backend = LocalBackend | MeshBackend | WorkersBackend
 
 
 @contextlib.contextmanager

@@ -46,9 +46,14 @@ class Identity:
         self.task = task_fields(whole.folds, whole.seeds, whole.longest, self._is_distributed)
 
     @cached_property
+    def runs(self) -> tuple[Fields, ...]:
+        """What the runs of each fold depend on, but for the devices."""
+        return run_fields(self._plan)
+
+    @cached_property
     def writer(self) -> str:
         """Its name in a store; short, and equal for two sweeps that train the same."""
-        runs = run_fields(self._plan, {"width": self._plan.width})
+        runs = [run | labelled({"width": self._plan.width}) for run in self.runs]
         return digest(json.dumps([*runs, self._compared]))[:12]
 
     def common(self, settings: dict[str, Any]) -> Fields:
@@ -95,17 +100,16 @@ def task_fields(
     return fields
 
 
-def run_fields(plan: Plan, settings: dict[str, Any]) -> tuple[Fields, ...]:
-    """What the runs of each fold depend on, but for the seed, the values and the batches.
+def run_fields(plan: Plan) -> tuple[Fields, ...]:
+    """What the runs of each fold depend on, but for the seed, the values, batches and devices.
 
     Of the sweep there is nothing in it: its other runs, its length, what it compares and how.
-    ``settings`` are those of a backend.
     """
     shape = plan.shape
     shared = {
         "hyperparameters": ", ".join(plan.table.names),
         "metrics": f"{sorted(shape.metrics)} of step, {sorted(shape.validation)} of evaluate",
-        **labelled({"limit": plan.limit, **settings}),
+        **labelled({"limit": plan.limit}),
     }
     leaves = tree_leaves_with_path(shape.batch)
     kinds = ", ".join(f"{keystr(path)} {x.dtype}{list(x.shape)}".strip() for path, x in leaves)

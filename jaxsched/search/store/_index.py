@@ -17,7 +17,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import OpenRun, RunCurves
 from jaxsched.search.engine._stage_tree import Stage
 from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._identity import run_fields
+from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._names import Names
 from jaxsched.search.store._pieces import Earlier, Piece, Root, decoded, in_order, joined
 
@@ -195,14 +195,14 @@ class Index:
         )
 
 
-def width_in_store(path: Path, plan: Plan, writer: str, platform: str) -> int | None:
+def width_in_store(path: Path, identity: Identity, platform: str) -> int | None:
     """The width of runs of this task in a directory, those of the same sweep first."""
-    directory, ours = StoreDirectory(path), run_fields(plan, {"platform": platform})
+    directory = StoreDirectory(path)
     paths = directory.glob("records-*.npz")
-    for path in sorted(paths, key=lambda path: writer not in path.name):
+    for path in sorted(paths, key=lambda path: identity.writer not in path.name):
         with contextlib.suppress(ValueError):  # damaged, or no number
             for root in decoded(*directory.read(path))[0]:
-                width, seed = root.fields.get("width", ""), root.fields.get("seed", "")
-                if root.fields in [run | {"width": width, "seed": seed} for run in ours]:
-                    return int(width)
+                own = {name: root.fields.get(name, "") for name in ("width", "seed")}
+                if root.fields in [run | own | {"platform": platform} for run in identity.runs]:
+                    return int(own["width"])
     return None

@@ -22,7 +22,7 @@ class Names:
 
     Args:
         plan: of the sweep.
-        fields: what identifies the task of each fold, of ``run_fields``.
+        fields: what identifies the task of each fold, of ``run_fields`` and a backend.
         machine: the kind of machine that trains here.
         writer: the name of the sweep, or of one of its workers.
     """

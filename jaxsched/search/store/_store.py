@@ -41,7 +41,7 @@ class StageStore:
     Args:
         directory: of the files.
         plan: of the sweep.
-        fields: what identifies the task of each fold, of ``run_fields``.
+        fields: what identifies the task of each fold, of ``run_fields`` and a backend.
         machine: the kind of machine that trains.
         writer: the name of this sweep, of which there is one at a time.
         every: the least seconds between saves; more if a save takes over a twentieth of that.
