@@ -45,13 +45,13 @@ def unpacked(value: Any) -> Any:
     return pickle.loads(value) if isinstance(value, bytes) else value
 
 
-def name_of(value: Any) -> str:
+def name_of(value: Any, *texts: str) -> str:
     """A digest that nothing else has. What the executor has to pickle is another one each time.
 
-    Its programs and arrays do not name a task: they do not tell what ``batches`` reads.
+    Its programs and arrays, in ``texts``, do not name a task: ``batches`` may read anything.
     """
     try:
-        return digest(_Pickler.dumped(value))
+        return digest(_Pickler.dumped(value), *texts)
     except Exception:  # as above
         return uuid.uuid4().hex
 

@@ -97,6 +97,8 @@ class WorkersBackend(AbstractBackend):
         self._plan, self._pool, self._flag, self._most = plan, pool, flag, request.units
         self._traces, self._places = Counter[str](), set[str]()
         self._count = self._repeated = 0
+        pool.check((task, plan.trials))
+        trials: Any = packed(plan.trials)
         nothing: Any = None
         outline = dataclasses.replace(
             plan, trials=(), folds=(), table=nothing, stages=[], objective=Objective()
@@ -104,7 +106,7 @@ class WorkersBackend(AbstractBackend):
         known = [fold.code + fold.data for fold in plan.folds]
         self._work = Work(
             task=packed(task),
-            key=digest(name_of(task), str(plan.table.names), *known),
+            key=name_of(task, str(plan.table.names), *known),
             folds=request.folds,
             steps=request.steps,
             names=plan.table.hyperparams,
@@ -121,8 +123,7 @@ class WorkersBackend(AbstractBackend):
         )
         # One call before any unit: it shows that workers answer, would train the same bits as this
         # process, and how fast.
-        pool.check((self._work, plan.trials))
-        ((_, report),) = pool.run(describe, [(self._work, packed(plan.trials))], lambda: False)
+        ((_, report),) = pool.run(describe, [(self._work, trials)], lambda: False)
         if isinstance(_checked(report), Lost):
             raise RuntimeError(f"sweep(executor=...): no worker answers: {report}.") from report
         if report.problem:

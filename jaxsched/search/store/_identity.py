@@ -12,11 +12,10 @@ from typing import Any
 
 import jax
 import jaxlib.version
-import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 import jaxsched
-from jaxsched.search._fingerprint import digest, fingerprint, fingerprint_of, labelled, plain
+from jaxsched.search._fingerprint import digest, fingerprint, labelled, plain
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
@@ -25,8 +24,6 @@ from jaxsched.search.tasks._traced import METHODS, Fold
 from jaxsched.search.trials._trials import Trials, controllers
 
 _BYTES = 32 << 20  # of batches; where there are more, some are looked at
-_PIECES = 16
-_ROWS = 1024
 _NUMBERS = "numbers of updates"  # what a task without batches is given
 
 
@@ -83,20 +80,27 @@ def task_fields(
     Raises:
         ValueError: if two folds are one and the same.
     """
-    ends = [_read(fold, seeds, steps, rows=2) for fold in folds]
-    _refuse_twins(folds, ends)
+    ends = [fold.batches_digest(seeds, steps, 2) for fold in folds]
+    kinds = [(fold.code, fold.data, end) for fold, end in zip(folds, ends, strict=True)]
+    for i, first in enumerate(map(kinds.index, kinds)):
+        if first < i and not folds[i].asks_host:  # what that reads is not known
+            raise ValueError(
+                f"sweep(folds={len(folds)}): the folds must differ in their data, but "
+                f"fold({i}, {len(folds)}) of the task trains and evaluates on the same as "
+                f"fold({first}, {len(folds)}). It must return a task without the part `index`."
+            )
     joint = {"task's arrays": [fold.data for fold in folds]}
     joint |= {f"task's {method}": [fold.digests[method] for fold in folds] for method in METHODS}
     joint |= {"task's first and last batches": ends}
+    if all_batches:
+        rows = _BYTES // (folds[0].shape.batch_bytes * len(folds) * len(seeds))
+        joint["task's batches"] = [fold.batches_digest(seeds, steps, rows) for fold in folds]
     fields = _versions() | folds[0].fields
     fields |= {name: digest(*texts) for name, texts in joint.items()}
     fields |= {"folds": str(len(folds)), "steps": str(steps)}
     for name in folds[0].array_fields:
         texts = [fold.array_fields.get(name, "") for fold in folds]
         fields[name] = texts[0] if len({*texts}) == 1 else digest(*texts)
-    if all_batches:
-        rows = _BYTES // (folds[0].shape.batch_bytes * len(folds) * len(seeds))
-        fields["task's batches"] = digest(*(_read(fold, seeds, steps, rows) for fold in folds))
     return fields
 
 
@@ -182,31 +186,3 @@ def _versions() -> Fields:
     """The versions and settings under which programs compute."""
     versions = f"{jax.__version__}, jaxlib {jaxlib.version.__version__}"
     return {"jaxsched": jaxsched.__version__, "jax": versions, **settings()}
-
-
-def _read(fold: Fold, seeds: tuple[int, ...], steps: int, rows: int) -> str:
-    """What the runs of a fold read: all of it, or ``rows`` of each run, evenly in some pieces from
-    its first update to its last."""
-    if not fold.reads:
-        return ""
-    if steps <= rows:
-        pieces = [(start, min(_ROWS, steps - start)) for start in range(0, steps, _ROWS)]
-    else:
-        count = min(max(2, rows), _PIECES)
-        length = min(max(1, rows // count), _ROWS)
-        pieces = [(int(start), length) for start in np.linspace(0, steps - length, count)]
-    return digest(
-        *(fingerprint_of(fold.batches(seed, *piece, steps)) for seed in seeds for piece in pieces)
-    )
-
-
-def _refuse_twins(folds: tuple[Fold, ...], ends: list[str]) -> None:
-    kinds = [(fold.code, fold.data, end) for fold, end in zip(folds, ends, strict=True)]
-    for i, kind in enumerate(kinds):
-        first = kinds.index(kind)
-        if first < i and not folds[i].asks_host:  # what that reads is not known
-            raise ValueError(
-                f"sweep(folds={len(folds)}): the folds must differ in their data, but "
-                f"fold({i}, {len(folds)}) of the task trains and evaluates on the same as "
-                f"fold({first}, {len(folds)}). It must return a task without the part `index`."
-            )

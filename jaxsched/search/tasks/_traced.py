@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
-from jaxsched.search._fingerprint import Walk, digest, equations, public
+from jaxsched.search._fingerprint import Walk, digest, equations, fingerprint_of, public
 from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._protocol import Metrics, Task, opaque_leaves, updates_per_step
 from jaxsched.search.tasks._returned import (
@@ -26,6 +26,7 @@ from jaxsched.search.tasks._returned import (
 from jaxsched.search.tasks._updates import check_all_read, check_every_step, check_used
 
 METHODS = ("init", "step", "evaluate")
+_PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,20 @@ class Fold:
     def batches(self, seed: int, start: int, length: int, steps: int, caller: str = "sweep") -> Any:
         """Those of ``length`` updates, of ``steps`` in all; see ``read_batches``."""
         return read_batches(self.task, seed, start, length, caller, steps)
+
+    def batches_digest(self, seeds: tuple[int, ...], steps: int, rows: int) -> str:
+        """A digest of what its runs read: all of it, or ``rows`` of each run, evenly in some pieces
+        from its first update to its last."""
+        if not self.reads:
+            return ""
+        if steps <= rows:
+            pieces = [(start, min(_ROWS, steps - start)) for start in range(0, steps, _ROWS)]
+        else:
+            count = min(max(2, rows), _PIECES)
+            length = min(max(1, rows // count), _ROWS)
+            pieces = [(int(start), length) for start in np.linspace(0, steps - length, count)]
+        drawn = (self.batches(seed, *piece, steps) for seed in seeds for piece in pieces)
+        return digest(*map(fingerprint_of, drawn))
 
     @cached_property
     def fields(self) -> dict[str, str]:
