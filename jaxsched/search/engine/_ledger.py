@@ -119,6 +119,11 @@ class Ledger:
         return sum(count for key, count in self._stored.items() if key in keys)
 
     @property
+    def partial(self) -> bool:
+        """Whether it was stopped before all runs had ended."""
+        return self.stop_requested and bool(self.unfinished())
+
+    @property
     def machines(self) -> set[str]:
         """The kinds of machines that have trained what the store held."""
         return set() if self._store is None else self._store.machines

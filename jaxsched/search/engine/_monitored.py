@@ -6,17 +6,25 @@ import dataclasses
 from typing import Any
 
 from jaxsched._bounds import check_choice
-from jaxsched._text import warn
 from jaxsched.controllers._base import levels, reads
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._returned import AVERAGED, TaskShape, of_weights
 
 
-def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) -> None:
-    """Raises unless the task measures all that is asked for, in senses that are known."""
+def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) -> str:
+    """Raises unless the task measures all that is asked for, in senses that are known.
+
+    Returns:
+        What to warn of: a controller that minimizes a metric of unknown sense; or "".
+    """
     metrics, metric, maximize = shape.validation, request.metric, request.maximize
-    check_choice("sweep(metric=...)", metric, sorted(metrics))
+    names = report_names(request.monitor, metrics)
+    asked = {"metric": metric}
+    if table.controlled or request.monitor != "loss":  # by default it is not asked for
+        asked["monitor"] = request.monitor
+    for argument, given in asked.items():
+        check_choice(f"sweep({argument}=...)", given, sorted(metrics))
     known = of_weights(metric) == "loss"  # of another a name says nothing
     if maximize is None and not known:
         raise ValueError(
@@ -28,10 +36,8 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
             f"sweep(maximize=...) must be False for {metric!r}, which is minimized, got True. "
             "Write metric=... for the metric of which more is better."
         )
-    if table.controlled or request.monitor != "loss":  # by default it is not asked for
-        check_choice("sweep(monitor=...)", request.monitor, sorted(metrics))
     if not table.controlled:
-        return
+        return ""
     if both := sorted({*table.names} & {*shape.metrics}):
         raise ValueError(
             f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "
@@ -43,7 +49,7 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
             "sweep(evaluate_every=...) must be given with controllers, which are told what is "
             "validated, got None."
         )
-    names = report_names(request.monitor, metrics)
+    doubt = ""
     for controller in (c for row in table.controllers for c in row if c is not None):
         missing = sorted(reads(controller) - names.keys())
         if missing:
@@ -58,26 +64,9 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
                 f"{', '.join(missing)}, got only {', '.join(sorted(names))}{advice}."
             )
         for level in levels(controller):
-            _check_sense(level, names, metric, bool(maximize))
-
-
-def warn_of_senses(request: Request, table: ScheduleValues, shape: TaskShape) -> None:
-    """Says once that a controller minimizes a metric of unknown sense."""
-    known = {"loss", of_weights(request.metric)}
-    names = report_names(request.monitor, shape.validation)
-    every = (c for row in table.controllers for c in row if c is not None)
-    for level in (level for controller in every for level in levels(controller)):
-        unknown = sorted({m for m in _observed(level, names) if of_weights(m) not in known})
-        if unknown and getattr(level, "mode", None) == "min":
-            chosen = _chooses_mode(level)
-            kind, own = type(level).__name__, "(mode='min')" * chosen
-            repair = "mode='max'" if chosen else "monitor=... for another metric"
-            warn(
-                f"sweep(monitor={request.monitor!r}): {kind}{own} takes less of {unknown[0]!r} for "
-                f"better. If more is better, write {repair}; if less is, "
-                f"metric={unknown[0]!r} with maximize=False says so."
-            )
-            return
+            found = _check_sense(level, names, request)
+            doubt = doubt or found
+    return doubt
 
 
 def report_names(monitor: str, metrics: Any) -> dict[str, str]:
@@ -89,39 +78,44 @@ def report_names(monitor: str, metrics: Any) -> dict[str, str]:
     return keywords
 
 
-def _observed(level: Any, names: dict[str, str]) -> list[str]:
-    """The metrics that a controller observes, of those of ``report_names``."""
-    return [names[keyword] for keyword in level.reads if keyword in names]
+def _check_sense(level: Any, names: dict[str, str], request: Request) -> str:
+    """Raises if a controller minimizes a metric that the sweep maximizes, or vice versa.
 
-
-def _chooses_mode(level: Any) -> bool:
-    """Whether the sense of a controller is an argument of it."""
-    return "mode" in {field.name for field in dataclasses.fields(level)}
-
-
-def _check_sense(level: Any, names: dict[str, str], metric: str, maximize: bool) -> None:
-    """Raises if a controller minimizes a metric that the sweep maximizes, or vice versa."""
+    Returns what to warn of if it minimizes one of unknown sense, or "".
+    """
+    metric, maximize = request.metric, bool(request.maximize)
     mode, own = getattr(level, "mode", None), "max" if maximize else "min"
     if mode not in ("min", "max"):
-        return
-    for monitored in _observed(level, names):
+        return ""
+    kind, unknown = type(level).__name__, list[str]()
+    chosen = "mode" in {field.name for field in dataclasses.fields(level)}  # by an argument
+    for monitored in (names[keyword] for keyword in level.reads if keyword in names):
         plain = of_weights(monitored)
         if plain == "loss":
             right, why = "min", "which is minimized"
         elif plain == of_weights(metric):
             right, why = own, f"the sweep's own metric with maximize={maximize}"
         else:
+            unknown.append(monitored)
             continue
         if mode != right:
             meant = repr(metric) if mode == own and plain == "loss" else "..."
             repair = f"monitor={meant} for the metric that it is to watch"
-            chosen = _chooses_mode(level)
             named = f"mode={mode!r}" if chosen else "..."
             if chosen and plain != "loss":
                 more = "less" if maximize else "more"
                 repair = f"maximize={not maximize} if {more} of {metric!r} is better"
             raise ValueError(
                 f"sweep(monitor=...) must be a metric of the controllers' sense, but "
-                f"{type(level).__name__}({named}) is told {monitored!r}, {why}. Write {repair}"
+                f"{kind}({named}) is told {monitored!r}, {why}. Write {repair}"
                 f"{f', or mode={right!r}' * chosen}."
             )
+    if mode == "max" or not unknown:
+        return ""
+    own = "(mode='min')" * chosen
+    repair = "mode='max'" if chosen else "monitor=... for another metric"
+    return (
+        f"sweep(monitor={request.monitor!r}): {kind}{own} takes less of {min(unknown)!r} "
+        f"for better. If more is better, write {repair}; if less is, "
+        f"metric={min(unknown)!r} with maximize=False says so."
+    )

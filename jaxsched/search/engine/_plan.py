@@ -49,6 +49,7 @@ class Plan:
     width: int | str | None = None  # lanes that were asked for, as in ``sweep``
     train: tuple[str, ...]  # names of the metrics
     validation: tuple[str, ...] = ()  # likewise; without any, nothing is evaluated
+    doubt: str = ""  # what to warn of before the training, or ""
     caller: str = "sweep"  # the function that was called, for messages
     of_all: Plan | None = None  # the plan of all trials, if this is that of a shard
 
@@ -156,7 +157,7 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     longest = int(table.horizons.max())
     folds = trace_folds(task, request.folds, table.hyperparams, longest, owner)
     shape = folds[0].shape
-    check_measured(request, table, shape)
+    doubt = check_measured(request, table, shape)
     train = tuple(sorted({*shape.metrics, *(table.names if table.controlled else ())}))
     rungs = objective.rungs(longest)
     reported = range(every, longest, every) if table.controlled and every is not None else ()
@@ -187,6 +188,7 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
         cuts=cuts,
         share_prefixes=request.share_prefixes,
         width=request.width,
+        doubt=doubt,
         train=train,
         validation=tuple(sorted(shape.validation)),
     )

@@ -18,12 +18,11 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
     trained, halted, lost = _tally(ledger, set(range(len(plan.trials))))
     asked = int(horizons.sum()) * len(plan.runs)
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
-    partial = ledger.stop_requested and bool(ledger.unfinished())
-    if partial:  # of the trials that no rule has stopped
+    if ledger.partial:  # of the trials that no rule has stopped
         _, unfinished, _ = _tally(ledger, set(np.flatnonzero(ledger.stopped < 0).tolist()))
         saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
     info: dict[str, Any] = {"evaluate_every": plan.every, "monitor": plan.monitor, **how}
-    info |= {"updates_per_step": plan.table.updates, "stored": ledger.stored, "partial": partial}
+    info |= {"updates_per_step": plan.table.updates, "stored": ledger.stored}
     train, validation, evaluated, diverged = _curves(ledger)
     arrays = [*train.values(), *validation.values(), evaluated, diverged, ledger.stopped, horizons]
     for array in arrays:
@@ -41,7 +40,7 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
         stopped=ledger.stopped,
         steps_asked=asked,
         steps_trained=trained,
-        info=RunInfo(saved=saved, **info),
+        info=RunInfo(saved=saved, partial=ledger.partial, **info),
     )
 
 

@@ -13,7 +13,6 @@ from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import phases_of
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._monitored import warn_of_senses
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
@@ -31,7 +30,8 @@ def warn_before(plan: Plan, request: Request, platform: str) -> None:
         warn_of_lengths(followed, len(plan.trials), request.steps, plan.table.updates)
     warn_of_fractions(followed)
     warn_of_idle(plan)
-    warn_of_senses(request, plan.table, plan.shape)
+    if plan.doubt:
+        warn(plan.doubt)
     if platform == "cpu":
         warn_of_convolutions(plan.folds[0])
 
@@ -133,8 +133,8 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
         groups.setdefault(b"".join(ends), []).append(int(trial))
     for group in groups.values():
         first = group[0]
-        alike = [t for t in group[1:] if _values(result, table, t) != _values(result, table, first)]
-        alike = [t for t in alike if _curves(result, table, t) == _curves(result, table, first)]
+        alike = [t for t in group[1:] if _curves(result, table, t) == _curves(result, table, first)]
+        alike = [t for t in alike if _values(result, table, t) != _values(result, table, first)]
         if alike:
             names = [result.trials[t].name for t in (first, *alike)]
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
