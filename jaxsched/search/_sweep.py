@@ -26,7 +26,6 @@ from jaxsched.search.results._doubts import warn_after, warn_before
 from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._identity import Identity
-from jaxsched.search.store._pieces import Fields
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.trials._given import as_trials
@@ -184,11 +183,13 @@ def sweep(
     identity = Identity(plan, request)
     with sweep_backend(plan, task, request, identity) as backend:
         warn_before(plan.whole, request, backend.platform)
-        compared = identity.common(backend.settings)
+        compared = identity.common(backend.shared_settings)
         arguments = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | arguments)
         ledger = _trained(plan, backend, request, identity)
-    what = {"identity": identity.task, "shard": _shard(plan, backend, request, compared)}
+    which: tuple[int, int] | None = request.shard
+    part = which and Shard(*which, plan.whole.in_shard(*which), compared)
+    what = {"identity": identity.task, "shard": part}
     seconds = time.monotonic() - started
     result = assemble(ledger, seconds=seconds, **what, **backend.described(ledger))
     warn_after(ledger, result)
@@ -222,14 +223,3 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
                 text = f"saved in {request.checkpoint}; the same call goes on from there"
                 leave(received[0], text)
     return ledger
-
-
-def _shard(plan: Plan, backend: Backend, request: Request, compared: Fields) -> Shard | None:
-    """Which trials were trained, if not all; all shards must agree in what was ``compared``."""
-    if request.shard is None:
-        return None
-    index, count = request.shard
-    compared |= {"metric": request.metric, "maximize": str(bool(request.maximize))}
-    if backend.measured:  # each process measures its width, which may differ within a sweep
-        compared |= {"width": "auto"}
-    return Shard(index, count, plan.whole.in_shard(index, count), compared)

@@ -62,8 +62,8 @@ def seconds_per_update(
 ) -> float | None:
     """Seconds for each run and update, of ``count``; ``None`` if the program does not fit."""
     width, length = program.width, program.length
-    arrays = program.arguments(plan.folds[0], device)
-    state = program.init(arrays, *program.start(plan.seeds[0], device))
+    arrays = program.arguments(program.fold, device)
+    state = program.init(arrays, *program.start(0, device))
     values: Any = plan.table.values(0, 0, length)
     batches = Feed(plan).get(0, 0, 0, device)
     alive: Any = np.ones((), bool)

@@ -71,7 +71,7 @@ class AbstractBackend:
     width: Any  # int, of the programs
     platform: str
     machine: Any  # str, its kind
-    measured = False  # whether the width was measured, so that it does not identify the sweep
+    measured = False  # whether the width was measured
     shows = True  # whether this process shows the progress line
     path: Path | None = None  # of a store that only this sweep has
     store: type[StageStore] = StageStore
@@ -80,6 +80,11 @@ class AbstractBackend:
     def settings(self) -> dict[str, Any]:
         """What of the devices changes bits."""
         return {"width": self.width, "platform": self.platform}
+
+    @property
+    def shared_settings(self) -> dict[str, Any]:
+        """Those that other processes have too; each of them measures its width."""
+        return self.settings | ({"width": "auto"} if self.measured else {})
 
     def identified(self, runs: Iterable[Fields]) -> tuple[Fields, ...]:
         """What identifies runs, of ``run_fields``, where they are trained here."""

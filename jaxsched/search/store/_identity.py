@@ -55,11 +55,12 @@ class Identity:
 
     def common(self, settings: dict[str, Any]) -> Fields:
         """What all processes that train the sweep have alike, with the settings of a backend."""
-        whole, fields = self._plan.whole, dict[str, str]()
-        if self._is_distributed:
-            ours = self._plan is whole
-            fields = self._compared if ours else sweep_fields(whole)
-        return self.task | fields | labelled(settings)
+        if not self._is_distributed:
+            return self.task | labelled(settings)
+        whole = self._plan.whole
+        compared = self._compared if self._plan is whole else sweep_fields(whole)
+        ranked = {"metric": whole.objective.metric, "maximize": str(whole.objective.maximize)}
+        return self.task | compared | labelled(settings) | ranked
 
     @cached_property
     def _compared(self) -> Fields:
