@@ -61,9 +61,12 @@ class Plan:
                 f"got {(index, count)}."
             )
         trials = tuple(self.trials[trial] for trial in self.in_shard(index, count))
-        table = self.table.select(trials)
+        return self.of(trials, self.table.select(trials), of_all=self)
+
+    def of(self, trials: Trials, table: ScheduleValues, **changes: Any) -> Plan:
+        """The plan of other trials, and what else it ``changes``."""
         stages = stage_tree(table, self.cuts, self.share_prefixes)
-        return dataclasses.replace(self, trials=trials, table=table, stages=stages, of_all=self)
+        return dataclasses.replace(self, trials=trials, table=table, stages=stages, **changes)
 
     def in_shard(self, index: int, count: int) -> list[int]:
         """The trials of a shard: neighbours in the stage tree, which share the most."""

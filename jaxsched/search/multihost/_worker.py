@@ -25,7 +25,6 @@ from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import entered
-from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.engine._width import seconds_per_update
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
@@ -47,7 +46,6 @@ class Work:
     key: str  # of the task, ``name_of`` it, and its computation
     folds: int | None  # it and ``steps`` as given to ``sweep``
     steps: int | None
-    names: tuple[str, ...]  # of the hyperparameters
     longest: int  # updates of the longest run
     controlled: bool  # whether a trial has controllers
     updates: int  # optimizer updates in a step
@@ -63,23 +61,17 @@ class Work:
         """The plan of some trials, or the first ``count`` of them, with one fold and one seed."""
         trials: Trials = unpacked(packed)[:count]
         table = ScheduleValues(trials, self.steps, self.controlled, self.updates)
-        return dataclasses.replace(
-            self.outline,
-            trials=trials,
-            folds=(self._traced()[fold],),
-            table=table,
-            stages=stage_tree(table, self.outline.cuts, self.outline.share_prefixes),
-            seeds=(seed,),
-        )
+        folds = (self._traced(table.hyperparams)[fold],)
+        return self.outline.of(trials, table, folds=folds, seeds=(seed,))
 
-    def _traced(self) -> tuple[Fold, ...]:
+    def _traced(self, names: tuple[str, ...]) -> tuple[Fold, ...]:
         """The task, which this process makes and traces once."""
         with _LOCK:
             if self.key not in _TASKS:
                 while len(_TASKS) >= _TASKS_KEPT:
                     del _TASKS[next(iter(_TASKS))]
                 task = found_task(unpacked(self.task))
-                _TASKS[self.key] = trace_folds(task, self.folds, self.names, self.longest)
+                _TASKS[self.key] = trace_folds(task, self.folds, names, self.longest)
             return _TASKS[self.key]
 
 

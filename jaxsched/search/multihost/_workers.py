@@ -109,7 +109,6 @@ class WorkersBackend(AbstractBackend):
             key=name_of(task, str(plan.table.names), *known),
             folds=request.folds,
             steps=request.steps,
-            names=plan.table.hyperparams,
             longest=plan.longest,
             controlled=plan.table.controlled,
             updates=plan.table.updates,

@@ -139,12 +139,7 @@ def range_test(
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     task = found_task(task, "range_test")
-    repeated = np.repeat(rates, updates_per_step("range_test", task))  # for all updates of a step
-    schedules: dict[str, Followed] = {
-        name: Table(repeated),
-        **{k: Constant(x) for k, x in constants.items()},
-    }
-    plan = _plan(task, Trial("ramp", {}, schedules), len(rates), chosen, width)
+    plan = _plan(task, name, rates, constants, chosen, width)
     if jax.default_backend() == "cpu":
         warn_of_convolutions(plan.folds[0], "range_test")
     if state is not None:
@@ -209,10 +204,21 @@ def _checked_state(state: Any, expected: Any) -> Any:
     return state
 
 
-def _plan(task: Task, trial: Trial, steps: int, seeds: tuple[int, ...], width: int) -> Plan:
+def _plan(
+    task: Task,
+    name: str,
+    rates: np.ndarray,
+    constants: dict[str, np.float32],
+    seeds: tuple[int, ...],
+    width: int,
+) -> Plan:
     """A trial that is never evaluated."""
-    table = ScheduleValues((trial,), steps, updates=updates_per_step("range_test", task))
-    shape = trace_task(task, table.hyperparams, "range_test", steps, evaluated=False)
+    updates = updates_per_step("range_test", task)  # each rate is that of all updates of a step
+    schedules: dict[str, Followed] = {name: Table(np.repeat(rates, updates))}
+    schedules |= {name: Constant(x) for name, x in constants.items()}
+    trial = Trial("ramp", {}, schedules)
+    table = ScheduleValues((trial,), len(rates), updates=updates)
+    shape = trace_task(task, table.hyperparams, "range_test", len(rates), evaluated=False)
     walk = Walk()
     digests = {"init": walk.of(shape.init), "step": walk.of(shape.step)}
     return Plan(
