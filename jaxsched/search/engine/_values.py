@@ -13,8 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, is_concrete, to_host
-from jaxsched._populations import members
+from jaxsched._arrays import INT32_MAX, to_host
 from jaxsched._text import printable
 from jaxsched.controllers._base import AbstractController, bottom, untold
 from jaxsched.schedules._phase import ends
@@ -68,9 +67,6 @@ class ScheduleValues:
         self._host_controllers: dict[int, list[Any]] = {}
         self.controlled = controlled or any(c is not None for row in self.controllers for c in row)
         self._schedules = [[bottom(one) for one in row] for row in followed]
-        for trial in trials:
-            for name, one in trial.schedules.items():
-                _check(trial.name, name, one)
         self.horizons = np.array(
             [
                 _horizon(t.name, row, steps, updates)
@@ -166,16 +162,6 @@ def _host() -> Any:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names others only
         return jax.local_devices()[0]
-
-
-def _check(trial: str, name: str, one: Any) -> None:
-    if not all(map(is_concrete, jax.tree.leaves(one))):
-        raise TypeError(f"sweep(trials=...): {printable(f'{name} of {trial}')} is traced.")
-    if (count := members(one)) is not None:
-        raise ValueError(
-            f"sweep(trials=...): {printable(f'{name} of {trial}')} is a population of {count}: "
-            "give its members, `js.unstack(population)`."
-        )
 
 
 def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) -> int:

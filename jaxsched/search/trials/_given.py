@@ -8,8 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
+from jaxsched._arrays import is_concrete
 from jaxsched._checks import checked_items
-from jaxsched._text import shorten
+from jaxsched._populations import members
+from jaxsched._text import printable, shorten
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._fingerprint import labels, plain
@@ -41,7 +45,10 @@ def as_trials(trials: Any) -> Trials:
             "sweep(trials=...) must schedule the same hyperparameters in all trials, "
             f"got {sorted(names)}."
         )
-    return tuple(dataclasses.replace(trial, _maker=None) for trial in with_distinct_names(made))
+    made = with_distinct_names(made)
+    for trial in made:
+        _check_single(trial)
+    return tuple(dataclasses.replace(trial, _maker=None) for trial in made)
 
 
 def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
@@ -88,6 +95,18 @@ def _listed(given: Any) -> Trials:
             name = shorten(repr(one.item() if is_scalar(one) else one))
             made.append(Trial(name, {}, schedules, kind, maker))
     return tuple(made)
+
+
+def _check_single(trial: Trial) -> None:
+    """Raises if a schedule of it is traced, or several."""
+    for name, one in trial.schedules.items():
+        where = f"sweep(trials=...): {printable(f'{name} of {trial.name}')}"
+        if not all(map(is_concrete, jax.tree.leaves(one))):
+            raise TypeError(f"{where} is traced.")
+        if (count := members(one)) is not None:
+            raise ValueError(
+                f"{where} is a population of {count}: give its members, `js.unstack(population)`."
+            )
 
 
 def _of_name(kind: str, given: Any) -> list[Trial]:
