@@ -11,7 +11,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,29 +32,25 @@ _MAX_IN_FLIGHT = 2
 _NAN = np.float32(np.nan)
 
 
-class Backend(Protocol):
+class Backend:
     """The devices of a plan, and the programs for them."""
 
     devices: list[Any]  # targets of ``put``, one for each thread
     threads: Threads
-
-    @property
-    def programs(self) -> tuple[Program, ...]:
-        """The program of each fold; folds with the same computation share one."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """The number of lanes of a program."""
-        ...
+    programs: Any  # tuple[Program, ...], of each fold; those with the same computation share one
+    width: Any  # int, the lanes of a program
 
     def compile_ahead(self, ledger: Ledger) -> None:
-        """Compiles what the open runs of the ledger will call, if that is quicker."""
-        ...
+        """Compiles what the open runs of the ledger will call, if that is quicker.
+
+        On a mesh each function is compiled when all processes call it, in one order.
+        """
 
     def halve_width(self) -> None:
-        """Replaces the programs by those of half as many lanes, after a lack of memory."""
-        ...
+        """Replaces the programs by those of half as many lanes, after a lack of memory.
+
+        Never called at width 1, where a lack of memory is raised.
+        """
 
 
 class Engine:

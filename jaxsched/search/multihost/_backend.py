@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxsched.search._fingerprint import labelled
 from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices, machine_of
-from jaxsched.search.engine._engine import Engine
+from jaxsched.search.engine._engine import Backend, Engine
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
@@ -120,13 +120,10 @@ class AbstractBackend:
         return received
 
 
-class _OnDevices(AbstractBackend):
+class _OnDevices(AbstractBackend, Backend):
     """A backend with programs of its own."""
 
-    devices: list[Any]
-    programs: Any  # tuple[Program, ...], of each fold
     count: int  # of devices
-    threads: Threads
     _functions: dict[Function, int]  # with their traces when they were made or found
 
     @property
@@ -141,12 +138,6 @@ class _OnDevices(AbstractBackend):
     ) -> Engine:
         """What trains the open runs of a ledger; without a coordinator it never saves."""
         return Engine(ledger, self, coordinator or self.coordinator(ledger, None), listeners)
-
-    def compile_ahead(self, ledger: Ledger) -> None:
-        """Nothing: on a mesh each function is compiled when all processes call it, in one order."""
-
-    def halve_width(self) -> None:
-        """Never called at width 1, where a lack of memory is raised."""
 
     def traces(self) -> dict[str, int]:
         traces: Counter[str] = Counter()
