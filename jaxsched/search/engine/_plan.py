@@ -61,10 +61,11 @@ class Plan:
                 f"got {(index, count)}."
             )
         trials = tuple(self.trials[trial] for trial in self.in_shard(index, count))
-        return self.of(trials, self.table.select(trials), of_all=self)
+        return self.of(trials, of_all=self)
 
-    def of(self, trials: Trials, table: ScheduleValues, **changes: Any) -> Plan:
-        """The plan of other trials, and what else it ``changes``."""
+    def of(self, trials: Trials, **changes: Any) -> Plan:
+        """The plan of some of the trials, and what else it ``changes``."""
+        table = self.table.of(trials)
         stages = stage_tree(table, self.cuts, self.share_prefixes)
         return dataclasses.replace(self, trials=trials, table=table, stages=stages, **changes)
 

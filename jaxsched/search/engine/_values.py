@@ -38,6 +38,9 @@ class ScheduleValues:
         controlled: whether other trials of the sweep, in another shard, have controllers.
         updates: optimizer updates in a step, each with a row of values for every hyperparameter.
         budget: bytes of the cache of blocks.
+
+    Attributes:
+        of: makes the table of some of the trials; it alone travels to other processes.
     """
 
     def __init__(
@@ -58,7 +61,6 @@ class ScheduleValues:
                 f"sweep(trials=...) must name no hyperparameter like the value of another's later "
                 f"update in a step ({updates} in each), got {printable(', '.join(twice))}."
             )
-        self._steps = steps
         followed = [[trial.schedules[name] for name in self.hyperparams] for trial in trials]
         self.controllers = [
             [one if isinstance(one, AbstractController) else None for one in row]
@@ -66,6 +68,9 @@ class ScheduleValues:
         ]
         self._host_controllers: dict[int, list[Any]] = {}
         self.controlled = controlled or any(c is not None for row in self.controllers for c in row)
+        self.of = functools.partial(
+            ScheduleValues, steps=steps, controlled=self.controlled, updates=updates
+        )
         self._schedules = [[bottom(one) for one in row] for row in followed]
         self.horizons = np.array(
             [
@@ -82,9 +87,8 @@ class ScheduleValues:
         exact = max(1, room // (8 * BLOCK)) if self.controlled else 1
         self._exact = functools.lru_cache(exact)(self._computed)
 
-    def select(self, trials: Trials) -> ScheduleValues:
-        """The values of some of the trials."""
-        return ScheduleValues(trials, self._steps, self.controlled, self.updates)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"of": self.of}
 
     def start(self, trial: int) -> ControllerStates:
         """The states of the trial's controllers before the first update."""

@@ -25,7 +25,6 @@ from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._settings import entered
-from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.engine._width import seconds_per_update
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.multihost._pool import unpacked
@@ -35,7 +34,7 @@ from jaxsched.search.store._pieces import Fields
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._named import check_place, found_task
 from jaxsched.search.tasks._traced import Fold, trace_folds
-from jaxsched.search.trials._trials import Trials
+from jaxsched.search.trials._trials import Trial, Trials
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,12 +43,9 @@ class Work:
 
     task: Any  # or its name; packed
     key: str  # of the task, ``name_of`` it, and its computation
-    folds: int | None  # it and ``steps`` as given to ``sweep``
-    steps: int | None
+    folds: int | None  # as given to ``sweep``
     longest: int  # updates of the longest run
-    controlled: bool  # whether a trial has controllers
-    updates: int  # optimizer updates in a step
-    outline: Plan  # the plan, without its trials, task, values and stages
+    outline: Plan  # the plan, without its trials, task and stages
     settings: dict[str, Any]  # of JAX, in the driver
     directory: str  # of the store
     flag: str  # a file in it that is there while the driver is
@@ -60,17 +56,17 @@ class Work:
     def plan(self, packed: Any, fold: int, seed: int, count: int | None = None) -> Plan:
         """The plan of some trials, or the first ``count`` of them, with one fold and one seed."""
         trials: Trials = unpacked(packed)[:count]
-        table = ScheduleValues(trials, self.steps, self.controlled, self.updates)
-        folds = (self._traced(table.hyperparams)[fold],)
-        return self.outline.of(trials, table, folds=folds, seeds=(seed,))
+        folds = (self._traced(trials[0])[fold],)
+        return self.outline.of(trials, folds=folds, seeds=(seed,))
 
-    def _traced(self, names: tuple[str, ...]) -> tuple[Fold, ...]:
+    def _traced(self, trial: Trial) -> tuple[Fold, ...]:
         """The task, which this process makes and traces once."""
         with _LOCK:
             if self.key not in _TASKS:
                 while len(_TASKS) >= _TASKS_KEPT:
                     del _TASKS[next(iter(_TASKS))]
                 task = found_task(unpacked(self.task))
+                names = tuple(sorted(trial.schedules))
                 _TASKS[self.key] = trace_folds(task, self.folds, names, self.longest)
             return _TASKS[self.key]
 

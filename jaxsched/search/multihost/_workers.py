@@ -99,19 +99,13 @@ class WorkersBackend(AbstractBackend):
         self._count = self._repeated = 0
         pool.check((task, plan.trials))
         trials: Any = packed(plan.trials)
-        nothing: Any = None
-        outline = dataclasses.replace(
-            plan, trials=(), folds=(), table=nothing, stages=[], objective=Objective()
-        )
+        outline = dataclasses.replace(plan, trials=(), folds=(), stages=[], objective=Objective())
         known = [fold.code + fold.data for fold in plan.folds]
         self._work = Work(
             task=packed(task),
             key=name_of(task, str(plan.table.names), *known),
             folds=request.folds,
-            steps=request.steps,
             longest=plan.longest,
-            controlled=plan.table.controlled,
-            updates=plan.table.updates,
             outline=outline,
             settings=thread_settings(),
             directory=str(self.path.resolve()),
