@@ -36,7 +36,7 @@ from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.multihost._backend import LocalBackend
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
-from jaxsched.search.tasks._convolution import warn_of_convolutions
+from jaxsched.search.results._doubts import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task, updates_per_step
 from jaxsched.search.tasks._returned import typed
@@ -141,7 +141,7 @@ def range_test(
     task = found_task(task, "range_test")
     plan = _plan(task, name, rates, constants, chosen, width)
     if jax.default_backend() == "cpu":
-        warn_of_convolutions(plan.folds[0], "range_test")
+        warn_of_convolutions(plan)
     if state is not None:
         state = _checked_state(state, plan.shape.state)
     ledger = Ledger(plan, state=state)

@@ -17,7 +17,6 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
-from jaxsched.search.tasks._convolution import warn_of_convolutions
 
 # The trial, the hyperparameter and the schedule that it follows, or that of its controller.
 Followed = list[tuple[str, str, AbstractSchedule]]
@@ -33,7 +32,7 @@ def warn_before(plan: Plan, request: Request, platform: str) -> None:
     if plan.doubt:
         warn(plan.doubt)
     if platform == "cpu":
-        warn_of_convolutions(plan.folds[0])
+        warn_of_convolutions(plan)
 
 
 def warn_after(ledger: Ledger, result: SweepResult) -> None:
@@ -110,6 +109,16 @@ def warn_of_idle(plan: Plan) -> None:
         warn(
             f"sweep(evaluate_every={every}): the longest run has {longest} steps: it is evaluated "
             f"at its end only{more}."
+        )
+
+
+def warn_of_convolutions(plan: Plan) -> None:
+    """Says how to be faster if a step has an ordinary convolution."""
+    if "conv_general_dilated" in plan.folds[0].primitives("step"):
+        warn(
+            f"{plan.caller}(task=...): the step has a convolution of XLA, which inside a compiled "
+            "loop on a CPU is 10 to 30 times slower than it need be. Give the layer "
+            "`conv_general_dilated=js.search.cpu_conv` (Flax nnx.Conv and linen.Conv take it)."
         )
 
 

@@ -17,9 +17,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxsched._text import warn
-from jaxsched.search.tasks._traced import Fold
-
 _MANY = 8  # channels, from which on slices along all axes at once are about as quick
 
 
@@ -112,13 +109,3 @@ def cpu_conv(
     out_batch, out_feature, *out_space = spec.out_spec
     order = {out_batch: 0, out_feature: rank + 1, **{a: i + 1 for i, a in enumerate(out_space)}}
     return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
-
-
-def warn_of_convolutions(fold: Fold, caller: str = "sweep") -> None:
-    """Says how to be faster if a step has an ordinary convolution."""
-    if "conv_general_dilated" in fold.primitives("step"):
-        warn(
-            f"{caller}(task=...): the step has a convolution of XLA, which inside a compiled loop "
-            "on a CPU is 10 to 30 times slower than it need be. Give the layer "
-            "`conv_general_dilated=js.search.cpu_conv` (Flax nnx.Conv and linen.Conv take it)."
-        )
