@@ -85,9 +85,30 @@ def test_flax_layers_take_it():
         np.testing.assert_allclose(ours, make(), rtol=1e-5, atol=1e-5)
 
 
-def test_what_it_does_not_do():
-    with pytest.raises(NotImplementedError, match=r"cpu_conv\(batch_group_count=..., out_shard"):
-        cpu_conv(jnp.ones((2, 2, 5)), jnp.ones((2, 2, 3)), (1,), "SAME", batch_group_count=2)
+@pytest.mark.parametrize(
+    ("image", "kernel", "more", "said"),
+    [
+        ((2, 2, 5), (2, 2, 3), {"batch_group_count": 2}, r"^cpu_conv\(batch_group_count=..., out_"),
+        ((2, 1, 2), (4, 1, 3), {}, r"^cpu_conv\(lhs=..., rhs=...\) .*\[2, 4, 0\]. Pad the image"),
+        ((2, 1, 5), (4, 1, 3), {"padding": [(-2, -2)]}, "Pad the image"),
+        ((2, 1, 0), (4, 1, 3), {"padding": "SAME"}, "Pad the image"),
+        ((2, 0, 5), (4, 0, 3), {}, "images with channels"),
+        ((2, 1, 5), (0, 1, 3), {}, "images with channels"),
+        ((2, 1, 5), (4, 1, 0), {}, "a kernel that fits"),
+        ((2, 1, 5), (4, 1, 3), {"window_strides": (0,)}, r"^cpu_conv\(window_strides=...\)"),
+        ((2, 2, 5), (4, 1, 3), {}, "must equal the rhs input feature dimension"),
+        ((2, 3, 5), (4, 1, 3), {"feature_group_count": 3}, "not a multiple of 3"),
+    ],
+)
+def test_what_it_cannot_do_is_said(image, kernel, more, said):
+    given = {"window_strides": (1,), "padding": "VALID"} | more
+    with pytest.raises((ValueError, NotImplementedError), match=said):
+        cpu_conv(jnp.ones(image), jnp.ones(kernel), **given)
+
+
+def test_an_empty_batch_has_an_empty_result():
+    given = jnp.ones((0, 1, 5)), jnp.ones((4, 1, 3))
+    assert jax.eval_shape(lambda *x: cpu_conv(*x, (1,), "VALID"), *given).shape == (0, 4, 3)
 
 
 class Net(nnx.Module):

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.lax import conv_general_dilated as _of_lax  # as it is now: some put ours in its place
 
 _MANY = 8  # channels, from which on slices along all axes at once are about as quick
 
@@ -45,6 +47,8 @@ def cpu_conv(
 
     Raises:
         NotImplementedError: for ``batch_group_count`` other than 1, or an ``out_sharding``.
+        ValueError: for images without channels, or a kernel larger than the padded image. What
+            ``jax.lax.conv_general_dilated`` refuses is refused in its words.
 
     >>> import jax.numpy as jnp
     >>> from jaxsched.search import cpu_conv
@@ -56,7 +60,23 @@ def cpu_conv(
             "cpu_conv(batch_group_count=..., out_sharding=...) must be 1 and None, got "
             f"{batch_group_count} and {out_sharding}; use `jax.lax.conv_general_dilated`."
         )
+    if min(window_strides, default=1) < 1:
+        raise ValueError(
+            f"cpu_conv(window_strides=...) must be at least 1 each, got {tuple(window_strides)}."
+        )
+    given: Any = (window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers)
+    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    whole = partial(_of_lax, feature_group_count=feature_group_count, **options)
+    kinds = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (lhs, rhs))
+    result = jax.eval_shape(lambda *images: whole(*images, *given), *kinds)
     spec = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    but_batch = [n for i, n in enumerate(result.shape) if i != spec.out_spec[0]]
+    if 0 in (*rhs.shape, *but_batch):
+        raise ValueError(
+            "cpu_conv(lhs=..., rhs=...) must be images with channels and a kernel that fits into "
+            f"them as padded, got {list(lhs.shape)} and {list(rhs.shape)}, of which the result is "
+            f'{list(result.shape)}. Pad the image, as "SAME" does, or take a smaller kernel.'
+        )
     batch, feature, *space = spec.lhs_spec
     out_features, in_features, *window = spec.rhs_spec
     x = jnp.transpose(lhs, (batch, *space, feature))
@@ -81,7 +101,6 @@ def cpu_conv(
         return lax.slice(x, begin, end, step)
 
     groups, depth, outputs = feature_group_count, w.shape[-2], w.shape[-1]
-    options = {"precision": precision, "preferred_element_type": preferred_element_type}
     lack = -prod(kernel) * depth % 4 if groups == 1 < prod(kernel) else 0
     met = x
     # Few channels axis by axis: 6 slices for 9, and longer rows to copy.
