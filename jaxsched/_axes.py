@@ -84,7 +84,7 @@ def _spread(record: Record, front: tuple[int, ...], wide: bool) -> Record:
         if inner(x):
             return _spread(x, front, wide)
         if not is_number(x) or np.ndim(x) > record.ranks.get(keys[0].name, 0):
-            return x
+            return x  # with the members' axes in front of its own, of which knots have one
         if isinstance(x, jax.Array):
             return jnp.broadcast_to(x, front + x.shape)
         if isinstance(x, (int, float)) and not isinstance(x, np.generic):

@@ -229,6 +229,7 @@ def known_arguments(function: F) -> F:
     is_class = isinstance(given, type)
     called: Any = vars(given)["__init__"] if is_class else given
     code = called.__code__
+    # The code knows its arguments first, then its other variables; `__init__` begins with `self`.
     names = code.co_varnames[is_class : code.co_argcount + code.co_kwonlyargcount]
     places = names[: code.co_argcount - is_class]
     optional = {

@@ -268,6 +268,8 @@ class Units(Record):
             per_update = sizes[0] * sizes[1]
             if not spans or spans[-1][3:] != (per_update, per_update * sizes[2]):
                 spans.append(_Span(step, samples, tokens, per_update, per_update * sizes[2]))
+            # The updates at which the next sizes begin. If samples decide, the first update with as
+            # many samples before it, rounded up by two minus signs.
             ahead = [
                 step - (samples - stairs[i + 1][0]) // per_update
                 if by_samples

@@ -69,7 +69,7 @@ class Clock:
             total, total_unit = self.duration
             share = self._batches("max_duration", value) if total_unit == "ep" else value
             value, unit = multiply(share, total), "ba" if total_unit == "ep" else total_unit
-            scaled = False
+            scaled = False  # as there, where the trainer has scaled `max_duration` already
         elif unit == "ep":
             value, unit = self._batches(word, value), "ba"
         if self.unit not in (None, unit):

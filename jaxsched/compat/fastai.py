@@ -116,7 +116,7 @@ def combine_scheds(pcts: Numbers, scheds: Fractions, *, steps: Positive = 1) -> 
         lambda *xs: abs(sum(xs) - 1) > 1e-6, *shares
     ):
         raise ValueError(f"{name} must be at least 0 and add up to 1, got {describe(shares)}.")
-    parts: list[AbstractSchedule] = [
+    parts: list[AbstractSchedule] = [  # together of length 1, which `steps` stretches
         Window(Stretch(schedule, share), 0, share)
         for schedule, share in zip(scheds, shares, strict=True)
         if not (is_concrete(share) and share == 0)

@@ -119,6 +119,8 @@ def check_values(x: Any, place: Place, source: Entry | None = None, argument: st
 
 def unknown(name: str) -> str:
     """A name that the table does not have, and what to write instead."""
+    # From the surest guess to the vaguest: a slip within the library, the word of another one, a
+    # near name, a name with a near part.
     quoted = f"{name!r:.60}"
     bare = name.rpartition(".")[2]
     library = LIBRARY.get(name.partition(".")[0], "") if "." in name else ""

@@ -156,6 +156,7 @@ def _halved(
 
     Second: (updates of the longest part, of all parts) before the first cut and after each.
     """
+    # Costs are negative here: `heapq` hands out the least.
     heap = [(-row.cost(0, len(row.trials)), r, 0, len(row.trials)) for r, row in enumerate(rows)]
     heapq.heapify(heap)
     uncut: list[tuple[int, int, int]] = []

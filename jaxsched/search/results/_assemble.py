@@ -96,6 +96,7 @@ def _tally(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
             index, those = todo.pop()
             stage, done = plan.stages[index], begun.get((index, fold, seed), [])
             if sum(map(len, done)) < len(stage.trials):
+                # Of trials that have begun here, the loop over `finished` counts what is below.
                 those = set(stage.trials).intersection(those).difference(*done)
                 if those:
                     total += stage.stop - stage.start

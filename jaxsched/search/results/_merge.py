@@ -54,6 +54,7 @@ def merge(parts: Iterable[Any]) -> SweepResult:
     def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
         return _frozen(np.concatenate([*parts])[order])
 
+    # Shards end at other steps and are evaluated at others. As in one sweep, a trial has NaN there.
     def curves(group: str, steps: np.ndarray) -> dict[str, np.ndarray]:
         gathered: dict[str, list[np.ndarray]] = {name: [] for name in getattr(first, group)}
         for name, parts in gathered.items():

@@ -85,6 +85,7 @@ def _curves(picture: draw.Picture) -> None:
         if stands_out:
             name = "best: " * (best and len(curves) > 1) + _name(result, i)
             ends.append((float(x[-1]), float(y[-1]), name, colour))
+    # The axis is made for the named curves that are neither lost nor far off, if there are any.
     given = {i: y for i, (_, y) in enumerate(curves) if len(y)}
     none = {*picture.lost, *picture.beyond}
     shown = [given[i] for i in named if i in given and i not in none]

@@ -82,6 +82,7 @@ class Index:
                 until, differ, own = root.start, "", [p for p in pieces if p.root == i]
                 if number is not None:
                     rows = self._names.rows[number]
+                    # A root whose batches are others from some update on serves up to there.
                     until, leaves = rows.agreed(root.start, root.stop, root.sums)
                     differ = f"task's batches from update {until} on{leaves}"
                     self.machines[path.name] = root.notes.get("machine", "")

@@ -115,6 +115,7 @@ def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]
         Root(fields, start, stop, notes, arrays[f"sums/{i}"].tobytes())
         for i, (fields, start, stop, notes) in enumerate(of_roots)
     ]
+    # The pieces have joint arrays, in which each takes the next updates and evaluations.
     pieces, update, evaluation = list[Piece](), 0, 0
     for root, start, point, stop, evaluated, diverged, ends in entries:
         updates = slice(update, update := update + stop - start)

@@ -146,11 +146,12 @@ class _Walk:
         if name == "cond":
             index, *rest = inputs
             branches = params["branches"]
-            if index.constant is not None:
+            if index.constant is not None:  # a counter decides: only this branch is taken
                 branches = [branches[int(np.clip(index.constant, 0, len(branches) - 1))]]
             ways = zip(*(self.outputs(branch, rest) for branch in branches), strict=True)
             return [_either(cases, index) for cases in ways]
         if name in ("scan", "while"):
+            # A loop is summed up without its inputs: no constant is followed through its rounds.
             inner = _of_scan(params) if name == "scan" else _of_while(params)
             self.escapes |= union(masks, inner.escapes)
             return [

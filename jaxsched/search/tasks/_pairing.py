@@ -91,6 +91,7 @@ def _stretched(closed: Any, given: Sequence[bool], both: set[int]) -> tuple[bool
             stretched |= inside
         else:
             after = [any(x.aval.shape == y.aval.shape for x in mine) for y in eqn.outvars]
+            # A matrix product of samples with samples is meant, as in contrastive losses.
             stretched |= eqn.primitive.name != "dot_general" and any(
                 both <= set(y.aval.shape) and _broadcasts(x.aval.shape, y.aval.shape)
                 for x in mine

@@ -137,6 +137,7 @@ def _periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None
     if not any(counts):
         return None, None
     begun = follow(shape.init, [Value()] * len(shape.init.jaxpr.invars))
+    # The whole numbers that `init` makes are followed by their values, since some of them count.
     counters = [x.constant if own else None for x, own in zip(begun, counts, strict=True)]
     reads = flow(shape.step).reads
     loss = reads[shape.loss]
@@ -147,7 +148,7 @@ def _periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None
         i for i in range(count) if loss >> i & 1 and jnp.issubdtype(inputs[i].dtype, np.inexact)
     ]
     moved: list[int] = []
-    acted: list[int] = [] if ever else [0, 1]
+    acted: list[int] = [] if ever else [0, 1]  # that none ever acts is another check's error
     for t in range(_STEPS):
         state = [Value(input=i) if x is None else Value(constant=x) for i, x in enumerate(counters)]
         others = [Value(reads=1 if k in given else 0) for k in range(count, len(inputs))]

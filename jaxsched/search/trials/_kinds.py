@@ -70,6 +70,7 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
         if kind.maker is not None and any(kind.maker == other.maker for other in kinds[:i]):
             raise ValueError(f"{where}(recipe=...) must be different, got {kind.name} twice.")
     has = {kind.name: _parameters(kind.recipe) for kind in kinds}
+    # Of several recipes each takes the arguments that it has. One that none has is a slip.
     if len(kinds) > 1 and None not in has.values():
         known = sorted({name for names in has.values() for name in names or ()})
         shown = "; ".join(f"{printable(kind)} has {', '.join(has[kind] or ())}" for kind in has)
