@@ -13,7 +13,7 @@ import numpy as np
 from jaxsched._arrays import INT32_MAX, is_concrete, is_list, to_host
 from jaxsched._checks import checked_whole
 from jaxsched._populations import require_schedule, unstack
-from jaxsched._svg import shorten
+from jaxsched._svg import clipped
 from jaxsched._text import describe
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import axes_of, brief, curve, extent, matplotlib, shared_boundaries
@@ -159,7 +159,7 @@ def _own_names(schedule: AbstractSchedule, family: list[AbstractSchedule]) -> li
         one = columns and all(np.array_equal(columns[0], column) for column in columns)
         if one and len(family) <= 8 and columns[0][0].ndim == 0:
             return [f"{value:.4g}" for value in columns[0]]
-    return [shorten(brief(schedule), _CAPTION), *["_member"] * (len(family) - 1)]
+    return [clipped(brief(schedule), _CAPTION), *["_member"] * (len(family) - 1)]
 
 
 def _finish(ax: Any, log: bool) -> None:

@@ -57,15 +57,15 @@ def svg(
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img" '
         f'viewBox="0 0 {width} {height}">'
-        f"<title>{html.escape(shorten(title, _LONGEST_TITLE))}</title>"
+        f"<title>{html.escape(clipped(title, _LONGEST_TITLE))}</title>"
         f"{''.join(lines)}"
         f'<g font-family="monospace" font-size="10" fill="currentColor">'
-        f'<text x="2" y="{height - 17}">{html.escape(shorten(caption, width // 6))}</text>'
+        f'<text x="2" y="{height - 17}">{html.escape(clipped(caption, width // 6))}</text>'
         f'<text x="2" y="{height - 4}" fill-opacity=".6">{scale}</text></g></svg>'
     )
 
 
-def shorten(text: str, most: int) -> str:
+def clipped(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -55,7 +55,7 @@ def test_the_lines_of_optax_are_those_of_the_real_one():
             np.testing.assert_allclose(values(ours), real, atol=2e-7, err_msg=theirs)
 
 
-@pytest.mark.parametrize("library", compat._LIBRARIES)
+@pytest.mark.parametrize("library", compat._WORDS)
 def test_every_drop_in_is_on_the_page_of_its_library(library):
     page = {name: stem for stem, name in LIBRARIES.items()}.get(library, library)
     text = (PAGES[0].parent / f"{page}.md").read_text()

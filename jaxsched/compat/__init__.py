@@ -7,7 +7,6 @@ from 0 in optimizer updates. An argument that is not explained means what it doe
 """
 
 import importlib
-import pkgutil
 import sys
 import types
 from typing import Any
@@ -24,7 +23,6 @@ _WORDS = {
     "torch": "torch pytorch",
     "transformers": "transformers hf huggingface",
 }
-_LIBRARIES = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
 class _Alias(types.ModuleType):
@@ -55,9 +53,9 @@ def __getattr__(name: str) -> Any:
     if library:
         return importlib.import_module(f"{__name__}.{library}")
     raise AttributeError(
-        f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_LIBRARIES)}"
+        f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_WORDS)}"
     )
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LIBRARIES} - {"Any", "importlib", "pkgutil", "sys", "types"})
+    return sorted({*globals(), *_WORDS} - {"Any", "importlib", "sys", "types"})

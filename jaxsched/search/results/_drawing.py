@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsched._svg import shorten
+from jaxsched._svg import clipped
 from jaxsched._text import printable
 from jaxsched.recipes._share import share
 from jaxsched.search._fingerprint import label
@@ -73,7 +73,7 @@ def wide(values: np.ndarray) -> bool:
 
 def text(name: str, most: int = _CHARACTERS) -> str:
     """Shortened, with dollars escaped: matplotlib would set the text between two as mathematics."""
-    return shorten(printable(name), most).replace("$", r"\$")
+    return clipped(printable(name), most).replace("$", r"\$")
 
 
 class Scale:
