@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import types
 
 import pytest
 
@@ -26,6 +27,9 @@ def test_a_first_look_at_a_named_task_tells_what_was_imported(tmp_path, monkeypa
     helper.write_text("X = 1\n")
     script.write_text("")
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    worker = types.ModuleType("__worker__")  # as mpi4py calls the script in its workers
+    worker.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__worker__", worker)
     monkeypatch.setattr(sys, "dont_write_bytecode", not bytecode)
     importlib.invalidate_caches()
     importlib.import_module(far)

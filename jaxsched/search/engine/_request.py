@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import os
 import tempfile
@@ -179,14 +180,25 @@ def _check_executor(request: Request) -> None:
                 f"{request.units}."
             )
         return
-    if isinstance(request.executor, type) or not callable(request.executor):
-        check_executor(request.executor)  # a function makes one later
+    if not _makes_one(request.executor):
+        check_executor(request.executor)
     for name in ("devices", "shard"):
         if (value := getattr(request, name)) is not None:
             raise ValueError(
                 f"sweep({name}=...) must be None with an executor, whose workers use their own "
                 f"devices and share all runs, got {describe(value)}."
             )
+
+
+def _makes_one(given: Any) -> bool:
+    """Whether it is a function without arguments, which makes an executor later."""
+    if isinstance(given, type) or not callable(given):
+        return False
+    try:
+        inspect.signature(given).bind()
+    except (TypeError, ValueError):  # a ValueError: nothing tells its arguments
+        return False
+    return True
 
 
 def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:

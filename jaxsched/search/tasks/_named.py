@@ -115,8 +115,9 @@ def _changed(module: str, known: Container[str]) -> str:
     as_before = _LOADED.get(module, ("",))[0] is getattr(sys.modules[module], "__spec__", None)
     for name, one in list(sys.modules.items()):
         file, spec = getattr(one, "__file__", None) or "", getattr(one, "__spec__", None)
-        # The running script is left out: no task is made of it, and it may be edited meanwhile.
-        if not file.endswith(".py") or name in ("__main__", "__mp_main__"):
+        # The running script is left out: no task is made of it, and it may be edited meanwhile. It
+        # is known by its names, or by its lack of a spec, as in a worker of mpi4py.
+        if not file.endswith(".py") or spec is None or name in ("__main__", "__mp_main__"):
             continue
         near = name.partition(".")[0] == top or os.path.dirname(file) == os.path.dirname(own)
         if not near and (file.startswith(_LIBRARY) or f"-packages{os.sep}" in file):
