@@ -9,7 +9,6 @@ over them: ``js.Linear(factor, 1.0, warmup) * body``.
 from __future__ import annotations
 
 import itertools
-import math
 import operator
 from typing import Any
 
@@ -128,9 +127,9 @@ def MultiStepParamScheduler(
     if milestones is None:
         if num_updates is None:
             raise ValueError(f"{name}(num_updates=...) must be given without milestones, got None.")
-        total: Any = checked_whole(f"{name}(num_updates=...)", num_updates, len(heights))
-        width = math.ceil(total / len(heights))
-        at: list[Any] = [width * i for i in range(1, len(heights))]
+        total: Any = checked_number(f"{name}(num_updates=...)", num_updates, at_least=len(heights))
+        width = pieces.floor(divide(pieces.add(total, len(heights) - 1), len(heights)))
+        at: list[Any] = [multiply(width, i) for i in range(1, len(heights))]
     else:
         at = list(milestones)
         if len(at) != len(heights) - (num_updates is not None):

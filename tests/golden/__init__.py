@@ -28,13 +28,13 @@ LONGEST = 65  # of most tables, so that most programs are of one shape
 TOLERANCE = 1e-6  # of the largest value
 # (library, name) -> (the tolerance on the host, in a program, and its reason).
 KNOWN: dict[tuple[str, str], tuple[float, float, str]] = {
-    # To its formula in float64 ours is at 3e-8, Keras itself at 2.5e-6.
-    ("keras", "CosineDecayRestarts"): (1e-5, 1e-5, "theirs is partly float32"),
+    # Cycles that become shorter than a step: float32 has few digits of where they begin. As Keras
+    # ships it, which computes parts of it in float32, it is as far from its formula.
+    ("keras", "CosineDecayRestarts"): (TOLERANCE, 1e-3, "cycles shorter than a step, in float32"),
 }
 # What is no number for a program: a count, or what sizes an array.
 INHERENT = {
     ("composer", "CosineAnnealingWarmRestartsScheduler", "t_mult"),
-    ("fvcore", "MultiStepParamScheduler", "num_updates"),
     ("fvcore", "StepWithFixedGammaParamScheduler", "num_decays"),
     ("keras", "LearningRateScheduler", "base_lr"),
     ("keras", "LearningRateScheduler", "epochs"),

@@ -57,7 +57,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
         "CosineDecayRestarts": [
             lr | {"first_decay_steps": part + 0.3, "t_mul": 1.7, "m_mul": rate, "alpha": 0.1},
             lr | {"first_decay_steps": part, "t_mul": 1.0, "m_mul": power},
-            # No restart on a step, where their logarithm in float32 rounds to either side.
+            # No restart on a step, where their logarithm rounds to either side.
             lr | {"first_decay_steps": part + 0.3, "t_mul": 0.8, "m_mul": rate},
         ],
         "LearningRateScheduler": [
@@ -79,8 +79,10 @@ def curve(name: str, arguments: dict[str, Any], steps: int) -> Iterator[float]:
     """What the real one gives at the steps 0, 1, ... up to twice the run, in float64."""
     os.environ["KERAS_BACKEND"] = "numpy"
     import keras
+    from keras.src.backend.common import dtypes
 
     keras.config.set_floatx("float64")
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"  # else some operations make it a float32
     if name == "ReduceLROnPlateau":
         yield from _after(**arguments)
     elif name == "LearningRateScheduler":
