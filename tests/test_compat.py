@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 
@@ -79,7 +80,7 @@ def test_a_cut_is_made_or_not_as_the_rounding_of_the_peer_decides():
     scale = lambda **given: compat.torch.ReduceLROnPlateau(0.1, **given).min_scale
     assert scale(factor=0.1, eps=0.09) == 1.0  # 0.1 - 0.1 * 0.1 is 0.09, and not 0.09 + 1e-17
     assert scale(factor=0.1, eps=0.0899) == pytest.approx(0.1)
-    assert scale(factor=0.0) == 0.0
+    assert scale(factor=0.0) == scale(factor=0.515, eps=0.0) == 0.0
 
 
 LR = {"base_lr": 0.1}
@@ -218,6 +219,24 @@ def test_what_is_fixed_holds_its_last_value_where_the_peer_jumps_or_turns(name):
     assert not np.array_equal(theirs, ours)
 
 
+def test_what_is_fixed_does_not_jump_within_the_run():
+    megatron = functools.partial(
+        *(compat.megatron.OptimizerParamScheduler, 0.0, 1.0, 0.0, 10, 50, "WSD"),
+        wsd_decay_steps=80,
+        lr_wsd_decay_style="linear",
+    )
+    composer = functools.partial(
+        *(compat.composer.CosineAnnealingWithWarmupScheduler, 10, 50), scale_warmup=True, ssr=1.5
+    )
+    for made, top in ((megatron, 10), (composer, 15)):
+        theirs, ours = (made(fix=fix).host(np.arange(76)) for fix in (False, True))
+        assert np.abs(np.diff(theirs)).max() > 0.3 > 0.11 > np.abs(np.diff(ours)).max()
+        assert ours[top] == 1.0 and np.array_equal(theirs[:10], ours[:10]) and ours[-1] == 0.0
+        assert megatron(wsd_decay_steps=8, fix=True) == megatron(wsd_decay_steps=8)
+    waits = lambda fix: composer(ssr=0.5, fix=fix).host(np.arange(10))
+    assert (waits(False) == 1.0).sum() == 5 and (waits(True) == 1.0).sum() == 1
+
+
 def test_without_milestones_nothing_of_the_trainer_is_needed():
     for given in ({}, {"max_duration": "9ba"}):
         assert compat.composer.MultiStepScheduler([], **given).host(99) == 1.0
@@ -248,6 +267,8 @@ def test_an_argument_that_takes_the_optimizer_is_told_from_one_that_is_not_there
         TypeError, match=r"torch\.StepLR has no argument optimizer; it is called base_lr"
     ):
         compat.torch.StepLR(optimizer=None, step_size=3)
+    with pytest.raises(TypeError, match=r"CyclicLR must be given base_lr \(the least rate, "):
+        compat.torch.CyclicLR(max_lr=0.1)
     with pytest.raises(TypeError, match="got 5 positional arguments"):
         compat.torch.StepLR(0.1, 3, 0.5, -1, True)
     for given in ({"max_lr": [0.1, 0.2]}, {"max_lr": 0.1, "total_steps": (10,)}):

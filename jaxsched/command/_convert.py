@@ -19,8 +19,9 @@ from jaxsched.schedules._picture import extent
 from jaxsched.schedules._wrappers import Epochwise
 
 _MOMENTUM = {
-    "torch.CyclicLR": "CyclicLR(max_momentum, base_momentum, ...)",
-    "torch.OneCycleLR": "OneCycleLR_momentum(...)",
+    "fastai.fit_one_cycle": "fastai.combined_cos(pct_start, *moms, steps=...)",
+    "torch.CyclicLR": "torch.CyclicLR(max_momentum, base_momentum, ...)",
+    "torch.OneCycleLR": "torch.OneCycleLR_momentum(...)",
 }
 # Whose ``step()`` is called after each batch.
 _EACH_UPDATE = ("torch.OneCycleLR", "torch.OneCycleLR_momentum", "torch.CyclicLR")
@@ -99,7 +100,7 @@ def convert(
             asked = "It is stepped once in several updates (an epoch): give steps_per_epoch."
         notes.append(asked)
     if source.name in _MOMENTUM and tree.kwargs.get("cycle_momentum", True):
-        notes.append(f"The momentum moves, too: js.compat.torch.{_MOMENTUM[source.name]}.")
+        notes.append(f"The momentum moves, too: js.compat.{_MOMENTUM[source.name]}.")
     left_out = {*source.kinds} - {*tree.kwargs}
     if kind == "fastai" and "steps_per_epoch" in left_out:
         notes.append("It has one update an epoch; give steps_per_epoch.")

@@ -96,15 +96,15 @@ class Clock:
             )
         return multiply(epochs, self.epoch)
 
-    def warmed(self, top: Any, warmup: Any, scale_warmup: bool) -> AbstractSchedule:
+    def warmed(self, top: Any, warmup: Any, scale_warmup: bool, fix: bool) -> AbstractSchedule:
         """A line from 0 to ``top``, until the warmup is over.
 
-        Where the rise is scaled by ``ssr``, the step at which it hands over is not.
+        Where the rise is scaled by ``ssr``, the step at which it hands over is not, unless ``fix``.
         """
-        begin = self.length("t_warmup", warmup, scaled=False)
-        if not scale_warmup:
-            return shapes.Linear(0.0, top, begin)
-        return Window(shapes.Linear(0.0, top, self.length("t_warmup", warmup)), 0, begin)
+        rise = shapes.Linear(0.0, top, self.length("t_warmup", warmup, scaled=scale_warmup))
+        if fix or not scale_warmup:
+            return rise
+        return Window(rise, 0, self.length("t_warmup", warmup, scaled=False))
 
     def fall(
         self, warmup: AbstractSchedule, t_max: Any, shape: Any, top: Any, end: Any

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxsched._bounds import FLOAT32_TINY
 from jaxsched._checks import checked_number
 from jaxsched.compat._knots import known
 from jaxsched.compat._pieces import larger, plain
@@ -102,7 +103,7 @@ def _least_scale(base: Any, factor: Any, min_lr: Any, eps: Any) -> Any:
         for _ in range(_CUTS):
             lower = max(rate * factor, min_lr)
             if not rate - lower > eps:
-                return rate / base
+                return rate / base if rate / base >= FLOAT32_TINY else 0.0  # as in a program
             rate = lower
 
     def cut(times: Any) -> Any:

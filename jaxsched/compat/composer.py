@@ -5,7 +5,7 @@ A length is a time string (``"10ba"``, ``"2ep"``, ``"0.5dur"``, ``"100sp"``, ``"
 number of batches, which may be traced. The trainer's part comes by keyword: ``max_duration``,
 ``dataloader_len`` (batches of an epoch), and the scale schedule ratio ``ssr``. All lengths of a
 schedule have one unit (epochs are batches), and its steps are in that unit: with ``"sp"`` or
-``"tok"`` it is called with samples or tokens.
+``"tok"`` it is called with samples or tokens. ``fix=True`` takes back what hurts.
 """
 
 from __future__ import annotations
@@ -231,12 +231,14 @@ def MultiStepWithWarmupScheduler(
     max_duration: Time | None = None,
     dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
+    fix: Flag = False,
 ) -> AbstractSchedule:
     """A line to 1, then ``MultiStepScheduler``, whose milestones count from step 0.
 
     Args:
         t_warmup: length of the line.
         scale_warmup: the line rises within ``ssr * t_warmup``, and is left at ``t_warmup`` even so.
+        fix: it is left where it ends; there the factor jumps at ``t_warmup``, or waits for it.
 
     >>> from jaxsched.compat import composer
     >>> lr = composer.MultiStepWithWarmupScheduler("10ba", ["20ba"], 0.5)
@@ -244,7 +246,7 @@ def MultiStepWithWarmupScheduler(
     [0.5, 1.0, 0.5]
     """
     clock = Clock("MultiStepWithWarmupScheduler", max_duration, dataloader_len, ssr)
-    rise = clock.warmed(1.0, t_warmup, scale_warmup)
+    rise = clock.warmed(1.0, t_warmup, scale_warmup, fix)
     body = drops(1.0, gamma, [clock.length("milestones", time) for time in milestones])
     return clock.within(rise >> Shift(body, subtract_steps(0, rise.duration)))
 
@@ -259,6 +261,7 @@ def ConstantWithWarmupScheduler(
     max_duration: Time | None = None,
     dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
+    fix: Flag = False,
 ) -> AbstractSchedule:
     """A line to ``alpha``, which holds, after ``t_max`` too.
 
@@ -268,7 +271,7 @@ def ConstantWithWarmupScheduler(
     [0.5, 1.0, 1.0]
     """
     clock = Clock("ConstantWithWarmupScheduler", max_duration, dataloader_len, ssr)
-    rise = clock.warmed(alpha, t_warmup, scale_warmup)
+    rise = clock.warmed(alpha, t_warmup, scale_warmup, fix)
     clock.rest(rise, t_max)
     return rise >> Constant(alpha)
 
@@ -284,6 +287,7 @@ def LinearWithWarmupScheduler(
     max_duration: Time | None = None,
     dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
+    fix: Flag = False,
 ) -> AbstractSchedule:
     """A line to ``alpha_i``, and one to ``alpha_f`` at ``t_max``; a longer warmup never falls.
 
@@ -293,7 +297,7 @@ def LinearWithWarmupScheduler(
     [0.5, 1.0, 0.5, 0.0]
     """
     clock = Clock("LinearWithWarmupScheduler", max_duration, dataloader_len, ssr)
-    rise = clock.warmed(alpha_i, t_warmup, scale_warmup)
+    rise = clock.warmed(alpha_i, t_warmup, scale_warmup, fix)
     return clock.fall(rise, t_max, shapes.Linear, alpha_i, alpha_f)
 
 
@@ -307,6 +311,7 @@ def CosineAnnealingWithWarmupScheduler(
     max_duration: Time | None = None,
     dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
+    fix: Flag = False,
 ) -> AbstractSchedule:
     """A line to 1, and half a cosine to ``alpha_f`` at ``t_max``; a longer warmup never falls.
 
@@ -316,7 +321,7 @@ def CosineAnnealingWithWarmupScheduler(
     [0.5, 1.0, 0.5, 0.0]
     """
     clock = Clock("CosineAnnealingWithWarmupScheduler", max_duration, dataloader_len, ssr)
-    rise = clock.warmed(1.0, t_warmup, scale_warmup)
+    rise = clock.warmed(1.0, t_warmup, scale_warmup, fix)
     return clock.fall(rise, t_max, shapes.Cosine, 1.0, alpha_f)
 
 
@@ -331,6 +336,7 @@ def PolynomialWithWarmupScheduler(
     max_duration: Time | None = None,
     dataloader_len: Count | None = None,
     ssr: Positive = 1.0,
+    fix: Flag = False,
 ) -> AbstractSchedule:
     """A line to 1, and a power to ``alpha_f`` at ``t_max``; a longer warmup never falls.
 
@@ -340,6 +346,6 @@ def PolynomialWithWarmupScheduler(
     [0.5, 1.0, 0.25, 0.0]
     """
     clock = Clock("PolynomialWithWarmupScheduler", max_duration, dataloader_len, ssr)
-    rise = clock.warmed(1.0, t_warmup, scale_warmup)
+    rise = clock.warmed(1.0, t_warmup, scale_warmup, fix)
     shape = lambda start, end, steps: polynomial(start, end, steps, power)
     return clock.fall(rise, t_max, shape, 1.0, alpha_f)

@@ -149,11 +149,15 @@ def fit_one_cycle(
     div_final: Positive = 1e5,
     pct_start: Ratio = 0.25,
     *,
+    moms: Numbers | None = None,
     steps_per_epoch: Count = 1,
 ) -> AbstractSchedule:
     """The rate of ``Learner.fit_one_cycle``: up from ``lr_max / div``, to ``lr_max / div_final``.
 
     The peak is at the real step ``pct_start * T``, which is not rounded.
+
+    Args:
+        moms: no effect on the rate; the momentum is ``combined_cos(pct_start, *moms, steps=T)``.
 
     >>> from jaxsched.compat import fastai
     >>> lr = fastai.fit_one_cycle(4, 1.0, steps_per_epoch=25)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from jaxsched._checks import checked_whole, violates
 from jaxsched._text import describe
-from jaxsched.compat._pieces import floor, larger, where
+from jaxsched.compat._pieces import floor, larger, smaller, where
 from jaxsched.compat._signature import (
     Flag,
     NotNegative,
@@ -50,7 +50,7 @@ def OptimizerParamScheduler(
     lr_decay_steps: PositiveSpan,
     lr_decay_style: DecayStyle,
     *,
-    wsd_decay_steps: PositiveSpan | None = None,
+    wsd_decay_steps: Span | None = None,
     lr_wsd_decay_style: Text | None = None,
     fix: Flag = False,
 ) -> AbstractSchedule:
@@ -65,10 +65,10 @@ def OptimizerParamScheduler(
         lr_decay_style: ``"constant"`` (which never goes to ``min_lr``), ``"linear"``, ``"cosine"``,
             ``"inverse-square-root"`` or ``"WSD"``.
         wsd_decay_steps: the last steps, in which WSD falls. More than follow the warmup begin in
-            the middle of the fall.
+            the middle of the fall; 0 is ``min_lr`` one step after the last.
         lr_wsd_decay_style: ``"linear"``, ``"cosine"``, ``"exponential"`` or ``"minus_sqrt"``.
-        fix: the inverse square root holds from ``lr_decay_steps`` on; there it *jumps* to
-            ``min_lr``.
+        fix: no jumps. The inverse square root holds from ``lr_decay_steps`` on, where theirs goes
+            to ``min_lr``; WSD falls within the steps that follow the warmup, from the top.
 
     >>> from jaxsched.compat import megatron
     >>> lr = megatron.OptimizerParamScheduler(0.0, 1.0, 0.5, 10, 110, "cosine")
@@ -92,8 +92,10 @@ def OptimizerParamScheduler(
         shape = chosen(f"{name}(lr_wsd_decay_style=...)", lr_wsd_decay_style, _STYLES)
         if wsd_decay_steps is None:
             raise ValueError(f"{name}(wsd_decay_steps=...) must be given for WSD, got None.")
-        fall = shape(max_lr, min_lr, wsd_decay_steps)
-        return rise >> _stable(max_lr, subtract_steps(rest, wsd_decay_steps), lr_warmup_steps, fall)
+        steps = smaller(wsd_decay_steps, rest) if fix else wsd_decay_steps
+        fall = shape(max_lr, min_lr, steps)
+        at_last = where(lambda steps: steps == 0, (steps,), -1, steps)  # it comes a step late
+        return rise >> _stable(max_lr, subtract_steps(rest, at_last), lr_warmup_steps, fall)
     # With a warmup below 1, all steps to 1 are at the top.
     begin = larger(subtract_steps(1, lr_warmup_steps), 0)
     law = Shift(InverseSqrt(max_lr, larger(lr_warmup_steps, 1)), begin)

@@ -6,6 +6,7 @@ formulas in float64, rounded once.
 
 from __future__ import annotations
 
+import types
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
@@ -215,6 +216,9 @@ def reduce_on_plateau(
         rule="optax",
         nan="bad",
     )
+
+
+contrib = types.SimpleNamespace(reduce_on_plateau=reduce_on_plateau)  # where Optax has it
 
 
 def _warmed(start: Any, peak: Any, steps: Any, body: AbstractSchedule) -> AbstractSchedule:

@@ -33,6 +33,7 @@ def draw(name: str, random: Random, steps: int) -> list[dict[str, Any]]:
             *(rate | decay for decay in [*decays, late]),
             *(rate | decay | {"lr_warmup_steps": 0} for decay in [*decays, late]),
             *(rate | decay | halves for decay in [decays[3], late]),
+            rate | late | {"wsd_decay_steps": 0},
         ],
         "get_wd": [growth | {"wd_incr_style": style} for style in ("linear", "cosine")]
         + [growth | {"wd_incr_style": "constant", "start_wd": top}],
