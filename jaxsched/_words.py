@@ -309,15 +309,20 @@ def did_you_mean(word: Any, names: Iterable[str], shown: Any = str) -> str:
     return f"; did you mean {shown(near[0])}" if near else ""
 
 
-def nearest(word: str, names: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
-    """The names that look like a word; those of the same letters, if there are any."""
+def nearest(word: str, names: Iterable[str], most: int = 1, cutoff: float = 0.7) -> list[str]:
+    """The names that look like a word; those of the same letters, if there are any.
+
+    If none does, those that go on from it, or that it goes on from (``cos`` and ``cosine``).
+    """
     names = list(names)
     if same := [name for name in names if letters(name) == letters(word)]:
         return same[:most]
     import difflib
 
     near = lambda word: difflib.get_close_matches(word, names, most, cutoff)
-    return near(word[:60]) or near(word[:60].lower())
+    longer = lambda x, y: len(y) > 2 and x.startswith(y)
+    goes_on = [name for name in names if longer(name, word) or longer(word, name)]
+    return near(word[:60]) or near(word[:60].lower()) or goes_on[:most]
 
 
 def letters(text: str) -> str:

@@ -183,7 +183,7 @@ def test_names_are_found_by_those_of_others(capsys):
     assert code == 0 and "warm_restarts(peak, steps" in out
     assert run(capsys, "names", "no such thing")[0] == 1
     assert run(capsys, "names", "one", "cycle") == run(capsys, "names", "one cycle")
-    assert "; it is js.Average here" in run(capsys, "names", "AveragedModel")[2]
+    assert run(capsys, "names", "AveragedModel")[1].startswith("js.Average\n")
     assert "; did you mean warmup_" in run(capsys, "names", "wramup")[2]
 
 
@@ -380,7 +380,7 @@ ASK = {
 def test_a_shell_completes_commands_and_names(capsys, tmp_path, shell):
     code, out, _ = run(capsys, "completion", shell)
     assert code == 0
-    assert all(entry.name in out for entry in entries())
+    assert all(entry.name in out for entry in entries() if entry.module)
     if not shutil.which(shell):
         return
     script = tmp_path / "script"

@@ -9,6 +9,7 @@ import pkgutil
 import re
 
 import golden
+import numpy as np
 import pytest
 from cases import RECIPE, RUN, VALID
 
@@ -17,9 +18,9 @@ from jaxsched import _serialize
 from jaxsched.command import convert, read_file, sweep_from_config
 from jaxsched.names import entries
 from jaxsched.names._config import maker
-from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
+from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 from jaxsched.names._expression import Call
-from jaxsched.names._lookup import check_values, source_of
+from jaxsched.names._lookup import check_values, source_of, unknown
 from jaxsched.names._places import Place
 from jaxsched.names._sources import BY, LIBRARIES, all_sources, ours, theirs
 from jaxsched.names._texts import _THEIRS
@@ -166,4 +167,36 @@ def test_the_table_is_searched_by_any_librarys_word():
         "step lr"
     )
     assert names("no such thing") == []
-    assert len(entries()) == len(SOURCES)
+    assert names("lr_find") == ["js.range_test"]
+    assert names("deepspeed")[0] == "one_cycle" and names("detectron2")
+    assert len(entries()) == len(SOURCES) + len(OTHERWISE)
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("torch.OneCycle", "did you mean torch.OneCycleLR"),  # DeepSpeed has one of that name
+        ("deepspeed.OneCycle", "it is one_cycle here"),
+        ("hf.OneCycleLR", "it is one_cycle or torch.OneCycleLR here"),
+        ("detectron2.WarmupCosineLR", "it is js.Linear(factor, 1.0, warmup) * schedule here"),
+        ("AdafactorSchedule", "it is transformers.get_adafactor_schedule here"),
+        ("keras.cosine_decay", "did you mean keras.CosineDecay"),
+    ],
+)
+def test_a_name_of_a_library_is_answered_with_that_library_first(word, answer):
+    assert unknown(word) == f"{word!r}; {answer}"
+
+
+PEAK = {"peak": 0.7, "warmup": 12, "steps": 40, "end": 0.07}
+
+
+@pytest.mark.parametrize("name", ["WarmupLR", "WarmupDecayLR", "WarmupCosineLR"])
+def test_the_warmups_of_deepspeed_are_logarithmic(name):
+    line = entries(f"deepspeed.{name}")[0].name
+    t, (peak, w, steps, end) = np.arange(60), PEAK.values()
+    fall = {"WarmupLR": 0 * t + peak, "WarmupDecayLR": peak * (steps - t) / (steps - w)}
+    part = np.clip((t - w + 1) / (steps - w), 0, 1)
+    fall["WarmupCosineLR"] = end + (peak - end) * (1 + np.cos(np.pi * part)) / 2
+    rise = peak * np.log(t + 1) / np.log(w)
+    want = np.where(t < w, rise, np.maximum(fall[name], 0))
+    np.testing.assert_allclose(eval(line, {"js": js, **PEAK}).host(t), want, atol=1e-12)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from jaxsched.names._lookup import LIBRARY, entries
+from jaxsched.names._lookup import LIBRARY
+from jaxsched.names._sources import all_sources
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -16,7 +17,7 @@ def completion(shell: str, parser: argparse.ArgumentParser) -> str:
         name: [o for a in sub._actions for o in a.option_strings]
         for name, sub in subparsers.choices.items()
     }
-    known = [entry.name for entry in entries()]
+    known = sorted((entry.name for entry in all_sources()), key=str.lower)
     more = dict.fromkeys(("show", "plot", "names"), known)
     more |= {"convert": list(LIBRARY), "completion": list(SHELLS)}
     words = {name: [*texts, *more.get(name, ())] for name, texts in options.items()}

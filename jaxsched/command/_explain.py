@@ -80,15 +80,22 @@ def python_line(x: Any) -> str:
     """The Python expression that makes a schedule or controller, with ``js`` and ``np``.
 
     Raises:
-        TypeError: if a part is a function (``js.from_fn``).
+        TypeError: if it is neither, or a part is a function (``js.from_fn``).
 
     >>> import jaxsched as js
     >>> from jaxsched.command import python_line
     >>> python_line(js.warmup_linear(0.1, 100, 10) * 2)
     '(js.Linear(0.0, 0.1, 10) >> js.Linear(0.1, 0.0, 90)) * js.Constant(2.0)'
     """
+    if not isinstance(x, AbstractController):
+        require_schedule("python_line(x=...)", x)
+    return _line(x)
+
+
+def _line(x: Any) -> str:
+    """That of a schedule or controller, or of what is within one."""
     if isinstance(x, tuple):
-        return f"[{', '.join(map(python_line, x))}]"
+        return f"[{', '.join(map(_line, x))}]"
     if isinstance(x, Function):
         raise TypeError(f"python_line(x=...) must be data, got a function: {x!r}.")
     if not isinstance(x, Record):
@@ -106,7 +113,7 @@ def python_line(x: Any) -> str:
             named = True
             continue
         rank = x.ranks.get(field.name)
-        text = python_line(value) if rank is None else to_source(value, rank)
+        text = _line(value) if rank is None else to_source(value, rank)
         given.append(f"{field.name}={text}" if named or len(given) > 2 else text)
     name = type(x).__name__
     place = "js." if name in _MODULE_OF else "js.controllers." if hasattr(controllers, name) else ""
@@ -114,7 +121,7 @@ def python_line(x: Any) -> str:
 
 
 def _operand(part: Any) -> str:
-    text = python_line(part)
+    text = _line(part)
     return f"({text})" if getattr(part, "_symbol", "") else text
 
 

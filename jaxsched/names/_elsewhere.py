@@ -109,19 +109,18 @@ ELSEWHERE = {
     "allennlp.cosine",
     "warmup_constant": "transformers.constant_with_warmup optax.warmup_constant_schedule "
     "composer.ConstantWithWarmupScheduler megatron.constant olmo_core.ConstantWithWarmup "
-    "deepspeed.WarmupLR nemo.WarmupPolicy axlearn.constant_with_linear_warmup",
+    "nemo.WarmupPolicy axlearn.constant_with_linear_warmup",
     "warmup_cosine": "optax.warmup_cosine_decay_schedule transformers.cosine "
     "transformers.get_cosine_schedule_with_warmup transformers.cosine_with_min_lr "
     "transformers.cosine_warmup_with_min_lr keras.CosineDecay "
     "composer.CosineAnnealingWithWarmupScheduler megatron.cosine olmo_core.CosWithWarmup "
-    "deepspeed.WarmupCosineLR nemo.CosineAnnealing pl_bolts.LinearWarmupCosineAnnealingLR "
+    "nemo.CosineAnnealing pl_bolts.LinearWarmupCosineAnnealingLR "
     "axlearn.cosine_with_linear_warmup pytorch_scheduler.cosine_with_warmup",
     "warmup_exponential": "optax.warmup_exponential_decay_schedule "
     "praxis.LinearRampupExponentialDecay speechbrain.WarmAndExpDecayLRSchedule",
     "warmup_linear": "transformers.linear transformers.get_linear_schedule_with_warmup "
     "composer.LinearWithWarmupScheduler megatron.linear olmo_core.LinearWithWarmup "
-    "deepspeed.WarmupDecayLR nemo.WarmupAnnealing torchtitan.linear "
-    "allennlp.linear_with_warmup",
+    "nemo.WarmupAnnealing torchtitan.linear allennlp.linear_with_warmup",
     "warmup_polynomial": "transformers.polynomial "
     "transformers.get_polynomial_decay_schedule_with_warmup "
     "composer.PolynomialWithWarmupScheduler nemo.PolynomialDecayAnnealing",
@@ -139,6 +138,12 @@ OTHERWISE = {
     "a * b": "torch.ChainedScheduler",
     "js.Linear(factor, 1.0, warmup) * schedule": "fvcore.WarmupParamScheduler "
     "detectron2.WarmupMultiStepLR detectron2.WarmupCosineLR",
+    # Those of DeepSpeed, unless their `warmup_type` is "linear".
+    "js.Logarithmic(0.0, peak, warmup - 1)": "deepspeed.WarmupLR",
+    "js.Logarithmic(0.0, peak, warmup - 1) >> js.Constant(peak, 1) >> "
+    "js.Linear(peak, 0.0, steps - warmup)": "deepspeed.WarmupDecayLR",
+    "js.Logarithmic(0.0, peak, warmup - 1) >> js.Cosine(peak, end, steps - warmup)": "deepspeed."
+    "WarmupCosineLR",
     "js.from_fn": "torch.LambdaLR keras.LearningRateScheduler paddle.LambdaDecay",
     "js.range_test": "fastai.lr_find fastai.LRFinder lr_finder torch_lr_finder.LRFinder "
     "deepspeed.LRRangeTest ignite.FastaiLRFinder",
@@ -169,6 +174,7 @@ ALIASES = {
     "timm.poly": "timm.PolyLRScheduler",
     "timm.step": "timm.StepLRScheduler",
     "timm.tanh": "timm.TanhLRScheduler",
+    "transformers.AdafactorSchedule": "transformers.get_adafactor_schedule",
     "transformers.get_constant_schedule": "transformers.constant",
     "transformers.get_constant_schedule_with_warmup": "transformers.constant_with_warmup",
     "transformers.get_cosine_schedule_with_warmup": "transformers.cosine",

@@ -22,6 +22,8 @@ LIBRARY = by_word(LIBRARIES)
 def entries(word: str = "") -> list[Entry]:
     """The entries in whose name, names elsewhere or summary the words occur; of none, all.
 
+    What is said in Python only (``js.range_test``, ``a >> b``) has no arguments here.
+
     >>> from jaxsched.names import entries
     >>> entries("fit_flat_cos")[0].call
     'flat_cosine(peak, steps, flat=..., end=...)'
@@ -29,7 +31,8 @@ def entries(word: str = "") -> list[Entry]:
     word = _canonical(check_text("entries(word=...)", word)) or word
     wanted = [letters(part) for part in word.split()]
     rows = []
-    for entry in all_sources():
+    python = [Entry(name, "", {}, (), "In Python.") for name in OTHERWISE]
+    for entry in (*all_sources(), *python):
         texts = [letters(text) for text in (entry.name, entry.summary, *entry.elsewhere)]
         whole = any("".join(wanted) in text for text in texts)  # "one cycle"
         if whole or all(any(part in text for text in texts) for part in wanted):
@@ -126,16 +129,18 @@ def unknown(name: str) -> str:
     library = LIBRARY.get(name.partition(".")[0], "") if "." in name else ""
     known = {s.rpartition(".")[2]: s for s in theirs(library)} if library else dict.fromkeys(ours())
     near = nearest(bare, known, 2)
-    if library and near and letters(near[0]) == letters(bare):
+    said = name.partition(".")[0]
+    mine, is_its = _here(bare, f"{said}.{bare}", f"{library}.{bare}")
+    if library and near and (letters(near[0]) == letters(bare) or not is_its):
         return f"{quoted}; did you mean {known[near[0]]}"
     names = {**{s.name: s.name for s in all_sources()}, **ALIASES}
-    mine, drop_ins = _here(bare)[:3], [x for n, x in names.items() if n.endswith(f".{bare}")]
+    mine, drop_ins = mine[:3], [x for n, x in names.items() if n.endswith(f".{bare}")]
     if bare and (mine or drop_ins):
         mine += [word for word in near if letters(word) == letters(bare) and not library]
         return f"{quoted}; it is {' or '.join(dict.fromkeys([*mine, *drop_ins][:7]))} here"
     near = [known[word] or word for word in near]
     if not (near or library) and 3 < len(bare) < 60:
-        parts = nearest(bare, {part for name in ours() for part in name.split("_")}, 1, 0.7)
+        parts = nearest(bare, {part for name in ours() for part in name.split("_")})
         near = [name for name in ours() if {*parts} & {*name.split("_")}]
         near = (near or [entry.name for entry in entries(bare)])[:2]
     return f"{quoted}; did you mean {' or '.join(near)}" if near else quoted
@@ -143,7 +148,7 @@ def unknown(name: str) -> str:
 
 def named_here(word: str, names: Iterable[str]) -> str:
     """What a message adds about a name that the package does not have."""
-    if ours := _here(word):
+    if ours := _here(word)[0]:
         shown = [name if not name.isidentifier() else f"js.{name}" for name in ours[:2]]
         return f"; it is {' or '.join(shown)} here"
     for room in ("optim", "search", "schedules", "controllers", "testing", "command"):
@@ -155,13 +160,18 @@ def named_here(word: str, names: Iterable[str]) -> str:
     return did_you_mean(word, names, shown="js.{}".format)
 
 
-def _here(word: str) -> list[str]:
-    """Ours for a word of another library, recipes before pieces."""
-    wanted = letters(word)
+def _here(word: str, *whole: str) -> tuple[list[str], bool]:
+    """Ours for a word of another library, recipes before pieces.
+
+    Only of the library that the ``whole`` names say, if that has it, and whether it has.
+    """
     rows = [
-        (table is ELSEWHERE, ours[0].isupper(), ours)
+        (letters(name) not in map(letters, whole), table is ELSEWHERE, ours[0].isupper(), ours)
         for table in (OTHERWISE, ELSEWHERE)
         for ours, words in table.items()
-        if wanted in (letters(name.rpartition(".")[2]) for name in words.split())
+        for name in words.split()
+        if letters(name.rpartition(".")[2]) == letters(word)
     ]
-    return [ours for _, _, ours in sorted(rows)]
+    is_its = not all(other for other, *_ in rows)
+    found = [ours for other, *_, ours in sorted(rows) if not (is_its and other)]
+    return list(dict.fromkeys(found)), is_its

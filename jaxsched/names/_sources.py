@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched import compat
-from jaxsched.names._elsewhere import ALIASES, ELSEWHERE
+from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = compat._WORDS
@@ -41,11 +41,13 @@ class Entry:
     def elsewhere(self) -> tuple[str, ...]:
         """What others call it."""
         aliases = [alias for alias, name in ALIASES.items() if name == self.name]
-        return (*ELSEWHERE.get(self.name, "").split(), *aliases)
+        return (*(ELSEWHERE | OTHERWISE).get(self.name, "").split(), *aliases)
 
     @property
     def call(self) -> str:
         """As one writes it: ``warmup_cosine(peak, steps, warmup, end=...)``."""
+        if self.name in OTHERWISE:
+            return self.name
         shown = [n if n in self.needed else f"{n}=..." for n in self.kinds]
         return f"{self.name}({', '.join(shown)})"
 
