@@ -1,4 +1,4 @@
-"""Sweeps in the workers of an executor: the bits of one process, whoever dies."""
+"""Sweeps in the workers of an executor: the bits of one process, also if workers die."""
 
 import contextlib
 import dataclasses

@@ -166,7 +166,7 @@ def test_a_lock_is_of_one_process_and_dies_with_it(lock):
     with pytest.raises(RuntimeError, match=f"^must be free, in use by process {owner.pid} on "):
         held(lock, "must be free").__enter__()
     for text in ('{"pid": 1, "host": "other"}', '{"pid": Infinity, "host": 3}', "[" * 900, ""):
-        lock.write_text(text)  # whoever it names: the kernel knows that it is held
+        lock.write_text(text)  # the name says nothing: the kernel knows that it is held
         with pytest.raises(RuntimeError, match="must be free, in use by "):
             held(lock, "must be free").__enter__()
     owner.kill()

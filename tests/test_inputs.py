@@ -108,7 +108,7 @@ def test_several_foreign_words_are_answered_at_once():
 
 
 class Config(collections.abc.Mapping):
-    """A mapping that is no dict, with lists that are no lists, as OmegaConf's are."""
+    """A mapping and lists of classes of their own, as OmegaConf's are."""
 
     def __init__(self, data):
         self._data = data

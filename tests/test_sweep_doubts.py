@@ -287,7 +287,7 @@ def test_a_metric_with_the_name_of_an_applied_value_is_refused():
 
 
 class Finite(Plain):
-    """Data for so many updates; asks of whoever reads them that all are there."""
+    """Data for so many updates, of which every reader needs all."""
 
     def __init__(self, updates):
         self.rows, self.asked = np.arange(updates, dtype=np.float32), []

@@ -9,7 +9,7 @@ does one matrix product. It costs a copy of the input for each offset of the ker
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -67,16 +67,8 @@ def cpu_conv(
     given: Any = (window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers)
     options = {"precision": precision, "preferred_element_type": preferred_element_type}
     whole = partial(_of_lax, feature_group_count=feature_group_count, **options)
-    kinds = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (lhs, rhs))
-    result = jax.eval_shape(lambda *images: whole(*images, *given), *kinds)
     spec = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    but_batch = [n for i, n in enumerate(result.shape) if i != spec.out_spec[0]]
-    if 0 in (*rhs.shape, *but_batch):
-        raise ValueError(
-            "cpu_conv(lhs=..., rhs=...) must be images with channels and a kernel that fits into "
-            f"them as padded, got {list(lhs.shape)} and {list(rhs.shape)}, of which the result is "
-            f'{list(result.shape)}. Pad the image, as "SAME" does, or take a smaller kernel.'
-        )
+    _check_shapes(lhs, rhs, lambda *images: whole(*images, *given), spec.out_spec[0])
     batch, feature, *space = spec.lhs_spec
     out_features, in_features, *window = spec.rhs_spec
     x = jnp.transpose(lhs, (batch, *space, feature))
@@ -100,8 +92,8 @@ def cpu_conv(
             end[i + 1] = begin[i + 1] + (sizes[i] - 1) * step[i + 1] + 1
         return lax.slice(x, begin, end, step)
 
-    groups, depth, outputs = feature_group_count, w.shape[-2], w.shape[-1]
-    lack = -prod(kernel) * depth % 4 if groups == 1 < prod(kernel) else 0
+    groups = feature_group_count
+    lack = -prod(kernel) * w.shape[-2] % 4 if groups == 1 < prod(kernel) else 0
     met = x
     # Few channels axis by axis: 6 slices for 9, and longer rows to copy.
     each = [[i] for i in reversed(range(rank))] if x.shape[-1] < _MANY else [[*range(rank)]]
@@ -111,6 +103,30 @@ def cpu_conv(
         if lack and axes[0] == 0:  # XLA adds four terms at once: a rest doubles the time
             patches.append(jnp.zeros((*patches[0].shape[:-1], lack), x.dtype))
         met = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
+    y = _product(met, w, prod(kernel), groups, lack, options)
+    out_batch, out_feature, *out_space = spec.out_spec
+    order = {out_batch: 0, out_feature: rank + 1, **{a: i + 1 for i, a in enumerate(out_space)}}
+    return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
+
+
+def _check_shapes(lhs: Any, rhs: Any, whole: Callable[..., Any], out_batch: int) -> None:
+    """Raises unless ``whole``, JAX's convolution, makes something of images of these shapes."""
+    kinds = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (lhs, rhs))
+    result = jax.eval_shape(whole, *kinds)
+    but_batch = [n for i, n in enumerate(result.shape) if i != out_batch]
+    if 0 in (*rhs.shape, *but_batch):
+        raise ValueError(
+            "cpu_conv(lhs=..., rhs=...) must be images with channels and a kernel that fits into "
+            f"them as padded, got {list(lhs.shape)} and {list(rhs.shape)}, of which the result is "
+            f'{list(result.shape)}. Pad the image, as "SAME" does, or take a smaller kernel.'
+        )
+
+
+def _product(
+    met: jax.Array, w: jax.Array, offsets: int, groups: int, lack: int, options: dict[str, Any]
+) -> jax.Array:
+    """What the kernel's offsets meet times the kernel; ``lack``: columns of zeros in ``met``."""
+    depth, outputs = w.shape[-2:]
     if groups == 1:
         # Two flat matrices: with the axes of the image left in, XLA is a fifth slower.
         left, right = met.reshape(-1, met.shape[-1]), w.reshape(-1, outputs)
@@ -118,13 +134,8 @@ def cpu_conv(
         if right.shape[0] > outputs:
             # So is its gradient unless the outputs come first (engine/_products.py).
             right = lax.optimization_barrier(right.T).T
-        flat = lax.dot(left, right, **options)
-        y = flat.reshape(*met.shape[:-1], outputs)
-    else:
-        met = met.reshape(*met.shape[:-1], prod(kernel), groups, depth)
-        w = w.reshape(prod(kernel), depth, groups, outputs // groups)
-        y = jnp.einsum("...kgc,kcgo->...go", met, w, **options)
-        y = y.reshape(*y.shape[:-2], outputs)
-    out_batch, out_feature, *out_space = spec.out_spec
-    order = {out_batch: 0, out_feature: rank + 1, **{a: i + 1 for i, a in enumerate(out_space)}}
-    return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
+        return lax.dot(left, right, **options).reshape(*met.shape[:-1], outputs)
+    met = met.reshape(*met.shape[:-1], offsets, groups, depth)
+    w = w.reshape(offsets, depth, groups, outputs // groups)
+    y = jnp.einsum("...kgc,kcgo->...go", met, w, **options)
+    return y.reshape(*y.shape[:-2], outputs)
