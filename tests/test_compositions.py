@@ -13,6 +13,7 @@ import jaxsched as js
 
 TRACED = jax.jit(lambda schedule, steps: schedule(steps))
 A, B, C = js.Linear(0.0, 1.0, 5), js.Cosine(1.0, 0.5, 7), js.Polynomial(0.5, 0.1, 4)
+C2 = js.Constant(2.0)
 
 
 def test_composing_does_not_change_what_is_composed():
@@ -69,6 +70,16 @@ def test_a_power_means_what_numpy_means():
         np.testing.assert_allclose((line**exponent).host(np.arange(5)), want, rtol=3e-7)
     np.testing.assert_allclose((A / B)(steps := np.arange(9)), A(steps) / B(steps), rtol=3e-7)
     np.testing.assert_allclose((2 / B)(steps), 2 / B(steps), rtol=3e-7)
+
+
+@pytest.mark.parametrize(
+    "combined",
+    [A - 0.1, 0.1 - A, A - C2, A / C2, A * (C2 * 2), js.maximum(A, C2 + 1), js.Sequence([C2]) + A],
+    ids=lambda s: repr(s)[:40],
+)
+def test_what_never_changes_has_no_part_in_the_length(combined):
+    assert combined.duration == A.duration and (C2 - C2).duration is None
+    assert (combined >> B).duration == A.duration + B.duration
 
 
 @pytest.mark.parametrize("growth", [0.8, 1.0, 1.0002, 1.3, 2.0])

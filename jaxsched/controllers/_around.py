@@ -148,4 +148,4 @@ def _later(followed: Any, steps: Any) -> Any:
     if isinstance(followed, AbstractController):
         changed: Any = followed
         return dataclasses.replace(changed, base=_later(changed.base, steps))
-    return Shift(followed, steps) if followed._endless_value() is None else followed
+    return followed if followed._is_constant() else Shift(followed, steps)

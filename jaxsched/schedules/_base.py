@@ -101,9 +101,9 @@ class AbstractSchedule(Record, abc.ABC):
         """How many steps show what an open-ended schedule does; 0 (default): nothing says it."""
         return 0.0
 
-    def _endless_value(self) -> Any:
-        """Its value, if that is one number at every step; else None."""
-        return None
+    def _is_constant(self) -> bool:
+        """Whether it is one number at every step, for ever: no part of a combination's length."""
+        return False
 
     def __call__(self, step: Step) -> jax.Array:
         """The value for the update number ``step`` (from 0).
@@ -208,8 +208,8 @@ class Constant(AbstractTimed):
     def value_at(self, t: Number) -> Value:
         return num.as_value(t, self.value)
 
-    def _endless_value(self) -> Any:
-        return self.value if self.steps is None else None
+    def _is_constant(self) -> bool:
+        return self.steps is None
 
 
 @struct
@@ -237,6 +237,9 @@ class AbstractParts(AbstractSchedule):
     @property
     def duration(self) -> Any:
         return exact_duration(self)
+
+    def _is_constant(self) -> bool:
+        return all(part._is_constant() for part in self.parts)
 
 
 @struct
@@ -311,8 +314,8 @@ class AbstractCombination(AbstractParts):
     """Schedules that run side by side and are combined at every step."""
 
     def exact_length(self, t: Number) -> Number | None:
-        lengths = [p.exact_length(t) for p in self.parts if p._endless_value() is None] or [None]
-        if any(length is None for length in lengths):
+        lengths = [part.exact_length(t) for part in self.parts if not part._is_constant()]
+        if not lengths or any(length is None for length in lengths):
             return None
         return functools.reduce(num.maximum, lengths)
 

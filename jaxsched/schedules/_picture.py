@@ -83,8 +83,8 @@ def brief(schedule: Any) -> str:
 def _operand(part: Any, symbol: str) -> str:
     if part._symbol:
         return f"({brief(part)})"
-    plain = None if symbol == " >> " else part._endless_value()
-    return brief(part) if plain is None else _number(plain)
+    plain = symbol != " >> " and part._is_constant() and hasattr(part, "value")
+    return _number(part.value) if plain else brief(part)
 
 
 def _is_default(default: Any, value: Any) -> bool:

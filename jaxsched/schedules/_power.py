@@ -30,6 +30,9 @@ class Power(AbstractWrapper, operator="**"):
 
     exponent: Any = number()
 
+    def _is_constant(self) -> bool:
+        return self.schedule._is_constant()
+
     def value_at(self, t: Number) -> Value:
         base = num.as_number(t, self.schedule.value_at(t))
         exponent = num.as_number(t, self.exponent)
