@@ -110,7 +110,8 @@ def is_number(x: Any) -> bool:
         return True
     dtype = getattr(x, "dtype", None)
     return dtype is not None and (
-        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+        (jnp.issubdtype(dtype, jnp.integer) and dtype.kind != "m")  # NumPy counts durations too
+        or jnp.issubdtype(dtype, jnp.floating)
     )
 
 

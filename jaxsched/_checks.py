@@ -74,6 +74,8 @@ def checked_number(
         raise TypeError(f"{where} must be a number, got {describe(x)}{cure(x)}.")
     if isinstance(x, np.ndarray) and x.ndim == 0:
         x = x[()]
+    if np.size(x) == 0:
+        raise ValueError(f"{where} must be a number, or one for each member, got {describe(x)}.")
     if not is_concrete(x):
         return x.astype(jnp.float32) if real and jnp.issubdtype(x.dtype, jnp.integer) else x
     value: Any = x

@@ -8,7 +8,7 @@ from jaxsched._arrays import to_host
 from jaxsched._checks import checked_number
 from jaxsched._populations import require_schedule
 from jaxsched.schedules._base import AbstractSchedule
-from jaxsched.schedules._phase import Phase, boundaries_of, phases_of
+from jaxsched.schedules._phase import Phase, boundaries_of, known, phases_of
 
 
 def boundaries(schedule: AbstractSchedule) -> tuple[float, ...]:
@@ -51,13 +51,13 @@ def coverage(schedule: AbstractSchedule, steps: int) -> Coverage:
     (0.5, ['Linear'])
     """
     require_schedule("coverage(schedule=...)", schedule)
-    steps = checked_number("coverage(steps=...)", steps, at_least=0)
+    run = known(checked_number("coverage(steps=...)", steps, at_least=0))
     phases = phases_of(schedule)
     duration = schedule.duration
     fraction, after = None, 0.0
     if duration is not None:
         end = float(to_host(duration))
-        fraction, after = min(1.0, steps / end) if end else 1.0, max(0.0, steps - end)
-    unreached = tuple(p for p in phases if p.start >= steps and (p.end is None or p.end > p.start))
-    cut = tuple(p for p in phases if p.start < steps and p.end is not None and steps < p.end)
+        fraction, after = min(1.0, run / end) if end else 1.0, max(0.0, run - end)
+    unreached = tuple(p for p in phases if p.start >= run and (p.end is None or p.end > p.start))
+    cut = tuple(p for p in phases if p.start < run and p.end is not None and run < p.end)
     return Coverage(fraction, unreached, cut, after)

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from jaxsched import _number as num
-from jaxsched._arrays import as_array, is_concrete, is_list, is_x64, to_host
+from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_x64, to_host
 from jaxsched._checks import checked_flag, checked_number, checked_whole
 from jaxsched._struct import Record, count, static, struct
 from jaxsched._text import describe
@@ -86,9 +86,9 @@ class Units(Record):
     def __check_init__(self) -> None:
         checked_flag("Units(drop_last=...)", self.drop_last)
         for name in ("samples", "steps"):
-            value = getattr(self, name)
-            # An integer beyond int32 may be one here: it never enters a program.
-            self.__dict__[name] = None if value is None else int(value)
+            if (value := getattr(self, name)) is not None:
+                # An integer beyond int32 may be one here: it never enters a program.
+                self.__dict__[name] = checked_whole(f"Units({name}=...)", value, 1)
         self._spans  # noqa: B018  # raises here for a schedule of other values than sizes
 
     # ------------------------------------------------------------------------- lengths in steps
@@ -133,7 +133,7 @@ class Units(Record):
         All batches count as full ones. For logs: the same step as the optimizer's count.
 
         Args:
-            step: whole numbers of at least 0, one or an array.
+            step: whole numbers of at least 0, one or an array, for which an int64 holds the count.
 
         Returns:
             An ``int`` for one step, NumPy's int64 for several. In a program (``step`` is traced)
@@ -225,10 +225,17 @@ class Units(Record):
         if isinstance(step, jax.core.Tracer):
             t = traced_step(step, np.float64 if is_x64() else np.float32)
             return num.to_value(Paced(Constant(0.0), *self._paces(unit)).inner_step(t))
-        known = np.asarray(to_host(list(step) if is_list(step) else step))
+        try:
+            known = np.asarray(to_host(list(step) if is_list(step) else step))
+        except ValueError:  # a ragged list
+            known = np.asarray(-1)
+        most = np.iinfo(np.int64).max // max(_pace(s, unit) for s in self._spans)
         whole = known.dtype.kind in "iuf" and not np.any(known != np.floor(known))
-        if not whole or np.any(known < 0):
-            raise ValueError(f"{where} must be whole numbers of at least 0, got {describe(step)}.")
+        if not whole or not np.all((known >= 0) & (known <= most)):
+            raise ValueError(
+                f"{where} must be whole numbers from 0 to {most}, beyond which no int64 counts "
+                f"{unit}, got {describe(step)}."
+            )
         known = known.astype(np.int64)
         begins, passed, paces = (
             np.array(column, np.int64)
@@ -310,7 +317,9 @@ def _checked_sizes(where: str, x: Any, optional: bool) -> Any:
     if isinstance(x, AbstractSchedule) or (x is None and optional):
         return x
     if not (is_list(x) or getattr(x, "ndim", 0) > 0):
-        return checked_whole(where, x, 1, instead=", (samples, size) pairs or a schedule")
+        return checked_whole(
+            where, x, 1, INT32_MAX, instead=", (samples, size) pairs or a schedule"
+        )
     pairs = [tuple(pair) if is_list(pair) or np.ndim(pair) else (pair,) for pair in x]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
@@ -320,7 +329,7 @@ def _checked_sizes(where: str, x: Any, optional: bool) -> Any:
     sizes = tuple(
         (
             checked_whole(f"{where}: samples of {pair!r}", pair[0], 0),
-            checked_whole(f"{where}: size of {pair!r}", pair[1], 1),
+            checked_whole(f"{where}: size of {pair!r}", pair[1], 1, INT32_MAX),
         )
         for pair in pairs
     )

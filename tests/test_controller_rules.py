@@ -1,6 +1,7 @@
 """Each controller against its definition elsewhere: a shipped rule or a paper."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -85,6 +86,14 @@ def test_greedy_is_reset_at_whichever_bound_a_cut_ends_on(least):
     assert got.tolist() == [2.0, 1.0, 0.5, 1.0, 2.0, 1.0, 0.5]
 
 
+def test_greedy_forgets_its_average_at_a_reset():
+    greedy = Greedy(1.0, factor=0.5, patience=0, min_scale=0.5, reset=1, smooth=0.5)
+    state = greedy.init()
+    for value in (1.0, 9.0, 9.0):
+        state = greedy.update(state, value=value)
+    assert state == greedy.init()._replace(step=3, seen=3)
+
+
 @pytest.mark.parametrize("low", [5, np.array([0.5, 3.0])])
 def test_greedy_has_no_bounds_that_exclude_each_other(low):
     with pytest.raises(ValueError, match=r"Greedy\(min_scale=...\) must be at most max_scale=2"):
@@ -135,6 +144,8 @@ def test_bounce_against_the_published_rule():
     assert scales(Bounce(1.0, 0.5), {"weights": weights}).tolist() == expected
     with pytest.raises(ValueError, match="got both"):
         Bounce(1.0).update(Bounce(1.0).init(), norm=1.0, weights=1.0)
+    seen = Bounce(1.0).update(Bounce(1.0).init(), weights={"w": jnp.array([3 + 4j]), "n": 2})
+    assert float(seen.last) == 5.0**2 + 2**2
 
 
 def test_trigger_cools_down_from_the_present_rate_of_each_member():

@@ -222,6 +222,11 @@ def test_averages():
     assert key.mean == key.like(jax.random.key(0)) == jax.random.key(3)
     broken = Average.start(jnp.ones(2)).add(jnp.full(2, jnp.nan)).restart().add(jnp.ones(2))
     assert broken.mean.tolist() == [1.0, 1.0]
+    turned = Average.start(jnp.ones(1, jnp.complex64)).add(jnp.full(1, 2j)).add(jnp.ones(1) + 0j)
+    assert turned.mean.tolist() == [0.5 + 1j]
+    for decay in (np.nan, -0.1, 1.0, True):
+        with pytest.raises((ValueError, TypeError), match=r"Average.add\(decay=...\) must be"):
+            average.add(trees[0], decay=decay)
 
 
 def test_own_batch_work_leaves_out_what_is_no_loss():

@@ -12,7 +12,7 @@ import pytest
 import jaxsched as js
 from jaxsched import controllers
 from jaxsched import schedules as own
-from jaxsched.testing import check_controller, check_schedule
+from jaxsched.testing import LAWS, check_controller, check_schedule
 
 
 def schedule(value_at=lambda self, t: 0.1, base=js.AbstractSchedule, **members):
@@ -232,6 +232,7 @@ def test_a_schedule_in_the_place_of_a_controller_is_told_so(call, words):
 
 
 def test_a_law_that_does_not_hold_is_named_with_the_step():
+    LAWS["total"](js.Linear(1.0, 0.0, 4), np.int32([1, 2]))  # without step 0
     mine = schedule(lambda self, t: jnp.exp(-0.1 * own.to_value(t)))()
     with pytest.raises(AssertionError, match=r"law 'total' .* before 0 it is not .* at step -5"):
         check_schedule(mine)

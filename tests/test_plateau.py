@@ -231,6 +231,16 @@ def test_nobody_reports_and_the_state_says_so():
             r"reported=...\) must be one boolean",
         ),
         (
+            lambda: Plateau(0.1).update(Plateau(0.1).init(), value=1.0, reported=np.nan),
+            TypeError,
+            r"reported=...\) must be one boolean, got nan",
+        ),
+        (
+            lambda: Plateau(0.1).update(Plateau(0.1).init(), value=np.complex64(1j)),
+            TypeError,
+            r"value=...\) must be one number",
+        ),
+        (
             lambda: (
                 Plateau(0.1, factor=jnp.array([0.1, 0.5])).init()
                 and Plateau(0.1, factor=jnp.array([0.1, 0.5]))(Plateau(0.1).init())

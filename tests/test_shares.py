@@ -58,6 +58,10 @@ def test_milestones_may_be_shares():
         jnp.asarray([0.4, 0.5])
     )
     np.testing.assert_array_equal(values, [0.5, 1.0])
+    runs = js.multi_step(0.1, 0.1, [js.share(0.25), most], steps=np.array([8, 16]))
+    assert list(map(js.boundaries, js.unstack(runs))) == [(2, 6), (4, 12)]
+    with pytest.raises(ValueError, match=r"multi_step\(milestones=...\) must be at most steps="):
+        js.multi_step(0.1, 0.1, [2, 9], steps=np.array([8, 16]))
 
 
 def test_every_recipe_ends_with_the_whole_length_that_it_is_given():

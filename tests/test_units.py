@@ -112,11 +112,15 @@ def test_sizes_that_cannot_be_are_refused_by_name(given, words):
 
 def test_what_was_seen_is_asked_for_by_a_whole_step():
     run = js.Units(batch=8)
-    for step in (-1, 2.5, "a", True, None):
+    past = 2**60 + 1  # 8 samples each are more than an int64 counts
+    for step in (-1, 2.5, "a", True, None, np.timedelta64(1), np.inf, past, [[1], [2, 3]]):
         with pytest.raises(ValueError, match=r"Units.samples_at\(step=...\) must be whole"):
             run.samples_at(step)
+    assert run.samples_at(2**60 - 1) == 2**63 - 8
     with pytest.raises(ValueError, match=r"must be given Units\(tokens_per_sample=...\)"):
         run.tokens_at(1)
+    with pytest.raises(TypeError, match=r"Units\(samples=...\) must be a whole number"):
+        js.Units(batch=8, samples=np.ones(3))
     with pytest.raises(TypeError, match=r"a js.Units converts: .*run.by_epochs\(schedule\)"):
         js.Epochwise(js.Constant(1.0), run)
     with pytest.raises(TypeError, match=r"Units.by_samples\(schedule=...\) must be a schedule"):

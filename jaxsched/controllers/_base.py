@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, is_list
+from jaxsched._arrays import INT32_MAX, as_array, is_list, is_number
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._words import WRAP, uncalled
@@ -353,22 +353,24 @@ def number32(x: Any) -> jax.Array:
 
 def scalar(where: str, x: Any, repair: str = "") -> jax.Array:
     """``number32`` of a report, which must be one number."""
-    _require_one(where, "number", x, repair)
-    return number32(x)
+    return number32(_one(where, "number", x, repair))
 
 
 def flag(where: str, x: Any) -> jax.Array:
-    """A boolean of shape () from a Python or NumPy bool, an array or a tracer."""
-    _require_one(where, "boolean", x)
-    return jnp.asarray(x).astype(jnp.bool_)
+    """A boolean of shape () from a Python or NumPy bool (or integer), an array or a tracer."""
+    x = _one(where, "boolean", x)
+    return jnp.asarray(x if hasattr(x, "dtype") else bool(x)).astype(jnp.bool_)
 
 
-def _require_one(where: str, kind: str, x: Any, repair: str = "") -> None:
-    arrays = isinstance(x, (int, float)) or is_list(x) or hasattr(x, "dtype")
-    if isinstance(x, str) or not (arrays or hasattr(x, "__array__")):
-        raise TypeError(f"{where} must be one {kind}, got {describe(x)}.")
+def _one(where: str, kind: str, x: Any, repair: str = "") -> Any:
+    x = np.asarray(x, object) if is_list(x) else as_array(x)
     if np.shape(x) != ():
         raise ValueError(f"{where} must be one {kind}, got shape {np.shape(x)}{repair}.")
+    dtype = getattr(x, "dtype", type(x))
+    is_real = isinstance(x, float) or (dtype is not bool and jnp.issubdtype(dtype, jnp.floating))
+    if not (is_number(x) or dtype == np.bool_) or (kind == "boolean" and is_real):
+        raise TypeError(f"{where} must be one {kind}, got {describe(x)}.")
+    return x
 
 
 def zero(dtype: Any = jnp.float32) -> jax.Array:

@@ -114,5 +114,6 @@ class Bounce(AbstractScaler):
 
 
 def _squared_norm(weights: Any) -> jax.Array:
-    squares = [jnp.sum(jnp.square(jnp.asarray(w, jnp.float32))) for w in jax.tree.leaves(weights)]
+    sizes = [jnp.abs(jnp.asarray(w)).astype(jnp.float32) for w in jax.tree.leaves(weights)]
+    squares = [jnp.sum(jnp.square(size)) for size in sizes]
     return jnp.sum(jnp.stack(squares)) if squares else zero()

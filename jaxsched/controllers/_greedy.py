@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._checks import checked_whole, violates
+from jaxsched._checks import MANY, checked_whole, violates
 from jaxsched._struct import choice, count, length, number, static, struct
 from jaxsched.controllers._base import next_count, number32, zero
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
@@ -61,7 +61,8 @@ class Greedy(AbstractEvaluator):
         min_lr, smooth, quiet: as in ``Plateau``.
         eps: a change of the scale by this much or less is not made.
         reset: cuts that end on ``min_scale`` or ``min_lr``, not counting those before it rose,
-            after which it is 1 again and the best is forgotten; ``None`` (default): never.
+            after which it is 1 again; the best and the averages are forgotten. ``None`` (default):
+            never.
         window: the last evaluations whose mean is judged, a plain integer; ``None`` (default): 1.
 
     ``update`` and ``observe`` take ``value`` and ``reported``, as those of ``Plateau`` do.
@@ -114,7 +115,7 @@ class Greedy(AbstractEvaluator):
                 f"{self.min_scale!r}."
             )
         if self.window is not None:
-            self.__dict__["window"] = checked_whole("Greedy(window=...)", self.window, 1)
+            self.__dict__["window"] = checked_whole("Greedy(window=...)", self.window, 1, MANY)
 
     def init(self) -> GreedyState:
         none = () if self.window is None else (jnp.zeros(self.window, jnp.float32), zero(jnp.int32))

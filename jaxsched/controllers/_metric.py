@@ -117,8 +117,9 @@ class AbstractEvaluator(AbstractScaler):
         mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
         if self.smooth is not None:
             mean, evaluation = evaluation.smoothed(mean, ready, self.smooth, sign(self.mode))
-        state = self.judge(state, mean, ready, report.broken)
-        return state._replace(seen=count_if(report.arrived, state.seen), evaluation=evaluation)
+        seen = count_if(report.arrived, state.seen)
+        told = state._replace(seen=seen, evaluation=evaluation)
+        return self.judge(told, mean, ready, report.broken)
 
     @abc.abstractmethod
     def judge(self, state: Any, mean: jax.Array, ready: jax.Array, broken: jax.Array) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxsched._checks import checked_flag
 from jaxsched._types import OptState
 from jaxsched.optim._state import (
     InjectState,
@@ -55,6 +56,7 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, Any]:
     >>> current(state, upcoming=True)["learning_rate"].item()
     0.75
     """
+    upcoming = checked_flag("current(upcoming=...)", upcoming)
     sites = find_sites(plain_arrays(opt_state))
     if not sites:
         raise ValueError(f"current(opt_state) {HELP}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jaxsched._arrays import as_array, is_list, is_number
-from jaxsched._checks import checked_number, checked_whole
+from jaxsched._checks import checked_number, checked_whole, has_items
 from jaxsched._text import describe
 from jaxsched._types import Number
 from jaxsched.optim._extra import update as update_with
@@ -149,7 +149,7 @@ def layerwise_decay(patterns: Sequence[Any], decay: Number) -> dict[str, Any]:
     """
     where = "layerwise_decay(patterns=...)"
     decay = checked_number("layerwise_decay(decay=...)", decay, at_least=0, at_most=1)
-    if isinstance(patterns, (str, bytes)) or not isinstance(patterns, Iterable):
+    if not has_items(patterns):
         raise TypeError(
             f"{where} must be a list of regular expressions, got {describe(patterns)}. Layers that "
             'are stacked into one array are [("layers/.*", 12)].'

@@ -14,6 +14,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jaxsched._arrays import donatable_copy, same_structure
+from jaxsched._checks import checked_items
 from jaxsched._words import uncalled
 from jaxsched.optim._extra import Forwarder, gates, passed, with_forwarded
 from jaxsched.optim._register import register_export, register_flax
@@ -106,7 +107,8 @@ def inject(
             f"inject({name}, {words}) must be given the arguments of {name} in a second call: "
             f"js.inject({name})({words})."
         )
-    fixed = {static_args} if isinstance(static_args, str) else set(static_args)
+    given = [static_args] if isinstance(static_args, str) else static_args
+    fixed = {*map(str, checked_items("inject(static_args=...)", given, "names of arguments"))}
     if not fixed <= set(signature.parameters):
         raise ValueError(
             f"inject(static_args=...) must name arguments of {name}, got "

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsched import _types
@@ -236,10 +237,11 @@ def _to_steps(call: _Call) -> None:
     for name in call.named("Milestones"):
         points = given[name]
         if isinstance(points, list):
-            points = checked_array(
-                call.where(name), [_resolved(call, name, x) for x in points], True, 0
-            )
-        if whole is not None and violates(operator.ge, points, whole):
+            points = [_resolved(call, name, x) for x in points]
+            if any(map(np.ndim, points)):  # of a population: the members' axes are in front
+                points = jnp.stack(jnp.broadcast_arrays(*points), -1)
+            points = checked_array(call.where(name), points, True, 0)
+        if whole is not None and violates(lambda xs, n: xs >= n[..., None], points, whole):
             raise ValueError(
                 f"{call.where(name)} must be at most steps={describe(whole)} - 1, for an update "
                 f"with the last value, got {describe(points)}."

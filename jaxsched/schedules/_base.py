@@ -313,15 +313,13 @@ class Sequence(AbstractParts):
 class AbstractCombination(AbstractParts):
     """Schedules that run side by side and are combined at every step."""
 
+    _combine: ClassVar[Any]  # of two values
+
     def exact_length(self, t: Number) -> Number | None:
         lengths = [part.exact_length(t) for part in self.parts if not part._is_constant()]
         if not lengths or any(length is None for length in lengths):
             return None
         return functools.reduce(num.maximum, lengths)
-
-    @staticmethod
-    @abc.abstractmethod
-    def _combine(x: Value, y: Value) -> Value: ...
 
     def value_at(self, t: Number) -> Value:
         return functools.reduce(self._combine, self._values(t))
@@ -366,10 +364,7 @@ class Sum(AbstractCombination):
     """
 
     _symbol = " + "
-
-    @staticmethod
-    def _combine(x: Value, y: Value) -> Value:
-        return x + y
+    _combine = staticmethod(operator.add)
 
 
 def _is_term(x: Any) -> bool:
@@ -381,7 +376,7 @@ def _term(x: Any) -> Any:
     if isinstance(x, AbstractSchedule):
         return x
     _refuse_function(x)
-    if isinstance(x, range) or np.ndim(x):  # a range may be too long for an array
+    if isinstance(x, range) or is_list(x) or np.ndim(x):  # a range may be too long, a list ragged
         raise TypeError(
             "a schedule can be combined with schedules and single numbers, not with "
             f"{describe(x)}: call the schedule with a step and use its value, as in "

@@ -70,6 +70,7 @@ def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
     Each has all the measurements that our controllers look at.
     """
     steps = checked_whole("default_run(steps=...)", steps, 25, MANY)
+    seed = checked_whole("default_run(seed=...)", seed, 0, 2**32 - 1)
     noise = np.random.RandomState(seed).standard_normal(steps)
     values = [2.0 * 0.8**t + 0.05 * noise[t] - 0.5 for t in range(steps)]
 

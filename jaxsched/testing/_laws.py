@@ -31,8 +31,8 @@ def by_name(*laws: Law) -> dict[str, Law]:
 
 def check(where: str, laws: Mapping[str, Law], subject: Any, trial: Any, skip: Any) -> None:
     """Runs every law that is not skipped; ``trial`` is the subject's input."""
-    skipped = {*checked_items(f"{where}(skip=...)", skip, "names of laws")}
-    if unknown := skipped - set(laws):
+    skipped = checked_items(f"{where}(skip=...)", skip, "names of laws")
+    if unknown := [name for name in skipped if not isinstance(name, str) or name not in laws]:
         raise ValueError(f"{where}(skip=...) must name laws of {list(laws)}, got {unknown}.")
     for name in [name for name in laws if name not in skipped]:
         try:

@@ -119,7 +119,7 @@ def total(schedule: Schedule, steps: np.ndarray) -> None:
     """Finite everywhere; before 0 it holds s(0), after the duration the end."""
     values = np.asarray(schedule(steps))
     assert np.all(np.isfinite(values)), f"not finite at the steps {steps[~np.isfinite(values)]}"
-    _holds("before 0 it is not s(0)", steps, values, steps < 0, values[steps == 0][0])
+    _holds("before 0 it is not s(0)", steps, values, steps < 0, np.asarray(schedule(0)))
     if schedule.duration is not None:
         end = float(to_host(schedule.duration))
         if end < 2**31 - 1:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxsched._checks import checked_number
 from jaxsched._types import Number, PyTree
 from jaxsched.controllers._base import flag, next_count, number32
 
@@ -21,7 +22,7 @@ class Average(NamedTuple):
     .. math:: m_n = m_{n-1} + r_n\,(w_n - m_{n-1}), \quad
         r_n = \tfrac1n \text{ or } \frac{1 - d}{1 - d^n}
 
-    Means are kept in float32 whatever the weights are (float64 stays). Leaves that aren't floating
+    Means are kept in float32 whatever the weights are (what is wider stays). Leaves of other dtypes
     (counters, random keys) are those of the last ``add``. Batch statistics are not weights: measure
     them again at the mean, or average them too and check the loss in quality.
 
@@ -55,6 +56,7 @@ class Average(NamedTuple):
         if decay is None:
             share = 1.0 / n
         else:
+            decay = checked_number("Average.add(decay=...)", decay, at_least=0, below=1)
             lost = 1.0 - number32(decay)
             share = lost / -jnp.expm1(n * jnp.log1p(-lost))
         first = steps == 1
@@ -73,20 +75,20 @@ class Average(NamedTuple):
         )
 
 
-def _is_real(x: Any) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jnp.floating))
+def _has_mean(x: Any) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jnp.inexact))
 
 
 def _wide(x: Any) -> jax.Array:
     x = jnp.asarray(x)
-    if not _is_real(x):
+    if not _has_mean(x):
         return x
     return jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _toward(mean: jax.Array, weight: Any, share: jax.Array, first: jax.Array) -> jax.Array:
     weight = jnp.asarray(weight)
-    if not _is_real(mean):
+    if not _has_mean(mean):
         return weight
     weight = weight.astype(mean.dtype)
     # The first tree replaces the old mean, a NaN included.

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxsched._checks import MANY, checked_whole
+from jaxsched._checks import MANY, checked_number, checked_whole
 from jaxsched._types import PyTree
 from jaxsched.controllers.measurements._average import Average
 from jaxsched.controllers.measurements._gap import Work, averaging_gap
@@ -154,7 +154,8 @@ def diagnose(
         progress = math.log(previous.averaged) - math.log(averaged)
     stability = stability_error = None
     if rate is not None:
-        factor = float(rate) / limit
+        rate = checked_number("diagnose(rate=...)", rate, at_least=0)
+        factor = float(rate) / checked_number("diagnose(limit=...)", limit, above=0)
         top = sharpness(loss, weights, scale=scale, steps=steps)
         stability, stability_error = factor * float(top.value), factor * float(top.error)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxsched.controllers._base import number32
+from jaxsched.controllers._base import number32, scalar
 
 
 class Gap(NamedTuple):
@@ -77,7 +77,7 @@ class Work(NamedTuple):
 
     def add(self, before: ArrayLike, after: ArrayLike) -> Work:
         """With one more step; a step whose losses aren't positive and finite is left out."""
-        before, after = number32(before), number32(after)
+        before, after = scalar("Work.add(before=...)", before), scalar("Work.add(after=...)", after)
         known = (before > 0) & jnp.isfinite(before) & jnp.isfinite(after)
         fall = jnp.where(known, 1.0 - after / jnp.where(known, before, 1.0), 0.0)
         steps = self.steps + known.astype(jnp.int32)
