@@ -125,8 +125,10 @@ class Bar:
 
 
 @contextlib.contextmanager
-def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable[[], None]]]:
-    """The listeners that draw a bar on standard error.
+def progress_line(
+    wanted: bool | None, ledger: Ledger, listeners: list[Callable[[], Any]]
+) -> Iterator[None]:
+    """Adds a listener that draws a bar on standard error.
 
     For ``None``, only on a terminal or in a notebook, and with rich.
 
@@ -135,7 +137,7 @@ def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable
     """
     notebook = type(sys.stderr).__module__.startswith("ipykernel")
     if wanted is False or (wanted is None and not notebook and not sys.stderr.isatty()):
-        yield []
+        yield
         return
     try:
         from rich.console import Console
@@ -146,7 +148,7 @@ def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable
             raise ImportError(
                 f"{ledger.plan.caller}(progress=True) needs rich: pip install rich."
             ) from None
-        yield []
+        yield
         return
     columns = (
         BarColumn(),
@@ -161,8 +163,9 @@ def progress_line(wanted: bool | None, ledger: Ledger) -> Iterator[list[Callable
         line = Bar(ledger, bar)
         jax.monitoring.register_scalar_listener(line.on_compile)
         jax.monitoring.register_event_duration_secs_listener(line.on_compiled)
+        listeners.append(line.on_segment)
         try:
-            yield [line.on_segment]
+            yield
         finally:
             jax.monitoring.unregister_scalar_listener(line.on_compile)
             jax.monitoring.unregister_event_duration_listener(line.on_compiled)

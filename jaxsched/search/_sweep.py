@@ -209,14 +209,14 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
             runs, every = backend.identified(identity.runs), request.checkpoint_every
             store = backend.store(directory, plan, runs, backend.machine, identity.writer, every)
         ledger = Ledger(plan, store)
-        coordinator = backend.coordinator(ledger, store)
+        engine = backend.engine(ledger, store)
         # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
         resumable = request.checkpoint is not None
         signals = (signal.SIGINT, signal.SIGTERM) if resumable else (signal.SIGINT,)
-        received = stack.enter_context(graceful(coordinator.stop, signals))
+        received = stack.enter_context(graceful(engine.stop, signals))
         shows = request.progress if backend.shows else False
-        listeners = stack.enter_context(progress_line(shows, ledger))
-        run_plan(ledger, backend.engine(ledger, coordinator, listeners).run)
+        stack.enter_context(progress_line(shows, ledger, engine.listeners))
+        run_plan(ledger, engine.run)
         if store is not None:
             store.save(ledger)
             if resumable and (received := backend.any_signal(received)):

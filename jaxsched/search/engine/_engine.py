@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -54,18 +54,17 @@ class Backend:
 
 
 class Engine:
-    """Trains the open runs of a ledger; calls the listeners, under its lock, after each segment."""
+    """Trains the open runs of a ledger.
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        backend: Backend,
-        coordinator: Coordinator,
-        listeners: Iterable[Callable[[], Any]] = (),
-    ):
+    Attributes:
+        stop: ends it after the segments under way.
+        listeners: are called after each segment, under the ledger's lock.
+    """
+
+    def __init__(self, ledger: Ledger, backend: Backend, coordinator: Coordinator):
         self._ledger, self._plan, self._backend = ledger, ledger.plan, backend
-        self._pacers = coordinator.pacers
-        self._listeners = (coordinator.on_segment, *listeners)
+        self._pacers, self.stop = coordinator.pacers, coordinator.stop
+        self.listeners: list[Callable[[], Any]] = [coordinator.on_segment]
         self._feed = Feed(ledger.plan)
         self._reading = threading.Lock()  # a task's data, by one thread while others train
         self._compiled = False
@@ -237,7 +236,7 @@ class Engine:
         return after
 
     def _notify(self) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener()
 
     def _segments(self, lanes: list[OpenRun], pacer: Pacer) -> Iterator[tuple[int, int, bool]]:

@@ -90,10 +90,6 @@ class AbstractBackend:
         """What identifies runs, of ``run_fields``, where they are trained here."""
         return tuple(run | labelled(self.settings) for run in runs)
 
-    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
-        """Who decides when to save and to stop."""
-        raise NotImplementedError
-
     def directory(self, path: Path) -> StoreDirectory:
         """Where a store is."""
         return StoreDirectory(path)
@@ -130,14 +126,12 @@ class _OnDevices(AbstractBackend, Backend):
     def width(self) -> int:
         return self.programs[0].width
 
-    def engine(
-        self,
-        ledger: Ledger,
-        coordinator: Coordinator | None = None,
-        listeners: Iterable[Callable[[], Any]] = (),
-    ) -> Engine:
-        """What trains the open runs of a ledger; without a coordinator it never saves."""
-        return Engine(ledger, self, coordinator or self.coordinator(ledger, None), listeners)
+    def engine(self, ledger: Ledger, store: Store | None = None) -> Engine:
+        """What trains the open runs of a ledger; without a store it never saves."""
+        return Engine(ledger, self, self._coordinator(ledger, store))
+
+    def _coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
+        return Coordinator(ledger, store, len(self.devices))
 
     def traces(self) -> dict[str, int]:
         traces: Counter[str] = Counter()
@@ -181,9 +175,6 @@ class LocalBackend(_OnDevices):
         self.programs = tuple(halved[program] for program in self.programs)
         self._made(self.programs)
 
-    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
-        return Coordinator(ledger, store, len(self.devices))
-
 
 class MeshBackend(_OnDevices):
     """All devices of a mesh, of every process, which train one run at a time."""
@@ -226,7 +217,7 @@ class MeshBackend(_OnDevices):
         self._made(programs)
         return programs
 
-    def coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
+    def _coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
         return MeshCoordinator(ledger, self.devices[0], store)
 
     def directory(self, path: Path) -> StoreDirectory:

@@ -156,10 +156,10 @@ def train(work: Work, part: Part, token: str) -> Report:
         plan, backend, store = _unit(work, part, directory, writer)
     ledger = Ledger(plan, store)
     flag = Path(work.directory, work.flag)
-    coordinator = _UnitCoordinator(ledger, store, len(backend.devices), flag)
-    with graceful(coordinator.stop) as received:
+    engine = Engine(ledger, backend, _UnitCoordinator(ledger, store, len(backend.devices), flag))
+    with graceful(engine.stop) as received:
         ledger.reopen(ledger.recall())
-        Engine(ledger, backend, coordinator).run(part.until)
+        engine.run(part.until)
         store.save(ledger)
     if received:
         # A pool would catch what ``leave`` raises, and wait for a worker that it has terminated.

@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from jaxsched._text import describe as shown
 from jaxsched._text import listed
 from jaxsched.search._fingerprint import difference, digest
 from jaxsched.search.engine._ledger import Ledger
-from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import thread_settings
@@ -133,17 +132,9 @@ class WorkersBackend(AbstractBackend):
                 "versions; a worker keeps the code with which it was started."
             )
 
-    def coordinator(self, ledger: Ledger, store: Any) -> Coordinator:
-        self._store = store
-        return Coordinator(ledger, None, 0)
-
-    def engine(
-        self,
-        ledger: Ledger,
-        coordinator: Coordinator | None = None,
-        listeners: Iterable[Callable[[], Any]] = (),
-    ) -> WorkersBackend:
-        self._ledger, self._listeners = ledger, tuple(listeners)
+    def engine(self, ledger: Ledger, store: Any) -> WorkersBackend:
+        self._ledger, self._store, self.stop = ledger, store, ledger.stop
+        self.listeners: list[Callable[[], Any]] = []
         return self
 
     def run(self, until: int | None) -> None:
@@ -215,11 +206,11 @@ class WorkersBackend(AbstractBackend):
             updates = 0 if isinstance(report, Lost) else report.updates
             self._ledger.ended(ended, len(units), updates)
             began = time.monotonic()
-            if self._listeners and began - read > max(_LEAST, 20 * took):  # for the progress line
+            if self.listeners and began - read > max(_LEAST, 20 * took):  # for the progress line
                 self._store.refresh()
                 self._ledger.reread(until)
                 read, took = time.monotonic(), time.monotonic() - began
-            for listener in self._listeners:
+            for listener in self.listeners:
                 listener()
         return [(units[number], failed[number]) for number in sorted(failed)]
 

@@ -146,8 +146,9 @@ def range_test(
         state = _checked_state(state, plan.shape.state)
     ledger = Ledger(plan, state=state)
     backend = LocalBackend(plan, None, width)
-    with progress_line(progress, ledger) as listeners:
-        run_plan(ledger, backend.engine(ledger, listeners=listeners).run)
+    engine = backend.engine(ledger)
+    with progress_line(progress, ledger, engine.listeners):
+        run_plan(ledger, engine.run)
     losses = np.full((len(chosen), len(rates)), np.nan, np.float32)
     for seed, row in enumerate(losses):
         curve = ledger.finished[Key(0, 0, seed, (0,))].train["loss"]
