@@ -37,24 +37,31 @@ class Store(Protocol):
     @property
     def empty(self) -> bool:
         """Whether it holds nothing of use."""
+        ...
 
     def due(self) -> bool:
         """Whether it is time to save."""
+        ...
 
     def save(self, ledger: Ledger) -> None:
         """Saves; called under the ledger's lock."""
+        ...
 
     def begin(self) -> Any:
         """The path of the runs that begin at step 0."""
+        ...
 
     def look(self, run: OpenRun) -> tuple[OpenRun, Any]:
         """A run that begins as far as it is measured, without a state; the path of the others."""
+        ...
 
     def reopened(self, run: OpenRun) -> OpenRun | None:
         """A run of ``look`` at the last state that it holds of it, if any."""
+        ...
 
     def ended(self, run: OpenRun) -> Any:
         """Takes a run that has ended; returns the path of those that follow."""
+        ...
 
 
 class Ledger:

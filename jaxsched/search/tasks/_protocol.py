@@ -71,6 +71,7 @@ class Task(Protocol):
 
     def init(self, key: jax.Array, /) -> State:
         """The state before the first update: parameters, optimizer state and whatever belongs."""
+        ...
 
     def step(
         self, state: State, hyperparams: dict[str, jax.Array], batch: Any, /
@@ -87,9 +88,11 @@ class Task(Protocol):
             The state after the update, and scalars: at least ``"loss"``, of the batch before the
             update. A loss that is not finite ends the run: it has diverged.
         """
+        ...
 
     def evaluate(self, state: State, /) -> Metrics:
         """Scalars on the validation data; at least ``"loss"``."""
+        ...
 
 
 def updates_per_step(caller: str, task: Any) -> int:
