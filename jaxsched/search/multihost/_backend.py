@@ -57,12 +57,11 @@ def backend_for(
     first = (devices or jax.local_devices())[0]
     if width is None:
         width = 1 if first.platform == "cpu" else "auto"
-    if isinstance(width, str):
+    if measured := isinstance(width, str):
         program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
         stored = path and identity and width_in_store(path, identity, first.platform)
-        lanes = stored or measured_width(plan, program_of, first)
-        return LocalBackend(plan, devices, lanes, measured=True)
-    return LocalBackend(plan, devices, int(width))
+        width = stored or measured_width(plan, program_of, first)
+    return LocalBackend(plan, devices, int(width), measured)
 
 
 class AbstractBackend:
