@@ -12,10 +12,10 @@ import numpy as np
 
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._bounds import check_choice
-from jaxsched._phases import boundaries
 from jaxsched._populations import members
 from jaxsched._words import uncalled
 from jaxsched.controllers._base import AbstractController, levels, scaled, untold
+from jaxsched.schedules._phase import boundaries_of
 from jaxsched.search.trials._kinds import kinds_of, maker_of, structure
 from jaxsched.search.trials._trials import Followed
 
@@ -82,7 +82,7 @@ def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
         raise TypeError(f"{where} must have known numbers, got {schedule!r}.")
     if members(schedule) is not None:
         raise ValueError(f"{where} must be one schedule, got a population of {members(schedule)}.")
-    edges = [int(edge) for edge in boundaries(schedule) if edge is not None]
+    edges = [int(edge) for edge in boundaries_of(schedule)]
     if schedule.duration is not None:
         last = math.ceil(float(to_host(schedule.duration)))
     else:
