@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # Kept, also where the environment says otherwise: each process would compile JAX's files anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test suite quick durations lint docs bench parity golden clean
+.PHONY: demo test suite quick durations lint docs site bench parity golden clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m examples.letter_mlp
@@ -39,6 +39,11 @@ docs: $(VENV)/.dev
 	$(RUN)/python docs/api.py
 	$(RUN)/python docs/catalogue.py
 	$(RUN)/python -m pytest -n auto tests/test_docs.py tests/test_catalogue.py tests/test_migrating.py
+
+# The pages as a site, out/site/index.html; a link or a section that is not there is an error.
+site: $(VENV)/.dev
+	$(RUN)/python -m pip install --quiet "mkdocs>=1.6.1,<2"
+	$(RUN)/python -m mkdocs build
 
 bench: $(VENV)/.dev
 	$(RUN)/python -m benchmarks.first

@@ -70,6 +70,13 @@ def test_no_tracked_file_is_made_by_a_machine():
     assert not [p for p in tracked() if p.stat().st_size > 1_000_000]
 
 
+def test_every_page_is_in_the_contents_of_the_site():
+    listed = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text("utf-8"))
+    others = re.findall(r'"([\w/-]+\.md)",\n', (ROOT / "docs/pages.py").read_text("utf-8"))
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    assert sorted(listed) == sorted([*pages, *others])
+
+
 def settings():
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
