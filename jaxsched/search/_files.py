@@ -172,6 +172,8 @@ def typed(hint: Any, value: Any, where: str) -> Any:
             return value
         return [typed(inner[0], x, f"{where} [{i}]") for i, x in enumerate(value)]
     if typing.get_origin(hint) is dict and isinstance(value, dict):
+        if {*map(type, value.values())} <= {inner[1]}:  # as above, without a place for each
+            return value
         return {n: typed(inner[1], x, f"{where} [{shorten(repr(n))}]") for n, x in value.items()}
     if hint is Any or type(value) is hint:
         return value
