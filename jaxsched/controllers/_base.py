@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, as_array, is_list, is_number
+from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_number
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._words import WRAP, uncalled
@@ -368,7 +368,9 @@ def _one(where: str, kind: str, x: Any, repair: str = "") -> Any:
         raise ValueError(f"{where} must be one {kind}, got shape {np.shape(x)}{repair}.")
     dtype = getattr(x, "dtype", type(x))
     is_real = isinstance(x, float) or (dtype is not bool and jnp.issubdtype(dtype, jnp.floating))
-    if not (is_number(x) or dtype == np.bool_) or (kind == "boolean" and is_real):
+    # Not where it is traced: a sweep tells a flag, too, as the float32 that metrics are.
+    not_flag = kind == "boolean" and is_real and is_concrete(x)
+    if not (is_number(x) or dtype == np.bool_) or not_flag:
         raise TypeError(f"{where} must be one {kind}, got {describe(x)}.")
     return x
 
