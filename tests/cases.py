@@ -65,7 +65,7 @@ CLASSES = {
     "Window": js.Window(js.InverseSqrt(0.1, 100), 50, 2000),
     "Clip": js.Clip(js.Linear(0.1, 0.0, 1000), low=0.01, high=0.09),
     "Power": js.Linear(0.1, 0.01, 1000) ** 0.7,
-    "Power-even": (js.Linear(0.1, 0.0, 1000) - 0.05) ** 2,
+    "Power-even": (js.Linear(0.1, 0.0, 1000) - 0.3) ** 2,
     "Power-quotient": js.Cosine(0.1, 0.0, 1000) / (1.0 + js.Linear(0.0, 1.0, 500)),
     "Epochwise": js.Epochwise(js.Cosine(0.1, 0.001, 90), 390.75),
     "Noisy": js.Noisy(js.Cosine(0.1, 0.001, 1000), 0.5, 0.3, start=20, stop=900, seed=7),

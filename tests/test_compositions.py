@@ -68,6 +68,7 @@ def test_a_power_means_what_numpy_means():
         power = jax.jit(lambda exponent, t: (line**exponent)(t))(exponent, np.arange(5))
         np.testing.assert_allclose(power, want, rtol=3e-7)
         np.testing.assert_allclose((line**exponent).host(np.arange(5)), want, rtol=3e-7)
+        np.testing.assert_allclose([(line**exponent)(t) for t in range(5)], want, rtol=3e-7)
     np.testing.assert_allclose((A / B)(steps := np.arange(9)), A(steps) / B(steps), rtol=3e-7)
     np.testing.assert_allclose((2 / B)(steps), 2 / B(steps), rtol=3e-7)
 

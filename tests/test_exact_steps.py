@@ -232,3 +232,16 @@ def test_a_boundary_at_0_is_reached_before_step_0_too():
     for values in (schedule(steps), jax.jit(lambda s, t: s(t))(schedule, steps)):
         assert values.tolist() == [2.0, 2.0, 2.0, 3.0]
     assert js.boundaries(schedule) == (5,)
+
+
+@pytest.mark.parametrize("start", [1000, 2**20, 2**24 - 2])
+def test_a_quarter_before_a_knot_is_not_the_knot(start):
+    steps = np.int32(4 * start + np.arange(-1, 5))
+    line = js.PiecewiseLinear([start, start + 1], [1.0, 0.0])
+    curves = [line, js.MonotoneCubic([start, start + 1, start + 9], [1.0, 0.0, -8.0])]
+    slow = [js.Stretch(curve, 4.0) for curve in curves]
+    for values in (slow[0].host(steps), jax.jit(slow[0])(steps)):
+        np.testing.assert_allclose(values, [1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
+    assert 0.2 < slow[1].host(steps[-2]) < 0.3
+    paced = js.Stretch(js.Paced(js.Linear(0.0, 2.0**30, 2**30), [start], [1.0, 2.0]), 4.0)
+    assert paced.host(steps).tolist() == [start + x for x in (-0.25, 0.0, 0.5, 1.0, 1.5, 2.0)]

@@ -57,7 +57,7 @@ class PiecewiseConstant(AbstractValues):
         return _last(self.boundaries)
 
     def _at(self, t: Number) -> Any:
-        return num.take(self.values, count_reached(self.boundaries, t))
+        return num.take(self.values, count_reached(self.boundaries, num.nudge(t)))
 
     def phases(self) -> list[Phase]:
         return _between(type(self).__name__, edges(self.boundaries), None)
@@ -107,7 +107,7 @@ class AbstractKnots(AbstractSchedule):
     def _segment(self, t: Number) -> tuple[Any, Any, Progress]:
         """Indices of the knots around ``t``, and the progress between them."""
         last = self.steps.shape[-1] - 1
-        reached = count_reached(self.steps, t)
+        reached = count_reached(self.steps, t)  # no nudge: both segments meet in a knot
         index = num.maximum(num.minimum(reached, np.int32(max(last, 1))) - 1, np.int32(0))
         following = num.minimum(index + 1, np.int32(last))
         begin = num.take_number(t, self.steps, index)
@@ -241,7 +241,7 @@ _WIDE = (np.uint32, np.int64, np.uint64, np.float64)
 
 def count_reached(boundaries: Any, t: Number) -> Any:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
-    t = num.nudge(num.at_least_zero(t))
+    t = num.at_least_zero(t)
     if not isinstance(t, (num.Double, jax.Array)):
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)
     if boundaries.dtype in _WIDE and isinstance(t, num.Double):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import number, struct
@@ -41,10 +43,16 @@ class Power(AbstractWrapper, operator="**"):
         power = num.to_value(num.power(base, exponent))
         # By division where it is met, as NaN below: ``debug_infs`` would stop at a constant.
         pole = num.where((exponent < 0.0) & ~(base > 0.0), 0.0, 1.0)
-        at_zero = num.where(exponent > 0.0, 0.0, 1.0) / pole
-        power = num.where(base > 0.0, power, num.as_value(t, at_zero))
+        at_zero = _quotient(t, num.where(exponent > 0.0, 0.0, 1.0), pole)
+        power = num.where(base > 0.0, power, at_zero)
         # Selected and not multiplied by a sign: NaN times 0 would be in the gradient.
         odd = num.to_value(exponent - num.floor(exponent * 0.5) * 2.0)  # 0, 1, or between
         gap = num.where(negative & (odd != 0.0) & (odd != 1.0), 0.0, 1.0)
-        signed = num.where(odd == 0.0, power, num.where(odd == 1.0, -power, 0.0 / gap))
-        return num.where(negative, signed, power)
+        signed = num.where(odd == 1.0, -power, _quotient(t, 0.0, gap))
+        return num.where(negative, num.where(odd == 0.0, power, signed), power)
+
+
+def _quotient(t: Number, x: Any, y: Any) -> Value:
+    """Infinite or NaN by a zero, which Python would refuse."""
+    with np.errstate(all="ignore"):  # of what is known in a program
+        return num.as_value(t, x) / num.as_value(t, y)
