@@ -30,9 +30,8 @@ LOOK = {
 }
 
 
-def watched() -> js.Table:
-    """The rates of a controller with a warmup around it, which is told a loss that stalls."""
-    controller: Any = js.Linear(0.0, 1.0, 100) >> js.Plateau(1.0, 0.5, patience=3, min_lr=0.1)
+def watched(controller: Any) -> js.Table:
+    """The rates of a controller that is told a loss that stalls."""
 
     def step(state: Any, loss: Any) -> Any:
         reported = state.step % 40 == 39
@@ -79,13 +78,23 @@ RECIPES = {
     "RightClosed": js.RightClosed((js.Linear(0.0, 1.0, 250), js.Linear(0.7, 0.1, 750))),
     "Epochwise": js.Epochwise(js.cosine_decay(1.0, 10), 100),
     "Noisy": js.Noisy(js.cosine_decay(0.8, 1000), limit=0.3, std=0.1),
-    "warmup >> Plateau": watched(),
+    "warmup >> Plateau": watched(
+        js.Linear(0.0, 1.0, 100) >> js.Plateau(1.0, 0.5, patience=3, min_lr=0.1)
+    ),
+    "Clip(Plateau * schedule)": watched(
+        js.Clip(js.Plateau(1.0, 0.5, patience=3) * js.cosine_decay(1.0, 1000), low=0.2)
+    ),
+    "warm_restarts, growth 0.7": js.warm_restarts(1.0, 320, growth=0.7, cycles=6),
+    "a / b": js.cosine_decay(1.0, 1000) / js.linear_decay(4.0, 1000, end=1.0) * 4.0,
+    "by_tokens, batch grows": js.Units(
+        batch=[(0, 50), (10_000, 100), (30_000, 200)], tokens_per_sample=10
+    ).by_tokens(js.linear_decay(1.0, 1_300_000)),
 }
 
 
 def gallery() -> Figure:
-    figure = Figure(figsize=(9, 11.5), layout="constrained")
-    panels: Any = figure.subplots(9, 4, sharex=True)
+    figure = Figure(figsize=(9, 12.8), layout="constrained")
+    panels: Any = figure.subplots(10, 4, sharex=True)
     for ax, (name, schedule) in zip(panels.flat, RECIPES.items(), strict=True):
         js.plot(schedule, ax=ax, steps=1000, labels=[name], color="#3b76af")
         ax.set(xlabel="", ylabel="", xticks=[0, 500, 1000])
