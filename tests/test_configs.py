@@ -155,14 +155,15 @@ def test_a_config_that_aliases_blow_up_is_refused(monkeypatch):
     assert js.from_config({"name": "Table", "values": [1.0] * 100}).duration == 100
 
 
-def test_what_a_config_cannot_give_is_a_value_error():
+@pytest.mark.parametrize("kind", [AttributeError, KeyError, ValueError, TypeError])
+def test_what_a_config_cannot_give_is_a_value_error(kind):
     class Missing(Config):
         def __getitem__(self, key):
             if key == "parts":
-                raise AttributeError(f"Missing mandatory value: {key}")
+                raise kind(f"Missing mandatory value:\n    {key}")
             return super().__getitem__(key)
 
-    with pytest.raises(ValueError, match="must be complete, got Missing: Missing mandatory value"):
+    with pytest.raises(ValueError, match=r"must be complete, got Missing: .*Missing .*value"):
         js.from_config(Missing(NESTED))
 
 

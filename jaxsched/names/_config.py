@@ -176,9 +176,9 @@ def _opened(config: Any) -> list[Any]:
     """What a container holds; one of OmegaConf raises errors of its own for what is missing."""
     try:
         return list(config.items() if isinstance(config, Mapping) else config)
-    except (ValueError, TypeError, RecursionError):
+    except RecursionError:
         raise
-    except Exception as error:
+    except Exception as error:  # OmegaConf's of a reference to nothing is a ValueError
         raise ValueError(
             f"{_WHERE} must be complete, got {type(config).__name__}: "
             f"{' '.join(str(error).split())}"
