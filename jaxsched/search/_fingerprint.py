@@ -173,7 +173,8 @@ class Walk:
     def of(self, value: Any) -> str:
         """The digest of a value; of one that holds itself, its type stands for it within."""
         if type(value) in _SCALARS:
-            return _digest(type(value).__name__, repr(value))
+            text = repr(value)
+            return (_short if len(text) < 64 else _digest)(type(value).__name__, text)
         holds, known = self._known.get(id(value), (None, ""))
         if holds is not None and holds() is value:
             return known
@@ -300,6 +301,10 @@ def _digest(*parts: str | bytes | memoryview) -> str:
     return digest.hexdigest()
 
 
+_short = functools.lru_cache(4096)(_digest)  # most parameters of an equation
+
+
+@functools.lru_cache(4096)
 def _aval(aval: Any) -> str:
     return f"{_ADDRESS.sub('', str(aval))}{'~' if getattr(aval, 'weak_type', False) else ''}"
 
