@@ -17,7 +17,9 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.search import SuccessiveHalving
 from jaxsched.search.engine import _engine, _threads
+from jaxsched.search.engine._products import for_one_thread
 from jaxsched.search.engine._threads import Threads, usable_cores
+from jaxsched.search.multihost import _backend
 
 CPU = jax.local_devices()[:1]
 TASK = shared(supervised)
@@ -37,11 +39,17 @@ def wait_until(met):
 
 
 @pytest.fixture
-def idle(monkeypatch):
-    """Five cores, all of them idle."""
-    monkeypatch.setattr(_threads, "_SECONDS", 0.0)
+def five(monkeypatch):
+    """Five cores."""
     monkeypatch.setattr(_threads, "_OWN", _threads.Path("/none"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
+
+
+@pytest.fixture
+def idle(monkeypatch, five):
+    """All of them idle, beside products that XLA might give to several."""
+    monkeypatch.setattr(_backend, "for_one_thread", lambda *_: False)
+    monkeypatch.setattr(_threads, "_SECONDS", 0.0)
     clock = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: 0.0)
     monkeypatch.setattr(_threads, "time", clock)
     collect = _engine.Engine._collect
@@ -102,6 +110,27 @@ def test_by_default_there_is_a_thread_for_each_core_and_run(idle):
     assert final.result.info["threads"] == 3
     best = many.train["loss"][many.best().index]
     assert final.result.train["loss"][0].tobytes() == best.tobytes()
+
+
+def test_small_products_do_not_wait_for_idle_cores(five, monkeypatch):
+    monkeypatch.setattr(Threads, "_look", None)
+    assert sweep(devices=None).info["threads"] == 5
+
+
+@pytest.mark.parametrize(
+    ("function", "lanes", "expected"),
+    [
+        (lambda x: x @ x, 2, True),
+        (lambda x: x @ x, 3, False),
+        (lambda x: jax.lax.scan(lambda y, _: (y @ x, 0), x, None, 2)[0], 3, False),
+        (lambda x: jax.lax.conv(x[None, None], x[None, None], (1, 1), "VALID"), 1, False),
+        (jax.numpy.sin, 9, True),
+    ],
+    ids=["product", "lanes", "scan", "convolution", "none"],
+)
+def test_products_that_one_thread_does(function, lanes, expected):
+    traced = jax.make_jaxpr(function)(np.ones((64, 64), np.float32))
+    assert for_one_thread(traced, lanes) is expected
 
 
 def test_a_range_test_has_a_thread_for_each_core_and_seed(idle, monkeypatch):

@@ -14,6 +14,7 @@ and ``rsqrt`` is rounded otherwise where XLA does not vectorize: only what is su
 from __future__ import annotations
 
 import re
+from math import prod
 from typing import Any
 
 import jax
@@ -47,6 +48,19 @@ def narrow_first(closed: Any) -> Any:
         if not sure or not unsure.isdisjoint(eqn.outvars):
             unsure.update(x for x in eqn.invars if not isinstance(x, Literal))
     return closed.replace(jaxpr=closed.jaxpr.replace(eqns=eqns[::-1]))
+
+
+def for_one_thread(closed: Any, lanes: int) -> bool:
+    """Whether XLA gives no product of a step, for so many lanes at once, to several threads."""
+
+    def small(eqn: Any) -> bool:
+        axes = eqn.params["dimension_numbers"][0][0]
+        summed = prod(eqn.invars[0].aval.shape[axis] for axis in axes)
+        return bool(lanes * eqn.outvars[0].aval.size * summed <= _MOST)
+
+    products = {"dot_general": small, "conv_general_dilated": lambda _: False}
+    each = equations(closed.jaxpr)
+    return all(products[e.primitive.name](e) for e in each if e.primitive.name in products)
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -2,7 +2,8 @@
 
 Compiled programs of different threads run side by side, since JAX releases Python's lock. XLA gives
 several cores to a large matrix product by itself; beside it more threads would only cost memory.
-So one thread begins, and others follow while cores are seen to be idle.
+So one thread begins, and others follow while cores are seen to be idle; all begin at once where no
+product is large.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from jaxsched.search.engine._engine import Backend, Engine
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
+from jaxsched.search.engine._products import for_one_thread
 from jaxsched.search.engine._program import Function, Program
 from jaxsched.search.engine._threads import Threads, usable_cores
 from jaxsched.search.engine._width import measured_width
@@ -244,7 +245,8 @@ def _places(
     most = -(-ends * len(plan.runs) // width)  # runs that can go on at once
     cores = usable_cores()
     threads = min(cores, most)
-    return local[:1] * threads, cores if threads > 1 else None
+    waits = threads > 1 and not for_one_thread(plan.shape.step, width)
+    return local[:1] * threads, cores if waits else None
 
 
 def _check_meshes(plan: Plan, count: int) -> None:
