@@ -134,10 +134,14 @@ search.sweep(task, TRIALS, executor=pool, **told)
     driver = Child(program, tmp_path / "died", tmp_path / "run", daemon=False)
     assert driver.ended()[0] == -signal.SIGKILL
     assert gone(driver.pid)  # its workers too
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
     with ThreadPoolExecutor(2) as threads:
         found = sweep(executor=threads, seeds=2, checkpoint=tmp_path / "run")
     alike(found, sweep(seeds=2))
     assert found.info.stored == found.steps_trained / 2  # a seed of two
+    alike(sweep(seeds=2, checkpoint=tmp_path / "alone"), found)
+    left = [p for run in ("run", "alone") for p in (tmp_path / run).iterdir() if p.suffix != ".npz"]
+    assert left == []
     assert not [*(tmp_path / "run").glob("states-*"), *(tmp_path / "run").glob("*.tmp")]
 
 

@@ -145,7 +145,7 @@ class WorkersBackend(AbstractBackend):
         """
         ledger = self._ledger
         ledger.begin(until)
-        self._clean(f"{self._work.writer}-*.tmp")  # the flags of drivers that were killed
+        self._flag.touch()  # again: the flags of drivers that were killed are deleted, and it
         for _ in range(1 + LOSSES):
             units = self._cut(until)
             if not units:
@@ -251,8 +251,7 @@ class WorkersBackend(AbstractBackend):
 
     def _clean(self, *patterns: str) -> None:
         for path in (path for pattern in patterns for path in self.path.glob(pattern)):
-            if path != self._flag:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def _stopped(self) -> bool:
         stop = self._ledger.stop_requested

@@ -77,7 +77,8 @@ class StoreDirectory:
         def delete() -> None:
             states = sorted(self.path.glob(f"states-{writer}-*.npz"))
             old = [] if keep is None else states[:-keep]
-            for path in [*old, *self.path.glob(f"*-{writer}-*.npz.*.tmp")]:
+            # Those with no word before the name are the flags of drivers that were killed.
+            for path in [*old, *self.path.glob(f"*{writer}-*.tmp")]:
                 if not path.is_dir() or path.is_symlink():
                     path.unlink(missing_ok=True)
             for folder in self.path.glob(f"*-{writer}-*.orbax*"):
