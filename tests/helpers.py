@@ -24,11 +24,17 @@ def unflushed(descriptor):
 
 
 @contextlib.contextmanager
-def checking_leaks():
-    """JAX collects garbage for each doubt: nothing needs to be sought in what was there before."""
+def only_new_garbage():
+    """Garbage is not sought in what was there before, which takes seconds late in a worker."""
     gc.freeze()
     try:
-        with jax.checking_leaks():
-            yield
+        yield
     finally:
         gc.unfreeze()
+
+
+@contextlib.contextmanager
+def checking_leaks():
+    """JAX collects garbage for each doubt."""
+    with only_new_garbage(), jax.checking_leaks():
+        yield

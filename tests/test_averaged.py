@@ -105,7 +105,8 @@ class Numbers(Plain):
 @pytest.mark.parametrize("inner", [Plain(), Numbers()])
 def test_before_the_first_update_the_average_is_the_weights(inner):
     task = Averaged(inner, window=3)
-    found = task.evaluate(task.init(jax.random.key(1)))
+    init, _, evaluate = jitted(task)
+    found = evaluate(init(jax.random.key(1)))
     assert found["loss"] == found["averaged loss"] > 0
 
 
@@ -147,9 +148,9 @@ def test_cross_validation_and_final_score():
     assert result.info["traces"] == {"init": 1, "segment": 1, "evaluate": 1}
     final = final_score(task, result)
     assert set(final.metrics) == {"loss", "accuracy", "averaged loss", "averaged accuracy"}
-    trained = final.states[0]
+    trained, test = final.states[0], jax.jit(task.task.test)
     for name, state in {"loss": trained.state, "averaged loss": task.averaged(trained)}.items():
-        expected = task.task.test(state)["loss"]
+        expected = test(state)["loss"]
         np.testing.assert_allclose(final.metrics[name][0], expected, rtol=1e-6)
 
 

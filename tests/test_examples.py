@@ -97,7 +97,7 @@ def test_decaying_beats_holding_and_the_tuned_constant(tmp_path, monkeypatch, ca
     fewer_kinds(letter_mlp, monkeypatch, "linear to 0", "warmup 10 %, cosine", "one-cycle")
     monkeypatch.setattr(letter_mlp, "PEAKS", [0.04, 0.16])
     monkeypatch.setattr(letter_mlp, "PEAK", 0.16)
-    tests = run(letter_mlp, monkeypatch, "--seeds", 3, "--steps", 400, "--out", out)
+    tests = run(letter_mlp, monkeypatch, "--seeds", 2, "--steps", 400, "--out", out)
     printed = capsys.readouterr().out
     assert "constant 0.04, averaged weights" in printed
     assert "each at its own best setting" in printed
@@ -143,6 +143,7 @@ def test_a_population_is_one_program_and_its_members_train_as_alone(monkeypatch,
 
 def test_rules_that_watch_are_compared(tmp_path, monkeypatch, capsys):
     out = tmp_path / "watching.png"
+    monkeypatch.setattr(watching, "PEAKS", [0.02, 0.08])
     run(watching, monkeypatch, "--quick", "--out", out)
     printed = capsys.readouterr().out
     for rule in watching.COLORS:

@@ -49,7 +49,7 @@ def test_noise_is_between_start_and_stop_and_each_seed_and_each_step_has_its_own
     lr = js.cosine_decay(0.1, 100)
     noise = js.Noisy(lr, start=10, stop=20).host(range(99)) / lr.host(range(99)) - 1
     assert np.flatnonzero(noise).tolist() == list(range(10, 20))
-    seeds = jax.vmap(lambda seed: js.Noisy(lr, seed=seed)(5))(jnp.arange(3))
+    seeds = jax.jit(jax.vmap(lambda seed: js.Noisy(lr, seed=seed)(5)))(jnp.arange(3))
     assert seeds.tolist() == [float(js.Noisy(lr, seed=seed)(5)) for seed in range(3)]
     far = np.float64([1, 2**24, 2**24 + 1, 2**31 + 1, 2**40])
     assert len({int(random_bits(seed, at)) for at in far for seed in (0, 1)}) == 10
@@ -100,12 +100,14 @@ def test_a_seed_that_a_program_cannot_hold_is_refused(seed):
 
 
 def test_it_has_a_gradient_and_goes_around_a_controller():
-    slopes = jax.grad(lambda std: js.Noisy(js.Constant(0.1), std=std)(3))(0.2)
+    slopes = jax.jit(jax.grad(lambda std: js.Noisy(js.Constant(0.1), std=std)(3)))(0.2)
     near = [js.Noisy(js.Constant(0.1), std=std).host(3) for std in (0.199, 0.201)]
     assert float(slopes) == pytest.approx((near[1] - near[0]) / 0.002, rel=1e-4)
     noisy = js.Noisy(js.Plateau(0.1, 0.5, patience=0), seed=1)
-    state = noisy.init()
+    state, update = noisy.init(), jax.jit(noisy.update)
     for loss in (1.0, 1.0, 1.0):
-        state = noisy.update(state, value=loss)
-    assert float(noisy(state)) == pytest.approx(js.Noisy(js.Constant(0.025), seed=1).host(3))
+        state = update(state, value=loss)
+    assert float(jax.jit(noisy)(state)) == pytest.approx(
+        js.Noisy(js.Constant(0.025), seed=1).host(3)
+    )
     assert js.from_json(js.to_json(noisy)) == noisy

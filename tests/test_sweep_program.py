@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import only_new_garbage
 from jax.extend.core import jaxpr_as_fun
 from sweep_tasks import Plain, supervised
 
@@ -119,12 +120,13 @@ def test_a_pytree_whose_functions_close_over_other_data_is_compiled_anew():
 
 
 def test_what_was_compiled_ends_with_its_task_and_few_are_kept():
-    task = Closing()
-    sweep(task)
-    held = [weakref.ref(task), weakref.ref(_FUNCTIONS.get(task, None, Plain))]
-    del task
-    gc.collect()
-    assert [ref() for ref in held] == [None, None]
+    with only_new_garbage():
+        task = Closing()
+        sweep(task)
+        held = [weakref.ref(task), weakref.ref(_FUNCTIONS.get(task, None, Plain))]
+        del task
+        gc.collect()
+        assert [ref() for ref in held] == [None, None]
     kept, tasks = FunctionCache(most=2), [Plain(), Plain(), Plain()]
     made = [kept.get(task, "code", object) for task in tasks]
     assert kept.get(tasks[2], "code", object) is made[2]

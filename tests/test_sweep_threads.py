@@ -52,13 +52,16 @@ def idle(monkeypatch, five):
     monkeypatch.setattr(_threads, "_SECONDS", 0.0)
     clock = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: 0.0)
     monkeypatch.setattr(_threads, "time", clock)
-    collect = _engine.Engine._collect
+    collect, seen = _engine.Engine._collect, []
 
-    def slow(self, number, *arguments):  # so that the first thread is seen to train
-        time.sleep(0.0 if number else 0.05)
-        return collect(self, number, *arguments)
+    def waiting(self, number, *arguments):  # so that the first thread is seen to train
+        runs, threads = collect(self, number, *arguments), self._backend.threads
+        if threads not in seen:
+            seen.append(threads)
+            wait_until(lambda: threads.numbers == threads._numbers)
+        return runs
 
-    monkeypatch.setattr(_engine.Engine, "_collect", slow)
+    monkeypatch.setattr(_engine.Engine, "_collect", waiting)
 
 
 @pytest.mark.parametrize("threads", [2, 5])

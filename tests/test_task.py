@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from sweep_tasks import Plain, data, momentum, supervised
+from sweep_tasks import Plain, data, jitted, momentum, supervised
 
 import jaxsched as js
 from jaxsched import search
@@ -104,33 +104,37 @@ def test_flax_models_learn(kind):
 
 
 def test_nnx_training_updates_statistics_and_evaluation_does_not():
-    task = supervised(model=MODELS["nnx"])
-    state = task.init(jax.random.key(0))
-    after, _ = jax.jit(task.step)(state, {"learning_rate": jnp.float32(0.0)}, np.arange(16))
-    changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.rest, after.rest)
-    assert any(jax.tree.leaves(changed))
-    assert task.evaluate(after)["loss"] == task.evaluate(after)["loss"]
+    init, step, evaluate = jitted(supervised(model=MODELS["nnx"]))
+    state = init(jax.random.key(0))
+    after, _ = step(state, {"learning_rate": jnp.float32(0.0)}, np.arange(16))
+    changes = jax.jit(lambda a, b: jax.tree.map(lambda a, b: jnp.any(a != b), a, b))
+    assert any(jax.tree.leaves(changes(state.rest, after.rest)))
+    assert evaluate(after)["loss"] == evaluate(after)["loss"]
 
 
 def test_a_linen_model_in_training_and_in_evaluation():
     module, task, rows = Trained(), supervised(model=Trained()), np.arange(16)
     x, y = (a[:16] for a in data(192))
-    state = task.init(jax.random.key(0))
+    init, step, evaluate = jitted(task)
+    state = init(jax.random.key(0))
     collections, key = state.rest
     assert list(collections) == ["batch_stats"]
     variables = {"params": state.params, **collections}
     next_key, now = jax.random.split(key)
-    outputs, changed = module.apply(variables, x, train=True, rngs=now, mutable=["batch_stats"])
-    after, metrics = jax.jit(task.step)(state, {"learning_rate": jnp.float32(0.0)}, rows)
+    told = {"train": True, "mutable": ["batch_stats"]}
+    training = jax.jit(lambda variables, key: module.apply(variables, x, rngs=key, **told))
+    outputs, changed = training(variables, now)
+    after, metrics = step(state, {"learning_rate": jnp.float32(0.0)}, rows)
     loss = optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean()
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
     assert after.rest[1] == next_key
     for a, b in zip(jax.tree.leaves(after.rest[0]), jax.tree.leaves(changed), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     held = task._data[0][task._split.validation]
-    outputs = module.apply({"params": after.params, **after.rest[0]}, held, train=False)
+    applied = jax.jit(lambda variables: module.apply(variables, held, train=False))
+    outputs = applied({"params": after.params, **after.rest[0]})
     found = search.accuracy(outputs, task._data[1][task._split.validation]).mean()
-    np.testing.assert_allclose(task.evaluate(after)["accuracy"], found, rtol=1e-6)
+    np.testing.assert_allclose(evaluate(after)["accuracy"], found, rtol=1e-6)
 
 
 def test_how_a_linen_model_is_told_its_mode():
@@ -149,8 +153,9 @@ def test_the_rate_is_applied_as_a_value_and_bfloat16_stays():
         return jnp.ones((6, 3), jnp.bfloat16)
 
     task = supervised(optax.adam, (init, lambda w, x: x.astype(jnp.bfloat16) @ w))
-    state = task.init(jax.random.key(0))
-    after, _ = task.step(state, {"learning_rate": jnp.float32(0.1)}, np.arange(16))
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    rate = {"learning_rate": jnp.float32(0.1)}
+    after, _ = jax.eval_shape(task.step, state, rate, np.arange(16))
     assert [x.dtype for x in jax.tree.leaves(after)] == [x.dtype for x in jax.tree.leaves(state)]
 
 
@@ -158,7 +163,8 @@ def test_the_rate_is_applied_as_a_value_and_bfloat16_stays():
 def test_a_supervised_step_is_the_plain_optax_step():
     x, y = data(96)
     task = supervised()
-    params = task.init(jax.random.key(0)).params
+    init, step, _ = jitted(task)
+    start = init(jax.random.key(0))
     tx = momentum(0.05)
     rows = task.batches(0, 0, 1)[0]
 
@@ -166,9 +172,13 @@ def test_a_supervised_step_is_the_plain_optax_step():
         logits = task._static.model.apply(p, (), jnp.asarray(x[rows]), True)[0]
         return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(y[rows])).mean()
 
-    updates, _ = tx.update(jax.grad(loss)(params), tx.init(params), params)
-    expected = optax.apply_updates(params, updates)
-    state, _ = task.step(task.init(jax.random.key(0)), {"learning_rate": jnp.float32(0.05)}, rows)
+    @jax.jit
+    def plain(params):
+        updates, _ = tx.update(jax.grad(loss)(params), tx.init(params), params)
+        return optax.apply_updates(params, updates)
+
+    expected = plain(start.params)
+    state, _ = step(start, {"learning_rate": jnp.float32(0.05)}, rows)
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
