@@ -360,8 +360,11 @@ def test_a_fork_that_trains_and_a_sweep_in_a_trace_are_refused(threads, monkeypa
     monkeypatch.setattr(threading, "active_count", lambda: 10**6)  # JAX has made none here
     _named.check_place("sweep")
     monkeypatch.setattr(_named, "_PATIENCE", 0.0)
+    ended = threading.Event()
+    monkeypatch.setattr(jax, "jit", lambda f: lambda x: ended.wait(9.0))
     with pytest.raises(ValueError, match='with "forkserver", make no array where a module is im'):
         _named.check_place("sweep")
+    ended.set()
 
 
 def test_what_a_spawned_process_cannot_be_sent_is_refused_before_it_is_started():
