@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent import futures
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -347,6 +348,15 @@ def test_a_pool_that_forks_is_refused():
         ),
     ):
         sweep(executor=pool)
+
+
+def test_so_is_a_pool_of_interpreters(monkeypatch):
+    kind = type("Interpreters", (ThreadPoolExecutor,), {})
+    monkeypatch.setattr(futures, "InterpreterPoolExecutor", kind, raising=False)
+    with pytest.raises(
+        ValueError, match=r"must not be one of interpreters, .* got Interpreters"
+    ):
+        sweep(executor=kind())
 
 
 def test_a_fork_that_trains_and_a_sweep_in_a_trace_are_refused(threads, monkeypatch):

@@ -7,6 +7,7 @@ import inspect
 import math
 import os
 import tempfile
+from concurrent import futures
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,6 +108,11 @@ def check_executor(executor: Any) -> Any:
             "sweep(executor=...) must have `submit(fn, *args)`, as executors of "
             "`concurrent.futures` have, or be a function without arguments that returns such a "
             f"one, got {describe(executor)}."
+        )
+    if isinstance(executor, getattr(futures, "InterpreterPoolExecutor", ())):  # of Python 3.14
+        raise ValueError(
+            "sweep(executor=...) must not be one of interpreters, in which JAX cannot be imported, "
+            f"got {type(executor).__name__}. Write ThreadPoolExecutor or ProcessPoolExecutor."
         )
     context = getattr(executor, "_mp_context", None)  # of the standard library, and those like it
     if context is not None and context.get_start_method() == "fork":
