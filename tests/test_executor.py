@@ -353,9 +353,7 @@ def test_a_pool_that_forks_is_refused():
 def test_so_is_a_pool_of_interpreters(monkeypatch):
     kind = type("Interpreters", (ThreadPoolExecutor,), {})
     monkeypatch.setattr(futures, "InterpreterPoolExecutor", kind, raising=False)
-    with pytest.raises(
-        ValueError, match=r"must not be one of interpreters, .* got Interpreters"
-    ):
+    with pytest.raises(ValueError, match=r"must not be one of interpreters, .* got Interpreters"):
         sweep(executor=kind())
 
 
