@@ -164,14 +164,14 @@ def _transformation(
             rebuild(values), updates, state.inner_state, params, **extra
         )
         reacted = {k: live[k].update(s, **extra) for k, s in state.controller_states.items()}
-        old = (state.count, state.controller_states)
-        new = (optax.safe_increment(state.count), reacted)
+        old = (state.count, state.controller_states, state.values)
+        new = (optax.safe_increment(state.count), reacted, values)
         # A micro-batch that is only gathered, or a skipped one, is neither a step nor a report, as
-        # under MultiSteps or apply_if_finite.
+        # under MultiSteps or apply_if_finite; and no value was applied.
         for before, after in zip(gates(state.inner_state), gates(inner_state), strict=True):
             done = passed(before, after, updates)
             new = jax.tree.map(functools.partial(jnp.where, done), new, old)
-        count, reacted = new
+        count, reacted, values = new
         return updates, state._replace(
             count=count, values=values, controller_states=reacted, inner_state=inner_state
         )
