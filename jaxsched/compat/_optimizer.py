@@ -12,12 +12,12 @@ OF_OPTIMIZER = {"torch": "base_lr", "timm": "base_lr", "keras": "base_lr", "tran
 def optimizers_place(function: str, names: Sequence[str], args: Sequence[Any]) -> dict[str, str]:
     """The argument there, and what it is; raises for a length in it, of a call without one."""
     rate = OF_OPTIMIZER.get(function.partition(".")[0], "")
-    own = function == "torch.CyclicLR"  # whose peer has an argument of that name, too
-    what = "the least rate, whatever the optimizer has" if own else "the rate of the optimizer"
+    if function == "torch.CyclicLR":  # an argument of the peer's own
+        return {rate: "the least rate, whatever the optimizer has"}
     given = dict(zip(names, args, strict=False)).get(rate)
     if isinstance(given, numbers.Integral) and int(given) > 1:
         raise ValueError(
-            f"{function}({rate}=...) must be {what}, which stands in its place, got "
-            f"{given}, as of a length: if it is the rate, write {rate}={given}."
+            f"{function}({rate}=...) must be the rate of the optimizer, which stands in its place, "
+            f"got {given}, as of a length: if it is the rate, write {rate}={given}."
         )
-    return {rate: what}
+    return {rate: "the rate of the optimizer"}
