@@ -23,6 +23,8 @@ from jaxsched.optim import (
         (lambda: inject(optax.adam)(LR, mu_dtype=LR), TypeError, "mu_dtype"),
         (lambda: inject(optax.adam, static_args="no"), ValueError, "static_args"),
         (lambda: inject(optax.sgd, hyperparam_dtype=jnp.int32), TypeError, "hyperparam_dtype"),
+        (lambda: inject(optax.sgd, hyperparam_dtype="bf16"), TypeError, "must be a floating"),
+        (lambda: inject(optax.sgd, static_args=None), TypeError, "must be names of arguments"),
     ],
 )
 def test_errors_name_the_argument(call, error, words):

@@ -90,7 +90,11 @@ def inject(
             f"got {type(factory).__name__}. Write inject(optax.adam)(learning_rate=schedule), not "
             "inject(optax.adam(schedule))."
         )
-    if not jnp.issubdtype(hyperparam_dtype, jnp.floating):
+    try:
+        is_floating = jnp.issubdtype(hyperparam_dtype, jnp.floating)
+    except (TypeError, ValueError):  # no dtype, such as "bf16"
+        is_floating = False
+    if not is_floating:
         raise TypeError(
             f"inject(hyperparam_dtype=...) must be a floating dtype, got {hyperparam_dtype!r}."
         )

@@ -24,6 +24,7 @@ from jaxsched import _types
 from jaxsched._arrays import is_concrete, is_list, to_host, to_source
 from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
+from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._words import bind
 from jaxsched.recipes._arguments import SHAPES, ShapeName
@@ -143,7 +144,7 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
     function = "a function (start, end, steps) -> schedule"
     wanted = f"{call.where(name)} must be {function}"
     known = isinstance(shape, str) and shape in SHAPES
-    if not known and (not callable(shape) or isinstance(shape, AbstractSchedule)):
+    if not known and (not callable(shape) or isinstance(shape, Record)):
         check_choice(call.where(name), shape, SHAPES, f"{function} or ")
     make: Any = SHAPES[shape] if known else shape
     if not known and not _takes_three(shape):
