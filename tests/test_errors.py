@@ -30,7 +30,7 @@ ONE_OF_EACH_CLASS["Units"] = js.Units(batch=32, samples=100, tokens_per_sample=1
 FIELDS = [(name, field) for name, value in ONE_OF_EACH_CLASS.items() for field in value.ranks]
 
 NO_NUMBERS = ["a", b"1", True, np.True_, 1j, [1.0], (1.0,), {}, {1.0}, object(), len, float]
-NO_NUMBERS += [np.timedelta64(5)]
+NO_NUMBERS += [np.timedelta64(5, "s")]
 
 NOT_FINITE = [math.nan, math.inf, -math.inf, np.float32("nan"), 10**400, -(10**400), 1e300]
 NOT_FINITE += [np.zeros(0)]  # a population of none
@@ -100,7 +100,7 @@ def test_every_array_of_every_class_is_checked(name, field):
         [*good[:-1], None],
         [*good[:-1], True],
         [good, good],
-        np.array([1, 2], "m8"),
+        np.array([1, 2], "m8[s]"),
     ]:
         refused(lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, TypeError)
     bad = [[*good[:-1], x] for x in (math.nan, math.inf, 10**400)]

@@ -113,7 +113,7 @@ def test_sizes_that_cannot_be_are_refused_by_name(given, words):
 def test_what_was_seen_is_asked_for_by_a_whole_step():
     run = js.Units(batch=8)
     past = 2**60 + 1  # 8 samples each are more than an int64 counts
-    for step in (-1, 2.5, "a", True, None, np.timedelta64(1), np.inf, past, [[1], [2, 3]]):
+    for step in (-1, 2.5, "a", True, None, np.timedelta64(1, "s"), np.inf, past, [[1], [2, 3]]):
         with pytest.raises(ValueError, match=r"Units.samples_at\(step=...\) must be whole"):
             run.samples_at(step)
     assert run.samples_at(2**60 - 1) == 2**63 - 8
