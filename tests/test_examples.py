@@ -92,8 +92,21 @@ def fewer_kinds(example, monkeypatch, *dropped):
     monkeypatch.setattr(example, "KINDS", kinds)
 
 
+def fewer_rows(monkeypatch, **most):
+    """To evaluate on all ten times in each run takes longer than to train it."""
+    load = datasets.load
+
+    def cut(name):
+        data = load(name)
+        parts = {p: datasets.Part(*(a[:n] for a in getattr(data, p))) for p, n in most.items()}
+        return data._replace(**parts)
+
+    monkeypatch.setattr(datasets, "load", cut)
+
+
 def test_decaying_beats_holding_and_the_tuned_constant(tmp_path, monkeypatch, capsys):
     out = tmp_path / "made" / "figure.png"
+    fewer_rows(monkeypatch, val=400)
     fewer_kinds(letter_mlp, monkeypatch, "linear to 0", "warmup 10 %, cosine", "one-cycle")
     monkeypatch.setattr(letter_mlp, "PEAKS", [0.04, 0.16])
     monkeypatch.setattr(letter_mlp, "PEAK", 0.16)
@@ -112,6 +125,7 @@ def test_decaying_beats_holding_and_the_tuned_constant(tmp_path, monkeypatch, ca
 
 def test_the_cnn_is_compared(tmp_path, monkeypatch, capsys):
     out = tmp_path / "figure.png"
+    fewer_rows(monkeypatch, val=100, test=100)
     fewer_kinds(digits_cnn, monkeypatch, "linear to 0", "warmup 10 %, cosine")
     run(digits_cnn, monkeypatch, "--quick", "--data", "optdigits", "--out", out)
     printed = capsys.readouterr().out
@@ -143,6 +157,7 @@ def test_a_population_is_one_program_and_its_members_train_as_alone(monkeypatch,
 
 def test_rules_that_watch_are_compared(tmp_path, monkeypatch, capsys):
     out = tmp_path / "watching.png"
+    fewer_rows(monkeypatch, val=100, test=100)
     monkeypatch.setattr(watching, "PEAKS", [0.02, 0.08])
     run(watching, monkeypatch, "--quick", "--out", out)
     printed = capsys.readouterr().out

@@ -54,7 +54,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, kind):
             if len(list(directory.glob("states-*"))) > count or count >= 2:
                 break  # it trains and has saved something
             time.sleep(0.02)
-        time.sleep(rng.random())
+        time.sleep(rng.random() / 2)
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
