@@ -193,7 +193,7 @@ def written(x):
         ("StepLR(optimizer, 30)", r"convert\(lr=...\) must be given, the rate of the optimizer"),
         (
             "LambdaLR(optimizer, lambda e: 0.9**e)",
-            r"must have no functions: .* js\.compat\.torch\.LambdaLR\.$",
+            r"must have no functions, got .* js\.compat\.torch\.LambdaLR\.$",
         ),
         ("opt * 2", "must be a call such as"),
         (
@@ -220,8 +220,14 @@ def written(x):
         ),
         ("[o], [{'scheduler': StepLR(o, 3), 'frequency': 2}]", "must have the frequency 1, got 2"),
         ("{'scheduler': StepLR(o, 3), 'interval': 'batch'}", "interval, must be one of"),
-        ("a = StepLR(o, 3)\nb = ExponentialLR(o, 0.9)", "one schedule, got StepLR and Expon"),
-        ("[o], [StepLR(o, 3), StepLR(o, 4)]", "one schedule, got StepLR and StepLR"),
+        (
+            "a = StepLR(o, 3)\nb = ExponentialLR(o, 0.9)",
+            r"one schedule, got StepLR\(o, 3\) \(line 1\) and Expon",
+        ),
+        (
+            "[o], [StepLR(o, 3), StepLR(o, 4)]",
+            r"one schedule, got .* and StepLR\(o, 4\) \(line 1\)",
+        ),
         ("StepLR(SGD([{'params': a, 'lr': 1}], lr=0.1), 4)", "one rate, got groups"),
         ("StepLR(SGD(m, lr=0.2), 4)", "as in the text, 0.2, or left out, got 0.1"),
         ("lr = 1e-3; CosineAnnealingLR(opt, 90, eta_min=lr/100)", "as in the text, 0.001, or"),
@@ -267,7 +273,6 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "def f(o): return StepLR(o, 3)\ns = |Warmed(f(o), 5)|"),
         ("torch", "c = {'scheduler': StepLR(o, 3)}\n|c['interval'] = 'step'|"),
         ("torch", "n = 3\n|exec('n = 9')|\nStepLR(o, n)"),
-        ("optax", "s = linear_schedule(1, 0, 9)\nsgd(|lambda t: s(t) * 0.1|)"),
         ("optax", "s = linear_schedule(1, 0, 9)\n|chain(adam(s), scale(0.5))|"),
         ("optax", "s = linear_schedule(1, 0, 9)\n|adam(0.1, b1=s)|"),
         ("optax", "s = linear_schedule(1, 0, 9)\n|adamw(s, weight_decay=s)|"),

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from jaxsched._bounds import check_choice, check_number
 from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
+from jaxsched.command._nodes import told_values
 from jaxsched.command._program import Placed, Program, Taken
 from jaxsched.command._steps import Steps
 from jaxsched.command._uses import OPTIMIZERS, Uses
 from jaxsched.compat._optimizer import OF_OPTIMIZER
-from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, dotted, reading
+from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, reading
 from jaxsched.names._lookup import LIBRARY, check, check_values, source_of
 from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry, theirs
@@ -37,6 +38,7 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
     **{"min": min, "max": max, "math.ceil": math.ceil, "math.floor": math.floor},
 }
 _LR = ("lr", "learning_rate")
+_OF_GROUPS = {"initial_lr", "lr", "lr_mult", "lr_scale", "max_lr", "min_lr"}  # rates of their own
 _RATE_FIRST = ("keras", "optax")
 _MOST = 10_000  # values: a name may be given another one again and again
 
@@ -64,7 +66,7 @@ def found_in(
     if values is not None and not isinstance(values, Mapping):
         raise TypeError(f"convert(values=...) must be a mapping, got {describe(values)}.")
     with reading(text, "convert(text=...)", 500_000):
-        values_of = _told(values or {})
+        values_of = told_values(values or {})
         program = Program(text, "convert(text=...)", values_of)
         schedule = _found(program, _Reader(known, lr, program), text)
     if program.unused:
@@ -73,22 +75,6 @@ def found_in(
             f"got {', '.join(map(repr, sorted(program.unused)))}."
         )
     return schedule
-
-
-def _told(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands for values of the program, each as the parser writes it."""
-    values_of = {}
-    where = "convert(values=...) must have names or calls, as in the text, of numbers,"
-    for name, value in values.items():
-        try:
-            node = ast.parse(str(name), mode="eval").body
-        except (SyntaxError, ValueError):
-            raise ValueError(f"{where} texts or lists, got {name!r:.60}.") from None
-        if not isinstance(value, (int, float, str, list, type(None))):
-            raise ValueError(f"{where} texts or lists, got {describe(value)} for {name!r:.60}.")
-        word = isinstance(value, Word)  # of the command: a text without quotes
-        values_of[dotted(node) or ast.unparse(node)] = str(value) if word else value
-    return values_of
 
 
 def _found(program: Program, reader: _Reader, text: str) -> Found:
@@ -101,13 +87,16 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     within = {key for x in schedules for key in reader.parts(x) if key != id(x)}
     outer = [x for x in schedules if id(x) not in within]
     if len(outer) > 1:
+        given = " and ".join(map(program.text, outer))
         raise ValueError(
-            f"convert(text=...) must have one schedule, got {' and '.join(x.name for x in outer)}: "
-            "join them as the program does, or convert each alone."
+            f"convert(text=...) must have one schedule, got {given}: join them as the program "
+            "does, or convert each alone."
         )
     spread = [x.keys for x in nodes if isinstance(x, ast.Dict) and None in x.keys]
-    if any(isinstance(x, dict) and {"params", "lr"} <= {*x} for x in values) or any(
-        getattr(y, "value", "") == "params" for x in spread for y in x
+    groups = [y for x in calls for y in x.args[:1] if isinstance(y, list)]
+    if any(isinstance(x, dict) and "params" in x and _OF_GROUPS & {*x} for x in values) or any(
+        [getattr(y, "value", "") == "params" for x in spread for y in x]
+        + [getattr(y, "name", "") == "dict" for x in groups for y in x]
     ):
         raise ValueError(
             "convert(text=...) must have one rate, got groups of parameters with their own: "
@@ -116,9 +105,11 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     near = [x for x in calls if not outer and reader.is_near(x)]
     tree = [*outer, *near, *(calls[:1] if len(program.tree.body) == 1 else ()), None][0]
     if not isinstance(tree, Call) or tree.name in OPERATORS:
+        lines = text.count("\n")
+        what = f"none in {1 + lines} lines" if lines else f"{text!r:.60}"
         raise ValueError(
-            "convert(text=...) must be a call such as StepLR(30), or a program with one, got "
-            f"{text!r:.60}."
+            "convert(text=...) must be a call such as StepLR(30), or a program with one of "
+            f"{reader.library}, got {what}."
         )
     if not outer:  # raises by the name
         check(Call(f"{reader.library}.{tree.bare}"), where="convert(text=...)")
@@ -126,8 +117,19 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     own = reader.parts(tree)
     stepped = [x for x in own.values() if isinstance(x, Call) and reader.source(x)]
     own |= {id(x): x for node, x in program.spread if id(program.value(node)) in own}
-    steps = Steps(Uses(program, own, stepped, reader.containers, reader.library in _RATE_FIRST))
+    rate_first = reader.library in _RATE_FIRST
+    sources = [] if rate_first else map(reader.source, stepped)
+    names = {k for x in sources if x for k in x.kinds}
+    uses = Uses(program, own, stepped, reader.containers, rate_first, names)
+    steps = Steps(uses)
     rates = [x for call in calls if not reader.source(call) for x in reader.rates(call)]
+    for x in rates if rate_first else ():
+        function = isinstance(x, Word) and (x.startswith("lambda") or not program.is_unknown(x))
+        if function and not isinstance(x, Taken):
+            raise ValueError(
+                f"convert(text=...) must have a schedule as the rate, got {shorten(x)}: convert "
+                "what it calls alone, and write in Python what the function makes of it."
+            )
     named = [x for x in ast.walk(program.tree) if getattr(x, "id", getattr(x, "attr", "")) in _LR]
     for said in [*rates, *map(program.value, named)]:
         if reader.lr is not None and (isinstance(said, (int, float)) or _computes(said)):
@@ -135,6 +137,9 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     check(made, where="convert(text=...)")
     check_values(made, Place(counts=""))
     told = reader.interval(values, tree)
+    manual = program.nodes[".automatic_optimization"]
+    if told and uses.steps and not steps.interval and not manual:  # beside what Lightning does
+        uses.refuse(uses.steps[0])
     interval = "step" if tree.kwargs.get("t_in_epochs") is False else steps.interval or told
     factor, notes = reader.factor(rates)
     decay = {name: reader.read(x) for name, x in tree.kwargs.items() if name in _WD}
@@ -259,12 +264,10 @@ class _Reader:
         if word.startswith("lambda"):
             known = [n for n, s in theirs(self.library).items() if "Function" in s.kinds.values()]
             raise ValueError(
-                "convert(text=...) must have no functions: in Python a drop-in takes them, such as "
-                f"js.compat.{[*known, 'torch.LambdaLR'][0]}."
+                f"convert(text=...) must have no functions, got {shorten(word)}: in Python a "
+                f"drop-in takes them, such as js.compat.{[*known, 'torch.LambdaLR'][0]}."
             )
-        head, _, last = (
-            word.rpartition(".") if word.replace(".", "").isidentifier() else ("", "", "")
-        )
+        head, _, last = word.rpartition(".")
         if head.endswith("SchedulerType"):
             return last.lower()
         if _is_rate(word) and self.lr is not None:

@@ -6,9 +6,11 @@ import ast
 import contextlib
 import re
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
-from jaxsched.names._expression import dotted
+from jaxsched._text import describe
+from jaxsched.names._expression import Word, dotted
 
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITION = (*FUNCTION, ast.ClassDef)
@@ -46,7 +48,10 @@ def default_of(arg: ast.arg, args: ast.arguments) -> Any:
 
 def part_name(node: Any) -> Any:
     """The name of a part: of an attribute, or the constant in brackets."""
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node.slice, "value", None)
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    name = node.slice.value if isinstance(node.slice, ast.Constant) else None
+    return name if type(name) in (str, int) else None  # True and 1.0 are 1
 
 
 def called(node: ast.Call) -> str:
@@ -95,3 +100,19 @@ def parsed(text: str) -> ast.Module:
             return ast.parse(textwrap.dedent(each))
     # Lines of which the first was copied without its indentation.
     return ast.parse("\n".join(line.strip() for line in text.splitlines()))
+
+
+def told_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for values of the program, each as the parser writes it."""
+    values_of = {}
+    where = "convert(values=...) must have names or calls, as in the text, of numbers,"
+    for name, value in values.items():
+        try:
+            node = ast.parse(str(name), mode="eval").body
+        except (SyntaxError, ValueError):
+            raise ValueError(f"{where} texts or lists, got {name!r:.60}.") from None
+        if not isinstance(value, (int, float, str, list, type(None))):
+            raise ValueError(f"{where} texts or lists, got {describe(value)} for {name!r:.60}.")
+        word = isinstance(value, Word)  # of the command: a text without quotes
+        values_of[dotted(node) or ast.unparse(node)] = str(value) if word else value
+    return values_of

@@ -22,6 +22,7 @@ import collections
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxsched._text import shorten
 from jaxsched.command._nodes import (
     DEFINITION,
     FUNCTION,
@@ -39,6 +40,7 @@ from jaxsched.command._nodes import (
     parsed,
     part_name,
 )
+from jaxsched.command._options import are_given, defaults_in
 from jaxsched.names._expression import Call, Reader, Word, dotted
 
 # What is always run where the function around it is.
@@ -47,7 +49,6 @@ _STRAIGHT = (*DEFINITION, ast.Module, ast.With, ast.AsyncWith, ast.Try, ast.expr
 PASSES = ("initialize", "prepare", "prepare_optimizer", "prepare_scheduler", "setup")
 _DEEPSPEED = ("model", "optimizer", "training_dataloader", "lr_scheduler")
 _WRAPS = ("jit", "partial", "pmap")  # a function, which keeps its arguments
-_OPTIONS = ("add_argument", "DEFINE_")
 _ODD = ("__dict__", "__getattr__", "__getattribute__", "__setattr__")
 _UNKNOWN: Any = ...
 
@@ -84,7 +85,6 @@ class Program(Reader):
         self._words: dict[Any, Word] = {}  # of functions and classes
         self._defined: dict[int, list[Any]] = {}
         self._kept: list[Any] = []  # whose ids are to stay theirs
-        self._options: dict[str, list[Any]] = {}
         self._odd: list[Any] = []  # what may give any attribute a value
         nodes = [*ast.walk(self.tree)]
         self.parents: Any = {x: node for node in nodes for x in ast.iter_child_nodes(node)}
@@ -98,7 +98,9 @@ class Program(Reader):
                     if form is not ast.Nonlocal and not (walrus and isinstance(scope, INLINE)):
                         break
                 self._bound[self.tree if form else scope, name].append(node)
-            if getattr(node, "attr", getattr(node, "name", "")) in _ODD:
+            up = self.parents.get(node)
+            passed = getattr(node, "id", "") == "setattr" and getattr(up, "func", 0) is not node
+            if passed or getattr(node, "attr", getattr(node, "name", "")) in _ODD:
                 self._odd.append(node)
             if isinstance(node, ast.Call):
                 self.nodes[called(node)].append(node)
@@ -107,6 +109,7 @@ class Program(Reader):
                     self._odd += [] if isinstance(node.args[1], ast.Constant) else [node]
             elif isinstance(node, PART) and not isinstance(node.ctx, ast.Load):
                 self.nodes[f".{part_name(node)}"].append(node)
+        self._options = defaults_in(self.nodes)
         for node in nodes:
             if isinstance(node, DEFINITION):
                 self._word(node)
@@ -173,7 +176,7 @@ class Program(Reader):
             base = self.value(node.value)
             key = (id(base), part_name(node))
         if key is None or not (name or isinstance(base, (Call, list, dict))):
-            return Placed(f"{head(node)} (line {node.lineno})")
+            return self._named.setdefault(node, _placed(Word(head(node)), [node]))
         if key not in self._named:
             made = self._named[key] = Word(name or head(node))
             binders = self._binders(key, base)
@@ -184,8 +187,15 @@ class Program(Reader):
                     value = before
                 elif before is not made and not _same(getattr(before, "value", before), value):
                     value = _placed(made, binders)
-                if self._odd and isinstance(node, ast.Attribute) and _is_plain(value):
-                    value = _placed(made, self._odd)
+                odd = self._odd if isinstance(node, ast.Attribute) and _is_plain(value) else []
+                if _is_plain(value) or isinstance(value, (Taken, list, dict)):
+                    stores = self.nodes[f".{part_name(node)}"]
+                    owners = [self.value(getattr(x, "value", 0) or x.args[0]) for x in stores]
+                    odd = odd + [
+                        x for x, y in zip(stores, owners, strict=True) if self.is_unknown(y)
+                    ]
+                if odd:
+                    value = _placed(made, odd)
             self._named[key] = self._final[id(made)] = value
             self._kept.append((made, base))
         value = self._named[key]
@@ -197,6 +207,11 @@ class Program(Reader):
         if base is not None:
             stores = self.nodes[f".{key[1]}"]  # or a call of setattr
             binders = [x for x in stores if self.value(getattr(x, "value", 0) or x.args[0]) is base]
+            for x in (
+                [*self.nodes["update"], *self.nodes[".None"]] if isinstance(base, Call) else ()
+            ):
+                owner = getattr(x, "value", 0) or getattr(x.func, "value", x)
+                binders += [x] if self.value(owner) is base else []
             classes = self._defined.get(id(base), ())
             for x in classes:
                 binders += self._bound.get((x, key[1]), ())
@@ -265,42 +280,18 @@ class Program(Reader):
         if isinstance(known, Call) and name in known.kwargs and known.name.endswith("Namespace"):
             return known.kwargs[name]
         if not isinstance(known, (list, dict)):
-            return word if isinstance(base, Placed) else self._option(name, word)
+            values = [self.value(x) if isinstance(x, ast.AST) else x for x in self._options[name]]
+            if isinstance(base, Placed) or not values:
+                return word
+            alike = all(_same(values[0], x) for x in values)
+            given = are_given(self.nodes, self.value) or not alike
+            return Placed(word) if given else Taken(word, values[0])
         places = range(len(known)) if isinstance(known, list) else known
         if not isinstance(node, ast.Subscript) or name not in places:
             return Placed(f"{word} (line {node.lineno})")
         value = known[name]
         plain = isinstance(value, (int, float, str)) and not isinstance(value, Word)
         return Taken(word, value, None if base is not known else known) if plain else value
-
-    def _option(self, name: Any, word: Word) -> Any:
-        """What an option of the command line is where it is not given."""
-        if not self._options:
-            self._options["num_processes"] = [1]  # of Accelerate
-            for call in [x for k in [*self.nodes] if k.startswith(_OPTIONS) for x in self.nodes[k]]:
-                given = {x.arg: x.value for x in call.keywords}
-                if called(call) != _OPTIONS[0]:
-                    given = {"default": [*call.args[1:], None][0], **given}
-                texts = [str(getattr(x, "value", "")) for x in call.args]
-                texts = [x for x in texts if x.startswith("--")] + texts
-                said = str(getattr(given.get("dest"), "value", [*texts, ""][0]))
-                flag = str(getattr(given.get("action"), "value", ""))
-                made = flag == "store_false" if flag.startswith("store_") else given.get("default")
-                text = isinstance(getattr(made, "value", 0), str) and "type" in given
-                if text and dotted(given["type"]) != "str":
-                    made = given["type"]  # what it makes of a text is unknown
-                self._options.setdefault(said.lstrip("-").replace("-", "_"), []).append(made)
-        values = [
-            self.value(x) if isinstance(x, ast.AST) else x for x in self._options.get(name, ())
-        ]
-        parsed = [y for x in self.nodes["parse_args"] for y in ast.walk(x) if y is not x.func]
-        stated = any(isinstance(getattr(x, "value", 0), str) for x in parsed) or any(
-            isinstance(x, ast.expr) and isinstance(y := self.value(x), list) and y for x in parsed
-        )
-        stated = stated or bool(self.nodes["set_defaults"] or self.nodes[".argv"])
-        if values and (stated or not all(_same(values[0], x) for x in values)):
-            return Placed(word)
-        return Taken(word, values[0]) if values else word
 
     def _word(self, node: Any) -> Word:
         """That of a function or a class, also for what is made of it and of those based on it."""
@@ -310,6 +301,11 @@ class Program(Reader):
             word = self._words[node] = next((x for x in bases if id(x) in self._defined), word)
             self._defined.setdefault(id(word), []).append(node)
         return self._words[node]
+
+    def is_unknown(self, value: Any) -> bool:
+        """Whether it may be any object, of the text, too."""
+        defined = id(value) in self._defined
+        return isinstance(value, Word) and not getattr(value, "container", None) and not defined
 
     def classes(self, value: Any) -> list[Any]:
         """Those of the text that have made a value."""
@@ -337,7 +333,8 @@ class Program(Reader):
         """The calls of a function of the text."""
         names = [getattr(function, "name", "")]
         if names == ["__init__"] and is_class(self.parents[function]):
-            names = [x.name for x in self._defined[id(self._word(self.parents[function]))]]
+            made = self._word(self.parents[function])
+            names += [x.name for x in self._defined.get(id(made), ())]
         return [x for y in names for x in self.nodes[y] if self.function(x) is function]
 
     def returned(self, function: Any) -> Any:
@@ -380,9 +377,9 @@ class Program(Reader):
         return [self.value(x) if isinstance(x, ast.AST) else _UNKNOWN for x in nodes]
 
     def text(self, value: Any) -> str:
-        """How a call stands in the program."""
+        """How a call stands in the program, with its line."""
         node: Any = next((k for k, x in self._made.items() if x is value), None)
-        return f"{head(node)} (line {node.lineno})" if node else f"{value.name}(...)"
+        return f"{shorten(head(node))} (line {node.lineno})" if node else f"{value.name}(...)"
 
 
 def _placed(word: Word, nodes: list[Any]) -> Placed:

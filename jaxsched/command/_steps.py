@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 from typing import Any
 
 from jaxsched._text import shorten
@@ -19,10 +18,11 @@ from jaxsched.command._nodes import (
     place,
 )
 from jaxsched.command._uses import Uses
-from jaxsched.names._expression import Call, dotted
+from jaxsched.names._expression import dotted
 
 # What runs a part of itself only sometimes, or again and again.
 _ODD = (ast.ExceptHandler, ast.IfExp, ast.Lambda, ast.BoolOp, ast.Match, *INLINE)
+_NUMBERS = ("epoch", "metric", "metrics", "num_updates")  # what a step is given
 
 
 class Steps:
@@ -35,30 +35,21 @@ class Steps:
     def __init__(self, uses: Uses):
         self.uses, self.program, self.interval = uses, uses.program, ""
         self.near: set[Any] = set()  # the ways of updates to the loop of the step
-        self.ways: list[set[Any]] = []  # of those that are in no loop within
         self.conditions: list[Any] = []  # on them
         self.seen: set[Any] = set()
-        measures = any(x in repr(uses.schedule).lower() for x in ("greedy", "plateau"))
         if uses.idle and not uses.steps:
             uses.refuse(uses.idle[0])
+        measures = any(x in repr(uses.schedule).lower() for x in ("greedy", "plateau"))
         for i, step in enumerate(sorted(uses.steps, key=place)):
-            numbers = any(isinstance(self.program.value(x), (int, float)) for x in step.args)
-            if i or numbers or (not measures and self._computes(step)):
+            if i or any(x.arg not in _NUMBERS for x in step.keywords):
                 uses.refuse(step)
+            if _epoch(step) and not measures:
+                if called(step) == "step" and not _counts(_epoch(step)):
+                    uses.refuse(step)
+                uses.note(f"Its step is `{shorten(ast.unparse(_epoch(step)))}`.")
             way = self._way(step, measures)
-            if isinstance(way[-1], LOOP):
+            if isinstance(way[-1], (*LOOP, *FUNCTION)):
                 self._compare(step, way, measures)
-
-    def _computes(self, step: ast.Call) -> bool:
-        """Whether the epoch that a step is given is another than a training counts."""
-        if any(x.arg is None for x in step.keywords):
-            return True
-        x = self.program.value(_epoch(step)) if _epoch(step) else None
-        computed = isinstance(x, Call) or (x is not None and not dotted(_epoch(step)))
-        if computed and called(step) == "step_update":
-            self.uses.note(f"Its step is `{shorten(ast.unparse(_epoch(step)))}`.")
-            return False
-        return computed and not (isinstance(x, Call) and x.name == "+" and 1 in x.args)
 
     def _way(self, step: Any, measures: bool) -> list[Any]:
         """What is around a step, up to a training's loop; raises at another, or at a condition."""
@@ -72,7 +63,9 @@ class Steps:
                 calls = self.uses.calls(node)
                 if len(calls) > 1 or {*calls} & {*way}:
                     self.uses.refuse(calls[-1])
-                origin = node = [*calls, self.program.tree][0]
+                if not calls:
+                    return [*way, node]
+                origin = node = calls[0]
             elif isinstance(node, LOOP):
                 self._check_skips(node, origin)
                 if alone or node.orelse:
@@ -80,7 +73,7 @@ class Steps:
             elif isinstance(node, ast.If):
                 if not measures and (child not in body or not self._holds_for_both(node)):
                     self.uses.refuse(node)
-            elif isinstance(node, _ODD):
+            elif isinstance(node, _ODD) or (child in body and _holds(node)):
                 self.uses.refuse(node)
             way.append(node)
         return way
@@ -90,15 +83,14 @@ class Steps:
         inner: list[Any] = [*ast.walk(node)]
         steps = [x for x in inner if isinstance(x, ast.Call) and called(x) == "step"]
         last = max((x.lineno for x in steps if x.lineno < origin.lineno), default=0)
-        holds = [x for x in inner if isinstance(x, ast.Try) or "suppress" in _context(x)]
-        caught = {y for x in holds for y in ast.walk(x)}
         for x in inner:
             turns = isinstance(x, ast.Continue) and self._loop(x) is node
             ends = isinstance(x, ast.Return) and isinstance(node, FUNCTION)
-            ends |= isinstance(x, ast.Raise) and x in caught
             nested = isinstance(x, ast.Break) and len(self._loops(node)) > 1
             turns |= nested and self._loop(x) is node
             turns |= ends and self.program.scope(x) is self.program.scope(origin)
+            if isinstance(x, (ast.Yield, ast.YieldFrom)):
+                self.uses.refuse(x)
             if turns and last and last < x.lineno < origin.lineno:
                 self.uses.refuse(x)
 
@@ -112,28 +104,18 @@ class Steps:
                 line = f"The update in line {update.lineno} is not in the loop that steps it."
                 self.uses.note(line)
         if not found:
-            for update in self.uses.updates:
-                if self._loops(loop) & self._loops(update):
-                    self.uses.refuse(step)
+            self.interval = "epoch" if self.uses.updates else ""  # as far as the text says
+            if any(self._loops(loop) & self._loops(x) for x in self.uses.updates):
+                self.uses.refuse(step)
             return
         self._check_conditions(way)
         kinds = {kind for kind, _ in found}
         self.interval = kinds.pop() if len(kinds) == 1 else "epoch"
-        if any(not self._excludes(x, y) for x, y in itertools.combinations(self.ways, 2)):
+        if found[1:]:
             self.interval = "epoch"
         here = place(way[-2])
         early = all(here < at or (here == at and place(step) < place(x)) for _, (x, at) in found)
-        given = ast.unparse(_epoch(step)) if _epoch(step) and not measures else ""
-        counter = ast.unparse(getattr(loop, "target", ast.Name("")))
-        counts = given.removesuffix(" + 1") in counter.strip("()").split(", ")
-        if counts and early == ("+" in given):
-            when = "before the updates: they are one step ahead"
-            if not early:
-                when = "after the updates: they are one step behind, where it counts from 0"
-            self.uses.note(f"It is stepped by `{shorten(given)}` {when}.")
-        elif given and not counts:
-            self.uses.note(f"Its step is `{shorten(given)}`.")
-        elif early and not given and not measures:
+        if early and not _epoch(step) and not measures:
             self.uses.note("It is stepped before the updates: the first has its step 1.")
 
     def _between(
@@ -145,23 +127,20 @@ class Steps:
             if node is loop:
                 self.near |= {*path}
                 if not inner:
-                    self.ways.append({*path})
                     self.conditions += [x for x in path if isinstance(x, (ast.If, ast.Try))]
                 same = self.program.scope(path[0]) is self.program.scope(way[0])
                 return [("epoch" if inner else "step", (path[0] if same else child, place(child)))]
             path = [*path, node]
-            inner = inner or isinstance(node, INLINE)
-            if isinstance(node, LOOP):  # but of optimizers
-                parts = [y for x in listed(node, "target") for y in ast.walk(x)]
-                names = [x for x in parts if isinstance(x, ast.Name)]
-                inner = inner or not any(map(self.uses.holds, names))
-            elif isinstance(node, FUNCTION):
+            inner = inner or isinstance(node, (ast.Lambda, *INLINE, *LOOP))
+            if isinstance(node, FUNCTION):
                 returns: list[Any] = [] if inner else [*ast.walk(node)]
                 for x in returns:
                     own = isinstance(x, ast.Return) and self.program.scope(x) is node
                     if own and x.lineno < child.lineno:
                         self.uses.refuse(x)
-                calls = [x for x in self.program.called_by(node) if (path[0], x) not in self.seen]
+                calls = self.program.called_by(node)
+                inner = inner or any(x in ast.walk(node) for x in calls)
+                calls = [x for x in calls if (path[0], x) not in self.seen]
                 self.seen |= {(path[0], x) for x in calls}
                 return [y for x in calls for y in self._between(x, loop, way, [*path, x], inner)]
         return []
@@ -177,15 +156,6 @@ class Steps:
                 {*y} & self.near for y in (x.body, x.orelse)
             ):
                 self.uses.refuse(x)
-
-    def _excludes(self, a: set[Any], b: set[Any]) -> bool:
-        """Whether one of two ways is run where the other is not."""
-        for x in a & b:
-            if isinstance(x, ast.If):
-                body, other = {*x.body}, {*x.orelse}
-                if (body & a and other & b) or (other & a and body & b):
-                    return True
-        return False
 
     def _loops(self, node: Any) -> set[Any]:
         found: set[Any] = set()
@@ -211,13 +181,11 @@ class Steps:
             test = test.left
         if is_main(node) or self.uses.held.get(id(self.program.value(test))) == "schedule":
             return True
-        if isinstance(test, ast.UnaryOp) and "optimizer_step_was_skipped" in dotted(test.operand):
-            return True
         loop = self._loop(node)
         own = {*ast.walk(loop.target)} if isinstance(loop, ast.For) else set()
-        names = [x for x in {*ast.walk(loop)} - own if isinstance(x, ast.Name)]
-        stored = {x.id for x in names if isinstance(x.ctx, ast.Store)}
-        read = {getattr(x, "id", "") for x in ast.walk(node.test)}
+        names = [x for x in {*ast.walk(loop)} - own if isinstance(x, (ast.Name, ast.Attribute))]
+        stored = {_name(x) for x in names if isinstance(x.ctx, ast.Store)} | {"()"}
+        read = {_name(x) for x in ast.walk(node.test)}
         alike = (
             [x for x in ast.walk(loop) if isinstance(x, ast.If)] if not read & stored else [node]
         )
@@ -229,12 +197,26 @@ class Steps:
         return False
 
 
+def _counts(x: Any) -> bool:
+    """Whether an epoch is a name, or one more."""
+    one = isinstance(x, ast.BinOp) and isinstance(x.op, ast.Add)
+    return bool(dotted(x)) or (one and "1" in (ast.unparse(x.left), ast.unparse(x.right)))
+
+
+def _name(x: Any) -> str:
+    """What may have another value later: a name, an attribute, or a call."""
+    other = isinstance(x, ast.Call) and called(x) not in ("isinstance", "len")
+    return "()" if other else getattr(x, "id", getattr(x, "attr", ""))
+
+
 def _is_text(x: Any) -> bool:
     return isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant)
 
 
-def _context(x: ast.AST) -> str:
-    return head(x) if isinstance(x, (ast.With, ast.AsyncWith)) else ""
+def _holds(x: ast.AST) -> bool:
+    """Whether it goes on after an error within, which may have been before a step."""
+    context = head(x) if isinstance(x, (ast.With, ast.AsyncWith)) else ""
+    return bool(isinstance(x, ast.Try) and x.handlers) or "suppress" in context
 
 
 def _epoch(step: ast.Call) -> Any:

@@ -19,7 +19,8 @@ from jaxsched.command._nodes import (
     part_name,
     place,
 )
-from jaxsched.command._program import PASSES, Program
+from jaxsched.command._others import REACHES, STEPS, check_unknown, follow_named
+from jaxsched.command._program import PASSES, Placed, Program
 from jaxsched.names._expression import Call, Word, dotted
 
 # Whose rate is the first argument, or, in those of PyTorch, follows the parameters.
@@ -50,18 +51,15 @@ _KEEPERS = {
     **{"ModelAndOptimizer": (1, "tx"), "Optimizer": (1, "tx"), "create": ("tx",)},
     "Trainer": ("optimizers", "schedulers"),
 }
-_STEPS = ("step", "step_update")  # of epochs, and of updates in timm
-_OF_LIGHTNING = {"lr_schedulers": "schedule", "optimizers": "optimizer"}
 # Of Keras, those that leave the rate alone; and by what one of the text could reach it.
 _CALLBACKS = (
     *("BackupAndRestore", "CSVLogger", "EarlyStopping", "History", "ModelCheckpoint"),
     *("TensorBoard", "TerminateOnNaN", "WandbMetricsLogger", "WandbModelCheckpoint"),
 )
-_REACHES = {"compile", "learning_rate", "lr", "optimizer"}
-_NAMES = ("eval", "exec", "globals", "locals")  # which may give any name another value
+# Which may give any name another value.
+_NAMES = ("eval", "exec", "gc.get_objects", "globals", "locals", "sys.modules", "vars")
 _WITHIN = (ast.Await, ast.Dict, ast.List, ast.Starred, ast.Tuple)
-_ENDS = (ast.Assert, ast.Compare, ast.Expr, ast.FormattedValue, ast.If, ast.IfExp, ast.While)
-_COMPUTES = (ast.BinOp, ast.Call, ast.IfExp, ast.NamedExpr, ast.Subscript, ast.UnaryOp)
+_ENDS = (ast.Compare, ast.Expr, ast.FormattedValue)
 
 
 class Uses:
@@ -73,65 +71,53 @@ class Uses:
     """
 
     def __init__(
-        self, program: Program, own: Any, schedules: Any, containers: Any, rate_first: bool
+        self,
+        program: Program,
+        own: Any,
+        schedules: Any,
+        containers: Any,
+        rate_first: bool,
+        names: Any,
     ):
         self.program, self.own, self.rate_first = program, own, rate_first
+        self.names = {*names, "lr", "initial_lr", "last_epoch"}
         self.schedule: Call = schedules[0]
         self.notes: dict[str, None] = {}
         self.steps: list[Any] = []
-        self.updates: list[Any] = []
         self.idle: list[Any] = []  # what of timm steps another kind of schedule
+        self.updates: list[Any] = []
         self.called: dict[Any, None] = {}  # where it is a function, which no optimizer calls
         self.compiled: list[Any] = []
         self.rated = False
         self.done: set[Any] = set()
         # As what a value is followed: its methods differ.
-        self.held = {id(x): "dict" for x in containers} | dict.fromkeys(own, "optimizer")
-        self.held |= {id(x): "schedule" for x in schedules}
+        self.containers = {id(x) for x in containers}
+        self.held = dict.fromkeys(self.containers, "dict") | dict.fromkeys(own, "optimizer")
+        self.held |= {i: "theirs" for i, x in own.items() if isinstance(x, (dict, list))}
+        self.held |= {id(x): "theirs" for x in schedules[1:]} | {id(schedules[0]): "schedule"}
         nodes: dict[int, list[Any]] = collections.defaultdict(list)
         for node in ast.walk(program.tree):
-            names = isinstance(node, ast.Call) and dotted(node.func) in _NAMES
-            if names and not program.function(node):  # type: ignore[arg-type]
-                self.refuse(node)
+            name = dotted(node) if isinstance(node, (ast.Attribute, ast.Name)) else ""
+            if name in _NAMES and program.is_unknown(program.value(node)):
+                up: Any = program.parents[node]
+                if name != "vars" or getattr(up, "func", 0) is not node or not up.args:
+                    self.refuse(up if getattr(up, "func", 0) is node else node)
             added = isinstance(program.parents.get(node), ast.AugAssign)
             if isinstance(node, ast.expr) and (
                 isinstance(getattr(node, "ctx", LOAD), ast.Load) or added
             ):
                 nodes[id(program.value(node))].append(node)
         self.nodes = nodes
-        optimizers = [i for i in own if self.held[i] == "optimizer"]
-        self.made = {x for i in optimizers for x in nodes[i] if isinstance(x, ast.Call)}
-        self._seed()
+        follow_named(self)
         seen: set[int] = set()
         while new := self.held.keys() - seen:
             seen |= new
             for node in sorted((x for i in new for x in nodes[i]), key=place):
                 self.follow(node, self.held[id(program.value(node))])
+        check_unknown(self)
         for x in self.called if not self.rated else ():
             self.note(f"A step is what it is called with: `{shorten(head(x))}`.")
         self._check_made(min(nodes[id(self.schedule)], key=lambda x: not isinstance(x, ast.Call)))
-
-    def _seed(self) -> None:
-        """What is an optimizer or a schedule by its name alone, whatever has it."""
-        made = {x.bare for x in self.own.values() if isinstance(x, Call)}
-        for node in ast.walk(self.program.tree):
-            if isinstance(node, ast.Attribute):
-                if node.attr == "param_groups":
-                    self.follow(node, "optimizer")
-                elif node.attr in _REACHES and getattr(node.value, "attr", "") == "optimizer":
-                    self.follow(node.value, "optimizer")
-                elif (
-                    isinstance(node.ctx, ast.Store)
-                    and dotted(node.value).rpartition(".")[2] in made
-                ):
-                    self.refuse(node)
-            elif isinstance(node, ast.Call):
-                if called(node) in _OF_LIGHTNING and not node.args:
-                    self.follow(node, _OF_LIGHTNING[called(node)])
-                given = {x.arg for x in node.keywords}
-                puts = called(node) == "replace" and {"tx", "optimizer"} & given
-                if puts or called(node) in ("set_hyper", "set_hypers"):
-                    self.refuse(node)
 
     def calls(self, function: Any) -> list[Any]:
         """Those of a function of the text, which must not be used otherwise."""
@@ -148,17 +134,18 @@ class Uses:
             calls = isinstance(up, ast.Call) and up.func is x and program.value(x) is word
             if calls or (isinstance(up, ast.Call) and program.function(up) is function):
                 found.append(up)
-            elif not isinstance(up, ast.Assign) and program.value(up) is not word:
+            elif not isinstance(up, ast.Assign) and up not in self.nodes[id(word)]:
                 self.refuse(up)
         return found
 
     def refuse(self, node: Any) -> Any:
-        while not hasattr(node, "lineno"):
+        store = not isinstance(getattr(node, "ctx", LOAD), ast.Load)
+        while not hasattr(node, "lineno") or (store and not isinstance(node, ast.stmt)):
             node = self.program.parents[node]
         raise ValueError(
             f"{self.program.where} must leave {self.schedule.name}(...), its optimizer and their "
-            f"lists as they are made, got `{shorten(head(node))}` in line {node.lineno}: leave "
-            "it out if it does not touch the rate, or write into the calls what it changes."
+            f"lists as they are made, got `{shorten(head(node))}` in line {node.lineno}: "
+            "leave it out if it does not touch the rate, or write into the calls what it changes."
         )
 
     def follow(self, node: Any, kind: str, part: Any = None) -> None:
@@ -169,24 +156,14 @@ class Uses:
         up = self.program.parents[node]
         above = self.program.parents.get(up)
         targets = getattr(up, "targets", None) or [getattr(up, "target", None)]
-        if kind in ("rate", "rates"):  # numbers, of which a function may make a schedule again
-            if kind == "rate" and isinstance(up, (ast.Return, ast.Lambda, ast.Yield)):
-                self.refuse(up)
-            if isinstance(up, (ast.Dict, ast.List, ast.Tuple)):
-                self.follow(up, "rates")
-            elif isinstance(up, _COMPUTES):
-                self.follow(up, "rate")
-            elif isinstance(up, (ast.Assign, ast.AugAssign)):
-                split = [y for x in targets for y in getattr(x, "elts", ())]
-                for x in split or targets:
-                    if dotted(x):
-                        self.held.setdefault(id(self.program.value(x)), "rate" if split else kind)
-        elif kind in ("holder", "model"):  # what has it as an attribute, or Keras has compiled
+        if kind in ("holder", "model"):  # what has it as an attribute, or Keras has compiled
             last = getattr(up, "attr", "") if kind == "model" else ""
             if isinstance(up, ast.keyword) or node in getattr(up, "args", ()):
                 self._pass(above if isinstance(up, ast.keyword) else up, node, kind, part)
-            elif last == "optimizer":
+            elif last == "optimizer" and isinstance(up.ctx, ast.Load):
                 self.follow(up, "optimizer")
+            elif last == "optimizer":
+                self.refuse(above)
             elif last == "fit" and isinstance(above, ast.Call):
                 self._check_callbacks(above)
             elif last == "compile" and above not in self.compiled:
@@ -201,9 +178,6 @@ class Uses:
             self._bind(targets, kind, part, up)
         elif isinstance(up, (ast.For, ast.comprehension)) and up.iter is node:
             self._bind(targets, kind, None, up)
-        elif isinstance(up, ast.NamedExpr):
-            self._bind(targets, kind, part, up)
-            self.follow(up, kind, part)
         elif isinstance(up, ast.Return):
             for call in self.calls(self.program.scope(up)):
                 self.follow(call, kind, part)
@@ -211,36 +185,44 @@ class Uses:
             if kind != "schedule" or not self.rate_first:
                 self.refuse(up)
             self.called[up] = None
-            self.follow(up, "rate")
         elif isinstance(up, (ast.Call, ast.keyword)):
             self._pass(above if isinstance(up, ast.keyword) else up, node, kind, part)
-        elif isinstance(up, ast.IfExp) and up.test is not node:
-            self.follow(up, kind)
-        elif not isinstance(up, _ENDS) and not isinstance(getattr(up, "op", None), ast.Not):
+        elif not (isinstance(up, _ENDS) or getattr(up, "test", None) is node):
             self.refuse(up)
 
     def _follow_part(self, node: Any, up: Any, kind: str, part: Any) -> None:
         call: Any = self.program.parents[up]
         last, method = part_name(up), isinstance(call, ast.Call) and call.func is up
         if kind == "dict" and last is not None:  # each value that is asked for has been seen
-            if method and last not in _OF_DICTS:
+            same = id(self.program.value(node)) in self.containers
+            if method and last in _OF_DICTS:
+                self.follow(call, kind)
+            elif method or not (
+                isinstance(up, ast.Subscript) if same else isinstance(up.ctx, ast.Load)
+            ):
                 self.refuse(call)
+            elif isinstance(self.program.value(up), (Placed, dict, list)):
+                self.follow(up, kind)
         elif not isinstance(up.ctx, ast.Load) or getattr(up, "slice", None) is node:
-            while not isinstance(up, ast.stmt):
-                up = self.program.parents[up]
             self.refuse(up)
         elif method and last == "load_state_dict":
             text = shorten(head(call))
             self.note(f"It is assumed that `{text}` loads a state of this program.")
         elif method and last == "fit":
             self._check_callbacks(call)
-        elif method and last in _STEPS and kind == "schedule":
-            counts = last == _STEPS[self.schedule.kwargs.get("t_in_epochs") is False]
+        elif method and last in STEPS and kind in ("schedule", "theirs"):
+            if kind == "theirs":
+                self.refuse(call)
+            counts = last == STEPS[self.schedule.kwargs.get("t_in_epochs") is False]
             (self.steps if counts else self.idle).append(call)
         elif method:
             if last == "step":
                 self.updates.append(call)
             made = last != "update" or isinstance(self.program.value(node), Call)
+            if last == "init" and self.rate_first:
+                self._check_made(call)
+            kept = getattr(self.program.parents[call], "targets", [None])[0]
+            made &= not dotted([None, *getattr(kept, "elts", ())][-1] or call).startswith("_")
             if last not in _METHODS or not made:
                 self.refuse(call)
         elif last == "lr" and isinstance(up, ast.Subscript):
@@ -256,7 +238,9 @@ class Uses:
             elif not dotted(x):
                 self.refuse(up)
             elif isinstance(value := self.program.value(x), (Word, Call, list, dict)):
-                self.held.setdefault(id(value), kind)
+                turns = isinstance(up, (ast.For, ast.comprehension))
+                if self.held.setdefault(id(value), kind) != kind and turns:
+                    self.refuse(up)
                 if isinstance(x, (ast.Attribute, ast.Subscript)):
                     self.held.setdefault(id(self.program.value(x.value)), "holder")
 
@@ -267,9 +251,13 @@ class Uses:
         at = next((i for i, x in places.items() if x is node), None)
         up: Any = program.parents[call]
         keeps = at in _KEEPERS.get(name, ()) and not self._rescales(places)
+        if keeps and at == "optimizers" and isinstance(pair := program.value(places[at]), list):
+            keeps = not any(isinstance(x, Call) and id(x) not in self.held for x in pair)
         if id(program.value(call)) in self.own or (name in _READERS and "key" not in places):
             return
         if function := program.function(call):
+            if name == "compile":  # in place of Keras' own
+                self.refuse(call)
             for arg in [x for x in ast.walk(function.args) if isinstance(x, ast.arg)]:
                 if program.passed(call, function, arg) is node:
                     self.held.setdefault(id(program.value(arg)), kind)
@@ -287,7 +275,9 @@ class Uses:
         elif kind == "dict":
             self.note(f"It is assumed that `{shorten(head(call))}` changes none of its values.")
             return
-        elif keeps or (kind == "holder" and name in ("fit", "test", "validate")):
+        elif keeps:
+            return self._check_made(call)
+        elif kind == "holder" and name in ("fit", "test", "validate"):
             return
         elif name == "fit" and at == "callbacks" and on:
             return self._check_callbacks(call)
@@ -324,7 +314,7 @@ class Uses:
         for x in given:
             nodes = [y for made in self.program.classes(x) for y in ast.walk(made)]
             inner = [y for y in nodes if not isinstance(self.program.parents[y], ast.Attribute)]
-            names = {getattr(y, "attr", "") for y in nodes} & _REACHES
+            names = {getattr(y, "attr", "") for y in nodes} & REACHES
             names |= {getattr(y, "attr", "") for y in inner} & {"model"}
             own = nodes and not names
             known = isinstance(x, Call) and x.bare in _CALLBACKS
@@ -338,13 +328,11 @@ class Uses:
         self.notes[text] = None
 
     def _check_made(self, node: Any) -> None:
-        """Raises if it is made again and again; a condition of it is told."""
+        """Raises if it is made in a loop; a condition of it is told."""
         while not isinstance(node, ast.Module):
             child, node = node, self.program.parents[node]
             if isinstance(node, (*LOOP, ast.comprehension, ast.ListComp)):
-                if not self.rate_first and not {*ast.walk(node)} & self.made:
-                    self.refuse(node)
-                self.note(f"It is made anew in each turn of `{shorten(head(node))}`.")
+                self.refuse(node)
             told = isinstance(node, (ast.If, ast.IfExp)) and not is_main(node)
             if told and child is not node.test:
                 word = "if" if child in listed(node, "body") else "unless"
