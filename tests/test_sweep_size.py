@@ -39,6 +39,7 @@ def sweep(trials=RATES, task=None, **arguments):
         ({"evaluate_every": 2**40}, r"sweep\(evaluate_every=...\)"),
         ({"seeds": 2**40}, r"sweep\(seeds=...\)"),
         ({"folds": 2**40}, r"sweep\(folds=...\)"),
+        ({"width": 2**31}, r"sweep\(width=...\) must leave room for .* of 2147483648 lanes"),
         ({"steps": None, "trials": [js.Linear(0.1, 0.0, 1e12)]}, "lasts 1e[+]12 steps"),
     ],
     ids=str,

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxsched._checks import check_room
 from jaxsched.search._fingerprint import labelled
 from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices, machine_of
@@ -62,7 +63,10 @@ def backend_for(
         program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
         stored = path and identity and width_in_store(path, identity, first.platform)
         width = stored or measured_width(plan, program_of, first)
-    return LocalBackend(plan, devices, int(width), measured)
+    if (lanes := int(width)) > 1:
+        size, what = 4 * lanes * len(plan.table.names) * plan.length, f"the values of {lanes} lanes"
+        check_room(f"{plan.caller}(width=...)", size, what, "Train fewer side by side.")
+    return LocalBackend(plan, devices, lanes, measured)
 
 
 class AbstractBackend:
