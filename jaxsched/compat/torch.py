@@ -1,4 +1,4 @@
-"""The schedulers of PyTorch (``torch.optim.lr_scheduler``), as of 2.13.
+"""The schedulers of PyTorch (``torch.optim.lr_scheduler``), as of 2.13 and 2.14.
 
 ``base_lr``, the rate of the optimizer, takes the place of ``optimizer``; for several groups map a
 drop-in over their rates with ``jax.vmap``. ``last_epoch`` has no meaning here: a schedule has no
