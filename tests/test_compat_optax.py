@@ -17,7 +17,9 @@ from jaxsched.compat import optax as ours
 
 
 @pytest.mark.parametrize("name", ["_schedule", "_join"])
-def test_optax_tests_pass_with_the_drop_ins_in_the_place_of_its_schedules(name, monkeypatch):
+def test_optax_tests_pass_with_the_drop_ins_in_the_place_of_its_schedules(
+    name, in_numpy, monkeypatch
+):
     tests = f"optax.schedules.{name}_test"
     if optax.__version__ != "0.2.8" or importlib.util.find_spec(tests) is None:
         pytest.skip("the drop-ins are those of Optax 0.2.8, which may come without its tests")

@@ -137,7 +137,8 @@ CALCULATED += [PIECE >> js.Constant(0.5), js.Sequence([PIECE, js.Constant(0.5, 3
 
 
 @pytest.mark.parametrize("schedule", [*CHOSEN, js.Sequence([PIECE] * 6), *CALCULATED])
-def test_integers_that_are_chosen_among_stay_integers(schedule, strict):
+def test_integers_that_are_chosen_among_stay_integers(schedule, strict, in_numpy):
+    """XLA compiles it as an argument."""
     steps = np.arange(12, dtype=np.int32)
     values, kind = schedule(steps), np.float32 if schedule in CALCULATED else np.int32
     for others in (

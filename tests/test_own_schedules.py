@@ -74,7 +74,7 @@ OWN = [
 
 
 @pytest.mark.parametrize("schedule", OWN, ids=repr)
-def test_every_law_holds(schedule):
+def test_every_law_holds(schedule, in_numpy):
     check_schedule(schedule)
 
 

@@ -31,7 +31,7 @@ COMPOSED = {
 
 
 @pytest.mark.parametrize("case", COMPOSED)
-def test_what_is_composed_of_a_population_is_one(case):
+def test_what_is_composed_of_a_population_is_one(case, in_numpy):
     """Its members are what is composed of each member."""
     compose, is_data = COMPOSED[case]
     population, steps = compose(POP), np.arange(25, dtype=np.int32)

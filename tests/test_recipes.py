@@ -82,7 +82,7 @@ def test_warmup_cosine_prints_as_promised():
     )
 
 
-def test_a_warmup_of_all_and_of_none():
+def test_a_warmup_of_all_and_of_none(in_numpy):
     for steps in (0, 1, 2, 10):
         for warmup in (0, steps):
             schedule = js.warmup_cosine(1.0, steps, warmup)
