@@ -54,9 +54,8 @@ def test_milestones_may_be_shares():
         js.multi_step(0.1, 0.1, [50, 0.75], steps=100)
     with pytest.raises(ValueError, match=r"multi_step\(milestones=...\) must be at most steps=90"):
         js.multi_step(0.1, 0.1, [50, 91], steps=90)
-    values = jax.vmap(lambda f: js.multi_step(1.0, 0.5, [js.share(f), most], 100)(49))(
-        jnp.asarray([0.4, 0.5])
-    )
+    value = lambda fraction: js.multi_step(1.0, 0.5, [js.share(fraction), most], 100)(49)
+    values = jax.jit(jax.vmap(value))(jnp.asarray([0.4, 0.5]))
     np.testing.assert_array_equal(values, [0.5, 1.0])
     runs = js.multi_step(0.1, 0.1, [js.share(0.25), most], steps=np.array([8, 16]))
     assert list(map(js.boundaries, js.unstack(runs))) == [(2, 6), (4, 12)]
@@ -116,7 +115,7 @@ def test_half_of_an_odd_number_of_steps_is_half_in_three_phases():
 
 def test_the_whole_may_be_traced_and_then_shares_are_whole_steps_as_well():
     steps = jnp.asarray([10, 1001, 16_777_217])
-    values = jax.vmap(lambda n: js.warmup_constant(1.0, js.share(0.3), n)(2))(steps)
+    values = jax.jit(jax.vmap(lambda n: js.warmup_constant(1.0, js.share(0.3), n)(2)))(steps)
     np.testing.assert_allclose(values, [2 / 3, 2 / 300, 2 / 5_033_165], rtol=1e-6)
 
 
@@ -128,14 +127,15 @@ def test_shares_of_more_steps_than_an_int32_holds():
 
 def test_a_traced_share_is_mapped_and_has_the_gradient_of_the_plain_product():
     value = lambda fraction: js.warmup_constant(1.0, js.share(fraction), 1000)(25)
-    np.testing.assert_array_equal(jax.vmap(value)(jnp.asarray([0.05, 0.1])), [0.5, 0.25])
+    mapped = lambda f, x: jax.jit(jax.vmap(f))(x)
+    np.testing.assert_array_equal(mapped(value, jnp.asarray([0.05, 0.1])), [0.5, 0.25])
     many = js.share(jnp.asarray([0.05, 0.1]))  # a pytree: its number is a leaf
-    rise = jax.vmap(lambda share: js.warmup_constant(1.0, share, 1000)(25))(many)
+    rise = mapped(lambda share: js.warmup_constant(1.0, share, 1000)(25), many)
     np.testing.assert_array_equal(rise, [0.5, 0.25])
     # d/df 25 / (1000 f) = -25 / (1000 f^2)
-    assert jax.grad(value)(0.1) == pytest.approx(-2.5, rel=1e-6)
-    slope = jax.grad(lambda n: js.warmup_constant(1.0, js.share(0.1), n)(25))(1000.0)
-    assert slope == pytest.approx(-25 * 0.1 / 100**2, rel=1e-6)
+    assert jax.jit(jax.grad(value))(0.1) == pytest.approx(-2.5, rel=1e-6)
+    slope = jax.jit(jax.grad(lambda n: js.warmup_constant(1.0, js.share(0.1), n)(25)))
+    assert slope(1000.0) == pytest.approx(-25 * 0.1 / 100**2, rel=1e-6)
 
 
 def test_shares_that_are_known_are_rounded_as_units_round():

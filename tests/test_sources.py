@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from noisy import Noisy
 from supervised_tasks import close, sweep
-from sweep_tasks import apply, data, init, supervised
+from sweep_tasks import apply, data, init, jitted, supervised
 
 import jaxsched as js
 from jaxsched.search import Averaged, Supervised, final_score
@@ -80,9 +80,9 @@ def test_a_source_is_read_batch_by_batch():
     assert train.read == [0]
     task.batches(0, 3, 2)
     assert len(train.read) == 1 + 2 * 8
-    state = task.init(jax.random.key(0))
-    task.evaluate(state)
-    task.evaluate(state)
+    state = jax.eval_shape(task.init, jax.random.key(0))
+    for _ in range(2):
+        jax.eval_shape(lambda state: task.evaluate(state), state)
     assert len(held.read) == 1 + 96  # once
     assert len(train.read) == 1 + 2 * 8
 
@@ -135,7 +135,8 @@ def test_all_of_a_large_source_is_not_evaluated_on(monkeypatch):
     monkeypatch.setattr("jaxsched.search.tasks._pool._DRAWN", 10)
     task = supervised(train=list(zip(X[:96], Y[:96], strict=True)), validation=None).everything()
     assert tuple(map(len, task._split)) == (96, 10, 10)
-    assert np.isfinite(task.evaluate(task.init(jax.random.key(0)))["loss"])
+    first, _, evaluate = jitted(task)
+    assert np.isfinite(evaluate(first(jax.random.key(0)))["loss"])
 
 
 # ----------------------------------------------------------------------------------------- mistakes
