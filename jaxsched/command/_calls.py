@@ -81,7 +81,7 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     kinds = (ast.Call, ast.Dict, ast.List, ast.Tuple)
     nodes = [x for x in ast.walk(program.tree) if isinstance(x, kinds)]
     nodes.sort(key=lambda x: (x.lineno, x.col_offset))
-    values = [*{id(x): x for x in map(program.value, nodes)}.values()]  # each once
+    values = [*{id(x): x for x in map(program.value, nodes)}.values()]
     calls = [x for x in values if isinstance(x, Call)]
     schedules = [x for x in calls if reader.source(x)]
     within = {key for x in schedules for key in reader.parts(x) if key != id(x)}
@@ -92,21 +92,20 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
             f"convert(text=...) must have one schedule, got {given}: join them as the program "
             "does, or convert each alone."
         )
-    spread = [x.keys for x in nodes if isinstance(x, ast.Dict) and None in x.keys]
-    groups = [y for x in calls for y in x.args[:1] if isinstance(y, list)]
-    if any(isinstance(x, dict) and "params" in x and _OF_GROUPS & {*x} for x in values) or any(
-        [getattr(y, "value", "") == "params" for x in spread for y in x]
-        + [getattr(y, "name", "") == "dict" for x in groups for y in x]
-    ):
-        raise ValueError(
-            "convert(text=...) must have one rate, got groups of parameters with their own: "
-            "convert without them, for each rate (lr=...)."
-        )
+    lists = {id(y) for x in calls for y in x.args[:1] if isinstance(y, list)}
+    for x in nodes:
+        value, keys = program.value(x), [getattr(y, "value", y) for y in getattr(x, "keys", ())]
+        keys += [*value] if isinstance(value, dict) else []
+        made = id(value) in lists and any(getattr(y, "name", "") == "dict" for y in value)
+        if made or ("params" in keys and {*_OF_GROUPS, None} & {*keys}):
+            raise ValueError(
+                "convert(text=...) must have one rate, got groups of parameters with their own in "
+                f"line {x.lineno}: convert without them, for each rate (lr=...)."
+            )
     near = [x for x in calls if not outer and reader.is_near(x)]
     tree = [*outer, *near, *(calls[:1] if len(program.tree.body) == 1 else ()), None][0]
     if not isinstance(tree, Call) or tree.name in OPERATORS:
-        lines = text.count("\n")
-        what = f"none in {1 + lines} lines" if lines else f"{text!r:.60}"
+        what = f"none in {1 + lines} lines" if (lines := text.count("\n")) else f"{text!r:.60}"
         raise ValueError(
             "convert(text=...) must be a call such as StepLR(30), or a program with one of "
             f"{reader.library}, got {what}."
@@ -118,8 +117,8 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
     stepped = [x for x in own.values() if isinstance(x, Call) and reader.source(x)]
     own |= {id(x): x for node, x in program.spread if id(program.value(node)) in own}
     rate_first = reader.library in _RATE_FIRST
-    sources = [] if rate_first else map(reader.source, stepped)
-    names = {k for x in sources if x for k in x.kinds}
+    sources = [x for x in map(reader.source, stepped) if x and not rate_first]
+    names = {k for x in sources for k in x.kinds}
     uses = Uses(program, own, stepped, reader.containers, rate_first, names)
     steps = Steps(uses)
     rates = [x for call in calls if not reader.source(call) for x in reader.rates(call)]
@@ -131,14 +130,17 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
                 "what it calls alone, and write in Python what the function makes of it."
             )
     named = [x for x in ast.walk(program.tree) if getattr(x, "id", getattr(x, "attr", "")) in _LR]
-    for said in [*rates, *map(program.value, named)]:
-        if reader.lr is not None and (isinstance(said, (int, float)) or _computes(said)):
+    for said in [*rates, *map(program.value, named)] if reader.lr is not None else ():
+        if isinstance(said, (int, float)) or _computes(said):
             reader.rate(said)
-    check(made, where="convert(text=...)")
-    check_values(made, Place(counts=""))
+    try:
+        check(made, where="convert(text=...)")
+        check_values(made, Place(counts=""))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} It is `{program.text(tree)}`.") from None
     told = reader.interval(values, tree)
-    manual = program.nodes[".automatic_optimization"]
-    if told and uses.steps and not steps.interval and not manual:  # beside what Lightning does
+    by_hand = steps.interval or program.nodes[".automatic_optimization"]
+    if told and uses.steps and not by_hand:  # beside what Lightning does
         uses.refuse(uses.steps[0])
     interval = "step" if tree.kwargs.get("t_in_epochs") is False else steps.interval or told
     factor, notes = reader.factor(rates)
@@ -307,8 +309,7 @@ class _Reader:
         return [*(call.args[place : place + 1] if known else ()), *given]
 
     def rate_of(self, optimizer: Any) -> float | None:
-        args = optimizer.args if isinstance(optimizer, Call) else [optimizer]
-        for x in args:
+        for x in optimizer.args if isinstance(optimizer, Call) else [optimizer]:
             if isinstance(x, Placed) and x.startswith("*"):
                 raise _unknown(x, "knows")
         if isinstance(optimizer, Placed) and self.lr is None:

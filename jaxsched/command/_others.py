@@ -25,6 +25,7 @@ _KEPT = {"lr_scheduler", "opt_state", "optimizer", "optimizers", "schedulers", "
 _REGISTRY = "TYPE_TO_SCHEDULER_FUNCTION"  # of Transformers
 _CHANGES: dict[str, set[Any]] = {
     "fit": {"optimizers", "reset_time", "schedulers", "step_schedulers_every_batch"},
+    "Trainer": {"scale_schedule_ratio"},
     "replace": {"optimizer", "tx"},
     "set_hyper": {...},
     "set_hypers": {...},

@@ -250,7 +250,9 @@ class Uses:
         places = dict(enumerate(call.args)) | {x.arg: x.value for x in call.keywords}
         at = next((i for i, x in places.items() if x is node), None)
         up: Any = program.parents[call]
-        keeps = at in _KEEPERS.get(name, ()) and not self._rescales(places)
+        each = program.value(places.get("step_schedulers_every_batch", ast.Constant(True)))
+        sparse = at == "schedulers" and (None in places or each is not True)
+        keeps = at in _KEEPERS.get(name, ()) and not sparse
         if keeps and at == "optimizers" and isinstance(pair := program.value(places[at]), list):
             keeps = not any(isinstance(x, Call) and id(x) not in self.held for x in pair)
         if id(program.value(call)) in self.own or (name in _READERS and "key" not in places):
@@ -299,12 +301,6 @@ class Uses:
             if rated or (name == "chain" and all(map(_beside, others))):
                 return self.follow(call, "optimizer")
         self.refuse(call)
-
-    def _rescales(self, places: Any) -> bool:
-        """Whether Composer's Trainer makes another curve of a schedule."""
-        rarely = self.program.value(places.get("step_schedulers_every_batch", ast.Constant(True)))
-        unknown = None in places and "schedulers" in places
-        return unknown or "scale_schedule_ratio" in places or rarely is not True
 
     def _check_callbacks(self, call: Any) -> None:
         given = [self.program.value(x.value) for x in call.keywords if x.arg in ("callbacks", None)]
