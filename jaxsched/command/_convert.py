@@ -72,7 +72,13 @@ def convert(
             )
         tree = Call(tree.name, tree.args, {**tree.kwargs, own: said})
         steps_per_epoch = None
-    made = build(tree, Place(run=1, counts=""))
+    try:
+        made = build(tree, Place(run=1, counts=""))
+    except ValueError as error:
+        given = "give steps_per_epoch" if f"({own}=" in str(error) else "write it into the call"
+        if "must be given" not in str(error):
+            raise
+        raise ValueError(f"{error} Here, {given}.") from None
     line = _shown(tree)
     epochwise = source.name.startswith(("torch.", "timm.")) and source.name not in _EACH_UPDATE
     epochwise = interval == "epoch" or (epochwise and interval != "step")
