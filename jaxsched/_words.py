@@ -127,7 +127,11 @@ _SHARES = {
 }
 _MEANING = {
     **{(w, ours): "a value, not a ratio" for ours, ws in _RATIOS.items() for w in ws.split()},
-    **{(w, ours): "a share is js.share(0.3)" for ours, ws in _SHARES.items() for w in ws.split()},
+    **{
+        (w, ours): "a share is js.share(0.3), in a config '30%'"
+        for ours, ws in _SHARES.items()
+        for w in ws.split()
+    },
     **{
         (f"warmup_{share}", steps): "in steps: a share of the run, times its steps"
         for share in ("ratio", "fraction")

@@ -222,6 +222,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ({"name": "cosine_decay", "peek": 1}, TypeError, "did you mean peak"),
         ({"peak": 1}, TypeError, "must have a 'name', got the keys 'peak'"),
         ({"scheduler": {"_target_": "a"}}, TypeError, "'scheduler': that of 'scheduler' has one"),
+        ({"a": {"type": "b"}, "c": {"type": "d"}}, TypeError, "those of 'a', 'c' have one"),
         ({"lr_scheduler_type": "linear"}, TypeError, "type='linear'; it is .*transformers.linear"),
         ({"LR_POLICY": "constant"}, TypeError, r"LR_POLICY=constant\(peak, steps=\.\.\.\)"),
         (

@@ -50,7 +50,7 @@ def test_milestones_may_be_shares():
     assert js.boundaries(js.piecewise_constant([half], [1.0, 0.1], steps=90)) == (45,)
     with pytest.raises(ValueError, match=r"multi_step\(milestones=...\).*need the whole length"):
         js.multi_step(0.1, 0.1, [half])
-    with pytest.raises(ValueError, match=r"js.share\(0.75\) = 75 steps"):
+    with pytest.raises(ValueError, match=r"js.share\(0.75\) = 75 steps, '75%' in a config"):
         js.multi_step(0.1, 0.1, [50, 0.75], steps=100)
     with pytest.raises(ValueError, match=r"multi_step\(milestones=...\) must be at most steps=90"):
         js.multi_step(0.1, 0.1, [50, 91], steps=90)

@@ -163,9 +163,9 @@ def _call(given: dict[Any, Any], inner: Callable[[Any], Any]) -> Call:
 
 def _named(given: Mapping[Any, Any]) -> str:
     """What a message adds about a table without a name: where one stands in it."""
-    for key, x in given.items():
-        if isinstance(x, Mapping) and {*NAME} & {*x}:
-            return f": that of {key!r} has one"
+    if named := [repr(k) for k, x in given.items() if isinstance(x, Mapping) and {*NAME} & {*x}]:
+        that, has = ("those", "have") if named[1:] else ("that", "has")
+        return f": {that} of {shorten(', '.join(named))} {has} one"
     for key, x in given.items():
         if isinstance(x, str) and _SAYS_A_NAME.search(str(key)):
             return f": {key}={source.call if (source := source_of(x)) else unknown(x)}"

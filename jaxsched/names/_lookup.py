@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from jaxsched._bounds import check_choice, check_number, check_text
+from jaxsched._text import shorten
 from jaxsched._words import bind, by_word, did_you_mean, letters, nearest
 from jaxsched.compat._optimizer import optimizers_place
 from jaxsched.names import _texts
@@ -124,7 +125,7 @@ def unknown(name: str) -> str:
     """A name that the table does not have, and what to write instead."""
     # From the surest guess to the vaguest: a slip within the library, the word of another one, a
     # near name, a name with a near part.
-    quoted = f"{name!r:.60}"
+    quoted = shorten(repr(name))
     bare = name.rpartition(".")[2]
     library = LIBRARY.get(name.partition(".")[0], "") if "." in name else ""
     known = {s.rpartition(".")[2]: s for s in theirs(library)} if library else dict.fromkeys(ours())

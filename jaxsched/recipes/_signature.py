@@ -207,7 +207,8 @@ def _check_fraction(call: _Call, name: str, x: Any) -> None:
     if call.kinds[name] in _WHOLES:
         repair = f"it is the whole length. {call.order}."
     elif single and is_concrete(whole) and np.ndim(whole) == 0 and whole >= 1:
-        repair = f"a share of the {whole} steps is {said} = {share(x).of(whole)} steps."
+        steps = f"{share(x).of(whole)} steps, '{share(x)}' in a config"
+        repair = f"a share of the {whole} steps is {said} = {steps}."
     else:
         need = "" if whole is not None else f"; it needs {_what_whole(call)}"
         repair = f"a share is {said}{need}."
