@@ -26,6 +26,12 @@ def shorten(text: str, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+def notes_of(error: BaseException) -> list[str]:
+    """What was added to an error, without JAX's note that its frames are left out."""
+    notes = getattr(error, "__notes__", ())
+    return [note for note in notes if "JAX_TRACEBACK_FILTERING" not in note]
+
+
 def listed(texts: Iterable[str]) -> str:
     """The first five, and how many more there are."""
     items = list(texts)

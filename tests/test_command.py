@@ -309,11 +309,20 @@ def test_a_picture_without_matplotlib_is_refused_before_the_training(capsys, mon
     assert (code, err[:36]) == (2, "jaxsched: --output needs matplotlib,")
 
 
-def test_errors_of_a_tasks_own_code_keep_their_traceback(tmp_path, monkeypatch):
-    tmp_path.joinpath("of_mine.py").write_text("def boom():\n    return float('x')\n")
+def test_errors_of_a_tasks_own_code_keep_their_traceback_and_ours_have_no_note_of_jax(
+    capsys, tmp_path, monkeypatch
+):
+    tmp_path.joinpath("of_mine.py").write_text(
+        "import optax\nfrom sweep_tasks import supervised\n"
+        "def boom():\n    return float('x')\n"
+        "def needy():\n    return supervised(lambda learning_rate, decay: optax.sgd(0.1))\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="could not convert"):
         main(["find", "of_mine:boom"])
+    code, _, err = run(capsys, "find", "of_mine:needy")
+    assert code == 2 and "'decay'], each with a " in err and "in `step` of" in err
+    assert "JAX" not in err
 
 
 def test_an_interrupted_sweep_is_shown_and_saved_and_exits_with_130(capsys, tmp_path, monkeypatch):

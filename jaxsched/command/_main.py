@@ -15,6 +15,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, NoReturn
 
 from jaxsched._numerals import size
+from jaxsched._text import notes_of
 from jaxsched._words import bind, did_you_mean
 from jaxsched.command._completion import SHELLS, completion
 from jaxsched.command._files import read_file
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if given.traceback or not (isinstance(error, OSError) or _is_ours(error.__traceback__)):
             raise
-        tell("\n".join([str(error), *(f"  {note}" for note in getattr(error, "__notes__", []))]))
+        tell("\n".join([str(error), *(f"  {note}" for note in notes_of(error))]))
         return 2
     except KeyboardInterrupt as interrupt:
         if str(interrupt):

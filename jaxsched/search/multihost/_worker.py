@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from jaxsched._text import notes_of
 from jaxsched.search._fingerprint import difference
 from jaxsched.search._signals import graceful, leave
 from jaxsched.search.engine._engine import Engine
@@ -112,7 +113,7 @@ def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
             with entered(work.settings):
                 return function(work, *arguments)
         except Exception as error:
-            notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+            notes = "".join(f" ({note})" for note in notes_of(error))
             text = f"{type(error).__name__}: {error}{notes}"
             return Report(place(), problem=text, details=traceback.format_exc())
 

@@ -30,7 +30,8 @@ def built(factory: Factory, hyperparams: dict[str, Any]) -> Transformation:
     except TypeError as error:
         raise TypeError(
             f"Supervised(optimizer=...) must take the scheduled hyperparameters "
-            f"{sorted(values)}: {error}. It takes {list(signature.parameters)}."
+            f"{sorted(values)}: {error}. It takes {list(signature.parameters)}, each with a "
+            "default or a value in every trial, a dict such as {'learning_rate': 0.1, 'b1': 0.9}."
         ) from None
     try:
         tx: Any = factory(**values)
