@@ -182,3 +182,8 @@ def test_what_is_no_result_or_best_is_named():
         words = f"of this result of 2 trials, got the trial {index} of another one, "
         with pytest.raises(ValueError, match=words):
             search.final_score(Line(), result, dataclasses.replace(final.best, index=index))
+    both = dataclasses.replace(
+        final.best.trial, schedules={"learning_rate": js.stack([js.Constant(0.1)] * 2)}
+    )
+    with pytest.raises(ValueError, match=r"^final_score\(best=...\): .* is a population of 2"):
+        search.final_score(Line(), result, dataclasses.replace(final.best, trial=both))

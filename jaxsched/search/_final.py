@@ -34,6 +34,7 @@ from jaxsched.search.store._identity import Identity, task_fields
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds
+from jaxsched.search.trials._given import check_single
 from jaxsched.search.trials._trials import controllers
 
 
@@ -240,6 +241,7 @@ def _check_final(task: Any, result: SweepResult, best: Any) -> bool:
             f"final_score(best=...) must be of this result of {len(names)} trials, got "
             f"the trial {best.index} of another one, {shorten(best.name)}."
         )
+    check_single("final_score(best=...)", best.trial)
     pooled = result.folds > 1 or result.info.everything
     for method in ("test", *(["everything"] if pooled else [])):
         if not hasattr(task, method):

@@ -47,7 +47,7 @@ def as_trials(trials: Any) -> Trials:
         )
     made = with_distinct_names(made)
     for trial in made:
-        _check_single(trial)
+        check_single("sweep(trials=...)", trial)
     return tuple(dataclasses.replace(trial, _maker=None) for trial in made)
 
 
@@ -97,15 +97,15 @@ def _listed(given: Any) -> Trials:
     return tuple(made)
 
 
-def _check_single(trial: Trial) -> None:
+def check_single(where: str, trial: Trial) -> None:
     """Raises if a schedule of it is traced, or several."""
     for name, one in trial.schedules.items():
-        where = f"sweep(trials=...): {printable(f'{name} of {trial.name}')}"
         if not all(map(is_concrete, jax.tree.leaves(one))):
-            raise TypeError(f"{where} is traced.")
+            raise TypeError(f"{where}: {printable(f'{name} of {trial.name}')} is traced.")
         if (count := members(one)) is not None:
             raise ValueError(
-                f"{where} is a population of {count}: give its members, `js.unstack(population)`."
+                f"{where}: {printable(f'{name} of {trial.name}')} is a population of {count}: give "
+                "its members, `js.unstack(population)`."
             )
 
 
