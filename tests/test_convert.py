@@ -195,6 +195,10 @@ def written(x):
             "LambdaLR(optimizer, lambda e: 0.9**e)",
             r"must have no functions, got .* js\.compat\.torch\.LambdaLR\.$",
         ),
+        (
+            "def f(e): return 1\nLambdaLR(optimizer, f)",
+            r"must have no functions, got f: .*LambdaLR\.$",
+        ),
         ("opt * 2", "must be a call such as"),
         (
             "a0 = [1];"

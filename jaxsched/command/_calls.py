@@ -263,7 +263,7 @@ class _Reader:
         if isinstance(word, Taken) and word.container is not None:
             self.containers.append(word.container)
             return word.value
-        if word.startswith("lambda"):
+        if word.startswith("lambda") or self.program.is_function(word):
             known = [n for n, s in theirs(self.library).items() if "Function" in s.kinds.values()]
             raise ValueError(
                 f"convert(text=...) must have no functions, got {shorten(word)}: in Python a "

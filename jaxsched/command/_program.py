@@ -302,6 +302,9 @@ class Program(Reader):
             self._defined.setdefault(id(word), []).append(node)
         return self._words[node]
 
+    def is_function(self, word: Any) -> bool:
+        return id(word) in self._defined and not self.classes(word)
+
     def is_unknown(self, value: Any) -> bool:
         """Whether it may be any object, of the text, too."""
         defined = id(value) in self._defined
