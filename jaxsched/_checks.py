@@ -117,7 +117,12 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
     wide = has_float64([xs])
     if is_list(xs):
         wide = not increasing and has_float64(xs)
-        xs = [checked_number(where, x) for x in xs]
+        given, xs = xs, [checked_number(where, x) for x in xs]
+        if any(map(np.ndim, xs)):  # members or knots in front? A square array would not tell
+            raise TypeError(
+                f"{where} must be a list of single numbers, got {describe(given)}: those of a "
+                "population are one array, with the members' axes in front."
+            )
         whole = bool(xs) and all(jnp.issubdtype(jnp.result_type(x), jnp.integer) for x in xs)
         if any(isinstance(x, jax.core.Tracer) for x in xs):
             dtype: Any = jnp.float64 if wide else jnp.float32

@@ -100,6 +100,7 @@ def test_every_array_of_every_class_is_checked(name, field):
         [*good[:-1], None],
         [*good[:-1], True],
         [good, good],
+        [np.array(good), np.array(good)],
         np.array([1, 2], "m8[s]"),
     ]:
         refused(lambda v=value: dataclasses.replace(valid, **{field: v}), where, value, TypeError)

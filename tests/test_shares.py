@@ -59,6 +59,10 @@ def test_milestones_may_be_shares():
     np.testing.assert_array_equal(values, [0.5, 1.0])
     runs = js.multi_step(0.1, 0.1, [js.share(0.25), most], steps=np.array([8, 16]))
     assert list(map(js.boundaries, js.unstack(runs))) == [(2, 6), (4, 12)]
+    late = js.multi_step(0.1, 0.1, [np.array([2**24 + 1, 2**24 + 3]), 2**25 + 0.5])
+    assert late.boundaries[:, 0].tolist() == [2**24 + 1, 2**24 + 3]
+    with pytest.raises(TypeError, match=r"piecewise_constant\(values=...\).* axes in front"):
+        js.piecewise_constant([10], [np.array([0.2, 0.1]), np.array([0.1, 0.1])])
     with pytest.raises(ValueError, match=r"multi_step\(milestones=...\) must be at most steps="):
         js.multi_step(0.1, 0.1, [2, 9], steps=np.array([8, 16]))
 

@@ -241,7 +241,9 @@ def _to_steps(call: _Call) -> None:
         if isinstance(points, list):
             points = [_resolved(call, name, x) for x in points]
             if any(map(np.ndim, points)):  # of a population: the members' axes are in front
-                points = jnp.stack(jnp.broadcast_arrays(*points), -1)
+                xp: Any = np if all(map(is_concrete, points)) else jnp
+                points = points if xp is jnp else map(to_host, points)
+                points = xp.stack(xp.broadcast_arrays(*points), -1)
             points = checked_array(call.where(name), points, True, 0)
         if whole is not None and violates(lambda xs, n: xs >= n[..., None], points, whole):
             raise ValueError(
