@@ -32,7 +32,7 @@ def entries(word: str = "") -> list[Entry]:
     word = _canonical(check_text("entries(word=...)", word)) or word
     wanted = [letters(part) for part in word.split()]
     rows = []
-    python = [Entry(name, "", {}, (), "In Python.") for name in OTHERWISE]
+    python = [Entry(name, "", {}, (), "In Python.") for name in OTHERWISE if not source_of(name)]
     for entry in (*all_sources(), *python):
         texts = [letters(text) for text in (entry.name, entry.summary, *entry.elsewhere)]
         whole = any("".join(wanted) in text for text in texts)  # "one cycle"
@@ -143,7 +143,7 @@ def unknown(name: str) -> str:
     if not (near or library) and 3 < len(bare) < 60:
         parts = nearest(bare, {part for name in ours() for part in name.split("_")})
         near = [name for name in ours() if {*parts} & {*name.split("_")}]
-        near = (near or [entry.name for entry in entries(bare)])[:2]
+        near = (near or [entry.name for entry in entries(bare) if entry.module])[:2]
     return f"{quoted}; did you mean {' or '.join(near)}" if near else quoted
 
 

@@ -26,7 +26,7 @@ class Entry:
     """A name of the table: the function or class, its arguments, its text, and names elsewhere."""
 
     name: str  # as a text says it: "warmup_cosine", "torch.OneCycleLR"
-    module: str
+    module: str  # empty: said in Python only
     kinds: dict[str, str]  # argument -> annotation of a function, field of a class
     needed: tuple[str, ...]
     doc: str  # up to the arguments and examples
@@ -46,7 +46,7 @@ class Entry:
     @property
     def call(self) -> str:
         """As one writes it: ``warmup_cosine(peak, steps, warmup, end=...)``."""
-        if self.name in OTHERWISE:
+        if not self.module:
             return self.name
         shown = [n if n in self.needed else f"{n}=..." for n in self.kinds]
         return f"{self.name}({', '.join(shown)})"
