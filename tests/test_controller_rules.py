@@ -185,8 +185,10 @@ def test_trigger_between_updates_acts_on_the_next_one():
     seen = []
     for _ in range(4):
         seen.append(float(trigger(state)))
-        state = trigger.update(state, trigger=False)
+        state = trigger.update(state, trigger=np.float32(0))  # as a metric of a sweep is
     assert seen == [0.5, 0.25, 0.0, 0.0]
+    with pytest.raises(TypeError, match=r"trigger=...\) must be one boolean, got 0.5"):
+        trigger.update(state, trigger=0.5)
 
 
 def test_stages_are_rebased_on_the_rate_where_the_last_one_was_left():

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_number
+from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_number, to_host
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._words import WRAP, uncalled
@@ -357,7 +357,7 @@ def scalar(where: str, x: Any, repair: str = "") -> jax.Array:
 
 
 def flag(where: str, x: Any) -> jax.Array:
-    """A boolean of shape () from a Python or NumPy bool (or integer), an array or a tracer."""
+    """A boolean of shape () from a bool, an integer, 0.0 or 1.0, an array or a tracer."""
     x = _one(where, "boolean", x)
     return jnp.asarray(x if hasattr(x, "dtype") else bool(x)).astype(jnp.bool_)
 
@@ -368,8 +368,8 @@ def _one(where: str, kind: str, x: Any, repair: str = "") -> Any:
         raise ValueError(f"{where} must be one {kind}, got shape {np.shape(x)}{repair}.")
     dtype = getattr(x, "dtype", type(x))
     is_real = isinstance(x, float) or (dtype is not bool and jnp.issubdtype(dtype, jnp.floating))
-    # Not where it is traced: a sweep tells a flag, too, as the float32 that metrics are.
-    not_flag = kind == "boolean" and is_real and is_concrete(x)
+    # A sweep tells a flag, too, as the float32 that metrics are; what else is real is a mistake.
+    not_flag = kind == "boolean" and is_real and is_concrete(x) and to_host(x) not in (0, 1)
     if not (is_number(x) or dtype == np.bool_) or not_flag:
         raise TypeError(f"{where} must be one {kind}, got {describe(x)}.")
     return x
