@@ -91,6 +91,20 @@ def test_a_known_formula_in_jnp_is_a_constant_of_a_program():
     assert jax.jit(lambda: Wave(10)(3))() == Wave(10)(3)
 
 
+@pytest.mark.parametrize("of", [(js.Constant, 1.0), (js.Sum, [js.Constant(1.0)] * 2)])
+def test_a_value_of_ones_own_is_not_taken_for_the_constant_of_its_base(of):
+    base, fields = of
+
+    @own.struct
+    class Rising(base):
+        def value_at(self, t):
+            return own.to_value(t)
+
+    lr = js.Linear(1.0, 0.0, 10)
+    assert (lr * base(fields)).duration == 10
+    assert (lr * Rising(fields)).duration is (lr / Rising(fields)).duration is None
+
+
 def test_one_without_numbers_has_no_axes_and_goes_into_recipes():
     @own.struct
     class Half(js.AbstractSchedule):

@@ -61,6 +61,9 @@ class AbstractSchedule(Record, abc.ABC):
         super().__init_subclass__(**named)
         if operator:
             _CLASS_OF[operator] = cls
+        if "value_at" in vars(cls) and not cls.__module__.startswith("jaxsched."):
+            own: Any = cls  # a user's value may change where that of one of our classes does not
+            own._is_constant = AbstractSchedule._is_constant
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -345,10 +348,6 @@ class Product(AbstractCombination):
     """
 
     _symbol = " * "
-
-    @staticmethod
-    def _combine(x: Value, y: Value) -> Value:
-        return x * y
 
     def value_at(self, t: Number) -> Value:
         return num.product(self._values(t))
