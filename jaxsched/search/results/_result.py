@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from jaxsched._checks import checked_number, checked_whole
@@ -187,4 +186,6 @@ class SweepResult(ScoredTrials):
         return plot(dataclasses.replace(self, metric=metric, maximize=maximize), names, ax)
 
 
-load: Callable[[Any], SweepResult] = SweepResult.load
+def load(file: Any) -> SweepResult:
+    """The result that ``save`` wrote, here or in an earlier version; see ``SweepResult.load``."""
+    return SweepResult.load(file)
