@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ast
 import itertools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxsched._bounds import check_choice, check_number
 from jaxsched._text import describe, shorten
 from jaxsched._words import nearest
 from jaxsched.command._nodes import told_values
-from jaxsched.command._program import Placed, Program, Taken
+from jaxsched.command._program import Program
 from jaxsched.command._steps import Steps
 from jaxsched.command._uses import OPTIMIZERS, Uses
+from jaxsched.command._values import ARITHMETIC, Placed, Taken, arithmetic, computes
 from jaxsched.compat._optimizer import OF_OPTIMIZER
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Word, reading
 from jaxsched.names._lookup import LIBRARY, check, check_values, source_of
@@ -33,10 +33,6 @@ _PASSED_OVER = {
     *("use_checkpoint_opt_param_scheduler", "override_opt_param_scheduler"),
 }
 _AS_EVER = {"last_epoch": -1, "initialize": True}
-_ARITHMETIC: dict[str, Callable[..., Any]] = {
-    **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": round},
-    **{"min": min, "max": max, "math.ceil": math.ceil, "math.floor": math.floor},
-}
 _LR = ("lr", "learning_rate")
 _OF_GROUPS = {"initial_lr", "lr", "lr_mult", "lr_scale", "max_lr", "min_lr"}  # rates of their own
 _RATE_FIRST = ("keras", "optax")
@@ -131,7 +127,7 @@ def _found(program: Program, reader: _Reader, text: str) -> Found:
             )
     named = [x for x in ast.walk(program.tree) if getattr(x, "id", getattr(x, "attr", "")) in _LR]
     for said in [*rates, *map(program.value, named)] if reader.lr is not None else ():
-        if isinstance(said, (int, float)) or _computes(said):
+        if isinstance(said, (int, float)) or computes(said):
             reader.rate(said)
     try:
         check(made, where="convert(text=...)")
@@ -161,10 +157,6 @@ def _inner(x: Any) -> list[Any]:
     return [*x.values()] if isinstance(x, dict) else x if isinstance(x, list) else []
 
 
-def _computes(tree: Any) -> bool:
-    return isinstance(tree, Call) and tree.name in _ARITHMETIC
-
-
 class _Reader:
     """Makes the names of a program those of its library, and rates of its optimizers."""
 
@@ -187,7 +179,7 @@ class _Reader:
         while todo:
             x = todo.pop()
             name = isinstance(x, Word) and not isinstance(x, Taken) and not _is_rate(x)
-            whole = isinstance(x, (dict, list)) or (isinstance(x, Call) and not _computes(x))
+            whole = isinstance(x, (dict, list)) or (isinstance(x, Call) and not computes(x))
             if (name or whole) and id(x) not in parts:
                 parts[id(x)] = x
                 for y in _inner(x):  # of an optimizer, not the parameters
@@ -229,11 +221,11 @@ class _Reader:
             return self.word(tree)
         if not isinstance(tree, Call):
             return tree
-        if tree.name in _ARITHMETIC and not tree.kwargs:
+        if tree.name in ARITHMETIC and not tree.kwargs:
             args = list(map(inner, tree.args))
             if not all(isinstance(x, (int, float)) for x in args):
                 raise _unknown(self.program.text(tree), "computes")
-            return _arithmetic(tree, args)
+            return arithmetic(tree, args)
         if depth and not self.is_near(tree):
             raise _unknown(self.program.text(tree), "computes")
         source = self.source(tree)
@@ -295,7 +287,7 @@ class _Reader:
         args, optim = list(call.args), call.kwargs.get("optimizer")
         place = 1 if call.bare == "get_scheduler" and "name" not in kwargs else 0
         for x in args[place : place + 1] if self.library in _WITH_OPTIMIZER and not optim else ():
-            a_call = isinstance(x, Call) and x.name not in _ARITHMETIC and not self.is_near(x)
+            a_call = isinstance(x, Call) and x.name not in ARITHMETIC and not self.is_near(x)
             named = isinstance(x, Word) and x.partition(" (line")[0].replace(".", "").isidentifier()
             if a_call or (named and not isinstance(x, Taken) and "SchedulerType" not in x):
                 optim = args.pop(place)
@@ -390,11 +382,3 @@ def _unknown(what: str, verb: str) -> ValueError:
         f"program {verb}: write it there, or before, as in `epochs = 90; StepLR(o, epochs)`, or "
         'give it, as in values={"args.epochs": 90} (--value "args.epochs=90").'
     )
-
-
-def _arithmetic(tree: Call, args: list[Any]) -> Any:
-    """The number of an operator between numbers."""
-    try:
-        return _ARITHMETIC[tree.name](*args)
-    except (ArithmeticError, ValueError, TypeError) as error:
-        raise ValueError(f"convert(text=...) must be arithmetic that works, got {error}.") from None

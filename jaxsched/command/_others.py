@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxsched._text import shorten
 from jaxsched.command._nodes import LOAD, PART, called, head, part_name
-from jaxsched.command._program import Placed
+from jaxsched.command._values import Placed
 from jaxsched.names._expression import Call, dotted
 
 STEPS = ("step", "step_update")  # of epochs, and of updates in timm

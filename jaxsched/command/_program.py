@@ -41,6 +41,7 @@ from jaxsched.command._nodes import (
     part_name,
 )
 from jaxsched.command._options import are_given, defaults_in
+from jaxsched.command._values import Placed, Taken, is_plain, is_same, placed
 from jaxsched.names._expression import Call, Reader, Word, dotted
 
 # What is always run where the function around it is.
@@ -51,22 +52,6 @@ _DEEPSPEED = ("model", "optimizer", "training_dataloader", "lr_scheduler")
 _WRAPS = ("jit", "partial", "pmap")  # a function, which keeps its arguments
 _ODD = ("__dict__", "__getattr__", "__getattribute__", "__setattr__")
 _UNKNOWN: Any = ...
-
-
-class Placed(Word):
-    """What only the program knows and is told with its line, since it is not a name alone."""
-
-
-class Taken(Word):
-    """What is read elsewhere: in a literal container, or as the default of an option."""
-
-    value: Any
-    container: Any
-
-    def __new__(cls, name: str, value: Any, container: Any = None) -> Taken:
-        made = super().__new__(cls, name)
-        made.value, made.container = value, container
-        return made
 
 
 class Program(Reader):
@@ -176,7 +161,7 @@ class Program(Reader):
             base = self.value(node.value)
             key = (id(base), part_name(node))
         if key is None or not (name or isinstance(base, (Call, list, dict))):
-            return self._named.setdefault(node, _placed(Word(head(node)), [node]))
+            return self._named.setdefault(node, placed(Word(head(node)), [node]))
         if key not in self._named:
             made = self._named[key] = Word(name or head(node))
             binders = self._binders(key, base)
@@ -185,17 +170,17 @@ class Program(Reader):
                 before = self._within(base, part_name(node), made, node)
                 if value is made:
                     value = before
-                elif before is not made and not _same(getattr(before, "value", before), value):
-                    value = _placed(made, binders)
-                odd = self._odd if isinstance(node, ast.Attribute) and _is_plain(value) else []
-                if _is_plain(value) or isinstance(value, (Taken, list, dict)):
+                elif before is not made and not is_same(getattr(before, "value", before), value):
+                    value = placed(made, binders)
+                odd = self._odd if isinstance(node, ast.Attribute) and is_plain(value) else []
+                if is_plain(value) or isinstance(value, (Taken, list, dict)):
                     stores = self.nodes[f".{part_name(node)}"]
                     owners = [self.value(getattr(x, "value", 0) or x.args[0]) for x in stores]
                     odd = odd + [
                         x for x, y in zip(stores, owners, strict=True) if self.is_unknown(y)
                     ]
                 if odd:
-                    value = _placed(made, odd)
+                    value = placed(made, odd)
             self._named[key] = self._final[id(made)] = value
             self._kept.append((made, base))
         value = self._named[key]
@@ -227,8 +212,8 @@ class Program(Reader):
         values: list[Any] = []
         for x in binders if not all(isinstance(x, ast.alias) for x in binders) else ():
             for value in self._given(x, word):
-                if value is _UNKNOWN or (values and not _same(values[0], value, word)):
-                    return _placed(word, binders)
+                if value is _UNKNOWN or (values and not is_same(values[0], value, word)):
+                    return placed(word, binders)
                 values = [value] if value is not word else values
         return values[0] if values else word
 
@@ -283,7 +268,7 @@ class Program(Reader):
             values = [self.value(x) if isinstance(x, ast.AST) else x for x in self._options[name]]
             if isinstance(base, Placed) or not values:
                 return word
-            alike = all(_same(values[0], x) for x in values)
+            alike = all(is_same(values[0], x) for x in values)
             given = are_given(self.nodes, self.value) or not alike
             return Placed(word) if given else Taken(word, values[0])
         places = range(len(known)) if isinstance(known, list) else known
@@ -383,18 +368,3 @@ class Program(Reader):
         """How a call stands in the program, with its line."""
         node: Any = next((k for k, x in self._made.items() if x is value), None)
         return f"{shorten(head(node))} (line {node.lineno})" if node else f"{value.name}(...)"
-
-
-def _placed(word: Word, nodes: list[Any]) -> Placed:
-    return Placed(f"{word} (line {', '.join(map(str, sorted({x.lineno for x in nodes})))})")
-
-
-def _is_plain(x: Any) -> bool:
-    return isinstance(x, (int, float, str)) and not isinstance(x, Word)
-
-
-def _same(a: Any, b: Any, word: Any = None) -> bool:
-    if isinstance(a, Call) and isinstance(b, Call) and a.name.endswith(".parse_args"):
-        return a.name == b.name
-    plain = type(a) is type(b) and _is_plain(a)
-    return a is b or b is word or (plain and a == b)

@@ -20,7 +20,8 @@ from jaxsched.command._nodes import (
     place,
 )
 from jaxsched.command._others import REACHES, STEPS, check_unknown, follow_named
-from jaxsched.command._program import PASSES, Placed, Program
+from jaxsched.command._program import PASSES, Program
+from jaxsched.command._values import Placed
 from jaxsched.names._expression import Call, Word, dotted
 
 # Whose rate is the first argument, or, in those of PyTorch, follows the parameters.
