@@ -188,6 +188,11 @@ def test_a_function_of_the_text_is_judged_by_its_body(text):
     assert f"got `{told}` in line {1 + before.count(chr(10))}: leave it out" in str(error.value)
 
 
+def test_a_setting_that_the_text_writes_into_an_object_of_others_is_read():
+    text = "config = wandb.config\nconfig.n = 3\nSGD(p, 0.1)\ns = StepLR(o, config.n)"
+    assert both_lines(convert("torch", text, 0.1))[0] == CT.StepLR(0.1, 3)
+
+
 def test_a_program_says_how_often_its_schedule_is_stepped():
     made = "o = SGD(p, 0.1)\ns = OneCycleLR(o, 0.1, 9)\n"
     epoch = made + "for e in r:\n  for b in x: o.step()\n  s.step()"
@@ -230,7 +235,14 @@ ONCE = "o = SGD(p, 0.1)\ns = StepLR(o, 3)\n"
         ("torch", ONCE + "t.s = s\nfor w in [t]: |w.s.gamma = 1|"),
         ("torch", ONCE + "class N:\n  def lr_scheduler_step(self, sched, m):\n    |sched.step()|"),
         ("torch", ONCE + "def f(t):\n  |t.lr_scheduler_configs[0].scheduler.step()|"),
+        ("torch", ONCE + "class N:\n  def lr_scheduler_step(self, z, m):\n    |z.step()|"),
+        ("torch", "class W:\n  def __init__(self):\n    self.q = StepLR(o, 3)\n"
+         "  step = lambda self: |self.q.step()|"),
+        ("torch", ONCE + "class W(LRScheduler):\n  def __init__(self, q, z):\n    "
+         "|super().__init__(q)|\nW(o, s)"),
         ("hf", "s = linear(o, 1, 9)\nt = Trainer(m, optimizers=(o, s))\n|t.optimizer = p|"),
+        ("hf", "s = linear(o, 1, 9)\nt = Trainer(m, optimizers=(o, s))\n"
+         "|t.lr_scheduler.base_lrs[0] = 1|"),
         ("hf", "s = linear(o, 1, 9)\nclass C(TrainerCallback):\n  def on_step_end(self, a, "
          "lr_scheduler=None):\n    |lr_scheduler.step()|"),
         ("composer", "s = LinearScheduler(t_max='9ba')\n|t.fit(duration='1ep', reset_time=True)|"),
@@ -242,6 +254,12 @@ ONCE = "o = SGD(p, 0.1)\ns = StepLR(o, 3)\n"
         ("torch", ONCE + "for b in x:\n  |try:|\n    o.step()\n    s.step()\n  except E: g()"),
         ("torch", ONCE + "def f():\n  if c: |return|\n  o.step()\nfor b in x:\n  f()\n  s.step()"),
         ("torch", ONCE + "for e in r:\n for b in x:\n  o.step()\n  if c: |break|\n  s.step()"),
+        ("torch", ONCE + "def f():\n for b in x:\n  o.step()\n  if c: |return|\n  s.step()\n"
+         "for e in r: f()"),
+        ("torch", ONCE + "def f():\n while 1:\n  o.step()\n  if c: |return|\n  s.step()\nf()\nf()"),
+        ("torch", ONCE + "for e in r:\n for b in x:\n  o.step()\n  if c: |raise E|\n  s.step()"),
+        ("torch", ONCE + "class A:\n  @property\n  def c(self): return f()\na = A()\nfor b in x:\n"
+         "  if a.c: o.step()\n  |if a.c:| s.step()"),
         ("torch", ONCE + "def f():\n  s.step()\ng = f\nfor b in x:\n  f()\n  |g()|"),
         ("torch", ONCE + "def f(b):\n  s.step()\n|map(f, x)|"),
         ("torch", ONCE + "@|twice|\ndef f():\n  s.step()\nfor b in x: f()"),
@@ -285,6 +303,9 @@ def test_what_changes_the_rate_or_the_count_of_its_steps_in_a_program_is_refused
         "c = {'a': {'n': 3}}\nfor q in c.values(): q['n'] = 5\nStepLR(o, c['a']['n'])",
         "a = SimpleNamespace(n=2)\nf = partial(setattr, a, 'n')\nf(5)\nStepLR(o, a.n)",
         "class C:\n  n = 2\n  def __init__(self, **k): self.__dict__.update(k)\nStepLR(o, C().n)",
+        "class C:\n  n = 2\n  def __init__(self, k): vars(self).update(n=k)\nStepLR(o, C(3).n)",
+        "class C:\n  n: int = 2\n  def f(self): return StepLR(o, self.n)\nreplace(C(), n=3).f()",
+        "for c in all: c.n = 3\nStepLR(o, c.n)",
     ],
 )
 def test_a_value_that_may_be_given_otherwise_is_refused(text):

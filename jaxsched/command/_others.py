@@ -22,6 +22,7 @@ _THEIRS |= dict.fromkeys(("_schedulers", "lr_schedulers", "schedulers"), "theirs
 _CALLED = {"lr_schedulers": "schedule", "optimizers": "optimizer"}
 # What puts another one there.
 _KEPT = {"lr_scheduler", "opt_state", "optimizer", "optimizers", "schedulers", "tx"}
+_SCHEDULES = ("schedule", "theirs")
 _REGISTRY = "TYPE_TO_SCHEDULER_FUNCTION"  # of Transformers
 _CHANGES: dict[str, set[Any]] = {
     "fit": {"optimizers", "reset_time", "schedulers", "step_schedulers_every_batch"},
@@ -61,6 +62,11 @@ def follow_named(uses: Any) -> None:
 def check_unknown(uses: Any) -> None:
     """Raises at a change of what may be one of them, or that gives another object one."""
     program = uses.program
+    stores = [
+        (x, getattr(program.parents[x], "value", x)) for y in program.nodes.values() for x in y
+    ]
+    holders = [x for x, new in stores if isinstance(x, PART) and uses.kind(new) in _SCHEDULES]
+    kept = {part_name(x) for x in holders}
     nodes: Any = ast.walk(program.tree)
     for node in nodes:
         call, new = isinstance(node, ast.Call), None
@@ -76,20 +82,25 @@ def check_unknown(uses: Any) -> None:
             continue
         value = program.value(owner)
         if id(value) in uses.held or not program.is_unknown(value):
-            known = new is None or uses.holds(new) or isinstance(new, ast.Constant)
+            known = new is None or uses.kind(new) or isinstance(new, ast.Constant)
             refused = name in _KEPT and not program.classes(value) and not known
         elif call and name in STEPS:
-            last = dotted(owner).rpartition(".")[2].lower()
-            refused = "sched" in last or not last
+            last = dotted(owner).rpartition(".")[2]
+            hook = getattr(program.scope(node), "name", "") == "lr_scheduler_step"  # of Lightning
+            refused = "sched" in last.lower() or not last or last in kept or hook
         elif call and name == "compile":
             refused = bool(isinstance(value, Placed) and uses.compiled)
         else:
+            names = {name}
             while isinstance(owner, PART):
+                names.add(part_name(owner))
                 owner = owner.value
-            bound = not isinstance(owner, ast.Name) or isinstance(program.value(owner), Placed)
-            refused = new is not None and name in (*_KEPT, *uses.names) and bound
+            made: Any = program.value(owner)
+            bound = not isinstance(owner, ast.Name) or isinstance(made, Placed)
+            bound = bound or "optimizers" in getattr(made, "kwargs", ())  # a Trainer
+            refused = new is not None and names & (_KEPT | uses.names) and bound
         if refused:
-            uses.refuse(node)
+            uses.refuse(node, "add what tells its object, such as the call of its function")
 
 
 def _is_called(node: Any, up: Any) -> bool:

@@ -176,8 +176,11 @@ class Program(Reader):
                 if is_plain(value) or isinstance(value, (Taken, list, dict)):
                     stores = self.nodes[f".{part_name(node)}"]
                     owners = [self.value(getattr(x, "value", 0) or x.args[0]) for x in stores]
+                    other = [isinstance(y, Placed) or y is not base for y in owners]
                     odd = odd + [
-                        x for x, y in zip(stores, owners, strict=True) if self.is_unknown(y)
+                        x
+                        for x, y, z in zip(stores, owners, other, strict=True)
+                        if z and self.is_unknown(y)
                     ]
                 if odd:
                     value = placed(made, odd)
@@ -192,16 +195,16 @@ class Program(Reader):
         if base is not None:
             stores = self.nodes[f".{key[1]}"]  # or a call of setattr
             binders = [x for x in stores if self.value(getattr(x, "value", 0) or x.args[0]) is base]
-            for x in (
-                [*self.nodes["update"], *self.nodes[".None"]] if isinstance(base, Call) else ()
-            ):
+            classes = self._defined.get(id(base), ())
+            updates = [*self.nodes["update"], *self.nodes[".None"]]
+            for x in updates if classes or isinstance(base, Call) else ():
                 owner = getattr(x, "value", 0) or getattr(x.func, "value", x)
                 binders += [x] if self.value(owner) is base else []
-            classes = self._defined.get(id(base), ())
             for x in classes:
                 binders += self._bound.get((x, key[1]), ())
                 if is_class(x) and (x, "__init__") not in self._bound:  # a dataclass
-                    binders += [y for y in self.nodes[x.name] if y.args or y.keywords]
+                    made = [*self.nodes[x.name], *self.nodes["replace"]]
+                    binders += [y for y in made if y.args or y.keywords]
             return binders
         binders = [*self._bound.get(key, ())]
         stars = self._bound.get((self.tree, "*"), ()) if key[0] is self.tree else ()

@@ -85,10 +85,10 @@ class Steps:
         last = max((x.lineno for x in steps if x.lineno < origin.lineno), default=0)
         for x in inner:
             turns = isinstance(x, ast.Continue) and self._loop(x) is node
-            ends = isinstance(x, ast.Return) and isinstance(node, FUNCTION)
-            nested = isinstance(x, ast.Break) and len(self._loops(node)) > 1
-            turns |= nested and self._loop(x) is node
-            turns |= ends and self.program.scope(x) is self.program.scope(origin)
+            if isinstance(node, FUNCTION) or len(self._again(node)) > 1:
+                turns |= isinstance(x, ast.Break) and self._loop(x) is node
+                ends = isinstance(x, (ast.Raise, ast.Return))
+                turns |= ends and self.program.scope(x) is self.program.scope(origin)
             if isinstance(x, (ast.Yield, ast.YieldFrom)):
                 self.uses.refuse(x)
             if turns and last and last < x.lineno < origin.lineno:
@@ -105,7 +105,7 @@ class Steps:
                 self.uses.note(line)
         if not found:
             self.interval = "epoch" if self.uses.updates else ""  # as far as the text says
-            if any(self._loops(loop) & self._loops(x) for x in self.uses.updates):
+            if any(self._again(loop) & self._again(x) for x in self.uses.updates):
                 self.uses.refuse(step)
             return
         self._check_conditions(way)
@@ -157,15 +157,17 @@ class Steps:
             ):
                 self.uses.refuse(x)
 
-    def _loops(self, node: Any) -> set[Any]:
+    def _again(self, node: Any) -> set[Any]:
+        """What runs a node again: the loops around it, and the functions of several calls."""
         found: set[Any] = set()
         todo, seen = [node], set()
         while todo:
             node = todo.pop()
             while node not in seen and not isinstance(node, ast.Module):
                 seen.add(node)
-                found |= {node} if isinstance(node, LOOP) else set()
-                todo += self.program.called_by(node) if isinstance(node, FUNCTION) else []
+                calls = self.program.called_by(node) if isinstance(node, FUNCTION) else []
+                found |= {node} if isinstance(node, LOOP) or calls[1:] else set()
+                todo += calls
                 node = self.program.parents[node]
         return found
 
@@ -179,12 +181,13 @@ class Steps:
         test: Any = node.test
         if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.IsNot):
             test = test.left
-        if is_main(node) or self.uses.held.get(id(self.program.value(test))) == "schedule":
+        if is_main(node) or self.uses.kind(test) == "schedule":
             return True
         loop = self._loop(node)
         own = {*ast.walk(loop.target)} if isinstance(loop, ast.For) else set()
         names = [x for x in {*ast.walk(loop)} - own if isinstance(x, (ast.Name, ast.Attribute))]
         stored = {_name(x) for x in names if isinstance(x.ctx, ast.Store)} | {"()"}
+        stored |= {x.name for x in ast.walk(self.program.tree) if isinstance(x, FUNCTION)}
         read = {_name(x) for x in ast.walk(node.test)}
         alike = (
             [x for x in ast.walk(loop) if isinstance(x, ast.If)] if not read & stored else [node]

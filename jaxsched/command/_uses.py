@@ -43,8 +43,8 @@ _METHODS = {
 _OF_DICTS = {"copy", "get", "items", "keys", "values"}
 # Functions which only read, and those whose value has what they are given.
 _READERS = {
-    *("__init__", "bool", "callable", "free_memory", "hasattr", "id", "isinstance", "len", "max"),
-    *("min", "print", "register_for_checkpointing", "repr", "str", "sum", "super"),
+    *("bool", "callable", "float", "free_memory", "hasattr", "id", "int", "isinstance"),
+    *("len", "max", "min", "print", "register_for_checkpointing", "repr", "str", "sum", "super"),
 }
 _CARRIERS = {*PASSES, "dict", "enumerate", "list", "reversed", "tuple", "type", "vars", "zip"}
 # What keeps an optimizer or a schedule, and where.
@@ -81,7 +81,7 @@ class Uses:
         names: Any,
     ):
         self.program, self.own, self.rate_first = program, own, rate_first
-        self.names = {*names, "lr", "initial_lr", "last_epoch"}
+        self.names = {*names, "base_lrs", "initial_lr", "last_epoch", "lr"}
         self.schedule: Call = schedules[0]
         self.notes: dict[str, None] = {}
         self.steps: list[Any] = []
@@ -139,14 +139,14 @@ class Uses:
                 self.refuse(up)
         return found
 
-    def refuse(self, node: Any) -> Any:
+    def refuse(self, node: Any, else_: str = "write into the calls what it changes") -> Any:
         store = not isinstance(getattr(node, "ctx", LOAD), ast.Load)
         while not hasattr(node, "lineno") or (store and not isinstance(node, ast.stmt)):
             node = self.program.parents[node]
         raise ValueError(
             f"{self.program.where} must leave {self.schedule.name}(...), its optimizer and their "
             f"lists as they are made, got `{shorten(head(node))}` in line {node.lineno}: "
-            "leave it out if it does not touch the rate, or write into the calls what it changes."
+            f"leave it out if it does not touch the rate, or {else_}."
         )
 
     def follow(self, node: Any, kind: str, part: Any = None) -> None:
@@ -318,8 +318,9 @@ class Uses:
             if not (own or known or id(x) in self.own):
                 self.refuse(call)
 
-    def holds(self, node: Any) -> bool:
-        return id(self.program.value(node)) in self.held
+    def kind(self, node: Any) -> str:
+        """As what the value of a node is followed, or ""."""
+        return self.held.get(id(self.program.value(node)), "")
 
     def note(self, text: str) -> None:
         self.notes[text] = None
