@@ -216,7 +216,10 @@ def _convert(given: argparse.Namespace) -> int:
 
     text, values = given.text, {}
     if text.endswith(".py"):
-        text = Path(text).read_text("utf-8-sig")
+        try:
+            text = Path(text).read_text("utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{text!r} must be a file that can be read, got {error}.") from None
     for each in given.value:
         name, _, value = each.rpartition("=")
         values[name] = parse(value, "--value") if value else value
