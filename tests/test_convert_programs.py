@@ -193,6 +193,19 @@ def test_a_setting_that_the_text_writes_into_an_object_of_others_is_read():
     assert both_lines(convert("torch", text, 0.1))[0] == CT.StepLR(0.1, 3)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        MADE + "for e in r:\n for b in x:\n  o.step()\n  if c: raise E\n  s.step()",
+        MADE + "def f():\n for b in x:\n  if c: return\n  o.step()\n  s.step()\nfor e in r: f()",
+        MADE + "class T(Trainer):\n  def __init__(self, q): super().__init__(q)\nT(o)",
+        "@dataclass\nclass C:\n  n: int = 3\nx = a.replace('a', 'b')\nc = C()\ns = StepLR(o, c.n)",
+    ],
+)
+def test_what_leaves_a_schedule_alone_is_not_refused(text):
+    assert both_lines(convert("torch", text, 0.1))[0] == CT.StepLR(0.1, 3)
+
+
 def test_a_program_says_how_often_its_schedule_is_stepped():
     made = "o = SGD(p, 0.1)\ns = OneCycleLR(o, 0.1, 9)\n"
     epoch = made + "for e in r:\n  for b in x: o.step()\n  s.step()"
@@ -257,7 +270,8 @@ ONCE = "o = SGD(p, 0.1)\ns = StepLR(o, 3)\n"
         ("torch", ONCE + "def f():\n for b in x:\n  o.step()\n  if c: |return|\n  s.step()\n"
          "for e in r: f()"),
         ("torch", ONCE + "def f():\n while 1:\n  o.step()\n  if c: |return|\n  s.step()\nf()\nf()"),
-        ("torch", ONCE + "for e in r:\n for b in x:\n  o.step()\n  if c: |raise E|\n  s.step()"),
+        ("torch", ONCE + "for e in r:\n try:\n  for b in x:\n"
+         "   o.step()\n   if c: |raise E|\n   s.step()\n except E: f()"),
         ("torch", ONCE + "class A:\n  @property\n  def c(self): return f()\na = A()\nfor b in x:\n"
          "  if a.c: o.step()\n  |if a.c:| s.step()"),
         ("torch", ONCE + "def f():\n  s.step()\ng = f\nfor b in x:\n  f()\n  |g()|"),

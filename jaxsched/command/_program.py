@@ -203,8 +203,8 @@ class Program(Reader):
             for x in classes:
                 binders += self._bound.get((x, key[1]), ())
                 if is_class(x) and (x, "__init__") not in self._bound:  # a dataclass
-                    made = [*self.nodes[x.name], *self.nodes["replace"]]
-                    binders += [y for y in made if y.args or y.keywords]
+                    binders += [y for y in self.nodes[x.name] if y.args or y.keywords]
+                    binders += [y for y in self.nodes["replace"] if y.keywords]
             return binders
         binders = [*self._bound.get(key, ())]
         stars = self._bound.get((self.tree, "*"), ()) if key[0] is self.tree else ()

@@ -83,11 +83,12 @@ class Steps:
         inner: list[Any] = [*ast.walk(node)]
         steps = [x for x in inner if isinstance(x, ast.Call) and called(x) == "step"]
         last = max((x.lineno for x in steps if x.lineno < origin.lineno), default=0)
+        held = any(_holds(y) for x in self._again(node) for y in ast.walk(x))
         for x in inner:
             turns = isinstance(x, ast.Continue) and self._loop(x) is node
             if isinstance(node, FUNCTION) or len(self._again(node)) > 1:
                 turns |= isinstance(x, ast.Break) and self._loop(x) is node
-                ends = isinstance(x, (ast.Raise, ast.Return))
+                ends = isinstance(x, ast.Return) or (isinstance(x, ast.Raise) and held)
                 turns |= ends and self.program.scope(x) is self.program.scope(origin)
             if isinstance(x, (ast.Yield, ast.YieldFrom)):
                 self.uses.refuse(x)

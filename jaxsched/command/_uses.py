@@ -14,6 +14,7 @@ from jaxsched.command._nodes import (
     called,
     head,
     is_changed,
+    is_class,
     is_main,
     listed,
     part_name,
@@ -43,7 +44,7 @@ _METHODS = {
 _OF_DICTS = {"copy", "get", "items", "keys", "values"}
 # Functions which only read, and those whose value has what they are given.
 _READERS = {
-    *("bool", "callable", "float", "free_memory", "hasattr", "id", "int", "isinstance"),
+    *("__init__", "bool", "callable", "float", "free_memory", "hasattr", "id", "int", "isinstance"),
     *("len", "max", "min", "print", "register_for_checkpointing", "repr", "str", "sum", "super"),
 }
 _CARRIERS = {*PASSES, "dict", "enumerate", "list", "reversed", "tuple", "type", "vars", "zip"}
@@ -256,6 +257,10 @@ class Uses:
         keeps = at in _KEEPERS.get(name, ()) and not sparse
         if keeps and at == "optimizers" and isinstance(pair := program.value(places[at]), list):
             keeps = not any(isinstance(x, Call) and id(x) not in self.held for x in pair)
+        inner: Any = [x for x in program.scopes(call) if is_class(x)] if name == "__init__" else ()
+        bases = [dotted(x) for y in inner for x in y.bases]
+        if any(x.endswith(("LR", "Scheduler")) for x in bases):  # another schedule's
+            self.refuse(call)
         if id(program.value(call)) in self.own or (name in _READERS and "key" not in places):
             return
         if function := program.function(call):
