@@ -7,6 +7,7 @@ import inspect
 import math
 import pkgutil
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import golden
 import numpy as np
@@ -155,6 +156,12 @@ def test_what_is_of_another_type_is_told_by_the_arguments_name(x):
     for told, call in calls.items():
         with pytest.raises(TypeError, match=rf"{told}=\.\.\.\) must "):
             call(x)
+
+
+def test_the_table_is_read_by_two_threads_at_once():
+    with ThreadPoolExecutor(2) as pool:
+        one, other = [pool.submit(ours.__wrapped__).result for _ in range(2)]
+        assert one() == other() == ours()
 
 
 def test_the_table_is_searched_by_any_librarys_word():

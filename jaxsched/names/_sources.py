@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = compat._WORDS
+_PARSER = threading.Lock()  # CPython counts the depth of what several threads parse as one
 BY = ("by_epochs", "by_samples", "by_tokens")  # methods of the sizes of a run
 
 
@@ -52,6 +54,12 @@ class Entry:
         return f"{self.name}({', '.join(shown)})"
 
 
+def _body(path: Path) -> list[ast.stmt]:
+    """The statements of a module; none where there is no such file."""
+    with _PARSER:
+        return ast.parse(path.read_text("utf-8")).body if path.exists() else []
+
+
 @functools.cache
 def ours() -> dict[str, Entry]:
     """Recipes, pieces and controllers, ``share``, and what `Units` makes of one, by name."""
@@ -61,7 +69,7 @@ def ours() -> dict[str, Entry]:
         (path, node)
         for folder in ("recipes", "schedules", "controllers")
         for path in sorted((PACKAGE / folder).glob("_*.py"))
-        for node in ast.parse(path.read_text("utf-8")).body
+        for node in _body(path)
     ]
     classes = {n.name: (path, n) for path, n in nodes if isinstance(n, ast.ClassDef)}
 
@@ -90,7 +98,7 @@ def unit_names() -> list[str]:
 
 @functools.cache
 def _units() -> ast.ClassDef:
-    nodes = ast.parse(PACKAGE.joinpath("units.py").read_text("utf-8")).body
+    nodes = _body(PACKAGE / "units.py")
     return next(n for n in nodes if isinstance(n, ast.ClassDef) and n.name == "Units")
 
 
@@ -126,7 +134,7 @@ def _drop_ins(module: str) -> dict[str, tuple[ast.FunctionDef, str]]:
     """What a module defines, or takes from another of ours as ``X as X``, and who defines it."""
     path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
     nodes: dict[str, tuple[ast.FunctionDef, str]] = {}
-    for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
+    for node in _body(path):
         if isinstance(node, ast.FunctionDef) and _decorated(node, "drop_in"):
             nodes[node.name] = node, module
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxsched.compat"):
@@ -193,7 +201,7 @@ def _kinds_of(path: Path) -> dict[str, dict[str, Any]]:
     """The bounds of a module's ``Kind = Annotated[type, check(above=0)]``."""
     kinds: dict[str, dict[str, Any]] = {}
     constants: dict[str, Any] = {}
-    for node in ast.parse(path.read_text("utf-8")).body if path.exists() else ():
+    for node in _body(path):
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
         name, value = node.targets[0].id, node.value
