@@ -198,6 +198,7 @@ def test_a_setting_that_the_text_writes_into_an_object_of_others_is_read():
     [
         MADE + "for e in r:\n for b in x:\n  o.step()\n  if c: raise E\n  s.step()",
         MADE + "def f():\n for b in x:\n  if c: return\n  o.step()\n  s.step()\nfor e in r: f()",
+        MADE + "class T:\n  def f(self):\n    self.q: int",
         MADE + "class T(Trainer):\n  def __init__(self, q): super().__init__(q)\nT(o)",
         "@dataclass\nclass C:\n  n: int = 3\nx = a.replace('a', 'b')\nc = C()\ns = StepLR(o, c.n)",
     ],

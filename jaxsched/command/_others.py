@@ -63,7 +63,9 @@ def check_unknown(uses: Any) -> None:
     """Raises at a change of what may be one of them, or that gives another object one."""
     program = uses.program
     stores = [
-        (x, getattr(program.parents[x], "value", x)) for y in program.nodes.values() for x in y
+        (x, getattr(program.parents[x], "value", None) or x)
+        for y in program.nodes.values()
+        for x in y
     ]
     holders = [x for x, new in stores if isinstance(x, PART) and uses.kind(new) in _SCHEDULES]
     kept = {part_name(x) for x in holders}
