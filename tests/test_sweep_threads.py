@@ -47,8 +47,9 @@ def five(monkeypatch):
 
 @pytest.fixture
 def idle(monkeypatch, five):
-    """All of them idle, beside products that XLA might give to several."""
+    """All of them idle, beside products that XLA might give to several; Python's lock is free."""
     monkeypatch.setattr(_backend, "for_one_thread", lambda *_: False)
+    monkeypatch.setattr(Threads, "_most_unlocked", lambda _: 5)
     monkeypatch.setattr(_threads, "_SECONDS", 0.0)
     clock = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: 0.0)
     monkeypatch.setattr(_threads, "time", clock)
@@ -115,8 +116,9 @@ def test_by_default_there_is_a_thread_for_each_core_and_run(idle):
     assert final.result.train["loss"][0].tobytes() == best.tobytes()
 
 
-def test_small_products_do_not_wait_for_idle_cores(five, monkeypatch):
-    monkeypatch.setattr(Threads, "_look", None)
+def test_small_products_do_not_wait_for_idle_cores(idle, monkeypatch):
+    monkeypatch.setattr(_backend, "for_one_thread", lambda *_: True)
+    monkeypatch.setattr(_threads, "_FULL", 0.0)  # none is idle
     assert sweep(devices=None).info["threads"] == 5
 
 
@@ -167,6 +169,7 @@ def test_threads_are_added_while_cores_are_idle(monkeypatch, used, expected):
     )
     monkeypatch.setattr(_threads, "time", clock)
     monkeypatch.setattr(_threads, "_SECONDS", 0.001)
+    monkeypatch.setattr(Threads, "_most_unlocked", lambda _: 8)
     threads, ran = Threads(8, cores=8), []
 
     def work(number):
@@ -180,6 +183,34 @@ def test_threads_are_added_while_cores_are_idle(monkeypatch, used, expected):
         threads.run(work, lambda: None)
     assert len(threads.numbers) == expected
     assert sorted(ran) == sorted([*range(expected)] * 2)
+
+
+@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize(("unlocked", "expected"), [(0, 1), (4, 1), (6, 2), (8.1, 5), (10, 8)])
+def test_threads_that_would_wait_for_pythons_lock_are_not_added(
+    monkeypatch, small, unlocked, expected
+):
+    """``unlocked``: so many of ten seconds of the first thread are those of compiled programs."""
+    ticks = itertools.count()
+    clock = types.SimpleNamespace(now=0.0, process_time=lambda: 0.0)
+    clock.perf_counter = lambda: clock.now + next(ticks) / 1e9
+    monkeypatch.setattr(_threads, "time", clock)
+    monkeypatch.setattr(_threads, "_SECONDS", 0.001)
+    threads, ran = Threads(8, cores=8, small=small), []
+
+    def work(number):
+        ran.append(number)
+        if number == 0:
+            threads.trains(0)
+            with threads.unlocked(0):
+                clock.now += unlocked
+            clock.now += 10 - unlocked
+            threads.busy.set()
+            wait_until(lambda: len(threads.numbers) >= expected)
+            time.sleep(0.02)  # and no more
+
+    threads.run(work, lambda: None)
+    assert len(ran) == len(threads.numbers) == expected
 
 
 @pytest.mark.parametrize(

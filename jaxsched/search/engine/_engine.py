@@ -162,18 +162,22 @@ class Engine:
         limit = self._scalar(np.float32(plan.limit), device)
         in_flight: deque[_Segment] = deque()
         runs, pacer, chunk = lanes, self._pacers[number], -1
+        threads = self._backend.threads
         pacer.begin()
+        threads.trains(number)
         for lo, hi, evaluated in self._segments(lanes, pacer):
             if chunk != lo // plan.length:  # a chunk's values and batches are transferred once
                 chunk = lo // plan.length
                 on_host = self._values(padded, chunk, program)
                 values = put(on_host, device)
-                batches = program.stack(self._batches(padded, chunk, device))
+                with threads.unlocked(number):
+                    batches = program.stack(self._batches(padded, chunk, device))
             first = lo % plan.length
             bounds = (self._scalar(np.int32(n), device) for n in (first, first + hi - lo))
             arguments = (arrays, state, alive, values, batches, *bounds, limit)
-            state, alive, metrics = program.segment(*arguments)
-            validation = program.evaluate(arrays, state) if evaluated else None
+            with threads.unlocked(number):
+                state, alive, metrics = program.segment(*arguments)
+                validation = program.evaluate(arrays, state) if evaluated else None
             in_flight.append(_Segment(lo, hi, on_host, state, metrics, validation, pacer.ask()))
             if len(in_flight) > _MAX_IN_FLIGHT:
                 oldest = in_flight.popleft()
@@ -198,7 +202,8 @@ class Engine:
         step of divergence, so that is found here, by the program's own comparison in float32.
         """
         plan = self._plan
-        metrics, validation = jax.device_get((segment.metrics, segment.validation))
+        with self._backend.threads.unlocked(number):
+            metrics, validation = jax.device_get((segment.metrics, segment.validation))
         start = segment.lo % plan.length
         updates = slice(start, start + segment.hi - segment.lo)
         lanes = functools.cache(functools.partial(program.unstack, segment.state))

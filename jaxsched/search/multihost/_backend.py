@@ -160,7 +160,7 @@ class LocalBackend(_OnDevices):
     ):
         _check_meshes(plan, 1)
         self.devices, cores = _places(plan, devices, width)
-        self.threads = Threads(len(self.devices), cores)
+        self.threads = Threads(len(self.devices), cores, for_one_thread(plan.shape.step, width))
         self.count = len({*self.devices})
         self.platform, self.machine = str(self.devices[0].platform), machine_of(self.devices[0])
         self.measured = measured
@@ -249,8 +249,7 @@ def _places(
     most = -(-ends * len(plan.runs) // width)  # runs that can go on at once
     cores = usable_cores()
     threads = min(cores, most)
-    waits = threads > 1 and not for_one_thread(plan.shape.step, width)
-    return local[:1] * threads, cores if waits else None
+    return local[:1] * threads, cores if threads > 1 else None
 
 
 def _check_meshes(plan: Plan, count: int) -> None:
