@@ -346,3 +346,18 @@ def test_a_value_that_is_not_in_the_text_is_refused():
         convert("torch", "StepLR(o, 3)", 0.1, values={"n": 3})
     with pytest.raises(ValueError, match=r'len\(x\) \(line 1\), .* \(--value "args.epochs=90"\)'):
         convert("torch", "StepLR(o, len(x))", 0.1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from torch.optim.lr_scheduler import ExponentialLR as StepLR\nStepLR(o, 3)",
+        "min, max = max, min\nStepLR(o, min(3, 4))",
+        "from m import largest as min\nStepLR(o, min(3, 4))",
+        "import m as math\nStepLR(o, math.floor(3.5))",
+        "def f(round): return StepLR(o, round(3.4))\nf(g)",
+    ],
+)
+def test_a_known_name_that_is_given_to_something_else_is_refused(text):
+    with pytest.raises(ValueError, match=r"in place of|got none in"):
+        convert("torch", f"o = SGD(p, 0.1)\n{text}")

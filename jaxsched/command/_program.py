@@ -41,7 +41,7 @@ from jaxsched.command._nodes import (
     part_name,
 )
 from jaxsched.command._options import are_given, defaults_in
-from jaxsched.command._values import Placed, Taken, is_plain, is_same, placed
+from jaxsched.command._values import ARITHMETIC, Placed, Taken, is_plain, is_same, placed
 from jaxsched.names._expression import Call, Reader, Word, dotted
 
 # What is always run where the function around it is.
@@ -136,7 +136,7 @@ class Program(Reader):
         if id(word) in self._defined:
             value = self.returned(self.function(node))
             return inner(value) if value else self.word(node)
-        if word != dotted(node.func) or isinstance(word, Placed):
+        if word != dotted(node.func) or isinstance(word, Placed) or self._is_another(node.func):
             return self.word(node)
         if called(node) in (*PASSES, "vars") and len(node.args) == 1 and not node.keywords:
             return inner(node.args[0])
@@ -150,6 +150,14 @@ class Program(Reader):
             known = {k: v for x in spread for k, v in x.items()}
             return Call(made.name, made.args[: -len(spread)], {**made.kwargs, **known})
         return made
+
+    def _is_another(self, node: Any) -> bool:
+        """Whether the text gives a known name to something else, as an import may."""
+        first = dotted(node).partition(".")[0]
+        if dotted(node) not in (first, *ARITHMETIC):  # of a module, whose name does not count
+            return False
+        bound = next((y for x in self.scopes(node) if (y := self._bound.get((x, first)))), [])
+        return any(getattr(x, "name", "").rpartition(".")[2] != first for x in bound)
 
     def word(self, node: Any) -> Any:
         """The value of a name, or of a part of what has one."""
