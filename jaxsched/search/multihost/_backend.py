@@ -160,7 +160,8 @@ class LocalBackend(_OnDevices):
     ):
         _check_meshes(plan, 1)
         self.devices, cores = _places(plan, devices, width)
-        self.threads = Threads(len(self.devices), cores, for_one_thread(plan.shape.step, width))
+        small = cores is not None and for_one_thread(plan.shape.step, width)
+        self.threads = Threads(len(self.devices), cores, small)
         self.count = len({*self.devices})
         self.platform, self.machine = str(self.devices[0].platform), machine_of(self.devices[0])
         self.measured = measured
