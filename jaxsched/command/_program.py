@@ -183,13 +183,9 @@ class Program(Reader):
                 odd = self._odd if isinstance(node, ast.Attribute) and is_plain(value) else []
                 if is_plain(value) or isinstance(value, (Taken, list, dict)):
                     stores = self.nodes[f".{part_name(node)}"]
-                    owners = [self.value(getattr(x, "value", 0) or x.args[0]) for x in stores]
-                    other = [isinstance(y, Placed) or y is not base for y in owners]
-                    odd = odd + [
-                        x
-                        for x, y, z in zip(stores, owners, other, strict=True)
-                        if z and self.is_unknown(y)
-                    ]
+                    owners = [(x, self._owner(x)) for x in stores]
+                    other = [(x, y) for x, y in owners if isinstance(y, Placed) or y is not base]
+                    odd = odd + [x for x, y in other if self.is_unknown(y)]
                 if odd:
                     value = placed(made, odd)
             self._named[key] = self._final[id(made)] = value
@@ -199,10 +195,13 @@ class Program(Reader):
             value = final
         return value
 
+    def _owner(self, store: Any) -> Any:
+        """The value whose part is stored, by an assignment or a call of setattr."""
+        return self.value(getattr(store, "value", 0) or store.args[0])
+
     def _binders(self, key: Any, base: Any) -> list[Any]:
         if base is not None:
-            stores = self.nodes[f".{key[1]}"]  # or a call of setattr
-            binders = [x for x in stores if self.value(getattr(x, "value", 0) or x.args[0]) is base]
+            binders = [x for x in self.nodes[f".{key[1]}"] if self._owner(x) is base]
             classes = self._defined.get(id(base), ())
             updates = [*self.nodes["update"], *self.nodes[".None"]]
             for x in updates if classes or isinstance(base, Call) else ():
@@ -241,8 +240,8 @@ class Program(Reader):
             node, up = up, self.parents[up]
         if not isinstance(up, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
             return [_UNKNOWN]
-        parsed = isinstance(up.value, ast.Call) and called(up.value) == "parse_args"
-        if not parsed and not self._always(up):
+        are_options = isinstance(up.value, ast.Call) and called(up.value) == "parse_args"
+        if not are_options and not self._always(up):
             return [_UNKNOWN]
         value: Any = up.value
         for place, count in path:
@@ -286,8 +285,8 @@ class Program(Reader):
         if not isinstance(node, ast.Subscript) or name not in places:
             return Placed(f"{word} (line {node.lineno})")
         value = known[name]
-        plain = isinstance(value, (int, float, str)) and not isinstance(value, Word)
-        return Taken(word, value, None if base is not known else known) if plain else value
+        inner = None if base is not known else known
+        return Taken(word, value, inner) if is_plain(value) else value
 
     def _word(self, node: Any) -> Word:
         """That of a function or a class, also for what is made of it and of those based on it."""
