@@ -16,13 +16,16 @@ import types
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from types import CellType
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxprs_in_params
+from jax.core import AbstractValue, Atom, ShapedArray
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxprs_in_params
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from jax.typing import ArrayLike
 
 from jaxsched._text import listed, shorten
 from jaxsched.recipes._share import share
@@ -34,7 +37,7 @@ _PRIVATE = re.compile(r"\bjaxsched\.(?:[a-z]\w*\.)*_\w+\.")
 _DEEP = 12  # levels of nested values; deeper ones count by their type only
 
 
-def fingerprint(closed: Any) -> str:
+def fingerprint(closed: ClosedJaxpr) -> str:
     """The digest of a closed jaxpr: all operations, parameters, constants and literals in it.
 
     Two traces of the same computation agree, in whatever process; one bit of the data that a
@@ -45,12 +48,12 @@ def fingerprint(closed: Any) -> str:
     return Walk().of(closed)
 
 
-def fingerprint_of(*values: Any) -> str:
+def fingerprint_of(*values: object) -> str:
     """The digest of values: arrays, numbers, texts, containers, functions and objects of these."""
     return Walk().of(values)
 
 
-def equations(jaxpr: Any) -> Iterator[Any]:
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
     """The equations of a jaxpr, and of all jaxprs inside."""
     for eqn in jaxpr.eqns:
         yield eqn
@@ -58,10 +61,20 @@ def equations(jaxpr: Any) -> Iterator[Any]:
             yield from equations(inner)
 
 
-def digest(*parts: Any) -> str:
+def opened(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
+    """A jaxpr without its constants."""
+    return cast(Jaxpr, getattr(jaxpr, "jaxpr", jaxpr))
+
+
+def aval_of(atom: Atom) -> ShapedArray:
+    """The shape and dtype of what an equation takes or returns."""
+    return cast(ShapedArray, atom.aval)  # JAX declares less than all values of programs have
+
+
+def digest(*parts: str | bytes | ArrayLike) -> str:
     """A short digest of texts, bytes and arrays."""
 
-    def data(part: Any) -> str | bytes:
+    def data(part: str | bytes | ArrayLike) -> str | bytes:
         if isinstance(part, (str, bytes)):
             return part
         kind, array = pack(part)
@@ -70,7 +83,7 @@ def digest(*parts: Any) -> str:
     return _digest(*map(data, parts))
 
 
-def pack(value: Any) -> tuple[dict[str, Any], np.ndarray]:
+def pack(value: ArrayLike) -> tuple[dict[str, Any], np.ndarray]:
     """An array as bytes, with the dtype, the shape and the digest to make it again."""
     impl = None
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
@@ -83,7 +96,7 @@ def pack(value: Any) -> tuple[dict[str, Any], np.ndarray]:
     return kind, np.frombuffer(data, np.uint8)
 
 
-def plain(value: Any, depth: int = 0) -> str:
+def plain(value: object, depth: int = 0) -> str:
     """A text of a value, without addresses: a class or function by its module and name.
 
     An object whose class has no ``__repr__`` shows its public attributes. Functions that share a
@@ -120,17 +133,17 @@ def plain(value: Any, depth: int = 0) -> str:
     return f"{name_of(type(value))}({fields})"
 
 
-def label(value: Any) -> str:
+def label(value: object) -> str:
     """A value as a part of a name, in one line: a text as it is, a share as 10%, or ``plain``."""
     return str(value) if isinstance(value, (str, share)) else " ".join(plain(value).split())
 
 
-def labelled(values: Mapping[str, Any]) -> dict[str, str]:
+def labelled(values: Mapping[str, object]) -> dict[str, str]:
     """Name -> ``label``."""
     return {name: label(value) for name, value in values.items()}
 
 
-def labels(values: Iterable[Any]) -> dict[str, str]:
+def labels(values: Iterable[object]) -> dict[str, str]:
     """``plain`` -> ``label``, or ``plain`` for values that read alike, such as None and "None"."""
     short = {plain(value): label(value) for value in values}
     count = Counter(short.values())
@@ -142,7 +155,7 @@ def public(text: str) -> str:
     return _PRIVATE.sub("jaxsched.", text)
 
 
-def name_of(value: Any) -> str:
+def name_of(value: object) -> str:
     """A class, function or module by its module and name."""
     if isinstance(value, types.ModuleType):
         return value.__name__
@@ -165,12 +178,12 @@ class Walk:
 
     def __init__(self) -> None:
         # By number, with what says whether the number is still that of the value.
-        self._known: dict[int, tuple[Callable[[], Any], str]] = {}
+        self._known: dict[int, tuple[Callable[[], object], str]] = {}
         self._open: list[int] = []
         self._deep = 0  # values that are open, since the innermost jaxpr
         self._lock = threading.RLock()  # what another thread has open is not met again
 
-    def of(self, value: Any) -> str:
+    def of(self, value: object) -> str:
         """The digest of a value; of one that holds itself, its type stands for it within."""
         if type(value) in _SCALARS:
             text = repr(value)
@@ -192,7 +205,7 @@ class Walk:
             self._known[id(value)] = (lambda: value, digest)
         return digest
 
-    def _parts(self, value: Any) -> Iterable[str | bytes | memoryview]:
+    def _parts(self, value: object) -> Iterable[str | bytes | memoryview]:
         """What a value is made of, as texts."""
         if isinstance(value, jax.core.Tracer):
             return [_aval(value.aval)]
@@ -237,15 +250,15 @@ class Walk:
         return [*kind, np.ascontiguousarray(host).reshape(-1).view(np.uint8).data]
 
     def _jaxpr(self, closed: Any) -> Iterable[str | bytes | memoryview]:
-        jaxpr = getattr(closed, "jaxpr", closed)
-        numbers: dict[Any, int] = {}
+        jaxpr = opened(closed)
+        numbers: dict[Var, int] = {}
 
-        def token(atom: Any) -> str:
+        def token(atom: Atom) -> str:
             if hasattr(atom, "val"):  # a literal
                 return f"{_aval(atom.aval)}={self.of(atom.val)}"
             return str(numbers.setdefault(atom, len(numbers)))
 
-        def binder(variable: Any) -> str:
+        def binder(variable: Var) -> str:
             return f"{token(variable)}:{_aval(variable.aval)}"
 
         yield " ".join(map(binder, [*jaxpr.constvars, *jaxpr.invars]))
@@ -263,7 +276,7 @@ class Walk:
                 yield str(getattr(eqn.ctx, key, None))
         yield " ".join(map(token, jaxpr.outvars))
 
-    def _code(self, value: Any) -> Iterable[str]:
+    def _code(self, value: object) -> Iterable[str]:
         name = name_of(value)
         if isinstance(value, functools.partial):
             return [name, *map(self.of, (value.func, value.args, value.keywords))]
@@ -281,7 +294,7 @@ class Walk:
         inner = (getattr(value, of, None) for of in ("__wrapped__", "__self__"))
         return [name, *map(self.of, inner), *self._attributes(value)]
 
-    def _attributes(self, value: Any) -> Iterable[str]:
+    def _attributes(self, value: object) -> Iterable[str]:
         # Private ones that are not data may belong to this process, such as a lock or a cache.
         return [self.of(x) for item in _fields(value, _is_data).items() for x in item]
 
@@ -305,36 +318,38 @@ _short = functools.lru_cache(4096)(_digest)  # most parameters of an equation
 
 
 @functools.lru_cache(4096)
-def _aval(aval: Any) -> str:
+def _aval(aval: AbstractValue) -> str:
     return f"{_ADDRESS.sub('', str(aval))}{'~' if getattr(aval, 'weak_type', False) else ''}"
 
 
-def _is_code(value: Any) -> bool:
+def _is_code(value: object) -> bool:
     """Whether a name and the held values identify a value: functions, classes, modules."""
     return isinstance(
         value, (type, types.ModuleType, types.CodeType, types.MethodType, functools.partial)
     ) or (callable(value) and hasattr(value, "__qualname__"))
 
 
-def _items(value: Any) -> list[Any]:
+def _items(value: object) -> list[object]:
     if isinstance(value, Mapping):
         return list(value.values())
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else []
 
 
-def _is_data(value: Any) -> bool:
+def _is_data(value: object) -> bool:
     plain = type(value) in _SCALARS or isinstance(value, (np.ndarray, np.generic, jax.Array))
     return plain or (type(value) in (list, tuple, dict) and all(map(_is_data, _items(value))))
 
 
-def _held(cell: Any) -> Any:
+def _held(cell: CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # not yet filled
         return None
 
 
-def _fields(value: Any, private: Callable[[Any], bool] = lambda _: False) -> dict[str, Any]:
+def _fields(
+    value: object, private: Callable[[object], bool] = lambda _: False
+) -> dict[str, object]:
     """The public attributes of an object, and those private ones whose values are asked for."""
     slots: list[Any] = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
     names = [n for given in slots for n in ((given,) if isinstance(given, str) else given)]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import GetAttrKey
 
 from jaxsched._checks import checked_number, checked_whole
+from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
 from jaxsched.controllers import Average
 from jaxsched.search.tasks._protocol import Metrics, State, Task
 from jaxsched.search.tasks._returned import AVERAGED, check_metrics
+
+_How: TypeAlias = tuple[int | None, float | None]  # window, decay
 
 
 class AveragedState(NamedTuple):
@@ -95,12 +99,12 @@ class Averaged:
         return AveragedState(state, Average.start(weights).add(weights).restart())
 
     def step(
-        self, state: AveragedState, hyperparams: dict[str, jax.Array], batch: Any
+        self, state: AveragedState, hyperparams: dict[str, jax.Array], batch: PyTree
     ) -> tuple[AveragedState, Metrics]:
         """One update of the inner task, whose result is added to the average."""
         after, metrics = self.task.step(state.state, hyperparams, batch)
         average = state.average
-        if self.window is not None:
+        if self.window is not None:  # not after the update: an evaluation there sees the window
             average = average.restart(average.steps == self.window)
         return AveragedState(after, average.add(self._weights(after), decay=self.decay)), metrics
 
@@ -117,7 +121,7 @@ class Averaged:
     # `hasattr` is False: by that a sweep asks.
 
     @property
-    def batches(self) -> Callable[[int, int, int], Any]:
+    def batches(self) -> Callable[[int, int, int], PyTree]:
         """As the inner task's."""
         return self.task.batches
 
@@ -147,7 +151,7 @@ class Averaged:
         inner = self.task.model
         return lambda state: inner(self.averaged(state))
 
-    def _weights(self, state: State) -> Any:
+    def _weights(self, state: State) -> PyTree:
         return self.task.weights(state) if _own(self.task) else state
 
     def _both(
@@ -164,16 +168,16 @@ class Averaged:
         return Averaged(method(*arguments), window=self.window, decay=self.decay)
 
 
-def _own(task: Any) -> list[str]:
+def _own(task: Task) -> list[str]:
     """The methods with which a task says what its weights are: two or none."""
     return [m for m in ("weights", "with_weights") if callable(getattr(task, m, None))]
 
 
-def _flatten(task: Averaged) -> tuple[Any, Any]:
-    return ((jax.tree_util.GetAttrKey("task"), task.task),), (task.window, task.decay)
+def _flatten(task: Averaged) -> tuple[tuple[tuple[GetAttrKey, Task]], _How]:
+    return ((GetAttrKey("task"), task.task),), (task.window, task.decay)
 
 
-def _unflatten(how: Any, children: Any) -> Averaged:
+def _unflatten(how: _How, children: Iterable[Task]) -> Averaged:
     task = object.__new__(Averaged)
     (task.task,) = children
     task.window, task.decay = how

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from jax import lax
 
 from jaxsched._arrays import INT32_MAX
 from jaxsched._checks import check_room, checked_whole
+from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import strong
@@ -68,7 +68,7 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
 
 def read_batches(
     task: Task, seed: int, start: int, length: int, caller: str = "sweep", steps: int | None = None
-) -> Any:
+) -> PyTree:
     """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length].
 
     By one thread at a time: a file that two threads seek in gives each the other's rows.
@@ -102,7 +102,9 @@ def read_batches(
     return drawn
 
 
-def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> Any:
+def mean_of(
+    f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], rest: PyTree, micro: PyTree, count: int
+) -> tuple[PyTree, PyTree]:
     """``rest`` after ``count`` micro-batches, and the mean of what ``f`` returns with it.
 
     One after another, in the memory of one; the sum is float32 at least.
@@ -111,7 +113,7 @@ def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> 
         return f(rest, micro)
     shapes = jax.eval_shape(f, rest, jax.tree.map(lambda x: x[0], micro))[1]
 
-    def add(carry: Any, micro: Any) -> Any:
+    def add(carry: tuple[PyTree, PyTree], micro: PyTree) -> tuple[tuple[PyTree, PyTree], None]:
         rest, total = carry
         rest, value = f(rest, micro)
         total = jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, value)
@@ -122,7 +124,7 @@ def mean_of(f: Callable[[Any, Any], Any], rest: Any, micro: Any, count: int) -> 
     return rest, jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, shapes)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=32)  # the next segment reads on in the same epoch, of each seed
 def _permutation(samples: int, seed: int, epoch: int) -> np.ndarray:
     # Philox's bits are fixed for ever; `Generator.permutation` may change with NumPy's version.
     bits = np.random.Philox(key=[seed, epoch]).random_raw(samples)

@@ -18,13 +18,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.lax import conv_general_dilated as _of_lax  # as it is now: some put ours in its place
+from jax.typing import DTypeLike
 
 _MANY = 8  # channels, from which on slices along all axes at once are about as quick
 
 
 def cpu_conv(
-    lhs: Any,
-    rhs: Any,
+    lhs: jax.Array,
+    rhs: jax.Array,
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
     lhs_dilation: Sequence[int] | None = None,
@@ -32,8 +33,8 @@ def cpu_conv(
     dimension_numbers: Any = None,
     feature_group_count: int = 1,
     batch_group_count: int = 1,
-    precision: Any = None,
-    preferred_element_type: Any = None,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
     out_sharding: Any = None,
 ) -> jax.Array:
     """``jax.lax.conv_general_dilated``, made of slices and one matrix product.
@@ -65,7 +66,9 @@ def cpu_conv(
             f"cpu_conv(window_strides=...) must be at least 1 each, got {tuple(window_strides)}."
         )
     given: Any = (window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers)
-    options = {"precision": precision, "preferred_element_type": preferred_element_type}
+    options: dict[str, Any] = dict(
+        precision=precision, preferred_element_type=preferred_element_type
+    )
     whole = partial(_of_lax, feature_group_count=feature_group_count, **options)
     spec = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     _check_shapes(lhs, rhs, lambda *images: whole(*images, *given), spec.out_spec[0])
@@ -83,7 +86,7 @@ def cpu_conv(
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
     sizes = [(n - r) // s + 1 for n, r, s in zip(x.shape[1:-1], reach, window_strides, strict=True)]
 
-    def seen_at(x: Any, places: dict[int, int]) -> jax.Array:
+    def seen_at(x: jax.Array, places: dict[int, int]) -> jax.Array:
         """What one place of the kernel meets along some axes of the image."""
         # Plain slices of blocks of a stride: a fifth quicker for 3, but as much slower for 2.
         begin, end, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
@@ -109,7 +112,9 @@ def cpu_conv(
     return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
 
 
-def _check_shapes(lhs: Any, rhs: Any, whole: Callable[..., Any], out_batch: int) -> None:
+def _check_shapes(
+    lhs: jax.Array, rhs: jax.Array, whole: Callable[..., jax.Array], out_batch: int
+) -> None:
     """Raises unless ``whole``, JAX's convolution, makes something of images of these shapes."""
     kinds = (jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (lhs, rhs))
     result = jax.eval_shape(whole, *kinds)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.core import AbstractValue, Atom, ParamDict
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.typing import ArrayLike
+
+from jaxsched.search._fingerprint import aval_of, opened
 
 
 class Value(NamedTuple):
@@ -17,7 +21,7 @@ class Value(NamedTuple):
 
     reads: int = 0  # the inputs that it may depend on: bit ``i`` stands for input ``i``
     input: int | None = None  # the number of the one that it is, unchanged
-    narrow: Any = None  # the dtype that this one had, if it is in a wider one here
+    narrow: np.dtype | None = None  # the dtype that this one had, if it is in a wider one here
     constant: np.ndarray | None = None  # what fills it, an array of no axes
 
     @property
@@ -34,19 +38,19 @@ class Flow(NamedTuple):
     escapes: int  # the inputs that may reach the host through an ``io_callback``
 
 
-def flow(jaxpr: Any) -> Flow:
+def flow(jaxpr: Jaxpr | ClosedJaxpr) -> Flow:
     """The dependences of a jaxpr, open or closed; never fewer than there are.
 
     Loops and branches are followed, so a leaf that an update only hands on is seen as such. A
     primitive that is not known here makes every output depend on every input.
     """
     walk = _Walk(constants=False)
-    count = len(getattr(jaxpr, "jaxpr", jaxpr).invars)
+    count = len(opened(jaxpr).invars)
     outputs = walk.outputs(jaxpr, [Value(1 << i, i) for i in range(count)])
     return Flow([x.reads for x in outputs], [x.same for x in outputs], walk.escapes)
 
 
-def follow(jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
+def follow(jaxpr: Jaxpr | ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
     """The outputs of a jaxpr for inputs of which something is known, with constants computed."""
     return _Walk(constants=True).outputs(jaxpr, inputs)
 
@@ -84,18 +88,18 @@ _MANY = {"optimization_barrier", "device_put"}
 _RESHAPE = {"convert_element_type", "reshape", "broadcast_in_dim", "squeeze", "expand_dims"}
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _OPERATORS = ("add", "sub", "mul", "neg", "eq", "ne", "lt", "le", "gt", "ge", "xor")
-_NUMPY: dict[str, Any] = (
+_NUMPY: dict[str, Callable[..., Any]] = (
     {name: getattr(operator, name) for name in _OPERATORS}
     | {"and": operator.and_, "or": operator.or_, "not": operator.invert}
     | {"max": np.maximum, "min": np.minimum, "rem": np.fmod, "sign": np.sign}
 )
 
 
-def called_by(eqn: Any) -> Any:
+def called_by(eqn: JaxprEqn) -> Jaxpr | ClosedJaxpr | None:
     """The jaxpr of an equation that calls one on all of its inputs, or ``None``."""
     for key in _CALLS:
-        called = eqn.params.get(key)
-        inner = getattr(called, "jaxpr", called)
+        called: Any = eqn.params.get(key)
+        inner: Any = opened(called)
         if hasattr(inner, "eqns") and len(inner.invars) == len(eqn.invars):
             return called
     return None
@@ -111,15 +115,15 @@ class _Walk:
         self._constants = constants
         self.escapes = 0
 
-    def outputs(self, closed: Any, inputs: Sequence[Value]) -> list[Value]:
-        jaxpr = getattr(closed, "jaxpr", closed)
-        values: dict[Any, Value] = {
+    def outputs(self, closed: Jaxpr | ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
+        jaxpr = opened(closed)
+        values: dict[Var, Value] = {
             var: self._constant(const)
             for var, const in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=False)
         }
         values.update(zip(jaxpr.invars, inputs, strict=True))
 
-        def read(atom: Any) -> Value:
+        def read(atom: Atom) -> Value:
             if isinstance(atom, Literal):
                 return self._constant(atom.val)
             return values.get(atom, Value())
@@ -132,14 +136,14 @@ class _Walk:
                     values[atom] = Value(union([x.reads for x in given]))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _constant(self, value: Any) -> Value:
+    def _constant(self, value: ArrayLike) -> Value:
         dtype = getattr(value, "dtype", None)
         numeric = dtype is None or not jnp.issubdtype(dtype, jax.dtypes.extended)
         if self._constants and numeric and np.size(value) == 1:
             return Value(constant=np.asarray(jax.device_get(value)).reshape(()))
         return Value()
 
-    def _equation(self, eqn: Any, inputs: list[Value]) -> list[Value]:
+    def _equation(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
         """The outputs of an equation, by its primitive; of an unknown one, of all its inputs."""
         name, params = eqn.primitive.name, eqn.params
         masks = [x.reads for x in inputs]
@@ -184,14 +188,14 @@ def _either(cases: Sequence[Value], chooser: Value) -> Value:
     return Value(reads | chooser.reads)
 
 
-def _value(eqn: Any, inputs: list[Value]) -> Value | None:
+def _value(eqn: JaxprEqn, inputs: list[Value]) -> Value | None:
     """What is known of the one output of other operations, if anything is."""
-    name, out = eqn.primitive.name, eqn.outvars[0].aval
+    name, out = eqn.primitive.name, aval_of(eqn.outvars[0])
     numbers = [x.constant for x in inputs]
     if name in _IDENTITIES or (name in _RESHAPE and _kind(eqn.invars[0].aval) == _kind(out)):
         return inputs[0]
     if name == "convert_element_type" and inputs[0].input is not None:
-        return _converted(inputs[0], eqn.invars[0].aval.dtype, out.dtype)
+        return _converted(inputs[0], aval_of(eqn.invars[0]).dtype, out.dtype)
     if name in (*_RESHAPE, "transpose") and numbers[0] is not None:
         return Value(constant=numbers[0].astype(out.dtype))
     if name in _NUMPY and all(x is not None for x in numbers):
@@ -201,7 +205,7 @@ def _value(eqn: Any, inputs: list[Value]) -> Value | None:
     return None
 
 
-def _converted(x: Value, before: Any, after: Any) -> Value | None:
+def _converted(x: Value, before: np.dtype, after: np.dtype) -> Value | None:
     """An input in a wider dtype, and back: bfloat16 parameters and float32 updates."""
     if x.narrow is not None and x.narrow == after:
         return x._replace(narrow=None)
@@ -212,7 +216,7 @@ def _converted(x: Value, before: Any, after: Any) -> Value | None:
     return x._replace(narrow=before if x.narrow is None else x.narrow) if widens else None
 
 
-def _arithmetic(name: str, inputs: list[Value], dtype: Any) -> Value | None:
+def _arithmetic(name: str, inputs: list[Value], dtype: np.dtype) -> Value | None:
     """Sums with zero, and products with zero or one."""
     x, y = inputs
 
@@ -230,7 +234,7 @@ def _arithmetic(name: str, inputs: list[Value], dtype: Any) -> Value | None:
     return y if name == "mul" and of(x, 1) else None
 
 
-def _of_scan(params: Any) -> Flow:
+def _of_scan(params: ParamDict) -> Flow:
     """Inputs: constants, carry, rows; outputs: carry, rows."""
     inner = flow(params["jaxpr"])
     if "ft_in" in params:  # since JAX 0.12
@@ -244,7 +248,7 @@ def _of_scan(params: Any) -> Flow:
     return Flow([*carry, *rows], [*same, *[None] * len(rows)], escapes)
 
 
-def _of_while(params: Any) -> Flow:
+def _of_while(params: ParamDict) -> Flow:
     """Inputs: the condition's constants, the body's, the carry."""
     body, condition = flow(params["body_jaxpr"]), flow(params["cond_jaxpr"])
     cond, own = params["cond_nconsts"], params["body_nconsts"]
@@ -272,5 +276,5 @@ def _looped(masks: Sequence[int], first: int) -> list[int]:
     return reads
 
 
-def _kind(aval: Any) -> Any:
+def _kind(aval: AbstractValue) -> tuple[object, object]:
     return getattr(aval, "shape", None), getattr(aval, "dtype", None)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import PyTreeDef
+from jax.typing import ArrayLike
 
+from jaxsched._types import PyTree
 from jaxsched.search.tasks._pairing import check_not_paired, shapes
 from jaxsched.search.tasks._returned import AVERAGED
 
-PerSample = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
-Augment = Callable[..., Any]  # key, inputs(, targets) -> the same anew
+PerSample: TypeAlias = Callable[[Any, Any], Any]  # outputs, targets -> [samples, ...]
+Augment: TypeAlias = Callable[..., Any]  # key, inputs(, targets) -> the same anew
 # What the arguments of a loss are called.
 _OUTPUTS = re.compile(r"(outputs?|logits?|preds?|predictions?|y_pred|y_hat)\b")
 _TARGETS = re.compile(r"(targets?|labels?|y_true|y)\b")
 
 
-def accuracy(outputs: Any, targets: Any) -> jax.Array:
+def accuracy(outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
     """1 where the largest of ``outputs`` [..., classes] is at the label ``targets`` [...], else 0.
 
     Raises:
@@ -50,7 +53,7 @@ def accuracy(outputs: Any, targets: Any) -> jax.Array:
     return (jnp.argmax(outputs, axis=-1) == targets).astype(jnp.float32)
 
 
-def per_sample(argument: str, f: PerSample, outputs: Any, targets: Any) -> jax.Array:
+def per_sample(argument: str, f: PerSample, outputs: PyTree, targets: PyTree) -> jax.Array:
     """The values of a loss or metric, float32 [samples]."""
     samples = len(jax.tree.leaves(targets)[0])
     try:
@@ -70,10 +73,11 @@ def per_sample(argument: str, f: PerSample, outputs: Any, targets: Any) -> jax.A
             f"got shape {list(values.shape)}: leave the mean to the task."
         )
     check_not_paired(argument, f, outputs, targets, values.shape)
+    # One for each sample, so that a row that only fills up can weigh 0.
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
 
 
-def check_order(loss: Any, optimizer: Any) -> None:
+def check_order(loss: object, optimizer: Callable[..., object]) -> None:
     """Fails where loss and optimizer are swapped, or the outputs and targets of the loss."""
     if not callable(loss):
         raise TypeError(
@@ -89,7 +93,7 @@ def check_order(loss: Any, optimizer: Any) -> None:
     _check_two("loss=...", loss, ": the order is Supervised(model, optimizer, loss)")
 
 
-def _check_two(argument: str, f: Any, repair: str = "") -> None:
+def _check_two(argument: str, f: Callable[..., object], repair: str = "") -> None:
     """Raises unless ``f`` takes two arguments, and not targets first."""
     signature = _signature(f)
     names = ", ".join(signature.parameters)
@@ -105,14 +109,14 @@ def _check_two(argument: str, f: Any, repair: str = "") -> None:
         )
 
 
-def _signature(f: Any) -> inspect.Signature:
+def _signature(f: Callable[..., object]) -> inspect.Signature:
     try:
         return inspect.signature(f)
     except (TypeError, ValueError):  # a function in C may have none
         return inspect.signature(lambda *anything: None)
 
 
-def metrics_of(metrics: Any) -> dict[str, PerSample]:
+def metrics_of(metrics: object) -> dict[str, PerSample]:
     """The metrics of a task by name, each a function of outputs and targets."""
     if metrics is None:
         return {}
@@ -154,7 +158,7 @@ def augment_of(augment: Any) -> Augment:
             f"got one that takes {required}."
         )
 
-    def augmented(key: Any, inputs: Any, targets: Any) -> Any:
+    def augmented(key: jax.Array, inputs: PyTree, targets: PyTree) -> tuple[PyTree, PyTree]:
         samples = len(jax.tree.leaves(inputs)[0])
         result = (
             (augment(key, inputs), targets) if len(required) == 2 else augment(key, inputs, targets)
@@ -164,8 +168,8 @@ def augment_of(augment: Any) -> Augment:
                 f"{argument} must return (inputs, targets), as it takes both, "
                 f"got {type(result).__name__}."
             )
-        before: Any = jax.tree.structure((inputs, targets))
-        after: Any = jax.tree.structure(tuple(result))
+        before: PyTreeDef = jax.tree.structure((inputs, targets))
+        after: PyTreeDef = jax.tree.structure(tuple(result))
         if before != after:
             raise TypeError(
                 f"{argument} must return the structure that it was given, {before}, got {after}."
@@ -181,7 +185,7 @@ def augment_of(augment: Any) -> Augment:
     return augmented
 
 
-def _takes(f: PerSample, *arguments: Any) -> bool:
+def _takes(f: PerSample, *arguments: PyTree) -> bool:
     try:
         jax.eval_shape(f, *arguments)
     except Exception:

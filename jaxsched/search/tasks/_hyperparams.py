@@ -9,18 +9,20 @@ update. One that updates change has no such value, and is refused by its path.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
 
 from jaxsched._arrays import NEEDS_A_NUMBER
+from jaxsched._types import OptState, PyTree
 from jaxsched.optim._inject import Factory, Transformation, like_python_number
 from jaxsched.search.tasks._dependence import flow, sources, union
 
 
-def built(factory: Factory, hyperparams: dict[str, Any]) -> Transformation:
+def built(factory: Factory, hyperparams: Mapping[str, jax.Array]) -> Transformation:
     """``factory(**hyperparams)``, with values that promote as Python numbers do."""
     # Times a bfloat16 update, a rate leaves it bfloat16.
     values = {name: like_python_number(value) for name, value in hyperparams.items()}
@@ -64,11 +66,11 @@ def unset(factory: Factory) -> dict[str, jax.Array]:
 
 def updated(
     factory: Factory,
-    hyperparams: dict[str, Any],
-    opt_state: Any,
-    params: Any,
-    update: Callable[[Any, Any], tuple[Any, Any]],
-) -> tuple[Any, Any]:
+    hyperparams: Mapping[str, jax.Array],
+    opt_state: OptState,
+    params: PyTree,
+    update: Callable[[Transformation, OptState], tuple[PyTree, OptState]],
+) -> tuple[PyTree, OptState]:
     """Updates and the new state of ``factory(**hyperparams)``, whose state follows them.
 
     ``update`` is the update itself, ``optimizer, opt_state -> (updates, opt_state)``. Where a state
@@ -76,7 +78,7 @@ def updated(
     """
     tx = built(factory, hyperparams)
 
-    def init(hyperparams: Any, params: Any) -> Any:
+    def init(hyperparams: Mapping[str, jax.Array], params: PyTree) -> OptState:
         return jax.tree.map(jnp.asarray, built(factory, hyperparams).init(params))
 
     try:
@@ -85,7 +87,9 @@ def updated(
         raise _unknown(hyperparams, error) from error
     _check_structure(initial, opt_state, hyperparams)
     count = len(hyperparams)
-    made_of = flow(traced).reads
+    made_of = flow(
+        traced
+    ).reads  # as bits: first the hyperparameters in order of names, then `params`
     own = [i for i, mask in enumerate(made_of) if mask & ((1 << count) - 1)]
     if not own:
         return update(tx, opt_state)
@@ -93,8 +97,9 @@ def updated(
     after, outputs = flow(traced), len(jax.tree.leaves(updates))
     # What an update hands on and no parameter is in, is the same whenever it is made.
     handed_on = [i for i in own if after.same[outputs + i] == i and not made_of[i] >> count]
-    structure: Any
+    structure: PyTreeDef
     paths, structure = jax.tree_util.tree_flatten_with_path(opt_state)
+    # What is made anew carries no earlier value, so nothing is followed through it.
     lasting = sources(union(after.reads[:outputs]), after.reads[outputs:], cut=handed_on)
     for i in own:
         if i not in handed_on and lasting >> i & 1:
@@ -113,8 +118,10 @@ def updated(
     return update(tx, structure.unflatten(leaves))
 
 
-def _check_structure(initial: Any, opt_state: Any, hyperparams: dict[str, Any]) -> None:
-    def shapes(tree: Any) -> Any:
+def _check_structure(
+    initial: OptState, opt_state: OptState, hyperparams: Mapping[str, jax.Array]
+) -> None:
+    def shapes(tree: PyTree) -> tuple[PyTreeDef, list[object]]:
         return jax.tree.structure(tree), [(jnp.shape(x), x.dtype) for x in jax.tree.leaves(tree)]
 
     if shapes(initial) != shapes(opt_state):
@@ -125,7 +132,7 @@ def _check_structure(initial: Any, opt_state: Any, hyperparams: dict[str, Any]) 
         )
 
 
-def _unknown(hyperparams: dict[str, Any], error: Exception) -> TypeError:
+def _unknown(hyperparams: Iterable[str], error: Exception) -> TypeError:
     return TypeError(
         "Supervised(optimizer=...) must compute with its hyperparameters as with arrays, since "
         f"one program serves all their values; got a function that needs to know "

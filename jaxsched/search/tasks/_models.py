@@ -6,27 +6,31 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from jaxsched._text import shorten
+from jaxsched._types import PyTree
+
+_Two: TypeAlias = tuple[PyTree, PyTree]
+_Made: TypeAlias = "tuple[Callable[..., Model], tuple[object, ...]]"  # by which function, of what
 
 
 class Model(NamedTuple):
     """A model as three functions."""
 
-    init: Callable[[Any], Any]  # key -> params, rest
-    apply: Callable[[Any, Any, Any, bool], Any]  # params, rest, inputs, train -> outputs, rest
-    trained: Callable[[Any, Any], Any]  # params, rest -> the user's own kind of model
-    made: tuple[Callable[..., Model], tuple[Any, ...]]  # by which function, of what
+    init: Callable[[jax.Array], _Two]  # key -> params, rest
+    apply: Callable[[PyTree, PyTree, PyTree, bool], _Two]  # and inputs, train -> outputs, rest
+    trained: Callable[[PyTree, PyTree], Any]  # params, rest -> the user's own kind of model
+    made: _Made
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> _Made:
         return self.made  # the functions above are closures, which pickle does not take
 
 
-def model_of(model: Any, inputs: Callable[[], Any]) -> Model:
+def model_of(model: Any, inputs: Callable[[], PyTree]) -> Model:
     """The functions of what a user gave as model; ``inputs`` returns a batch of one."""
     linen = sys.modules.get("flax.linen")  # a Linen module: it was imported
     if linen is not None and isinstance(model, linen.Module):
@@ -54,7 +58,7 @@ _PAIR = "functions of parameters go in as a pair, model=(init, apply)."
 _MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
 
-def _pair(init: Callable[..., Any], apply: Callable[..., Any]) -> Model:
+def _pair(init: Callable[..., PyTree], apply: Callable[..., PyTree]) -> Model:
     return Model(
         lambda key: (init(key), ()),
         lambda params, rest, inputs, train: (apply(params, inputs), rest),
@@ -63,14 +67,15 @@ def _pair(init: Callable[..., Any], apply: Callable[..., Any]) -> Model:
     )
 
 
-def _linen(module: Any, sample: Any) -> Model:
+def _linen(module: Any, sample: PyTree) -> Model:
     """A Linen module; a trace finds out whether it asks for random keys in training."""
     from flax import errors
 
     known = inspect.signature(type(module).__call__).parameters
+    # A mode that the module has as a field stays as it is: Flax refuses one that is told twice.
     modes = {n: v for n, v in _MODES.items() if n in known and getattr(module, n, None) is None}
 
-    def call(params: Any, rest: Any, inputs: Any, train: bool) -> Any:
+    def call(params: PyTree, rest: PyTree, inputs: PyTree, train: bool) -> _Two:
         collections, key = rest
         rngs = None
         if train and key is not None:
@@ -84,20 +89,20 @@ def _linen(module: Any, sample: Any) -> Model:
         )
         return outputs, ({**collections, **changed}, key)
 
-    def init(key: Any) -> Any:
+    def init(key: jax.Array) -> _Two:
         collections = dict(module.init(key, jax.tree.map(jnp.asarray, sample), **modes))
         # One key serves all streams; drawing from it costs, so only a model that asks has one.
         own = jax.random.fold_in(key, 1) if random else None
         return collections.pop("params", {}), (collections, own)
 
     def attempt(train: bool) -> None:
-        def run(key: Any, inputs: Any) -> Any:
+        def run(key: jax.Array, inputs: PyTree) -> _Two:
             params, rest = init(key)
             return call(params, rest, inputs, train)
 
         jax.eval_shape(run, jax.eval_shape(lambda: jax.random.key(0)), sample)
 
-    random = False
+    random = False  # `init` reads it when it is called: the first attempt is one without keys
     try:
         attempt(True)
     except errors.InvalidRngError:
@@ -112,7 +117,7 @@ def _linen(module: Any, sample: Any) -> Model:
             f"{error}"
         ) from error
 
-    def trained(params: Any, rest: Any) -> Any:
+    def trained(params: PyTree, rest: PyTree) -> Any:
         return module.bind({"params": params, **rest[0]})
 
     return Model(init, call, trained, (_linen, (module, sample)))
@@ -134,16 +139,17 @@ def _nnx(make: Callable[..., Any]) -> Model:
         )
     graph = nnx.split(model, nnx.Param, ...)[0]
 
-    def init(key: Any) -> Any:
+    def init(key: jax.Array) -> _Two:
         return nnx.as_pure(nnx.split(make(nnx.Rngs(key)), nnx.Param, ...)[1:])
 
-    def apply(params: Any, rest: Any, inputs: Any, train: bool) -> Any:
+    def apply(params: PyTree, rest: PyTree, inputs: PyTree, train: bool) -> _Two:
         model = nnx.merge(graph, params, rest)
         (model.train if train else model.eval)()
         outputs = model(inputs)
+        # The call has moved batch statistics on, and the counts of random streams.
         return outputs, nnx.as_pure(nnx.split(model, nnx.Param, ...)[2])
 
-    def trained(params: Any, rest: Any) -> Any:
+    def trained(params: PyTree, rest: PyTree) -> Any:
         model = nnx.merge(graph, params, rest, copy=True)
         model.eval()
         return model

@@ -11,7 +11,7 @@ import sysconfig
 import threading
 import time
 from collections.abc import Container
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from jaxsched.search._fingerprint import digest
 from jaxsched.search.tasks._protocol import Task
 
 # Module -> how it was loaded, and the stat and a digest of its source.
-_LOADED: dict[str, tuple[Any, Any, str]] = {}
+_LOADED: dict[str, tuple[ModuleSpec | None, tuple[float, ...] | None, str]] = {}
 _USED: list[int] = []  # the process that has used JAX; a fork of it has this list too
 _PATIENCE = 60.0  # seconds for a first computation
 _LIBRARY = (sysconfig.get_path("stdlib") + os.sep, str(Path(__file__).parents[2]) + os.sep)
@@ -91,6 +91,7 @@ def _lacks_threads() -> bool:
     """Whether a fork server has used JAX before it forked this process."""
     jax.local_devices()  # makes them, if they were not made before
     try:
+        # Threads that Python does not know of are XLA's: a fork has none of its parent's.
         if len(os.listdir("/proc/self/task")) > threading.active_count():
             return False
     except OSError:  # not Linux
@@ -147,14 +148,14 @@ def _changed(module: str, known: Container[str]) -> str:
     return changed
 
 
-def _compiled_alike(spec: Any, file: str, source: bytes, again: bool) -> bool:
+def _compiled_alike(spec: ModuleSpec, file: str, source: bytes, again: bool) -> bool:
     """Whether the bytecode that Python kept of an import is that of the source as it is now.
 
     Where none is written, nothing tells what was loaded: only a reload is then believed.
     """
     if not isinstance(getattr(spec, "loader", None), SourceFileLoader):
         return True
-    try:
+    try:  # behind a header of 16 bytes
         cached = marshal.loads(Path(importlib.util.cache_from_source(file)).read_bytes()[16:])
     except (OSError, ValueError, EOFError, TypeError, NotImplementedError):
         return again

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.typing import ArrayLike
 
 from jaxsched._text import shorten
+from jaxsched._types import PyTree
+from jaxsched.search._fingerprint import aval_of, opened
 from jaxsched.search.tasks._dependence import called_by
 
 
 def check_not_paired(
-    argument: str, f: Callable[[Any, Any], Any], outputs: Any, targets: Any, shape: tuple[int, ...]
+    argument: str,
+    f: Callable[..., ArrayLike],
+    outputs: PyTree,
+    targets: PyTree,
+    shape: tuple[int, ...],
 ) -> None:
     """Fails where broadcasting compares every sample with every other; ``f`` returned ``shape``.
 
@@ -29,11 +35,12 @@ def check_not_paired(
     samples = shape[0]
     given = [jnp.shape(leaf)[1:] for leaf in jax.tree.leaves((outputs, targets))]
     sizes = {samples, *itertools.chain(*given)}
+    # Multiples, for a function that splits a batch into parts; and no length of another axis.
     some, others = itertools.islice(
         (n for n in itertools.count(samples, samples) if n not in sizes), 2
     )
 
-    def traced(of_outputs: int, of_targets: int) -> Any:
+    def traced(of_outputs: int, of_targets: int) -> ClosedJaxpr:
         sized = _resized(outputs, samples, of_outputs), _resized(targets, samples, of_targets)
         return jax.make_jaxpr(lambda *given: jnp.asarray(f(*given)))(*sized)
 
@@ -66,8 +73,8 @@ def check_not_paired(
         )
 
 
-def _resized(tree: Any, samples: int, other: int) -> Any:
-    def resized(leaf: Any) -> jax.ShapeDtypeStruct:
+def _resized(tree: PyTree, samples: int, other: int) -> PyTree:
+    def resized(leaf: ArrayLike) -> jax.ShapeDtypeStruct:
         axes = jnp.shape(leaf)
         axes = (other, *axes[1:]) if axes[:1] == (samples,) else axes
         return jax.ShapeDtypeStruct(axes, jax.typeof(leaf).dtype)
@@ -75,13 +82,15 @@ def _resized(tree: Any, samples: int, other: int) -> Any:
     return jax.tree.map(resized, tree)
 
 
-def _stretched(closed: Any, given: Sequence[bool], both: set[int]) -> tuple[bool, list[bool]]:
+def _stretched(
+    closed: ClosedJaxpr | Jaxpr, given: Sequence[bool], both: set[int]
+) -> tuple[bool, list[bool]]:
     """Whether an axis of length 1 that was given is broadcast to samples, and its other to others.
 
     With which outputs still have such an axis: elementwise operations hand it on. One that the
     function made (``x[:, None]``) is meant.
     """
-    jaxpr = getattr(closed, "jaxpr", closed)
+    jaxpr = opened(closed)
     has = dict(zip(jaxpr.invars, given, strict=True))
     stretched = False
     for eqn in jaxpr.eqns:
@@ -90,12 +99,11 @@ def _stretched(closed: Any, given: Sequence[bool], both: set[int]) -> tuple[bool
             inside, after = _stretched(called, [x in mine for x in eqn.invars], both)
             stretched |= inside
         else:
-            after = [any(x.aval.shape == y.aval.shape for x in mine) for y in eqn.outvars]
+            seen, made = ([aval_of(x).shape for x in some] for some in (mine, eqn.outvars))
+            after = [any(x == y for x in seen) for y in made]
             # A matrix product of samples with samples is meant, as in contrastive losses.
             stretched |= eqn.primitive.name != "dot_general" and any(
-                both <= set(y.aval.shape) and _broadcasts(x.aval.shape, y.aval.shape)
-                for x in mine
-                for y in eqn.outvars
+                both <= set(y) and _broadcasts(x, y) for x in seen for y in made
             )
         has.update(zip(eqn.outvars, after, strict=True))
     return stretched, [not isinstance(x, Literal) and has.get(x, False) for x in jaxpr.outvars]
@@ -109,7 +117,7 @@ def _broadcasts(axes: Sequence[int], wider: Sequence[int]) -> bool:
     )
 
 
-def shapes(tree: Any) -> Any:
+def shapes(tree: PyTree) -> str:
     """Dtypes and shapes of a tree, as a message shows them."""
     shown = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", tree)
     return shown if isinstance(shown, str) else shorten(str(shown))

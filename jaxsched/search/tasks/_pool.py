@@ -6,12 +6,13 @@ stays where it is, and a batch is the data themselves, read on the host.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxsched._checks import memory
+from jaxsched._types import PyTree
 from jaxsched.search.tasks._batches import shuffled
 from jaxsched.search.tasks._samples import Samples, check_alike
 
@@ -29,7 +30,7 @@ class Pool:
         leaves = zip(*(part.sample.leaves for part in parts), strict=True)
         joint = [s[0]._replace(dtype=np.result_type(*(leaf.dtype for leaf in s))) for s in leaves]
         self.sample = parts[0].sample._replace(leaves=joint)
-        self._held: tuple[Any, Any] = (None, None)  # rows, and what was read of them
+        self._held: tuple[np.ndarray | None, PyTree] = (None, None)  # rows, and what was read
 
     @property
     def length(self) -> int:
@@ -40,14 +41,14 @@ class Pool:
         """Whether all samples may rest on the device: a state and its work must fit beside them."""
         return sum(part.nbytes for part in self._parts) <= device_memory(jax.local_devices()[0]) / 2
 
-    def on_device(self) -> Any:
+    def on_device(self) -> PyTree:
         """All samples on the device."""
         columns = zip(*(part.all() for part in self._parts), strict=True)
         return self.sample.treedef.unflatten(
             [jax.device_put(np.concatenate(same)) for same in columns]
         )
 
-    def read(self, rows: Any) -> Any:
+    def read(self, rows: np.ndarray) -> PyTree:
         """Some samples on the host, [*rows.shape, ...]."""
         flat = np.ravel(rows)
         leaves = [np.empty((len(flat), *leaf.shape), leaf.dtype) for leaf in self.sample.leaves]
@@ -58,7 +59,7 @@ class Pool:
         shape = np.shape(rows)
         return self.sample.treedef.unflatten([x.reshape(*shape, *x.shape[1:]) for x in leaves])
 
-    def held(self, rows: Any) -> Any:
+    def held(self, rows: np.ndarray) -> PyTree:
         """As ``read``; the last answer is kept: a fold asks for its own again and again."""
         if self._held[0] is not rows:
             self._held = (rows, self.read(rows))
@@ -83,6 +84,8 @@ class Split(NamedTuple):
         """All rows but every ``folds``-th of a fixed shuffle, and those; of equal lengths."""
         order = shuffled(samples, samples, 0, 0, 1)[0]
         part = order[index::folds]
+        # Where folds do not divide the samples, some parts lack a row: a repeated one of weight 0
+        # fills them up, and one row less is trained on.
         most = -(-samples // folds)
         weight = np.zeros(most, np.float32)
         weight[: len(part)] = 1.0
@@ -97,7 +100,7 @@ class Split(NamedTuple):
         return cls(rows, evaluated, np.ones(len(evaluated), np.float32))
 
 
-def device_memory(device: Any, pages: str = "SC_PHYS_PAGES") -> float:
+def device_memory(device: jax.Device, pages: str = "SC_PHYS_PAGES") -> float:
     """Bytes of a device; of a CPU those of the machine, as ``memory`` tells."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     return float((stats or {}).get("bytes_limit", 0)) or memory(pages)

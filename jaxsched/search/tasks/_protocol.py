@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from jaxsched._checks import checked_whole
+from jaxsched._types import PyTree
 
-State = Any  # a pytree of arrays
-Metrics = dict[str, Any]  # name -> scalar array
+State: TypeAlias = PyTree  # of arrays
+Metrics: TypeAlias = dict[str, Any]  # name -> scalar array
 
 
 @runtime_checkable
@@ -74,7 +75,7 @@ class Task(Protocol):
         ...
 
     def step(
-        self, state: State, hyperparams: dict[str, jax.Array], batch: Any, /
+        self, state: State, hyperparams: dict[str, jax.Array], batch: PyTree, /
     ) -> tuple[State, Metrics]:
         """One optimizer update.
 
@@ -95,18 +96,18 @@ class Task(Protocol):
         ...
 
 
-def updates_per_step(caller: str, task: Any) -> int:
+def updates_per_step(caller: str, task: Task) -> int:
     """How many optimizer updates a step of the task makes."""
     given = getattr(task, "updates_per_step", 1)
     return checked_whole(f"{caller}(task=...): updates_per_step", given, 1, 2**16)
 
 
-def opaque_leaves(leaves: Iterable[Any]) -> list[Any]:
+def opaque_leaves(leaves: Iterable[object]) -> list[object]:
     """The leaves of a task that are not arrays: the task itself, functions of a tuple, texts."""
     return [x for x in leaves if not (isinstance(x, (int, float, complex)) or is_array(x))]
 
 
-def is_array(x: Any) -> bool:
+def is_array(x: object) -> bool:
     """Whether JAX takes it as an array: of numbers or keys."""
     kinds = (jnp.number, jnp.bool_, jax.dtypes.extended)
     return any(jnp.issubdtype(getattr(x, "dtype", object), kind) for kind in kinds)

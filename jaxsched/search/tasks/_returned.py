@@ -8,10 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
+from jax.tree_util import KeyPath, PyTreeDef
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxsched._arrays import NEEDS_A_NUMBER
 from jaxsched._text import shorten
-from jaxsched.search.tasks._protocol import Metrics, State
+from jaxsched._types import PyTree
+from jaxsched.search.tasks._protocol import Metrics, State, Task
 
 AVERAGED = "averaged "  # before the name of a metric: it is that of the averaged weights
 
@@ -27,17 +31,17 @@ class TaskShape:
 
     state: State
     metrics: Metrics  # of a step
-    batch: Any  # of one update
-    init: Any  # closed jaxprs, whose last inputs are the task's arrays
-    step: Any  # first inputs: the state and the hyperparameters; first outputs: the state
+    batch: PyTree  # of one update
+    init: ClosedJaxpr  # their last inputs are the task's arrays
+    step: ClosedJaxpr  # first inputs: the state and the hyperparameters; first outputs: the state
     updates: int  # in a step: where there are several, a hyperparameter is an array of them
     validation: Metrics  # of an evaluation, or {} and None
-    evaluate: Any
+    evaluate: ClosedJaxpr | None
     tested: Metrics = dataclasses.field(default_factory=dict)  # of a test, if it was traced
-    test: Any = None
+    test: ClosedJaxpr | None = None
 
     @property
-    def dtypes(self) -> tuple[Any, ...]:
+    def dtypes(self) -> tuple[DTypeLike, ...]:
         """The dtypes of the leaves of a state."""
         return tuple(leaf.dtype for leaf in jax.tree.leaves(self.state))
 
@@ -57,18 +61,18 @@ class TaskShape:
         return len(self.dtypes) + sorted(self.metrics).index("loss")
 
 
-def nbytes(tree: Any) -> int:
+def nbytes(tree: PyTree) -> int:
     """Bytes of a pytree of arrays, concrete or abstract."""
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def strong(x: Any) -> jax.Array:
+def strong(x: ArrayLike) -> jax.Array:
     # What was made of Python numbers is weak-typed; as a loop's state it would change its type.
     x = jnp.asarray(x)
     return typed(x, x.dtype)
 
 
-def typed(x: Any, dtype: Any) -> jax.Array:
+def typed(x: ArrayLike, dtype: DTypeLike) -> jax.Array:
     """An array, of this dtype if it was made of Python numbers."""
     x = jnp.asarray(x)
     if getattr(x, "weak_type", False):
@@ -85,7 +89,7 @@ def promoted(first: Any, before: Any, after: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(before.shape, dtype)
 
 
-def called(caller: str, method: str, task: Any, *arguments: Any) -> Any:
+def called(caller: str, method: str, task: Task, *arguments: PyTree) -> PyTree:
     """Errors of the user's own code say in which method they came."""
     try:
         return getattr(task, method)(*arguments)
@@ -118,7 +122,7 @@ def called(caller: str, method: str, task: Any, *arguments: Any) -> Any:
         raise
 
 
-def as_array(caller: str, path: Any, leaf: Any) -> jax.Array:
+def as_array(caller: str, path: KeyPath, leaf: ArrayLike) -> jax.Array:
     try:
         return jnp.asarray(leaf)
     except (TypeError, ValueError, OverflowError):
@@ -128,9 +132,9 @@ def as_array(caller: str, path: Any, leaf: Any) -> jax.Array:
         ) from None
 
 
-def check_structure(before: Any, after: Any, caller: str) -> None:
-    old: Any = jax.tree.structure(before)
-    new: Any = jax.tree.structure(after)
+def check_structure(before: PyTree, after: PyTree, caller: str) -> None:
+    old: PyTreeDef = jax.tree.structure(before)
+    new: PyTreeDef = jax.tree.structure(after)
     if old != new:
         raise TypeError(
             f"{caller}(task=...): step must return a state of the structure that init returned, "
@@ -138,7 +142,7 @@ def check_structure(before: Any, after: Any, caller: str) -> None:
         )
 
 
-def check_same(before: Any, after: Any, caller: str) -> None:
+def check_same(before: PyTree, after: PyTree, caller: str) -> None:
     """Raises for a leaf whose shape or dtype a step changes, which no loop can carry."""
     paths, _ = jax.tree_util.tree_flatten_with_path(before)
     for (path, old), new in zip(paths, jax.tree.leaves(after), strict=True):
@@ -151,7 +155,7 @@ def check_same(before: Any, after: Any, caller: str) -> None:
             )
 
 
-def check_metrics(metrics: Any, caller: str, method: str) -> None:
+def check_metrics(metrics: object, caller: str, method: str) -> None:
     """Raises unless they are a dict of real scalars with a "loss"."""
     if not isinstance(metrics, dict) or not all(isinstance(name, str) for name in metrics):
         raise TypeError(
@@ -173,7 +177,7 @@ def check_metrics(metrics: Any, caller: str, method: str) -> None:
             )
 
 
-def _difference(old: Any, new: Any) -> str:
+def _difference(old: PyTreeDef, new: PyTreeDef) -> str:
     """The first place at which two structures differ."""
     before, after = old.node_data(), new.node_data()
     if before is None or after is None or before[0] is not after[0]:
@@ -193,7 +197,7 @@ def _difference(old: Any, new: Any) -> str:
     return next(_difference(a, b) for a, b in pairs if a != b)
 
 
-def _kind(node: Any) -> str:
+def _kind(node: tuple[type, object] | None) -> str:
     if node is None:
         return "an array"
     return "None" if node[0] is type(None) else f"a {node[0].__name__}"

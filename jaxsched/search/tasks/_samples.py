@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import PyTreeDef
+from numpy.typing import ArrayLike
 
 from jaxsched._text import shorten
+from jaxsched._types import PyTree
 
-Data = Any  # (inputs, targets), trees of arrays [samples, ...]; or a source of such pairs
+Data: TypeAlias = Any  # (inputs, targets), trees of [samples, ...]; or a source of such pairs
 
 
 class Leaf(NamedTuple):
@@ -21,7 +24,7 @@ class Leaf(NamedTuple):
 
     path: str  # inputs['image']
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype
 
 
 class Sample(NamedTuple):
@@ -29,7 +32,7 @@ class Sample(NamedTuple):
 
     argument: str  # the argument that it is of
     leaves: list[Leaf]
-    treedef: Any  # of (inputs, targets)
+    treedef: PyTreeDef  # of (inputs, targets)
 
 
 class Samples:
@@ -63,12 +66,12 @@ class Samples:
         """The leaves of all samples."""
         return self.read(np.arange(self.length))
 
-    def tree(self, rows: np.ndarray | None = None) -> Any:
+    def tree(self, rows: np.ndarray | None = None) -> PyTree:
         """(inputs, targets) of some samples, or of all."""
         leaves = self.all() if rows is None else self.read(rows)
         return self.sample.treedef.unflatten(leaves)
 
-    def _item(self, source: Any, row: Any) -> Any:
+    def _item(self, source: Sequence[Any], row: int) -> Any:
         try:
             return source[int(row)]
         except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
@@ -80,13 +83,13 @@ class Samples:
             error.add_note(f"in {self.argument}, reading [{row}]")
             raise
 
-    def _leaf(self, path: str, value: Any) -> Leaf:
+    def _leaf(self, path: str, value: ArrayLike) -> Leaf:
         value = np.asarray(value)
         if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
             raise TypeError(f"{self.argument} {path} must be numbers, got dtype {value.dtype}.")
         return Leaf(path, value.shape, np.dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
 
-    def _stacked(self, leaf: Leaf, rows: Any, values: Iterable[Any]) -> np.ndarray:
+    def _stacked(self, leaf: Leaf, rows: np.ndarray, values: Iterable[ArrayLike]) -> np.ndarray:
         """One leaf of many items, which must all be as that of the first one."""
         stacked = np.empty((len(rows), *leaf.shape), leaf.dtype)
         for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
@@ -178,7 +181,7 @@ class Source(Samples):
             for j, leaf in enumerate(self.sample.leaves)
         ]
 
-    def _at(self, row: Any) -> tuple[list[tuple[str, Any]], Any]:
+    def _at(self, row: int) -> tuple[list[tuple[str, Any]], PyTreeDef]:
         return _flattened(f"{self.argument}[{row}]", self._item(self._given, row))
 
 
@@ -216,15 +219,15 @@ def check_alike(one: Sample, first: Sample) -> None:
             )
 
 
-def _is_pair(given: Any) -> bool:
+def _is_pair(given: object) -> bool:
     return isinstance(given, (tuple, list)) and len(given) == 2
 
 
-def _flattened(argument: str, pair: Any) -> tuple[list[tuple[str, Any]], Any]:
+def _flattened(argument: str, pair: Any) -> tuple[list[tuple[str, Any]], PyTreeDef]:
     """Leaves with names such as ``inputs['image']``; a list is an array, as NumPy takes it."""
     if not _is_pair(pair):
         raise TypeError(f"{argument} must be a pair (inputs, targets), got {type(pair).__name__}.")
-    treedef: Any
+    treedef: PyTreeDef
     leaves, treedef = jax.tree_util.tree_flatten_with_path(
         tuple(pair), is_leaf=lambda x: isinstance(x, list)
     )
@@ -249,7 +252,7 @@ def _count(argument: str, leaf: Any) -> int:
         ) from None
 
 
-def _column(argument: str, leaf: Any) -> Any:
+def _column(argument: str, leaf: Any) -> np.ndarray | Sequence[Any]:
     """An array, or a sequence of items."""
     if not isinstance(leaf, list) and not hasattr(leaf, "__array__"):
         return leaf

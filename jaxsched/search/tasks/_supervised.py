@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import GetAttrKey
 
 from jaxsched._checks import checked_whole
+from jaxsched._types import OptState, PyTree
 from jaxsched._words import known_arguments
 from jaxsched.optim._extra import update
-from jaxsched.optim._inject import Factory
+from jaxsched.optim._inject import Factory, Transformation
 from jaxsched.search.tasks._batches import mean_of, shuffled
 from jaxsched.search.tasks._functions import (
     Augment,
@@ -37,9 +40,9 @@ _AUGMENT = 0x617567  # "aug", in a key
 class SupervisedState(NamedTuple):
     """What a ``Supervised`` task trains."""
 
-    params: Any
-    rest: Any  # what a Flax model has but parameters: batch statistics, random keys
-    opt_state: Any
+    params: PyTree
+    rest: PyTree  # what a Flax model has but parameters: batch statistics, random keys
+    opt_state: OptState
 
 
 @known_arguments
@@ -176,7 +179,7 @@ class Supervised:
             )
         return SupervisedState(params, rest, opt_state)
 
-    def batches(self, seed: int, start: int, length: int) -> Any:
+    def batches(self, seed: int, start: int, length: int) -> PyTree:
         """What each update reads; see ``Task.batches``.
 
         Rows of the data on the device, int32 [length, batch_size], or [length, accumulation,
@@ -195,34 +198,35 @@ class Supervised:
         return {"data": data, "seed": np.full(length, seed, np.uint32), "step": steps}
 
     def step(
-        self, state: SupervisedState, hyperparams: dict[str, jax.Array], batch: Any
+        self, state: SupervisedState, hyperparams: dict[str, jax.Array], batch: PyTree
     ) -> tuple[SupervisedState, Metrics]:
         """One update on what ``batches`` returned for it; see ``Task.step``."""
         static = self._static
         micro = self._micro_batches(batch)
 
-        def loss_of(params: Any, rest: Any, micro: Any) -> Any:
+        def loss_of(params: PyTree, rest: PyTree, micro: PyTree) -> tuple[jax.Array, PyTree]:
             inputs, targets = self._read(*micro)
             outputs, rest = static.model.apply(params, rest, inputs, True)
             return jnp.mean(per_sample("loss=...", static.loss, outputs, targets)), rest
 
-        def with_gradient(rest: Any, micro: Any) -> Any:
+        def with_gradient(rest: PyTree, micro: PyTree) -> tuple[PyTree, PyTree]:
             gradient_of = jax.value_and_grad(loss_of, has_aux=True)
             (loss, rest), gradient = gradient_of(state.params, rest, micro)
             return rest, (loss, gradient)
 
-        def mean(f: Any) -> Any:
+        def mean(f: Callable[..., tuple[PyTree, PyTree]]) -> tuple[PyTree, PyTree]:
             return mean_of(f, state.rest, micro, static.accumulation)
 
-        # Optax's line searches refuse extras that neither they nor their value_fn take.
-        def value_fn(params: Any, obj_fn: Any = None, grad_fn: Any = None) -> Any:
+        # Optax's line searches refuse extras that neither they nor their value_fn take. Without the
+        # checkpoint its gradient would keep what the model computes in all micro-batches at once.
+        def value_fn(params: PyTree, obj_fn: object = None, grad_fn: object = None) -> jax.Array:
             return mean(jax.checkpoint(lambda *given: loss_of(params, *given)[::-1]))[1]
 
         rest, (loss, gradient) = mean(with_gradient)
         extra = {"value": loss, "grad": gradient, "value_fn": value_fn, "obj_fn": value_fn}
         extra["grad_fn"] = lambda params, _: jax.grad(value_fn)(params)
 
-        def apply(tx: Any, opt_state: Any) -> Any:
+        def apply(tx: Transformation, opt_state: OptState) -> tuple[PyTree, OptState]:
             return update(tx, gradient, opt_state, state.params, **extra)
 
         made_by, params = static.optimizer, state.params
@@ -277,11 +281,13 @@ class Supervised:
             )
         return self._static.model.trained(state.params, state.rest)
 
-    def weights(self, state: SupervisedState) -> tuple[Any, Any]:
+    def weights(self, state: SupervisedState) -> tuple[PyTree, PyTree]:
         """Parameters and the rest (batch statistics), which ``Averaged`` averages."""
         return state.params, state.rest
 
-    def with_weights(self, state: SupervisedState, weights: tuple[Any, Any]) -> SupervisedState:
+    def with_weights(
+        self, state: SupervisedState, weights: tuple[PyTree, PyTree]
+    ) -> SupervisedState:
         """The state with other ``weights``."""
         params, rest = weights
         return state._replace(params=params, rest=rest)
@@ -311,14 +317,14 @@ class Supervised:
         other._split = split
         return other
 
-    def _evaluated(self) -> Any:
+    def _evaluated(self) -> PyTree:
         """What a run is evaluated on. Read on the host, an argument of a program, or read now."""
         source, rows = self._static.source, self._split.validation
         if source is None:
             return jax.tree.map(lambda x: x[rows], self._data)
         return source.held(rows) if self._data is None else self._data
 
-    def _micro_batches(self, batch: Any) -> Any:
+    def _micro_batches(self, batch: PyTree) -> tuple[PyTree, jax.Array | None]:
         """(data or rows, key): one, or with an axis of micro-batches."""
         static = self._static
         if static.augment is None:
@@ -330,13 +336,13 @@ class Supervised:
             key = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(static.accumulation))
         return batch["data"], key
 
-    def _read(self, batch: Any, key: Any) -> Any:
+    def _read(self, batch: PyTree, key: jax.Array | None) -> tuple[PyTree, PyTree]:
         """Inputs and targets of a micro-batch as the model is trained on them."""
         static = self._static
         data = batch if static.source is not None else jax.tree.map(lambda x: x[batch], self._data)
         return data if static.augment is None else static.augment(key, *data)
 
-    def _means(self, state: SupervisedState, data: Any, weight: Any) -> Metrics:
+    def _means(self, state: SupervisedState, data: PyTree, weight: jax.Array) -> Metrics:
         inputs, targets = data
         static = self._static
         outputs, _ = static.model.apply(state.params, state.rest, inputs, False)
@@ -382,13 +388,14 @@ def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> 
     )
 
 
-def _flatten(task: Supervised) -> tuple[Any, Any]:
+def _flatten(task: Supervised) -> tuple[tuple[tuple[GetAttrKey, PyTree], ...], _Static]:
+    # An argument of the programs, not a constant: all folds are one program.
     data = task._data if task._static.source is None else task._evaluated()
-    keys = map(jax.tree_util.GetAttrKey, ("data", "split"))
+    keys = map(GetAttrKey, ("data", "split"))
     return tuple(zip(keys, (data, task._split), strict=True)), task._static
 
 
-def _unflatten(static: Any, children: Any) -> Supervised:
+def _unflatten(static: _Static, children: Iterable[PyTree]) -> Supervised:
     task = object.__new__(Supervised)
     task._static = static
     task._data, task._split = children

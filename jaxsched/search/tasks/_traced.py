@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_leaves_with_path
+from jax.extend.core import ClosedJaxpr
+from jax.tree_util import PyTreeDef, keystr, tree_leaves_with_path
+from jax.typing import ArrayLike
 
+from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import Walk, digest, equations, fingerprint_of, public
 from jaxsched.search.tasks._batches import read_batches
-from jaxsched.search.tasks._protocol import Metrics, Task, opaque_leaves, updates_per_step
+from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves, updates_per_step
 from jaxsched.search.tasks._returned import (
     TaskShape,
     as_array,
@@ -34,14 +38,14 @@ class Fold:
     """A task, or a fold of one, that was traced: from here on it answers for the task."""
 
     task: Task
-    owner: Any  # the task that was given; its programs live as long
+    owner: Task  # the one that was given; its programs live as long
     shape: TaskShape
     digests: dict[str, str]  # method -> digest of the program, all constants included
     data: str  # digest of the arrays
     walk: Walk = dataclasses.field(default_factory=Walk, repr=False)  # which has made them all
 
     @property
-    def arrays(self) -> list[Any]:
+    def arrays(self) -> list[ArrayLike]:
         """The last arguments of its programs, which a task may read from a disk."""
         return taken_apart(self.task)[0]
 
@@ -50,7 +54,9 @@ class Fold:
         """Whether updates read batches, and not their numbers only."""
         return hasattr(self.task, "batches")
 
-    def batches(self, seed: int, start: int, length: int, steps: int, caller: str = "sweep") -> Any:
+    def batches(
+        self, seed: int, start: int, length: int, steps: int, caller: str = "sweep"
+    ) -> PyTree:
         """Those of ``length`` updates, of ``steps`` in all; see ``read_batches``."""
         return read_batches(self.task, seed, start, length, caller, steps)
 
@@ -121,7 +127,7 @@ class Fold:
 
 
 def trace_folds(
-    task: Any, folds: int | None, names: tuple[str, ...], steps: int, owner: Any = None
+    task: Any, folds: int | None, names: tuple[str, ...], steps: int, owner: Task | None = None
 ) -> tuple[Fold, ...]:
     """The task, or its folds, which must be alike; those that differ in arrays are traced once.
 
@@ -131,7 +137,7 @@ def trace_folds(
     if folds is not None and not hasattr(task, "fold"):
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
     traced: list[Fold] = []
-    kinds: list[tuple[Any, Fold]] = []
+    kinds: list[tuple[object, Fold]] = []
     walk = Walk()  # folds share their data
     for index in range(folds or 1):
         one = task if folds is None else task.fold(index, folds)
@@ -174,11 +180,13 @@ def trace_task(
     size = () if updates == 1 else (updates,)
     values = {name: jax.ShapeDtypeStruct(size, jnp.float32) for name in hyperparams}
 
-    def init(key: Any, arrays: Any) -> Any:
+    def init(key: jax.Array, arrays: list[ArrayLike]) -> State:
         made = called(caller, "init", rebuild(arrays), key)
         return jax.tree_util.tree_map_with_path(partial(as_array, caller), made)
 
-    def step(state: Any, hyperparams: Any, batch: Any, arrays: Any) -> Any:
+    def step(
+        state: State, hyperparams: dict[str, jax.Array], batch: PyTree, arrays: list[ArrayLike]
+    ) -> tuple[State, Metrics]:
         made = called(caller, "step", rebuild(arrays), state, hyperparams, batch)
         if not isinstance(made, (tuple, list)) or len(made) != 2:
             raise TypeError(f"{caller}(task=...): step must return (state, metrics), got {made!r}.")
@@ -217,12 +225,12 @@ def trace_task(
 
 
 def trace_metrics(
-    task: Any, state: Any, caller: str = "sweep", method: str = "evaluate"
-) -> tuple[Metrics, Any]:
+    task: Task, state: State, caller: str = "sweep", method: str = "evaluate"
+) -> tuple[Metrics, ClosedJaxpr]:
     """The abstract metrics of ``evaluate`` (or ``test``) and its closed jaxpr."""
     arrays, rebuild = taken_apart(task)
 
-    def measure(state: Any, arrays: Any) -> Any:
+    def measure(state: State, arrays: list[ArrayLike]) -> Metrics:
         metrics = called(caller, method, rebuild(arrays), state)
         check_metrics(metrics, caller, method)
         return metrics
@@ -231,19 +239,19 @@ def trace_metrics(
     return metrics, traced
 
 
-def taken_apart(task: Task) -> tuple[list[Any], Any]:
+def taken_apart(task: Task) -> tuple[list[ArrayLike], Callable[[list[ArrayLike]], Task]]:
     """The arrays of a task, and what makes such a task of others; an opaque object has none."""
-    treedef: Any
+    treedef: PyTreeDef
     arrays, treedef = jax.tree.flatten(task)
     return ([], lambda arrays: task) if opaque_leaves(arrays) else (arrays, treedef.unflatten)
 
 
-def _kind(task: Any) -> tuple[Any, list[Any]]:
+def _kind(task: Task) -> tuple[object, list[ArrayLike]]:
     """What a task is but for the numbers in its arrays, and those.
 
     Of an opaque object, equal or not, only the trace tells what its methods close over.
     """
-    structure: Any
+    structure: PyTreeDef
     arrays, structure = jax.tree.flatten(task)
     if opaque_leaves(arrays):
         return id(task), []

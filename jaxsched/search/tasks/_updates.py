@@ -11,15 +11,17 @@ which no hyperparameter acts (the ascent of ``optax.contrib.sam``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Jaxpr, Var
 
 from jaxsched._text import shorten
+from jaxsched.search._fingerprint import aval_of, opened
 from jaxsched.search.tasks._averaged import Averaged
 from jaxsched.search.tasks._dependence import Value, called_by, flow, follow, sources, union
+from jaxsched.search.tasks._protocol import State, Task
 from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._supervised import Supervised
 
@@ -56,7 +58,7 @@ def check_every_step(caller: str, shape: TaskShape, hyperparams: int) -> None:
         )
 
 
-def check_used(caller: str, task: Any, hyperparams: tuple[str, ...], shape: TaskShape) -> None:
+def check_used(caller: str, task: Task, hyperparams: tuple[str, ...], shape: TaskShape) -> None:
     """Raises a ``ValueError`` with the hyperparameters whose values would all train one run.
 
     One acts on the loss, or on a metric through the state. One that is only reported, as a metric
@@ -109,9 +111,9 @@ def check_all_read(caller: str, shape: TaskShape, hyperparams: int) -> None:
         )
 
 
-def _rows(jaxpr: Any, var: Any) -> set[int]:
+def _rows(jaxpr: Jaxpr, var: Var) -> set[int]:
     """The rows of an input that may be read: all, unless only constant slices are taken of it."""
-    everything = {*range(var.aval.shape[0])}
+    everything = {*range(aval_of(var).shape[0])}
     read = everything.copy() if var in jaxpr.outvars else set()
     for eqn in jaxpr.eqns:
         for place in (i for i, atom in enumerate(eqn.invars) if atom is var):
@@ -119,7 +121,7 @@ def _rows(jaxpr: Any, var: Any) -> set[int]:
                 begin, end = eqn.params["start_indices"][0], eqn.params["limit_indices"][0]
                 read |= {*range(begin, end, (eqn.params["strides"] or (1,))[0])}
             elif eqn.primitive.name != "scan" and (called := called_by(eqn)) is not None:
-                inner = getattr(called, "jaxpr", called)
+                inner = opened(called)
                 read |= _rows(inner, inner.invars[place])
             else:
                 read |= everything
@@ -132,7 +134,7 @@ def _periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None
     ``None`` where that isn't seen to be few.
     """
     count = len(shape.dtypes)
-    inputs = [var.aval for var in shape.step.jaxpr.invars]
+    inputs = [*map(aval_of, shape.step.jaxpr.invars)]
     counts = [not x.shape and jnp.issubdtype(x.dtype, np.integer) for x in inputs[:count]]
     if not any(counts):
         return None, None
@@ -167,10 +169,10 @@ def _distance(times: list[int]) -> int | None:
     return times[1] - times[0] if len(times) > 1 and times[1] - times[0] > 1 else None
 
 
-def _accumulator(state: Any) -> str | None:
+def _accumulator(state: State) -> str | None:
     """The name of an accumulator of Optax and where it is, if there is one."""
 
-    def named(node: Any) -> str | None:
+    def named(node: object) -> str | None:
         own = node if isinstance(node, Mapping) else getattr(node, "_fields", ())
         fields = {str(name) for name in own}
         return next((name for name, has in _ACCUMULATORS.items() if has <= fields), None)
