@@ -8,8 +8,12 @@ from fractions import Fraction
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import schedules
 
 import jaxsched as js
+from jaxsched.testing import LAWS
 
 TRACED = jax.jit(lambda schedule, steps: schedule(steps))
 A, B, C = js.Linear(0.0, 1.0, 5), js.Cosine(1.0, 0.5, 7), js.Polynomial(0.5, 0.1, 4)
@@ -41,6 +45,37 @@ def test_laws_of_shift_scale_clip_and_products():
     np.testing.assert_array_equal(
         js.Clip(B, low=0.6, high=0.9)(steps), np.clip(B(steps), np.float32(0.6), np.float32(0.9))
     )
+
+
+WSD, STEPS = js.wsd(1.0, 100, 10, 20), js.multi_step(1.0, 0.1, [30])
+WHERE = {
+    "a window over a shorter piece": (js.Window(WSD, 5, 300), (5, 75, 95), "Constant"),
+    "after its end": (js.Window(WSD, 150, 300), (), "Constant"),
+    "over drops": (js.Window(STEPS, 0, 50), (30,), "PiecewiseConstant"),
+    "backwards": (js.Reverse(js.Window(WSD, 50, 300)), (200, 220), "Constant"),
+    "a longer factor": (WSD * js.Linear(1, 0, 200), (10, 80, 100), "Linear"),
+    "one without end": (js.InverseSqrt(1.0, 10) + WSD, (10, 80, 100), "InverseSqrt"),
+    "drops and a curve": (js.minimum(STEPS, js.Linear(1, 0, 100)), (30,), "PiecewiseConstant"),
+    "no warmup": (js.wsd(1.0, 100, 0, 20), (80,), "Linear"),
+    "no plateau": (js.wsd(1.0, 100, 80, 20), (80,), "Linear"),
+    "no decay": (js.wsd(1.0, 100, 10, 0), (10, 100), "Linear"),
+    "epochs of less than a step": (js.Epochwise(js.wsd(1.0, 100, 1, 1), 0.3), (29,), "Linear"),
+    "one knot": (js.PiecewiseLinear([0], [1.0]), (), "PiecewiseLinear"),
+    "drops over before the start": (js.Shift(STEPS, -40), (), "PiecewiseConstant"),
+}
+
+
+@pytest.mark.parametrize(("schedule", "boundaries", "last"), WHERE.values(), ids=WHERE)
+def test_phases_reach_from_0_to_the_duration(schedule, boundaries, last):
+    LAWS["phased"](schedule, None)
+    assert js.boundaries(schedule) == boundaries and schedule.phases()[-1].name == last
+
+
+@given(schedules, schedules, st.sampled_from(["__mul__", "__add__", "__rshift__"]))
+def test_phases_of_any_combination_reach_to_its_duration(a, b, operator):
+    if operator != "__rshift__" or a.duration is not None:
+        LAWS["phased"](js.Window(getattr(a, operator)(b), 0, 2000) * b, None)
+    LAWS["phased"](a, None)
 
 
 def test_the_order_of_calls_means_nothing():

@@ -82,7 +82,7 @@ def test_phases_pictures_and_lengths_are_known():
     assert js.boundaries(LookAhead(WSD, 30)) == js.boundaries(WSD) == (100, 800)
     assert js.boundaries(js.Shift(LookAhead(WSD, 30), 50)) == (150, 850)
     assert [phase.name for phase in js.coverage(LookAhead(WSD, 3), 500).unreached] == ["Linear"]
-    assert js.boundaries(Saturating(0.1, 50) * WSD) == (100, 800)
+    assert js.boundaries(Saturating(0.1, 50) * WSD) == (100, 800, 1000)
     assert "0 to 0.0993, 250 steps" in Saturating(0.1, 50)._repr_html_()
     assert "LookAhead(Linear(0, 0.1, 100) &gt;&gt; C" in LookAhead(WSD, 30)._repr_html_()
 

@@ -31,7 +31,7 @@ from jaxsched.schedules._own import check_duration
 from jaxsched.schedules._phase import (
     Phase,
     cut,
-    known,
+    fitted,
     known_duration,
     later,
     phases_of,
@@ -303,10 +303,10 @@ class Sequence(AbstractParts):
         joined: list[Phase] = []
         begin: float = 0
         for part in self.parts[:-1]:
-            length = known(part.duration)
+            length = known_duration(part) or 0
             joined += later(cut(phases_of(part), length), begin)
             begin += length
-        return joined + later(phases_of(self.parts[-1]), begin)
+        return fitted(joined + later(phases_of(self.parts[-1]), begin), known_duration(self))
 
     def natural_length(self) -> float:
         before = sum(map(shown_length, self.parts[:-1]))
@@ -332,7 +332,9 @@ class AbstractCombination(AbstractParts):
 
     def phases(self) -> list[Phase]:
         """Those of the part with most of them, or of one whose value changes at the common end."""
-        return side_by_side(self.parts, known_duration(self)) or super().phases()
+        end = known_duration(self)
+        phases = side_by_side(self.parts, end)
+        return fitted(phases, end) if phases else super().phases()
 
     def natural_length(self) -> float:
         return max(map(shown_length, self.parts))

@@ -12,7 +12,6 @@ from jaxsched import _number as num
 from jaxsched._checks import violates
 from jaxsched._number import Number
 from jaxsched._struct import numbers, struct
-from jaxsched.schedules._phase import Phase, phases_of, retimed, shown_length
 from jaxsched.schedules._piecewise import count_reached, edges, require_lengths
 from jaxsched.schedules._wrappers import AbstractRetimed
 
@@ -80,15 +79,8 @@ class Paced(AbstractRetimed):
             return num.Double(ends.hi.sum(-1), ends.lo.sum(-1))
         return ends.sum(-1)
 
-    def phases(self) -> list[Phase]:
-        return retimed(phases_of(self.schedule), self._when)
-
-    def natural_length(self) -> float:
-        return self._when(shown_length(self.schedule))
-
-    def _when(self, progress: float) -> float:
-        """``_reached`` for people, of what is known."""
+    def _when(self, inner: float) -> float:
         for points in (self.boundaries, self.paces):
             edges(points)  # raises where they are not
-        step = float(self._reached(np.float64(0.0), np.float64(progress)))
+        step = float(self._reached(np.float64(0.0), np.float64(inner)))
         return int(step) if step.is_integer() else step

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxsched._arrays import is_concrete, is_number, to_host
+from jaxsched._arrays import NEEDS_A_NUMBER, is_concrete, is_number, to_host
 from jaxsched._text import describe
+
+_NEED_LENGTHS = "the phases of a schedule need known lengths"
+ROUNDED = 2.0**-40  # of a number of steps: 3 * 333.3333 is 1000
 
 
 class Phase(NamedTuple):
@@ -28,6 +31,11 @@ def phases_of(schedule: Any) -> list[Phase]:
             f"{type(schedule).__name__}.phases() must return a list of js.Phase(name, start, end), "
             f"the first from step 0, got {describe(phases)}."
         )
+    if [phase.start for phase in phases] != [0, *(phase.end for phase in phases[:-1])]:
+        raise ValueError(
+            f"{type(schedule).__name__}.phases() must begin at step 0, and each after the first at "
+            f"the end of the one before, got {describe(phases)}."
+        )
     return phases
 
 
@@ -45,35 +53,59 @@ def later(phases: list[Phase], by: float) -> list[Phase]:
 
 
 def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
-    """What of the phases is in [0, stop]; the first one reaches back to 0."""
+    """What of the phases is in [0, stop]; where they end before, the last value holds."""
     within: list[Phase] = []
-    for name, start, end in phases:
-        start = max(start, 0) if within else 0
-        if stop is not None:
-            end = stop if end is None else min(end, stop)
-        if end is None or end > start:
-            within.append(Phase(name, start, end))
+    begin: float | None = 0
+    for name, _, end in [*phases, Phase("Constant", 0, None)]:
+        if begin is None or begin == stop:
+            break
+        if stop is not None and (end is None or end >= stop * (1 - ROUNDED)):
+            end = stop
+        if end is None or end > begin:
+            within.append(Phase(name, begin, end))
+            begin = end
     return within or [Phase(phases[0].name, 0, 0)]
+
+
+def fitted(phases: list[Phase], stop: float | None) -> list[Phase]:
+    """The same; a last value that begins at the end, as of ``PiecewiseConstant``, stays a phase."""
+    last = phases[-1]
+    if stop is None or (stop and abs(last.start - stop) > stop * ROUNDED):
+        return cut(phases, stop)
+    return [*(cut(phases, stop) if stop else []), Phase(last.name, stop, last.end and stop)]
 
 
 def known(x: Any) -> float:
     """A length as a number for people."""
     if not is_concrete(x):
-        raise TypeError(f"the phases of a schedule need known lengths, got {x!r}.")
+        raise TypeError(f"{_NEED_LENGTHS}, got {x!r}.")
     if np.ndim(x):
         raise ValueError("the phases of a population differ: ask one of `js.unstack(population)`.")
     return np.asarray(to_host(x)).item()
 
 
 def known_duration(schedule: Any) -> float | None:
-    return None if schedule.duration is None else known(schedule.duration)
+    """The duration as a number for people; values may be traced, lengths not."""
+    try:
+        with np.errstate(all="ignore"):
+            length = schedule.exact_length(np.float64(0.0))
+    except (*NEEDS_A_NUMBER, RuntimeError) as error:  # traced, or spread over processes
+        raise TypeError(f"{_NEED_LENGTHS}, got {schedule!r}.") from error
+    if length is None:
+        return None
+    length = known(length)
+    return int(length) if float(length).is_integer() else length
 
 
 def side_by_side(schedules: Any, end: float | None) -> list[Phase]:
     """The phases of the one with most of them, or whose last is beyond the ``end`` of all."""
     composed = [phases for phases in map(phases_of, schedules) if len(phases) > 1]
     late = lambda phases: end is not None and phases[-1].start >= end
-    return max(composed, key=lambda phases: (late(phases), len(phases)), default=[])
+    most = max(composed, key=lambda phases: (late(phases), len(phases)), default=[])
+    if not most or (over := most[-1].end) in (None, end):
+        return most
+    longest = [s for s in schedules if not s._is_constant() and known_duration(s) == end]
+    return most + [p for s in longest[:1] for p in phases_of(s) if p.end is None or p.end > over]
 
 
 def ends(schedule: Any) -> bool:

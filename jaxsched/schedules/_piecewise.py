@@ -13,7 +13,7 @@ from jaxsched._arrays import is_concrete, to_host
 from jaxsched._number import Number, Value
 from jaxsched._struct import numbers, struct
 from jaxsched.schedules._base import AbstractSchedule
-from jaxsched.schedules._phase import Phase, known
+from jaxsched.schedules._phase import Phase, cut, known
 from jaxsched.schedules._progress import Progress, cosine_weights, progress
 
 
@@ -274,8 +274,7 @@ def edges(points: Any) -> list[float]:
 
 def _between(name: str, begins: list[float], end: float | None) -> list[Phase]:
     """The phases that begin there, without empty ones."""
-    ends = [*begins[1:], end]
-    return [Phase(name, a, b) for a, b in zip(begins, ends, strict=True) if a != b]
+    return cut([Phase(name, a, b) for a, b in zip(begins, [*begins[1:], end], strict=True)], end)
 
 
 def _last(steps: Any) -> Any:

@@ -16,8 +16,10 @@ from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import exact_duration
 from jaxsched.schedules._phase import (
+    ROUNDED,
     Phase,
     cut,
+    fitted,
     known,
     known_duration,
     later,
@@ -26,8 +28,6 @@ from jaxsched.schedules._phase import (
     shown_length,
     unfinished,
 )
-
-_ROUNDED = 2.0**-40  # of a number of steps: 3 * 333.3333 is 1000
 
 
 @struct
@@ -52,10 +52,14 @@ class AbstractWrapper(AbstractSchedule):
         return self.schedule.exact_length(t)
 
     def phases(self) -> list[Phase]:
-        return phases_of(self.schedule)
+        return fitted(retimed(phases_of(self.schedule), self._when), known_duration(self))
 
     def natural_length(self) -> float:
-        return shown_length(self.schedule)
+        return self._when(shown_length(self.schedule))
+
+    def _when(self, inner: float) -> float:
+        """The step at which the schedule is at its own step ``inner``."""
+        return inner
 
     def _require_duration(self) -> None:
         if got := unfinished(self.schedule):
@@ -111,12 +115,8 @@ class Stretch(AbstractRetimed):
     def inner_step(self, t: Number) -> Number:
         return t / num.as_number(t, self.factor)
 
-    def phases(self) -> list[Phase]:
-        factor = known(self.factor)
-        return retimed(phases_of(self.schedule), lambda step: step * factor)
-
-    def natural_length(self) -> float:
-        return shown_length(self.schedule) * float(to_host(self.factor))
+    def _when(self, inner: float) -> float:
+        return inner * known(self.factor)
 
 
 @struct
@@ -141,11 +141,11 @@ class Shift(AbstractRetimed):
     def inner_step(self, t: Number) -> Number:
         return num.at_least_zero(num.at_least_zero(t) - num.as_number(t, self.steps))
 
-    def phases(self) -> list[Phase]:
-        return cut(later(phases_of(self.schedule), known(self.steps)), None)
+    def _when(self, inner: float) -> float:
+        return inner + known(self.steps)
 
     def natural_length(self) -> float:
-        return max(shown_length(self.schedule) + float(to_host(self.steps)), 1.0)
+        return max(super().natural_length(), 1.0)
 
 
 @struct
@@ -253,9 +253,9 @@ class Quantize(AbstractRetimed):
         every = self._stair(t)
         return num.divmod_exact(num.at_least_zero(t), every)[0] * every
 
-    def phases(self) -> list[Phase]:
+    def _when(self, inner: float) -> float:
         every = known(self.every)
-        return cut(retimed(phases_of(self.schedule), lambda step: -(-step // every) * every), None)
+        return -(-inner // every) * every
 
     def natural_length(self) -> float:
         return max(shown_length(self.schedule), 5 * float(to_host(self.every)))
@@ -289,18 +289,16 @@ class Epochwise(AbstractRetimed):
         if epochs is None:
             return None
         steps = -num.floor(-epochs) * num.as_number(t, self.per_epoch)
-        return num.floor(steps + steps * _ROUNDED)
+        return num.floor(steps + steps * ROUNDED)
 
     def inner_step(self, t: Number) -> Number:
         every = num.as_number(t, self.per_epoch)
         after = num.floor(num.nudge(num.at_least_zero(t))) + 1.0
         epochs, rest = num.divmod_exact(after, num.where(every > 0.0, every, 1.0))
-        return num.where(rest > after * _ROUNDED, epochs, epochs - 1.0)
+        return num.where(rest > after * ROUNDED, epochs, epochs - 1.0)
 
-    def phases(self) -> list[Phase]:
-        every = known(self.per_epoch)
-        steps = lambda epoch: math.floor(-(-epoch // 1) * every * (1 + _ROUNDED))
-        return retimed(phases_of(self.schedule), steps)
+    def _when(self, inner: float) -> float:
+        return math.floor(-(-inner // 1) * known(self.per_epoch) * (1 + ROUNDED))
 
     def natural_length(self) -> float:
         return shown_length(self.schedule) * float(to_host(self.per_epoch))

@@ -13,7 +13,7 @@ import jaxsched as js
 from jaxsched._arrays import INT32_MAX, to_host
 from jaxsched._checks import checked_items, checked_whole
 from jaxsched._populations import require_schedule
-from jaxsched.schedules._phase import unfinished
+from jaxsched.schedules._phase import known_duration, phases_of, unfinished
 from jaxsched.testing import _laws
 
 Schedule = js.AbstractSchedule
@@ -232,8 +232,19 @@ def sequential(schedule: Schedule, steps: np.ndarray) -> None:
             assert float(ended(end - 1)) == float(schedule(end - 1))
 
 
+def phased(schedule: Schedule, steps: np.ndarray) -> None:
+    """Its phases go from step 0 to the duration, each on from the last; only that may be empty."""
+    phases, duration = phases_of(schedule), known_duration(schedule)
+    last = phases[-1]
+    held = last.end is None and last.start == duration  # the last value begins at the end
+    assert held or last.end == duration, f"they end at {last.end}, the duration is {duration}"
+    empty = [phase for phase in phases[:-1] if phase.start == phase.end]
+    assert not empty, f"empty are {empty}"
+
+
 LAWS = _laws.by_name(
     pure,
+    phased,
     total,
     elementwise,
     strong_float32,
