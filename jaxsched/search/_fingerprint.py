@@ -22,8 +22,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import AbstractValue, Atom, ShapedArray
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.typing import ArrayLike
 
@@ -66,9 +65,9 @@ def opened(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
     return cast(Jaxpr, getattr(jaxpr, "jaxpr", jaxpr))
 
 
-def aval_of(atom: Atom) -> ShapedArray:
+def aval_of(atom: Var | Literal) -> jax.ShapeDtypeStruct:
     """The shape and dtype of what an equation takes or returns."""
-    return cast(ShapedArray, atom.aval)  # JAX declares less than all values of programs have
+    return cast(jax.ShapeDtypeStruct, atom.aval)  # it has at least what this one has
 
 
 def digest(*parts: str | bytes | ArrayLike) -> str:
@@ -253,7 +252,7 @@ class Walk:
         jaxpr = opened(closed)
         numbers: dict[Var, int] = {}
 
-        def token(atom: Atom) -> str:
+        def token(atom: Var | Literal) -> str:
             if hasattr(atom, "val"):  # a literal
                 return f"{_aval(atom.aval)}={self.of(atom.val)}"
             return str(numbers.setdefault(atom, len(numbers)))
@@ -318,7 +317,7 @@ _short = functools.lru_cache(4096)(_digest)  # most parameters of an equation
 
 
 @functools.lru_cache(4096)
-def _aval(aval: AbstractValue) -> str:
+def _aval(aval: object) -> str:
     return f"{_ADDRESS.sub('', str(aval))}{'~' if getattr(aval, 'weak_type', False) else ''}"
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import AbstractValue, Atom, ParamDict
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.typing import ArrayLike
 
@@ -123,7 +122,7 @@ class _Walk:
         }
         values.update(zip(jaxpr.invars, inputs, strict=True))
 
-        def read(atom: Atom) -> Value:
+        def read(atom: Var | Literal) -> Value:
             if isinstance(atom, Literal):
                 return self._constant(atom.val)
             return values.get(atom, Value())
@@ -234,7 +233,7 @@ def _arithmetic(name: str, inputs: list[Value], dtype: np.dtype) -> Value | None
     return y if name == "mul" and of(x, 1) else None
 
 
-def _of_scan(params: ParamDict) -> Flow:
+def _of_scan(params: Mapping[str, Any]) -> Flow:
     """Inputs: constants, carry, rows; outputs: carry, rows."""
     inner = flow(params["jaxpr"])
     if "ft_in" in params:  # since JAX 0.12
@@ -248,7 +247,7 @@ def _of_scan(params: ParamDict) -> Flow:
     return Flow([*carry, *rows], [*same, *[None] * len(rows)], escapes)
 
 
-def _of_while(params: ParamDict) -> Flow:
+def _of_while(params: Mapping[str, Any]) -> Flow:
     """Inputs: the condition's constants, the body's, the carry."""
     body, condition = flow(params["body_jaxpr"]), flow(params["cond_jaxpr"])
     cond, own = params["cond_nconsts"], params["body_nconsts"]
@@ -276,5 +275,5 @@ def _looped(masks: Sequence[int], first: int) -> list[int]:
     return reads
 
 
-def _kind(aval: AbstractValue) -> tuple[object, object]:
+def _kind(aval: object) -> tuple[object, object]:
     return getattr(aval, "shape", None), getattr(aval, "dtype", None)

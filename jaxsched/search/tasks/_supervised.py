@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -214,8 +214,7 @@ class Supervised:
             (loss, rest), gradient = gradient_of(state.params, rest, micro)
             return rest, (loss, gradient)
 
-        def mean(f: Callable[..., tuple[PyTree, PyTree]]) -> tuple[PyTree, PyTree]:
-            return mean_of(f, state.rest, micro, static.accumulation)
+        mean = partial(mean_of, rest=state.rest, micro=micro, count=static.accumulation)
 
         # Optax's line searches refuse extras that neither they nor their value_fn take. Without the
         # checkpoint its gradient would keep what the model computes in all micro-batches at once.
@@ -281,13 +280,11 @@ class Supervised:
             )
         return self._static.model.trained(state.params, state.rest)
 
-    def weights(self, state: SupervisedState) -> tuple[PyTree, PyTree]:
+    def weights(self, state: SupervisedState) -> PyTree:
         """Parameters and the rest (batch statistics), which ``Averaged`` averages."""
         return state.params, state.rest
 
-    def with_weights(
-        self, state: SupervisedState, weights: tuple[PyTree, PyTree]
-    ) -> SupervisedState:
+    def with_weights(self, state: SupervisedState, weights: PyTree) -> SupervisedState:
         """The state with other ``weights``."""
         params, rest = weights
         return state._replace(params=params, rest=rest)
@@ -343,8 +340,7 @@ class Supervised:
         return data if static.augment is None else static.augment(key, *data)
 
     def _means(self, state: SupervisedState, data: PyTree, weight: jax.Array) -> Metrics:
-        inputs, targets = data
-        static = self._static
+        static, (inputs, targets) = self._static, data
         outputs, _ = static.model.apply(state.params, state.rest, inputs, False)
         values = {"loss": per_sample("loss=...", static.loss, outputs, targets)}
         for name, metric in static.metrics.items():
@@ -391,8 +387,7 @@ def _check_fits(batch_size: int, accumulation: int, samples: int, what: str) -> 
 def _flatten(task: Supervised) -> tuple[tuple[tuple[GetAttrKey, PyTree], ...], _Static]:
     # An argument of the programs, not a constant: all folds are one program.
     data = task._data if task._static.source is None else task._evaluated()
-    keys = map(GetAttrKey, ("data", "split"))
-    return tuple(zip(keys, (data, task._split), strict=True)), task._static
+    return ((GetAttrKey("data"), data), (GetAttrKey("split"), task._split)), task._static
 
 
 def _unflatten(static: _Static, children: Iterable[PyTree]) -> Supervised:
