@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,20 @@ def test_a_warmup_before_a_controller_is_quiet_and_moves_its_base():
     for loss in (1.0, 1.0, 0.9, 1.0):
         assert float(warmed(state)) == pytest.approx(float(plateau(alone)))
         state, alone = warmed.update(state, value=loss), plateau.update(alone, value=loss)
+
+
+FOLLOWED = [js.Constant(0.3), js.InverseSqrt(0.3, 10), js.Linear(0.3, 0.1, 20)]
+LONG = [lambda rate: js.Noisy(rate * BASE), lambda rate: js.Noisy(rate, 0.5) + BASE]
+LONG += [lambda rate: js.Linear(0.0, 1.0, 3) >> js.Noisy(js.minimum(BASE, rate))]
+CASES = [*itertools.product(LONG, FOLLOWED), (lambda rate: rate * BASE >> BASE, FOLLOWED[0])]
+
+
+@pytest.mark.parametrize(("around", "followed"), CASES)
+def test_a_combination_is_as_long_as_with_what_the_controller_follows(around, followed):
+    controller, steps = around(Plateau(followed)), np.array([0, 5, 19, 25, 39, 41, 50, 51, 99])
+    values = levels(controller)[-1].base.host(steps)
+    told = controller.host_values(controller.init(), steps, values)
+    np.testing.assert_allclose(told, around(followed).host(steps))
 
 
 @pytest.mark.parametrize("controller", AROUND)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
-from jaxsched._struct import length, number, struct
+from jaxsched._struct import length, number, static, struct
 from jaxsched._text import describe
 from jaxsched.controllers._base import AbstractController, untold
 from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
@@ -25,6 +25,7 @@ class Rate(AbstractTimed):
     Args:
         value: filled in at each update.
         steps: length of what the controller follows, in optimizer updates; ``None``: no end.
+        endless: whether that is no constant and has no end. ``Around`` sets it, and ``steps``.
 
     >>> import jaxsched as js
     >>> js.controllers.Around(js.Plateau(0.1), 0.5 * js.controllers.Rate()) == 0.5 * js.Plateau(0.1)
@@ -33,9 +34,18 @@ class Rate(AbstractTimed):
 
     value: Any = number(default=1.0)
     steps: Any = length(default=None, at_least=0, optional=True)
+    endless: bool = static(default=False)
+
+    @classmethod
+    def of(cls, followed: AbstractSchedule) -> Rate:
+        steps = followed.duration
+        return cls(steps=steps, endless=steps is None and not followed._is_constant())
 
     def value_at(self, t: Number) -> Value:
         return num.as_value(t, self.value)
+
+    def _is_constant(self) -> bool:
+        return self.steps is None and not self.endless
 
 
 class AroundState(NamedTuple):
@@ -94,6 +104,9 @@ class Around(AbstractController, of_operators=True):
                 "Around(rule=...) must be a schedule with a js.controllers.Rate() in it, got "
                 f"{describe(self.rule)}."
             )
+        # One that a user writes may be of what follows a length, which combinations ask for.
+        told = Rate.of(untold(self.base))
+        self.__dict__["rule"] = self._with(lambda rate: told if rate == Rate() else rate)
 
     @classmethod
     def of(cls, controller: Any, rule: Callable[[Any], Any]) -> Around:
@@ -101,7 +114,7 @@ class Around(AbstractController, of_operators=True):
         rule(untold(controller))  # raises by what it follows: a Rate does not tell its last value
         if isinstance(controller, Around):
             return dataclasses.replace(controller, rule=rule(controller.rule))
-        return cls(controller, rule(Rate(steps=untold(controller).duration)))
+        return cls(controller, rule(Rate.of(untold(controller))))
 
     @classmethod
     def after(cls, warmup: AbstractSchedule, controller: Any) -> Around:
