@@ -168,10 +168,6 @@ EACH = "--steps-per-epoch=5"
         (["plot", TEXT, "-o", "a.txt"], "--output must end in"),
         (["plot", TEXT, "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),
         (["find", "a:b", "-o", "/no/such/folder/a.svg"], "--output must be a file that can be"),
-        (
-            ["convert", "torch", "/no/such/train.py"],
-            "'/no/such/train.py' must be a file that can be read, got",
-        ),
         (["show", TEXT, "--units", "batch=2)+(1"], "--units must be such as"),
         (["sweep", "a:b", "sweep.ini"], "must end in .toml"),
         (["show", "-"], "standard input is not read"),

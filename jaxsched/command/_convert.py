@@ -39,8 +39,8 @@ def convert(
 
     Args:
         library: "torch", "hf", "keras", ...
-        text: the call, as it stands in a program: ``"StepLR(optimizer, 30, gamma=0.1)"``; or
-            lines of one, which must have one schedule.
+        text: the call, as it stands in a program: ``"StepLR(optimizer, 30, gamma=0.1)"``; before
+            it there may be imports, names that are given a value, and its optimizer.
         lr: the rate of the optimizer, where the schedule scales it or is a factor of it; it must
             not contradict what the text says.
         steps_per_epoch: updates between two calls of their ``scheduler.step()``, where it is
@@ -58,7 +58,7 @@ def convert(
     >>> print(convert("torch", "StepLR(step_size=30, gamma=0.1)", lr=0.5).splitlines()[0])
     js.compat.torch.StepLR(base_lr=0.5, step_size=30, gamma=0.1)
     """
-    tree, interval, factor, notes = found_in(library, text, lr, values)
+    tree, each_update, factor, notes = found_in(library, text, lr, values)
     source: Any = source_of(tree.name)
     kind = source.name.partition(".")[0]
     own = "dataloader_len" if kind == "composer" else "steps_per_epoch"
@@ -81,8 +81,7 @@ def convert(
         raise ValueError(f"{error} Here, {given}.") from None
     line = _shown(tree)
     epochwise = source.name.startswith(("torch.", "timm.")) and source.name not in _EACH_UPDATE
-    epochwise = interval == "epoch" or (epochwise and interval != "step")
-    epochwise &= isinstance(made, AbstractSchedule)
+    epochwise = epochwise and not each_update and isinstance(made, AbstractSchedule)
     if steps_per_epoch is not None:
         if not epochwise:
             reason = "a controller, whose patience counts reports"
@@ -101,10 +100,7 @@ def convert(
         said = source_of(f"transformers.{tree.kwargs['name']}") or source
     lines = [line, unless_code(python_line, made), "", said.doc]
     if steps_per_epoch is None and epochwise:
-        asked = "A step is an update; where theirs is an epoch, give steps_per_epoch."
-        if interval:
-            asked = "It is stepped once in several updates (an epoch): give steps_per_epoch."
-        notes.append(asked)
+        notes.append("A step is an update; where theirs is an epoch, give steps_per_epoch.")
     if source.name in _MOMENTUM and tree.kwargs.get("cycle_momentum", True):
         notes.append(f"The momentum moves, too: js.compat.{_MOMENTUM[source.name]}.")
     left_out = {*source.kinds} - {*tree.kwargs}

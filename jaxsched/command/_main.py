@@ -134,9 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "library", choices=list(LIBRARY), metavar="library", help=", ".join(LIBRARY)
     )
-    convert.add_argument(
-        "text", help='its call, as in "StepLR(optimizer, 30, gamma=0.1)", or a program.py'
-    )
+    convert.add_argument("text", help='its call, as in "StepLR(optimizer, 30, gamma=0.1)"')
     convert.add_argument("--lr", type=float, help="the rate of the optimizer")
     convert.add_argument(
         "--steps-per-epoch", type=int, metavar="N", help="where it is stepped once an epoch"
@@ -214,20 +212,15 @@ def _convert(given: argparse.Namespace) -> int:
     # First what needs no JAX.
     from jaxsched.command._calls import found_in
 
-    text, values = given.text, {}
-    if text.endswith(".py"):
-        try:
-            text = Path(text).read_text("utf-8-sig")
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{text!r} must be a file that can be read, got {error}.") from None
+    values = {}
     for each in given.value:
         name, _, value = each.rpartition("=")
         values[name] = parse(value, "--value") if value else value
-    found_in(given.library, text, given.lr, values)
+    found_in(given.library, given.text, given.lr, values)
     from jaxsched.command._convert import convert
 
     made = convert(
-        given.library, text, given.lr, steps_per_epoch=given.steps_per_epoch, values=values
+        given.library, given.text, given.lr, steps_per_epoch=given.steps_per_epoch, values=values
     )
     _say(made)
     return 0

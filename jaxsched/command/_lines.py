@@ -1,0 +1,239 @@
+"""Lines of a program of another library, as they are pasted. It loads no JAX, and runs nothing."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import math
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from jaxsched._text import describe, shorten
+from jaxsched.names._expression import OPERATORS, Call, Reader, Word, dotted
+from jaxsched.names._lookup import source_of
+from jaxsched.names._sources import Entry
+
+ARITHMETIC: dict[str, Callable[..., Any]] = {
+    **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": round},
+    **{"min": min, "max": max, "math.ceil": math.ceil, "math.floor": math.floor},
+}
+LR = ("lr", "learning_rate")
+RATE_FIRST = ("keras", "optax")  # of an optimizer; elsewhere it follows the parameters
+_OPTIMIZERS = {
+    *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan", "asgd"),
+    *("decoupledadamw", "decoupledsgdw", "ftrl", "lamb", "lars", "lion", "muon", "nadam", "nadamw"),
+    *("novograd", "radam", "rmsprop", "rprop", "sgd", "sm3", "sparseadam", "yogi"),
+}
+_OF_GROUPS = {"initial_lr", "lr", "lr_mult", "lr_scale", "max_lr", "min_lr"}  # rates of their own
+_NAMES = (ast.Attribute, ast.Name, ast.Subscript)
+
+
+class Placed(Word):
+    """What only the program knows and is told with its line, since it is not a name alone."""
+
+
+class Lines(Reader):
+    """The values that pasted lines give names, and the calls of the library in them.
+
+    The lines run one after the other, as in Python: a name has the value that it was given last.
+    So they may be imports, names that are given a value, and calls of the library. In all else a
+    value may change where no line says so (a loop, a function, a method of a list), and what gets a
+    schedule or its optimizer may change its rate: such a line is refused.
+    """
+
+    def __init__(self, library: str, text: str, where: str, told: Mapping[str, Any]):
+        super().__init__(where)
+        self.library, self.told, self.unused = library, told, {*told}
+        self.known: dict[str, Any] = {}
+        self.calls: dict[int, tuple[Call, ast.expr]] = {}
+        self._apart: list[tuple[ast.AST, set[str]]] = []  # what is not read, and the names in it
+        self.shown, self.body = text, _parsed(text).body
+        for line in self.body:
+            self._read(line)
+        # An optimizer is often known by its name only.
+        given = [x for call in self.schedules for x in _inner(call) if isinstance(x, (Call, Word))]
+        held = {str(x) for x in given if isinstance(x, Word)}
+        held |= {name for name, x in self.known.items() if any(x is y for y in given)}
+        for node, names in self._apart:
+            if held & names:
+                self._refuse(node)
+
+    @property
+    def schedules(self) -> list[Call]:
+        return [call for call, _ in self.calls.values() if self.source(call)]
+
+    def source(self, call: Call) -> Entry | None:
+        name = f"{self.library}.{call.bare}"  # timm.step is one, but scheduler.step is not
+        return None if call.name.endswith(".step") and call.name != name else source_of(name)
+
+    def rates(self, call: Call) -> list[Any]:
+        """What an optimizer says of its rate; one that is not known, by the name of it."""
+        if self.source(call):
+            return []
+        place = 0 if self.library in RATE_FIRST else 1
+        given = call.args[place : place + 1] if _is_optimizer(call) else ()
+        return [*given, *(call.kwargs[x] for x in LR if call.kwargs.get(x) is not None)]
+
+    def inner_schedules(self, of: Call | dict[Any, Any]) -> list[Call]:
+        """Those in the arguments of a call or the values of a dict, in whatever lists."""
+        found: list[Call] = []
+        todo, seen = _inner(of), set[int]()
+        while todo:
+            x = todo.pop()
+            if isinstance(x, Call) and self.source(x):
+                found.append(x)
+            if id(x) not in seen:  # a list may stand in itself twice, again and again
+                seen.add(id(x))
+                todo += _inner(x)
+        return found
+
+    def text(self, call: Call) -> str:
+        """How a call stands there, with its line."""
+        return _placed(self.calls[id(call)][1])
+
+    def value(self, node: ast.expr, depth: int = 0) -> Any:
+        text = (dotted(node) or ast.unparse(node)) if self.told else ""
+        if text in self.told and text not in self.known:
+            self.unused.discard(text)
+            return self.told[text]
+        made = super().value(node, depth)
+        if isinstance(made, Call):
+            self.calls.setdefault(id(made), (made, node))
+        computed = isinstance(made, dict) or getattr(made, "name", "") in ARITHMETIC
+        if computed and self.inner_schedules(made):
+            self._refuse(node)
+        if isinstance(made, dict) and "params" in made and _OF_GROUPS & {*made}:
+            raise ValueError(
+                f"{self.where} must have one rate, got groups of parameters with their own in line "
+                f"{node.lineno}: convert without them, for each rate (lr=...)."
+            )
+        return made
+
+    def call(self, node: ast.Call, inner: Any) -> Any:
+        name = self.word(node.func)
+        if isinstance(name, Placed) or not isinstance(name, Word):
+            return self._unread(node)
+        made = super().call(node, inner)
+        if isinstance(made, dict):
+            return made if name == "dict" else self._unread(node)
+        made = dataclasses.replace(made, name=str(name))
+        if _is_optimizer(made):
+            rate = [*self.rates(made), None][0]
+            own = self.library in RATE_FIRST and isinstance(rate, Call) and self.source(rate)
+            if self.inner_schedules(made)[bool(own) :]:  # elsewhere than as its rate
+                self._refuse(node)
+        elif made.name not in ARITHMETIC and not self.source(made):
+            self._unread(node)
+        return made
+
+    def word(self, node: ast.AST) -> Any:
+        name = dotted(node)
+        if name in self.known and not isinstance(node, ast.Subscript):
+            return self.known[name]
+        if not isinstance(node, _NAMES) or not name:
+            return self._unread(node)
+        if isinstance(node, ast.Name):
+            return Word(name)
+        base = self.word(node.value)
+        if isinstance(base, (list, dict)) and isinstance(node, ast.Subscript):
+            with contextlib.suppress(LookupError, TypeError):
+                return base[ast.literal_eval(node.slice)]
+        if isinstance(base, (Call, list, dict)):
+            return self._unread(node)
+        plain = isinstance(base, Word) and not isinstance(base, Placed)
+        return Word(f"{base}{name[len(dotted(node.value)) :]}") if plain else _placed(node)
+
+    def _read(self, line: ast.stmt) -> None:
+        if isinstance(line, (ast.Import, ast.ImportFrom)):
+            for each in line.names:
+                whole = isinstance(line, ast.Import) and not each.asname
+                name = each.name.partition(".")[0] if whole else each.name
+                if name == "*" and not all(isinstance(x, Word) for x in self.known.values()):
+                    self._refuse(line)  # it may give them other values
+                self.known[each.asname or name] = Word(name)
+            return
+        if isinstance(line, (ast.Expr, ast.Return)) and line.value:
+            value = self.value(line.value)
+            ours = not isinstance(value, Call) or self.source(value) or _is_optimizer(value)
+            if not ours and len(self.body) > 1:
+                self._refuse(line)
+            return
+        if not isinstance(line, (ast.Assign, ast.AnnAssign)):
+            self._refuse(line)
+        target, *more = line.targets if isinstance(line, ast.Assign) else [line.target]
+        name = dotted(target)
+        if more or isinstance(target, ast.Subscript) or not re.fullmatch(r"(self\.)?\w+", name):
+            self._refuse(line)
+        if line.value is not None:
+            self.known[name] = self.value(line.value)
+
+    def _unread(self, node: ast.AST) -> Placed:
+        """What is not read, which must not get what is."""
+        names = {dotted(x) for x in ast.walk(node) if isinstance(x, _NAMES)}
+        self._apart.append((node, names))
+        calls = [x for x in ast.walk(node) if isinstance(x, ast.Call)]
+        inner = [Call(str(self.known.get(dotted(x.func), dotted(x.func)))) for x in calls]
+        rebinds = any(isinstance(x, ast.NamedExpr) for x in ast.walk(node))
+        schedules = any(x is not node and self.source(y) for x, y in zip(calls, inner, strict=True))
+        if rebinds or schedules or any(self._holds(self.known.get(x)) for x in names):
+            self._refuse(node)
+        return _placed(node)
+
+    def _holds(self, x: Any) -> bool:
+        """Whether something else could change what is read by changing this."""
+        held = isinstance(x, Call) and (self.source(x) or _is_optimizer(x))
+        return bool(held) or isinstance(x, (list, dict))
+
+    def _refuse(self, node: Any) -> NoReturn:
+        raise ValueError(
+            f"{self.where} must be a call of a schedule, with at most imports, names that are "
+            f"given a value, and its optimizer, got `{_head(node)}` in line {node.lineno}: leave "
+            "it out, or paste the call alone."
+        )
+
+
+def told_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for values of the program, each as the parser writes it."""
+    values_of = {}
+    where = "convert(values=...) must have names or calls, as in the text, of numbers,"
+    for name, value in values.items():
+        try:
+            node = ast.parse(str(name), mode="eval").body
+        except (SyntaxError, ValueError):
+            raise ValueError(f"{where} texts or lists, got {name!r:.60}.") from None
+        if not isinstance(value, (int, float, str, list, type(None))):
+            raise ValueError(f"{where} texts or lists, got {describe(value)} for {name!r:.60}.")
+        word = isinstance(value, Word)  # of the command: a text without quotes
+        values_of[dotted(node) or ast.unparse(node)] = str(value) if word else value
+    return values_of
+
+
+def _inner(x: Any) -> list[Any]:
+    """What a call, a list or a dict consists of."""
+    if isinstance(x, Call):
+        return [*x.args, *x.kwargs.values()]
+    return [*x.values()] if isinstance(x, dict) else x if isinstance(x, list) else []
+
+
+def _is_optimizer(call: Call) -> bool:
+    return call.bare.lower() in _OPTIMIZERS
+
+
+def _head(node: ast.AST) -> str:
+    return shorten(ast.unparse(node).partition("\n")[0])
+
+
+def _placed(node: Any) -> Placed:
+    return Placed(f"{_head(node)} (line {getattr(node, 'lineno', 1)})")
+
+
+def _parsed(text: str) -> ast.Module:
+    plain = re.sub(r"(?m)^ *(>>>|\.\.\.) ?|^ *[%!].*$", "", text)  # of a console, of a notebook
+    for each in (text, plain):
+        with contextlib.suppress(SyntaxError):
+            return ast.parse(textwrap.dedent(each))
+    # Lines of which the first was copied without its indentation.
+    return ast.parse("\n".join(line.strip() for line in text.splitlines()))
