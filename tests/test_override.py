@@ -1,5 +1,7 @@
 """The rates of a state are read and changed: current, upcoming, override."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -52,7 +54,11 @@ def test_override_acts_at_the_next_update_and_never_retraces():
         ({"learning_rate": 0.125}, 0.125),
         ({"learning_rate": None}, EXPECTED[2]),
         ({"scale": {"learning_rate": 0.5}}, 0.5 * EXPECTED[3]),
-        ({"learning_rate": new}, new(4)),
+        ({"scale": {"learning_rate": 0.5}}, 0.5 * EXPECTED[4]),  # it is set: still a half
+        ({"learning_rate": 0.25}, 0.25),
+        ({"scale": {"learning_rate": 0.5}}, 0.125),
+        ({"learning_rate": None}, EXPECTED[7]),
+        ({"learning_rate": new}, new(8)),
     ]:
         rate, state = step(override(state, **change))
         np.testing.assert_allclose(rate, expected, rtol=1e-6)
@@ -131,11 +137,12 @@ def test_current_is_the_rate_that_was_applied(wrapper):
 
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -float("inf"), 10**400])
-@pytest.mark.parametrize("how", ["value", "scale"])
-def test_a_rate_that_is_no_number_is_refused(how, rate):
+@pytest.mark.parametrize("scale", [False, True])
+def test_a_rate_that_is_no_number_is_refused(scale, rate):
     state = inject(optax.sgd)(learning_rate=LR).init(PARAMS)
-    change = {"learning_rate": rate} if how == "value" else {"scale": {"learning_rate": rate}}
-    with pytest.raises(ValueError, match="learning_rate"):
+    change = {"scale": {"learning_rate": rate}} if scale else {"learning_rate": rate}
+    where = "override(scale={'learning_rate': ...})" if scale else "override(learning_rate=...)"
+    with pytest.raises(ValueError, match=re.escape(where)):
         override(state, **change)
 
 

@@ -45,7 +45,8 @@ def override(
             the place in a chain, such as ``"1"``), or ``"*"`` for all of them. Where no group
             has the name itself, it is that of a stack, all of whose layers are meant:
             ``layers`` those of ``layers/0`` and ``layers/1_2``, but not ``layers/norm``.
-        scale: name -> factor in front of the schedule (set, not accumulated).
+        scale: name -> factor in front of the schedule, or of the number that is held. It takes the
+            place of the one before: 0.5 twice is a half, not a quarter. ``values`` make it 1 again.
         values: name -> a number, held until further notice; a schedule or controller of the same
             structure, which takes the old one's place (what a controller remembers stays); or
             ``None``, which gives control back to the schedule.
@@ -117,7 +118,7 @@ def _misnamed(
             if part:
                 bases[groups[-1]] = base
     groups = [g for g in dict.fromkeys(groups) if g]
-    where = f"override({name}=...)"
+    where = _where(name, is_scale)
     if ambiguous:
         return f"{where} is ambiguous; give group=, '*' for all or one of {groups}."
     if group is None and name == "multiplier" and bases:
@@ -136,6 +137,10 @@ def _misnamed(
         f"{where} must name a hyperparameter that is injected, got {name!r}{place}; there are "
         f"{list(current(tree))}."
     )
+
+
+def _where(name: str, is_scale: bool) -> str:
+    return f"override(scale={{{name!r}: ...}})" if is_scale else f"override({name}=...)"
 
 
 def _held(state: Any) -> Any:
@@ -161,7 +166,7 @@ def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectSta
     """Gives one hyperparameter a factor, a fixed value, its schedule back, or another one."""
     knob, schedules = state.knobs[name], state.schedules
     if is_scale:
-        knob = knob._replace(scale=_like(knob.scale, value, name))
+        knob = knob._replace(scale=_like(knob.scale, value, name, is_scale=True))
     elif value is None or isinstance(value, (AbstractSchedule, AbstractController)):
         knob = Override(jnp.ones_like(knob.scale), knob.fixed, jnp.zeros_like(knob.is_fixed))
         if value is not None:
@@ -218,13 +223,12 @@ def _is_whole(x: Any) -> bool:
     )
 
 
-def _like(old: jax.Array, value: Any, name: str) -> jax.Array:
-    rate = name.rpartition("/")[2] in ("learning_rate", "lr")
-    value = checked_number(f"override({name}=...)", value, at_least=0 if rate else None)
+def _like(old: jax.Array, value: Any, name: str, is_scale: bool = False) -> jax.Array:
+    rate, where = name.rpartition("/")[2] in ("learning_rate", "lr"), _where(name, is_scale)
+    value = checked_number(where, value, at_least=0 if rate else None)
     if jnp.shape(value) not in ((), old.shape):
         raise ValueError(
-            f"override({name}=...) must be a number or an array of shape {old.shape}, got "
-            f"{value!r}."
+            f"{where} must be a number or an array of shape {old.shape}, got {value!r}."
         )
     return jnp.broadcast_to(jnp.array(value, old.dtype, copy=True), old.shape)
 
@@ -237,9 +241,10 @@ def _set_optax(state: Any, name: str, value: Any, is_scale: bool) -> Any:
             f"Build the optimizer by js.inject(...)({name}=schedule) instead."
         )
     if is_scale or value is None or callable(value):
+        got = "a factor" if is_scale else repr(value)
         raise ValueError(
             f"override({name}=...) must be a number in a state of optax.inject_hyperparams, got "
-            f"{value!r}."
+            f"{got}. For factors and schedules build the optimizer by `js.inject`."
         )
     hyperparams = {**state.hyperparams, name: _like(state.hyperparams[name], value, name)}
     return state._replace(hyperparams=hyperparams)
