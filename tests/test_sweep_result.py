@@ -217,6 +217,17 @@ def test_rows_csv_json(swept, tmp_path):
     assert data[5]["diverged at"] == int(swept.diverged[5].min())
 
 
+def test_json_says_why_there_is_no_score():
+    result = result_of([[1.0], [np.nan], [np.nan], [np.nan]])
+    result = dataclasses.replace(
+        result,
+        stopped=np.array([-1, 1, -1, -1]),
+        diverged=np.array([-1, -1, 1, -1])[:, None, None],
+    )
+    kinds = [(r["loss"], r["stopped at"], r["diverged runs"]) for r in json.loads(result.to_json())]
+    assert kinds == [(1.0, None, 0), (None, 1, 0), (None, None, 1), (None, None, 0)]
+
+
 def test_hostile_names_do_no_harm():
     formulas = [
         '=HYPERLINK("x")',

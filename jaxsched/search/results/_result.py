@@ -127,6 +127,8 @@ class SweepResult(ScoredTrials):
 
         A setting with the name of another column is shown as "setting NAME"; so is "steps" if it
         is not the length of each run. A partial result also has "unfinished runs" of each trial.
+        Where there is no score (NaN), "stopped at" has the step of a trial that was given up,
+        "diverged runs" is above 0, or "unfinished runs" is; else the metric itself is NaN.
         """
         return reports.rows(self)
 
@@ -135,7 +137,7 @@ class SweepResult(ScoredTrials):
         return export.to_csv(self.rows(), file)
 
     def to_json(self, file: Any = None) -> str:
-        """The rows as strict JSON (a NaN is null); also written to ``file`` if one is given."""
+        """The rows as strict JSON, to ``file`` too if one is given. NaN and infinity are null."""
         return export.to_json(self.rows(), file)
 
     def to_pandas(self) -> Any:
