@@ -9,6 +9,7 @@ objects into them, and a union would be wrong at every use.
 
 from __future__ import annotations
 
+import os
 from typing import Any, TypeAlias
 
 from jax.typing import ArrayLike
@@ -16,4 +17,5 @@ from jax.typing import ArrayLike
 Number: TypeAlias = ArrayLike  # of any shape: with an axis it stands for several
 Step: TypeAlias = ArrayLike  # a count of optimizer updates, from 0; it need not be whole
 PyTree: TypeAlias = Any  # containers that JAX knows, with arrays as leaves
+FilePath: TypeAlias = str | bytes | os.PathLike[str]
 OptState: TypeAlias = PyTree  # what ``init`` of an Optax transformation returned, or what holds it

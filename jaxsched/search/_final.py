@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from jaxsched._checks import checked_number
 from jaxsched._text import printable, shorten
+from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._devices import put
@@ -51,7 +52,7 @@ class FinalScore:
 
     best: Best
     metrics: dict[str, np.ndarray]
-    states: tuple[Any, ...]
+    states: tuple[PyTree, ...]
     result: SweepResult
 
     def __repr__(self) -> str:
@@ -136,7 +137,7 @@ class FinalScores(ByName[FinalScore]):
     def _by_name(self) -> dict[str, FinalScore]:
         return self.finals
 
-    def difference(self, name: Any, metric: str) -> Difference:
+    def difference(self, name: object, metric: str) -> Difference:
         """A kind's test metric minus that of the kind with the best *validation* score.
 
         The runs are paired by seed. Both kinds were chosen without the test scores.
@@ -217,7 +218,7 @@ def final_scores(
     return FinalScores(by, finals, level, kinds.partial)
 
 
-def _check_result(result: Any, where: str) -> None:
+def _check_result(result: object, where: str) -> None:
     """Raises if it is not the result of a sweep."""
     if not isinstance(result, SweepResult):
         repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
@@ -227,7 +228,7 @@ def _check_result(result: Any, where: str) -> None:
         )
 
 
-def _check_final(task: Any, result: SweepResult, best: Any) -> bool:
+def _check_final(task: Any, result: SweepResult, best: object) -> bool:
     """Raises if a trial cannot be scored; returns whether it is trained on validation data too."""
     if not isinstance(best, Best):
         raise TypeError(
@@ -279,7 +280,7 @@ def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
     )
 
 
-def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tuple[Any, ...]]:
+def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tuple[PyTree, ...]]:
     """The test metrics, [seeds] each, and the trained states."""
     plan, last = ledger.plan, ledger.plan.stages[-1].index
     (program,), device = backend.programs, backend.devices[0]
@@ -291,7 +292,9 @@ def _tested(ledger: Ledger, backend: Backend) -> tuple[dict[str, np.ndarray], tu
     return metrics, states
 
 
-def _check_task(task: Any, result: SweepResult, folds: tuple[Fold, ...] | None, best: Best) -> None:
+def _check_task(
+    task: Task, result: SweepResult, folds: tuple[Fold, ...] | None, best: Best
+) -> None:
     """Raises if the result is of another task, where it can tell; ``folds`` if already traced."""
     expected = result.info.identity
     if expected is None:  # of an earlier version

@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
+
+from jaxsched._types import Number
 
 # Best cosine peak = minimum / 3 (bias 1.03, 91 % within a factor 2, 11 settings); best constant
 # rate = minimum / 7 (8 settings). Both for a debiased EMA of 0.9 over about 33 steps a decade.
@@ -26,7 +29,9 @@ NEAR_ZERO = 0.1
 
 
 @jax.jit
-def minimum(lrs: Any, losses: Any, mask: Any = None, *, divide: float = 10.0) -> jax.Array:
+def minimum(
+    lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None, *, divide: float = 10.0
+) -> jax.Array:
     """A tenth of the rate with the lowest loss (fastai's ``minimum``).
 
     Args:
@@ -53,7 +58,7 @@ def minimum(lrs: Any, losses: Any, mask: Any = None, *, divide: float = 10.0) ->
 
 
 @jax.jit
-def steepest(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
+def steepest(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     r"""The rate at which the loss falls fastest in the log of the rate (fastai's ``steep``).
 
     .. math:: \eta_i, \quad i = \arg\min_i \frac{y_{i+1} - y_i}{\ln \eta_{i+1} - \ln \eta_i}
@@ -75,7 +80,7 @@ def steepest(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
 
 
 @jax.jit
-def valley(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
+def valley(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """About half way down the longest valley (fastai's ``valley``, its default).
 
     The longest strictly decreasing *subsequence* of the losses, of length L and ending at index e
@@ -95,7 +100,7 @@ def valley(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
     curve = _curve("valley", lrs, losses, mask)
     size, place = curve.lrs.size, jnp.arange(curve.lrs.size)
 
-    def longest_to(i: Any, lengths: jax.Array) -> jax.Array:
+    def longest_to(i: jax.Array, lengths: jax.Array) -> jax.Array:
         before = (place < i) & (curve.losses[i] < curve.losses)
         return lengths.at[i].set(1 + jnp.max(jnp.where(before, lengths, 0)))
 
@@ -109,9 +114,9 @@ def valley(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="difference")
 def slide(
-    lrs: Any,
-    losses: Any,
-    mask: Any = None,
+    lrs: ArrayLike,
+    losses: ArrayLike,
+    mask: ArrayLike | None = None,
     *,
     difference: int = 15,
     threshold: float = 0.005,
@@ -162,7 +167,7 @@ def slide(
 
 
 @jax.jit
-def decaying(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
+def decaying(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """The peak for a schedule that ends near zero: a third of the rate with the lowest loss.
 
     Args, returns and errors: see ``minimum``.
@@ -176,7 +181,7 @@ def decaying(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
 
 
 @jax.jit
-def constant(lrs: Any, losses: Any, mask: Any = None) -> jax.Array:
+def constant(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> jax.Array:
     """The rate for a run at a constant rate: a seventh of the rate with the lowest loss.
 
     Args, returns and errors: see ``minimum``.
@@ -193,7 +198,7 @@ _ALL: Any = (minimum, steepest, valley, slide, decaying, constant)
 RULES = {rule.__name__: rule for rule in _ALL}
 
 
-def divisor(ratio: Any) -> Any:
+def divisor(ratio: Number) -> Any:
     """The divisor of the rate with the lowest loss, for a schedule that ends at ``ratio * peak``.
 
     3 up to a ratio of 0.1 and 7 from 1 on, as measured; in between, where nothing was measured, a
@@ -208,7 +213,7 @@ def divisor(ratio: Any) -> Any:
     return DECAY_DIVISOR * (CONSTANT_DIVISOR / DECAY_DIVISOR) ** share
 
 
-def window(losses: Any, first: int = 0, last: int = 0) -> jax.Array:
+def window(losses: ArrayLike, first: int = 0, last: int = 0) -> jax.Array:
     """The points of a curve that fastai uses: without its ends, up to the first NaN.
 
     Args:
@@ -239,7 +244,7 @@ class _Curve(NamedTuple):
     size: jax.Array  # how many
 
 
-def _curve(rule: str, lrs: Any, losses: Any, mask: Any) -> _Curve:
+def _curve(rule: str, lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None) -> _Curve:
     """Checks a rule's arguments, and moves the points that count to the front, in their order."""
     lrs, losses = jnp.asarray(lrs, jnp.float32), jnp.asarray(losses, jnp.float32)
     if lrs.ndim != 1 or lrs.size == 0:

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import numpy as np
 from jaxsched._arrays import same_structure
 from jaxsched._bounds import check_choice
 from jaxsched._checks import check_room, checked_flag, checked_number, checked_whole
+from jaxsched._types import Number, PyTree
 from jaxsched._words import known_arguments
 from jaxsched.schedules._base import Constant
 from jaxsched.schedules._piecewise import Table
@@ -58,7 +59,7 @@ def range_test(
     ramp: Literal["exponential", "linear"] = "exponential",
     name: str = "learning_rate",
     hyperparams: dict[str, float] | None = None,
-    state: Any = None,
+    state: PyTree | None = None,
     smoothing: float = 0.9,
     width: int | None = None,
     progress: bool | None = None,
@@ -160,7 +161,7 @@ def range_test(
         return read(rates, losses, smooth, kept, chosen, target, smoothing)
 
 
-def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
+def _ramp(start: Number, end: Number, steps: int | None, ramp: str) -> np.ndarray:
     start = float(checked_number("range_test(start=...)", start, at_least=1e-30))
     end = float(checked_number("range_test(end=...)", end, above=start, at_most=1e30))
     check_choice("range_test(ramp=...)", ramp, ("exponential", "linear"))
@@ -173,7 +174,7 @@ def _ramp(start: Any, end: Any, steps: Any, ramp: Any) -> np.ndarray:
     return rates.clip(np.float32(start), np.float32(end))
 
 
-def _constants(hyperparams: Any, name: str) -> dict[str, np.float32]:
+def _constants(hyperparams: object, name: str) -> dict[str, np.float32]:
     """The other hyperparameters, each a float32 number."""
     if hyperparams is None:
         return {}
@@ -189,10 +190,10 @@ def _constants(hyperparams: Any, name: str) -> dict[str, np.float32]:
     return {key: np.float32(checked_number(one.format(key), x)) for key, x in hyperparams.items()}
 
 
-def _checked_state(state: Any, expected: Any) -> Any:
+def _checked_state(state: PyTree, expected: PyTree) -> PyTree:
     """The state as arrays; a Python number in it takes the dtype that the task gives it."""
 
-    def kinds(tree: Any) -> Any:
+    def kinds(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: (np.shape(x), str(jnp.result_type(x))), tree)
 
     if same_structure(state, expected):

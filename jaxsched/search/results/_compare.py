@@ -62,7 +62,7 @@ class ByName(Generic[T]):
         """A row for each kind."""
         raise NotImplementedError
 
-    def __getitem__(self, name: Any) -> T:
+    def __getitem__(self, name: object) -> T:
         return named(self._by_name, name)
 
     def __iter__(self) -> Iterator[str]:
@@ -141,7 +141,7 @@ class Comparison(ByName[Contender]):
             )
 
 
-def named(entries: dict[str, T], name: Any) -> T:
+def named(entries: dict[str, T], name: object) -> T:
     """The entry of a name, or of a setting's value.
 
     Raises:
@@ -226,7 +226,7 @@ def _grouped(result: ScoredTrials, by: str, where: str) -> dict[str, list[int]]:
     return groups
 
 
-def _value(setting: Any) -> Any:
+def _value(setting: object) -> Any:
     """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; others unchanged."""
     if not reports.is_number(setting):
         return setting

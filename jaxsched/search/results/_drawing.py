@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from jaxsched.recipes._share import share
 from jaxsched.search._fingerprint import label
 from jaxsched.search.results._reports import is_number
 from jaxsched.search.results._scored import ScoredTrials
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
 
 # Okabe and Ito's palette, told apart with every kind of colour vision, without its pale yellow.
 # Marks and dashes differ too, for a page in grey.
@@ -35,7 +39,7 @@ _SHOWN = {
 class Look(NamedTuple):
     colour: str
     mark: str
-    dash: Any
+    dash: str | tuple[int, tuple[int, ...]]  # as matplotlib takes them
 
 
 def looks(count: int, ordered: bool) -> list[Look]:
@@ -99,11 +103,11 @@ class Scale:
     def at(self, value: Any) -> float:
         return float(value if self.numeric else self._places[value])
 
-    def place(self, value: Any) -> int:
+    def place(self, value: Hashable) -> int:
         """Which one of the values it is, in their order."""
         return self._places[value]
 
-    def draw(self, axis: Any, set_scale: Any) -> None:
+    def draw(self, axis: XAxis | YAxis, set_scale: Callable[[str], object]) -> None:
         """Sets up an axis: its scale, and ticks at the values where there is room."""
         if self.log:
             set_scale("log")
@@ -132,7 +136,7 @@ def set_marks(axis: Any, shown: list[str], ordered: bool) -> None:
             mark.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
-def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
+def name_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Writes each curve's (x, y, name, colour) to the right of all, so that no two names overlap.
 
     It needs the final limits of y, and makes room in x.
@@ -142,10 +146,11 @@ def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
     from matplotlib.textpath import TextPath
     from matplotlib.ticker import FixedLocator
 
-    if ax.figure.get_layout_engine() is not None:
-        ax.figure.draw_without_rendering()  # now the axes have their size
+    figure: Any = ax.figure
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()  # now the axes have their size
     size = ax.get_window_extent()
-    points = 72 / ax.figure.dpi
+    points = 72 / figure.dpi
     width, height = size.width * points, size.height * points
     names = [text(name) for *_, name, _ in ends]
     longest = max(TextPath((0, 0), f".{name}", size=_FONT).get_extents().width for name in names)
@@ -160,7 +165,8 @@ def name_ends(ax: Any, ends: list[tuple[float, float, str, Any]]) -> None:
     ax.set_xlim(first, scale.inverted().transform(np.array([low + (high - low) / (1 - room)]))[0])
     left = 1 - room
     bottom, top = ax.yaxis.get_transform().transform(np.array(ax.get_ylim()))
-    ends = [(x, float(np.clip(y, *sorted(ax.get_ylim()))), *rest) for x, y, *rest in ends]
+    within = np.sort(ax.get_ylim())
+    ends = [(x, float(np.clip(y, *within)), name, colour) for x, y, name, colour in ends]
     heights = ax.yaxis.get_transform().transform(np.array([y for _, y, *_ in ends], float))
     places = _apart((heights - bottom) / (top - bottom), 1.35 * _FONT / height)
     line = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.6}
@@ -227,7 +233,7 @@ def colour_range(scores: np.ndarray, maximize: bool) -> tuple[float, float, bool
 class Picture:
     """Some trials of a result with their scores, and the axes to draw on."""
 
-    def __init__(self, result: ScoredTrials, trials: list[int], ax: Any):
+    def __init__(self, result: ScoredTrials, trials: list[int], ax: Axes):
         self.result, self.trials, self.ax = result, trials, ax
         self.mean, self.error = result.scores()
         ranking = result.ranking()
@@ -245,12 +251,12 @@ class Picture:
         for i in trials:
             self.kinds.setdefault(result.trials[i].kind or "of no kind", []).append(i)
 
-    def setting(self, trial: int, name: str) -> Any:
+    def setting(self, trial: int, name: str) -> Hashable:
         """What is neither a number nor a text as a text: it may not be hashable."""
         value = self.result.trials[trial].settings.get(name)
         return value if isinstance(value, (int, float, str, share, type(None))) else label(value)
 
-    def mark_best(self, where: Any) -> None:
+    def mark_best(self, where: Callable[[int], Iterable[float]]) -> None:
         """A star at ``where(trial)``."""
         if self.best in self.trials:
             star: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markersize": 15}

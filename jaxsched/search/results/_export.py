@@ -10,16 +10,17 @@ from typing import Any
 
 from jaxsched._checks import checked_path
 from jaxsched._serialize import to_dict
+from jaxsched._types import FilePath
 from jaxsched.recipes._share import share
 from jaxsched.search._fingerprint import plain
 
 
-def to_csv(rows: list[dict[str, Any]], file: Any) -> str:
+def to_csv(rows: list[dict[str, Any]], file: FilePath | None) -> str:
     lines = [",".join(map(_cell, line)) for line in (rows[0], *map(dict.values, rows))]
     return _written("\n".join([*lines, ""]), file, "to_csv")
 
 
-def to_json(rows: list[dict[str, Any]], file: Any) -> str:
+def to_json(rows: list[dict[str, Any]], file: FilePath | None) -> str:
     text = json.dumps([_finite(row) for row in rows], allow_nan=False, indent=1)
     return _written(text, file, "to_json")
 
@@ -32,7 +33,7 @@ def to_pandas(rows: list[dict[str, Any]]) -> Any:
     return pd.DataFrame(rows)
 
 
-def plain_setting(value: Any) -> Any:
+def plain_setting(value: object) -> Any:
     """A value of ``Trial.settings`` as JSON: code and objects by their names."""
     if isinstance(value, (list, tuple)):
         return [plain_setting(v) for v in value]
@@ -41,7 +42,7 @@ def plain_setting(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else plain(value)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None or isinstance(value, (bool, numbers.Number)):
         return "" if value is None else str(value)
     text = str(value)
@@ -55,7 +56,7 @@ def _cell(value: Any) -> str:
     return text if bare else '"' + text.replace('"', '""') + '"'
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     """A row as strict JSON, which has no NaN and no infinity, in lists neither."""
     if isinstance(value, dict):
         return {name: _finite(one) for name, one in value.items()}
@@ -65,7 +66,7 @@ def _finite(value: Any) -> Any:
     return plain_setting(value) if is_finite else None
 
 
-def _written(text: str, file: Any, where: str) -> str:
+def _written(text: str, file: FilePath | None, where: str) -> str:
     if file is not None:
         # Names may hold anything, half a surrogate pair too.
         data = text.encode("utf-8", "backslashreplace")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from jaxsched._text import shorten
+from jaxsched._types import FilePath
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, identifying
 from jaxsched.search.results._info import Shard
@@ -20,7 +20,7 @@ from jaxsched.search.results._result import SweepResult
 
 
 @known_arguments
-def merge(parts: Iterable[Any]) -> SweepResult:
+def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
     """The results of all shards as the result that one process would have given.
 
     Args:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +14,15 @@ from jaxsched.search.results import _drawing as draw
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results._scored import ScoredTrials
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+
 Curve = tuple[np.ndarray, np.ndarray]  # steps, values
+Pairs = dict[int, list[Hashable]]  # trial -> its values of two settings
 
 
-def plot(result: ScoredTrials, names: tuple[str, ...], ax: Any) -> Any:
+def plot(result: ScoredTrials, names: tuple[str, ...], ax: Axes | None) -> Axes:
     """Learning curves, or the score against one setting, or over two; on ``ax`` or a new figure."""
     if len(names) > 2:
         raise ValueError(f"plot(*names) must be given at most two settings, got {list(names)}.")
@@ -120,7 +126,7 @@ def _training(result: ScoredTrials, window: int) -> list[Curve]:
     return curves
 
 
-def _limit(ax: Any, curves: list[np.ndarray], shown: list[np.ndarray], maximize: bool) -> None:
+def _limit(ax: Axes, curves: list[np.ndarray], shown: list[np.ndarray], maximize: bool) -> None:
     """A logarithmic axis if needed, with room for the shown curves and little for the others."""
     if not shown:
         return
@@ -311,7 +317,7 @@ def _over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
         ax.figure.colorbar(colours, ax=ax, label=label, extend=end)
 
 
-def _colours(low: float, high: float, maximize: bool) -> Any:
+def _colours(low: float, high: float, maximize: bool) -> ScalarMappable:
     """The map from scores to colours, logarithmic where they span a factor of ten."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
@@ -320,9 +326,7 @@ def _colours(low: float, high: float, maximize: bool) -> Any:
     return ScalarMappable(norm, "viridis" if maximize else "viridis_r")  # the best is the brightest
 
 
-def _cells(
-    picture: draw.Picture, pairs: dict[int, list[Any]], scales: list[draw.Scale], colours: Any
-) -> None:
+def _cells(picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any) -> None:
     """The best trial of each pair of settings as a coloured cell, with its score."""
     from matplotlib.patches import Rectangle
 
@@ -361,9 +365,7 @@ def _cells(
         axis.set_tick_params(length=0)
 
 
-def _points(
-    picture: draw.Picture, pairs: dict[int, list[Any]], scales: list[draw.Scale], colours: Any
-) -> None:
+def _points(picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any) -> None:
     """Draws of two settings as points, coloured by their scores; crosses for those without one."""
     ax, lost = picture.ax, picture.lost
     at = {i: [s.at(v) for s, v in zip(scales, pair, strict=True)] for i, pair in pairs.items()}

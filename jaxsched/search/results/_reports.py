@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def kinds(result: ScoredTrials) -> list[str]:
     return list(dict.fromkeys(trial.kind for trial in result.trials))
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A setting's value."""
     return f"{value:.4g}" if isinstance(value, float) else label(value)
 
@@ -118,12 +118,12 @@ def varying(result: ScoredTrials) -> list[str]:
     return [name for name, texts in values.items() if len(texts) > 1]
 
 
-def on_axis(setting: Any) -> Any:
+def on_axis(setting: object) -> Any:
     """Where a setting stands on an axis: a share at its fraction."""
     return float(setting) if isinstance(setting, share) else setting
 
 
-def is_number(x: Any) -> bool:
+def is_number(x: object) -> TypeGuard[int | float]:
     """Whether a setting is a number that a float can stand for."""
     if isinstance(x, int):
         return not isinstance(x, bool) and abs(x) < 2**1023

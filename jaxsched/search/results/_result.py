@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxsched._checks import checked_number, checked_whole
+from jaxsched._types import FilePath
 from jaxsched.search.results import _export as export
 from jaxsched.search.results import _reports as reports
 from jaxsched.search.results import _saved as saved
@@ -13,6 +14,9 @@ from jaxsched.search.results._compare import Comparison, compare
 from jaxsched.search.results._plots import plot
 from jaxsched.search.results._scored import ScoredTrials
 from jaxsched.search.results._text_table import TextTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -132,11 +136,11 @@ class SweepResult(ScoredTrials):
         """
         return reports.rows(self)
 
-    def to_csv(self, file: Any = None) -> str:
+    def to_csv(self, file: FilePath | None = None) -> str:
         """The rows as CSV; also written to ``file`` if one is given."""
         return export.to_csv(self.rows(), file)
 
-    def to_json(self, file: Any = None) -> str:
+    def to_json(self, file: FilePath | None = None) -> str:
         """The rows as strict JSON, to ``file`` too if one is given. NaN and infinity are null."""
         return export.to_json(self.rows(), file)
 
@@ -148,12 +152,12 @@ class SweepResult(ScoredTrials):
         """
         return export.to_pandas(self.rows())
 
-    def save(self, file: Any) -> None:
+    def save(self, file: FilePath) -> None:
         """Writes everything to one ``.npz`` file, which ``js.search.load`` reads."""
         saved.save(self, file)
 
     @classmethod
-    def load(cls, file: Any) -> SweepResult:
+    def load(cls, file: FilePath) -> SweepResult:
         """The result that ``save`` wrote, here or in an earlier version.
 
         Raises:
@@ -167,8 +171,8 @@ class SweepResult(ScoredTrials):
         *names: str,
         metric: str | None = None,
         maximize: bool | None = None,
-        ax: Any = None,
-    ) -> Any:
+        ax: Axes | None = None,
+    ) -> Axes:
         """Draws learning curves (no name), or the score against a setting, or a heat map of two.
 
         Args:
@@ -188,6 +192,6 @@ class SweepResult(ScoredTrials):
         return plot(dataclasses.replace(self, metric=metric, maximize=maximize), names, ax)
 
 
-def load(file: Any) -> SweepResult:
+def load(file: FilePath) -> SweepResult:
     """The result that ``save`` wrote, here or in an earlier version; see ``SweepResult.load``."""
     return SweepResult.load(file)

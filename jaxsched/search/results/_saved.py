@@ -13,6 +13,7 @@ from jaxsched._checks import checked_path
 from jaxsched._populations import sample
 from jaxsched._serialize import UnknownType, from_dict, to_dict
 from jaxsched._text import shorten
+from jaxsched._types import FilePath
 from jaxsched.controllers._base import AbstractController
 from jaxsched.recipes._share import share
 from jaxsched.schedules._piecewise import Table
@@ -35,7 +36,7 @@ from jaxsched.search.trials._trials import Followed, Trial
 FORMAT = 3
 
 
-def save(result: ScoredTrials, file: Any) -> None:
+def save(result: ScoredTrials, file: FilePath) -> None:
     """One npz with digests: the arrays, and JSON for the rest. Schedules of code become tables."""
     path = checked_path("save(file=...)", file)
     curves = {"train": result.train, "validation": result.validation}
@@ -63,7 +64,7 @@ def save(result: ScoredTrials, file: Any) -> None:
     write(path, meta, arrays)
 
 
-def load(file: Any) -> dict[str, Any]:
+def load(file: FilePath) -> dict[str, Any]:
     """The fields of the result in a file of ``save``; see ``SweepResult.load``."""
     path = checked_path("load(file=...)", file)
     expected = "load(file=...) must be a saved result, got"
@@ -197,7 +198,7 @@ def _followed(data: dict[str, Any], where: str) -> Followed:
     return decoded
 
 
-def _setting(value: Any, where: str) -> Any:
+def _setting(value: object, where: str) -> object:
     if isinstance(value, list):
         return [_setting(one, where) for one in value]
     if not isinstance(value, dict):

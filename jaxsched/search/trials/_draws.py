@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
     return _distribution("loguniform", low, high, True, whole)
 
 
-def draw(column: Any, u: float) -> Any:
+def draw(column: Sequence[Any] | Distribution, u: float) -> Any:
     """The value of a column, a list or a distribution, at the quantile ``u``."""
     return column.at(u) if isinstance(column, Distribution) else column[int(u * len(column))]
 
@@ -76,7 +77,7 @@ def points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
     return np.asarray(engines[method](dimensions, rng=rng).random(count))
 
 
-def _bound(where: str, x: Any, **bounds: Any) -> Any:
+def _bound(where: str, x: float, **bounds: Any) -> Any:
     if isinstance(x, share):
         raise ValueError(
             f"{where} must be a number, got {x!r}. To draw shares, let the recipe make them: "
@@ -85,7 +86,7 @@ def _bound(where: str, x: Any, **bounds: Any) -> Any:
     return checked_number(where, x, **bounds)
 
 
-def _distribution(where: str, low: Any, high: Any, log: bool, whole: bool) -> Distribution:
+def _distribution(where: str, low: float, high: float, log: bool, whole: bool) -> Distribution:
     whole = checked_flag(f"{where}(whole=...)", whole)
     low = _bound(f"{where}(low=...)", low, above=0 if log else None, whole=whole)
     high = _bound(f"{where}(high=...)", high, whole=whole)

@@ -21,7 +21,7 @@ from jaxsched.search.trials._kinds import by_name, maker_of, structure
 from jaxsched.search.trials._trials import Trial, Trials, as_schedules, is_scalar
 
 
-def as_trials(trials: Any) -> Trials:
+def as_trials(trials: object) -> Trials:
     """What a sweep may be given, as trials with names and kinds of their own.
 
     Schedules (of the learning rate), trials and dicts hyperparameter -> schedule: one, a list of
@@ -109,7 +109,7 @@ def check_single(where: str, trial: Trial) -> None:
             )
 
 
-def _of_name(kind: str, given: Any) -> list[Trial]:
+def _of_name(kind: str, given: object) -> list[Trial]:
     """What a dict has under a name."""
     listed = type(given) in (list, tuple)
     trials = _listed(given if listed else [given])
@@ -132,7 +132,7 @@ def _without_kind(trial: Trial) -> str:
 
 def _numbered(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     """Recipes of one name get numbers: "decay 1", "decay 2", as kinds and in the trials' names."""
-    makers: dict[str, list[Any]] = {}
+    makers: dict[str, list[object]] = {}
     for trial in trials:
         if trial._maker is not None:
             name, key = trial._maker

@@ -148,8 +148,8 @@ def sampled(
 
 def _trials(
     where: str,
-    recipe: Any,
-    columns: Mapping[str, Any],
+    recipe: Recipes,
+    columns: Mapping[str, object],
     rows: Callable[[list[str]], Rows],
 ) -> Trials:
     """The trials of each kind, of the rows of the arguments that it has."""
@@ -195,7 +195,7 @@ def _values(where: str, name: str, value: Any) -> list[Any]:
     return [value.item() if is_scalar(value) else value]
 
 
-def _short(values: list[Any]) -> dict[str, str]:
+def _short(values: list[object]) -> dict[str, str]:
     """``plain`` -> the structure of a schedule, and what is unlike in those of the same."""
     given = {plain(x): structure(x) for x in values if isinstance(x, Followed)}
     for kind in set(given.values()):
@@ -208,5 +208,5 @@ def _short(values: list[Any]) -> dict[str, str]:
     return given
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else label(as_setting(value))

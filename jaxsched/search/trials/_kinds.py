@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from jaxsched._arrays import is_list
 from jaxsched._text import printable
@@ -15,9 +15,10 @@ from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.search._fingerprint import label, plain
 
+V = TypeVar("V")
 Recipe = Callable[..., Any]  # -> a schedule, or a dict of schedules
 # A name, and whose: two functions may have one name. ``None`` where a person chose it.
-Maker = tuple[str, Any] | None
+Maker = tuple[str, object] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Kind:
         return taken
 
 
-def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind]:
+def kinds_of(recipe: Any, arguments: Iterable[str], where: str) -> list[Kind]:
     """The recipes of a call: one, a list of them, or a dict name -> recipe."""
     if isinstance(recipe, Mapping):
         named = by_name(recipe, f"{where}(recipe=...)")
@@ -83,7 +84,7 @@ def kinds_of(recipe: Any, arguments: Mapping[str, Any], where: str) -> list[Kind
     return kinds
 
 
-def by_name(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
+def by_name(given: Mapping[Any, V], where: str) -> dict[str, V]:
     """The same dict, whose names are different texts."""
     named = {str(name).strip(): one for name, one in given.items()}
     if "" in named or len(named) < len(given):
@@ -93,7 +94,7 @@ def by_name(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
     return named
 
 
-def structure(followed: Any) -> str:
+def structure(followed: object) -> str:
     """The kind of a schedule that no recipe is known of: ``Linear >> Cosine``."""
     parts = getattr(followed, "parts", None)
     if isinstance(parts, tuple):
@@ -104,20 +105,21 @@ def structure(followed: Any) -> str:
     return type(followed).__name__ + (f"({', '.join(inside)})" if inside else "")
 
 
-def maker_of(followed: Any) -> Maker:
+def maker_of(followed: object) -> Maker:
     """The function in a schedule of code, which says more than that it is one."""
     fn = getattr(followed, "fn", None)
     return None if fn is None else (_label(fn), fn)
 
 
-def _kind(recipe: Any) -> Kind:
-    name, key = _label(recipe), recipe
+def _kind(recipe: Recipe) -> Kind:
+    name = _label(recipe)
+    key: object = recipe
     if isinstance(recipe, functools.partial):  # equal ones may be made twice
         key = (recipe.func, plain(recipe.args), plain(recipe.keywords))
     return Kind(name, (name, key), recipe)
 
 
-def _label(recipe: Any) -> str:
+def _label(recipe: Recipe) -> str:
     if isinstance(recipe, functools.partial):
         named = [f"{name}={label(value)}" for name, value in recipe.keywords.items()]
         given = [*map(label, recipe.args), *named]

@@ -57,7 +57,7 @@ class Trial:
         schedules = as_schedules(self.schedules, "Trial(schedules=...)")
         object.__setattr__(self, "schedules", schedules)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_maker": None}  # a lambda cannot be pickled
 
     @property
@@ -80,7 +80,7 @@ class Trial:
 Trials = tuple[Trial, ...]
 
 
-def as_schedules(made: Any, where: str) -> dict[str, Followed]:
+def as_schedules(made: object, where: str) -> dict[str, Followed]:
     """A schedule, controller, number or a dict of them, as hyperparameter -> schedule."""
     named = made if isinstance(made, Mapping) else {"learning_rate": made}
     schedules: dict[str, Followed] = {}
