@@ -246,6 +246,7 @@ def read(
     else:
         peak = min(max(_median(picks[picks > 0]), low), high)
         deviation = max(facts["spread"], _SEED_FACTOR if len(good) < 4 else 1.0)
+        # The median of normal numbers varies sqrt(pi / 2) times as much as their mean.
         of_median = 1.2533 * math.log(deviation) / math.sqrt(len(good))
         factor = math.exp(math.hypot(math.log(_MODEL_FACTOR), 1.645 * of_median))  # 90 %
         facts |= {

@@ -171,7 +171,7 @@ def _ramp(start: Number, end: Number, steps: int | None, ramp: str) -> np.ndarra
     steps = checked_whole("range_test(steps=...)", steps, 30, 10**7)
     rising = (Geometric if ramp == "exponential" else Linear)(start, end, steps - 1)
     rates: np.ndarray = rising.host(np.arange(steps)).astype(np.float32)
-    return rates.clip(np.float32(start), np.float32(end))
+    return rates.clip(np.float32(start), np.float32(end))  # the formula may round past them
 
 
 def _constants(hyperparams: object, name: str) -> dict[str, np.float32]:

@@ -86,6 +86,7 @@ def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
     if schedule.duration is not None:
         last = math.ceil(float(to_host(schedule.duration)))
     else:
+        # Without an end it is taken for what it is beyond its last phase, if it stays there.
         last = 2 * max([1, *edges])
         settled = schedule.host(np.array([last, 2**30, 2**31 - 1]))
         if len(set(settled.tolist())) > 1:

@@ -17,6 +17,7 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
     plan, horizons = ledger.plan, ledger.plan.table.horizons
     trained, halted, lost = _tally(ledger, set(range(len(plan.trials))))
     asked = int(horizons.sum()) * len(plan.runs)
+    # Every update that was asked for is trained, halted or lost, or it is another trial's as well.
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
     if ledger.partial:  # of the trials that no rule has stopped
         _, unfinished, _ = _tally(ledger, set(np.flatnonzero(ledger.stopped < 0).tolist()))
@@ -64,6 +65,7 @@ def _curves(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.ndarray]:
     for key, part in ledger.finished.items():
         stage = plan.stages[key.stage]
         rows, where = np.array(key.trials), (slice(None), key.fold, key.seed)
+        # Two indices: the first makes a view, so that the second, by lists, writes into the whole.
         for name, curve in part.train.items():
             span = slice(stage.start, stage.start + len(curve))
             train[name][where][rows, span] = curve

@@ -252,6 +252,7 @@ class _Curve(NamedTuple):
 
     def sensitivity(self, shared: np.ndarray, start: float) -> float:
         """See ``Contender``; over the rates that all kinds tried."""
+        # What was given up has no score at the end, and need not be as bad as the start.
         if len(self.rates) == 0 or len(shared) < 2 or self.given_up & set(shared.tolist()):
             return math.nan
         costs = self.costs[np.isin(self.rates, shared)]

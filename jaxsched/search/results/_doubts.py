@@ -61,7 +61,7 @@ def warn_of_lengths(followed: Followed, trials: int, requested: int, updates: in
         duration = float(to_host(schedule.duration))
         if steps < duration:
             grid = np.linspace(0, math.ceil(duration), 256).round()
-            values = schedule.host(np.array([steps, *grid]))
+            values = schedule.host(np.array([steps, *grid]))  # where the run is cut, then all of it
             if abs(values[0] - values[-1]) > 0.1 * np.ptp(values):
                 cut.append((trial, f"{steps / duration:.0%} of its {name}"))
         elif name == "learning_rate" and duration < 0.9 * steps:
@@ -104,6 +104,7 @@ def warn_of_idle(plan: Plan) -> None:
             f"sweep(stopping=...): {describe(rule)} compares no trials within the longest run, of "
             f"{longest} steps: none is given up."
         )
+    # Without controllers the last step may be meant; with them a report there comes too late.
     if every is not None and every >= longest + (not plan.table.controlled):
         more = ", so that no controller is told anything" if plan.table.controlled else ""
         warn(
@@ -137,7 +138,7 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
     """Says once which trials have different values and yet the same curves, bit for bit."""
     groups: dict[bytes, list[int]] = {}
     sound = (result.diverged < 0).all(axis=(1, 2))  # runs that diverge at once look alike
-    for trial in np.flatnonzero(sound):
+    for trial in np.flatnonzero(sound):  # by their few evaluations, before any update is compared
         ends = [curve[trial].tobytes() for curve in result.validation.values()]
         groups.setdefault(b"".join(ends), []).append(int(trial))
     for group in groups.values():

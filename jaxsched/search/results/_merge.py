@@ -84,7 +84,7 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
             first.info,
             devices=sum(info.devices for info in infos),
             threads=sum(info.threads for info in infos),
-            seconds=max(info.seconds for info in infos),
+            seconds=max(info.seconds for info in infos),  # they ran side by side
             machines=sorted({machine for info in infos for machine in info.machines}),
             stored=sum(info.stored for info in infos),
             partial=any(info.partial for info in infos),

@@ -143,6 +143,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     ranking = result.ranking(metric, maximize)
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
     sign = -1.0 if maximize else 1.0
+    # The later a trial was stopped, the more it has outlasted; those that diverged follow.
     at_end = {i: (-int(result.stopped[i]), sign * stops[i][metric]) for i in stops}
     lost.sort(key=lambda i: (*at_end.get(i, (1, 0.0)), printed(trials[i])))
     count = len(trials) - len(lost)  # ranked trials
@@ -248,6 +249,7 @@ def edges(result: ScoredTrials) -> tuple[dict[str, str], list[str], list[str]]:
             idle.append(name)
         elif min(tried) < value < max(tried):
             inside.append(name)
+        # Of several values that gave the best run, which one stands at the edge is chance.
         elif len(tied) == 1 and value != (0 if value == min(tried) else 1 if shares else math.inf):
             at_edge[name] = "lowest" if value == min(tried) else "highest"
     return at_edge, inside, idle

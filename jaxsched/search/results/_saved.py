@@ -73,6 +73,7 @@ def load(file: FilePath) -> dict[str, Any]:
             stored = members(raw) if raw.read(2) == b"PK" else {}  # else no zip archive
         written, meta, arrays = _read(stored)
         version = meta.pop("jaxsched sweep", None) if isinstance(meta, dict) else None
+        # The members tell a format; JSON that says another one is of a later version.
         fields = _fields(meta, arrays) if version == written else None
     except FileNotFoundError:
         raise

@@ -256,6 +256,7 @@ class ScoredTrials:
         return self.final(metric).reshape(len(self.trials), -1).astype(np.float64)
 
     def _scored(self, metric: str | None) -> ranks.Scores:
+        # By the sweep's own metric, so that each metric is pooled over the same half of the trials.
         return ranks.scored(self._runs(metric), self._own_ranking)
 
     @functools.cached_property
