@@ -26,10 +26,12 @@ from jaxsched._arrays import (
     to_host,
 )
 from jaxsched._bounds import FLOAT32_MAX, check_bounds
+from jaxsched._machine import memory
 from jaxsched._text import describe
 from jaxsched._words import uncalled
 
 MANY = 2**20  # an upper bound from here on only catches slips
+_SMALL = 2**20  # bytes
 
 
 def violates(rule: Callable[..., Any], *numbers: Any) -> bool:
@@ -260,17 +262,10 @@ def cure(x: Any) -> str:
 
 
 def check_room(where: str, size: float, what: str, repair: str) -> None:
-    """Raises if so many bytes are more than this machine has: before the work, not after hours."""
-    if size > memory():
+    """Raises if so many bytes are more than this process may use: before the work, not after."""
+    # What is small fits: a batch is drawn in less time than the bounds are read.
+    if size > _SMALL and size > (most := memory()):
         raise ValueError(
-            f"{where} must leave room for {what}: {size / 2**30:.3g} GiB, of "
-            f"{memory() / 2**30:.3g} in this machine. {repair}"
+            f"{where} must leave room for {what}: {size / 2**30:.3g} GiB, of the "
+            f"{most / 2**30:.3g} that this process may use. {repair}"
         )
-
-
-def memory(pages: str = "SC_PHYS_PAGES") -> float:
-    """Bytes of this machine, or the free ones; infinite if the system does not tell."""
-    try:
-        return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        return math.inf

@@ -55,7 +55,8 @@ def test_a_range_test_has_a_most_as_well():
             js.range_test(shared(Plain), **{name: 2**40})
 
 
-def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypatch):
+def test_what_does_not_fit_into_memory_is_refused_before_the_work(monkeypatch, tmp_path):
+    monkeypatch.setattr(_checks, "_SMALL", 0)
     monkeypatch.setattr(_checks, "memory", lambda: 8 * 20 * 8)  # one metric of each update
     for arguments in ({"evaluate_every": 1}, {"stopping": MedianRule(1)}):
         with pytest.raises(ValueError, match=r"20 steps and (20|19) evaluations of 8 runs: .* GiB"):
@@ -63,7 +64,10 @@ def test_curves_that_do_not_fit_into_memory_are_refused_before_training(monkeypa
     with pytest.raises(ValueError, match=r"range_test\(steps=...\) must leave room .* 100 steps"):
         js.range_test(shared(Plain), steps=100)
     monkeypatch.setattr(_checks, "memory", lambda: 8 * (20 + 1) * 8 + 100)
-    assert len(sweep().trials) == 8
+    result = sweep()
+    result.save(tmp_path / "result.npz")
+    with pytest.raises(ValueError, match=r"load\(file=...\) .* must leave room for what it holds"):
+        search.load(tmp_path / "result.npz")
 
 
 def checks(**arguments):

@@ -14,11 +14,11 @@ import pytest
 from sweep_tasks import Plain, interrupted, same, shared, supervised
 
 import jaxsched as js
-from jaxsched import search
+from jaxsched import _machine, search
 from jaxsched.search import SuccessiveHalving
 from jaxsched.search.engine import _engine, _threads
 from jaxsched.search.engine._products import for_one_thread
-from jaxsched.search.engine._threads import Threads, usable_cores
+from jaxsched.search.engine._threads import Threads
 from jaxsched.search.multihost import _backend
 
 CPU = jax.local_devices()[:1]
@@ -39,9 +39,9 @@ def wait_until(met):
 
 
 @pytest.fixture
-def five(monkeypatch):
+def five(monkeypatch, tmp_path):
     """Five cores."""
-    monkeypatch.setattr(_threads, "_OWN", _threads.Path("/none"))
+    monkeypatch.setattr(_machine, "_OWN", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
 
 
@@ -211,36 +211,6 @@ def test_threads_that_would_wait_for_pythons_lock_are_not_added(
 
     threads.run(work, lambda: None)
     assert len(ran) == len(threads.numbers) == expected
-
-
-@pytest.mark.parametrize(
-    ("mask", "groups", "files", "cores"),
-    [
-        ({0, 3, 5}, None, {}, 3),
-        ({0, 1, 2}, "0::/", {"cpu.max": "150000 100000"}, 2),
-        ({0, 1, 2}, "0::/a/b", {"a/cpu.max": "100000 100000", "a/b/cpu.max": "max 100000"}, 1),
-        ({4, 5}, "0::/", {"cpu.max": "max 100000"}, 2),
-        (  # a container sees its own group as the outermost
-            {0, 1, 2},
-            "4:cpu,cpuacct:/docker/1f\n3:cpuset:/docker/1f\n0::/",
-            {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"},
-            2,
-        ),
-        ({0, 1}, "1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 2),
-    ],
-)
-def test_usable_cores_are_those_of_the_affinity_mask_and_the_quota(
-    monkeypatch, tmp_path, mask, groups, files, cores
-):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: mask, raising=False)
-    monkeypatch.setattr(_threads, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(_threads, "_OWN", tmp_path / "own")
-    if groups:
-        (tmp_path / "own").write_text(groups + "\n")
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    assert usable_cores() == cores
 
 
 @pytest.mark.parametrize("main", ["trains", "waits"])

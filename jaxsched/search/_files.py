@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsched._checks import check_room
 from jaxsched._text import describe, shorten
 from jaxsched.search._fingerprint import pack
 
@@ -96,6 +97,7 @@ def members(raw: BinaryIO) -> dict[str, np.ndarray]:
             size, claimed = raw.seek(0, os.SEEK_END), sum(info.file_size for info in infos)
             if claimed > size:
                 raise Damaged(f"{claimed} bytes in a file of {size}")
+            check_room("a file", claimed, "what it holds", "Read it where there is more.")
             for info in infos:
                 name = info.filename.removesuffix(".npy")
                 where = f"member {name!r}: "

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jaxsched.search.engine._settings import in_force
@@ -26,7 +24,6 @@ _SECONDS = 0.03
 # Cores that are used less than this are idle. XLA's own threads are far from efficient below it: a
 # CNN that uses 1.6 of two cores is trained 1.6 times as fast by two threads as by one.
 _FULL = 0.9
-_CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 class Threads:
@@ -149,38 +146,3 @@ class Threads:
         """So many threads hold Python's lock all the time, each as long as the first one alone."""
         share = self._unlocked / (time.perf_counter() - self._began)
         return int(1 / max(1 - share, 1e-3))
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: those of its affinity mask, within its container's quota."""
-    count: Any = getattr(os, "process_cpu_count", None)  # Python 3.13; obeys PYTHON_CPU_COUNT too
-    if count is None and hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = (count or os.cpu_count)() or 1
-    return min([cores, *_quotas()])
-
-
-def _quotas() -> Iterator[int]:
-    """The cores that each control group around this process leaves to it, if that is bounded."""
-    try:
-        lines = _OWN.read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for _, kinds, group in (line.split(":", 2) for line in lines):
-        if not kinds:  # version 2
-            files = ["cpu.max"]
-        elif "cpu" in kinds.split(","):
-            files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
-        else:
-            continue
-        own = PurePosixPath("cpu" if kinds else "") / group.strip("/")
-        # A container sees its own group as the outermost, and may not see the path to it.
-        for path in (own, *own.parents):
-            with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-                # Microseconds of CPU time, and in how many of wall time.
-                quota, period = (
-                    int(n) for file in files for n in (_CGROUPS / path / file).read_text().split()
-                )
-                if quota > 0:  # else there is no bound
-                    yield math.ceil(quota / period)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsched._machine import free_memory
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program
@@ -81,7 +82,7 @@ def seconds_per_update(
                 sizes = (
                     getattr(memory, f"{x}_size_in_bytes") for x in ("argument", "output", "temp")
                 )
-                if sum(sizes) > 0.8 * device_memory(device, "SC_AVPHYS_PAGES"):
+                if sum(sizes) > 0.8 * device_memory(device, free_memory):
                     return None
         jax.block_until_ready(segment(*arguments))
         times = []

@@ -12,6 +12,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxsched._checks import check_room
+from jaxsched._machine import usable_cores
 from jaxsched.search._fingerprint import labelled
 from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices, machine_of
@@ -21,7 +22,7 @@ from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._products import for_one_thread
 from jaxsched.search.engine._program import Function, Program
-from jaxsched.search.engine._threads import Threads, usable_cores
+from jaxsched.search.engine._threads import Threads
 from jaxsched.search.engine._width import measured_width
 from jaxsched.search.multihost._directory import MeshDirectory
 from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram, meshes

@@ -6,12 +6,13 @@ stays where it is, and a batch is the data themselves, read on the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxsched._checks import memory
+from jaxsched._machine import memory
 from jaxsched._types import PyTree
 from jaxsched.search.tasks._batches import shuffled
 from jaxsched.search.tasks._samples import Samples, check_alike
@@ -100,7 +101,7 @@ class Split(NamedTuple):
         return cls(rows, evaluated, np.ones(len(evaluated), np.float32))
 
 
-def device_memory(device: jax.Device, pages: str = "SC_PHYS_PAGES") -> float:
-    """Bytes of a device; of a CPU those of the machine, as ``memory`` tells."""
+def device_memory(device: jax.Device, host: Callable[[], float] = memory) -> float:
+    """Bytes of a device; of a CPU those that ``host`` tells of."""
     stats = device.memory_stats() if device.platform != "cpu" else None
-    return float((stats or {}).get("bytes_limit", 0)) or memory(pages)
+    return float((stats or {}).get("bytes_limit", 0)) or host()
