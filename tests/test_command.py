@@ -229,13 +229,21 @@ name = "warmup_cosine"
 peak = { values = ["1e-2", 0.1] }
 steps = "1 epoch"
 warmup = "25%"
+[sweep.hyperparameters]
+weight_decay = { values = [0, "1e-1"] }
 """
 
 
 def test_a_sweep_of_a_config_is_the_sweep_in_python(capsys, tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text(SWEEP)
-    trials = js.grid(js.warmup_cosine, peak=[1e-2, 0.1], steps=12, warmup=js.share(0.25))
+
+    def both(peak, steps, warmup, weight_decay):
+        rate = js.warmup_cosine(peak, steps, warmup)
+        return {"learning_rate": rate, "weight_decay": weight_decay}
+
+    values = dict(peak=[1e-2, 0.1], steps=12, warmup=js.share(0.25), weight_decay=[0, 0.1])
+    trials = js.grid({"warmup_cosine": both}, **values)
     wanted = js.sweep(Plain(), trials, steps=12, seeds=2, metric="loss", maximize=False)
     got = sweep_from_config(Plain(), read_file(file))
     assert got.trials == wanted.trials

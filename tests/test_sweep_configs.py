@@ -11,6 +11,7 @@ import jaxsched as js
 from jaxsched.names._distributions import column
 from jaxsched.names._texts import value
 
+DECAY = {"parameters": {"peak": 1, "steps": 9}}
 PEAK = {"min": 1e-4, "max": 1e-1, "distribution": "log_uniform_values"}
 
 
@@ -108,6 +109,22 @@ def test_a_config_may_be_a_value_of_a_sweep():
     assert [len(t.settings) for t in js.trials_from_config(nested)] == [1, 1]
 
 
+def test_other_hyperparameters_than_the_learning_rate_have_a_table_of_their_own():
+    names, run = ["cosine_decay", "torch.CosineAnnealingLR"], js.Units(1, steps=50)
+    config = {"name": names, "parameters": {"peak": 1, "steps": 50, "base_lr": 2, "T_max": 50}}
+    momentum = {"name": "Linear", "start": 0, "end": {"values": [0.5, 0.9]}, "steps": "50%"}
+    others = {"weight_decay": 0.1, "momentum": momentum}
+    trials = js.trials_from_config({**config, "hyperparameters": others}, units=run)
+    assert [t.schedules["momentum"].end for t in trials] == [0.5, 0.9] * 2
+    assert trials[1].schedules["momentum"] == js.Linear(0, 0.9, 25)
+    assert {t.kind for t in trials} == {"cosine_decay", "CosineAnnealingLR"}
+    assert all(t.schedules["weight_decay"] == js.Constant(0.1) for t in trials)
+    drawn = {"method": "halton", "count": 3, "hyperparameters": {"weight_decay": PEAK}}
+    trials = js.trials_from_config({**config, "name": "cosine_decay", **drawn} | DECAY)
+    wanted = js.sampled(js.constant, 3, peak=js.loguniform(1e-4, 1e-1))
+    assert [t.settings["weight_decay"] for t in trials] == [t.settings["peak"] for t in wanted]
+
+
 LOG = {"distribution": "log_normal"}
 INTS = {"distribution": "int_uniform"}
 
@@ -150,6 +167,11 @@ INTS = {"distribution": "int_uniform"}
         ({"parameters": {"peak": {"vlaues": [1], **LOG}}}, "vlaues; did you mean values"),
         ({"parameters": {"peak": {"values": [1], "probabilities": [0.5]}}}, "which add up to 1"),
         ({"parameters": {"optimizer": {"values": [1]}}}, "cosine_decay has no argument optimizer"),
+        ({"hyperparameters": [1]}, "must be a mapping name -> values"),
+        ({"hyperparameters": {"peak": 1}}, "got peak, which is the learning rate's"),
+        ({"hyperparameters": {"learning_rate": 1}}, "which is what `parameters` describe"),
+        ({"hyperparameters": {"wd": True}}, r"hyperparameters={'wd': ...}\) must be numbers or"),
+        ({"hyperparameters": {"wd": {"min": 1}}}, r"hyperparameters={'wd': ...}\) must have value"),
         ({"metric": {"name": "loss"}}, "an argument of js.sweep, in a file beside the table"),
         ({"parameters": {"peek": [1], "warmpu": 1}}, "peek.* no argument warmpu"),
         ({"count": 3}, "must be given no count"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from jaxsched._arrays import is_list
@@ -19,10 +21,10 @@ from jaxsched.names._sources import Entry
 from jaxsched.search.trials._draws import Distribution
 from jaxsched.search.trials._given import with_distinct_names
 from jaxsched.search.trials._grids import grid, sampled, zipped
-from jaxsched.search.trials._trials import Trials
+from jaxsched.search.trials._trials import Followed, Trials
 from jaxsched.units import Units
 
-_KEYS = ["name", "method", "count", "run_cap", "seed", "parameters"]
+_KEYS = ["name", "method", "count", "run_cap", "seed", "parameters", "hyperparameters"]
 _DRAWS = ("random", "halton", "sobol", "latin")
 # Of a W&B sweep, which stand elsewhere here.
 _ELSEWHERE = {
@@ -46,8 +48,9 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
             e); or ``mu``, ``sigma`` and "normal" or "log_normal"; with "q_" before it rounded to
             multiples of ``q``. ``method`` is "grid" (the default), "zip", or with ``count`` (or
             ``run_cap``) and ``seed`` "random", "halton", "sobol" or "latin". Values are as in
-            ``from_config``. Or a list of such mappings, whose trials are joined: each kind with
-            its own arguments.
+            ``from_config``. ``hyperparameters``, a mapping of the same form, has what the task's
+            optimizer takes besides the learning rate: numbers, or schedules. Or a list of such
+            mappings, whose trials are joined: each kind with its own arguments.
         units: the sizes of the run, for lengths in epochs, samples and tokens.
 
     Returns:
@@ -75,13 +78,19 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
     sources = [_source(each) for each in (name if is_list(name) and name else [name])]
     given = {str(name): _expanded(values) for name, values in config["parameters"].items()}
     known = dict.fromkeys(name for source in sources for name in source.kinds)
-    bind(sources[0].name, list(known), known, (), given)
+    try:
+        bind(sources[0].name, list(known), known, (), given)
+    except TypeError as error:
+        error.add_note("What else the task's optimizer takes stands in `hyperparameters`.")
+        raise
+    others = _others(config.get("hyperparameters"), known)
+    given |= others
     place = Place.of(units)
     read = lambda name, place: _column(name, given[name], sources, place)
     columns = place.in_order(sources, given, read)
     for source in sources:
         columns |= place.left_out(source, columns)
-    recipe = [maker(source, units) for source in sources]
+    recipe = [_with_others(maker(source, units), list(others)) for source in sources]
     recipes: Any = recipe if is_list(name) else recipe[0]
     try:
         if count is None:
@@ -130,6 +139,40 @@ def _checked_method(config: Any) -> tuple[str, Any]:
     return method, counts[0] if counts else None
 
 
+def _others(given: Any, known: Container[str]) -> dict[str, Any]:
+    """The values of other hyperparameters than the learning rate, by their names."""
+    if not isinstance(given, (Mapping, type(None))):
+        raise TypeError(
+            "trials_from_config(hyperparameters=...) must be a mapping name -> values, got "
+            f"{describe(given)}."
+        )
+    others = {str(name): _expanded(values) for name, values in (given or {}).items()}
+    for name in others:
+        if name == "learning_rate" or name in known:
+            whose = "the learning rate's" if name in known else "what `parameters` describe"
+            raise ValueError(
+                "trials_from_config(hyperparameters=...) must be others than the learning rate, "
+                f"with other names than its arguments, got {name}, which is {whose}."
+            )
+    return others
+
+
+def _with_others(make: Any, others: list[str]) -> Any:
+    """The recipe of a dict hyperparameter -> schedule or number; the others are its arguments."""
+    if not others:
+        return make
+
+    def recipe(**given: Any) -> dict[str, Any]:
+        apart = {name: given.pop(name) for name in others}
+        return {"learning_rate": make(**given), **apart}
+
+    one = inspect.Parameter.KEYWORD_ONLY
+    own = [p.replace(kind=one) for p in inspect.signature(make).parameters.values()]
+    named: Any = functools.wraps(make, updated=())(recipe)
+    named.__signature__ = inspect.Signature([*own, *(inspect.Parameter(n, one) for n in others)])
+    return named
+
+
 def _check_listed(method: str, columns: Mapping[str, Any]) -> None:
     """Raises for what can only be drawn from, where nothing is drawn."""
     if drawn_from := [name for name, x in columns.items() if isinstance(x, Distribution)]:
@@ -153,25 +196,36 @@ def _source(name: Any) -> Entry:
 
 def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
     """The values of an argument, or what they are drawn from."""
-    source = next(s for s in sources if name in s.kinds)
+    source = next((s for s in sources if name in s.kinds), None)  # None: a hyperparameter
+    where = f"trials_from_config({'' if source else 'hyper'}parameters={{{name!r}: ...}})"
     if isinstance(given, Mapping) and "parameters" in given:
         raise ValueError(
-            f"trials_from_config(parameters={{{name!r}: ...}}) must have values or bounds, got "
-            "parameters within: an argument that is a schedule is a config with a name."
+            f"{where} must have values or bounds, got parameters within: an argument that is a "
+            "schedule is a config with a name."
         )
     value = lambda x: value_of(read(x, 1), source, name, place)
     is_config = isinstance(given, Mapping) and bool({*NAME} & set(given))
     if not isinstance(given, Mapping) or is_config or not {*WORDS} & set(given):
         made = [value(x) for x in given] if is_list(given) else value(given)
     else:
-        where = f"trials_from_config(parameters={{{name!r}: ...}})"
         made = column(where, given, value, _texts.is_length(source, name))
+    if source is None:
+        return _checked_hyperparameter(where, made)
     listed = bool({name, source.kinds[name]} & _texts.LISTS)
     if listed and isinstance(made, list) and not any(map(is_list, made)):
         raise ValueError(
             f"{source.name}({name}=...) must be a list in each trial, got {describe(given)}: one "
             "list for all is [[...]], or {value: [...]}."
         )
+    return made
+
+
+def _checked_hyperparameter(where: str, made: Any) -> Any:
+    for one in made if is_list(made) else [made]:
+        if not isinstance(one, (Followed, int, float, Distribution)) or isinstance(one, bool):
+            raise TypeError(
+                f"{where} must be numbers or configs of schedules, got {describe(one)}."
+            )
     return made
 
 
