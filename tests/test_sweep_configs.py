@@ -110,13 +110,15 @@ def test_a_config_may_be_a_value_of_a_sweep():
 
 
 def test_other_hyperparameters_than_the_learning_rate_have_a_table_of_their_own():
-    names, run = ["cosine_decay", "torch.CosineAnnealingLR"], js.Units(1, steps=50)
+    names = ["cosine_decay", "torch.CosineAnnealingLR"]
     config = {"name": names, "parameters": {"peak": 1, "steps": 50, "base_lr": 2, "T_max": 50}}
-    momentum = {"name": "Linear", "start": 0, "end": {"values": [0.5, 0.9]}, "steps": "50%"}
+    momentum = {"name": "Linear", "start": 0, "end": {"values": [0.5, 0.9]}, "steps": 25}
     others = {"weight_decay": 0.1, "momentum": momentum}
-    trials = js.trials_from_config({**config, "hyperparameters": others}, units=run)
+    trials = js.trials_from_config({**config, "hyperparameters": others})
     assert [t.schedules["momentum"].end for t in trials] == [0.5, 0.9] * 2
-    assert trials[1].schedules["momentum"] == js.Linear(0, 0.9, 25)
+    relative = {"hyperparameters": {"wd": {**momentum, "steps": "50%"}}} | DECAY
+    half = js.trials_from_config({"name": "cosine_decay", **relative}, units=js.Units(1, steps=9))
+    assert half[1].schedules["wd"] == js.Linear(0, 0.9, 5)
     assert {t.kind for t in trials} == {"cosine_decay", "CosineAnnealingLR"}
     assert all(t.schedules["weight_decay"] == js.Constant(0.1) for t in trials)
     drawn = {"method": "halton", "count": 3, "hyperparameters": {"weight_decay": PEAK}}
