@@ -10,17 +10,21 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+F = TypeVar("F", bound=Callable[..., Any])
+Word: TypeAlias = np.ndarray | jax.Array  # float32; NumPy's scalars, too
+_Pair: TypeAlias = tuple[Word, Word]
+Mask: TypeAlias = np.bool_ | np.ndarray | jax.Array  # what a comparison gives
 _SPLIT = np.int32(-(1 << 12))  # keeps the upper 12 bits of a float32's 24-bit significand
 
 
-def once(f: Callable[..., Any]) -> Callable[..., Any]:
+def once(f: F) -> F:
     """``f`` of Doubles, traced once for each of their shapes and called from then on.
 
     A schedule is hundreds of float32 operations and a few dozen of Doubles: tracing it takes less
@@ -34,7 +38,7 @@ def once(f: Callable[..., Any]) -> Callable[..., Any]:
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(words))
         return _of_words(program(*words)) if traced else f(*xs)
 
-    return call
+    return cast(F, call)
 
 
 def _words(x: Any) -> Any:
@@ -51,7 +55,7 @@ class Double:
     __slots__ = ("hi", "lo")
     __array_ufunc__ = None  # so that `numpy_number * double` reaches our operators
 
-    def __init__(self, hi: Any, lo: Any):
+    def __init__(self, hi: Word, lo: Word):
         self.hi = hi
         self.lo = lo
 
@@ -61,51 +65,54 @@ class Double:
     def __neg__(self) -> Double:
         return Double(-self.hi, -self.lo)
 
-    def __add__(self, other: Any) -> Double:
+    def __add__(self, other: Operand) -> Double:
         return _sum(self, as_double(other))
 
-    def __sub__(self, other: Any) -> Double:
+    def __sub__(self, other: Operand) -> Double:
         return self + (-as_double(other))
 
-    def __mul__(self, other: Any) -> Double:
+    def __mul__(self, other: Operand) -> Double:
         if type(other) is float and abs(math.frexp(other)[0]) == 0.5:  # a power of two is exact
             return Double(self.hi * np.float32(other), fix(self.lo) * np.float32(other))
         return _product(self, as_double(other))
 
-    def __truediv__(self, other: Any) -> Double:
+    def __truediv__(self, other: Operand) -> Double:
         return _quotient(self, as_double(other))
 
     __radd__ = __add__
 
-    def __rsub__(self, other: Any) -> Double:
+    def __rsub__(self, other: Operand) -> Double:
         # Not `as_double(other) - self`: XLA folds (1 - x) - 1 to -x, and with it the error away.
         return (-self) + other
 
     __rmul__ = __mul__
 
-    def __rtruediv__(self, other: Any) -> Double:
+    def __rtruediv__(self, other: Operand) -> Double:
         return as_double(other) / self
 
     # The sign of a Double is that of its upper half, so zero takes one comparison.
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: Operand) -> Mask:
         if _is_zero(other):
             return self.hi < 0
         return _less(self, as_double(other))
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self, other: Operand) -> Mask:
         if _is_zero(other):
             return self.hi <= 0
         return _less_or_equal(self, as_double(other))
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self, other: Operand) -> Mask:
         return self.hi > 0 if _is_zero(other) else as_double(other) < self
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self, other: Operand) -> Mask:
         return self.hi >= 0 if _is_zero(other) else as_double(other) <= self
 
 
-def as_double(x: Any) -> Double:
+Operand: TypeAlias = Double | float | np.generic | np.ndarray | jax.Array
+
+
+def as_double(x: Operand) -> Double:
     """The exact value of a Python or NumPy number or an array as a ``Double``.
 
     Of an integer or a float64 beyond 2^48 it keeps the upper 48 bits.
@@ -114,8 +121,8 @@ def as_double(x: Any) -> Double:
         return x
     if isinstance(x, (int, float, np.generic, np.ndarray)):
         exact = np.asarray(x, np.float64)
-        hi = exact.astype(np.float32)
-        return Double(hi[()], (exact - hi).astype(np.float32)[()])
+        upper = exact.astype(np.float32)
+        return Double(upper[()], (exact - upper).astype(np.float32)[()])
     if jnp.issubdtype(x.dtype, jnp.integer):
         return _of_integers(x)
     if x.dtype == jnp.float64:
@@ -125,7 +132,7 @@ def as_double(x: Any) -> Double:
     return Double(hi, jnp.zeros_like(hi))
 
 
-def _of_integers(x: Any) -> Double:
+def _of_integers(x: jax.Array) -> Double:
     if x.dtype.itemsize < 4:
         x = x.astype(jnp.int32)
     kind = x.dtype.type
@@ -140,14 +147,14 @@ def _of_integers(x: Any) -> Double:
 
 
 @jax.custom_jvp
-def graft(value: Any, smooth: Any) -> Any:
+def graft(value: Word, smooth: Word) -> Word:
     """``value``, with the derivative of ``smooth`` (which costs nothing unless it is asked for)."""
     del smooth
     return value
 
 
 @graft.defjvp
-def _graft_jvp(primals: Any, tangents: Any) -> Any:
+def _graft_jvp(primals: _Pair, tangents: _Pair) -> _Pair:
     return graft(*primals), tangents[1]
 
 
@@ -182,39 +189,39 @@ def _quotient(x: Double, y: Double) -> Double:
 
 
 @once
-def _less(x: Double, y: Double) -> Any:
+def _less(x: Double, y: Double) -> Mask:
     return (x.hi < y.hi) | ((x.hi == y.hi) & (x.lo < y.lo))
 
 
 @once
-def _less_or_equal(x: Double, y: Double) -> Any:
+def _less_or_equal(x: Double, y: Double) -> Mask:
     return (x.hi < y.hi) | ((x.hi == y.hi) & (x.lo <= y.lo))
 
 
 @once
-def select(condition: Any, x: Double, y: Double) -> Double:
+def select(condition: Mask, x: Double, y: Double) -> Double:
     """``x`` where the condition holds, else ``y``."""
     return Double(jnp.where(condition, x.hi, y.hi), jnp.where(condition, x.lo, y.lo))
 
 
-def _is_zero(x: Any) -> bool:
+def _is_zero(x: object) -> bool:
     return isinstance(x, float) and x == 0  # numpy.float64 is a float
 
 
-def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+def two_sum(a: Word, b: Word) -> _Pair:
     """``a + b`` and its rounding error, exactly (Knuth)."""
     total = a + b
     shadow = total - a
     return total, (a - (total - shadow)) + (b - shadow)
 
 
-def fast_two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+def fast_two_sum(a: Word, b: Word) -> tuple[Word, Word]:
     """The same where ``|a| >= |b|`` or ``a`` is zero (Dekker)."""
     total = a + b
     return total, b - (total - a)
 
 
-def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
+def _two_product(a: Word, b: Word) -> _Pair:
     """``a * b`` as a sum of two, of which the second is small: a Double that is not yet tidied up.
 
     The factors are halved by masking bits, so that each of the four products of halves is exact.
@@ -228,14 +235,14 @@ def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
     return total, rest + (error + a2 * b2)
 
 
-def _upper_half(a: Any) -> Any:
+def _upper_half(a: Word) -> Word:
     if not isinstance(a, jax.Array):
         return (np.asarray(a, np.float32).view(np.int32) & _SPLIT).view(np.float32)[()]
     bits = lax.bitcast_convert_type(a, jnp.int32) & _SPLIT
     return lax.bitcast_convert_type(bits, jnp.float32)
 
 
-def _renormalized(value: Any, rest: Any, smooth: Any) -> Double:
+def _renormalized(value: Word, rest: Word, smooth: Word) -> Double:
     hi, lo = fast_two_sum(value, rest)
     return Double(graft(hi, smooth), lo)
 
@@ -291,7 +298,7 @@ def series(x: Double, coefficients: list[float]) -> Double:
     return (Double(tail, jnp.zeros_like(tail)) * x + coefficients[1]) * x + coefficients[0]
 
 
-def polynomial(x: Any, coefficients: list[float]) -> Any:
+def polynomial(x: Word, coefficients: list[float]) -> Word:
     """By Horner's rule, in float32; the coefficients begin with the constant one."""
     total = jnp.full_like(x, coefficients[-1])
     for c in coefficients[-2::-1]:
@@ -319,6 +326,6 @@ def product(xs: list[Any]) -> Any:
     return graft((total * _two_to(half)) * _two_to(exponents - half), plain)
 
 
-def _two_to(exponent: Any) -> Any:
+def _two_to(exponent: jax.Array) -> jax.Array:
     """The float32 power of two, for an exponent from -126 to 127."""
     return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)

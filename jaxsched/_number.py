@@ -24,14 +24,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from jaxsched._double import (
     EXP2_MAX,
+    Mask,
     exp2,
     fast_two_sum,
     fix,
@@ -46,16 +48,18 @@ from jaxsched._double import Double as Double
 from jaxsched._double import as_double as as_double
 from jaxsched._double import graft as graft
 from jaxsched._double import product as product
+from jaxsched._types import Leaf
 
-_PI = math.pi
-Number = Any  # Double, numpy.float64 (scalar or array), or a float64 jax.Array
-Value = Any  # a float32 array in a program, numpy.float64 on the host, a float64 array in x64 mode
+# What comes out: on the host float64 of NumPy, in a program float32, or float64 in x64 mode; int32
+# where a schedule chooses among integers.
+Value: TypeAlias = np.float64 | np.int32 | np.ndarray | jax.Array
+Number: TypeAlias = Double | Value  # exact: no float32
 
 
 # ---------------------------------------------------------------------- from and to plain arrays
 
 
-def as_number(t: Number, x: Any) -> Number:
+def as_number(t: Number, x: Leaf) -> Number:
     """The number ``x`` (a leaf of a schedule) in the kind of ``t``, exactly."""
     if type(x) is float or type(x) is int:
         return np.float64(x)  # as the last line does, quicker
@@ -66,7 +70,7 @@ def as_number(t: Number, x: Any) -> Number:
     return np.asarray(x, np.float64)[()]
 
 
-def full_like(t: Number, x: Any) -> Number:
+def full_like(t: Number, x: Leaf) -> Number:
     """The number ``x``, which has one value, in the kind and the shape of ``t``."""
     if type(t) is np.float64:
         return np.float64(x)
@@ -76,15 +80,16 @@ def full_like(t: Number, x: Any) -> Number:
     return _xp(t).full_like(t, x)[()]
 
 
-def as_value(t: Number, x: Any) -> Value:
+def as_value(t: Number, x: Leaf) -> Value:
     """``x`` (a leaf of a schedule) as a value of the kind that ``t`` leads to."""
-    if type(t) is np.float64:
-        return as_number(t, x)
-    if isinstance(x, Double):
-        return x.hi
-    if isinstance(t, Double):
-        return x.astype(jnp.float32) if isinstance(x, jax.Array) else np.asarray(x, np.float32)[()]
-    return as_number(t, x)
+    if type(t) is not np.float64:
+        if isinstance(x, Double):
+            return x.hi
+        if isinstance(t, Double):
+            known = not isinstance(x, jax.Array)
+            return np.asarray(x, np.float32)[()] if known else x.astype(jnp.float32)
+    value: Any = as_number(t, x)
+    return value
 
 
 def is_integer(x: Value) -> bool:
@@ -130,15 +135,15 @@ def stop_gradient(x: Number) -> Number:
     return Double(*fixed(x.hi, x.lo)) if isinstance(x, Double) else fix(x)
 
 
-def to_int32(x: Number) -> Any:
+def to_int32(x: Number) -> Value:
     """The whole part, rounded down; exact up to the largest int32, which it saturates at."""
     limit = 2.0**31 - 1
     if isinstance(x, Double):
-        x = minimum(floor(x), limit)
+        held = minimum(floor(x), limit)
         # hi may round up to 2^31, which has no int32: take it in two halves.
-        half = fix(x.hi * np.float32(0.5))
+        half = fix(held.hi * np.float32(0.5))
         whole = half.astype(jnp.int32)
-        rest = (half - whole.astype(jnp.float32)) * 2 + fix(x.lo)
+        rest = (half - whole.astype(jnp.float32)) * 2 + fix(held.lo)
         return whole + (whole + rest.astype(jnp.int32))
     xp = _xp(x)
     return xp.clip(xp.floor(x), -limit, limit).astype(np.int32)
@@ -154,7 +159,7 @@ def from_arrays(arrays: tuple[Any, ...]) -> Number:
     return Double(*arrays) if len(arrays) == 2 else arrays[0]
 
 
-def stacked(t: Number, xs: Iterable[Any]) -> Number:
+def stacked(t: Number, xs: Iterable[Leaf]) -> Number:
     """Numbers (leaves too) as an array of the kind of ``t``; a float64 one if all are known."""
     xs = list(xs)
     if all(isinstance(x, jax.Array) and x.dtype == xs[0].dtype for x in xs):
@@ -175,8 +180,9 @@ def in_program(t: Number, xs: Number) -> Number:
 
 def concatenated(t: Number, xs: list[Number]) -> Number:
     """Arrays of numbers as one; a float64 one if all are known."""
-    if all(isinstance(x, np.ndarray) for x in xs):
-        return np.concatenate(xs, -1)
+    known = [x for x in xs if isinstance(x, np.ndarray)]
+    if len(known) == len(xs):
+        return np.concatenate(known, -1)
     words = zip(*(to_arrays(in_program(t, x)) for x in xs), strict=True)
     return from_arrays(tuple(jnp.concatenate(word, -1) for word in words))
 
@@ -192,7 +198,7 @@ def running_sum(terms: Number) -> Number:
     return from_arrays(words)
 
 
-def take_number(t: Number, xs: Any, index: Any) -> Number:
+def take_number(t: Number, xs: Leaf, index: Value) -> Number:
     """``xs[index]`` as a number of the kind of ``t``, exactly."""
     if isinstance(t, Double) and isinstance(xs, np.ndarray):
         xs = as_double(xs)
@@ -203,7 +209,7 @@ def take_number(t: Number, xs: Any, index: Any) -> Number:
     return as_number(t, take(xs, index))
 
 
-def take(xs: Any, index: Any) -> Any:
+def take(xs: Leaf, index: Any) -> Any:
     """``xs[index]``; the gradient reaches ``xs``."""
     if not isinstance(index, jax.Array):
         return np.asarray(xs)[index]
@@ -214,7 +220,7 @@ def take(xs: Any, index: Any) -> Any:
     return xs[index] if spread is None else xs.at[index].get(out_sharding=spread)
 
 
-def explicit_sharding(x: jax.Array) -> Any:
+def explicit_sharding(x: jax.Array) -> NamedSharding | None:
     """How ``x`` is spread over a mesh with explicit axes, where a look-up must say it; or None."""
     sharding = jax.typeof(x).sharding
     return sharding if any(axis is not None for axis in sharding.spec) else None
@@ -223,7 +229,7 @@ def explicit_sharding(x: jax.Array) -> Any:
 # ------------------------------------------------------------------------------------- functions
 
 
-def where(condition: Any, x: Any, y: Any) -> Any:
+def where(condition: Mask | bool, x: Number | float, y: Number | float) -> Any:
     """``x`` where the condition holds, else ``y``; of numbers or of values."""
     if type(condition) is np.bool_ or type(condition) is bool:
         return x if condition else y
@@ -232,12 +238,12 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     return _xp(condition).where(condition, x, y)
 
 
-def minimum(x: Any, y: Any) -> Any:
+def minimum(x: Number, y: Number | float) -> Any:
     """The smaller one of two numbers or values."""
     return where(x <= y, x, y)
 
 
-def maximum(x: Any, y: Any) -> Any:
+def maximum(x: Number, y: Number | float) -> Any:
     """The larger one of two numbers or values."""
     return where(x >= y, x, y)
 
@@ -320,13 +326,13 @@ def sin(x: Value) -> Value:
     """``sin(pi/2 * x)`` of a value in [0, 1]."""
     if isinstance(x, jax.Array) and x.dtype == jnp.float32:
         return x * polynomial(x * x, _SIN)
-    return _xp(x).sin(_PI / 2 * x)
+    return _xp(x).sin(math.pi / 2 * x)
 
 
 def sin_squared(x: Number) -> Value:
     """``sin(pi/2 * x) ** 2`` for ``x`` in [0, 1/2]: a square keeps twice the error of its root."""
     if not isinstance(x, Double):
-        return _xp(x).sin(_PI / 2 * x) ** 2
+        return _xp(x).sin(math.pi / 2 * x) ** 2
     square = (x * x).hi
     return square * polynomial(square, _SIN_SQUARED)
 
@@ -344,7 +350,7 @@ def log1p(x: Number) -> Number:
     return log1p_or_log(np.True_, x, x) if isinstance(x, Double) else _xp(x).log1p(x)
 
 
-def log1p_or_log(condition: Any, x: Number, y: Number) -> Number:
+def log1p_or_log(condition: Mask, x: Number, y: Number) -> Number:
     """``log1p(x)`` where the condition holds, else ``log(y)``: one logarithm in a program."""
     if not isinstance(x, Double):
         return where(condition, _xp(x).log1p(x), log(y))
@@ -369,13 +375,15 @@ def exp_and_expm1(x: Number) -> tuple[Number, Number]:
 
 
 # Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above.
-_SIN = [(-1) ** k * (_PI / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
-_SIN_SQUARED = [(-1) ** k * _PI ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(6)]
+_SIN = [(-1) ** k * (math.pi / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
+_SIN_SQUARED = [
+    (-1) ** k * math.pi ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(6)
+]
 _LOG1P = [1.0, -1 / 2, 1 / 3, -1 / 4]
 _EXPM1 = [1 / math.factorial(k + 1) for k in range(4)]
 _NEAR_ZERO = 2.0**-10
 _NUDGE = 2.0**-22
 
 
-def _xp(x: Any) -> Any:
+def _xp(x: object) -> Any:
     return jnp if isinstance(x, jax.Array) else np

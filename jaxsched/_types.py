@@ -3,8 +3,8 @@
 A number is what JAX takes for an array: a Python or NumPy number, a NumPy array, or a JAX array,
 which includes tracers. A type checker finds ``js.warmup_cosine("0.1", 100, 10)``.
 
-The fields of schedules are ``Any`` all the same: transformations of JAX put axes, shardings or bare
-objects into them, and a union would be wrong at every use.
+A number that is held, a ``Leaf``, is ``Any`` all the same: transformations of JAX put axes,
+shardings or bare objects into fields, and a union would be wrong at every use.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 Number: TypeAlias = ArrayLike  # of any shape: with an axis it stands for several
 Step: TypeAlias = ArrayLike  # a count of optimizer updates, from 0; it need not be whole
+Leaf: TypeAlias = Any  # a number of a schedule, of any kind that NumPy and JAX have
 PyTree: TypeAlias = Any  # containers that JAX knows, with arrays as leaves
 FilePath: TypeAlias = str | bytes | os.PathLike[str]
 OptState: TypeAlias = PyTree  # what ``init`` of an Optax transformation returned, or what holds it

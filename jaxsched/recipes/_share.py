@@ -51,7 +51,7 @@ class share(Record):  # in lower case, as `slice` is: it stands in the place of 
         length: Any = checked_number("share.of(steps=...)", steps, at_least=0)
         x: Any = np.float64(0.0) if known else num.as_double(0.0)
         x = num.as_number(x, to_host(self.fraction)) * num.as_number(x, to_host(length))
-        nearest = num.nudge(x + 0.5)
+        nearest: Any = num.nudge(x + 0.5)
         if known:
             whole = np.floor(nearest)
             return int(whole) if np.ndim(whole) == 0 else whole.astype(np.int64)

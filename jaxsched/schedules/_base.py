@@ -277,7 +277,7 @@ class Sequence(AbstractParts):
                 )
 
     def exact_length(self, t: Number) -> Number | None:
-        lengths = [part.exact_length(t) for part in self.parts]
+        lengths: list[Any] = [part.exact_length(t) for part in self.parts]
         if lengths[-1] is None:
             return None
         return functools.reduce(operator.add, [num.at_least_zero(length) for length in lengths])
@@ -289,9 +289,10 @@ class Sequence(AbstractParts):
         # Parts that are not selected are evaluated too, before their start or after their end.
         # They hold their value there: nothing overflows, and no NaN reaches a gradient.
         value = self.parts[0].value_at(t)
-        lengths = (num.at_least_zero(part.exact_length(t)) for part in self.parts[:-1])
+        lengths: Any = (part.exact_length(t) for part in self.parts[:-1])  # each has one
         reached = num.nudge(t)
-        for start, part in zip(itertools.accumulate(lengths), self.parts[1:], strict=True):
+        starts = itertools.accumulate(map(num.at_least_zero, lengths))
+        for start, part in zip(starts, self.parts[1:], strict=True):
             own, value = num.alike(part.value_at(t - start), value)
             value = num.where(self._begun(t, reached, start), own, value)
         return value
@@ -319,7 +320,7 @@ class AbstractCombination(AbstractParts):
     _combine: ClassVar[Any]  # of two values
 
     def exact_length(self, t: Number) -> Number | None:
-        lengths = [part.exact_length(t) for part in self.parts if not part._is_constant()]
+        lengths: list[Any] = [p.exact_length(t) for p in self.parts if not p._is_constant()]
         if not lengths or any(length is None for length in lengths):
             return None
         return functools.reduce(num.maximum, lengths)

@@ -127,7 +127,7 @@ def _within(t: Number, limit: Any, std: Any) -> tuple[Value, Value]:
     if is_concrete(limit) and is_concrete(std):
         limit, std = float(to_host(limit)), float(to_host(std))
         far = limit / (std * math.sqrt(2.0)) if std > 0 else math.inf
-        return tuple(num.as_value(t, f(far)) for f in (math.erf, math.erfc))
+        return num.as_value(t, math.erf(far)), num.as_value(t, math.erfc(far))
     limit, std = num.as_value(t, limit), num.as_value(t, std)
     some = std > 0
     far = limit / (jnp.where(some, std, 1.0) * np.asarray(math.sqrt(2.0), limit.dtype))

@@ -60,16 +60,18 @@ class Paced(AbstractRetimed):
 
     def _segments(self, t: Number) -> tuple[Number, Number, Number]:
         """[K + 1] each: where the pace begins, what has passed there, and the pace."""
-        paces, boundaries = (num.as_number(t, xs) for xs in (self.paces, self.boundaries))
+        numbers: Any = [num.as_number(t, xs) for xs in (self.paces, self.boundaries)]
+        paces, boundaries = numbers
         zero = paces[..., :1] * 0.0
-        since = num.concatenated(t, [zero, boundaries])
+        since: Any = num.concatenated(t, [zero, boundaries])
         passed = num.running_sum((boundaries - since[..., :-1]) * paces[..., :-1])
         return since, num.concatenated(t, [zero, passed]), paces
 
     def _reached(self, t: Number, progress: Number) -> Number:
         """The step at which the schedule has gone so far: the inverse of ``inner_step``."""
         since, before, paces = self._segments(t)
-        passed = num.at_least_zero(progress)[..., None] - before
+        reached: Any = num.at_least_zero(progress)
+        passed = reached[..., None] - before
         begun = passed >= 0.0
         # Of the paces that have begun the last one, which no index finds in a population.
         xp = jnp if isinstance(begun, jax.Array) else np
@@ -82,5 +84,6 @@ class Paced(AbstractRetimed):
     def _when(self, inner: float) -> float:
         for points in (self.boundaries, self.paces):
             edges(points)  # raises where they are not
-        step = float(self._reached(np.float64(0.0), np.float64(inner)))
+        reached: Any = self._reached(np.float64(0.0), np.float64(inner))
+        step = float(reached)
         return int(step) if step.is_integer() else step

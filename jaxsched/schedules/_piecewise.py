@@ -249,6 +249,7 @@ def count_reached(boundaries: Any, t: Number) -> Any:
         further = num.Double(t.hi[..., None], t.lo[..., None]) >= num.as_double(boundaries)
         return jnp.sum(further, -1, dtype=jnp.int32)
     boundaries = jnp.asarray(boundaries)
+    key: Any
     if boundaries.dtype == jnp.int32:
         key = num.to_int32(t)
     elif isinstance(t, num.Double):

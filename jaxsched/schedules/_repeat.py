@@ -84,7 +84,7 @@ class Repeat(AbstractWrapper):
 
     def _lengths(self, t: Number) -> tuple[Number, Number]:
         """Of the part of a cycle that does not grow, and of that which does."""
-        whole: Number = self.schedule.exact_length(t)
+        whole: Any = self.schedule.exact_length(t)
         whole = num.where(whole > 0.0, whole, 1.0)
         if self.warmup is None:
             return num.full_like(t, 0.0), whole

@@ -43,7 +43,7 @@ def _at(t: Number, parts: Sequence[Any]) -> Value:
     starts = num.running_sum(num.concatenated(t, [np.zeros(1), lengths]))
     index = jnp.sum(num.nudge(t) >= starts, dtype=jnp.int32) - 1
     local = t - num.take_number(t, starts, index)
-    value = None
+    value: Any = None
     for members in groups:
         # Parts that are not current are evaluated at their start, where nothing overflows.
         due = num.take(np.isin(np.arange(len(parts)), members), index)
@@ -89,7 +89,7 @@ def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number
         )
         words = [num.to_arrays(num.in_program(t, column)) for column in columns]
         stacks.append(num.from_arrays(jax.vmap(one)(*words)))
-    lengths = num.concatenated(t, stacks)
+    lengths: Any = num.concatenated(t, stacks)
     return lengths if places == sorted(places) else lengths[np.argsort(places)]
 
 

@@ -320,7 +320,8 @@ class Reverse(AbstractRetimed):
         self._require_duration()
 
     def inner_step(self, t: Number) -> Number:
-        return num.at_least_zero(self.schedule.exact_length(t) - num.at_least_zero(t))
+        whole: Any = self.schedule.exact_length(t)
+        return num.at_least_zero(whole - num.at_least_zero(t))
 
     def phases(self) -> list[Phase]:
         duration = known(self.duration)
