@@ -163,10 +163,8 @@ class Record:
         raise dataclasses.FrozenInstanceError(f"{type(self).__name__}.{name} cannot be deleted.")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # NumPy copies and unpickles arrays as writable ones. A pickle of an earlier version may
-        # lack a field, which then has its default.
-        values = {name: frozen(value) for name, value in state.items()}
-        self.__dict__.update(self._defaults | values)
+        # NumPy copies and unpickles arrays as writable ones.
+        self.__dict__.update({name: frozen(value) for name, value in state.items()})
 
     def __post_init__(self) -> None:
         for name, check in self._checks.items():

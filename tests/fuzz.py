@@ -26,7 +26,6 @@ import warnings
 from pathlib import Path
 
 import jax
-import numpy as np
 from cases import ALL
 from mutations import (
     forged,
@@ -34,15 +33,12 @@ from mutations import (
     mutated_json,
     mutated_text,
     mutated_zip,
-    npy,
-    put_together,
 )
 from sweep_tasks import Plain, interrupted
 
 import jaxsched as js
 from jaxsched import _axes, _serialize, search
 from jaxsched.controllers import AbstractController
-from jaxsched.search import _files, _fingerprint
 
 CONTROLLERS = [
     js.Plateau(js.cosine_decay(0.1, 100), factor=0.5, patience=3),
@@ -77,22 +73,10 @@ def results():
     return run(stopping=search.SuccessiveHalving(4, 2)), run(shard=(0, 2)), run(shard=(1, 2))
 
 
-def written(result, path, version=3):
-    """The bytes of a result in a format of today or before."""
+def written(result, path):
+    """The bytes of a saved result."""
     result.save(path)
-    if version == 3:
-        return path.read_bytes()
-    meta, arrays = _files.read(path)
-    meta["jaxsched sweep"] = version
-    if version == 1:
-        members = {"meta": np.array(json.dumps(meta)), **arrays}
-    else:
-        packed = {name: _fingerprint.pack(array) for name, array in arrays.items()}
-        kinds = {name: kind for name, (kind, _) in packed.items()}
-        header = json.dumps({"meta": meta, "arrays": kinds}).encode()
-        members = {name: data for name, (_, data) in packed.items()}
-        members["header"] = np.frombuffer(header, np.uint8)
-    return put_together([(f"{name}.npy", npy(array)) for name, array in members.items()])
+    return path.read_bytes()
 
 
 def content(result):
@@ -123,9 +107,9 @@ def use_result(result, rng):
             assert content(search.load(f"{folder}/r.npz")) == content(result)
 
 
-def result_reader(version, rng, folder):
+def result_reader(rng, folder):
     path = folder / "r.npz"
-    data = written(results()[0], path, version)
+    data = written(results()[0], path)
     path.write_bytes(data)
     good = content(search.load(path))
 
@@ -135,12 +119,7 @@ def result_reader(version, rng, folder):
         found = search.load(path)
         if content(found) == good:
             return "same"
-        # A member that is changed with its checksum is another content, where it has no digest:
-        # any of format 1, the JSON of format 2.
-        without = mutate is mutated_zip and (
-            version == 1 or (version == 2 and content(found)[3] == good[3])
-        )
-        if mutate is not forged and not without:
+        if mutate is not forged:
             raise Wrong(f"in silence, by {mutate.__name__}")
         use_result(found, rng)
         return "other"
@@ -306,9 +285,7 @@ def _plain(schedule):
 
 
 READERS = {
-    "load": functools.partial(result_reader, 3),
-    "load of format 2": functools.partial(result_reader, 2),
-    "load of format 1": functools.partial(result_reader, 1),
+    "load": result_reader,
     "merge": merge_reader,
     "sweep(checkpoint=...)": store_reader,
     "from_json": functools.partial(schedule_reader, "json"),

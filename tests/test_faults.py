@@ -213,13 +213,6 @@ def test_a_full_disk_leaves_a_saved_result(tmp_path, monkeypatch):
     assert curves(search.load(tmp_path / "r.npz")) == curves(result)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused_and_left(tmp_path):
-    (tmp_path / "sweep.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"of an earlier one.* Give another directory, or finish"):
-        sweep(checkpoint=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
-
-
 # ----------------------------------------------------------------------------- signals and memory
 
 

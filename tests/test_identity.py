@@ -19,7 +19,6 @@ from sweep_tasks import Plain, apply, init, shared, supervised
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import _files
-from jaxsched.search._fingerprint import identifying
 from jaxsched.search.engine import _settings
 from jaxsched.search.store import _pieces, _rows
 from jaxsched.search.tasks._traced import Fold
@@ -310,17 +309,6 @@ def test_shards_under_another_setting_are_refused():
         search.merge([sweep(shared(Line), shard=(0, 2)), other])
 
 
-# ---------------------------------------------------------------------- files of earlier versions
-
-
-def of_before(fields, module):
-    """As a version before this one wrote them, whose classes were in other modules."""
-    once = {"monitor": "watch", "share_prefixes": "share", "trial 0": "trial 0 (a\n(b) name)"}
-    moved = {"task": fields["task"].replace("jaxsched.", module)}
-    before = identifying({**fields, **moved})
-    return {once.get(name, name): text for name, text in before.items()}
-
-
 @pytest.mark.parametrize(
     "task", [supervised, Line, lambda: search.Averaged(supervised(), window=3)]
 )
@@ -332,20 +320,6 @@ def test_a_task_is_known_by_its_public_name_and_trials_by_their_values(tmp_path,
     assert [trial.name for trial in again.trials] == ["one", "other"]
     chex.assert_trees_all_equal(dict(again.train), dict(first.train))
     assert again.info.stored == first.steps_trained
-
-
-def test_results_and_shards_of_before_are_of_the_same_task(tmp_path):
-    task = supervised()
-    shards = [sweep(task, shard=(i, 2)) for i in range(2)]
-    for i, shard in enumerate(shards):
-        info = shard.info
-        named = {"identity": of_before(info.identity, "jaxsched.search._supervised.")}
-        sweep_of = of_before(info.shard.sweep, "jaxsched.search._supervised.")
-        named["shard"] = dataclasses.replace(info.shard, sweep=sweep_of)
-        dataclasses.replace(shard, info=dataclasses.replace(info, **named)).save(tmp_path / f"{i}")
-    for parts in ([tmp_path / "0", tmp_path / "1"], [tmp_path / "0", shards[1]]):
-        merged = search.merge(parts)
-        assert np.isfinite(search.final_score(task, merged).metrics["loss"]).all()
 
 
 # ------------------------------------------------------------------------------------ final scores

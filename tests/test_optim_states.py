@@ -1,4 +1,4 @@
-"""Optimizer states in Flax, in files, in exports; and those of before a field was added."""
+"""Optimizer states in Flax, in files and in exports."""
 
 import itertools
 import pickle
@@ -12,6 +12,7 @@ import pytest
 from updates import GRADS, LR, PARAMS
 
 import jaxsched as js
+from jaxsched._struct import Record
 from jaxsched.optim import (
     InjectState,
     Override,
@@ -22,7 +23,6 @@ from jaxsched.optim import (
     inject,
     override,
     register_export,
-    resume,
 )
 
 
@@ -88,7 +88,7 @@ def test_the_rate_is_found_by_current_and_by_optax_with_a_filter():
     assert float(found) == float(current(state)["learning_rate"])
 
 
-def test_states_have_the_names_that_files_of_before_know_them_by():
+def test_states_have_the_names_that_files_know_them_by():
     """Flax and Orbax go by the fields, pickles and ``jax.export`` by the classes too."""
     serialization = pytest.importorskip("flax.serialization")
     tx = js.inject(optax.adam)(learning_rate=js.cosine_decay(0.1, 10))
@@ -97,71 +97,29 @@ def test_states_have_the_names_that_files_of_before_know_them_by():
     assert " ".join(held) == "count values schedules controller_states knobs inner_state"
     assert list(held["knobs"]["learning_rate"]) == ["scale", "fixed", "is_fixed"]
     assert int(adopt({**held, "count": jnp.int32(3)}, tx.init(PARAMS)).count) == 3
-    assert pickle.loads(b"cjaxsched.optim._state\nKnob\n.") is Override
+    assert pickle.loads(b"cjaxsched.optim._state\nOverride\n.") is Override
     assert pickle.loads(b"cjaxsched.optim._state\nInjectState\n.") is InjectState
     register_export(state)
     data = bytes(jax.export.export(jax.jit(tx.update))(GRADS, state, PARAMS).serialize())
-    for name in ("optim.Knob", "optim.InjectState", "schedules._shapes.Cosine"):
+    for name in ("Override", "InjectState", "Cosine"):
         assert f"jaxsched.{name}".encode() in data
 
 
-FIRST_MODULES = {
-    "schedules._base": "Constant Sequence Product Sum Minimum Maximum",
-    "schedules._laws": "Exponential InverseSqrt InverseTime PowerLaw RAdamWarmup Silver",
-    "schedules._shapes": "Linear Cosine Polynomial Sqrt Tanh Rex HalfCosine QuarterCosine "
-    "MirrorCosine Harmonic ShiftedExponential Geometric Warp",
-    "schedules._piecewise": "PiecewiseConstant Table PiecewiseLinear PiecewiseCosine MonotoneCubic",
-    "schedules._wrappers": "Stretch Shift Window Quantize Reverse Repeat Clip",
-    "schedules._function": "Function",
-    "controllers._autodecay": "AutoDecay",
-    "controllers._bounce": "Bounce",
-    "controllers._greedy": "Greedy",
-    "controllers._newbob": "NewBob",
-    "controllers._plateau": "Plateau",
-    "controllers._trigger": "Trigger",
-    "controllers._average": "Average",
-    "controllers._gap": "Gap Work",
-}
-
-
-@pytest.mark.parametrize("module", FIRST_MODULES)
-def test_a_class_is_exported_under_the_module_where_it_was_first(module):
-    """A module may move: then it needs a line in ``_MOVED``."""
-    for name in FIRST_MODULES[module].split():
-        kind = getattr(js, name, None) or getattr(js.controllers, name, None)
-        kind = kind or getattr(js.schedules, name)
-        assert _register._name(kind) == f"jaxsched.{module}.{name}"
-        if state := getattr(kind, "State", None):
-            assert _register._name(state) == f"jaxsched.{module}.{name}State"
-
-
-def _as_before(tree, added=("min_lr", "smooth", "quiet", "eps", "reset", "warmup", "condition")):
-    """The dicts of a state, as of before these fields and the names of kinds."""
-    added = {*added, "lowest", "recent", "average", "weight"}
-    if not isinstance(tree, dict):
-        return tree
-    return {k: _as_before(v) for k, v in tree.items() if k not in added and k[-1] != ")"}
+def test_a_class_is_exported_under_its_own_name_wherever_it_is():
+    found = [getattr(home, n) for home in (js, js.schedules, js.controllers) for n in dir(home)]
+    kinds = {x for x in found if isinstance(x, type) and issubclass(x, Record)}
+    kinds |= {kind.State for kind in kinds if hasattr(kind, "State")}
+    names = {_register._name(kind) for kind in kinds}
+    assert len(names) == len(kinds) > 60
+    assert {"jaxsched.Cosine", "jaxsched.Greedy", "jaxsched.GreedyState"} <= names
 
 
 C = js.controllers
 
 
-@pytest.mark.parametrize(
-    "source", [js.Repeat(js.Linear(1.0, 0.0, 4)), js.Silver(1.0), C.Bounce(1.0)]
-)
-def test_flax_reads_schedules_of_before_a_field_was_added(source):
-    serialization = pytest.importorskip("flax.serialization")
-    tx = inject(optax.sgd)(learning_rate=source)
-    state = tx.update(GRADS, tx.init(PARAMS), PARAMS)[1]
-    dicts = _as_before(serialization.to_state_dict(state))
-    chex.assert_trees_all_equal(serialization.from_state_dict(tx.init(PARAMS), dicts), state)
-    with pytest.raises(ValueError, match=r"for what has \."):  # not one that was always there
-        serialization.from_state_dict(state, {**dicts, "schedules": {"learning_rate": {}}})
-
-
 @pytest.mark.parametrize("more", [{}, {"smooth": 0.5}, {"window": 3}, {"reset": 2}])
 @pytest.mark.parametrize("kind", [C.Greedy, C.Plateau])
-def test_adopt_takes_the_memory_of_a_controller_of_before_a_field_was_added(kind, more):
+def test_adopt_takes_the_memory_of_a_controller_with_other_options(kind, more):
     serialization = pytest.importorskip("flax.serialization")
     more = {name: x for name, x in more.items() if name in kind._names}
     tx, longer = (
@@ -172,7 +130,6 @@ def test_adopt_takes_the_memory_of_a_controller_of_before_a_field_was_added(kind
     for value in (1.0, 2.0, 3.0):
         state = tx.update(GRADS, state, PARAMS, value=value)[1]
     for saved in (state, serialization.to_state_dict(state)):
-        saved = saved if saved is state else _as_before(saved)
         adopted = adopt(saved, longer.init(PARAMS))
         assert float(current(adopted)["learning_rate"]) == float(
             state.schedules["learning_rate"](state.controller_states["learning_rate"])
@@ -184,23 +141,6 @@ def test_adopt_takes_the_memory_of_a_controller_of_before_a_field_was_added(kind
         chex.assert_trees_all_equal(
             back.controller_states, adopt(saved, tx.init(PARAMS)).controller_states
         )
-
-
-def test_pickles_and_exports_of_before_a_field_was_added_are_read():
-    start = C.Greedy(1.0).init()
-    assert jax.tree.structure(C.Greedy.State(*start[:9])) == jax.tree.structure(start)
-    greedy = C.Greedy(0.5, patience=3)
-    held = {k: v for k, v in greedy.__dict__.items() if k not in ("window", "min_lr", "eps")}
-    again = object.__new__(C.Greedy)
-    again.__setstate__(held)
-    assert again == greedy
-    (children, aux), count = jax.tree_util.default_registry.flatten_one_level(greedy), 10
-    again = _register._of_before(C.Greedy)(aux[:2], list(children)[:count])
-    assert (again.patience, again.mode, again.window, again.eps) == (3, "min", None, None)
-    tx = inject(optax.sgd)(learning_rate=greedy)
-    state = tx.init(PARAMS)
-    saved = state._replace(schedules={"learning_rate": again})
-    chex.assert_trees_all_close(resume(saved, state, policy="checkpoint"), state)
 
 
 def test_an_update_step_is_exported():

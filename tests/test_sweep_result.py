@@ -16,7 +16,7 @@ from sweep_tasks import Plain, shared, supervised
 
 import jaxsched as js
 from jaxsched import search
-from jaxsched.search import _files, _fingerprint, grid, load
+from jaxsched.search import _files, grid, load
 
 NAN = np.nan
 
@@ -197,11 +197,6 @@ def test_the_info_is_a_record_and_reads_as_a_mapping(swept):
     assert len(info) == len(list(info))
     with pytest.raises(KeyError, match="speed"):
         info["speed"]
-    old = {"index": 0, "of": 1, "trials": [0], "sweep": "0b"}  # a digest, in early files
-    assert search.RunInfo.of({"shard": old}).shard.sweep == {"sweep": "0b"}
-    old["sweep"] = {"watch": "loss", "share": "True", "limit": "inf"}
-    renamed = {"monitor": "loss", "share_prefixes": "True", "limit": "inf"}
-    assert search.RunInfo.of({"shard": old}).shard.sweep == renamed
 
 
 def test_rows_csv_json(swept, tmp_path):
@@ -355,35 +350,14 @@ def test_a_wrong_call_names_the_class_of_the_result(swept, name):
         getattr(swept, name)(epochs=3)
 
 
-def test_a_result_of_the_first_format_is_loaded(swept, tmp_path):
+def test_a_result_of_another_format_is_refused(swept, tmp_path):
     swept.save(tmp_path / "r.npz")
     meta, arrays = _files.read(tmp_path / "r.npz")
-    meta |= {"jaxsched sweep": 1, "info": {"width": 1, "watch": "accuracy", "evaluate_every": 10}}
+    _files.write(tmp_path / "r.npz", meta | {"jaxsched sweep": 4}, arrays)
+    with pytest.raises(ValueError, match=r"must be a saved result, got .* of format 4"):
+        load(tmp_path / "r.npz")
     np.savez(tmp_path / "old.npz", meta=np.array(json.dumps(meta)), **arrays)
-    back = load(tmp_path / "old.npz")
-    assert str(back.table()) == str(swept.table())
-    assert (back.info.monitor, back.info.evaluate_every) == ("accuracy", 10)
-    with pytest.raises(ValueError, match="read-only"):
-        back.train["loss"][0] = 0
-    meta["jaxsched sweep"] = 3
-    np.savez(tmp_path / "old.npz", meta=np.array(json.dumps(meta)), **arrays)
-    with pytest.raises(ValueError, match=r"must be a saved result, got .* of format 3"):
-        load(tmp_path / "old.npz")
-
-
-def test_a_result_of_the_second_format_is_loaded(swept, tmp_path):
-    """Its arrays had digests, its JSON had none."""
-    swept.save(tmp_path / "r.npz")
-    meta, arrays = _files.read(tmp_path / "r.npz")
-    packed = {name: _fingerprint.pack(array) for name, array in arrays.items()}
-    kinds = {name: kind for name, (kind, _) in packed.items()}
-    header = json.dumps({"meta": {**meta, "jaxsched sweep": 2}, "arrays": kinds}).encode()
-    stored = {name: data for name, (_, data) in packed.items()}
-    np.savez(tmp_path / "old.npz", header=np.frombuffer(header, np.uint8), **stored)
-    assert load(tmp_path / "old.npz").summary() == swept.summary()
-    stored["train/loss"] = stored["train/loss"] ^ 1
-    np.savez(tmp_path / "old.npz", header=np.frombuffer(header, np.uint8), **stored)
-    with pytest.raises(ValueError, match=r"a damaged one: .*old.npz: .* have its digest"):
+    with pytest.raises(ValueError, match=r"no file that `SweepResult.save` has written"):
         load(tmp_path / "old.npz")
 
 

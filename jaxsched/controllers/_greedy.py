@@ -24,7 +24,6 @@ class GreedyState(NamedTuple):
     bad: jax.Array  # int32: evaluations without improvement in a row
     wait: jax.Array  # int32: evaluations still to be ignored
     evaluation: Evaluation  # the one under way
-    # Files of earlier versions lack these two.
     lowest: Any = ()  # () or, with `reset`, int32: cuts that ended on the floor, since it rose
     recent: Any = ()  # () or, with a window, its evaluations (float32), and their number (int32)
 

@@ -53,7 +53,7 @@ class Evaluation(NamedTuple):
 
     total: jax.Array  # float32 ()
     reports: jax.Array  # int32 ()
-    # () or, with `smooth`, float32 (): files of earlier versions hold neither
+    # () or, with `smooth`, float32 ()
     average: Any = ()  # in the metric's own sign
     weight: Any = ()  # how many evaluations the average is worth
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -62,68 +61,23 @@ def _register(kind: type) -> None:
                 serialized_name=name,
                 serialize_auxdata=lambda aux: json.dumps(aux).encode(),
                 deserialize_auxdata=lambda data: _tuples(json.loads(data)),
-                from_children=_of_before(kind) if issubclass(kind, Record) else None,
             )
     except ValueError:  # already registered, by us or by the class's own library
         return
 
 
-def _of_before(kind: Any) -> Any:
-    """Makes a record of a file, in which fields that were added since are missing.
-
-    They are ``None``, whatever their default: a number would be a leaf that the file does not have.
-    """
-
-    def from_children(aux: Any, children: Any) -> Any:
-        fields = dataclasses.fields(kind)
-        parts = {True: iter(aux), False: iter(children)}
-        record = object.__new__(kind)
-        for field in fields:
-            record.__dict__[field.name] = next(parts[bool(field.metadata.get("static"))], None)
-        return record
-
-    return from_children
-
-
-def with_defaults(tree: Any) -> Any:
-    """``tree``, in whose records what is ``None`` since a file lacks it has its default."""
-
-    def completed(x: Any) -> Any:
-        if not isinstance(x, Record):
-            return x
-        whole = object.__new__(type(x))
-        for name, value in x.__dict__.items():
-            settings = getattr(x._checks.get(name), "keywords", {})
-            lacking = value is None and not settings.get("optional", True)
-            whole.__dict__[name] = x._defaults.get(name) if lacking else with_defaults(value)
-        return whole
-
-    return jax.tree.map(completed, tree, is_leaf=lambda x: isinstance(x, Record))
-
-
-# Where the classes of a module were when files were first written, which know them by that.
-_MOVED = {
-    "jaxsched.schedules._open_ended.": "jaxsched.schedules._laws.",
-    "jaxsched.schedules._extremes.": "jaxsched.schedules._base.",
-    "jaxsched.schedules._repeat.": "jaxsched.schedules._wrappers.",
-    "jaxsched.controllers.measurements.": "jaxsched.controllers.",
-}
-
-
 def _name(kind: type) -> str:
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    for today, once in _MOVED.items():
-        name = name.replace(today, once)
-    return name
+    # A file of today must be read after a class of ours has moved.
+    module = "jaxsched" if kind.__module__.startswith("jaxsched.") else kind.__module__
+    return f"{module}.{kind.__qualname__}"
 
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-# Our own names are fixed: a file written today must be read after a module has been moved.
-for _kind, _known in {Override: "Knob", InjectState: "InjectState"}.items():
-    export.register_namedtuple_serialization(_kind, serialized_name=f"jaxsched.optim.{_known}")
+for _kind in (Override, InjectState):
+    _register(_kind)
 
 
 def register_flax(tree: Any) -> None:
@@ -152,11 +106,10 @@ def _mark(record: Record) -> str:
 def _from_state(record: Record, state: dict[str, Any]) -> Any:
     serialization: Any = sys.modules["flax.serialization"]
     pairs, tree = _children(record)
-    added = record._defaults.keys() - state.keys()  # since the file was written
     names = {name for name, _ in pairs}
     saved = {name for name in state if name.isidentifier()}
-    other = "".join({*state} - saved - {_mark(record)})  # files of earlier versions lack it
-    if other or not names - added <= saved <= names:
+    other = "".join({*state} - saved - {_mark(record)})
+    if {*state} != names | {_mark(record)}:
         raise ValueError(
             f"from_state_dict(target=...) must have the kinds of schedules that were saved, got "
             f"{type(record).__name__}({', '.join(sorted(names))}) for what has "
@@ -164,11 +117,7 @@ def _from_state(record: Record, state: dict[str, Any]) -> Any:
             "that is made as the saved one was; js.resume then goes on with another schedule."
         )
     return jax.tree.unflatten(
-        tree,
-        [
-            x if name in added else serialization.from_state_dict(x, state[name], name=name)
-            for name, x in pairs
-        ],
+        tree, [serialization.from_state_dict(x, state[name], name=name) for name, x in pairs]
     )
 
 

@@ -13,7 +13,6 @@ from jaxsched._arrays import INT32_MAX, same_structure
 from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_number
 from jaxsched._types import OptState, Step
-from jaxsched.optim._register import with_defaults
 from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, shortest, write_back
 from jaxsched.optim._transfer import Transfer, copied
 
@@ -54,7 +53,7 @@ def resume(
     """
     if policy is not None:
         check_choice("resume(policy=...)", policy, ("checkpoint", "new"))
-    given, saved, arrays = saved, with_defaults(plain_arrays(saved)), plain_arrays(fresh)
+    given, saved, arrays = saved, plain_arrays(saved), plain_arrays(fresh)
     ours, theirs = _injected(saved), _injected(arrays)
     if not ours or _names(ours) != _names(theirs):
         raise ValueError(

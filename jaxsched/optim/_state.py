@@ -39,9 +39,6 @@ class Override(NamedTuple):
         return self.scale * jnp.where(self.is_fixed, self.fixed, value)
 
 
-Knob = Override  # the name in pickles of earlier versions
-
-
 class InjectState(NamedTuple):
     """The state of ``jaxsched.optim.inject``; every leaf is a strong-typed array.
 

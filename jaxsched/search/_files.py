@@ -84,7 +84,7 @@ def opened(path: Path) -> BinaryIO:
 
 
 def members(raw: BinaryIO) -> dict[str, np.ndarray]:
-    """The arrays of an npz by their names, those of earlier versions too.
+    """The arrays of an npz by their names.
 
     Raises:
         Damaged: if it is not one, or a member is compressed or larger than the file.

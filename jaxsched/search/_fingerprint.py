@@ -379,7 +379,7 @@ def difference(first: Mapping[str, str], second: Mapping[str, str], where: tuple
     differ = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
     arrays = [n for n in {**first, **second} if n not in {**theirs, **ours}]
     arrays = [n for n in arrays if first.get(n) != second.get(n)]
-    both = len(theirs) < len(first) and len(ours) < len(second)  # earlier versions name none
+    both = len(theirs) < len(first) and len(ours) < len(second)  # else one side names none
     if both and arrays and any(name.startswith("task's ") for name in differ):
         differ = [*arrays, *(name for name in differ if name != "task's arrays")]
     return listed(

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from jaxsched.search._files import typed
-from jaxsched.search._fingerprint import public
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +45,7 @@ class RunInfo(Mapping[str, Any]):
             (early) and "diverged"; if the result is partial, also "unfinished".
         stored: steps that were not trained by this call, since a checkpoint's directory held them.
         partial: whether Ctrl-C has ended it; see ``SweepResult.partial``.
-        identity: the fields that identify the task, name -> text; ``None`` in old files.
+        identity: the fields that identify the task, name -> text.
         everything: whether the training data were all data but the test data, as in
             ``final_score`` after a cross-validation.
         shard: of ``sweep(shard=...)``.
@@ -76,23 +72,6 @@ class RunInfo(Mapping[str, Any]):
     shard: Shard | None = None
     shards: int | None = None
 
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> RunInfo:
-        """Of what ``dataclasses.asdict`` gave, now or in an earlier version.
-
-        Raises:
-            Damaged: if it is something else.
-        """
-        fields = _renamed(dict(data))
-        if isinstance(identity := fields.get("identity"), dict):
-            fields["identity"] = _renamed(identity)
-        if isinstance(shard := fields.get("shard"), dict):
-            sweep = shard.get("sweep", {})
-            # Once it was a digest.
-            sweep = _renamed(sweep) if isinstance(sweep, dict) else {"sweep": sweep}
-            fields["shard"] = {**shard, "sweep": sweep}
-        return typed(cls, fields, "info")
-
     def __getitem__(self, name: str) -> Any:
         if name not in self.__dataclass_fields__:
             raise KeyError(name)
@@ -103,18 +82,3 @@ class RunInfo(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.__dataclass_fields__)
-
-
-def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
-    """What a file of an earlier version holds, by the names of today.
-
-    Arguments had other names, classes of ours private modules, and trials their names beside them.
-    """
-    once = {"watch": "monitor", "share": "share_prefixes"}
-    return {
-        once.get(name) or _TRIAL.sub(r"\1", name): public(x) if isinstance(x, str) else x
-        for name, x in fields.items()
-    }
-
-
-_TRIAL = re.compile(r"(?s)^(trial \d+) \(.*\)$")

@@ -158,7 +158,7 @@ class SweepResult(ScoredTrials):
 
     @classmethod
     def load(cls, file: FilePath) -> SweepResult:
-        """The result that ``save`` wrote, here or in an earlier version.
+        """The result that ``save`` wrote.
 
         Raises:
             FileNotFoundError: if the file does not exist.
@@ -193,5 +193,5 @@ class SweepResult(ScoredTrials):
 
 
 def load(file: FilePath) -> SweepResult:
-    """The result that ``save`` wrote, here or in an earlier version; see ``SweepResult.load``."""
+    """The result that ``save`` wrote; see ``SweepResult.load``."""
     return SweepResult.load(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +22,6 @@ from jaxsched.search._files import (
     members,
     opened,
     typed,
-    unpack,
     unpacked,
     write,
 )
@@ -71,10 +69,9 @@ def load(file: FilePath) -> dict[str, Any]:
     try:
         with opened(path) as raw:
             stored = members(raw) if raw.read(2) == b"PK" else {}  # else no zip archive
-        written, meta, arrays = _read(stored)
+        meta, arrays = unpacked(stored) if "index" in stored else (None, {})
         version = meta.pop("jaxsched sweep", None) if isinstance(meta, dict) else None
-        # The members tell a format; JSON that says another one is of a later version.
-        fields = _fields(meta, arrays) if version == written else None
+        fields = _fields(meta, arrays) if version == FORMAT else None
     except FileNotFoundError:
         raise
     except UnknownType as error:
@@ -118,18 +115,7 @@ class _Meta:
     info: dict[str, Any]
 
 
-def _read(stored: dict[str, np.ndarray]) -> tuple[int, Any, dict[str, np.ndarray]]:
-    """The format in which a file is written, the JSON, the arrays."""
-    if "index" in stored:
-        return FORMAT, *unpacked(stored)
-    if "header" in stored:  # each array had a digest, the header had none
-        header = json.loads(stored["header"].tobytes())
-        kinds = header["arrays"].items()
-        return 2, header["meta"], {name: unpack(kind, stored[name]) for name, kind in kinds}
-    return 1, json.loads(str(stored.pop("meta", "null"))), stored  # without digests
-
-
-def _fields(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _fields(data: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The fields of a result from its JSON and arrays, each of its declared type and shape."""
     meta: _Meta = typed(_Meta, data, "the result")
     if missing := {*_ARRAYS} - arrays.keys():
@@ -138,7 +124,7 @@ def _fields(data: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, An
         **{name: getattr(meta, name) for name in _VALUES},
         "trials": tuple(_trial(trial, f"trial {i}") for i, trial in enumerate(meta.trials)),
         "seeds": checked_seeds("seeds", meta.seeds),
-        "info": RunInfo.of(meta.info),
+        "info": typed(RunInfo, meta.info, "info"),
         **{name: arrays[name] for name in _ARRAYS},
         "train": {},
         "validation": {},

@@ -31,7 +31,7 @@ class StoreDirectory:
 
         Raises:
             RuntimeError: if another one does.
-            ValueError: if the directory holds anything else, or an earlier version's checkpoint.
+            ValueError: if the directory holds anything else.
         """
         self.on_first_process(self._check)
         lock = held(
@@ -94,12 +94,6 @@ class StoreDirectory:
         )
         if any(map(_OURS.fullmatch, names)):
             return
-        if "sweep.json" in names:
-            raise ValueError(
-                f"sweep(checkpoint=...) must be an empty directory or one of this version, got "
-                f"{self.path} of an earlier one, which held one sweep. Give another directory, or "
-                "finish this one with the version that began it."
-            )
         if names:
             raise ValueError(
                 f"sweep(checkpoint=...) must be an empty directory or one of sweeps, got "
