@@ -45,6 +45,7 @@ ORDER = [
     "_numerals",
     "_bounds",
     "_arrays",
+    "_machine",
     "_checks",
     "_struct",
     "_double",
