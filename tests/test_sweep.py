@@ -190,6 +190,27 @@ def test_wide_runs_do_not_depend_on_place_or_neighbours_and_are_close_to_solo_on
     assert wide.info["traces"].get("segment", 0) <= 1
 
 
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg", "threefry2x32"])
+def test_runs_whose_random_bits_vmap_would_mix_are_not_vectorized(impl):
+    class Noisy(Plain):
+        def step(self, state, hyperparams, batch):
+            words = jnp.tile(batch.astype(jnp.uint32), 2 if "3" in impl else 4)
+            bits = jax.random.bits(jax.random.wrap_key_data(words, impl=impl))
+            after, metrics = super().step(state, hyperparams, batch)
+            return after, {"loss": metrics["loss"] + 0 * bits}
+
+    trials = [js.Constant(0.1, 2), js.Constant(0.2, 2)]
+    assert sweep(Noisy(), trials, width="auto").info.width == 1
+    if "3" in impl:
+        assert sweep(Noisy(), trials, width=2).info.width == 2
+        return
+    for call, given in ((sweep, [trials]), (search.range_test, [])):
+        with pytest.raises(
+            ValueError, match=rf"{call.__name__}.width=...\) must be 1 for .*`step`"
+        ):
+            call(Noisy(), *given, width=2)
+
+
 @pytest.mark.optimized
 def test_own_lengths():
     trials = [js.cosine_decay(0.1, 30), js.cosine_decay(0.1, 70), js.cosine_decay(0.1, 50)]

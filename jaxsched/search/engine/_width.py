@@ -51,6 +51,18 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) 
     return best
 
 
+def only_alone(plan: Plan, width: int | str | None) -> bool:
+    """Whether runs must not be vectorized; raises if ``width``, as given, asks for it."""
+    mixed = next((method for fold in plan.folds if (method := fold.mixes_lanes)), "")
+    if mixed and width not in (None, 1, "auto"):
+        raise ValueError(
+            f"{plan.caller}(width=...) must be 1 for a task whose `{mixed}` draws from keys of "
+            f'"rbg", got {width}: `jax.vmap` draws for all runs from the key of one. Use keys of '
+            '"threefry2x32".'
+        )
+    return bool(mixed)
+
+
 def _updates(plan: Plan) -> int:
     """The least number of updates: early stopping may keep only one trial after its first rung."""
     sure = plan.rungs[0] if plan.rungs else math.inf

@@ -23,7 +23,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._products import for_one_thread
 from jaxsched.search.engine._program import Function, Program
 from jaxsched.search.engine._threads import Threads
-from jaxsched.search.engine._width import measured_width
+from jaxsched.search.engine._width import measured_width, only_alone
 from jaxsched.search.multihost._directory import MeshDirectory
 from jaxsched.search.multihost._mesh import MeshCoordinator, MeshProgram, meshes
 from jaxsched.search.multihost._processes import (
@@ -60,6 +60,7 @@ def backend_for(
     first = (devices or jax.local_devices())[0]
     if width is None:
         width = 1 if first.platform == "cpu" else "auto"
+    width = 1 if only_alone(plan, width) else width
     if measured := isinstance(width, str):
         program_of = partial(Program, plan.folds[0], plan.table.names, plan.length)
         stored = path and identity and width_in_store(path, identity, first.platform)

@@ -34,6 +34,7 @@ from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
+from jaxsched.search.engine._width import only_alone
 from jaxsched.search.multihost._backend import LocalBackend
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
@@ -131,22 +132,22 @@ def range_test(
     check_room("range_test(steps=...)", size, what, "Train fewer steps or seeds.")
     target = target_of(schedule)
     smoothing = float(checked_number("range_test(smoothing=...)", smoothing, at_least=0, below=1))
-    if width is None:
-        width = 1 if jax.default_backend() == "cpu" else len(chosen)
-    width = checked_whole("range_test(width=...)", width, 1, len(chosen))
+    lanes = 1 if jax.default_backend() == "cpu" else len(chosen)
+    if width is not None:
+        lanes = checked_whole("range_test(width=...)", width, 1, len(chosen))
     if progress is not None:
         checked_flag("range_test(progress=...)", progress)
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     task = found_task(task, "range_test")
-    plan = _plan(task, name, rates, constants, chosen, width)
+    plan = _plan(task, name, rates, constants, chosen, lanes)
     if jax.default_backend() == "cpu":
         warn_of_convolutions(plan)
     if state is not None:
         state = _checked_state(state, plan.shape.state)
     ledger = Ledger(plan, state=state)
-    backend = LocalBackend(plan, None, width)
+    backend = LocalBackend(plan, None, 1 if only_alone(plan, width) else lanes)
     engine = backend.engine(ledger)
     with progress_line(progress, ledger, engine.listeners):
         run_plan(ledger, engine.run)

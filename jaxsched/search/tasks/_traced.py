@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
 
@@ -121,9 +121,19 @@ class Fold:
         callbacks = {"pure_callback", "io_callback"}
         return next((m for m in METHODS if callbacks & self.primitives(m)), "")
 
+    @property
+    def mixes_lanes(self) -> str:
+        """The first method with random bits that ``jax.vmap`` draws from one lane's key, or ""."""
+        methods = ("step", "evaluate")  # a state is begun alone
+        return next((m for m in methods if any(map(_is_rbg, self._equations(m)))), "")
+
     def primitives(self, method: str) -> set[str]:
         """The names of all that a method calls."""
-        return {e.primitive.name for e in equations(getattr(self.shape, method).jaxpr)}
+        return {e.primitive.name for e in self._equations(method)}
+
+    def _equations(self, method: str) -> Iterator[Any]:
+        closed = getattr(self.shape, method)
+        return equations(closed.jaxpr) if closed else iter(())
 
 
 def trace_folds(
@@ -244,6 +254,12 @@ def taken_apart(task: Task) -> tuple[list[ArrayLike], Callable[[list[ArrayLike]]
     treedef: PyTreeDef
     arrays, treedef = jax.tree.flatten(task)
     return ([], lambda arrays: task) if opaque_leaves(arrays) else (arrays, treedef.unflatten)
+
+
+def _is_rbg(eqn: Any) -> bool:
+    """Whether it draws by XLA's own generator, as keys of "rbg" and "unsafe_rbg" do."""
+    drawn = eqn.primitive.name == "random_bits" and "rbg" in str(eqn.invars[0].aval.dtype)
+    return drawn or eqn.primitive.name in ("rng_bit_generator", "rng_uniform")
 
 
 def _kind(task: Task) -> tuple[object, list[ArrayLike]]:
