@@ -23,18 +23,20 @@ import stat
 import types
 import typing
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxsched._checks import check_room
 from jaxsched._text import describe, shorten
 from jaxsched.search._fingerprint import pack
 
+Expected: TypeAlias = tuple[DTypeLike, tuple[int, ...]]  # dtype and shape
 _DIGEST = 16  # bytes
 
 
@@ -42,7 +44,7 @@ class Damaged(ValueError):
     """A file that does not hold what was written to it; the message says which, what and where."""
 
 
-def write(path: Path, meta: Any, arrays: dict[str, Any]) -> None:
+def write(path: Path, meta: object, arrays: Mapping[str, ArrayLike]) -> None:
     """Writes arrays of any dtype (bfloat16 and random keys too) and a JSON value, or nothing.
 
     Raises:
@@ -138,7 +140,7 @@ def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
         raise Damaged(f"{where}: {type(error).__name__}: {error}") from None
 
 
-def unpack(kind: dict[str, Any], stored: np.ndarray) -> Any:
+def unpack(kind: dict[str, Any], stored: np.ndarray) -> np.ndarray | jax.Array:
     """The array that ``pack`` made bytes of, or an error of any kind."""
     if _digest(stored.data).hex() != kind["blake2b"]:
         raise Damaged("it does not have its digest")
@@ -150,7 +152,7 @@ def unpack(kind: dict[str, Any], stored: np.ndarray) -> Any:
     )
 
 
-def typed(hint: Any, value: Any, where: str) -> Any:
+def typed(hint: Any, value: object, where: str) -> Any:
     """A JSON value as an annotation says: of lists, tuples, dicts, dataclasses, ``X | None``.
 
     Raises:
@@ -185,7 +187,7 @@ def typed(hint: Any, value: Any, where: str) -> Any:
     raise Damaged(f"{where} must be of type {wanted}, got {describe(value)}")
 
 
-def check_arrays(arrays: dict[str, Any], wanted: dict[str, tuple[Any, tuple[int, ...]]]) -> None:
+def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, Expected]) -> None:
     """Compares arrays with the name -> dtype and shape that a file's JSON tells of.
 
     Raises:
@@ -200,14 +202,14 @@ def check_arrays(arrays: dict[str, Any], wanted: dict[str, tuple[Any, tuple[int,
 
 
 @functools.cache
-def _hints(kind: Any) -> tuple[dict[str, Any], set[str]]:
+def _hints(kind: type) -> tuple[dict[str, Any], set[str]]:
     """The annotations of a dataclass, and the fields without a default."""
     fields, empty = dataclasses.fields(kind), dataclasses.MISSING
     needed = {f.name for f in fields if f.default is empty and f.default_factory is empty}
     return typing.get_type_hints(kind), needed
 
 
-def _replace(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
+def _replace(path: Path, fill: Callable[[BinaryIO], None]) -> None:
     """Writes a whole file or none: under another name, flushed to the disk, then renamed."""
     # A random name and "x": a link that was planted there is never written through.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")

@@ -8,13 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from jaxsched._text import printable
 from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._records import Key, RunCurves
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _SECONDS = 0.25  # between updates
 _SHARE = 0.01  # of the time, at most
@@ -24,7 +28,7 @@ _COMPILE = "/jax/core/compile/backend_compile_duration"  # told when it begins, 
 class Bar:
     """A line of ``rich``: trials, steps per second, time to go, the best trial so far."""
 
-    def __init__(self, ledger: Ledger, bar: Any):
+    def __init__(self, ledger: Ledger, bar: Progress):
         plan = ledger.plan
         self._ledger, self._bar = ledger, bar
         self._metric = printable(plan.objective.metric)
@@ -34,7 +38,7 @@ class Bar:
         self._task = bar.add_task("sweep", total=int(self._planned.sum()), note="")
         self._last = self._took = 0.0
         self._begun = time.monotonic()
-        self._read: Any = None  # the dict that was read, and how much of it
+        self._read: dict[Key, RunCurves] | None = None  # the dict that was read, and how much of it
         self._note = ""
         self._compiling: dict[int, str] = {}  # thread -> function
         self._since = 0.0  # when the first of them began
@@ -88,7 +92,7 @@ class Bar:
         if self._read is not ledger.finished:
             self._read, self._seen = ledger.finished, 0
             self._filed = np.zeros_like(self._planned)  # updates of finished runs
-            self._ends: dict[int, list[Any]] = {}  # of trials that have ended with some seeds
+            self._ends: dict[int, list[float]] = {}  # of trials that have ended with some seeds
             self._best = math.inf, -1
         fresh = ledger.filed_since(self._seen)
         self._seen += len(fresh)
@@ -126,7 +130,7 @@ class Bar:
 
 @contextlib.contextmanager
 def progress_line(
-    wanted: bool | None, ledger: Ledger, listeners: list[Callable[[], Any]]
+    wanted: bool | None, ledger: Ledger, listeners: list[Callable[[], object]]
 ) -> Iterator[None]:
     """Adds a listener that draws a bar on standard error.
 

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 
@@ -26,7 +27,7 @@ def graceful(
         return
     before: dict[int, Any] = {}
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
         restore()
         stop()

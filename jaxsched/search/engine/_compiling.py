@@ -9,25 +9,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.stages import Lowered, Wrapped
 
+from jaxsched._types import PyTree
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._program import Program
 from jaxsched.search.engine._settings import in_force
 
 
-def compile_ahead(ledger: Ledger, program: Program, device: Any) -> None:
+def compile_ahead(ledger: Ledger, program: Program, device: jax.Device) -> None:
     """Compiles what the open runs of a ledger will call, on one device.
 
     What fails here fails again when it is called, where it is handled.
     """
     enter = in_force()
 
-    def compile_one(lowered: Any) -> None:
+    def compile_one(lowered: Lowered) -> None:
         with enter():
             lowered.compile()
 
@@ -37,11 +38,13 @@ def compile_ahead(ledger: Ledger, program: Program, device: Any) -> None:
                 pool.submit(compile_one, function.lower(*arguments))
 
 
-def _calls(ledger: Ledger, program: Program, device: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+def _calls(
+    ledger: Ledger, program: Program, device: jax.Device
+) -> Iterator[tuple[Wrapped, tuple[PyTree, ...]]]:
     """Functions with abstract arguments, the longest to compile first."""
     place = jax.sharding.SingleDeviceSharding(device)
 
-    def on_device(tree: Any, *axes: int) -> Any:
+    def on_device(tree: PyTree, *axes: int) -> PyTree:
         kinds = lambda x: ((*axes, *np.shape(x)), jnp.result_type(x))
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(*kinds(x), sharding=place), tree)
 

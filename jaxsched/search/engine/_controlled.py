@@ -15,14 +15,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched.controllers._base import at_step, reads
+from jaxsched._types import PyTree
+from jaxsched.controllers._base import AbstractController, at_step, reads
 from jaxsched.search.engine._monitored import report_names
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 from jaxsched.search.engine._values import ControllerStates, ScheduleValues
 
 
-def root_runs(plan: Plan, state: Any, path: Any) -> list[OpenRun]:
+def root_runs(plan: Plan, state: PyTree | None, path: Any) -> list[OpenRun]:
     """The runs at step 0, with the first states of their trials' controllers."""
     opened, controlled = list[OpenRun](), plan.table.controlled
     for fold, seed in plan.runs:
@@ -83,7 +84,9 @@ def _observe_all(
 
 
 @jax.jit
-def _observe(controller: Any, state: Any, step: Any, report: dict[str, Any]) -> Any:
+def _observe(
+    controller: AbstractController, state: PyTree, step: jax.Array, report: dict[str, jax.Array]
+) -> PyTree:
     return controller.observe(at_step(controller, state, step), **report)
 
 

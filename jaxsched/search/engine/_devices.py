@@ -9,12 +9,15 @@ import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.typing import ArrayLike
+
+from jaxsched._types import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class MeshDevices:
     def sharding(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def put(self, value: Any) -> jax.Array:
+    def put(self, value: ArrayLike) -> jax.Array:
         """A host array on all devices. Every process puts the same one; none communicates."""
         if isinstance(value, jax.Array):
             if value.sharding.device_set == set(self.mesh.devices.flat):
@@ -43,13 +46,18 @@ class MeshDevices:
         return laid_out(array.shape, self.sharding, array.__getitem__)
 
 
-def laid_out(shape: tuple[int, ...], sharding: Any, part: Callable[..., Any]) -> jax.Array:
+Place: TypeAlias = jax.Device | MeshDevices  # where the arrays of one thread lie
+
+
+def laid_out(
+    shape: tuple[int, ...], sharding: Sharding, part: Callable[..., np.ndarray]
+) -> jax.Array:
     """An array of parts on the host, on several devices; explicitly, which JAX's own is not."""
     with jax.transfer_guard_host_to_device("allow"):
         return jax.make_array_from_callback(shape, sharding, part)
 
 
-def machine_of(device: Any) -> str:
+def machine_of(device: jax.Device) -> str:
     """The kind of a device, and what makes its numbers: on another one sums may be rounded
     otherwise. Of a CPU JAX tells nothing: its name and instruction sets, as the system tells."""
     if device.platform != "cpu":
@@ -57,7 +65,7 @@ def machine_of(device: Any) -> str:
     return _cpu()
 
 
-def put(tree: Any, place: Any) -> Any:
+def put(tree: PyTree, place: Place) -> PyTree:
     """A pytree of arrays on a device or ``MeshDevices``."""
     return (
         jax.tree.map(place.put, tree)

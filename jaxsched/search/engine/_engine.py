@@ -11,13 +11,14 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from jaxsched._text import warn
-from jaxsched.search.engine._devices import put
+from jaxsched._types import PyTree
+from jaxsched.search.engine._devices import Place, put
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, Pacer
@@ -30,12 +31,13 @@ from jaxsched.search.engine._threads import Threads
 # delay the answer to a divergence or Ctrl-C.
 _MAX_IN_FLIGHT = 2
 _NAN = np.float32(np.nan)
+T = TypeVar("T")
 
 
 class Backend:
     """The devices of a plan, and the programs for them."""
 
-    devices: list[Any]  # targets of ``put``, one for each thread
+    devices: list[Place]  # one for each thread
     threads: Threads
     programs: Any  # tuple[Program, ...], of each fold; those with the same computation share one
     width: Any  # int, the lanes of a program
@@ -64,7 +66,7 @@ class Engine:
     def __init__(self, ledger: Ledger, backend: Backend, coordinator: Coordinator):
         self._ledger, self._plan, self._backend = ledger, ledger.plan, backend
         self._pacers, self.stop = coordinator.pacers, coordinator.stop
-        self.listeners: list[Callable[[], Any]] = [coordinator.on_segment]
+        self.listeners: list[Callable[[], object]] = [coordinator.on_segment]
         self._feed = Feed(ledger.plan)
         self._reading = threading.Lock()  # a task's data, by one thread while others train
         self._compiled = False
@@ -73,8 +75,8 @@ class Engine:
         # Typed, since an int32, a float32 and a bool of 1 are one key otherwise.
         self._scalar = functools.lru_cache(4096, typed=True)(put)
         # number of a thread -> (fold, ..., device), and what it needs of it
-        self._arguments: dict[int, tuple[Any, list[Any]]] = {}
-        self._initial: dict[int, tuple[Any, Any]] = {}
+        self._arguments: dict[int, tuple[object, list[jax.Array]]] = {}
+        self._initial: dict[int, tuple[object, PyTree]] = {}
 
     def run(self, until: int | None) -> None:
         """Trains all runs that begin before the step ``until``, and those that follow up to it."""
@@ -267,26 +269,26 @@ class Engine:
 
     # ---------------------------------------------------------------------------- arrays for it
 
-    def _arrays(self, number: int, fold: int) -> list[Any]:
+    def _arrays(self, number: int, fold: int) -> list[jax.Array]:
         one, program = self._plan.folds[fold], self._backend.programs[fold]
         device = self._backend.devices[number]
         make = lambda: program.arguments(one, device)
         return self._cached(self._arguments, number, (fold, device), make)
 
-    def _state(self, number: int, run: OpenRun, arrays: list[Any]) -> Any:
+    def _state(self, number: int, run: OpenRun, arrays: list[jax.Array]) -> PyTree:
         device, (_, fold, seed, _) = self._backend.devices[number], run.key
         if run.state is not None:
             return put(run.plain_state, device)
 
-        def make() -> Any:
+        def make() -> PyTree:
             program = self._backend.programs[fold]
             return program.init(arrays, *program.start(self._plan.seeds[seed], device))
 
         return self._cached(self._initial, number, (fold, seed, device), make)
 
     def _cached(
-        self, cache: dict[int, tuple[Any, Any]], number: int, key: Any, make: Callable[[], Any]
-    ) -> Any:
+        self, cache: dict[int, tuple[object, T]], number: int, key: object, make: Callable[[], T]
+    ) -> T:
         """What a thread needs now, from itself or another thread.
 
         Each keeps one: the data of several folds may not fit into the memory of a device.
@@ -310,7 +312,7 @@ class Engine:
             rows[:, : stop - start] = plan.table.values(run.key.trials[0], start, stop, states)
         return filled if program.width > 1 else filled[0]
 
-    def _batches(self, lanes: list[OpenRun], chunk: int, device: Any) -> list[Any]:
+    def _batches(self, lanes: list[OpenRun], chunk: int, device: Place) -> list[PyTree]:
         with self._reading:
             return [self._feed.get(run.key.fold, run.key.seed, chunk, device) for run in lanes]
 
@@ -321,7 +323,7 @@ class _Segment(NamedTuple):
     lo: int
     hi: int
     values: np.ndarray  # the chunk's, on the host
-    state: Any
+    state: PyTree
     metrics: dict[str, jax.Array]
     validation: dict[str, jax.Array] | None
-    answer: Any  # of the pacer
+    answer: jax.Array | None  # of the pacer

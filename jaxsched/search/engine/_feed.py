@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
-from jaxsched.search.engine._devices import put
+from jaxsched._types import PyTree
+from jaxsched.search.engine._devices import Place, put
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.tasks._returned import nbytes
 
@@ -22,10 +22,10 @@ class Feed:
 
     def __init__(self, plan: Plan):
         self._plan = plan
-        self._cache: dict[Any, Any] = {}
+        self._cache: dict[tuple[object, ...], PyTree] = {}
         self._bytes = 0
 
-    def get(self, fold: int, seed: int, chunk: int, device: Any) -> Any:
+    def get(self, fold: int, seed: int, chunk: int, device: Place) -> PyTree:
         """The batches of the updates from ``chunk * plan.length`` on, [length, ...]."""
         key = (fold, seed, chunk, device)
         if key not in self._cache:
@@ -44,7 +44,7 @@ class Feed:
         return self._cache[key]
 
 
-def _filled(rows: Any, length: int) -> np.ndarray:
+def _filled(rows: ArrayLike, length: int) -> np.ndarray:
     """Padded to the rows of a program with the last one, which is valid data (zeros may not be)."""
     rows = np.asarray(rows)
     return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])

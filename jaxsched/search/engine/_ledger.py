@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxsched._types import PyTree
 from jaxsched.search.engine._controlled import child_runs, root_runs
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
@@ -88,11 +89,11 @@ class Ledger:
         plan: Plan,
         store: Store | None = None,
         keep_final_states: bool = False,
-        state: Any = None,
+        state: PyTree | None = None,
     ):
         self.plan = plan
         self.finished: dict[Key, RunCurves] = {}
-        self.final_states: dict[Key, Any] = {}
+        self.final_states: dict[Key, PyTree] = {}
         self.stopped = np.full(len(plan.trials), -1, np.int64)
         self.rungs_decided = 0
         self.steps_trained = 0
@@ -305,7 +306,7 @@ class Ledger:
             self.units = (units, of)
             self.steps_trained += updates
 
-    def _roots(self, state: Any = None) -> list[OpenRun]:
+    def _roots(self, state: PyTree | None = None) -> list[OpenRun]:
         """The runs at step 0, reversed: the last one is taken first."""
         path = None if self._store is None else self._store.begin()
         return root_runs(self.plan, state, path)[::-1]

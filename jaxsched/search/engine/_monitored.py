@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Collection
 
 from jaxsched._bounds import check_choice
-from jaxsched.controllers._base import levels, reads
+from jaxsched.controllers._base import AbstractController, levels, reads
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.tasks._returned import AVERAGED, TaskShape, of_weights
@@ -69,7 +69,7 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
     return doubt
 
 
-def report_names(monitor: str, metrics: Any) -> dict[str, str]:
+def report_names(monitor: str, metrics: Collection[str]) -> dict[str, str]:
     """Keyword of ``observe`` -> validation metric."""
     keywords = {name: name for name in metrics if name.isidentifier()}
     keywords["value"] = monitor
@@ -78,7 +78,7 @@ def report_names(monitor: str, metrics: Any) -> dict[str, str]:
     return keywords
 
 
-def _check_sense(level: Any, names: dict[str, str], request: Request) -> str:
+def _check_sense(level: AbstractController, names: dict[str, str], request: Request) -> str:
     """Raises if a controller minimizes a metric that the sweep maximizes, or vice versa.
 
     Returns what to warn of if it minimizes one of unknown sense, or "".

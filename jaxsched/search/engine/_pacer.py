@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+
+import jax
 
 from jaxsched.search.engine._ledger import Ledger, Store
 
@@ -26,10 +27,10 @@ class Pacer:
         """A group of runs begins."""
         self._last = time.monotonic()
 
-    def ask(self) -> Any:
+    def ask(self) -> jax.Array | None:
         """Called at the launch of a segment; ``collected`` gets the answer when it has ended."""
 
-    def collected(self, steps: int, answer: Any) -> None:
+    def collected(self, steps: int, answer: jax.Array | None) -> None:
         """Another ``steps`` updates have ended."""
         now = time.monotonic()
         wanted = steps * _SECONDS / max(now - self._last, 1e-9)

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import re
 from math import prod
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import jit, lax
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 
-from jaxsched.search._fingerprint import equations
+from jaxsched.search._fingerprint import aval_of, equations
 
 # Samples of a batch, and multiplications: beyond these XLA gave some products to several threads in
 # one order only. It rounds the last column of an odd number otherwise.
@@ -36,10 +35,10 @@ _SURE = re.compile(
 )
 
 
-def narrow_first(closed: Any) -> Any:
+def narrow_first(closed: ClosedJaxpr) -> ClosedJaxpr:
     """A closed jaxpr, with a barrier after each product whose left factor is narrow."""
-    eqns: list[Any] = []
-    unsure = set[Any]()  # what an equation reads that may round otherwise, or one after it
+    eqns: list[JaxprEqn] = []
+    unsure = set[Var]()  # what an equation reads that may round otherwise, or one after it
     # Backwards, from results to what they read: so all readers of a product are known before it.
     for eqn in reversed(closed.jaxpr.eqns):
         inner = equations(eqn.params["jaxpr"].jaxpr) if eqn.primitive.name == "jit" else (eqn,)
@@ -50,13 +49,13 @@ def narrow_first(closed: Any) -> Any:
     return closed.replace(jaxpr=closed.jaxpr.replace(eqns=eqns[::-1]))
 
 
-def for_one_thread(closed: Any, lanes: int) -> bool:
+def for_one_thread(closed: ClosedJaxpr, lanes: int) -> bool:
     """Whether XLA gives no product of a step, for so many lanes at once, to several threads."""
 
-    def small(eqn: Any) -> bool:
+    def small(eqn: JaxprEqn) -> bool:
         axes = eqn.params["dimension_numbers"][0][0]
-        summed = prod(eqn.invars[0].aval.shape[axis] for axis in axes)
-        return bool(lanes * eqn.outvars[0].aval.size * summed <= _MOST)
+        summed = prod(aval_of(eqn.invars[0]).shape[axis] for axis in axes)
+        return bool(lanes * aval_of(eqn.outvars[0]).size * summed <= _MOST)
 
     products = {"dot_general": small, "conv_general_dilated": lambda _: False}
     each = equations(closed.jaxpr)
@@ -66,11 +65,11 @@ def for_one_thread(closed: Any, lanes: int) -> bool:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _with_barrier(eqn: Any) -> Any:
+def _with_barrier(eqn: JaxprEqn) -> JaxprEqn:
     if eqn.primitive.name != "dot_general" or eqn.params["dimension_numbers"] != _OVER_SAMPLES:
         return eqn
-    left, right = (x.aval for x in eqn.invars)
-    if not left.dtype == right.dtype == eqn.outvars[0].aval.dtype == jnp.float32:
+    left, right = map(aval_of, eqn.invars)
+    if not left.dtype == right.dtype == aval_of(eqn.outvars[0]).dtype == jnp.float32:
         return eqn
     if left.ndim != 2 or right.ndim != 2 or left.shape[0] not in _SAMPLES:
         return eqn
@@ -79,7 +78,7 @@ def _with_barrier(eqn: Any) -> Any:
         return eqn
 
     @jit  # a call is one equation, which takes the place of one
-    def kept(left: Any, right: Any) -> Any:
+    def kept(left: jax.Array, right: jax.Array) -> jax.Array:
         return lax.optimization_barrier(eqn.primitive.bind(left, right, **eqn.params))
 
     (call,) = jax.make_jaxpr(kept)(left, right).jaxpr.eqns

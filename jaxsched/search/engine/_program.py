@@ -10,24 +10,32 @@ from __future__ import annotations
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.stages import Compiled, Wrapped
+from jax.tree_util import PyTreeDef
+from jax.typing import ArrayLike
 
-from jaxsched.search.engine._devices import put
+from jaxsched._types import PyTree
+from jaxsched.search.engine._devices import Place, put
 from jaxsched.search.engine._products import narrow_first
-from jaxsched.search.engine._random import draw_ahead, with_draws
+from jaxsched.search.engine._random import Draws, draw_ahead, with_draws
 from jaxsched.search.engine._settings import settings
-from jaxsched.search.tasks._protocol import Task, opaque_leaves
+from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves
 from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import METHODS, Fold
+
+T = TypeVar("T")
+# The number of the update, the state, which lanes are alive, the curves.
+Carry: TypeAlias = tuple[jax.Array, State, jax.Array, Metrics]
 
 
 class Function:
@@ -37,8 +45,8 @@ class Function:
         f: what is compiled where it is not yet, such as for another device.
     """
 
-    def __init__(self, name: str, f: Callable[..., Any], jit: Callable[..., Any]):
-        def counted(*arguments: Any) -> Any:
+    def __init__(self, name: str, f: Callable[..., PyTree], jit: Callable[..., Any]):
+        def counted(*arguments: PyTree) -> PyTree:
             self.traces += 1
             return self.f(*arguments)
 
@@ -61,7 +69,7 @@ class Program:
             Python loop would run; above, every state and table has a leading axis [width].
     """
 
-    layout: Any = None  # the shardings of a state, on a mesh
+    layout: PyTree = None  # the shardings of a state, on a mesh
 
     def __init__(self, fold: Fold, names: tuple[str, ...], length: int, width: int = 1):
         self.fold, self.names, self.length, self.width = fold, names, length, width
@@ -79,7 +87,7 @@ class Program:
         )
         self.test = self._function("test", _test, (), (shape.state, shape.tested))
 
-    def arguments(self, fold: Fold, device: Any) -> list[Any]:
+    def arguments(self, fold: Fold, device: Place) -> list[jax.Array]:
         """The arrays of a fold, on the device: a Python number too is a strong-typed one there."""
         arrays = fold.arrays
         weak = [getattr(x, "weak_type", not hasattr(x, "dtype")) for x in arrays]
@@ -89,17 +97,17 @@ class Program:
         ]
         return put(strong, device)
 
-    def start(self, seed: int, device: Any) -> tuple[Any, list[Any]]:
+    def start(self, seed: int, device: Place) -> tuple[jax.Array, Draws]:
         """What ``init`` takes of a seed: the seed, and what the host makes of it."""
         on_host = self.layout is None and device.platform == "cpu"
         ahead = draw_ahead(self.fold.shape.init, seed) if on_host else []
         return put((np.uint32(seed), ahead), device)
 
-    def stack(self, lanes: list[Any]) -> Any:
+    def stack(self, lanes: list[PyTree]) -> PyTree:
         """Trees, one for each lane, as the functions take them."""
         return lanes[0] if self.width == 1 else _stack(lanes)
 
-    def unstack(self, state: Any) -> tuple[Any, ...]:
+    def unstack(self, state: PyTree) -> tuple[PyTree, ...]:
         """The state of each of several lanes."""
         return _unstack(state, self.width)
 
@@ -107,7 +115,13 @@ class Program:
         """The same with half as many lanes."""
         return Program(self.fold, self.names, self.length, self.width // 2)
 
-    def _function(self, method: str, make: Callable[..., Any], how: Any, trees: Any) -> Any:
+    def _function(
+        self,
+        method: str,
+        make: Callable[..., Callable[..., PyTree]],
+        how: tuple[Hashable, ...],
+        trees: PyTree,
+    ) -> Any:
         """The compiled ``make(shape, *how)``; an earlier one if it computes the same."""
         fold, tree = self.fold, jax.tree.structure(trees)
         key = (method, fold.digests.get(method), fold.shape.dtypes, tree, how, self._where(method))
@@ -117,16 +131,16 @@ class Program:
             return Function(name, f, partial(self._jit, method))
 
         f = make(self._shape, *how)
-        function: Function = _FUNCTIONS.get(fold.owner, (key, self._under), made)
+        function = _FUNCTIONS.get(fold.owner, (key, self._under), made)
         # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
         function.f = f
         self.functions.append(function)
         return function.compiled
 
-    def _where(self, method: str) -> Any:
+    def _where(self, method: str) -> Hashable:
         """Where it is compiled for."""
 
-    def _jit(self, method: str, f: Callable[..., Any]) -> Any:
+    def _jit(self, method: str, f: Callable[..., PyTree]) -> Wrapped | Compiled:
         return jax.jit(f)
 
 
@@ -134,7 +148,7 @@ def _own(shape: TaskShape) -> TaskShape:
     """The same, to be kept. JAX finds the array that it has made of one of NumPy again as long as a
     program holds it, though that of NumPy may have been changed in place."""
 
-    made: dict[int, Any] = {}  # a function that is called twice stays one
+    made: dict[int, object] = {}  # a function that is called twice stays one
 
     def own(x: Any) -> Any:
         if type(x) is tuple:
@@ -154,26 +168,26 @@ def _own(shape: TaskShape) -> TaskShape:
 
 
 @jax.jit
-def _stack(states: list[Any]) -> Any:
+def _stack(states: list[PyTree]) -> PyTree:
     return jax.tree.map(lambda *xs: jnp.stack(xs), *states)
 
 
 @partial(jax.jit, static_argnums=1)
-def _unstack(state: Any, width: int) -> tuple[Any, ...]:
+def _unstack(state: PyTree, width: int) -> tuple[PyTree, ...]:
     return tuple(jax.tree.map(itemgetter(i), state) for i in range(width))
 
 
-def _called(closed: Any, returned: Any) -> Callable[..., Any]:
+def _called(closed: ClosedJaxpr | None, returned: PyTree) -> Callable[..., PyTree]:
     """A closed jaxpr as a function of trees; ``returned`` has the structure of its result."""
-    tree: Any = jax.tree.structure(returned)
+    tree: PyTreeDef = jax.tree.structure(returned)
     call = jaxpr_as_fun(closed)
     return lambda *arguments: tree.unflatten(call(*jax.tree.leaves(arguments)))
 
 
-def _cast(tree: Any, like: Any) -> Any:
+def _cast(tree: PyTree, like: PyTree) -> PyTree:
     """The dtypes of ``like``, and no weak types: a loop's state must not change its type."""
 
-    def cast(x: Any, like: Any) -> Any:
+    def cast(x: ArrayLike, like: jax.ShapeDtypeStruct) -> jax.Array:
         x = jnp.asarray(x)
         same = x.dtype == like.dtype and not getattr(x, "weak_type", False)  # a key has none
         return x if same else lax.convert_element_type(x, like.dtype)
@@ -181,29 +195,29 @@ def _cast(tree: Any, like: Any) -> Any:
     return jax.tree.map(cast, tree, like)
 
 
-def _init(shape: TaskShape) -> Callable[..., Any]:
-    tree: Any = jax.tree.structure(shape.state)
+def _init(shape: TaskShape) -> Callable[..., PyTree]:
+    tree: PyTreeDef = jax.tree.structure(shape.state)
 
-    def init(arrays: list[Any], seed: jax.Array, ahead: list[Any]) -> Any:
+    def init(arrays: list[jax.Array], seed: jax.Array, ahead: Draws) -> State:
         leaves = with_draws(shape.init, ahead)(jax.random.key(seed), *arrays)
         return _cast(tree.unflatten(leaves), shape.state)
 
     return init
 
 
-def _evaluate(shape: TaskShape, width: int) -> Callable[..., Any]:
-    def evaluate(arrays: list[Any], state: Any) -> Any:
+def _evaluate(shape: TaskShape, width: int) -> Callable[..., Metrics]:
+    def evaluate(arrays: list[jax.Array], state: State) -> Metrics:
         one = _called(shape.evaluate, shape.validation)
         return (one if width == 1 else jax.vmap(one, in_axes=(0, None)))(state, arrays)
 
     return evaluate
 
 
-def _test(shape: TaskShape) -> Callable[..., Any]:
+def _test(shape: TaskShape) -> Callable[..., Metrics]:
     return lambda arrays, state: _called(shape.test, shape.tested)(state, arrays)
 
 
-def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Callable[..., Any]:
+def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Callable[..., PyTree]:
     vectorized, updates = width > 1, shape.updates
     # To allow for negative indices would cost each update a kernel.
     at = partial(lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
@@ -211,18 +225,20 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Callable[.
     step = _called(shape.step, (shape.state, shape.metrics))
 
     def segment(
-        arrays: list[Any],
-        state: Any,
+        arrays: list[jax.Array],
+        state: State,
         alive: jax.Array,  # bool [] or [width]
         values: jax.Array,  # float32 [([width],) hyperparameters, length]
-        batches: Any,  # [([width],) length, ...]
+        batches: PyTree,  # [([width],) length, ...]
         lo: jax.Array,  # int32
         hi: jax.Array,  # int32
         limit: jax.Array,  # float32: a loss above it counts as diverged
-    ) -> tuple[Any, jax.Array, dict[str, jax.Array]]:
+    ) -> tuple[State, jax.Array, Metrics]:
         """Updates lo..hi-1; a lane stops after the update whose loss is not finite."""
 
-        def update(state: Any, values: Any, batches: Any, i: Any) -> Any:
+        def update(
+            state: State, values: jax.Array, batches: PyTree, i: jax.Array
+        ) -> tuple[State, Metrics]:
             row = at(values, i, 1)
             batch = jax.tree.map(lambda x: at(x, i, 0), batches)
             hyperparams = {
@@ -236,11 +252,11 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Callable[.
         if vectorized:
             update = jax.vmap(update, in_axes=(0, 0, 0, None))
 
-        def proceed(carry: Any) -> Any:
+        def proceed(carry: Carry) -> jax.Array:
             i, _, alive, _ = carry
             return (i < hi) & jnp.any(alive)
 
-        def advance(carry: Any) -> Any:
+        def advance(carry: Carry) -> Carry:
             i, state, alive, curves = carry
             after, metrics = update(state, values, batches, i)
             if vectorized:  # alone, a run that has diverged leaves the loop instead
@@ -259,7 +275,7 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Callable[.
     return segment
 
 
-class FunctionCache:
+class FunctionCache(Generic[T]):
     """A cache of the last few functions, each as long as the task that it was made for.
 
     A task by itself is not a sufficient key: its methods may close over values that have changed.
@@ -268,10 +284,12 @@ class FunctionCache:
 
     def __init__(self, most: int = 32):
         self._most = most
-        self._made: dict[Any, tuple[Any, Any]] = {}  # in the order of their last use
+        self._made: dict[
+            tuple[Hashable, Hashable], tuple[list[object], T]
+        ] = {}  # in the order of their last use
         self._lock = threading.RLock()  # sweeps may have threads; what is forgotten comes any time
 
-    def get(self, task: Task, key: Any, make: Callable[[], Any]) -> Any:
+    def get(self, task: Task, key: Hashable, make: Callable[[], T]) -> T:
         """The earlier result of ``make`` for this task and key, or a new one."""
         leaves, tree = jax.tree.flatten(task)
         objects = opaque_leaves(leaves)
@@ -288,16 +306,16 @@ class FunctionCache:
                 del self._made[next(iter(self._made))]
         return entry[1]
 
-    def _held(self, x: Any, owner: Any) -> Any:
+    def _held(self, x: object, owner: Hashable) -> object:
         try:
             return weakref.ref(x, lambda _: self._forget(owner))
         except TypeError:  # its id must not be given to another object
             return x
 
-    def _forget(self, owner: Any) -> None:
+    def _forget(self, owner: Hashable) -> None:
         with self._lock:
             for where in [where for where in self._made if where[0] == owner]:
                 del self._made[where]
 
 
-_FUNCTIONS = FunctionCache()
+_FUNCTIONS = FunctionCache[Function]()

@@ -10,21 +10,27 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 from jax import jit
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var
 from jax.extend.random import threefry_prng_impl
 
 from jaxsched.schedules._noise import threefry
+from jaxsched.search._fingerprint import aval_of
 
 _TAG = threefry_prng_impl.tag
 _MOST = 1 << 18  # numbers in a state or a draw: ten milliseconds of NumPy
 
 
-def draw_ahead(init: Any, seed: int) -> list[Any]:
+T = TypeVar("T")
+Draws: TypeAlias = list[Any]  # as ``draw_ahead`` says; of such lists again, or ``None``
+_Known: TypeAlias = np.ndarray | None
+
+
+def draw_ahead(init: ClosedJaxpr, seed: int) -> Draws:
     """What a closed jaxpr draws for ``jax.random.key(seed)``, its first argument.
 
     Returns:
@@ -33,39 +39,42 @@ def draw_ahead(init: Any, seed: int) -> list[Any]:
         list; and a list, each result or None.
     """
     key, *others = init.jaxpr.invars
-    small = sum(prod(x.aval.shape) for x in init.jaxpr.outvars) <= _MOST
-    if not small or str(key.aval.dtype) != f"key<{_TAG}>":
+    small = sum(prod(aval_of(x).shape) for x in init.jaxpr.outvars) <= _MOST
+    if not small or str(aval_of(key).dtype) != f"key<{_TAG}>":
         return []
     with np.errstate(over="ignore"):
         results, words = _drawn(init, [np.array([0, seed], np.uint32), *[None] * len(others)])
     leaves = zip(results, init.jaxpr.outvars, strict=True)  # a key is here in words
-    return [words, [x if getattr(x, "dtype", None) == y.aval.dtype else None for x, y in leaves]]
+    return [
+        words,
+        [x if getattr(x, "dtype", None) == aval_of(y).dtype else None for x, y in leaves],
+    ]
 
 
-def with_draws(init: Any, ahead: list[Any]) -> Callable[..., list[Any]]:
+def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]]:
     """``init`` as a function that makes what ``ahead``, of ``draw_ahead``, lacks."""
     words, known = ahead or ([], [None] * len(init.jaxpr.outvars))
 
     @functools.cache
-    def called(jaxpr: Any) -> Any:
+    def called(jaxpr: ClosedJaxpr) -> Callable[..., list[jax.Array]]:
         return jit(functools.partial(traced, jaxpr))
 
-    def traced(closed: Any, values: list[Any], words: list[Any]) -> list[Any]:
+    def traced(closed: ClosedJaxpr, values: list[jax.Array], words: Draws) -> list[jax.Array]:
         left = iter(words)
 
-        def apply(eqn: Any, values: list[Any]) -> list[Any]:
+        def apply(eqn: JaxprEqn, values: list[jax.Array]) -> list[jax.Array]:
             name = eqn.primitive.name
             ours: Any = next(left, None) if name in ("jit", "random_bits") else None
             if not jax.tree.leaves(ours):
                 return _bound(eqn, values)
             if name == "random_bits":
-                return [(ours[0] ^ ours[1]).astype(eqn.outvars[0].aval.dtype)]
+                return [(ours[0] ^ ours[1]).astype(aval_of(eqn.outvars[0]).dtype)]
             # Not inlined: the operations would be in another order, and may then round otherwise.
             return list(called(eqn.params["jaxpr"])(values, ours))
 
         return _walk(closed, values, apply)
 
-    def begun(*arguments: Any) -> list[Any]:
+    def begun(*arguments: jax.Array) -> list[jax.Array]:
         leaves = zip(traced(init, list(arguments), words), known, strict=True)
         return [x if drawn is None else drawn for x, drawn in leaves]
 
@@ -75,11 +84,11 @@ def with_draws(init: Any, ahead: list[Any]) -> Callable[..., list[Any]]:
 # ---------------------------------------------------------------------------------------- details
 
 
-def _drawn(closed: Any, values: list[Any]) -> tuple[list[Any], list[Any]]:
+def _drawn(closed: ClosedJaxpr, values: list[_Known]) -> tuple[list[_Known], Draws]:
     """Results and draws. Keys are words, [..., 2]; what is not known is None."""
-    draws: list[Any] = []
+    draws: Draws = []
 
-    def apply(eqn: Any, values: list[Any]) -> list[Any]:
+    def apply(eqn: JaxprEqn, values: list[_Known]) -> list[_Known]:
         name, count = eqn.primitive.name, len(eqn.outvars)
         if name == "jit":
             results, inside = _drawn(eqn.params["jaxpr"], values)
@@ -87,7 +96,7 @@ def _drawn(closed: Any, values: list[Any]) -> tuple[list[Any], list[Any]]:
             return results
         # Otherwise JAX counts its draws in another way, which is left to the program.
         usual = getattr(eqn.ctx, "threefry_partitionable", False)
-        few = all(prod(x.aval.shape) <= _MOST for x in eqn.outvars)
+        few = all(prod(aval_of(x).shape) <= _MOST for x in eqn.outvars)
         sure = usual and few and not any(x is None or isinstance(x, jax.Array) for x in values)
         result = _RULES[name](eqn, *values) if sure and name in _RULES else None
         if name == "random_bits":
@@ -98,7 +107,7 @@ def _drawn(closed: Any, values: list[Any]) -> tuple[list[Any], list[Any]]:
     return _walk(closed, values, apply), draws
 
 
-def _bound(eqn: Any, values: list[Any]) -> list[Any]:
+def _bound(eqn: JaxprEqn, values: list[jax.Array]) -> list[jax.Array]:
     bound = eqn.primitive.get_bind_params(eqn.params)
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
     with eqn.ctx.manager:
@@ -106,17 +115,19 @@ def _bound(eqn: Any, values: list[Any]) -> list[Any]:
     return list(results) if eqn.primitive.multiple_results else [results]
 
 
-def _walk(closed: Any, values: list[Any], apply: Callable[[Any, list[Any]], list[Any]]) -> Any:
+def _walk(
+    closed: ClosedJaxpr, values: list[T], apply: Callable[[JaxprEqn, list[T]], list[T]]
+) -> list[T]:
     """Evaluates a closed jaxpr with ``apply``."""
     jaxpr = closed.jaxpr
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *values], strict=True))
-    read: Callable[[Any], Any] = lambda x: x.val if isinstance(x, Literal) else known[x]
+    read: Callable[[Var | Literal], T] = lambda x: x.val if isinstance(x, Literal) else known[x]
     for eqn in jaxpr.eqns:
         known.update(zip(eqn.outvars, apply(eqn, [*map(read, eqn.invars)]), strict=True))
     return [*map(read, jaxpr.outvars)]
 
 
-def _words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[Any, Any]:
+def _words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Both words of each number that JAX draws from keys: it counts from zero."""
     # In 64 bits: the upper word is 0 as long as less than 2**32 numbers are drawn at once.
     count = np.arange(prod(shape), dtype=np.uint32).reshape(shape)
@@ -124,32 +135,32 @@ def _words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[Any, Any]:
     return threefry((each[..., 0], each[..., 1]), (np.zeros_like(count), count))
 
 
-def _split(eqn: Any, key: Any) -> Any:
+def _split(eqn: JaxprEqn, key: np.ndarray) -> np.ndarray:
     return np.stack(_words(key, eqn.params["shape"]), -1)
 
 
-def _fold_in(eqn: Any, key: Any, data: Any) -> Any:
+def _fold_in(eqn: JaxprEqn, key: np.ndarray, data: np.ndarray) -> np.ndarray:
     counter = (np.uint32(0), np.asarray(data).astype(np.uint32))
     return np.stack(threefry((key[..., 0], key[..., 1]), counter), -1)
 
 
-def _bits(eqn: Any, key: Any) -> Any:
+def _bits(eqn: JaxprEqn, key: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     return _words(key, eqn.params["shape"]) if eqn.params["bit_width"] <= 32 else None
 
 
-def _slice(eqn: Any, x: Any) -> Any:
+def _slice(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     start, limit = eqn.params["start_indices"], eqn.params["limit_indices"]
     return x[tuple(map(slice, start, limit, eqn.params["strides"] or [1] * len(start)))]
 
 
-def _add(eqn: Any, x: Any, y: Any) -> Any:
+def _add(eqn: JaxprEqn, x: np.ndarray, y: np.ndarray) -> _Known:
     """The sum of two counts of keys."""
-    return None if np.ndim(x) or np.ndim(y) else np.add(x, y, dtype=eqn.outvars[0].aval.dtype)
+    return None if np.ndim(x) or np.ndim(y) else np.add(x, y, dtype=aval_of(eqn.outvars[0]).dtype)
 
 
-def _full(eqn: Any, x: Any) -> Any:
+def _full(eqn: JaxprEqn, x: np.ndarray) -> _Known:
     """An array of one number, such as an optimizer's zeros."""
-    return None if np.ndim(x) else np.full(eqn.params["shape"], x, eqn.outvars[0].aval.dtype)
+    return None if np.ndim(x) else np.full(eqn.params["shape"], x, aval_of(eqn.outvars[0]).dtype)
 
 
 _RULES: dict[str, Callable[..., Any]] = {

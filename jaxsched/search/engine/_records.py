@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from jax.typing import ArrayLike
+
+from jaxsched._types import PyTree
+
+Curves: TypeAlias = Mapping[str, ArrayLike]  # of a segment
 
 
 class Key(NamedTuple):
@@ -36,7 +41,7 @@ class RunCurves:
     def updates(self) -> int:
         return len(self.train["loss"])
 
-    def extended(self, train: Any, validation: Any, diverged: int) -> RunCurves:
+    def extended(self, train: Curves, validation: Curves | None, diverged: int) -> RunCurves:
         """New curves with a segment's measurements appended, so that snapshots don't change."""
         return RunCurves(
             {name: self._longer("train", name, train[name]) for name in self.train},
@@ -62,7 +67,7 @@ class RunCurves:
         )
         return RunCurves(train, validation, self.diverged)
 
-    def _longer(self, group: str, name: str, more: Any) -> np.ndarray:
+    def _longer(self, group: str, name: str, more: ArrayLike) -> np.ndarray:
         """A longer curve, in time proportional to ``more``: its room doubles when it is full."""
         old = getattr(self, group)[name]
         more = np.ravel(more)
@@ -81,17 +86,17 @@ class OpenRun:
 
     key: Key  # its stage, fold, seed and trials
     at: int  # the next update; the stage's start, or later if it was interrupted
-    state: Any  # the one before update ``at``; ``None`` for the initial state
+    state: PyTree  # the one before update ``at``; ``None`` for the initial state
     curves: RunCurves  # of the updates before ``at`` in this stage
     # The states of each trial's controllers when the stage began.
-    controller_states: tuple[Any, ...]
+    controller_states: tuple[tuple[PyTree, ...], ...]
     path: Any = None  # what a store calls all updates before the stage; of its own kind
     # Whether some of them, or of the stage, were trained at another width than the sweep's first,
     # so that its bits are of this sweep only.
     narrowed: bool = False
 
     @property
-    def plain_state(self) -> Any:
+    def plain_state(self) -> PyTree:
         """The state in the task's own form."""
         state = self.state
         return state.lanes()[state.lane] if isinstance(state, LaneState) else state
@@ -104,5 +109,5 @@ class LaneState(NamedTuple):
     called: the batch goes on as it is.
     """
 
-    lanes: Callable[[], tuple[Any, ...]]
+    lanes: Callable[[], tuple[PyTree, ...]]
     lane: int

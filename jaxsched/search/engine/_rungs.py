@@ -6,7 +6,7 @@ import bisect
 import math
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def _distinct(
         tied.setdefault(cost, []).append(trial)
     shared, runs = plan.share_prefixes and not plan.table.controlled, []
     for cost, trials in tied.items():
-        groups: dict[Any, list[int]] = {}
+        groups: dict[object, list[int]] = {}
         for trial in trials:
             groups.setdefault(tuple(map(id, parts_of[trial])), []).append(trial)
         if not shared and len(groups) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def in_force() -> Callable[[], contextlib.ExitStack]:
     return functools.partial(entered, thread_settings())
 
 
-def entered(wanted: dict[str, Any]) -> contextlib.ExitStack:
+def entered(wanted: Mapping[str, object]) -> contextlib.ExitStack:
     """Enters settings of ``thread_settings``, as far as JAX has a context for them."""
     stack = contextlib.ExitStack()
     for name, value in thread_settings().items():

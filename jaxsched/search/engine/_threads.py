@@ -72,7 +72,7 @@ class Threads:
                 errors.append(error)
                 stop()
 
-        def start(target: Callable[..., None], *arguments: Any) -> None:
+        def start(target: Callable[..., None], *arguments: object) -> None:
             others.append(threading.Thread(target=target, args=arguments))
             others[-1].start()
 

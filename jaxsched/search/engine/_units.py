@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 
 _SLACK = 1.02  # of the time: so much is given for more units, which even out slow workers
+
+
+# What was begun: a stage, its trials, missing updates, whether they end there.
+_Begun: TypeAlias = tuple[int, tuple[int, ...], int, bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +102,7 @@ class _Row(NamedTuple):
 
 def _rows(ledger: Ledger, until: int | None) -> list[_Row]:
     plan = ledger.plan
-    # (stage, its trials, missing updates, whether they end there) of what was begun
-    begun: dict[tuple[int, int], list[tuple[int, tuple[int, ...], int, bool]]] = {}
+    begun: dict[tuple[int, int], list[_Begun]] = {}
     for key, curves in ledger.finished.items():
         ends = curves.diverged >= 0
         begun.setdefault(key[1:3], []).append((key.stage, key.trials, 0, ends))
@@ -107,7 +110,7 @@ def _rows(ledger: Ledger, until: int | None) -> list[_Row]:
         left = plan.stages[run.key.stage].stop - run.at
         begun.setdefault(run.key[1:3], []).append((run.key.stage, run.key.trials, left, False))
     order = np.array([trial for trial in plan.leaf if ledger.stopped[trial] < 0], np.int64)
-    known: dict[Any, tuple[np.ndarray, np.ndarray]] = {}  # folds and seeds are mostly alike
+    known: dict[object, tuple[np.ndarray, np.ndarray]] = {}  # folds and seeds are mostly alike
     rows = []
     for fold, seed in plan.runs:
         of_run = tuple(sorted(begun.get((fold, seed), ())))
@@ -121,7 +124,7 @@ def _rows(ledger: Ledger, until: int | None) -> list[_Row]:
 
 
 def _missing(
-    plan: Plan, order: np.ndarray, begun: Any, end: float
+    plan: Plan, order: np.ndarray, begun: Iterable[_Begun], end: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The updates that each trial lacks, int64 [trials]; and those that the one before it does not.
 
@@ -131,16 +134,16 @@ def _missing(
     place[order] = np.arange(len(order))
     alone, more, goes_on = (np.zeros(len(order), kind) for kind in (np.int64, np.int64, bool))
     goes_on[:] = True
-    of_stage: dict[int, list[Any]] = {}
-    for stage, *rest in begun:
-        of_stage.setdefault(stage, []).append(rest)
+    of_stage: dict[int, list[_Begun]] = {}
+    for one in begun:
+        of_stage.setdefault(one[0], []).append(one)
     for stage in plan.stages:
         at = np.sort(place[list(stage.trials)])
         at = at[(at >= 0) & goes_on[at]]
         if stage.start >= end or not at.size:
             continue
         lacks = np.full(len(at), stage.stop - stage.start, np.int64)
-        for trials, left, ends in of_stage.get(stage.index, ()):
+        for _, trials, left, ends in of_stage.get(stage.index, ()):
             those = place[list(trials)]
             lacks[np.isin(at, those)] = left
             goes_on[those[those >= 0]] &= not ends

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import numpy as np
 
 from jaxsched._arrays import INT32_MAX, to_host
 from jaxsched._text import printable
+from jaxsched._types import PyTree
 from jaxsched.controllers._base import AbstractController, bottom, untold
 from jaxsched.schedules._phase import ends
-from jaxsched.search.trials._trials import Trials
+from jaxsched.search.trials._trials import Followed, Trials
 
 # Values are computed in whole blocks that begin at multiples of this, and for short runs in rows of
 # the first: NumPy may round differently in the last, partly filled vector register of an array.
@@ -25,7 +26,7 @@ BLOCK = 4096
 ROWS = 1024  # or a multiple; it divides BLOCK
 
 # The states of a trial's controllers: one, or None, for each name.
-ControllerStates = tuple[Any, ...]
+ControllerStates: TypeAlias = tuple[PyTree, ...]
 
 
 class ScheduleValues:
@@ -66,7 +67,7 @@ class ScheduleValues:
             [one if isinstance(one, AbstractController) else None for one in row]
             for row in followed
         ]
-        self._host_controllers: dict[int, list[Any]] = {}
+        self._host_controllers: dict[int, list[AbstractController | None]] = {}
         self.controlled = controlled or any(c is not None for row in self.controllers for c in row)
         self.of = functools.partial(
             ScheduleValues, steps=steps, controlled=self.controlled, updates=updates
@@ -87,7 +88,7 @@ class ScheduleValues:
         exact = max(1, room // (8 * BLOCK)) if self.controlled else 1
         self._exact = functools.lru_cache(exact)(self._computed)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"of": self.of}
 
     def start(self, trial: int) -> ControllerStates:
@@ -99,7 +100,7 @@ class ScheduleValues:
             for c in self.host_controllers(trial)
         )
 
-    def host_controllers(self, trial: int) -> list[Any]:
+    def host_controllers(self, trial: int) -> list[AbstractController | None]:
         """The trial's controllers on the host itself, so that all platforms decide alike."""
         if trial not in self._host_controllers:
             self._host_controllers[trial] = jax.device_put(self.controllers[trial], _host())
@@ -157,18 +158,18 @@ class ScheduleValues:
 
 
 @jax.jit
-def _init(controller: Any) -> Any:
+def _init(controller: AbstractController) -> PyTree:
     return controller.init()
 
 
-def _host() -> Any:
+def _host() -> jax.Device:
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names others only
         return jax.local_devices()[0]
 
 
-def _horizon(name: str, followed: list[Any], steps: int | None, updates: int) -> int:
+def _horizon(name: str, followed: list[Followed], steps: int | None, updates: int) -> int:
     """The steps of a trial's runs; raises where its schedules do not tell."""
     if steps is not None:
         if steps * updates > INT32_MAX:

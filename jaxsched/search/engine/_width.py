@@ -22,7 +22,7 @@ _GAIN = 1.1  # the least gain of a greater width: at width 1 a run has the bits 
 _SHARE = 0.1  # the time to measure, as a fraction of the time to train
 
 
-def measured_width(plan: Plan, programs: Callable[[int], Program], device: Any) -> int:
+def measured_width(plan: Plan, programs: Callable[[int], Program], device: jax.Device) -> int:
     """The width with the least time per run and update, of those that fit into memory.
 
     On a CPU a small matrix product already fills the core, so only tiny models gain; an
@@ -71,7 +71,7 @@ def _updates(plan: Plan) -> int:
 
 
 def seconds_per_update(
-    plan: Plan, program: Program, device: Any, count: int = _STEPS
+    plan: Plan, program: Program, device: jax.Device, count: int = _STEPS
 ) -> float | None:
     """Seconds for each run and update, of ``count``; ``None`` if the program does not fit."""
     width, length = program.width, program.length

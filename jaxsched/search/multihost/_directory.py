@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+from jax.typing import ArrayLike
 
+from jaxsched._types import PyTree
 from jaxsched.search._files import Damaged, opened, read, typed, write
 from jaxsched.search.multihost import _orbax
 from jaxsched.search.multihost._processes import (
@@ -18,6 +20,8 @@ from jaxsched.search.multihost._processes import (
     on_first_process,
 )
 from jaxsched.search.store._directory import StoreDirectory
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,7 @@ class MeshDirectory(StoreDirectory):
         ImportError: if Orbax is not installed.
     """
 
-    def __init__(self, path: Path, layout: Any):
+    def __init__(self, path: Path, layout: PyTree):
         super().__init__(path)
         self._layout = jax.tree.leaves(layout)
         try:  # a third of a second
@@ -52,11 +56,15 @@ class MeshDirectory(StoreDirectory):
                 "sweep(checkpoint=...) on a mesh needs Orbax: pip install orbax-checkpoint."
             ) from None
 
-    def on_first_process(self, call: Callable[[], Any]) -> Any:
+    def on_first_process(self, call: Callable[[], T]) -> T:
         return on_first_process(call)
 
     def write(
-        self, path: Path, meta: Any, arrays: dict[str, Any], states: dict[str, Any] | None = None
+        self,
+        path: Path,
+        meta: object,
+        arrays: Mapping[str, ArrayLike],
+        states: Mapping[str, jax.Array] | None = None,
     ) -> None:
         if states:
             kinds = _orbax.save(path.with_suffix(".orbax"), states)

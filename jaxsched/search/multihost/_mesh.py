@@ -8,23 +8,25 @@ with the measurements, at the same point of the loop in every process.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.stages import Compiled, Wrapped
 
+from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import equations
-from jaxsched.search.engine._devices import MeshDevices, laid_out
+from jaxsched.search.engine._devices import MeshDevices, Place, laid_out
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._traced import Fold
 
 
-def meshes(closed: Any) -> set[str]:
+def meshes(closed: ClosedJaxpr | None) -> set[str]:
     """The meshes that a closed jaxpr names, or "Explicit axes"; on Auto ones an array may lie."""
     names = set[str]()
     if closed is None:  # of a method that is not asked for
@@ -58,28 +60,28 @@ class MeshProgram(Program):
         names: tuple[str, ...],
         length: int,
         place: MeshDevices,
-        layout: Any = None,
+        layout: PyTree = None,
     ):
         self._place, self._given = place, layout
         super().__init__(fold, names, length)
 
     @property
-    def layout(self) -> Any:
+    def layout(self) -> PyTree:
         """One for all states, whether from ``init``, a segment or a file.
 
         So there is one program, and an interrupted run has the bits of an uninterrupted one.
         """
         return self.init.output_shardings
 
-    def arguments(self, fold: Fold, device: Any) -> list[Any]:
+    def arguments(self, fold: Fold, device: Place) -> list[jax.Array]:
         """On each device as a whole, though the task may have laid some out on the mesh."""
         return [jax.device_put(x, device.sharding) for x in super().arguments(fold, device)]
 
-    def _where(self, method: str) -> Any:
+    def _where(self, method: str) -> Hashable:
         layout = self._given if method == "init" else self.layout
         return self._place, tuple(jax.tree.leaves(layout))
 
-    def _jit(self, method: str, f: Callable[..., Any]) -> Any:
+    def _jit(self, method: str, f: Callable[..., PyTree]) -> Wrapped | Compiled:
         whole = self._place.sharding
         if method == "init":
             kinds = ((np.shape(x), jnp.result_type(x)) for x in self.fold.arrays)
@@ -128,7 +130,7 @@ class MeshCoordinator(Coordinator, Pacer):
         votes = laid_out(self._shape, self._rows, lambda index: vote)
         return _highest(self._answer)(votes)
 
-    def collected(self, steps: int, answer: Any) -> None:
+    def collected(self, steps: int, answer: jax.Array | None) -> None:
         """Follows the answer that came with another ``steps`` updates."""
         self._measured.collected(steps, None)
         stop, saves, self.steps = map(int, jax.device_get(answer))
@@ -145,5 +147,5 @@ class MeshCoordinator(Coordinator, Pacer):
 
 
 @functools.cache
-def _highest(answer: NamedSharding) -> Any:
+def _highest(answer: NamedSharding) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(lambda votes: votes.max(axis=0), out_shardings=answer)

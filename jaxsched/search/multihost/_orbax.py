@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.typing import ArrayLike
 
 _SEEDS = (np.uint32(0), np.uint32(0x9E3779B9))
 
@@ -30,7 +32,7 @@ class Kind:
     checksum: str  # of its bits
 
 
-def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Kind]:
+def save(directory: Path, arrays: Mapping[str, jax.Array]) -> dict[str, Kind]:
     """Writes arrays to a new directory: whole, or under a temporary name.
 
     Every process that holds a part of them must call it.
@@ -53,7 +55,9 @@ def save(directory: Path, arrays: dict[str, Any]) -> dict[str, Kind]:
     }
 
 
-def load(directory: Path, kinds: dict[str, Kind], shardings: dict[str, Any]) -> dict[str, Any]:
+def load(
+    directory: Path, kinds: dict[str, Kind], shardings: Mapping[str, Sharding]
+) -> dict[str, Any]:
     """Reads this process's parts of the arrays, without waiting for others.
 
     Args:
@@ -98,7 +102,7 @@ def verified(arrays: dict[str, Any], kinds: dict[str, Kind]) -> tuple[dict[str, 
     return restored, changed
 
 
-def checksums(arrays: dict[str, Any]) -> dict[str, str]:
+def checksums(arrays: Mapping[str, ArrayLike]) -> dict[str, str]:
     """Name -> 64 bits in hexadecimal, of the bits of an array and their places.
 
     Sums, modulo 2^32, of a function that is one-to-one in each word: a change within one word is
@@ -110,13 +114,13 @@ def checksums(arrays: dict[str, Any]) -> dict[str, str]:
     return {name: f"{int(a):08x}{int(b):08x}" for name, (a, b) in sums.items()}
 
 
-def _summed(x: Any) -> jax.Array:
+def _summed(x: ArrayLike) -> jax.Array:
     lies = getattr(x, "sharding", None)
     return _sum_on(lies.mesh if isinstance(lies, NamedSharding) else None)(x)
 
 
 @functools.lru_cache(maxsize=8)
-def _sum_on(mesh: Mesh | None) -> Any:
+def _sum_on(mesh: Mesh | None) -> Callable[[ArrayLike], jax.Array]:
     """The compiled sum, whose result every process of a mesh can read."""
     everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
     return jax.jit(_sum_of, out_shardings=everywhere)
@@ -153,7 +157,7 @@ def _mixed(x: jax.Array) -> jax.Array:
     return x ^ (x >> np.uint32(16))
 
 
-def _unkeyed(value: Any) -> tuple[jax.Array, str | None]:
+def _unkeyed(value: jax.Array) -> tuple[jax.Array, str | None]:
     """An array that Orbax accepts, and its kind of random keys."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(value), str(jax.random.key_impl(value))

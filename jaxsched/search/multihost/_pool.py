@@ -28,7 +28,7 @@ LOSSES = 3  # so often a lost call is submitted again
 _PAUSES = (0.005, 0.25)  # seconds between two looks at the answers: the first, and the most
 
 
-def packed(value: Any) -> Any:
+def packed(value: object) -> object:
     """The value as bytes, if all its parts can be imported; else the value itself.
 
     The bytes are read by the function that is called, which reports an error: Dask's workers hang
@@ -40,12 +40,12 @@ def packed(value: Any) -> Any:
         return value
 
 
-def unpacked(value: Any) -> Any:
+def unpacked(value: object) -> Any:
     """What was ``packed``."""
     return pickle.loads(value) if isinstance(value, bytes) else value
 
 
-def name_of(value: Any, *texts: str) -> str:
+def name_of(value: object, *texts: str) -> str:
     """A digest that nothing else has. What the executor has to pickle is another one each time.
 
     Its programs and arrays, in ``texts``, do not name a task: ``batches`` may read anything.
@@ -74,7 +74,7 @@ class Pool:
         number = getattr(self._executor, "_max_workers", None)
         return number if isinstance(number, int) else None
 
-    def check(self, value: Any) -> None:
+    def check(self, value: object) -> None:
         """Raises if the workers of a pool of the standard library cannot be sent ``value``."""
         if not isinstance(self._executor, ProcessPoolExecutor):
             return
@@ -91,7 +91,7 @@ class Pool:
     def run(
         self,
         function: Callable[..., Any],
-        calls: list[tuple[Any, ...]],
+        calls: list[tuple[object, ...]],
         stopped: Callable[[], bool],
     ) -> Iterator[tuple[int, Any]]:
         """Yields (number of a call, what it returned or ``Lost``) in the order of their ends.
@@ -147,7 +147,7 @@ class Pool:
             if waiting and not ended:
                 time.sleep(pause)
 
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _submit(self, function: Callable[..., Any], *arguments: object) -> Any:
         """The answer to a call; raises if the executor is closed or broken, or cannot send it."""
         try:
             answer = self._executor.submit(function, *arguments)
@@ -201,7 +201,7 @@ class _Pickler(pickle.Pickler):
     script = True  # whether what the main script defines can be read: a spawned process has it
 
     @classmethod
-    def dumped(cls, value: Any) -> bytes:
+    def dumped(cls, value: object) -> bytes:
         buffer = io.BytesIO()
         cls(buffer).dump(value)
         return buffer.getvalue()

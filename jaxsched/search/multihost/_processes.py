@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jaxsched._words import known_arguments
 from jaxsched.search._files import Damaged
 from jaxsched.search._fingerprint import difference, digest, identifying
 
+T = TypeVar("T")
 # Errors that one process may meet in its files; all others must raise them too.
 _ERRORS = (Damaged, ValueError, RuntimeError, OSError)
 _MOST = 1 << 30  # bytes that are sent at once
@@ -130,7 +131,7 @@ def broadcast_from_first(data: bytes) -> bytes:
     return bytes(received[:size])
 
 
-def on_first_process(call: Callable[[], Any]) -> Any:
+def on_first_process(call: Callable[[], T]) -> T:
     """Calls on process 0; every process returns its result, a JSON value, or raises its error."""
     error: BaseException | None = None
     answer: dict[str, Any] = {}
@@ -146,7 +147,7 @@ def on_first_process(call: Callable[[], Any]) -> Any:
         raise error
     if "kind" in answer:
         raise _ERRORS[answer["kind"]](answer["text"])
-    return answer["value"]
+    return cast(T, answer["value"])
 
 
 def check_all_agree(fields: dict[str, str]) -> None:

@@ -42,7 +42,7 @@ from jaxsched.search.trials._trials import Trial, Trials
 class Work:
     """What the units of a sweep have in common. It travels with each of them."""
 
-    task: Any  # or its name; packed
+    task: object  # or its name; packed
     key: str  # of the task, ``name_of`` it, and its computation
     folds: int | None  # as given to ``sweep``
     longest: int  # updates of the longest run
@@ -54,7 +54,7 @@ class Work:
     writer: str  # its name in the store
     every: float  # seconds between saves
 
-    def plan(self, packed: Any, fold: int, seed: int, count: int | None = None) -> Plan:
+    def plan(self, packed: object, fold: int, seed: int, count: int | None = None) -> Plan:
         """The plan of some trials, or the first ``count`` of them, with one fold and one seed."""
         trials: Trials = unpacked(packed)[:count]
         folds = (self._traced(trials[0])[fold],)
@@ -77,7 +77,7 @@ class Part:
     """A unit as it travels."""
 
     name: str  # in the store, after that of the driver
-    trials: Any  # what is trained, packed
+    trials: object  # what is trained, packed
     fold: int  # its position
     seed: int
     until: int | None  # as in ``Engine.run``
@@ -107,7 +107,7 @@ def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
     """The same, with errors as reports."""
 
     @functools.wraps(function)
-    def call(work: Work, *arguments: Any) -> Report:
+    def call(work: Work, *arguments: object) -> Report:
         try:
             _check_worker(work)
             with entered(work.settings):
@@ -121,7 +121,7 @@ def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
 
 
 @_reported
-def describe(work: Work, trials: Any, token: str) -> Report:
+def describe(work: Work, trials: object, token: str) -> Report:
     """The width at which this worker trains, its fields of the first fold, and its speed."""
     device = _devices()[0]
     width = work.outline.width
@@ -259,7 +259,7 @@ def _end_with_parent() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def _devices() -> tuple[Any, ...]:
+def _devices() -> tuple[jax.Device, ...]:
     """Those of this worker; of a CPU one thread, since there is a worker for each core."""
     local = tuple(jax.local_devices())
     return local[:1] if local[0].platform == "cpu" else local

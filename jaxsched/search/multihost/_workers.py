@@ -21,6 +21,7 @@ from typing import Any
 
 from jaxsched._text import describe as shown
 from jaxsched._text import listed
+from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import difference, digest
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
@@ -39,6 +40,7 @@ from jaxsched.search.multihost._worker import Part, Report, Work, describe, plac
 from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
+from jaxsched.search.tasks._protocol import Task
 
 _SECONDS = 30.0  # the most that a unit should take: then workers that are slow are evened out
 _LEAST = 1.0  # the least: each unit costs about a tenth of a second beside its training
@@ -48,7 +50,9 @@ _VISIBLE = 60.0  # seconds in which a file on a network file system appears on a
 
 
 @contextlib.contextmanager
-def sweep_backend(plan: Plan, task: Any, request: Request, identity: Identity) -> Iterator[Backend]:
+def sweep_backend(
+    plan: Plan, task: Task | str, request: Request, identity: Identity
+) -> Iterator[Backend]:
     """Where a sweep is trained; workers have a directory while they last, if it has no other.
 
     Raises:
@@ -70,7 +74,7 @@ def sweep_backend(plan: Plan, task: Any, request: Request, identity: Identity) -
 class _Elsewhere(States):
     """States in the memory of workers only."""
 
-    def load(self, path: Path, number: int) -> Any:
+    def load(self, path: Path, number: int) -> PyTree:
         return ()
 
 
@@ -90,14 +94,20 @@ class WorkersBackend(AbstractBackend):
     store = DriverStore
 
     def __init__(
-        self, plan: Plan, task: Any, request: Request, identity: Identity, pool: Pool, flag: Path
+        self,
+        plan: Plan,
+        task: Task | str,
+        request: Request,
+        identity: Identity,
+        pool: Pool,
+        flag: Path,
     ):
         self.path = flag.parent
         self._plan, self._pool, self._flag, self._most = plan, pool, flag, request.units
         self._traces, self._places = Counter[str](), set[str]()
         self._count = self._repeated = 0
         pool.check((task, plan.trials))
-        trials: Any = packed(plan.trials)
+        trials = packed(plan.trials)
         outline = dataclasses.replace(plan, trials=(), folds=(), stages=[], objective=Objective())
         known = [fold.code + fold.data for fold in plan.folds]
         self._work = Work(
@@ -134,7 +144,7 @@ class WorkersBackend(AbstractBackend):
 
     def engine(self, ledger: Ledger, store: Any) -> WorkersBackend:
         self._ledger, self._store, self.stop = ledger, store, ledger.stop
-        self.listeners: list[Callable[[], Any]] = []
+        self.listeners: list[Callable[[], object]] = []
         return self
 
     def run(self, until: int | None) -> None:
@@ -214,7 +224,7 @@ class WorkersBackend(AbstractBackend):
                 listener()
         return [(units[number], failed[number]) for number in sorted(failed)]
 
-    def _call(self, unit: Unit, until: int | None) -> tuple[Any, ...]:
+    def _call(self, unit: Unit, until: int | None) -> tuple[object, ...]:
         plan, own, end = self._plan, set(unit.trials), self._plan.longest
         files = [
             names
@@ -299,7 +309,7 @@ def _temporary() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _checked(answer: Any) -> Report | Lost:
+def _checked(answer: object) -> Report | Lost:
     if not isinstance(answer, (Report, Lost)):
         raise TypeError(
             "sweep(executor=...) must have answers with what the call returned, got "

@@ -18,6 +18,7 @@ from jaxsched.recipes._share import share
 from jaxsched.schedules._piecewise import Table
 from jaxsched.search._files import (
     Damaged,
+    Expected,
     check_arrays,
     members,
     opened,
@@ -143,7 +144,7 @@ def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
     runs = (len(fields["trials"]), *shape[1:2], len(fields["seeds"]))
     horizons, evaluated = arrays["horizons"], arrays["evaluated"]
     longest = int(horizons.max(initial=0)) if horizons.dtype == np.int64 else 0
-    wanted: dict[str, Any] = dict.fromkeys(("horizons", "stopped"), (np.int64, runs[:1]))
+    wanted: dict[str, Expected] = dict.fromkeys(("horizons", "stopped"), (np.int64, runs[:1]))
     wanted |= {"diverged": (np.int64, runs), "evaluated": (np.int64, (evaluated.size,))}
     wanted |= {f"train/{name}": (np.float32, (*runs, longest)) for name in fields["train"]}
     wanted |= {

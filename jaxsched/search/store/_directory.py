@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import jax
+from jax.typing import ArrayLike
 
 from jaxsched.search._files import Damaged, read, write
 from jaxsched.search._locks import held
 
 _OURS = re.compile(r"(records|ends|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
+
+
+T = TypeVar("T")
 
 
 class StoreDirectory:
@@ -21,7 +27,7 @@ class StoreDirectory:
     def __init__(self, path: Path):
         self.path = path
 
-    def on_first_process(self, call: Callable[[], Any]) -> Any:
+    def on_first_process(self, call: Callable[[], T]) -> T:
         """Returns or raises as ``call`` does, a JSON value; on a mesh the first process calls."""
         return call()
 
@@ -101,7 +107,11 @@ class StoreDirectory:
             )
 
     def write(
-        self, path: Path, meta: Any, arrays: dict[str, Any], states: dict[str, Any] | None = None
+        self,
+        path: Path,
+        meta: object,
+        arrays: Mapping[str, ArrayLike],
+        states: Mapping[str, jax.Array] | None = None,
     ) -> None:
         """Writes a file, whole or not at all; see ``_files.write``.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class RunPath(NamedTuple):
     Pieces are known by their next values: a root may have as many as there are trials.
     """
 
-    values: Any  # hashlib's; never updated, but copied
+    values: blake2b  # never updated, but copied
     pieces: dict[bytes, list[Piece]] = {}  # noqa: RUF012  # never changed
 
 

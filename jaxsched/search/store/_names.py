@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from hashlib import blake2b
 
 from jaxsched.search._fingerprint import digest
 from jaxsched.search.engine._plan import Plan
@@ -50,7 +50,7 @@ class Names:
         _, writer, number = file.split("-")
         return writer.startswith(self._call), number, writer
 
-    def point(self, number: int, values: Any, step: int, narrowed: bool = False) -> str:
+    def point(self, number: int, values: blake2b, step: int, narrowed: bool = False) -> str:
         """The digest of all that a run has read before a step.
 
         Args:

@@ -6,11 +6,10 @@ import bisect
 import dataclasses
 import operator
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
-from jaxsched.search._files import Damaged, check_arrays, typed
+from jaxsched.search._files import Damaged, Expected, check_arrays, typed
 
 FORMAT = 4
 Fields = dict[str, str]
@@ -78,7 +77,7 @@ class Root:
         return {name: text for name, text in self.notes.items() if name.startswith("array ")}
 
 
-def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[Any, dict[str, Any]]:
+def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[object, dict[str, np.ndarray]]:
     """A JSON value and arrays, for a file. Pieces are joined: a file of many has few arrays."""
     meta = [
         FORMAT,
@@ -94,7 +93,7 @@ def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[Any, dict[str, Any]
     return meta, arrays
 
 
-def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]:
+def decoded(meta: object, arrays: dict[str, np.ndarray]) -> tuple[list[Root], list[Piece]]:
     """The roots and pieces of a file.
 
     Raises:
@@ -131,7 +130,7 @@ def decoded(meta: Any, arrays: dict[str, Any]) -> tuple[list[Root], list[Piece]]
 def _check(
     roots: _Roots,
     entries: _Pieces,
-    arrays: dict[str, Any],
+    arrays: dict[str, np.ndarray],
     groups: dict[str, dict[str, np.ndarray]],
 ) -> None:
     """Raises Damaged unless the JSON fits the arrays."""
@@ -145,7 +144,7 @@ def _check(
     evaluations = sum(len(entry[4]) for entry in entries)
     rows = np.shape(arrays.get("values", 0))[:1]
     sums = {name: array.shape for name, array in arrays.items() if name.startswith("sums/")}
-    wanted: dict[str, Any] = {"values": (np.float32, (*rows, updates))}
+    wanted: dict[str, Expected] = {"values": (np.float32, (*rows, updates))}
     wanted |= {f"train/{name}": (np.float32, (updates,)) for name in ("loss", *groups["train"])}
     for name, curve in groups["validation"].items():
         # Controllers are told a metric that is an integer, or of 64 bits, in float64.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import bisect
-import hashlib
-from typing import Any
+from hashlib import blake2b
 
 import jax
 import numpy as np
 
+from jaxsched._types import PyTree
 from jaxsched.search.tasks._traced import Fold
 
 _BYTES = 2 << 20  # of batches at the beginning, all of which are looked at
@@ -41,7 +41,7 @@ class Rows:
         self._sums = bytearray()
         self._end = 0
         self._digested: list[int] = []  # in order; their digests are extended, not made anew
-        self._digests: dict[int, Any] = {0: hashlib.blake2b(digest_size=16)}
+        self._digests: dict[int, blake2b] = {0: blake2b(digest_size=16)}
 
     def digest(self, step: int) -> bytes:
         """The digest of all batches before a step."""
@@ -97,9 +97,9 @@ class Rows:
         return (blocks - 1) * self._block + min(self._block, step - self._starts[blocks - 1])
 
 
-def _checksums(drawn: Any, count: int) -> bytes:
+def _checksums(drawn: PyTree, count: int) -> bytes:
     """One of each array of each batch, side by side."""
     leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(drawn)]
     rows = [leaf.reshape(count, -1).view(np.uint8) for leaf in leaves]
     of_rows = (row for batch in zip(*rows, strict=True) for row in batch)
-    return b"".join(hashlib.blake2b(row, digest_size=_SUM).digest() for row in of_rows)
+    return b"".join(blake2b(row, digest_size=_SUM).digest() for row in of_rows)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.tree_util import PyTreeDef
 
+from jaxsched._types import PyTree
 from jaxsched.search._files import Damaged, typed
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._pieces import FORMAT
@@ -29,12 +31,12 @@ class States:
     """
 
     def __init__(
-        self, directory: StoreDirectory, like: Any, on_damage: Callable[[Path, Exception], None]
+        self, directory: StoreDirectory, like: PyTree, on_damage: Callable[[Path, Exception], None]
     ):
         self._directory, self._like, self._on_damage = directory, like, on_damage
         self._files: dict[Path, _Entries] = {}  # each file is read once
         self._index: dict[str, list[tuple[Path, int]]] | None = None
-        self._arrays: dict[Path, Any] = {}  # of files that are in use
+        self._arrays: dict[Path, dict[str, Any]] = {}  # of files that are in use
         self.kept = set[str]()
         self._steps: list[int] = []
 
@@ -56,9 +58,9 @@ class States:
         """The files that hold the state of a point, with its number there."""
         return self._read().get(point, [])
 
-    def load(self, path: Path, number: int) -> Any:
+    def load(self, path: Path, number: int) -> PyTree | None:
         """A state, or ``None`` if the file is damaged or gone."""
-        treedef: Any
+        treedef: PyTreeDef
         wanted, treedef = jax.tree.flatten(self._like)
         try:
             if path not in self._arrays:
@@ -99,7 +101,7 @@ class States:
         return self._files[path]
 
 
-def saved_states(states: dict[str, tuple[int, Any]]) -> tuple[Any, dict[str, Any]]:
+def saved_states(states: Mapping[str, tuple[int, PyTree]]) -> tuple[object, dict[str, jax.Array]]:
     """Point -> step and state as a JSON value and arrays, for a file."""
     entries = [FORMAT, [[step, point] for point, (step, _) in states.items()]]
     return entries, {

@@ -14,14 +14,14 @@ from __future__ import annotations
 import bisect
 import contextlib
 import dataclasses
-import hashlib
 import time
-from typing import Any
+from hashlib import blake2b
 
 import jax
 import numpy as np
 
 from jaxsched._text import warn
+from jaxsched._types import PyTree
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun
@@ -75,8 +75,8 @@ class StageStore:
         self.machines = set[str]()
         self.used: dict[Key, frozenset[str]] = {}
         self._fresh: list[Piece] = []
-        self._ends: dict[str, tuple[int, Any]] = {}
-        self._saved: dict[Key, tuple[int, Any]] = {}
+        self._ends: dict[str, tuple[int, PyTree]] = {}
+        self._saved: dict[Key, tuple[int, blake2b]] = {}
         self._state_bytes = plan.shape.state_bytes
         self._last = time.monotonic()
         self._took = 0.0
@@ -101,7 +101,7 @@ class StageStore:
         return self._names.rows[number].digest(step).hex()
 
     def begin(self) -> RunPath:
-        return RunPath(hashlib.blake2b(digest_size=16))
+        return RunPath(blake2b(digest_size=16))
 
     def look(self, run: OpenRun) -> tuple[OpenRun, RunPath]:
         stage = self._plan.stages[run.key.stage]
@@ -132,8 +132,8 @@ class StageStore:
                 evaluations = bisect.bisect_right(self._plan.evaluations(stage), step)
                 curves = run.curves.until(step - start, evaluations)
                 narrowed |= run.narrowed and step > start
-                changes: dict[str, Any] = {"at": step, "state": state, "curves": curves}
-                return dataclasses.replace(run, **changes, narrowed=narrowed)
+                run = dataclasses.replace(run, at=step, state=state, curves=curves)
+                return dataclasses.replace(run, narrowed=narrowed)
         return None
 
     def _note_machines(self, machines: set[str]) -> None:
@@ -176,7 +176,7 @@ class StageStore:
         began = time.monotonic()
         directory, names = self._directory, self._names
         name = f"{self._writer}-{self._next:08d}"
-        states: dict[str, tuple[int, Any]] = {}
+        states: dict[str, tuple[int, PyTree]] = {}
         for run in ledger.unfinished():
             digest = self._add(run)
             if run.state is not None and run.curves.diverged < 0:
@@ -198,7 +198,7 @@ class StageStore:
         self._last = time.monotonic()
         self._took = self._last - began
 
-    def _add(self, run: OpenRun) -> Any:
+    def _add(self, run: OpenRun) -> blake2b:
         """Takes what was measured of a run since it was saved; returns the digest at its end."""
         plan, curves, number = self._plan, run.curves, self._names.number(run.key)
         stage = plan.stages[run.key.stage]
@@ -230,7 +230,7 @@ class StageStore:
             self._saved[run.key] = (stop, digest)
         return digest
 
-    def _encoded(self) -> tuple[Any, dict[str, Any]]:
+    def _encoded(self) -> tuple[object, dict[str, np.ndarray]]:
         """The new pieces as a JSON value and arrays."""
         groups: dict[tuple[int, bool], list[Piece]] = {}
         for piece in self._fresh:
