@@ -219,7 +219,7 @@ def _replace(path: Path, fill: Callable[[BinaryIO], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _flush_directory(path.parent)
+        _flush_directory(path.parent)  # which holds the new name
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -191,6 +191,8 @@ class Walk:
         if holds is not None and holds() is value:
             return known
         with self._lock:
+            # A hundred levels take some of Python's thousand frames each. Jaxprs begin anew, since
+            # a number behind many jitted functions must count.
             if id(value) in self._open or self._deep > 100:
                 return _digest("again", type(value).__qualname__)
             self._open.append(id(value))
@@ -216,7 +218,7 @@ class Walk:
             return self._array(value)
         if hasattr(value, "eqns"):
             return self._jaxpr(value)
-        if isinstance(value, (Mesh, AbstractMesh)):
+        if isinstance(value, (Mesh, AbstractMesh)):  # a sweep may go on on a mesh of another size
             return map(str, value.axis_names)
         if isinstance(value, NamedSharding):
             return [str(value.spec), str(value.memory_kind), *map(str, value.mesh.axis_names)]
@@ -271,6 +273,7 @@ class Walk:
                 if not (ruled and key in _RULES) and key not in _NOTES:
                     yield key
                     yield self.of(param)
+            # What a context manager around an operation has said stands in no parameter.
             for key in ("compute_type", "threefry_partitionable", "xla_metadata"):
                 yield str(getattr(eqn.ctx, key, None))
         yield " ".join(map(token, jaxpr.outvars))

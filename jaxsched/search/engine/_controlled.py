@@ -44,6 +44,7 @@ def child_runs(plan: Plan, run: OpenRun, path: Any) -> list[OpenRun]:
     stage, states = plan.stages[run.key.stage], dict[int, ControllerStates]()
     if plan.table.controlled:
         states = dict(zip(run.key.trials, run.controller_states, strict=True))
+        # Each trial's controllers for themselves, though all have run as one until here.
         if report := _report(plan, stage.stop, run.curves):
             observe = partial(_observe_all, plan.table, step=stage.stop, report=report)
             states = {trial: observe(trial, before) for trial, before in states.items()}
@@ -77,6 +78,7 @@ def _observe_all(
         if controller is not None:
             read = {k: v for k, v in report.items() if k in reads(controller)}
             count = np.int32(step * table.updates)
+            # To the CPU of the host, where the states lie: JAX compiles for each placement anew.
             arguments = jax.device_put((count, read), state.step.sharding)
             state = _observe(controller, state, *arguments)
         after.append(state)
@@ -99,7 +101,7 @@ def _forks(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) -> lis
     groups: dict[bytes, list[int]] = {}
     for trial in key.trials:
         bits = b""
-        if len(key.trials) > 1:
+        if len(key.trials) > 1:  # alone it forks from nothing, and no values are computed for it
             bits = table.values(trial, stage.start, stage.stop, states[trial]).tobytes()
         groups.setdefault(bits, []).append(trial)
     return [

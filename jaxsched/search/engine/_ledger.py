@@ -142,6 +142,7 @@ class Ledger:
             for trial in trials:
                 self.stopped[trial] = rung
                 self._active.discard(trial)
+            # Those that were held back too: ``begin``, which follows, sorts them by the next rung.
             self._open = [run for run in [*self._later, *self._open] if self.needs(run.key)]
             self._later = []
 
@@ -167,6 +168,7 @@ class Ledger:
         """
         with self.lock:
             while not self.stop_requested:
+                # Asked anew after each wait: another device may have halved the width.
                 if runs := self._next(width()):
                     self._taken[device] = runs
                     return runs

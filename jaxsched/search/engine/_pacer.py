@@ -34,6 +34,7 @@ class Pacer:
         """Another ``steps`` updates have ended."""
         now = time.monotonic()
         wanted = steps * _SECONDS / max(now - self._last, 1e-9)
+        # By and by: after one interval that was timed too short, Ctrl-C must not wait for minutes.
         self.steps = int(max(1, min(wanted, 4 * self.steps, self._most)))
         self._last = now
 

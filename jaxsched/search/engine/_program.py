@@ -295,7 +295,7 @@ class FunctionCache(Generic[T]):
         objects = opaque_leaves(leaves)
         try:
             hash(tree)
-        except TypeError:
+        except TypeError:  # for its static parts: then the task is known as an object
             objects, tree = [task], None
         owner = (tree, *map(id, objects))
         with self._lock:

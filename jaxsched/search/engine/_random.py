@@ -55,7 +55,7 @@ def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]
     """``init`` as a function that makes what ``ahead``, of ``draw_ahead``, lacks."""
     words, known = ahead or ([], [None] * len(init.jaxpr.outvars))
 
-    @functools.cache
+    @functools.cache  # a function that is called for each of many layers is compiled once
     def called(jaxpr: ClosedJaxpr) -> Callable[..., list[jax.Array]]:
         return jit(functools.partial(traced, jaxpr))
 
@@ -67,7 +67,7 @@ def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]
             ours: Any = next(left, None) if name in ("jit", "random_bits") else None
             if not jax.tree.leaves(ours):
                 return _bound(eqn, values)
-            if name == "random_bits":
+            if name == "random_bits":  # both words together, as JAX makes 32 bits or fewer
                 return [(ours[0] ^ ours[1]).astype(aval_of(eqn.outvars[0]).dtype)]
             # Not inlined: the operations would be in another order, and may then round otherwise.
             return list(called(eqn.params["jaxpr"])(values, ours))

@@ -14,7 +14,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from jaxsched.search.engine._settings import in_force
 

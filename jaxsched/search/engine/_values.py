@@ -85,6 +85,7 @@ class ScheduleValues:
         self._rows = min(BLOCK, -(-int(self.horizons.max()) // least) * least)
         room = budget // len(self.names)
         self._plain = functools.lru_cache(max(1, room // (4 * self._rows)))(self._rounded)
+        # The bases in float64: controllers scale them again after each report, and round then.
         exact = max(1, room // (8 * BLOCK)) if self.controlled else 1
         self._exact = functools.lru_cache(exact)(self._computed)
 

@@ -40,6 +40,7 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: jax.D
         if width > 1 and spent + 2 * took > _SHARE * updates * least:
             break
         began = time.perf_counter()
+        # Few of a short sweep, of which these updates are lost.
         count = max(1, min(_STEPS, plan.length, updates // 100))
         seconds = seconds_per_update(plan, programs(width), device, count)
         took = time.perf_counter() - began

@@ -87,6 +87,7 @@ class StoreDirectory:
             for path in [*old, *self.path.glob(f"*{writer}-*.tmp")]:
                 if not path.is_dir() or path.is_symlink():
                     path.unlink(missing_ok=True)
+            # The npz is written last and deleted first: without it a folder belongs to nothing.
             for folder in self.path.glob(f"*-{writer}-*.orbax*"):
                 if not (self.path / f"{folder.name.split('.')[0]}.npz").exists():
                     shutil.rmtree(folder, ignore_errors=True)

@@ -44,7 +44,8 @@ class Index:
 
     def __init__(self, directory: StoreDirectory, plan: Plan, names: Names, warns: bool):
         self._directory, self._plan, self._names, self._warns = directory, plan, names, warns
-        self._pieces: dict[tuple[str, bytes], list[Piece]] = {}  # by point and first values
+        # By point and first values: of a fork all pieces begin at one point.
+        self._pieces: dict[tuple[str, bytes], list[Piece]] = {}
         self._files = set[Path]()
         self.machines: dict[str, str] = {}
 

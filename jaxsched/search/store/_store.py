@@ -202,6 +202,7 @@ class StageStore:
         """Takes what was measured of a run since it was saved; returns the digest at its end."""
         plan, curves, number = self._plan, run.curves, self._names.number(run.key)
         stage = plan.stages[run.key.stage]
+        # Only what is new: pieces of a run follow one another, however often it is saved.
         at, digest = self._saved.get(run.key, (stage.start, run.path.values))
         stop = run.at if curves.diverged < 0 else curves.diverged + 1
         steps, over = plan.evaluations(stage), curves.diverged >= 0
@@ -209,6 +210,7 @@ class StageStore:
         if at < stop:
             values = self._values(run, at, stop)
             updates = slice(at - stage.start, stop - stage.start)
+            # An evaluation behind a divergence is a NaN that the loop makes again.
             last = stop if curves.diverged < 0 else curves.diverged
             evaluations = slice(*(bisect.bisect_right(steps, step) for step in (at, last)))
             self._fresh.append(
@@ -244,6 +246,6 @@ class StageStore:
 
     def _values(self, run: OpenRun, start: int, stop: int) -> np.ndarray:
         trial, states = run.key.trials[0], run.controller_states[0]
-        if start == stop:
+        if start == stop:  # no block of the table to join
             return np.zeros((len(self._plan.table.names), 0), np.float32)
         return self._plan.table.values(trial, start, stop, states)
