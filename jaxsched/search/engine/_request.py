@@ -9,7 +9,7 @@ import os
 import tempfile
 from concurrent import futures
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
@@ -29,6 +29,8 @@ from jaxsched._text import describe
 from jaxsched.search.engine._shards import shard_of_job
 from jaxsched.search.engine._stopping import Objective, StoppingRule
 
+Devices: TypeAlias = tuple[jax.Device, ...]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
@@ -39,7 +41,7 @@ class Request:
     """
 
     steps: int | None = None
-    seeds: Any = 1
+    seeds: Any = 1  # as it was given, until it is checked
     folds: int | None = None
     evaluate_every: int | None = None
     monitor: str = "loss"
@@ -88,7 +90,7 @@ class Request:
         if self.checkpoint is not None:  # last, since it makes the directory
             self._set("checkpoint", _directory(self.checkpoint))
 
-    def _set(self, name: str, value: Any) -> None:
+    def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     @property
@@ -129,7 +131,7 @@ def check_executor(executor: Any) -> Any:
     return executor
 
 
-def checked_seeds(where: str, given: Any, bits: int = 32) -> tuple[int, ...]:
+def checked_seeds(where: str, given: object, bits: int = 32) -> tuple[int, ...]:
     """Different seeds, each of which gives another key: JAX takes 32 bits of one."""
     if not has_items(given):
         instead = ", or several different ones"
@@ -151,7 +153,7 @@ def _check_number(name: str, value: Any, least: float = -math.inf) -> None:
         raise ValueError(f"sweep({name}=...) must be {expected}, got {describe(value)}.")
 
 
-def _width(given: Any, devices: Mesh | tuple[Any, ...] | None) -> int | str | None:
+def _width(given: Any, devices: Mesh | Devices | None) -> int | str | None:
     if isinstance(devices, Mesh) and given not in (None, 1):
         raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {given!r}.")
     if isinstance(given, str) and given != "auto":
@@ -160,7 +162,7 @@ def _width(given: Any, devices: Mesh | tuple[Any, ...] | None) -> int | str | No
     return given if known else checked_whole("sweep(width=...)", given, 1)
 
 
-def _shard(given: Any, stopping: StoppingRule | None) -> tuple[int, int] | None:
+def _shard(given: object, stopping: StoppingRule | None) -> tuple[int, int] | None:
     """(which process, of how many); only the plan knows of how many there may be."""
     where = "sweep(shard=...)"
     if given is None:
@@ -196,7 +198,7 @@ def _check_executor(request: Request) -> None:
             )
 
 
-def _makes_one(given: Any) -> bool:
+def _makes_one(given: object) -> bool:
     """Whether it is a function without arguments, which makes an executor later."""
     if isinstance(given, type) or not callable(given):
         return False
@@ -207,7 +209,7 @@ def _makes_one(given: Any) -> bool:
     return True
 
 
-def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:
+def _devices(given: object) -> Mesh | Devices | None:
     """A mesh of all processes with Auto axes, or a tuple of devices."""
     if given is None:
         return None
@@ -233,7 +235,7 @@ def _devices(given: Any) -> Mesh | tuple[Any, ...] | None:
     return given
 
 
-def _directory(given: Any) -> Path:
+def _directory(given: object) -> Path:
     """The path of a directory, which is made; a file in it shows that it can be written."""
     path = checked_path("sweep(checkpoint=...)", given)
     if os.path.islink(path) and not os.path.exists(path):

@@ -143,7 +143,7 @@ def on_first_process(call: Callable[[], T]) -> T:
             kind = next(k for k, known in enumerate(_ERRORS) if isinstance(raised, known))
             answer = {"kind": kind, "text": str(raised)}
     answer = json.loads(broadcast_from_first(json.dumps(answer).encode()))
-    if error is not None:
+    if error is not None:  # only now: the other processes wait for the answer
         raise error
     if "kind" in answer:
         raise _ERRORS[answer["kind"]](answer["text"])

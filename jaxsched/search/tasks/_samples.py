@@ -87,10 +87,12 @@ class Samples:
         value = np.asarray(value)
         if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
             raise TypeError(f"{self.argument} {path} must be numbers, got dtype {value.dtype}.")
+        # As it will be on the device: without x64 a float64 takes half of its bytes there.
         return Leaf(path, value.shape, np.dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
 
     def _stacked(self, leaf: Leaf, rows: np.ndarray, values: Iterable[ArrayLike]) -> np.ndarray:
         """One leaf of many items, which must all be as that of the first one."""
+        # Items may be of narrower or wider numbers than the first; a fraction is not cut off.
         stacked = np.empty((len(rows), *leaf.shape), leaf.dtype)
         for k, (row, value) in enumerate(zip(rows, map(np.asarray, values), strict=True)):
             if value.shape != leaf.shape or not np.can_cast(value.dtype, leaf.dtype, "same_kind"):

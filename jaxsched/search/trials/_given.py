@@ -141,6 +141,7 @@ def _numbered(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     taken = {t.kind for t in trials if t._maker is None} | set(makers)
     names: dict[str, list[str]] = {}
     for name, keys in makers.items():
+        # Past the numbers of kinds that a person has chosen: "decay 2" may be one.
         free = (text for i in itertools.count(1) if (text := f"{name} {i}") not in taken)
         names[name] = [name] if len(keys) == 1 else list(itertools.islice(free, len(keys)))
 
