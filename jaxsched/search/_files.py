@@ -36,6 +36,7 @@ from jaxsched._checks import check_room
 from jaxsched._text import describe, shorten
 from jaxsched.search._fingerprint import pack
 
+Arrays: TypeAlias = Mapping[str, ArrayLike]
 Expected: TypeAlias = tuple[DTypeLike, tuple[int, ...]]  # dtype and shape
 _DIGEST = 16  # bytes
 
@@ -44,7 +45,7 @@ class Damaged(ValueError):
     """A file that does not hold what was written to it; the message says which, what and where."""
 
 
-def write(path: Path, meta: object, arrays: Mapping[str, ArrayLike]) -> None:
+def write(path: Path, meta: object, arrays: Arrays) -> None:
     """Writes arrays of any dtype (bfloat16 and random keys too) and a JSON value, or nothing.
 
     Raises:

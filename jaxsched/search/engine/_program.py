@@ -34,6 +34,7 @@ from jaxsched.search.tasks._returned import TaskShape
 from jaxsched.search.tasks._traced import METHODS, Fold
 
 T = TypeVar("T")
+Traced: TypeAlias = Callable[..., PyTree]  # what ``jit`` is given
 # The number of the update, the state, which lanes are alive, the curves.
 Carry: TypeAlias = tuple[jax.Array, State, jax.Array, Metrics]
 
@@ -45,7 +46,7 @@ class Function:
         f: what is compiled where it is not yet, such as for another device.
     """
 
-    def __init__(self, name: str, f: Callable[..., PyTree], jit: Callable[..., Any]):
+    def __init__(self, name: str, f: Traced, jit: Callable[[Traced], Any]):
         def counted(*arguments: PyTree) -> PyTree:
             self.traces += 1
             return self.f(*arguments)
@@ -116,11 +117,7 @@ class Program:
         return Program(self.fold, self.names, self.length, self.width // 2)
 
     def _function(
-        self,
-        method: str,
-        make: Callable[..., Callable[..., PyTree]],
-        how: tuple[Hashable, ...],
-        trees: PyTree,
+        self, method: str, make: Callable[..., Traced], how: tuple[Hashable, ...], trees: PyTree
     ) -> Any:
         """The compiled ``make(shape, *how)``; an earlier one if it computes the same."""
         fold, tree = self.fold, jax.tree.structure(trees)
@@ -140,7 +137,7 @@ class Program:
     def _where(self, method: str) -> Hashable:
         """Where it is compiled for."""
 
-    def _jit(self, method: str, f: Callable[..., PyTree]) -> Wrapped | Compiled:
+    def _jit(self, method: str, f: Traced) -> Wrapped | Compiled:
         return jax.jit(f)
 
 
@@ -177,7 +174,7 @@ def _unstack(state: PyTree, width: int) -> tuple[PyTree, ...]:
     return tuple(jax.tree.map(itemgetter(i), state) for i in range(width))
 
 
-def _called(closed: ClosedJaxpr | None, returned: PyTree) -> Callable[..., PyTree]:
+def _called(closed: ClosedJaxpr | None, returned: PyTree) -> Traced:
     """A closed jaxpr as a function of trees; ``returned`` has the structure of its result."""
     tree: PyTreeDef = jax.tree.structure(returned)
     call = jaxpr_as_fun(closed)
@@ -195,7 +192,7 @@ def _cast(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(cast, tree, like)
 
 
-def _init(shape: TaskShape) -> Callable[..., PyTree]:
+def _init(shape: TaskShape) -> Traced:
     tree: PyTreeDef = jax.tree.structure(shape.state)
 
     def init(arrays: list[jax.Array], seed: jax.Array, ahead: Draws) -> State:
@@ -205,7 +202,7 @@ def _init(shape: TaskShape) -> Callable[..., PyTree]:
     return init
 
 
-def _evaluate(shape: TaskShape, width: int) -> Callable[..., Metrics]:
+def _evaluate(shape: TaskShape, width: int) -> Traced:
     def evaluate(arrays: list[jax.Array], state: State) -> Metrics:
         one = _called(shape.evaluate, shape.validation)
         return (one if width == 1 else jax.vmap(one, in_axes=(0, None)))(state, arrays)
@@ -213,11 +210,11 @@ def _evaluate(shape: TaskShape, width: int) -> Callable[..., Metrics]:
     return evaluate
 
 
-def _test(shape: TaskShape) -> Callable[..., Metrics]:
+def _test(shape: TaskShape) -> Traced:
     return lambda arrays, state: _called(shape.test, shape.tested)(state, arrays)
 
 
-def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Callable[..., PyTree]:
+def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
     vectorized, updates = width > 1, shape.updates
     # To allow for negative indices would cost each update a kernel.
     at = partial(lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
@@ -284,9 +281,8 @@ class FunctionCache(Generic[T]):
 
     def __init__(self, most: int = 32):
         self._most = most
-        self._made: dict[
-            tuple[Hashable, Hashable], tuple[list[object], T]
-        ] = {}  # in the order of their last use
+        # In the order of their last use.
+        self._made: dict[tuple[Hashable, Hashable], tuple[list[object], T]] = {}
         self._lock = threading.RLock()  # sweeps may have threads; what is forgotten comes any time
 
     def get(self, task: Task, key: Hashable, make: Callable[[], T]) -> T:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-from jax.typing import ArrayLike
 
 from jaxsched._types import PyTree
-from jaxsched.search._files import Damaged, opened, read, typed, write
+from jaxsched.search._files import Arrays, Damaged, opened, read, typed, write
 from jaxsched.search.multihost import _orbax
 from jaxsched.search.multihost._processes import (
     allgather_bytes,
@@ -63,7 +62,7 @@ class MeshDirectory(StoreDirectory):
         self,
         path: Path,
         meta: object,
-        arrays: Mapping[str, ArrayLike],
+        arrays: Arrays,
         states: Mapping[str, jax.Array] | None = None,
     ) -> None:
         if states:

@@ -22,7 +22,7 @@ from jaxsched.search._fingerprint import equations
 from jaxsched.search.engine._devices import MeshDevices, Place, laid_out
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._pacer import Coordinator, Pacer
-from jaxsched.search.engine._program import Program
+from jaxsched.search.engine._program import Program, Traced
 from jaxsched.search.tasks._traced import Fold
 
 
@@ -81,7 +81,7 @@ class MeshProgram(Program):
         layout = self._given if method == "init" else self.layout
         return self._place, tuple(jax.tree.leaves(layout))
 
-    def _jit(self, method: str, f: Callable[..., PyTree]) -> Wrapped | Compiled:
+    def _jit(self, method: str, f: Traced) -> Wrapped | Compiled:
         whole = self._place.sharding
         if method == "init":
             kinds = ((np.shape(x), jnp.result_type(x)) for x in self.fold.arrays)

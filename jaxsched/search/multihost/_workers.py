@@ -94,13 +94,7 @@ class WorkersBackend(AbstractBackend):
     store = DriverStore
 
     def __init__(
-        self,
-        plan: Plan,
-        task: Task | str,
-        request: Request,
-        identity: Identity,
-        pool: Pool,
-        flag: Path,
+        self, plan: Plan, task: object, request: Request, identity: Identity, pool: Pool, flag: Path
     ):
         self.path = flag.parent
         self._plan, self._pool, self._flag, self._most = plan, pool, flag, request.units

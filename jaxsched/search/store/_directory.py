@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-from jax.typing import ArrayLike
 
-from jaxsched.search._files import Damaged, read, write
+from jaxsched.search._files import Arrays, Damaged, read, write
 from jaxsched.search._locks import held
 
 _OURS = re.compile(r"(records|ends|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
@@ -111,7 +110,7 @@ class StoreDirectory:
         self,
         path: Path,
         meta: object,
-        arrays: Mapping[str, ArrayLike],
+        arrays: Arrays,
         states: Mapping[str, jax.Array] | None = None,
     ) -> None:
         """Writes a file, whole or not at all; see ``_files.write``.
