@@ -254,12 +254,13 @@ def test_errors():
         sweep(supervised(batch_size=96), folds=2, steps=5)
     with pytest.raises(ValueError, match=r"sweep\(folds=...\) must be a whole number of at"):
         sweep(supervised(), folds=1, steps=5)
-    with pytest.raises(TypeError, match="without `fold`"):
-        sweep(Plain(), folds=2, steps=5)
+    for task in (Plain(), type("Less", (Plain,), {"batches": None, "fold": None, "test": None})()):
+        with pytest.raises(TypeError, match="without `fold`"):
+            sweep(task, folds=2, steps=5)
+        with pytest.raises(TypeError, match="must have a method `test`"):
+            final_score(task, sweep(task, steps=5))
     with pytest.raises(ValueError, match=r"Supervised\(validation=...\) must be given"):
         sweep(supervised(validation=None), steps=5)
-    with pytest.raises(TypeError, match="must have a method `test`"):
-        final_score(Plain(), sweep(Plain(), steps=5))
     task = supervised(test=None)
     result = sweep(task, steps=5)
     with pytest.raises(ValueError, match=r"Supervised\(test=...\) must be given"):

@@ -245,7 +245,7 @@ def _check_final(task: Any, result: SweepResult, best: object) -> bool:
     check_single("final_score(best=...)", best.trial)
     pooled = result.folds > 1 or result.info.everything
     for method in ("test", *(["everything"] if pooled else [])):
-        if not hasattr(task, method):
+        if getattr(task, method, None) is None:
             raise TypeError(f"final_score(task=...) must have a method `{method}`, got {task!r}.")
     if pooled and controllers(best.trial):
         rates = "result.train[name][trial, fold, seed]"

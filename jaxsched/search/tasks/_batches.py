@@ -73,7 +73,7 @@ def read_batches(
 
     By one thread at a time: a file that two threads seek in gives each the other's rows.
     """
-    if not hasattr(task, "batches"):
+    if getattr(task, "batches", None) is None:
         return np.arange(start, start + length, dtype=np.int32)
     called = f"{caller}(task=...): batches({seed}, {start}, {length})"
     try:

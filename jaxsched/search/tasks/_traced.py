@@ -52,7 +52,7 @@ class Fold:
     @property
     def reads(self) -> bool:
         """Whether updates read batches, and not their numbers only."""
-        return hasattr(self.task, "batches")
+        return getattr(self.task, "batches", None) is not None
 
     def batches(
         self, seed: int, start: int, length: int, steps: int, caller: str = "sweep"
@@ -144,7 +144,7 @@ def trace_folds(
     ``owner`` is the task that it was made of, if it is another one.
     """
     owner = task if owner is None else owner
-    if folds is not None and not hasattr(task, "fold"):
+    if folds is not None and getattr(task, "fold", None) is None:
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
     traced: list[Fold] = []
     kinds: list[tuple[object, Fold]] = []
