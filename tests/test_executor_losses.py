@@ -2,6 +2,7 @@
 
 import pickle
 import signal
+import tempfile
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 
 import pytest
@@ -101,25 +102,55 @@ def test_a_stop_cancels_what_has_not_begun():
 
 class Terminated(Engine):
     def run(self, until):
-        signal.raise_signal(signal.SIGTERM)
         super().run(until)
+        signal.raise_signal(self.number)
 
 
-def test_a_worker_that_is_terminated_saves_and_ends_as_by_the_signal(monkeypatch):
-    # An exception would not end it: a pool that has terminated its workers would wait for it.
-    class Died(BaseException):
-        pass
+class Died(BaseException):
+    pass
 
+
+class Timed(Exception):
+    pass
+
+
+# An exception would not end a worker: a pool that has terminated its workers would wait for it. A
+# job of submitit raises one before its time limit: it must not be taken for an error of the unit.
+@pytest.mark.parametrize(
+    ("name", "raised", "ends"),
+    [("SIGTERM", Died, Died), ("SIGUSR2", Died, Died), ("SIGUSR2", Timed, Timed)],
+)
+def test_a_worker_that_is_terminated_saves_and_ends_as_by_the_signal(
+    monkeypatch, tmp_path, name, raised, ends
+):
     def die(number, frame):
-        raise Died
+        assert list(tmp_path.glob("*/records-*"))
+        raise raised
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    die.__module__ = "submitit.core.job_environment"
     monkeypatch.setattr(_worker, "Engine", Terminated)
-    before = signal.signal(signal.SIGTERM, die)
+    monkeypatch.setattr(Terminated, "number", getattr(signal, name), raising=False)
+    before = signal.signal(Terminated.number, die)
     try:
-        with pytest.raises(Died):
+        with pytest.raises(ends):
             sweep(executor=Losing([]))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(Terminated.number, before)
+
+
+def test_a_job_that_is_asked_to_end_before_it_trains_is_lost(monkeypatch):
+    run, asked = Engine.run, iter([Timed])
+    monkeypatch.setattr(Timed, "__module__", "submitit.core.utils")
+
+    def ends(self, until):
+        for error in asked:
+            raise error
+        return run(self, until)
+
+    monkeypatch.setattr(_worker.Engine, "run", ends)
+    with ThreadPoolExecutor(1) as pool:
+        assert sweep(executor=pool).info.units
 
 
 class Confused(Losing):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a long run: the segments under way are finished, then it stops."""
+"""Ctrl-C, SIGTERM and the like in a long run: it finishes the segments under way, then stops."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+
+
+def of_jobs() -> tuple[int, ...]:
+    """The signals by which a process, if it is a job of submitit, is asked to end before its limit.
+
+    Their handler raises, or has the job run again: what runs must have saved before. Other handlers
+    of these signals, such as one that prints a traceback, end nothing.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+    modules = {n: getattr(signal.getsignal(n), "__module__", None) or "" for n in numbers}
+    return tuple(n for n in numbers if modules[n].startswith("submitit."))
 
 
 @contextlib.contextmanager
@@ -51,4 +62,6 @@ def leave(number: int, text: str) -> None:
     """Ends the process as the signal would."""
     if number == signal.SIGINT:
         raise KeyboardInterrupt(text)
+    if number != signal.SIGTERM:
+        signal.raise_signal(number)
     raise SystemExit(128 + number)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from jaxsched._words import known_arguments
 from jaxsched.search._progress import progress_line
-from jaxsched.search._signals import graceful, leave
+from jaxsched.search._signals import graceful, leave, of_jobs
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan, make_plan
 from jaxsched.search.engine._request import Request
@@ -212,8 +212,8 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
         engine = backend.engine(ledger, store)
         # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
         resumable = request.checkpoint is not None
-        signals = (signal.SIGINT, signal.SIGTERM) if resumable else (signal.SIGINT,)
-        received = stack.enter_context(graceful(engine.stop, signals))
+        more = (signal.SIGTERM, *of_jobs()) if resumable else ()
+        received = stack.enter_context(graceful(engine.stop, (signal.SIGINT, *more)))
         shows = request.progress if backend.shows else False
         stack.enter_context(progress_line(shows, ledger, engine.listeners))
         run_plan(ledger, engine.run)

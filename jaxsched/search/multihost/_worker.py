@@ -20,7 +20,7 @@ import jax
 
 from jaxsched._text import notes_of
 from jaxsched.search._fingerprint import difference
-from jaxsched.search._signals import graceful, leave
+from jaxsched.search._signals import graceful, of_jobs
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator
@@ -97,6 +97,7 @@ class Report:
     width: int = 1  # at which it trains
     machine: str = ""  # its kind
     seconds: float = 0.0  # for one update
+    signal: int = 0  # that asked it to end
     updates: int = 0  # that it has trained
     # Function -> how often it was traced.
     traces: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -111,11 +112,19 @@ def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
         try:
             _check_worker(work)
             with entered(work.settings):
-                return function(work, *arguments)
+                report = function(work, *arguments)
         except Exception as error:
+            if type(error).__module__.startswith("submitit."):
+                raise  # asked to end while nothing was trained: as below
             notes = "".join(f" ({note})" for note in notes_of(error))
             text = f"{type(error).__name__}: {error}{notes}"
             return Report(place(), problem=text, details=traceback.format_exc())
+        if report.signal:
+            # A pool would catch an exit, and wait for a worker that it has terminated. What a
+            # handler raises is no error of the unit: its call is lost, and goes on in another one.
+            signal.raise_signal(report.signal)
+            raise SystemExit(128 + report.signal)
+        return report
 
     return call
 
@@ -158,16 +167,18 @@ def train(work: Work, part: Part, token: str) -> Report:
     ledger = Ledger(plan, store)
     flag = Path(work.directory, work.flag)
     engine = Engine(ledger, backend, _UnitCoordinator(ledger, store, len(backend.devices), flag))
-    with graceful(engine.stop) as received:
+    with graceful(engine.stop, (signal.SIGINT, signal.SIGTERM, *of_jobs())) as received:
         ledger.reopen(ledger.recall())
         engine.run(part.until)
         store.save(ledger)
-    if received:
-        # A pool would catch what ``leave`` raises, and wait for a worker that it has terminated.
-        signal.raise_signal(received[0])
-        leave(received[0], "saved")
     files = tuple(path.name for path in directory.glob(f"*-{writer}-*"))
-    return Report(place(), updates=ledger.steps_trained, traces=backend.traces(), files=files)
+    return Report(
+        place(),
+        signal=received[0] if received else 0,
+        updates=ledger.steps_trained,
+        traces=backend.traces(),
+        files=files,
+    )
 
 
 _TASKS: dict[str, tuple[Fold, ...]] = {}  # by their keys, in the order of their first use
