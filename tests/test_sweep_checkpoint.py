@@ -1,9 +1,11 @@
 """A sweep that is killed goes on, and ends as if it had not been; and whatever else befalls it."""
 
 import errno
+import functools
 import os
 import random
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from sweep_tasks import Plain, data, flip, interrupted, momentum, same, shared, 
 import jaxsched as js
 from jaxsched import search
 from jaxsched.search import _files
+from jaxsched.search.engine._request import Request
 from jaxsched.search.store._directory import StoreDirectory
 
 HERE = Path(__file__).parent
@@ -186,6 +189,29 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match=r"must be an empty directory or .* holds thesis.tex"):
         sweep(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0f1e.lock",
+        "records-0f1e-00000001.npz.0123.tmp",
+        "states-0f1e-00000001.orbax.orbax-checkpoint-tmp-1",
+        ".nfs000000000000feab0000001f",  # what was deleted while another process had it open
+    ],
+)
+def test_a_directory_in_which_another_process_begins_is_taken(tmp_path, name):
+    (tmp_path / name).touch()
+    StoreDirectory(tmp_path)._check()
+
+
+def test_what_is_written_to_try_a_directory_is_no_thesis(tmp_path, monkeypatch):
+    """The file has a name on NFS, where the tasks of an array begin at once."""
+    seen = functools.partial(tempfile.NamedTemporaryFile, delete=False)
+    monkeypatch.setattr(tempfile, "TemporaryFile", seen)
+    Request(checkpoint=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    StoreDirectory(tmp_path)._check()
 
 
 @pytest.mark.parametrize(

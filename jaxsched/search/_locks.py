@@ -64,6 +64,7 @@ def _lock(path: Path, expected: str) -> tuple[int, bool]:
                     os.ftruncate(descriptor, 0)
                     owner = {"pid": os.getpid(), "host": socket.gethostname()}
                     os.write(descriptor, json.dumps(owner).encode())
+                    os.fsync(descriptor)  # on NFS other machines read it then, and not at the end
                 return descriptor, locked
         except BaseException:
             os.close(descriptor)

@@ -244,7 +244,7 @@ def _directory(given: object) -> Path:
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(suffix=".tmp", dir=path):
             pass
     except OSError as problem:
         raise ValueError(

@@ -15,6 +15,8 @@ from jaxsched.search._files import Arrays, Damaged, read, write
 from jaxsched.search._locks import held
 
 _OURS = re.compile(r"(records|ends|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
+# Of processes that run, or were killed. NFS names so what was deleted and is still open.
+_PASSING = re.compile(r"\.(lock|tmp)$|^\.nfs")
 
 
 T = TypeVar("T")
@@ -95,10 +97,8 @@ class StoreDirectory:
 
     def _check(self) -> None:
         """Raises if it is neither empty nor of a store."""
-        names = sorted(
-            p.name for p in self.path.iterdir() if not p.name.endswith((".lock", ".tmp"))
-        )
-        if any(map(_OURS.fullmatch, names)):
+        names = sorted(p.name for p in self.path.iterdir() if not _PASSING.search(p.name))
+        if any(map(_OURS.match, names)):  # Orbax adds to a name while it writes
             return
         if names:
             raise ValueError(
