@@ -73,12 +73,12 @@ def read_batches(
 
     By one thread at a time: a file that two threads seek in gives each the other's rows.
     """
-    if getattr(task, "batches", None) is None:
+    if (batches := getattr(task, "batches", None)) is None:
         return np.arange(start, start + length, dtype=np.int32)
     called = f"{caller}(task=...): batches({seed}, {start}, {length})"
     try:
         with _READING:
-            drawn = task.batches(seed, start, length)
+            drawn = batches(seed, start, length)
     except (StopIteration, IndexError) as error:
         needed = "" if steps is None else f" of the {steps}"
         raise ValueError(
