@@ -36,7 +36,7 @@ class SweepResult(ScoredTrials):
         diverged: int64 [trials, folds, seeds], the update whose loss was not finite, or -1.
         stopped: int64 [trials], the step after which early stopping gave a trial up, or -1.
         steps_asked: sum of the lengths of all runs.
-        steps_trained: updates that were computed.
+        steps_trained: updates that were computed, of the runs that have ended.
         info: how it was run.
     """
 
