@@ -100,6 +100,7 @@ def final_score(
     request = _request(result, best, devices)
     trained = given.everything() if pooled else given
     plan = make_plan(trained, (best.trial,), request, owner=given)
+    # Pooled it is trained on other data than in the sweep, so the folds of that are traced again.
     _check_task(given, result, None if pooled else plan.folds, best)
     plan = dataclasses.replace(plan, folds=(plan.folds[0].with_test("final_score"),))
     backend = backend_for(plan, request.devices, width=1)

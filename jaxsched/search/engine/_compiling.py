@@ -32,6 +32,7 @@ def compile_ahead(ledger: Ledger, program: Program, device: jax.Device) -> None:
         with enter():
             lowered.compile()
 
+    # Lowered one after another, under Python's lock; the first is compiled beside that.
     with ThreadPoolExecutor() as pool:
         for function, arguments in _calls(ledger, program, device):
             with contextlib.suppress(Exception):

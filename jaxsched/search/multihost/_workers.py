@@ -150,6 +150,7 @@ class WorkersBackend(AbstractBackend):
         ledger = self._ledger
         ledger.begin(until)
         self._flag.touch()  # again: the flags of drivers that were killed are deleted, and it
+        # All units may end and some records be lacking: of a file that was damaged or deleted.
         for _ in range(1 + LOSSES):
             units = self._cut(until)
             if not units:

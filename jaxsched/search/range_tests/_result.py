@@ -60,8 +60,8 @@ class RangeTest:
         seeds: the seeds [S].
         picks: each seed's own peak, float64 [S]; 0.0 for a seed that has none.
         rates: the ramp, float32 [n].
-        losses, smooth: raw and smoothed loss, float32 [S, n]; held at the last finite value where
-            not ``kept``.
+        losses, smooth: raw and smoothed loss, float32 [S, n]; where not ``kept``, the raw loss at
+            which the seed diverged, and its lowest smoothed one.
         kept: bool [S, n], false from where a seed diverged.
     """
 

@@ -264,6 +264,7 @@ def _climbed(
         above = np.flatnonzero(np.minimum(average[early:], both) > lows + rise)
         count = early + int(above[0]) if len(above) else end
         low = lows[min(count, end - 1) - early]
+    # A ``RangeTest`` has no NaN: what the mask hides is held.
     last_loss = losses[min(count, end - 1)] if end else np.float32(0)
     smooth = np.full(len(losses), low if math.isfinite(low) else last_loss, np.float32)
     smooth[:count] = average[:count]

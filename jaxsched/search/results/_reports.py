@@ -25,6 +25,7 @@ def rows(result: ScoredTrials) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(n for trial in result.trials for n in trial.settings))
     lengths = result.horizons.tolist()
     several = len(kinds(result)) > 1
+    # Columns that are always there: a setting must not stand in their place.
     taken = {"trial", "name", "steps", "diverged runs", "diverged at", "stopped at"}
     lacking = unfinished(result).tolist()
     taken |= {"unfinished runs"} if result.info.partial else set()
@@ -156,6 +157,7 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
         return number(mean, error) if math.isfinite(mean) else ""
 
     several, names = len(kinds(result)) > 1, varying(result)
+    # Names are long: they are shown where kinds and settings do not tell all trials apart.
     apart = {(t.kind if several else "", *(_value(t, n) for n in names)) for t in trials}
     columns: list[Column] = [("", [f"{n + 1}" if n < count else "" for n in range(len(rows))])]
     if several:

@@ -81,7 +81,7 @@ class States:
                 for number, (step, point) in enumerate(self._entries(path)):
                     steps.add(step)
                     self._index.setdefault(point, []).append((path, number))
-                    if path.name.startswith("ends"):
+                    if path.name.startswith("ends"):  # never deleted: not to be saved again
                         self.kept.add(point)
             self._steps = sorted(steps)
         return self._index

@@ -130,7 +130,7 @@ def sampled(
     free = [n for n, c in columns.items() if isinstance(c, Distribution) or len(c) > 1]
     if not free:
         raise ValueError("sampled(...) must be given something to draw, got single values only.")
-    drawn = []
+    drawn = []  # before any recipe is asked: all are drawn the same values of what they share
     for point in points(method, len(free), count, seed):
         quantile = dict(zip(free, map(float, point), strict=True))
         drawn.append({name: draw(c, quantile.get(name, 0.0)) for name, c in columns.items()})
@@ -167,7 +167,7 @@ def _trials(
 def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
     """A trial for each row, named by the arguments that vary; ``many``: there are other kinds."""
     varying = [n for n in rows[0] if len({plain(row[n]) for row in rows}) > 1]
-    if not (varying or many):
+    if not (varying or many):  # a single trial: its name says all of its arguments
         varying = list(rows[0])
     trials = []
     short = {n: _short([row[n] for row in rows]) for n in varying}
