@@ -20,6 +20,7 @@ from jax import lax
 from jax.lax import conv_general_dilated as _of_lax  # as it is now: some put ours in its place
 from jax.typing import DTypeLike
 
+_FUSED = 8  # slices that XLA copies in one kernel; of more each has its own, and is copied again
 _MANY = 8  # channels, from which on slices along all axes at once are about as quick
 
 
@@ -105,11 +106,20 @@ def cpu_conv(
         patches = [seen_at(met, dict(zip(axes, place, strict=True))) for place in places]
         if lack and axes[0] == 0:  # XLA adds four terms at once: a rest doubles the time
             patches.append(jnp.zeros((*patches[0].shape[:-1], lack), x.dtype))
-        met = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
+        met = _joined(patches, kernel[-1])
     y = _product(met, w, prod(kernel), groups, lack, options)
     out_batch, out_feature, *out_space = spec.out_spec
     order = {out_batch: 0, out_feature: rank + 1, **{a: i + 1 for i, a in enumerate(out_space)}}
     return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
+
+
+def _joined(patches: list[jax.Array], row: int) -> jax.Array:
+    """Side by side along the channels, each ``row`` of them by itself if they are many."""
+    if len(patches) <= _FUSED or len(patches) % row or row == len(patches):
+        return patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
+    # The axis between keeps XLA from making one concatenation of them again.
+    rows = (jnp.stack(patches[i : i + row], axis=-2) for i in range(0, len(patches), row))
+    return jnp.concatenate([x.reshape(*x.shape[:-2], -1) for x in rows], axis=-1)
 
 
 def _check_shapes(
