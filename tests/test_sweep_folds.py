@@ -196,7 +196,7 @@ def test_folds_part_the_data():
 def test_a_padded_fold_evaluates_to_the_mean_of_its_rows():
     x, y = data(100)
     fold = supervised(train=(x, y), validation=None).fold(2, 3)  # 33 rows and a padding
-    state = fold.init(jax.random.key(0))
+    state = jax.jit(fold.init)(jax.random.key(0))
     rows = fold._split.validation[fold._split.weight > 0]
     assert len(rows) == 33
     plain = supervised(train=(x, y), validation=(x[rows], y[rows]))
