@@ -20,6 +20,7 @@ BEYOND = {
     "sequence": js.wsd(0.1, 4_000_000_000, 1_000_000_000, 1_000_000_000),
     "stairs": js.step_decay(0.1, 0.5, 700_000_000),
     "cycles": js.Repeat(js.Linear(1.0, 0.0, 1_500_000_001)),
+    "cycles of a step": js.Repeat(js.Linear(1.0, 0.5, 1), growth=1.0, decay=0.999999999),
     "growing cycles": js.warm_restarts(0.1, 1000, 2.0),
     "boundaries": js.PiecewiseConstant([10, 20_000_001, 3_000_000_001], [1.0, 0.5, 0.25, 0.1]),
     "knots": js.PiecewiseLinear([0, 3_000_000_001], [0.0, 1.0]),
@@ -50,6 +51,14 @@ def test_a_64_bit_step_is_itself_in_x64_mode(step):
         assert [float(jax.jit(half)(jnp.int64(10**12 + i))) for i in (0, 1)] == [0.0, 1.0]
         whole = as_argument(js.Linear(0.0, 1.0, jnp.int64(4_000_000_001)), jnp.int64(4_000_000_000))
         assert whole.dtype == jnp.float32 and float(whole) == np.float32(1 - 1 / 4_000_000_001)
+
+
+def test_more_cycles_than_an_int32_counts_have_their_length():
+    cycle = js.Linear(1.0, 0.0, 1)
+    assert js.Repeat(cycle, growth=1.0, cycles=2**33).duration == 2**33
+    assert js.Repeat(cycle, growth=1.0, cycles=2**33).host(2.0**32 + 0.5) == 0.5
+    with pytest.raises(ValueError, match=r"Repeat\(cycles=\.\.\.\) must be at most"):
+        js.Repeat(cycle, cycles=2**50)
 
 
 def test_a_traced_whole_length_beyond_int32_is_exact():

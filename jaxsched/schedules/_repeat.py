@@ -20,7 +20,7 @@ from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import Phase, shown_length
 from jaxsched.schedules._wrappers import AbstractWrapper
 
-_BITS = 31  # of the number of a cycle
+_BITS = 48  # of the number of a cycle: steps are exact to 2^48, and a cycle may be one step
 _FAR = 2.0**60  # beyond any step, and its square is still a float32
 
 
@@ -50,7 +50,7 @@ class Repeat(AbstractWrapper):
 
     growth: Any = number(default=None, above=0, optional=True)
     decay: Any = number(default=None, at_least=0, optional=True)
-    cycles: Any = count(default=None, at_least=1, optional=True)
+    cycles: Any = count(default=None, at_least=1, at_most=2**_BITS - 1, optional=True)
     warmup: Any = length(default=None, at_least=0, optional=True)
 
     def __check_init__(self) -> None:
@@ -138,7 +138,7 @@ def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Numbe
     return num.minimum(cycle, last), num.where(cycle > last, length, local)
 
 
-# The cycle at t is searched for as one weighs with a set of weights: by blocks of 2^30, 2^29, ... 1
+# The cycle at t is searched for as one weighs with a set of weights: by blocks of 2^47, 2^46, ... 1
 # cycles, each of which is taken if it has ended by then. A block is growth ** n and the sum
 # 1 + growth + ... + growth ** (n - 1), which are doubled without a division. The sums decide, exact
 # as long as they have 48 bits (53 on the host), and no logarithm.
