@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxsched._types import Leaf
 
 T = TypeVar("T")
 
@@ -20,21 +22,23 @@ NEEDS_A_NUMBER = (  # what asks a traced value to be known raises
 _LISTED = 2**26  # a range of more is not made a list: it would fill the memory
 
 
-def is_concrete(x: Any) -> bool:
+def is_concrete(x: object) -> bool:
     """Whether a number's value is at hand: a Python or NumPy number, or a concrete array."""
     if isinstance(x, (int, float, np.ndarray, np.generic)):
         return True
-    is_array = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
-    return is_array and x.is_fully_addressable
+    if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
+        return False
+    return x.is_fully_addressable  # else a part of it is with another process
 
 
-def to_host(x: Any) -> Any:
+def to_host(x: object) -> Any:
     """The value of a known number on the host (an explicit transfer, so no guard forbids it)."""
     return jax.device_get(x) if isinstance(x, jax.Array) else x
 
 
 def frozen(x: Any) -> Any:
     """A read-only copy of a writable NumPy array; anything else unchanged."""
+    # A field that changed with the user's array would change hashes, and what is cached by them.
     if isinstance(x, np.ndarray) and x.flags.writeable:
         x = x.copy()
         x.setflags(write=False)
@@ -46,7 +50,7 @@ def is_x64() -> bool:
     return bool(settings.jax_enable_x64)
 
 
-def has_float64(numbers: Iterable[Any]) -> bool:
+def has_float64(numbers: Iterable[object]) -> bool:
     """Whether one of them is a float64 array or NumPy number, in x64 mode."""
     return is_x64() and any(
         # A Python number that is an argument of a program is a weak-typed float64 there.
@@ -81,7 +85,7 @@ def strong(tree: T) -> T:
     return jax.tree.map(convert, tree)
 
 
-def same_structure(a: Any, b: Any) -> bool:
+def same_structure(a: object, b: object) -> bool:
     """Whether two trees differ in their leaves alone."""
     trees: Any = (jax.tree.structure(a), jax.tree.structure(b))  # JAX does not type their ==
     return trees[0] == trees[1]
@@ -92,20 +96,20 @@ def donatable_copy(tree: T) -> T:
     return jax.tree.map(lambda x: jnp.array(x, copy=True), strong(tree))
 
 
-def as_array(x: Any) -> Any:
+def as_array(x: object) -> Any:
     """An array of another library (of PyTorch, a column of pandas) as NumPy's."""
     ours = isinstance(x, (int, float, np.ndarray, np.generic, jax.Array))
     return np.asarray(x) if not ours and hasattr(x, "__array__") and not is_list(x) else x
 
 
-def is_list(x: Any) -> bool:
+def is_list(x: object) -> TypeGuard[Sequence[Any]]:
     """A list or another sequence: a tuple, deque, range of limited length, a config's list."""
     if isinstance(x, range):
         return not x[_LISTED:]
     return isinstance(x, Sequence) and not isinstance(x, (str, bytes, bytearray, memoryview))
 
 
-def is_number(x: Any) -> bool:
+def is_number(x: object) -> TypeGuard[Leaf]:
     if isinstance(x, (int, float)):
         return True
     dtype = getattr(x, "dtype", None)
@@ -115,7 +119,7 @@ def is_number(x: Any) -> bool:
     )
 
 
-def to_source(x: Any, rank: int = 0) -> str:
+def to_source(x: object, rank: int = 0) -> str:
     """A field as its constructor takes it; a list stands for an array of the field's ``rank``."""
     if isinstance(x, tuple):
         inner = ", ".join(map(to_source, x))
@@ -132,7 +136,7 @@ def to_source(x: Any, rank: int = 0) -> str:
 
 def _show_array(value: np.ndarray, rank: int) -> str:
     # str(np.float32) is the shortest text that reads back as the same float32.
-    def nested(x: Any) -> str:
+    def nested(x: np.ndarray) -> str:
         return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(nested, x)) + "]"
 
     kind = "float32" if value.dtype.itemsize == 2 else value.dtype.name  # of half precision

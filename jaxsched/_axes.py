@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ import numpy as np
 
 from jaxsched._arrays import INT32_MAX, has_float64, is_concrete, is_number, to_host
 from jaxsched._struct import Record
+from jaxsched._types import Leaf
+
+R = TypeVar("R", bound=Record)
 
 
 def align(record: Record) -> None:
@@ -35,7 +38,7 @@ def align(record: Record) -> None:
         record.__dict__.update(vars(_spread(record, shapes[0], has_float64(leaves))))
 
 
-def numbers_of(record: Record, path: str = "") -> Iterator[tuple[str, Any, int]]:
+def numbers_of(record: Record, path: str = "") -> Iterator[tuple[str, Leaf, int]]:
     """Every number in a schedule: where, itself, and its rank without members' axes.
 
     The rank is 0 for a field that is a number, 1 for one that is an array.
@@ -62,7 +65,7 @@ def size(record: Record) -> int | None:
     return sizes.pop() if sizes else None
 
 
-def split(record: Any) -> list[Any]:
+def split(record: R) -> list[R]:
     """The members of a population, whose numbers are known."""
     count = size(record)
     if count is None:
@@ -80,7 +83,7 @@ def _spread(record: Record, front: tuple[int, ...], wide: bool) -> Record:
     """The same with every number that has no members' axes repeated for each member."""
     inner = lambda x: isinstance(x, Record) and x is not record
 
-    def spread(keys: Any, x: Any) -> Any:
+    def spread(keys: Any, x: Leaf) -> Leaf:
         if inner(x):
             return _spread(x, front, wide)
         if not is_number(x) or np.ndim(x) > record.ranks.get(keys[0].name, 0):
@@ -94,7 +97,7 @@ def _spread(record: Record, front: tuple[int, ...], wide: bool) -> Record:
     return jax.tree_util.tree_map_with_path(spread, record, is_leaf=inner)
 
 
-def _kind(value: float, wide: bool) -> Any:
+def _kind(value: float, wide: bool) -> type[np.number]:
     if isinstance(value, int):
         return np.int32 if abs(value) <= INT32_MAX else np.int64
     return np.float64 if wide else np.float32

@@ -16,7 +16,7 @@ FLOAT32_TINY = 2.0**-126
 
 def check_bounds(
     where: str,
-    x: Any,
+    x: object,
     value: Any,
     *,
     at_least: float | None = None,
@@ -53,21 +53,21 @@ def check_bounds(
         raise ValueError(f"{where} must be a whole number, got {describe(x)}.")
 
 
-def check_number(where: str, x: Any, **bounds: Any) -> None:
+def check_number(where: str, x: object, **bounds: Any) -> None:
     """Raises unless it is a Python or NumPy number within its bounds."""
     if isinstance(x, bool) or not isinstance(x, numbers.Real):
         raise TypeError(f"{where} must be a number, got {describe(x)}.")
     check_bounds(where, x, x, **bounds)
 
 
-def check_text(where: str, x: Any, expected: str = "a text") -> str:
+def check_text(where: str, x: object, expected: str = "a text") -> str:
     """Raises unless it is a text, such as a name, and returns it."""
     if not isinstance(x, str):
         raise TypeError(f"{where} must be {expected}, got {describe(x)}.")
     return x
 
 
-def check_choice(where: str, x: Any, options: Iterable[str], instead: str = "") -> str:
+def check_choice(where: str, x: object, options: Iterable[str], instead: str = "") -> str:
     """Raises unless it is one of a few words, and returns it; ``instead``: what else it may be."""
     options = tuple(options)
     if not isinstance(x, str) or x not in options:

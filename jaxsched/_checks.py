@@ -8,11 +8,12 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxsched._arrays import (
     INT32_MAX,
@@ -28,13 +29,14 @@ from jaxsched._arrays import (
 from jaxsched._bounds import FLOAT32_MAX, check_bounds
 from jaxsched._machine import memory
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 from jaxsched._words import uncalled
 
 MANY = 2**20  # an upper bound from here on only catches slips
 _SMALL = 2**20  # bytes
 
 
-def violates(rule: Callable[..., Any], *numbers: Any) -> bool:
+def violates(rule: Callable[..., Any], *numbers: Leaf) -> bool:
     """Whether ``rule`` holds for any member of numbers that are all known: a relation violated."""
     if all(type(x) is float or type(x) is int for x in numbers):  # the usual case, quickly
         return bool(rule(*numbers))
@@ -43,7 +45,7 @@ def violates(rule: Callable[..., Any], *numbers: Any) -> bool:
     return bool(np.any(rule(*(np.asarray(to_host(x), np.float64) for x in numbers))))
 
 
-def checked_steps(where: str, x: Any, **bounds: Any) -> Any:
+def checked_steps(where: str, x: Leaf, **bounds: Any) -> Leaf:
     """A known or traced number of steps; a known one between 0 and 1 is a share of them."""
     x = checked_number(where, x, **bounds)
     if violates(lambda x: (x > 0) & (x < 1), x):
@@ -57,12 +59,12 @@ def checked_steps(where: str, x: Any, **bounds: Any) -> Any:
 
 def checked_number(
     where: str,
-    x: Any,
+    x: Leaf,
     *,
     optional: bool = False,
     real: bool = False,
     **bounds: Any,
-) -> Any:
+) -> Leaf:
     """``x`` as a leaf, or a ``TypeError``/``ValueError`` that says what was expected.
 
     Arrays keep their value; an array with axes is a *population* (see ``js.stack``) and is checked
@@ -80,7 +82,7 @@ def checked_number(
         raise ValueError(f"{where} must be a number, or one for each member, got {describe(x)}.")
     if not is_concrete(x):
         return x.astype(jnp.float32) if real and jnp.issubdtype(x.dtype, jnp.integer) else x
-    value: Any = x
+    value = x
     every: Any = bool  # for a Python number, the usual case, without NumPy's price
     some: Any = bool
     if type(x) is not float and type(x) is not int:
@@ -155,7 +157,7 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
     return frozen(narrow)
 
 
-def _is_narrow(dtype: Any) -> bool:
+def _is_narrow(dtype: DTypeLike) -> bool:
     """Whether every number of an integer dtype is an int32."""
     return np.iinfo(dtype).max <= INT32_MAX
 
@@ -174,7 +176,9 @@ def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
     return xs
 
 
-def _check_array(where: str, xs: Any, increasing: bool, at_least: float | None) -> None:
+def _check_array(
+    where: str, xs: np.ndarray | jax.Array, increasing: bool, at_least: float | None
+) -> None:
     value = np.asarray(to_host(xs), np.float64)
     if not np.all(np.abs(value) <= FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {describe(xs)}.")
@@ -207,13 +211,13 @@ def checked_whole(
     )
 
 
-def has_items(x: Any) -> bool:
+def has_items(x: object) -> TypeGuard[Iterable[Any]]:
     """Whether it is a collection of any kind, but not a text."""
     one = isinstance(x, (str, bytes)) or getattr(x, "ndim", 1) == 0
     return isinstance(x, Iterable) and not one
 
 
-def checked_items(where: str, xs: Any, expected: str) -> list[Any]:
+def checked_items(where: str, xs: object, expected: str) -> list[Any]:
     """All that an iterable holds; it may have no end."""
     if not has_items(xs):
         raise TypeError(f"{where} must be {expected}, got {describe(xs)}{uncalled(xs)}.")
@@ -224,14 +228,14 @@ def checked_items(where: str, xs: Any, expected: str) -> list[Any]:
     return items
 
 
-def checked_flag(where: str, x: Any) -> bool:
+def checked_flag(where: str, x: object) -> bool:
     """True or False, NumPy's too."""
     if not isinstance(x, (bool, np.bool_)):
         raise TypeError(f"{where} must be True or False, got {describe(x)}.")
     return bool(x)
 
 
-def checked_path(where: str, x: Any) -> Path:
+def checked_path(where: str, x: object) -> Path:
     """A text, bytes or ``os.PathLike``, unless its plain reading is a surprise.
 
     ``Path("")`` is the working directory: an empty variable hardly means that.
@@ -252,7 +256,7 @@ def checked_path(where: str, x: Any) -> Path:
     return Path(text)
 
 
-def cure(x: Any) -> str:
+def cure(x: object) -> str:
     """The end of a message about a function that was given for a schedule or a number."""
     if hasattr(x, "by_epochs"):
         return "; a js.Units converts: `run.epochs(1)` steps, or `run.by_epochs(schedule)`"

@@ -33,7 +33,6 @@ from jax.sharding import NamedSharding
 
 from jaxsched._double import (
     EXP2_MAX,
-    Mask,
     exp2,
     fast_two_sum,
     fix,
@@ -45,6 +44,8 @@ from jaxsched._double import (
     series,
 )
 from jaxsched._double import Double as Double
+from jaxsched._double import Mask as Mask
+from jaxsched._double import Word as Word
 from jaxsched._double import as_double as as_double
 from jaxsched._double import graft as graft
 from jaxsched._double import product as product

@@ -93,14 +93,14 @@ def plot(
     return ax
 
 
-def save_picture(file: str, draw: Callable[[Axes], Any]) -> None:
+def save_picture(file: str, draw: Callable[[Axes], object]) -> None:
     """What ``draw`` draws on the axes of a new figure, into a file; pyplot is not touched."""
     figure = matplotlib("figure").Figure(figsize=(7, 3.5), layout="constrained")
     draw(figure.add_subplot())
     figure.savefig(file)
 
 
-def _check(schedules: Many[Any]) -> None:
+def _check(schedules: Many[object]) -> None:
     if not schedules:
         raise ValueError("plot(schedules) must be given at least one schedule, got none.")
     for schedule in schedules:
@@ -117,7 +117,7 @@ def _check(schedules: Many[Any]) -> None:
             )
 
 
-def _one_label(label: Any, count: int, labels: Any) -> Any:
+def _one_label(label: object, count: int, labels: object) -> str:
     """matplotlib's argument, which is that of one line."""
     if labels is not None or count != 1 or not isinstance(label, str):
         raise TypeError(
@@ -162,7 +162,7 @@ def _own_names(schedule: AbstractSchedule, family: list[AbstractSchedule]) -> li
     return [clipped(brief(schedule), _CAPTION), *["_member"] * (len(family) - 1)]
 
 
-def _finish(ax: Any, log: bool) -> None:
+def _finish(ax: Axes, log: bool) -> None:
     if log:
         ax.set_yscale("log", nonpositive="mask")
     if not ax.get_xlabel():
@@ -179,7 +179,7 @@ def _finish(ax: Any, log: bool) -> None:
         ax.set_title(texts[0] if texts else "", fontsize="medium")
 
 
-def _color_map(name: Any) -> Any:
+def _color_map(name: str) -> Any:
     try:
         return matplotlib().colormaps[name]
     except (KeyError, TypeError):

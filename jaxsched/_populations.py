@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,7 @@ def members(schedule: Record) -> int | None:
     return size(schedule)
 
 
-def require_schedule(where: str, schedule: Any) -> None:
+def require_schedule(where: str, schedule: object) -> None:
     if isinstance(schedule, AbstractSchedule):
         return
     repair = cure(schedule)
@@ -113,6 +113,6 @@ def require_schedule(where: str, schedule: Any) -> None:
     raise TypeError(f"{where} must be a schedule, got {describe(schedule)}{repair}.")
 
 
-def _require_record(where: str, schedule: Any) -> None:
+def _require_record(where: str, schedule: object) -> None:
     if not isinstance(schedule, Record):  # a schedule or a controller
         raise TypeError(f"{where} must be a schedule, got {describe(schedule)}{cure(schedule)}.")

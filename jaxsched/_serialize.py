@@ -7,7 +7,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -212,7 +212,7 @@ def from_json(text: str) -> Any:
             )
         return dict(pairs)
 
-    def refuse(word: str) -> Any:
+    def refuse(word: str) -> NoReturn:
         raise ValueError(f"from_json(text=...) must hold finite numbers, got {word}.")
 
     try:
@@ -290,7 +290,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
         raise ValueError(f"from_dict: {error}") from error
 
 
-def _number(value: Any, cls: type) -> Any:
+def _number(value: object, cls: type) -> object:
     """A number that a config holds as a text, and numbers in lists; others unchanged."""
     if isinstance(value, list):
         return [_number(x, cls) for x in value]
@@ -314,7 +314,7 @@ def _population(value: Any, rank: int) -> Any:
         return array if array.dtype.kind == "i" else array.astype(np.float32)
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: object) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:  # a ragged list

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 from jaxsched._arrays import frozen, is_concrete, same_structure, to_host, to_source
 from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_array, checked_number
+from jaxsched._types import Leaf
 from jaxsched._words import bind
 
 T = TypeVar("T")
@@ -117,14 +118,14 @@ def struct(cls: type[T]) -> type[T]:
     kind.ranks = {f.name: f.metadata["rank"] for f in fields if "rank" in f.metadata}
 
     def flatten(self: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        values = self.__dict__
+        values = self.__dict__  # in lists: a generator is slower, and this runs at every trace
         return tuple([values[n] for n in leaves]), tuple([values[n] for n in fixed])
 
     def flatten_with_keys(self: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         children, aux = flatten(self)
         return tuple(zip(keys, children, strict=True)), aux
 
-    def unflatten(aux: tuple[Any, ...], children: Any) -> Any:
+    def unflatten(aux: tuple[object, ...], children: Iterable[Leaf]) -> Any:
         self = object.__new__(cls)
         self.__dict__.update(zip(leaves, children, strict=True))
         self.__dict__.update(zip(fixed, aux, strict=True))
@@ -137,10 +138,11 @@ def struct(cls: type[T]) -> type[T]:
 class Record:
     """What every struct does: checks at construction, a repr that pastes back, == and hash."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]  # so `dataclasses.replace` takes one
+    # So `dataclasses.replace` takes one.
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     _names: ClassVar[tuple[str, ...]]  # of the fields
-    _defaults: ClassVar[dict[str, Any]]
-    _checks: ClassVar[dict[str, Any]]
+    _defaults: ClassVar[dict[str, object]]
+    _checks: ClassVar[dict[str, Callable[[str, Any], Any]]]
     ranks: ClassVar[dict[str, int]]  # of the fields that hold numbers: 1 for those of arrays, or 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -152,7 +154,7 @@ class Record:
         for check in _checks_of(kind):
             check(self)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         _check_made(type(self))
         raise dataclasses.FrozenInstanceError(
             f"{type(self).__name__}.{name} cannot be set: it is immutable. Make another one, e.g. "
@@ -162,7 +164,7 @@ class Record:
     def __delattr__(self, name: str) -> None:
         raise dataclasses.FrozenInstanceError(f"{type(self).__name__}.{name} cannot be deleted.")
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Leaf]) -> None:
         # NumPy copies and unpickles arrays as writable ones.
         self.__dict__.update({name: frozen(value) for name, value in state.items()})
 
@@ -191,7 +193,7 @@ class Record:
 
 
 @functools.cache
-def _checks_of(cls: type) -> list[Callable[[Any], None]]:
+def _checks_of(cls: type) -> list[Callable[[Record], None]]:
     """The ``__check_init__`` of a class and its bases, the bases' first, as in Equinox."""
     checks = [vars(c)["__check_init__"] for c in cls.__mro__ if "__check_init__" in vars(c)]
     return checks[::-1]
@@ -206,7 +208,7 @@ def _check_made(cls: type) -> None:
         )
 
 
-def _signature(fields: Any) -> inspect.Signature:
+def _signature(fields: tuple[dataclasses.Field[Any], ...]) -> inspect.Signature:
     kind, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
     missing = dataclasses.MISSING
     return inspect.Signature(
@@ -217,16 +219,16 @@ def _signature(fields: Any) -> inspect.Signature:
     )
 
 
-def _is_default(value: Any, default: Any) -> bool:
+def _is_default(value: object, default: object) -> bool:
     return isinstance(value, (int, float, str, type(None))) and bool(value == default)
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: Leaf, b: Leaf) -> bool:
     known = is_concrete(a) and is_concrete(b)
     return a is b or (known and bool(np.array_equal(to_host(a), to_host(b))))
 
 
-def _hashable(x: Any) -> Any:
+def _hashable(x: Leaf) -> Hashable:
     if isinstance(x, (int, float)):
         return x
     if is_concrete(x):

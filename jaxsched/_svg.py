@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 _LONGEST_TITLE = 1000
 
 
 def svg(
-    curves: Sequence[tuple[Any, Any]],
+    curves: Sequence[tuple[ArrayLike, ArrayLike]],
     marks: Sequence[float],
     last: float,
     *,
@@ -37,10 +37,10 @@ def svg(
     top, bottom = 4, height - 30
     flat = high == low
 
-    def x(step: Any) -> Any:
+    def x(step: ArrayLike) -> np.ndarray:
         return 2 + (width - 4) * np.asarray(step, np.float64) / last
 
-    def y(value: Any) -> Any:
+    def y(value: ArrayLike) -> np.ndarray:
         share = 0.5 if flat else (np.asarray(value, np.float64) - low) / (high - low)
         return bottom - (bottom - top) * share + 0.0 * np.asarray(value)
 

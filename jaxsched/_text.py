@@ -6,10 +6,9 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable
-from typing import Any
 
 
-def describe(x: Any) -> str:
+def describe(x: object) -> str:
     """The repr of a value and, unless it is a plain number, its type."""
     text = shorten(repr(x), 80)
     return text if isinstance(x, (int, float)) else f"{text} ({type(x).__name__})"

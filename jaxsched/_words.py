@@ -184,24 +184,23 @@ _INSTEAD = by_word(
 WRAP = "; wrap a function with `js.from_fn`"
 
 
-def uncalled(x: Any) -> str:
+def uncalled(x: object) -> str:
     """The end of a message about a recipe, or a class of ours, that was given and not called."""
-    is_class = isinstance(x, type)
-    if not is_class and not inspect.isfunction(x):
+    if not isinstance(x, type) and not inspect.isfunction(x):
         return ""
     ours = "jaxsched.schedules.", "jaxsched.recipes.", "jaxsched.controllers."
     if not (x.__module__ or "").startswith(ours) or not x.__name__[0].isalpha():
         return ""
-    kind, name = "class" if is_class else "recipe", f"js.{x.__name__}"
+    kind, name = "class" if isinstance(x, type) else "recipe", f"js.{x.__name__}"
     return f"; {name} is a {kind}, not called: give {name}(...)"
 
 
 def bind(
     function: str,
     names: Sequence[str],
-    defaults: Mapping[str, Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    defaults: Mapping[str, object],
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
     described: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The arguments by name, as Python binds them to parameters; or a ``TypeError`` that helps.
@@ -267,7 +266,7 @@ def _missing(
     return TypeError(f"{function} must be given {missing}: its arguments are ({_listed(names)}).")
 
 
-def _refuse_unknown(function: str, names: Sequence[str], kwargs: Mapping[str, Any]) -> None:
+def _refuse_unknown(function: str, names: Sequence[str], kwargs: Mapping[str, object]) -> None:
     unknown = [name for name in kwargs if name not in names]
     if unknown:
         said = " ".join(f"{function} has no argument {instead(w, names)}." for w in unknown)
@@ -297,7 +296,7 @@ def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) ->
     """
     names = lambda: sorted({*module, *(late or ())} - {"TYPE_CHECKING"})
 
-    def get(name: str) -> Any:
+    def get(name: str) -> object:
         if late and name in late:
             return getattr(importlib.import_module(late[name]), name)
         public = [n for n in names() if n[0] != "_"]
@@ -307,7 +306,7 @@ def tell_names(module: dict[str, Any], late: Mapping[str, str] | None = None) ->
     module.update({"__getattr__": get, "__dir__": names})
 
 
-def did_you_mean(word: Any, names: Iterable[str], shown: Any = str) -> str:
+def did_you_mean(word: object, names: Iterable[str], shown: Callable[[str], str] = str) -> str:
     """The end of a message about an unknown word: the name that looks like it, if there is one."""
     near = nearest(word, names) if isinstance(word, str) else []
     return f"; did you mean {shown(near[0])}" if near else ""

@@ -25,6 +25,7 @@ from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_x64, 
 from jaxsched._checks import checked_flag, checked_number, checked_whole
 from jaxsched._struct import Record, count, static, struct
 from jaxsched._text import describe
+from jaxsched._types import Leaf, Step
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._evaluate import traced_step
 from jaxsched.schedules._paced import Paced
@@ -127,7 +128,7 @@ class Units(Record):
 
     # ---------------------------------------------------------------------------- what was seen
 
-    def samples_at(self, step: Any) -> Any:
+    def samples_at(self, step: Step) -> Leaf:
         """Samples seen before the update number ``step``, which is after ``step`` updates.
 
         All batches count as full ones. For logs: the same step as the optimizer's count.
@@ -141,7 +142,7 @@ class Units(Record):
         """
         return self._seen("samples", step)
 
-    def tokens_at(self, step: Any) -> Any:
+    def tokens_at(self, step: Step) -> Leaf:
         """Tokens seen before the update number ``step``; as ``samples_at``."""
         self._need("tokens_per_sample", "tokens_at")
         return self._seen("tokens", step)
@@ -218,7 +219,7 @@ class Units(Record):
         steps = span.step + (count - seen(span)) / _pace(span, unit)
         return _whole(steps)
 
-    def _seen(self, unit: str, step: Any) -> Any:
+    def _seen(self, unit: str, step: Step) -> Leaf:
         """Samples or tokens before a step: those before its span, and those of its span so far."""
         where = f"Units.{unit}_at(step=...)"
         step = as_array(step)
@@ -247,7 +248,7 @@ class Units(Record):
         seen = passed[span] + (known - begins[span]) * paces[span]
         return seen if seen.ndim else int(seen)
 
-    def _by(self, unit: str, schedule: Any) -> Paced:
+    def _by(self, unit: str, schedule: object) -> Paced:
         if not isinstance(schedule, AbstractSchedule):
             raise TypeError(
                 f"Units.by_{unit}(schedule=...) must be a schedule, got {describe(schedule)}."
@@ -298,7 +299,7 @@ def _pace(span: _Span, unit: str) -> int:
     return span.per_update if unit == "samples" else span.tokens_per_update
 
 
-def _exact(where: str, count: Any, at_most: float | None = None) -> Fraction:
+def _exact(where: str, count: Leaf, at_most: float | None = None) -> Fraction:
     """The number as it is written: 0.7 is seven tenths, so that halves are rounded up."""
     count = checked_number(f"Units.{where}", count, at_least=0, at_most=at_most)
     if not is_concrete(count) or np.ndim(count):

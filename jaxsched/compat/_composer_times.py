@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from jaxsched._arrays import is_concrete, is_list
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 from jaxsched.compat._pieces import floor, larger, lasting, where
 from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules import _shapes as shapes
@@ -17,7 +18,7 @@ from jaxsched.schedules._wrappers import Window
 _UNITS = ("ba", "ep", "sp", "tok", "dur", "iter")
 
 
-def _time(where: str, x: Any) -> Any:
+def _time(where: str, x: Leaf) -> tuple[Leaf, str]:
     """A pair (value, unit)."""
     if not isinstance(x, str):
         return checked_number(where, x, at_least=0, whole=True), "ba"
@@ -38,7 +39,7 @@ def _time(where: str, x: Any) -> Any:
     return checked_number(where, value), unit
 
 
-def _times(where: str, xs: Any) -> Any:
+def _times(where: str, xs: Any) -> list[tuple[Leaf, str]]:
     if not is_list(xs):
         raise TypeError(f"{where} must be a list of times, got {describe(xs)}.")
     return [_time(where, x) for x in xs]
@@ -51,13 +52,21 @@ Times = Annotated[Any, _times]
 class Clock:
     """Converts the times of one schedule to whole numbers of one unit."""
 
-    def __init__(self, name: str, max_duration: Any, dataloader_len: Any, ssr: Any = 1.0):
+    def __init__(
+        self,
+        name: str,
+        max_duration: tuple[Leaf, str] | None,
+        dataloader_len: Leaf,
+        ssr: Leaf = 1.0,
+    ):
         self.name, self.duration, self.epoch, self.ssr = name, max_duration, dataloader_len, ssr
         self.unit: str | None = None
         if max_duration is not None and max_duration[1] == "dur":
             raise ValueError(f"composer.{name}(max_duration=...) must not be a share of itself.")
 
-    def length(self, word: str, time: Any, scaled: bool = True, above: bool = False) -> Any:
+    def length(
+        self, word: str, time: tuple[Leaf, str], scaled: bool = True, above: bool = False
+    ) -> Leaf:
         """The whole steps of a time: a share of the run, or epochs in batches; times ``ssr``."""
         value, unit = time
         if unit == "dur":
@@ -88,7 +97,7 @@ class Clock:
             )
         return steps
 
-    def _batches(self, word: str, epochs: Any) -> Any:
+    def _batches(self, word: str, epochs: Leaf) -> Leaf:
         if self.epoch is None:
             raise ValueError(
                 f"composer.{self.name}(dataloader_len=...) must be given, the batches of an epoch: "
@@ -96,7 +105,9 @@ class Clock:
             )
         return multiply(epochs, self.epoch)
 
-    def warmed(self, top: Any, warmup: Any, scale_warmup: bool, fix: bool) -> AbstractSchedule:
+    def warmed(
+        self, top: Leaf, warmup: tuple[Leaf, str], scale_warmup: bool, fix: bool
+    ) -> AbstractSchedule:
         """A line from 0 to ``top``, until the warmup is over.
 
         Where the rise is scaled by ``ssr``, the step at which it hands over is not, unless ``fix``.
@@ -107,14 +118,14 @@ class Clock:
         return Window(rise, 0, self.length("t_warmup", warmup, scaled=False))
 
     def fall(
-        self, warmup: AbstractSchedule, t_max: Any, shape: Any, top: Any, end: Any
+        self, warmup: AbstractSchedule, t_max: tuple[Leaf, str], shape: Any, top: Leaf, end: Leaf
     ) -> AbstractSchedule:
         """The warmup and a shape until ``t_max``; after a longer warmup it stays at the top."""
         rest = self.rest(warmup, t_max)
         end = where(lambda rest: rest <= 0, (rest,), top, end)
         return self.within(warmup >> shape(top, end, larger(rest, 0)))
 
-    def rest(self, warmup: AbstractSchedule, t_max: Any) -> Any:
+    def rest(self, warmup: AbstractSchedule, t_max: tuple[Leaf, str]) -> Leaf:
         """What remains of ``t_max``, negative if the warmup is longer."""
         end, whole = self.length("t_max", t_max), self._whole()
         if whole is not None and violates(lambda end, whole: end < whole, end, whole):
@@ -129,7 +140,7 @@ class Clock:
         whole = self._whole()
         return schedule if whole is None else lasting(schedule, whole)
 
-    def _whole(self) -> Any:
+    def _whole(self) -> Leaf:
         """The run in the unit of the other times, as far as both are known."""
         if self.duration is None:
             return None

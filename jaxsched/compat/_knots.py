@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched._types import Leaf
 from jaxsched.compat._pieces import larger, moved, plain, where
 from jaxsched.recipes._arguments import multiply
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -17,7 +17,7 @@ from jaxsched.schedules._lengths import as_real, is_whole
 from jaxsched.schedules._piecewise import PiecewiseConstant
 
 
-def stack(numbers: Sequence[Any]) -> Any:
+def stack(numbers: Sequence[Leaf]) -> Leaf:
     """One array of numbers, int32 if all are whole; those of populations along the last axis."""
     if known(numbers):
         return np.asarray([to_host(x) for x in numbers])
@@ -26,15 +26,15 @@ def stack(numbers: Sequence[Any]) -> Any:
     return jnp.stack(jnp.broadcast_arrays(*arrays), -1)
 
 
-def known(numbers: Sequence[Any]) -> bool:
+def known(numbers: Sequence[Leaf]) -> bool:
     return all(is_concrete(x) and np.ndim(x) == 0 for x in numbers)
 
 
-def as_array(x: Any) -> Any:
+def as_array(x: Leaf) -> Leaf:
     return jnp.asarray(as_real(x), jnp.float32)
 
 
-def levels(steps: Sequence[Any], values: Sequence[Any]) -> AbstractSchedule:
+def levels(steps: Sequence[Leaf], values: Sequence[Leaf]) -> AbstractSchedule:
     """``PiecewiseConstant`` of steps in order, which may be negative or equal."""
     if known(steps):
         of_step = {0: values[0]}
@@ -44,7 +44,7 @@ def levels(steps: Sequence[Any], values: Sequence[Any]) -> AbstractSchedule:
     return PiecewiseConstant(jnp.maximum(stack(steps), 0), stack(values))
 
 
-def drops(start: Any, factor: Any, steps: Sequence[Any]) -> AbstractSchedule:
+def drops(start: Leaf, factor: Leaf, steps: Sequence[Leaf]) -> AbstractSchedule:
     """Multiplied by a factor at each of some steps, in any order, where one may stand twice.
 
     ``factor`` is one for all of them, or a list with one for each; a step before 0 acts at once.
@@ -58,11 +58,11 @@ def drops(start: Any, factor: Any, steps: Sequence[Any]) -> AbstractSchedule:
     return levels([steps[i] for i in order], _products(start, [factors[i] for i in order]))
 
 
-def _products(start: Any, factors: Sequence[Any]) -> list[Any]:
+def _products(start: Leaf, factors: Sequence[Leaf]) -> list[Leaf]:
     return list(itertools.accumulate(factors, multiply, initial=start))
 
 
-def _in_order(start: Any, steps: Sequence[Any], factors: Sequence[Any]) -> tuple[Any, Any]:
+def _in_order(start: Leaf, steps: Sequence[Leaf], factors: Sequence[Leaf]) -> tuple[Leaf, Leaf]:
     """Steps, sorted, and the products of their factors."""
     at, scales = stack(steps), jnp.asarray(stack([start, *factors]), jnp.float32)
     shape = np.broadcast_shapes(at.shape[:-1], scales.shape[:-1])
@@ -73,7 +73,10 @@ def _in_order(start: Any, steps: Sequence[Any], factors: Sequence[Any]) -> tuple
 
 
 def scaled_knots(
-    kind: Callable[..., AbstractSchedule], start: Any, steps: Sequence[Any], scales: Sequence[Any]
+    kind: Callable[..., AbstractSchedule],
+    start: Leaf,
+    steps: Sequence[Leaf],
+    scales: Sequence[Leaf],
 ) -> AbstractSchedule:
     """A piece of ``kind`` through the products of scales, each of which acts at its own step.
 

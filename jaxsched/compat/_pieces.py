@@ -14,6 +14,7 @@ import numpy as np
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import violates
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 from jaxsched.recipes._arguments import exponential, multiply, value_at
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -23,7 +24,7 @@ from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Shift, Window
 
 
-def where(rule: Any, condition_of: tuple[Any, ...], x: Any, y: Any) -> Any:
+def where(rule: Callable[..., Any], condition_of: tuple[Leaf, ...], x: Leaf, y: Leaf) -> Leaf:
     """``x`` where the rule holds for numbers that may be traced, else ``y``."""
     if all(map(is_concrete, (*condition_of, x, y))):
         chosen = np.where(rule(*map(to_host, condition_of)), to_host(x), to_host(y))
@@ -31,17 +32,17 @@ def where(rule: Any, condition_of: tuple[Any, ...], x: Any, y: Any) -> Any:
     return jnp.where(rule(*condition_of), x, y)
 
 
-def surely(rule: Any, *numbers: Any) -> bool:
+def surely(rule: Callable[..., Any], *numbers: Leaf) -> bool:
     """Whether a rule holds for numbers that are all known."""
     return all(map(is_concrete, numbers)) and bool(np.all(rule(*map(to_host, numbers))))
 
 
-def plain(x: Any) -> Any:
+def plain(x: Leaf) -> Leaf:
     """A known number as Python's, which may be a key."""
     return np.asarray(to_host(x)).item()
 
 
-def called(where: str, function: Callable[..., Any], *args: Any) -> float:
+def called(where: str, function: Callable[..., Any], *args: object) -> float:
     """What a user's function of Python numbers returns for a step, the first of them."""
     x = function(*args)
     try:
@@ -53,35 +54,35 @@ def called(where: str, function: Callable[..., Any], *args: Any) -> float:
     return number
 
 
-def larger(x: Any, y: Any) -> Any:
+def larger(x: Leaf, y: Leaf) -> Leaf:
     """The larger of two numbers that may be traced."""
     return where(lambda x, y: x > y, (x, y), x, y)
 
 
-def smaller(x: Any, y: Any) -> Any:
+def smaller(x: Leaf, y: Leaf) -> Leaf:
     """The smaller of two numbers that may be traced."""
     return where(lambda x, y: x < y, (x, y), x, y)
 
 
-def add(x: Any, y: Any) -> Any:
+def add(x: Leaf, y: Leaf) -> Leaf:
     """``x + y`` in one dtype, as ``subtract_steps``."""
     return subtract_steps(x, multiply(y, -1))
 
 
-def floor(x: Any) -> Any:
+def floor(x: Leaf) -> Leaf:
     """Cut to a whole number, as ``int(x)`` cuts one that is not negative."""
     if is_whole(x):
         return x
     return int(to_host(x)) if is_concrete(x) and np.ndim(x) == 0 else jnp.floor(x)
 
 
-def wave(high: Any, low: Any, steps: Any, fix: bool = False) -> AbstractSchedule:
+def wave(high: Leaf, low: Leaf, steps: Leaf, fix: bool = False) -> AbstractSchedule:
     """Half a cosine down and, unless ``fix``, up again, and so on for ever."""
     fall = shapes.Cosine(high, low, steps)
     return fall if fix else Repeat(fall >> shapes.Cosine(low, high, steps))
 
 
-def held(rises: bool, schedule: AbstractSchedule, end: Any) -> AbstractSchedule:
+def held(rises: bool, schedule: AbstractSchedule, end: Leaf) -> AbstractSchedule:
     """One that rises is a warmup, which ends no run: its end is a phase of its own."""
     return schedule >> Constant(end) if rises else schedule
 
@@ -95,7 +96,7 @@ def onward(schedule: AbstractSchedule) -> AbstractSchedule:
     return part >> Constant(value_at(schedule, length))
 
 
-def lasting(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
+def lasting(schedule: AbstractSchedule, steps: Leaf) -> AbstractSchedule:
     """The same values, in a run of ``steps``, which is longer or shorter than the schedule."""
     length = schedule.duration
     if length is None or not surely(operator.ne, length, steps):
@@ -105,24 +106,24 @@ def lasting(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
     return Window(schedule, 0, steps)
 
 
-def polynomial(start: Any, end: Any, steps: Any, power: Any) -> AbstractSchedule:
+def polynomial(start: Leaf, end: Leaf, steps: Leaf, power: Leaf) -> AbstractSchedule:
     """``Polynomial``; with a power of 0, which is 1 also at the end (0 ** 0), a constant."""
     end, power = powered(power, start, end)
     return shapes.Polynomial(start, end, steps, power)
 
 
-def powered(power: Any, start: Any, end: Any) -> tuple[Any, Any]:
+def powered(power: Leaf, start: Leaf, end: Leaf) -> tuple[Leaf, Leaf]:
     """The end and the power of a curve that is ``start`` throughout where its power is 0."""
     flat = lambda power: power == 0
     return where(flat, (power,), start, end), where(flat, (power,), 1.0, power)
 
 
-def moved(schedule: AbstractSchedule, begin: Any) -> AbstractSchedule:
+def moved(schedule: AbstractSchedule, begin: Leaf) -> AbstractSchedule:
     """``Shift``, where there is one."""
     return schedule if surely(lambda begin: begin == 0, begin) else Shift(schedule, begin)
 
 
-def decay(start: Any, factor: Any, every: Any) -> AbstractSchedule:
+def decay(start: Leaf, factor: Leaf, every: Leaf) -> AbstractSchedule:
     """``start * factor ** (t / every)``; with a factor of 0 it is 0 after step 0."""
     gone = lambda factor: factor == 0
     law: Any = exponential(start, where(gone, (factor,), 1.0, factor), every)
@@ -134,13 +135,13 @@ def decay(start: Any, factor: Any, every: Any) -> AbstractSchedule:
 _GONE = -1e20  # the rate of a factor of 0, which has no logarithm; a finite one, for gradients
 
 
-def stairs(start: Any, factor: Any, every: Any) -> AbstractSchedule:
+def stairs(start: Leaf, factor: Leaf, every: Leaf) -> AbstractSchedule:
     """Multiplied by ``factor``, which may be 0, every so many steps."""
     return Repeat(Constant(start, every), None, factor)
 
 
 def joined(
-    where: str, schedules: Sequence[AbstractSchedule], at: Sequence[Any]
+    where: str, schedules: Sequence[AbstractSchedule], at: Sequence[Leaf]
 ) -> AbstractSchedule:
     """One after another, each from its own step 0; ``at`` are the first steps of all but one."""
     parts: list[AbstractSchedule] = []
@@ -160,12 +161,12 @@ class OfStep:
 
     function: Callable[[Any], Any]
 
-    def __call__(self, step: Any, length: Any) -> Any:
+    def __call__(self, step: Leaf, length: Leaf) -> Any:
         return self.function(step)
 
 
 class OfCycle(OfStep):
     """A user's function of the number of the cycle, which begins with 1."""
 
-    def __call__(self, step: Any, length: Any) -> Any:
+    def __call__(self, step: Leaf, length: Leaf) -> Any:
         return self.function(1 + step // length)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 from jaxsched import _types
 from jaxsched._arrays import is_list
@@ -23,6 +23,7 @@ from jaxsched._checks import (
     violates,
 )
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 from jaxsched._words import bind, did_you_mean
 from jaxsched.compat._optimizer import optimizers_place
 from jaxsched.schedules._base import AbstractSchedule
@@ -67,7 +68,7 @@ def _check_of(kind: Any) -> Callable[[str, Any], Any]:
     return functools.partial(check_choice, options=get_args(kind))
 
 
-def _lacking(module: dict[str, Any], name: str) -> Any:
+def _lacking(module: dict[str, Any], name: str) -> NoReturn:
     near = did_you_mean(name, [n for n, x in module.items() if hasattr(x, "__wrapped__")])
     raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}{near}")
 
@@ -76,7 +77,7 @@ def _number(**bounds: Any) -> Callable[[str, Any], Any]:
     return lambda where, x: checked_number(where, _one(where, x), **bounds)
 
 
-def _one(where: str, x: Any) -> Any:
+def _one(where: str, x: Leaf) -> Leaf:
     if is_list(x):
         raise TypeError(
             f"{where} must be one, got {describe(x)}: groups of parameters that differ have a "
@@ -89,17 +90,19 @@ def _steps(**bounds: Any) -> Callable[[str, Any], Any]:
     return lambda where, x: checked_steps(where, _one(where, x), **bounds)
 
 
-def _numbers(check_one: Any = checked_number, **bounds: Any) -> Callable[[str, Any], Any]:
+def _numbers(
+    check_one: Callable[..., Leaf] = checked_number, **bounds: Any
+) -> Callable[[str, Any], Any]:
     """A list of numbers, any of which may be traced."""
 
-    def check(where: str, xs: Any) -> Any:
+    def check(where: str, xs: Leaf) -> list[Leaf]:
         xs = xs if is_list(xs) else checked_array(where, xs, False, None)
         return [check_one(where, x, **bounds) for x in xs]
 
     return check
 
 
-def _range(where: str, x: Any) -> Any:
+def _range(where: str, x: Leaf) -> Leaf:
     if is_list(x) and len(x) != 2:
         raise ValueError(f"{where} must be a step or two of them, got {describe(x)}.")
     steps = [checked_number(where, step, at_least=0) for step in (x if is_list(x) else [x])]
@@ -107,19 +110,19 @@ def _range(where: str, x: Any) -> Any:
     return steps if is_list(x) else steps[0]
 
 
-def _schedule(where: str, x: Any) -> Any:
+def _schedule(where: str, x: object) -> AbstractSchedule:
     if not isinstance(x, AbstractSchedule):
         raise TypeError(f"{where} must be a schedule, got {describe(x)}{cure(x)}.")
     return x
 
 
-def _schedules(where: str, xs: Any) -> Any:
+def _schedules(where: str, xs: object) -> list[AbstractSchedule]:
     if not is_list(xs) or not xs:
         raise TypeError(f"{where} must be a list of at least one schedule, got {describe(xs)}.")
     return [_schedule(where, x) for x in xs]
 
 
-def _fractions(where: str, xs: Any) -> Any:
+def _fractions(where: str, xs: Any) -> list[AbstractSchedule]:
     """Schedules of the fraction of a run, from 0 to 1: a longer one would be cut."""
     for x in _schedules(where, xs):
         if x.duration is not None and violates(lambda steps: steps > 1 + 1e-6, x.duration):
@@ -130,32 +133,32 @@ def _fractions(where: str, xs: Any) -> Any:
     return list(xs)
 
 
-def _function(where: str, x: Any) -> Any:
+def _function(where: str, x: Leaf) -> Callable[..., Any]:
     if not callable(_one(where, x)):
         raise TypeError(f"{where} must be a function, got {describe(x)}.")
     return x
 
 
-def _words(where: str, xs: Any) -> Any:
+def _words(where: str, xs: object) -> list[str]:
     if not is_list(xs):
         raise TypeError(f"{where} must be a list of texts, got {describe(xs)}.")
     return [check_text(where, x) for x in xs]
 
 
-def _options(where: str, x: Any) -> Any:
+def _options(where: str, x: object) -> dict[str, Any]:
     if not isinstance(x, Mapping) or not all(isinstance(name, str) for name in x):
         raise TypeError(f"{where} must be a dict of arguments by name, got {describe(x)}.")
     return dict(x)
 
 
-def require_below(where: str, x: Any, name: str, limit: Any, equal: bool = False) -> None:
+def require_below(where: str, x: Leaf, name: str, limit: Leaf, equal: bool = False) -> None:
     """Raises where a known number is not below another argument, or with ``equal`` above it."""
     if violates(operator.gt if equal else operator.ge, x, limit):
         most = "at most" if equal else "less than"
         raise ValueError(f"{where} must be {most} {name}={describe(limit)}, got {describe(x)}.")
 
 
-def chosen(where: str, x: Any, makers: Mapping[str, Any]) -> Any:
+def chosen(where: str, x: object, makers: Mapping[str, Any]) -> Any:
     """What a word stands for in another library."""
     return makers[check_choice(where, x, makers)]
 

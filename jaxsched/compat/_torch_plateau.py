@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxsched._bounds import FLOAT32_TINY
 from jaxsched._checks import checked_number
+from jaxsched._types import Leaf
 from jaxsched.compat._knots import known
 from jaxsched.compat._pieces import larger, plain
 from jaxsched.compat._signature import (
@@ -63,15 +64,15 @@ def ReduceLROnPlateau(
 
 def plateau(
     name: str,
-    base_lr: Any,
+    base_lr: Leaf,
     mode: Any,
-    factor: Any,
-    patience: Any,
-    threshold: Any,
-    threshold_mode: Any,
-    cooldown: Any,
-    min_lr: Any,
-    eps: Any,
+    factor: Leaf,
+    patience: Leaf,
+    threshold: Leaf,
+    threshold_mode: str,
+    cooldown: Leaf,
+    min_lr: Leaf,
+    eps: Leaf,
 ) -> Plateau:
     """The controller; ``name`` is what was called."""
     rtol, atol = margins(name, threshold, threshold_mode)
@@ -84,14 +85,14 @@ def plateau(
     )
 
 
-def margins(name: str, threshold: Any, mode: Any) -> tuple[Any, Any]:
+def margins(name: str, threshold: Leaf, mode: Any) -> tuple[Leaf, Leaf]:
     """The relative margin of an improvement, and the absolute one."""
     if mode == "abs":
         return 0.0, threshold
     return checked_number(f"{name}(threshold=...)", threshold, below=1), 0.0
 
 
-def _least_scale(base: Any, factor: Any, min_lr: Any, eps: Any) -> Any:
+def _least_scale(base: Leaf, factor: Leaf, min_lr: Leaf, eps: Leaf) -> Leaf:
     """The last of the scales 1, factor, factor ** 2, ..., ``min_lr / base``.
 
     A cut that lowers the rate by ``eps`` or less is not made, nor is any after it.
@@ -106,7 +107,7 @@ def _least_scale(base: Any, factor: Any, min_lr: Any, eps: Any) -> Any:
                 return rate / base if rate / base >= FLOAT32_TINY else 0.0  # as in a program
             rate = lower
 
-    def cut(times: Any) -> Any:
+    def cut(times: Leaf) -> Leaf:
         """The scale after so many cuts; after infinitely many it is 0, also to a gradient."""
         some = jnp.isfinite(times)
         return jnp.where(some, factor ** jnp.where(some, jnp.maximum(times, 0.0), 1.0), 0.0)

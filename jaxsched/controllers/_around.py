@@ -13,6 +13,7 @@ from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, static, struct
 from jaxsched._text import describe
+from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import AbstractController, untold
 from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
 from jaxsched.schedules._wrappers import Shift
@@ -32,8 +33,8 @@ class Rate(AbstractTimed):
     True
     """
 
-    value: Any = number(default=1.0)
-    steps: Any = length(default=None, at_least=0, optional=True)
+    value: Leaf = number(default=1.0)
+    steps: Leaf = length(default=None, at_least=0, optional=True)
     endless: bool = static(default=False)
 
     @classmethod
@@ -50,7 +51,7 @@ class Rate(AbstractTimed):
 
 class AroundState(NamedTuple):
     step: jax.Array  # int32: optimizer updates
-    base: Any  # the controller's state
+    base: PyTree  # the controller's state
 
 
 @struct
@@ -86,7 +87,7 @@ class Around(AbstractController, of_operators=True):
 
     base: Any
     rule: Any = None
-    quiet: Any = length(default=0, at_least=0)
+    quiet: Leaf = length(default=0, at_least=0)
 
     State = AroundState
     reads: ClassVar[tuple[str, ...]] = ()
@@ -109,7 +110,7 @@ class Around(AbstractController, of_operators=True):
         self.__dict__["rule"] = self._with(lambda rate: told if rate == Rate() else rate)
 
     @classmethod
-    def of(cls, controller: Any, rule: Callable[[Any], Any]) -> Around:
+    def of(cls, controller: AbstractController, rule: Callable[[Any], Any]) -> Around:
         """``rule`` of the rate of ``controller``; one around another is one."""
         rule(untold(controller))  # raises by what it follows: a Rate does not tell its last value
         if isinstance(controller, Around):
@@ -117,7 +118,7 @@ class Around(AbstractController, of_operators=True):
         return cls(controller, rule(Rate.of(untold(controller))))
 
     @classmethod
-    def after(cls, warmup: AbstractSchedule, controller: Any) -> Around:
+    def after(cls, warmup: AbstractSchedule, controller: AbstractController) -> Around:
         """``warmup >> controller``."""
         around = cls.of(controller, lambda rate: warmup >> rate)
         steps: Any = warmup.duration
@@ -126,13 +127,13 @@ class Around(AbstractController, of_operators=True):
     def init(self) -> AroundState:
         return self.first_state()
 
-    def react(self, state: AroundState, **report: Any) -> AroundState:
+    def react(self, state: AroundState, **report: object) -> AroundState:
         return state
 
-    def value_at(self, state: Any) -> jax.Array:
+    def value_at(self, state: PyTree) -> jax.Array:
         return self._filled(self.base_value(state))(state.step)
 
-    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def host_values(self, state: PyTree, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         rule: Any = self._filled(self.base_host_values(state, steps, values))
         return np.asarray(rule.value_at(np.asarray(steps, np.float64)), np.float64)
 
@@ -142,7 +143,7 @@ class Around(AbstractController, of_operators=True):
     def untold(self, base: AbstractSchedule) -> AbstractSchedule:
         return self._with(lambda rate: base)
 
-    def _filled(self, value: Any) -> AbstractSchedule:
+    def _filled(self, value: Leaf) -> AbstractSchedule:
         def fill(rate: Rate) -> Rate:
             filled = object.__new__(Rate)  # not checked: traced, or an array of one for each step
             filled.__dict__.update(rate.__dict__, value=value)
@@ -150,13 +151,13 @@ class Around(AbstractController, of_operators=True):
 
         return self._with(fill)
 
-    def _with(self, change: Callable[[Rate], Any]) -> Any:
+    def _with(self, change: Callable[[Rate], AbstractSchedule]) -> Any:
         is_rate = lambda x: isinstance(x, Rate)
         fill = lambda x: change(x) if is_rate(x) else x
         return jax.tree.map(fill, self.rule, is_leaf=is_rate)
 
 
-def _later(followed: Any, steps: Any) -> Any:
+def _later(followed: Any, steps: Leaf) -> Any:
     """The same with the schedule at the bottom ``steps`` later."""
     if isinstance(followed, AbstractController):
         changed: Any = followed

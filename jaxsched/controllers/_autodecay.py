@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import count, number, struct
+from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
 from jaxsched.controllers._metric import count_if, improves, worst
 from jaxsched.controllers._scaler import AbstractScaler
@@ -16,7 +17,7 @@ from jaxsched.controllers.measurements._gap import averaging_gap
 
 class AutoDecayState(NamedTuple):
     step: jax.Array  # int32: optimizer updates
-    base: Any  # () or, if the base is a controller, its state
+    base: PyTree  # () or, if the base is a controller, its state
     scale: jax.Array  # float32
     seen: jax.Array  # int32: windows reported
     gap: jax.Array  # float32: the averaging gap of the last window, in nats
@@ -71,12 +72,12 @@ class AutoDecay(AbstractScaler):
     """
 
     base: Any
-    factor: Any = number(default=0.7, above=0, below=1)
-    patience: Any = count(default=1, at_least=0)
-    threshold: Any = number(default=0.05, at_least=0)
-    rtol: Any = number(default=0.01, at_least=0, below=1)
-    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
-    min_lr: Any = number(default=None, at_least=0, optional=True)
+    factor: Leaf = number(default=0.7, above=0, below=1)
+    patience: Leaf = count(default=1, at_least=0)
+    threshold: Leaf = number(default=0.05, at_least=0)
+    rtol: Leaf = number(default=0.01, at_least=0, below=1)
+    min_scale: Leaf = number(default=0.0, at_least=0, at_most=1)
+    min_lr: Leaf = number(default=None, at_least=0, optional=True)
 
     State = AutoDecayState
     reads: ClassVar[tuple[str, ...]] = ("value", "averaged")
@@ -89,10 +90,10 @@ class AutoDecay(AbstractScaler):
         self,
         state: AutoDecayState,
         *,
-        value: Any = None,
-        averaged: Any = None,
-        reported: Any = True,
-        **extra: Any,
+        value: Leaf = None,
+        averaged: Leaf = None,
+        reported: Leaf = True,
+        **extra: object,
     ) -> AutoDecayState:
         if value is None or averaged is None:
             return state

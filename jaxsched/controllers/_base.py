@@ -15,14 +15,16 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_number, to_host
 from jaxsched._struct import Record
 from jaxsched._text import describe
+from jaxsched._types import Leaf, PyTree
 from jaxsched._words import WRAP, uncalled
 from jaxsched.controllers._own import check_class, traceable
 from jaxsched.controllers._reports import check_report
-from jaxsched.schedules._base import AbstractSchedule, Constant
+from jaxsched.schedules._base import AbstractSchedule, Constant, Operand
 
 S = TypeVar("S")
 _CLASS_OF: dict[str, Any] = {}  # what the operators make: `Around`, whose module comes later
@@ -42,7 +44,7 @@ class AbstractController(Record, abc.ABC):
     reads: ClassVar[tuple[str, ...]] = ("value",)  # the measurements that it needs
     or_reads: ClassVar[tuple[str, ...]] = ()  # alternatives to these
     _in_state: ClassVar[tuple[str, ...]] = ("step", "base")
-    quiet: Any = 0  # a field of some: updates at the start whose reports are held back
+    quiet: Leaf = 0  # a field of some: updates at the start whose reports are held back
 
     base: Any
 
@@ -59,11 +61,11 @@ class AbstractController(Record, abc.ABC):
     # ------------------------------------------------------------------ what a subclass implements
 
     @abc.abstractmethod
-    def init(self) -> Any:
+    def init(self) -> PyTree:
         """The state before the first update: ``step`` 0 (int32), ``base`` as ``base_init`` says."""
 
     @abc.abstractmethod
-    def react(self, state: Any, **report: Any) -> Any:
+    def react(self, state: PyTree, **report: Any) -> PyTree:
         """The state after a report; ``step`` and ``base`` stay unchanged.
 
         Its keywords are the measurements, None for a missing one; others are ignored. Without any
@@ -71,10 +73,10 @@ class AbstractController(Record, abc.ABC):
         """
 
     @abc.abstractmethod
-    def value_at(self, state: Any) -> jax.Array:
+    def value_at(self, state: PyTree) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
 
-    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def host_values(self, state: PyTree, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         """float64 values at ``steps`` without further reports, which a sweep tabulates.
 
         ``values`` are those of the schedule at the bottom, float64.
@@ -95,7 +97,7 @@ class AbstractController(Record, abc.ABC):
         """The schedule of the rates without any report, of that of the ``base``."""
         return base
 
-    def carried(self, old: Any, state: Any, first: Any) -> Any:
+    def carried(self, old: AbstractController, state: PyTree, first: PyTree) -> PyTree:
         """The state of a run that continues under this controller.
 
         Args:
@@ -161,7 +163,7 @@ class AbstractController(Record, abc.ABC):
         quiet = number32(before.step) < number32(self.quiet)
         return jax.tree.map(lambda x, y: jnp.where(quiet, x, y), before, after)
 
-    def __call__(self, state: Any, **extra: Any) -> jax.Array:
+    def __call__(self, state: PyTree, **extra: Any) -> jax.Array:
         """The value for the next update: float32, of shape ()."""
         self._check(state)
         with traceable(self, "value_at(state)"):
@@ -169,20 +171,20 @@ class AbstractController(Record, abc.ABC):
 
     # ----------------------------------------------------------------------------- the base's part
 
-    def first_state(self, **others: Any) -> Any:
+    def first_state(self, **others: PyTree) -> PyTree:
         """A first ``State``, for ``init``: int32 counts of 0, but for the base's and ``others``."""
         counts = {name: zero(jnp.int32) for name in self.State._fields}
         return self.State(**counts | {"base": self.base_init()} | others)
 
-    def base_init(self) -> Any:
+    def base_init(self) -> PyTree:
         """The ``base`` of a first state: () or, if the base is a controller, its state."""
         return self.base.init() if isinstance(self.base, AbstractController) else ()
 
-    def base_value(self, state: Any) -> jax.Array:
+    def base_value(self, state: PyTree) -> jax.Array:
         """The base's value for the next update."""
         return self.base(state.base if isinstance(self.base, AbstractController) else state.step)
 
-    def base_host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def base_host_values(self, state: PyTree, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         """The base's part of ``host_values``."""
         if isinstance(self.base, AbstractController):
             return self.base.host_values(state.base, steps, values)
@@ -190,7 +192,7 @@ class AbstractController(Record, abc.ABC):
 
     # ------------------------------------------- the operators of schedules; each makes an `Around`
 
-    def _wrap(self, rule: Callable[[Any], Any], *others: Any) -> AbstractController:
+    def _wrap(self, rule: Callable[[Any], Any], *others: object) -> AbstractController:
         """An ``Around`` with ``rule`` of the rate; ``others`` are what else is in it."""
         for other in others:
             if isinstance(other, AbstractController):
@@ -202,40 +204,40 @@ class AbstractController(Record, abc.ABC):
         made: AbstractController = _CLASS_OF["operators"].of(self, rule)
         return made
 
-    def __mul__(self, other: Any) -> AbstractController:
+    def __mul__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: rate * other, other)
 
-    def __rmul__(self, other: Any) -> AbstractController:
+    def __rmul__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: other * rate)
 
-    def __truediv__(self, other: Any) -> AbstractController:
+    def __truediv__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: rate / other, other)
 
-    def __rtruediv__(self, other: Any) -> AbstractController:
+    def __rtruediv__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: other / rate)
 
-    def __pow__(self, exponent: Any) -> AbstractController:
+    def __pow__(self, exponent: Operand) -> AbstractController:
         return self._wrap(lambda rate: rate**exponent, exponent)
 
-    def __add__(self, other: Any) -> AbstractController:
+    def __add__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: rate + other, other)
 
-    def __radd__(self, other: Any) -> AbstractController:
+    def __radd__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: other + rate)
 
-    def __sub__(self, other: Any) -> AbstractController:
+    def __sub__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: rate - other, other)
 
-    def __rsub__(self, other: Any) -> AbstractController:
+    def __rsub__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: other - rate)
 
     def __neg__(self) -> AbstractController:
         return self._wrap(lambda rate: -rate)
 
-    def __rshift__(self, other: Any) -> AbstractController:
+    def __rshift__(self, other: Operand) -> AbstractController:
         return self._wrap(lambda rate: rate >> other, other)
 
-    def __rrshift__(self, other: Any) -> AbstractController:
+    def __rrshift__(self, other: Operand) -> AbstractController:
         made: AbstractController = _CLASS_OF["operators"].after(other, self)
         return made
 
@@ -250,7 +252,7 @@ class AbstractController(Record, abc.ABC):
                     "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
                 )
 
-    def check_state(self, state: Any) -> None:
+    def check_state(self, state: object) -> None:
         """Raises for anything but a state of its own."""
         if not isinstance(state, self.State):
             raise TypeError(
@@ -260,11 +262,11 @@ class AbstractController(Record, abc.ABC):
                 "not `optax.adam(controller)`."
             )
 
-    def _check(self, state: Any) -> None:
+    def _check(self, state: object) -> None:
         self.check_state(state)
         self.require_single()
 
-    def _reacted(self, state: Any, report: dict[str, Any]) -> Any:
+    def _reacted(self, state: PyTree, report: dict[str, Any]) -> PyTree:
         self._check(state)
         if all(x is None for x in report.values()):
             return state
@@ -285,7 +287,7 @@ class AbstractController(Record, abc.ABC):
 # ------------------------------------------------------------------ a controller over a controller
 
 
-def levels(controller: Any) -> list[AbstractController]:
+def levels(controller: object) -> list[AbstractController]:
     """It and the controllers below it; none for a schedule."""
     if not isinstance(controller, AbstractController):
         return []
@@ -302,7 +304,7 @@ def reads(controller: AbstractController) -> set[str]:
     return {name for level in levels(controller) for name in level.reads}
 
 
-def at_step(controller: Any, state: Any, step: Any) -> Any:
+def at_step(controller: object, state: PyTree, step: jax.Array) -> PyTree:
     """The state after updates up to ``step`` in which nothing was reported."""
     if not isinstance(controller, AbstractController):
         return ()
@@ -310,7 +312,9 @@ def at_step(controller: Any, state: Any, step: Any) -> Any:
     return state._replace(step=step, base=at_step(controller.base, state.base, step))
 
 
-def resumed(controller: Any, step: jax.Array, seen: list[tuple[Any, Any]]) -> Any:
+def resumed(
+    controller: object, step: jax.Array, seen: list[tuple[AbstractController, PyTree]]
+) -> PyTree:
     """The state at ``step`` of a run that continues, from that of a controller of the same class.
 
     ``seen`` are the controllers of the run so far with their states, the outermost first. The state
@@ -346,23 +350,23 @@ def next_count(count: jax.Array) -> jax.Array:
     return jnp.minimum(count, last - 1) + 1
 
 
-def number32(x: Any) -> jax.Array:
+def number32(x: Leaf) -> jax.Array:
     """A strong float32 scalar of a number of any kind."""
     return jax.lax.convert_element_type(x, jnp.float32)
 
 
-def scalar(where: str, x: Any, repair: str = "") -> jax.Array:
+def scalar(where: str, x: Leaf, repair: str = "") -> jax.Array:
     """``number32`` of a report, which must be one number."""
     return number32(_one(where, "number", x, repair))
 
 
-def flag(where: str, x: Any) -> jax.Array:
+def flag(where: str, x: Leaf) -> jax.Array:
     """A boolean of shape () from a bool, an integer, 0.0 or 1.0, an array or a tracer."""
     x = _one(where, "boolean", x)
     return jnp.asarray(x if hasattr(x, "dtype") else bool(x)).astype(jnp.bool_)
 
 
-def _one(where: str, kind: str, x: Any, repair: str = "") -> Any:
+def _one(where: str, kind: str, x: Leaf, repair: str = "") -> Leaf:
     x = np.asarray(x, object) if is_list(x) else as_array(x)
     if np.shape(x) != ():
         raise ValueError(f"{where} must be one {kind}, got shape {np.shape(x)}{repair}.")
@@ -375,11 +379,11 @@ def _one(where: str, kind: str, x: Any, repair: str = "") -> Any:
     return x
 
 
-def zero(dtype: Any = jnp.float32) -> jax.Array:
+def zero(dtype: DTypeLike = jnp.float32) -> jax.Array:
     return jnp.zeros((), dtype)
 
 
-def _as_base(name: str, base: Any) -> Any:
+def _as_base(name: str, base: object) -> Any:
     if isinstance(base, (AbstractSchedule, AbstractController)):
         return base
     if not callable(base):

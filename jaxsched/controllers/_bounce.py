@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import count, number, struct
+from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
 from jaxsched.controllers._metric import count_if
 from jaxsched.controllers._scaler import AbstractScaler
@@ -15,7 +16,7 @@ from jaxsched.controllers._scaler import AbstractScaler
 
 class BounceState(NamedTuple):
     step: jax.Array  # int32: optimizer updates
-    base: Any  # () or, if the base is a controller, its state
+    base: PyTree  # () or, if the base is a controller, its state
     scale: jax.Array  # float32
     seen: jax.Array  # int32: norms received
     last: jax.Array  # float32: the norm at the last look
@@ -67,10 +68,10 @@ class Bounce(AbstractScaler):
     """
 
     base: Any
-    factor: Any = number(default=0.1, above=0, below=1)
-    every: Any = count(default=1, at_least=1)
-    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
-    min_lr: Any = number(default=None, at_least=0, optional=True)
+    factor: Leaf = number(default=0.1, above=0, below=1)
+    every: Leaf = count(default=1, at_least=1)
+    min_scale: Leaf = number(default=0.0, at_least=0, at_most=1)
+    min_lr: Leaf = number(default=None, at_least=0, optional=True)
 
     State = BounceState
     reads: ClassVar[tuple[str, ...]] = ("norm",)
@@ -83,10 +84,10 @@ class Bounce(AbstractScaler):
         self,
         state: BounceState,
         *,
-        norm: Any = None,
-        weights: Any = None,
-        reported: Any = True,
-        **extra: Any,
+        norm: Leaf = None,
+        weights: PyTree = None,
+        reported: Leaf = True,
+        **extra: object,
     ) -> BounceState:
         if norm is None and weights is None:
             return state
@@ -113,7 +114,7 @@ class Bounce(AbstractScaler):
         )
 
 
-def _squared_norm(weights: Any) -> jax.Array:
+def _squared_norm(weights: PyTree) -> jax.Array:
     sizes = [jnp.abs(jnp.asarray(w)).astype(jnp.float32) for w in jax.tree.leaves(weights)]
     squares = [jnp.sum(jnp.square(size)) for size in sizes]
     return jnp.sum(jnp.stack(squares)) if squares else zero()

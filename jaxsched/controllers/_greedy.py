@@ -10,13 +10,14 @@ import jax.numpy as jnp
 
 from jaxsched._checks import MANY, checked_whole, violates
 from jaxsched._struct import choice, count, length, number, static, struct
-from jaxsched.controllers._base import next_count, number32, zero
+from jaxsched._types import Leaf, PyTree
+from jaxsched.controllers._base import AbstractController, next_count, number32, zero
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
 
 class GreedyState(NamedTuple):
     step: jax.Array  # int32: optimizer updates
-    base: Any  # () or, if the base is a controller, its state
+    base: PyTree  # () or, if the base is a controller, its state
     scale: jax.Array  # float32
     seen: jax.Array  # int32: metrics received
     best: jax.Array  # float32, in the metric's own sign
@@ -24,8 +25,8 @@ class GreedyState(NamedTuple):
     bad: jax.Array  # int32: evaluations without improvement in a row
     wait: jax.Array  # int32: evaluations still to be ignored
     evaluation: Evaluation  # the one under way
-    lowest: Any = ()  # () or, with `reset`, int32: cuts that ended on the floor, since it rose
-    recent: Any = ()  # () or, with a window, its evaluations (float32), and their number (int32)
+    lowest: PyTree = ()  # () or, with `reset`, int32: cuts that ended on the floor, since it rose
+    recent: PyTree = ()  # () or, with a window, its evaluations (float32), and their number (int32)
 
 
 @struct
@@ -82,29 +83,29 @@ class Greedy(AbstractEvaluator):
     """
 
     base: Any
-    factor: Any = number(default=0.95, above=0, below=1)
-    patience: Any = count(default=10, at_least=0)
-    rtol: Any = number(default=0.0, at_least=0, below=1)
-    atol: Any = number(default=1e-6, at_least=0)
-    cooldown: Any = count(default=0, at_least=0)
-    warmup: Any = count(default=0, at_least=0)
-    min_scale: Any = number(default=0.0, at_least=0)
-    max_scale: Any = number(default=10.0, above=0)
-    accumulate: Any = count(default=1, at_least=1)
+    factor: Leaf = number(default=0.95, above=0, below=1)
+    patience: Leaf = count(default=10, at_least=0)
+    rtol: Leaf = number(default=0.0, at_least=0, below=1)
+    atol: Leaf = number(default=1e-6, at_least=0)
+    cooldown: Leaf = count(default=0, at_least=0)
+    warmup: Leaf = count(default=0, at_least=0)
+    min_scale: Leaf = number(default=0.0, at_least=0)
+    max_scale: Leaf = number(default=10.0, above=0)
+    accumulate: Leaf = count(default=1, at_least=1)
     mode: Literal["min", "max"] = choice("min", "max", default="min")
     nan: Literal["ignore", "bad"] = choice("ignore", "bad", default="ignore")
-    min_lr: Any = number(default=None, at_least=0, optional=True)
-    smooth: Any = number(default=None, at_least=0, below=1, optional=True)
-    quiet: Any = length(default=0, at_least=0)
-    eps: Any = number(default=0.0, at_least=0)
-    reset: Any = count(default=None, at_least=0, optional=True)
+    min_lr: Leaf = number(default=None, at_least=0, optional=True)
+    smooth: Leaf = number(default=None, at_least=0, below=1, optional=True)
+    quiet: Leaf = length(default=0, at_least=0)
+    eps: Leaf = number(default=0.0, at_least=0)
+    reset: Leaf = count(default=None, at_least=0, optional=True)
     window: int | None = static(default=None)
 
     State = GreedyState
     monotone: ClassVar[bool] = False
 
     @property
-    def bounds(self) -> tuple[Any, Any]:
+    def bounds(self) -> tuple[Leaf, Leaf]:
         return jnp.minimum(self.min_scale, 1.0), jnp.maximum(self.max_scale, 1.0)
 
     def __check_init__(self) -> None:
@@ -121,7 +122,7 @@ class Greedy(AbstractEvaluator):
         cuts = () if self.reset is None else zero(jnp.int32)
         return self.first_state(best=worst(self.mode), recent=none, lowest=cuts)
 
-    def carried(self, old: Any, state: Any, first: Any) -> Any:
+    def carried(self, old: AbstractController, state: PyTree, first: PyTree) -> PyTree:
         state = super().carried(old, state, first)
         form = lambda x: (jax.tree.structure(x), list(map(jnp.shape, jax.tree.leaves(x))))
         begun = {  # another window or reset than before
@@ -131,7 +132,9 @@ class Greedy(AbstractEvaluator):
         }
         return state._replace(**begun)
 
-    def judge(self, state: GreedyState, mean: Any, ready: Any, broken: Any) -> GreedyState:
+    def judge(
+        self, state: GreedyState, mean: jax.Array, ready: jax.Array, broken: jax.Array
+    ) -> GreedyState:
         recent = state.recent
         if self.window is not None:
             mean, recent = _windowed(recent, mean, ready)
@@ -177,7 +180,9 @@ class Greedy(AbstractEvaluator):
         return jax.tree.map(lambda new, old: jnp.where(again, new, old), anew, continued)
 
 
-def _windowed(recent: Any, value: Any, ready: Any) -> tuple[Any, Any]:
+def _windowed(
+    recent: tuple[jax.Array, jax.Array], value: jax.Array, ready: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The mean of the last evaluations, where this one is ``ready``; a sum in one order."""
     values, count = recent
     pushed = jnp.concatenate([values[1:], value[None]])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxsched._arrays import same_structure
 from jaxsched._double import as_double
-from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
+from jaxsched._types import Leaf, PyTree
+from jaxsched.controllers._base import AbstractController, flag, next_count, number32, scalar, zero
 from jaxsched.controllers._scaler import AbstractScaler
 
 
@@ -22,7 +23,7 @@ class Reading(NamedTuple):
     broken: jax.Array  # bool (): it was reported as NaN (or infinitely good, see `read`)
 
 
-def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
+def read(where: str, value: Leaf, reported: Leaf, mode: str, nan: str) -> Reading:
     """One report. NaN counts as broken: see ``nan``.
 
     So does an infinitely *good* metric, except with ``"bad"``, the rule of the other libraries:
@@ -36,7 +37,7 @@ def read(where: str, value: Any, reported: Any, mode: str, nan: str) -> Reading:
     return Reading(value, arrived & ~broken if nan == "ignore" else arrived, broken)
 
 
-def improves(value: jax.Array, best: jax.Array, rtol: Any, atol: Any) -> jax.Array:
+def improves(value: jax.Array, best: jax.Array, rtol: Leaf, atol: Leaf) -> jax.Array:
     """Whether ``value`` is below ``best`` by more than ``rtol * |best| + atol``.
 
     With ``best * (1 - rtol)`` instead, which is above a negative best, a constant negative metric
@@ -54,10 +55,10 @@ class Evaluation(NamedTuple):
     total: jax.Array  # float32 ()
     reports: jax.Array  # int32 ()
     # () or, with `smooth`, float32 ()
-    average: Any = ()  # in the metric's own sign
-    weight: Any = ()  # how many evaluations the average is worth
+    average: PyTree = ()  # in the metric's own sign
+    weight: PyTree = ()  # how many evaluations the average is worth
 
-    def add(self, report: Reading, size: Any) -> tuple[jax.Array, jax.Array, Evaluation]:
+    def add(self, report: Reading, size: Leaf) -> tuple[jax.Array, jax.Array, Evaluation]:
         """The mean so far, whether it is complete (``size`` reports), and the new evaluation."""
         total, reports = self.total + report.value, next_count(self.reports)
         ready = report.arrived & (number32(reports) >= size)
@@ -67,7 +68,9 @@ class Evaluation(NamedTuple):
         evaluation = jax.tree.map(lambda new, old: jnp.where(report.arrived, new, old), after, self)
         return total / number32(reports), ready, evaluation
 
-    def smoothed(self, value: Any, ready: Any, keep: Any, way: float) -> tuple[Any, Evaluation]:
+    def smoothed(
+        self, value: jax.Array, ready: jax.Array, keep: Leaf, way: float
+    ) -> tuple[jax.Array, Evaluation]:
         """The average after ``value``, of which smaller is better, where it is ``ready``.
 
         What is infinite is judged as it is: it would be in the average for good.
@@ -92,24 +95,26 @@ class AbstractEvaluator(AbstractScaler):
     ``seen`` and ``evaluation``, ``init`` and ``judge``.
     """
 
-    accumulate: Any
+    accumulate: Leaf
     mode: str
     nan: str
-    smooth: Any
+    smooth: Leaf
 
-    def first_state(self, **others: Any) -> Any:
+    def first_state(self, **others: PyTree) -> PyTree:
         smooth = () if self.smooth is None else (zero(), zero())
         evaluation = Evaluation(zero(), zero(jnp.int32), *smooth)
         return super().first_state(evaluation=evaluation, **others)
 
-    def carried(self, old: Any, state: Any, first: Any) -> Any:
+    def carried(self, old: AbstractController, state: PyTree, first: PyTree) -> PyTree:
         state = super().carried(old, state, first)
         own = state.evaluation
         if not same_structure(own, first.evaluation):  # an average begins, or is forgotten
             own = first.evaluation._replace(total=own.total, reports=own.reports)
         return state._replace(evaluation=own)
 
-    def react(self, state: Any, *, value: Any = None, reported: Any = True, **extra: Any) -> Any:
+    def react(
+        self, state: PyTree, *, value: Leaf = None, reported: Leaf = True, **extra: object
+    ) -> PyTree:
         if value is None:
             return state
         where = f"{type(self).__name__}.update(value=...)"
@@ -122,7 +127,7 @@ class AbstractEvaluator(AbstractScaler):
         return self.judge(told, mean, ready, report.broken)
 
     @abc.abstractmethod
-    def judge(self, state: Any, mean: jax.Array, ready: jax.Array, broken: jax.Array) -> Any:
+    def judge(self, state: PyTree, mean: jax.Array, ready: jax.Array, broken: jax.Array) -> PyTree:
         """The state after a report; smaller is better, and the mean counts where it is ``ready``.
 
         ``broken``: NaN was reported.

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import choice, count, length, number, struct
+from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import next_count, number32
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
 
 class NewBobState(NamedTuple):
     step: jax.Array  # int32: optimizer updates
-    base: Any  # () or, if the base is a controller, its state
+    base: PyTree  # () or, if the base is a controller, its state
     scale: jax.Array  # float32
     seen: jax.Array  # int32: metrics received
     last: jax.Array  # float32: the evaluation before, in the metric's own sign
@@ -58,23 +59,25 @@ class NewBob(AbstractEvaluator):
     """
 
     base: Any
-    factor: Any = number(default=0.5, above=0, below=1)
-    patience: Any = count(default=0, at_least=0)
-    rtol: Any = number(default=0.0025, at_least=0, below=1)
-    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
-    accumulate: Any = count(default=1, at_least=1)
+    factor: Leaf = number(default=0.5, above=0, below=1)
+    patience: Leaf = count(default=0, at_least=0)
+    rtol: Leaf = number(default=0.0025, at_least=0, below=1)
+    min_scale: Leaf = number(default=0.0, at_least=0, at_most=1)
+    accumulate: Leaf = count(default=1, at_least=1)
     mode: Literal["min", "max"] = choice("min", "max", default="min")
     nan: Literal["ignore", "bad"] = choice("ignore", "bad", default="ignore")
-    min_lr: Any = number(default=None, at_least=0, optional=True)
-    smooth: Any = number(default=None, at_least=0, below=1, optional=True)
-    quiet: Any = length(default=0, at_least=0)
+    min_lr: Leaf = number(default=None, at_least=0, optional=True)
+    smooth: Leaf = number(default=None, at_least=0, below=1, optional=True)
+    quiet: Leaf = length(default=0, at_least=0)
 
     State = NewBobState
 
     def init(self) -> NewBobState:
         return self.first_state(last=worst(self.mode))
 
-    def judge(self, state: NewBobState, mean: Any, ready: Any, broken: Any) -> NewBobState:
+    def judge(
+        self, state: NewBobState, mean: jax.Array, ready: jax.Array, broken: jax.Array
+    ) -> NewBobState:
         better = improves(mean, sign(self.mode) * state.last, self.rtol, 0.0)
 
         bad = jnp.where(better, state.bad, next_count(state.bad))

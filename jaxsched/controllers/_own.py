@@ -45,7 +45,7 @@ def check_class(kind: Any) -> None:
 
 
 @contextlib.contextmanager
-def traceable(controller: Any, method: str) -> Iterator[None]:
+def traceable(controller: object, method: str) -> Iterator[None]:
     try:
         yield
     except NEEDS_A_NUMBER as error:

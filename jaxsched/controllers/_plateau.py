@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxsched._struct import choice, count, length, number, struct
+from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import next_count, number32
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
 
 
 class PlateauState(NamedTuple):
     step: jax.Array  # int32: optimizer updates
-    base: Any  # () or, if the base is a controller, its state
+    base: PyTree  # () or, if the base is a controller, its state
     scale: jax.Array  # float32
     seen: jax.Array  # int32: metrics received; 0: none is reported
     best: jax.Array  # float32, in the metric's own sign
@@ -87,26 +88,28 @@ class Plateau(AbstractEvaluator):
     """
 
     base: Any
-    factor: Any = number(default=0.1, at_least=0, below=1)
-    patience: Any = count(default=10, at_least=0)
-    rtol: Any = number(default=1e-4, at_least=0, below=1)
-    atol: Any = number(default=0.0, at_least=0)
-    cooldown: Any = count(default=0, at_least=0)
-    min_scale: Any = number(default=0.0, at_least=0, at_most=1)
-    accumulate: Any = count(default=1, at_least=1)
+    factor: Leaf = number(default=0.1, at_least=0, below=1)
+    patience: Leaf = count(default=10, at_least=0)
+    rtol: Leaf = number(default=1e-4, at_least=0, below=1)
+    atol: Leaf = number(default=0.0, at_least=0)
+    cooldown: Leaf = count(default=0, at_least=0)
+    min_scale: Leaf = number(default=0.0, at_least=0, at_most=1)
+    accumulate: Leaf = count(default=1, at_least=1)
     mode: Literal["min", "max"] = choice("min", "max", default="min")
     rule: Literal["torch", "keras", "optax"] = choice("torch", "keras", "optax", default="torch")
     nan: Literal["ignore", "bad", "stop"] = choice("ignore", "bad", "stop", default="ignore")
-    min_lr: Any = number(default=None, at_least=0, optional=True)
-    smooth: Any = number(default=None, at_least=0, below=1, optional=True)
-    quiet: Any = length(default=0, at_least=0)
+    min_lr: Leaf = number(default=None, at_least=0, optional=True)
+    smooth: Leaf = number(default=None, at_least=0, below=1, optional=True)
+    quiet: Leaf = length(default=0, at_least=0)
 
     State = PlateauState
 
     def init(self) -> PlateauState:
         return self.first_state(best=worst(self.mode))
 
-    def judge(self, state: PlateauState, mean: Any, ready: Any, broken: Any) -> PlateauState:
+    def judge(
+        self, state: PlateauState, mean: jax.Array, ready: jax.Array, broken: jax.Array
+    ) -> PlateauState:
         better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
 
         bad = jnp.where(better | (state.wait > 0), 0, next_count(state.bad))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def check_report(
-    where: str, kinds: Sequence[type], report: dict[str, Any], *, more: bool = False
+    where: str, kinds: Sequence[type], report: Mapping[str, object], *, more: bool = False
 ) -> None:
     """Raises if a measurement acts on none of the controller classes ``kinds``.
 
@@ -35,7 +35,7 @@ def check_report(
         )
 
 
-def require_measured(where: str, report: dict[str, Any]) -> None:
+def require_measured(where: str, report: Mapping[str, object]) -> None:
     """Raises for a report without a measurement: ``logs.get("los")`` is None."""
     if all(value is None for value in report.values()):
         got = ", ".join(f"{name}=None" for name in report) or "nothing"

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxsched._arrays import to_host
 from jaxsched._checks import violates
+from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import AbstractController, number32
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._extremes import maximum
@@ -28,9 +29,9 @@ class AbstractScaler(AbstractController):
     monotone: ClassVar[bool] = True  # the scale never rises
     _in_state = ("step", "base", "scale")
 
-    factor: Any
-    min_scale: Any
-    min_lr: Any = None
+    factor: Leaf
+    min_scale: Leaf
+    min_lr: Leaf = None
 
     def __check_init__(self) -> None:
         top = self.base.value if isinstance(self.base, Constant) else None
@@ -41,18 +42,18 @@ class AbstractScaler(AbstractController):
             )
 
     @property
-    def bounds(self) -> tuple[Any, Any]:
+    def bounds(self) -> tuple[Leaf, Leaf]:
         """The least and the greatest value that ``scale`` can take."""
         return self.min_scale, 1.0
 
-    def first_state(self, **others: Any) -> Any:
+    def first_state(self, **others: PyTree) -> PyTree:
         return super().first_state(scale=number32(1.0), **others)
 
-    def cut(self, scale: jax.Array, state: Any = None) -> jax.Array:
+    def cut(self, scale: jax.Array, state: PyTree = None) -> jax.Array:
         """``scale * factor``, not below the ``floor``; for ``react``."""
         return jnp.maximum(scale * self.factor, self.floor(scale, state))
 
-    def floor(self, scale: jax.Array, state: Any = None) -> Any:
+    def floor(self, scale: jax.Array, state: PyTree = None) -> Leaf:
         """Where a cut of ``scale`` ends: ``min_scale``.
 
         With the ``state`` it ends on ``min_lr`` too: a scale that rises again starts there.
@@ -65,14 +66,14 @@ class AbstractScaler(AbstractController):
             least = jnp.maximum(least, jnp.minimum(floor, scale))
         return least
 
-    def value_at(self, state: Any) -> jax.Array:
+    def value_at(self, state: PyTree) -> jax.Array:
         base = self.base_value(state)
         rate = base * state.scale.astype(base.dtype)
         if self.min_lr is None:
             return rate
         return jnp.maximum(rate, jax.lax.convert_element_type(self.min_lr, rate.dtype))
 
-    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def host_values(self, state: PyTree, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         base = self.base_host_values(state, steps, values)
         rates = np.asarray(base * np.float64(jax.device_get(state.scale)))
         return rates if self.min_lr is None else np.maximum(rates, float(to_host(self.min_lr)))
@@ -89,6 +90,6 @@ class AbstractScaler(AbstractController):
     def lowest(self) -> float:
         return float(np.asarray(self.bounds[0]))
 
-    def carried(self, old: Any, state: Any, first: Any) -> Any:
+    def carried(self, old: AbstractController, state: PyTree, first: PyTree) -> PyTree:
         scale = jnp.clip(state.scale, *map(number32, self.bounds))
         return super().carried(old, state, first)._replace(scale=scale)

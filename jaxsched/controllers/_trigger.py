@@ -13,13 +13,14 @@ from jaxsched._axes import size
 from jaxsched._checks import cure
 from jaxsched._struct import struct
 from jaxsched._text import describe, warn
+from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import AbstractController, flag, number32, zero
 from jaxsched.schedules._base import AbstractSchedule
 
 
 class TriggerState(NamedTuple):
     step: jax.Array  # int32: optimizer updates
-    base: Any  # () or, if the base is a controller, its state
+    base: PyTree  # () or, if the base is a controller, its state
     stage: jax.Array  # int32: 0: the base, i: the i-th of the stages
     start: jax.Array  # int32: the step at which the stage began
     held: jax.Array  # float32: the rate at that step, which the stage multiplies
@@ -85,7 +86,7 @@ class Trigger(AbstractController):
     def init(self) -> TriggerState:
         return self.first_state(held=zero())
 
-    def react(self, state: TriggerState, *, trigger: Any = None, **extra: Any) -> TriggerState:
+    def react(self, state: TriggerState, *, trigger: Leaf = None, **extra: object) -> TriggerState:
         if trigger is None:
             return state
         starts = flag("Trigger.update(trigger=...)", trigger) & (state.stage < len(self.stages))
@@ -95,7 +96,7 @@ class Trigger(AbstractController):
             held=jnp.where(starts, number32(self.value_at(state)), state.held),
         )
 
-    def value_at(self, state: Any) -> jax.Array:
+    def value_at(self, state: PyTree) -> jax.Array:
         value = self.base_value(state)
         for index, stage in enumerate(self.stages, 1):
             scaled = number32(state.held * number32(stage(state.step - state.start)))
@@ -106,14 +107,14 @@ class Trigger(AbstractController):
         ends = [1.0 if s.duration is None else s.host(to_host(s.duration)) for s in self.stages]
         return float(np.prod(ends))
 
-    def host_values(self, state: Any, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    def host_values(self, state: PyTree, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
         index, start, held = jax.device_get((state.stage, state.start, state.held))
         if index == 0:
             return self.base_host_values(state, steps, values)
         stage = self.stages[int(index) - 1]
         return np.asarray(np.float64(held) * stage.host(np.maximum(steps - int(start), 0)))
 
-    def carried(self, old: Any, state: Any, first: Any) -> Any:
+    def carried(self, old: AbstractController, state: PyTree, first: PyTree) -> PyTree:
         # With fewer stages than before: the last one. It is as far on as it was, whatever the step.
         return state._replace(
             stage=jnp.minimum(state.stage, len(self.stages)),

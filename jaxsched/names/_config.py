@@ -17,7 +17,7 @@ from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
 from jaxsched.names._distributions import WORDS
-from jaxsched.names._expression import DEPTH, OPERATORS, Call, parse
+from jaxsched.names._expression import DEPTH, OPERATORS, Call, Tree, parse
 from jaxsched.names._lookup import check, check_values, source_of, unknown
 from jaxsched.names._places import Place
 from jaxsched.names._sources import BY, Entry
@@ -86,7 +86,7 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
     return made
 
 
-def _checked(made: Any) -> Any:
+def _checked(made: object) -> AbstractSchedule | AbstractController:
     if not isinstance(made, (AbstractSchedule, AbstractController)):
         raise TypeError(
             f"{_WHERE} must be the config of a schedule or controller, got that of "
@@ -95,12 +95,12 @@ def _checked(made: Any) -> Any:
     return made
 
 
-def check_units(units: Any, where: str = "from_config") -> None:
+def check_units(units: object, where: str = "from_config") -> None:
     if units is not None and not isinstance(units, Units):
         raise TypeError(f"{where}(units=...) must be a js.Units, got {describe(units)}.")
 
 
-def read(config: Any, depth: int = 0) -> Any:
+def read(config: Any, depth: int = 0) -> Tree:
     """A config as calls, lists and values, whose names and arguments are known."""
     try:
         tree = _read(config, depth, itertools.count())
@@ -110,7 +110,7 @@ def read(config: Any, depth: int = 0) -> Any:
     return tree
 
 
-def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
+def _read(config: Any, depth: int, count: Iterator[int]) -> Tree:
     if depth > DEPTH:
         raise ValueError(f"{_WHERE} must be nested at most {DEPTH} deep.")
     if next(count) > _MOST:
@@ -140,7 +140,7 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Any:
     return config
 
 
-def _call(given: dict[Any, Any], inner: Callable[[Any], Any]) -> Call:
+def _call(given: dict[Any, Any], inner: Callable[[Any], Tree]) -> Call:
     """The call that a table with a name is; ``inner`` reads what is in it."""
     key = next(key for key in NAME if key in given)
     name = given.pop(key)
@@ -185,7 +185,7 @@ def _opened(config: Any) -> list[Any]:
         ) from error
 
 
-def build(tree: Any, place: Place) -> Any:
+def build(tree: Tree, place: Place) -> Any:
     """What a call makes."""
     start = len(place.told)
     made = (_operation if tree.name in OPERATORS else _made)(tree, place)
@@ -193,7 +193,7 @@ def build(tree: Any, place: Place) -> Any:
     return made
 
 
-def lasts(made: Any) -> list[float]:
+def lasts(made: object) -> list[float]:
     """How many steps a schedule lasts, several of several; none if it or its last value stays."""
     duration = to_host(getattr(made, "duration", None))
     stays = duration is None or (np.ndim(duration) == 0 and not ends(made))
@@ -221,7 +221,7 @@ def _made(tree: Call, place: Place) -> Any:
         ) from error
 
 
-def maker(source: Entry, units: Units | None) -> Any:
+def maker(source: Entry, units: Units | None) -> Callable[..., Any]:
     """The function or class of an entry of the table, or the method of the sizes of a run."""
     if source.name in BY:
         Place.of(units).within(source.name)  # raises where there are none
@@ -229,7 +229,7 @@ def maker(source: Entry, units: Units | None) -> Any:
     return vars(importlib.import_module(source.module))[source.name.rpartition(".")[2]]
 
 
-def value_of(tree: Any, source: Any, argument: str, place: Place) -> Any:
+def value_of(tree: Tree, source: Entry | None, argument: str, place: Place) -> Any:
     """The value of an argument."""
     if isinstance(tree, Call):
         inner = place.within(source.name, argument) if source else place

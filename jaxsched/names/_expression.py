@@ -13,7 +13,7 @@ import dataclasses
 import operator
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn, TypeAlias
 
 from jaxsched._bounds import check_text
 
@@ -42,13 +42,16 @@ _OPERATORS: dict[type, tuple[str, Callable[[Any, Any], Any]]] = {
 OPERATORS = dict(_OPERATORS.values())
 
 
+Tree: TypeAlias = Any  # a Call, number, text, list or dict, with others in it
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
     """A name of the table with its arguments; or an operator with its two operands."""
 
     name: str
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    args: tuple[Tree, ...] = ()
+    kwargs: dict[str, Tree] = dataclasses.field(default_factory=dict)
 
     @property
     def bare(self) -> str:
@@ -60,7 +63,7 @@ class Word(str):
     """A text without quotes."""
 
 
-def parse(text: str, where: str = "from_config(config=...)") -> Any:
+def parse(text: str, where: str = "from_config(config=...)") -> Tree:
     """A ``Call``, number, text, list or dict.
 
     A number with ``%`` or a unit (``10%``, ``3 epochs``) stays a text, and so does a bare word.
@@ -113,10 +116,12 @@ class Reader:
     def __init__(self, where: str):
         self.where = where
 
-    def fail(self, got: str, wanted: str = "names, numbers, texts, lists, dicts and calls") -> Any:
+    def fail(
+        self, got: str, wanted: str = "names, numbers, texts, lists, dicts and calls"
+    ) -> NoReturn:
         raise ValueError(f"{self.where} must have {wanted}, got {got!r:.60}.")
 
-    def value(self, node: ast.expr, depth: int = 0) -> Any:
+    def value(self, node: ast.expr, depth: int = 0) -> Tree:
         if depth > DEPTH:
             raise ValueError(f"{self.where} must be nested at most {DEPTH} deep.")
         inner = lambda node: self.value(node, depth + 1)
@@ -145,11 +150,11 @@ class Reader:
             return self.call(node, inner)
         return self.word(node)
 
-    def word(self, node: ast.AST) -> Any:
+    def word(self, node: ast.AST) -> Tree:
         name = "" if isinstance(node, ast.Subscript) else dotted(node)
         return _WORDS.get(name, Word(name)) if name else self.fail(ast.unparse(node))
 
-    def call(self, node: ast.Call, inner: Any) -> Any:
+    def call(self, node: ast.Call, inner: Callable[[ast.expr], Tree]) -> Tree:
         names = [keyword.arg for keyword in node.keywords if keyword.arg]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable
-from typing import Any
 
 from jaxsched._bounds import check_choice, check_number, check_text
 from jaxsched._text import shorten
@@ -12,7 +11,7 @@ from jaxsched._words import bind, by_word, did_you_mean, letters, nearest
 from jaxsched.compat._optimizer import optimizers_place
 from jaxsched.names import _texts
 from jaxsched.names._elsewhere import ALIASES, ELSEWHERE, OTHERWISE
-from jaxsched.names._expression import OPERATORS, Call
+from jaxsched.names._expression import OPERATORS, Call, Tree
 from jaxsched.names._places import Place
 from jaxsched.names._sources import LIBRARIES, PACKAGE, Entry, all_sources, ours, theirs
 
@@ -63,7 +62,7 @@ def _canonical(name: str) -> str:
 
 
 def check(
-    tree: Any, registered: Collection[str] = (), where: str = "from_config(name=...)"
+    tree: Tree, registered: Collection[str] = (), where: str = "from_config(name=...)"
 ) -> None:
     """Raises for a name that is not in the table, and for arguments that it does not have."""
     if isinstance(tree, Call):
@@ -83,7 +82,7 @@ def check(
             check(value, registered, where)
 
 
-def check_values(x: Any, place: Place, source: Entry | None = None, argument: str = "") -> Any:
+def check_values(x: Tree, place: Place, source: Entry | None = None, argument: str = "") -> Tree:
     """The value, as far as it is known; raises for a number out of bounds and a wrong text.
 
     The error is that of making the schedule, in the same words, but without JAX.

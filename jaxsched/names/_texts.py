@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxsched._numerals import REAL, THOUSANDS, numeral
 from jaxsched._words import by_word
+from jaxsched.names._expression import Tree
 from jaxsched.names._places import RUN, Place, Told
 from jaxsched.names._sources import Entry
 
@@ -63,7 +64,7 @@ _LENGTH = re.compile(
 )
 
 
-def value(x: Any) -> Any:
+def value(x: Tree) -> Tree:
     """A value of a config: a text that spells a number as that number; others unchanged."""
     short = isinstance(x, str) and len(x) < _LONGEST
     number = numeral(_DIGITS.sub("", x)) if short else None
@@ -77,7 +78,7 @@ class Length(NamedTuple):
     unit: str
 
 
-def read(x: Any, source: Entry | None, argument: str, place: Place) -> Any:
+def read(x: Tree, source: Entry | None, argument: str, place: Place) -> Tree:
     """The number, share or length that a text is for an argument; else the value as it is."""
     parsed = meant(x, source, argument, place) if isinstance(x, str) else x
     if source is None or not is_length(source, argument):
@@ -112,7 +113,7 @@ def read(x: Any, source: Entry | None, argument: str, place: Place) -> Any:
     return parsed
 
 
-def meant(text: str, source: Entry | None, argument: str, place: Place) -> Any:
+def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     """The number that a text is for an argument, or a `Length`; else the text. It loads no JAX."""
     length: Any = value(text)
     if length is not text or len(text) > _LONGEST:

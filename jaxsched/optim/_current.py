@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
 from jaxsched._checks import checked_flag
-from jaxsched._types import OptState
+from jaxsched._types import OptState, PyTree
 from jaxsched.optim._state import (
     InjectState,
     Site,
@@ -24,7 +22,7 @@ HELP = (
 )
 
 
-def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, Any]:
+def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, jax.Array]:
     """Every scheduled hyperparameter as it was applied in the last update.
 
     Args:
@@ -69,7 +67,7 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, Any]:
     return named
 
 
-def _upcoming(site: Site) -> dict[str, Any]:
+def _upcoming(site: Site) -> dict[str, jax.Array]:
     state = site.state
     if isinstance(state, InjectState):
         return {name: upcoming_value(state, name) for name in state.values}
@@ -83,7 +81,7 @@ def _upcoming(site: Site) -> dict[str, Any]:
     return hyperparameters(state)
 
 
-def remembered(opt_state: OptState) -> dict[str, Any]:
+def remembered(opt_state: OptState) -> dict[str, jax.Array]:
     """What every controller in an optimizer state remembers: its scale, its best, its counts.
 
     It shows what ``observe`` has just changed; the rate that follows is
@@ -123,7 +121,7 @@ def remembered(opt_state: OptState) -> dict[str, Any]:
     return leaves
 
 
-def _controller_states(state: Any) -> dict[str, Any]:
+def _controller_states(state: PyTree) -> dict[str, PyTree]:
     if isinstance(state, InjectState):
         return state.controller_states
     states = getattr(state, "hyperparams_states", {})

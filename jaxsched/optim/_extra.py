@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxsched._types import PyTree
+
 # Part of the key of every cache of JAX: what is compiled below an update is not taken for another.
 _CALL = jax.make_user_context(None)
 _CALLS = itertools.count()
@@ -35,8 +37,8 @@ class Forwarder:
         self.anew = False
 
     def update(
-        self, tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any
-    ) -> tuple[Any, Any]:
+        self, tx: Any, updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, PyTree]:
         """``tx.update`` with those of the extra arguments that it takes."""
         forwarded, traced = {**_FORWARDED.get()[0], **extra}, _traced(updates)
         token = _FORWARDED.set((forwarded, None if traced else self))
@@ -54,12 +56,14 @@ _FORWARDED: contextvars.ContextVar[tuple[dict[str, Any], Forwarder | None]] = (
 )
 
 
-def update(tx: Any, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+def update(
+    tx: Any, updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
+) -> tuple[PyTree, PyTree]:
     """``tx.update`` with those of the extra arguments that it takes."""
     return (_FORWARDED.get()[1] or Forwarder()).update(tx, updates, state, params, **extra)
 
 
-def with_forwarded(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
+def with_forwarded(extra: dict[str, Any], updates: PyTree) -> dict[str, Any]:
     """``extra``, and the arguments of an update of ours further out where these are ``None``."""
     forwarded, forwarder = _FORWARDED.get()
     dropped = {name: x for name, x in forwarded.items() if extra.get(name) is None}
@@ -68,7 +72,7 @@ def with_forwarded(extra: dict[str, Any], updates: Any) -> dict[str, Any]:
     return {**extra, **dropped}
 
 
-def gates(state: Any) -> list[Any]:
+def gates(state: PyTree) -> list[PyTree]:
     """The states of what gathers or skips gradients of all parameters, at any depth.
 
     Not those within groups (``partition``, ``masked``), of which others may be updated meanwhile.
@@ -81,7 +85,7 @@ def gates(state: Any) -> list[Any]:
     return states + (gates(inner) if states else [])
 
 
-def passed(before: Any, after: Any, updates: Any) -> Any:
+def passed(before: PyTree, after: PyTree, updates: PyTree) -> Any:
     """Whether a gate has let an update through, of which ``updates`` came out."""
     if isinstance(after, optax.ApplyIfFiniteState):
         # When it gives up, its state doesn't tell, but what comes out is not finite. Nor is it zero
@@ -93,7 +97,7 @@ def passed(before: Any, after: Any, updates: Any) -> Any:
     return after.gradient_step != before.gradient_step
 
 
-def _traced(tree: Any) -> bool:
+def _traced(tree: PyTree) -> bool:
     return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
 
 

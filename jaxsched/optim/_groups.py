@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
 from jaxsched._arrays import as_array, is_list, is_number
 from jaxsched._checks import checked_number, checked_whole, has_items
 from jaxsched._text import describe
-from jaxsched._types import Number
+from jaxsched._types import Leaf, Number, PyTree
 from jaxsched.optim._extra import update as update_with
 from jaxsched.optim._inject import Factory, Transformation, inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
@@ -174,12 +175,12 @@ def layerwise_decay(patterns: Sequence[Any], decay: Number) -> dict[str, Any]:
 def _scaled_by_group(
     inner: Transformation,
     patterns: dict[str, re.Pattern[str]],
-    multipliers: dict[str, Any],
+    multipliers: dict[str, PyTree],
     layer_axis: int,
 ) -> optax.GradientTransformationExtraArgs:
     """``inner`` with multiplied updates; its state is that of ``inner``."""
 
-    def multiplier(path: Any, leaf: Any) -> Any:
+    def multiplier(path: KeyPath, leaf: Leaf) -> Leaf:
         """A number, or of a stack one for each layer in an array that broadcasts with ``leaf``."""
         name = _group(path, patterns)
         own = multipliers[name]
@@ -197,7 +198,7 @@ def _scaled_by_group(
             [len(own) if i == layer_axis % len(shape) else 1 for i in range(len(shape))]
         )
 
-    def init(params: Any) -> Any:
+    def init(params: PyTree) -> PyTree:
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
         for path, leaf in leaves:
             multiplier(path, leaf)
@@ -210,19 +211,21 @@ def _scaled_by_group(
                 )
         return inner.init(params)
 
-    def scaled(path: Any, update: jax.Array) -> jax.Array:
+    def scaled(path: KeyPath, update: jax.Array) -> jax.Array:
         factor = multiplier(path, update)
         # Chosen and not multiplied, since 0 times NaN is NaN.
         return jnp.where(factor == 0, jnp.zeros_like(update), factor * update)
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, PyTree]:
         updates, state = update_with(inner, updates, state, params, **extra)
         return jax.tree_util.tree_map_with_path(scaled, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _named(groups: Any) -> dict[str, tuple[Any, Any]]:
+def _named(groups: object) -> dict[str, tuple[Any, Any]]:
     """Name -> (expression, multiplier)."""
     if not isinstance(groups, Mapping):
         raise TypeError(
@@ -248,19 +251,19 @@ def _named(groups: Any) -> dict[str, tuple[Any, Any]]:
     return named
 
 
-def _other_name(name: str, pattern: Any) -> str:
+def _other_name(name: str, pattern: object) -> str:
     return (
         f"group_lr(groups=...) must have another name than {name!r} for {pattern!r}; give it one "
         f"by {{'name': ({pattern!r}, multiplier)}}."
     )
 
 
-def _source(pattern: Any, multiplier: Any) -> Any:
+def _source(pattern: object, multiplier: PyTree) -> PyTree:
     where = f"group_lr(groups={{{pattern!r}: ...}})"
     return multiplier if is_source(multiplier) else Constant(checked_number(where, multiplier))
 
 
-def _layers(pattern: Any, multiplier: Any) -> list[Any] | None:
+def _layers(pattern: object, multiplier: PyTree) -> list[PyTree] | None:
     """The multipliers of the layers of a stack, or ``None``."""
     multiplier = as_array(multiplier)
     if is_source(multiplier) or not (is_list(multiplier) or getattr(multiplier, "ndim", 0) > 0):
@@ -274,7 +277,7 @@ def _layers(pattern: Any, multiplier: Any) -> list[Any] | None:
     return layers
 
 
-def readable(pattern: Any) -> str:
+def readable(pattern: object) -> str:
     """An expression as a name, in characters that every logger takes; "all" for ``.*``."""
     text = re.sub(r"\(\?<?!", "not_", str(pattern))
     text = re.sub(r"\\(?=\W)|\.[*+]\??", "", text)  # a backslash; what matches anything
@@ -282,7 +285,7 @@ def readable(pattern: Any) -> str:
     return re.sub(r"[_/]*/[_/]*", "/", text).strip("_/.") or "all"
 
 
-def _compiled(pattern: Any) -> re.Pattern[str]:
+def _compiled(pattern: object) -> re.Pattern[str]:
     where = "group_lr(groups=...) must be named by regular expressions"
     if not isinstance(pattern, str):
         raise TypeError(f"{where}, got {pattern!r} ({type(pattern).__name__}).")
@@ -292,7 +295,7 @@ def _compiled(pattern: Any) -> re.Pattern[str]:
         raise ValueError(f"{where}, got {pattern!r}: {error}.") from None
 
 
-def _group(path: Any, patterns: dict[str, re.Pattern[str]]) -> str:
+def _group(path: KeyPath, patterns: dict[str, re.Pattern[str]]) -> str:
     text = path_text(path)
     matches = [key for key, pattern in patterns.items() if pattern.fullmatch(text)]
     if len(matches) != 1:

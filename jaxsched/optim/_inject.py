@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from jaxsched._arrays import donatable_copy, same_structure
 from jaxsched._checks import checked_items
+from jaxsched._types import PyTree
 from jaxsched._words import uncalled
 from jaxsched.optim._extra import Forwarder, gates, passed, with_forwarded
 from jaxsched.optim._register import register_export, register_flax
@@ -141,7 +142,7 @@ def _transformation(
 ) -> optax.GradientTransformationExtraArgs:
     forwarder = Forwarder()
 
-    def init(params: Any) -> InjectState:
+    def init(params: PyTree) -> InjectState:
         register_flax(list(sources.values()))
         # An opaque controller is a leaf, as 0 is; a pytree without leaves is not.
         schedules = {k: _widened(s, dtype) for k, s in sources.items() if not same_structure(s, 0)}
@@ -158,7 +159,9 @@ def _transformation(
         values = {k: state.value(k, state.schedules.get(k, s)) for k, s in sources.items()}
         return state._replace(values=values, inner_state=rebuild(values).init(params))
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, PyTree]:
         # The state decides, not what this optimizer was built with: that is what makes a swapped
         # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
         extra = with_forwarded(extra, updates)
@@ -183,7 +186,7 @@ def _transformation(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _widened(source: Any, dtype: DTypeLike) -> Any:
+def _widened(source: PyTree, dtype: DTypeLike) -> PyTree:
     """``source`` with float64 numbers, if values are asked for in float64: it computes in them."""
     if jnp.dtype(dtype) != jnp.float64:
         return source
@@ -262,11 +265,11 @@ def _scheduled(name: str, bound: inspect.BoundArguments, fixed: set[str]) -> dic
     return sources
 
 
-def is_source(value: Any) -> bool:
+def is_source(value: object) -> bool:
     return isinstance(value, AbstractSchedule) or _is_controller(value)
 
 
-def _is_controller(value: Any) -> bool:
+def _is_controller(value: object) -> bool:
     # Optax's StatefulSchedule protocol. A class has these methods too, but is not an instance.
     methods = (getattr(value, "init", None), getattr(value, "update", None), value)
     return not isinstance(value, type) and all(map(callable, methods))
@@ -285,7 +288,7 @@ def _takes_number(parameter: inspect.Parameter) -> bool:
     return is_source(default) or isinstance(default, (int, float)) or hasattr(default, "dtype")
 
 
-def _name(factory: Any) -> str:
+def _name(factory: Callable[..., Any]) -> str:
     if isinstance(factory, functools.partial):
         return _name(factory.func)
     return getattr(factory, "__name__", type(factory).__name__)

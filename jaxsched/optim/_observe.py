@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from jaxsched._types import OptState
+from jaxsched._types import OptState, PyTree
 from jaxsched.controllers._base import AbstractController, levels
 from jaxsched.controllers._reports import check_report, require_measured
 from jaxsched.optim._state import (
@@ -21,7 +19,7 @@ from jaxsched.optim._state import (
 )
 
 
-def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> OptState:
+def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptState:
     """Reports a metric, such as a validation loss, to every controller; no step is counted.
 
     For a measurement once in a while; a metric of every update goes to ``tx.update(...,
@@ -74,7 +72,7 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> OptState
         kinds = [type(level) for c in meant.values() for level in levels(c)]
         check_report("observe", kinds, report)
 
-    def tell(site: Site) -> Any:
+    def tell(site: Site) -> PyTree:
         if not isinstance(site.state, InjectState):
             return site.state
         states = site.state.controller_states
@@ -84,8 +82,8 @@ def observe(opt_state: OptState, *, group: str = "*", **report: Any) -> OptState
     return write_back(opt_state, map_sites(tell, arrays))
 
 
-def _told(state: InjectState, name: str, report: dict[str, Any]) -> Any:
-    def one(controller: Any, state: Any, report: Any) -> Any:
+def _told(state: InjectState, name: str, report: dict[str, PyTree]) -> PyTree:
+    def one(controller: PyTree, state: PyTree, report: PyTree) -> PyTree:
         if isinstance(controller, AbstractController):
             return controller.tell(state, report)  # a measurement may be meant for another one
         return controller.observe(state, **report)
@@ -104,7 +102,7 @@ def _group(site: Site, name: str) -> str:
     return site.qualified(part) if part else site.group
 
 
-def _listening(state: Any) -> list[str]:
+def _listening(state: PyTree) -> list[str]:
     """The hyperparameters whose controllers have ``observe`` (ours; Optax's protocol has not)."""
     if not isinstance(state, InjectState):
         return []

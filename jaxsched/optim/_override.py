@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import KeyPath
 
 from jaxsched._arrays import INT32_MAX, is_concrete, same_structure, to_source
 from jaxsched._checks import checked_number, violates
-from jaxsched._types import OptState
+from jaxsched._types import Leaf, OptState, PyTree
 from jaxsched.controllers._base import AbstractController
 from jaxsched.optim._current import HELP, current
 from jaxsched.optim._groups import readable
@@ -82,7 +83,7 @@ def override(
     return write_back(opt_state, arrays)
 
 
-def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool) -> Any:
+def _change(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale: bool) -> PyTree:
     sites = find_sites(tree)
     if not sites:
         raise ValueError(f"override(opt_state) {HELP}")
@@ -97,7 +98,7 @@ def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool)
     if not targets or (len(targets) > 1 and not several):
         raise ValueError(_misnamed(tree, sites, group, name, is_scale, bool(targets)))
 
-    def change(site: Site) -> Any:
+    def change(site: Site) -> PyTree:
         state, turn = site.state, _set if isinstance(site.state, InjectState) else _set_optax
         for prefix, key in targets:
             if site.prefix == prefix and key in _held(state):
@@ -108,7 +109,7 @@ def _change(tree: Any, group: str | None, name: str, value: Any, is_scale: bool)
 
 
 def _misnamed(
-    tree: Any, sites: list[Site], group: str | None, name: str, is_scale: bool, ambiguous: bool
+    tree: PyTree, sites: list[Site], group: str | None, name: str, is_scale: bool, ambiguous: bool
 ) -> str:
     bases, groups = {}, []  # of the groups of group_lr; all groups
     for site in sites:
@@ -143,7 +144,7 @@ def _where(name: str, is_scale: bool) -> str:
     return f"override(scale={{{name!r}: ...}})" if is_scale else f"override({name}=...)"
 
 
-def _held(state: Any) -> Any:
+def _held(state: Any) -> dict[str, jax.Array]:
     return state.values if isinstance(state, InjectState) else state.hyperparams
 
 
@@ -162,7 +163,7 @@ def _match(site: Site, key: str, group: str | None, name: str, is_scale: bool) -
     return int(stack in groups and bool(re.fullmatch(r"\d[\d_-]*", layer)))  # 0, 0_1 or 0-5
 
 
-def _set(state: InjectState, name: str, value: Any, is_scale: bool) -> InjectState:
+def _set(state: InjectState, name: str, value: PyTree, is_scale: bool) -> InjectState:
     """Gives one hyperparameter a factor, a fixed value, its schedule back, or another one."""
     knob, schedules = state.knobs[name], state.schedules
     if is_scale:
@@ -185,7 +186,7 @@ def _shown(state: InjectState, name: str) -> jax.Array:
     return jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])
 
 
-def _same_structure(state: InjectState, name: str, schedule: Any) -> Any:
+def _same_structure(state: InjectState, name: str, schedule: PyTree) -> PyTree:
     old = state.schedules.get(name)
     where = f"override({name}=...)"
     if not same_structure(old, schedule):
@@ -199,7 +200,7 @@ def _same_structure(state: InjectState, name: str, schedule: Any) -> Any:
     )
 
 
-def _leaf_like(where: str, path: Any, axes: int, old: jax.Array, new: Any) -> jax.Array:
+def _leaf_like(where: str, path: KeyPath, axes: int, old: jax.Array, new: Leaf) -> jax.Array:
     """A number of a new schedule in the old one's dtype and shape: then nothing retraces."""
     field = jax.tree_util.keystr(path).lstrip(".")
     if jnp.shape(new) not in (old.shape, old.shape[axes:]):
@@ -215,7 +216,7 @@ def _leaf_like(where: str, path: Any, axes: int, old: jax.Array, new: Any) -> ja
     return jnp.broadcast_to(jnp.array(new, old.dtype, copy=True), old.shape)
 
 
-def _is_whole(x: Any) -> bool:
+def _is_whole(x: Leaf) -> bool:
     if jnp.issubdtype(jnp.result_type(x), jnp.integer):
         return True
     return is_concrete(x) and not violates(
@@ -223,7 +224,7 @@ def _is_whole(x: Any) -> bool:
     )
 
 
-def _like(old: jax.Array, value: Any, name: str, is_scale: bool = False) -> jax.Array:
+def _like(old: jax.Array, value: Leaf, name: str, is_scale: bool = False) -> jax.Array:
     rate, where = name.rpartition("/")[2] in ("learning_rate", "lr"), _where(name, is_scale)
     value = checked_number(where, value, at_least=0 if rate else None)
     if jnp.shape(value) not in ((), old.shape):
@@ -233,7 +234,7 @@ def _like(old: jax.Array, value: Any, name: str, is_scale: bool = False) -> jax.
     return jnp.broadcast_to(jnp.array(value, old.dtype, copy=True), old.shape)
 
 
-def _set_optax(state: Any, name: str, value: Any, is_scale: bool) -> Any:
+def _set_optax(state: Any, name: str, value: PyTree, is_scale: bool) -> Any:
     """Changes a fixed value of Optax's own state; it has no place for anything else."""
     if name in getattr(state, "hyperparams_states", {}):
         raise ValueError(

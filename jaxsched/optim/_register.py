@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 from jax import export
+from jax.tree_util import PyTreeDef
 
 from jaxsched._struct import Record
 from jaxsched._types import PyTree
@@ -38,7 +39,7 @@ def register_export(tree: PyTree) -> None:
         _register(kind)
 
 
-def node_types(tree: Any) -> Iterator[type]:
+def node_types(tree: PyTree) -> Iterator[type]:
     """The class of every node of a pytree."""
     nodes: list[Any] = [jax.tree.structure(tree)]
     while nodes:
@@ -72,7 +73,7 @@ def _name(kind: type) -> str:
     return f"{module}.{kind.__qualname__}"
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> object:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
@@ -80,7 +81,7 @@ for _kind in (Override, InjectState):
     _register(_kind)
 
 
-def register_flax(tree: Any) -> None:
+def register_flax(tree: PyTree) -> None:
     """Makes ``flax.serialization`` write the numbers of every schedule in ``tree``.
 
     A program that serializes with Flax has imported it, so nothing is imported here.
@@ -93,7 +94,7 @@ def register_flax(tree: Any) -> None:
             )
 
 
-def _to_state(record: Record) -> dict[str, Any]:
+def _to_state(record: Record) -> dict[str, PyTree]:
     serialization: Any = sys.modules["flax.serialization"]
     fields = {name: serialization.to_state_dict(child) for name, child in _children(record)[0]}
     return fields | {_mark(record): {}}  # without a leaf, since all leaves there are arrays
@@ -103,7 +104,7 @@ def _mark(record: Record) -> str:
     return f"{type(record).__name__}()"  # the name of no field
 
 
-def _from_state(record: Record, state: dict[str, Any]) -> Any:
+def _from_state(record: Record, state: dict[str, PyTree]) -> PyTree:
     serialization: Any = sys.modules["flax.serialization"]
     pairs, tree = _children(record)
     names = {name for name, _ in pairs}
@@ -121,7 +122,7 @@ def _from_state(record: Record, state: dict[str, Any]) -> Any:
     )
 
 
-def _children(record: Record) -> tuple[list[tuple[str, Any]], Any]:
+def _children(record: Record) -> tuple[list[tuple[str, PyTree]], PyTreeDef]:
     is_child = lambda x: x is not record
     pairs, tree = jax.tree_util.tree_flatten_with_path(record, is_leaf=is_child)
     return [(path[0].name, child) for path, child in pairs], tree

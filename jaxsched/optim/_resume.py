@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from jaxsched._arrays import INT32_MAX, same_structure
 from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_number
-from jaxsched._types import OptState, Step
+from jaxsched._types import OptState, PyTree, Step
 from jaxsched.optim._state import InjectState, Site, find_sites, plain_arrays, shortest, write_back
 from jaxsched.optim._transfer import Transfer, copied
 
@@ -132,7 +132,7 @@ def adopt(saved: OptState, fresh: OptState, *, step: Step | None = None) -> OptS
     return write_back(fresh, Transfer("adopt", plain_arrays(saved), step).into(arrays), saved)
 
 
-def _injected(state: Any) -> list[Site]:
+def _injected(state: PyTree) -> list[Site]:
     return [site for site in find_sites(state) if isinstance(site.state, InjectState)]
 
 
@@ -156,6 +156,6 @@ def _check_same(state: InjectState, other: InjectState) -> None:
             )
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: PyTree, b: PyTree) -> bool:
     leaves = map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b))
     return same_structure(a, b) and all(leaves)

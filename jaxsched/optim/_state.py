@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import KeyPath
+from jax.typing import DTypeLike
 from optax import schedules as optax_schedules
 
 from jaxsched._arrays import is_concrete, same_structure, to_host
+from jaxsched._types import Leaf, PyTree
 
 
 class Override(NamedTuple):
@@ -31,7 +35,7 @@ class Override(NamedTuple):
     is_fixed: jax.Array  # bool
 
     @classmethod
-    def untouched(cls, dtype: Any) -> Override:
+    def untouched(cls, dtype: DTypeLike) -> Override:
         return cls(jnp.ones((), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.bool_))
 
     def apply(self, scheduled: jax.Array) -> jax.Array:
@@ -48,10 +52,10 @@ class InjectState(NamedTuple):
     # Named as in every Optax state. It hides the unused method tuple.count.
     count: jax.Array  # type: ignore[assignment]  # int32: updates done, shared by all
     values: dict[str, jax.Array]  # as applied in the last update
-    schedules: dict[str, Any]  # the schedules (and controllers that are pytrees) themselves
-    controller_states: dict[str, Any]  # only for hyperparameters that a controller drives
+    schedules: dict[str, PyTree]  # the schedules (and controllers that are pytrees) themselves
+    controller_states: dict[str, PyTree]  # only for hyperparameters that a controller drives
     knobs: dict[str, Override]  # the field's name in every saved state
-    inner_state: Any
+    inner_state: PyTree
 
     def value(self, name: str, source: Any, **extra: Any) -> jax.Array:
         """The value at the present count; ``source`` is the schedule or controller."""
@@ -112,11 +116,11 @@ class Site(NamedTuple):
         return group in (None, "*", self.prefix, self.place)
 
 
-def find_sites(tree: Any) -> list[Site]:
+def find_sites(tree: PyTree) -> list[Site]:
     """All injected states in ``tree``, outermost first, with prefixes that keep names apart."""
     sites: list[tuple[Any, Any]] = []
 
-    def note(path: Any, state: Any) -> Any:
+    def note(path: KeyPath, state: Any) -> Any:
         sites.append((path, state))
         return state
 
@@ -126,13 +130,13 @@ def find_sites(tree: Any) -> list[Site]:
     return list(map(Site, _prefixes(sites), places, states))
 
 
-def map_sites(change: Callable[[Site], Any], tree: Any) -> Any:
+def map_sites(change: Callable[[Site], Any], tree: PyTree) -> PyTree:
     """``tree`` with every injected state replaced by ``change(site)``."""
     sites = iter(find_sites(tree))
     return _walk(tree, (), lambda _, state: change(next(sites)._replace(state=state)))
 
 
-def write_back(opt_state: Any, arrays: Any, saved: Any = None) -> Any:
+def write_back(opt_state: PyTree, arrays: PyTree, saved: PyTree = None) -> PyTree:
     """``arrays``, in NNX variables where ``opt_state`` has them.
 
     An ``nnx.Optimizer`` is changed in place and returned; it takes the step of ``saved``, if that
@@ -152,7 +156,7 @@ def write_back(opt_state: Any, arrays: Any, saved: Any = None) -> Any:
     return opt_state
 
 
-def _in_variables(nnx: Any, opt_state: Any, arrays: Any) -> Any:
+def _in_variables(nnx: ModuleType, opt_state: PyTree, arrays: PyTree) -> PyTree:
     pairs = jax.tree_util.tree_leaves_with_path(
         opt_state, is_leaf=lambda x: isinstance(x, nnx.Variable)
     )
@@ -165,7 +169,7 @@ def _in_variables(nnx: Any, opt_state: Any, arrays: Any) -> Any:
     )
 
 
-def plain_arrays(tree: Any) -> Any:
+def plain_arrays(tree: PyTree) -> PyTree:
     """``tree`` with Flax NNX variables replaced by their arrays; any other tree unchanged."""
     nnx = sys.modules.get("flax.nnx")  # a state with nnx variables: it was imported
     if nnx is None:
@@ -174,10 +178,10 @@ def plain_arrays(tree: Any) -> Any:
     return nnx.as_pure(tree)
 
 
-def shortest(tree: Any) -> Any:
+def shortest(tree: PyTree) -> PyTree:
     """``tree`` for a message: a number in float32 in the fewest digits that tell it apart."""
 
-    def short(x: Any) -> Any:
+    def short(x: Leaf) -> Leaf:
         if getattr(x, "dtype", None) != np.float32 or np.ndim(x) or not is_concrete(x):
             return x
         return float(str(np.asarray(to_host(x))))
@@ -185,11 +189,11 @@ def shortest(tree: Any) -> Any:
     return jax.tree.map(short, tree)
 
 
-def is_site(node: Any) -> bool:
+def is_site(node: object) -> bool:
     return isinstance(node, (InjectState, *OPTAX_STATES))
 
 
-def _walk(tree: Any, path: tuple[Any, ...], visit: Callable[[Any, Any], Any]) -> Any:
+def _walk(tree: PyTree, path: tuple[KeyPath, ...], visit: Callable[[Any, Any], Any]) -> PyTree:
     treedef: Any
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_site)
     rebuilt = []
@@ -217,7 +221,7 @@ _KEYS: list[tuple[type, ...]] = [
 ]
 
 
-def _named(path: Any, keys: tuple[type, ...]) -> str:
+def _named(path: KeyPath, keys: tuple[type, ...]) -> str:
     return path_text(key for key in path if isinstance(key, keys))
 
 
@@ -238,11 +242,11 @@ def _prefixes(sites: list[tuple[Any, Any]]) -> list[str]:
     return prefixes
 
 
-def path_text(path: Any) -> str:
+def path_text(path: Iterable[Any]) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
-def hyperparameters(state: Any) -> dict[str, Any]:
+def hyperparameters(state: Any) -> dict[str, jax.Array]:
     """The values of one injected state that a person scheduled (or may set), by name."""
     if isinstance(state, InjectState):
         return state.values

@@ -13,9 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import PyTreeDef
 
 from jaxsched._arrays import donatable_copy, is_concrete, to_host
 from jaxsched._text import shorten
+from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import AbstractController, levels, resumed
 from jaxsched.optim._state import (
     OPTAX_STATES,
@@ -31,13 +33,13 @@ Path = tuple[str, ...]
 class Transfer:
     """Takes ``saved`` over into a fresh state; ``where`` is what the user called."""
 
-    def __init__(self, where: str, saved: Any, step: Any = None, *, only_check: bool = False):
+    def __init__(self, where: str, saved: PyTree, step: Leaf = None, *, only_check: bool = False):
         self.where = where
         self.saved = _without_variables(saved)
         self.step = step
         self.only_check = only_check
 
-    def into(self, fresh: Any) -> Any:
+    def into(self, fresh: PyTree) -> PyTree:
         """``fresh`` with the leaves of ``saved``, and its schedules at the step of ``saved``."""
         if not self.only_check:  # a state of another optimizer has no step of this one
             Transfer(self.where, self.saved, 0, only_check=True).into(fresh)
@@ -45,7 +47,7 @@ class Transfer:
             self._check_wholes(fresh)
         return self._node(fresh, self.saved, (), None)
 
-    def _check_wholes(self, fresh: Any) -> None:
+    def _check_wholes(self, fresh: PyTree) -> None:
         """Both are the state of an optimizer, or both something that holds one."""
         holds = ["opt_state" in (_children(tree) or {}) for tree in (self.saved, fresh)]
         if holds[0] == holds[1]:
@@ -57,7 +59,7 @@ class Transfer:
             f"got an opt_state in {name} alone. Give {part}, or the other as a whole as well."
         )
 
-    def _node(self, fresh: Any, saved: Any, path: Path, count: Any) -> Any:
+    def _node(self, fresh: PyTree, saved: PyTree, path: Path, count: Leaf) -> PyTree:
         """``count`` is that of an injection around it, if there is one."""
         # An injection on one side only is looked through: so a plain state meets an injected one.
         injected = _injected(saved)
@@ -93,7 +95,7 @@ class Transfer:
             [self._node(child, children.get(name), (*path, name), count) for name, child in pairs]
         )
 
-    def _leaf(self, fresh: Any, saved: Any, path: Path) -> Any:
+    def _leaf(self, fresh: PyTree, saved: PyTree, path: Path) -> PyTree:
         alike = _kind(fresh) == _kind(saved) or (_is_whole(fresh) and _is_whole(saved))
         if not _is_array(saved) or jnp.shape(fresh) != jnp.shape(saved) or not alike:
             raise self._error(path, _kind(fresh), _kind(saved))
@@ -108,7 +110,7 @@ class Transfer:
 
     # ---------------------------------------------------------------------------------- the step
 
-    def _count(self, saved: Any, path: Path, around: Any) -> Any:
+    def _count(self, saved: PyTree, path: Path, around: Leaf) -> Leaf:
         """How many updates the schedules below ``saved`` have had.
 
         The count of the injection there; without one, that of the injection around it; else every
@@ -138,7 +140,7 @@ class Transfer:
             )
         return next(iter(counts.values()))
 
-    def _count_like(self, count: Any, fresh: jax.Array, path: Path) -> Any:
+    def _count_like(self, count: Leaf, fresh: jax.Array, path: Path) -> Leaf:
         if jnp.shape(count) not in ((), fresh.shape):  # members of a population
             raise self._error((*path, "count"), _kind(fresh), _kind(count))
         return _like(count, fresh)
@@ -146,7 +148,7 @@ class Transfer:
     # ----------------------------------------------------------------------- schedules at the step
 
     def _with_schedules(
-        self, fresh: InjectState, injected: Mapping[str, Any], count: Any, inner: Any
+        self, fresh: InjectState, injected: Mapping[str, PyTree], count: Leaf, inner: PyTree
     ) -> InjectState:
         state = donatable_copy(fresh._replace(count=count, inner_state=()))
         states = {
@@ -161,7 +163,9 @@ class Transfer:
         }
         return state._replace(values=values, inner_state=inner)
 
-    def _controller_state(self, state: InjectState, injected: Mapping[str, Any], name: str) -> Any:
+    def _controller_state(
+        self, state: InjectState, injected: Mapping[str, Any], name: str
+    ) -> PyTree:
         """The state of a controller: the memory of one of its class, or a first one moved on."""
         controller, start = state.schedules.get(name), state.controller_states[name]
         old, memory = self._memory(injected, name)
@@ -177,14 +181,14 @@ class Transfer:
                 "js.AbstractController."
             )
 
-        def told_nothing(controller: Any, step: Any) -> Any:
+        def told_nothing(controller: Any, step: Leaf) -> Any:
             return jax.lax.fori_loop(
                 0, step, lambda _, s: controller.update(s), donatable_copy(controller.init())
             )
 
         return per_member(told_nothing, state)(controller, state.count)
 
-    def _memory(self, injected: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    def _memory(self, injected: Mapping[str, Any], name: str) -> tuple[PyTree, PyTree]:
         """The controller of ``name`` and its state: of this place, or the only one there is."""
         places = [injected] if _held(injected, name) else list(_injections(self.saved))
         holders = [place for place in places if _held(place, name)]
@@ -193,12 +197,14 @@ class Transfer:
         return (holders[0].get("schedules") or {}).get(name), _held(holders[0], name)
 
 
-def _held(injected: Mapping[str, Any], name: str) -> Any:
+def _held(injected: Mapping[str, Any], name: str) -> PyTree:
     states = injected.get("controller_states") or injected.get("hyperparams_states") or {}
     return states.get(name)
 
 
-def _seen(controller: AbstractController, old: Any, memory: Any) -> list[tuple[Any, Any]]:
+def _seen(
+    controller: AbstractController, old: PyTree, memory: PyTree
+) -> list[tuple[AbstractController, PyTree]]:
     """The controllers of a saved state and what they remember, the outermost first.
 
     Where only the numbers were saved, a state is known by the names of its fields.
@@ -230,12 +236,12 @@ def _fits(state: Any, fields: set[str]) -> bool:
     return every - set(state._field_defaults) <= fields <= every
 
 
-def _one_level(node: Any) -> tuple[list[tuple[str, Any]], Any]:
+def _one_level(node: PyTree) -> tuple[list[tuple[str, PyTree]], PyTreeDef]:
     pairs, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
     return [(path_text(path), child) for path, child in pairs], treedef
 
 
-def _children(node: Any) -> dict[str, Any] | None:
+def _children(node: PyTree) -> dict[str, PyTree] | None:
     """Its children by name; None for a leaf."""
     if isinstance(node, Mapping):
         return {str(key): child for key, child in node.items()}
@@ -243,7 +249,7 @@ def _children(node: Any) -> dict[str, Any] | None:
     return None if pairs and pairs[0][1] is node else dict(pairs)
 
 
-def _leaves(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def _leaves(node: PyTree, path: Path) -> Iterator[tuple[Path, Leaf]]:
     children = _children(node)
     if children is None:
         yield path, node
@@ -252,7 +258,7 @@ def _leaves(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield from _leaves(child, (*path, name))
 
 
-def _counts(node: Any, path: Path) -> dict[str, Any]:
+def _counts(node: PyTree, path: Path) -> dict[str, Leaf]:
     names = ("count", "gradient_step")  # the latter in optax.MultiSteps
     return {
         "/".join(path): leaf
@@ -261,17 +267,17 @@ def _counts(node: Any, path: Path) -> dict[str, Any]:
     }
 
 
-def _is_counter(node: Any) -> bool:
+def _is_counter(node: PyTree) -> bool:
     """Whether it is the state of a schedule, which holds a count and nothing else."""
     children = _children(node) or {}
     return list(children) == ["count"] and _is_whole(children["count"])
 
 
-def _is_whole(leaf: Any) -> bool:  # a parameter may be called "count"
+def _is_whole(leaf: PyTree) -> bool:  # a parameter may be called "count"
     return _is_array(leaf) and jnp.issubdtype(jax.dtypes.result_type(leaf), jnp.integer)
 
 
-def _injections(node: Any) -> Iterator[dict[str, Any]]:
+def _injections(node: PyTree) -> Iterator[dict[str, PyTree]]:
     injected = _injected(node)
     if injected is not None:
         yield injected
@@ -280,7 +286,7 @@ def _injections(node: Any) -> Iterator[dict[str, Any]]:
         yield from _injections(child)
 
 
-def _injected(node: Any) -> dict[str, Any] | None:
+def _injected(node: PyTree) -> dict[str, PyTree] | None:
     """The fields of an injected state, ours or Optax's, also if it was restored as a dict."""
     if isinstance(node, (InjectState, *OPTAX_STATES)):
         return node._asdict()
@@ -291,18 +297,18 @@ def _injected(node: Any) -> dict[str, Any] | None:
     return None
 
 
-def _is_named(node: Any) -> bool:
+def _is_named(node: PyTree) -> bool:
     """Whether its class says what it is, as a NamedTuple's does."""
     return not isinstance(node, (Mapping, list, tuple)) or hasattr(node, "_fields")
 
 
-def _without_variables(saved: Any) -> Any:
+def _without_variables(saved: PyTree) -> PyTree:
     """Dicts without the level ``{"value": array}`` that a saved ``nnx.State`` has at each leaf."""
     leaves = list(_leaves(saved, ())) if isinstance(saved, Mapping) else []
     if not leaves or any(path[-1:] != ("value",) for path, _ in leaves):
         return saved
 
-    def stripped(node: Any) -> Any:
+    def stripped(node: PyTree) -> PyTree:
         if not isinstance(node, Mapping):
             return node
         return (
@@ -312,11 +318,11 @@ def _without_variables(saved: Any) -> Any:
     return stripped(saved)
 
 
-def _is_array(x: Any) -> bool:
+def _is_array(x: object) -> bool:
     return hasattr(x, "dtype") or isinstance(x, (int, float))
 
 
-def _kind(node: Any) -> str:
+def _kind(node: PyTree) -> str:
     if _is_array(node):
         return f"{jax.dtypes.result_type(node)}[{','.join(map(str, jnp.shape(node)))}]"
     if node is None:
@@ -325,17 +331,17 @@ def _kind(node: Any) -> str:
     return f"{type(node).__name__}({shorten(', '.join(names))})"
 
 
-def _same_form(a: Any, b: Any) -> bool:
+def _same_form(a: PyTree, b: PyTree) -> bool:
     form = lambda tree: (jax.tree.structure(tree), list(map(_kind, jax.tree.leaves(tree))))
     return bool(form(a) == form(b))
 
 
-def copied(tree: Any) -> Any:
+def copied(tree: PyTree) -> PyTree:
     """``tree`` in strong-typed arrays of its own."""
     return jax.tree.map(lambda x: _like(x, x), tree)
 
 
-def _like(x: Any, fresh: Any) -> Any:
+def _like(x: Leaf, fresh: Leaf) -> Leaf:
     """``x`` in an array of its own, of the shape, dtype and place of ``fresh``."""
     if not hasattr(fresh, "dtype"):
         return x  # a Python number, such as the step of a Linen TrainState

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxsched._arrays import has_float64, is_concrete, to_host
 from jaxsched._axes import axes
+from jaxsched._types import Leaf
 from jaxsched.schedules import _open_ended as laws
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule
@@ -50,7 +51,7 @@ SHAPES: dict[ShapeName, Callable[[Any, Any, Any], AbstractSchedule]] = {
 }
 
 
-def exponential(start: Any, factor: Any, every: Any) -> AbstractSchedule:
+def exponential(start: Leaf, factor: Leaf, every: Leaf) -> AbstractSchedule:
     """``start * factor ** (t / every)``, which holds the logarithm of the factor."""
     if isinstance(factor, (int, float)):
         rate = np.float64(math.log(factor)) if has_float64([factor]) else math.log(factor)
@@ -60,17 +61,17 @@ def exponential(start: Any, factor: Any, every: Any) -> AbstractSchedule:
     return laws.Exponential(start, divide(jnp.log1p(factor - 1), every))
 
 
-def transition(shape: Any, start: Any, end: Any, steps: Any) -> AbstractSchedule:
+def transition(shape: Any, start: Leaf, end: Leaf, steps: Leaf) -> AbstractSchedule:
     """From ``start`` to ``end``; ``@recipe`` has looked up a shape that was named."""
     return shape(start, end, steps)
 
 
-def until(schedule: AbstractSchedule, steps: Any) -> AbstractSchedule:
+def until(schedule: AbstractSchedule, steps: Leaf) -> AbstractSchedule:
     """The schedule's first ``steps``, which are the whole length; ``None``: all of it."""
     return schedule if steps is None else Window(schedule, 0, steps)
 
 
-def value_at(schedule: AbstractSchedule, step: Any) -> Any:
+def value_at(schedule: AbstractSchedule, step: Leaf) -> Leaf:
     """The value at ``step``, for a field; of a population, one value per member.
 
     A known one is that of the host, which is not rounded to float32.
@@ -88,21 +89,21 @@ def value_at(schedule: AbstractSchedule, step: Any) -> Any:
     return at(schedule, step)
 
 
-def multiply(x: Any, y: Any) -> Any:
+def multiply(x: Leaf, y: Leaf) -> Leaf:
     return _floating(x) * _floating(y)
 
 
-def divide(x: Any, y: Any) -> Any:
+def divide(x: Leaf, y: Leaf) -> Leaf:
     return _floating(x) / _floating(y)
 
 
-def power(x: Any, y: Any) -> Any:
+def power(x: Leaf, y: Leaf) -> Leaf:
     return _floating(x) ** _floating(y)
 
 
-def root(x: Any) -> Any:
+def root(x: Leaf) -> Leaf:
     return math.sqrt(x) if type(x) in (int, float) else jnp.sqrt(_floating(x))
 
 
-def _floating(x: Any) -> Any:
+def _floating(x: Leaf) -> Leaf:
     return x if isinstance(x, (int, float)) else as_real(x)

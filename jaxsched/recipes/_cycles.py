@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxsched._checks import violates
+from jaxsched._types import Leaf
 from jaxsched.recipes._arguments import divide, exponential, transition, until
 from jaxsched.recipes._share import share
 from jaxsched.recipes._signature import (
@@ -60,7 +59,7 @@ def warm_restarts(
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
 
-    def cycle(low: Any, high: Any) -> AbstractSchedule:
+    def cycle(low: Leaf, high: Leaf) -> AbstractSchedule:
         if warmup is None:
             return shapes.Cosine(high, low, steps)
         fall = shapes.Cosine(high, low, subtract_steps(steps, warmup))
@@ -225,7 +224,7 @@ def slanted_triangular(
     return shapes.Linear(low, peak, cut) >> shapes.Linear(peak, low, down)
 
 
-def _triangle(function: str, low: Any, peak: Any, up: Any, down: Any) -> AbstractSchedule:
+def _triangle(function: str, low: Leaf, peak: Leaf, up: Leaf, down: Leaf) -> AbstractSchedule:
     height = subtract_steps(peak, low)
     fall = up if down is None else down
     if violates(lambda up, fall: up + fall <= 0, up, fall):

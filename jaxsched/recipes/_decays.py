@@ -19,6 +19,7 @@ import numpy as np
 from jaxsched._arrays import has_float64, is_concrete, to_host
 from jaxsched._checks import checked_number, violates
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 from jaxsched.recipes._arguments import divide, exponential, multiply, power, root, until, value_at
 from jaxsched.recipes._signature import (
     End,
@@ -267,7 +268,7 @@ def noam(
     return until(rise >> laws.InverseSqrt(peak, warmup), steps)
 
 
-def _some_steps(where: str, warmup: Any, steps: Any, **bounds: Any) -> Any:
+def _some_steps(where: str, warmup: Leaf, steps: Leaf, **bounds: Any) -> Leaf:
     """A warmup that the recipe divides by, which a small share of ``steps`` may have made 0."""
     single = steps is not None and is_concrete(steps) and np.ndim(steps) == 0
     if single and violates(lambda warmup: warmup == 0, warmup):

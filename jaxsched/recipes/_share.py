@@ -12,7 +12,7 @@ from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_number
 from jaxsched._struct import Record, number, struct
-from jaxsched._types import Number
+from jaxsched._types import Leaf, Number
 from jaxsched.schedules._lengths import as_real, is_whole
 
 
@@ -35,9 +35,9 @@ class share(Record):  # in lower case, as `slice` is: it stands in the place of 
     (share(0.1), '10%')
     """
 
-    fraction: Any = number(at_least=0, at_most=1)
+    fraction: Leaf = number(at_least=0, at_most=1)
 
-    def of(self, steps: Number) -> Any:
+    def of(self, steps: Number) -> Leaf:
         """The share of ``steps``, to the nearest whole step, halves up: an integer if it is known.
 
         Traced, its derivative is that of the product without rounding. A traced fraction (or a
@@ -71,5 +71,5 @@ class share(Record):  # in lower case, as `slice` is: it stands in the place of 
         """The fraction: where shares stand on an axis."""
         return float(to_host(self.fraction))
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: object) -> bool:
         return float(self) < float(other) if isinstance(other, share) else NotImplemented

@@ -15,6 +15,7 @@ import inspect
 import operator
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType
 from typing import Annotated, Any, TypeVar
 
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
 from jaxsched._struct import Record
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 from jaxsched._words import bind
 from jaxsched.recipes._arguments import SHAPES, ShapeName
 from jaxsched.recipes._share import share
@@ -55,7 +57,9 @@ def recipe(make: F) -> F:
 
 
 @functools.cache  # at the first call, not at the import of jaxsched
-def _signature(make: Any) -> tuple[str, dict[str, str], list[str], set[str], dict[str, Any]]:
+def _signature(
+    make: FunctionType,
+) -> tuple[str, dict[str, str], list[str], set[str], dict[str, Any]]:
     words = {name: word for name, word in make.__annotations__.items() if name != "return"}
     kinds = {name: word.removesuffix(" | None") for name, word in words.items()}
     optional = {name for name, word in words.items() if word != kinds[name]}
@@ -85,7 +89,7 @@ class _Call:
         return f"The arguments are ({', '.join(self.kinds)})"
 
     @property
-    def whole(self) -> Any:
+    def whole(self) -> Leaf:
         """The length that shares are of; ``None`` if there is none."""
         for name in self.named(*_WHOLES):
             given = self.given[name]
@@ -101,13 +105,13 @@ _WHOLES = ("Steps", "Cycle", "Base")
 # -------------------------------------------------------------------------- one argument by itself
 
 
-def _checked(call: _Call, name: str, x: Any, told: str = "", **bounds: Any) -> Any:
+def _checked(call: _Call, name: str, x: Leaf, told: str = "", **bounds: Any) -> Leaf:
     if told:
         told = told.format(function=call.function, order=call.order)
     return checked_number(call.where(name), x, told=told, **bounds)
 
 
-def _end(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
+def _end(call: _Call, name: str, x: Leaf, **bounds: Any) -> Leaf:
     x = checked_number(call.where(name), x, **bounds)
     top = "peak" if "peak" in call.kinds else "high"
     peak = call.given[top]
@@ -120,20 +124,20 @@ def _end(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
     return x
 
 
-def _factors(call: _Call, name: str, xs: Any, **bounds: Any) -> Any:
+def _factors(call: _Call, name: str, xs: Leaf, **bounds: Any) -> Leaf:
     if is_list(xs) or getattr(xs, "ndim", 0) > 0:
         xs = checked_array(call.where(name), xs, False, None)
     return _checked(call, name, xs, **bounds)
 
 
-def _growth(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
+def _growth(call: _Call, name: str, x: Leaf, **bounds: Any) -> Leaf:
     x = checked_number(call.where(name), x, **bounds)
     if call.given.get("cycles") is not None:
         return x
     return checked_number(call.where(name), x, at_least=1, told="; below 1 it needs cycles")
 
 
-def _base(call: _Call, name: str, x: Any) -> Any:
+def _base(call: _Call, name: str, x: object) -> AbstractSchedule:
     if not isinstance(x, AbstractSchedule):
         raise TypeError(f"{call.where(name)} must be a schedule, got {describe(x)}{cure(x)}.")
     return x
@@ -150,7 +154,7 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
     if not known and not _takes_three(shape):
         raise TypeError(f"{wanted}, got one that does not take three arguments: {shape!r}.")
 
-    def piece(start: Any, end: Any, steps: Any) -> AbstractSchedule:
+    def piece(start: Leaf, end: Leaf, steps: Leaf) -> AbstractSchedule:
         if known and shape in ("geometric", "harmonic"):
             last = next(n for n in ("end", "constant", "low", "peak") if n in call.kinds)
             for argument, value in (("peak", start), (last, end)):
@@ -167,7 +171,7 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
     return piece
 
 
-def _takes_three(function: Any) -> bool:
+def _takes_three(function: Callable[..., Any]) -> bool:
     try:
         inspect.signature(function).bind(0.0, 0.0, 1)
     except ValueError:  # a function in C, which may have no signature
@@ -180,7 +184,7 @@ def _takes_three(function: Any) -> bool:
 # ------------------------------------------------------------------------- lengths, and the whole
 
 
-def _whole(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
+def _whole(call: _Call, name: str, x: Leaf, **bounds: Any) -> Leaf:
     if isinstance(x, share):
         raise ValueError(
             f"{call.where(name)} must be a number of steps, got {x!r}: it is the whole that shares "
@@ -189,7 +193,7 @@ def _whole(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
     return _length(call, name, x, **bounds)
 
 
-def _length(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
+def _length(call: _Call, name: str, x: Leaf, **bounds: Any) -> Leaf:
     if isinstance(x, share):
         return x
     x = checked_number(call.where(name), x, **bounds)
@@ -197,7 +201,7 @@ def _length(call: _Call, name: str, x: Any, **bounds: Any) -> Any:
     return x
 
 
-def _check_fraction(call: _Call, name: str, x: Any) -> None:
+def _check_fraction(call: _Call, name: str, x: Leaf) -> None:
     """Refuses what must have been meant as a share, with the arithmetic."""
     if not violates(lambda x: (x > 0) & (x < 1), x):
         return
@@ -220,7 +224,7 @@ def _what_whole(call: _Call) -> str:
     return "a schedule with a duration" if of_schedule else "the whole length, steps=..."
 
 
-def _milestones(call: _Call, name: str, xs: Any) -> Any:
+def _milestones(call: _Call, name: str, xs: Leaf) -> Leaf:
     if is_list(xs):
         return [_length(call, name, x, at_least=0) for x in xs]
     xs = checked_array(call.where(name), xs, True, 0)
@@ -253,7 +257,7 @@ def _to_steps(call: _Call) -> None:
         given[name] = points
 
 
-def _resolved(call: _Call, name: str, x: Any) -> Any:
+def _resolved(call: _Call, name: str, x: Leaf) -> Leaf:
     """A share as steps of the whole; numbers of steps unchanged."""
     if not isinstance(x, share):
         return x

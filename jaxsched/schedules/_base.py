@@ -23,7 +23,7 @@ from jaxsched._checks import cure
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record, length, number, struct
 from jaxsched._text import describe
-from jaxsched._types import Step
+from jaxsched._types import Leaf, Step
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._evaluate import evaluate, host
 from jaxsched.schedules._lengths import as_real, exact_duration
@@ -72,7 +72,7 @@ class AbstractSchedule(Record, abc.ABC):
 
     @property
     @abc.abstractmethod
-    def duration(self) -> Any:
+    def duration(self) -> Leaf:
         """Length in steps (optimizer updates), after which the value holds; None: open-ended."""
 
     def exact_length(self, t: Number) -> Number | None:
@@ -185,10 +185,10 @@ class AbstractSchedule(Record, abc.ABC):
 class AbstractTimed(AbstractSchedule):
     """A schedule whose field ``steps`` is its duration."""
 
-    steps: Any
+    steps: Leaf
 
     @property
-    def duration(self) -> Any:
+    def duration(self) -> Leaf:
         return self.steps
 
 
@@ -205,8 +205,8 @@ class Constant(AbstractTimed):
     0.5
     """
 
-    value: Any = number()
-    steps: Any = length(default=None, at_least=0, optional=True)
+    value: Leaf = number()
+    steps: Leaf = length(default=None, at_least=0, optional=True)
 
     def value_at(self, t: Number) -> Value:
         return num.as_value(t, self.value)
@@ -238,7 +238,7 @@ class AbstractParts(AbstractSchedule):
                 )
 
     @property
-    def duration(self) -> Any:
+    def duration(self) -> Leaf:
         return exact_duration(self)
 
     def _is_constant(self) -> bool:
@@ -297,7 +297,7 @@ class Sequence(AbstractParts):
             value = num.where(self._begun(t, reached, start), own, value)
         return value
 
-    def _begun(self, t: Number, reached: Number, start: Number) -> Any:
+    def _begun(self, t: Number, reached: Number, start: Number) -> num.Mask:
         return reached >= start
 
     def phases(self) -> list[Phase]:
@@ -369,12 +369,12 @@ class Sum(AbstractCombination):
     _combine = staticmethod(operator.add)
 
 
-def _is_term(x: Any) -> bool:
+def _is_term(x: object) -> bool:
     _refuse_function(x)
     return isinstance(x, (AbstractSchedule, int, float)) or hasattr(x, "dtype")
 
 
-def _term(x: Any) -> Any:
+def _term(x: Operand) -> Any:
     if isinstance(x, AbstractSchedule):
         return x
     _refuse_function(x)
@@ -387,7 +387,7 @@ def _term(x: Any) -> Any:
     return Constant(x)
 
 
-def _refuse_function(x: Any) -> None:
+def _refuse_function(x: object) -> None:
     if not isinstance(x, AbstractSchedule) and cure(x):
         raise TypeError(
             f"the other operand of a schedule must be a schedule or a number, got {x!r} "
@@ -395,6 +395,6 @@ def _refuse_function(x: Any) -> None:
         )
 
 
-def parts_of(node: Any, *terms: Any) -> tuple[AbstractSchedule, ...]:
+def parts_of(node: type[AbstractParts], *terms: Operand) -> tuple[AbstractSchedule, ...]:
     made = map(_term, terms)
     return tuple(itertools.chain(*(x.parts if type(x) is node else (x,) for x in made)))

@@ -13,13 +13,14 @@ from jaxsched._arrays import has_float64, is_concrete, is_list, is_number, to_ho
 from jaxsched._axes import numbers_of
 from jaxsched._number import Number
 from jaxsched._struct import Record
+from jaxsched._types import Leaf, Step
 from jaxsched.schedules._own import value_of
 
 _PLAIN = (int, float, np.ndarray, np.generic, jax.Array)
 _LAST = 2.0**100  # a real step is held here, so that an infinite one is the end and no inf - inf
 
 
-def evaluate(schedule: Any, step: Any) -> jax.Array:
+def evaluate(schedule: Any, step: Step) -> jax.Array:
     """The schedule's value: on the host, if all is known, else as part of a program."""
     if type(step) is int and _is_plain(schedule):  # fast path, with the same result as below
         try:
@@ -43,7 +44,7 @@ def evaluate(schedule: Any, step: Any) -> jax.Array:
     return jnp.broadcast_to(value, t.hi.shape if isinstance(t, num.Double) else t.shape)
 
 
-def host(self: Any, step: Any) -> Any:
+def host(self: Any, step: Step) -> Any:
     """The float64 value, computed on the host: for loggers, other libraries, plots and tests.
 
     A plain Python function of the step, such as PyTorch's ``LambdaLR`` wants. It does not use JAX,
@@ -78,7 +79,7 @@ def host(self: Any, step: Any) -> Any:
     return values if values.ndim else values.item()
 
 
-def _host_values(schedule: Any, step: Any) -> np.ndarray:
+def _host_values(schedule: Any, step: Leaf) -> np.ndarray:
     t = np.asarray(step, np.float64)[()]
     with np.errstate(all="ignore"):
         value = value_of(schedule, t)
@@ -111,7 +112,7 @@ def _is_plain(schedule: Record) -> bool:
     return True
 
 
-def as_step(step: Any) -> Any:
+def as_step(step: Step) -> Leaf:
     """A number or an array, from anything that converts to one (a list, a Keras variable)."""
     if isinstance(step, _PLAIN):
         return step
@@ -127,14 +128,14 @@ def as_step(step: Any) -> Any:
     return _array(step, step) if hasattr(step, "__array__") else step
 
 
-def _array(steps: Any, given: Any) -> np.ndarray:
+def _array(steps: object, given: object) -> np.ndarray:
     try:
         return np.asarray(steps)
     except ValueError:  # a ragged list
         raise _step_error(given) from None
 
 
-def host_step(step: Any) -> Any:
+def host_step(step: Leaf) -> Leaf:
     """A known step for the host: its exact value, or float64's."""
     step = to_host(step)
     if isinstance(step, int) and not isinstance(step, bool):
@@ -151,7 +152,7 @@ def host_step(step: Any) -> Any:
     return np.clip(step, -_LAST, _LAST)
 
 
-def traced_step(step: Any, dtype: Any) -> Number:
+def traced_step(step: Leaf, dtype: type[np.floating]) -> Number:
     """The step in a program whose values are of ``dtype``: every integer is itself to 2^48."""
     if isinstance(step, int) and not isinstance(step, bool):
         step = np.asarray(max(min(float(step), _LAST), -_LAST) if abs(step) >= 2**63 else step)
@@ -168,13 +169,13 @@ def traced_step(step: Any, dtype: Any) -> Number:
     return step.astype(dtype) if dtype is np.float64 else num.as_double(step)
 
 
-def _checked(step: Any) -> Any:
+def _checked(step: Leaf) -> Leaf:
     if isinstance(step, bool) or not is_number(step):
         raise _step_error(step)
     return step
 
 
-def _step_error(step: Any) -> TypeError:
+def _step_error(step: object) -> TypeError:
     return TypeError(
         f"schedule(step) must be given an integer or real step, got {step!r} "
         f"({getattr(step, 'dtype', type(step).__name__)})."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, overload
 
 from jaxsched import _number as num
@@ -61,7 +62,9 @@ def maximum(*schedules: Any) -> Any:
     return _extreme(maximum, Maximum, schedules)
 
 
-def _extreme(function: Any, node: Any, schedules: tuple[Any, ...]) -> Any:
+def _extreme(
+    function: Callable[..., Any], node: type[AbstractExtreme], schedules: tuple[Any, ...]
+) -> Any:
     controllers = [one for one in schedules if hasattr(one, "_wrap")]
     if not controllers:
         return node(parts_of(node, *schedules))

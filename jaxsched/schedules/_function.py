@@ -18,7 +18,7 @@ from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, static, struct
 from jaxsched._text import describe
-from jaxsched._types import Step
+from jaxsched._types import Leaf, Step
 from jaxsched.schedules._base import AbstractSchedule, AbstractTimed, Operand
 
 _BRANCH = """\
@@ -43,7 +43,7 @@ class _WithParameters(AbstractTimed):
     """
 
     @property
-    def parameters(self) -> Any:
+    def parameters(self) -> Mapping[str, Leaf]:
         return MappingProxyType(self.__dict__["parameters"])
 
 
@@ -51,9 +51,9 @@ class _WithParameters(AbstractTimed):
 class Function(_WithParameters):
     """A user's function of the step with parameters by name; made by ``js.from_fn``."""
 
-    fn: Callable[..., Any] = static()
-    parameters: Mapping[str, Any] = dataclasses.field()
-    steps: Any = length(default=None, at_least=0, optional=True)
+    fn: Callable[..., ArrayLike] = static()
+    parameters: Mapping[str, Leaf] = dataclasses.field()
+    steps: Leaf = length(default=None, at_least=0, optional=True)
 
     def __check_init__(self) -> None:
         _check_fn("Function(fn=...)", self.fn)
@@ -78,7 +78,7 @@ class Function(_WithParameters):
         with jax.ensure_compile_time_eval():  # a known value stays known inside a trace
             return np.asarray(jax.device_get(self._call(step)), np.float64)
 
-    def _call(self, step: Any) -> jax.Array:
+    def _call(self, step: Value) -> jax.Array:
         steps, given = step.ravel(), self.parameters
         # At all steps, which on the host is another computation than under vmap.
         moving = {n: p(steps) for n, p in given.items() if isinstance(p, AbstractSchedule)}
@@ -128,7 +128,11 @@ def from_fn(
 
 
 def traced(
-    where: str, fn: Any, values: Mapping[str, Any], steps: Any = None, instead: str = ""
+    where: str,
+    fn: Callable[..., Any],
+    values: Mapping[str, Leaf],
+    steps: Leaf = None,
+    instead: str = "",
 ) -> Function:
     """As ``from_fn``, of parameters that are known to be ones; ``instead`` is another repair."""
     _check_fn(where, fn)
@@ -152,12 +156,12 @@ def traced(
     return Function(fn, values, steps)
 
 
-def _check_fn(where: str, fn: Any) -> None:
+def _check_fn(where: str, fn: object) -> None:
     if not callable(fn) or isinstance(fn, AbstractSchedule):
         raise TypeError(f"{where} must be a function of the step, got {fn!r}.")
 
 
-def _one_parameter(where: str, x: Any) -> Any:
+def _one_parameter(where: str, x: Leaf) -> Leaf:
     if isinstance(x, AbstractSchedule):
         return x
     value = checked_number(where, x)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from jaxsched import _number as num
 from jaxsched._number import Number
@@ -32,5 +31,5 @@ class RightClosed(Sequence):
     _symbol = ""
     _few = math.inf  # `selected` knows the other convention
 
-    def _begun(self, t: Number, reached: Number, start: Number) -> Any:
+    def _begun(self, t: Number, reached: Number, start: Number) -> num.Mask:
         return t > num.nudge(start)

@@ -7,13 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, is_number, is_x64
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 
 
-def exact_duration(schedule: Any) -> Any:
+def exact_duration(schedule: Any) -> Leaf:
     """The ``duration`` of an ``exact_length``: a Python number if known, else a rounded float32."""
     known = all(map(is_concrete, jax.tree.leaves(schedule)))
     with np.errstate(all="ignore"):
@@ -33,7 +35,7 @@ def exact_duration(schedule: Any) -> Any:
 _ZERO = np.zeros((2,), np.float32)
 
 
-def subtract_steps(x: Any, y: Any) -> Any:
+def subtract_steps(x: Leaf, y: Leaf) -> Leaf:
     """``x - y`` in one dtype: an integer meets a float as a float32 (strict promotion)."""
     if is_whole(x) != is_whole(y):
         x, y = as_real(x), as_real(y)
@@ -47,7 +49,7 @@ def subtract_steps(x: Any, y: Any) -> Any:
     return jnp.where(x > y, x - y, 0)
 
 
-def least(x: Any, y: Any) -> Any:
+def least(x: Leaf, y: Leaf) -> Leaf:
     """The smaller one of two lengths, in one dtype."""
     if is_concrete(x) and is_concrete(y):
         return min(x, y) if np.ndim(x) == np.ndim(y) == 0 else np.minimum(x, y)
@@ -56,16 +58,16 @@ def least(x: Any, y: Any) -> Any:
     return jnp.minimum(x, y)
 
 
-def _whole_as(x: Any, dtype: Any) -> Any:
+def _whole_as(x: Leaf, dtype: DTypeLike) -> Leaf:
     """An integer array in a dtype that does not wrap below 0; anything else unchanged."""
     return x.astype(dtype) if is_whole(x) and not isinstance(x, int) else x
 
 
-def is_whole(x: Any) -> bool:
+def is_whole(x: object) -> bool:
     return isinstance(x, int) or (hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.integer))
 
 
-def as_real(x: Any) -> Any:
+def as_real(x: Leaf) -> Leaf:
     """A number as a float; integer arrays as float32."""
     if isinstance(x, (int, float)):
         return float(x)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 from jaxsched import _number as num
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, struct
+from jaxsched._types import Leaf
 from jaxsched.schedules._progress import AbstractShape, Progress
 
 
@@ -73,7 +73,7 @@ class Hyperbolic(AbstractShape):
     0.133975
     """
 
-    bound: Any = length(above=0)
+    bound: Leaf = length(above=0)
 
     def __check_init__(self) -> None:
         if violates(operator.lt, self.bound, self.steps):

@@ -16,7 +16,10 @@ from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import checked_steps, violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import choice, count, length, number, struct
+from jaxsched._types import Leaf
 from jaxsched.schedules._wrappers import AbstractPointwise
+
+_Bits = np.uint32 | np.ndarray | jax.Array  # uint32
 
 
 @struct
@@ -49,11 +52,11 @@ class Noisy(AbstractPointwise):
     """
 
     schedule: Any
-    limit: Any = number(default=0.67, at_least=0, at_most=1)
-    std: Any = number(default=1.0, at_least=0)
-    start: Any = length(default=0, at_least=0)
-    stop: Any = length(default=None, at_least=0, optional=True)
-    seed: Any = count(default=0, at_least=0, at_most=0x7FFFFFFF)  # what an int32 holds
+    limit: Leaf = number(default=0.67, at_least=0, at_most=1)
+    std: Leaf = number(default=1.0, at_least=0)
+    start: Leaf = length(default=0, at_least=0)
+    stop: Leaf = length(default=None, at_least=0, optional=True)
+    seed: Leaf = count(default=0, at_least=0, at_most=0x7FFFFFFF)  # what an int32 holds
     distribution: Literal["normal", "uniform"] = choice("normal", "uniform", default="normal")
 
     def __check_init__(self) -> None:
@@ -77,7 +80,7 @@ class Noisy(AbstractPointwise):
         return _erf_inv(x, whole, tail) * (num.as_value(t, self.std) * math.sqrt(2.0))
 
 
-def check_range(start_name: str, start: Any, stop_name: str, stop: Any) -> None:
+def check_range(start_name: str, start: Leaf, stop_name: str, stop: Leaf) -> None:
     """Raises for shares in the place of steps, and for a range of no step."""
     for name, step in ((start_name, start), (stop_name, stop)):
         if step is not None:
@@ -89,15 +92,15 @@ def check_range(start_name: str, start: Any, stop_name: str, stop: Any) -> None:
         )
 
 
-def random_bits(seed: Any, at: Number) -> Any:
+def random_bits(seed: Leaf, at: Number) -> _Bits:
     """32 random bits of a seed and a whole number from 0 to 2^48."""
     upper = num.floor(at * 2.0**-24)
-    words = (num.to_int32(upper), num.to_int32(at - upper * 2.0**24))
+    high, low = num.to_int32(upper), num.to_int32(at - upper * 2.0**24)
     with np.errstate(over="ignore"):
-        return threefry((_word(seed), np.uint32(0)), tuple(map(_word, words)))[0]
+        return threefry((_word(seed), np.uint32(0)), (_word(high), _word(low)))[0]
 
 
-def threefry(key: Any, counter: Any) -> tuple[Any, Any]:
+def threefry(key: tuple[_Bits, _Bits], counter: tuple[_Bits, _Bits]) -> tuple[_Bits, _Bits]:
     """Threefry-2x32 with 20 rounds: two words of 32 bits."""
     keys = (*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x, y = counter[0] + key[0], counter[1] + key[1]
@@ -109,7 +112,7 @@ def threefry(key: Any, counter: Any) -> tuple[Any, Any]:
     return x, y
 
 
-def _word(x: Any) -> Any:
+def _word(x: Leaf) -> _Bits:
     if is_concrete(x):
         return np.asarray(to_host(x)).astype(np.uint32)[()]
     return x.astype(np.uint32)
@@ -122,7 +125,7 @@ def _symmetric(t: Number, bits: Any) -> Value:
     return odd.astype(dtype) * dtype(2.0**-23)
 
 
-def _within(t: Number, limit: Any, std: Any) -> tuple[Value, Value]:
+def _within(t: Number, limit: Leaf, std: Leaf) -> tuple[Value, Value]:
     """The probability of normal noise within the limit, and outside."""
     if is_concrete(limit) and is_concrete(std):
         limit, std = float(to_host(limit)), float(to_host(std))

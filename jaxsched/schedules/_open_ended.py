@@ -12,6 +12,7 @@ from jaxsched import _number as num
 from jaxsched._arrays import to_host
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
+from jaxsched._types import Leaf
 from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
 
 
@@ -22,7 +23,7 @@ class AbstractOpenEnded(AbstractSchedule):
 
 
 class AbstractTimescale(AbstractOpenEnded):
-    timescale: Any
+    timescale: Leaf
 
     def natural_length(self) -> float:
         return 8 * float(to_host(self.timescale))
@@ -46,8 +47,8 @@ class Exponential(AbstractOpenEnded):
     0.367879
     """
 
-    start: Any = number()
-    rate: Any = number()
+    start: Leaf = number()
+    rate: Leaf = number()
 
     def value_at(self, t: Number) -> Value:
         exponent = num.at_least_zero(t) * num.as_number(t, self.rate)
@@ -73,8 +74,8 @@ class InverseSqrt(AbstractTimescale):
     0.5
     """
 
-    start: Any = number()
-    timescale: Any = number(above=0)
+    start: Leaf = number()
+    timescale: Leaf = number(above=0)
 
     def value_at(self, t: Number) -> Value:
         scale = num.as_number(t, self.timescale)
@@ -99,8 +100,8 @@ class InverseTime(AbstractTimescale):
     0.5
     """
 
-    start: Any = number()
-    timescale: Any = number(above=0)
+    start: Leaf = number()
+    timescale: Leaf = number(above=0)
 
     def value_at(self, t: Number) -> Value:
         scale = num.as_number(t, self.timescale)
@@ -123,9 +124,9 @@ class PowerLaw(AbstractTimescale):
     0.5
     """
 
-    start: Any = number()
-    exponent: Any = number()
-    timescale: Any = number(above=0)
+    start: Leaf = number()
+    exponent: Leaf = number()
+    timescale: Leaf = number(above=0)
 
     def value_at(self, t: Number) -> Value:
         scale = num.as_number(t, self.timescale)
@@ -157,7 +158,7 @@ class RAdamWarmup(AbstractOpenEnded):
     [0.054, 0.218, 0.648, 1.0]
     """
 
-    b2: Any = number(default=0.999, at_least=0.7, below=1)
+    b2: Leaf = number(default=0.999, at_least=0.7, below=1)
 
     def value_at(self, t: Number) -> Value:
         b2 = num.as_number(t, self.b2)
@@ -208,9 +209,9 @@ class Silver(AbstractTimed):
     [1.4113, 1.9899, 1.4113, 6.3293]
     """
 
-    scale: Any = number()
-    condition: Any = number(default=None, at_least=1, optional=True)
-    steps: Any = length(default=None, at_least=0, optional=True)
+    scale: Leaf = number()
+    condition: Leaf = number(default=None, at_least=1, optional=True)
+    steps: Leaf = length(default=None, at_least=0, optional=True)
 
     def value_at(self, t: Number) -> Value:
         # The step after the last is the last.
@@ -221,7 +222,7 @@ class Silver(AbstractTimed):
         index = num.minimum(num.to_int32(num.nudge(num.at_least_zero(t))), last - 1) + 1
         return num.as_value(t, self.scale) * num.as_value(t, self._of_unit_scale(t, index, last))
 
-    def _of_unit_scale(self, t: Number, index: Any, last: Any) -> Any:
+    def _of_unit_scale(self, t: Number, index: Any, last: Any) -> Value:
         if self.condition is None:
             return num.take(_SILVER, _trailing_zeros(index))
         inner, ends = _bounded(num.to_value(num.as_number(t, self.condition)))
@@ -243,7 +244,7 @@ _LOW_BITS = np.array([2**k - 1 for k in range(1, 32)], np.int32)
 def _bounded(condition: Value) -> tuple[Any, Any]:
     """Of a strongly convex function: the steps within blocks, and the last ones; [31] each."""
 
-    def level(z: Any, _: Any = None) -> tuple[Any, tuple[Any, Any]]:
+    def level(z: Any, _: None = None) -> tuple[Any, tuple[Any, Any]]:
         root: Any = (jnp if isinstance(z, jax.Array) else np).sqrt(1 + (1 - z) ** 2)
         x = z / (1 - z + root)
         steps = (1 + condition * x) / (1 + x), (1 + condition * z) / (1 + z)

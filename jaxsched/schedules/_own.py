@@ -52,14 +52,14 @@ def _told(schedule: Any, t: Number) -> TypeError | None:
     return None
 
 
-def _wrong_value(schedule: Any, value: Any) -> TypeError:
+def _wrong_value(schedule: Record, value: object) -> TypeError:
     return TypeError(
         f"{type(schedule).__name__}.value_at(t) must return one number for each element of `t`, "
         f"got {describe(value)}."
     )
 
 
-def _fits(value: Any, t: Number) -> bool:
+def _fits(value: object, t: Number) -> bool:
     if isinstance(value, num.Double):
         return True
     kind = type(value)
@@ -83,11 +83,11 @@ def check_duration(schedule: Any) -> None:
     )
 
 
-def _is_ours(schedule: Any) -> bool:
+def _is_ours(schedule: Record) -> bool:
     return type(schedule).__module__.startswith("jaxsched.")
 
 
-def _own(schedule: Any) -> Iterator[Any]:
+def _own(schedule: Record) -> Iterator[Any]:
     """The schedules in it whose classes are a user's, inner ones first."""
     for field in vars(schedule).values():
         for part in field if isinstance(field, tuple) else (field,):

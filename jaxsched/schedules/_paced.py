@@ -12,6 +12,7 @@ from jaxsched import _number as num
 from jaxsched._checks import violates
 from jaxsched._number import Number
 from jaxsched._struct import numbers, struct
+from jaxsched._types import Leaf
 from jaxsched.schedules._piecewise import count_reached, edges, require_lengths
 from jaxsched.schedules._wrappers import AbstractRetimed
 
@@ -38,8 +39,8 @@ class Paced(AbstractRetimed):
     ([0.9, 0.8, 0.4], 20)
     """
 
-    boundaries: Any = numbers(increasing=True, at_least=0)
-    paces: Any = numbers()
+    boundaries: Leaf = numbers(increasing=True, at_least=0)
+    paces: Leaf = numbers()
 
     def __check_init__(self) -> None:
         require_lengths(self, "boundaries", "paces", 1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxsched._arrays import NEEDS_A_NUMBER, is_concrete, is_number, to_host
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 
 _NEED_LENGTHS = "the phases of a schedule need known lengths"
 ROUNDED = 2.0**-40  # of a number of steps: 3 * 333.3333 is 1000
@@ -75,7 +76,7 @@ def fitted(phases: list[Phase], stop: float | None) -> list[Phase]:
     return [*(cut(phases, stop) if stop else []), Phase(last.name, stop, last.end and stop)]
 
 
-def known(x: Any) -> float:
+def known(x: Leaf) -> float:
     """A length as a number for people."""
     if not is_concrete(x):
         raise TypeError(f"{_NEED_LENGTHS}, got {x!r}.")

@@ -13,6 +13,7 @@ from jaxsched._arrays import is_concrete, to_host
 from jaxsched._axes import split
 from jaxsched._struct import Record
 from jaxsched._svg import svg
+from jaxsched._types import Leaf
 from jaxsched.schedules._phase import boundaries_of, shown_length
 
 _POINTS = 2000  # of a long curve; one of up to 2.5 times as many steps is drawn in full
@@ -39,7 +40,7 @@ def picture(schedule: Any) -> str:
     )
 
 
-def curve(schedule: Any, last: int, points: int = _POINTS) -> tuple[Any, Any]:
+def curve(schedule: Any, last: int, points: int = _POINTS) -> tuple[np.ndarray, np.ndarray]:
     """Steps from 0 to ``last`` and the values there; a jump keeps its two neighboring steps."""
     if last < 2.5 * points:
         at = np.arange(last + 1, dtype=np.int32)
@@ -87,19 +88,19 @@ def _operand(part: Any, symbol: str) -> str:
     return _number(part.value) if plain else brief(part)
 
 
-def _is_default(default: Any, value: Any) -> bool:
+def _is_default(default: object, value: Leaf) -> bool:
     if value is None or not isinstance(default, (int, float)):
         return value is None
     return is_concrete(value) and bool(np.all(np.asarray(to_host(value)) == default))
 
 
-def _field(value: Any) -> str:
+def _field(value: Leaf) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(_field, value))
     return brief(value) if isinstance(value, Record) else _number(value)
 
 
-def _number(value: Any) -> str:
+def _number(value: Leaf) -> str:
     if isinstance(value, jax.core.Tracer) or not is_concrete(value):
         return "?"
     array = np.asarray(to_host(value))

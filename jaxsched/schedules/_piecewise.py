@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -12,15 +13,16 @@ from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._number import Number, Value
 from jaxsched._struct import numbers, struct
+from jaxsched._types import Leaf
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import Phase, cut, known
 from jaxsched.schedules._progress import Progress, cosine_weights, progress
 
 
 class AbstractValues(AbstractSchedule):
-    values: Any
+    values: Leaf
 
-    def _at(self, t: Number) -> Any:
+    def _at(self, t: Number) -> Value:
         """The entry of ``values`` that holds at ``t``."""
         raise NotImplementedError
 
@@ -46,17 +48,17 @@ class PiecewiseConstant(AbstractValues):
     [1.0, 0.5, 0.25]
     """
 
-    boundaries: Any = numbers(increasing=True, at_least=0)
-    values: Any = numbers()
+    boundaries: Leaf = numbers(increasing=True, at_least=0)
+    values: Leaf = numbers()
 
     def __check_init__(self) -> None:
         require_lengths(self, "boundaries", "values", 1)
 
     @property
-    def duration(self) -> Any:
+    def duration(self) -> Leaf:
         return _last(self.boundaries)
 
-    def _at(self, t: Number) -> Any:
+    def _at(self, t: Number) -> Value:
         return num.take(self.values, count_reached(self.boundaries, num.nudge(t)))
 
     def phases(self) -> list[Phase]:
@@ -76,7 +78,7 @@ class Table(AbstractValues):
     0.5
     """
 
-    values: Any = numbers()
+    values: Leaf = numbers()
 
     def __check_init__(self) -> None:
         if hasattr(self.values, "shape") and self.values.shape[-1] < 1:
@@ -86,7 +88,7 @@ class Table(AbstractValues):
     def duration(self) -> int:
         return int(self.values.shape[-1])
 
-    def _at(self, t: Number) -> Any:
+    def _at(self, t: Number) -> Value:
         index = num.to_int32(num.nudge(num.at_least_zero(t)))
         last = np.int32(self.values.shape[-1] - 1)
         return num.take(self.values, num.minimum(index, last))
@@ -94,17 +96,17 @@ class Table(AbstractValues):
 
 @struct
 class AbstractKnots(AbstractSchedule):
-    steps: Any = numbers(increasing=True, at_least=0)
-    values: Any = numbers()
+    steps: Leaf = numbers(increasing=True, at_least=0)
+    values: Leaf = numbers()
 
     def __check_init__(self) -> None:
         require_lengths(self, "steps", "values", 0)
 
     @property
-    def duration(self) -> Any:
+    def duration(self) -> Leaf:
         return _last(self.steps)
 
-    def _segment(self, t: Number) -> tuple[Any, Any, Progress]:
+    def _segment(self, t: Number) -> tuple[Value, Value, Progress]:
         """Indices of the knots around ``t``, and the progress between them."""
         last = self.steps.shape[-1] - 1
         reached = count_reached(self.steps, t)  # no nudge: both segments meet in a knot
@@ -114,7 +116,7 @@ class AbstractKnots(AbstractSchedule):
         end = num.take_number(t, self.steps, following)
         return index, following, progress(t - begin, end - begin)
 
-    def _at(self, knot: Any, t: Number) -> Value:
+    def _at(self, knot: Value, t: Number) -> Value:
         return num.as_value(t, num.take(self.values, knot))
 
     def phases(self) -> list[Phase]:
@@ -198,7 +200,7 @@ class MonotoneCubic(AbstractKnots):
         return num.to_value(fall * pick(self.values, i) + rise * pick(self.values, j) + bend)
 
 
-def require_lengths(points: Any, name: str, other: str, extra: int) -> None:
+def require_lengths(points: AbstractSchedule, name: str, other: str, extra: int) -> None:
     """As many values as there are steps or boundaries, and so many more."""
     steps, values = getattr(points, name), getattr(points, other)
     if not hasattr(steps, "shape") or not hasattr(values, "shape"):
@@ -212,7 +214,7 @@ def require_lengths(points: Any, name: str, other: str, extra: int) -> None:
         )
 
 
-def _slopes(steps: Any, values: Any, xp: Any) -> Any:
+def _slopes(steps: Leaf, values: Leaf, xp: ModuleType) -> num.Word:
     """PCHIP's slopes: harmonic means of two secants, or 0 where these differ in sign."""
     wide = xp is np or values.dtype == np.float64
     kind = np.float64 if wide else np.float32
@@ -230,7 +232,7 @@ def _slopes(steps: Any, values: Any, xp: Any) -> Any:
     return xp.concatenate([first, inner, last])
 
 
-def _end_slope(h0: Any, h1: Any, d0: Any, d1: Any, xp: Any) -> Any:
+def _end_slope(h0: num.Word, h1: num.Word, d0: num.Word, d1: num.Word, xp: ModuleType) -> num.Word:
     slope = ((2 * h0 + h1) * d0 - h0 * d1) / (h0 + h1)
     slope = xp.where(slope * d0 <= 0, xp.zeros_like(slope), slope)
     return xp.where((d0 * d1 <= 0) & (xp.abs(slope) > xp.abs(3 * d0)), 3 * d0, slope)
@@ -239,7 +241,7 @@ def _end_slope(h0: Any, h1: Any, d0: Any, d1: Any, xp: Any) -> Any:
 _WIDE = (np.uint32, np.int64, np.uint64, np.float64)
 
 
-def count_reached(boundaries: Any, t: Number) -> Any:
+def count_reached(boundaries: Leaf, t: Number) -> Value:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
     t = num.at_least_zero(t)
     if not isinstance(t, (num.Double, jax.Array)):
@@ -266,7 +268,7 @@ def count_reached(boundaries: Any, t: Number) -> Any:
     return jnp.searchsorted(boundaries, key, side="right", method=method).astype(jnp.int32)
 
 
-def edges(points: Any) -> list[float]:
+def edges(points: Leaf) -> list[float]:
     """Where phases begin: at 0 and at every later point."""
     if np.ndim(points) > 1 or not is_concrete(points):
         known(points)  # raises
@@ -278,7 +280,7 @@ def _between(name: str, begins: list[float], end: float | None) -> list[Phase]:
     return cut([Phase(name, a, b) for a, b in zip(begins, [*begins[1:], end], strict=True)], end)
 
 
-def _last(steps: Any) -> Any:
+def _last(steps: Leaf) -> Leaf:
     if steps.shape[-1] == 0:
         return 0
     last = steps[..., -1]

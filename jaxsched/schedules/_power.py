@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import number, struct
+from jaxsched._types import Leaf
 from jaxsched.schedules._wrappers import AbstractWrapper
 
 
@@ -30,7 +29,7 @@ class Power(AbstractWrapper, operator="**"):
     (0.5, 0.25)
     """
 
-    exponent: Any = number()
+    exponent: Leaf = number()
 
     def _is_constant(self) -> bool:
         return self.schedule._is_constant()
@@ -52,7 +51,7 @@ class Power(AbstractWrapper, operator="**"):
         return num.where(negative, num.where(odd == 0.0, power, signed), power)
 
 
-def _quotient(t: Number, x: Any, y: Any) -> Value:
+def _quotient(t: Number, x: Leaf, y: Leaf) -> Value:
     """Infinite or NaN by a zero, which Python would refuse."""
     with np.errstate(all="ignore"):  # of what is known in a program
         return num.as_value(t, x) / num.as_value(t, y)

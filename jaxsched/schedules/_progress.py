@@ -11,12 +11,14 @@ start from those that have *passed* (1 - weight would lose digits there).
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxsched import _number as num
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._text import describe
+from jaxsched._types import Leaf
 from jaxsched.schedules._base import AbstractTimed
 
 
@@ -30,9 +32,9 @@ class AbstractShape(AbstractTimed):
         steps: length in optimizer updates, at least 0.
     """
 
-    start: Any = number()
-    end: Any = number()
-    steps: Any = length(at_least=0)
+    start: Leaf = number()
+    end: Leaf = number()
+    steps: Leaf = length(at_least=0)
 
     @abc.abstractmethod
     def weights(self, at: Progress) -> tuple[Value, Value]:
@@ -70,13 +72,13 @@ class Progress(NamedTuple):
         """Both fractions as numbers."""
         return self.passed / self.length, self.rest / self.length
 
-    def nearer(self) -> tuple[Any, Number]:
+    def nearer(self) -> tuple[num.Mask, Number]:
         """Whether the start is the nearer end, and the exact fraction to it, at most 1/2."""
         early = num.to_value(self.passed) <= num.to_value(self.rest)
         return early, num.where(early, self.passed, self.rest) / self.length
 
 
-def progress(t: Number, steps: Any) -> Progress:
+def progress(t: Number, steps: Leaf) -> Progress:
     """The progress at ``t`` of a piece of ``steps``; a piece of length 0 is over at once."""
     length = num.as_number(t, steps)
     empty = length <= 0.0
@@ -89,7 +91,9 @@ def progress(t: Number, steps: Any) -> Progress:
     return Progress(num.where(empty, whole, passed), num.where(empty, zero, rest), length)
 
 
-def cosine_weights(at: Progress, square: Any = num.sin_squared) -> tuple[Any, Any]:
+def cosine_weights(
+    at: Progress, square: Callable[[Number], Any] = num.sin_squared
+) -> tuple[Any, Any]:
     # One evaluation on the nearer side, where the squared sine is at most 1/2.
     early, near = at.nearer()
     small = square(near)
@@ -97,7 +101,7 @@ def cosine_weights(at: Progress, square: Any = num.sin_squared) -> tuple[Any, An
     return num.where(early, large, small), num.where(early, small, large)
 
 
-def raised(w_start: Number, w_end: Number, exponent: Any) -> tuple[Number, Number]:
+def raised(w_start: Number, w_end: Number, exponent: Leaf) -> tuple[Number, Number]:
     """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``."""
     exponent = num.as_number(w_start, exponent)
     some = w_start > 0.0

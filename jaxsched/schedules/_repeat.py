@@ -16,6 +16,7 @@ from jaxsched._arrays import to_host
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import count, length, number, struct
+from jaxsched._types import Leaf
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import Phase, shown_length
 from jaxsched.schedules._wrappers import AbstractWrapper
@@ -48,10 +49,10 @@ class Repeat(AbstractWrapper):
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
 
-    growth: Any = number(default=None, above=0, optional=True)
-    decay: Any = number(default=None, at_least=0, optional=True)
-    cycles: Any = count(default=None, at_least=1, at_most=2**_BITS - 1, optional=True)
-    warmup: Any = length(default=None, at_least=0, optional=True)
+    growth: Leaf = number(default=None, above=0, optional=True)
+    decay: Leaf = number(default=None, at_least=0, optional=True)
+    cycles: Leaf = count(default=None, at_least=1, at_most=2**_BITS - 1, optional=True)
+    warmup: Leaf = length(default=None, at_least=0, optional=True)
 
     def __check_init__(self) -> None:
         self._require_duration()
@@ -100,7 +101,7 @@ class Repeat(AbstractWrapper):
         else:
             growth, reached = num.as_number(t, self.growth), num.nudge(t)
 
-            def begun(cycle: Number, total: Number) -> Any:
+            def begun(cycle: Number, total: Number) -> num.Mask:
                 reaches = reached >= cycle * fixed + total * growing
                 return reaches if last is None else reaches & (cycle <= last)
 
@@ -176,7 +177,7 @@ def _is_enough(block: Block, most: Number | None) -> bool:
     return bool(np.all(block[1] >= _FAR) or (known and np.all(block[2] > most)))
 
 
-def _descend(like: Number, blocks: Any, fits: Callable[[Number, Number], Any]) -> Any:
+def _descend(like: Number, blocks: Any, fits: Callable[[Number, Number], num.Mask]) -> Any:
     """As many cycles as fit: their number n, ``growth ** n`` and the sum."""
 
     apart = lambda numbers: tuple(map(num.to_arrays, numbers))
@@ -206,5 +207,5 @@ def _held(x: Number) -> Number:
     return num.where(num.to_value(x) < _FAR, x, num.full_like(x, _FAR))
 
 
-def _in_program(x: Any) -> bool:
+def _in_program(x: object) -> bool:
     return isinstance(x, (num.Double, jax.Array))

@@ -18,6 +18,7 @@ from jaxsched import _number as num
 from jaxsched._arrays import is_concrete
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record
+from jaxsched._types import Leaf
 
 
 def can_select(t: Number) -> bool:
@@ -62,7 +63,7 @@ def _alike(parts: Sequence[Any]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _has_code(x: Any) -> bool:
+def _has_code(x: object) -> bool:
     """Whether a class that is not of this package, or a function, is part of ``x``."""
     if isinstance(x, Record):
         ours = type(x).__module__.startswith("jaxsched.") and not hasattr(x, "fn")
@@ -93,7 +94,7 @@ def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number
     return lengths if places == sorted(places) else lengths[np.argsort(places)]
 
 
-def _merged(t: Number, members: list[Any], index: Any, places: list[int]) -> Any:
+def _merged(t: Number, members: list[Any], index: Value, places: list[int]) -> Any:
     """One of its kind with the numbers of the member that is due."""
     if len(members) == 1:
         return members[0]
@@ -106,7 +107,7 @@ def _merged(t: Number, members: list[Any], index: Any, places: list[int]) -> Any
     )
 
 
-def _picked(t: Number, column: tuple[Any, ...], at: Any) -> Any:
+def _picked(t: Number, column: tuple[Leaf, ...], at: Value) -> Leaf:
     first = column[0]
     if all(x is first or (type(x) is type(first) is float and x == first) for x in column):
         return first

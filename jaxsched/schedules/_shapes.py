@@ -5,14 +5,13 @@ Each one is its two weights; see ``_progress.py``.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
+from jaxsched._types import Leaf
 from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
 from jaxsched.schedules._progress import AbstractShape, Progress, cosine_weights, progress, raised
 
@@ -57,7 +56,7 @@ class Cosine(AbstractShape):
     0.5
     """
 
-    exponent: Any = number(default=None, above=0, optional=True)
+    exponent: Leaf = number(default=None, above=0, optional=True)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         if self.exponent is None:
@@ -81,7 +80,7 @@ class Polynomial(AbstractShape):
     0.25
     """
 
-    power: Any = number(default=2.0, above=0)
+    power: Leaf = number(default=2.0, above=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
@@ -104,9 +103,9 @@ class Geometric(AbstractTimed):
     0.1
     """
 
-    start: Any = number(above=0)
-    end: Any = number(above=0)
-    steps: Any = length(at_least=0)
+    start: Leaf = number(above=0)
+    end: Leaf = number(above=0)
+    steps: Leaf = length(at_least=0)
 
     def value_at(self, t: Number) -> Value:
         # From the nearer end, so that both ends are met exactly.
@@ -162,8 +161,8 @@ class Tanh(AbstractShape):
     0.5
     """
 
-    lower: Any = number(default=-7.0)
-    upper: Any = number(default=3.0)
+    lower: Leaf = number(default=-7.0)
+    upper: Leaf = number(default=3.0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
@@ -193,7 +192,7 @@ class Rex(AbstractShape):
     0.666667
     """
 
-    beta: Any = number(default=0.5, above=0)
+    beta: Leaf = number(default=0.5, above=0)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         passed = at.passed * num.as_number(at.passed, self.beta)
@@ -278,8 +277,8 @@ class Harmonic(AbstractShape):
     0.666667
     """
 
-    start: Any = number(above=0)
-    end: Any = number(above=0)
+    start: Leaf = number(above=0)
+    end: Leaf = number(above=0)
 
     def __check_init__(self) -> None:
         far = lambda start, end: np.maximum(start / end, end / start) > _FAR
@@ -320,7 +319,7 @@ class ShiftedExponential(AbstractShape):
     0.333333
     """
 
-    ratio: Any = number(default=0.1, above=0, below=1)
+    ratio: Leaf = number(default=0.1, above=0, below=1)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         done, left = at.exact()
@@ -350,7 +349,7 @@ class Warp(AbstractSchedule):
     """
 
     shape: AbstractShape
-    power: Any = number(above=0)
+    power: Leaf = number(above=0)
 
     def __check_init__(self) -> None:
         if not isinstance(self.shape, AbstractShape):
@@ -360,7 +359,7 @@ class Warp(AbstractSchedule):
             )
 
     @property
-    def duration(self) -> Any:
+    def duration(self) -> Leaf:
         return self.shape.steps
 
     def value_at(self, t: Number) -> Value:

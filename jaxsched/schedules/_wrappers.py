@@ -12,6 +12,7 @@ from jaxsched._arrays import to_host
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
+from jaxsched._types import Leaf
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import exact_duration
@@ -45,7 +46,7 @@ class AbstractWrapper(AbstractSchedule):
             )
 
     @property
-    def duration(self) -> Any:
+    def duration(self) -> Leaf:
         return exact_duration(self)
 
     def exact_length(self, t: Number) -> Number | None:
@@ -106,7 +107,7 @@ class Stretch(AbstractRetimed):
     0.5
     """
 
-    factor: Any = number(above=0)
+    factor: Leaf = number(above=0)
 
     def exact_length(self, t: Number) -> Number | None:
         inner = self.schedule.exact_length(t)
@@ -132,7 +133,7 @@ class Shift(AbstractRetimed):
     0.5
     """
 
-    steps: Any = length()
+    steps: Leaf = length()
 
     def exact_length(self, t: Number) -> Number | None:
         inner = self.schedule.exact_length(t)
@@ -163,8 +164,8 @@ class Window(AbstractRetimed):
     (300, 0.5)
     """
 
-    start: Any = length(at_least=0)
-    stop: Any = length(at_least=0)
+    start: Leaf = length(at_least=0)
+    stop: Leaf = length(at_least=0)
 
     def __check_init__(self) -> None:
         if violates(operator.gt, self.start, self.stop):
@@ -199,8 +200,8 @@ class Clip(AbstractPointwise):
     """
 
     schedule: Any
-    low: Any = number(default=None, optional=True)
-    high: Any = number(default=None, optional=True)
+    low: Leaf = number(default=None, optional=True)
+    high: Leaf = number(default=None, optional=True)
 
     def __check_init__(self) -> None:
         if self.low is None and self.high is None:
@@ -235,7 +236,7 @@ class Quantize(AbstractRetimed):
     [1.0, 1.0, 0.5, 0.0]
     """
 
-    every: Any = length(above=0)
+    every: Leaf = length(above=0)
 
     def exact_length(self, t: Number) -> Number | None:
         inner = self.schedule.exact_length(t)
@@ -282,7 +283,7 @@ class Epochwise(AbstractRetimed):
     [1.0, 1.0, 0.75, 0.25, 0.0]
     """
 
-    per_epoch: Any = length(above=0)
+    per_epoch: Leaf = length(above=0)
 
     def exact_length(self, t: Number) -> Number | None:
         epochs = self.schedule.exact_length(t)

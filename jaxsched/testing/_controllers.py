@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import pickle
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,20 @@ import numpy as np
 from jaxsched._arrays import to_host
 from jaxsched._checks import MANY, checked_items, checked_whole
 from jaxsched._text import describe
+from jaxsched._types import PyTree
 from jaxsched._words import uncalled
 from jaxsched.controllers._base import AbstractController
 from jaxsched.controllers._scaler import AbstractScaler
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.testing import _laws
 
+Controller: TypeAlias = Any  # any object with the methods of Optax's `StatefulSchedule`
 Report = dict[str, Any]
 Run = Sequence[Report]
 
 
 def check_controller(
-    controller: Any,
+    controller: Controller,
     *,
     run: Run | None = None,
     bounds: tuple[float, float] | None = None,
@@ -90,7 +92,7 @@ def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
 # ------------------------------------------------------------------------------------- the laws
 
 
-def pure(controller: Any, run: Run) -> None:
+def pure(controller: Controller, run: Run) -> None:
     """The same state and report give the same state and value, and change neither."""
     text, state = repr(controller), controller.init()
     for report in run[:10]:
@@ -105,7 +107,7 @@ def pure(controller: Any, run: Run) -> None:
     _laws.assert_equal(controller.init(), controller.init(), "init() gave another state")
 
 
-def stable_state(controller: Any, run: Run) -> None:
+def stable_state(controller: Controller, run: Run) -> None:
     """The state keeps its structure, shapes and strong dtypes whatever is reported."""
     state = controller.init()
     wanted = _kinds(state)
@@ -124,7 +126,7 @@ def stable_state(controller: Any, run: Run) -> None:
     assert kind == ((), jnp.float32, False), f"the value is {value}"
 
 
-def total(controller: Any, run: Run) -> None:
+def total(controller: Controller, run: Run) -> None:
     """The rate is finite, and the state without a NaN, at every step."""
     for index, (state, value) in enumerate(_follow(controller, run)):
         assert np.isfinite(value), f"the rate is {value} after {run[:index]}"
@@ -133,7 +135,7 @@ def total(controller: Any, run: Run) -> None:
             assert not np.isnan(np.asarray(leaf)).any(), f"{name} is NaN after {run[index - 1]}"
 
 
-def bounded(controller: Any, run: Run, bounds: tuple[float, float] | None = None) -> None:
+def bounded(controller: Controller, run: Run, bounds: tuple[float, float] | None = None) -> None:
     """The rate, or the scale of one of our own controllers, stays within its bounds."""
     what = "rate"
     if bounds is None and isinstance(controller, AbstractScaler):
@@ -146,7 +148,7 @@ def bounded(controller: Any, run: Run, bounds: tuple[float, float] | None = None
         assert max(seen) <= high, f"the {what} rises to {max(seen)}, above {high}"
 
 
-def monotone(controller: Any, run: Run) -> None:
+def monotone(controller: Controller, run: Run) -> None:
     """Where it is promised, the scale never rises."""
     if getattr(controller, "monotone", False):
         scales = [float(state.scale) for state, _ in _follow(controller, run)]
@@ -154,7 +156,7 @@ def monotone(controller: Any, run: Run) -> None:
         assert not rises, f"the scale rises to {scales[rises[0]]} after {run[rises[0] - 1]}"
 
 
-def holds(controller: Any, run: Run) -> None:
+def holds(controller: Controller, run: Run) -> None:
     """Without a report the scale holds, and so does it with one that is not reported."""
     state = controller.init()
     for report in run:
@@ -164,7 +166,7 @@ def holds(controller: Any, run: Run) -> None:
             assert float(after.scale) == float(state.scale), "the scale changes without a report"
 
 
-def ignores_nan(controller: Any, run: Run) -> None:
+def ignores_nan(controller: Controller, run: Run) -> None:
     """An ignored NaN has no effect: the run equals the one without that report."""
     if _is_opaque(controller) or getattr(controller, "nan", "ignore") != "ignore":
         return
@@ -180,7 +182,7 @@ def ignores_nan(controller: Any, run: Run) -> None:
     _laws.assert_equal(clean, broken, "NaN left a trace in the state")
 
 
-def no_retrace(controller: Any, run: Run) -> None:
+def no_retrace(controller: Controller, run: Run) -> None:
     """Another number, of the controller or of a report, does not compile a new program."""
     if _is_opaque(controller):
         return
@@ -198,7 +200,7 @@ def no_retrace(controller: Any, run: Run) -> None:
     assert step.traces == 1, f"{step.traces} traces for 4 settings"
 
 
-def scanned(controller: Any, run: Run) -> None:
+def scanned(controller: Controller, run: Run) -> None:
     """The eager run, the jitted one and the scan agree: states exactly, rates within 2 ulp."""
     if _is_opaque(controller):
         return
@@ -212,7 +214,7 @@ def scanned(controller: Any, run: Run) -> None:
         _laws.assert_close(values[index], value, "scan and eager rates")
 
 
-def resumable(controller: Any, run: Run) -> None:
+def resumable(controller: Controller, run: Run) -> None:
     """Saved and loaded at any step, a run goes on with the same bits."""
     step = _program(controller)
     whole = [controller.init()]
@@ -226,7 +228,7 @@ def resumable(controller: Any, run: Run) -> None:
         _laws.assert_equal(state, whole[-1], f"the run resumed at step {stop} ends otherwise")
 
 
-def batched(controller: Any, run: Run) -> None:
+def batched(controller: Controller, run: Run) -> None:
     """A member of a population has the states and rates of a run of its own."""
     if _is_opaque(controller):
         return
@@ -241,7 +243,7 @@ def batched(controller: Any, run: Run) -> None:
         _laws.assert_close(states, alone, "states in a population and alone")
 
 
-def factorizes(controller: Any, run: Run) -> None:
+def factorizes(controller: Controller, run: Run) -> None:
     """Where there is a scale, the rate is ``base(step) * scale``, or ``min_lr``; a step is an
     update."""
     if not isinstance(controller, AbstractScaler):
@@ -256,13 +258,13 @@ def factorizes(controller: Any, run: Run) -> None:
         _laws.assert_close(value, expected, f"the rate and base * scale at step {index}")
 
 
-def printable(controller: Any, run: Run) -> None:
+def printable(controller: Controller, run: Run) -> None:
     """``eval(repr(c)) == c``; equal by value, hashable."""
     if isinstance(controller, AbstractController):
         _laws.assert_read_back(controller)
 
 
-def copyable(controller: Any, run: Run) -> None:
+def copyable(controller: Controller, run: Run) -> None:
     """pickle, copy and deepcopy give an equal controller."""
     if isinstance(controller, AbstractController):
         _laws.copies(controller)
@@ -286,7 +288,7 @@ CONTROLLER_LAWS = _laws.by_name(
 )
 
 
-def _follow(controller: Any, run: Run) -> Iterable[tuple[Any, float]]:
+def _follow(controller: Controller, run: Run) -> Iterable[tuple[PyTree, float]]:
     """The state and the rate before each update, and after the last."""
     step = _program(controller)
     state = controller.init()
@@ -297,21 +299,21 @@ def _follow(controller: Any, run: Run) -> Iterable[tuple[Any, float]]:
 
 
 @jax.jit
-def _in_a_scan(controller: Any, stacked: Any) -> Any:
+def _in_a_scan(controller: Controller, stacked: PyTree) -> PyTree:
     """The state and the rate after each update."""
 
-    def body(state: Any, report: Report) -> Any:
+    def body(state: PyTree, report: Report) -> PyTree:
         new = controller.update(state, **report)
         return new, (new, controller(new))
 
     return jax.lax.scan(body, controller.init(), stacked)[1]
 
 
-def _stacked(run: Run) -> Any:
+def _stacked(run: Run) -> PyTree:
     return jax.tree.map(lambda *xs: np.stack([jnp.asarray(x) for x in xs]), *run)
 
 
-def _program(controller: Any) -> Any:
+def _program(controller: Controller) -> Any:
     try:
         return _cached_program(controller)
     except TypeError:  # it has no hash
@@ -319,15 +321,15 @@ def _program(controller: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=32)  # all the laws follow the same controller
-def _cached_program(controller: Any) -> Any:
-    def step(state: Any, report: Report) -> Any:
+def _cached_program(controller: Controller) -> Any:
+    def step(state: PyTree, report: Report) -> PyTree:
         new = controller.update(state, **report)
         return new, controller(new)
 
     return jax.jit(step)
 
 
-def _is_opaque(controller: Any) -> bool:
+def _is_opaque(controller: Controller) -> bool:
     """Whether it is not a pytree, so that its numbers can't be mapped over."""
     return jax.tree_util.treedef_is_leaf(jax.tree.structure(controller))
 
@@ -347,6 +349,6 @@ def _uniform(run: Run) -> list[Report]:
     return [full | {k: v for k, v in report.items() if v is not None} for report in run if report]
 
 
-def _kinds(tree: Any) -> Any:
+def _kinds(tree: PyTree) -> PyTree:
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(jnp.shape(x), x.dtype, getattr(x, "weak_type", True)) for x in leaves]

@@ -21,6 +21,7 @@ from jaxsched import controllers
 from jaxsched._arrays import is_concrete, is_list, strong, to_host
 from jaxsched._checks import checked_items
 from jaxsched._struct import Record
+from jaxsched._types import PyTree
 
 Law = Callable[[Any, Any], None]
 
@@ -29,7 +30,7 @@ def by_name(*laws: Law) -> dict[str, Law]:
     return {law.__name__: law for law in laws}
 
 
-def check(where: str, laws: Mapping[str, Law], subject: Any, trial: Any, skip: Any) -> None:
+def check(where: str, laws: Mapping[str, Law], subject: PyTree, trial: Any, skip: object) -> None:
     """Runs every law that is not skipped; ``trial`` is the subject's input."""
     skipped = checked_items(f"{where}(skip=...)", skip, "names of laws")
     if unknown := [name for name in skipped if not isinstance(name, str) or name not in laws]:
@@ -57,7 +58,7 @@ class Traced:
         return self._call(*args)
 
 
-def rescaled(subject: Any, factor: float) -> Any:
+def rescaled(subject: PyTree, factor: float) -> PyTree:
     """One of the same structure with other numbers, all of them arrays."""
     return jax.tree.map(
         lambda x: x * jnp.asarray(factor, x.dtype) if x.dtype.kind == "f" else x, strong(subject)
@@ -81,14 +82,14 @@ def ulp_distance(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     return np.abs(x - y) / unit.astype(np.float64)
 
 
-def assert_equal(a: Any, b: Any, words: str) -> None:
+def assert_equal(a: PyTree, b: PyTree, words: str) -> None:
     """Two trees have the same numbers; NaN is NaN."""
     for x, y in _pairs(a, b):
         same = np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
         assert same, f"{words}: {a} and {b}"
 
 
-def assert_close(a: Any, b: Any, words: str, ulps: int = 2, at: Any = None) -> None:
+def assert_close(a: PyTree, b: PyTree, words: str, ulps: int = 2, at: Any = None) -> None:
     """Two trees have the same integers, and real numbers within ``ulps``; ``at``: their steps."""
     for x, y in _pairs(a, b):
         near = x == y
@@ -103,7 +104,7 @@ def assert_close(a: Any, b: Any, words: str, ulps: int = 2, at: Any = None) -> N
             raise AssertionError(f"{words} differ by more than {ulps} ulp: {shown}")
 
 
-def _pairs(a: Any, b: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+def _pairs(a: PyTree, b: PyTree) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     leaves = [map(np.asarray, jax.tree.leaves(tree)) for tree in (a, b)]
     return zip(*leaves, strict=True)
 
@@ -111,7 +112,7 @@ def _pairs(a: Any, b: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
 # ------------------------------------------------------------------------------- subjects as data
 
 
-def assert_numbers(subject: Any) -> None:
+def assert_numbers(subject: PyTree) -> None:
     """Its leaves are numbers, and rebuild it."""
     leaves, tree = jax.tree.flatten(subject)
     for leaf in leaves:
@@ -120,7 +121,7 @@ def assert_numbers(subject: Any) -> None:
     assert jax.tree.unflatten(tree, leaves) == subject, "it is not equal to one of its leaves"
 
 
-def assert_read_back(subject: Any) -> None:
+def assert_read_back(subject: PyTree) -> None:
     """``eval(repr(s)) == s``."""
     js.Constant  # noqa: B018  # with it come all names of reprs
     names = {**vars(js), **vars(controllers), **_classes(subject)}
@@ -129,7 +130,7 @@ def assert_read_back(subject: Any) -> None:
     assert hash(again) == hash(subject), "equal ones have different hashes"
 
 
-def copies(subject: Any) -> list[Any]:
+def copies(subject: PyTree) -> list[PyTree]:
     """Pickled and read back, copied and deeply copied: each equal, of the same class and hash."""
     made = [pickle.loads(pickle.dumps(subject)), copy.copy(subject), copy.deepcopy(subject)]
     for again in made:
@@ -139,7 +140,7 @@ def copies(subject: Any) -> list[Any]:
     return made
 
 
-def _classes(subject: Any) -> dict[str, type]:
+def _classes(subject: PyTree) -> dict[str, type]:
     """The classes in it, by name: also those that are not ours."""
     if isinstance(subject, Record):
         own = {type(subject).__name__: type(subject)}

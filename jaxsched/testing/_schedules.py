@@ -53,14 +53,14 @@ def landmarks(schedule: Schedule) -> np.ndarray:
     return np.asarray(marks, np.int32)
 
 
-def _int32(where: str, steps: Any) -> np.ndarray:
+def _int32(where: str, steps: object) -> np.ndarray:
     items = checked_items(where, steps, "steps")
     if not items:
         raise ValueError(f"{where} must hold at least one step, got none.")
     return np.array([checked_whole(where, x, -INT32_MAX - 1, INT32_MAX) for x in items], np.int32)
 
 
-def _has_code(schedule: Any) -> bool:
+def _has_code(schedule: Schedule) -> bool:
     """Whether a user's function or a formula in ``jnp`` is part of it."""
     nodes = jax.tree.leaves(schedule, is_leaf=lambda x: isinstance(x, js.Function))
     in_jax = isinstance(schedule.value_at(np.float64(1.0)), jax.Array)
@@ -127,7 +127,9 @@ def total(schedule: Schedule, steps: np.ndarray) -> None:
             _holds("the end does not hold", steps, values, steps >= end, last)
 
 
-def _holds(what: str, steps: np.ndarray, values: np.ndarray, where: np.ndarray, value: Any) -> None:
+def _holds(
+    what: str, steps: np.ndarray, values: np.ndarray, where: np.ndarray, value: np.ndarray
+) -> None:
     if (wrong := np.flatnonzero(where & (values != value))).size:
         at = wrong[0]
         raise AssertionError(f"{what}: {values[at]} at step {steps[at]}, not {value}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxsched._checks import checked_number
-from jaxsched._types import Number, PyTree
+from jaxsched._types import Leaf, Number, PyTree
 from jaxsched.controllers._base import flag, next_count, number32
 
 
@@ -75,18 +75,18 @@ class Average(NamedTuple):
         )
 
 
-def _has_mean(x: Any) -> bool:
+def _has_mean(x: jax.Array) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.inexact))
 
 
-def _wide(x: Any) -> jax.Array:
+def _wide(x: Leaf) -> jax.Array:
     x = jnp.asarray(x)
     if not _has_mean(x):
         return x
     return jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _toward(mean: jax.Array, weight: Any, share: jax.Array, first: jax.Array) -> jax.Array:
+def _toward(mean: jax.Array, weight: Leaf, share: jax.Array, first: jax.Array) -> jax.Array:
     weight = jnp.asarray(weight)
     if not _has_mean(mean):
         return weight

@@ -54,7 +54,7 @@ def sharpness(
     root = jax.tree.map(jnp.ones_like, weights) if scale is None else jax.tree.map(jnp.sqrt, scale)
     gradient = jax.grad(lambda w: jnp.mean(loss(w)))
 
-    def product(v: Any) -> Any:
+    def product(v: PyTree) -> PyTree:
         inner = jax.tree.map(jnp.multiply, root, v)
         outer = jax.jvp(gradient, (weights,), (inner,))[1]
         return jax.tree.map(jnp.multiply, root, outer)
@@ -64,7 +64,7 @@ def sharpness(
     keys = jax.random.split(jax.random.key(seed), len(leaves))
     first = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
 
-    def step(v: Any, _: Any) -> Any:
+    def step(v: PyTree, _: None) -> tuple[PyTree, tuple[jax.Array, jax.Array]]:
         hv = product(v)
         top = _dot(v, hv)
         rest = jax.tree.map(lambda h, x: h - top.astype(x.dtype) * x, hv, v)
@@ -89,12 +89,12 @@ def stability_limit(momentum: float = 0.0, *, ema: bool = False) -> float:
     return 2.0 * (1.0 + momentum) / (1.0 - momentum if ema else 1.0)
 
 
-def _dot(a: Any, b: Any) -> jax.Array:
+def _dot(a: PyTree, b: PyTree) -> jax.Array:
     parts = [jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
     return jnp.sum(jnp.stack([jnp.asarray(p, jnp.float32) for p in parts]))
 
 
-def _unit(v: Any) -> Any:
+def _unit(v: PyTree) -> PyTree:
     length = jnp.sqrt(_dot(v, v))
     length = jnp.where(length > 0, length, 1.0)
     return jax.tree.map(lambda x: x / length.astype(x.dtype), v)
