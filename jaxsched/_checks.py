@@ -81,6 +81,7 @@ def checked_number(
     if np.size(x) == 0:
         raise ValueError(f"{where} must be a number, or one for each member, got {describe(x)}.")
     if not is_concrete(x):
+        # An integer has no gradient, and makes another program than the 0.5 that may come next.
         return x.astype(jnp.float32) if real and jnp.issubdtype(x.dtype, jnp.integer) else x
     value = x
     every: Any = bool  # for a Python number, the usual case, without NumPy's price
@@ -89,7 +90,7 @@ def checked_number(
         every, some = np.all, np.any
         try:
             value = np.asarray(to_host(x), np.float64)
-        except OverflowError:
+        except OverflowError:  # of a Python integer beyond float64
             value = np.asarray(np.inf)
     check_bounds(where, x, value, every=every, some=some, **bounds)
     if isinstance(x, (int, np.integer)):

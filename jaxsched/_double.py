@@ -159,6 +159,7 @@ def _graft_jvp(primals: _Pair, tangents: _Pair) -> _Pair:
 
 
 def fix(x: Any) -> Any:
+    # Errors of rounding have no derivative: that of `smooth` is grafted onto what they make exact.
     return lax.stop_gradient(x) if isinstance(x, jax.Array) else x
 
 
@@ -183,6 +184,7 @@ def _product(x: Double, y: Double) -> Double:
 def _quotient(x: Double, y: Double) -> Double:
     a, b, a_lo, b_lo = fixed(x.hi, y.hi, x.lo, y.lo)
     value = a / b
+    # What the rounded quotient leaves of x, exactly: over y it is the second word.
     product, error = _two_product(value, b)
     rest = ((a - product) - error + a_lo - value * b_lo) / b
     return _renormalized(value, rest, x.hi / y.hi)
@@ -314,6 +316,8 @@ def product(xs: list[Any]) -> Any:
         return plain
     if not isinstance(plain, jax.Array):
         return np.float32(np.prod(np.asarray(xs, np.float64)))
+    # Of 1e30 * 1e30 * 1e-30 the first product is infinite. So significands and exponents are apart
+    # (zero and what is below 2^-126 counts as that, infinity as 2^126: both stay what they are).
     total: Any = np.float32(1.0)
     exponents: Any = np.int32(0)
     for x in map(fix, xs):

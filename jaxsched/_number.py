@@ -68,7 +68,7 @@ def as_number(t: Number, x: Leaf) -> Number:
         return as_double(x)
     if isinstance(t, jax.Array) and isinstance(x, jax.Array):
         return x.astype(jnp.float64)
-    return np.asarray(x, np.float64)[()]
+    return np.asarray(x, np.float64)[()]  # a scalar without axes: fast paths ask for that type
 
 
 def full_like(t: Number, x: Leaf) -> Number:
@@ -192,6 +192,7 @@ def running_sum(terms: Number) -> Number:
     """The sums of the first, of the first two, and so on; in a program of logarithmic size."""
     if isinstance(terms, np.ndarray):
         return np.cumsum(terms, -1)
+    # One after the other they would be as many launches on a GPU.
     words, reach = to_arrays(terms), 1
     while reach < words[0].shape[-1]:  # each is the sum of the last ``reach``, if there are so many
         moved = (jnp.zeros_like(x).at[..., reach:].set(x[..., :-reach]) for x in words)
@@ -204,7 +205,7 @@ def take_number(t: Number, xs: Leaf, index: Value) -> Number:
     if isinstance(t, Double) and isinstance(xs, np.ndarray):
         xs = as_double(xs)
     if isinstance(xs, Double):
-        if isinstance(xs.lo, np.ndarray) and not xs.lo.any():
+        if isinstance(xs.lo, np.ndarray) and not xs.lo.any():  # as usual: one look-up is enough
             return as_double(take(xs.hi, index))
         return Double(take(xs.hi, index), take(xs.lo, index))
     return as_number(t, take(xs, index))
@@ -307,6 +308,7 @@ def log(x: Number) -> Number:
 def power(x: Number, exponent: Number) -> Number:
     """``x ** exponent`` for ``x >= 0`` and a positive exponent; flat (no derivative) at zero."""
     some = x > 0.0
+    # At 0 the logarithm and its slope are infinite, and a NaN not taken is still in the gradient.
     base = where(some, x, 1.0)
     if isinstance(base, Double) or isinstance(exponent, Double):
         result: Number = exp2(exponent * log2(as_double(base)))
@@ -382,6 +384,8 @@ _SIN_SQUARED = [
 ]
 _LOG1P = [1.0, -1 / 2, 1 / 3, -1 / 4]
 _EXPM1 = [1 / math.factorial(k + 1) for k in range(4)]
+# Nearer to 0 x^4 / 5 < 2^-42 is left after four terms. Farther away the logarithm of 1 + x, exact
+# to 2^-34, still has the 24 bits of a value.
 _NEAR_ZERO = 2.0**-10
 _NUDGE = 2.0**-22
 

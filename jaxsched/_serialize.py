@@ -35,7 +35,7 @@ from jaxsched.schedules._base import AbstractSchedule
 
 T = TypeVar("T")
 FORMAT = 1
-_DEPTH = 200
+_DEPTH = 200  # of nesting: Python's own limit depends on the caller's stack
 _WIDE = "float64"  # an array of this dtype is {"float64": [...]}, all others are plain lists
 
 

@@ -234,4 +234,4 @@ def _hashable(x: Leaf) -> Hashable:
     if is_concrete(x):
         value = np.asarray(to_host(x))
         return value.item() if value.ndim == 0 else tuple(value.ravel().tolist())
-    return id(x)
+    return id(x)  # traced: equal to itself only, as `_same` has it

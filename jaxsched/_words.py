@@ -250,7 +250,7 @@ def known_arguments(function: F) -> F:
 
     if not is_class:
         return cast(F, call)
-    given.__init__ = call
+    given.__init__ = call  # a wrapped class would be none for isinstance and pickle
     return function
 
 

@@ -34,6 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def drop_in(make: F) -> F:
     """Binds and checks the arguments in the name of the other library's function."""
+    # Of `_torch_plateau` and the like, too, which are parts of `torch`.
     library = make.__module__.rpartition(".")[2].lstrip("_").partition("_")[0]
     function = f"{library}.{make.__name__}"
     # Not written there: for a type checker a module that has it has every name.

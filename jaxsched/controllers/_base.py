@@ -157,7 +157,7 @@ class AbstractController(Record, abc.ABC):
         new, base = self._reacted(state, report), self.base
         below = base.tell(new.base, report) if isinstance(base, AbstractController) else ()
         after = new._replace(base=below)
-        if type(self.quiet) is int and self.quiet == 0:
+        if type(self.quiet) is int and self.quiet == 0:  # the usual case: nothing in the program
             return after
         before: Any = state
         quiet = number32(before.step) < number32(self.quiet)
@@ -347,7 +347,7 @@ def untold(followed: Any) -> Any:
 def next_count(count: jax.Array) -> jax.Array:
     """``count + 1``, which stays at the last int32."""
     last = jnp.asarray(INT32_MAX, count.dtype)
-    return jnp.minimum(count, last - 1) + 1
+    return jnp.minimum(count, last - 1) + 1  # bounded first: a sum would wrap
 
 
 def number32(x: Leaf) -> jax.Array:

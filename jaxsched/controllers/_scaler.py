@@ -61,6 +61,7 @@ class AbstractScaler(AbstractController):
         least = self.min_scale
         if self.min_lr is not None and state is not None:
             base = number32(self.base_value(state))
+            # Where the base is not above `min_lr`, no cut lowers the rate: the scale stays.
             above = base > self.min_lr
             floor = jnp.where(above, self.min_lr / jnp.where(above, base, 1.0), 1.0)
             least = jnp.maximum(least, jnp.minimum(floor, scale))

@@ -180,7 +180,7 @@ def _scaled_by_group(
 ) -> optax.GradientTransformationExtraArgs:
     """``inner`` with multiplied updates; its state is that of ``inner``."""
 
-    def multiplier(path: KeyPath, leaf: Leaf) -> Leaf:
+    def multiplier(path: KeyPath[Any], leaf: Leaf) -> Leaf:
         """A number, or of a stack one for each layer in an array that broadcasts with ``leaf``."""
         name = _group(path, patterns)
         own = multipliers[name]
@@ -211,7 +211,7 @@ def _scaled_by_group(
                 )
         return inner.init(params)
 
-    def scaled(path: KeyPath, update: jax.Array) -> jax.Array:
+    def scaled(path: KeyPath[Any], update: jax.Array) -> jax.Array:
         factor = multiplier(path, update)
         # Chosen and not multiplied, since 0 times NaN is NaN.
         return jnp.where(factor == 0, jnp.zeros_like(update), factor * update)
@@ -295,7 +295,7 @@ def _compiled(pattern: object) -> re.Pattern[str]:
         raise ValueError(f"{where}, got {pattern!r}: {error}.") from None
 
 
-def _group(path: KeyPath, patterns: dict[str, re.Pattern[str]]) -> str:
+def _group(path: KeyPath[Any], patterns: dict[str, re.Pattern[str]]) -> str:
     text = path_text(path)
     matches = [key for key, pattern in patterns.items() if pattern.fullmatch(text)]
     if len(matches) != 1:

@@ -173,7 +173,7 @@ def _set(state: InjectState, name: str, value: PyTree, is_scale: bool) -> Inject
         if value is not None:
             schedules = {**schedules, name: _same_structure(state, name, value)}
     else:
-        fixed = _like(knob.fixed, value, name)
+        fixed = _like(knob.fixed, value, name)  # unscaled from here on: what is given is applied
         knob = Override(jnp.ones_like(knob.scale), fixed, jnp.ones_like(knob.is_fixed))
     state = state._replace(schedules=schedules, knobs={**state.knobs, name: knob})
     return state._replace(values={**state.values, name: _shown(state, name)})
@@ -200,7 +200,7 @@ def _same_structure(state: InjectState, name: str, schedule: PyTree) -> PyTree:
     )
 
 
-def _leaf_like(where: str, path: KeyPath, axes: int, old: jax.Array, new: Leaf) -> jax.Array:
+def _leaf_like(where: str, path: KeyPath[Any], axes: int, old: jax.Array, new: Leaf) -> jax.Array:
     """A number of a new schedule in the old one's dtype and shape: then nothing retraces."""
     field = jax.tree_util.keystr(path).lstrip(".")
     if jnp.shape(new) not in (old.shape, old.shape[axes:]):

@@ -120,7 +120,7 @@ def find_sites(tree: PyTree) -> list[Site]:
     """All injected states in ``tree``, outermost first, with prefixes that keep names apart."""
     sites: list[tuple[Any, Any]] = []
 
-    def note(path: KeyPath, state: Any) -> Any:
+    def note(path: KeyPath[Any], state: Any) -> Any:
         sites.append((path, state))
         return state
 
@@ -193,7 +193,7 @@ def is_site(node: object) -> bool:
     return isinstance(node, (InjectState, *OPTAX_STATES))
 
 
-def _walk(tree: PyTree, path: tuple[KeyPath, ...], visit: Callable[[Any, Any], Any]) -> PyTree:
+def _walk(tree: PyTree, path: KeyPath[Any], visit: Callable[[Any, Any], Any]) -> PyTree:
     treedef: Any
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_site)
     rebuilt = []
@@ -221,7 +221,7 @@ _KEYS: list[tuple[type, ...]] = [
 ]
 
 
-def _named(path: KeyPath, keys: tuple[type, ...]) -> str:
+def _named(path: KeyPath[Any], keys: tuple[type, ...]) -> str:
     return path_text(key for key in path if isinstance(key, keys))
 
 

@@ -65,6 +65,7 @@ def warm_restarts(
         fall = shapes.Cosine(high, low, subtract_steps(steps, warmup))
         return shapes.Linear(low, high, warmup) >> fall
 
+    # Two, since `decay` lowers what falls from the peak, and `end` stays.
     falling = Repeat(cycle(0.0, peak), growth, decay, cycles, warmup)
     if isinstance(end, (int, float)) and end == 0:
         return falling
@@ -225,6 +226,7 @@ def slanted_triangular(
 
 
 def _triangle(function: str, low: Leaf, peak: Leaf, up: Leaf, down: Leaf) -> AbstractSchedule:
+    # Above `low`, which the caller adds: what decays is the height.
     height = subtract_steps(peak, low)
     fall = up if down is None else down
     if violates(lambda up, fall: up + fall <= 0, up, fall):

@@ -154,7 +154,7 @@ def host_step(step: Leaf) -> Leaf:
 
 def traced_step(step: Leaf, dtype: type[np.floating]) -> Number:
     """The step in a program whose values are of ``dtype``: every integer is itself to 2^48."""
-    if isinstance(step, int) and not isinstance(step, bool):
+    if isinstance(step, int) and not isinstance(step, bool):  # NumPy holds no larger one than int64
         step = np.asarray(max(min(float(step), _LAST), -_LAST) if abs(step) >= 2**63 else step)
     step = _checked(np.asarray(step) if isinstance(step, float) else step)
     if not isinstance(step, jax.Array):

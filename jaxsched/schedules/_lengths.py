@@ -18,6 +18,7 @@ from jaxsched._types import Leaf
 def exact_duration(schedule: Any) -> Leaf:
     """The ``duration`` of an ``exact_length``: a Python number if known, else a rounded float32."""
     known = all(map(is_concrete, jax.tree.leaves(schedule)))
+    # A Double of NumPy stands for the `t` of a program, which may be under no trace here.
     with np.errstate(all="ignore"):
         length = schedule.exact_length(np.float64(0.0) if known else num.Double(*_ZERO))
     if length is not None and not isinstance(length, num.Double) and not is_number(length):
@@ -44,6 +45,7 @@ def subtract_steps(x: Leaf, y: Leaf) -> Leaf:
         return _whole_as(x, np.int32) - _whole_as(y, np.int32)
     if is_x64():
         return _whole_as(x, np.int64) - _whole_as(y, np.int64)
+    # In uint32, which holds what int32 does not, a negative length or difference would wrap.
     x, y = jnp.maximum(jnp.asarray(x), 0), jnp.maximum(jnp.asarray(y), 0)
     x, y = _whole_as(x, np.uint32), _whole_as(y, np.uint32)
     return jnp.where(x > y, x - y, 0)

@@ -100,7 +100,7 @@ def random_bits(seed: Leaf, at: Number) -> _Bits:
         return threefry((_word(seed), np.uint32(0)), (_word(high), _word(low)))[0]
 
 
-def threefry(key: tuple[_Bits, _Bits], counter: tuple[_Bits, _Bits]) -> tuple[_Bits, _Bits]:
+def threefry(key: tuple[_Bits, _Bits], counter: tuple[_Bits, _Bits]) -> tuple[Any, Any]:
     """Threefry-2x32 with 20 rounds: two words of 32 bits."""
     keys = (*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x, y = counter[0] + key[0], counter[1] + key[1]
@@ -120,6 +120,7 @@ def _word(x: Leaf) -> _Bits:
 
 def _symmetric(t: Number, bits: Any) -> Value:
     """An odd multiple of 2^-23 between -1 and 1: exact in float32, and so everywhere."""
+    # Odd, so that neither end is met, at which the inverse distribution is infinite.
     odd = ((bits >> np.uint32(9)).astype(np.int32) << np.int32(1)) + np.int32(1 - 2**23)
     dtype = np.float32 if isinstance(t, num.Double) else np.float64
     return odd.astype(dtype) * dtype(2.0**-23)

@@ -81,7 +81,7 @@ class Progress(NamedTuple):
 def progress(t: Number, steps: Leaf) -> Progress:
     """The progress at ``t`` of a piece of ``steps``; a piece of length 0 is over at once."""
     length = num.as_number(t, steps)
-    empty = length <= 0.0
+    empty = length <= 0.0  # it may be traced: by 1 instead, no NaN is in the side not taken
     length = num.where(empty, 1.0, length)
     rest = length - t
     zero, whole = num.full_like(t, 0.0), num.full_like(t, length)

@@ -98,6 +98,7 @@ def _merged(t: Number, members: list[Any], index: Value, places: list[int]) -> A
     """One of its kind with the numbers of the member that is due."""
     if len(members) == 1:
         return members[0]
+    # For a part of another kind any member will do: its value is not selected.
     among = np.zeros(places[-1] + 1, np.int32)
     among[places] = range(len(places))
     at = num.take(among, num.minimum(index, np.int32(places[-1])))
@@ -110,5 +111,5 @@ def _merged(t: Number, members: list[Any], index: Value, places: list[int]) -> A
 def _picked(t: Number, column: tuple[Leaf, ...], at: Value) -> Leaf:
     first = column[0]
     if all(x is first or (type(x) is type(first) is float and x == first) for x in column):
-        return first
+        return first  # known, it costs the program nothing
     return num.take_number(t, num.stacked(t, column), at)

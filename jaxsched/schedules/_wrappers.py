@@ -71,7 +71,7 @@ class AbstractPointwise(AbstractWrapper):
     """Other values at the same times; around a controller it makes one, too."""
 
     def __new__(cls, schedule: Any = None, *args: Any, **named: Any) -> Any:
-        if hasattr(schedule, "_wrap"):
+        if hasattr(schedule, "_wrap"):  # of another class: Python does not call `__init__` then
             return schedule._wrap(lambda rate: cls(rate, *args, **named))
         return super().__new__(cls)
 

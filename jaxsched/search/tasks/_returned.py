@@ -122,7 +122,7 @@ def called(caller: str, method: str, task: Task, *arguments: PyTree) -> PyTree:
         raise
 
 
-def as_array(caller: str, path: KeyPath, leaf: ArrayLike) -> jax.Array:
+def as_array(caller: str, path: KeyPath[Any], leaf: ArrayLike) -> jax.Array:
     try:
         return jnp.asarray(leaf)
     except (TypeError, ValueError, OverflowError):
