@@ -85,6 +85,7 @@ def MultiStepLR(base_lr: Number, milestones: Spans, gamma: Number = 0.1) -> Abst
     >>> [float(torch.MultiStepLR(1.0, [20, 10, 20], 0.5)(t)) for t in (9, 10, 20)]
     [1.0, 0.5, 0.125]
     """
+    # One that never acts is left out or, where that is not known, put where no run comes.
     never = lambda step: (step < 0) | (step % 1 != 0)
     some = [step for step in milestones if not violates(never, step)]
     return drops(base_lr, gamma, [where(never, (step,), INT32_MAX, step) for step in some])
@@ -220,7 +221,7 @@ def CyclicLR(
     [0.5, 1.0, 0.0, 0.5]
     """
     fall = step_size_up if step_size_down is None else step_size_down
-    height = subtract_steps(max_lr, base_lr)
+    height = subtract_steps(max_lr, base_lr)  # above `base_lr`: the modes scale that alone
     triangle = shapes.Linear(0.0, height, step_size_up) >> shapes.Linear(height, 0.0, fall)
     per_cycle: Any = None
     if scale_fn is None:

@@ -48,6 +48,7 @@ def recipe(make: F) -> F:
         call = _Call(function, kinds, given)
         for name in order:
             if given[name] is not None or name not in optional:
+                # An annotation is its text, the name of a kind that is defined below.
                 check = globals()[kinds[name]].__metadata__[0]
                 given[name] = check(call, name, given[name])
         _to_steps(call)

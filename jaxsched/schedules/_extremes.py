@@ -36,7 +36,7 @@ class Maximum(AbstractExtreme):
 
 @overload
 def minimum(*schedules: Operand) -> AbstractSchedule: ...
-@overload
+@overload  # with a controller, whose class comes in a later module
 def minimum(*schedules: Any) -> Any: ...
 def minimum(*schedules: Any) -> Any:
     """The pointwise minimum of schedules (one of which may be a controller) and numbers.
