@@ -52,7 +52,7 @@ def _lock(path: Path, expected: str) -> tuple[int, bool]:
     """A descriptor, and whether it is locked, which some file systems cannot do."""
     while True:
         try:
-            descriptor = os.open(path, _FLAGS | getattr(os, "O_CLOEXEC", 0), 0o666)
+            descriptor = os.open(path, _FLAGS, 0o666)
         except OSError as error:
             if path.is_symlink() or path.is_dir():
                 raise _not_a_lock(path, expected) from None

@@ -148,6 +148,7 @@ def named(entries: dict[str, T], name: object) -> T:
         KeyError: with the known names.
     """
     value = _value(as_setting(name))
+    # Values that read alike (None and "None") go by ``plain``, as in ``labels``.
     text = plain(value) if plain(value) in entries else label(value)
     if text not in entries:
         raise KeyError(f"must be one of {', '.join(entries)}, got {name!r}")

@@ -122,6 +122,7 @@ def _training(result: ScoredTrials, window: int) -> list[Curve]:
         width = min(window, end)
         if width > 1:
             mean = np.convolve(mean, np.full(width, 1 / width), "valid")
+        # A running mean stands at the last of its updates: it tells of nothing that comes later.
         curves.append((np.arange(end - len(mean) + 1, end + 1), mean))
     return curves
 

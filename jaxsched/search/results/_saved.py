@@ -143,6 +143,7 @@ def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
     shape = arrays["diverged"].shape
     runs = (len(fields["trials"]), *shape[1:2], len(fields["seeds"]))
     horizons, evaluated = arrays["horizons"], arrays["evaluated"]
+    # Of another dtype it is refused below, by its name.
     longest = int(horizons.max(initial=0)) if horizons.dtype == np.int64 else 0
     wanted: dict[str, Expected] = dict.fromkeys(("horizons", "stopped"), (np.int64, runs[:1]))
     wanted |= {"diverged": (np.int64, runs), "evaluated": (np.int64, (evaluated.size,))}

@@ -19,6 +19,9 @@ from jaxsched._types import PyTree
 Data: TypeAlias = Any  # (inputs, targets), trees of [samples, ...]; or a source of such pairs
 
 
+_Named: TypeAlias = list[tuple[str, Any]]  # the leaves of a pair, each with its path
+
+
 class Leaf(NamedTuple):
     """One array of the tree of a single sample."""
 
@@ -40,7 +43,7 @@ class Samples:
 
     length: int  # number of samples
 
-    def __init__(self, argument: str, given: Any):
+    def __init__(self, argument: str, given: Data):
         self.argument, self._given = argument, given
 
     @cached_property
@@ -108,7 +111,7 @@ class Samples:
 class Columns(Samples):
     """A pair of trees with an axis of samples in every leaf."""
 
-    def __init__(self, argument: str, given: Any):
+    def __init__(self, argument: str, given: Data):
         super().__init__(argument, given)
         self._named, self._treedef = _flattened(argument, given)
         counts = [_count(f"{argument} {path}", leaf) for path, leaf in self._named]
@@ -153,7 +156,7 @@ class Columns(Samples):
 class Source(Samples):
     """Anything with a length whose items are pairs of trees: a list, Grain's sources."""
 
-    def __init__(self, argument: str, given: Any):
+    def __init__(self, argument: str, given: Data):
         super().__init__(argument, given)
         try:
             self.length = len(given)
@@ -183,11 +186,11 @@ class Source(Samples):
             for j, leaf in enumerate(self.sample.leaves)
         ]
 
-    def _at(self, row: int) -> tuple[list[tuple[str, Any]], PyTreeDef]:
+    def _at(self, row: int) -> tuple[_Named, PyTreeDef]:
         return _flattened(f"{self.argument}[{row}]", self._item(self._given, row))
 
 
-def samples_of(name: str, given: Any) -> Samples:
+def samples_of(name: str, given: Data) -> Samples:
     """The samples of an argument of ``Supervised``: a pair of trees, or a source of pairs."""
     argument = f"Supervised({name}=...)"
     if isinstance(given, list) and len(given) == 2 and all(map(_is_pair, given)):
@@ -225,7 +228,7 @@ def _is_pair(given: object) -> bool:
     return isinstance(given, (tuple, list)) and len(given) == 2
 
 
-def _flattened(argument: str, pair: Any) -> tuple[list[tuple[str, Any]], PyTreeDef]:
+def _flattened(argument: str, pair: Data) -> tuple[_Named, PyTreeDef]:
     """Leaves with names such as ``inputs['image']``; a list is an array, as NumPy takes it."""
     if not _is_pair(pair):
         raise TypeError(f"{argument} must be a pair (inputs, targets), got {type(pair).__name__}.")
