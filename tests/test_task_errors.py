@@ -1,5 +1,7 @@
 """Tasks and arguments of a sweep that are refused before any training."""
 
+import gc
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -123,6 +125,7 @@ BAD_TASKS = [
 def test_bad_tasks_are_refused_before_any_training(task, error, words):
     with pytest.raises(error, match=words):
         sweep(task)
+    assert gc.isenabled()  # it rests during a trace
 
 
 @pytest.mark.parametrize(

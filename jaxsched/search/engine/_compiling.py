@@ -19,6 +19,7 @@ from jaxsched._types import PyTree
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._program import Program
 from jaxsched.search.engine._settings import in_force
+from jaxsched.search.tasks._traced import uncollected
 
 
 def compile_ahead(ledger: Ledger, program: Program, device: jax.Device) -> None:
@@ -35,7 +36,7 @@ def compile_ahead(ledger: Ledger, program: Program, device: jax.Device) -> None:
     # Lowered one after another, under Python's lock; the first is compiled beside that.
     with ThreadPoolExecutor() as pool:
         for function, arguments in _calls(ledger, program, device):
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), uncollected():
                 pool.submit(compile_one, function.lower(*arguments))
 
 

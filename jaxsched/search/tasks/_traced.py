@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -136,6 +138,19 @@ class Fold:
         return equations(closed.jaxpr) if closed else iter(())
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's collector, which walks what a trace makes again and again; it all stays."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@uncollected()
 def trace_folds(
     task: Any, folds: int | None, names: tuple[str, ...], steps: int, owner: Task | None = None
 ) -> tuple[Fold, ...]:
