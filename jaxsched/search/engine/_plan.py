@@ -157,7 +157,8 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
         TypeError, ValueError: as ``sweep``.
     """
     objective, every = request.objective, request.evaluate_every
-    table = ScheduleValues(trials, request.steps, updates=updates_per_step("sweep", task))
+    updates = updates_per_step("sweep", task)
+    table = ScheduleValues(trials, request.steps, updates=updates)
     longest = int(table.horizons.max())
     folds = trace_folds(task, request.folds, table.hyperparams, longest, owner)
     shape = folds[0].shape
