@@ -14,7 +14,7 @@ from jaxsched._checks import checked_number
 from jaxsched._text import printable, shorten
 from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
-from jaxsched.search._fingerprint import difference
+from jaxsched.search._fingerprint import difference, labelled
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._engine import Backend
 from jaxsched.search.engine._ledger import Ledger
@@ -106,7 +106,7 @@ def final_score(
     backend = backend_for(plan, request.devices, width=1)
     if request.is_distributed:
         test = {"test": plan.folds[0].digests["test"]}
-        backend.agree(Identity(plan, request).common(backend.settings | test))
+        backend.agree(Identity(plan, request).shared | labelled(backend.settings | test))
     ledger = Ledger(plan, keep_final_states=True)
     run_plan(ledger, backend.engine(ledger).run)
     metrics, states = _tested(ledger, backend)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from jax.sharding import Mesh
 
 from jaxsched._words import known_arguments
+from jaxsched.search._fingerprint import labelled
 from jaxsched.search._progress import progress_line
 from jaxsched.search._signals import graceful, leave, of_jobs
 from jaxsched.search.engine._ledger import Ledger
@@ -183,7 +184,7 @@ def sweep(
     identity = Identity(plan, request)
     with sweep_backend(plan, task, request, identity) as backend:
         warn_before(plan.whole, request, backend.platform)
-        compared = identity.common(backend.shared_settings)
+        compared = identity.shared | labelled(backend.shared_settings)
         arguments = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | arguments)
         ledger = _trained(plan, backend, request, identity)

@@ -53,14 +53,15 @@ class Identity:
         runs = [run | labelled({"width": self._plan.width}) for run in self.runs]
         return digest(json.dumps([*runs, self._compared]))[:12]
 
-    def common(self, settings: dict[str, Any]) -> Fields:
-        """What all processes that train the sweep have alike, with the settings of a backend."""
+    @cached_property
+    def shared(self) -> Fields:
+        """What all processes that train the sweep have alike, but for the devices."""
         if not self._is_distributed:
-            return self.task | labelled(settings)
+            return self.task
         whole = self._plan.whole
         compared = self._compared if self._plan is whole else sweep_fields(whole)
         ranked = {"metric": whole.objective.metric, "maximize": str(whole.objective.maximize)}
-        return self.task | compared | labelled(settings) | ranked
+        return self.task | compared | ranked
 
     @cached_property
     def _compared(self) -> Fields:
