@@ -162,8 +162,6 @@ class LocalBackend(_OnDevices):
     ):
         _check_meshes(plan, 1)
         self.devices, cores = _places(plan, devices, width)
-        small = cores is not None and for_one_thread(plan.shape.step, width)
-        self.threads = Threads(len(self.devices), cores, small)
         self.count = len({*self.devices})
         self.platform, self.machine = str(self.devices[0].platform), machine_of(self.devices[0])
         self.measured = measured
@@ -171,6 +169,8 @@ class LocalBackend(_OnDevices):
         self.programs = _programs(plan, make)
         self._functions = {}
         self._made(self.programs)
+        small = cores is not None and for_one_thread(plan.shape.step, width)
+        self.threads = Threads(len(self.devices), cores, small)
 
     def compile_ahead(self, ledger: Ledger) -> None:
         if self.count == 1:  # the threads of several devices compile side by side anyway

@@ -58,17 +58,17 @@ def sweep_backend(
     Raises:
         TypeError, ValueError: if the executor cannot serve, before any training.
     """
-    if request.executor is None:
-        yield backend_for(plan, request.devices, request.width, request.checkpoint, identity)
-        return
     with contextlib.ExitStack() as stack:
-        pool = Pool(request.executor)
-        stack.callback(pool.close)
-        path = request.checkpoint or stack.enter_context(_temporary())
-        flag = path / f"{identity.writer}-{uuid.uuid4().hex[:12]}.tmp"
-        flag.touch()
-        stack.callback(flag.unlink, missing_ok=True)
-        yield WorkersBackend(plan, task, request, identity, pool, flag)
+        if request.executor is not None:
+            pool = Pool(request.executor)
+            stack.callback(pool.close)
+            path = request.checkpoint or stack.enter_context(_temporary())
+            flag = path / f"{identity.writer}-{uuid.uuid4().hex[:12]}.tmp"
+            flag.touch()
+            stack.callback(flag.unlink, missing_ok=True)
+            yield WorkersBackend(plan, task, request, identity, pool, flag)
+        else:
+            yield backend_for(plan, request.devices, request.width, request.checkpoint, identity)
 
 
 class _Elsewhere(States):
