@@ -265,7 +265,7 @@ def test_a_task_with_a_mesh_of_its_own_must_be_given_it(method):
     words = rf"here 1, got `{method}` with a mesh of 2. Give that to"
     with outside:
         with pytest.raises(ValueError, match="sweep.*" + words):
-            search.sweep(task, js.Constant(0.1), steps=50)
+            search.sweep(task, js.Constant(0.1), steps=50, width="auto")  # before it is measured
         if method != "evaluate":  # which it does not call
             with pytest.raises(ValueError, match="range_test.*" + words):
                 search.range_test(task, steps=50)

@@ -55,6 +55,7 @@ def backend_for(
         width: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
         path, identity: of a sweep with a store; if that holds runs of it, their width is taken.
     """
+    _check_meshes(plan, devices.size if isinstance(devices, Mesh) else 1)
     if isinstance(devices, Mesh):
         return MeshBackend(plan, devices)
     first = (devices or jax.local_devices())[0]
@@ -160,7 +161,6 @@ class LocalBackend(_OnDevices):
     def __init__(
         self, plan: Plan, devices: tuple[Any, ...] | None, width: int, measured: bool = False
     ):
-        _check_meshes(plan, 1)
         self.devices, cores = _places(plan, devices, width)
         self.count = len({*self.devices})
         self.platform, self.machine = str(self.devices[0].platform), machine_of(self.devices[0])
@@ -187,7 +187,6 @@ class MeshBackend(_OnDevices):
     """All devices of a mesh, of every process, which train one run at a time."""
 
     def __init__(self, plan: Plan, mesh: Mesh):
-        _check_meshes(plan, mesh.size)
         self.devices = [MeshDevices(mesh)]
         self.threads = Threads(1)
         self.count = mesh.size

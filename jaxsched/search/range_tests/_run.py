@@ -35,7 +35,7 @@ from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.engine._width import only_alone
-from jaxsched.search.multihost._backend import LocalBackend
+from jaxsched.search.multihost._backend import backend_for
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
 from jaxsched.search.results._doubts import warn_of_convolutions
@@ -147,7 +147,7 @@ def range_test(
     if state is not None:
         state = _checked_state(state, plan.shape.state)
     ledger = Ledger(plan, state=state)
-    backend = LocalBackend(plan, None, 1 if only_alone(plan, width) else lanes)
+    backend = backend_for(plan, None, 1 if only_alone(plan, width) else lanes)
     engine = backend.engine(ledger)
     with progress_line(progress, ledger, engine.listeners):
         run_plan(ledger, engine.run)
