@@ -16,6 +16,7 @@ from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import labelled
 from jaxsched.search._progress import progress_line
 from jaxsched.search._signals import graceful, leave, of_jobs
+from jaxsched.search.engine._doubts import warn_before
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan, make_plan
 from jaxsched.search.engine._request import Request
@@ -23,7 +24,7 @@ from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stopping import StoppingRule
 from jaxsched.search.multihost._workers import Backend, sweep_backend
 from jaxsched.search.results._assemble import assemble
-from jaxsched.search.results._doubts import warn_after, warn_before
+from jaxsched.search.results._doubts import warn_after
 from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._identity import Identity

@@ -26,6 +26,7 @@ from jaxsched.schedules._piecewise import Table
 from jaxsched.schedules._shapes import Geometric, Linear
 from jaxsched.search._fingerprint import Walk
 from jaxsched.search._progress import progress_line
+from jaxsched.search.engine._doubts import warn_of_convolutions
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key
@@ -38,7 +39,6 @@ from jaxsched.search.engine._width import only_alone
 from jaxsched.search.multihost._backend import backend_for
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
-from jaxsched.search.results._doubts import warn_of_convolutions
 from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task, updates_per_step
 from jaxsched.search.tasks._returned import typed

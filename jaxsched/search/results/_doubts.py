@@ -1,38 +1,14 @@
-"""What a sweep doubts: schedules that a run cuts, equal curves."""
+"""What a result makes doubtful: updates of a task that asks the host, equal curves."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from jaxsched._arrays import to_host
-from jaxsched._text import describe, warn
-from jaxsched.controllers._base import untold
-from jaxsched.schedules import _shapes as shapes
-from jaxsched.schedules._base import AbstractSchedule
-from jaxsched.schedules._phase import phases_of
+from jaxsched._text import warn
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
-from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.results._result import SweepResult
-
-# The trial, the hyperparameter and the schedule that it follows, or that of its controller.
-Followed = list[tuple[str, str, AbstractSchedule]]
-
-
-def warn_before(plan: Plan, request: Request, platform: str) -> None:
-    """Warns of likely mistakes, before any training."""
-    followed = [(t.name, n, untold(one)) for t in plan.trials for n, one in t.schedules.items()]
-    if request.steps is not None:
-        warn_of_lengths(followed, len(plan.trials), request.steps, plan.table.updates)
-    warn_of_fractions(followed)
-    warn_of_idle(plan)
-    if plan.doubt:
-        warn(plan.doubt)
-    if platform == "cpu":
-        warn_of_convolutions(plan)
 
 
 def warn_after(ledger: Ledger, result: SweepResult) -> None:
@@ -46,81 +22,6 @@ def warn_after(ledger: Ledger, result: SweepResult) -> None:
     warn_of_callbacks(ledger.plan, result.info.stored)
     if not result.info.partial:  # runs that have not begun look alike
         warn_of_twins(result, ledger.plan.table)
-
-
-def warn_of_lengths(followed: Followed, trials: int, requested: int, updates: int) -> None:
-    """Warns once, for a whole sweep, that ``steps`` is not the length of its schedules.
-
-    Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
-    seen), or over a tenth of its updates come after a learning rate has ended at zero.
-    """
-    cut, dead, steps = [], [], requested * updates
-    for trial, name, schedule in followed:
-        if schedule.duration is None:
-            continue
-        duration = float(to_host(schedule.duration))
-        if steps < duration:
-            grid = np.linspace(0, math.ceil(duration), 256).round()
-            values = schedule.host(np.array([steps, *grid]))  # where the run is cut, then all of it
-            if abs(values[0] - values[-1]) > 0.1 * np.ptp(values):
-                cut.append((trial, f"{steps / duration:.0%} of its {name}"))
-        elif name == "learning_rate" and duration < 0.9 * steps:
-            ended = math.ceil(duration)
-            if schedule.host(np.array([ended]))[0] == 0:
-                dead.append((trial, f"{steps - ended} of its updates"))
-    for examples, what, how in (
-        (cut, "end before their schedules have", "does only {}"),
-        (dead, "go on after their learning rate has ended at zero", "has rate 0 in {}"),
-    ):
-        if examples:
-            count = len({name for name, _ in examples})
-            name, example = examples[0]
-            warn(
-                f"sweep(steps={requested}): {count} of {trials} trials {what}: {name} "
-                f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
-            )
-            return
-
-
-def warn_of_fractions(followed: Followed) -> None:
-    """Warns once of a curve within one update: a share that was traced, so no recipe told it."""
-    for trial, name, schedule in followed:
-        for kind, start, end in phases_of(schedule):
-            length = 0 if end is None else end - start
-            if 0 < length < 1 and hasattr(shapes, kind):
-                warn(
-                    f"sweep(trials=...): {name} of {trial} has a {kind} of {length:.4g} updates: a "
-                    f"share of the run is js.share({length:.4g})."
-                )
-                return
-
-
-def warn_of_idle(plan: Plan) -> None:
-    """Warns of what never happens, since it would come after the end of the longest run."""
-    longest = int(plan.table.horizons.max())
-    rule, every = plan.objective.stopping, plan.every
-    if rule is not None and not len(plan.rungs):
-        warn(
-            f"sweep(stopping=...): {describe(rule)} compares no trials within the longest run, of "
-            f"{longest} steps: none is given up."
-        )
-    # Without controllers the last step may be meant; with them a report there comes too late.
-    if every is not None and every >= longest + (not plan.table.controlled):
-        more = ", so that no controller is told anything" if plan.table.controlled else ""
-        warn(
-            f"sweep(evaluate_every={every}): the longest run has {longest} steps: it is evaluated "
-            f"at its end only{more}."
-        )
-
-
-def warn_of_convolutions(plan: Plan) -> None:
-    """Says how to be faster if a step has an ordinary convolution."""
-    if "conv_general_dilated" in plan.folds[0].primitives("step"):
-        warn(
-            f"{plan.caller}(task=...): the step has a convolution of XLA, which inside a compiled "
-            "loop on a CPU is 10 to 30 times slower than it need be. Give the layer "
-            "`conv_general_dilated=js.search.cpu_conv` (Flax nnx.Conv and linen.Conv take it)."
-        )
 
 
 def warn_of_callbacks(plan: Plan, stored: int) -> None:
@@ -141,12 +42,14 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
     for trial in np.flatnonzero(sound):  # by their few evaluations, before any update is compared
         ends = [curve[trial].tobytes() for curve in result.validation.values()]
         groups.setdefault(b"".join(ends), []).append(int(trial))
-    for group in groups.values():
-        first = group[0]
-        alike = [t for t in group[1:] if _curves(result, table, t) == _curves(result, table, first)]
-        alike = [t for t in alike if _values(result, table, t) != _values(result, table, first)]
-        if alike:
-            names = [result.trials[t].name for t in (first, *alike)]
+    for first, *others in (group for group in groups.values() if len(group) > 1):
+        curves = _curves(result, table, first)
+        alike = [trial for trial in others if _curves(result, table, trial) == curves]
+        applied = (_values(result, table, trial) for trial in (first, *alike))
+        own = next(applied)
+        twins = [trial for trial, values in zip(alike, applied, strict=True) if values != own]
+        if twins:
+            names = [result.trials[trial].name for trial in (first, *twins)]
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             warn(
                 f"sweep(trials=...): {len(names)} trials have different values and the same curves "
