@@ -9,22 +9,26 @@ from jaxsched._bounds import check_choice
 from jaxsched.controllers._base import AbstractController, levels, reads
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._values import ScheduleValues
-from jaxsched.search.tasks._returned import AVERAGED, TaskShape, of_weights
+from jaxsched.search.tasks._returned import AVERAGED, of_weights
 
 
-def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) -> str:
+def check_measured(
+    request: Request, table: ScheduleValues, measured: tuple[str, ...], validation: tuple[str, ...]
+) -> str:
     """Raises unless the task measures all that is asked for, in senses that are known.
+
+    Args:
+        measured, validation: the metrics of a step and of an evaluation.
 
     Returns:
         What to warn of: a controller that minimizes a metric of unknown sense; or "".
     """
-    metrics, metric, maximize = shape.validation, request.metric, request.maximize
-    names = report_names(request.monitor, metrics)
+    metric, maximize = request.metric, request.maximize
     asked = {"metric": metric}
     if table.controlled or request.monitor != "loss":  # by default it is not asked for
         asked["monitor"] = request.monitor
     for argument, given in asked.items():
-        check_choice(f"sweep({argument}=...)", given, sorted(metrics))
+        check_choice(f"sweep({argument}=...)", given, validation)
     known = of_weights(metric) == "loss"  # of another a name says nothing
     if maximize is None and not known:
         raise ValueError(
@@ -38,7 +42,7 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
         )
     if not table.controlled:
         return ""
-    if both := sorted({*table.names} & {*shape.metrics}):
+    if both := sorted({*table.names} & {*measured}):
         raise ValueError(
             f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "
             "sweep with controllers, whose applied values are shown under this name. Call it "
@@ -49,24 +53,10 @@ def check_measured(request: Request, table: ScheduleValues, shape: TaskShape) ->
             "sweep(evaluate_every=...) must be given with controllers, which are told what is "
             "validated, got None."
         )
-    doubt = ""
-    for controller in (c for row in table.controllers for c in row if c is not None):
-        missing = sorted(reads(controller) - names.keys())
-        if missing:
-            advice = (
-                "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
-                "metric that monitor=... names"
-                if "averaged" in missing
-                else ", nor is it a metric of task.evaluate"
-            )
-            raise ValueError(
-                f"sweep(trials=...): {type(controller).__name__} must be told "
-                f"{', '.join(missing)}, got only {', '.join(sorted(names))}{advice}."
-            )
-        for level in levels(controller):
-            found = _check_sense(level, names, request)
-            doubt = doubt or found
-    return doubt
+    told = report_names(request.monitor, validation)
+    controllers = (c for row in table.controllers for c in row if c is not None)
+    doubts = [_check_told(controller, told, request) for controller in controllers]
+    return next(filter(None, doubts), "")
 
 
 def report_names(monitor: str, metrics: Collection[str]) -> dict[str, str]:
@@ -78,7 +68,24 @@ def report_names(monitor: str, metrics: Collection[str]) -> dict[str, str]:
     return keywords
 
 
-def _check_sense(level: AbstractController, names: dict[str, str], request: Request) -> str:
+def _check_told(controller: AbstractController, told: dict[str, str], request: Request) -> str:
+    """Raises if a controller reads what it is not told; else as ``_check_sense`` of its levels."""
+    if missing := sorted(reads(controller) - told.keys()):
+        advice = (
+            "; `search.Averaged(task, window=...)` measures the averaged weights, beside the "
+            "metric that monitor=... names"
+            if "averaged" in missing
+            else ", nor is it a metric of task.evaluate"
+        )
+        raise ValueError(
+            f"sweep(trials=...): {type(controller).__name__} must be told "
+            f"{', '.join(missing)}, got only {', '.join(sorted(told))}{advice}."
+        )
+    doubts = [_check_sense(level, told, request) for level in levels(controller)]
+    return next(filter(None, doubts), "")
+
+
+def _check_sense(level: AbstractController, told: dict[str, str], request: Request) -> str:
     """Raises if a controller minimizes a metric that the sweep maximizes, or vice versa.
 
     Returns what to warn of if it minimizes one of unknown sense, or "".
@@ -89,7 +96,7 @@ def _check_sense(level: AbstractController, names: dict[str, str], request: Requ
         return ""
     kind, unknown = type(level).__name__, list[str]()
     chosen = "mode" in {field.name for field in dataclasses.fields(level)}  # by an argument
-    for monitored in (names[keyword] for keyword in level.reads if keyword in names):
+    for monitored in (told[keyword] for keyword in level.reads if keyword in told):
         plain = of_weights(monitored)
         if plain == "loss":
             right, why = "min", "which is minimized"

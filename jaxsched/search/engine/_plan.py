@@ -162,13 +162,14 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     longest = int(table.horizons.max())
     folds = trace_folds(task, request.folds, table.hyperparams, longest, owner)
     shape = folds[0].shape
-    doubt = check_measured(request, table, shape)
-    train = tuple(sorted({*shape.metrics, *(table.names if table.controlled else ())}))
+    measured, validation = tuple(sorted(shape.metrics)), tuple(sorted(shape.validation))
+    doubt = check_measured(request, table, measured, validation)
+    train = tuple(sorted({*measured, *(table.names if table.controlled else ())}))
     rungs = objective.rungs(longest)
     reported = range(every, longest, every) if table.controlled and every is not None else ()
     each = len(folds) * len(request.seeds)
     evaluations = max(longest // (every or longest), len(rungs))
-    curves = longest * len(train) + evaluations * len(shape.validation)
+    curves = longest * len(train) + evaluations * len(validation)
     check_room(
         "sweep(steps=...)",
         _COPIES * 4 * curves * len(trials) * each
@@ -195,6 +196,6 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
         width=request.width,
         doubt=doubt,
         train=train,
-        validation=tuple(sorted(shape.validation)),
+        validation=validation,
     )
     return plan if request.shard is None else plan.shard(*request.shard)
