@@ -1,9 +1,8 @@
-"""The batches of a task, read on the host; rows that every epoch shuffles; and micro-batches."""
+"""Rows that every epoch shuffles, and micro-batches."""
 
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 
 import jax
@@ -15,11 +14,7 @@ from jaxsched._arrays import INT32_MAX
 from jaxsched._checks import check_room, checked_whole
 from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
-from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import strong
-
-# Of the whole process: a sweep's threads, its store, and units in threads read the same source.
-_READING = threading.RLock()
 
 
 @known_arguments
@@ -64,42 +59,6 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
         in_epoch = updates // per_epoch == epoch
         rows[in_epoch] = order.reshape(per_epoch, batch)[updates[in_epoch] % per_epoch]
     return rows
-
-
-def read_batches(
-    task: Task, seed: int, start: int, length: int, caller: str = "sweep", steps: int | None = None
-) -> PyTree:
-    """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length].
-
-    By one thread at a time: a file that two threads seek in gives each the other's rows.
-    """
-    if (batches := getattr(task, "batches", None)) is None:
-        return np.arange(start, start + length, dtype=np.int32)
-    called = f"{caller}(task=...): batches({seed}, {start}, {length})"
-    try:
-        with _READING:
-            drawn = batches(seed, start, length)
-    except (StopIteration, IndexError) as error:
-        needed = "" if steps is None else f" of the {steps}"
-        raise ValueError(
-            f"{called} must return what the updates {start} to {start + length - 1}{needed} read, "
-            f"got {type(error).__name__}{f' ({error})' if str(error) else ''}: the data have ended "
-            "too early. Begin them again, as `js.search.shuffled` does, or train fewer steps."
-        ) from error
-    except Exception as error:
-        error.add_note(f"in {called}")
-        raise
-    leaves = jax.tree.leaves(drawn)
-    for dtype in (leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")):
-        if not (jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_):
-            raise TypeError(f"{called} must return arrays of numbers, got dtype {dtype}.")
-    lengths = {np.shape(leaf)[:1] for leaf in leaves}
-    if lengths != {(length,)}:
-        raise TypeError(
-            f"{called} must return arrays with the leading axis {length}, "
-            f"got the leading axes {sorted(lengths)}."
-        )
-    return drawn
 
 
 def mean_of(

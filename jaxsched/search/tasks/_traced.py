@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -18,7 +19,6 @@ from jax.typing import ArrayLike
 
 from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import Walk, digest, equations, fingerprint_of, public
-from jaxsched.search.tasks._batches import read_batches
 from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves, updates_per_step
 from jaxsched.search.tasks._returned import (
     TaskShape,
@@ -32,6 +32,8 @@ from jaxsched.search.tasks._returned import (
 from jaxsched.search.tasks._updates import check_all_read, check_every_step, check_used
 
 METHODS = ("init", "step", "evaluate")
+# Of the whole process: a sweep's threads, its store, and units in threads read the same source.
+_READING = threading.RLock()
 _PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
 
 
@@ -136,6 +138,42 @@ class Fold:
     def _equations(self, method: str) -> Iterator[Any]:
         closed = getattr(self.shape, method)
         return equations(closed.jaxpr) if closed else iter(())
+
+
+def read_batches(
+    task: Task, seed: int, start: int, length: int, caller: str = "sweep", steps: int | None = None
+) -> PyTree:
+    """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length].
+
+    By one thread at a time: a file that two threads seek in gives each the other's rows.
+    """
+    if (batches := getattr(task, "batches", None)) is None:
+        return np.arange(start, start + length, dtype=np.int32)
+    called = f"{caller}(task=...): batches({seed}, {start}, {length})"
+    try:
+        with _READING:
+            drawn = batches(seed, start, length)
+    except (StopIteration, IndexError) as error:
+        needed = "" if steps is None else f" of the {steps}"
+        raise ValueError(
+            f"{called} must return what the updates {start} to {start + length - 1}{needed} read, "
+            f"got {type(error).__name__}{f' ({error})' if str(error) else ''}: the data have ended "
+            "too early. Begin them again, as `js.search.shuffled` does, or train fewer steps."
+        ) from error
+    except Exception as error:
+        error.add_note(f"in {called}")
+        raise
+    leaves = jax.tree.leaves(drawn)
+    for dtype in (leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")):
+        if not (jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_):
+            raise TypeError(f"{called} must return arrays of numbers, got dtype {dtype}.")
+    lengths = {np.shape(leaf)[:1] for leaf in leaves}
+    if lengths != {(length,)}:
+        raise TypeError(
+            f"{called} must return arrays with the leading axis {length}, "
+            f"got the leading axes {sorted(lengths)}."
+        )
+    return drawn
 
 
 @contextlib.contextmanager
