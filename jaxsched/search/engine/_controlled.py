@@ -25,10 +25,12 @@ from jaxsched.search.engine._values import ControllerStates, ScheduleValues
 
 def root_runs(plan: Plan, state: PyTree | None, path: Any) -> list[OpenRun]:
     """The runs at step 0, with the first states of their trials' controllers."""
-    opened, controlled = list[OpenRun](), plan.table.controlled
+    opened = list[OpenRun]()
     for fold, seed in plan.runs:
         for stage in (stage for stage in plan.stages if stage.parent is None):
-            states = {t: plan.table.start(t) for t in stage.trials} if controlled else {}
+            states = dict[int, ControllerStates]()
+            if plan.table.controlled:
+                states = {trial: plan.table.start(trial) for trial in stage.trials}
             key = Key(stage.index, fold, seed, stage.trials)
             opened += _forks(plan, OpenRun(key, 0, state, plan.empty_curves(), (), path), states)
     return opened

@@ -21,7 +21,11 @@ Followed = list[tuple[str, str, AbstractSchedule]]
 
 def warn_before(plan: Plan, request: Request, platform: str) -> None:
     """Warns of likely mistakes, before any training."""
-    followed = [(t.name, n, untold(one)) for t in plan.trials for n, one in t.schedules.items()]
+    followed = [
+        (trial.name, name, untold(schedule))
+        for trial in plan.trials
+        for name, schedule in trial.schedules.items()
+    ]
     if request.steps is not None:
         warn_of_lengths(followed, len(plan.trials), request.steps, plan.table.updates)
     warn_of_fractions(followed)
@@ -38,7 +42,8 @@ def warn_of_lengths(followed: Followed, trials: int, requested: int, updates: in
     Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
     seen), or over a tenth of its updates come after a learning rate has ended at zero.
     """
-    cut, dead, steps = [], [], requested * updates
+    cut, dead = [], []
+    steps = requested * updates
     for trial, name, schedule in followed:
         if schedule.duration is None:
             continue
@@ -81,19 +86,17 @@ def warn_of_fractions(followed: Followed) -> None:
 
 def warn_of_idle(plan: Plan) -> None:
     """Warns of what never happens, since it would come after the end of the longest run."""
-    longest = int(plan.table.horizons.max())
-    rule, every = plan.objective.stopping, plan.every
-    if rule is not None and not len(plan.rungs):
+    if plan.objective.stopping is not None and not len(plan.rungs):
         warn(
-            f"sweep(stopping=...): {describe(rule)} compares no trials within the longest run, of "
-            f"{longest} steps: none is given up."
+            f"sweep(stopping=...): {describe(plan.objective.stopping)} compares no trials within "
+            f"the longest run, of {plan.longest} steps: none is given up."
         )
     # Without controllers the last step may be meant; with them a report there comes too late.
-    if every is not None and every >= longest + (not plan.table.controlled):
-        more = ", so that no controller is told anything" if plan.table.controlled else ""
+    if plan.every is not None and plan.every >= plan.longest + (not plan.table.controlled):
+        more = ", so that no controller is told anything" * plan.table.controlled
         warn(
-            f"sweep(evaluate_every={every}): the longest run has {longest} steps: it is evaluated "
-            f"at its end only{more}."
+            f"sweep(evaluate_every={plan.every}): the longest run has {plan.longest} steps: it is "
+            f"evaluated at its end only{more}."
         )
 
 

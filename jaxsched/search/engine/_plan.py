@@ -106,6 +106,12 @@ class Plan:
         """(fold, seed) positions; each stage is trained once for each of them."""
         return [(f, s) for f in range(len(self.folds)) for s in range(len(self.seeds))]
 
+    @property
+    def widest(self) -> int:
+        """The most runs that can go on at once."""
+        ends = sum(not children for children in self.children.values())
+        return len(self.runs) * (len(self.trials) if self.table.controlled else ends)
+
     @cached_property
     def length(self) -> int:
         """Updates of a chunk: the rows of a program's tables of values and batches.

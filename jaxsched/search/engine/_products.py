@@ -58,8 +58,11 @@ def for_one_thread(closed: ClosedJaxpr, lanes: int) -> bool:
         return bool(lanes * aval_of(eqn.outvars[0]).size * summed <= _MOST)
 
     products = {"dot_general": small, "conv_general_dilated": lambda _: False}
-    each = equations(closed.jaxpr)
-    return all(products[e.primitive.name](e) for e in each if e.primitive.name in products)
+    return all(
+        products[eqn.primitive.name](eqn)
+        for eqn in equations(closed.jaxpr)
+        if eqn.primitive.name in products
+    )
 
 
 # ---------------------------------------------------------------------------------------- details

@@ -116,9 +116,9 @@ class ScheduleValues:
         """
         first, last = start // BLOCK, -(-stop // BLOCK)
         if any(state is not None for state in controller_states):
-            blocks = [self._scaled(trial, b, controller_states) for b in range(first, last)]
+            blocks = [self._scaled(trial, block, controller_states) for block in range(first, last)]
         else:
-            blocks = [self._plain(trial, b) for b in range(first, last)]
+            blocks = [self._plain(trial, block) for block in range(first, last)]
         joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
         return joined[:, start - first * BLOCK : stop - first * BLOCK]
 

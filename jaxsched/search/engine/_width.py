@@ -66,8 +66,8 @@ def only_alone(plan: Plan, width: int | str | None) -> bool:
 
 def _updates(plan: Plan) -> int:
     """The least number of updates: early stopping may keep only one trial after its first rung."""
-    sure = plan.rungs[0] if plan.rungs else math.inf
-    stages = sum(stage.stop - stage.start for stage in plan.stages if stage.stop <= sure)
+    first = plan.rungs[0] if plan.rungs else math.inf
+    stages = sum(stage.stop - stage.start for stage in plan.stages if stage.stop <= first)
     return (stages or plan.longest) * len(plan.runs)
 
 

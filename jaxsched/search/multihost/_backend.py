@@ -247,10 +247,8 @@ def _places(
     if local[0].platform != "cpu":
         return local, None
     # Several devices of a CPU are its cores again, and each would compile the program anew.
-    ends = len(plan.trials) if plan.table.controlled else sum(not c for c in plan.children.values())
-    most = -(-ends * len(plan.runs) // width)  # runs that can go on at once
     cores = usable_cores()
-    threads = min(cores, most)
+    threads = min(cores, -(-plan.widest // width))
     return local[:1] * threads, cores if threads > 1 else None
 
 
@@ -258,7 +256,9 @@ def _check_meshes(plan: Plan, count: int) -> None:
     """Raises if a task is laid out on other devices than those of a run, ``count`` of them."""
     named = {"`jax.set_mesh`": {f"a mesh of {jax.sharding.get_abstract_mesh().size}"}}
     for name in (*METHODS, "test"):
-        named[f"`{name}`"] = set().union(*(meshes(getattr(f.shape, name)) for f in plan.folds))
+        named[f"`{name}`"] = set().union(
+            *(meshes(getattr(fold.shape, name)) for fold in plan.folds)
+        )
     for name, kinds in named.items():
         if others := sorted(kinds - {f"a mesh of {size}" for size in (0, 1, count)}):
             raise ValueError(

@@ -103,10 +103,11 @@ class WorkersBackend(AbstractBackend):
         pool.check((task, plan.trials))
         trials = packed(plan.trials)
         outline = dataclasses.replace(plan, trials=(), folds=(), stages=[], objective=Objective())
-        known = [fold.code + fold.data for fold in plan.folds]
         self._work = Work(
             task=packed(task),
-            key=name_of(task, str(plan.table.names), *known),
+            key=name_of(
+                task, str(plan.table.names), *(fold.code + fold.data for fold in plan.folds)
+            ),
             folds=request.folds,
             longest=plan.longest,
             outline=outline,

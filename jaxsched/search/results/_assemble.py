@@ -23,11 +23,13 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
         _, unfinished, _ = _tally(ledger, set(np.flatnonzero(ledger.stopped < 0).tolist()))
         saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
     info: dict[str, Any] = {"evaluate_every": plan.every, "monitor": plan.monitor, **how}
-    info |= {"updates_per_step": plan.table.updates, "stored": ledger.stored}
+    info |= {"updates_per_step": plan.table.updates, "saved": saved}
+    info |= {"stored": ledger.stored, "partial": ledger.partial}
     train, validation, evaluated, diverged = _curves(ledger)
-    arrays = [*train.values(), *validation.values(), evaluated, diverged, ledger.stopped, horizons]
-    for array in arrays:
-        array.setflags(write=False)
+    for curve in (*train.values(), *validation.values()):
+        curve.setflags(write=False)
+    for steps in (evaluated, diverged, ledger.stopped, horizons):
+        steps.setflags(write=False)
     return SweepResult(
         trials=plan.trials,
         metric=plan.objective.metric,
@@ -41,7 +43,7 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
         stopped=ledger.stopped,
         steps_asked=asked,
         steps_trained=trained,
-        info=RunInfo(saved=saved, partial=ledger.partial, **info),
+        info=RunInfo(**info),
     )
 
 
@@ -59,21 +61,24 @@ def _curves(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.ndarray]:
     lists = {id(steps): steps for steps in map(plan.evaluations, plan.stages)}
     evaluated = np.array(sorted(set[int]().union(*lists.values())), np.int64)
     places = {which: np.searchsorted(evaluated, steps) for which, steps in lists.items()}
-    train = {n: np.full((*shape, plan.longest), np.nan, np.float32) for n in plan.train}
-    validation = {n: np.full((*shape, len(evaluated)), np.nan, np.float32) for n in plan.validation}
+
+    def empty(names: Iterable[str], length: int) -> Curves:
+        return {name: np.full((*shape, length), np.nan, np.float32) for name in names}
+
+    train, validation = empty(plan.train, plan.longest), empty(plan.validation, len(evaluated))
     diverged = np.full(shape, -1, np.int64)
-    for key, part in ledger.finished.items():
+    for key, curves in ledger.finished.items():
         stage = plan.stages[key.stage]
         rows, where = np.array(key.trials), (slice(None), key.fold, key.seed)
         # Two indices: the first makes a view, so that the second, by lists, writes into the whole.
-        for name, curve in part.train.items():
+        for name, curve in curves.train.items():
             span = slice(stage.start, stage.start + len(curve))
             train[name][where][rows, span] = curve
         at = places[id(plan.evaluations(stage))]
-        for name, curve in part.validation.items():
+        for name, curve in curves.validation.items():
             validation[name][where][rows[:, None], at[: len(curve)]] = curve
-        if part.diverged >= 0:
-            diverged[where][rows] = part.diverged
+        if curves.diverged >= 0:
+            diverged[where][rows] = curves.diverged
     for trial in np.flatnonzero(stopped >= 0):  # a shared stage may go on beyond a trial's stop
         for curve in train.values():
             curve[trial, ..., stopped[trial] :] = np.nan
@@ -108,13 +113,13 @@ def _tally(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
     first = [stage.index for stage in plan.stages if stage.parent is None]
     trained = lost = 0
     halted = sum(below(first, trials, fold, seed) for fold, seed in plan.runs)
-    for key, part in ledger.finished.items():
+    for key, curves in ledger.finished.items():
         stage = plan.stages[key.stage]
         rest = below(plan.children[key.stage], trials.intersection(key.trials), key.fold, key.seed)
-        if part.diverged < 0:
-            trained += part.updates
+        if curves.diverged < 0:
+            trained += curves.updates
             halted += rest
         else:
-            trained += part.diverged + 1 - stage.start
-            lost += stage.stop - (part.diverged + 1) + rest
+            trained += curves.diverged + 1 - stage.start
+            lost += stage.stop - (curves.diverged + 1) + rest
     return trained, halted, lost

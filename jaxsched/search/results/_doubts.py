@@ -64,8 +64,8 @@ def _values(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     if table.controlled:
         applied = np.stack([result.train[name][trial] for name in table.names])
     else:
-        stopped = int(result.stopped[trial])
-        applied = table.values(trial, 0, stopped if stopped >= 0 else int(table.horizons[trial]))
+        steps = table.horizons[trial] if result.stopped[trial] < 0 else result.stopped[trial]
+        applied = table.values(trial, 0, int(steps))
     return (applied + np.float32(0.0)).tobytes()  # -0.0 is 0.0
 
 

@@ -20,7 +20,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.store._pieces import Fields
-from jaxsched.search.tasks._traced import METHODS, Fold
+from jaxsched.search.tasks._traced import Fold
 from jaxsched.search.trials._trials import Trials, controllers
 
 _BYTES = 32 << 20  # of batches; where there are more, some are looked at
@@ -39,8 +39,7 @@ class Identity:
 
     def __init__(self, plan: Plan, request: Request):
         self._plan, self._is_distributed = plan, request.is_distributed
-        whole = plan.whole
-        self.task = task_fields(whole.folds, whole.seeds, whole.longest, self._is_distributed)
+        self.task = task_fields(plan.folds, plan.seeds, plan.whole.longest, self._is_distributed)
 
     @cached_property
     def runs(self) -> tuple[Fields, ...]:
@@ -82,23 +81,20 @@ def task_fields(
     Raises:
         ValueError: if two folds are one and the same.
     """
-    ends = [fold.batches_digest(seeds, steps, 2) for fold in folds]
-    kinds = [(fold.code, fold.data, end) for fold, end in zip(folds, ends, strict=True)]
-    for i, first in enumerate(map(kinds.index, kinds)):
+    digests = [fold.told_apart(seeds, steps) for fold in folds]
+    for i, first in enumerate(map(digests.index, digests)):
         if first < i and not folds[i].asks_host:  # what that reads is not known
             raise ValueError(
                 f"sweep(folds={len(folds)}): the folds must differ in their data, but "
                 f"fold({i}, {len(folds)}) of the task trains and evaluates on the same as "
                 f"fold({first}, {len(folds)}). It must return a task without the part `index`."
             )
-    joint = {"task's arrays": [fold.data for fold in folds]}
-    joint |= {f"task's {method}": [fold.digests[method] for fold in folds] for method in METHODS}
-    joint |= {"task's first and last batches": ends}
     if all_batches:
         rows = _BYTES // (folds[0].shape.batch_bytes * len(folds) * len(seeds))
-        joint["task's batches"] = [fold.batches_digest(seeds, steps, rows) for fold in folds]
+        for fold, parts in zip(folds, digests, strict=True):
+            parts["task's batches"] = fold.batches_digest(seeds, steps, rows)
     fields = _versions() | folds[0].fields
-    fields |= {name: digest(*texts) for name, texts in joint.items()}
+    fields |= {name: digest(*(parts[name] for parts in digests)) for name in digests[0]}
     fields |= {"folds": str(len(folds)), "steps": str(steps)}
     for name in folds[0].array_fields:
         texts = [fold.array_fields.get(name, "") for fold in folds]

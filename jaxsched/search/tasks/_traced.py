@@ -78,6 +78,12 @@ class Fold:
         drawn = (self.batches(seed, *piece, steps) for seed in seeds for piece in pieces)
         return digest(*map(fingerprint_of, drawn))
 
+    def told_apart(self, seeds: tuple[int, ...], steps: int) -> dict[str, str]:
+        """What it computes, on which data, name -> digest: folds differ in some of it."""
+        computed = {f"task's {method}": self.digests[method] for method in METHODS}
+        ends = {"task's first and last batches": self.batches_digest(seeds, steps, 2)}
+        return {"task's arrays": self.data, **computed, **ends}
+
     @cached_property
     def fields(self) -> dict[str, str]:
         """What it computes, and on which arrays, name -> text."""
@@ -196,7 +202,6 @@ def trace_folds(
 
     ``owner`` is the task that it was made of, if it is another one.
     """
-    owner = task if owner is None else owner
     if folds is not None and getattr(task, "fold", None) is None:
         raise TypeError(f"sweep(folds=...) must be None for a task without `fold`, got {folds}.")
     traced: list[Fold] = []
@@ -214,7 +219,7 @@ def trace_folds(
                     error.add_note(f"in fold({index}, {folds}) of the task")
                 raise
             digests = {method: walk.of(getattr(shape, method)) for method in METHODS}
-            like = Fold(one, owner, shape, digests, "", walk)
+            like = Fold(one, task if owner is None else owner, shape, digests, "", walk)
             kinds.append((kind, like))
         data = digest(*map(walk.of, arrays))
         traced.append(dataclasses.replace(like, task=one, data=data))
