@@ -235,6 +235,17 @@ def test_the_second_ctrl_c_is_at_once(handled):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_the_second_sigterm_leaves_the_time_to_save(handled):
+    handled(signal.default_int_handler)
+    before = signal.getsignal(signal.SIGTERM)
+    with _signals.graceful(lambda: None) as came:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert came == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize("share", [0.0, 0.8])
 def test_ctrl_c_without_a_checkpoint_returns_what_has_ended(handled, monkeypatch, tmp_path, share):
     handled(signal.default_int_handler)

@@ -25,7 +25,10 @@ def of_jobs() -> tuple[int, ...]:
 def graceful(
     stop: Callable[[], None], numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 ) -> Iterator[list[int]]:
-    """Calls ``stop`` at the first of these signals; the second one has its usual effect.
+    """Calls ``stop`` at the first of these signals; a second Ctrl-C has its usual effect.
+
+    So has any signal after a Ctrl-C. A second SIGTERM after a first one has none: SLURM sends two
+    within 10 ms as it preempts a job, and would end what saves.
 
     Signals that are ignored stay ignored.
 
@@ -41,6 +44,8 @@ def graceful(
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
         restore()
+        for other in before.keys() - {signal.SIGINT} if number != signal.SIGINT else ():
+            signal.signal(other, signal.SIG_IGN)
         stop()
 
     def restore() -> None:
