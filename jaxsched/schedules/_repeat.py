@@ -51,7 +51,7 @@ class Repeat(AbstractWrapper):
 
     growth: Leaf = number(default=None, above=0, optional=True)
     decay: Leaf = number(default=None, at_least=0, optional=True)
-    cycles: Leaf = count(default=None, at_least=1, at_most=2**_BITS - 1, optional=True)
+    cycles: Leaf = count(default=None, at_least=1, at_most=0xFFFFFFFFFFFF, optional=True)
     warmup: Leaf = length(default=None, at_least=0, optional=True)
 
     def __check_init__(self) -> None:
