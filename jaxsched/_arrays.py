@@ -99,7 +99,12 @@ def donatable_copy(tree: T) -> T:
 def as_array(x: object) -> Any:
     """An array of another library (of PyTorch, a column of pandas) as NumPy's."""
     ours = isinstance(x, (int, float, np.ndarray, np.generic, jax.Array))
-    return np.asarray(x) if not ours and hasattr(x, "__array__") and not is_list(x) else x
+    if ours or not hasattr(x, "__array__") or is_list(x):
+        return x
+    try:
+        return np.asarray(x)
+    except Exception:  # of another library, such as PyTorch's of what has a gradient
+        return x
 
 
 def is_list(x: object) -> TypeGuard[Sequence[Any]]:

@@ -10,7 +10,10 @@ from collections.abc import Iterable
 
 def describe(x: object) -> str:
     """The repr of a value and, unless it is a plain number, its type."""
-    text = shorten(repr(x), 80)
+    try:
+        text = shorten(repr(x), 80)
+    except Exception:  # a user's own; Python's of an int with more than 4300 digits
+        return f"a {type(x).__name__} that cannot be printed"
     return text if isinstance(x, (int, float)) else f"{text} ({type(x).__name__})"
 
 

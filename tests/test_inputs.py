@@ -348,7 +348,7 @@ def test_functions_become_schedules_by_from_fn():
         (lambda: js.override(overridden(), learning_rate=-0.1), "override(learning_rate=...)"),
         (
             lambda: js.override(overridden(), scale={"learning_rate": -1}),
-            "override(learning_rate=...)",
+            "override(scale={'learning_rate': ...})",
         ),
         (lambda: decay_weights(-0.1), "decay_weights(weight_decay=...)"),
         (lambda: layerwise_decay(["a", "b"], 1.25), "layerwise_decay(decay=...)"),
@@ -395,3 +395,40 @@ def test_what_an_open_ended_wsd_does_not_use_is_refused(given):
         js.grid(js.wsd, peak=0.1, steps=[None], warmup=5, **{name: [given[name]]})
     with pytest.raises(TypeError, match=r"wsd\(end=...\) must be omitted"):
         jax.jit(lambda end: js.wsd(0.1, None, 10, end=end)(3))(0.0)
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("no repr")
+
+    __array__ = __repr__
+
+
+STATE = js.inject(optax.sgd)(learning_rate=js.Plateau(0.1)).init(jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: js.override(STATE, learning_rate=1, group=np.ones(2)),
+            r"override\(group=...\) must",
+        ),
+        (lambda: js.observe(STATE, value=1.0, group=np.ones(2)), r"observe\(group=...\) must"),
+        (lambda: js.Linear(Unprintable(), 0, 9), r"start=...\) must be .* that cannot be printed"),
+        (lambda: js.Shift(Unprintable(), 9), r"schedule=...\) must be .* that cannot be printed"),
+        (lambda: js.cosine_decay(10**5000, 9), r"peak=...\) must be .* that cannot be printed"),
+        (lambda: js.from_config({}), r"must have a 'name', got \{\}"),
+    ],
+)
+def test_what_has_no_truth_and_no_text_is_refused_by_its_argument(call, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        call()
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**4000)])
+def test_a_metric_beyond_any_float_is_infinite(value):
+    state = js.Plateau(0.1).init()
+    infinite = np.inf if value > 0 else -np.inf
+    told, wanted = (js.Plateau(0.1).update(state, value=x) for x in (value, infinite))
+    assert told == wanted

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +19,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_number, to_host
+from jaxsched._bounds import FLOAT32_MAX
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._types import Leaf, PyTree
@@ -376,7 +378,8 @@ def _one(where: str, kind: str, x: Leaf, repair: str = "") -> Leaf:
     not_flag = kind == "boolean" and is_real and is_concrete(x) and to_host(x) not in (0, 1)
     if not (is_number(x) or dtype == np.bool_) or not_flag:
         raise TypeError(f"{where} must be one {kind}, got {describe(x)}.")
-    return x
+    huge = isinstance(x, int) and not -FLOAT32_MAX <= x <= FLOAT32_MAX
+    return (math.inf if x > 0 else -math.inf) if huge else x
 
 
 def zero(dtype: DTypeLike = jnp.float32) -> jax.Array:

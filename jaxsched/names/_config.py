@@ -128,8 +128,8 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Tree:
         if {*NAME} & {*given}:
             return _call(given, inner)
         if depth == 0:
-            keys = f"{shorten(', '.join(map(str, given)))!r}{_named(given)}"
-            raise TypeError(f"{_WHERE} must have a 'name', got the keys {keys}.")
+            keys = f"the keys {shorten(', '.join(map(str, given)))!r}{_named(given)}"
+            raise TypeError(f"{_WHERE} must have a 'name', got {keys if given else '{}'}.")
         if {*WORDS} & {*given}:
             need = "no draws but of arguments of js.trials_from_config, and `values` in those"
             raise ValueError(f"{_WHERE} must have {need}, got {given!r:.60}.")

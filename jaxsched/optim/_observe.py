@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxsched._bounds import check_text
 from jaxsched._types import OptState, PyTree
 from jaxsched.controllers._base import AbstractController, levels
 from jaxsched.controllers._reports import check_report, require_measured
@@ -50,6 +51,8 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
     >>> tx.update(jnp.ones(2), state, jnp.ones(2))[0].tolist()
     [-0.25, -0.25]
     """
+    if group is not None:
+        check_text("observe(group=...)", group)
     arrays = plain_arrays(opt_state)
     listening = [(site, name) for site in find_sites(arrays) for name in _listening(site.state)]
     meant = {

@@ -12,6 +12,7 @@ import numpy as np
 from jax.tree_util import KeyPath
 
 from jaxsched._arrays import INT32_MAX, is_concrete, same_structure, to_source
+from jaxsched._bounds import check_text
 from jaxsched._checks import checked_number, violates
 from jaxsched._types import Leaf, OptState, PyTree
 from jaxsched.controllers._base import AbstractController
@@ -73,6 +74,8 @@ def override(
             "override(scale=...) must be a mapping such as {'learning_rate': 0.5}, got "
             f"{scale!r}."
         )
+    if group is not None:
+        check_text("override(group=...)", group)
     changes = [(name, value, False) for name, value in values.items()]
     changes += [(name, value, True) for name, value in (scale or {}).items()]
     if not changes:

@@ -12,6 +12,7 @@ from jaxsched._arrays import to_host
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
+from jaxsched._text import describe
 from jaxsched._types import Leaf
 from jaxsched._words import WRAP, uncalled
 from jaxsched.schedules._base import AbstractSchedule
@@ -41,8 +42,8 @@ class AbstractWrapper(AbstractSchedule):
         name = type(self).__name__
         if not isinstance(self.schedule, AbstractSchedule):
             raise TypeError(
-                f"{name}(schedule=...) must be a schedule, got {self.schedule!r} "
-                f"({type(self.schedule).__name__}){uncalled(self.schedule) or WRAP}."
+                f"{name}(schedule=...) must be a schedule, got {describe(self.schedule)}"
+                f"{uncalled(self.schedule) or WRAP}."
             )
 
     @property
