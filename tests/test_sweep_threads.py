@@ -130,8 +130,13 @@ def test_small_products_do_not_wait_for_idle_cores(idle, monkeypatch):
         (lambda x: jax.lax.scan(lambda y, _: (y @ x, 0), x, None, 2)[0], 3, False),
         (lambda x: jax.lax.conv(x[None, None], x[None, None], (1, 1), "VALID"), 1, False),
         (jax.numpy.sin, 9, True),
+        (jax.numpy.linalg.cholesky, 2, True),
+        (jax.numpy.linalg.cholesky, 3, False),
+        (lambda x: jax.numpy.linalg.svd(x, compute_uv=False), 3, False),
+        (lambda x: jax.numpy.linalg.solve(x, x), 3, False),
+        (lambda x: jax.numpy.linalg.eigh(x)[0], 3, False),
     ],
-    ids=["product", "lanes", "scan", "convolution", "none"],
+    ids=str,
 )
 def test_products_that_one_thread_does(function, lanes, expected):
     traced = jax.make_jaxpr(function)(np.ones((64, 64), np.float32))

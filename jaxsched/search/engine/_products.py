@@ -34,6 +34,11 @@ _SURE = re.compile(
     "max|min|sqrt|square|integer_pow|select_n|eq|ne|lt|le|gt|ge|is_finite"
 )
 
+_THREADED = re.compile(
+    "dot_general|conv_general_dilated|cholesky|eigh?|geqrf|householder_product|lu|qr|schur|svd|"
+    "triangular_solve"
+)
+
 
 def narrow_first(closed: ClosedJaxpr) -> ClosedJaxpr:
     """A closed jaxpr, with a barrier after each product whose left factor is narrow."""
@@ -50,19 +55,22 @@ def narrow_first(closed: ClosedJaxpr) -> ClosedJaxpr:
 
 
 def for_one_thread(closed: ClosedJaxpr, lanes: int) -> bool:
-    """Whether XLA gives no product of a step, for so many lanes at once, to several threads."""
+    """Whether no product or factorization of a step, for so many lanes, has several threads.
+
+    XLA gives those of large products, and the BLAS of SciPy, which factorizes, has its own.
+    """
 
     def small(eqn: JaxprEqn) -> bool:
-        axes = eqn.params["dimension_numbers"][0][0]
-        summed = prod(aval_of(eqn.invars[0]).shape[axis] for axis in axes)
-        return bool(lanes * aval_of(eqn.outvars[0]).size * summed <= _MOST)
+        if eqn.primitive.name == "conv_general_dilated":
+            return False
+        shape = aval_of(eqn.invars[0]).shape
+        size, summed = prod(shape), shape[-1]  # a factorization has about n^3 multiplications
+        if eqn.primitive.name == "dot_general":
+            size = aval_of(eqn.outvars[0]).size
+            summed = prod(shape[axis] for axis in eqn.params["dimension_numbers"][0][0])
+        return bool(lanes * size * summed <= _MOST)
 
-    products = {"dot_general": small, "conv_general_dilated": lambda _: False}
-    return all(
-        products[eqn.primitive.name](eqn)
-        for eqn in equations(closed.jaxpr)
-        if eqn.primitive.name in products
-    )
+    return all(small(x) for x in equations(closed.jaxpr) if _THREADED.fullmatch(x.primitive.name))
 
 
 # ---------------------------------------------------------------------------------------- details
