@@ -19,7 +19,7 @@ from jaxsched.search import Averaged
 from jaxsched.search.engine import _program
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._products import narrow_first
-from jaxsched.search.engine._program import _FUNCTIONS, FunctionCache
+from jaxsched.search.engine._program import FunctionCache
 from jaxsched.search.engine._random import draw_ahead, with_draws
 from jaxsched.search.tasks._traced import Fold, trace_task
 
@@ -123,14 +123,24 @@ def test_what_was_compiled_ends_with_its_task_and_few_are_kept():
     with only_new_garbage():
         task = Closing()
         sweep(task)
-        held = [weakref.ref(task), weakref.ref(_FUNCTIONS.get(task, None, Plain))]
+        held = [weakref.ref(task), weakref.ref(_program._FUNCTIONS.get(task, None, Plain, task))]
         del task
         gc.collect()
         assert [ref() for ref in held] == [None, None]
     kept, tasks = FunctionCache(most=2), [Plain(), Plain(), Plain()]
-    made = [kept.get(task, "code", object) for task in tasks]
-    assert kept.get(tasks[2], "code", object) is made[2]
-    assert kept.get(tasks[0], "code", object) is not made[0]
+    made = [kept.get(task, "code", Plain, tasks[0]) for task in tasks]
+    assert kept.get(tasks[0], "code", Plain, made[0]) is made[0]  # they were used when others came
+    del tasks[0]
+    made = [kept.get(task, "code", Plain, Plain()) for task in [*tasks, Plain()]]
+    assert kept.get(tasks[1], "code", Plain, made[1]) is made[1]
+    assert kept.get(tasks[0], "code", Plain, made[0]) is not made[0]
+
+
+def test_however_many_functions_one_sweep_needs_the_next_one_finds_them(monkeypatch):
+    monkeypatch.setattr(_program, "_FUNCTIONS", FunctionCache(most=1))
+    task = Plain()
+    assert sum(sweep(task, RATES[:1]).info.traces.values()) == 3
+    assert not sweep(task, RATES[:1]).info.traces
 
 
 # ----------------------------------------------------------------------- Python numbers in a state

@@ -128,7 +128,7 @@ class Program:
             return Function(name, f, partial(self._jit, method))
 
         f = make(self._shape, *how)
-        function = _FUNCTIONS.get(fold.owner, (key, self._under), made)
+        function = _FUNCTIONS.get(fold.owner, (key, self._under), made, self)
         # A jaxpr holds NumPy arrays, not copies: those of an earlier one may have changed since.
         function.f = f
         self.functions.append(function)
@@ -276,16 +276,18 @@ class FunctionCache(Generic[T]):
     """A cache of the last few functions, each as long as the task that it was made for.
 
     A task by itself is not a sufficient key: its methods may close over values that have changed.
-    So the caller's key describes the whole computation, all constants included.
+    So the caller's key describes the whole computation, all constants included. A sweep of many
+    folds may use more than a few. The next one asks in the same order, and of the last few each
+    would be dropped just before its turn: so what a program still uses stays, until others come.
     """
 
     def __init__(self, most: int = 32):
         self._most = most
-        # In the order of their last use.
-        self._made: dict[tuple[Hashable, Hashable], tuple[list[object], T]] = {}
+        # In the order of their last use, with the newest user.
+        self._made: dict[tuple[Hashable, Hashable], tuple[list[object], T, weakref.ref[Any]]] = {}
         self._lock = threading.RLock()  # sweeps may have threads; what is forgotten comes any time
 
-    def get(self, task: Task, key: Hashable, make: Callable[[], T]) -> T:
+    def get(self, task: Task, key: Hashable, make: Callable[[], T], user: Any) -> T:
         """The earlier result of ``make`` for this task and key, or a new one."""
         leaves, tree = jax.tree.flatten(task)
         objects = opaque_leaves(leaves)
@@ -295,12 +297,22 @@ class FunctionCache(Generic[T]):
             objects, tree = [task], None
         owner = (tree, *map(id, objects))
         with self._lock:
-            entry = self._made.pop((owner, key), None)
-            entry = entry or ([self._held(x, owner) for x in objects], make())
-            self._made[owner, key] = entry
-            while len(self._made) > self._most:
-                del self._made[next(iter(self._made))]
-        return entry[1]
+            if known := self._made.pop((owner, key), None):
+                held, made, _ = known
+            else:
+                held, made = [self._held(x, owner) for x in objects], make()
+                self._drop()
+            self._made[owner, key] = held, made, weakref.ref(user)
+        return made
+
+    def _drop(self) -> None:
+        """Makes room for one, unless the oldest is in use."""
+        while len(self._made) >= self._most:
+            where = next(iter(self._made))
+            entry = self._made.pop(where)
+            if entry[-1]() is not None:
+                self._made[where] = entry  # as the last: to look at all would be quadratic
+                break
 
     def _held(self, x: object, owner: Hashable) -> object:
         try:
