@@ -111,6 +111,13 @@ JOINED = CT.SequentialLR([CT.LinearLR(0.5), CT.StepLR(0.5, 2)], [7])
         ("torch", "m = Net()\no = build(m.parts())\nStepLR(o, 2)", CT.StepLR(0.5, 2)),
         ("torch", "s = StepLR(o[0], math.ceil(1.5))\nreturn [o], [s]", CT.StepLR(0.5, 2)),
         ("torch", "StepLR(o, 9, cfg['lr'] * 10**-1, last_epoch=-1)", CT.StepLR(0.5, 9, 0.05)),
+        (
+            "torch",
+            "self.o = SGD(self.p(), 0.5)\nx = self.f()\nStepLR(self.o, 2)",
+            CT.StepLR(0.5, 2),
+        ),
+        ("torch", ">>> o = SGD(p, 0.5)\n>>> StepLR(o,\n...   2)\n%time", CT.StepLR(0.5, 2)),
+        ("fastai", "l = f(d)\nl.fit_one_cycle(9, 1.0)", js.compat.fastai.fit_one_cycle(9, 1.0)),
         ("keras", "CosineDecay(args.learning_rate, 9)", js.compat.keras.CosineDecay(0.5, 9)),
         (
             "hf",
@@ -220,6 +227,21 @@ def written(x):
             r"one schedule, got .* and StepLR\(o, 4\) \(line 1\)",
         ),
         ("StepLR(SGD([{'params': a, 'lr': 1}], lr=0.1), 4)", "one rate, got groups"),
+        ("StepLR(SGD([{'params': x, 'lr': 1} for x in p], 0.1), 4)", "one rate, got groups"),
+        ("StepLR(SGD([{**g, 'lr': 1}], 0.1), 4)", "one rate, got groups"),
+        ("StepLR(SGD([dict(g, lr=1)], 0.1), 4)", "one rate, got groups"),
+        ("StepLR(SGD([g | {'lr': 1}], 0.1), 4)", "one rate, got groups"),
+        ("a = StepLR(o, 3)\nChainedScheduler([a, a])", "each schedule in one place, got one twice"),
+        ("a = LinearLR(o)\nb = a\nSequentialLR(o, [a, b], [7])", "in one place, got one twice"),
+        (
+            "o = SGD(p, 0.1)\nq = SGD(p, 0.1)\nSequentialLR(o, [LinearLR(o), StepLR(q, 3)], [5])",
+            r"one optimizer, got SGD\(p, 0.1\) \(line 1\) and SGD\(p, 0.1\) \(line 2\)",
+        ),
+        ("o = SGD(p, head.lr)\nCosineAnnealingLR(o, 9, body.lr)", "one name of the text, got body"),
+        ("StepLR(LBFGS(p, 0.5), 3)", "as in the text, 0.5, or left out, got 0.1"),
+        ("StepLR(o, round(9, -999999999))", "step_size=...\\) must be greater than 0"),
+        ("StepLR(o, lambda_e)", "in place of lambda_e"),
+        ("n = 3\n  n = 4\nStepLR(o, n)", "unexpected indent"),
         ("StepLR(SGD(m, lr=0.2), 4)", "as in the text, 0.2, or left out, got 0.1"),
         ("lr = 1e-3; CosineAnnealingLR(opt, 90, eta_min=lr/100)", "as in the text, 0.001, or"),
         ("o = SGD(m, lr=args.lr * world)\nStepLR(o, 4)", "in place of world"),
@@ -242,6 +264,10 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "|a = b = 1|\nStepLR(o, a)"),
         ("torch", "n = 3\n|n += 1|\nStepLR(o, n)"),
         ("torch", "n = 3\nm = [|(n := 4)|]\nStepLR(o, n)"),
+        ("torch", "n = 3\nm: |(n := 4)| = 1\nStepLR(o, n)"),
+        ("torch", "self.n = 3\n|self = m|\nStepLR(o, self.n)"),
+        ("torch", "n = 3\nx = |globals().update(n=4)|\nStepLR(o, n)"),
+        ("torch", "n = 3\n|await f()|\nStepLR(o, n)"),
         ("torch", "n = 3\n|from cfg import *|\nStepLR(o, n)"),
         ("torch", "n = 3\n|exec('n = 9')|\nStepLR(o, n)"),
         ("torch", "c = {'n': 3}\n|c['n'] = 4|\nStepLR(o, c['n'])"),
@@ -255,7 +281,10 @@ def test_a_call_that_cannot_be_converted_is_told_why(text, said):
         ("torch", "s = StepLR(o, 3)\n|for i in r:|\n  s.step()"),
         ("torch", "s = StepLR(o, 3)\nt = s\nx = |f(t)|"),
         ("torch", "s = StepLR(o, 3)\nx = |f(o)|"),
-        ("torch", "o = build(m)\np = o\nStepLR(o, 3)\nx = |p.add|(g)"),
+        ("torch", "o = build(m)\np = o\nStepLR(o, 3)\nx = |p.add(g)|"),
+        ("torch", "p = o\nStepLR(o, 3)\nx = |f(p)|"),
+        ("torch", "t = T(m)\nu = t\nStepLR(t.o, 3)\nx = |f(u.o)|"),
+        ("torch", "t = T(m)\nStepLR(t.o, 3)\nx = |f(t.o)|"),
         ("torch", "o = SGD(m, 0.1)\ns = StepLR(o, 3)\n|o.param_groups[0]['lr'] = 1|"),
         ("torch", "|Warmed(o, 5, StepLR(o, 4))|"),
         ("torch", "StepLR(|Look(LinearLR(o))|, 3)"),
@@ -301,6 +330,11 @@ def test_the_scheduler_of_diffusers_gives_its_cycles_to_those_that_have_them():
 
 
 def test_a_value_that_the_text_does_not_ask_for_is_refused():
-    for text in ("StepLR(o, 3)", "n = 3\nStepLR(o, n)"):
-        with pytest.raises(ValueError, match=r"of the text that the schedule asks for, got 'n'"):
-            convert("torch", text, 0.1, values={"n": 3})
+    for text in ("StepLR(o, 3)", "n = 3\nStepLR(o, n)", "c = {'n': 3}\nStepLR(o, c['n'])"):
+        n = "c.n" if "c" in text else "n"
+        with pytest.raises(
+            ValueError, match=r"of the text that the schedule asks for, got '(c.)?n'"
+        ):
+            convert("torch", text, 0.1, values={n: 3})
+    with pytest.raises(ValueError, match=r"got `f\(o\)` in line 1: leave it out"):
+        convert("torch", "StepLR(o, f(o))", 0.1, values={"f(o)": 3})

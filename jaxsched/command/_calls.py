@@ -101,6 +101,12 @@ def _outermost(reader: _Reader) -> Call:
             "each alone."
         )
     if outer:
+        inner = [*map(id, lines.inner_schedules(outer[0]))]
+        if lines.library == "torch" and len({*inner}) < len(inner):  # each has a state
+            raise ValueError(
+                "convert(text=...) must have each schedule in one place, got one twice in "
+                f"{lines.text(outer[0])}: make one for each place."
+            )
         return outer[0]
     calls = [x for x, _ in lines.calls.values() if x.name not in OPERATORS]
     near = [x for x in calls if reader.is_near(x)] or (calls if len(lines.body) == 1 else [])
@@ -120,6 +126,7 @@ class _Reader:
         self.count = itertools.count()
         self.optimizer: Any = None
         self.asked = False  # for `lr`, by a word that stands for it
+        self.words: set[str] = set()  # of these
 
     def read(self, tree: Any, depth: int = 0) -> Any:
         if depth > DEPTH or next(self.count) > _MOST:
@@ -149,6 +156,12 @@ class _Reader:
                 "the optimizer's rate, which those beside it scale. Convert each alone."
             )
         optimizer, args, given = self.without_optimizer(tree, source)
+        known = [x for x in (self.optimizer, optimizer) if isinstance(x, Call)]
+        if len(known) == 2 and known[0] is not known[1]:
+            raise ValueError(
+                "convert(text=...) must have one optimizer, got "
+                f"{' and '.join(map(self.lines.text, known))}: convert each alone."
+            )
         self.optimizer = optimizer or self.optimizer  # ChainedScheduler has that of its parts
         name = f"{self.library}.{tree.bare}"
         if name == "transformers.get_scheduler":  # that of Diffusers has two arguments more
@@ -161,7 +174,7 @@ class _Reader:
         return self.with_rate(source, made, self.optimizer) if source else made
 
     def word(self, word: Any) -> Any:
-        if word.startswith("lambda"):
+        if isinstance(word, Placed) and word.startswith("lambda"):
             known = [n for n, s in theirs(self.library).items() if "Function" in s.kinds.values()]
             raise ValueError(
                 f"convert(text=...) must have no functions, got {shorten(word)}: in Python a "
@@ -172,6 +185,12 @@ class _Reader:
             return last.lower()
         if _is_rate(word) and self.lr is not None:
             self.asked = True
+            self.words.add(word)
+            if len(self.words) > 1:
+                raise ValueError(
+                    "convert(lr=...) must stand for one name of the text, got "
+                    f"{' and '.join(sorted(self.words))}: give the other one with values=..."
+                )
             return self.lr
         raise _unknown(word, "knows")
 
@@ -214,7 +233,7 @@ class _Reader:
 
     def rate(self, said: Any) -> Any:
         """What the text says of a rate, which ``lr`` must not contradict."""
-        if self.lr is not None and _is_name(said):
+        if self.lr is not None and _is_name(said) and not _is_rate(said):
             return self.lr
         before, self.asked = self.asked, False
         rate = self.read(said, 1)

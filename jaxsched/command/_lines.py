@@ -16,8 +16,14 @@ from jaxsched.names._expression import OPERATORS, Call, Reader, Word, dotted
 from jaxsched.names._lookup import source_of
 from jaxsched.names._sources import Entry
 
+
+def _round(x: Any, digits: Any = None) -> Any:
+    """For -999999999 digits of an integer Python would make a number of as many, for minutes."""
+    return round(x, digits if digits is None else max(digits, -400))
+
+
 ARITHMETIC: dict[str, Callable[..., Any]] = {
-    **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": round},
+    **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": _round},
     **{"min": min, "max": max, "math.ceil": math.ceil, "math.floor": math.floor},
 }
 LR = ("lr", "learning_rate")
@@ -25,8 +31,10 @@ RATE_FIRST = ("keras", "optax")  # of an optimizer; elsewhere it follows the par
 _OPTIMIZERS = {
     *("adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan", "asgd"),
     *("decoupledadamw", "decoupledsgdw", "ftrl", "lamb", "lars", "lion", "muon", "nadam", "nadamw"),
-    *("novograd", "radam", "rmsprop", "rprop", "sgd", "sm3", "sparseadam", "yogi"),
+    *("novograd", "radam", "rmsprop", "rprop", "sgd", "sm3", "sparseadam", "yogi", "lbfgs"),
+    *("adam8bit", "adamw8bit", "adamaxw", "amsgrad", "fusedadam", "fusedsgd", "madgrad", "sgdw"),
 }
+_ASSIGN = {"delattr", "eval", "exec", "globals", "locals", "setattr", "vars"}  # to any name
 _OF_GROUPS = {"initial_lr", "lr", "lr_mult", "lr_scale", "max_lr", "min_lr"}  # rates of their own
 _NAMES = (ast.Attribute, ast.Name, ast.Subscript)
 
@@ -50,15 +58,16 @@ class Lines(Reader):
         self.known: dict[str, Any] = {}
         self.calls: dict[int, tuple[Call, ast.expr]] = {}
         self._apart: list[tuple[ast.AST, set[str]]] = []  # what is not read, and the names in it
-        self.shown, self.body = text, _parsed(text).body
+        self._held: set[str] = set()  # what schedules get: optimizers are often names only
+        tree = _parsed(text)
+        self.shown, self.body = text, tree.body
+        for each in ast.walk(tree):
+            if isinstance(each, ast.NamedExpr):
+                self._refuse(each)
         for line in self.body:
             self._read(line)
-        # An optimizer is often known by its name only.
-        given = [x for call in self.schedules for x in _inner(call) if isinstance(x, (Call, Word))]
-        held = {str(x) for x in given if isinstance(x, Word)}
-        held |= {name for name, x in self.known.items() if any(x is y for y in given)}
         for node, names in self._apart:
-            if held & names:
+            if (self._held - {""}) & names:
                 self._refuse(node)
 
     @property
@@ -83,6 +92,8 @@ class Lines(Reader):
         todo, seen = _inner(of), set[int]()
         while todo:
             x = todo.pop()
+            if isinstance(x, Call) and x.name in ARITHMETIC:  # was looked into when it was read
+                continue
             if isinstance(x, Call) and self.source(x):
                 found.append(x)
             if id(x) not in seen:  # a list may stand in itself twice, again and again
@@ -95,25 +106,24 @@ class Lines(Reader):
         return _placed(self.calls[id(call)][1])
 
     def value(self, node: ast.expr, depth: int = 0) -> Any:
+        made = super().value(node, depth)
         text = (dotted(node) or ast.unparse(node)) if self.told else ""
-        if text in self.told and text not in self.known:
+        if isinstance(made, (Call, Word)) and text in self.told and text not in self.known:
             self.unused.discard(text)
             return self.told[text]
-        made = super().value(node, depth)
         if isinstance(made, Call):
             self.calls.setdefault(id(made), (made, node))
         computed = isinstance(made, dict) or getattr(made, "name", "") in ARITHMETIC
         if computed and self.inner_schedules(made):
             self._refuse(node)
         if isinstance(made, dict) and "params" in made and _OF_GROUPS & {*made}:
-            raise ValueError(
-                f"{self.where} must have one rate, got groups of parameters with their own in line "
-                f"{node.lineno}: convert without them, for each rate (lr=...)."
-            )
+            self._refuse_groups(node)
         return made
 
     def call(self, node: ast.Call, inner: Any) -> Any:
         name = self.word(node.func)
+        if isinstance(name, Placed) and self.library == "fastai":  # a method of a learner
+            name = Word(dotted(node.func))
         if isinstance(name, Placed) or not isinstance(name, Word):
             return self._unread(node)
         made = super().call(node, inner)
@@ -125,7 +135,13 @@ class Lines(Reader):
             own = self.library in RATE_FIRST and isinstance(rate, Call) and self.source(rate)
             if self.inner_schedules(made)[bool(own) :]:  # elsewhere than as its rate
                 self._refuse(node)
-        elif made.name not in ARITHMETIC and not self.source(made):
+        elif self.source(made):
+            given = [*zip(node.args, made.args, strict=False)]
+            given += [(x.value, made.kwargs[x.arg]) for x in node.keywords if x.arg]
+            self._held |= {
+                self._thing(dotted(x)) for x, value in given if isinstance(value, (Call, Word))
+            }
+        elif made.name not in ARITHMETIC:
             self._unread(node)
         return made
 
@@ -157,7 +173,7 @@ class Lines(Reader):
             return
         if isinstance(line, (ast.Expr, ast.Return)) and line.value:
             value = self.value(line.value)
-            ours = not isinstance(value, Call) or self.source(value) or _is_optimizer(value)
+            ours = not isinstance(value, (Call, Placed)) or self._holds(value)
             if not ours and len(self.body) > 1:
                 self._refuse(line)
             return
@@ -165,27 +181,43 @@ class Lines(Reader):
             self._refuse(line)
         target, *more = line.targets if isinstance(line, ast.Assign) else [line.target]
         name = dotted(target)
-        if more or isinstance(target, ast.Subscript) or not re.fullmatch(r"(self\.)?\w+", name):
+        plain = re.fullmatch(r"(self\.)?(?!self$)\w+", name)
+        if more or isinstance(target, ast.Subscript) or not plain:
             self._refuse(line)
         if line.value is not None:
             self.known[name] = self.value(line.value)
 
     def _unread(self, node: ast.AST) -> Placed:
         """What is not read, which must not get what is."""
-        names = {dotted(x) for x in ast.walk(node) if isinstance(x, _NAMES)}
-        self._apart.append((node, names))
         calls = [x for x in ast.walk(node) if isinstance(x, ast.Call)]
         inner = [Call(str(self.known.get(dotted(x.func), dotted(x.func)))) for x in calls]
-        rebinds = any(isinstance(x, ast.NamedExpr) for x in ast.walk(node))
         schedules = any(x is not node and self.source(y) for x, y in zip(calls, inner, strict=True))
-        if rebinds or schedules or any(self._holds(self.known.get(x)) for x in names):
+        names = {*map(dotted, ast.walk(node))} - {""}
+        if schedules or names & _ASSIGN or any(self._holds(self.known.get(x)) for x in names):
             self._refuse(node)
+        if any(map(_is_group, ast.walk(node))):
+            self._refuse_groups(node)
+        if not dotted(node):  # a name alone changes nothing
+            self._apart.append((node, {*map(self._thing, names)}))
         return _placed(node)
+
+    def _thing(self, name: str) -> str:
+        """What a name is of, the same for each name of it."""
+        heads = (name, ".".join(name.split(".")[:2]), name.partition(".")[0])
+        head = next((x for x in heads if isinstance(self.known.get(x), (Call, Word))), "")
+        of = self.known.get(head, "")
+        return f"{id(of) if isinstance(of, Call) else of}{name[len(head) :]}"
 
     def _holds(self, x: Any) -> bool:
         """Whether something else could change what is read by changing this."""
         held = isinstance(x, Call) and (self.source(x) or _is_optimizer(x))
         return bool(held) or isinstance(x, (list, dict))
+
+    def _refuse_groups(self, node: Any) -> NoReturn:
+        raise ValueError(
+            f"{self.where} must have one rate, got groups of parameters with their own in line "
+            f"{node.lineno}: convert without them, for each rate (lr=...)."
+        )
 
     def _refuse(self, node: Any) -> NoReturn:
         raise ValueError(
@@ -222,6 +254,18 @@ def _is_optimizer(call: Call) -> bool:
     return call.bare.lower() in _OPTIMIZERS
 
 
+def _is_group(node: ast.AST) -> bool:
+    """Whether it makes parameters with a rate of their own: `{**group, "lr": 1}` may."""
+    keys: set[Any] = set()
+    for each in (node.left, node.right) if isinstance(node, ast.BinOp) else (node,):
+        if isinstance(each, ast.Dict):
+            keys |= {getattr(key, "value", None) for key in each.keys}
+        if isinstance(each, ast.Call) and dotted(each.func) == "dict":
+            keys |= {*(x.arg for x in each.keywords), *(None for _ in each.args)}
+    more = isinstance(node, ast.BinOp) or not keys.isdisjoint({"params", None})
+    return more and bool(keys & _OF_GROUPS)
+
+
 def _head(node: ast.AST) -> str:
     return shorten(ast.unparse(node).partition("\n")[0])
 
@@ -231,9 +275,11 @@ def _placed(node: Any) -> Placed:
 
 
 def _parsed(text: str) -> ast.Module:
-    plain = re.sub(r"(?m)^ *(>>>|\.\.\.) ?|^ *[%!].*$", "", text)  # of a console, of a notebook
+    plain = re.sub(
+        r"(?m)^ *(>>>|\.\.\.) ?|^ *(%%?[a-z]|!).*$", "", text
+    )  # of a console, of a notebook
     for each in (text, plain):
         with contextlib.suppress(SyntaxError):
             return ast.parse(textwrap.dedent(each))
-    # Lines of which the first was copied without its indentation.
-    return ast.parse("\n".join(line.strip() for line in text.splitlines()))
+    first, _, rest = text.partition("\n")  # which was copied without its indentation
+    return ast.parse(f"{first.strip()}\n{textwrap.dedent(rest)}")
