@@ -254,7 +254,8 @@ def test_errors():
         sweep(supervised(batch_size=96), folds=2, steps=5)
     with pytest.raises(ValueError, match=r"sweep\(folds=...\) must be a whole number of at"):
         sweep(supervised(), folds=1, steps=5)
-    for task in (Plain(), type("Less", (Plain,), {"batches": None, "fold": None, "test": None})()):
+    less = type("Less", (Plain,), {"batches": None, "fold": None, "test": None})()
+    for task in (Plain(), less, search.Averaged(less, window=1)):
         with pytest.raises(TypeError, match="without `fold`"):
             sweep(task, folds=2, steps=5)
         with pytest.raises(TypeError, match="must have a method `test`"):

@@ -118,7 +118,7 @@ class Averaged:
         return self.task.with_weights(state.state, mean) if _own(self.task) else mean
 
     # Optional methods. If the inner task lacks one, its property raises an AttributeError, so that
-    # `hasattr` is False: by that a sweep asks.
+    # `hasattr` is False, or is `None` as the inner one: by these a sweep asks.
 
     @property
     def batches(self) -> Callable[[int, int, int], PyTree]:
@@ -128,17 +128,17 @@ class Averaged:
     @property
     def fold(self) -> Callable[[int, int], Averaged]:
         """As the inner task's, averaged."""
-        return partial(self._around, self.task.fold)
+        return self.task.fold and partial(self._around, self.task.fold)
 
     @property
     def everything(self) -> Callable[[], Averaged]:
         """As the inner task's, averaged."""
-        return partial(self._around, self.task.everything)
+        return self.task.everything and partial(self._around, self.task.everything)
 
     @property
     def test(self) -> Callable[[AveragedState], Metrics]:
         """The inner task's test metrics of its weights, and of their average."""
-        return partial(self._both, "test", self.task.test)
+        return self.task.test and partial(self._both, "test", self.task.test)
 
     @property
     def updates_per_step(self) -> int:
