@@ -256,5 +256,7 @@ def test_a_factory_that_fails_and_one_that_makes_something_else():
     with pytest.raises(OSError, match="no such file") as raised:
         sweep(f"{__name__}:broken")
     assert raised.value.__notes__ == [f"in broken() of sweep(task='{__name__}:broken')"]
+    with pytest.raises(ValueError, match=r"sweep\(width=...\) must be"):  # before it is called
+        search.sweep(f"{__name__}:broken", js.Constant(0.1), steps=1, width=0)
     with pytest.raises(TypeError, match="must have the methods init, step and evaluate"):
         js.range_test(f"{__name__}:data.__defaults__")

@@ -160,7 +160,7 @@ def sweep(
     ([-1, -1, -1], {})
     """
     started = time.monotonic()
-    found, trials = found_task(task), as_trials(trials)
+    trials = as_trials(trials)
     request = Request(
         steps=steps,
         seeds=seeds,
@@ -181,7 +181,7 @@ def sweep(
         checkpoint_every=checkpoint_every,
         progress=progress,
     )
-    plan = make_plan(found, trials, request)
+    plan = make_plan(found_task(task), trials, request)  # found last: it may read its data
     identity = Identity(plan, request)
     with sweep_backend(plan, task, request, identity) as backend:
         warn_before(plan.whole, request, backend.platform)
