@@ -73,11 +73,12 @@ def test_summary_says_where_the_best_is(scores, words):
 
 def test_summary_and_info_say_what_a_reader_wants_to_know():
     result = result_of([[1], [2]])
-    info = dataclasses.replace(result.info, stored=40, identity={"jax": "0.10"})
+    shard, identity = search.results._info.Shard(0, 2, [0], {"jax": "0.11"}), {"jax": "0.10"}
+    info = dataclasses.replace(result.info, stored=40, identity=identity, shard=shard)
     found = dataclasses.replace(result, info=info)
     assert found.summary().endswith("steps trained (40 found in the checkpoint)")
     assert "checkpoint" not in result.summary()
-    assert "0.10" not in repr(info)
+    assert "0.1" not in repr(info)
 
 
 def test_of_trials_that_are_one_run_none_is_at_an_edge():

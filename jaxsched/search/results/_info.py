@@ -20,7 +20,7 @@ class Shard:
     index: int
     of: int
     trials: list[int]
-    sweep: dict[str, str] = dataclasses.field(default_factory=dict)
+    sweep: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)  # it is long
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
