@@ -186,8 +186,8 @@ def read_batches(
 def uncollected() -> Iterator[None]:
     """Without Python's collector, which walks what a trace makes again and again; it all stays."""
     was = gc.isenabled()
-    gc.disable()
-    try:
+    try:  # from here on: Ctrl-C may come between any two lines
+        gc.disable()
         yield
     finally:
         if was:
