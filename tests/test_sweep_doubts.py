@@ -215,10 +215,15 @@ def test_steps_that_are_not_the_length_of_the_schedules_are_one_warning(kind):
 
 
 def test_schedules_that_set_the_length_themselves_are_not_doubted():
-    assert (
-        warned(shared(Plain), [js.cosine_decay(0.1, 12), js.cosine_decay(0.1, 24)], steps=None)
-        == []
-    )
+    trials = [js.cosine_decay(0.1, 12), js.cosine_decay(0.1, 24)]
+    assert warned(shared(Plain), trials, steps=None) == []
+
+
+def test_a_schedule_beside_the_rate_that_is_longer_is_a_warning():
+    rate = js.cosine_decay(0.1, 12)
+    trials = [{"learning_rate": rate, "weight_decay": js.Linear(1, 0, n)} for n in (6, 13, 24)]
+    found = warned(with_step(weightless), trials, steps=None)
+    assert re.search("1 of 3 trials go on .* rate 0 in 12 of its updates. Another of", found[0])
 
 
 IDLE = {

@@ -136,8 +136,8 @@ def sweep(
         OSError: if the disk is full; earlier saves stay intact.
 
     Warns:
-        UserWarning: once, if ``steps`` is not the length of the schedules (a decay is cut off, or a
-            rate has ended at zero), if one has a curve of less than an update, if ``stopping`` or
+        UserWarning: once, if runs do not have the length of their schedules (a decay is cut off, or
+            a rate has ended at zero), if one has a curve of less than an update, if ``stopping`` or
             ``evaluate_every`` begins only after the longest run, if a controller minimizes a metric
             that may be one to maximize, and if trials with different values have the same curves.
             If a checkpoint's runs are of another task (naming what differs), and if Ctrl-C without

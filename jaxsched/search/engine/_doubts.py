@@ -15,19 +15,20 @@ from jaxsched.schedules._phase import phases_of
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 
-# The trial, the hyperparameter and the schedule that it follows, or that of its controller.
-Followed = list[tuple[str, str, AbstractSchedule]]
+# The trial and its updates, the hyperparameter and the schedule that it follows, or that of its
+# controller.
+Followed = list[tuple[str, int, str, AbstractSchedule]]
 
 
 def warn_before(plan: Plan, request: Request, platform: str) -> None:
     """Warns of likely mistakes, before any training."""
     followed = [
-        (trial.name, name, untold(schedule))
-        for trial in plan.trials
+        (trial.name, steps * plan.table.updates, name, untold(schedule))
+        for trial, steps in zip(plan.trials, plan.table.horizons.tolist(), strict=True)
         for name, schedule in trial.schedules.items()
     ]
-    if request.steps is not None:
-        warn_of_lengths(followed, len(plan.trials), request.steps, plan.table.updates)
+    if request.steps is not None or len(plan.table.hyperparams) > 1:
+        warn_of_lengths(followed, len(plan.trials), request.steps)
     warn_of_fractions(followed)
     warn_of_idle(plan)
     if plan.doubt:
@@ -36,19 +37,19 @@ def warn_before(plan: Plan, request: Request, platform: str) -> None:
         warn_of_convolutions(plan)
 
 
-def warn_of_lengths(followed: Followed, trials: int, requested: int, updates: int) -> None:
-    """Warns once, for a whole sweep, that ``steps`` is not the length of its schedules.
+def warn_of_lengths(followed: Followed, trials: int, requested: int | None) -> None:
+    """Warns once, for a whole sweep, that its runs do not have the length of their schedules.
 
     Either a run ends far from where a schedule ends (over a tenth of its range: a decay is not
-    seen), or over a tenth of its updates come after a learning rate has ended at zero.
+    seen), or over a tenth of its updates come after a learning rate has ended at zero. Without
+    ``steps`` a longer schedule beside the rate, such as of the weight decay, makes it so long.
     """
     cut, dead = [], []
-    steps = requested * updates
-    for trial, name, schedule in followed:
+    for trial, steps, name, schedule in followed:
         if schedule.duration is None:
             continue
         duration = float(to_host(schedule.duration))
-        if steps < duration:
+        if steps < duration and requested is not None:
             grid = np.linspace(0, math.ceil(duration), 256).round()
             values = schedule.host(np.array([steps, *grid]))  # where the run is cut, then all of it
             if abs(values[0] - values[-1]) > 0.1 * np.ptp(values):
@@ -64,16 +65,20 @@ def warn_of_lengths(followed: Followed, trials: int, requested: int, updates: in
         if examples:
             count = len({name for name, _ in examples})
             name, example = examples[0]
+            where = "trials=..." if requested is None else f"steps={requested}"
+            repair = "Give the recipe the length of the run, or omit steps=."
+            if requested is None:
+                repair = "Another of its schedules is longer: give all one length, or steps=."
             warn(
-                f"sweep(steps={requested}): {count} of {trials} trials {what}: {name} "
-                f"{how.format(example)}. Give the recipe the length of the run, or omit steps=."
+                f"sweep({where}): {count} of {trials} trials {what}: {name} "
+                f"{how.format(example)}. {repair}"
             )
             return
 
 
 def warn_of_fractions(followed: Followed) -> None:
     """Warns once of a curve within one update: a share that was traced, so no recipe told it."""
-    for trial, name, schedule in followed:
+    for trial, _, name, schedule in followed:
         for kind, start, end in phases_of(schedule):
             length = 0 if end is None else end - start
             if 0 < length < 1 and hasattr(shapes, kind):
