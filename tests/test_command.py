@@ -312,6 +312,7 @@ def test_an_interrupted_sweep_is_shown_and_saved_and_exits_with_130(capsys, tmp_
         ({"executor": "threads"}, "must be processes, processes:COUNT"),
         ({"run": {"batch_size": 3}}, "it is called batch here"),
         ({"sweep": None}, "must have a table 'sweep'"),
+        ({"hyperparameters": {}}, r"the table of the trials: sweep\.hyperparameters\.$"),
         ({"runs": {"batch": 3}}, "no argument runs; did you mean run"),
     ],
     ids=str,

@@ -187,6 +187,8 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
 
     try:
         assert js.from_config("Mine(Constant(1))") == Mine(js.Constant(1))
+        with pytest.raises(ValueError, match=r"^Mine\(schedule=...\) must not be a length"):
+            js.from_config("Mine(1k)")
         for within in ("Linear(0, 1, 10%)", "fastai.SchedLin(0, 1)"):  # what it counts is not known
             with pytest.raises(ValueError, match="within Mine"):
                 js.from_config(f"Mine({within})", units=RUN)
@@ -291,7 +293,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
         ("multi_step(1, 0.1, [10,000, 20,000])", ValueError, "no comma within"),
         ("cosine_decay(1, 007)", ValueError, "no 0 before a whole number, got '007'"),
         ("cosine_decay(0.1, 10)  # lr", ValueError, "must have no comments and no backslashes"),
-        ({"name": "constant", "value": {"min": 0, "max": 1}}, ValueError, "must have no draws but"),
+        ({"name": "constant", "value": {"min": 0, "max": 1}}, ValueError, "and bounds only of"),
         ("fastai.fit_sgdr(2, cycle_len=3 epochs, lr_max=1)", ValueError, "must not be a length"),
         ("Linear(0, 1, 3 parsecs)", ValueError, "must be a length such as"),
         ("[" * 110 + "]" * 110, ValueError, "at most 100 deep"),

@@ -26,6 +26,7 @@ _OPTIONS = [
 ]
 _LENGTHS = dict.fromkeys(["steps", "evaluate_every", "first", "every", "grace"], "length")
 _RULES = {"MedianRule": search.MedianRule, "SuccessiveHalving": search.SuccessiveHalving}
+_OF_TABLE = ("name", "method", "count", "run_cap", "parameters", "hyperparameters")
 
 
 def sweep_from_config(
@@ -59,6 +60,11 @@ def sweep_from_config(
             "sweep_from_config(config=...) must have a table 'sweep' with a name and parameters "
             f"(what stands at the top of a W&B file), got {describe(table)} beside the keys "
             f"({', '.join(map(str, options))})."
+        )
+    if within := [key for key in options if key in _OF_TABLE]:
+        raise TypeError(
+            f"sweep_from_config(config=...) must have {within[0]} in the table of the trials: "
+            f"sweep.{within[0]}."
         )
     bind("sweep_from_config", keys, dict.fromkeys(keys), (), {str(key): 0 for key in options})
     units = None if run is None else _made("run", Units, run)

@@ -20,7 +20,7 @@ from jaxsched.names._distributions import WORDS
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Tree, parse
 from jaxsched.names._lookup import check, check_values, source_of, unknown
 from jaxsched.names._places import Place
-from jaxsched.names._sources import BY, Entry
+from jaxsched.names._sources import BY, Entry, untold
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import ends
 from jaxsched.units import Units
@@ -131,8 +131,10 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Tree:
             keys = f"the keys {shorten(', '.join(map(str, given)))!r}{_named(given)}"
             raise TypeError(f"{_WHERE} must have a 'name', got {keys if given else '{}'}.")
         if {*WORDS} & {*given}:
-            need = "no draws but of arguments of js.trials_from_config, and `values` in those"
-            raise ValueError(f"{_WHERE} must have {need}, got {given!r:.60}.")
+            raise ValueError(
+                f"{_WHERE} must have values to choose from only in js.trials_from_config, and "
+                f"bounds only of the arguments there, not of a schedule within, got {given!r:.60}."
+            )
         return {_texts.value(k): inner(v) for k, v in given.items()}
     if is_list(config):
         items = _opened(config)
@@ -204,11 +206,11 @@ def _made(tree: Call, place: Place) -> Any:
     source = source_of(tree.name)
     if source is None:
         make: Any = _serialize._REGISTERED[tree.name]
-        names = list(make._names)
+        names, reader = list(make._names), untold(tree.name)
     else:
-        make, names = maker(source, place.units), list(source.kinds)
+        make, names, reader = maker(source, place.units), list(source.kinds), source
     given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
-    value = lambda name, place: value_of(given[name], source, name, place)
+    value = lambda name, place: value_of(given[name], reader, name, place)
     inner = place if source else place.within(tree.name)
     values = inner.in_order([source] if source else [], given, value)
     values |= place.left_out(source, values) if source else {}
@@ -229,10 +231,10 @@ def maker(source: Entry, units: Units | None) -> Callable[..., Any]:
     return vars(importlib.import_module(source.module))[source.name.rpartition(".")[2]]
 
 
-def value_of(tree: Tree, source: Entry | None, argument: str, place: Place) -> Any:
+def value_of(tree: Tree, source: Entry, argument: str, place: Place) -> Any:
     """The value of an argument."""
     if isinstance(tree, Call):
-        inner = place.within(source.name, argument) if source else place
+        inner = place.within(source.name, argument) if source.module else place
         made = build(tree, inner)
         if inner.told is not place.told:  # a run of its own
             inner.settle()

@@ -54,6 +54,11 @@ class Entry:
         return f"{self.name}({', '.join(shown)})"
 
 
+def untold(name: str) -> Entry:
+    """That of what no table describes: a class of one's own, hyperparameters of a task."""
+    return Entry(name, "", {}, (), "")
+
+
 def _body(path: Path) -> list[ast.stmt]:
     """The statements of a module; none where there is no such file."""
     with _PARSER:

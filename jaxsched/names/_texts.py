@@ -78,10 +78,10 @@ class Length(NamedTuple):
     unit: str
 
 
-def read(x: Tree, source: Entry | None, argument: str, place: Place) -> Tree:
+def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
     """The number, share or length that a text is for an argument; else the value as it is."""
     parsed = meant(x, source, argument, place) if isinstance(x, str) else x
-    if source is None or not is_length(source, argument):
+    if not is_length(source, argument):
         return parsed
     kind = source.kinds.get(argument) if "." not in source.name else ""
     where = f"{source.name}({argument}=...)"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import keyword
 from collections.abc import Container, Mapping
 from typing import Any
 
 from jaxsched._arrays import is_list
-from jaxsched._bounds import check_choice
+from jaxsched._bounds import check_choice, check_number
 from jaxsched._text import describe
 from jaxsched._words import bind, known_arguments
 from jaxsched.names import _texts
@@ -17,7 +18,7 @@ from jaxsched.names._config import NAME, check_units, lasts, maker, read, value_
 from jaxsched.names._distributions import WORDS, column
 from jaxsched.names._lookup import source_of, unknown
 from jaxsched.names._places import Place
-from jaxsched.names._sources import Entry
+from jaxsched.names._sources import Entry, untold
 from jaxsched.search.trials._draws import Distribution
 from jaxsched.search.trials._given import with_distinct_names
 from jaxsched.search.trials._grids import grid, sampled, zipped
@@ -148,6 +149,11 @@ def _others(given: Any, known: Container[str]) -> dict[str, Any]:
         )
     others = {str(name): _expanded(values) for name, values in (given or {}).items()}
     for name in others:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(
+                "trials_from_config(hyperparameters=...) must have names as of arguments in "
+                f"Python, got {name!r}."
+            )
         if name == "learning_rate" or name in known:
             whose = "the learning rate's" if name in known else "what `parameters` describe"
             raise ValueError(
@@ -196,8 +202,8 @@ def _source(name: Any) -> Entry:
 
 def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
     """The values of an argument, or what they are drawn from."""
-    source = next((s for s in sources if name in s.kinds), None)  # None: a hyperparameter
-    where = f"trials_from_config({'' if source else 'hyper'}parameters={{{name!r}: ...}})"
+    source = next((s for s in sources if name in s.kinds), untold("hyperparameters"))
+    where = f"trials_from_config({'' if source.module else 'hyper'}parameters={{{name!r}: ...}})"
     if isinstance(given, Mapping) and "parameters" in given:
         raise ValueError(
             f"{where} must have values or bounds, got parameters within: an argument that is a "
@@ -209,7 +215,7 @@ def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
         made = [value(x) for x in given] if is_list(given) else value(given)
     else:
         made = column(where, given, value, _texts.is_length(source, name))
-    if source is None:
+    if not source.module:
         return _checked_hyperparameter(where, made)
     listed = bool({name, source.kinds[name]} & _texts.LISTS)
     if listed and isinstance(made, list) and not any(map(is_list, made)):
@@ -222,10 +228,13 @@ def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
 
 def _checked_hyperparameter(where: str, made: Any) -> Any:
     for one in made if is_list(made) else [made]:
-        if not isinstance(one, (Followed, int, float, Distribution)) or isinstance(one, bool):
+        if isinstance(one, bool) or not isinstance(one, (Followed, int, float, Distribution)):
+            hint = ": a flag is 0 or 1" if isinstance(one, bool) else ""
             raise TypeError(
-                f"{where} must be numbers or configs of schedules, got {describe(one)}."
+                f"{where} must be numbers or configs of schedules, got {describe(one)}{hint}."
             )
+        if isinstance(one, (int, float)):
+            check_number(where, one)
     return made
 
 
