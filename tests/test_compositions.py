@@ -60,6 +60,7 @@ WHERE = {
     "no plateau": (js.wsd(1.0, 100, 80, 20), (80,), "Linear"),
     "no decay": (js.wsd(1.0, 100, 10, 0), (10, 100), "Linear"),
     "epochs of less than a step": (js.Epochwise(js.wsd(1.0, 100, 1, 1), 0.3), (29,), "Linear"),
+    "a step after 2^40": (js.Linear(1.0, 0.0, 2**40) >> js.Linear(0.0, 1.0, 1), (2**40,), "Linear"),
     "one knot": (js.PiecewiseLinear([0], [1.0]), (), "PiecewiseLinear"),
     "drops over before the start": (js.Shift(STEPS, -40), (), "PiecewiseConstant"),
 }

@@ -60,7 +60,7 @@ def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
     for name, _, end in [*phases, Phase("Constant", 0, None)]:
         if begin is None or begin == stop:
             break
-        if stop is not None and (end is None or end >= stop * (1 - ROUNDED)):
+        if stop is not None and (end is None or end >= stop - _rounding(stop)):
             end = stop
         if end is None or end > begin:
             within.append(Phase(name, begin, end))
@@ -71,9 +71,13 @@ def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
 def fitted(phases: list[Phase], stop: float | None) -> list[Phase]:
     """The same; a last value that begins at the end, as of ``PiecewiseConstant``, stays a phase."""
     last = phases[-1]
-    if stop is None or (stop and abs(last.start - stop) > stop * ROUNDED):
+    if stop is None or (stop and abs(last.start - stop) > _rounding(stop)):
         return cut(phases, stop)
     return [*(cut(phases, stop) if stop else []), Phase(last.name, stop, last.end and stop)]
+
+
+def _rounding(stop: float) -> float:
+    return min(stop * ROUNDED, 0.5)  # at 2^40 steps the share is a step, which may be a phase
 
 
 def known(x: Leaf) -> float:
