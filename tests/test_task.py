@@ -38,6 +38,14 @@ def test_shuffled_does_not_depend_on_the_cut_and_takes_each_row_once_in_an_epoch
     assert not np.array_equal(whole, shuffled(50, 8, 4, 0, 40))
 
 
+def test_an_epoch_is_shuffled_once_though_many_seeds_take_turns(monkeypatch):
+    drawn, real = [], np.random.Philox
+    monkeypatch.setattr(np.random, "Philox", lambda key: drawn.append(key) or real(key=key))
+    for seed in [*range(64)] * 2:
+        shuffled(51, 8, seed, 0, 2)
+    assert len(drawn) == 64
+
+
 def test_shuffled_is_the_same_for_ever():
     assert shuffled(10, 5, 0, 0, 2).tolist() == [[0, 2, 9, 1, 8], [5, 4, 3, 6, 7]]
 

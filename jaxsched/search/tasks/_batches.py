@@ -16,6 +16,8 @@ from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
 from jaxsched.search.tasks._returned import strong
 
+_BYTES = 64 << 20  # of orders that are kept, with a kilobyte for each
+
 
 @known_arguments
 def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np.ndarray:
@@ -55,7 +57,7 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
     updates = np.arange(start, start + length)
     rows = np.empty((length, batch), np.int32)
     for epoch in np.unique(updates // per_epoch):
-        order = _permutation(samples, seed, int(epoch))[: per_epoch * batch]
+        order = _permutations(samples)(seed, int(epoch))[: per_epoch * batch]
         in_epoch = updates // per_epoch == epoch
         rows[in_epoch] = order.reshape(per_epoch, batch)[updates[in_epoch] % per_epoch]
     return rows
@@ -83,8 +85,15 @@ def mean_of(
     return rest, jax.tree.map(lambda t, x: (t / count).astype(x.dtype), total, shapes)
 
 
-@functools.lru_cache(maxsize=32)  # the next segment reads on in the same epoch, of each seed
-def _permutation(samples: int, seed: int, epoch: int) -> np.ndarray:
-    # Philox's bits are fixed for ever; `Generator.permutation` may change with NumPy's version.
-    bits = np.random.Philox(key=[seed, epoch]).random_raw(samples)
-    return np.argsort(bits, kind="stable").astype(np.int32)
+@functools.lru_cache(maxsize=4)  # folds have one size, or two
+def _permutations(samples: int) -> Callable[[int, int], np.ndarray]:
+    """(seed, epoch) -> order. The next segment reads on in the same epoch, of each seed: many seeds
+    that take turns would drop each order of the last few just before it is read again."""
+
+    @functools.lru_cache(maxsize=max(32, _BYTES // (4 * samples + 1024)))
+    def permutation(seed: int, epoch: int) -> np.ndarray:
+        # Philox's bits are fixed for ever; `Generator.permutation` may change with NumPy's version.
+        bits = np.random.Philox(key=[seed, epoch]).random_raw(samples)
+        return np.argsort(bits, kind="stable").astype(np.int32)
+
+    return permutation
