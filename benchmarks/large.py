@@ -101,6 +101,12 @@ def hyperparams(n: int) -> Callable[[], Any]:
     return lambda: sweep(trials, steps=3000)
 
 
+def folded(n: int) -> Callable[[], Any]:
+    call = lambda: sweep(rates(8), folds=n, steps=20)
+    call()  # each fold has an `evaluate` of its own
+    return call
+
+
 def shown(n: int) -> Callable[[], Any]:
     def call() -> None:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -218,7 +224,7 @@ ROWS = {
     "metrics": Row("metrics, evaluated 100 times, N=2", metrics, 100, 1000),
     "hyperparameters": Row("hyperparameters, N=4, T=3000", hyperparams, 30, 300),
     "seeds": Row("seeds, N=8, T=20", swept("seeds", steps=20), 100, 1000),
-    "folds": Row("folds, N=8, T=20", swept("folds", steps=20), 20, 200),
+    "folds": Row("folds, N=8, T=20", folded, 20, 200),
     "horizons": Row(
         "horizons of one rate: a fork at each step",
         swept("", lambda n: [js.Constant(0.1, i + 1) for i in range(n)]),
