@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from cases import RUN
 
@@ -113,7 +114,7 @@ def test_other_hyperparameters_than_the_learning_rate_have_a_table_of_their_own(
     names = ["cosine_decay", "torch.CosineAnnealingLR"]
     config = {"name": names, "parameters": {"peak": 1, "steps": 50, "base_lr": 2, "T_max": 50}}
     momentum = {"name": "Linear", "start": 0, "end": {"values": [0.5, 0.9]}, "steps": 25}
-    others = {"weight_decay": 0.1, "momentum": momentum}
+    others = {"weight_decay": np.float64(0.1), "momentum": momentum}
     trials = js.trials_from_config({**config, "hyperparameters": others})
     assert [t.schedules["momentum"].end for t in trials] == [0.5, 0.9] * 2
     relative = {"hyperparameters": {"wd": {**momentum, "steps": "50%"}}} | DECAY

@@ -9,7 +9,7 @@ import keyword
 from collections.abc import Container, Mapping
 from typing import Any
 
-from jaxsched._arrays import is_list
+from jaxsched._arrays import is_list, is_number
 from jaxsched._bounds import check_choice, check_number
 from jaxsched._text import describe
 from jaxsched._words import bind, known_arguments
@@ -228,12 +228,14 @@ def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
 
 def _checked_hyperparameter(where: str, made: Any) -> Any:
     for one in made if is_list(made) else [made]:
-        if isinstance(one, bool) or not isinstance(one, (Followed, int, float, Distribution)):
+        if isinstance(one, bool) or not (
+            isinstance(one, (Followed, Distribution)) or is_number(one)
+        ):
             hint = ": a flag is 0 or 1" if isinstance(one, bool) else ""
             raise TypeError(
                 f"{where} must be numbers or configs of schedules, got {describe(one)}{hint}."
             )
-        if isinstance(one, (int, float)):
+        if is_number(one):
             check_number(where, one)
     return made
 

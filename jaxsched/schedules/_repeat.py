@@ -22,6 +22,7 @@ from jaxsched.schedules._phase import Phase, shown_length
 from jaxsched.schedules._wrappers import AbstractWrapper
 
 _BITS = 48  # of the number of a cycle: steps are exact to 2^48, and a cycle may be one step
+_MOST = 2.0**_BITS - 1.0  # cycles that can be counted; there are no steps for more
 _FAR = 2.0**60  # beyond any step, and its square is still a float32
 
 
@@ -51,7 +52,7 @@ class Repeat(AbstractWrapper):
 
     growth: Leaf = number(default=None, above=0, optional=True)
     decay: Leaf = number(default=None, at_least=0, optional=True)
-    cycles: Leaf = count(default=None, at_least=1, at_most=0xFFFFFFFFFFFF, optional=True)
+    cycles: Leaf = count(default=None, at_least=1, optional=True)
     warmup: Leaf = length(default=None, at_least=0, optional=True)
 
     def __check_init__(self) -> None:
@@ -78,6 +79,7 @@ class Repeat(AbstractWrapper):
         cycles, (fixed, growing) = num.as_number(t, self.cycles), self._lengths(t)
         if self.growth is None:
             return (fixed + growing) * cycles
+        cycles = num.minimum(cycles, _MOST)
         blocks = _blocks(num.as_number(t, self.growth), cycles)
         like, fits = num.full_like(t, 0.0) + cycles, lambda cycle, total: cycle <= cycles
         total = _descend(like, blocks, fits)[2]
@@ -100,6 +102,7 @@ class Repeat(AbstractWrapper):
             cycle, local = _equal_cycles(t, fixed + growing, last)
         else:
             growth, reached = num.as_number(t, self.growth), num.nudge(t)
+            last = None if last is None else num.minimum(last, _MOST)
 
             def begun(cycle: Number, total: Number) -> num.Mask:
                 reaches = reached >= cycle * fixed + total * growing
