@@ -136,7 +136,10 @@ def test_small_products_do_not_wait_for_idle_cores(idle, monkeypatch):
         (lambda x: jax.numpy.linalg.solve(x, x), 3, False),
         (lambda x: jax.numpy.linalg.eigh(x)[0], 3, False),
     ],
-    ids=str,
+    ids=[
+        *("product", "lanes", "scan", "convolution", "none"),
+        *("one", "more", "svd", "solve", "eigh"),
+    ],
 )
 def test_products_that_one_thread_does(function, lanes, expected):
     traced = jax.make_jaxpr(function)(np.ones((64, 64), np.float32))
