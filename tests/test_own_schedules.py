@@ -87,6 +87,25 @@ def test_phases_pictures_and_lengths_are_known():
     assert "LookAhead(Linear(0, 0.1, 100) &gt;&gt; C" in LookAhead(WSD, 30)._repr_html_()
 
 
+@own.struct
+class Cut(own.AbstractWrapper):
+    @property
+    def duration(self):
+        return 20
+
+    def value_at(self, t):
+        return self.schedule.value_at(own.minimum(t, own.as_number(t, 20)))
+
+
+@pytest.mark.parametrize("inner", [js.Exponential(1.0, 0.5), js.Linear(1.0, 0.0, 50)])
+def test_a_wrapper_may_say_its_length_by_its_duration_alone(inner):
+    joined = Cut(inner) >> js.Linear(1.0, 0.0, 10)
+    assert joined.duration == 30 and float(joined(25)) == 0.5
+    assert [(p.start, p.end) for p in joined.phases()] == [(0, 20), (20, 30)]
+    assert js.Repeat(Cut(inner), cycles=2).duration == 40 and js.Reverse(Cut(inner)).duration == 20
+    assert float(js.Stretch(Cut(inner), 2.0).duration) == 40 and (2 * Cut(inner)).duration == 20
+
+
 def test_a_known_formula_in_jnp_is_a_constant_of_a_program():
     assert jax.jit(lambda: Wave(10)(3))() == Wave(10)(3)
 
