@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeAlias
 from jaxsched._bounds import check_text
 
 DEPTH = 100
-LENGTH = 20_000
+_LENGTH = 20_000
 # A number with a percent sign or a unit, which stays a text; in quotes it is one.
 _MEASURED = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<![\w.])(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -83,13 +83,13 @@ def parse(text: str, where: str = "from_config(config=...)") -> Tree:
 
 
 @contextlib.contextmanager
-def reading(text: str, where: str, most: int = LENGTH) -> Iterator[None]:
+def reading(text: str, where: str) -> Iterator[None]:
     """Tells the errors of Python's parser as ours."""
     check_text(where, text)
     if text.strip() == "-":
         raise ValueError(f"{where} must be given as it is, got '-': standard input is not read.")
-    if len(text) > most:
-        raise ValueError(f"{where} must have at most {most} letters, got {len(text)}.")
+    if len(text) > _LENGTH:
+        raise ValueError(f"{where} must have at most {_LENGTH} letters, got {len(text)}.")
     try:
         yield
     except (SyntaxError, UnicodeError) as error:  # such as half a sign
