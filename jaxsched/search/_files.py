@@ -133,7 +133,7 @@ def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
         arrays = {}
         for number, (name, kind) in enumerate(contents["arrays"].items()):
             where = f"array {name!r}"
-            arrays[name] = unpack(kind, stored[f"{number}"])
+            arrays[name] = _unpack(kind, stored[f"{number}"])
         return contents["meta"], arrays
     except Damaged as error:
         raise Damaged(f"{where}: {error}") from None
@@ -141,7 +141,7 @@ def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
         raise Damaged(f"{where}: {type(error).__name__}: {error}") from None
 
 
-def unpack(kind: dict[str, Any], stored: np.ndarray) -> np.ndarray | jax.Array:
+def _unpack(kind: dict[str, Any], stored: np.ndarray) -> np.ndarray | jax.Array:
     """The array that ``pack`` made bytes of, or an error of any kind."""
     if _digest(stored.data).hex() != kind["blake2b"]:
         raise Damaged("it does not have its digest")
