@@ -224,7 +224,7 @@ def bind(
 
 
 def known_arguments(function: F) -> F:
-    """A function, or a class, that answers unknown and missing arguments as ``bind`` does.
+    """A function, or a class, that answers arguments which do not fit as ``bind`` does.
 
     Nothing else changes: neither the signature nor any other call.
     """
@@ -233,8 +233,13 @@ def known_arguments(function: F) -> F:
     called: Any = vars(given)["__init__"] if is_class else given
     code = called.__code__
     # The code knows its arguments first, then its other variables; `__init__` begins with `self`.
-    names = code.co_varnames[is_class : code.co_argcount + code.co_kwonlyargcount]
+    count = code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames[is_class:count]
     places = names[: code.co_argcount - is_class]
+    only_by_place = {*places[: code.co_posonlyargcount]}
+    takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    others = [f"**{name}" for name in code.co_varnames[count : count + takes_any]]
+    by_name = [*names[len(places) :], *others]
     optional = {
         *places[len(places) - len(called.__defaults__ or ()) :],
         *(called.__kwdefaults__ or ()),
@@ -242,8 +247,15 @@ def known_arguments(function: F) -> F:
 
     @functools.wraps(called)
     def call(*args: Any, **kwargs: Any) -> Any:
-        _refuse_unknown(given.__name__, names, kwargs)
-        passed = {*places[: len(args) - is_class], *kwargs, *optional}
+        if not takes_any:
+            _refuse_unknown(given.__name__, names, kwargs)
+        if (positional := len(args) - is_class) > len(places):
+            also = f" and, by name, ({_listed(by_name)})" if by_name else ""
+            raise TypeError(
+                f"{given.__name__} takes ({_listed(places)}){also}, got {positional} positional "
+                "arguments."
+            )
+        passed = {*places[:positional], *(kwargs.keys() - only_by_place), *optional}
         if not passed.issuperset(names):
             raise _missing(given.__name__, names, passed, {})
         return called(*args, **kwargs)

@@ -200,7 +200,7 @@ def written(x):
             "f = lambda e: 1\nLambdaLR(optimizer, f)",
             r"must have no functions, got lambda e: 1 .*LambdaLR\.$",
         ),
-        ("opt * 2", "must be a call such as"),
+        ("opt * 2", "must be a call of a schedule of torch, as `jaxsched names"),
         (
             "a0 = [1];"
             + "".join(f"a{i + 1} = [a{i}, a{i}];" for i in range(50))
@@ -247,6 +247,7 @@ def written(x):
         ("o = SGD(m, lr=args.lr * world)\nStepLR(o, 4)", "in place of world"),
         ("[StepLr(o, 3)]", "did you mean torch.StepLR"),
         ("StepLR(opt, 3, last_epoch=5)", "a schedule has no state"),
+        (__file__, r'in a shell by "\$\(cat '),
         ("StepLR(opt, 30, 0.1, 9)", r"takes \(base_lr, step_size, gamma\), got 4"),
     ],
 )

@@ -354,6 +354,25 @@ def test_an_argument_that_there_is_not_is_named_with_ours(function, name, words)
         function(**{name: 3})
 
 
+@pytest.mark.parametrize(
+    ("function", "given", "words"),
+    [
+        (search.grid, 2, r"grid takes (recipe) and, by name, (**arguments), got 2 positional"),
+        (search.sampled, 3, "sampled takes (recipe, count) and, by name, (seed, method, **arg"),
+        (search.sweep, 3, "sweep takes (task, trials) and, by name, (steps, seeds,"),
+        (
+            js.override,
+            2,
+            "override takes (opt_state) and, by name, (group, scale, **values), got 2",
+        ),
+        (search.MedianRule, 3, "MedianRule takes (every, grace), got 3 positional arguments."),
+    ],
+)
+def test_too_many_positional_arguments_are_told_with_the_names(function, given, words):
+    with pytest.raises(TypeError, match=re.escape(words)):
+        function(*range(given))
+
+
 def test_functions_that_name_arguments_keep_their_signatures():
     assert list(inspect.signature(search.sweep).parameters)[:3] == ["task", "trials", "steps"]
     assert list(inspect.signature(search.MedianRule).parameters) == ["every", "grace"]

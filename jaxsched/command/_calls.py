@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -53,6 +54,11 @@ def found_in(
         check_number("convert(lr=...)", lr, at_least=0)
     if values is not None and not isinstance(values, Mapping):
         raise TypeError(f"convert(values=...) must be a mapping, got {describe(values)}.")
+    if isinstance(text, str) and os.path.isfile(text):
+        raise ValueError(
+            f"convert(text=...) must be the lines that make a schedule, got the file {text}: give "
+            f'them, in a shell by "$(cat {text})".'
+        )
     with reading(text, "convert(text=...)"):
         lines = Lines(known, text, "convert(text=...)", told_values(values or {}))
         found = _found(_Reader(lines, lr))
@@ -113,8 +119,8 @@ def _outermost(reader: _Reader) -> Call:
     for call in near:  # raises by the name
         check(Call(f"{lines.library}.{call.bare}"), where="convert(text=...)")
     raise ValueError(
-        "convert(text=...) must be a call such as StepLR(30), or lines with one of "
-        f"{lines.library}, got {lines.shown!r:.60}."
+        f"convert(text=...) must be a call of a schedule of {lines.library}, as `jaxsched names "
+        f"{lines.library}` lists them, or lines with one, got {lines.shown!r:.60}."
     )
 
 

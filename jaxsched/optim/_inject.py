@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxsched._arrays import donatable_copy, same_structure
 from jaxsched._checks import checked_items
 from jaxsched._types import PyTree
-from jaxsched._words import uncalled
+from jaxsched._words import known_arguments, uncalled
 from jaxsched.optim._extra import Forwarder, gates, passed, with_forwarded
 from jaxsched.optim._register import register_export, register_flax
 from jaxsched.optim._state import InjectState, Override
@@ -27,6 +27,7 @@ Factory = Callable[..., Transformation]
 _KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 
+@known_arguments
 def inject(
     factory: Factory,
     *,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxsched._bounds import check_text
 from jaxsched._types import OptState, PyTree
+from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController, levels
 from jaxsched.controllers._reports import check_report, require_measured
 from jaxsched.optim._state import (
@@ -20,6 +21,7 @@ from jaxsched.optim._state import (
 )
 
 
+@known_arguments
 def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptState:
     """Reports a metric, such as a validation loss, to every controller; no step is counted.
 

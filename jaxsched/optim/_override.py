@@ -15,6 +15,7 @@ from jaxsched._arrays import INT32_MAX, is_concrete, same_structure, to_source
 from jaxsched._bounds import check_text
 from jaxsched._checks import checked_number, violates
 from jaxsched._types import Leaf, OptState, PyTree
+from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.optim._current import HELP, current
 from jaxsched.optim._groups import readable
@@ -32,6 +33,7 @@ from jaxsched.optim._state import (
 from jaxsched.schedules._base import AbstractSchedule
 
 
+@known_arguments
 def override(
     opt_state: OptState,
     *,

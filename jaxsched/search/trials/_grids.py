@@ -12,6 +12,7 @@ import numpy as np
 from jaxsched._arrays import is_list
 from jaxsched._checks import MANY, checked_whole
 from jaxsched._text import printable, shorten, warn
+from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import label, plain
 from jaxsched.search.trials._draws import Distribution, draw, points
 from jaxsched.search.trials._given import differing_words, with_distinct_names
@@ -29,6 +30,7 @@ Recipes = Recipe | Sequence[Recipe] | Mapping[str, Recipe]
 Rows = list[dict[str, Any]]
 
 
+@known_arguments
 def grid(recipe: Recipes, /, **arguments: Any) -> Trials:
     """Every combination of the arguments' values, the last argument changing fastest.
 
@@ -73,6 +75,7 @@ def grid(recipe: Recipes, /, **arguments: Any) -> Trials:
     return _trials("grid", recipe, columns, rows)
 
 
+@known_arguments
 def zipped(recipe: Recipes, /, **arguments: Any) -> Trials:
     """The first values of all arguments, then the second ones, and so on; single values repeat.
 
@@ -99,6 +102,7 @@ def zipped(recipe: Recipes, /, **arguments: Any) -> Trials:
     return _trials("zipped", recipe, columns, rows)
 
 
+@known_arguments
 def sampled(
     recipe: Recipes, count: int, /, *, seed: int = 0, method: str = "halton", **arguments: Any
 ) -> Trials:
