@@ -19,9 +19,9 @@ from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import Stage, stage_tree
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import BLOCK, ROWS, ScheduleValues
-from jaxsched.search.tasks._protocol import Task, updates_per_step
+from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import TaskShape
-from jaxsched.search.tasks._traced import Fold, trace_folds
+from jaxsched.search.tasks._traced import Fold, trace_folds, updates_per_step
 from jaxsched.search.trials._trials import Trials
 
 LENGTH = BLOCK  # rows of the tables of a compiled call: the most updates of one

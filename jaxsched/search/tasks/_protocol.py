@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from jaxsched._checks import checked_whole
 from jaxsched._types import PyTree
 
 State: TypeAlias = PyTree  # of arrays
@@ -94,12 +93,6 @@ class Task(Protocol):
     def evaluate(self, state: State, /) -> Metrics:
         """Scalars on the validation data; at least ``"loss"``."""
         ...
-
-
-def updates_per_step(caller: str, task: Task) -> int:
-    """How many optimizer updates a step of the task makes."""
-    given = getattr(task, "updates_per_step", 1)
-    return checked_whole(f"{caller}(task=...): updates_per_step", given, 1, 2**16)
 
 
 def opaque_leaves(leaves: Iterable[object]) -> list[object]:

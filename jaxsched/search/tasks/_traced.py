@@ -17,9 +17,10 @@ from jax.extend.core import ClosedJaxpr
 from jax.tree_util import PyTreeDef, keystr, tree_leaves_with_path
 from jax.typing import ArrayLike
 
+from jaxsched._checks import checked_whole
 from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import Walk, digest, equations, fingerprint_of, public
-from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves, updates_per_step
+from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves
 from jaxsched.search.tasks._returned import (
     TaskShape,
     as_array,
@@ -180,6 +181,12 @@ def read_batches(
             f"got the leading axes {sorted(lengths)}."
         )
     return drawn
+
+
+def updates_per_step(caller: str, task: Task) -> int:
+    """How many optimizer updates a step of the task makes."""
+    given = getattr(task, "updates_per_step", 1)
+    return checked_whole(f"{caller}(task=...): updates_per_step", given, 1, 2**16)
 
 
 @contextlib.contextmanager
