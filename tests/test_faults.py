@@ -35,7 +35,6 @@ from jaxsched import search
 from jaxsched.controllers import Plateau
 from jaxsched.search import Trial, _progress, _signals
 from jaxsched.search.engine import _engine, _width
-from jaxsched.search.multihost import _backend
 
 TRIALS = [js.Constant(0.1), js.wsd(0.1, 12, 0, decay=4)]
 
@@ -395,9 +394,9 @@ def test_a_sweep_under_a_transfer_guard(tmp_path, monkeypatch, arguments):
 
 
 def test_a_width_that_was_measured_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(_backend, "measured_width", lambda *arguments: 2)
+    monkeypatch.setattr(_width, "measured_width", lambda *arguments: 2)
     first = sweep(width="auto", checkpoint=tmp_path)
-    monkeypatch.setattr(_backend, "measured_width", lambda *arguments: 1)  # another moment
+    monkeypatch.setattr(_width, "measured_width", lambda *arguments: 1)  # another moment
     again = sweep(width="auto", checkpoint=tmp_path)
     assert again.info["width"] == 2
     assert again.train["loss"].tobytes() == first.train["loss"].tobytes()

@@ -16,10 +16,9 @@ from sweep_tasks import Plain, interrupted, same, shared, supervised
 import jaxsched as js
 from jaxsched import _machine, search
 from jaxsched.search import SuccessiveHalving
-from jaxsched.search.engine import _engine, _threads
+from jaxsched.search.engine import _engine, _program, _threads
 from jaxsched.search.engine._products import for_one_thread
 from jaxsched.search.engine._threads import Threads
-from jaxsched.search.multihost import _backend
 
 CPU = jax.local_devices()[:1]
 TASK = shared(supervised)
@@ -48,7 +47,7 @@ def five(monkeypatch, tmp_path):
 @pytest.fixture
 def idle(monkeypatch, five):
     """All of them idle, beside products that XLA might give to several; Python's lock is free."""
-    monkeypatch.setattr(_backend, "for_one_thread", lambda *_: False)
+    monkeypatch.setattr(_program, "for_one_thread", lambda *_: False)
     monkeypatch.setattr(Threads, "_most_unlocked", lambda _: 5)
     monkeypatch.setattr(_threads, "_SECONDS", 0.0)
     clock = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: 0.0)
@@ -117,7 +116,7 @@ def test_by_default_there_is_a_thread_for_each_core_and_run(idle):
 
 
 def test_small_products_do_not_wait_for_idle_cores(idle, monkeypatch):
-    monkeypatch.setattr(_backend, "for_one_thread", lambda *_: True)
+    monkeypatch.setattr(_program, "for_one_thread", lambda *_: True)
     monkeypatch.setattr(_threads, "_FULL", 0.0)  # none is idle
     assert sweep(devices=None).info["threads"] == 5
 

@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._types import PyTree
 from jaxsched.search.engine._devices import Place, put
-from jaxsched.search.engine._products import narrow_first
+from jaxsched.search.engine._products import for_one_thread, narrow_first
 from jaxsched.search.engine._random import Draws, draw_ahead, with_draws
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves
@@ -112,9 +112,10 @@ class Program:
         """The state of each of several lanes."""
         return _unstack(state, self.width)
 
-    def halved(self) -> Program:
-        """The same with half as many lanes."""
-        return Program(self.fold, self.names, self.length, self.width // 2)
+    @property
+    def for_one_thread(self) -> bool:
+        """Whether XLA gives no product of an update to several threads."""
+        return for_one_thread(self.fold.shape.step, self.width)
 
     def _function(
         self, method: str, make: Callable[..., Traced], how: tuple[Hashable, ...], trees: PyTree

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxsched._checks import check_room
 from jaxsched._machine import free_memory
 from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._plan import Plan
@@ -20,6 +22,39 @@ _CANDIDATES = (1, 8, 64, 256)
 _STEPS = 32
 _GAIN = 1.1  # the least gain of a greater width: at width 1 a run has the bits of a solo run
 _SHARE = 0.1  # the time to measure, as a fraction of the time to train
+
+
+def chosen_width(
+    plan: Plan, given: int | str | None, device: jax.Device, stored: Callable[[str], int | None]
+) -> tuple[int, bool]:
+    """The width on a device, and whether it was measured, now or earlier.
+
+    Args:
+        plan: of the sweep.
+        given: lanes; "auto" measures; ``None``: 1 on a CPU, else "auto".
+        device: one of those that train.
+        stored: platform -> the width of runs in a store, which is taken in place of a measured one.
+
+    Raises:
+        ValueError: if runs must not be vectorized, or there is no memory for so many values.
+    """
+    if given is None:
+        given = 1 if device.platform == "cpu" else "auto"
+    if mixed := next((method for fold in plan.folds if (method := fold.mixes_lanes)), ""):
+        if given not in (1, "auto"):
+            raise ValueError(
+                f"{plan.caller}(width=...) must be 1 for a task whose `{mixed}` draws from keys of "
+                f'"rbg", got {given}: `jax.vmap` draws for all runs from the key of one. Use keys '
+                'of "threefry2x32".'
+            )
+        given = 1
+    if measured := isinstance(given, str):
+        programs = partial(Program, plan.folds[0], plan.table.names, plan.length)
+        given = stored(device.platform) or measured_width(plan, programs, device)
+    if (lanes := int(given)) > 1:
+        size, what = 4 * lanes * len(plan.table.names) * plan.length, f"the values of {lanes} lanes"
+        check_room(f"{plan.caller}(width=...)", size, what, "Train fewer side by side.")
+    return lanes, measured
 
 
 def measured_width(plan: Plan, programs: Callable[[int], Program], device: jax.Device) -> int:
@@ -50,18 +85,6 @@ def measured_width(plan: Plan, programs: Callable[[int], Program], device: jax.D
         if seconds * _GAIN < least:
             best, least = width, seconds
     return best
-
-
-def only_alone(plan: Plan, width: int | str | None) -> bool:
-    """Whether runs must not be vectorized; raises if ``width``, as given, asks for it."""
-    mixed = next((method for fold in plan.folds if (method := fold.mixes_lanes)), "")
-    if mixed and width not in (None, 1, "auto"):
-        raise ValueError(
-            f"{plan.caller}(width=...) must be 1 for a task whose `{mixed}` draws from keys of "
-            f'"rbg", got {width}: `jax.vmap` draws for all runs from the key of one. Use keys of '
-            '"threefry2x32".'
-        )
-    return bool(mixed)
 
 
 def _updates(plan: Plan) -> int:

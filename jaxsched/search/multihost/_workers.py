@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from jaxsched.search.multihost._backend import (
 from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
 from jaxsched.search.multihost._worker import Part, Report, Work, describe, place, train
 from jaxsched.search.store._identity import Identity
+from jaxsched.search.store._index import width_in_store
 from jaxsched.search.store._states import States
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._protocol import Task
@@ -68,7 +70,8 @@ def sweep_backend(
             stack.callback(flag.unlink, missing_ok=True)
             yield WorkersBackend(plan, task, request, identity, pool, flag)
         else:
-            yield backend_for(plan, request.devices, request.width, request.checkpoint, identity)
+            stored = partial(width_in_store, request.checkpoint, identity)
+            yield backend_for(plan, request.devices, request.width, stored)
 
 
 class _Elsewhere(States):

@@ -35,7 +35,6 @@ from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
-from jaxsched.search.engine._width import only_alone
 from jaxsched.search.multihost._backend import backend_for
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
@@ -132,22 +131,21 @@ def range_test(
     check_room("range_test(steps=...)", size, what, "Train fewer steps or seeds.")
     target = target_of(schedule)
     smoothing = float(checked_number("range_test(smoothing=...)", smoothing, at_least=0, below=1))
-    lanes = 1 if jax.default_backend() == "cpu" else len(chosen)
     if width is not None:
-        lanes = checked_whole("range_test(width=...)", width, 1, len(chosen))
+        checked_whole("range_test(width=...)", width, 1, len(chosen))
     if progress is not None:
         checked_flag("range_test(progress=...)", progress)
     if not isinstance(name, str) or not name:
         raise TypeError(f"range_test(name=...) must be the name of a hyperparameter, got {name!r}.")
     constants = _constants(hyperparams, name)
     task = found_task(task, "range_test")
-    plan = _plan(task, name, rates, constants, chosen, lanes)
+    plan = _plan(task, name, rates, constants, chosen, width)
     if jax.default_backend() == "cpu":
         warn_of_convolutions(plan)
     if state is not None:
         state = _checked_state(state, plan.shape.state)
     ledger = Ledger(plan, state=state)
-    backend = backend_for(plan, None, 1 if only_alone(plan, width) else lanes)
+    backend = backend_for(plan, None, plan.width)
     engine = backend.engine(ledger)
     with progress_line(progress, ledger, engine.listeners):
         run_plan(ledger, engine.run)
@@ -213,7 +211,7 @@ def _plan(
     rates: np.ndarray,
     constants: dict[str, np.float32],
     seeds: tuple[int, ...],
-    width: int,
+    width: int | None,
 ) -> Plan:
     """A trial that is never evaluated."""
     updates = updates_per_step("range_test", task)  # each rate is that of all updates of a step
@@ -223,15 +221,16 @@ def _plan(
     table = ScheduleValues((trial,), len(rates), updates=updates)
     shape = trace_task(task, table.hyperparams, "range_test", len(rates), evaluated=False)
     walk = Walk()
-    digests = {"init": walk.of(shape.init), "step": walk.of(shape.step)}
+    fold = Fold(task, task, shape, {"init": walk.of(shape.init), "step": walk.of(shape.step)}, "")
+    alone = jax.default_backend() == "cpu" or fold.mixes_lanes
     return Plan(
         trials=(trial,),
-        folds=(Fold(task, task, shape, digests, ""),),
+        folds=(fold,),
         table=table,
         stages=stage_tree(table),
         objective=Objective(),
         seeds=seeds,
-        width=width,
+        width=width or (1 if alone else len(seeds)),
         train=("loss",),
         caller="range_test",
     )

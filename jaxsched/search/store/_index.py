@@ -198,8 +198,10 @@ class Index:
         )
 
 
-def width_in_store(path: Path, identity: Identity, platform: str) -> int | None:
+def width_in_store(path: Path | None, identity: Identity, platform: str) -> int | None:
     """The width of runs of this task in a directory, those of the same sweep first."""
+    if path is None:
+        return None
     directory = StoreDirectory(path)
     paths = directory.glob("records-*.npz")
     for path in sorted(paths, key=lambda path: identity.writer not in path.name):
