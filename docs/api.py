@@ -29,10 +29,12 @@ PUBLIC = ("jaxsched", *(room for room in ROOMS if room not in ("jaxsched", "jaxs
 
 def public_names(module: str) -> list[str]:
     """What a module lists as ``from ... import name as name``, or defines for others."""
-    names = set()
-    for node in ast.parse(inspect.getsource(importlib.import_module(module))).body:
-        if isinstance(node, ast.If):  # of type checkers: what is loaded when it is asked for
-            names |= {alias.asname for each in node.body for alias in getattr(each, "names", [])}
+    names: set[str | None] = set()
+    body = ast.parse(inspect.getsource(importlib.import_module(module))).body
+    late = [n for each in body if isinstance(each, ast.If) for n in each.body]  # for type checkers
+    for node in [*body, *late]:
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            names |= {*public_names(str(node.module))}
         elif isinstance(node, ast.ImportFrom):
             names |= {alias.asname for alias in node.names if alias.asname == alias.name}
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -48,7 +50,7 @@ def public() -> dict[str, Any]:
     for module in PUBLIC:
         for name in public_names(module):
             value = getattr(importlib.import_module(module), name)
-            if not any(value is other for other in found.values()):
+            if not (inspect.ismodule(value) or any(value is other for other in found.values())):
                 found[f"{module}.{name}"] = value
     return found
 

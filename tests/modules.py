@@ -79,6 +79,7 @@ ORDER = [
     "search",
     "_plot",
     "names",
+    "_api",
     "testing",
     "command",
     "__main__",

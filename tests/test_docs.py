@@ -31,7 +31,7 @@ MODULES = sorted(
 )
 # The public modules, and where each one's names are listed.
 PUBLIC = {
-    "jaxsched": "jaxsched/__init__.py",
+    "jaxsched": "jaxsched/_api/*.py",
     "jaxsched.controllers": "jaxsched/controllers/__init__.py",
     "jaxsched.optim": "jaxsched/optim/__init__.py",
     "jaxsched.search": "jaxsched/search/__init__.py",
@@ -50,11 +50,11 @@ def blocks(page):
 
 
 def public_names(module):
-    """The names that a public ``__init__`` lists as ``from ... import Name as Name``."""
-    tree = ast.parse((ROOT / PUBLIC[module]).read_text())
+    """The names that a public module lists as ``from ... import Name as Name``."""
     return sorted(
         alias.asname
-        for node in ast.walk(tree)
+        for path in ROOT.glob(PUBLIC[module])
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname == alias.name and not alias.name.startswith("_")

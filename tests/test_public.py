@@ -12,11 +12,9 @@ import typing
 
 import jax
 import pytest
-from modules import FILES, MODULES, PACKAGE, ROOT, layer, parsed, type_checking
+from modules import FILES, MODULES, PACKAGE, ROOT, parsed, type_checking
 
 import jaxsched as js
-
-INIT = PACKAGE / "__init__.py"
 
 
 def python(program, *flags, **environment):
@@ -33,70 +31,58 @@ def python(program, *flags, **environment):
 # -------------------------------------------------------------------------------------------- names
 
 
-def exports(body):
+def exports(path):
+    """Also those for type checkers only."""
+    body = parsed(path).body
     return [
         (node.module, alias.name, alias.asname)
-        for node in body
+        for node in (*body, *type_checking(body))
         if isinstance(node, ast.ImportFrom) and node.module.startswith("jaxsched")
         for alias in node.names
+        if alias.name != "*"
     ]
 
 
-EXPORTS = exports(type_checking(parsed(INIT).body))
-
+PARTS = {part: exports(PACKAGE / f"_api/{part}.py") for part in js._PARTS}
+EXPORTS = [line for lines in PARTS.values() for line in lines]
 PUBLIC = [name for _, name, _ in EXPORTS]
+LISTS = [path for path in FILES if path.name == "__init__.py" or path.parent.name == "_api"]
 
 
-@pytest.mark.parametrize("folder", sorted({str(p.parent.relative_to(PACKAGE)) for p in FILES}))
-def test_every_name_is_exported_as_itself(folder):
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_name_is_exported_as_itself(path):
     """``X as X``: the only form that type checkers take for an export without ``__all__``."""
-    body = parsed(PACKAGE / folder / "__init__.py").body
-    for module, name, alias in exports(body) + exports(type_checking(body)):
+    for module, name, alias in exports(path):
         assert alias == name, f"{module}.{name} is exported as {alias}"
 
 
-def test_names_stand_sorted_by_module_and_name_and_once():
-    assert sorted(EXPORTS, key=lambda line: (line[0], *_isort(line[1]))) == EXPORTS
+def test_what_is_exported_is_what_can_be_imported_and_once():
     assert len(set(PUBLIC)) == len(PUBLIC)
-
-
-def _isort(name):
-    """As Ruff sorts: constants, classes, functions."""
-    kind = 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2
-    return kind, name
-
-
-def test_what_is_exported_is_what_can_be_imported():
-    """In both directions, and the names are those that type checkers see."""
-    listed = {module: set() for module, _, _ in EXPORTS}
     for module, name, _ in EXPORTS:
         assert getattr(js, name) is getattr(importlib.import_module(module), name)
-        listed[module].add(name)
-    tables = {**js._CORE, **js._LAZY}
-    assert {module: set(names.split()) for module, names in tables.items()} == listed
-    assert js._CORE.keys().isdisjoint(js._LAZY)
     visible = {n for n in dir(js) if not n.startswith("_")}
     modules = {n.split(".")[1] for n in MODULES if n.count(".") >= 1}
-    assert set(PUBLIC) <= visible
+    assert {*PUBLIC, *js._ROOMS} <= visible
     assert visible - set(PUBLIC) <= modules
+    assert tuple(name for _, name, _ in exports(PACKAGE / "__init__.py")) == js._ROOMS
 
 
-def test_a_lazy_name_is_itself_next_time_and_no_import_touches_a_device_or_prints():
-    """One module after another, from the lowest layer up: none is there before it is asked for.
-
-    JAX's settings may still be changed after all of them: no array has been made.
-    """
-    names = {module: names.split() for module, names in js._LAZY.items()}
+def test_a_name_comes_with_its_part_and_no_import_touches_a_device_or_prints():
+    """JAX's settings may still be changed after all of them: no array has been made."""
+    first = {part: [name for _, name, _ in lines] for part, lines in PARTS.items()}
     done = python(f"""
-        import importlib, sys
+        import sys
         import jaxsched as js
-        for module, names in {sorted(names.items(), key=lambda item: layer(item[0]))}:
-            assert module not in sys.modules, module
-            first = {{name: getattr(js, name) for name in names}}
-            importlib.import_module(module)
-            for name, value in first.items():
-                assert getattr(js, name) is value and callable(value), name
+        js.Window = None
+        for part, names in {first}.items():
+            assert f"jaxsched._api.{{part}}" not in sys.modules, part
+            found = {{name: getattr(js, name) for name in names}}
+            for name, value in found.items():
+                assert vars(js)[name] is value, name
                 exec(f"from jaxsched import {{name}} as again; assert again is value")
+        assert js.Window is None  # what a user has put there stays
+        del js.Window
+        assert js.Window is js._api.core.Window
         import jax
         jax.config.update("jax_num_cpu_devices", 3)
         assert jax.device_count() == 3
@@ -155,7 +141,7 @@ def test_every_schedule_that_is_defined_is_public():
 
 HEAVY = (
     *("optax", "flax", "orbax", "matplotlib", "scipy", "pandas", "hypothesis", "rich"),
-    *("dask", "distributed", "submitit"),
+    *("dask", "distributed", "submitit", "jaxsched.search"),
 )
 
 # The second has the operators, though the module of powers is imported by none before it.
@@ -164,7 +150,7 @@ import jaxsched
 from jaxsched.schedules._base import Constant as C; assert (1 / C(2.0)).host(0) == 0.5
 import jaxsched.controllers
 import jaxsched as js; js.warmup_cosine(0.1, 10, 2)(3)
-js.from_json(js.to_json(js.Table([1.0, 2.0])))
+js.from_json(js.to_json(js.Table([1.0, 2.0]))); js.from_config("Table([1, 2])"); js.plot
 from jaxsched import *
 """
 
@@ -184,7 +170,7 @@ def test_import_jaxsched_loads_nothing_and_a_schedule_jax_and_numpy_only():
     """)
     assert done.returncode == 0, done.stderr
     said = [f"{statement} []" for statement in LIGHT.strip().splitlines()]
-    said += [f"{statement} ['optax']" for statement in ("js.inject", "import jaxsched.search")]
+    said += ["js.inject ['optax']", "import jaxsched.search ['jaxsched.search', 'optax']"]
     assert done.stdout.splitlines() == said
 
 

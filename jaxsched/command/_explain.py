@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched import _MODULE_OF, _serialize, controllers
+from jaxsched import _serialize, controllers
+from jaxsched._api import core
 from jaxsched._arrays import to_host, to_source
 from jaxsched._checks import checked_whole
 from jaxsched._populations import require_schedule
@@ -116,8 +117,11 @@ def _line(x: Any) -> str:
         text = _line(value) if rank is None else to_source(value, rank)
         given.append(f"{field.name}={text}" if named or len(given) > 2 else text)
     name = type(x).__name__
-    place = "js." if name in _MODULE_OF else "js.controllers." if hasattr(controllers, name) else ""
-    return f"{place}{name}({', '.join(given)})"
+    if hasattr(core, name):
+        name = f"js.{name}"
+    elif hasattr(controllers, name):
+        name = f"js.controllers.{name}"
+    return f"{name}({', '.join(given)})"
 
 
 def _operand(part: Any) -> str:

@@ -16,7 +16,6 @@ from jaxsched._text import describe, shorten
 from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
-from jaxsched.names._distributions import WORDS
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Tree, parse
 from jaxsched.names._lookup import check, check_values, source_of, unknown
 from jaxsched.names._places import Place
@@ -33,6 +32,8 @@ _NO_ARGUMENTS = {
     "_target_": ("_recursive_", "_convert_", "_partial_"),
     "class_name": ("module", "registered_name"),
 }
+# The words of a W&B sweep for values to choose from, which only `js.trials_from_config` takes.
+WORDS = ("value", "values", "probabilities", "min", "max", "mu", "sigma", "q", "distribution")
 _SAYS_A_NAME = re.compile("name|sched|style|component|policy|decay", re.IGNORECASE)
 _WHERE = "from_config(config=...)"
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9

@@ -15,10 +15,10 @@ from jaxsched._bounds import check_choice
 from jaxsched._checks import checked_number
 from jaxsched._text import describe
 from jaxsched._words import instead
+from jaxsched.names._config import WORDS
 from jaxsched.recipes._share import share
 from jaxsched.search.trials._draws import Distribution, loguniform, uniform
 
-WORDS = ("value", "values", "probabilities", "min", "max", "mu", "sigma", "q", "distribution")
 _LISTED = ("constant", "categorical")
 # Between bounds: (in the logarithm, whole numbers, bounds are exponents).
 _BOUNDED = {

@@ -14,8 +14,8 @@ from jaxsched._bounds import check_choice, check_number
 from jaxsched._text import describe
 from jaxsched._words import bind, known_arguments
 from jaxsched.names import _texts
-from jaxsched.names._config import NAME, check_units, lasts, maker, read, value_of
-from jaxsched.names._distributions import WORDS, column
+from jaxsched.names._config import NAME, WORDS, check_units, lasts, maker, read, value_of
+from jaxsched.names._distributions import column
 from jaxsched.names._lookup import source_of, unknown
 from jaxsched.names._places import Place
 from jaxsched.names._sources import Entry, untold
