@@ -60,11 +60,20 @@ def check_number(where: str, x: object, **bounds: Any) -> None:
     check_bounds(where, x, x, **bounds)
 
 
+def checked_kind(
+    where: str, x: object, kind: Any, expected: str, told: str | Callable[[Any], str] = ""
+) -> Any:
+    """``x`` of a class, or of one of several; else a ``TypeError``, with what is ``told`` of it."""
+    if not isinstance(x, kind):
+        more = told(x) if callable(told) else told
+        raise TypeError(f"{where} must be {expected}, got {describe(x)}{more}.")
+    return x
+
+
 def check_text(where: str, x: object, expected: str = "a text") -> str:
     """Raises unless it is a text, such as a name, and returns it."""
-    if not isinstance(x, str):
-        raise TypeError(f"{where} must be {expected}, got {describe(x)}.")
-    return x
+    text: str = checked_kind(where, x, str, expected)
+    return text
 
 
 def check_choice(where: str, x: object, options: Iterable[str], instead: str = "") -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxsched._arrays import INT32_MAX, strong, to_host
 from jaxsched._axes import size, split
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import check_room, checked_items, checked_whole, cure
 from jaxsched._struct import Record
 from jaxsched._text import describe
@@ -57,10 +58,7 @@ def stack(schedules: Iterable[R]) -> R:
     if not given:
         raise ValueError("stack(schedules=...) must hold at least one schedule, got none.")
     for schedule in given:
-        if not isinstance(schedule, Record):
-            raise TypeError(
-                f"stack(schedules=...) must hold schedules, got {schedule!r}{cure(schedule)}."
-            )
+        checked_kind("stack(schedules=...)", schedule, Record, "made of schedules", cure)
     trees = {str(jax.tree.structure(s)) for s in given}
     if len(trees) > 1:
         raise ValueError(
@@ -87,8 +85,7 @@ def unstack(population: R) -> list[R]:
     >>> len(js.unstack(js.stack([js.Constant(1.0), js.Constant(2.0)])))
     2
     """
-    _require_record("unstack(population=...)", population)
-    return split(population)
+    return split(checked_kind("unstack(population=...)", population, Record, "a schedule", cure))
 
 
 def members(schedule: Record) -> int | None:
@@ -98,8 +95,7 @@ def members(schedule: Record) -> int | None:
     >>> js.members(js.Constant(1.0)), js.members(js.stack([js.Constant(1.0), js.Constant(2.0)]))
     (None, 2)
     """
-    _require_record("members(schedule=...)", schedule)
-    return size(schedule)
+    return size(checked_kind("members(schedule=...)", schedule, Record, "a schedule", cure))
 
 
 def require_schedule(where: str, schedule: object) -> None:
@@ -111,8 +107,3 @@ def require_schedule(where: str, schedule: object) -> None:
     elif isinstance(getattr(schedule, "schedules", None), dict):
         repair = "; that of a trial is `trial.schedule`"
     raise TypeError(f"{where} must be a schedule, got {describe(schedule)}{repair}.")
-
-
-def _require_record(where: str, schedule: object) -> None:
-    if not isinstance(schedule, Record):  # a schedule or a controller
-        raise TypeError(f"{where} must be a schedule, got {describe(schedule)}{cure(schedule)}.")

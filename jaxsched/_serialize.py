@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from jaxsched._arrays import is_concrete, is_list, to_host
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import cure
 from jaxsched._numerals import REAL, numeral
 from jaxsched._struct import Record
@@ -142,11 +143,7 @@ def to_dict(schedule: Record) -> dict[str, Any]:
     >>> js.to_dict(js.Constant(0.5))
     {'jaxsched': 1, 'type': 'Constant', 'value': 0.5}
     """
-    if not isinstance(schedule, Record):
-        raise TypeError(
-            "to_dict(schedule=...) must be a schedule or controller, got "
-            f"{shorten(repr(schedule))} ({type(schedule).__name__}){cure(schedule)}."
-        )
+    checked_kind("to_dict(schedule=...)", schedule, Record, "a schedule or controller", cure)
     return {"jaxsched": FORMAT, **_encode(schedule, 0)}
 
 

@@ -181,7 +181,9 @@ _INSTEAD = by_word(
 )
 
 
-WRAP = "; wrap a function with `js.from_fn`"
+def wrap(x: object) -> str:
+    """The end of a message about what was given for a schedule."""
+    return uncalled(x) or "; wrap a function with `js.from_fn`"
 
 
 def uncalled(x: object) -> str:

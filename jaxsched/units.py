@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_x64, to_host
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import checked_flag, checked_number, checked_whole
 from jaxsched._struct import Record, count, static, struct
 from jaxsched._text import describe
@@ -249,11 +250,9 @@ class Units(Record):
         return seen if seen.ndim else int(seen)
 
     def _by(self, unit: str, schedule: object) -> Paced:
-        if not isinstance(schedule, AbstractSchedule):
-            raise TypeError(
-                f"Units.by_{unit}(schedule=...) must be a schedule, got {describe(schedule)}."
-            )
-        return Paced(schedule, *self._paces(unit))
+        where = f"Units.by_{unit}(schedule=...)"
+        counted = checked_kind(where, schedule, AbstractSchedule, "a schedule")
+        return Paced(counted, *self._paces(unit))
 
     def _paces(self, unit: str) -> tuple[list[int], list[int]]:
         """The boundaries of the spans, and the samples or tokens of an update in each."""

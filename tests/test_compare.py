@@ -171,7 +171,7 @@ def test_what_is_no_result_or_best_is_named():
     result = sweep(Line(), [js.linear_decay(0.1, 12), js.Constant(0.01)], steps=12)
     final = search.final_score(Line(), result)
     for arguments, words in [
-        ((result, 3), r"final_score\(best=...\) .* `result.best\(\)`, got 3 \(int"),
+        ((result, 3), r"final_score\(best=...\) .* `result.best\(\)`, got 3"),
         ((result, result.trials[0]), r"final_score\(best=...\) must be .*\(Trial\)"),
         ((final,), r"final_score\(result=...\) .* Give `.result` of it"),
         ((3,), r"final_score\(result=...\) must be the result of a sweep, got 3 \(int\)"),

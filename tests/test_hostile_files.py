@@ -238,7 +238,7 @@ def test_nothing_on_the_way_from_a_file_can_execute():
 
 @pytest.mark.parametrize("value", [3, None, "x" * 1000, {"type": "Constant"}])
 def test_only_schedules_are_written(value):
-    with pytest.raises(TypeError, match=r"^to_dict\(schedule=\.\.\.\) must be a schedule.{,99}$"):
+    with pytest.raises(TypeError, match=r"^to_dict\(schedule=\.\.\.\) must be a schedule.{,119}$"):
         js.to_dict(value)
 
 

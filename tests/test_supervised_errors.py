@@ -43,7 +43,7 @@ def of_length(length):
             "which is what search.Averaged reports",
         ),
         ({"metrics": {3: apply}}, TypeError, "must be named by text, got the name 3"),
-        ({"metrics": {"a": 3}}, TypeError, "functions of outputs and targets, got 3 for 'a'"),
+        ({"metrics": {"a": 3}}, TypeError, "'a', must be a function of outputs and targets, got 3"),
         (
             {"model": lambda key: {"w": key}},
             TypeError,
@@ -61,7 +61,7 @@ def of_length(length):
             TypeError,
             r"got the class JoinedLinen: give `JoinedLinen\(...\)`",
         ),
-        ({"metrics": search.accuracy}, TypeError, "dict name -> function, got function"),
+        ({"metrics": search.accuracy}, TypeError, "dict name -> function, got <function"),
         (
             {"train": ({"a": X, "b": X[:5]}, Y)},
             ValueError,

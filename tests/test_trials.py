@@ -175,7 +175,7 @@ def test_mistakes(make, words):
         (lambda: as_trials(js.warmup_cosine), r"not called: give js.warmup_cosine\(...\)"),
         (
             lambda: as_trials([optax.sgd(0.1)]),
-            "must be made of schedules and controllers, got Grad",
+            "schedules and controllers, for 'learning_rate' too, got Grad",
         ),
         (lambda: grid(js.constant, peak=uniform(0, 1)), "use `sampled`"),
         (

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxsched._bounds import check_number
-from jaxsched._text import describe, shorten
+from jaxsched._bounds import check_number, checked_kind
+from jaxsched._text import shorten
 from jaxsched._words import nearest
 from jaxsched.command._lines import ARITHMETIC, LR, Lines, Placed, told_values
 from jaxsched.compat._optimizer import OF_OPTIMIZER
@@ -52,8 +52,7 @@ def found_in(
         )
     if lr is not None:
         check_number("convert(lr=...)", lr, at_least=0)
-    if values is not None and not isinstance(values, Mapping):
-        raise TypeError(f"convert(values=...) must be a mapping, got {describe(values)}.")
+    checked_kind("convert(values=...)", values, (Mapping, type(None)), "a mapping")
     if isinstance(text, str) and os.path.isfile(text):
         raise ValueError(
             f"convert(text=...) must be the lines that make a schedule, got the file {text}: give "

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from jaxsched._text import describe
+from jaxsched._bounds import checked_kind
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -27,8 +27,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...     read_file(path)
     {'name': 'constant'}
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"read_file(path=...) must be a path, got {describe(path)}.")
+    checked_kind("read_file(path=...)", path, (str, os.PathLike), "a path")
     where = f"read_file(path={os.fspath(path)!r})"
     ending = Path(path).suffix.lower()
     if ending not in (".toml", ".json", ".yaml", ".yml"):

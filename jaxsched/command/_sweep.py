@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxsched import search
 from jaxsched._arrays import is_list
-from jaxsched._bounds import check_choice
+from jaxsched._bounds import check_choice, checked_kind
 from jaxsched._numerals import size
 from jaxsched._text import describe
 from jaxsched._words import bind
@@ -49,9 +49,7 @@ def sweep_from_config(
     Raises:
         ValueError, TypeError: for what is unknown in the config, and as ``js.sweep``.
     """
-    if not isinstance(config, Mapping):
-        raise TypeError(f"sweep_from_config(config=...) must be a mapping, got {describe(config)}.")
-    options = dict(config)
+    options = dict(checked_kind("sweep_from_config(config=...)", config, Mapping, "a mapping"))
     table, run = options.pop("sweep", None), options.pop("run", None)
     said = options.pop("executor", None)
     keys = ["sweep", "run", "executor", *_OPTIONS]
@@ -95,8 +93,7 @@ def _in_steps(name: str, given: Mapping[str, Any], units: Units | None) -> dict[
 
 
 def _made(where: str, make: Callable[..., Any], given: Any) -> Any:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"sweep_from_config({where}) must be a table, got {describe(given)}.")
+    checked_kind(f"sweep_from_config({where})", given, Mapping, "a table")
     return make(**{str(name): size(f"{where}, {name},", x) for name, x in given.items()})
 
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from jaxsched._arrays import is_concrete
-from jaxsched._bounds import FLOAT32_MAX
+from jaxsched._bounds import FLOAT32_MAX, checked_kind
 from jaxsched._checks import checked_number, checked_steps, violates
-from jaxsched._text import describe
 from jaxsched.compat._knots import drops, scaled_knots
 from jaxsched.compat._pieces import (
     floor,
@@ -40,8 +39,7 @@ from jaxsched.schedules._wrappers import Clip
 
 def _scales(where: str, pairs: Any) -> Any:
     """A dict step -> scale, whose scales may be traced."""
-    if not isinstance(pairs, Mapping):
-        raise TypeError(f"{where} must be a dict step -> scale, got {describe(pairs)}.")
+    checked_kind(where, pairs, Mapping, "a dict step -> scale")
     checked = {
         checked_steps(f"{where}, a step,", step): checked_number(
             f"{where}, a scale,", scale, at_least=0

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 from jaxsched import _types
 from jaxsched._arrays import is_list
-from jaxsched._bounds import check_choice, check_text
+from jaxsched._bounds import check_choice, check_text, checked_kind
 from jaxsched._checks import (
     checked_array,
     checked_flag,
@@ -111,10 +111,8 @@ def _range(where: str, x: Leaf) -> Leaf:
     return steps if is_list(x) else steps[0]
 
 
-def _schedule(where: str, x: object) -> AbstractSchedule:
-    if not isinstance(x, AbstractSchedule):
-        raise TypeError(f"{where} must be a schedule, got {describe(x)}{cure(x)}.")
-    return x
+def _schedule(where: str, x: object) -> Any:
+    return checked_kind(where, x, AbstractSchedule, "a schedule", cure)
 
 
 def _schedules(where: str, xs: object) -> list[AbstractSchedule]:
@@ -135,9 +133,7 @@ def _fractions(where: str, xs: Any) -> list[AbstractSchedule]:
 
 
 def _function(where: str, x: Leaf) -> Callable[..., Any]:
-    if not callable(_one(where, x)):
-        raise TypeError(f"{where} must be a function, got {describe(x)}.")
-    return x
+    return checked_kind(where, _one(where, x), Callable, "a function")
 
 
 def _words(where: str, xs: object) -> list[str]:

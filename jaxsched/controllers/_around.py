@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._bounds import checked_kind
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, static, struct
-from jaxsched._text import describe
 from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import AbstractController, untold
 from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
@@ -93,21 +93,15 @@ class Around(AbstractController, of_operators=True):
     reads: ClassVar[tuple[str, ...]] = ()
 
     def __check_init__(self) -> None:
-        if not isinstance(self.base, AbstractController):
-            raise TypeError(
-                f"Around(base=...) must be a controller, got {self.base!r}: operators on schedules "
-                "make schedules."
-            )
+        told = ": operators on schedules make schedules"
+        checked_kind("Around(base=...)", self.base, AbstractController, "a controller", told)
         if self.rule is None:
             self.__dict__["rule"] = Rate()
-        if not isinstance(self.rule, AbstractSchedule):
-            raise TypeError(
-                "Around(rule=...) must be a schedule with a js.controllers.Rate() in it, got "
-                f"{describe(self.rule)}."
-            )
+        expected = "a schedule with a js.controllers.Rate() in it"
+        checked_kind("Around(rule=...)", self.rule, AbstractSchedule, expected)
         # One that a user writes may be of what follows a length, which combinations ask for.
-        told = Rate.of(untold(self.base))
-        self.__dict__["rule"] = self._with(lambda rate: told if rate == Rate() else rate)
+        own = Rate.of(untold(self.base))
+        self.__dict__["rule"] = self._with(lambda rate: own if rate == Rate() else rate)
 
     @classmethod
     def of(cls, controller: AbstractController, rule: Callable[[Any], Any]) -> Around:

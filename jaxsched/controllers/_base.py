@@ -23,7 +23,7 @@ from jaxsched._bounds import FLOAT32_MAX
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._types import Leaf, PyTree
-from jaxsched._words import WRAP, uncalled
+from jaxsched._words import wrap
 from jaxsched.controllers._own import check_class, traceable
 from jaxsched.controllers._reports import check_report
 from jaxsched.schedules._base import AbstractSchedule, Constant, Operand
@@ -392,7 +392,7 @@ def _as_base(name: str, base: object) -> Any:
     if not callable(base):
         with contextlib.suppress(TypeError):
             return Constant(base)
-    repair = (uncalled(base) or WRAP) if callable(base) else ""
+    repair = wrap(base) if callable(base) else ""
     raise TypeError(
         f"{name}(base=...) must be a schedule, a controller or a number, got {base!r} "
         f"({type(base).__name__}){repair}."

@@ -15,11 +15,12 @@ from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
 from jaxsched._arrays import as_array, is_list, is_number
+from jaxsched._bounds import check_text, checked_kind
 from jaxsched._checks import checked_number, checked_whole, has_items
 from jaxsched._text import describe
 from jaxsched._types import Leaf, Number, PyTree
 from jaxsched.optim._extra import update as update_with
-from jaxsched.optim._inject import Factory, Transformation, inject, is_source
+from jaxsched.optim._inject import FACTORY, Factory, Transformation, inject, is_source
 from jaxsched.optim._state import path_text, plain_arrays
 from jaxsched.schedules._base import Constant
 
@@ -83,12 +84,9 @@ def group_lr(
     >>> updates["layers"]["w"][:, 0].tolist()
     [-0.25, -0.5]
     """
-    if not callable(factory):
-        raise TypeError(
-            "group_lr(factory=...) must be a function that makes an optimizer, such as optax.adam, "
-            f"got {describe(factory)}. Write group_lr(optax.adam, groups)(learning_rate=schedule), "
-            "not group_lr(optax.adam(schedule), groups)."
-        )
+    write = "group_lr(optax.adam, groups)(learning_rate=schedule)"
+    told = f". Write {write}, not group_lr(optax.adam(schedule), groups)"
+    checked_kind("group_lr(factory=...)", factory, Callable, FACTORY, told)
     layer_axis = checked_whole("group_lr(layer_axis=...)", layer_axis, -32, 31)
     given = _named(groups)
     patterns = {name: _compiled(pattern) for name, (pattern, _) in given.items()}
@@ -227,15 +225,12 @@ def _scaled_by_group(
 
 def _named(groups: object) -> dict[str, tuple[Any, Any]]:
     """Name -> (expression, multiplier)."""
-    if not isinstance(groups, Mapping):
-        raise TypeError(
-            "group_lr(groups=...) must be a mapping from regular expressions to multipliers, got "
-            f"{groups!r}."
-        )
-    if not groups:
+    expected = "a mapping from regular expressions to multipliers"
+    given: Mapping[Any, Any] = checked_kind("group_lr(groups=...)", groups, Mapping, expected)
+    if not given:
         raise ValueError("group_lr(groups=...) must name at least one group, got none.")
     named: dict[str, tuple[Any, Any]] = {}
-    for key, value in groups.items():
+    for key, value in given.items():
         is_named = isinstance(value, tuple)
         if is_named and not isinstance(key, str):
             raise TypeError(f"group_lr(groups=...) must have texts as names, got {key!r}.")
@@ -286,13 +281,11 @@ def readable(pattern: object) -> str:
 
 
 def _compiled(pattern: object) -> re.Pattern[str]:
-    where = "group_lr(groups=...) must be named by regular expressions"
-    if not isinstance(pattern, str):
-        raise TypeError(f"{where}, got {pattern!r} ({type(pattern).__name__}).")
+    where, expected = "group_lr(groups=...)", "named by regular expressions"
     try:
-        return re.compile(pattern)
+        return re.compile(check_text(where, pattern, expected))
     except re.error as error:
-        raise ValueError(f"{where}, got {pattern!r}: {error}.") from None
+        raise ValueError(f"{where} must be {expected}, got {pattern!r}: {error}.") from None
 
 
 def _group(path: KeyPath[Any], patterns: dict[str, re.Pattern[str]]) -> str:

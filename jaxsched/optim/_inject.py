@@ -14,6 +14,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jaxsched._arrays import donatable_copy, same_structure
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import checked_items
 from jaxsched._types import PyTree
 from jaxsched._words import known_arguments, uncalled
@@ -24,6 +25,7 @@ from jaxsched.schedules._base import AbstractSchedule, Constant
 
 Transformation = optax.GradientTransformation | optax.MultiSteps
 Factory = Callable[..., Transformation]
+FACTORY = "a function that makes an optimizer, such as optax.adam"
 _KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 
@@ -86,12 +88,8 @@ def inject(
     >>> float(current(state)["learning_rate"])
     0.75
     """
-    if not callable(factory):
-        raise TypeError(
-            "inject(factory=...) must be a function that makes an optimizer, such as optax.adam, "
-            f"got {type(factory).__name__}. Write inject(optax.adam)(learning_rate=schedule), not "
-            "inject(optax.adam(schedule))."
-        )
+    write = ". Write inject(optax.adam)(learning_rate=schedule), not inject(optax.adam(schedule))"
+    checked_kind("inject(factory=...)", factory, Callable, FACTORY, write)
     try:
         is_floating = jnp.issubdtype(hyperparam_dtype, jnp.floating)
     except (TypeError, ValueError):  # no dtype, such as "bf16"

@@ -12,7 +12,7 @@ import numpy as np
 from jax.tree_util import KeyPath
 
 from jaxsched._arrays import INT32_MAX, is_concrete, same_structure, to_source
-from jaxsched._bounds import check_text
+from jaxsched._bounds import check_text, checked_kind
 from jaxsched._checks import checked_number, violates
 from jaxsched._types import Leaf, OptState, PyTree
 from jaxsched._words import known_arguments
@@ -71,11 +71,8 @@ def override(
     >>> float(current(override(state, learning_rate=0.25))["learning_rate"])
     0.25
     """
-    if scale is not None and not isinstance(scale, Mapping):
-        raise TypeError(
-            "override(scale=...) must be a mapping such as {'learning_rate': 0.5}, got "
-            f"{scale!r}."
-        )
+    expected = "a mapping such as {'learning_rate': 0.5}"
+    checked_kind("override(scale=...)", scale, (Mapping, type(None)), expected)
     if group is not None:
         check_text("override(group=...)", group)
     changes = [(name, value, False) for name, value in values.items()]

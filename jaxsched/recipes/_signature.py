@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxsched import _types
 from jaxsched._arrays import is_concrete, is_list, to_host, to_source
-from jaxsched._bounds import check_choice
+from jaxsched._bounds import check_choice, checked_kind
 from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
 from jaxsched._struct import Record
 from jaxsched._text import describe
@@ -138,10 +138,8 @@ def _growth(call: _Call, name: str, x: Leaf, **bounds: Any) -> Leaf:
     return checked_number(call.where(name), x, at_least=1, told="; below 1 it needs cycles")
 
 
-def _base(call: _Call, name: str, x: object) -> AbstractSchedule:
-    if not isinstance(x, AbstractSchedule):
-        raise TypeError(f"{call.where(name)} must be a schedule, got {describe(x)}{cure(x)}.")
-    return x
+def _base(call: _Call, name: str, x: object) -> Any:
+    return checked_kind(call.where(name), x, AbstractSchedule, "a schedule", cure)
 
 
 def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], AbstractSchedule]:

@@ -19,12 +19,13 @@ from jax.typing import ArrayLike
 from jaxsched import _number as num
 from jaxsched._arrays import is_list
 from jaxsched._axes import align
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import cure
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record, length, number, struct
 from jaxsched._text import describe
 from jaxsched._types import Leaf, Step
-from jaxsched._words import WRAP, uncalled
+from jaxsched._words import wrap
 from jaxsched.schedules._evaluate import evaluate, host
 from jaxsched.schedules._lengths import as_real, exact_duration
 from jaxsched.schedules._own import check_duration
@@ -231,11 +232,7 @@ class AbstractParts(AbstractSchedule):
                 f"{self.parts!r}."
             )
         for part in self.parts:
-            if not isinstance(part, AbstractSchedule):
-                raise TypeError(
-                    f"{name}(parts=...) must hold schedules, got {part!r} ({type(part).__name__})"
-                    f"{uncalled(part) or WRAP}."
-                )
+            checked_kind(f"{name}(parts=...)", part, AbstractSchedule, "made of schedules", wrap)
 
     @property
     def duration(self) -> Leaf:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxsched import _number as num
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
@@ -352,11 +353,8 @@ class Warp(AbstractSchedule):
     power: Leaf = number(above=0)
 
     def __check_init__(self) -> None:
-        if not isinstance(self.shape, AbstractShape):
-            raise TypeError(
-                "Warp(shape=...) must be a piece from start to end such as Linear or Cosine, got "
-                f"{self.shape!r} ({type(self.shape).__name__})."
-            )
+        expected = "a piece from start to end such as Linear or Cosine"
+        checked_kind("Warp(shape=...)", self.shape, AbstractShape, expected)
 
     @property
     def duration(self) -> Leaf:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
-from jaxsched._text import describe
 from jaxsched._types import Leaf
-from jaxsched._words import WRAP, uncalled
+from jaxsched._words import wrap
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._lengths import exact_duration
 from jaxsched.schedules._phase import (
@@ -39,12 +39,8 @@ class AbstractWrapper(AbstractSchedule):
     schedule: AbstractSchedule
 
     def __check_init__(self) -> None:
-        name = type(self).__name__
-        if not isinstance(self.schedule, AbstractSchedule):
-            raise TypeError(
-                f"{name}(schedule=...) must be a schedule, got {describe(self.schedule)}"
-                f"{uncalled(self.schedule) or WRAP}."
-            )
+        where = f"{type(self).__name__}(schedule=...)"
+        checked_kind(where, self.schedule, AbstractSchedule, "a schedule", wrap)
 
     @property
     def duration(self) -> Leaf:

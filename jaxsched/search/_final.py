@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import checked_number
 from jaxsched._text import printable, shorten
 from jaxsched._types import PyTree
@@ -229,13 +230,10 @@ def _check_result(result: object, where: str) -> None:
         )
 
 
-def _check_final(task: Any, result: SweepResult, best: object) -> bool:
+def _check_final(task: Any, result: SweepResult, given: object) -> bool:
     """Raises if a trial cannot be scored; returns whether it is trained on validation data too."""
-    if not isinstance(best, Best):
-        raise TypeError(
-            "final_score(best=...) must be a trial of the result with its score, such as "
-            f"`result.best()`, got {shorten(repr(best))} ({type(best).__name__})."
-        )
+    expected = "a trial of the result with its score, such as `result.best()`"
+    best: Best = checked_kind("final_score(best=...)", given, Best, expected)
     names = [trial.name for trial in result.trials]
     # One with a name of its own may stand in its place, as of the rates that a controller applied.
     if not 0 <= best.index < len(names) or best.name in {*names} - {names[best.index]}:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import same_structure
-from jaxsched._bounds import check_choice
+from jaxsched._bounds import check_choice, checked_kind
 from jaxsched._checks import check_room, checked_flag, checked_number, checked_whole
 from jaxsched._types import Number, PyTree
 from jaxsched._words import known_arguments
@@ -173,13 +173,12 @@ def _ramp(start: Number, end: Number, steps: int | None, ramp: str) -> np.ndarra
     return rates.clip(np.float32(start), np.float32(end))  # the formula may round past them
 
 
-def _constants(hyperparams: object, name: str) -> dict[str, np.float32]:
+def _constants(given: object, name: str) -> dict[str, np.float32]:
     """The other hyperparameters, each a float32 number."""
-    if hyperparams is None:
+    if given is None:
         return {}
     where = "range_test(hyperparams=...)"
-    if not isinstance(hyperparams, dict):
-        raise TypeError(f"{where} must be a dict name -> number, got {hyperparams!r}.")
+    hyperparams: dict[str, Number] = checked_kind(where, given, dict, "a dict name -> number")
     if name in hyperparams:
         raise ValueError(
             f"{where} must not hold {name!r}, which the test raises; name=... says which one that "

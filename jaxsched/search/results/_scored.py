@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxsched._bounds import check_choice
+from jaxsched._bounds import check_choice, checked_kind
 from jaxsched._checks import checked_flag, checked_number, checked_whole
 from jaxsched._text import printable
 from jaxsched.recipes._share import share
@@ -182,12 +182,8 @@ class ScoredTrials:
                         f"trial, got {prefer!r}, which is {value!r} in one of the best trials."
                     )
             return self.chosen(min(lengths, key=lengths.__getitem__, default=first), metric)
-        if not callable(prefer):
-            raise TypeError(
-                f"best(prefer=...) must be the name of a setting or a function of a trial, got "
-                f"{prefer!r}."
-            )
-        choose = prefer
+        expected = "the name of a setting or a function of a trial"
+        choose = checked_kind("best(prefer=...)", prefer, Callable, expected)
         return self.chosen(min(near, key=lambda i: choose(self.trials[i])), metric)
 
     @_of_result

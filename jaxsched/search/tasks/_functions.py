@@ -13,6 +13,7 @@ import numpy as np
 from jax.tree_util import PyTreeDef
 from jax.typing import ArrayLike
 
+from jaxsched._bounds import checked_kind
 from jaxsched._types import PyTree
 from jaxsched.search.tasks._pairing import check_not_paired, shapes
 from jaxsched.search.tasks._returned import AVERAGED
@@ -79,18 +80,15 @@ def per_sample(argument: str, f: PerSample, outputs: PyTree, targets: PyTree) ->
 
 def check_order(loss: object, optimizer: Callable[..., object]) -> None:
     """Fails where loss and optimizer are swapped, or the outputs and targets of the loss."""
-    if not callable(loss):
-        raise TypeError(
-            "Supervised(loss=...) must be a function of outputs and targets, a value per sample, "
-            f"got {loss!r}."
-        )
+    expected = "a function of outputs and targets, a value per sample"
+    function = checked_kind("Supervised(loss=...)", loss, Callable, expected)
     names = ", ".join(_signature(optimizer).parameters)
     if _OUTPUTS.match(names) or _TARGETS.match(names):
         raise TypeError(
             "Supervised(optimizer=...) must be a function of the scheduled hyperparameters, got "
             f"one of ({names}): the order is Supervised(model, optimizer, loss)."
         )
-    _check_two("loss=...", loss, ": the order is Supervised(model, optimizer, loss)")
+    _check_two("loss=...", function, ": the order is Supervised(model, optimizer, loss)")
 
 
 def _check_two(argument: str, f: Callable[..., object], repair: str = "") -> None:
@@ -116,23 +114,20 @@ def _signature(f: Callable[..., object]) -> inspect.Signature:
         return inspect.signature(lambda *anything: None)
 
 
-def metrics_of(metrics: object) -> dict[str, PerSample]:
+def metrics_of(given: object) -> dict[str, PerSample]:
     """The metrics of a task by name, each a function of outputs and targets."""
-    if metrics is None:
+    if given is None:
         return {}
     argument = "Supervised(metrics=...)"
-    if not isinstance(metrics, Mapping):
-        raise TypeError(
-            f"{argument} must be a dict name -> function, got {type(metrics).__name__}; "
-            'for example `{"accuracy": js.search.accuracy}`.'
-        )
+    example = '; for example `{"accuracy": js.search.accuracy}`'
+    metrics: Mapping[Any, Any] = checked_kind(
+        argument, given, Mapping, "a dict name -> function", example
+    )
     for name, metric in metrics.items():
         if not isinstance(name, str) or not name:
             raise TypeError(f"{argument} must be named by text, got the name {name!r}.")
-        if not callable(metric):
-            raise TypeError(
-                f"{argument} must be functions of outputs and targets, got {metric!r} for {name!r}."
-            )
+        each = f"{argument}, {name!r},"
+        checked_kind(each, metric, Callable, "a function of outputs and targets")
         _check_two(f"metrics={{{name!r}: ...}}", metric)
         if name == "loss" or name.startswith(AVERAGED):
             what = "loss=..." if name == "loss" else "search.Averaged"

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax.tree_util import GetAttrKey
 
+from jaxsched._bounds import checked_kind
 from jaxsched._checks import checked_whole
 from jaxsched._types import OptState, PyTree
 from jaxsched._words import known_arguments
@@ -273,11 +274,7 @@ class Supervised:
         >>> task.model(task.init(jax.random.key(0)))(x[:1]).tolist()
         [[1.0]]
         """
-        if not isinstance(state, SupervisedState):
-            raise TypeError(
-                "Supervised.model(state=...) must be a state of this task, "
-                f"got {type(state).__name__}."
-            )
+        checked_kind("Supervised.model(state=...)", state, SupervisedState, "a state of this task")
         return self._static.model.trained(state.params, state.rest)
 
     def weights(self, state: SupervisedState) -> PyTree:

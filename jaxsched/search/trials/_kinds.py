@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from jaxsched._arrays import is_list
+from jaxsched._bounds import checked_kind
 from jaxsched._text import printable
 from jaxsched._words import instead
 from jaxsched.controllers._base import AbstractController
@@ -60,11 +61,8 @@ def kinds_of(recipe: Any, arguments: Iterable[str], where: str) -> list[Kind]:
                 f"js.warmup_cosine, got the schedule {kind.recipe!r}; schedules go into the list "
                 "or dict that `sweep` takes, as they are."
             )
-        if not callable(kind.recipe):
-            raise TypeError(
-                f"{where}(recipe=...) must be a function that returns a schedule, a list of such "
-                f"or a dict name -> function, got {kind.recipe!r} ({type(kind.recipe).__name__})."
-            )
+        expected = "a function that returns a schedule, a list of such or a dict name -> function"
+        checked_kind(f"{where}(recipe=...)", kind.recipe, Callable, expected)
     if not kinds:
         raise ValueError(f"{where}(recipe=...) must hold at least one recipe, got none.")
     for i, kind in enumerate(kinds):

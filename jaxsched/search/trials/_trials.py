@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsched._bounds import check_text
-from jaxsched._words import WRAP, known_arguments, uncalled
+from jaxsched._bounds import check_text, checked_kind
+from jaxsched._words import known_arguments, wrap
 from jaxsched.controllers._base import AbstractController
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.search.trials._kinds import Maker
@@ -47,11 +47,7 @@ class Trial:
     def __post_init__(self) -> None:
         for name in ("name", "kind"):
             check_text(f"Trial({name}=...)", getattr(self, name))
-        if not isinstance(self.settings, Mapping):
-            raise TypeError(
-                f"Trial(settings=...) must be a dict name -> value, got {self.settings!r} "
-                f"({type(self.settings).__name__})."
-            )
+        checked_kind("Trial(settings=...)", self.settings, Mapping, "a dict name -> value")
         settings = {str(name): as_setting(value) for name, value in self.settings.items()}
         object.__setattr__(self, "settings", settings)
         schedules = as_schedules(self.schedules, "Trial(schedules=...)")
@@ -89,12 +85,8 @@ def as_schedules(made: object, where: str) -> dict[str, Followed]:
             one = one.item()
         if isinstance(one, (int, float, np.number)) and not isinstance(one, bool):
             one = Constant(one)
-        if not isinstance(one, Followed):
-            raise TypeError(
-                f"{where} must be made of schedules and controllers, got {one!r} "
-                f"({type(one).__name__}) for {name!r}{uncalled(one) or WRAP}."
-            )
-        schedules[str(name)] = one
+        expected = f"made of schedules and controllers, for {name!r} too"
+        schedules[str(name)] = checked_kind(where, one, Followed, expected, wrap)
     if not schedules:
         raise ValueError(f"{where} must schedule at least one hyperparameter, got none.")
     return schedules
