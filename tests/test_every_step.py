@@ -316,7 +316,7 @@ def test_short_runs_of_many_updates_in_a_step_compute_what_they_need(updates, st
     rates = {"rate": js.cosine_decay(0.1, 4000), "other": js.from_fn(lambda t: 1 / (1 + t))}
     trial, many = (Trial("t", {}, rates),), updates * steps
     table = ScheduleValues(trial, steps, updates=updates)
-    assert table._computed(0, 0).size <= 2 * (many + ROWS)
+    assert table._float64_block(0, 0).size <= 2 * (many + ROWS)
     apart = table.values(0, 0, steps).reshape(2, updates, steps)
     one = ScheduleValues(trial, many).values(0, 0, many)
     np.testing.assert_array_equal(apart.transpose(0, 2, 1).reshape(2, many), one)

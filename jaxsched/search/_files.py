@@ -57,7 +57,7 @@ def write(path: Path, meta: object, arrays: Arrays) -> None:
     stored: dict[str, Any] = {f"{number}": data for number, (_, data) in enumerate(packed.values())}
     index = json.dumps({"meta": meta, "arrays": kinds}).encode()
     stored["index"] = np.frombuffer(_digest(index) + index, np.uint8)
-    _replace(path, lambda file: np.savez(file, **stored))
+    _write_whole(path, lambda file: np.savez(file, **stored))
 
 
 def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
@@ -108,7 +108,7 @@ def members(raw: BinaryIO) -> dict[str, np.ndarray]:
                     raise Damaged("it is compressed")
                 if name in arrays:
                     raise Damaged("there are two of this name")
-                arrays[name] = _array(archive.read(info))
+                arrays[name] = _array_of_npy(archive.read(info))
     except Damaged as error:
         raise Damaged(f"{where}{error}") from None
     except Exception as error:  # of zipfile and NumPy: many ways to say that bytes are wrong
@@ -133,7 +133,7 @@ def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
         arrays = {}
         for number, (name, kind) in enumerate(contents["arrays"].items()):
             where = f"array {name!r}"
-            arrays[name] = _unpack(kind, stored[f"{number}"])
+            arrays[name] = _unpacked_array(kind, stored[f"{number}"])
         return contents["meta"], arrays
     except Damaged as error:
         raise Damaged(f"{where}: {error}") from None
@@ -141,7 +141,7 @@ def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
         raise Damaged(f"{where}: {type(error).__name__}: {error}") from None
 
 
-def _unpack(kind: dict[str, Any], stored: np.ndarray) -> np.ndarray | jax.Array:
+def _unpacked_array(kind: dict[str, Any], stored: np.ndarray) -> np.ndarray | jax.Array:
     """The array that ``pack`` made bytes of, or an error of any kind."""
     if _digest(stored.data).hex() != kind["blake2b"]:
         raise Damaged("it does not have its digest")
@@ -164,7 +164,7 @@ def typed(hint: Any, value: object, where: str) -> Any:
         return None if value is None else typed(inner[0], value, where)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         made: Any = hint
-        hints, needed = _hints(made)
+        hints, needed = _annotations_of(made)
         if not needed <= value.keys() <= hints.keys():
             fewer, more = sorted(needed - value.keys()), sorted(value.keys() - hints.keys())
             raise Damaged(f"{where} must not lack {fewer}, nor have {shorten(repr(more))}")
@@ -203,14 +203,14 @@ def check_arrays(arrays: Mapping[str, np.ndarray], wanted: Mapping[str, Expected
 
 
 @functools.cache
-def _hints(kind: type) -> tuple[dict[str, Any], set[str]]:
+def _annotations_of(kind: type) -> tuple[dict[str, Any], set[str]]:
     """The annotations of a dataclass, and the fields without a default."""
     fields, empty = dataclasses.fields(kind), dataclasses.MISSING
     needed = {f.name for f in fields if f.default is empty and f.default_factory is empty}
     return typing.get_type_hints(kind), needed
 
 
-def _replace(path: Path, fill: Callable[[BinaryIO], None]) -> None:
+def _write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
     """Writes a whole file or none: under another name, flushed to the disk, then renamed."""
     # A random name and "x": a link that was planted there is never written through.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
@@ -235,7 +235,7 @@ def _replace(path: Path, fill: Callable[[BinaryIO], None]) -> None:
         ) from None
 
 
-def _array(data: bytes) -> np.ndarray:
+def _array_of_npy(data: bytes) -> np.ndarray:
     """An array of a npy file. NumPy's own reader makes room for what the header claims."""
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)

@@ -112,7 +112,7 @@ def plain(value: object, depth: int = 0) -> str:
         )
         return f"{name}#{fingerprint_of(value)[:8]}" if shared else name
     if depth < _DEEP:
-        deeper = [plain(v, depth + 1) for v in _items(value)]
+        deeper = [plain(v, depth + 1) for v in _items_of(value)]
         if type(value) in (list, tuple, set, frozenset):
             begin, end = ("[", "]") if isinstance(value, list) else ("(", ")")
             if isinstance(value, (set, frozenset)):
@@ -128,7 +128,7 @@ def plain(value: object, depth: int = 0) -> str:
         return f"{text}#{fingerprint_of(value)[:8]}" if shortened else text
     if depth == _DEEP:
         return name_of(type(value))
-    fields = ", ".join(f"{k}={plain(v, depth + 1)}" for k, v in _fields(value).items())
+    fields = ", ".join(f"{k}={plain(v, depth + 1)}" for k, v in _fields_of(value).items())
     return f"{name_of(type(value))}({fields})"
 
 
@@ -186,7 +186,7 @@ class Walk:
         """The digest of a value; of one that holds itself, its type stands for it within."""
         if type(value) in _SCALARS:
             text = repr(value)
-            return (_short if len(text) < 64 else _digest)(type(value).__name__, text)
+            return (_cached_digest if len(text) < 64 else _digest)(type(value).__name__, text)
         holds, known = self._known.get(id(value), (None, ""))
         if holds is not None and holds() is value:
             return known
@@ -197,7 +197,7 @@ class Walk:
                 return _digest("again", type(value).__qualname__)
             self._open.append(id(value))
             deep, self._deep = self._deep, 0 if hasattr(value, "eqns") else self._deep + 1
-            digest = _digest(type(value).__qualname__, *self._parts(value))
+            digest = _digest(type(value).__qualname__, *self._parts_of(value))
             self._open.pop()
             self._deep = deep
         if isinstance(value, (np.ndarray, jax.Array)):
@@ -206,18 +206,18 @@ class Walk:
             self._known[id(value)] = (lambda: value, digest)
         return digest
 
-    def _parts(self, value: object) -> Iterable[str | bytes | memoryview]:
+    def _parts_of(self, value: object) -> Iterable[str | bytes | memoryview]:
         """What a value is made of, as texts."""
         if isinstance(value, jax.core.Tracer):
-            return [_aval(value.aval)]
+            return [_aval_text(value.aval)]
         if _is_code(value):  # before arrays: a class of arrays has their attributes
-            return self._code(value)
+            return self._code_parts(value)
         if isinstance(value, (jax.Array, jax.ShapeDtypeStruct)) or (
             hasattr(value, "__array__") and hasattr(value, "dtype")
         ):
-            return self._array(value)
+            return self._array_parts(value)
         if hasattr(value, "eqns"):
-            return self._jaxpr(value)
+            return self._jaxpr_parts(value)
         if isinstance(value, (Mesh, AbstractMesh)):  # a sweep may go on on a mesh of another size
             return map(str, value.axis_names)
         if isinstance(value, NamedSharding):
@@ -226,7 +226,7 @@ class Walk:
             return sorted(map(self.of, value))
         if isinstance(value, (list, tuple, Mapping)):
             keys = map(self.of, value) if isinstance(value, Mapping) else ()
-            return [*keys, *map(self.of, _items(value))]
+            return [*keys, *map(self.of, _items_of(value))]
         text = _ADDRESS.sub("", repr(value))
         package = type(value).__module__.partition(".")[0]
         if package in ("jax", "jaxlib") and not dataclasses.is_dataclass(value):
@@ -234,9 +234,9 @@ class Walk:
         # What a callback calls may be an object.
         call = getattr(type(value), "__call__", None)  # noqa: B004
         called = [self.of(call)] if isinstance(call, types.FunctionType) else []
-        return [text, *called, *self._attributes(value)]
+        return [text, *called, *self._attribute_parts(value)]
 
-    def _array(self, value: Any) -> Iterable[str | bytes | memoryview]:
+    def _array_parts(self, value: Any) -> Iterable[str | bytes | memoryview]:
         kind = [str(value.dtype), str(value.shape), str(getattr(value, "weak_type", False))]
         if isinstance(value, jax.ShapeDtypeStruct):
             return kind
@@ -250,17 +250,17 @@ class Walk:
             return [*kind, *map(self.of, host.ravel().tolist())]
         return [*kind, np.ascontiguousarray(host).reshape(-1).view(np.uint8).data]
 
-    def _jaxpr(self, closed: Any) -> Iterable[str | bytes | memoryview]:
+    def _jaxpr_parts(self, closed: Any) -> Iterable[str | bytes | memoryview]:
         jaxpr = opened(closed)
         numbers: dict[Var, int] = {}
 
         def token(atom: Var | Literal) -> str:
             if hasattr(atom, "val"):  # a literal
-                return f"{_aval(atom.aval)}={self.of(atom.val)}"
+                return f"{_aval_text(atom.aval)}={self.of(atom.val)}"
             return str(numbers.setdefault(atom, len(numbers)))
 
         def binder(variable: Var) -> str:
-            return f"{token(variable)}:{_aval(variable.aval)}"
+            return f"{token(variable)}:{_aval_text(variable.aval)}"
 
         yield " ".join(map(binder, [*jaxpr.constvars, *jaxpr.invars]))
         yield from map(self.of, getattr(closed, "consts", ()))
@@ -278,7 +278,7 @@ class Walk:
                 yield str(getattr(eqn.ctx, key, None))
         yield " ".join(map(token, jaxpr.outvars))
 
-    def _code(self, value: object) -> Iterable[str]:
+    def _code_parts(self, value: object) -> Iterable[str]:
         name = name_of(value)
         if isinstance(value, functools.partial):
             return [name, *map(self.of, (value.func, value.args, value.keywords))]
@@ -287,18 +287,18 @@ class Walk:
         if isinstance(value, types.CodeType):
             return [value.co_code.hex(), str(value.co_names), *map(self.of, value.co_consts)]
         if isinstance(value, types.FunctionType):
-            cells = [_held(cell) for cell in value.__closure__ or ()]
+            cells = [_cell_contents(cell) for cell in value.__closure__ or ()]
             parts = (value.__code__, value.__defaults__, value.__kwdefaults__, *cells)
             return [name, *map(self.of, parts)]
         if isinstance(value, (type, types.ModuleType)):
             return [name]
         # Of jax.jit and its like; and of a method of a built-in type, such as that of an array.
         inner = (getattr(value, of, None) for of in ("__wrapped__", "__self__"))
-        return [name, *map(self.of, inner), *self._attributes(value)]
+        return [name, *map(self.of, inner), *self._attribute_parts(value)]
 
-    def _attributes(self, value: object) -> Iterable[str]:
+    def _attribute_parts(self, value: object) -> Iterable[str]:
         # Private ones that are not data may belong to this process, such as a lock or a cache.
-        return [self.of(x) for item in _fields(value, _is_data).items() for x in item]
+        return [self.of(x) for item in _fields_of(value, _is_data).items() for x in item]
 
 
 # Rules of derivatives: unused here, since a derivative in the program is already traced.
@@ -316,11 +316,11 @@ def _digest(*parts: str | bytes | memoryview) -> str:
     return digest.hexdigest()
 
 
-_short = functools.lru_cache(4096)(_digest)  # most parameters of an equation
+_cached_digest = functools.lru_cache(4096)(_digest)  # most parameters of an equation
 
 
 @functools.lru_cache(4096)
-def _aval(aval: object) -> str:
+def _aval_text(aval: object) -> str:
     return f"{_ADDRESS.sub('', str(aval))}{'~' if getattr(aval, 'weak_type', False) else ''}"
 
 
@@ -331,7 +331,7 @@ def _is_code(value: object) -> bool:
     ) or (callable(value) and hasattr(value, "__qualname__"))
 
 
-def _items(value: object) -> list[object]:
+def _items_of(value: object) -> list[object]:
     if isinstance(value, Mapping):
         return list(value.values())
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else []
@@ -339,17 +339,17 @@ def _items(value: object) -> list[object]:
 
 def _is_data(value: object) -> bool:
     plain = type(value) in _SCALARS or isinstance(value, (np.ndarray, np.generic, jax.Array))
-    return plain or (type(value) in (list, tuple, dict) and all(map(_is_data, _items(value))))
+    return plain or (type(value) in (list, tuple, dict) and all(map(_is_data, _items_of(value))))
 
 
-def _held(cell: CellType) -> object:
+def _cell_contents(cell: CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # not yet filled
         return None
 
 
-def _fields(
+def _fields_of(
     value: object, private: Callable[[object], bool] = lambda _: False
 ) -> dict[str, object]:
     """The public attributes of an object, and those private ones whose values are asked for."""

@@ -35,20 +35,20 @@ def held(path: Path, expected: str) -> Iterator[None]:
     """
     from filelock import unlock_descriptor
 
-    descriptor, locked = _lock(path, expected)
+    descriptor, locked = _open_and_lock(path, expected)
     try:
         yield
     finally:
         # Deleted while it is held: a process that opened it before finds another file there.
         with contextlib.suppress(OSError):
-            if _is_at(path, descriptor):
+            if _is_still_at(path, descriptor):
                 path.unlink()
         if locked:
             unlock_descriptor(descriptor)  # a forked child has the descriptor too
         os.close(descriptor)
 
 
-def _lock(path: Path, expected: str) -> tuple[int, bool]:
+def _open_and_lock(path: Path, expected: str) -> tuple[int, bool]:
     """A descriptor, and whether it is locked, which some file systems cannot do."""
     while True:
         try:
@@ -59,7 +59,7 @@ def _lock(path: Path, expected: str) -> tuple[int, bool]:
             raise error
         try:
             locked = _try_to_lock(path, descriptor, expected)
-            if _is_at(path, descriptor):  # else its owner has deleted it in between
+            if _is_still_at(path, descriptor):  # else its owner has deleted it in between
                 with contextlib.suppress(OSError):  # on a full disk the lock has no text
                     os.ftruncate(descriptor, 0)
                     owner = {"pid": os.getpid(), "host": socket.gethostname()}
@@ -88,10 +88,10 @@ def _try_to_lock(path: Path, descriptor: int, expected: str) -> bool:
             RuntimeWarning,
         )
         return False
-    raise RuntimeError(f"{expected}, in use by {_owner(descriptor)}.")
+    raise RuntimeError(f"{expected}, in use by {_owner_of(descriptor)}.")
 
 
-def _owner(descriptor: int) -> str:
+def _owner_of(descriptor: int) -> str:
     try:
         owner = json.loads(os.pread(descriptor, 1000, 0))
         return f"process {int(owner['pid'])} on {shorten(str(owner['host']))}"
@@ -103,7 +103,7 @@ def _not_a_lock(path: Path, expected: str) -> RuntimeError:
     return RuntimeError(f"{expected}, where {path} is not a lock but something else: delete it.")
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def _is_still_at(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(os.lstat(path), os.fstat(descriptor))
     except FileNotFoundError:

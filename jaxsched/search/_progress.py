@@ -53,7 +53,7 @@ class Bar:
         self._last = time.monotonic()
         self._read_finished()
         rate = self._ledger.steps_trained / max(self._last - self._begun, 1e-9)
-        done = self._done()
+        done = self._updates_done()
         ended = int((done == self._planned).sum())
         count = f"{ended}/{len(done)} trials"
         if self._ledger.units:
@@ -62,7 +62,7 @@ class Bar:
             count = f"{self._seen}/{self._runs} seeds"
         self._note = f"{count}, {rate:.0f} steps/s{self._best_so_far()}"
         self._bar.update(self._task, completed=int(done.sum()))
-        self._show()
+        self._show_note()
         self._took = time.monotonic() - self._last
 
     def on_compile(self, event: str, value: float, **about: str | int) -> None:
@@ -72,16 +72,16 @@ class Bar:
                 self._since = time.monotonic()
             name = str(about.get("fun_name", "")).removeprefix("jit(").removesuffix(")").strip("_")
             self._compiling[threading.get_ident()] = name
-            self._show()
+            self._show_note()
 
     def on_compiled(self, event: str, duration_secs: float, **about: str | int) -> None:
         """It has ended; this time is not counted in the steps per second."""
         if event == _COMPILE and self._compiling.pop(threading.get_ident(), None) is not None:
             if not self._compiling:
                 self._begun += time.monotonic() - self._since
-            self._show()
+            self._show_note()
 
-    def _show(self) -> None:
+    def _show_note(self) -> None:
         names = dict.fromkeys(list(self._compiling.values()))  # other threads add
         parts = [*filter(None, [self._note]), *(f"compiling {name}" for name in names)]
         self._bar.update(self._task, note=", ".join(parts))
@@ -111,7 +111,7 @@ class Bar:
                     cost = plan.objective.cost(self._ends.pop(trial))
                     self._best = min(self._best, (cost, trial))
 
-    def _done(self) -> np.ndarray:
+    def _updates_done(self) -> np.ndarray:
         """Updates of each trial, int64 [trials]: all of them after a stop or divergence."""
         done, plan = self._filed.copy(), self._ledger.plan
         for run in self._ledger.unfinished():

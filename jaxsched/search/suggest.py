@@ -52,7 +52,7 @@ def minimum(
     >>> round(float(minimum(jnp.float32([0.01, 0.1, 1.0]), jnp.float32([3.0, 1.0, 2.0]))), 6)
     0.01
     """
-    curve = _curve("minimum", lrs, losses, mask)
+    curve = _checked_curve("minimum", lrs, losses, mask)
     lowest = jnp.argmin(jnp.where(curve.valid, curve.losses, jnp.inf))
     return jnp.where(curve.size > 0, curve.lrs[lowest] / divide, 0.0)
 
@@ -70,7 +70,7 @@ def steepest(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -
     >>> round(float(steepest(jnp.float32([0.01, 0.1, 1.0]), jnp.float32([3.0, 2.9, 1.0]))), 6)
     0.1
     """
-    curve = _curve("steepest", lrs, losses, mask)
+    curve = _checked_curve("steepest", lrs, losses, mask)
     if curve.lrs.size < 2:
         return jnp.float32(0.0)
     inside = curve.valid[1:]
@@ -97,7 +97,7 @@ def valley(lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None = None) -> 
     >>> float(valley(lrs, jnp.float32([6, 5, 4, 3, 2, 1, 9])))
     3.0
     """
-    curve = _curve("valley", lrs, losses, mask)
+    curve = _checked_curve("valley", lrs, losses, mask)
     size, place = curve.lrs.size, jnp.arange(curve.lrs.size)
 
     def longest_to(i: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -149,7 +149,7 @@ def slide(
     """
     if difference < 1:
         raise ValueError(f"slide(difference=...) must be at least 1, got {difference}.")
-    curve = _curve("slide", lrs, losses, mask)
+    curve = _checked_curve("slide", lrs, losses, mask)
     size, count = curve.lrs.size, curve.size
     if size <= difference:
         return jnp.float32(0.0)
@@ -244,7 +244,7 @@ class _Curve(NamedTuple):
     size: jax.Array  # how many
 
 
-def _curve(rule: str, lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None) -> _Curve:
+def _checked_curve(rule: str, lrs: ArrayLike, losses: ArrayLike, mask: ArrayLike | None) -> _Curve:
     """Checks a rule's arguments, and moves the points that count to the front, in their order."""
     lrs, losses = jnp.asarray(lrs, jnp.float32), jnp.asarray(losses, jnp.float32)
     if lrs.ndim != 1 or lrs.size == 0:

@@ -35,12 +35,12 @@ def compile_ahead(ledger: Ledger, program: Program, device: jax.Device) -> None:
 
     # Lowered one after another, under Python's lock; the first is compiled beside that.
     with ThreadPoolExecutor() as pool:
-        for function, arguments in _calls(ledger, program, device):
+        for function, arguments in _calls_of_open_runs(ledger, program, device):
             with contextlib.suppress(Exception), uncollected():
                 pool.submit(compile_one, function.lower(*arguments))
 
 
-def _calls(
+def _calls_of_open_runs(
     ledger: Ledger, program: Program, device: jax.Device
 ) -> Iterator[tuple[Wrapped, tuple[PyTree, ...]]]:
     """Functions with abstract arguments, the longest to compile first."""

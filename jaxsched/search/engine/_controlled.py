@@ -32,7 +32,9 @@ def root_runs(plan: Plan, state: PyTree | None, path: Any) -> list[OpenRun]:
             if plan.table.controlled:
                 states = {trial: plan.table.start(trial) for trial in stage.trials}
             key = Key(stage.index, fold, seed, stage.trials)
-            opened += _forks(plan, OpenRun(key, 0, state, plan.empty_curves(), (), path), states)
+            opened += _forked_runs(
+                plan, OpenRun(key, 0, state, plan.empty_curves(), (), path), states
+            )
     return opened
 
 
@@ -47,8 +49,8 @@ def child_runs(plan: Plan, run: OpenRun, path: Any) -> list[OpenRun]:
     if plan.table.controlled:
         states = dict(zip(run.key.trials, run.controller_states, strict=True))
         # Each trial's controllers for themselves, though all have run as one until here.
-        if report := _report(plan, stage.stop, run.curves):
-            observe = partial(_observe_all, plan.table, step=stage.stop, report=report)
+        if report := _report_at(plan, stage.stop, run.curves):
+            observe = partial(_observed_states, plan.table, step=stage.stop, report=report)
             states = {trial: observe(trial, before) for trial, before in states.items()}
     opened = list[OpenRun]()
     for child in plan.children[stage.index]:
@@ -56,11 +58,11 @@ def child_runs(plan: Plan, run: OpenRun, path: Any) -> list[OpenRun]:
         if plan.table.controlled:
             trials = tuple(trial for trial in trials if trial in states)
         key = run.key._replace(stage=child, trials=trials)
-        opened += _forks(plan, replace(run, key=key, at=stage.stop, path=path), states)
+        opened += _forked_runs(plan, replace(run, key=key, at=stage.stop, path=path), states)
     return opened
 
 
-def _report(plan: Plan, step: int, curves: RunCurves) -> dict[str, np.float32]:
+def _report_at(plan: Plan, step: int, curves: RunCurves) -> dict[str, np.float32]:
     """The measurements for controllers at the end of a stage; empty between evaluations."""
     if plan.every is None or step % plan.every:
         return {}
@@ -68,7 +70,7 @@ def _report(plan: Plan, step: int, curves: RunCurves) -> dict[str, np.float32]:
     return {keyword: curves.validation[metric][-1] for keyword, metric in names.items()}
 
 
-def _observe_all(
+def _observed_states(
     table: ScheduleValues,
     trial: int,
     states: ControllerStates,
@@ -82,19 +84,19 @@ def _observe_all(
             count = np.int32(step * table.updates)
             # To the CPU of the host, where the states lie: JAX compiles for each placement anew.
             arguments = jax.device_put((count, read), state.step.sharding)
-            state = _observe(controller, state, *arguments)
+            state = _observed_state(controller, state, *arguments)
         after.append(state)
     return tuple(after)
 
 
 @jax.jit
-def _observe(
+def _observed_state(
     controller: AbstractController, state: PyTree, step: jax.Array, report: dict[str, jax.Array]
 ) -> PyTree:
     return controller.observe(at_step(controller, state, step), **report)
 
 
-def _forks(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) -> list[OpenRun]:
+def _forked_runs(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) -> list[OpenRun]:
     """A run at its begin; or with controllers one for each of the values in this stage."""
     key, table, stage = run.key, plan.table, plan.stages[run.key.stage]
     if not table.controlled:

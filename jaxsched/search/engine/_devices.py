@@ -62,7 +62,7 @@ def machine_of(device: jax.Device) -> str:
     otherwise. Of a CPU JAX tells nothing: its name and instruction sets, as the system tells."""
     if device.platform != "cpu":
         return " ".join(f"{device.device_kind}, {device.client.platform_version}".split())
-    return _cpu()
+    return _cpu_model()
 
 
 def put(tree: PyTree, place: Place) -> PyTree:
@@ -75,11 +75,11 @@ def put(tree: PyTree, place: Place) -> PyTree:
 
 
 # Those that the compiler and the libraries of JAX choose by.
-_SETS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|bf16|i8mm|fphp)\w*")
+_INSTRUCTION_SETS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|bf16|i8mm|fphp)\w*")
 
 
 @functools.cache
-def _cpu() -> str:
+def _cpu_model() -> str:
     cpu = {"model name": platform.processor(), "flags": "", "cpu family": "", "model": ""}
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
@@ -87,7 +87,7 @@ def _cpu() -> str:
     except OSError:  # another system
         pass
     flags = (cpu["flags"] or cpu.get("Features", "")).split()
-    sets = sorted(flag for flag in flags if _SETS.fullmatch(flag))
+    sets = sorted(flag for flag in flags if _INSTRUCTION_SETS.fullmatch(flag))
     number = f"{cpu['cpu family']}/{cpu['model']}"
     digest = hashlib.blake2b(" ".join([number, *sets]).encode(), digest_size=4).hexdigest()
     return f"{cpu['model name'] or platform.machine()} ({digest})"

@@ -43,7 +43,9 @@ def draw_ahead(init: ClosedJaxpr, seed: int) -> Draws:
     if not small or str(aval_of(key).dtype) != f"key<{_TAG}>":
         return []
     with np.errstate(over="ignore"):
-        results, words = _drawn(init, [np.array([0, seed], np.uint32), *[None] * len(others)])
+        results, words = _evaluated_on_host(
+            init, [np.array([0, seed], np.uint32), *[None] * len(others)]
+        )
     leaves = zip(results, init.jaxpr.outvars, strict=True)  # a key is here in words
     return [
         words,
@@ -66,13 +68,13 @@ def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]
             name = eqn.primitive.name
             ours: Any = next(left, None) if name in ("jit", "random_bits") else None
             if not jax.tree.leaves(ours):
-                return _bound(eqn, values)
+                return _bind_equation(eqn, values)
             if name == "random_bits":  # both words together, as JAX makes 32 bits or fewer
                 return [(ours[0] ^ ours[1]).astype(aval_of(eqn.outvars[0]).dtype)]
             # Not inlined: the operations would be in another order, and may then round otherwise.
             return list(called(eqn.params["jaxpr"])(values, ours))
 
-        return _walk(closed, values, apply)
+        return _evaluate_with(closed, values, apply)
 
     def begun(*arguments: jax.Array) -> list[jax.Array]:
         leaves = zip(traced(init, list(arguments), words), known, strict=True)
@@ -84,14 +86,14 @@ def with_draws(init: ClosedJaxpr, ahead: Draws) -> Callable[..., list[jax.Array]
 # ---------------------------------------------------------------------------------------- details
 
 
-def _drawn(closed: ClosedJaxpr, values: list[_Known]) -> tuple[list[_Known], Draws]:
+def _evaluated_on_host(closed: ClosedJaxpr, values: list[_Known]) -> tuple[list[_Known], Draws]:
     """Results and draws. Keys are words, [..., 2]; what is not known is None."""
     draws: Draws = []
 
     def apply(eqn: JaxprEqn, values: list[_Known]) -> list[_Known]:
         name, count = eqn.primitive.name, len(eqn.outvars)
         if name == "jit":
-            results, inside = _drawn(eqn.params["jaxpr"], values)
+            results, inside = _evaluated_on_host(eqn.params["jaxpr"], values)
             draws.append(inside)
             return results
         # Otherwise JAX counts its draws in another way, which is left to the program.
@@ -104,10 +106,10 @@ def _drawn(closed: ClosedJaxpr, values: list[_Known]) -> tuple[list[_Known], Dra
             result = None
         return [result] if count == 1 else result or [None] * count
 
-    return _walk(closed, values, apply), draws
+    return _evaluate_with(closed, values, apply), draws
 
 
-def _bound(eqn: JaxprEqn, values: list[jax.Array]) -> list[jax.Array]:
+def _bind_equation(eqn: JaxprEqn, values: list[jax.Array]) -> list[jax.Array]:
     bound = eqn.primitive.get_bind_params(eqn.params)
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
     with eqn.ctx.manager:
@@ -115,7 +117,7 @@ def _bound(eqn: JaxprEqn, values: list[jax.Array]) -> list[jax.Array]:
     return list(results) if eqn.primitive.multiple_results else [results]
 
 
-def _walk(
+def _evaluate_with(
     closed: ClosedJaxpr, values: list[T], apply: Callable[[JaxprEqn, list[T]], list[T]]
 ) -> list[T]:
     """Evaluates a closed jaxpr with ``apply``."""
@@ -127,7 +129,7 @@ def _walk(
     return [*map(read, jaxpr.outvars)]
 
 
-def _words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _random_words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Both words of each number that JAX draws from keys: it counts from zero."""
     # In 64 bits: the upper word is 0 as long as less than 2**32 numbers are drawn at once.
     count = np.arange(prod(shape), dtype=np.uint32).reshape(shape)
@@ -135,8 +137,8 @@ def _words(key: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndar
     return threefry((each[..., 0], each[..., 1]), (np.zeros_like(count), count))
 
 
-def _split(eqn: JaxprEqn, key: np.ndarray) -> np.ndarray:
-    return np.stack(_words(key, eqn.params["shape"]), -1)
+def _split_key(eqn: JaxprEqn, key: np.ndarray) -> np.ndarray:
+    return np.stack(_random_words(key, eqn.params["shape"]), -1)
 
 
 def _fold_in(eqn: JaxprEqn, key: np.ndarray, data: np.ndarray) -> np.ndarray:
@@ -144,32 +146,32 @@ def _fold_in(eqn: JaxprEqn, key: np.ndarray, data: np.ndarray) -> np.ndarray:
     return np.stack(threefry((key[..., 0], key[..., 1]), counter), -1)
 
 
-def _bits(eqn: JaxprEqn, key: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    return _words(key, eqn.params["shape"]) if eqn.params["bit_width"] <= 32 else None
+def _random_bits(eqn: JaxprEqn, key: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    return _random_words(key, eqn.params["shape"]) if eqn.params["bit_width"] <= 32 else None
 
 
-def _slice(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
+def _slice_array(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     start, limit = eqn.params["start_indices"], eqn.params["limit_indices"]
     return x[tuple(map(slice, start, limit, eqn.params["strides"] or [1] * len(start)))]
 
 
-def _add(eqn: JaxprEqn, x: np.ndarray, y: np.ndarray) -> _Known:
+def _add_counts(eqn: JaxprEqn, x: np.ndarray, y: np.ndarray) -> _Known:
     """The sum of two counts of keys."""
     return None if np.ndim(x) or np.ndim(y) else np.add(x, y, dtype=aval_of(eqn.outvars[0]).dtype)
 
 
-def _full(eqn: JaxprEqn, x: np.ndarray) -> _Known:
+def _filled_array(eqn: JaxprEqn, x: np.ndarray) -> _Known:
     """An array of one number, such as an optimizer's zeros."""
     return None if np.ndim(x) else np.full(eqn.params["shape"], x, aval_of(eqn.outvars[0]).dtype)
 
 
 _RULES: dict[str, Callable[..., Any]] = {
-    "broadcast_in_dim": _full,
-    "random_split": _split,
+    "broadcast_in_dim": _filled_array,
+    "random_split": _split_key,
     "random_fold_in": _fold_in,
-    "random_bits": _bits,
-    "slice": _slice,
+    "random_bits": _random_bits,
+    "slice": _slice_array,
     "unstack": lambda eqn, x: [*np.moveaxis(x, eqn.params["axis"], 0)],
     "squeeze": lambda eqn, x: np.squeeze(x, eqn.params["dimensions"]),
-    "add": _add,
+    "add": _add_counts,
 }

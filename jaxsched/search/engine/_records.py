@@ -44,8 +44,11 @@ class RunCurves:
     def extended(self, train: Curves, validation: Curves | None, diverged: int) -> RunCurves:
         """New curves with a segment's measurements appended, so that snapshots don't change."""
         return RunCurves(
-            {name: self._longer("train", name, train[name]) for name in self.train},
-            {name: self._longer("validation", name, validation[name]) for name in self.validation}
+            {name: self._extended_curve("train", name, train[name]) for name in self.train},
+            {
+                name: self._extended_curve("validation", name, validation[name])
+                for name in self.validation
+            }
             if validation is not None
             else self.validation,
             diverged if self.diverged < 0 else self.diverged,
@@ -67,7 +70,7 @@ class RunCurves:
         )
         return RunCurves(train, validation, self.diverged)
 
-    def _longer(self, group: str, name: str, more: ArrayLike) -> np.ndarray:
+    def _extended_curve(self, group: str, name: str, more: ArrayLike) -> np.ndarray:
         """A longer curve, in time proportional to ``more``: its room doubles when it is full."""
         old = getattr(self, group)[name]
         more = np.ravel(more)

@@ -84,11 +84,11 @@ class Request:
         if rule is not None and (isinstance(rule, type) or not isinstance(rule, StoppingRule)):
             raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {rule!r}.")
         _check_executor(self)
-        self._set("devices", _devices(self.devices))
-        self._set("width", _width(self.width, self.devices))
-        self._set("shard", _shard(self.shard, self.stopping))
+        self._set("devices", _checked_devices(self.devices))
+        self._set("width", _checked_width(self.width, self.devices))
+        self._set("shard", _checked_shard(self.shard, self.stopping))
         if self.checkpoint is not None:  # last, since it makes the directory
-            self._set("checkpoint", _directory(self.checkpoint))
+            self._set("checkpoint", _made_directory(self.checkpoint))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -153,7 +153,7 @@ def _check_number(name: str, value: Any, least: float = -math.inf) -> None:
         raise ValueError(f"sweep({name}=...) must be {expected}, got {describe(value)}.")
 
 
-def _width(given: Any, devices: Mesh | Devices | None) -> int | str | None:
+def _checked_width(given: Any, devices: Mesh | Devices | None) -> int | str | None:
     if isinstance(devices, Mesh) and given not in (None, 1):
         raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {given!r}.")
     if isinstance(given, str) and given != "auto":
@@ -162,7 +162,7 @@ def _width(given: Any, devices: Mesh | Devices | None) -> int | str | None:
     return given if known else checked_whole("sweep(width=...)", given, 1)
 
 
-def _shard(given: object, stopping: StoppingRule | None) -> tuple[int, int] | None:
+def _checked_shard(given: object, stopping: StoppingRule | None) -> tuple[int, int] | None:
     """(which process, of how many); only the plan knows of how many there may be."""
     where = "sweep(shard=...)"
     if given is None:
@@ -188,7 +188,7 @@ def _check_executor(request: Request) -> None:
                 f"{request.units}."
             )
         return
-    if not _makes_one(request.executor):
+    if not _makes_executor(request.executor):
         check_executor(request.executor)
     for name in ("devices", "shard"):
         if (value := getattr(request, name)) is not None:
@@ -198,7 +198,7 @@ def _check_executor(request: Request) -> None:
             )
 
 
-def _makes_one(given: object) -> bool:
+def _makes_executor(given: object) -> bool:
     """Whether it is a function without arguments, which makes an executor later."""
     if isinstance(given, type) or not callable(given):
         return False
@@ -209,7 +209,7 @@ def _makes_one(given: object) -> bool:
     return True
 
 
-def _devices(given: object) -> Mesh | Devices | None:
+def _checked_devices(given: object) -> Mesh | Devices | None:
     """A mesh of all processes with Auto axes, or a tuple of devices."""
     if given is None:
         return None
@@ -235,7 +235,7 @@ def _devices(given: object) -> Mesh | Devices | None:
     return given
 
 
-def _directory(given: object) -> Path:
+def _made_directory(given: object) -> Path:
     """The path of a directory, which is made; a file in it shows that it can be written."""
     path = checked_path("sweep(checkpoint=...)", given)
     if os.path.islink(path) and not os.path.exists(path):

@@ -19,27 +19,27 @@ def run_plan(ledger: Ledger, train: Callable[[int | None], None]) -> None:
     """Trains all open runs of a plan; ``train(until)`` those before a step, here or in workers."""
     # Rungs first that the store decides: what it lacks is not trained for a trial that was stopped.
     recalled = ledger.recall()
-    reached = _Reached(ledger)
+    reached = _TrialPaths(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
-        if (losers := _losers(ledger, reached, rung)) is None:
+        if (losers := _stopped_trials(ledger, reached, rung)) is None:
             break
         ledger.give_up(losers, rung)
     ledger.reopen(recalled)
-    reached = _Reached(ledger)
+    reached = _TrialPaths(ledger)
     for rung in ledger.plan.rungs[ledger.rungs_decided :]:
         train(rung)
         if ledger.stop_requested:
             return
-        ledger.give_up(_losers(ledger, reached, rung) or (), rung)
+        ledger.give_up(_stopped_trials(ledger, reached, rung) or (), rung)
     train(None)
 
 
-class _Part(NamedTuple):
+class _PathPart(NamedTuple):
     """A run on the path of a trial, with the run before it."""
 
     curves: RunCurves
     stop: int
-    before: _Part | None
+    before: _PathPart | None
 
     def path(self) -> list[RunCurves]:
         """The curves up to here, the first ones first."""
@@ -50,38 +50,40 @@ class _Part(NamedTuple):
         return path[::-1]
 
 
-class _Reached:
+class _TrialPaths:
     """How far the trials are at a rung. Every finished run is looked at once, not at every rung."""
 
     def __init__(self, ledger: Ledger):
         self._ledger = ledger
-        self._begin()
+        self._start_over()
 
-    def _begin(self) -> None:
+    def _start_over(self) -> None:
         ledger = self._ledger
         self._read, self._seen, self._next = ledger.finished, 0, 0
         self._due: dict[int, list[tuple[int, Key, RunCurves]]] = {}  # by the rung that follows
-        self._last: dict[tuple[int, int], dict[int, _Part]] = {r: {} for r in ledger.plan.runs}
+        self._last_parts: dict[tuple[int, int], dict[int, _PathPart]] = {
+            r: {} for r in ledger.plan.runs
+        }
 
-    def parts(self, trials: list[int], rung: int) -> dict[int, list[_Part]] | None:
+    def parts(self, trials: list[int], rung: int) -> dict[int, list[_PathPart]] | None:
         """The run of each trial, fold and seed that ends at a rung or diverged before.
 
         ``None`` if some are not there yet.
         """
-        self._advance(rung)
+        self._read_up_to(rung)
         reached = {}
         for trial in trials:
-            parts = [last.get(trial) for last in self._last.values()]
+            parts = [last.get(trial) for last in self._last_parts.values()]
             at_rung = [p for p in parts if p and (p.stop == rung or p.curves.diverged >= 0)]
             if len(at_rung) < len(parts):
                 return None
             reached[trial] = at_rung
         return reached
 
-    def _advance(self, rung: int) -> None:
+    def _read_up_to(self, rung: int) -> None:
         plan = self._ledger.plan
         if self._read is not self._ledger.finished:  # of workers: read from the store as a whole
-            self._begin()
+            self._start_over()
         fresh = self._ledger.filed_since(self._seen)
         self._seen += len(fresh)
         for key, curves in fresh:  # of a checkpoint, some may be beyond the rung
@@ -90,13 +92,13 @@ class _Reached:
             self._due.setdefault(due, []).append((stage.start, key, curves))
         while self._next < len(plan.rungs) and plan.rungs[self._next] <= rung:
             for _, key, curves in sorted(self._due.pop(self._next, ()), key=itemgetter(0)):
-                last = self._last[key.fold, key.seed]
-                part = _Part(curves, plan.stages[key.stage].stop, last.get(key.trials[0]))
+                last = self._last_parts[key.fold, key.seed]
+                part = _PathPart(curves, plan.stages[key.stage].stop, last.get(key.trials[0]))
                 last.update(dict.fromkeys(key.trials, part))
             self._next += 1
 
 
-def _losers(ledger: Ledger, reached: _Reached, rung: int) -> list[int] | None:
+def _stopped_trials(ledger: Ledger, reached: _TrialPaths, rung: int) -> list[int] | None:
     """The trials that the rule stops at a rung; ``None`` if some have not reached it."""
     plan = ledger.plan
     running = np.flatnonzero((ledger.stopped < 0) & (plan.table.horizons > rung)).tolist()
@@ -105,13 +107,13 @@ def _losers(ledger: Ledger, reached: _Reached, rung: int) -> list[int] | None:
         return None
     if plan.objective.stopping is None or not parts_of:
         return []
-    runs = _distinct(plan, parts_of, rung)
+    runs = _distinct_runs(plan, parts_of, rung)
     keeps = plan.objective.keeps(plan.objective.stopping, [cost for cost, _ in runs])
     return [t for (_, trials), keep in zip(runs, keeps, strict=True) if not keep for t in trials]
 
 
-def _distinct(
-    plan: Plan, parts_of: dict[int, list[_Part]], rung: int
+def _distinct_runs(
+    plan: Plan, parts_of: dict[int, list[_PathPart]], rung: int
 ) -> list[tuple[float, list[int]]]:
     """The cost of each run, with its trials.
 
@@ -121,7 +123,7 @@ def _distinct(
     """
     tied: dict[float, list[int]] = {}
     for trial, parts in parts_of.items():
-        cost = plan.objective.cost([_last(plan, part.curves) for part in parts])
+        cost = plan.objective.cost([_last_metric(plan, part.curves) for part in parts])
         tied.setdefault(cost, []).append(trial)
     shared, runs = plan.share_prefixes and not plan.table.controlled, []
     for cost, trials in tied.items():
@@ -131,18 +133,18 @@ def _distinct(
         if not shared and len(groups) > 1:
             separate, groups = groups, {}
             for trial, *others in separate.values():
-                applied = _applied(plan, parts_of[trial], trial, rung)
+                applied = _applied_bits(plan, parts_of[trial], trial, rung)
                 groups.setdefault(applied, []).extend([trial, *others])
         runs += [(cost, those) for those in groups.values()]
     return runs
 
 
-def _last(plan: Plan, curves: RunCurves) -> float:
+def _last_metric(plan: Plan, curves: RunCurves) -> float:
     """The metric at the end; NaN where the run diverged."""
     return curves.validation[plan.objective.metric][-1] if curves.diverged < 0 else math.nan
 
 
-def _applied(plan: Plan, runs: list[_Part], trial: int, rung: int) -> bytes:
+def _applied_bits(plan: Plan, runs: list[_PathPart], trial: int, rung: int) -> bytes:
     """The values that a trial has applied, up to a rung or its divergence."""
     if not plan.table.controlled:
         ends = [part.curves.diverged for part in runs]

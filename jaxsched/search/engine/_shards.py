@@ -18,8 +18,8 @@ def shard_of_job() -> tuple[int, int]:
         ValueError: outside of both, or if the variables do not say it.
     """
     if _SLURM + "ID" in os.environ:
-        numbers = {n: _number(_SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
-        step = _number(_SLURM + "STEP", "1")
+        numbers = {n: _number_in_environment(_SLURM + n) for n in ("ID", "MIN", "MAX", "COUNT")}
+        step = _number_in_environment(_SLURM + "STEP", "1")
         # Of a list of numbers, such as --array=1,2,7, a task knows only the ends and the length.
         own = range(numbers["MIN"], numbers["MAX"] + 1, max(step, 1))
         if step < 1 or len(own) != numbers["COUNT"] or numbers["ID"] not in own:
@@ -30,7 +30,7 @@ def shard_of_job() -> tuple[int, int]:
             )
         index, count = own.index(numbers["ID"]), numbers["COUNT"]
     elif _INDEX in os.environ:
-        index, count = _number(_INDEX), _number(_COUNT)
+        index, count = _number_in_environment(_INDEX), _number_in_environment(_COUNT)
     else:
         raise ValueError(
             f'sweep(shard="auto") must run in a SLURM array, which sets {_SLURM}ID, or in a '
@@ -44,7 +44,7 @@ def shard_of_job() -> tuple[int, int]:
     return index, count
 
 
-def _number(name: str, default: str = "") -> int:
+def _number_in_environment(name: str, default: str = "") -> int:
     text = os.environ.get(name, default)
     if not re.fullmatch(r"[0-9]{1,9}", text):
         repair = f" Set it to the job's `completions` in its `env`: Kubernetes does not set {name}."

@@ -43,7 +43,9 @@ def stage_tree(
         share_prefixes: ``False`` trains every trial by itself from step 0.
     """
     everyone = range(len(table.horizons))
-    sorted_trials, agreed = _sorted(table) if share_prefixes else (everyone, [0] * len(everyone))
+    sorted_trials, agreed = (
+        _sorted_by_values(table) if share_prefixes else (everyone, [0] * len(everyone))
+    )
     # The trials of a stage are a range of ``order``. ``common[i]`` is what the trial at i shares
     # with that at i - 1, so what a range shares is the least of it, but for its first.
     order, common = np.array(sorted_trials), np.array(agreed)
@@ -80,7 +82,7 @@ def stage_tree(
     return stages
 
 
-def _sorted(table: ScheduleValues) -> tuple[list[int], list[int]]:
+def _sorted_by_values(table: ScheduleValues) -> tuple[list[int], list[int]]:
     """The trials in the order of their values, and how many updates each shares with the last one.
 
     So equal beginnings are neighbors, and the tree is known without comparing every trial again at
@@ -100,11 +102,11 @@ def _sorted(table: ScheduleValues) -> tuple[list[int], list[int]]:
         window = max(1, _BYTES // (4 * len(table.names) * len(group)))
         stop = min(start + window, (start // BLOCK + 1) * BLOCK)
         # Any order will do that puts equal beginnings side by side; that of bytes is the fastest.
-        rows = {t: _bytes(table, t, start, stop) for t in group}
+        rows = {t: _value_bytes(table, t, start, stop) for t in group}
         group = sorted(group, key=lambda t: (rows[t], table.horizons[t]))
         groups = [([group[0]], stop, before)]
         for last, trial in itertools.pairwise(group):
-            shared = start + _agreement(rows[last], rows[trial]) // len(table.names)
+            shared = start + _agreeing_values(rows[last], rows[trial]) // len(table.names)
             if shared == stop and table.horizons[last] > stop:  # the shorter of the two goes on
                 groups[-1][0].append(trial)
             else:
@@ -113,12 +115,12 @@ def _sorted(table: ScheduleValues) -> tuple[list[int], list[int]]:
     return order, common
 
 
-def _bytes(table: ScheduleValues, trial: int, start: int, stop: int) -> bytes:
+def _value_bytes(table: ScheduleValues, trial: int, start: int, stop: int) -> bytes:
     """The values of some updates, one after another; bits, so 0.0 and -0.0 are two values."""
     return table.values(trial, start, min(stop, int(table.horizons[trial]))).T.tobytes()
 
 
-def _agreement(a: bytes, b: bytes) -> int:
+def _agreeing_values(a: bytes, b: bytes) -> int:
     """How many values agree at the beginning."""
     if a == b:
         return len(a) // 4

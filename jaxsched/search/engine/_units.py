@@ -58,19 +58,19 @@ def cut(
         least: trials of a unit, if there are so many: the lanes that train side by side.
         workers: their number. With it there are fewer units where more would repeat too much.
     """
-    rows = _rows(ledger, until)
+    rows = _missing_rows(ledger, until)
     once = sum(row.cost(0, len(row.trials)) for row in rows)
     count = most(once)
     if workers is not None:
         # What is repeated counts twice: it also costs the workers, which may have other work.
         times = [
             max(longest, total / workers) + (total - once) / workers
-            for longest, total in _halved(rows, count, least)[1]
+            for longest, total in _cut_repeatedly(rows, count, least)[1]
         ]
         best = min(times, default=0.0)
         # The first entry is that of no cut at all.
         count = len(rows) + max((i for i, t in enumerate(times) if t <= _SLACK * best), default=0)
-    parts, _ = _halved(rows, count, least)
+    parts, _ = _cut_repeatedly(rows, count, least)
     units = [
         Unit(rows[r].fold, rows[r].seed, tuple(rows[r].trials[lo:hi]), rows[r].cost(lo, hi))
         for r, lo, hi in parts
@@ -100,7 +100,7 @@ class _Row(NamedTuple):
         return int(at[np.argmin(np.maximum(first, second))])
 
 
-def _rows(ledger: Ledger, until: int | None) -> list[_Row]:
+def _missing_rows(ledger: Ledger, until: int | None) -> list[_Row]:
     plan = ledger.plan
     begun: dict[tuple[int, int], list[_Begun]] = {}
     for key, curves in ledger.finished.items():
@@ -115,7 +115,9 @@ def _rows(ledger: Ledger, until: int | None) -> list[_Row]:
     for fold, seed in plan.runs:
         of_run = tuple(sorted(begun.get((fold, seed), ())))
         if of_run not in known:
-            known[of_run] = _missing(plan, order, of_run, math.inf if until is None else until)
+            known[of_run] = _missing_updates(
+                plan, order, of_run, math.inf if until is None else until
+            )
         alone, more = known[of_run]
         if (lacks := alone > 0).any():
             trials, joint = order[lacks].tolist(), np.cumsum(more[lacks])
@@ -123,7 +125,7 @@ def _rows(ledger: Ledger, until: int | None) -> list[_Row]:
     return rows
 
 
-def _missing(
+def _missing_updates(
     plan: Plan, order: np.ndarray, begun: Iterable[_Begun], end: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The updates that each trial lacks, int64 [trials]; and those that the one before it does not.
@@ -152,7 +154,7 @@ def _missing(
     return alone, more
 
 
-def _halved(
+def _cut_repeatedly(
     rows: list[_Row], most: int, least: int
 ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
     """The parts (row, lo, hi) after the longest one was cut in two, again and again.

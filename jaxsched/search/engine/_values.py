@@ -84,10 +84,10 @@ class ScheduleValues:
         least = max(1, ROWS // updates)
         self._rows = min(BLOCK, -(-int(self.horizons.max()) // least) * least)
         room = budget // len(self.names)
-        self._plain = functools.lru_cache(max(1, room // (4 * self._rows)))(self._rounded)
+        self._plain = functools.lru_cache(max(1, room // (4 * self._rows)))(self._float32_block)
         # The bases in float64: controllers scale them again after each report, and round then.
         exact = max(1, room // (8 * BLOCK)) if self.controlled else 1
-        self._exact = functools.lru_cache(exact)(self._computed)
+        self._exact = functools.lru_cache(exact)(self._float64_block)
 
     def __getstate__(self) -> dict[str, object]:
         return {"of": self.of}
@@ -97,14 +97,14 @@ class ScheduleValues:
         # Committed to the host, as every later state is: JAX compiles for the placement of its
         # arguments too, so that the first report would cost another program.
         return tuple(
-            jax.device_put(_init(c), _host()) if c is not None else None
+            jax.device_put(_initial_state(c), _host_device()) if c is not None else None
             for c in self.host_controllers(trial)
         )
 
     def host_controllers(self, trial: int) -> list[AbstractController | None]:
         """The trial's controllers on the host itself, so that all platforms decide alike."""
         if trial not in self._host_controllers:
-            self._host_controllers[trial] = jax.device_put(self.controllers[trial], _host())
+            self._host_controllers[trial] = jax.device_put(self.controllers[trial], _host_device())
         return self._host_controllers[trial]
 
     def values(
@@ -116,20 +116,24 @@ class ScheduleValues:
         """
         first, last = start // BLOCK, -(-stop // BLOCK)
         if any(state is not None for state in controller_states):
-            blocks = [self._scaled(trial, block, controller_states) for block in range(first, last)]
+            blocks = [
+                self._scaled_block(trial, block, controller_states) for block in range(first, last)
+            ]
         else:
             blocks = [self._plain(trial, block) for block in range(first, last)]
         joined = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
         return joined[:, start - first * BLOCK : stop - first * BLOCK]
 
-    def _rounded(self, trial: int, block: int) -> np.ndarray:
+    def _float32_block(self, trial: int, block: int) -> np.ndarray:
         with np.errstate(over="ignore"):  # infinite beyond float32: such a run diverges
-            rows = self._by_update(self._computed(trial, block))
+            rows = self._row_for_each_update(self._float64_block(trial, block))
             return rows.astype(np.float32)
 
-    def _scaled(self, trial: int, block: int, controller_states: ControllerStates) -> np.ndarray:
+    def _scaled_block(
+        self, trial: int, block: int, controller_states: ControllerStates
+    ) -> np.ndarray:
         """A block of the values that the controllers make of their bases in these states."""
-        counts = self._counts(block)
+        counts = self._update_numbers(block)
         rows = [
             values if controller is None else controller.host_values(state, counts, values)
             for controller, state, values in zip(
@@ -140,18 +144,18 @@ class ScheduleValues:
             )
         ]
         with np.errstate(over="ignore"):
-            return self._by_update(np.stack(rows)).astype(np.float32)
+            return self._row_for_each_update(np.stack(rows)).astype(np.float32)
 
-    def _computed(self, trial: int, block: int) -> np.ndarray:
+    def _float64_block(self, trial: int, block: int) -> np.ndarray:
         """float64 [hyperparameters, updates of a block]."""
-        return np.stack([s.host(self._counts(block)) for s in self._schedules[trial]])
+        return np.stack([s.host(self._update_numbers(block)) for s in self._schedules[trial]])
 
-    def _counts(self, block: int) -> np.ndarray:
+    def _update_numbers(self, block: int) -> np.ndarray:
         """The numbers of a block's updates that are kept, or some more (see ``BLOCK``)."""
         many, first = -(-self._rows * self.updates // ROWS) * ROWS, block * BLOCK * self.updates
         return np.arange(first, first + many)
 
-    def _by_update(self, values: np.ndarray) -> np.ndarray:
+    def _row_for_each_update(self, values: np.ndarray) -> np.ndarray:
         """A row for each update of a step, of rows in which one follows the other."""
         beginning = values[:, : self._rows * self.updates]
         apart = beginning.reshape(len(self.hyperparams), self._rows, self.updates)
@@ -159,11 +163,11 @@ class ScheduleValues:
 
 
 @jax.jit
-def _init(controller: AbstractController) -> PyTree:
+def _initial_state(controller: AbstractController) -> PyTree:
     return controller.init()
 
 
-def _host() -> jax.Device:
+def _host_device() -> jax.Device:
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS names others only

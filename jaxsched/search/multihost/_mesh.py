@@ -128,7 +128,7 @@ class MeshCoordinator(Coordinator, Pacer):
             due = self._store is not None and self._store.due()
             vote[0, 1:] = self._saves + due, self._measured.steps
         votes = laid_out(self._shape, self._rows, lambda index: vote)
-        return _highest(self._answer)(votes)
+        return _column_maxima(self._answer)(votes)
 
     def collected(self, steps: int, answer: jax.Array | None) -> None:
         """Follows the answer that came with another ``steps`` updates."""
@@ -147,5 +147,5 @@ class MeshCoordinator(Coordinator, Pacer):
 
 
 @functools.cache
-def _highest(answer: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+def _column_maxima(answer: NamedSharding) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(lambda votes: votes.max(axis=0), out_shardings=answer)

@@ -42,7 +42,7 @@ def save(directory: Path, arrays: Mapping[str, jax.Array]) -> dict[str, Kind]:
     """
     import orbax.checkpoint as ocp
 
-    unkeyed = {name: _unkeyed(value) for name, value in arrays.items()}
+    unkeyed = {name: _without_key_type(value) for name, value in arrays.items()}
     plain = {name: value for name, (value, _) in unkeyed.items()}
     sums = checksums(plain)
     filled = {name: value for name, value in plain.items() if value.size}  # Orbax takes no others
@@ -110,36 +110,36 @@ def checksums(arrays: Mapping[str, ArrayLike]) -> dict[str, str]:
     order, so the checksum does not depend on the sharding.
     """
     # One after another: on a CPU, sums in flight may each hold the thread that another one needs.
-    sums = {name: jax.device_get(_summed(value)) for name, value in arrays.items()}
+    sums = {name: jax.device_get(_checksum(value)) for name, value in arrays.items()}
     return {name: f"{int(a):08x}{int(b):08x}" for name, (a, b) in sums.items()}
 
 
-def _summed(x: ArrayLike) -> jax.Array:
+def _checksum(x: ArrayLike) -> jax.Array:
     lies = getattr(x, "sharding", None)
-    return _sum_on(lies.mesh if isinstance(lies, NamedSharding) else None)(x)
+    return _compiled_checksum(lies.mesh if isinstance(lies, NamedSharding) else None)(x)
 
 
 @functools.lru_cache(maxsize=8)
-def _sum_on(mesh: Mesh | None) -> Callable[[ArrayLike], jax.Array]:
+def _compiled_checksum(mesh: Mesh | None) -> Callable[[ArrayLike], jax.Array]:
     """The compiled sum, whose result every process of a mesh can read."""
     everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
-    return jax.jit(_sum_of, out_shardings=everywhere)
+    return jax.jit(_checksum_of, out_shardings=everywhere)
 
 
-def _sum_of(x: jax.Array) -> jax.Array:
+def _checksum_of(x: jax.Array) -> jax.Array:
     """uint32 [2] of an array of any dtype but those of random keys."""
-    words = _words(x)
+    words = _as_uint32(x)
     place = jnp.zeros(words.shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(words.ndim)):
         count = lax.broadcasted_iota(jnp.uint32, words.shape, axis)
         place += count * np.uint32(stride % 2**32)
         stride *= words.shape[axis]
-    words ^= _mixed(place)
-    return jnp.stack([_mixed(words ^ seed).sum(dtype=jnp.uint32) for seed in _SEEDS])
+    words ^= _mixed_bits(place)
+    return jnp.stack([_mixed_bits(words ^ seed).sum(dtype=jnp.uint32) for seed in _SEEDS])
 
 
-def _words(x: jax.Array) -> jax.Array:
+def _as_uint32(x: jax.Array) -> jax.Array:
     """The bits of an array as uint32, with a further axis where a number has more than one word."""
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         x = jnp.stack([x.real, x.imag], -1)
@@ -150,14 +150,14 @@ def _words(x: jax.Array) -> jax.Array:
     return lax.bitcast_convert_type(x, f"uint{min(bits, 32)}").astype(jnp.uint32)
 
 
-def _mixed(x: jax.Array) -> jax.Array:
+def _mixed_bits(x: jax.Array) -> jax.Array:
     """The finalizer of MurmurHash3: one-to-one, and every bit depends on every other."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
     return x ^ (x >> np.uint32(16))
 
 
-def _unkeyed(value: jax.Array) -> tuple[jax.Array, str | None]:
+def _without_key_type(value: jax.Array) -> tuple[jax.Array, str | None]:
     """An array that Orbax accepts, and its kind of random keys."""
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(value), str(jax.random.key_impl(value))

@@ -81,7 +81,7 @@ class Pool:
         try:
             _Pickler.dumped(value)
         except Exception as error:
-            raise _unsent(error) from error
+            raise _cannot_send(error) from error
 
     def close(self) -> None:
         """Ends the executor if it was made here."""
@@ -120,12 +120,12 @@ class Pool:
                     waiting[todo[0]] = self._submit(function, *arguments)
                     todo.pop(0)  # only now: where the submission breaks it is still to do
             except BrokenExecutor as broken:
-                self._renew(broken)
+                self._replace_executor(broken)
                 todo, waiting = sorted({*todo, *waiting}), {}
                 continue
             ended = [number for number, answer in waiting.items() if answer.done()]
             for number in ended:
-                problem = _error(answer := waiting.pop(number))
+                problem = _error_of_answer(answer := waiting.pop(number))
                 if problem is None:
                     self._breaks = 0
                     yield number, answer.result()
@@ -134,7 +134,7 @@ class Pool:
                 elif isinstance(problem, BrokenExecutor):
                     todo.append(number)  # all answers have this error: no call is at fault
                 elif isinstance(problem, _UNSENT):
-                    raise _unsent(problem) from problem
+                    raise _cannot_send(problem) from problem
                 elif losses[number] == LOSSES:
                     reason = " ".join(str(problem).split())[-400:]  # the end of a traceback
                     lost = Lost(f"{type(problem).__name__}: {reason}")
@@ -154,7 +154,7 @@ class Pool:
         except BrokenExecutor:
             raise
         except _UNSENT as error:
-            raise _unsent(error) from error
+            raise _cannot_send(error) from error
         except RuntimeError as error:
             raise RuntimeError(
                 f"sweep(executor=...) must be an executor that takes work, got: {error}. Is it "
@@ -167,7 +167,7 @@ class Pool:
             )
         return answer
 
-    def _renew(self, broken: BrokenExecutor) -> None:
+    def _replace_executor(self, broken: BrokenExecutor) -> None:
         """Makes another executor in place of a broken one.
 
         Raises:
@@ -218,7 +218,7 @@ class _ModulesOnly(_Pickler):
     script = False
 
 
-def _unsent(error: Exception) -> TypeError:
+def _cannot_send(error: Exception) -> TypeError:
     return TypeError(
         "sweep(executor=...) must be able to send the task and the trials to its workers, got "
         f"{type(error).__name__}: {shorten(str(error), 300)}. Define their functions and classes "
@@ -227,7 +227,7 @@ def _unsent(error: Exception) -> TypeError:
     )
 
 
-def _error(answer: Any) -> BaseException | None:
+def _error_of_answer(answer: Any) -> BaseException | None:
     try:
         return answer.exception()
     except (Exception, CancelledError) as raised:

@@ -110,11 +110,11 @@ def join(
 
 def allgather_bytes(data: bytes) -> list[bytes]:
     """The bytes of every process, on every process; all must call it."""
-    lengths = multihost_utils.process_allgather(_size(data))
+    lengths = multihost_utils.process_allgather(_size_in_two_numbers(data))
     sizes = [int(parts) * _MOST + int(rest) for parts, rest in lengths]
     gathered = [b""] * len(sizes)
     for start in range(0, max(sizes), _MOST):
-        part = _padded(data[start : start + _MOST], min(_MOST, max(sizes) - start))
+        part = _padded_to_power(data[start : start + _MOST], min(_MOST, max(sizes) - start))
         rows = multihost_utils.process_allgather(part)
         gathered = [before + row.tobytes() for before, row in zip(gathered, rows, strict=True)]
     return [long[:size] for long, size in zip(gathered, sizes, strict=True)]
@@ -122,11 +122,11 @@ def allgather_bytes(data: bytes) -> list[bytes]:
 
 def broadcast_from_first(data: bytes) -> bytes:
     """The bytes of process 0, on every process; all must call it."""
-    parts, rest = multihost_utils.broadcast_one_to_all(_size(data))
+    parts, rest = multihost_utils.broadcast_one_to_all(_size_in_two_numbers(data))
     size, received = int(parts) * _MOST + int(rest), bytearray()
     for start in range(0, size, _MOST):
         mine = data[start : start + _MOST] if jax.process_index() == 0 else b""
-        part = _padded(mine, min(_MOST, size - start))
+        part = _padded_to_power(mine, min(_MOST, size - start))
         received += np.asarray(multihost_utils.broadcast_one_to_all(part)).tobytes()
     return bytes(received[:size])
 
@@ -171,12 +171,12 @@ def check_all_agree(fields: dict[str, str]) -> None:
     )
 
 
-def _size(data: bytes) -> np.ndarray:
+def _size_in_two_numbers(data: bytes) -> np.ndarray:
     """The length of ``data``, which int32 may not hold: the files of a large model are longer."""
     return np.array(divmod(len(data), _MOST), np.int32)
 
 
-def _padded(data: bytes, size: int) -> np.ndarray:
+def _padded_to_power(data: bytes, size: int) -> np.ndarray:
     """Of a power of two, since every other length compiles another program."""
     padded = np.zeros(max(1024, 1 << (size - 1).bit_length()), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)

@@ -57,10 +57,10 @@ class Work:
     def plan(self, packed: object, fold: int, seed: int, count: int | None = None) -> Plan:
         """The plan of some trials, or the first ``count`` of them, with one fold and one seed."""
         trials: Trials = unpacked(packed)[:count]
-        folds = (self._traced(trials[0])[fold],)
+        folds = (self._traced_task(trials[0])[fold],)
         return self.outline.of(trials, folds=folds, seeds=(seed,))
 
-    def _traced(self, trial: Trial) -> tuple[Fold, ...]:
+    def _traced_task(self, trial: Trial) -> tuple[Fold, ...]:
         """The task, which this process makes and traces once."""
         with _LOCK:
             if self.key not in _TASKS:
@@ -104,7 +104,7 @@ class Report:
     files: tuple[str, ...] = ()  # that it has written
 
 
-def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
+def _errors_as_reports(function: Callable[..., Report]) -> Callable[..., Report]:
     """The same, with errors as reports."""
 
     @functools.wraps(function)
@@ -129,15 +129,15 @@ def _reported(function: Callable[..., Report]) -> Callable[..., Report]:
     return call
 
 
-@_reported
+@_errors_as_reports
 def describe(work: Work, trials: object, token: str) -> Report:
     """The width at which this worker trains, its fields of the first fold, and its speed."""
-    device = _devices()[0]
+    device = _worker_devices()[0]
     width = work.outline.width
     measures = width == "auto" or (width is None and device.platform != "cpu")
     # Only a measured width depends on how many trials there are.
     plan = work.plan(trials, 0, work.outline.seeds[0], None if measures else 1)
-    backend = backend_for(plan, _devices(), width)
+    backend = backend_for(plan, _worker_devices(), width)
     (fields,) = backend.identified(run_fields(plan))
     return Report(
         place(),
@@ -149,7 +149,7 @@ def describe(work: Work, trials: object, token: str) -> Report:
     )
 
 
-@_reported
+@_errors_as_reports
 def train(work: Work, part: Part, token: str) -> Report:
     """Trains a unit up to the step ``until``, as far as the store lacks it.
 
@@ -160,10 +160,10 @@ def train(work: Work, part: Part, token: str) -> Report:
     # A name of its own: an attempt that was given up may be alive, or an executor call this twice.
     writer = work.writer + part.name + uuid.uuid4().hex[:12]
     try:
-        plan, backend, store = _unit(work, part, directory, writer)
+        plan, backend, store = _prepared_unit(work, part, directory, writer)
     except _OtherBatches:  # of a task that was made before its files changed
-        _forget(work.key)
-        plan, backend, store = _unit(work, part, directory, writer)
+        _forget_task(work.key)
+        plan, backend, store = _prepared_unit(work, part, directory, writer)
     ledger = Ledger(plan, store)
     flag = Path(work.directory, work.flag)
     engine = Engine(ledger, backend, _UnitCoordinator(ledger, store, len(backend.devices), flag))
@@ -190,17 +190,17 @@ class _OtherBatches(ValueError):
     """The task of this worker reads other batches than the driver's."""
 
 
-def _forget(key: str) -> None:
+def _forget_task(key: str) -> None:
     with _LOCK:
         _TASKS.pop(key, None)
 
 
-def _unit(
+def _prepared_unit(
     work: Work, part: Part, directory: StoreDirectory, writer: str
 ) -> tuple[Plan, LocalBackend | MeshBackend, StageStore]:
     """What trains a unit; raises if its bits would not be those that the driver expects."""
     plan = work.plan(part.trials, part.fold, part.seed)
-    backend = backend_for(plan, _devices(), int(part.fields["width"]))
+    backend = backend_for(plan, _worker_devices(), int(part.fields["width"]))
     (own,) = backend.identified(run_fields(plan))
     if differ := difference(part.fields, own, ("in the driver", f"on {place()}")):
         raise ValueError(f"a worker must train what the driver does, but they differ in {differ}")
@@ -270,7 +270,7 @@ def _end_with_parent() -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def _devices() -> tuple[jax.Device, ...]:
+def _worker_devices() -> tuple[jax.Device, ...]:
     """Those of this worker; of a CPU one thread, since there is a worker for each core."""
     local = tuple(jax.local_devices())
     return local[:1] if local[0].platform == "cpu" else local

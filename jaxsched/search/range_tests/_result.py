@@ -230,11 +230,11 @@ def read(
     low, high = float(rates[0]), float(rates[-1])
     divisor = float(suggest.divisor(target.ratio))
     curves = zip(losses.astype(np.float64), smooth.astype(np.float64), kept, strict=True)
-    reads = [_read_one(rates.astype(np.float64), *curve, smoothing) for curve in curves]
+    reads = [_read_curve(rates.astype(np.float64), *curve, smoothing) for curve in curves]
     good = [one for one in reads if isinstance(one, _Reading)]
     failures = [one for one in reads if isinstance(one, str)]
     picks = np.array([0.0 if isinstance(one, str) else one.lowest / divisor for one in reads])
-    facts: dict[str, Any] = {"spread": _deviation(picks[picks > 0])}
+    facts: dict[str, Any] = {"spread": _geometric_deviation(picks[picks > 0])}
     if len(failures) >= len(good):
         kinds = [text.split(":")[0] for text in failures]
         facts["reason"] = failures[kinds.index(max(kinds, key=kinds.count))]
@@ -273,7 +273,7 @@ class _Reading:
     falling: bool  # its bottom is at the end
 
 
-def _read_one(
+def _read_curve(
     rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, kept: np.ndarray, smoothing: float
 ) -> _Reading | str:
     """What one seed's curve says, or why it says nothing."""
@@ -333,6 +333,6 @@ def _median(rates: np.ndarray) -> float:
     return float(np.exp(np.median(np.log(rates))))
 
 
-def _deviation(rates: np.ndarray) -> float:
+def _geometric_deviation(rates: np.ndarray) -> float:
     """The geometric standard deviation, a factor."""
     return float(np.exp(np.std(np.log(rates), ddof=1))) if len(rates) > 1 else 1.0

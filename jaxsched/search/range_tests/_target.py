@@ -48,7 +48,7 @@ def target_of(schedule: Any) -> TargetShape:
         check_choice(where, schedule, KINDS)
         return TargetShape(1.0, KINDS[schedule])
     if isinstance(schedule, Followed):
-        begin, peak, end = _shape(where, schedule)
+        begin, peak, end = _begin_peak_end(where, schedule)
         made = maker_of(schedule)
         kind = structure(schedule) if made is None else made[0]
         make = lambda rate: scaled(schedule, rate / peak)
@@ -69,14 +69,14 @@ def target_of(schedule: Any) -> TargetShape:
         ) from error
     if not isinstance(example, Followed):
         raise TypeError(f"{where} must return a schedule, got {example!r} from {schedule!r}.")
-    begin, peak, end = _shape(where, example)
+    begin, peak, end = _begin_peak_end(where, example)
     return TargetShape(begin / peak, end / peak, lambda rate: schedule(peak=rate), recipe.name)
 
 
-def _shape(where: str, schedule: Followed) -> tuple[float, float, float]:
+def _begin_peak_end(where: str, schedule: Followed) -> tuple[float, float, float]:
     """First value, largest value and end value of a schedule; a controller cuts all it may."""
     if isinstance(schedule, AbstractController):
-        begin, peak, end = _shape(where, untold(schedule))
+        begin, peak, end = _begin_peak_end(where, untold(schedule))
         return begin, peak, end * math.prod(level.lowest() for level in levels(schedule))
     if not all(map(is_concrete, jax.tree.leaves(schedule))):
         raise TypeError(f"{where} must have known numbers, got {schedule!r}.")

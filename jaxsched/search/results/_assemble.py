@@ -15,17 +15,17 @@ from jaxsched.search.results._result import SweepResult
 def assemble(ledger: Ledger, **how: Any) -> SweepResult:
     """The result of a ledger; ``how`` it came to be is what of a ``RunInfo`` no ledger knows."""
     plan, horizons = ledger.plan, ledger.plan.table.horizons
-    trained, halted, lost = _tally(ledger, set(range(len(plan.trials))))
+    trained, halted, lost = _count_steps(ledger, set(range(len(plan.trials))))
     asked = int(horizons.sum()) * len(plan.runs)
     # Every update that was asked for is trained, halted or lost, or it is another trial's as well.
     saved = {"shared": asked - trained - halted - lost, "stopped": halted, "diverged": lost}
     if ledger.partial:  # of the trials that no rule has stopped
-        _, unfinished, _ = _tally(ledger, set(np.flatnonzero(ledger.stopped < 0).tolist()))
+        _, unfinished, _ = _count_steps(ledger, set(np.flatnonzero(ledger.stopped < 0).tolist()))
         saved |= {"stopped": halted - unfinished, "unfinished": unfinished}
     info: dict[str, Any] = {"evaluate_every": plan.every, "monitor": plan.monitor, **how}
     info |= {"updates_per_step": plan.table.updates, "saved": saved}
     info |= {"stored": ledger.stored, "partial": ledger.partial}
-    train, validation, evaluated, diverged = _curves(ledger)
+    train, validation, evaluated, diverged = _curves_of_trials(ledger)
     for curve in (*train.values(), *validation.values()):
         curve.setflags(write=False)
     for steps in (evaluated, diverged, ledger.stopped, horizons):
@@ -50,7 +50,7 @@ def assemble(ledger: Ledger, **how: Any) -> SweepResult:
 Curves = dict[str, np.ndarray]
 
 
-def _curves(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.ndarray]:
+def _curves_of_trials(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.ndarray]:
     """``train``, ``validation``, ``evaluated`` and ``diverged`` of a result.
 
     A trial's curve is joined of the stages on its path, each trained once for several trials.
@@ -88,7 +88,7 @@ def _curves(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.ndarray]:
     return train, validation, evaluated, diverged
 
 
-def _tally(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
+def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
     """Steps trained, and not for some of the trials: never begun, and below a divergence."""
     plan = ledger.plan
     begun: dict[tuple[int, int, int], list[tuple[int, ...]]] = {}

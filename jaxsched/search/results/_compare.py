@@ -122,7 +122,7 @@ class Comparison(ByName[Contender]):
         ]
         if any(len(kind.rates) for kind in kinds):
             sensitivities = [kind.sensitivity for kind in kinds]
-            columns.append(("within 1 s.e.", [_near(kind) for kind in kinds]))
+            columns.append(("within 1 s.e.", [_shown_near(kind) for kind in kinds]))
             columns.append(("sensitivity", [f"{x:.2g}" if x >= 0 else "" for x in sensitivities]))
         title = f"{self.by} by {self.metric}, each at its own best setting{self.partial}"
         return TextTable.of(title, columns, self._notes())
@@ -147,7 +147,7 @@ def named(entries: dict[str, T], name: object) -> T:
     Raises:
         KeyError: with the known names.
     """
-    value = _value(as_setting(name))
+    value = _comparable(as_setting(name))
     # Values that read alike (None and "None") go by ``plain``, as in ``labels``.
     text = plain(value) if plain(value) in entries else label(value)
     if text not in entries:
@@ -165,7 +165,7 @@ def compare(
     where: str = "compare",
 ) -> Comparison:
     """See ``SweepResult.compare``."""
-    groups = _grouped(result, by, where)
+    groups = _trials_by_kind(result, by, where)
     if rate is None:
         rate = "peak"
     else:
@@ -174,10 +174,12 @@ def compare(
     mean, error = result.scores(metric)
     cost = sign * mean
     none = _Curve(np.zeros(0), np.zeros(0), set())
-    curves = {n: none if rate == by else _curve(result, g, rate, cost) for n, g in groups.items()}
+    curves = {
+        n: none if rate == by else _best_costs(result, g, rate, cost) for n, g in groups.items()
+    }
     rated = [set(curve.rates.tolist()) for curve in curves.values() if len(curve.rates)]
     shared = np.array(sorted(set.intersection(*rated)) if rated else [])
-    start = _start(result, metric, sign, cost)
+    start = _cost_at_start(result, metric, sign, cost)
     values = result.final(metric).reshape(len(mean), -1)
     ranking = result.ranking(metric, maximize)
     place: dict[int | None, int] = {trial: i for i, trial in enumerate(ranking)}
@@ -195,7 +197,7 @@ def compare(
             best = Best(winner, result.trials[winner], float(mean[winner]), float(error[winner]))
             if winner != first and first is not None:
                 difference = paired(values[winner], values[first], level)
-            at = _rate(result, winner, rate)
+            at = _rate_of_trial(result, winner, rate)
             if at in curve.rates and math.isfinite(error[winner]):
                 near = curve.near(at, cost[winner] + error[winner])
         sensitivity = curve.sensitivity(shared, start)
@@ -209,7 +211,7 @@ def compare(
 # Below, a cost is a score whose sign is such that less is better.
 
 
-def _grouped(result: ScoredTrials, by: str, where: str) -> dict[str, list[int]]:
+def _trials_by_kind(result: ScoredTrials, by: str, where: str) -> dict[str, list[int]]:
     """The trials of each kind, or of each value of a setting."""
     kinds = reports.kinds(result)
     # A recipe's own argument `kind` is meant where the recipes are of one kind only.
@@ -220,14 +222,14 @@ def _grouped(result: ScoredTrials, by: str, where: str) -> dict[str, list[int]]:
             groups.setdefault(trial.kind or trial.name, []).append(i)
         return groups
     having = result.having(by, f"{where}(by=...)", 'be "kind" or ')
-    values = {i: _value(result.trials[i].settings[by]) for i in having}
+    values = {i: _comparable(result.trials[i].settings[by]) for i in having}
     names = labels(values.values())
     for i, value in values.items():
         groups.setdefault(names[plain(value)], []).append(i)
     return groups
 
 
-def _value(setting: object) -> Any:
+def _comparable(setting: object) -> Any:
     """A number to nine digits: 1.0 is 1, and 0.08 that of ``np.geomspace``; others unchanged."""
     if not reports.is_number(setting):
         return setting
@@ -263,11 +265,11 @@ class _Curve(NamedTuple):
         return float((costs - costs.min()).mean())
 
 
-def _curve(result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray) -> _Curve:
+def _best_costs(result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray) -> _Curve:
     best: dict[float, float] = {}
     stopped: dict[float, bool] = {}
     for i in group:
-        at = _rate(result, i, rate)
+        at = _rate_of_trial(result, i, rate)
         if math.isfinite(at):
             best[at] = float(np.fmin(best.get(at, math.nan), cost[i]))
             # A run that diverged before would have no score at the end either.
@@ -278,13 +280,13 @@ def _curve(result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray) 
     return _Curve(np.array(rates), np.array([best[r] for r in rates]), given_up)
 
 
-def _rate(result: ScoredTrials, trial: int, name: str) -> float:
+def _rate_of_trial(result: ScoredTrials, trial: int, name: str) -> float:
     """A setting; NaN if it is not a number, or there is none."""
     at = result.trials[trial].settings.get(name)
-    return float(_value(at)) if reports.is_number(at) else math.nan
+    return float(_comparable(at)) if reports.is_number(at) else math.nan
 
 
-def _start(result: ScoredTrials, metric: str, sign: float, cost: np.ndarray) -> float:
+def _cost_at_start(result: ScoredTrials, metric: str, sign: float, cost: np.ndarray) -> float:
     """The cost before training: the loss of the first batch; of other metrics the worst one."""
     finite = cost[np.isfinite(cost)]
     if not len(finite):
@@ -295,7 +297,7 @@ def _start(result: ScoredTrials, metric: str, sign: float, cost: np.ndarray) -> 
     return start if start > finite.min() else float(finite.max())
 
 
-def _near(contender: Contender) -> str:
+def _shown_near(contender: Contender) -> str:
     if contender.near is None:
         return ""
     low, high = contender.near

@@ -43,9 +43,9 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
         ends = [curve[trial].tobytes() for curve in result.validation.values()]
         groups.setdefault(b"".join(ends), []).append(int(trial))
     for first, *others in (group for group in groups.values() if len(group) > 1):
-        curves = _curves(result, table, first)
-        alike = [trial for trial in others if _curves(result, table, trial) == curves]
-        applied = (_values(result, table, trial) for trial in (first, *alike))
+        curves = _curve_bits(result, table, first)
+        alike = [trial for trial in others if _curve_bits(result, table, trial) == curves]
+        applied = (_applied_bits(result, table, trial) for trial in (first, *alike))
         own = next(applied)
         twins = [trial for trial, values in zip(alike, applied, strict=True) if values != own]
         if twins:
@@ -59,7 +59,7 @@ def warn_of_twins(result: SweepResult, table: ScheduleValues) -> None:
             return
 
 
-def _values(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
+def _applied_bits(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     """What a trial has applied."""
     if table.controlled:
         applied = np.stack([result.train[name][trial] for name in table.names])
@@ -69,7 +69,7 @@ def _values(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     return (applied + np.float32(0.0)).tobytes()  # -0.0 is 0.0
 
 
-def _curves(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
+def _curve_bits(result: SweepResult, table: ScheduleValues, trial: int) -> bytes:
     return b"".join(
         curve[trial].tobytes() for name, curve in result.train.items() if name not in table.names
     )

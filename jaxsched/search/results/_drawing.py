@@ -169,7 +169,7 @@ def name_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     within = np.sort(ax.get_ylim())
     ends = [(x, float(np.clip(y, *within)), name, colour) for x, y, name, colour in ends]
     heights = ax.yaxis.get_transform().transform(np.array([y for _, y, *_ in ends], float))
-    places = _apart((heights - bottom) / (top - bottom), 1.35 * _FONT / height)
+    places = _spread_out((heights - bottom) / (top - bottom), 1.35 * _FONT / height)
     line = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.6}
     line |= {"shrinkA": 1, "shrinkB": 1, "relpos": (0.0, 0.5)}
     for (x, y, _, colour), name, place in zip(ends, names, places, strict=True):
@@ -185,7 +185,7 @@ def name_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
         )
 
 
-def _apart(places: np.ndarray, gap: float) -> np.ndarray:
+def _spread_out(places: np.ndarray, gap: float) -> np.ndarray:
     """In [0, 1] and at least so far from each other, if that is possible, near where they were."""
     order = np.argsort(places, kind="stable")
     sorted_places = np.clip(places[order], gap / 2, 1 - gap / 2)

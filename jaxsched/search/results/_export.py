@@ -16,13 +16,13 @@ from jaxsched.search._fingerprint import plain
 
 
 def to_csv(rows: list[dict[str, Any]], file: FilePath | None) -> str:
-    lines = [",".join(map(_cell, line)) for line in (rows[0], *map(dict.values, rows))]
-    return _written("\n".join([*lines, ""]), file, "to_csv")
+    lines = [",".join(map(_csv_cell, line)) for line in (rows[0], *map(dict.values, rows))]
+    return _written_text("\n".join([*lines, ""]), file, "to_csv")
 
 
 def to_json(rows: list[dict[str, Any]], file: FilePath | None) -> str:
-    text = json.dumps([_finite(row) for row in rows], allow_nan=False, indent=1)
-    return _written(text, file, "to_json")
+    text = json.dumps([_strict_json(row) for row in rows], allow_nan=False, indent=1)
+    return _written_text(text, file, "to_json")
 
 
 def to_pandas(rows: list[dict[str, Any]]) -> Any:
@@ -42,7 +42,7 @@ def plain_setting(value: object) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else plain(value)
 
 
-def _cell(value: object) -> str:
+def _csv_cell(value: object) -> str:
     if value is None or isinstance(value, (bool, numbers.Number)):
         return "" if value is None else str(value)
     text = str(value)
@@ -56,17 +56,17 @@ def _cell(value: object) -> str:
     return text if bare else '"' + text.replace('"', '""') + '"'
 
 
-def _finite(value: object) -> Any:
+def _strict_json(value: object) -> Any:
     """A row as strict JSON, which has no NaN and no infinity, in lists neither."""
     if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
+        return {name: _strict_json(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [_strict_json(one) for one in value]
     is_finite = not isinstance(value, float) or math.isfinite(value)
     return plain_setting(value) if is_finite else None
 
 
-def _written(text: str, file: FilePath | None, where: str) -> str:
+def _written_text(text: str, file: FilePath | None, where: str) -> str:
     if file is not None:
         # Names may hold anything, half a surrogate pair too.
         data = text.encode("utf-8", "backslashreplace")

@@ -52,7 +52,7 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
     evaluated = np.unique(np.concatenate([r.evaluated for r in results]))
 
     def joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-        return _frozen(np.concatenate([*parts])[order])
+        return _read_only(np.concatenate([*parts])[order])
 
     # Shards end at other steps and are evaluated at others. As in one sweep, a trial has NaN there.
     def curves(group: str, steps: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,7 +75,7 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
         horizons=joined(r.horizons for r in results),
         train=curves("train", np.arange(max(int(r.horizons.max()) for r in results))),
         validation=curves("validation", evaluated),
-        evaluated=_frozen(evaluated),
+        evaluated=_read_only(evaluated),
         diverged=joined(r.diverged for r in results),
         stopped=joined(r.stopped for r in results),
         steps_asked=sum(r.steps_asked for r in results),
@@ -142,6 +142,6 @@ def _check_one_sweep(results: list[SweepResult], shards: list[Shard]) -> None:
             )
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
+def _read_only(array: np.ndarray) -> np.ndarray:
     array.setflags(write=False)
     return array

@@ -33,11 +33,11 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Axes | None) -> Axes:
     ax = axes_of(ax, "SweepResult.plot")
     picture = draw.Picture(result, trials, ax)
     if not names:
-        _curves(picture)
+        _draw_curves(picture)
     elif len(names) == 1:
-        _against(picture, names[0])
+        _draw_against(picture, names[0])
     else:
-        _over_two(picture, names)
+        _draw_over_two(picture, names)
     if result.info.partial:
         ax.set_title(f"{ax.get_title()}{reports.partial(result)}".strip(), fontsize="medium")
     return ax
@@ -46,26 +46,26 @@ def plot(result: ScoredTrials, names: tuple[str, ...], ax: Axes | None) -> Axes:
 # -------------------------------------------------------------------------------- learning curves
 
 
-def _curves(picture: draw.Picture) -> None:
+def _draw_curves(picture: draw.Picture) -> None:
     """Of each trial the mean over folds and seeds: validation, or training if that has one point.
 
     Up to eight trials are named beside their ends; of more, the best of each kind.
     """
     result, ax, place = picture.result, picture.ax, picture.place
-    curves, label = _validation(result), f"validation {result.metric}"
+    curves, label = _validation_curves(result), f"validation {result.metric}"
     raw: list[Curve] = []
     if max(len(x) for x, _ in curves) < 2:
         window = max(1, round(result.train["loss"].shape[-1] / 20))
-        curves, label = _training(result, window), "training loss"
+        curves, label = _training_curves(result, window), "training loss"
         label += f" (mean of {window} updates)" if window > 1 else ""
-        raw = _training(result, 1)
+        raw = _training_curves(result, 1)
     everyone = picture.trials
     groups = list(picture.kinds.values())
     winners = sorted((min(g, key=place.__getitem__) for g in groups), key=place.__getitem__)
     named = everyone if len(everyone) <= draw.MOST_NAMES else winners[: draw.MOST_NAMES]
     if len(groups) == 1 and named is everyone:
         groups = [[i] for i in everyone]
-    colours = draw.looks(len(groups), len(groups) == len(everyone) and _ordered(picture))
+    colours = draw.looks(len(groups), len(groups) == len(everyone) and _differ_in_order(picture))
     looks = {i: look for group, look in zip(groups, colours, strict=True) for i in group}
     alone = len(groups) == 1 and len(everyone) > 1
     ends = []
@@ -89,21 +89,21 @@ def _curves(picture: draw.Picture) -> None:
         if (result.diverged[i] >= 0).any():
             ax.plot(x[-1:], y[-1:], "x", color=colour, zorder=4)
         if stands_out:
-            name = "best: " * (best and len(curves) > 1) + _name(result, i)
+            name = "best: " * (best and len(curves) > 1) + _shown_name(result, i)
             ends.append((float(x[-1]), float(y[-1]), name, colour))
     # The axis is made for the named curves that are neither lost nor far off, if there are any.
     given = {i: y for i, (_, y) in enumerate(curves) if len(y)}
     none = {*picture.lost, *picture.beyond}
     shown = [given[i] for i in named if i in given and i not in none]
     shown = shown or [given[i] for i in named if i in given]
-    _limit(ax, list(given.values()), shown, result.maximize and not raw)
+    _limit_axis(ax, list(given.values()), shown, result.maximize and not raw)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("step (optimizer updates)")
     ax.set_ylabel(draw.text(label, 60))
     draw.name_ends(ax, ends)
 
 
-def _validation(result: ScoredTrials) -> list[Curve]:
+def _validation_curves(result: ScoredTrials) -> list[Curve]:
     curves = []
     for values in result.validation[result.metric]:
         finite = np.isfinite(values).all(axis=(0, 1))
@@ -112,7 +112,7 @@ def _validation(result: ScoredTrials) -> list[Curve]:
     return curves
 
 
-def _training(result: ScoredTrials, window: int) -> list[Curve]:
+def _training_curves(result: ScoredTrials, window: int) -> list[Curve]:
     """Running means over so many updates, up to where the first run ends."""
     curves = []
     for values in result.train["loss"]:
@@ -127,7 +127,9 @@ def _training(result: ScoredTrials, window: int) -> list[Curve]:
     return curves
 
 
-def _limit(ax: Axes, curves: list[np.ndarray], shown: list[np.ndarray], maximize: bool) -> None:
+def _limit_axis(
+    ax: Axes, curves: list[np.ndarray], shown: list[np.ndarray], maximize: bool
+) -> None:
     """A logarithmic axis if needed, with room for the shown curves and little for the others."""
     if not shown:
         return
@@ -142,7 +144,7 @@ def _limit(ax: Axes, curves: list[np.ndarray], shown: list[np.ndarray], maximize
     ax.set_ylim(low - 0.05 * span, high + 0.05 * span)
 
 
-def _ordered(picture: draw.Picture) -> bool:
+def _differ_in_order(picture: draw.Picture) -> bool:
     """Whether the trials differ in one number, in its order."""
     names = reports.varying(picture.result)
     if len(names) != 1:
@@ -152,7 +154,7 @@ def _ordered(picture: draw.Picture) -> bool:
     return scale.ordered and values == scale.values
 
 
-def _name(result: ScoredTrials, trial: int) -> str:
+def _shown_name(result: ScoredTrials, trial: int) -> str:
     """The kind is shorter, where it says which trial is meant."""
     chosen = result.trials[trial]
     alone = sum(other.kind == chosen.kind for other in result.trials) == 1
@@ -162,7 +164,7 @@ def _name(result: ScoredTrials, trial: int) -> str:
 # ---------------------------------------------------------------------------- against one setting
 
 
-def _against(picture: draw.Picture, name: str) -> None:
+def _draw_against(picture: draw.Picture, name: str) -> None:
     """The score against one setting: a line for each kind, or for each value of a second setting.
 
     The line is the best at each value, with its standard error; other trials are faint.
@@ -172,7 +174,7 @@ def _against(picture: draw.Picture, name: str) -> None:
     scale = draw.Scale(picture.setting(i, name) for i in picture.trials)
     at = {i: scale.at(picture.setting(i, name)) for i in picture.trials}
     others = [n for n in reports.varying(result) if n != name]
-    groups, ordered = _groups(picture, others)
+    groups, ordered = _coloured_groups(picture, others)
     winners = sorted(groups, key=lambda title: min(rank[i] for i in groups[title]))
     named = winners[: draw.MOST_NAMES]
     ends = []
@@ -190,7 +192,7 @@ def _against(picture: draw.Picture, name: str) -> None:
         if best and len(groups) > 1 and title in named:
             last = max(best)
             ends.append((last, float(mean[best[last]]), title, colour))
-    _scores_axis(picture)
+    _limit_to_scores(picture)
     scale.draw(ax.xaxis, ax.set_xscale)
     picture.mark_best(lambda i: (at[i], mean[i]))
     _mark_off_axes(picture, at, colour_of)
@@ -256,7 +258,7 @@ def _mark_off_axes(picture: draw.Picture, at: dict[int, float], colour_of: dict[
         picture.explain(arrow, "beyond")
 
 
-def _scores_axis(picture: draw.Picture) -> None:
+def _limit_to_scores(picture: draw.Picture) -> None:
     """Room for the scores and their errors, but not for an error that is larger than both."""
     trials = [i for i in picture.trials if i not in picture.lost and i not in picture.beyond]
     if not trials:
@@ -273,7 +275,7 @@ def _scores_axis(picture: draw.Picture) -> None:
         picture.ax.set_ylim(low, high)
 
 
-def _groups(picture: draw.Picture, others: list[str]) -> tuple[dict[str, list[int]], bool]:
+def _coloured_groups(picture: draw.Picture, others: list[str]) -> tuple[dict[str, list[int]], bool]:
     """What is a colour: the kinds, or else the second setting; and whether it has an order."""
     if len(picture.kinds) > 1 or len(others) != 1:
         return picture.kinds, False
@@ -297,7 +299,7 @@ def _groups(picture: draw.Picture, others: list[str]) -> tuple[dict[str, list[in
 # ------------------------------------------------------------------------------- over two settings
 
 
-def _over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
+def _draw_over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
     """The best score of each pair of settings, as numbers on colours; of draws, as points."""
     result, ax = picture.result, picture.ax
     pairs = {i: [picture.setting(i, name) for name in names] for i in picture.trials}
@@ -306,9 +308,9 @@ def _over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
     colours = None
     if np.isfinite(scores).any():
         low, high, worse = draw.colour_range(scores, result.maximize)
-        colours = _colours(low, high, result.maximize)
+        colours = _colour_map(low, high, result.maximize)
     across, up = (len(scale.values) for scale in scales)
-    paint = _points if across * up > max(4 * len(picture.trials), 12) else _cells
+    paint = _draw_points if across * up > max(4 * len(picture.trials), 12) else _draw_cells
     paint(picture, pairs, scales, colours)
     ax.set_xlabel(draw.text(names[0]))
     ax.set_ylabel(draw.text(names[1]))
@@ -318,7 +320,7 @@ def _over_two(picture: draw.Picture, names: tuple[str, ...]) -> None:
         ax.figure.colorbar(colours, ax=ax, label=label, extend=end)
 
 
-def _colours(low: float, high: float, maximize: bool) -> ScalarMappable:
+def _colour_map(low: float, high: float, maximize: bool) -> ScalarMappable:
     """The map from scores to colours, logarithmic where they span a factor of ten."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
@@ -327,7 +329,9 @@ def _colours(low: float, high: float, maximize: bool) -> ScalarMappable:
     return ScalarMappable(norm, "viridis" if maximize else "viridis_r")  # the best is the brightest
 
 
-def _cells(picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any) -> None:
+def _draw_cells(
+    picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any
+) -> None:
     """The best trial of each pair of settings as a coloured cell, with its score."""
     from matplotlib.patches import Rectangle
 
@@ -367,7 +371,9 @@ def _cells(picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colour
         axis.set_tick_params(length=0)
 
 
-def _points(picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any) -> None:
+def _draw_points(
+    picture: draw.Picture, pairs: Pairs, scales: list[draw.Scale], colours: Any
+) -> None:
     """Draws of two settings as points, coloured by their scores; crosses for those without one."""
     ax, lost = picture.ax, picture.lost
     at = {i: [s.at(v) for s, v in zip(scales, pair, strict=True)] for i, pair in pairs.items()}

@@ -139,7 +139,9 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
     trials = result.trials
     metrics = [metric, *(name for name in sorted(result.validation) if name != metric)]
     scores = {name: result.scores(name) for name in metrics}
-    stops = {i: _at_stop(result, i, metrics) for i in np.flatnonzero(result.stopped >= 0).tolist()}
+    stops = {
+        i: _means_at_stop(result, i, metrics) for i in np.flatnonzero(result.stopped >= 0).tolist()
+    }
     stops = {i: at_stop for i, at_stop in stops.items() if math.isfinite(at_stop[metric])}
     ranking = result.ranking(metric, maximize)
     lost = [i for i in ranking if not math.isfinite(scores[metric][0][i])]
@@ -158,16 +160,18 @@ def table(result: ScoredTrials, metric: str, maximize: bool, limit: int | None) 
 
     several, names = len(kinds(result)) > 1, varying(result)
     # Names are long: they are shown where kinds and settings do not tell all trials apart.
-    apart = {(t.kind if several else "", *(_value(t, n) for n in names)) for t in trials}
+    apart = {(t.kind if several else "", *(_shown_setting(t, n) for n in names)) for t in trials}
     columns: list[Column] = [("", [f"{n + 1}" if n < count else "" for n in range(len(rows))])]
     if several:
         columns.append(("kind", [trials[i].kind for i in rows]))
     if len(apart) < len(trials) or not (names or several):
         columns.append(("name", [trials[i].name for i in rows]))
-    columns += [(name, [_value(trials[i], name) for i in rows]) for name in names]
+    columns += [(name, [_shown_setting(trials[i], name) for i in rows]) for name in names]
     columns += [(name, [cell(i, name) for i in rows]) for name in metrics]
     if len(rows) > count:
-        columns.append(("", ["" if n < count else _mark(result, i) for n, i in enumerate(rows)]))
+        columns.append(
+            ("", ["" if n < count else _why_unranked(result, i) for n, i in enumerate(rows)])
+        )
     notes = [f"... {len(trials) - len(rows)} more"] * (len(rows) < len(trials))
     pooled = result.pooled(metric)
     among = f", pooled over {plural(len(pooled), 'trial')} (others: their own, if larger)"
@@ -183,18 +187,18 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("s" if count != 1 else "")
 
 
-def _value(trial: Trial, name: str) -> str:
+def _shown_setting(trial: Trial, name: str) -> str:
     return show(trial.settings[name]) if name in trial.settings else ""
 
 
-def _at_stop(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, float]:
+def _means_at_stop(result: ScoredTrials, trial: int, metrics: list[str]) -> dict[str, float]:
     """The mean of each metric where the trial was stopped."""
     at = np.searchsorted(result.evaluated, result.stopped[trial])
     values = {name: result.validation[name][trial, ..., at] for name in metrics}
     return {name: float(column.mean(dtype=np.float64)) for name, column in values.items()}
 
 
-def _mark(result: ScoredTrials, trial: int) -> str:
+def _why_unranked(result: ScoredTrials, trial: int) -> str:
     gone = result.diverged[trial][result.diverged[trial] >= 0]
     marks = ["unfinished"] if unfinished(result)[trial] else []
     if len(gone):
@@ -279,7 +283,7 @@ def summary(result: ScoredTrials) -> str:
         said += f" (pooled over {len(pooled)} trials)"
     elif result.runs <= FEW:
         said += f" (of {result.runs} runs only)"
-    parts = [f"best of {count}: {said}", *_second(result)]
+    parts = [f"best of {count}: {said}", *_against_second(result)]
     at_edge, inside, idle = edges(result)
     if at_edge:
         shown = "; ".join(f"{name} is the {edge} tried" for name, edge in at_edge.items())
@@ -291,7 +295,7 @@ def summary(result: ScoredTrials) -> str:
     return printable(", ".join(parts) + f"; {cost}")
 
 
-def _second(result: ScoredTrials) -> list[str]:
+def _against_second(result: ScoredTrials) -> list[str]:
     """Whether the best trial can be told from the second; of several kinds, from another kind's."""
     first, *others = result.ranking()
     kind = result.trials[first].kind

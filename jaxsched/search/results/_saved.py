@@ -72,7 +72,7 @@ def load(file: FilePath) -> dict[str, Any]:
             stored = members(raw) if raw.read(2) == b"PK" else {}  # else no zip archive
         meta, arrays = unpacked(stored) if "index" in stored else (None, {})
         version = meta.pop("jaxsched sweep", None) if isinstance(meta, dict) else None
-        fields = _fields(meta, arrays) if version == FORMAT else None
+        fields = _result_fields(meta, arrays) if version == FORMAT else None
     except FileNotFoundError:
         raise
     except UnknownType as error:
@@ -116,14 +116,14 @@ class _Meta:
     info: dict[str, Any]
 
 
-def _fields(data: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _result_fields(data: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The fields of a result from its JSON and arrays, each of its declared type and shape."""
     meta: _Meta = typed(_Meta, data, "the result")
     if missing := {*_ARRAYS} - arrays.keys():
         raise Damaged(f"no array {min(missing)!r}")
     fields = {
         **{name: getattr(meta, name) for name in _VALUES},
-        "trials": tuple(_trial(trial, f"trial {i}") for i, trial in enumerate(meta.trials)),
+        "trials": tuple(_decoded_trial(trial, f"trial {i}") for i, trial in enumerate(meta.trials)),
         "seeds": checked_seeds("seeds", meta.seeds),
         "info": typed(RunInfo, meta.info, "info"),
         **{name: arrays[name] for name in _ARRAYS},
@@ -168,28 +168,28 @@ def _check_arrays(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
         raise Damaged(next(text for text, is_so in problems.items() if is_so))
 
 
-def _trial(data: _Trial, where: str) -> Trial:
+def _decoded_trial(data: _Trial, where: str) -> Trial:
     schedules = {
-        name: _followed(schedule, f"{where}, schedule of {shorten(repr(name))}")
+        name: _decoded_schedule(schedule, f"{where}, schedule of {shorten(repr(name))}")
         for name, schedule in data.schedules.items()
     }
     settings = {
-        name: _setting(value, f"{where}, setting {shorten(repr(name))}")
+        name: _decoded_setting(value, f"{where}, setting {shorten(repr(name))}")
         for name, value in data.settings.items()
     }
     return Trial(data.name, settings, schedules, data.kind)
 
 
-def _followed(data: dict[str, Any], where: str) -> Followed:
+def _decoded_schedule(data: dict[str, Any], where: str) -> Followed:
     decoded = from_dict(data)
     if not isinstance(decoded, Followed) or _axes.size(decoded) is not None:
         raise Damaged(f"{where} must be one schedule or controller, got {shorten(repr(decoded))}")
     return decoded
 
 
-def _setting(value: object, where: str) -> object:
+def _decoded_setting(value: object, where: str) -> object:
     if isinstance(value, list):
-        return [_setting(one, where) for one in value]
+        return [_decoded_setting(one, where) for one in value]
     if not isinstance(value, dict):
         return value
     if not isinstance(decoded := from_dict(value), share):

@@ -33,7 +33,7 @@ class TextTable:
     def __repr__(self) -> str:
         lines = [tuple(map(printable, row)) for row in (self.head, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        right = self._numeric()
+        right = self._numeric_columns()
         shown = [
             "  ".join(
                 cell.rjust(width) if numeric else cell.ljust(width)
@@ -47,41 +47,41 @@ class TextTable:
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown."""
-        head, *rows = [[_markdown(cell) for cell in row] for row in (self.head, *self.rows)]
-        rule = ["---:" if numeric else "---" for numeric in self._numeric()]
+        head, *rows = [[_escaped_markdown(cell) for cell in row] for row in (self.head, *self.rows)]
+        rule = ["---:" if numeric else "---" for numeric in self._numeric_columns()]
         lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-        notes = [f"- {_markdown(note)}" for note in self.notes]
+        notes = [f"- {_escaped_markdown(note)}" for note in self.notes]
         return "\n".join(
-            [f"**{_markdown(self.title)}**", "", *lines, *(["", *notes] * bool(notes))]
+            [f"**{_escaped_markdown(self.title)}**", "", *lines, *(["", *notes] * bool(notes))]
         )
 
     def _repr_html_(self) -> str:
-        style = ["right" if numeric else "left" for numeric in self._numeric()]
+        style = ["right" if numeric else "left" for numeric in self._numeric_columns()]
 
         def line(cells: tuple[str, ...], tag: str) -> str:
             return "".join(
-                f'<{tag} style="text-align:{side}">{_html(cell)}</{tag}>'
+                f'<{tag} style="text-align:{side}">{_escaped_html(cell)}</{tag}>'
                 for cell, side in zip(cells, style, strict=True)
             )
 
         body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
-        notes = "".join(f"<div><small>{_html(note)}</small></div>" for note in self.notes)
+        notes = "".join(f"<div><small>{_escaped_html(note)}</small></div>" for note in self.notes)
         return (
-            f"<table><caption>{_html(self.title)}</caption>"
+            f"<table><caption>{_escaped_html(self.title)}</caption>"
             f"<thead><tr>{line(self.head, 'th')}</tr></thead><tbody>{body}</tbody></table>{notes}"
         )
 
-    def _numeric(self) -> list[bool]:
+    def _numeric_columns(self) -> list[bool]:
         """The columns to align at the right: those of numbers, with or without errors."""
         columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.head)
         return [all(c[:1] in "0123456789+-(." for c in column) for column in columns]
 
 
-def _html(text: str) -> str:
+def _escaped_html(text: str) -> str:
     return html.escape(printable(text))
 
 
-def _markdown(text: str) -> str:
+def _escaped_markdown(text: str) -> str:
     escaped = html.escape(printable(text), quote=False)
     for mark in "\\|*`[]":
         escaped = escaped.replace(mark, "\\" + mark)

@@ -109,7 +109,7 @@ def decoded(meta: object, arrays: dict[str, np.ndarray]) -> tuple[list[Root], li
         group, _, name = path.partition("/")
         if group in groups:
             groups[group][name] = array
-    _check(of_roots, entries, arrays, groups)
+    _check_pieces(of_roots, entries, arrays, groups)
     roots = [
         Root(fields, start, stop, notes, arrays[f"sums/{i}"].tobytes())
         for i, (fields, start, stop, notes) in enumerate(of_roots)
@@ -127,7 +127,7 @@ def decoded(meta: object, arrays: dict[str, np.ndarray]) -> tuple[list[Root], li
     return roots, pieces
 
 
-def _check(
+def _check_pieces(
     roots: _Roots,
     entries: _Pieces,
     arrays: dict[str, np.ndarray],

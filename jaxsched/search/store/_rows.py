@@ -56,8 +56,10 @@ class Rows:
 
     def sums(self, start: int, stop: int) -> bytes:
         """The checksums of the batches of some updates."""
-        self._read(stop)
-        return bytes(self._sums[self._size * self._count(start) : self._size * self._count(stop)])
+        self._read_up_to(stop)
+        return bytes(
+            self._sums[self._size * self._sums_before(start) : self._size * self._sums_before(stop)]
+        )
 
     def agreed(self, start: int, stop: int, sums: bytes) -> tuple[int, str]:
         """The first of some updates whose checksums are others, or ``stop``; and the arrays of its
@@ -70,12 +72,12 @@ class Rows:
         for i in range(0, min(len(ours), len(sums)), self._size):
             at = range(i, i + self._size, _SUM)
             if differ := [n for n, j in enumerate(at) if ours[j : j + _SUM] != sums[j : j + _SUM]]:
-                block, row = divmod(self._count(start) + i // self._size, self._block)
+                block, row = divmod(self._sums_before(start) + i // self._size, self._block)
                 names = ", ".join(self._leaves[n] for n in differ)
                 return self._starts[block] + row, names and f" ({names})"
         return stop, ""
 
-    def _read(self, stop: int) -> None:
+    def _read_up_to(self, stop: int) -> None:
         while self._fold.reads and self._end < stop:
             number, row = divmod(self._end, self._block)
             end = min((number + 1) * self._block, stop)
@@ -88,7 +90,7 @@ class Rows:
                 self._sums += _checksums(drawn, count)
             self._end = end
 
-    def _count(self, step: int) -> int:
+    def _sums_before(self, step: int) -> int:
         """How many checksums there are of the batches before a step."""
         blocks = bisect.bisect_left(self._starts, step)
         if blocks == 0:

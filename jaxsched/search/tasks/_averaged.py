@@ -70,7 +70,7 @@ class Averaged:
                 "Averaged(task=...) must be a task with the methods init, step and evaluate, "
                 f"got {task!r}."
             )
-        if len(_own(task)) == 1:
+        if len(_weight_methods(task)) == 1:
             raise TypeError(
                 "Averaged(task=...) must have both of the methods weights and with_weights, or "
                 f"none, got {task!r}."
@@ -110,12 +110,12 @@ class Averaged:
 
     def evaluate(self, state: AveragedState) -> Metrics:
         """The inner task's metrics of its weights, and of their average."""
-        return self._both("evaluate", self.task.evaluate, state)
+        return self._of_both_weights("evaluate", self.task.evaluate, state)
 
     def averaged(self, state: AveragedState) -> State:
         """The inner task's state with the averaged weights, in their own dtypes."""
         mean = state.average.like(self._weights(state.state))
-        return self.task.with_weights(state.state, mean) if _own(self.task) else mean
+        return self.task.with_weights(state.state, mean) if _weight_methods(self.task) else mean
 
     # Optional methods. If the inner task lacks one, its property raises an AttributeError, so that
     # `hasattr` is False, or is `None` as the inner one: by these a sweep asks.
@@ -128,17 +128,17 @@ class Averaged:
     @property
     def fold(self) -> Callable[[int, int], Averaged]:
         """As the inner task's, averaged."""
-        return self.task.fold and partial(self._around, self.task.fold)
+        return self.task.fold and partial(self._averaged_around, self.task.fold)
 
     @property
     def everything(self) -> Callable[[], Averaged]:
         """As the inner task's, averaged."""
-        return self.task.everything and partial(self._around, self.task.everything)
+        return self.task.everything and partial(self._averaged_around, self.task.everything)
 
     @property
     def test(self) -> Callable[[AveragedState], Metrics]:
         """The inner task's test metrics of its weights, and of their average."""
-        return self.task.test and partial(self._both, "test", self.task.test)
+        return self.task.test and partial(self._of_both_weights, "test", self.task.test)
 
     @property
     def updates_per_step(self) -> int:
@@ -152,9 +152,9 @@ class Averaged:
         return lambda state: inner(self.averaged(state))
 
     def _weights(self, state: State) -> PyTree:
-        return self.task.weights(state) if _own(self.task) else state
+        return self.task.weights(state) if _weight_methods(self.task) else state
 
-    def _both(
+    def _of_both_weights(
         self, method: str, measure: Callable[[State], Metrics], state: AveragedState
     ) -> Metrics:
         metrics = measure(state.state)
@@ -164,11 +164,11 @@ class Averaged:
             raise ValueError(f"Averaged(task=...) must not have the metrics {both} itself.")
         return {**metrics, **averaged}
 
-    def _around(self, method: Callable[..., Task], *arguments: int) -> Averaged:
+    def _averaged_around(self, method: Callable[..., Task], *arguments: int) -> Averaged:
         return Averaged(method(*arguments), window=self.window, decay=self.decay)
 
 
-def _own(task: Task) -> list[str]:
+def _weight_methods(task: Task) -> list[str]:
     """The methods with which a task says what its weights are: two or none."""
     return [m for m in ("weights", "with_weights") if callable(getattr(task, m, None))]
 

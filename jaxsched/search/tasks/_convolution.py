@@ -106,14 +106,14 @@ def cpu_conv(
         patches = [seen_at(met, dict(zip(axes, place, strict=True))) for place in places]
         if lack and axes[0] == 0:  # XLA adds four terms at once: a rest doubles the time
             patches.append(jnp.zeros((*patches[0].shape[:-1], lack), x.dtype))
-        met = _joined(patches, kernel[-1])
-    y = _product(met, w, prod(kernel), groups, lack, options)
+        met = _side_by_side(patches, kernel[-1])
+    y = _kernel_product(met, w, prod(kernel), groups, lack, options)
     out_batch, out_feature, *out_space = spec.out_spec
     order = {out_batch: 0, out_feature: rank + 1, **{a: i + 1 for i, a in enumerate(out_space)}}
     return jnp.transpose(y, [order[axis] for axis in range(rank + 2)])
 
 
-def _joined(patches: list[jax.Array], row: int) -> jax.Array:
+def _side_by_side(patches: list[jax.Array], row: int) -> jax.Array:
     """Side by side along the channels, each ``row`` of them by itself if they are many."""
     if len(patches) <= _FUSED or len(patches) % row or row == len(patches):
         return patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=-1)
@@ -137,7 +137,7 @@ def _check_shapes(
         )
 
 
-def _product(
+def _kernel_product(
     met: jax.Array, w: jax.Array, offsets: int, groups: int, lack: int, options: dict[str, Any]
 ) -> jax.Array:
     """What the kernel's offsets meet times the kernel; ``lack``: columns of zeros in ``met``."""

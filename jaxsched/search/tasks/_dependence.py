@@ -117,32 +117,32 @@ class _Walk:
     def outputs(self, closed: Jaxpr | ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
         jaxpr = opened(closed)
         values: dict[Var, Value] = {
-            var: self._constant(const)
+            var: self._constant_value(const)
             for var, const in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=False)
         }
         values.update(zip(jaxpr.invars, inputs, strict=True))
 
         def read(atom: Var | Literal) -> Value:
             if isinstance(atom, Literal):
-                return self._constant(atom.val)
+                return self._constant_value(atom.val)
             return values.get(atom, Value())
 
         for eqn in jaxpr.eqns:
             given = [read(atom) for atom in eqn.invars]
-            values.update(zip(eqn.outvars, self._equation(eqn, given), strict=True))
+            values.update(zip(eqn.outvars, self._equation_outputs(eqn, given), strict=True))
             for atom in eqn.invars:  # a mutable array may have been written
                 if not isinstance(atom, Literal) and "Ref" in type(atom.aval).__name__:
                     values[atom] = Value(union([x.reads for x in given]))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _constant(self, value: ArrayLike) -> Value:
+    def _constant_value(self, value: ArrayLike) -> Value:
         dtype = getattr(value, "dtype", None)
         numeric = dtype is None or not jnp.issubdtype(dtype, jax.dtypes.extended)
         if self._constants and numeric and np.size(value) == 1:
             return Value(constant=np.asarray(jax.device_get(value)).reshape(()))
         return Value()
 
-    def _equation(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
+    def _equation_outputs(self, eqn: JaxprEqn, inputs: list[Value]) -> list[Value]:
         """The outputs of an equation, by its primitive; of an unknown one, of all its inputs."""
         name, params = eqn.primitive.name, eqn.params
         masks = [x.reads for x in inputs]
@@ -152,10 +152,10 @@ class _Walk:
             if index.constant is not None:  # a counter decides: only this branch is taken
                 branches = [branches[int(np.clip(index.constant, 0, len(branches) - 1))]]
             ways = zip(*(self.outputs(branch, rest) for branch in branches), strict=True)
-            return [_either(cases, index) for cases in ways]
+            return [_of_either_case(cases, index) for cases in ways]
         if name in ("scan", "while"):
             # A loop is summed up without its inputs: no constant is followed through its rounds.
-            inner = _of_scan(params) if name == "scan" else _of_while(params)
+            inner = _scan_flow(params) if name == "scan" else _while_flow(params)
             self.escapes |= union(masks, inner.escapes)
             return [
                 Value(union(masks, mask)) if same is None else inputs[same]
@@ -169,16 +169,16 @@ class _Walk:
             which, *cases = inputs
             if which.constant is not None:
                 cases = [cases[int(which.constant)]]
-            return [_either(cases, which)]
+            return [_of_either_case(cases, which)]
         if name == "io_callback":
             self.escapes |= union(masks)
         everything = Value(union(masks))
         if len(eqn.outvars) > 1:
             return [everything] * len(eqn.outvars)
-        return [_value(eqn, inputs) or everything for _ in eqn.outvars]
+        return [_operation_value(eqn, inputs) or everything for _ in eqn.outvars]
 
 
-def _either(cases: Sequence[Value], chooser: Value) -> Value:
+def _of_either_case(cases: Sequence[Value], chooser: Value) -> Value:
     """What is known whichever of them it is."""
     first, reads = cases[0], union([x.reads for x in cases])
     known = first.input is not None or first.constant is not None
@@ -187,24 +187,26 @@ def _either(cases: Sequence[Value], chooser: Value) -> Value:
     return Value(reads | chooser.reads)
 
 
-def _value(eqn: JaxprEqn, inputs: list[Value]) -> Value | None:
+def _operation_value(eqn: JaxprEqn, inputs: list[Value]) -> Value | None:
     """What is known of the one output of other operations, if anything is."""
     name, out = eqn.primitive.name, aval_of(eqn.outvars[0])
     numbers = [x.constant for x in inputs]
-    if name in _IDENTITIES or (name in _RESHAPE and _kind(eqn.invars[0].aval) == _kind(out)):
+    if name in _IDENTITIES or (
+        name in _RESHAPE and _shape_and_dtype(eqn.invars[0].aval) == _shape_and_dtype(out)
+    ):
         return inputs[0]
     if name == "convert_element_type" and inputs[0].input is not None:
-        return _converted(inputs[0], aval_of(eqn.invars[0]).dtype, out.dtype)
+        return _converted_input(inputs[0], aval_of(eqn.invars[0]).dtype, out.dtype)
     if name in (*_RESHAPE, "transpose") and numbers[0] is not None:
         return Value(constant=numbers[0].astype(out.dtype))
     if name in _NUMPY and all(x is not None for x in numbers):
         return Value(constant=np.asarray(_NUMPY[name](*numbers)).astype(out.dtype))
     if name in ("add", "add_any", "sub", "mul", "div"):
-        return _arithmetic(name, inputs, out.dtype)
+        return _arithmetic_value(name, inputs, out.dtype)
     return None
 
 
-def _converted(x: Value, before: np.dtype, after: np.dtype) -> Value | None:
+def _converted_input(x: Value, before: np.dtype, after: np.dtype) -> Value | None:
     """An input in a wider dtype, and back: bfloat16 parameters and float32 updates."""
     if x.narrow is not None and x.narrow == after:
         return x._replace(narrow=None)
@@ -215,7 +217,7 @@ def _converted(x: Value, before: np.dtype, after: np.dtype) -> Value | None:
     return x._replace(narrow=before if x.narrow is None else x.narrow) if widens else None
 
 
-def _arithmetic(name: str, inputs: list[Value], dtype: np.dtype) -> Value | None:
+def _arithmetic_value(name: str, inputs: list[Value], dtype: np.dtype) -> Value | None:
     """Sums with zero, and products with zero or one."""
     x, y = inputs
 
@@ -233,21 +235,21 @@ def _arithmetic(name: str, inputs: list[Value], dtype: np.dtype) -> Value | None
     return y if name == "mul" and of(x, 1) else None
 
 
-def _of_scan(params: Mapping[str, Any]) -> Flow:
+def _scan_flow(params: Mapping[str, Any]) -> Flow:
     """Inputs: constants, carry, rows; outputs: carry, rows."""
     inner = flow(params["jaxpr"])
     if "ft_in" in params:  # since JAX 0.12
         first, carried = map(len, params["ft_in"].unpack()[:2])
     else:
         first, carried = params["num_consts"], params["num_carry"]
-    carry = _looped(inner.reads[:carried], first)
+    carry = _after_any_rounds(inner.reads[:carried], first)
     rows = [mask | union(carry, mask >> first) for mask in inner.reads[carried:]]
     same = [first + k if inner.same[k] == first + k else None for k in range(carried)]
     escapes = inner.escapes | union(carry, inner.escapes >> first)
     return Flow([*carry, *rows], [*same, *[None] * len(rows)], escapes)
 
 
-def _of_while(params: Mapping[str, Any]) -> Flow:
+def _while_flow(params: Mapping[str, Any]) -> Flow:
     """Inputs: the condition's constants, the body's, the carry."""
     body, condition = flow(params["body_jaxpr"]), flow(params["cond_jaxpr"])
     cond, own = params["cond_nconsts"], params["body_nconsts"]
@@ -257,13 +259,13 @@ def _of_while(params: Mapping[str, Any]) -> Flow:
     constants = condition.reads[0] & ((1 << cond) - 1)
     control = constants | condition.reads[0] >> cond << first
     masks = [m << cond | (0 if k else control) for m, k in zip(body.reads, unchanged, strict=True)]
-    carry = _looped(masks, first)
+    carry = _after_any_rounds(masks, first)
     escapes = body.escapes << cond | (control if body.escapes else 0)
     same = [first + k if keep else None for k, keep in enumerate(unchanged)]
     return Flow(carry, same, escapes | union(carry, escapes >> first))
 
 
-def _looped(masks: Sequence[int], first: int) -> list[int]:
+def _after_any_rounds(masks: Sequence[int], first: int) -> list[int]:
     """What each part of a carry, the inputs from ``first`` on, depends on after any number."""
     reads: list[int] = []
     after = [1 << (first + k) for k in range(len(masks))]
@@ -275,5 +277,5 @@ def _looped(masks: Sequence[int], first: int) -> list[int]:
     return reads
 
 
-def _kind(aval: object) -> tuple[object, object]:
+def _shape_and_dtype(aval: object) -> tuple[object, object]:
     return getattr(aval, "shape", None), getattr(aval, "dtype", None)

@@ -38,7 +38,7 @@ def built(factory: Factory, hyperparams: Mapping[str, jax.Array]) -> Transformat
     try:
         tx: Any = factory(**values)
     except NEEDS_A_NUMBER as error:
-        raise _unknown(values, error) from error
+        raise _needs_known_values(values, error) from error
     except Exception as error:
         error.add_note(f"in Supervised(optimizer=...), called with {', '.join(sorted(values))}")
         raise
@@ -84,7 +84,7 @@ def updated(
     try:
         traced, initial = jax.make_jaxpr(init, return_shape=True)(hyperparams, params)
     except NEEDS_A_NUMBER as error:
-        raise _unknown(hyperparams, error) from error
+        raise _needs_known_values(hyperparams, error) from error
     _check_structure(initial, opt_state, hyperparams)
     count = len(hyperparams)
     made_of = flow(
@@ -132,7 +132,7 @@ def _check_structure(
         )
 
 
-def _unknown(hyperparams: Iterable[str], error: Exception) -> TypeError:
+def _needs_known_values(hyperparams: Iterable[str], error: Exception) -> TypeError:
     return TypeError(
         "Supervised(optimizer=...) must compute with its hyperparameters as with arrays, since "
         f"one program serves all their values; got a function that needs to know "

@@ -34,17 +34,17 @@ def model_of(model: Any, inputs: Callable[[], PyTree]) -> Model:
     """The functions of what a user gave as model; ``inputs`` returns a batch of one."""
     linen = sys.modules.get("flax.linen")  # a Linen module: it was imported
     if linen is not None and isinstance(model, linen.Module):
-        return _linen(model, inputs())
+        return _linen_model(model, inputs())
     if linen is not None and isinstance(model, type) and issubclass(model, linen.Module):
         raise TypeError(
             "Supervised(model=...) must be a Flax Linen module, got the class "
             f"{model.__name__}: give `{model.__name__}(...)`."
         )
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
-        return _pair(*model)
+        return _pair_model(*model)
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and callable(model) and not isinstance(model, nnx.Module):
-        return _nnx(model)
+        return _nnx_model(model)
     name = "" if isinstance(model, type) else getattr(model, "__name__", "")
     raise TypeError(
         "Supervised(model=...) must be a function `rngs -> nnx.Module`, a Flax Linen module or "
@@ -58,16 +58,16 @@ _PAIR = "functions of parameters go in as a pair, model=(init, apply)."
 _MODES = {"train": True, "training": True, "deterministic": False, "use_running_average": False}
 
 
-def _pair(init: Callable[..., PyTree], apply: Callable[..., PyTree]) -> Model:
+def _pair_model(init: Callable[..., PyTree], apply: Callable[..., PyTree]) -> Model:
     return Model(
         lambda key: (init(key), ()),
         lambda params, rest, inputs, train: (apply(params, inputs), rest),
         lambda params, rest: functools.partial(apply, params),
-        (_pair, (init, apply)),
+        (_pair_model, (init, apply)),
     )
 
 
-def _linen(module: Any, sample: PyTree) -> Model:
+def _linen_model(module: Any, sample: PyTree) -> Model:
     """A Linen module; a trace finds out whether it asks for random keys in training."""
     from flax import errors
 
@@ -120,10 +120,10 @@ def _linen(module: Any, sample: PyTree) -> Model:
     def trained(params: PyTree, rest: PyTree) -> Any:
         return module.bind({"params": params, **rest[0]})
 
-    return Model(init, call, trained, (_linen, (module, sample)))
+    return Model(init, call, trained, (_linen_model, (module, sample)))
 
 
-def _nnx(make: Callable[..., Any]) -> Model:
+def _nnx_model(make: Callable[..., Any]) -> Model:
     """A function ``rngs -> nnx.Module``, whose graph is fixed here: only its arrays change."""
     from flax import nnx
 
@@ -154,4 +154,4 @@ def _nnx(make: Callable[..., Any]) -> Model:
         model.eval()
         return model
 
-    return Model(init, apply, trained, (_nnx, (make,)))
+    return Model(init, apply, trained, (_nnx_model, (make,)))

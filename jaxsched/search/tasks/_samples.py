@@ -74,7 +74,7 @@ class Samples:
         leaves = self.all() if rows is None else self.read(rows)
         return self.sample.treedef.unflatten(leaves)
 
-    def _item(self, source: Sequence[Any], row: int) -> Any:
+    def _read_item(self, source: Sequence[Any], row: int) -> Any:
         try:
             return source[int(row)]
         except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
@@ -86,14 +86,16 @@ class Samples:
             error.add_note(f"in {self.argument}, reading [{row}]")
             raise
 
-    def _leaf(self, path: str, value: ArrayLike) -> Leaf:
+    def _leaf_of(self, path: str, value: ArrayLike) -> Leaf:
         value = np.asarray(value)
         if not (jnp.issubdtype(value.dtype, jnp.number) or value.dtype == np.bool_):
             raise TypeError(f"{self.argument} {path} must be numbers, got dtype {value.dtype}.")
         # As it will be on the device: without x64 a float64 takes half of its bytes there.
         return Leaf(path, value.shape, np.dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
 
-    def _stacked(self, leaf: Leaf, rows: np.ndarray, values: Iterable[ArrayLike]) -> np.ndarray:
+    def _stacked_items(
+        self, leaf: Leaf, rows: np.ndarray, values: Iterable[ArrayLike]
+    ) -> np.ndarray:
         """One leaf of many items, which must all be as that of the first one."""
         # Items may be of narrower or wider numbers than the first; a fraction is not cut off.
         stacked = np.empty((len(rows), *leaf.shape), leaf.dtype)
@@ -113,8 +115,8 @@ class Columns(Samples):
 
     def __init__(self, argument: str, given: Data):
         super().__init__(argument, given)
-        self._named, self._treedef = _flattened(argument, given)
-        counts = [_count(f"{argument} {path}", leaf) for path, leaf in self._named]
+        self._named, self._treedef = _named_leaves(argument, given)
+        counts = [_count_samples(f"{argument} {path}", leaf) for path, leaf in self._named]
         self.length = counts[0]
         if len(set(counts)) > 1 or not counts[0]:
             shown = [f"{n} {path}" for (path, _), n in zip(self._named, counts, strict=True)]
@@ -125,12 +127,14 @@ class Columns(Samples):
 
     @cached_property
     def _columns(self) -> list[Any]:
-        return [_column(f"{self.argument} {path}", leaf) for path, leaf in self._named]
+        return [_as_column(f"{self.argument} {path}", leaf) for path, leaf in self._named]
 
     @cached_property
     def sample(self) -> Sample:
-        firsts = [c[0] if isinstance(c, np.ndarray) else self._item(c, 0) for c in self._columns]
-        leaves = [self._leaf(path, x) for (path, _), x in zip(self._named, firsts, strict=True)]
+        firsts = [
+            c[0] if isinstance(c, np.ndarray) else self._read_item(c, 0) for c in self._columns
+        ]
+        leaves = [self._leaf_of(path, x) for (path, _), x in zip(self._named, firsts, strict=True)]
         return Sample(self.argument, leaves, self._treedef)
 
     @property
@@ -145,7 +149,7 @@ class Columns(Samples):
         return [
             np.asarray(column[rows])
             if isinstance(column, np.ndarray)
-            else self._stacked(leaf, rows, (self._item(column, i) for i in rows))
+            else self._stacked_items(leaf, rows, (self._read_item(column, i) for i in rows))
             for column, leaf in zip(self._columns, self.sample.leaves, strict=True)
         ]
 
@@ -167,13 +171,13 @@ class Source(Samples):
 
     @cached_property
     def sample(self) -> Sample:
-        named, treedef = self._at(0)
-        return Sample(self.argument, [self._leaf(*leaf) for leaf in named], treedef)
+        named, treedef = self._item_leaves(0)
+        return Sample(self.argument, [self._leaf_of(*leaf) for leaf in named], treedef)
 
     def read(self, rows: np.ndarray) -> list[np.ndarray]:
         items = []
         for row in rows:
-            named, treedef = self._at(row)
+            named, treedef = self._item_leaves(row)
             if treedef != self.sample.treedef:
                 raise ValueError(
                     f"{self.argument} must have items of one structure, got "
@@ -182,12 +186,12 @@ class Source(Samples):
                 )
             items.append([np.array(leaf) for _, leaf in named])  # a source may reuse a buffer
         return [
-            self._stacked(leaf, rows, (item[j] for item in items))
+            self._stacked_items(leaf, rows, (item[j] for item in items))
             for j, leaf in enumerate(self.sample.leaves)
         ]
 
-    def _at(self, row: int) -> tuple[_Named, PyTreeDef]:
-        return _flattened(f"{self.argument}[{row}]", self._item(self._given, row))
+    def _item_leaves(self, row: int) -> tuple[_Named, PyTreeDef]:
+        return _named_leaves(f"{self.argument}[{row}]", self._read_item(self._given, row))
 
 
 def samples_of(name: str, given: Data) -> Samples:
@@ -228,7 +232,7 @@ def _is_pair(given: object) -> bool:
     return isinstance(given, (tuple, list)) and len(given) == 2
 
 
-def _flattened(argument: str, pair: Data) -> tuple[_Named, PyTreeDef]:
+def _named_leaves(argument: str, pair: Data) -> tuple[_Named, PyTreeDef]:
     """Leaves with names such as ``inputs['image']``; a list is an array, as NumPy takes it."""
     if not _is_pair(pair):
         raise TypeError(f"{argument} must be a pair (inputs, targets), got {type(pair).__name__}.")
@@ -246,7 +250,7 @@ def _flattened(argument: str, pair: Data) -> tuple[_Named, PyTreeDef]:
     return named, treedef
 
 
-def _count(argument: str, leaf: Any) -> int:
+def _count_samples(argument: str, leaf: Any) -> int:
     try:
         if isinstance(leaf, (str, bytes)):
             raise TypeError
@@ -257,7 +261,7 @@ def _count(argument: str, leaf: Any) -> int:
         ) from None
 
 
-def _column(argument: str, leaf: Any) -> np.ndarray | Sequence[Any]:
+def _as_column(argument: str, leaf: Any) -> np.ndarray | Sequence[Any]:
     """An array, or a sequence of items."""
     if not isinstance(leaf, list) and not hasattr(leaf, "__array__"):
         return leaf

@@ -35,8 +35,8 @@ _STEPS = 256  # how far counters are followed where parameters rest
 
 def check_every_step(caller: str, shape: TaskShape, hyperparams: int) -> None:
     """Raises a ``ValueError`` if updates come in some of the steps only."""
-    accumulator = _accumulator(shape.state)
-    steps, acts = _periods(shape, hyperparams)
+    accumulator = _accumulator_name(shape.state)
+    steps, acts = _update_periods(shape, hyperparams)
     begin = (
         f"{caller}(task=...): a step must be an update of the optimizer, whose schedules count "
         "them, but "
@@ -101,7 +101,7 @@ def check_all_read(caller: str, shape: TaskShape, hyperparams: int) -> None:
     """Raises a ``ValueError`` for updates within a step of which no hyperparameter is read."""
     first = len(shape.dtypes)
     given = shape.step.jaxpr.invars[first : first + hyperparams]
-    read = set().union(*(_rows(shape.step.jaxpr, var) for var in given))
+    read = set().union(*(_rows_read(shape.step.jaxpr, var) for var in given))
     if lost := sorted(set(range(shape.updates)) - read):
         raise ValueError(
             f"{caller}(task=...): step must use the values of all of its updates_per_step="
@@ -111,7 +111,7 @@ def check_all_read(caller: str, shape: TaskShape, hyperparams: int) -> None:
         )
 
 
-def _rows(jaxpr: Jaxpr, var: Var) -> set[int]:
+def _rows_read(jaxpr: Jaxpr, var: Var) -> set[int]:
     """The rows of an input that may be read: all, unless only constant slices are taken of it."""
     everything = {*range(aval_of(var).shape[0])}
     read = everything.copy() if var in jaxpr.outvars else set()
@@ -122,13 +122,13 @@ def _rows(jaxpr: Jaxpr, var: Var) -> set[int]:
                 read |= {*range(begin, end, (eqn.params["strides"] or (1,))[0])}
             elif eqn.primitive.name != "scan" and (called := called_by(eqn)) is not None:
                 inner = opened(called)
-                read |= _rows(inner, inner.invars[place])
+                read |= _rows_read(inner, inner.invars[place])
             else:
                 read |= everything
     return read
 
 
-def _periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None]:
+def _update_periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None]:
     """In one of how many steps parameters are updated, and in one of how many a value acts.
 
     ``None`` where that isn't seen to be few.
@@ -162,14 +162,14 @@ def _periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int | None
         if len(moved) > 1 and len(acted) > 1:
             break
         counters = [x.constant for x in after]
-    return _distance(moved), _distance(acted)
+    return _period_of(moved), _period_of(acted)
 
 
-def _distance(times: list[int]) -> int | None:
+def _period_of(times: list[int]) -> int | None:
     return times[1] - times[0] if len(times) > 1 and times[1] - times[0] > 1 else None
 
 
-def _accumulator(state: State) -> str | None:
+def _accumulator_name(state: State) -> str | None:
     """The name of an accumulator of Optax and where it is, if there is one."""
 
     def named(node: object) -> str | None:

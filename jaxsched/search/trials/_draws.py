@@ -43,7 +43,7 @@ def uniform(low: float, high: float, *, whole: bool = False) -> Distribution:
     >>> uniform(0.0, 1.0).at(0.5), uniform(0, 9, whole=True).at(0.99)
     (0.5, 9)
     """
-    return _distribution("uniform", low, high, False, whole)
+    return _checked_distribution("uniform", low, high, False, whole)
 
 
 @known_arguments
@@ -54,7 +54,7 @@ def loguniform(low: float, high: float, *, whole: bool = False) -> Distribution:
     >>> round(loguniform(1e-4, 1e-2).at(0.5), 6)
     0.001
     """
-    return _distribution("loguniform", low, high, True, whole)
+    return _checked_distribution("loguniform", low, high, True, whole)
 
 
 def draw(column: Sequence[Any] | Distribution, u: float) -> Any:
@@ -77,7 +77,7 @@ def points(method: str, dimensions: int, count: int, seed: int) -> np.ndarray:
     return np.asarray(engines[method](dimensions, rng=rng).random(count))
 
 
-def _bound(where: str, x: float, **bounds: Any) -> Any:
+def _checked_bound(where: str, x: float, **bounds: Any) -> Any:
     if isinstance(x, share):
         raise ValueError(
             f"{where} must be a number, got {x!r}. To draw shares, let the recipe make them: "
@@ -86,10 +86,12 @@ def _bound(where: str, x: float, **bounds: Any) -> Any:
     return checked_number(where, x, **bounds)
 
 
-def _distribution(where: str, low: float, high: float, log: bool, whole: bool) -> Distribution:
+def _checked_distribution(
+    where: str, low: float, high: float, log: bool, whole: bool
+) -> Distribution:
     whole = checked_flag(f"{where}(whole=...)", whole)
-    low = _bound(f"{where}(low=...)", low, above=0 if log else None, whole=whole)
-    high = _bound(f"{where}(high=...)", high, whole=whole)
+    low = _checked_bound(f"{where}(low=...)", low, above=0 if log else None, whole=whole)
+    high = _checked_bound(f"{where}(high=...)", high, whole=whole)
     if not low < high:
         raise ValueError(f"{where}(high=...) must be greater than low={low}, got {high}.")
     return Distribution(low, high, log, whole)

@@ -34,9 +34,9 @@ def as_trials(trials: object) -> Trials:
                 "dict that names trials, got a dict with learning_rate; write [{...}] around it."
             )
         named = by_name(trials, "sweep(trials=...)").items()
-        made = tuple(trial for kind, given in named for trial in _of_name(kind, given))
+        made = tuple(trial for kind, given in named for trial in _trials_of_name(kind, given))
     else:
-        made = _listed(trials)
+        made = _trials_of_list(trials)
     if not made:
         raise ValueError("sweep(trials=...) must hold at least one trial, got none.")
     names = {tuple(sorted(trial.schedules)) for trial in made}
@@ -58,7 +58,7 @@ def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     are made of settings begin with them. Names that are equal all the same get the settings in
     which they differ, or what is unlike in their schedules (long texts are cut), and else a number.
     """
-    trials = _numbered(trials)
+    trials = _with_numbered_recipes(trials)
     if len({trial.kind for trial in trials} - {""}) > 1:
         trials = tuple(
             _renamed(t, f"{t.kind} {_without_kind(t)}") if t.settings and t.kind else t
@@ -76,7 +76,7 @@ def with_distinct_names(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     return trials
 
 
-def _listed(given: Any) -> Trials:
+def _trials_of_list(given: Any) -> Trials:
     """One thing or a list of things that train, lists of lists included."""
     if isinstance(given, (AbstractSchedule, AbstractController, Trial, Mapping)):
         given = [given]
@@ -86,7 +86,7 @@ def _listed(given: Any) -> Trials:
         if isinstance(one, Trial):
             made.append(one)
         elif type(one) in (list, tuple):  # no named tuple, as Optax's are
-            made += _listed(one)
+            made += _trials_of_list(one)
         else:
             schedules = as_schedules(one, "sweep(trials=...)")
             rate = schedules.get("learning_rate", next(iter(schedules.values())))
@@ -109,10 +109,10 @@ def check_single(where: str, trial: Trial) -> None:
             )
 
 
-def _of_name(kind: str, given: object) -> list[Trial]:
+def _trials_of_name(kind: str, given: object) -> list[Trial]:
     """What a dict has under a name."""
     listed = type(given) in (list, tuple)
-    trials = _listed(given if listed else [given])
+    trials = _trials_of_list(given if listed else [given])
     if not trials:
         raise ValueError(f"sweep(trials=...) must hold at least one trial for {kind!r}, got none.")
     alone = not listed and not trials[0].settings and len(trials) == 1
@@ -130,7 +130,7 @@ def _without_kind(trial: Trial) -> str:
     return "" if trial.name == trial.kind else trial.name.removeprefix(f"{trial.kind} ")
 
 
-def _numbered(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+def _with_numbered_recipes(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     """Recipes of one name get numbers: "decay 1", "decay 2", as kinds and in the trials' names."""
     makers: dict[str, list[object]] = {}
     for trial in trials:
