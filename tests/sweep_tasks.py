@@ -12,7 +12,7 @@ import optax
 from jaxsched import search
 from jaxsched.search import Supervised, accuracy
 from jaxsched.search.engine import _engine
-from jaxsched.search.tasks._traced import read_batches
+from jaxsched.search.tasks._reading import read_batches
 
 
 def data(samples, classes=3, features=6):

@@ -140,8 +140,7 @@ def test_which_batches_are_looked_at_depends_on_their_size_only(size):
             return np.arange(start, start + length)
 
     read = []
-    batch = jax.ShapeDtypeStruct((size // 4,), np.float32)
-    shape = SimpleNamespace(batch=batch, batch_bytes=size)
+    shape = SimpleNamespace(batch=jax.ShapeDtypeStruct((), np.int32), batch_bytes=size)
     fold = Fold(Task(), None, shape, {}, "")
     long = _rows.Rows(fold, 0, 10**7)
     whole = long.sums(0, 10**6)
@@ -166,9 +165,10 @@ def test_of_more_batches_than_can_be_read_first_last_and_some_between_are(steps)
     class Task:
         def batches(self, seed, start, length):
             rows.extend(range(start, start + length))
-            return np.zeros((length, 1))
+            return np.zeros((length, 1), np.float32)
 
-    Fold(Task(), None, None, {}, "").batches_digest((0,), steps, rows=90)
+    shape = SimpleNamespace(batch=jax.ShapeDtypeStruct((1,), np.float32))
+    Fold(Task(), None, shape, {}, "").batches_digest((0,), steps, rows=90)
     assert {0, steps - 1} <= set(rows) <= set(range(steps))
     assert len(rows) == len(set(rows)) == min(steps, 80 if steps > 90 else steps)
 

@@ -42,7 +42,7 @@ def test_a_task_may_fill_one_buffer_with_all_of_its_batches():
             return buffer[:length]
 
     plan = SimpleNamespace(
-        folds=[Fold(Filling(), None, None, {}, "")],
+        folds=[Fold(Filling(), None, SimpleNamespace(batch=buffer[0]), {}, "")],
         seeds=[0],
         length=64,
         longest=128,

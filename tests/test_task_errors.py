@@ -1,6 +1,7 @@
 """Tasks and arguments of a sweep that are refused before any training."""
 
 import gc
+import itertools
 
 import flax.linen as nn
 import jax
@@ -33,6 +34,11 @@ def with_step(step):
     return type("Changed", (Plain,), {"step": step})()
 
 
+def with_batches(batches):
+    return type("Fed", (Plain,), {"batches": batches})()
+
+
+ENDLESS, DRAWN, BUFFER = itertools.count(), np.random.default_rng(0), np.zeros(12, int)
 DELETED = jnp.ones(3)
 DELETED.delete()
 BAD_TASKS = [
@@ -86,7 +92,7 @@ BAD_TASKS = [
         "the metric 'loss' of evaluate must be a real scalar, got 'low'",
     ),
     (
-        type("R", (Plain,), {"batches": lambda self, seed, start, n: np.arange(min(n, 5))})(),
+        with_batches(lambda self, seed, start, n: start + np.arange(min(n, 5))),
         TypeError,
         r"batches\(0, 0, 12\) must return .* axis 12, got the leading axes \[\(5,\)\]",
     ),
@@ -96,19 +102,36 @@ BAD_TASKS = [
         'evaluate must have a "loss"',
     ),
     (
-        type("B", (Plain,), {"batches": lambda self, seed, start, n: np.zeros((3, n))})(),
+        with_batches(lambda self, seed, start, n: np.zeros((3, n))),
         TypeError,
         r"batches\(0, 0, 2\) must return arrays with the leading axis 2",
     ),
     (
-        type("T", (Plain,), {"batches": lambda self, seed, start, n: np.array(["a"] * n)})(),
+        with_batches(lambda self, seed, start, n: np.array(["a"] * n)),
         TypeError,
         r"batches\(0, 0, 2\) must return arrays of numbers, got dtype <U1",
     ),
     (
-        type("K", (Plain,), {"batches": lambda *a: jax.random.split(jax.random.key(0), a[-1])})(),
+        with_batches(lambda *a: jax.random.split(jax.random.key(0), a[-1])),
         TypeError,
         "must return arrays of numbers, got dtype key<fry>",
+    ),
+    *(
+        (with_batches(batches), ValueError, r"update 1 has other data in batches\(0, 1, 1\) than")
+        for batches in (
+            lambda self, seed, start, n: np.array([next(ENDLESS) for _ in range(n)]),
+            lambda self, seed, start, n: np.arange(n),
+            lambda self, seed, start, n: {"x": np.full(n, 3), "y": DRAWN.random(n)},
+            lambda self, seed, start, n: np.add(BUFFER, 1, out=BUFFER)[:n],
+        )
+    ),
+    *(
+        (with_batches(batches), TypeError, r"batches\(0, 0, 12\) must return rows of the shapes an")
+        for batches in (
+            lambda self, seed, start, n: np.zeros(n, int if n < 3 else float),
+            lambda self, seed, start, n: np.zeros((n, 1 if n < 3 else 3)),
+            lambda self, seed, start, n: np.zeros(n) if n < 3 else [np.zeros(n)] * 2,
+        )
     ),
     *(
         (type("D", (Plain,), {name: f})(), ValueError, r"no array that was deleted.*float32\[3\]")

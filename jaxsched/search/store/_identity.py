@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jaxlib.version
-from jax.tree_util import keystr, tree_leaves_with_path
 
 import jaxsched
 from jaxsched.search._fingerprint import digest, fingerprint, labelled, plain
@@ -20,6 +19,7 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.store._pieces import Fields
+from jaxsched.search.tasks._reading import shown
 from jaxsched.search.tasks._traced import Fold
 from jaxsched.search.trials._trials import Trials, controllers
 
@@ -113,14 +113,12 @@ def run_fields(plan: Plan) -> tuple[Fields, ...]:
         "metrics": f"{sorted(shape.metrics)} of step, {sorted(shape.validation)} of evaluate",
         **labelled({"limit": plan.limit}),
     }
-    leaves = tree_leaves_with_path(shape.batch)
-    kinds = ", ".join(f"{keystr(path)} {x.dtype}{list(x.shape)}".strip() for path, x in leaves)
     return tuple(
         # The kinds of batches, since without any `Rows` has nothing to compare.
         {
             **_versions(),
             **fold.fields,
-            "task's batches": kinds if fold.reads else _NUMBERS,
+            "task's batches": shown(shape.batch) if fold.reads else _NUMBERS,
             **shared,
         }
         for fold in plan.folds

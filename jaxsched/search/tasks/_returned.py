@@ -95,8 +95,8 @@ def called(caller: str, method: str, task: Task, *arguments: PyTree) -> PyTree:
         return getattr(task, method)(*arguments)
     except StopIteration as error:
         raise ValueError(
-            f"{caller}(task=...): {method} must not raise StopIteration; what it reads from an "
-            "iterator belongs into `batches`."
+            f"{caller}(task=...): {method} must not raise StopIteration; what it reads belongs "
+            "into `batches`, which finds it by the numbers of the updates."
         ) from error
     except Exception as error:
         note = f"in `{method}` of {caller}(task=...)"

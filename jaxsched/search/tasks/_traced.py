@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -21,6 +20,7 @@ from jaxsched._checks import checked_whole
 from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import Walk, digest, equations, fingerprint_of, public
 from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves
+from jaxsched.search.tasks._reading import first_batch, read_batches
 from jaxsched.search.tasks._returned import (
     TaskShape,
     as_array,
@@ -33,8 +33,6 @@ from jaxsched.search.tasks._returned import (
 from jaxsched.search.tasks._updates import check_all_read, check_every_step, check_used
 
 METHODS = ("init", "step", "evaluate")
-# Of the whole process: a sweep's threads, its store, and units in threads read the same source.
-_READING = threading.RLock()
 _PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
 
 
@@ -63,7 +61,7 @@ class Fold:
         self, seed: int, start: int, length: int, steps: int, caller: str = "sweep"
     ) -> PyTree:
         """Those of ``length`` updates, of ``steps`` in all; see ``read_batches``."""
-        return read_batches(self.task, seed, start, length, caller, steps)
+        return read_batches(self.task, seed, start, length, caller, steps, self.shape.batch)
 
     def batches_digest(self, seeds: tuple[int, ...], steps: int, rows: int) -> str:
         """A digest of what its runs read: all of it, or ``rows`` of each run, evenly in some pieces
@@ -147,42 +145,6 @@ class Fold:
         return equations(closed.jaxpr) if closed else iter(())
 
 
-def read_batches(
-    task: Task, seed: int, start: int, length: int, caller: str = "sweep", steps: int | None = None
-) -> PyTree:
-    """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length].
-
-    By one thread at a time: a file that two threads seek in gives each the other's rows.
-    """
-    if (batches := getattr(task, "batches", None)) is None:
-        return np.arange(start, start + length, dtype=np.int32)
-    called = f"{caller}(task=...): batches({seed}, {start}, {length})"
-    try:
-        with _READING:
-            drawn = batches(seed, start, length)
-    except (StopIteration, IndexError) as error:
-        needed = "" if steps is None else f" of the {steps}"
-        raise ValueError(
-            f"{called} must return what the updates {start} to {start + length - 1}{needed} read, "
-            f"got {type(error).__name__}{f' ({error})' if str(error) else ''}: the data have ended "
-            "too early. Begin them again, as `js.search.shuffled` does, or train fewer steps."
-        ) from error
-    except Exception as error:
-        error.add_note(f"in {called}")
-        raise
-    leaves = jax.tree.leaves(drawn)
-    for dtype in (leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")):
-        if not (jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_):
-            raise TypeError(f"{called} must return arrays of numbers, got dtype {dtype}.")
-    lengths = {np.shape(leaf)[:1] for leaf in leaves}
-    if lengths != {(length,)}:
-        raise TypeError(
-            f"{called} must return arrays with the leading axis {length}, "
-            f"got the leading axes {sorted(lengths)}."
-        )
-    return drawn
-
-
 def updates_per_step(caller: str, task: Task) -> int:
     """How many optimizer updates a step of the task makes."""
     given = getattr(task, "updates_per_step", 1)
@@ -249,8 +211,7 @@ def trace_task(
             f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
         )
     arrays, rebuild = taken_apart(task)
-    drawn = read_batches(task, 0, 0, min(2, steps), caller, steps)
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
+    batch = first_batch(task, caller, steps)
     updates = updates_per_step(caller, task)
     size = () if updates == 1 else (updates,)
     values = {name: jax.ShapeDtypeStruct(size, jnp.float32) for name in hyperparams}

@@ -1,0 +1,94 @@
+"""The batches of a task are read, and checked: on the host, by one thread at a time."""
+
+from __future__ import annotations
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_leaves_with_path
+
+from jaxsched._types import PyTree
+from jaxsched.search.tasks._protocol import Task
+
+# Of the whole process: a sweep's threads, its store, and units in threads read the same source.
+_READING = threading.RLock()
+
+
+def read_batches(
+    task: Task,
+    seed: int,
+    start: int,
+    length: int,
+    caller: str = "sweep",
+    steps: int | None = None,
+    like: PyTree = None,
+) -> PyTree:
+    """The batches of ``length`` updates, of ``steps`` in all; or their numbers, int32 [length].
+
+    Raises if their rows are not ``like`` those that were traced.
+    By one thread at a time: a file that two threads seek in gives each the other's rows.
+    """
+    if (batches := getattr(task, "batches", None)) is None:
+        return np.arange(start, start + length, dtype=np.int32)
+    called = f"{caller}(task=...): batches({seed}, {start}, {length})"
+    try:
+        with _READING:
+            drawn = batches(seed, start, length)
+    except (StopIteration, IndexError) as error:
+        needed = "" if steps is None else f" of the {steps}"
+        raise ValueError(
+            f"{called} must return what the updates {start} to {start + length - 1}{needed} read, "
+            f"got {type(error).__name__}{f' ({error})' if str(error) else ''}: the data have ended "
+            "too early. Begin them again, as `js.search.shuffled` does, or train fewer steps."
+        ) from error
+    except Exception as error:
+        error.add_note(f"in {called}")
+        raise
+    leaves = jax.tree.leaves(drawn)
+    for dtype in (leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")):
+        if not (jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_):
+            raise TypeError(f"{called} must return arrays of numbers, got dtype {dtype}.")
+    lengths = {np.shape(leaf)[:1] for leaf in leaves}
+    if lengths != {(length,)}:
+        raise TypeError(
+            f"{called} must return arrays with the leading axis {length}, "
+            f"got the leading axes {sorted(lengths)}."
+        )
+    if like is not None and (got := shown(_row(drawn))) != (wanted := shown(like)):
+        raise TypeError(
+            f"{called} must return rows of the shapes and dtypes of the first ones, {wanted}, got "
+            f"{got}."
+        )
+    return drawn
+
+
+def shown(row: PyTree) -> str:
+    """The arrays of a batch: their places, dtypes and shapes."""
+    leaves = tree_leaves_with_path(row)
+    return ", ".join(f"{keystr(path)} {x.dtype}{list(x.shape)}".strip() for path, x in leaves)
+
+
+def first_batch(task: Task, caller: str, steps: int) -> PyTree:
+    """What a row of the batches is, abstract.
+
+    The last of the first two is asked for alone, too. An iterator, which would give each run other
+    data, has gone on, and what begins anew at each call returns the first.
+    """
+    last = min(2, steps) - 1
+    drawn = jax.tree.map(np.array, read_batches(task, 0, 0, last + 1, caller, steps))  # copies
+    alone = read_batches(task, 0, last, 1, caller, steps, row := _row(drawn))
+    pairs = zip(jax.tree.leaves(drawn), jax.tree.leaves(alone), strict=True)
+    if any(x[last:].tobytes() != np.asarray(y, x.dtype).tobytes() for x, y in pairs):
+        raise ValueError(
+            f"{caller}(task=...): batches(seed, start, length) must be a function of its arguments "
+            f"alone, but update {last} has other data in batches(0, {last}, 1) than in "
+            f"batches(0, 0, {last + 1}): each run would read others. Compute the rows from `start` "
+            "on, as `js.search.shuffled` does, without an iterator or a generator that goes on."
+        )
+    return row
+
+
+def _row(drawn: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), drawn)
