@@ -277,6 +277,7 @@ def test_a_class_of_ones_own_is_named_once_it_is_registered():
             "are not given, got '100tok'",
         ),
         ("Linear(0, 10%, 10)", ValueError, r"not a percentage, got '10%': write 0\.1\.$"),
+        ("Plateau(0.1, mode='10%')", ValueError, r"one of 'min', 'max', got '10%'\.$"),
         ("Linear(0, 3 epochs, 10)", ValueError, r"must not be a length, got '3 epochs'\.$"),
         (
             "power_scheduler(1, 1, 2M, 9)",

@@ -17,7 +17,7 @@ from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
 from jaxsched.names import _texts
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Tree, parse
-from jaxsched.names._lookup import check, check_values, source_of, unknown
+from jaxsched.names._lookup import check, source_of, unknown
 from jaxsched.names._places import Place
 from jaxsched.names._sources import BY, Entry, untold
 from jaxsched.schedules._base import AbstractSchedule
@@ -75,13 +75,12 @@ def from_config(config: Any, *, units: Units | None = None) -> Any:
     tree = read(tree)
     if not isinstance(tree, Call):
         several = ": one after the other they are {'name': 'Sequence', 'parts': [...]}"
-        several = several if is_list(tree) else ""
+        several = several if isinstance(tree, list) else ""
         raise TypeError(
             f"{_WHERE} must be a mapping with a name, or a text such as 'cosine_decay(0.1, 1000)', "
             f"got {describe(config)}{several}."
         )
     place = Place.of(units, run=1)
-    check_values(tree, place)
     made = _checked(build(tree, place))
     place.settle()
     return made
@@ -188,11 +187,14 @@ def _opened(config: Any) -> list[Any]:
         ) from error
 
 
-def build(tree: Tree, place: Place) -> Any:
-    """What a call makes."""
+def build(tree: Call, outer: Place, caller: str = "", argument: str = "") -> Any:
+    """What a call makes that stands at a place, or there as an argument of a ``caller``."""
+    place = outer.within(caller, argument) if caller else outer
     start = len(place.told)
-    made = (_operation if tree.name in OPERATORS else _made)(tree, place)
+    made = _operation(tree, place) if tree.name in OPERATORS else _made(tree, place)
     place.made(tree.name, lasts(made), start)
+    if place.told is not outer.told:  # a run of its own
+        place.settle()
     return made
 
 
@@ -235,11 +237,7 @@ def maker(source: Entry, units: Units | None) -> Callable[..., Any]:
 def value_of(tree: Tree, source: Entry, argument: str, place: Place) -> Any:
     """The value of an argument."""
     if isinstance(tree, Call):
-        inner = place.within(source.name, argument) if source.module else place
-        made = build(tree, inner)
-        if inner.told is not place.told:  # a run of its own
-            inner.settle()
-        return made
+        return build(tree, place, source.name if source.module else "", argument)
     if isinstance(tree, dict):
         key = lambda k: _texts.read(k, source, argument, place) if isinstance(k, str) else k
         return {key(k): value_of(x, source, str(k), place) for k, x in tree.items()}
@@ -249,8 +247,9 @@ def value_of(tree: Tree, source: Entry, argument: str, place: Place) -> Any:
 
 
 def _operation(tree: Call, place: Place) -> Any:
-    inner = place.within(tree.name)
-    operands = [build(x, inner) if isinstance(x, Call) else _texts.value(x) for x in tree.args]
+    operands = [
+        build(x, place, tree.name) if isinstance(x, Call) else _texts.value(x) for x in tree.args
+    ]
     expected = f"{_WHERE} must have other operands around {tree.name}, got "
     for x in operands:
         plain = is_number(x) and not isinstance(x, bool)

@@ -107,7 +107,7 @@ def check_values(x: Tree, place: Place, source: Entry | None = None, argument: s
         return x
     where = f"{source.name}({argument}=...)"
     bounds = source.bounds.get(argument)
-    if isinstance(x, str) and (bounds is None or "options" not in bounds):
+    if isinstance(x, str):
         x = _texts.meant(x, source, argument, place)
     if bounds is None or x is None or isinstance(x, _texts.Length):
         return x

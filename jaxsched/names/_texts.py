@@ -115,8 +115,9 @@ def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
 
 def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     """The number that a text is for an argument, or a `Length`; else the text. It loads no JAX."""
-    length: Any = value(text)
-    if length is not text or len(text) > _LONGEST:
+    bounds = source.bounds.get(argument, {}) if source else {}
+    length: Any = text if "options" in bounds else value(text)
+    if length is not text or len(text) > _LONGEST or "options" in bounds:
         return length
     text = _DIGITS.sub("", text.strip())
     kind = source.kinds.get(argument, "") if source else ""
