@@ -65,10 +65,10 @@ def sweep(
 
     On a CPU (width 1) every run has exactly the bits of a solo run, whatever the order, the other
     trials, the devices and threads, or shared prefixes. A Python loop over ``jax.jit(task.step)``
-    with the values of ``js.sample(schedule, steps)`` has these bits too, but where XLA orders a sum
-    otherwise within a compiled loop (convolutions, attention): then it differs by rounding. At
-    greater widths (``jax.vmap``) a run differs from a solo run by rounding, still whatever the
-    order and the other trials.
+    with the values of ``js.sample(schedule, steps)`` has these bits too, unless XLA orders a sum
+    differently in a compiled loop (convolutions, attention): then it differs by rounding. At
+    greater widths (``jax.vmap``) a run differs from a solo run by rounding. It still does not
+    depend on the order or on the other trials.
 
     A run whose training loss is not finite, or above ``limit``, has diverged: it stops there, is
     flagged with its step, and does not affect others.
@@ -94,8 +94,8 @@ def sweep(
         limit: a training loss above it counts as diverged.
         width: runs that are vectorized together. ``None``: 1 on a CPU, else "auto": the fastest of
             some widths that fit into memory (measured only if the sweep is long enough to pay for
-            it). If memory runs out all the same, it is halved with a warning; what is trained then
-            only the same call takes from a checkpoint, since its bits are those of no width.
+            it). If memory runs out all the same, it is halved with a warning. Runs trained after
+            that are found in a checkpoint by the same call only: their bits are of no one width.
         share_prefixes: ``False`` trains shared prefixes again for each trial (for measurements).
         devices: each has a thread with its own share of the runs; one that is listed twice has two.
             By default all local accelerators; or the CPU, with a thread for each core that the

@@ -87,9 +87,7 @@ def updated(
         raise _needs_known_values(hyperparams, error) from error
     _check_structure(initial, opt_state, hyperparams)
     count = len(hyperparams)
-    made_of = flow(
-        traced
-    ).reads  # as bits: first the hyperparameters in order of names, then `params`
+    made_of = flow(traced).reads  # bits: the hyperparameters in order of names, then `params`
     own = [i for i, mask in enumerate(made_of) if mask & ((1 << count) - 1)]
     if not own:
         return update(tx, opt_state)
