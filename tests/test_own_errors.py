@@ -92,6 +92,10 @@ def wrapped(**members):
             lambda: schedule(natural_length=lambda self: None)()._repr_html_(),
             r"natural_length\(\) must return .* None",
         ),
+        (
+            lambda: schedule(natural_length=lambda self: math.inf)()._repr_html_(),
+            r"natural_length\(\) must return a number of steps, got inf",
+        ),
         *(
             (
                 lambda phases=phases: js.boundaries(
@@ -106,6 +110,20 @@ def wrapped(**members):
 def test_lengths_and_phases_are_checked(make, words):
     with pytest.raises(TypeError, match=r"^Mine\." + words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (-5, "at least 0, got -5"),
+        (math.inf, "finite in float32, got inf"),
+        (np.float32("nan"), "finite in float32, got .*nan"),
+        (jnp.array([10, -1]), "at least 0, got .*10, -1"),
+    ],
+)
+def test_a_length_that_no_run_has_is_refused_as_the_schedule_is_made(length, words):
+    with pytest.raises(ValueError, match=r"^Mine\.duration must be " + words):
+        schedule(duration=length)()
 
 
 class State(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._arrays import is_number
+from jaxsched._checks import checked_number
 from jaxsched._number import Number, Value
 from jaxsched._struct import Record
 from jaxsched._text import describe, shorten
@@ -73,14 +74,14 @@ def check_duration(schedule: Any) -> None:
     """That of a user's class, before it is built on."""
     if _is_ours(schedule):
         return
-    length = schedule.duration
-    if length is None or (is_number(length) and not isinstance(length, bool)):
+    where, length = f"{type(schedule).__name__}.duration", schedule.duration
+    if length is None:
+        return
+    if is_number(length) and not isinstance(length, bool):
+        checked_number(where, length, at_least=0)
         return
     repair = ": decorate it with @property" if callable(length) else ""
-    raise TypeError(
-        f"{type(schedule).__name__}.duration must be a number of steps or None, got "
-        f"{describe(length)}{repair}."
-    )
+    raise TypeError(f"{where} must be a number of steps or None, got {describe(length)}{repair}.")
 
 
 def _is_ours(schedule: Record) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -140,7 +141,7 @@ def shown_length(schedule: Any) -> float:
         before, last = ([Phase("", 0, 0), *phases_of(schedule)])[-2:]
         return length + last.start - before.start  # the last value as long as the one before
     natural = schedule.natural_length()
-    if not is_number(natural):
+    if not (is_number(natural) and 0 <= natural < math.inf):
         raise TypeError(
             f"{type(schedule).__name__}.natural_length() must return a number of steps, got "
             f"{describe(natural)}."
