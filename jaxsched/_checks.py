@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import operator
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -43,6 +44,24 @@ def violates(rule: Callable[..., Any], *numbers: Leaf) -> bool:
     if not all(map(is_concrete, numbers)):
         return False
     return bool(np.any(rule(*(np.asarray(to_host(x), np.float64) for x in numbers))))
+
+
+_BROKEN = {
+    "at most": operator.gt,
+    "less than": operator.ge,
+    "at least": operator.lt,
+    "greater than": operator.le,
+}
+
+
+def check_beside(where: str, x: Leaf, words: str, other: str, limit: Leaf, told: str = "") -> None:
+    """Raises for a known number that is not ``"at most"``, or the like, that of another argument.
+
+    ``None`` is no number: it breaks no relation.
+    """
+    if violates(_BROKEN[words], x, limit):
+        got = f"{other}={describe(limit)}, got {describe(x)}"
+        raise ValueError(f"{where} must be {words} {got}{told}.")
 
 
 def checked_steps(where: str, x: Leaf, **bounds: Any) -> Leaf:

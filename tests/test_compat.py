@@ -101,7 +101,7 @@ WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
         (
             "optax.warmup_cosine_decay_schedule",
             {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 9, "decay_steps": 9},
-            "must be greater than warmup_steps=9, which it includes, got 9",
+            "must be greater than warmup_steps=9, got 9: it includes",
         ),
         ("keras.PiecewiseConstantDecay", {"boundaries": [2], "values": [1.0]}, "a value more"),
         ("keras.ReduceLROnPlateau", {"monitor": "accuracy", "base_lr": 0.1}, "'min' or 'max'"),

@@ -70,8 +70,8 @@ def test_noise_beyond_the_value_is_refused_and_that_of_timm_goes_on_after_the_en
 @pytest.mark.parametrize(
     ("steps", "words"),
     [
-        ((200, 100), r"must be above the start 200, got 100: no step"),
-        ((5, 5), r"must be above the start 5, got 5"),
+        ((200, 100), r"must be greater than start=200, got 100: no step"),
+        ((5, 5), r"must be greater than start=5, got 5"),
         ((0.4, 0.9), r"must be a number of steps, got 0.4.*js.share\(0.4\).of\(steps\)"),
         ((0, 0.9), r"must be a number of steps, got 0.9.*js.share\(0.9\).of\(steps\)"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from jaxsched._arrays import is_concrete, is_list
-from jaxsched._checks import checked_number, violates
+from jaxsched._checks import check_beside, checked_number, violates
 from jaxsched._text import describe
 from jaxsched._types import Leaf
 from jaxsched.compat._pieces import floor, larger, lasting, where
@@ -128,11 +128,8 @@ class Clock:
     def rest(self, warmup: AbstractSchedule, t_max: tuple[Leaf, str]) -> Leaf:
         """What remains of ``t_max``, negative if the warmup is longer."""
         end, whole = self.length("t_max", t_max), self._whole()
-        if whole is not None and violates(lambda end, whole: end < whole, end, whole):
-            raise ValueError(
-                f"composer.{self.name}(t_max=...) must be at least max_duration={describe(whole)}, "
-                f"got {describe(end)} {self.unit!r}."
-            )
+        given, told = f"composer.{self.name}(t_max=...)", f" {self.unit!r}"
+        check_beside(given, end, "at least", "max_duration", whole, told)
         return subtract_steps(end, warmup.duration)
 
     def within(self, schedule: AbstractSchedule) -> AbstractSchedule:

@@ -7,7 +7,6 @@ body gets numbers, of which the known ones are checked, and may be traced ones.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
@@ -146,13 +145,6 @@ def _options(where: str, x: object) -> dict[str, Any]:
     if not isinstance(x, Mapping) or not all(isinstance(name, str) for name in x):
         raise TypeError(f"{where} must be a dict of arguments by name, got {describe(x)}.")
     return dict(x)
-
-
-def require_below(where: str, x: Leaf, name: str, limit: Leaf, equal: bool = False) -> None:
-    """Raises where a known number is not below another argument, or with ``equal`` above it."""
-    if violates(operator.gt if equal else operator.ge, x, limit):
-        most = "at most" if equal else "less than"
-        raise ValueError(f"{where} must be {most} {name}={describe(limit)}, got {describe(x)}.")
 
 
 def chosen(where: str, x: object, makers: Mapping[str, Any]) -> Any:

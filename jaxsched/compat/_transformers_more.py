@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxsched._checks import checked_whole
+from jaxsched._checks import check_beside, checked_whole
 from jaxsched.compat._pieces import larger, smaller
 from jaxsched.compat._signature import (
     Count,
@@ -16,7 +16,6 @@ from jaxsched.compat._signature import (
     ThresholdMode,
     Whole,
     drop_in,
-    require_below,
 )
 from jaxsched.compat._torch_plateau import margins, plateau
 from jaxsched.controllers import Greedy, Plateau
@@ -98,7 +97,7 @@ def greedy(
     if fix:
         least, most = smaller(least, 1.0), larger(most, 1.0)
     else:
-        require_below(f"{name}(min_lr=...)", min_lr, "max_lr", max_lr, equal=True)
+        check_beside(f"{name}(min_lr=...)", min_lr, "at most", "max_lr", max_lr)
     return Greedy(
         *(lr, factor, patience, rtol, atol, cooldown, warmup, least, most),
         mode=mode,

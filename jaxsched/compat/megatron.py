@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Literal
 
-from jaxsched._checks import checked_whole, violates
+from jaxsched._checks import check_beside, checked_whole, violates
 from jaxsched._text import describe
 from jaxsched.compat._pieces import floor, larger, smaller, where
 from jaxsched.compat._signature import (
@@ -23,7 +23,6 @@ from jaxsched.compat._signature import (
     Text,
     chosen,
     drop_in,
-    require_below,
 )
 from jaxsched.schedules import _shapes as shapes
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -79,9 +78,10 @@ def OptimizerParamScheduler(
     (0.5, 0.125)
     """
     name = "megatron.OptimizerParamScheduler"
-    require_below(f"{name}(init_lr=...)", init_lr, "max_lr", max_lr, equal=True)
-    require_below(f"{name}(min_lr=...)", min_lr, "max_lr", max_lr, equal=True)
-    require_below(f"{name}(lr_warmup_steps=...)", lr_warmup_steps, "lr_decay_steps", lr_decay_steps)
+    check_beside(f"{name}(init_lr=...)", init_lr, "at most", "max_lr", max_lr)
+    check_beside(f"{name}(min_lr=...)", min_lr, "at most", "max_lr", max_lr)
+    whole = ("less than", "lr_decay_steps", lr_decay_steps)
+    check_beside(f"{name}(lr_warmup_steps=...)", lr_warmup_steps, *whole)
     rise = shapes.Linear(init_lr, max_lr, lr_warmup_steps)
     rest = subtract_steps(lr_decay_steps, lr_warmup_steps)
     if lr_decay_style == "constant":
@@ -132,7 +132,7 @@ def get_wd(
     >>> [float(megatron.get_wd(0.0, 1.0, 10, "cosine")(t)) for t in (0, 5, 10)]
     [0.0, 0.5, 1.0]
     """
-    require_below("megatron.get_wd(start_wd=...)", start_wd, "end_wd", end_wd, equal=True)
+    check_beside("megatron.get_wd(start_wd=...)", start_wd, "at most", "end_wd", end_wd)
     if wd_incr_style == "constant":
         if violates(operator.ne, start_wd, end_wd):
             raise ValueError(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from jaxsched._arrays import is_list
-from jaxsched._checks import violates
+from jaxsched._checks import check_beside
 from jaxsched._text import describe
 from jaxsched.compat._optax_plain import bent, line
 from jaxsched.compat._optax_plain import constant_schedule as constant_schedule
@@ -102,11 +102,9 @@ def warmup_cosine_decay_schedule(
     >>> [float(lr(t)) for t in (0, 5, 10, 60, 110)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    if violates(lambda steps, warmup: steps <= warmup, decay_steps, warmup_steps):
-        raise ValueError(
-            "optax.warmup_cosine_decay_schedule(decay_steps=...) must be greater than "
-            f"warmup_steps={warmup_steps!r}, which it includes, got {decay_steps!r}."
-        )
+    given = "optax.warmup_cosine_decay_schedule(decay_steps=...)"
+    beside = ("greater than", "warmup_steps", warmup_steps, ": it includes them")
+    check_beside(given, decay_steps, *beside)
     end = where(lambda peak: peak == 0, (peak_value,), 0.0, end_value)
     fall = bent(peak_value, end, subtract_steps(decay_steps, warmup_steps), exponent)
     return _warmed(init_value, peak_value, warmup_steps, fall)

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Literal
 
-from jaxsched._checks import checked_number, violates
+from jaxsched._checks import check_beside, checked_number, violates
 from jaxsched.compat._knots import drops
 from jaxsched.compat._pieces import OfStep, larger, polynomial, stairs, surely, where
 from jaxsched.compat._signature import (
@@ -32,7 +32,6 @@ from jaxsched.compat._signature import (
     Whole,
     chosen,
     drop_in,
-    require_below,
 )
 from jaxsched.compat._timm_plateau import PlateauLRScheduler as PlateauLRScheduler
 from jaxsched.compat._timm_plateau import noisy as _noisy
@@ -163,7 +162,7 @@ def TanhLRScheduler(
     >>> [round(float(timm.TanhLRScheduler(1.0, 100)(t)), 6) for t in (0, 70, 99, 100)]
     [0.999999, 0.5, 0.003018, 0.0]
     """
-    require_below("timm.TanhLRScheduler(lb=...)", lb, "ub", ub)
+    check_beside("timm.TanhLRScheduler(lb=...)", lb, "less than", "ub", ub)
     fall = lambda start, end: shapes.Tanh(start, end, t_initial, lb, ub)
     body = _cycles(fall, base_lr, lr_min, (cycle_mul, cycle_decay, cycle_limit), fix)
     lr = _warmed(body, base_lr, warmup_t, warmup_lr_init, warmup_prefix, True)
@@ -274,7 +273,7 @@ def WSDLRScheduler(
     [0.5, 1.0, 0.5, 0.0]
     """
     name = "timm.WSDLRScheduler"
-    require_below(f"{name}(decay_t=...)", decay_t, "t_initial", t_initial, equal=True)
+    check_beside(f"{name}(decay_t=...)", decay_t, "at most", "t_initial", t_initial)
     powers = {"constant": None, "rsqrt": 0.5, "power": stable_power}
     decline = powers[stable_fn]
     falls: dict[str, Callable[[Any, Any], AbstractSchedule]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from typing import Any, Literal
 
+from jaxsched._checks import check_beside
 from jaxsched.compat import _pieces as pieces
 from jaxsched.compat._pieces import add, larger, lasting, smaller, surely, wave, where
 from jaxsched.compat._signature import (
@@ -22,7 +23,6 @@ from jaxsched.compat._signature import (
     Whole,
     chosen,
     drop_in,
-    require_below,
 )
 from jaxsched.compat._transformers_more import get_adafactor_schedule as get_adafactor_schedule
 from jaxsched.compat._transformers_more import greedy as greedy
@@ -137,7 +137,7 @@ def polynomial(
     >>> [float(transformers.polynomial(1.0, 10, 30, 0.0, 2.0)(t)) for t in (5, 10, 20, 30)]
     [0.5, 1.0, 0.25, 0.0]
     """
-    require_below("transformers.polynomial(lr_end=...)", lr_end, "lr", lr)
+    check_beside("transformers.polynomial(lr_end=...)", lr_end, "less than", "lr", lr)
     rest = _rest(num_training_steps, num_warmup_steps, 0)
     fall = pieces.polynomial(lr, lr_end, rest, power)
     if not surely(lambda power: power != 0, power):

@@ -32,6 +32,13 @@ S = TypeVar("S")
 _CLASS_OF: dict[str, Any] = {}  # what the operators make: `Around`, whose module comes later
 
 
+def _operator(
+    of: Callable[[Any, Any], Any],
+) -> Callable[[AbstractController, Operand], AbstractController]:
+    """A method that makes an ``Around`` of the rate and another operand."""
+    return lambda self, other: self._wrap(lambda rate: of(rate, other), other)
+
+
 class AbstractController(Record, abc.ABC):
     """A rate that depends on measurements. (The usual kind is an ``AbstractScaler``.)
 
@@ -206,38 +213,19 @@ class AbstractController(Record, abc.ABC):
         made: AbstractController = _CLASS_OF["operators"].of(self, rule)
         return made
 
-    def __mul__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: rate * other, other)
-
-    def __rmul__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: other * rate)
-
-    def __truediv__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: rate / other, other)
-
-    def __rtruediv__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: other / rate)
-
-    def __pow__(self, exponent: Operand) -> AbstractController:
-        return self._wrap(lambda rate: rate**exponent, exponent)
-
-    def __add__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: rate + other, other)
-
-    def __radd__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: other + rate)
-
-    def __sub__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: rate - other, other)
-
-    def __rsub__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: other - rate)
+    __mul__ = _operator(lambda rate, other: rate * other)
+    __rmul__ = _operator(lambda rate, other: other * rate)
+    __truediv__ = _operator(lambda rate, other: rate / other)
+    __rtruediv__ = _operator(lambda rate, other: other / rate)
+    __pow__ = _operator(lambda rate, other: rate**other)
+    __add__ = _operator(lambda rate, other: rate + other)
+    __radd__ = _operator(lambda rate, other: other + rate)
+    __sub__ = _operator(lambda rate, other: rate - other)
+    __rsub__ = _operator(lambda rate, other: other - rate)
+    __rshift__ = _operator(lambda rate, other: rate >> other)
 
     def __neg__(self) -> AbstractController:
         return self._wrap(lambda rate: -rate)
-
-    def __rshift__(self, other: Operand) -> AbstractController:
-        return self._wrap(lambda rate: rate >> other, other)
 
     def __rrshift__(self, other: Operand) -> AbstractController:
         made: AbstractController = _CLASS_OF["operators"].after(other, self)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxsched._checks import MANY, checked_whole, violates
+from jaxsched._checks import MANY, check_beside, checked_whole
 from jaxsched._struct import choice, count, length, number, static, struct
 from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import AbstractController, next_count, number32, zero
@@ -109,11 +108,8 @@ class Greedy(AbstractEvaluator):
         return jnp.minimum(self.min_scale, 1.0), jnp.maximum(self.max_scale, 1.0)
 
     def __check_init__(self) -> None:
-        if violates(operator.gt, self.min_scale, self.max_scale):
-            raise ValueError(
-                f"Greedy(min_scale=...) must be at most max_scale={self.max_scale!r}, got "
-                f"{self.min_scale!r}."
-            )
+        most = ("at most", "max_scale", self.max_scale)
+        check_beside("Greedy(min_scale=...)", self.min_scale, *most)
         if self.window is not None:
             self.__dict__["window"] = checked_whole("Greedy(window=...)", self.window, 1, MANY)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from typing import Any, ClassVar
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import to_host
-from jaxsched._checks import violates
+from jaxsched._checks import check_beside
 from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import AbstractController, number32
 from jaxsched.schedules._base import AbstractSchedule, Constant
@@ -35,11 +34,8 @@ class AbstractScaler(AbstractController):
 
     def __check_init__(self) -> None:
         top = self.base.value if isinstance(self.base, Constant) else None
-        if violates(operator.gt, self.min_lr, top):
-            raise ValueError(
-                f"{type(self).__name__}(min_lr=...) must be at most base={top!r}, got "
-                f"{self.min_lr!r}: the rate could not fall."
-            )
+        where, told = f"{type(self).__name__}(min_lr=...)", ": the rate could not fall"
+        check_beside(where, self.min_lr, "at most", "base", top, told)
 
     @property
     def bounds(self) -> tuple[Leaf, Leaf]:

@@ -10,15 +10,13 @@ To sweep a setting, map the recipe:
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import has_float64, is_concrete, to_host
-from jaxsched._checks import checked_number, violates
-from jaxsched._text import describe
+from jaxsched._checks import check_beside, checked_number, violates
 from jaxsched._types import Leaf
 from jaxsched.recipes._arguments import divide, exponential, multiply, power, root, until, value_at
 from jaxsched.recipes._signature import (
@@ -333,10 +331,6 @@ def silver(
     >>> float(js.silver(2.0)(1))
     1.0
     """
-    if convexity is not None and violates(operator.gt, convexity, smoothness):
-        raise ValueError(
-            f"silver(convexity=...) must be at most smoothness={describe(smoothness)}, got "
-            f"{describe(convexity)}."
-        )
+    check_beside("silver(convexity=...)", convexity, "at most", "smoothness", smoothness)
     condition = None if convexity is None else divide(smoothness, convexity)
     return laws.Silver(divide(1.0, smoothness), condition, steps)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-
 from jaxsched import _number as num
-from jaxsched._checks import violates
+from jaxsched._checks import check_beside
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, struct
 from jaxsched._types import Leaf
@@ -76,10 +74,7 @@ class Hyperbolic(AbstractShape):
     bound: Leaf = length(above=0)
 
     def __check_init__(self) -> None:
-        if violates(operator.lt, self.bound, self.steps):
-            raise ValueError(
-                f"Hyperbolic(bound=...) must be at least steps={self.steps!r}, got {self.bound!r}."
-            )
+        check_beside("Hyperbolic(bound=...)", self.bound, "at least", "steps", self.steps)
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         value = lambda number: num.as_value(at.rest, num.to_value(number))

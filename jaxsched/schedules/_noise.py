@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, Literal
 
 import jax
@@ -13,7 +12,7 @@ from jax import lax
 
 from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, to_host
-from jaxsched._checks import checked_steps, violates
+from jaxsched._checks import check_beside, checked_steps
 from jaxsched._number import Number, Value
 from jaxsched._struct import choice, count, length, number, struct
 from jaxsched._types import Leaf
@@ -85,11 +84,7 @@ def check_range(start_name: str, start: Leaf, stop_name: str, stop: Leaf) -> Non
     for name, step in ((start_name, start), (stop_name, stop)):
         if step is not None:
             checked_steps(name, step)
-    if stop is not None and violates(operator.ge, start, stop):
-        raise ValueError(
-            f"{stop_name} must be above the start {start!r}, got {stop!r}: no step would "
-            "have noise."
-        )
+    check_beside(stop_name, stop, "greater than", "start", start, ": no step would have noise")
 
 
 def random_bits(seed: Leaf, at: Number) -> _Bits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from jax import lax
 
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
-from jaxsched._checks import violates
+from jaxsched._checks import check_beside, violates
 from jaxsched._number import Number, Value
 from jaxsched._struct import count, length, number, struct
 from jaxsched._types import Leaf
@@ -67,11 +66,7 @@ class Repeat(AbstractWrapper):
                 "Repeat(growth=...) must be at least 1 without cycles=... (cycles that shrink for "
                 f"ever have an end, after which nothing is left), got {self.growth!r}."
             )
-        if violates(operator.gt, self.warmup, length):
-            raise ValueError(
-                f"Repeat(warmup=...) must be at most the duration {length!r} of a cycle, got "
-                f"{self.warmup!r}."
-            )
+        check_beside("Repeat(warmup=...)", self.warmup, "at most", "schedule.duration", length)
 
     def exact_length(self, t: Number) -> Number | None:
         if self.cycles is None:

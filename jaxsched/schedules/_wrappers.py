@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import abc
 import math
-import operator
 from typing import TYPE_CHECKING, Any
 
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
 from jaxsched._bounds import checked_kind
-from jaxsched._checks import violates
+from jaxsched._checks import check_beside
 from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._types import Leaf
@@ -167,10 +166,7 @@ class Window(AbstractRetimed):
     stop: Leaf = length(at_least=0)
 
     def __check_init__(self) -> None:
-        if violates(operator.gt, self.start, self.stop):
-            raise ValueError(
-                f"Window(stop=...) must be at least start={self.start!r}, got {self.stop!r}."
-            )
+        check_beside("Window(stop=...)", self.stop, "at least", "start", self.start)
 
     def exact_length(self, t: Number) -> Number:
         return num.at_least_zero(num.as_number(t, self.stop) - num.as_number(t, self.start))
@@ -205,10 +201,7 @@ class Clip(AbstractPointwise):
     def __check_init__(self) -> None:
         if self.low is None and self.high is None:
             raise ValueError("Clip(low=..., high=...) must be given at least one bound, got none.")
-        if violates(operator.gt, self.low, self.high):
-            raise ValueError(
-                f"Clip(high=...) must be at least low={self.low!r}, got {self.high!r}."
-            )
+        check_beside("Clip(high=...)", self.high, "at least", "low", self.low)
 
     def value_at(self, t: Number) -> Value:
         value = num.floating(t, self.schedule.value_at(t))

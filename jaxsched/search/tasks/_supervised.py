@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -137,12 +137,9 @@ class Supervised:
         batch_size = checked_whole("Supervised(batch_size=...)", batch_size, 1)
         accumulation = checked_whole("Supervised(accumulation=...)", accumulation, 1)
         _check_fits(batch_size, accumulation, data[0].length, "training samples")
-        if not callable(optimizer):
-            raise TypeError(
-                "Supervised(optimizer=...) must be a function of the scheduled hyperparameters, "
-                "such as `lambda learning_rate: optax.adam(learning_rate)`, "
-                f"got {type(optimizer).__name__}."
-            )
+        wanted = "a function of the scheduled hyperparameters"
+        such = ", such as `lambda learning_rate: optax.adam(learning_rate)`"
+        checked_kind("Supervised(optimizer=...)", optimizer, Callable, wanted + such)
         check_order(loss, optimizer)
         on_device = pool.fits
         self._static = _Static(
