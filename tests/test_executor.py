@@ -26,7 +26,7 @@ from sweep_tasks import same, supervised
 
 from jaxsched import search
 from jaxsched.search.multihost import _worker
-from jaxsched.search.multihost._pool import packed
+from jaxsched.search.multihost._pool import Pool
 from jaxsched.search.tasks import _named
 
 # Where the end is not asked for, a part of the schedules will do.
@@ -284,7 +284,8 @@ def test_a_worker_that_does_not_see_the_directory_or_cannot_write(tmp_path, thre
         sweep(executor=threads)
 
 
-def test_a_worker_that_lacks_a_module():
+def test_a_worker_that_lacks_a_module(threads):
+    packed = Pool(threads).packed
     assert packed(task := bowl(aim=lambda: 0)) is task  # left to the executor
     with Elsewhere(1) as pool:
         pool.changes = {

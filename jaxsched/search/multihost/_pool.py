@@ -8,6 +8,7 @@ means that the call was lost, in whichever words its executor says that a worker
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import sys
@@ -21,23 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxsched._text import describe, shorten
-from jaxsched.search._fingerprint import digest
 from jaxsched.search.engine._request import check_executor
 
 LOSSES = 3  # so often a lost call is submitted again
 _PAUSES = (0.005, 0.25)  # seconds between two looks at the answers: the first, and the most
-
-
-def packed(value: object) -> object:
-    """The value as bytes, if all its parts can be imported; else the value itself.
-
-    The bytes are read by the function that is called, which reports an error: Dask's workers hang
-    if a module is missing. What is defined elsewhere is left to the executor's own pickling.
-    """
-    try:
-        return _ModulesOnly.dumped(value)
-    except Exception:  # of many kinds
-        return value
 
 
 def unpacked(value: object) -> Any:
@@ -45,15 +33,12 @@ def unpacked(value: object) -> Any:
     return pickle.loads(value) if isinstance(value, bytes) else value
 
 
-def name_of(value: object, *texts: str) -> str:
-    """A digest that nothing else has. What the executor has to pickle is another one each time.
-
-    Its programs and arrays, in ``texts``, do not name a task: ``batches`` may read anything.
-    """
+def name_of(value: object) -> bytes:
+    """Bytes that nothing else has. What the executor has to pickle has other ones each time."""
     try:
-        return digest(_Pickler.dumped(value), *texts)
-    except Exception:  # as above
-        return uuid.uuid4().hex
+        return _Pickler.dumped(value)
+    except Exception:  # of many kinds
+        return uuid.uuid4().bytes
 
 
 class Lost(Exception):
@@ -74,14 +59,21 @@ class Pool:
         number = getattr(self._executor, "_max_workers", None)
         return number if isinstance(number, int) else None
 
-    def check(self, value: object) -> None:
-        """Raises if the workers of a pool of the standard library cannot be sent ``value``."""
-        if not isinstance(self._executor, ProcessPoolExecutor):
-            return
-        try:
-            _Pickler.dumped(value)
-        except Exception as error:
-            raise _cannot_send(error) from error
+    def packed(self, value: object) -> object:
+        """The value as bytes, if all its parts can be imported; else the value itself.
+
+        The bytes are read by the function that is called, which reports an error: Dask's workers
+        hang if a module is missing. What is defined elsewhere is left to the executor's own
+        pickling; it raises here if the workers of a pool of the standard library cannot be sent it.
+        """
+        with contextlib.suppress(Exception):  # of many kinds
+            return _ModulesOnly.dumped(value)
+        if isinstance(self._executor, ProcessPoolExecutor):
+            try:
+                _Pickler.dumped(value)
+            except Exception as error:
+                raise _cannot_send(error) from error
+        return value
 
     def close(self) -> None:
         """Ends the executor if it was made here."""

@@ -43,7 +43,7 @@ class Work:
     """What the units of a sweep have in common. It travels with each of them."""
 
     task: object  # or its name; packed
-    key: str  # of the task, ``name_of`` it, and its computation
+    key: str  # of the task, ``name_of`` it, and what its runs depend on
     folds: int | None  # as given to ``sweep``
     longest: int  # updates of the longest run
     outline: Plan  # the plan, without its trials, task and stages

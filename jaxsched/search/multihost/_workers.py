@@ -36,7 +36,7 @@ from jaxsched.search.multihost._backend import (
     MeshBackend,
     backend_for,
 )
-from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of, packed
+from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of
 from jaxsched.search.multihost._worker import Part, Report, Work, describe, place, train
 from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._index import width_in_store
@@ -103,14 +103,12 @@ class WorkersBackend(AbstractBackend):
         self._plan, self._pool, self._flag, self._most = plan, pool, flag, request.units
         self._traces, self._places = Counter[str](), set[str]()
         self._count = self._repeated = 0
-        pool.check((task, plan.trials))
-        trials = packed(plan.trials)
+        # Programs and arrays alone do not name a task: `batches` may read anything.
+        key = digest(json.dumps(identity.runs), name_of(task))
         outline = dataclasses.replace(plan, trials=(), folds=(), stages=[], objective=Objective())
         self._work = Work(
-            task=packed(task),
-            key=name_of(
-                task, str(plan.table.names), *(fold.code + fold.data for fold in plan.folds)
-            ),
+            task=pool.packed(task),
+            key=key,
             folds=request.folds,
             longest=plan.longest,
             outline=outline,
@@ -123,6 +121,7 @@ class WorkersBackend(AbstractBackend):
         )
         # One call before any unit: it shows that workers answer, would train the same bits as this
         # process, and how fast.
+        trials = pool.packed(plan.trials)
         ((_, report),) = pool.run(describe, [(self._work, trials)], lambda: False)
         if isinstance(_checked(report), Lost):
             raise RuntimeError(f"sweep(executor=...): no worker answers: {report}.") from report
@@ -234,7 +233,7 @@ class WorkersBackend(AbstractBackend):
         name = digest(json.dumps([unit.fold, unit.seed, unit.trials, until]))[:8]
         part = Part(
             name=name,
-            trials=packed(tuple(plan.trials[trial] for trial in unit.trials)),
+            trials=self._pool.packed(tuple(plan.trials[trial] for trial in unit.trials)),
             fold=unit.fold,
             seed=plan.seeds[unit.seed],
             until=until,
