@@ -165,6 +165,7 @@ def from_dict(data: Mapping[str, Any]) -> Any:
 
 
 def _read(data: Any, texts: bool) -> Any:
+    """A schedule or controller from the dict of a file; ``texts`` as in ``_decode``."""
     try:
         data = _plain(data)
     except RecursionError:
@@ -280,6 +281,7 @@ def _decode(data: Any, depth: int, texts: bool) -> Any:
         )
     if texts:
         given = {k: _number(v, cls) if k in ranks else v for k, v in given.items()}
+    # A list in a field that has none of its own (rank 0) holds the members of a population.
     given = {k: _population(v, ranks.get(k, 1)) for k, v in given.items()}
     try:
         return cls(**given)
@@ -312,6 +314,7 @@ def _population(value: Any, rank: int) -> Any:
 
 
 def _array(value: object) -> np.ndarray:
+    """A list of numbers, nested alike, as an array."""
     try:
         array = np.asarray(value)
     except ValueError:  # a ragged list
@@ -323,6 +326,7 @@ def _array(value: object) -> np.ndarray:
 
 
 def _field(value: Any, depth: int, texts: bool) -> Any:
+    """The value of a field from JSON: a record, several, an array or a number."""
     if isinstance(value, dict) and value.keys() == {_WIDE}:
         return _array(value[_WIDE]).astype(np.float64)
     if isinstance(value, dict):

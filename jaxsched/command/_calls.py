@@ -70,6 +70,7 @@ def found_in(
 
 
 def _found(reader: _Reader) -> Found:
+    """The one schedule of the text, its rate, and what is to be said of it."""
     lines = reader.lines
     tree = _outermost(reader)
     made = reader.read(tree)
@@ -134,6 +135,7 @@ class _Reader:
         self.words: set[str] = set()  # of these
 
     def read(self, tree: Any, depth: int = 0) -> Any:
+        """A value of the text with the library's names; what computes otherwise is refused."""
         if depth > DEPTH or next(self.count) > _MOST:
             raise ValueError(
                 f"convert(text=...) must have at most {_MOST} values, nested at most {DEPTH} deep."
@@ -179,6 +181,7 @@ class _Reader:
         return self.with_rate(source, made, self.optimizer) if source else made
 
     def word(self, word: Any) -> Any:
+        """What a name stands for that only the program knows: the rate; others are refused."""
         if isinstance(word, Placed) and word.startswith("lambda"):
             known = [n for n, s in theirs(self.library).items() if "Function" in s.kinds.values()]
             raise ValueError(
@@ -200,6 +203,7 @@ class _Reader:
         raise _unknown(word, "knows")
 
     def is_near(self, call: Call) -> bool:
+        """Whether a call is of a schedule of the library, or of a name that looks like one."""
         known = [each.rpartition(".")[2] for each in theirs(self.library)]
         near = not call.name.endswith(".step") and nearest(call.bare, known)
         return bool(near) or self.lines.source(call) is not None
@@ -222,6 +226,7 @@ class _Reader:
         return optim, args, kwargs
 
     def rate_of(self, optimizer: Any) -> float | None:
+        """The rate that an optimizer is made with: that of the text, or ``lr``."""
         for x in optimizer.args if isinstance(optimizer, Call) else [optimizer]:
             if isinstance(x, Placed) and x.startswith("*"):
                 raise _unknown(x, "knows")
@@ -250,6 +255,7 @@ class _Reader:
         return rate
 
     def with_rate(self, source: Entry, call: Call, optimizer: Any) -> Call:
+        """The call with the optimizer's rate among its arguments, if its schedule scales one."""
         scaled = OF_OPTIMIZER.get(source.name.partition(".")[0], "")
         if scaled not in source.kinds or source.name in _OWN:
             scaled = ""

@@ -148,6 +148,7 @@ def _sentence(schedule: Any) -> str:
 
 
 def _stages(schedule: Any) -> str:
+    """The phases one after another, with what is around all of them."""
     around = []
     inner = schedule
     while isinstance(inner, AbstractWrapper) and not isinstance(inner, Repeat):
@@ -187,6 +188,7 @@ def _is_held(schedule: Any, start: float, end: float | None = None) -> bool:
 
 
 def _phase(schedule: Any, name: str, start: float, end: float | None) -> str:
+    """What a phase does and how long it takes: ``Linear from 0 to 0.1 in 100 steps``."""
     first = schedule.host(start)
     constant = _is_held(schedule, start, end)
     if end is None:

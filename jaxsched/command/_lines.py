@@ -106,6 +106,7 @@ class Lines(Reader):
         return _placed(self.calls[id(call)][1])
 
     def value(self, node: ast.expr, depth: int = 0) -> Any:
+        """As ``Reader.value``; what the user has given for a text stands in its place."""
         made = super().value(node, depth)
         text = (dotted(node) or ast.unparse(node)) if self.told else ""
         if isinstance(made, (Call, Word)) and text in self.told and text not in self.known:
@@ -121,6 +122,7 @@ class Lines(Reader):
         return made
 
     def call(self, node: ast.Call, inner: Any) -> Any:
+        """A call with its arguments; what may change a schedule that it gets is refused."""
         name = self.word(node.func)
         if isinstance(name, Placed) and self.library == "fastai":  # a method of a learner
             name = Word(dotted(node.func))
@@ -146,6 +148,7 @@ class Lines(Reader):
         return made
 
     def word(self, node: ast.AST) -> Any:
+        """What a name has been given in the lines before, or the name itself."""
         name = dotted(node)
         if name in self.known and not isinstance(node, ast.Subscript):
             return self.known[name]
@@ -163,6 +166,7 @@ class Lines(Reader):
         return Word(f"{base}{name[len(dotted(node.value)) :]}") if plain else _placed(node)
 
     def _read(self, line: ast.stmt) -> None:
+        """Takes one line: an import, a name that is given a value, or a call."""
         if isinstance(line, (ast.Import, ast.ImportFrom)):
             for each in line.names:
                 whole = isinstance(line, ast.Import) and not each.asname
@@ -275,6 +279,7 @@ def _placed(node: Any) -> Placed:
 
 
 def _parsed(text: str) -> ast.Module:
+    """The lines of a text, also as they are copied from a console, a notebook or a function."""
     plain = re.sub(
         r"(?m)^ *(>>>|\.\.\.) ?|^ *(%%?[a-z]|!).*$", "", text
     )  # of a console, of a notebook

@@ -20,6 +20,7 @@ def check_report(
     known: set[str] = set()
     acting: set[str] = set()
     for kind in kinds:
+        # A set of measurements acts as a whole: `value` without `averaged` tells AutoDecay nothing.
         known.update(_arguments(kind), *_needs(kind))
         if any(measured >= set(names) for names in _needs(kind)):
             acting.update(_arguments(kind), *_needs(kind))

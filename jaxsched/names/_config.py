@@ -111,6 +111,7 @@ def read(config: Any, depth: int = 0) -> Tree:
 
 
 def _read(config: Any, depth: int, count: Iterator[int]) -> Tree:
+    """A config as calls, dicts, lists and values; names and arguments are checked later."""
     if depth > DEPTH:
         raise ValueError(f"{_WHERE} must be nested at most {DEPTH} deep.")
     if next(count) > _MOST:
@@ -206,6 +207,7 @@ def lasts(made: object) -> list[float]:
 
 
 def _made(tree: Call, place: Place) -> Any:
+    """What the call of a config returns."""
     source = source_of(tree.name)
     if source is None:
         make: Any = _serialize._REGISTERED[tree.name]
@@ -247,6 +249,7 @@ def value_of(tree: Tree, source: Entry, argument: str, place: Place) -> Any:
 
 
 def _operation(tree: Call, place: Place) -> Any:
+    """Operands in a text, such as ``a >> b``, put together."""
     operands = [
         build(x, place, tree.name) if isinstance(x, Call) else _texts.value(x) for x in tree.args
     ]

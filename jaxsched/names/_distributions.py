@@ -125,6 +125,7 @@ def _listed(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) -
 def _normal(
     where: str, given: Mapping[str, Any], log: bool, value: Callable[[Any], Any]
 ) -> Distribution:
+    """A normal distribution, or with ``log`` a lognormal one, cut 8 deviations from its middle."""
     mu = checked_number(f"{where}, mu,", value(given.get("mu", 0)))
     sigma = checked_number(f"{where}, sigma,", value(given.get("sigma", 1)), above=0)
     if log:
@@ -137,6 +138,7 @@ def _normal(
 def _bounded(
     where: str, given: Mapping[str, Any], name: str, value: Callable[[Any], Any], steps: bool
 ) -> Distribution:
+    """Numbers between ``min`` and ``max``, whole where the name or both bounds say so."""
     low, high = value(given["min"]), value(given["max"])
     ints = type(low) is int and type(high) is int
     log, whole, exponents = _BOUNDED[name or ("int_uniform" if ints else "uniform")]

@@ -159,6 +159,7 @@ class Place:
         run = self.run
         if relative is None or run is None:
             return
+        # 10% beside 900 steps: a tenth of them, or of the run? They must be the same.
         steps = f"Units(steps={run})" if self.units and not self.around else "1 step"
         for durations, lengths in self.whole:
             lasts = durations and all(abs(x - run) < 0.5 for x in durations)

@@ -178,6 +178,7 @@ def _function(node: ast.FunctionDef, name: str, module: str) -> Entry:
 
 
 def _class(node: ast.ClassDef, fields: Mapping[str, ast.AnnAssign], module: str) -> Entry:
+    """The entry of a class, read off its fields."""
     kinds = {name: _kind(n) for name, n in fields.items()}
     needed = tuple(name for name, n in fields.items() if not _has_default(n))
     bounds = {}

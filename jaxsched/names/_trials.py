@@ -190,6 +190,7 @@ def _check_listed(method: str, columns: Mapping[str, Any]) -> None:
 
 
 def _source(name: Any) -> Entry:
+    """The entry of the table that a name means."""
     source = source_of(name) if isinstance(name, str) else None
     if source is None:
         given = unknown(name) if isinstance(name, str) else describe(name)

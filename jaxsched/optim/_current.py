@@ -68,6 +68,7 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, jax.Arr
 
 
 def _upcoming(site: Site) -> dict[str, jax.Array]:
+    """Hyperparameter -> its value in the next update."""
     state = site.state
     if isinstance(state, InjectState):
         return {name: upcoming_value(state, name) for name in state.values}

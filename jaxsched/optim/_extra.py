@@ -102,6 +102,7 @@ def _traced(tree: PyTree) -> bool:
 
 
 def _taken(tx: Any, extra: dict[str, Any]) -> dict[str, Any]:
+    """Those extra arguments that an optimizer's ``update`` takes."""
     if hasattr(tx.update, "lower"):  # one of jax.jit takes no functions
         extra = {name: x for name, x in extra.items() if not callable(x)}
     try:

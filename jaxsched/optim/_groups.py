@@ -289,6 +289,7 @@ def _compiled(pattern: object) -> re.Pattern[str]:
 
 
 def _group(path: KeyPath[Any], patterns: dict[str, re.Pattern[str]]) -> str:
+    """The group of a parameter, which exactly one pattern must match."""
     text = path_text(path)
     matches = [key for key, pattern in patterns.items() if pattern.fullmatch(text)]
     if len(matches) != 1:

@@ -139,6 +139,7 @@ def inject(
 def _transformation(
     rebuild: Factory, sources: dict[str, Any], dtype: DTypeLike
 ) -> optax.GradientTransformationExtraArgs:
+    """The optimizer whose scheduled arguments are read from its state at each update."""
     forwarder = Forwarder()
 
     def init(params: PyTree) -> InjectState:
@@ -223,6 +224,7 @@ def like_python_number(value: jax.Array) -> jax.Array:
 
 
 def _scheduled(name: str, bound: inspect.BoundArguments, fixed: set[str]) -> dict[str, Any]:
+    """The arguments that are schedules; without any, those that are numbers of JAX."""
     sources: dict[str, Any] = {}
     for argument, value in bound.arguments.items():
         parameter = bound.signature.parameters[argument]
@@ -275,6 +277,7 @@ def _is_controller(value: object) -> bool:
 
 
 def _takes_number(parameter: inspect.Parameter) -> bool:
+    """Whether an argument takes numbers, as far as its default and annotation tell."""
     default = parameter.default
     if default is parameter.empty:
         return True

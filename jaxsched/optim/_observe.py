@@ -88,6 +88,8 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
 
 
 def _told(state: InjectState, name: str, report: dict[str, PyTree]) -> PyTree:
+    """The state of a controller after a report; that of each member of a population."""
+
     def one(controller: PyTree, state: PyTree, report: PyTree) -> PyTree:
         if isinstance(controller, AbstractController):
             return controller.tell(state, report)  # a measurement may be meant for another one

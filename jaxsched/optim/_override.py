@@ -86,6 +86,7 @@ def override(
 
 
 def _change(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale: bool) -> PyTree:
+    """The state with one change, made at each place that ``group`` and ``name`` mean."""
     sites = find_sites(tree)
     if not sites:
         raise ValueError(f"override(opt_state) {HELP}")
@@ -95,6 +96,7 @@ def _change(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale:
         for key in _held(site.state)
         if (how := _match(site, key, group, name, is_scale))
     }
+    # A group's own name counts more than that of a stack of layers.
     targets = [place for place, how in matches.items() if how == max(matches.values())]
     several = group == "*" or all("/" in key for _, key in targets)  # the layers of a stack
     if not targets or (len(targets) > 1 and not several):
@@ -113,6 +115,7 @@ def _change(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale:
 def _misnamed(
     tree: PyTree, sites: list[Site], group: str | None, name: str, is_scale: bool, ambiguous: bool
 ) -> str:
+    """The message for a name that means no place, or several groups."""
     bases, groups = {}, []  # of the groups of group_lr; all groups
     for site in sites:
         for key in _held(site.state):
@@ -189,6 +192,7 @@ def _shown(state: InjectState, name: str) -> jax.Array:
 
 
 def _same_structure(state: InjectState, name: str, schedule: PyTree) -> PyTree:
+    """A new schedule as the old one's arrays; raises if it is of another structure."""
     old = state.schedules.get(name)
     where = f"override({name}=...)"
     if not same_structure(old, schedule):

@@ -50,6 +50,7 @@ def node_types(tree: PyTree) -> Iterator[type]:
 
 
 def _register(kind: type) -> None:
+    """Makes a class in an optimizer's state known to ``jax.export``."""
     if kind in (tuple, list, dict, type(None)):
         return
     name = _name(kind)
@@ -105,6 +106,7 @@ def _mark(record: Record) -> str:
 
 
 def _from_state(record: Record, state: dict[str, PyTree]) -> PyTree:
+    """A record from Flax's dict of it, whose fields must be those of the target."""
     serialization: Any = sys.modules["flax.serialization"]
     pairs, tree = _children(record)
     names = {name for name, _ in pairs}

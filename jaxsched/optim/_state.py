@@ -157,6 +157,7 @@ def write_back(opt_state: PyTree, arrays: PyTree, saved: PyTree = None) -> PyTre
 
 
 def _in_variables(nnx: ModuleType, opt_state: PyTree, arrays: PyTree) -> PyTree:
+    """Arrays put back into the NNX variables in which they were."""
     pairs = jax.tree_util.tree_leaves_with_path(
         opt_state, is_leaf=lambda x: isinstance(x, nnx.Variable)
     )
@@ -194,6 +195,7 @@ def is_site(node: object) -> bool:
 
 
 def _walk(tree: PyTree, path: KeyPath[Any], visit: Callable[[Any, Any], Any]) -> PyTree:
+    """The tree with ``visit(path, site)`` in place of each injected state, outer ones first."""
     treedef: Any
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_site)
     rebuilt = []

@@ -150,6 +150,7 @@ class Transfer:
     def _with_schedules(
         self, fresh: InjectState, injected: Mapping[str, PyTree], count: Leaf, inner: PyTree
     ) -> InjectState:
+        """The fresh state at the saved step, with what the saved controllers remember."""
         state = donatable_copy(fresh._replace(count=count, inner_state=()))
         states = {
             name: donatable_copy(self._controller_state(state, injected, name))

@@ -226,6 +226,7 @@ def slanted_triangular(
 
 
 def _triangle(function: str, low: Leaf, peak: Leaf, up: Leaf, down: Leaf) -> AbstractSchedule:
+    """One rise from 0 and one fall, above ``low``."""
     # Above `low`, which the caller adds: what decays is the height.
     height = subtract_steps(peak, low)
     fall = up if down is None else down

@@ -61,6 +61,7 @@ def recipe(make: F) -> F:
 def _signature(
     make: FunctionType,
 ) -> tuple[str, dict[str, str], list[str], set[str], dict[str, Any]]:
+    """Name, kinds, order of checks, optional arguments and defaults of a recipe."""
     words = {name: word for name, word in make.__annotations__.items() if name != "return"}
     kinds = {name: word.removesuffix(" | None") for name, word in words.items()}
     optional = {name for name, word in words.items() if word != kinds[name]}
@@ -113,6 +114,7 @@ def _checked(call: _Call, name: str, x: Leaf, told: str = "", **bounds: Any) -> 
 
 
 def _end(call: _Call, name: str, x: Leaf, **bounds: Any) -> Leaf:
+    """An end value, which must not be above the peak."""
     x = checked_number(call.where(name), x, **bounds)
     top = "peak" if "peak" in call.kinds else "high"
     peak = call.given[top]
@@ -154,6 +156,7 @@ def _shape(call: _Call, name: str, shape: Any) -> Callable[[Any, Any, Any], Abst
         raise TypeError(f"{wanted}, got one that does not take three arguments: {shape!r}.")
 
     def piece(start: Leaf, end: Leaf, steps: Leaf) -> AbstractSchedule:
+        # These need positive ends. The error names the recipe's argument, which a user has written.
         if known and shape in ("geometric", "harmonic"):
             last = next(n for n in ("end", "constant", "low", "peak") if n in call.kinds)
             for argument, value in (("peak", start), (last, end)):

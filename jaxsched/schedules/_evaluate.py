@@ -80,6 +80,7 @@ def host(self: Any, step: Step) -> Any:
 
 
 def _host_values(schedule: Any, step: Leaf) -> np.ndarray:
+    """The values at known steps, in float64, of the shape of ``step``."""
     t = np.asarray(step, np.float64)[()]
     with np.errstate(all="ignore"):
         value = value_of(schedule, t)

@@ -65,6 +65,7 @@ def maximum(*schedules: Any) -> Any:
 def _extreme(
     function: Callable[..., Any], node: type[AbstractExtreme], schedules: tuple[Any, ...]
 ) -> Any:
+    """A ``Minimum`` or ``Maximum``; around a controller, if one is among them."""
     controllers = [one for one in schedules if hasattr(one, "_wrap")]
     if not controllers:
         return node(parts_of(node, *schedules))

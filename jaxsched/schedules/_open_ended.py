@@ -223,6 +223,7 @@ class Silver(AbstractTimed):
         return num.as_value(t, self.scale) * num.as_value(t, self._of_unit_scale(t, index, last))
 
     def _of_unit_scale(self, t: Number, index: Any, last: Any) -> Value:
+        """The step size of update ``index``, counted from 1, for a scale of 1."""
         if self.condition is None:
             return num.take(_SILVER, _trailing_zeros(index))
         inner, ends = _bounded(num.to_value(num.as_number(t, self.condition)))

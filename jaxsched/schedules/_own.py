@@ -36,6 +36,7 @@ def value_of(schedule: Any, t: Number) -> Value:
 
 
 def _told(schedule: Any, t: Number) -> TypeError | None:
+    """The error of the innermost user's class whose ``value_at`` is wrong, or ``None``."""
     for node in _own(schedule):  # inner ones first: they make outer ones fail
         try:
             value = node.value_at(t)

@@ -101,6 +101,7 @@ def _field(value: Leaf) -> str:
 
 
 def _number(value: Leaf) -> str:
+    """A number in four digits; of several the least and the largest."""
     if isinstance(value, jax.core.Tracer) or not is_concrete(value):
         return "?"
     array = np.asarray(to_host(value))

@@ -39,6 +39,7 @@ def selected(t: Number, parts: Sequence[Any]) -> Value:
 
 
 def _at(t: Number, parts: Sequence[Any]) -> Value:
+    """The value of the part that a step falls in; alike parts are one computation."""
     groups = _alike(parts)
     lengths = num.at_least_zero(_lengths(t, parts[:-1], groups))
     starts = num.running_sum(num.concatenated(t, [np.zeros(1), lengths]))

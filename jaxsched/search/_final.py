@@ -266,6 +266,7 @@ def _shown_score(values: np.ndarray) -> str:
 
 
 def _request(result: SweepResult, best: Best, devices: Mesh | None) -> Request:
+    """The request that trains the winner as in the sweep."""
     watched: dict[str, Any] = {}
     if controllers(best.trial):
         watched = {"evaluate_every": result.info.evaluate_every, "monitor": result.info.monitor}

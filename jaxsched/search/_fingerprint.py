@@ -355,6 +355,7 @@ def _fields_of(
     """The public attributes of an object, and those private ones whose values are asked for."""
     slots: list[Any] = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
     names = [n for given in slots for n in ((given,) if isinstance(given, str) else given)]
+    # An object may have both; of a named tuple or a dataclass the declared fields are all.
     fields = {n: getattr(value, n) for n in names if hasattr(value, n)}
     fields |= getattr(value, "__dict__", {})
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -167,6 +167,7 @@ def differentiable(schedule: Schedule, steps: np.ndarray) -> None:
 
 
 def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule) -> None:
+    """Raises unless gradients agree with central differences where the curve is smooth."""
     host = jax.tree.map(lambda x: np.asarray(x, np.float64), real)
     leaves, tree = jax.tree.flatten(host)
     inside = (steps >= 0) & (steps <= 2**24)  # beyond, a step is not exact in float32

@@ -159,6 +159,8 @@ def diagnose(
         top = sharpness(loss, weights, scale=scale, steps=steps)
         stability, stability_error = factor * float(top.value), factor * float(top.error)
 
+    # The error needs the losses of single examples. Without progress known from a window before,
+    # an average that is worse than the weights shows a fall: it lags behind them.
     known = math.isfinite(gap_error)
     falls = gap < -PROGRESS if progress is None else progress > PROGRESS
     if not math.isfinite(value):

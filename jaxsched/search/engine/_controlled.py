@@ -77,6 +77,7 @@ def _observed_states(
     step: int,
     report: dict[str, np.float32],
 ) -> ControllerStates:
+    """The states of a trial's controllers after a report."""
     after = []
     for controller, state in zip(table.host_controllers(trial), states, strict=True):
         if controller is not None:

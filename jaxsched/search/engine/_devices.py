@@ -80,6 +80,7 @@ _INSTRUCTION_SETS = re.compile(r"(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|b
 
 @functools.cache
 def _cpu_model() -> str:
+    """The name of the CPU, and a digest of its number and instruction sets."""
     cpu = {"model name": platform.processor(), "flags": "", "cpu family": "", "model": ""}
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()

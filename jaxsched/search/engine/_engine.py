@@ -276,6 +276,7 @@ class Engine:
         return self._cached(self._arguments, number, (fold, device), make)
 
     def _state(self, number: int, run: OpenRun, arrays: list[jax.Array]) -> PyTree:
+        """The state from which a run goes on, on the thread's device."""
         device, (_, fold, seed, _) = self._backend.devices[number], run.key
         if run.state is not None:
             return put(run.plain_state, device)

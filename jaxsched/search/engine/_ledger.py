@@ -269,6 +269,7 @@ class Ledger:
             return
         finished, again = self.finished, set[Key]()
         rungs = self.plan.rungs[self.rungs_decided :]
+        # Of stopped trials nothing is needed; what lies beyond an undecided rung waits for it.
         for key in list(finished):
             if not self._reached(key):
                 del finished[key]
@@ -323,6 +324,7 @@ class Ledger:
         (self._later if later else self._open).append(run)
 
     def _next(self, width: int) -> list[OpenRun]:
+        """Takes the last open run, and others of its fold and step, as many as ``width``."""
         runs: list[OpenRun] = []
         count = len(self._open)
         for index in range(count - 1, max(-1, count - 1 - _LOOK * width), -1):

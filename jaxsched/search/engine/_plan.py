@@ -172,6 +172,7 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     doubt = check_measured(request, table, measured, validation)
     train = tuple(sorted({*measured, *(table.names if table.controlled else ())}))
     rungs = objective.rungs(longest)
+    # At a report the values may change, so a stage ends there.
     reported = range(every, longest, every) if table.controlled and every is not None else ()
     each = len(folds) * len(request.seeds)
     evaluations = max(longest // (every or longest), len(rungs))

@@ -77,6 +77,7 @@ def for_one_thread(closed: ClosedJaxpr, lanes: int) -> bool:
 
 
 def _with_barrier(eqn: JaxprEqn) -> JaxprEqn:
+    """The equation; if it is a narrow product over samples, with a barrier behind it."""
     if eqn.primitive.name != "dot_general" or eqn.params["dimension_numbers"] != _OVER_SAMPLES:
         return eqn
     left, right = map(aval_of, eqn.invars)

@@ -122,6 +122,7 @@ class Program:
     ) -> Any:
         """The compiled ``make(shape, *how)``; an earlier one if it computes the same."""
         fold, tree = self.fold, jax.tree.structure(trees)
+        # All that the compiled code depends on. A field too few would run another task's program.
         key = (method, fold.digests.get(method), fold.shape.dtypes, tree, how, self._where(method))
 
         def made() -> Function:
@@ -216,6 +217,7 @@ def _test(shape: TaskShape) -> Traced:
 
 
 def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
+    """The training loop, as a function of arrays: the updates ``lo`` to ``hi - 1``."""
     vectorized, updates = width > 1, shape.updates
     # To allow for negative indices would cost each update a kernel.
     at = partial(lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)

@@ -81,6 +81,7 @@ class _TrialPaths:
         return reached
 
     def _read_up_to(self, rung: int) -> None:
+        """Takes in the runs that have been finished since the last call, up to a rung."""
         plan = self._ledger.plan
         if self._read is not self._ledger.finished:  # of workers: read from the store as a whole
             self._start_over()

@@ -63,6 +63,7 @@ def stage_tree(
         firsts = np.minimum.reduceat(order[:high], begins)
         spans = np.stack([begins, np.append(begins[1:], high)], axis=1)
         goes_on = horizons[begins] > step  # one that ends here is a part by itself
+        # Onto a stack: the part of the first trial is put there last, and so is taken first.
         backwards = np.argsort(-firsts[goes_on])
         return spans[goes_on][backwards].tolist()
 

@@ -101,6 +101,7 @@ class _Row(NamedTuple):
 
 
 def _missing_rows(ledger: Ledger, until: int | None) -> list[_Row]:
+    """For each fold and seed, the trials that lack updates."""
     plan = ledger.plan
     begun: dict[tuple[int, int], list[_Begun]] = {}
     for key, curves in ledger.finished.items():
@@ -150,6 +151,7 @@ def _missing_updates(
             lacks[np.isin(at, those)] = left
             goes_on[those[those >= 0]] &= not ends
         alone[at] += lacks
+        # Of two neighbours that lack the same updates the second one adds nothing to a unit.
         more[at] += np.maximum(np.diff(lacks, prepend=0), 0)
     return alone, more
 

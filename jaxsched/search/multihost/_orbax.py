@@ -135,6 +135,7 @@ def _checksum_of(x: jax.Array) -> jax.Array:
         count = lax.broadcasted_iota(jnp.uint32, words.shape, axis)
         place += count * np.uint32(stride % 2**32)
         stride *= words.shape[axis]
+    # With its place mixed in, a word that moves elsewhere changes the sum.
     words ^= _mixed_bits(place)
     return jnp.stack([_mixed_bits(words ^ seed).sum(dtype=jnp.uint32) for seed in _SEEDS])
 

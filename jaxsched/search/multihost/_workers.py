@@ -223,6 +223,7 @@ class WorkersBackend(AbstractBackend):
         return [(units[number], failed[number]) for number in sorted(failed)]
 
     def _call(self, unit: Unit, until: int | None) -> tuple[object, ...]:
+        """The arguments with which a worker trains a unit."""
         plan, own, end = self._plan, set(unit.trials), self._plan.longest
         files = [
             names

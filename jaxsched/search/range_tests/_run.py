@@ -161,6 +161,7 @@ def range_test(
 
 
 def _ramp(start: Number, end: Number, steps: int | None, ramp: str) -> np.ndarray:
+    """The rate of each update, float32 [steps]."""
     start = float(checked_number("range_test(start=...)", start, at_least=1e-30))
     end = float(checked_number("range_test(end=...)", end, above=start, at_most=1e30))
     check_choice("range_test(ramp=...)", ramp, ("exponential", "linear"))

@@ -173,6 +173,7 @@ def compare(
     sign = -1.0 if maximize else 1.0
     mean, error = result.scores(metric)
     cost = sign * mean
+    # Compared by the rate itself, each kind has one rate and no curve over it.
     none = _Curve(np.zeros(0), np.zeros(0), set())
     curves = {
         n: none if rate == by else _best_costs(result, g, rate, cost) for n, g in groups.items()
@@ -266,6 +267,7 @@ class _Curve(NamedTuple):
 
 
 def _best_costs(result: ScoredTrials, group: list[int], rate: str, cost: np.ndarray) -> _Curve:
+    """The best cost at each rate that a kind has tried."""
     best: dict[float, float] = {}
     stopped: dict[float, bool] = {}
     for i in group:
@@ -298,6 +300,7 @@ def _cost_at_start(result: ScoredTrials, metric: str, sign: float, cost: np.ndar
 
 
 def _shown_near(contender: Contender) -> str:
+    """The rates about as good as the best one, for the table."""
     if contender.near is None:
         return ""
     low, high = contender.near

@@ -43,6 +43,7 @@ def plain_setting(value: object) -> Any:
 
 
 def _csv_cell(value: object) -> str:
+    """A value as a cell that no spreadsheet takes for a formula or for two."""
     if value is None or isinstance(value, (bool, numbers.Number)):
         return "" if value is None else str(value)
     text = str(value)

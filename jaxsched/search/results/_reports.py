@@ -199,6 +199,7 @@ def _means_at_stop(result: ScoredTrials, trial: int, metrics: list[str]) -> dict
 
 
 def _why_unranked(result: ScoredTrials, trial: int) -> str:
+    """Why a trial has no rank: it diverged, was stopped, or did not end."""
     gone = result.diverged[trial][result.diverged[trial] >= 0]
     marks = ["unfinished"] if unfinished(result)[trial] else []
     if len(gone):

@@ -78,6 +78,7 @@ class Rows:
         return stop, ""
 
     def _read_up_to(self, stop: int) -> None:
+        """Adds the checksums of the batches before ``stop``."""
         while self._fold.reads and self._end < stop:
             number, row = divmod(self._end, self._block)
             end = min((number + 1) * self._block, stop)

@@ -75,6 +75,7 @@ class States:
         return treedef.unflatten(leaves)
 
     def _read(self) -> dict[str, list[tuple[Path, int]]]:
+        """Point -> the files that hold its state, with its number in each."""
         if self._index is None:
             self._index, steps, glob = {}, set[int](), self._directory.glob
             for path in [*glob("ends-*.npz"), *glob("states-*.npz")]:

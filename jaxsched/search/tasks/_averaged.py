@@ -157,6 +157,7 @@ class Averaged:
     def _of_both_weights(
         self, method: str, measure: Callable[[State], Metrics], state: AveragedState
     ) -> Metrics:
+        """The metrics of the weights, and under other names those of their average."""
         metrics = measure(state.state)
         check_metrics(metrics, "Averaged", method)
         averaged = {f"{AVERAGED}{k}": v for k, v in measure(self.averaged(state)).items()}

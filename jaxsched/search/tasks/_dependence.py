@@ -115,6 +115,7 @@ class _Walk:
         self.escapes = 0
 
     def outputs(self, closed: Jaxpr | ClosedJaxpr, inputs: Sequence[Value]) -> list[Value]:
+        """What is known of each output, for what is known of each input."""
         jaxpr = opened(closed)
         values: dict[Var, Value] = {
             var: self._constant_value(const)
@@ -242,6 +243,7 @@ def _scan_flow(params: Mapping[str, Any]) -> Flow:
         first, carried = map(len, params["ft_in"].unpack()[:2])
     else:
         first, carried = params["num_consts"], params["num_carry"]
+    # A mask shifted down by ``first`` is the carry's part of it, a bit for each number carried.
     carry = _after_any_rounds(inner.reads[:carried], first)
     rows = [mask | union(carry, mask >> first) for mask in inner.reads[carried:]]
     same = [first + k if inner.same[k] == first + k else None for k in range(carried)]
@@ -251,6 +253,8 @@ def _scan_flow(params: Mapping[str, Any]) -> Flow:
 
 def _while_flow(params: Mapping[str, Any]) -> Flow:
     """Inputs: the condition's constants, the body's, the carry."""
+    # The body knows nothing of the condition's constants, and the condition nothing of the body's:
+    # so the bits of their masks are shifted to the places of these inputs in the whole loop.
     body, condition = flow(params["body_jaxpr"]), flow(params["cond_jaxpr"])
     cond, own = params["cond_nconsts"], params["body_nconsts"]
     first = cond + own

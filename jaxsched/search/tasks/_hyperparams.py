@@ -119,6 +119,8 @@ def updated(
 def _check_structure(
     initial: OptState, opt_state: OptState, hyperparams: Mapping[str, jax.Array]
 ) -> None:
+    """Raises if the state has another structure than with the optimizer's defaults."""
+
     def shapes(tree: PyTree) -> tuple[PyTreeDef, list[object]]:
         return jax.tree.structure(tree), [(jnp.shape(x), x.dtype) for x in jax.tree.leaves(tree)]
 

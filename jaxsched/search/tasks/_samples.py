@@ -75,6 +75,7 @@ class Samples:
         return self.sample.treedef.unflatten(leaves)
 
     def _read_item(self, source: Sequence[Any], row: int) -> Any:
+        """An item of the user's source; an end that comes too early is an error of the data."""
         try:
             return source[int(row)]
         except (IndexError, StopIteration) as error:  # which mean the end of the data elsewhere
@@ -251,6 +252,7 @@ def _named_leaves(argument: str, pair: Data) -> tuple[_Named, PyTreeDef]:
 
 
 def _count_samples(argument: str, leaf: Any) -> int:
+    """The length of a leaf's axis of samples."""
     try:
         if isinstance(leaf, (str, bytes)):
             raise TypeError

@@ -334,6 +334,7 @@ class Supervised:
         return data if static.augment is None else static.augment(key, *data)
 
     def _means(self, state: SupervisedState, data: PyTree, weight: jax.Array) -> Metrics:
+        """The means of loss and metrics over samples, each with its weight."""
         static, (inputs, targets) = self._static, data
         outputs, _ = static.model.apply(state.params, state.rest, inputs, False)
         values = {"loss": per_sample("loss=...", static.loss, outputs, targets)}

@@ -151,6 +151,7 @@ def _update_periods(shape: TaskShape, hyperparams: int) -> tuple[int | None, int
     ]
     moved: list[int] = []
     acted: list[int] = [] if ever else [0, 1]  # that none ever acts is another check's error
+    # A step on known counters: which weights it hands on, and whether a hyperparameter acts.
     for t in range(_STEPS):
         state = [Value(input=i) if x is None else Value(constant=x) for i, x in enumerate(counters)]
         others = [Value(reads=1 if k in given else 0) for k in range(count, len(inputs))]

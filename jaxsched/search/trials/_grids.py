@@ -189,6 +189,7 @@ def _of_kind(where: str, kind: Kind, rows: Rows, many: bool) -> list[Trial]:
 
 
 def _values(where: str, name: str, value: Any) -> list[Any]:
+    """The values of an argument, as a list."""
     if isinstance(value, Distribution):
         raise TypeError(f"{where}({name}=...) must be values, got {value!r}; use `sampled`.")
     if is_list(value) or (hasattr(value, "tolist") and np.ndim(value) > 0):
