@@ -52,16 +52,6 @@ def idle(monkeypatch, five):
     monkeypatch.setattr(_threads, "_SECONDS", 0.0)
     clock = types.SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: 0.0)
     monkeypatch.setattr(_threads, "time", clock)
-    collect, seen = _engine.Engine._collect, []
-
-    def waiting(self, number, *arguments):  # so that the first thread is seen to train
-        runs, threads = collect(self, number, *arguments), self._backend.threads
-        if threads not in seen:
-            seen.append(threads)
-            wait_until(lambda: threads.numbers == threads._numbers)
-        return runs
-
-    monkeypatch.setattr(_engine.Engine, "_collect", waiting)
 
 
 @pytest.mark.parametrize("threads", [2, 5])
@@ -149,10 +139,11 @@ def test_a_range_test_has_a_thread_for_each_core_and_seed(idle, monkeypatch):
     used, collect = set(), _engine.Engine._collect
 
     def seen(self, number, *arguments):
-        first = not used
         used.add(number)
-        wait_until(lambda: first or len(used) == 3)  # on a busy machine threads begin late
-        return collect(self, number, *arguments)
+        runs = collect(self, number, *arguments)
+        begun = len(self._backend.threads.numbers)
+        wait_until(lambda: len(used) >= begun)  # on a busy machine threads begin late
+        return runs
 
     monkeypatch.setattr(_engine.Engine, "_collect", seen)
     many = js.range_test(TASK, seeds=3, steps=40)
@@ -169,7 +160,7 @@ def test_a_range_test_has_a_thread_for_each_core_and_seed(idle, monkeypatch):
 )
 def test_threads_are_added_while_cores_are_idle(monkeypatch, used, expected):
     """``used``: of 8 cores, in the first look, the second, and so on; in the end all."""
-    spent = itertools.chain(*([cores, 8] for cores in used), itertools.repeat(8))
+    spent = itertools.chain(used, itertools.repeat(8))
     clock = types.SimpleNamespace(
         perf_counter=itertools.count().__next__,
         process_time=itertools.accumulate(spent, initial=0).__next__,
@@ -181,10 +172,8 @@ def test_threads_are_added_while_cores_are_idle(monkeypatch, used, expected):
 
     def work(number):
         ran.append(number)
-        threads.busy.set()
-        if number == 0:
-            wait_until(lambda: len(threads.numbers) >= expected)
-            time.sleep(0.05)  # and no more
+        for _ in range(9):
+            threads.trained(number)
 
     for _ in range(2):  # what was found holds from then on
         threads.run(work, lambda: None)
@@ -212,9 +201,9 @@ def test_threads_that_would_wait_for_pythons_lock_are_not_added(
             with threads.unlocked(0):
                 clock.now += unlocked
             clock.now += 10 - unlocked
-            threads.busy.set()
-            wait_until(lambda: len(threads.numbers) >= expected)
-            time.sleep(0.02)  # and no more
+            threads.trained(0)
+            clock.now += 0.002  # the look at the cores, where it is needed
+            threads.trained(0)
 
     threads.run(work, lambda: None)
     assert len(ran) == len(threads.numbers) == expected

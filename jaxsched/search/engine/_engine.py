@@ -239,7 +239,7 @@ class Engine:
         with self._ledger.lock:
             self._ledger.update(number, after, segment.hi - segment.lo)
             self._notify()
-        self._backend.threads.busy.set()
+        self._backend.threads.trained(number)
         return after
 
     def _notify(self) -> None:

@@ -3,8 +3,8 @@
 Compiled programs of different threads run side by side, since JAX releases Python's lock. XLA gives
 several cores to a large matrix product by itself; beside it more threads would only cost memory.
 What is left of a run, such as its schedule's values, needs Python's lock: threads that mostly wait
-for it are slower than one. So one thread begins, and others follow while cores are seen to be idle
-and the lock to be free.
+for it are slower than one. So one thread begins, and adds others while it sees that cores are idle
+and the lock is free.
 """
 
 from __future__ import annotations
@@ -32,16 +32,15 @@ class Threads:
         most: their number, at least 1.
         cores: of this process, if all threads but the first wait until some of them are idle.
         small: no product is large: cores without a thread are idle.
-
-    Attributes:
-        busy: to be set when the first thread has trained; compiling would say nothing of training.
     """
 
     def __init__(self, most: int, cores: int | None = None, small: bool = False):
-        self.busy = threading.Event()
         self._numbers, self._cores, self._small = list(range(most)), cores or most, small
         self._count, self._seconds = most if cores is None else 1, _SECONDS
-        self._began, self._unlocked = math.inf, 0.0  # of the first thread, in one call of `run`
+        # Of the first thread, in one call of `run`.
+        self._began, self._unlocked = math.inf, 0.0
+        self._looked: tuple[float, float] | None = None  # wall and CPU time
+        self._start: Callable[[int], None]
 
     @property
     def numbers(self) -> list[int]:
@@ -57,11 +56,10 @@ class Threads:
             work: trains until nothing is left.
             stop: asks the work of all threads to end, after an error in one.
         """
-        context, ended = in_force(), threading.Event()
+        context = in_force()
         errors: list[BaseException] = []
         others: list[threading.Thread] = []
-        self.busy.clear()
-        self._began, self._unlocked = math.inf, 0.0
+        self._began, self._unlocked, self._looked = math.inf, 0.0, None
 
         def guarded(number: int) -> None:
             try:
@@ -71,27 +69,18 @@ class Threads:
                 errors.append(error)
                 stop()
 
-        def start(target: Callable[..., None], *arguments: object) -> None:
-            others.append(threading.Thread(target=target, args=arguments))
+        def start(number: int) -> None:
+            others.append(threading.Thread(target=guarded, args=(number,)))
             others[-1].start()
 
-        def watch() -> None:
-            self.busy.wait()
-            while more := self._look(ended):
-                for number in more:
-                    start(guarded, number)
-
         def join() -> None:
-            ended.set()
-            self.busy.set()  # whether it has been or not: no look any more
-            for thread in others:  # those that ``watch`` adds are behind it
+            for thread in others:
                 thread.join()
 
+        self._start = start
         try:
             for number in self.numbers[1:]:
-                start(guarded, number)
-            if self._count < len(self._numbers):
-                start(watch)
+                start(number)
             guarded(self.numbers[0])
             join()
         except BaseException as error:  # an interrupt outside of the work: no other may go on
@@ -105,6 +94,31 @@ class Threads:
         """A thread begins to train some runs; the first one is timed from here."""
         if number == self._numbers[0]:
             self._began = min(self._began, time.perf_counter())
+
+    def trained(self, number: int) -> None:
+        """A thread has trained some updates; the first one looks whether to add others.
+
+        It does so itself: a thread that watches it would cost a short sweep more than it gains.
+        """
+        if number != self._numbers[0] or self._count == len(self._numbers):
+            return
+        now, spent, looked = time.perf_counter(), time.process_time(), self._looked
+        if looked is not None and now - looked[0] < self._seconds:
+            return
+        self._looked, used = (now, spent), 0.0  # cores
+        if looked is not None:
+            self._seconds *= 2
+        if not self._small:
+            if looked is None:  # what was before says nothing of training: it may have compiled
+                return
+            used = (spent - looked[1]) / (now - looked[0])
+        count = self._count
+        if self._small or used < _FULL * self._cores:
+            # As many as fill the cores, if each uses as much as the present ones on average.
+            room = max(int(count * self._cores / max(used, 1e-3)), count + 1)
+            self._count = max(count, min(len(self._numbers), room, self._most_unlocked()))
+        for more in self._numbers[count : self._count]:
+            self._start(more)
 
     @contextlib.contextmanager
     def unlocked(self, number: int) -> Iterator[None]:
@@ -121,25 +135,6 @@ class Threads:
         """A thread ends for good, and none is added: its work returns, and is not called again."""
         self._numbers = [other for other in self.numbers if other != number]
         self._count = len(self._numbers)
-
-    def _look(self, ended: threading.Event) -> list[int]:
-        """The threads to add, once cores are idle; none if all train already, or at the end."""
-        seconds = 0.0 if self._small else self._seconds
-        while self._count < len(self._numbers):
-            wall, spent, before = time.perf_counter(), time.process_time(), self._count
-            if ended.wait(seconds):
-                break
-            self._seconds = seconds = 2 * seconds or self._seconds
-            most = min(len(self._numbers), self._most_unlocked())
-            if not self._small:
-                used = (time.process_time() - spent) / (time.perf_counter() - wall)  # cores
-                # As many as fill the cores, if each uses as much as the present ones on average.
-                room = max(int(before * self._cores / max(used, 1e-3)), before + 1)
-                most = min(most, room if used < _FULL * self._cores else before)
-            if most > before:
-                self._count = most
-                return self._numbers[before:most]
-        return []
 
     def _most_unlocked(self) -> int:
         """So many threads hold Python's lock all the time, each as long as the first one alone."""
