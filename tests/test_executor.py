@@ -222,10 +222,16 @@ class Shifted(executor_tasks.Bowl):
         return super().batches(seed, start + len(self.file), length)
 
 
-def test_tasks_whose_programs_and_arrays_are_alike_are_not_taken_for_each_other(threads):
+def test_tasks_whose_programs_and_arrays_are_alike_are_not_taken_for_each_other(
+    threads, monkeypatch
+):
+    kept = []
+    state = lambda task: kept.append(task) or vars(task)
+    monkeypatch.setattr(type(bowl()), "__getstate__", state, raising=False)
     tasks = [kind(**vars(bowl(file=text))) for kind in (Alike, Shifted) for text in ("a", "bb")]
     for task in (bowl(), *tasks):
         alike(sweep(task, executor=threads), sweep(task))
+    assert len(kept) == 5  # it may hold much data
 
 
 def test_a_sweep_that_grows_trains_what_is_new(threads, tmp_path):

@@ -34,9 +34,12 @@ def unpacked(value: object) -> Any:
 
 
 def name_of(value: object) -> bytes:
-    """Bytes that nothing else has. What the executor has to pickle has other ones each time."""
+    """Bytes that nothing else has. What the executor has to pickle has other ones each time.
+
+    What was packed has its own: a task may hold much data, which is pickled once.
+    """
     try:
-        return _Pickler.dumped(value)
+        return value if isinstance(value, bytes) else _Pickler.dumped(value)
     except Exception:  # of many kinds
         return uuid.uuid4().bytes
 

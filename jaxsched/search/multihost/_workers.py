@@ -104,10 +104,11 @@ class WorkersBackend(AbstractBackend):
         self._traces, self._places = Counter[str](), set[str]()
         self._count = self._repeated = 0
         # Programs and arrays alone do not name a task: `batches` may read anything.
-        key = digest(json.dumps(identity.runs), name_of(task))
+        sent = pool.packed(task)
+        key = digest(json.dumps(identity.runs), name_of(sent))
         outline = dataclasses.replace(plan, trials=(), folds=(), stages=[], objective=Objective())
         self._work = Work(
-            task=pool.packed(task),
+            task=sent,
             key=key,
             folds=request.folds,
             longest=plan.longest,
