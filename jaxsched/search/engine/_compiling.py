@@ -7,14 +7,17 @@ function was compiled to, and finds it at the first call with such arguments.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import chain
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.stages import Lowered, Wrapped
 
+from jaxsched._machine import usable_cores
 from jaxsched._types import PyTree
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._program import Program
@@ -22,12 +25,12 @@ from jaxsched.search.engine._settings import in_force
 from jaxsched.search.tasks._traced import uncollected
 
 
-def compile_ahead(ledger: Ledger, program: Program, device: jax.Device) -> None:
+def compile_ahead(ledger: Ledger, programs: Iterable[Program], device: jax.Device) -> None:
     """Compiles what the open runs of a ledger will call, on one device.
 
     What fails here fails again when it is called, where it is handled.
     """
-    enter = in_force()
+    enter, known, waiting = in_force(), set[Wrapped](), deque[Future[None]]()
 
     def compile_one(lowered: Lowered) -> None:
         with enter():
@@ -35,9 +38,14 @@ def compile_ahead(ledger: Ledger, program: Program, device: jax.Device) -> None:
 
     # Lowered one after another, under Python's lock; the first is compiled beside that.
     with ThreadPoolExecutor() as pool:
-        for function, arguments in _calls_of_open_runs(ledger, program, device):
-            with contextlib.suppress(Exception), uncollected():
-                pool.submit(compile_one, function.lower(*arguments))
+        calls = (_calls_of_open_runs(ledger, program, device) for program in programs)
+        for function, arguments in chain.from_iterable(calls):
+            if function not in known:  # several programs may have it; two threads would compile it
+                known.add(function)
+                with contextlib.suppress(Exception), uncollected():
+                    waiting.append(pool.submit(compile_one, function.lower(*arguments)))
+            if len(waiting) > usable_cores() + 1:  # what waits may hold a copy of the data
+                wait([waiting.popleft()])
 
 
 def _calls_of_open_runs(

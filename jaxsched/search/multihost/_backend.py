@@ -179,8 +179,7 @@ class LocalBackend(_OnDevices):
     def compile_ahead(self, ledger: Ledger) -> None:
         programs = dict.fromkeys(self.programs)  # made before the threads that call them
         if self.count == 1:  # those of several devices compile side by side anyway
-            for program in programs:
-                compile_ahead(ledger, program, self.devices[0])
+            compile_ahead(ledger, programs, self.devices[0])
 
     def halve_width(self) -> None:
         self.width //= 2
