@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxsched._bounds import check_number, checked_kind
+from jaxsched._bounds import check_choice, check_number, checked_kind
 from jaxsched._text import shorten
 from jaxsched._words import nearest
 from jaxsched.command._lines import ARITHMETIC, LR, Lines, Placed, told_values
@@ -45,11 +45,7 @@ def found_in(
     library: str, text: str, lr: float | None, values: Mapping[str, Any] | None = None
 ) -> Found:
     """The one schedule of a text of a library: a call, or lines with one."""
-    known = LIBRARY.get(library) if isinstance(library, str) else None
-    if known is None:
-        raise ValueError(
-            f"convert(library=...) must be one of {', '.join(LIBRARY)}, got {library!r}."
-        )
+    known = LIBRARY[check_choice("convert(library=...)", library, LIBRARY)]
     if lr is not None:
         check_number("convert(lr=...)", lr, at_least=0)
     checked_kind("convert(values=...)", values, (Mapping, type(None)), "a mapping")

@@ -381,7 +381,5 @@ def _as_base(name: str, base: object) -> Any:
         with contextlib.suppress(TypeError):
             return Constant(base)
     repair = wrap(base) if callable(base) else ""
-    raise TypeError(
-        f"{name}(base=...) must be a schedule, a controller or a number, got {base!r} "
-        f"({type(base).__name__}){repair}."
-    )
+    expected = "a schedule, a controller or a number"
+    raise TypeError(f"{name}(base=...) must be {expected}, got {describe(base)}{repair}.")

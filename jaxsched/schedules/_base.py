@@ -386,9 +386,9 @@ def _term(x: Operand) -> Any:
 
 def _refuse_function(x: object) -> None:
     if not isinstance(x, AbstractSchedule) and cure(x):
+        got = f"{describe(x)}{cure(x)}"
         raise TypeError(
-            f"the other operand of a schedule must be a schedule or a number, got {x!r} "
-            f"({type(x).__name__}){cure(x)}."
+            f"the other operand of a schedule must be a schedule or a number, got {got}."
         )
 
 

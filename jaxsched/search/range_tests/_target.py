@@ -13,6 +13,7 @@ import numpy as np
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._bounds import check_choice
 from jaxsched._populations import members
+from jaxsched._text import describe
 from jaxsched._words import uncalled
 from jaxsched.controllers._base import AbstractController, levels, scaled, untold
 from jaxsched.schedules._phase import boundaries_of
@@ -56,7 +57,7 @@ def target_of(schedule: Any) -> TargetShape:
     if not callable(schedule) or isinstance(schedule, type):
         raise TypeError(
             f"{where} must be a schedule, a recipe that only lacks its peak, or a kind, "
-            f"got {schedule!r} ({type(schedule).__name__}){uncalled(schedule)}."
+            f"got {describe(schedule)}{uncalled(schedule)}."
         )
     (recipe,) = kinds_of(schedule, {}, "range_test")
     try:

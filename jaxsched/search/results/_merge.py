@@ -6,11 +6,11 @@ Trials are independent, so each process has its own checkpoint, and may fail by 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable
 
 import numpy as np
 
+from jaxsched._checks import checked_items
 from jaxsched._text import shorten
 from jaxsched._types import FilePath
 from jaxsched._words import known_arguments
@@ -41,12 +41,9 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
     >>> merge(parts).best().index
     2
     """
-    if isinstance(parts, (str, bytes, os.PathLike, SweepResult)) or not isinstance(parts, Iterable):
-        raise TypeError(
-            "merge(parts=...) must be a list of results or of files, one of each shard, got "
-            f"{shorten(repr(parts))} ({type(parts).__name__})."
-        )
-    results = [p if isinstance(p, SweepResult) else SweepResult.load(p) for p in parts]
+    expected = "a list of results or of files, one of each shard"
+    given = checked_items("merge(parts=...)", parts, expected)
+    results = [p if isinstance(p, SweepResult) else SweepResult.load(p) for p in given]
     places = [trial for shard in _checked_shards(results) for trial in shard.trials]
     first, order = results[0], np.argsort(places)
     evaluated = np.unique(np.concatenate([r.evaluated for r in results]))

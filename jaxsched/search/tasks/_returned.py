@@ -13,7 +13,7 @@ from jax.tree_util import KeyPath, PyTreeDef
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxsched._arrays import NEEDS_A_NUMBER
-from jaxsched._text import shorten
+from jaxsched._text import describe, shorten
 from jaxsched._types import PyTree
 from jaxsched.search.tasks._protocol import Metrics, State, Task
 
@@ -127,8 +127,8 @@ def as_array(caller: str, path: KeyPath[Any], leaf: ArrayLike) -> jax.Array:
         return jnp.asarray(leaf)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(
-            f"{caller}(task=...): init must return a pytree of arrays, got {shorten(repr(leaf))} "
-            f"({type(leaf).__name__}) at state{jax.tree_util.keystr(path)}."
+            f"{caller}(task=...): init must return a pytree of arrays, got {describe(leaf)} "
+            f"at state{jax.tree_util.keystr(path)}."
         ) from None
 
 
