@@ -56,7 +56,7 @@ def found_in(
         )
     with reading(text, "convert(text=...)"):
         lines = Lines(known, text, "convert(text=...)", told_values(values or {}))
-        found = _found(_Reader(lines, lr))
+        found = _found_by(_Reader(lines, lr))
     if lines.unused:
         raise ValueError(
             f"convert(values=...) must have names or calls of the text that the schedule asks for, "
@@ -65,7 +65,7 @@ def found_in(
     return found
 
 
-def _found(reader: _Reader) -> Found:
+def _found_by(reader: _Reader) -> Found:
     """The one schedule of the text, its rate, and what is to be said of it."""
     lines = reader.lines
     tree = _outermost(reader)
@@ -75,7 +75,7 @@ def _found(reader: _Reader) -> Found:
     if reader.lr is not None:  # what the text says of it is as it says
         named = [x for name, x in lines.known.items() if name.rpartition(".")[2] in LR]
         for said in [*rates, *named]:
-            if isinstance(said, (int, float)) or _computes(said):
+            if isinstance(said, (int, float)) or _is_computed(said):
                 reader.rate(said)
     try:
         check(made, where="convert(text=...)")
@@ -148,10 +148,10 @@ class _Reader:
         if tree.name in ARITHMETIC and not tree.kwargs:
             args = list(map(inner, tree.args))
             if not all(isinstance(x, (int, float)) for x in args):
-                raise _unknown(self.lines.text(tree), "computes")
+                raise _not_known(self.lines.text(tree), "computes")
             return _arithmetic(tree, args)
         if depth and not self.is_near(tree):
-            raise _unknown(self.lines.text(tree), "computes")
+            raise _not_known(self.lines.text(tree), "computes")
         source = self.lines.source(tree)
         if depth and source and source.name in _SETS:
             raise ValueError(
@@ -196,7 +196,7 @@ class _Reader:
                     f"{' and '.join(sorted(self.words))}: give the other one with values=..."
                 )
             return self.lr
-        raise _unknown(word, "knows")
+        raise _not_known(word, "knows")
 
     def is_near(self, call: Call) -> bool:
         """Whether a call is of a schedule of the library, or of a name that looks like one."""
@@ -225,7 +225,7 @@ class _Reader:
         """The rate that an optimizer is made with: that of the text, or ``lr``."""
         for x in optimizer.args if isinstance(optimizer, Call) else [optimizer]:
             if isinstance(x, Placed) and x.startswith("*"):
-                raise _unknown(x, "knows")
+                raise _not_known(x, "knows")
         if isinstance(optimizer, Placed) and self.lr is None:
             raise ValueError(f"convert(lr=...) must be given, the rate of {optimizer}.")
         if not isinstance(optimizer, Call):
@@ -286,7 +286,7 @@ class _Reader:
         raise ValueError(f"convert(text=...) must have one rate, got {sorted(rates)}.")
 
 
-def _computes(x: Any) -> bool:
+def _is_computed(x: Any) -> bool:
     return isinstance(x, Call) and x.name in ARITHMETIC
 
 
@@ -306,7 +306,7 @@ def _is_rate(x: Any) -> bool:
     return _is_name(x) and x.rpartition(".")[2] in LR
 
 
-def _unknown(what: str, verb: str) -> ValueError:
+def _not_known(what: str, verb: str) -> ValueError:
     return ValueError(
         f"convert(text=...) must have one value in place of {shorten(what)}, which only the "
         f"program {verb}: write it there, or before, as in `epochs = 90; StepLR(o, epochs)`, or "

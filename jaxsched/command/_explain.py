@@ -46,7 +46,9 @@ def explain(schedule: Any) -> str:
     base = untold(schedule)  # with what stands around it
     acting = f"{' of '.join(around)}, which acts on: " if around else ""
     lines = [f"{acting}{_sentence(base)}", "", f"  {sparkline(base)}", ""]
-    lines += [f"  step {_steps(step):<10} {base.host(step):.6g}" for step in _marks(base)]
+    lines += [
+        f"  step {_step_text(step):<10} {base.host(step):.6g}" for step in _landmark_steps(base)
+    ]
     data = unless_code(_serialize.to_json, schedule)
     return "\n".join(
         [*lines, "", f"JSON    {data}", f"Python  {unless_code(python_line, schedule)}"]
@@ -105,7 +107,7 @@ def _line(x: Any) -> str:
     parts = getattr(x, "parts", ())
     flat = not any(type(part) is type(x) for part in parts)  # the operator would make it so
     if symbol and len(parts) > 1 and flat:
-        return symbol.join(_operand(part) for part in parts)
+        return symbol.join(_operand_line(part) for part in parts)
     given: list[str] = []
     named = False
     for field in dataclasses.fields(x):
@@ -124,7 +126,7 @@ def _line(x: Any) -> str:
     return f"{name}({', '.join(given)})"
 
 
-def _operand(part: Any) -> str:
+def _operand_line(part: Any) -> str:
     text = _line(part)
     return f"({text})" if getattr(part, "_symbol", "") else text
 
@@ -138,16 +140,16 @@ def _is_default(default: Any, value: Any) -> bool:
 def _sentence(schedule: Any) -> str:
     """What a schedule does, with the values that it has."""
     if isinstance(schedule, Repeat):
-        return f"Repeat of: {_stages(schedule.schedule)}{_cycles(schedule)}."
+        return f"Repeat of: {_phases_in_words(schedule.schedule)}{_cycles_in_words(schedule)}."
     constant = _is_held(schedule, extent([schedule]))
     if known_duration(schedule) is None and len(phases_of(schedule)) == 1 and not constant:
         parts = [_sentence(part).removesuffix(".") for part in getattr(schedule, "parts", ())]
         if parts:
             return f"{type(schedule).__name__} of ({') and ('.join(parts)})."
-    return f"{_stages(schedule)}, which {'holds' if constant else 'goes on'}."
+    return f"{_phases_in_words(schedule)}, which {'holds' if constant else 'goes on'}."
 
 
-def _stages(schedule: Any) -> str:
+def _phases_in_words(schedule: Any) -> str:
     """The phases one after another, with what is around all of them."""
     around = []
     inner = schedule
@@ -160,13 +162,13 @@ def _stages(schedule: Any) -> str:
         is_noisy = lambda x: isinstance(x, Noisy)
         quiet = lambda x: dataclasses.replace(x, limit=0.0, std=0.0) if is_noisy(x) else x
         schedule = jax.tree.map(quiet, schedule, is_leaf=is_noisy)  # one draw says nothing
-    shown = [_phase(schedule, *phase) for phase in phases[:_MOST]]
+    shown = [_phase_in_words(schedule, *phase) for phase in phases[:_MOST]]
     if len(phases) > _MOST:
         shown[_MOST - 1] = f"{len(phases) - _MOST + 1} more phases"
     return f"{' '.join(around)}{': ' if around else ''}{', then '.join(shown)}"
 
 
-def _cycles(schedule: Repeat) -> str:
+def _cycles_in_words(schedule: Repeat) -> str:
     """What becomes of a cycle from one to the next."""
     facts = [("each {:g} times as long", schedule.growth), ("each times {:g}", schedule.decay)]
     facts += [
@@ -187,13 +189,13 @@ def _is_held(schedule: Any, start: float, end: float | None = None) -> bool:
     return bool(np.all(values == schedule.host(start)))
 
 
-def _phase(schedule: Any, name: str, start: float, end: float | None) -> str:
+def _phase_in_words(schedule: Any, name: str, start: float, end: float | None) -> str:
     """What a phase does and how long it takes: ``Linear from 0 to 0.1 in 100 steps``."""
     first = schedule.host(start)
     constant = _is_held(schedule, start, end)
     if end is None:
         return f"{name}{' ' if constant else ' from '}{first:.4g}"
-    length = f"{_steps(end - start)} step{'s' * (end - start != 1)}"
+    length = f"{_step_text(end - start)} step{'s' * (end - start != 1)}"
     if constant:
         return f"{name} {first:.4g} for {length}"
     # At its end a phase has its last value, unless the next one begins with another.
@@ -203,11 +205,11 @@ def _phase(schedule: Any, name: str, start: float, end: float | None) -> str:
     return f"{name} from {first:.4g} to {last:.4g} in {length}"
 
 
-def _steps(step: float) -> str:
+def _step_text(step: float) -> str:
     return f"{step:.0f}" if float(step).is_integer() else f"{step:.10g}"
 
 
-def _marks(schedule: Any) -> list[float]:
+def _landmark_steps(schedule: Any) -> list[float]:
     """Steps at which something begins or ends, and the ones before; whole where it lasts any."""
     last = float(extent([schedule]))
     whole = math.ceil if last > 2 else float

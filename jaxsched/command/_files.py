@@ -37,9 +37,9 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         if ending == ".toml":
             data: Any = tomllib.loads(text)
         elif ending == ".json":
-            data = json.loads(text, object_pairs_hook=_once)
+            data = json.loads(text, object_pairs_hook=_without_twins)
         else:
-            data = _yaml(text)
+            data = _read_yaml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{where} must be a file that can be read, got {error}.") from None
     if not isinstance(data, dict):
@@ -47,7 +47,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     return data
 
 
-def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+def _without_twins(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     """A mapping without a key that stands twice, of which JSON and YAML would take the last."""
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
@@ -57,7 +57,7 @@ def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return mapping
 
 
-def _yaml(text: str) -> Any:
+def _read_yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError as error:
@@ -68,7 +68,7 @@ def _yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # it has no types
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             own = [pair for pair in node.value if not pair[0].tag.endswith(":merge")]
-            _once([(self.construct_object(key, deep=True), None) for key, _ in own])
+            _without_twins([(self.construct_object(key, deep=True), None) for key, _ in own])
             return super().construct_mapping(node, deep)
 
     try:

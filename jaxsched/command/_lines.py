@@ -17,13 +17,13 @@ from jaxsched.names._lookup import source_of
 from jaxsched.names._sources import Entry
 
 
-def _round(x: Any, digits: Any = None) -> Any:
+def _bounded_round(x: Any, digits: Any = None) -> Any:
     """For -999999999 digits of an integer Python would make a number of as many, for minutes."""
     return round(x, digits if digits is None else max(digits, -400))
 
 
 ARITHMETIC: dict[str, Callable[..., Any]] = {
-    **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": _round},
+    **{**OPERATORS, "**": math.pow, "int": int, "float": float, "round": _bounded_round},
     **{"min": min, "max": max, "math.ceil": math.ceil, "math.floor": math.floor},
 }
 LR = ("lr", "learning_rate")
@@ -59,13 +59,13 @@ class Lines(Reader):
         self.calls: dict[int, tuple[Call, ast.expr]] = {}
         self._apart: list[tuple[ast.AST, set[str]]] = []  # what is not read, and the names in it
         self._held: set[str] = set()  # what schedules get: optimizers are often names only
-        tree = _parsed(text)
+        tree = _parsed_lines(text)
         self.shown, self.body = text, tree.body
         for each in ast.walk(tree):
             if isinstance(each, ast.NamedExpr):
                 self._refuse(each)
         for line in self.body:
-            self._read(line)
+            self._read_line(line)
         for node, names in self._apart:
             if (self._held - {""}) & names:
                 self._refuse(node)
@@ -89,7 +89,7 @@ class Lines(Reader):
     def inner_schedules(self, of: Call | dict[Any, Any]) -> list[Call]:
         """Those in the arguments of a call or the values of a dict, in whatever lists."""
         found: list[Call] = []
-        todo, seen = _inner(of), set[int]()
+        todo, seen = _parts_of(of), set[int]()
         while todo:
             x = todo.pop()
             if isinstance(x, Call) and x.name in ARITHMETIC:  # was looked into when it was read
@@ -98,7 +98,7 @@ class Lines(Reader):
                 found.append(x)
             if id(x) not in seen:  # a list may stand in itself twice, again and again
                 seen.add(id(x))
-                todo += _inner(x)
+                todo += _parts_of(x)
         return found
 
     def text(self, call: Call) -> str:
@@ -141,7 +141,7 @@ class Lines(Reader):
             given = [*zip(node.args, made.args, strict=False)]
             given += [(x.value, made.kwargs[x.arg]) for x in node.keywords if x.arg]
             self._held |= {
-                self._thing(dotted(x)) for x, value in given if isinstance(value, (Call, Word))
+                self._root_of(dotted(x)) for x, value in given if isinstance(value, (Call, Word))
             }
         elif made.name not in ARITHMETIC:
             self._unread(node)
@@ -165,7 +165,7 @@ class Lines(Reader):
         plain = isinstance(base, Word) and not isinstance(base, Placed)
         return Word(f"{base}{name[len(dotted(node.value)) :]}") if plain else _placed(node)
 
-    def _read(self, line: ast.stmt) -> None:
+    def _read_line(self, line: ast.stmt) -> None:
         """Takes one line: an import, a name that is given a value, or a call."""
         if isinstance(line, (ast.Import, ast.ImportFrom)):
             for each in line.names:
@@ -202,10 +202,10 @@ class Lines(Reader):
         if any(map(_is_group, ast.walk(node))):
             self._refuse_groups(node)
         if not dotted(node):  # a name alone changes nothing
-            self._apart.append((node, {*map(self._thing, names)}))
+            self._apart.append((node, {*map(self._root_of, names)}))
         return _placed(node)
 
-    def _thing(self, name: str) -> str:
+    def _root_of(self, name: str) -> str:
         """What a name is of, the same for each name of it."""
         heads = (name, ".".join(name.split(".")[:2]), name.partition(".")[0])
         head = next((x for x in heads if isinstance(self.known.get(x), (Call, Word))), "")
@@ -226,8 +226,8 @@ class Lines(Reader):
     def _refuse(self, node: Any) -> NoReturn:
         raise ValueError(
             f"{self.where} must be a call of a schedule, with at most imports, names that are "
-            f"given a value, and its optimizer, got `{_head(node)}` in line {node.lineno}: leave "
-            "it out, or paste the call alone."
+            f"given a value, and its optimizer, got `{_first_line(node)}` in line {node.lineno}: "
+            "leave it out, or paste the call alone."
         )
 
 
@@ -247,7 +247,7 @@ def told_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return values_of
 
 
-def _inner(x: Any) -> list[Any]:
+def _parts_of(x: Any) -> list[Any]:
     """What a call, a list or a dict consists of."""
     if isinstance(x, Call):
         return [*x.args, *x.kwargs.values()]
@@ -270,15 +270,15 @@ def _is_group(node: ast.AST) -> bool:
     return more and bool(keys & _OF_GROUPS)
 
 
-def _head(node: ast.AST) -> str:
+def _first_line(node: ast.AST) -> str:
     return shorten(ast.unparse(node).partition("\n")[0])
 
 
 def _placed(node: Any) -> Placed:
-    return Placed(f"{_head(node)} (line {getattr(node, 'lineno', 1)})")
+    return Placed(f"{_first_line(node)} (line {getattr(node, 'lineno', 1)})")
 
 
-def _parsed(text: str) -> ast.Module:
+def _parsed_lines(text: str) -> ast.Module:
     """The lines of a text, also as they are copied from a console, a notebook or a function."""
     plain = re.sub(
         r"(?m)^ *(>>>|\.\.\.) ?|^ *(%%?[a-z]|!).*$", "", text

@@ -133,7 +133,7 @@ class Greedy(AbstractEvaluator):
     ) -> GreedyState:
         recent = state.recent
         if self.window is not None:
-            mean, recent = _windowed(recent, mean, ready)
+            mean, recent = _window_mean(recent, mean, ready)
         better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
 
         # While it waits, an evaluation is ignored: it doesn't even become the best.
@@ -176,7 +176,7 @@ class Greedy(AbstractEvaluator):
         return jax.tree.map(lambda new, old: jnp.where(again, new, old), anew, continued)
 
 
-def _windowed(
+def _window_mean(
     recent: tuple[jax.Array, jax.Array], value: jax.Array, ready: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The mean of the last evaluations, where this one is ``ready``; a sum in one order."""

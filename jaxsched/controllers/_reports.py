@@ -21,13 +21,13 @@ def check_report(
     acting: set[str] = set()
     for kind in kinds:
         # A set of measurements acts as a whole: `value` without `averaged` tells AutoDecay nothing.
-        known.update(_arguments(kind), *_needs(kind))
-        if any(measured >= set(names) for names in _needs(kind)):
-            acting.update(_arguments(kind), *_needs(kind))
+        known.update(_react_arguments(kind), *_needed_sets(kind))
+        if any(measured >= set(names) for names in _needed_sets(kind)):
+            acting.update(_react_arguments(kind), *_needed_sets(kind))
     idle = [n for n in report if n not in known or (n in measured and n not in acting)]
     if idle and not (more and (acting or not measured)):
         words = [
-            f"{kind.__name__} reads {' or '.join(map(' with '.join, _needs(kind)))}"
+            f"{kind.__name__} reads {' or '.join(map(' with '.join, _needed_sets(kind)))}"
             for kind in kinds
         ]
         raise ValueError(
@@ -47,14 +47,14 @@ def require_measured(where: str, report: Mapping[str, object]) -> None:
 
 
 @functools.cache
-def _needs(kind: Any) -> list[tuple[str, ...]]:
+def _needed_sets(kind: Any) -> list[tuple[str, ...]]:
     """The sets of measurements each of which it acts on."""
-    if kind.reads == ("value",) and "value" not in _arguments(kind):
-        return [(name,) for name in _arguments(kind) if name != "reported"]  # without `reads`
+    if kind.reads == ("value",) and "value" not in _react_arguments(kind):
+        return [(name,) for name in _react_arguments(kind) if name != "reported"]  # without `reads`
     return [names for names in (kind.reads, kind.or_reads) if names]
 
 
-def _arguments(kind: Any) -> tuple[str, ...]:
+def _react_arguments(kind: Any) -> tuple[str, ...]:
     """The measurements that its ``react`` has names for."""
     parameters = list(inspect.signature(kind.react).parameters.values())[2:]
     return tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)

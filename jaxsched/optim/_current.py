@@ -60,14 +60,14 @@ def current(opt_state: OptState, *, upcoming: bool = False) -> dict[str, jax.Arr
         raise ValueError(f"current(opt_state) {HELP}")
     named = {}
     for site in sites:
-        values = _upcoming(site) if upcoming else hyperparameters(site.state)
+        values = _upcoming_values(site) if upcoming else hyperparameters(site.state)
         for name, value in sorted(values.items()):
             base = name.rpartition("/")[2]  # a group's multiplier is named "<group>/<rate>"
             named[site.qualified(name)] = value if base == name else value * values[base]
     return named
 
 
-def _upcoming(site: Site) -> dict[str, jax.Array]:
+def _upcoming_values(site: Site) -> dict[str, jax.Array]:
     """Hyperparameter -> its value in the next update."""
     state = site.state
     if isinstance(state, InjectState):

@@ -40,12 +40,12 @@ class Forwarder:
         self, tx: Any, updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
         """``tx.update`` with those of the extra arguments that it takes."""
-        forwarded, traced = {**_FORWARDED.get()[0], **extra}, _traced(updates)
+        forwarded, traced = {**_FORWARDED.get()[0], **extra}, _is_traced(updates)
         token = _FORWARDED.set((forwarded, None if traced else self))
         anew = bool(forwarded) and (traced or self.anew)
         try:
             with _CALL(next(_CALLS)) if anew else contextlib.nullcontext():
-                return tx.update(updates, state, params, **_taken(tx, extra))
+                return tx.update(updates, state, params, **_extras_taken(tx, extra))
         finally:
             _FORWARDED.reset(token)
 
@@ -67,7 +67,7 @@ def with_forwarded(extra: dict[str, Any], updates: PyTree) -> dict[str, Any]:
     """``extra``, and the arguments of an update of ours further out where these are ``None``."""
     forwarded, forwarder = _FORWARDED.get()
     dropped = {name: x for name, x in forwarded.items() if extra.get(name) is None}
-    if forwarder is not None and dropped and _traced(updates):
+    if forwarder is not None and dropped and _is_traced(updates):
         forwarder.anew = True
     return {**extra, **dropped}
 
@@ -97,11 +97,11 @@ def passed(before: PyTree, after: PyTree, updates: PyTree) -> Any:
     return after.gradient_step != before.gradient_step
 
 
-def _traced(tree: PyTree) -> bool:
+def _is_traced(tree: PyTree) -> bool:
     return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
 
 
-def _taken(tx: Any, extra: dict[str, Any]) -> dict[str, Any]:
+def _extras_taken(tx: Any, extra: dict[str, Any]) -> dict[str, Any]:
     """Those extra arguments that an optimizer's ``update`` takes."""
     if hasattr(tx.update, "lower"):  # one of jax.jit takes no functions
         extra = {name: x for name, x in extra.items() if not callable(x)}

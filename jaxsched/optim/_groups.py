@@ -180,7 +180,7 @@ def _scaled_by_group(
 
     def multiplier(path: KeyPath[Any], leaf: Leaf) -> Leaf:
         """A number, or of a stack one for each layer in an array that broadcasts with ``leaf``."""
-        name = _group(path, patterns)
+        name = _group_of_parameter(path, patterns)
         own = multipliers[name]
         if not isinstance(own, list):
             return own
@@ -200,7 +200,7 @@ def _scaled_by_group(
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
         for path, leaf in leaves:
             multiplier(path, leaf)
-        used = {_group(path, patterns) for path, _ in leaves}
+        used = {_group_of_parameter(path, patterns) for path, _ in leaves}
         for name, pattern in patterns.items():
             if leaves and name not in used:
                 paths = [path_text(path) for path, _ in leaves]
@@ -288,7 +288,7 @@ def _compiled(pattern: object) -> re.Pattern[str]:
         raise ValueError(f"{where} must be {expected}, got {pattern!r}: {error}.") from None
 
 
-def _group(path: KeyPath[Any], patterns: dict[str, re.Pattern[str]]) -> str:
+def _group_of_parameter(path: KeyPath[Any], patterns: dict[str, re.Pattern[str]]) -> str:
     """The group of a parameter, which exactly one pattern must match."""
     text = path_text(path)
     matches = [key for key, pattern in patterns.items() if pattern.fullmatch(text)]

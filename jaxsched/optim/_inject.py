@@ -104,7 +104,7 @@ def inject(
             f"{hyperparam_dtype!r}; call `jax.config.update('jax_enable_x64', True)` first."
         )
     signature = inspect.signature(factory)
-    name = _name(factory)
+    name = _factory_name(factory)
     if misplaced:
         words = ", ".join(f"{word}=..." for word in misplaced)
         raise TypeError(
@@ -128,15 +128,15 @@ def inject(
                 f"inject({name})(...): {error}. Its arguments are {list(signature.parameters)}."
             ) from None
         bound.apply_defaults()
-        sources = _scheduled(name, bound, fixed)
+        sources = _scheduled_arguments(name, bound, fixed)
         register_export(list(sources.values()))
-        rebuild = functools.partial(_rebuilt, factory, bound)
-        return _transformation(rebuild, sources, hyperparam_dtype)
+        rebuild = functools.partial(_rebuilt_optimizer, factory, bound)
+        return _injected_optimizer(rebuild, sources, hyperparam_dtype)
 
     return build
 
 
-def _transformation(
+def _injected_optimizer(
     rebuild: Factory, sources: dict[str, Any], dtype: DTypeLike
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer whose scheduled arguments are read from its state at each update."""
@@ -196,7 +196,7 @@ def _widened(source: PyTree, dtype: DTypeLike) -> PyTree:
     )
 
 
-def _rebuilt(
+def _rebuilt_optimizer(
     factory: Factory, bound: inspect.BoundArguments, values: dict[str, jax.Array]
 ) -> Transformation:
     """What the factory makes of its arguments as bound, save the scheduled ones."""
@@ -223,7 +223,9 @@ def like_python_number(value: jax.Array) -> jax.Array:
 # ----------------------------------------------------------------------------- sorting arguments
 
 
-def _scheduled(name: str, bound: inspect.BoundArguments, fixed: set[str]) -> dict[str, Any]:
+def _scheduled_arguments(
+    name: str, bound: inspect.BoundArguments, fixed: set[str]
+) -> dict[str, Any]:
     """The arguments that are schedules; without any, those that are numbers of JAX."""
     sources: dict[str, Any] = {}
     for argument, value in bound.arguments.items():
@@ -290,7 +292,7 @@ def _takes_number(parameter: inspect.Parameter) -> bool:
     return is_source(default) or isinstance(default, (int, float)) or hasattr(default, "dtype")
 
 
-def _name(factory: Callable[..., Any]) -> str:
+def _factory_name(factory: Callable[..., Any]) -> str:
     if isinstance(factory, functools.partial):
-        return _name(factory.func)
+        return _factory_name(factory.func)
     return getattr(factory, "__name__", type(factory).__name__)

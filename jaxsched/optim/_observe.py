@@ -60,10 +60,10 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
     meant = {
         (s.prefix, name): s.state.schedules[name]
         for s, name in listening
-        if s.is_in(group) or group == _group(s, name)
+        if s.is_in(group) or group == _group_of(s, name)
     }
     if not meant:
-        groups = sorted({_group(site, name) for site, name in listening})
+        groups = sorted({_group_of(site, name) for site, name in listening})
         where = f"; group {group!r} has none, " + (
             f"{groups} have" if any(groups) else "as there are no groups"
         )
@@ -81,13 +81,17 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
         if not isinstance(site.state, InjectState):
             return site.state
         states = site.state.controller_states
-        observed = {n: _told(site.state, n, report) for n in states if (site.prefix, n) in meant}
+        observed = {
+            n: _state_after_report(site.state, n, report)
+            for n in states
+            if (site.prefix, n) in meant
+        }
         return site.state._replace(controller_states=states | observed)
 
     return write_back(opt_state, map_sites(tell, arrays))
 
 
-def _told(state: InjectState, name: str, report: dict[str, PyTree]) -> PyTree:
+def _state_after_report(state: InjectState, name: str, report: dict[str, PyTree]) -> PyTree:
     """The state of a controller after a report; that of each member of a population."""
 
     def one(controller: PyTree, state: PyTree, report: PyTree) -> PyTree:
@@ -103,7 +107,7 @@ def _told(state: InjectState, name: str, report: dict[str, PyTree]) -> PyTree:
     return per_member(one, state)(state.schedules[name], state.controller_states[name], report)
 
 
-def _group(site: Site, name: str) -> str:
+def _group_of(site: Site, name: str) -> str:
     """The group of a hyperparameter: its own in ``group_lr``, or that of the optimizer."""
     part = name.rpartition("/")[0]
     return site.qualified(part) if part else site.group

@@ -81,11 +81,11 @@ def override(
         raise ValueError("override(...) must be given something to change, got nothing.")
     arrays = plain_arrays(opt_state)
     for name, value, is_scale in changes:
-        arrays = _change(arrays, group, name, value, is_scale)
+        arrays = _changed(arrays, group, name, value, is_scale)
     return write_back(opt_state, arrays)
 
 
-def _change(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale: bool) -> PyTree:
+def _changed(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale: bool) -> PyTree:
     """The state with one change, made at each place that ``group`` and ``name`` mean."""
     sites = find_sites(tree)
     if not sites:
@@ -93,38 +93,41 @@ def _change(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale:
     matches = {
         (site.prefix, key): how
         for site in sites
-        for key in _held(site.state)
-        if (how := _match(site, key, group, name, is_scale))
+        for key in _held_values(site.state)
+        if (how := _match_rank(site, key, group, name, is_scale))
     }
     # A group's own name counts more than that of a stack of layers.
     targets = [place for place, how in matches.items() if how == max(matches.values())]
     several = group == "*" or all("/" in key for _, key in targets)  # the layers of a stack
     if not targets or (len(targets) > 1 and not several):
-        raise ValueError(_misnamed(tree, sites, group, name, is_scale, bool(targets)))
+        raise ValueError(_misnamed_text(tree, sites, group, name, is_scale, bool(targets)))
 
     def change(site: Site) -> PyTree:
-        state, turn = site.state, _set if isinstance(site.state, InjectState) else _set_optax
+        state, turn = (
+            site.state,
+            _set_in_ours if isinstance(site.state, InjectState) else _set_in_optax,
+        )
         for prefix, key in targets:
-            if site.prefix == prefix and key in _held(state):
+            if site.prefix == prefix and key in _held_values(state):
                 state = turn(state, key, value, is_scale)
         return state
 
     return map_sites(change, tree)
 
 
-def _misnamed(
+def _misnamed_text(
     tree: PyTree, sites: list[Site], group: str | None, name: str, is_scale: bool, ambiguous: bool
 ) -> str:
     """The message for a name that means no place, or several groups."""
     bases, groups = {}, []  # of the groups of group_lr; all groups
     for site in sites:
-        for key in _held(site.state):
+        for key in _held_values(site.state):
             part, _, base = key.rpartition("/")
             groups.append(site.qualified(part) if part else site.group)
             if part:
                 bases[groups[-1]] = base
     groups = [g for g in dict.fromkeys(groups) if g]
-    where = _where(name, is_scale)
+    where = _argument_text(name, is_scale)
     if ambiguous:
         return f"{where} is ambiguous; give group=, '*' for all or one of {groups}."
     if group is None and name == "multiplier" and bases:
@@ -145,15 +148,15 @@ def _misnamed(
     )
 
 
-def _where(name: str, is_scale: bool) -> str:
+def _argument_text(name: str, is_scale: bool) -> str:
     return f"override(scale={{{name!r}: ...}})" if is_scale else f"override({name}=...)"
 
 
-def _held(state: Any) -> dict[str, jax.Array]:
+def _held_values(state: Any) -> dict[str, jax.Array]:
     return state.values if isinstance(state, InjectState) else state.hyperparams
 
 
-def _match(site: Site, key: str, group: str | None, name: str, is_scale: bool) -> int:
+def _match_rank(site: Site, key: str, group: str | None, name: str, is_scale: bool) -> int:
     """2: it is what ``group`` and ``name`` name; 1: a layer of the stack of that name; 0: not."""
     part, _, base = key.rpartition("/")
     if not part:
@@ -168,30 +171,32 @@ def _match(site: Site, key: str, group: str | None, name: str, is_scale: bool) -
     return int(stack in groups and bool(re.fullmatch(r"\d[\d_-]*", layer)))  # 0, 0_1 or 0-5
 
 
-def _set(state: InjectState, name: str, value: PyTree, is_scale: bool) -> InjectState:
+def _set_in_ours(state: InjectState, name: str, value: PyTree, is_scale: bool) -> InjectState:
     """Gives one hyperparameter a factor, a fixed value, its schedule back, or another one."""
     knob, schedules = state.knobs[name], state.schedules
     if is_scale:
-        knob = knob._replace(scale=_like(knob.scale, value, name, is_scale=True))
+        knob = knob._replace(scale=_number_like(knob.scale, value, name, is_scale=True))
     elif value is None or isinstance(value, (AbstractSchedule, AbstractController)):
         knob = Override(jnp.ones_like(knob.scale), knob.fixed, jnp.zeros_like(knob.is_fixed))
         if value is not None:
-            schedules = {**schedules, name: _same_structure(state, name, value)}
+            schedules = {**schedules, name: _in_old_arrays(state, name, value)}
     else:
-        fixed = _like(knob.fixed, value, name)  # unscaled from here on: what is given is applied
+        fixed = _number_like(
+            knob.fixed, value, name
+        )  # unscaled from here on: what is given is applied
         knob = Override(jnp.ones_like(knob.scale), fixed, jnp.ones_like(knob.is_fixed))
     state = state._replace(schedules=schedules, knobs={**state.knobs, name: knob})
-    return state._replace(values={**state.values, name: _shown(state, name)})
+    return state._replace(values={**state.values, name: _shown_value(state, name)})
 
 
-def _shown(state: InjectState, name: str) -> jax.Array:
+def _shown_value(state: InjectState, name: str) -> jax.Array:
     """What ``current`` is to show: before the first update, what that update will use."""
     if name in state.controller_states:
         return state.values[name]
     return jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])
 
 
-def _same_structure(state: InjectState, name: str, schedule: PyTree) -> PyTree:
+def _in_old_arrays(state: InjectState, name: str, schedule: PyTree) -> PyTree:
     """A new schedule as the old one's arrays; raises if it is of another structure."""
     old = state.schedules.get(name)
     where = f"override({name}=...)"
@@ -230,8 +235,8 @@ def _is_whole(x: Leaf) -> bool:
     )
 
 
-def _like(old: jax.Array, value: Leaf, name: str, is_scale: bool = False) -> jax.Array:
-    rate, where = name.rpartition("/")[2] in ("learning_rate", "lr"), _where(name, is_scale)
+def _number_like(old: jax.Array, value: Leaf, name: str, is_scale: bool = False) -> jax.Array:
+    rate, where = name.rpartition("/")[2] in ("learning_rate", "lr"), _argument_text(name, is_scale)
     value = checked_number(where, value, at_least=0 if rate else None)
     if jnp.shape(value) not in ((), old.shape):
         raise ValueError(
@@ -240,7 +245,7 @@ def _like(old: jax.Array, value: Leaf, name: str, is_scale: bool = False) -> jax
     return jnp.broadcast_to(jnp.array(value, old.dtype, copy=True), old.shape)
 
 
-def _set_optax(state: Any, name: str, value: PyTree, is_scale: bool) -> Any:
+def _set_in_optax(state: Any, name: str, value: PyTree, is_scale: bool) -> Any:
     """Changes a fixed value of Optax's own state; it has no place for anything else."""
     if name in getattr(state, "hyperparams_states", {}):
         raise ValueError(
@@ -253,5 +258,5 @@ def _set_optax(state: Any, name: str, value: PyTree, is_scale: bool) -> Any:
             f"override({name}=...) must be a number in a state of optax.inject_hyperparams, got "
             f"{got}. For factors and schedules build the optimizer by `js.inject`."
         )
-    hyperparams = {**state.hyperparams, name: _like(state.hyperparams[name], value, name)}
+    hyperparams = {**state.hyperparams, name: _number_like(state.hyperparams[name], value, name)}
     return state._replace(hyperparams=hyperparams)

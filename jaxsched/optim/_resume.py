@@ -54,12 +54,12 @@ def resume(
     if policy is not None:
         check_choice("resume(policy=...)", policy, ("checkpoint", "new"))
     given, saved, arrays = saved, plain_arrays(saved), plain_arrays(fresh)
-    ours, theirs = _injected(saved), _injected(arrays)
-    if not ours or _names(ours) != _names(theirs):
+    ours, theirs = _injected_sites(saved), _injected_sites(arrays)
+    if not ours or _injected_names(ours) != _injected_names(theirs):
         raise ValueError(
             "resume(saved, fresh) must hold the same injected hyperparameters, got "
-            f"{_names(ours)} and {_names(theirs)}; `adopt(saved, fresh)` takes the moments of any "
-            "state of the same optimizer, with fresh's schedules."
+            f"{_injected_names(ours)} and {_injected_names(theirs)}; `adopt(saved, fresh)` takes "
+            "the moments of any state of the same optimizer, with fresh's schedules."
         )
     if policy == "new":
         return write_back(fresh, Transfer("resume", saved).into(arrays), given)
@@ -116,7 +116,7 @@ def adopt(saved: OptState, fresh: OptState, *, step: Step | None = None) -> OptS
     (3, 0.025)
     """
     arrays = plain_arrays(fresh)
-    if not _injected(arrays):
+    if not _injected_sites(arrays):
         nnx = sys.modules.get("flax.nnx")
         is_nnx_state = nnx is not None and isinstance(fresh, nnx.State)
         raise ValueError(
@@ -132,23 +132,23 @@ def adopt(saved: OptState, fresh: OptState, *, step: Step | None = None) -> OptS
     return write_back(fresh, Transfer("adopt", plain_arrays(saved), step).into(arrays), saved)
 
 
-def _injected(state: PyTree) -> list[Site]:
+def _injected_sites(state: PyTree) -> list[Site]:
     return [site for site in find_sites(state) if isinstance(site.state, InjectState)]
 
 
-def _names(sites: list[Site]) -> list[str]:
+def _injected_names(sites: list[Site]) -> list[str]:
     return [site.qualified(name) for site in sites for name in sorted(site.state.values)]
 
 
 def _check_same(state: InjectState, other: InjectState) -> None:
     """Raises for a schedule or override that differs: the user says which one goes on."""
     for name, schedule in state.schedules.items():
-        if not _equal(state.knobs[name], other.knobs[name]):
+        if not _same_leaves(state.knobs[name], other.knobs[name]):
             raise ValueError(
                 f"resume(policy=...) must be given, because {name} is overridden in one of "
                 "the two: 'checkpoint' keeps what the checkpoint has, 'new' drops it."
             )
-        if not _equal(schedule, other.schedules.get(name)):
+        if not _same_leaves(schedule, other.schedules.get(name)):
             raise ValueError(
                 f"resume(policy=...) must be given, because {name} differs: the checkpoint has "
                 f"{shortest(schedule)!r} ('checkpoint'), the program "
@@ -156,6 +156,6 @@ def _check_same(state: InjectState, other: InjectState) -> None:
             )
 
 
-def _equal(a: PyTree, b: PyTree) -> bool:
+def _same_leaves(a: PyTree, b: PyTree) -> bool:
     leaves = map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b))
     return same_structure(a, b) and all(leaves)

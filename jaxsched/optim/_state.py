@@ -124,7 +124,7 @@ def find_sites(tree: PyTree) -> list[Site]:
         sites.append((path, state))
         return state
 
-    _walk(tree, (), note)
+    _visit_sites(tree, (), note)
     places = [_named(path, _KEYS[1]) if len(sites) > 1 else "" for path, _ in sites]
     states = [state for _, state in sites]
     return list(map(Site, _prefixes(sites), places, states))
@@ -133,7 +133,7 @@ def find_sites(tree: PyTree) -> list[Site]:
 def map_sites(change: Callable[[Site], Any], tree: PyTree) -> PyTree:
     """``tree`` with every injected state replaced by ``change(site)``."""
     sites = iter(find_sites(tree))
-    return _walk(tree, (), lambda _, state: change(next(sites)._replace(state=state)))
+    return _visit_sites(tree, (), lambda _, state: change(next(sites)._replace(state=state)))
 
 
 def write_back(opt_state: PyTree, arrays: PyTree, saved: PyTree = None) -> PyTree:
@@ -194,7 +194,7 @@ def is_site(node: object) -> bool:
     return isinstance(node, (InjectState, *OPTAX_STATES))
 
 
-def _walk(tree: PyTree, path: KeyPath[Any], visit: Callable[[Any, Any], Any]) -> PyTree:
+def _visit_sites(tree: PyTree, path: KeyPath[Any], visit: Callable[[Any, Any], Any]) -> PyTree:
     """The tree with ``visit(path, site)`` in place of each injected state, outer ones first."""
     treedef: Any
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_site)
@@ -203,7 +203,7 @@ def _walk(tree: PyTree, path: KeyPath[Any], visit: Callable[[Any, Any], Any]) ->
         if is_site(leaf):
             place = (*path, *sub)
             leaf = visit(place, leaf)
-            inner = _walk(leaf.inner_state, (*place, _INNER), visit)
+            inner = _visit_sites(leaf.inner_state, (*place, _INNER), visit)
             leaf = leaf._replace(inner_state=inner)
         rebuilt.append(leaf)
     return treedef.unflatten(rebuilt)

@@ -45,7 +45,7 @@ class Transfer:
             Transfer(self.where, self.saved, 0, only_check=True).into(fresh)
         else:
             self._check_wholes(fresh)
-        return self._node(fresh, self.saved, (), None)
+        return self._transferred(fresh, self.saved, (), None)
 
     def _check_wholes(self, fresh: PyTree) -> None:
         """Both are the state of an optimizer, or both something that holds one."""
@@ -59,49 +59,54 @@ class Transfer:
             f"got an opt_state in {name} alone. Give {part}, or the other as a whole as well."
         )
 
-    def _node(self, fresh: PyTree, saved: PyTree, path: Path, count: Leaf) -> PyTree:
+    def _transferred(self, fresh: PyTree, saved: PyTree, path: Path, count: Leaf) -> PyTree:
         """``count`` is that of an injection around it, if there is one."""
         # An injection on one side only is looked through: so a plain state meets an injected one.
         injected = _injected(saved)
         below = saved if injected is None else injected.get("inner_state")
         if isinstance(fresh, InjectState):
-            count = self._count(saved, path, count)
-            inner = self._node(fresh.inner_state, below, path, count)
+            count = self._updates_done(saved, path, count)
+            inner = self._transferred(fresh.inner_state, below, path, count)
             count = self._count_like(count, fresh.count, path)
             if self.only_check:
                 return fresh
             return self._with_schedules(fresh, injected or {}, count, inner)
         if injected is not None and not isinstance(fresh, OPTAX_STATES):
-            return self._node(fresh, below, path, self._count(saved, path, count))
+            return self._transferred(fresh, below, path, self._updates_done(saved, path, count))
 
         if _children(fresh) is None:
-            return self._leaf(fresh, saved, path)
+            return self._transferred_leaf(fresh, saved, path)
         pairs, treedef = _one_level(fresh)
         children = _children(saved)
         if children is None:
-            raise self._error(path, _kind(fresh), _kind(saved))
+            raise self._differs(path, _kind_text(fresh), _kind_text(saved))
         if _is_counter(fresh) and (self.step is not None or not children):
-            count = self._count(saved, path, count)
+            count = self._updates_done(saved, path, count)
             return treedef.unflatten([self._count_like(count, pairs[0][1], path)])
-        if not jax.tree.leaves(fresh) and (_is_counter(saved) or not any(_leaves(saved, path))):
+        if not jax.tree.leaves(fresh) and (
+            _is_counter(saved) or not any(_named_leaves(saved, path))
+        ):
             return fresh  # or the count of a schedule, which is injected now, or a number
         if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
             # Two optimizers may keep arrays of the same names and shapes that mean other things.
-            raise self._error(path, _kind(fresh), _kind(saved))
+            raise self._differs(path, _kind_text(fresh), _kind_text(saved))
         for name in sorted(children.keys() - {name for name, _ in pairs}):
-            for rest, leaf in _leaves(children[name], (*path, name)):
-                raise self._error(rest, "nothing", _kind(leaf))
+            for rest, leaf in _named_leaves(children[name], (*path, name)):
+                raise self._differs(rest, "nothing", _kind_text(leaf))
         return treedef.unflatten(
-            [self._node(child, children.get(name), (*path, name), count) for name, child in pairs]
+            [
+                self._transferred(child, children.get(name), (*path, name), count)
+                for name, child in pairs
+            ]
         )
 
-    def _leaf(self, fresh: PyTree, saved: PyTree, path: Path) -> PyTree:
-        alike = _kind(fresh) == _kind(saved) or (_is_whole(fresh) and _is_whole(saved))
+    def _transferred_leaf(self, fresh: PyTree, saved: PyTree, path: Path) -> PyTree:
+        alike = _kind_text(fresh) == _kind_text(saved) or (_is_whole(fresh) and _is_whole(saved))
         if not _is_array(saved) or jnp.shape(fresh) != jnp.shape(saved) or not alike:
-            raise self._error(path, _kind(fresh), _kind(saved))
-        return saved if self.only_check else _like(saved, fresh)
+            raise self._differs(path, _kind_text(fresh), _kind_text(saved))
+        return saved if self.only_check else _array_like(saved, fresh)
 
-    def _error(self, path: Path, expected: str, got: str) -> ValueError:
+    def _differs(self, path: Path, expected: str, got: str) -> ValueError:
         return ValueError(
             f"{self.where}(saved, fresh) must be states of one optimizer: at "
             f"{'/'.join(path) or 'the root'} fresh has {expected} and saved {got}. Build the "
@@ -110,7 +115,7 @@ class Transfer:
 
     # ---------------------------------------------------------------------------------- the step
 
-    def _count(self, saved: PyTree, path: Path, around: Leaf) -> Leaf:
+    def _updates_done(self, saved: PyTree, path: Path, around: Leaf) -> Leaf:
         """How many updates the schedules below ``saved`` have had.
 
         The count of the injection there; without one, that of the injection around it; else every
@@ -127,7 +132,7 @@ class Transfer:
         elif around is not None:
             return around
         else:
-            counts = _counts(saved, path) or _counts(self.saved, ())
+            counts = _count_leaves(saved, path) or _count_leaves(self.saved, ())
         known = [np.asarray(to_host(x)) for x in counts.values() if is_concrete(x)]
         if not counts or any(not np.array_equal(known[0], x) for x in known[1:]):
             reason = (
@@ -142,8 +147,8 @@ class Transfer:
 
     def _count_like(self, count: Leaf, fresh: jax.Array, path: Path) -> Leaf:
         if jnp.shape(count) not in ((), fresh.shape):  # members of a population
-            raise self._error((*path, "count"), _kind(fresh), _kind(count))
-        return _like(count, fresh)
+            raise self._differs((*path, "count"), _kind_text(fresh), _kind_text(count))
+        return _array_like(count, fresh)
 
     # ----------------------------------------------------------------------- schedules at the step
 
@@ -169,9 +174,9 @@ class Transfer:
     ) -> PyTree:
         """The state of a controller: the memory of one of its class, or a first one moved on."""
         controller, start = state.schedules.get(name), state.controller_states[name]
-        old, memory = self._memory(injected, name)
+        old, memory = self._saved_memory(injected, name)
         if isinstance(controller, AbstractController):
-            seen = _seen(controller, old, memory)
+            seen = _seen_controllers(controller, old, memory)
             return per_member(resumed, state)(controller, state.count, seen)
         if type(old) is type(controller) and _same_form(memory, start):
             return memory
@@ -189,21 +194,21 @@ class Transfer:
 
         return per_member(told_nothing, state)(controller, state.count)
 
-    def _memory(self, injected: Mapping[str, Any], name: str) -> tuple[PyTree, PyTree]:
+    def _saved_memory(self, injected: Mapping[str, Any], name: str) -> tuple[PyTree, PyTree]:
         """The controller of ``name`` and its state: of this place, or the only one there is."""
-        places = [injected] if _held(injected, name) else list(_injections(self.saved))
-        holders = [place for place in places if _held(place, name)]
+        places = [injected] if _held_state(injected, name) else list(_injections(self.saved))
+        holders = [place for place in places if _held_state(place, name)]
         if len(holders) != 1:
             return None, None
-        return (holders[0].get("schedules") or {}).get(name), _held(holders[0], name)
+        return (holders[0].get("schedules") or {}).get(name), _held_state(holders[0], name)
 
 
-def _held(injected: Mapping[str, Any], name: str) -> PyTree:
+def _held_state(injected: Mapping[str, Any], name: str) -> PyTree:
     states = injected.get("controller_states") or injected.get("hyperparams_states") or {}
     return states.get(name)
 
 
-def _seen(
+def _seen_controllers(
     controller: AbstractController, old: PyTree, memory: PyTree
 ) -> list[tuple[AbstractController, PyTree]]:
     """The controllers of a saved state and what they remember, the outermost first.
@@ -220,7 +225,7 @@ def _seen(
         if kind is not None:
             blank = kind.init()._replace(base=())
             names = [path_text(path) for path, _ in jax.tree_util.tree_leaves_with_path(blank)]
-            leaves = {"/".join(path): leaf for path, leaf in _leaves(memory, ())}
+            leaves = {"/".join(path): leaf for path, leaf in _named_leaves(memory, ())}
             tree: Any = jax.tree.structure(blank)
             # A field that was added since begins.
             held_leaves = [
@@ -250,20 +255,20 @@ def _children(node: PyTree) -> dict[str, PyTree] | None:
     return None if pairs and pairs[0][1] is node else dict(pairs)
 
 
-def _leaves(node: PyTree, path: Path) -> Iterator[tuple[Path, Leaf]]:
+def _named_leaves(node: PyTree, path: Path) -> Iterator[tuple[Path, Leaf]]:
     children = _children(node)
     if children is None:
         yield path, node
         return
     for name, child in children.items():
-        yield from _leaves(child, (*path, name))
+        yield from _named_leaves(child, (*path, name))
 
 
-def _counts(node: PyTree, path: Path) -> dict[str, Leaf]:
+def _count_leaves(node: PyTree, path: Path) -> dict[str, Leaf]:
     names = ("count", "gradient_step")  # the latter in optax.MultiSteps
     return {
         "/".join(path): leaf
-        for path, leaf in _leaves(node, path)
+        for path, leaf in _named_leaves(node, path)
         if path[-1:] and path[-1] in names and _is_whole(leaf)
     }
 
@@ -305,7 +310,7 @@ def _is_named(node: PyTree) -> bool:
 
 def _without_variables(saved: PyTree) -> PyTree:
     """Dicts without the level ``{"value": array}`` that a saved ``nnx.State`` has at each leaf."""
-    leaves = list(_leaves(saved, ())) if isinstance(saved, Mapping) else []
+    leaves = list(_named_leaves(saved, ())) if isinstance(saved, Mapping) else []
     if not leaves or any(path[-1:] != ("value",) for path, _ in leaves):
         return saved
 
@@ -323,26 +328,26 @@ def _is_array(x: object) -> bool:
     return hasattr(x, "dtype") or isinstance(x, (int, float))
 
 
-def _kind(node: PyTree) -> str:
+def _kind_text(node: PyTree) -> str:
     if _is_array(node):
         return f"{jax.dtypes.result_type(node)}[{','.join(map(str, jnp.shape(node)))}]"
     if node is None:
         return "nothing"
-    names = ["/".join(path) for path, _ in _leaves(node, ()) if path]
+    names = ["/".join(path) for path, _ in _named_leaves(node, ()) if path]
     return f"{type(node).__name__}({shorten(', '.join(names))})"
 
 
 def _same_form(a: PyTree, b: PyTree) -> bool:
-    form = lambda tree: (jax.tree.structure(tree), list(map(_kind, jax.tree.leaves(tree))))
+    form = lambda tree: (jax.tree.structure(tree), list(map(_kind_text, jax.tree.leaves(tree))))
     return bool(form(a) == form(b))
 
 
 def copied(tree: PyTree) -> PyTree:
     """``tree`` in strong-typed arrays of its own."""
-    return jax.tree.map(lambda x: _like(x, x), tree)
+    return jax.tree.map(lambda x: _array_like(x, x), tree)
 
 
-def _like(x: Leaf, fresh: Leaf) -> Leaf:
+def _array_like(x: Leaf, fresh: Leaf) -> Leaf:
     """``x`` in an array of its own, of the shape, dtype and place of ``fresh``."""
     if not hasattr(fresh, "dtype"):
         return x  # a Python number, such as the step of a Linen TrainState
