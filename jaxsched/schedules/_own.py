@@ -16,8 +16,8 @@ from jaxsched._text import describe, shorten
 
 _ERRORS = (TypeError, ValueError, AttributeError)  # of JAX, of NumPy, of what `t` does not have
 _REPAIR = (
-    "write `where(t < 10, a, b)` for an `if`, and the functions of jaxsched.schedules for those of "
-    "math and NumPy, or `jnp` of `to_value(t)`."
+    "write `where(t < 10, a, b)` for an `if`, `power(t, 2)` for `t ** 2`, and other functions of "
+    "jaxsched.schedules for those of math and NumPy, or `jnp` of `to_value(t)`."
 )
 
 

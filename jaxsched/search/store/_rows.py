@@ -57,9 +57,8 @@ class Rows:
     def sums(self, start: int, stop: int) -> bytes:
         """The checksums of the batches of some updates."""
         self._read_up_to(stop)
-        return bytes(
-            self._sums[self._size * self._sums_before(start) : self._size * self._sums_before(stop)]
-        )
+        first, last = (self._size * self._sums_before(step) for step in (start, stop))
+        return bytes(self._sums[first:last])
 
     def agreed(self, start: int, stop: int, sums: bytes) -> tuple[int, str]:
         """The first of some updates whose checksums are others, or ``stop``; and the arrays of its
