@@ -21,6 +21,7 @@ from jaxsched import search
 from jaxsched.search import _files
 from jaxsched.search.engine import _settings
 from jaxsched.search.store import _pieces, _rows
+from jaxsched.search.tasks._reading import Batches
 from jaxsched.search.tasks._traced import Fold
 
 HERE = Path(__file__).parent
@@ -167,8 +168,7 @@ def test_of_more_batches_than_can_be_read_first_last_and_some_between_are(steps)
             rows.extend(range(start, start + length))
             return np.zeros((length, 1), np.float32)
 
-    shape = SimpleNamespace(batch=jax.ShapeDtypeStruct((1,), np.float32))
-    Fold(Task(), None, shape, {}, "").batches_digest((0,), steps, rows=90)
+    Batches(Task(), jax.ShapeDtypeStruct((1,), np.float32)).digest_of_runs((0,), steps, rows=90)
     assert {0, steps - 1} <= set(rows) <= set(range(steps))
     assert len(rows) == len(set(rows)) == min(steps, 80 if steps > 90 else steps)
 

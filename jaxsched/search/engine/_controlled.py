@@ -32,9 +32,7 @@ def root_runs(plan: Plan, state: PyTree | None, path: Any) -> list[OpenRun]:
             if plan.table.controlled:
                 states = {trial: plan.table.start(trial) for trial in stage.trials}
             key = Key(stage.index, fold, seed, stage.trials)
-            opened += _forked_runs(
-                plan, OpenRun(key, 0, state, plan.empty_curves(), (), path), states
-            )
+            opened += _forked_runs(plan, OpenRun(key, 0, state, no_curves(plan), (), path), states)
     return opened
 
 
@@ -97,12 +95,18 @@ def _observed_state(
     return controller.observe(at_step(controller, state, step), **report)
 
 
+def no_curves(plan: Plan) -> RunCurves:
+    """Those of a run that begins: nothing is measured yet."""
+    none = np.zeros(0, np.float32)
+    return RunCurves(dict.fromkeys(plan.train, none), dict.fromkeys(plan.validation, none))
+
+
 def _forked_runs(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) -> list[OpenRun]:
     """A run at its begin; or with controllers one for each of the values in this stage."""
     key, table, stage = run.key, plan.table, plan.stages[run.key.stage]
     if not table.controlled:
         states_of_none = ((),) * len(key.trials)
-        return [replace(run, curves=plan.empty_curves(), controller_states=states_of_none)]
+        return [replace(run, curves=no_curves(plan), controller_states=states_of_none)]
     groups: dict[bytes, list[int]] = {}
     for trial in key.trials:
         bits = b""
@@ -113,7 +117,7 @@ def _forked_runs(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) 
         replace(
             run,
             key=key._replace(trials=tuple(group)),
-            curves=plan.empty_curves(),
+            curves=no_curves(plan),
             controller_states=tuple(states[trial] for trial in group),
         )
         for group in groups.values()

@@ -33,9 +33,9 @@ class Feed:
             start, steps = chunk * length, plan.longest
             count = min(length, steps - start)
             seeded = plan.seeds[seed]
-            drawn = plan.folds[fold].batches(seeded, start, count, steps, plan.caller)
+            drawn = plan.folds[fold].batches.read(seeded, start, count, steps, plan.caller)
             # A copy: a task may reuse one buffer, and JAX need not copy an array that it is given.
-            drawn = jax.tree.map(lambda x: _padded_rows(x, length), drawn)
+            drawn = jax.tree.map(lambda x: padded(x, length), drawn)
             size = nbytes(drawn)
             while self._cache and self._bytes + size > _BYTES:
                 self._bytes -= nbytes(self._cache.pop(next(iter(self._cache))))
@@ -44,7 +44,7 @@ class Feed:
         return self._cache[key]
 
 
-def _padded_rows(rows: ArrayLike, length: int) -> np.ndarray:
+def padded(rows: ArrayLike, length: int) -> np.ndarray:
     """Padded to the rows of a program with the last one, which is valid data (zeros may not be)."""
     rows = np.asarray(rows)
     return np.concatenate([rows, np.broadcast_to(rows[-1:], (length - len(rows), *rows.shape[1:]))])

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxsched._types import PyTree
-from jaxsched.search.engine._controlled import child_runs, root_runs
+from jaxsched.search.engine._controlled import child_runs, no_curves, root_runs
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun, RunCurves
 
@@ -287,7 +287,7 @@ class Ledger:
                 again.add(parent)
                 finished.pop(key, None)  # or it would not be opened after its parent
                 continue
-            none = self.plan.empty_curves()
+            none = no_curves(self.plan)
             self._open.append(opened or dataclasses.replace(run, at=0, curves=none, narrowed=False))
         known = {**finished, **self._ahead, **{run.key: run.curves for run in self._open}}
         self._stored = {key: curves.updates for key, curves in known.items()}

@@ -14,7 +14,6 @@ import numpy as np
 
 from jaxsched._checks import check_room
 from jaxsched.search.engine._monitored import check_measured
-from jaxsched.search.engine._records import RunCurves
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._stage_tree import Stage, stage_tree
 from jaxsched.search.engine._stopping import Objective
@@ -124,10 +123,6 @@ class Plan:
         while length > 1 and length * self.shape.batch_bytes > _BATCHES:
             length //= 2
         return length
-
-    def empty_curves(self) -> RunCurves:
-        none = np.zeros(0, np.float32)
-        return RunCurves(dict.fromkeys(self.train, none), dict.fromkeys(self.validation, none))
 
     def evaluations(self, stage: Stage) -> list[int]:
         """The steps after which the state is evaluated, within (start, stop]."""

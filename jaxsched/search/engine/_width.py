@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsched._checks import check_room
 from jaxsched._machine import free_memory
-from jaxsched.search.engine._feed import Feed
+from jaxsched.search.engine._feed import padded
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Program
 from jaxsched.search.tasks._pool import device_memory
@@ -102,7 +102,9 @@ def seconds_per_update(
     arrays = program.arguments(program.fold, device)
     state = program.init(arrays, *program.start(0, device))
     values: Any = plan.table.values(0, 0, length)
-    batches = Feed(plan).get(0, 0, 0, device)
+    reads = (plan.seeds[0], 0, min(count, plan.longest), plan.longest, plan.caller)
+    rows = jax.tree.map(lambda x: padded(x, length), program.fold.batches.read(*reads))
+    batches = jax.device_put(rows, device)
     alive: Any = np.ones((), bool)
     state, batches = (program.stack([x] * width) for x in (state, batches))
     if width > 1:

@@ -20,7 +20,7 @@ from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.store._pieces import Fields
 from jaxsched.search.tasks._reading import shown
-from jaxsched.search.tasks._traced import Fold
+from jaxsched.search.tasks._traced import METHODS, Fold
 from jaxsched.search.trials._trials import Trials, controllers
 
 _BYTES = 32 << 20  # of batches; where there are more, some are looked at
@@ -81,7 +81,17 @@ def task_fields(
     Raises:
         ValueError: if two folds are one and the same.
     """
-    digests = [fold.told_apart(seeds, steps) for fold in folds]
+    looked = {"task's first and last batches": 2}
+    if all_batches:
+        rows = _BYTES // (folds[0].shape.batch_bytes * len(folds) * len(seeds))
+        looked["task's batches"] = rows
+    digests = []
+    for fold in folds:
+        parts = {"task's arrays": fold.data}
+        parts |= {f"task's {method}": fold.digests[method] for method in METHODS}
+        for name, rows in looked.items():
+            parts[name] = fold.batches.digest_of_runs(seeds, steps, rows)
+        digests.append(parts)
     for i, first in enumerate(map(digests.index, digests)):
         if first < i and not folds[i].asks_host:  # what that reads is not known
             raise ValueError(
@@ -89,10 +99,6 @@ def task_fields(
                 f"fold({i}, {len(folds)}) of the task trains and evaluates on the same as "
                 f"fold({first}, {len(folds)}). It must return a task without the part `index`."
             )
-    if all_batches:
-        rows = _BYTES // (folds[0].shape.batch_bytes * len(folds) * len(seeds))
-        for fold, parts in zip(folds, digests, strict=True):
-            parts["task's batches"] = fold.batches_digest(seeds, steps, rows)
     fields = _versions() | folds[0].fields
     fields |= {name: digest(*(parts[name] for parts in digests)) for name in digests[0]}
     fields |= {"folds": str(len(folds)), "steps": str(steps)}
@@ -118,7 +124,7 @@ def run_fields(plan: Plan) -> tuple[Fields, ...]:
         {
             **_versions(),
             **fold.fields,
-            "task's batches": shown(shape.batch) if fold.reads else _NUMBERS,
+            "task's batches": shown(shape.batch) if fold.batches.drawn else _NUMBERS,
             **shared,
         }
         for fold in plan.folds

@@ -14,6 +14,7 @@ import numpy as np
 from jaxsched._text import warn
 from jaxsched.search._files import Damaged
 from jaxsched.search._fingerprint import difference
+from jaxsched.search.engine._controlled import no_curves
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import OpenRun, RunCurves
 from jaxsched.search.engine._stage_tree import Stage
@@ -159,7 +160,7 @@ class Index:
                 break
             evaluated.append(step)
         if last <= stage.start:
-            return plan.empty_curves()
+            return no_curves(plan)
         train, validation = joined(pieces, stage.start, last, evaluated)
         if plan.table.controlled:
             train |= dict(zip(plan.table.names, values[:, : last - stage.start], strict=True))

@@ -78,7 +78,7 @@ class Rows:
 
     def _read_up_to(self, stop: int) -> None:
         """Adds the checksums of the batches before ``stop``."""
-        while self._fold.reads and self._end < stop:
+        while self._fold.batches.drawn and self._end < stop:
             number, row = divmod(self._end, self._block)
             end = min((number + 1) * self._block, stop)
             # Of the blocks 0 to 31 all, of 32 to 63 every second, of 64 to 127 every fourth, ...
@@ -86,7 +86,7 @@ class Rows:
                 if row == 0:
                     self._starts.append(self._end)
                 count = end - self._end
-                drawn = self._fold.batches(self._seed, self._end, count, self._steps)
+                drawn = self._fold.batches.read(self._seed, self._end, count, self._steps)
                 self._sums += _checksums(drawn, count)
             self._end = end
 

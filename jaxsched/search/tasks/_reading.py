@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 
 import jax
@@ -10,10 +11,43 @@ import numpy as np
 from jax.tree_util import keystr, tree_leaves_with_path
 
 from jaxsched._types import PyTree
+from jaxsched.search._fingerprint import digest, fingerprint_of
 from jaxsched.search.tasks._protocol import Task
 
 # Of the whole process: a sweep's threads, its store, and units in threads read the same source.
 _READING = threading.RLock()
+_PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """What the updates of a task read."""
+
+    task: Task
+    row: PyTree  # what each is, abstract
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a task has batches, and not the numbers of its updates only."""
+        return getattr(self.task, "batches", None) is not None
+
+    def read(self, seed: int, start: int, length: int, steps: int, caller: str = "sweep") -> PyTree:
+        """Those of ``length`` updates, of ``steps`` in all; see ``read_batches``."""
+        return read_batches(self.task, seed, start, length, caller, steps, self.row)
+
+    def digest_of_runs(self, seeds: tuple[int, ...], steps: int, rows: int) -> str:
+        """A digest of what runs read: all of it, or ``rows`` of each run, evenly in some pieces
+        from its first update to its last."""
+        if not self.drawn:
+            return ""
+        if steps <= rows:
+            pieces = [(start, min(_ROWS, steps - start)) for start in range(0, steps, _ROWS)]
+        else:
+            count = min(max(2, rows), _PIECES)
+            length = min(max(1, rows // count), _ROWS)
+            pieces = [(int(start), length) for start in np.linspace(0, steps - length, count)]
+        read = (self.read(seed, *piece, steps) for seed in seeds for piece in pieces)
+        return digest(*map(fingerprint_of, read))
 
 
 def read_batches(

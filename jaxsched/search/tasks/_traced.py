@@ -18,9 +18,9 @@ from jax.typing import ArrayLike
 
 from jaxsched._checks import checked_whole
 from jaxsched._types import PyTree
-from jaxsched.search._fingerprint import Walk, digest, equations, fingerprint_of, public
+from jaxsched.search._fingerprint import Walk, digest, equations, public
 from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves
-from jaxsched.search.tasks._reading import first_batch, read_batches
+from jaxsched.search.tasks._reading import Batches, first_batch
 from jaxsched.search.tasks._returned import (
     TaskShape,
     as_array,
@@ -33,7 +33,6 @@ from jaxsched.search.tasks._returned import (
 from jaxsched.search.tasks._updates import check_all_read, check_every_step, check_used
 
 METHODS = ("init", "step", "evaluate")
-_PIECES, _ROWS = 16, 1024  # of batches that are looked at: how many, and updates of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,35 +52,9 @@ class Fold:
         return taken_apart(self.task)[0]
 
     @property
-    def reads(self) -> bool:
-        """Whether updates read batches, and not their numbers only."""
-        return getattr(self.task, "batches", None) is not None
-
-    def batches(
-        self, seed: int, start: int, length: int, steps: int, caller: str = "sweep"
-    ) -> PyTree:
-        """Those of ``length`` updates, of ``steps`` in all; see ``read_batches``."""
-        return read_batches(self.task, seed, start, length, caller, steps, self.shape.batch)
-
-    def batches_digest(self, seeds: tuple[int, ...], steps: int, rows: int) -> str:
-        """A digest of what its runs read: all of it, or ``rows`` of each run, evenly in some pieces
-        from its first update to its last."""
-        if not self.reads:
-            return ""
-        if steps <= rows:
-            pieces = [(start, min(_ROWS, steps - start)) for start in range(0, steps, _ROWS)]
-        else:
-            count = min(max(2, rows), _PIECES)
-            length = min(max(1, rows // count), _ROWS)
-            pieces = [(int(start), length) for start in np.linspace(0, steps - length, count)]
-        drawn = (self.batches(seed, *piece, steps) for seed in seeds for piece in pieces)
-        return digest(*map(fingerprint_of, drawn))
-
-    def told_apart(self, seeds: tuple[int, ...], steps: int) -> dict[str, str]:
-        """What it computes, on which data, name -> digest: folds differ in some of it."""
-        computed = {f"task's {method}": self.digests[method] for method in METHODS}
-        ends = {"task's first and last batches": self.batches_digest(seeds, steps, 2)}
-        return {"task's arrays": self.data, **computed, **ends}
+    def batches(self) -> Batches:
+        """What its updates read."""
+        return Batches(self.task, self.shape.batch)
 
     @cached_property
     def fields(self) -> dict[str, str]:
