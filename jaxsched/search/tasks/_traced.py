@@ -184,8 +184,8 @@ def trace_task(
             f"got {task!r}" + (f" without {', '.join(missing)}." if missing else ", a class.")
         )
     arrays, rebuild = taken_apart(task)
-    batch = first_batch(task, caller, steps)
     updates = updates_per_step(caller, task)
+    batch = first_batch(task, caller, steps)
     size = () if updates == 1 else (updates,)
     values = {name: jax.ShapeDtypeStruct(size, jnp.float32) for name in hyperparams}
 
@@ -204,33 +204,47 @@ def trace_task(
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     begun, first = jax.make_jaxpr(init, return_shape=True)(key, arrays)
-    wanted, known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first), None
-    # Twice at most, unless dtypes depend on dtypes. Leaves, since a state may hold schedules, and
-    # those are equal by their numbers, which abstract ones don't have.
-    while known != jax.tree.leaves(wanted):
-        state, known = wanted, jax.tree.leaves(wanted)
-        traced, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(
-            state, values, batch, arrays
-        )
-        check_structure(state, after, caller)
-        wanted = jax.tree.map(promoted, first, state, after)
-    check_same(state, after, caller)
+    state, metrics, traced = _traced_step(caller, step, first, values, batch, arrays)
     shape = TaskShape(state, metrics, batch, begun, traced, updates, {}, None)
     check_every_step(caller, shape, len(hyperparams))
     if evaluated:
         validation, evaluate = trace_metrics(task, state, caller)
         shape = dataclasses.replace(shape, validation=validation, evaluate=evaluate)
-    data = [*arrays, *(x for name in METHODS for x in getattr(getattr(shape, name), "consts", ()))]
-    for x in data:
+    _check_arrays(caller, arrays, shape)
+    check_used(caller, task, hyperparams, shape)
+    if updates > 1:
+        check_all_read(caller, shape, len(hyperparams))
+    return shape
+
+
+def _traced_step(
+    caller: str, step: Callable[..., Any], first: State, *arguments: PyTree
+) -> tuple[State, Metrics, ClosedJaxpr]:
+    """The abstract state that a step keeps, beginning with ``first``; its metrics, and its jaxpr.
+
+    A Python number in the first state takes the dtype that a step gives it.
+    """
+    wanted, known = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), first), None
+    # Twice at most, unless dtypes depend on dtypes. Leaves, since a state may hold schedules, and
+    # those are equal by their numbers, which abstract ones don't have.
+    while known != jax.tree.leaves(wanted):
+        state, known = wanted, jax.tree.leaves(wanted)
+        traced, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(state, *arguments)
+        check_structure(state, after, caller)
+        wanted = jax.tree.map(promoted, first, state, after)
+    check_same(state, after, caller)
+    return state, metrics, traced
+
+
+def _check_arrays(caller: str, arrays: list[ArrayLike], shape: TaskShape) -> None:
+    """Raises if an array of the task, or one that its methods close over, is gone."""
+    held = (x for name in METHODS for x in getattr(getattr(shape, name), "consts", ()))
+    for x in [*arrays, *held]:
         if isinstance(x, jax.Array) and x.is_deleted():
             raise ValueError(
                 f"{caller}(task=...) must hold no array that was deleted, or donated to a jitted "
                 f"function, got one: {x.dtype}{list(x.shape)}. Make it anew."
             )
-    check_used(caller, task, hyperparams, shape)
-    if updates > 1:
-        check_all_read(caller, shape, len(hyperparams))
-    return shape
 
 
 def trace_metrics(
