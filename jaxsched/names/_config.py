@@ -122,25 +122,25 @@ def _read(config: Any, depth: int, count: Iterator[int]) -> Tree:
             need = "without references, `OmegaConf.to_container(config, resolve=True)`"
             raise ValueError(f"{_WHERE} must be {need}, got {config!r:.60}.")
         return parse(config) if "(" in config else config
-    if isinstance(config, Mapping):
-        given = dict(_opened(config))
-        if not all(isinstance(key, (str, int, float)) for key in given):
-            raise TypeError(f"{_WHERE} must have texts for keys, got {list(given)!r:.60}.")
-        if {*NAME} & {*given}:
-            return _call(given, inner)
-        if depth == 0:
-            keys = f"the keys {shorten(', '.join(map(str, given)))!r}{_named(given)}"
-            raise TypeError(f"{_WHERE} must have a 'name', got {keys if given else '{}'}.")
-        if {*WORDS} & {*given}:
-            raise ValueError(
-                f"{_WHERE} must have values to choose from only in js.trials_from_config, and "
-                f"bounds only of the arguments there, not of a schedule within, got {given!r:.60}."
-            )
-        return {_texts.value(k): inner(v) for k, v in given.items()}
-    if is_list(config):
-        items = _opened(config)
+    if not isinstance(config, Mapping) and not is_list(config):
+        return config
+    items = _opened(config)
+    if not isinstance(config, Mapping):
         return items if all(type(x) in (int, float) for x in items) else list(map(inner, items))
-    return config
+    given = dict(items)
+    if not all(isinstance(key, (str, int, float)) for key in given):
+        raise TypeError(f"{_WHERE} must have texts for keys, got {list(given)!r:.60}.")
+    if {*NAME} & {*given}:
+        return _call(given, inner)
+    if depth == 0:
+        keys = f"the keys {shorten(', '.join(map(str, given)))!r}{_named(given)}"
+        raise TypeError(f"{_WHERE} must have a 'name', got {keys if given else '{}'}.")
+    if {*WORDS} & {*given}:
+        raise ValueError(
+            f"{_WHERE} must have values to choose from only in js.trials_from_config, and "
+            f"bounds only of the arguments there, not of a schedule within, got {given!r:.60}."
+        )
+    return {_texts.value(k): inner(v) for k, v in given.items()}
 
 
 def _call(given: dict[Any, Any], inner: Callable[[Any], Tree]) -> Call:
@@ -208,17 +208,13 @@ def lasts(made: object) -> list[float]:
 
 def _made(tree: Call, place: Place) -> Any:
     """What the call of a config returns."""
-    source = source_of(tree.name)
-    if source is None:
-        make: Any = _serialize._REGISTERED[tree.name]
-        names, reader = list(make._names), untold(tree.name)
-    else:
-        make, names, reader = maker(source, place.units), list(source.kinds), source
-    given = {**dict(zip(names, tree.args, strict=False)), **tree.kwargs}
-    value = lambda name, place: value_of(given[name], reader, name, place)
-    inner = place if source else place.within(tree.name)
-    values = inner.in_order([source] if source else [], given, value)
-    values |= place.left_out(source, values) if source else {}
+    source = source_of(tree.name) or untold(tree.name, _serialize._REGISTERED[tree.name]._names)
+    make = maker(source, place.units)
+    given = {**dict(zip(source.kinds, tree.args, strict=False)), **tree.kwargs}
+    value = lambda name, place: value_of(given[name], source, name, place)
+    inner = place if source.module else place.within(tree.name)
+    values = inner.in_order([source], given, value)
+    values |= place.left_out(source, values)
     try:
         return make(**values)
     except (ArithmeticError, LookupError) as error:  # such as of an empty list
@@ -229,7 +225,9 @@ def _made(tree: Call, place: Place) -> Any:
 
 
 def maker(source: Entry, units: Units | None) -> Callable[..., Any]:
-    """The function or class of an entry of the table, or the method of the sizes of a run."""
+    """The function or class of an entry, also one of one's own; or the method of the sizes."""
+    if not source.module:
+        return _serialize._REGISTERED[source.name]
     if source.name in BY:
         Place.of(units).within(source.name)  # raises where there are none
         return getattr(units, source.name)
@@ -241,7 +239,7 @@ def value_of(tree: Tree, source: Entry, argument: str, place: Place) -> Any:
     if isinstance(tree, Call):
         return build(tree, place, source.name if source.module else "", argument)
     if isinstance(tree, dict):
-        key = lambda k: _texts.read(k, source, argument, place) if isinstance(k, str) else k
+        key = lambda k: value_of(k, source, argument, place) if isinstance(k, str) else k
         return {key(k): value_of(x, source, str(k), place) for k, x in tree.items()}
     if isinstance(tree, list) and not all(type(x) in (int, float) for x in tree):
         return [value_of(x, source, argument, place) for x in tree]

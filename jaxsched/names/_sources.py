@@ -10,7 +10,7 @@ import ast
 import dataclasses
 import functools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ class Entry:
         return f"{self.name}({', '.join(shown)})"
 
 
-def untold(name: str) -> Entry:
+def untold(name: str, arguments: Iterable[str] = ()) -> Entry:
     """That of what no table describes: a class of one's own, hyperparameters of a task."""
-    return Entry(name, "", {}, (), "")
+    return Entry(name, "", dict.fromkeys(arguments, ""), (), "")
 
 
 def _body(path: Path) -> list[ast.stmt]:
