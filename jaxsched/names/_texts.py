@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, NamedTuple
 
@@ -116,14 +115,13 @@ def read(x: Tree, source: Entry, argument: str, place: Place) -> Tree:
 def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     """The number that a text is for an argument, or a `Length`; else the text. It loads no JAX."""
     bounds = source.bounds.get(argument, {}) if source else {}
-    length: Any = text if "options" in bounds else value(text)
-    if length is not text or len(text) > _LONGEST or "options" in bounds:
-        return length
+    number: Any = text if "options" in bounds else value(text)
+    if number is not text or len(text) > _LONGEST or "options" in bounds:
+        return number
     text = _DIGITS.sub("", text.strip())
     kind = source.kinds.get(argument, "") if source else ""
     if kind == "Flag" and text.lower() in ("true", "false"):  # as of a shell
         return text.lower() == "true"
-    theirs = source is not None and "." in source.name
     times = kind in ("Time", "Times")
     time = _TIME.fullmatch(text.lower()) if times else None
     converted = place.counts == "updates" and time and time["unit"] in ("sp", "tok")
@@ -131,41 +129,21 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
         return text  # the drop-in knows it, and the trainer's arguments beside it
     where = f"{source.name if source else 'from_config'}({argument}=...)"
     counts = is_length(source, argument)
-    least = -1 if source is not None and source.bounds.get(argument) == {} else 0  # -1: of a shift
-    if _THEIRS.get(argument) == "ratio" if theirs else argument in _OUR_RATIOS:
-        kind = "Ratio"
-    elif theirs and kind not in _RATIOS:
-        kind = ""  # a drop-in's Length has no shares, as a recipe's has
     length = _LENGTH.fullmatch(text)
-    counted = place.counts if place.counts != "updates" else "steps"
-    unit = _UNITS[length[3].lower()] if length and length[3] else counted
-    amount = float(length[1]) * THOUSANDS.get(length[2], 1.0) if length else math.nan
-    if unit == "share":
-        part = amount / 100 if text.endswith("%") else amount
-        if kind in _RATIOS or where == "share(fraction=...)":
-            return part
-        if not counts:
-            raise ValueError(
-                f"{where} must be a number, not a percentage, got {text!r}: write {part:.12g}."
-            )
-        if not least <= part <= 1:
-            raise ValueError(f"{where} must be from 0% to 100%, got {text!r}.")
-        if kind not in _SHARES and place.steps is None:
-            raise place.refused(where, text, unit)
-        return Length(part, unit)
     small = length and length[2] in ("m", "b", "t") and not length[3]  # minutes? a slip for ba?
     if not length or (small and counts):
         if counts and REAL.match(text):
-            hint = f": {length[1]}{length[2].upper()} is {amount:,.0f} steps" if length else ""
-            raise ValueError(
-                f"{where} must be a length such as 500, '10%', '3 epochs', '2B tokens' or "
-                f"'10k samples', got {text!r:.40}{hint}."
-            )
+            raise _misread(where, text, length)
         return text
+    counted = place.counts if place.counts != "updates" else "steps"
+    unit = _UNITS[length[3].lower()] if length[3] else counted
+    amount = float(length[1]) * THOUSANDS.get(length[2], 1.0)
+    if unit == "share":
+        return _share(amount / 100 if text.endswith("%") else amount, text, source, argument, place)
     if not counts:
         hint = "" if length[3] else f": write {amount:.12g}"
         raise ValueError(f"{where} must not be a length, got {text!r:.40}{hint}.")
-    if not 1e300 * least <= amount <= 1e300:
+    if not 1e300 * _least(source, argument) <= amount <= 1e300:
         raise ValueError(f"{where} must be finite and at least 0, got {text!r:.40}.")
     amount = int(amount) if amount.is_integer() else amount
     if unit == counted:
@@ -175,6 +153,40 @@ def meant(text: str, source: Entry | None, argument: str, place: Place) -> Tree:
     if place.units is None or place.counts != "updates":
         raise place.refused(where, text, unit)
     return Length(amount, unit)
+
+
+def _share(part: float, text: str, source: Entry | None, argument: str, place: Place) -> Tree:
+    """The number that a percentage is for an argument, or a `Length` of the whole."""
+    name, kind = (source.name, source.kinds.get(argument, "")) if source else ("from_config", "")
+    where, theirs = f"{name}({argument}=...)", "." in name
+    is_ratio = _THEIRS.get(argument) == "ratio" if theirs else argument in _OUR_RATIOS
+    if is_ratio or kind in _RATIOS or where == "share(fraction=...)":
+        return part
+    if not is_length(source, argument):
+        raise ValueError(
+            f"{where} must be a number, not a percentage, got {text!r}: write {part:.12g}."
+        )
+    if not _least(source, argument) <= part <= 1:
+        raise ValueError(f"{where} must be from 0% to 100%, got {text!r}.")
+    # A drop-in's Length has no shares, as a recipe's has.
+    if (theirs or kind not in _SHARES) and place.steps is None:
+        raise place.refused(where, text, "share")
+    return Length(part, "share")
+
+
+def _least(source: Entry | None, argument: str) -> int:
+    return -1 if source is not None and source.bounds.get(argument) == {} else 0  # -1: of a shift
+
+
+def _misread(where: str, text: str, length: re.Match[str] | None) -> ValueError:
+    hint = ""
+    if length:
+        amount = float(length[1]) * THOUSANDS[length[2]]
+        hint = f": {length[1]}{length[2].upper()} is {amount:,.0f} steps"
+    return ValueError(
+        f"{where} must be a length such as 500, '10%', '3 epochs', '2B tokens' or '10k samples', "
+        f"got {text!r:.40}{hint}."
+    )
 
 
 def is_length(source: Entry | None, argument: str) -> bool:
