@@ -90,17 +90,7 @@ def group_lr(
     layer_axis = checked_whole("group_lr(layer_axis=...)", layer_axis, -32, 31)
     given = _named(groups)
     patterns = {name: _compiled(pattern) for name, (pattern, _) in given.items()}
-    keys: dict[str, Any] = {}  # name of a group -> that of its hyperparameter, or of its layers'
-    multipliers: dict[str, Any] = {}
-    for name, (pattern, multiplier) in given.items():
-        layers = _layers(pattern, multiplier)
-        places = [name] if layers is None else [f"{name}/{i}" for i in range(len(layers))]
-        own = [f"{place}/{rate}" for place in places]
-        if clash := multipliers.keys() & own:
-            raise ValueError(_other_name(min(clash).removesuffix(f"/{rate}"), pattern))
-        keys[name] = own[0] if layers is None else own
-        sources = [_source(pattern, m) for m in ([multiplier] if layers is None else layers)]
-        multipliers.update(zip(own, sources, strict=True))
+    keys, multipliers = _hyperparameters(given, rate)
 
     def grouped(*args: Any, **kwargs: Any) -> optax.GradientTransformation:
         values = jax.tree.map(kwargs.pop, keys)
@@ -200,13 +190,7 @@ def _scaled_by_group(
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
         for path, leaf in leaves:
             multiplier(path, leaf)
-        used = {_group_of_parameter(path, patterns) for path, _ in leaves}
-        for name, pattern in patterns.items():
-            if leaves and name not in used:
-                paths = [path_text(path) for path, _ in leaves]
-                raise ValueError(
-                    f"group_lr(groups=...): {pattern.pattern!r} matches no parameter of {paths}."
-                )
+        _check_used(patterns, [path for path, _ in leaves])
         return inner.init(params)
 
     def scaled(path: KeyPath[Any], update: jax.Array) -> jax.Array:
@@ -244,6 +228,24 @@ def _named(groups: object) -> dict[str, tuple[Any, Any]]:
             raise ValueError(_other_name(name, pair[0]))
         named[name] = pair
     return named
+
+
+def _hyperparameters(
+    given: Mapping[str, tuple[Any, Any]], rate: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Group -> the name of its hyperparameter, or of its layers'; and the multiplier of each."""
+    keys: dict[str, Any] = {}
+    multipliers: dict[str, Any] = {}
+    for name, (pattern, multiplier) in given.items():
+        layers = _layers(pattern, multiplier)
+        places = [name] if layers is None else [f"{name}/{i}" for i in range(len(layers))]
+        own = [f"{place}/{rate}" for place in places]
+        if clash := multipliers.keys() & own:
+            raise ValueError(_other_name(min(clash).removesuffix(f"/{rate}"), pattern))
+        keys[name] = own[0] if layers is None else own
+        sources = [_source(pattern, m) for m in ([multiplier] if layers is None else layers)]
+        multipliers.update(zip(own, sources, strict=True))
+    return keys, multipliers
 
 
 def _other_name(name: str, pattern: object) -> str:
@@ -286,6 +288,16 @@ def _compiled(pattern: object) -> re.Pattern[str]:
         return re.compile(check_text(where, pattern, expected))
     except re.error as error:
         raise ValueError(f"{where} must be {expected}, got {pattern!r}: {error}.") from None
+
+
+def _check_used(patterns: dict[str, re.Pattern[str]], paths: list[KeyPath[Any]]) -> None:
+    used = {_group_of_parameter(path, patterns) for path in paths}
+    for name, pattern in patterns.items():
+        if paths and name not in used:
+            raise ValueError(
+                f"group_lr(groups=...): {pattern.pattern!r} matches no parameter of "
+                f"{list(map(path_text, paths))}."
+            )
 
 
 def _group_of_parameter(path: KeyPath[Any], patterns: dict[str, re.Pattern[str]]) -> str:

@@ -90,19 +90,7 @@ def inject(
     """
     write = ". Write inject(optax.adam)(learning_rate=schedule), not inject(optax.adam(schedule))"
     checked_kind("inject(factory=...)", factory, Callable, FACTORY, write)
-    try:
-        is_floating = jnp.issubdtype(hyperparam_dtype, jnp.floating)
-    except (TypeError, ValueError):  # no dtype, such as "bf16"
-        is_floating = False
-    if not is_floating:
-        raise TypeError(
-            f"inject(hyperparam_dtype=...) must be a floating dtype, got {hyperparam_dtype!r}."
-        )
-    if jax.dtypes.canonicalize_dtype(hyperparam_dtype) != jnp.dtype(hyperparam_dtype):
-        raise ValueError(
-            f"inject(hyperparam_dtype=...) must be a dtype that JAX has in this mode, got "
-            f"{hyperparam_dtype!r}; call `jax.config.update('jax_enable_x64', True)` first."
-        )
+    _check_dtype(hyperparam_dtype)
     signature = inspect.signature(factory)
     name = _factory_name(factory)
     if misplaced:
@@ -136,6 +124,20 @@ def inject(
     return build
 
 
+def _check_dtype(dtype: DTypeLike) -> None:
+    try:
+        is_floating = jnp.issubdtype(dtype, jnp.floating)
+    except (TypeError, ValueError):  # no dtype, such as "bf16"
+        is_floating = False
+    if not is_floating:
+        raise TypeError(f"inject(hyperparam_dtype=...) must be a floating dtype, got {dtype!r}.")
+    if jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
+        raise ValueError(
+            f"inject(hyperparam_dtype=...) must be a dtype that JAX has in this mode, got "
+            f"{dtype!r}; call `jax.config.update('jax_enable_x64', True)` first."
+        )
+
+
 def _injected_optimizer(
     rebuild: Factory, sources: dict[str, Any], dtype: DTypeLike
 ) -> optax.GradientTransformationExtraArgs:
@@ -144,17 +146,7 @@ def _injected_optimizer(
 
     def init(params: PyTree) -> InjectState:
         register_flax(list(sources.values()))
-        # An opaque controller is a leaf, as 0 is; a pytree without leaves is not.
-        schedules = {k: _widened(s, dtype) for k, s in sources.items() if not same_structure(s, 0)}
-        states = {k: s.init() for k, s in sources.items() if _is_controller(s)}
-        state = InjectState(
-            count=jnp.zeros((), jnp.int32),
-            values={},
-            schedules=donatable_copy(schedules),
-            controller_states=donatable_copy(states),
-            knobs={k: Override.untouched(dtype) for k in sources},
-            inner_state=(),
-        )
+        state = _first_state(sources, dtype)
         # Nothing has been applied yet: these are the values that the first update will use.
         values = {k: state.value(k, state.schedules.get(k, s)) for k, s in sources.items()}
         return state._replace(values=values, inner_state=rebuild(values).init(params))
@@ -184,6 +176,20 @@ def _injected_optimizer(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _first_state(sources: dict[str, Any], dtype: DTypeLike) -> InjectState:
+    # An opaque controller is a leaf, as 0 is; a pytree without leaves is not.
+    schedules = {k: _widened(s, dtype) for k, s in sources.items() if not same_structure(s, 0)}
+    states = {k: s.init() for k, s in sources.items() if _is_controller(s)}
+    return InjectState(
+        count=jnp.zeros((), jnp.int32),
+        values={},
+        schedules=donatable_copy(schedules),
+        controller_states=donatable_copy(states),
+        knobs={k: Override.untouched(dtype) for k in sources},
+        inner_state=(),
+    )
 
 
 def _widened(source: PyTree, dtype: DTypeLike) -> PyTree:
