@@ -163,17 +163,20 @@ class Greedy(AbstractEvaluator):
             return after
         ends = falls & (scale <= self.floor(state.scale, state))
         lowest = jnp.where(rises, 0, jnp.where(ends, next_count(state.lowest), state.lowest))
+        again = ends & (number32(lowest) >= self.reset)
+        return self._forgotten(again, after._replace(lowest=lowest))
+
+    def _forgotten(self, again: jax.Array, state: GreedyState) -> GreedyState:
+        """The state, or where it begins again one that has seen nothing but what it waits for."""
         anew = self.first_state(
             step=state.step,
             base=state.base,
             seen=state.seen,
             best=worst(self.mode),
-            wait=after.wait,
-            recent=jax.tree.map(jnp.zeros_like, recent),
+            wait=state.wait,
+            recent=jax.tree.map(jnp.zeros_like, state.recent),
         )
-        again = ends & (number32(lowest) >= self.reset)
-        continued = after._replace(lowest=lowest)
-        return jax.tree.map(lambda new, old: jnp.where(again, new, old), anew, continued)
+        return jax.tree.map(lambda new, old: jnp.where(again, new, old), anew, state)
 
 
 def _window_mean(

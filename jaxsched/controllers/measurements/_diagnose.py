@@ -162,15 +162,7 @@ def diagnose(
     # The error needs the losses of single examples. Without progress known from a window before,
     # an average that is worse than the weights shows a fall: it lags behind them.
     known = math.isfinite(gap_error)
-    falls = gap < -PROGRESS if progress is None else progress > PROGRESS
-    if not math.isfinite(value):
-        verdict = "diverged"
-    elif stability is not None and stability >= UNSTABLE:
-        verdict = "unstable"
-    elif gap >= BOUNCING:
-        verdict = "bouncing"
-    else:
-        verdict = "creeping" if falls else "stable"
+    verdict = _verdict(value, stability, gap, progress)
     return Diagnosis(
         verdict=verdict,
         sure=verdict == "diverged" or (known and abs(gap - BOUNCING) > 2.0 * gap_error),
@@ -186,3 +178,14 @@ def diagnose(
         stability=stability,
         stability_error=stability_error,
     )
+
+
+def _verdict(loss: float, stability: float | None, gap: float, progress: float | None) -> str:
+    if not math.isfinite(loss):
+        return "diverged"
+    if stability is not None and stability >= UNSTABLE:
+        return "unstable"
+    if gap >= BOUNCING:
+        return "bouncing"
+    falls = gap < -PROGRESS if progress is None else progress > PROGRESS
+    return "creeping" if falls else "stable"
