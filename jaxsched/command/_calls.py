@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxsched._bounds import check_choice, check_number, checked_kind
@@ -150,6 +150,10 @@ class _Reader:
             if not all(isinstance(x, (int, float)) for x in args):
                 raise _not_known(self.lines.text(tree), "computes")
             return _arithmetic(tree, args)
+        return self.call(tree, depth, inner)
+
+    def call(self, tree: Call, depth: int, inner: Callable[[Any], Any]) -> Call:
+        """The call of the library's schedule, without its optimizer and with that one's rate."""
         if depth and not self.is_near(tree):
             raise _not_known(self.lines.text(tree), "computes")
         source = self.lines.source(tree)

@@ -14,6 +14,7 @@ from jaxsched.names._config import build
 from jaxsched.names._expression import OPERATORS, Call
 from jaxsched.names._lookup import source_of
 from jaxsched.names._places import Place
+from jaxsched.names._sources import Entry
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._picture import extent
 from jaxsched.schedules._wrappers import Epochwise
@@ -64,21 +65,8 @@ def convert(
     own = "dataloader_len" if kind == "composer" else "steps_per_epoch"
     takes = own in source.kinds and (kind != "torch" or "epochs" in tree.kwargs)
     if steps_per_epoch is not None and takes:
-        said = tree.kwargs.get(own, steps_per_epoch)
-        if said != steps_per_epoch:
-            raise ValueError(
-                f"convert(steps_per_epoch=...) must be as in the text, {said!r}, or left out, got "
-                f"{steps_per_epoch!r}."
-            )
-        tree = Call(tree.name, tree.args, {**tree.kwargs, own: said})
-        steps_per_epoch = None
-    try:
-        made = build(tree, Place(run=1, counts=""))
-    except ValueError as error:
-        given = "give steps_per_epoch" if f"({own}=" in str(error) else "write it into the call"
-        if "must be given" not in str(error):
-            raise
-        raise ValueError(f"{error} Here, {given}.") from None
+        tree, steps_per_epoch = _with_epoch(tree, own, steps_per_epoch), None
+    made = _built(tree, own)
     line = _shown(tree)
     epochwise = source.name.startswith(("torch.", "timm.")) and source.name not in _EACH_UPDATE
     epochwise = epochwise and not each_update and isinstance(made, AbstractSchedule)
@@ -101,19 +89,48 @@ def convert(
     lines = [line, unless_code(python_line, made), "", said.doc]
     if steps_per_epoch is None and epochwise:
         notes.append("A step is an update; where theirs is an epoch, give steps_per_epoch.")
-    if source.name in _MOMENTUM and tree.kwargs.get("cycle_momentum", True):
-        notes.append(f"The momentum moves, too: js.compat.{_MOMENTUM[source.name]}.")
-    left_out = {*source.kinds} - {*tree.kwargs}
-    if kind == "fastai" and "steps_per_epoch" in left_out:
-        notes.append("It has one update an epoch; give steps_per_epoch.")
-    if kind in ("fastai", "fvcore") and "steps" in left_out:
-        notes.append("It is a curve over the fraction of a run; give steps= within the call.")
-    if kind == "composer" and any(str(x).endswith(("sp", "tok")) for x in tree.kwargs.values()):
-        notes.append("Its steps are samples or tokens: js.Units(...).by_tokens(...).")
+    notes += _notes(source, tree.kwargs)
     lines += [line for note in notes for line in ("", note)]
     if steps_per_epoch is None and "fix" in source.kinds and "fix" not in tree.kwargs:
         lines += ["", _fixed(tree, made)]
     return "\n".join(lines).rstrip()
+
+
+def _with_epoch(tree: Call, own: str, steps_per_epoch: int) -> Call:
+    """The call with the updates of an epoch in its ``own`` argument for them."""
+    said = tree.kwargs.get(own, steps_per_epoch)
+    if said != steps_per_epoch:
+        raise ValueError(
+            f"convert(steps_per_epoch=...) must be as in the text, {said!r}, or left out, got "
+            f"{steps_per_epoch!r}."
+        )
+    return Call(tree.name, tree.args, {**tree.kwargs, own: said})
+
+
+def _built(tree: Call, own: str) -> Any:
+    """What the call makes; an error about a length says what gives it here."""
+    try:
+        return build(tree, Place(run=1, counts=""))
+    except ValueError as error:
+        given = "give steps_per_epoch" if f"({own}=" in str(error) else "write it into the call"
+        if "must be given" not in str(error):
+            raise
+        raise ValueError(f"{error} Here, {given}.") from None
+
+
+def _notes(source: Entry, given: Mapping[str, Any]) -> list[str]:
+    """What is to be known of a schedule of another library, by its arguments."""
+    kind, notes = source.name.partition(".")[0], []
+    if source.name in _MOMENTUM and given.get("cycle_momentum", True):
+        notes.append(f"The momentum moves, too: js.compat.{_MOMENTUM[source.name]}.")
+    left_out = {*source.kinds} - {*given}
+    if kind == "fastai" and "steps_per_epoch" in left_out:
+        notes.append("It has one update an epoch; give steps_per_epoch.")
+    if kind in ("fastai", "fvcore") and "steps" in left_out:
+        notes.append("It is a curve over the fraction of a run; give steps= within the call.")
+    if kind == "composer" and any(str(x).endswith(("sp", "tok")) for x in given.values()):
+        notes.append("Its steps are samples or tokens: js.Units(...).by_tokens(...).")
+    return notes
 
 
 def _fixed(tree: Call, made: Any) -> str:

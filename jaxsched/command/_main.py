@@ -120,17 +120,34 @@ def make_parser() -> argparse.ArgumentParser:
         return made
 
     show = command("show", _show, "a schedule in words, blocks, values, JSON and Python")
+    plot = command("plot", _plot, "draw schedules into a file (needs jaxsched[plot])")
+    names = command("names", _names, "search the names, also by those of other libraries")
+    names.add_argument("words", nargs="*", metavar="word", help="parts of a name or its text")
+    _take_texts(show, plot)
+    _take_call(command("convert", _convert, "a schedule of another library as ours"))
+    find = command("find", _find, "an LR range test: which peak a task wants")
+    _take_task(find, command("sweep", _sweep, "train and rank the trials of a config"))
+    shell = command("completion", _completion, "a script with which a shell completes this command")
+    shell.add_argument("shell", choices=SHELLS)
+    return parser
+
+
+_UNITS = "sizes of the run, for epochs and tokens: batch=32,samples=50k"
+
+
+def _take_texts(show: argparse.ArgumentParser, plot: argparse.ArgumentParser) -> None:
     show.add_argument(
         "text", help='such as "warmup_cosine(1e-3, 1000, warmup=10%%)", or a config file'
     )
-    plot = command("plot", _plot, "draw schedules into a file (needs jaxsched[plot])")
+    show.add_argument("--units", help=_UNITS)
     plot.add_argument("texts", nargs="+", metavar="text", help="as of show")
     plot.add_argument("-o", "--output", required=True, help="a .png, .svg or .pdf file")
     plot.add_argument("--steps", type=int, help="the last step that is drawn")
     plot.add_argument("--log", action="store_true", help="a logarithmic value axis")
-    names = command("names", _names, "search the names, also by those of other libraries")
-    names.add_argument("words", nargs="*", metavar="word", help="parts of a name or its text")
-    convert = command("convert", _convert, "a schedule of another library as ours")
+    plot.add_argument("--units", help=_UNITS)
+
+
+def _take_call(convert: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "library", choices=list(LIBRARY), metavar="library", help=", ".join(LIBRARY)
     )
@@ -146,14 +163,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help='what only the program knows: --value args.epochs=90 --value "len(loader)=500"',
     )
-    find = command("find", _find, "an LR range test: which peak a task wants")
-    sweep = command("sweep", _sweep, "train and rank the trials of a config")
+
+
+def _take_task(find: argparse.ArgumentParser, sweep: argparse.ArgumentParser) -> None:
     for each in (find, sweep):
         each.add_argument("task", help="package.module:factory, a function that returns the task")
-    for each in (show, plot, find):
-        each.add_argument(
-            "--units", help="sizes of the run, for epochs and tokens: batch=32,samples=50k"
-        )
+    find.add_argument("--units", help=_UNITS)
     find.add_argument(
         "--schedule", help="what the real run will follow: a text as of show, or cosine"
     )
@@ -167,9 +182,6 @@ def make_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--save", help="a .npz file for the result, see js.search.load")
     for each in (find, sweep):
         each.add_argument("-o", "--output", help="a .png, .svg or .pdf file for the plot")
-    shell = command("completion", _completion, "a script with which a shell completes this command")
-    shell.add_argument("shell", choices=SHELLS)
-    return parser
 
 
 def _show(given: argparse.Namespace) -> int:
