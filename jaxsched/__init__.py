@@ -29,6 +29,7 @@ _PARTS = ("core", "optax", "search")
 # The import loads no JAX, so that the command `jaxsched` answers at once. The first name that is
 # asked for brings all of `core`, because `vars(jaxsched)` asks for none.
 def _load(part: str) -> None:
+    """Puts the names of a part into the package."""
     import importlib
 
     for name, value in vars(importlib.import_module(f"jaxsched._api.{part}")).items():
@@ -37,6 +38,7 @@ def _load(part: str) -> None:
 
 
 def _get(name: str) -> object:
+    """A room, or a name of the first part that has it."""
     import importlib
 
     if name in _ROOMS:

@@ -136,6 +136,7 @@ _UNITS = "sizes of the run, for epochs and tokens: batch=32,samples=50k"
 
 
 def _take_texts(show: argparse.ArgumentParser, plot: argparse.ArgumentParser) -> None:
+    """The arguments of what is said as a text."""
     show.add_argument(
         "text", help='such as "warmup_cosine(1e-3, 1000, warmup=10%%)", or a config file'
     )
@@ -148,6 +149,7 @@ def _take_texts(show: argparse.ArgumentParser, plot: argparse.ArgumentParser) ->
 
 
 def _take_call(convert: argparse.ArgumentParser) -> None:
+    """The arguments of a call of another library."""
     convert.add_argument(
         "library", choices=list(LIBRARY), metavar="library", help=", ".join(LIBRARY)
     )
@@ -166,6 +168,7 @@ def _take_call(convert: argparse.ArgumentParser) -> None:
 
 
 def _take_task(find: argparse.ArgumentParser, sweep: argparse.ArgumentParser) -> None:
+    """The arguments of what trains."""
     for each in (find, sweep):
         each.add_argument("task", help="package.module:factory, a function that returns the task")
     find.add_argument("--units", help=_UNITS)

@@ -179,6 +179,7 @@ def _least(source: Entry | None, argument: str) -> int:
 
 
 def _misread(where: str, text: str, length: re.Match[str] | None) -> ValueError:
+    """The error of a text that begins as a length does."""
     hint = ""
     if length:
         amount = float(length[1]) * THOUSANDS[length[2]]

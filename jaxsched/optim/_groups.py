@@ -291,6 +291,7 @@ def _compiled(pattern: object) -> re.Pattern[str]:
 
 
 def _check_used(patterns: dict[str, re.Pattern[str]], paths: list[KeyPath[Any]]) -> None:
+    """Raises for an expression that matches no parameter."""
     used = {_group_of_parameter(path, patterns) for path in paths}
     for name, pattern in patterns.items():
         if paths and name not in used:

@@ -125,6 +125,7 @@ def inject(
 
 
 def _check_dtype(dtype: DTypeLike) -> None:
+    """Raises unless it is a floating dtype that JAX has in this mode."""
     try:
         is_floating = jnp.issubdtype(dtype, jnp.floating)
     except (TypeError, ValueError):  # no dtype, such as "bf16"
@@ -179,6 +180,7 @@ def _injected_optimizer(
 
 
 def _first_state(sources: dict[str, Any], dtype: DTypeLike) -> InjectState:
+    """The state before its values and that of the optimizer are known."""
     # An opaque controller is a leaf, as 0 is; a pytree without leaves is not.
     schedules = {k: _widened(s, dtype) for k, s in sources.items() if not same_structure(s, 0)}
     states = {k: s.init() for k, s in sources.items() if _is_controller(s)}

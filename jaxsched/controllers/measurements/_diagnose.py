@@ -181,6 +181,7 @@ def diagnose(
 
 
 def _verdict(loss: float, stability: float | None, gap: float, progress: float | None) -> str:
+    """The first word that fits."""
     if not math.isfinite(loss):
         return "diverged"
     if stability is not None and stability >= UNSTABLE:
