@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from jaxsched._arrays import is_list, is_number
-from jaxsched._bounds import check_choice, check_number
+from jaxsched._bounds import check_choice, check_number, checked_kind
 from jaxsched._text import describe
 from jaxsched._words import bind, known_arguments
 from jaxsched.names import _texts
@@ -112,19 +112,12 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
 
 def _checked_method(config: Any) -> tuple[str, Any]:
     """The method of a table and, where it draws, the count; raises for a wrong word or form."""
-    if not isinstance(config, Mapping):
-        raise TypeError(
-            f"trials_from_config(config=...) must be a mapping, got {describe(config)}."
-        )
+    checked_kind("trials_from_config(config=...)", config, Mapping, "a mapping")
     if problems := [f"no argument {key}: {_ELSEWHERE[key]}" for key in config if key in _ELSEWHERE]:
         raise TypeError(f"trials_from_config has {'; and '.join(problems)}.")
     bind("trials_from_config", _KEYS, dict.fromkeys(_KEYS), (), {str(key): 0 for key in config})
-    parameters = config.get("parameters")
-    if not isinstance(parameters, Mapping):
-        raise TypeError(
-            "trials_from_config(parameters=...) must be a mapping argument -> values, got "
-            f"{describe(parameters)}."
-        )
+    where, expected = "trials_from_config(parameters=...)", "a mapping argument -> values"
+    checked_kind(where, config.get("parameters"), Mapping, expected)
     method = config.get("method", "grid")
     if str(method).lower() == "bayes":
         raise ValueError(
@@ -141,23 +134,17 @@ def _checked_method(config: Any) -> tuple[str, Any]:
 
 def _others(given: Any, known: Container[str]) -> dict[str, Any]:
     """The values of other hyperparameters than the learning rate, by their names."""
-    if not isinstance(given, (Mapping, type(None))):
-        raise TypeError(
-            "trials_from_config(hyperparameters=...) must be a mapping name -> values, got "
-            f"{describe(given)}."
-        )
+    where = "trials_from_config(hyperparameters=...)"
+    checked_kind(where, given, (Mapping, type(None)), "a mapping name -> values")
     others = {str(name): _expanded(values) for name, values in (given or {}).items()}
     for name in others:
         if not name.isidentifier() or keyword.iskeyword(name):
-            raise ValueError(
-                "trials_from_config(hyperparameters=...) must have names as of arguments in "
-                f"Python, got {name!r}."
-            )
+            raise ValueError(f"{where} must have names as of arguments in Python, got {name!r}.")
         if name == "learning_rate" or name in known:
             whose = "the learning rate's" if name in known else "what `parameters` describe"
             raise ValueError(
-                "trials_from_config(hyperparameters=...) must be others than the learning rate, "
-                f"with other names than its arguments, got {name}, which is {whose}."
+                f"{where} must be others than the learning rate, with other names than its "
+                f"arguments, got {name}, which is {whose}."
             )
     return others
 
