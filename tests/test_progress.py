@@ -86,6 +86,37 @@ def test_a_notebook_shows_it_without_being_asked(monkeypatch):
     assert not sys.stderr.getvalue()
 
 
+class Gone(io.StringIO):
+    """A terminal that goes away after some writes, with an error of a device, a pipe or a file."""
+
+    def __init__(self, writes, error):
+        super().__init__()
+        self.left, self.error = writes, error
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return len(text)
+
+
+@pytest.mark.parametrize("progress", [None, True])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        None,  # of pythonw, and of services
+        object(),
+        *(Gone(n, error) for n in (0, 3) for error in (OSError(5, "gone"), ValueError("closed"))),
+    ],
+)
+def test_a_terminal_that_is_missing_or_goes_away_ends_no_sweep(stream, progress, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert search.sweep(shared(Plain), RATES, steps=20, progress=progress).best().index == 2
+
+
 def test_so_does_that_of_a_sweep_that_goes_on_from_a_checkpoint(tmp_path, capsys):
     arguments = {"steps": 60, "checkpoint": tmp_path, "stopping": SuccessiveHalving(10, 2)}
     for _ in range(2):  # the second time all is there already

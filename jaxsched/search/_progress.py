@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -128,6 +128,31 @@ class Bar:
         return f", best {self._metric} {score:.4g} ({printable(plan.trials[trial].name)})"
 
 
+class _Screen:
+    """Standard error, as long as there is one: a terminal that goes away must not end a sweep."""
+
+    def __init__(self, file: Any):
+        self._file = file  # None where Python has none, or without some of the methods of a file
+
+    def isatty(self) -> bool:
+        return bool(self._asked("isatty", False))
+
+    def write(self, text: str) -> int:
+        return int(self._asked("write", len(text), text) or 0)
+
+    def flush(self) -> None:
+        self._asked("flush", None)
+
+    def _asked(self, method: str, otherwise: Any, *arguments: str) -> Any:
+        try:
+            return getattr(self._file, method)(*arguments)
+        except (AttributeError, OSError, ValueError):  # the last of a closed file
+            return otherwise
+
+    def __getattr__(self, name: str) -> Any:  # its encoding and its number
+        return getattr(self._file, name)
+
+
 @contextlib.contextmanager
 def progress_line(
     wanted: bool | None, ledger: Ledger, listeners: list[Callable[[], object]]
@@ -139,8 +164,9 @@ def progress_line(
     Raises:
         ImportError: if rich is not installed, for ``True``.
     """
+    screen: Any = _Screen(sys.stderr)
     notebook = type(sys.stderr).__module__.startswith("ipykernel")
-    if wanted is False or (wanted is None and not notebook and not sys.stderr.isatty()):
+    if wanted is False or (wanted is None and not notebook and not screen.isatty()):
         yield
         return
     try:
@@ -162,7 +188,7 @@ def progress_line(
         TextColumn("{task.fields[note]}", markup=False),  # a name may hold anything
     )
     # A notebook draws over a line as a terminal does; rich's own way there needs ipywidgets.
-    console = Console(stderr=True, force_terminal=notebook or None, force_jupyter=False)
+    console = Console(file=screen, force_terminal=notebook or None, force_jupyter=False)
     with Progress(*columns, console=console, refresh_per_second=4) as bar:
         line = Bar(ledger, bar)
         jax.monitoring.register_scalar_listener(line.on_compile)
