@@ -69,14 +69,14 @@ def _curves_of_trials(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.nd
     diverged = np.full(shape, -1, np.int64)
     for key, curves in ledger.finished.items():
         stage = plan.stages[key.stage]
-        rows, where = np.array(key.trials), (slice(None), key.fold, key.seed)
+        rows, where = _rows_of(key.trials), (slice(None), key.fold, key.seed)
         # Two indices: the first makes a view, so that the second, by lists, writes into the whole.
         for name, curve in curves.train.items():
             span = slice(stage.start, stage.start + len(curve))
             train[name][where][rows, span] = curve
         at = places[id(plan.evaluations(stage))]
         for name, curve in curves.validation.items():
-            validation[name][where][rows[:, None], at[: len(curve)]] = curve
+            validation[name][where][rows, at[: len(curve)]] = curve
         if curves.diverged >= 0:
             diverged[where][rows] = curves.diverged
     for trial in np.flatnonzero(stopped >= 0):  # a shared stage may go on beyond a trial's stop
@@ -88,6 +88,16 @@ def _curves_of_trials(ledger: Ledger) -> tuple[Curves, Curves, np.ndarray, np.nd
     return train, validation, evaluated, diverged
 
 
+def _rows_of(trials: tuple[int, ...]) -> slice | np.ndarray:
+    """Their rows, for an index with another one for steps behind it.
+
+    Most are neighbours: an array of them would take longer to make than to write a step into.
+    """
+    if trials[-1] - trials[0] == len(trials) - 1:  # they are in order
+        return slice(trials[0], trials[-1] + 1)
+    return np.array(trials)[:, None]
+
+
 def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
     """Steps trained, and not for some of the trials: never begun, and below a divergence."""
     plan = ledger.plan
@@ -95,16 +105,16 @@ def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
     for key in ledger.finished:
         begun.setdefault(key[:3], []).append(key.trials)
 
-    def below(children: list[int], trials: Iterable[int], fold: int, seed: int) -> int:
+    def below(children: list[int], some: Iterable[int], fold: int, seed: int) -> int:
         """The updates of stages that were never begun, from ``children`` down."""
         total = 0
-        todo = [(child, trials) for child in children]
+        todo = [(child, some) for child in children]
         while todo:
             index, those = todo.pop()
             stage, done = plan.stages[index], begun.get((index, fold, seed), [])
             if sum(map(len, done)) < len(stage.trials):
                 # Of trials that have begun here, the loop over `finished` counts what is below.
-                those = set(stage.trials).intersection(those).difference(*done)
+                those = trials.intersection(stage.trials, those).difference(*done)
                 if those:
                     total += stage.stop - stage.start
                     todo += [(child, those) for child in plan.children[index]]
@@ -115,7 +125,7 @@ def _count_steps(ledger: Ledger, trials: set[int]) -> tuple[int, int, int]:
     halted = sum(below(first, trials, fold, seed) for fold, seed in plan.runs)
     for key, curves in ledger.finished.items():
         stage = plan.stages[key.stage]
-        rest = below(plan.children[key.stage], trials.intersection(key.trials), key.fold, key.seed)
+        rest = below(plan.children[key.stage], key.trials, key.fold, key.seed)
         if curves.diverged < 0:
             trained += curves.updates
             halted += rest
