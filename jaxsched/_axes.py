@@ -34,7 +34,7 @@ def align(record: Record) -> None:
             f"{type(record).__name__}(...) must be made of populations of one size, got numbers "
             f"with the axes {' and '.join(map(str, shapes))}."
         )
-    if shapes:  # in place: the constructor calls this, and nobody else has the object yet
+    if shapes:  # in place: the constructor calls this, and no other code has the object yet
         record.__dict__.update(vars(_spread(record, shapes[0], has_float64(leaves))))
 
 

@@ -329,7 +329,9 @@ def _check_picture(path: str | None) -> None:
     if path and not path.lower().endswith((".png", ".svg", ".pdf")):
         raise ValueError(f"--output must end in .png, .svg or .pdf, got {path!r}.")
     if path and importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("--output needs matplotlib, which is not installed: jaxsched[plot]")
+        raise ImportError(
+            "--output needs matplotlib, which is not installed: pip install jaxsched[plot]"
+        )
     _check_file("--output", path)
 
 

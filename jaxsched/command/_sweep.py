@@ -107,7 +107,7 @@ def executor_of(word: Any) -> Any:
         import functools
         import multiprocessing
 
-        spawn = multiprocessing.get_context("spawn")
+        spawn = multiprocessing.get_context("spawn")  # a fork has none of the threads of JAX
         workers = int(rest) if rest else None
         return functools.partial(concurrent.futures.ProcessPoolExecutor, workers, spawn)
     if kind == "dask" and rest:

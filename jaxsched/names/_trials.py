@@ -88,7 +88,7 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
     place = Place.of(units)
     read = lambda name, place: _column(name, given[name], sources, place)
     columns = place.in_order(sources, given, read)
-    for source in sources:
+    for source in sources:  # a curve over the fraction of a run has the length of the run
         columns |= place.left_out(source, columns)
     recipe = [_with_others(maker(source, units), list(others)) for source in sources]
     recipes: Any = recipe if is_list(name) else recipe[0]
@@ -103,6 +103,7 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
         if len(recipe) > 1:
             error.add_note("Kinds with arguments of their own are a list of tables ([[sweep]]).")
         raise
+    # Only a schedule that was made shows whether what is relative to the run lasts it.
     if any(length.why for length in place.told):
         for trial in trials:
             place.made(sources[0].name, lasts(trial.schedule), 0)

@@ -185,6 +185,7 @@ def sweep(
     identity = Identity(plan, request)
     with sweep_backend(plan, task, request, identity) as backend:
         warn_before(plan.whole, request, backend.platform)
+        # Processes that do different things would wait for each other for ever.
         compared = identity.shared | labelled(backend.shared_settings)
         arguments = {"checkpoint": str(request.checkpoint), "shard": str(request.shard)}
         backend.agree(compared | arguments)
@@ -203,6 +204,8 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
 
     Afterwards it saves, and only then obeys a signal that has come.
     """
+    # Unwound from the last to the first: the line ends, signals have their usual handlers again,
+    # and only then another process may have the lock.
     with contextlib.ExitStack() as stack:
         store = None
         if (path := request.checkpoint or backend.path) is not None:
