@@ -67,12 +67,17 @@ def test_bounds_are_drawn_from():
 @pytest.mark.parametrize(
     ("given", "low", "middle", "high"),
     [
+        ({"values": [1, 2], "probabilities": ["0.25", 0.75]}, 1, 2, 2),
         ({"distribution": "q_uniform", "min": 0, "max": 10, "q": 4}, 0, 4, 8),
         ({"distribution": "q_log_uniform_values", "min": 1, "max": 100, "q": 5}, 5, 10, 100),
         ({"distribution": "q_uniform", "min": 0.01, "max": 1, "q": 0.03}, 0.03, 0.51, 0.99),
         ({"distribution": "q_uniform", "min": 0.1, "max": 0.3, "q": 0.1}, 0.1, 0.2, 0.3),
         ({"distribution": "q_log_uniform", "min": -2, "max": 2, "q": 2}, 2, 2, 6),
+        ({"distribution": "q_log_normal", "sigma": 0.2, "q": 3}, 3, 3, 3),
+        ({"distribution": "q_normal", "sigma": 1, "q": 2}, -8, 0, 6),
         ({"distribution": "log_uniform", "min": -2, "max": 2}, math.exp(-2), 1, math.exp(2)),
+        ({"distribution": "log_normal", "mu": 1, "sigma": 1e-9}, math.e, math.e, math.e),
+        ({"distribution": "normal", "mu": 3, "sigma": "1e-9"}, 3, 3, 3),
         ({"min": "10%", "max": "30%"}, js.share(0.1), js.share(0.2), js.share(0.3)),
         (
             {"distribution": "q_uniform", "min": "1%", "max": "100%", "q": "40%"},
@@ -123,7 +128,7 @@ def test_other_hyperparameters_than_the_learning_rate_have_a_table_of_their_own(
     assert [t.settings["weight_decay"] for t in trials] == [t.settings["peak"] for t in wanted]
 
 
-LOG = {"distribution": "log_uniform"}
+LOG = {"distribution": "log_normal"}
 INTS = {"distribution": "int_uniform"}
 
 
@@ -152,17 +157,18 @@ INTS = {"distribution": "int_uniform"}
             {"parameters": {"peak": {**PEAK, "distribution": "q_log_uniform_values", "q": 1}}},
             "q, must have a multiple from 0.0001 to 0.1, got 1",
         ),
-        ({"parameters": {"peak": {"min": 1}}}, "must have value, or values, or min and max"),
+        ({"parameters": {"peak": {"min": 1}}}, "or values .with probabilities., or min and max"),
         ({"parameters": {"peak": {"values": 1}}}, "a list of values"),
-        ({"parameters": {"peak": {**PEAK, "q": 1}}}, "or values, or min and max, got"),
+        ({"parameters": {"peak": {**PEAK, "q": 1}}}, "or min and max, or mu and sigma with"),
         (
             {"parameters": {"peak": {**PEAK, "distribution": "gamma"}}},
             "distribution, must be one of",
         ),
-        ({"parameters": {"peak": {**PEAK, "distribution": "normal"}}}, "must be one of 'constant'"),
+        ({"parameters": {"peak": {**PEAK, "distribution": "normal"}}}, "or mu and sigma with"),
         ({"parameters": {"peak": {**PEAK, "distribution": "log_uniform"}}}, "exponents of e for"),
-        ({"parameters": {"peak": {"min": 1, "max": 1e9, **LOG}}}, "exponents of numbers"),
+        ({"parameters": {"peak": {"mu": 1, "sigma": 1e9, **LOG}}}, "exponents of numbers"),
         ({"parameters": {"peak": {"vlaues": [1], **LOG}}}, "vlaues; did you mean values"),
+        ({"parameters": {"peak": {"values": [1], "probabilities": [0.5]}}}, "which add up to 1"),
         ({"parameters": {"optimizer": {"values": [1]}}}, "cosine_decay has no argument optimizer"),
         ({"hyperparameters": [1]}, "must be a mapping name -> values"),
         ({"hyperparameters": {"peak": 1}}, "got peak, which is the learning rate's"),

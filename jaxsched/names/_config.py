@@ -33,7 +33,7 @@ _NO_ARGUMENTS = {
     "class_name": ("module", "registered_name"),
 }
 # The words of a W&B sweep for values to choose from, which only `js.trials_from_config` takes.
-WORDS = ("value", "values", "min", "max", "q", "distribution")
+WORDS = ("value", "values", "probabilities", "min", "max", "mu", "sigma", "q", "distribution")
 _SAYS_A_NAME = re.compile("name|sched|style|component|policy|decay", re.IGNORECASE)
 _WHERE = "from_config(config=...)"
 _MOST = 100_000  # values of a config but for lists of numbers: aliases of YAML may stand for 10^9

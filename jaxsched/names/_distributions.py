@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jaxsched._arrays import is_list
@@ -26,8 +29,9 @@ _BOUNDED = {
     "inv_log_uniform_values": (True, False, False),
     "log_uniform": (True, False, True),
 }
-_STEPPED = ("uniform", "log_uniform_values", "log_uniform")
-NAMES = (*_LISTED, *_BOUNDED, *(f"q_{name}" for name in _STEPPED))
+_NORMAL = ("normal", "log_normal")
+_STEPPED = ("uniform", "log_uniform_values", "log_uniform", *_NORMAL)
+NAMES = (*_LISTED, *_BOUNDED, *_NORMAL, *(f"q_{name}" for name in _STEPPED))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +56,25 @@ def column(
         check_choice(f"{where}, distribution,", word, NAMES)
     name, stepped = word.removeprefix("q_"), word.startswith("q_")
     # The words say which form it is; a distribution or a word of another form is refused.
-    form = next((word for word in ("values", "value") if word in given), "bounds")
-    words, names = ({"min", "max"}, _BOUNDED) if form == "bounds" else ({form}, _LISTED)
-    if name not in ("", *names) or {*given} - {"distribution", *["q"] * stepped} != words:
-        raise ValueError(f"{where} must have value, or values, or min and max, got {dict(given)}.")
-    if form == "value":
-        return [value(given["value"])]
-    if form == "values":
-        if not is_list(given[form]):
-            raise ValueError(f"{where} must have a list of values, got {describe(given[form])}.")
-        return [value(x) for x in given[form]]
-    made = _bounded(where, given, name, value, steps)
+    words: tuple[str, ...]
+    names: Collection[str]
+    if "values" in given or "value" in given:
+        words, names = (("values", "probabilities") if "values" in given else ("value",)), _LISTED
+    else:
+        words, names = (("mu", "sigma"), _NORMAL) if name in _NORMAL else (("min", "max"), _BOUNDED)
+    missing = names is _BOUNDED and len({"min", "max"} & {*given}) < 2
+    more = {*given} - {*words, "distribution", *["q"] * stepped}
+    if missing or more or name not in ("", *names):
+        raise ValueError(
+            f"{where} must have value, or values (with probabilities), or min and max, or mu and "
+            f"sigma with the distribution normal, got {dict(given)}."
+        )
+    if names is _LISTED:
+        return [value(given["value"])] if "value" in given else _listed(where, given, value)
+    if names is _NORMAL:
+        made = _normal(where, given, name == "log_normal", value)
+    else:
+        made = _bounded(where, given, name, value, steps)
     if not stepped:
         return made
     return _stepped_by(where, value(given.get("q", 1)), made)
@@ -89,6 +101,38 @@ def _stepped_by(where: str, q: Any, made: Distribution) -> Distribution:
 
 def _quantiles(quantile: Callable[[float], Any]) -> Distribution:
     return _Quantiles(math.nan, math.nan, False, False, quantile)
+
+
+def _listed(where: str, given: Mapping[str, Any], value: Callable[[Any], Any]) -> Any:
+    """Values, or with probabilities a draw of them."""
+    if not is_list(given["values"]):
+        raise ValueError(f"{where} must have a list of values, got {describe(given['values'])}.")
+    values = [value(x) for x in given["values"]]
+    if "probabilities" not in given:
+        return values
+    shares = given["probabilities"]
+    shares = [value(x) for x in shares] if is_list(shares) else []
+    right = len(shares) == len(values) and all(isinstance(p, (int, float)) for p in shares)
+    if not right or min(shares, default=-1) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError(
+            f"{where} must have a probability for each value, which add up to 1, got "
+            f"{describe(given['probabilities'])}."
+        )
+    edges = list(itertools.accumulate(shares))[:-1]
+    return _quantiles(lambda u: values[bisect.bisect_right(edges, u)])
+
+
+def _normal(
+    where: str, given: Mapping[str, Any], log: bool, value: Callable[[Any], Any]
+) -> Distribution:
+    """A normal distribution, or with ``log`` a lognormal one, cut 8 deviations from its middle."""
+    mu = checked_number(f"{where}, mu,", value(given.get("mu", 0)))
+    sigma = checked_number(f"{where}, sigma,", value(given.get("sigma", 1)), above=0)
+    if log:
+        _exponential(where, abs(mu) + 9 * sigma)
+    normal = statistics.NormalDist(float(mu), float(sigma))
+    at = lambda u: normal.inv_cdf(min(max(u, 2.0**-53), 1 - 2.0**-53))
+    return _quantiles((lambda u: math.exp(at(u))) if log else at)
 
 
 def _bounded(

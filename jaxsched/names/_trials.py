@@ -43,9 +43,10 @@ def trials_from_config(config: Any, *, units: Units | None = None) -> Trials:
     Args:
         config: a mapping with a ``name`` (of the table, see ``from_config``; or a list of them),
             and ``parameters``, a mapping argument -> a value, a list of values, or a mapping with
-            ``value``, ``values``, or ``min``, ``max`` and ``distribution``: "uniform" (whole
-            numbers between whole numbers), "int_uniform", "log_uniform_values" (or "loguniform"),
-            "log_uniform" (whose bounds are exponents of e); with "q_" before it rounded to
+            ``value``; ``values``, of a draw also with ``probabilities``; or ``min``, ``max`` and
+            ``distribution``: "uniform" (whole numbers between whole numbers), "int_uniform",
+            "log_uniform_values" (or "loguniform"), "log_uniform" (whose bounds are exponents of
+            e); or ``mu``, ``sigma`` and "normal" or "log_normal"; with "q_" before it rounded to
             multiples of ``q``. ``method`` is "grid" (the default), "zip", or with ``count`` (or
             ``run_cap``) and ``seed`` "random", "halton", "sobol" or "latin". Values are as in
             ``from_config``. ``hyperparameters``, a mapping of the same form, has what the task's
@@ -171,7 +172,8 @@ def _check_listed(method: str, columns: Mapping[str, Any]) -> None:
     if drawn_from := [name for name, x in columns.items() if isinstance(x, Distribution)]:
         raise ValueError(
             f"trials_from_config(method={method!r}) must be given values alone, got what "
-            f"{drawn_from[0]} is drawn from: omit bounds, or write method='halton' and a count."
+            f"{drawn_from[0]} is drawn from: omit bounds and probabilities, or write "
+            "method='halton' and a count."
         )
 
 

@@ -222,8 +222,12 @@ def final_scores(
 
 def _check_result(result: object, where: str) -> None:
     """Raises if it is not the result of a sweep."""
-    told = ". Give `.result` of it" * isinstance(result, FinalScore)
-    checked_kind(f"{where}(result=...)", result, SweepResult, "the result of a sweep", told)
+    if not isinstance(result, SweepResult):
+        repair = " Give `.result` of it." if isinstance(result, FinalScore) else ""
+        raise TypeError(
+            f"{where}(result=...) must be the result of a sweep, "
+            f"got {shorten(repr(result))} ({type(result).__name__}).{repair}"
+        )
 
 
 def _check_final(task: Any, result: SweepResult, given: object) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxsched._bounds import check_choice
-from jaxsched._checks import check_beside, checked_flag, checked_number
+from jaxsched._checks import checked_flag, checked_number
 from jaxsched._words import known_arguments
 from jaxsched.recipes._share import share
 
@@ -92,5 +92,6 @@ def _checked_distribution(
     whole = checked_flag(f"{where}(whole=...)", whole)
     low = _checked_bound(f"{where}(low=...)", low, above=0 if log else None, whole=whole)
     high = _checked_bound(f"{where}(high=...)", high, whole=whole)
-    check_beside(f"{where}(high=...)", high, "greater than", "low", low)
+    if not low < high:
+        raise ValueError(f"{where}(high=...) must be greater than low={low}, got {high}.")
     return Distribution(low, high, log, whole)
