@@ -170,15 +170,12 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     # At a report the values may change, so a stage ends there.
     reported = range(every, longest, every) if table.controlled and every is not None else ()
     each = len(folds) * len(request.seeds)
-    evaluations = max(longest // (every or longest), len(rungs))
-    curves = longest * len(train) + evaluations * len(validation)
+    evaluations, runs = max(longest // (every or longest), len(rungs)), len(trials) * each
+    curves = _COPIES * 4 * runs * (longest * len(train) + evaluations * len(validation))
     check_room(
         "sweep(steps=...)",
-        _COPIES * 4 * curves * len(trials) * each
-        + _EVALUATION * evaluations
-        + _STAGE * each * max(len(rungs), len(reported)),
-        f"the curves, got {longest} steps and {evaluations} evaluations of "
-        f"{len(trials) * each} runs",
+        curves + _EVALUATION * evaluations + _STAGE * each * max(len(rungs), len(reported)),
+        f"the curves, got {longest} steps and {evaluations} evaluations of {runs} runs",
         "Train fewer steps or runs, evaluate or compare less often, or return fewer metrics.",
     )
     cuts = frozenset({*rungs, *reported})
