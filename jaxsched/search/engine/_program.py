@@ -216,13 +216,34 @@ def _test(shape: TaskShape) -> Traced:
     return lambda arrays, state: _called(shape.test, shape.tested)(state, arrays)
 
 
+# To allow for negative indices would cost each update a kernel.
+_at = partial(lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
+_written = partial(lax.dynamic_update_index_in_dim, axis=-1, allow_negative_indices=False)
+
+
+def _update(shape: TaskShape, names: tuple[str, ...]) -> Traced:
+    """One update of one lane, as a function of arrays: the one with the number ``i``."""
+    step, updates = _called(shape.step, (shape.state, shape.metrics)), shape.updates
+
+    def update(
+        arrays: list[jax.Array], state: State, values: jax.Array, batches: PyTree, i: jax.Array
+    ) -> tuple[State, Metrics]:
+        row = _at(values, i, 1)
+        batch = jax.tree.map(lambda x: _at(x, i, 0), batches)
+        hyperparams = {
+            names[k]: row[k] if updates == 1 else row[k : k + updates]
+            for k in range(0, len(names), updates)
+        }
+        after, metrics = step(state, hyperparams, batch, arrays)
+        metrics = {k: jnp.asarray(v).astype(jnp.float32) for k, v in metrics.items()}
+        return _cast(after, shape.state), metrics
+
+    return update
+
+
 def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
     """The training loop, as a function of arrays: the updates ``lo`` to ``hi - 1``."""
-    vectorized, updates = width > 1, shape.updates
-    # To allow for negative indices would cost each update a kernel.
-    at = partial(lax.dynamic_index_in_dim, keepdims=False, allow_negative_indices=False)
-    write = partial(lax.dynamic_update_index_in_dim, axis=-1, allow_negative_indices=False)
-    step = _called(shape.step, (shape.state, shape.metrics))
+    vectorized = width > 1
 
     def segment(
         arrays: list[jax.Array],
@@ -235,20 +256,7 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
         limit: jax.Array,  # float32: a loss above it counts as diverged
     ) -> tuple[State, jax.Array, Metrics]:
         """Updates lo..hi-1; a lane stops after the update whose loss is not finite."""
-
-        def update(
-            state: State, values: jax.Array, batches: PyTree, i: jax.Array
-        ) -> tuple[State, Metrics]:
-            row = at(values, i, 1)
-            batch = jax.tree.map(lambda x: at(x, i, 0), batches)
-            hyperparams = {
-                names[k]: row[k] if updates == 1 else row[k : k + updates]
-                for k in range(0, len(names), updates)
-            }
-            after, metrics = step(state, hyperparams, batch, arrays)
-            metrics = {k: jnp.asarray(v).astype(jnp.float32) for k, v in metrics.items()}
-            return _cast(after, shape.state), metrics
-
+        update = partial(_update(shape, names), arrays)
         if vectorized:
             update = jax.vmap(update, in_axes=(0, 0, 0, None))
 
@@ -262,13 +270,13 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
             if vectorized:  # alone, a run that has diverged leaves the loop instead
                 select = lambda alive, *pair: jax.tree.map(partial(jnp.where, alive), *pair)
                 after = jax.vmap(select)(alive, after, state)
-            curves = {k: write(curves[k], v, i) for k, v in metrics.items()}
+            curves = {k: _written(curves[k], v, i) for k, v in metrics.items()}
             # `<=` is False for a NaN.
             alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)
             return i + 1, after, alive, curves
 
         # Some array of their shape: no other rows are read. Zeros would be a kernel to compile.
-        curves = dict.fromkeys(shape.metrics, at(values, 0, alive.ndim))
+        curves = dict.fromkeys(shape.metrics, _at(values, 0, alive.ndim))
         _, state, alive, curves = lax.while_loop(proceed, advance, (lo, state, alive, curves))
         return state, alive, curves
 
