@@ -302,15 +302,8 @@ def _read_curve(
     level = min(mean, losses[0] + 3 * noise)
     needed = max(3 * remains, 1e-4 * abs(level))
     if level - smooth[lowest] <= needed:
-        moved = f"the loss of about {level:.4g} did not fall by more than {needed:.2g}"
-        if noise > 0 and needed > 0.05 * abs(level):
-            return (
-                f"noise: {moved}, which is chance; use larger batches or more steps, or a larger "
-                "end if all rates are too small, or a smaller start if all are too large."
-            )
-        if count < len(rates) or smooth[-1] > level + needed:
-            return f"no descent: {moved} before it rose; use a smaller start, an untrained state."
-        return f"flat: {moved} up to the rate {rates[-1]:.3g}; use a larger end."
+        rose = count < len(rates) or smooth[-1] > level + needed
+        return _why_not_fallen(level, needed, noise, rose, rates[-1])
     outside = np.flatnonzero(smooth > smooth[lowest] + _BOTTOM * (level - smooth[lowest]))
     left = max([first, *(outside[outside < lowest] + 1)])
     right = min([used, *outside[outside > lowest]]) - 1
@@ -327,6 +320,19 @@ def _read_curve(
         unbroken=not len(back) and (ended or count == len(rates)),
         falling=right == len(rates) - 1 and left >= len(rates) - first,
     )
+
+
+def _why_not_fallen(level: float, needed: float, noise: float, rose: bool, end: float) -> str:
+    """Why a curve says nothing that has not fallen from its level by what is needed."""
+    moved = f"the loss of about {level:.4g} did not fall by more than {needed:.2g}"
+    if noise > 0 and needed > 0.05 * abs(level):
+        return (
+            f"noise: {moved}, which is chance; use larger batches or more steps, or a larger "
+            "end if all rates are too small, or a smaller start if all are too large."
+        )
+    if rose:
+        return f"no descent: {moved} before it rose; use a smaller start, an untrained state."
+    return f"flat: {moved} up to the rate {end:.3g}; use a larger end."
 
 
 def _median(rates: np.ndarray) -> float:
