@@ -15,7 +15,7 @@ from jaxsched._text import shorten
 from jaxsched._types import FilePath
 from jaxsched._words import known_arguments
 from jaxsched.search._fingerprint import difference, identifying
-from jaxsched.search.results._info import Shard
+from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
 
 
@@ -64,8 +64,6 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
         return {name: joined(parts) for name, parts in gathered.items()}
 
     trials = [trial for r in results for trial in r.trials]
-    infos = [r.info for r in results]
-    names = {name: None for info in infos for name in info.saved}
     return dataclasses.replace(
         first,
         trials=tuple(trials[i] for i in order),
@@ -77,19 +75,25 @@ def merge(parts: Iterable[SweepResult | FilePath]) -> SweepResult:
         stopped=joined(r.stopped for r in results),
         steps_asked=sum(r.steps_asked for r in results),
         steps_trained=sum(r.steps_trained for r in results),
-        info=dataclasses.replace(
-            first.info,
-            devices=sum(info.devices for info in infos),
-            threads=sum(info.threads for info in infos),
-            seconds=max(info.seconds for info in infos),  # they ran side by side
-            machines=sorted({machine for info in infos for machine in info.machines}),
-            stored=sum(info.stored for info in infos),
-            partial=any(info.partial for info in infos),
-            saved={n: sum(info.saved.get(n, 0) for info in infos) for n in names},
-            traces={},
-            shard=None,
-            shards=len(results),
-        ),
+        info=_joined_info([r.info for r in results]),
+    )
+
+
+def _joined_info(infos: list[RunInfo]) -> RunInfo:
+    """How the shards were run, side by side."""
+    names = {name: None for info in infos for name in info.saved}
+    return dataclasses.replace(
+        infos[0],
+        devices=sum(info.devices for info in infos),
+        threads=sum(info.threads for info in infos),
+        seconds=max(info.seconds for info in infos),
+        machines=sorted({machine for info in infos for machine in info.machines}),
+        stored=sum(info.stored for info in infos),
+        partial=any(info.partial for info in infos),
+        saved={n: sum(info.saved.get(n, 0) for info in infos) for n in names},
+        traces={},
+        shard=None,
+        shards=len(infos),
     )
 
 
