@@ -144,9 +144,6 @@ def name_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """
     if not ends:
         return
-    from matplotlib.textpath import TextPath
-    from matplotlib.ticker import FixedLocator
-
     figure: Any = ax.figure
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()  # now the axes have their size
@@ -154,17 +151,7 @@ def name_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     points = 72 / figure.dpi
     width, height = size.width * points, size.height * points
     names = [text(name) for *_, name, _ in ends]
-    longest = max(TextPath((0, 0), f".{name}", size=_FONT).get_extents().width for name in names)
-    room = min(0.55, (1.06 * longest + 6) / width)
-    scale = ax.xaxis.get_transform()
-    first, last = ax.get_xlim()
-    low, high = scale.transform(np.array([first, last]))
-    for minor, locator in ((False, ax.xaxis.get_major_locator()), (True, None)):
-        if not isinstance(locator, FixedLocator):  # no marks below the names
-            ticks = [t for t in ax.get_xticks(minor=minor) if first <= t <= last]
-            ax.set_xticks(ticks, minor=minor)
-    ax.set_xlim(first, scale.inverted().transform(np.array([low + (high - low) / (1 - room)]))[0])
-    left = 1 - room
+    left = _with_room_beside(ax, names, width)
     bottom, top = ax.yaxis.get_transform().transform(np.array(ax.get_ylim()))
     within = np.sort(ax.get_ylim())
     ends = [(x, float(np.clip(y, *within)), name, colour) for x, y, name, colour in ends]
@@ -183,6 +170,24 @@ def name_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
             fontsize=_FONT,
             arrowprops=line | {"color": colour},
         )
+
+
+def _with_room_beside(ax: Axes, names: list[str], width: float) -> float:
+    """Makes room for names on the right, of axes that are so many points wide; where it begins."""
+    from matplotlib.textpath import TextPath
+    from matplotlib.ticker import FixedLocator
+
+    longest = max(TextPath((0, 0), f".{name}", size=_FONT).get_extents().width for name in names)
+    left = 1 - min(0.55, (1.06 * longest + 6) / width)
+    scale = ax.xaxis.get_transform()
+    first, last = ax.get_xlim()
+    low, high = scale.transform(np.array([first, last]))
+    for minor, locator in ((False, ax.xaxis.get_major_locator()), (True, None)):
+        if not isinstance(locator, FixedLocator):  # no marks below the names
+            ticks = [t for t in ax.get_xticks(minor=minor) if first <= t <= last]
+            ax.set_xticks(ticks, minor=minor)
+    ax.set_xlim(first, scale.inverted().transform(np.array([low + (high - low) / left]))[0])
+    return left
 
 
 def _spread_out(places: np.ndarray, gap: float) -> np.ndarray:

@@ -154,30 +154,35 @@ def augment_of(augment: Any) -> Augment:
         )
 
     def augmented(key: jax.Array, inputs: PyTree, targets: PyTree) -> tuple[PyTree, PyTree]:
-        samples = len(jax.tree.leaves(inputs)[0])
         result = (
             (augment(key, inputs), targets) if len(required) == 2 else augment(key, inputs, targets)
         )
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise TypeError(
-                f"{argument} must return (inputs, targets), as it takes both, "
-                f"got {type(result).__name__}."
-            )
-        before: PyTreeDef = jax.tree.structure((inputs, targets))
-        after: PyTreeDef = jax.tree.structure(tuple(result))
-        if before != after:
-            raise TypeError(
-                f"{argument} must return the structure that it was given, {before}, got {after}."
-            )
-        shapes = [np.shape(leaf) for leaf in jax.tree.leaves(result)]
-        if any(shape[:1] != (samples,) for shape in shapes):
-            raise TypeError(
-                f"{argument} must return as many samples as it was given, {samples}, "
-                f"got the shapes {list(map(list, shapes))}."
-            )
+        _check_augmented(argument, result, (inputs, targets))
         return tuple(result)
 
     return augmented
+
+
+def _check_augmented(argument: str, result: Any, given: tuple[PyTree, PyTree]) -> None:
+    """Raises unless it is (inputs, targets) as they were given, but for the values."""
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise TypeError(
+            f"{argument} must return (inputs, targets), as it takes both, "
+            f"got {type(result).__name__}."
+        )
+    before: PyTreeDef = jax.tree.structure(given)
+    after: PyTreeDef = jax.tree.structure(tuple(result))
+    if before != after:
+        raise TypeError(
+            f"{argument} must return the structure that it was given, {before}, got {after}."
+        )
+    samples = len(jax.tree.leaves(given)[0])
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(result)]
+    if any(shape[:1] != (samples,) for shape in shapes):
+        raise TypeError(
+            f"{argument} must return as many samples as it was given, {samples}, "
+            f"got the shapes {list(map(list, shapes))}."
+        )
 
 
 def _takes(f: PerSample, *arguments: PyTree) -> bool:
