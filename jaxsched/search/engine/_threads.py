@@ -87,6 +87,8 @@ class Threads:
             errors.append(error)
             stop()
             join()
+        finally:
+            del self._start  # a circle: JAX would find arrays of before as long as it lives
         if errors:
             raise errors[0]
 
