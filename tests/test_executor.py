@@ -324,7 +324,7 @@ BAD = [
     (dict(executor=lambda: None), TypeError, r"executor=...\) must have `submit.*got None"),
     (dict(executor=ThreadPoolExecutor), TypeError, r"executor=...\) must have .*, got .*type"),
     (dict(executor=lambda n: spawned(n)), TypeError, r"executor=...\) must .*, got .*function"),
-    (dict(executor="dask"), TypeError, r"executor=...\) must have .* got 'dask'"),
+    (dict(executor="dask"), TypeError, r"executor=...\) must have .* got 'dask' .*Write `Proc"),
     (dict(units=2), ValueError, r"units=...\) must be None without an executor"),
     (dict(executor=spawned, units=0), ValueError, r"units=...\) must be a whole number .*, got 0"),
     (

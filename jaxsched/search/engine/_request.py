@@ -109,7 +109,8 @@ def check_executor(executor: Any) -> Any:
         raise TypeError(
             "sweep(executor=...) must have `submit(fn, *args)`, as executors of "
             "`concurrent.futures` have, or be a function without arguments that returns such a "
-            f"one, got {describe(executor)}."
+            f"one, got {describe(executor)}. Write "
+            '`ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))`.'
         )
     if isinstance(executor, getattr(futures, "InterpreterPoolExecutor", ())):  # of Python 3.14
         raise ValueError(
