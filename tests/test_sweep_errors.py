@@ -20,6 +20,9 @@ def test_one_standard_error_rule():
         result_of([[1], [2]]).best(prefer="peak")
     with pytest.raises(ValueError, match=r"best\(prefer=...\) must name a setting of a trial"):
         result.best(prefer="warmup")
+    for name in ([], {}, None, np.ones(2)):
+        with pytest.raises(ValueError, match=r"plot\(\*names\) must name a setting of a trial"):
+            result.plot(name)
 
 
 def test_the_rule_is_among_trials_that_have_the_setting():

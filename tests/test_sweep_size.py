@@ -81,6 +81,13 @@ def test_what_takes_steps_has_a_most_and_names_it():
         (lambda: js.sample(js.stack(both * 4), 2**31 - 1), r"sample\(n=...\) must leave room"),
         (lambda: js.plot(js.Constant(0.1), steps=many), r"plot\(steps=...\)"),
         (lambda: search.shuffled(many, 1, 0, 0, 1), r"shuffled\(samples=...\) must be"),
+        *(
+            (
+                lambda seed=seed: search.shuffled(9, 1, seed, 0, 1),
+                r"shuffled\(seed=...\) must be a who",
+            )
+            for seed in (2.7, -1, 2**64)
+        ),
         (lambda: search.shuffled(9, 1, 0, 0, many), r"shuffled\(length=...\) must leave room"),
         (lambda: search.sampled(js.constant, many, peak=[1, 2]), r"sampled\(count=...\)"),
         (

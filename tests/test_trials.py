@@ -4,6 +4,7 @@ import copy
 import functools
 import pickle
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -146,6 +147,15 @@ def test_mistakes(make, words):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        *(
+            (lambda make=make: make(jax.random.key(0)), "must be .*, got Array.*key<fry>")
+            for make in (
+                lambda key: grid(js.constant, peak=key),
+                lambda key: zipped(js.constant, peak=[jax.random.split(key), key]),
+                lambda key: sampled(js.constant, 1, peak=[key, key]),
+                lambda key: Trial("a", {}, {"learning_rate": key}),
+            )
+        ),
         (lambda: as_trials(0.1), "must be a schedule, or a list or dict of .*, got 0.1"),
         (lambda: as_trials("cosine"), "must be a schedule, or a list or dict of .*, got .cosine"),
         (lambda: as_trials({"learning_rate": 0.1}), r"got a dict with learning_rate; write \[{"),

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from jaxsched._arrays import INT32_MAX
+from jaxsched._arrays import INT32_MAX, is_number
 from jaxsched._bounds import FLOAT32_MAX, check_text
 from jaxsched._checks import (
     MANY,
@@ -149,6 +149,7 @@ def checked_seeds(where: str, given: object, bits: int = 32) -> tuple[int, ...]:
 def _check_number(name: str, value: Any, least: float = -math.inf) -> None:
     """A real number, infinity included."""
     real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    real = real and is_number(value)  # neither complex nor a duration of NumPy's
     if not real or not value >= least:
         expected = "a number" if least == -math.inf else f"a number of at least {least:g}"
         raise ValueError(f"sweep({name}=...) must be {expected}, got {describe(value)}.")
@@ -160,7 +161,7 @@ def _checked_width(given: Any, devices: Mesh | Devices | None) -> int | str | No
     if isinstance(given, str) and given != "auto":
         raise ValueError(f'sweep(width=...) must be a whole number or "auto", got {given!r}.')
     known = given is None or isinstance(given, str)
-    return given if known else checked_whole("sweep(width=...)", given, 1)
+    return given if known else checked_whole("sweep(width=...)", given, 1, 2**62)
 
 
 def _checked_shard(given: object, stopping: StoppingRule | None) -> tuple[int, int] | None:

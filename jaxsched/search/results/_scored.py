@@ -217,7 +217,8 @@ class ScoredTrials:
         Raises:
             ValueError: if none has.
         """
-        trials = [i for i, trial in enumerate(self.trials) if name in trial.settings]
+        text = isinstance(name, str)  # what has no hash is no name either
+        trials = [i for i, trial in enumerate(self.trials) if text and name in trial.settings]
         if not trials:
             known = sorted({n for trial in self.trials for n in trial.settings})
             listed = printable(", ".join(known)) or "none has any"

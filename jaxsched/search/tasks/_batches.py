@@ -47,6 +47,7 @@ def shuffled(samples: int, batch: int, seed: int, start: int, length: int) -> np
     """
     samples = checked_whole("shuffled(samples=...)", samples, 1, INT32_MAX)
     batch = checked_whole("shuffled(batch=...)", batch, 1, samples)
+    seed = checked_whole("shuffled(seed=...)", seed, 0, 2**63 - 1)
     start, length = (
         checked_whole(f"shuffled({name}=...)", value, 0, 2**62)
         for name, value in {"start": start, "length": length}.items()

@@ -99,10 +99,10 @@ def controllers(trial: Trial) -> dict[str, AbstractController]:
 
 def as_setting(value: Any) -> Any:
     """A value as a result that was saved has it again: of arrays and tuples lists, or a number."""
-    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)) and hasattr(value, "tolist"):
         return value.tolist()
     return [as_setting(v) for v in value] if type(value) in (list, tuple) else value
 
 
 def is_scalar(value: Any) -> bool:
-    return hasattr(value, "item") and np.ndim(value) == 0
+    return hasattr(value, "tolist") and np.ndim(value) == 0  # a random key has none
