@@ -318,7 +318,7 @@ def _one_cycle(
     name: str, steps: Any, pct: Any, strategy: str, three: bool, values: Any, fix: bool
 ) -> AbstractSchedule:
     start, top, end = values
-    make: Any = PiecewiseCosine if strategy == "cos" else PiecewiseLinear
+    make = PiecewiseCosine if strategy == "cos" else PiecewiseLinear
     share = multiply(pct, steps)
     if violates(lambda share: share == 1, share):
         raise ValueError(
@@ -341,8 +341,7 @@ def _one_cycle(
     at = [add(step, early) for step, _ in knots]
     for i in reversed(range(len(at) - 1)):
         at[i] = where(lambda x, y: x < y, (at[i], at[i + 1]), at[i], subtract_steps(at[i + 1], 1))
-    curve = make(stack(at), stack([value for _, value in knots]))
-    curve = moved(curve, -early)
+    curve = moved(make(stack(at), stack([value for _, value in knots])), -early)
     if fix:
         return Window(curve, 0, steps)
     (begin, high), (stop, low) = knots[-2:]
@@ -372,5 +371,5 @@ def SWALR(
     >>> [float(torch.SWALR(1.0, 0.5, 10)(t)) for t in (0, 5, 10)]
     [1.0, 0.75, 0.5]
     """
-    make: Any = shapes.Cosine if anneal_strategy == "cos" else shapes.Linear
+    make = shapes.Cosine if anneal_strategy == "cos" else shapes.Linear
     return make(base_lr, swa_lr, anneal_epochs) >> Constant(swa_lr)

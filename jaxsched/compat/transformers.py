@@ -8,9 +8,11 @@ The functions' other names (``get_cosine_schedule_with_warmup``) are there too. 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, Literal
 
 from jaxsched._checks import check_beside
+from jaxsched._types import Leaf
 from jaxsched.compat import _pieces as pieces
 from jaxsched.compat._pieces import add, larger, lasting, smaller, surely, wave, where
 from jaxsched.compat._signature import (
@@ -269,12 +271,12 @@ def warmup_stable_decay(
     once = surely(lambda many: many == 0.5, num_cycles)
     low = multiply(min_lr_ratio, lr)
     waves = lambda start, end, steps: _waves(start, end, larger(steps, 1), num_cycles, False)
-    rises: dict[Style, Any] = {
+    rises: dict[Style, Callable[[Leaf, Leaf, Leaf], AbstractSchedule]] = {
         "linear": shapes.Linear,
         "cosine": shapes.Cosine,
         "1-sqrt": lambda start, end, steps: shapes.Polynomial(start, end, steps, power=0.5),
     }
-    falls: dict[Style, Any] = {
+    falls: dict[Style, Callable[[Leaf, Leaf, Leaf], AbstractSchedule]] = {
         "linear": shapes.Linear,
         "cosine": shapes.Cosine if fix or once else waves,
         "1-sqrt": shapes.Sqrt,
