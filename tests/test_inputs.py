@@ -418,6 +418,18 @@ STATE = js.inject(optax.sgd)(learning_rate=js.Plateau(0.1)).init(jnp.ones(2))
         (lambda: js.Linear(Unprintable(), 0, 9), r"start=...\) must be .* that cannot be printed"),
         (lambda: js.Shift(Unprintable(), 9), r"schedule=...\) must be .* that cannot be printed"),
         (lambda: js.cosine_decay(10**5000, 9), r"peak=...\) must be .* that cannot be printed"),
+        *(
+            (lambda call=call: call(Unprintable()), "must be .* that cannot be printed")
+            for call in (
+                js.from_fn,
+                js.Sequence,
+                lambda x: js.search.Averaged(x, window=2),
+                *(
+                    lambda x, name=name: js.sweep(None, [js.Constant(0.1)], **{name: x})
+                    for name in ("stopping", "devices", "width")
+                ),
+            )
+        ),
         (lambda: js.from_config({}), r"must have a 'name', got \{\}"),
     ],
 )

@@ -229,7 +229,7 @@ class AbstractParts(AbstractSchedule):
         if not isinstance(self.parts, tuple) or not self.parts:
             raise ValueError(
                 f"{name}(parts=...) must be a list or tuple of at least one schedule, got "
-                f"{self.parts!r}."
+                f"{describe(self.parts)}."
             )
         for part in self.parts:
             checked_kind(f"{name}(parts=...)", part, AbstractSchedule, "made of schedules", wrap)

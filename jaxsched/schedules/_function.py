@@ -158,7 +158,7 @@ def traced(
 
 def _check_fn(where: str, fn: object) -> None:
     if not callable(fn) or isinstance(fn, AbstractSchedule):
-        raise TypeError(f"{where} must be a function of the step, got {fn!r}.")
+        raise TypeError(f"{where} must be a function of the step, got {describe(fn)}.")
 
 
 def _one_parameter(where: str, x: Leaf) -> Leaf:

@@ -82,7 +82,9 @@ class Request:
             check_text(f"sweep({name}=...)", getattr(self, name), expected)
         rule = self.stopping
         if rule is not None and (isinstance(rule, type) or not isinstance(rule, StoppingRule)):
-            raise TypeError(f"sweep(stopping=...) must be None or a StoppingRule, got {rule!r}.")
+            raise TypeError(
+                f"sweep(stopping=...) must be None or a StoppingRule, got {describe(rule)}."
+            )
         _check_executor(self)
         self._set("devices", _checked_devices(self.devices))
         self._set("width", _checked_width(self.width, self.devices))
@@ -159,7 +161,9 @@ def _checked_width(given: Any, devices: Mesh | Devices | None) -> int | str | No
     if isinstance(devices, Mesh) and given not in (None, 1):
         raise ValueError(f"sweep(width=...) must be 1 on a mesh, got {given!r}.")
     if isinstance(given, str) and given != "auto":
-        raise ValueError(f'sweep(width=...) must be a whole number or "auto", got {given!r}.')
+        raise ValueError(
+            f'sweep(width=...) must be a whole number or "auto", got {describe(given)}.'
+        )
     known = given is None or isinstance(given, str)
     return given if known else checked_whole("sweep(width=...)", given, 1, 2**62)
 
@@ -220,7 +224,8 @@ def _checked_devices(given: object) -> Mesh | Devices | None:
         devices = tuple(checked_items(where, given, expected)) if has_items(given) else ()
         if not devices or not all(isinstance(device, jax.Device) for device in devices):
             raise ValueError(
-                f"sweep(devices=...) must be None, a mesh, or at least one device, got {given!r}."
+                f"sweep(devices=...) must be None, a mesh, or at least one device, got "
+                f"{describe(given)}."
             )
         return devices
     processes = {device.process_index for device in given.devices.flat}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import GetAttrKey
 
 from jaxsched._checks import checked_number, checked_whole
+from jaxsched._text import describe
 from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
 from jaxsched.controllers import Average
@@ -68,7 +69,7 @@ class Averaged:
         if not isinstance(task, Task) or isinstance(task, type):
             raise TypeError(
                 "Averaged(task=...) must be a task with the methods init, step and evaluate, "
-                f"got {task!r}."
+                f"got {describe(task)}."
             )
         if len(_weight_methods(task)) == 1:
             raise TypeError(
