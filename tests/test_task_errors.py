@@ -168,7 +168,7 @@ def test_bad_tasks_are_refused_before_any_training(task, error, words):
         ({"width": "huge"}, "got 'huge'"),
         ({"width": 10**400}, r"sweep\(width=...\) must be a whole number from 1 to 4"),
         ({"limit": float("nan")}, "must be a number, got nan"),
-        ({"limit": np.timedelta64(3)}, "must be a number, got np.timedelta64"),
+        ({"limit": np.timedelta64(3, "s")}, "must be a number, got np.timedelta64"),
         ({"limit": np.complex64(3)}, "must be a number, got np.complex64"),
         ({"trials": []}, "must hold at least one trial"),
     ],
