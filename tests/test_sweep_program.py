@@ -74,7 +74,20 @@ class Closing(Plain):
         return {"loss": self.loss(state) + self.power}
 
 
-def test_the_same_object_is_compiled_once_until_it_computes_something_else():
+def hold(monkeypatch, cls):
+    """Keeps all objects of a class, as the traceback of an error may."""
+    held, make = [], cls.__init__
+
+    def __init__(self, *args, **kwargs):
+        held.append((self, args, kwargs))
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(cls, "__init__", __init__)
+
+
+def test_the_same_object_is_compiled_once_until_it_computes_something_else(monkeypatch):
+    hold(monkeypatch, _program.Program)
+    hold(monkeypatch, Fold)
     task = Closing()
     first = sweep(task)
     again = sweep(task, [js.cosine_decay(0.1, 9)] * 2 + RATES, seeds=2)

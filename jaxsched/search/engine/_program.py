@@ -31,7 +31,7 @@ from jaxsched.search.engine._random import Draws, draw_ahead, with_draws
 from jaxsched.search.engine._settings import settings
 from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves
 from jaxsched.search.tasks._returned import TaskShape
-from jaxsched.search.tasks._traced import METHODS, Fold
+from jaxsched.search.tasks._traced import Fold
 
 T = TypeVar("T")
 Traced: TypeAlias = Callable[..., PyTree]  # what ``jit`` is given
@@ -76,7 +76,7 @@ class Program:
         self.fold, self.names, self.length, self.width = fold, names, length, width
         self.functions: list[Function] = []
         shape, how = fold.shape, (names, width)
-        self._shape = _own(shape)
+        self._shape = shape
         if width == 1 and jax.default_backend() == "cpu":
             self._shape = dataclasses.replace(self._shape, step=narrow_first(self._shape.step))
         self._under = tuple(settings().items())  # not all are in the keys by which JAX finds a call
@@ -141,29 +141,6 @@ class Program:
 
     def _jit(self, method: str, f: Traced) -> Wrapped | Compiled:
         return jax.jit(f)
-
-
-def _own(shape: TaskShape) -> TaskShape:
-    """The same, to be kept. JAX finds the array that it has made of one of NumPy again as long as a
-    program holds it, though that of NumPy may have been changed in place."""
-
-    made: dict[int, object] = {}  # a function that is called twice stays one
-
-    def own(x: Any) -> Any:
-        if type(x) is tuple:
-            return tuple(map(own, x))
-        if hasattr(x, "eqns") and id(x) not in made:
-            params = [{name: own(p) for name, p in eqn.params.items()} for eqn in x.eqns]
-            eqns = [eqn.replace(params=p) for eqn, p in zip(x.eqns, params, strict=True)]
-            made[id(x)] = (
-                x.replace(eqns=eqns)
-                if not hasattr(x, "jaxpr")
-                else x.replace(jaxpr=x.jaxpr.replace(eqns=eqns), consts=[*map(own, x.consts)])
-            )
-        return made.get(id(x), x.view(np.ndarray) if isinstance(x, np.ndarray) else x)
-
-    made_own = {name: own(getattr(shape, name)) for name in (*METHODS, "test")}
-    return dataclasses.replace(shape, **made_own)
 
 
 @jax.jit

@@ -88,7 +88,7 @@ class Threads:
             stop()
             join()
         finally:
-            del self._start  # a circle: JAX would find arrays of before as long as it lives
+            del self._start  # a circle, which would keep the states until Python's collector comes
         if errors:
             raise errors[0]
 

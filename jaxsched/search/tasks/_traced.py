@@ -203,7 +203,7 @@ def trace_task(
         return tuple(made)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    begun, first = jax.make_jaxpr(init, return_shape=True)(key, arrays)
+    begun, first = _traced(init, key, arrays)
     state, metrics, traced = _traced_step(caller, step, first, values, batch, arrays)
     shape = TaskShape(state, metrics, batch, begun, traced, updates, {}, None)
     check_every_step(caller, shape, len(hyperparams))
@@ -215,6 +215,32 @@ def trace_task(
     if updates > 1:
         check_all_read(caller, shape, len(hyperparams))
     return shape
+
+
+def _traced(f: Callable[..., Any], *arguments: PyTree) -> tuple[ClosedJaxpr, Any]:
+    """The jaxpr of a function, and the abstract tree that it returns.
+
+    It holds NumPy's arrays, none of those that JAX has made of them. JAX finds the latter again as
+    long as anything holds them, be it the traceback of an error, though the user may have changed
+    NumPy's in place since: the next sweep would train on numbers of before.
+    """
+    traced, returned = jax.make_jaxpr(f, return_shape=True)(*arguments)
+    made: dict[int, Any] = {}  # a function that is called twice stays one
+
+    def own(x: Any) -> Any:
+        if type(x) is tuple:
+            return tuple(map(own, x))
+        if hasattr(x, "eqns") and id(x) not in made:
+            params = [{name: own(p) for name, p in eqn.params.items()} for eqn in x.eqns]
+            eqns = [eqn.replace(params=p) for eqn, p in zip(x.eqns, params, strict=True)]
+            made[id(x)] = (
+                x.replace(eqns=eqns)
+                if not hasattr(x, "jaxpr")
+                else x.replace(jaxpr=x.jaxpr.replace(eqns=eqns), consts=[*map(own, x.consts)])
+            )
+        return made.get(id(x), x.view(np.ndarray) if isinstance(x, np.ndarray) else x)
+
+    return own(traced), returned
 
 
 def _traced_step(
@@ -229,7 +255,7 @@ def _traced_step(
     # those are equal by their numbers, which abstract ones don't have.
     while known != jax.tree.leaves(wanted):
         state, known = wanted, jax.tree.leaves(wanted)
-        traced, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(state, *arguments)
+        traced, (after, metrics) = _traced(step, state, *arguments)
         check_structure(state, after, caller)
         wanted = jax.tree.map(promoted, first, state, after)
     check_same(state, after, caller)
@@ -258,7 +284,7 @@ def trace_metrics(
         check_metrics(metrics, caller, method)
         return metrics
 
-    traced, metrics = jax.make_jaxpr(measure, return_shape=True)(state, arrays)
+    traced, metrics = _traced(measure, state, arrays)
     return metrics, traced
 
 
