@@ -45,6 +45,7 @@ def main(names: list[str]) -> None:
         "overhead": overhead,
         "gemm": gemm,
         "prefixes": prefixes,
+        "grown": grown,
         "halving": halving,
         "mixed": mixed,
         "watched": watched,
@@ -336,6 +337,32 @@ def prefixes() -> None:
             f"{min(with_):.2f} = {got:.2f}, bits equal: {equal}",
             f"{got / wanted:.2f} of ideal",
         )
+
+
+def grown() -> None:
+    """Updates that a second sweep in a directory trains : those that the first has not trained."""
+    steps = 300_000  # three seconds: of much shorter runs fewer states are kept
+    model = mlp(16, 64, 16)
+    wsd = lambda length, decay: js.wsd(0.01, length, warmup=steps // 20, decay=decay)
+    cosine = lambda warmup, length=steps: js.warmup_cosine(0.01, length, warmup=warmup)
+    first, early = [wsd(steps, steps // 5)], [cosine(steps // 20)]
+    trunk = [js.warmup_constant(0.01, steps // 20, steps)]
+    cases: dict[str, tuple[list[Any], list[Any], int]] = {
+        "longer decay, same length": (first, [wsd(steps, 2 * steps // 5)], 1),
+        "longer decay, 37.7 %": (first, [wsd(steps, round(0.377 * steps))], 1),
+        "longer wsd": (first, [wsd(2 * steps, steps // 5)], 1),
+        "wsd after its trunk": (trunk, first, 1),
+        "other kind, same warmup": (early, [js.warmup_linear(0.01, steps, steps // 20)], 1),
+        "longer cosine and warmup": (early, [cosine(steps // 10, 2 * steps)], 1),
+        "more seeds": (first, [], 2),
+    }
+    for name, (before, more, seeds) in cases.items():
+        with tempfile.TemporaryDirectory() as folder:
+            had = sweep(model, before, checkpoint=folder).steps_trained
+            result = sweep(model, [*before, *more], seeds=seeds, checkpoint=folder)
+        missing = result.steps_trained - had
+        trained = result.steps_trained - result.info.stored
+        say(f"grown, {name}", f"steps {trained} : {missing}", f"{trained / missing:.3f}")
 
 
 def halving() -> None:

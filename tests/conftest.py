@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import os
 import re
 import signal
@@ -82,6 +83,16 @@ def _few_mlir_contexts():
     kept = functools.lru_cache(maxsize=8)(lambda thread: make())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlir, "make_ir_context", lambda: kept(threading.get_ident()))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _keep_no_states_by_time():
+    """What a store keeps beside ends of stages depends on how fast a run is."""
+    from jaxsched.search.store._store import StageStore
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageStore, "_apart", lambda *_: math.inf)
         yield
 
 

@@ -1,8 +1,11 @@
 """A directory serves many sweeps: each takes from it what was trained."""
 
+import errno
+import math
 import random
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -15,11 +18,14 @@ from hypothesis import given, settings
 from sweep_tasks import Plain, flip, same, shared
 
 import jaxsched as js
-from jaxsched import search
+from jaxsched import _checks, search
+from jaxsched.schedules import struct
 from jaxsched.search import _files
 from jaxsched.search.engine import _engine
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.multihost import _backend
+from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._store import StageStore
 
 HERE = Path(__file__).parent
 # Of shorter runs a part of the schedules will do, and some trials are one run.
@@ -70,6 +76,12 @@ def counted(monkeypatch):
     return call
 
 
+@pytest.fixture
+def marked(monkeypatch):
+    """Keeps states where another sweep is likely to fork, though these runs are short."""
+    monkeypatch.setattr(StageStore, "_apart", lambda *_: 1.0)
+
+
 # ------------------------------------------------------------------------------------------ growth
 
 
@@ -103,6 +115,93 @@ def test_a_sweep_trains_what_is_missing_and_is_the_same(tmp_path, counted, chang
     assert counted() == whole.steps_trained
     assert sweep(tmp_path, **changes).info.stored == whole.steps_trained
     assert counted() == 0
+
+
+@struct
+class Odd(js.AbstractSchedule):
+    """Whose phases are not what they should be."""
+
+    told: float
+
+    duration = None
+
+    def value_at(self, t):
+        return 0.1 + 0.0 * t
+
+    def phases(self):
+        return [js.Phase("a", 0, self.told), js.Phase("b", self.told, 1 / self.told)]
+
+
+def wsd(steps, decay, warmup=5):
+    return js.wsd(0.1, steps, warmup=warmup, decay=decay)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "repeated"),
+    [
+        (wsd(100, 20), wsd(200, 20), 1),  # the first update of a decay has the rate of the plateau
+        (wsd(100, 20), wsd(100, 40), 1),
+        (wsd(100, 20), wsd(100, 37), 4),  # that begins at no share
+        (wsd(100, 20), wsd(100, 10), 1),
+        (js.Constant(0.1), wsd(100, 20, warmup=0), 1),
+        (js.warmup_constant(0.1, 5, 100), wsd(100, 20), 1),
+        (js.warmup_cosine(0.1, 100, warmup=7), js.warmup_linear(0.1, 200, warmup=7), 1),
+        (js.warmup_cosine(0.1, 100, warmup=7), js.warmup_cosine(0.1, 100, warmup=9), 1),
+        (js.multi_step(0.1, 0.5, [60]), js.multi_step(0.1, 0.5, [60, 80]), 0),
+        (js.multi_step(0.1, 0.5, [60]), js.multi_step(0.1, 0.3, [60]), 0),
+        (Odd(math.nan), js.multi_step(0.1, 0.5, [85]), 0),
+    ],
+)
+def test_a_later_fork_repeats_little(tmp_path, counted, marked, first, second, repeated):
+    steps = None if first.duration == 100 and second.duration >= 100 else 100
+    arguments = {"steps": steps, "seeds": 1, "evaluate_every": None}
+    before = sweep(tmp_path, trials=[first], **arguments).steps_trained
+    counted()
+    grown, trained = sweep(tmp_path, trials=[first, second], **arguments), counted()
+    alone = sweep(None, trials=[first, second], **arguments)
+    assert same(grown, alone)
+    assert trained - (alone.steps_trained - before) == repeated
+
+
+@pytest.mark.parametrize("kind", ["full", "too large", "damaged"])
+def test_a_mark_that_cannot_be_kept_or_read_costs_training_only(
+    tmp_path, counted, marked, monkeypatch, kind
+):
+    arguments = {"seeds": 1, "evaluate_every": None, "steps": 100}
+    write = StoreDirectory.write
+
+    def full(self, path, *arrays):
+        if path.name.startswith("marks"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, path, *arrays)
+
+    if kind == "full":
+        monkeypatch.setattr(StoreDirectory, "write", full)
+    sweep(tmp_path, trials=[wsd(100, 20)], **arguments)
+    monkeypatch.setattr(StoreDirectory, "write", write)
+    marks = list(tmp_path.glob("marks-*.npz"))
+    assert len(marks) == (kind != "full")
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.npz")}
+    both = {"trials": [wsd(100, 20), wsd(100, 40)], **arguments}
+    counted()
+    if kind == "full":
+        grown = sweep(tmp_path, **both)
+    else:
+        if kind == "damaged":
+            flip(marks[0])
+            before[marks[0]] = marks[0].read_bytes()
+        else:
+            with zipfile.ZipFile(marks[0]) as archive:
+                most = sum(info.file_size for info in archive.infolist()) - 1
+            monkeypatch.setattr(_checks, "_SMALL", most)
+            monkeypatch.setattr(_checks, "memory", lambda: most)
+        words = {"damaged": "again; delete the", "too large": "again here; the file stays as it is"}
+        with pytest.warns(RuntimeWarning, match=f"{marks[0].name}: .*trained {words[kind]}"):
+            grown = sweep(tmp_path, **both)
+        monkeypatch.undo()
+    assert counted() == 100
+    assert same(grown, sweep(None, **both))
+    assert all(path.read_bytes() == data for path, data in before.items())
 
 
 def test_more_folds(tmp_path, counted):
@@ -145,11 +244,17 @@ SWEEPS = st.fixed_dictionaries(
 
 
 @settings(max_examples=12, deadline=None)
-@given(sweeps=st.lists(SWEEPS, min_size=2, max_size=4), lost=st.floats(0, 0.5), seed=st.integers())
-def test_any_sweeps_in_one_directory_are_as_if_each_was_alone(sweeps, lost, seed):
-    """Whatever files are lost between them."""
+@given(
+    sweeps=st.lists(SWEEPS, min_size=2, max_size=4),
+    lost=st.floats(0, 0.5),
+    apart=st.sampled_from([1.0, 9.0, math.inf]),
+    seed=st.integers(),
+)
+def test_any_sweeps_in_one_directory_are_as_if_each_was_alone(sweeps, lost, apart, seed):
+    """Whatever files are lost between them, and however many states are kept."""
     rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageStore, "_apart", lambda *_: apart)
         for arguments in sweeps:
             found = sweep(directory, **arguments)
             alone = sweep(None, **arguments)
@@ -192,7 +297,7 @@ import time
 from pathlib import Path
 import jax
 import jaxsched as js
-from jaxsched import search
+from jaxsched import _checks, search
 from sweep_tasks import Plain
 index, directory = int(sys.argv[1]), Path(sys.argv[2])
 trials = [js.Constant(rate) for rate in (0.01, 0.02, 0.03, 0.04)][index : index + 3]

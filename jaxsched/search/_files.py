@@ -45,6 +45,10 @@ class Damaged(ValueError):
     """A file that does not hold what was written to it; the message says which, what and where."""
 
 
+class TooLarge(Damaged):
+    """A file that may be whole, and is larger than the memory that this process may use."""
+
+
 def write(path: Path, meta: object, arrays: Arrays) -> None:
     """Writes arrays of any dtype (bfloat16 and random keys too) and a JSON value, or nothing.
 
@@ -72,7 +76,20 @@ def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
         with opened(path) if data is None else io.BytesIO(data) as raw:
             return unpacked(members(raw))
     except (Damaged, OSError) as error:
-        raise Damaged(f"{path}: {error}") from None
+        raise _of(path, error) from None
+
+
+def read_meta(path: Path) -> Any:
+    """The JSON value alone; errors are those of ``read``, of the arrays excepted."""
+    try:
+        with opened(path) as raw:
+            return _contents(members(raw, only="index"))["meta"]
+    except (Damaged, OSError) as error:
+        raise _of(path, error) from None
+
+
+def _of(path: Path, error: Exception) -> Damaged:
+    return (TooLarge if isinstance(error, TooLarge) else Damaged)(f"{path}: {error}")
 
 
 def opened(path: Path) -> BinaryIO:
@@ -86,11 +103,12 @@ def opened(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def members(raw: BinaryIO) -> dict[str, np.ndarray]:
-    """The arrays of an npz by their names.
+def members(raw: BinaryIO, only: str | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz by their names, or one of them.
 
     Raises:
         Damaged: if it is not one, or a member is compressed or larger than the file.
+        TooLarge: if it is larger than the memory.
     """
     arrays: dict[str, np.ndarray] = {}
     where = ""
@@ -100,20 +118,30 @@ def members(raw: BinaryIO) -> dict[str, np.ndarray]:
             size, claimed = raw.seek(0, os.SEEK_END), sum(info.file_size for info in infos)
             if claimed > size:
                 raise Damaged(f"{claimed} bytes in a file of {size}")
-            check_room("a file", claimed, "what it holds", "Read it where there is more.")
-            for info in infos:
-                name = info.filename.removesuffix(".npy")
+            named = [(info.filename.removesuffix(".npy"), info) for info in infos]
+            wanted = [(name, info) for name, info in named if only in (None, name)]
+            _check_fits(sum(info.file_size for _, info in wanted))
+            for name, info in wanted:
                 where = f"member {name!r}: "
                 if info.compress_type:
                     raise Damaged("it is compressed")
                 if name in arrays:
                     raise Damaged("there are two of this name")
                 arrays[name] = _array_of_npy(archive.read(info))
+    except TooLarge:
+        raise
     except Damaged as error:
         raise Damaged(f"{where}{error}") from None
     except Exception as error:  # of zipfile and NumPy: many ways to say that bytes are wrong
         raise Damaged(f"{where}{type(error).__name__}: {error}") from None
     return arrays
+
+
+def _check_fits(size: int) -> None:
+    try:
+        check_room("a file", size, "what it holds", "Read it where there is more.")
+    except ValueError as error:
+        raise TooLarge(f"{error}") from None
 
 
 def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
@@ -122,12 +150,8 @@ def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
     Raises:
         Damaged: if they differ.
     """
-    where = "the index"
+    contents, where = _contents(stored), "the index"
     try:
-        index = stored["index"].tobytes()
-        if _digest(index[_DIGEST:]) != index[:_DIGEST]:
-            raise Damaged("it does not have its digest")
-        contents = json.loads(index[_DIGEST:])
         if len(stored) != len(contents["arrays"]) + 1:
             raise Damaged(f"it tells of {len(contents['arrays'])} members, not {len(stored) - 1}")
         arrays = {}
@@ -139,6 +163,19 @@ def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
         raise Damaged(f"{where}: {error}") from None
     except Exception as error:  # of JSON, NumPy and JAX
         raise Damaged(f"{where}: {type(error).__name__}: {error}") from None
+
+
+def _contents(stored: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the index says: "meta", and "arrays" with their kinds."""
+    try:
+        index = stored["index"].tobytes()
+        if _digest(index[_DIGEST:]) != index[:_DIGEST]:
+            raise Damaged("it does not have its digest")
+        contents = json.loads(index[_DIGEST:])
+        return {"meta": contents["meta"], "arrays": contents["arrays"]}
+    except Exception as error:  # of JSON and NumPy
+        text = f"{error}" if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
+        raise Damaged(f"the index: {text}") from None
 
 
 def _unpacked_array(kind: dict[str, Any], stored: np.ndarray) -> np.ndarray | jax.Array:

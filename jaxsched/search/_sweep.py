@@ -143,8 +143,9 @@ def sweep(
             If a checkpoint's runs are of another task (naming what differs), and if Ctrl-C without
             a checkpoint makes the result partial: it has the runs that had ended. What only
             training shows is shown where warnings are errors, too, and not raised.
-        RuntimeWarning: if a file of the checkpoint is damaged: what it held is trained again. If
-            another kind of machine has trained some of it, where sums may be rounded otherwise.
+        RuntimeWarning: if a file of the checkpoint is damaged, or larger than the memory: what it
+            held is trained again. If another kind of machine has trained some of it, where sums may
+            be rounded otherwise.
 
     >>> import jax.numpy as jnp, numpy as np, optax, jaxsched as js
     >>> from jaxsched.search import Supervised, grid, sweep

@@ -167,7 +167,7 @@ class Engine:
         threads = self._backend.threads
         pacer.begin()
         threads.trains(number)
-        for lo, hi, evaluated in self._segments(lanes, pacer):
+        for lo, hi, evaluated, marked in self._segments(lanes, pacer):
             if chunk != lo // plan.length:  # a chunk's values and batches are transferred once
                 chunk = lo // plan.length
                 on_host = self._values(padded, chunk, program)
@@ -180,7 +180,8 @@ class Engine:
             with threads.unlocked(number):
                 state, alive, metrics = program.segment(*arguments)
                 validation = program.evaluate(arrays, state) if evaluated else None
-            in_flight.append(_Segment(lo, hi, on_host, state, metrics, validation, pacer.ask()))
+            measured = (on_host, state, metrics, validation, pacer.ask())
+            in_flight.append(_Segment(lo, hi, marked, *measured))
             if len(in_flight) > _MAX_IN_FLIGHT:
                 oldest = in_flight.popleft()
                 runs = self._collect(number, runs, oldest, program)
@@ -238,6 +239,8 @@ class Engine:
             after.append(dataclasses.replace(run, at=segment.hi, **changes))
         with self._ledger.lock:
             self._ledger.update(number, after, segment.hi - segment.lo)
+            if segment.marked:
+                self._ledger.keep(after)
             self._notify()
         self._backend.threads.trained(number)
         return after
@@ -246,8 +249,10 @@ class Engine:
         for listener in self.listeners:
             listener()
 
-    def _segments(self, lanes: list[OpenRun], pacer: Pacer) -> Iterator[tuple[int, int, bool]]:
-        """(from, to, whether to evaluate at its end), until the first of the lanes ends.
+    def _segments(
+        self, lanes: list[OpenRun], pacer: Pacer
+    ) -> Iterator[tuple[int, int, bool, bool]]:
+        """(from, to, whether to evaluate and to keep the states at its end); until a lane ends.
 
         Segments also end with a chunk and at the pacer's length, which may change on the way.
         """
@@ -260,11 +265,13 @@ class Engine:
             # Not of the whole stage: it may be interrupted as often as it is evaluated.
             first, last = (bisect.bisect_right(steps, step) for step in (at, stop))
             evaluated.update(steps[first:last])
-        cuts = sorted({*evaluated, stop})
+        cuts, kept = sorted({*evaluated, stop}), at
         for cut in cuts:
             while at < cut:
-                end = min(cut, (at // length + 1) * length, at + pacer.steps)
-                yield at, end, end in evaluated
+                mark = self._ledger.mark(lanes, kept, at, pacer.speed)
+                end = min(cut, (at // length + 1) * length, at + pacer.steps, mark or cut)
+                kept = end if end == mark else kept
+                yield at, end, end in evaluated, end == mark
                 at = end
 
     # ---------------------------------------------------------------------------- arrays for it
@@ -323,6 +330,7 @@ class _Segment(NamedTuple):
 
     lo: int
     hi: int
+    marked: bool  # whether the states after it are to be kept
     values: np.ndarray  # the chunk's, on the host
     state: PyTree
     metrics: dict[str, jax.Array]

@@ -60,6 +60,22 @@ class Store(Protocol):
         """A run of ``look`` at the last state that it holds of it, if any."""
         ...
 
+    def mark(self, run: OpenRun, lanes: int, kept: int, at: int, speed: int) -> int | None:
+        """The next step within the stage of a run at which ``keep`` is to be called for it, if any.
+
+        Args:
+            run: as it began to go on.
+            lanes: how many go on together.
+            kept: the last step at which there is a state.
+            at: the step that is reached.
+            speed: updates in a second, or 0 if it is unknown.
+        """
+        ...
+
+    def keep(self, run: OpenRun) -> None:
+        """Takes the state of a run within its stage: another sweep may go on from there."""
+        ...
+
     def ended(self, run: OpenRun) -> Any:
         """Takes a run that has ended; returns the path of those that follow."""
         ...
@@ -183,6 +199,19 @@ class Ledger:
         with self.lock:
             self.steps_trained += steps * len(runs)
             self._taken[device] = runs
+
+    def mark(self, runs: list[OpenRun], kept: int, at: int, speed: int) -> int | None:
+        """The next step at which ``keep`` is to be called for runs that go on together, if any."""
+        if self._store is None:
+            return None
+        # Of the first: those of the others are mostly the same, and else any will do.
+        return self._store.mark(runs[0], len(runs), kept, at, speed)
+
+    def keep(self, runs: list[OpenRun]) -> None:
+        """Keeps states at a ``mark``; call it under the lock."""
+        for run in runs:
+            if self._store is not None:
+                self._store.keep(run)
 
     def file(self, device: int, runs: list[OpenRun]) -> None:
         """Gives a device's runs back: completed stages are filed, and their children opened."""

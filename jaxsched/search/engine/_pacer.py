@@ -6,6 +6,7 @@ import time
 
 import jax
 
+from jaxsched._arrays import INT32_MAX
 from jaxsched.search.engine._ledger import Ledger, Store
 
 _SECONDS = 0.25  # the time that a segment should take
@@ -16,12 +17,17 @@ class Pacer:
 
     Shorter ones would cost calls; longer ones would delay progress, checkpoints and Ctrl-C.
     Results do not depend on it: the bounds of a segment are values.
+
+    Attributes:
+        steps: the number of updates.
+        speed: updates in a second so far, or 0 before it is known.
     """
 
     def __init__(self, most: int):
-        self.steps = min(8, most)
+        self.steps, self.speed = min(8, most), 0
         self._most = most
-        self._last = 0.0
+        self._last = self._seconds = 0.0
+        self._updates, self._began = 0, False  # the first segment may wait for a compilation
 
     def begin(self) -> None:
         """A group of runs begins."""
@@ -33,10 +39,16 @@ class Pacer:
     def collected(self, steps: int, answer: jax.Array | None) -> None:
         """Another ``steps`` updates have ended."""
         now = time.monotonic()
-        wanted = steps * _SECONDS / max(now - self._last, 1e-9)
+        took = max(now - self._last, 1e-9)
+        wanted = steps * _SECONDS / took
         # By and by: after one interval that was timed too short, Ctrl-C must not wait for minutes.
         self.steps = int(max(1, min(wanted, 4 * self.steps, self._most)))
         self._last = now
+        if self._began:
+            self._updates += steps
+            self._seconds += took
+            self.speed = min(round(self._updates / self._seconds), INT32_MAX)
+        self._began = True
 
 
 class Coordinator:

@@ -45,6 +45,8 @@ class MeshDirectory(StoreDirectory):
         ImportError: if Orbax is not installed.
     """
 
+    suppressed = ()  # perhaps one process only has met it
+
     def __init__(self, path: Path, layout: PyTree):
         super().__init__(path)
         self._layout = jax.tree.leaves(layout)
@@ -70,13 +72,21 @@ class MeshDirectory(StoreDirectory):
             meta = dataclasses.asdict(_OnMesh(kinds, meta))
         self.on_first_process(lambda: write(path, meta, arrays))
 
-    def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
+    def read_meta(self, path: Path) -> Any:
+        meta, _ = self._read(path)
+        return typed(_OnMesh, meta, f"{path}: its JSON").meta if isinstance(meta, dict) else meta
+
+    def _read(self, path: Path) -> tuple[Any, dict[str, Any]]:
+        """What the npz holds: all but states."""
         data = b""  # of the first process, so that all see the same damage
         if jax.process_index() == 0:
             # A process that raised here, or waited for a pipe, would leave the others waiting.
             with contextlib.suppress(OSError), opened(path) as file:
                 data = file.read()
-        meta, arrays = read(path, broadcast_from_first(data))
+        return read(path, broadcast_from_first(data))
+
+    def read(self, path: Path) -> tuple[Any, dict[str, Any]]:
+        meta, arrays = self._read(path)
         if not isinstance(meta, dict):
             return meta, arrays
         header: _OnMesh = typed(_OnMesh, meta, f"{path}: its JSON")

@@ -96,7 +96,8 @@ class MeshProgram(Program):
 class MeshCoordinator(Coordinator, Pacer):
     """The coordinator of a sweep on a mesh, by votes of its processes.
 
-    Process 0 decides the length of a segment and when to save; any process may stop.
+    Process 0 decides the length of a segment and when to save, and tells the speed; any process
+    may stop.
     """
 
     def __init__(self, ledger: Ledger, place: MeshDevices, store: Store | None):
@@ -109,9 +110,9 @@ class MeshCoordinator(Coordinator, Pacer):
         self._saves = 0  # agreed so far
         self._due = False
         # A row for each device, those of a process alike. Of each column the highest counts: a stop
-        # of any process; saves and steps of the first, since the others vote 0 for them.
+        # of any process; saves, steps and speed of the first, since the others vote 0 for them.
         self._rows = NamedSharding(place.mesh, PartitionSpec(place.mesh.axis_names))
-        self._shape = (place.mesh.size, 3)
+        self._shape = (place.mesh.size, 4)
         self._answer = place.sharding
 
     def stop(self) -> None:
@@ -122,18 +123,18 @@ class MeshCoordinator(Coordinator, Pacer):
         self._measured.begin()
 
     def ask(self) -> jax.Array:
-        """Sends the votes of this process; returns the answer, int32 [3], without waiting."""
-        vote = np.array([[self._stop, 0, 0]], np.int32)
+        """Sends the votes of this process; returns the answer, int32 [4], without waiting."""
+        vote = np.array([[self._stop, 0, 0, 0]], np.int32)
         if self._first:
             due = self._store is not None and self._store.due()
-            vote[0, 1:] = self._saves + due, self._measured.steps
+            vote[0, 1:] = self._saves + due, self._measured.steps, self._measured.speed
         votes = laid_out(self._shape, self._rows, lambda index: vote)
         return _column_maxima(self._answer)(votes)
 
     def collected(self, steps: int, answer: jax.Array | None) -> None:
         """Follows the answer that came with another ``steps`` updates."""
         self._measured.collected(steps, None)
-        stop, saves, self.steps = map(int, jax.device_get(answer))
+        stop, saves, self.steps, self.speed = map(int, jax.device_get(answer))
         if stop:
             self._ledger.stop()
         if saves > self._saves:  # a count: votes in flight ask for the same save again

@@ -19,6 +19,7 @@ from jaxsched.schedules._piecewise import Table
 from jaxsched.search._files import (
     Damaged,
     Expected,
+    TooLarge,
     check_arrays,
     members,
     opened,
@@ -77,7 +78,7 @@ def load(file: FilePath) -> dict[str, Any]:
         raise
     except UnknownType as error:
         raise ValueError(f"{expected} {path}, which this process cannot read: {error}") from None
-    except OSError as error:
+    except (OSError, TooLarge) as error:
         raise ValueError(f"{expected} {path}: {error}") from None
     except Exception as error:  # bytes can be wrong in many ways
         what = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -11,19 +11,26 @@ from typing import Any, TypeVar
 
 import jax
 
-from jaxsched.search._files import Arrays, Damaged, read, write
+from jaxsched.search._files import Arrays, Damaged, read, read_meta, write
 from jaxsched.search._locks import held
 
-_OURS = re.compile(r"(records|ends|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
+_OURS = re.compile(r"(records|ends|marks|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
 # Of processes that run, or were killed. NFS names so what was deleted and is still open.
 _PASSING = re.compile(r"\.(lock|tmp)$|^\.nfs")
 
+_ON_MESH = "{}: states in Orbax's format are read on a mesh only"
 
 T = TypeVar("T")
 
 
 class StoreDirectory:
-    """A directory of one process. That of a mesh writes states in another format."""
+    """A directory of one process. That of a mesh writes states in another format.
+
+    Attributes:
+        suppressed: errors after which a sweep goes on without what was to be written.
+    """
+
+    suppressed: tuple[type[Exception], ...] = (OSError,)
 
     def __init__(self, path: Path):
         self.path = path
@@ -128,5 +135,12 @@ class StoreDirectory:
         """
         meta, arrays = read(path)
         if isinstance(meta, dict):
-            raise Damaged(f"{path}: states in Orbax's format are read on a mesh only")
+            raise Damaged(_ON_MESH.format(path))
         return meta, arrays
+
+    def read_meta(self, path: Path) -> Any:
+        """The JSON value alone; raises as ``read``, but for arrays."""
+        meta = read_meta(path)
+        if isinstance(meta, dict):
+            raise Damaged(_ON_MESH.format(path))
+        return meta

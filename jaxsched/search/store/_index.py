@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxsched._text import warn
-from jaxsched.search._files import Damaged
+from jaxsched.search._files import Damaged, TooLarge
 from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._controlled import no_curves
 from jaxsched.search.engine._plan import Plan
@@ -108,7 +108,9 @@ class Index:
         if self._directory.has(path):
             text = str(damage) if path.name in str(damage) else f"{path}: {damage}"
             repair = "What it held is trained again; delete the file to end this warning."
-            warn(f"sweep(checkpoint=...): {text}. {repair}", RuntimeWarning)
+            if isinstance(damage, TooLarge):
+                repair = "What it holds is trained again here; the file stays as it is."
+            warn(f"sweep(checkpoint=...): {text.rstrip('.')}. {repair}", RuntimeWarning)
 
     def matched(self, run: OpenRun, values: np.ndarray, stage: Stage) -> tuple[Matched, RunPath]:
         """The pieces of a run that begins, and the path of the runs that follow it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ class States:
         on_damage: is given a file, and what is wrong with it.
 
     Attributes:
-        kept: the points whose states are at the ends of stages.
+        kept: the points whose states are never deleted.
     """
 
     def __init__(
@@ -38,7 +37,6 @@ class States:
         self._index: dict[str, list[tuple[Path, int]]] | None = None
         self._arrays: dict[Path, dict[str, Any]] = {}  # of files that are in use
         self.kept = set[str]()
-        self._steps: list[int] = []
 
     def forget(self) -> None:
         """Others may have written more, or deleted their own."""
@@ -48,12 +46,6 @@ class States:
         """Drops the arrays that were read."""
         self._arrays = {}
 
-    def steps(self, first: int, last: int) -> list[int]:
-        """From ``first`` to ``last``, those at which there are states."""
-        self._read()
-        ends = bisect.bisect_left(self._steps, first), bisect.bisect_right(self._steps, last)
-        return self._steps[slice(*ends)]
-
     def at(self, point: str) -> list[tuple[Path, int]]:
         """The files that hold the state of a point, with its number there."""
         return self._read().get(point, [])
@@ -61,6 +53,8 @@ class States:
     def load(self, path: Path, number: int) -> PyTree | None:
         """A state, or ``None`` if the file is damaged or gone."""
         treedef: PyTreeDef
+        if not self._files[path]:  # it has been told already
+            return None
         wanted, treedef = jax.tree.flatten(self._like)
         try:
             if path not in self._arrays:
@@ -71,27 +65,27 @@ class States:
                     raise Damaged(f"{path}: {leaf.dtype}{list(leaf.shape)} for {like}")
         except (Damaged, KeyError) as damage:
             self._on_damage(path, damage)
+            self.kept -= {point for _, point in self._files[path]}
+            self._files[path] = []
             return None
         return treedef.unflatten(leaves)
 
     def _read(self) -> dict[str, list[tuple[Path, int]]]:
         """Point -> the files that hold its state, with its number in each."""
         if self._index is None:
-            self._index, steps, glob = {}, set[int](), self._directory.glob
-            for path in [*glob("ends-*.npz"), *glob("states-*.npz")]:
-                for number, (step, point) in enumerate(self._entries(path)):
-                    steps.add(step)
+            self._index, glob = {}, self._directory.glob
+            for path in [*glob("ends-*.npz"), *glob("marks-*.npz"), *glob("states-*.npz")]:
+                for number, (_, point) in enumerate(self._entries(path)):
                     self._index.setdefault(point, []).append((path, number))
-                    if path.name.startswith("ends"):  # never deleted: not to be saved again
+                    if not path.name.startswith("states"):  # never deleted: not to be saved again
                         self.kept.add(point)
-            self._steps = sorted(steps)
         return self._index
 
     def _entries(self, path: Path) -> _Entries:
         """The steps and points of a file's states; none of a damaged or earlier file."""
         if path not in self._files:
             try:
-                meta = self._directory.read(path)[0]
+                meta = self._directory.read_meta(path)
                 version, *_ = meta if isinstance(meta, list) and meta else [None]
                 self._files[path] = (
                     typed(tuple[int, _Entries], meta, "its JSON")[1] if version == FORMAT else []

@@ -5,8 +5,9 @@ applied and of the batches that were read before it. It says nothing of the swee
 stages end: so one sweep goes on from what another has trained, longer or with more trials.
 
 ``records-*.npz`` hold pieces of curves, ``ends-*.npz`` the states at the ends of stages, both for
-ever; ``states-*.npz`` hold the states of all open runs of a writer at one moment, and its last two
-are kept. No file is written twice or needs another one.
+ever, as do ``marks-*.npz`` states between them, where another sweep is likely to fork;
+``states-*.npz`` hold the states of all open runs of a writer at one moment, and its last two are
+kept. No file is written twice or needs another one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import bisect
 import contextlib
 import dataclasses
+import functools
+import math
 import time
 from hashlib import blake2b
 
@@ -27,12 +30,18 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._index import Index, RunPath
+from jaxsched.search.store._likely import likely_forks, next_fork
 from jaxsched.search.store._names import Names
 from jaxsched.search.store._pieces import Fields, Piece, Root, encoded, in_order
 from jaxsched.search.store._states import States, saved_states
 
-_ENDS = 1 << 30  # bytes of states at the ends of stages, in one directory
+_KEPT = 1 << 30  # bytes of states that are never deleted, in one directory
+_MARKS = 1 << 28  # bytes of those at marks, of them
 _HELD = 64 << 20  # bytes of them in memory, before it is time to save
+# To cut a run costs so many seconds of CPU time; a state there as many, and more for each byte. All
+# may take a 150th of the time, or twice that on busy cores, which the time of an update counts. A
+# run is cut for them in at most 20 parts: as people write shares.
+_CUT, _STATE, _BYTE, _SHARE, _PARTS = 5e-4, 3e-4, 5e-9, 150, (20, 10, 5, 4, 2, 1)
 
 
 class StageStore:
@@ -74,14 +83,20 @@ class StageStore:
         self._states = self.states(directory, plan.shape.state, self._index.warn_of)
         self.machines = set[str]()
         self.used: dict[Key, frozenset[str]] = {}
+        self._bounds: dict[Key, set[int]] = {}  # the steps at which a run may have a state
         self._fresh: list[Piece] = []
         self._ends: dict[str, tuple[int, PyTree]] = {}
+        self._marks: dict[str, tuple[int, PyTree]] = {}
         self._saved: dict[Key, tuple[int, blake2b]] = {}
         self._state_bytes = plan.shape.state_bytes
         self._last = time.monotonic()
         self._took = 0.0
         self._next = directory.next_number(writer)
-        self._room = _ENDS - directory.size("ends-*")
+        marks = directory.size("marks-*")
+        self._room = _KEPT - marks - directory.size("ends-*")
+        self._spare = _MARKS - marks  # for marks
+        self._each = self._spare / max(1, 2 * plan.widest * self._state_bytes)  # of a run
+        self._likely = functools.lru_cache(1024)(functools.partial(likely_forks, plan))
         self.refresh()
 
     # ------------------------------------------------------------------------------------ reading
@@ -109,6 +124,7 @@ class StageStore:
         pieces, path = self._index.matched(run, values, stage)
         self._note_machines({self._index.machines[piece.file] for piece, _ in pieces})
         self.used[run.key] = frozenset(piece.file for piece, _ in pieces)
+        self._bounds[run.key] = {stage.start, *(p.stop for p, end in pieces if p.stop == end)}
         curves = self._index.curves(pieces, stage, values)
         at, narrowed = stage.start + curves.updates, any(piece.narrowed for piece, _ in pieces)
         run = dataclasses.replace(run, at=at, curves=curves, narrowed=run.narrowed or narrowed)
@@ -117,9 +133,9 @@ class StageStore:
     def reopened(self, run: OpenRun) -> OpenRun | None:
         number, stage = self._names.number(run.key), self._plan.stages[run.key.stage]
         digest, start, at, states = run.path.values.copy(), stage.start, stage.start, []
-        # Forwards, since a digest can only be extended. Of the states found the last one is loaded,
-        # and an earlier one only if its file is damaged.
-        for step in self._states.steps(start, run.at):
+        # Where a state is saved a piece ends. Forwards, since a digest can only be extended. Of the
+        # states found the last one is loaded, and an earlier one only if its file is damaged.
+        for step in sorted(step for step in self._bounds[run.key] if step <= run.at):
             digest.update(in_order(self._values(run, at, step)))
             at = step
             for narrowed in (True, False):
@@ -152,21 +168,51 @@ class StageStore:
 
     def due(self) -> bool:
         pause = max(self._every, 20 * self._took) if self._every else 0.0
-        full = len(self._ends) * self._state_bytes > _HELD
+        full = (len(self._ends) + len(self._marks)) * self._state_bytes > _HELD
         return full or time.monotonic() - self._last >= pause
+
+    def mark(self, run: OpenRun, lanes: int, kept: int, at: int, speed: int) -> int | None:
+        stop, least = self._plan.stages[run.key.stage].stop, self._apart(lanes, speed)
+        # Controllers may fork at each report, so that there is a state at each.
+        if stop - kept <= least or self._plan.table.controlled or not self._has_spare:
+            return None
+        trial = run.key.trials[0]
+        most = min(self._each, int(self._plan.table.horizons[trial]) / least)
+        parts = next(n for n in _PARTS if n <= max(1, most))
+        return next_fork(self._likely(trial, parts), kept, at, stop, least)
+
+    def _apart(self, lanes: int, speed: int) -> float:
+        """The least updates between states that are kept of a run."""
+        seconds = _CUT + lanes * (_STATE + _BYTE * self._state_bytes)
+        return max(1.0, _SHARE * seconds * (speed or math.inf))
+
+    def keep(self, run: OpenRun) -> None:
+        if self._has_spare and self._hold(run, self._add(run), self._marks):
+            self._spare -= self._state_bytes
+
+    @property
+    def _has_spare(self) -> bool:
+        return self._state_bytes <= min(self._spare, self._room)
 
     def ended(self, run: OpenRun) -> RunPath:
         digest = self._add(run)
-        if run.curves.diverged < 0 and self._state_bytes <= self._room:
-            point = self._names.point(self._names.number(run.key), digest, run.at, run.narrowed)
-            # It can be trained again: without memory to unstack it, it is not kept.
-            with contextlib.suppress(jax.errors.JaxRuntimeError):
-                if point not in self._states.kept:
-                    self._ends[point] = (run.at, run.plain_state)
-                    self._states.kept.add(point)
-                    self._room -= self._state_bytes
+        self._hold(run, digest, self._ends)
         self._saved.pop(run.key, None)
         return RunPath(digest)
+
+    def _hold(self, run: OpenRun, digest: blake2b, where: dict[str, tuple[int, PyTree]]) -> bool:
+        """Takes the state of a run, to be saved, if there is room; returns whether it has."""
+        if run.curves.diverged >= 0 or self._state_bytes > self._room:
+            return False
+        point = self._names.point(self._names.number(run.key), digest, run.at, run.narrowed)
+        # It can be trained again: without memory to unstack it, it is not kept.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            if point not in self._states.kept:
+                where[point] = (run.at, run.plain_state)
+                self._states.kept.add(point)
+                self._room -= self._state_bytes
+                return True
+        return False
 
     def save(self, ledger: Ledger) -> None:
         """Writes the new measurements, then the states, then deletes older states.
@@ -176,27 +222,38 @@ class StageStore:
         began = time.monotonic()
         directory, names = self._directory, self._names
         name = f"{self._writer}-{self._next:08d}"
-        states: dict[str, tuple[int, PyTree]] = {}
-        for run in ledger.unfinished():
-            digest = self._add(run)
-            if run.state is not None and run.curves.diverged < 0:
-                point = names.point(names.number(run.key), digest, run.at, run.narrowed)
-                if point not in self._states.kept:
-                    states[point] = (run.at, run.plain_state)
+        open_runs = [(run, self._add(run)) for run in ledger.unfinished()]
         if self._fresh:
             path = directory.path / f"records-{name}.npz"
             directory.write(path, *self._encoded())
             self._index.written(path)
-        for kind, new in (("ends", self._ends), ("states", states)):
-            if new:
-                entries, leaves = saved_states(new)
-                directory.write(directory.path / f"{kind}-{name}.npz", entries, {}, leaves)
-        self._fresh, self._ends = [], {}
+        failed = True
+        with contextlib.suppress(*directory.suppressed):  # a full disk has room for less, perhaps
+            self._write("marks", name, self._marks)
+            failed = False
+        if failed:
+            self._states.kept -= self._marks.keys()
+            self._spare = 0
+        states: dict[str, tuple[int, PyTree]] = {}
+        for run, digest in open_runs:
+            if run.state is not None and run.curves.diverged < 0:
+                point = names.point(names.number(run.key), digest, run.at, run.narrowed)
+                if point not in self._states.kept:
+                    states[point] = (run.at, run.plain_state)
+        self._write("ends", name, self._ends)
+        self._write("states", name, states)
+        self._fresh, self._ends, self._marks = [], {}, {}
         self._states.close()
         self._next += 1
         directory.prune(self._writer, keep=2)
         self._last = time.monotonic()
         self._took = self._last - began
+
+    def _write(self, kind: str, name: str, states: dict[str, tuple[int, PyTree]]) -> None:
+        if states:
+            entries, leaves = saved_states(states)
+            path = self._directory.path / f"{kind}-{name}.npz"
+            self._directory.write(path, entries, {}, leaves)
 
     def _add(self, run: OpenRun) -> blake2b:
         """Takes what was measured of a run since it was saved; returns the digest at its end."""
