@@ -16,6 +16,7 @@ import jaxsched as js
 from jaxsched import search
 from jaxsched.search import Supervised
 from jaxsched.search.engine._request import checked_seeds
+from jaxsched.search.tasks._reading import first_batch
 
 
 def sweep(task, trials=None, **arguments):
@@ -123,6 +124,8 @@ BAD_TASKS = [
             lambda self, seed, start, n: np.arange(n),
             lambda self, seed, start, n: {"x": np.full(n, 3), "y": DRAWN.random(n)},
             lambda self, seed, start, n: np.add(BUFFER, 1, out=BUFFER)[:n],
+            lambda self, seed, start, n: np.full((n, 2), [3, 0.01 * n], np.float32),
+            lambda self, seed, start, n: np.full(n, np.nan if n == 1 else 3.0),
         )
     ),
     *(
@@ -149,6 +152,13 @@ def test_bad_tasks_are_refused_before_any_training(task, error, words):
     with pytest.raises(error, match=words):
         sweep(task)
     assert gc.isenabled()  # it rests during a trace
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "complex64"])
+def test_batches_may_be_rounded_by_their_number(dtype):
+    """As those of a matrix product are."""
+    few = lambda self, seed, start, n: jnp.array([[3, n / 1e5, np.nan, np.inf]] * n, dtype)
+    assert first_batch(with_batches(few), "sweep", 2).shape == (4,)
 
 
 @pytest.mark.parametrize(
