@@ -209,6 +209,19 @@ def test_threads_that_would_wait_for_pythons_lock_are_not_added(
     assert len(ran) == len(threads.numbers) == expected
 
 
+@pytest.mark.parametrize("cores", [None, 2])
+def test_a_thread_that_cannot_be_started_is_told_as_that(monkeypatch, cores):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads, stopped = Threads(2, cores, small=True), []
+    monkeypatch.setattr(threads, "_most_unlocked", lambda: 2)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        threads.run(threads.trained, lambda: stopped.append(True))
+    assert stopped
+
+
 @pytest.mark.parametrize("main", ["trains", "waits"])
 def test_ctrl_c_ends_all_threads(monkeypatch, main):
     """Also while the main thread has nothing to do beside one long run."""

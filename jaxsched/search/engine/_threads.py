@@ -75,7 +75,8 @@ class Threads:
 
         def join() -> None:
             for thread in others:
-                thread.join()
+                if thread.ident is not None:  # else it was not started, and the error says why
+                    thread.join()
 
         self._start = start
         try:
