@@ -1,31 +1,12 @@
-"""The public names that need JAX and NumPy only."""
+"""The public names of schedules and recipes."""
 
 import numpy as np  # noqa: F401  # for `eval(repr(s), vars(jaxsched))`
 
 from jaxsched._arrays import strong as strong
-from jaxsched._phases import Coverage as Coverage
-from jaxsched._phases import boundaries as boundaries
-from jaxsched._phases import coverage as coverage
-from jaxsched._plot import plot as plot
 from jaxsched._populations import members as members
 from jaxsched._populations import sample as sample
 from jaxsched._populations import stack as stack
 from jaxsched._populations import unstack as unstack
-from jaxsched._serialize import from_dict as from_dict
-from jaxsched._serialize import from_json as from_json
-from jaxsched._serialize import register as register
-from jaxsched._serialize import to_dict as to_dict
-from jaxsched._serialize import to_json as to_json
-from jaxsched.controllers import AbstractController as AbstractController
-from jaxsched.controllers import AutoDecay as AutoDecay
-from jaxsched.controllers import Average as Average
-from jaxsched.controllers import Bounce as Bounce
-from jaxsched.controllers import Greedy as Greedy
-from jaxsched.controllers import NewBob as NewBob
-from jaxsched.controllers import Plateau as Plateau
-from jaxsched.controllers import Trigger as Trigger
-from jaxsched.controllers import diagnose as diagnose
-from jaxsched.names import from_config as from_config
 from jaxsched.recipes._arguments import SHAPES as SHAPES
 from jaxsched.recipes._cycles import one_cycle as one_cycle
 from jaxsched.recipes._cycles import one_cycle_momentum as one_cycle_momentum
@@ -68,8 +49,6 @@ from jaxsched.schedules._extremes import Maximum as Maximum
 from jaxsched.schedules._extremes import Minimum as Minimum
 from jaxsched.schedules._extremes import maximum as maximum
 from jaxsched.schedules._extremes import minimum as minimum
-from jaxsched.schedules._function import Function as Function
-from jaxsched.schedules._function import from_fn as from_fn
 from jaxsched.schedules._joined import RightClosed as RightClosed
 from jaxsched.schedules._logarithmic import Hyperbolic as Hyperbolic
 from jaxsched.schedules._logarithmic import Logarithmic as Logarithmic
@@ -110,4 +89,3 @@ from jaxsched.schedules._wrappers import Reverse as Reverse
 from jaxsched.schedules._wrappers import Shift as Shift
 from jaxsched.schedules._wrappers import Stretch as Stretch
 from jaxsched.schedules._wrappers import Window as Window
-from jaxsched.units import Units as Units
