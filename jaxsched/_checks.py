@@ -59,9 +59,13 @@ def check_beside(where: str, x: Leaf, words: str, other: str, limit: Leaf, told:
 
     ``None`` is no number: it breaks no relation.
     """
-    if violates(_BROKEN[words], x, limit):
-        got = f"{other}={describe(limit)}, got {describe(x)}"
-        raise ValueError(f"{where} must be {words} {got}{told}.")
+    got = lambda: f"{other}={describe(limit)}, got {describe(x)}"
+    try:
+        broken = violates(_BROKEN[words], x, limit)
+    except ValueError:  # of NumPy: populations of two sizes
+        raise ValueError(f"{where} must have as many members as {got()}.") from None
+    if broken:
+        raise ValueError(f"{where} must be {words} {got()}{told}.")
 
 
 def checked_steps(where: str, x: Leaf, **bounds: Any) -> Leaf:

@@ -118,6 +118,18 @@ RELATIONS = {
     "exponent 0": (lambda: js.Cosine(1.0, 0.0, 10, 0.0), "Cosine(exponent=...)"),
     "negative length": (lambda: js.Linear(0.0, 1.0, -1), "Linear(steps=...)"),
     "window backwards": (lambda: js.Window(js.Constant(1.0), 10, 9), "Window(stop=...)"),
+    "a window of two populations": (
+        lambda: js.Window(js.Constant(1.0), np.ones(2), np.ones(3)),
+        "Window(stop=...) must have as many members as start=",
+    ),
+    "a controller of two": (
+        lambda: js.Plateau(np.ones(3), min_lr=np.ones(2)),
+        "Plateau(min_lr=...) must have as many members as base=",
+    ),
+    "a recipe of two": (
+        lambda: js.cosine_decay(np.ones(3), 10, end=np.ones(2)),
+        "cosine_decay(end=...) must have as many members as peak=",
+    ),
     "clip backwards": (lambda: js.Clip(js.Constant(1.0), 1.0, 0.5), "Clip(high=...)"),
     "clip without bounds": (lambda: js.Clip(js.Constant(1.0)), "Clip(low=..., high=...)"),
     "open-ended in the middle": (

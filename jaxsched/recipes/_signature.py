@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable
 from functools import partial
 from types import FunctionType
@@ -24,7 +23,14 @@ import numpy as np
 from jaxsched import _types
 from jaxsched._arrays import is_concrete, is_list, to_host, to_source
 from jaxsched._bounds import check_choice, checked_kind
-from jaxsched._checks import checked_array, checked_flag, checked_number, cure, violates
+from jaxsched._checks import (
+    check_beside,
+    checked_array,
+    checked_flag,
+    checked_number,
+    cure,
+    violates,
+)
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._types import Leaf
@@ -117,13 +123,11 @@ def _end(call: _Call, name: str, x: Leaf, **bounds: Any) -> Leaf:
     """An end value, which must not be above the peak."""
     x = checked_number(call.where(name), x, **bounds)
     top = "peak" if "peak" in call.kinds else "high"
-    peak = call.given[top]
-    if violates(operator.gt, x, peak):
-        raise ValueError(
-            f"{call.where(name)} must be at most {top}={describe(peak)}, got {describe(x)}: it "
-            f"is a value, not a ratio; a ratio of x is {name}=x * {top}. What rises is a piece, "
-            f"such as js.Linear. {call.order}."
-        )
+    told = (
+        f": it is a value, not a ratio; a ratio of x is {name}=x * {top}. What rises is a piece, "
+        f"such as js.Linear. {call.order}"
+    )
+    check_beside(call.where(name), x, "at most", top, call.given[top], told)
     return x
 
 
