@@ -130,6 +130,10 @@ RELATIONS = {
         lambda: js.cosine_decay(np.ones(3), 10, end=np.ones(2)),
         "cosine_decay(end=...) must have as many members as peak=",
     ),
+    "stages of two": (
+        lambda: js.wsd(1.0, 100, warmup=np.ones(2), decay=np.ones(3)),
+        "wsd(warmup=..., decay=...) and steps must have as many members each",
+    ),
     "clip backwards": (lambda: js.Clip(js.Constant(1.0), 1.0, 0.5), "Clip(high=...)"),
     "clip without bounds": (lambda: js.Clip(js.Constant(1.0)), "Clip(low=..., high=...)"),
     "open-ended in the middle": (

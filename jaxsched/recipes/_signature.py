@@ -296,17 +296,18 @@ def _check_fit(call: _Call, stages: dict[str, Any]) -> None:
         for x in stages.values()
         if is_concrete(x.fraction if isinstance(x, share) else x)
     ]
-    if not violates(lambda whole, *parts: sum(parts) > whole * (1 + 1e-9), whole, *parts):
-        return
-    names = ", ".join(f"{name}=..." for name in stages)
+    called = lambda: f"{call.function}({', '.join(f'{name}=...' for name in stages)})"
+    try:
+        if not violates(lambda whole, *parts: sum(parts) > whole * (1 + 1e-9), whole, *parts):
+            return
+    except ValueError:  # of NumPy: populations of two sizes
+        raise ValueError(f"{called()} and steps must have as many members each.") from None
     got = " + ".join(map(to_source, stages.values()))
     scalar = all(np.ndim(part) == 0 for part in parts)
     if scalar and (len(parts) > 1 or any(isinstance(x, share) for x in stages.values())):
         got += f" = {float(sum(parts)):.6g}" + (" of the whole" if call.whole is not whole else "")
     verb = "be at most" if len(stages) == 1 else "fit into"
-    raise ValueError(
-        f"{call.function}({names}) must {verb} steps={to_source(call.whole)}, got {got}."
-    )
+    raise ValueError(f"{called()} must {verb} steps={to_source(call.whole)}, got {got}.")
 
 
 def _round_into(call: _Call, stages: dict[str, Any]) -> None:
