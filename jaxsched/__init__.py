@@ -5,7 +5,7 @@ takes one, and its numbers can be traced, stacked, vmapped, differentiated, swap
 recompiling, printed, compared and saved. The public names are listed in ``jaxsched/_api/``.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxsched import command as command
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jaxsched import schedules as schedules
     from jaxsched import search as search
     from jaxsched import testing as testing
-    from jaxsched._api.controllers import *  # noqa: F403
     from jaxsched._api.core import *  # noqa: F403
     from jaxsched._api.optax import *  # noqa: F403
     from jaxsched._api.search import *  # noqa: F403
@@ -25,16 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = ("command", "compat", "controllers", "names", "optim", "schedules", "search", "testing")
-_PARTS = ("core", "controllers", "tools", "optax", "search")
-
-
-def _public(part: str) -> list[str]:
-    """The names of a part, read off its code: to run it would load what they need."""
-    from importlib.util import find_spec
-
-    spec: Any = find_spec(f"jaxsched._api.{part}")
-    names = spec.loader.get_code(spec.name).co_names  # also of modules
-    return [n for n in names if n.isidentifier() and not n.startswith("_") and n != "numpy"]
+_PARTS = ("core", "tools", "optax", "search")  # each loads more than the one before
 
 
 # The import loads no JAX, so that the command `jaxsched` answers at once. The first name of a part
@@ -43,25 +33,25 @@ def _load(part: str) -> None:
     """Puts the names of a part into the package."""
     import importlib
 
-    module = importlib.import_module(f"jaxsched._api.{part}")
-    for name in _public(part):
-        globals().setdefault(name, getattr(module, name))  # one that a user has replaced stays
+    for name, value in vars(importlib.import_module(f"jaxsched._api.{part}")).items():
+        if not name.startswith("_"):
+            globals().setdefault(name, value)  # one that a user has replaced stays
 
 
 def _get(name: str) -> object:
-    """A room, or a name of the part that has it."""
+    """A room, or a name of the first part that has it."""
     import importlib
 
     if name in _ROOMS:
         return importlib.import_module(f"jaxsched.{name}")
-    for part in _PARTS:
-        if name in _public(part):
-            _load(part)
-            return globals()[name]
     message = f"module 'jaxsched' has no attribute {name!r}"
     if name == "__all__":  # which `from jaxsched import *` asks for
         _load("core")
     elif not name.startswith("_"):
+        for part in _PARTS:
+            _load(part)
+            if name in globals():
+                return globals()[name]
         from jaxsched.names._lookup import named_here
 
         message += named_here(name, [n for n in _names() if not n.startswith("_")])
@@ -70,8 +60,9 @@ def _get(name: str) -> object:
 
 def _names() -> list[str]:
     """What ``dir`` lists."""
-    hidden = {"TYPE_CHECKING", "Any", "np"}
-    return sorted({*globals(), *_ROOMS}.union(*map(_public, _PARTS)) - hidden)
+    for part in _PARTS:
+        _load(part)
+    return sorted({*globals(), *_ROOMS} - {"TYPE_CHECKING", "np"})
 
 
 # Not written as functions of these names: for a type checker such a module has every name.

@@ -16,7 +16,6 @@ FROM_THE_ROOT = {
     "jaxsched.testing._laws",
     "jaxsched.testing._schedules",
     "jaxsched.search.store._identity",  # its version
-    "jaxsched.command._explain",  # its names
     "jaxsched.command._main",  # its version
 }
 

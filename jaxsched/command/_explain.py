@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-import jaxsched
 from jaxsched import _serialize, controllers
+from jaxsched._api import core, tools
 from jaxsched._arrays import to_host, to_source
 from jaxsched._checks import checked_whole
 from jaxsched._populations import require_schedule
@@ -119,8 +119,8 @@ def _line(x: Any) -> str:
         text = _line(value) if rank is None else to_source(value, rank)
         given.append(f"{field.name}={text}" if named or len(given) > 2 else text)
     name = type(x).__name__
-    rooms = {"js.": jaxsched, "js.controllers.": controllers}
-    place = next((place for place, room in rooms.items() if hasattr(room, name)), "")
+    rooms = [("js.", core), ("js.", tools), ("js.controllers.", controllers)]
+    place = next((place for place, room in rooms if hasattr(room, name)), "")
     return f"{place}{name}({', '.join(given)})"
 
 
