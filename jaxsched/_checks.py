@@ -57,7 +57,7 @@ _BROKEN = {
 def check_beside(where: str, x: Leaf, words: str, other: str, limit: Leaf, told: str = "") -> None:
     """Raises for a known number that is not ``"at most"``, or the like, that of another argument.
 
-    ``None`` is no number: it breaks no relation.
+    ``None`` is not a number: it breaks no relation.
     """
     got = lambda: f"{other}={describe(limit)}, got {describe(x)}"
     try:
