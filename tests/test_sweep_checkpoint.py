@@ -1,4 +1,4 @@
-"""A sweep that is killed goes on, and ends as if it had not been; and whatever else befalls it."""
+"""A sweep that is killed goes on, and ends as if it had not been; and other accidents."""
 
 import errno
 import functools

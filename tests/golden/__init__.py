@@ -32,7 +32,7 @@ KNOWN: dict[tuple[str, str], tuple[float, float, str]] = {
     # ships it, which computes parts of it in float32, it is as far from its formula.
     ("keras", "CosineDecayRestarts"): (TOLERANCE, 1e-3, "cycles shorter than a step, in float32"),
 }
-# What is no number for a program: a count, or what sizes an array.
+# What is not a number for a program: a count, or what sizes an array.
 INHERENT = {
     ("composer", "CosineAnnealingWarmRestartsScheduler", "t_mult"),
     ("fvcore", "StepWithFixedGammaParamScheduler", "num_decays"),
