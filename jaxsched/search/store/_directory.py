@@ -85,6 +85,10 @@ class StoreDirectory:
 
         return int(self.on_first_process(total))
 
+    def free(self) -> int:
+        """Bytes that its disk has room for."""
+        return int(self.on_first_process(lambda: shutil.disk_usage(self.path).free))
+
     def prune(self, writer: str, keep: int | None = None) -> None:
         """Deletes a writer's unfinished files, and all its states but the last ``keep``."""
 

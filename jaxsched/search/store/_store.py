@@ -94,7 +94,8 @@ class StageStore:
         self._next = directory.next_number(writer)
         marks = directory.size("marks-*")
         self._room = _KEPT - marks - directory.size("ends-*")
-        self._spare = _MARKS - marks  # for marks
+        # For marks: what a sweep needs, such as the states of its open runs, comes after them.
+        self._spare = min(_MARKS - marks, directory.free() // 4)
         self._each = self._spare / max(1, 2 * plan.widest * self._state_bytes)  # of a run
         self._likely = functools.lru_cache(1024)(functools.partial(likely_forks, plan))
         self.refresh()
