@@ -19,7 +19,7 @@ from jaxsched.names import _texts
 from jaxsched.names._expression import DEPTH, OPERATORS, Call, Tree, parse
 from jaxsched.names._lookup import check, source_of, unknown
 from jaxsched.names._places import Place
-from jaxsched.names._sources import BY, Entry, untold
+from jaxsched.names._sources import BY, Entry, undescribed
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import ends
 from jaxsched.units import Units
@@ -208,7 +208,9 @@ def lasts(made: object) -> list[float]:
 
 def _made(tree: Call, place: Place) -> Any:
     """What the call of a config returns."""
-    source = source_of(tree.name) or untold(tree.name, _serialize._REGISTERED[tree.name]._names)
+    source = source_of(tree.name) or undescribed(
+        tree.name, _serialize._REGISTERED[tree.name]._names
+    )
     make = maker(source, place.units)
     given = {**dict(zip(source.kinds, tree.args, strict=False)), **tree.kwargs}
     value = lambda name, place: value_of(given[name], source, name, place)

@@ -54,7 +54,7 @@ class Entry:
         return f"{self.name}({', '.join(shown)})"
 
 
-def untold(name: str, arguments: Iterable[str] = ()) -> Entry:
+def undescribed(name: str, arguments: Iterable[str] = ()) -> Entry:
     """That of what no table describes: a class of one's own, hyperparameters of a task."""
     return Entry(name, "", dict.fromkeys(arguments, ""), (), "")
 

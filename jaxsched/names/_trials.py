@@ -18,7 +18,7 @@ from jaxsched.names._config import NAME, WORDS, check_units, lasts, maker, read,
 from jaxsched.names._distributions import column
 from jaxsched.names._lookup import source_of, unknown
 from jaxsched.names._places import Place
-from jaxsched.names._sources import Entry, untold
+from jaxsched.names._sources import Entry, undescribed
 from jaxsched.search.trials._draws import Distribution
 from jaxsched.search.trials._given import with_distinct_names
 from jaxsched.search.trials._grids import grid, sampled, zipped
@@ -191,7 +191,7 @@ def _source(name: Any) -> Entry:
 
 def _column(name: str, given: Any, sources: list[Entry], place: Place) -> Any:
     """The values of an argument, or what they are drawn from."""
-    source = next((s for s in sources if name in s.kinds), untold("hyperparameters"))
+    source = next((s for s in sources if name in s.kinds), undescribed("hyperparameters"))
     where = f"trials_from_config({'' if source.module else 'hyper'}parameters={{{name!r}: ...}})"
     if isinstance(given, Mapping) and "parameters" in given:
         raise ValueError(

@@ -76,7 +76,7 @@ def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
         with opened(path) if data is None else io.BytesIO(data) as raw:
             return unpacked(members(raw))
     except (Damaged, OSError) as error:
-        raise _of(path, error) from None
+        raise _damage_in(path, error) from None
 
 
 def read_meta(path: Path) -> Any:
@@ -85,10 +85,11 @@ def read_meta(path: Path) -> Any:
         with opened(path) as raw:
             return _contents(members(raw, only="index"))["meta"]
     except (Damaged, OSError) as error:
-        raise _of(path, error) from None
+        raise _damage_in(path, error) from None
 
 
-def _of(path: Path, error: Exception) -> Damaged:
+def _damage_in(path: Path, error: Exception) -> Damaged:
+    """What is wrong with a file, with its path; too large stays too large."""
     return (TooLarge if isinstance(error, TooLarge) else Damaged)(f"{path}: {error}")
 
 
