@@ -215,7 +215,7 @@ def _trained(plan: Plan, backend: Backend, request: Request, identity: Identity)
             runs, every = backend.identified(identity.runs), request.checkpoint_every
             store = backend.store(directory, plan, runs, backend.machine, identity.writer, every)
         ledger = Ledger(plan, store)
-        engine = backend.engine(ledger, store)
+        engine = backend.engine(ledger)
         # Without a checkpoint, SIGTERM ends a sweep at once: no one would read what it returns.
         resumable = request.checkpoint is not None
         more = (signal.SIGTERM, *of_jobs()) if resumable else ()

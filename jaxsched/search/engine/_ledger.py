@@ -11,7 +11,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -30,35 +30,36 @@ _LOOK = 32
 Recalled = dict[Key, tuple[OpenRun, Key | None]]
 
 
-class Store(Protocol):
-    """Measurements and states of this sweep and of others, by what the runs have read."""
+class Store:
+    """Measurements and states of this sweep and of others, by what the runs have read.
 
-    machines: set[str]  # the kinds that have trained what was found
+    This one holds nothing and keeps nothing, as a sweep without a checkpoint does.
+    """
+
+    machines: frozenset[str] | set[str] = frozenset()  # the kinds that have trained what was found
 
     @property
     def empty(self) -> bool:
         """Whether it holds nothing of use."""
-        ...
+        return True
 
     def due(self) -> bool:
         """Whether it is time to save."""
-        ...
+        return False
 
     def save(self, ledger: Ledger) -> None:
         """Saves; called under the ledger's lock."""
-        ...
 
     def begin(self) -> Any:
         """The path of the runs that begin at step 0."""
-        ...
 
     def look(self, run: OpenRun) -> tuple[OpenRun, Any]:
         """A run that begins as far as it is measured, without a state; the path of the others."""
-        ...
+        return run, None
 
     def reopened(self, run: OpenRun) -> OpenRun | None:
         """A run of ``look`` at the last state that it holds of it, if any."""
-        ...
+        return None
 
     def mark(self, run: OpenRun, lanes: int, kept: int, at: int, speed: int) -> int | None:
         """The next step within the stage of a run at which ``keep`` is to be called for it, if any.
@@ -70,15 +71,13 @@ class Store(Protocol):
             at: the step that is reached.
             speed: updates in a second, or 0 if it is unknown.
         """
-        ...
+        return None
 
     def keep(self, run: OpenRun) -> None:
         """Takes the state of a run within its stage: another sweep may go on from there."""
-        ...
 
     def ended(self, run: OpenRun) -> Any:
         """Takes a run that has ended; returns the path of those that follow."""
-        ...
 
 
 class Ledger:
@@ -97,6 +96,7 @@ class Ledger:
         steps_trained: updates of this call.
         units: of workers, how many have ended, and of how many; empty without workers.
         stop_requested: whether the segments under way are the last ones.
+        store: from which it recalls, and to which it gives, what is measured.
         lock: hold it to read several fields that must be consistent.
     """
 
@@ -116,7 +116,7 @@ class Ledger:
         self.units: tuple[int, ...] = ()
         self.stop_requested = False
         self.lock = threading.Condition()
-        self._store = store
+        self.store = store or Store()
         self._keep = keep_final_states
         self._active = set(range(len(plan.trials)))
         # A stack: the tree is trained depth first, so the number of states in memory is that of
@@ -139,11 +139,6 @@ class Ledger:
     def partial(self) -> bool:
         """Whether it was stopped before all runs had ended."""
         return self.stop_requested and bool(self.unfinished())
-
-    @property
-    def machines(self) -> set[str]:
-        """The kinds of machines that have trained what the store held."""
-        return set() if self._store is None else self._store.machines
 
     # ---------------------------------------------------------------------- which trials are left
 
@@ -202,16 +197,13 @@ class Ledger:
 
     def mark(self, runs: list[OpenRun], kept: int, at: int, speed: int) -> int | None:
         """The next step at which ``keep`` is to be called for runs that go on together, if any."""
-        if self._store is None:
-            return None
         # Of the first: those of the others are mostly the same, and else any will do.
-        return self._store.mark(runs[0], len(runs), kept, at, speed)
+        return self.store.mark(runs[0], len(runs), kept, at, speed)
 
     def keep(self, runs: list[OpenRun]) -> None:
         """Keeps states at a ``mark``; call it under the lock."""
         for run in runs:
-            if self._store is not None:
-                self._store.keep(run)
+            self.store.keep(run)
 
     def file(self, device: int, runs: list[OpenRun]) -> None:
         """Gives a device's runs back: completed stages are filed, and their children opened."""
@@ -224,10 +216,9 @@ class Ledger:
                     self._open.append(run)
                     continue
                 self.finished[run.key] = run.curves.trimmed()
-                path = None if self._store is None else self._store.ended(run)
                 if self._keep and not plan.children[stage.index]:
                     self.final_states[run.key] = run.plain_state
-                for child in reversed(child_runs(plan, run, path)):
+                for child in reversed(child_runs(plan, run, self.store.ended(run))):
                     # A parent that was trained again, for its lost curves, has open children.
                     if self.needs(child.key) and child.key not in self._opened:
                         self._opened.add(child.key)
@@ -268,8 +259,8 @@ class Ledger:
         It goes down the tree from the roots. With controllers it ends at a run that is missing: how
         that forks is unknown until it is evaluated.
         """
-        store, plan, recalled = self._store, self.plan, Recalled()
-        if store is None or store.empty:
+        store, plan, recalled = self.store, self.plan, Recalled()
+        if store.empty:
             return recalled
         self.finished = {}
         todo: list[tuple[OpenRun, Key | None]] = [(run, None) for run in self._roots()]
@@ -293,8 +284,7 @@ class Ledger:
         then trained again, from its own last state, with the same bits. To start over would cost
         the whole sweep.
         """
-        store = self._store
-        if store is None or not recalled:
+        if not recalled:
             return
         finished, again = self.finished, set[Key]()
         rungs = self.plan.rungs[self.rungs_decided :]
@@ -311,7 +301,7 @@ class Ledger:
             if (key in records and key not in again) or not self.needs(key):
                 continue
             records.pop(key, None)
-            opened = store.reopened(run)
+            opened = self.store.reopened(run)
             if opened is None and parent is not None:
                 again.add(parent)
                 finished.pop(key, None)  # or it would not be opened after its parent
@@ -340,8 +330,7 @@ class Ledger:
 
     def _roots(self, state: PyTree | None = None) -> list[OpenRun]:
         """The runs at step 0, reversed: the last one is taken first."""
-        path = None if self._store is None else self._store.begin()
-        return root_runs(self.plan, state, path)[::-1]
+        return root_runs(self.plan, state, self.store.begin())[::-1]
 
     def _reached(self, key: Key) -> bool:
         """Whether a trial goes through a run, in view of the rungs at which some were stopped."""

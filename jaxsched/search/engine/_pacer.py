@@ -7,7 +7,7 @@ import time
 import jax
 
 from jaxsched._arrays import INT32_MAX
-from jaxsched.search.engine._ledger import Ledger, Store
+from jaxsched.search.engine._ledger import Ledger
 
 _SECONDS = 0.25  # the time that a segment should take
 
@@ -58,9 +58,9 @@ class Coordinator:
         pacers: one for each of its ``devices`` devices.
     """
 
-    def __init__(self, ledger: Ledger, store: Store | None, devices: int):
+    def __init__(self, ledger: Ledger, devices: int):
         self.pacers = [Pacer(ledger.plan.length) for _ in range(devices)]
-        self._ledger, self._store = ledger, store
+        self._ledger = ledger
 
     def stop(self) -> None:
         """No segment starts any more; those under way end."""
@@ -68,5 +68,5 @@ class Coordinator:
 
     def on_segment(self) -> None:
         """Saves if it is time to; called after every segment, under the ledger's lock."""
-        if self._store is not None and self._store.due():
-            self._store.save(self._ledger)
+        if self._ledger.store.due():
+            self._ledger.store.save(self._ledger)

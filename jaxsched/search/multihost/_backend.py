@@ -16,7 +16,7 @@ from jaxsched.search._fingerprint import labelled
 from jaxsched.search.engine._compiling import compile_ahead
 from jaxsched.search.engine._devices import MeshDevices, machine_of
 from jaxsched.search.engine._engine import Backend, Engine
-from jaxsched.search.engine._ledger import Ledger, Store
+from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._program import Function, Program
@@ -97,7 +97,7 @@ class AbstractBackend:
         return {
             "width": self.width,
             "platform": self.platform,
-            "machines": sorted(ledger.machines.union(trained)),
+            "machines": sorted(ledger.store.machines.union(trained)),
             "traces": self.traces(),
         }
 
@@ -132,12 +132,12 @@ class _OnDevices(AbstractBackend, Backend):
         """That of a fold, beside those that others have already."""
         raise NotImplementedError
 
-    def engine(self, ledger: Ledger, store: Store | None = None) -> Engine:
-        """What trains the open runs of a ledger; without a store it never saves."""
-        return Engine(ledger, self, self._coordinator(ledger, store))
+    def engine(self, ledger: Ledger) -> Engine:
+        """What trains the open runs of a ledger."""
+        return Engine(ledger, self, self._coordinator(ledger))
 
-    def _coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
-        return Coordinator(ledger, store, len(self.devices))
+    def _coordinator(self, ledger: Ledger) -> Coordinator:
+        return Coordinator(ledger, len(self.devices))
 
     def traces(self) -> dict[str, int]:
         traces: Counter[str] = Counter()
@@ -213,8 +213,8 @@ class MeshBackend(_OnDevices):
         layout = others[0].layout if others else None
         return MeshProgram(fold, names, length, self.devices[0], layout)
 
-    def _coordinator(self, ledger: Ledger, store: Store | None) -> Coordinator:
-        return MeshCoordinator(ledger, self.devices[0], store)
+    def _coordinator(self, ledger: Ledger) -> Coordinator:
+        return MeshCoordinator(ledger, self.devices[0])
 
     def directory(self, path: Path) -> StoreDirectory:
         return MeshDirectory(path, self.programs[0].layout)

@@ -20,7 +20,7 @@ from jax.stages import Compiled, Wrapped
 from jaxsched._types import PyTree
 from jaxsched.search._fingerprint import equations
 from jaxsched.search.engine._devices import MeshDevices, Place, laid_out
-from jaxsched.search.engine._ledger import Ledger, Store
+from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program, Traced
 from jaxsched.search.tasks._traced import Fold
@@ -100,8 +100,8 @@ class MeshCoordinator(Coordinator, Pacer):
     may stop.
     """
 
-    def __init__(self, ledger: Ledger, place: MeshDevices, store: Store | None):
-        Coordinator.__init__(self, ledger, store, devices=0)
+    def __init__(self, ledger: Ledger, place: MeshDevices):
+        Coordinator.__init__(self, ledger, devices=0)
         Pacer.__init__(self, ledger.plan.length)
         self.pacers = [self]
         self._stop = False
@@ -126,7 +126,7 @@ class MeshCoordinator(Coordinator, Pacer):
         """Sends the votes of this process; returns the answer, int32 [4], without waiting."""
         vote = np.array([[self._stop, 0, 0, 0]], np.int32)
         if self._first:
-            due = self._store is not None and self._store.due()
+            due = self._ledger.store.due()
             vote[0, 1:] = self._saves + due, self._measured.steps, self._measured.speed
         votes = laid_out(self._shape, self._rows, lambda index: vote)
         return _column_maxima(self._answer)(votes)
@@ -142,9 +142,9 @@ class MeshCoordinator(Coordinator, Pacer):
 
     def on_segment(self) -> None:
         """Saves if the processes agreed to; called under the ledger's lock."""
-        if self._due and self._store is not None:
+        if self._due:
             self._due = False
-            self._store.save(self._ledger)
+            self._ledger.store.save(self._ledger)
 
 
 @functools.cache

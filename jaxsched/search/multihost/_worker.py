@@ -166,7 +166,7 @@ def train(work: Work, part: Part, token: str) -> Report:
         plan, backend, store = _prepared_unit(work, part, directory, writer)
     ledger = Ledger(plan, store)
     flag = Path(work.directory, work.flag)
-    engine = Engine(ledger, backend, _UnitCoordinator(ledger, store, len(backend.devices), flag))
+    engine = Engine(ledger, backend, _UnitCoordinator(ledger, len(backend.devices), flag))
     with graceful(engine.stop, (signal.SIGINT, signal.SIGTERM, *of_jobs())) as received:
         ledger.reopen(ledger.recall())
         engine.run(part.until)
@@ -218,8 +218,8 @@ def _prepared_unit(
 class _UnitCoordinator(Coordinator):
     """Ends a unit as well when its driver has ended."""
 
-    def __init__(self, ledger: Ledger, store: StageStore, devices: int, flag: Path):
-        super().__init__(ledger, store, devices)
+    def __init__(self, ledger: Ledger, devices: int, flag: Path):
+        super().__init__(ledger, devices)
         self._flag, self._looked = flag, time.monotonic()
 
     def on_segment(self) -> None:

@@ -140,8 +140,9 @@ class WorkersBackend(AbstractBackend):
                 "versions; a worker keeps the code with which it was started."
             )
 
-    def engine(self, ledger: Ledger, store: Any) -> WorkersBackend:
-        self._ledger, self._store, self.stop = ledger, store, ledger.stop
+    def engine(self, ledger: Ledger) -> WorkersBackend:
+        self._ledger, self.stop = ledger, ledger.stop
+        self._store: Any = ledger.store  # of the class above
         self.listeners: list[Callable[[], object]] = []
         return self
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxsched._text import warn
 from jaxsched._types import PyTree
-from jaxsched.search.engine._ledger import Ledger
+from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.store._directory import StoreDirectory
@@ -44,7 +44,7 @@ _HELD = 64 << 20  # bytes of them in memory, before it is time to save
 _CUT, _STATE, _BYTE, _SHARE, _PARTS = 5e-4, 3e-4, 5e-9, 150, (20, 10, 5, 4, 2, 1)
 
 
-class StageStore:
+class StageStore(Store):
     """Saves what a ledger has measured, and finds what it needs. For all processes of a directory.
 
     Args:
@@ -156,7 +156,7 @@ class StageStore:
     def _note_machines(self, machines: set[str]) -> None:
         own = self._names.machine
         for machine in sorted(machines - self.machines):
-            self.machines.add(machine)
+            self.machines |= {machine}
             if machine != own and self._warns:
                 warn(
                     f"sweep(checkpoint=...): some of {self._directory.path} was trained on another "
