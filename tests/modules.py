@@ -63,7 +63,6 @@ ORDER = [
     "optim",
     "search._fingerprint",
     "search._files",
-    "search._locks",
     "search._signals",
     "search.suggest",
     "search.trials",

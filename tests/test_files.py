@@ -15,7 +15,7 @@ import pytest
 from children import Child
 
 from jaxsched.search._files import Damaged, read, write
-from jaxsched.search._locks import held
+from jaxsched.search.store._locks import held
 
 ARRAYS = {
     "a/../b\0\n": np.arange(500, dtype=np.float32),
@@ -148,7 +148,7 @@ def test_a_planted_link_is_not_written_through(file, tmp_path, monkeypatch):
 HOLD = """
 import sys, time
 from pathlib import Path
-from jaxsched.search._locks import held
+from jaxsched.search.store._locks import held
 with held(Path(sys.argv[1]), "taken"):
     print("held", flush=True)
     time.sleep(60)
@@ -191,7 +191,7 @@ def test_one_of_many_processes_at_a_time_holds_it(tmp_path):
     program = """
 import os, sys
 from pathlib import Path
-from jaxsched.search._locks import held
+from jaxsched.search.store._locks import held
 folder, taken = Path(sys.argv[1]), 0
 while taken < 200:
     try:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 
 from jaxsched.search._files import Arrays, Damaged, read, read_meta, write
-from jaxsched.search._locks import held
+from jaxsched.search.store._locks import held
 
 _OURS = re.compile(r"(records|ends|marks|states)-([0-9a-f]+)-(\d+)\.(npz|orbax)")
 # Of processes that run, or were killed. NFS names so what was deleted and is still open.
