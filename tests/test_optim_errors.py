@@ -71,6 +71,7 @@ def test_an_integer_schedule_says_how_many_micro_batches_make_an_update(every):
         (lambda: js.with_warmup(js.wsd, 3), r"js\.wsd is a recipe, not called"),
         (lambda: js.plot(js.wsd), r"js\.wsd is a recipe, not called"),
         (lambda: inject(optax.adam, learning_rate=LR), r"second call: js\.inject\(adam\)\(learn"),
+        (lambda: inject(optax.adam, 0.1), r"second call: js\.inject\(adam\)\(\.\.\.\)"),
     ],
 )
 def test_what_was_not_called_or_is_given_too_early_is_told(build, words):

@@ -6,7 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Never
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,9 @@ from jax.typing import DTypeLike
 from jaxsched._arrays import donatable_copy, same_structure
 from jaxsched._bounds import checked_kind
 from jaxsched._checks import checked_items
+from jaxsched._text import describe
 from jaxsched._types import PyTree
-from jaxsched._words import known_arguments, uncalled
+from jaxsched._words import uncalled
 from jaxsched.optim._extra import Forwarder, gates, passed, with_forwarded
 from jaxsched.optim._register import register_export, register_flax
 from jaxsched.optim._state import InjectState, Override
@@ -29,13 +30,12 @@ FACTORY = "a function that makes an optimizer, such as optax.adam"
 _KEYWORDS = inspect.Parameter.VAR_KEYWORD
 
 
-@known_arguments
 def inject(
     factory: Factory,
-    *,
+    *misplaced: Never,
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: DTypeLike = jnp.float32,
-    **misplaced: Any,
+    **by_name: Never,
 ) -> Callable[..., optax.GradientTransformationExtraArgs]:
     """Lets schedules drive any hyperparameter of an Optax optimizer, from inside its state.
 
@@ -62,7 +62,7 @@ def inject(
         hyperparam_dtype: the floating dtype of the values, float32. float64 needs x64 mode. The
             scale of a controller stays float32, and numbers in arrays are as they were given: make
             ``js.Table`` and its like of float64 arrays.
-        misplaced: refused: the arguments of ``factory`` go into the second call.
+        misplaced, by_name: refused: the arguments of ``factory`` go into the second call.
 
     Returns:
         A function with the arguments of ``factory``. It takes a schedule (or controller) for any
@@ -93,8 +93,8 @@ def inject(
     _check_dtype(hyperparam_dtype)
     signature = inspect.signature(factory)
     name = _factory_name(factory)
-    if misplaced:
-        words = ", ".join(f"{word}=..." for word in misplaced)
+    if misplaced or by_name:
+        words = ", ".join([*("..." for _ in misplaced), *(f"{word}=..." for word in by_name)])
         raise TypeError(
             f"inject({name}, {words}) must be given the arguments of {name} in a second call: "
             f"js.inject({name})({words})."
@@ -255,7 +255,7 @@ def _scheduled_arguments(
             if not _takes_number(parameter):
                 raise TypeError(
                     f"inject({name})({argument}=...) isn't a number and can't be scheduled, got "
-                    f"{value!r}. If {name} wants the schedule itself, add "
+                    f"{describe(value)}. If {name} wants the schedule itself, add "
                     f"static_args={argument!r}."
                 )
             sources[argument] = value
