@@ -16,7 +16,7 @@ from jaxsched._bounds import checked_kind
 from jaxsched._checks import cure
 from jaxsched._numerals import REAL, numeral
 from jaxsched._struct import Record
-from jaxsched._text import shorten
+from jaxsched._text import describe, shorten
 from jaxsched.recipes._share import share
 from jaxsched.schedules import (
     _base,
@@ -78,7 +78,7 @@ def register(cls: T) -> T:
     if not isinstance(kind, type) or not issubclass(kind, Record) or "_names" not in vars(kind):
         raise TypeError(
             "register(cls=...) must be a class made by @struct, a schedule or a controller, got "
-            f"{shorten(repr(cls))}."
+            f"{describe(cls)}."
         )
     fields: Any = dataclasses.fields(kind)
     if static := [f.name for f in fields if "static" in f.metadata and "check" not in f.metadata]:

@@ -419,10 +419,15 @@ STATE = js.inject(optax.sgd)(learning_rate=js.Plateau(0.1)).init(jnp.ones(2))
         (lambda: js.Shift(Unprintable(), 9), r"schedule=...\) must be .* that cannot be printed"),
         (lambda: js.cosine_decay(10**5000, 9), r"peak=...\) must be .* that cannot be printed"),
         *(
-            (lambda call=call: call(Unprintable()), "must be .* that cannot be printed")
+            (lambda call=call: call(Unprintable()), "must .* that cannot be printed")
             for call in (
                 js.from_fn,
                 js.Sequence,
+                js.register,
+                lambda x: js.controllers.Trigger(0.1, x),
+                lambda x: js.optim.group_lr(optax.sgd, {x: (".*", 1.0)}),
+                lambda x: js.optim.group_lr(optax.sgd, {".*": (x, 1.0, 2.0)}),
+                lambda x: js.optim.layerwise_decay([x], 0.5),
                 lambda x: js.search.Averaged(x, window=2),
                 *(
                     lambda x, name=name: js.sweep(None, [js.Constant(0.1)], **{name: x})

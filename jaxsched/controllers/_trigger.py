@@ -76,7 +76,7 @@ class Trigger(AbstractController):
         if not stages or not all(isinstance(stage, AbstractSchedule) for stage in stages):
             raise TypeError(
                 "Trigger(stages=...) must be a schedule or a tuple of schedules, got "
-                f"{self.stages!r}{cure(self.stages)}; a cooldown over n steps is "
+                f"{describe(self.stages)}{cure(self.stages)}; a cooldown over n steps is "
                 "`js.Linear(1.0, 0.0, n)`."
             )
         self.__dict__["stages"] = stages

@@ -149,7 +149,8 @@ def layerwise_decay(patterns: Sequence[Any], decay: Number) -> dict[str, Any]:
         pattern, layers = given if is_list(given) and len(given) == 2 else (given, None)
         if not isinstance(pattern, str):
             raise TypeError(
-                f"{where} must hold regular expressions or (expression, layers), got {given!r}."
+                f"{where} must hold regular expressions or (expression, layers), got "
+                f"{describe(given)}."
             )
         if pattern in multipliers:
             raise ValueError(f"{where} must differ, got {list(patterns)}.")
@@ -217,11 +218,11 @@ def _named(groups: object) -> dict[str, tuple[Any, Any]]:
     for key, value in given.items():
         is_named = isinstance(value, tuple)
         if is_named and not isinstance(key, str):
-            raise TypeError(f"group_lr(groups=...) must have texts as names, got {key!r}.")
+            raise TypeError(f"group_lr(groups=...) must have texts as names, got {describe(key)}.")
         if is_named and (len(value) != 2 or is_number(value[0])):
             raise ValueError(
                 f"group_lr(groups=...) must have (regular expression, multiplier) for {key!r}, "
-                f"got {value!r}. The multipliers of stacked layers are a list."
+                f"got {describe(value)}. The multipliers of stacked layers are a list."
             )
         name, pair = (key, value) if is_named else (readable(key), (key, value))
         if name in named or name in ("", "*"):
@@ -269,7 +270,7 @@ def _layers(pattern: object, multiplier: PyTree) -> list[PyTree] | None:
     if not layers or any(np.ndim(m) for m in layers if not is_source(m)):
         raise ValueError(
             "group_lr(groups=...) must have one multiplier for each layer of the stack, in a list "
-            f"or a one-dimensional array, for {pattern!r}, got {multiplier!r}."
+            f"or a one-dimensional array, for {pattern!r}, got {describe(multiplier)}."
         )
     return layers
 

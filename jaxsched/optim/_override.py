@@ -14,6 +14,7 @@ from jax.tree_util import KeyPath
 from jaxsched._arrays import INT32_MAX, is_concrete, same_structure, to_source
 from jaxsched._bounds import check_text, checked_kind
 from jaxsched._checks import checked_number, violates
+from jaxsched._text import describe
 from jaxsched._types import Leaf, OptState, PyTree
 from jaxsched._words import known_arguments
 from jaxsched.controllers._base import AbstractController
@@ -203,8 +204,8 @@ def _in_old_arrays(state: InjectState, name: str, schedule: PyTree) -> PyTree:
     if not same_structure(old, schedule):
         raise ValueError(
             f"{where} must have the structure of the present schedule {shortest(old)!r}, got "
-            f"{schedule!r}. "
-            "Continue with another kind of schedule by `resume(..., policy='new')`."
+            f"{describe(schedule)}. Continue with another kind of schedule by `resume(..., "
+            "policy='new')`."
         )
     return jax.tree_util.tree_map_with_path(
         lambda path, o, n: _leaf_like(where, path, state.count.ndim, o, n), old, schedule
@@ -253,7 +254,7 @@ def _set_in_optax(state: Any, name: str, value: PyTree, is_scale: bool) -> Any:
             f"Build the optimizer by js.inject(...)({name}=schedule) instead."
         )
     if is_scale or value is None or callable(value):
-        got = "a factor" if is_scale else repr(value)
+        got = "a factor" if is_scale else describe(value)
         raise ValueError(
             f"override({name}=...) must be a number in a state of optax.inject_hyperparams, got "
             f"{got}. For factors and schedules build the optimizer by `js.inject`."

@@ -21,6 +21,7 @@ from jaxsched import controllers
 from jaxsched._arrays import is_concrete, is_list, strong, to_host
 from jaxsched._checks import checked_items
 from jaxsched._struct import Record
+from jaxsched._text import describe
 from jaxsched._types import PyTree
 
 Law = Callable[[Any, Any], None]
@@ -39,7 +40,9 @@ def check(where: str, laws: Mapping[str, Law], subject: PyTree, trial: Any, skip
         try:
             laws[name](subject, trial)
         except AssertionError as error:
-            raise AssertionError(f"law {name!r} does not hold for {subject!r}: {error}") from error
+            raise AssertionError(
+                f"law {name!r} does not hold for {describe(subject)}: {error}"
+            ) from error
 
 
 class Traced:
