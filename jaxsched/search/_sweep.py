@@ -23,8 +23,7 @@ from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._rungs import run_plan
 from jaxsched.search.engine._stopping import StoppingRule
 from jaxsched.search.multihost._workers import Backend, sweep_backend
-from jaxsched.search.results._assemble import assemble
-from jaxsched.search.results._doubts import warn_after
+from jaxsched.search.results._assemble import assemble, warn_after
 from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._identity import Identity
