@@ -27,7 +27,7 @@ from sweep_tasks import same, supervised
 from jaxsched import search
 from jaxsched.search.multihost import _worker
 from jaxsched.search.multihost._pool import Pool
-from jaxsched.search.tasks import _named
+from jaxsched.search.tasks import _process
 
 # Where the end is not asked for, a part of the schedules will do.
 pytestmark = pytest.mark.filterwarnings("ignore:sweep.steps")
@@ -364,17 +364,17 @@ def test_a_fork_that_trains_and_a_sweep_in_a_trace_are_refused(threads, monkeypa
     with pytest.raises(ValueError, match=r"sweep\(...\) must not be called in a function that JAX"):
         jax.jit(lambda: sweep())()
     for arguments in ({}, {"executor": threads}):
-        monkeypatch.setattr(_named, "_USED", [1])  # as in a fork of process 1
+        monkeypatch.setattr(_process, "_USED", [1])  # as in a fork of process 1
         with pytest.raises(ValueError, match=r"must not be called in a fork of a process that had"):
             sweep(**arguments)
-    monkeypatch.setattr(_named, "_USED", [])
+    monkeypatch.setattr(_process, "_USED", [])
     monkeypatch.setattr(threading, "active_count", lambda: 10**6)  # JAX has made none here
-    _named.check_place("sweep")
-    monkeypatch.setattr(_named, "_PATIENCE", 0.0)
+    _process.check_place("sweep")
+    monkeypatch.setattr(_process, "_PATIENCE", 0.0)
     ended = threading.Event()
     monkeypatch.setattr(jax, "jit", lambda f: lambda x: ended.wait(9.0))
     with pytest.raises(ValueError, match='with "forkserver", make no array where a module is im'):
-        _named.check_place("sweep")
+        _process.check_place("sweep")
     ended.set()
 
 

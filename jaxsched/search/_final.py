@@ -33,9 +33,8 @@ from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.results._text_table import TextTable
 from jaxsched.search.store._identity import Identity, task_fields
-from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
-from jaxsched.search.tasks._traced import METHODS, Fold, trace_folds
+from jaxsched.search.tasks._traced import METHODS, Fold, found_task, trace_folds
 from jaxsched.search.trials._given import check_single
 from jaxsched.search.trials._trials import controllers
 

@@ -27,8 +27,8 @@ from jaxsched.search.results._assemble import assemble, warn_after
 from jaxsched.search.results._info import Shard
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.store._identity import Identity
-from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
+from jaxsched.search.tasks._traced import found_task
 from jaxsched.search.trials._given import as_trials
 
 

@@ -22,7 +22,7 @@ from jaxsched._types import PyTree
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._program import Program
 from jaxsched.search.engine._settings import in_force
-from jaxsched.search.tasks._traced import uncollected
+from jaxsched.search.tasks._process import uncollected
 
 
 def compile_ahead(ledger: Ledger, programs: Iterable[Program], device: jax.Device) -> None:

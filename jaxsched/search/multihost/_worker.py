@@ -33,8 +33,8 @@ from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._identity import run_fields
 from jaxsched.search.store._pieces import Fields
 from jaxsched.search.store._store import StageStore
-from jaxsched.search.tasks._named import check_place, found_task
-from jaxsched.search.tasks._traced import Fold, trace_folds
+from jaxsched.search.tasks._process import check_place
+from jaxsched.search.tasks._traced import Fold, found_task, trace_folds
 from jaxsched.search.trials._trials import Trial, Trials
 
 

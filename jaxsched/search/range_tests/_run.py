@@ -38,10 +38,9 @@ from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.multihost._backend import backend_for
 from jaxsched.search.range_tests._result import STEPS_PER_DECADE, RangeTest, first_tenth, read
 from jaxsched.search.range_tests._target import target_of
-from jaxsched.search.tasks._named import found_task
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._returned import typed
-from jaxsched.search.tasks._traced import Fold, trace_task, updates_per_step
+from jaxsched.search.tasks._traced import Fold, found_task, trace_task, updates_per_step
 from jaxsched.search.trials._trials import Followed, Trial
 
 _BYTES = 20  # for an update of a seed: its losses, moving average and mask, while they are made

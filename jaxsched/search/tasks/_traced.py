@@ -1,10 +1,9 @@
-"""A task is traced, without being run: what it computes, and whether it can be trained."""
+"""A task is found and traced, without being run: what it computes, and if it can be trained."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
+import importlib
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -18,7 +17,9 @@ from jax.typing import ArrayLike
 
 from jaxsched._checks import checked_whole
 from jaxsched._types import PyTree
+from jaxsched._words import did_you_mean
 from jaxsched.search._fingerprint import Walk, digest, equations, public
+from jaxsched.search.tasks._process import check_place, uncollected
 from jaxsched.search.tasks._protocol import Metrics, State, Task, opaque_leaves
 from jaxsched.search.tasks._reading import Batches, first_batch
 from jaxsched.search.tasks._returned import (
@@ -118,22 +119,46 @@ class Fold:
         return equations(closed.jaxpr) if closed else iter(())
 
 
+def found_task(task: Task | str, caller: str = "sweep") -> Task:
+    """The task itself, or that of a name: what the factory returns, or the object if it is none.
+
+    Raises:
+        ValueError: if the text is not of this form, or nothing can be imported by it.
+    """
+    check_place(caller)
+    if not isinstance(task, str):
+        return task
+    where = f"{caller}(task={task!r})"
+    module, colon, path = task.partition(":")
+    if not colon or not all(part.isidentifier() for part in [*module.split("."), *path.split(".")]):
+        raise ValueError(
+            f"{caller}(task=...) must be a task, or a text of the form 'package.module:factory', "
+            f"got {task!r}."
+        )
+    try:
+        value: Any = importlib.import_module(module)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{where} must name what can be imported here, got {type(error).__name__}: {error}. "
+            "Is its directory in PYTHONPATH?"
+        ) from error
+    for name in path.split("."):
+        if not hasattr(value, name):
+            hint = did_you_mean(name, [each for each in dir(value) if each[0] != "_"])
+            raise ValueError(f"{where} must name what {module} has, got {name!r}{hint}.")
+        value = getattr(value, name)
+    try:
+        made: Task = value() if callable(value) else value
+    except Exception as error:
+        error.add_note(f"in {path}() of {where}")
+        raise
+    return made
+
+
 def updates_per_step(caller: str, task: Task) -> int:
     """How many optimizer updates a step of the task makes."""
     given = getattr(task, "updates_per_step", 1)
     return checked_whole(f"{caller}(task=...): updates_per_step", given, 1, 2**16)
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without Python's collector, which walks what a trace makes again and again; it all stays."""
-    was = gc.isenabled()
-    try:  # from here on: Ctrl-C may come between any two lines
-        gc.disable()
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 @uncollected()
