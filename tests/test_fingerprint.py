@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsched.search._fingerprint import Walk, fingerprint, fingerprint_of, plain
+from jaxsched.search._fingerprint import Walk, fingerprint_of, plain
 
 X = jax.ShapeDtypeStruct((4,), jnp.float32)
 DATA = np.arange(2000.0, dtype=np.float32)  # longer than what a text would show
@@ -158,7 +158,7 @@ KINDS = [
 
 
 def of(make, data):
-    return fingerprint(jax.make_jaxpr(make(data))(X))
+    return Walk().of(jax.make_jaxpr(make(data))(X))
 
 
 @pytest.mark.parametrize("make", KINDS)
@@ -182,7 +182,7 @@ def test_a_number_counts_in_a_function_that_is_nested_a_hundred_times():
             (eqn,) = found.eqns
             inner = eqn.replace(params={**eqn.params, "jaxpr": found})
             found = found.replace(jaxpr=found.jaxpr.replace(eqns=[inner]))
-        return fingerprint(found)
+        return Walk().of(found)
 
     assert nested(2) != nested(3)
 
@@ -199,7 +199,7 @@ def test_operations_parameters_shapes_and_wiring_count():
         lambda x: (x, x[0] - x[1]),
     ]
     shapes = [X, jax.ShapeDtypeStruct((5,), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)]
-    found = [fingerprint(jax.make_jaxpr(f)(x)) for f in programs for x in shapes]
+    found = [Walk().of(jax.make_jaxpr(f)(x)) for f in programs for x in shapes]
     assert len(set(found)) == len(found)
 
 

@@ -27,14 +27,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxsched._checks import check_room
 from jaxsched._text import describe, shorten
-from jaxsched.search._fingerprint import pack
+from jaxsched.search._fingerprint import pack, with_key_type
 
 Arrays: TypeAlias = Mapping[str, ArrayLike]
 Expected: TypeAlias = tuple[DTypeLike, tuple[int, ...]]  # dtype and shape
@@ -179,16 +178,12 @@ def _contents(stored: dict[str, np.ndarray]) -> dict[str, Any]:
         raise Damaged(f"the index: {text}") from None
 
 
-def _unpacked_array(kind: dict[str, Any], stored: np.ndarray) -> np.ndarray | jax.Array:
+def _unpacked_array(kind: dict[str, Any], stored: np.ndarray) -> Any:
     """The array that ``pack`` made bytes of, or an error of any kind."""
     if _digest(stored.data).hex() != kind["blake2b"]:
         raise Damaged("it does not have its digest")
     array = stored.view(jnp.dtype(kind["dtype"])).reshape(kind["shape"])
-    return (
-        array
-        if kind["key"] is None
-        else jax.random.wrap_key_data(jnp.asarray(array), impl=kind["key"])
-    )
+    return with_key_type(array, kind["key"])
 
 
 def typed(hint: Any, value: object, where: str) -> Any:

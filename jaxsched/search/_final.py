@@ -15,7 +15,7 @@ from jaxsched._checks import checked_number
 from jaxsched._text import printable, shorten
 from jaxsched._types import PyTree
 from jaxsched._words import known_arguments
-from jaxsched.search._fingerprint import difference, labelled
+from jaxsched.search._fingerprint import labelled
 from jaxsched.search.engine._devices import put
 from jaxsched.search.engine._engine import Backend
 from jaxsched.search.engine._ledger import Ledger
@@ -32,6 +32,7 @@ from jaxsched.search.results._reports import number
 from jaxsched.search.results._result import SweepResult
 from jaxsched.search.results._scored import Best
 from jaxsched.search.results._text_table import TextTable
+from jaxsched.search.store._fields import difference
 from jaxsched.search.store._identity import Identity, task_fields
 from jaxsched.search.tasks._protocol import Task
 from jaxsched.search.tasks._traced import METHODS, Fold, found_task, trace_folds

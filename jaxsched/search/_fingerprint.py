@@ -26,25 +26,12 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_i
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.typing import ArrayLike
 
-from jaxsched._text import listed, shorten
 from jaxsched.recipes._share import share
 
-_ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")
-_DIGEST = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{24}\b")
+_ADDRESS = re.compile(r" ?(at )?0x[0-9a-f]+")  # another one in each process
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 _PRIVATE = re.compile(r"\bjaxsched\.(?:[a-z]\w*\.)*_\w+\.")
 _DEEP = 12  # levels of nested values; deeper ones count by their type only
-
-
-def fingerprint(closed: ClosedJaxpr) -> str:
-    """The digest of a closed jaxpr: all operations, parameters, constants and literals in it.
-
-    Two traces of the same computation agree, in whatever process; one bit of the data that a
-    function closes over, however deep, makes another. Names of variables don't matter, nor the
-    size of a mesh, which may change when a sweep goes on. What a callback does on the host is known
-    by its code and what it closes over, not by what else it reads.
-    """
-    return Walk().of(closed)
 
 
 def fingerprint_of(*values: object) -> str:
@@ -84,15 +71,24 @@ def digest(*parts: str | bytes | ArrayLike) -> str:
 
 def pack(value: ArrayLike) -> tuple[dict[str, Any], np.ndarray]:
     """An array as bytes, with the dtype, the shape and the digest to make it again."""
-    impl = None
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        impl = str(jax.random.key_impl(value))
-        value = jax.random.key_data(value)
-    array = np.asarray(jax.device_get(value))
+    numbers, key = without_key_type(value)
+    array = np.asarray(jax.device_get(numbers))
     data = array.tobytes()
-    kind = {"dtype": array.dtype.name, "shape": list(array.shape), "key": impl}
+    kind = {"dtype": array.dtype.name, "shape": list(array.shape), "key": key}
     kind["blake2b"] = hashlib.blake2b(data, digest_size=16).hexdigest()
     return kind, np.frombuffer(data, np.uint8)
+
+
+def without_key_type(value: Any) -> tuple[Any, str | None]:
+    """Random keys as their numbers, with their kind; any other array as it is, with ``None``."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return jax.random.key_data(value), str(jax.random.key_impl(value))
+    return value, None
+
+
+def with_key_type(numbers: Any, key: str | None) -> Any:
+    """The array of which ``without_key_type`` made these numbers."""
+    return numbers if key is None else jax.random.wrap_key_data(jnp.asarray(numbers), impl=key)
 
 
 def plain(value: object, depth: int = 0) -> str:
@@ -111,7 +107,7 @@ def plain(value: object, depth: int = 0) -> str:
             "<" in name or isinstance(value, (functools.partial, types.MethodType))
         )
         return f"{name}#{fingerprint_of(value)[:8]}" if shared else name
-    if depth < _DEEP:
+    if depth < _DEEP:  # else the text of Python, which ends where a value holds itself
         deeper = [plain(v, depth + 1) for v in _items_of(value)]
         if type(value) in (list, tuple, set, frozenset):
             begin, end = ("[", "]") if isinstance(value, list) else ("(", ")")
@@ -123,6 +119,7 @@ def plain(value: object, depth: int = 0) -> str:
             keys = [plain(k, depth + 1) for k in value]
             return "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, deeper, strict=True)) + "}"
     text = repr(value)
+    # An address shows that the class has no text of its own, or that a part of the value has none.
     if not _ADDRESS.search(text):
         shortened = "..." in text  # as NumPy's arrays are
         return f"{text}#{fingerprint_of(value)[:8]}" if shortened else text
@@ -146,7 +143,7 @@ def labels(values: Iterable[object]) -> dict[str, str]:
     """``plain`` -> ``label``, or ``plain`` for values that read alike, such as None and "None"."""
     short = {plain(value): label(value) for value in values}
     count = Counter(short.values())
-    return {text: text if count[shown] > 1 else shown for text, shown in short.items()}
+    return {text: shown if count[shown] == 1 else text for text, shown in short.items()}
 
 
 def public(text: str) -> str:
@@ -162,21 +159,31 @@ def name_of(value: object) -> str:
         return f"partial({name_of(value.func)})"
     name = getattr(value, "__qualname__", None) or type(value).__qualname__
     module = getattr(value, "__module__", None)
-    return (
-        str(name)
-        if module in (None, "builtins", "__main__", "__mp_main__")
-        else public(f"{module}.{name}")
-    )
+    # A script is another module in a spawned process than in the one that was started.
+    known = module not in (None, "builtins", "__main__", "__mp_main__")
+    return public(f"{module}.{name}") if known else str(name)
 
 
 class Walk:
-    """Digests of values; a repeated one, such as a jaxpr, is not traversed twice.
+    """Digests of values. Of a closed jaxpr: all operations, parameters, constants and literals.
 
-    It keeps no arrays alive.
+    Two traces of the same computation agree, in whatever process; one bit of the data that a
+    function closes over, however deep, makes another. Names of variables don't matter, nor the
+    size of a mesh, which may change when a sweep goes on. What a callback does on the host is known
+    by its code and what it closes over, not by what else it reads.
+
+    A repeated value, such as a jaxpr, is not traversed twice. No arrays are kept alive.
     """
 
+    # A digest is one of the type's name and of the parts of a value, of which most are digests
+    # themselves: a tree of hashes, of which a jaxpr that is called twice is one branch. Stores and
+    # results on disk name their runs by it. So whatever changes here for a value that a task may
+    # hold makes all its stored runs unknown, and they are trained again.
+
     def __init__(self) -> None:
-        # By number, with what says whether the number is still that of the value.
+        # By ``id``, which Python gives to another value once the first is gone: so each with a
+        # function that returns the value, or None. Of an array that is a weak reference, since a
+        # walk lives as long as a task that was traced. A jaxpr is small, and held.
         self._known: dict[int, tuple[Callable[[], object], str]] = {}
         self._open: list[int] = []
         self._deep = 0  # values that are open, since the innermost jaxpr
@@ -187,8 +194,8 @@ class Walk:
         if type(value) in _SCALARS:
             text = repr(value)
             return (_cached_digest if len(text) < 64 else _digest)(type(value).__name__, text)
-        holds, known = self._known.get(id(value), (None, ""))
-        if holds is not None and holds() is value:
+        remembered, known = self._known.get(id(value), (None, ""))
+        if remembered is not None and remembered() is value:
             return known
         with self._lock:
             # A hundred levels take some of Python's thousand frames each. Jaxprs begin anew, since
@@ -208,6 +215,7 @@ class Walk:
 
     def _parts_of(self, value: object) -> Iterable[str | bytes | memoryview]:
         """What a value is made of, as texts."""
+        # The order matters: many values answer to several of these questions.
         if isinstance(value, jax.core.Tracer):
             return [_aval_text(value.aval)]
         if _is_code(value):  # before arrays: a class of arrays has their attributes
@@ -222,7 +230,7 @@ class Walk:
             return map(str, value.axis_names)
         if isinstance(value, NamedSharding):
             return [str(value.spec), str(value.memory_kind), *map(str, value.mesh.axis_names)]
-        if isinstance(value, (set, frozenset)):
+        if isinstance(value, (set, frozenset)):  # whose order is that of this process
             return sorted(map(self.of, value))
         if isinstance(value, (list, tuple, Mapping)):
             keys = map(self.of, value) if isinstance(value, Mapping) else ()
@@ -242,15 +250,20 @@ class Walk:
             return kind
         if isinstance(value, jax.Array) and value.is_fully_replicated:
             value = value.addressable_data(0)  # the others may be of other processes
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            kind.append(str(jax.random.key_impl(value)))
-            value = jax.random.key_data(value)
-        host = np.asarray(jax.device_get(value))
-        if host.dtype.hasobject:
+        numbers, key = without_key_type(value)
+        if key is not None:
+            kind.append(key)
+        host = np.asarray(jax.device_get(numbers))
+        if host.dtype.hasobject:  # whose bytes are addresses
             return [*kind, *map(self.of, host.ravel().tolist())]
         return [*kind, np.ascontiguousarray(host).reshape(-1).view(np.uint8).data]
 
     def _jaxpr_parts(self, closed: Any) -> Iterable[str | bytes | memoryview]:
+        """The inputs, the constants, each equation, the outputs.
+
+        A variable has the number in which it is met, whatever its name: both of "a b -> c = add a
+        b" and "x y -> z = add x y" are "0 1 -> 2 = add 0 1".
+        """
         jaxpr = opened(closed)
         numbers: dict[Var, int] = {}
 
@@ -284,7 +297,7 @@ class Walk:
             return [name, *map(self.of, (value.func, value.args, value.keywords))]
         if isinstance(value, types.MethodType):
             return [name, self.of(value.__func__), self.of(value.__self__)]
-        if isinstance(value, types.CodeType):
+        if isinstance(value, types.CodeType):  # without its file, lines and local names
             return [value.co_code.hex(), str(value.co_names), *map(self.of, value.co_consts)]
         if isinstance(value, types.FunctionType):
             cells = [_cell_contents(cell) for cell in value.__closure__ or ()]
@@ -292,11 +305,12 @@ class Walk:
             return [name, *map(self.of, parts)]
         if isinstance(value, (type, types.ModuleType)):
             return [name]
-        # Of jax.jit and its like; and of a method of a built-in type, such as that of an array.
+        # What jax.jit and its like wrap; and the owner of a built-in method, such as of an array.
         inner = (getattr(value, of, None) for of in ("__wrapped__", "__self__"))
         return [name, *map(self.of, inner), *self._attribute_parts(value)]
 
     def _attribute_parts(self, value: object) -> Iterable[str]:
+        """The names and values of an object's attributes."""
         # Private ones that are not data may belong to this process, such as a lock or a cache.
         return [self.of(x) for item in _fields_of(value, _is_data).items() for x in item]
 
@@ -338,6 +352,7 @@ def _items_of(value: object) -> list[object]:
 
 
 def _is_data(value: object) -> bool:
+    """Whether a value is one of numbers, texts and arrays, or a container of these."""
     plain = type(value) in _SCALARS or isinstance(value, (np.ndarray, np.generic, jax.Array))
     return plain or (type(value) in (list, tuple, dict) and all(map(_is_data, _items_of(value))))
 
@@ -363,29 +378,3 @@ def _fields_of(
     elif dataclasses.is_dataclass(value):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return {n: v for n, v in fields.items() if n[:1] != "_" or (n[1:2] != "_" and private(v))}
-
-
-def identifying(fields: Mapping[str, str]) -> dict[str, str]:
-    """Fields of an identity without those that only explain: the arrays of a task, one by one."""
-    return {name: text for name, text in fields.items() if not name.startswith("array ")}
-
-
-def difference(first: Mapping[str, str], second: Mapping[str, str], where: tuple[str, str]) -> str:
-    """The differences with both values, or an empty text; digests are cut to eight letters.
-
-    Arrays are named where the task differs, first and in place of all of them together.
-    """
-
-    def shown(name: str, values: Mapping[str, str]) -> str:
-        return shorten(_DIGEST.sub(r"\1", values.get(name, "none")))
-
-    ours, theirs = identifying(second), identifying(first)
-    differ = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
-    arrays = [n for n in {**first, **second} if n not in {**theirs, **ours}]
-    arrays = [n for n in arrays if first.get(n) != second.get(n)]
-    both = len(theirs) < len(first) and len(ours) < len(second)  # else one side names none
-    if both and arrays and any(name.startswith("task's ") for name in differ):
-        differ = [*arrays, *(name for name in differ if name != "task's arrays")]
-    return listed(
-        f"{shorten(n)}: {shown(n, first)} {where[0]}, {shown(n, second)} {where[1]}" for n in differ
-    )

@@ -30,7 +30,7 @@ from jaxsched.search.multihost._processes import (
     on_first_process,
 )
 from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._pieces import Fields
+from jaxsched.search.store._fields import Fields
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._traced import METHODS, Fold
 
@@ -84,7 +84,7 @@ class AbstractBackend:
         """Where a store is."""
         return StoreDirectory(path)
 
-    def agree(self, fields: dict[str, str]) -> None:
+    def agree(self, fields: Fields) -> None:
         """Raises unless the ``fields`` of all processes of a mesh agree."""
 
     def traces(self) -> dict[str, int]:
@@ -219,7 +219,7 @@ class MeshBackend(_OnDevices):
     def directory(self, path: Path) -> StoreDirectory:
         return MeshDirectory(path, self.programs[0].layout)
 
-    def agree(self, fields: dict[str, str]) -> None:
+    def agree(self, fields: Fields) -> None:
         check_all_agree({**fields, "mesh": str(self._mesh)})
 
     def any_signal(self, received: list[int]) -> list[int]:

@@ -19,6 +19,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jax.typing import ArrayLike
 
+from jaxsched.search._fingerprint import with_key_type, without_key_type
+
 _SEEDS = (np.uint32(0), np.uint32(0x9E3779B9))
 
 
@@ -42,16 +44,16 @@ def save(directory: Path, arrays: Mapping[str, jax.Array]) -> dict[str, Kind]:
     """
     import orbax.checkpoint as ocp
 
-    unkeyed = {name: _without_key_type(value) for name, value in arrays.items()}
-    plain = {name: value for name, (value, _) in unkeyed.items()}
+    unkeyed = {name: without_key_type(value) for name, value in arrays.items()}
+    plain = {name: jnp.asarray(value) for name, (value, _) in unkeyed.items()}
     sums = checksums(plain)
     filled = {name: value for name, value in plain.items() if value.size}  # Orbax takes no others
     handler = ocp.PyTreeCheckpointHandler(use_compression=False)  # weights hardly shrink
     with ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(directory.resolve(), args=ocp.args.PyTreeSave(filled))
     return {
-        name: Kind(value.dtype.name, list(value.shape), key, sums[name])
-        for name, (value, key) in unkeyed.items()
+        name: Kind(value.dtype.name, list(value.shape), unkeyed[name][1], sums[name])
+        for name, value in plain.items()
     }
 
 
@@ -94,12 +96,7 @@ def verified(arrays: dict[str, Any], kinds: dict[str, Kind]) -> tuple[dict[str, 
     """
     sums = checksums(arrays)
     changed = [name for name, kind in kinds.items() if sums[name] != kind.checksum]
-    keys = {name: kind.key for name, kind in kinds.items()}
-    restored = {
-        name: value if keys[name] is None else jax.random.wrap_key_data(value, impl=keys[name])
-        for name, value in arrays.items()
-    }
-    return restored, changed
+    return {n: with_key_type(value, kinds[n].key) for n, value in arrays.items()}, changed
 
 
 def checksums(arrays: Mapping[str, ArrayLike]) -> dict[str, str]:
@@ -156,10 +153,3 @@ def _mixed_bits(x: jax.Array) -> jax.Array:
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
     return x ^ (x >> np.uint32(16))
-
-
-def _without_key_type(value: jax.Array) -> tuple[jax.Array, str | None]:
-    """An array that Orbax accepts, and its kind of random keys."""
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return jax.random.key_data(value), str(jax.random.key_impl(value))
-    return jnp.asarray(value), None

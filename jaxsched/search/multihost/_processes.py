@@ -13,7 +13,8 @@ from jax.experimental import multihost_utils
 from jaxsched._checks import checked_whole
 from jaxsched._words import known_arguments
 from jaxsched.search._files import Damaged
-from jaxsched.search._fingerprint import difference, digest, identifying
+from jaxsched.search._fingerprint import digest
+from jaxsched.search.store._fields import Fields, difference, identifying
 
 T = TypeVar("T")
 # Errors that one process may meet in its files; all others must raise them too.
@@ -150,7 +151,7 @@ def on_first_process(call: Callable[[], T]) -> T:
     return cast(T, answer["value"])
 
 
-def check_all_agree(fields: dict[str, str]) -> None:
+def check_all_agree(fields: Fields) -> None:
     """Compares the fields that identify a sweep.
 
     Raises:

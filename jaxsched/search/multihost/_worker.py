@@ -19,7 +19,6 @@ from typing import Any
 import jax
 
 from jaxsched._text import notes_of
-from jaxsched.search._fingerprint import difference
 from jaxsched.search._signals import graceful, of_jobs
 from jaxsched.search.engine._engine import Engine
 from jaxsched.search.engine._ledger import Ledger
@@ -30,8 +29,8 @@ from jaxsched.search.engine._width import seconds_per_update
 from jaxsched.search.multihost._backend import LocalBackend, MeshBackend, backend_for
 from jaxsched.search.multihost._pool import unpacked
 from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._fields import Fields, difference
 from jaxsched.search.store._identity import run_fields
-from jaxsched.search.store._pieces import Fields
 from jaxsched.search.store._store import StageStore
 from jaxsched.search.tasks._process import check_place
 from jaxsched.search.tasks._traced import Fold, found_task, trace_folds

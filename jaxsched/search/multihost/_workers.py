@@ -23,7 +23,7 @@ from typing import Any
 from jaxsched._text import describe as shown
 from jaxsched._text import listed
 from jaxsched._types import PyTree
-from jaxsched.search._fingerprint import difference, digest
+from jaxsched.search._fingerprint import digest
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
@@ -38,6 +38,7 @@ from jaxsched.search.multihost._backend import (
 )
 from jaxsched.search.multihost._pool import LOSSES, Lost, Pool, name_of
 from jaxsched.search.multihost._worker import Part, Report, Work, describe, place, train
+from jaxsched.search.store._fields import difference
 from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._index import width_in_store
 from jaxsched.search.store._states import States

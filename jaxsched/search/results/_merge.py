@@ -14,9 +14,9 @@ from jaxsched._checks import checked_items
 from jaxsched._text import shorten
 from jaxsched._types import FilePath
 from jaxsched._words import known_arguments
-from jaxsched.search._fingerprint import difference, identifying
 from jaxsched.search.results._info import RunInfo, Shard
 from jaxsched.search.results._result import SweepResult
+from jaxsched.search.store._fields import difference, identifying
 
 
 @known_arguments

@@ -14,11 +14,11 @@ import jax
 import jaxlib.version
 
 import jaxsched
-from jaxsched.search._fingerprint import digest, fingerprint, labelled, plain
+from jaxsched.search._fingerprint import Walk, digest, labelled, plain
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._request import Request
 from jaxsched.search.engine._settings import settings
-from jaxsched.search.store._pieces import Fields
+from jaxsched.search.store._fields import Fields
 from jaxsched.search.tasks._reading import shown
 from jaxsched.search.tasks._traced import METHODS, Fold
 from jaxsched.search.trials._trials import Trials, controllers
@@ -172,8 +172,7 @@ def controller_fields(trials: Trials) -> list[Fields]:
         kind = (tree, *map(jax.typeof, leaves))
         if kind not in codes:
             state = jax.eval_shape(lambda c: c.init(), controller)
-            traced = jax.make_jaxpr(lambda c, s: c(s))(controller, state)
-            codes[kind] = fingerprint(traced)
+            codes[kind] = Walk().of(jax.make_jaxpr(lambda c, s: c(s))(controller, state))
         return codes[kind]
 
     of_trials = []

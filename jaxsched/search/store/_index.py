@@ -13,12 +13,12 @@ import numpy as np
 
 from jaxsched._text import warn
 from jaxsched.search._files import Damaged, TooLarge
-from jaxsched.search._fingerprint import difference
 from jaxsched.search.engine._controlled import no_curves
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import OpenRun, RunCurves
 from jaxsched.search.engine._stage_tree import Stage
 from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._fields import difference, explaining
 from jaxsched.search.store._identity import Identity
 from jaxsched.search.store._names import Names
 from jaxsched.search.store._pieces import Earlier, Piece, Root, decoded, in_order, joined
@@ -191,7 +191,7 @@ class Index:
                 differ = [n for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
                 if not differ:
                     return
-                text = difference(root.arrays | theirs, arrays | ours, ("there", "here"))
+                text = difference(explaining(root.notes) | theirs, arrays | ours, ("there", "here"))
                 differences.append((len(differ), text))
         wanted = len(self._plan.trials) * len(names.fields)
         count = sum(ends for *_, ends in others)

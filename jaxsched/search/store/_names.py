@@ -8,7 +8,8 @@ from hashlib import blake2b
 from jaxsched.search._fingerprint import digest
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key
-from jaxsched.search.store._pieces import Fields, Root
+from jaxsched.search.store._fields import Fields
+from jaxsched.search.store._pieces import Root
 from jaxsched.search.store._rows import Rows
 
 _CALL = 12  # letters of a writer's name; those of its workers are longer

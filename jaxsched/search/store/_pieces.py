@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from jaxsched.search._files import Damaged, Expected, check_arrays, typed
+from jaxsched.search.store._fields import Fields
 
 FORMAT = 4
-Fields = dict[str, str]
 _Roots = list[tuple[Fields, int, int, Fields]]  # fields, start, stop, notes
 # root, start, point, stop, evaluated, diverged, ends
 _Pieces = list[tuple[int, int, str, int, list[int], int, int]]
@@ -70,11 +70,6 @@ class Root:
     # that they are of only; the arrays of the task, to say which one differs.
     notes: Fields
     sums: bytes  # their checksums
-
-    @property
-    def arrays(self) -> Fields:
-        """The notes of the arrays."""
-        return {name: text for name, text in self.notes.items() if name.startswith("array ")}
 
 
 def encoded(roots: list[Root], pieces: list[Piece]) -> tuple[object, dict[str, np.ndarray]]:

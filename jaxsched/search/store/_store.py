@@ -29,10 +29,11 @@ from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.store._directory import StoreDirectory
+from jaxsched.search.store._fields import Fields
 from jaxsched.search.store._index import Index, RunPath
 from jaxsched.search.store._likely import likely_forks, next_fork
 from jaxsched.search.store._names import Names
-from jaxsched.search.store._pieces import Fields, Piece, Root, encoded, in_order
+from jaxsched.search.store._pieces import Piece, Root, encoded, in_order
 from jaxsched.search.store._states import States, saved_states
 
 _KEPT = 1 << 30  # bytes of states that are never deleted, in one directory
