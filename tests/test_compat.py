@@ -87,17 +87,14 @@ LR = {"base_lr": 0.1}
 WD = ("start_wd", "end_wd", "wd_incr_steps")
 LISTED = compat.torch.LambdaLR(0.1, lambda t: 0.5, total_steps=9)
 WAVE = compat.torch.CosineAnnealingLR(0.1, 10)
+FALLING, RISING = (compat.torch.SWALR(0.1, to, 10, "linear") for to in (0.05, 0.2))
 WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
 
 
 @pytest.mark.parametrize(
     ("called", "arguments", "message"),
     [
-        (
-            "torch.StepLR",
-            LR | {"step_size": 0},
-            r"torch\.StepLR\(step_size=\.\.\.\) must be greater",
-        ),
+        ("torch.StepLR", LR | {"step_size": 0}, r"torch\.StepLR\(step_size=\.\.\.\) must be at"),
         (
             "optax.warmup_cosine_decay_schedule",
             {"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 9, "decay_steps": 9},
@@ -119,12 +116,10 @@ WARM = {"lr": 0.1, "num_warmup_steps": 10, "num_training_steps": 100}
         ("torch.OneCycleLR", {"max_lr": 1.0}, "or epochs=... and steps_per_epoch"),
         ("torch.OneCycleLR", {"max_lr": 1.0, "total_steps": 10, "pct_start": 0.1}, "must not be 1"),
         ("torch.SequentialLR", {"schedulers": [WAVE], "milestones": [3]}, "one fewer than 1"),
-        (
-            "torch.ChainedScheduler",
-            {"schedulers": [WAVE], "base_lr": 0.1},
-            "must be ones that mult",
-        ),
+        ("torch.ChainedScheduler", LR | {"schedulers": [WAVE]}, "must be ones that mult"),
         ("torch.ChainedScheduler", LR | {"schedulers": [LISTED]}, "must be ones that mult"),
+        ("torch.ChainedScheduler", LR | {"schedulers": [FALLING]}, "must be ones that mult"),
+        ("torch.ChainedScheduler", LR | {"schedulers": [RISING]}, "must be ones that mult"),
         (
             "torch.SequentialLR",
             {"schedulers": [WAVE, compat.torch.MultiplicativeLR(0.1, abs, total_steps=9)]}

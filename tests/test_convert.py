@@ -239,7 +239,7 @@ def written(x):
         ),
         ("o = SGD(p, head.lr)\nCosineAnnealingLR(o, 9, body.lr)", "one name of the text, got body"),
         ("StepLR(LBFGS(p, 0.5), 3)", "as in the text, 0.5, or left out, got 0.1"),
-        ("StepLR(o, round(9, -999999999))", "step_size=...\\) must be greater than 0"),
+        ("StepLR(o, round(9, -999999999))", "step_size=...\\) must be at least 1"),
         ("StepLR(o, lambda_e)", "in place of lambda_e"),
         ("n = 3\n  n = 4\nStepLR(o, n)", "unexpected indent"),
         ("StepLR(SGD(m, lr=0.2), 4)", "as in the text, 0.2, or left out, got 0.1"),

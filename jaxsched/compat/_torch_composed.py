@@ -8,6 +8,7 @@ import operator
 import numpy as np
 
 from jaxsched._checks import checked_whole, violates
+from jaxsched._types import Leaf
 from jaxsched.compat._pieces import called, joined, surely
 from jaxsched.compat._signature import Count, Function, Number, Schedules, Wholes, drop_in
 from jaxsched.recipes._arguments import power
@@ -59,6 +60,8 @@ def MultiplicativeLR(
     >>> float(torch.MultiplicativeLR(1.0, lambda t: 0.5, total_steps=10)(3))
     0.125
     """
+    # A product of unknown factors has no closed form, so that `total_steps`, of which the real one
+    # knows nothing, has no default. The factor of step 0 is never asked for.
     steps = checked_whole("torch.MultiplicativeLR(total_steps=...)", total_steps, 1)
     where = "torch.MultiplicativeLR(lr_lambda=...)"
     factors = [1.0, *(called(where, lr_lambda, t) for t in range(1, steps))]
@@ -91,6 +94,8 @@ def SequentialLR(schedulers: Schedules, milestones: Wholes) -> AbstractSchedule:
             f"torch.SequentialLR(milestones=...) must be one fewer than {len(schedulers)} "
             f"schedulers, got {len(milestones)}."
         )
+    # At a milestone PyTorch calls `_update_lr(0)` of the next scheduler, which sets the rate by the
+    # branch for step 0: for all but this one that is the base rate times something.
     if any(map(_is_recursion, schedulers[1:])):
         raise ValueError(
             "torch.SequentialLR(schedulers=...) must have a MultiplicativeLR at the beginning, got "
@@ -118,10 +123,13 @@ def ChainedScheduler(schedulers: Schedules, base_lr: Number) -> AbstractSchedule
     >>> [round(float(torch.ChainedScheduler(parts, 1.0)(t)), 6) for t in (0, 1, 2)]
     [0.1, 0.05, 0.25]
     """
+    # Each part has `base_lr` in it, the chain has it once. Parts that set the rate, and do not
+    # multiply it, are refused: the last one would win at some steps and not at others. A cosine
+    # with `eta_min` above 0 beside an exponential falls to -4 times the rate by twice `T_max`.
     if violates(lambda x: x == 0, base_lr):
         raise ValueError("torch.ChainedScheduler(base_lr=...) must not be 0, got 0.")
     for part in schedulers:
-        if not _multiplies(part):
+        if not _multiplies(part, base_lr):
             raise ValueError(
                 "torch.ChainedScheduler(schedulers=...) must be ones that multiply the rate that "
                 f"they find (StepLR, LinearLR, ..., CosineAnnealingLR with fix=True), got {part!r}."
@@ -130,20 +138,24 @@ def ChainedScheduler(schedulers: Schedules, base_lr: Number) -> AbstractSchedule
     return functools.reduce(operator.mul, schedulers, Constant(rest))
 
 
-def _multiplies(schedule: AbstractSchedule) -> bool:
+def _multiplies(schedule: AbstractSchedule, base_lr: Leaf) -> bool:
     """By the structures that the drop-ins of this module make."""
-    kind = type(schedule)
-    if isinstance(schedule, shapes.Cosine):
-        return not violates(lambda end: end != 0, schedule.end)
-    if isinstance(schedule, Repeat):
-        return isinstance(schedule.schedule, Constant)
-    if isinstance(schedule, Sequence):
-        kinds = [type(part) for part in schedule.parts]
-        return kinds in ([Constant, Constant], [shapes.Linear, Constant])
-    if _is_recursion(schedule):
-        return True
+    # A schedule does not remember which function made it, so its form has to tell. A `Repeat` of a
+    # constant is `StepLR`, of a cosine `CosineAnnealingWarmRestarts`, which sets the rate. A line
+    # before a constant is a `LinearLR` if it rises, to at most the base; it is a `SWALR`, which
+    # sets the rate too, if it falls or rises from there.
+    match schedule:
+        case shapes.Cosine(end=end):
+            return not violates(lambda end: end != 0, end)
+        case Repeat(schedule=inner):
+            return isinstance(inner, Constant)
+        case Sequence(parts=(Constant(), Constant())):
+            return True
+        case Sequence(parts=(shapes.Linear(start=start, end=end), Constant())):
+            sets = lambda start, end, base: (abs(start) > abs(end)) | (abs(end) > 1.000001 * base)
+            return not violates(sets, start, end, abs(base_lr))
     plain = (Constant, PiecewiseConstant, shapes.Linear, shapes.Polynomial, Exponential)
-    return kind in plain
+    return type(schedule) in plain or _is_recursion(schedule)
 
 
 def _is_recursion(schedule: AbstractSchedule) -> bool:

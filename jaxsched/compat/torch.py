@@ -14,21 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsched._arrays import INT32_MAX, is_concrete
-from jaxsched._checks import checked_number, violates
+from jaxsched._checks import violates
+from jaxsched.compat import _pieces as pieces
 from jaxsched.compat._knots import drops, stack
-from jaxsched.compat._pieces import (
-    OfCycle,
-    OfStep,
-    add,
-    decay,
-    held,
-    moved,
-    polynomial,
-    stairs,
-    surely,
-    wave,
-    where,
-)
+from jaxsched.compat._pieces import add, surely, where
 from jaxsched.compat._signature import (
     Count,
     Flag,
@@ -62,17 +51,23 @@ from jaxsched.schedules._wrappers import Window
 
 Anneal = Literal["cos", "linear"]
 
+# PyTorch computes most of these by a recursion: each `step()` changes the rate that it finds in
+# the optimizer. The schedules here are the closed forms of that recursion, not those of
+# `scheduler.step(epoch)`, which PyTorch deprecates and which differ: `MultiStepLR` counts a
+# milestone of 2.5 there, `LinearLR` divides by a `total_iters` of 0. Where the recursion has no
+# closed form, because another hand changes the rate in between, a drop-in refuses
+# (`ChainedScheduler`).
+
 
 @drop_in
-def StepLR(base_lr: Number, step_size: Whole, gamma: NotNegative = 0.1) -> AbstractSchedule:
+def StepLR(base_lr: Number, step_size: Count, gamma: NotNegative = 0.1) -> AbstractSchedule:
     """Multiplied by ``gamma``, which may be 0, at every multiple of ``step_size``.
 
     >>> from jaxsched.compat import torch
     >>> [float(torch.StepLR(1.0, 10, 0.5)(t)) for t in (9, 10, 20)]
     [1.0, 0.5, 0.25]
     """
-    checked_number("torch.StepLR(step_size=...)", step_size, above=0)
-    return stairs(base_lr, gamma, step_size)
+    return pieces.stairs(base_lr, gamma, step_size)
 
 
 @drop_in
@@ -85,7 +80,9 @@ def MultiStepLR(base_lr: Number, milestones: Spans, gamma: Number = 0.1) -> Abst
     >>> [float(torch.MultiStepLR(1.0, [20, 10, 20], 0.5)(t)) for t in (9, 10, 20)]
     [1.0, 0.5, 0.125]
     """
-    # One that never acts is left out or, where that is not known, put where no run comes.
+    # There `last_epoch in Counter(milestones)` decides, so that a milestone acts only on the step
+    # that is equal to it. One that never acts is left out or, where that is not known, put where
+    # no run comes.
     never = lambda step: (step < 0) | (step % 1 != 0)
     some = [step for step in milestones if not violates(never, step)]
     return drops(base_lr, gamma, [where(never, (step,), INT32_MAX, step) for step in some])
@@ -123,7 +120,7 @@ def LinearLR(
     start, end = multiply(start_factor, base_lr), multiply(end_factor, base_lr)
     end = _if_any(total_iters, end, start)
     rises = surely(operator.lt, start_factor, end_factor)
-    return held(rises, shapes.Linear(start, end, total_iters), end)
+    return pieces.held(rises, shapes.Linear(start, end, total_iters), end)
 
 
 @drop_in
@@ -134,7 +131,7 @@ def ExponentialLR(base_lr: Number, gamma: NotNegative) -> AbstractSchedule:
     >>> [float(torch.ExponentialLR(1.0, 0.5)(t)) for t in (0, 1, 2)]
     [1.0, 0.5, 0.25]
     """
-    return decay(base_lr, gamma, 1)
+    return pieces.decay(base_lr, gamma, 1)
 
 
 @drop_in
@@ -147,11 +144,13 @@ def PolynomialLR(
     >>> [float(torch.PolynomialLR(1.0, 4, 2.0)(t)) for t in (0, 2, 4)]
     [1.0, 0.25, 0.0]
     """
-    return polynomial(base_lr, _if_any(total_iters, 0.0, base_lr), total_iters, power)
+    return pieces.polynomial(base_lr, _if_any(total_iters, 0.0, base_lr), total_iters, power)
 
 
 def _if_any(steps: Any, end: Any, start: Any) -> Any:
     """The end of so many steps; without any, a scheduler stays where it starts."""
+    # No error there, and no jump to the end, as one would expect of a line of no length: step 0
+    # has a branch of its own, and the first step after it is already behind `total_iters`.
     return where(lambda steps: steps > 0, (steps,), end, start)
 
 
@@ -172,7 +171,9 @@ def CosineAnnealingLR(
     >>> float(torch.CosineAnnealingLR(1.0, 10, fix=True)(20))
     0.0
     """
-    return wave(base_lr, eta_min, T_max, fix)
+    # The name says annealing, the code a whole wave: `(last_epoch - 1 - T_max) % (2 * T_max)` is
+    # the branch that leaves the lowest point, where the recursion would divide by 0.
+    return pieces.wave(base_lr, eta_min, T_max, fix)
 
 
 @drop_in
@@ -187,6 +188,8 @@ def CosineAnnealingWarmRestarts(
     >>> [float(torch.CosineAnnealingWarmRestarts(1.0, 10, 2)(t)) for t in (5, 10, 20, 30)]
     [0.5, 1.0, 0.5, 1.0]
     """
+    # Of PyTorch's two ways to step only `step()` is meant. `step(epoch)` finds the cycle by a
+    # rounded logarithm and misses restarts.
     return Repeat(shapes.Cosine(base_lr, eta_min, T_0), T_mult)
 
 
@@ -220,6 +223,7 @@ def CyclicLR(
     >>> [float(waves(t)) for t in (5, 10, 20, 30)]
     [0.5, 1.0, 0.0, 0.5]
     """
+    # `exp_range` decays with every step, as PyTorch's code does; `triangular2` with every cycle.
     fall = step_size_up if step_size_down is None else step_size_down
     height = subtract_steps(max_lr, base_lr)  # above `base_lr`: the modes scale that alone
     triangle = shapes.Linear(0.0, height, step_size_up) >> shapes.Linear(height, 0.0, fall)
@@ -229,13 +233,13 @@ def CyclicLR(
         per_cycle = chosen("torch.CyclicLR(mode=...)", mode, modes)
     waves: AbstractSchedule = Repeat(triangle, None, per_cycle)
     if scale_fn is not None:
-        scales = {"cycle": OfCycle(scale_fn), "iterations": OfStep(scale_fn)}
+        scales = {"cycle": pieces.OfCycle(scale_fn), "iterations": pieces.OfStep(scale_fn)}
         scale = chosen("torch.CyclicLR(scale_mode=...)", scale_mode, scales)
         waves = waves * traced(
             "torch.CyclicLR(scale_fn=...)", scale, {"length": add(step_size_up, fall)}
         )
     elif mode == "exp_range":
-        waves = waves * decay(1.0, gamma, 1)
+        waves = waves * pieces.decay(1.0, gamma, 1)
     return Constant(base_lr) + waves
 
 
@@ -317,6 +321,11 @@ def _total(name: str, total_steps: Any, epochs: Any, steps_per_epoch: Any) -> An
 def _one_cycle(
     name: str, steps: Any, pct: Any, strategy: str, three: bool, values: Any, fix: bool
 ) -> AbstractSchedule:
+    """The knots of the cycle, and what PyTorch computes at the step after the last."""
+    # A phase ends at `pct_start * total_steps - 1`, a step earlier than its share, and the second
+    # of three at twice that: of 100 steps with a share of 0.3 the knots are 0, 29, 58 and 99. They
+    # need not be whole, and so they are knots of one piece: stages one after another have their
+    # lengths in float32, which do not add up to the last step: the end of a line was 1.3e-2 off.
     start, top, end = values
     make = PiecewiseCosine if strategy == "cos" else PiecewiseLinear
     share = multiply(pct, steps)
@@ -328,29 +337,29 @@ def _one_cycle(
     up, last = subtract_steps(share, 1), subtract_steps(steps, 1)
     knots = [(0, start), (up, top)] + [(multiply(up, 2.0), start)] * three
     before, height = knots[-1]
-    # Where the rise takes all steps, its top is the last value.
-    is_last = lambda last, before: last > before
-    knots.append(
-        (
-            where(is_last, (last, before), last, add(before, 1.0)),
-            where(is_last, (last, before), end, height),
-        )
-    )
-    # A rise of less than a step is over before step 0: its knots are, and the axis begins earlier.
+    # With a share of 1 the rise takes all steps and its top is the last value: the fall, which
+    # would be of no length or a negative one, is a plateau behind it.
+    falls = lambda x, y: where(lambda last, before: last > before, (last, before), x, y)
+    knots.append((falls(last, add(before, 1.0)), falls(end, height)))
+    # With a share of 0 the rise is over at step -1, and with three phases the way down at step -2.
+    # A piece has no knots before 0, so the axis begins 4 steps earlier. Knots that would then be
+    # out of order move down to a step before the next.
     early = 0 if surely(lambda up: up > 0, up) else 4
     at = [add(step, early) for step, _ in knots]
     for i in reversed(range(len(at) - 1)):
         at[i] = where(lambda x, y: x < y, (at[i], at[i + 1]), at[i], subtract_steps(at[i + 1], 1))
-    curve = moved(make(stack(at), stack([value for _, value in knots])), -early)
+    curve = pieces.moved(make(stack(at), stack([value for _, value in knots])), -early)
     if fix:
         return Window(curve, 0, steps)
+    # `step_num > total_steps` is an error there, so that one step more than there are is allowed,
+    # and the last phase is extrapolated: a line goes below 0, a cosine comes back.
     (begin, high), (stop, low) = knots[-2:]
     part = divide(subtract_steps(steps, begin), subtract_steps(stop, begin))
     part = _bent(part) if strategy == "cos" else part
     beyond = add(high, multiply(subtract_steps(low, high), part))
-    if not surely(is_last, last, before):  # the one before goes on
-        beyond = where(is_last, (last, before), beyond, value_at(curve, steps))
-        low = where(is_last, (last, before), low, beyond)
+    if not surely(operator.gt, last, before):  # without a fall, the rise goes on
+        beyond = falls(beyond, value_at(curve, steps))
+        low = falls(low, beyond)
     return Window(curve, 0, steps) >> Constant(beyond, 1) >> Constant(low)
 
 
@@ -371,5 +380,7 @@ def SWALR(
     >>> [float(torch.SWALR(1.0, 0.5, 10)(t)) for t in (0, 5, 10)]
     [1.0, 0.75, 0.5]
     """
+    # The class takes the rate that it finds at its first step, whatever the optimizer began with:
+    # `base_lr` is the one at which averaging begins.
     make = shapes.Cosine if anneal_strategy == "cos" else shapes.Linear
     return make(base_lr, swa_lr, anneal_epochs) >> Constant(swa_lr)
