@@ -36,6 +36,9 @@ def as_array(x: Leaf) -> Leaf:
 
 def levels(steps: Sequence[Leaf], values: Sequence[Leaf]) -> AbstractSchedule:
     """``PiecewiseConstant`` of steps in order, which may be negative or equal."""
+    # Known steps go through a dict, in which the last of equal ones stays, and all before step 0
+    # take the place of the first value: [-2, 3, 3] with [1, .5, .2, .1] is .5, from step 3 on .1.
+    # In a program the steps are kept as they are, and `PiecewiseConstant` takes the last there.
     if known(steps):
         of_step = {0: values[0]}
         for step, value in zip(map(plain, steps), values[1:], strict=True):
@@ -64,6 +67,7 @@ def _products(start: Leaf, factors: Sequence[Leaf]) -> list[Leaf]:
 
 def _in_order(start: Leaf, steps: Sequence[Leaf], factors: Sequence[Leaf]) -> tuple[Leaf, Leaf]:
     """Steps, sorted, and the products of their factors."""
+    # The steps may be those of a population and the factors one for all, or the other way round.
     at, scales = stack(steps), jnp.asarray(stack([start, *factors]), jnp.float32)
     shape = np.broadcast_shapes(at.shape[:-1], scales.shape[:-1])
     at, scales = (jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in (at, scales))
@@ -90,14 +94,16 @@ def scaled_knots(
             return kind(stack([0, *steps]), stack(values))
         return moved(kind(np.asarray(steps) - steps[0], stack(values[1:])), steps[0])
     # Of equal steps the last scale counts, as in a dict. A trace does not know which are equal: so
-    # the first one takes the scale of the last, and the others multiply by 1.
+    # the first one takes the scale of the last, and the others multiply by 1. It matters for
+    # Optax's one-cycles, whose knots are `int(share * steps)`: shares near 0 or 1 fall on one step.
+    equal = lambda x, y: as_real(x) == as_real(y)
     kept = []
     for i, step in enumerate(steps):
         scale = as_array(scales[i])
         for other, later in zip(steps[i + 1 :], scales[i + 1 :], strict=True):
-            scale = where(lambda x, y: as_real(x) == as_real(y), (step, other), later, scale)
+            scale = where(equal, (step, other), later, scale)
         for other in steps[:i]:
-            scale = where(lambda x, y: as_real(x) == as_real(y), (step, other), 1.0, scale)
+            scale = where(equal, (step, other), 1.0, scale)
         kept.append(scale)
     at, values = _in_order(start, steps, kept)
     return kind(jnp.concatenate([jnp.zeros_like(at[..., :1]), at], -1), values)

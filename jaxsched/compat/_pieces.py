@@ -23,6 +23,12 @@ from jaxsched.schedules._phase import unfinished
 from jaxsched.schedules._repeat import Repeat
 from jaxsched.schedules._wrappers import Shift, Window
 
+# The drop-ins take Python numbers, arrays (populations) and tracers alike, so none of them branches
+# in Python on a number. `where` chooses a number, in a program by a select. `surely` chooses a
+# form, and only if the numbers are known: with traced ones the general form is made, which has the
+# same values and costs a piece more. A rule that a number breaks is told by `violates`, also of
+# known numbers only.
+
 
 def where(rule: Callable[..., Any], condition_of: tuple[Leaf, ...], x: Leaf, y: Leaf) -> Leaf:
     """``x`` where the rule holds for numbers that may be traced, else ``y``."""
@@ -84,6 +90,9 @@ def wave(high: Leaf, low: Leaf, steps: Leaf, fix: bool = False) -> AbstractSched
 
 def held(rises: bool, schedule: AbstractSchedule, end: Leaf) -> AbstractSchedule:
     """One that rises is a warmup, which ends no run: its end is a phase of its own."""
+    # A piece holds its last value in any case; what differs is the duration, that of a run. After
+    # the `Constant` there is none. Without it a range test or a sweep would take the length of a
+    # warmup for that of the training.
     return schedule >> Constant(end) if rises else schedule
 
 
@@ -98,6 +107,8 @@ def onward(schedule: AbstractSchedule) -> AbstractSchedule:
 
 def lasting(schedule: AbstractSchedule, steps: Leaf) -> AbstractSchedule:
     """The same values, in a run of ``steps``, which is longer or shorter than the schedule."""
+    # A shorter run must not cut the schedule off: peers go on with the curve after the length that
+    # they were told, and so would a run that is made longer.
     length = schedule.duration
     if length is None or not surely(operator.ne, length, steps):
         return schedule
@@ -114,6 +125,8 @@ def polynomial(start: Leaf, end: Leaf, steps: Leaf, power: Leaf) -> AbstractSche
 
 def powered(power: Leaf, start: Leaf, end: Leaf) -> tuple[Leaf, Leaf]:
     """The end and the power of a curve that is ``start`` throughout where its power is 0."""
+    # All peers compute `remaining ** power`, and 0.0 ** 0 is 1 in Python, NumPy and XLA. The shapes
+    # refuse a power of 0: so they get 1 here, between two equal values.
     flat = lambda power: power == 0
     return where(flat, (power,), start, end), where(flat, (power,), 1.0, power)
 
@@ -125,14 +138,13 @@ def moved(schedule: AbstractSchedule, begin: Leaf) -> AbstractSchedule:
 
 def decay(start: Leaf, factor: Leaf, every: Leaf) -> AbstractSchedule:
     """``start * factor ** (t / every)``; with a factor of 0 it is 0 after step 0."""
+    # `Exponential` holds the logarithm of the factor, and 0 has none. A rate of -1e20 stands for
+    # it, which is 0 after any step; an infinity would be NaN at step 0 and in every gradient.
     gone = lambda factor: factor == 0
     law: Any = exponential(start, where(gone, (factor,), 1.0, factor), every)
     if surely(lambda factor: factor != 0, factor):
         return law
-    return dataclasses.replace(law, rate=where(gone, (factor,), _GONE, law.rate))
-
-
-_GONE = -1e20  # the rate of a factor of 0, which has no logarithm; a finite one, for gradients
+    return dataclasses.replace(law, rate=where(gone, (factor,), -1e20, law.rate))
 
 
 def stairs(start: Leaf, factor: Leaf, every: Leaf) -> AbstractSchedule:
@@ -144,6 +156,8 @@ def joined(
     where: str, schedules: Sequence[AbstractSchedule], at: Sequence[Leaf]
 ) -> AbstractSchedule:
     """One after another, each from its own step 0; ``at`` are the first steps of all but one."""
+    # The windows cut a part that is longer than its place, and stretch nothing: one that is over
+    # sooner holds, and one that has no end goes on until its milestone.
     parts: list[AbstractSchedule] = []
     begin: Any = 0
     for schedule, step in zip(schedules, at, strict=False):

@@ -7,6 +7,7 @@ body gets numbers, of which the known ones are checked, and may be traced ones.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
@@ -33,15 +34,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def drop_in(make: F) -> F:
     """Binds and checks the arguments in the name of the other library's function."""
+    # Annotations are texts (`from __future__ import annotations`), such as "Number | None". The
+    # kind that one names is looked up in the function's module when it is called; `jaxsched.names`
+    # reads the same texts off the source, so that a slip in a config is answered without JAX.
+
     # Of `_torch_plateau` and the like, too, which are parts of `torch`.
     library = make.__module__.rpartition(".")[2].lstrip("_").partition("_")[0]
     function = f"{library}.{make.__name__}"
     # Not written there: for a type checker a module that has it has every name.
     make.__globals__.setdefault("__getattr__", functools.partial(_lacking, make.__globals__))
-    words = {name: word for name, word in make.__annotations__.items() if name != "return"}
-    values, fixed = make.__defaults__ or (), make.__kwdefaults__ or {}
-    places = list(words)[: make.__code__.co_argcount]
-    defaults = dict(zip(places[len(places) - len(values) :], values, strict=True)) | fixed
+    parameters = inspect.signature(make).parameters.values()
+    words: dict[str, str] = {p.name: p.annotation for p in parameters}
+    places = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
 
     @functools.wraps(make)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -51,6 +56,7 @@ def drop_in(make: F) -> F:
             )
         hint = optimizers_place(function, list(words), args)
         given = bind(function, list(words), defaults, args, kwargs, hint)
+        # Defaults are checked as well: they are few, and a check also converts.
         for name, word in words.items():
             kind = word.removesuffix(" | None")
             if given[name] is not None or kind == word:
@@ -73,21 +79,20 @@ def _lacking(module: dict[str, Any], name: str) -> NoReturn:
     raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}{near}")
 
 
-def _number(**bounds: Any) -> Callable[[str, Any], Any]:
-    return lambda where, x: checked_number(where, _one(where, x), **bounds)
+def _number(check: Callable[..., Leaf] = checked_number, **bounds: Any) -> Callable[..., Any]:
+    """A check of one number; ``jaxsched.names`` reads the bounds off the calls below."""
+    return lambda where, x: check(where, _one(where, x), **bounds)
 
 
 def _one(where: str, x: Leaf) -> Leaf:
+    # PyTorch takes a list of rates, one for each group of parameters; here it would be a population
+    # of schedules, which is something else.
     if is_list(x):
         raise TypeError(
             f"{where} must be one, got {describe(x)}: groups of parameters that differ have a "
             "schedule each, by `js.optim.group_lr(factory, {expression: schedule})`."
         )
     return x
-
-
-def _steps(**bounds: Any) -> Callable[[str, Any], Any]:
-    return lambda where, x: checked_steps(where, _one(where, x), **bounds)
 
 
 def _numbers(
@@ -162,9 +167,10 @@ PositiveRatio = Annotated[_types.Number, _number(above=0, at_most=1)]
 Whole = Annotated[_types.Number, _number(at_least=0, whole=True)]  # steps, or a count
 Seed = Annotated[_types.Number, _number(at_least=0, at_most=0x7FFFFFFF, whole=True)]
 Count = Annotated[_types.Number, _number(at_least=1, whole=True)]
-Span = Annotated[_types.Number, _steps(at_least=0)]
-PositiveSpan = Annotated[_types.Number, _steps(above=0)]
-AnySpan = Annotated[_types.Number, _steps()]
+# Lengths, which need not be whole; one between 0 and 1 is refused as a slip for a share.
+Span = Annotated[_types.Number, _number(checked_steps, at_least=0)]
+PositiveSpan = Annotated[_types.Number, _number(checked_steps, above=0)]
+AnySpan = Annotated[_types.Number, _number(checked_steps)]
 Spans = Annotated[Any, _numbers(checked_steps)]
 Numbers = Annotated[Any, _numbers()]
 Wholes = Annotated[Any, _numbers(at_least=0, whole=True)]

@@ -22,7 +22,7 @@ from jaxsched.compat._signature import (
 )
 from jaxsched.controllers import Plateau
 
-_CUTS = 10_000  # of known numbers, which are followed one by one
+_CUTS = 10_000  # of known numbers, which are followed one by one; with more the formula does
 _LEAST = 2.0**-100  # in place of a factor of 0, which has no logarithm
 
 
@@ -87,6 +87,7 @@ def plateau(
 
 def margins(name: str, threshold: Leaf, mode: Any) -> tuple[Leaf, Leaf]:
     """The relative margin of an improvement, and the absolute one."""
+    # PyTorch takes a relative threshold of 1 or more, with which no positive loss ever improves.
     if mode == "abs":
         return 0.0, threshold
     return checked_number(f"{name}(threshold=...)", threshold, below=1), 0.0
@@ -97,8 +98,13 @@ def _least_scale(base: Leaf, factor: Leaf, min_lr: Leaf, eps: Leaf) -> Leaf:
 
     A cut that lowers the rate by ``eps`` or less is not made, nor is any after it.
     """
+    # PyTorch asks before each cut whether it is worth it, with a rate that it finds. `Plateau` asks
+    # nothing: it cuts down to a least scale. So the scale is computed here at which PyTorch would
+    # stop: for a base of 1, a factor of 0.1 and an eps of 1e-8 it is 1e-8, since the cut from
+    # there to 1e-9 is 9e-9. Known numbers are followed as PyTorch follows them: its rounding
+    # decides whether a cut is more than `eps` where the two are equal.
     numbers = (base, factor, min_lr, eps)
-    if known(numbers):  # as PyTorch counts, whose rounding decides whether a cut is ``eps``
+    if known(numbers):
         base, factor, min_lr, eps = map(plain, numbers)
         rate = base
         for _ in range(_CUTS):
@@ -112,6 +118,9 @@ def _least_scale(base: Leaf, factor: Leaf, min_lr: Leaf, eps: Leaf) -> Leaf:
         some = jnp.isfinite(times)
         return jnp.where(some, factor ** jnp.where(some, jnp.maximum(times, 0.0), 1.0), 0.0)
 
+    # In a program two bounds are solved for by logarithms. `frozen`: the first scale of which
+    # another cut would be `eps` or less. `low`: the least rate, unless the cut to it, from the last
+    # power of the factor above it (`before`), is `eps` or less. The larger one is met first.
     factor = larger(factor, _LEAST)
     rate = jnp.log(factor)
     frozen = cut(jnp.ceil(jnp.log(eps / (base * (1 - factor))) / rate))
