@@ -13,6 +13,7 @@ from jaxsched.search.trials._given import as_trials
 def units(trials, most, workers=None, least=1, **arguments):
     request = Request(**arguments)
     ledger = Ledger(make_plan(bowl(), as_trials(trials), request))
+    ledger.reread(None)
     found, repeated = cut(ledger, None, lambda updates: most, least, workers)
     assert sorted(t for u in found for t in u.trials) == sorted(
         [*range(len(ledger.plan.trials))] * len(ledger.plan.runs)
@@ -43,3 +44,10 @@ def test_more_units_than_workers_are_no_use_if_they_repeat_too_much():
 def test_a_unit_fills_the_lanes_that_train_side_by_side():
     found, _ = units(CONSTANTS, 8, least=3, steps=10)
     assert [len(trials) for _, trials in found] == [4, 4]
+
+
+def test_runs_that_are_held_back_are_open_once_however_often_a_store_is_read():
+    ledger = Ledger(make_plan(bowl(), as_trials(CONSTANTS), Request(steps=10)))
+    for _ in range(2):
+        ledger.reread(0)
+        assert len({run.key for run in ledger.unfinished()}) == len(ledger.unfinished()) == 8

@@ -117,15 +117,15 @@ class Ledger:
         self.stop_requested = False
         self.lock = threading.Condition()
         self.store = store or Store()
-        self._keep = keep_final_states
+        self._keep, self._state = keep_final_states, state
         self._active = set(range(len(plan.trials)))
         # A stack: the tree is trained depth first, so the number of states in memory is that of
         # the tree's depth. Breadth first would keep as many as the tree is wide.
-        self._open = self._roots(state)
+        self._open: list[OpenRun] = []
         self._later: list[OpenRun] = []  # runs that begin at the step ``_until`` or after it
         self._taken: dict[int, list[OpenRun]] = {}  # the runs of each device
         self._until = math.inf
-        self._opened = {run.key for run in self._open}
+        self._opened: set[Key] = set()
         self._ahead: dict[Key, RunCurves] = {}  # stored, beyond an undecided rung
         self._stored: dict[Key, int] = {}  # updates of a run that the store held
 
@@ -256,14 +256,16 @@ class Ledger:
     def recall(self) -> Recalled:
         """Files all runs that the store holds; then decide the rungs, and call ``reopen``.
 
-        It goes down the tree from the roots. With controllers it ends at a run that is missing: how
-        that forks is unknown until it is evaluated.
+        It goes down the tree from the roots, which are all that an empty store lets it know. With
+        controllers it ends at a run that is missing: how that forks is unknown until it is
+        evaluated.
         """
         store, plan, recalled = self.store, self.plan, Recalled()
-        if store.empty:
-            return recalled
         self.finished = {}
-        todo: list[tuple[OpenRun, Key | None]] = [(run, None) for run in self._roots()]
+        roots = root_runs(plan, self._state, store.begin())
+        if store.empty:
+            return {run.key: (run, None) for run in roots}
+        todo: list[tuple[OpenRun, Key | None]] = [(run, None) for run in reversed(roots)]
         while todo:
             run, parent = todo.pop()
             stage = plan.stages[run.key.stage]
@@ -284,8 +286,6 @@ class Ledger:
         then trained again, from its own last state, with the same bits. To start over would cost
         the whole sweep.
         """
-        if not recalled:
-            return
         finished, again = self.finished, set[Key]()
         rungs = self.plan.rungs[self.rungs_decided :]
         # Of stopped trials nothing is needed; what lies beyond an undecided rung waits for it.
@@ -294,7 +294,7 @@ class Ledger:
                 del finished[key]
             elif rungs and self.plan.stages[key.stage].start >= rungs[0]:
                 self._ahead[key] = finished.pop(key)
-        self._open = []
+        self._open, self._later = [], []
         # Children first: whether one has a state decides whether its parent is trained again.
         for key, (run, parent) in reversed(recalled.items()):
             records = finished if key in finished else self._ahead
@@ -327,10 +327,6 @@ class Ledger:
         with self.lock:
             self.units = (units, of)
             self.steps_trained += updates
-
-    def _roots(self, state: PyTree | None = None) -> list[OpenRun]:
-        """The runs at step 0, reversed: the last one is taken first."""
-        return root_runs(self.plan, state, self.store.begin())[::-1]
 
     def _reached(self, key: Key) -> bool:
         """Whether a trial goes through a run, in view of the rungs at which some were stopped."""

@@ -137,7 +137,8 @@ class StageStore(Store):
         digest, start, at, states = run.path.values.copy(), stage.start, stage.start, []
         # Where a state is saved a piece ends. Forwards, since a digest can only be extended. Of the
         # states found the last one is loaded, and an earlier one only if its file is damaged.
-        for step in sorted(step for step in self._bounds[run.key] if step <= run.at):
+        bounds = self._bounds.get(run.key, ())  # of an empty store: it was not looked for
+        for step in sorted(step for step in bounds if step <= run.at):
             digest.update(in_order(self._values(run, at, step)))
             at = step
             for narrowed in (True, False):
