@@ -23,7 +23,7 @@ import stat
 import types
 import typing
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -60,7 +60,7 @@ def write(path: Path, meta: object, arrays: Arrays) -> None:
     stored: dict[str, Any] = {f"{number}": data for number, (_, data) in enumerate(packed.values())}
     index = json.dumps({"meta": meta, "arrays": kinds}).encode()
     stored["index"] = np.frombuffer(_digest(index) + index, np.uint8)
-    _write_whole(path, lambda file: np.savez(file, **stored))
+    _write_whole(path, stored)
 
 
 def read(path: Path, data: bytes | None = None) -> tuple[Any, dict[str, Any]]:
@@ -82,7 +82,7 @@ def read_meta(path: Path) -> Any:
     """The JSON value alone; errors are those of ``read``, of the arrays excepted."""
     try:
         with opened(path) as raw:
-            return _contents(members(raw, only="index"))["meta"]
+            return _read_index(members(raw, only="index"))[0]
     except (Damaged, OSError) as error:
         raise _damage_in(path, error) from None
 
@@ -116,6 +116,7 @@ def members(raw: BinaryIO, only: str | None = None) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(raw) as archive:
             infos = archive.infolist()
             size, claimed = raw.seek(0, os.SEEK_END), sum(info.file_size for info in infos)
+            # Before any is read: a file of a few hundred bytes may claim a terabyte.
             if claimed > size:
                 raise Damaged(f"{claimed} bytes in a file of {size}")
             named = [(info.filename.removesuffix(".npy"), info) for info in infos]
@@ -130,11 +131,14 @@ def members(raw: BinaryIO, only: str | None = None) -> dict[str, np.ndarray]:
                 arrays[name] = _array_of_npy(archive.read(info))
     except TooLarge:
         raise
-    except Damaged as error:
-        raise Damaged(f"{where}{error}") from None
     except Exception as error:  # of zipfile and NumPy: many ways to say that bytes are wrong
-        raise Damaged(f"{where}{type(error).__name__}: {error}") from None
+        raise Damaged(f"{where}{_reason(error)}") from None
     return arrays
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, and its kind if it is not ours: a KeyError says only "3"."""
+    return f"{error}" if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
 
 
 def _check_fits(size: int) -> None:
@@ -150,32 +154,30 @@ def unpacked(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
     Raises:
         Damaged: if they differ.
     """
-    contents, where = _contents(stored), "the index"
+    meta, kinds = _read_index(stored)
+    where = "the index"
     try:
-        if len(stored) != len(contents["arrays"]) + 1:
-            raise Damaged(f"it tells of {len(contents['arrays'])} members, not {len(stored) - 1}")
+        if len(stored) != len(kinds) + 1:
+            raise Damaged(f"it tells of {len(kinds)} members, not {len(stored) - 1}")
         arrays = {}
-        for number, (name, kind) in enumerate(contents["arrays"].items()):
+        for number, (name, kind) in enumerate(kinds.items()):
             where = f"array {name!r}"
             arrays[name] = _unpacked_array(kind, stored[f"{number}"])
-        return contents["meta"], arrays
-    except Damaged as error:
-        raise Damaged(f"{where}: {error}") from None
+        return meta, arrays
     except Exception as error:  # of JSON, NumPy and JAX
-        raise Damaged(f"{where}: {type(error).__name__}: {error}") from None
+        raise Damaged(f"{where}: {_reason(error)}") from None
 
 
-def _contents(stored: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the index says: "meta", and "arrays" with their kinds."""
+def _read_index(stored: dict[str, np.ndarray]) -> tuple[Any, dict[str, Any]]:
+    """The JSON value of a file, and its arrays' names with their kinds."""
     try:
         index = stored["index"].tobytes()
         if _digest(index[_DIGEST:]) != index[:_DIGEST]:
             raise Damaged("it does not have its digest")
         contents = json.loads(index[_DIGEST:])
-        return {"meta": contents["meta"], "arrays": contents["arrays"]}
+        return contents["meta"], contents["arrays"]
     except Exception as error:  # of JSON and NumPy
-        text = f"{error}" if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
-        raise Damaged(f"the index: {text}") from None
+        raise Damaged(f"the index: {_reason(error)}") from None
 
 
 def _unpacked_array(kind: dict[str, Any], stored: np.ndarray) -> Any:
@@ -192,6 +194,9 @@ def typed(hint: Any, value: object, where: str) -> Any:
     Raises:
         Damaged: if it is anything else; the message begins with ``where``.
     """
+    # JSON has fewer types than Python: its lists are our tuples too, and its objects dataclasses. A
+    # value is never converted but for these and whole numbers where a float is meant: "3" for 3
+    # would be a file that no version of ours has written.
     inner = typing.get_args(hint)
     if isinstance(hint, types.UnionType):
         return None if value is None else typed(inner[0], value, where)
@@ -243,13 +248,15 @@ def _annotations_of(kind: type) -> tuple[dict[str, Any], set[str]]:
     return typing.get_type_hints(kind), needed
 
 
-def _write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
-    """Writes a whole file or none: under another name, flushed to the disk, then renamed."""
+def _write_whole(path: Path, stored: dict[str, Any]) -> None:
+    """Writes a whole npz or none: under another name, flushed to the disk, then renamed."""
+    # The order is what makes it safe. Renamed before it is flushed, a file may have its name and no
+    # bytes after a power cut. The name itself is in the directory, which is flushed last.
     # A random name and "x": a link that was planted there is never written through.
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            fill(file)
+            np.savez(file, **stored)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -271,12 +278,9 @@ def _write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
 def _array_of_npy(data: bytes) -> np.ndarray:
     """An array of a npy file. NumPy's own reader makes room for what the header claims."""
     stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]
-    shape, fortran, dtype = read_header(stream)
+    if np.lib.format.read_magic(stream) != (1, 0):  # which NumPy gives all but odd structures
+        raise Damaged("its header is not that of an array of numbers")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     begin = stream.tell()
     if math.prod(shape) * dtype.itemsize != len(data) - begin or any(n < 0 for n in shape):
         raise Damaged(f"{dtype}{list(shape)} in {len(data) - begin} bytes")
