@@ -89,10 +89,10 @@ def _few_mlir_contexts():
 @pytest.fixture(autouse=True, scope="session")
 def _keep_no_states_by_time():
     """What a store keeps beside ends of stages depends on how fast a run is."""
-    from jaxsched.search.store._store import StageStore
+    from jaxsched.search.store._marks import Marks
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageStore, "_apart", lambda *_: math.inf)
+        patch.setattr(Marks, "_apart", lambda *_: math.inf)
         yield
 
 

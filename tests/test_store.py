@@ -25,7 +25,7 @@ from jaxsched.search.engine import _engine
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.multihost import _backend
 from jaxsched.search.store._directory import StoreDirectory
-from jaxsched.search.store._store import StageStore
+from jaxsched.search.store._marks import Marks
 
 HERE = Path(__file__).parent
 # Of shorter runs a part of the schedules will do, and some trials are one run.
@@ -79,7 +79,7 @@ def counted(monkeypatch):
 @pytest.fixture
 def marked(monkeypatch):
     """Keeps states where another sweep is likely to fork, though these runs are short."""
-    monkeypatch.setattr(StageStore, "_apart", lambda *_: 1.0)
+    monkeypatch.setattr(Marks, "_apart", lambda *_: 1.0)
 
 
 # ------------------------------------------------------------------------------------------ growth
@@ -256,7 +256,7 @@ def test_any_sweeps_in_one_directory_are_as_if_each_was_alone(sweeps, lost, apar
     """Whatever files are lost between them, and however many states are kept."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageStore, "_apart", lambda *_: apart)
+        patch.setattr(Marks, "_apart", lambda *_: apart)
         for arguments in sweeps:
             found = sweep(directory, **arguments)
             alone = sweep(None, **arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,16 @@ from jaxsched.search._files import Damaged, typed
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._pieces import FORMAT
 
+SavedStates = dict[str, tuple[int, PyTree]]  # point -> step and state
+
 _Entries = list[tuple[int, str]]  # step, point
 
 
 class States:
     """Finds and reads them. Which there are is read again after ``forget``.
+
+    Of a file its JSON is read first, and its arrays only when a state of it is loaded: all states
+    of a directory may be a GiB, of which a sweep needs a few.
 
     Args:
         directory: of the files.
@@ -57,6 +62,7 @@ class States:
             return None
         wanted, treedef = jax.tree.flatten(self._like)
         try:
+            # Digests protect from chance only: what somebody has made may have any shapes.
             if path not in self._arrays:
                 self._arrays[path] = self._directory.read(path)[1]
             leaves = [self._arrays[path][f"s{number}/{j}"] for j in range(len(wanted))]
@@ -96,8 +102,8 @@ class States:
         return self._files[path]
 
 
-def saved_states(states: Mapping[str, tuple[int, PyTree]]) -> tuple[object, dict[str, jax.Array]]:
-    """Point -> step and state as a JSON value and arrays, for a file."""
+def saved_states(states: SavedStates) -> tuple[object, dict[str, jax.Array]]:
+    """A JSON value and arrays, for a file."""
     entries = [FORMAT, [[step, point] for point, (step, _) in states.items()]]
     return entries, {
         f"s{i}/{j}": leaf

@@ -15,8 +15,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 import dataclasses
-import functools
-import math
 import time
 from hashlib import blake2b
 
@@ -24,25 +22,20 @@ import jax
 import numpy as np
 
 from jaxsched._text import warn
-from jaxsched._types import PyTree
 from jaxsched.search.engine._ledger import Ledger, Store
 from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key, OpenRun
 from jaxsched.search.store._directory import StoreDirectory
 from jaxsched.search.store._fields import Fields
 from jaxsched.search.store._index import Index, RunPath
-from jaxsched.search.store._likely import likely_forks, next_fork
+from jaxsched.search.store._marks import Marks
 from jaxsched.search.store._names import Names
 from jaxsched.search.store._pieces import Piece, Root, encoded, in_order
-from jaxsched.search.store._states import States, saved_states
+from jaxsched.search.store._states import SavedStates, States, saved_states
 
 _KEPT = 1 << 30  # bytes of states that are never deleted, in one directory
 _MARKS = 1 << 28  # bytes of those at marks, of them
 _HELD = 64 << 20  # bytes of them in memory, before it is time to save
-# To cut a run costs so many seconds of CPU time; a state there as many, and more for each byte. All
-# may take a 150th of the time, or twice that on busy cores, which the time of an update counts. A
-# run is cut for them in at most 20 parts: as people write shares.
-_CUT, _STATE, _BYTE, _SHARE, _PARTS = 5e-4, 3e-4, 5e-9, 150, (20, 10, 5, 4, 2, 1)
 
 
 class StageStore(Store):
@@ -85,9 +78,10 @@ class StageStore(Store):
         self.machines = set[str]()
         self.used: dict[Key, frozenset[str]] = {}
         self._bounds: dict[Key, set[int]] = {}  # the steps at which a run may have a state
+        # Since the last save: what was measured, and states that are never deleted.
         self._fresh: list[Piece] = []
-        self._ends: dict[str, tuple[int, PyTree]] = {}
-        self._marks: dict[str, tuple[int, PyTree]] = {}
+        self._at_ends, self._at_marks = SavedStates(), SavedStates()
+        # Up to where the pieces of an open run go, with the digest of the values before.
         self._saved: dict[Key, tuple[int, blake2b]] = {}
         self._state_bytes = plan.shape.state_bytes
         self._last = time.monotonic()
@@ -97,8 +91,7 @@ class StageStore(Store):
         self._room = _KEPT - marks - directory.size("ends-*")
         # For marks: what a sweep needs, such as the states of its open runs, comes after them.
         self._spare = min(_MARKS - marks, directory.free() // 4)
-        self._each = self._spare / max(1, 2 * plan.widest * self._state_bytes)  # of a run
-        self._likely = functools.lru_cache(1024)(functools.partial(likely_forks, plan))
+        self._marks = Marks(plan, self._spare)
         self.refresh()
 
     # ------------------------------------------------------------------------------------ reading
@@ -135,8 +128,11 @@ class StageStore(Store):
     def reopened(self, run: OpenRun) -> OpenRun | None:
         number, stage = self._names.number(run.key), self._plan.stages[run.key.stage]
         digest, start, at, states = run.path.values.copy(), stage.start, stage.start, []
-        # Where a state is saved a piece ends. Forwards, since a digest can only be extended. Of the
-        # states found the last one is loaded, and an earlier one only if its file is damaged.
+        # A state is found by its point alone, of which each takes two digests: a million for a run
+        # of as many updates. But where a state is saved a piece ends (``save`` calls ``_add``
+        # first), so it is enough to ask at the ends of the pieces that were found. Forwards, since
+        # a digest can only be extended. Of the states found the last one is loaded, and an earlier
+        # one only if its file is damaged.
         bounds = self._bounds.get(run.key, ())  # of an empty store: it was not looked for
         for step in sorted(step for step in bounds if step <= run.at):
             digest.update(in_order(self._values(run, at, step)))
@@ -171,26 +167,14 @@ class StageStore(Store):
 
     def due(self) -> bool:
         pause = max(self._every, 20 * self._took) if self._every else 0.0
-        full = (len(self._ends) + len(self._marks)) * self._state_bytes > _HELD
+        full = (len(self._at_ends) + len(self._at_marks)) * self._state_bytes > _HELD
         return full or time.monotonic() - self._last >= pause
 
     def mark(self, run: OpenRun, lanes: int, kept: int, at: int, speed: int) -> int | None:
-        stop, least = self._plan.stages[run.key.stage].stop, self._apart(lanes, speed)
-        # Controllers may fork at each report, so that there is a state at each.
-        if stop - kept <= least or self._plan.table.controlled or not self._has_spare:
-            return None
-        trial = run.key.trials[0]
-        most = min(self._each, int(self._plan.table.horizons[trial]) / least)
-        parts = next(n for n in _PARTS if n <= max(1, most))
-        return next_fork(self._likely(trial, parts), kept, at, stop, least)
-
-    def _apart(self, lanes: int, speed: int) -> float:
-        """The least updates between states that are kept of a run."""
-        seconds = _CUT + lanes * (_STATE + _BYTE * self._state_bytes)
-        return max(1.0, _SHARE * seconds * (speed or math.inf))
+        return self._marks.next(run, lanes, kept, at, speed) if self._has_spare else None
 
     def keep(self, run: OpenRun) -> None:
-        if self._has_spare and self._hold(run, self._add(run), self._marks):
+        if self._has_spare and self._hold(run, self._add(run), self._at_marks):
             self._spare -= self._state_bytes
 
     @property
@@ -199,15 +183,19 @@ class StageStore(Store):
 
     def ended(self, run: OpenRun) -> RunPath:
         digest = self._add(run)
-        self._hold(run, digest, self._ends)
+        self._hold(run, digest, self._at_ends)
         self._saved.pop(run.key, None)
         return RunPath(digest)
 
-    def _hold(self, run: OpenRun, digest: blake2b, where: dict[str, tuple[int, PyTree]]) -> bool:
+    def _point(self, run: OpenRun, digest: blake2b) -> str:
+        """The name of the state that an open run has now."""
+        return self._names.point(self._names.number(run.key), digest, run.at, run.narrowed)
+
+    def _hold(self, run: OpenRun, digest: blake2b, where: SavedStates) -> bool:
         """Takes the state of a run, to be saved, if there is room; returns whether it has."""
         if run.curves.diverged >= 0 or self._state_bytes > self._room:
             return False
-        point = self._names.point(self._names.number(run.key), digest, run.at, run.narrowed)
+        point = self._point(run, digest)
         # It can be trained again: without memory to unstack it, it is not kept.
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             if point not in self._states.kept:
@@ -218,41 +206,40 @@ class StageStore(Store):
         return False
 
     def save(self, ledger: Ledger) -> None:
-        """Writes the new measurements, then the states, then deletes older states.
-
-        So a kill never loses a save.
-        """
-        began = time.monotonic()
-        directory, names = self._directory, self._names
+        """Writes the new measurements, then the states, then deletes older states."""
+        # A kill between any two of these lines loses no earlier save. Records come first: a state
+        # is looked for where a piece ends, so one without its piece would never be found, while
+        # pieces without a state are of use to other runs, and cost this one the way from an older
+        # state. A disk that is full at a mark ends no sweep; one that is full at anything else
+        # does.
+        began, directory = time.monotonic(), self._directory
         name = f"{self._writer}-{self._next:08d}"
         open_runs = [(run, self._add(run)) for run in ledger.unfinished()]
         if self._fresh:
             path = directory.path / f"records-{name}.npz"
             directory.write(path, *self._encoded())
             self._index.written(path)
-        failed = True
-        with contextlib.suppress(*directory.suppressed):  # a full disk has room for less, perhaps
-            self._write("marks", name, self._marks)
-            failed = False
-        if failed:
-            self._states.kept -= self._marks.keys()
+        try:
+            self._write("marks", name, self._at_marks)
+        except directory.suppressed:  # a full disk has room for less, perhaps
+            self._states.kept -= self._at_marks.keys()
             self._spare = 0
-        states: dict[str, tuple[int, PyTree]] = {}
+        states: SavedStates = {}
         for run, digest in open_runs:
-            if run.state is not None and run.curves.diverged < 0:
-                point = names.point(names.number(run.key), digest, run.at, run.narrowed)
-                if point not in self._states.kept:
-                    states[point] = (run.at, run.plain_state)
-        self._write("ends", name, self._ends)
+            point = self._point(run, digest)
+            begun = run.state is not None and run.curves.diverged < 0
+            if begun and point not in self._states.kept:
+                states[point] = (run.at, run.plain_state)
+        self._write("ends", name, self._at_ends)
         self._write("states", name, states)
-        self._fresh, self._ends, self._marks = [], {}, {}
+        self._fresh, self._at_ends, self._at_marks = [], {}, {}
         self._states.close()
         self._next += 1
         directory.prune(self._writer, keep=2)
         self._last = time.monotonic()
         self._took = self._last - began
 
-    def _write(self, kind: str, name: str, states: dict[str, tuple[int, PyTree]]) -> None:
+    def _write(self, kind: str, name: str, states: SavedStates) -> None:
         if states:
             entries, leaves = saved_states(states)
             path = self._directory.path / f"{kind}-{name}.npz"
@@ -262,7 +249,8 @@ class StageStore(Store):
         """Takes what was measured of a run since it was saved; returns the digest at its end."""
         plan, curves, number = self._plan, run.curves, self._names.number(run.key)
         stage = plan.stages[run.key.stage]
-        # Only what is new: pieces of a run follow one another, however often it is saved.
+        # Only what is new: pieces of a run follow one another, however often it is saved. With its
+        # whole curve in each file a long run would be saved more slowly each time.
         at, digest = self._saved.get(run.key, (stage.start, run.path.values))
         stop = run.at if curves.diverged < 0 else curves.diverged + 1
         steps, over = plan.evaluations(stage), curves.diverged >= 0
