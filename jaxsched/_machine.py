@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+# In a container the system's counts of cores and bytes are those of the host: a process that takes
+# so much is killed. What it may take stands in the control groups around it, one within the other,
+# of which each may have a bound of its own: the least counts.
 _CGROUPS, _OWN, _USED = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/proc/self/statm")
 # Of version 1 and 2: the bound, what is in use, and the cached files in it, which make room.
 _MEMORY = (
@@ -56,11 +59,12 @@ def _bounds(free: bool) -> Iterator[float]:
     with contextlib.suppress(ImportError, OSError):  # not Linux
         import resource
 
+        # Two limits of `ulimit`, and where statm counts the pages that are in use of each.
         pages = _USED.read_text().split() if free else ["0"] * 6
-        for limit, place in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        for limit, column in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
             size, _ = resource.getrlimit(limit)
             if size != resource.RLIM_INFINITY:
-                yield size - int(pages[place]) * resource.getpagesize()
+                yield size - int(pages[column]) * resource.getpagesize()
 
 
 def _quotas() -> Iterator[int]:
@@ -80,6 +84,7 @@ def _groups(kind: str) -> Iterator[tuple[Path, int]]:
         lines = _OWN.read_text().splitlines()
     except OSError:  # not Linux
         return
+    # A line is "4:cpu,cpuacct:/docker/1f2e" in version 1, and "0::/docker/1f2e" in version 2.
     for _, kinds, name in (line.split(":", 2) for line in lines):
         if not kinds or kind in kinds.split(","):
             own = PurePosixPath(kind if kinds else "") / name.strip("/")

@@ -41,6 +41,8 @@ def graceful(
         return
     before: dict[int, Any] = {}
 
+    # It runs between two bytecodes of the main thread, which may hold the ledger's lock: so `stop`
+    # takes none, and sets a flag that the loop reads.
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
         restore()

@@ -30,6 +30,12 @@ class StoreDirectory:
         suppressed: errors after which a sweep goes on without what was to be written.
     """
 
+    # Any number of processes write here at once, and read what others write, without a lock for it:
+    # a file has a name that no other writer uses, "records-<writer>-<number>.npz", and is there as
+    # a whole or not at all. A writer deletes its own files only, and the others are prepared that a
+    # file is gone between two looks. The one lock is against two calls that train the same: they
+    # would have one name.
+
     suppressed: tuple[type[Exception], ...] = (OSError,)
 
     def __init__(self, path: Path):

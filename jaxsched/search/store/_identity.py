@@ -37,6 +37,12 @@ class Identity:
         ValueError: if two folds are one and the same.
     """
 
+    # Each part answers one question, and has in it what could change the answer and nothing else.
+    # ``runs``: may a sweep take the updates that another one has stored? (A trial more does not
+    # matter here, nor a longer run.) ``task``: is a result of this task? ``shared``: do processes
+    # make the same call? ``writer``: is this the call that was killed? What is missing in a part is
+    # a silent wrong result; what is too much trains again what was known.
+
     def __init__(self, plan: Plan, request: Request):
         self._plan, self._is_distributed = plan, request.is_distributed
         self.task = task_fields(plan.folds, plan.seeds, plan.whole.longest, self._is_distributed)

@@ -36,12 +36,27 @@ class RunPath(NamedTuple):
     pieces: dict[bytes, list[Piece]] = {}  # noqa: RUF012  # never changed
 
 
+class _Other(NamedTuple):
+    """Runs that were read."""
+
+    root: Root
+    batches: str  # from where on theirs are others, if this is all in which they differ
+    ends: int  # how many
+
+
 class Index:
     """The pieces of the runs of a plan; ``warns`` of runs that are all of another task.
 
     Attributes:
         machines: of each file, the kind that has trained what it holds.
     """
+
+    # A run with the rates a a a b b, saved after its second update and at its end, is two pieces:
+    # "a a" at the point of a task and a seed before any update, and "a b b" at the point after "a
+    # a". A new run a a a c c asks at its first point for the pieces that begin with a. "a a" agrees
+    # with it to its end, so the run asks again at the point there, and "a b b" agrees for one
+    # update: of three updates the measurements are found, and "c c" is trained. No file says which
+    # pieces are of one run. They may be of several sweeps, and any of them may be lost.
 
     def __init__(self, directory: StoreDirectory, plan: Plan, names: Names, warns: bool):
         self._directory, self._plan, self._names, self._warns = directory, plan, names, warns
@@ -65,7 +80,7 @@ class Index:
             UserWarning: if there are runs, but none of this task on these data, or files of an
                 earlier version.
         """
-        others, ours, earlier = list[tuple[Root, str, int]](), not self.empty, 0
+        others, ours, earlier = list[_Other](), not self.empty, 0
         for path in self._directory.glob("records-*.npz"):
             if path in self._files:
                 continue
@@ -82,19 +97,11 @@ class Index:
                 self.warn_of(path, damage)
                 continue
             for i, (root, number) in enumerate(zip(roots, numbers, strict=True)):
-                until, differ, own = root.start, "", [p for p in pieces if p.root == i]
+                own, differ = [piece for piece in pieces if piece.root == i], ""
                 if number is not None:
-                    rows = self._names.rows[number]
-                    # A root whose batches are others from some update on serves up to there.
-                    until, leaves = rows.agreed(root.start, root.stop, root.sums)
-                    differ = f"task's batches from update {until} on{leaves}"
-                    self.machines[path.name] = root.notes.get("machine", "")
-                    for piece in own:
-                        piece = dataclasses.replace(piece, root=number, until=until, file=path.name)
-                        first = piece.point, in_order(piece.values[:, :1])
-                        self._pieces.setdefault(first, []).append(piece)
-                ours |= until == root.stop
-                others.append((root, differ, sum(piece.ends for piece in own)))
+                    differ = self._take(path.name, root, number, own)
+                    ours |= not differ
+                others.append(_Other(root, differ, sum(piece.ends for piece in own)))
         if others and not ours and self._warns:
             self._warn_of_others(others)
         if earlier:
@@ -102,6 +109,17 @@ class Index:
                 f"sweep(checkpoint=...): {earlier} files in {self._directory.path} are of an "
                 "earlier version; what they held is trained again. Delete them to end this warning."
             )
+
+    def _take(self, file: str, root: Root, number: int, pieces: list[Piece]) -> str:
+        """Takes the pieces of a root of ours; says in what its batches differ from ours, if so."""
+        # A root whose batches are others from some update on serves up to there.
+        until, leaves = self._names.rows[number].agreed(root.start, root.stop, root.sums)
+        self.machines[file] = root.notes.get("machine", "")
+        for piece in pieces:
+            piece = dataclasses.replace(piece, root=number, until=until, file=file)
+            first = piece.point, in_order(piece.values[:, :1])
+            self._pieces.setdefault(first, []).append(piece)
+        return f"task's batches from update {until} on{leaves}" if until < root.stop else ""
 
     def warn_of(self, path: Path, damage: Exception) -> None:
         """Says what is wrong with a file, unless it is gone."""
@@ -176,12 +194,13 @@ class Index:
             if own != metrics:
                 raise Damaged(f"the metrics must be {metrics}, got {own}")
 
-    def _warn_of_others(self, others: list[tuple[Root, str, int]]) -> None:
+    def _warn_of_others(self, others: list[_Other]) -> None:
         """Says in what the runs that are there differ; nothing if other seeds were trained."""
+        # Of all roots and all of our folds and seeds, the two that are most alike are compared.
         differences, names = list[tuple[int, str]](), self._names
-        for root, text, _ in others:
-            if text:  # they read other batches
-                differences.append((1, text))
+        for root, batches, _ in others:
+            if batches:
+                differences.append((1, batches))
                 continue
             theirs = dict(root.fields)
             if "narrowed" in root.notes:  # of another call
@@ -194,7 +213,7 @@ class Index:
                 text = difference(explaining(root.notes) | theirs, arrays | ours, ("there", "here"))
                 differences.append((len(differ), text))
         wanted = len(self._plan.trials) * len(names.fields)
-        count = sum(ends for *_, ends in others)
+        count = sum(other.ends for other in others)
         warn(
             f"sweep(checkpoint=...): 0 of {wanted} runs found in {self._directory.path}; the "
             f"{count} that are there differ in {min(differences)[1]}."

@@ -50,6 +50,9 @@ def held(path: Path, expected: str) -> Iterator[None]:
 
 def _open_and_lock(path: Path, expected: str) -> tuple[int, bool]:
     """A descriptor, and whether it is locked, which some file systems cannot do."""
+    # A process may open the file just before its owner deletes it, and then lock it. That file has
+    # no name any more, so that a third process makes another one, and both believe that they are
+    # alone. So who has the lock looks whether its file still has the name, and else opens again.
     while True:
         try:
             descriptor = os.open(path, _FLAGS, 0o666)
@@ -59,7 +62,7 @@ def _open_and_lock(path: Path, expected: str) -> tuple[int, bool]:
             raise error
         try:
             locked = _try_to_lock(path, descriptor, expected)
-            if _is_still_at(path, descriptor):  # else its owner has deleted it in between
+            if _is_still_at(path, descriptor):
                 with contextlib.suppress(OSError):  # on a full disk the lock has no text
                     os.ftruncate(descriptor, 0)
                     owner = {"pid": os.getpid(), "host": socket.gethostname()}
@@ -73,6 +76,7 @@ def _open_and_lock(path: Path, expected: str) -> tuple[int, bool]:
 
 
 def _try_to_lock(path: Path, descriptor: int, expected: str) -> bool:
+    """Whether it is locked, or ``False`` with a warning; raises if another holds it."""
     from filelock import lock_descriptor
 
     status = os.fstat(descriptor)

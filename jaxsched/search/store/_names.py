@@ -60,6 +60,8 @@ class Names:
             step: the number of the update.
             narrowed: as of an ``OpenRun``; for states.
         """
+        # Of the future nothing: what follows the step, how long the run is and what else the sweep
+        # trains could each change between two sweeps of which one goes on from the other.
         rows = self.rows[number].digest(step)
         call = self._call * narrowed
         return digest(self._names[number], str(step), values.digest(), rows, call)

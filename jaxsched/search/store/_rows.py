@@ -32,6 +32,8 @@ class Rows:
 
     def __init__(self, fold: Fold, seed: int, steps: int):
         self._fold, self._seed, self._steps = fold, seed, steps
+        # With batches of 64 KiB, 32 are 2 MiB, so that a block has 2. Of the batches 0 to 63 each
+        # is looked at, of 64 to 127 half of them, and so on: 512 in a million updates.
         at_first = min(_MOST, max(_BLOCKS, _BYTES // fold.shape.batch_bytes))
         paths = jax.tree_util.tree_leaves_with_path(fold.shape.batch)
         self._leaves = [jax.tree_util.keystr(path) for path, _ in paths]
@@ -100,7 +102,7 @@ class Rows:
 
 
 def _checksums(drawn: PyTree, count: int) -> bytes:
-    """One of each array of each batch, side by side."""
+    """One of each array of each batch, side by side: so a message can name the array."""
     leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(drawn)]
     rows = [leaf.reshape(count, -1).view(np.uint8) for leaf in leaves]
     of_rows = (row for batch in zip(*rows, strict=True) for row in batch)
