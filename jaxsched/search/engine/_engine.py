@@ -23,7 +23,7 @@ from jaxsched.search.engine._feed import Feed
 from jaxsched.search.engine._ledger import Ledger
 from jaxsched.search.engine._pacer import Coordinator, Pacer
 from jaxsched.search.engine._program import Program
-from jaxsched.search.engine._records import LaneState, OpenRun
+from jaxsched.search.engine._records import LaneState, OpenRun, RunCurves
 from jaxsched.search.engine._threads import Threads
 
 # Segments in flight before the loop waits for the oldest. JAX returns before a segment has been
@@ -151,7 +151,26 @@ class Engine:
         program itself freezes such a run. One compiled call for the whole stage would cost less
         still, but nothing could be shown, saved or stopped before its end.
         """
-        plan = self._plan
+        runs, in_flight = lanes, deque[_Segment]()
+        for segment in self._launched(number, lanes, program):
+            in_flight.append(segment)
+            if len(in_flight) > _MAX_IN_FLIGHT:
+                runs = self._collect(number, runs, in_flight.popleft(), program)
+            if self._ledger.stop_requested or all(run.curves.diverged >= 0 for run in runs):
+                break
+        for segment in in_flight:
+            runs = self._collect(number, runs, segment, program)
+        with self._ledger.lock:
+            self._ledger.file(number, runs)
+            self._notify()
+
+    def _launched(self, number: int, lanes: list[OpenRun], program: Program) -> Iterator[_Segment]:
+        """Launches one segment after another; each goes on from the state of the one before it.
+
+        Nothing here waits for a device: the state that ``segment`` returns is still being computed
+        when it becomes the argument of the next launch.
+        """
+        plan, threads, pacer = self._plan, self._backend.threads, self._pacers[number]
         device = self._backend.devices[number]
         arrays = self._arrays(number, lanes[0].key.fold)
         # A program has one width. Spare lanes repeat the first run, whose data are valid; their
@@ -162,9 +181,7 @@ class Engine:
         going = np.array([run.curves.diverged < 0 for run in padded])
         alive = put(going, device) if program.width > 1 else self._scalar(going[0], device)
         limit = self._scalar(np.float32(plan.limit), device)
-        in_flight: deque[_Segment] = deque()
-        runs, pacer, chunk = lanes, self._pacers[number], -1
-        threads = self._backend.threads
+        chunk = -1
         pacer.begin()
         threads.trains(number)
         for lo, hi, evaluated, marked in self._segments(lanes, pacer):
@@ -180,20 +197,10 @@ class Engine:
             with threads.unlocked(number):
                 state, alive, metrics = program.segment(*arguments)
                 validation = program.evaluate(arrays, state) if evaluated else None
+            # The pacer asks behind the launches: on a mesh its question is a program too, whose
+            # answer is there when the measurements are.
             measured = (on_host, state, metrics, validation, pacer.ask())
-            in_flight.append(_Segment(lo, hi, marked, *measured))
-            if len(in_flight) > _MAX_IN_FLIGHT:
-                oldest = in_flight.popleft()
-                runs = self._collect(number, runs, oldest, program)
-                pacer.collected(oldest.hi - oldest.lo, oldest.answer)
-            if self._ledger.stop_requested or all(run.curves.diverged >= 0 for run in runs):
-                break
-        for segment in in_flight:
-            runs = self._collect(number, runs, segment, program)
-            pacer.collected(segment.hi - segment.lo, segment.answer)
-        with self._ledger.lock:
-            self._ledger.file(number, runs)
-            self._notify()
+            yield _Segment(lo, hi, marked, *measured)
 
     def _collect(
         self, number: int, runs: list[OpenRun], segment: _Segment, program: Program
@@ -201,49 +208,64 @@ class Engine:
         """Waits for the measurements of a segment; returns the runs after it.
 
         A run's state stays in the batch. It is unstacked only for a checkpoint, a fork or another
-        group of lanes: most states are replaced before that. The program returns curves and no
-        step of divergence, so that is found here, by the program's own comparison in float32.
+        group of lanes: most states are replaced before that.
         """
-        plan = self._plan
         with self._backend.threads.unlocked(number):
             metrics, validation = jax.device_get((segment.metrics, segment.validation))
-        start = segment.lo % plan.length
-        updates = slice(start, start + segment.hi - segment.lo)
         lanes = functools.cache(functools.partial(program.unstack, segment.state))
         after = []
         for lane, run in enumerate(runs):
             at = (lane,) if program.width > 1 else ()
-            train = {name: curve[at][updates] for name, curve in metrics.items()}
-            evaluation = None
-            if plan.evaluates(plan.stages[run.key.stage], segment.hi):
-                evaluation = {name: value[at] for name, value in validation.items()}
-            diverged = run.curves.diverged
-            if diverged < 0:
-                loss = train["loss"]
-                bad = ~(np.isfinite(loss) & (loss <= np.float32(plan.limit)))
-                diverged = segment.lo + int(bad.argmax()) if bad.any() else -1
-            if plan.table.controlled:
-                applied = segment.values[at][:, updates]
-                train |= dict(zip(plan.table.names, applied, strict=True))
-            if diverged >= 0:  # it is frozen from there: what else was measured is of no update
-                later = np.arange(segment.lo, segment.hi) > diverged
-                train = {name: np.where(later, _NAN, curve) for name, curve in train.items()}
-            if diverged >= 0 and evaluation is not None:
-                evaluation = dict.fromkeys(evaluation, _NAN)
+            curves = self._extended(run, segment, at, metrics, validation)
             state = LaneState(lanes, lane) if at else segment.state
-            curves = run.curves.extended(train, evaluation, diverged)
             # Lanes have the bits of their width. A store gives those of a halved one to no other
             # sweep: when memory ran out is chance.
             narrowed = run.narrowed or program.width != self._width
             changes: dict[str, Any] = {"state": state, "curves": curves, "narrowed": narrowed}
             after.append(dataclasses.replace(run, at=segment.hi, **changes))
+        updates = segment.hi - segment.lo
         with self._ledger.lock:
-            self._ledger.update(number, after, segment.hi - segment.lo)
+            self._ledger.update(number, after, updates)
             if segment.marked:
                 self._ledger.keep(after)
             self._notify()
         self._backend.threads.trained(number)
+        self._pacers[number].collected(updates, segment.answer)
         return after
+
+    def _extended(
+        self,
+        run: OpenRun,
+        segment: _Segment,
+        at: tuple[int, ...],
+        metrics: dict[str, np.ndarray],
+        validation: dict[str, np.ndarray],
+    ) -> RunCurves:
+        """The curves of a run after a segment, whose measurements of it are ``at`` that lane.
+
+        The program returns curves and no step of divergence, so that is found here, by the
+        program's own comparison in float32. There a limit of 0.1 is 0.1000000015: compared in
+        float64, a loss between both would have diverged here and not in the program.
+        """
+        plan, diverged = self._plan, run.curves.diverged
+        start = segment.lo % plan.length
+        updates = slice(start, start + segment.hi - segment.lo)
+        train = {name: curve[at][updates] for name, curve in metrics.items()}
+        evaluation = None
+        if plan.evaluates(plan.stages[run.key.stage], segment.hi):
+            evaluation = {name: value[at] for name, value in validation.items()}
+        if diverged < 0:
+            loss = train["loss"]
+            bad = ~(np.isfinite(loss) & (loss <= np.float32(plan.limit)))
+            diverged = segment.lo + int(bad.argmax()) if bad.any() else -1
+        if plan.table.controlled:
+            applied = segment.values[at][:, updates]
+            train |= dict(zip(plan.table.names, applied, strict=True))
+        if diverged >= 0:  # it is frozen from there: what else was measured is of no update
+            later = np.arange(segment.lo, segment.hi) > diverged
+            train = {name: np.where(later, _NAN, curve) for name, curve in train.items()}
+            evaluation = None if evaluation is None else dict.fromkeys(evaluation, _NAN)
+        return run.curves.extended(train, evaluation, diverged)
 
     def _notify(self) -> None:
         for listener in self.listeners:
