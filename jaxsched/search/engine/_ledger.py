@@ -118,13 +118,12 @@ class Ledger:
         self.lock = threading.Condition()
         self.store = store or Store()
         self._keep, self._state = keep_final_states, state
-        self._active = set(range(len(plan.trials)))
         # A stack: the tree is trained depth first, so the number of states in memory is that of
         # the tree's depth. Breadth first would keep as many as the tree is wide.
         self._open: list[OpenRun] = []
-        self._later: list[OpenRun] = []  # runs that begin at the step ``_until`` or after it
+        self._until = math.inf  # the next rung
+        self._later: list[OpenRun] = []  # runs that wait for it: perhaps their trials are given up
         self._taken: dict[int, list[OpenRun]] = {}  # the runs of each device
-        self._until = math.inf
         self._opened: set[Key] = set()
         self._ahead: dict[Key, RunCurves] = {}  # stored, beyond an undecided rung
         self._stored: dict[Key, int] = {}  # updates of a run that the store held
@@ -144,7 +143,7 @@ class Ledger:
 
     def needs(self, key: Key) -> bool:
         """Whether a trial that is not given up goes through the run."""
-        return not self._active.isdisjoint(key.trials)
+        return any(self.stopped[trial] < 0 for trial in key.trials)
 
     def give_up(self, trials: Iterable[int], rung: int) -> None:
         """Stops trials at a rung, and drops the open runs of these trials alone."""
@@ -152,7 +151,6 @@ class Ledger:
             self.rungs_decided += 1
             for trial in trials:
                 self.stopped[trial] = rung
-                self._active.discard(trial)
             # Those that were held back too: ``begin``, which follows, sorts them by the next rung.
             self._open = [run for run in [*self._later, *self._open] if self.needs(run.key)]
             self._later = []
@@ -169,8 +167,7 @@ class Ledger:
             ahead, self._ahead = self._ahead, {}
             for key, curves in ahead.items():
                 if self._reached(key):
-                    late = self.plan.stages[key.stage].start >= self._until
-                    (self._ahead if late else self.finished)[key] = curves
+                    (self._ahead if self._held_back(key) else self.finished)[key] = curves
 
     def take(self, device: int, width: Callable[[], int]) -> list[OpenRun]:
         """Runs that can go on together: of one fold, at one step; none if all is done.
@@ -333,9 +330,12 @@ class Ledger:
         start, stopped = self.plan.stages[key.stage].start, self.stopped
         return any(not 0 <= stopped[trial] <= start for trial in key.trials)
 
+    def _held_back(self, key: Key) -> bool:
+        """Whether a run begins at the next rung or after it."""
+        return self.plan.stages[key.stage].start >= self._until
+
     def _add(self, run: OpenRun) -> None:
-        later = self.plan.stages[run.key.stage].start >= self._until
-        (self._later if later else self._open).append(run)
+        (self._later if self._held_back(run.key) else self._open).append(run)
 
     def _next(self, width: int) -> list[OpenRun]:
         """Takes the last open run, and others of its fold and step, as many as ``width``."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -31,19 +31,21 @@ _EVALUATION, _STAGE = 100, 1500  # bytes of Python objects for each, at least
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The runs of a sweep, their stages and their evaluations."""
+    """The runs of a sweep, their stages and their evaluations.
+
+    All that follows from the fields is a property, so that ``dataclasses.replace`` gives the plan
+    of other trials, folds or seeds: of a shard, or of a worker.
+    """
 
     trials: Trials  # all of them
     folds: tuple[Fold, ...]  # the task, or one for each fold
     table: ScheduleValues  # the values of the trials
-    stages: list[Stage]  # the stage tree of the trials
     objective: Objective  # how trials are compared
     seeds: tuple[int, ...]  # of the initial states and of the data order
     every: int | None = None  # updates between evaluations, or ``None``: at the end of a run only
     monitor: str = "loss"  # the validation metric that controllers observe
     limit: float = math.inf  # a training loss above it counts as diverged
     rungs: Sequence[int] = ()  # steps at which trials are compared and some are stopped
-    cuts: frozenset[int] = frozenset()  # steps at which every stage ends, the rungs among them
     share_prefixes: bool = True  # whether trials with equal values are trained once
     width: int | str | None = None  # lanes that were asked for, as in ``sweep``
     train: tuple[str, ...]  # names of the metrics
@@ -64,9 +66,7 @@ class Plan:
 
     def of(self, trials: Trials, **changes: Any) -> Plan:
         """The plan of some of the trials, and what else it ``changes``."""
-        table = self.table.of(trials)
-        stages = stage_tree(table, self.cuts, self.share_prefixes)
-        return dataclasses.replace(self, trials=trials, table=table, stages=stages, **changes)
+        return dataclasses.replace(self, trials=trials, table=self.table.of(trials), **changes)
 
     def in_shard(self, index: int, count: int) -> list[int]:
         """The trials of a shard: neighbours in the stage tree, which share the most."""
@@ -87,7 +87,18 @@ class Plan:
         """The number of updates of the longest run."""
         return int(self.table.horizons.max())
 
-    @cached_property
+    @property
+    def reported(self) -> Sequence[int]:
+        """The steps within the longest run after which controllers are told what was measured."""
+        every = self.every if self.table.controlled else None
+        return () if every is None else range(every, self.longest, every)
+
+    @functools.cached_property
+    def stages(self) -> list[Stage]:
+        """The stage tree of the trials, cut at rungs and where a report may change values."""
+        return stage_tree(self.table, {*self.rungs, *self.reported}, self.share_prefixes)
+
+    @functools.cached_property
     def children(self) -> dict[int, list[int]]:
         children: dict[int, list[int]] = {stage.index: [] for stage in self.stages}
         for stage in self.stages:
@@ -95,12 +106,12 @@ class Plan:
                 children[stage.parent].append(stage.index)
         return children
 
-    @cached_property
+    @functools.cached_property
     def leaf(self) -> dict[int, Stage]:
         """The last stage of every trial."""
         return {trial: stage for stage in self.stages for trial in stage.ended}
 
-    @cached_property
+    @functools.cached_property
     def runs(self) -> list[tuple[int, int]]:
         """(fold, seed) positions; each stage is trained once for each of them."""
         return [(f, s) for f in range(len(self.folds)) for s in range(len(self.seeds))]
@@ -111,7 +122,7 @@ class Plan:
         ends = sum(not children for children in self.children.values())
         return len(self.runs) * (len(self.trials) if self.table.controlled else ends)
 
-    @cached_property
+    @functools.cached_property
     def length(self) -> int:
         """Updates of a chunk: the rows of a program's tables of values and batches.
 
@@ -134,12 +145,10 @@ class Plan:
         at = bisect.bisect_left(steps, step)
         return at < len(steps) and steps[at] == step
 
-    @cached_property
+    @functools.cached_property
     def _evaluations(self) -> list[list[int]]:
-        # Stages of the same updates share a list: there may be as many as trials.
-        lists: dict[tuple[int, int, bool], list[int]] = {}
-        kinds = [(stage.start, stage.stop, bool(stage.ended)) for stage in self.stages]
-        return [lists.get(k) or lists.setdefault(k, self._evaluated_in(*k)) for k in kinds]
+        shared = functools.cache(self._evaluated_in)  # there may be as many stages as trials
+        return [shared(stage.start, stage.stop, bool(stage.ended)) for stage in self.stages]
 
     def _evaluated_in(self, start: int, stop: int, ends: bool) -> list[int]:
         if not self.validation:
@@ -157,7 +166,6 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     Raises:
         TypeError, ValueError: as ``sweep``.
     """
-    objective, every = request.objective, request.evaluate_every
     updates = updates_per_step("sweep", task)
     table = ScheduleValues(trials, request.steps, updates=updates)
     longest = int(table.horizons.max())
@@ -166,35 +174,35 @@ def make_plan(task: Task, trials: Trials, request: Request, owner: Any = None) -
     measured, validation = tuple(sorted(shape.metrics)), tuple(sorted(shape.validation))
     doubt = check_measured(request, table, measured, validation)
     train = tuple(sorted({*measured, *(table.names if table.controlled else ())}))
-    rungs = objective.rungs(longest)
-    # At a report the values may change, so a stage ends there.
-    reported = range(every, longest, every) if table.controlled and every is not None else ()
-    each = len(folds) * len(request.seeds)
-    evaluations, runs = max(longest // (every or longest), len(rungs)), len(trials) * each
-    curves = _COPIES * 4 * runs * (longest * len(train) + evaluations * len(validation))
-    check_room(
-        "sweep(steps=...)",
-        curves + _EVALUATION * evaluations + _STAGE * each * max(len(rungs), len(reported)),
-        f"the curves, got {longest} steps and {evaluations} evaluations of {runs} runs",
-        "Train fewer steps or runs, evaluate or compare less often, or return fewer metrics.",
-    )
-    cuts = frozenset({*rungs, *reported})
     plan = Plan(
         trials=trials,
         folds=folds,
         table=table,
-        stages=stage_tree(table, cuts, request.share_prefixes),
-        objective=objective,
+        objective=request.objective,
         seeds=request.seeds,
-        every=every,
+        every=request.evaluate_every,
         monitor=request.monitor,
         limit=request.limit,
-        rungs=rungs,
-        cuts=cuts,
+        rungs=request.objective.rungs(longest),
         share_prefixes=request.share_prefixes,
         width=request.width,
         doubt=doubt,
         train=train,
         validation=validation,
     )
+    _check_room_for_curves(plan)
     return plan if request.shard is None else plan.shard(*request.shard)
+
+
+def _check_room_for_curves(plan: Plan) -> None:
+    """Raises if they do not fit into the memory; before anything of their size is built."""
+    longest, runs = plan.longest, len(plan.trials) * len(plan.runs)
+    evaluations = max(longest // (plan.every or longest), len(plan.rungs))
+    numbers = longest * len(plan.train) + evaluations * len(plan.validation)  # of a run
+    stages = len(plan.runs) * max(len(plan.rungs), len(plan.reported))
+    check_room(
+        "sweep(steps=...)",
+        _COPIES * 4 * runs * numbers + _EVALUATION * evaluations + _STAGE * stages,
+        f"the curves, got {longest} steps and {evaluations} evaluations of {runs} runs",
+        "Train fewer steps or runs, evaluate or compare less often, or return fewer metrics.",
+    )

@@ -107,7 +107,7 @@ class WorkersBackend(AbstractBackend):
         # Programs and arrays alone do not name a task: `batches` may read anything.
         sent = pool.packed(task)
         key = digest(json.dumps(identity.runs), name_of(sent))
-        outline = dataclasses.replace(plan, trials=(), folds=(), stages=[], objective=Objective())
+        outline = dataclasses.replace(plan, trials=(), folds=(), objective=Objective())
         self._work = Work(
             task=sent,
             key=key,

@@ -32,7 +32,6 @@ from jaxsched.search.engine._plan import Plan
 from jaxsched.search.engine._records import Key
 from jaxsched.search.engine._request import checked_seeds
 from jaxsched.search.engine._rungs import run_plan
-from jaxsched.search.engine._stage_tree import stage_tree
 from jaxsched.search.engine._stopping import Objective
 from jaxsched.search.engine._values import ScheduleValues
 from jaxsched.search.multihost._backend import backend_for
@@ -226,7 +225,6 @@ def _plan(
         trials=(trial,),
         folds=(fold,),
         table=table,
-        stages=stage_tree(table),
         objective=Objective(),
         seeds=seeds,
         width=width or (1 if alone else len(seeds)),
