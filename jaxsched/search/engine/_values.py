@@ -17,6 +17,7 @@ from jaxsched._arrays import INT32_MAX, to_host
 from jaxsched._text import printable
 from jaxsched._types import PyTree
 from jaxsched.controllers._base import AbstractController, bottom, untold
+from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import ends
 from jaxsched.search.trials._trials import Followed, Trials
 
@@ -54,14 +55,7 @@ class ScheduleValues:
     ):
         self.hyperparams = tuple(sorted(trials[0].schedules))
         self.updates = updates
-        others = ["", *(f"[{j}]" for j in range(1, updates))]
-        self.names = tuple(name + j for name in self.hyperparams for j in others)  # of the rows
-        if len({*self.names}) < len(self.names):
-            twice = sorted(name for name in self.hyperparams if self.names.count(name) > 1)
-            raise ValueError(
-                f"sweep(trials=...) must name no hyperparameter like the value of another's later "
-                f"update in a step ({updates} in each), got {printable(', '.join(twice))}."
-            )
+        self.names = _row_names(self.hyperparams, updates)
         followed = [[trial.schedules[name] for name in self.hyperparams] for trial in trials]
         self.controllers = [
             [one if isinstance(one, AbstractController) else None for one in row]
@@ -125,9 +119,7 @@ class ScheduleValues:
         return joined[:, start - first * BLOCK : stop - first * BLOCK]
 
     def _float32_block(self, trial: int, block: int) -> np.ndarray:
-        with np.errstate(over="ignore"):  # infinite beyond float32: such a run diverges
-            rows = self._row_for_each_update(self._float64_block(trial, block))
-            return rows.astype(np.float32)
+        return self._float32_rows(self._float64_block(trial, block))
 
     def _scaled_block(
         self, trial: int, block: int, controller_states: ControllerStates
@@ -143,23 +135,38 @@ class ScheduleValues:
                 strict=True,
             )
         ]
-        with np.errstate(over="ignore"):
-            return self._row_for_each_update(np.stack(rows)).astype(np.float32)
+        return self._float32_rows(np.stack(rows))
 
     def _float64_block(self, trial: int, block: int) -> np.ndarray:
         """float64 [hyperparameters, updates of a block]."""
-        return np.stack([s.host(self._update_numbers(block)) for s in self._schedules[trial]])
+        with np.errstate(over="ignore"):
+            return np.stack([s.host(self._update_numbers(block)) for s in self._schedules[trial]])
 
     def _update_numbers(self, block: int) -> np.ndarray:
         """The numbers of a block's updates that are kept, or some more (see ``BLOCK``)."""
         many, first = -(-self._rows * self.updates // ROWS) * ROWS, block * BLOCK * self.updates
         return np.arange(first, first + many)
 
-    def _row_for_each_update(self, values: np.ndarray) -> np.ndarray:
+    def _float32_rows(self, values: np.ndarray) -> np.ndarray:
         """A row for each update of a step, of rows in which one follows the other."""
         beginning = values[:, : self._rows * self.updates]
         apart = beginning.reshape(len(self.hyperparams), self._rows, self.updates)
-        return apart.transpose(0, 2, 1).reshape(len(self.names), self._rows)
+        rows = apart.transpose(0, 2, 1).reshape(len(self.names), self._rows)
+        with np.errstate(over="ignore"):  # infinite beyond float32: such a run diverges
+            return rows.astype(np.float32)
+
+
+def _row_names(hyperparams: tuple[str, ...], updates: int) -> tuple[str, ...]:
+    """``("lr", "lr[1]", "lr[2]")`` of ``("lr",)`` with three updates in a step."""
+    later = ["", *(f"[{j}]" for j in range(1, updates))]
+    names = tuple(name + j for name in hyperparams for j in later)
+    if len({*names}) < len(names):
+        twice = sorted(name for name in hyperparams if names.count(name) > 1)
+        raise ValueError(
+            f"sweep(trials=...) must name no hyperparameter like the value of another's later "
+            f"update in a step ({updates} in each), got {printable(', '.join(twice))}."
+        )
+    return names
 
 
 @jax.jit
@@ -186,32 +193,35 @@ def _horizon(name: str, followed: list[Followed], steps: int | None, updates: in
     lasting = [one for one in map(untold, followed) if one.duration is not None]
     lengths = [float(np.asarray(to_host(one.duration))) for one in lasting]
     longest = max(lengths, default=0.0)
+    if why := _why_unknown(followed, lasting, lengths, longest):
+        raise ValueError(f"sweep(steps=...) must be given for the trial {printable(name)}: {why}")
+    return -(-round(longest) // updates)
+
+
+def _why_unknown(
+    followed: list[Followed], lasting: list[AbstractSchedule], lengths: list[float], longest: float
+) -> str:
+    """Why the longest of the schedules that have an end does not tell how long to train; or ""."""
     if longest < 1:
-        shown, more = repr(followed), ""
+        why = f"it lasts {longest:g} steps." if lasting else "no schedule of it has an end."
+        shown = repr(followed)
         if "Repeat(" in shown or "Window(" in shown:
-            more = (
+            why += (
                 " What rises again and again has one by Repeat(cycles=...), a drop-in such as "
                 "torch.OneCycleLR, torch.CosineAnnealingLR or transformers.cosine by fix=True."
             )
-        why = f"it lasts {longest:g} steps" if lasting else "no schedule of it has an end"
-        raise ValueError(
-            f"sweep(steps=...) must be given for the trial {printable(name)}: {why}.{more}"
-        )
+        return why
     if longest == 1 and any(one.host(0) != one.host(1) for one in lasting):
-        raise ValueError(
-            f"sweep(steps=...) must be given for the trial {printable(name)}: it lasts 1 step, as "
-            "a curve over the fraction of a run that is given no steps of its own."
+        return (
+            "it lasts 1 step, as a curve over the fraction of a run that is given no steps of its "
+            "own."
         )
-    steps = round(longest) if math.isfinite(longest) else INT32_MAX + 1
-    if steps > INT32_MAX:
-        raise ValueError(
-            f"sweep(steps=...) must be given for the trial {printable(name)}: it lasts "
-            f"{longest:g} steps, more than the {INT32_MAX} that there are."
-        )
+    if not math.isfinite(longest) or round(longest) > INT32_MAX:
+        return f"it lasts {longest:g} steps, more than the {INT32_MAX} that there are."
     last = [one for one, length in zip(lasting, lengths, strict=True) if length == longest]
     if not any(map(ends, last)):
-        raise ValueError(
-            f"sweep(steps=...) must be given for the trial {printable(name)}: its last value "
-            f"begins at step {longest:g}, so that a run of as many steps would not see it."
+        return (
+            f"its last value begins at step {longest:g}, so that a run of as many steps would not "
+            "see it."
         )
-    return -(-steps // updates)
+    return ""
