@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.stages import Compiled
 
 from jaxsched._checks import check_room
 from jaxsched._machine import free_memory
@@ -40,7 +41,7 @@ def chosen_width(
     """
     if given is None:
         given = 1 if device.platform == "cpu" else "auto"
-    if mixed := next((method for fold in plan.folds if (method := fold.mixes_lanes)), ""):
+    if mixed := next(filter(None, (fold.mixes_lanes for fold in plan.folds)), ""):
         if given not in (1, "auto"):
             raise ValueError(
                 f"{plan.caller}(width=...) must be 1 for a task whose `{mixed}` draws from keys of "
@@ -101,27 +102,17 @@ def seconds_per_update(
     width, length = program.width, program.length
     arrays = program.arguments(program.fold, device)
     state = program.init(arrays, *program.start(0, device))
-    values: Any = plan.table.values(0, 0, length)
     reads = (plan.seeds[0], 0, min(count, plan.longest), plan.longest, plan.caller)
     rows = jax.tree.map(lambda x: padded(x, length), program.fold.batches.read(*reads))
-    batches = jax.device_put(rows, device)
-    alive: Any = np.ones((), bool)
-    state, batches = (program.stack([x] * width) for x in (state, batches))
-    if width > 1:
-        values, alive = np.stack([values] * width), np.ones(width, bool)
-    bounds = (np.int32(0), np.int32(count), np.float32(np.inf))
-    values, alive, bounds = jax.device_put((values, alive, bounds), device)
-    arguments = (arrays, state, alive, values, batches, *bounds)
+    lane = (state, *jax.device_put((np.True_, plan.table.values(0, 0, length), rows), device))
+    bounds = jax.device_put((np.int32(0), np.int32(count), np.float32(np.inf)), device)
+    arguments = (arrays, *program.stack([lane] * width), *bounds)
     segment: Any = program.segment
     try:
-        if width > 1:  # the compiler knows the memory before any is allocated
+        if width > 1:
             segment = program.segment.lower(*arguments).compile()
-            if memory := segment.memory_analysis():
-                sizes = (
-                    getattr(memory, f"{x}_size_in_bytes") for x in ("argument", "output", "temp")
-                )
-                if sum(sizes) > 0.8 * device_memory(device, free_memory):
-                    return None
+            if not _fits(segment, device):
+                return None
         jax.block_until_ready(segment(*arguments))
         times = []
         for _ in range(3):
@@ -133,3 +124,12 @@ def seconds_per_update(
             return None
         raise
     return min(times) / (width * count)
+
+
+def _fits(segment: Compiled, device: jax.Device) -> bool:
+    """Whether there is memory for a program: its compiler knows how much, before any is taken."""
+    memory: Any = segment.memory_analysis()
+    if memory is None:  # not every platform tells
+        return True
+    needed = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return bool(needed <= 0.8 * device_memory(device, free_memory))
