@@ -67,11 +67,9 @@ def machine_of(device: jax.Device) -> str:
 
 def put(tree: PyTree, place: Place) -> PyTree:
     """A pytree of arrays on a device or ``MeshDevices``."""
-    return (
-        jax.tree.map(place.put, tree)
-        if isinstance(place, MeshDevices)
-        else jax.device_put(tree, place)
-    )
+    if isinstance(place, MeshDevices):
+        return jax.tree.map(place.put, tree)
+    return jax.device_put(tree, place)
 
 
 # Those that the compiler and the libraries of JAX choose by.

@@ -90,13 +90,12 @@ class Program:
 
     def arguments(self, fold: Fold, device: Place) -> list[jax.Array]:
         """The arrays of a fold, on the device: a Python number too is a strong-typed one there."""
-        arrays = fold.arrays
-        weak = [getattr(x, "weak_type", not hasattr(x, "dtype")) for x in arrays]
-        strong = [
-            np.asarray(jax.device_get(x), jnp.result_type(x)) if is_weak else x
-            for x, is_weak in zip(arrays, weak, strict=True)
-        ]
-        return put(strong, device)
+
+        def strong(x: ArrayLike) -> ArrayLike:
+            is_weak = getattr(x, "weak_type", not hasattr(x, "dtype"))
+            return np.asarray(jax.device_get(x), jnp.result_type(x)) if is_weak else x
+
+        return put([strong(x) for x in fold.arrays], device)
 
     def start(self, seed: int, device: Place) -> tuple[jax.Array, Draws]:
         """What ``init`` takes of a seed: the seed, and what the host makes of it."""

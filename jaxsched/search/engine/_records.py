@@ -43,17 +43,13 @@ class RunCurves:
 
     def extended(self, train: Curves, validation: Curves | None, diverged: int) -> RunCurves:
         """New curves with a segment's measurements appended, so that snapshots don't change."""
-        return RunCurves(
-            {name: self._extended_curve("train", name, train[name]) for name in self.train},
-            {
-                name: self._extended_curve("validation", name, validation[name])
-                for name in self.validation
-            }
-            if validation is not None
-            else self.validation,
-            diverged if self.diverged < 0 else self.diverged,
-            self._room,
-        )
+
+        def longer(group: str, more: Curves) -> dict[str, np.ndarray]:
+            names = getattr(self, group)
+            return {name: self._extended_curve(group, name, more[name]) for name in names}
+
+        evaluations = self.validation if validation is None else longer("validation", validation)
+        return RunCurves(longer("train", train), evaluations, diverged, self._room)
 
     def until(self, updates: int, evaluations: int) -> RunCurves:
         """The first of them; before a divergence, if there was one."""

@@ -24,7 +24,6 @@ class StoppingRule(Protocol):
 
     def rungs(self, steps: int) -> Sequence[int]:
         """The steps after which trials are compared, increasing, below ``steps``."""
-        ...
 
     def keep(self, costs: np.ndarray) -> np.ndarray:
         """Which of the remaining runs go on. Runs with equal costs should have the same answer.
@@ -36,7 +35,6 @@ class StoppingRule(Protocol):
         Returns:
             bool [running].
         """
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,18 +108,21 @@ class Threads:
         now, spent, looked = time.perf_counter(), time.process_time(), self._looked
         if looked is not None and now - looked[0] < self._seconds:
             return
-        self._looked, used = (now, spent), 0.0  # cores
+        self._looked = (now, spent)
         if looked is not None:
             self._seconds *= 2
-        if not self._small:
-            if looked is None:  # what was before says nothing of training: it may have compiled
-                return
-            used = (spent - looked[1]) / (now - looked[0])
+        if self._small:
+            used = 0.0
+        elif looked is not None:
+            used = (spent - looked[1]) / (now - looked[0])  # cores
+        else:  # what was before says nothing of training: it may have compiled
+            return
+        if used >= _FULL * self._cores:
+            return
+        # As many as fill the cores, if each uses as much as the present ones on average.
         count = self._count
-        if self._small or used < _FULL * self._cores:
-            # As many as fill the cores, if each uses as much as the present ones on average.
-            room = max(int(count * self._cores / max(used, 1e-3)), count + 1)
-            self._count = max(count, min(len(self._numbers), room, self._most_unlocked()))
+        room = max(int(count * self._cores / max(used, 1e-3)), count + 1)
+        self._count = max(count, min(len(self._numbers), room, self._most_unlocked()))
         for more in self._numbers[count : self._count]:
             self._start(more)
 

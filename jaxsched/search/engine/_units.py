@@ -60,17 +60,15 @@ def cut(
     """
     rows = _missing_rows(ledger, until)
     once = sum(row.cost(0, len(row.trials)) for row in rows)
-    count = most(once)
+    parts, history = _cut_repeatedly(rows, most(once), least)
     if workers is not None:
         # What is repeated counts twice: it also costs the workers, which may have other work.
         times = [
-            max(longest, total / workers) + (total - once) / workers
-            for longest, total in _cut_repeatedly(rows, count, least)[1]
+            max(longest, total / workers) + (total - once) / workers for longest, total in history
         ]
         best = min(times, default=0.0)
-        # The first entry is that of no cut at all.
-        count = len(rows) + max((i for i, t in enumerate(times) if t <= _SLACK * best), default=0)
-    parts, _ = _cut_repeatedly(rows, count, least)
+        cuts = max((i for i, time in enumerate(times) if time <= _SLACK * best), default=0)
+        parts, _ = _cut_repeatedly(rows, len(rows) + cuts, least)
     units = [
         Unit(rows[r].fold, rows[r].seed, tuple(rows[r].trials[lo:hi]), rows[r].cost(lo, hi))
         for r, lo, hi in parts
