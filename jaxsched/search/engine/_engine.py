@@ -227,7 +227,8 @@ class Engine:
         with self._ledger.lock:
             self._ledger.update(number, after, updates)
             if segment.marked:
-                self._ledger.keep(after)
+                for run in after:
+                    self._ledger.store.keep(run)
             self._notify()
         self._backend.threads.trained(number)
         self._pacers[number].collected(updates, segment.answer)
@@ -290,7 +291,8 @@ class Engine:
         cuts, kept = sorted({*evaluated, stop}), at
         for cut in cuts:
             while at < cut:
-                mark = self._ledger.mark(lanes, kept, at, pacer.speed)
+                # Of the first lane: those of the others are mostly the same, and else any will do.
+                mark = self._ledger.store.mark(lanes[0], len(lanes), kept, at, pacer.speed)
                 end = min(cut, (at // length + 1) * length, at + pacer.steps, mark or cut)
                 kept = end if end == mark else kept
                 yield at, end, end in evaluated, end == mark

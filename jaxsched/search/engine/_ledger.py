@@ -74,7 +74,10 @@ class Store:
         return None
 
     def keep(self, run: OpenRun) -> None:
-        """Takes the state of a run within its stage: another sweep may go on from there."""
+        """Takes the state of a run at a mark; called under the ledger's lock.
+
+        Another sweep may go on from there.
+        """
 
     def ended(self, run: OpenRun) -> Any:
         """Takes a run that has ended; returns the path of those that follow."""
@@ -191,16 +194,6 @@ class Ledger:
         with self.lock:
             self.steps_trained += steps * len(runs)
             self._taken[device] = runs
-
-    def mark(self, runs: list[OpenRun], kept: int, at: int, speed: int) -> int | None:
-        """The next step at which ``keep`` is to be called for runs that go on together, if any."""
-        # Of the first: those of the others are mostly the same, and else any will do.
-        return self.store.mark(runs[0], len(runs), kept, at, speed)
-
-    def keep(self, runs: list[OpenRun]) -> None:
-        """Keeps states at a ``mark``; call it under the lock."""
-        for run in runs:
-            self.store.keep(run)
 
     def file(self, device: int, runs: list[OpenRun]) -> None:
         """Gives a device's runs back: completed stages are filed, and their children opened."""
