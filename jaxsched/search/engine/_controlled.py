@@ -103,6 +103,9 @@ def no_curves(plan: Plan) -> RunCurves:
 
 def _forked_runs(plan: Plan, run: OpenRun, states: dict[int, ControllerStates]) -> list[OpenRun]:
     """A run at its begin; or with controllers one for each of the values in this stage."""
+    # What a controller has counted may differ long before its rate does: two of `js.Plateau` with
+    # patience 1 and 2 have different states after the first report, and are one run until one of
+    # them cuts. So not their states are compared, but the values up to the next report.
     key, table, stage = run.key, plan.table, plan.stages[run.key.stage]
     if not table.controlled:
         states_of_none = ((),) * len(key.trials)

@@ -27,8 +27,12 @@ from jaxsched.search.engine._records import LaneState, OpenRun, RunCurves
 from jaxsched.search.engine._threads import Threads
 
 # Segments in flight before the loop waits for the oldest. JAX returns before a segment has been
-# trained; with two in flight a device never waits for the host. More would gain nothing, and
-# delay the answer to a divergence or Ctrl-C.
+# trained, so the host works beside the device, two segments ahead:
+#
+#     launch 0   launch 1   launch 2   collect 0   launch 3   collect 1   launch 4   ...
+#
+# While 0 is collected, 1 and 2 are in the device's queue: it never waits for the host. More would
+# gain nothing, and delay the answer to a divergence or Ctrl-C.
 _MAX_IN_FLIGHT = 2
 _NAN = np.float32(np.nan)
 T = TypeVar("T")
@@ -151,6 +155,8 @@ class Engine:
         program itself freezes such a run. One compiled call for the whole stage would cost less
         still, but nothing could be shown, saved or stopped before its end.
         """
+        # ``runs`` are behind what was launched: as of the last segment that was collected. So they
+        # are what is saved, and what goes on after a lack of memory: their states exist.
         runs, in_flight = lanes, deque[_Segment]()
         for segment in self._launched(number, lanes, program):
             in_flight.append(segment)
@@ -158,7 +164,7 @@ class Engine:
                 runs = self._collect(number, runs, in_flight.popleft(), program)
             if self._ledger.stop_requested or all(run.curves.diverged >= 0 for run in runs):
                 break
-        for segment in in_flight:
+        for segment in in_flight:  # after a stop, too: what was launched is trained, and counts
             runs = self._collect(number, runs, segment, program)
         with self._ledger.lock:
             self._ledger.file(number, runs)
@@ -179,6 +185,7 @@ class Engine:
         state = program.stack([self._state(number, run, arrays) for run in padded])
         # Runs that were put back after a lack of memory may have diverged: they stay frozen.
         going = np.array([run.curves.diverged < 0 for run in padded])
+        # A lone run's flag has two values, of which each is transferred once.
         alive = put(going, device) if program.width > 1 else self._scalar(going[0], device)
         limit = self._scalar(np.float32(plan.limit), device)
         chunk = -1
@@ -277,7 +284,10 @@ class Engine:
     ) -> Iterator[tuple[int, int, bool, bool]]:
         """(from, to, whether to evaluate and to keep the states at its end); until a lane ends.
 
-        Segments also end with a chunk and at the pacer's length, which may change on the way.
+        Segments also end with a chunk and at the pacer's length, which may change on the way. A
+        stage of 5000 updates that is evaluated after 1000, in chunks of 4096 and at a pacer's 3000,
+        has segments up to 1000, 4000, 4096 and 5000. None of these cuts changes a bit: the bounds
+        of a segment are values of one program.
         """
         stages = [self._plan.stages[run.key.stage] for run in lanes]
         stop = min(stage.stop for stage in stages)
@@ -288,6 +298,7 @@ class Engine:
             # Not of the whole stage: it may be interrupted as often as it is evaluated.
             first, last = (bisect.bisect_right(steps, step) for step in (at, stop))
             evaluated.update(steps[first:last])
+        # The next mark depends on the last step at which there was a state for the store.
         cuts, kept = sorted({*evaluated, stop}), at
         for cut in cuts:
             while at < cut:
@@ -323,7 +334,8 @@ class Engine:
     ) -> T:
         """What a thread needs now, from itself or another thread.
 
-        Each keeps one: the data of several folds may not fit into the memory of a device.
+        Each keeps one: the data of several folds may not fit into the memory of a device. Threads
+        of one device find one another's, so that ten of them hold the data of a fold once.
         """
         with self._reading:
             matches = (value for known, value in cache.values() if known == key)

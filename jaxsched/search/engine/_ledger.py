@@ -86,6 +86,16 @@ class Store:
 class Ledger:
     """The finished and the open runs of a plan; each device takes its runs from here.
 
+    A run is in one of four places, and moves between them under the lock::
+
+        later  --begin-->  open  --take-->  taken  --file-->  finished; its children are opened
+                             ^                |
+                             +---- file ------+     another lane has ended before it
+                             +-- put_back ----+     there was no memory for it
+
+    A run whose trials are all given up is dropped from ``later`` or ``open``. None is taken then:
+    at a rung all threads wait.
+
     Args:
         plan: of the sweep.
         store: from which ``recall`` takes what is known, and which is given what is measured.
@@ -203,7 +213,7 @@ class Ledger:
             for run in reversed(runs):  # onto a stack: the first one is on top again
                 stage = plan.stages[run.key.stage]
                 if run.at < stage.stop and run.curves.diverged < 0:
-                    self._open.append(run)
+                    self._open.append(run)  # it was stopped, or another lane ended before it
                     continue
                 self.finished[run.key] = run.curves.trimmed()
                 if self._keep and not plan.children[stage.index]:
@@ -276,6 +286,10 @@ class Ledger:
         then trained again, from its own last state, with the same bits. To start over would cost
         the whole sweep.
         """
+        # Say a trunk has two decays, and of one decay nothing is stored. It needs the state at the
+        # end of the trunk. If the store has that, the trunk stays finished and the decay is opened
+        # there. If not, the trunk comes into ``again``: it is opened at its own last state, and the
+        # decay with it once it ends; the other decay is finished, and so in ``_opened``.
         finished, again = self.finished, set[Key]()
         rungs = self.plan.rungs[self.rungs_decided :]
         # Of stopped trials nothing is needed; what lies beyond an undecided rung waits for it.
@@ -331,7 +345,11 @@ class Ledger:
         (self._later if self._held_back(run.key) else self._open).append(run)
 
     def _next(self, width: int) -> list[OpenRun]:
-        """Takes the last open run, and others of its fold and step, as many as ``width``."""
+        """Takes the last open run, and others of its fold and step, as many as ``width``.
+
+        A segment has one pair of bounds for all lanes, so they must be at one step; and one set of
+        arrays, so they must be of one fold. Their seeds and stages may differ.
+        """
         runs: list[OpenRun] = []
         count = len(self._open)
         for index in range(count - 1, max(-1, count - 1 - _LOOK * width), -1):

@@ -18,6 +18,9 @@ class Pacer:
     Shorter ones would cost calls; longer ones would delay progress, checkpoints and Ctrl-C.
     Results do not depend on it: the bounds of a segment are values.
 
+    The first segment has 8 updates: of a large model they may take seconds. Of a tiny one each
+    segment then has four times as many as the last, 8, 32, 128, 512, 2048, 4096, up to a chunk.
+
     Attributes:
         steps: the number of updates.
         speed: updates in a second so far, or 0 before it is known.
@@ -42,6 +45,7 @@ class Pacer:
         took = max(now - self._last, 1e-9)
         wanted = steps * _SECONDS / took
         # By and by: after one interval that was timed too short, Ctrl-C must not wait for minutes.
+        # Down it goes at once.
         self.steps = int(max(1, min(wanted, 4 * self.steps, self._most)))
         self._last = now
         if self._began:

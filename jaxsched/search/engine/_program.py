@@ -76,6 +76,8 @@ class Program:
         self.fold, self.names, self.length, self.width = fold, names, length, width
         self.functions: list[Function] = []
         shape, how = fold.shape, (names, width)
+        # The digests are those of the task's own step. What is compiled may have barriers more,
+        # which change no bits: so a store need not know of them.
         self._shape = shape
         if width == 1 and jax.default_backend() == "cpu":
             self._shape = dataclasses.replace(self._shape, step=narrow_first(self._shape.step))
@@ -236,6 +238,9 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
         if vectorized:
             update = jax.vmap(update, in_axes=(0, 0, 0, None))
 
+        # A `while_loop`, since a `scan` has its length in its shape: a run that is cut at another
+        # step would be another program. Its bounds are values, and it ends early when all lanes
+        # have diverged. The price is that no derivative is taken through it.
         def proceed(carry: Carry) -> jax.Array:
             i, _, alive, _ = carry
             return (i < hi) & jnp.any(alive)
@@ -246,6 +251,7 @@ def _segment(shape: TaskShape, names: tuple[str, ...], width: int) -> Traced:
             if vectorized:  # alone, a run that has diverged leaves the loop instead
                 select = lambda alive, *pair: jax.tree.map(partial(jnp.where, alive), *pair)
                 after = jax.vmap(select)(alive, after, state)
+            # Of a frozen lane too: the host knows from the losses which of them count.
             curves = {k: _written(curves[k], v, i) for k, v in metrics.items()}
             # `<=` is False for a NaN.
             alive = alive & jnp.isfinite(metrics["loss"]) & (metrics["loss"] <= limit)

@@ -38,6 +38,12 @@ def draw_ahead(init: ClosedJaxpr, seed: int) -> Draws:
         uint32, or None if it is left to the program, and for each call of a jitted function such a
         list; and a list, each result or None.
     """
+    # Of ``a, b = split(key); return normal(a, (2,)), uniform(b, (3,)), zeros(2)`` that is
+    #
+    #     [[[[(2 words, 2 words)]]], [(3 words, 3 words)]]     and     [None, None, zeros]
+    #
+    # since ``normal`` is three jitted functions in one another, of which the innermost draws. The
+    # draws have no names: ``with_draws`` walks the same equations in the same order.
     key, *others = init.jaxpr.invars
     small = sum(prod(aval_of(x).shape) for x in init.jaxpr.outvars) <= _MOST
     if not small or str(aval_of(key).dtype) != f"key<{_TAG}>":

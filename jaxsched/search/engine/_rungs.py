@@ -51,7 +51,13 @@ class _PathPart(NamedTuple):
 
 
 class _TrialPaths:
-    """How far the trials are at a rung. Every finished run is looked at once, not at every rung."""
+    """How far the trials are at a rung. Every finished run is looked at once, not at every rung.
+
+    A trial's path is a chain of runs. Only its last part up to the rung counts, which is kept for
+    each fold and seed. In a store there may be runs beyond a rung that is not decided yet. So each
+    waits in the bucket of the first rung at or after its end, and a bucket is taken in, from the
+    earliest start on, when its rung comes.
+    """
 
     def __init__(self, ledger: Ledger):
         self._ledger = ledger

@@ -42,6 +42,14 @@ def stage_tree(
         cuts: steps at which every stage ends, such as the rungs of successive halving.
         share_prefixes: ``False`` trains every trial by itself from step 0.
     """
+    # With five updates and the values
+    #
+    #     A: 1 1 1 .8 .6        B: 1 1 1 .9 .8        C: 1 1 .5 0 0
+    #
+    # the order is C B A: B shares 2 updates with C, and A shares 3 with B, so common = [0, 2, 3].
+    # The least but for the first is 2: updates 0 and 1 are one stage of all three. They part where
+    # common is no more than that, into C and B A. Of these two the least is 3: update 2 is a stage
+    # of both, and then each has one of its own. No trial is compared with another again.
     everyone = range(len(table.horizons))
     sorted_trials, agreed = (
         _sorted_by_values(table) if share_prefixes else (everyone, [0] * len(everyone))
