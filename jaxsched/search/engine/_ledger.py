@@ -304,11 +304,10 @@ class Ledger:
             records = finished if key in finished else self._ahead
             if (key in records and key not in again) or not self.needs(key):
                 continue
-            records.pop(key, None)
+            records.pop(key, None)  # also if it waits for its parent: else it would not be opened
             opened = self.store.reopened(run)
             if opened is None and parent is not None:
                 again.add(parent)
-                finished.pop(key, None)  # or it would not be opened after its parent
                 continue
             none = no_curves(self.plan)
             self._open.append(opened or dataclasses.replace(run, at=0, curves=none, narrowed=False))

@@ -42,6 +42,29 @@ def stage_tree(
         cuts: steps at which every stage ends, such as the rungs of successive halving.
         share_prefixes: ``False`` trains every trial by itself from step 0.
     """
+    trials, cuts, stages = _SortedTrials(table, share_prefixes), sorted(cuts), list[Stage]()
+    # (parent, start, positions); a stack, since recursion would be as deep as there are forks.
+    todo: list[tuple[int | None, int, int, int]] = []
+    todo += [(None, 0, *part) for part in trials.parts(0, 0, len(table.horizons))]
+    while todo:
+        parent, start, low, high = todo.pop()
+        at, index = bisect.bisect_right(cuts, start), len(stages)
+        stop = min([trials.shared(low, high), *cuts[at : at + 1]])
+        # A trial shares nothing beyond its horizon, so that its end is a fork as well.
+        ended = trials.at(low + np.flatnonzero(trials.horizons[low:high] == stop))
+        stages.append(Stage(index, parent, start, stop, trials.at(slice(low, high)), ended))
+        if len(ended) < high - low:
+            todo += [(index, stop, *part) for part in trials.parts(stop, low, high)]
+    return stages
+
+
+class _SortedTrials:
+    """The trials in the order of their values: those of a stage are a range of positions in it.
+
+    ``common[i]`` is how many updates the trial at i shares with that at i - 1. So what a range
+    shares is the least of it, but for its first.
+    """
+
     # With five updates and the values
     #
     #     A: 1 1 1 .8 .6        B: 1 1 1 .9 .8        C: 1 1 .5 0 0
@@ -50,45 +73,37 @@ def stage_tree(
     # The least but for the first is 2: updates 0 and 1 are one stage of all three. They part where
     # common is no more than that, into C and B A. Of these two the least is 3: update 2 is a stage
     # of both, and then each has one of its own. No trial is compared with another again.
-    everyone = range(len(table.horizons))
-    sorted_trials, agreed = (
-        _sorted_by_values(table) if share_prefixes else (everyone, [0] * len(everyone))
-    )
-    # The trials of a stage are a range of ``order``. ``common[i]`` is what the trial at i shares
-    # with that at i - 1, so what a range shares is the least of it, but for its first.
-    order, common = np.array(sorted_trials), np.array(agreed)
-    horizons, names = table.horizons[order], np.array(everyone, object)
-    cuts, stages = sorted(cuts), list[Stage]()
 
-    def tupled(positions: slice | np.ndarray) -> tuple[int, ...]:
+    def __init__(self, table: ScheduleValues, share_prefixes: bool):
+        everyone = range(len(table.horizons))
+        order, common = (
+            _sorted_by_values(table) if share_prefixes else (everyone, [0] * len(everyone))
+        )
+        self._order, self._common = np.array(order), np.array(common)
+        self._numbers = np.array(everyone, object)
+        self.horizons = table.horizons[self._order]
+
+    def at(self, positions: slice | np.ndarray) -> tuple[int, ...]:
+        """The numbers of the trials at some positions, in their own order."""
         # Of the same Python integers, however many stages a trial has.
-        return tuple(names[np.sort(order[positions])])
+        return tuple(self._numbers[np.sort(self._order[positions])])
 
-    def parts(step: int, low: int, high: int) -> list[tuple[int, int]]:
-        """The positions of those that go on at ``step``, the part of the last trial first."""
+    def shared(self, low: int, high: int) -> int:
+        """How many updates a range of trials has in common."""
+        return int(self._common[low + 1 : high].min() if high > low + 1 else self.horizons[low])
+
+    def parts(self, step: int, low: int, high: int) -> list[tuple[int, int]]:
+        """The ranges of those that go on at ``step``, the part of the first trial last.
+
+        For a stack, from which that part is then taken first.
+        """
+        begins = np.array([low, *(low + 1 + np.flatnonzero(self._common[low + 1 : high] <= step))])
         # ``order[:high]``, since the last part of a ``reduceat`` goes to the end of the array.
-        begins = np.array([low, *(low + 1 + np.flatnonzero(common[low + 1 : high] <= step))])
-        firsts = np.minimum.reduceat(order[:high], begins)
+        firsts = np.minimum.reduceat(self._order[:high], begins)
         spans = np.stack([begins, np.append(begins[1:], high)], axis=1)
-        goes_on = horizons[begins] > step  # one that ends here is a part by itself
-        # Onto a stack: the part of the first trial is put there last, and so is taken first.
+        goes_on = self.horizons[begins] > step  # one that ends here is a part by itself
         backwards = np.argsort(-firsts[goes_on])
         return spans[goes_on][backwards].tolist()
-
-    # (parent, start, positions); a stack, since recursion would be as deep as there are forks.
-    todo: list[tuple[int | None, int, int, int]] = []
-    todo += [(None, 0, *part) for part in parts(0, 0, len(order))]
-    while todo:
-        parent, start, low, high = todo.pop()
-        stop = int(common[low + 1 : high].min() if high > low + 1 else horizons[low])
-        at, index = bisect.bisect_right(cuts, start), len(stages)
-        stop = min([stop, *cuts[at : at + 1]])
-        # A trial shares nothing beyond its horizon, so that its end is a fork as well.
-        ended = tupled(low + np.flatnonzero(horizons[low:high] == stop))
-        stages.append(Stage(index, parent, start, stop, tupled(slice(low, high)), ended))
-        if len(ended) < high - low:
-            todo += [(index, stop, *part) for part in parts(stop, low, high)]
-    return stages
 
 
 def _sorted_by_values(table: ScheduleValues) -> tuple[list[int], list[int]]:
