@@ -6,11 +6,11 @@ States are immutable arrays, so a fork costs a reference and no copy.
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -73,8 +73,7 @@ class Engine:
         self.listeners: list[Callable[[], object]] = [coordinator.on_segment]
         self._feed = Feed(ledger.plan)
         self._reading = threading.Lock()  # a task's data, by one thread while others train
-        self._compiled = False
-        self._width: int | None = None  # the first
+        self._width: int | None = None  # the first, once its programs are compiled
         # Bounds of segments recur, and a transfer takes as long as a few updates of a tiny model.
         # Typed, since an int32, a float32 and a bool of 1 are one key otherwise.
         self._scalar = functools.lru_cache(4096, typed=True)(put)
@@ -84,8 +83,8 @@ class Engine:
 
     def run(self, until: int | None) -> None:
         """Trains all runs that begin before the step ``until``, and those that follow up to it."""
-        if not self._compiled:
-            self._compiled, self._width = True, self._backend.width
+        if self._width is None:
+            self._width = self._backend.width
             self._backend.compile_ahead(self._ledger)
         self._ledger.begin(until)
         self._backend.threads.run(self._work, self._ledger.stop)
@@ -206,8 +205,7 @@ class Engine:
                 validation = program.evaluate(arrays, state) if evaluated else None
             # The pacer asks behind the launches: on a mesh its question is a program too, whose
             # answer is there when the measurements are.
-            measured = (on_host, state, metrics, validation, pacer.ask())
-            yield _Segment(lo, hi, marked, *measured)
+            yield _Segment(lo, hi, marked, on_host, state, metrics, validation, pacer.ask())
 
     def _collect(
         self, number: int, runs: list[OpenRun], segment: _Segment, program: Program
@@ -220,7 +218,7 @@ class Engine:
         with self._backend.threads.unlocked(number):
             metrics, validation = jax.device_get((segment.metrics, segment.validation))
         lanes = functools.cache(functools.partial(program.unstack, segment.state))
-        after = []
+        hi, after = segment.hi, []
         for lane, run in enumerate(runs):
             at = (lane,) if program.width > 1 else ()
             curves = self._extended(run, segment, at, metrics, validation)
@@ -228,9 +226,8 @@ class Engine:
             # Lanes have the bits of their width. A store gives those of a halved one to no other
             # sweep: when memory ran out is chance.
             narrowed = run.narrowed or program.width != self._width
-            changes: dict[str, Any] = {"state": state, "curves": curves, "narrowed": narrowed}
-            after.append(dataclasses.replace(run, at=segment.hi, **changes))
-        updates = segment.hi - segment.lo
+            after.append(replace(run, at=hi, state=state, curves=curves, narrowed=narrowed))
+        updates = hi - segment.lo
         with self._ledger.lock:
             self._ledger.update(number, after, updates)
             if segment.marked:

@@ -40,8 +40,13 @@ def check_measured(
             f"sweep(maximize=...) must be False for {metric!r}, which is minimized, got True. "
             "Write metric=... for the metric of which more is better."
         )
-    if not table.controlled:
-        return ""
+    return _check_reports(request, table, measured, validation) if table.controlled else ""
+
+
+def _check_reports(
+    request: Request, table: ScheduleValues, measured: tuple[str, ...], validation: tuple[str, ...]
+) -> str:
+    """Raises unless the controllers are told what they read; returns as ``check_measured``."""
     if both := sorted({*table.names} & {*measured}):
         raise ValueError(
             f"sweep(task=...): step must not return a metric {', '.join(map(repr, both))} in a "
