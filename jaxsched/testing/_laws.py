@@ -45,22 +45,6 @@ def check(where: str, laws: Mapping[str, Law], subject: PyTree, trial: Any, skip
             ) from error
 
 
-class Traced:
-    """``jax.jit(f)`` that counts how often it is traced."""
-
-    def __init__(self, f: Callable[..., Any]):
-        self.traces = 0
-
-        def counted(*args: Any) -> Any:
-            self.traces += 1
-            return f(*args)
-
-        self._call = jax.jit(counted)
-
-    def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
-
-
 def rescaled(subject: PyTree, factor: float) -> PyTree:
     """One of the same structure with other numbers, all of them arrays."""
     return jax.tree.map(
