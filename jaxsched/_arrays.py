@@ -91,6 +91,12 @@ def same_structure(a: object, b: object) -> bool:
     return trees[0] == trees[1]
 
 
+def same_form(a: object, b: object) -> bool:
+    """Whether two trees differ in their values alone, not in a shape or dtype."""
+    kinds = lambda tree: [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(tree)]
+    return same_structure(a, b) and kinds(a) == kinds(b)
+
+
 def donatable_copy(tree: T) -> T:
     """``strong``, in arrays without another owner, so that they may be donated."""
     return jax.tree.map(lambda x: jnp.array(x, copy=True), strong(tree))

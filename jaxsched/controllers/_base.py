@@ -9,21 +9,19 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
-from jaxsched._arrays import INT32_MAX, as_array, is_concrete, is_list, is_number, to_host
-from jaxsched._bounds import FLOAT32_MAX
+from jaxsched._arrays import same_form
 from jaxsched._struct import Record
 from jaxsched._text import describe
 from jaxsched._types import Leaf, PyTree
 from jaxsched._words import wrap
+from jaxsched.controllers._numbers import next_count, number32, zero
 from jaxsched.controllers._own import check_class, traceable
 from jaxsched.controllers._reports import check_report
 from jaxsched.schedules._base import AbstractSchedule, Constant, Operand
@@ -115,7 +113,8 @@ class AbstractController(Record, abc.ABC):
             first: a first state of this controller at the same step.
         """
         same = getattr(old, "mode", None) == getattr(self, "mode", None)
-        return state if same else first  # a best minimum means nothing to a maximizing one
+        # A best minimum means nothing to a maximizing one.
+        return _kept_parts(state, first) if same else first
 
     # ----------------------------------------------------------------------- what a user calls
 
@@ -321,6 +320,19 @@ def resumed(
     return state._replace(step=step, base=resumed(controller.base, step, seen[place + 1 :]))
 
 
+def _kept_parts(state: PyTree, first: PyTree) -> PyTree:
+    """``state``, with the parts of ``first`` where these are of another form.
+
+    Fields decide it: with another ``window`` than before the last evaluations are forgotten, and
+    with ``smooth`` an average begins, while the best stays.
+    """
+    if same_form(state, first):
+        return state
+    if not hasattr(state, "_fields"):
+        return first
+    return type(state)(*map(_kept_parts, state, first))
+
+
 def scaled(followed: Any, factor: float) -> Any:
     """A schedule times ``factor``, or a controller of one."""
     return followed.times(factor) if levels(followed) else factor * followed
@@ -329,49 +341,6 @@ def scaled(followed: Any, factor: float) -> Any:
 def untold(followed: Any) -> Any:
     """The schedule of the rates as long as nothing is reported."""
     return followed.untold(untold(followed.base)) if levels(followed) else followed
-
-
-# --------------------------------------------------------------------------- parts of the methods
-
-
-def next_count(count: jax.Array) -> jax.Array:
-    """``count + 1``, which stays at the last int32."""
-    last = jnp.asarray(INT32_MAX, count.dtype)
-    return jnp.minimum(count, last - 1) + 1  # bounded first: a sum would wrap
-
-
-def number32(x: Leaf) -> jax.Array:
-    """A strong float32 scalar of a number of any kind."""
-    return jax.lax.convert_element_type(x, jnp.float32)
-
-
-def scalar(where: str, x: Leaf, repair: str = "") -> jax.Array:
-    """``number32`` of a report, which must be one number."""
-    return number32(_one(where, "number", x, repair))
-
-
-def flag(where: str, x: Leaf) -> jax.Array:
-    """A boolean of shape () from a bool, an integer, 0.0 or 1.0, an array or a tracer."""
-    x = _one(where, "boolean", x)
-    return jnp.asarray(x if hasattr(x, "dtype") else bool(x)).astype(jnp.bool_)
-
-
-def _one(where: str, kind: str, x: Leaf, repair: str = "") -> Leaf:
-    x = np.asarray(x, object) if is_list(x) else as_array(x)
-    if np.shape(x) != ():
-        raise ValueError(f"{where} must be one {kind}, got shape {np.shape(x)}{repair}.")
-    dtype = getattr(x, "dtype", type(x))
-    is_real = isinstance(x, float) or (dtype is not bool and jnp.issubdtype(dtype, jnp.floating))
-    # A sweep tells a flag, too, as the float32 that metrics are; what else is real is a mistake.
-    not_flag = kind == "boolean" and is_real and is_concrete(x) and to_host(x) not in (0, 1)
-    if not (is_number(x) or dtype == np.bool_) or not_flag:
-        raise TypeError(f"{where} must be one {kind}, got {describe(x)}.")
-    huge = isinstance(x, int) and not -FLOAT32_MAX <= x <= FLOAT32_MAX
-    return (math.inf if x > 0 else -math.inf) if huge else x
-
-
-def zero(dtype: DTypeLike = jnp.float32) -> jax.Array:
-    return jnp.zeros((), dtype)
 
 
 def _as_base(name: str, base: object) -> Any:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxsched._struct import count, number, struct
 from jaxsched._types import Leaf, PyTree
-from jaxsched.controllers._base import flag, next_count, number32, scalar, zero
 from jaxsched.controllers._metric import count_if
+from jaxsched.controllers._numbers import flag, next_count, number32, scalar, zero
 from jaxsched.controllers._scaler import AbstractScaler
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxsched._checks import MANY, check_beside, checked_whole
 from jaxsched._struct import choice, count, length, number, static, struct
 from jaxsched._types import Leaf, PyTree
-from jaxsched.controllers._base import AbstractController, next_count, number32, zero
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
+from jaxsched.controllers._numbers import next_count, number32, zero
 
 
 class GreedyState(NamedTuple):
@@ -117,16 +117,6 @@ class Greedy(AbstractEvaluator):
         none = () if self.window is None else (jnp.zeros(self.window, jnp.float32), zero(jnp.int32))
         cuts = () if self.reset is None else zero(jnp.int32)
         return self.first_state(best=worst(self.mode), recent=none, lowest=cuts)
-
-    def carried(self, old: AbstractController, state: PyTree, first: PyTree) -> PyTree:
-        state = super().carried(old, state, first)
-        form = lambda x: (jax.tree.structure(x), list(map(jnp.shape, jax.tree.leaves(x))))
-        begun = {  # another window or reset than before
-            name: getattr(first, name)
-            for name in ("lowest", "recent")
-            if form(getattr(state, name)) != form(getattr(first, name))
-        }
-        return state._replace(**begun)
 
     def judge(
         self, state: GreedyState, mean: jax.Array, ready: jax.Array, broken: jax.Array

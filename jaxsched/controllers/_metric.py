@@ -8,10 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxsched._arrays import same_structure
 from jaxsched._double import as_double
 from jaxsched._types import Leaf, PyTree
-from jaxsched.controllers._base import AbstractController, flag, next_count, number32, scalar, zero
+from jaxsched.controllers._numbers import flag, next_count, number32, scalar, zero
 from jaxsched.controllers._scaler import AbstractScaler
 
 
@@ -104,13 +103,6 @@ class AbstractEvaluator(AbstractScaler):
         smooth = () if self.smooth is None else (zero(), zero())
         evaluation = Evaluation(zero(), zero(jnp.int32), *smooth)
         return super().first_state(evaluation=evaluation, **others)
-
-    def carried(self, old: AbstractController, state: PyTree, first: PyTree) -> PyTree:
-        state = super().carried(old, state, first)
-        own = state.evaluation
-        if not same_structure(own, first.evaluation):  # an average begins, or is forgotten
-            own = first.evaluation._replace(total=own.total, reports=own.reports)
-        return state._replace(evaluation=own)
 
     def react(
         self, state: PyTree, *, value: Leaf = None, reported: Leaf = True, **extra: object

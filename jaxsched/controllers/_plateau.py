@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jaxsched._struct import choice, count, length, number, struct
 from jaxsched._types import Leaf, PyTree
-from jaxsched.controllers._base import next_count, number32
 from jaxsched.controllers._metric import AbstractEvaluator, Evaluation, improves, sign, worst
+from jaxsched.controllers._numbers import next_count, number32
 
 
 class PlateauState(NamedTuple):

@@ -12,7 +12,8 @@ import numpy as np
 from jaxsched._arrays import to_host
 from jaxsched._checks import check_beside
 from jaxsched._types import Leaf, PyTree
-from jaxsched.controllers._base import AbstractController, number32
+from jaxsched.controllers._base import AbstractController
+from jaxsched.controllers._numbers import number32
 from jaxsched.schedules._base import AbstractSchedule, Constant
 from jaxsched.schedules._extremes import maximum
 

@@ -14,7 +14,8 @@ from jaxsched._checks import cure
 from jaxsched._struct import struct
 from jaxsched._text import describe, warn
 from jaxsched._types import Leaf, PyTree
-from jaxsched.controllers._base import AbstractController, flag, number32, zero
+from jaxsched.controllers._base import AbstractController
+from jaxsched.controllers._numbers import flag, number32, zero
 from jaxsched.schedules._base import AbstractSchedule
 
 

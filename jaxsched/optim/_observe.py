@@ -60,10 +60,10 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
     meant = {
         (s.prefix, name): s.state.schedules[name]
         for s, name in listening
-        if s.is_in(group) or group == _group_of(s, name)
+        if s.is_in(group) or group == s.group_of(name)
     }
     if not meant:
-        groups = sorted({_group_of(site, name) for site, name in listening})
+        groups = sorted({site.group_of(name) for site, name in listening})
         where = f"; group {group!r} has none, " + (
             f"{groups} have" if any(groups) else "as there are no groups"
         )
@@ -105,12 +105,6 @@ def _state_after_report(state: InjectState, name: str, report: dict[str, PyTree]
             lambda x: jnp.broadcast_to(x, members) if jnp.ndim(x) == 0 else x, report
         )
     return per_member(one, state)(state.schedules[name], state.controller_states[name], report)
-
-
-def _group_of(site: Site, name: str) -> str:
-    """The group of a hyperparameter: its own in ``group_lr``, or that of the optimizer."""
-    part = name.rpartition("/")[0]
-    return site.qualified(part) if part else site.group
 
 
 def _listening(state: PyTree) -> list[str]:

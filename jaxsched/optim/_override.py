@@ -124,7 +124,7 @@ def _misnamed_text(
     for site in sites:
         for key in _held_values(site.state):
             part, _, base = key.rpartition("/")
-            groups.append(site.qualified(part) if part else site.group)
+            groups.append(site.group_of(key))
             if part:
                 bases[groups[-1]] = base
     groups = [g for g in dict.fromkeys(groups) if g]

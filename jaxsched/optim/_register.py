@@ -9,11 +9,10 @@ from typing import Any
 
 import jax
 from jax import export
-from jax.tree_util import PyTreeDef
 
 from jaxsched._struct import Record
 from jaxsched._types import PyTree
-from jaxsched.optim._state import InjectState, Override
+from jaxsched.optim._state import InjectState, Override, one_level
 
 
 def register_export(tree: PyTree) -> None:
@@ -97,7 +96,7 @@ def register_flax(tree: PyTree) -> None:
 
 def _to_state(record: Record) -> dict[str, PyTree]:
     serialization: Any = sys.modules["flax.serialization"]
-    fields = {name: serialization.to_state_dict(child) for name, child in _children(record)[0]}
+    fields = {name: serialization.to_state_dict(child) for name, child in one_level(record)[0]}
     return fields | {_mark(record): {}}  # without a leaf, since all leaves there are arrays
 
 
@@ -108,7 +107,7 @@ def _mark(record: Record) -> str:
 def _from_state(record: Record, state: dict[str, PyTree]) -> PyTree:
     """A record from Flax's dict of it, whose fields must be those of the target."""
     serialization: Any = sys.modules["flax.serialization"]
-    pairs, tree = _children(record)
+    pairs, tree = one_level(record)
     names = {name for name, _ in pairs}
     saved = {name for name in state if name.isidentifier()}
     other = "".join({*state} - saved - {_mark(record)})
@@ -122,9 +121,3 @@ def _from_state(record: Record, state: dict[str, PyTree]) -> PyTree:
     return jax.tree.unflatten(
         tree, [serialization.from_state_dict(x, state[name], name=name) for name, x in pairs]
     )
-
-
-def _children(record: Record) -> tuple[list[tuple[str, PyTree]], PyTreeDef]:
-    is_child = lambda x: x is not record
-    pairs, tree = jax.tree_util.tree_flatten_with_path(record, is_leaf=is_child)
-    return [(path[0].name, child) for path, child in pairs], tree

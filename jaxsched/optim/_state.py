@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import KeyPath
+from jax.tree_util import KeyPath, PyTreeDef
 from jax.typing import DTypeLike
 from optax import schedules as optax_schedules
 
@@ -105,12 +105,13 @@ class Site(NamedTuple):
     place: str  # where there are several, its place in dictionaries and chains, e.g. "1"
     state: Any  # an InjectState or one of OPTAX_STATES
 
-    @property
-    def group(self) -> str:
-        return self.prefix or self.place
-
     def qualified(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
+
+    def group_of(self, name: str) -> str:
+        """The group of a hyperparameter: its own in ``group_lr``, or that of the optimizer."""
+        part = name.rpartition("/")[0]
+        return self.qualified(part) if part else self.prefix or self.place
 
     def is_in(self, group: str | None) -> bool:
         return group in (None, "*", self.prefix, self.place)
@@ -242,6 +243,12 @@ def _prefixes(sites: list[tuple[Any, Any]]) -> list[str]:
         )
         clashing = {prefix for (prefix, _), count in uses.items() if count > 1}
     return prefixes
+
+
+def one_level(node: PyTree) -> tuple[list[tuple[str, PyTree]], PyTreeDef]:
+    """The children of a node with their names, and what puts them together again."""
+    pairs, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    return [(path_text(path), child) for path, child in pairs], treedef
 
 
 def path_text(path: Iterable[Any]) -> str:

@@ -13,15 +13,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import PyTreeDef
 
-from jaxsched._arrays import donatable_copy, is_concrete, to_host
+from jaxsched._arrays import donatable_copy, is_concrete, same_form, to_host
 from jaxsched._text import shorten
 from jaxsched._types import Leaf, PyTree
 from jaxsched.controllers._base import AbstractController, levels, resumed
 from jaxsched.optim._state import (
     OPTAX_STATES,
     InjectState,
+    one_level,
     path_text,
     per_member,
     upcoming_value,
@@ -76,7 +76,7 @@ class Transfer:
 
         if _children(fresh) is None:
             return self._transferred_leaf(fresh, saved, path)
-        pairs, treedef = _one_level(fresh)
+        pairs, treedef = one_level(fresh)
         children = _children(saved)
         if children is None:
             raise self._differs(path, _kind_text(fresh), _kind_text(saved))
@@ -178,7 +178,7 @@ class Transfer:
         if isinstance(controller, AbstractController):
             seen = _seen_controllers(controller, old, memory)
             return per_member(resumed, state)(controller, state.count, seen)
-        if type(old) is type(controller) and _same_form(memory, start):
+        if type(old) is type(controller) and same_form(memory, start):
             return memory
         if controller is None:
             raise ValueError(
@@ -242,16 +242,11 @@ def _fits(state: Any, fields: set[str]) -> bool:
     return every - set(state._field_defaults) <= fields <= every
 
 
-def _one_level(node: PyTree) -> tuple[list[tuple[str, PyTree]], PyTreeDef]:
-    pairs, treedef = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
-    return [(path_text(path), child) for path, child in pairs], treedef
-
-
 def _children(node: PyTree) -> dict[str, PyTree] | None:
     """Its children by name; None for a leaf."""
     if isinstance(node, Mapping):
         return {str(key): child for key, child in node.items()}
-    pairs, _ = _one_level(node)
+    pairs, _ = one_level(node)
     return None if pairs and pairs[0][1] is node else dict(pairs)
 
 
@@ -335,11 +330,6 @@ def _kind_text(node: PyTree) -> str:
         return "nothing"
     names = ["/".join(path) for path, _ in _named_leaves(node, ()) if path]
     return f"{type(node).__name__}({shorten(', '.join(names))})"
-
-
-def _same_form(a: PyTree, b: PyTree) -> bool:
-    form = lambda tree: (jax.tree.structure(tree), list(map(_kind_text, jax.tree.leaves(tree))))
-    return bool(form(a) == form(b))
 
 
 def copied(tree: PyTree) -> PyTree:

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxsched._checks import checked_number
 from jaxsched._types import Leaf, Number, PyTree
-from jaxsched.controllers._base import flag, next_count, number32
+from jaxsched.controllers._numbers import flag, next_count, number32
 
 
 class Average(NamedTuple):

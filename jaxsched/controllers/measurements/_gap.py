@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxsched.controllers._base import number32, scalar
+from jaxsched.controllers._numbers import number32, scalar
 
 
 class Gap(NamedTuple):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import PyTreeDef
 
-from jaxsched._arrays import NEEDS_A_NUMBER
+from jaxsched._arrays import NEEDS_A_NUMBER, same_form
 from jaxsched._types import OptState, PyTree
 from jaxsched.optim._inject import Factory, Transformation, like_python_number
 from jaxsched.search.tasks._dependence import flow, sources, union
@@ -120,11 +120,7 @@ def _check_structure(
     initial: OptState, opt_state: OptState, hyperparams: Mapping[str, jax.Array]
 ) -> None:
     """Raises if the state has another structure than with the optimizer's defaults."""
-
-    def shapes(tree: PyTree) -> tuple[PyTreeDef, list[object]]:
-        return jax.tree.structure(tree), [(jnp.shape(x), x.dtype) for x in jax.tree.leaves(tree)]
-
-    if shapes(initial) != shapes(opt_state):
+    if not same_form(initial, opt_state):
         raise TypeError(
             "Supervised(optimizer=...) must have a state of one structure, whichever "
             f"hyperparameters are scheduled, but that with {sorted(hyperparams)} is another than "
