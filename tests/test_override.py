@@ -64,8 +64,9 @@ def test_override_acts_at_the_next_update_and_never_retraces():
         np.testing.assert_allclose(rate, expected, rtol=1e-6)
     for peak in range(60):
         _, state = step(override(state, learning_rate=js.warmup_cosine(peak + 1.0, 90, 5, 0.0)))
-    fresh = override(tx.init(PARAMS), learning_rate=0.25)
-    assert float(current(fresh)["learning_rate"]) == 0.25
+    for source in (LR, js.Plateau(LR)):
+        fresh = override(inject(optax.sgd)(learning_rate=source).init(PARAMS), learning_rate=0.25)
+        assert float(current(fresh)["learning_rate"]) == 0.25
 
 
 def test_override_raises_where_it_would_not_act():

@@ -232,15 +232,6 @@ class AbstractController(Record, abc.ABC):
 
     # ------------------------------------------------------------------------------------- details
 
-    def require_single(self) -> None:
-        """Raises for a population."""
-        for name in self.ranks:
-            if shape := np.shape(getattr(self, name)):
-                raise ValueError(
-                    f"{type(self).__name__} is a population: {name} has shape {shape}. Map over "
-                    "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
-                )
-
     def check_state(self, state: object) -> None:
         """Raises for anything but a state of its own."""
         if not isinstance(state, self.State):
@@ -252,8 +243,14 @@ class AbstractController(Record, abc.ABC):
             )
 
     def _check(self, state: object) -> None:
+        """Raises for a foreign state and for a population."""
         self.check_state(state)
-        self.require_single()
+        for name in self.ranks:
+            if shape := np.shape(getattr(self, name)):
+                raise ValueError(
+                    f"{type(self).__name__} is a population: {name} has shape {shape}. Map over "
+                    "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
+                )
 
     def _reacted(self, state: PyTree, report: dict[str, Any]) -> PyTree:
         self._check(state)

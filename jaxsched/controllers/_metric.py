@@ -14,26 +14,20 @@ from jaxsched.controllers._numbers import flag, next_count, number32, scalar, ze
 from jaxsched.controllers._scaler import AbstractScaler
 
 
-class Reading(NamedTuple):
-    """A metric of which smaller is better, or nothing."""
+def _read(
+    where: str, value: Leaf, reported: Leaf, mode: str, nan: str
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A report: its metric, of which smaller is better; whether it counts; whether it is broken.
 
-    value: jax.Array  # float32 (), never NaN; minus infinity only with nan="bad"
-    arrived: jax.Array  # bool (): whether there is something to act on
-    broken: jax.Array  # bool (): it was reported as NaN (or infinitely good, see `read`)
-
-
-def read(where: str, value: Leaf, reported: Leaf, mode: str, nan: str) -> Reading:
-    """One report. NaN counts as broken: see ``nan``.
-
-    So does an infinitely *good* metric, except with ``"bad"``, the rule of the other libraries:
-    there it stays the best for good.
+    NaN is broken: see ``nan``. So is an infinitely *good* metric, except with ``"bad"``, the rule
+    of the other libraries: there it stays the best for good. The value is never NaN.
     """
     value = sign(mode) * scalar(where, value, ": take its mean first")
     arrived = flag(where.replace("value=", "reported="), reported)
     broken = arrived & (jnp.isnan(value) if nan == "bad" else ~(value > -jnp.inf))
     # As the worst value, a broken metric passes through sums and comparisons without a NaN.
     value = jnp.where(broken, jnp.inf, value)
-    return Reading(value, arrived & ~broken if nan == "ignore" else arrived, broken)
+    return value, arrived & ~broken if nan == "ignore" else arrived, broken
 
 
 def improves(value: jax.Array, best: jax.Array, rtol: Leaf, atol: Leaf) -> jax.Array:
@@ -57,14 +51,16 @@ class Evaluation(NamedTuple):
     average: PyTree = ()  # in the metric's own sign
     weight: PyTree = ()  # how many evaluations the average is worth
 
-    def add(self, report: Reading, size: Leaf) -> tuple[jax.Array, jax.Array, Evaluation]:
+    def add(
+        self, value: jax.Array, arrived: jax.Array, size: Leaf
+    ) -> tuple[jax.Array, jax.Array, Evaluation]:
         """The mean so far, whether it is complete (``size`` reports), and the new evaluation."""
-        total, reports = self.total + report.value, next_count(self.reports)
-        ready = report.arrived & (number32(reports) >= size)
+        total, reports = self.total + value, next_count(self.reports)
+        ready = arrived & (number32(reports) >= size)
         after = self._replace(
             total=jnp.where(ready, 0.0, total), reports=jnp.where(ready, 0, reports)
         )
-        evaluation = jax.tree.map(lambda new, old: jnp.where(report.arrived, new, old), after, self)
+        evaluation = jax.tree.map(lambda new, old: jnp.where(arrived, new, old), after, self)
         return total / number32(reports), ready, evaluation
 
     def smoothed(
@@ -110,13 +106,12 @@ class AbstractEvaluator(AbstractScaler):
         if value is None:
             return state
         where = f"{type(self).__name__}.update(value=...)"
-        report = read(where, value, reported, self.mode, self.nan)
-        mean, ready, evaluation = state.evaluation.add(report, self.accumulate)
+        metric, arrived, broken = _read(where, value, reported, self.mode, self.nan)
+        mean, ready, evaluation = state.evaluation.add(metric, arrived, self.accumulate)
         if self.smooth is not None:
             mean, evaluation = evaluation.smoothed(mean, ready, self.smooth, sign(self.mode))
-        seen = count_if(report.arrived, state.seen)
-        told = state._replace(seen=seen, evaluation=evaluation)
-        return self.judge(told, mean, ready, report.broken)
+        told = state._replace(seen=count_if(arrived, state.seen), evaluation=evaluation)
+        return self.judge(told, mean, ready, broken)
 
     @abc.abstractmethod
     def judge(self, state: PyTree, mean: jax.Array, ready: jax.Array, broken: jax.Array) -> PyTree:

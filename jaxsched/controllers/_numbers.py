@@ -28,27 +28,31 @@ def number32(x: Leaf) -> jax.Array:
 
 def scalar(where: str, x: Leaf, repair: str = "") -> jax.Array:
     """``number32`` of a report, which must be one number."""
-    return number32(_one(where, "number", x, repair))
+    x = _one(where, "number", x, repair)
+    if isinstance(x, int) and abs(x) > FLOAT32_MAX:  # of which the conversion would raise
+        x = math.inf if x > 0 else -math.inf
+    return number32(x)
 
 
 def flag(where: str, x: Leaf) -> jax.Array:
     """A boolean of shape () from a bool, an integer, 0.0 or 1.0, an array or a tracer."""
     x = _one(where, "boolean", x)
+    is_real = isinstance(x, float) or jnp.issubdtype(getattr(x, "dtype", bool), jnp.floating)
+    # A sweep tells every metric as float32, flags too. Any other real number is a mistake: a loss
+    # that was given as `trigger` would start a stage at once.
+    if is_real and is_concrete(x) and to_host(x) not in (0, 1):
+        raise TypeError(f"{where} must be one boolean, got {describe(x)}.")
     return jnp.asarray(x if hasattr(x, "dtype") else bool(x)).astype(jnp.bool_)
 
 
 def _one(where: str, kind: str, x: Leaf, repair: str = "") -> Leaf:
+    """``x``, which must be a number or a boolean of shape ()."""
     x = np.asarray(x, object) if is_list(x) else as_array(x)
     if np.shape(x) != ():
         raise ValueError(f"{where} must be one {kind}, got shape {np.shape(x)}{repair}.")
-    dtype = getattr(x, "dtype", type(x))
-    is_real = isinstance(x, float) or (dtype is not bool and jnp.issubdtype(dtype, jnp.floating))
-    # A sweep tells a flag, too, as the float32 that metrics are; what else is real is a mistake.
-    not_flag = kind == "boolean" and is_real and is_concrete(x) and to_host(x) not in (0, 1)
-    if not (is_number(x) or dtype == np.bool_) or not_flag:
+    if not is_number(x) and getattr(x, "dtype", None) != np.bool_:
         raise TypeError(f"{where} must be one {kind}, got {describe(x)}.")
-    huge = isinstance(x, int) and not -FLOAT32_MAX <= x <= FLOAT32_MAX
-    return (math.inf if x > 0 else -math.inf) if huge else x
+    return x
 
 
 def zero(dtype: DTypeLike = jnp.float32) -> jax.Array:

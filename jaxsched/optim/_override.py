@@ -104,10 +104,8 @@ def _changed(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale
         raise ValueError(_misnamed_text(tree, sites, group, name, is_scale, bool(targets)))
 
     def change(site: Site) -> PyTree:
-        state, turn = (
-            site.state,
-            _set_in_ours if isinstance(site.state, InjectState) else _set_in_optax,
-        )
+        state = site.state
+        turn = _set_in_ours if isinstance(state, InjectState) else _set_in_optax
         for prefix, key in targets:
             if site.prefix == prefix and key in _held_values(state):
                 state = turn(state, key, value, is_scale)
@@ -192,7 +190,7 @@ def _set_in_ours(state: InjectState, name: str, value: PyTree, is_scale: bool) -
 
 def _shown_value(state: InjectState, name: str) -> jax.Array:
     """What ``current`` is to show: before the first update, what that update will use."""
-    if name in state.controller_states:
+    if name not in state.schedules:  # an opaque controller, which only the optimizer can ask
         return state.values[name]
     return jnp.where(state.count == 0, upcoming_value(state, name), state.values[name])
 
