@@ -61,7 +61,7 @@ class AbstractController(Record, abc.ABC):
             _CLASS_OF["operators"] = cls
 
     def __post_init__(self) -> None:
-        check_class(type(self))
+        check_class(type(self))  # first: a wrong declaration would fail later, by another name
         super().__post_init__()
         self.__dict__["base"] = _as_base(type(self).__name__, self.base)
 
@@ -162,6 +162,8 @@ class AbstractController(Record, abc.ABC):
 
     def tell(self, state: S, report: dict[str, Any]) -> S:
         """``observe``, with measurements that may be for other controllers."""
+        # Each level reacts to the report from the state before it, the outer one as well: where a
+        # cut ends on `min_lr`, the base's rate is the one before its own cut.
         new, base = self._reacted(state, report), self.base
         below = base.tell(new.base, report) if isinstance(base, AbstractController) else ()
         after = new._replace(base=below)
@@ -232,6 +234,15 @@ class AbstractController(Record, abc.ABC):
 
     # ------------------------------------------------------------------------------------- details
 
+    def require_single(self) -> None:
+        """Raises for a population."""
+        for name in self.ranks:
+            if shape := np.shape(getattr(self, name)):
+                raise ValueError(
+                    f"{type(self).__name__} is a population: {name} has shape {shape}. Map over "
+                    "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
+                )
+
     def check_state(self, state: object) -> None:
         """Raises for anything but a state of its own."""
         if not isinstance(state, self.State):
@@ -243,20 +254,17 @@ class AbstractController(Record, abc.ABC):
             )
 
     def _check(self, state: object) -> None:
-        """Raises for a foreign state and for a population."""
         self.check_state(state)
-        for name in self.ranks:
-            if shape := np.shape(getattr(self, name)):
-                raise ValueError(
-                    f"{type(self).__name__} is a population: {name} has shape {shape}. Map over "
-                    "its members by `jax.vmap(lambda c, s: c.update(s, value=loss))`."
-                )
+        self.require_single()
 
     def _reacted(self, state: PyTree, report: dict[str, Any]) -> PyTree:
         self._check(state)
         if all(x is None for x in report.values()):
             return state
-        # The numbers only: a float32 schedule at the bottom would have other digits.
+        # A rule sees one kind of number, whether the user gave a Python one, an array or a tracer:
+        # `jnp.floor(self.patience)` and `self.cooldown.astype` need no cases, and the bits are
+        # those of a population. The numbers only: a float32 schedule at the bottom would have other
+        # digits. The checks of the constructor were made when the controller was.
         exact = object.__new__(type(self))
         numbers = {n: getattr(self, n) for n in self.ranks if getattr(self, n) is not None}
         exact.__dict__.update(self.__dict__, **{n: number32(x) for n, x in numbers.items()})
@@ -312,6 +320,9 @@ def resumed(
     kinds = [type(old) for old, _ in seen]
     if type(controller) not in kinds:
         return start._replace(base=resumed(controller.base, step, seen))
+    # Those outside of the one that is found are passed over, for the levels below as well: with
+    # Plateau(Greedy(...)) saved, Greedy(Plateau(...)) goes on as the Greedy, and its Plateau is
+    # new. A memory of what was around another rate does not fit what is below it.
     place = kinds.index(type(controller))
     state = controller.carried(*seen[place], start)
     return state._replace(step=step, base=resumed(controller.base, step, seen[place + 1 :]))

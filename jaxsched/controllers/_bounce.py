@@ -102,6 +102,8 @@ class Bounce(AbstractScaler):
 
         moved = jnp.where(norm > state.last, 1, -1).astype(jnp.int32)
         moved = jnp.where((state.seen == 0) | (norm == state.last), 0, moved)
+        # The norms 5, 4, 3, 4, 3.5 turn at 4 (after the minimum) and at 3.5: the second one cuts.
+        # Equal norms keep the trend, so a plateau between a fall and a rise is still one turn.
         turns = looks & (moved * state.trend < 0)
         fires = turns & state.turned
         return state._replace(

@@ -130,6 +130,7 @@ class Greedy(AbstractEvaluator):
         looked = ready & (state.wait == 0)
         good = jnp.where(better, next_count(state.good), 0)
         bad = jnp.where(better, 0, next_count(state.bad))
+        # At most one of the counts is above 0, so at most one of these is true.
         rises = looked & (number32(good) > self.patience)
         falls = looked & (number32(bad) > self.patience)
         higher = jnp.minimum(state.scale / self.factor, self.max_scale)
@@ -151,6 +152,7 @@ class Greedy(AbstractEvaluator):
         )
         if self.reset is None:
             return after
+        # A cut that `eps` has refused may count too: what decides is where the scale is.
         ends = falls & (scale <= self.floor(state.scale, state))
         lowest = jnp.where(rises, 0, jnp.where(ends, next_count(state.lowest), state.lowest))
         again = ends & (number32(lowest) >= self.reset)
@@ -177,5 +179,7 @@ def _window_mean(
     pushed = jnp.concatenate([values[1:], value[None]])
     values = jnp.where(ready, pushed, values)
     count = jnp.where(ready, jnp.minimum(next_count(count), len(values)), count)
+    # The order in which `jnp.sum` adds is XLA's choice, another one in another program: a run in a
+    # sweep would have other bits than a loop.
     total = jax.lax.scan(lambda total, x: (total + x, None), number32(0.0), values)[0]
     return total / jnp.maximum(number32(count), 1.0), (values, count)

@@ -80,6 +80,7 @@ class NewBob(AbstractEvaluator):
     ) -> NewBobState:
         better = improves(mean, sign(self.mode) * state.last, self.rtol, 0.0)
 
+        # In a row or not: unlike Plateau's count, it stays at a sufficient gain.
         bad = jnp.where(better, state.bad, next_count(state.bad))
         fires = ready & ~better & (number32(bad) > self.patience)
         return state._replace(

@@ -112,14 +112,15 @@ class Plateau(AbstractEvaluator):
     ) -> PlateauState:
         better = improves(mean, sign(self.mode) * state.best, self.rtol, self.atol)
 
+        # While it waits the best goes on, as in the libraries, but nothing is counted as bad.
         bad = jnp.where(better | (state.wait > 0), 0, next_count(state.bad))
         if self.rule == "torch":
             needed = jnp.floor(self.patience) + 1.0
-        else:
+        else:  # at least 1: `0 >= patience` would cut at an evaluation that improves, as Optax does
             needed = jnp.maximum(self.patience, 1.0)
         fires = ready & (number32(bad) >= needed)
         scale = jnp.where(fires, self.cut(state.scale, state), state.scale)
-        if self.nan == "stop":
+        if self.nan == "stop":  # for good: no cut goes below `min_scale`, and nothing raises it
             scale = jnp.where(broken, self.min_scale, scale)
         # Keras decrements the cooldown before it judges the evaluation, so the last one counts.
         cooldown = jnp.ceil(self.cooldown) - (1.0 if self.rule == "keras" else 0.0)

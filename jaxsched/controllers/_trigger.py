@@ -99,6 +99,7 @@ class Trigger(AbstractController):
 
     def value_at(self, state: PyTree) -> jax.Array:
         value = self.base_value(state)
+        # The stage is a number of the state, so all stages are evaluated and one is chosen.
         for index, stage in enumerate(self.stages, 1):
             scaled = number32(state.held * number32(stage(state.step - state.start)))
             value = jnp.where(state.stage == index, scaled.astype(value.dtype), value)

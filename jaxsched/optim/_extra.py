@@ -20,7 +20,10 @@ import optax
 
 from jaxsched._types import PyTree
 
-# Part of the key of every cache of JAX: what is compiled below an update is not taken for another.
+# Extra arguments reach a reader below through `_FORWARDED`, past JAX's back: they are not among the
+# arguments of what is compiled there. `jax.jit` would find its program of the last update again and
+# with it that update's loss, as a constant. A user context is a part of the key of every cache of
+# JAX, so within a number that is new in each call nothing is found again.
 _CALL = jax.make_user_context(None)
 _CALLS = itertools.count()
 
@@ -40,6 +43,9 @@ class Forwarder:
         self, tx: Any, updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
         """``tx.update`` with those of the extra arguments that it takes."""
+        # A traced update is compiled as a whole, so what is new in its trace costs nothing later.
+        # An eager one would compile what is below anew each time, so it does only once a reader was
+        # found behind a wrapper (`self.anew`).
         forwarded, traced = {**_FORWARDED.get()[0], **extra}, _is_traced(updates)
         token = _FORWARDED.set((forwarded, None if traced else self))
         anew = bool(forwarded) and (traced or self.anew)
@@ -66,6 +72,7 @@ def update(
 def with_forwarded(extra: dict[str, Any], updates: PyTree) -> dict[str, Any]:
     """``extra``, and the arguments of an update of ours further out where these are ``None``."""
     forwarded, forwarder = _FORWARDED.get()
+    # An argument that was handed all the way wins; one that is None is as good as dropped.
     dropped = {name: x for name, x in forwarded.items() if extra.get(name) is None}
     if forwarder is not None and dropped and _is_traced(updates):
         forwarder.anew = True
@@ -79,6 +86,8 @@ def gates(state: PyTree) -> list[PyTree]:
     """
     kinds = (optax.MultiStepsState, optax.ApplyEvery, optax.ApplyIfFiniteState)
     ends = (*kinds, optax.transforms.PartitionState, optax.MaskedState)
+    # The search stops at each of them, so that the outer ones come first, and those within are
+    # looked for in what they wrap.
     parts = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, ends))
     states = [x for x in parts if isinstance(x, kinds)]
     inner = [getattr(x, "inner_opt_state", getattr(x, "inner_state", ())) for x in states]
@@ -92,7 +101,7 @@ def passed(before: PyTree, after: PyTree, updates: PyTree) -> Any:
         # where something beside the guard moves the parameters, a weight decay or a momentum.
         moved = [jnp.any(x != 0) for x in jax.tree.leaves(updates)]
         return functools.reduce(jnp.logical_or, moved, after.last_finite)
-    if isinstance(after, optax.ApplyEvery):
+    if isinstance(after, optax.ApplyEvery):  # it counts to k, and from 0 again with each update
         return after.count == 0
     return after.gradient_step != before.gradient_step
 

@@ -97,7 +97,9 @@ def group_lr(
         return _scaled_by_group(factory(*args, **kwargs), patterns, values, layer_axis)
 
     grouped.__name__ = getattr(factory, "__name__", type(factory).__name__)
-    # The factory's own signature, and one keyword per group: each multiplier is a hyperparameter.
+    # `inject` looks at the signature. This one is the factory's own, and one keyword for each
+    # group: the multipliers are hyperparameters of `inject`, named "body/learning_rate". So they
+    # are in the state, are scheduled and overridden as any other, and need no state of their own.
     signature = inspect.signature(factory)
     named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     extra = inspect.Parameter("multipliers", inspect.Parameter.VAR_KEYWORD)
@@ -144,7 +146,7 @@ def layerwise_decay(patterns: Sequence[Any], decay: Number) -> dict[str, Any]:
             'are stacked into one array are [("layers/.*", 12)].'
         )
     multipliers: dict[str, Any] = {}
-    distance = 0
+    distance = 0  # from the output: a stack of n layers counts n times
     for given in reversed(list(patterns)):
         pattern, layers = given if is_list(given) and len(given) == 2 else (given, None)
         if not isinstance(pattern, str):
@@ -188,6 +190,8 @@ def _scaled_by_group(
         )
 
     def init(params: PyTree) -> PyTree:
+        # The update would find a parameter without a group as well, but only while it is traced. An
+        # expression that matches nothing is found here alone.
         leaves = jax.tree_util.tree_leaves_with_path(plain_arrays(params))
         for path, leaf in leaves:
             multiplier(path, leaf)
@@ -235,6 +239,8 @@ def _hyperparameters(
     given: Mapping[str, tuple[Any, Any]], rate: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Group -> the name of its hyperparameter, or of its layers'; and the multiplier of each."""
+    # {"head": 1.0, "layers": [0.5, 0.8]} -> {"head": "head/lr", "layers": ["layers/0/lr",
+    # "layers/1/lr"]} and {"head/lr": 1.0, "layers/0/lr": 0.5, "layers/1/lr": 0.8} for rate="lr".
     keys: dict[str, Any] = {}
     multipliers: dict[str, Any] = {}
     for name, (pattern, multiplier) in given.items():

@@ -143,6 +143,10 @@ def _injected_optimizer(
     rebuild: Factory, sources: dict[str, Any], dtype: DTypeLike
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer whose scheduled arguments are read from its state at each update."""
+    # An optimizer of Optax closes over its hyperparameters: there is nothing to set from outside.
+    # So each update makes a new one of the values in the state and runs it on the moments that the
+    # last one left. In a compiled step that happens while it is traced, and costs nothing later. It
+    # asks for one thing: that the structure of the inner state does not depend on the values.
     forwarder = Forwarder()
 
     def init(params: PyTree) -> InjectState:
@@ -157,6 +161,8 @@ def _injected_optimizer(
     ) -> tuple[PyTree, PyTree]:
         # The state decides, not what this optimizer was built with: that is what makes a swapped
         # schedule act. Only an opaque controller, which no state can hold, comes from `sources`.
+        # All that follows sees the count and the controllers from before this update: its metric is
+        # told with the gradients of the same step, and acts from the next update on.
         extra = with_forwarded(extra, updates)
         live = {k: state.schedules.get(k, s) for k, s in sources.items()}
         values = {k: state.value(k, s, **extra) for k, s in live.items()}
@@ -166,6 +172,7 @@ def _injected_optimizer(
         reacted = {k: live[k].update(s, **extra) for k, s in state.controller_states.items()}
         old = (state.count, state.controller_states, state.values)
         new = (optax.safe_increment(state.count), reacted, values)
+        # Every gate must have let it through, whichever is within the other.
         # A micro-batch that is only gathered, or a skipped one, is neither a step nor a report, as
         # under MultiSteps or apply_if_finite; and no value was applied.
         for before, after in zip(gates(state.inner_state), gates(inner_state), strict=True):
@@ -198,6 +205,8 @@ def _widened(source: PyTree, dtype: DTypeLike) -> PyTree:
     """``source`` with float64 numbers, if values are asked for in float64: it computes in them."""
     if jnp.dtype(dtype) != jnp.float64:
         return source
+    # A state holds strong arrays, and of a Python number that would be a float32: 0.1 with an error
+    # of 1.5e-9, which no arithmetic in float64 brings back. What is float64 already stays so.
     return jax.tree.map(
         lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x,
         source,
@@ -208,6 +217,8 @@ def _rebuilt_optimizer(
     factory: Factory, bound: inspect.BoundArguments, values: dict[str, jax.Array]
 ) -> Transformation:
     """What the factory makes of its arguments as bound, save the scheduled ones."""
+    # They were bound once, so that each goes back where it came from: by place, by name, or into
+    # the factory's own `**keywords`. A factory whose arguments are by place only works as well.
     signature, arguments = bound.signature, dict(bound.arguments)
     for name, value in values.items():
         if name in signature.parameters:
@@ -225,6 +236,8 @@ def like_python_number(value: jax.Array) -> jax.Array:
     So a scheduled hyperparameter never widens an update or a moment, and yet keeps its own digits
     wherever the optimizer computes with it alone (``1 - b2``, ``b2 ** count``).
     """
+    # The other way round, a strong float32 rate times bfloat16 gradients would be float32 updates,
+    # and Adam's first moment would change its dtype, with which no scan goes on.
     return jax.lax.full_like(jnp.asarray(0.0), value)
 
 
@@ -235,6 +248,9 @@ def _scheduled_arguments(
     name: str, bound: inspect.BoundArguments, fixed: set[str]
 ) -> dict[str, Any]:
     """The arguments that are schedules; without any, those that are numbers of JAX."""
+    # In this order: what the user said to leave alone, a forgotten call, which would be taken for a
+    # function of theirs, and only then what is a schedule. A plain function is no schedule here: it
+    # may as well be the mask of a weight decay.
     sources: dict[str, Any] = {}
     for argument, value in bound.arguments.items():
         parameter = bound.signature.parameters[argument]
@@ -295,7 +311,7 @@ def _takes_number(parameter: inspect.Parameter) -> bool:
         # sgd(momentum: float | None = None) takes numbers, adamw(mask: Any = None) doesn't.
         kinds = typing.get_args(parameter.annotation)
         return not kinds or float in kinds
-    if isinstance(default, (bool, str, bytes)):
+    if isinstance(default, (bool, str, bytes)):  # a bool is an int: `nesterov` is no number
         return False
     return is_source(default) or isinstance(default, (int, float)) or hasattr(default, "dtype")
 

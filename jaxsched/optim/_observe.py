@@ -72,6 +72,7 @@ def observe(opt_state: OptState, *, group: str = "*", **report: PyTree) -> OptSt
             f"{where if listening else ''}. Build the optimizer as "
             "js.inject(optax.adam)(learning_rate=js.Plateau(...))."
         )
+    # A foreign controller does not say what it reads, so beside one no name can be called wrong.
     require_measured("observe", report)
     if all(isinstance(c, AbstractController) for c in meant.values()):
         kinds = [type(level) for c in meant.values() for level in levels(c)]

@@ -97,7 +97,8 @@ def _changed(tree: PyTree, group: str | None, name: str, value: PyTree, is_scale
         for key in _held_values(site.state)
         if (how := _match_rank(site, key, group, name, is_scale))
     }
-    # A group's own name counts more than that of a stack of layers.
+    # A group's own name counts more than that of a stack of layers: with groups "layers" and
+    # "layers/0" a change of "layers" is one of the first alone.
     targets = [place for place, how in matches.items() if how == max(matches.values())]
     several = group == "*" or all("/" in key for _, key in targets)  # the layers of a stack
     if not targets or (len(targets) > 1 and not several):
@@ -172,6 +173,8 @@ def _match_rank(site: Site, key: str, group: str | None, name: str, is_scale: bo
 
 def _set_in_ours(state: InjectState, name: str, value: PyTree, is_scale: bool) -> InjectState:
     """Gives one hyperparameter a factor, a fixed value, its schedule back, or another one."""
+    # A knob is scale * (fixed if is_fixed else schedule). A factor keeps what it is a factor of,
+    # the schedule or a number that is held; whatever sets the value itself begins at a factor of 1.
     knob, schedules = state.knobs[name], state.schedules
     if is_scale:
         knob = knob._replace(scale=_number_like(knob.scale, value, name, is_scale=True))
@@ -180,9 +183,7 @@ def _set_in_ours(state: InjectState, name: str, value: PyTree, is_scale: bool) -
         if value is not None:
             schedules = {**schedules, name: _in_old_arrays(state, name, value)}
     else:
-        fixed = _number_like(
-            knob.fixed, value, name
-        )  # unscaled from here on: what is given is applied
+        fixed = _number_like(knob.fixed, value, name)
         knob = Override(jnp.ones_like(knob.scale), fixed, jnp.ones_like(knob.is_fixed))
     state = state._replace(schedules=schedules, knobs={**state.knobs, name: knob})
     return state._replace(values={**state.values, name: _shown_value(state, name)})
@@ -213,10 +214,13 @@ def _in_old_arrays(state: InjectState, name: str, schedule: PyTree) -> PyTree:
 def _leaf_like(where: str, path: KeyPath[Any], axes: int, old: jax.Array, new: Leaf) -> jax.Array:
     """A number of a new schedule in the old one's dtype and shape: then nothing retraces."""
     field = jax.tree_util.keystr(path).lstrip(".")
+    # In a population the old number has the members' axes in front; a new one without them is for
+    # all members.
     if jnp.shape(new) not in (old.shape, old.shape[axes:]):
         raise ValueError(
             f"{where} must have a number of shape {old.shape} in {field}, got {jnp.shape(new)}."
         )
+    # 290.5 steps would be cut to 290 in silence, since the dtype of the state stays.
     if jnp.issubdtype(old.dtype, jnp.integer) and not _is_whole(new):
         raise ValueError(
             f"{where} must have a whole number in {field}, where the schedule in the state has "

@@ -52,6 +52,8 @@ def _register(kind: type) -> None:
     """Makes a class in an optimizer's state known to ``jax.export``."""
     if kind in (tuple, list, dict, type(None)):
         return
+    # What is no leaf of a struct is a tuple of its static fields, words and whole numbers. JSON has
+    # all of them but the tuple, which `_tuples` makes again of a list.
     name = _name(kind)
     try:
         if issubclass(kind, tuple):
@@ -97,6 +99,8 @@ def register_flax(tree: PyTree) -> None:
 def _to_state(record: Record) -> dict[str, PyTree]:
     serialization: Any = sys.modules["flax.serialization"]
     fields = {name: serialization.to_state_dict(child) for name, child in one_level(record)[0]}
+    # Fields alone do not tell a Sqrt from a Linear: both have start, end and steps. So the class is
+    # in the file, as the name of an empty dict.
     return fields | {_mark(record): {}}  # without a leaf, since all leaves there are arrays
 
 

@@ -63,6 +63,8 @@ def resume(
         )
     if policy == "new":
         return write_back(fresh, Transfer("resume", saved).into(arrays), given)
+    # With the checkpoint's own schedules nothing is transferred, only compared: the saved state
+    # goes on as it is. So its schedules may be others than those of `fresh`, but not its moments.
     Transfer("resume", saved, 0, only_check=True).into(arrays)
     for state, other in zip([x.state for x in ours], [x.state for x in theirs], strict=True):
         if state.count.shape != other.count.shape:
@@ -142,6 +144,8 @@ def _injected_names(sites: list[Site]) -> list[str]:
 
 def _check_same(state: InjectState, other: InjectState) -> None:
     """Raises for a schedule or override that differs: the user says which one goes on."""
+    # What `update` reads is in the state: without a policy, a schedule that was edited in the
+    # program would be ignored in silence, or an override dropped.
     for name, schedule in state.schedules.items():
         if not _same_leaves(state.knobs[name], other.knobs[name]):
             raise ValueError(

@@ -39,6 +39,8 @@ class Override(NamedTuple):
         return cls(jnp.ones((), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.bool_))
 
     def apply(self, scheduled: jax.Array) -> jax.Array:
+        # Both are computed and one is chosen: whether it is fixed is a number too, of which each
+        # member of a population has its own.
         value = scheduled.astype(self.scale.dtype)
         return self.scale * jnp.where(self.is_fixed, self.fixed, value)
 
@@ -121,6 +123,7 @@ def find_sites(tree: PyTree) -> list[Site]:
     """All injected states in ``tree``, outermost first, with prefixes that keep names apart."""
     sites: list[tuple[Any, Any]] = []
 
+    # Names need all places at once: whether "learning_rate" is enough depends on the others.
     def note(path: KeyPath[Any], state: Any) -> Any:
         sites.append((path, state))
         return state
@@ -134,6 +137,8 @@ def find_sites(tree: PyTree) -> list[Site]:
 def map_sites(change: Callable[[Site], Any], tree: PyTree) -> PyTree:
     """``tree`` with every injected state replaced by ``change(site)``."""
     sites = iter(find_sites(tree))
+    # Both walks meet the sites in one order, so the names of the first fit the second. The state is
+    # that of the second: what is inside an outer one comes after it, and may be changed as well.
     return _visit_sites(tree, (), lambda _, state: change(next(sites)._replace(state=state)))
 
 
@@ -148,6 +153,7 @@ def write_back(opt_state: PyTree, arrays: PyTree, saved: PyTree = None) -> PyTre
         return arrays
     if not isinstance(opt_state, nnx.Optimizer):
         return _in_variables(nnx, opt_state, arrays)
+    # Whoever holds this optimizer holds its variables: the new values go into the old ones.
     if same_structure(nnx.as_pure(opt_state.opt_state), arrays):
         nnx.update(opt_state.opt_state, nnx.state(arrays))
     else:  # a schedule of another kind came with a checkpoint
@@ -201,7 +207,7 @@ def _visit_sites(tree: PyTree, path: KeyPath[Any], visit: Callable[[Any, Any], A
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_site)
     rebuilt = []
     for sub, leaf in leaves:
-        if is_site(leaf):
+        if is_site(leaf):  # JAX stopped here, so what is inside it is walked from here
             place = (*path, *sub)
             leaf = visit(place, leaf)
             inner = _visit_sites(leaf.inner_state, (*place, _INNER), visit)
@@ -213,6 +219,9 @@ def _visit_sites(tree: PyTree, path: KeyPath[Any], visit: Callable[[Any, Any], A
 _INNER = jax.tree_util.GetAttrKey("inner_state")
 
 
+# How names are kept apart. In chain(inject(sgd), inject(decay_weights)) every name is unique, so
+# they are "learning_rate" and "weight_decay"; in chain(inject(sgd), inject(sgd)) they are
+# "0/learning_rate" and "1/learning_rate"; with partition({"a": ..., "b": ...}) "a/learning_rate".
 # The keys of dictionaries are names that a person gave (the labels of optax.partition, the names of
 # optax.named_chain). Where those leave two hyperparameters with one name, as in a chain of two
 # injected transformations, their places in the chains tell them apart; the whole path, with the
@@ -230,6 +239,8 @@ def _named(path: KeyPath[Any], keys: tuple[type, ...]) -> str:
 
 def _prefixes(sites: list[tuple[Any, Any]]) -> list[str]:
     """The shortest prefix of each site, of three, that keeps all names apart."""
+    # Only those that clash get the next, longer text, so that a name which a log knows does not
+    # change because two others need their places.
     prefixes, clashing = [""] * len(sites), {""}
     for keys in _KEYS:
         texts = [_named(path, keys) for path, _ in sites]

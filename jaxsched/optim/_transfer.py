@@ -41,7 +41,9 @@ class Transfer:
 
     def into(self, fresh: PyTree) -> PyTree:
         """``fresh`` with the leaves of ``saved``, and its schedules at the step of ``saved``."""
-        if not self.only_check:  # a state of another optimizer has no step of this one
+        # First all leaves are compared, with a step of 0. Without that a state of another optimizer
+        # would be asked for its `step=`, and the answer to that would be the next error.
+        if not self.only_check:
             Transfer(self.where, self.saved, 0, only_check=True).into(fresh)
         else:
             self._check_wholes(fresh)
@@ -62,6 +64,9 @@ class Transfer:
     def _transferred(self, fresh: PyTree, saved: PyTree, path: Path, count: Leaf) -> PyTree:
         """``count`` is that of an injection around it, if there is one."""
         # An injection on one side only is looked through: so a plain state meets an injected one.
+        # From here on the order matters. An injected `fresh` comes first, since it sets the count
+        # for all below it; then one that only `saved` has; then leaves; and nodes last, of which a
+        # counter is told from a node like any other before their children are compared.
         injected = _injected(saved)
         below = saved if injected is None else injected.get("inner_state")
         if isinstance(fresh, InjectState):
@@ -80,6 +85,9 @@ class Transfer:
         children = _children(saved)
         if children is None:
             raise self._differs(path, _kind_text(fresh), _kind_text(saved))
+        # optax.adamw(schedule) has a counter, ScaleByScheduleState, where optax.adamw(0.1) has an
+        # empty state. Both ways have to fit: the counter takes the step, and the empty state stays
+        # empty.
         if _is_counter(fresh) and (self.step is not None or not children):
             count = self._updates_done(saved, path, count)
             return treedef.unflatten([self._count_like(count, pairs[0][1], path)])
@@ -90,6 +98,8 @@ class Transfer:
         if _is_named(fresh) and _is_named(saved) and type(fresh) is not type(saved):
             # Two optimizers may keep arrays of the same names and shapes that mean other things.
             raise self._differs(path, _kind_text(fresh), _kind_text(saved))
+        # What only `saved` has is refused if there is a leaf in it; the other way round the leaf of
+        # `fresh` meets None below, and is refused there.
         for name in sorted(children.keys() - {name for name, _ in pairs}):
             for rest, leaf in _named_leaves(children[name], (*path, name)):
                 raise self._differs(rest, "nothing", _kind_text(leaf))
@@ -133,6 +143,8 @@ class Transfer:
             return around
         else:
             counts = _count_leaves(saved, path) or _count_leaves(self.saved, ())
+        # All that count must agree, Adam and the schedule beside it. Where they don't (the count of
+        # optax.apply_every begins again at 0), only the user knows which one the schedules mean.
         known = [np.asarray(to_host(x)) for x in counts.values() if is_concrete(x)]
         if not counts or any(not np.array_equal(known[0], x) for x in known[1:]):
             reason = (
@@ -156,6 +168,8 @@ class Transfer:
         self, fresh: InjectState, injected: Mapping[str, PyTree], count: Leaf, inner: PyTree
     ) -> InjectState:
         """The fresh state at the saved step, with what the saved controllers remember."""
+        # Without the moments of `fresh`: `inner` takes their place, and they may be most of the
+        # memory.
         state = donatable_copy(fresh._replace(count=count, inner_state=()))
         states = {
             name: donatable_copy(self._controller_state(state, injected, name))
@@ -223,6 +237,7 @@ def _seen_controllers(
             else next((c for c in levels(controller) if _fits(c.State, set(fields))), None)
         )
         if kind is not None:
+            # By name: a restored dict need not be in the order of the fields.
             blank = kind.init()._replace(base=())
             names = [path_text(path) for path, _ in jax.tree_util.tree_leaves_with_path(blank)]
             leaves = {"/".join(path): leaf for path, leaf in _named_leaves(memory, ())}

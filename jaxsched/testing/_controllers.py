@@ -73,6 +73,9 @@ def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
     """
     steps = checked_whole("default_run(steps=...)", steps, 25, MANY)
     seed = checked_whole("default_run(seed=...)", seed, 0, 2**32 - 1)
+    # A metric that falls to -0.5 and so changes its sign, with noise in which it stalls. Five are
+    # odd, with ordinary ones between them, in which what an odd one has broken is seen. -3e38 is
+    # close to the lowest float32: a sum with another one of its kind overflows.
     noise = np.random.RandomState(seed).standard_normal(steps)
     values = [2.0 * 0.8**t + 0.05 * noise[t] - 0.5 for t in range(steps)]
 
@@ -94,6 +97,7 @@ def default_run(seed: int = 0, steps: int = 32) -> list[Report]:
 
 def pure(controller: Controller, run: Run) -> None:
     """The same state and report give the same state and value, and change neither."""
+    # Ten reports: a NaN and an infinity of the default run are among them.
     text, state = repr(controller), controller.init()
     for report in run[:10]:
         before = jax.tree.map(np.array, state)
@@ -114,6 +118,9 @@ def stable_state(controller: Controller, run: Run) -> None:
     for leaf in jax.tree.leaves(state):
         strongly = isinstance(leaf, jax.Array) and not leaf.weak_type
         assert strongly, f"init() holds {leaf!r}"
+    # As loops report: arrays, `loss.item()`, a loss in the dtype of the model. A scan refuses a
+    # state that takes over a dtype from one of them. Only shapes are asked for, so nothing is
+    # compiled.
     kinds = list({tuple(report): report for report in run}.values())  # one a set of keywords
     as_python = lambda x: x.item() if isinstance(x, np.generic) else x
     as_bfloat16 = lambda x: jnp.asarray(x, jnp.bfloat16) if isinstance(x, np.floating) else x
@@ -173,6 +180,7 @@ def ignores_nan(controller: Controller, run: Run) -> None:
     step = _program(controller)
     clean = broken = controller.init()
     for index, report in enumerate(run):
+        # What is real is a metric; the flags are in both runs.
         metrics = {k for k, v in report.items() if isinstance(v, (float, np.floating))}
         without = {k: v for k, v in report.items() if k not in metrics}
         with_nan = without | {k: np.float32(np.nan) for k in metrics}
@@ -208,7 +216,7 @@ def no_retrace(controller: Controller, run: Run) -> None:
 
 
 def scanned(controller: Controller, run: Run) -> None:
-    """The eager run, the jitted one and the scan agree: states exactly, rates within 2 ulp."""
+    """The eager run and the scan agree: whole numbers exactly, real ones within 2 ulp."""
     if _is_opaque(controller):
         return
     run = _uniform(run)
@@ -217,6 +225,8 @@ def scanned(controller: Controller, run: Run) -> None:
     states, values = jax.device_get(scan)
     for index, (state, value) in enumerate(list(_follow(controller, run))[1:]):
         scanned = jax.tree.map(lambda x, i=index: x[i], states)
+        # Real numbers within 2 ulp: XLA may contract a product and a sum in one of the two programs
+        # and not in the other.
         _laws.assert_close(scanned, state, "scan and eager states")
         _laws.assert_close(values[index], value, "scan and eager rates")
 
@@ -228,6 +238,7 @@ def resumable(controller: Controller, run: Run) -> None:
     for report in run:
         whole.append(step(whole[-1], report)[0])
     for stop in range(0, len(run), 5):
+        # As a checkpoint does it: the numbers go through NumPy, and come back as other arrays.
         saved = pickle.dumps(jax.tree.map(np.asarray, whole[stop]))
         state = jax.tree.map(jnp.asarray, pickle.loads(saved))
         for report in run[stop:]:
@@ -329,6 +340,8 @@ def _program(controller: Controller) -> Any:
 
 @functools.lru_cache(maxsize=32)  # all the laws follow the same controller
 def _cached_program(controller: Controller) -> Any:
+    # Here the numbers of the controller are constants of the program, in `_in_a_scan` they are
+    # arguments: a rule that works with known numbers alone fails where the two are compared.
     def step(state: PyTree, report: Report) -> PyTree:
         new = controller.update(state, **report)
         return new, controller(new)
@@ -343,6 +356,7 @@ def _is_opaque(controller: Controller) -> bool:
 
 def _full(run: Run) -> Report:
     """A report with every keyword of the run that is an array, as arrays."""
+    # As arrays, since a program that is given Python's 0.5 is another one.
     pairs = [pair for report in reversed(run) for pair in report.items()]  # the first one counts
     full = {key: np.asarray(value) for key, value in pairs if value is not None}
     if "reported" in full:

@@ -65,8 +65,7 @@ def ulp_distance(x: ArrayLike, y: ArrayLike) -> np.ndarray:
     size = np.abs(y)
     if size.size and np.min(y) < 0 < np.max(y):
         size = np.full_like(size, size.max())
-    unit = np.spacing(np.maximum(size, np.finfo(np.float32).tiny).astype(np.float32))
-    return np.abs(x - y) / unit.astype(np.float64)
+    return np.abs(x - y) / np.spacing(size.astype(np.float32)).astype(np.float64)
 
 
 def assert_equal(a: PyTree, b: PyTree, words: str) -> None:
@@ -111,6 +110,8 @@ def assert_numbers(subject: PyTree) -> None:
 def assert_read_back(subject: PyTree) -> None:
     """``eval(repr(s)) == s``."""
     js.Constant  # noqa: B018  # with it come all names of reprs
+    # A repr names the classes alone. Those of the user's own are not in our modules, but they are
+    # the classes of the parts.
     names = {**vars(js), **vars(controllers), **_classes(subject)}
     again = eval(repr(subject), names)
     assert again == subject, f"eval(repr(s)) is {again!r}"

@@ -42,6 +42,9 @@ def check_schedule(
 
 def landmarks(schedule: Schedule) -> np.ndarray:
     """Steps at and around every boundary and the end, in the tail, and the extremes; int32."""
+    # Around an edge: the last step before it, the first after it, and what a rounding to either
+    # side would give. 2**24 + 1 is the first whole number that float32 has not, 2**31 - 1 the last
+    # step.
     edges: set[float] = {0, 10, 1000}
     edges |= set(js.boundaries(schedule))
     duration = schedule.duration
@@ -74,6 +77,7 @@ def pure(schedule: Schedule, steps: np.ndarray) -> None:
         schedule(int(step))
     assert repr(schedule) == before, "a call changed the schedule"
     _laws.assert_equal(first, schedule(steps), "the same steps gave other values")
+    # A field that can be set would change hashes, and programs that were compiled with the old one.
     for name in vars(schedule):
         try:
             setattr(schedule, name, 1)
@@ -87,6 +91,8 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
     whole = np.asarray(schedule(steps))
     one_by_one = np.asarray([np.asarray(schedule(int(step))) for step in steps])
     _laws.assert_equal(whole, one_by_one, "an array and single steps")
+    # One program for all of them, a loop over two rows: compiling is what this law costs. 4 ulp, as
+    # XLA may contract the products and sums of one program otherwise than those of another.
     even = np.resize(steps, (2, (len(steps) + 1) // 2))
 
     @jax.jit
@@ -103,6 +109,8 @@ def elementwise(schedule: Schedule, steps: np.ndarray) -> None:
 
 def strong_float32(schedule: Schedule, steps: np.ndarray) -> None:
     """A strong float32 array in the shape of the step, whatever kind of step; int32 of integers."""
+    # A compiled function that is given the value is compiled again for another dtype, and for a
+    # weak one.
     first = np.asarray(schedule.value_at(np.float64(0.0)))
     dtype = jnp.int32 if first.dtype.kind == "i" else jnp.float32
     kinds = (3, np.int64(3), np.uint8(3), np.int32(3), jnp.int32(3), 3.0, jnp.uint32(3))
@@ -161,6 +169,7 @@ def _in_turn(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 def differentiable(schedule: Schedule, steps: np.ndarray) -> None:
     """Gradients in the step and in every number are finite, and right where it is smooth."""
+    # Lengths are made real as well: JAX has no gradient in an integer.
     real = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), schedule)
     at = jnp.asarray(steps, jnp.float32)
     grads, in_step = jax.jit(_in_turn(jax.grad(lambda s, t: s(t), (0, 1))))(real, at)
@@ -174,6 +183,10 @@ def differentiable(schedule: Schedule, steps: np.ndarray) -> None:
 
 def _compare_with_differences(real: Schedule, steps: np.ndarray, grads: Schedule) -> None:
     """Raises unless gradients agree with central differences where the curve is smooth."""
+    # The differences are those of the curve in float64 on the host. A step of a millionth of the
+    # number, on both sides: where the two slopes differ by more than a thousandth there is a kink
+    # (an end, a bound, a maximum), and the gradient is that of one side, so it is not compared. The
+    # tolerance is what float32 leaves of a gradient, and what rounding does to the differences.
     host = jax.tree.map(lambda x: np.asarray(x, np.float64), real)
     leaves, tree = jax.tree.flatten(host)
     inside = (steps >= 0) & (steps <= 2**24)  # beyond, a step is not exact in float32

@@ -57,6 +57,8 @@ class Average(NamedTuple):
             share = 1.0 / n
         else:
             decay = checked_number("Average.add(decay=...)", decay, at_least=0, below=1)
+            # 1 - d**n as it is written keeps few digits where d is near 1: of 0.9999 after two
+            # steps it is 2.0003319e-4 in float32, and really 2.0002318e-4.
             lost = 1.0 - number32(decay)
             share = lost / -jnp.expm1(n * jnp.log1p(-lost))
         first = steps == 1
@@ -91,5 +93,6 @@ def _toward(mean: jax.Array, weight: Leaf, share: jax.Array, first: jax.Array) -
     if not _has_mean(mean):
         return weight
     weight = weight.astype(mean.dtype)
-    # The first tree replaces the old mean, a NaN included.
+    # In this form equal weights have exactly themselves as mean. The first tree replaces the old
+    # mean, a NaN included.
     return jnp.where(first, weight, mean + share.astype(mean.dtype) * (weight - mean))
