@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -150,16 +150,6 @@ def to_int32(x: Number) -> Value:
     return xp.clip(xp.floor(x), -limit, limit).astype(np.int32)
 
 
-def to_arrays(x: Number) -> tuple[Any, ...]:
-    """The arrays that a number consists of, for JAX to map."""
-    return (x.hi, x.lo) if isinstance(x, Double) else (x,)
-
-
-def from_arrays(arrays: tuple[Any, ...]) -> Number:
-    """The number that ``to_arrays`` took apart."""
-    return Double(*arrays) if len(arrays) == 2 else arrays[0]
-
-
 def stacked(t: Number, xs: Iterable[Leaf]) -> Number:
     """Numbers (leaves too) as an array of the kind of ``t``; a float64 one if all are known."""
     xs = list(xs)
@@ -184,8 +174,8 @@ def concatenated(t: Number, xs: list[Number]) -> Number:
     known = [x for x in xs if isinstance(x, np.ndarray)]
     if len(known) == len(xs):
         return np.concatenate(known, -1)
-    words = zip(*(to_arrays(in_program(t, x)) for x in xs), strict=True)
-    return from_arrays(tuple(jnp.concatenate(word, -1) for word in words))
+    join = lambda *words: jnp.concatenate(words, -1)
+    return cast(Number, jax.tree.map(join, *(in_program(t, x) for x in xs)))
 
 
 def running_sum(terms: Number) -> Number:
@@ -193,11 +183,14 @@ def running_sum(terms: Number) -> Number:
     if isinstance(terms, np.ndarray):
         return np.cumsum(terms, -1)
     # One after the other they would be as many launches on a GPU.
-    words, reach = to_arrays(terms), 1
-    while reach < words[0].shape[-1]:  # each is the sum of the last ``reach``, if there are so many
-        moved = (jnp.zeros_like(x).at[..., reach:].set(x[..., :-reach]) for x in words)
-        words, reach = to_arrays(from_arrays(words) + from_arrays(tuple(moved))), 2 * reach
-    return from_arrays(words)
+    sums: Any = terms
+    reach, count = 1, to_value(terms).shape[-1]
+    while reach < count:  # each is the sum of the last ``reach`` terms, if there are so many
+        moved = jax.tree.map(
+            lambda x, by=reach: jnp.zeros_like(x).at[..., by:].set(x[..., :-by]), sums
+        )
+        sums, reach = sums + moved, 2 * reach
+    return cast(Number, sums)
 
 
 def take_number(t: Number, xs: Leaf, index: Value) -> Number:

@@ -151,23 +151,16 @@ def _blocks(growth: Number, most: Number | None, all_: bool = False) -> Any:
     ``all_``: also those in which what grows is beyond any step. If a cycle is all warmup, none of
     it grows.
     """
-    one = num.full_like(growth, 1.0)
-    if not _in_program(growth):
-        listed: list[Block] = []
-        while len(listed) < _BITS and (all_ or not (listed and _is_enough(listed[-1], most))):
-            power, total, n = listed[-1] if listed else (growth, one, 0.5)
-            if listed:
-                power, total = _held(power * power), _held(total + power * total)
-            listed.append((power, total, 2 * n))
-        return listed
-
-    def double(words: Any, _: Any) -> Any:
-        power, total = map(num.from_arrays, words)
-        doubled = _held(power * power), _held(total + power * total)
-        return tuple(map(num.to_arrays, doubled)), words
-
-    _, blocks = lax.scan(double, (num.to_arrays(growth), num.to_arrays(one)), None, _BITS)
-    return (*blocks, num.to_arrays(num.in_program(growth, 2.0 ** np.arange(_BITS))))
+    first: Any = growth, num.full_like(growth, 1.0)
+    doubled = lambda power, total: (_held(power * power), _held(total + power * total))
+    if _in_program(growth):
+        _, blocks = lax.scan(lambda block, _: (doubled(*block), block), first, None, _BITS)
+        return (*blocks, num.in_program(growth, 2.0 ** np.arange(_BITS)))
+    listed: list[Block] = [(*first, 1.0)]
+    while len(listed) < _BITS and (all_ or not _is_enough(listed[-1], most)):
+        power, total, n = listed[-1]
+        listed.append((*doubled(power, total), 2 * n))
+    return listed
 
 
 def _is_enough(block: Block, most: Number | None) -> bool:
@@ -177,9 +170,6 @@ def _is_enough(block: Block, most: Number | None) -> bool:
 
 def _descend(like: Number, blocks: Any, fits: Callable[[Number, Number], num.Mask]) -> Any:
     """As many cycles as fit: their number n, ``growth ** n`` and the sum."""
-
-    apart = lambda numbers: tuple(map(num.to_arrays, numbers))
-    together = lambda words: tuple(map(num.from_arrays, words))
 
     def take(so_far: Any, block: Any) -> Any:
         cycle, ratio, total = so_far
@@ -193,12 +183,11 @@ def _descend(like: Number, blocks: Any, fits: Callable[[Number, Number], num.Mas
     if not _in_program(like):
         return functools.reduce(take, reversed(blocks), so_far)
     if isinstance(blocks, list):
-        blocks = apart(
-            num.in_program(like, np.array(column)) for column in zip(*blocks, strict=True)
-        )
+        columns = zip(*blocks, strict=True)
+        blocks = tuple(num.in_program(like, np.array(column)) for column in columns)
     # As a loop it compiles in a tenth of the time.
-    body = lambda words, block: (apart(take(together(words), together(block))), None)
-    return together(lax.scan(body, apart(so_far), blocks, reverse=True)[0])
+    step = lambda so_far, block: (take(so_far, block), None)
+    return lax.scan(step, so_far, blocks, reverse=True)[0]
 
 
 def _held(x: Number) -> Number:

@@ -23,19 +23,17 @@ from jaxsched._types import Leaf
 
 def can_select(t: Number) -> bool:
     """In a program, unless the steps are spread over a mesh: a look-up would have to say how."""
-    time = num.to_arrays(t)[0]
+    time = num.to_value(t)
     return isinstance(time, jax.Array) and num.explicit_sharding(time) is None
 
 
 def selected(t: Number, parts: Sequence[Any]) -> Value:
     """The value of a sequence of ``parts`` at the traced ``t >= 0``."""
-    words = num.to_arrays(t)
-    shape = words[0].shape
+    shape = np.shape(num.to_value(t))
     if not shape:
         return _at(t, parts)
     # Mapped over the steps, so that every part sees numbers without axes, as for one step.
-    one = lambda words: _at(num.from_arrays(words), parts)
-    return jax.vmap(one)(tuple(map(jnp.ravel, words))).reshape(shape)
+    return jax.vmap(lambda t: _at(t, parts))(jax.tree.map(jnp.ravel, t)).reshape(shape)
 
 
 def _at(t: Number, parts: Sequence[Any]) -> Value:
@@ -83,14 +81,10 @@ def _lengths(t: Number, parts: Sequence[Any], groups: list[list[int]]) -> Number
         if len(members) < 2 or all(map(is_concrete, itertools.chain(*leaves))):
             stacks += [num.stacked(t, [parts[i].exact_length(t)]) for i in members]
             continue
-        columns = [num.stacked(t, column) for column in zip(*leaves, strict=True)]
+        columns = (num.stacked(t, column) for column in zip(*leaves, strict=True))
         tree = jax.tree.structure(parts[members[0]])
-        # Mapped over the words of each number, since a Double is not a pytree.
-        one = lambda *words, tree=tree: num.to_arrays(
-            jax.tree.unflatten(tree, list(map(num.from_arrays, words))).exact_length(t)
-        )
-        words = [num.to_arrays(num.in_program(t, column)) for column in columns]
-        stacks.append(num.from_arrays(jax.vmap(one)(*words)))
+        one = lambda *numbers, tree=tree: jax.tree.unflatten(tree, numbers).exact_length(t)
+        stacks.append(jax.vmap(one)(*(num.in_program(t, column) for column in columns)))
     lengths: Any = num.concatenated(t, stacks)
     return lengths if places == sorted(places) else lengths[np.argsort(places)]
 
