@@ -1,14 +1,35 @@
-"""``Double``: a number in two float32 words; error-free transformations, logarithm, exponential.
+"""``Double``: a number in two float32 words, and its arithmetic by error-free transformations.
 
-Every operation grafts the derivative of the plain float32 formula onto the exact value; see
-``_number.py``, which says what it is for.
+A float32 has 24 bits, so of 2^24 + 1 = 16777217 it keeps 16777216. Two of them have 48: the pair
+``(16777216, 1)`` is that number, and ``(0.1f, -1.49e-9)`` is 0.1 to 15 digits. All of the
+arithmetic rests on one fact: what a sum or a product of two float32 numbers loses by rounding is
+itself a float32 number, and float32 operations alone can compute it:
+
+    2^24 + 1.25 = 16777218 (rounded: up here a float32 is even) and an error of -0.75
+
+So each operation computes the rounded result and its error, adds to the error what the lower words
+contribute, and makes a tidy pair of the two. A sum is 11 float32 operations, a product 30. None is
+a branch, and none a float64, which a program outside x64 mode and a TPU do not have.
+
+The formulas look as if they could be simplified, and for real numbers they could: the error in
+``two_sum`` is zero there. Three things keep compilers from doing so, and a change here must too:
+
+- XLA leaves sums and differences of variables as they are written, but folds constants:
+  ``(1 - x) - 1`` becomes ``-x``, and the error of the first difference is gone. So a constant is
+  always the second operand of a sum: of ``two_sum(1, x)`` a program loses the error, of
+  ``two_sum(x, 1)`` it does not.
+- LLVM contracts ``a * b - c`` to one operation that does not round ``a * b``. So no product whose
+  rounding matters is ever followed by a sum (``_two_product``).
+- Derivatives would go through the errors, which have none. So ``fix`` takes them out, and ``graft``
+  gives the result the derivative of the plain float32 formula.
+
+After Dekker (1971) and Knuth; "double-double" in other places. ``_number.py`` says what needs it.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -21,14 +42,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 Word: TypeAlias = np.ndarray | jax.Array  # float32; NumPy's scalars, too
 _Pair: TypeAlias = tuple[Word, Word]
 Mask: TypeAlias = np.bool_ | np.ndarray | jax.Array  # what a comparison gives
-_SPLIT = np.int32(-(1 << 12))  # keeps the upper 12 bits of a float32's 24-bit significand
 
 
 def once(f: F) -> F:
     """``f`` of Doubles, traced once for each of their shapes and called from then on.
 
     A schedule is hundreds of float32 operations and a few dozen of Doubles: tracing it takes less
-    than half the time. XLA inlines what is called, so the program is the same.
+    than half the time. XLA inlines what is called, so the program is the same. Known numbers, of
+    NumPy, go to ``f`` itself: they would become arrays of JAX, and no longer be known.
     """
     program = jax.jit(f)
 
@@ -42,7 +63,12 @@ def once(f: F) -> F:
 
 @jax.tree_util.register_pytree_node_class
 class Double:
-    """``hi + lo``: two float32 arrays of one shape, with ``|lo|`` at most half a unit of ``hi``."""
+    """``hi + lo``: two float32 arrays of one shape, with ``|lo|`` at most half a unit of ``hi``.
+
+    That bound makes the pair unique, and ``hi`` the number rounded to float32: rounding costs
+    nothing, and two numbers compare as their upper words do, unless these are equal. The words may
+    be NumPy's inside of a program: a constant is known, and costs the program nothing.
+    """
 
     __slots__ = ("hi", "lo")
     __array_ufunc__ = None  # so that `numpy_number * double` reaches our operators
@@ -71,7 +97,9 @@ class Double:
         return self + (-as_double(other))
 
     def __mul__(self, other: Operand) -> Double:
-        if type(other) is float and abs(math.frexp(other)[0]) == 0.5:  # a power of two is exact
+        # Times a power of two nothing is rounded (`frexp` gives 0.5 for these alone): two
+        # operations in place of the 30 of `_product`.
+        if type(other) is float and abs(math.frexp(other)[0]) == 0.5:
             return Double(self.hi * np.float32(other), fix(self.lo) * np.float32(other))
         return _product(self, as_double(other))
 
@@ -132,13 +160,16 @@ def as_double(x: Operand) -> Double:
 
 
 def _of_integers(x: jax.Array) -> Double:
+    """An integer array of any width, in parts of at most 24 bits, each of which a float32 holds."""
     if x.dtype.itemsize < 4:
         x = x.astype(jnp.int32)
     kind = x.dtype.type
     if x.dtype.itemsize == 4:
-        # 32 bits do not fit a float32 but two halves do, each exactly.
+        # The lower 12 bits, never negative, and the rest, a multiple of 2^12 with 20 bits. `upper`
+        # may be 0 where `lower` is not: `fast_two_sum` allows that.
         lower = x & kind((1 << 12) - 1)
         return Double(*fast_two_sum((x - lower).astype(jnp.float32), lower.astype(jnp.float32)))
+    # Of 64 bits three parts; the sum keeps the upper 48 bits.
     mask = kind((1 << 24) - 1)
     third = lambda bits, scale: bits.astype(jnp.float32) * np.float32(scale)
     upper, middle = third(x >> kind(48), 2.0**48), third((x >> kind(24)) & mask, 2.0**24)
@@ -147,7 +178,12 @@ def _of_integers(x: jax.Array) -> Double:
 
 @jax.custom_jvp
 def graft(value: Word, smooth: Word) -> Word:
-    """``value``, with the derivative of ``smooth`` (which costs nothing unless it is asked for)."""
+    """``value``, with the derivative of ``smooth`` (which costs nothing unless it is asked for).
+
+    The two are the same number: ``value`` in the exact form, ``smooth`` as a person would write it.
+    JAX differentiates the second and never sees the first. In a program that takes no derivative
+    ``smooth`` is not used, and XLA removes it.
+    """
     del smooth
     return value
 
@@ -158,7 +194,10 @@ def _graft_jvp(primals: _Pair, tangents: _Pair) -> _Pair:
 
 
 def fix(x: Any) -> Any:
-    # Errors of rounding have no derivative: that of `smooth` is grafted onto what they make exact.
+    """``x`` for an exact form: without its derivative, which ``graft`` takes from elsewhere.
+
+    Left in, it would be that of the errors of rounding: operations that add up to nothing.
+    """
     return lax.stop_gradient(x) if isinstance(x, jax.Array) else x
 
 
@@ -169,6 +208,8 @@ def fixed(*xs: Any) -> tuple[Any, ...]:
 @once
 def _sum(x: Double, y: Double) -> Double:
     value, error = two_sum(*fixed(x.hi, y.hi))
+    # The lower words are below half a unit of the upper ones, so their sum may be rounded: what it
+    # loses is below the 48th bit.
     return _renormalized(value, error + (fix(x.lo) + fix(y.lo)), x.hi + y.hi)
 
 
@@ -176,6 +217,7 @@ def _sum(x: Double, y: Double) -> Double:
 def _product(x: Double, y: Double) -> Double:
     a, b, a_lo, b_lo = fixed(x.hi, y.hi, x.lo, y.lo)
     value, error = _two_product(a, b)
+    # (a + a_lo)(b + b_lo) without a_lo * b_lo, which is below the 48th bit.
     return _renormalized(value, error + (a * b_lo + a_lo * b), x.hi * y.hi)
 
 
@@ -183,7 +225,9 @@ def _product(x: Double, y: Double) -> Double:
 def _quotient(x: Double, y: Double) -> Double:
     a, b, a_lo, b_lo = fixed(x.hi, y.hi, x.lo, y.lo)
     value = a / b
-    # What the rounded quotient leaves of x, exactly: over y it is the second word.
+    # One step of long division: what the rounded quotient leaves of x, divided by y, is the second
+    # word. 1 / 3 is 0.33333334, which leaves -2^-25; a third of that is the rest. `a - product` is
+    # exact, since the two agree in nearly all of their bits.
     product, error = _two_product(value, b)
     rest = ((a - product) - error + a_lo - value * b_lo) / b
     return _renormalized(value, rest, x.hi / y.hi)
@@ -210,14 +254,19 @@ def _is_zero(x: object) -> bool:
 
 
 def two_sum(a: Word, b: Word) -> _Pair:
-    """``a + b`` and its rounding error, exactly (Knuth)."""
+    """``a + b`` and its rounding error, exactly (Knuth).
+
+    ``shadow`` is what of ``b`` has come into the total, and ``total - shadow`` what of ``a`` has.
+    Of 2^24 + 1.25 the total is 16777218, the shadow 2: all of a, and 0.75 too much of b. Whichever
+    of the two is the smaller one, each of these differences is exact.
+    """
     total = a + b
     shadow = total - a
     return total, (a - (total - shadow)) + (b - shadow)
 
 
 def fast_two_sum(a: Word, b: Word) -> tuple[Word, Word]:
-    """The same where ``|a| >= |b|`` or ``a`` is zero (Dekker)."""
+    """The same where ``|a| >= |b|`` or ``a`` is zero (Dekker): then nothing of ``a`` is lost."""
     total = a + b
     return total, b - (total - a)
 
@@ -225,9 +274,14 @@ def fast_two_sum(a: Word, b: Word) -> tuple[Word, Word]:
 def _two_product(a: Word, b: Word) -> _Pair:
     """``a * b`` as a sum of two, of which the second is small: a Double that is not yet tidied up.
 
-    The factors are halved by masking bits, so that each of the four products of halves is exact.
-    Where XLA contracts a product and a sum into one operation, nothing changes then; of the rounded
-    product ``a * b`` it would keep the exact value here and the rounded one there.
+    24 bits times 24 bits are 48, of which a float32 product keeps the upper half. So each factor is
+    split into 12 bits and 12 bits, as one multiplies on paper, digit by digit: the four products of
+    halves have at most 24 bits each, so they are exact, and ``two_sum`` adds them.
+
+    The textbook's error, ``a1 * b1 - total + ...`` with ``total = a * b``, is shorter. It needs the
+    same rounded ``a * b`` twice. Contracted with the sum that follows it is not rounded, and XLA
+    decides that for each place anew: the error would be that of another product. An exact product
+    is the same number contracted or not.
     """
     a1, b1 = _upper_half(a), _upper_half(b)
     a2, b2 = a - a1, b - b1
@@ -236,99 +290,22 @@ def _two_product(a: Word, b: Word) -> _Pair:
     return total, rest + (error + a2 * b2)
 
 
+_UPPER_BITS = np.int32(-(1 << 12))  # all but the lower 12 of the 24 bits of a significand
+
+
 def _upper_half(a: Word) -> Word:
+    """``a`` with 12 bits of its significand, cut off as an integer: no rounding, no overflow.
+
+    Dekker's way, ``c - (c - a)`` with ``c = 4097 * a``, is a product before a sum, and infinite
+    above 2^116.
+    """
     if not isinstance(a, jax.Array):
-        return (np.asarray(a, np.float32).view(np.int32) & _SPLIT).view(np.float32)[()]
-    bits = lax.bitcast_convert_type(a, jnp.int32) & _SPLIT
+        return (np.asarray(a, np.float32).view(np.int32) & _UPPER_BITS).view(np.float32)[()]
+    bits = lax.bitcast_convert_type(a, jnp.int32) & _UPPER_BITS
     return lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _renormalized(value: Word, rest: Word, smooth: Word) -> Double:
+    """A tidy pair again, of a value and of a rest that may be more than half a unit of it."""
     hi, lo = fast_two_sum(value, rest)
     return Double(graft(hi, smooth), lo)
-
-
-# ------------------------------------------------- logarithm and exponential, by short polynomials
-
-# log2(m) = 2/ln2 * atanh(s), s = (m - 1)/(m + 1), |s| <= 0.172 for m in [0.707, 1.414]: after six
-# terms s^12/13 < 2^-34 is left.
-_LOG2 = [2 / math.log(2) / (2 * k + 1) for k in range(6)]
-# Below and above these, exp2 holds its value: 2^-151 rounds to 0 in float32, whose least number is
-# 2^-149, and 2^127.5 = 2.4e38 is half an octave below 2^128, which is infinite.
-_EXP2_MIN, EXP2_MAX = -151.0, 127.5
-# 2^r = exp(r ln2) for |r| <= 1/2: after nine terms (ln2/2)^9/9! < 2^-32 is left.
-_EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(9)]
-
-
-@once
-def log2(x: Double) -> Double:
-    """Of a positive number: its exponent, and the logarithm of its significand ``m``."""
-    hi, lo = fixed(x.hi, x.lo)
-    bits = lax.bitcast_convert_type(hi, jnp.int32)
-    # 0x3F3504F3 are the bits of sqrt(1/2). Counted from there, a step of 2^23 in the bits is the
-    # next exponent, and m = x / 2^exponent is in [0.707, 1.414], around 1, where s is small.
-    exponent = (bits - np.int32(0x3F3504F3)) >> 23
-    scale = lax.bitcast_convert_type((np.int32(127) - exponent) << 23, jnp.float32)
-    m = Double(hi * scale, lo * scale)
-    s = (m - 1.0) / (m + 1.0)
-    whole = exponent.astype(jnp.float32)
-    result = s * series(s * s, _LOG2) + Double(whole, jnp.zeros_like(whole))
-    return Double(graft(result.hi, jnp.log(x.hi) * np.float32(math.log2(math.e))), result.lo)
-
-
-@once
-def exp2(x: Double) -> Double:
-    """``2 ** x``: an exact power of two for the whole part, a polynomial for the rest."""
-    hi, lo = fixed(x.hi, x.lo)
-    inside = jnp.clip(hi, _EXP2_MIN, EXP2_MAX)
-    whole = jnp.round(inside)
-    rest = Double(*two_sum(inside - whole, jnp.where(inside == hi, lo, 0)))
-    value = series(rest, _EXP2)
-    n = whole.astype(jnp.int32)
-    half = n >> 1  # in two factors: one alone would overflow where the result does not
-    scale_1 = lax.bitcast_convert_type((half + 127) << 23, jnp.float32)
-    scale_2 = lax.bitcast_convert_type((n - half + 127) << 23, jnp.float32)
-    result = Double((value.hi * scale_1) * scale_2, (value.lo * scale_1) * scale_2)
-    smooth = jnp.exp2(jnp.clip(x.hi, _EXP2_MIN, EXP2_MAX))
-    return Double(graft(result.hi, smooth), result.lo)
-
-
-def series(x: Double, coefficients: list[float]) -> Double:
-    """A polynomial whose first two terms carry the weight, so only they are summed as Doubles."""
-    tail = polynomial(x.hi, coefficients[2:])
-    return (Double(tail, jnp.zeros_like(tail)) * x + coefficients[1]) * x + coefficients[0]
-
-
-def polynomial(x: Word, coefficients: list[float]) -> Word:
-    """By Horner's rule, in float32; the coefficients begin with the constant one."""
-    total = jnp.full_like(x, coefficients[-1])
-    for c in coefficients[-2::-1]:
-        total = total * x + np.float32(c)
-    return total
-
-
-def product(xs: list[Any]) -> Any:
-    """The product of values, which alone is large or small: no part of it leaves float32."""
-    with np.errstate(all="ignore"):
-        plain = functools.reduce(operator.mul, xs)
-    if len(xs) < 3 or plain.dtype != jnp.float32:
-        return plain
-    if not isinstance(plain, jax.Array):
-        return np.float32(np.prod(np.asarray(xs, np.float64)))
-    # Of 1e30 * 1e30 * 1e-30 the first product is infinite. So significands and exponents are apart
-    # (zero and what is below 2^-126 counts as that, infinity as 2^126: both stay what they are).
-    total: Any = np.float32(1.0)
-    exponents: Any = np.int32(0)
-    for x in map(fix, xs):
-        bits = lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32)
-        exponent = jnp.clip(((bits >> 23) & 255) - 127, -126, 126)
-        total = total * (x * _two_to(-exponent))
-        exponents = exponents + exponent
-    exponents = jnp.clip(exponents, -252, 252)
-    half = exponents >> 1
-    return graft((total * _two_to(half)) * _two_to(exponents - half), plain)
-
-
-def _two_to(exponent: jax.Array) -> jax.Array:
-    """The float32 power of two, for an exponent from -126 to 127."""
-    return lax.bitcast_convert_type((exponent + 127) << 23, jnp.float32)

@@ -31,24 +31,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxsched._double import (
-    EXP2_MAX,
-    exp2,
-    fast_two_sum,
-    fix,
-    fixed,
-    log2,
-    once,
-    polynomial,
-    select,
-    series,
-)
+from jaxsched import _elementary as elementary
 from jaxsched._double import Double as Double
 from jaxsched._double import Mask as Mask
 from jaxsched._double import Word as Word
 from jaxsched._double import as_double as as_double
+from jaxsched._double import fast_two_sum, fix, fixed, once, select
 from jaxsched._double import graft as graft
-from jaxsched._double import product as product
+from jaxsched._elementary import product as product
 from jaxsched._types import Leaf
 
 # What comes out: on the host float64 of NumPy, in a program float32, or float64 in x64 mode; int32
@@ -115,7 +105,10 @@ def to_value(x: Number) -> Value:
 
 
 def quotient(x: Number, y: Number) -> Value:
-    """``x / y`` as a value: three roundings, at most 1.5 units in the last place."""
+    """``x / y`` as a value: three roundings, at most 1.5 units in the last place.
+
+    Nothing is subtracted from it any more, so two words would be 30 operations for half a unit.
+    """
     if isinstance(x, Double) or isinstance(y, Double):
         return as_double(x).hi / as_double(y).hi
     return x / y
@@ -125,8 +118,8 @@ def safe_quotient(x: Number, whole: Number) -> Value:
     """``quotient``, with a finite derivative also where ``whole ** 2`` leaves float32."""
     if not isinstance(whole, Double):
         return quotient(x, whole)
-    # The derivative of x / whole has whole ** 2 in it. Both divided by the same number, which
-    # cancels and needs no derivative, the denominator is 1.
+    # The derivative of x / whole has whole ** 2 in it, which of 1e-25 is 0 in float32. Both divided
+    # by the same number, which cancels and needs no derivative, the denominator is 1.
     scale = fix(whole.hi)
     return (as_double(x).hi / scale) / graft(jnp.ones_like(scale), whole.hi / scale)
 
@@ -182,7 +175,9 @@ def running_sum(terms: Number) -> Number:
     """The sums of the first, of the first two, and so on; in a program of logarithmic size."""
     if isinstance(terms, np.ndarray):
         return np.cumsum(terms, -1)
-    # One after the other they would be as many launches on a GPU.
+    # One after the other they would be as many launches on a GPU. So each round adds to every sum
+    # the one that ends where it begins: of [a, b, c, d] first [a, a+b, b+c, c+d], sums of the last
+    # two, then [a, a+b, a+b+c, a+b+c+d], of the last four.
     sums: Any = terms
     reach, count = 1, to_value(terms).shape[-1]
     while reach < count:  # each is the sum of the last ``reach`` terms, if there are so many
@@ -198,7 +193,8 @@ def take_number(t: Number, xs: Leaf, index: Value) -> Number:
     if isinstance(t, Double) and isinstance(xs, np.ndarray):
         xs = as_double(xs)
     if isinstance(xs, Double):
-        if isinstance(xs.lo, np.ndarray) and not xs.lo.any():  # as usual: one look-up is enough
+        # Known numbers mostly are float32 numbers: one look-up is enough.
+        if isinstance(xs.lo, np.ndarray) and not xs.lo.any():
             return as_double(take(xs.hi, index))
         return Double(take(xs.hi, index), take(xs.lo, index))
     return as_number(t, take(xs, index))
@@ -256,7 +252,8 @@ def nudge(t: Number) -> Number:
     """
     # Rounding to float32 moves a length by up to 2^-24 of itself, and its multiples as far. Four
     # times that, 2^-22, leaves room for the roundings of sums and quotients. From step 2^20 on that
-    # would reach 1/4, where it stays: less than the whole step between two whole numbers.
+    # would reach 1/4, where it stays: less than the whole step between two whole numbers. So every
+    # comparison of a step with a boundary, and every rounding down of one, is of a nudged step.
     return _nudged_double(t) if isinstance(t, Double) else _nudged(t)
 
 
@@ -278,6 +275,8 @@ def floor(x: Number) -> Number:
 
 def divmod_exact(t: Number, length: Number) -> tuple[Number, Number]:
     """``t // length`` and ``t % length`` for ``t >= 0``, right at every multiple of ``length``."""
+    # The rounded quotient may be one too small or too large: 1953 / 390.6 is 4.99999992 where 390.6
+    # is a float32. What is left of `t` tells, since the product and the difference are exact.
     reached = nudge(t)
     count = floor(reached / length)
     rest = reached - count * length
@@ -288,14 +287,14 @@ def divmod_exact(t: Number, length: Number) -> tuple[Number, Number]:
 def exp(x: Number) -> Number:
     """Exponential; from about 88 on it holds its largest value, 2.4e38, and never overflows."""
     if isinstance(x, Double):
-        return exp2(x * math.log2(math.e))
+        return elementary.exp2(x * math.log2(math.e))
     xp = _xp(x)
-    return xp.exp(xp.minimum(x, EXP2_MAX * math.log(2)))
+    return xp.exp(xp.minimum(x, elementary.EXP2_MAX * math.log(2)))
 
 
 def log(x: Number) -> Number:
     """Natural logarithm of a positive number."""
-    return log2(x) * math.log(2) if isinstance(x, Double) else _xp(x).log(x)
+    return elementary.log2(x) * math.log(2) if isinstance(x, Double) else _xp(x).log(x)
 
 
 def power(x: Number, exponent: Number) -> Number:
@@ -303,11 +302,12 @@ def power(x: Number, exponent: Number) -> Number:
     some = x > 0.0
     # At 0 the logarithm and its slope are infinite, and a NaN not taken is still in the gradient.
     base = where(some, x, 1.0)
+    # In float32 the logarithm of 1e-7 is off by up to 2^-20, and so is its power, in proportion.
     if isinstance(base, Double) or isinstance(exponent, Double):
-        result: Number = exp2(exponent * log2(as_double(base)))
+        result: Number = elementary.exp2(exponent * elementary.log2(as_double(base)))
     else:
         powers = base**exponent  # held at the largest value, as exp is
-        result = _xp(powers).minimum(powers, 2.0**EXP2_MAX)
+        result = _xp(powers).minimum(powers, 2.0**elementary.EXP2_MAX)
     return where(some, result, 0.0)
 
 
@@ -321,7 +321,7 @@ def sqrt(x: Value) -> Value:
 def sin(x: Value) -> Value:
     """``sin(pi/2 * x)`` of a value in [0, 1]."""
     if isinstance(x, jax.Array) and x.dtype == jnp.float32:
-        return x * polynomial(x * x, _SIN)
+        return x * elementary.polynomial(x * x, _SIN)
     return _xp(x).sin(math.pi / 2 * x)
 
 
@@ -330,7 +330,7 @@ def sin_squared(x: Number) -> Value:
     if not isinstance(x, Double):
         return _xp(x).sin(math.pi / 2 * x) ** 2
     square = (x * x).hi
-    return square * polynomial(square, _SIN_SQUARED)
+    return square * elementary.polynomial(square, _SIN_SQUARED)
 
 
 def exact_sin_squared(x: Number) -> Number:
@@ -338,7 +338,7 @@ def exact_sin_squared(x: Number) -> Number:
     if not isinstance(x, Double):
         return sin_squared(x)
     square = x * x
-    return square * series(square, _SIN_SQUARED)
+    return square * elementary.series(square, _SIN_SQUARED)
 
 
 def log1p(x: Number) -> Number:
@@ -350,10 +350,11 @@ def log1p_or_log(condition: Mask, x: Number, y: Number) -> Number:
     """``log1p(x)`` where the condition holds, else ``log(y)``: one logarithm in a program."""
     if not isinstance(x, Double):
         return where(condition, _xp(x).log1p(x), log(y))
+    # 1 + x keeps of a small x what is above 2^-48, so near 0 the series of log(1 + x) is taken.
     near = x > -_NEAR_ZERO
     small = where(near, x, 0.0)
     rest = log(where(condition, where(near, 0.0, x) + 1.0, y))
-    return where(condition & near, small * series(small, _LOG1P), rest)
+    return where(condition & near, small * elementary.series(small, _LOG1P), rest)
 
 
 def expm1(x: Number) -> Number:
@@ -367,10 +368,11 @@ def exp_and_expm1(x: Number) -> tuple[Number, Number]:
         return exp(x), _xp(x).expm1(x)
     near, power = x > -_NEAR_ZERO, exp(x)
     small = where(near, x, 0.0)
-    return power, where(near, small * series(small, _EXPM1), power - 1.0)
+    return power, where(near, small * elementary.series(small, _EXPM1), power - 1.0)
 
 
-# Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above.
+# Taylor coefficients, in powers of x^2: exact to 2^-27 on the ranges given above. (They are not the
+# best polynomials of their degree, but their ends are exact: the sine of 0 is 0, and of x about x.)
 _SIN = [(-1) ** k * (math.pi / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(8)]
 _SIN_SQUARED = [
     (-1) ** k * math.pi ** (2 * k + 2) / (2 * math.factorial(2 * k + 2)) for k in range(6)

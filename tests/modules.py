@@ -49,6 +49,7 @@ ORDER = [
     "_checks",
     "_struct",
     "_double",
+    "_elementary",
     "_number",
     "_axes",
     "_svg",

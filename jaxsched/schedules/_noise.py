@@ -13,6 +13,7 @@ from jax import lax
 from jaxsched import _number as num
 from jaxsched._arrays import is_concrete, to_host
 from jaxsched._checks import check_beside, checked_steps
+from jaxsched._elementary import polynomial
 from jaxsched._number import Number, Value
 from jaxsched._struct import choice, count, length, number, struct
 from jaxsched._types import Leaf
@@ -147,23 +148,16 @@ def _erf_inv(x: Value, whole: Value, tail: Value) -> Value:
     w = -jnp.log(left * (2.0 - left))
     near = w < 5.0
     low, high = jnp.where(near, w, 0.0) - 2.5, jnp.sqrt(jnp.where(near, 5.0, w)) - 3.0
-    factor = jnp.where(near, _series(low, _NEAR), _series(high, _FAR))
+    factor = jnp.where(near, polynomial(low, _NEAR), polynomial(high, _FAR))
     return x * whole * factor
-
-
-def _series(x: Value, coefficients: tuple[float, ...]) -> Value:
-    total = jnp.full_like(x, coefficients[0])
-    for c in coefficients[1:]:
-        total = total * x + np.float32(c)
-    return total
 
 
 # Giles, Approximating the erfinv function (2011): single precision, in w = -log(1 - x^2).
 _NEAR = (
-    *(2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087),
-    *(-0.00125372503, -0.00417768164, 0.246640727, 1.50140941),
+    *(1.50140941, 0.246640727, -0.00417768164, -0.00125372503, 0.00021858087),
+    *(-4.39150654e-06, -3.5233877e-06, 3.43273939e-07, 2.81022636e-08),
 )
 _FAR = (
-    *(-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773),
-    *(-0.0076224613, 0.00943887047, 1.00167406, 2.83297682),
+    *(2.83297682, 1.00167406, 0.00943887047, -0.0076224613, 0.00573950773),
+    *(-0.00367342844, 0.00134934322, 0.000100950558, -0.000200214257),
 )
