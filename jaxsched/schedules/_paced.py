@@ -13,7 +13,7 @@ from jaxsched._checks import violates
 from jaxsched._number import Number
 from jaxsched._struct import numbers, struct
 from jaxsched._types import Leaf
-from jaxsched.schedules._piecewise import count_reached, edges, require_lengths
+from jaxsched.schedules._piecewise import count_reached, require_lengths
 from jaxsched.schedules._wrappers import AbstractRetimed
 
 _LAST = 2.0**62  # an update, however late, has a progress that float32 holds
@@ -55,10 +55,6 @@ class Paced(AbstractRetimed):
         since, before, paces = (num.take_number(t, xs, index) for xs in self._segments(t))
         return before + (t - since) * paces
 
-    def exact_length(self, t: Number) -> Number | None:
-        inner = self.schedule.exact_length(t)
-        return None if inner is None else self._reached(t, inner)
-
     def _segments(self, t: Number) -> tuple[Number, Number, Number]:
         """[K + 1] each: where the pace begins, what has passed there, and the pace."""
         numbers: Any = [num.as_number(t, xs) for xs in (self.paces, self.boundaries)]
@@ -68,10 +64,10 @@ class Paced(AbstractRetimed):
         passed = num.running_sum((boundaries - since[..., :-1]) * paces[..., :-1])
         return since, num.concatenated(t, [zero, passed]), paces
 
-    def _reached(self, t: Number, progress: Number) -> Number:
-        """The step at which the schedule has gone so far: the inverse of ``inner_step``."""
+    def _outer_step(self, t: Number, inner: Number) -> Number:
+        """The inverse of ``inner_step``."""
         since, before, paces = self._segments(t)
-        reached: Any = num.at_least_zero(progress)
+        reached: Any = num.at_least_zero(inner)
         passed = reached[..., None] - before
         begun = passed >= 0.0
         # Of the paces that have begun the last one, which no index finds in a population.
@@ -81,10 +77,3 @@ class Paced(AbstractRetimed):
         if isinstance(ends, num.Double):
             return num.Double(ends.hi.sum(-1), ends.lo.sum(-1))
         return ends.sum(-1)
-
-    def _when(self, inner: float) -> float:
-        for points in (self.boundaries, self.paces):
-            edges(points)  # raises where they are not
-        reached: Any = self._reached(np.float64(0.0), np.float64(inner))
-        step = float(reached)
-        return int(step) if step.is_integer() else step

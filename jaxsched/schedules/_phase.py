@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxsched._arrays import NEEDS_A_NUMBER, is_concrete, is_number, to_host
+from jaxsched._number import Number
 from jaxsched._text import describe
 from jaxsched._types import Leaf
 
@@ -92,15 +93,20 @@ def known(x: Leaf) -> float:
 
 def known_duration(schedule: Any) -> float | None:
     """The duration as a number for people; values may be traced, lengths not."""
+    return known_step(schedule, schedule.exact_length)
+
+
+def known_step(schedule: Any, step: Callable[[Number], Number | None]) -> Any:
+    """A step that is computed of the schedule's lengths, as a number for people, or ``None``."""
     try:
         with np.errstate(all="ignore"):
-            length = schedule.exact_length(np.float64(0.0))
+            exact = step(np.float64(0.0))  # on the host, of which 0.0 is the kind
     except (*NEEDS_A_NUMBER, RuntimeError) as error:  # traced, or spread over processes
         raise TypeError(f"{_NEED_LENGTHS}, got {schedule!r}.") from error
-    if length is None:
+    if exact is None:
         return None
-    length = known(length)
-    return int(length) if float(length).is_integer() else length
+    plain = known(exact)
+    return int(plain) if float(plain).is_integer() else plain
 
 
 def side_by_side(schedules: Any, end: float | None) -> list[Phase]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
-import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from jaxsched import _number as num
 from jaxsched._arrays import to_host
@@ -23,6 +24,7 @@ from jaxsched.schedules._phase import (
     fitted,
     known,
     known_duration,
+    known_step,
     later,
     phases_of,
     retimed,
@@ -48,16 +50,23 @@ class AbstractWrapper(AbstractSchedule):
     def exact_length(self, t: Number) -> Number | None:
         if type(self).duration is not AbstractWrapper.duration:  # a class says only this of its own
             return AbstractSchedule.exact_length(self, t)
-        return self.schedule.exact_length(t)
+        inner = self.schedule.exact_length(t)
+        return None if inner is None else self._outer_step(t, inner)
 
     def phases(self) -> list[Phase]:
         return fitted(retimed(phases_of(self.schedule), self._when), known_duration(self))
 
     def natural_length(self) -> float:
-        return self._when(shown_length(self.schedule))
+        return float(self._when(shown_length(self.schedule)))
 
     def _when(self, inner: float) -> float:
-        """The step at which the schedule is at its own step ``inner``."""
+        return known_step(self, lambda t: self._outer_step(t, np.float64(inner)))
+
+    def _outer_step(self, t: Number, inner: Number) -> Number:
+        """The step at which the schedule is at its own step ``inner``, in the kind of ``t``.
+
+        Of the schedule's end it is the whole length, of its boundaries where the phases begin.
+        """
         return inner
 
     def _require_duration(self) -> None:
@@ -107,15 +116,11 @@ class Stretch(AbstractRetimed):
 
     factor: Leaf = number(above=0)
 
-    def exact_length(self, t: Number) -> Number | None:
-        inner = self.schedule.exact_length(t)
-        return None if inner is None else inner * num.as_number(t, self.factor)
-
     def inner_step(self, t: Number) -> Number:
         return t / num.as_number(t, self.factor)
 
-    def _when(self, inner: float) -> float:
-        return inner * known(self.factor)
+    def _outer_step(self, t: Number, inner: Number) -> Number:
+        return inner * num.as_number(t, self.factor)
 
 
 @struct
@@ -133,15 +138,11 @@ class Shift(AbstractRetimed):
 
     steps: Leaf = length()
 
-    def exact_length(self, t: Number) -> Number | None:
-        inner = self.schedule.exact_length(t)
-        return None if inner is None else num.at_least_zero(inner + num.as_number(t, self.steps))
-
     def inner_step(self, t: Number) -> Number:
         return num.at_least_zero(num.at_least_zero(t) - num.as_number(t, self.steps))
 
-    def _when(self, inner: float) -> float:
-        return inner + known(self.steps)
+    def _outer_step(self, t: Number, inner: Number) -> Number:
+        return num.at_least_zero(inner + num.as_number(t, self.steps))
 
     def natural_length(self) -> float:
         return max(super().natural_length(), 1.0)
@@ -230,14 +231,6 @@ class Quantize(AbstractRetimed):
 
     every: Leaf = length(above=0)
 
-    def exact_length(self, t: Number) -> Number | None:
-        inner = self.schedule.exact_length(t)
-        if inner is None:
-            return None
-        every = self._stair(t)
-        count, rest = num.divmod_exact(inner, every)
-        return num.where(rest > 0.0, count + 1.0, count) * every
-
     def _stair(self, t: Number) -> Number:
         every = num.as_number(t, self.every)
         return num.where(every > 0.0, every, 1.0)
@@ -246,9 +239,10 @@ class Quantize(AbstractRetimed):
         every = self._stair(t)
         return num.divmod_exact(num.at_least_zero(t), every)[0] * every
 
-    def _when(self, inner: float) -> float:
-        every = known(self.every)
-        return -(-inner // every) * every
+    def _outer_step(self, t: Number, inner: Number) -> Number:
+        every = self._stair(t)
+        count, rest = num.divmod_exact(inner, every)
+        return num.where(rest > 0.0, count + 1.0, count) * every
 
     def natural_length(self) -> float:
         return max(shown_length(self.schedule), 5 * float(to_host(self.every)))
@@ -277,21 +271,15 @@ class Epochwise(AbstractRetimed):
 
     per_epoch: Leaf = length(above=0)
 
-    def exact_length(self, t: Number) -> Number | None:
-        epochs = self.schedule.exact_length(t)
-        if epochs is None:
-            return None
-        steps = -num.floor(-epochs) * num.as_number(t, self.per_epoch)
-        return num.floor(steps + steps * ROUNDED)
-
     def inner_step(self, t: Number) -> Number:
         every = num.as_number(t, self.per_epoch)
         after = num.floor(num.nudge(num.at_least_zero(t))) + 1.0
         epochs, rest = num.divmod_exact(after, num.where(every > 0.0, every, 1.0))
         return num.where(rest > after * ROUNDED, epochs, epochs - 1.0)
 
-    def _when(self, inner: float) -> float:
-        return math.floor(-(-inner // 1) * known(self.per_epoch) * (1 + ROUNDED))
+    def _outer_step(self, t: Number, inner: Number) -> Number:
+        steps = -num.floor(-inner) * num.as_number(t, self.per_epoch)
+        return num.floor(steps + steps * ROUNDED)
 
     def natural_length(self) -> float:
         return shown_length(self.schedule) * float(to_host(self.per_epoch))
