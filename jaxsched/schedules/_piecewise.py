@@ -16,23 +16,11 @@ from jaxsched._struct import numbers, struct
 from jaxsched._types import Leaf
 from jaxsched.schedules._base import AbstractSchedule
 from jaxsched.schedules._phase import Phase, cut, known
-from jaxsched.schedules._progress import Progress, cosine_weights, progress
-
-
-class AbstractValues(AbstractSchedule):
-    values: Leaf
-
-    def _at(self, t: Number) -> Value:
-        """The entry of ``values`` that holds at ``t``."""
-        raise NotImplementedError
-
-    def value_at(self, t: Number) -> Value:
-        value = self._at(t)
-        return value if self.values.dtype == np.int32 else num.as_value(t, value)
+from jaxsched.schedules._progress import Progress, mirrored, progress
 
 
 @struct
-class PiecewiseConstant(AbstractValues):
+class PiecewiseConstant(AbstractSchedule):
     """A value per interval; the value at a boundary is already the new one.
 
     Integers for values, all of them, make an integer schedule: it gives int32, for a number of
@@ -58,15 +46,15 @@ class PiecewiseConstant(AbstractValues):
     def duration(self) -> Leaf:
         return _last(self.boundaries)
 
-    def _at(self, t: Number) -> Value:
-        return num.take(self.values, count_reached(self.boundaries, num.nudge(t)))
+    def value_at(self, t: Number) -> Value:
+        return _entry(t, self.values, count_reached(self.boundaries, num.nudge(t)))
 
     def phases(self) -> list[Phase]:
         return _between(type(self).__name__, edges(self.boundaries), None)
 
 
 @struct
-class Table(AbstractValues):
+class Table(AbstractSchedule):
     """One value per step, the last one held: any curve, from anywhere.
 
     Args:
@@ -88,10 +76,15 @@ class Table(AbstractValues):
     def duration(self) -> int:
         return int(self.values.shape[-1])
 
-    def _at(self, t: Number) -> Value:
+    def value_at(self, t: Number) -> Value:
         index = num.to_int32(num.nudge(num.at_least_zero(t)))
         last = np.int32(self.values.shape[-1] - 1)
-        return num.take(self.values, num.minimum(index, last))
+        return _entry(t, self.values, num.minimum(index, last))
+
+
+def _entry(t: Number, values: Leaf, index: Value) -> Value:
+    value = num.take(values, index)
+    return value if values.dtype == np.int32 else num.as_value(t, value)
 
 
 @struct
@@ -157,7 +150,7 @@ class PiecewiseCosine(AbstractKnots):
 
     def value_at(self, t: Number) -> Value:
         i, j, at = self._segment(t)
-        w_here, w_there = cosine_weights(at)
+        w_here, w_there = mirrored(at, num.sin_squared)
         return self._at(i, t) * w_here + self._at(j, t) * w_there
 
 

@@ -91,12 +91,14 @@ def progress(t: Number, steps: Leaf) -> Progress:
     return Progress(num.where(empty, whole, passed), num.where(empty, zero, rest), length)
 
 
-def cosine_weights(
-    at: Progress, square: Callable[[Number], Any] = num.sin_squared
-) -> tuple[Any, Any]:
-    # One evaluation on the nearer side, where the squared sine is at most 1/2.
+def mirrored(at: Progress, smaller: Callable[[Number], Any]) -> tuple[Any, Any]:
+    """The weights of a curve that is its own mirror image, from the nearer end.
+
+    There the weight of the other end is the smaller one, at most 1/2, and ``smaller`` of the
+    fraction to it: one evaluation, whose digits are all kept.
+    """
     early, near = at.nearer()
-    small = square(near)
+    small = smaller(near)
     large = 1.0 - small
     return num.where(early, large, small), num.where(early, small, large)
 

@@ -14,7 +14,7 @@ from jaxsched._number import Number, Value
 from jaxsched._struct import length, number, struct
 from jaxsched._types import Leaf
 from jaxsched.schedules._base import AbstractSchedule, AbstractTimed
-from jaxsched.schedules._progress import AbstractShape, Progress, cosine_weights, progress, raised
+from jaxsched.schedules._progress import AbstractShape, Progress, mirrored, progress, raised
 
 _FAR = 2.0**100  # between the ends of a Harmonic: a product of two words needs 2^-124 to be exact
 
@@ -61,8 +61,8 @@ class Cosine(AbstractShape):
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
         if self.exponent is None:
-            return cosine_weights(at)
-        w_start, w_end = raised(*cosine_weights(at, num.exact_sin_squared), self.exponent)
+            return mirrored(at, num.sin_squared)
+        w_start, w_end = raised(*mirrored(at, num.exact_sin_squared), self.exponent)
         return num.to_value(w_start), num.to_value(w_end)
 
 
@@ -257,10 +257,7 @@ class MirrorCosine(AbstractShape):
     """
 
     def weights(self, at: Progress) -> tuple[Value, Value]:
-        early, near = at.nearer()
-        small = 2.0 * num.to_value(near) - num.sin_squared(near)
-        large = 1.0 - small
-        return num.where(early, large, small), num.where(early, small, large)
+        return mirrored(at, lambda near: 2.0 * num.to_value(near) - num.sin_squared(near))
 
 
 @struct
