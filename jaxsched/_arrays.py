@@ -39,6 +39,8 @@ def to_host(x: object) -> Any:
 def frozen(x: Any) -> Any:
     """A read-only copy of a writable NumPy array; anything else unchanged."""
     # A field that changed with the user's array would change hashes, and what is cached by them.
+    # JAX, too, may take the float32 copy that it once made of an array for one of its later
+    # content.
     if isinstance(x, np.ndarray) and x.flags.writeable:
         x = x.copy()
         x.setflags(write=False)
@@ -123,6 +125,8 @@ def is_list(x: object) -> TypeGuard[Sequence[Any]]:
 def is_number(x: object) -> TypeGuard[Leaf]:
     if isinstance(x, (int, float)):
         return True
+    # By the dtype, for arrays of JAX's own types too (bfloat16, keys), which NumPy's classes do not
+    # know.
     dtype = getattr(x, "dtype", None)
     return dtype is not None and (
         (jnp.issubdtype(dtype, jnp.integer) and dtype.kind != "m")  # NumPy counts durations too
@@ -146,6 +150,8 @@ def to_source(x: object, rank: int = 0) -> str:
 
 
 def _show_array(value: np.ndarray, rank: int) -> str:
+    """A list where the constructor makes the same array of it, else a call of NumPy."""
+
     # str(np.float32) is the shortest text that reads back as the same float32.
     def nested(x: np.ndarray) -> str:
         return str(x) if np.ndim(x) == 0 else "[" + ", ".join(map(nested, x)) + "]"

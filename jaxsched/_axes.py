@@ -41,7 +41,10 @@ def align(record: Record) -> None:
 def numbers_of(record: Record, path: str = "") -> Iterator[tuple[str, Leaf, int]]:
     """Every number in a schedule: where, itself, and its rank without members' axes.
 
-    The rank is 0 for a field that is a number, 1 for one that is an array.
+    The rank is 0 for a field that is a number, 1 for one that is an array. So values of shape [3]
+    of a ``Table`` are one table of three values, and those of shape [8, 3] a population of 8. Only
+    the class that holds a number knows its rank: the walk stops at each inner record and asks that
+    one.
     """
     inner = lambda x: isinstance(x, Record) and x is not record
     for keys, x in jax.tree_util.tree_flatten_with_path(record, is_leaf=inner)[0]:
@@ -80,7 +83,10 @@ def split(record: R) -> list[R]:
 
 
 def _spread(record: Record, front: tuple[int, ...], wide: bool) -> Record:
-    """The same with every number that has no members' axes repeated for each member."""
+    """The same with every number that has no members' axes repeated for each member.
+
+    A Python number becomes an array, which has a dtype: float32 or, with ``wide``, float64.
+    """
     inner = lambda x: isinstance(x, Record) and x is not record
 
     def spread(keys: Any, x: Leaf) -> Leaf:

@@ -33,8 +33,11 @@ def check_bounds(
     ``whole`` allows no fraction. For an array in place of a Python number, ``every`` and ``some``
     are NumPy's ``all`` and ``any``.
     """
+    # Asked as "not all within", so that NaN, for which no comparison holds, is refused too.
     if not every(abs(value) <= FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {describe(x)}.")
+    # A CPU takes the smallest float32 numbers, below 2^-126, for zero in a program: a length of
+    # 1e-40 would be one of 0 there and not on the host.
     if 0 in (at_least, above) and some((value > 0) & (value < FLOAT32_TINY)):
         raise ValueError(
             f"{where} must be at least {FLOAT32_TINY:.3g}, below which a program has zero, got "

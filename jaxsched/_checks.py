@@ -103,6 +103,7 @@ def checked_number(
         x = x[()]
     if np.size(x) == 0:
         raise ValueError(f"{where} must be a number, or one for each member, got {describe(x)}.")
+    # A traced number has no value to check: its type alone is known. The rest is about known ones.
     if not is_concrete(x):
         # An integer has no gradient, and makes another program than the 0.5 that may come next.
         return x.astype(jnp.float32) if real and jnp.issubdtype(x.dtype, jnp.integer) else x
@@ -119,6 +120,9 @@ def checked_number(
     if isinstance(x, (int, np.integer)):
         most = 2**63 - 1 if is_x64() else INT32_MAX
         return float(x) if real or abs(int(x)) > most else int(x)
+    # A NumPy number stays one where its type would matter to a program: a float32, or, in x64 mode,
+    # a float64, which makes a float64 schedule. Any other is Python's, which prints as it was
+    # written.
     if isinstance(x, (float, np.floating)):
         typed = isinstance(x, np.float32) or has_float64([x])
         return x if typed else float(x)
@@ -162,6 +166,8 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
             xs = np.asarray(xs, np.int64 if whole else np.float64)
     if not is_number(xs) or np.ndim(xs) < 1:
         raise TypeError(f"{where} must be a one-dimensional array, got {describe(xs)}.")
+    # Integers become int32 if their values fit, whatever their dtype: a list of Python numbers came
+    # as int64. What does not fit stays as it is in JAX, and goes the way of float64 in NumPy.
     if is_concrete(xs):
         _check_array(where, xs, increasing, at_least)
     if jnp.issubdtype(xs.dtype, jnp.integer):
@@ -173,6 +179,7 @@ def checked_array(where: str, xs: Any, increasing: bool, at_least: float | None)
         xs = np.asarray(known, np.float64)
     elif wide:
         return frozen(xs)
+    # Steps are checked again in the dtype that they end in: two of them may have become one.
     narrow = xs.astype(jnp.float32)
     if increasing and isinstance(xs, np.ndarray):
         if np.any(narrow != xs):
@@ -187,7 +194,11 @@ def _is_narrow(dtype: DTypeLike) -> bool:
 
 
 def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
-    """Float64 steps that no float32 holds in a dtype that does; fractions of small ones are cut."""
+    """Float64 steps that no float32 holds in a dtype that does; fractions of small ones are cut.
+
+    Of [10, 16777217] the second would be 16777216 in float32: they become int32. Of [0.1, 10.3] the
+    float32 numbers next to them are meant, unless two steps would become one.
+    """
     if np.all(np.floor(xs) == xs):
         kinds: dict[int, Any] = {31: np.int32, 32: np.uint32}
         if is_x64():
@@ -203,6 +214,7 @@ def _exact_steps(xs: np.ndarray, narrow: np.ndarray) -> np.ndarray:
 def _check_array(
     where: str, xs: np.ndarray | jax.Array, increasing: bool, at_least: float | None
 ) -> None:
+    # All comparisons are written so that NaN fails them: `not all(x <= max)`, not `any(x > max)`.
     value = np.asarray(to_host(xs), np.float64)
     if not np.all(np.abs(value) <= FLOAT32_MAX):
         raise ValueError(f"{where} must be finite in float32, got {describe(xs)}.")

@@ -104,7 +104,8 @@ def _checked(default: Any, rank: int, check: Callable[..., Any], **settings: Any
 )
 def struct(cls: type[T]) -> type[T]:
     """Makes a subclass of ``Record`` a frozen dataclass and a pytree; see the module's text."""
-    # Its methods are those of Record: to generate them per class would take most of our import.
+    # A dataclass for its fields, their order and `dataclasses.replace`, but none of its methods:
+    # those are of Record, once for all. To generate them per class would take most of our import.
     cls = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     kind: Any = cls
@@ -126,6 +127,8 @@ def struct(cls: type[T]) -> type[T]:
         return tuple(zip(keys, children, strict=True)), aux
 
     def unflatten(aux: tuple[object, ...], children: Iterable[Leaf]) -> Any:
+        # Not by the constructor, whose checks are for what a person wrote: a leaf may be a tracer
+        # here, an axis, a sharding, a gradient. Nor by `setattr`, which this class refuses.
         self = object.__new__(cls)
         self.__dict__.update(zip(leaves, children, strict=True))
         self.__dict__.update(zip(fixed, aux, strict=True))
@@ -147,6 +150,8 @@ class Record:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _check_made(type(self))
+        # `bind` in place of Python's own arguments, for errors that know other libraries' names.
+        # Then each field by itself, then the relations among them, of the bases first.
         given = bind(type(self).__name__, self._names, self._defaults, args, kwargs)
         self.__dict__.update(given)
         self.__post_init__()
@@ -187,6 +192,8 @@ class Record:
         leaves = map(_same, jax.tree.leaves(self), jax.tree.leaves(other))
         return same_structure(self, other) and all(leaves)
 
+    # A number and a JAX array of the same value are equal, so the hash is one of values, not of
+    # types.
     def __hash__(self) -> int:
         leaves, tree = jax.tree.flatten(self)
         return hash((type(self), tree, tuple(map(_hashable, leaves))))

@@ -48,6 +48,7 @@ def warn(text: str, category: type[Warning] = UserWarning, late: bool = False) -
     all the same, not raised: the result would be lost with it.
     """
     ours = ("jaxsched.", "contextlib", "threading")  # the last two call us back
+    # Without the right depth Python shows a line of ours, and shows it once for all users' lines.
     frame, depth = sys._getframe(), 1
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(ours):
         frame, depth = frame.f_back, depth + 1

@@ -83,6 +83,10 @@ class Units(Record):
     samples: int | None = count(default=None, at_least=1, optional=True)
     tokens_per_sample: Any = _sizes(None)
     steps: int | None = count(default=None, at_least=1, optional=True)
+    # The sizes of a run are tables of whole numbers (`_ramps`), cut into spans in which an update
+    # has one size (`_spans`): a count of samples is looked up in them one way, a step the other.
+    # Integers and fractions of Python throughout: a float64 has no odd numbers beyond 9 * 10^15,
+    # and an epoch of 100 micro-batches, three to an update, is a third more than 33 updates.
     drop_last: bool = static(default=True)
 
     def __check_init__(self) -> None:
@@ -108,7 +112,9 @@ class Units(Record):
         if self._grows:
             return self._steps(exact * samples, "samples")
         steps = exact * self._per_epoch(samples)
-        if exact.denominator == 1:  # whole epochs: what has run is run, so round down
+        # Of an epoch of 390.5 updates the 391st has not run, so whole epochs are rounded down.
+        # Half an epoch is a length that somebody wants about so long: to the nearest.
+        if exact.denominator == 1:
             return max(math.floor(steps), int(exact > 0))
         return _whole(steps)
 
@@ -215,6 +221,7 @@ class Units(Record):
         return value
 
     def _steps(self, count: Fraction, unit: str) -> int:
+        # The last span that begins with at most so many samples, and the rest of them at its pace.
         seen = operator.attrgetter(unit)
         span = self._spans[bisect.bisect_right(self._spans, count, key=seen) - 1]
         steps = span.step + (count - seen(span)) / _pace(span, unit)
@@ -267,6 +274,10 @@ class Units(Record):
     @functools.cached_property
     def _spans(self) -> list[_Span]:
         """The run in parts of one size, in order; the last one never ends."""
+        # Three staircases, of batch, accumulation and tokens per sample, each by samples or by
+        # steps, are climbed together: `at` is the stair on which each one is. A round adds a span
+        # up to the first update at which any of them has its next stair. Where the sizes' products
+        # do not change (the batch doubles, the accumulation halves), the span goes on.
         ramps = self._ramps
         at, step, samples, tokens = [0, 0, 0], 0, 0, 0
         spans: list[_Span] = []
@@ -303,6 +314,8 @@ def _exact(where: str, count: Leaf, at_most: float | None = None) -> Fraction:
     count = checked_number(f"Units.{where}", count, at_least=0, at_most=at_most)
     if not is_concrete(count) or np.ndim(count):
         raise TypeError(f"Units.{where} must be one known number, got {describe(count)}.")
+    # Through its shortest text: the float 0.7 itself is 0.6999999999999999556, and 0.7 of 15 steps,
+    # 10.5, would be rounded down.
     return Fraction(str(np.asarray(to_host(count))[()]))
 
 

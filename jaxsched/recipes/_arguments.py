@@ -67,7 +67,11 @@ def transition(shape: Any, start: Leaf, end: Leaf, steps: Leaf) -> AbstractSched
 
 
 def until(schedule: AbstractSchedule, steps: Leaf) -> AbstractSchedule:
-    """The schedule's first ``steps``, which are the whole length; ``None``: all of it."""
+    """The schedule's first ``steps``, which are the whole length; ``None``: all of it.
+
+    A window, since an open-ended law has no length of its own to set, and the curve must not
+    change.
+    """
     return schedule if steps is None else Window(schedule, 0, steps)
 
 

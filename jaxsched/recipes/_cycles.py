@@ -65,7 +65,8 @@ def warm_restarts(
         fall = shapes.Cosine(high, low, subtract_steps(steps, warmup))
         return shapes.Linear(low, high, warmup) >> fall
 
-    # Two, since `decay` lowers what falls from the peak, and `end` stays.
+    # Two, since `decay` lowers what falls from the peak, and `end` stays. A cosine from peak to end
+    # is a cosine from peak to 0 and one from 0 to end: both are linear in their ends.
     falling = Repeat(cycle(0.0, peak), growth, decay, cycles, warmup)
     if isinstance(end, (int, float)) and end == 0:
         return falling
@@ -227,7 +228,7 @@ def slanted_triangular(
 
 def _triangle(function: str, low: Leaf, peak: Leaf, up: Leaf, down: Leaf) -> AbstractSchedule:
     """One rise from 0 and one fall, above ``low``."""
-    # Above `low`, which the caller adds: what decays is the height.
+    # Above `low`, which the caller adds: what decays is the height, as in the paper.
     height = subtract_steps(peak, low)
     fall = up if down is None else down
     if violates(lambda up, fall: up + fall <= 0, up, fall):

@@ -103,6 +103,8 @@ def multi_step(
             f"multi_step(factor=...) must be one factor or one for each of {many} milestones, got "
             f"the shape {np.shape(factor)}."
         )
+    # The factors are multiplied here, once, and not in the program. Known ones in float64: 0.99 as
+    # a float32 to the power of 1000 is off by 118 units in the last place.
     dtype = np.float64 if has_float64([peak, factor]) else np.float32
     if is_concrete(peak) and is_concrete(factor):
         exact = np.broadcast_to(np.asarray(to_host(factor), np.float64), (many,))
@@ -260,6 +262,8 @@ def noam(
     >>> round(float(js.noam(512, 4000)(3999)), 9)
     0.000698771
     """
+    # The paper counts updates from 1, s = t + 1: so the rise begins with peak / warmup and is one
+    # step shorter than the warmup, and the law, s^-1/2, is an inverse square root of t from there.
     warmup = _some_steps("noam(warmup=...)", warmup, steps, at_least=1)
     peak = divide(factor, multiply(root(dimension), root(warmup)))
     rise = shapes.Linear(divide(peak, warmup), peak, subtract_steps(warmup, 1))
@@ -309,9 +313,14 @@ def power_scheduler(
     >>> round(float(lr(100_000)), 8)
     0.00200902
     """
+    # (tokens_per_step * (t + 1)) ** b is tokens_per_step ** b times (t + 1) ** b. So the count of
+    # tokens, which at 10^13 no int32 holds, is never made: the first factor is a number, the second
+    # a law.
     b = checked_number("power_scheduler(b=...)", b, at_most=0)
     first = multiply(multiply(batch, a), power(tokens_per_step, b))
     law = minimum(Constant(peak), laws.PowerLaw(first, b, 1.0))
+    # During the warmup the law goes on: after it comes its value at that step, not its first one. A
+    # part of a sequence starts at its own step 0, so the law is shifted back by the warmup.
     top = value_at(law, warmup)
     return until(shapes.Linear(0.0, top, warmup) >> Shift(law, multiply(warmup, -1)), steps)
 

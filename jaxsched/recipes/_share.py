@@ -51,12 +51,13 @@ class share(Record):  # in lower case, as `slice` is: it stands in the place of 
         length: Any = checked_number("share.of(steps=...)", steps, at_least=0)
         x: Any = np.float64(0.0) if known else num.as_double(0.0)
         x = num.as_number(x, to_host(self.fraction)) * num.as_number(x, to_host(length))
-        nearest: Any = num.nudge(x + 0.5)
+        nearest: Any = num.nudge(x + 0.5)  # 0.145 * 100 is 14.499999999999998
         if known:
             whole = np.floor(nearest)
             return int(whole) if np.ndim(whole) == 0 else whole.astype(np.int64)
         if is_concrete(self.fraction) and is_whole(length) and jnp.can_cast(length.dtype, np.int32):
             return num.to_int32(nearest)
+        # Rounding has no slope, so a gradient with respect to the fraction would be 0.
         product = as_real(self.fraction) * as_real(length)
         return num.graft(num.to_value(num.floor(nearest)).astype(product.dtype), product)
 

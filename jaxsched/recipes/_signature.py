@@ -49,6 +49,9 @@ def recipe(make: F) -> F:
 
     @functools.wraps(make)
     def checked(*args: Any, **kwargs: Any) -> Any:
+        # Each argument by itself first, so that an error names the one that is wrong and not a
+        # relation to it; then the lengths, which need the whole. The body sees numbers that fit
+        # together.
         function, kinds, order, optional, defaults = _signature(make)
         given = bind(function, list(kinds), defaults, args, kwargs)
         call = _Call(function, kinds, given)
@@ -71,7 +74,8 @@ def _signature(
     words = {name: word for name, word in make.__annotations__.items() if name != "return"}
     kinds = {name: word.removesuffix(" | None") for name, word in words.items()}
     optional = {name for name, word in words.items() if word != kinds[name]}
-    # Arguments first that bound others.
+    # Arguments first that bound others: the whole, by which an error says how many steps a share
+    # is; the peak before the end, which is at most the peak.
     order = sorted(kinds, key=lambda name: (kinds[name] == "End") - (kinds[name] in _WHOLES))
     values = make.__defaults__ or ()
     defaults = dict(zip(list(kinds)[len(kinds) - len(values) :], values, strict=True))
@@ -239,7 +243,11 @@ def _milestones(call: _Call, name: str, xs: Leaf) -> Leaf:
 
 
 def _to_steps(call: _Call) -> None:
-    """Every share becomes steps, and what must fit into the whole does."""
+    """Every share becomes steps, and what must fit into the whole does.
+
+    Whether stages fit is asked of the shares as they were written. Rounded, two halves of 11 steps
+    would be 6 and 6: those that fit are rounded next, and the last one gives way.
+    """
     given, whole = call.given, call.whole
     stages = {name: given[name] for name in call.named("Length")}
     _check_fit(call, stages)
@@ -287,7 +295,9 @@ def _check_fit(call: _Call, stages: dict[str, Any]) -> None:
     whole = call.whole
     if whole is None:
         return
-    if not is_concrete(whole):  # the shares alone may be too much
+    # Of a whole that is traced the shares alone may be too much, 0.7 and 0.4 of any number of
+    # steps.
+    if not is_concrete(whole):
         whole, stages = 1.0, {n: x for n, x in stages.items() if isinstance(x, share)}
     parts = [
         np.asarray(to_host(x.fraction), np.float64) * np.asarray(to_host(whole), np.float64)

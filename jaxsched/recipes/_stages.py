@@ -121,6 +121,8 @@ def with_warmup(schedule: Base, warmup: Apart, start: Number = 0.0) -> AbstractS
     >>> [float(lr(t)) for t in (5, 10, 109, 110)]
     [0.5, 1.0, 1.0, 0.5]
     """
+    # Two rises from 0 one after the other are a slip: `with_warmup(warmup_cosine(...), 100)`. What
+    # is traced is let through, since its values are not known.
     first = value_at(schedule, 0)
     if is_concrete(first) and violates(
         lambda start, warmup, second: (start == 0) & (first == 0) & (warmup > 0) & (second > 0),
@@ -180,6 +182,8 @@ def wsd(
     [0.5, 1.0, 0.5, 0.0]
     """
     rise = shapes.Linear(0.0, peak, warmup)
+    # A user's shape is known by what it makes, so a function that makes a line counts as the
+    # default.
     if steps is None:
         is_line = type(transition(shape, 1.0, 0.5, 1)) is shapes.Linear
         is_zero = isinstance(end, (int, float)) and end == 0
@@ -223,6 +227,7 @@ def wsd_s(
     >>> [float(js.wsd_s(1.0, 100, 10, 20)(t)) for t in (5, 100, 110, 200)]
     [0.5, 0.5, 1.0, 0.5]
     """
+    # The warmup stands before the repetition, not within: later cycles jump back to the peak.
     cycle = Constant(peak, subtract_steps(steps, decay)) >> transition(shape, peak, end, decay)
     return shapes.Linear(0.0, peak, warmup) >> Repeat(cycle, cycles=cycles)
 
@@ -329,6 +334,8 @@ def cooldown_from(
     >>> [float(lr(t)) for t in (400, 450, 500)]
     [0.5, 0.25, 0.0]
     """
+    # The value at `at` becomes a number of the schedule, so `at` and the peak of a traced schedule
+    # both reach the cooldown's start, with their gradients.
     top = value_at(schedule, at)
     if violates(lambda end, top: end > top, end, top):
         raise ValueError(

@@ -43,7 +43,9 @@ from jaxsched.schedules._phase import (
 from jaxsched.schedules._selection import can_select, selected
 
 Operand: TypeAlias = "AbstractSchedule | ArrayLike"  # a controller has operators of its own
-_CLASS_OF: dict[str, Any] = {}  # operator -> what it makes, of a later module
+# The classes of later modules enter themselves here, `class Power(..., operator="**")`: their base
+# is in this module, which cannot import them.
+_CLASS_OF: dict[str, Any] = {}
 
 
 class AbstractSchedule(Record, abc.ABC):

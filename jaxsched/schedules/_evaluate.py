@@ -22,14 +22,18 @@ _LAST = 2.0**100  # a real step is held here, so that an infinite one is the end
 
 def evaluate(schedule: Any, step: Step) -> jax.Array:
     """The schedule's value: on the host, if all is known, else as part of a program."""
-    if type(step) is int and _is_plain(schedule):  # fast path, with the same result as below
+    # Three ways to one value. A logger asks for one step of a schedule of Python numbers: there the
+    # checks below would cost more than the formula. What is known is computed by NumPy in float64
+    # and rounded once, so it does not depend on the device. What is traced becomes a part of the
+    # program, in two float32 words or, in x64 mode for float64 arrays, in float64.
+    if type(step) is int and _is_plain(schedule):
         try:
             with np.errstate(all="ignore"):
                 value = schedule.value_at(np.float64(step))
                 if type(value) is np.float64:
                     return jnp.asarray(np.float32(value))
         except Exception:  # an int beyond float64's range, or what is reported below
-            pass
+            pass  # the slow way has the message
     step, leaves = as_step(step), jax.tree.leaves(schedule)
     if any(map(np.ndim, leaves)):
         require_single(schedule)
@@ -84,7 +88,8 @@ def _host_values(schedule: Any, step: Leaf) -> np.ndarray:
     t = np.asarray(step, np.float64)[()]
     with np.errstate(all="ignore"):
         value = value_of(schedule, t)
-    if isinstance(value, jax.core.Tracer):  # a user's formula in jnp, inside of a program
+    # Within `jit` all of `jnp` is traced, known numbers too: a user's formula in it is run again.
+    if isinstance(value, jax.core.Tracer):
         with jax.ensure_compile_time_eval():
             value = schedule.value_at(t)
     values = np.asarray(to_host(value))
@@ -154,7 +159,11 @@ def host_step(step: Leaf) -> Leaf:
 
 
 def traced_step(step: Leaf, dtype: type[np.floating]) -> Number:
-    """The step in a program whose values are of ``dtype``: every integer is itself to 2^48."""
+    """The step in a program whose values are of ``dtype``: every integer is itself to 2^48.
+
+    A known step, such as that of ``schedule(3)`` with traced numbers, is split on the host and made
+    two arrays, as the step of any other call in a program is.
+    """
     if isinstance(step, int) and not isinstance(step, bool):  # NumPy holds no larger one than int64
         step = np.asarray(max(min(float(step), _LAST), -_LAST) if abs(step) >= 2**63 else step)
     step = _checked(np.asarray(step) if isinstance(step, float) else step)

@@ -75,12 +75,16 @@ class Function(_WithParameters):
         step = num.to_int32(num.nudge(t))
         if isinstance(t, (num.Double, jax.Array)):
             return num.as_value(t, self._call(step))
-        with jax.ensure_compile_time_eval():  # a known value stays known inside a trace
+        # On the host the function of the user is in `jnp` all the same. Within somebody's `jit` it
+        # would be traced, and the value of known numbers would not be known.
+        with jax.ensure_compile_time_eval():
             return np.asarray(jax.device_get(self._call(step)), np.float64)
 
     def _call(self, step: Value) -> jax.Array:
         steps, given = step.ravel(), self.parameters
-        # At all steps, which on the host is another computation than under vmap.
+        # Schedules among the parameters are evaluated at all steps before, not within `vmap`: there
+        # the step is traced, and a known schedule would be computed as a program, with other
+        # digits.
         moving = {n: p(steps) for n, p in given.items() if isinstance(p, AbstractSchedule)}
         call = lambda step, moving: jnp.asarray(self.fn(step, **{**given, **moving}))
         return jax.vmap(call)(steps, moving).reshape(np.shape(step))
@@ -143,6 +147,8 @@ def traced(
         else jax.ShapeDtypeStruct((), jnp.result_type(v))
         for n, v in values.items()
     }
+    # JAX's errors say that a value is traced, but not what to write in its place. A TypeError of
+    # the user's own, which speaks of no tracer, is left as it is.
     try:
         out = jax.eval_shape(fn, jax.ShapeDtypeStruct((), jnp.int32), **abstract)
     except jax.errors.TracerBoolConversionError as error:

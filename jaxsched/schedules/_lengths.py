@@ -18,7 +18,8 @@ from jaxsched._types import Leaf
 def exact_duration(schedule: Any) -> Leaf:
     """The ``duration`` of an ``exact_length``: a Python number if known, else a rounded float32."""
     known = all(map(is_concrete, jax.tree.leaves(schedule)))
-    # A Double of NumPy stands for the `t` of a program, which may be under no trace here.
+    # Of `t` only the kind matters to a length, so a 0.0 stands for it: the host's if all is known,
+    # else a program's, in words of NumPy, as there may be no trace around this.
     with np.errstate(all="ignore"):
         length = schedule.exact_length(np.float64(0.0) if known else num.Double(*_ZERO))
     if length is not None and not isinstance(length, num.Double) and not is_number(length):
@@ -37,7 +38,11 @@ _ZERO = np.zeros((2,), np.float32)
 
 
 def subtract_steps(x: Leaf, y: Leaf) -> Leaf:
-    """``x - y`` in one dtype: an integer meets a float as a float32 (strict promotion)."""
+    """``x - y`` in one dtype: an integer meets a float as a float32 (strict promotion).
+
+    Integers stay integers, since a float32 has no odd numbers beyond 2^24, and a recipe's lengths
+    add up to the whole only if each is exact.
+    """
     if is_whole(x) != is_whole(y):
         x, y = as_real(x), as_real(y)
     dtypes = [z.dtype for z in (x, y) if is_whole(z) and not isinstance(z, int)]
@@ -45,7 +50,9 @@ def subtract_steps(x: Leaf, y: Leaf) -> Leaf:
         return _whole_as(x, np.int32) - _whole_as(y, np.int32)
     if is_x64():
         return _whole_as(x, np.int64) - _whole_as(y, np.int64)
-    # In uint32, which holds what int32 does not, a negative length or difference would wrap.
+    # A uint32 holds what an int32 does not, but 3 - 5 would be 4294967294 in it, a length that
+    # never ends. So what is negative counts as 0, as a negative length does everywhere in a
+    # program.
     x, y = jnp.maximum(jnp.asarray(x), 0), jnp.maximum(jnp.asarray(y), 0)
     x, y = _whole_as(x, np.uint32), _whole_as(y, np.uint32)
     return jnp.where(x > y, x - y, 0)

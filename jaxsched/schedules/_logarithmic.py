@@ -37,7 +37,10 @@ class Logarithmic(AbstractShape):
 
 
 def _log_from_1(x: Number) -> Number:
-    """``log(1 + x)`` for ``x >= 0``, precise near zero."""
+    """``log(1 + x)`` for ``x >= 0``, precise near zero.
+
+    ``log1p`` is one for -1 to 0, so a small x is turned over: log(1 + x) = -log(1 - x / (1 + x)).
+    """
     small = x < _SMALL
     near = num.where(small, x, 0.0)
     log = num.log1p_or_log(small, -near / (near + 1.0), x + 1.0)
@@ -82,7 +85,8 @@ class Hyperbolic(AbstractShape):
         over = bound - at.length
         root = lambda rest: num.sqrt(value(rest * (rest + over * 2.0))) / value(bound)
         first, now = root(at.length), root(at.rest)
-        # f(0) - f(t) and 1 - f(0) as quotients, without differences of nearly equal roots.
+        # f(0) - f(t) and 1 - f(0) as quotients, without differences of nearly equal roots:
+        # a - b is (a^2 - b^2) / (a + b), and the squares differ by a product.
         fallen = value(at.passed / bound * ((at.rest + at.length + over * 2.0) / bound))
         never = value(over / bound) ** 2
         return never / (1.0 + first) + now, fallen / (first + now)

@@ -89,7 +89,10 @@ def check_range(start_name: str, start: Leaf, stop_name: str, stop: Leaf) -> Non
 
 
 def random_bits(seed: Leaf, at: Number) -> _Bits:
-    """32 random bits of a seed and a whole number from 0 to 2^48."""
+    """32 random bits of a seed and a whole number from 0 to 2^48.
+
+    The step is Threefry's counter, in two words of 24 bits, since an int32 ends at 2^31.
+    """
     upper = num.floor(at * 2.0**-24)
     high, low = num.to_int32(upper), num.to_int32(at - upper * 2.0**24)
     with np.errstate(over="ignore"):
@@ -97,7 +100,13 @@ def random_bits(seed: Leaf, at: Number) -> _Bits:
 
 
 def threefry(key: tuple[_Bits, _Bits], counter: tuple[_Bits, _Bits]) -> tuple[Any, Any]:
-    """Threefry-2x32 with 20 rounds: two words of 32 bits."""
+    """Threefry-2x32 with 20 rounds: two words of 32 bits.
+
+    A block cipher without secrecy: of any counter it makes bits that look random, without a state
+    that is handed on, so the noise of step 10^6 needs no steps before it. `jax.random` uses it too,
+    but cannot be asked on the host; here NumPy and JAX run the same lines. Sums wrap at 2^32, which
+    is meant. The constants (rotations, and the word of the key schedule) are the paper's.
+    """
     keys = (*key, key[0] ^ key[1] ^ np.uint32(0x1BD11BDA))
     x, y = counter[0] + key[0], counter[1] + key[1]
     for i in range(5):
@@ -116,14 +125,20 @@ def _word(x: Leaf) -> _Bits:
 
 def _symmetric(t: Number, bits: Any) -> Value:
     """An odd multiple of 2^-23 between -1 and 1: exact in float32, and so everywhere."""
-    # Odd, so that neither end is met, at which the inverse distribution is infinite.
+    # 23 of the bits are a number k from 0 to 2^23 - 1, and 2k + 1 - 2^23 is odd, from -2^23 + 1 to
+    # 2^23 - 1. So neither end is met, at which the inverse distribution is infinite, nor is 0, and
+    # the numbers lie as densely on both sides.
     odd = ((bits >> np.uint32(9)).astype(np.int32) << np.int32(1)) + np.int32(1 - 2**23)
     dtype = np.float32 if isinstance(t, num.Double) else np.float64
     return odd.astype(dtype) * dtype(2.0**-23)
 
 
 def _within(t: Number, limit: Leaf, std: Leaf) -> tuple[Value, Value]:
-    """The probability of normal noise within the limit, and outside."""
+    """The probability of normal noise within the limit, and outside.
+
+    What is outside is drawn again in timm. Here a uniform number is scaled to the probability
+    within before it is inverted: the same distribution, in one draw, and with a derivative.
+    """
     if is_concrete(limit) and is_concrete(std):
         limit, std = float(to_host(limit)), float(to_host(std))
         far = limit / (std * math.sqrt(2.0)) if std > 0 else math.inf
@@ -143,7 +158,8 @@ def _erf_inv(x: Value, whole: Value, tail: Value) -> Value:
         from scipy.special import erfinv  # on the host only
 
         return erfinv(x * whole)
-    # In float32 the product would lose what is left to 1, and with it the digits of large noise.
+    # Large noise depends on the distance of x * whole from 1. In float32 the product would lose it:
+    # at 1 - 1e-7 one unit is 6e-8. So it is computed from what both lack, 1 - |x| and `tail`.
     left = (1.0 - jnp.abs(x)) + jnp.abs(x) * tail
     w = -jnp.log(left * (2.0 - left))
     near = w < 5.0

@@ -164,10 +164,11 @@ class RAdamWarmup(AbstractOpenEnded):
         b2 = num.as_number(t, self.b2)
         last = 2.0 / (1.0 - b2) - 1.0
         decay = num.log(b2)
-        # rho > 4 from count 5 on or, for b2 from 0.7 to this root, from count 6.
+        # rho > 4 from count 5 on or, for b2 from 0.7 to this root of rho(5) = 4, from count 6. A
+        # selection, since b2 may be traced.
         n = num.at_least_zero(t) + num.where(b2 > 0.7733030257, 5.0, 6.0)
         power, less = num.exp_and_expm1(decay * n)
-        now = last + 2.0 * n * power / less
+        now = last + 2.0 * n * power / less  # `less` is b2^n - 1: the sign of the formula's term
         share = (num.at_least_zero(now - 4.0) / (last - 4.0)) * ((now - 2.0) / (last - 2.0))
         return num.sqrt(num.to_value(share * (last / now)))
 
@@ -214,7 +215,8 @@ class Silver(AbstractTimed):
     steps: Leaf = length(default=None, at_least=0, optional=True)
 
     def value_at(self, t: Number) -> Value:
-        # The step after the last is the last.
+        # The pattern is one of updates counted from 1. After the end the last value holds, so the
+        # index is held too, and a length of 0 counts as 1.
         last: Any = np.int32(2**31 - 1)
         if self.steps is not None:
             last = num.to_int32(num.nudge(num.as_number(t, self.steps)))
@@ -229,7 +231,9 @@ class Silver(AbstractTimed):
         inner, ends = _bounded(num.to_value(num.as_number(t, self.condition)))
         if self.steps is None:
             return num.take(inner, _trailing_zeros(index))
-        # The block of each index: how many blocks, whose lengths are the bits of `last`, are over.
+        # 13 steps are blocks of 1, 4 and 8, the bits of 13 from the lowest: each is a whole pattern
+        # of its own with a long last step. The lowest k bits of `last` are where these blocks end
+        # (1, 1, 5, 13), so `block` counts those that are over.
         lengths = (last & _LOW_BITS).reshape((1,) * np.ndim(index) + (-1,))
         block = (index[..., None] > lengths).sum(-1, dtype=np.int32)
         size = np.int32(1) << block
@@ -243,7 +247,10 @@ _LOW_BITS = np.array([2**k - 1 for k in range(1, 32)], np.int32)
 
 
 def _bounded(condition: Value) -> tuple[Any, Any]:
-    """Of a strongly convex function: the steps within blocks, and the last ones; [31] each."""
+    """Of a strongly convex function: the steps within blocks, and the last ones; [31] each.
+
+    One row for each size of a block, 2^0 to 2^30. ``z`` rises from 1 / condition to 1.
+    """
 
     def level(z: Any, _: None = None) -> tuple[Any, tuple[Any, Any]]:
         root: Any = (jnp if isinstance(z, jax.Array) else np).sqrt(1 + (1 - z) ** 2)

@@ -37,12 +37,15 @@ def value_of(schedule: Any, t: Number) -> Value:
 
 def _told(schedule: Any, t: Number) -> TypeError | None:
     """The error of the innermost user's class whose ``value_at`` is wrong, or ``None``."""
-    for node in _own(schedule):  # inner ones first: they make outer ones fail
+    # Each is called again, by itself, and only now: wrapping every call would cost those that work.
+    # The inner ones come first, as they make outer ones fail. An error that names its class
+    # already, as that of `weights` does, is left as it is.
+    for node in _own(schedule):
         try:
             value = node.value_at(t)
         except _ERRORS as error:
             said = str(error).partition("\n")[0]
-            if said.startswith(f"{type(node).__name__}."):  # such as `weights`
+            if said.startswith(f"{type(node).__name__}."):
                 return None
             return TypeError(
                 f"{type(node).__name__}.value_at(t) must take a `t` of any shape, in a program a "
@@ -62,6 +65,7 @@ def _wrong_value(schedule: Record, value: object) -> TypeError:
 
 
 def _fits(value: object, t: Number) -> bool:
+    """Whether it is one number for each element of ``t``, or a single one for all."""
     if isinstance(value, num.Double):
         return True
     kind = type(value)

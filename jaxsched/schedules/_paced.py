@@ -57,6 +57,9 @@ class Paced(AbstractRetimed):
 
     def _segments(self, t: Number) -> tuple[Number, Number, Number]:
         """[K + 1] each: where the pace begins, what has passed there, and the pace."""
+        # Within a segment the schedule goes on at one pace, so `inner_step` is a straight line
+        # through what has passed where it begins: one look-up of each, however many segments there
+        # are.
         numbers: Any = [num.as_number(t, xs) for xs in (self.paces, self.boundaries)]
         paces, boundaries = numbers
         zero = paces[..., :1] * 0.0
@@ -70,7 +73,9 @@ class Paced(AbstractRetimed):
         reached: Any = num.at_least_zero(inner)
         passed = reached[..., None] - before
         begun = passed >= 0.0
-        # Of the paces that have begun the last one, which no index finds in a population.
+        # Of the paces that have begun the last one: begun, and the next one is not. As a mask,
+        # since a population has another index for each member. The sum over it picks the one that
+        # is not 0.
         xp = jnp if isinstance(begun, jax.Array) else np
         last = begun & ~xp.concatenate([begun[..., 1:], xp.zeros_like(begun[..., :1])], -1)
         ends = num.where(last, since + passed / paces, since * 0.0)

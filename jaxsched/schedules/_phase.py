@@ -56,7 +56,12 @@ def later(phases: list[Phase], by: float) -> list[Phase]:
 
 
 def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
-    """What of the phases is in [0, stop]; where they end before, the last value holds."""
+    """What of the phases is in [0, stop]; where they end before, the last value holds.
+
+    ``Linear`` to 10 and ``Cosine`` to 30 are cut at 20 to ``Linear`` to 10 and ``Cosine`` to 20,
+    and at 50 they go on with ``Constant`` from 30 to 50. Starts are not read: each phase begins
+    where the one before has ended, so what is before 0, as in a ``Window``, drops out.
+    """
     within: list[Phase] = []
     begin: float | None = 0
     for name, _, end in [*phases, Phase("Constant", 0, None)]:
@@ -71,7 +76,11 @@ def cut(phases: list[Phase], stop: float | None) -> list[Phase]:
 
 
 def fitted(phases: list[Phase], stop: float | None) -> list[Phase]:
-    """The same; a last value that begins at the end, as of ``PiecewiseConstant``, stays a phase."""
+    """The same; a last value that begins at the end, as of ``PiecewiseConstant``, stays a phase.
+
+    Its drops at 10 and 20 make it 20 steps long, and its third value begins there. As a phase of no
+    length, from 20 to 20, it is a boundary all the same.
+    """
     last = phases[-1]
     if stop is None or (stop and abs(last.start - stop) > _rounding(stop)):
         return cut(phases, stop)
@@ -110,7 +119,11 @@ def known_step(schedule: Any, step: Callable[[Number], Number | None]) -> Any:
 
 
 def side_by_side(schedules: Any, end: float | None) -> list[Phase]:
-    """The phases of the one with most of them, or whose last is beyond the ``end`` of all."""
+    """The phases of the one with most of them, or whose last is beyond the ``end`` of all.
+
+    All boundaries of all parts would be true, too. Of ``wsd`` times a line the stages are what one
+    means. Where these end before the combination does, those of the longest part follow.
+    """
     composed = [phases for phases in map(phases_of, schedules) if len(phases) > 1]
     late = lambda phases: end is not None and phases[-1].start >= end
     most = max(composed, key=lambda phases: (late(phases), len(phases)), default=[])
@@ -127,7 +140,11 @@ def ends(schedule: Any) -> bool:
 
 
 def unfinished(schedule: Any) -> str:
-    """The end of an error about a schedule at whose end nothing can begin; "" for any other."""
+    """The end of an error about a schedule at whose end nothing can begin; "" for any other.
+
+    Of ``PiecewiseConstant([10, 20], ...)`` the last value begins where its duration, 20, ends: in a
+    sequence it would be skipped, in silence.
+    """
     give = "Give it a length: a recipe's steps=..., or `Window(schedule, 0, steps)`."
     if schedule.duration is None:
         return f"the open-ended {schedule!r}. {give}"
@@ -139,6 +156,8 @@ def unfinished(schedule: Any) -> str:
 
 def shown_length(schedule: Any) -> float:
     """The number of steps that show the whole shape of a schedule."""
+    # An open-ended schedule says by itself what shows it, such as some timescales. Of one whose
+    # last value begins at its end that value is shown, too.
     duration = schedule.duration
     if duration is not None:
         length = float(to_host(duration))

@@ -42,6 +42,9 @@ def picture(schedule: Any) -> str:
 
 def curve(schedule: Any, last: int, points: int = _POINTS) -> tuple[np.ndarray, np.ndarray]:
     """Steps from 0 to ``last`` and the values there; a jump keeps its two neighboring steps."""
+    # A curve of 10^6 steps is drawn at 2000 of them. A step between two would be drawn as a slope,
+    # so the steps around each boundary are added: the last of the old value and the first of the
+    # new one.
     if last < 2.5 * points:
         at = np.arange(last + 1, dtype=np.int32)
     else:

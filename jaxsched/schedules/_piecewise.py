@@ -83,6 +83,7 @@ class Table(AbstractSchedule):
 
 
 def _entry(t: Number, values: Leaf, index: Value) -> Value:
+    # Integers stay integers, for `optax.MultiSteps`; an array of them was made int32 when it came.
     value = num.take(values, index)
     return value if values.dtype == np.int32 else num.as_value(t, value)
 
@@ -101,6 +102,8 @@ class AbstractKnots(AbstractSchedule):
 
     def _segment(self, t: Number) -> tuple[Value, Value, Progress]:
         """Indices of the knots around ``t``, and the progress between them."""
+        # Before the first knot and after the last one the nearest segment is taken, whose progress
+        # is held at 0 and at 1: so the end values hold. A single knot is both ends of its segment.
         last = self.steps.shape[-1] - 1
         reached = count_reached(self.steps, t)  # no nudge: both segments meet in a knot
         index = num.maximum(num.minimum(reached, np.int32(max(last, 1))) - 1, np.int32(0))
@@ -209,6 +212,8 @@ def require_lengths(points: AbstractSchedule, name: str, other: str, extra: int)
 
 def _slopes(steps: Leaf, values: Leaf, xp: ModuleType) -> num.Word:
     """PCHIP's slopes: harmonic means of two secants, or 0 where these differ in sign."""
+    # The harmonic mean is near the gentler of the two secants: that bounds the slope, so the cubic
+    # does not overshoot. Steps of uneven lengths weigh in by w1 and w2.
     wide = xp is np or values.dtype == np.float64
     kind = np.float64 if wide else np.float32
     x, y = xp.asarray(steps).astype(kind), xp.asarray(values).astype(kind)
@@ -216,6 +221,8 @@ def _slopes(steps: Leaf, values: Leaf, xp: ModuleType) -> num.Word:
     d = xp.diff(y) / h
     if h.shape[-1] == 1:
         return xp.concatenate([d, d])
+    # Where the secants differ in sign there is a peak, whose slope is 0. The divisions are by 1
+    # there: a NaN in the side that is not selected would be in the gradient.
     same = d[:-1] * d[1:] > 0
     w1, w2 = 2 * h[1:] + h[:-1], h[1:] + 2 * h[:-1]
     one = xp.ones_like(d[1:])
@@ -226,6 +233,8 @@ def _slopes(steps: Leaf, values: Leaf, xp: ModuleType) -> num.Word:
 
 
 def _end_slope(h0: num.Word, h1: num.Word, d0: num.Word, d1: num.Word, xp: ModuleType) -> num.Word:
+    # That of the parabola through three knots; 0 or three times the secant where the curve would
+    # overshoot with it, as in SciPy.
     slope = ((2 * h0 + h1) * d0 - h0 * d1) / (h0 + h1)
     slope = xp.where(slope * d0 <= 0, xp.zeros_like(slope), slope)
     return xp.where((d0 * d1 <= 0) & (xp.abs(slope) > xp.abs(3 * d0)), 3 * d0, slope)
@@ -236,6 +245,10 @@ _WIDE = (np.uint32, np.int64, np.uint64, np.float64)
 
 def count_reached(boundaries: Leaf, t: Number) -> Value:
     """How many boundaries are at or before ``t``; exact beyond 2^24, where float32 skips steps."""
+    # A Double cannot be searched for in an array of float32, so it is made a number that compares
+    # with all of the boundaries as it does itself: an int32 with integers; else a float32, its
+    # upper word or the float32 below that. Only what neither of them holds is compared word by
+    # word.
     t = num.at_least_zero(t)
     if not isinstance(t, (num.Double, jax.Array)):
         return np.searchsorted(np.asarray(boundaries, np.float64), t, side="right").astype(np.int32)

@@ -80,8 +80,12 @@ class Progress(NamedTuple):
 
 def progress(t: Number, steps: Leaf) -> Progress:
     """The progress at ``t`` of a piece of ``steps``; a piece of length 0 is over at once."""
+    # All is selected and nothing branches, since `steps` may be traced: where it is 0 the divisions
+    # of the weights are by 1, or a NaN in the side not taken would be in the gradient. `passed` and
+    # `rest` are both held, each at its own end: held as one, the other would be a difference that
+    # loses digits, or has a derivative beyond the end.
     length = num.as_number(t, steps)
-    empty = length <= 0.0  # it may be traced: by 1 instead, no NaN is in the side not taken
+    empty = length <= 0.0
     length = num.where(empty, 1.0, length)
     rest = length - t
     zero, whole = num.full_like(t, 0.0), num.full_like(t, length)
@@ -104,7 +108,12 @@ def mirrored(at: Progress, smaller: Callable[[Number], Any]) -> tuple[Any, Any]:
 
 
 def raised(w_start: Number, w_end: Number, exponent: Leaf) -> tuple[Number, Number]:
-    """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``."""
+    """``w_start ** exponent`` and its complement, given ``w_end = 1 - w_start``.
+
+    The complement is ``-expm1(exponent * log(w_start))``: 1 minus the power has no digits left
+    where the power is 0.9999999. For the same reason the logarithm is that of ``1 - w_end`` near
+    the start.
+    """
     exponent = num.as_number(w_start, exponent)
     some = w_start > 0.0
     # The logarithm of the smaller weight, which is the more exact one.

@@ -109,11 +109,13 @@ class Repeat(AbstractWrapper):
             local = num.at_least_zero(t - cycle * fixed - total * growing)
             slow = num.at_least_zero(local - fixed) / num.maximum(ratio, 1.0 / _FAR)
             local = num.minimum(local, fixed) + slow
-            if last is not None:  # no cycles at all, which timm has: over at once
+            # No cycles at all, which timm has: over at once.
+            if last is not None:
                 local = num.where(last < 0.0, fixed + growing, local)
         value = self.schedule.value_at(local)
         if self.decay is None:
             return value
+        # The first cycle is left as it is: `power` is 0 for a decay of 0, also to the power of 0.
         later = cycle > 0.0
         value = num.floating(t, value)
         factor = num.power(num.as_number(t, self.decay), num.where(later, cycle, 1.0))
@@ -139,8 +141,17 @@ def _equal_cycles(t: Number, length: Number, last: Number | None) -> tuple[Numbe
 
 # The cycle at t is searched for as one weighs with a set of weights: by blocks of 2^47, 2^46, ... 1
 # cycles, each of which is taken if it has ended by then. A block is growth ** n and the sum
-# 1 + growth + ... + growth ** (n - 1), which are doubled without a division. The sums decide, exact
-# as long as they have 48 bits (53 on the host), and no logarithm.
+# 1 + growth + ... + growth ** (n - 1), which are doubled without a division:
+#
+#     growth ** 2n = (growth ** n) ** 2        sum of 2n = sum of n + growth ** n * sum of n
+#
+# Cycles of 4, 8, 16 steps (growth 2) begin at 0, 4, 12, 28. At step 13 the block of 4 cycles, 15 *
+# 4 steps long, has not ended; that of 2, 3 * 4 steps, has and is taken. The block of 1 would begin
+# with the third cycle, which is 2 ** 2 as long: 12 + 4 * 4 = 28 is too far. So 2 cycles are over,
+# and step 13 is step 1 of a cycle that is 4 times as slow.
+#
+# The sums decide, exact as long as they have 48 bits (53 on the host). The textbook's formula is a
+# rounded logarithm, which restarts one step late where a restart is exact.
 
 Block = tuple[Number, Number, Any]  # growth ** n, the sum, and n
 
@@ -148,8 +159,8 @@ Block = tuple[Number, Number, Any]  # growth ** n, the sum, and n
 def _blocks(growth: Number, most: Number | None, all_: bool = False) -> Any:
     """The blocks from the smallest to the greatest, as a list or, in a program, as arrays.
 
-    ``all_``: also those in which what grows is beyond any step. If a cycle is all warmup, none of
-    it grows.
+    A known growth needs few of them: with growth 2 the sum of 64 cycles is beyond any step, so 7
+    are enough. ``all_``: all of them, since of a cycle that is all warmup nothing grows.
     """
     first: Any = growth, num.full_like(growth, 1.0)
     doubled = lambda power, total: (_held(power * power), _held(total + power * total))
@@ -191,6 +202,7 @@ def _descend(like: Number, blocks: Any, fits: Callable[[Number, Number], num.Mas
 
 
 def _held(x: Number) -> Number:
+    # Infinity times a length of 0, as of a cycle that is all warmup, would be NaN.
     return num.where(num.to_value(x) < _FAR, x, num.full_like(x, _FAR))
 
 

@@ -48,7 +48,9 @@ class AbstractWrapper(AbstractSchedule):
         return exact_duration(self)
 
     def exact_length(self, t: Number) -> Number | None:
-        if type(self).duration is not AbstractWrapper.duration:  # a class says only this of its own
+        # A class of a user's may say its length as `duration` alone: then this is the length. Ours
+        # say it here, exactly, and `duration` is made of it.
+        if type(self).duration is not AbstractWrapper.duration:
             return AbstractSchedule.exact_length(self, t)
         inner = self.schedule.exact_length(t)
         return None if inner is None else self._outer_step(t, inner)
@@ -78,7 +80,10 @@ class AbstractPointwise(AbstractWrapper):
     """Other values at the same times; around a controller it makes one, too."""
 
     def __new__(cls, schedule: Any = None, *args: Any, **named: Any) -> Any:
-        if hasattr(schedule, "_wrap"):  # of another class: Python does not call `__init__` then
+        # `Clip(plateau, low=0.1)` is not a Clip but a controller that clips what the plateau gives.
+        # It is of another class, so Python does not call `__init__` on it. A controller is known by
+        # its method: its class is of a later module.
+        if hasattr(schedule, "_wrap"):
             return schedule._wrap(lambda rate: cls(rate, *args, **named))
         return super().__new__(cls)
 
@@ -272,6 +277,10 @@ class Epochwise(AbstractRetimed):
     per_epoch: Leaf = length(above=0)
 
     def inner_step(self, t: Number) -> Number:
+        # Epochs of 390.75 steps begin at 0, 390, 781, 1172 (rounded down). After step 389 there are
+        # 390, no full epoch: it is in the first one. After step 390 there are 391, an epoch and a
+        # rest: it is in the second. Without a rest an epoch was just filled, and the step is its
+        # last. A rest of rounding alone is none: 3 * 333.3333 is 1000.
         every = num.as_number(t, self.per_epoch)
         after = num.floor(num.nudge(num.at_least_zero(t))) + 1.0
         epochs, rest = num.divmod_exact(after, num.where(every > 0.0, every, 1.0))
